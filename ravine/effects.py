@@ -1,0 +1,55 @@
+"""Effect proofs: every technique reports a number that shows that it acted, and one that did nothing is named.
+
+A part that is a technique says `acts = Effect("clip", "share of sampled steps in which the gradient was cut")` and,
+wherever it does its work, hands the meter that number for each network. The number is 0 if and only if the technique
+did nothing. A part that is enabled but never reports is treated as one that did nothing: so a technique that is
+wired in wrongly, or not at all, cannot pass.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Effect(NamedTuple):
+    """The name under which a technique reports, and what its number means (with its unit)."""
+
+    name: str
+    meaning: str
+
+
+class Meter:
+    """Collects what techniques report for each of P networks, and averages it over the reports.
+
+    >>> meter = Meter(2)
+    >>> meter.add("clip", torch.tensor([[1.0], [0.0]]))
+    >>> meter.add("clip", torch.tensor([[0.0], [0.0]]))
+    >>> meter.means()["clip"].tolist()
+    [0.5, 0.0]
+    """
+
+    def __init__(self, networks: int):
+        self.networks = networks
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, name: str, value: Tensor | float) -> None:
+        """Report a value for each network: [P], [P, 1], or one number for all."""
+        value = torch.as_tensor(value, dtype=torch.float64).detach()
+        value = value.reshape(-1).cpu().expand(self.networks)
+        self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, Tensor]:
+        """The average of each number over its reports, float64 [P]."""
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
+
+    def rows_of(self, keep: Tensor) -> Meter:
+        """The meter of the networks that remain when some leave the batch."""
+        kept = Meter(len(keep))
+        kept.sums = {name: total[keep] for name, total in self.sums.items()}
+        kept.counts = dict(self.counts)
+        return kept

@@ -1,0 +1,84 @@
+"""What can go wrong, drawn as a tree; every message says what, why, and what to do.
+
+    RavineError
+    ├── InputError           something the user gave is wrong            exit code 2
+    │   ├── RecipeError      a recipe file, a setting, a combination of settings
+    │   ├── DataError        a table, a column, a folder of examples
+    │   └── RunError         a run folder: missing, damaged, written by a newer version
+    └── Interrupted          stopped by the user, checkpoint written     exit code 130
+
+A run that diverges is not an error: it is an event in its record.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RavineError(Exception):
+    """Anything Ravine raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(RavineError, ValueError):
+    """Something the user gave is wrong.
+
+    `what` was given, `why` it cannot be used, what to `do` about it, and `where` it stands (`recipe.toml:12`).
+
+    >>> print(InputError("lr is -1", why="a learning rate is at least 0", do="use 0.1", where="r.toml:3"))
+    r.toml:3: lr is -1: a learning rate is at least 0. To mend it: use 0.1.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, why: str = "", do: str = "", where: str = ""):
+        super().__init__(what)
+        self.what, self.why, self.do, self.where = what, why, do, where
+
+    def __str__(self) -> str:
+        text = f"{self.where}: " if self.where else ""
+        text += self.what + (f": {self.why}" if self.why else "")
+        return f"{text}. To mend it: {self.do}." if self.do else text
+
+    def __reduce__(self):  # keyword-only arguments survive the way back from a worker process
+        return _rebuild, (type(self), self.what, self.why, self.do, self.where)
+
+
+def _rebuild(kind: type[InputError], what: str, why: str, do: str, where: str) -> InputError:
+    return kind(what, why=why, do=do, where=where)
+
+
+class RecipeError(InputError):
+    """A recipe file, a setting or a combination of settings is wrong."""
+
+
+class DataError(InputError):
+    """A table, a column or a folder of examples is wrong."""
+
+
+class RunError(InputError):
+    """A run folder is missing, damaged, or written by a newer version."""
+
+
+class Interrupted(RavineError):
+    """Stopped by the user; what was done so far is in the run's checkpoint."""
+
+    exit_code = 130
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """The choices as text, the likeliest one first named: `it has lr, eps. Did you mean lr?`
+
+    >>> nearest("wieght", ["bias", "weight"])
+    "there are bias, weight. Did you mean 'weight'?"
+    """
+    choices = sorted(choices)
+    shown = ", ".join(choices[:30]) + (f" and {len(choices) - 30} more" if len(choices) > 30 else "")
+    by_folded = {c.lower().replace("_", ""): c for c in choices}
+    folded = name.lower().replace("_", "").replace("-", "")
+    close = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.5)
+    close = close or [c for c in by_folded if folded and (folded in c or c in folded)][:1]
+    guess = f" Did you mean {by_folded[close[0]]!r}?" if close else ""
+    return (f"there are {shown}." if choices else "there are none.") + guess

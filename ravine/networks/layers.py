@@ -1,0 +1,326 @@
+"""Layers that compute all networks of a cohort at once: what tensors each needs, and its equation.
+
+Letters: P networks, B examples, F inputs, H units, K categorical columns, D embedding size. Weights are [P, in, out].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ravine.part import Number, match
+from ravine.roles import Activation, Batch, Initializer, Pass
+from ravine.rows import Slot
+from ravine.seeds import stream
+
+DRAWN_AT_ONCE = 2**18  # random numbers a dropout draws per network at a time: fewer calls, bounded memory
+
+
+class Linear:
+    """y = x W · scale + b, with W [P, in, out] and b [P, 1, out].
+
+    `scale` is 1, or 1/√in for the neural-tangent parametrization (Jacot et al. 2018). `lr` and `bias_lr` multiply the
+    learning rate of W and b.
+    """
+
+    def __init__(self, name: str, inputs: int, outputs: int, initializer: Initializer, bias: Initializer | None,
+                 *, scale: float = 1.0, bias_lr: float = 1.0):  # fmt: skip
+        fans = {"fan_in": inputs, "fan_out": outputs}
+        self.name, self.scale = name, scale
+        self.initializers: dict[str, Initializer] = {f"{name}.weight": initializer}
+        self.slots: tuple[Slot, ...] = (Slot(name=f"{name}.weight", shape=(inputs, outputs), role="weight", **fans),)
+        self.has_bias = bias is not None
+        if bias is not None:
+            self.slots += (Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", lr=bias_lr, **fans),)
+            self.initializers[f"{name}.bias"] = bias
+        self.buffers: dict[str, Tensor] = {}
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        return {s.name: self.initializers[s.name].draw(s, generators[s.name]) for s in self.slots}
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        weight = tensors[self.slots[0].name]
+        x = x.expand(weight.shape[0], -1, -1)
+        if self.has_bias:
+            return torch.baddbmm(tensors[self.slots[1].name], x, weight, alpha=self.scale)
+        y = torch.bmm(x, weight)
+        return y if self.scale == 1.0 else y * self.scale
+
+
+class Scale:
+    """y = x · s, a factor for each feature that starts at 1: a soft choice of features (RealMLP, Holzmüller et al. 2024)."""
+
+    def __init__(self, name: str, features: int, *, lr: float = 6.0):
+        self.slots = (Slot(name=f"{name}.scale", shape=(1, features), role="scale", lr=lr),)
+        self.buffers: dict[str, Tensor] = {}
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        slot = self.slots[0]
+        return {slot.name: torch.ones(len(generators[slot.name]), *slot.shape)}
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        scale = tensors[self.slots[0].name]
+        if now.meter is not None:
+            now.meter.add("feature scale", (scale - 1).abs().mean((1, 2)))
+        return x * scale
+
+
+class BatchNormLayer:
+    """y = γ (x − m) / √(v + eps) + β, with the mean and variance of the batch (Ioffe & Szegedy 2015).
+
+    In training m and v are the batch's (v with 1/B); running estimates r ← (1 − momentum) r + momentum m (v with
+    1/(B − 1), as torch) are used otherwise. A batch of one example has no variance: it is normalized by the running ones.
+    """
+
+    def __init__(self, name: str, units: int, *, momentum: Number, eps: float):
+        self.name, self.momentum, self.eps = name, momentum, eps
+        self.slots = (
+            Slot(name=f"{name}.gamma", shape=(1, units), role="scale"),
+            Slot(name=f"{name}.beta", shape=(1, units), role="bias"),
+        )
+        self.buffers = {f"{name}.mean": torch.zeros(1, units), f"{name}.variance": torch.ones(1, units)}
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        gamma, beta = self.slots
+        networks = len(generators[gamma.name])
+        return {gamma.name: torch.ones(networks, *gamma.shape), beta.name: torch.zeros(networks, *beta.shape)}
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        mean, variance = now.buffers[f"{self.name}.mean"], now.buffers[f"{self.name}.variance"]
+        if now.training and x.shape[1] > 1:
+            running, (mean, variance) = (mean, variance), (x.mean(1, keepdim=True), None)
+            variance = (x - mean).square().mean(1, keepdim=True)
+            with torch.no_grad():
+                self._remember_(running, mean, variance, x.shape[1])
+        y = (x - mean) * torch.rsqrt(variance + self.eps)
+        if now.meter is not None:
+            change = (y - x).abs().mean((1, 2)) / x.abs().mean((1, 2)).clamp_min(1e-30)
+            now.meter.add("batch norm", change)
+        return y * tensors[self.slots[0].name] + tensors[self.slots[1].name]
+
+    def _remember_(self, running: tuple[Tensor, Tensor], mean: Tensor, variance: Tensor, examples: int) -> None:
+        share = match(self.momentum, mean)
+        rest = match(1 - self.momentum, mean)
+        running[0].copy_(rest * running[0] + share * mean)
+        running[1].copy_(rest * running[1] + share * (variance * (examples / (examples - 1))))
+
+
+class LayerNormLayer:
+    """y = γ (x − m) / √(v + eps) + β, with the mean and variance over the units of one example (Ba et al. 2016)."""
+
+    def __init__(self, name: str, units: int, *, eps: float):
+        self.eps = eps
+        self.slots = (
+            Slot(name=f"{name}.gamma", shape=(1, units), role="scale"),
+            Slot(name=f"{name}.beta", shape=(1, units), role="bias"),
+        )
+        self.buffers: dict[str, Tensor] = {}
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        gamma, beta = self.slots
+        networks = len(generators[gamma.name])
+        return {gamma.name: torch.ones(networks, *gamma.shape), beta.name: torch.zeros(networks, *beta.shape)}
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        y = torch.nn.functional.layer_norm(x, x.shape[-1:], eps=self.eps)
+        if now.meter is not None:
+            now.meter.add("layer norm", (y - x).abs().mean((1, 2)) / x.abs().mean((1, 2)).clamp_min(1e-30))
+        return y * tensors[self.slots[0].name] + tensors[self.slots[1].name]
+
+
+class Activate:
+    """y = f(x) for an activation f."""
+
+    slots: tuple[Slot, ...] = ()
+
+    def __init__(self, activation: Activation):
+        self.activation = activation
+        self.buffers: dict[str, Tensor] = {}
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        return {}
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        y = self.activation(x)
+        if now.meter is not None:
+            now.meter.add("activation", (y - x).abs().mean((1, 2)) / x.abs().mean((1, 2)).clamp_min(1e-30))
+        return y
+
+
+class ParametricActivate:
+    """y = x + α (f(x) − x) with a learned α for each unit that starts at 1 (RealMLP)."""
+
+    def __init__(self, name: str, units: int, activation: Activation, *, lr: float = 0.1):
+        self.activation = activation
+        self.slots = (Slot(name=f"{name}.alpha", shape=(1, units), role="scale", lr=lr),)
+        self.buffers: dict[str, Tensor] = {}
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        slot = self.slots[0]
+        return {slot.name: torch.ones(len(generators[slot.name]), *slot.shape)}
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        y = x + tensors[self.slots[0].name] * (self.activation(x) - x)
+        if now.meter is not None:
+            now.meter.add("activation", (y - x).abs().mean((1, 2)) / x.abs().mean((1, 2)).clamp_min(1e-30))
+        return y
+
+
+class DropoutLayer:
+    """Zeroes each unit with probability `rate` in training, each network from its own stream.
+
+    Inverted: what stays is divided by 1 − rate, and nothing is done at test time. Classic (Srivastava et al. 2014):
+    what stays is left as it is, and the outputs are multiplied by 1 − rate at test time. Equal in expectation.
+    Networks that differ only in the rate drop nested sets of units: comparisons of rates are paired.
+    """
+
+    slots: tuple[Slot, ...] = ()
+
+    def __init__(self, name: str, *, rate: Number, inverted: bool = True, schedule: Any = None):
+        self.name, self.rate, self.inverted, self.schedule = name, rate, inverted, schedule
+        self.buffers: dict[str, Tensor] = {}
+        self._drawn: tuple[Any, int, Tensor] | None = None
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        return {}
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        if not now.training:
+            return x if self.inverted else x * match(1 - self.rate, x)
+        dropped = self._uniform(x, now) < match(self.rate, x)
+        if now.meter is not None:
+            now.meter.add("dropout", dropped.double().mean((1, 2)))
+        if self.inverted:
+            x = x * match(1 / (1 - self.rate), x)
+        return x.masked_fill(dropped, 0.0)
+
+    def _uniform(self, x: Tensor, now: Pass) -> Tensor:
+        """Uniform numbers [P, B, H] of this step, cut from a block that is drawn for several steps at once."""
+        _, examples, units = x.shape
+        block = max(1, min(16, DRAWN_AT_ONCE // max(1, now.batch * units)))
+        index, place = divmod(now.step, block)
+        if self._drawn is None or self._drawn[0] is not now.seeds or self._drawn[1] != index:
+            drawn = torch.empty(len(now.seeds), block, now.batch, units)
+            for row, seed in zip(drawn, now.seeds, strict=True):
+                row.uniform_(generator=stream(seed, self.name, index))
+            self._drawn = (now.seeds, index, drawn.to(x.device))
+        return self._drawn[2][:, place, :examples]
+
+
+class Columns:
+    """What a table's row becomes: its numbers as they are (or embedded), then an embedding of each categorical code.
+
+    Code 0 stands for a category that was not seen in training; its embedding is zero and stays zero.
+    """
+
+    def __init__(self, *, numbers: int, codes: tuple[int, ...], size: int, initializer: Initializer,
+                 embed_numbers: Any = None):  # fmt: skip
+        self.codes, self.size, self.embed_numbers = codes, size, embed_numbers
+        self.slots: tuple[Slot, ...] = () if embed_numbers is None else embed_numbers.slots
+        self.buffers: dict[str, Tensor] = {}
+        self.outputs = numbers if embed_numbers is None else embed_numbers.outputs
+        if codes:
+            rows = sum(codes)
+            slot = Slot(name="columns.table", shape=(rows, size), role="embedding", fan_in=1, fan_out=size)
+            self.slots, self.initializer = (*self.slots, slot), initializer
+            self.offsets = torch.tensor([0, *codes[:-1]]).cumsum(0)
+            self.outputs += len(codes) * size
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        started = {} if self.embed_numbers is None else self.embed_numbers.start(generators)
+        if self.codes:
+            table = self.initializer.draw(self.slots[-1], generators["columns.table"]).clone()
+            table[:, self.offsets] = 0.0
+            started["columns.table"] = table
+        return started
+
+    def __call__(self, batch: Batch, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        x = batch.numbers if self.embed_numbers is None else self.embed_numbers(batch.numbers, tensors, now)
+        if not self.codes or batch.codes is None:
+            return x
+        table = tensors["columns.table"]
+        networks, examples = table.shape[0], batch.codes.shape[1]
+        codes = (batch.codes + self.offsets.to(batch.codes.device)).expand(networks, -1, -1).flatten(1)
+        embedded = table.gather(1, codes[..., None].expand(-1, -1, self.size))
+        seen = (batch.codes > 0).expand(networks, -1, -1).flatten(1)[..., None]
+        embedded = embedded.masked_fill(~seen, 0.0).view(networks, examples, -1)
+        if now.meter is not None:
+            now.meter.add("embedding", embedded.abs().mean((1, 2)))
+        return torch.cat([x.expand(networks, -1, -1), embedded], -1)
+
+
+class PeriodicNumbers:
+    """Each number x becomes [x, W2 cos(2π (w1 x + b1)) + b2] with its own weights ("PBLD", RealMLP).
+
+    `frequencies` cosines are mixed into `outputs_each` − 1 values per feature; w1 ~ N(0, sigma²), b1 ~ U(−π, π)/2π.
+    """
+
+    def __init__(self, features: int, *, frequencies: int, outputs_each: int, sigma: float, lr: float):
+        self.features, self.sigma, self.each = features, sigma, outputs_each
+        fans = {"fan_in": frequencies, "fan_out": outputs_each - 1}
+        shapes = (("w1", (features, 1, frequencies)), ("b1", (features, 1, frequencies)),
+                  ("w2", (features, frequencies, outputs_each - 1)), ("b2", (features, 1, outputs_each - 1)))  # fmt: skip
+        self.slots = tuple(Slot(name=f"numbers.{n}", shape=s, role="embedding", lr=lr, **fans) for n, s in shapes)
+        self.outputs = features * outputs_each
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        fan = self.slots[2].fan_in
+
+        def draw(slot: Slot, sd: float, uniform: bool) -> Tensor:
+            make = (lambda g: (torch.rand(slot.shape, generator=g) * 2 - 1) * sd) if uniform else (
+                lambda g: torch.randn(slot.shape, generator=g) * sd)  # fmt: skip
+            return torch.stack([make(g) for g in generators[slot.name]])
+
+        w1, b1, w2, b2 = self.slots
+        return {w1.name: draw(w1, self.sigma, False), b1.name: draw(b1, 0.5, True),
+                w2.name: draw(w2, 1 / math.sqrt(fan), True), b2.name: draw(b2, 1 / math.sqrt(fan), True)}  # fmt: skip
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        w1, b1, w2, b2 = (tensors[s.name] for s in self.slots)
+        networks, examples = w1.shape[0], x.shape[1]
+        by_feature = x.expand(networks, -1, -1).transpose(1, 2)[..., None]  # [P, F, B, 1]
+        waves = torch.cos(2 * math.pi * (w1 * by_feature + b1))
+        mixed = torch.matmul(waves, w2) + b2  # [P, F, B, each - 1]
+        if now.meter is not None:
+            now.meter.add("number embedding", mixed.abs().mean((1, 2, 3)))
+        return torch.cat([by_feature, mixed], -1).transpose(1, 2).reshape(networks, examples, -1)
+
+
+class PiecewiseLinearNumbers:
+    """Each number becomes its place in each of `bins` intervals, clipped to [0, 1], then a linear map of its own
+    (Gorishniy et al. 2022). The edges are quantiles of the standard normal: even after `scale = "quantile"`.
+    """
+
+    def __init__(self, features: int, *, bins: int, outputs_each: int, lr: float):
+        self.features, self.bins = features, bins
+        fans = {"fan_in": bins, "fan_out": outputs_each}
+        self.slots = (
+            Slot(name="numbers.weight", shape=(features, bins, outputs_each), role="embedding", lr=lr, **fans),
+            Slot(name="numbers.bias", shape=(features, 1, outputs_each), role="embedding", lr=lr, **fans),
+        )
+        inner = torch.special.ndtri(torch.arange(1, bins, dtype=torch.float64) / bins)
+        edge = inner[-1] + 1.0 if bins > 1 else torch.tensor(2.0, dtype=torch.float64)
+        edges = torch.cat([-edge[None], inner, edge[None]]).float()
+        self.low, self.width = edges[:-1], edges[1:] - edges[:-1]
+        self.outputs = features * outputs_each
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        limit = 1 / math.sqrt(self.bins)
+        return {s.name: torch.stack([(torch.rand(s.shape, generator=g) * 2 - 1) * limit for g in generators[s.name]])
+                for s in self.slots}  # fmt: skip
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        weight, bias = (tensors[s.name] for s in self.slots)
+        networks, examples = weight.shape[0], x.shape[1]
+        places = (x[..., None] - self.low.to(x)) / self.width.to(x)  # [P or 1, B, F, bins]
+        first, last = places[..., :1].clamp(max=1), places[..., -1:].clamp(min=0)
+        places = torch.cat([first, places[..., 1:-1].clamp(0, 1), last], -1) if self.bins > 1 else places
+        places = places.expand(networks, -1, -1, -1).transpose(1, 2)
+        mixed = torch.relu(torch.matmul(places, weight) + bias)
+        if now.meter is not None:
+            now.meter.add("number embedding", mixed.abs().mean((1, 2, 3)))
+        return mixed.transpose(1, 2).reshape(networks, examples, -1)

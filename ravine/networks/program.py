@@ -1,0 +1,43 @@
+"""A built network: the layers of a recipe's network, where its weights stand, and what all of it computes.
+
+Letters: P networks, B examples, C outputs, W weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ravine.roles import Batch, Layer, Network, Pass, Signature
+from ravine.rows import Layout, Rows
+from ravine.seeds import stream
+
+
+class Program:
+    """What networks of one shape have in common. The weights are handed in at each call, so P may change."""
+
+    def __init__(self, network: Network, signature: Signature):
+        self.layers: Sequence[Layer] = network.build(signature)
+        self.layout = Layout(tuple(slot for layer in self.layers for slot in layer.slots))
+
+    def start(self, seeds: Sequence[int]) -> tuple[Rows, dict[str, Tensor]]:
+        """Starting weights [P, W] and buffers [P, ...]; each slot of each network from a stream of its own."""
+        tensors: dict[str, Tensor] = {}
+        for layer in self.layers:
+            tensors |= layer.start({s.name: [stream(seed, s.name) for seed in seeds] for s in layer.slots})
+        rows = torch.cat([tensors[s.name].reshape(len(seeds), -1) for s in self.layout.slots], 1)
+        buffers = {name: value.expand(len(seeds), *value.shape).clone()
+                   for layer in self.layers for name, value in layer.buffers.items()}  # fmt: skip
+        return rows, buffers
+
+    def __call__(self, tensors: dict[str, Tensor], batch: Batch, now: Pass) -> Tensor:
+        """Outputs [P, B, C] of all networks on their batches."""
+        x: Any = batch
+        for layer in self.layers:
+            x = layer(x, tensors, now)
+            if now.tapped is not None:
+                now.tapped.append(x)
+        return x

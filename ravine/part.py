@@ -1,0 +1,356 @@
+"""A part is its own configuration: a frozen dataclass whose fields are its settings and whose methods are its meaning.
+
+A field annotated `Number` may differ between networks that run together; nothing else may.
+Letters: P networks of a cohort. A column is a float64 tensor [P, 1].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+import pydantic
+import torch
+from torch import Tensor
+
+from ravine.errors import RecipeError, nearest
+
+Number = Annotated[float | Tensor, "Number"]  # one value, or a column with a value for each network
+P = TypeVar("P")
+
+
+def setting(default: Any = dataclasses.MISSING, *, ge=None, gt=None, le=None, lt=None) -> Any:
+    """A field with bounds: `ge` ≥, `gt` >, `le` ≤, `lt` <. They hold for the elements where the value is a tuple."""
+    bounds = {name: bound for name, bound in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if bound is not None}
+    return dataclasses.field(default=default, metadata={"bounds": bounds})
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(setting, dataclasses.field))
+def part(cls: type[P]) -> type[P]:
+    """Make a class a part: a frozen, keyword-only dataclass whose settings are checked when it is made.
+
+    Types and bounds are checked by the annotations; what no single field can know (contradictory settings) by the
+    part's own method `check(self)`, which raises `RecipeError`. Raises `RecipeError` naming the part and the setting.
+
+    >>> @part
+    ... class Shrink:
+    ...     rate: Number = setting(0.1, ge=0, lt=1)
+    >>> Shrink(rate=0.5)
+    Shrink(rate=0.5)
+    >>> Shrink(rate=2)
+    Traceback (most recent call last):
+    ravine.errors.RecipeError: Shrink.rate is 2: it must be less than 1
+    """
+    cls.__post_init__ = _check  # type: ignore[attr-defined]
+    return dataclass_for(cls)
+
+
+def dataclass_for(cls: type[P]) -> type[P]:
+    return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+def is_part(value: Any) -> bool:
+    """Whether a value (or a class) is a part."""
+    cls = value if isinstance(value, type) else type(value)
+    return dataclasses.is_dataclass(cls) and getattr(cls, "__post_init__", None) is _check
+
+
+@functools.cache
+def hints(cls: type) -> dict[str, Any]:
+    """The annotations of a part's settings, by name."""
+    found = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: found[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+
+
+def is_number(hint: Any) -> bool:
+    """Whether an annotation is `Number`."""
+    return hint == Number
+
+
+# ------------------------------------------------------------------------------------------------ checking
+
+
+def _check(self: Any) -> None:
+    for field in dataclasses.fields(self):
+        value = getattr(self, field.name)
+        if isinstance(value, Tensor):
+            continue  # a column: its entries were checked before they were stacked
+        checked = _check_value(type(self), field, value)
+        if checked is not value:
+            object.__setattr__(self, field.name, checked)
+    own = getattr(self, "check", None)
+    if own is not None and not any(isinstance(v, Tensor) for v in _values(self)):
+        own()
+
+
+def _values(self: Any) -> list[Any]:
+    return [getattr(self, f.name) for f in dataclasses.fields(self)]
+
+
+def _check_value(cls: type, field: dataclasses.Field, value: Any) -> Any:
+    hint = hints(cls)[field.name]
+    if is_part(value) or (isinstance(value, tuple) and value and is_part(value[0])):
+        return value  # checked when it was made; which parts fit where, `from_plain` knows
+    adapter = _adapter(cls, field.name)
+    if adapter is None:
+        return value
+    if isinstance(value, list):
+        value = tuple(value)
+    try:
+        value = adapter.validate_python(value, strict=True)
+    except pydantic.ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Input should be ").replace("a valid ", "a ")
+        raise RecipeError(f"{cls.__name__}.{field.name} is {value!r}", why=f"it must be {why}") from None
+    bounds = field.metadata.get("bounds", {})
+    for entry in value if isinstance(value, tuple) else (value,):
+        why = _outside(entry, bounds)
+        if why:
+            raise RecipeError(f"{cls.__name__}.{field.name} is {value:g}" if isinstance(value, float) else
+                              f"{cls.__name__}.{field.name} is {value!r}", why=why)
+    if is_number(hint) and not math.isfinite(value):
+        raise RecipeError(f"{cls.__name__}.{field.name} is {value!r}", why="it must be a finite number")
+    return value
+
+
+def _outside(value: Any, bounds: Mapping[str, float]) -> str:
+    if value is None or isinstance(value, (str, bool)):
+        return ""
+    tests = {
+        "ge": (lambda v, b: v >= b, "at least"), "gt": (lambda v, b: v > b, "more than"),
+        "le": (lambda v, b: v <= b, "at most"), "lt": (lambda v, b: v < b, "less than"),
+    }  # fmt: skip
+    for name, bound in bounds.items():
+        holds, words = tests[name]
+        if not holds(value, bound):
+            return f"it must be {words} {bound}"
+    return ""
+
+
+@functools.cache
+def _adapter(cls: type, name: str) -> pydantic.TypeAdapter | None:
+    hint = float if is_number(hints(cls)[name]) else hints(cls)[name]
+    if not _is_plain(hint):
+        return None
+    return pydantic.TypeAdapter(hint)
+
+
+def _is_plain(hint: Any) -> bool:
+    """Whether a hint is made of scalars, None, literals, and tuples and mappings of them."""
+    if hint in (int, float, str, bool, type(None), None, Ellipsis):
+        return True
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return True
+    if origin in (tuple, dict, typing.Union, types.UnionType, Mapping):
+        return all(_is_plain(a) for a in typing.get_args(hint))
+    return False
+
+
+# ------------------------------------------------------------------------------------------------ plain data
+
+
+def to_plain(value: Any) -> Any:
+    """A part as plain data: `{"name": "AdamW", "lr": 0.001, ...}`; tuples as lists, None left out, columns of one value as it.
+
+    >>> @part
+    ... class Shrink:
+    ...     rate: Number = 0.1
+    >>> to_plain(Shrink())
+    {'name': 'Shrink', 'rate': 0.1}
+    """
+    if is_part(value):
+        settings = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"name": type(value).__name__, **{k: v for k, v in settings.items() if v is not None}}
+    if isinstance(value, (tuple, list)):
+        return [to_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {k: to_plain(v) for k, v in value.items()}
+    if isinstance(value, Tensor):
+        return value.flatten().tolist()
+    return value
+
+
+def from_plain(cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequence[type]], *, path: str = "") -> P:
+    """The part that plain data describes.
+
+    `choices` says which classes may stand in a field, by the field's annotation (a role of `roles.py`); `path` is where
+    the data stand in their file, for messages. Missing settings take their defaults; a role given as a word alone
+    (`optimizer = "AdamW"`) takes all of them; `"none"` is None.
+    Raises `RecipeError` for unknown names (the nearest is offered), wrong types and values; `error.path` says where.
+    """
+    known = hints(cls)
+    for name in data:
+        if name != "name" and name not in known:
+            raise _at(RecipeError(f"{cls.__name__} has no setting {name!r}", why=nearest(name, known)), path, name)
+    values = {}
+    for name, given in data.items():
+        if name != "name":
+            values[name] = _value(known[name], given, choices, path=f"{path}.{name}".lstrip("."))
+    missing = [f.name for f in dataclasses.fields(cls) if f.name not in values  # type: ignore[arg-type]
+               and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]  # fmt: skip
+    if missing:
+        raise _at(RecipeError(f"{cls.__name__} needs {', '.join(missing)}"), path, "")
+    try:
+        return cls(**values)
+    except RecipeError as error:
+        named = error.what.partition(".")[2].partition(" ")[0]
+        raise _at(error, path, named if named in known else "") from None
+
+
+def _value(hint: Any, given: Any, choices: Mapping[Any, Sequence[type]], *, path: str) -> Any:
+    role, many, optional = _role(hint, choices)
+    if role is None:
+        return tuple(given) if isinstance(given, list) else given
+    if many:
+        given = given if isinstance(given, (list, tuple)) else [given]
+        return tuple(_part_from(choices[role], g, choices, path=path) for g in given)
+    if optional and (given is None or given == "none"):
+        return None
+    return _part_from(choices[role], given, choices, path=path)
+
+
+def _part_from(classes: Sequence[type], given: Any, choices: Mapping[Any, Sequence[type]], *, path: str) -> Any:
+    if is_part(given):
+        return given
+    if isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, Mapping):
+        raise _at(RecipeError(f"{path} is {given!r}", why="it must be a name or a table with a name"), path, "")
+    if len(classes) == 1 and "name" not in given:
+        return from_plain(classes[0], given, choices, path=path)
+    names = {c.__name__.lower(): c for c in classes}
+    name = given.get("name")
+    if not isinstance(name, str):
+        raise _at(RecipeError(f"{path} has no name", why=nearest("", [c.__name__ for c in classes])), path, "")
+    cls = names.get(name.lower().replace("_", "").replace("-", ""))
+    if cls is None:
+        what = f"{path} has no {name!r}"
+        raise _at(RecipeError(what, why=nearest(name, [c.__name__ for c in classes])), path, "")
+    return from_plain(cls, given, choices, path=path)
+
+
+def _role(hint: Any, choices: Mapping[Any, Sequence[type]]) -> tuple[Any, bool, bool]:
+    """(role, many, optional) of a field's annotation; role is None for plain settings."""
+    if isinstance(hint, type) and hint in choices:
+        return hint, False, False
+    args = [a for a in typing.get_args(hint) if a not in (type(None), Ellipsis)]
+    if len(args) == 1 and isinstance(args[0], type) and args[0] in choices:
+        return args[0], typing.get_origin(hint) is tuple, type(None) in typing.get_args(hint)
+    return None, False, False
+
+
+def _at(error: RecipeError, path: str, name: str) -> RecipeError:
+    """Note where in the plain data an error stands, unless a deeper place is known."""
+    if not hasattr(error, "path"):
+        error.path = f"{path}.{name}".strip(".")  # type: ignore[attr-defined]
+    return error
+
+
+# ------------------------------------------------------------------------------------------------ settings by path
+
+
+def get(value: Any, path: str) -> Any:
+    """The setting at a path: `get(recipe, "optimizer.lr")`. Raises `RecipeError` with the names there are."""
+    for name in path.split("."):
+        value = _step(value, name, path)
+    return value
+
+
+def vary(value: P, path: str, new: Any) -> P:
+    """A copy with the setting at `path` changed; everything that is not on the path is shared.
+
+    >>> @part
+    ... class Shrink:
+    ...     rate: Number = 0.1
+    >>> vary(Shrink(), "rate", 0.2)
+    Shrink(rate=0.2)
+    """
+    name, _, rest = path.partition(".")
+    old = _step(value, name, path)
+    changed = vary(old, rest, new) if rest else new
+    if isinstance(value, tuple):
+        at = int(name)
+        return (*value[:at], changed, *value[at + 1 :])  # type: ignore[return-value]
+    return dataclasses.replace(value, **{name: changed})  # type: ignore[type-var]
+
+
+def _step(value: Any, name: str, path: str) -> Any:
+    if isinstance(value, tuple):
+        if not name.isdigit() or int(name) >= len(value):
+            raise RecipeError(f"no setting {path!r}", why=f"{name!r} must be a place from 0 to {len(value) - 1}")
+        return value[int(name)]
+    if not is_part(value):
+        raise RecipeError(f"no setting {path!r}", why=f"{value!r} has no settings of its own")
+    if name not in hints(type(value)):
+        raise RecipeError(f"{type(value).__name__} has no setting {name!r}", why=nearest(name, hints(type(value))))
+    return getattr(value, name)
+
+
+# ------------------------------------------------------------------------------------------------ cohorts
+
+
+def program(value: Any) -> Any:
+    """What must be equal for parts to run as one program: everything but the values of Numbers. Hashable.
+
+    >>> @part
+    ... class Shrink:
+    ...     rate: Number = 0.1
+    ...     times: int = 1
+    >>> program(Shrink(rate=0.2)) == program(Shrink(rate=0.3))
+    True
+    """
+    if is_part(value):
+        kinds = hints(type(value))
+        entries = [(f.name, None if is_number(kinds[f.name]) else program(getattr(value, f.name)))
+                   for f in dataclasses.fields(value)]  # fmt: skip
+        return (type(value).__qualname__, tuple(entries))
+    if isinstance(value, (tuple, list)):
+        return tuple(program(v) for v in value)
+    if isinstance(value, Mapping):
+        return tuple(sorted((k, program(v)) for k, v in value.items()))
+    return value
+
+
+def stack(parts: Sequence[P]) -> P:
+    """One part for a cohort: each Number becomes a float64 column [P, 1]; the rest must be equal (see `program`)."""
+    first = parts[0]
+    if is_part(first):
+        kinds = hints(type(first))
+        changes = {}
+        for field in dataclasses.fields(first):  # type: ignore[arg-type]
+            values = [getattr(p, field.name) for p in parts]
+            if is_number(kinds[field.name]):
+                changes[field.name] = torch.tensor(values, dtype=torch.float64).view(-1, 1)
+            else:
+                changes[field.name] = stack(values)
+        return dataclasses.replace(first, **changes)  # type: ignore[type-var]
+    if isinstance(first, tuple) and any(is_part(v) for v in first):
+        return tuple(stack(group) for group in zip(*parts, strict=True))  # type: ignore[return-value]
+    return first
+
+
+def rows_of(stacked: P, keep: Tensor) -> P:
+    """The cohort's part with only some of its networks: each column indexed by `keep` (indices [K])."""
+    if isinstance(stacked, Tensor):
+        return stacked.index_select(0, keep.to(stacked.device))
+    if is_part(stacked):
+        changes = {f.name: rows_of(getattr(stacked, f.name), keep) for f in dataclasses.fields(stacked)}  # type: ignore[arg-type]
+        return dataclasses.replace(stacked, **changes)  # type: ignore[type-var]
+    if isinstance(stacked, tuple):
+        return tuple(rows_of(v, keep) for v in stacked)  # type: ignore[return-value]
+    return stacked
+
+
+def match(number: Any, like: Tensor) -> Any:
+    """A Number ready to meet a tensor [P, ...]: a float as it is, a column as [P, 1, ..., 1] in the tensor's dtype.
+
+    Work coefficients out on the Number itself (a column is float64), then match once: `match(1 - self.beta2, grads)`.
+    """
+    if isinstance(number, Tensor):
+        return number.to(like.device, like.dtype).view(-1, *[1] * (like.dim() - 1))
+    return number
