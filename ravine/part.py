@@ -205,8 +205,11 @@ def from_plain(cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequ
 def _value(hint: Any, given: Any, choices: Mapping[Any, Sequence[type]], *, path: str) -> Any:
     role, many, optional = _role(hint, choices)
     if role is None:
+        if given == "none" and type(None) in typing.get_args(hint):
+            return None
         return tuple(given) if isinstance(given, list) else given
     if many:
+        given = () if given is None or given == "none" else given
         given = given if isinstance(given, (list, tuple)) else [given]
         return tuple(_part_from(choices[role], g, choices, path=path) for g in given)
     if optional and (given is None or given == "none"):

@@ -41,9 +41,19 @@ class Now(NamedTuple):
 class Optimizer(Protocol):
     """One rule over the matrix of weights; pure, and the same whatever else is in the cohort."""
 
+    @property
+    def lr(self) -> Number: ...
+
     def start(self, rows: Rows) -> State: ...
 
     def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]: ...
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """An optimizer whose rows are not the weights to judge: it walks at one point and stands at another."""
+
+    def settled(self, rows: Rows, state: State) -> Rows: ...
 
 
 class Clip(Protocol):
@@ -184,6 +194,35 @@ class Network(Protocol):
     """Describes layers; the part that stands in a recipe."""
 
     def build(self, signature: Signature) -> Sequence[Layer]: ...
+
+
+# ------------------------------------------------------------------------------------------------ tasks
+
+
+class Source(Protocol):
+    """Where the examples are and what is to be learned from them."""
+
+    source: str
+    target: tuple[str, ...]
+
+
+class Split(Protocol):
+    """Which examples train, which validate, which test."""
+
+    validation: float
+
+
+class Encoding(Protocol):
+    """How columns become numbers and codes; fitted on the training split alone."""
+
+
+class Stop(Protocol):
+    """When a network stops and which weights it keeps."""
+
+    patience: int
+    on: str
+    minimum: float
+    ties: str
 
 
 # ------------------------------------------------------------------------------------------------ losses

@@ -44,15 +44,24 @@ class Linear:
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
         weight = tensors[self.slots[0].name]
+        if 1 in weight.shape[1:]:
+            return self._thin(x, weight, tensors)
         x = x.expand(weight.shape[0], -1, -1)
         if self.has_bias:
             return torch.baddbmm(tensors[self.slots[1].name], x, weight, alpha=self.scale)
         y = torch.bmm(x, weight)
         return y if self.scale == 1.0 else y * self.scale
 
+    def _thin(self, x: Tensor, weight: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        """The same with one input or one output, elementwise: there BLAS takes another routine for one network than
+        for several, and the last bits differ (notebook 2026-11-21)."""
+        y = x * weight if weight.shape[1] == 1 else (x * weight.transpose(1, 2)).sum(-1, keepdim=True)
+        y = y if self.scale == 1.0 else y * self.scale
+        return y + tensors[self.slots[1].name] if self.has_bias else y
+
 
 class Scale:
-    """y = x · s, a factor for each feature that starts at 1: a soft choice of features (RealMLP, Holzmüller et al. 2024)."""
+    """y = x · s, a factor for each feature that starts at 1: a soft choice of features (RealMLP)."""
 
     def __init__(self, name: str, features: int, *, lr: float = 6.0):
         self.slots = (Slot(name=f"{name}.scale", shape=(1, features), role="scale", lr=lr),)
@@ -73,7 +82,7 @@ class BatchNormLayer:
     """y = γ (x − m) / √(v + eps) + β, with the mean and variance of the batch (Ioffe & Szegedy 2015).
 
     In training m and v are the batch's (v with 1/B); running estimates r ← (1 − momentum) r + momentum m (v with
-    1/(B − 1), as torch) are used otherwise. A batch of one example has no variance: it is normalized by the running ones.
+    1/(B − 1), as torch) are used otherwise. A batch of one example has no variance: the running values are used.
     """
 
     def __init__(self, name: str, units: int, *, momentum: Number, eps: float):
@@ -291,8 +300,9 @@ class PeriodicNumbers:
 
 
 class PiecewiseLinearNumbers:
-    """Each number becomes its place in each of `bins` intervals, clipped to [0, 1], then a linear map of its own
-    (Gorishniy et al. 2022). The edges are quantiles of the standard normal: even after `scale = "quantile"`.
+    """Each number becomes its place in each of `bins` intervals, clipped to [0, 1], then a linear map of its own.
+
+    Gorishniy et al. 2022. The edges are quantiles of the standard normal: even after `scale = "quantile"`.
     """
 
     def __init__(self, features: int, *, bins: int, outputs_each: int, lr: float):

@@ -1,0 +1,269 @@
+"""Every part by name, recipe files, and the named recipes to start from.
+
+A recipe file is TOML. It starts from a named recipe (`base`, the default if it names none) and changes what it says:
+
+    base = "default"
+    epochs = 40
+    [data]
+    source = "houses.csv"
+    target = ["price"]
+    [optimizer]
+    name = "AdamW"
+    lr = 0.002
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from ravine import data, losses, optimizers, penalties, schedules, stopping
+from ravine.errors import RecipeError, nearest
+from ravine.networks import activations, initializers, mlp
+from ravine.part import from_plain, get, hints, is_part, to_plain
+from ravine.recipe import Recipe
+from ravine.roles import (
+    Activation,
+    Average,
+    Clip,
+    Drop,
+    Encoding,
+    Initializer,
+    Loss,
+    Network,
+    Norm,
+    NumberEmbedding,
+    Optimizer,
+    Penalty,
+    Schedule,
+    Source,
+    Split,
+    Stop,
+)
+
+CHOICES: Mapping[Any, Sequence[type]] = {
+    Activation: activations.ALL,
+    Average: optimizers.AVERAGES,
+    Clip: optimizers.CLIPS,
+    Drop: (mlp.Dropout, mlp.ClassicDropout),
+    Encoding: (data.Encoding,),
+    Initializer: initializers.ALL,
+    Loss: losses.ALL,
+    Network: (mlp.Mlp,),
+    Norm: (mlp.BatchNorm, mlp.LayerNorm),
+    NumberEmbedding: (mlp.Periodic, mlp.PiecewiseLinear),
+    Optimizer: optimizers.ALL,
+    Penalty: penalties.ALL,
+    Schedule: schedules.ALL,
+    Source: (data.Data,),
+    Split: data.SPLITS,
+    Stop: (stopping.EarlyStopping,),
+}
+
+
+# ------------------------------------------------------------------------------------------------ named recipes
+
+
+def default() -> Recipe:
+    """A network for tables: good on most before anything is tuned (the measurements are in NOTEBOOK.md)."""
+    return Recipe(
+        data=data.Data(),
+        split=data.Stratified(),
+        encoding=data.Encoding(),
+        network=mlp.Mlp(hidden=(256, 256), dropout=mlp.Dropout(rate=0.1)),
+        optimizer=optimizers.AdamW(lr=0.002, weight_decay=0.01),
+        schedule=schedules.WarmUp(epochs=1.0, then=schedules.Cosine()),
+        stop=stopping.EarlyStopping(patience=20),
+    )
+
+
+def realmlp_td_s() -> Recipe:
+    """RealMLP-TD-S (Holzmüller, Grinsztajn & Steinwart, NeurIPS 2024): robust scaling, NTK layers, a scaling layer,
+    Adam with β₂ = 0.95 on the schedule "coslog4", 256 epochs, the last best epoch.
+    """
+    return Recipe(
+        data=data.Data(),
+        split=data.Stratified(),
+        encoding=data.Encoding(scale="robust", smooth_clip=3.0),
+        network=mlp.Mlp(
+            hidden=(256, 256, 256),
+            activation=activations.SELU(),
+            initializer=initializers.Normal(sd=1.0),
+            bias=initializers.Normal(sd=1.0),
+            parametrization="ntk",
+            scale_inputs=True,
+            zero_output=True,
+            bias_lr=0.1,
+        ),
+        optimizer=optimizers.Adam(lr=0.04, beta1=0.9, beta2=0.95),
+        schedule=schedules.Coslog4(),
+        loss=None,
+        stop=stopping.EarlyStopping(patience=256, on="score", ties="last"),
+        batch=256,
+        epochs=256,
+        seeds=1,
+    )
+
+
+def plain() -> Recipe:
+    """Nothing but gradient descent with momentum on a small network: a start for studying one thing at a time."""
+    return Recipe(
+        data=data.Data(),
+        split=data.Stratified(),
+        encoding=data.Encoding(),
+        network=mlp.Mlp(hidden=(64,)),
+        optimizer=optimizers.Momentum(lr=0.1, momentum=0.9),
+        schedule=schedules.Constant(),
+        epochs=30,
+        batch=32,
+        seeds=1,
+    )
+
+
+NAMED = {f.__name__: f for f in (default, realmlp_td_s, plain)}
+
+
+def named(name: str) -> Recipe:
+    """The recipe of that name. Raises `RecipeError` with the nearest one."""
+    folded = {n.replace("_", ""): n for n in NAMED}
+    found = folded.get(name.lower().replace("-", "").replace("_", ""))
+    if found is None:
+        raise RecipeError(f"no recipe is named {name!r}", why=nearest(name, NAMED))
+    return NAMED[found]()
+
+
+# ------------------------------------------------------------------------------------------------ recipe files
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """The recipe in a TOML file. Raises `RecipeError` with the file's line where something in it is wrong.
+
+    Relative paths of data in it are relative to the file's folder.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path} does not exist", do="name a recipe file, a table or a bundled set") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read", why=str(error)) from None
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not TOML", why=str(error)) from None
+    try:
+        recipe = recipe_from(given)
+    except RecipeError as error:
+        line = line_of(text, getattr(error, "path", ""))
+        error.where = f"{path}:{line}" if line else str(path)
+        raise
+    source = recipe.data.source
+    if source and not Path(source).is_absolute() and (path.parent / source).exists():
+        recipe = recipe.vary("data.source", str(path.parent / source))
+    return recipe
+
+
+def recipe_from(given: Mapping[str, Any]) -> Recipe:
+    """The recipe that plain data describe: a named recipe (`base`) and what is changed in it."""
+    given = dict(given)
+    given.pop("schema", None)
+    base = given.pop("base", "default")
+    if not isinstance(base, str):
+        raise RecipeError(f"base is {base!r}", why="it must be the name of a recipe: " + nearest("", NAMED))
+    return changed(named(base), given)
+
+
+def changed(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """A copy of a recipe with what nested plain data say changed; a part of another name starts from its defaults."""
+    return from_plain(Recipe, _merged(recipe, given), CHOICES)
+
+
+def with_setting(recipe: Recipe, assignment: str) -> Recipe:
+    """A copy with `path=value` changed, the value written as in TOML; quotes around words may be left out.
+
+    >>> with_setting(plain(), "optimizer.lr=0.5").optimizer.lr
+    0.5
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals or not path.strip():
+        raise RecipeError(f"--set {assignment}", why="it must be PATH=VALUE", do="write --set optimizer.lr=0.01")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    nested: Any = value
+    names = path.strip().split(".")
+    for name in reversed(names[1:]):
+        nested = {name: nested}
+    if isinstance(nested, Mapping) and len(names) > 1 and names[1].isdigit():
+        old = to_plain(get(recipe, names[0]))
+        place = int(names[1])
+        get(recipe, f"{names[0]}.{place}")
+        inner = nested[names[1]]
+        old[place] = {**old[place], **inner} if isinstance(inner, Mapping) and isinstance(old[place], dict) else inner
+        nested = old
+    try:
+        return changed(recipe, {names[0]: nested})
+    except RecipeError as error:
+        error.where = f"--set {assignment}"
+        raise
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as a TOML file, every setting written out."""
+    return tomli_w.dumps({"base": "plain", **_with_none(recipe)})
+
+
+def _with_none(value: Any) -> Any:
+    """Plain data in which a setting that is None, and so cannot be written in TOML, is the word none."""
+    if is_part(value):
+        settings = {f.name: _with_none(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return settings if isinstance(value, Recipe) else {"name": type(value).__name__, **settings}
+    if isinstance(value, tuple):
+        return [_with_none(v) for v in value]
+    return "none" if value is None else to_plain(value)
+
+
+def _merged(recipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data of a part's settings, overlaid by what is given for the same part."""
+    settings = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+    for name, value in given.items():
+        old = settings.get(name)
+        settings[name] = value
+        if isinstance(value, Mapping) and is_part(old) and _same_part(old, value):
+            settings[name] = {"name": type(old).__name__} | _merged(old, {k: v for k, v in value.items() if k != "name"})
+    return settings
+
+
+def _same_part(old: Any, given: Mapping[str, Any]) -> bool:
+    name = given.get("name")
+    return name is None or (isinstance(name, str) and name.lower().replace("_", "") == type(old).__name__.lower())
+
+
+def line_of(text: str, path: str) -> int:
+    """The line (from 1) of a TOML text in which the setting at a path stands, or its nearest table; 0 if none does.
+
+    >>> line_of('epochs = 3\\n[optimizer]\\nlr = -1\\n', "optimizer.lr")
+    3
+    """
+    wanted, table, best, depth = [n for n in path.split(".") if n], [], 0, 0
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?", line)
+        key = re.match(r"\s*([\w\-.\"']+)\s*=", line)
+        if header:
+            table = [n.strip(" \"'") for n in header[1].split(".")]
+        names = table if header else [*table, *(n.strip("\"'") for n in key[1].split("."))] if key else []
+        if names and names == wanted[: len(names)] and len(names) > depth:
+            best, depth = number, len(names)
+    return best
+
+
+def settings_of(cls: type) -> dict[str, Any]:
+    """The settings of a part and their defaults, for listings."""
+    return {f.name: None if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(cls) if f.name in hints(cls)}  # type: ignore[arg-type]  # fmt: skip

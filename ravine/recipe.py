@@ -1,0 +1,65 @@
+"""A recipe: everything that determines a run and nothing else. Devices and folders are arguments.
+
+What parts there are, and the named recipes to start from, `catalog.py` knows.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ravine.errors import RecipeError
+from ravine.part import part, setting, vary
+from ravine.roles import (
+    Average,
+    Clip,
+    Encoding,
+    Loss,
+    Network,
+    Optimizer,
+    Penalty,
+    Schedule,
+    Source,
+    Split,
+    Stop,
+)
+
+
+@part
+class Recipe:
+    """What is learned from what, by which network, how, and for how long.
+
+    `loss`, `batch` and `epochs` may be None: then they are chosen from the data (`resolve`), and the run's folder says
+    what was chosen. `batch = "all"` is gradient descent on the whole training split.
+    `seeds` networks are trained, with seeds `seed`, `seed + 1`, ...; their averaged prediction is the model.
+    """
+
+    data: Source
+    split: Split
+    encoding: Encoding
+    network: Network
+    optimizer: Optimizer
+    schedule: Schedule
+    loss: Loss | None = None
+    penalties: tuple[Penalty, ...] = ()
+    clip: Clip | None = None
+    average: Average | None = None
+    stop: Stop | None = None
+    class_weights: Literal["none", "balanced"] = "none"
+    batch: int | Literal["all"] | None = setting(None, ge=1)
+    epochs: int | None = setting(None, ge=1)
+    seeds: int = setting(8, ge=1)
+    seed: int = setting(0, ge=0)
+    split_seed: int = setting(0, ge=0)
+    precision: Literal["float32", "float64"] = "float32"
+
+    def check(self) -> None:
+        if self.stop is not None and self.split.validation == 0:
+            raise RecipeError(
+                "the recipe stops early but keeps no validation split",
+                why="early stopping judges by the validation split",
+                do='set split.validation above 0, or stop = "none"',
+            )
+
+    def vary(self, path: str, value: object) -> Recipe:
+        """A copy with one setting changed: `recipe.vary("optimizer.lr", 0.1)`."""
+        return vary(self, path, value)

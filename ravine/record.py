@@ -1,0 +1,206 @@
+"""What one run did: members, series, events, effects, score, surroundings. Plain data, on disk a folder of plain files.
+
+Letters: T times at which a series has values, M members (networks) of the run.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ravine.errors import RunError
+
+SCHEMA = 1  # raised when a file of a run's folder changes its meaning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One network of a run and how it ended: finished, stopped (early), diverged or interrupted.
+
+    `validation` and `test` hold its values by name ("loss", "accuracy", ...), of the weights that were kept.
+    """
+
+    seed: int
+    outcome: str
+    steps: int
+    best_step: int
+    validation: Mapping[str, float] = field(default_factory=dict)
+    test: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values over a run: `steps` [T], and `values` [T, M] with NaN where a member had left."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened at a step: to one member (its place in `members`), or to the run (None)."""
+
+    step: int
+    kind: str
+    text: str
+    member: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The model's score on a split: a metric's value with a confidence interval, beside its members' own."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    confidence: float
+    higher_is_better: bool
+    split: str
+    examples: int
+    members: tuple[float, ...] = ()
+    others: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectShown:
+    """What a technique of the recipe reported: one number for each member, 0 if and only if it did nothing."""
+
+    name: str
+    meaning: str
+    values: tuple[float, ...]
+
+    @property
+    def acted(self) -> bool:
+        return any(v != 0 for v in self.values)  # NaN counts: a diverged network's techniques did act
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What one run did. `recipe` and `surroundings` are plain data; `said` tells what was inferred from the data."""
+
+    recipe: Mapping[str, Any]
+    task: Mapping[str, Any]
+    members: tuple[Member, ...]
+    series: Mapping[str, Series]
+    events: tuple[Event, ...]
+    effects: tuple[EffectShown, ...]
+    said: tuple[str, ...]
+    surroundings: Mapping[str, Any]
+    score: Score | None = None
+    seconds: float = 0.0
+
+    @property
+    def failures(self) -> int:
+        """How many members diverged."""
+        return sum(m.outcome == "diverged" for m in self.members)
+
+    def idle(self) -> list[EffectShown]:
+        """The techniques that were enabled and did nothing."""
+        return [e for e in self.effects if not e.acted]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record without its series, as JSON-ready data; numbers that are not finite become None."""
+        data = {name: getattr(self, name) for name in ("recipe", "task", "said", "surroundings", "seconds")}
+        data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
+        data["effects"] = [asdict(e) | {"acted": e.acted} for e in self.effects]
+        data["score"] = None if self.score is None else asdict(self.score)
+        return _finite({"schema": SCHEMA, **data})
+
+
+def record_files(record: Record) -> dict[str, bytes]:
+    """The files of a record by name: record.json and series.csv. Who writes them decides how (atomically)."""
+    return {
+        "record.json": json.dumps(record.to_json(), indent=1).encode(),
+        "series.csv": _series_csv(record).encode(),
+    }
+
+
+def read_record(folder: Path) -> Record:
+    """The record in a run's folder. Raises `RunError` if it is missing, damaged, or of a newer version."""
+    data = read_json(folder / "record.json")
+    score = data["score"]
+    return Record(
+        recipe=data["recipe"],
+        task=data["task"],
+        members=tuple(Member(**m) for m in data["members"]),
+        series=_read_series(folder / "series.csv", len(data["members"])),
+        events=tuple(Event(**e) for e in data["events"]),
+        effects=tuple(
+            EffectShown(name=e["name"], meaning=e["meaning"], values=tuple(_number(v) for v in e["values"]))
+            for e in data["effects"]
+        ),
+        said=tuple(data["said"]),
+        surroundings=data["surroundings"],
+        score=None if score is None else Score(**{**score, "members": tuple(_number(v) for v in score["members"])}),
+        seconds=data["seconds"],
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run's folder, its schema checked. Raises `RunError`."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path.parent} is not a finished run", why=f"it has no {path.name}",
+                       do="name the folder that `ravine train` printed, or finish it with "
+                       f"`ravine train --resume {path.parent}`") from None  # fmt: skip
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} cannot be read", why=str(error), do="train again, or restore the file") from None
+    check_schema(data.get("schema") if isinstance(data, dict) else None, path)
+    return data
+
+
+def check_schema(schema: Any, path: Path) -> None:
+    """Raise `RunError` unless a file's schema is one that this version reads."""
+    if not isinstance(schema, int):
+        raise RunError(f"{path} is damaged", why="it has no schema number", do="train again, or restore the file")
+    if schema > SCHEMA:
+        raise RunError(f"{path} has schema {schema}", why=f"this version of Ravine reads up to {SCHEMA}",
+                       do="install a newer Ravine")  # fmt: skip
+
+
+def _series_csv(record: Record) -> str:
+    """Columns: series, step, then a column for each member, by its seed."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["series", "step", *(f"seed {m.seed}" for m in record.members)])
+    for name, series in record.series.items():
+        for step, values in zip(series.steps.tolist(), series.values.tolist(), strict=True):
+            writer.writerow([name, step, *("" if v is None or math.isnan(v) else repr(v) for v in values)])
+    return out.getvalue()
+
+
+def _read_series(path: Path, members: int) -> dict[str, Series]:
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_text("utf-8"))))[1:]
+        grouped: dict[str, list[list[str]]] = {}
+        for name, *rest in rows:
+            grouped.setdefault(name, []).append(rest)
+        return {name: Series(np.array([int(r[0]) for r in found]),
+                             np.array([[_number(v or None) for v in r[1:]] for r in found]).reshape(-1, members))
+                for name, found in grouped.items()}  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read", why=str(error), do="train again, or restore the file") from None
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value

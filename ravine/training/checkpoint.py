@@ -1,0 +1,123 @@
+"""Checkpoints: all that a cohort needs to go on, in one safetensors file that is replaced as a whole.
+
+Randomness needs no place in it: every stream is made anew from (seed, purpose, step).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ravine.effects import Meter
+from ravine.errors import RunError
+from ravine.networks.program import Program
+from ravine.part import rows_of, stack
+from ravine.record import SCHEMA, check_schema
+from ravine.training.cohorts import Cohort, Job
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that whoever reads it sees all of the old or all of the new one, whatever happens meanwhile.
+
+    Raises `RunError` when the disk is full or the folder may not be written to; the old file is then untouched.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        do = "make room and go on with `ravine train --resume`" if full else "name another folder with --out"
+        raise RunError(f"{path} cannot be written", why=error.strerror or str(error), do=do) from None
+
+
+def save(cohort: Cohort, path: Path) -> None:
+    """Write a cohort's checkpoint."""
+    tensors = {"weights": cohort.weights}
+    for group, held in cohort.held.items():
+        tensors |= {f"{group}/{name}": value for name, value in held.items()}
+    tensors |= {f"ended/{name}": value for name, value in cohort.ended.items()}
+    tensors |= {f"meter/{name}": value for name, value in cohort.meter.sums.items()}
+    plain = {name: getattr(cohort, name) for name in ("ids", "step", "outcomes", "effects", "series", "events")}
+    state = json.dumps({"schema": SCHEMA, "counts": cohort.meter.counts, **plain})
+    write_atomically(path, _packed(tensors, state))
+
+
+def load(path: Path, job: Job) -> Cohort:
+    """The cohort of a job as its checkpoint holds it. Raises `RunError` if the file is damaged or of another job."""
+    tensors, state = _unpacked(path)
+    ids = state["ids"]
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        group, _, rest = name.partition("/")
+        groups.setdefault(group, {})[rest] = value if group in ("ended", "meter") else value.to(job.device)
+    if tensors["ended/steps"].shape[0] != len(job.recipes):
+        raise RunError(f"{path} is of another run", why=f"it holds {tensors['ended/steps'].shape[0]} networks, "
+                       f"the recipe asks for {len(job.recipes)}", do="resume with the recipe in its folder")  # fmt: skip
+    parts = stack(job.recipes)
+    if 0 < len(ids) < len(job.recipes):
+        parts = rows_of(parts, torch.tensor(ids))
+    meter = Meter(len(ids))
+    meter.sums, meter.counts = groups.get("meter", {}), state["counts"]
+    for name in ("value", "step"):
+        groups["best"][name] = groups["best"][name].cpu()
+    return Cohort(
+        job=job,
+        parts=parts,
+        program=Program(parts.network, job.signature),
+        meter=meter,
+        weights=tensors["weights"].to(job.device),
+        **{name: groups.get(name, {}) for name in ("buffers", "optimizer", "average", "schedule", "best", "losses")},
+        ended=groups["ended"],
+        ids=ids,
+        step=state["step"],
+        outcomes=state["outcomes"],
+        effects=state["effects"],
+        series={name: [(step, values) for step, values in points] for name, points in state["series"].items()},
+        events=state["events"],
+    )
+
+
+def _packed(tensors: Mapping[str, Tensor], state: str) -> bytes:
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return safetensors.torch.save(tensors, {"state": state, "digest": _digest(tensors, state)})
+
+
+def _unpacked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        state = metadata["state"]
+        plain = json.loads(state)
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing", why="the run left no checkpoint", do="train again") from None
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise RunError(f"{path} is damaged", why=str(error), do="train again without --resume") from None
+    check_schema(plain.get("schema"), path)
+    if _digest(tensors, state) != metadata.get("digest"):
+        raise RunError(f"{path} is damaged", why="its contents do not match its digest",
+                       do="train again without --resume")  # fmt: skip
+    return tensors, plain
+
+
+def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
+    digest = hashlib.blake2b(state.encode(), digest_size=16)
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,179 @@
+"""From recipes to jobs: fill in what the data decide, group networks by program, cut jobs of a good size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ravine import data
+from ravine.errors import RecipeError
+from ravine.losses import BinaryCrossEntropy, SoftmaxCrossEntropy, SquaredError
+from ravine.losses import ALL as ALL_LOSSES
+from ravine.networks.program import Program
+from ravine.part import program
+from ravine.recipe import Recipe
+from ravine.roles import Plan, Signature
+from ravine.training.cohorts import Job, networks_at_once
+
+SECONDS_WORTH_A_PROCESS = 20.0  # starting a worker and importing torch in it takes about three
+
+
+@dataclass
+class Share:
+    """The networks of one recipe that train in one job: which rows of the job, which members of the recipe."""
+
+    recipe: int
+    rows: list[int]
+    members: list[int]
+
+
+@dataclass
+class Work:
+    """One job, its data, and whose networks it trains."""
+
+    job: Job
+    task: Any
+    shares: list[Share]
+    seconds: float  # a rough estimate of its time on one core
+
+
+def prepare(recipe: Recipe, frame: Any = None) -> tuple[Any, Recipe]:
+    """The task of a recipe, and the recipe with everything that the data decide filled in."""
+    task = load_task(recipe, frame)
+    return task, resolve(recipe, task)
+
+
+def load_task(recipe: Recipe, frame: Any = None) -> Any:
+    """The examples of a recipe's task, split and encoded."""
+    return data.load(recipe.data, recipe.split, recipe.encoding, seed=recipe.split_seed, frame=frame)
+
+
+def resolve(recipe: Recipe, task: Any) -> Recipe:
+    """The recipe with loss, batch and epochs chosen where they are None, and checked against the data.
+
+    Loss by the kind of task; about n/30 examples a batch, between 16 and 256, a power of two; epochs such that small
+    tables get more passes (between 60 and 300), since early stopping ends what has learned enough.
+    """
+    count = examples_of(task)
+    if recipe.loss is None:
+        recipe = recipe.vary("loss", LOSSES[task.kind]())
+    elif not isinstance(recipe.loss, FITTING[task.kind]):
+        names = ", ".join(c.__name__ for c in FITTING[task.kind])
+        raise RecipeError(f"loss is {type(recipe.loss).__name__}", why=f"the task is {task.kind}, for which there are "
+                          f"{names}", do='leave loss out, or set data.task')  # fmt: skip
+    if recipe.batch is None:
+        recipe = recipe.vary("batch", min(256, max(16, 2 ** round(math.log2(max(1, count / 30)))), count))
+    if recipe.epochs is None:
+        recipe = recipe.vary("epochs", int(min(300, max(60, 400_000 / count))))
+    if recipe.batch == "all":
+        return recipe
+    if recipe.batch > count:
+        raise RecipeError(f"batch is {recipe.batch}", why=f"there are only {count} training examples",
+                          do='make it smaller, or write batch = "all"')  # fmt: skip
+    return recipe
+
+
+LOSSES: Mapping[str, type] = {
+    "binary": BinaryCrossEntropy, "classes": SoftmaxCrossEntropy, "labels": BinaryCrossEntropy,
+    "regression": SquaredError,
+}  # fmt: skip
+
+
+def works_of(recipes: Sequence[Recipe], tasks: Sequence[Any], *, device: str, workers: int) -> list[Work]:
+    """Group all networks by program and task, and cut the groups into jobs of a good size."""
+    groups: dict[Any, list[tuple[int, int]]] = {}
+    for r, (recipe, task) in enumerate(zip(recipes, tasks, strict=True)):
+        key = (program(recipe.vary("seed", 0).vary("seeds", 1)), task.fingerprint)
+        groups.setdefault(key, []).extend((r, m) for m in range(recipe.seeds))
+    works = []
+    for group in groups.values():
+        first = group[0][0]
+        size = _size(recipes[first], tasks[first], len(group), device=device, workers=workers)
+        works += [_work(group[at : at + size], recipes, tasks[first], device=device)
+                  for at in range(0, len(group), size)]  # fmt: skip
+    return works
+
+
+def work_of(members: Sequence[int], recipe: Recipe, task: Any, *, device: str) -> Work:
+    """The job that trains some members of one recipe, as a run's plan lists them."""
+    return _work([(0, m) for m in members], [recipe], task, device=device)
+
+
+def _size(recipe: Recipe, task: Any, count: int, *, device: str, workers: int) -> int:
+    """How many of `count` networks train in one job: what the cache takes, in even jobs, one per process at least
+    where processes pay."""
+    size = min(count, networks_at_once(_width(recipe, task), device=device))
+    if workers > 1 and device == "cpu" and count * _seconds(recipe, task) > SECONDS_WORTH_A_PROCESS:
+        size = min(size, max(2, -(-count // workers)))
+    return -(-count // -(-count // size))
+
+
+def _work(group: Sequence[tuple[int, int]], recipes: Sequence[Recipe], task: Any, *, device: str) -> Work:
+    shares: dict[int, Share] = {}
+    for row, (r, m) in enumerate(group):
+        share = shares.setdefault(r, Share(r, [], []))
+        share.rows.append(row)
+        share.members.append(m)
+    first = recipes[group[0][0]]
+    job = Job(recipes=tuple(recipes[r] for r, _ in group), seeds=tuple(recipes[r].seed + m for r, m in group),
+              signature=signature(task), plan=plan_of(first, task), batch=batch_size(first, task),
+              device=device)  # fmt: skip
+    return Work(job, task, list(shares.values()), len(group) * _seconds(first, task))
+
+
+def signature(task: Any) -> Signature:
+    """What goes in and comes out of a network for a task."""
+    return Signature(len(task.encoder.features), tuple(task.encoder.code_sizes), task.outputs)
+
+
+def examples_of(task: Any) -> int:
+    """How many training examples a task has."""
+    return task.train.count if isinstance(task.train, data.RowGroups) else task.train.numbers.shape[0]
+
+
+def batch_size(recipe: Recipe, task: Any) -> int:
+    """Examples in a full batch of a resolved recipe."""
+    assert recipe.batch is not None  # resolved
+    return examples_of(task) if recipe.batch == "all" else recipe.batch
+
+
+def plan_of(recipe: Recipe, task: Any) -> Plan:
+    """How many steps a resolved recipe makes on a task."""
+    assert recipe.epochs is not None  # resolved
+    per_epoch = -(-examples_of(task) // batch_size(recipe, task))
+    return Plan(steps=per_epoch * recipe.epochs, per_epoch=per_epoch)
+
+
+def _width(recipe: Recipe, task: Any) -> int:
+    return Program(recipe.network, signature(task)).layout.width
+
+
+def _seconds(recipe: Recipe, task: Any) -> float:
+    """A rough time for one network on one core: 20 µs a step, and 6 flops a weight and example at 50 Gflop/s."""
+    return plan_of(recipe, task).steps * (2e-5 + 6.0 * _width(recipe, task) * batch_size(recipe, task) / 5e10)
+
+
+def moved(examples: Any, recipe: Recipe, device: str) -> Any:
+    """Examples on a device, numbers in the recipe's precision."""
+    dtype = getattr(torch, recipe.precision)
+
+    def move(value: torch.Tensor | None) -> torch.Tensor | None:
+        if value is None:
+            return None
+        return value.to(device, dtype) if value.is_floating_point() else value.to(device)
+
+    return type(examples)(*(move(getattr(examples, name)) for name in ("numbers", "codes", "targets", "weights")))
+
+
+def balanced(examples: Any) -> tuple[Any, float]:
+    """Examples with weights that give each class the same share in the loss, and the mean |weight − 1|."""
+    classes = examples.targets.reshape(-1).long()
+    counts = torch.bincount(classes).clamp_min(1)
+    weights = (len(classes) / (counts.count_nonzero() * counts))[classes].to(examples.numbers.dtype)
+    if examples.weights is not None:
+        weights = weights * examples.weights
+    return type(examples)(examples.numbers, examples.codes, examples.targets, weights), float((weights - 1).abs().mean())

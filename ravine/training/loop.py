@@ -1,0 +1,93 @@
+"""The training loop, one page: every update of every network happens here.
+
+Letters: P networks now in the cohort, B examples, W weights, C outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ravine.optimizers.fused import step_
+from ravine.roles import Batch, Now, Pass
+from ravine.rows import Rows
+from ravine.training.cohorts import Cohort
+from ravine.training.measure import Evaluator, measure, samples
+from ravine.training.sources import Source
+
+FACTORS_AT_ONCE = 256  # steps whose learning rates are worked out together
+
+
+def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[[Cohort], bool]) -> None:
+    """Train until every network has ended, or `pause` (asked after each step, to save and to stop) says so."""
+    plan, factors = cohort.job.plan, Factors(cohort)
+    while cohort.ids and cohort.step < plan.steps:
+        sampled = samples(cohort.step, plan)
+        meter = cohort.meter if sampled else None
+        batch = source.at(cohort.step)
+        grads, losses = gradients(cohort, batch, meter)
+        now = Now(cohort.step + 1, factors.at(cohort.step), cohort.decays, cohort.program.layout, cohort.lr_row, meter)
+        grads = prepare(cohort, grads, now)
+        before = cohort.weights.clone() if sampled else None
+        step_(cohort.parts.optimizer, cohort.weights, grads, cohort.optimizer, now)
+        if cohort.parts.average is not None:
+            cohort.average = cohort.parts.average.update(cohort.weights, cohort.average, now, plan)
+        cohort.step += 1
+        cohort.losses["sum"] += losses[:, None]
+        cohort.losses["count"] += 1
+        if before is not None:
+            measure(cohort, before, grads, now)
+        if evaluate.due(cohort.step):
+            leaving = evaluate(cohort)
+            if leaving:
+                cohort.end(leaving)
+                source.keep(cohort.seeds)
+                factors = Factors(cohort)
+        if pause(cohort):
+            return
+    cohort.end(dict.fromkeys(range(len(cohort.ids)), "finished"))
+
+
+def gradients(cohort: Cohort, batch: Batch, meter: Any) -> tuple[Rows, Tensor]:
+    """The gradient of each network's mean loss on its batch [P, W], and those losses [P]."""
+    parts, job = cohort.parts, cohort.job
+    now = Pass(training=True, seeds=cohort.seeds, step=cohort.step, batch=job.batch, meter=meter,
+               buffers=cohort.buffers)  # fmt: skip
+    outputs = cohort.program(cohort.leaves, batch, now)
+    each = parts.loss.each(outputs, batch.targets.expand(len(cohort.ids), *batch.targets.shape[1:]), meter)
+    if batch.weights is not None:
+        each = each * batch.weights
+    losses = each.mean(1)
+    found = torch.autograd.grad(losses.sum(), list(cohort.leaves.values()))
+    torch._foreach_copy_(cohort.grad_views, found)
+    return cohort.grads, losses.detach()
+
+
+def prepare(cohort: Cohort, grads: Rows, now: Now) -> Rows:
+    """What happens to gradients before the update: penalties are added, then each network's is clipped."""
+    for penalty in cohort.parts.penalties:
+        grads = grads + penalty.gradient(cohort.weights, now.decays, now.meter)
+    return grads if cohort.parts.clip is None else cohort.parts.clip.clip(grads, now)
+
+
+class Factors:
+    """The schedule's multiples of the learning rate, worked out for many steps at once."""
+
+    def __init__(self, cohort: Cohort):
+        self.cohort, self.first, self.table = cohort, -1, torch.empty(0)
+
+    def at(self, step: int) -> Any:
+        """The factor of a step, for all networks: a float if they share it, else a float64 column [P, 1]."""
+        place = step - self.first
+        if self.first < 0 or place >= self.table.shape[1]:
+            steps = torch.arange(step, step + FACTORS_AT_ONCE, dtype=torch.float64)[None]
+            schedule = self.cohort.parts.schedule
+            self.table = schedule.factor(steps, self.cohort.job.plan)
+            self.first, place = step, 0
+        factor = self.table[:, place : place + 1]
+        if self.cohort.schedule:
+            return factor * self.cohort.schedule["factor"]
+        return float(factor) if factor.shape[0] == 1 else factor

@@ -1,0 +1,239 @@
+"""Training from recipe to run: `train`, `train_all`, `resume`.
+
+`train(recipe)` is `train_all([recipe])` with a folder. Letters: N networks of a job.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+
+from ravine import data, metrics
+from ravine.catalog import recipe_from
+from ravine.errors import Interrupted, RunError
+from ravine.part import program
+from ravine.recipe import Recipe
+from ravine.record import Record, Score, read_json
+from ravine.training.assemble import Done, assemble
+from ravine.training.checkpoint import load, save
+from ravine.training.cohorts import Cohort, Job, start
+from ravine.training.control import Control, Progress
+from ravine.training.effects import CLASS_WEIGHTS
+from ravine.training.exact import exact_arithmetic
+from ravine.training.folders import new_folder, write_plan, write_run
+from ravine.training.jobs import (
+    SECONDS_WORTH_A_PROCESS,
+    Work,
+    balanced,
+    load_task,
+    moved,
+    prepare,
+    resolve,
+    work_of,
+    works_of,
+)
+from ravine.training.loop import run
+from ravine.training.measure import Evaluator
+from ravine.training.model import Model
+from ravine.training.sources import InMemory, Source, Streamed
+
+
+INEXACT = {"step": 0, "kind": "inexact", "member": None, "text": "MKL was used before training began, so numbers may "
+           "depend in their last bits on which networks train together; to have them equal, set MKL_CBWR=AUTO,STRICT "
+           "before Python starts"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """What training gives back: the record of what happened, the model, and the folder both were written to."""
+
+    record: Record
+    model: Model | None  # None where every member diverged
+    folder: Path | None = None
+
+    @property
+    def score(self) -> Score | None:
+        return self.record.score
+
+    def predict(self, frame: Any) -> Any:
+        """Predictions for new rows, as a frame: the target (and for classes the probability of each)."""
+        if self.model is None:
+            raise RunError("the run has no model", why="every network diverged", do="train with a smaller optimizer.lr")
+        return self.model.predict(frame)
+
+
+# ------------------------------------------------------------------------------------------------ verbs
+
+
+def train(
+    recipe: Recipe,
+    frame: Any = None,
+    *,
+    out: str | Path | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    report: Callable[[Progress], None] | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> Run:
+    """Train a recipe's networks and return the run; with `out` also write its folder.
+
+    `frame` is the table as a DataFrame where the recipe names no source. `workers` is the number of processes (by
+    default one per core where that pays). Raises `InputError` for wrong input before any work, and `Interrupted` when
+    the run was asked to end: its folder then holds checkpoints for `resume`. Divergence is no error: see
+    `run.record.failures`.
+
+    >>> import ravine
+    >>> recipe = ravine.recipe("plain").vary("data.source", "iris").vary("epochs", 2)
+    >>> ravine.train(recipe).score.metric
+    'accuracy'
+    """
+    workers = _processes(workers)
+    task, recipe = prepare(recipe, frame)
+    works = works_of([recipe], [task], device=device, workers=workers)
+    folder = None if out is None else new_folder(Path(out))
+    if folder is not None:
+        write_plan(folder, recipe, task, [w.shares[0].members for w in works], device=device)
+    return _finish(works, [recipe], [task], folder, workers, report, checkpoint_seconds)[0]
+
+
+def train_all(
+    recipes: Sequence[Recipe],
+    frame: Any = None,
+    *,
+    device: str = "cpu",
+    workers: int | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> list[Run]:
+    """Train many recipes, one run each. Networks of one program train as one batch, whichever recipe they come from.
+
+    A network's numbers are the same, bit for bit, whatever it is trained together with.
+    """
+    tasks: dict[Any, Any] = {}
+    prepared = []
+    for recipe in recipes:
+        key = (program(recipe.data), program(recipe.split), program(recipe.encoding), recipe.split_seed)
+        if key not in tasks:
+            tasks[key] = load_task(recipe, frame)
+        prepared.append((tasks[key], resolve(recipe, tasks[key])))
+    resolved = [r for _, r in prepared]
+    workers = _processes(workers)
+    used = [t for t, _ in prepared]
+    works = works_of(resolved, used, device=device, workers=workers)
+    return _finish(works, resolved, used, None, workers, report, math.inf)
+
+
+def resume(
+    folder: str | Path,
+    frame: Any = None,
+    *,
+    workers: int | None = None,
+    report: Callable[[Progress], None] | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> Run:
+    """Go on with a run from its checkpoints; it ends with the numbers of one that was never stopped, bit for bit.
+
+    `frame` must be given again where the run was given one. Raises `RunError` if the folder is no run, is finished,
+    is damaged, or if the data are not those the run began with.
+    """
+    folder = Path(folder)
+    if (folder / "record.json").exists():
+        raise RunError(f"{folder} is finished", why="there is nothing left to train",
+                       do=f"use it: ravine predict {folder} new.csv")  # fmt: skip
+    if not (folder / "plan.json").exists():
+        raise RunError(f"{folder} is not a run", why="it has no plan.json",
+                       do="name the folder that `ravine train` printed")  # fmt: skip
+    plan = read_json(folder / "plan.json")
+    recipe = recipe_from(plan["recipe"])
+    task = load_task(recipe, frame)
+    if task.fingerprint != plan["fingerprint"]:
+        raise RunError(f"the data of {folder} have changed", why="a run can only go on with the data it began with",
+                       do="restore the data, or train anew")  # fmt: skip
+    (folder / "stop").unlink(missing_ok=True)
+    works = [work_of(members, recipe, task, device=plan["device"]) for members in plan["jobs"]]
+    return _finish(works, [recipe], [task], folder, _processes(workers), report, checkpoint_seconds)[0]
+
+
+# ------------------------------------------------------------------------------------------------ working
+
+
+def work(task: Any, job: Job, control: Control) -> Done:
+    """Do one job: from its checkpoint if it has one, else from the start."""
+    with exact_arithmetic() as exact:
+        saved = control.checkpoint is not None and control.checkpoint.exists()
+        cohort = load(control.checkpoint, job) if saved else start(job)  # type: ignore[arg-type]
+        if cohort.ids:
+            run(cohort, _source(task, cohort), _evaluator(task, job), pause=control)
+        if control.checkpoint is not None and not control.interrupted:
+            save(cohort, control.checkpoint)
+    if not exact:
+        cohort.events.append(INEXACT)
+    return Done.of(cohort, interrupted=control.interrupted)
+
+
+def _source(task: Any, cohort: Cohort) -> Source:
+    job, recipe = cohort.job, cohort.job.recipes[0]
+    if isinstance(task.train, data.RowGroups):
+        return Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)
+    examples = moved(task.train, recipe, job.device)
+    if recipe.class_weights == "balanced":
+        examples, change = balanced(examples)
+        cohort.meter.add(CLASS_WEIGHTS.name, change)
+    return InMemory(examples, cohort.seeds, batch=job.batch)
+
+
+def _evaluator(task: Any, job: Job) -> Evaluator:
+    recipe = job.recipes[0]
+    metric = metrics.headline(task.kind)
+    examples = task.validation
+    validation = None if examples is None else moved(examples, recipe, job.device)
+    return Evaluator(job.plan, validation, metric=metric.of, name=metric.name,
+                     higher_is_better=metric.higher_is_better)  # fmt: skip
+
+
+def _processes(workers: int | None) -> int:
+    return workers if workers is not None else (os.cpu_count() or 1)
+
+
+def _finish(works: Sequence[Work], recipes: Sequence[Recipe], tasks: Sequence[Any], folder: Path | None, workers: int,
+            report: Callable[[Progress], None] | None, seconds: float) -> list[Run]:  # fmt: skip
+    began = time.monotonic()
+    controls = [
+        Control(job=i, jobs=len(works), seconds=seconds, report=report if i % max(workers, 1) == 0 else None,
+                checkpoint=None if folder is None else folder / f"checkpoint-{i}.safetensors",
+                stop=None if folder is None else folder / "stop")
+        for i in range(len(works))
+    ]  # fmt: skip
+    done = _all_done(works, controls, workers)
+    if any(d.interrupted for d in done):
+        raise Interrupted(f"stopped; go on with: ravine train --resume {folder}")
+    runs = []
+    for r, (recipe, task) in enumerate(zip(recipes, tasks, strict=True)):
+        record, model = assemble(r, recipe, task, works, done, seconds=time.monotonic() - began)
+        if folder is not None:
+            write_run(record, model, folder)
+        runs.append(Run(record, model, folder))
+    return runs
+
+
+def _all_done(works: Sequence[Work], controls: Sequence[Control], workers: int) -> list[Done]:
+    """Every job's result: in this process one after another, or one process per core where that pays."""
+    if workers < 2 or len(works) < 2 or sum(w.seconds for w in works) < SECONDS_WORTH_A_PROCESS:
+        return [work(w.task, w.job, c) for w, c in zip(works, controls, strict=True)]
+    here = [i for i in range(len(works)) if i % workers == 0]  # these report their progress, from this process
+    there = [i for i in range(len(works)) if i % workers]
+    results: dict[int, Done] = {}
+    elsewhere = joblib.Parallel(n_jobs=workers - 1, return_as="generator", batch_size=1)(
+        joblib.delayed(work)(works[i].task, works[i].job, controls[i]) for i in there
+    )
+    for i in here:
+        results[i] = work(works[i].task, works[i].job, controls[i])
+    results |= dict(zip(there, elsewhere, strict=True))
+    return [results[i] for i in range(len(works))]
