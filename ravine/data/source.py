@@ -1,0 +1,152 @@
+"""Where the examples come from: the part that names it, and its table, checked against the recipe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ravine.data.bundled import BUNDLED, bundled
+from ravine.data.kinds import numbers_of, style_of, texts_of, weights_of
+from ravine.data.read import from_frame, missing, read_table
+from ravine.errors import DataError, RecipeError, nearest
+from ravine.part import part
+
+SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+TARGETS = ("target", "label", "class", "y", "outcome")
+
+
+@part
+class Data:
+    """Where the examples are and what is to be learned from them.
+
+    `source` is a file (CSV, Parquet or JSON lines), a folder of Parquet files, or the name of a bundled set; empty
+    where the table is given from Python. `target` names the target's columns; `task` is inferred from them unless set.
+    `drop` leaves columns out; `categories` and `numbers` say what columns are where it is not what is inferred.
+    `weight` is the column of example weights. `test` is another file whose rows are the test split; the
+    source's own are not. A Parquet source larger than `memory` ("2GB") is read in pieces.
+    """
+
+    source: str = ""
+    target: tuple[str, ...] = ()
+    task: Literal["auto", "binary", "classes", "regression", "labels"] = "auto"
+    drop: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    weight: str | None = None
+    test: str | None = None
+    memory: str | None = None
+
+    def check(self) -> None:
+        both = set(self.categories) & set(self.numbers)
+        if both:
+            raise RecipeError(f"Data.numbers has {min(both)!r}", why="it is in Data.categories, too", do="choose one")
+        if self.memory is not None:
+            bytes_of(self.memory)
+
+
+def bytes_of(size: str) -> int:
+    """A size in bytes.
+
+    >>> bytes_of("2GB"), bytes_of("512 MiB")
+    (2000000000, 536870912)
+    """
+    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMGT]?I?B?)\s*", size.upper())
+    unit = None if found is None else SIZES.get(found[2] if found[2].endswith("B") or not found[2] else found[2] + "B")
+    if found is None or unit is None:
+        raise RecipeError(f"Data.memory is {size!r}", why='it must be a size such as "2GB" or "500MB"')
+    return int(float(found[1]) * unit)
+
+
+def opened(data: Data, frame: Any, said: list[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The table and the names of its targets. A file wins over a bundled set of the same name."""
+    if frame is not None:
+        table, targets = from_frame(frame)
+        return table, data.target or targets
+    if not data.source:
+        raise DataError("no table is given", why="data.source is empty", do="name a file or a bundled set")
+    if Path(data.source).exists():
+        return read_table(data.source, said), data.target
+    if data.source in BUNDLED:
+        table, target = bundled(data.source)
+        return table, data.target or (target,)
+    if "/" in data.source or "." in data.source or Path(data.source).parent != Path("."):
+        raise missing(Path(data.source))
+    bundled(data.source)  # raises
+    raise AssertionError
+
+
+def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> None:
+    """Raise `DataError` where a setting names no column, with the nearest one."""
+    if not targets:
+        guess = next((n for n in names if n.lower() in TARGETS), names[-1])
+        raise DataError("no target is given", why=f"the columns are {', '.join(names[:30])}",
+                        do=f"say which is to be predicted, such as --target {guess!r}")  # fmt: skip
+    lists = {"target": targets, "drop": data.drop, "categories": data.categories, "numbers": data.numbers,
+             "weight": () if data.weight is None else (data.weight,)}  # fmt: skip
+    for setting, wanted in lists.items():
+        for name in wanted:
+            if name not in names:
+                others = [n for n in names if n not in wanted]
+                raise DataError(f"data.{setting} is {name!r}, which is no column", why=nearest(name, others))
+    for name in targets:
+        if name in data.drop or name == data.weight:
+            raise DataError(f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}",
+                            why="it cannot be both", do="take it out of one")  # fmt: skip
+
+
+def answered(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
+    """Whether each row has all its targets, [N]; among numbers written as text, words such as "?" are gaps."""
+    known = np.ones(len(table), bool)
+    for name in targets:
+        values = table[name]
+        known &= values.notna().to_numpy()
+        text = not (pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_datetime64_any_dtype(values.dtype))
+        texts = texts_of(values)[0] if text and not _lists(values) else []
+        style = style_of(texts)
+        if style:
+            known &= ~np.isnan(numbers_of(values.where(known), name, style))
+    return known
+
+
+def _lists(values: pd.Series) -> bool:
+    present = values.dropna()
+    return len(present) > 0 and isinstance(present.iloc[0], (list, tuple, set, np.ndarray))
+
+
+def with_targets(table: pd.DataFrame, targets: Sequence[str], said: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
+    """The rows that have all their targets, and their places. Whole numbers that gaps made floats are whole again."""
+    known = answered(table, targets)
+    named = ", ".join(targets)
+    if not known.any():
+        raise DataError(f"the target {named} is missing in every row", why="there is nothing to learn",
+                        do="choose another target")  # fmt: skip
+    places = np.flatnonzero(known)
+    if len(places) < len(table):
+        said.append(f"{len(table) - len(places)} of {len(table)} rows have no {named} and are left out.")
+        table = table.iloc[places]
+        table = table.assign(**{n: table[n].astype(np.int64) for n in targets if _whole(table[n])})
+    return table, places
+
+
+def _whole(values: pd.Series) -> bool:
+    return pd.api.types.is_float_dtype(values.dtype) and bool(((values % 1 == 0) & (values.abs() < 2**53)).all())
+
+
+def check_weights(table: pd.DataFrame, name: str | None) -> None:
+    """Raise `DataError` for example weights that are negative, missing, not numbers, or all 0."""
+    if name is None:
+        return
+    weights = weights_of(table, name)
+    bad = ~(weights >= 0)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise DataError(f"the weight {name} is {weights[row]:g} in row {table.index[row]}",
+                        why="weights are 0 or more", do="repair the value, or leave the row out")  # fmt: skip
+    if not weights.any():
+        raise DataError(f"all weights {name} are 0", why="then no row counts", do="leave data.weight out")

@@ -1,0 +1,170 @@
+"""How targets become what a network learns, and how its predictions become answers again.
+
+Letters: N examples, C outputs, M members.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ravine.data.columns import moments
+from ravine.data.kinds import NO, YES, Asked, numbers_of, texts_of
+from ravine.errors import DataError
+
+How = Literal["auto", "standard", "log", "none"]
+SKEWED = 1.0  # an exponential distribution has 2, a normal one 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked, and for regression the scale: y <- (f(y) − center) / spread, f the identity or the logarithm."""
+
+    asked: Asked
+    form: Literal["as it is", "log", "log1p"] = "as it is"
+    center: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network needs: one for binary and one number, else one for each class, label or number."""
+        if self.asked.kind == "binary":
+            return 1
+        return len(self.asked.names) if self.asked.kind == "regression" else len(self.asked.classes)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each class, label or number is called."""
+        return self.asked.names if self.asked.kind == "regression" else tuple(map(str, self.asked.classes))
+
+    def encode(self, frame: pd.DataFrame) -> Tensor:
+        """int64 [N] for classes; float32 [N, 1] for binary; float32 [N, C] for regression and labels."""
+        if self.asked.kind == "regression":
+            return torch.from_numpy(((_curved(_numbers(frame, self.asked), self.form) - np.array(self.center))
+                                     / np.array(self.spread)).astype(np.float32))  # fmt: skip
+        if self.asked.kind == "labels":
+            return torch.from_numpy(_flags(frame, self.asked))
+        index = torch.from_numpy(_places(frame[self.asked.names[0]], self.asked))
+        return index if self.asked.kind == "classes" else index[:, None].float()
+
+    def decode(self, predictions: Tensor) -> Tensor:
+        """Predictions [..., C] in the target's own units, float64; probabilities stay what they are."""
+        if self.asked.kind != "regression":
+            return predictions
+        y = predictions.double() * torch.tensor(self.spread, dtype=torch.float64, device=predictions.device)
+        y = y + torch.tensor(self.center, dtype=torch.float64, device=predictions.device)
+        return y.exp() if self.form == "log" else y.expm1() if self.form == "log1p" else y
+
+    def frame(self, predictions: Tensor, index: Any = None) -> pd.DataFrame:
+        """Decoded predictions [N, C] as a table: the answer, and for classes and labels the probability of each."""
+        values, names = predictions.detach().cpu().double().numpy(), self.asked.names
+        if self.asked.kind == "regression":
+            return pd.DataFrame(values, columns=list(names), index=index)
+        classes = self.asked.classes
+        if self.asked.kind == "labels":
+            chosen = values > 0.5
+            if self.asked.lists:
+                rows = [[c for c, on in zip(classes, row, strict=True) if on] for row in chosen]
+                answers = pd.DataFrame({names[0]: pd.Series(rows, index=index, dtype=object)})
+            else:
+                answers = pd.DataFrame(chosen.astype(np.int64), columns=list(names), index=index)
+        else:
+            values = np.concatenate([1 - values, values], 1) if self.asked.kind == "binary" else values
+            picked = pd.Series([classes[i] for i in values.argmax(1)], index=answers_index(index, len(values)))
+            answers = picked.to_frame(names[0])
+        shown = pd.DataFrame(values, columns=[f"probability of {c}" for c in self.labels], index=answers.index)
+        return pd.concat([answers, shown], axis=1)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain data, exact through JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Target:
+        """The target that plain data describe."""
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in data["asked"].items()}
+        return cls(Asked(**given), data["form"], tuple(data["center"]), tuple(data["spread"]))
+
+
+def answers_index(index: Any, count: int) -> Any:
+    """The index of a table of answers: the given one, or 0, 1, ..."""
+    return pd.RangeIndex(count) if index is None else index
+
+
+def fit_target(train: pd.DataFrame, asked: Asked, how: How, said: list[str]) -> tuple[Target, dict[str, float]]:
+    """The target's scale from the training rows, and the effects.
+
+    "auto" takes the logarithm of one non-negative number that is skewed (skewness above 1) if that brings the skewness
+    closer to 0 by more than half, and else standardizes. Raises `DataError` if "log" is asked of negative numbers.
+    """
+    if asked.kind != "regression":
+        return Target(asked), {}
+    y = _numbers(train, asked)
+    form: Any = "as it is"
+    if how == "log" or (how == "auto" and len(asked.names) == 1 and y.min() >= 0):
+        if y.min() < 0:
+            raise DataError(f"the target {', '.join(asked.names)} has negative values", why="they have no logarithm",
+                            do='set encoding.target = "standard"')  # fmt: skip
+        candidate = "log" if y.min() > 0 else "log1p"
+        before, after = skewness(y[:, 0]), skewness(_curved(y, candidate)[:, 0])
+        if how == "log" or (before > SKEWED and abs(after) < before / 2):
+            form = candidate
+            said.append(f"The logarithm of {asked.names[0]} is learned: its skewness is {before:.1f}, "
+                        f"the logarithm's {after:.1f} (training rows).")  # fmt: skip
+    z = _curved(y, form)
+    centers, spreads = zip(*((0.0, 1.0) if how == "none" else moments(column) for column in z.T), strict=True)
+    if min(spreads) == 0:
+        name = asked.names[spreads.index(0)]
+        raise DataError(f"the target {name} is the same in all training rows", why="there is nothing to learn",
+                        do="split at random, or choose another target")  # fmt: skip
+    effects = {} if how == "none" else {"targets standardized": float(len(asked.names))}
+    return Target(asked, form, centers, spreads), effects | ({} if form == "as it is" else {"targets logged": 1.0})
+
+
+def skewness(x: np.ndarray) -> float:
+    """The third standardized moment, 0 for a constant.
+
+    >>> round(skewness(np.array([0.0, 0.0, 3.0])), 4)
+    0.7071
+    """
+    center, spread = moments(x)
+    return float((((x - center) / spread) ** 3).mean()) if spread > 0 else 0.0
+
+
+def _curved(y: np.ndarray, form: str) -> np.ndarray:
+    return np.log(y) if form == "log" else np.log1p(y) if form == "log1p" else y
+
+
+def _numbers(frame: pd.DataFrame, asked: Asked) -> np.ndarray:
+    return np.stack([numbers_of(frame[n], n, s) for n, s in zip(asked.names, asked.styles, strict=True)], 1)
+
+
+def _places(values: pd.Series, asked: Asked) -> np.ndarray:
+    texts, codes = texts_of(values)
+    known = texts_of(pd.Series(list(asked.classes), dtype=object))[0]
+    places = pd.Index(known, dtype=object).get_indexer(pd.Index(texts, dtype=object))
+    if (places < 0).any():
+        odd = texts[int(np.flatnonzero(places < 0)[0])]
+        raise DataError(f"the target {asked.names[0]} has the unknown class {odd!r}",
+                        why=f"the classes are {', '.join(known[:10])}", do="leave these rows out")  # fmt: skip
+    return places.astype(np.int64)[codes]
+
+
+def _flags(frame: pd.DataFrame, asked: Asked) -> np.ndarray:
+    if asked.lists:
+        held = [set(map(str, row)) for row in frame[asked.names[0]]]
+        return np.array([[float(str(c) in row) for c in asked.classes] for row in held], np.float32)
+    columns = []
+    for name in asked.names:
+        texts, codes = texts_of(frame[name])
+        if any(t.lower() not in YES + NO for t in texts):
+            raise DataError(f"the label {name} has values that are neither 0 nor 1", do="leave these rows out")
+        columns.append(np.array([float(t.lower() in YES) for t in texts], np.float32)[codes])
+    return np.stack(columns, 1)

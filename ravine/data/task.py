@@ -1,0 +1,163 @@
+"""From a source to a task: read, find out what is asked, split, fit the encoder on the training rows, encode.
+
+Letters: N examples, F numbers, K columns of codes, C outputs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ravine.data.encode import Encoder, Encoding, fit
+from ravine.data.examples import Examples
+from ravine.data.kinds import asked
+from ravine.data.read import read_table
+from ravine.data.source import Data, bytes_of, check_columns, check_weights, opened, with_targets
+from ravine.data.splits import NAMES, Rows, judged
+from ravine.data.stream import RowGroups, larger_than, surveyed
+from ravine.errors import DataError, nearest
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to learn from which examples.
+
+    `train` is `RowGroups` where the table is larger than the memory allowed. `validation` and `test` are None where the
+    split has none. `rows` are the numbers of each split's rows in the source (a test file's come after it).
+    `said` are sentences about what was inferred and dropped; `effects` how much each technique of the encoding did, 0
+    for nothing. Equal tasks have equal fingerprints.
+    """
+
+    kind: Literal["binary", "classes", "regression", "labels"]
+    targets: tuple[str, ...]
+    classes: tuple[Any, ...]
+    encoder: Encoder
+    train: Examples | RowGroups
+    validation: Examples | None
+    test: Examples | None
+    said: tuple[str, ...]
+    effects: Mapping[str, float]
+    fingerprint: str
+    rows: Mapping[str, np.ndarray]
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network needs."""
+        return self.encoder.target.outputs
+
+
+def load(data: Data, split: Any, encoding: Encoding, *, seed: int, frame: Any = None) -> Task:
+    """The task of a source, or of a `frame` given from Python (a DataFrame, a mapping, or a pair X, y).
+
+    Raises `DataError` for what is wrong with the table, with what to do about it.
+
+    >>> from ravine.data.splits import Stratified
+    >>> task = load(Data(source="iris"), Stratified(), Encoding(), seed=0)
+    >>> task.kind, task.classes, task.train.count, task.validation.count, task.test.count
+    ('classes', ('setosa', 'versicolor', 'virginica'), 102, 24, 24)
+    """
+    if data.test is not None:
+        split = _without_test(split)
+    if frame is None and data.memory is not None and larger_than(Path(data.source), bytes_of(data.memory)):
+        return _streamed(data, split, encoding, seed=seed)
+    said: list[str] = []
+    table, targets = opened(data, frame, said)
+    check_columns(list(table.columns), data, targets)
+    table, places = with_targets(table, targets, said)
+    own = len(table)
+    if data.test is not None:
+        tested = _test_table(data.test, table, targets, said)
+        table, places = pd.concat([table, tested]), np.append(places, len(table) + np.arange(len(tested)))
+    question = asked(table, targets, data.task, said)
+    check_weights(table, data.weight)
+    rows = split.rows(table.iloc[:own], question, seed, said)
+    if data.test is not None:
+        rows = dataclasses.replace(rows, test=np.arange(own, len(table)))
+    judged(rows, table, question, said)
+    skip = (*data.drop, *split.columns(), *(() if data.weight is None else (data.weight,)))
+    encoder = fit(table.iloc[rows.train], question, encoding, rows=len(table), skip=skip, categories=data.categories,
+                  numbers=data.numbers, said=said)  # fmt: skip
+    examples = {name: _examples(encoder, table, getattr(rows, name), data.weight) for name in NAMES}
+    numbers = {name: places[getattr(rows, name)] for name in NAMES}
+    assert examples["train"] is not None  # splits raise before
+    return Task(
+        kind=question.kind,
+        targets=question.names,
+        classes=question.classes,
+        encoder=encoder,
+        **examples,  # type: ignore[arg-type]
+        said=tuple([*said, _sizes_said(rows, split)]),
+        effects=encoder.effects,
+        fingerprint=_fingerprint(encoder, examples, numbers),
+        rows=numbers,
+    )
+
+
+def _streamed(data: Data, split: Any, encoding: Encoding, *, seed: int) -> Task:
+    said: list[str] = []
+    assert data.memory is not None
+    found = surveyed(data, split, encoding, seed=seed, memory=bytes_of(data.memory), said=said)
+    held: dict[str, Examples | None] = {"validation": found.validation, "test": found.test}
+    if data.test is not None:
+        frame = with_targets(read_table(data.test, said), data.target, said)[0]
+        held["test"] = found.encoder.examples(frame, data.weight)
+    if held["validation"] is None and split.validation > 0:
+        raise DataError("no row is given to validation", why="the recipe keeps a validation split", do="mark some rows")
+    counts = {name: 0 if e is None else e.count for name, e in held.items()}
+    said.append(f"{found.train.count} rows train, {counts['validation']} validate, {counts['test']} test.")
+    return Task(
+        kind=found.asked.kind,
+        targets=found.asked.names,
+        classes=found.asked.classes,
+        encoder=found.encoder,
+        train=found.train,
+        **held,  # type: ignore[arg-type]
+        said=tuple(said),
+        effects=found.encoder.effects,
+        fingerprint=_fingerprint(found.encoder, held, found.rows, found.digest),
+        rows=found.rows,
+    )
+
+
+def _without_test(split: Any) -> Any:
+    """The split without a test share: the test rows are another file's."""
+    return dataclasses.replace(split, test=0.0) if hasattr(split, "test") else split
+
+
+def _test_table(path: str, table: pd.DataFrame, targets: tuple[str, ...], said: list[str]) -> pd.DataFrame:
+    tested = read_table(path, said)
+    for name in targets:
+        if name not in tested.columns:
+            raise DataError(f"{path} has no column {name!r}", why=nearest(name, list(tested.columns)),
+                            do="give a test file with the target")  # fmt: skip
+    return with_targets(tested, targets, said)[0].reindex(columns=table.columns)
+
+
+def _examples(encoder: Encoder, table: pd.DataFrame, rows: np.ndarray, weight: str | None) -> Examples | None:
+    return encoder.examples(table.iloc[rows], weight) if len(rows) else None
+
+
+def _sizes_said(rows: Rows, split: Any) -> str:
+    sizes = [len(getattr(rows, name)) for name in NAMES]
+    return f"{sizes[0]} rows train, {sizes[1]} validate, {sizes[2]} test ({type(split).__name__})."
+
+
+def _fingerprint(encoder: Encoder, examples: Mapping[str, Examples | None], rows: Mapping[str, np.ndarray],
+                 digest: str = "") -> str:  # fmt: skip
+    """A hash of everything that training can see: encoder, encoded examples, which rows they are."""
+    hashed = hashlib.blake2b(json.dumps(encoder.to_plain()).encode() + digest.encode(), digest_size=16)
+    for name in sorted(examples):
+        hashed.update(name.encode())
+        for tensor in examples[name].fields if examples[name] is not None else ():  # type: ignore[union-attr]
+            hashed.update(b"-" if tensor is None else str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+    for name in sorted(rows):
+        hashed.update(rows[name].astype(np.int64).tobytes())
+    return hashed.hexdigest()
