@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ravine.data.kinds import NO, YES, dates_of, numbers_of, texts_of
+from ravine.data.values import NO, YES, dates_of, numbers_of, texts_of
 
 KNOTS = 1000  # points of a quantile transform
 CYCLES = ("year", "week", "day")

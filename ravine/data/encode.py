@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from ravine.data import columns
+from ravine.data.asked import Asked
 from ravine.data.columns import MISSING, Codes, Date, Flag, Form, Numeric, OneHot, Scaling, cycles_of
 from ravine.data.examples import Examples
-from ravine.data.kinds import Asked, Column, Dropped, dates_of, examine, numbers_of, texts_of, weights_of
+from ravine.data.kinds import Column, Dropped, examine
 from ravine.data.read import from_frame
 from ravine.data.targets import How, Target, fit_target
+from ravine.data.values import dates_of, numbers_of, texts_of, weights_of
 from ravine.errors import DataError, nearest
 from ravine.part import part, setting
 

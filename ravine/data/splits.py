@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ravine.data.kinds import Asked, dates_of, examine, numbers_of, texts_of
+from ravine.data.asked import Asked
+from ravine.data.kinds import examine
+from ravine.data.values import dates_of, numbers_of, texts_of
 from ravine.errors import DataError, RecipeError, nearest
 from ravine.part import part, setting
 from ravine.seeds import number, stream

@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ravine.data.asked import Asked, asked
 from ravine.data.encode import Encoder, Encoding, count_levels, fit
 from ravine.data.examples import Examples, joined
-from ravine.data.kinds import Asked, asked
 from ravine.data.read import PARQUET, checked, kind_of, parquet_files
 from ravine.data.source import Data, answered, check_columns, check_weights
 from ravine.data.splits import NAMES, by_hash

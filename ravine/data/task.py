@@ -16,12 +16,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from ravine.data.asked import asked
 from ravine.data.encode import Encoder, Encoding, fit
 from ravine.data.examples import Examples
-from ravine.data.kinds import asked
 from ravine.data.read import read_table
 from ravine.data.source import Data, bytes_of, check_columns, check_weights, opened, with_targets
-from ravine.data.splits import NAMES, Rows, judged
+from ravine.data.splits import NAMES, Rows, few_rows, judged
 from ravine.data.stream import RowGroups, larger_than, surveyed
 from ravine.errors import DataError, nearest
 
@@ -76,6 +76,7 @@ def load(data: Data, split: Any, encoding: Encoding, *, seed: int, frame: Any = 
     if data.test is not None:
         tested = _test_table(data.test, table, targets, said)
         table, places = pd.concat([table, tested]), np.append(places, len(table) + np.arange(len(tested)))
+    few_rows(own, 0, 0)
     question = asked(table, targets, data.task, said)
     check_weights(table, data.weight)
     rows = split.rows(table.iloc[:own], question, seed, said)

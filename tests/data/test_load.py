@@ -24,7 +24,7 @@ def table(rows: int = 400, seed: int = 0) -> pd.DataFrame:
         "street": draw.choice([f"street {i}" for i in range(40)], rows),
         "sold": pd.Timestamp("2020-01-01") + pd.to_timedelta(draw.integers(0, 900, rows), unit="D"),
         "country": "here",
-    })  # fmt: skip
+    })
     return frame.assign(size2=frame["size"], price=np.exp(size / 50 + draw.normal(0, 0.1, rows)))
 
 
@@ -50,7 +50,7 @@ def test_a_table_of_every_kind_is_understood():
     assert {"size is missing", "town = a", "sold sine of year"} <= set(task.encoder.features)
     text = " ".join(task.said)
     for words in ("number is not used: it numbers the rows", "country is not used",
-                  "size2 is not used: it repeats size", "logarithm of price", "Numbers written as text: cost"):  # fmt: skip
+                  "size2 is not used: it repeats size", "logarithm of price", "Numbers written as text: cost"):
         assert words in text
     assert task.effects["gaps filled"] == table()["size"].iloc[task.rows["train"]].isna().sum()
 
