@@ -1,0 +1,62 @@
+"""Rules that turn gradients into steps, and what stands around them."""
+
+from ravine.optimizers.adaptive import Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop
+from ravine.optimizers.around import ClipNorm, ClipValue, Ema, Lookahead, Swa
+from ravine.optimizers.muon import Muon
+from ravine.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from ravine.optimizers.sgd import ASGD, SGD, Momentum, Nesterov, Rprop
+from ravine.optimizers.torch_face import AsTorch, Guest
+
+ALL = (
+    SGD,
+    Momentum,
+    Nesterov,
+    Adagrad,
+    Adadelta,
+    RMSprop,
+    Adam,
+    AdamW,
+    NAdam,
+    RAdam,
+    Adamax,
+    Lion,
+    Muon,
+    Rprop,
+    ASGD,
+    ScheduleFreeSGD,
+    ScheduleFreeAdamW,
+    Lookahead,
+    Guest,
+)
+CLIPS = (ClipNorm, ClipValue)
+AVERAGES = (Ema, Swa)
+
+__all__ = [
+    "ALL",
+    "ASGD",
+    "AVERAGES",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "AsTorch",
+    "CLIPS",
+    "ClipNorm",
+    "ClipValue",
+    "Ema",
+    "Guest",
+    "Lion",
+    "Lookahead",
+    "Momentum",
+    "Muon",
+    "NAdam",
+    "Nesterov",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SGD",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+    "Swa",
+]

@@ -1,0 +1,330 @@
+"""Optimizers with a rate for each weight: Adagrad, Adadelta, RMSprop, Adam and its relatives, Lion.
+
+Letters: g gradient, w weights, m and v averages of g and g², α learning rate of the step, β how much an average keeps,
+ε what is added to a root, λ weight decay, t the step from 1. Where torch, other libraries and papers place ε
+differently, `eps_at` says where it is; it matters only for gradients about as small as ε ("outside") or √ε ("inside").
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+
+from ravine.optimizers.coefficients import each, missing, over, sign
+from ravine.optimizers.decay import Coupled, Decoupled
+from ravine.part import Number, match, part, setting
+from ravine.roles import Now, State
+from ravine.rows import Rows
+
+
+@part
+class Adagrad(Coupled):
+    """Rates that fall with the squares gathered so far (Duchi, Hazan & Singer 2011).
+
+        s ← s + g²      w ← w − α / (1 + (t − 1) lr_decay) · g / (√s + ε)       "inside": g / √(s + ε)
+
+    The steps shrink for ever: like 1/√t at gradients of constant size. Keras and optax start s at 0.1.
+    """
+
+    lr: Number = setting(0.01, ge=0)
+    eps: Number = setting(1e-10, ge=0)
+    initial: Number = setting(0.0, ge=0)
+    lr_decay: Number = setting(0.0, ge=0)
+    weight_decay: Number = setting(0.0, ge=0)
+    eps_at: Literal["outside", "inside"] = "outside"
+
+    def start(self, rows: Rows) -> State:
+        return {"sum": torch.zeros_like(rows) + match(self.initial, rows)}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        grads = self.pulled(rows, grads, now)
+        total = state["sum"] + grads * grads
+        root = _root(total, self.eps, self.eps_at)
+        rate = now.rate(over(self.lr, 1 + (now.step - 1) * self.lr_decay), rows)
+        return rows - rate * (grads / root), {"sum": total}
+
+
+@part
+class Adadelta(Coupled):
+    """Steps in the units of the weights, without a rate to choose (Zeiler 2012).
+
+        v ← ρ v + (1 − ρ) g²      d = √(u + ε) / √(v + ε) · g      u ← ρ u + (1 − ρ) d²      w ← w − α d
+
+    α is 1 in the paper and here. The first steps are about √ε long: it starts slowly.
+    """
+
+    lr: Number = setting(1.0, ge=0)
+    rho: Number = setting(0.9, ge=0, lt=1)
+    eps: Number = setting(1e-6, gt=0)
+    weight_decay: Number = setting(0.0, ge=0)
+
+    def start(self, rows: Rows) -> State:
+        return {"square": torch.zeros_like(rows), "step_square": torch.zeros_like(rows)}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        grads, eps = self.pulled(rows, grads, now), match(self.eps, rows)
+        square = _blend(state["square"], grads * grads, self.rho)
+        step = (state["step_square"] + eps).sqrt() / (square + eps).sqrt() * grads
+        return rows - now.rate(self.lr, rows) * step, {
+            "square": square,
+            "step_square": _blend(state["step_square"], step * step, self.rho),
+        }
+
+
+@part
+class RMSprop(Coupled):
+    """Gradients divided by their root mean square of late (Tieleman & Hinton 2012).
+
+        v ← β v + (1 − β) g²      d = g / (√v + ε)  ("inside": g / √(v + ε))      b ← μ b + d      w ← w − α b
+
+    Unlike Adagrad's, the steps do not shrink for ever. Without bias correction the first one is α / √(1 − β) long,
+    ten times α. `centered` takes the square of an average of g from v: the variance (Graves 2013). Where that is
+    below the rounding error of v, the rounding error stands in; in torch 2.13 a constant gradient makes it NaN.
+    """
+
+    lr: Number = setting(0.01, ge=0)
+    beta: Number = setting(0.99, ge=0, lt=1)
+    eps: Number = setting(1e-8, ge=0)
+    momentum: Number = setting(0.0, ge=0, lt=1)
+    weight_decay: Number = setting(0.0, ge=0)
+    eps_at: Literal["outside", "inside"] = "outside"
+    centered: bool = False
+
+    def start(self, rows: Rows) -> State:
+        names = ("square", "velocity", "mean") if self.centered else ("square", "velocity")
+        return {name: torch.zeros_like(rows) for name in names}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        grads = self.pulled(rows, grads, now)
+        new = {"square": _blend(state["square"], grads * grads, self.beta)}
+        spread = new["square"]
+        if self.centered:
+            new["mean"] = _blend(state["mean"], grads, self.beta)
+            least = torch.finfo(rows.dtype).eps * spread
+            spread = torch.maximum(spread - new["mean"] * new["mean"], least)
+        step = grads / _root(spread, self.eps, self.eps_at)
+        new["velocity"] = match(self.momentum, rows) * state["velocity"] + step
+        return rows - now.rate(self.lr, rows) * new["velocity"], new
+
+
+@part
+class Adam(Coupled):
+    """Momentum over root mean square, both corrected for having started at 0 (Kingma & Ba 2015).
+
+        m ← β₁ m + (1 − β₁) g      v ← β₂ v + (1 − β₂) g²      m̂ = m / (1 − β₁ᵗ)      v̂ = v / (1 − β₂ᵗ)
+
+        outside     w ← w − α m̂ / (√v̂ + ε)         algorithm 1 of the paper, torch
+        inside      w ← w − α m̂ / √(v̂ + ε)         the textbook's
+        hat         w ← w − α √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε)        end of the paper's section 2, Keras
+
+    Without `bias_correction` m̂ = m and v̂ = v: the first step is (1 − β₁) / √(1 − β₂) = 3.2 times too large.
+    `amsgrad` divides by the largest v so far (Reddi, Kale & Kumar 2018), taken before the correction, as in torch.
+    """
+
+    lr: Number = setting(0.001, ge=0)
+    beta1: Number = setting(0.9, ge=0, lt=1)
+    beta2: Number = setting(0.999, ge=0, lt=1)
+    eps: Number = setting(1e-8, ge=0)
+    weight_decay: Number = setting(0.0, ge=0)
+    eps_at: Literal["outside", "inside", "hat"] = "outside"
+    bias_correction: bool = True
+    amsgrad: bool = False
+
+    def start(self, rows: Rows) -> State:
+        names = ("mean", "square", "largest") if self.amsgrad else ("mean", "square")
+        return {name: torch.zeros_like(rows) for name in names}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        grads = self.pulled(rows, grads, now)
+        new = moments(grads, state, self.beta1, self.beta2)
+        square = new["square"]
+        if self.amsgrad:
+            square = new["largest"] = torch.maximum(state["largest"], square)
+        seen1, seen2 = (missing(b, now.step) if self.bias_correction else 1.0 for b in (self.beta1, self.beta2))
+        root2 = each(math.sqrt, seen2)
+        if self.eps_at == "inside":
+            root = (square + match(self.eps * seen2, rows)).sqrt()
+        else:
+            root = square.sqrt() + match(self.eps if self.eps_at == "hat" else self.eps * root2, rows)
+        return rows - now.rate(over(self.lr * root2, seen1), rows) * (new["mean"] / root), new
+
+
+@part
+class AdamW(Decoupled):
+    """Adam with weight decay beside the step, not in the gradient (Loshchilov & Hutter 2019).
+
+        torch     w ← w − α λ w           shrinks with the learning rate and its schedule
+        fixed     w ← w − factor λ w      with the schedule alone, as in the paper: α and λ can be tuned apart
+
+    and then Adam's step with ε outside.
+    """
+
+    lr: Number = setting(0.001, ge=0)
+    beta1: Number = setting(0.9, ge=0, lt=1)
+    beta2: Number = setting(0.999, ge=0, lt=1)
+    eps: Number = setting(1e-8, ge=0)
+    weight_decay: Number = setting(0.01, ge=0)
+    decay: Literal["torch", "fixed"] = "torch"
+
+    def start(self, rows: Rows) -> State:
+        return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows)}
+
+    def share(self, now: Now) -> Number:
+        """What share of themselves the weights lose in a step, but for a weight's own factor of the learning rate."""
+        return self.weight_decay * now.factor * (self.lr if self.decay == "torch" else 1.0)
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        share = match(self.share(now), rows)
+        if now.lr is not None and self.decay == "torch":
+            share = share * now.lr
+        rows = self.shrunk(rows, share, now)
+        new = moments(grads, state, self.beta1, self.beta2)
+        return rows - adam_step(new, self, rows, now), new
+
+
+@part
+class NAdam(Coupled):
+    """Adam with Nesterov's momentum (Dozat 2016; the schedule of β₁ as in torch).
+
+        μₜ = β₁ (1 − ½ · 0.96^(t · momentum_decay))      Πₜ = μ₁ ⋯ μₜ
+        w ← w − α [(1 − μₜ) / (1 − Πₜ) · g + μₜ₊₁ / (1 − Πₜ₊₁) · m] / (√v̂ + ε)
+    """
+
+    lr: Number = setting(0.002, ge=0)
+    beta1: Number = setting(0.9, ge=0, lt=1)
+    beta2: Number = setting(0.999, ge=0, lt=1)
+    eps: Number = setting(1e-8, ge=0)
+    momentum_decay: Number = setting(4e-3, ge=0)
+    weight_decay: Number = setting(0.0, ge=0)
+
+    def start(self, rows: Rows) -> State:
+        product = torch.ones(rows.shape[0], 1, dtype=torch.float64, device=rows.device)
+        return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows), "product": product}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        def mu(step: int) -> Number:
+            return each(lambda b, decay: b * (1 - 0.5 * 0.96 ** (step * decay)), self.beta1, self.momentum_decay)
+
+        grads = self.pulled(rows, grads, now)
+        new = moments(grads, state, self.beta1, self.beta2)
+        here, ahead = (match(mu(step), state["product"]) for step in (now.step, now.step + 1))
+        new["product"] = product = state["product"] * here
+        root2 = each(math.sqrt, missing(self.beta2, now.step))
+        root = new["square"].sqrt() + match(self.eps * root2, rows)
+        mixed = match((1 - here) / (1 - product), rows) * grads
+        mixed = mixed + match(ahead / (1 - product * ahead), rows) * new["mean"]
+        return rows - now.rate(self.lr * root2, rows) * (mixed / root), new
+
+
+@part
+class RAdam(Coupled):
+    """Adam that waits with dividing until the variance of its root can be trusted (Liu et al. 2020).
+
+    With ρ∞ = 2 / (1 − β₂) − 1 and ρ = ρ∞ − 2 t β₂ᵗ / (1 − β₂ᵗ):
+
+        ρ > 5    w ← w − α m̂ · r √(1 − β₂ᵗ) / (√v + ε),   r² = (ρ − 4)(ρ − 2) ρ∞ / ((ρ∞ − 4)(ρ∞ − 2) ρ)
+        else     w ← w − α m̂
+    """
+
+    lr: Number = setting(0.001, ge=0)
+    beta1: Number = setting(0.9, ge=0, lt=1)
+    beta2: Number = setting(0.999, ge=0, lt=1)
+    eps: Number = setting(1e-8, gt=0)
+    weight_decay: Number = setting(0.0, ge=0)
+
+    def start(self, rows: Rows) -> State:
+        return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows)}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        def rectifier(beta2: float) -> float:
+            """r √(1 − β₂ᵗ), or 0 while ρ ≤ 5."""
+            limit = 2 / (1 - beta2) - 1
+            rho = limit - 2 * now.step * beta2**now.step / (1 - beta2**now.step)
+            if rho <= 5:
+                return 0.0
+            r2 = (rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)
+            return math.sqrt(r2 * (1 - beta2**now.step))
+
+        grads = self.pulled(rows, grads, now)
+        new = moments(grads, state, self.beta1, self.beta2)
+        divided = each(rectifier, self.beta2)
+        plain = each(lambda r: float(r == 0), divided)  # 1 where nothing is divided yet
+        inverse = (new["square"].sqrt() + match(self.eps, rows)).reciprocal()
+        scale = match(divided, rows) * inverse + match(plain, rows)
+        return rows - now.rate(over(self.lr, missing(self.beta1, now.step)), rows) * (new["mean"] * scale), new
+
+
+@part
+class Adamax(Coupled):
+    """Adam with the largest gradient of late in place of the root (Kingma & Ba 2015, section 7).
+
+        u ← max(β₂ u, |g| + ε)      w ← w − α m̂ / u
+    """
+
+    lr: Number = setting(0.002, ge=0)
+    beta1: Number = setting(0.9, ge=0, lt=1)
+    beta2: Number = setting(0.999, ge=0, lt=1)
+    eps: Number = setting(1e-8, gt=0)
+    weight_decay: Number = setting(0.0, ge=0)
+
+    def start(self, rows: Rows) -> State:
+        return {"mean": torch.zeros_like(rows), "largest": torch.zeros_like(rows)}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        grads = self.pulled(rows, grads, now)
+        mean = _blend(state["mean"], grads, self.beta1)
+        largest = torch.maximum(match(self.beta2, rows) * state["largest"], grads.abs() + match(self.eps, rows))
+        rate = now.rate(over(self.lr, missing(self.beta1, now.step)), rows)
+        return rows - rate * (mean / largest), {"mean": mean, "largest": largest}
+
+
+@part
+class Lion(Decoupled):
+    """Steps of one size along the sign of a blend of gradient and momentum (Chen et al. 2023).
+
+        w ← w − α sign(β₁ m + (1 − β₁) g) − α λ w      m ← β₂ m + (1 − β₂) g
+
+    Rates are 3 to 10 times smaller than AdamW's, weight decay as much larger.
+    """
+
+    lr: Number = setting(1e-4, ge=0)
+    beta1: Number = setting(0.9, ge=0, lt=1)
+    beta2: Number = setting(0.99, ge=0, lt=1)
+    weight_decay: Number = setting(0.0, ge=0)
+
+    def start(self, rows: Rows) -> State:
+        return {"mean": torch.zeros_like(rows)}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        step = now.rate(self.lr, rows) * sign(_blend(state["mean"], grads, self.beta1))
+        rows = self.shrunk(rows, now.rate(self.lr * self.weight_decay, rows), now)
+        return rows - step, {"mean": _blend(state["mean"], grads, self.beta2)}
+
+
+# ------------------------------------------------------------------------------------------------ what rules share
+
+
+def moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> State:
+    """The averages of g and of g² after one more gradient."""
+    return {
+        "mean": _blend(state["mean"], grads, beta1),
+        "square": _blend(state["square"], grads * grads, beta2),
+    }
+
+
+def adam_step(new: State, rule: Any, rows: Rows, now: Now) -> Rows:
+    """Adam's step α m̂ / (√v̂ + ε) from its moments, as α √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε √(1 − β₂ᵗ))."""
+    root2 = each(math.sqrt, missing(rule.beta2, now.step))
+    rate = now.rate(over(rule.lr * root2, missing(rule.beta1, now.step)), rows)
+    return rate * (new["mean"] / (new["square"].sqrt() + match(rule.eps * root2, rows)))
+
+
+def _blend(average: Rows, new: Rows, beta: Number) -> Rows:
+    return match(beta, new) * average + match(1 - beta, new) * new
+
+
+def _root(square: Rows, eps: Number, eps_at: str) -> Rows:
+    eps = match(eps, square)
+    return (square + eps).sqrt() if eps_at == "inside" else square.sqrt() + eps

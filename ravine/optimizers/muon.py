@@ -1,0 +1,82 @@
+"""Muon: momentum whose matrices are made orthogonal before the step.
+
+Letters: P networks, W weights of one, A × B the shape of a matrix.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ravine.optimizers.adaptive import adam_step, moments
+from ravine.optimizers.decay import Decoupled
+from ravine.part import Number, match, part, setting
+from ravine.roles import Now, State
+from ravine.rows import Rows, Slot
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan 2024: the slope at 0 is large, singular values end in 0.7 to 1.2
+
+
+@part
+class Muon(Decoupled):
+    """Momentum, each matrix replaced by its nearest orthogonal one (Jordan et al. 2024); AdamW for everything else.
+
+        b ← μ b + (1 − μ) g      u = μ b + (1 − μ) g      W ← W − α λ W − α · 0.2 √max(A, B) · orthogonal(u)
+
+    The factor 0.2 √max(A, B) gives steps the size of AdamW's, so that one rate serves both (Liu et al. 2025).
+    A matrix is a slot of the role "weight" with two dimensions. Orthogonal by `steps` Newton–Schulz steps, all networks
+    at once, in the precision of the weights (torch's Muon works in bfloat16).
+    """
+
+    lr: Number = setting(0.001, ge=0)
+    momentum: Number = setting(0.95, ge=0, lt=1)
+    weight_decay: Number = setting(0.1, ge=0)
+    beta1: Number = setting(0.9, ge=0, lt=1)
+    beta2: Number = setting(0.999, ge=0, lt=1)
+    eps: Number = setting(1e-8, gt=0)
+    steps: int = setting(5, ge=1, le=20)
+
+    def start(self, rows: Rows) -> State:
+        return {name: torch.zeros_like(rows) for name in ("velocity", "mean", "square")}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        rows = self.shrunk(rows, now.rate(self.lr * self.weight_decay, rows), now)
+        new = moments(grads, state, self.beta1, self.beta2)
+        momentum, rest = match(self.momentum, rows), match(1 - self.momentum, rows)
+        new["velocity"] = momentum * state["velocity"] + rest * grads
+        ahead = momentum * new["velocity"] + rest * grads
+        step, rate = adam_step(new, self, rows, now), now.rate(self.lr, rows)
+        for slot in now.layout.slots:
+            if is_matrix(slot):
+                span = slice(*now.layout.spans[slot.name])
+                made = orthogonal(ahead[:, span].unflatten(1, slot.shape), steps=self.steps).flatten(1)
+                step[:, span] = _part(rate, span) * (0.2 * max(slot.shape) ** 0.5 * made)
+        return rows - step, new
+
+
+def is_matrix(slot: Slot) -> bool:
+    """Whether Muon takes a slot for a matrix."""
+    return slot.role == "weight" and len(slot.shape) == 2 and min(slot.shape) > 1
+
+
+def orthogonal(matrices: Tensor, *, steps: int) -> Tensor:
+    """About U Vᵀ of each matrix U S Vᵀ, [P, A, B]: each step maps the singular values s to a s + b s³ + c s⁵.
+
+    A matrix of zeros stays one.
+    """
+    a, b, c = COEFFICIENTS
+    wide = matrices.shape[1] > matrices.shape[2]
+    x = matrices.transpose(1, 2) if wide else matrices
+    size = torch.linalg.vector_norm(x.flatten(1), dim=1).view(-1, 1, 1)
+    x = x / size.clamp_min(1e-7)
+    for _ in range(steps):
+        square = x @ x.transpose(1, 2)
+        x = a * x + (b * square + c * (square @ square)) @ x
+    return x.transpose(1, 2) if wide else x
+
+
+def _part(rate: Any, span: slice) -> Any:
+    """The rate of some of the weights."""
+    return rate[:, span] if isinstance(rate, Tensor) and rate.shape[1] > 1 else rate

@@ -1,0 +1,84 @@
+"""Schedule-free descent: an average of the iterates takes the place of a schedule (Defazio et al. 2024).
+
+Three points: z takes the steps, x is the average that is judged and kept (`settled`), and the matrix of weights holds
+y between them, where gradients are taken:
+
+    z ← z − γ (g(y) + λ y)      x ← (1 − c) x + c z,  c = γₜ² / Σ γ²      y ← (1 − β) z + β x
+
+Use a constant schedule (a warm-up is fine). Batch normalization's running statistics belong to y, not to x.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ravine.optimizers.coefficients import each, missing
+from ravine.optimizers.decay import Decoupled
+from ravine.part import Number, match, part, setting
+from ravine.roles import Now, State
+from ravine.rows import Rows
+
+
+@part
+class ScheduleFreeSGD(Decoupled):
+    """Schedule-free gradient descent; rates are 10 to 50 times those of SGD with momentum."""
+
+    lr: Number = setting(1.0, ge=0)
+    beta: Number = setting(0.9, ge=0, le=1)
+    weight_decay: Number = setting(0.0, ge=0)
+
+    def start(self, rows: Rows) -> State:
+        return _points(rows)
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        step = now.rate(self.lr, rows) * grads
+        kept = self.shrunk(rows, now.rate(self.lr * self.weight_decay, rows), now)
+        return _walk(state["fast"] - step - (rows - kept), state, self.lr * now.factor, self.beta)
+
+    def settled(self, rows: Rows, state: State) -> Rows:
+        """The average x."""
+        return state["average"]
+
+
+@part
+class ScheduleFreeAdamW(Decoupled):
+    """Schedule-free AdamW: z's step is g / (√v̂ + ε); rates are 1 to 10 times AdamW's."""
+
+    lr: Number = setting(0.0025, ge=0)
+    beta1: Number = setting(0.9, ge=0, le=1)
+    beta2: Number = setting(0.999, ge=0, lt=1)
+    eps: Number = setting(1e-8, gt=0)
+    weight_decay: Number = setting(0.0, ge=0)
+
+    def start(self, rows: Rows) -> State:
+        return {**_points(rows), "square": torch.zeros_like(rows)}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        square = match(self.beta2, rows) * state["square"] + match(1 - self.beta2, rows) * (grads * grads)
+        root2 = each(math.sqrt, missing(self.beta2, now.step))
+        divided = grads / (square.sqrt() + match(self.eps * root2, rows))
+        step = now.rate(self.lr * root2, rows) * divided
+        kept = self.shrunk(rows, now.rate(self.lr * self.weight_decay, rows), now)
+        rows, new = _walk(state["fast"] - step - (rows - kept), state, self.lr * now.factor, self.beta1)
+        return rows, {**new, "square": square}
+
+    def settled(self, rows: Rows, state: State) -> Rows:
+        """The average x."""
+        return state["average"]
+
+
+def _points(rows: Rows) -> State:
+    weight = torch.zeros(rows.shape[0], 1, dtype=torch.float64, device=rows.device)
+    return {"fast": rows.clone(), "average": rows.clone(), "weight": weight}
+
+
+def _walk(fast: Rows, state: State, rate: Number, beta: Number) -> tuple[Rows, State]:
+    """The point y and the new state, after z has made its step."""
+    own = match(rate * rate, state["weight"])
+    weight = state["weight"] + own
+    share = match(torch.where(weight > 0, own * weight.reciprocal(), 0.0), fast)
+    average = state["average"] + share * (fast - state["average"])
+    rows = match(1 - beta, fast) * fast + match(beta, fast) * average
+    return rows, {"fast": fast, "average": average, "weight": weight}

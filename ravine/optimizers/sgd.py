@@ -1,0 +1,169 @@
+"""Gradient descent and what is nearest to it: momentum, Nesterov's momentum, averaged descent, signs of gradients.
+
+Letters: g gradient, w weights, v velocity, μ momentum, α learning rate of the step, λ weight decay, t the step from 1.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from ravine.optimizers.coefficients import each, sign
+from ravine.optimizers.decay import Coupled
+from ravine.part import Number, match, part, setting
+from ravine.roles import Now, State
+from ravine.rows import Rows
+
+
+@part
+class SGD(Coupled):
+    """Gradient descent: w ← w − α g (Robbins & Monro 1951 where g is that of a minibatch).
+
+    >>> now = Now(step=1, factor=1.0, decays=torch.ones(1, 2), layout=None)
+    >>> SGD(lr=0.5).update(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0]]), {}, now)[0]
+    tensor([[0.5000, 1.5000]])
+    """
+
+    lr: Number = setting(0.01, ge=0)
+    weight_decay: Number = setting(0.0, ge=0)
+
+    def start(self, rows: Rows) -> State:
+        return {}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        grads = self.pulled(rows, grads, now)
+        return rows - now.rate(self.lr, rows) * grads, state
+
+
+@part
+class Momentum(Coupled):
+    """Gradient descent with a velocity (Polyak 1964).
+
+    `form` says where the learning rate stands. The two paths are the same while α is constant; after α falls, the
+    velocity "inside" still holds the larger steps of before.
+
+        outside    v ← μ v + g       w ← w − α v       torch
+        inside     v ← μ v + α g     w ← w − v         the textbook's, Keras, scikit-learn (their v is −v)
+
+    With `dampening` d the gradient counts 1 − d, but for the first step, as in torch.
+    """
+
+    lr: Number = setting(0.01, ge=0)
+    momentum: Number = setting(0.9, ge=0, lt=1)
+    dampening: Number = setting(0.0, ge=0, le=1)
+    weight_decay: Number = setting(0.0, ge=0)
+    form: Literal["outside", "inside"] = "outside"
+
+    def start(self, rows: Rows) -> State:
+        return {"velocity": torch.zeros_like(rows)}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        grads, rate = self.pulled(rows, grads, now), now.rate(self.lr, rows)
+        if now.step > 1:
+            grads = match(1 - self.dampening, rows) * grads
+        if self.form == "inside":
+            velocity = match(self.momentum, rows) * state["velocity"] + rate * grads
+            return rows - velocity, {"velocity": velocity}
+        velocity = match(self.momentum, rows) * state["velocity"] + grads
+        return rows - rate * velocity, {"velocity": velocity}
+
+
+@part
+class Nesterov(Coupled):
+    """Momentum that looks where it is going (Nesterov 1983; Sutskever et al. 2013).
+
+    The definition takes the gradient at a point ahead of the weights θ:
+
+        v ← μ v − α ∇L(θ + μ v)       θ ← θ + v
+
+    The matrix of weights holds the point ahead, y = θ + μ v, because that is where gradients are taken. Written in y
+    the rule is, with v₊ the new velocity, y ← y − μ v + (1 + μ) v₊ = y + μ v₊ − α g. The forms:
+
+        lookahead   this rule; the weights judged and kept are θ = y − μ v (`settled`)
+        inside      this rule; y itself is judged and kept (Keras, scikit-learn): the change of variables
+        torch       v ← μ v + g, y ← y − α (g + μ v): the learning rate outside, y judged; the same path at constant α
+    """
+
+    lr: Number = setting(0.01, ge=0)
+    momentum: Number = setting(0.9, ge=0, lt=1)
+    weight_decay: Number = setting(0.0, ge=0)
+    form: Literal["torch", "inside", "lookahead"] = "torch"
+
+    def start(self, rows: Rows) -> State:
+        return {"velocity": torch.zeros_like(rows)}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        grads, rate, momentum = self.pulled(rows, grads, now), now.rate(self.lr, rows), match(self.momentum, rows)
+        if self.form == "torch":
+            velocity = momentum * state["velocity"] + grads
+            return rows - rate * (momentum * velocity + grads), {"velocity": velocity}
+        step = rate * grads
+        velocity = momentum * state["velocity"] - step
+        return rows + (momentum * velocity - step), {"velocity": velocity}
+
+    def settled(self, rows: Rows, state: State) -> Rows:
+        """The weights to judge: θ in the form "lookahead", else the rows as they are."""
+        if self.form != "lookahead":
+            return rows
+        return rows - match(self.momentum, rows) * state["velocity"]
+
+
+@part
+class ASGD:
+    """Gradient descent whose iterates are averaged (Polyak & Juditsky 1992; the schedule is Bottou's, as in torch).
+
+        η = α / (1 + λ α (t − 1))^power      w ← (1 − λ η) w − η g      a ← a + (w − a) / max(1, t − 1 − t0)
+
+    The average a is what is judged and kept (`settled`). Averaging starts after `t0` steps; torch waits a million.
+    """
+
+    lr: Number = setting(0.01, ge=0)
+    lambd: Number = setting(1e-4, ge=0)
+    power: Number = setting(0.75, ge=0)
+    t0: Number = setting(0.0, ge=0)
+
+    def start(self, rows: Rows) -> State:
+        return {"average": rows.clone()}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        def eta(lr: float, lambd: float, power: float) -> float:
+            return lr / (1 + lambd * lr * (now.step - 1)) ** power
+
+        slowed = each(eta, self.lr * now.factor, self.lambd, self.power)
+        rate = now._replace(factor=1.0).rate(slowed, rows)
+        share = match(each(lambda t0: 1 / max(1, now.step - 1 - t0), self.t0), rows)
+        new = rows - rate * (match(self.lambd, rows) * (now.decays * rows) + grads)
+        average = state["average"] + share * (new - state["average"])
+        return new, {"average": average}
+
+    def settled(self, rows: Rows, state: State) -> Rows:
+        """The average of the iterates."""
+        return state["average"]
+
+
+@part
+class Rprop:
+    """Steps that forget how large gradients are (Riedmiller & Braun 1993; the variant iRprop⁻, as in torch).
+
+    Each weight has its own step size, `lr` at first. It grows by `growth` while the gradient keeps its sign and shrinks
+    by `shrink` where the sign turned, and there the weight rests for one step. For full batches only: the noise of
+    minibatches turns signs. Schedules multiply the steps made, not the sizes remembered.
+    """
+
+    lr: Number = setting(0.01, ge=0)
+    shrink: Number = setting(0.5, gt=0, lt=1)
+    growth: Number = setting(1.2, gt=1)
+    smallest: float = setting(1e-6, ge=0)
+    largest: float = setting(50.0, gt=0)
+
+    def start(self, rows: Rows) -> State:
+        return {"size": torch.zeros_like(rows) + match(self.lr, rows), "last": torch.zeros_like(rows)}
+
+    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+        agree = grads * state["last"]
+        grown, shrunk = (state["size"] * match(factor, rows) for factor in (self.growth, self.shrink))
+        size = torch.where(agree > 0, grown, torch.where(agree < 0, shrunk, state["size"]))
+        size = size.clamp(self.smallest, self.largest)
+        grads = torch.where(agree < 0, 0.0, grads)
+        return rows - now.rate(1.0, rows) * (sign(grads) * size), {"size": size, "last": grads}
