@@ -8,12 +8,13 @@ differently, `eps_at` says where it is; it matters only for gradients about as s
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
+from ravine.effects import Effect
 from ravine.optimizers.coefficients import each, missing, over, sign
-from ravine.optimizers.decay import Coupled, Decoupled
+from ravine.optimizers.decay import DECOUPLED, Coupled, Decoupled
 from ravine.part import Number, match, part, setting
 from ravine.roles import Now, State
 from ravine.rows import Rows
@@ -158,9 +159,10 @@ class AdamW(Decoupled):
         torch     w ← w − α λ w           shrinks with the learning rate and its schedule
         fixed     w ← w − factor λ w      with the schedule alone, as in the paper: α and λ can be tuned apart
 
-    and then Adam's step with ε outside.
+    and then Adam's step with ε outside. Without weight decay it is Adam, and its effect shows that nothing decayed.
     """
 
+    acts: ClassVar[Effect] = DECOUPLED  # type: ignore[assignment, misc]
     lr: Number = setting(0.001, ge=0)
     beta1: Number = setting(0.9, ge=0, lt=1)
     beta2: Number = setting(0.999, ge=0, lt=1)
