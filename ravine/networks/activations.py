@@ -1,0 +1,233 @@
+"""Activations: what a unit does with its input, and the gain that keeps a signal's size.
+
+Letters: P networks; x is [P, ..., H].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ravine.effects import Effect
+from ravine.part import Number, match, part, setting
+
+ACTS = Effect("activation", "mean |f(x) − x| relative to |x|")
+VECTOR = 32  # elements that torch's vector loops take at a time: two registers of 16 float32 (AVX-512), or fewer
+
+
+def evenly(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """f(x) elementwise, with bits that do not depend on how many networks stand before a row.
+
+    torch computes the last elements of a buffer with scalar code whose sigmoid, elu, gelu, silu, mish and softplus
+    differ from its vector code in the last bit: among rows of 7 × 13 elements up to a quarter (mish) changed when the
+    row stood last. So each row whose length is no multiple of the vector loop's is padded to one and cut
+    again (30 to 100 µs); the usual sizes (batch a multiple of 32) cost nothing. Relu, tanh, sin, exp, log1p and plain
+    arithmetic were found free of this. Holds for one thread: several cut the buffer at other places.
+    """
+    if not x.numel():
+        return f(x)
+    size = x[0].numel()
+    if size % VECTOR == 0:
+        return f(x)
+    return f(F.pad(x.flatten(1), (0, -size % VECTOR)))[:, :size].view(x.shape)
+
+
+def gain_of(f: Callable[[Tensor], Tensor]) -> float:
+    """1 / √E[f(z)²] for z ~ N(0, 1), by the trapezoidal rule over ±12; good to seven digits.
+
+    He's √2 for a ReLU; tanh gets 1.5925 (the often quoted 5/3 is a recommendation, not this number).
+    """
+    z = torch.linspace(-12.0, 12.0, 48_001, dtype=torch.float64)
+    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
+    return 1 / math.sqrt(float(torch.trapezoid(f(z[None])[0].square() * density, z)))
+
+
+@part
+class Identity:
+    """f(x) = x: layers without a nonlinearity between them are one linear layer."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x
+
+    def gain(self) -> float:
+        return 1.0
+
+
+@part
+class Sigmoid:
+    """σ(x) = 1 / (1 + e^(−x)), between 0 and 1. Its slope is at most ¼ and below 0.007 outside [−5, 5]."""
+
+    acts: ClassVar[Effect] = ACTS
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return evenly(torch.sigmoid, x)
+
+    def gain(self) -> float:
+        return gain_of(self)
+
+
+@part
+class Tanh:
+    """tanh(x), between −1 and 1, centered at 0."""
+
+    acts: ClassVar[Effect] = ACTS
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.tanh(x)
+
+    def gain(self) -> float:
+        return gain_of(self)
+
+
+@part
+class ReLU:
+    """max(x, 0). A unit whose input is negative for every example gets no gradient: it is dead."""
+
+    acts: ClassVar[Effect] = ACTS
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.relu(x)
+
+    def gain(self) -> float:
+        return math.sqrt(2.0)  # He et al. 2015
+
+
+@part
+class LeakyReLU:
+    """x where x > 0, else slope · x (Maas et al. 2013): no unit dies."""
+
+    acts: ClassVar[Effect] = ACTS
+    slope: Number = setting(0.01, ge=0, lt=1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, x * match(self.slope, x))
+
+    def gain(self) -> float:
+        return math.sqrt(2 / (1 + float(self.slope) ** 2))
+
+
+@part
+class ELU:
+    """x where x > 0, else alpha (e^x − 1) (Clevert et al. 2016)."""
+
+    acts: ClassVar[Effect] = ACTS
+    alpha: float = setting(1.0, gt=0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return evenly(lambda rows: F.elu(rows, self.alpha), x)
+
+    def gain(self) -> float:
+        return gain_of(self)
+
+
+@part
+class SELU:
+    """1.0507 x, below 0 1.0507 · 1.6733 (e^x − 1) (Klambauer et al. 2017): keeps the variance 1, so its gain is 1."""
+
+    acts: ClassVar[Effect] = ACTS
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return evenly(F.selu, x)
+
+    def gain(self) -> float:
+        return 1.0
+
+
+@part
+class GELU:
+    """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016); exact, not the tanh approximation."""
+
+    acts: ClassVar[Effect] = ACTS
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return evenly(F.gelu, x)
+
+    def gain(self) -> float:
+        return gain_of(self)
+
+
+@part
+class SiLU:
+    """x σ(x), also called swish (Elfwing et al. 2018; Ramachandran et al. 2017)."""
+
+    acts: ClassVar[Effect] = ACTS
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return evenly(F.silu, x)
+
+    def gain(self) -> float:
+        return gain_of(self)
+
+
+@part
+class Mish:
+    """x tanh(log(1 + e^x)) (Misra 2019). Three times as slow as a GELU."""
+
+    acts: ClassVar[Effect] = ACTS
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return evenly(F.mish, x)
+
+    def gain(self) -> float:
+        return gain_of(self)
+
+
+@part
+class Softplus:
+    """log(1 + e^x): a smooth ReLU that is always positive."""
+
+    acts: ClassVar[Effect] = ACTS
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return evenly(F.softplus, x)
+
+    def gain(self) -> float:
+        return gain_of(self)
+
+
+@part
+class HardTanh:
+    """x cut to [−1, 1]."""
+
+    acts: ClassVar[Effect] = ACTS
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.hardtanh(x)
+
+    def gain(self) -> float:
+        return gain_of(self)
+
+
+@part
+class HardSwish:
+    """x · min(max(x + 3, 0), 6) / 6 (Howard et al. 2019): a SiLU of straight lines and a parabola."""
+
+    acts: ClassVar[Effect] = ACTS
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.hardswish(x)
+
+    def gain(self) -> float:
+        return gain_of(self)
+
+
+@part
+class Sine:
+    """sin(frequency · x) (Sitzmann et al. 2020), for signals that oscillate."""
+
+    acts: ClassVar[Effect] = ACTS
+    frequency: Number = setting(1.0, gt=0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.sin(x * match(self.frequency, x))
+
+    def gain(self) -> float:
+        return math.sqrt(2 / -math.expm1(-2 * float(self.frequency) ** 2))  # E[sin²(ωz)] = (1 − e^(−2ω²)) / 2
+
+
+ALL = (Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Mish, Softplus, HardTanh, HardSwish, Sine)
