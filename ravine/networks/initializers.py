@@ -1,0 +1,180 @@
+"""Initializers: the starting values of a slot. Each network draws from its own stream, whatever else is in the cohort.
+
+`fan_in` and `fan_out` are the connections into and out of one unit; the slot knows them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from ravine.effects import Effect
+from ravine.part import Number, match, part, setting
+from ravine.rows import Slot
+
+ACTS = Effect("initializer", "standard deviation of the starting weights")
+Distribution = Literal["normal", "uniform"]
+
+
+@part
+class Zero:
+    """All zero. For weights of a hidden layer a trap: its units stay copies of one another."""
+
+    def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
+        return torch.zeros(len(generators), *slot.shape)
+
+
+@part
+class Constant:
+    """All `value`. The same trap as `Zero`; meant for biases."""
+
+    value: Number = 0.0
+
+    def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
+        return torch.ones(len(generators), *slot.shape) * match(self.value, torch.ones(len(generators), *slot.shape))
+
+
+@part
+class Normal:
+    """N(0, sd²), whatever the fans. `sd = 1` for the neural-tangent parametrization, whose layers divide by √fan_in."""
+
+    acts: ClassVar[Effect] = ACTS
+    sd: Number = setting(0.01, gt=0)
+
+    def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
+        return _scaled(_draws(slot, generators, "normal"), self.sd)
+
+
+@part
+class Uniform:
+    """U(−limit, limit), whatever the fans."""
+
+    acts: ClassVar[Effect] = ACTS
+    limit: Number = setting(0.05, gt=0)
+
+    def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
+        return _scaled(_draws(slot, generators, "uniform"), self.limit)
+
+
+@part
+class TruncatedNormal:
+    """N(0, sd²) without what lies beyond ± cut · sd. `sd` is that of the normal before it is cut (as in torch)."""
+
+    acts: ClassVar[Effect] = ACTS
+    sd: Number = setting(0.02, gt=0)
+    cut: float = setting(2.0, gt=0)
+
+    def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
+        share = math.erf(self.cut / math.sqrt(2))
+
+        def draw(generator: Generator) -> Tensor:
+            uniform = torch.rand(slot.shape, generator=generator, dtype=torch.float64) * 2 - 1
+            return (torch.erfinv(uniform * share) * math.sqrt(2)).clamp(-self.cut, self.cut).float()
+
+        return _scaled(_each(draw, generators), self.sd)
+
+
+@part
+class LeCun:
+    """Variance gain² / fan_in (LeCun et al. 1998): keeps a signal's size through linear layers, and tanh near 0."""
+
+    acts: ClassVar[Effect] = ACTS
+    distribution: Distribution = "normal"
+    gain: Number = setting(1.0, gt=0)
+
+    def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
+        return _with_variance(1 / max(1, slot.fan_in), self.distribution, self.gain, slot, generators)
+
+
+@part
+class Glorot:
+    """Variance 2 gain² / (fan_in + fan_out) (Glorot & Bengio 2010): between what signals and what gradients need."""
+
+    acts: ClassVar[Effect] = ACTS
+    distribution: Distribution = "normal"
+    gain: Number = setting(1.0, gt=0)
+
+    def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
+        variance = 2 / max(1, slot.fan_in + slot.fan_out)
+        return _with_variance(variance, self.distribution, self.gain, slot, generators)
+
+
+@part
+class He:
+    """Variance 2 gain² / fan_in (He et al. 2015): for ReLU, which halves the second moment.
+
+    2 / fan_in is the variance; the standard deviation is √(2 / fan_in).
+    """
+
+    acts: ClassVar[Effect] = ACTS
+    distribution: Distribution = "normal"
+    gain: Number = setting(1.0, gt=0)
+
+    def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
+        return _with_variance(2 / max(1, slot.fan_in), self.distribution, self.gain, slot, generators)
+
+
+@part
+class Orthogonal:
+    """gain · a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2014).
+
+    The Q of a normal matrix's QR, signs such that R's diagonal is positive: uniform over orthogonal matrices.
+    A slot with more than two axes is taken as a matrix with its last axis as columns.
+    """
+
+    acts: ClassVar[Effect] = ACTS
+    gain: Number = setting(1.0, gt=0)
+
+    def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
+        rows, columns = slot.size // slot.shape[-1], slot.shape[-1]
+
+        def draw(generator: Generator) -> Tensor:
+            normal = torch.randn(max(rows, columns), min(rows, columns), generator=generator, dtype=torch.float64)
+            q, r = torch.linalg.qr(normal)
+            q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
+            return (q if rows >= columns else q.T).reshape(slot.shape).float()
+
+        return _scaled(_each(draw, generators), self.gain)
+
+
+@part
+class TorchDefault:
+    """U(−1/√fan_in, 1/√fan_in), what torch.nn.Linear draws for weights and for biases: variance 1 / (3 fan_in).
+
+    torch writes it as kaiming_uniform with a = √5. It shrinks the signal of a deep ReLU network six-fold in variance
+    at each layer.
+    """
+
+    acts: ClassVar[Effect] = ACTS
+
+    def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
+        return _scaled(_draws(slot, generators, "uniform"), 1 / math.sqrt(max(1, slot.fan_in)))
+
+
+def _with_variance(variance: float, distribution: Distribution, gain: Number, slot: Slot,
+                   generators: Sequence[Generator]) -> Tensor:  # fmt: skip
+    """Draws of a variance · gain²: normal, or uniform between ± √(3 · variance)."""
+    scale = math.sqrt(variance if distribution == "normal" else 3 * variance)
+    return _scaled(_draws(slot, generators, distribution), gain * scale)
+
+
+def _draws(slot: Slot, generators: Sequence[Generator], distribution: Distribution) -> Tensor:
+    """[P, *shape] from N(0, 1) or U(−1, 1)."""
+    if distribution == "normal":
+        return _each(lambda g: torch.randn(slot.shape, generator=g), generators)
+    return _each(lambda g: torch.empty(slot.shape).uniform_(-1, 1, generator=g), generators)
+
+
+def _each(draw: Callable[[Generator], Tensor], generators: Sequence[Generator]) -> Tensor:
+    return torch.stack([draw(generator) for generator in generators])
+
+
+def _scaled(draws: Tensor, scale: Number) -> Tensor:
+    return draws * match(scale, draws)
+
+
+ALL = (Zero, Constant, Normal, Uniform, TruncatedNormal, LeCun, Glorot, He, Orthogonal, TorchDefault)
