@@ -1,0 +1,141 @@
+"""Losses: how far outputs are from targets, for each example; and what outputs predict.
+
+Letters: P networks, B examples, C outputs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ravine.effects import Effect, Meter
+from ravine.part import Number, match, part, setting
+
+SMOOTHING = Effect("label smoothing", "mean |change| of the targets")  # reported by losses with label_smoothing
+VECTOR = 32  # elements that torch's vector loops take at a time
+SMALL = 256  # logits of one network's batch up to which torch's own cross entropy is faster
+
+
+@part
+class SquaredError:
+    """½ (y − f)², summed over the outputs of an example. Its gradient is f − y."""
+
+    def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
+        return _over_outputs((outputs - targets).square() * 0.5)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+
+@part
+class AbsoluteError:
+    """|y − f|, summed over the outputs of an example: predicts medians, and outliers pull no harder than others."""
+
+    def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
+        return _over_outputs((outputs - targets).abs())
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+
+@part
+class Huber:
+    """½ e² where |e| ≤ delta, else delta (|e| − ½ delta), e = y − f, summed over outputs (Huber 1964)."""
+
+    delta: Number = setting(1.0, gt=0)
+
+    def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
+        error = outputs - targets
+        size, delta = error.abs(), match(self.delta, error)
+        return _over_outputs(torch.where(size <= delta, error.square() * 0.5, (size - delta * 0.5) * delta))
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+
+@part
+class BinaryCrossEntropy:
+    """−y log p − (1 − y) log(1 − p) with p = σ(logit), summed over the outputs: one class, or several labels.
+
+    Worked out on the logit, (1 − y) x − log σ(x): finite for any finite logit. Targets are in [0, 1].
+    Label smoothing: y <- (1 − label_smoothing) y + label_smoothing / 2.
+    """
+
+    label_smoothing: Number = setting(0.0, ge=0, lt=1)
+
+    def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
+        if _any(self.label_smoothing):
+            smoothing = match(self.label_smoothing, targets)
+            smooth = targets * match(1 - self.label_smoothing, targets) + smoothing * 0.5
+            if meter is not None:
+                meter.add(SMOOTHING.name, (smooth - targets).abs().mean((1, 2)))
+            targets = smooth
+        if outputs.shape[1] * outputs.shape[2] % VECTOR == 0:
+            # 15 % of a small network's step; but its gradient is a sigmoid, whose last bits depend on the place in the
+            # buffer unless all of it is done by torch's vector loops
+            losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+        else:
+            losses = (1 - targets) * outputs - F.logsigmoid(outputs)
+        return _over_outputs(losses)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return F.logsigmoid(outputs).exp()  # torch.sigmoid's last bits depend on the place in the buffer, these do not
+
+
+@part
+class SoftmaxCrossEntropy:
+    """−log p_y with p = softmax of the logits; targets are class numbers (int64 [P, B]).
+
+    Label smoothing (Szegedy et al. 2016): −Σ q log p with q = (1 − label_smoothing) · one-hot + label_smoothing / C.
+    """
+
+    label_smoothing: Number = setting(0.0, ge=0, lt=1)
+
+    def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
+        smooth = _any(self.label_smoothing)
+        classes = outputs.shape[2]
+        if smooth and meter is not None:
+            changed = torch.as_tensor(self.label_smoothing, dtype=torch.float64) * (2 * (classes - 1) / classes**2)
+            meter.add(SMOOTHING.name, changed.reshape(-1).expand(len(outputs)))
+        # by the shape alone, so that a network's bits never depend on its company
+        chosen, mean = (_small if outputs.shape[1] * classes <= SMALL else _large)(outputs, targets, smooth)
+        if not smooth:
+            return chosen
+        return chosen * match(1 - self.label_smoothing, chosen) + mean * match(self.label_smoothing, mean)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return torch.softmax(outputs, -1)
+
+
+def _small(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
+    """−log p of the target, and (where it is wanted) the mean of −log p over the classes, both [P, B]."""
+    logs = F.log_softmax(outputs.flatten(0, 1), -1)
+    chosen = F.nll_loss(logs, targets.reshape(-1), reduction="none").view(targets.shape)
+    return chosen, -logs.mean(-1).view(targets.shape) if smooth else chosen
+
+
+def _large(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
+    """The same from log Σ e^z − z_y, z = x − max x.
+
+    torch's log_softmax takes 0.4 µs for each row of ten classes; this takes 600 µs instead of 750 for a whole step of
+    32 networks 100-10 on batches of 32. Softmax over a transposed view is as fast, but its gradient comes in an order
+    that makes the layer below slower (7.3 ms against 5.1 ms for 256-10 on batches of 128).
+    """
+    shifted = outputs - outputs.detach().amax(-1, keepdim=True)
+    total = shifted.exp().sum(-1).log()
+    chosen = total - shifted.gather(-1, targets[..., None]).squeeze(-1)
+    return chosen, total - shifted.mean(-1) if smooth else chosen
+
+
+def _over_outputs(losses: Tensor) -> Tensor:
+    """The sum over the outputs of each example, [P, B]; with one output a view, which costs nothing."""
+    return losses.squeeze(-1) if losses.shape[-1] == 1 else losses.sum(-1)
+
+
+def _any(number: Number) -> bool:
+    """Whether a Number is not 0 for some network."""
+    return bool(number.any()) if isinstance(number, Tensor) else number != 0
+
+
+ALL = (SquaredError, AbsoluteError, Huber, BinaryCrossEntropy, SoftmaxCrossEntropy)
