@@ -1,0 +1,358 @@
+"""Schedules: the multiple of the learning rate at each step.
+
+All are worked out in float64 and cast once, where the update uses them. `step` is 0 at the first step; t = step /
+(steps of an epoch) is the time in epochs, p = step / (steps of the run) the progress, both fractions. Lengths and
+rates are in epochs (one word for all schedules: `epochs`), places in the run are fractions of it. After the run's
+last step every schedule keeps the value it ends with.
+
+Letters: P networks, S steps. Numbers are floats or columns [P, 1]; factors are [1, S] or [P, S].
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ravine.effects import Effect
+from ravine.errors import RecipeError
+from ravine.part import Number, part, setting
+from ravine.roles import Plan, Reactive, Schedule, State
+from ravine.rows import Column
+
+ACTS = Effect("schedule", "relative range of the learning rate, as executed")
+BOUNDARY = 1e-9  # of a cycle: a restart due at a step is not put off to the next by rounding
+
+
+@part
+class Constant:
+    """1 at every step."""
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        return torch.ones_like(step)
+
+
+@part
+class StepDecay:
+    """gamma^(number of milestones passed); `milestones` are fractions of the run."""
+
+    acts: ClassVar[Effect] = ACTS
+    milestones: tuple[float, ...] = setting((0.5, 0.75), gt=0, lt=1)
+    gamma: Number = setting(0.1, gt=0)
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        passed = torch.zeros_like(step)
+        for milestone in self.milestones:
+            passed = passed + (step >= milestone * plan.steps)
+        return _power(self.gamma, passed)
+
+
+@part
+class EveryK:
+    """gamma^⌊t / epochs⌋: by default halved every ten epochs."""
+
+    acts: ClassVar[Effect] = ACTS
+    epochs: Number = setting(10.0, gt=0)
+    gamma: Number = setting(0.5, gt=0)
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        return _power(self.gamma, torch.floor(_epochs(step, plan) / _column(self.epochs) + BOUNDARY))
+
+
+@part
+class Exponential:
+    """e^(−k t), t in epochs."""
+
+    acts: ClassVar[Effect] = ACTS
+    k: Number = setting(0.05, ge=0)
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        return torch.exp(-_column(self.k) * _epochs(step, plan))
+
+
+@part
+class InverseTime:
+    """1 / (1 + k t), t in epochs."""
+
+    acts: ClassVar[Effect] = ACTS
+    k: Number = setting(0.1, ge=0)
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        return 1 / (1 + _column(self.k) * _epochs(step, plan))
+
+
+@part
+class Linear:
+    """From 1 in a straight line to `minimum` at the end of the run."""
+
+    acts: ClassVar[Effect] = ACTS
+    minimum: Number = setting(0.0, ge=0, le=1)
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        return _between(1 - _progress(step, plan), self.minimum)
+
+
+@part
+class Polynomial:
+    """minimum + (1 − minimum) (1 − p)^power."""
+
+    acts: ClassVar[Effect] = ACTS
+    power: Number = setting(2.0, gt=0)
+    minimum: Number = setting(0.0, ge=0, le=1)
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        return _between(torch.exp(_column(self.power) * torch.log(1 - _progress(step, plan))), self.minimum)
+
+
+@part
+class Cosine:
+    """minimum + (1 − minimum) (1 + cos πp) / 2: one half-wave over the run."""
+
+    acts: ClassVar[Effect] = ACTS
+    minimum: Number = setting(0.0, ge=0, le=1)
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        return _between(_half_wave(_progress(step, plan)), self.minimum)
+
+
+@part
+class FlatCosine:
+    """1 for the share `flat` of the run, then a cosine to 0."""
+
+    acts: ClassVar[Effect] = ACTS
+    flat: Number = setting(0.5, ge=0, lt=1)
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        flat = _column(self.flat)
+        return _half_wave(((_progress(step, plan) - flat) / (1 - flat)).clamp(0, 1))
+
+
+@part
+class SGDR:
+    """Cosines with warm restarts: each cycle falls from 1 to `minimum` (Loshchilov & Hutter 2017).
+
+    The first cycle takes `epochs`, each further one `times` as long. It falls at every step, not once an epoch.
+    """
+
+    acts: ClassVar[Effect] = ACTS
+    epochs: Number = setting(10.0, gt=0)
+    times: Number = setting(2.0, ge=1)
+    minimum: Number = setting(0.0, ge=0, le=1)
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        first, times = _column(self.epochs), _column(self.times)
+        cycles = _epochs(step, plan) / first  # in units of the first cycle
+        grows = times > 1
+        ratio = torch.where(grows, times, 2.0)
+        number = torch.where(grows, torch.log1p(cycles * (ratio - 1)) / torch.log(ratio), cycles)
+        number = torch.floor(number + BOUNDARY)
+        length = torch.where(grows, _power(ratio, number), 1.0)
+        start = torch.where(grows, (length - 1) / (ratio - 1), number)
+        return _between(_half_wave(((cycles - start) / length).clamp(0, 1)), self.minimum)
+
+
+@part
+class Cyclical:
+    """Up from `minimum` to 1 in `epochs` and down again, in straight lines, over and over (Smith 2017).
+
+    "triangular2" halves the height of each further cycle.
+    """
+
+    acts: ClassVar[Effect] = ACTS
+    epochs: Number = setting(4.0, gt=0)
+    minimum: Number = setting(0.1, ge=0, le=1)
+    form: Literal["triangular", "triangular2"] = "triangular"
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        halves = _epochs(step, plan) / _column(self.epochs)
+        cycle = torch.floor(halves / 2 + BOUNDARY)
+        height = (1 - (halves - 2 * cycle - 1).abs()).clamp(0, 1)
+        if self.form == "triangular2":
+            height = height * _power(0.5, cycle)
+        return _between(height, self.minimum)
+
+
+@part
+class OneCycle:
+    """From 1/div to 1 in the share `rise` of the run, then down to 1/(div · final_div), by half cosines (Smith 2018).
+
+    The steps are those of torch.optim.lr_scheduler.OneCycleLR: the last step of the run has the smallest rate. The
+    momentum is left alone (there: `cycle_momentum=False`).
+    """
+
+    acts: ClassVar[Effect] = ACTS
+    rise: Number = setting(0.3, gt=0, lt=1)
+    div: Number = setting(25.0, ge=1)
+    final_div: Number = setting(1e4, ge=1)
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        last = plan.steps - 1
+        peak = (_column(self.rise) * plan.steps - 1).clamp(min=0)
+        start = 1 / _column(self.div)
+        end = start / _column(self.final_div)
+        rising = (step / peak.clamp(min=1e-300)).clamp(0, 1)  # a peak at step 0: nothing rises
+        falling = ((step - peak) / (last - peak).clamp(min=1e-300)).clamp(0, 1)
+        up = _between(_half_wave(1 - rising), start)
+        return torch.where(step <= peak, torch.where(peak > 0, up, 1.0), _between(_half_wave(falling), end))
+
+
+@part
+class WarmupStableDecay:
+    """Up in a straight line, constant, and down to `minimum` at the end (Hu et al. 2024; Hägele et al. 2024).
+
+    `warmup` and `cooldown` are fractions of the run. The way down is "linear", or "sqrt": 1 − √(share of the cooldown).
+    """
+
+    acts: ClassVar[Effect] = ACTS
+    warmup: Number = setting(0.05, ge=0, lt=1)
+    cooldown: Number = setting(0.2, gt=0, le=1)
+    minimum: Number = setting(0.0, ge=0, le=1)
+    form: Literal["linear", "sqrt"] = "linear"
+
+    def check(self) -> None:
+        if self.warmup + self.cooldown > 1:
+            raise RecipeError(f"WarmupStableDecay has warmup {self.warmup:g} and cooldown {self.cooldown:g}",
+                              why="both are shares of one run", do="make their sum at most 1")  # fmt: skip
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        warm = _column(self.warmup) * plan.steps
+        up = ((step + 1) / warm.clamp(min=1)).clamp(0, 1)  # the first step already moves
+        cooldown = _column(self.cooldown)
+        share = ((_progress(step, plan) - (1 - cooldown)) / cooldown).clamp(0, 1)
+        return up * _between(1 - (share if self.form == "linear" else share.sqrt()), self.minimum)
+
+
+@part
+class InverseSqrt:
+    """min((step + 1) / w, √(w / (step + 1))), w the steps in `epochs`, where the peak of 1 is (Vaswani et al. 2017)."""
+
+    acts: ClassVar[Effect] = ACTS
+    epochs: Number = setting(1.0, gt=0)
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        share = (step + 1) / (_column(self.epochs) * plan.per_epoch)
+        return torch.minimum(share, share.rsqrt())
+
+
+@part
+class Coslog4:
+    """½ (1 − cos(2π log2(1 + 15 p))): four waves, each longer than the one before (Holzmüller et al. 2024)."""
+
+    acts: ClassVar[Effect] = ACTS
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        return 0.5 * (1 - torch.cos(2 * math.pi / math.log(2) * torch.log1p(15 * _progress(step, plan))))
+
+
+# ------------------------------------------------------------------------------------------------ around, and reactive
+
+
+@part
+class WarmUp:
+    """Multiplies another schedule by a straight line from `first` to 1 over the first `epochs` (or `steps`, if given).
+
+    The clock of `then` starts with the run, not after the warm-up: as torch's ChainedScheduler, not SequentialLR.
+    """
+
+    acts: ClassVar[Effect] = Effect("warm-up", "rise of the learning rate above its first value, as a share")
+    epochs: Number = setting(1.0, gt=0)
+    steps: int | None = setting(None, ge=1)
+    first: Number = setting(0.01, ge=0, lt=1)
+    then: Schedule = Constant()
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        length = _column(self.epochs) * plan.per_epoch if self.steps is None else float(self.steps)
+        return _between((step / length).clamp(0, 1), self.first) * self.then.factor(step, plan)
+
+    # like every schedule that holds another, it answers to the validation score if the other does
+    def start(self, networks: int) -> State:
+        return self.then.start(networks) if isinstance(self.then, Reactive) else {}
+
+    def observe(self, score: Column, state: State) -> State:
+        return self.then.observe(score, state) if isinstance(self.then, Reactive) else state
+
+
+@part
+class ReduceOnPlateau:
+    """Multiplied by `gamma` when the validation score has not improved for more than `patience` evaluations.
+
+    After a reduction `cooldown` evaluations pass without counting; `minimum` is the lowest factor. An improvement is
+    one by more than `threshold`, "relative" to the best or "absolute". Decides as torch's ReduceLROnPlateau does; only
+    torch's `eps`, which skips reductions of less than 1e-8, is left out. A score that is NaN is no improvement.
+    """
+
+    acts: ClassVar[Effect] = ACTS
+    gamma: Number = setting(0.1, gt=0, lt=1)
+    patience: Number = setting(10.0, ge=0)
+    cooldown: Number = setting(0.0, ge=0)
+    minimum: Number = setting(0.0, ge=0, le=1)
+    threshold: Number = setting(1e-4, ge=0)
+    form: Literal["relative", "absolute"] = "relative"
+
+    def factor(self, step: Tensor, plan: Plan) -> Tensor:
+        return torch.ones_like(step)
+
+    def start(self, networks: int) -> State:
+        zeros = torch.zeros(networks, 1, dtype=torch.float64)
+        return {"factor": zeros + 1, "best": zeros + math.inf, "stale": zeros, "resting": zeros.clone()}
+
+    def observe(self, score: Column, state: State) -> State:
+        score, best = score.double(), state["best"]
+        better = score < self._bar(best)
+        rests = state["resting"] > 0
+        stale = torch.where(better | rests, 0.0, state["stale"] + 1)
+        reduce = stale > _column(self.patience)
+        lower = torch.maximum(state["factor"] * _column(self.gamma), _column(self.minimum))
+        return {
+            "factor": torch.where(reduce, lower, state["factor"]),
+            "best": torch.where(better, score, best),
+            "stale": torch.where(reduce, 0.0, stale),
+            "resting": torch.where(reduce, _column(self.cooldown), (state["resting"] - 1).clamp(min=0)),
+        }
+
+    def _bar(self, best: Column) -> Column:
+        """What a score must be below to count; scores below 0 (negated ones) must also get better by the threshold."""
+        threshold = _column(self.threshold)
+        if self.form == "absolute":
+            return best - threshold
+        return best * torch.where(best > 0, 1 - threshold, 1 + threshold)
+
+
+# ------------------------------------------------------------------------------------------------ arithmetic
+
+
+def _column(number: Number) -> Tensor:
+    """A Number as a float64 tensor [1, 1] or [P, 1]: so that one value and a column take the same operations."""
+    return torch.as_tensor(number, dtype=torch.float64).reshape(-1, 1)
+
+
+def _epochs(step: Tensor, plan: Plan) -> Tensor:
+    """t, counted to the run's end."""
+    return step.clamp(max=plan.steps) / plan.per_epoch
+
+
+def _progress(step: Tensor, plan: Plan) -> Tensor:
+    """p, from 0 at the first step to 1 after the last."""
+    return (step / max(plan.steps, 1)).clamp(max=1)
+
+
+def _half_wave(share: Tensor) -> Tensor:
+    """(1 + cos π share) / 2: from 1 to 0 as the share goes from 0 to 1."""
+    return 0.5 * (1 + torch.cos(math.pi * share))
+
+
+def _between(height: Tensor, minimum: Number) -> Tensor:
+    """minimum + (1 − minimum) height."""
+    least = _column(minimum)
+    return least + (1 - least) * height
+
+
+def _power(base: Number, exponent: Tensor) -> Tensor:
+    """base^exponent as e^(exponent log base): torch's own power has other last bits at a buffer's end."""
+    return torch.exp(exponent * torch.log(_column(base)))
+
+
+ALL = (Constant, StepDecay, EveryK, Exponential, InverseTime, Linear, Polynomial, Cosine, FlatCosine, SGDR, Cyclical,
+       OneCycle, WarmupStableDecay, InverseSqrt, Coslog4, WarmUp, ReduceOnPlateau)  # fmt: skip
