@@ -1,0 +1,349 @@
+"""Metrics: how good predictions are, for many networks at once; and how sure one may be of a score.
+
+Letters: P networks, N examples, C outputs of a network, K classes or labels, S sums, G groups of examples.
+
+Predictions are [P, N, C]: probabilities (one for a binary task, one for each class or label) or numbers. Targets are
+[N] or [N, 1] for classes, [N, C] for labels and numbers. A network with a prediction that is not finite scores NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ravine.errors import RecipeError, nearest
+
+RESAMPLES = 2000
+GROUPS = 4096  # larger test splits are resampled in this many random groups: the time stays at a tenth of a second
+
+
+class Sums(NamedTuple):
+    """What a metric needs to know of examples, added up in groups: `totals` [P, G, S] and their `weights` [G]."""
+
+    totals: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number for each network. `adds` sums up examples, `value` makes the number from mean sums [P, S]."""
+
+    name: str
+    higher_is_better: bool
+    adds: Callable[[Tensor, Tensor, Spread], Sums] | None
+    value: Callable[[Tensor], Tensor]
+
+    def of(self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The metric [P], float64. Weights [N] count examples more or less."""
+        spread = Spread(weights, torch.zeros(predictions.shape[1], dtype=torch.int64, device=predictions.device), 1)
+        if self.adds is None:
+            found = _auc(*_truth(predictions, targets), spread.of(predictions))[0]
+        else:
+            totals, total = self.adds(predictions, targets, spread)
+            found = self.value(totals[:, 0] / total)
+        return torch.where(predictions.isfinite().all(2).all(1), found, math.nan)
+
+
+class Spread(NamedTuple):
+    """Which group each example is in [N], of how many, and what it weighs [N] (None: 1)."""
+
+    weights: Tensor | None
+    groups: Tensor
+    size: int
+
+    def of(self, like: Tensor) -> Tensor:
+        if self.weights is None:
+            return torch.ones(like.shape[1], dtype=torch.float64, device=like.device)
+        return self.weights.to(like.device, torch.float64).reshape(-1)
+
+    def sums(self, each: Tensor) -> Sums:
+        """Values of each example [P, N, S], added up."""
+        weights = self.of(each)
+        total = weights.new_zeros(self.size).index_add_(0, self.groups, weights)
+        if self.size == 1:
+            weighted = each if self.weights is None else each * weights[:, None]
+            return Sums(weighted.sum(1, keepdim=True), total)
+        empty = each.new_zeros(each.shape[0], self.size, each.shape[2])
+        return Sums(empty.index_add_(1, self.groups, each * weights[:, None]), total)
+
+
+# ------------------------------------------------------------------------------------------------ classes and labels
+
+
+def _truth(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities and what is true, as numbers 0 and 1: [P, N, K] and [N, K]; K = 1 for a binary task."""
+    if predictions.shape[2] == 1:
+        return predictions.double(), targets.reshape(-1, 1).double()
+    if targets.dim() == 2 and targets.shape[1] > 1:
+        return predictions.double(), targets.double()
+    return predictions.double(), torch.nn.functional.one_hot(targets.reshape(-1).long(), predictions.shape[2]).double()
+
+
+def _chosen(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Which classes or labels are predicted, [P, N, K] of 0 and 1: the likeliest class; labels above one half."""
+    if predictions.shape[2] == 1 or (targets.dim() == 2 and targets.shape[1] > 1):
+        return (predictions > 0.5).double()
+    return torch.nn.functional.one_hot(predictions.argmax(2), predictions.shape[2]).double()
+
+
+def _classes(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The predicted class [P, N] and the true one [N]."""
+    if predictions.shape[2] == 1:
+        return (predictions[..., 0] > 0.5).long(), targets.reshape(-1).long()
+    return predictions.argmax(2), targets.reshape(-1).long()
+
+
+def _correct(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+    chosen, true = _classes(predictions, targets)
+    return spread.sums((chosen == true).double()[..., None])
+
+
+def _labels_correct(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+    return spread.sums((_chosen(predictions, targets) == targets).double().mean(2, keepdim=True))
+
+
+def _log_loss(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+    """−log of the probability of what is true; probabilities no nearer to 0 than their precision can tell from 1."""
+    probabilities, truth = _truth(predictions, targets)
+    least = torch.finfo(predictions.dtype).eps
+    if truth.shape[1] > 1 and targets.numel() == targets.shape[0]:
+        return spread.sums(-(probabilities.clamp(min=least).log() * truth).sum(2, keepdim=True))
+    right = torch.where(truth > 0.5, probabilities, 1 - probabilities)
+    return spread.sums(-right.clamp(min=least).log().mean(2, keepdim=True))
+
+
+def _brier(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+    """(p − y)² of a binary task (Brier 1950 counts it twice), summed over classes, averaged over labels."""
+    probabilities, truth = _truth(predictions, targets)
+    squares = (probabilities - truth).square()
+    classes = targets.numel() == targets.shape[0]
+    return spread.sums(squares.sum(2, keepdim=True) if classes else squares.mean(2, keepdim=True))
+
+
+def _confusion(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+    """For each class: the shares predicted and true, predicted, true; [P, G, 3 K]. A binary task has two classes."""
+    networks, count = predictions.shape[0], max(2, predictions.shape[2])
+    chosen, true = _classes(predictions, targets)
+    weights, places = spread.of(predictions), spread.groups * 3 * count
+    totals = weights.new_zeros(networks, spread.size * 3 * count)
+    weights = weights.expand(networks, -1)
+    totals.scatter_add_(1, places + chosen, weights * (chosen == true))
+    totals.scatter_add_(1, places + count + chosen, weights)
+    totals.scatter_add_(1, (places + 2 * count + true).expand(networks, -1), weights)
+    total = weights.new_zeros(spread.size).index_add_(0, spread.groups, spread.of(predictions))
+    return Sums(totals.view(networks, spread.size, 3 * count), total)
+
+
+def _label_confusion(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+    """The same for labels."""
+    chosen, truth = _chosen(predictions, targets), targets.double().expand(predictions.shape)
+    return spread.sums(torch.cat([chosen * truth, chosen, truth], 2))
+
+
+def _f1(means: Tensor) -> Tensor:
+    """2 · both / (predicted + true), averaged over the classes that occur in either."""
+    both, predicted, true = means.chunk(3, -1)
+    occurs = predicted + true > 0
+    return torch.where(occurs, 2 * both / torch.where(occurs, predicted + true, 1), 0).sum(-1) / occurs.sum(-1)
+
+
+def _f1_labels(means: Tensor) -> Tensor:
+    """The same averaged over all labels; 0 for one that is neither true nor predicted."""
+    both, predicted, true = means.chunk(3, -1)
+    return (2 * both / torch.where(predicted + true > 0, predicted + true, 1)).mean(-1)
+
+
+def _balanced(means: Tensor) -> Tensor:
+    """The share that is recognized of each class, averaged over the classes that occur."""
+    both, _, true = means.chunk(3, -1)
+    return torch.where(true > 0, both / torch.where(true > 0, true, 1), 0).sum(-1) / (true > 0).sum(-1)
+
+
+def _auc(probabilities: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The area under the ROC curve [P] and its standard error [P] (DeLong et al. 1988).
+
+    The share of pairs (positive, negative) in the right order, ties counting half; averaged over the classes or labels
+    that have both kinds (one against the rest). NaN if none has. The error comes from what each example contributes to
+    the average; with one class and equal weights it is DeLong's.
+    """
+    areas, parts = [], []
+    for k in range(probabilities.shape[2]):
+        positive = truth[:, k] > 0.5
+        if positive.all() or not positive.any():
+            continue
+        up, down = probabilities[:, positive, k], probabilities[:, ~positive, k]
+        up_weights, down_weights = weights[positive], weights[~positive]
+        above, below = _share_below(up, down, down_weights), 1 - _share_below(down, up, up_weights)
+        area = (above * up_weights).sum(1) / up_weights.sum()
+        part = torch.zeros_like(probabilities[..., 0])
+        part[:, positive] = _contribution(above, area, up_weights)
+        part[:, ~positive] = _contribution(below, area, down_weights)
+        areas.append(area)
+        parts.append(part)
+    if not areas:
+        nothing = probabilities.new_full((probabilities.shape[0],), math.nan)
+        return nothing, nothing
+    return torch.stack(areas).mean(0), torch.stack(parts).mean(0).square().sum(1).sqrt()
+
+
+def _share_below(values: Tensor, others: Tensor, weights: Tensor) -> Tensor:
+    """For each value of a row the weighted share of the other row that is below it, ties half, [P, values]."""
+    ordered, order = others.sort(1)
+    sums = torch.cat([weights.new_zeros(len(others), 1), weights[order].cumsum(1)], 1)
+    places = [torch.searchsorted(ordered, values.contiguous(), right=right) for right in (False, True)]
+    return (sums.gather(1, places[0]) + sums.gather(1, places[1])) / 2 / weights.sum()
+
+
+def _contribution(shares: Tensor, area: Tensor, weights: Tensor) -> Tensor:
+    """What each example of a kind moves the area by, such that the squares add up to the variance."""
+    count = shares.shape[1]
+    return (shares - area[:, None]) * (weights / weights.sum()) * math.sqrt(count / max(1, count - 1))
+
+
+# ------------------------------------------------------------------------------------------------ numbers
+
+
+def _squares(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+    """For each output the squared error, the target and its square (from the unweighted mean), [P, G, 3 C]."""
+    y = targets.double().reshape(predictions.shape[1], -1)
+    errors, y0 = (predictions.double() - y).square(), y - y.mean(0)
+    return spread.sums(torch.cat([errors, y0.expand(errors.shape), y0.square().expand(errors.shape)], 2))
+
+
+def _r2(means: Tensor) -> Tensor:
+    """1 − Σ(y − f)² / Σ(y − mean y)², averaged over outputs. Of a constant target: 1 if it is met exactly, else 0."""
+    error, mean, square = means.chunk(3, -1)
+    variance = square - mean.square()
+    constant = variance <= 1e-15 * square.clamp(min=1e-300)
+    missed = (error > 0).double()
+    return (1 - torch.where(constant, missed, error / torch.where(constant, 1, variance))).mean(-1)
+
+
+def _rmse(means: Tensor) -> Tensor:
+    """√ of the mean squared error, averaged over outputs."""
+    return means.chunk(3, -1)[0].sqrt().mean(-1)
+
+
+def _absolute(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+    y = targets.double().reshape(predictions.shape[1], -1)
+    return spread.sums((predictions.double() - y).abs().mean(2, keepdim=True))
+
+
+def _first(means: Tensor) -> Tensor:
+    return means[..., 0]
+
+
+# ------------------------------------------------------------------------------------------------ the table
+
+ACCURACY = Metric("accuracy", True, _correct, _first)
+ERROR = Metric("error", False, _correct, lambda means: 1 - means[..., 0])
+LOG_LOSS = Metric("log_loss", False, _log_loss, _first)
+BRIER = Metric("brier", False, _brier, _first)
+AUC = Metric("auc", True, None, _first)
+BALANCED_ACCURACY = Metric("balanced_accuracy", True, _confusion, _balanced)
+F1 = Metric("f1", True, _confusion, _f1)
+LABEL_ACCURACY = Metric("label_accuracy", True, _labels_correct, _first)
+LABEL_F1 = Metric("label_f1", True, _label_confusion, _f1_labels)
+R2 = Metric("r2", True, _squares, _r2)
+RMSE = Metric("rmse", False, _squares, _rmse)
+MAE = Metric("mae", False, _absolute, _first)
+
+BY_KIND: Mapping[str, tuple[Metric, ...]] = {
+    "binary": (ACCURACY, AUC, LOG_LOSS, BRIER, BALANCED_ACCURACY, F1, ERROR),
+    "classes": (ACCURACY, LOG_LOSS, BRIER, BALANCED_ACCURACY, F1, AUC, ERROR),
+    "labels": (LABEL_ACCURACY, LABEL_F1, AUC, LOG_LOSS, BRIER),
+    "regression": (R2, RMSE, MAE),
+}
+
+ALL = (ACCURACY, ERROR, LOG_LOSS, BRIER, AUC, BALANCED_ACCURACY, F1, LABEL_ACCURACY, LABEL_F1, R2, RMSE, MAE)
+
+
+def for_kind(kind: str) -> tuple[Metric, ...]:
+    """The metrics of a kind of task, the one to report first at the front."""
+    return BY_KIND[kind]
+
+
+def headline(kind: str) -> Metric:
+    """What a kind of task is judged by."""
+    return BY_KIND[kind][0]
+
+
+def named(name: str) -> Metric:
+    """The metric of that name. Raises `RecipeError` with the nearest one."""
+    for metric in ALL:
+        if metric.name == name:
+            return metric
+    raise RecipeError(f"no metric is named {name!r}", why=nearest(name, [m.name for m in ALL]))
+
+
+# ------------------------------------------------------------------------------------------------ intervals
+
+
+def interval(name: str, predictions: Tensor, targets: Tensor, *, confidence: float = 0.95) -> tuple[float, float]:
+    """A confidence interval for a metric of one network's predictions [N, C] on a test split.
+
+    Wilson's for accuracy and error; DeLong's for the area under the curve, on its logit; the percentiles of 2,000
+    bootstrap samples of the examples, the same at every call, for the rest. It says how the score would vary with
+    other test examples, not with another training. NaN where the metric is NaN.
+
+    >>> low, high = interval("accuracy", torch.tensor([[0.9], [0.8], [0.2], [0.7]]), torch.tensor([1, 1, 0, 0]))
+    >>> round(low, 3), round(high, 3)
+    (0.301, 0.954)
+    """
+    metric, predictions = named(name), predictions[None]
+    value = float(metric.of(predictions, targets))
+    if math.isnan(value):
+        return math.nan, math.nan
+    if metric in (ACCURACY, ERROR):
+        return wilson(value, predictions.shape[1], confidence=confidence)
+    if metric.adds is None:
+        return _auc_interval(predictions, targets, confidence=confidence)
+    return _bootstrap(metric, predictions, targets, confidence=confidence)
+
+
+def wilson(share: float, count: float, *, confidence: float = 0.95) -> tuple[float, float]:
+    """An interval for a probability of which `share` was seen in `count` trials (Wilson 1927)."""
+    z2 = _z(confidence) ** 2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = math.sqrt(z2 * share * (1 - share) / count + z2 * z2 / (4 * count * count)) / (1 + z2 / count)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return 0.0 if share == 0 else low, 1.0 if share == 1 else high
+
+
+def _z(confidence: float) -> float:
+    """The normal quantile of (1 + confidence) / 2."""
+    return float(torch.special.ndtri(torch.tensor((1 + confidence) / 2, dtype=torch.float64)))
+
+
+def _auc_interval(predictions: Tensor, targets: Tensor, *, confidence: float) -> tuple[float, float]:
+    probabilities, truth = _truth(predictions, targets)
+    weights = torch.ones(len(truth), dtype=torch.float64, device=truth.device)
+    area, error = (float(v) for v in _auc(probabilities, truth, weights))
+    if error == 0 or not 0 < area < 1:  # perfectly sorted: as sure as the rarer kind is numerous
+        rarer = float(torch.minimum(truth.sum(0), (1 - truth).sum(0)).clamp(min=1).min())
+        return wilson(area, rarer, confidence=confidence)
+    logit, half = math.log(area / (1 - area)), _z(confidence) * error / (area * (1 - area))
+    return 1 / (1 + math.exp(half - logit)), 1 / (1 + math.exp(-half - logit))
+
+
+def _bootstrap(metric: Metric, predictions: Tensor, targets: Tensor, *, confidence: float) -> tuple[float, float]:
+    assert metric.adds is not None
+    count = predictions.shape[1]
+    generator = torch.Generator().manual_seed(20260101)
+    groups = torch.randperm(count, generator=generator) % min(count, GROUPS)
+    spread = Spread(None, groups.to(predictions.device), min(count, GROUPS))
+    totals, weights = (v.cpu() for v in metric.adds(predictions, targets, spread))
+    values = []
+    for _ in range(0, RESAMPLES, 250):
+        drawn = torch.randint(spread.size, (250, spread.size), generator=generator)
+        times = torch.zeros(250, spread.size, dtype=torch.float64)
+        times.scatter_add_(1, drawn, torch.ones_like(times))
+        values.append(metric.value(times @ totals[0] / (times @ weights)[:, None]))
+    tail = (1 - confidence) / 2
+    low, high = torch.cat(values).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return low, high

@@ -1,0 +1,194 @@
+"""Metrics: scikit-learn's numbers, for many networks at once; intervals against closed forms and their coverage."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn import metrics as reference
+
+from ravine.errors import RecipeError
+from ravine.metrics import ALL, BY_KIND, for_kind, headline, interval, named, wilson
+
+NETWORKS, EXAMPLES = 4, 211
+
+
+def example(kind, *, seed=0, examples=EXAMPLES):
+    """Predictions [P, N, C] with ties, targets, weights."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.rand(examples, generator=generator) + 0.1
+    if kind == "regression":
+        targets = torch.randn(examples, 2, generator=generator) * 3 + 100
+        return targets + torch.randn(NETWORKS, examples, 2, generator=generator), targets, weights
+    if kind == "classes":
+        targets = torch.randint(4, (examples,), generator=generator)
+        logits = torch.randn(NETWORKS, examples, 5, generator=generator).round(decimals=1)  # class 4 never occurs
+        return torch.softmax(logits + 2 * torch.nn.functional.one_hot(targets, 5), -1), targets, weights
+    columns = 1 if kind == "binary" else 3
+    targets = torch.randint(2, (examples, columns), generator=generator).float()
+    logits = torch.randn(NETWORKS, examples, columns, generator=generator).round(decimals=1)
+    return torch.sigmoid(logits + targets), targets, weights
+
+
+def sklearn_value(kind, name, p, y, w):
+    """The metric of one network as scikit-learn has it."""
+    p, y, w = p.double().numpy(), y.double().numpy(), w.double().numpy()
+    if kind == "regression":
+        function = {"r2": reference.r2_score, "rmse": reference.root_mean_squared_error,
+                    "mae": reference.mean_absolute_error}[name]  # fmt: skip
+        return function(y, p, sample_weight=w)
+    if kind == "labels":
+        return {
+            "label_accuracy": lambda: np.average(((p > 0.5) == y).mean(1), weights=w),
+            "label_f1": lambda: reference.f1_score(y, p > 0.5, average="macro", sample_weight=w),
+            "auc": lambda: reference.roc_auc_score(y, p, average="macro", sample_weight=w),
+            "log_loss": lambda: np.mean([reference.log_loss(y[:, k], p[:, k], sample_weight=w) for k in range(3)]),
+            "brier": lambda: np.mean([reference.brier_score_loss(y[:, k], p[:, k], sample_weight=w) for k in range(3)]),
+        }[name]()
+    y = y.reshape(-1)
+    chosen = p[:, 0] > 0.5 if kind == "binary" else p.argmax(1)
+    full = np.concatenate([1 - p, p], 1) if kind == "binary" else p
+    one_hot = np.eye(full.shape[1])[y.astype(int)]
+    areas = [reference.roc_auc_score(one_hot[:, k], full[:, k], sample_weight=w)
+             for k in range(full.shape[1]) if one_hot[:, k].any()]  # fmt: skip
+    return {
+        "accuracy": lambda: reference.accuracy_score(y, chosen, sample_weight=w),
+        "error": lambda: 1 - reference.accuracy_score(y, chosen, sample_weight=w),
+        "balanced_accuracy": lambda: reference.balanced_accuracy_score(y, chosen, sample_weight=w),
+        "f1": lambda: reference.f1_score(y, chosen, average="macro", sample_weight=w),
+        "log_loss": lambda: reference.log_loss(y, full, labels=range(full.shape[1]), sample_weight=w),
+        "brier": lambda: np.average(((full - one_hot) ** 2).sum(1) / (2 if kind == "binary" else 1), weights=w),
+        "auc": lambda: np.mean(areas),
+    }[name]()
+
+
+PAIRS = [(kind, metric.name) for kind, metrics in BY_KIND.items() for metric in metrics]
+
+
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_equals_scikit_learn(kind, name, weighted):
+    predictions, targets, weights = example(kind)
+    predictions = predictions.double()
+    if kind == "classes":
+        predictions = predictions / predictions.sum(-1, keepdim=True)  # to the last bit, or scikit-learn warns
+    found = named(name).of(predictions, targets, weights if weighted else None)
+    used = weights if weighted else torch.ones_like(weights)
+    expected = [sklearn_value(kind, name, p, targets, used) for p in predictions]
+    assert found.dtype == torch.float64
+    assert found.tolist() == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+@pytest.mark.parametrize("examples", [1, 3, 17, 211])
+def test_a_network_gets_the_same_bits_alone_and_in_a_cohort(kind, name, examples):
+    predictions, targets, weights = example(kind, examples=examples)
+    for used in (None, weights):
+        together = named(name).of(predictions, targets, used)
+        for i in range(NETWORKS):
+            alone = named(name).of(predictions[i : i + 1], targets, used)
+            assert torch.equal(alone.nan_to_num(7.0), together[i : i + 1].nan_to_num(7.0))
+
+
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+def test_a_network_that_predicts_nan_scores_nan_and_no_other_does(kind, name):
+    predictions, targets, _ = example(kind)
+    healthy = named(name).of(predictions, targets)
+    predictions[1, 5, 0] = math.nan
+    sick = named(name).of(predictions, targets)
+    assert sick[1].isnan() and torch.equal(sick[[0, 2, 3]], healthy[[0, 2, 3]])
+
+
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+def test_better_predictions_score_better(kind, name):
+    predictions, targets, _ = example(kind)
+    metric = named(name)
+    perfect = targets.float() if kind != "classes" else torch.nn.functional.one_hot(targets, 5).float()
+    score = float(metric.of(perfect[None], targets)[0])
+    assert (score > metric.of(predictions, targets)).all() if metric.higher_is_better else (
+        score < metric.of(predictions, targets)).all()  # fmt: skip
+
+
+def test_edges():
+    one = torch.tensor([[[0.7], [0.2]]])
+    assert named("auc").of(one, torch.ones(2)).isnan().all()  # one kind only: no pairs
+    assert named("auc").of(torch.full((1, 4, 1), 0.5), torch.tensor([1.0, 0, 1, 0])).tolist() == [0.5]  # all tied
+    constant = torch.full((5, 1), 3.0)
+    assert named("r2").of(torch.stack([constant, constant + 1]), constant).tolist() == [1.0, 0.0]
+    sure_and_wrong = torch.tensor([[[0.0], [1.0]]])
+    assert float(named("log_loss").of(sure_and_wrong, torch.tensor([1.0, 0.0]))) == pytest.approx(-math.log(2**-23))
+    two = torch.cat([1 - one, one], 2)
+    for name in ("accuracy", "auc", "log_loss", "f1"):  # one probability or two: the same
+        assert float(named(name).of(one, torch.tensor([1, 0]))) == pytest.approx(
+            float(named(name).of(two, torch.tensor([1, 0]))), rel=1e-6)  # fmt: skip
+
+
+def test_the_table():
+    assert [headline(k).name for k in ("binary", "classes", "labels", "regression")] == [
+        "accuracy", "accuracy", "label_accuracy", "r2"]  # fmt: skip
+    assert {m for kind in BY_KIND for m in for_kind(kind)} == set(ALL)
+    with pytest.raises(RecipeError, match="Did you mean 'accuracy'"):
+        named("acuracy")
+
+
+# ------------------------------------------------------------------------------------------------ intervals
+
+
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+def test_an_interval_holds_the_score_and_is_the_same_again(kind, name):
+    predictions, targets, _ = example(kind)
+    low, high = interval(name, predictions[0], targets)
+    assert low < float(named(name).of(predictions[:1], targets)) < high
+    assert interval(name, predictions[0], targets) == (low, high)
+    narrow = interval(name, predictions[0], targets, confidence=0.5)
+    assert low < narrow[0] < narrow[1] < high
+
+
+def test_wilson_is_scipys():
+    for correct, count in [(0, 5), (3, 10), (97, 100), (7, 7)]:
+        expected = stats.binomtest(correct, count).proportion_ci(0.9, method="wilson")
+        assert wilson(correct / count, count, confidence=0.9) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_the_standard_error_of_an_area_is_delongs():
+    predictions, targets, _ = example("binary")
+    up, down = predictions[0, targets[:, 0] == 1, 0].numpy(), predictions[0, targets[:, 0] == 0, 0].numpy()
+    wins = (up[:, None] > down) + 0.5 * (up[:, None] == down)
+    area = wins.mean()
+    error = math.sqrt(wins.mean(1).var(ddof=1) / len(up) + wins.mean(0).var(ddof=1) / len(down))
+    logit, half = math.log(area / (1 - area)), stats.norm.ppf(0.975) * error / (area * (1 - area))
+    expected = 1 / (1 + np.exp(-(logit + np.array([-half, half]))))
+    assert interval("auc", predictions[0], targets) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_perfect_area_is_not_certain():
+    low, high = interval("auc", torch.tensor([[0.1], [0.2], [0.8], [0.9]]), torch.tensor([0.0, 0, 1, 1]))
+    assert low < 0.5 and high == 1
+
+
+@pytest.mark.parametrize("examples", [200, 9000])
+def test_the_bootstrap_is_as_wide_as_the_normal_theory(examples):
+    generator = torch.Generator().manual_seed(1)
+    targets = torch.zeros(examples, 1)
+    predictions = torch.randn(examples, 1, generator=generator).abs()
+    low, high = interval("mae", predictions, targets)
+    half = 1.96 * float(predictions.std()) / math.sqrt(examples)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.08)  # 2,000 resamples: a quantile is known to some 3 %
+    assert (high + low) / 2 == pytest.approx(float(predictions.mean()), abs=0.2 * half)
+
+
+def test_intervals_cover_as_often_as_they_say():
+    generator, held = torch.Generator().manual_seed(2), 0
+    for _ in range(100):
+        targets = torch.randn(120, 1, generator=generator)
+        predictions = targets + torch.randn(120, 1, generator=generator) * 0.5
+        low, high = interval("r2", predictions, targets)
+        held += low < 0.75 < high
+    assert 86 <= held <= 100  # of 95 expected; a percentile interval of 120 examples is a little narrow
+
+
+def test_nothing_to_go_by_gives_no_interval():
+    low, high = interval("auc", torch.tensor([[0.1], [0.2]]), torch.ones(2))
+    assert math.isnan(low) and math.isnan(high)
