@@ -11,8 +11,7 @@ import torch
 
 from ravine import data
 from ravine.errors import RecipeError
-from ravine.losses import BinaryCrossEntropy, SoftmaxCrossEntropy, SquaredError
-from ravine.losses import ALL as ALL_LOSSES
+from ravine.losses import AbsoluteError, BinaryCrossEntropy, Huber, SoftmaxCrossEntropy, SquaredError
 from ravine.networks.program import Program
 from ravine.part import program
 from ravine.recipe import Recipe
@@ -20,6 +19,14 @@ from ravine.roles import Plan, Signature
 from ravine.training.cohorts import Job, networks_at_once
 
 SECONDS_WORTH_A_PROCESS = 20.0  # starting a worker and importing torch in it takes about three
+
+
+FITTING: Mapping[str, tuple[type, ...]] = {  # losses by kind of task; the first is the default
+    "binary": (BinaryCrossEntropy,),
+    "classes": (SoftmaxCrossEntropy,),
+    "labels": (BinaryCrossEntropy,),
+    "regression": (SquaredError, AbsoluteError, Huber),
+}
 
 
 @dataclass
@@ -60,7 +67,7 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
     """
     count = examples_of(task)
     if recipe.loss is None:
-        recipe = recipe.vary("loss", LOSSES[task.kind]())
+        recipe = recipe.vary("loss", FITTING[task.kind][0]())
     elif not isinstance(recipe.loss, FITTING[task.kind]):
         names = ", ".join(c.__name__ for c in FITTING[task.kind])
         raise RecipeError(f"loss is {type(recipe.loss).__name__}", why=f"the task is {task.kind}, for which there are "
@@ -75,12 +82,6 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
         raise RecipeError(f"batch is {recipe.batch}", why=f"there are only {count} training examples",
                           do='make it smaller, or write batch = "all"')  # fmt: skip
     return recipe
-
-
-LOSSES: Mapping[str, type] = {
-    "binary": BinaryCrossEntropy, "classes": SoftmaxCrossEntropy, "labels": BinaryCrossEntropy,
-    "regression": SquaredError,
-}  # fmt: skip
 
 
 def works_of(recipes: Sequence[Recipe], tasks: Sequence[Any], *, device: str, workers: int) -> list[Work]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import torch
 
 from ravine import data, metrics
 from ravine.catalog import recipe_from
@@ -44,7 +43,6 @@ from ravine.training.loop import run
 from ravine.training.measure import Evaluator
 from ravine.training.model import Model
 from ravine.training.sources import InMemory, Source, Streamed
-
 
 INEXACT = {"step": 0, "kind": "inexact", "member": None, "text": "MKL was used before training began, so numbers may "
            "depend in their last bits on which networks train together; to have them equal, set MKL_CBWR=AUTO,STRICT "
