@@ -126,6 +126,8 @@ def start(job: Job) -> Cohort:
     weights = weights.to(job.device, dtype)
     buffers = {name: value.to(job.device, dtype) for name, value in buffers.items()}
     count = len(job.seeds)
+    meter = Meter(count)
+    meter.add("initializer", drawn(program, weights))
     kept = {"weights": weights.clone()} | {f"buffer/{name}": value.clone() for name, value in buffers.items()}
     return Cohort(
         job=job,
@@ -141,12 +143,18 @@ def start(job: Job) -> Cohort:
         best=kept | {"value": torch.full((count,), math.inf, dtype=torch.float64),
                      "step": torch.zeros(count, dtype=torch.int64)},  # fmt: skip
         losses=no_losses(count, job.device),
-        meter=Meter(count),
+        meter=meter,
         ended={name: value.clone() for name, value in kept.items()}
         | {"steps": torch.zeros(count, dtype=torch.int64), "best_step": torch.zeros(count, dtype=torch.int64)},
         outcomes=[""] * count,
         effects=[{} for _ in range(count)],
     )
+
+
+def drawn(program: Program, weights: Rows) -> Tensor:
+    """The standard deviation of each network's starting weights, biases and scales left out, [P]: 0 if all are equal."""
+    chosen = weights[:, program.layout.decays(dtype=torch.float64)[0].to(weights.device) > 0]
+    return chosen.double().std(1, correction=0) if chosen.shape[1] else torch.zeros(len(weights))
 
 
 def no_losses(count: int, device: str | torch.device) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ravine.effects import Effect
+from ravine.losses import SMOOTHING
 from ravine.part import is_part
 from ravine.recipe import Recipe
 from ravine.record import EffectShown, Member, Series
@@ -42,6 +43,8 @@ def _techniques(recipe: Recipe) -> Iterator[Effect]:
             yield from _acts(getattr(recipe, field.name))
     if recipe.class_weights != "none":
         yield CLASS_WEIGHTS
+    if getattr(recipe.loss, "label_smoothing", 0):
+        yield SMOOTHING
 
 
 def _acts(value: Any) -> Iterator[Effect]:

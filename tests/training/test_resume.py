@@ -1,0 +1,156 @@
+"""A run that was killed and resumed ends with the numbers of one that was never stopped, bit for bit."""
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from ravine import catalog, optimizers, schedules
+from ravine.data import Data
+from ravine.errors import RunError
+from ravine.networks import mlp
+from ravine.part import stack
+from ravine.stopping import EarlyStopping
+from ravine.training.run import resume, train
+
+EVERYTHING = dict(
+    data=Data(source="iris"),
+    network=mlp.Mlp(hidden=(13, 7), norm=mlp.BatchNorm(), dropout=mlp.Dropout(rate=0.3)),
+    optimizer=optimizers.AdamW(lr=0.01),
+    schedule=schedules.SGDR(),
+    average=optimizers.Ema(),
+    stop=EarlyStopping(patience=4),
+    epochs=15,
+    seeds=3,
+)
+
+
+def everything(**changes):
+    return dataclasses.replace(catalog.plain(), **{**EVERYTHING, **changes})
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(evaluation):
+    """A report that ends the process's training at its n-th evaluation, as a kill would: nothing is tidied up."""
+    seen = []
+
+    def report(progress):
+        seen.append(progress)
+        if len(seen) == evaluation:
+            raise Killed
+
+    return report
+
+
+def files(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name in ("weights.safetensors", "series.csv")}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return train(everything(), out=folder, workers=1), files(folder)
+
+
+@pytest.mark.parametrize("evaluation", [1, 3, 5])
+def test_a_killed_run_ends_as_if_never_stopped(tmp_path, whole, evaluation):
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(everything(), out=folder, workers=1, checkpoint_seconds=0.0, report=killed_at(evaluation))
+    assert not (folder / "record.json").exists()
+    run = resume(folder, workers=1, checkpoint_seconds=0.0)
+    assert files(folder) == whole[1]
+    assert run.record.score == whole[0].record.score
+    assert run.record.effects == whole[0].record.effects
+    assert not list(folder.glob("checkpoint-*"))
+
+
+def test_many_kills_in_a_row(tmp_path, whole):
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(everything(), out=folder, workers=1, checkpoint_seconds=0.0, report=killed_at(1))
+    for _ in range(3):
+        with pytest.raises(Killed):
+            resume(folder, workers=1, checkpoint_seconds=0.0, report=killed_at(1))
+    resume(folder, workers=1)
+    assert files(folder) == whole[1]
+
+
+@pytest.mark.parametrize("cls", optimizers.ALL, ids=lambda c: c.__name__)
+def test_every_optimizer_resumes(tmp_path, cls):
+    recipe = everything(optimizer=cls(), average=None, epochs=4, seeds=2, stop=None)
+    train(recipe, out=tmp_path / "whole", workers=1)
+    with pytest.raises(Killed):
+        train(recipe, out=tmp_path / "run", workers=1, checkpoint_seconds=0.0, report=killed_at(1))
+    resume(tmp_path / "run", workers=1)
+    assert files(tmp_path / "run") == files(tmp_path / "whole")
+
+
+def test_kill_dash_nine_at_a_random_moment(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from ravine import catalog
+        from ravine.training.run import resume, train
+        folder = Path(sys.argv[1])
+        recipe = catalog.plain().vary("data.source", "digits").vary("epochs", 8).vary("seeds", 2)
+        if (folder / "plan.json").exists():
+            resume(folder, workers=1, checkpoint_seconds=0.0)
+        else:
+            train(recipe, out=folder, workers=1, checkpoint_seconds=0.0)
+    """))
+    moment = random.Random(time.time_ns())
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, program, tmp_path / "whole"], check=True, env=environment)
+    killed = 0
+    for _ in range(20):
+        process = subprocess.Popen([sys.executable, program, tmp_path / "run"], env=environment)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and not list((tmp_path / "run").glob("checkpoint-*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if killed < 2:
+            time.sleep(moment.uniform(0.0, 0.3))
+            process.send_signal(signal.SIGKILL)
+            killed += process.wait() == -signal.SIGKILL
+        elif process.wait() == 0:
+            break
+    assert killed >= 1
+    assert files(tmp_path / "run") == files(tmp_path / "whole"), f"killed {killed} times"
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(everything(), out=folder, workers=1, checkpoint_seconds=0.0, report=killed_at(2))
+    checkpoint = folder / "checkpoint-0.safetensors"
+    data = bytearray(checkpoint.read_bytes())
+    data[-5] ^= 1
+    checkpoint.write_bytes(data)
+    with pytest.raises(RunError, match="is damaged"):
+        resume(folder, workers=1)
+    checkpoint.write_bytes(data[:100])
+    with pytest.raises(RunError, match="is damaged"):
+        resume(folder, workers=1)
+
+
+def test_a_finished_run_and_a_folder_that_is_none_are_refused(tmp_path):
+    with pytest.raises(RunError, match="is not a run"):
+        resume(tmp_path)
+    train(everything(epochs=1), out=tmp_path / "run", workers=1)
+    with pytest.raises(RunError, match="is finished"):
+        resume(tmp_path / "run")
+
+
+def test_stacking_does_not_change_what_a_recipe_says():
+    assert stack([everything()] * 2).network.hidden == (13, 7)
