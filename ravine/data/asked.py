@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ravine.data.values import NO, PAIRS, YES, is_text, numbers_in, numbers_of, refuse, style_of, texts_of
+from ravine.data.values import NO, PAIRS, YES, is_text, numbers_of, refuse, style_of, texts_of
 from ravine.errors import DataError
 
 
@@ -38,20 +38,20 @@ def asked(frame: pd.DataFrame, names: Sequence[str], task: str, said: list[str])
         classes = _sorted({_python(v) for row in values for v in row})
         said.append(f"{names[0]} holds lists of {len(classes)} labels: each is predicted by itself.")
         return Asked("labels", names, classes, lists=True)
-    texts, codes = texts_of(values)
-    if len(texts) == 1:
-        raise DataError(f"the target {names[0]} is {texts[0]!r} in every row", why="there is nothing to learn",
-                        do="choose another target")  # fmt: skip
-    kind, why = (task, "as told") if task != "auto" else _kind_of(values, texts)
+    distinct = values.nunique()
+    if distinct == 1:
+        raise DataError(f"the target {names[0]} is {str(values.iloc[0])!r} in every row",
+                        why="there is nothing to learn", do="choose another target")  # fmt: skip
+    kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct)
     if kind == "regression":
-        style = style_of(texts) if is_text(values) else ""
+        style = style_of(texts_of(values)[0]) if is_text(values) else ""
         numbers_of(values, names[0], style)
         said.append(f"{names[0]} is a number: regression ({why}).")
         return Asked("regression", names, styles=(style,))
     if kind == "labels":
         classes = _zero_one(frame, names)
         return Asked("labels", names, classes)
-    classes = _classes(values, texts, codes)
+    classes = _classes(values)
     if kind == "binary" and len(classes) != 2:
         raise DataError(f"the target {names[0]} has {len(classes)} values", why="a binary task has two",
                         do='set task = "classes"')  # fmt: skip
@@ -66,22 +66,22 @@ def asked(frame: pd.DataFrame, names: Sequence[str], task: str, said: list[str])
     return Asked(kind, names, classes)  # type: ignore[arg-type]
 
 
-def _kind_of(values: pd.Series, texts: list[str]) -> tuple[str, str]:
-    if len(texts) == 2:
+def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
+    if distinct == 2:
         return "binary", "two values"
     if isinstance(values.dtype, pd.CategoricalDtype):
         return "classes", "it is categorical"
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
         raise DataError(f"the target {values.name} is a date", why="dates cannot be predicted",
                         do="make a number of it: days until it, or since it")  # fmt: skip
-    style = style_of(texts)
+    style = style_of(texts_of(values)[0]) if is_text(values) else ""
     if is_text(values) and not style:
         return "classes", "it is text"
-    numbers = numbers_in(texts, style) if is_text(values) else np.array([float(t) for t in texts])
+    numbers = numbers_of(values, str(values.name), style)
     whole = bool((numbers == np.round(numbers)).all())
-    if whole and len(texts) <= 20 and len(values) >= 10 * len(texts):
+    if whole and distinct <= 20 and len(values) >= 10 * distinct:
         return "classes", 'few whole numbers; if they are amounts, set task = "regression"'
-    return "regression", f"{len(texts)} different {'whole numbers' if whole else 'numbers'}"
+    return "regression", f"{distinct} different {'whole numbers' if whole else 'numbers'}"
 
 
 def _asked_many(frame: pd.DataFrame, names: tuple[str, ...], task: str, said: list[str]) -> Asked:
@@ -120,8 +120,9 @@ def _only(task: str, kind: str, why: str) -> None:
         raise DataError(f"the task is {task}", why=why, do=f'set task = "{kind}"')
 
 
-def _classes(values: pd.Series, texts: list[str], codes: np.ndarray) -> tuple[Any, ...]:
+def _classes(values: pd.Series) -> tuple[Any, ...]:
     """The distinct values, sorted, in their own types."""
+    texts, codes = texts_of(values)
     first = pd.Series(np.arange(len(codes))).groupby(codes, sort=True).first()
     found = [_python(values.iloc[int(first[i])]) for i in range(len(texts))]
     return _sorted(v.strip() if isinstance(v, str) else v for v in found)

@@ -44,7 +44,7 @@ class Encoding:
     """
 
     scale: Literal["standard", "robust", "quantile", "none"] = "standard"
-    smooth_clip: float | None = setting(None, gt=0)
+    smooth_clip: float | None = setting(3.0, gt=0)  # ames 0.852 -> 0.877, digits 0.971 -> 0.978, wine 0.941 -> 0.978
     one_hot_up_to: int = setting(9, ge=0)
     codes_up_to: int = setting(100_000, ge=1)
     rare: int = setting(3, ge=1)

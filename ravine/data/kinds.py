@@ -66,12 +66,12 @@ def examine(frame: pd.DataFrame, *, rows: int, categories: Sequence[str] = (), n
 
 def _examined(values: pd.Series, name: str, rows: int, categories: Sequence[str], numbers: Sequence[str],
               said: list[str]) -> Column | Dropped:  # fmt: skip
-    texts, codes = texts_of(values)
-    count = int((codes >= 0).sum())
+    count = int(values.notna().sum())
     if count == 0:
         return Dropped(name, "it has no values in the training rows")
-    if pd.api.types.is_float_dtype(values.dtype):
-        numbers_of(values, name)  # raises for infinite values
+    if _is_number(values) and name not in categories:
+        return _examined_numbers(values, name, rows, forced=name in numbers)
+    texts, codes = texts_of(values)
     if len(texts) == 1 and count == len(values):
         return Dropped(name, f"it is {texts[0]!r} in all training rows")
     if name in categories:
@@ -86,12 +86,27 @@ def _examined(values: pd.Series, name: str, rows: int, categories: Sequence[str]
         return Column(name, "number", "days")
     if {t.lower() for t in texts} in PAIRS:
         return Column(name, "boolean")
-    if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
-        if pd.api.types.is_complex_dtype(values.dtype):
-            return Dropped(name, "it holds complex numbers")
-        why = _numbers_rows(values.dropna().to_numpy(np.float64), name, rows)
-        return Dropped(name, why) if why else Column(name, "number")
     return _examined_text(values, name, rows, texts, codes, said)
+
+
+def _is_number(values: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype)
+
+
+def _examined_numbers(values: pd.Series, name: str, rows: int, *, forced: bool) -> Column | Dropped:
+    if pd.api.types.is_complex_dtype(values.dtype):
+        return Dropped(name, "it holds complex numbers")
+    numbers = numbers_of(values, name)
+    present = numbers[~np.isnan(numbers)]
+    low, high = present.min(), present.max()
+    if low == high and len(present) == len(numbers):
+        return Dropped(name, f"it is {low:g} in all training rows")
+    if forced:
+        return Column(name, "number")
+    if low == 0 and high == 1 and ((present == 0) | (present == 1)).all():
+        return Column(name, "boolean")
+    why = _numbers_rows(present, name, rows)
+    return Dropped(name, why) if why else Column(name, "number")
 
 
 def _examined_text(values: pd.Series, name: str, rows: int, texts: list[str], codes: np.ndarray,

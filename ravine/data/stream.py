@@ -1,6 +1,6 @@
 """Tables larger than memory: Parquet read in pieces, in bounded memory.
 
-A first pass splits every row by a hash of its number, counts, and draws a sample of the training rows, on which the
+The limit holds beside some 60 MB that Arrow and pandas take for themselves. A first pass splits every row by a hash of its number, counts, and draws a sample of the training rows, on which the
 encoder is fitted (the levels of categories and the classes are counted in all rows). A second pass encodes validation
 and test. Training reads row groups in an order shuffled for each epoch, and shuffles again within a buffer.
 Letters: N rows of a block, F numbers, K columns of codes, C outputs.
@@ -86,6 +86,7 @@ def blocks(piece: Piece, rows: int, columns: Sequence[str] | None = None) -> Ite
                 frame = checked(batch.to_pandas(), piece.file).set_axis(range(at, at + batch.num_rows))
                 at += batch.num_rows
                 yield frame
+                pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{piece.file} cannot be read", why=str(error).splitlines()[0], do="write it again") from None
 

@@ -21,7 +21,9 @@ from ravine.data.values import NO, YES, numbers_of, texts_of
 from ravine.errors import DataError
 
 How = Literal["auto", "standard", "log", "none"]
-SKEWED = 1.0  # an exponential distribution has 2, a normal one 0
+SKEWED = 8.0  # below that the logarithm lost: test R² 0.279 -> 0.253 at skewness 4.6 (CPS1988 wages), 0.9775 -> 0.9748
+# at 1.6 (diamonds), 0.863 -> 0.857 at 1.9 (ames); scikit-learn's MLP 128-128, three splits. What is learned from
+# logarithms is nearer the median than the mean, and the score is about the mean.
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,8 @@ def answers_index(index: Any, count: int) -> Any:
 def fit_target(train: pd.DataFrame, asked: Asked, how: How, said: list[str]) -> tuple[Target, dict[str, float]]:
     """The target's scale from the training rows, and the effects.
 
-    "auto" takes the logarithm of one non-negative number that is skewed (skewness above 1) if that brings the skewness
-    closer to 0 by more than half, and else standardizes. Raises `DataError` if "log" is asked of negative numbers.
+    "auto" takes the logarithm of one non-negative number of skewness above 8 if that at least halves the skewness, and
+    else standardizes. Raises `DataError` if "log" is asked of negative numbers.
     """
     if asked.kind != "regression":
         return Target(asked), {}

@@ -166,7 +166,7 @@ TABLE = (
     Bad("labels neither 0 nor 1", ("label b is '2' in row 9",),
         from_table(lambda d: put("b", 9, 2)(d.assign(a=np.arange(60) % 2, b=np.arange(60) % 2)), target=("a", "b"),
                    task="labels")),
-    Bad("no usable column", ("no column is left", "it is '1' in all training rows"),
+    Bad("no usable column", ("no column is left", "it is 1 in all training rows"),
         from_table(lambda d: d[["price"]].assign(one=1))),
     Bad("infinite value", ("size is infinite in row 8",), from_table(put("size", 8, np.inf))),
     Bad("nothing but infinite values", ("size is infinite in row",), from_table(lambda d: d.assign(size=np.inf))),

@@ -1,0 +1,100 @@
+"""Claims about splits."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ravine.data import SPLITS, ByTime, Data, Encoding, Given, Grouped, Random, Stratified, load
+from ravine.data.asked import Asked
+from ravine.data.splits import NAMES, by_hash
+from ravine.part import from_plain, to_plain
+
+N = 200
+FRAME = pd.DataFrame({
+    "x": np.sin(np.arange(N)), "y": ["often"] * 150 + ["seldom"] * 40 + ["rare"] * 10, "group": np.arange(N) % 23,
+    "day": pd.date_range("2020-01-01", periods=N)[::-1].strftime("%Y-%m-%d"),
+    "part": np.array(["train", "Val", "test", "train"])[np.arange(N) % 4],
+})  # fmt: skip
+ASKED = Asked("classes", ("y",), ("often", "rare", "seldom"))
+EXAMPLES = {
+    Random: Random(), Stratified: Stratified(), Grouped: Grouped(column="group"), ByTime: ByTime(column="day"),
+    Given: Given(column="part"),
+}  # fmt: skip
+
+
+def drawn(split, seed=0, said=None):
+    return split.rows(FRAME, ASKED, seed, [] if said is None else said)
+
+
+@pytest.mark.parametrize("cls", SPLITS)
+def test_every_split_uses_each_row_once_and_is_the_same_for_the_same_seed(cls):
+    one, other = drawn(EXAMPLES[cls]), drawn(EXAMPLES[cls])
+    rows = np.concatenate([getattr(one, name) for name in NAMES])
+    assert sorted(rows.tolist()) == list(range(N))
+    assert all(np.array_equal(getattr(one, n), getattr(other, n)) for n in NAMES)
+    assert all(len(getattr(one, n)) > 0 for n in NAMES)
+
+
+@pytest.mark.parametrize("cls", SPLITS)
+def test_every_split_can_be_written_in_a_recipe(cls):
+    assert from_plain(cls, to_plain(EXAMPLES[cls]), {}) == EXAMPLES[cls]
+
+
+@pytest.mark.parametrize("cls", [Random, Stratified, Grouped])
+def test_another_seed_gives_another_split(cls):
+    assert not np.array_equal(drawn(EXAMPLES[cls]).test, drawn(EXAMPLES[cls], seed=1).test)
+
+
+def test_stratified_keeps_proportions_and_every_class_in_every_split():
+    rows = drawn(Stratified())
+    for name in NAMES:
+        share = FRAME["y"].iloc[getattr(rows, name)].value_counts(normalize=True)
+        assert abs(share["often"] - 0.75) < 0.02 and share["rare"] > 0.03
+
+
+def test_groups_stay_together():
+    rows = drawn(Grouped(column="group"))
+    groups = [set(FRAME["group"].iloc[getattr(rows, name)]) for name in NAMES]
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+    assert abs(len(rows.test) / N - 0.15) < 0.05
+
+
+def test_the_future_is_not_learned_from_and_moments_stay_together():
+    rows = drawn(ByTime(column="day"))
+    train, validation, test = (FRAME["day"].iloc[getattr(rows, name)] for name in NAMES)
+    assert train.max() < validation.min() <= validation.max() < test.min()
+    same = pd.DataFrame({"when": np.repeat(np.arange(20), 10), "y": "a"})
+    parts = ByTime(column="when").rows(same, ASKED, 0, [])
+    moments = [set(same["when"].iloc[getattr(parts, name)]) for name in NAMES]
+    assert not (moments[0] & moments[1] or moments[1] & moments[2])
+
+
+def test_given_splits_are_taken_and_a_lacking_validation_split_is_drawn():
+    assert set(drawn(Given(column="part")).test % 4) == {2}
+    said: list[str] = []
+    rows = drawn(Given(test_rows=tuple(range(50))), said=said)
+    assert rows.test.tolist() == list(range(50)) and len(rows.validation) == round(0.15 * 150)
+    assert "No row was given to validation" in said[0]
+    assert drawn(Given(train_rows=(1, 2, 3, 4, 5), test_rows=(9,))).train.max() <= 5
+
+
+def test_a_test_file_is_the_test_split(tmp_path):
+    FRAME.iloc[:150].to_csv(tmp_path / "train.csv", index=False)
+    FRAME.iloc[150:].to_csv(tmp_path / "test.csv", index=False)
+    data = Data(source=str(tmp_path / "train.csv"), target=("x",), test=str(tmp_path / "test.csv"))
+    task = load(data, Random(), Encoding(), seed=0)
+    assert task.rows["test"].tolist() == list(range(150, 200)) and task.train.count == 150 - round(0.15 * 150)
+
+
+def test_hashed_places_have_the_right_shares_and_do_not_follow_the_order():
+    place = by_hash(np.arange(100_000), 0.1, 0.2, seed=5)
+    assert abs((place == 2).mean() - 0.2) < 0.005 and abs((place == 1).mean() - 0.1) < 0.004  # 4 standard deviations
+    both = ((place[:-1] == 2) & (place[1:] == 2)).mean()
+    assert abs(both - 0.04) < 0.004
+
+
+def test_weights_come_along():
+    frame = FRAME.assign(w=np.arange(N) / 10 + 1)
+    task = load(Data(target=("x",), weight="w"), Random(), Encoding(), seed=0, frame=frame)
+    assert "w" not in task.encoder.columns
+    assert np.allclose(task.train.weights.numpy(), frame["w"].iloc[task.rows["train"]])
