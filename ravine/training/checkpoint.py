@@ -52,7 +52,8 @@ def save(cohort: Cohort, path: Path) -> None:
         tensors |= {f"{group}/{name}": value for name, value in held.items()}
     tensors |= {f"ended/{name}": value for name, value in cohort.ended.items()}
     tensors |= {f"meter/{name}": value for name, value in cohort.meter.sums.items()}
-    plain = {name: getattr(cohort, name) for name in ("ids", "step", "outcomes", "effects", "series", "events")}
+    plain = {name: getattr(cohort, name) for name in (
+        "ids", "step", "loss_count", "outcomes", "effects", "series", "events")}  # fmt: skip
     state = json.dumps({"schema": SCHEMA, "counts": cohort.meter.counts, **plain})
     write_atomically(path, _packed(tensors, state))
 
@@ -85,6 +86,7 @@ def load(path: Path, job: Job) -> Cohort:
         ended=groups["ended"],
         ids=ids,
         step=state["step"],
+        loss_count=state["loss_count"],
         outcomes=state["outcomes"],
         effects=state["effects"],
         series={name: [(step, values) for step, values in points] for name, points in state["series"].items()},

@@ -53,7 +53,8 @@ class Cohort:
     average: State
     schedule: State
     best: dict[str, Tensor]  # "weights", "value" [P], "step" [P], "buffer/NAME"
-    losses: dict[str, Tensor]  # "sum" [P, 1] of the training losses since the last evaluation, and their "count"
+    losses: dict[str, Tensor]  # "sum" float64 [P, 1]: of the training losses since the last evaluation
+    loss_count: int
     meter: Meter
     ended: dict[str, Tensor]
     outcomes: list[str]
@@ -75,6 +76,7 @@ class Cohort:
         layout, weights = self.program.layout, self.weights
         self.seeds = [self.job.seeds[i] for i in self.ids]
         self.leaves = {n: v.detach().requires_grad_() for n, v in layout.views(weights).items()}
+        self.leaf_list = list(self.leaves.values())
         self.grads = torch.zeros_like(weights)
         self.grad_views = list(layout.views(self.grads).values())
         self.decays: Row = layout.decays(dtype=weights.dtype).to(weights.device)
@@ -143,6 +145,7 @@ def start(job: Job) -> Cohort:
         best=kept | {"value": torch.full((count,), math.inf, dtype=torch.float64),
                      "step": torch.zeros(count, dtype=torch.int64)},  # fmt: skip
         losses=no_losses(count, job.device),
+        loss_count=0,
         meter=meter,
         ended={name: value.clone() for name, value in kept.items()}
         | {"steps": torch.zeros(count, dtype=torch.int64), "best_step": torch.zeros(count, dtype=torch.int64)},
@@ -158,8 +161,8 @@ def drawn(program: Program, weights: Rows) -> Tensor:
 
 
 def no_losses(count: int, device: str | torch.device) -> dict[str, Tensor]:
-    """Sums of the training loss, before any."""
-    return {name: torch.zeros(count, 1, dtype=torch.float64, device=device) for name in ("sum", "count")}
+    """The sum of the training losses, before any."""
+    return {"sum": torch.zeros(count, 1, dtype=torch.float64, device=device)}
 
 
 def networks_at_once(width: int, *, device: str) -> int:

@@ -15,7 +15,7 @@ from ravine.optimizers.fused import step_
 from ravine.roles import Batch, Now, Pass
 from ravine.rows import Rows
 from ravine.training.cohorts import Cohort
-from ravine.training.measure import Evaluator, measure, samples
+from ravine.training.measure import Evaluator, log_rate, measure, samples
 from ravine.training.sources import Source
 
 FACTORS_AT_ONCE = 256  # steps whose learning rates are worked out together
@@ -36,11 +36,12 @@ def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[
         if cohort.parts.average is not None:
             cohort.average = cohort.parts.average.update(cohort.weights, cohort.average, now, plan)
         cohort.step += 1
-        cohort.losses["sum"] += losses[:, None]
-        cohort.losses["count"] += 1
+        cohort.losses["sum"] += losses
+        cohort.loss_count += 1
         if before is not None:
             measure(cohort, before, grads, now)
         if evaluate.due(cohort.step):
+            log_rate(cohort, now)
             leaving = evaluate(cohort)
             if leaving:
                 cohort.end(leaving)
@@ -52,18 +53,20 @@ def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[
 
 
 def gradients(cohort: Cohort, batch: Batch, meter: Any) -> tuple[Rows, Tensor]:
-    """The gradient of each network's mean loss on its batch [P, W], and those losses [P]."""
+    """The gradient of each network's mean loss on its batch [P, W], and those losses [P, 1]."""
     parts, job = cohort.parts, cohort.job
     now = Pass(training=True, seeds=cohort.seeds, step=cohort.step, batch=job.batch, meter=meter,
                buffers=cohort.buffers)  # fmt: skip
     outputs = cohort.program(cohort.leaves, batch, now)
-    each = parts.loss.each(outputs, batch.targets.expand(len(cohort.ids), *batch.targets.shape[1:]), meter)
+    targets = batch.targets
+    each = parts.loss.each(outputs, targets.expand(len(cohort.ids), *targets.shape[1:]), meter)
+    share = torch.full_like(each, 1 / each.shape[1])
     if batch.weights is not None:
-        each = each * batch.weights
-    losses = each.mean(1)
-    found = torch.autograd.grad(losses.sum(), list(cohort.leaves.values()))
+        share = share * batch.weights
+    # d(mean of each)/d(each), handed in: two operations less than taking the mean and its gradient
+    found = torch.autograd.grad(each, cohort.leaf_list, share)
     torch._foreach_copy_(cohort.grad_views, found)
-    return cohort.grads, losses.detach()
+    return cohort.grads, (each.detach() * share).sum(1, keepdim=True)
 
 
 def prepare(cohort: Cohort, grads: Rows, now: Now) -> Rows:

@@ -20,8 +20,8 @@ Metric: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # predictions [P, N, C],
 
 
 def samples(step: int, plan: Plan) -> bool:
-    """Whether gradients, updates and techniques are measured in this step: the first, and then some 20 to 200 a run."""
-    return step % max(10, min(100, plan.steps // 50)) == 0
+    """Whether gradients, updates and techniques are measured in this step: first, last, and one in 25 to 100 between."""
+    return step % max(25, min(100, plan.steps // 25)) == 0 or step == plan.steps - 1
 
 
 def measure(cohort: Cohort, before: Rows, grads: Rows, now: Now) -> None:
@@ -29,9 +29,17 @@ def measure(cohort: Cohort, before: Rows, grads: Rows, now: Now) -> None:
     update = length(cohort.weights - before) / length(before).clamp_min(1e-30)
     cohort.log("gradient/norm", length(grads))
     cohort.log("update/ratio", update)
-    cohort.log("lr", torch.as_tensor(cohort.parts.optimizer.lr * now.factor).expand(len(cohort.ids), 1))
+    log_rate(cohort, now)
     if now.meter is not None:
         now.meter.add("update", update)
+
+
+def log_rate(cohort: Cohort, now: Now) -> None:
+    """Log the learning rate that was used in the step just made, once."""
+    points = cohort.series.get("lr")
+    if not points or points[-1][0] != cohort.step:
+        rate = torch.as_tensor(cohort.parts.optimizer.lr * now.factor, dtype=torch.float64)
+        cohort.log("lr", rate.expand(len(cohort.ids), 1))
 
 
 def judged(cohort: Cohort) -> Rows:
@@ -87,8 +95,8 @@ class Evaluator:
 
     @torch.no_grad()
     def __call__(self, cohort: Cohort) -> dict[int, str]:
-        train_loss = cohort.losses["sum"] / cohort.losses["count"]
-        cohort.losses = no_losses(len(cohort.ids), cohort.weights.device)
+        train_loss = cohort.losses["sum"] / cohort.loss_count
+        cohort.losses, cohort.loss_count = no_losses(len(cohort.ids), cohort.weights.device), 0
         cohort.log("train/loss", train_loss)
         rows = judged(cohort)
         finite = train_loss.flatten().isfinite() & rows.isfinite().all(1)
