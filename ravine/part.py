@@ -155,7 +155,7 @@ def _is_plain(hint: Any) -> bool:
 
 
 def to_plain(value: Any) -> Any:
-    """A part as plain data: `{"name": "AdamW", "lr": 0.001, ...}`; tuples as lists, None left out, columns of one value as it.
+    """A part as plain data: `{"name": "AdamW", "lr": 0.001, ...}`; tuples and columns as lists, None left out.
 
     >>> @part
     ... class Shrink:

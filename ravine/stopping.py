@@ -17,7 +17,9 @@ class EarlyStopping:
     Each network of a cohort stops by itself; those that go on are not changed by it, bit for bit.
     """
 
-    acts: ClassVar[Effect] = Effect("early stopping", "share of the budget that came after the best weights, or was not needed")
+    acts: ClassVar[Effect] = Effect(
+        "early stopping", "share of the budget that came after the best weights, or was not needed"
+    )
     patience: int = setting(20, ge=1)
     on: Literal["loss", "score"] = "loss"
     minimum: float = setting(0.0, ge=0)

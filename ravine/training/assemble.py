@@ -76,7 +76,7 @@ def assemble(place: int, recipe: Recipe, task: Any, works: Sequence[Work], done:
                      for n, v in task.effects.items() if v)  # fmt: skip
     places = {(id(d), row): m for m, d, row in found}
     jobs = {id(d): d for _, d, _ in found}
-    events = [Event(step=e["step"], kind=e["kind"], text=e["text"], member=places.get((i, row)))
+    events = [Event(step=e["step"], kind=e["kind"], text=e["text"], member=None if row is None else places[i, row])
               for i, d in jobs.items() for e in d.events
               for row in [e["member"]] if row is None or (i, row) in places]  # fmt: skip
     record = Record(
@@ -116,9 +116,7 @@ def surroundings() -> dict[str, Any]:
 
 
 def _count(examples: Any) -> int:
-    if examples is None:
-        return 0
-    return examples.numbers.shape[0] if hasattr(examples, "numbers") else examples.count
+    return 0 if examples is None else examples.count
 
 
 def _series(found: Sequence[tuple[int, Done, int]]) -> dict[str, Series]:

@@ -67,8 +67,9 @@ def load(path: Path, job: Job) -> Cohort:
         group, _, rest = name.partition("/")
         groups.setdefault(group, {})[rest] = value if group in ("ended", "meter") else value.to(job.device)
     if tensors["ended/steps"].shape[0] != len(job.recipes):
-        raise RunError(f"{path} is of another run", why=f"it holds {tensors['ended/steps'].shape[0]} networks, "
-                       f"the recipe asks for {len(job.recipes)}", do="resume with the recipe in its folder")  # fmt: skip
+        held = tensors["ended/steps"].shape[0]
+        why = f"it holds {held} networks, the recipe asks for {len(job.recipes)}"
+        raise RunError(f"{path} is of another run", why=why, do="resume with the recipe in its folder")
     parts = stack(job.recipes)
     if 0 < len(ids) < len(job.recipes):
         parts = rows_of(parts, torch.tensor(ids))

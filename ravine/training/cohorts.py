@@ -142,8 +142,11 @@ def start(job: Job) -> Cohort:
         optimizer=parts.optimizer.start(weights),
         average={} if parts.average is None else parts.average.start(weights),
         schedule=parts.schedule.start(count) if isinstance(parts.schedule, Reactive) else {},
-        best=kept | {"value": torch.full((count,), math.inf, dtype=torch.float64),
-                     "step": torch.zeros(count, dtype=torch.int64)},  # fmt: skip
+        best=kept
+        | {
+            "value": torch.full((count,), math.inf, dtype=torch.float64),
+            "step": torch.zeros(count, dtype=torch.int64),
+        },  # fmt: skip
         losses=no_losses(count, job.device),
         loss_count=0,
         meter=meter,
@@ -155,7 +158,7 @@ def start(job: Job) -> Cohort:
 
 
 def drawn(program: Program, weights: Rows) -> Tensor:
-    """The standard deviation of each network's starting weights, biases and scales left out, [P]: 0 if all are equal."""
+    """The standard deviation of each network's starting weights (no biases, no scales), [P]: 0 if all are equal."""
     chosen = weights[:, program.layout.decays(dtype=torch.float64)[0].to(weights.device) > 0]
     return chosen.double().std(1, correction=0) if chosen.shape[1] else torch.zeros(len(weights))
 

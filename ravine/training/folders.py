@@ -1,11 +1,11 @@
 """A run's folder: what is written when, and how it is read back. Everything in it is readable without Ravine.
 
-    recipe.toml               the recipe, every setting written out
-    plan.json                 what the run is: recipe, data fingerprint, which members train in which job
-    checkpoint-0.safetensors  while training, one for each job; gone when the run is finished
-    record.json, series.csv   what happened
-    encoder.json              how a table becomes numbers
-    weights.safetensors       the members' weights, a row for each: [members, ...] by name
+recipe.toml               the recipe, every setting written out
+plan.json                 what the run is: recipe, data fingerprint, which members train in which job
+checkpoint-0.safetensors  while training, one for each job; gone when the run is finished
+record.json, series.csv   what happened
+encoder.json              how a table becomes numbers
+weights.safetensors       the members' weights, a row for each: [members, ...] by name
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ravine import data
+from ravine.data import Examples
 from ravine.errors import RecipeError
 from ravine.losses import AbsoluteError, BinaryCrossEntropy, Huber, SoftmaxCrossEntropy, SquaredError
 from ravine.networks.program import Program
@@ -56,7 +57,7 @@ def prepare(recipe: Recipe, frame: Any = None) -> tuple[Any, Recipe]:
 
 def load_task(recipe: Recipe, frame: Any = None) -> Any:
     """The examples of a recipe's task, split and encoded."""
-    return data.load(recipe.data, recipe.split, recipe.encoding, seed=recipe.split_seed, frame=frame)
+    return data.load(recipe.data, recipe.split, recipe.encoding, seed=recipe.split_seed, frame=frame)  # type: ignore[arg-type]
 
 
 def resolve(recipe: Recipe, task: Any) -> Recipe:
@@ -78,7 +79,7 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
         recipe = recipe.vary("epochs", int(min(300, max(60, 400_000 / count))))
     if recipe.batch == "all":
         return recipe
-    if recipe.batch > count:
+    if batch_size(recipe, task) > count:
         raise RecipeError(f"batch is {recipe.batch}", why=f"there are only {count} training examples",
                           do='make it smaller, or write batch = "all"')  # fmt: skip
     return recipe
@@ -158,23 +159,23 @@ def _seconds(recipe: Recipe, task: Any) -> float:
     return plan_of(recipe, task).steps * (2e-5 + 6.0 * _width(recipe, task) * batch_size(recipe, task) / 5e10)
 
 
-def moved(examples: Any, recipe: Recipe, device: str) -> Any:
+def moved(examples: Examples, recipe: Recipe, device: str) -> Examples:
     """Examples on a device, numbers in the recipe's precision."""
     dtype = getattr(torch, recipe.precision)
-
-    def move(value: torch.Tensor | None) -> torch.Tensor | None:
-        if value is None:
-            return None
-        return value.to(device, dtype) if value.is_floating_point() else value.to(device)
-
-    return type(examples)(*(move(getattr(examples, name)) for name in ("numbers", "codes", "targets", "weights")))
+    return Examples(*(None if t is None else t.to(device, dtype) if t.is_floating_point() else t.to(device)
+                      for t in examples.fields))  # type: ignore[arg-type]  # fmt: skip
 
 
-def balanced(examples: Any) -> tuple[Any, float]:
-    """Examples with weights that give each class the same share in the loss, and the mean |weight − 1|."""
+def balanced(examples: Examples) -> tuple[Examples, float]:
+    """Examples with weights that give each class the same share in the loss, and the mean |weight − 1|.
+
+    weight = N / (classes · N of the class), times the weight that the example had.
+    """
+    assert examples.targets is not None
     classes = examples.targets.reshape(-1).long()
     counts = torch.bincount(classes).clamp_min(1)
     weights = (len(classes) / (counts.count_nonzero() * counts))[classes].to(examples.numbers.dtype)
+    change = float((weights - 1).abs().mean())
     if examples.weights is not None:
         weights = weights * examples.weights
-    return type(examples)(examples.numbers, examples.codes, examples.targets, weights), float((weights - 1).abs().mean())
+    return Examples(examples.numbers, examples.codes, examples.targets, weights), change

@@ -55,6 +55,7 @@ def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[
 def gradients(cohort: Cohort, batch: Batch, meter: Any) -> tuple[Rows, Tensor]:
     """The gradient of each network's mean loss on its batch [P, W], and those losses [P, 1]."""
     parts, job = cohort.parts, cohort.job
+    assert parts.loss is not None and batch.targets is not None  # resolved before training
     now = Pass(training=True, seeds=cohort.seeds, step=cohort.step, batch=job.batch, meter=meter,
                buffers=cohort.buffers)  # fmt: skip
     outputs = cohort.program(cohort.leaves, batch, now)
@@ -65,7 +66,7 @@ def gradients(cohort: Cohort, batch: Batch, meter: Any) -> tuple[Rows, Tensor]:
         share = share * batch.weights
     # d(mean of each)/d(each), handed in: two operations less than taking the mean and its gradient
     found = torch.autograd.grad(each, cohort.leaf_list, share)
-    torch._foreach_copy_(cohort.grad_views, found)
+    torch._foreach_copy_(cohort.grad_views, found)  # type: ignore[reportPrivateImportUsage]
     return cohort.grads, (each.detach() * share).sum(1, keepdim=True)
 
 

@@ -227,8 +227,8 @@ def _all_done(works: Sequence[Work], controls: Sequence[Control], workers: int) 
         return [work(w.task, w.job, c) for w, c in zip(works, controls, strict=True)]
     here = [i for i in range(len(works)) if i % workers == 0]  # these report their progress, from this process
     there = [i for i in range(len(works)) if i % workers]
-    results: dict[int, Done] = {}
-    elsewhere = joblib.Parallel(n_jobs=workers - 1, return_as="generator", batch_size=1)(
+    results: dict[int, Any] = {}
+    elsewhere = joblib.Parallel(n_jobs=workers - 1, return_as="generator")(
         joblib.delayed(work)(works[i].task, works[i].job, controls[i]) for i in there
     )
     for i in here:

@@ -7,11 +7,13 @@ Letters: P networks, N examples, B examples in a batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ravine.data import Examples, RowGroups
+from ravine.data.examples import joined
 from ravine.roles import Batch
 from ravine.seeds import stream
 
@@ -39,7 +41,7 @@ class InMemory:
     and all networks share the examples.
     """
 
-    def __init__(self, examples: Any, seeds: Sequence[int], *, batch: int):
+    def __init__(self, examples: Examples, seeds: Sequence[int], *, batch: int):
         self.examples, self.seeds = examples, list(seeds)
         self.count = examples.numbers.shape[0]
         self.batch = min(batch, self.count)
@@ -52,8 +54,7 @@ class InMemory:
     def at(self, step: int) -> Batch:
         e = self.examples
         if self.per_epoch == 1:
-            shared = (e.numbers, e.codes, e.targets, e.weights)
-            return Batch(*(None if t is None else t[None] for t in shared))  # type: ignore[arg-type]
+            return Batch(*(None if t is None else t[None] for t in e.fields))  # type: ignore[arg-type]
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._orders = epoch, self._shuffled(epoch)
@@ -64,7 +65,7 @@ class InMemory:
         def pick(values: Tensor | None) -> Tensor | None:
             return None if values is None else values.index_select(0, flat).view(*shape, *values.shape[1:])
 
-        return Batch(pick(e.numbers), pick(e.codes), pick(e.targets), pick(e.weights))  # type: ignore[arg-type]
+        return Batch(*(pick(t) for t in e.fields))  # type: ignore[arg-type]
 
     def _shuffled(self, epoch: int) -> Tensor:
         drawn = [torch.randperm(self.count, generator=stream(seed, "order", epoch)) for seed in self.seeds]
@@ -77,7 +78,7 @@ class Streamed:
     Shuffling on disk costs a pass over it, so the networks of a cohort share the order (that of the first seed).
     """
 
-    def __init__(self, groups: Any, *, seed: int, batch: int, device: str | torch.device = "cpu"):
+    def __init__(self, groups: RowGroups, *, seed: int, batch: int, device: str | torch.device = "cpu"):
         self.groups, self.seed, self.device = groups, seed, device
         self.count, self.batch = groups.count, min(batch, groups.count)
         self.per_epoch = -(-self.count // self.batch)
@@ -99,22 +100,13 @@ class Streamed:
         wanted = min(self.batch, self.count - self._next * self.batch)
         while self._left is None or self._left.numbers.shape[0] < wanted:
             chunk = next(self._chunks)
-            self._left = chunk if self._left is None else _joined(self._left, chunk)
+            self._left = chunk if self._left is None else joined([self._left, chunk])
         taken, self._left = _cut(self._left, wanted)
         self._next += 1
-        parts = (taken.numbers, taken.codes, taken.targets, taken.weights)
-        return Batch(*(None if t is None else t[None].to(self.device) for t in parts))  # type: ignore[arg-type]
+        return Batch(*(None if t is None else t[None].to(self.device) for t in taken.fields))  # type: ignore[arg-type]
 
 
-def _joined(a: Any, b: Any) -> Any:
-    pairs = zip(_fields(a), _fields(b), strict=True)
-    return type(a)(*(None if x is None else torch.cat([x, y]) for x, y in pairs))
-
-
-def _cut(a: Any, count: int) -> tuple[Any, Any]:
-    head = type(a)(*(None if x is None else x[:count] for x in _fields(a)))
-    return head, type(a)(*(None if x is None else x[count:] for x in _fields(a)))
-
-
-def _fields(a: Any) -> tuple[Tensor | None, ...]:
-    return a.numbers, a.codes, a.targets, a.weights
+def _cut(examples: Examples, count: int) -> tuple[Examples, Examples]:
+    """The first `count` examples, and the rest."""
+    places = torch.arange(examples.count, device=examples.numbers.device)
+    return examples.take(places[:count]), examples.take(places[count:])
