@@ -29,40 +29,41 @@ class Asked:
 
 def asked(frame: pd.DataFrame, names: Sequence[str], task: str, said: list[str]) -> Asked:
     """What the target columns ask for. `task` is "auto" or a kind. Raises `DataError` where they do not fit."""
-    names = tuple(names)
-    values = frame[names[0]]
-    if len(names) > 1:
+    name, *others = names
+    names = (name, *others)
+    if others:
         return _asked_many(frame, names, task, said)
+    values = frame[name]
     if isinstance(values.iloc[0], (list, tuple, set, np.ndarray)):
-        _only(task, "labels", f"{names[0]} holds lists")
+        _only(task, "labels", f"{name} holds lists")
         classes = _sorted({_python(v) for row in values for v in row})
-        said.append(f"{names[0]} holds lists of {len(classes)} labels: each is predicted by itself.")
+        said.append(f"{name} holds lists of {len(classes)} labels: each is predicted by itself.")
         return Asked("labels", names, classes, lists=True)
     distinct = values.nunique()
     if distinct == 1:
-        raise DataError(f"the target {names[0]} is {str(values.iloc[0])!r} in every row",
+        raise DataError(f"the target {name} is {str(values.iloc[0])!r} in every row",
                         why="there is nothing to learn", do="choose another target")  # fmt: skip
     kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct)
     if kind == "regression":
         style = style_of(texts_of(values)[0]) if is_text(values) else ""
-        numbers_of(values, names[0], style)
-        said.append(f"{names[0]} is a number: regression ({why}).")
+        numbers_of(values, name, style)
+        said.append(f"{name} is a number: regression ({why}).")
         return Asked("regression", names, styles=(style,))
     if kind == "labels":
         classes = _zero_one(frame, names)
         return Asked("labels", names, classes)
     classes = _classes(values)
     if kind == "binary" and len(classes) != 2:
-        raise DataError(f"the target {names[0]} has {len(classes)} values", why="a binary task has two",
+        raise DataError(f"the target {name} has {len(classes)} values", why="a binary task has two",
                         do='set task = "classes"')  # fmt: skip
     if len(classes) > max(2, len(values) / 2):
-        raise DataError(f"the target {names[0]} has {len(classes)} different values in {len(values)} rows",
+        raise DataError(f"the target {name} has {len(classes)} different values in {len(values)} rows",
                         why=f"classes need several rows each; the first are {', '.join(map(repr, classes[:3]))}",
                         do="choose another target")  # fmt: skip
     if kind == "binary":
-        said.append(f"{names[0]} is {classes[0]!r} or {classes[1]!r}: binary, {classes[1]!r} is the positive one.")
+        said.append(f"{name} is {classes[0]!r} or {classes[1]!r}: binary, {classes[1]!r} is the positive one.")
     else:
-        said.append(f"{names[0]} has {len(classes)} values: classes ({why}).")
+        said.append(f"{name} has {len(classes)} values: classes ({why}).")
     return Asked(kind, names, classes)  # type: ignore[arg-type]
 
 

@@ -205,7 +205,8 @@ def codes_of(values: pd.Series, levels: Sequence[str]) -> np.ndarray:
     Gaps have the level "(missing)" where the training rows had enough of them.
     """
     texts, codes = texts_of(values)
-    places = pd.Index(levels, dtype=object).get_indexer(pd.Index([*texts, MISSING], dtype=object)) + 1
+    known, wanted = np.array(levels, object), np.array([*texts, MISSING], object)
+    places = pd.Index(known).get_indexer(pd.Index(wanted)) + 1
     return places.astype(np.int64)[codes]
 
 
@@ -228,7 +229,7 @@ def to_plain(form: Any) -> dict[str, Any]:
 
 def from_plain(data: Mapping[str, Any]) -> Form:
     """The form that plain data describe."""
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "form"}
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "form"}
     if "scaling" in settings:
         scaling = settings["scaling"]
         settings["scaling"] = Scaling(**{**scaling, "knots": tuple(scaling["knots"])})

@@ -1,8 +1,9 @@
 """Tables larger than memory: Parquet read in pieces, in bounded memory.
 
-The limit holds beside some 60 MB that Arrow and pandas take for themselves. A first pass splits every row by a hash of its number, counts, and draws a sample of the training rows, on which the
+A first pass splits every row by a hash of its number, counts, and draws a sample of the training rows, on which the
 encoder is fitted (the levels of categories and the classes are counted in all rows). A second pass encodes validation
 and test. Training reads row groups in an order shuffled for each epoch, and shuffles again within a buffer.
+The limit holds beside some 60 MB that Arrow and pandas take for themselves.
 Letters: N rows of a block, F numbers, K columns of codes, C outputs.
 """
 
@@ -261,13 +262,14 @@ def _sampled(frames: list[pd.DataFrame], count: int, seed: int, *, last: bool = 
 
 def _asked(survey: Survey, data: Data, said: list[str]) -> Asked:
     """What the targets ask: from all their values where they are few, else from the sample."""
-    counter = survey.targets[data.target[0]]
-    if len(data.target) > 1 or not 0 < len(counter) <= MANY:
+    name, *others = data.target
+    counter = survey.targets[name]
+    if others or not 0 < len(counter) <= MANY:
         return asked(survey.sample, data.target, data.task, said)
     values = [v for v, n in sorted(counter.items(), key=lambda i: str(i[0])) for _ in range(min(n, 20))]
-    dtype = survey.sample[data.target[0]].dtype
+    dtype = survey.sample[name].dtype
     column = pd.Series(values, dtype=None if isinstance(dtype, pd.CategoricalDtype) else dtype)
-    return asked(column.to_frame(data.target[0]), data.target, data.task, said)
+    return asked(column.to_frame(name), data.target, data.task, said)
 
 
 def _held(groups: RowGroups, counts: np.ndarray, room: int,

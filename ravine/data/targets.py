@@ -92,7 +92,7 @@ class Target:
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Target:
         """The target that plain data describe."""
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in data["asked"].items()}
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["asked"].items()}
         return cls(Asked(**given), data["form"], tuple(data["center"]), tuple(data["spread"]))
 
 
