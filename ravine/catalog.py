@@ -26,7 +26,7 @@ import tomli_w
 from ravine import data, losses, optimizers, penalties, schedules, stopping
 from ravine.errors import RecipeError, nearest
 from ravine.networks import activations, initializers, mlp
-from ravine.part import from_plain, get, hints, is_part, to_plain
+from ravine.part import from_plain, get, is_part, to_plain
 from ravine.recipe import Recipe
 from ravine.roles import (
     Activation,
@@ -237,7 +237,9 @@ def _merged(recipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         old = settings.get(name)
         settings[name] = value
         if isinstance(value, Mapping) and is_part(old) and _same_part(old, value):
-            settings[name] = {"name": type(old).__name__} | _merged(old, {k: v for k, v in value.items() if k != "name"})
+            settings[name] = {"name": type(old).__name__} | _merged(
+                old, {k: v for k, v in value.items() if k != "name"}
+            )
     return settings
 
 
@@ -262,8 +264,3 @@ def line_of(text: str, path: str) -> int:
         if names and names == wanted[: len(names)] and len(names) > depth:
             best, depth = number, len(names)
     return best
-
-
-def settings_of(cls: type) -> dict[str, Any]:
-    """The settings of a part and their defaults, for listings."""
-    return {f.name: None if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(cls) if f.name in hints(cls)}  # type: ignore[arg-type]  # fmt: skip

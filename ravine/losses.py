@@ -43,7 +43,7 @@ class AbsoluteError:
 class Huber:
     """½ e² where |e| ≤ delta, else delta (|e| − ½ delta), e = y − f, summed over outputs (Huber 1964)."""
 
-    delta: Number = setting(1.0, gt=0)
+    delta: Number = setting(default=1.0, gt=0)
 
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         error = outputs - targets
@@ -62,7 +62,7 @@ class BinaryCrossEntropy:
     Label smoothing: y <- (1 − label_smoothing) y + label_smoothing / 2.
     """
 
-    label_smoothing: Number = setting(0.0, ge=0, lt=1)
+    label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         if _any(self.label_smoothing):
@@ -90,7 +90,7 @@ class SoftmaxCrossEntropy:
     Label smoothing (Szegedy et al. 2016): −Σ q log p with q = (1 − label_smoothing) · one-hot + label_smoothing / C.
     """
 
-    label_smoothing: Number = setting(0.0, ge=0, lt=1)
+    label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         smooth = _any(self.label_smoothing)

@@ -24,7 +24,7 @@ Number = Annotated[float | Tensor, "Number"]  # one value, or a column with a va
 P = TypeVar("P")
 
 
-def setting(default: Any = dataclasses.MISSING, *, ge=None, gt=None, le=None, lt=None) -> Any:
+def setting(*, default: Any = dataclasses.MISSING, ge=None, gt=None, le=None, lt=None) -> Any:
     """A field with bounds: `ge` ≥, `gt` >, `le` ≤, `lt` <. They hold for the elements where the value is a tuple."""
     bounds = {name: bound for name, bound in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if bound is not None}
     return dataclasses.field(default=default, metadata={"bounds": bounds})
@@ -39,7 +39,7 @@ def part(cls: type[P]) -> type[P]:
 
     >>> @part
     ... class Shrink:
-    ...     rate: Number = setting(0.1, ge=0, lt=1)
+    ...     rate: Number = setting(default=0.1, ge=0, lt=1)
     >>> Shrink(rate=0.5)
     Shrink(rate=0.5)
     >>> Shrink(rate=2)
@@ -110,9 +110,13 @@ def _check_value(cls: type, field: dataclasses.Field, value: Any) -> Any:
     for entry in value if isinstance(value, tuple) else (value,):
         why = _outside(entry, bounds)
         if why:
-            raise RecipeError(f"{cls.__name__}.{field.name} is {value:g}" if isinstance(value, float) else
-                              f"{cls.__name__}.{field.name} is {value!r}", why=why)
-    if is_number(hint) and not math.isfinite(value):
+            raise RecipeError(
+                f"{cls.__name__}.{field.name} is {value:g}"
+                if isinstance(value, float)
+                else f"{cls.__name__}.{field.name} is {value!r}",
+                why=why,
+            )
+    if is_number(hint) and not math.isfinite(value):  # type: ignore[arg-type]
         raise RecipeError(f"{cls.__name__}.{field.name} is {value!r}", why="it must be a finite number")
     return value
 

@@ -30,7 +30,7 @@ class L2:
     """
 
     acts: ClassVar[Effect] = Effect("L2", MEANING)
-    strength: Number = setting(1e-4, ge=0)
+    strength: Number = setting(default=1e-4, ge=0)
     form: Literal["squared", "half", "norm"] = "squared"
 
     def value(self, rows: Rows, decays: Row) -> Column:
@@ -55,7 +55,7 @@ class L1:
     """Pull all weights towards 0 alike: λ Σ |w|, gradient λ sign(w), 0 at w = 0. Small weights end near 0."""
 
     acts: ClassVar[Effect] = Effect("L1", MEANING)
-    strength: Number = setting(1e-4, ge=0)
+    strength: Number = setting(default=1e-4, ge=0)
 
     def value(self, rows: Rows, decays: Row) -> Column:
         return match(self.strength, rows) * (decays * rows).abs().sum(1, keepdim=True)
@@ -72,8 +72,8 @@ class ElasticNet:
     """
 
     acts: ClassVar[Effect] = Effect("elastic net", MEANING)
-    strength: Number = setting(1e-4, ge=0)
-    ratio: Number = setting(0.5, ge=0, le=1)
+    strength: Number = setting(default=1e-4, ge=0)
+    ratio: Number = setting(default=0.5, ge=0, le=1)
 
     def value(self, rows: Rows, decays: Row) -> Column:
         weights = decays * rows

@@ -45,11 +45,11 @@ class Recipe:
     average: Average | None = None
     stop: Stop | None = None
     class_weights: Literal["none", "balanced"] = "none"
-    batch: int | Literal["all"] | None = setting(None, ge=1)
-    epochs: int | None = setting(None, ge=1)
-    seeds: int = setting(8, ge=1)
-    seed: int = setting(0, ge=0)
-    split_seed: int = setting(0, ge=0)
+    batch: int | Literal["all"] | None = setting(default=None, ge=1)
+    epochs: int | None = setting(default=None, ge=1)
+    seeds: int = setting(default=8, ge=1)
+    seed: int = setting(default=0, ge=0)
+    split_seed: int = setting(default=0, ge=0)
     precision: Literal["float32", "float64"] = "float32"
 
     def check(self) -> None:

@@ -164,12 +164,14 @@ class Signature(NamedTuple):
 class Layer(Protocol):
     """A built layer: what tensors it needs and what it computes, for all networks at once."""
 
-    slots: tuple[Slot, ...]
+    @property
+    def slots(self) -> tuple[Slot, ...]: ...
+
     buffers: dict[str, Tensor]  # starting values [*shape] by name
 
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]: ...
 
-    def __call__(self, x: Any, tensors: dict[str, Tensor], now: Pass) -> Any: ...
+    def __call__(self, x: Any, tensors: dict[str, Tensor], now: Pass, /) -> Any: ...
 
 
 class Norm(Protocol):
@@ -202,14 +204,18 @@ class Network(Protocol):
 class Source(Protocol):
     """Where the examples are and what is to be learned from them."""
 
-    source: str
-    target: tuple[str, ...]
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def target(self) -> tuple[str, ...]: ...
 
 
 class Split(Protocol):
     """Which examples train, which validate, which test."""
 
-    validation: float
+    @property
+    def validation(self) -> float: ...
 
 
 class Encoding(Protocol):
@@ -219,10 +225,17 @@ class Encoding(Protocol):
 class Stop(Protocol):
     """When a network stops and which weights it keeps."""
 
-    patience: int
-    on: str
-    minimum: float
-    ties: str
+    @property
+    def patience(self) -> int: ...
+
+    @property
+    def on(self) -> str: ...
+
+    @property
+    def minimum(self) -> float: ...
+
+    @property
+    def ties(self) -> str: ...
 
 
 # ------------------------------------------------------------------------------------------------ losses

@@ -39,8 +39,8 @@ class StepDecay:
     """gamma^(number of milestones passed); `milestones` are fractions of the run."""
 
     acts: ClassVar[Effect] = ACTS
-    milestones: tuple[float, ...] = setting((0.5, 0.75), gt=0, lt=1)
-    gamma: Number = setting(0.1, gt=0)
+    milestones: tuple[float, ...] = setting(default=(0.5, 0.75), gt=0, lt=1)
+    gamma: Number = setting(default=0.1, gt=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         passed = torch.zeros_like(step)
@@ -54,8 +54,8 @@ class EveryK:
     """gamma^⌊t / epochs⌋: by default halved every ten epochs."""
 
     acts: ClassVar[Effect] = ACTS
-    epochs: Number = setting(10.0, gt=0)
-    gamma: Number = setting(0.5, gt=0)
+    epochs: Number = setting(default=10.0, gt=0)
+    gamma: Number = setting(default=0.5, gt=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         return _power(self.gamma, torch.floor(_epochs(step, plan) / _column(self.epochs) + BOUNDARY))
@@ -66,7 +66,7 @@ class Exponential:
     """e^(−k t), t in epochs."""
 
     acts: ClassVar[Effect] = ACTS
-    k: Number = setting(0.05, ge=0)
+    k: Number = setting(default=0.05, ge=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         return torch.exp(-_column(self.k) * _epochs(step, plan))
@@ -77,7 +77,7 @@ class InverseTime:
     """1 / (1 + k t), t in epochs."""
 
     acts: ClassVar[Effect] = ACTS
-    k: Number = setting(0.1, ge=0)
+    k: Number = setting(default=0.1, ge=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         return 1 / (1 + _column(self.k) * _epochs(step, plan))
@@ -88,7 +88,7 @@ class Linear:
     """From 1 in a straight line to `minimum` at the end of the run."""
 
     acts: ClassVar[Effect] = ACTS
-    minimum: Number = setting(0.0, ge=0, le=1)
+    minimum: Number = setting(default=0.0, ge=0, le=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         return _between(1 - _progress(step, plan), self.minimum)
@@ -99,8 +99,8 @@ class Polynomial:
     """minimum + (1 − minimum) (1 − p)^power."""
 
     acts: ClassVar[Effect] = ACTS
-    power: Number = setting(2.0, gt=0)
-    minimum: Number = setting(0.0, ge=0, le=1)
+    power: Number = setting(default=2.0, gt=0)
+    minimum: Number = setting(default=0.0, ge=0, le=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         return _between(torch.exp(_column(self.power) * torch.log(1 - _progress(step, plan))), self.minimum)
@@ -111,7 +111,7 @@ class Cosine:
     """minimum + (1 − minimum) (1 + cos πp) / 2: one half-wave over the run."""
 
     acts: ClassVar[Effect] = ACTS
-    minimum: Number = setting(0.0, ge=0, le=1)
+    minimum: Number = setting(default=0.0, ge=0, le=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         return _between(_half_wave(_progress(step, plan)), self.minimum)
@@ -122,7 +122,7 @@ class FlatCosine:
     """1 for the share `flat` of the run, then a cosine to 0."""
 
     acts: ClassVar[Effect] = ACTS
-    flat: Number = setting(0.5, ge=0, lt=1)
+    flat: Number = setting(default=0.5, ge=0, lt=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         flat = _column(self.flat)
@@ -137,9 +137,9 @@ class SGDR:
     """
 
     acts: ClassVar[Effect] = ACTS
-    epochs: Number = setting(10.0, gt=0)
-    times: Number = setting(2.0, ge=1)
-    minimum: Number = setting(0.0, ge=0, le=1)
+    epochs: Number = setting(default=10.0, gt=0)
+    times: Number = setting(default=2.0, ge=1)
+    minimum: Number = setting(default=0.0, ge=0, le=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         first, times = _column(self.epochs), _column(self.times)
@@ -161,8 +161,8 @@ class Cyclical:
     """
 
     acts: ClassVar[Effect] = ACTS
-    epochs: Number = setting(4.0, gt=0)
-    minimum: Number = setting(0.1, ge=0, le=1)
+    epochs: Number = setting(default=4.0, gt=0)
+    minimum: Number = setting(default=0.1, ge=0, le=1)
     form: Literal["triangular", "triangular2"] = "triangular"
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
@@ -183,9 +183,9 @@ class OneCycle:
     """
 
     acts: ClassVar[Effect] = ACTS
-    rise: Number = setting(0.3, gt=0, lt=1)
-    div: Number = setting(25.0, ge=1)
-    final_div: Number = setting(1e4, ge=1)
+    rise: Number = setting(default=0.3, gt=0, lt=1)
+    div: Number = setting(default=25.0, ge=1)
+    final_div: Number = setting(default=1e4, ge=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         last = plan.steps - 1
@@ -206,9 +206,9 @@ class WarmupStableDecay:
     """
 
     acts: ClassVar[Effect] = ACTS
-    warmup: Number = setting(0.05, ge=0, lt=1)
-    cooldown: Number = setting(0.2, gt=0, le=1)
-    minimum: Number = setting(0.0, ge=0, le=1)
+    warmup: Number = setting(default=0.05, ge=0, lt=1)
+    cooldown: Number = setting(default=0.2, gt=0, le=1)
+    minimum: Number = setting(default=0.0, ge=0, le=1)
     form: Literal["linear", "sqrt"] = "linear"
 
     def check(self) -> None:
@@ -229,7 +229,7 @@ class InverseSqrt:
     """min((step + 1) / w, √(w / (step + 1))), w the steps in `epochs`, where the peak of 1 is (Vaswani et al. 2017)."""
 
     acts: ClassVar[Effect] = ACTS
-    epochs: Number = setting(1.0, gt=0)
+    epochs: Number = setting(default=1.0, gt=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         share = (step + 1) / (_column(self.epochs) * plan.per_epoch)
@@ -257,9 +257,9 @@ class WarmUp:
     """
 
     acts: ClassVar[Effect] = Effect("warm-up", "rise of the learning rate above its first value, as a share")
-    epochs: Number = setting(1.0, gt=0)
-    steps: int | None = setting(None, ge=1)
-    first: Number = setting(0.01, ge=0, lt=1)
+    epochs: Number = setting(default=1.0, gt=0)
+    steps: int | None = setting(default=None, ge=1)
+    first: Number = setting(default=0.01, ge=0, lt=1)
     then: Schedule = Constant()
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
@@ -284,11 +284,11 @@ class ReduceOnPlateau:
     """
 
     acts: ClassVar[Effect] = ACTS
-    gamma: Number = setting(0.1, gt=0, lt=1)
-    patience: Number = setting(10.0, ge=0)
-    cooldown: Number = setting(0.0, ge=0)
-    minimum: Number = setting(0.0, ge=0, le=1)
-    threshold: Number = setting(1e-4, ge=0)
+    gamma: Number = setting(default=0.1, gt=0, lt=1)
+    patience: Number = setting(default=10.0, ge=0)
+    cooldown: Number = setting(default=0.0, ge=0)
+    minimum: Number = setting(default=0.0, ge=0, le=1)
+    threshold: Number = setting(default=1e-4, ge=0)
     form: Literal["relative", "absolute"] = "relative"
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:

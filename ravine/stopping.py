@@ -20,7 +20,7 @@ class EarlyStopping:
     acts: ClassVar[Effect] = Effect(
         "early stopping", "share of the budget that came after the best weights, or was not needed"
     )
-    patience: int = setting(20, ge=1)
+    patience: int = setting(default=20, ge=1)
     on: Literal["loss", "score"] = "loss"
-    minimum: float = setting(0.0, ge=0)
+    minimum: float = setting(default=0.0, ge=0)
     ties: Literal["first", "last"] = "first"

@@ -87,8 +87,11 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
 
 def _asked_many(frame: pd.DataFrame, names: tuple[str, ...], task: str, said: list[str]) -> Asked:
     if task in ("binary", "classes"):
-        raise DataError(f"the task is {task} and there are {len(names)} targets: {', '.join(names)}",
-                        why="classes are values of one column", do='name one target, or set task = "labels"')
+        raise DataError(
+            f"the task is {task} and there are {len(names)} targets: {', '.join(names)}",
+            why="classes are values of one column",
+            do='name one target, or set task = "labels"',
+        )
     texts = {name: texts_of(frame[name])[0] for name in names}
     for name, found in texts.items():
         if len(found) < 2:

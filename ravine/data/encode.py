@@ -44,10 +44,12 @@ class Encoding:
     """
 
     scale: Literal["standard", "robust", "quantile", "none"] = "standard"
-    smooth_clip: float | None = setting(3.0, gt=0)  # ames 0.852 -> 0.877, digits 0.971 -> 0.978, wine 0.941 -> 0.978
-    one_hot_up_to: int = setting(9, ge=0)
-    codes_up_to: int = setting(100_000, ge=1)
-    rare: int = setting(3, ge=1)
+    smooth_clip: float | None = setting(
+        default=3.0, gt=0
+    )  # ames 0.852 -> 0.877, digits 0.971 -> 0.978, wine 0.941 -> 0.978
+    one_hot_up_to: int = setting(default=9, ge=0)
+    codes_up_to: int = setting(default=100_000, ge=1)
+    rare: int = setting(default=3, ge=1)
     indicators: bool = True
     dates: columns.Dates = "cycles"
     target: How = "auto"
@@ -250,8 +252,10 @@ def _kinds_said(used: Sequence[Column], dropped: Sequence[Dropped]) -> list[str]
     dates = [f"{c.name} ({c.style})" if c.style else c.name for c in used if c.kind == "date" and c.name not in gone]
     if dates:
         sentences.append(f"Dates: {_listed(dates)}.")
-    return sentences + [f"{d.name} is not used: {d.why}." for d in dropped[:20]] + (
-        [f"{len(dropped) - 20} more columns are not used."] if len(dropped) > 20 else []
+    return (
+        sentences
+        + [f"{d.name} is not used: {d.why}." for d in dropped[:20]]
+        + ([f"{len(dropped) - 20} more columns are not used."] if len(dropped) > 20 else [])
     )
 
 

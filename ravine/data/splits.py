@@ -54,8 +54,8 @@ class _Sizes:
 class Random(_Sizes):
     """Rows at random."""
 
-    validation: float = setting(0.15, ge=0, lt=1)
-    test: float = setting(0.15, ge=0, lt=1)
+    validation: float = setting(default=0.15, ge=0, lt=1)
+    test: float = setting(default=0.15, ge=0, lt=1)
 
     def columns(self) -> tuple[str, ...]:
         """Columns that the split needs and networks do not read."""
@@ -102,8 +102,8 @@ class Grouped(_Sizes):
     """Whole groups of rows: all rows with the same value in `column` go to the same split."""
 
     column: str
-    validation: float = setting(0.15, ge=0, lt=1)
-    test: float = setting(0.15, ge=0, lt=1)
+    validation: float = setting(default=0.15, ge=0, lt=1)
+    test: float = setting(default=0.15, ge=0, lt=1)
 
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
@@ -138,8 +138,8 @@ class ByTime(_Sizes):
     """The past trains, what comes next validates, the latest tests. Rows of one moment stay together."""
 
     column: str
-    validation: float = setting(0.15, ge=0, lt=1)
-    test: float = setting(0.15, ge=0, lt=1)
+    validation: float = setting(default=0.15, ge=0, lt=1)
+    test: float = setting(default=0.15, ge=0, lt=1)
 
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
@@ -179,7 +179,7 @@ class Given:
     train_rows: tuple[int, ...] = ()
     validation_rows: tuple[int, ...] = ()
     test_rows: tuple[int, ...] = ()
-    validation: float = setting(0.15, ge=0, lt=1)
+    validation: float = setting(default=0.15, ge=0, lt=1)
 
     def check(self) -> None:
         lists = self.train_rows + self.validation_rows + self.test_rows

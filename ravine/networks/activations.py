@@ -102,7 +102,7 @@ class LeakyReLU:
     """x where x > 0, else slope · x (Maas et al. 2013): no unit dies."""
 
     acts: ClassVar[Effect] = ACTS
-    slope: Number = setting(0.01, ge=0, lt=1)
+    slope: Number = setting(default=0.01, ge=0, lt=1)
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.where(x > 0, x, x * match(self.slope, x))
@@ -116,7 +116,7 @@ class ELU:
     """x where x > 0, else alpha (e^x − 1) (Clevert et al. 2016)."""
 
     acts: ClassVar[Effect] = ACTS
-    alpha: float = setting(1.0, gt=0)
+    alpha: float = setting(default=1.0, gt=0)
 
     def __call__(self, x: Tensor) -> Tensor:
         return evenly(lambda rows: F.elu(rows, self.alpha), x)
@@ -221,7 +221,7 @@ class Sine:
     """sin(frequency · x) (Sitzmann et al. 2020), for signals that oscillate."""
 
     acts: ClassVar[Effect] = ACTS
-    frequency: Number = setting(1.0, gt=0)
+    frequency: Number = setting(default=1.0, gt=0)
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.sin(x * match(self.frequency, x))

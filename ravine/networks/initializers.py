@@ -43,7 +43,7 @@ class Normal:
     """N(0, sd²), whatever the fans. `sd = 1` for the neural-tangent parametrization, whose layers divide by √fan_in."""
 
     acts: ClassVar[Effect] = ACTS
-    sd: Number = setting(0.01, gt=0)
+    sd: Number = setting(default=0.01, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
         return _scaled(_draws(slot, generators, "normal"), self.sd)
@@ -54,7 +54,7 @@ class Uniform:
     """U(−limit, limit), whatever the fans."""
 
     acts: ClassVar[Effect] = ACTS
-    limit: Number = setting(0.05, gt=0)
+    limit: Number = setting(default=0.05, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
         return _scaled(_draws(slot, generators, "uniform"), self.limit)
@@ -65,8 +65,8 @@ class TruncatedNormal:
     """N(0, sd²) without what lies beyond ± cut · sd. `sd` is that of the normal before it is cut (as in torch)."""
 
     acts: ClassVar[Effect] = ACTS
-    sd: Number = setting(0.02, gt=0)
-    cut: float = setting(2.0, gt=0)
+    sd: Number = setting(default=0.02, gt=0)
+    cut: float = setting(default=2.0, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
         share = math.erf(self.cut / math.sqrt(2))
@@ -84,7 +84,7 @@ class LeCun:
 
     acts: ClassVar[Effect] = ACTS
     distribution: Distribution = "normal"
-    gain: Number = setting(1.0, gt=0)
+    gain: Number = setting(default=1.0, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
         return _with_variance(1 / max(1, slot.fan_in), self.distribution, self.gain, slot, generators)
@@ -96,7 +96,7 @@ class Glorot:
 
     acts: ClassVar[Effect] = ACTS
     distribution: Distribution = "normal"
-    gain: Number = setting(1.0, gt=0)
+    gain: Number = setting(default=1.0, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
         variance = 2 / max(1, slot.fan_in + slot.fan_out)
@@ -112,7 +112,7 @@ class He:
 
     acts: ClassVar[Effect] = ACTS
     distribution: Distribution = "normal"
-    gain: Number = setting(1.0, gt=0)
+    gain: Number = setting(default=1.0, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
         return _with_variance(2 / max(1, slot.fan_in), self.distribution, self.gain, slot, generators)
@@ -127,7 +127,7 @@ class Orthogonal:
     """
 
     acts: ClassVar[Effect] = ACTS
-    gain: Number = setting(1.0, gt=0)
+    gain: Number = setting(default=1.0, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
         rows, columns = slot.size // slot.shape[-1], slot.shape[-1]

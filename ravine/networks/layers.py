@@ -271,8 +271,8 @@ class PeriodicNumbers:
     def __init__(self, features: int, *, frequencies: int, outputs_each: int, sigma: float, lr: float):
         self.features, self.sigma, self.each = features, sigma, outputs_each
         fans = {"fan_in": frequencies, "fan_out": outputs_each - 1}
-        shapes = (("w1", (features, 1, frequencies)), ("b1", (features, 1, frequencies)),
-                  ("w2", (features, frequencies, outputs_each - 1)), ("b2", (features, 1, outputs_each - 1)))  # fmt: skip
+        one, each = (features, 1, frequencies), outputs_each - 1
+        shapes = (("w1", one), ("b1", one), ("w2", (features, frequencies, each)), ("b2", (features, 1, each)))
         self.slots = tuple(Slot(name=f"numbers.{n}", shape=s, role="embedding", lr=lr, **fans) for n, s in shapes)
         self.outputs = features * outputs_each
 

@@ -33,8 +33,8 @@ class BatchNorm:
     """
 
     acts: ClassVar[Effect] = Effect("batch norm", "mean |change| of what is normalized, relative")
-    momentum: Number = setting(0.1, gt=0, le=1)
-    eps: float = setting(1e-5, gt=0)
+    momentum: Number = setting(default=0.1, gt=0, le=1)
+    eps: float = setting(default=1e-5, gt=0)
 
     def layer(self, name: str, units: int) -> Layer:
         return BatchNormLayer(name, units, momentum=self.momentum, eps=self.eps)
@@ -45,7 +45,7 @@ class LayerNorm:
     """Normalize each example over its units (Ba, Kiros & Hinton 2016)."""
 
     acts: ClassVar[Effect] = Effect("layer norm", "mean |change| of what is normalized, relative")
-    eps: float = setting(1e-5, gt=0)
+    eps: float = setting(default=1e-5, gt=0)
 
     def layer(self, name: str, units: int) -> Layer:
         return LayerNormLayer(name, units, eps=self.eps)
@@ -56,7 +56,7 @@ class Dropout:
     """Inverted dropout: in training zero with probability `rate`, divide the rest by 1 − rate; at test time nothing."""
 
     acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
-    rate: Number = setting(0.2, ge=0, lt=1)
+    rate: Number = setting(default=0.2, ge=0, lt=1)
 
     def layer(self, name: str) -> Layer:
         return DropoutLayer(name, rate=self.rate)
@@ -71,7 +71,7 @@ class ClassicDropout:
     """
 
     acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
-    rate: Number = setting(0.2, ge=0, lt=1)
+    rate: Number = setting(default=0.2, ge=0, lt=1)
 
     def layer(self, name: str) -> Layer:
         return DropoutLayer(name, rate=self.rate, inverted=False)
@@ -82,10 +82,10 @@ class Periodic:
     """Spread each number x to [x, W2 cos(2π (w1 x + b1)) + b2], learned for each feature (RealMLP's PBLD)."""
 
     acts: ClassVar[Effect] = Effect("number embedding", "mean |value| of what is added to the numbers")
-    frequencies: int = setting(16, ge=1)
-    outputs: int = setting(4, ge=2)
-    sigma: float = setting(0.1, gt=0)
-    lr: float = setting(0.1, gt=0)
+    frequencies: int = setting(default=16, ge=1)
+    outputs: int = setting(default=4, ge=2)
+    sigma: float = setting(default=0.1, gt=0)
+    lr: float = setting(default=0.1, gt=0)
 
     def layer(self, features: int) -> PeriodicNumbers:
         return PeriodicNumbers(
@@ -101,9 +101,9 @@ class PiecewiseLinear:
     """
 
     acts: ClassVar[Effect] = Effect("number embedding", "mean |value| of what replaces the numbers")
-    bins: int = setting(16, ge=2)
-    outputs: int = setting(8, ge=1)
-    lr: float = setting(1.0, gt=0)
+    bins: int = setting(default=16, ge=2)
+    outputs: int = setting(default=8, ge=1)
+    lr: float = setting(default=1.0, gt=0)
 
     def layer(self, features: int) -> PiecewiseLinearNumbers:
         return PiecewiseLinearNumbers(features, bins=self.bins, outputs_each=self.outputs, lr=self.lr)
@@ -120,20 +120,20 @@ class Mlp:
     `bias_lr` and `scale_lr` multiply the learning rate of biases and of the feature factors.
     """
 
-    hidden: tuple[int, ...] = setting((128, 128), ge=1)
+    hidden: tuple[int, ...] = setting(default=(128, 128), ge=1)
     activation: Activation = ReLU()
     initializer: Initializer = He()
     bias: Initializer = Constant(value=0.0)
     norm: Norm | None = None
     dropout: Drop | None = None
     numbers: NumberEmbedding | None = None
-    embedding: int = setting(8, ge=1)
+    embedding: int = setting(default=8, ge=1)
     parametrization: Literal["standard", "ntk"] = "standard"
     scale_inputs: bool = False
-    scale_lr: float = setting(6.0, gt=0)
+    scale_lr: float = setting(default=6.0, gt=0)
     parametric: bool = False
     zero_output: bool = False
-    bias_lr: float = setting(1.0, ge=0)
+    bias_lr: float = setting(default=1.0, ge=0)
 
     def check(self) -> None:
         if self.parametrization == "ntk" and not isinstance(self.initializer, Normal):

@@ -29,11 +29,11 @@ class Adagrad(Coupled):
     The steps shrink for ever: like 1/√t at gradients of constant size. Keras and optax start s at 0.1.
     """
 
-    lr: Number = setting(0.01, ge=0)
-    eps: Number = setting(1e-10, ge=0)
-    initial: Number = setting(0.0, ge=0)
-    lr_decay: Number = setting(0.0, ge=0)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=0.01, ge=0)
+    eps: Number = setting(default=1e-10, ge=0)
+    initial: Number = setting(default=0.0, ge=0)
+    lr_decay: Number = setting(default=0.0, ge=0)
+    weight_decay: Number = setting(default=0.0, ge=0)
     eps_at: Literal["outside", "inside"] = "outside"
 
     def start(self, rows: Rows) -> State:
@@ -56,10 +56,10 @@ class Adadelta(Coupled):
     α is 1 in the paper and here. The first steps are about √ε long: it starts slowly.
     """
 
-    lr: Number = setting(1.0, ge=0)
-    rho: Number = setting(0.9, ge=0, lt=1)
-    eps: Number = setting(1e-6, gt=0)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=1.0, ge=0)
+    rho: Number = setting(default=0.9, ge=0, lt=1)
+    eps: Number = setting(default=1e-6, gt=0)
+    weight_decay: Number = setting(default=0.0, ge=0)
 
     def start(self, rows: Rows) -> State:
         return {"square": torch.zeros_like(rows), "step_square": torch.zeros_like(rows)}
@@ -85,11 +85,11 @@ class RMSprop(Coupled):
     below the rounding error of v, the rounding error stands in; in torch 2.13 a constant gradient makes it NaN.
     """
 
-    lr: Number = setting(0.01, ge=0)
-    beta: Number = setting(0.99, ge=0, lt=1)
-    eps: Number = setting(1e-8, ge=0)
-    momentum: Number = setting(0.0, ge=0, lt=1)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=0.01, ge=0)
+    beta: Number = setting(default=0.99, ge=0, lt=1)
+    eps: Number = setting(default=1e-8, ge=0)
+    momentum: Number = setting(default=0.0, ge=0, lt=1)
+    weight_decay: Number = setting(default=0.0, ge=0)
     eps_at: Literal["outside", "inside"] = "outside"
     centered: bool = False
 
@@ -124,11 +124,11 @@ class Adam(Coupled):
     `amsgrad` divides by the largest v so far (Reddi, Kale & Kumar 2018), taken before the correction, as in torch.
     """
 
-    lr: Number = setting(0.001, ge=0)
-    beta1: Number = setting(0.9, ge=0, lt=1)
-    beta2: Number = setting(0.999, ge=0, lt=1)
-    eps: Number = setting(1e-8, ge=0)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=0.001, ge=0)
+    beta1: Number = setting(default=0.9, ge=0, lt=1)
+    beta2: Number = setting(default=0.999, ge=0, lt=1)
+    eps: Number = setting(default=1e-8, ge=0)
+    weight_decay: Number = setting(default=0.0, ge=0)
     eps_at: Literal["outside", "inside", "hat"] = "outside"
     bias_correction: bool = True
     amsgrad: bool = False
@@ -163,11 +163,11 @@ class AdamW(Decoupled):
     """
 
     acts: ClassVar[Effect] = DECOUPLED  # type: ignore[assignment, misc]
-    lr: Number = setting(0.001, ge=0)
-    beta1: Number = setting(0.9, ge=0, lt=1)
-    beta2: Number = setting(0.999, ge=0, lt=1)
-    eps: Number = setting(1e-8, ge=0)
-    weight_decay: Number = setting(0.01, ge=0)
+    lr: Number = setting(default=0.001, ge=0)
+    beta1: Number = setting(default=0.9, ge=0, lt=1)
+    beta2: Number = setting(default=0.999, ge=0, lt=1)
+    eps: Number = setting(default=1e-8, ge=0)
+    weight_decay: Number = setting(default=0.01, ge=0)
     decay: Literal["torch", "fixed"] = "torch"
 
     def start(self, rows: Rows) -> State:
@@ -190,16 +190,16 @@ class AdamW(Decoupled):
 class NAdam(Coupled):
     """Adam with Nesterov's momentum (Dozat 2016; the schedule of β₁ as in torch).
 
-        μₜ = β₁ (1 − ½ · 0.96^(t · momentum_decay))      Πₜ = μ₁ ⋯ μₜ
-        w ← w − α [(1 − μₜ) / (1 − Πₜ) · g + μₜ₊₁ / (1 − Πₜ₊₁) · m] / (√v̂ + ε)
+    μₜ = β₁ (1 − ½ · 0.96^(t · momentum_decay))      Πₜ = μ₁ ⋯ μₜ
+    w ← w − α [(1 − μₜ) / (1 − Πₜ) · g + μₜ₊₁ / (1 − Πₜ₊₁) · m] / (√v̂ + ε)
     """
 
-    lr: Number = setting(0.002, ge=0)
-    beta1: Number = setting(0.9, ge=0, lt=1)
-    beta2: Number = setting(0.999, ge=0, lt=1)
-    eps: Number = setting(1e-8, ge=0)
-    momentum_decay: Number = setting(4e-3, ge=0)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=0.002, ge=0)
+    beta1: Number = setting(default=0.9, ge=0, lt=1)
+    beta2: Number = setting(default=0.999, ge=0, lt=1)
+    eps: Number = setting(default=1e-8, ge=0)
+    momentum_decay: Number = setting(default=4e-3, ge=0)
+    weight_decay: Number = setting(default=0.0, ge=0)
 
     def start(self, rows: Rows) -> State:
         product = torch.ones(rows.shape[0], 1, dtype=torch.float64, device=rows.device)
@@ -230,11 +230,11 @@ class RAdam(Coupled):
         else     w ← w − α m̂
     """
 
-    lr: Number = setting(0.001, ge=0)
-    beta1: Number = setting(0.9, ge=0, lt=1)
-    beta2: Number = setting(0.999, ge=0, lt=1)
-    eps: Number = setting(1e-8, gt=0)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=0.001, ge=0)
+    beta1: Number = setting(default=0.9, ge=0, lt=1)
+    beta2: Number = setting(default=0.999, ge=0, lt=1)
+    eps: Number = setting(default=1e-8, gt=0)
+    weight_decay: Number = setting(default=0.0, ge=0)
 
     def start(self, rows: Rows) -> State:
         return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows)}
@@ -262,14 +262,14 @@ class RAdam(Coupled):
 class Adamax(Coupled):
     """Adam with the largest gradient of late in place of the root (Kingma & Ba 2015, section 7).
 
-        u ← max(β₂ u, |g| + ε)      w ← w − α m̂ / u
+    u ← max(β₂ u, |g| + ε)      w ← w − α m̂ / u
     """
 
-    lr: Number = setting(0.002, ge=0)
-    beta1: Number = setting(0.9, ge=0, lt=1)
-    beta2: Number = setting(0.999, ge=0, lt=1)
-    eps: Number = setting(1e-8, gt=0)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=0.002, ge=0)
+    beta1: Number = setting(default=0.9, ge=0, lt=1)
+    beta2: Number = setting(default=0.999, ge=0, lt=1)
+    eps: Number = setting(default=1e-8, gt=0)
+    weight_decay: Number = setting(default=0.0, ge=0)
 
     def start(self, rows: Rows) -> State:
         return {"mean": torch.zeros_like(rows), "largest": torch.zeros_like(rows)}
@@ -291,10 +291,10 @@ class Lion(Decoupled):
     Rates are 3 to 10 times smaller than AdamW's, weight decay as much larger.
     """
 
-    lr: Number = setting(1e-4, ge=0)
-    beta1: Number = setting(0.9, ge=0, lt=1)
-    beta2: Number = setting(0.99, ge=0, lt=1)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=1e-4, ge=0)
+    beta1: Number = setting(default=0.9, ge=0, lt=1)
+    beta2: Number = setting(default=0.99, ge=0, lt=1)
+    weight_decay: Number = setting(default=0.0, ge=0)
 
     def start(self, rows: Rows) -> State:
         return {"mean": torch.zeros_like(rows)}

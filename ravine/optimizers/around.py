@@ -32,7 +32,7 @@ class ClipNorm:
     """
 
     acts: ClassVar[Effect] = Effect("clip", "share of sampled steps in which the gradient was cut")
-    limit: Number = setting(1.0, gt=0)
+    limit: Number = setting(default=1.0, gt=0)
 
     def clip(self, grads: Rows, now: Now) -> Rows:
         size = length(grads)
@@ -47,7 +47,7 @@ class ClipValue:
     """Cut each entry of the gradient to −limit … limit. Entries that are not finite are left as they are."""
 
     acts: ClassVar[Effect] = Effect("clip", "share of sampled steps in which the gradient was cut")
-    limit: Number = setting(1.0, gt=0)
+    limit: Number = setting(default=1.0, gt=0)
 
     def clip(self, grads: Rows, now: Now) -> Rows:
         limit = match(self.limit, grads)
@@ -70,7 +70,7 @@ class Ema:
     """
 
     acts: ClassVar[Effect] = Effect("ema", "distance of the average from the raw weights, relative to their length")
-    decay: Number = setting(0.999, ge=0, lt=1)
+    decay: Number = setting(default=0.999, ge=0, lt=1)
     warm_up: bool = False
 
     def start(self, rows: Rows) -> State:
@@ -99,7 +99,7 @@ class Swa:
     """
 
     acts: ClassVar[Effect] = Effect("swa", "distance of the average from the raw weights, relative to their length")
-    start_at: Number = setting(0.75, ge=0, lt=1)
+    start_at: Number = setting(default=0.75, ge=0, lt=1)
 
     def start(self, rows: Rows) -> State:
         count = torch.zeros(rows.shape[0], 1, dtype=torch.float64, device=rows.device)
@@ -131,13 +131,13 @@ def _report(acts: Effect, average: Rows, rows: Rows, now: Now) -> None:
 class Lookahead:
     """Slow weights that follow an optimizer's fast ones every `every` steps (Zhang, Lucas, Hinton & Ba 2019).
 
-        every k steps:   slow ← slow + α (fast − slow),  fast ← slow;  the inner optimizer keeps its memory
+    every k steps:   slow ← slow + α (fast − slow),  fast ← slow;  the inner optimizer keeps its memory
     """
 
     acts: ClassVar[Effect] = Effect("lookahead", "how far the slow weights pull back, relative to the weights' length")
     inner: Optimizer = Momentum()  # type: ignore[call-arg]
-    every: int = setting(5, ge=1)
-    alpha: Number = setting(0.5, ge=0, le=1)
+    every: int = setting(default=5, ge=1)
+    alpha: Number = setting(default=0.5, ge=0, le=1)
 
     @property
     def lr(self) -> Number:

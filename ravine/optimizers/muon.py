@@ -30,13 +30,13 @@ class Muon(Decoupled):
     at once, in the precision of the weights (torch's Muon works in bfloat16).
     """
 
-    lr: Number = setting(0.001, ge=0)
-    momentum: Number = setting(0.95, ge=0, lt=1)
-    weight_decay: Number = setting(0.1, ge=0)
-    beta1: Number = setting(0.9, ge=0, lt=1)
-    beta2: Number = setting(0.999, ge=0, lt=1)
-    eps: Number = setting(1e-8, gt=0)
-    steps: int = setting(5, ge=1, le=20)
+    lr: Number = setting(default=0.001, ge=0)
+    momentum: Number = setting(default=0.95, ge=0, lt=1)
+    weight_decay: Number = setting(default=0.1, ge=0)
+    beta1: Number = setting(default=0.9, ge=0, lt=1)
+    beta2: Number = setting(default=0.999, ge=0, lt=1)
+    eps: Number = setting(default=1e-8, gt=0)
+    steps: int = setting(default=5, ge=1, le=20)
 
     def start(self, rows: Rows) -> State:
         return {name: torch.zeros_like(rows) for name in ("velocity", "mean", "square")}

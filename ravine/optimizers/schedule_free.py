@@ -25,9 +25,9 @@ from ravine.rows import Rows
 class ScheduleFreeSGD(Decoupled):
     """Schedule-free gradient descent; rates are 10 to 50 times those of SGD with momentum."""
 
-    lr: Number = setting(1.0, ge=0)
-    beta: Number = setting(0.9, ge=0, le=1)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=1.0, ge=0)
+    beta: Number = setting(default=0.9, ge=0, le=1)
+    weight_decay: Number = setting(default=0.0, ge=0)
 
     def start(self, rows: Rows) -> State:
         return _points(rows)
@@ -46,11 +46,11 @@ class ScheduleFreeSGD(Decoupled):
 class ScheduleFreeAdamW(Decoupled):
     """Schedule-free AdamW: z's step is g / (√v̂ + ε); rates are 1 to 10 times AdamW's."""
 
-    lr: Number = setting(0.0025, ge=0)
-    beta1: Number = setting(0.9, ge=0, le=1)
-    beta2: Number = setting(0.999, ge=0, lt=1)
-    eps: Number = setting(1e-8, gt=0)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=0.0025, ge=0)
+    beta1: Number = setting(default=0.9, ge=0, le=1)
+    beta2: Number = setting(default=0.999, ge=0, lt=1)
+    eps: Number = setting(default=1e-8, gt=0)
+    weight_decay: Number = setting(default=0.0, ge=0)
 
     def start(self, rows: Rows) -> State:
         return {**_points(rows), "square": torch.zeros_like(rows)}

@@ -25,8 +25,8 @@ class SGD(Coupled):
     tensor([[0.5000, 1.5000]])
     """
 
-    lr: Number = setting(0.01, ge=0)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=0.01, ge=0)
+    weight_decay: Number = setting(default=0.0, ge=0)
 
     def start(self, rows: Rows) -> State:
         return {}
@@ -49,10 +49,10 @@ class Momentum(Coupled):
     With `dampening` d the gradient counts 1 − d, but for the first step, as in torch.
     """
 
-    lr: Number = setting(0.01, ge=0)
-    momentum: Number = setting(0.9, ge=0, lt=1)
-    dampening: Number = setting(0.0, ge=0, le=1)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=0.01, ge=0)
+    momentum: Number = setting(default=0.9, ge=0, lt=1)
+    dampening: Number = setting(default=0.0, ge=0, le=1)
+    weight_decay: Number = setting(default=0.0, ge=0)
     form: Literal["outside", "inside"] = "outside"
 
     def start(self, rows: Rows) -> State:
@@ -85,9 +85,9 @@ class Nesterov(Coupled):
         torch       v ← μ v + g, y ← y − α (g + μ v): the learning rate outside, y judged; the same path at constant α
     """
 
-    lr: Number = setting(0.01, ge=0)
-    momentum: Number = setting(0.9, ge=0, lt=1)
-    weight_decay: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=0.01, ge=0)
+    momentum: Number = setting(default=0.9, ge=0, lt=1)
+    weight_decay: Number = setting(default=0.0, ge=0)
     form: Literal["torch", "inside", "lookahead"] = "torch"
 
     def start(self, rows: Rows) -> State:
@@ -118,10 +118,10 @@ class ASGD:
     The average a is what is judged and kept (`settled`). Averaging starts after `t0` steps; torch waits a million.
     """
 
-    lr: Number = setting(0.01, ge=0)
-    lambd: Number = setting(1e-4, ge=0)
-    power: Number = setting(0.75, ge=0)
-    t0: Number = setting(0.0, ge=0)
+    lr: Number = setting(default=0.01, ge=0)
+    lambd: Number = setting(default=1e-4, ge=0)
+    power: Number = setting(default=0.75, ge=0)
+    t0: Number = setting(default=0.0, ge=0)
 
     def start(self, rows: Rows) -> State:
         return {"average": rows.clone()}
@@ -151,11 +151,11 @@ class Rprop:
     minibatches turns signs. Schedules multiply the steps made, not the sizes remembered.
     """
 
-    lr: Number = setting(0.01, ge=0)
-    shrink: Number = setting(0.5, gt=0, lt=1)
-    growth: Number = setting(1.2, gt=1)
-    smallest: float = setting(1e-6, ge=0)
-    largest: float = setting(50.0, gt=0)
+    lr: Number = setting(default=0.01, ge=0)
+    shrink: Number = setting(default=0.5, gt=0, lt=1)
+    growth: Number = setting(default=1.2, gt=1)
+    smallest: float = setting(default=1e-6, ge=0)
+    largest: float = setting(default=50.0, gt=0)
 
     def start(self, rows: Rows) -> State:
         return {"size": torch.zeros_like(rows) + match(self.lr, rows), "last": torch.zeros_like(rows)}

@@ -105,7 +105,7 @@ class Guest:
     {'lr_decay': 0.1}
     """
 
-    lr: Number = setting(0.001, ge=0)
+    lr: Number = setting(default=0.001, ge=0)
     optimizer: str = "Adam"
     settings: dict[str, Any] = field(default_factory=dict)
 

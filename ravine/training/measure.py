@@ -20,7 +20,7 @@ Metric: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # predictions [P, N, C],
 
 
 def samples(step: int, plan: Plan) -> bool:
-    """Whether gradients, updates and techniques are measured in a step: the first, the last, one in 25 to 100 between."""
+    """Whether gradients, updates and techniques are measured: first step, last step, one in 25 to 100 between."""
     return step % max(25, min(100, plan.steps // 25)) == 0 or step == plan.steps - 1
 
 

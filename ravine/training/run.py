@@ -27,7 +27,7 @@ from ravine.training.cohorts import Cohort, Job, start
 from ravine.training.control import Control, Progress
 from ravine.training.effects import CLASS_WEIGHTS
 from ravine.training.exact import exact_arithmetic
-from ravine.training.folders import new_folder, write_plan, write_run
+from ravine.training.folders import new_folder, read_run, write_plan, write_run
 from ravine.training.jobs import (
     SECONDS_WORTH_A_PROCESS,
     Work,
@@ -89,7 +89,7 @@ def train(
     `run.record.failures`.
 
     >>> import ravine
-    >>> recipe = ravine.recipe("plain").vary("data.source", "iris").vary("epochs", 2)
+    >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 2)
     >>> ravine.train(recipe).score.metric
     'accuracy'
     """
@@ -157,6 +157,12 @@ def resume(
     (folder / "stop").unlink(missing_ok=True)
     works = [work_of(members, recipe, task, device=plan["device"]) for members in plan["jobs"]]
     return _finish(works, [recipe], [task], folder, _processes(workers), report, checkpoint_seconds)[0]
+
+
+def open_run(folder: str | Path) -> Run:
+    """A finished run as its folder holds it. Raises `RunError` if it is unfinished, damaged, or of a newer version."""
+    record, model = read_run(folder)
+    return Run(record, model, Path(folder))
 
 
 # ------------------------------------------------------------------------------------------------ working

@@ -15,8 +15,14 @@ from ravine.errors import DataError, InputError, RecipeError
 
 def good(rows: int = 60) -> pd.DataFrame:
     draw = np.random.default_rng(0)
-    return pd.DataFrame({"size": draw.normal(100, 30, rows), "town": draw.choice(["Aix", "Bonn", "Como"], rows),
-                         "price": draw.normal(200, 50, rows), "sort": np.where(np.arange(rows) % 2, "old", "new")})
+    return pd.DataFrame(
+        {
+            "size": draw.normal(100, 30, rows),
+            "town": draw.choice(["Aix", "Bonn", "Como"], rows),
+            "price": draw.normal(200, 50, rows),
+            "sort": np.where(np.arange(rows) % 2, "old", "new"),
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,9 @@ def from_file(name: str, content: bytes | str, **settings: object) -> Callable[[
     return cause
 
 
-def from_table(change: Callable[[pd.DataFrame], pd.DataFrame], split: Callable[[], object] = Random,
-               **settings: object) -> Callable[[Path], object]:
+def from_table(
+    change: Callable[[pd.DataFrame], pd.DataFrame], split: Callable[[], object] = Random, **settings: object
+) -> Callable[[Path], object]:
     """Load the good table after a change."""
 
     def cause(folder: Path) -> object:

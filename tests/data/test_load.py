@@ -15,16 +15,18 @@ def table(rows: int = 400, seed: int = 0) -> pd.DataFrame:
     """A table with a column of every kind, gaps in some."""
     draw = np.random.default_rng(seed)
     size = draw.normal(100, 30, rows)
-    frame = pd.DataFrame({
-        "number": draw.permutation(rows),
-        "size": np.where(draw.random(rows) < 0.1, np.nan, size),
-        "cost": [f"${x:,.2f}" for x in draw.lognormal(8, 1, rows)],
-        "garden": draw.choice(["yes", "no"], rows),
-        "town": draw.choice(list("abcdef"), rows),
-        "street": draw.choice([f"street {i}" for i in range(40)], rows),
-        "sold": pd.Timestamp("2020-01-01") + pd.to_timedelta(draw.integers(0, 900, rows), unit="D"),
-        "country": "here",
-    })
+    frame = pd.DataFrame(
+        {
+            "number": draw.permutation(rows),
+            "size": np.where(draw.random(rows) < 0.1, np.nan, size),
+            "cost": [f"${x:,.2f}" for x in draw.lognormal(8, 1, rows)],
+            "garden": draw.choice(["yes", "no"], rows),
+            "town": draw.choice(list("abcdef"), rows),
+            "street": draw.choice([f"street {i}" for i in range(40)], rows),
+            "sold": pd.Timestamp("2020-01-01") + pd.to_timedelta(draw.integers(0, 900, rows), unit="D"),
+            "country": "here",
+        }
+    )
     return frame.assign(size2=frame["size"], price=np.exp(size / 10 + draw.normal(0, 0.1, rows)))
 
 
@@ -49,8 +51,13 @@ def test_a_table_of_every_kind_is_understood():
     assert task.encoder.code_sizes[0] == 1 + table()["street"].iloc[task.rows["train"]].nunique()
     assert {"size is missing", "town = a", "sold sine of year"} <= set(task.encoder.features)
     text = " ".join(task.said)
-    for words in ("number is not used: it numbers the rows", "country is not used",
-                  "size2 is not used: it repeats size", "logarithm of price", "Numbers written as text: cost"):
+    for words in (
+        "number is not used: it numbers the rows",
+        "country is not used",
+        "size2 is not used: it repeats size",
+        "logarithm of price",
+        "Numbers written as text: cost",
+    ):
         assert words in text
     assert task.effects["gaps filled"] == table()["size"].iloc[task.rows["train"]].isna().sum()
 

@@ -14,7 +14,10 @@ from ravine.roles import Batch, Pass, Signature
 P, B, F = 3, 17, 5
 
 
-def built(network, signature=Signature(F, (), 4)):
+NUMBERS = Signature(F, (), 4)
+
+
+def built(network, signature=NUMBERS):
     program = Program(stack([network] * P), signature)
     rows, buffers = program.start(range(P))
     return program, rows.double(), {n: b.double() for n, b in buffers.items()}

@@ -97,7 +97,8 @@ def test_every_optimizer_resumes(tmp_path, cls):
 
 def test_kill_dash_nine_at_a_random_moment(tmp_path):
     program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent("""
+    program.write_text(
+        textwrap.dedent("""
         import sys
         from pathlib import Path
         from ravine import catalog
@@ -108,7 +109,8 @@ def test_kill_dash_nine_at_a_random_moment(tmp_path):
             resume(folder, workers=1, checkpoint_seconds=0.0)
         else:
             train(recipe, out=folder, workers=1, checkpoint_seconds=0.0)
-    """))
+    """)
+    )
     moment = random.Random(time.time_ns())
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, program, tmp_path / "whole"], check=True, env=environment)

@@ -1,0 +1,64 @@
+"""Ravine trains neural networks with PyTorch: many at once, from a recipe, with an honest score.
+
+    import ravine
+
+    recipe = ravine.named_recipe("default").vary("data.source", "penguins")
+    run = ravine.train(recipe)
+    print(run.score)
+
+Importing does no work: a name loads what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ravine.catalog import named as named_recipe
+    from ravine.catalog import read_recipe
+    from ravine.errors import InputError, RavineError
+    from ravine.recipe import Recipe
+    from ravine.record import Record
+    from ravine.training.run import Run, open_run, resume, train, train_all
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "InputError": ("ravine.errors", "InputError"),
+    "RavineError": ("ravine.errors", "RavineError"),
+    "Recipe": ("ravine.recipe", "Recipe"),
+    "Record": ("ravine.record", "Record"),
+    "Run": ("ravine.training.run", "Run"),
+    "open_run": ("ravine.training.run", "open_run"),
+    "named_recipe": ("ravine.catalog", "named"),
+    "read_recipe": ("ravine.catalog", "read_recipe"),
+    "resume": ("ravine.training.run", "resume"),
+    "train": ("ravine.training.run", "train"),
+    "train_all": ("ravine.training.run", "train_all"),
+}
+
+__all__ = [
+    "InputError",
+    "RavineError",
+    "Recipe",
+    "Record",
+    "Run",
+    "named_recipe",
+    "open_run",
+    "read_recipe",
+    "resume",
+    "train",
+    "train_all",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ravine' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

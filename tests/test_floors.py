@@ -1,0 +1,131 @@
+"""Imports go down only: the graph of all imports, also those hidden in functions, is drawn and checked."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ravine
+
+ROOT = Path(ravine.__file__).parent
+FLOORS = (
+    {"errors", "part", "seeds", "rows", "effects", "roles"},
+    {"recipe", "record", "finding", "verdict"},
+    {"data", "networks", "losses", "metrics", "penalties", "optimizers", "schedules", "stopping", "probes"},
+    {"catalog"},
+    {"training", "diagnosis", "reporting"},
+    {"studies"},
+    {"sklearn", "watch", "web", "cli", "__main__"},
+)
+SIDE_BY_SIDE = FLOORS[2] | {"diagnosis", "reporting"}  # these never import another of their floor
+READ_NOUNS_ONLY = {"diagnosis": "training", "reporting": "training"}
+
+
+def imports(source, module):
+    """The modules of this package that a module imports, wherever in its text."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names if a.name.startswith("ravine")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ravine"):
+            found |= {f"{node.module}.{a.name}" for a in node.names} | {node.module}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            found.add(f"relative import in {module}")
+    return found - {"ravine"}
+
+
+def graph():
+    """Every module and the modules that it imports; the package's own face, which loads names late, is left out."""
+    names = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = ("ravine", *path.relative_to(ROOT).with_suffix("").parts)
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text("utf-8")
+    names.pop("ravine")
+    return {m: {i for i in imports(text, m) if i in names and i != m} for m, text in names.items()}
+
+
+def floor_of(module):
+    part = module.split(".")[1]
+    return next((i for i, floor in enumerate(FLOORS) if part in floor), None)
+
+
+def faults(found):
+    """What is wrong with a graph, in words."""
+    wrong = [f"{m} is on no floor" for m in found if floor_of(m) is None]
+    for module, targets in found.items():
+        here = module.split(".")[1]
+        for target in targets:
+            there = target.split(".")[1]
+            if here == there or wrong and floor_of(module) is None:
+                continue
+            if floor_of(target) > floor_of(module):
+                wrong.append(f"{module} imports {target} from above")
+            elif floor_of(target) == floor_of(module) and (here in SIDE_BY_SIDE or READ_NOUNS_ONLY.get(here) == there):
+                wrong.append(f"{module} imports {target} beside it")
+    return wrong + [f"a cycle: {' -> '.join(c)}" for c in cycles(found)]
+
+
+def cycles(found):
+    """The first cycle of each module that is on one."""
+    done, result = set(), []
+
+    def walk(module, path):
+        if module in path:
+            result.append([*path[path.index(module) :], module])
+            return
+        if module in done:
+            return
+        for target in sorted(found.get(module, ())):
+            walk(target, [*path, module])
+        done.add(module)
+
+    for module in found:
+        walk(module, [])
+    return result
+
+
+def test_imports_go_down_and_there_is_no_cycle():
+    found = graph()
+    assert len(found) > 30
+    assert faults(found) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "target", "words"),
+    [
+        ("ravine.optimizers.sgd", "ravine.catalog", "from above"),
+        ("ravine.losses", "ravine.data.task", "beside it"),
+        ("ravine.recipe", "ravine.training.loop", "from above"),
+        ("ravine.elsewhere", "ravine.errors", "on no floor"),
+    ],
+)
+def test_a_planted_fault_is_found(module, target, words):
+    found = graph()
+    found[module] = found.get(module, set()) | {target}
+    assert any(words in fault for fault in faults(found))
+
+
+def test_a_planted_cycle_is_found():
+    found = graph()
+    found["ravine.part"] |= {"ravine.roles"}  # which imports part
+    assert any("cycle" in fault for fault in faults(found))
+
+
+def test_an_import_hidden_in_a_function_is_seen():
+    assert imports("def f():\n    from ravine.catalog import named", "x") == {"ravine.catalog", "ravine.catalog.named"}
+
+
+@pytest.mark.parametrize("module", ["ravine", "ravine.cli"])
+def test_importing_loads_no_torch_and_no_pandas(module):
+    code = f"import sys, {module}; print([m for m in ('torch', 'pandas', 'sklearn') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    for name in ravine.__all__:
+        assert getattr(ravine, name) is not None
+    assert ravine.__all__ == sorted(ravine.__all__)
+    assert set(ravine.__all__) <= set(dir(ravine))
