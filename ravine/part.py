@@ -237,7 +237,7 @@ def _part_from(classes: Sequence[type], given: Any, choices: Mapping[Any, Sequen
     cls = names.get(name.lower().replace("_", "").replace("-", ""))
     if cls is None:
         what = f"{path} has no {name!r}"
-        raise _at(RecipeError(what, why=nearest(name, [c.__name__ for c in classes])), path, "")
+        raise _at(RecipeError(what, why=nearest(name, [c.__name__ for c in classes])), path, "name")
     return from_plain(cls, given, choices, path=path)
 
 
