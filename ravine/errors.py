@@ -40,7 +40,9 @@ class InputError(RavineError, ValueError):
     def __str__(self) -> str:
         text = f"{self.where}: " if self.where else ""
         text += self.what + (f": {self.why}" if self.why else "")
-        return f"{text}. To mend it: {self.do}." if self.do else text
+        if not self.do:
+            return text
+        return f"{text}{'' if text.endswith(('.', '?')) else '.'} To mend it: {self.do}."
 
     def __reduce__(self):  # keyword-only arguments survive the way back from a worker process
         return _rebuild, (type(self), self.what, self.why, self.do, self.where)

@@ -1,0 +1,348 @@
+"""The command line: `ravine train`, `predict`, `show`, `recipes`, `verify-resume`.
+
+stdout is the result, stderr the progress; `--json` prints one object of a versioned form. Exit codes: 0 fine, 2 wrong
+input, 3 every network diverged, 130 interrupted. Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cyclopts
+from cyclopts import Parameter
+
+from ravine.errors import InputError, Interrupted, RavineError
+
+Flag = Annotated[bool, Parameter(negative="")]
+Many = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
+
+app = cyclopts.App(name="ravine", help="Trains neural networks with PyTorch, many at once, with honest scores.",
+                   version_flags=[])  # fmt: skip
+
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".gz")
+
+
+@app.command
+def train(
+    what: str = "",
+    /,
+    *,
+    target: Many = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
+    recipe: str | None = None,
+    seeds: int | None = None,
+    seed: int | None = None,
+    out: Path | None = None,
+    resume: Path | None = None,
+    memory: str | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    quiet: Flag = False,
+    json: Flag = False,
+) -> int:
+    """Train networks on a table, a bundled set, or as a recipe file says.
+
+    Parameters
+    ----------
+    what
+        A table (CSV, Parquet, JSON lines), a recipe (.toml), or the name of a bundled set.
+    target
+        The column to predict; again for several.
+    set_
+        Change a setting: PATH=VALUE, such as optimizer.lr=0.01.
+    recipe
+        The named recipe to start from; `ravine recipes` lists them.
+    seeds
+        How many networks to train.
+    seed
+        The first seed.
+    out
+        The run's folder; it must be new or empty.
+    resume
+        Go on with the run in this folder.
+    memory
+        Read a larger Parquet source in pieces: 2GB.
+    device
+        Where to train: cpu, cuda.
+    workers
+        How many processes; by default one per core where that pays.
+    quiet
+        No progress.
+    json
+        Print the result as one JSON object.
+    """
+    from ravine.training.run import resume as go_on
+    from ravine.training.run import train as begin
+
+    _device(device)
+    if resume is not None:
+        if what or target or set_ or recipe or seeds or seed is not None or out:
+            raise InputError("--resume goes on with a run as it was begun", why="its recipe is in its folder",
+                             do=f"write only: ravine train --resume {resume}")  # fmt: skip
+        with _watched(resume, quiet) as report:
+            return _shown(go_on(resume, workers=workers, report=report), as_json=json)
+    asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=seeds, seed=seed, memory=memory)
+    folder = out if out is not None else fresh_folder(asked)
+    with _watched(folder, quiet) as report:
+        return _shown(begin(asked, out=folder, device=device, workers=workers, report=report), as_json=json)
+
+
+@app.command
+def predict(run: Path, table: Path, /, *, out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+            force: Flag = False) -> int:  # fmt: skip
+    """Predict a table's rows with a finished run: to stdout as CSV, or to a .csv, .parquet or .jsonl file.
+
+    Parameters
+    ----------
+    run
+        The folder of a finished run.
+    table
+        The rows to predict.
+    out
+        Where to write the predictions.
+    force
+        Write over an existing file.
+    """
+    from ravine.data import read_table
+    from ravine.training.run import open_run
+
+    if out is not None:
+        _writable(out, force=force)
+    found = open_run(run)
+    predictions = found.predict(read_table(table))
+    if out is None:
+        predictions.to_csv(sys.stdout, index=False)
+        return 0
+    from ravine.training.checkpoint import write_atomically
+
+    write_atomically(out, _encoded(predictions, out.suffix.lower()))
+    print(f"{len(predictions):,} predictions in {out}", file=sys.stderr)
+    return 0
+
+
+@app.command
+def show(run: Path, /, *, json: Flag = False) -> int:
+    """Print the result of a finished run again.
+
+    Parameters
+    ----------
+    run
+        The folder of a finished run.
+    json
+        Print it as one JSON object.
+    """
+    from ravine.training.run import open_run
+
+    return _shown(open_run(run), as_json=json)
+
+
+@app.command
+def recipes(name: str | None = None, /) -> int:
+    """List the named recipes and the bundled sets; with a name, print that recipe as a file to start from.
+
+    Parameters
+    ----------
+    name
+        A named recipe.
+    """
+    from ravine import catalog
+    from ravine.data import BUNDLED
+
+    if name is not None:
+        print(catalog.recipe_text(catalog.named(name)), end="")
+        return 0
+    print("Recipes (ravine train WHAT --recipe NAME; ravine recipes NAME prints one):")
+    for known, make in catalog.NAMED.items():
+        print(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
+    print("Bundled sets (ravine train NAME):")
+    print("  " + ", ".join(BUNDLED))
+    return 0
+
+
+@app.command
+def verify_resume(
+    what: str,
+    /,
+    *,
+    target: Many = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
+    recipe: str | None = None,
+    seeds: int | None = None,
+    seed: int | None = None,
+    kills: int = 3,
+) -> int:
+    """Prove for a recipe that a run killed at random moments and resumed ends as one never stopped, bit for bit.
+
+    Parameters
+    ----------
+    what
+        A table, a recipe (.toml), or the name of a bundled set.
+    target
+        The column to predict; again for several.
+    set_
+        Change a setting: PATH=VALUE.
+    recipe
+        The named recipe to start from.
+    seeds
+        How many networks to train.
+    seed
+        The first seed.
+    kills
+        How often to kill.
+    """
+    from ravine.training.verify import verify
+
+    asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=seeds, seed=seed, memory=None)
+    same, text = verify(asked, kills=kills, say=lambda line: print(line, file=sys.stderr))
+    print(text)
+    return 0 if same else 1
+
+
+# ------------------------------------------------------------------------------------------------ what was asked
+
+
+def recipe_for(what: str, *, target: tuple[str, ...], settings: tuple[str, ...], name: str | None, seeds: int | None,
+               seed: int | None, memory: str | None) -> Any:  # fmt: skip
+    """The recipe that a command line describes."""
+    from ravine import catalog
+
+    if not what:
+        raise InputError("there is nothing to train on", why="no table, recipe or bundled set is named",
+                         do="write ravine train houses.csv --target price, or ravine train penguins")  # fmt: skip
+    if what.endswith(".toml"):
+        if name is not None:
+            raise InputError(f"--recipe {name} beside {what}", why="a recipe file names its base itself",
+                             do=f'write base = "{name}" in the file')  # fmt: skip
+        recipe = catalog.read_recipe(what)
+    else:
+        recipe = catalog.named(name or "default").vary("data.source", what)
+    if target:
+        recipe = recipe.vary("data.target", tuple(target))
+    for assignment in settings:
+        recipe = catalog.with_setting(recipe, assignment)
+    for path, value in (("seeds", seeds), ("seed", seed), ("data.memory", memory)):
+        if value is not None:
+            recipe = recipe.vary(path, value)
+    return recipe
+
+
+def fresh_folder(recipe: Any) -> Path:
+    """A folder for a run that is not there yet: runs/NAME-1a2b."""
+    import secrets
+
+    stem = Path(recipe.data.source).name.split(".")[0] or "table"
+    while (folder := Path("runs") / f"{stem}-{secrets.token_hex(2)}").exists():
+        pass
+    return folder
+
+
+def _device(name: str) -> None:
+    import torch
+
+    known = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    if name.split(":")[0] not in known:
+        raise InputError(f"--device {name}", why=f"this machine has {', '.join(known)}", do=f"use {known[-1]}")
+
+
+def _writable(out: Path, *, force: bool) -> None:
+    if out.suffix.lower() not in (".csv", ".parquet", ".jsonl"):
+        raise InputError(f"{out} has no known ending", why="predictions are .csv, .parquet or .jsonl",
+                         do=f"write {out.with_suffix('.csv')}")  # fmt: skip
+    if out.exists() and not force:
+        raise InputError(f"{out} is there already", why="nothing is written over unasked",
+                         do="name another file, or add --force")  # fmt: skip
+    if not out.parent.is_dir():
+        raise InputError(f"{out.parent} is no folder", why="the predictions are to go there", do="make it first")
+
+
+def _encoded(predictions: Any, suffix: str) -> bytes:
+    if suffix == ".parquet":
+        return predictions.to_parquet(None, index=False)
+    if suffix == ".jsonl":
+        return predictions.to_json(orient="records", lines=True).encode()
+    return predictions.to_csv(index=False).encode()
+
+
+# ------------------------------------------------------------------------------------------------ what is shown
+
+
+def _shown(run: Any, *, as_json: bool) -> int:
+    """Print a run's result; the exit code says whether there is a model."""
+    from ravine.record import SCHEMA
+    from ravine.reporting.text import summary
+
+    folder = "" if run.folder is None else str(run.folder)
+    if as_json:
+        plain = run.record.to_json()
+        score = plain.pop("score")
+        print(json.dumps({"schema": SCHEMA, "run": folder, "score": score, "findings": [], **plain}))
+    else:
+        print(summary(run.record, folder=folder))
+    return 3 if run.model is None else 0
+
+
+@contextmanager
+def _watched(folder: Path, quiet: bool) -> Iterator[Any]:
+    """Progress for a run, and what Ctrl-C does to it: once, save and leave; twice, leave at once."""
+    from ravine.reporting.progress import ProgressLine
+
+    progress = ProgressLine()
+
+    def stop(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not folder.is_dir():
+            raise KeyboardInterrupt
+        (folder / "stop").touch()
+        progress.close()
+        print("stopping: saving a checkpoint (again to leave at once)", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield None if quiet else progress
+    finally:
+        progress.close()
+        signal.signal(signal.SIGINT, before)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit with its code. Mistakes of the user's end in one message, never in a traceback."""
+    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run a command; return its exit code."""
+    try:
+        if not arguments:
+            app.help_print([])
+            return 0
+        code = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+        return code if isinstance(code, int) else 0
+    except cyclopts.CycloptsError:
+        return 2
+    except RavineError as error:
+        _complain(error, as_json="--json" in arguments)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
+        return 0
+
+
+def _complain(error: RavineError, *, as_json: bool) -> None:
+    word: Literal["stopped", "error"] = "stopped" if isinstance(error, Interrupted) else "error"
+    print(str(error) if word == "stopped" else f"error: {error}", file=sys.stderr)
+    if as_json:
+        from ravine.record import SCHEMA
+
+        fields = {"what": getattr(error, "what", str(error)), "why": getattr(error, "why", ""),
+                  "do": getattr(error, "do", ""), "where": getattr(error, "where", "")}  # fmt: skip
+        print(json.dumps({"schema": SCHEMA, "error": fields}))

@@ -1,0 +1,1 @@
+"""What is shown of a run: text for the terminal, progress while it trains. Reads records only."""

@@ -1,0 +1,66 @@
+"""Progress on stderr: one live line on a terminal, a plain line every few seconds elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+PLAIN_SECONDS = 5.0  # between lines where the stream is no terminal
+LIVE_SECONDS = 0.1
+
+
+class ProgressLine:
+    """Called with where a run stands; writes at most one line for it. `close` leaves the terminal tidy."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.began = time.monotonic()
+        self._last = -1e9
+        self._open = False
+
+    def __call__(self, at: Any) -> None:
+        now = time.monotonic()
+        last_step = at.step == at.steps
+        if now - self._last < (LIVE_SECONDS if self.live else PLAIN_SECONDS) and not last_step:
+            return
+        self._last = now
+        text = line(at.values, step=at.step, steps=at.steps, per_epoch=at.per_epoch, training=at.training,
+                    networks=at.networks, seconds=now - self.began, job=at.job, jobs=at.jobs)  # fmt: skip
+        if self.live:
+            self.stream.write(f"\r\x1b[2K{text[: _columns() - 1]}")
+            self._open = True
+        else:
+            self.stream.write(text + "\n")
+        self.stream.flush()
+
+    def close(self) -> None:
+        """Clear the live line."""
+        if self._open:
+            self.stream.write("\r\x1b[2K")
+            self.stream.flush()
+            self._open = False
+
+
+def line(values: Mapping[str, float], *, step: int, steps: int, per_epoch: int, training: int, networks: int,
+         seconds: float, job: int = 0, jobs: int = 1) -> str:  # fmt: skip
+    """Where a run stands, in one line: medians over the networks that are still training.
+
+    >>> line({"train/loss": 0.5}, step=20, steps=100, per_epoch=10, training=3, networks=8, seconds=61.0)
+    'epoch 2/10  train loss 0.5  3 of 8 networks training  1:01'
+    """
+    part = f"part {job + 1}/{jobs}  " if jobs > 1 else ""
+    shown = "  ".join(f"{name.replace('/', ' ')} {value:.4g}" for name, value in values.items()
+                      if name.split("/")[0] in ("train", "validation"))  # fmt: skip
+    clock = f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    return f"{part}epoch {step // per_epoch}/{steps // per_epoch}  {shown}  {training} of {networks} networks training  {clock}"
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 80
