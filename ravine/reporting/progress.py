@@ -56,7 +56,8 @@ def line(values: Mapping[str, float], *, step: int, steps: int, per_epoch: int, 
     shown = "  ".join(f"{name.replace('/', ' ')} {value:.4g}" for name, value in values.items()
                       if name.split("/")[0] in ("train", "validation"))  # fmt: skip
     clock = f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-    return f"{part}epoch {step // per_epoch}/{steps // per_epoch}  {shown}  {training} of {networks} networks training  {clock}"
+    epoch = f"{part}epoch {step // per_epoch}/{steps // per_epoch}"
+    return f"{epoch}  {shown}  {training} of {networks} networks training  {clock}"
 
 
 def _columns() -> int:

@@ -29,7 +29,7 @@ def summary(record: Record, *, folder: str = "", new_rows: str = "new.csv") -> s
 
 
 def _block(label: str, lines: Sequence[str]) -> str:
-    """Lines beside a label, wrapped to the width; nothing where there are none. Commands and paths are not broken."""
+    """Lines beside a label, wrapped to the width; nothing where there are none. Paths are not broken."""
     wrapped = [part for line in lines for part in textwrap.wrap(
         line, WIDTH - LABEL, break_long_words=False, break_on_hyphens=False, subsequent_indent="  ") or [""]]  # fmt: skip
     if not wrapped:
@@ -74,10 +74,14 @@ def _score(record: Record) -> list[str]:
              f"{score.confidence:.0%} interval {score.low:.4f} to {score.high:.4f}"]  # fmt: skip
     if len(score.members) > 1:
         lines.append(_spread(score))
-    others = [f"{name} {value:.4g}" for name, value in score.others.items() if name != score.metric]
+    others = [f"{name} {_number(value)}" for name, value in score.others.items() if name != score.metric]
     return [*lines, "; ".join(others)] if others else lines
 
 
 def _spread(score: Score) -> str:
     low, high = min(score.members), max(score.members)
     return f"members alone {statistics.fmean(score.members):.4f} on average, {low:.4f} to {high:.4f}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
