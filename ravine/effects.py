@@ -48,7 +48,8 @@ class Meter:
         return {name: total / self.counts[name] for name, total in self.sums.items()}
 
     def rows_of(self, keep: Tensor) -> Meter:
-        """The meter of the networks that remain when some leave the batch."""
+        """The meter of the networks that remain when some leave the batch: `keep` are their indices [K]."""
+        keep = keep.cpu()  # the sums are, wherever the networks train
         kept = Meter(len(keep))
         kept.sums = {name: total[keep] for name, total in self.sums.items()}
         kept.counts = dict(self.counts)

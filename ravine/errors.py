@@ -13,6 +13,7 @@ A run that diverges is not an error: it is an event in its record.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -71,16 +72,23 @@ class Interrupted(RavineError):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """The choices as text, the likeliest one first named: `it has lr, eps. Did you mean lr?`
+    """The choices as text, and the likeliest one: the same but for case and hyphens, close to it, its initials.
 
     >>> nearest("wieght", ["bias", "weight"])
     "there are bias, weight. Did you mean 'weight'?"
+    >>> nearest("learning_rate", ["lr", "momentum"])
+    "there are lr, momentum. Did you mean 'lr'?"
     """
     choices = sorted(choices)
     shown = ", ".join(choices[:30]) + (f" and {len(choices) - 30} more" if len(choices) > 30 else "")
-    by_folded = {c.lower().replace("_", ""): c for c in choices}
-    folded = name.lower().replace("_", "").replace("-", "")
+    by_folded = {_folded(c): c for c in choices}
+    folded = _folded(name)
     close = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.5)
-    close = close or [c for c in by_folded if folded and (folded in c or c in folded)][:1]
+    close = close or [c for c in by_folded if folded and c and (folded in c or c in folded)][:1]
+    close = close or [c for c in by_folded if c == "".join(word[0] for word in re.split(r"[\W_]+", name.lower()) if word)]
     guess = f" Did you mean {by_folded[close[0]]!r}?" if close else ""
     return (f"there are {shown}." if choices else "there are none.") + guess
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
+import numpy as np
 import pydantic
 import torch
 from torch import Tensor
@@ -76,9 +78,10 @@ def is_number(hint: Any) -> bool:
 
 
 def _check(self: Any) -> None:
+    kinds = hints(type(self))
     for field in dataclasses.fields(self):
         value = getattr(self, field.name)
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and is_number(kinds[field.name]):
             continue  # a column: its entries were checked before they were stacked
         checked = _check_value(type(self), field, value)
         if checked is not value:
@@ -92,33 +95,61 @@ def _values(self: Any) -> list[Any]:
     return [getattr(self, f.name) for f in dataclasses.fields(self)]
 
 
-def _check_value(cls: type, field: dataclasses.Field, value: Any) -> Any:
+def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
+    what = f"{cls.__name__}.{field.name} is {given!r}"
     hint = hints(cls)[field.name]
-    if is_part(value) or (isinstance(value, tuple) and value and is_part(value[0])):
-        return value  # checked when it was made; which parts fit where, `from_plain` knows
     adapter = _adapter(cls, field.name)
     if adapter is None:
-        return value
-    if isinstance(value, list):
-        value = tuple(value)
+        _check_parts(hint, given, what)
+        return given
+    value = _plain(given)
     try:
         value = adapter.validate_python(value, strict=True)
     except pydantic.ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Input should be ").replace("a valid ", "a ")
-        raise RecipeError(f"{cls.__name__}.{field.name} is {value!r}", why=f"it must be {why}") from None
+        raise RecipeError(what, why=f"it must be {_expected(error)}") from None
+    if is_number(hint) and not math.isfinite(value):  # type: ignore[arg-type]
+        raise RecipeError(what, why="it must be a finite number")
     bounds = field.metadata.get("bounds", {})
     for entry in value if isinstance(value, tuple) else (value,):
         why = _outside(entry, bounds)
         if why:
-            raise RecipeError(
-                f"{cls.__name__}.{field.name} is {value:g}"
-                if isinstance(value, float)
-                else f"{cls.__name__}.{field.name} is {value!r}",
-                why=why,
-            )
-    if is_number(hint) and not math.isfinite(value):  # type: ignore[arg-type]
-        raise RecipeError(f"{cls.__name__}.{field.name} is {value!r}", why="it must be a finite number")
+            raise RecipeError(what, why=why)
     return value
+
+
+def _check_parts(hint: Any, given: Any, what: str) -> None:
+    """Hold a field that is annotated with a role to parts; which parts play which role, `from_plain` knows."""
+    inner = hint if isinstance(hint, type) else next(iter(_inner(hint)), None)
+    if not getattr(inner, "_is_protocol", False) or (given is None and type(None) in typing.get_args(hint)):
+        return
+    many = tuple in (typing.get_origin(h) for h in (hint, *typing.get_args(hint)))
+    for value in given if many and isinstance(given, tuple) else (given,):
+        if isinstance(value, type):
+            raise RecipeError(what, why="it is a class", do=f"give one of its instances: {value.__name__}()")
+        if not is_part(value) or (many and not isinstance(given, tuple)):
+            raise RecipeError(what, why=f"it must be {'a tuple of parts' if many else 'a part'}")
+
+
+def _plain(value: Any) -> Any:
+    """A setting as a part keeps it: lists are tuples, numpy's scalars Python's own."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(v) for v in value)
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def _expected(error: pydantic.ValidationError) -> str:
+    """What a value should have been, in words: `an integer or 'all'`; where it is a tuple, which entry is wrong."""
+    words, places = [], []
+    for entry in error.errors():
+        text = entry["msg"].removeprefix("Input should be ").replace("a valid ", "a ")
+        words.append(re.sub(r"\ba (?=[aeiou])", "an ", text))
+        places += [place for place in entry["loc"] if isinstance(place, int)]
+    text = " or ".join(dict.fromkeys(words))
+    return f"{text} at place {places[0]}" if places else text
 
 
 def _outside(value: Any, bounds: Mapping[str, float]) -> str:
@@ -159,7 +190,9 @@ def _is_plain(hint: Any) -> bool:
 
 
 def to_plain(value: Any) -> Any:
-    """A part as plain data: `{"name": "AdamW", "lr": 0.001, ...}`; tuples and columns as lists, None left out.
+    """A part as plain data: `{"name": "AdamW", "lr": 0.001, ...}`; tuples and columns as lists.
+
+    None is left out where it is the default, and the word "none" where it is not: `from_plain` gives the same part back.
 
     >>> @part
     ... class Shrink:
@@ -169,7 +202,9 @@ def to_plain(value: Any) -> Any:
     """
     if is_part(value):
         settings = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"name": type(value).__name__, **{k: v for k, v in settings.items() if v is not None}}
+        usual = {f.name for f in dataclasses.fields(value) if f.default is None}
+        shown = {k: "none" if v is None else v for k, v in settings.items() if v is not None or k not in usual}
+        return {"name": type(value).__name__, **shown}
     if isinstance(value, (tuple, list)):
         return [to_plain(v) for v in value]
     if isinstance(value, Mapping):
@@ -189,6 +224,8 @@ def from_plain(cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequ
     """
     known = hints(cls)
     for name in data:
+        if name == "name" and _folded(str(data[name])) != cls.__name__.lower():
+            raise _at(RecipeError(f"the name of {cls.__name__} is {data[name]!r}", why="it must be its own, or left out"), path, name)
         if name != "name" and name not in known:
             raise _at(RecipeError(f"{cls.__name__} has no setting {name!r}", why=nearest(name, known)), path, name)
     values = {}
@@ -209,20 +246,30 @@ def from_plain(cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequ
 def _value(hint: Any, given: Any, choices: Mapping[Any, Sequence[type]], *, path: str) -> Any:
     role, many, optional = _role(hint, choices)
     if role is None:
-        if given == "none" and type(None) in typing.get_args(hint):
+        if _is_none(given) and type(None) in typing.get_args(hint):
             return None
-        return tuple(given) if isinstance(given, list) else given
-    if many:
-        given = () if given is None or given == "none" else given
-        given = given if isinstance(given, (list, tuple)) else [given]
-        return tuple(_part_from(choices[role], g, choices, path=path) for g in given)
-    if optional and (given is None or given == "none"):
+        return _plain(given)
+    if optional and _is_none(given):
         return None
+    if many:
+        given = () if _is_none(given) else given
+        given = given if isinstance(given, (list, tuple)) else [given]
+        places = [f"{path}.{i}" if len(given) > 1 else path for i in range(len(given))]
+        return tuple(_part_from(choices[role], g, choices, path=p) for g, p in zip(given, places, strict=True))
     return _part_from(choices[role], given, choices, path=path)
 
 
+def _is_none(given: Any) -> bool:
+    return given is None or (isinstance(given, str) and given == "none")
+
+
+def _folded(name: str) -> str:
+    """A part's name as one may write it: case, hyphens and underscores do not count."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
 def _part_from(classes: Sequence[type], given: Any, choices: Mapping[Any, Sequence[type]], *, path: str) -> Any:
-    if is_part(given):
+    if is_part(given) and not isinstance(given, type):
         return given
     if isinstance(given, str):
         given = {"name": given}
@@ -234,7 +281,7 @@ def _part_from(classes: Sequence[type], given: Any, choices: Mapping[Any, Sequen
     name = given.get("name")
     if not isinstance(name, str):
         raise _at(RecipeError(f"{path} has no name", why=nearest("", [c.__name__ for c in classes])), path, "")
-    cls = names.get(name.lower().replace("_", "").replace("-", ""))
+    cls = names.get(_folded(name))
     if cls is None:
         what = f"{path} has no {name!r}"
         raise _at(RecipeError(what, why=nearest(name, [c.__name__ for c in classes])), path, "name")
@@ -245,10 +292,19 @@ def _role(hint: Any, choices: Mapping[Any, Sequence[type]]) -> tuple[Any, bool, 
     """(role, many, optional) of a field's annotation; role is None for plain settings."""
     if isinstance(hint, type) and hint in choices:
         return hint, False, False
-    args = [a for a in typing.get_args(hint) if a not in (type(None), Ellipsis)]
-    if len(args) == 1 and isinstance(args[0], type) and args[0] in choices:
-        return args[0], typing.get_origin(hint) is tuple, type(None) in typing.get_args(hint)
-    return None, False, False
+    inner = _inner(hint)
+    if len(inner) != 1:
+        return None, False, False
+    if isinstance(inner[0], type):
+        many, role = typing.get_origin(hint) is tuple, inner[0]
+    else:
+        role, many, _ = _role(inner[0], choices)
+    return (role if role in choices else None), many, type(None) in typing.get_args(hint)
+
+
+def _inner(hint: Any) -> list[Any]:
+    """What a union or a tuple is made of, without None and the dots."""
+    return [a for a in typing.get_args(hint) if a not in (type(None), Ellipsis)]
 
 
 def _at(error: RecipeError, path: str, name: str) -> RecipeError:
@@ -288,8 +344,9 @@ def vary(value: P, path: str, new: Any) -> P:
 
 def _step(value: Any, name: str, path: str) -> Any:
     if isinstance(value, tuple):
-        if not name.isdigit() or int(name) >= len(value):
-            raise RecipeError(f"no setting {path!r}", why=f"{name!r} must be a place from 0 to {len(value) - 1}")
+        if not name.isdecimal() or int(name) >= len(value):
+            why = f"{name!r} must be a place from 0 to {len(value) - 1}" if value else "there is nothing in it"
+            raise RecipeError(f"no setting {path!r}", why=why)
         return value[int(name)]
     if not is_part(value):
         raise RecipeError(f"no setting {path!r}", why=f"{value!r} has no settings of its own")
@@ -315,7 +372,7 @@ def program(value: Any) -> Any:
         kinds = hints(type(value))
         entries = [(f.name, None if is_number(kinds[f.name]) else program(getattr(value, f.name)))
                    for f in dataclasses.fields(value)]  # fmt: skip
-        return (type(value).__qualname__, tuple(entries))
+        return (type(value), tuple(entries))
     if isinstance(value, (tuple, list)):
         return tuple(program(v) for v in value)
     if isinstance(value, Mapping):

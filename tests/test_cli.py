@@ -1,0 +1,129 @@
+"""The command line as its users meet it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import ravine.cli
+from ravine.cli import run_command
+
+QUICK = ["--set", "epochs=3", "--seeds", "2"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "ravine", *arguments], capture_output=True, text=True, **options)
+
+
+def test_a_bundled_set_trains_and_says_what_it_did(here, capfd):
+    assert run_command(["train", "penguins", *QUICK]) == 0
+    said = capfd.readouterr()
+    (folder,) = (here / "runs").iterdir()
+    assert folder.name.startswith("penguins-")
+    for words in ("species has 3 values", "2 members", "95% interval", f"ravine predict runs/{folder.name}"):
+        assert words in said.out
+    assert "epoch 3/3" in said.err and "epoch 3/3" not in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
+    assert run_command(["show", f"runs/{folder.name}"]) == 0
+    assert capfd.readouterr().out == said.out
+
+
+def test_the_next_command_works(here, capfd):
+    frame = pd.DataFrame({"x": [i % 13 for i in range(80)], "y": [2.0 * (i % 13) + i % 3 for i in range(80)]})
+    frame.to_csv("t.csv", index=False)
+    assert run_command(["train", "t.csv", "--target", "y", "--out", "run", *QUICK, "--quiet"]) == 0
+    assert capfd.readouterr().err == ""
+    for out in ("o.csv", "o.parquet", "o.jsonl"):
+        assert run_command(["predict", "run", "t.csv", "-o", out]) == 0
+    assert list(pd.read_csv("o.csv").columns) == ["y"] and len(pd.read_parquet("o.parquet")) == 80
+    capfd.readouterr()
+    assert run_command(["predict", "run", "t.csv"]) == 0
+    assert len(capfd.readouterr().out.splitlines()) == 81
+
+
+def test_json_is_one_object_of_a_known_form(here, capfd):
+    assert run_command(["train", "iris", "--json", "--out", "run", *QUICK]) == 0
+    said = json.loads(capfd.readouterr().out)
+    assert said["schema"] == 1 and said["run"] == "run" and said["findings"] == []
+    assert {"metric", "value", "low", "high", "members"} <= set(said["score"])
+    assert len(said["members"]) == 2 and said["task"]["kind"] == "classes"
+    assert run_command(["show", "run", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == said
+
+
+def test_a_recipe_file_trains(here, capfd):
+    Path("r.toml").write_text('base = "plain"\nepochs = 2\n[data]\nsource = "iris"\n')
+    assert run_command(["train", "r.toml", "--seed", "5", "--seeds", "3", "--out", "run"]) == 0
+    assert "3 members" in capfd.readouterr().out
+    assert [m["seed"] for m in json.loads(Path("run/record.json").read_text())["members"]] == [5, 6, 7]
+
+
+def test_a_printed_recipe_is_one_that_trains(here, capfd):
+    assert run_command(["recipes", "plain"]) == 0
+    Path("r.toml").write_text(capfd.readouterr().out)
+    assert run_command(["train", "r.toml", "--set", "data.source=iris", *QUICK]) == 0
+    assert run_command(["recipes"]) == 0
+    assert "realmlp_td_s" in capfd.readouterr().out
+
+
+def test_divergence_is_told_and_has_its_exit_code(here, capfd):
+    assert run_command(["train", "iris", "--set", "optimizer.lr=1e30", *QUICK]) == 3
+    assert "2 of 2 networks diverged" in capfd.readouterr().out
+
+
+def test_ctrl_c_saves_and_the_run_goes_on(here):
+    options = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    process = subprocess.Popen([sys.executable, "-m", "ravine", "train", "digits", "--out", "run", "--seeds", "2",
+                                "--set", "epochs=100000", "--set", "stop=none"], stderr=subprocess.PIPE, text=True, **options)  # fmt: skip
+    while process.poll() is None and not Path("run/plan.json").exists():
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "ravine train --resume run" in said and "Traceback" not in said
+    assert list(Path("run").glob("checkpoint-*"))
+    plan = json.loads(Path("run/plan.json").read_text())
+    plan["recipe"]["epochs"] = 1  # so that what is left is nothing
+    Path("run/plan.json").write_text(json.dumps(plan))
+    assert command("train", "--resume", "run", **options).returncode == 0
+    assert Path("run/record.json").exists()
+
+
+def test_a_reader_that_leaves_early_is_no_error(here):
+    done = subprocess.run(f"{sys.executable} -m ravine recipes default | head -1", shell=True, capture_output=True, text=True)  # fmt: skip
+    assert done.stdout.startswith("base") and done.stderr == ""
+
+
+def test_help_names_the_commands_and_versions_are_plain(capfd):
+    assert run_command([]) == 0
+    said = capfd.readouterr().out
+    for name in ("train", "predict", "show", "recipes", "verify-resume"):
+        assert name in said
+
+
+@pytest.mark.slow
+def test_verify_resume_proves_a_recipe(here):
+    done = command("verify-resume", "digits", "--set", "epochs=20", "--seeds", "2", "--kills", "2")
+    assert done.returncode == 0 and "the same bit for bit" in done.stdout
+
+
+def test_unexpected_errors_keep_their_traceback(monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ravine.cli, "recipe_for", broken)
+    with pytest.raises(ZeroDivisionError):
+        run_command(["train", "iris"])
