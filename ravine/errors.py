@@ -45,8 +45,8 @@ class InputError(RavineError, ValueError):
             return text
         return f"{text}{'' if text.endswith(('.', '?')) else '.'} To mend it: {self.do}."
 
-    def __reduce__(self):  # keyword-only arguments survive the way back from a worker process
-        return _rebuild, (type(self), self.what, self.why, self.do, self.where)
+    def __reduce__(self):  # keyword-only arguments, and what was noted since, come back from a worker process
+        return _rebuild, (type(self), self.what, self.why, self.do, self.where), self.__dict__
 
 
 def _rebuild(kind: type[InputError], what: str, why: str, do: str, where: str) -> InputError:
@@ -85,7 +85,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     folded = _folded(name)
     close = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.5)
     close = close or [c for c in by_folded if folded and c and (folded in c or c in folded)][:1]
-    close = close or [c for c in by_folded if c == "".join(word[0] for word in re.split(r"[\W_]+", name.lower()) if word)]
+    initials = "".join(word[0] for word in re.split(r"[\W_]+", name.lower()) if word)
+    close = close or [c for c in by_folded if c == initials]
     guess = f" Did you mean {by_folded[close[0]]!r}?" if close else ""
     return (f"there are {shown}." if choices else "there are none.") + guess
 

@@ -21,6 +21,11 @@ SMALL = 256  # logits of one network's batch up to which torch's own cross entro
 class SquaredError:
     """½ (y − f)², summed over the outputs of an example. Its gradient is f − y."""
 
+    def slope(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> tuple[Tensor, Tensor]:
+        """The losses [P, B] and their gradient, f − y, [P, B, C]."""
+        error = outputs - targets
+        return _over_outputs(error.square() * 0.5), error
+
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         return _over_outputs((outputs - targets).square() * 0.5)
 
@@ -65,12 +70,7 @@ class BinaryCrossEntropy:
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
-        if _any(self.label_smoothing):
-            smoothing = match(self.label_smoothing, targets)
-            smooth = targets * match(1 - self.label_smoothing, targets) + smoothing * 0.5
-            if meter is not None:
-                meter.add(SMOOTHING.name, (smooth - targets).abs().mean((1, 2)))
-            targets = smooth
+        targets = self._smooth(targets, meter)
         if outputs.shape[1] * outputs.shape[2] % VECTOR == 0:
             # 15 % of a small network's step; but its gradient is a sigmoid, whose last bits depend on the place in the
             # buffer unless all of it is done by torch's vector loops
@@ -78,6 +78,21 @@ class BinaryCrossEntropy:
         else:
             losses = (1 - targets) * outputs - F.logsigmoid(outputs)
         return _over_outputs(losses)
+
+    def _smooth(self, targets: Tensor, meter: Meter | None) -> Tensor:
+        if not _any(self.label_smoothing):
+            return targets
+        smoothing = match(self.label_smoothing, targets)
+        smooth = targets * match(1 - self.label_smoothing, targets) + smoothing * 0.5
+        if meter is not None:
+            meter.add(SMOOTHING.name, (smooth - targets).abs().mean((1, 2)))
+        return smooth
+
+    def slope(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> tuple[Tensor, Tensor]:
+        """The losses [P, B] and their gradient, p − y, [P, B, C]."""
+        targets = self._smooth(targets, meter)
+        logs = F.logsigmoid(outputs)
+        return _over_outputs((1 - targets) * outputs - logs), logs.exp() - targets
 
     def predict(self, outputs: Tensor) -> Tensor:
         return F.logsigmoid(outputs).exp()  # torch.sigmoid's last bits depend on the place in the buffer, these do not
@@ -95,14 +110,38 @@ class SoftmaxCrossEntropy:
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         smooth = _any(self.label_smoothing)
         classes = outputs.shape[2]
-        if smooth and meter is not None:
-            changed = torch.as_tensor(self.label_smoothing, dtype=torch.float64) * (2 * (classes - 1) / classes**2)
-            meter.add(SMOOTHING.name, changed.reshape(-1).expand(len(outputs)))
+        self._report(outputs, meter)
         # by the shape alone, so that a network's bits never depend on its company
         chosen, mean = (_small if outputs.shape[1] * classes <= SMALL else _large)(outputs, targets, smooth)
         if not smooth:
             return chosen
         return chosen * match(1 - self.label_smoothing, chosen) + mean * match(self.label_smoothing, mean)
+
+    def _report(self, outputs: Tensor, meter: Meter | None) -> None:
+        if meter is not None and _any(self.label_smoothing):
+            classes = outputs.shape[2]
+            changed = torch.as_tensor(self.label_smoothing, dtype=torch.float64) * (2 * (classes - 1) / classes**2)
+            meter.add(SMOOTHING.name, changed.reshape(-1).expand(len(outputs)))
+
+    def slope(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> tuple[Tensor, Tensor]:
+        """The losses [P, B] and their gradient, softmax − q, [P, B, C]."""
+        self._report(outputs, meter)
+        chosen = targets[..., None]
+        if outputs.shape[1] * outputs.shape[2] <= SMALL:
+            logs = F.log_softmax(outputs, -1)
+            slope = logs.exp()
+        else:
+            shifted = outputs - outputs.amax(-1, keepdim=True)
+            raised = shifted.exp()
+            total = raised.sum(-1, keepdim=True)
+            logs, slope = shifted - total.log(), raised / total
+        losses, whole = logs.gather(-1, chosen).squeeze(-1).neg(), -torch.ones_like(chosen, dtype=outputs.dtype)
+        if _any(self.label_smoothing):
+            share = match(1 - self.label_smoothing, losses)
+            losses = losses * share - logs.mean(-1) * match(self.label_smoothing, losses)
+            slope = slope - match(self.label_smoothing / outputs.shape[2], outputs)
+            whole = whole * share[..., None] if isinstance(share, Tensor) else whole * share
+        return losses, slope.scatter_add_(-1, chosen, whole)
 
     def predict(self, outputs: Tensor) -> Tensor:
         return torch.softmax(outputs, -1)

@@ -192,7 +192,7 @@ def _is_plain(hint: Any) -> bool:
 def to_plain(value: Any) -> Any:
     """A part as plain data: `{"name": "AdamW", "lr": 0.001, ...}`; tuples and columns as lists.
 
-    None is left out where it is the default, and the word "none" where it is not: `from_plain` gives the same part back.
+    None is left out where it is the default, and the word "none" where it is not, so `from_plain` gives the part back.
 
     >>> @part
     ... class Shrink:
@@ -225,7 +225,8 @@ def from_plain(cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequ
     known = hints(cls)
     for name in data:
         if name == "name" and _folded(str(data[name])) != cls.__name__.lower():
-            raise _at(RecipeError(f"the name of {cls.__name__} is {data[name]!r}", why="it must be its own, or left out"), path, name)
+            what = f"the name of {cls.__name__} is {data[name]!r}"
+            raise _at(RecipeError(what, why="it must be its own, or left out"), path, name)
         if name != "name" and name not in known:
             raise _at(RecipeError(f"{cls.__name__} has no setting {name!r}", why=nearest(name, known)), path, name)
     values = {}
@@ -407,6 +408,18 @@ def rows_of(stacked: P, keep: Tensor) -> P:
         return dataclasses.replace(stacked, **changes)  # type: ignore[type-var]
     if isinstance(stacked, tuple):
         return tuple(rows_of(v, keep) for v in stacked)  # type: ignore[return-value]
+    return stacked
+
+
+def condensed(stacked: P) -> P:
+    """The same part with a float for each column whose entries are all equal: fewer operations, the same bits."""
+    if isinstance(stacked, Tensor):
+        return float(stacked[0]) if bool((stacked == stacked[0]).all()) else stacked  # type: ignore[return-value]
+    if is_part(stacked):
+        changes = {f.name: condensed(getattr(stacked, f.name)) for f in dataclasses.fields(stacked)}  # type: ignore[arg-type]
+        return dataclasses.replace(stacked, **changes)  # type: ignore[type-var]
+    if isinstance(stacked, tuple):
+        return tuple(condensed(v) for v in stacked)  # type: ignore[return-value]
     return stacked
 
 

@@ -54,6 +54,10 @@ class Identity:
     def __call__(self, x: Tensor) -> Tensor:
         return x
 
+    def pull(self, grad: Tensor, output: Tensor) -> Tensor:
+        """grad itself."""
+        return grad
+
     def gain(self) -> float:
         return 1.0
 
@@ -80,6 +84,10 @@ class Tanh:
     def __call__(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
 
+    def pull(self, grad: Tensor, output: Tensor) -> Tensor:
+        """grad · (1 − tanh² x)."""
+        return torch.ops.aten.tanh_backward(grad, output)
+
     def gain(self) -> float:
         return gain_of(self)
 
@@ -92,6 +100,10 @@ class ReLU:
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.relu(x)
+
+    def pull(self, grad: Tensor, output: Tensor) -> Tensor:
+        """grad where x > 0, else 0."""
+        return torch.ops.aten.threshold_backward(grad, output, 0)
 
     def gain(self) -> float:
         return math.sqrt(2.0)  # He et al. 2015

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ravine.part import condensed
 from ravine.roles import Batch, Layer, Network, Pass, Signature
 from ravine.rows import Layout, Rows
 from ravine.seeds import stream
@@ -20,7 +21,7 @@ class Program:
     """What networks of one shape have in common. The weights are handed in at each call, so P may change."""
 
     def __init__(self, network: Network, signature: Signature):
-        self.layers: Sequence[Layer] = network.build(signature)
+        self.layers: Sequence[Layer] = condensed(network).build(signature)
         self.layout = Layout(tuple(slot for layer in self.layers for slot in layer.slots))
 
     def start(self, seeds: Sequence[int]) -> tuple[Rows, dict[str, Tensor]]:

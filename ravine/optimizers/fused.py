@@ -6,7 +6,6 @@ Letters: P networks, W weights of one. Milliseconds are of one thread of an AMD 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 from ravine.optimizers.adaptive import Adam, AdamW
 from ravine.optimizers.decay import off
 from ravine.optimizers.sgd import SGD, Momentum
-from ravine.part import is_part, match, rows_of
+from ravine.part import condensed, match, rows_of
 from ravine.roles import Now, Optimizer, State
 from ravine.rows import Rows
 
@@ -37,7 +36,7 @@ def step_(optimizer: Optimizer, rows: Rows, grads: Rows, state: State, now: Now)
 
     The same as `optimizer.update` bit for bit, but where a kernel is used: there it rounds differently.
     """
-    optimizer = condensed(_Same(optimizer))
+    optimizer = _once(_Same(optimizer))
     if rows.shape[0] == 1 and isinstance(now.factor, Tensor):
         now = now._replace(factor=float(now.factor))
     in_place = _IN_PLACE.get(type(optimizer))
@@ -59,18 +58,8 @@ class _Same:
 
 
 @functools.lru_cache(maxsize=16)
-def condensed(optimizer: _Same) -> Any:
-    """The same part with a float for each column whose entries are all equal: fewer operations, the same bits."""
-    return _condensed(optimizer.value)
-
-
-def _condensed(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return float(value[0]) if bool((value == value[0]).all()) else value
-    if not is_part(value):
-        return value
-    changes = {f.name: _condensed(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return dataclasses.replace(value, **changes)
+def _once(optimizer: _Same) -> Any:
+    return condensed(optimizer.value)
 
 
 # ------------------------------------------------------------------------------------------------ any rule
@@ -97,7 +86,7 @@ def _by_rule_(optimizer: Optimizer, rows: Rows, grads: Rows, state: State, now: 
 
 @functools.lru_cache(maxsize=16)
 def _blocks(optimizer: _Same, networks: int, size: int) -> list[Any]:
-    return [_condensed(rows_of(optimizer.value, torch.arange(networks)[at : at + size]))
+    return [condensed(rows_of(optimizer.value, torch.arange(networks)[at : at + size]))
             for at in range(0, networks, size)]  # fmt: skip
 
 

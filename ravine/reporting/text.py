@@ -30,8 +30,8 @@ def summary(record: Record, *, folder: str = "", new_rows: str = "new.csv") -> s
 
 def _block(label: str, lines: Sequence[str]) -> str:
     """Lines beside a label, wrapped to the width; nothing where there are none. Paths are not broken."""
-    wrapped = [part for line in lines for part in textwrap.wrap(
-        line, WIDTH - LABEL, break_long_words=False, break_on_hyphens=False, subsequent_indent="  ") or [""]]  # fmt: skip
+    wrap = textwrap.TextWrapper(WIDTH - LABEL, break_long_words=False, break_on_hyphens=False, subsequent_indent="  ")
+    wrapped = [part for line in lines for part in wrap.wrap(line)]
     if not wrapped:
         return ""
     return "\n".join(f"{label if i == 0 else '':{LABEL}}{line}" for i, line in enumerate(wrapped))

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ravine.effects import Meter
+from ravine.networks.by_hand import ByHand
 from ravine.networks.program import Program
-from ravine.part import rows_of, stack
+from ravine.part import condensed, rows_of, stack
 from ravine.recipe import Recipe
 from ravine.roles import Plan, Reactive, Signature, State
 from ravine.rows import Row, Rows
@@ -78,7 +79,13 @@ class Cohort:
         self.leaves = {n: v.detach().requires_grad_() for n, v in layout.views(weights).items()}
         self.leaf_list = list(self.leaves.values())
         self.grads = torch.zeros_like(weights)
-        self.grad_views = list(layout.views(self.grads).values())
+        self.grad_views = layout.views(self.grads)
+        self.loss = condensed(self.parts.loss)
+        self.by_hand = None
+        if ByHand.applies(self.program, self.loss):
+            self.by_hand = ByHand(self.program, self.loss)  # type: ignore[arg-type]
+        if self.by_hand is not None:
+            self.leaves = layout.views(weights)
         self.decays: Row = layout.decays(dtype=weights.dtype).to(weights.device)
         lr = layout.lr(dtype=weights.dtype)
         self.lr_row: Row | None = None if lr is None else lr.to(weights.device)

@@ -54,20 +54,29 @@ def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[
 
 def gradients(cohort: Cohort, batch: Batch, meter: Any) -> tuple[Rows, Tensor]:
     """The gradient of each network's mean loss on its batch [P, W], and those losses [P, 1]."""
-    parts, job = cohort.parts, cohort.job
-    assert parts.loss is not None and batch.targets is not None  # resolved before training
+    job = cohort.job
+    assert cohort.loss is not None and batch.targets is not None  # resolved before training
+    if cohort.by_hand is not None:
+        examples = batch.numbers.shape[1]
+        each = cohort.by_hand(cohort.leaves, cohort.grad_views, batch, 1 / examples if batch.weights is None else
+                              batch.weights / examples, meter)  # fmt: skip
+        return cohort.grads, _mean(each, batch)
     now = Pass(training=True, seeds=cohort.seeds, step=cohort.step, batch=job.batch, meter=meter,
                buffers=cohort.buffers)  # fmt: skip
     outputs = cohort.program(cohort.leaves, batch, now)
     targets = batch.targets
-    each = parts.loss.each(outputs, targets.expand(len(cohort.ids), *targets.shape[1:]), meter)
+    each = cohort.loss.each(outputs, targets.expand(len(cohort.ids), *targets.shape[1:]), meter)
     share = torch.full_like(each, 1 / each.shape[1])
-    if batch.weights is not None:
-        share = share * batch.weights
+    share = share if batch.weights is None else share * batch.weights
     # d(mean of each)/d(each), handed in: two operations less than taking the mean and its gradient
     found = torch.autograd.grad(each, cohort.leaf_list, share)
-    torch._foreach_copy_(cohort.grad_views, found)  # type: ignore[reportPrivateImportUsage]
-    return cohort.grads, (each.detach() * share).sum(1, keepdim=True)
+    torch._foreach_copy_(list(cohort.grad_views.values()), found)  # type: ignore[reportPrivateImportUsage]
+    return cohort.grads, _mean(each.detach(), batch)
+
+
+def _mean(each: Tensor, batch: Batch) -> Tensor:
+    """Each network's mean of its losses, weighted as the examples are, [P, 1]."""
+    return (each if batch.weights is None else each * batch.weights).mean(1, keepdim=True)
 
 
 def prepare(cohort: Cohort, grads: Rows, now: Now) -> Rows:
