@@ -12,13 +12,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from ravine.catalog import changed, named, with_setting
 from ravine.data import Data, Random, Stratified
@@ -27,6 +22,7 @@ from ravine.training.run import Run, train
 
 TARGET, WEIGHT = "ravine target", "ravine weight"
 LEAST_FOR_VALIDATION = 40  # examples: with fewer, all are trained on and nothing stops early
+LEAST_OF_A_CLASS = 3  # examples: with fewer, a class cannot be in every split
 
 
 class _Network(BaseEstimator):
@@ -61,24 +57,24 @@ class _Network(BaseEstimator):
         tags.non_deterministic = False
         return tags
 
-    def _fit(self, X: Any, y: np.ndarray, sample_weight: Any, *, task: str) -> None:
-        frame = self._frame(X, reset=True)
-        frame[TARGET] = y
+    def _fit(self, frame: pd.DataFrame, y: np.ndarray, sample_weight: Any, *, task: str) -> None:
+        frame = frame.assign(**{TARGET: y})
         if sample_weight is not None:
-            frame[WEIGHT] = _check_sample_weight(sample_weight, X if hasattr(X, "shape") else frame)
-        recipe = self._recipe(len(frame), task, weighted=sample_weight is not None)
+            frame = frame.assign(**{WEIGHT: sample_weight})[sample_weight > 0]
+        few = task != "regression" and frame[TARGET].value_counts().min() < LEAST_OF_A_CLASS
+        recipe = self._recipe(len(frame), task, few=few, weighted=sample_weight is not None)
         self.run_: Run = train(recipe, frame, device=self.device, workers=self.workers)
         self.record_ = self.run_.record
         self.n_iter_ = max(1, max(m.steps for m in self.record_.members))
 
-    def _recipe(self, count: int, task: str, *, weighted: bool) -> Recipe:
+    def _recipe(self, count: int, task: Any, *, few: bool, weighted: bool) -> Recipe:
         recipe = named(self.recipe) if isinstance(self.recipe, str) else self.recipe
-        validation = self.validation if count >= LEAST_FOR_VALIDATION else 0.0
+        validation = self.validation if count >= LEAST_FOR_VALIDATION and not few else 0.0
         if validation == 0:
             recipe = changed(recipe, {"stop": None})
-        split = (Random if task == "regression" else Stratified)(validation=validation, test=0.0)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1)) if self.random_state is not None else int(
-            np.random.default_rng().integers(2**31 - 1))  # fmt: skip
+        split = (Random if task == "regression" or few else Stratified)(validation=validation, test=0.0)
+        fresh = np.random.RandomState() if self.random_state is None else check_random_state(self.random_state)
+        seed = int(fresh.randint(2**31 - 1))
         data = Data(target=(TARGET,), task=task, weight=WEIGHT if weighted else None)
         recipe = recipe.vary("data", data).vary("split", split)
         recipe = recipe.vary("seeds", self.seeds).vary("seed", seed).vary("split_seed", seed)
@@ -87,6 +83,26 @@ class _Network(BaseEstimator):
         for path, value in (self.settings or {}).items():
             recipe = with_setting(recipe, f"{path}={value}") if isinstance(value, str) else recipe.vary(path, value)
         return recipe
+
+    def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
+        """The features, the target and the weights, each found to be usable."""
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        frame = self._frame(X, reset=True)
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(frame, y)
+        if y.dtype.kind == "f" and not np.isfinite(y).all():
+            raise ValueError("Input y contains NaN or infinity.")
+        if sample_weight is None:
+            return frame, y, None
+        weights = np.asarray(sample_weight, dtype=np.float64)
+        weights = np.full(len(y), float(weights)) if weights.ndim == 0 else weights
+        if weights.ndim != 1:
+            raise ValueError("Sample weights must be 1D array or scalar")
+        check_consistent_length(frame, weights)
+        if not (weights > 0).any():
+            raise ValueError("sample_weight is zero for every example: there is nothing to learn from")
+        return frame, y, weights
 
     def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:
         """The features as a frame. Mixed frames keep their columns; everything else must be a numeric matrix."""
@@ -124,16 +140,14 @@ class NetworkClassifier(ClassifierMixin, _Network):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetworkClassifier:
-        if y is None:
-            raise ValueError("NetworkClassifier requires y to be passed, but the target y is None")
-        y = column_or_1d(y, warn=True)
-        _check_lengths(X, y)
+        frame, y, weights = self._checked(X, y, sample_weight)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
+        counted = codes if weights is None else codes[weights > 0]
+        if len(np.unique(counted)) < 2:
             raise ValueError(f"NetworkClassifier needs at least 2 classes; y has one class: {self.classes_[0]!r}")
         task = "binary" if len(self.classes_) == 2 else "classes"
-        self._fit(X, codes, sample_weight, task=task)
+        self._fit(frame, codes, weights, task=task)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -142,7 +156,8 @@ class NetworkClassifier(ClassifierMixin, _Network):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each example, [N]."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        likeliest = self.predict_proba(X).argmax(1)
+        return self.classes_[likeliest]
 
 
 class NetworkRegressor(RegressorMixin, _Network):
@@ -157,22 +172,13 @@ class NetworkRegressor(RegressorMixin, _Network):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetworkRegressor:
-        if y is None:
-            raise ValueError("NetworkRegressor requires y to be passed, but the target y is None")
-        y = column_or_1d(y, warn=True)
-        _check_lengths(X, y)
-        if type_of_target(y) == "unknown" or y.dtype.kind not in "fiub":
-            y = np.asarray(y, dtype=np.float64)
+        frame, y, weights = self._checked(X, y, sample_weight)
+        y = np.asarray(y, dtype=np.float64)
         if not np.isfinite(y).all():
             raise ValueError("Input y contains NaN or infinity.")
-        self._fit(X, y.astype(np.float64), sample_weight, task="regression")
+        self._fit(frame, y, weights, task="regression")
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         """The prediction for each example, [N], in the target's units."""
         return self._averaged(X).reshape(-1)
-
-
-def _check_lengths(X: Any, y: np.ndarray) -> None:
-    if hasattr(X, "__len__") and len(X) != len(y):
-        raise ValueError(f"Found input variables with inconsistent numbers of samples: {[len(X), len(y)]}")

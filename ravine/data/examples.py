@@ -34,6 +34,11 @@ class Examples:
         """The four tensors, in the order in which they are given."""
         return self.numbers, self.codes, self.targets, self.weights
 
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> Examples:
+        """The examples on a device, numbers and weights in a precision."""
+        return Examples(*(None if t is None else t.to(device, dtype) if t.is_floating_point() else t.to(device)
+                          for t in self.fields))  # type: ignore[arg-type]  # fmt: skip
+
     def take(self, index: Tensor) -> Examples:
         """The examples at some places, [M] integers or [N] booleans."""
         return Examples(*(None if t is None else t[index] for t in self.fields))  # type: ignore[arg-type]

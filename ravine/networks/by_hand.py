@@ -77,7 +77,7 @@ class ByHand:
         assert targets is not None
         targets = targets if len(targets) == networks else targets.expand(networks, *targets.shape[1:])
         losses, delta = self.loss.slope(x, targets, meter)
-        delta = delta * (share if isinstance(share, float) else share[..., None])
+        delta = delta * (share[..., None] if isinstance(share, Tensor) else share)
         for i in range(len(self.blocks) - 1, -1, -1):
             linear, activate = self.blocks[i]
             if activate is not None:

@@ -19,7 +19,7 @@ from ravine.recipe import Recipe
 from ravine.record import EffectShown, Event, Member, Record, Score, Series
 from ravine.training.cohorts import Cohort
 from ravine.training.effects import shown_effects
-from ravine.training.jobs import Work, moved, plan_of, signature
+from ravine.training.jobs import Work, plan_of, signature
 from ravine.training.model import Model
 
 CONFIDENCE = 0.95
@@ -162,7 +162,7 @@ def _score(model: Model, task: Any) -> tuple[Score | None, list[dict[str, float]
     examples = task.test if task.test is not None else task.validation
     if examples is None:
         return None, []
-    examples = moved(examples, model.recipe, str(model.weights.device))
+    examples = examples.to(model.weights.device, torch.float64)
     each = task.encoder.decoded(model.members(examples))
     truth = task.encoder.decoded_targets(examples.targets)
     headline = metrics.headline(task.kind)

@@ -159,13 +159,6 @@ def _seconds(recipe: Recipe, task: Any) -> float:
     return plan_of(recipe, task).steps * (2e-5 + 6.0 * _width(recipe, task) * batch_size(recipe, task) / 5e10)
 
 
-def moved(examples: Examples, recipe: Recipe, device: str) -> Examples:
-    """Examples on a device, numbers in the recipe's precision."""
-    dtype = getattr(torch, recipe.precision)
-    return Examples(*(None if t is None else t.to(device, dtype) if t.is_floating_point() else t.to(device)
-                      for t in examples.fields))  # type: ignore[arg-type]  # fmt: skip
-
-
 def balanced(examples: Examples) -> tuple[Examples, float]:
     """Examples with weights that give each class the same share in the loss, and the mean |weight − 1|.
 

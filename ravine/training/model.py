@@ -5,10 +5,11 @@ Letters: M members, N examples, C outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ravine.networks.program import Program
@@ -30,28 +31,37 @@ class Model:
     buffers: dict[str, Tensor]
 
     def members(self, examples: Any) -> Tensor:
-        """What each member predicts, [M, N, C]: probabilities, or means in the target's encoded units."""
+        """What each member predicts, float64 [M, N, C]: probabilities, or means in the target's encoded units.
+
+        In float64, so that a row's prediction does not depend on the rows beside it (to some 1e-15).
+        """
         program = Program(stack([self.recipe]).network, self.signature)
         assert self.recipe.loss is not None  # resolved before training
-        return self.recipe.loss.predict(outputs_on(program, self.weights, self.buffers, examples))
+        buffers = {name: value.double() for name, value in self.buffers.items()}
+        examples = examples.to(self.weights.device, torch.float64)
+        return self.recipe.loss.predict(outputs_on(program, self.weights.double(), buffers, examples))
 
     def averaged(self, examples: Any) -> Tensor:
         """The model's prediction [N, C]: the mean over its members."""
         return self.members(examples).mean(0)
 
+    def on(self, frame: Any) -> Tensor:
+        """The model's prediction for a table's rows, [N, C], in encoded units."""
+        return self.averaged(self.encoder.apply(frame)).cpu()
+
     def predict(self, frame: Any) -> Any:
         """Predictions for a table's rows, as a DataFrame: the target, and for classes the probability of each."""
-        examples = self.encoder.apply(frame)
-        device = self.weights.device
-        moved = type(examples)(*(None if t is None else t.to(device, self.weights.dtype) if t.is_floating_point()
-                                 else t.to(device) for t in _fields(examples)))  # fmt: skip
-        return self.encoder.frame_of(self.averaged(moved).cpu(), index=getattr(frame, "index", None))
+        return self.encoder.frame_of(self.on(frame), index=getattr(frame, "index", None))
+
+    def averaged_on(self, frame: Any) -> np.ndarray:
+        """Predictions for a table's rows as an array [N, C]: the probability of each class (two columns where there
+        are two), or means in the target's own units."""
+        values = self.encoder.decoded(self.on(frame)).numpy()
+        if self.encoder.target.asked.kind == "binary":
+            return np.concatenate([1 - values, values], 1)
+        return values
 
     @property
     def size(self) -> int:
         """Weights of one member."""
         return self.weights.shape[1]
-
-
-def _fields(examples: Any) -> Sequence[Tensor | None]:
-    return examples.numbers, examples.codes, examples.targets, examples.weights

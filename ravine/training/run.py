@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import torch
 
 from ravine import data, metrics
 from ravine.catalog import recipe_from
@@ -33,7 +34,6 @@ from ravine.training.jobs import (
     Work,
     balanced,
     load_task,
-    moved,
     prepare,
     resolve,
     work_of,
@@ -186,7 +186,7 @@ def _source(task: Any, cohort: Cohort) -> Source:
     job, recipe = cohort.job, cohort.job.recipes[0]
     if isinstance(task.train, data.RowGroups):
         return Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)
-    examples = moved(task.train, recipe, job.device)
+    examples = task.train.to(job.device, getattr(torch, recipe.precision))
     if recipe.class_weights == "balanced":
         examples, change = balanced(examples)
         cohort.meter.add(CLASS_WEIGHTS.name, change)
@@ -197,7 +197,7 @@ def _evaluator(task: Any, job: Job) -> Evaluator:
     recipe = job.recipes[0]
     metric = metrics.headline(task.kind)
     examples = task.validation
-    validation = None if examples is None else moved(examples, recipe, job.device)
+    validation = None if examples is None else examples.to(job.device, getattr(torch, recipe.precision))
     return Evaluator(job.plan, validation, metric=metric.of, name=metric.name,
                      higher_is_better=metric.higher_is_better)  # fmt: skip
 
