@@ -1,0 +1,83 @@
+"""Ravine itself: a cohort in its training loop, with everything recorded that a run records.
+
+The validation split is left out while steps are timed, as it is for the others. Gradients and updates are measured at
+intervals that depend on the length of the run: it is planned for 60 epochs, the least that a recipe chooses by itself,
+and left when the asked ones are done.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.cases import MOMENTUM, RATES, Case, Go, Watch, Weights
+from ravine.data import Data, Encoding, Examples, Stratified
+from ravine.losses import SoftmaxCrossEntropy
+from ravine.networks.mlp import Mlp
+from ravine.optimizers import Adam, Momentum
+from ravine.recipe import Recipe
+from ravine.roles import Plan, Signature
+from ravine.schedules import Constant
+from ravine.training.cohorts import Cohort, Job, start
+from ravine.training.exact import exact_arithmetic
+from ravine.training.loop import run
+from ravine.training.measure import Evaluator
+from ravine.training.sources import InMemory
+
+BATCHED, PACKAGES = True, ("torch",)
+PLANNED_EPOCHS = 60
+
+
+def prepare(case: Case, optimizer: str, starts: list[Weights], *, epochs: int,
+            watch: Watch | None = None) -> Go:  # fmt: skip
+    cohort = cohort_of(case, optimizer, starts, planned_epochs=max(PLANNED_EPOCHS, epochs))
+    source, evaluate = source_and_evaluator(case, cohort)
+
+    def pause(cohort: Cohort) -> bool:
+        if cohort.step % case.per_epoch:
+            return False
+        if watch is not None:
+            watch(lambda: weights_of(cohort))
+        return cohort.step == epochs * case.per_epoch
+
+    def go() -> None:
+        with exact_arithmetic():
+            run(cohort, source, evaluate, pause=pause)
+
+    return go
+
+
+def cohort_of(case: Case, optimizer: str, starts: list[Weights], *, planned_epochs: int) -> Cohort:
+    """The cohort before its first step, at the given weights."""
+    rule = Momentum(lr=RATES["sgd"], momentum=MOMENTUM) if optimizer == "sgd" else Adam(lr=RATES["adam"])
+    recipe = Recipe(data=Data(), split=Stratified(), encoding=Encoding(), network=Mlp(hidden=case.sizes[1:-1]),
+                    optimizer=rule, schedule=Constant(), loss=SoftmaxCrossEntropy(), batch=case.batch,
+                    epochs=planned_epochs, seeds=1)  # fmt: skip
+    job = Job(
+        recipes=(recipe,) * len(starts),
+        seeds=tuple(range(len(starts))),
+        signature=Signature(case.sizes[0], (), case.sizes[-1]),
+        plan=Plan(steps=planned_epochs * case.per_epoch, per_epoch=case.per_epoch),
+        batch=case.batch,
+    )
+    cohort = start(job)
+    slots = list(cohort.program.layout.views(cohort.weights).values())
+    for i, weights in enumerate(starts):
+        arrays = [array for layer in weights for array in layer]
+        for slot, array in zip(slots, arrays, strict=True):
+            slot[i].copy_(torch.from_numpy(array).view_as(slot[i]))
+    return cohort
+
+
+def source_and_evaluator(case: Case, cohort: Cohort) -> tuple[InMemory, Evaluator]:
+    """The training examples, and a judge without a validation split."""
+    data = case.data()
+    examples = Examples(torch.from_numpy(data.inputs), None, torch.from_numpy(data.classes))
+    judge = Evaluator(cohort.job.plan, None, metric=lambda outputs, _: outputs.mean((1, 2)), name="none",
+                      higher_is_better=False)  # fmt: skip
+    return InMemory(examples, cohort.seeds, batch=case.batch), judge
+
+
+def weights_of(cohort: Cohort) -> list[Weights]:
+    arrays = [view.numpy() for view in cohort.program.layout.views(cohort.weights).values()]
+    return [[(w[i].copy(), b[i].reshape(-1).copy()) for w, b in zip(arrays[::2], arrays[1::2], strict=True)]
+            for i in range(len(cohort.ids))]  # fmt: skip
