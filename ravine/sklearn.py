@@ -107,10 +107,10 @@ class _Network(BaseEstimator):
     def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:
         """The features as a frame. Mixed frames keep their columns; everything else must be a numeric matrix."""
         if isinstance(X, pd.DataFrame) and not all(pd.api.types.is_numeric_dtype(t) for t in X.dtypes):
-            validate_data(self, X, reset=reset, skip_check_array=True)
+            validate_data(self, X, reset=reset, skip_check_array=True)  # type: ignore[arg-type]
             return X.reset_index(drop=True).rename(columns=str)
-        values = validate_data(self, X, reset=reset, ensure_all_finite="allow-nan", dtype=np.float64,
-                               ensure_min_samples=2 if reset else 1)  # fmt: skip
+        limits = {"ensure_all_finite": "allow-nan", "dtype": np.float64, "ensure_min_samples": 2 if reset else 1}
+        values = np.asarray(validate_data(self, X, reset=reset, **limits))
         if np.isinf(values).any():
             raise ValueError("Input X contains infinity or a value too large for dtype('float64').")
         names = getattr(self, "feature_names_in_", None)
