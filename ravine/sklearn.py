@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from ravine.catalog import changed, named, with_setting
+from ravine.catalog import named, with_setting
 from ravine.data import Data, Random, Stratified
+from ravine.errors import RecipeError
 from ravine.recipe import Recipe
 from ravine.training.run import Run, train
 
@@ -26,7 +28,7 @@ LEAST_OF_A_CLASS = 3  # examples: with fewer, a class cannot be in every split
 
 
 class _Network(BaseEstimator):
-    """What both estimators share. `settings` changes any setting of the recipe, by path: {"optimizer.lr": 0.01}."""
+    """What both estimators share: their parameters, checking what is given, training."""
 
     def __init__(
         self,
@@ -52,40 +54,55 @@ class _Network(BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
-        tags.input_tags.string = True
         tags.input_tags.categorical = True
-        tags.non_deterministic = False
         return tags
 
-    def _fit(self, frame: pd.DataFrame, y: np.ndarray, sample_weight: Any, *, task: str) -> None:
-        frame = frame.assign(**{TARGET: y})
-        if sample_weight is not None:
-            frame = frame.assign(**{WEIGHT: sample_weight})[sample_weight > 0]
-        few = task != "regression" and frame[TARGET].value_counts().min() < LEAST_OF_A_CLASS
-        recipe = self._recipe(len(frame), task, few=few, weighted=sample_weight is not None)
-        self.run_: Run = train(recipe, frame, device=self.device, workers=self.workers)
+    def _fit(self, frame: pd.DataFrame, y: np.ndarray, weights: np.ndarray | None, *, task: Any) -> None:
+        """Train on checked features, and targets that are numbers or codes of classes."""
+        few = task != "regression" and np.bincount(y).min() < LEAST_OF_A_CLASS
+        validation = 0.0 if few or len(y) < LEAST_FOR_VALIDATION else self.validation
+        weight, columns = (None, {}) if weights is None else (WEIGHT, {WEIGHT: weights})
+        data = Data(target=(TARGET,), task=task, weight=weight, numbers=self._numbers(frame))
+        split = Random if task == "regression" or few else Stratified
+        recipe = self._recipe(data, split(validation=validation, test=0.0))
+        self.run_: Run = train(recipe, frame.assign(**columns, **{TARGET: y}), device=self.device, workers=self.workers)
         self.record_ = self.run_.record
         self.n_iter_ = max(1, max(m.steps for m in self.record_.members))
 
-    def _recipe(self, count: int, task: Any, *, few: bool, weighted: bool) -> Recipe:
+    def _recipe(self, data: Data, split: Random | Stratified) -> Recipe:
+        """The recipe with the estimator's parameters in it; `settings` come last."""
         recipe = named(self.recipe) if isinstance(self.recipe, str) else self.recipe
-        validation = self.validation if count >= LEAST_FOR_VALIDATION and not few else 0.0
-        if validation == 0:
-            recipe = changed(recipe, {"stop": None})
-        split = (Random if task == "regression" or few else Stratified)(validation=validation, test=0.0)
-        fresh = np.random.RandomState() if self.random_state is None else check_random_state(self.random_state)
-        seed = int(fresh.randint(2**31 - 1))
-        data = Data(target=(TARGET,), task=task, weight=WEIGHT if weighted else None)
-        recipe = recipe.vary("data", data).vary("split", split)
-        recipe = recipe.vary("seeds", self.seeds).vary("seed", seed).vary("split_seed", seed)
-        if self.epochs is not None:
-            recipe = recipe.vary("epochs", self.epochs)
+        if not isinstance(recipe, Recipe):
+            raise TypeError(f"recipe is {recipe!r}: it must be the name of a recipe, or a Recipe")
+        if split.validation == 0:
+            recipe = recipe.vary("stop", None)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        given = {"data": data, "split": split, "seeds": self.seeds, "seed": seed, "split_seed": seed}
+        given |= {} if self.epochs is None else {"epochs": self.epochs}
+        for path, value in given.items():
+            recipe = recipe.vary(path, value)
         for path, value in (self.settings or {}).items():
-            recipe = with_setting(recipe, f"{path}={value}") if isinstance(value, str) else recipe.vary(path, value)
+            try:
+                recipe = with_setting(recipe, f"{path}={value}") if isinstance(value, str) else recipe.vary(path, value)
+            except RecipeError as error:
+                error.where = f"settings[{path!r}]"
+                raise
         return recipe
 
+    def _numbers(self, frame: pd.DataFrame) -> tuple[str, ...]:
+        """Columns to learn from as numbers, even if they look like row numbers: whoever gives X has chosen its columns.
+
+        Columns of 0 and 1 stay flags.
+        """
+        categories = (self.settings or {}).get("data.categories", ())
+        return tuple(name for name, x in frame.items() if is_numeric_dtype(x.dtype) and name not in categories
+                     and not x.dropna().isin([0, 1]).all())  # fmt: skip
+
     def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
-        """The features, the target and the weights, each found to be usable."""
+        """Features, target and weights of the examples that weigh something, found to be usable.
+
+        Weights are divided by their mean, so that only their ratios matter.
+        """
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         frame = self._frame(X, reset=True)
@@ -95,44 +112,80 @@ class _Network(BaseEstimator):
             raise ValueError("Input y contains NaN or infinity.")
         if sample_weight is None:
             return frame, y, None
-        weights = np.asarray(sample_weight, dtype=np.float64)
-        weights = np.full(len(y), float(weights)) if weights.ndim == 0 else weights
+        weights = np.full(len(y), sample_weight) if np.ndim(sample_weight) == 0 else sample_weight
+        weights = check_array(weights, dtype=np.float64, ensure_2d=False, allow_nd=True, ensure_non_negative=True,
+                              input_name="sample_weight")  # fmt: skip
         if weights.ndim != 1:
             raise ValueError("Sample weights must be 1D array or scalar")
         check_consistent_length(frame, weights)
-        if not (weights > 0).any():
+        used = weights > 0
+        if not used.any():
             raise ValueError("sample_weight is zero for every example: there is nothing to learn from")
-        return frame, y, weights
+        return frame[used], y[used], weights[used] / weights[used].mean()
 
     def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:
         """The features as a frame. Mixed frames keep their columns; everything else must be a numeric matrix."""
-        if isinstance(X, pd.DataFrame) and not all(pd.api.types.is_numeric_dtype(t) for t in X.dtypes):
+        if isinstance(X, pd.DataFrame) and len(X) and not all(is_numeric_dtype(t) for t in X.dtypes):
             validate_data(self, X, reset=reset, skip_check_array=True)  # type: ignore[arg-type]
-            return X.reset_index(drop=True).rename(columns=str)
+            return X.reset_index(drop=True).rename(columns=_name)
         limits = {"ensure_all_finite": "allow-nan", "dtype": np.float64, "ensure_min_samples": 2 if reset else 1}
         values = np.asarray(validate_data(self, X, reset=reset, **limits))
         if np.isinf(values).any():
             raise ValueError("Input X contains infinity or a value too large for dtype('float64').")
-        names = getattr(self, "feature_names_in_", None)
-        names = [f"x{i}" for i in range(values.shape[1])] if names is None else [str(n) for n in names]
-        return pd.DataFrame(values, columns=names)
+        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(values.shape[1])])
+        return pd.DataFrame(values, columns=[_name(n) for n in names])
 
     def _averaged(self, X: Any) -> np.ndarray:
+        """The mean prediction of the networks, [N, C]."""
         check_is_fitted(self)
         frame = self._frame(X, reset=False)
-        model = self.run_.model
-        if model is None:
+        if self.run_.model is None:
             raise ValueError("every network diverged: fit with a smaller optimizer.lr")
-        return model.averaged_on(frame)
+        return self.run_.model.averaged_on(frame)
+
+
+def _name(column: Any) -> str:
+    return str(column).strip()  # as reading tables does
 
 
 class NetworkClassifier(ClassifierMixin, _Network):
-    """A classifier: the mean of the probabilities of several networks trained as one batch.
+    """A classifier: the mean of the probabilities of several networks that are trained as one batch.
 
-    Parameters: `recipe` (a name or a `Recipe`), `settings` (changes by path), `epochs`, `seeds` (how many networks),
-    `validation` (the share kept for early stopping; none below 40 examples), `random_state`, `device`, `workers`.
-    Frames may have categories, dates and gaps. After fitting: `classes_`, `run_`, `record_`, `n_iter_`.
+    X is a numeric array, or a DataFrame that may also hold categories, text, dates and flags; gaps are welcome in both.
+    Features are scaled by themselves, on the examples trained on.
 
+    Parameters
+    ----------
+    recipe : str or Recipe, default="default"
+        What to start from. Its data and its split are replaced by X, y and `validation`.
+    settings : mapping, default=None
+        Changes of the recipe by path, made last: ``{"optimizer.lr": 0.01, "network.hidden": (64,)}``.
+    epochs : int, default=None
+        Passes over the examples; None chooses by their number.
+    seeds : int, default=8
+        How many networks.
+    validation : float, default=0.15
+        The share of the examples kept for early stopping; none below 40 examples, or 3 of a class.
+    random_state : int, RandomState or None, default=0
+        What starts, orders and the validation split are drawn from. On one machine, equal states give equal networks.
+    device : str, default="cpu"
+        Where to train, as torch names it.
+    workers : int or None, default=1
+        Processes; None is one per core where that pays. Leave it at 1 within searches that use processes themselves.
+
+    Attributes
+    ----------
+    classes_ : array of shape (C,)
+        The classes, sorted. A class whose examples all have weight 0 is not among them.
+    run_, record_ : Run, Record
+        What was trained, and what happened in it.
+    n_iter_ : int
+        Steps of the network that made most.
+    n_features_in_, feature_names_in_
+        As everywhere in scikit-learn.
+
+    Examples
+    --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
     >>> bool(NetworkClassifier(epochs=30, seeds=2).fit(X, y).score(X, y) > 0.8)
@@ -140,14 +193,13 @@ class NetworkClassifier(ClassifierMixin, _Network):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetworkClassifier:
+        """Train on X [N, F] and classes y [N]. Raises `ValueError` or `TypeError` for what cannot be used."""
         frame, y, weights = self._checked(X, y, sample_weight)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        counted = codes if weights is None else codes[weights > 0]
-        if len(np.unique(counted)) < 2:
+        if len(self.classes_) < 2:
             raise ValueError(f"NetworkClassifier needs at least 2 classes; y has one class: {self.classes_[0]!r}")
-        task = "binary" if len(self.classes_) == 2 else "classes"
-        self._fit(frame, codes, weights, task=task)
+        self._fit(frame, codes, weights, task="binary" if len(self.classes_) == 2 else "classes")
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -161,10 +213,13 @@ class NetworkClassifier(ClassifierMixin, _Network):
 
 
 class NetworkRegressor(RegressorMixin, _Network):
-    """A regressor: the mean of the predictions of several networks trained as one batch.
+    """A regressor: the mean of the predictions of several networks that are trained as one batch.
 
-    Parameters and attributes as `NetworkClassifier`; the target is standardized on the training split by itself.
+    Parameters and attributes are those of `NetworkClassifier`, but for `classes_`. The target is standardized by
+    itself, on the examples trained on; predictions are in its own units.
 
+    Examples
+    --------
     >>> from sklearn.datasets import load_diabetes
     >>> X, y = load_diabetes(return_X_y=True)
     >>> bool(NetworkRegressor(epochs=20, seeds=2).fit(X, y).score(X, y) > 0.3)
@@ -172,8 +227,9 @@ class NetworkRegressor(RegressorMixin, _Network):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetworkRegressor:
+        """Train on X [N, F] and numbers y [N]. Raises `ValueError` or `TypeError` for what cannot be used."""
         frame, y, weights = self._checked(X, y, sample_weight)
-        y = np.asarray(y, dtype=np.float64)
+        y = y.astype(np.float64)
         if not np.isfinite(y).all():
             raise ValueError("Input y contains NaN or infinity.")
         self._fit(frame, y, weights, task="regression")
@@ -181,4 +237,4 @@ class NetworkRegressor(RegressorMixin, _Network):
 
     def predict(self, X: Any) -> np.ndarray:
         """The prediction for each example, [N], in the target's units."""
-        return self._averaged(X).reshape(-1)
+        return self._averaged(X)[:, 0]
