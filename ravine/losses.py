@@ -135,13 +135,14 @@ class SoftmaxCrossEntropy:
             raised = shifted.exp()
             total = raised.sum(-1, keepdim=True)
             logs, slope = shifted - total.log(), raised / total
-        losses, whole = logs.gather(-1, chosen).squeeze(-1).neg(), -torch.ones_like(chosen, dtype=outputs.dtype)
-        if _any(self.label_smoothing):
-            share = match(1 - self.label_smoothing, losses)
-            losses = losses * share - logs.mean(-1) * match(self.label_smoothing, losses)
-            slope = slope - match(self.label_smoothing / outputs.shape[2], outputs)
-            whole = whole * share[..., None] if isinstance(share, Tensor) else whole * share
-        return losses, slope.scatter_add_(-1, chosen, whole)
+        losses = logs.gather(-1, chosen).squeeze(-1).neg()
+        if not _any(self.label_smoothing):
+            return losses, slope.scatter_(-1, chosen, -1.0, reduce="add")
+        share = match(1 - self.label_smoothing, losses)
+        losses = losses * share - logs.mean(-1) * match(self.label_smoothing, losses)
+        whole = torch.ones_like(chosen, dtype=outputs.dtype) * match(1 - self.label_smoothing, outputs)
+        slope = slope - match(self.label_smoothing / outputs.shape[2], outputs)
+        return losses, slope.scatter_add_(-1, chosen, -whole)
 
     def predict(self, outputs: Tensor) -> Tensor:
         return torch.softmax(outputs, -1)

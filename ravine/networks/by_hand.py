@@ -65,8 +65,8 @@ class ByHand:
                  meter: Meter | None) -> Tensor:  # fmt: skip
         """Write the gradient of Σ share · loss into `grads`; return the losses [P, B]."""
         inputs = []
-        networks = len(next(iter(tensors.values())))
-        x = batch.numbers if len(batch.numbers) == networks else batch.numbers.expand(networks, -1, -1)
+        networks = next(iter(tensors.values())).shape[0]
+        x = batch.numbers if batch.numbers.shape[0] == networks else batch.numbers.expand(networks, -1, -1)
         for linear, activate in self.blocks:
             inputs.append(x)
             z = linear.product(x, tensors)
@@ -75,7 +75,7 @@ class ByHand:
                 report_change(meter, "activation", z, x)
         targets = batch.targets
         assert targets is not None
-        targets = targets if len(targets) == networks else targets.expand(networks, *targets.shape[1:])
+        targets = targets if targets.shape[0] == networks else targets.expand(networks, *targets.shape[1:])
         losses, delta = self.loss.slope(x, targets, meter)
         delta = delta * (share[..., None] if isinstance(share, Tensor) else share)
         for i in range(len(self.blocks) - 1, -1, -1):

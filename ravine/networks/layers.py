@@ -63,8 +63,8 @@ class Linear:
             y = x * weight if weight.shape[1] == 1 else (x * weight.transpose(1, 2)).sum(-1, keepdim=True)
             y = y if self.scale == 1.0 else y * self.scale
             return y + tensors[self.slots[1].name] if self.has_bias else y
-        if len(x) != len(weight):  # one batch for all
-            x = x.expand(len(weight), -1, -1)
+        if x.shape[0] != weight.shape[0]:  # one batch for all
+            x = x.expand(weight.shape[0], -1, -1)
         if self.has_bias and weight.shape[2] < NARROW:
             bias, turned = tensors[self.slots[1].name].transpose(1, 2), weight.transpose(1, 2)
             return torch.baddbmm(bias, turned, x.transpose(1, 2), alpha=self.scale).transpose(1, 2).contiguous()

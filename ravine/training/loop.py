@@ -90,7 +90,7 @@ class Factors:
     """The schedule's multiples of the learning rate, worked out for many steps at once."""
 
     def __init__(self, cohort: Cohort):
-        self.cohort, self.first, self.table = cohort, -1, torch.empty(0)
+        self.cohort, self.first, self.table, self.shared = cohort, -1, torch.empty(0), [0.0]
 
     def at(self, step: int) -> Any:
         """The factor of a step, for all networks: a float if they share it, else a float64 column [P, 1]."""
@@ -100,7 +100,7 @@ class Factors:
             schedule = self.cohort.parts.schedule
             self.table = schedule.factor(steps, self.cohort.job.plan)
             self.first, place = step, 0
-        factor = self.table[:, place : place + 1]
+            self.shared = self.table[0].tolist()
         if self.cohort.schedule:
-            return factor * self.cohort.schedule["factor"]
-        return float(factor) if factor.shape[0] == 1 else factor
+            return self.table[:, place : place + 1] * self.cohort.schedule["factor"]
+        return self.shared[place] if len(self.table) == 1 else self.table[:, place : place + 1]
