@@ -95,7 +95,7 @@ class _Network(BaseEstimator):
         Columns of 0 and 1 stay flags.
         """
         categories = (self.settings or {}).get("data.categories", ())
-        return tuple(name for name, x in frame.items() if is_numeric_dtype(x.dtype) and name not in categories
+        return tuple(str(name) for name, x in frame.items() if is_numeric_dtype(x.dtype) and name not in categories
                      and not x.dropna().isin([0, 1]).all())  # fmt: skip
 
     def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
@@ -112,9 +112,10 @@ class _Network(BaseEstimator):
             raise ValueError("Input y contains NaN or infinity.")
         if sample_weight is None:
             return frame, y, None
-        weights = np.full(len(y), sample_weight) if np.ndim(sample_weight) == 0 else sample_weight
-        weights = check_array(weights, dtype=np.float64, ensure_2d=False, allow_nd=True, ensure_non_negative=True,
-                              input_name="sample_weight")  # fmt: skip
+        weights = np.asarray(sample_weight, dtype=np.float64)
+        weights = np.full(len(y), weights) if weights.ndim == 0 else weights
+        limits: dict[str, Any] = {"ensure_2d": False, "allow_nd": True, "ensure_non_negative": True}
+        weights = np.asarray(check_array(weights, **limits, input_name="sample_weight"))
         if weights.ndim != 1:
             raise ValueError("Sample weights must be 1D array or scalar")
         check_consistent_length(frame, weights)
@@ -129,7 +130,7 @@ class _Network(BaseEstimator):
             validate_data(self, X, reset=reset, skip_check_array=True)  # type: ignore[arg-type]
             return X.reset_index(drop=True).rename(columns=_name)
         limits = {"ensure_all_finite": "allow-nan", "dtype": np.float64, "ensure_min_samples": 2 if reset else 1}
-        values = np.asarray(validate_data(self, X, reset=reset, **limits))
+        values = np.asarray(validate_data(self, X, reset=reset, **limits))  # type: ignore[arg-type]
         if np.isinf(values).any():
             raise ValueError("Input X contains infinity or a value too large for dtype('float64').")
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(values.shape[1])])

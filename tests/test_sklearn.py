@@ -21,8 +21,8 @@ QUICK = dict(epochs=25, seeds=2)
 # One step sees every example, and nothing is drawn or measured but the start: here a weight is a number of repetitions.
 WHOLE = {"batch": "all", "network.dropout": None, "encoding.scale": "none", "encoding.target": "none",
          "precision": "float64"}  # fmt: skip
-NOT_REPETITIONS = ("rows repeated and rows weighted fall into other minibatches, draw other dropout masks, and give other "
-                   "means to scale by; without these three the check passes, see the next test")  # fmt: skip
+NOT_REPETITIONS = ("rows repeated and rows weighted fall into other minibatches, draw other dropout masks and give "
+                   "other means to scale by; without these three the check passes, see the next test")  # fmt: skip
 
 
 @parametrize_with_checks(
