@@ -119,10 +119,11 @@ def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
 
 def _check_parts(hint: Any, given: Any, what: str) -> None:
     """Hold a field that is annotated with a role to parts; which parts play which role, `from_plain` knows."""
-    inner = hint if isinstance(hint, type) else next(iter(_inner(hint)), None)
-    if not getattr(inner, "_is_protocol", False) or (given is None and type(None) in typing.get_args(hint)):
+    many, role = False, hint
+    while not isinstance(role, type) and len(_inner(role)) == 1:  # through `| None` and `tuple[..., ...]`
+        many, role = many or typing.get_origin(role) is tuple, _inner(role)[0]
+    if not getattr(role, "_is_protocol", False) or (given is None and type(None) in typing.get_args(hint)):
         return
-    many = tuple in (typing.get_origin(h) for h in (hint, *typing.get_args(hint)))
     for value in given if many and isinstance(given, tuple) else (given,):
         if isinstance(value, type):
             raise RecipeError(what, why="it is a class", do=f"give one of its instances: {value.__name__}()")

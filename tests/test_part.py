@@ -1,10 +1,15 @@
 """Parts: settings checked when made, plain data and back, what may differ in a cohort."""
 
+import math
 import pickle
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as some
 
 from ravine.errors import DataError, InputError, RecipeError, nearest
 from ravine.part import Number, from_plain, get, is_part, match, part, program, rows_of, setting, stack, to_plain, vary
@@ -144,3 +149,148 @@ def test_nearest_offers_a_name_only_where_one_is_near():
     assert nearest("Weight-Decay", ["weight_decay", "lr"]).endswith("Did you mean 'weight_decay'?")
     assert nearest("x", []) == "there are none."
     assert "and 20 more" in nearest("zzz", [f"name{i:02d}" for i in range(50)])
+
+
+# ---------------------------------------------------------------------------------------- settings of every kind
+
+
+class Content(Protocol): ...
+
+
+@part
+class Label:
+    count: int = 1
+    shade: float | None = 0.5
+    pairs: tuple[tuple[int, int], ...] = ()
+    words: Mapping[str, tuple[str, ...]] | None = None
+    many: int | Literal["all"] | None = None
+    shown: bool = True
+
+
+@part
+class Box:
+    content: Content
+    spare: Content | None = None
+    more: tuple[Content, ...] = ()
+    extra: tuple[Content, ...] | None = None
+    inside: Shape | None = None
+    price: Number = 2.0
+
+
+PLACES = {Content: (Square, Label), Shape: (Box,)}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Circle(radius=10.00000001), "Circle.radius is 10.00000001: it must be at most 10"),
+        (lambda: Square(side=math.inf), "Square.side is inf: it must be a finite number"),
+        (lambda: Square(side=True), "Square.side is True: it must be a number"),
+        (lambda: Square(side=None), "Square.side is None: it must be a number"),
+        (lambda: Square(side=Square()), "Square.side is Square(side=1.0): it must be a number"),
+        (lambda: Label(shown=1), "Label.shown is 1: it must be a boolean"),
+        (lambda: Label(many="some"), "Label.many is 'some': it must be an integer or 'all'"),
+        (lambda: Label(pairs=3), "Label.pairs is 3: it must be a tuple"),
+        (lambda: Drawing(sizes=(3, "x")), "Drawing.sizes is (3, 'x'): it must be an integer at place 1"),
+        (lambda: Drawing(sizes=torch.tensor([3])), "Drawing.sizes is tensor([3]): it must be a tuple"),
+        (lambda: Box(content=None), "Box.content is None: it must be a part"),
+        (lambda: Box(content="Square"), "Box.content is 'Square': it must be a part"),
+        (lambda: Box(content=Square(), spare=0.5), "Box.spare is 0.5: it must be a part"),
+        (lambda: Box(content=Square(), more=(Square(), 3)), "it must be a tuple of parts"),
+        (lambda: Box(content=Square(), more=Square()), "it must be a tuple of parts"),
+        (lambda: Box(content=Square(), extra=Square()), "it must be a tuple of parts"),
+        (lambda: Box(content=Square), "it is a class. To mend it: give one of its instances: Square()."),
+    ],
+)
+def test_what_cannot_stand_in_a_setting_is_refused_in_words(make, message):
+    with pytest.raises(RecipeError) as caught:
+        make()
+    assert message in str(caught.value)
+
+
+def test_numbers_of_numpy_and_lists_become_pythons_own():
+    assert type(Square(side=2).side) is float and type(Square(side=np.float32(0.5)).side) is float
+    label = Label(count=np.int64(2), pairs=[[1, 2]], words={"a": ["b"]}, many=np.int64(3))
+    assert label == Label(count=2, pairs=((1, 2),), words={"a": ("b",)}, many=3) and type(label.count) is int
+
+
+labels = some.builds(
+    Label,
+    count=some.integers(),
+    shade=some.none() | some.floats(allow_nan=False, allow_infinity=False),
+    pairs=some.lists(some.tuples(some.integers(), some.integers()), max_size=3).map(tuple),
+    words=some.none() | some.dictionaries(some.text(max_size=3), some.lists(some.text(max_size=3)).map(tuple)),
+    many=some.none() | some.just("all") | some.integers(),
+    shown=some.booleans(),
+)
+contents = some.builds(Square, side=some.floats(1e-9, 99)) | labels
+several = some.lists(contents, max_size=3).map(tuple)
+boxes = some.builds(Box, content=contents, spare=some.none() | contents, more=several, extra=some.none() | several,
+                    inside=some.none() | some.builds(Box, content=contents))  # fmt: skip
+
+
+@given(boxes)
+def test_plain_data_give_every_part_back(box):
+    assert from_plain(Box, to_plain(box), PLACES) == box
+
+
+def test_none_is_written_where_it_is_not_the_default():
+    assert to_plain(Label(shade=None)) == {"name": "Label", "count": 1, "shade": "none", "pairs": [], "shown": True}
+
+
+@pytest.mark.parametrize(
+    ("data", "path", "words"),
+    [
+        ({}, "", "Box needs content"),
+        ({"content": "Label", "inside": {}}, "inside", "Box needs content"),
+        ({"content": "Label", "inside": {"content": {"name": "Label", "count": "x"}}}, "inside.content.count",
+         "it must be an integer"),
+        ({"content": "Label", "more": ["Label", {"name": "Square", "side": -1}]}, "more.1.side", "more than 0"),
+        ({"content": "Label", "extra": ["Label", 7]}, "extra.1", "extra.1 is 7"),
+        ({"content": "Label", "name": "Crate"}, "name", "the name of Box is 'Crate': it must be its own"),
+    ],
+)  # fmt: skip
+def test_a_mistake_deep_in_plain_data_is_told_with_its_place(data, path, words):
+    with pytest.raises(RecipeError) as caught:
+        from_plain(Box, data, PLACES)
+    assert words in str(caught.value) and caught.value.path == path
+
+
+@pytest.mark.parametrize("word", ["Label", "label", "LABEL", "la-bel", "la_bel"])
+def test_a_word_alone_is_a_part_with_its_defaults(word):
+    box = from_plain(Box, {"content": word, "more": word, "spare": "none", "inside": {"content": word}}, PLACES)
+    assert box == Box(content=Label(), more=(Label(),), inside=Box(content=Label()))
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("more.²", "must be a place from 0 to 1"),
+        ("more.-1", "must be a place from 0 to 1"),
+        ("extra.0", "there is nothing in it"),
+        ("content.count.0", "1 has no settings of its own"),
+        ("", "Box has no setting ''"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_told(path, words):
+    box = Box(content=Label(), more=(Label(), Label()), extra=())
+    with pytest.raises(RecipeError) as caught:
+        vary(box, path, 1)
+    assert words in str(caught.value)
+
+
+def test_two_parts_of_one_name_are_two_programs():
+    def another():
+        @part
+        class Same:
+            size: Number = 1.0
+
+        return Same()
+
+    assert program(another()) != program(another())
+
+
+def test_a_column_and_a_float_give_the_same_bits():
+    like = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    column = stack([Square(side=0.1)] * 3).side
+    assert torch.equal(match(column, like) * like, match(0.1, like) * like)
