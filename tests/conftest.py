@@ -1,0 +1,13 @@
+"""What all tests share: one thread, exact arithmetic, random tests that can be repeated."""
+
+import os
+
+# Before torch is imported: MKL and OpenMP read these once, at their first use (why: `ravine/training/exact.py`).
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from hypothesis import settings  # noqa: E402
+
+# Times vary on shared machines, so no deadline; `print_blob` prints what repeats a failure.
+settings.register_profile("quick", max_examples=50, deadline=None, print_blob=True, database=None)
+settings.load_profile("quick")
