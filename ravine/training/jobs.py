@@ -159,6 +159,14 @@ def _seconds(recipe: Recipe, task: Any) -> float:
     return plan_of(recipe, task).steps * (2e-5 + 6.0 * _width(recipe, task) * batch_size(recipe, task) / 5e10)
 
 
+def with_mean_weight_1(examples: Examples) -> Examples:
+    """Examples whose weights are 1 on average: only their ratios count, the learning rate means what it says."""
+    if examples.weights is None:
+        return examples
+    weights = examples.weights / examples.weights.mean()
+    return Examples(examples.numbers, examples.codes, examples.targets, weights)
+
+
 def balanced(examples: Examples) -> tuple[Examples, float]:
     """Examples with weights that give each class the same share in the loss, and the mean |weight − 1|.
 

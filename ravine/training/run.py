@@ -36,6 +36,7 @@ from ravine.training.jobs import (
     load_task,
     prepare,
     resolve,
+    with_mean_weight_1,
     work_of,
     works_of,
 )
@@ -186,7 +187,7 @@ def _source(task: Any, cohort: Cohort) -> Source:
     job, recipe = cohort.job, cohort.job.recipes[0]
     if isinstance(task.train, data.RowGroups):
         return Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)
-    examples = task.train.to(job.device, getattr(torch, recipe.precision))
+    examples = with_mean_weight_1(task.train.to(job.device, getattr(torch, recipe.precision)))
     if recipe.class_weights == "balanced":
         examples, change = balanced(examples)
         cohort.meter.add(CLASS_WEIGHTS.name, change)

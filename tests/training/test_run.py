@@ -196,3 +196,15 @@ def test_a_csv_file_trains_like_the_frame_it_holds(tmp_path):
     ours = train(quick(data=Data(source=str(path), target=("species",))), workers=1)
     given = train(quick(data=Data(target=("species",))), read_table(path), workers=1)
     assert torch.equal(ours.model.weights, given.model.weights)
+
+
+def test_only_the_ratios_of_weights_count():
+    frame, _ = bundled("penguins")
+    frame = frame.assign(heavy=np.where(frame["island"] == "Biscoe", 2.0, 1.0))
+    data = Data(target=("species",), weight="heavy")
+    one, thousand = (
+        train(quick(data=data, seeds=1), f, workers=1) for f in (frame, frame.assign(heavy=frame.heavy * 1000))
+    )
+    torch.testing.assert_close(one.model.weights, thousand.model.weights, rtol=1e-4, atol=1e-5)
+    flat = train(quick(data=data, seeds=1), frame.assign(heavy=1.0), workers=1)
+    assert not torch.allclose(one.model.weights, flat.model.weights, atol=1e-4)
