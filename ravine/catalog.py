@@ -30,6 +30,7 @@ from ravine.part import from_plain, get, is_part, to_plain
 from ravine.recipe import Recipe
 from ravine.roles import (
     Activation,
+    Augmentation,
     Average,
     Clip,
     Drop,
@@ -45,10 +46,12 @@ from ravine.roles import (
     Source,
     Split,
     Stop,
+    Tuning,
 )
 
 CHOICES: Mapping[Any, Sequence[type]] = {
     Activation: activations.ALL,
+    Augmentation: (),
     Average: optimizers.AVERAGES,
     Clip: optimizers.CLIPS,
     Drop: (mlp.Dropout, mlp.ClassicDropout),
@@ -64,6 +67,7 @@ CHOICES: Mapping[Any, Sequence[type]] = {
     Source: (data.Data,),
     Split: data.SPLITS,
     Stop: (stopping.EarlyStopping,),
+    Tuning: (),
 }
 
 

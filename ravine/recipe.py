@@ -10,6 +10,7 @@ from typing import Literal
 from ravine.errors import RecipeError
 from ravine.part import part, setting, vary
 from ravine.roles import (
+    Augmentation,
     Average,
     Clip,
     Encoding,
@@ -21,6 +22,7 @@ from ravine.roles import (
     Source,
     Split,
     Stop,
+    Tuning,
 )
 
 
@@ -41,6 +43,8 @@ class Recipe:
     schedule: Schedule
     loss: Loss | None = None
     penalties: tuple[Penalty, ...] = ()
+    augment: tuple[Augmentation, ...] = ()
+    tuning: Tuning | None = None
     clip: Clip | None = None
     average: Average | None = None
     stop: Stop | None = None

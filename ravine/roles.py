@@ -134,10 +134,12 @@ class Initializer(Protocol):
 class Batch:
     """The examples of one step, each network its own: shapes [P, B, ...], or [1, B, ...] where all see the same."""
 
-    numbers: Tensor  # float32 [P, B, F]
+    numbers: Tensor  # float32 [P, B, F]; pictures [P, B, C, H, W]: uint8, or floats from 0 to 1 once augmented
     codes: Tensor | None = None  # int64 [P, B, K]: a code for each categorical column, 0 is unseen
     targets: Tensor | None = None  # int64 [P, B] classes, or float32 [P, B, C]
     weights: Tensor | None = None  # float32 [P, B], each example's share in the loss
+    others: Tensor | None = None  # like targets: those of the examples that were mixed in (mixup, cutmix)
+    mixed: Tensor | None = None  # float32 [P, B]: the share of the others in the loss
 
 
 @dataclass
@@ -153,12 +155,26 @@ class Pass:
     buffers: dict[str, Tensor] = field(default_factory=dict)  # running statistics, written by layers that train
 
 
+class Picture(NamedTuple):
+    """The shape of pictures and, channel by channel, the mean and the SD of the training split (of values 0 to 1)."""
+
+    channels: int
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+
+
 class Signature(NamedTuple):
-    """What goes in and comes out: F numbers, the number of codes of each categorical column, C outputs."""
+    """What goes in and comes out: F numbers, the number of codes of each categorical column, C outputs.
+
+    Where the examples are pictures, `picture` says which, and there are no numbers and no codes.
+    """
 
     numbers: int
     codes: tuple[int, ...]
     outputs: int
+    picture: Picture | None = None
 
 
 class Layer(Protocol):
@@ -190,6 +206,22 @@ class NumberEmbedding(Protocol):
     """Describes how a table's numbers are spread over several inputs each."""
 
     def layer(self, features: int) -> Any: ...
+
+
+class Augmentation(Protocol):
+    """Changes the examples of training batches and keeps their labels, each network's from its own stream."""
+
+    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+        """`batch.numbers` are floats from 0 to 1, [P, B, C, H, W]; returns the same shape."""
+        ...
+
+
+class Tuning(Protocol):
+    """Which weights of a pretrained network move when, and how fast."""
+
+    def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
+        """The factor of each weight's learning rate [1, W] at a step (0 is the first); 0 leaves it as it is."""
+        ...
 
 
 class Network(Protocol):

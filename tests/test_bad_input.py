@@ -83,7 +83,8 @@ CASES = {
     "out of range": (lambda: recipe('optimizer = {name = "Adam", lr = -1}'), ["r.toml"], "r.toml:3: Adam.lr is -1"),
     "wrong type": (lambda: recipe('batch = "many"'), ["r.toml"], "r.toml:3: Recipe.batch is 'many'"),
     "a word for a number": (lambda: recipe('optimizer = {name = "Adam", lr = "0.1"}'), ["r.toml"], "Adam.lr is '0.1'"),
-    "contradiction: ntk": (lambda: recipe('network = {name = "Mlp", parametrization = "ntk"}'), ["r.toml"], "unit variance"),
+    "contradiction: ntk": (
+        lambda: recipe("network = {name = 'Mlp', parametrization = 'ntk'}"), ["r.toml"], "unit variance"),
     "contradiction: stop without validation": (
         None, ["good.csv", "--target", "y", "--set", "split.validation=0.0"], "no validation split"),
     "too large splits": (None, ["good.csv", "--target", "y", "--set", "split.test=0.9"], "test"),

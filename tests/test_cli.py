@@ -85,8 +85,9 @@ def test_divergence_is_told_and_has_its_exit_code(here, capfd):
 
 def test_ctrl_c_saves_and_the_run_goes_on(here):
     options = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}}
-    process = subprocess.Popen([sys.executable, "-m", "ravine", "train", "digits", "--out", "run", "--seeds", "2",
-                                "--set", "epochs=100000", "--set", "stop=none"], stderr=subprocess.PIPE, text=True, **options)  # fmt: skip
+    train = "train digits --out run --seeds 2 --set epochs=100000 --set stop=none"
+    process = subprocess.Popen([sys.executable, "-m", "ravine", *train.split()], stderr=subprocess.PIPE, text=True,
+                               **options)  # fmt: skip
     while process.poll() is None and not Path("run/plan.json").exists():
         time.sleep(0.02)
     time.sleep(0.5)
@@ -103,7 +104,8 @@ def test_ctrl_c_saves_and_the_run_goes_on(here):
 
 
 def test_a_reader_that_leaves_early_is_no_error(here):
-    done = subprocess.run(f"{sys.executable} -m ravine recipes default | head -1", shell=True, capture_output=True, text=True)  # fmt: skip
+    piped = f"{sys.executable} -m ravine recipes default | head -1"
+    done = subprocess.run(piped, shell=True, capture_output=True, text=True)
     assert done.stdout.startswith("base") and done.stderr == ""
 
 

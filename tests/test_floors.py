@@ -13,10 +13,23 @@ ROOT = Path(ravine.__file__).parent
 FLOORS = (
     {"errors", "part", "seeds", "rows", "effects", "roles"},
     {"recipe", "record", "finding", "verdict"},
-    {"data", "networks", "losses", "metrics", "penalties", "optimizers", "schedules", "stopping", "probes"},
+    {
+        "data",
+        "networks",
+        "losses",
+        "metrics",
+        "penalties",
+        "optimizers",
+        "schedules",
+        "stopping",
+        "probes",
+        "augment",
+        "tuning",
+    },
     {"catalog"},
     {"training", "diagnosis", "reporting"},
     {"studies"},
+    {"gallery"},
     {"sklearn", "watch", "web", "cli", "__main__"},
 )
 SIDE_BY_SIDE = FLOORS[2] | {"diagnosis", "reporting"}  # these never import another of their floor

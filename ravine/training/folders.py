@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ravine.networks.program import Program
 from ravine.part import stack
 from ravine.recipe import Recipe
 from ravine.record import SCHEMA, Record, check_schema, read_json, read_record, record_files
-from ravine.roles import Signature
+from ravine.roles import Picture, Signature
 from ravine.training.checkpoint import write_atomically
 from ravine.training.jobs import signature
 from ravine.training.model import Model
@@ -53,7 +53,7 @@ def new_folder(folder: Path) -> Path:
 def write_plan(folder: Path, recipe: Recipe, task: Any, jobs: Sequence[Sequence[int]], *, device: str) -> None:
     """Write what a run is, before its first step: enough to go on with it."""
     plan = {"schema": SCHEMA, "recipe": plain_recipe(recipe), "fingerprint": task.fingerprint, "device": device,
-            "jobs": [list(members) for members in jobs], "signature": list(signature(task))}  # fmt: skip
+            "jobs": [list(members) for members in jobs], "signature": signature(task)._asdict()}  # fmt: skip
     write_atomically(folder / "recipe.toml", recipe_text(recipe).encode())
     write_atomically(folder / "plan.json", json.dumps(plan, indent=1).encode())
 
@@ -86,11 +86,18 @@ def read_run(folder: str | Path) -> tuple[Record, Model | None]:
         return record, None
     plan = read_json(folder / "plan.json")
     recipe = recipe_from(plan["recipe"])
-    numbers, codes, outputs = plan["signature"]
-    shape = Signature(numbers, tuple(codes), outputs)
+    shape = _signature(plan["signature"])
     encoder = data.Encoder.from_plain(read_encoder(folder / "encoder.json"))
     weights, buffers = _read_weights(folder / "weights.safetensors", recipe, shape)
     return record, Model(recipe, encoder, shape, weights, buffers)
+
+
+def _signature(plain: Mapping[str, Any]) -> Signature:
+    picture = plain.get("picture")
+    if picture is not None:
+        channels, height, width, mean, sd = picture
+        picture = Picture(channels, height, width, tuple(mean), tuple(sd))
+    return Signature(plain["numbers"], tuple(plain["codes"]), plain["outputs"], picture)
 
 
 def read_encoder(path: Path) -> Any:

@@ -129,7 +129,9 @@ def _work(group: Sequence[tuple[int, int]], recipes: Sequence[Recipe], task: Any
 
 def signature(task: Any) -> Signature:
     """What goes in and comes out of a network for a task."""
-    return Signature(len(task.encoder.features), tuple(task.encoder.code_sizes), task.outputs)
+    encoder = task.encoder
+    picture = getattr(encoder, "picture", None)
+    return Signature(len(encoder.features), tuple(encoder.code_sizes), task.outputs, picture)
 
 
 def examples_of(task: Any) -> int:

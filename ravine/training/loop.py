@@ -27,7 +27,7 @@ def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[
     while cohort.ids and cohort.step < plan.steps:
         sampled = samples(cohort.step, plan)
         meter = cohort.meter if sampled else None
-        batch = source.at(cohort.step)
+        batch = augmented(cohort, source.at(cohort.step), meter)
         grads, losses = gradients(cohort, batch, meter)
         now = Now(cohort.step + 1, factors.at(cohort.step), cohort.decays, cohort.program.layout, cohort.lr_row, meter)
         grads = prepare(cohort, grads, now)
@@ -52,6 +52,23 @@ def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[
     cohort.end(dict.fromkeys(range(len(cohort.ids)), "finished"))
 
 
+def augmented(cohort: Cohort, batch: Batch, meter: Any) -> Batch:
+    """The batch as the recipe's augmentations leave it, one after another."""
+    parts = cohort.parts.augment
+    if not parts:
+        return batch
+    networks, numbers = len(cohort.ids), batch.numbers
+    dtype = cohort.weights.dtype
+    numbers = numbers.to(dtype) / 255 if numbers.dtype == torch.uint8 else numbers
+    expanded = (None if t is None else t.expand(networks, *t.shape[1:])
+                for t in (numbers, batch.codes, batch.targets, batch.weights))  # fmt: skip
+    batch = Batch(*expanded)  # type: ignore[arg-type]
+    now = Pass(training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch, meter=meter)
+    for part in parts:
+        batch = part(batch, now)
+    return batch
+
+
 def gradients(cohort: Cohort, batch: Batch, meter: Any) -> tuple[Rows, Tensor]:
     """The gradient of each network's mean loss on its batch [P, W], and those losses [P, 1]."""
     job = cohort.job
@@ -66,6 +83,8 @@ def gradients(cohort: Cohort, batch: Batch, meter: Any) -> tuple[Rows, Tensor]:
     outputs = cohort.program(cohort.leaves, batch, now)
     targets = batch.targets
     each = cohort.loss.each(outputs, targets.expand(len(cohort.ids), *targets.shape[1:]), meter)
+    if batch.others is not None and batch.mixed is not None:
+        each = each + batch.mixed * (cohort.loss.each(outputs, batch.others) - each)
     share = torch.full_like(each, 1 / each.shape[1])
     share = share if batch.weights is None else share * batch.weights
     # d(mean of each)/d(each), handed in: two operations less than taking the mean and its gradient

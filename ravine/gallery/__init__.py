@@ -1,0 +1,1 @@
+"""The lectures' claims, each put to the test on data."""
