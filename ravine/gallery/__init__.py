@@ -1,1 +1,29 @@
-"""The lectures' claims, each put to the test on data."""
+"""The lectures' claims, each put to the test on data: one file for each experiment.
+
+An experiment is a module of this package that ends in a constant `EXPERIMENT`; it is listed by being in `MODULES`.
+Its name is that of the module, with hyphens. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from ravine.errors import InputError, nearest
+from ravine.gallery.experiment import Experiment, Outcome
+
+MODULES: tuple[str, ...] = ()
+
+__all__ = ["MODULES", "Experiment", "Outcome", "experiment", "names"]
+
+
+def names() -> tuple[str, ...]:
+    """The names of all experiments, in the order of the page."""
+    return tuple(module.replace("_", "-") for module in MODULES)
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of that name. Raises `InputError` with the names there are."""
+    module = name.replace("-", "_")
+    if module not in MODULES:
+        raise InputError(f"no experiment {name!r}", why=nearest(name, names()), do="ravine gallery lists them")
+    return importlib.import_module(f"ravine.gallery.{module}").EXPERIMENT

@@ -1,0 +1,193 @@
+"""The house style of all pictures: their size, colors, type and grid, intervals, and SVG whose bytes are reproducible.
+
+Pictures are made with `figure()`, never with pyplot: nothing is kept between them and no global state is changed.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from html import escape
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
+from numpy.typing import ArrayLike
+
+# Each is at least 3 : 1 against white and they are told apart by color-blind readers (after Okabe & Ito); use at most
+# five in one picture, and `line_style` beside them, so that it can also be read in gray print.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
+FILLS = ("#9CCBE8", "#F3BE98", "#95D5C1", "#EBCBDC", "#B8B8B8")  # the same, pale: areas and bands
+GRAY = "#6B6B6B"  # reference lines, remarks
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"  # diverging only around a zero that means something
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    "axes.labelcolor": "#222222",
+    "axes.edgecolor": "#888888",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.limits": (-4, 5),
+    "axes.formatter.useoffset": False,
+    "axes.prop_cycle": cycler(color=list(COLORS)),
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": "#222222",
+    "ytick.labelcolor": "#222222",
+    "legend.fontsize": 9,
+    "legend.frameon": True,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
+    "legend.handlelength": 2.2,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "image.cmap": SEQUENTIAL,
+    "image.interpolation": "nearest",
+    "mathtext.fontset": "dejavusans",
+    "figure.titlesize": 10.5,
+    "svg.fonttype": "path",  # drawn as laid out, whatever fonts the reader has
+    "svg.hashsalt": "ravine",  # otherwise the ids, and so the bytes, differ from run to run
+}
+
+
+class HouseAxes(Axes):
+    """Axes whose lines, legends and remarks are in the house style too."""
+
+    def plot(self, *args: Any, **kwargs: Any) -> Any:
+        with matplotlib.rc_context(STYLE):
+            return super().plot(*args, **kwargs)
+
+    def legend(self, *args: Any, **kwargs: Any) -> Any:
+        with matplotlib.rc_context(STYLE):
+            return super().legend(*args, **kwargs)
+
+    def set_title(self, *args: Any, **kwargs: Any) -> Any:
+        with matplotlib.rc_context(STYLE):
+            return super().set_title(*args, **kwargs)
+
+    def text(self, *args: Any, **kwargs: Any) -> Any:
+        with matplotlib.rc_context(STYLE):
+            return super().text(*args, **kwargs)
+
+    def imshow(self, *args: Any, **kwargs: Any) -> Any:
+        with matplotlib.rc_context(STYLE):
+            self.grid(False)
+            return super().imshow(*args, **kwargs)
+
+
+class HouseFigure(Figure):
+    """A matplotlib figure whose axes come in the house style; `subplots`, `add_subplot` and the rest work as usual."""
+
+    def add_subplot(self, *args: Any, **kwargs: Any) -> Any:
+        if "projection" not in kwargs and not kwargs.get("polar"):
+            kwargs.setdefault("axes_class", HouseAxes)
+        with matplotlib.rc_context(STYLE):
+            return super().add_subplot(*args, **kwargs)
+
+    def suptitle(self, t: str, **kwargs: Any) -> Any:
+        with matplotlib.rc_context(STYLE):
+            return super().suptitle(t, **kwargs)
+
+    def colorbar(self, *args: Any, **kwargs: Any) -> Any:
+        with matplotlib.rc_context(STYLE):
+            return super().colorbar(*args, **kwargs)
+
+    def savefig(self, *args: Any, **kwargs: Any) -> None:
+        with matplotlib.rc_context(STYLE):
+            super().savefig(*args, **kwargs)
+
+
+def figure(width: float = 6.4, height: float = 4.0) -> Figure:
+    """An empty figure in the house style, in inches; nothing in it overlaps ("constrained" layout).
+
+    >>> axes = figure(4.0, 3.0).subplots()
+    >>> len(axes.plot([0, 1], [2, 3]))
+    1
+    """
+    return HouseFigure(figsize=(width, height), dpi=100, layout="constrained")
+
+
+def line_style(index: int) -> dict[str, Any]:
+    """Color and dashes of the i-th series: `axes.plot(x, y, **line_style(1))`. After five they begin again.
+
+    >>> line_style(0)
+    {'color': '#0072B2', 'linestyle': '-'}
+    """
+    return {"color": COLORS[index % len(COLORS)], "linestyle": DASHES[index % len(DASHES)]}
+
+
+def band(axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, color: str = COLORS[0], label: str = "") -> None:
+    """A pale area from `low` to `high` under a line of that color: an interval, or the range of several seeds.
+
+    Places where an end is not finite are left out.
+    """
+    low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+    drawn = np.isfinite(low) & np.isfinite(high)
+    kwargs: dict[str, Any] = {"label": label} if label else {}
+    axes.fill_between(np.asarray(x), low, high, where=drawn.tolist(), color=color, alpha=0.18, linewidth=0, **kwargs)
+
+
+def intervals(axes: Axes, at: ArrayLike, middle: ArrayLike, low: ArrayLike, high: ArrayLike, *,
+              color: str = COLORS[0], label: str = "", upright: bool = True, marker: str = "o") -> None:  # fmt: skip
+    """Dots with the whiskers of their intervals, `upright` over the places on the x axis, else along it."""
+    at, middle = np.asarray(at, dtype=float), np.asarray(middle, dtype=float)
+    ends = np.stack([middle - np.asarray(low, dtype=float), np.asarray(high, dtype=float) - middle]).clip(min=0)
+    style: dict[str, Any] = {"fmt": marker, "color": color, "capsize": 3, "elinewidth": 1.2, "markersize": 5}
+    if label:
+        style["label"] = label
+    if upright:
+        axes.errorbar(at, middle, yerr=ends, **style)
+    else:
+        axes.errorbar(middle, at, xerr=ends, **style)
+
+
+def direct_labels(axes: Axes, lines: Any, *, gap: float = 4.0) -> None:
+    """Write each line's label at its right end, in its color: read without going to and fro to a legend."""
+    for line in lines:
+        x, y = np.asarray(line.get_xdata(), dtype=float), np.asarray(line.get_ydata(), dtype=float)
+        drawn = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+        if len(drawn):
+            at = drawn[-1]
+            axes.annotate(str(line.get_label()), (x[at], y[at]), xytext=(gap, 0), textcoords="offset points",
+                          va="center", color=line.get_color(), fontsize=9, annotation_clip=False)  # fmt: skip
+
+
+def svg(picture: Figure, *, title: str = "", prefix: str = "") -> str:
+    """The figure as SVG text: the same picture always gives the same bytes.
+
+    `title` is what a screen reader says. `prefix` is put before every id, so that several pictures can stand in one
+    page without meaning each other's clip paths. The size is left to the page: the text carries only a viewBox.
+
+    >>> text = svg(figure(2.0, 1.0), title="Loss < 1", prefix="a-")
+    >>> text.startswith("<svg"), "Loss &lt; 1" in text, text == svg(figure(2.0, 1.0), title="Loss < 1", prefix="a-")
+    (True, True, True)
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        picture.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    head, rest = text.split(">", 1)
+    text = re.sub(r'\s(width|height)="[^"]*"', "", head) + ">" + rest
+    if prefix:
+        text = re.sub(r'\bid="', f'id="{prefix}', text)
+        text = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", text)
+    if title:
+        text = text.replace(">", f' role="img"><title>{escape(title)}</title>', 1)
+    return text
