@@ -205,6 +205,99 @@ def verify_resume(
     return 0 if same else 1
 
 
+@app.command
+def gallery(
+    name: str | None = None,
+    /,
+    *,
+    all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    quick: Flag = False,
+    quiet: Flag = False,
+    json: Flag = False,
+) -> int:
+    """List the experiments on the lectures' claims; run one, or all, and draw what came out.
+
+    Parameters
+    ----------
+    name
+        The experiment to run; without it they are listed.
+    all_
+        Run all experiments.
+    out
+        A folder for pictures, numbers and one page: NAME.svg, results.json, index.html.
+    quick
+        Fewer seeds and steps: to look, not to cite.
+    quiet
+        No progress.
+    json
+        Print the result as one JSON object.
+    """
+    from ravine.gallery import experiment, names
+    from ravine.gallery.exhibit import as_json, exhibit
+
+    if name is not None and all_:
+        raise InputError(f"{name} beside --all", why="--all runs that one too", do="leave one of them out")
+    if all_ and out is None:
+        raise InputError("--all without a folder", why="pictures and page are files", do="add -o DIR")
+    if name is None and not all_:
+        if out is not None:
+            raise InputError(f"-o {out} without an experiment", why="there is nothing to write",
+                             do="name one, or add --all")  # fmt: skip
+        _list_experiments([experiment(known) for known in names()], as_json=json)
+        return 0
+    chosen = names() if name is None else (name,)
+    say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
+    results = exhibit(chosen, folder=out, quick=quick, say=say)
+    if json:
+        print(as_json(results), end="")
+    else:
+        for result in results:
+            outcome = result.outcome
+            print(f"{result.experiment.name}: {result.verdict}. {result.error if outcome is None else outcome.said}")
+        if out is not None:
+            print(f"{len(results)} on the page {out / 'index.html'}", file=sys.stderr)
+    return 3 if any(result.outcome is None for result in results) else 0
+
+
+@app.command
+def check(
+    what: str,
+    /,
+    *,
+    target: Many = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
+    recipe: str | None = None,
+    json: Flag = False,
+) -> int:
+    """Check a recipe before training it: the first loss, the penalties, and whether a few examples can be learned.
+
+    Parameters
+    ----------
+    what
+        A table, a recipe (.toml), or the name of a bundled set.
+    target
+        The column to predict; again for several.
+    set_
+        Change a setting: PATH=VALUE.
+    recipe
+        The named recipe to start from.
+    json
+        Print the checks as one JSON object.
+    """
+    from ravine.studies.preflight import check as checks_of
+
+    asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
+    checks = checks_of(asked)
+    if json:
+        _as_json({"checks": [{"name": c.name, "passed": c.passed, "said": c.said, "values": dict(c.values)}
+                             for c in checks]})  # fmt: skip
+    else:
+        for found in checks:
+            print(f"{found.word}: {found.name}: {found.said}")
+    return 1 if any(c.passed is False for c in checks) else 0
+
+
 # ------------------------------------------------------------------------------------------------ what was asked
 
 
@@ -273,6 +366,17 @@ def _encoded(predictions: Any, suffix: str) -> bytes:
 # ------------------------------------------------------------------------------------------------ what is shown
 
 
+def _list_experiments(found: list[Any], *, as_json: bool) -> None:
+    """Name, seconds, techniques and title of each experiment."""
+    if as_json:
+        rows = [{"name": e.name, "title": e.title, "rows": e.rows, "seconds": e.seconds} for e in found]
+        print(json.dumps({"schema": 1, "experiments": rows}))
+        return
+    wide = max((len(e.name) for e in found), default=0)
+    for e in found:
+        print(f"{e.name:{wide}}  {e.seconds:4.0f} s  {' '.join(e.rows):11}  {e.title}")
+
+
 def _shown(run: Any, *, as_json: bool) -> int:
     """Print a run's result; the exit code says whether there is a model."""
     from ravine.record import SCHEMA
@@ -286,6 +390,13 @@ def _shown(run: Any, *, as_json: bool) -> int:
     else:
         print(summary(run.record, folder=folder))
     return 3 if run.model is None else 0
+
+
+def _as_json(said: dict[str, Any]) -> None:
+    """Print one object of the versioned form; numbers that are not finite become null."""
+    from ravine.record import SCHEMA, finite
+
+    print(json.dumps(finite({"schema": SCHEMA, **said})))
 
 
 @contextmanager

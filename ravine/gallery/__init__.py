@@ -11,7 +11,24 @@ import importlib
 from ravine.errors import InputError, nearest
 from ravine.gallery.experiment import Experiment, Outcome
 
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = (
+    "ravine_steps",
+    "scaling_table",
+    "splits",
+    "zero_init",
+    "deep_tanh",
+    "he_multiplier",
+    "activations",
+    "losses",
+    "batch_norm_drift",
+    "mixture_boundaries",
+    "dropout_expectation",
+    "l1_zeros",
+    "early_stopping",
+    "ensembles",
+    "learning_curves",
+    "loss_slices",
+)
 
 __all__ = ["MODULES", "Experiment", "Outcome", "experiment", "names"]
 
