@@ -113,7 +113,7 @@ class Record:
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
         data["effects"] = [asdict(e) | {"acted": e.acted} for e in self.effects]
         data["score"] = None if self.score is None else asdict(self.score)
-        return _finite({"schema": SCHEMA, **data})
+        return finite({"schema": SCHEMA, **data})
 
 
 def record_files(record: Record) -> dict[str, bytes]:
@@ -196,11 +196,12 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain data in which every number that is not finite is None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return value

@@ -122,11 +122,22 @@ def train_all(
         if key not in tasks:
             tasks[key] = load_task(recipe, frame)
         prepared.append((tasks[key], resolve(recipe, tasks[key])))
-    resolved = [r for _, r in prepared]
+    tasks_used, resolved = [t for t, _ in prepared], [r for _, r in prepared]
+    return train_on(tasks_used, resolved, device=device, workers=workers, report=report)
+
+
+def train_on(
+    tasks: Sequence[Any],
+    recipes: Sequence[Recipe],
+    *,
+    device: str = "cpu",
+    workers: int | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> list[Run]:
+    """Train resolved recipes, each on the task at its place of `tasks`, which is loaded already (see `prepare`)."""
     workers = _processes(workers)
-    used = [t for t, _ in prepared]
-    works = works_of(resolved, used, device=device, workers=workers)
-    return _finish(works, resolved, used, None, workers, report, math.inf)
+    works = works_of(recipes, tasks, device=device, workers=workers)
+    return _finish(works, recipes, tasks, None, workers, report, math.inf)
 
 
 def resume(
