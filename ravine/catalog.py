@@ -57,7 +57,7 @@ CHOICES: Mapping[Any, Sequence[type]] = {
     Drop: (mlp.Dropout, mlp.ClassicDropout),
     Encoding: (data.Encoding,),
     Initializer: initializers.ALL,
-    Loss: losses.ALL,
+    Loss: (*losses.ALL, losses.ByTask),
     Network: (mlp.Mlp,),
     Norm: (mlp.BatchNorm, mlp.LayerNorm),
     NumberEmbedding: (mlp.Periodic, mlp.PiecewiseLinear),
@@ -80,7 +80,9 @@ def default() -> Recipe:
         data=data.Data(),
         split=data.Stratified(),
         encoding=data.Encoding(),
-        network=mlp.Mlp(hidden=(256, 256), dropout=mlp.Dropout(rate=0.1)),
+        network=mlp.Mlp(
+            hidden=(256, 256), activation=activations.SiLU(), dropout=mlp.Dropout(rate=0.1), numbers=mlp.Periodic()
+        ),
         optimizer=optimizers.AdamW(lr=0.002, weight_decay=0.01),
         schedule=schedules.WarmUp(epochs=1.0, then=schedules.Cosine()),
         stop=stopping.EarlyStopping(patience=20),
@@ -107,7 +109,7 @@ def realmlp_td_s() -> Recipe:
         ),
         optimizer=optimizers.Adam(lr=0.04, beta1=0.9, beta2=0.95),
         schedule=schedules.Coslog4(),
-        loss=None,
+        loss=losses.ByTask(label_smoothing=0.1),  # type: ignore[reportArgumentType]  # decided once the task is known
         stop=stopping.EarlyStopping(patience=256, on="score", ties="last"),
         batch=256,
         epochs=256,

@@ -148,6 +148,25 @@ class SoftmaxCrossEntropy:
         return torch.softmax(outputs, -1)
 
 
+@part
+class ByTask:
+    """The usual loss for the kind of task: cross entropy with `label_smoothing` where there are classes or labels,
+    else ½ (y − f)². No loss itself: a recipe's is decided once its task is known.
+
+    >>> ByTask(label_smoothing=0.1).decided("classes")
+    SoftmaxCrossEntropy(label_smoothing=0.1)
+    """
+
+    label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
+
+    def decided(self, kind: str) -> SquaredError | BinaryCrossEntropy | SoftmaxCrossEntropy:
+        """The loss for a kind of task."""
+        if kind == "regression":
+            return SquaredError()
+        cross_entropy = SoftmaxCrossEntropy if kind == "classes" else BinaryCrossEntropy
+        return cross_entropy(label_smoothing=self.label_smoothing)
+
+
 def _small(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
     """−log p of the target, and (where it is wanted) the mean of −log p over the classes, both [P, B]."""
     logs = F.log_softmax(outputs.flatten(0, 1), -1)

@@ -49,6 +49,44 @@ class Optimizer(Protocol):
     def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]: ...
 
 
+class Evaluated(NamedTuple):
+    """A loss and its gradient at one point of each network."""
+
+    losses: Column
+    grads: Rows
+
+
+class Searched(Protocol):
+    """The loss of a step's batch as a function of the weights, penalties and all; it may be asked as often as wanted.
+
+    Each network's loss is that of its own row. The batch and what is drawn for it (dropout) stay the same.
+    """
+
+    @property
+    def first(self) -> Evaluated:
+        """At the weights that the step starts from."""
+        ...
+
+    def value_and_grad(self, rows: Rows) -> Evaluated: ...
+
+    def hessian(self, rows: Rows) -> Tensor:
+        """[P, W, W]: W products with vectors."""
+        ...
+
+
+@runtime_checkable
+class Searches(Protocol):
+    """An optimizer that needs more of a step's loss than one gradient; it has `search` in place of `update`."""
+
+    def affords(self, width: int) -> None:
+        """Raise `RecipeError` where networks of so many weights take too much memory."""
+        ...
+
+    def start(self, rows: Rows) -> State: ...
+
+    def search(self, rows: Rows, objective: Searched, state: State, now: Now) -> tuple[Rows, State]: ...
+
+
 @runtime_checkable
 class Settles(Protocol):
     """An optimizer whose rows are not the weights to judge: it walks at one point and stands at another."""
@@ -168,13 +206,14 @@ class Picture(NamedTuple):
 class Signature(NamedTuple):
     """What goes in and comes out: F numbers, the number of codes of each categorical column, C outputs.
 
-    Where the examples are pictures, `picture` says which, and there are no numbers and no codes.
+    `flags` are the places of the numbers that take but two or three values (yes and no, one-hot, gaps). Where the examples are pictures, `picture` says which, and there are no numbers and no codes.
     """
 
     numbers: int
     codes: tuple[int, ...]
     outputs: int
     picture: Picture | None = None
+    flags: tuple[int, ...] = ()
 
 
 class Layer(Protocol):
@@ -188,6 +227,15 @@ class Layer(Protocol):
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]: ...
 
     def __call__(self, x: Any, tensors: dict[str, Tensor], now: Pass, /) -> Any: ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A layer that knows how long each example's gradient of its own weights is."""
+
+    def squared_lengths(self, x: Tensor, delta: Tensor) -> Tensor:
+        """|∂loss/∂(weights of this layer)|² [P, B], given its input x and δ = ∂loss/∂(its output), both [P, B, ...]."""
+        ...
 
 
 class Norm(Protocol):

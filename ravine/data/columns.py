@@ -85,6 +85,7 @@ def _ranked(x: np.ndarray, knots: Sequence[float]) -> np.ndarray:
 
 
 # ------------------------------------------------------------------------------------------------ forms
+# Each says the `names` of the features it makes, and in `flags` which of them take but two or three values.
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,10 @@ class Numeric:
     def names(self) -> tuple[str, ...]:
         return (self.name, f"{self.name} is missing") if self.gaps else (self.name,)
 
+    @property
+    def flags(self) -> range:
+        return range(1, len(self.names))
+
     def encode(self, values: pd.Series) -> np.ndarray:
         return _with_gaps(self.scaling, numbers_of(values, self.name, self.style), self.gaps)
 
@@ -113,6 +118,10 @@ class Flag:
     @property
     def names(self) -> tuple[str, ...]:
         return (self.name,)
+
+    @property
+    def flags(self) -> range:
+        return range(1)
 
     def encode(self, values: pd.Series) -> np.ndarray:
         texts, codes = texts_of(values)
@@ -134,6 +143,10 @@ class OneHot:
     def names(self) -> tuple[str, ...]:
         levels = self.levels[1:] if len(self.levels) == 2 else self.levels
         return tuple(f"{self.name} = {level}" for level in levels)
+
+    @property
+    def flags(self) -> range:
+        return range(len(self.names))
 
     def encode(self, values: pd.Series) -> np.ndarray:
         codes = codes_of(values, self.levels)
@@ -171,6 +184,10 @@ class Date:
     def names(self) -> tuple[str, ...]:
         circles = [f"{self.name} {wave} of {cycle}" for cycle in self.cycles for wave in ("sine", "cosine")]
         return (self.name, *([f"{self.name} is missing"] if self.gaps else []), *circles)
+
+    @property
+    def flags(self) -> range:
+        return range(1, 2 if self.gaps else 1)
 
     def encode(self, values: pd.Series) -> np.ndarray:
         days = dates_of(values, self.name, self.style)

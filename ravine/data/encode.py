@@ -71,6 +71,12 @@ class Encoder:
         return tuple(name for form in self._numeric for name in form.names)
 
     @cached_property
+    def flags(self) -> tuple[int, ...]:
+        """The places of the features that take but two or three values: yes or no, one-hot, where gaps are."""
+        flagged = [i in form.flags for form in self._numeric for i in range(len(form.names))]
+        return tuple(np.flatnonzero(flagged).tolist())
+
+    @cached_property
     def code_names(self) -> tuple[str, ...]:
         return tuple(form.name for form in self._coded)
 

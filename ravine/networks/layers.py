@@ -94,6 +94,11 @@ class Linear:
             into.copy_(torch.bmm(x.transpose(1, 2), delta))
         return torch.bmm(delta, weight.transpose(1, 2)) if further else delta
 
+    def squared_lengths(self, x: Tensor, delta: Tensor) -> Tensor:
+        """|∂W|² + |∂b|² of each example, [P, B]: ∂W = x δᵀ is a matrix of rank 1, so |∂W|² = |x|² |δ|²."""
+        size = x.square().sum(-1) * self.scale**2
+        return delta.square().sum(-1) * (size + 1 if self.has_bias else size)
+
 
 class Scale:
     """y = x · s, a factor for each feature that starts at 1: a soft choice of features (RealMLP)."""
@@ -256,15 +261,18 @@ class DropoutLayer:
 class Columns:
     """What a table's row becomes: its numbers as they are (or embedded), then an embedding of each categorical code.
 
+    Numbers at the places `flags` are never embedded: they have but two or three values.
     Code 0 stands for a category that was not seen in training; its embedding is zero and stays zero.
     """
 
     def __init__(self, *, numbers: int, codes: tuple[int, ...], size: int, initializer: Initializer,
-                 embed_numbers: Any = None):  # fmt: skip
+                 embed_numbers: Any = None, flags: tuple[int, ...] = ()):  # fmt: skip
         self.codes, self.size, self.embed_numbers = codes, size, embed_numbers
         self.slots: tuple[Slot, ...] = () if embed_numbers is None else embed_numbers.slots
         self.buffers: dict[str, Tensor] = {}
-        self.outputs = numbers if embed_numbers is None else embed_numbers.outputs
+        self.outputs = numbers if embed_numbers is None else embed_numbers.outputs + len(flags)
+        self.flags = torch.tensor(flags, dtype=torch.int64)
+        self.measured = torch.tensor([i for i in range(numbers) if i not in set(flags)], dtype=torch.int64)
         if codes:
             rows = sum(codes)
             slot = Slot(name="columns.table", shape=(rows, size), role="embedding", fan_in=1, fan_out=size)
@@ -281,7 +289,7 @@ class Columns:
         return started
 
     def __call__(self, batch: Batch, tensors: dict[str, Tensor], now: Pass) -> Tensor:
-        x = batch.numbers if self.embed_numbers is None else self.embed_numbers(batch.numbers, tensors, now)
+        x = batch.numbers if self.embed_numbers is None else self._embedded(batch.numbers, tensors, now)
         if not self.codes or batch.codes is None:
             return x
         table = tensors["columns.table"]
@@ -293,6 +301,14 @@ class Columns:
         if now.meter is not None:
             now.meter.add("embedding", embedded.abs().mean((1, 2)))
         return torch.cat([x.expand(networks, -1, -1), embedded], -1)
+
+    def _embedded(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        """Measured numbers embedded, flags behind them as they are."""
+        if len(self.flags) == 0:
+            return self.embed_numbers(x, tensors, now)
+        embedded = self.embed_numbers(x.index_select(-1, self.measured.to(x.device)), tensors, now)
+        flags = x.index_select(-1, self.flags.to(x.device))
+        return torch.cat([embedded, flags.expand(len(embedded), -1, -1)], -1)
 
 
 class PeriodicNumbers:

@@ -144,9 +144,11 @@ class Mlp:
             )
 
     def build(self, signature: Signature) -> list[Layer]:
-        embed = None if self.numbers is None or signature.numbers == 0 else self.numbers.layer(signature.numbers)
+        measured = signature.numbers - len(signature.flags)
+        embed = None if self.numbers is None or measured == 0 else self.numbers.layer(measured)
         columns = Columns(numbers=signature.numbers, codes=signature.codes, size=self.embedding,
-                          initializer=Normal(sd=1 / math.sqrt(self.embedding)), embed_numbers=embed)  # fmt: skip
+                          initializer=Normal(sd=1 / math.sqrt(self.embedding)), embed_numbers=embed,
+                          flags=signature.flags)  # fmt: skip
         layers: list[Layer] = [columns]
         width = columns.outputs
         if self.scale_inputs:

@@ -97,7 +97,8 @@ def _signature(plain: Mapping[str, Any]) -> Signature:
     if picture is not None:
         channels, height, width, mean, sd = picture
         picture = Picture(channels, height, width, tuple(mean), tuple(sd))
-    return Signature(plain["numbers"], tuple(plain["codes"]), plain["outputs"], picture)
+    codes, flags = tuple(plain["codes"]), tuple(plain["flags"])
+    return Signature(plain["numbers"], codes, plain["outputs"], picture, flags)
 
 
 def read_encoder(path: Path) -> Any:

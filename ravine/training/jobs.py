@@ -12,7 +12,7 @@ import torch
 from ravine import data
 from ravine.data import Examples
 from ravine.errors import RecipeError
-from ravine.losses import AbsoluteError, BinaryCrossEntropy, Huber, SoftmaxCrossEntropy, SquaredError
+from ravine.losses import AbsoluteError, BinaryCrossEntropy, ByTask, Huber, SoftmaxCrossEntropy, SquaredError
 from ravine.networks.program import Program
 from ravine.part import program
 from ravine.recipe import Recipe
@@ -22,7 +22,7 @@ from ravine.training.cohorts import Job, networks_at_once
 SECONDS_WORTH_A_PROCESS = 20.0  # starting a worker and importing torch in it takes about three
 
 
-FITTING: Mapping[str, tuple[type, ...]] = {  # losses by kind of task; the first is the default
+FITTING: Mapping[str, tuple[type, ...]] = {  # losses by kind of task
     "binary": (BinaryCrossEntropy,),
     "classes": (SoftmaxCrossEntropy,),
     "labels": (BinaryCrossEntropy,),
@@ -67,9 +67,10 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
     tables get more passes (between 60 and 300), since early stopping ends what has learned enough.
     """
     count = examples_of(task)
-    if recipe.loss is None:
-        recipe = recipe.vary("loss", FITTING[task.kind][0]())
-    elif not isinstance(recipe.loss, FITTING[task.kind]):
+    loss: Any = ByTask() if recipe.loss is None else recipe.loss
+    if isinstance(loss, ByTask):
+        recipe = recipe.vary("loss", loss.decided(task.kind))
+    elif not isinstance(loss, FITTING[task.kind]):
         names = ", ".join(c.__name__ for c in FITTING[task.kind])
         raise RecipeError(f"loss is {type(recipe.loss).__name__}", why=f"the task is {task.kind}, for which there are "
                           f"{names}", do='leave loss out, or set data.task')  # fmt: skip
@@ -130,8 +131,8 @@ def _work(group: Sequence[tuple[int, int]], recipes: Sequence[Recipe], task: Any
 def signature(task: Any) -> Signature:
     """What goes in and comes out of a network for a task."""
     encoder = task.encoder
-    picture = getattr(encoder, "picture", None)
-    return Signature(len(encoder.features), tuple(encoder.code_sizes), task.outputs, picture)
+    picture, flags = getattr(encoder, "picture", None), getattr(encoder, "flags", ())
+    return Signature(len(encoder.features), tuple(encoder.code_sizes), task.outputs, picture, tuple(flags))
 
 
 def examples_of(task: Any) -> int:

@@ -215,3 +215,15 @@ def test_columns_that_say_the_same_are_used_once():
     task = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame)
     assert task.encoder.columns == ("a", "town")
     assert "b is not used: it repeats a." in task.said and "code is not used: it repeats town." in task.said
+
+
+def test_features_of_few_values_are_told_from_measured_ones():
+    rng = np.random.default_rng(0)
+    number = rng.normal(size=60)
+    frame = pd.DataFrame({"size": np.where(number > 1, np.nan, number), "color": ["red", "blue", "green"] * 20,
+                          "sold": ["yes", "no"] * 30, "y": number})  # fmt: skip
+    encoder = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame).encoder
+    flagged = [encoder.features[i] for i in encoder.flags]
+    assert flagged == [n for n in encoder.features if n != "size"]
+    values = encoder.apply(frame).numbers[:, list(encoder.flags)]
+    assert values.unique(dim=0).numel() < values.numel() and all(len(v.unique()) <= 3 for v in values.T)

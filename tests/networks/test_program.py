@@ -127,3 +127,14 @@ def test_piecewise_linear_numbers_can_tell_intervals_apart_and_stay_linear_outsi
     x = torch.tensor([[[-9.0], [-0.9], [0.0], [0.9], [9.0]]])
     y = layer(x, tensors, Pass(training=False))[0, :, 0]
     assert y[1] < y[2] < y[3] < y[4] and y[2] == 2.0, "two of four intervals lie below 0"
+
+
+def test_numbers_of_few_values_are_not_embedded():
+    signature = Signature(4, (), 1, flags=(1, 3))
+    program = Program(Mlp(hidden=(), numbers=Periodic(outputs=3)), signature)
+    rows, buffers = program.start([0, 1])
+    tapped: list = []
+    x = torch.randn(1, 5, 4)
+    program(program.layout.views(rows), Batch(x), Pass(training=False, buffers=buffers, tapped=tapped))
+    assert tapped[0].shape == (2, 5, 2 * 3 + 2)
+    assert torch.equal(tapped[0][..., -2:], x[..., [1, 3]].expand(2, -1, -1))
