@@ -12,6 +12,8 @@ from ravine.errors import InputError, nearest
 from ravine.gallery.experiment import Experiment, Outcome
 
 MODULES: tuple[str, ...] = (
+    "momentum",
+    "nesterov",
     "ravine_steps",
     "scaling_table",
     "splits",

@@ -7,7 +7,7 @@ Letters: P walkers, W coordinates, T steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
+from ravine.data.surfaces import ALL as SURFACES
+from ravine.data.surfaces import Surface
 from ravine.part import stack
 from ravine.reporting.figures import COLORS
 from ravine.roles import Now, Optimizer, Settles
 from ravine.rows import Layout, Rows, Slot
+from ravine.seeds import stream
 
 Gradient = Callable[[Rows, int], Rows]  # the gradients at rows [P, W] for the step that is counted from 1
 
@@ -82,6 +85,68 @@ def slope(value: Callable[[Tensor], Tensor]) -> Gradient:
 def values(value: Callable[[Tensor], Tensor], places: Tensor) -> Tensor:
     """The function at places [..., W], whatever their arrangement: [...]."""
     return value(places.reshape(-1, places.shape[-1])).reshape(places.shape[:-1])
+
+
+def surface(name: str) -> Surface:
+    """The test function of that name.
+
+    >>> surface("ravine").formula
+    '10 x² + y²/2'
+    """
+    return next(each for each in SURFACES if each.name == name)
+
+
+class Regression(NamedTuple):
+    """The lectures' toy model: y = ⟨w₀, x⟩ + ε, x ~ N(0, Σ), ε ~ N(0, σ²), fitted by its mean squared error.
+
+    The expected loss is (w − w₀)ᵀ Σ (w − w₀) + σ²; its Hessian is 2Σ.
+    """
+
+    inputs: Tensor  # [N, 2]
+    targets: Tensor  # [N]
+
+    def loss(self, points: Tensor) -> Tensor:
+        """The empirical loss of weights [P, 2]: [P]."""
+        return ((self.targets - points @ self.inputs.T) ** 2).mean(1)
+
+    def gradient(self, rows: Rows, step: int) -> Rows:
+        """The gradient of the empirical loss."""
+        return -2 * (self.targets - rows @ self.inputs.T) @ self.inputs / len(self.targets)
+
+    def batch_gradient(self, rows: Rows, examples: Tensor) -> Rows:
+        """Each walker's gradient on its own minibatch: `examples` are indices [P, B]."""
+        x, y = self.inputs[examples], self.targets[examples]
+        wrong = y - (x @ rows[:, :, None])[..., 0]
+        return -2 * (wrong[:, None] @ x)[:, 0] / examples.shape[1]
+
+    def best(self) -> Tensor:
+        """Where the empirical loss is least: [1, 2]."""
+        return torch.linalg.lstsq(self.inputs, self.targets[:, None]).solution.T
+
+
+TRUE_WEIGHTS = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+COVARIANCE = torch.tensor([[1.0, 0.6], [0.6, 0.6]], dtype=torch.float64)
+NOISE = 0.5  # σ
+
+
+def regression(seed: int, examples: int) -> Regression:
+    """Draw the toy model's data."""
+    draw = {"generator": stream(seed, "regression"), "dtype": torch.float64}
+    inputs = torch.randn(examples, 2, **draw) @ torch.linalg.cholesky(COVARIANCE).T
+    return Regression(inputs, inputs @ TRUE_WEIGHTS[0] + NOISE * torch.randn(examples, **draw))
+
+
+def expected_loss(points: Tensor) -> Tensor:
+    """The toy model's expected loss at weights [P, 2]."""
+    off = points - TRUE_WEIGHTS
+    return (off @ COVARIANCE * off).sum(1) + NOISE**2
+
+
+def epochs_of(examples: int, batch: int, walkers: Sequence[int], count: int) -> Iterator[Tensor]:
+    """Minibatches without replacement, shuffled for each epoch and walker: indices [P, B]. The rest is left out."""
+    for epoch in range(count):
+        orders = torch.stack([torch.randperm(examples, generator=stream(w, "order", epoch)) for w in walkers])
+        yield from orders[:, : examples - examples % batch].split(batch, dim=1)
 
 
 # ------------------------------------------------------------------------------------------------ pictures

@@ -10,15 +10,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ravine.data.surfaces import ALL
-from ravine.gallery.driver import Walk, ground, slope, target, trail, values, walk
+from ravine.gallery.driver import Walk, ground, slope, surface, target, trail, values, walk
 from ravine.gallery.experiment import Experiment, Outcome
 from ravine.optimizers import SGD
 from ravine.reporting.figures import COLORS, GRAY, band, figure
 from ravine.rows import Rows
 from ravine.seeds import stream
 
-RAVINE = next(surface for surface in ALL if surface.name == "ravine")
+RAVINE = surface("ravine")
 CURVATURE = torch.tensor([20.0, 1.0], dtype=torch.float64)  # the second derivatives along the two axes
 FIXED, ADAPTIVE = 100, 40  # steps, as on the slide
 BEST = 2 / float(CURVATURE.sum())  # the fixed rate whose slowest direction is fastest
@@ -74,11 +73,11 @@ def run(quick: bool) -> Outcome:
     numbers |= {f"share of starts won, {name}": share for name, share in wins.items()}
     small, two = numbers["decades, fixed 0.01"], numbers["decades, two-point rate"]
     said = (
-        f"A hundred fixed steps lower R by {small:.1f} powers of ten at 0.01 and by {np.median(best):.1f} at the rate "
-        f"that is best in hindsight (medians of {count} starts). Forty steps with the two-point rate lower it by "
-        f"{two:.0f}, more than any fixed rate from {wins['two-point rate']:.0%} of the starts. Which adaptation it is "
-        f"matters: a line search wins from {wins['line search']:.0%} only, for where both slopes are alike it zigzags "
-        "as gradient descent does."
+        f"A hundred fixed steps lower R by {small:.1f} powers of ten at 0.01 and by {np.median(best):.1f} at the "
+        f"rate that is best in hindsight (medians of {count} starts). Forty steps with the two-point rate lower it "
+        f"by {two:.0f}, more than any fixed rate from {wins['two-point rate']:.0%} of the starts. Which adaptation "
+        f"it is matters: a line search wins from {wins['line search']:.0%} only, for where both slopes are alike it "
+        "zigzags as gradient descent does."
     )
     figures = {
         "The way down from one start": _ways(),
