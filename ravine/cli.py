@@ -298,6 +298,67 @@ def check(
     return 1 if any(c.passed is False for c in checks) else 0
 
 
+@app.command(name="range")
+def range_(
+    what: str,
+    /,
+    *,
+    target: Many = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
+    recipe: str | None = None,
+    low: float = 1e-6,
+    high: float = 10.0,
+    rates: int = 36,
+    seeds: int = 3,
+    steps: int = 200,
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    force: Flag = False,
+    json: Flag = False,
+) -> int:
+    """Find the usable learning rates: a cohort of networks, each with a constant rate of its own, for a few steps.
+
+    Parameters
+    ----------
+    what
+        A table, a recipe (.toml), or the name of a bundled set.
+    target
+        The column to predict; again for several.
+    set_
+        Change a setting: PATH=VALUE.
+    recipe
+        The named recipe to start from.
+    low
+        The lowest rate.
+    high
+        The highest rate.
+    rates
+        How many rates, evenly on a log scale.
+    seeds
+        How many networks at each rate.
+    steps
+        How many steps each makes, about.
+    out
+        Where to draw it: a .svg, .png or .pdf file.
+    force
+        Write over an existing file.
+    json
+        Print the result as one JSON object.
+    """
+    from ravine.studies.range_test import range_test
+
+    if out is not None:
+        _writable(out, force=force, endings=(".svg", ".png", ".pdf"), what="pictures")
+    asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
+    found = range_test(asked, low=low, high=high, rates=rates, seeds=seeds, steps=steps)
+    if out is not None:
+        _draw(found.picture(), out)
+    if json:
+        _as_json(found.plain())
+    else:
+        print(found.in_words())
+    return 0
+
+
 # ------------------------------------------------------------------------------------------------ what was asked
 
 
@@ -344,15 +405,33 @@ def _device(name: str) -> None:
         raise InputError(f"--device {name}", why=f"this machine has {', '.join(known)}", do=f"use {known[-1]}")
 
 
-def _writable(out: Path, *, force: bool) -> None:
-    if out.suffix.lower() not in (".csv", ".parquet", ".jsonl"):
-        raise InputError(f"{out} has no known ending", why="predictions are .csv, .parquet or .jsonl",
-                         do=f"write {out.with_suffix('.csv')}")  # fmt: skip
+def _writable(out: Path, *, force: bool, endings: tuple[str, ...] = (".csv", ".parquet", ".jsonl"),
+              what: str = "predictions") -> None:  # fmt: skip
+    """Raise `InputError` unless a result can be written there."""
+    if out.suffix.lower() not in endings:
+        known = f"{', '.join(endings[:-1])} or {endings[-1]}" if endings[1:] else endings[0]
+        raise InputError(f"{out} has no known ending", why=f"{what} are {known}",
+                         do=f"write {out.with_suffix(endings[0])}")  # fmt: skip
     if out.exists() and not force:
         raise InputError(f"{out} is there already", why="nothing is written over unasked",
                          do="name another file, or add --force")  # fmt: skip
     if not out.parent.is_dir():
-        raise InputError(f"{out.parent} is no folder", why="the predictions are to go there", do="make it first")
+        raise InputError(f"{out.parent} is no folder", why=f"the {what} are to go there", do="make it first")
+
+
+def _draw(picture: Any, out: Path) -> None:
+    """Write a picture in the form that its file's ending says."""
+    import io
+
+    from ravine.reporting.figures import svg
+    from ravine.training.checkpoint import write_atomically
+
+    if out.suffix.lower() == ".svg":
+        write_atomically(out, svg(picture, title=out.stem).encode())
+        return
+    held = io.BytesIO()
+    picture.savefig(held, format=out.suffix.lower()[1:], dpi=150)
+    write_atomically(out, held.getvalue())
 
 
 def _encoded(predictions: Any, suffix: str) -> bytes:

@@ -75,7 +75,7 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
     stands the best that a constant can do: H(y), the entropy of the classes, or the same half variance. Below that no
     untrained network should be, so a first loss whose whole interval is below it fails, too.
     """
-    values = _losses_at_start(recipe, task, networks)
+    values = starting_losses(recipe, task, networks)
     examples = _some(task, EXAMPLES)
     chance = chance_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
     least = constant_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
     return Check("initial loss", True, said, numbers)
 
 
-def _losses_at_start(recipe: Recipe, task: Any, networks: int) -> np.ndarray:
+def starting_losses(recipe: Recipe, task: Any, networks: int) -> np.ndarray:
     """The mean loss over some training examples of networks that have not made a step, [P]."""
     seeds = range(recipe.seed, recipe.seed + networks)
     built = Program(stack([recipe] * networks).network, signature(task))
