@@ -103,6 +103,10 @@ class HouseFigure(Figure):
         with matplotlib.rc_context(STYLE):
             return super().suptitle(t, **kwargs)
 
+    def legend(self, *args: Any, **kwargs: Any) -> Any:
+        with matplotlib.rc_context(STYLE):
+            return super().legend(*args, **kwargs)
+
     def colorbar(self, *args: Any, **kwargs: Any) -> Any:
         with matplotlib.rc_context(STYLE):
             return super().colorbar(*args, **kwargs)
