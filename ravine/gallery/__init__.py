@@ -12,6 +12,9 @@ from ravine.errors import InputError, nearest
 from ravine.gallery.experiment import Experiment, Outcome
 
 MODULES: tuple[str, ...] = (
+    "adagrad_rmsprop",
+    "adam_bias",
+    "averaged_sgd",
     "momentum",
     "nesterov",
     "ravine_steps",
