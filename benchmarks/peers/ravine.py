@@ -17,7 +17,7 @@ from ravine.optimizers import Adam, Momentum
 from ravine.recipe import Recipe
 from ravine.roles import Plan, Signature
 from ravine.schedules import Constant
-from ravine.training.cohorts import Cohort, Job, start
+from ravine.training.cohorts import Cohort, Job, networks_at_once, start
 from ravine.training.exact import exact_arithmetic
 from ravine.training.loop import run
 from ravine.training.measure import Evaluator
@@ -29,8 +29,9 @@ PLANNED_EPOCHS = 60
 
 def prepare(case: Case, optimizer: str, starts: list[Weights], *, epochs: int,
             watch: Watch | None = None) -> Go:  # fmt: skip
-    cohort = cohort_of(case, optimizer, starts, planned_epochs=max(PLANNED_EPOCHS, epochs))
-    source, evaluate = source_and_evaluator(case, cohort)
+    cohorts = [cohort_of(case, optimizer, some, planned_epochs=max(PLANNED_EPOCHS, epochs))
+               for some in cut(starts, one=watch is not None)]  # fmt: skip
+    prepared = [(cohort, *source_and_evaluator(case, cohort)) for cohort in cohorts]
 
     def pause(cohort: Cohort) -> bool:
         if cohort.step % case.per_epoch:
@@ -41,9 +42,18 @@ def prepare(case: Case, optimizer: str, starts: list[Weights], *, epochs: int,
 
     def go() -> None:
         with exact_arithmetic():
-            run(cohort, source, evaluate, pause=pause)
+            for cohort, source, evaluate in prepared:
+                run(cohort, source, evaluate, pause=pause)
 
     return go
+
+
+def cut(starts: list[Weights], *, one: bool) -> list[list[Weights]]:
+    """The networks in cohorts of the size that training chooses; all in `one` where they are watched."""
+    width = sum(array.size for layer in starts[0] for array in layer)
+    cohorts = 1 if one else -(-len(starts) // networks_at_once(width, device="cpu"))
+    size = -(-len(starts) // cohorts)
+    return [starts[at : at + size] for at in range(0, len(starts), size)]
 
 
 def cohort_of(case: Case, optimizer: str, starts: list[Weights], *, planned_epochs: int) -> Cohort:
