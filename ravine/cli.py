@@ -359,6 +359,72 @@ def range_(
     return 0
 
 
+@app.command
+def search(
+    what: str,
+    /,
+    *,
+    space: Many = (),
+    trials: int = 32,
+    method: Literal["random", "grid"] = "random",
+    target: Many = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
+    recipe: str | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    force: Flag = False,
+    json: Flag = False,
+) -> int:
+    """Search for good settings by the validation split; train the best again and score it on the test split.
+
+    Parameters
+    ----------
+    what
+        A table, a recipe (.toml), or the name of a bundled set.
+    space
+        A setting's values, again for several: optimizer.lr=log:1e-4..1e-1, network.dropout.rate=0..0.5, batch=[16,64].
+    trials
+        How many random trials.
+    method
+        random, or grid: all combinations (ranges need a count, LOW..HIGH/5).
+    target
+        The column to predict; again for several.
+    set_
+        Change a setting: PATH=VALUE.
+    recipe
+        The named recipe to start from.
+    seeds
+        How many networks each trial trains.
+    seed
+        The seed of the random trials.
+    out
+        Where to write the best recipe (.toml).
+    force
+        Write over an existing file.
+    json
+        Print the result as one JSON object.
+    """
+    from ravine.catalog import recipe_text
+    from ravine.studies.search import read_spaces
+    from ravine.studies.search import search as best_of
+    from ravine.training.checkpoint import write_atomically
+
+    if out is not None:
+        _writable(out, force=force, endings=(".toml",), what="recipes")
+    asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
+    found = best_of(asked, read_spaces(space, asked), method=method, trials=trials, seeds=seeds, seed=seed)
+    if out is not None:
+        write_atomically(out, recipe_text(found.best.recipe).encode())
+    if json:
+        _as_json(found.plain())
+    else:
+        print(found.in_words())
+        if out is not None:
+            print(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
+    return 0
+
+
 # ------------------------------------------------------------------------------------------------ what was asked
 
 

@@ -39,8 +39,8 @@ class RangeTest:
     no higher one. `lowest` is the smallest usable one; `steepest` where the final loss falls fastest from one rate to
     the next. `rate` is the one to train with: the lowest final loss, averaged over neighboring rates, is there.
     Intervals are over seeds (bootstrap). `losses` [R, S] are the training losses at the end, ∞ where a network
-    diverged, and `starts` [S] those before the first step. Below `too_low` the loss does not go down, above `too_high` it is
-    higher than at the start or not finite (NaN where no rate tried is that low or high).
+    diverged, and `starts` [S] those before the first step. Below `too_low` the loss does not go down, above `too_high`
+    it is higher than at the start or not finite (NaN where no rate tried is that low or high).
     """
 
     rates: np.ndarray
@@ -121,11 +121,11 @@ def range_test(
     seeds: int = SEEDS,
     steps: int = STEPS,
 ) -> RangeTest:
-    """Train a cohort at `rates` constant learning rates from `low` to `high`, `seeds` networks each, and see what falls.
+    """Train a cohort at `rates` constant learning rates from `low` to `high`, `seeds` networks each; see what falls.
 
-    Each network makes about `steps` steps.
-    The recipe's schedule, averages and early stopping are left out; a large training split is cut so that the loss is
-    known at five times at least. Raises `RecipeError` for a range that is none, and where at no rate the loss falls.
+    Each network makes about `steps` steps. The recipe's schedule, averages and early stopping are left out; a large
+    training split is cut so that the loss is known at five times at least. Raises `RecipeError` for a range that is none,
+    and where at no rate the loss falls.
 
     >>> from ravine.catalog import named
     >>> found = range_test(named("plain").vary("data.source", "iris"), rates=15, steps=60, seeds=2)
