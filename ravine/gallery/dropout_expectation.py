@@ -85,8 +85,8 @@ def run(quick: bool) -> Outcome:
         f"output to {off[1]:.3f} (values up to 2). Of a trained network all {2**HIDDEN:,} sub-networks were judged: "
         f"their mean logit is the test network's (difference {apart:.0e}), the mean of their probabilities "
         f"is {gap:.3f} away from its. It is right {percent(scores['the network at test time'])}, its average "
-        "sub-network "
-        f"{percent(scores['average sub-network'])}, their ensemble {percent(scores['mean of all probabilities'])}."
+        f"sub-network {percent(scores['average sub-network'])}, their ensemble "
+        f"{percent(scores['mean of all probabilities'])}."
     )
     return Outcome(held=bool(held), said=said, numbers=numbers,
                    figures={"Expectation": _expectation(x, inverted, classic, test),

@@ -57,14 +57,15 @@ def run(quick: bool) -> Outcome:
     numbers |= {f"loss, {name}": value.mean for name, value in loss.items()}
     numbers |= {f"error, {name}": value.mean for name, value in error.items()}
     better = (gain.low > 0, errors_saved.low > 0)
+    held = True if all(better) else False if gain.high < 0 and errors_saved.high < 0 else None
     said = (
         f"With a patience of {PATIENCE} epochs networks stop after {percent(spent)} of the budget. Test loss is "
         f"{loss['stopped early']} instead of {loss['to the end']}, a gain of {gain} in the same draw; the "
         "error rate is "
         f"{percent(error['stopped early'])} instead of {percent(error['to the end'])} (Bayes' rule "
-        f"{100 * bayes:.1f} %), a gain of {percent(errors_saved)}, {'beyond doubt' if better[1] else 'which may be 0'}."
+        f"{100 * bayes:.1f} %), a gain of {percent(errors_saved)}{'' if better[1] else ', which may be 0'}."
     )
-    return Outcome(held=None if better[0] != better[1] else better[0], said=said, numbers=numbers,
+    return Outcome(held=held, said=said, numbers=numbers,
                    figures={"Stopped and not": _picture(table, error, bayes)})  # fmt: skip
 
 

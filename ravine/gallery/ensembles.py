@@ -56,7 +56,8 @@ def run(quick: bool) -> Outcome:
         f"{percent(interval(error[:, -1]))}: {percent(saved)} fewer in the same split. The loss falls by {cut} (it "
         f"cannot rise: −log is convex). Four members bring {100 * half.mean:.0f} % of the gain."
     )
-    return Outcome(held=bool(saved.low > 0 and cut.low > 0), said=said, numbers=numbers,
+    better = (saved.low > 0, cut.low > 0)
+    return Outcome(held=True if all(better) else None if any(better) else False, said=said, numbers=numbers,
                    figures={"By the number of members": _picture(sizes, loss, error)})  # fmt: skip
 
 
