@@ -14,11 +14,13 @@ from ravine.roles import (
     Average,
     Clip,
     Encoding,
+    Keep,
     Loss,
     Network,
     Optimizer,
     Penalty,
     Schedule,
+    Searches,
     Source,
     Split,
     Stop,
@@ -48,6 +50,7 @@ class Recipe:
     clip: Clip | None = None
     average: Average | None = None
     stop: Stop | None = None
+    snapshots: Keep | None = None
     class_weights: Literal["none", "balanced"] = "none"
     batch: int | Literal["all"] | None = setting(default=None, ge=1)
     epochs: int | None = setting(default=None, ge=1)
@@ -62,6 +65,21 @@ class Recipe:
                 "the recipe stops early but keeps no validation split",
                 why="early stopping judges by the validation split",
                 do='set split.validation above 0, or stop = "none"',
+            )
+
+        if self.clip is not None and isinstance(self.optimizer, Searches):
+            raise RecipeError(
+                f"the recipe clips gradients for {type(self.optimizer).__name__}",
+                why="it compares the loss with the gradient it is given, and a clipped one belongs to no loss",
+                do='set clip = "none"',
+            )
+
+        if self.snapshots is not None and (self.stop is not None or self.average is not None):
+            other = "stop" if self.stop is not None else "average"
+            raise RecipeError(
+                f"the recipe keeps snapshots and has {other} set",
+                why="the model is the mean of the weights' predictions at the ends of all cycles, as they were trained",
+                do=f'set {other} = "none"',
             )
 
     def vary(self, path: str, value: object) -> Recipe:

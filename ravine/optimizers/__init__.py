@@ -4,9 +4,11 @@ from ravine.optimizers.adaptive import Adadelta, Adagrad, Adam, Adamax, AdamW, L
 from ravine.optimizers.around import ClipNorm, ClipValue, Ema, Lookahead, Swa
 from ravine.optimizers.muon import Muon
 from ravine.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from ravine.optimizers.second_order import Lbfgs, Newton, SaddleFreeNewton
 from ravine.optimizers.sgd import ASGD, SGD, Momentum, Nesterov, Rprop
 from ravine.optimizers.torch_face import AsTorch, Guest
 
+SEARCHING = (Lbfgs, Newton, SaddleFreeNewton)  # these have `search` in place of `update`
 ALL = (
     SGD,
     Momentum,
@@ -27,6 +29,7 @@ ALL = (
     ScheduleFreeAdamW,
     Lookahead,
     Guest,
+    *SEARCHING,
 )
 CLIPS = (ClipNorm, ClipValue)
 AVERAGES = (Ema, Swa)
@@ -46,16 +49,20 @@ __all__ = [
     "ClipValue",
     "Ema",
     "Guest",
+    "Lbfgs",
     "Lion",
     "Lookahead",
     "Momentum",
     "Muon",
     "NAdam",
     "Nesterov",
+    "Newton",
     "RAdam",
     "RMSprop",
     "Rprop",
+    "SEARCHING",
     "SGD",
+    "SaddleFreeNewton",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
     "Swa",

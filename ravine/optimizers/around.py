@@ -7,10 +7,11 @@ from typing import ClassVar
 import torch
 
 from ravine.effects import Effect
+from ravine.errors import RecipeError
 from ravine.optimizers.coefficients import each
 from ravine.optimizers.sgd import Momentum
 from ravine.part import Number, match, part, setting
-from ravine.roles import Now, Optimizer, Plan, Settles, State
+from ravine.roles import Now, Optimizer, Plan, Searches, Settles, State
 from ravine.rows import Rows, length
 
 # ------------------------------------------------------------------------------------------------ clipping
@@ -138,6 +139,12 @@ class Lookahead:
     inner: Optimizer = Momentum()  # type: ignore[call-arg]
     every: int = setting(default=5, ge=1)
     alpha: Number = setting(default=0.5, ge=0, le=1)
+
+    def check(self) -> None:
+        if isinstance(self.inner, Searches):
+            name = type(self.inner).__name__
+            raise RecipeError(f"Lookahead around {name}", why="it needs a rule that takes one gradient a step",
+                              do=f"use {name} by itself")  # fmt: skip
 
     @property
     def lr(self) -> Number:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ravine.errors import RecipeError, nearest
 from ravine.part import Number, part, setting
-from ravine.roles import Now, Optimizer, Settles, State
+from ravine.roles import Now, Optimizer, Searches, Settles, State
 from ravine.rows import Layout, Rows, Slot
 
 UPDATES = "updates"  # where a tensor's state counts its updates
@@ -36,6 +36,9 @@ class AsTorch(torch.optim.Optimizer):
     def __init__(self, params: Iterable[Any], rule: Optimizer):
         if isinstance(rule.lr, Tensor) or rule.lr <= 0:
             raise RecipeError(f"{type(rule).__name__}.lr is {rule.lr}", why="the rate must be one number above 0")
+        if isinstance(rule, Searches):
+            raise RecipeError(f"{type(rule).__name__} as a torch optimizer", why="it needs the loss as a function",
+                              do="take torch.optim.LBFGS, or train with it in a recipe")  # fmt: skip
         self.rule = rule
         super().__init__(params, {"lr": rule.lr})
 

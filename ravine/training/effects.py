@@ -54,7 +54,7 @@ def _acts(value: Any) -> Iterator[Effect]:
     elif is_part(value):
         acts = getattr(value, "acts", None)
         if acts is not None:
-            yield acts
+            yield from (acts,) if isinstance(acts, Effect) else acts
         for field in dataclasses.fields(value):
             yield from _acts(getattr(value, field.name))
 

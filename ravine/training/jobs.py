@@ -16,7 +16,7 @@ from ravine.losses import AbsoluteError, BinaryCrossEntropy, ByTask, Huber, Soft
 from ravine.networks.program import Program
 from ravine.part import program
 from ravine.recipe import Recipe
-from ravine.roles import Plan, Signature
+from ravine.roles import Plan, Searches, Signature
 from ravine.training.cohorts import Job, networks_at_once
 
 SECONDS_WORTH_A_PROCESS = 20.0  # starting a worker and importing torch in it takes about three
@@ -78,6 +78,8 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
         recipe = recipe.vary("batch", min(256, max(16, 2 ** round(math.log2(max(1, count / 30)))), count))
     if recipe.epochs is None:
         recipe = recipe.vary("epochs", int(min(300, max(60, 400_000 / count))))
+    if isinstance(recipe.optimizer, Searches):
+        recipe.optimizer.affords(_width(recipe, task))
     if recipe.batch == "all":
         return recipe
     if batch_size(recipe, task) > count:

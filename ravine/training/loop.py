@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ravine.optimizers.fused import step_
-from ravine.roles import Batch, Now, Pass
+from ravine.probes.curvature import Objective
+from ravine.roles import Batch, Evaluated, Now, Pass, Searches
 from ravine.rows import Rows
 from ravine.training.cohorts import Cohort
 from ravine.training.measure import Evaluator, log_rate, measure, samples
@@ -23,7 +24,7 @@ FACTORS_AT_ONCE = 256  # steps whose learning rates are worked out together
 
 def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[[Cohort], bool]) -> None:
     """Train until every network has ended, or `pause` (asked after each step, to save and to stop) says so."""
-    plan, factors = cohort.job.plan, Factors(cohort)
+    plan, factors, searches = cohort.job.plan, Factors(cohort), isinstance(cohort.parts.optimizer, Searches)
     while cohort.ids and cohort.step < plan.steps:
         sampled = samples(cohort.step, plan)
         meter = cohort.meter if sampled else None
@@ -32,7 +33,10 @@ def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[
         now = Now(cohort.step + 1, factors.at(cohort.step), cohort.decays, cohort.program.layout, cohort.lr_row, meter)
         grads = prepare(cohort, grads, now)
         before = cohort.weights.clone() if sampled else None
-        step_(cohort.parts.optimizer, cohort.weights, grads, cohort.optimizer, now)
+        if searches:
+            search_(cohort, batch, Evaluated(losses, grads), now)
+        else:
+            step_(cohort.parts.optimizer, cohort.weights, grads, cohort.optimizer, now)
         if cohort.parts.average is not None:
             cohort.average = cohort.parts.average.update(cohort.weights, cohort.average, now, plan)
         cohort.step += 1
@@ -103,6 +107,36 @@ def prepare(cohort: Cohort, grads: Rows, now: Now) -> Rows:
     for penalty in cohort.parts.penalties:
         grads = grads + penalty.gradient(cohort.weights, now.decays, now.meter)
     return grads if cohort.parts.clip is None else cohort.parts.clip.clip(grads, now)
+
+
+class OfBatch:
+    """The loss of a step's batch, penalties and all, as a function of the weights: what an optimizer may search."""
+
+    def __init__(self, cohort: Cohort, batch: Batch, first: Evaluated):
+        penalties, decays = cohort.parts.penalties, cohort.decays
+
+        def penalty(rows: Rows) -> Tensor:
+            return sum((p.value(rows, decays) for p in penalties), torch.zeros_like(rows[:, :1]))
+
+        now = Pass(training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch)
+        assert cohort.loss is not None  # resolved before training
+        self.whole = Objective.of_program(cohort.program, cohort.loss, batch, buffers=cohort.buffers, now=now,
+                                          more=penalty if penalties else None)  # fmt: skip
+        self.first = Evaluated(first.losses + penalty(cohort.weights), first.grads)
+
+    def value_and_grad(self, rows: Rows) -> Evaluated:
+        return self.whole.value_and_grad(rows)
+
+    def hessian(self, rows: Rows) -> Tensor:
+        return self.whole.hessian(rows)
+
+
+def search_(cohort: Cohort, batch: Batch, first: Evaluated, now: Now) -> None:
+    """The update of an optimizer that evaluates the batch's loss as often as it needs; writes weights and state."""
+    optimizer: Any = cohort.parts.optimizer
+    new, state = optimizer.search(cohort.weights, OfBatch(cohort, batch, first), cohort.optimizer, now)
+    cohort.weights.copy_(new)
+    cohort.optimizer.update(state)
 
 
 class Factors:

@@ -29,7 +29,9 @@ ENABLED = {
     **{f"initializer {c.__name__}": dict(network=mlp.Mlp(hidden=(9,), initializer=c())) for c in initializers.ALL},
     **{f"penalty {c.__name__}": dict(penalties=(c(),)) for c in penalties.ALL},
     **{f"average {c.__name__}": dict(average=c()) for c in optimizers.AVERAGES},
-    **{f"optimizer {c.__name__}": dict(optimizer=c()) for c in optimizers.ALL},
+    **{f"optimizer {c.__name__}": dict(optimizer=c()) for c in optimizers.ALL if c not in optimizers.SEARCHING},
+    **{f"optimizer {c.__name__}": dict(optimizer=c(), network=mlp.Mlp(hidden=(5,)), epochs=2)
+       for c in optimizers.SEARCHING},
     "dropout": dict(network=mlp.Mlp(hidden=(9,), dropout=mlp.Dropout())),
     "classic dropout": dict(network=mlp.Mlp(hidden=(9,), dropout=mlp.ClassicDropout())),
     "batch norm": dict(network=mlp.Mlp(hidden=(9,), norm=mlp.BatchNorm())),

@@ -85,7 +85,11 @@ def test_many_kills_in_a_row(tmp_path, whole):
     assert files(folder) == whole[1]
 
 
-@pytest.mark.parametrize("cls", optimizers.ALL, ids=lambda c: c.__name__)
+# whole Hessians take their time: Newton's methods resume, on smaller networks, in tests/optimizers/test_second_order.py
+RULES = [c for c in optimizers.ALL if c not in (optimizers.Newton, optimizers.SaddleFreeNewton)]
+
+
+@pytest.mark.parametrize("cls", RULES, ids=lambda c: c.__name__)
 def test_every_optimizer_resumes(tmp_path, cls):
     recipe = everything(optimizer=cls(), average=None, epochs=4, seeds=2, stop=None)
     train(recipe, out=tmp_path / "whole", workers=1)

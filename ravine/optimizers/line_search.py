@@ -1,0 +1,127 @@
+"""A line search with the strong Wolfe conditions, for many networks together, each with brackets of its own.
+
+Along a direction d from w, with φ(t) = L(w + t d), a step t is accepted when (Nocedal & Wright 2006, 3.7)
+
+    φ(t) ≤ φ(0) + c1 t φ′(0)        |φ′(t)| ≤ −c2 φ′(0)
+
+In each round every network that still searches tries a step of its own; those that are done wait. The rules are those
+of Nocedal & Wright's algorithms 3.5 and 3.6 with cubic interpolation and minFunc's safeguards, as in torch.optim.LBFGS,
+so that a network takes the steps it would take there. Letters: P networks, W weights; columns are [P, 1].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ravine.roles import Searched
+from ravine.rows import Column, Rows
+
+C1, C2 = 1e-4, 0.9  # usual for quasi-Newton directions
+NARROWEST = 1e-9  # a bracket within which no weight moves further than this is closed
+
+
+class Tried(NamedTuple):
+    """A step along the direction: t, φ(t) and φ′(t), columns."""
+
+    t: Column
+    value: Column
+    slope: Column
+
+
+class Found(NamedTuple):
+    """The steps to take (0: stay), and how many evaluations each network's search took."""
+
+    t: Column
+    evaluations: Column
+
+
+def strong_wolfe(objective: Searched, rows: Rows, direction: Rows, *, first: Column, wanted: Tensor,
+                 tries: int) -> Found:  # fmt: skip
+    """Steps for the networks that are `wanted` [P, 1], beginning with `first`; the others stay where they are.
+
+    After `tries` evaluations the best step so far is taken, which may be 0. A loss that is not finite counts as too
+    large (torch would walk on), so that an explosion shortens the step.
+    """
+    start = Tried(torch.zeros_like(first), objective.first.losses, _dot(objective.first.grads, direction))
+    reach = direction.abs().amax(1, keepdim=True)
+    active, bracketed, stalled = wanted, torch.zeros_like(wanted), torch.zeros_like(wanted)
+    before = low = high = (
+        start  # the step before, while walking on; the bracket's ends, low the one with the least loss
+    )
+    t, count = torch.where(wanted, first, 0.0), torch.zeros_like(first)
+    for done in range(tries):
+        if not bool(active.any()):
+            break
+        here = _tried(objective, rows, direction, t)
+        count = count + active.to(count)
+        walking, closing = active & ~bracketed, active & bracketed
+        above = here.value > start.value + C1 * here.t * start.slope
+        flat = here.slope.abs() <= -C2 * start.slope
+        # walk on until a step is too long
+        long = above | (here.value >= before.value) if done > 1 else above
+        opened = walking & (long | (~flat & (here.slope >= 0)))
+        worse = opened & (before.value <= here.value)
+        # draw the bracket together
+        rejected = closing & (above | (here.value >= low.value))
+        accepted = closing & ~rejected
+        turned = accepted & ~flat & (here.slope * (high.t - low.t) >= 0)
+        swapped = rejected & (here.value < low.value)
+        ends = low, high
+        low = _either(worse, before, _either(walking | accepted | swapped, here, ends[0]))
+        high = _either(worse | (rejected & ~swapped), here, _either(turned | swapped, ends[0], ends[1]))
+        high = _either(opened & ~worse, before, high)
+        # who goes on, and where
+        bracketed = bracketed | opened
+        active = active & ~((walking & ~long & flat) | (accepted & flat))
+        active = active & ~(bracketed & ((high.t - low.t).abs() * reach < NARROWEST))
+        inside, stalled = _inside(low, high, stalled)
+        t = torch.where(active, torch.where(bracketed, inside, _beyond(before, here)), low.t)
+        before = _either(walking & ~opened, here, before)
+    return Found(torch.where(wanted, low.t, 0.0), count)
+
+
+def _tried(objective: Searched, rows: Rows, direction: Rows, t: Column) -> Tried:
+    losses, grads = objective.value_and_grad(rows + t * direction)
+    slope = _dot(grads, direction)
+    return Tried(t, torch.where(losses.isfinite() & slope.isfinite(), losses, torch.inf), slope)
+
+
+def _inside(low: Tried, high: Tried, stalled: Tensor) -> tuple[Column, Tensor]:
+    """A step inside the bracket; one close to an end twice running is moved a tenth of the bracket away from it."""
+    least, most = torch.minimum(low.t, high.t), torch.maximum(low.t, high.t)
+    t, tenth = _cubic(low, high, least, most), 0.1 * (most - least)
+    close = torch.minimum(most - t, t - least) < tenth
+    moved = close & (stalled | (t >= most) | (t <= least))
+    away = torch.where((t - most).abs() < (t - least).abs(), most - tenth, least + tenth)
+    return torch.where(moved, away, t), close & ~moved
+
+
+def _beyond(before: Tried, here: Tried) -> Column:
+    """A longer step: 1 % to ten times further."""
+    return _cubic(before, here, here.t + 0.01 * (here.t - before.t), 10 * here.t)
+
+
+def _cubic(one: Tried, other: Tried, least: Column, most: Column) -> Column:
+    """Where the cubic through two values and slopes is least (Nocedal & Wright 3.59), between bounds.
+
+    The middle of the bounds where it has no minimum, or is not finite.
+    """
+    first = one.t <= other.t
+    a, b = _either(first, one, other), _either(first, other, one)
+    d1 = a.slope + b.slope - 3 * (a.value - b.value) / (a.t - b.t)
+    square = d1**2 - a.slope * b.slope
+    d2 = square.clamp_min(0).sqrt()
+    t = b.t - (b.t - a.t) * ((b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2))
+    inner = torch.minimum(torch.maximum(t, least), most)
+    return torch.where((square >= 0) & t.isfinite(), inner, (least + most) * 0.5)
+
+
+def _either(here: Tensor, one: Tried, other: Tried) -> Tried:
+    return Tried(*(torch.where(here, a, b) for a, b in zip(one, other, strict=True)))
+
+
+def _dot(a: Rows, b: Rows) -> Column:
+    return (a * b).sum(1, keepdim=True)

@@ -1,0 +1,43 @@
+"""What can be measured of networks at fixed weights: the curvature of their loss, the noise of their gradients."""
+
+from ravine.probes.curvature import (
+    Estimate,
+    Objective,
+    Point,
+    Ritz,
+    condition,
+    density,
+    ends,
+    judge,
+    lanczos,
+    ritz,
+    trace,
+)
+from ravine.probes.noise import (
+    Noise,
+    NoiseAverage,
+    gradient_noise,
+    per_example_gradients,
+    squared_lengths,
+    two_batches,
+)
+
+__all__ = [
+    "Estimate",
+    "Noise",
+    "NoiseAverage",
+    "Objective",
+    "Point",
+    "Ritz",
+    "condition",
+    "density",
+    "ends",
+    "gradient_noise",
+    "judge",
+    "lanczos",
+    "per_example_gradients",
+    "ritz",
+    "squared_lengths",
+    "trace",
+    "two_batches",
+]
