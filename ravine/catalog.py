@@ -25,7 +25,7 @@ import tomli_w
 
 from ravine import data, losses, optimizers, penalties, schedules, stopping
 from ravine.errors import RecipeError, nearest
-from ravine.networks import activations, initializers, mlp
+from ravine.networks import activations, conv, initializers, mlp
 from ravine.part import from_plain, get, is_part, to_plain
 from ravine.recipe import Recipe
 from ravine.roles import (
@@ -36,12 +36,14 @@ from ravine.roles import (
     Drop,
     Encoding,
     Initializer,
+    Keep,
     Loss,
     Network,
     Norm,
     NumberEmbedding,
     Optimizer,
     Penalty,
+    Pool,
     Schedule,
     Source,
     Split,
@@ -54,18 +56,20 @@ CHOICES: Mapping[Any, Sequence[type]] = {
     Augmentation: (),
     Average: optimizers.AVERAGES,
     Clip: optimizers.CLIPS,
-    Drop: (mlp.Dropout, mlp.ClassicDropout),
+    Drop: (mlp.Dropout, mlp.ClassicDropout, mlp.SpatialDropout),
     Encoding: (data.Encoding,),
     Initializer: initializers.ALL,
     Loss: (*losses.ALL, losses.ByTask),
-    Network: (mlp.Mlp,),
+    Network: (mlp.Mlp, conv.Conv, conv.ResNet),
     Norm: (mlp.BatchNorm, mlp.LayerNorm),
     NumberEmbedding: (mlp.Periodic, mlp.PiecewiseLinear),
     Optimizer: optimizers.ALL,
     Penalty: penalties.ALL,
+    Pool: (conv.MaxPool, conv.AveragePool),
     Schedule: schedules.ALL,
     Source: (data.Data,),
     Split: data.SPLITS,
+    Keep: (stopping.Snapshots,),
     Stop: (stopping.EarlyStopping,),
     Tuning: (),
 }
@@ -132,7 +136,27 @@ def plain() -> Recipe:
     )
 
 
-NAMED = {f.__name__: f for f in (default, realmlp_td_s, plain)}
+def image() -> Recipe:
+    """A small convolutional network for small pictures: three stages, batch norm, one cycle of the learning rate.
+
+    The measurements are in NOTEBOOK.md. Pictures are best trained a network per core: batching saves nothing there.
+    """
+    return Recipe(
+        data=data.Data(),
+        split=data.Stratified(validation=0.1),
+        encoding=data.Encoding(),
+        network=conv.Conv(channels=(32, 64, 128), hidden=(), dropout=None),
+        optimizer=optimizers.AdamW(lr=0.004, weight_decay=0.05),
+        schedule=schedules.OneCycle(),
+        loss=losses.SoftmaxCrossEntropy(label_smoothing=0.05),
+        stop=None,
+        batch=128,
+        epochs=10,
+        seeds=2,
+    )
+
+
+NAMED = {f.__name__: f for f in (default, realmlp_td_s, plain, image)}
 
 
 def named(name: str) -> Recipe:

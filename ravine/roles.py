@@ -250,6 +250,16 @@ class Drop(Protocol):
     def layer(self, name: str) -> Layer: ...
 
 
+class Pool(Protocol):
+    """Describes a layer that makes pictures smaller."""
+
+    def after(self, size: int) -> int:
+        """The side that a side of `size` places becomes; 0 or less where the window does not fit."""
+        ...
+
+    def layer(self) -> Layer: ...
+
+
 class NumberEmbedding(Protocol):
     """Describes how a table's numbers are spread over several inputs each."""
 
@@ -316,6 +326,17 @@ class Stop(Protocol):
 
     @property
     def ties(self) -> str: ...
+
+
+class Keep(Protocol):
+    """Which weights along the way become members of the model, beside the last."""
+
+    @property
+    def last(self) -> int | None: ...
+
+    def ends(self, factors: Tensor) -> Tensor:
+        """Whether the weights after each step are kept, [S], from the multiples of the learning rate [S]."""
+        ...
 
 
 # ------------------------------------------------------------------------------------------------ losses

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ravine.effects import Meter
@@ -24,7 +25,19 @@ DRAWN_AT_ONCE = 2**18  # random numbers a dropout draws per network at a time: f
 
 def report_change(meter: Meter, name: str, before: Tensor, after: Tensor) -> None:
     """Report the mean |change| of each network's signal, relative to its mean size."""
-    meter.add(name, (after - before).abs().mean((1, 2)) / before.abs().mean((1, 2)).clamp_min(1e-30))
+    axes = tuple(range(1, before.dim()))
+    meter.add(name, (after - before).abs().mean(axes) / before.abs().mean(axes).clamp_min(1e-30))
+
+
+def each_network(x: Tensor) -> tuple[Tensor, ...]:
+    """Pictures [P, B, C, H, W] as P views [B, C, H, W]: for what torch can only do for one network at a time."""
+    return x.flatten(0, 1).split(x.shape[1])
+
+
+def as_cohort(each: Sequence[Tensor]) -> Tensor:
+    """P pictures [B, C, H, W] as [P, B, C, H, W]; channels that are last in memory stay there."""
+    joined = each[0] if len(each) == 1 else torch.cat(list(each))
+    return joined.unflatten(0, (len(each), -1))
 
 
 class Linear:
@@ -123,6 +136,7 @@ class BatchNormLayer:
 
     In training m and v are the batch's (v with 1/B); running estimates r ← (1 − momentum) r + momentum m (v with
     1/(B − 1), as torch) are used otherwise. A batch of one example has no variance: the running values are used.
+    Of pictures [P, B, C, H, W] each channel is normalized over examples and places: B is then B · H · W.
     """
 
     def __init__(self, name: str, units: int, *, momentum: Number, eps: float):
@@ -139,26 +153,50 @@ class BatchNormLayer:
         return {gamma.name: torch.ones(networks, *gamma.shape), beta.name: torch.zeros(networks, *beta.shape)}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        if x.dim() == 5:
+            return self._pictures(x, tensors, now)
         mean, variance = now.buffers[f"{self.name}.mean"], now.buffers[f"{self.name}.variance"]
         if now.training and x.shape[1] > 1:
             running, (mean, variance) = (mean, variance), (x.mean(1, keepdim=True), None)
             variance = (x - mean).square().mean(1, keepdim=True)
             with torch.no_grad():
-                self._remember_(running, mean, variance, x.shape[1])
+                self._remember_(running, mean, variance * (x.shape[1] / (x.shape[1] - 1)))
         y = (x - mean) * torch.rsqrt(variance + self.eps)
         if now.meter is not None:
             report_change(now.meter, "batch norm", x, y)
         return y * tensors[self.slots[0].name] + tensors[self.slots[1].name]
 
-    def _remember_(self, running: tuple[Tensor, Tensor], mean: Tensor, variance: Tensor, examples: int) -> None:
+    def _pictures(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        """The same by torch's kernel, a network at a time: some 20 passes over a picture's numbers become three."""
+        mean, variance = now.buffers[f"{self.name}.mean"], now.buffers[f"{self.name}.variance"]
+        gammas, betas = (tensors[s.name].flatten(1).unbind(0) for s in self.slots)
+        x = x.expand(len(gammas), *x.shape[1:])
+        training = now.training and x[0, :, 0].numel() > 1
+        running = (mean, variance)
+        if training:  # the kernel writes a batch's mean and its variance with 1/(B − 1) into these
+            mean, variance = torch.zeros_like(mean), torch.zeros_like(variance)
+        y = as_cohort([F.batch_norm(one, m[0], v[0], gamma, beta, training, 1.0, self.eps) for one, m, v, gamma, beta
+                       in zip(each_network(x), mean, variance, gammas, betas, strict=True)])  # fmt: skip
+        if training:
+            self._remember_(running, mean, variance)
+        if now.meter is not None:
+            with torch.no_grad():
+                at, spread = mean[..., None, None], torch.rsqrt(variance + self.eps)[..., None, None]
+                report_change(now.meter, "batch norm", x, (x - at) * spread)
+        return y
+
+    def _remember_(self, running: tuple[Tensor, Tensor], mean: Tensor, unbiased: Tensor) -> None:
         share = match(self.momentum, mean)
         rest = match(1 - self.momentum, mean)
         running[0].copy_(rest * running[0] + share * mean)
-        running[1].copy_(rest * running[1] + share * (variance * (examples / (examples - 1))))
+        running[1].copy_(rest * running[1] + share * unbiased)
 
 
 class LayerNormLayer:
-    """y = γ (x − m) / √(v + eps) + β, with the mean and variance over the units of one example (Ba et al. 2016)."""
+    """y = γ (x − m) / √(v + eps) + β, with the mean and variance over the units of one example (Ba et al. 2016).
+
+    Of a picture: over all its channels and places, with γ and β for each channel.
+    """
 
     def __init__(self, name: str, units: int, *, eps: float):
         self.eps = eps
@@ -174,10 +212,15 @@ class LayerNormLayer:
         return {gamma.name: torch.ones(networks, *gamma.shape), beta.name: torch.zeros(networks, *beta.shape)}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
-        y = torch.nn.functional.layer_norm(x, x.shape[-1:], eps=self.eps)
+        gamma, beta = (tensors[s.name] for s in self.slots)
+        if x.dim() == 5:
+            y = F.group_norm(x.flatten(0, 1), 1, eps=self.eps).unflatten(0, x.shape[:2])
+            gamma, beta = gamma[..., None, None], beta[..., None, None]
+        else:
+            y = F.layer_norm(x, x.shape[-1:], eps=self.eps)
         if now.meter is not None:
             report_change(now.meter, "layer norm", x, y)
-        return y * tensors[self.slots[0].name] + tensors[self.slots[1].name]
+        return y * gamma + beta
 
 
 class Activate:
@@ -224,12 +267,13 @@ class DropoutLayer:
     Inverted: what stays is divided by 1 − rate, and nothing is done at test time. Classic (Srivastava et al. 2014):
     what stays is left as it is, and the outputs are multiplied by 1 − rate at test time. Equal in expectation.
     Networks that differ only in the rate drop nested sets of units: comparisons of rates are paired.
+    `spatial` drops whole channels of pictures (Tompson et al. 2015): neighboring places tell much the same.
     """
 
     slots: tuple[Slot, ...] = ()
 
-    def __init__(self, name: str, *, rate: Number, inverted: bool = True, schedule: Any = None):
-        self.name, self.rate, self.inverted, self.schedule = name, rate, inverted, schedule
+    def __init__(self, name: str, *, rate: Number, inverted: bool = True, spatial: bool = False, schedule: Any = None):
+        self.name, self.rate, self.inverted, self.spatial, self.schedule = name, rate, inverted, spatial, schedule
         self.buffers: dict[str, Tensor] = {}
         self._drawn: tuple[Any, int, Tensor] | None = None
 
@@ -241,17 +285,19 @@ class DropoutLayer:
             return x if self.inverted else x * match(1 - self.rate, x)
         dropped = self._uniform(x, now) < match(self.rate, x)
         if now.meter is not None:
-            now.meter.add("dropout", dropped.double().mean((1, 2)))
+            now.meter.add("dropout", dropped.double().flatten(1).mean(1))
         kept = (~dropped).to(x.dtype)  # a product: masked_fill with a mask takes ten times as long
         return x * (kept * match(1 / (1 - self.rate), x) if self.inverted else kept)
 
     def _uniform(self, x: Tensor, now: Pass) -> Tensor:
         """Uniform numbers [P, B, H] of this step, cut from a block that is drawn for several steps at once."""
-        _, examples, units = x.shape
-        block = max(1, min(16, DRAWN_AT_ONCE // max(1, now.batch * units)))
+        examples, units = x.shape[1], x.shape[2:]
+        if self.spatial:
+            units = (units[0], *[1] * len(units[1:]))
+        block = max(1, min(16, DRAWN_AT_ONCE // max(1, now.batch * math.prod(units))))
         index, place = divmod(now.step, block)
         if self._drawn is None or self._drawn[0] is not now.seeds or self._drawn[1] != index:
-            drawn = torch.empty(len(now.seeds), block, now.batch, units)
+            drawn = torch.empty(len(now.seeds), block, now.batch, *units)
             for row, seed in zip(drawn, now.seeds, strict=True):
                 row.uniform_(generator=stream(seed, self.name, index))
             self._drawn = (now.seeds, index, drawn.to(x.device))

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from ravine.effects import Effect
 from ravine.errors import RecipeError
 from ravine.networks.activations import ReLU
+from ravine.networks.conv_layers import Flatten, Pixels
 from ravine.networks.initializers import Constant, He, Normal
 from ravine.networks.layers import (
     Activate,
@@ -78,6 +79,17 @@ class ClassicDropout:
 
 
 @part
+class SpatialDropout:
+    """Inverted dropout of whole channels of pictures (Tompson et al. 2015); of units where there are no places."""
+
+    acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
+    rate: Number = setting(default=0.1, ge=0, lt=1)
+
+    def layer(self, name: str) -> Layer:
+        return DropoutLayer(name, rate=self.rate, spatial=True)
+
+
+@part
 class Periodic:
     """Spread each number x to [x, W2 cos(2π (w1 x + b1)) + b2], learned for each feature (RealMLP's PBLD)."""
 
@@ -118,6 +130,7 @@ class Mlp:
     `zero_output` starts the output layer at zero, so that training starts from the constant prediction.
     `scale_inputs` learns a factor for each feature; `parametric` learns how much of the activation each unit uses.
     `bias_lr` and `scale_lr` multiply the learning rate of biases and of the feature factors.
+    Pictures are standardized and flattened: each pixel of each channel is a number.
     """
 
     hidden: tuple[int, ...] = setting(default=(128, 128), ge=1)
@@ -151,6 +164,9 @@ class Mlp:
                           flags=signature.flags)  # fmt: skip
         layers: list[Layer] = [columns]
         width = columns.outputs
+        if signature.picture is not None:
+            pixels = Pixels(signature.picture)
+            layers, width = [pixels, Flatten()], pixels.values
         if self.scale_inputs:
             layers.append(Scale("inputs", width, lr=self.scale_lr))
         for i, units in enumerate(self.hidden):

@@ -23,6 +23,7 @@ class Program:
     def __init__(self, network: Network, signature: Signature):
         self.layers: Sequence[Layer] = condensed(network).build(signature)
         self.layout = Layout(tuple(slot for layer in self.layers for slot in layer.slots))
+        self.values = max((getattr(layer, "values", 0) for layer in self.layers), default=0)  # of one picture, at most
 
     def start(self, seeds: Sequence[int]) -> tuple[Rows, dict[str, Tensor]]:
         """Starting weights [P, W] and buffers [P, ...]; each slot of each network from a stream of its own."""

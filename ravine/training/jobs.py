@@ -64,7 +64,8 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
     """The recipe with loss, batch and epochs chosen where they are None, and checked against the data.
 
     Loss by the kind of task; about n/30 examples a batch, between 16 and 256, a power of two; epochs such that small
-    tables get more passes (between 60 and 300), since early stopping ends what has learned enough.
+    tables get more passes (300 below 1,300 examples, 60 at 7,000 to 20,000, 20 above 60,000), since early stopping ends
+    what has learned enough.
     """
     count = examples_of(task)
     loss: Any = ByTask() if recipe.loss is None else recipe.loss
@@ -77,7 +78,8 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
     if recipe.batch is None:
         recipe = recipe.vary("batch", min(256, max(16, 2 ** round(math.log2(max(1, count / 30)))), count))
     if recipe.epochs is None:
-        recipe = recipe.vary("epochs", int(min(300, max(60, 400_000 / count))))
+        least = min(60, max(20, 1_200_000 / count))
+        recipe = recipe.vary("epochs", int(min(300, max(least, 400_000 / count))))
     if isinstance(recipe.optimizer, Searches):
         recipe.optimizer.affords(_width(recipe, task))
     if recipe.batch == "all":
@@ -111,6 +113,8 @@ def work_of(members: Sequence[int], recipe: Recipe, task: Any, *, device: str) -
 def _size(recipe: Recipe, task: Any, count: int, *, device: str, workers: int) -> int:
     """How many of `count` networks train in one job: what the cache takes, in even jobs, one per process at least
     where processes pay."""
+    if device == "cpu" and Program(recipe.network, signature(task)).values:
+        return 1  # convolutions are made for one network after another: together they only take each other's cache
     size = min(count, networks_at_once(_width(recipe, task), device=device))
     if workers > 1 and device == "cpu" and count * _seconds(recipe, task) > SECONDS_WORTH_A_PROCESS:
         size = min(size, max(2, -(-count // workers)))

@@ -58,7 +58,7 @@ def outputs_on(program: Program, rows: Rows, buffers: dict[str, Tensor], example
     """
     tensors = program.layout.views(rows)
     widest = max((max(slot.shape) for slot in program.layout.slots if slot.role == "weight"), default=1)
-    block = max(256, 2**18 // widest)
+    block = max(256, 2**18 // widest) if program.values == 0 else max(16, 2**22 // program.values)
     now = Pass(training=False, buffers=buffers)
     parts = []
     for at in range(0, examples.numbers.shape[0], block):

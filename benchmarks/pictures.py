@@ -1,0 +1,177 @@
+"""The recipe for pictures on Fashion-MNIST, beside the same network in a plain PyTorch loop: time and accuracy.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.pictures [--epochs 10] [--examples 60000] [--folder FOLDER]
+
+Both start from the same weights and have the same data, batch, optimizer, schedule and loss, and one thread. They take
+turns, an epoch each, so what disturbs the machine for a while disturbs both; times are CPU seconds. The plain loop is
+written as PyTorch's tutorials are, with channels first in memory unless `--channels-last` is given.
+The folder holds the four `*-ubyte.gz` files of Fashion-MNIST (Debian's package `dataset-fashion-mnist`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ravine import catalog
+from ravine.data import Examples
+from ravine.networks.conv import Conv
+from ravine.optimizers import AdamW
+from ravine.recipe import Recipe
+from ravine.roles import Picture, Plan, Signature
+from ravine.training.cohorts import Cohort, Job, start
+from ravine.training.exact import exact_arithmetic
+from ravine.training.loop import run
+from ravine.training.measure import Evaluator, outputs_on
+from ravine.training.sources import InMemory
+
+CLASSES = 10
+OURS, THEIRS = "ravine", "plain PyTorch"
+
+
+def main() -> None:
+    args = arguments()
+    train, test = examples(args.folder, "train"), examples(args.folder, "t10k")
+    train = train.take(torch.arange(min(args.examples, train.count)))
+    recipe = catalog.named("image").vary("epochs", args.epochs)
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
+    with exact_arithmetic():
+        cohort = start(job_of(recipe, train))
+        net = twin(recipe, cohort).to(memory_format=layout)  # type: ignore[call-overload]
+        turns = {OURS: our_epochs(cohort, train), THEIRS: their_epochs(recipe, net, train, layout)}
+        taken = side_by_side(turns, epochs=args.epochs)
+        ours = outputs_on(cohort.program, cohort.weights, cohort.buffers, test)[0]
+        theirs = judged(net, test)
+    ratios = [b / a for a, b in zip(taken[OURS], taken[THEIRS], strict=True)]
+    print(f"time of {THEIRS} / time of {OURS}, epoch by epoch: median {statistics.median(ratios):.2f} "
+          f"[{min(ratios):.2f} .. {max(ratios):.2f}]")  # fmt: skip
+    for name, outputs in ((OURS, ours), (THEIRS, theirs)):
+        accuracy = float((outputs.argmax(1) == test.targets).double().mean())
+        print(f"{name:14} {sum(taken[name]):6.0f} s, test accuracy {accuracy:.4f}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--examples", type=int, default=60_000)
+    parser.add_argument("--folder", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    parser.add_argument("--channels-last", action="store_true")
+    return parser.parse_args()
+
+
+def side_by_side(turns: dict[str, Iterator[None]], *, epochs: int) -> dict[str, list[float]]:
+    """The CPU seconds of each epoch; who goes first changes."""
+    taken: dict[str, list[float]] = {name: [] for name in turns}
+    print(f"{'epoch':>5} " + " ".join(f"{name + ', s':>16}" for name in turns))
+    for epoch in range(epochs):
+        for name in list(turns) if epoch % 2 else list(turns)[::-1]:
+            began = time.process_time()
+            next(turns[name])
+            taken[name].append(time.process_time() - began)
+        print(f"{epoch + 1:5} " + " ".join(f"{taken[name][-1]:16.1f}" for name in turns), flush=True)
+    return taken
+
+
+def examples(folder: Path, name: str) -> Examples:
+    """The pictures of an idx file as bytes [N, 1, 28, 28], and their classes."""
+    with gzip.open(folder / f"{name}-images-idx3-ubyte.gz") as file:
+        pictures = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    with gzip.open(folder / f"{name}-labels-idx1-ubyte.gz") as file:
+        classes = np.frombuffer(file.read(), np.uint8, offset=8).astype(np.int64)
+    return Examples(torch.from_numpy(pictures.copy()), None, torch.from_numpy(classes))
+
+
+# ------------------------------------------------------------------------------------------------ ravine
+
+
+def job_of(recipe: Recipe, train: Examples) -> Job:
+    assert isinstance(recipe.batch, int) and recipe.epochs is not None
+    values = train.numbers.double() / 255
+    picture = Picture(1, 28, 28, (float(values.mean()),), (float(values.std()),))
+    per_epoch = -(-train.count // recipe.batch)
+    return Job(recipes=(recipe,), seeds=(recipe.seed,), signature=Signature(0, (), CLASSES, picture),
+               plan=Plan(steps=per_epoch * recipe.epochs, per_epoch=per_epoch), batch=recipe.batch)  # fmt: skip
+
+
+def our_epochs(cohort: Cohort, train: Examples) -> Iterator[None]:
+    """An epoch of Ravine's loop, with all that it records, at each turn."""
+    plan = cohort.job.plan
+    judge = Evaluator(plan, None, metric=lambda outputs, _: outputs.mean((1, 2)), name="none", higher_is_better=False)
+    source = InMemory(train, cohort.seeds, batch=cohort.job.batch)
+    while True:
+        run(cohort, source, judge, pause=lambda c: c.step % plan.per_epoch == 0)
+        yield
+
+
+# ------------------------------------------------------------------------------------------------ plain PyTorch
+
+
+class Standardize(nn.Module):
+    def __init__(self, picture: Picture):
+        super().__init__()
+        self.mean, self.sd = picture.mean[0], picture.sd[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.float() / 255 - self.mean) / self.sd
+
+
+def twin(recipe: Recipe, cohort: Cohort) -> nn.Module:
+    """The recipe's network as torch.nn, with the weights of the cohort's only network."""
+    network, picture = recipe.network, cohort.job.signature.picture
+    assert isinstance(network, Conv) and picture is not None
+    layers: list[nn.Module] = [Standardize(picture)]
+    inputs, side = picture.channels, picture.height
+    for channels in network.channels:
+        layers += [nn.Conv2d(inputs, channels, network.kernel, padding=network.kernel // 2, bias=False),
+                   nn.BatchNorm2d(channels), nn.ReLU(), nn.MaxPool2d(2)]  # fmt: skip
+        inputs, side = channels, side // 2
+    layers += [nn.Flatten(), nn.Linear(inputs * side * side, CLASSES)]
+    net = nn.Sequential(*layers)
+    ours = cohort.program.layout.views(cohort.weights)
+    for value, parameter in zip(ours.values(), net.parameters(), strict=True):
+        turned = value[0].T if value[0].dim() == 2 and parameter.dim() == 2 else value[0]
+        parameter.data.copy_(turned.reshape(parameter.shape))
+    return net
+
+
+def their_epochs(recipe: Recipe, net: nn.Module, train: Examples, layout: Any) -> Iterator[None]:
+    """An epoch of the plain loop at each turn."""
+    optimizer, batch, epochs = recipe.optimizer, recipe.batch, recipe.epochs
+    assert isinstance(optimizer, AdamW) and isinstance(batch, int) and epochs is not None and train.targets is not None
+    decayed = [p for p in net.parameters() if p.dim() > 1]
+    groups = [{"params": decayed}, {"params": [p for p in net.parameters() if p.dim() == 1], "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, lr=float(optimizer.lr), weight_decay=float(optimizer.weight_decay))
+    steps = -(-train.count // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=float(optimizer.lr), total_steps=steps * epochs,
+                                                   cycle_momentum=False)  # fmt: skip
+    measured = nn.CrossEntropyLoss(label_smoothing=float(getattr(recipe.loss, "label_smoothing", 0.0)))
+    torch.manual_seed(recipe.seed)
+    while True:
+        net.train()
+        for index in torch.randperm(train.count).split(batch):
+            x, y = train.numbers[index].to(memory_format=layout), train.targets[index]
+            loss = measured(net(x), y)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            schedule.step()
+        yield
+
+
+@torch.no_grad()
+def judged(net: nn.Module, test: Examples) -> Tensor:
+    net.eval()
+    return torch.cat([net(x) for x in test.numbers.split(250)])
+
+
+if __name__ == "__main__":
+    main()

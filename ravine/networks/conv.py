@@ -1,0 +1,218 @@
+"""Convolutional networks for pictures: plain (`Conv`) and residual (`ResNet`), and how they make pictures smaller.
+
+Letters: B examples, C channels, H × W places. Signals are [P, B, C, H, W].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch.nn.functional as F
+
+from ravine.effects import Effect
+from ravine.errors import RecipeError
+from ravine.networks.activations import Identity, ReLU
+from ravine.networks.conv_layers import Convolution, Flatten, GlobalAverage, Pixels, Pooling, Residual
+from ravine.networks.initializers import Constant, He
+from ravine.networks.layers import Activate, Linear
+from ravine.networks.mlp import BatchNorm
+from ravine.part import part, setting
+from ravine.roles import Activation, Drop, Initializer, Layer, Norm, Picture, Pool, Signature
+
+POOL = Effect("pool", "share of the places that is left out")
+
+
+@part
+class MaxPool:
+    """The largest value of each window of `size` × `size` places; windows do not overlap unless `stride` says so."""
+
+    acts: ClassVar[Effect] = POOL
+    size: int = setting(default=2, ge=2)
+    stride: int | None = setting(default=None, ge=1)
+
+    def after(self, size: int) -> int:
+        return (size - self.size) // (self.stride or self.size) + 1
+
+    def layer(self) -> Layer:
+        return Pooling(F.max_pool2d, size=self.size, stride=self.stride or self.size)
+
+
+@part
+class AveragePool:
+    """The mean of each window of `size` × `size` places; windows do not overlap unless `stride` says so."""
+
+    acts: ClassVar[Effect] = POOL
+    size: int = setting(default=2, ge=2)
+    stride: int | None = setting(default=None, ge=1)
+
+    def after(self, size: int) -> int:
+        return (size - self.size) // (self.stride or self.size) + 1
+
+    def layer(self) -> Layer:
+        return Pooling(F.avg_pool2d, size=self.size, stride=self.stride or self.size)
+
+
+@part
+class Conv:
+    """Stages of convolution, norm, activation and pooling; then fully connected layers (LeCun et al. 1998).
+
+    A stage for each of `channels`, with `convolutions` convolutions of `kernel` × `kernel`. `padding = None` keeps the
+    size for odd kernels (kernel // 2 zeros on each side); `stride` is that of a stage's first convolution. `separable`
+    convolves each channel by itself and then mixes them with a 1 × 1 convolution (Howard et al. 2017), from the second
+    convolution on. `hidden` are the widths of the fully connected layers, after which `dropout` acts;
+    `spatial_dropout` acts after each stage. `global_average` takes each channel's mean over all places in place of
+    flattening them. A bias just before a batch norm is left out.
+    """
+
+    channels: tuple[int, ...] = setting(default=(32, 64), ge=1)
+    convolutions: int = setting(default=1, ge=1)
+    kernel: int = setting(default=3, ge=1)
+    stride: int = setting(default=1, ge=1)
+    padding: int | None = setting(default=None, ge=0)
+    separable: bool = False
+    pool: Pool | None = MaxPool()
+    hidden: tuple[int, ...] = setting(default=(128,), ge=1)
+    activation: Activation = ReLU()
+    initializer: Initializer = He()
+    bias: Initializer = Constant(value=0.0)
+    norm: Norm | None = BatchNorm()
+    dropout: Drop | None = None
+    spatial_dropout: Drop | None = None
+    global_average: bool = False
+    zero_output: bool = False
+
+    def build(self, signature: Signature) -> list[Layer]:
+        picture = picture_of(signature, "Conv")
+        shape = (picture.channels, picture.height, picture.width)
+        layers: list[Layer] = [Pixels(picture)]
+        bias = None if isinstance(self.norm, BatchNorm) else self.bias
+        for s, channels in enumerate(self.channels):
+            for c in range(self.convolutions):
+                made, shape = self._convolution(f"conv.{s}.{c}", shape, channels, bias, first=c == 0)
+                layers += made
+            if self.pool is not None:
+                shape = (channels, *after(f"the pooling of conv.{s}", shape, self.pool.after))
+                layers.append(self.pool.layer())
+            if self.spatial_dropout is not None:
+                layers.append(self.spatial_dropout.layer(f"conv.{s}.dropout"))
+        layers.append(GlobalAverage() if self.global_average else Flatten())
+        width = shape[0] * (1 if self.global_average else shape[1] * shape[2])
+        for h, units in enumerate(self.hidden):
+            layers.append(Linear(f"hidden.{h}", width, units, self.initializer, bias))
+            layers += finished(f"hidden.{h}", units, self.norm, self.activation, self.dropout)
+            width = units
+        output = Constant(value=0.0) if self.zero_output else self.initializer
+        return [*layers, Linear("output", width, signature.outputs, output, self.bias)]
+
+    def _convolution(self, name: str, shape: tuple[int, int, int], channels: int, bias: Initializer | None, *,
+                     first: bool) -> tuple[list[Layer], tuple[int, int, int]]:  # fmt: skip
+        """A convolution with what follows it, and the shape that it gives."""
+        padding = self.kernel // 2 if self.padding is None else self.padding
+        stride = self.stride if first else 1
+        sides = after(name, shape, lambda size: (size + 2 * padding - self.kernel) // stride + 1)
+        places, layers = sides[0] * sides[1], []
+        if self.separable and not name.startswith("conv.0.0"):
+            layers = [Convolution(f"{name}.depth", shape[0], shape[0], self.kernel, self.initializer, bias,
+                                  stride=stride, padding=padding, groups=shape[0], places=places),
+                      *finished(f"{name}.depth", shape[0], self.norm, self.activation, None),
+                      Convolution(name, shape[0], channels, 1, self.initializer, bias, places=places)]  # fmt: skip
+        else:
+            layers = [Convolution(name, shape[0], channels, self.kernel, self.initializer, bias, stride=stride,
+                                  padding=padding, places=places)]  # fmt: skip
+        return [*layers, *finished(name, channels, self.norm, self.activation, None)], (channels, *sides)
+
+
+@part
+class ResNet:
+    """A residual network (He, Zhang, Ren & Sun 2016): a stem, stages of `blocks` blocks, the mean over all places.
+
+    A block is f(norm(conv(f(norm(conv(x))))) + shortcut(x)). Each stage but the first halves the sides by a stride of
+    2 in its first block; where a block changes the shape its shortcut is a 1 × 1 convolution with norm, else x itself.
+    `zero_last_gamma` starts each block as its shortcut (Goyal et al. 2017); `stem_stride` makes pictures smaller at
+    once. `dropout` acts on the means before the output layer. A bias just before a batch norm is left out.
+    """
+
+    acts: ClassVar[Effect] = Effect("shortcut", "mean |value| carried past a block, relative to the block's sum")
+    channels: tuple[int, ...] = setting(default=(16, 32, 64), ge=1)
+    blocks: int = setting(default=2, ge=1)
+    kernel: int = setting(default=3, ge=1)
+    stem_stride: int = setting(default=1, ge=1)
+    activation: Activation = ReLU()
+    initializer: Initializer = He()
+    bias: Initializer = Constant(value=0.0)
+    norm: Norm | None = BatchNorm()
+    dropout: Drop | None = None
+    zero_last_gamma: bool = False
+    zero_output: bool = False
+
+    def check(self) -> None:
+        if not self.channels:
+            raise RecipeError("ResNet.channels is empty", do="give the channels of each stage, such as [16, 32, 64]")
+        if self.kernel % 2 == 0:
+            raise RecipeError(f"ResNet.kernel is {self.kernel}", why="shortcuts need odd kernels, which keep the size")
+        if self.zero_last_gamma and self.norm is None:
+            raise RecipeError("ResNet.zero_last_gamma is set but there is no norm", why="γ is a norm's",
+                              do='set norm = "BatchNorm", or leave zero_last_gamma out')  # fmt: skip
+
+    def build(self, signature: Signature) -> list[Layer]:
+        picture = picture_of(signature, "ResNet")
+        shape = (picture.channels, picture.height, picture.width)
+        stem, shape = self._convolution("stem", shape, self.channels[0], stride=self.stem_stride)
+        layers: list[Layer] = [Pixels(picture), *stem, Activate(self.activation)]
+        for s, channels in enumerate(self.channels):
+            for b in range(self.blocks):
+                block, shape = self._block(f"stage.{s}.{b}", shape, channels, stride=2 if s > 0 and b == 0 else 1)
+                layers.append(block)
+        layers.append(GlobalAverage())
+        if self.dropout is not None:
+            layers.append(self.dropout.layer("dropout"))
+        output = Constant(value=0.0) if self.zero_output else self.initializer
+        return [*layers, Linear("output", shape[0], signature.outputs, output, self.bias)]
+
+    def _block(self, name: str, shape: tuple[int, int, int], channels: int, *,
+               stride: int) -> tuple[Layer, tuple[int, int, int]]:  # fmt: skip
+        first, middle = self._convolution(f"{name}.first", shape, channels, stride=stride)
+        second, last = self._convolution(f"{name}.second", middle, channels)
+        shortcut: list[Layer] = []
+        if stride > 1 or channels != shape[0]:
+            shortcut, _ = self._convolution(f"{name}.shortcut", shape, channels, stride=stride, kernel=1)
+        zeroed = f"{name}.second.norm.gamma" if self.zero_last_gamma else None
+        inner = [*first, Activate(self.activation), *second]
+        return Residual(inner, shortcut, self.activation, zeroed=zeroed), last
+
+    def _convolution(self, name: str, shape: tuple[int, int, int], channels: int, *, stride: int = 1,
+                     kernel: int | None = None) -> tuple[list[Layer], tuple[int, int, int]]:  # fmt: skip
+        """A convolution with its norm, and the shape that it gives."""
+        kernel = self.kernel if kernel is None else kernel
+        sides = after(name, shape, lambda size: (size - 1) // stride + 1)
+        bias = None if isinstance(self.norm, BatchNorm) else self.bias
+        layers: list[Layer] = [Convolution(name, shape[0], channels, kernel, self.initializer, bias, stride=stride,
+                                           padding=kernel // 2, places=sides[0] * sides[1])]  # fmt: skip
+        return layers + finished(name, channels, self.norm, Identity(), None), (channels, *sides)
+
+
+def finished(name: str, units: int, norm: Norm | None, activation: Activation, dropout: Drop | None) -> list[Layer]:
+    """What follows a layer: norm, activation, dropout."""
+    layers: list[Layer] = [] if norm is None else [norm.layer(f"{name}.norm", units)]
+    if not isinstance(activation, Identity):
+        layers.append(Activate(activation))
+    return layers if dropout is None else [*layers, dropout.layer(f"{name}.dropout")]
+
+
+def picture_of(signature: Signature, network: str) -> Picture:
+    """The shape of the pictures. Raises `RecipeError` where the examples are rows of a table."""
+    if signature.picture is None:
+        raise RecipeError(f"network is {network}, but the examples are rows of a table", why="it convolves pictures",
+                          do='set network = "Mlp", or give pictures')  # fmt: skip
+    return signature.picture
+
+
+def after(layer: str, shape: tuple[int, int, int], sides: Callable[[int], int]) -> tuple[int, int]:
+    """Height and width after a layer. Raises `RecipeError` where its window does not fit."""
+    height, width = (sides(size) for size in shape[1:])
+    if height < 1 or width < 1:
+        what = f"{layer} gets pictures of {shape[1]} × {shape[2]}"
+        remedy = "use fewer stages, a smaller kernel, more padding, no pooling, or larger pictures"
+        raise RecipeError(what, why="they are too small for its window", do=remedy)
+    return height, width

@@ -1,0 +1,184 @@
+"""Layers for pictures that compute all networks of a cohort: standardized pixels, convolutions, pooling, shortcuts.
+
+Signals are [P, B, C, H, W] with channels last in memory. Every network's products are made by a call of their own.
+The forms that batch the networks were measured and left out (one core with AVX-512, torch 2.13, milliseconds a network
+for forward and backward, 64 examples, 3 × 3; in brackets channels and side):
+
+    form                                  (16 → 16, 28)      (64 → 64, 7)      bits alone = in a cohort
+                          networks          1        8         1        8
+    loop, channels last                    7.8     10.0       6.2     7 – 16   yes
+    grouped, channels last                 7.1      8.4       5.9      6.0     no
+    unfold + bmm, channels last           63       88        12       23       yes
+
+Grouped convolution saves at most a fifth, and takes another kernel for P groups than for one, with other bits in the
+gradients: a choice by timing would let a network's numbers depend on its company, or on how busy the machine was when
+it was resumed. There is one form, so there is no setting.
+
+Letters: P networks, B examples, C channels in, O channels out, H × W places, K the kernel's side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ravine.networks.layers import as_cohort, each_network
+from ravine.roles import Activation, Batch, Initializer, Layer, Pass, Picture
+from ravine.rows import Slot
+
+
+class Pixels:
+    """Bytes 0 to 255, or floats 0 to 1, become (x − mean) / sd, channel by channel, in the weights' precision.
+
+    Mean and SD are those of the training split; a channel that is constant there is only centered. The result is
+    [P, B, C, H, W], or [1, B, C, H, W] where all networks see the same pictures.
+    """
+
+    slots: tuple[Slot, ...] = ()
+
+    def __init__(self, picture: Picture):
+        self.mean = torch.tensor(picture.mean, dtype=torch.float64).view(-1, 1, 1)
+        sd = torch.tensor(picture.sd, dtype=torch.float64).view(-1, 1, 1)
+        self.sd = torch.where(sd > 0, sd, 1.0)
+        self.values = picture.channels * picture.height * picture.width
+        self.buffers: dict[str, Tensor] = {}
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        return {}
+
+    def __call__(self, batch: Batch, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        given, dtype = batch.numbers, next(iter(tensors.values())).dtype
+        x = given.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
+        scale = self.sd * 255 if given.dtype == torch.uint8 else self.sd
+        shift = self.mean / self.sd
+        return (x * (1 / scale).to(x) - shift.to(x)).unflatten(0, given.shape[:2])
+
+
+class Flatten:
+    """[P, B, C, H, W] to [P, B, C·H·W], in that order, as torch.nn.Flatten."""
+
+    slots: tuple[Slot, ...] = ()
+
+    def __init__(self) -> None:
+        self.buffers: dict[str, Tensor] = {}
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        return {}
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        return x.flatten(2)
+
+
+class Convolution:
+    """y = w ∗ x + b (cross-correlation, as everywhere), with w [P, O, C / groups, K, K] and b [P, 1, O].
+
+    fan_in = K² C / groups and fan_out = K² O / groups count a unit's connections, so initializers mean the same as for
+    linear layers. Weights are drawn as a matrix [K² C / groups, O]: orthogonal ones are orthogonal across filters.
+    `groups = C` convolves each channel by itself.
+    """
+
+    def __init__(self, name: str, inputs: int, outputs: int, kernel: int, initializer: Initializer,
+                 bias: Initializer | None, *, stride: int = 1, padding: int = 0, groups: int = 1,
+                 places: int = 1):  # fmt: skip
+        taps = kernel * kernel
+        fans = {"fan_in": inputs // groups * taps, "fan_out": outputs // groups * taps}
+        shape = (outputs, inputs // groups, kernel, kernel)
+        self.initializer, self.bias = initializer, bias
+        self.stride, self.padding, self.groups = stride, padding, groups
+        self.values = outputs * places  # numbers that an example becomes
+        self.slots: tuple[Slot, ...] = (Slot(name=f"{name}.weight", shape=shape, role="weight", **fans),)
+        self.drawn = Slot(name=f"{name}.weight", shape=(fans["fan_in"], outputs), role="weight", **fans)
+        if bias is not None:
+            self.slots += (Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", **fans),)
+        self.buffers: dict[str, Tensor] = {}
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        weight = self.slots[0]
+        drawn = self.initializer.draw(self.drawn, generators[weight.name])
+        started = {weight.name: drawn.transpose(1, 2).unflatten(2, weight.shape[1:]).contiguous()}
+        if self.bias is not None:
+            slot = self.slots[1]
+            started[slot.name] = self.bias.draw(slot, generators[slot.name])
+        return started
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        weights = tensors[self.slots[0].name].unbind(0)
+        biases = [None] * len(weights) if self.bias is None else tensors[self.slots[1].name].flatten(1).unbind(0)
+        xs = each_network(x) * (len(weights) if x.shape[0] == 1 else 1)
+        return as_cohort([F.conv2d(one.contiguous(memory_format=torch.channels_last), w, b, self.stride, self.padding,
+                                   1, self.groups) for one, w, b in zip(xs, weights, biases, strict=True)])  # fmt: skip
+
+
+class Pooling:
+    """The largest value, or the mean, of each window of `size` × `size` places; windows start `stride` apart."""
+
+    slots: tuple[Slot, ...] = ()
+
+    def __init__(self, pool: Any, *, size: int, stride: int):
+        self.pool, self.size, self.stride = pool, size, stride
+        self.buffers: dict[str, Tensor] = {}
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        return {}
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        y = self.pool(x.flatten(0, 1), self.size, self.stride).unflatten(0, x.shape[:2])
+        if now.meter is not None:
+            share = y[0].numel() / x[0].numel()
+            now.meter.add("pool", 1 - share)
+        return y
+
+
+class GlobalAverage:
+    """The mean of each channel over all places: [P, B, C, H, W] to [P, B, C] (Lin, Chen & Yan 2014)."""
+
+    slots: tuple[Slot, ...] = ()
+
+    def __init__(self) -> None:
+        self.buffers: dict[str, Tensor] = {}
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        return {}
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        return x.mean((3, 4))
+
+
+class Residual:
+    """y = f(inner(x) + shortcut(x)) (He, Zhang, Ren & Sun 2016), the shortcut x itself where no layers are given.
+
+    `zeroed` names a tensor that starts at 0: with the last norm's γ the block starts as its shortcut (Goyal et al.
+    2017).
+    """
+
+    def __init__(self, inner: Sequence[Layer], shortcut: Sequence[Layer], activation: Activation, *,
+                 zeroed: str | None = None):  # fmt: skip
+        self.inner, self.shortcut, self.activation, self.zeroed = inner, shortcut, activation, zeroed
+        layers = [*inner, *shortcut]
+        self.slots = tuple(slot for layer in layers for slot in layer.slots)
+        self.buffers = {name: value for layer in layers for name, value in layer.buffers.items()}
+        self.values = max(getattr(layer, "values", 0) for layer in layers)
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        started: dict[str, Tensor] = {}
+        for layer in (*self.inner, *self.shortcut):
+            started |= layer.start({s.name: generators[s.name] for s in layer.slots})
+        if self.zeroed is not None:
+            started[self.zeroed] = torch.zeros_like(started[self.zeroed])
+        return started
+
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        y, carried = x, x
+        for layer in self.inner:
+            y = layer(y, tensors, now)
+        for layer in self.shortcut:
+            carried = layer(carried, tensors, now)
+        total = y + carried
+        if now.meter is not None:
+            size = total.abs().mean((1, 2, 3, 4)).clamp_min(1e-30)
+            now.meter.add("shortcut", carried.abs().mean((1, 2, 3, 4)) / size)
+        return self.activation(total)
