@@ -36,7 +36,6 @@ from ravine.roles import (
     Drop,
     Encoding,
     Initializer,
-    Keep,
     Loss,
     Network,
     Norm,
@@ -69,7 +68,6 @@ CHOICES: Mapping[Any, Sequence[type]] = {
     Schedule: schedules.ALL,
     Source: (data.Data,),
     Split: data.SPLITS,
-    Keep: (stopping.Snapshots,),
     Stop: (stopping.EarlyStopping,),
     Tuning: (),
 }
