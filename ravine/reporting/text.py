@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ravine.record import Record, Score
 
 WIDTH = 80
 LABEL = 12  # columns of the labels on the left
+JOINT = "\u00a0"  # a space at which lines are not broken
 
 
 def summary(record: Record, *, folder: str = "", new_rows: str = "new.csv") -> str:
@@ -29,9 +31,9 @@ def summary(record: Record, *, folder: str = "", new_rows: str = "new.csv") -> s
 
 
 def _block(label: str, lines: Sequence[str]) -> str:
-    """Lines beside a label, wrapped to the width; nothing where there are none. Paths are not broken."""
+    """Lines beside a label, wrapped to the width but not at `JOINT`; nothing where there are none. Paths stay whole."""
     wrap = textwrap.TextWrapper(WIDTH - LABEL, break_long_words=False, break_on_hyphens=False, subsequent_indent="  ")
-    wrapped = [part for line in lines for part in wrap.wrap(line)]
+    wrapped = [part.replace(JOINT, " ") for line in lines for part in wrap.wrap(line)]
     if not wrapped:
         return ""
     return "\n".join(f"{label if i == 0 else '':{LABEL}}{line}" for i, line in enumerate(wrapped))
@@ -51,17 +53,23 @@ def _training(record: Record) -> list[str]:
     rate = recipe["optimizer"].get("lr")
     ends = ", ".join(f"{n} {outcome}" for outcome in ("finished", "stopped", "diverged", "interrupted")
                      if (n := sum(m.outcome == outcome for m in record.members)))  # fmt: skip
-    lines = [f"{recipe['optimizer']['name']} lr {rate:g}, {recipe['schedule']['name']}, batch {recipe['batch']}, "
-             f"at most {recipe['epochs']} epochs"]  # fmt: skip
+    lines = [f"{recipe['optimizer']['name']} lr{JOINT}{rate:g}, {_schedule(recipe['schedule'])}, "
+             f"batch{JOINT}{recipe['batch']}, at most {recipe['epochs']}{JOINT}epochs"]  # fmt: skip
     if record.failures:
         lines.insert(0, f"{record.failures} of {len(record.members)} networks diverged and are left out of the model")
     best = f"{steps[0]:,}" if steps[0] == steps[-1] else f"{steps[0]:,} to {steps[-1]:,}"
-    return [*lines, f"{ends}; best weights after {best} steps; {record.seconds:.1f} s"]
+    return [*lines, f"{ends}; best weights after {best} steps; {record.seconds:.1f}{JOINT}s"]
+
+
+def _schedule(schedule: Mapping[str, Any]) -> str:
+    """The name of a schedule, and of the one that follows where it is but a beginning."""
+    after = schedule.get("then")
+    return f"{schedule['name']} then {_schedule(after)}" if isinstance(after, Mapping) else schedule["name"]
 
 
 def _techniques(record: Record) -> list[str]:
     """One line of every technique that acted, with the median of its number over the members."""
-    shown = [f"{e.name} {statistics.median(e.values):.3g}" for e in record.effects if e.acted]
+    shown = [f"{e.name.replace(' ', JOINT)}{JOINT}{statistics.median(e.values):.3g}" for e in record.effects if e.acted]
     return ["; ".join(shown)] if shown else []
 
 
