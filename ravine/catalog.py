@@ -23,7 +23,7 @@ from typing import Any
 
 import tomli_w
 
-from ravine import data, losses, optimizers, penalties, schedules, stopping
+from ravine import data, losses, optimizers, penalties, schedules, stopping, tuning
 from ravine.errors import RecipeError, nearest
 from ravine.networks import activations, conv, initializers, mlp
 from ravine.part import from_plain, get, is_part, to_plain
@@ -36,6 +36,7 @@ from ravine.roles import (
     Drop,
     Encoding,
     Initializer,
+    Keep,
     Loss,
     Network,
     Norm,
@@ -68,8 +69,9 @@ CHOICES: Mapping[Any, Sequence[type]] = {
     Schedule: schedules.ALL,
     Source: (data.Data,),
     Split: data.SPLITS,
+    Keep: (stopping.Snapshots,),
     Stop: (stopping.EarlyStopping,),
-    Tuning: (),
+    Tuning: tuning.ALL,
 }
 
 

@@ -14,6 +14,7 @@ from ravine.roles import (
     Average,
     Clip,
     Encoding,
+    Keep,
     Loss,
     Network,
     Optimizer,
@@ -45,10 +46,11 @@ class Recipe:
     loss: Loss | None = None
     penalties: tuple[Penalty, ...] = ()
     augment: tuple[Augmentation, ...] = ()
-    tuning: Tuning | None = None
+    tuning: tuple[Tuning, ...] = ()
     clip: Clip | None = None
     average: Average | None = None
     stop: Stop | None = None
+    snapshots: Keep | None = None
     class_weights: Literal["none", "balanced"] = "none"
     batch: int | Literal["all"] | None = setting(default=None, ge=1)
     epochs: int | None = setting(default=None, ge=1)
@@ -64,6 +66,7 @@ class Recipe:
                 why="early stopping judges by the validation split",
                 do='set split.validation above 0, or stop = "none"',
             )
+
         if self.clip is not None and isinstance(self.optimizer, Searches):
             raise RecipeError(
                 f"the recipe clips gradients for {type(self.optimizer).__name__}",
@@ -71,6 +74,13 @@ class Recipe:
                 do='set clip = "none"',
             )
 
+        if self.snapshots is not None and (self.stop is not None or self.average is not None):
+            other = "stop" if self.stop is not None else "average"
+            raise RecipeError(
+                f"the recipe keeps snapshots and has {other} set",
+                why="the model is the mean of the weights' predictions at the ends of all cycles, as they were trained",
+                do=f'set {other} = "none"',
+            )
 
     def vary(self, path: str, value: object) -> Recipe:
         """A copy with one setting changed: `recipe.vary("optimizer.lr", 0.1)`."""

@@ -31,6 +31,7 @@ class Done:
 
     weights: torch.Tensor
     buffers: dict[str, torch.Tensor]
+    snapshots: dict[str, torch.Tensor]  # "taken" [N, K], "weights" [N, K, W], "buffer/NAME" [N, K, ...]; or nothing
     steps: list[int]
     best_steps: list[int]
     outcomes: list[str]
@@ -46,6 +47,7 @@ class Done:
         return cls(
             weights=ended["weights"],
             buffers={n.removeprefix("buffer/"): v for n, v in ended.items() if n.startswith("buffer/")},
+            snapshots={n.removeprefix("snapshot/"): v for n, v in ended.items() if n.startswith("snapshot/")},
             steps=ended["steps"].tolist(),
             best_steps=ended["best_step"].tolist(),
             outcomes=cohort.outcomes,
@@ -68,7 +70,7 @@ def assemble(place: int, recipe: Recipe, task: Any, works: Sequence[Work], done:
                       validation=_kept(series, m, d.best_steps[row])) for m, d, row in found]  # fmt: skip
     score, test = (None, {}) if model is None else _score(model, task)
     healthy = [m for m, member in enumerate(members) if member.outcome != "diverged"]
-    for m, values in zip(healthy, test, strict=False):
+    for m, values in zip(healthy, _last_of_each(found, list(test)), strict=False):
         members[m] = Member(**{**vars(members[m]), "test": values})
     steps = plan_of(recipe, task).steps
     effects = shown_effects(recipe, [d.effects[row] for _, d, row in found], series, members, steps=steps)
@@ -151,9 +153,22 @@ def _model(recipe: Recipe, task: Any, found: Sequence[tuple[int, Done, int]]) ->
     if not healthy:
         return None
     names = healthy[0][0].buffers
+    if healthy[0][0].snapshots:
+        kept = [(d.snapshots, row, d.snapshots["taken"][row]) for d, row in healthy]
+        weights = torch.cat([s["weights"][row][taken] for s, row, taken in kept])
+        buffers = {n: torch.cat([s[f"buffer/{n}"][row][taken] for s, row, taken in kept]) for n in names}
+        return Model(recipe, task.encoder, signature(task), weights, buffers)
     buffers = {n: torch.stack([d.buffers[n][row] for d, row in healthy]) for n in names}
     weights = torch.stack([d.weights[row] for d, row in healthy])
     return Model(recipe, task.encoder, signature(task), weights, buffers)
+
+
+def _last_of_each(found: Sequence[tuple[int, Done, int]], values: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The values of each healthy member's last weights, from those of all that it kept."""
+    if not values or not found[0][1].snapshots:
+        return values
+    ends = np.cumsum([int(d.snapshots["taken"][row].sum()) for _, d, row in found if d.outcomes[row] != "diverged"])
+    return [values[end - 1] for end in ends]
 
 
 def _score(model: Model, task: Any) -> tuple[Score | None, list[dict[str, float]]]:

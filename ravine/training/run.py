@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ import torch
 from ravine import data, metrics
 from ravine.catalog import recipe_from
 from ravine.errors import Interrupted, RunError
-from ravine.part import program
+from ravine.part import program, stack
 from ravine.recipe import Recipe
 from ravine.record import Record, Score, read_json
+from ravine.roles import Batch
+from ravine.training import snapshots
 from ravine.training.assemble import Done, assemble
 from ravine.training.checkpoint import load, save
 from ravine.training.cohorts import Cohort, Job, start
@@ -44,6 +46,7 @@ from ravine.training.loop import run
 from ravine.training.measure import Evaluator
 from ravine.training.model import Model
 from ravine.training.sources import InMemory, Source, Streamed
+from ravine.training.statistics import recomputed
 
 INEXACT = {"step": 0, "kind": "inexact", "member": None, "text": "MKL was used before training began, so numbers may "
            "depend in their last bits on which networks train together; to have them equal, set MKL_CBWR=AUTO,STRICT "
@@ -186,12 +189,38 @@ def work(task: Any, job: Job, control: Control) -> Done:
         saved = control.checkpoint is not None and control.checkpoint.exists()
         cohort = load(control.checkpoint, job) if saved else start(job)  # type: ignore[arg-type]
         if cohort.ids:
-            run(cohort, _source(task, cohort), _evaluator(task, job), pause=control)
+            run(cohort, _source(task, cohort), _evaluator(task, job), pause=snapshots.pausing(cohort, control))
+            if not control.interrupted:
+                snapshots.report(cohort)
+                _settle(task, cohort)
         if control.checkpoint is not None and not control.interrupted:
             save(cohort, control.checkpoint)
     if not exact:
         cohort.events.append(INEXACT)
     return Done.of(cohort, interrupted=control.interrupted)
+
+
+def _settle(task: Any, cohort: Cohort) -> None:
+    """Give averaged weights the statistics of batch normalization that belong to them."""
+    job = cohort.job
+    buffers = {n.removeprefix("buffer/"): v for n, v in cohort.ended.items() if n.startswith("buffer/")}
+    if cohort.parts.average is None or not buffers:
+        return
+    batches = batches_of(task, job)
+    found = recomputed(stack(job.recipes).network, job.signature, cohort.ended["weights"], buffers, batches,
+                       seeds=job.seeds, batch=job.batch)  # fmt: skip
+    cohort.ended |= {f"buffer/{name}": value for name, value in found.items()}
+
+
+def batches_of(task: Any, job: Job) -> Iterator[Batch]:
+    """The training examples of a task once, in the batches of a job's first epoch."""
+    recipe = job.recipes[0]
+    if isinstance(task.train, data.RowGroups):
+        source: Source = Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)
+    else:
+        source = InMemory(task.train.to(job.device, getattr(torch, recipe.precision)), job.seeds, batch=job.batch)
+    for step in range(source.per_epoch):
+        yield source.at(step)
 
 
 def _source(task: Any, cohort: Cohort) -> Source:

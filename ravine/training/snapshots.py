@@ -1,0 +1,82 @@
+"""Weights kept along the way: those at the ends of a schedule's cycles, which become members of the model.
+
+They are kept among what is left of a cohort's networks (`ended`), so they are in every checkpoint and do not care who
+leaves the batch. Letters: N networks of the job, P now in the cohort, K snapshots, S steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ravine.part import condensed
+from ravine.roles import Plan
+from ravine.training.cohorts import Cohort
+
+STEPS_AT_ONCE = 4096
+
+
+def pausing(cohort: Cohort, pause: Callable[[Cohort], bool]) -> Callable[[Cohort], bool]:
+    """A `pause` for the loop that also keeps snapshots, if the recipe asks for them."""
+    if cohort.parts.snapshots is None:
+        return pause
+    steps = places(cohort)
+    if "snapshot/taken" not in cohort.ended:
+        _make_room(cohort, 1 + max(place for found in steps.values() for _, place in found))
+
+    def keep_and_pause(cohort: Cohort) -> bool:
+        for network, place in steps.get(cohort.step, ()):
+            if network in cohort.ids:
+                _keep(cohort, cohort.ids.index(network), network, place)
+        return pause(cohort)
+
+    return keep_and_pause
+
+
+def report(cohort: Cohort) -> None:
+    """Note as each network's effect the mean distance of its snapshots from its last one, relative to its length."""
+    if cohort.parts.snapshots is None:
+        return
+    weights, taken = cohort.ended["snapshot/weights"].double(), cohort.ended["snapshot/taken"]
+    for i, kept in enumerate(taken):
+        own = weights[i][kept]
+        apart = (own - own[-1:]).norm(dim=1).sum() if len(own) else torch.zeros(())
+        effect = float(apart / max(1, len(own) - 1) / own[-1].norm().clamp_min(1e-30)) if len(own) else 0.0
+        cohort.effects[i]["snapshots"] = effect
+
+
+def places(cohort: Cohort) -> dict[int, list[tuple[int, int]]]:
+    """The steps made when networks of the job keep a snapshot, and which: (network, place of its snapshot)."""
+    keep, job = cohort.parts.snapshots, cohort.job
+    assert keep is not None
+    found: dict[int, list[tuple[int, int]]] = {}
+    for network, recipe in enumerate(job.recipes):
+        ends = torch.nonzero(keep.ends(_factors(recipe, job.plan))).flatten().tolist()
+        for place, step in enumerate(ends if keep.last is None else ends[-keep.last :]):
+            found.setdefault(step + 1, []).append((network, place))
+    return found
+
+
+def _factors(recipe, plan: Plan) -> Tensor:
+    """The schedule's multiples of the learning rate of one network, [S]."""
+    schedule = condensed(recipe.schedule)
+    steps = torch.arange(plan.steps, dtype=torch.float64)[None]
+    return torch.cat([schedule.factor(part, plan).reshape(-1) for part in steps.split(STEPS_AT_ONCE, 1)])
+
+
+def _make_room(cohort: Cohort, count: int) -> None:
+    """Empty places for each network's snapshots."""
+    networks = len(cohort.job.seeds)
+    held = {"weights": cohort.weights} | {f"buffer/{name}": value for name, value in cohort.buffers.items()}
+    cohort.ended |= {f"snapshot/{name}": value.new_zeros(networks, count, *value.shape[1:])
+                     for name, value in held.items()}  # fmt: skip
+    cohort.ended["snapshot/taken"] = torch.zeros(networks, count, dtype=torch.bool)
+
+
+def _keep(cohort: Cohort, row: int, network: int, place: int) -> None:
+    cohort.ended["snapshot/weights"][network, place] = cohort.weights[row]
+    for name, value in cohort.buffers.items():
+        cohort.ended[f"snapshot/buffer/{name}"][network, place] = value[row]
+    cohort.ended["snapshot/taken"][network, place] = True
