@@ -12,6 +12,10 @@ from ravine.errors import InputError, nearest
 from ravine.gallery.experiment import Experiment, Outcome
 
 MODULES: tuple[str, ...] = (
+    "minibatch_surfaces",
+    "rates_and_batches",
+    "gradient_paths",
+    "optimizer_race",
     "adagrad_rmsprop",
     "adam_bias",
     "averaged_sgd",
