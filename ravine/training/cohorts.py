@@ -21,6 +21,7 @@ from ravine.part import condensed, rows_of, stack
 from ravine.recipe import Recipe
 from ravine.roles import Plan, Reactive, Signature, State
 from ravine.rows import Row, Rows
+from ravine.training.tuned import Tuned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +77,14 @@ class Cohort:
         """Make anew what follows from the state: leaves for autograd, the matrix of gradients, masks."""
         layout, weights = self.program.layout, self.weights
         self.seeds = [self.job.seeds[i] for i in self.ids]
-        self.leaves = {n: v.detach().requires_grad_() for n, v in layout.views(weights).items()}
-        self.leaf_list = list(self.leaves.values())
+        tuning = self.parts.tuning
+        self.tuned = Tuned(tuning, layout, self.job.plan, like=weights) if tuning else None
+        moving = {s.name for s in layout.slots} if self.tuned is None else self.tuned.moving
+        self.leaves = {n: v.detach().requires_grad_(n in moving) for n, v in layout.views(weights).items()}
+        self.leaf_list = [leaf for n, leaf in self.leaves.items() if n in moving]
         self.grads = torch.zeros_like(weights)
         self.grad_views = layout.views(self.grads)
+        self.grad_list = [view for n, view in self.grad_views.items() if n in moving]
         self.loss = condensed(self.parts.loss)
         self.by_hand = None
         if ByHand.applies(self.program, self.loss):

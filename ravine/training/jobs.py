@@ -18,6 +18,7 @@ from ravine.part import program
 from ravine.recipe import Recipe
 from ravine.roles import Plan, Searches, Signature
 from ravine.training.cohorts import Job, networks_at_once
+from ravine.training.tuned import check_tuning
 
 SECONDS_WORTH_A_PROCESS = 20.0  # starting a worker and importing torch in it takes about three
 
@@ -82,6 +83,8 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
         recipe = recipe.vary("epochs", int(min(300, max(least, 400_000 / count))))
     if isinstance(recipe.optimizer, Searches):
         recipe.optimizer.affords(_width(recipe, task))
+    if recipe.tuning:
+        check_tuning(recipe.tuning, Program(recipe.network, signature(task)).layout, plan_of(recipe, task))
     if recipe.batch == "all":
         return recipe
     if batch_size(recipe, task) > count:

@@ -30,19 +30,23 @@ def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[
         meter = cohort.meter if sampled else None
         batch = augmented(cohort, source.at(cohort.step), meter)
         grads, losses = gradients(cohort, batch, meter)
-        now = Now(cohort.step + 1, factors.at(cohort.step), cohort.decays, cohort.program.layout, cohort.lr_row, meter)
+        tuned = cohort.tuned
+        rates = cohort.lr_row if tuned is None else tuned.at(cohort.step)
+        now = Now(cohort.step + 1, factors.at(cohort.step), cohort.decays, cohort.program.layout, rates, meter)
         grads = prepare(cohort, grads, now)
-        before = cohort.weights.clone() if sampled else None
+        before = cohort.weights.clone() if sampled or tuned is not None else None
         if searches:
             search_(cohort, batch, Evaluated(losses, grads), now)
         else:
             step_(cohort.parts.optimizer, cohort.weights, grads, cohort.optimizer, now)
+        if tuned is not None and before is not None:
+            tuned.restored_(cohort.weights, before)
         if cohort.parts.average is not None:
             cohort.average = cohort.parts.average.update(cohort.weights, cohort.average, now, plan)
         cohort.step += 1
         cohort.losses["sum"] += losses
         cohort.loss_count += 1
-        if before is not None:
+        if sampled and before is not None:
             measure(cohort, before, grads, now)
         if evaluate.due(cohort.step):
             log_rate(cohort, now)
@@ -93,7 +97,7 @@ def gradients(cohort: Cohort, batch: Batch, meter: Any) -> tuple[Rows, Tensor]:
     share = share if batch.weights is None else share * batch.weights
     # d(mean of each)/d(each), handed in: two operations less than taking the mean and its gradient
     found = torch.autograd.grad(each, cohort.leaf_list, share)
-    torch._foreach_copy_(list(cohort.grad_views.values()), found)  # type: ignore[reportPrivateImportUsage]
+    torch._foreach_copy_(cohort.grad_list, found)  # type: ignore[reportPrivateImportUsage]
     return cohort.grads, _mean(each.detach(), batch)
 
 
@@ -106,7 +110,12 @@ def prepare(cohort: Cohort, grads: Rows, now: Now) -> Rows:
     """What happens to gradients before the update: penalties are added, then each network's is clipped."""
     for penalty in cohort.parts.penalties:
         grads = grads + penalty.gradient(cohort.weights, now.decays, now.meter)
-    return grads if cohort.parts.clip is None else cohort.parts.clip.clip(grads, now)
+    tuned, clip = cohort.tuned, cohort.parts.clip
+    if tuned is None:
+        return grads if clip is None else clip.clip(grads, now)
+    freed = tuned.freed(grads)
+    freed = freed if clip is None else clip.clip(freed, now)
+    return torch.where(tuned.later, grads, freed)  # what is let go later does not count in the clip
 
 
 class OfBatch:

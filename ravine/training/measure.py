@@ -32,6 +32,11 @@ def measure(cohort: Cohort, before: Rows, grads: Rows, now: Now) -> None:
     log_rate(cohort, now)
     if now.meter is not None:
         now.meter.add("update", update)
+    if cohort.tuned is not None:
+        held = cohort.tuned.held
+        cohort.tuned.report(cohort.meter)
+        cohort.log("held/weights", held.sum().expand(len(cohort.ids)))
+        cohort.log("held/largest change", torch.where(held, (cohort.weights - before).abs(), 0.0).amax(1))
 
 
 def log_rate(cohort: Cohort, now: Now) -> None:
@@ -44,10 +49,13 @@ def log_rate(cohort: Cohort, now: Now) -> None:
 
 def judged(cohort: Cohort) -> Rows:
     """The weights that are evaluated and kept: averaged ones where the recipe averages, else the optimizer's own."""
+    rows, optimizer = cohort.weights, cohort.parts.optimizer
     if cohort.parts.average is not None:
-        return cohort.parts.average.averaged(cohort.weights, cohort.average)
-    optimizer = cohort.parts.optimizer
-    return optimizer.settled(cohort.weights, cohort.optimizer) if isinstance(optimizer, Settles) else cohort.weights
+        rows = cohort.parts.average.averaged(rows, cohort.average)
+    elif isinstance(optimizer, Settles):
+        rows = optimizer.settled(rows, cohort.optimizer)
+    # an average of equal numbers may differ from them in its last bit
+    return rows if cohort.tuned is None else torch.where(cohort.tuned.held, cohort.weights, rows)
 
 
 @torch.no_grad()
