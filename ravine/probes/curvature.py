@@ -175,8 +175,8 @@ class Ritz(NamedTuple):
     """Approximate eigenvalues of each network, ascending [P, K], and how far each may be from an eigenvalue.
 
     `errors` [P, K]: within this distance of θ the matrix has an eigenvalue. `weights` [P, K]: each one's share of the
-    starting vector, squared; they add up to 1. `residuals` do not say that no eigenvalue lies outside the Ritz values:
-    the true ends can only be farther out, never farther in.
+    starting vector, squared; they add up to 1. None of
+    this says that no eigenvalue lies outside the Ritz values: the true ends can only be farther out, never farther in.
     """
 
     values: Tensor
