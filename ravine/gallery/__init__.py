@@ -12,6 +12,7 @@ from ravine.errors import InputError, nearest
 from ravine.gallery.experiment import Experiment, Outcome
 
 MODULES: tuple[str, ...] = (
+    "schedules",
     "minibatch_surfaces",
     "rates_and_batches",
     "gradient_paths",

@@ -28,7 +28,7 @@ RUNNERS: dict[str, Any] = {
 DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
 LOOKS = dict(zip(RUNNERS, zip((*COLORS, "#7F4A1E", "#6A3D9A"), DASHES, strict=True), strict=True))
 GROUNDS = ("ravine", "beale", "rosenbrock")  # and the saddle, which has no minimum
-STEPS, LOWEST, HIGHEST = 200, -12.0, 4.0  # heights are powers of ten
+LOWEST, HIGHEST = -12.0, 4.0  # heights are powers of ten
 
 
 class Race(NamedTuple):
@@ -43,8 +43,8 @@ class Race(NamedTuple):
 
 def run(quick: bool) -> Outcome:
     rates = np.geomspace(1e-4, 1e2, 19 if quick else 49)
-    starts = 5 if quick else 25
-    races = {name: _race(surface(name), rates, starts) for name in (*GROUNDS, "saddle")}
+    starts, steps = (4, 50) if quick else (25, 200)
+    races = {name: _race(surface(name), rates, starts, steps) for name in (*GROUNDS, "saddle")}
     ranks = {name: _ranks(race) for name, race in races.items()}
     winners = {name: [runner for runner, rank in found.items() if rank == 1] for name, found in ranks.items()}
     same = _same_rate(0.01)
@@ -55,7 +55,7 @@ def run(quick: bool) -> Outcome:
             numbers[f"{name}, {runner}: {unit}"] = float(np.median(found))
             numbers[f"{name}, {runner}: best rate"] = race.best[runner]
     numbers |= {f"mean rank, {runner}": float(np.mean([ranks[n][runner] for n in races])) for runner in RUNNERS}
-    numbers |= {f"saddle at a rate of 0.01, {runner}: steps to leave": steps for runner, steps in same.items()}
+    numbers |= {f"saddle at a rate of 0.01, {runner}: steps to leave": count for runner, count in same.items()}
     adam = [f"{ranks[name]['Adam']:.0f} on {_of(name)}" for name in races]
     told = "; ".join(f"on {_of(name)} {' and '.join(winner)}" for name, winner in winners.items())
     slow, fast = "SGD", min(same, key=same.__getitem__)
@@ -69,7 +69,7 @@ def run(quick: bool) -> Outcome:
     )
     depends = not set.intersection(*(set(winner) for winner in winners.values()))
     figures = {
-        "The race, each at its best rate (200 steps; the first of the starts)": _draw_ways(races),
+        f"The race, each at its best rate ({steps} steps; the first of the starts)": _draw_ways(races, steps),
         "Is the winner only well tuned? The result for each rate": _draw_rates(races),
     }
     held = None if depends and first <= len(races) / 2 else depends
@@ -84,17 +84,17 @@ def _least(races: dict[str, Race], runner: str) -> float:
     return float(np.median(races["saddle"].results[list(RUNNERS).index(runner)]))
 
 
-def _race(ground_: Surface, rates: np.ndarray, starts: int) -> Race:
+def _race(ground_: Surface, rates: np.ndarray, starts: int, steps: int) -> Race:
     """All rates as rows of one cohort for each rule; the rate with the best mean is the one it races with."""
     choosing, racing = _starts(ground_, "choosing", starts), _starts(ground_, "race", starts)
     chosen, results, best = [], [], {}
     for name, kind in RUNNERS.items():
         rules = [kind(lr=float(rate)) for rate in rates for _ in range(starts)]
-        found = _result(ground_, walk(rules, choosing.repeat(len(rates), 1), slope(ground_), STEPS).rows)
+        found = _result(ground_, walk(rules, choosing.repeat(len(rates), 1), slope(ground_), steps).rows)
         found = found.reshape(len(rates), starts)
         best[name] = float(rates[found.mean(1).argmin()])  # the mean: a rate that diverges from some starts is none
         chosen.append(found)
-        results.append(_result(ground_, walk(kind(lr=best[name]), racing, slope(ground_), STEPS).rows))
+        results.append(_result(ground_, walk(kind(lr=best[name]), racing, slope(ground_), steps).rows))
     return Race(rates, np.stack(chosen), np.stack(results), best)
 
 
@@ -109,7 +109,7 @@ def _result(ground_: Surface, way: Tensor) -> np.ndarray:
     """log10 of the height left above the minimum; on the saddle the steps until the walker has left it downwards."""
     if ground_.name == "saddle":
         gone = ((way[..., 1].abs() > 1) & (way[..., 0].abs() < 3)).int()
-        return torch.where(gone.any(0), gone.argmax(0), STEPS).double().numpy()
+        return torch.where(gone.any(0), gone.argmax(0), len(way) - 1).double().numpy()
     left = (values(ground_, way[-1]) - ground_.minimum).nan_to_num(1e9, posinf=1e9)
     return left.clamp(10**LOWEST, 10**HIGHEST).log10().numpy()
 
@@ -124,11 +124,11 @@ def _same_rate(rate: float) -> dict[str, float]:
     """Steps to leave the saddle where all have one rate."""
     saddle = surface("saddle")
     start = torch.tensor([saddle.start], dtype=torch.float64)
-    ways = {n: walk(kind(lr=rate), start, slope(saddle), 1000).rows for n, kind in RUNNERS.items()}
-    return {n: float((way[:, 0, 1].abs() > 1).int().argmax()) or 1000.0 for n, way in ways.items()}
+    ways = {n: walk(kind(lr=rate), start, slope(saddle), 400).rows for n, kind in RUNNERS.items()}
+    return {n: float((way[:, 0, 1].abs() > 1).int().argmax()) or 400.0 for n, way in ways.items()}
 
 
-def _draw_ways(races: dict[str, Race]) -> Figure:
+def _draw_ways(races: dict[str, Race], steps: int) -> Figure:
     picture = figure(8.0, 7.2)
     windows = {"ravine": (-2.2, 2.2, -2.5, 5), "beale": (-0.5, 4.5, -1.2, 2.2), "rosenbrock": (-2, 1.8, -0.8, 2.4),
                "saddle": (-2.5, 2.8, -2.2, 2.2)}  # fmt: skip
@@ -138,7 +138,7 @@ def _draw_ways(races: dict[str, Race]) -> Figure:
         start = _starts(floor, "race", 1)
         for runner, kind in RUNNERS.items():
             color, dashes = LOOKS[runner]
-            way = walk(kind(lr=race.best[runner]), start, slope(floor), STEPS).rows[:, 0]
+            way = walk(kind(lr=race.best[runner]), start, slope(floor), steps).rows[:, 0]
             axes.plot(*way.T.numpy(), color=color, linestyle=dashes, linewidth=1.4, label=runner)
         axes.plot(*start[0].tolist(), marker="o", markersize=6, color="#000000", markerfacecolor="white")
         target(axes, *floor.minima)
