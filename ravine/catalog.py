@@ -25,7 +25,7 @@ import tomli_w
 
 from ravine import data, losses, optimizers, penalties, schedules, stopping, tuning
 from ravine.errors import RecipeError, nearest
-from ravine.networks import activations, conv, initializers, mlp
+from ravine.networks import activations, conv, guest, initializers, mlp
 from ravine.part import from_plain, get, is_part, to_plain
 from ravine.recipe import Recipe
 from ravine.roles import (
@@ -60,14 +60,14 @@ CHOICES: Mapping[Any, Sequence[type]] = {
     Encoding: (data.Encoding,),
     Initializer: initializers.ALL,
     Loss: (*losses.ALL, losses.ByTask),
-    Network: (mlp.Mlp, conv.Conv, conv.ResNet),
+    Network: (mlp.Mlp, conv.Conv, conv.ResNet, guest.Module),
     Norm: (mlp.BatchNorm, mlp.LayerNorm),
     NumberEmbedding: (mlp.Periodic, mlp.PiecewiseLinear),
     Optimizer: optimizers.ALL,
     Penalty: penalties.ALL,
     Pool: (conv.MaxPool, conv.AveragePool),
     Schedule: schedules.ALL,
-    Source: (data.Data,),
+    Source: (data.Data, data.Images),
     Split: data.SPLITS,
     Keep: (stopping.Snapshots,),
     Stop: (stopping.EarlyStopping,),
@@ -142,13 +142,13 @@ def image() -> Recipe:
     The measurements are in NOTEBOOK.md. Pictures are best trained a network per core: batching saves nothing there.
     """
     return Recipe(
-        data=data.Data(),
+        data=data.Images(),
         split=data.Stratified(validation=0.1),
         encoding=data.Encoding(),
         network=conv.Conv(channels=(32, 64, 128), hidden=(), dropout=None),
         optimizer=optimizers.AdamW(lr=0.004, weight_decay=0.05),
         schedule=schedules.OneCycle(),
-        loss=losses.SoftmaxCrossEntropy(label_smoothing=0.05),
+        loss=losses.ByTask(label_smoothing=0.05),  # type: ignore[reportArgumentType]  # decided once the task is known
         stop=None,
         batch=128,
         epochs=10,

@@ -194,6 +194,7 @@ def to_plain(value: Any) -> Any:
     """A part as plain data: `{"name": "AdamW", "lr": 0.001, ...}`; tuples and columns as lists.
 
     None is left out where it is the default, and the word "none" where it is not, so `from_plain` gives the part back.
+    A function is told by its name, from which it cannot be made again.
 
     >>> @part
     ... class Shrink:
@@ -212,6 +213,8 @@ def to_plain(value: Any) -> Any:
         return {k: to_plain(v) for k, v in value.items()}
     if isinstance(value, Tensor):
         return value.flatten().tolist()
+    if callable(value):  # what Python hands in and no file can hold: its name
+        return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     return value
 
 

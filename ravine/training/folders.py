@@ -4,7 +4,7 @@ recipe.toml               the recipe, every setting written out
 plan.json                 what the run is: recipe, data fingerprint, which members train in which job
 checkpoint-0.safetensors  while training, one for each job; gone when the run is finished
 record.json, series.csv   what happened
-encoder.json              how a table becomes numbers
+encoder.json              how a table becomes numbers, or what pictures are brought to
 weights.safetensors       the members' weights, a row for each: [members, ...] by name
 """
 
@@ -75,7 +75,15 @@ def write_run(record: Record, model: Model | None, folder: Path) -> None:
         checkpoint.unlink()
 
 
-def read_run(folder: str | Path) -> tuple[Record, Model | None]:
+def planned_recipe(plan: Mapping[str, Any], module: Any = None) -> Recipe:
+    """The recipe of a run's plan; `module` makes its network where that is a module of one's own."""
+    given = dict(plan["recipe"])
+    if module is not None:
+        given["network"] = {**given["network"], "make": module}
+    return recipe_from(given)
+
+
+def read_run(folder: str | Path, module: Any = None) -> tuple[Record, Model | None]:
     """The record and the model in a run's folder. Raises `RunError` if it is unfinished, damaged, or newer."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -85,9 +93,9 @@ def read_run(folder: str | Path) -> tuple[Record, Model | None]:
     if not (folder / "weights.safetensors").exists() and all(m.outcome == "diverged" for m in record.members):
         return record, None
     plan = read_json(folder / "plan.json")
-    recipe = recipe_from(plan["recipe"])
+    recipe = planned_recipe(plan, module)
     shape = _signature(plan["signature"])
-    encoder = data.Encoder.from_plain(read_encoder(folder / "encoder.json"))
+    encoder = data.encoder_from_plain(read_encoder(folder / "encoder.json"))
     weights, buffers = _read_weights(folder / "weights.safetensors", recipe, shape)
     return record, Model(recipe, encoder, shape, weights, buffers)
 

@@ -17,7 +17,6 @@ import joblib
 import torch
 
 from ravine import data, metrics
-from ravine.catalog import recipe_from
 from ravine.errors import Interrupted, RunError
 from ravine.part import program, stack
 from ravine.recipe import Recipe
@@ -30,7 +29,7 @@ from ravine.training.cohorts import Cohort, Job, start
 from ravine.training.control import Control, Progress
 from ravine.training.effects import CLASS_WEIGHTS
 from ravine.training.exact import exact_arithmetic
-from ravine.training.folders import new_folder, read_run, write_plan, write_run
+from ravine.training.folders import new_folder, planned_recipe, read_run, write_plan, write_run
 from ravine.training.jobs import (
     SECONDS_WORTH_A_PROCESS,
     Work,
@@ -147,14 +146,15 @@ def resume(
     folder: str | Path,
     frame: Any = None,
     *,
+    module: Any = None,
     workers: int | None = None,
     report: Callable[[Progress], None] | None = None,
     checkpoint_seconds: float = 30.0,
 ) -> Run:
     """Go on with a run from its checkpoints; it ends with the numbers of one that was never stopped, bit for bit.
 
-    `frame` must be given again where the run was given one. Raises `RunError` if the folder is no run, is finished,
-    is damaged, or if the data are not those the run began with.
+    `frame` must be given again where the run was given one, and `module` where its network was one's own. Raises
+    `RunError` if the folder is no run, is finished, is damaged, or if the data are not those the run began with.
     """
     folder = Path(folder)
     if (folder / "record.json").exists():
@@ -164,7 +164,7 @@ def resume(
         raise RunError(f"{folder} is not a run", why="it has no plan.json",
                        do="name the folder that `ravine train` printed")  # fmt: skip
     plan = read_json(folder / "plan.json")
-    recipe = recipe_from(plan["recipe"])
+    recipe = planned_recipe(plan, module)
     task = load_task(recipe, frame)
     if task.fingerprint != plan["fingerprint"]:
         raise RunError(f"the data of {folder} have changed", why="a run can only go on with the data it began with",
@@ -174,9 +174,12 @@ def resume(
     return _finish(works, [recipe], [task], folder, _processes(workers), report, checkpoint_seconds)[0]
 
 
-def open_run(folder: str | Path) -> Run:
-    """A finished run as its folder holds it. Raises `RunError` if it is unfinished, damaged, or of a newer version."""
-    record, model = read_run(folder)
+def open_run(folder: str | Path, *, module: Any = None) -> Run:
+    """A finished run as its folder holds it. Raises `RunError` if it is unfinished, damaged, or of a newer version.
+
+    `module` is the function that makes the network, where the run trained a module of one's own.
+    """
+    record, model = read_run(folder, module)
     return Run(record, model, Path(folder))
 
 
