@@ -52,7 +52,7 @@ def train(
     Parameters
     ----------
     what
-        A table (CSV, Parquet, JSON lines), a recipe (.toml), or the name of a bundled set.
+        A table (CSV, Parquet, JSON lines), a folder of pictures, a recipe (.toml), or the name of a bundled set.
     target
         The column to predict; again for several.
     set_
@@ -68,7 +68,7 @@ def train(
     resume
         Go on with the run in this folder.
     memory
-        Read a larger Parquet source in pieces: 2GB.
+        Read a larger Parquet source in pieces, keep more pictures in a file: 2GB.
     device
         Where to train: cpu, cuda.
     workers
@@ -104,19 +104,17 @@ def predict(run: Path, table: Path, /, *, out: Annotated[Path | None, Parameter(
     run
         The folder of a finished run.
     table
-        The rows to predict.
+        The rows to predict, or a folder of pictures.
     out
         Where to write the predictions.
     force
         Write over an existing file.
     """
-    from ravine.data import read_table
     from ravine.training.run import open_run
 
     if out is not None:
         _writable(out, force=force)
-    found = open_run(run)
-    predictions = found.predict(read_table(table))
+    predictions = _predicted(open_run(run), table)
     if out is None:
         predictions.to_csv(sys.stdout, index=False)
         return 0
@@ -425,13 +423,55 @@ def search(
     return 0
 
 
+@app.command
+def ensemble(
+    what: str,
+    /,
+    *,
+    members: int = 4,
+    repeats: int = 4,
+    target: Many = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
+    recipe: str | None = None,
+    json: Flag = False,
+) -> int:
+    """Compare ensembles with single networks of the same budget: independent members, snapshots, averaged weights.
+
+    Parameters
+    ----------
+    what
+        A table, a recipe (.toml), or the name of a bundled set.
+    members
+        How many networks, snapshots or cycles.
+    repeats
+        How often everything is trained anew.
+    target
+        The column to predict; again for several.
+    set_
+        Change a setting: PATH=VALUE.
+    recipe
+        The named recipe to start from.
+    json
+        Print the result as one JSON object.
+    """
+    from ravine.studies.ensemble import compare_ensembles
+
+    asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
+    found = compare_ensembles(asked, members=members, repeats=repeats)
+    if json:
+        _as_json(found.plain())
+    else:
+        print(found.in_words())
+    return 0
+
+
 # ------------------------------------------------------------------------------------------------ what was asked
 
 
 def recipe_for(what: str, *, target: tuple[str, ...], settings: tuple[str, ...], name: str | None, seeds: int | None,
                seed: int | None, memory: str | None) -> Any:  # fmt: skip
-    """The recipe that a command line describes."""
-    from ravine import catalog
+    """The recipe that a command line describes; a folder with pictures in it is read as pictures."""
+    from ravine import catalog, data
 
     if not what:
         raise InputError("there is nothing to train on", why="no table, recipe or bundled set is named",
@@ -441,6 +481,8 @@ def recipe_for(what: str, *, target: tuple[str, ...], settings: tuple[str, ...],
             raise InputError(f"--recipe {name} beside {what}", why="a recipe file names its base itself",
                              do=f'write base = "{name}" in the file')  # fmt: skip
         recipe = catalog.read_recipe(what)
+    elif data.holds_pictures(what):
+        recipe = catalog.named(name or "image").vary("data", data.Images(source=what))
     else:
         recipe = catalog.named(name or "default").vary("data.source", what)
     if target:
@@ -498,6 +540,21 @@ def _draw(picture: Any, out: Path) -> None:
     held = io.BytesIO()
     picture.savefig(held, format=out.suffix.lower()[1:], dpi=150)
     write_atomically(out, held.getvalue())
+
+
+def _predicted(run: Any, table: Path) -> Any:
+    """Predictions for a table's rows, or for pictures, each with its path; what could not be read is said."""
+    from ravine.data import PictureEncoder, read_table
+
+    if run.model is None or not isinstance(run.model.encoder, PictureEncoder):
+        return run.predict(read_table(table))
+    seen = run.model.encoder.read(table)
+    for line in seen.said:
+        print(line, file=sys.stderr)
+    predictions = run.predict(seen)
+    if seen.names:
+        predictions.insert(0, "file" if "path" in predictions else "path", seen.names)
+    return predictions
 
 
 def _encoded(predictions: Any, suffix: str) -> bytes:

@@ -124,8 +124,8 @@ def range_test(
     """Train a cohort at `rates` constant learning rates from `low` to `high`, `seeds` networks each; see what falls.
 
     Each network makes about `steps` steps. The recipe's schedule, averages and early stopping are left out; a large
-    training split is cut so that the loss is known at five times at least. Raises `RecipeError` for a range that is none,
-    and where at no rate the loss falls.
+    training split is cut so that the loss is known at five times at least. Raises `RecipeError` for a range that is
+    none, and where at no rate the loss falls.
 
     >>> from ravine.catalog import named
     >>> found = range_test(named("plain").vary("data.source", "iris"), rates=15, steps=60, seeds=2)

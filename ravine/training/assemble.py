@@ -68,7 +68,7 @@ def assemble(place: int, recipe: Recipe, task: Any, works: Sequence[Work], done:
     model = _model(recipe, task, found)
     members = [Member(seed=recipe.seed + m, outcome=d.outcomes[row], steps=d.steps[row], best_step=d.best_steps[row],
                       validation=_kept(series, m, d.best_steps[row])) for m, d, row in found]  # fmt: skip
-    score, test = (None, {}) if model is None else _score(model, task)
+    score, test = (None, {}) if model is None else score_of(model, task)
     healthy = [m for m, member in enumerate(members) if member.outcome != "diverged"]
     for m, values in zip(healthy, _last_of_each(found, list(test)), strict=False):
         members[m] = Member(**{**vars(members[m]), "test": values})
@@ -99,8 +99,10 @@ def assemble(place: int, recipe: Recipe, task: Any, works: Sequence[Work], done:
 def describe(task: Any, model: Model | None) -> dict[str, Any]:
     """The task in plain data: its kind, target, classes, and how many examples and features there are."""
     sizes = {name: _count(getattr(task, name)) for name in ("train", "validation", "test")}
+    picture = getattr(task.encoder, "picture", None)
+    inputs = len(task.encoder.features) if picture is None else math.prod(picture[:3])
     return {"kind": task.kind, "target": list(task.targets), "classes": [str(c) for c in task.classes or ()],
-            "examples": sizes, "features": len(task.encoder.features), "code_sizes": list(task.encoder.code_sizes),
+            "examples": sizes, "features": inputs, "code_sizes": list(task.encoder.code_sizes),
             "weights": 0 if model is None else model.size, "fingerprint": task.fingerprint}  # fmt: skip
 
 
@@ -171,7 +173,7 @@ def _last_of_each(found: Sequence[tuple[int, Done, int]], values: list[dict[str,
     return [values[end - 1] for end in ends]
 
 
-def _score(model: Model, task: Any) -> tuple[Score | None, list[dict[str, float]]]:
+def score_of(model: Model, task: Any) -> tuple[Score | None, list[dict[str, float]]]:
     """The model's score on the test split (or, without one, on the validation split), and each member's values."""
     split = "test" if task.test is not None else "validation"
     examples = task.test if task.test is not None else task.validation
