@@ -25,7 +25,7 @@ import tomli_w
 
 from ravine import data, losses, optimizers, penalties, schedules, stopping, tuning
 from ravine.errors import RecipeError, nearest
-from ravine.networks import activations, conv, guest, initializers, mlp
+from ravine.networks import activations, conv, guest, initializers, mlp, pretrained
 from ravine.part import from_plain, get, is_part, to_plain
 from ravine.recipe import Recipe
 from ravine.roles import (
@@ -60,7 +60,7 @@ CHOICES: Mapping[Any, Sequence[type]] = {
     Encoding: (data.Encoding,),
     Initializer: initializers.ALL,
     Loss: (*losses.ALL, losses.ByTask),
-    Network: (mlp.Mlp, conv.Conv, conv.ResNet, guest.Module),
+    Network: (mlp.Mlp, conv.Conv, conv.ResNet, guest.Module, pretrained.Pretrained, pretrained.Continued),
     Norm: (mlp.BatchNorm, mlp.LayerNorm),
     NumberEmbedding: (mlp.Periodic, mlp.PiecewiseLinear),
     Optimizer: optimizers.ALL,

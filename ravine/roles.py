@@ -5,7 +5,7 @@ Letters: P networks, B examples in a batch, W weights of a network, S steps, C o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -286,6 +286,16 @@ class Network(Protocol):
     """Describes layers; the part that stands in a recipe."""
 
     def build(self, signature: Signature) -> Sequence[Layer]: ...
+
+
+@runtime_checkable
+class Continues(Protocol):
+    """A network that starts, at least in part, from what was learned before."""
+
+    def taken(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+        """The starting tensors by name [*shape], of the slots and buffers whose `shapes` are given; the same for all
+        networks. Raises `RecipeError` where they cannot be read or do not fit."""
+        ...
 
 
 # ------------------------------------------------------------------------------------------------ tasks

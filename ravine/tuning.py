@@ -33,7 +33,7 @@ class Freeze:
     """
 
     acts: ClassVar[Effect] = Effect("freeze", HELD)
-    layers: tuple[str, ...] = ("body",)
+    layers: tuple[str, ...] = ("module",)
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
         held = matching(layout, self.layers, setting="Freeze.layers")

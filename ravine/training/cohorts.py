@@ -142,6 +142,7 @@ def start(job: Job) -> Cohort:
     count = len(job.seeds)
     meter = Meter(count)
     meter.add("initializer", drawn(program, weights))
+    meter.add("pretrained", share_taken(program))
     kept = {"weights": weights.clone()} | {f"buffer/{name}": value.clone() for name, value in buffers.items()}
     return Cohort(
         job=job,
@@ -173,6 +174,12 @@ def drawn(program: Program, weights: Rows) -> Tensor:
     """The standard deviation of each network's starting weights (no biases, no scales), [P]: 0 if all are equal."""
     chosen = weights[:, program.layout.decays(dtype=torch.float64)[0].to(weights.device) > 0]
     return chosen.double().std(1, correction=0) if chosen.shape[1] else torch.zeros(len(weights))
+
+
+def share_taken(program: Program) -> float:
+    """Which share of a network's starting weights was learned before."""
+    beside = program.buffers
+    return sum(value.numel() for n, value in program.taken().items() if n not in beside) / max(program.layout.width, 1)
 
 
 def no_losses(count: int, device: str | torch.device) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from ravine.losses import AbsoluteError, BinaryCrossEntropy, ByTask, Huber, Soft
 from ravine.networks.program import Program
 from ravine.part import program
 from ravine.recipe import Recipe
-from ravine.roles import Plan, Searches, Signature
+from ravine.roles import Continues, Plan, Searches, Signature
 from ravine.training.cohorts import Job, networks_at_once
 from ravine.training.tuned import check_tuning
 
@@ -83,8 +83,10 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
         recipe = recipe.vary("epochs", int(min(300, max(least, 400_000 / count))))
     if isinstance(recipe.optimizer, Searches):
         recipe.optimizer.affords(_width(recipe, task))
-    if recipe.tuning:
-        check_tuning(recipe.tuning, Program(recipe.network, signature(task)).layout, plan_of(recipe, task))
+    if recipe.tuning or isinstance(recipe.network, Continues):
+        built = Program(recipe.network, signature(task))
+        built.taken()  # raises here where it cannot be read, before any work
+        check_tuning(recipe.tuning, built.layout, plan_of(recipe, task))
     if recipe.batch == "all":
         return recipe
     if batch_size(recipe, task) > count:

