@@ -67,7 +67,7 @@ CHOICES: Mapping[Any, Sequence[type]] = {
     Penalty: penalties.ALL,
     Pool: (conv.MaxPool, conv.AveragePool),
     Schedule: schedules.ALL,
-    Source: (data.Data,),
+    Source: (data.Data, data.Images),
     Split: data.SPLITS,
     Keep: (stopping.Snapshots,),
     Stop: (stopping.EarlyStopping,),
@@ -142,7 +142,7 @@ def image() -> Recipe:
     The measurements are in NOTEBOOK.md. Pictures are best trained a network per core: batching saves nothing there.
     """
     return Recipe(
-        data=data.Data(),
+        data=data.Images(),
         split=data.Stratified(validation=0.1),
         encoding=data.Encoding(),
         network=conv.Conv(channels=(32, 64, 128), hidden=(), dropout=None),

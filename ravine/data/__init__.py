@@ -1,8 +1,13 @@
-"""Tables and what to learn from them: reading, splitting, encoding, and tables larger than memory."""
+"""Tables and pictures and what to learn from them: reading, splitting, encoding, and sets larger than memory."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from ravine.data.bundled import BUNDLED
 from ravine.data.encode import Encoder, Encoding
 from ravine.data.examples import Examples
+from ravine.data.images import Images, PictureEncoder
+from ravine.data.listing import holds_pictures
 from ravine.data.read import read_table
 from ravine.data.source import Data
 from ravine.data.splits import ByTime, Given, Grouped, Random, Stratified
@@ -11,5 +16,11 @@ from ravine.data.task import Task, load
 
 SPLITS = (Stratified, Random, Grouped, ByTime, Given)
 
-__all__ = ["BUNDLED", "SPLITS", "ByTime", "Data", "Encoder", "Encoding", "Examples", "Given", "Grouped", "Random",
-           "RowGroups", "Stratified", "Task", "load", "read_table"]  # fmt: skip
+__all__ = ["BUNDLED", "SPLITS", "ByTime", "Data", "Encoder", "Encoding", "Examples", "Given", "Grouped", "Images",
+           "PictureEncoder", "Random", "RowGroups", "Stratified", "Task", "encoder_from_plain", "holds_pictures",
+           "load", "read_table"]  # fmt: skip
+
+
+def encoder_from_plain(plain: Mapping[str, Any]) -> Encoder | PictureEncoder:
+    """The encoder that plain data describe, of a table or of pictures."""
+    return PictureEncoder.from_plain(plain) if "pictures" in plain else Encoder.from_plain(plain)

@@ -6,23 +6,40 @@ Letters: N examples, F numbers, K columns of codes, C outputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 
+class Held(Protocol):
+    """Where numbers lie in a file that other processes can open, too."""
+
+    def tensor(self) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Examples:
-    """Encoded rows of a table. `targets` is None for rows to predict, `codes` where no column has codes.
+    """Encoded rows of a table, or pictures. `targets` is None for rows to predict, `codes` where no column has codes.
+
+    Numbers that are `held` in a file are not copied to worker processes: these open the file.
 
     >>> Examples(torch.zeros(3, 2)).count
     3
     """
 
-    numbers: Tensor  # float32 [N, F]
+    numbers: Tensor  # float32 [N, F]; pictures are uint8 [N, C, H, W]
     codes: Tensor | None = None  # int64 [N, K], 0 is unseen or rare
     targets: Tensor | None = None  # int64 [N] classes; float32 [N, 1] binary; [N, C] regression (encoded) and labels
     weights: Tensor | None = None  # float32 [N], each example's share in the loss
+    held: Held | None = None  # None for numbers in memory
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ if self.held is None else {**self.__dict__, "numbers": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        held = state["held"]
+        self.__dict__.update(state if held is None else {**state, "numbers": held.tensor()})
 
     @property
     def count(self) -> int:
@@ -35,7 +52,7 @@ class Examples:
         return self.numbers, self.codes, self.targets, self.weights
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Examples:
-        """The examples on a device, numbers and weights in a precision."""
+        """The examples on a device, numbers and weights in a precision; bytes stay bytes."""
         return Examples(*(None if t is None else t.to(device, dtype) if t.is_floating_point() else t.to(device)
                           for t in self.fields))  # type: ignore[arg-type]  # fmt: skip
 

@@ -50,8 +50,8 @@ class Data:
             bytes_of(self.memory)
 
 
-def bytes_of(size: str) -> int:
-    """A size in bytes.
+def bytes_of(size: str, owner: str = "Data") -> int:
+    """A size in bytes; `owner` is the part whose setting it is.
 
     >>> bytes_of("2GB"), bytes_of("512 MiB")
     (2000000000, 536870912)
@@ -59,7 +59,7 @@ def bytes_of(size: str) -> int:
     found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMGT]?I?B?)\s*", size.upper())
     unit = None if found is None else SIZES.get(found[2] if found[2].endswith("B") or not found[2] else found[2] + "B")
     if found is None or unit is None:
-        raise RecipeError(f"Data.memory is {size!r}", why='it must be a size such as "2GB" or "500MB"')
+        raise RecipeError(f"{owner}.memory is {size!r}", why='it must be a size such as "2GB" or "500MB"')
     return int(float(found[1]) * unit)
 
 

@@ -15,10 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ravine.data.asked import asked
 from ravine.data.encode import Encoder, Encoding, fit
 from ravine.data.examples import Examples
+from ravine.data.images import Images, PictureEncoder, pictured
 from ravine.data.read import read_table
 from ravine.data.source import Data, bytes_of, check_columns, check_weights, opened, with_targets
 from ravine.data.splits import NAMES, Rows, few_rows, judged
@@ -39,7 +41,7 @@ class Task:
     kind: Literal["binary", "classes", "regression", "labels"]
     targets: tuple[str, ...]
     classes: tuple[Any, ...]
-    encoder: Encoder
+    encoder: Encoder | PictureEncoder
     train: Examples | RowGroups
     validation: Examples | None
     test: Examples | None
@@ -54,7 +56,7 @@ class Task:
         return self.encoder.target.outputs
 
 
-def load(data: Data, split: Any, encoding: Encoding, *, seed: int, frame: Any = None) -> Task:
+def load(data: Data | Images, split: Any, encoding: Encoding, *, seed: int, frame: Any = None) -> Task:
     """The task of a source, or of a `frame` given from Python (a DataFrame, a mapping, or a pair X, y).
 
     Raises `DataError` for what is wrong with the table, with what to do about it.
@@ -64,6 +66,8 @@ def load(data: Data, split: Any, encoding: Encoding, *, seed: int, frame: Any = 
     >>> task.kind, task.classes, task.train.count, task.validation.count, task.test.count
     ('classes', ('setosa', 'versicolor', 'virginica'), 102, 24, 24)
     """
+    if isinstance(data, Images):
+        return _pictured(data, split, encoding, seed=seed, frame=frame)
     if data.test is not None:
         split = _without_test(split)
     if frame is None and data.memory is not None and larger_than(Path(data.source), bytes_of(data.memory)):
@@ -128,6 +132,24 @@ def _streamed(data: Data, split: Any, encoding: Encoding, *, seed: int) -> Task:
     )
 
 
+def _pictured(data: Images, split: Any, encoding: Encoding, *, seed: int, frame: Any) -> Task:
+    said: list[str] = []
+    found = pictured(data, split, encoding, seed=seed, frame=frame, said=said)
+    held = {name: getattr(found, name) for name in NAMES}
+    targets = {n: e and Examples(torch.empty(e.count, 0), targets=e.targets) for n, e in held.items()}
+    return Task(
+        kind=found.asked.kind,
+        targets=found.asked.names,
+        classes=found.asked.classes,
+        encoder=found.encoder,
+        **held,
+        said=tuple(said),
+        effects=found.encoder.effects,
+        fingerprint=_fingerprint(found.encoder, targets, found.rows, found.digest),
+        rows=found.rows,
+    )
+
+
 def _without_test(split: Any) -> Any:
     """The split without a test share: the test rows are another file's."""
     return dataclasses.replace(split, test=0.0) if hasattr(split, "test") else split
@@ -151,8 +173,8 @@ def _sizes_said(rows: Rows, split: Any) -> str:
     return f"{sizes[0]} rows train, {sizes[1]} validate, {sizes[2]} test ({type(split).__name__})."
 
 
-def _fingerprint(encoder: Encoder, examples: Mapping[str, Examples | None], rows: Mapping[str, np.ndarray],
-                 digest: str = "") -> str:  # fmt: skip
+def _fingerprint(encoder: Encoder | PictureEncoder, examples: Mapping[str, Examples | None],
+                 rows: Mapping[str, np.ndarray], digest: str = "") -> str:  # fmt: skip
     """A hash of everything that training can see: encoder, encoded examples, which rows they are."""
     hashed = hashlib.blake2b(json.dumps(encoder.to_plain()).encode() + digest.encode(), digest_size=16)
     for name in sorted(examples):

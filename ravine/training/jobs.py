@@ -189,7 +189,8 @@ def balanced(examples: Examples) -> tuple[Examples, float]:
     assert examples.targets is not None
     classes = examples.targets.reshape(-1).long()
     counts = torch.bincount(classes).clamp_min(1)
-    weights = (len(classes) / (counts.count_nonzero() * counts))[classes].to(examples.numbers.dtype)
+    dtype = examples.numbers.dtype if examples.numbers.is_floating_point() else torch.float32  # pictures are bytes
+    weights = (len(classes) / (counts.count_nonzero() * counts))[classes].to(dtype)
     change = float((weights - 1).abs().mean())
     if examples.weights is not None:
         weights = weights * examples.weights

@@ -22,7 +22,7 @@ from ravine.training.measure import outputs_on
 
 @dataclass(frozen=True)
 class Model:
-    """Networks of one recipe and the encoder of their table. `weights` [M, W]; `buffers` [M, ...] by name."""
+    """Networks of one recipe and the encoder of their table or pictures. `weights` [M, W]; `buffers` [M, ...] by name."""
 
     recipe: Recipe
     encoder: Any
@@ -54,7 +54,8 @@ class Model:
 
     def predict(self, frame: Any) -> Any:
         """Predictions for a table's rows, as a DataFrame: the target, and for classes the probability of each."""
-        return self.encoder.frame_of(self.on(frame), index=getattr(frame, "index", None))
+        index = getattr(frame, "index", None)  # a list of paths has a method of that name
+        return self.encoder.frame_of(self.on(frame), index=None if callable(index) else index)
 
     def averaged_on(self, frame: Any) -> np.ndarray:
         """Predictions for a table's rows as an array [N, C]: the probability of each class (two columns where there
