@@ -159,7 +159,8 @@ def ground(axes: Axes, value: Callable[[Tensor], Tensor], window: tuple[float, f
     With `log` the lines stand at equal ratios of the height above `least`: for steep surfaces.
     """
     left, right, bottom, top = window
-    x, y = torch.linspace(left, right, 161, dtype=torch.float64), torch.linspace(bottom, top, 161, dtype=torch.float64)
+    fine = 121 if log else 61  # lines to a side: enough for a smooth outline, and each costs bytes
+    x, y = torch.linspace(left, right, fine).double(), torch.linspace(bottom, top, fine).double()
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
     height = values(value, grid).numpy()
     if log:

@@ -89,7 +89,7 @@ def _bias(data: Regression, batch: int, draws: int, seed: int) -> float:
 def _draw_surfaces(data: Regression) -> Figure:
     picture = figure(8.0, 3.5)
     window = (-1.6, 3.6, -3.2, 1.4)
-    x, y = torch.linspace(*window[:2], 121).double(), torch.linspace(*window[2:], 121).double()
+    x, y = torch.linspace(*window[:2], 81).double(), torch.linspace(*window[2:], 81).double()
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
     for axes, batch in zip(picture.subplots(1, 3, sharey=True), (1, 4, 32), strict=True):
         ground(axes, data.loss, window, levels=14)

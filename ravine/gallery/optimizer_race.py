@@ -57,7 +57,7 @@ def run(quick: bool) -> Outcome:
     numbers |= {f"mean rank, {runner}": float(np.mean([ranks[n][runner] for n in races])) for runner in RUNNERS}
     numbers |= {f"saddle at a rate of 0.01, {runner}: steps to leave": count for runner, count in same.items()}
     adam = [f"{ranks[name]['Adam']:.0f} on {_of(name)}" for name in races]
-    told = "; ".join(f"on {_of(name)} {' and '.join(winner)}" for name, winner in winners.items())
+    told = "; ".join(f"on {_of(name)} {', '.join(winner)}" for name, winner in winners.items())
     slow, fast = "SGD", min(same, key=same.__getitem__)
     first = sum("Adam" in winner for winner in winners.values())
     said = (
