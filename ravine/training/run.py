@@ -278,7 +278,8 @@ def _all_done(works: Sequence[Work], controls: Sequence[Control], workers: int) 
     here = [i for i in range(len(works)) if i % workers == 0]  # these report their progress, from this process
     there = [i for i in range(len(works)) if i % workers]
     results: dict[int, Any] = {}
-    elsewhere = joblib.Parallel(n_jobs=workers - 1, return_as="generator")(
+    # at least 2: joblib would not start a single other process; how many work at a time, pre_dispatch says
+    elsewhere = joblib.Parallel(n_jobs=max(2, workers - 1), pre_dispatch=workers - 1, return_as="generator")(
         joblib.delayed(work)(works[i].task, works[i].job, controls[i]) for i in there
     )
     for i in here:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import tomllib
 
 import numpy as np
@@ -18,6 +19,7 @@ from ravine.errors import InputError, Interrupted, RecipeError, RunError
 from ravine.networks import mlp
 from ravine.part import program
 from ravine.stopping import EarlyStopping
+from ravine.training import run as training
 from ravine.training.jobs import load_task
 from ravine.training.run import open_run, resume, train, train_all
 
@@ -156,7 +158,10 @@ def test_processes_give_the_same_numbers_as_one(monkeypatch):
     one = train(recipe, workers=1)
     for module in ("jobs", "run"):
         monkeypatch.setattr(f"ravine.training.{module}.SECONDS_WORTH_A_PROCESS", 0.0)
+    here, work = [], training.work
+    monkeypatch.setattr(training, "work", lambda *a: [here.append(os.getpid()), work(*a)][1])
     two = train(recipe, workers=2)
+    assert len(here) == 1  # of two jobs: the other is another process's
     assert torch.equal(one.model.weights, two.model.weights)
     assert one.record.members == two.record.members
 
