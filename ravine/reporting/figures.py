@@ -188,10 +188,15 @@ def svg(picture: Figure, *, title: str = "", prefix: str = "") -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     head, rest = text.split(">", 1)
-    text = re.sub(r'\s(width|height)="[^"]*"', "", head) + ">" + rest
+    text = re.sub(r'\s(width|height)="[^"]*"', "", head) + ">" + re.sub(r'\bd="[^"]*"', _shortened, rest)
     if prefix:
         text = re.sub(r'\bid="', f'id="{prefix}', text)
         text = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", text)
     if title:
         text = text.replace(">", f' role="img"><title>{escape(title)}</title>', 1)
     return text
+
+
+def _shortened(path: re.Match[str]) -> str:
+    """A path's coordinates to a hundredth of a point: no eye sees more, and the text is a third shorter."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", path[0]).replace(" \n", "\n")
