@@ -151,7 +151,7 @@ def image() -> Recipe:
         loss=losses.ByTask(label_smoothing=0.05),  # type: ignore[reportArgumentType]  # decided once the task is known
         stop=None,
         batch=128,
-        epochs=10,
+        epochs=8,
         seeds=2,
     )
 

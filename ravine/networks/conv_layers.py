@@ -31,6 +31,16 @@ from ravine.roles import Activation, Batch, Initializer, Layer, Pass, Picture
 from ravine.rows import Slot
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """Pictures [B, C, H, W] with channels last in memory.
+
+    A single channel is last and first at once, and torch then goes on with channels first, which doubles the time of
+    norm and pooling: its strides are written out as channels last.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    return x if x.shape[1] > 1 else x.as_strided(x.shape, (x.shape[2] * x.shape[3], 1, x.shape[3], 1))
+
+
 class Pixels:
     """Bytes 0 to 255, or floats 0 to 1, become (x − mean) / sd, channel by channel, in the weights' precision.
 
@@ -109,7 +119,7 @@ class Convolution:
         weights = tensors[self.slots[0].name].unbind(0)
         biases = [None] * len(weights) if self.bias is None else tensors[self.slots[1].name].flatten(1).unbind(0)
         xs = each_network(x) * (len(weights) if x.shape[0] == 1 else 1)
-        return as_cohort([F.conv2d(one.contiguous(memory_format=torch.channels_last), w, b, self.stride, self.padding,
+        return as_cohort([F.conv2d(channels_last(one), w, b, self.stride, self.padding,
                                    1, self.groups) for one, w, b in zip(xs, weights, biases, strict=True)])  # fmt: skip
 
 

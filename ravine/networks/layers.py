@@ -31,7 +31,8 @@ def report_change(meter: Meter, name: str, before: Tensor, after: Tensor) -> Non
 
 def each_network(x: Tensor) -> tuple[Tensor, ...]:
     """Pictures [P, B, C, H, W] as P views [B, C, H, W]: for what torch can only do for one network at a time."""
-    return x.flatten(0, 1).split(x.shape[1])
+    flat = x.flatten(0, 1)
+    return (flat,) if x.shape[0] == 1 else flat.split(x.shape[1])
 
 
 def as_cohort(each: Sequence[Tensor]) -> Tensor:

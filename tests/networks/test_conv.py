@@ -268,3 +268,15 @@ def test_settings_that_contradict_are_refused():
             ResNet(**settings)
     with pytest.raises(RecipeError, match="rows of a table"):
         Program(Conv(), Signature(5, (), 2))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_signals_stay_channels_last_in_memory_also_of_gray_pictures(channels):
+    signature = Signature(0, (), 4, Picture(channels, 8, 8, (0.5,) * channels, (0.2,) * channels))
+    program, rows, buffers = built(Conv(channels=(4, 6), hidden=()), signature)
+    x = torch.randint(0, 256, (P, B, channels, 8, 8), dtype=torch.uint8)
+    tapped = []
+    now = Pass(training=True, seeds=range(P), batch=B, buffers=buffers, tapped=tapped)
+    program(program.layout.views(rows), Batch(x), now)
+    wide = [y for y in tapped[1:] if y.dim() == 5]
+    assert len(wide) == 8 and all(y.stride(2) == 1 for y in wide)
