@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
+from ravine import catalog
 from ravine.effects import Meter
 from ravine.errors import RecipeError
 from ravine.networks.activations import Tanh
@@ -15,6 +18,7 @@ from ravine.networks.mlp import BatchNorm, Dropout, LayerNorm, Mlp, SpatialDropo
 from ravine.networks.program import Program
 from ravine.part import stack
 from ravine.roles import Batch, Pass, Picture, Signature
+from ravine.training.run import open_run, train
 
 P, B = 3, 6
 SHAPE = Picture(3, 11, 9, (0.4, 0.5, 0.6), (0.2, 0.3, 0.0))
@@ -280,3 +284,18 @@ def test_signals_stay_channels_last_in_memory_also_of_gray_pictures(channels):
     program(program.layout.views(rows), Batch(x), now)
     wide = [y for y in tapped[1:] if y.dim() == 5]
     assert len(wide) == 8 and all(y.stride(2) == 1 for y in wide)
+
+
+@pytest.mark.parametrize("name", ["plain", "residual"])
+def test_a_run_of_pictures_is_written_and_read_back_and_nothing_in_it_was_idle(name, tmp_path):
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 3, 90)
+    x = (generator.integers(0, 120, (90, 11, 9, 3)) + 60 * y[:, None, None, None]).astype(np.uint8)
+    recipe = dataclasses.replace(catalog.named("image"), network=NETWORKS[name], epochs=6, batch=16)
+    run = train(recipe, (x, y), out=tmp_path / "run", workers=1)
+    assert run.score.value > 0.6 and run.record.idle() == []
+    again = open_run(tmp_path / "run")
+    assert run.predict(x[:7]).equals(again.predict(x[:7]))
+    written = safetensors.torch.load_file(tmp_path / "run" / "weights.safetensors")
+    name = "conv.0.0.weight" if name == "plain" else "stem.weight"
+    assert written[name].shape == (2, 5, 3, 3, 3) and any(n.startswith("buffer/") for n in written)
