@@ -49,15 +49,18 @@ def line(values: Mapping[str, float], *, step: int, steps: int, per_epoch: int, 
          seconds: float, job: int = 0, jobs: int = 1) -> str:  # fmt: skip
     """Where a run stands, in one line: medians over the networks that are still training.
 
-    >>> line({"train/loss": 0.5}, step=20, steps=100, per_epoch=10, training=3, networks=8, seconds=61.0)
-    'epoch 2/10  train loss 0.5  3 of 8 networks training  1:01'
+    >>> line({"train/loss": 0.5, "validation/loss": 0.6, "validation/r2": 0.7}, step=20, steps=100, per_epoch=10,
+    ...      training=3, networks=8, seconds=61.0)
+    'epoch 2/10  1:01  loss 0.5, validation 0.6  r2 0.7  3/8 nets'
     """
     part = f"part {job + 1}/{jobs}  " if jobs > 1 else ""
-    shown = "  ".join(f"{name.replace('/', ' ')} {value:.4g}" for name, value in values.items()
-                      if name.split("/")[0] in ("train", "validation"))  # fmt: skip
+    labels = {"train/loss": "loss", "validation/loss": "validation"}
+    losses = [f"{label} {values[name]:.3g}" for name, label in labels.items() if name in values]
+    scores = [f"{what} {value:.3g}" for name, value in values.items()
+              for split, _, what in [name.partition("/")] if split == "validation" and what != "loss"]  # fmt: skip
     clock = f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-    epoch = f"{part}epoch {step // per_epoch}/{steps // per_epoch}"
-    return f"{epoch}  {shown}  {training} of {networks} networks training  {clock}"
+    epoch = f"{part}epoch {step // per_epoch}/{steps // per_epoch}  {clock}"
+    return "  ".join([epoch, ", ".join(losses), *scores, f"{training}/{networks} nets"])
 
 
 def _columns() -> int:
