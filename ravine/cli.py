@@ -590,7 +590,8 @@ def _shown(run: Any, *, as_json: bool) -> int:
         score = plain.pop("score")
         print(json.dumps({"schema": SCHEMA, "run": folder, "score": score, "findings": [], **plain}))
     else:
-        print(summary(run.record, folder=folder))
+        new = "new/" if run.record.recipe["data"]["name"] == "Images" else "new.csv"
+        print(summary(run.record, folder=folder, new_rows=new))
     return 3 if run.model is None else 0
 
 

@@ -77,7 +77,9 @@ def holds_pictures(source: str) -> bool:
     """
     place = Path(source)
     if place.is_dir():
-        return idx_pictures(place, "train") is not None or any(is_picture(p) for p in _walk(place))
+        kinds = Counter(p.suffix.lower() for p in _walk(place))
+        tables = sum(kinds[suffix] for suffix in PARQUET)  # a folder of those is one table
+        return idx_pictures(place, "train") is not None or sum(kinds[suffix] for suffix in SUFFIXES) > tables
     if not place.is_file():
         return False
     if kind_of(place) not in (".csv", ".tsv", ".txt", *JSON_LINES):
@@ -86,8 +88,9 @@ def holds_pictures(source: str) -> bool:
         start = file.read(2**16).lower()
     if not any(suffix.encode() in start for suffix in SUFFIXES):
         return False
-    found = _path_columns(read_table(place))
-    return len(found) == 1 and (place.parent / str(read_table(place)[found[0]].iloc[0])).exists()
+    table = read_table(place)
+    found = _path_columns(table)
+    return len(found) == 1 and (place.parent / str(table[found[0]].iloc[0])).exists()
 
 
 # ------------------------------------------------------------------------------------------------ folders
@@ -300,6 +303,10 @@ def _unlabeled_path(place: Path, path: str) -> tuple[list[str], list[str] | np.n
         raise missing(place)
     if place.is_dir():
         files = [str(p) for p in _walk(place) if is_picture(p)]
+        idx = sorted(p for p in place.iterdir() if is_idx(p))
+        if not files and idx:
+            raise DataError(f"{place} has no pictures of their own", why=f"it has {_few([p.name for p in idx])}",
+                            do=f"name one of them: {idx[0]}")  # fmt: skip
         if not files:
             raise _no_pictures(place, ())
         return [os.path.relpath(p, place) for p in files], files

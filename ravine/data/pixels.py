@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class PixelFile:
-    """A temporary file of pictures' bytes; it goes when this object goes, or when its process ends.
+    """A temporary file of pictures' bytes; it goes when this object goes, or when its process ends (not if killed).
 
     Pickled, it is but the file's name: worker processes map the same file, and leave it.
     """

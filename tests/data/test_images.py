@@ -155,6 +155,17 @@ def test_a_turned_picture_is_turned_back(tmp_path, suffix, orientation):
     assert turned == (orientation > 1)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".gif"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9])
+def test_a_file_cut_short_is_bad_and_says_why(tmp_path, suffix, share):
+    path = tmp_path / f"a{suffix}"
+    drawn(60, 80).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    found = one.decoded(str(path), Form(60, 80, 3, "crop"))
+    assert isinstance(found, one.Bad) and found.why
+
+
 def test_another_size_is_cut_stretched_or_padded(tmp_path):
     picture = drawn(30, 60)
     picture.save(tmp_path / "a.png")
@@ -650,6 +661,8 @@ TABLE = (
     Bad("predicting a missing folder", ("non does not exist", "Did you mean 'none'?"), predicting(lambda f: f / "non")),
     Bad("predicting a damaged file", ("none of the 1 pictures can be read", "bad.png"),
         predicting(lambda f: f / "bad.png")),
+    Bad("predicting a folder of idx files", ("no pictures of their own", "t10k-images-idx3-ubyte"),
+        predicting(lambda f: idx_folder(f / "set"))),
     Bad("predicting a document", ("has the suffix '.pdf'",),
         predicting(lambda f: ((f / "a.pdf").write_bytes(b""), f / "a.pdf")[1])),
 )  # fmt: skip
