@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,12 +96,22 @@ def number_text(value: float) -> str:
     return f"{value:.4g}" if math.isfinite(value) else "none"
 
 
+def wide(picture: str) -> int:
+    """How many pixels wide a picture's text is as large as it was drawn: its own width, 4 pixels for 3 points.
+
+    >>> wide('<svg viewBox="0 0 460.8 288">')
+    614
+    """
+    found = re.search(r'viewBox="0 0 ([\d.]+)', picture)
+    return round(float(found[1]) * 4 / 3) if found else 640
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.DictLoader({"page": PAGE}), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters["number"] = number_text
+    environment.filters |= {"number": number_text, "wide": wide}
     return environment
 
 
@@ -132,14 +143,13 @@ blockquote { margin: 0 0 .8rem; padding: .1rem 0 .1rem .9rem; border-left: 3px s
 figure { margin: 1.2rem 0; }
 figcaption { font-weight: 600; font-size: .95rem; margin-bottom: .3rem; }
 .picture { overflow-x: auto; }
-.picture svg { display: block; width: 100%; min-width: 30rem; max-width: 46rem; height: auto; }
+.picture svg { display: block; width: 100%; max-width: var(--wide); min-width: calc(0.7 * var(--wide)); height: auto; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; color: #005a94; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0; }
 td { padding: .15rem 1rem .15rem 0; border-bottom: 1px solid #eee; }
 td:last-child { text-align: right; font-variant-numeric: tabular-nums; padding-right: 0; }
-@media (max-width: 40rem) { .picture svg { min-width: 26rem; } }
 @media print { .picture svg { min-width: 0; } section { break-inside: avoid-page; } }
 </style>
 </head>
@@ -169,7 +179,9 @@ td:last-child { text-align: right; font-variant-numeric: tabular-nums; padding-r
 {% if r.outcome %}
 <p><span class="verdict {{ r.verdict }}">{{ glyphs[r.verdict] }} {{ words[r.verdict] }}.</span> {{ r.outcome.said }}</p>
 {% for title, picture in r.pictures.items() %}
-<figure><figcaption>{{ title }}</figcaption><div class="picture">{{ picture | safe }}</div></figure>
+<figure><figcaption>{{ title }}</figcaption>
+<div class="picture" style="--wide: {{ picture | wide }}px" tabindex="0" role="group" aria-label="{{ title }}">
+{{ picture | safe }}</div></figure>
 {% endfor %}
 <details><summary>The numbers</summary><div class="wide"><table>
 {% for name, value in r.outcome.numbers.items() %}
