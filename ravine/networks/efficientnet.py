@@ -85,8 +85,12 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         high, wide = (self._missing(size) for size in x.shape[2:])
-        x = functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
-        x = self.norm(self.convolution(x))
+        if high % 2 or wide % 2:
+            x = functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
+            high = wide = 0
+        filters = self.convolution
+        x = functional.conv2d(x, filters.weight, None, self.stride, (high // 2, wide // 2), 1, filters.groups)
+        x = self.norm(x)
         return functional.relu6(x) if self.clipped else x
 
     def _missing(self, size: int) -> int:

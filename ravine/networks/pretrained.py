@@ -192,7 +192,8 @@ class Prepared:
         if tuple(x.shape[2:]) != (side, side):
             x = functional.interpolate(x, (side, side), mode=mode, antialias=True).clamp(0, 1)
         x = x.expand(-1, 3, -1, -1)
-        return ((x - self.mean.to(x)) / self.sd.to(x)).contiguous()
+        x = (x - self.mean.to(x)) / self.sd.to(x)
+        return x.contiguous(memory_format=torch.channels_last)  # convolutions are 1.3 to 2 times as fast
 
 
 # ------------------------------------------------------------------------------------------------ the networks
