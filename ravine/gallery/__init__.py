@@ -12,6 +12,7 @@ from ravine.errors import InputError, nearest
 from ravine.gallery.experiment import Experiment, Outcome
 
 MODULES: tuple[str, ...] = (
+    "centering",
     "scaling_table",
     "splits",
     "minibatch_surfaces",
@@ -24,6 +25,7 @@ MODULES: tuple[str, ...] = (
     "adagrad_rmsprop",
     "adam_bias",
     "optimizer_race",
+    "newton",
     "schedules",
     "zero_init",
     "deep_tanh",
@@ -37,6 +39,11 @@ MODULES: tuple[str, ...] = (
     "early_stopping",
     "ensembles",
     "learning_curves",
+    "initial_loss",
+    "range_test",
+    "random_against_grid",
+    "snapshots",
+    "swa",
     "loss_slices",
 )
 
