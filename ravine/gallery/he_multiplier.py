@@ -54,7 +54,7 @@ def run(quick: bool) -> Outcome:
         values = [member.test.get("accuracy", math.nan) for member in done.record.members]
         accuracy[m] = (interval([v for v in values if math.isfinite(v)] or [math.nan]), done.record.failures)
     numbers = {f"growth per layer, mult {m:g}": math.exp(growth[m].mean) for m in MULTIPLIERS}
-    numbers |= {f"accuracy, mult {m:g}": accuracy[m][0].mean for m in MULTIPLIERS}
+    numbers |= {f"accuracy, mult {m:g}": found.mean for m, (found, _) in accuracy.items() if math.isfinite(found.mean)}
     numbers |= {f"diverged, mult {m:g}": float(accuracy[m][1]) for m in MULTIPLIERS}
     follows = all(abs(math.exp(growth[m].mean) / m - 1) < 0.1 for m in MULTIPLIERS)
     said = (
