@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from ravine.catalog import named
 from ravine.data import Random
@@ -79,7 +79,11 @@ def _matters(found: Search, path: str) -> float:
     x = np.array([t.values[path] for t in found.trials])
     y = np.array([0.0 if t.failed else t.score for t in found.trials])
     top = x[y.argmax()]
-    sides = [float(spearmanr(x[side], y[side])[0]) for side in (x <= top, x >= top) if side.sum() > 8]
+    sides = [
+        float(np.corrcoef(rankdata(x[side]), rankdata(y[side]))[0, 1])
+        for side in (x <= top, x >= top)
+        if side.sum() > 8
+    ]
     return float(np.nanmax(np.abs(sides))) if sides else 0.0
 
 
