@@ -23,7 +23,7 @@ from typing import Any
 
 import tomli_w
 
-from ravine import data, losses, optimizers, penalties, schedules, stopping, tuning
+from ravine import augment, data, losses, optimizers, penalties, schedules, stopping, tuning
 from ravine.errors import RecipeError, nearest
 from ravine.networks import activations, conv, guest, initializers, mlp, pretrained
 from ravine.part import from_plain, get, is_part, to_plain
@@ -53,7 +53,7 @@ from ravine.roles import (
 
 CHOICES: Mapping[Any, Sequence[type]] = {
     Activation: activations.ALL,
-    Augmentation: (),
+    Augmentation: augment.ALL,
     Average: optimizers.AVERAGES,
     Clip: optimizers.CLIPS,
     Drop: (mlp.Dropout, mlp.ClassicDropout, mlp.SpatialDropout),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ravine import data
+from ravine.augment import check_augmentation
 from ravine.data import Examples
 from ravine.errors import RecipeError
 from ravine.losses import AbsoluteError, BinaryCrossEntropy, ByTask, Huber, SoftmaxCrossEntropy, SquaredError
@@ -81,6 +82,7 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
     if recipe.epochs is None:
         least = min(60, max(20, 1_200_000 / count))
         recipe = recipe.vary("epochs", int(min(300, max(least, 400_000 / count))))
+    check_augmentation(recipe.augment, signature(task).picture)
     if isinstance(recipe.optimizer, Searches):
         recipe.optimizer.affords(_width(recipe, task))
     if recipe.tuning or isinstance(recipe.network, Continues):

@@ -1,0 +1,160 @@
+"""Colors: brightness, contrast, saturation, hue and noise, and the filters that RandAugment chooses among.
+
+The functions take pictures [..., C, H, W] with values 0 to 1 and, where they have a strength, one for each picture
+[...]; grey is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), the value itself where there is one channel. They mean what
+Pillow's of the same name mean, without its rounding to bytes. Letters: P networks, B examples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ravine.augment.draws import generators, report, uniforms
+from ravine.effects import Effect
+from ravine.part import Number, match, part, setting
+from ravine.roles import Batch, Pass
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+@part
+class ColorJitter:
+    """Change brightness, contrast, saturation and hue of each picture, in this order.
+
+    The first three are multiplied by factors drawn evenly from 1 − s to 1 + s; the hue turns by at most `hue` of the
+    color circle either way (0.5 is all of it). Grey pictures have neither saturation nor hue: those do nothing to them.
+    """
+
+    acts: ClassVar[Effect] = Effect("color jitter", "mean |change| of pixel values (0 to 1)")
+    brightness: Number = setting(default=0.2, ge=0, le=1)
+    contrast: Number = setting(default=0.2, ge=0, le=1)
+    saturation: Number = setting(default=0.2, ge=0, le=1)
+    hue: Number = setting(default=0.0, ge=0, le=0.5)
+
+    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+        x = batch.numbers
+        drawn = 2 * uniforms(generators(now, "color jitter"), x, x.shape[1], 4) - 1
+        strengths = (self.brightness, self.contrast, self.saturation, self.hue)
+        change = [d * match(s, d) for d, s in zip(drawn.unbind(-1), strengths, strict=True)]
+        x = contrast(brightness(x, 1 + change[0]), 1 + change[1])
+        if x.shape[2] == 3:
+            x = saturation(x, 1 + change[2])
+            x = hue(x, change[3]) if bool(change[3].any()) else x
+        report(now, "color jitter", batch.numbers, x)
+        return dataclasses.replace(batch, numbers=x)
+
+
+@part
+class Noise:
+    """Add to every value a normal one of its own, with standard deviation `sd`; what leaves 0 to 1 is cut."""
+
+    acts: ClassVar[Effect] = Effect("noise", "mean |change| of pixel values (0 to 1)")
+    sd: Number = setting(default=0.05, ge=0)
+
+    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+        x = batch.numbers
+        noise = torch.stack([torch.randn(x.shape[1:], generator=g) for g in generators(now, "noise")]).to(x)
+        numbers = (x + match(self.sd, x) * noise).clamp(0, 1)
+        report(now, "noise", x, numbers)
+        return dataclasses.replace(batch, numbers=numbers)
+
+
+# ------------------------------------------------------------------------------------------------ with a strength
+
+
+def brightness(x: Tensor, factor: Tensor) -> Tensor:
+    """Towards black (below 1) or away from it: f x."""
+    return (_of(factor, x) * x).clamp(0, 1)
+
+
+def contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """Towards the picture's mean grey, or away from it."""
+    return _blend(grey(x).mean((-2, -1), keepdim=True), x, factor)
+
+
+def saturation(x: Tensor, factor: Tensor) -> Tensor:
+    """Towards the grey of each pixel, or away from it."""
+    return _blend(grey(x), x, factor)
+
+
+def sharpness(x: Tensor, factor: Tensor) -> Tensor:
+    """Towards the smoothed picture (3 x 3, the middle weighs 5, the others 1), or away from it; edges stay."""
+    height, width = x.shape[-2:]
+    smooth = x.clone()
+    if min(height, width) > 2:
+        around = sum(x[..., i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3))
+        smooth[..., 1:-1, 1:-1] = (around + 4 * x[..., 1:-1, 1:-1]) / 13
+    return _blend(smooth, x, factor)
+
+
+def hue(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn the colors of RGB pictures by a part of the color circle (1 is once around); brightest and darkest stay.
+
+    h = the place on the circle in sixths, v = max, c = max − min; channel n ∈ (5, 3, 1) of the result is
+    v − c · clamp(min(k, 4 − k), 0, 1) with k = (n + h) mod 6 (Smith 1978, in the form without cases).
+    """
+    red, green, blue = x.unbind(-3)
+    v = x.amax(-3)
+    c = v - x.amin(-3)
+    apart = torch.where(c > 0, c, torch.ones_like(c))
+    h = torch.where(v == green, 2 + (blue - red) / apart, 4 + (red - green) / apart)
+    h = torch.where(v == red, (green - blue) / apart, h) + 6 * _of(turn, x)[..., 0]
+    shifted = [(n + h).remainder(6) for n in (5, 3, 1)]
+    turned = torch.stack([v - c * torch.minimum(k, 4 - k).clamp(0, 1) for k in shifted], -3)
+    return torch.where(_of(turn, x) == 0, x, turned)
+
+
+def posterize(x: Tensor, bits: Tensor) -> Tensor:
+    """Keep the highest bits of each byte; 8 keeps all."""
+    step = 2 ** (8 - _of(bits, x))
+    return torch.where(step == 1, x, ((x * 255).round() / step).floor() * step / 255)
+
+
+def solarize(x: Tensor, threshold: Tensor) -> Tensor:
+    """Invert what is at least as bright as the threshold."""
+    return torch.where(x >= _of(threshold, x), 1 - x, x)
+
+
+# ------------------------------------------------------------------------------------------------ without
+
+
+def autocontrast(x: Tensor) -> Tensor:
+    """Stretch each channel's values to all from 0 to 1; a channel of one value stays."""
+    low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
+    flat = high <= low
+    return torch.where(flat, x, (x - low) / torch.where(flat, torch.ones_like(low), high - low))
+
+
+def equalize(x: Tensor) -> Tensor:
+    """Make each channel's bytes about equally frequent, by Pillow's rule; values that are not finite stay."""
+    at = (x.nan_to_num(0, 0, 0) * 255).round().clamp(0, 255).long().flatten(-2)
+    counts = torch.zeros(*at.shape[:-1], 256, dtype=torch.int64, device=x.device)
+    counts.scatter_add_(-1, at, torch.ones_like(at))
+    last = counts.gather(-1, at.amax(-1, keepdim=True))
+    step = (at.shape[-1] - last) // 255
+    below = counts.cumsum(-1) - counts
+    table = ((below + step // 2) // step.clamp(min=1)).clamp(0, 255)
+    found = (table.gather(-1, at).to(x.dtype) / 255).view(x.shape)
+    return torch.where((step == 0)[..., None] | ~x.isfinite(), x, found)
+
+
+def grey(x: Tensor) -> Tensor:
+    """The brightness of each pixel [..., 1, H, W]."""
+    if x.shape[-3] != 3:
+        return x.mean(-3, keepdim=True)
+    red, green, blue = x.split(1, -3)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
+def _of(values: Tensor, x: Tensor) -> Tensor:
+    return values.to(x.dtype)[..., None, None, None]
+
+
+def _blend(base: Tensor, x: Tensor, factor: Tensor) -> Tensor:
+    """base + f (x − base), cut to 0 to 1; bit for bit x where f is 1."""
+    f = _of(factor, x)
+    return torch.where(f == 1, x, (base + f * (x - base)).clamp(0, 1))
