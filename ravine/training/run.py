@@ -279,7 +279,7 @@ def _all_done(works: Sequence[Work], controls: Sequence[Control], workers: int) 
     there = [i for i in range(len(works)) if i % workers]
     results: dict[int, Any] = {}
     # at least 2: joblib would not start a single other process; how many work at a time, pre_dispatch says
-    elsewhere = joblib.Parallel(n_jobs=max(2, workers - 1), pre_dispatch=workers - 1, return_as="generator")(
+    elsewhere = joblib.Parallel(n_jobs=max(2, workers - 1), pre_dispatch=str(workers - 1), return_as="generator")(
         joblib.delayed(work)(works[i].task, works[i].job, controls[i]) for i in there
     )
     for i in here:
