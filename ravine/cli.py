@@ -465,6 +465,56 @@ def ensemble(
     return 0
 
 
+@app.command
+def augment(
+    what: str = "",
+    /,
+    *,
+    recipe: str | None = None,
+    target: Many = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
+    out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("augmented.png"),
+    force: Flag = False,
+) -> int:
+    """Draw a contact sheet: training pictures as they are, and as a recipe's augmentation shows them to networks.
+
+    Parameters
+    ----------
+    what
+        A folder of pictures, a table of paths, or a recipe (.toml) that names one.
+    recipe
+        The recipe whose augmentation is shown: a file (.toml), or the name of one.
+    target
+        The column of labels in a table of paths.
+    set_
+        Change a setting: PATH=VALUE.
+    out
+        Where to draw it: a .svg, .png or .pdf file.
+    force
+        Write over an existing file.
+    """
+    from ravine import catalog, data
+    from ravine.studies.contact_sheet import contact_sheet
+
+    _writable(out, force=force, endings=(".svg", ".png", ".pdf"), what="pictures")
+    if not what and recipe is None:
+        raise InputError("there is nothing to draw", why="neither pictures nor a recipe are named",
+                         do="write ravine augment photos/ --recipe r.toml")  # fmt: skip
+    if recipe is not None and recipe.endswith(".toml") and not what.endswith(".toml"):
+        asked = catalog.read_recipe(recipe)
+        if what:
+            pictured = isinstance(asked.data, data.Images)
+            asked = asked.vary("data.source", what) if pictured else asked.vary("data", data.Images(source=what))
+        asked = asked.vary("data.target", tuple(target)) if target else asked
+        for assignment in set_:
+            asked = catalog.with_setting(asked, assignment)
+    else:
+        asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
+    _draw(contact_sheet(asked), out)
+    print(f"the pictures are in {out}", file=sys.stderr)
+    return 0
+
+
 # ------------------------------------------------------------------------------------------------ what was asked
 
 
