@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from ravine.data.surfaces import ALL as SURFACES
@@ -164,14 +163,14 @@ def ground(axes: Axes, value: Callable[[Tensor], Tensor], window: tuple[float, f
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
     height = values(value, grid).numpy()
     if log:
-        above = np.maximum(height - least, 1e-9)
-        low, high = np.percentile(above, 0.5), above.max()
-        levels = np.geomspace(low, high, levels) if isinstance(levels, int) else levels
-        axes.contourf(x, y, above, levels=levels, cmap="Greys", alpha=0.25, locator=LogLocator(), extend="min")
-        axes.contour(x, y, above, levels=levels, colors="#9A9A9A", linewidths=0.5)
+        height = np.maximum(height - least, 1e-9)
+        low = float(np.percentile(height, 0.5))
+        levels = np.geomspace(low, height.max(), levels) if isinstance(levels, int) else levels
+        tint = np.log(np.maximum(height, low))
     else:
-        axes.contourf(x, y, height, levels=levels, cmap="Greys", alpha=0.25)
-        axes.contour(x, y, height, levels=levels, colors="#9A9A9A", linewidths=0.5, linestyles="solid")
+        tint = height
+    axes.imshow(tint, extent=window, origin="lower", aspect="auto", cmap="Greys", alpha=0.3, interpolation="bilinear")
+    axes.contour(x, y, height, levels=levels, colors="#9A9A9A", linewidths=0.5, linestyles="solid")
     axes.grid(False)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
