@@ -132,7 +132,7 @@ def _maps(maps: dict[str, np.ndarray], data: tuple[np.ndarray, np.ndarray]) -> A
 EXPERIMENT = Experiment(
     name="zero-init",
     title="Zero and constant starts: one unit, many times",
-    rows=("I1",),
+    rows=("I1", "I3"),
     claim="If all weights start at 0 nothing is learned; if all start at a constant, all neurons of a layer stay the "
     "same: the number of different hidden units is 1 throughout training.",
     seconds=4,
