@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -83,6 +84,15 @@ class Layout:
         if all(slot.lr == 1.0 for slot in self.slots):
             return None
         return self.row(lambda slot: slot.lr, dtype=dtype)
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Whether a slot's name matches a pattern: it begins with it and a dot, or fits it as file names do.
+
+    >>> fits("hidden.0.weight", "hidden.0"), fits("hidden.0.weight", "*.weight"), fits("hidden.10.bias", "hidden.1")
+    (True, True, False)
+    """
+    return name.startswith(f"{pattern}.") or fnmatchcase(name, pattern)
 
 
 def length(rows: Rows) -> Column:

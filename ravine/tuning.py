@@ -10,14 +10,13 @@ letters as in file names. Letters: W weights of a network, D depths.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from ravine.effects import Effect
 from ravine.errors import RecipeError, nearest
 from ravine.part import part, setting
 from ravine.roles import Plan
-from ravine.rows import Layout, Row
+from ravine.rows import Layout, Row, fits
 
 HELD = "mean share of the weights that were held still"
 
@@ -197,7 +196,7 @@ def matching(layout: Layout, patterns: Iterable[str], *, setting: str) -> set[st
     names = [slot.name for slot in layout.slots]
     found: set[str] = set()
     for pattern in patterns:
-        here = [name for name in names if fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")]
+        here = [name for name in names if fits(name, pattern)]
         if not here:
             raise RecipeError(f"no slot of the network matches {pattern!r} of {setting}", why=nearest(pattern, names))
         found |= set(here)

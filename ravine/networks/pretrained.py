@@ -28,7 +28,7 @@ from ravine.networks.layers import Linear
 from ravine.networks.mlp import BatchNorm, Mlp
 from ravine.part import part, setting
 from ravine.roles import Activation, Batch, Drop, Initializer, Layer, Network, Norm, Pass, Picture, Signature
-from ravine.rows import Slot
+from ravine.rows import Slot, fits
 
 TAKEN = Effect("pretrained", "share of the starting weights that were read from earlier training")
 LITE0 = "efficientnet-lite0"
@@ -120,15 +120,16 @@ class Pretrained:
 class Continued:
     """A network of any kind that goes on from an earlier run's weights: `weights` is the run's folder, or a file.
 
-    Every slot whose name and shape are found there starts from it (of the run's members, from `member`); what is new or
-    of another shape, such as the output layer for other classes, starts as `network` says. For tables the columns must
-    become the same numbers: encode them alike.
+    Every slot whose name and shape are found there starts from it (of the run's members, from `member`). Slots that
+    match a pattern of `anew` (as in `tuning`: by default the output layer), and what is new or of another shape, start
+    as `network` says. For tables the columns must become the same numbers: encode them alike.
     """
 
     acts: ClassVar[Effect] = TAKEN
     network: Network = Mlp()
     weights: str = ""
     member: int = setting(default=0, ge=0)
+    anew: tuple[str, ...] = ("output",)
 
     def build(self, signature: Signature) -> Sequence[Layer]:
         return self.network.build(signature)
@@ -140,12 +141,17 @@ class Continued:
                               do="name the folder of a run, or its weights.safetensors")  # fmt: skip
         path = Path(self.weights) / "weights.safetensors" if Path(self.weights).is_dir() else Path(self.weights)
         found = read_tensors(path)
-        members = min(len(value) for value in found.values()) if found else 0
+        members = min((len(value) if value.dim() else 0 for value in found.values()), default=0)
         if self.member >= members:
             raise RecipeError(f"Continued.member is {self.member}", why=f"{path} holds {members} members",
                               do="choose a lower number")  # fmt: skip
         own = {name.removeprefix("buffer/"): value[self.member] for name, value in found.items()}
-        fitting = {n: v for n, v in own.items() if n in shapes and tuple(v.shape) == tuple(shapes[n])}
+        for pattern in self.anew:
+            if not any(fits(name, pattern) for name in shapes):
+                raise RecipeError(f"no slot of the network matches {pattern!r} of Continued.anew",
+                                  why=nearest(pattern, shapes))  # fmt: skip
+        fitting = {n: v for n, v in own.items() if n in shapes and tuple(v.shape) == tuple(shapes[n])
+                   and not any(fits(n, pattern) for pattern in self.anew)}  # fmt: skip
         if not fitting:
             raise RecipeError(f"no tensor of {path} fits the network", why="names and shapes are " +
                               _listed(own) + "; the network's are " + _listed(shapes),

@@ -253,6 +253,19 @@ def test_a_run_goes_on_from_an_earlier_one_with_a_new_output_layer(tmp_path):
     assert torch.equal(opened.model.weights, run.model.weights)
 
 
+def test_the_output_layer_starts_anew_unless_told_otherwise(tmp_path):
+    first = train(BASE, wide(digits(range(5))), out=tmp_path / "first")
+    for anew, taken in ((("output",), False), ((), True)):
+        network = Continued(network=Mlp(hidden=(12,)), weights=str(tmp_path / "first"), anew=anew)
+        program = Program(network, first.model.signature)
+        begun = program.layout.views(program.start([7])[0])["output.weight"]
+        known = program.layout.views(first.model.weights)["output.weight"]
+        assert torch.equal(begun, known) == taken
+    with pytest.raises(RecipeError, match="'ouput'.*Did you mean 'output"):
+        Program(Continued(network=Mlp(hidden=(12,)), weights=str(tmp_path / "first"), anew=("ouput",)),
+                first.model.signature).taken()  # fmt: skip
+
+
 def test_an_earlier_run_that_does_not_fit_is_refused_before_any_work(tmp_path):
     train(BASE, wide(digits(range(5))), out=tmp_path / "first")
     for network, words in [
