@@ -39,6 +39,7 @@ MODULES: tuple[str, ...] = (
     "early_stopping",
     "ensembles",
     "learning_curves",
+    "transfer",
     "initial_loss",
     "range_test",
     "random_against_grid",
