@@ -17,9 +17,13 @@ from ravine.part import stack
 from ravine.penalties import L2
 from ravine.roles import Plan
 from ravine.rows import Layout, Slot
+from ravine.training.checkpoint import load, save
 from ravine.training.cohorts import start
 from ravine.training.jobs import load_task, resolve, works_of
+from ravine.training.loop import run
+from ravine.training.measure import Evaluator
 from ravine.training.run import train, train_all
+from ravine.training.sources import InMemory
 
 BASE = (
     ravine.named_recipe("plain")
@@ -135,9 +139,27 @@ def test_alone_and_in_a_cohort_a_tuned_network_has_the_same_bits():
     parts = (tuning.Gradual(epochs=2), tuning.DepthRates(decay=0.7))
     recipes = [BASE.vary("tuning", parts).vary("optimizer.lr", lr).vary("seed", i) for i, lr in enumerate((0.02, 0.1))]
     together = train_all(recipes)
-    for recipe, run in zip(recipes, together, strict=True):
+    for recipe, member in zip(recipes, together, strict=True):
         alone = train(recipe)
-        assert torch.equal(alone.model.weights, run.model.weights)
+        assert torch.equal(alone.model.weights, member.model.weights)
+
+
+def test_a_tuned_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
+    recipe = BASE.vary("tuning", (tuning.Gradual(epochs=1), tuning.DepthRates(decay=0.7))).vary("optimizer", Adam())
+    task = load_task(recipe)
+    work = works_of([resolve(recipe, task)], [task], device="cpu", workers=1)[0]
+
+    def go(cohort, until):
+        source = InMemory(task.train, cohort.seeds, batch=work.job.batch)
+        evaluate = Evaluator(work.job.plan, None, metric=lambda p, t: p, name="none", higher_is_better=True)
+        run(cohort, source, evaluate, pause=lambda c: c.step == until)
+        return cohort
+
+    whole = go(start(work.job), -1)
+    stopped = go(start(work.job), 10)  # in the second epoch of seven steps, in which the second depth waits no longer
+    save(stopped, tmp_path / "checkpoint.safetensors")
+    resumed = go(load(tmp_path / "checkpoint.safetensors", work.job), -1)
+    assert torch.equal(resumed.ended["weights"], whole.ended["weights"])
 
 
 def test_without_frozen_layers_tuning_changes_nothing():
