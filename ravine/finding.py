@@ -1,0 +1,213 @@
+"""What is wrong with a run, as plain data: findings with evidence, cause and tried remedy, and the report of them all.
+
+The JSON of a report is a contract: its names and their meaning change only with `SCHEMA`. Wording does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ravine.record import Score, finite
+
+SCHEMA = 1
+SEVERITIES = ("error", "warning", "note")  # worst first
+CONFIDENCES = ("exact", "high", "medium", "low")  # surest first; exact: a fact with no threshold in it
+VERDICTS = ("helped", "no effect", "worse", "not tried")
+NAMED = 2  # how many causes are named that neither an exact check nor a trial has confirmed
+CAUSES = (
+    "learning-rate-high", "learning-rate-low", "too-few-steps", "schedule", "batch-size", "optimizer",
+    "optimizer-numerics", "hidden-activation", "output-activation", "loss", "loss-reduction", "shape-pairing",
+    "initialization", "input-scale", "target-scale", "data-degenerate", "labels", "leakage", "imbalance", "split",
+    "shuffling", "augmentation", "dead-units", "saturation", "vanishing", "exploding", "architecture-too-small",
+    "architecture-too-deep", "overfitting", "over-regularized", "dropout", "normalization", "train-eval-mode",
+    "frozen-parameters", "parameters-not-in-optimizer", "zero-grad", "step-order", "detached-graph",
+    "gradient-clipping", "precision", "metric", "randomness", "replicas", "causality", "seed-fragile", "healthy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One number behind a finding: its `value` in `unit`, the `limit` that it passed (None: no limit), and words."""
+
+    name: str
+    value: float | None
+    unit: str = ""
+    limit: float | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One setting of a recipe (or of a program: "loss", "optimizer.lr") and the value to give it."""
+
+    path: str
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a remedy did when it was tried: the loss after `steps` without it and with it, paired over seeds.
+
+    `difference` is after - before with its 95 % `interval`; below 0 is better. `why` says why nothing was tried.
+
+    >>> Trial(verdict="perhaps")
+    Traceback (most recent call last):
+    ValueError: verdict is one of helped, no effect, worse, not tried; not 'perhaps'
+    """
+
+    verdict: str
+    steps: int = 0
+    seeds: int = 0
+    before: float | None = None
+    after: float | None = None
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        _one_of("verdict", self.verdict, VERDICTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was found: what, how sure, where, since which step, why, and what to change.
+
+    `where` names a module, parameter, column or split; `since` is a step, None where none applies. `suspects` are other
+    possible causes, likeliest first. `explains` are codes of symptoms that this finding's cause accounts for.
+    """
+
+    code: str
+    title: str
+    severity: str
+    confidence: str
+    cause: str
+    where: str = ""
+    since: int | None = None
+    evidence: tuple[Evidence, ...] = ()
+    suspects: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    trial: Trial | None = None
+    explains: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _one_of("severity", self.severity, SEVERITIES)
+        _one_of("confidence", self.confidence, CONFIDENCES)
+        for cause in (self.cause, *self.suspects):
+            _one_of("cause", cause, CAUSES)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the cause is more than a guess: the check was exact, or its remedy was tried and helped."""
+        return self.confidence == "exact" or (self.trial is not None and self.trial.verdict == "helped")
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as JSON-ready data."""
+        return finite(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Finding:
+        """The finding that `to_json` wrote (tuples among the values of changes come back as lists)."""
+        trial = data["trial"]
+        if trial is not None:
+            trial = Trial(**{**trial, "interval": None if trial["interval"] is None else tuple(trial["interval"])})
+        return cls(**{
+            **data,
+            "evidence": tuple(Evidence(**e) for e in data["evidence"]),
+            "changes": tuple(Change(**c) for c in data["changes"]),
+            "suspects": tuple(data["suspects"]),
+            "explains": tuple(data["explains"]),
+            "trial": trial,
+        })  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The codes of all checks by how they went. One that found something is in none of these: see its finding."""
+
+    passed: tuple[str, ...] = ()
+    not_applicable: tuple[str, ...] = ()
+    not_measured: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()  # the check itself broke
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that was found about a run, most important first. `run` is its folder, None in a foreign loop."""
+
+    run: str | None = None
+    score: Score | None = None
+    checks: Checks = Checks()
+    findings: tuple[Finding, ...] = ()
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON-ready data: schema, run, score, checks, findings."""
+        return {
+            "schema": self.schema,
+            "run": self.run,
+            "score": None if self.score is None else finite(asdict(self.score)),
+            "checks": finite(asdict(self.checks)),
+            "findings": [f.to_json() for f in self.findings],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Report:
+        """The report that `to_json` wrote."""
+        score = data["score"]
+        return cls(
+            schema=data["schema"],
+            run=data["run"],
+            score=None if score is None else Score(**{**score, "members": tuple(score["members"])}),
+            checks=Checks(**{name: tuple(codes) for name, codes in data["checks"].items()}),
+            findings=tuple(Finding.from_json(f) for f in data["findings"]),
+        )
+
+
+def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings as a report shows them: causes before the symptoms that they explain, most important first.
+
+    Most important: the more severe, then the confirmed, then the surer, then the earlier. `explains` keeps only codes
+    that were found. At most two causes are named that nothing confirms; further guesses become suspects of the second
+    guess, in their order.
+
+    >>> lr = Finding(code="A", title="", severity="warning", confidence="high", cause="schedule", explains=("B",))
+    >>> slow = Finding(code="B", title="", severity="error", confidence="exact", cause="learning-rate-low")
+    >>> [f.code for f in arrange([slow, lr])]
+    ['A', 'B']
+    """
+    ordered = sorted(findings, key=_importance)
+    found = {f.code for f in ordered}
+    ordered = [replace(f, explains=tuple(c for c in f.explains if c in found and c != f.code)) for f in ordered]
+    explained: set[str] = set()
+    for finding in ordered:
+        if finding.code not in explained:  # of two that explain each other, the more important one leads
+            explained |= set(finding.explains)
+    ordered.sort(key=lambda f: f.code in explained)
+    return _name_few(ordered)
+
+
+def _name_few(ordered: list[Finding]) -> tuple[Finding, ...]:
+    kept: list[Finding] = []
+    guesses: list[str] = []
+    for finding in ordered:
+        if finding.confirmed or finding.cause in guesses or len(guesses) < NAMED:
+            kept.append(finding)
+            if not finding.confirmed and finding.cause not in guesses:
+                guesses.append(finding.cause)
+            continue
+        at = max(i for i, f in enumerate(kept) if not f.confirmed)
+        suspects = tuple(dict.fromkeys((*kept[at].suspects, finding.cause)))
+        kept[at] = replace(kept[at], suspects=suspects)
+    return tuple(kept)
+
+
+def _importance(finding: Finding) -> tuple[int, bool, int, float]:
+    since = float("inf") if finding.since is None else finding.since
+    return (SEVERITIES.index(finding.severity), not finding.confirmed, CONFIDENCES.index(finding.confidence), since)
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is one of {', '.join(choices)}; not {value!r}")

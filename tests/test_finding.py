@@ -1,0 +1,113 @@
+"""Findings: a contract in JSON that comes back as it went, an order, and few guesses."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ravine.finding import CAUSES, Change, Checks, Evidence, Finding, Report, Trial, arrange
+from ravine.record import Score
+from ravine.reporting.findings import closing, finding_line, finding_text, findings_text
+
+
+def finding(code, severity="warning", confidence="high", cause="learning-rate-high", **rest):
+    return Finding(code=code, title=f"title of {code}", severity=severity, confidence=confidence, cause=cause, **rest)
+
+
+FULL = Report(
+    run="runs/a-1",
+    score=Score(metric="accuracy", value=0.9, low=0.8, high=0.95, confidence=0.95, higher_is_better=True, split="test",
+                examples=40, members=(0.9, 0.91), others={"loss": 0.3}),
+    checks=Checks(passed=("P1", "P2"), not_applicable=("A1",), not_measured=("M1",), failed=("F1",)),
+    findings=(
+        finding("X1", severity="error", where="layers.2", since=40,
+                evidence=(Evidence("gradient norm", 1e9, "", 1e3, "at the last layer"), Evidence("loss", None)),
+                suspects=("exploding", "input-scale"), changes=(Change("optimizer.lr", 0.01), Change("clip", [1, "a"])),
+                trial=Trial(verdict="helped", steps=200, seeds=3, before=2.3, after=0.1, difference=-2.2,
+                            interval=(-2.4, -2.0)), explains=("X2",)),
+        finding("X2", severity="note", trial=Trial(verdict="not tried", why="one network only")),
+    ),
+)  # fmt: skip
+
+
+def test_a_report_comes_back_from_json_as_it_went():
+    text = json.dumps(FULL.to_json(), allow_nan=False)
+    assert Report.from_json(json.loads(text)) == FULL
+    assert Report.from_json(Report().to_json()) == Report()
+
+
+def test_the_contract_has_these_names():
+    data = FULL.to_json()
+    assert list(data) == ["schema", "run", "score", "checks", "findings"]
+    assert set(data["checks"]) == {"passed", "not_applicable", "not_measured", "failed"}
+    assert set(data["findings"][0]) == {
+        "code", "title", "severity", "confidence", "where", "since", "evidence", "cause", "suspects", "changes",
+        "trial", "explains",
+    }  # fmt: skip
+    assert set(data["findings"][0]["evidence"][0]) == {"name", "value", "unit", "limit", "text"}
+    assert set(data["findings"][0]["trial"]) >= {
+        "steps", "seeds", "before", "after", "difference", "interval", "verdict",
+    }  # fmt: skip
+    assert len(CAUSES) == len(set(CAUSES)) == 46
+
+
+def test_a_number_that_is_not_finite_is_null():
+    data = Report(findings=(finding("A", evidence=(Evidence("loss", float("nan")),)),)).to_json()
+    assert data["findings"][0]["evidence"][0]["value"] is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"severity": "bad"}, {"confidence": "sure"}, {"cause": "bugs"}, {"suspects": ("x",)}]
+)
+def test_only_words_of_the_vocabulary_are_taken(wrong):
+    with pytest.raises(ValueError, match="is one of"):
+        replace(FULL.findings[0], **wrong)
+
+
+def test_the_most_important_comes_first():
+    order = [
+        finding("E1", severity="error", confidence="exact"),
+        finding("E2", severity="error", confidence="medium", trial=Trial(verdict="helped")),
+        finding("E3", severity="error", confidence="high", since=1),
+        finding("E4", severity="error", confidence="high", since=2),
+        finding("W1", severity="warning", confidence="exact"),
+        finding("N1", severity="note", confidence="exact"),
+    ]
+    assert list(arrange(reversed(order))) == order
+
+
+def test_symptoms_stand_after_the_cause_that_explains_them():
+    symptom = finding("S", severity="error", confidence="exact", cause="exploding", explains=("C",))
+    cause = finding("C", severity="error", confidence="exact", since=0, explains=("S", "absent"))
+    other = finding("O", severity="note")
+    found = arrange([symptom, other, cause])
+    assert [f.code for f in found] == ["C", "O", "S"]
+    assert found[0].explains == ("S",)
+
+
+def test_at_most_two_unconfirmed_causes_are_named():
+    causes = {"A": "learning-rate-high", "B": "input-scale", "C": "initialization", "D": "input-scale"}
+    guesses = [finding(c, cause=causes[c], confidence="medium", since=i) for i, c in enumerate(causes)]
+    sure = finding("Z", severity="note", confidence="exact", cause="zero-grad")
+    found = arrange([*guesses, sure])
+    assert [f.code for f in found] == ["A", "B", "D", "Z"]
+    assert found[1].suspects == ("initialization",)
+
+
+def test_text_fits_80_columns_and_says_everything():
+    text = findings_text(FULL)
+    assert max(map(len, text.splitlines())) <= 80
+    for said in ("X1", "title of X1", "layers.2", "step 40", "gradient norm 1e+09 (limit 1,000): at the last layer",
+                 "X2 title of X2", "learning-rate-high; or exploding, input-scale", "optimizer.lr: 0.01",
+                 "helped; 200 steps x 3 seeds: 2.3 -> 0.1", "[-2.4, -2]", "not tried: one network only"):  # fmt: skip
+        assert said in " ".join(text.split())
+    assert text.splitlines()[-1] == closing(FULL) == "1 error, 1 note in 5 checks"
+    assert closing(Report(checks=Checks(passed=("A",)))) == "nothing found in 1 check"
+
+
+def test_plain_text_is_ascii_and_color_only_colors():
+    assert findings_text(FULL, plain=True).isascii()
+    assert "\x1b[" in findings_text(FULL, color=True) and "\x1b[" not in findings_text(FULL)
+    long = replace(FULL.findings[0], title="a title that goes on and on, " * 6)
+    assert max(map(len, finding_text(long).splitlines())) <= 80
+    assert len(finding_line(long)) <= 80
