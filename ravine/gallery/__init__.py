@@ -15,6 +15,7 @@ MODULES: tuple[str, ...] = (
     "centering",
     "scaling_table",
     "splits",
+    "augmentation",
     "minibatch_surfaces",
     "gradient_paths",
     "rates_and_batches",
