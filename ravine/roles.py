@@ -206,7 +206,8 @@ class Picture(NamedTuple):
 class Signature(NamedTuple):
     """What goes in and comes out: F numbers, the number of codes of each categorical column, C outputs.
 
-    `flags` are the places of the numbers that take but two or three values (yes and no, one-hot, gaps). Where the examples are pictures, `picture` says which, and there are no numbers and no codes.
+    `flags` are the places of the numbers that take but two or three values (yes and no, one-hot, gaps).
+    Where the examples are pictures, `picture` says which, and there are no numbers and no codes.
     """
 
     numbers: int

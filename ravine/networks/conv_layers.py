@@ -91,6 +91,8 @@ class Convolution:
     `groups = C` convolves each channel by itself.
     """
 
+    one_by_one = True
+
     def __init__(self, name: str, inputs: int, outputs: int, kernel: int, initializer: Initializer,
                  bias: Initializer | None, *, stride: int = 1, padding: int = 0, groups: int = 1,
                  places: int = 1):  # fmt: skip
@@ -164,6 +166,8 @@ class Residual:
     `zeroed` names a tensor that starts at 0: with the last norm's γ the block starts as its shortcut (Goyal et al.
     2017).
     """
+
+    one_by_one = True
 
     def __init__(self, inner: Sequence[Layer], shortcut: Sequence[Layer], activation: Activation, *,
                  zeroed: str | None = None):  # fmt: skip

@@ -25,6 +25,7 @@ class Program:
         self.layers: Sequence[Layer] = condensed(network).build(signature)
         self.layout = Layout(tuple(slot for layer in self.layers for slot in layer.slots))
         self.values = max((getattr(layer, "values", 0) for layer in self.layers), default=0)  # of one picture, at most
+        self.one_by_one = any(getattr(layer, "one_by_one", False) for layer in self.layers)  # works network by network
 
     def start(self, seeds: Sequence[int]) -> tuple[Rows, dict[str, Tensor]]:
         """Starting weights [P, W] and buffers [P, ...]; each slot of each network from a stream of its own."""

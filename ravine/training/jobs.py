@@ -120,7 +120,7 @@ def work_of(members: Sequence[int], recipe: Recipe, task: Any, *, device: str) -
 def _size(recipe: Recipe, task: Any, count: int, *, device: str, workers: int) -> int:
     """How many of `count` networks train in one job: what the cache takes, in even jobs, one per process at least
     where processes pay."""
-    if device == "cpu" and Program(recipe.network, signature(task)).values:
+    if device == "cpu" and Program(recipe.network, signature(task)).one_by_one:
         return 1  # convolutions are made for one network after another: together they only take each other's cache
     size = min(count, networks_at_once(_width(recipe, task), device=device))
     if workers > 1 and device == "cpu" and count * _seconds(recipe, task) > SECONDS_WORTH_A_PROCESS:

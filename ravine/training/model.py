@@ -22,7 +22,7 @@ from ravine.training.measure import outputs_on
 
 @dataclass(frozen=True)
 class Model:
-    """Networks of one recipe and the encoder of their table or pictures. `weights` [M, W]; `buffers` [M, ...] by name."""
+    """Networks of one recipe and the encoder of their examples. `weights` [M, W]; `buffers` [M, ...] by name."""
 
     recipe: Recipe
     encoder: Any

@@ -26,6 +26,9 @@ from ravine.data.listing import listed
 from ravine.data.pictures import Form, Head, size_of
 from ravine.data.splits import NAMES
 from ravine.errors import DataError, InputError, RecipeError
+from ravine.networks.conv import Conv
+from ravine.networks.mlp import Mlp
+from ravine.training.jobs import resolve, works_of
 
 FASHION = Path(os.environ.get("RAVINE_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 
@@ -700,3 +703,14 @@ def test_the_same_folder_lists_in_the_same_order(tmp_path):
     folders(tmp_path, "ba")
     found = listed(str(tmp_path), (), None, None, [])
     assert isinstance(found.pictures, list) and found.pictures == sorted(found.pictures)
+
+
+def test_pictures_train_as_a_cohort_but_where_they_are_convolved():
+    X = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
+    task = load_task(Images(), Random(), Encoding(), seed=0, frame=(X, np.tile(["a", "b"], 20)))
+    plain = catalog.named("plain").vary("data", Images()).vary("seeds", 4).vary("batch", 8)
+    jobs = {}
+    for network in (Mlp(hidden=(4,)), Conv(channels=(2, 2))):
+        recipe = resolve(plain.vary("network", network), task)
+        jobs[type(network)] = [len(w.job.seeds) for w in works_of([recipe], [task], device="cpu", workers=1)]
+    assert jobs == {Mlp: [4], Conv: [1, 1, 1, 1]}
