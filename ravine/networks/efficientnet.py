@@ -80,7 +80,8 @@ class Convolution(nn.Module):
                  clipped: bool = True):  # fmt: skip
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(outputs, eps=EPS, momentum=0.01)
+        # momentum as in torch: TensorFlow's 0.01 takes hundreds of steps to forget where the averages began
+        self.norm = nn.BatchNorm2d(outputs, eps=EPS, momentum=0.1)
         self.kernel, self.stride, self.clipped = kernel, stride, clipped
 
     def forward(self, x: Tensor) -> Tensor:
