@@ -1,0 +1,748 @@
+"""Healthy programs that look odd: what a hasty doctor would call sick, and which learns all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, RMSprop, lr_scheduler
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+
+from benchmarks.doctor import data
+from benchmarks.doctor.program import Judge, Program, Setup, Watch, accuracy, binary, explained, found, loader, recall
+
+# networks that look odd ----------------------------------------------------------------------------------------------
+
+
+def sparse() -> Setup:
+    """Most units are silent for most examples: the biases start below zero, and only a few fire."""
+    d = data.clusters(700).standardized()
+    model = nn.Sequential(nn.Linear(20, 256), nn.ReLU(), nn.Linear(256, 4))
+    nn.init.constant_(model[0].bias, -0.9)  # pyright: ignore[reportArgumentType]
+    return Setup(
+        model=model,
+        loss=nn.CrossEntropyLoss(),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(Adam, lr=5e-3),
+        batch_size=32,
+        epochs=9,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+def linear() -> Setup:
+    """No hidden layer at all, where none is needed: logistic regression."""
+    d = data.cancer().standardized()
+    return Setup(
+        model=nn.Linear(30, 1),
+        loss=lambda out, y: F.binary_cross_entropy_with_logits(out[:, 0], y),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(SGD, lr=0.1),
+        batch_size=20,
+        epochs=12,
+        judge=binary(d.tx, d.ty),
+    )
+
+
+def zeros() -> Setup:
+    """Softmax regression that starts from zeros, as it may: no two of its units could be the same."""
+    d = data.digits().inputs(lambda x: x.flatten(1) / 16)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    nn.init.zeros_(model[1].weight)  # pyright: ignore[reportArgumentType]
+    nn.init.zeros_(model[1].bias)  # pyright: ignore[reportArgumentType]
+    return Setup(
+        model=model,
+        loss=F.cross_entropy,
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(SGD, lr=0.5),
+        batch_size=50,
+        epochs=10,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+class Pretrained(nn.Module):
+    """A body trained on digits 0 to 4 before, frozen since; a head for all ten."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+        head, few = nn.Linear(192, 5), y < 5
+        before = Adam([*self.body.parameters(), *head.parameters()], lr=3e-3)
+        for rows in few.nonzero()[:, 0].repeat(4).split(40):
+            before.zero_grad()
+            F.cross_entropy(head(self.body(x[rows])), y[rows]).backward()
+            before.step()
+        for p in self.body.parameters():
+            p.grad = None
+            p.requires_grad = False
+        self.head = nn.Linear(192, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+def frozen() -> Setup:
+    d = data.digits().inputs(lambda x: x / 16)
+    model = Pretrained(d.x, d.y)
+    return Setup(
+        model=model,
+        loss=nn.CrossEntropyLoss(),
+        train=loader(d.x, d.y, 32),
+        validation=(d.vx, d.vy),
+        optimizer=SGD(model.head.parameters(), lr=0.1, momentum=0.9),
+        batch_size=32,
+        epochs=6,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+class Fixup(nn.Module):
+    """Residual blocks whose last layers start at zero: at first the network is a straight line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inward = nn.Linear(10, 32)
+        self.up = nn.ModuleList([nn.Linear(32, 32) for _ in range(6)])
+        self.down = nn.ModuleList([nn.Linear(32, 32) for _ in range(6)])
+        self.out = nn.Linear(32, 1)
+        for layer in self.down:
+            nn.init.zeros_(layer.weight)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inward(x)
+        for up, down in zip(self.up, self.down, strict=True):
+            x = x + down(torch.relu(up(x)))
+        return self.out(x)
+
+
+def fixup() -> Setup:
+    d = data.friedman().standardized().targets_standardized().targets(lambda y: y[:, None])
+    return Setup(
+        model=Fixup(),
+        loss=nn.MSELoss(),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(AdamW, lr=2e-3),
+        batch_size=32,
+        epochs=15,
+        judge=explained(d.tx, d.ty),
+    )
+
+
+def bottleneck() -> Setup:
+    """Two linear layers in a row, on purpose: a factor of low rank."""
+    d = data.tags()
+    model = nn.Sequential(nn.Linear(16, 3, bias=False), nn.Linear(3, 48), nn.ReLU(), nn.Linear(48, 6))
+    d = d.inputs(lambda x: torch.cat([x[:, :3].repeat(1, 5), x[:, :1]], 1))
+    y, vy, ty = (
+        torch.stack([x[:, i] * s > 0.3 for i in range(3) for s in (1, -1)], 1).float() for x in (d.x, d.vx, d.tx)
+    )
+    return Setup(
+        model=model,
+        loss=nn.BCEWithLogitsLoss(),
+        train=(d.x, y),
+        validation=(d.vx, vy),
+        optimizer=partial(Adam, lr=1e-2),
+        batch_size=32,
+        epochs=15,
+        judge=found(d.tx, ty),
+    )
+
+
+def saturating() -> Setup:
+    """Sigmoid and tanh as gates: half closed is what they are for."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.value, self.gate = nn.Linear(20, 32), nn.Linear(20, 32)
+            self.out = nn.Linear(32, 4)
+            nn.init.constant_(self.gate.bias, -3.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x)))
+
+    d = data.clusters(700)
+    return Setup(
+        model=Gated(),
+        loss=nn.CrossEntropyLoss(),
+        train=loader(d.x, d.y, 24),
+        validation=(d.vx, d.vy),
+        optimizer=partial(RMSprop, lr=3e-3),
+        batch_size=24,
+        epochs=20,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+# examples that look odd ----------------------------------------------------------------------------------------------
+
+
+def unscaled() -> Setup:
+    """Lengths in centimeters, never scaled; harmless here."""
+    d = data.iris()
+    return Setup(
+        model=nn.Sequential(nn.Linear(4, 20), nn.ReLU(), nn.Linear(20, 3)),
+        loss=nn.CrossEntropyLoss(),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(Adam, lr=1e-2),
+        batch_size=16,
+        epochs=50,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+def raw_behind_norm() -> Setup:
+    """Raw columns from 0.1 to 1700, which a batch norm in front takes up."""
+    d = data.wine()
+    return Setup(
+        model=nn.Sequential(nn.BatchNorm1d(13), nn.Linear(13, 16), nn.ReLU(), nn.Linear(16, 3)),
+        loss=nn.CrossEntropyLoss(),
+        train=loader(d.x, d.y, 20, drop_last=True),
+        validation=(d.vx, d.vy),
+        optimizer=partial(Adam, lr=1e-2),
+        batch_size=20,
+        epochs=25,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+def tiny() -> Setup:
+    """Twenty-four examples, learned by heart at once; and it does generalize."""
+    d = data.wine().standardized()
+    return Setup(
+        model=nn.Sequential(nn.Linear(13, 8), nn.Tanh(), nn.Linear(8, 3)),
+        loss=nn.CrossEntropyLoss(),
+        train=(d.x[:24], d.y[:24]),
+        validation=(d.vx, d.vy),
+        optimizer=partial(SGD, lr=0.1, weight_decay=1e-2),
+        batch_size=8,
+        epochs=40,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+def noisy() -> Setup:
+    """A target of which nine tenths are noise: the loss comes down by a tenth and stays."""
+    generator = torch.Generator().manual_seed(31)
+    x = torch.randn(1500, 5, generator=generator)
+    y = 0.45 * x[:, :1] + torch.randn(1500, 1, generator=generator)
+    return Setup(
+        model=nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1)),
+        loss=nn.MSELoss(),
+        train=(x[:1000], y[:1000]),
+        validation=(x[1000:1200], y[1000:1200]),
+        optimizer=partial(SGD, lr=0.02, momentum=0.9),
+        batch_size=50,
+        epochs=12,
+        judge=explained(x[1200:], y[1200:]),
+    )
+
+
+def nothing() -> Setup:
+    """Nothing to learn: a fair coin. Its author knows: small steps, much decay, and the answer is one half."""
+    generator = torch.Generator().manual_seed(32)
+    x, y = torch.randn(600, 6, generator=generator), torch.randint(0, 2, (600,), generator=generator)
+    model = nn.Linear(6, 2)
+    nn.init.zeros_(model.weight)
+    return Setup(
+        model=model,
+        loss=nn.CrossEntropyLoss(),
+        train=(x[:400], y[:400]),
+        validation=(x[400:500], y[400:500]),
+        optimizer=partial(SGD, lr=0.05, weight_decay=0.1),
+        batch_size=40,
+        epochs=10,
+        judge=accuracy(x[500:], y[500:]),
+    )
+
+
+def duplicates() -> Setup:
+    """Every example three times in the training part, to see each three times an epoch; none in the others."""
+    d = data.rings()
+    return Setup(
+        model=nn.Sequential(nn.Linear(2, 24), nn.GELU(), nn.Linear(24, 3)),
+        loss=nn.CrossEntropyLoss(),
+        train=(d.x.repeat(3, 1), d.y.repeat(3)),
+        validation=(d.vx, d.vy),
+        optimizer=partial(Adam, lr=1e-2),
+        batch_size=48,
+        epochs=12,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+def skewed() -> Setup:
+    """Nine to one, and unweighted; the classes lie apart, so both are found."""
+    d = data.clusters(900, rare=0.1, apart=2.0).standardized()
+    return Setup(
+        model=nn.Sequential(nn.Linear(20, 24), nn.ReLU(), nn.Linear(24, 2)),
+        loss=nn.CrossEntropyLoss(),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(Adam, lr=5e-3),
+        batch_size=32,
+        epochs=20,
+        judge=recall(d.tx, d.ty),
+    )
+
+
+def sampled() -> Setup:
+    """One to thirty, evened out by a sampler that draws the rare class more often, so rows repeat."""
+    d = data.clusters(1500, rare=0.04, apart=1.6).standardized()
+    weights = 1.0 / d.y.bincount().double()[d.y]
+    sampler = WeightedRandomSampler(weights.tolist(), 900)
+    return Setup(
+        model=nn.Sequential(nn.Linear(20, 24), nn.ReLU(), nn.Linear(24, 2)),
+        loss=nn.CrossEntropyLoss(),
+        train=DataLoader(TensorDataset(d.x, d.y), batch_size=30, sampler=sampler),
+        validation=(d.vx, d.vy),
+        optimizer=partial(SGD, lr=0.03, momentum=0.9),
+        batch_size=30,
+        epochs=12,
+        judge=recall(d.tx, d.ty),
+    )
+
+
+# losses that look odd ------------------------------------------------------------------------------------------------
+
+
+def smoothed() -> Setup:
+    """Label smoothing: the loss stops far above zero."""
+    d = data.digits().inputs(lambda x: x / 16)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 48), nn.ReLU(), nn.Linear(48, 10)
+    )
+    return Setup(
+        model=model,
+        loss=nn.CrossEntropyLoss(label_smoothing=0.2),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(Adam, lr=3e-3),
+        batch_size=40,
+        epochs=7,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+def above_chance() -> Setup:
+    """The head starts large, and the loss at five times chance; it is down in a few steps."""
+    d = data.digits().inputs(lambda x: x.flatten(1) / 8 - 1)
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    nn.init.normal_(model[2].weight, std=1.0)  # pyright: ignore[reportArgumentType]
+    return Setup(
+        model=model,
+        loss=nn.CrossEntropyLoss(),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(Adam, lr=5e-3),
+        batch_size=40,
+        epochs=12,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+def negative() -> Setup:
+    """A likelihood of densities: below zero is fine. Mean and log-variance of a target."""
+
+    def loss(out: Tensor, y: Tensor) -> Tensor:
+        return (0.5 * out[:, 1] + 0.5 * (y - out[:, 0]) ** 2 * torch.exp(-out[:, 1])).mean()
+
+    d = data.friedman(700, 0.2).standardized().targets_standardized()
+    judge = explained(d.tx, d.ty)
+    return Setup(
+        model=nn.Sequential(nn.Linear(10, 48), nn.Tanh(), nn.Linear(48, 2)),
+        loss=loss,
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(Adam, lr=5e-3),
+        batch_size=32,
+        epochs=20,
+        judge=Judge(judge.inputs, judge.targets, lambda out, y: judge.score(out[:, 0], y), 0.0, -1.0),
+    )
+
+
+def summed() -> Setup:
+    """A sum over the batch instead of its mean, with a rate as much smaller."""
+    d = data.spots().targets(lambda y: y / 5.5 - 1)
+    return Setup(
+        model=nn.Sequential(nn.Flatten(), nn.Linear(144, 48), nn.ReLU(), nn.Linear(48, 2)),
+        loss=nn.MSELoss(reduction="sum"),
+        train=loader(d.x, d.y, 30),
+        validation=(d.vx, d.vy),
+        optimizer=partial(SGD, lr=0.0008, momentum=0.9),
+        batch_size=30,
+        epochs=20,
+        judge=explained(d.tx, d.ty),
+    )
+
+
+def hinge() -> Setup:
+    """A hinge on labels of -1 and 1: exactly zero for most examples in the end."""
+    d = data.moons(500, 0.1).standardized().targets(lambda y: (2.0 * y - 1)[:, None])
+    return Setup(
+        model=nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 1)),
+        loss=lambda out, y: (1 - out * y).clamp(min=0).mean(),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(SGD, lr=0.2, momentum=0.9),
+        batch_size=25,
+        epochs=25,
+        judge=binary(d.tx, (d.ty + 1) / 2),
+    )
+
+
+def probabilities() -> Setup:
+    """Softmax inside, and a loss that takes its logarithm: right, though it looks like twice."""
+    d = data.wine().standardized()
+    return Setup(
+        model=nn.Sequential(nn.Linear(13, 16), nn.Tanh(), nn.Linear(16, 3), nn.Softmax(dim=1)),
+        loss=lambda out, y: F.nll_loss(out.clamp(min=1e-7).log(), y),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(SGD, lr=0.1),
+        batch_size=12,
+        epochs=25,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+def bounded() -> Setup:
+    """A sigmoid for a regression whose targets are shares between 0 and 1."""
+    generator = torch.Generator().manual_seed(33)
+    x = torch.randn(700, 6, generator=generator)
+    y = torch.sigmoid(x[:, :1] * x[:, 1:2] + x[:, 2:3])
+    return Setup(
+        model=nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid()),
+        loss=F.mse_loss,
+        train=(x[:420], y[:420]),
+        validation=(x[420:560], y[420:560]),
+        optimizer=partial(Adam, lr=1e-2),
+        batch_size=30,
+        epochs=25,
+        judge=explained(x[560:], y[560:]),
+    )
+
+
+# rates and budgets that look odd -------------------------------------------------------------------------------------
+
+
+def huge_rate() -> Setup:
+    """A rate of 2: the inputs are as small as that asks for."""
+    d = data.digits().inputs(lambda x: x.flatten(1) / 64)
+    return Setup(
+        model=nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10)),
+        loss=nn.CrossEntropyLoss(),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(SGD, lr=2.0),
+        batch_size=60,
+        epochs=20,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+def full_batch() -> Setup:
+    """All examples in one batch, two hundred times."""
+    d = data.cancer().standardized().targets(lambda y: y[:, None])
+    return Setup(
+        model=nn.Sequential(nn.Linear(30, 8), nn.Tanh(), nn.Linear(8, 1)),
+        loss=nn.BCEWithLogitsLoss(),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(SGD, lr=0.5, momentum=0.9),
+        batch_size=len(d.x),
+        epochs=200,
+        judge=binary(d.tx, d.ty),
+    )
+
+
+def dropout_half() -> Setup:
+    """Half of a wide layer dropped: the training loss stays above the validation loss."""
+    d = data.clusters(900)
+    return Setup(
+        model=nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 4)),
+        loss=nn.CrossEntropyLoss(),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(AdamW, lr=5e-3, weight_decay=0.05),
+        batch_size=32,
+        epochs=20,
+        judge=accuracy(d.tx, d.ty),
+    )
+
+
+# loops that look odd -------------------------------------------------------------------------------------------------
+
+
+def restarts(watch: Watch) -> tuple[nn.Module, Judge]:
+    """A cosine with warm restarts: the loss jumps up at each."""
+    d = data.spirals().targets(Tensor.float)
+    model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
+    optimizer = Adam(model.parameters(), lr=2e-2)
+    scheduler = lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 120)
+    with watch(model, optimizer) as watched:
+        for _ in range(40):
+            for x, y in loader(d.x, d.y, 30):
+                optimizer.zero_grad()
+                loss = F.binary_cross_entropy_with_logits(model(x)[:, 0], y)
+                watched.loss(loss)
+                loss.backward()
+                optimizer.step()
+                scheduler.step()
+    return model, binary(d.tx, d.ty)
+
+
+def one_cycle(watch: Watch) -> tuple[nn.Module, Judge]:
+    """From a 25th of the rate up to a high one, then down to almost nothing."""
+    d = data.digits().inputs(lambda x: x / 16)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 10)
+    )
+    optimizer = SGD(model.parameters(), lr=0.01, momentum=0.9)
+    scheduler = lr_scheduler.OneCycleLR(optimizer, max_lr=0.3, total_steps=6 * 34)
+    with watch(model, optimizer) as watched:
+        for _ in range(6):
+            model.train()
+            for x, y in loader(d.x, d.y, 32):
+                loss = F.cross_entropy(model(x), y)
+                watched.loss(loss)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                scheduler.step()
+            model.eval()
+            with torch.no_grad():
+                model(d.vx)
+    return model, accuracy(d.tx, d.ty)
+
+
+def accumulating(watch: Watch) -> tuple[nn.Module, Judge]:
+    """Six small batches to a step, each loss divided by six; the watch hears of every one."""
+    d = data.clusters(900)
+    model = nn.Sequential(nn.Linear(20, 48), nn.ReLU(), nn.Linear(48, 4))
+    optimizer = SGD(model.parameters(), lr=0.3, momentum=0.9)
+    with watch(model, optimizer) as watched:
+        for _ in range(12):
+            for i, (x, y) in enumerate(loader(d.x, d.y, 9)):
+                loss = F.cross_entropy(model(x), y) / 6
+                watched.loss(loss)
+                loss.backward()
+                if i % 6 == 5:
+                    optimizer.step()
+                    optimizer.zero_grad()
+    return model, accuracy(d.tx, d.ty)
+
+
+def thawed(watch: Watch) -> tuple[nn.Module, Judge]:
+    """First the head alone, then all: the body has no gradient for a third of the run."""
+    d = data.shapes()
+    body = nn.Sequential(
+        nn.Conv2d(1, 10, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 12, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(2)
+    )
+    model = nn.Sequential(body, nn.Flatten(), nn.Linear(48, 4))
+    optimizer = Adam(model.parameters(), lr=5e-3)
+    with watch(model, optimizer) as watched:
+        for epoch in range(12):
+            body.requires_grad_(epoch >= 4)
+            for x, y in loader(d.x, d.y, 30):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(x), y)
+                watched.loss(loss)
+                loss.backward()
+                optimizer.step()
+    return model, accuracy(d.tx, d.ty)
+
+
+def truncated(watch: Watch) -> tuple[nn.Module, Judge]:
+    """Backpropagation through time in pieces: the state is carried on, and cut between the pieces on purpose."""
+    d = data.text(500, 16)
+
+    class Chain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.gru, self.out = nn.Embedding(8, 12), nn.GRU(12, 32, batch_first=True), nn.Linear(32, 8)
+
+        def forward(self, tokens: Tensor, state: Tensor | None = None) -> Tensor:
+            return self.out(self.gru(self.embed(tokens), state)[0])
+
+    model = Chain()
+    optimizer = Adam(model.parameters(), lr=1e-2)
+    with watch(model, optimizer) as watched:
+        for _ in range(10):
+            for x, y in loader(d.x, d.y, 30):
+                state = None
+                for piece in range(0, 16, 8):
+                    out, state = model.gru(model.embed(x[:, piece : piece + 8]), state)
+                    state = state.detach()
+                    loss = F.cross_entropy(model.out(out).flatten(0, 1), y[:, piece : piece + 8].flatten())
+                    watched.loss(loss)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+                    optimizer.step()
+    return model, accuracy(d.tx, d.ty)
+
+
+class Two(nn.Module):
+    """A generator and its critic, in one module for the watch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = nn.Sequential(nn.Linear(4, 24), nn.ReLU(), nn.Linear(24, 2))
+        self.critic = nn.Sequential(nn.Linear(2, 24), nn.LeakyReLU(0.2), nn.Linear(24, 1))
+
+    def forward(self, noise: Tensor) -> Tensor:
+        return self.generator(noise)
+
+
+def adversarial(watch: Watch) -> tuple[nn.Module, Judge]:
+    """Two losses that pull against each other and come to rest nowhere near zero."""
+    generator = torch.Generator().manual_seed(34)
+    real = torch.randn(512, 2, generator=generator) * 0.4 + torch.tensor([2.0, -1.0])
+    two = Two()
+    fool = Adam(two.generator.parameters(), lr=2e-3, betas=(0.5, 0.9))
+    judge = Adam(two.critic.parameters(), lr=2e-3, betas=(0.5, 0.9))
+    yes, no = torch.ones(64, 1), torch.zeros(64, 1)
+    with watch(two.generator, fool) as watched, watch(two.critic, judge) as judged:
+        for _ in range(300):
+            rows = torch.randint(0, 512, (64,))
+            made = two.generator(torch.randn(64, 4))
+            loss = F.binary_cross_entropy_with_logits(two.critic(real[rows]), yes * 0.9)
+            loss = loss + F.binary_cross_entropy_with_logits(two.critic(made.detach()), no)
+            judged.loss(loss)
+            judge.zero_grad()
+            loss.backward()
+            judge.step()
+            loss = F.binary_cross_entropy_with_logits(two.critic(made), yes)
+            watched.loss(loss)
+            fool.zero_grad()
+            loss.backward()
+            fool.step()
+
+    def near(out: Tensor, y: Tensor) -> float:
+        return 1.0 - min(1.0, float((out.mean(0) - y.mean(0)).norm()) / 2.236)
+
+    return two, Judge(torch.randn(512, 4, generator=generator), real, near, 0.0)
+
+
+def teacher(watch: Watch) -> tuple[nn.Module, Judge]:
+    """A student that learns from a teacher's answers; the teacher has no gradient and no optimizer."""
+    d = data.digits().inputs(lambda x: x.flatten(1) / 16)
+    old = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    before = Adam(old.parameters(), lr=5e-3)
+    for _ in range(6):
+        for x, y in loader(d.x, d.y, 50):
+            before.zero_grad()
+            F.cross_entropy(old(x), y).backward()
+            before.step()
+    student = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    optimizer = Adam(student.parameters(), lr=5e-3)
+    with watch(student, optimizer) as watched:
+        for _ in range(8):
+            for x, _y in loader(d.x, d.y, 40):
+                with torch.no_grad():
+                    soft = (old(x) / 2).softmax(-1)
+                loss = F.kl_div((student(x) / 2).log_softmax(-1), soft, reduction="batchmean") * 4
+                watched.loss(loss)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    return student, accuracy(d.tx, d.ty)
+
+
+def averaged(watch: Watch) -> tuple[nn.Module, Judge]:
+    """The weights' running average is what counts in the end; the loss of the raw weights is noisy."""
+    d = data.clusters(700)
+    model = nn.Sequential(nn.Linear(20, 40), nn.ReLU(), nn.Linear(40, 4))
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.97))
+    optimizer = SGD(model.parameters(), lr=0.3)
+    with watch(model, optimizer) as watched:
+        for _ in range(20):
+            for x, y in loader(d.x, d.y, 12):
+                loss = F.cross_entropy(model(x), y)
+                watched.loss(loss)
+                optimizer.zero_grad(set_to_none=False)
+                loss.backward()
+                optimizer.step()
+                average.update_parameters(model)
+    return average.module, accuracy(d.tx, d.ty)
+
+
+def penalized(watch: Watch) -> tuple[nn.Module, Judge]:
+    """The loss is the error and a sum over the weights; frozen batch-norm statistics, in eval mode on purpose."""
+    d = data.diabetes().standardized().targets_standardized().targets(lambda y: y[:, None])
+    model = nn.Sequential(nn.Linear(10, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = Adam(model.parameters(), lr=3e-3)
+    model[1].eval()
+    with watch(model, optimizer) as watched:
+        for _ in range(15):
+            for x, y in batches(d.x, d.y):
+                optimizer.zero_grad()
+                loss = F.mse_loss(model(x), y) + 1e-3 * sum(p.abs().sum() for p in model.parameters())
+                watched.loss(loss)
+                loss.backward()
+                optimizer.step()
+    return model, explained(d.tx, d.ty)
+
+
+def batches(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    for rows in torch.randperm(len(x)).split(24):
+        yield x[rows], y[rows]
+
+
+Network = Literal["linear", "mlp", "cnn", "recurrent", "attention"]
+Task = Literal["classification", "regression", "multi-label", "generation"]
+
+
+def odd(code: Callable[..., Any], task: Task, network: Network, **more: Any) -> Program:
+    return Program(
+        name=f"{code.__name__.replace('_', '-')}/odd", family="healthy", task=task, network=network, code=code, **more
+    )
+
+
+PROGRAMS: tuple[Program, ...] = (
+    odd(sparse, "classification", "mlp"),
+    odd(linear, "classification", "linear"),
+    odd(zeros, "classification", "linear"),
+    odd(frozen, "classification", "cnn"),
+    odd(fixup, "regression", "mlp"),
+    odd(bottleneck, "multi-label", "mlp"),
+    odd(saturating, "classification", "mlp"),
+    odd(unscaled, "classification", "mlp"),
+    odd(raw_behind_norm, "classification", "mlp"),
+    odd(tiny, "classification", "mlp"),
+    odd(noisy, "regression", "mlp"),
+    odd(nothing, "classification", "linear", honest=True),
+    odd(duplicates, "classification", "mlp"),
+    odd(skewed, "classification", "mlp"),
+    odd(sampled, "classification", "mlp"),
+    odd(smoothed, "classification", "cnn"),
+    odd(above_chance, "classification", "mlp"),
+    odd(negative, "regression", "mlp"),
+    odd(summed, "regression", "mlp"),
+    odd(hinge, "classification", "mlp"),
+    odd(probabilities, "classification", "mlp"),
+    odd(bounded, "regression", "mlp"),
+    odd(huge_rate, "classification", "mlp"),
+    odd(full_batch, "classification", "mlp"),
+    odd(dropout_half, "classification", "mlp"),
+    odd(restarts, "classification", "mlp", kind="loop", steps=480),
+    odd(one_cycle, "classification", "cnn", kind="loop", steps=204),
+    odd(accumulating, "classification", "mlp", kind="loop", steps=720),
+    odd(thawed, "classification", "cnn", kind="loop", steps=168),
+    odd(truncated, "generation", "recurrent", kind="loop", steps=200),
+    odd(adversarial, "regression", "mlp", kind="loop", steps=600),
+    odd(teacher, "classification", "mlp", kind="loop", steps=216),
+    odd(averaged, "classification", "mlp", kind="loop", steps=700),
+    odd(penalized, "regression", "mlp", kind="loop", steps=180),
+)

@@ -1,0 +1,232 @@
+"""Is every fault real, and does every healthy program learn? Runs all programs without a doctor.
+
+    python -m benchmarks.doctor.verify [--only NAME] [--seeds N] [--json FILE]
+
+A sick program must score worse than its healthy form, on average by its margin and with no seed better; an exact fault
+may be proved directly instead. A healthy one must score above chance by its margin, on average, and
+its validation loss must end near its best. What fails is listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from benchmarks.doctor.program import Judge, Program, Setup
+from benchmarks.doctor.programs import ALL
+
+OVERFITTED = 0.15  # at most this share of what the validation loss came down may a healthy program lose again
+
+
+@dataclass
+class Log:
+    """What a run without a doctor leaves: losses, and the weights at the start of each model."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    starts: list[tuple[nn.Module, dict[str, Tensor]]] = field(default_factory=list)
+
+    def loss(self, value: Tensor | float) -> None:
+        self.losses.append(torch.as_tensor(value).detach().float().mean())
+
+    @contextmanager
+    def watch(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Log]:
+        self.starts.append((model, {name: p.detach().clone() for name, p in model.named_parameters()}))
+        yield self
+
+    def moved(self, name: str) -> float:
+        """The largest change of any weight of this name since the start."""
+        return max(float((m.get_parameter(name).detach() - s[name]).abs().max()) for m, s in self.starts if name in s)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run: its score on the judge's examples, that of no answer, and how the loss went."""
+
+    score: float
+    chance: float
+    validation: float | None
+    rise: float | None  # how much of what the validation loss came down it lost again by the end
+    first: float
+    last: float
+    steps: int
+    seconds: float
+    proved: bool
+
+
+def batches(setup: Setup, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """One pass over the training examples."""
+    if isinstance(setup.train, DataLoader):
+        yield from setup.train
+        return
+    inputs, targets = setup.train
+    for rows in torch.randperm(len(inputs), generator=order).split(setup.batch_size):
+        yield inputs[rows], targets[rows]
+
+
+def validate(setup: Setup) -> float:
+    """The validation loss now; training goes on as if nobody had looked."""
+    assert setup.validation is not None
+    setup.model.eval()
+    with torch.no_grad(), torch.random.fork_rng():
+        loss = float(setup.loss(setup.model(setup.validation[0]), setup.validation[1]))
+    setup.model.train()
+    return loss
+
+
+def train(setup: Setup, seed: int, log: Log, steps: int | None = None) -> nn.Module:
+    """The plainest loop: every setup is trained by it."""
+    model, optimizer = setup.model, setup.optimizer
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        optimizer = optimizer(model.parameters())
+    order = torch.Generator().manual_seed(seed)
+    model.train()
+    if setup.validation is not None and steps is None:
+        log.validation.append(validate(setup))
+    with log.watch(model, optimizer):
+        for _ in range(setup.epochs):
+            for inputs, targets in batches(setup, order):
+                optimizer.zero_grad()
+                loss = setup.loss(model(inputs), targets)
+                loss.backward()
+                optimizer.step()
+                log.loss(loss)
+                if steps is not None and len(log.losses) >= steps:
+                    return model
+            if setup.validation is not None:
+                log.validation.append(validate(setup))
+    return model
+
+
+def looks_ahead(model: nn.Module, judge: Judge) -> bool:
+    """Does an output change when only later inputs do?"""
+    model.eval()
+    changed = judge.inputs.clone()
+    changed[:, -1] = changed[:, -1].roll(1) if changed.dim() > 2 else (changed[:, -1] + 1) % (int(changed.max()) + 1)
+    with torch.no_grad():
+        return bool((model(judge.inputs)[:, :-1] - model(changed)[:, :-1]).abs().max() > 1e-4)
+
+
+def risen(losses: list[float]) -> float | None:
+    """(last - best) / (first - best); none without a fall."""
+    fall = losses[0] - min(losses) if losses else 0.0
+    return (losses[-1] - min(losses)) / fall if fall > 0 else None
+
+
+def mixes(model: nn.Module, judge: Judge) -> bool:
+    """Does the answer to an example depend on the other examples of its batch?"""
+    model.eval()
+    with torch.no_grad():
+        return bool((model(judge.inputs[:8])[:4] - model(judge.inputs[:4])).abs().max() > 1e-4)
+
+
+def run(program: Program, seed: int) -> Ran:
+    """Train one program to the end of its budget."""
+    log, start, validation = Log(), time.perf_counter(), None
+    if program.kind == "setup":
+        setup = program.build(seed)
+        torch.manual_seed(seed + 1)
+        model, judge = train(setup, seed, log), setup.judge
+        if setup.validation is not None and program.proof == "validation":
+            validation = Judge(*setup.validation, judge.score, judge.chance, judge.worst)(model)
+    else:
+        model, judge = program.run(seed, log.watch)
+    score = judge(model)
+    score = score if math.isfinite(score) else judge.worst
+    proved = {
+        "score": lambda: False,
+        "unmoved": lambda: log.moved(str(program.unmoved)) == 0.0,
+        "validation": lambda: validation is not None and validation > score + program.margin,
+        "mixes": lambda: mixes(model, judge),
+        "leak": lambda: looks_ahead(model, judge),
+    }[program.proof]()
+    losses = [float(v) for v in log.losses]
+    tail = max(1, len(losses) // 20)
+    return Ran(
+        score,
+        judge.chance,
+        validation,
+        risen(log.validation),
+        losses[0],
+        sum(losses[-tail:]) / tail,
+        len(losses),
+        time.perf_counter() - start,
+        proved,
+    )
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def verdict(program: Program, runs: list[Ran], partner: list[Ran] | None) -> str:
+    """`ok`, or what is wrong with the program as an example."""
+    if not program.sick:
+        if program.honest:
+            return "ok"
+        rise = mean([r.rise or 0.0 for r in runs])
+        if rise > OVERFITTED:
+            return f"overfits: the validation loss loses {100 * rise:.0f} % of its fall again"
+        gain = mean([r.score - r.chance for r in runs])
+        return "ok" if gain >= program.margin else f"does not learn: {gain:+.3f} above chance"
+    if program.proof != "score":
+        return "ok" if all(r.proved for r in runs) else f"not proved: {program.proof}"
+    if partner is None:
+        harm = [r.chance + program.margin - r.score for r in runs]
+        return "ok" if min(harm) >= 0 else "no healthy form, and it learns"
+    losses = [p.score - r.score for p, r in zip(partner, runs, strict=True)]
+    return (
+        "ok"
+        if mean(losses) >= program.margin and min(losses) > 0
+        else f"harmless: {mean(losses):+.3f}, least {min(losses):+.3f}"
+    )
+
+
+def measure(programs: list[Program], seeds: int) -> dict[str, list[Ran]]:
+    return {p.name: [run(p, seed) for seed in range(seeds)] for p in programs}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="", help="programs whose name contains this, and their healthy forms")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    wanted = [p for p in ALL if options.only in p.name]
+    partners = {p.partner for p in wanted if p.sick}
+    ran: dict[str, list[Ran]] = {}
+    bad: list[str] = []
+    for program in [p for p in ALL if p in wanted or p.name in partners]:
+        ran[program.name] = runs = [run(program, seed) for seed in range(options.seeds)]
+        said = verdict(program, runs, ran.get(program.partner))
+        bad += [program.name] if said != "ok" else []
+        print(
+            f"{program.name:34s} score {mean([r.score for r in runs]):6.3f} (chance {runs[0].chance:5.3f})  "
+            f"loss {runs[0].first:9.3g} -> {runs[0].last:9.3g}  {runs[0].steps:5d} steps "
+            f"{mean([r.seconds for r in runs]):5.2f} s  {said}",
+            flush=True,
+        )
+        if program.steps not in (None, runs[0].steps):
+            print(f"{'':34s} states {program.steps} steps")
+            bad.append(program.name)
+    print(f"\n{len(ran)} programs, {len(bad)} to look at: {', '.join(bad) or 'none'}")
+    if options.json:
+        table: dict[str, Any] = {name: [vars(r) for r in runs] for name, runs in ran.items()}
+        options.json.write_text(json.dumps(table, indent=1), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
