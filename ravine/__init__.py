@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ravine.recipe import Recipe
     from ravine.record import Record
     from ravine.training.run import Run, open_run, resume, train, train_all
+    from ravine.watching import watch
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _HOMES = {
     "resume": ("ravine.training.run", "resume"),
     "train": ("ravine.training.run", "train"),
     "train_all": ("ravine.training.run", "train_all"),
+    "watch": ("ravine.watching", "watch"),
 }
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "resume",
     "train",
     "train_all",
+    "watch",
 ]
 
 

@@ -1,0 +1,1 @@
+"""What measurements mean: rules that read nouns and records, and never train."""

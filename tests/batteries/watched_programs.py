@@ -1,0 +1,733 @@
+"""Training loops, sick and healthy, for the rules that watch them: each is given `watch`, returns what it trained."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LambdaLR, OneCycleLR, StepLR
+
+STEPS = 30
+
+
+def classes(n=64, features=8, k=3):
+    """Examples whose class is the greatest of their first k features."""
+    x = torch.randn(n, features)
+    return x, x[:, :k].argmax(dim=1)
+
+
+def numbers(n=64, features=8):
+    x = torch.randn(n, features)
+    return x, x[:, :2].sum(dim=1) + 0.1 * torch.randn(n)
+
+
+def mlp(outputs=3, features=8, act=nn.ReLU, width=32):
+    return nn.Sequential(nn.Linear(features, width), act(), nn.Linear(width, width), act(), nn.Linear(width, outputs))
+
+
+def batches(x, y, steps, size=32):
+    for i in range(steps):
+        at = torch.arange(i * size, (i + 1) * size) % len(x)
+        yield x[at], y[at]
+
+
+def teach(watch, model, optimizer, *, loss=F.cross_entropy, data=None, steps=STEPS, after=None, before_step=None,
+          forward=None, **settings):  # fmt: skip
+    """The usual loop; `before_step(i)` and `after(i)` are called where they say."""
+    x, y = data or classes()
+    with watch(model, optimizer, **settings) as watched:
+        for i, (a, b) in enumerate(batches(x, y, steps)):
+            optimizer.zero_grad()
+            value = watched.loss(loss((forward or model)(a), b))
+            value.backward()
+            if before_step:
+                before_step(i)
+            optimizer.step()
+            if after:
+                after(i)
+    return list(model.parameters())
+
+
+def sgd(model, lr=0.05, **settings):
+    return torch.optim.SGD(model.parameters(), lr=lr, **settings)
+
+
+# Sick: the code that must be found stands beside each in SICK.
+
+
+def no_zero_grad(watch):
+    model = mlp()
+    optimizer = sgd(model, 0.01)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+
+
+def no_zero_grad_with_clip(watch):
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+
+
+def no_backward(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b))
+            optimizer.step()
+
+
+def wiped(watch, none=True):
+    model = mlp()
+    optimizer = sgd(model)
+    teach(watch, model, optimizer, before_step=lambda i: optimizer.zero_grad(set_to_none=none))
+
+
+def backward_last(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            optimizer.zero_grad()
+            value = watched.loss(F.cross_entropy(model(a), b))
+            optimizer.step()
+            value.backward()
+
+
+def head_left_out(watch):
+    model = mlp()
+    teach(watch, model, torch.optim.SGD(model[:4].parameters(), lr=0.1))
+
+
+def first_layer_left_out(watch):
+    model = mlp()
+    teach(watch, model, torch.optim.SGD(model[2:].parameters(), lr=0.1))
+
+
+def head_replaced(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    model[4] = nn.Linear(32, 3)
+    teach(watch, model, optimizer)
+
+
+def other_model(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    teach(watch, copy.deepcopy(model), optimizer)
+
+
+class Listed(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.layers = kind([nn.Linear(8, 8) for _ in range(3)])
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x).relu()
+        return self.head(x)
+
+
+def plain_list(watch):
+    model = Listed(list)
+    teach(watch, model, sgd(model))
+
+
+def detached_features(watch):
+    model = mlp()
+    teach(watch, model, sgd(model), forward=lambda x: model[2:](model[:2](x).detach()))
+
+
+def loss_made_anew(watch):
+    model = mlp()
+    teach(watch, model, sgd(model), loss=lambda o, y: torch.tensor(F.cross_entropy(o, y).item(), requires_grad=True))
+
+
+def detached_output(watch):
+    model = mlp()
+    teach(watch, model, sgd(model), forward=lambda x: model(x).detach().requires_grad_())
+
+
+def no_grad(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            with torch.no_grad():
+                watched.loss(F.cross_entropy(model(a), b))
+            optimizer.step()
+
+
+def eval_left_on(watch):
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
+    teach(watch, model, sgd(model), after=lambda i: model.eval() if i == 9 else None)
+
+
+def train_at_validation(watch):
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    x, _ = classes()
+
+    def validate(i):
+        if i % 10 == 9:
+            with torch.no_grad():
+                for a in x.split(16):
+                    model(a)
+
+    teach(watch, model, sgd(model), after=validate)
+
+
+def schedule_first(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = StepLR(optimizer, 10)
+    with watch(model, optimizer) as watched, pytest.warns(UserWarning, match="lr_scheduler.step"):
+        for a, b in batches(*classes(), STEPS):
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            scheduler.step()
+            optimizer.step()
+
+
+def schedule_idle(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = StepLR(optimizer, 10)
+    teach(watch, model, optimizer)
+    return scheduler
+
+
+def epochs_as_steps(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = CosineAnnealingLR(optimizer, T_max=10)
+    teach(watch, model, optimizer, steps=60, after=lambda i: scheduler.step())
+
+
+def rate_run_out(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = StepLR(optimizer, 5)
+    teach(watch, model, optimizer, steps=160, after=lambda i: scheduler.step())
+
+
+def clipped_away(watch):
+    model = mlp()
+    optimizer = sgd(model, 0.1)
+    teach(watch, model, optimizer, before_step=lambda i: nn.utils.clip_grad_norm_(model.parameters(), 1e-4))
+
+
+def zero_rate(watch):
+    model = mlp()
+    teach(watch, model, sgd(model, 0.0))
+
+
+def rounded_away(watch):
+    model = mlp()
+    teach(watch, model, sgd(model, 1e-12))
+
+
+def rate_too_high(watch):
+    model = mlp(1)
+    teach(watch, model, sgd(model, 30.0), data=numbers(), loss=lambda o, y: F.mse_loss(o.squeeze(1), y))
+
+
+def nan_in_data(watch):
+    x, y = classes()
+    x[40, 3] = float("nan")
+    model = mlp()
+    teach(watch, model, sgd(model), data=(x, y))
+
+
+def root_of_zero(watch):
+    model = mlp(1)
+    teach(watch, model, sgd(model), data=numbers(), loss=lambda o, y: o.squeeze(1).sub(y).abs().mean() +
+          (o * 0).sum().sqrt())  # fmt: skip
+
+
+def full_batch_still(watch):
+    x, y = classes(32)
+    model = mlp()
+    teach(watch, model, sgd(model, 1e-12), data=(x, y))
+
+
+def softmax_twice(watch):
+    model = nn.Sequential(mlp(), nn.Softmax(dim=1))
+    teach(watch, model, sgd(model))
+
+
+def sigmoid_before_entropy(watch):
+    model = mlp()
+    teach(watch, model, sgd(model), forward=lambda x: model(x).sigmoid())
+
+
+def sigmoid_twice(watch):
+    x, y = numbers()
+    model = nn.Sequential(mlp(1), nn.Sigmoid())
+    teach(watch, model, sgd(model), data=(x, (y > 0).float()),
+          loss=lambda o, y: F.binary_cross_entropy_with_logits(o.squeeze(1), y))  # fmt: skip
+
+
+def log_softmax_twice(watch):
+    model = nn.Sequential(mlp(), nn.LogSoftmax(dim=1))
+    teach(watch, model, sgd(model))
+
+
+def one_unit(watch):
+    x, y = numbers()
+    model = nn.Sequential(mlp(1), nn.Softmax(dim=1))
+    teach(watch, model, sgd(model), data=(x, (y > 0).float()),
+          loss=lambda o, y: F.binary_cross_entropy(o.squeeze(1), y))  # fmt: skip
+
+
+def logits_as_probabilities(watch):
+    model = mlp()
+    teach(watch, model, sgd(model, 1e-3), loss=F.nll_loss)
+
+
+def broadcast(watch):
+    model = mlp(1)
+    teach(watch, model, sgd(model), data=numbers(), loss=lambda o, y: (o - y).square().mean())
+
+
+def broadcast_in_mse(watch):
+    model = mlp(1)
+    with pytest.warns(UserWarning, match="target size"):
+        teach(watch, model, sgd(model), data=numbers(), loss=F.mse_loss)
+
+
+def over_the_batch(watch):
+    x, y = classes()
+    model = nn.Sequential(mlp(), nn.Softmax(dim=0))
+    teach(watch, model, sgd(model), data=(x, F.one_hot(y, 3).float()), loss=F.mse_loss)
+
+
+def out_of_reach(watch):
+    x, y = numbers()
+    model = nn.Sequential(mlp(1), nn.Sigmoid())
+    teach(watch, model, sgd(model), data=(x, y[:, None] * 10), loss=F.mse_loss)
+
+
+def labels_of_minus_one(watch):
+    x, y = numbers()
+    model = mlp(1)
+    teach(watch, model, sgd(model), data=(x, y.sign()),
+          loss=lambda o, y: F.binary_cross_entropy_with_logits(o.squeeze(1), y))  # fmt: skip
+
+
+def constant_start(watch):
+    model = mlp()
+    for p in model.parameters():
+        nn.init.constant_(p, 0.1)
+    teach(watch, model, sgd(model))
+
+
+def zeros_start(watch):
+    model = mlp()
+    for p in model.parameters():
+        nn.init.zeros_(p)
+    teach(watch, model, sgd(model))
+
+
+def no_activation(watch):
+    model = nn.Sequential(nn.Linear(8, 32), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3))
+    teach(watch, model, sgd(model))
+
+
+def dropout_for_activation(watch):
+    model = nn.Sequential(nn.Linear(8, 32), nn.Dropout(0.2), nn.Linear(32, 3))
+    teach(watch, model, sgd(model))
+
+
+def no_activation_in_convolutions(watch):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(),
+                          nn.Linear(4 * 16, 3))  # fmt: skip
+    x, y = classes(features=64)
+    teach(watch, model, sgd(model), data=(x.view(-1, 1, 8, 8), y))
+
+
+def dead_layer(watch):
+    model = mlp()
+    nn.init.constant_(model[2].bias, -100.0)
+    teach(watch, model, sgd(model))
+
+
+def nearly_dead_layer(watch):
+    model = mlp()
+    with torch.no_grad():
+        model[2].bias[:30] = -100.0
+    teach(watch, model, sgd(model))
+
+
+SICK = [
+    (no_zero_grad, "RVN-L01"), (no_zero_grad_with_clip, "RVN-L01"), (no_backward, "RVN-L02"), (wiped, "RVN-L03"),
+    (lambda watch: wiped(watch, none=False), "RVN-L03"), (backward_last, "RVN-L04"), (head_left_out, "RVN-L05"),
+    (first_layer_left_out, "RVN-L05"), (head_replaced, "RVN-L06"), (other_model, "RVN-L06"), (plain_list, "RVN-L07"),
+    (detached_features, "RVN-L09"), (loss_made_anew, "RVN-L10"), (detached_output, "RVN-L10"), (no_grad, "RVN-L11"),
+    (eval_left_on, "RVN-L12"), (train_at_validation, "RVN-L13"), (schedule_first, "RVN-L14"),
+    (schedule_idle, "RVN-L15"), (epochs_as_steps, "RVN-L16"), (rate_run_out, "RVN-L16"), (clipped_away, "RVN-L17"),
+    (zero_rate, "RVN-L18"), (rounded_away, "RVN-L19"), (rate_too_high, "RVN-N01"), (nan_in_data, "RVN-N01"),
+    (root_of_zero, "RVN-N01"), (full_batch_still, "RVN-N02"), (softmax_twice, "RVN-H01"),
+    (sigmoid_before_entropy, "RVN-H01"), (sigmoid_twice, "RVN-H02"), (log_softmax_twice, "RVN-H03"),
+    (one_unit, "RVN-H04"), (logits_as_probabilities, "RVN-H05"), (broadcast, "RVN-H06"), (broadcast_in_mse, "RVN-H06"),
+    (over_the_batch, "RVN-H07"), (out_of_reach, "RVN-H08"), (labels_of_minus_one, "RVN-H09"),
+    (constant_start, "RVN-S01"), (zeros_start, "RVN-S01"), (no_activation, "RVN-S02"),
+    (dropout_for_activation, "RVN-S02"), (no_activation_in_convolutions, "RVN-S02"), (dead_layer, "RVN-S03"),
+    (nearly_dead_layer, "RVN-S03"),
+]  # fmt: skip
+
+
+# Healthy: nothing may be said above a note.
+
+
+def plain(watch):
+    model = mlp()
+    return teach(watch, model, sgd(model))
+
+
+def plain_functional(watch):
+    first, second = (nn.Parameter(torch.randn(8, 16) * 0.3), nn.Parameter(torch.randn(16, 3) * 0.3))
+    model = nn.ParameterList([first, second])
+    return teach(watch, model, sgd(model), forward=lambda x: (x @ first).relu() @ second)
+
+
+def accumulation(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), 4 * STEPS)):
+            (watched.loss(F.cross_entropy(model(a), b)) / 4).backward()
+            if i % 4 == 3:
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+    return list(model.parameters())
+
+
+def zeros_kept(watch):
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), foreach=True)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            optimizer.zero_grad(set_to_none=False)
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def fused(watch):
+    model = mlp(act=nn.GELU)
+    return teach(watch, model, torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True))
+
+
+def dropout_and_batch_norm(watch):
+    model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.4), nn.Linear(32, 3))
+    x, y = classes()
+    seen = []
+
+    def validate(i):
+        if i % 8 == 7:
+            model.eval()
+            with torch.no_grad():
+                seen.append(F.cross_entropy(model(x), y))
+                seen.append(F.cross_entropy(model(x[:8]), y[:8]))
+            model.train()
+
+    weights = teach(watch, model, sgd(model, momentum=0.9), after=validate)
+    return [*weights, *model.buffers(), *seen]
+
+
+def convolutions(watch):
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+                          nn.Linear(8 * 9, 16), nn.ReLU(), nn.Linear(16, 3))  # fmt: skip
+    x, y = classes(features=64)
+    return teach(watch, model, sgd(model), data=(x.view(-1, 1, 8, 8), y), loss=nn.CrossEntropyLoss(label_smoothing=0.1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.into, self.rnn, self.out = nn.Linear(2, 8), kind(8, 16, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.out(self.rnn(self.into(x.view(len(x), 4, 2)))[0][:, -1])
+
+
+def recurrent(watch, kind=nn.GRU):
+    model = Recurrent(kind)
+    clip = lambda i: nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # noqa: E731
+    return teach(watch, model, torch.optim.RMSprop(model.parameters(), lr=1e-3), before_step=clip)
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.into = nn.Linear(2, 16)
+        self.body = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.1, batch_first=True)
+        self.out = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.out(self.body(self.into(x.view(len(x), 4, 2))).mean(dim=1))
+
+
+def attention(watch):
+    model = Attending()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    warm = LambdaLR(optimizer, lambda i: min(1.0, i / 10))
+    x, y = classes()
+    seen = []
+
+    def validate(i):
+        warm.step()
+        if i % 10 == 9:
+            model.eval()
+            with torch.no_grad():
+                seen.append(model(x))
+            model.train()
+
+    return [*teach(watch, model, optimizer, data=(x, y), after=validate), *seen]
+
+
+def closure(watch):
+    x, y = numbers()
+    model = mlp(1, act=nn.Tanh)
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=4)
+    with watch(model, optimizer) as watched:
+        for _ in range(12):
+
+            def evaluate():
+                optimizer.zero_grad()
+                value = watched.loss(F.mse_loss(model(x), y[:, None]))
+                value.backward()
+                return value
+
+            optimizer.step(evaluate)
+    return list(model.parameters())
+
+
+def tied(watch):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.out = nn.Embedding(12, 8), nn.Linear(8, 12, bias=False)
+            self.out.weight = self.table.weight
+
+        def forward(self, x):
+            return self.out(torch.tanh(self.table(x)))
+
+    model = Tied()
+    at = torch.randint(0, 12, (64,))
+    return teach(watch, model, torch.optim.Adam(model.parameters()), data=(at, (at + 1) % 12))
+
+
+def frozen_backbone(watch):
+    model = mlp()
+    for p in model[:2].parameters():
+        p.requires_grad_(False)
+    return teach(watch, model, torch.optim.Adam([p for p in model.parameters() if p.requires_grad]))
+
+
+def trained_backbone_left_out(watch):
+    model = mlp()
+    with torch.no_grad():
+        model[0].weight.mul_(2)  # as after training: not as initialized
+        model[2].weight.mul_(2)
+    return teach(watch, model, torch.optim.SGD(model[4].parameters(), lr=0.1))
+
+
+def frozen_normalization(watch):
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    for p in model[1].parameters():
+        p.requires_grad_(False)
+    model.eval()
+    return teach(watch, model, sgd(model))
+
+
+def two_optimizers(watch):
+    model = mlp()
+    one, two = torch.optim.SGD(model[0].parameters(), lr=0.05), torch.optim.Adam(model[2:].parameters())
+    with watch(model, [one, two]) as watched:
+        for a, b in batches(*classes(), STEPS):
+            one.zero_grad()
+            two.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            one.step()
+            two.step()
+    return list(model.parameters())
+
+
+def optimizer_elsewhere(watch):
+    model = mlp()
+    one, two = torch.optim.SGD(model[0].parameters(), lr=0.05), torch.optim.Adam(model[2:].parameters())
+    with watch(model, one) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), STEPS)):
+            model.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            one.step()
+            if i % 5 == 4:
+                two.step()
+    return list(model.parameters())
+
+
+def adversarial(watch, apart=False):
+    made, judge = mlp(2, 4), mlp(1, 2)
+    first, second = torch.optim.Adam(made.parameters(), lr=1e-3), torch.optim.Adam(judge.parameters(), lr=1e-3)
+    real = torch.randn(64, 2) * 0.5 + 1
+    entropy = F.binary_cross_entropy_with_logits
+    both = nn.ModuleList([made, judge])
+    with watch(made, first) if apart else watch(both, [first, second]) as watched:
+        for i in range(STEPS):
+            with torch.no_grad():
+                fake = made(torch.randn(32, 4))
+            second.zero_grad()
+            right, wrong = judge(real[:32]), judge(fake)
+            (entropy(right, torch.ones_like(right)) + entropy(wrong, torch.zeros_like(wrong))).backward()
+            second.step()
+            if i % 3 == 2:
+                first.zero_grad()
+                out = judge(made(torch.randn(32, 4)))
+                watched.loss(entropy(out, torch.ones_like(out))).backward()  # also adds to the judge's gradients
+                first.step()
+    return list(both.parameters())
+
+
+def alternating_heads(watch):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 3), nn.Linear(16, 3)
+
+        def forward(self, x, first):
+            return (self.a if first else self.b)(self.body(x).relu())
+
+    model = Two()
+    optimizer = torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), STEPS)):
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a, i % 2 == 0), b)).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def restarts(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = CosineAnnealingWarmRestarts(optimizer, 10)
+    return teach(watch, model, optimizer, steps=50, after=lambda i: scheduler.step())
+
+
+def one_cycle(watch):
+    model = mlp()
+    optimizer = sgd(model, momentum=0.9)
+    scheduler = OneCycleLR(optimizer, 0.1, total_steps=100)
+    return teach(watch, model, optimizer, steps=100, after=lambda i: scheduler.step())
+
+
+def cosine_by_epoch(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = CosineAnnealingLR(optimizer, T_max=10)
+    return teach(watch, model, optimizer, steps=50, after=lambda i: scheduler.step() if i % 5 == 4 else None)
+
+
+def zero_last_layer(watch):
+    model = mlp()
+    nn.init.zeros_(model[4].weight)
+    nn.init.zeros_(model[4].bias)
+    return teach(watch, model, sgd(model))
+
+
+def bottleneck(watch):
+    model = nn.Sequential(nn.Linear(8, 2), nn.Linear(2, 8))
+    x, _ = numbers()
+    return teach(watch, model, torch.optim.Adam(model.parameters()), data=(x, x), loss=F.mse_loss)
+
+
+def sparse_units(watch):
+    model = mlp()
+    with torch.no_grad():
+        model[0].bias.sub_(0.7)
+        model[2].bias.sub_(0.3)
+    return teach(watch, model, sgd(model))
+
+
+def told_after(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            value = F.cross_entropy(model(a), b)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            watched.loss(value.item())
+    return list(model.parameters())
+
+
+def told_detached(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            value = F.cross_entropy(model(a), b)
+            watched.loss(value.detach())
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def memorized(watch):
+    model = mlp(width=64)
+    return teach(watch, model, torch.optim.Adam(model.parameters(), lr=0.02), data=classes(32), steps=450)
+
+
+def brier(watch):
+    x, y = classes()
+    model = nn.Sequential(mlp(), nn.Softmax(dim=1))
+    return teach(watch, model, sgd(model), data=(x, F.one_hot(y, 3).float()), loss=F.mse_loss)
+
+
+def pairwise(watch):
+    model = mlp(1)
+
+    def ranked(o, y):
+        apart, order = o - o.T, (y[:, None] - y[None]).sign()
+        return (1 - apart * order).relu().mean()
+
+    return teach(watch, model, sgd(model), data=numbers(), loss=ranked)
+
+
+def checkpointed(watch):
+    model = nn.Sequential(
+        nn.Linear(8, 32), nn.Sequential(nn.Linear(32, 32), nn.Dropout(0.3), nn.ReLU()), nn.Linear(32, 3)
+    )
+    again = lambda x: model[2](torch.utils.checkpoint.checkpoint(  # noqa: E731
+        model[1], model[0](x).relu(), use_reentrant=False))  # fmt: skip
+    return teach(watch, model, sgd(model), forward=again)
+
+
+def clipped_by_adam(watch):
+    model = mlp()
+    clip = lambda i: nn.utils.clip_grad_norm_(model.parameters(), 1e-3)  # noqa: E731
+    return teach(watch, model, torch.optim.Adam(model.parameters()), before_step=clip)
+
+
+HEALTHY = [
+    plain, plain_functional, accumulation, zeros_kept, fused, dropout_and_batch_norm, convolutions, recurrent,
+    lambda watch: recurrent(watch, nn.LSTM), attention, closure, tied, frozen_backbone, trained_backbone_left_out,
+    frozen_normalization, two_optimizers, optimizer_elsewhere, adversarial,
+    lambda watch: adversarial(watch, apart=True),
+    alternating_heads, restarts, one_cycle, cosine_by_epoch, zero_last_layer, bottleneck, sparse_units, told_after,
+    told_detached, memorized, brier, pairwise, checkpointed, clipped_by_adam,
+]  # fmt: skip
