@@ -24,7 +24,7 @@ from typing import Any
 import tomli_w
 
 from ravine import augment, data, losses, optimizers, penalties, schedules, stopping, tuning
-from ravine.errors import RecipeError, nearest
+from ravine.errors import RecipeError, folded, nearest
 from ravine.networks import activations, conv, guest, initializers, mlp, pretrained
 from ravine.part import from_plain, get, is_part, to_plain
 from ravine.recipe import Recipe
@@ -161,8 +161,7 @@ NAMED = {f.__name__: f for f in (default, realmlp_td_s, plain, image)}
 
 def named(name: str) -> Recipe:
     """The recipe of that name. Raises `RecipeError` with the nearest one."""
-    folded = {n.replace("_", ""): n for n in NAMED}
-    found = folded.get(name.lower().replace("-", "").replace("_", ""))
+    found = {folded(n): n for n in NAMED}.get(folded(name))
     if found is None:
         raise RecipeError(f"no recipe is named {name!r}", why=nearest(name, NAMED))
     return NAMED[found]()
@@ -193,9 +192,10 @@ def read_recipe(path: str | Path) -> Recipe:
         line = line_of(text, getattr(error, "path", ""))
         error.where = f"{path}:{line}" if line else str(path)
         raise
-    source = recipe.data.source
-    if source and not Path(source).is_absolute() and (path.parent / source).exists():
-        recipe = recipe.vary("data.source", str(path.parent / source))
+    for name in ("source", "test"):
+        file = getattr(recipe.data, name, None)
+        if file and not Path(file).is_absolute() and (path.parent / file).exists():
+            recipe = recipe.vary(f"data.{name}", str(path.parent / file))
     return recipe
 
 
@@ -227,22 +227,24 @@ def with_setting(recipe: Recipe, assignment: str) -> Recipe:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    nested: Any = value
-    names = path.strip().split(".")
-    for name in reversed(names[1:]):
-        nested = {name: nested}
-    if isinstance(nested, Mapping) and len(names) > 1 and names[1].isdigit():
-        old = to_plain(get(recipe, names[0]))
-        place = int(names[1])
-        get(recipe, f"{names[0]}.{place}")
-        inner = nested[names[1]]
-        old[place] = {**old[place], **inner} if isinstance(inner, Mapping) and isinstance(old[place], dict) else inner
-        nested = old
     try:
-        return changed(recipe, {names[0]: nested})
+        return changed(recipe, _nested(recipe, path.strip().split("."), value))
     except RecipeError as error:
         error.where = f"--set {assignment}"
         raise
+
+
+def _nested(recipe: Recipe, names: Sequence[str], value: Any) -> dict[str, Any]:
+    """Plain data that change the setting at a path; of a tuple all parts are told: they are given together."""
+    nested = value
+    for name in reversed(names[1:]):
+        nested = {name: nested}
+    if len(names) > 1 and names[1].isdecimal():
+        get(recipe, ".".join(names[:2]))  # raises where there is no such place
+        old, place, inner = to_plain(get(recipe, names[0])), int(names[1]), nested[names[1]]
+        old[place] = {**old[place], **inner} if isinstance(inner, Mapping) and isinstance(old[place], dict) else inner
+        nested = old
+    return {names[0]: nested}
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -275,7 +277,7 @@ def _merged(recipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _same_part(old: Any, given: Mapping[str, Any]) -> bool:
     name = given.get("name")
-    return name is None or (isinstance(name, str) and name.lower().replace("_", "") == type(old).__name__.lower())
+    return name is None or (isinstance(name, str) and folded(name) == folded(type(old).__name__))
 
 
 def line_of(text: str, path: str) -> int:

@@ -81,15 +81,16 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """
     choices = sorted(choices)
     shown = ", ".join(choices[:30]) + (f" and {len(choices) - 30} more" if len(choices) > 30 else "")
-    by_folded = {_folded(c): c for c in choices}
-    folded = _folded(name)
-    close = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.5)
-    close = close or [c for c in by_folded if folded and c and (folded in c or c in folded)][:1]
+    by_folded = {folded(c): c for c in choices}
+    wanted = folded(name)
+    close = difflib.get_close_matches(wanted, by_folded, n=1, cutoff=0.5)
+    close = close or [c for c in by_folded if wanted and c and (wanted in c or c in wanted)][:1]
     initials = "".join(word[0] for word in re.split(r"[\W_]+", name.lower()) if word)
     close = close or [c for c in by_folded if c == initials]
     guess = f" Did you mean {by_folded[close[0]]!r}?" if close else ""
     return (f"there are {shown}." if choices else "there are none.") + guess
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name as one may write it: case, hyphens and underscores do not count."""
     return name.lower().replace("_", "").replace("-", "")

@@ -20,7 +20,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from ravine.errors import RecipeError, nearest
+from ravine.errors import RecipeError, folded, nearest
 
 Number = Annotated[float | Tensor, "Number"]  # one value, or a column with a value for each network
 P = TypeVar("P")
@@ -228,7 +228,7 @@ def from_plain(cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequ
     """
     known = hints(cls)
     for name in data:
-        if name == "name" and _folded(str(data[name])) != cls.__name__.lower():
+        if name == "name" and folded(str(data[name])) != folded(cls.__name__):
             what = f"the name of {cls.__name__} is {data[name]!r}"
             raise _at(RecipeError(what, why="it must be its own, or left out"), path, name)
         if name != "name" and name not in known:
@@ -268,11 +268,6 @@ def _is_none(given: Any) -> bool:
     return given is None or (isinstance(given, str) and given == "none")
 
 
-def _folded(name: str) -> str:
-    """A part's name as one may write it: case, hyphens and underscores do not count."""
-    return name.lower().replace("_", "").replace("-", "")
-
-
 def _part_from(classes: Sequence[type], given: Any, choices: Mapping[Any, Sequence[type]], *, path: str) -> Any:
     if is_part(given) and not isinstance(given, type):
         return given
@@ -282,11 +277,11 @@ def _part_from(classes: Sequence[type], given: Any, choices: Mapping[Any, Sequen
         raise _at(RecipeError(f"{path} is {given!r}", why="it must be a name or a table with a name"), path, "")
     if len(classes) == 1 and "name" not in given:
         return from_plain(classes[0], given, choices, path=path)
-    names = {c.__name__.lower(): c for c in classes}
+    names = {folded(c.__name__): c for c in classes}
     name = given.get("name")
     if not isinstance(name, str):
         raise _at(RecipeError(f"{path} has no name", why=nearest("", [c.__name__ for c in classes])), path, "")
-    cls = names.get(_folded(name))
+    cls = names.get(folded(name))
     if cls is None:
         what = f"{path} has no {name!r}"
         raise _at(RecipeError(what, why=nearest(name, [c.__name__ for c in classes])), path, "name")

@@ -131,7 +131,10 @@ def read_record(folder: Path) -> Record:
     return Record(
         recipe=data["recipe"],
         task=data["task"],
-        members=tuple(Member(**m) for m in data["members"]),
+        members=tuple(
+            Member(**{**m, "validation": _numbers(m["validation"]), "test": _numbers(m["test"])})
+            for m in data["members"]
+        ),
         series=_read_series(folder / "series.csv", len(data["members"])),
         events=tuple(Event(**e) for e in data["events"]),
         effects=tuple(
@@ -140,7 +143,7 @@ def read_record(folder: Path) -> Record:
         ),
         said=tuple(data["said"]),
         surroundings=data["surroundings"],
-        score=None if score is None else Score(**{**score, "members": tuple(_number(v) for v in score["members"])}),
+        score=None if score is None else _score(score),
         seconds=data["seconds"],
     )
 
@@ -190,6 +193,16 @@ def _read_series(path: Path, members: int) -> dict[str, Series]:
                 for name, found in grouped.items()}  # fmt: skip
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read", why=str(error), do="train again, or restore the file") from None
+
+
+def _score(plain: Mapping[str, Any]) -> Score:
+    ends = {name: _number(plain[name]) for name in ("value", "low", "high")}
+    members = tuple(_number(v) for v in plain["members"])
+    return Score(**{**plain, **ends, "members": members, "others": _numbers(plain["others"])})
+
+
+def _numbers(plain: Mapping[str, Any]) -> dict[str, float]:
+    return {name: _number(value) for name, value in plain.items()}
 
 
 def _number(value: Any) -> float:

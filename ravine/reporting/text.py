@@ -42,7 +42,8 @@ def _block(label: str, lines: Sequence[str]) -> str:
 def _network(record: Record) -> str:
     recipe = record.recipe
     hidden = recipe["network"].get("hidden", ())
-    sizes = "-".join(map(str, [record.task["features"], *hidden])) if hidden else f"{record.task['features']}, linear"
+    sizes = "-".join(map(str, [record.task["features"], *hidden]))
+    sizes += ", linear" if recipe["network"]["name"] == "Mlp" and not hidden else ""
     coded = f", {len(record.task['code_sizes'])} embedded columns" if record.task["code_sizes"] else ""
     weights = f", {record.task['weights']:,} weights" if record.task["weights"] else ""
     return f"{recipe['network']['name']} {sizes}{coded}{weights}, {len(record.members)} members"
@@ -50,15 +51,22 @@ def _network(record: Record) -> str:
 
 def _training(record: Record) -> list[str]:
     recipe, steps = record.recipe, sorted(m.best_step for m in record.members)
-    rate = recipe["optimizer"].get("lr")
     ends = ", ".join(f"{n} {outcome}" for outcome in ("finished", "stopped", "diverged", "interrupted")
                      if (n := sum(m.outcome == outcome for m in record.members)))  # fmt: skip
-    lines = [f"{recipe['optimizer']['name']} lr{JOINT}{rate:g}, {_schedule(recipe['schedule'])}, "
+    lines = [f"{_optimizer(recipe['optimizer'])}, {_schedule(recipe['schedule'])}, "
              f"batch{JOINT}{recipe['batch']}, at most {recipe['epochs']}{JOINT}epochs"]  # fmt: skip
     if record.failures:
         lines.insert(0, f"{record.failures} of {len(record.members)} networks diverged and are left out of the model")
     best = f"{steps[0]:,}" if steps[0] == steps[-1] else f"{steps[0]:,} to {steps[-1]:,}"
     return [*lines, f"{ends}; best weights after {best} steps; {record.seconds:.1f}{JOINT}s"]
+
+
+def _optimizer(optimizer: Mapping[str, Any]) -> str:
+    """The name of an optimizer and its learning rate, or the optimizer that it is put around."""
+    inner = optimizer.get("inner")
+    if isinstance(inner, Mapping):
+        return f"{optimizer['name']} around {_optimizer(inner)}"
+    return f"{optimizer['name']} lr{JOINT}{optimizer['lr']:g}"
 
 
 def _schedule(schedule: Mapping[str, Any]) -> str:

@@ -86,7 +86,7 @@ def assemble(place: int, recipe: Recipe, task: Any, works: Sequence[Work], done:
         task=describe(task, model),
         members=tuple(members),
         series=series,
-        events=tuple(sorted(events, key=lambda e: e.step)),
+        events=tuple(sorted(dict.fromkeys(events), key=lambda e: e.step)),  # every job tells what befell the run
         effects=effects,
         said=tuple(task.said),
         surroundings=surroundings(),

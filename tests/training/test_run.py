@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 import tomllib
 
@@ -12,12 +13,14 @@ import pytest
 import safetensors.torch
 import torch
 
-from ravine import catalog, schedules
+from ravine import catalog, optimizers, schedules
 from ravine.data import Data, Random, read_table
 from ravine.data.bundled import bundled
 from ravine.errors import InputError, Interrupted, RecipeError, RunError
 from ravine.networks import mlp
-from ravine.part import program
+from ravine.part import program, to_plain
+from ravine.record import read_record, record_files
+from ravine.reporting.text import summary
 from ravine.stopping import EarlyStopping
 from ravine.training import run as training
 from ravine.training.jobs import load_task
@@ -107,6 +110,43 @@ def test_a_recipe_file_names_the_line_of_a_mistake(tmp_path):
     path.write_text('[optimizer]\nname = "Addam"\n')
     with pytest.raises(RecipeError, match=r"r\.toml:2: optimizer has no 'Addam'.*Did you mean 'Adam"):
         catalog.read_recipe(path)
+
+
+def test_paths_in_a_recipe_file_are_relative_to_it(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    for name in ("houses.csv", "more.csv"):
+        (tmp_path / "sub" / name).write_text("a,y\n1,2\n")
+    (tmp_path / "sub" / "r.toml").write_text('[data]\nsource = "houses.csv"\ntest = "more.csv"\ntarget = ["y"]\n')
+    monkeypatch.chdir(tmp_path)
+    data = catalog.read_recipe("sub/r.toml").data
+    assert (data.source, data.test) == (os.path.join("sub", "houses.csv"), os.path.join("sub", "more.csv"))
+
+
+@pytest.mark.parametrize("name", ["AdamW", "adamw", "adam_w", "Adam-W"])
+def test_the_same_part_under_another_spelling_keeps_its_settings(name):
+    assert catalog.with_setting(catalog.default(), f"optimizer.name={name}") == catalog.default()
+
+
+def test_numbers_that_could_not_be_worked_out_come_back_as_such(written, tmp_path):
+    record = written[0].record
+    score = dataclasses.replace(record.score, low=math.nan, others={**record.score.others, "auc": math.nan})
+    members = tuple(dataclasses.replace(m, test={"auc": math.nan}) for m in record.members)
+    for name, data in record_files(dataclasses.replace(record, score=score, members=members)).items():
+        (tmp_path / name).write_bytes(data)
+    read = read_record(tmp_path)
+    assert (
+        math.isnan(read.score.low) and math.isnan(read.score.others["auc"]) and math.isnan(read.members[0].test["auc"])
+    )
+    assert "auc nan" in summary(read)
+
+
+@pytest.mark.parametrize("cls", optimizers.ALL)
+def test_every_optimizer_has_its_line_in_the_summary(cls, written):
+    if cls is optimizers.Guest:
+        pytest.skip("is made from Python alone")
+    record = written[0].record
+    recipe = {**record.recipe, "optimizer": to_plain(cls())}
+    assert f"{cls.__name__} " in summary(dataclasses.replace(record, recipe=recipe))
 
 
 def test_settings_change_by_path():
