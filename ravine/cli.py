@@ -1,7 +1,8 @@
-"""The command line: `ravine train`, `predict`, `show`, `recipes`, `verify-resume`.
+"""The command line: a function for each command of `ravine`, and what they share.
 
-stdout is the result, stderr the progress; `--json` prints one object of a versioned form. Exit codes: 0 fine, 2 wrong
-input, 3 every network diverged, 130 interrupted. Nothing heavy is imported before a command needs it.
+stdout is the result, stderr the progress; `--json` prints one object of a versioned form. Exit codes: 0 fine, 1 a check
+that failed, 2 wrong input, 3 every network diverged or an experiment broke off, 130 interrupted. Nothing heavy is
+imported before a command needs it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ Many = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)
 
 app = cyclopts.App(name="ravine", help="Trains neural networks with PyTorch, many at once, with honest scores.",
                    version_flags=[])  # fmt: skip
-
-TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".gz")
 
 
 @app.command
@@ -83,7 +82,7 @@ def train(
 
     _device(device)
     if resume is not None:
-        if what or target or set_ or recipe or seeds or seed is not None or out:
+        if what or target or set_ or recipe or seeds or seed is not None or out or memory:
             raise InputError("--resume goes on with a run as it was begun", why="its recipe is in its folder",
                              do=f"write only: ravine train --resume {resume}")  # fmt: skip
         with _watched(resume, quiet) as report:
@@ -569,7 +568,7 @@ def _writable(out: Path, *, force: bool, endings: tuple[str, ...] = (".csv", ".p
     if out.suffix.lower() not in endings:
         known = f"{', '.join(endings[:-1])} or {endings[-1]}" if endings[1:] else endings[0]
         raise InputError(f"{out} has no known ending", why=f"{what} are {known}",
-                         do=f"write {out.with_suffix(endings[0])}")  # fmt: skip
+                         do=f"write {out.parent / (out.stem or what)}{endings[0]}")  # fmt: skip
     if out.exists() and not force:
         raise InputError(f"{out} is there already", why="nothing is written over unasked",
                          do="name another file, or add --force")  # fmt: skip

@@ -88,6 +88,10 @@ CASES = {
     "contradiction: stop without validation": (
         None, ["good.csv", "--target", "y", "--set", "split.validation=0.0"], "no validation split"),
     "too large splits": (None, ["good.csv", "--target", "y", "--set", "split.test=0.9"], "test"),
+    "classes to balance where there are none": (
+        None, ["good.csv", "--target", "b", "--set", "class_weights=balanced"], "the task is regression"),
+    "a place that is no number": (None, ["good.csv", "--target", "y", "--set", "penalties.²=1"], "--set penalties"),
+    "a place where none is": (None, ["good.csv", "--target", "y", "--set", "penalties.0=L2"], "--set penalties.0"),
     "not toml": (lambda: write("r.toml", "epochs = = 3"), ["r.toml"], "is not TOML"),
     "missing recipe": (None, ["r.toml"], "r.toml does not exist"),
     "batch larger than the data": (None, ["good.csv", "--target", "y", "--set", "batch=5000"], "training examples"),

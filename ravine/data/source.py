@@ -83,6 +83,8 @@ def opened(data: Data, frame: Any, said: list[str]) -> tuple[pd.DataFrame, tuple
 
 def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> None:
     """Raise `DataError` where a setting names no column, with the nearest one."""
+    if not names:
+        raise DataError("no column is left to predict", why="the table has no other", do="add the target's column")
     if not targets:
         guess = next((n for n in names if n.lower() in TARGETS), names[-1])
         raise DataError("no target is given", why=f"the columns are {', '.join(names[:30])}",

@@ -78,7 +78,7 @@ def load(data: Data | Images, split: Any, encoding: Encoding, *, seed: int, fram
     table, places = with_targets(table, targets, said)
     own = len(table)
     if data.test is not None:
-        tested = _test_table(data.test, table, targets, said)
+        tested = _test_table(data.test, targets, said).reindex(columns=table.columns)
         table, places = pd.concat([table, tested]), np.append(places, len(table) + np.arange(len(tested)))
     few_rows(own, 0, 0)
     question = asked(table, targets, data.task, said)
@@ -112,8 +112,7 @@ def _streamed(data: Data, split: Any, encoding: Encoding, *, seed: int) -> Task:
     found = surveyed(data, split, encoding, seed=seed, memory=bytes_of(data.memory), said=said)
     held: dict[str, Examples | None] = {"validation": found.validation, "test": found.test}
     if data.test is not None:
-        frame = with_targets(read_table(data.test, said), data.target, said)[0]
-        held["test"] = found.encoder.examples(frame, data.weight)
+        held["test"] = found.encoder.examples(_test_table(data.test, data.target, said), data.weight)
     if held["validation"] is None and split.validation > 0:
         raise DataError("no row is given to validation", why="the recipe keeps a validation split", do="mark some rows")
     counts = {name: 0 if e is None else e.count for name, e in held.items()}
@@ -155,13 +154,13 @@ def _without_test(split: Any) -> Any:
     return dataclasses.replace(split, test=0.0) if hasattr(split, "test") else split
 
 
-def _test_table(path: str, table: pd.DataFrame, targets: tuple[str, ...], said: list[str]) -> pd.DataFrame:
+def _test_table(path: str, targets: tuple[str, ...], said: list[str]) -> pd.DataFrame:
     tested = read_table(path, said)
     for name in targets:
         if name not in tested.columns:
             raise DataError(f"{path} has no column {name!r}", why=nearest(name, list(tested.columns)),
                             do="give a test file with the target")  # fmt: skip
-    return with_targets(tested, targets, said)[0].reindex(columns=table.columns)
+    return with_targets(tested, targets, said)[0]
 
 
 def _examples(encoder: Encoder, table: pd.DataFrame, rows: np.ndarray, weight: str | None) -> Examples | None:

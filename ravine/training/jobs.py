@@ -77,6 +77,8 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
         names = ", ".join(c.__name__ for c in FITTING[task.kind])
         raise RecipeError(f"loss is {type(recipe.loss).__name__}", why=f"the task is {task.kind}, for which there are "
                           f"{names}", do='leave loss out, or set data.task')  # fmt: skip
+    if recipe.class_weights == "balanced":
+        _check_balance(task)
     if recipe.batch is None:
         recipe = recipe.vary("batch", min(256, max(16, 2 ** round(math.log2(max(1, count / 30)))), count))
     if recipe.epochs is None:
@@ -95,6 +97,16 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
         raise RecipeError(f"batch is {recipe.batch}", why=f"there are only {count} training examples",
                           do='make it smaller, or write batch = "all"')  # fmt: skip
     return recipe
+
+
+def _check_balance(task: Any) -> None:
+    """Raise `RecipeError` where the examples cannot be weighted by class."""
+    if task.kind not in ("binary", "classes"):
+        raise RecipeError("class_weights is 'balanced'", why=f"the task is {task.kind}: an example has no one class",
+                          do='set class_weights = "none"')  # fmt: skip
+    if isinstance(task.train, data.RowGroups):
+        raise RecipeError("class_weights is 'balanced'", why="the training rows are read in pieces, unweighted",
+                          do='set class_weights = "none", or leave data.memory out')  # fmt: skip
 
 
 def works_of(recipes: Sequence[Recipe], tasks: Sequence[Any], *, device: str, workers: int) -> list[Work]:
