@@ -65,7 +65,8 @@ def load(path: Path, job: Job) -> Cohort:
     groups: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         group, _, rest = name.partition("/")
-        groups.setdefault(group, {})[rest] = value if group in ("ended", "meter") else value.to(job.device)
+        on_host = group in ("meter", "schedule") or (group == "ended" and not value.is_floating_point())  # as `start`
+        groups.setdefault(group, {})[rest] = value if on_host else value.to(job.device)
     if tensors["ended/steps"].shape[0] != len(job.recipes):
         held = tensors["ended/steps"].shape[0]
         why = f"it holds {held} networks, the recipe asks for {len(job.recipes)}"

@@ -49,8 +49,8 @@ class Control:
         if self.report is not None and points and points[-1][0] == cohort.step != self._reported:
             self._reported = cohort.step
             self.report(self._progress(cohort))
-        if cohort.step % STEPS_BETWEEN_LOOKS:
-            return False
+        if not cohort.ids or cohort.step % STEPS_BETWEEN_LOOKS:
+            return False  # when all have left, what is kept of them is not settled yet: the job saves it then
         if self.stop is not None and self.stop.exists():
             self.interrupted = True
             if self.checkpoint is not None:

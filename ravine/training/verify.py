@@ -32,7 +32,8 @@ COMPARED = ("weights.safetensors", "series.csv")
 def verify(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[bool, str]:
     """Whether a run killed `kills` times and resumed each time ends as one never stopped; and that in a sentence.
 
-    Works in a temporary folder. Raises `RunError` with the recipe's own complaint if it cannot be trained at all.
+    Works in a temporary folder. Raises `RunError` with the recipe's own complaint if it cannot be trained at
+    all, and where it trains so fast that it was never killed.
     """
     with tempfile.TemporaryDirectory() as name:
         whole, pieces = Path(name) / "whole", Path(name) / "pieces"
@@ -42,6 +43,8 @@ def verify(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[b
         say(f"trained without a stop in {seconds:.1f} s")
         killed = 0
         for _ in range(kills):
+            if (pieces / "record.json").exists():
+                break  # it was faster than the kill
             process = _start(pieces, recipe)
             if _killed(process, pieces, random.uniform(0.0, 0.5 * seconds)):
                 killed += 1
@@ -50,6 +53,9 @@ def verify(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[b
                 _finish(process)
         if not (pieces / "record.json").exists():
             _finish(_start(pieces, recipe))
+        if kills and not killed:
+            raise RunError("the run ended before it could be killed", why="so nothing was proved",
+                           do="train for longer, such as --set epochs=100")  # fmt: skip
         different = [f for f in COMPARED if _read(whole / f) != _read(pieces / f)]
         if _score(whole) != _score(pieces):
             different.append("score")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ from ravine.errors import RunError
 from ravine.networks import mlp
 from ravine.part import stack
 from ravine.stopping import EarlyStopping
+from ravine.training.control import STEPS_BETWEEN_LOOKS, Control
 from ravine.training.run import resume, train
 
 EVERYTHING = dict(
@@ -133,6 +135,13 @@ def test_kill_dash_nine_at_a_random_moment(tmp_path):
             break
     assert killed >= 1
     assert files(tmp_path / "run") == files(tmp_path / "whole"), f"killed {killed} times"
+
+
+def test_networks_that_have_all_left_are_saved_once_they_are_settled(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    control = Control(checkpoint=path, stop=tmp_path, seconds=0.0)  # a stop is asked for, and a checkpoint due
+    gone = SimpleNamespace(ids=[], step=STEPS_BETWEEN_LOOKS, series={})
+    assert not control(gone) and not control.interrupted and not path.exists()
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
