@@ -232,7 +232,7 @@ class InverseSqrt:
     epochs: Number = setting(default=1.0, gt=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
-        share = (step + 1) / (_column(self.epochs) * plan.per_epoch)
+        share = (step.clamp(max=plan.steps) + 1) / (_column(self.epochs) * plan.per_epoch)
         return torch.minimum(share, share.rsqrt())
 
 
@@ -264,7 +264,7 @@ class WarmUp:
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         length = _column(self.epochs) * plan.per_epoch if self.steps is None else float(self.steps)
-        return _between((step / length).clamp(0, 1), self.first) * self.then.factor(step, plan)
+        return _between((step.clamp(max=plan.steps) / length).clamp(0, 1), self.first) * self.then.factor(step, plan)
 
     # like every schedule that holds another, it answers to the validation score if the other does
     def start(self, networks: int) -> State:

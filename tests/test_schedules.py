@@ -204,6 +204,7 @@ def test_finite_and_not_negative_in_the_run_and_after_it(cls, plan):
     found = cls().factor(torch.arange(plan.steps + 300, dtype=torch.float64)[None], plan)
     assert found.dtype == torch.float64 and found.shape == (1, plan.steps + 300)
     assert found.isfinite().all() and (found >= 0).all() and (found <= 1 + 1e-12).all()
+    assert (found[0, plan.steps :] == found[0, plan.steps]).all()
 
 
 @pytest.mark.parametrize("cls", ALL)

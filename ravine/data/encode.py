@@ -118,10 +118,6 @@ class Encoder:
         weights = None if weight is None else torch.from_numpy(weights_of(frame, weight).astype(np.float32))
         return Examples(inputs.numbers, inputs.codes, self.target.encode(frame), weights)
 
-    def unused(self, frame: pd.DataFrame) -> tuple[str, ...]:
-        """Columns of a table that are neither read nor targets."""
-        return tuple(n for n in map(str, frame.columns) if n not in self.columns + self.target.asked.names)
-
     def decoded(self, predictions: Tensor) -> Tensor:
         """Predictions [..., C] in the target's own units; probabilities stay what they are."""
         return self.target.decode(predictions)

@@ -273,8 +273,8 @@ class DropoutLayer:
 
     slots: tuple[Slot, ...] = ()
 
-    def __init__(self, name: str, *, rate: Number, inverted: bool = True, spatial: bool = False, schedule: Any = None):
-        self.name, self.rate, self.inverted, self.spatial, self.schedule = name, rate, inverted, spatial, schedule
+    def __init__(self, name: str, *, rate: Number, inverted: bool = True, spatial: bool = False):
+        self.name, self.rate, self.inverted, self.spatial = name, rate, inverted, spatial
         self.buffers: dict[str, Tensor] = {}
         self._drawn: tuple[Any, int, Tensor] | None = None
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ravine.part import condensed
+from ravine.recipe import Recipe
 from ravine.roles import Plan
 from ravine.training.cohorts import Cohort
 
@@ -59,11 +59,10 @@ def places(cohort: Cohort) -> dict[int, list[tuple[int, int]]]:
     return found
 
 
-def _factors(recipe, plan: Plan) -> Tensor:
+def _factors(recipe: Recipe, plan: Plan) -> Tensor:
     """The schedule's multiples of the learning rate of one network, [S]."""
-    schedule = condensed(recipe.schedule)
     steps = torch.arange(plan.steps, dtype=torch.float64)[None]
-    return torch.cat([schedule.factor(part, plan).reshape(-1) for part in steps.split(STEPS_AT_ONCE, 1)])
+    return torch.cat([recipe.schedule.factor(part, plan).reshape(-1) for part in steps.split(STEPS_AT_ONCE, 1)])
 
 
 def _make_room(cohort: Cohort, count: int) -> None:

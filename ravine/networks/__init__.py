@@ -1,0 +1,1 @@
+"""Networks: what layers they have, what these compute, and how their weights start."""
