@@ -7,13 +7,15 @@ Letters: P networks, B examples in a batch.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ravine.networks.guest import Guest
 from ravine.networks.mlp import BatchNorm
 from ravine.networks.program import Program
 from ravine.part import is_part
@@ -32,6 +34,9 @@ def recomputed(network: Network, signature: Signature, weights: Rows, buffers: d
     if not buffers:
         return {}
     program = Program(_forgetting(network), signature)
+    for layer in program.layers:
+        if isinstance(layer, Guest):
+            layer.module = _module_forgetting(layer.module)
     tensors = program.layout.views(weights)
     sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in buffers.items()}
     count = 0
@@ -45,6 +50,15 @@ def recomputed(network: Network, signature: Signature, weights: Rows, buffers: d
             sums[name] += size * value.double()
         count += size
     return {name: (total / count).to(buffers[name].dtype) for name, total in sums.items()} if count else dict(buffers)
+
+
+def _module_forgetting(module: nn.Module) -> nn.Module:
+    """The same of a module of one's own; a copy, since all networks of a kind share what was looked at."""
+    module = copy.deepcopy(module)
+    for norm in module.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            norm.momentum = 1.0
+    return module
 
 
 def _forgetting(value: Any) -> Any:

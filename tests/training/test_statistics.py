@@ -8,6 +8,7 @@ import torch
 from ravine import catalog
 from ravine.data import Data
 from ravine.networks import mlp
+from ravine.networks.guest import Module
 from ravine.networks.program import Program
 from ravine.optimizers import Ema, Swa
 from ravine.part import stack
@@ -48,6 +49,19 @@ def test_they_are_torchs_update_bn():
         norm = model[3 * i + 1]
         torch.testing.assert_close(found[f"hidden.{i}.norm.mean"].reshape(-1), norm.running_mean)
         torch.testing.assert_close(found[f"hidden.{i}.norm.variance"].reshape(-1), norm.running_var)
+
+
+def test_those_of_a_module_of_ones_own_are_worked_out_anew_too():
+    network = Module(make=lambda s: torch.nn.Sequential(torch.nn.Linear(s.numbers, 5), torch.nn.BatchNorm1d(5)))
+    signature = Signature(4, (), 5)
+    weights, buffers = Program(network, signature).start([3])
+    batches = torch.randn(5, 20, 4, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    found = recomputed(network, signature, weights, buffers, [Batch(b[None]) for b in batches], seeds=[3], batch=20)
+    tensors = Program(network, signature).layout.views(weights)
+    signal = batches.flatten(0, 1) @ tensors["module.0.weight"][0].T + tensors["module.0.bias"][0]
+    torch.testing.assert_close(found["module.1.running_mean"][0], signal.mean(0))
+    again = recomputed(network, signature, weights, found, [Batch(b[None]) for b in batches], seeds=[3], batch=20)
+    torch.testing.assert_close(again["module.1.running_mean"], found["module.1.running_mean"], rtol=0, atol=0)
 
 
 def test_a_smaller_batch_counts_less_and_one_example_not_at_all():
