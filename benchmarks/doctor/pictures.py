@@ -104,7 +104,12 @@ def flat_digits(std: float = 0.0, lr: float = 0.1, number: bool = False, shift: 
 FLAT_DIGITS = group(
     "flat-digits",
     flat_digits,
-    sick("wild-weights", "initialization", std=3.0, answers={"where": "0", "remedy": ("init", "kaiming")}),
+    sick(
+        "wild-weights",
+        "initialization learning-rate-high",
+        std=3.0,
+        answers={"where": "0", "remedy": ("init", "kaiming")},
+    ),
     sick("far-too-fast", "learning-rate-high exploding dead-units", lr=15.0, answers={"remedy": ("lr", 0.1)}),
     sick("class-as-a-number", "loss", number=True, answers={"where": "4", "remedy": ("loss", "cross-entropy")}),
     sick("labels-one-row-off", "labels", shift=1, answers={"remedy": ("data", "pair the labels again")}),
@@ -310,7 +315,7 @@ COLORS = group(
         viewed=True,
         answers={"remedy": ("data", "permute")},
     ),
-    sick("class-after-class", "shuffling", ordered=True, answers={"remedy": ("data", "shuffle")}),
+    sick("class-after-class", "shuffling learning-rate-high", ordered=True, answers={"remedy": ("data", "shuffle")}),
     sick(
         "validated-otherwise",
         "split input-scale normalization",

@@ -63,7 +63,7 @@ FIRST = group(
     ),
     sick(
         "softmax-inside",
-        "output-activation loss",
+        "output-activation loss learning-rate-low too-few-steps",
         softmax=True,
         lr=1e-3,
         answers={"exact": True, "remedy": ("output", "linear")},
@@ -124,7 +124,7 @@ ADDING = group(
     adding,
     sick(
         "sigmoid-states",
-        "hidden-activation vanishing",
+        "hidden-activation vanishing learning-rate-low too-few-steps",
         act=torch.sigmoid,
         answers={"where": "again", "remedy": ("activation", "tanh")},
     ),
@@ -328,7 +328,10 @@ PAST = group(
         answers={"exact": True, "where": "attention.0", "proof": "leak", "remedy": ("model", "softmax over the keys")},
     ),
     sick(
-        "huge-embeddings", "initialization saturation", std=40.0, answers={"where": "token", "remedy": ("init", "0.02")}
+        "huge-embeddings",
+        "initialization saturation too-few-steps",
+        std=120.0,
+        answers={"where": "token", "remedy": ("init", "0.02")},
     ),
     sick("all-decay", "over-regularized", decay=100.0, answers={"remedy": ("decay", 0.0)}),
     family="sequence",
@@ -382,7 +385,10 @@ MAJORITY = group(
     majority,
     sick("no-warm-up-no-mercy", "learning-rate-high schedule", lr=1.0, answers={"remedy": ("lr", 3e-3)}),
     sick(
-        "mostly-dropped", "dropout over-regularized", drop=0.9, answers={"where": "encoder", "remedy": ("dropout", 0.1)}
+        "mostly-dropped",
+        "dropout over-regularized too-few-steps",
+        drop=0.9,
+        answers={"where": "encoder", "remedy": ("dropout", 0.1)},
     ),
     sick("coin-for-a-label", "labels", noise=0.45, answers={"remedy": ("data", "right labels")}),
     sick("two-looks", "too-few-steps learning-rate-low", lr=1e-4, epochs=2, answers={"remedy": ("steps", 180)}),
