@@ -28,7 +28,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from ravine.diagnosis.graph import read_graph
-from ravine.diagnosis.seeing import fresh, hidden_parameters, silent, twins
+from ravine.diagnosis.seeing import dark, fresh, hidden_parameters, twins
 from ravine.diagnosis.story import Broken, Look, Modes, Schedule, Story, Weight
 from ravine.diagnosis.watched import ALL
 from ravine.errors import InputError
@@ -44,7 +44,7 @@ TAPE = 400  # letters kept
 LOOKS = 64  # kept
 SAMPLE = 4096  # numbers of a parameter that are compared before and after a step
 SAMPLED = 8  # parameters of which they are
-WINDOW, BATCHES, EXAMPLES = 16, 4, 128  # gradients kept; how many must agree that a unit is silent, over how many rows
+WINDOW, BATCHES, EXAMPLES = 16, 4, 128  # batches kept; how many must leave a unit at 0, with how many rows
 LOW = 1e-3  # of the highest learning rate
 DROPOUTS = (nn.modules.dropout._DropoutNd,)
 NORMS = (nn.modules.batchnorm._BatchNorm,)
@@ -109,7 +109,8 @@ class Watched:
         self._dropped: dict[Any, Any] = {}
         self._sensitive: list[tuple[str, nn.Module]] = []
         self._twins: dict[str, bool] = {}
-        self._silent: dict[str, deque[tuple[int, Tensor]]] = {}
+        self._dark: dict[str, deque[tuple[int, Tensor]]] = {}
+        self._gated = False  # the gates are hooked, for this step
         self._graph_read = -1
         self._bad_inputs = False
         self._noted = False  # a forward pass without a graph, in training mode
@@ -203,6 +204,9 @@ class Watched:
             )
         if (self._hunting or self.story.steps < ROW) and not self._module_hooks:
             self._hook_modules()
+        if not self._gated and self._looking(self._eyes[0]):
+            self._gated = True
+            self._hook_gates()
 
     def _hook_modules(self) -> None:
         """For one step: which modules run, what dropout does to the graph, and where numbers stop being finite."""
@@ -334,7 +338,7 @@ class Watched:
                 self._look_after(eye, optimizer)
         for hook in self._module_hooks:
             hook.remove()
-        self._module_hooks = []
+        self._module_hooks, self._gated = [], False
         eye.steps += 1
         story.steps += 1
         if optimizer is not None and (looked or eye.steps % TOGETHER == 0):
@@ -410,22 +414,30 @@ class Watched:
         values = torch.stack([torch.linalg.vector_norm(g).float() for g in grads]).tolist() if grads else []
         return {self._names.get(id(p), "?"): v for p, v in zip(held, values, strict=True)}
 
+    def _hook_gates(self) -> None:
+        """For one step: which units of rectified layers no example activates."""
+        gates = {} if self.story.graph is None else self.story.graph.rectified
+        for name, by in gates.items():
+            module = self._owners.get(by)
+            if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, *NORMS)):
+                last = isinstance(module, nn.Linear)
+                seen = self._safely(lambda m, given, made, name=name, last=last: self._lit(name, made, last))
+                self._module_hooks.append(module.register_forward_hook(seen))
+
+    def _lit(self, name: str, made: Tensor, last: bool) -> None:
+        if torch.is_grad_enabled():  # not what is validated between
+            units, rows = dark(made, last=last)
+            self._dark.setdefault(name, deque(maxlen=WINDOW)).append((rows, units))
+
     def _idle(self) -> dict[str, tuple[int, int, int]]:
-        """Of rectified layers: the units that got no gradient in the last batches, all units, and the rows seen."""
-        graph, found = self.story.graph, {}
-        for name in () if graph is None else graph.rectified:
-            weight = self._params.get(name)
-            if graph is None or weight is None or weight.grad is None or weight.dim() < 2:
-                continue
-            bias = self._params.get(name.removesuffix("weight") + "bias")
-            kept = self._silent.setdefault(name, deque(maxlen=WINDOW))
-            grad = None if bias is None or bias.grad is None else bias.grad
-            kept.append((graph.examples, silent(weight.grad, grad)))
-            both, rows = kept[-1][1], 0
-            for i, (examples, units) in enumerate(reversed(kept)):
-                both, rows = both & units, rows + examples
-                if i + 1 >= BATCHES and rows >= EXAMPLES:
-                    found[name] = (int(both.sum()), len(both), rows)
+        """Of rectified layers: the units that no example of the last batches activated, all units, the rows seen."""
+        found = {}
+        for name, kept in self._dark.items():
+            both, seen = kept[-1][1], 0
+            for i, (rows, units) in enumerate(reversed(kept)):
+                both, seen = both & units, seen + rows
+                if i + 1 >= BATCHES and seen >= EXAMPLES:
+                    found[name] = (int(both.sum()), len(both), seen)
                     break
         return found
 
@@ -435,7 +447,12 @@ class Watched:
             return {}
         found = {}
         for name, p in self._params.items():
-            skip = p.dim() < 2 or len(p) < 2 or not p.requires_grad or isinstance(self._owners.get(name), nn.Embedding)
+            skip = (
+                p.dim() < 2
+                or len(p) < 2
+                or not p.requires_grad
+                or isinstance(self._owners.get(name), nn.Embedding | nn.EmbeddingBag)
+            )
             if skip or not self._twins.get(name, eye.steps == 0):
                 continue
             rows = [p.detach().flatten(1)]
@@ -599,7 +616,7 @@ class Watched:
             try:
                 look(*given)
             except Exception as error:
-                self._failed.append(f"watching ({type(error).__name__}: {error})")
+                self._failed.append(f"watching: {type(error).__name__}, {str(error)[:80]}")
 
         return hook
 

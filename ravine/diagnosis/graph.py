@@ -19,8 +19,8 @@ VIEWS = {
     "View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "Permute", "T", "Slice",
     "Select", "Clone", "Alias", "ToCopy", "SqueezeDim", "Flatten", "AsStrided",
 }  # fmt: skip
+NORMS = {"NativeBatchNorm", "CudnnBatchNorm"}
 LINEAR = {"Dropout", "NativeDropout", "NativeBatchNorm", "CudnnBatchNorm", "AvgPool2D", "AvgPool1D", "AvgPool3D"}
-RECTIFIED = {"Relu", "ReluInplace", "Threshold", "Clamp", "Hardtanh"}
 WITH_TARGET = {"MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropyWithLogits"}
 REACH = {"Sigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Relu": (0.0, float("inf"))}
 LARGEST = 20_000  # nodes; a graph beyond is read up to here
@@ -36,7 +36,7 @@ class Node:
     weight: str = ""  # of a leaf: the parameter's name; "?" for one that nobody named
     dim: int | None = None  # of a softmax
     groups: int = 1  # of a convolution
-    low: float = 0.0  # of a loss with a target: the target's least and greatest value
+    low: float = 0.0  # of a loss with a target: the target's least and greatest value; of a hardtanh: its least output
     high: float = 0.0
 
 
@@ -113,21 +113,24 @@ class Graph:
         return (i for i, node in enumerate(self.nodes) if node.name in AFFINE)
 
     @cached_property
-    def rectified(self) -> frozenset[str]:
-        """The weights whose output goes through a rectifier and nowhere else."""
-        found = set()
-        for node in self.nodes:
-            if node.name in RECTIFIED and node.inputs:
-                place = self.source(node.inputs[0], frozenset(LINEAR))
-                if place >= 0 and self.nodes[place].name in AFFINE and self.consumers[place] == 1:
-                    found.add(self.weight_of(place))
-        return frozenset(found - {""})
+    def rectified(self) -> Mapping[str, str]:
+        """The weights whose output goes through a ReLU (ReLU6) and nowhere else.
 
-    @cached_property
-    def examples(self) -> int:
-        """How many rows the first affine operation had: examples, or places of a sequence."""
-        shapes = [self.nodes[i].shape for i in self.affine()]
-        return shapes[-1][0] if shapes and shapes[-1] else 0
+        Beside each, a weight of the module whose output the rectifier takes: its own, or that of a batch norm between.
+        """
+        found = {}
+        for node in self.nodes:
+            if (node.name == "Relu" or (node.name == "Hardtanh" and node.low == 0)) and node.inputs:
+                gate = self.source(node.inputs[0])
+                place = self.source(gate, frozenset(NORMS))
+                if place < 0 or self.nodes[place].name not in AFFINE or self.consumers[place] != 1:
+                    continue
+                between = self.nodes[gate].name in NORMS
+                leaf = self.nodes[gate].inputs[1] if between else -1
+                by = (self.nodes[leaf].weight if leaf >= 0 else "") if between else self.weight_of(place)
+                if by and self.weight_of(place):
+                    found[self.weight_of(place)] = by
+        return found
 
 
 def read_graph(loss: Tensor, names: Mapping[int, str], dropped: Mapping[Any, Any] | None = None) -> Graph | None:
@@ -139,7 +142,7 @@ def read_graph(loss: Tensor, names: Mapping[int, str], dropped: Mapping[Any, Any
     >>> weight = torch.ones(2, 1, requires_grad=True)
     >>> graph = read_graph((torch.ones(3, 2) @ weight).relu().sum(), {id(weight): "w"})
     >>> [node.name for node in graph.nodes], graph.rectified
-    (['Sum', 'Relu', 'Mm', 'AccumulateGrad'], frozenset({'w'}))
+    (['Sum', 'Relu', 'Mm', 'AccumulateGrad'], {'w': 'w'})
     """
     if loss.grad_fn is None:
         return None
@@ -181,7 +184,8 @@ def _node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int, str
         dim = _signed(made._saved_dim)
     elif name == "Convolution":
         groups = int(made._saved_groups)
-    return Node(name, inputs, _shape(made), weight, dim, groups)
+    low = float(made._saved_min_val) if name == "Hardtanh" else 0.0
+    return Node(name, inputs, _shape(made), weight, dim, groups, low)
 
 
 def _signed(dim: int) -> int:

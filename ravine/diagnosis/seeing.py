@@ -27,14 +27,17 @@ def twins(rows: Tensor) -> int:
 
 
 @torch.no_grad()
-def silent(gradient: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Which units [U] have a gradient of exactly 0, in all their weights and in their bias.
+def dark(made: Tensor, *, last: bool) -> tuple[Tensor, int]:
+    """Which units [U] a rectifier would leave at 0 for every example, and how many rows there are for each unit.
 
-    >>> silent(torch.tensor([[0.0, 0.0], [0.0, 1.0]])).tolist()
-    [True, False]
+    Units are the `last` dimension (of a linear layer), or the second one (of a convolution or a normalization).
+
+    >>> units, rows = dark(torch.tensor([[-1.0, 0.5], [-2.0, -1.0]]), last=True)
+    >>> units.tolist(), rows
+    ([True, False], 2)
     """
-    zero = (gradient.flatten(1) == 0).all(dim=1)
-    return zero if bias is None else zero & (bias == 0)
+    by_unit = made.detach().movedim(-1 if last else 1, 0).flatten(1)
+    return (by_unit <= 0).all(dim=1), made.shape[0] if not last else by_unit.shape[1]
 
 
 @torch.no_grad()

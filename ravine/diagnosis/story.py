@@ -46,7 +46,7 @@ class Look:
     kept: float = 0.0  # of that gradient: the old part's norm over the whole's
     weights: float = 0.0  # norm of this optimizer's parameters
     unchanged: float | None = None  # share of entries with a gradient that the step left as they were
-    idle: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  # units without gradient, units, examples
+    idle: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  # units that no example lights, units, rows
     twins: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # rows equal to another's, rows
 
 

@@ -52,12 +52,11 @@ def no_nonlinearity(story: Story) -> Iterator[Seen]:
 
 
 def dead_units(story: Story) -> Iterator[Seen]:
-    rectified = frozenset() if story.graph is None else story.graph.rectified
     last: dict[str, tuple[int, int, int]] = {}
     for look in story.looks:
         last |= look.idle
     found = {name: (idle, units) for name, (idle, units, seen) in last.items()
-             if name in rectified and units > 1 and seen >= EXAMPLES and idle >= DEAD * units}  # fmt: skip
+             if units > 1 and seen >= EXAMPLES and idle >= DEAD * units}  # fmt: skip
     if not found:
         return
     name, (idle, units) = max(found.items(), key=lambda f: f[1][0] / f[1][1])
@@ -65,7 +64,7 @@ def dead_units(story: Story) -> Iterator[Seen]:
     yield Seen(where=listed([name, *(n for n in found if n != name)]), severity="error" if whole else "warning",
                confidence="exact" if whole else "high",
                suspects=("learning-rate-high", "initialization", "input-scale"),
-               evidence=(Evidence("units without a gradient in several batches", idle, "", None, f"of {units}"),),
+               evidence=(Evidence("units that no example activates", idle, "", None, f"of {units}, in some batches"),),
                title="a whole layer of rectifiers is dead" if whole else "",
                changes=(Change("optimizer.lr", "3 to 10 times lower"), Change("activation", "leaky_relu")))  # fmt: skip
 

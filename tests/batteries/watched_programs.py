@@ -723,11 +723,111 @@ def clipped_by_adam(watch):
     return teach(watch, model, torch.optim.Adam(model.parameters()), before_step=clip)
 
 
+class Residual(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.a, self.b = (nn.Conv2d(features, features, 3, padding=1, bias=False) for _ in range(2))
+        self.m, self.n = nn.BatchNorm2d(features), nn.BatchNorm2d(features)
+        nn.init.zeros_(self.n.weight)
+
+    def forward(self, x):
+        return (x + self.n(self.b(self.m(self.a(x)).relu()))).relu()
+
+
+def residual(watch):
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), Residual(8), Residual(8),
+                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))  # fmt: skip
+    x, y = classes(features=64)
+    return teach(watch, model, sgd(model, 0.1, momentum=0.9, nesterov=True), data=(x.view(-1, 1, 8, 8), y))
+
+
+def separable(watch):
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 16, 1), nn.ReLU6(),
+                          nn.Conv2d(16, 4, 1), nn.Conv2d(4, 24, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                          nn.Linear(24, 3))  # fmt: skip
+    x, y = classes(features=64)
+    return teach(watch, model, sgd(model), data=(x.view(-1, 1, 8, 8), y))
+
+
+def margin_met(watch):
+    x, _ = numbers(32)
+    model = mlp(1)
+    return teach(watch, model, sgd(model, 0.1), data=(5 * x, x[:, 0].sign()), steps=150,
+                 loss=lambda o, y: (1 - o[:, 0] * y).relu().mean())  # fmt: skip
+
+
+def sparse_gradients(watch):
+    model = nn.Sequential(nn.EmbeddingBag(50, 8, sparse=True), nn.Linear(8, 3))
+    x = torch.randint(0, 50, (64, 5))
+    return teach(watch, model, sgd(model), data=(x, x[:, 0] % 3))
+
+
+def sharpness_aware(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            moves = [0.01 * p.grad for p in model.parameters()]
+            with torch.no_grad():
+                torch._foreach_add_(list(model.parameters()), moves)
+            optimizer.zero_grad()
+            F.cross_entropy(model(a), b).backward()
+            with torch.no_grad():
+                torch._foreach_sub_(list(model.parameters()), moves)
+            optimizer.step()
+            optimizer.zero_grad()
+    return list(model.parameters())
+
+
+def own_labels(watch):
+    model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3))
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            with torch.no_grad():
+                guessed = model(a).argmax(dim=1)
+            noisy = a + 0.1 * torch.randn_like(a)
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b) + F.cross_entropy(model(noisy), guessed)).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def thawed(watch):
+    model = mlp()
+    model[:2].requires_grad_(False)
+    thaw = lambda i: model.requires_grad_(True) if i == 12 else None  # noqa: E731
+    return teach(watch, model, sgd(model), after=thaw, steps=60)
+
+
+def low_rank_adapter(watch):
+    model = nn.ModuleDict({"base": mlp(), "a": nn.Linear(8, 2, bias=False), "b": nn.Linear(2, 32, bias=False)})
+    model["base"].requires_grad_(False)
+    nn.init.zeros_(model["b"].weight)
+    optimizer = torch.optim.Adam([*model["a"].parameters(), *model["b"].parameters()], lr=1e-2)
+    forward = lambda x: model["base"][1:](model["base"][0](x) + model["b"](model["a"](x)))  # noqa: E731
+    return teach(watch, model, optimizer, forward=forward)
+
+
+def one_at_a_time(watch):
+    x, y = numbers(150)
+    model = mlp(1)
+    optimizer = sgd(model, 0.01)
+    with watch(model, optimizer) as watched:
+        for a, b in zip(x, y, strict=True):
+            optimizer.zero_grad()
+            watched.loss((model(a[None])[0, 0] - b).square()).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
 HEALTHY = [
     plain, plain_functional, accumulation, zeros_kept, fused, dropout_and_batch_norm, convolutions, recurrent,
     lambda watch: recurrent(watch, nn.LSTM), attention, closure, tied, frozen_backbone, trained_backbone_left_out,
     frozen_normalization, two_optimizers, optimizer_elsewhere, adversarial,
     lambda watch: adversarial(watch, apart=True),
     alternating_heads, restarts, one_cycle, cosine_by_epoch, zero_last_layer, bottleneck, sparse_units, told_after,
-    told_detached, memorized, brier, pairwise, checkpointed, clipped_by_adam,
+    told_detached, memorized, brier, pairwise, checkpointed, clipped_by_adam, residual, separable,
+    margin_met, sparse_gradients, sharpness_aware, own_labels, thawed, low_rank_adapter, one_at_a_time,
 ]  # fmt: skip

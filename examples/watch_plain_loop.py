@@ -1,0 +1,28 @@
+"""A plain PyTorch loop, watched: two lines more. This one forgets `optimizer.zero_grad()`.
+
+Run: python examples/watch_plain_loop.py
+"""
+
+import torch
+from torch import nn
+
+import ravine
+
+
+def main() -> None:
+    """Train a small network on a made-up task, with a fault that is found at the second step."""
+    torch.manual_seed(0)
+    x = torch.randn(256, 8)
+    y = (x[:, 0] > x[:, 1]).long()
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with ravine.watch(model, optimizer) as watched:  # one
+        for _ in range(5):
+            for a, b in zip(x.split(32), y.split(32), strict=True):
+                loss = watched.loss(nn.functional.cross_entropy(model(a), b))  # two
+                loss.backward()
+                optimizer.step()
+
+
+if __name__ == "__main__":
+    main()
