@@ -18,13 +18,19 @@ import torch
 def exact_arithmetic() -> Iterator[bool]:
     """Within it, one thread and flushed denormals; gives whether numbers do not depend on the company (`holds`)."""
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # read by MKL at its first use
-    threads = torch.get_num_threads()
+    threads, flushed = torch.get_num_threads(), flushes()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     try:
         yield holds()
     finally:
         torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushed)
+
+
+def flushes() -> bool:
+    """Whether this process takes denormals for zero."""
+    return bool(torch.tensor(1e-310, dtype=torch.float64).mul(0.5) == 0)
 
 
 def holds() -> bool:

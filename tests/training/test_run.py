@@ -23,6 +23,7 @@ from ravine.record import read_record, record_files
 from ravine.reporting.text import summary
 from ravine.stopping import EarlyStopping
 from ravine.training import run as training
+from ravine.training.exact import exact_arithmetic, flushes
 from ravine.training.jobs import load_task
 from ravine.training.run import open_run, resume, train, train_all
 
@@ -253,3 +254,15 @@ def test_only_the_ratios_of_weights_count():
     torch.testing.assert_close(one.model.weights, thousand.model.weights, rtol=1e-4, atol=1e-5)
     flat = train(quick(data=data, seeds=1), frame.assign(heavy=1.0), workers=1)
     assert not torch.allclose(one.model.weights, flat.model.weights, atol=1e-4)
+
+
+def test_training_leaves_the_processs_arithmetic_as_it_was():
+    torch.set_flush_denormal(False)
+    with exact_arithmetic():
+        assert flushes()
+    assert not flushes()
+    torch.set_flush_denormal(True)
+    with exact_arithmetic():
+        pass
+    assert flushes()
+    torch.set_flush_denormal(False)
