@@ -29,7 +29,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from ravine.diagnosis.graph import read_graph
 from ravine.diagnosis.seeing import dark, fresh, hidden_parameters, twins
-from ravine.diagnosis.story import Broken, Look, Modes, Schedule, Story, Weight
+from ravine.diagnosis.story import Broken, Idle, Look, Modes, Schedule, Story, Weight
 from ravine.diagnosis.watched import ALL
 from ravine.errors import InputError
 from ravine.finding import Checks, Finding, Report, arrange
@@ -110,6 +110,7 @@ class Watched:
         self._sensitive: list[tuple[str, nn.Module]] = []
         self._twins: dict[str, bool] = {}
         self._dark: dict[str, deque[tuple[int, Tensor]]] = {}
+        self._dark_first: dict[str, int] = {}
         self._gated = False  # the gates are hooked, for this step
         self._graph_read = -1
         self._bad_inputs = False
@@ -428,16 +429,17 @@ class Watched:
         if torch.is_grad_enabled():  # not what is validated between
             units, rows = dark(made, last=last)
             self._dark.setdefault(name, deque(maxlen=WINDOW)).append((rows, units))
+            self._dark_first.setdefault(name, int(units.sum()))
 
-    def _idle(self) -> dict[str, tuple[int, int, int]]:
-        """Of rectified layers: the units that no example of the last batches activated, all units, the rows seen."""
+    def _idle(self) -> dict[str, Idle]:
+        """Of rectified layers: the units that no example of the last batches activated, once there are enough."""
         found = {}
         for name, kept in self._dark.items():
             both, seen = kept[-1][1], 0
             for i, (rows, units) in enumerate(reversed(kept)):
                 both, seen = both & units, seen + rows
                 if i + 1 >= BATCHES and seen >= EXAMPLES:
-                    found[name] = (int(both.sum()), len(both), seen)
+                    found[name] = Idle(count=int(both.sum()), units=len(both), rows=seen, first=self._dark_first[name])
                     break
         return found
 
@@ -573,7 +575,9 @@ class Watched:
         ) for i, (s, at_start) in enumerate(self._schedulers))  # fmt: skip
 
     def _looking(self, eye: _Eye) -> bool:
-        return eye.steps < FIRST or eye.steps % self.every < ROW
+        step = eye.steps
+        power = 1 << (step.bit_length() - 1) if step else 0  # the greatest power of two up to here
+        return step < FIRST or step % self.every < ROW or (step < self.every and step - power < ROW)
 
     def _mark(self, letter: str) -> None:
         self.story.tape += letter

@@ -23,6 +23,7 @@ NORMS = {"NativeBatchNorm", "CudnnBatchNorm"}
 LINEAR = {"Dropout", "NativeDropout", "NativeBatchNorm", "CudnnBatchNorm", "AvgPool2D", "AvgPool1D", "AvgPool3D"}
 WITH_TARGET = {"MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropyWithLogits"}
 REACH = {"Sigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Relu": (0.0, float("inf"))}
+ROUNDING = 1e-4  # a target worked out from a difference is not exact
 LARGEST = 20_000  # nodes; a graph beyond is read up to here
 
 
@@ -165,6 +166,8 @@ def read_graph(loss: Tensor, names: Mapping[int, str], dropped: Mapping[Any, Any
                 source = source.next_functions[0][0] if source.next_functions else None
             nodes.append(_loss_node(made, name, [places.get(g, -1) for g in inputs], len(nodes), lost, _name(source)))
         else:
+            if name in ("Abs", "Pow"):
+                _by_hand(made, len(nodes), lost)
             nodes.append(_node(made, name, tuple(places.get(g, -1) for g in inputs), names))
     return Graph(tuple(nodes), lost)
 
@@ -208,8 +211,32 @@ def _loss_node(made: Any, name: str, inputs: list[int], place: int, lost: dict[i
         return Node(name, tuple(inputs), _shape(made))
     low, high = (float(x) for x in target.aminmax())
     if source in REACH and name != "BinaryCrossEntropyWithLogits":
-        least, most = REACH[source]
-        spread = (target.double() - target.double().mean()).square().sum()
-        missed = (target.double() - target.double().clamp(least, most)).square().sum()
-        lost[place] = float(missed / spread) if spread > 0 else float(missed > 0)
+        lost[place] = _lost(target, source)
     return Node(name, tuple(inputs), _shape(made), low=low, high=high)
+
+
+def _by_hand(made: Any, place: int, lost: dict[int, float]) -> None:
+    """|output - target| or (output - target)^2 written out: the target is what the difference leaves of the output."""
+    between = made.next_functions[0][0]
+    if _name(between) != "Sub" or made._input_metadata[0].shape != between._input_metadata[0].shape:
+        return
+    given = [n for n, _ in between.next_functions]
+    squashed = [n for n in given if n is not None]
+    if len(squashed) != 1 or _name(squashed[0]) not in REACH:
+        return
+    try:
+        output, apart = squashed[0]._saved_result.detach(), made._saved_self.detach()
+    except (AttributeError, RuntimeError):
+        return
+    if output.shape == apart.shape and bool(torch.isfinite(apart).all()):
+        lost[place] = _lost(output - apart if given[0] is not None else output + apart, _name(squashed[0]))
+
+
+def _lost(target: Tensor, source: str) -> float:
+    """The share of a target's variance beyond what an activation gives; rounding of the target does not count."""
+    least, most = REACH[source]
+    wide = target.detach().double()
+    missed = wide - wide.clamp(least, most)
+    missed = torch.where(missed.abs() < ROUNDING, 0.0, missed)
+    spread = (wide - wide.mean()).square().sum()
+    return float(missed.square().sum() / spread) if spread > 0 else float(bool(missed.any()))

@@ -115,16 +115,21 @@ def over_the_batch(story: Story) -> Iterator[Seen]:
 
 def out_of_reach(story: Story) -> Iterator[Seen]:
     graph = story.graph
-    for place, lost in ({} if graph is None else graph.lost).items():
-        assert graph is not None
-        if lost > UNREACHED:
-            node = graph.nodes[place]
-            before = graph.named(node.inputs[0])
-            yield Seen(where=_layer(graph, place), since=0, title=f"the target is out of the reach of {before.lower()}",
-                       severity="error" if lost > 0.5 else "warning", suspects=("target-scale",), evidence=(
-                Evidence("of the target's variance cannot be met", 100 * lost, "%", 100 * UNREACHED),
-                Evidence("target from", node.low), Evidence("to", node.high),
-            ), changes=(Change("output layer", f"without {before.lower()}"),))  # fmt: skip
+    if graph is None:
+        return
+    for place, lost in graph.lost.items():
+        if lost <= UNREACHED:
+            continue
+        node = graph.nodes[place]
+        before = graph.named(node.inputs[0])
+        if before == "Sub":
+            before = next(graph.named(i) for i in graph.nodes[node.inputs[0]].inputs if i >= 0)
+        bounds = (Evidence("target from", node.low), Evidence("to", node.high)) if node.high > node.low else ()
+        yield Seen(where=_layer(graph, place), since=0, title=f"the target is out of the reach of {before.lower()}",
+                   severity="error" if lost > 0.5 else "warning", suspects=("target-scale",), evidence=(
+            Evidence("of the target's variance cannot be met", 100 * lost, "%", 100 * UNREACHED), *bounds,
+        ), changes=(Change("output layer", f"without {before.lower()}"),))  # fmt: skip
+        return
 
 
 def beyond_probability(story: Story) -> Iterator[Seen]:
@@ -165,7 +170,7 @@ ALL = (
     Rule(code="RVN-H08", title="the target is out of the output's reach", cause="output-activation", severity="error",
          find=out_of_reach, needs="graph", confidence="high",
          because="the output's activation is bounded and the target is not within its bounds",
-         misses="losses written out by hand: they do not keep their target"),
+         misses="losses with more arithmetic than a square or an absolute value of output less target"),
     Rule(code="RVN-H09", title="targets of a binary loss outside 0 to 1", cause="labels", severity="error",
          find=beyond_probability, needs="graph", because="labels are -1 and 1, or class numbers",
          misses="losses written out by hand"),

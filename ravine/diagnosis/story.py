@@ -30,6 +30,16 @@ class Weight:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Idle:
+    """Of a rectified layer: how many `units` no example of the last batches (`rows` in all) activates."""
+
+    count: int
+    units: int
+    rows: int
+    first: int  # how many none of the first batch did
+
+
+@dataclass(frozen=True, kw_only=True)
 class Look:
     """One step of an optimizer, looked at closely. Norms are of this optimizer's gradients, by parameter."""
 
@@ -46,7 +56,7 @@ class Look:
     kept: float = 0.0  # of that gradient: the old part's norm over the whole's
     weights: float = 0.0  # norm of this optimizer's parameters
     unchanged: float | None = None  # share of entries with a gradient that the step left as they were
-    idle: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  # units that no example lights, units, rows
+    idle: Mapping[str, Idle] = field(default_factory=dict)  # of rectified layers, by weight
     twins: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # rows equal to another's, rows
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ravine.diagnosis.graph import AFFINE, LINEAR, Graph
 from ravine.diagnosis.rule import Rule, Seen, listed
-from ravine.diagnosis.story import Story
+from ravine.diagnosis.story import Idle, Story
 from ravine.finding import Change, Evidence
 
 EQUAL = 0.5  # share of a layer's units
@@ -52,19 +52,22 @@ def no_nonlinearity(story: Story) -> Iterator[Seen]:
 
 
 def dead_units(story: Story) -> Iterator[Seen]:
-    last: dict[str, tuple[int, int, int]] = {}
+    last: dict[str, Idle] = {}
     for look in story.looks:
         last |= look.idle
-    found = {name: (idle, units) for name, (idle, units, seen) in last.items()
-             if units > 1 and seen >= EXAMPLES and idle >= DEAD * units}  # fmt: skip
+    found = {name: idle for name, idle in last.items()
+             if idle.units > 1 and idle.rows >= EXAMPLES and idle.count >= DEAD * idle.units}  # fmt: skip
     if not found:
         return
-    name, (idle, units) = max(found.items(), key=lambda f: f[1][0] / f[1][1])
-    whole = idle == units
+    name, idle = max(found.items(), key=lambda f: f[1].count / f[1].units)
+    whole = idle.count == idle.units
+    died = idle.first < DEAD / 2 * idle.units  # they were alive: a step put them out
     yield Seen(where=listed([name, *(n for n in found if n != name)]), severity="error" if whole else "warning",
-               confidence="exact" if whole else "high",
-               suspects=("learning-rate-high", "initialization", "input-scale"),
-               evidence=(Evidence("units that no example activates", idle, "", None, f"of {units}, in some batches"),),
+               confidence="exact" if whole and not died else "high",
+               cause="learning-rate-high" if died else "dead-units",
+               suspects=("dead-units",) if died else ("initialization", "input-scale"),
+               evidence=(Evidence("units that no example activates", idle.count, "", None,
+                                  f"of {idle.units}; {idle.first} in the first batch"),),
                title="a whole layer of rectifiers is dead" if whole else "",
                changes=(Change("optimizer.lr", "3 to 10 times lower"), Change("activation", "leaky_relu")))  # fmt: skip
 

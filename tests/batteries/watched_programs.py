@@ -317,6 +317,12 @@ def out_of_reach(watch):
     teach(watch, model, sgd(model), data=(x, y[:, None] * 10), loss=F.mse_loss)
 
 
+def out_of_reach_by_hand(watch):
+    x, y = numbers()
+    model = nn.Sequential(mlp(1), nn.Tanh())
+    teach(watch, model, sgd(model), data=(x, y[:, None] * 10), loss=lambda o, y: (y - o).abs().mean())
+
+
 def labels_of_minus_one(watch):
     x, y = numbers()
     model = mlp(1)
@@ -379,7 +385,8 @@ SICK = [
     (root_of_zero, "RVN-N01"), (full_batch_still, "RVN-N02"), (softmax_twice, "RVN-H01"),
     (sigmoid_before_entropy, "RVN-H01"), (sigmoid_twice, "RVN-H02"), (log_softmax_twice, "RVN-H03"),
     (one_unit, "RVN-H04"), (logits_as_probabilities, "RVN-H05"), (broadcast, "RVN-H06"), (broadcast_in_mse, "RVN-H06"),
-    (over_the_batch, "RVN-H07"), (out_of_reach, "RVN-H08"), (labels_of_minus_one, "RVN-H09"),
+    (over_the_batch, "RVN-H07"), (out_of_reach, "RVN-H08"), (out_of_reach_by_hand, "RVN-H08"),
+    (labels_of_minus_one, "RVN-H09"),
     (constant_start, "RVN-S01"), (zeros_start, "RVN-S01"), (no_activation, "RVN-S02"),
     (dropout_for_activation, "RVN-S02"), (no_activation_in_convolutions, "RVN-S02"), (dead_layer, "RVN-S03"),
     (nearly_dead_layer, "RVN-S03"),
