@@ -113,6 +113,8 @@ def predict(run: Path, table: Path, /, *, out: Annotated[Path | None, Parameter(
 
     if out is not None:
         _writable(out, force=force)
+        if out.exists() and table.exists() and out.samefile(table):
+            raise InputError(f"{out} is the table itself", why="its columns would be lost", do="name another file")
     predictions = _predicted(open_run(run), table)
     if out is None:
         predictions.to_csv(sys.stdout, index=False)

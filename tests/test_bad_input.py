@@ -229,3 +229,10 @@ def test_a_full_disk_is_told_and_what_was_written_stays(here, capfd, monkeypatch
     assert not list(Path("run").glob("*.part")) and not Path("run/record.json").exists()
     monkeypatch.setattr("ravine.training.checkpoint.os.replace", real)
     assert run_command(["train", "--resume", "run"]) == 0
+
+
+def test_predictions_never_replace_the_table_they_are_for(tmp_path, capsys):
+    table = tmp_path / "new.csv"
+    table.write_text("x\n1\n")
+    assert run_command(["predict", "no-run", str(table), "-o", str(table), "--force"]) == 2
+    assert "is the table itself" in capsys.readouterr().err and table.read_text() == "x\n1\n"
