@@ -26,6 +26,11 @@ CAUSES = (
     "gradient-clipping", "precision", "metric", "randomness", "replicas", "causality", "seed-fragile", "healthy",
 )  # fmt: skip
 
+# What is changed in a program that is no recipe: those of the first row can be tried, the others are made by hand.
+TRIED = ("lr", "batch", "clip", "input.scale", "target.scale", "output", "init", "activation", "loss", "dropout", "decay",
+         "steps", "optimizer", "normalization", "shuffle")  # fmt: skip
+BY_HAND = ("data", "model", "loop")
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -40,7 +45,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Change:
-    """One setting of a recipe (or of a program: "loss", "optimizer.lr") and the value to give it."""
+    """One setting and the value to give it: a path in a recipe, or in a program one of `TRIED` and `BY_HAND`."""
 
     path: str
     value: Any

@@ -182,12 +182,11 @@ class Watched:
         rest = [rule for rule in ALL if rule.code not in found]
         failed = tuple(dict.fromkeys(self._failed))
         rest = [rule for rule in rest if rule.code not in failed]
-        measured = {rule.code: rule.measured(self.story) for rule in rest}
-        none = [r.code for r in rest if r.needs == "schedule" and not measured[r.code]]
+        has = {rule.code: self.story.has(rule.needs) for rule in rest}
         checks = Checks(
-            passed=tuple(code for code, was in measured.items() if was),
-            not_applicable=tuple(none),
-            not_measured=tuple(code for code, was in measured.items() if not was and code not in none),
+            passed=tuple(code for code, was in has.items() if was),
+            not_applicable=tuple(code for code, was in has.items() if was is None),
+            not_measured=tuple(code for code, was in has.items() if was is False),
             failed=failed,
         )
         return Report(checks=checks, findings=self.findings())
@@ -601,7 +600,7 @@ class Watched:
         self.story.weights = self._weights()
         found = {f.code for f in self._found}
         for rule in ALL:
-            if rule.code in found or rule.code in self._failed or not rule.measured(self.story):
+            if rule.code in found or rule.code in self._failed or not self.story.has(rule.needs):
                 continue
             try:
                 new = rule.judge(self.story)

@@ -32,12 +32,12 @@ def squashed_twice(story: Story) -> Iterator[Seen]:
             yield Seen(where=_layer(graph, place), since=0, title=f"{before.lower()} before cross entropy",
                        evidence=(
                 Evidence("the loss cannot fall below", floor, "", None, f"for {classes} classes: outputs are 0 to 1"),
-            ), changes=(Change("output layer", f"without {before.lower()}; cross entropy has its own"),))  # fmt: skip
+            ), changes=(Change("output", f"without {before.lower()}; cross entropy has its own"),))  # fmt: skip
         elif before in ("Tanh", "Relu") and classes > 1:
             yield Seen(where=_layer(graph, place), since=0, title=f"{before.lower()} before cross entropy",
                        severity="warning", evidence=(
                 Evidence("lowest logit", -1.0 if before == "Tanh" else 0.0, "", None, "logits should be free"),
-            ), changes=(Change("output layer", f"without {before.lower()}"),))  # fmt: skip
+            ), changes=(Change("output", f"without {before.lower()}"),))  # fmt: skip
 
 
 def squashed_before_binary(story: Story) -> Iterator[Seen]:
@@ -66,7 +66,7 @@ def one_unit(story: Story) -> Iterator[Seen]:
         if node.shape and node.dim is not None and len(node.shape) > 1 and node.shape[node.dim] == 1:
             yield Seen(where=_layer(graph, place), since=0, evidence=(
                 Evidence("units of the softmax", 1, "", 2, "its output is 1 whatever goes in"),
-            ), changes=(Change("output layer", "sigmoid for one unit, or a unit for each class"),))  # fmt: skip
+            ), changes=(Change("output", "sigmoid for one unit, or a unit for each class"),))  # fmt: skip
 
 
 def no_probability(story: Story) -> Iterator[Seen]:
@@ -110,7 +110,7 @@ def over_the_batch(story: Story) -> Iterator[Seen]:
         if before in ("Addmm", "Linear") and node.shape[0] > 1:
             yield Seen(where=_layer(graph, place), since=0, evidence=(
                 Evidence("softmax over dimension", 0, "", 1, f"of outputs {list(node.shape)}: examples, not classes"),
-            ), changes=(Change("output layer", "softmax over dim=1"),))  # fmt: skip
+            ), changes=(Change("output", "softmax over dim=1"),))  # fmt: skip
 
 
 def out_of_reach(story: Story) -> Iterator[Seen]:
@@ -128,7 +128,7 @@ def out_of_reach(story: Story) -> Iterator[Seen]:
         yield Seen(where=_layer(graph, place), since=0, title=f"the target is out of the reach of {before.lower()}",
                    severity="error" if lost > 0.5 else "warning", suspects=("target-scale",), evidence=(
             Evidence("of the target's variance cannot be met", 100 * lost, "%", 100 * UNREACHED), *bounds,
-        ), changes=(Change("output layer", f"without {before.lower()}"),))  # fmt: skip
+        ), changes=(Change("output", f"without {before.lower()}"),))  # fmt: skip
         return
 
 

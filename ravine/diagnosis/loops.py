@@ -195,7 +195,7 @@ def schedule_idle(story: Story) -> Iterator[Seen]:
 
 
 def schedule_over(story: Story) -> Iterator[Seen]:
-    mend = (Change("scheduler", "step it once an epoch, or give its length in steps"),)
+    mend = (Change("loop", "step it once an epoch, or give its length in steps"),)
     for schedule in story.schedules:
         if schedule.length is not None and schedule.steps > schedule.length + 1:
             yield Seen(where=schedule.kind, title="the schedule ran past its end", evidence=(
@@ -239,7 +239,7 @@ def zero_rate(story: Story) -> Iterator[Seen]:
     if story.lr_zero >= ZERO_LR:
         yield Seen(since=story.steps - story.lr_zero, cause="schedule" if story.highest_lr > 0 else "learning-rate-low",
                    evidence=(Evidence("steps in a row at a learning rate of 0", story.lr_zero, "", ZERO_LR),),
-                   changes=(Change("optimizer.lr", "above 0"),))  # fmt: skip
+                   changes=(Change("lr", "above 0"),))  # fmt: skip
 
 
 def rounded_away(story: Story) -> Iterator[Seen]:
@@ -252,7 +252,7 @@ def rounded_away(story: Story) -> Iterator[Seen]:
                 Evidence("of the numbers did not change in a step", 100 * (looks[-1].unchanged or 0), "%", 100 * STUCK,
                          "though their gradient is not 0"),
                 Evidence("learning rate", max(looks[-1].lrs)),
-            ), changes=(Change("optimizer.lr", "10 times higher, or more"),))  # fmt: skip
+            ), changes=(Change("lr", "10 times higher, or more"),))  # fmt: skip
 
 
 def not_finite(story: Story) -> Iterator[Seen]:
@@ -272,7 +272,7 @@ def not_finite(story: Story) -> Iterator[Seen]:
     elif b.step > 0:
         cause, confidence = "learning-rate-high", "high" if grew else "medium"
         suspects = ("exploding", "input-scale", "optimizer-numerics")
-        change = (Change("optimizer.lr", b.lr / 10),)
+        change = (Change("lr", b.lr / 10),)
         evidence += [Evidence("highest loss before", b.highest, "", None, f"the first was {b.first:.3g}"),
                      Evidence("learning rate", b.lr)]  # fmt: skip
     yield Seen(where=b.where, since=b.step, cause=cause, confidence=confidence, suspects=suspects, changes=change,

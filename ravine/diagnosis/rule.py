@@ -1,12 +1,20 @@
-"""A rule: a code, what it means, what it cannot see, and a function that looks for it in a story."""
+"""A rule: a code, what it means, what it cannot see, and a function that looks for it in what was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from ravine.diagnosis.story import Story
-from ravine.finding import Change, Evidence, Finding
+from ravine.finding import Change, Checks, Evidence, Finding
+
+
+class Measured(Protocol):
+    """What rules read: plain data that was measured of a loop, of examples, of a network or of a run."""
+
+    def has(self, need: str) -> bool | None:
+        """Whether what a rule needs was measured; None where it does not apply."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +34,10 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One check of a loop: `because` says how the fault comes about, `misses` what the rule cannot see.
+    """One check: `because` says how the fault comes about, `misses` what the rule cannot see.
 
-    `needs` is what must have been seen before the check says anything: "looks" (a step), "graph" (a loss as a tensor),
-    "forward" (the model itself was called), "schedule" (there is one).
+    `needs` names what must have been measured before the check says anything; what the names mean says the noun that
+    the rule reads (`Story.has`).
     """
 
     code: str
@@ -38,12 +46,12 @@ class Rule:
     severity: str
     because: str
     misses: str
-    find: Callable[[Story], Iterable[Seen]]
+    find: Callable[[Any], Iterable[Seen]]
     needs: str
     confidence: str = "exact"
     explains: tuple[str, ...] = ()
 
-    def judge(self, story: Story) -> list[Finding]:
+    def judge(self, measured: Measured) -> list[Finding]:
         """The findings of this rule."""
         return [
             Finding(
@@ -59,17 +67,28 @@ class Rule:
                 changes=seen.changes,
                 explains=self.explains,
             )
-            for seen in self.find(story)
+            for seen in self.find(measured)
         ]
 
-    def measured(self, story: Story) -> bool:
-        """Whether the story holds what the rule needs."""
-        return {
-            "looks": bool(story.looks),
-            "graph": story.graph is not None,
-            "forward": any(letter in story.tape for letter in "FENn"),
-            "schedule": bool(story.schedules),
-        }[self.needs]
+
+def judged(rules: Iterable[Rule], measured: Measured) -> tuple[list[Finding], Checks]:
+    """What the rules find in what was measured, and how every check went. A rule that breaks is a failed check."""
+    found: list[Finding] = []
+    went: dict[str, list[str]] = {"passed": [], "not_applicable": [], "not_measured": [], "failed": []}
+    for rule in rules:
+        has = measured.has(rule.needs)
+        if not has:
+            went["not_applicable" if has is None else "not_measured"].append(rule.code)
+            continue
+        try:
+            new = rule.judge(measured)
+        except Exception:  # the others still count; the report names this one
+            went["failed"].append(rule.code)
+            continue
+        found += new
+        if not new:
+            went["passed"].append(rule.code)
+    return found, Checks(**{name: tuple(codes) for name, codes in went.items()})
 
 
 def listed(names: Iterable[str], most: int = 3) -> str:

@@ -116,3 +116,13 @@ class Story:
     modes: Modes = Modes()
     broken: Broken | None = None
     ended: bool = False
+
+    def has(self, need: str) -> bool | None:
+        """Whether it was seen: "looks" (a step), "graph" (a loss as a tensor), "forward" (the model was called as a
+        whole), "schedule" (None: there is none)."""
+        return {
+            "looks": bool(self.looks),
+            "graph": self.graph is not None,
+            "forward": any(letter in self.tape for letter in "FENn"),
+            "schedule": True if self.schedules else None,
+        }[need]

@@ -26,7 +26,7 @@ def equal_units(story: Story) -> Iterator[Seen]:
         yield Seen(where=listed(found), since=0, evidence=(
             Evidence("units equal to another, in weights and in gradient", same, "", 0, f"of {units} in "
                      f"{next(iter(found))}: they stay equal"),
-        ), changes=(Change("initialization", "random"),))  # fmt: skip
+        ), changes=(Change("init", "random"),))  # fmt: skip
 
 
 def no_nonlinearity(story: Story) -> Iterator[Seen]:
@@ -69,7 +69,7 @@ def dead_units(story: Story) -> Iterator[Seen]:
                evidence=(Evidence("units that no example activates", idle.count, "", None,
                                   f"of {idle.units}; {idle.first} in the first batch"),),
                title="a whole layer of rectifiers is dead" if whole else "",
-               changes=(Change("optimizer.lr", "3 to 10 times lower"), Change("activation", "leaky_relu")))  # fmt: skip
+               changes=(Change("lr", "3 to 10 times lower"), Change("activation", "leaky_relu")))  # fmt: skip
 
 
 def _alone(graph: Graph, node, given: int) -> bool:

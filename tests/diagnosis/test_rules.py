@@ -17,7 +17,7 @@ LOOK = Look(step=3, optimizer=0, kind="SGD", lrs=(0.1,), norms={"w": 1.0}, arriv
 
 
 def codes(story):
-    return [f.code for rule in ALL if rule.measured(story) for f in rule.judge(story)]
+    return [f.code for rule in ALL if story.has(rule.needs) for f in rule.judge(story)]
 
 
 def test_rules_are_complete_and_their_codes_unique():
@@ -28,7 +28,7 @@ def test_rules_are_complete_and_their_codes_unique():
 
 
 def test_a_story_without_anything_says_nothing():
-    assert codes(Story()) == [] and not any(rule.measured(Story()) for rule in ALL)
+    assert codes(Story()) == [] and not any(Story().has(rule.needs) for rule in ALL)
 
 
 def test_the_page_has_every_rule_as_it_is():
