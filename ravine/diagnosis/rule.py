@@ -37,7 +37,7 @@ class Rule:
     """One check: `because` says how the fault comes about, `misses` what the rule cannot see.
 
     `needs` names what must have been measured before the check says anything; what the names mean says the noun that
-    the rule reads (`Story.has`).
+    the rule reads (`Story.has`). The fields from `means` on are for readers: `ravine explain CODE` prints them.
     """
 
     code: str
@@ -50,6 +50,13 @@ class Rule:
     needs: str
     confidence: str = "exact"
     explains: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()  # causes that it may name instead of `cause`, or suspect beside it
+    means: str = ""  # what the finding says, and what the fault does to training
+    detected: str = ""  # what is measured, and the threshold or equation
+    remedy: str = ""  # what to do about it
+    patch: str = ""  # the same in code: lines that begin with "- " go, with "+ " come, with two spaces stay
+    references: tuple[str, ...] = ()  # with their year or version
+    picture: str = ""  # the experiment of the gallery that shows it; none shows some
 
     def judge(self, measured: Measured) -> list[Finding]:
         """The findings of this rule."""
