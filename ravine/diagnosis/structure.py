@@ -113,12 +113,64 @@ ALL = (
     Rule(code="RVN-S01", title="units of a layer are equal and stay equal", cause="initialization", severity="error",
          find=equal_units, needs="looks", explains=("RVN-N02",),
          because="weights start at one value, so equal units get equal gradients",
-         misses="layers without a weight matrix; embeddings"),
+         misses="layers without a weight matrix; embeddings",
+         means="Units of one layer have the same weights and get the same gradient, so they remain copies of each "
+               "other for ever. A layer of 32 equal units can do what one unit can. The loss falls a little, as "
+               "for a tiny network, and stays there.",
+         detected=f"From step {STEPS} on, at least {EQUAL:.0%} of a layer's rows are equal to another row, bit for "
+                  "bit, in the weights and in the gradient.",
+         remedy="Start weights at random; constants are for biases and for the gains of normalization.",
+         patch="  for p in model.parameters():\n"
+               "-     nn.init.constant_(p, 0.1)\n"
+               "+     if p.dim() > 1:\n"
+               "+         nn.init.kaiming_normal_(p, nonlinearity=\"relu\")",
+         references=("Rumelhart, Hinton, Williams 1986: Learning internal representations by error propagation, in "
+                     "Parallel Distributed Processing 1, MIT Press",
+                     "Goodfellow, Bengio, Courville 2016: Deep Learning, section 8.4, MIT Press",
+                     "He, Zhang, Ren, Sun 2015: Delving deep into rectifiers, ICCV"),
+         picture="zero-init"),
     Rule(code="RVN-S02", title="no nonlinearity between layers", cause="hidden-activation", severity="warning",
          find=no_nonlinearity, needs="graph", because="an activation was forgotten, or stands in the wrong place",
-         misses="pairs with a sum, a mean or an attention between them; factorizations through a narrow layer"),
+         misses="pairs with a sum, a mean or an attention between them; factorizations through a narrow layer",
+         means="Two layers follow each other with nothing nonlinear between them. Their product is one linear map, "
+               "so the second layer adds parameters and cost but nothing that the network could not do without it. "
+               "Dropout, normalization and average pooling between them do not change that.",
+         detected="In the graph of the loss, a linear layer or convolution feeds the next through views, dropout, "
+                  "batch norm or average pooling only, and feeds nothing else. A narrow first layer (fewer outputs "
+                  "than both its inputs and the second's outputs) is a factorization and is left out, as are "
+                  "recurrent and attention modules and convolutions with groups.",
+         remedy="Put an activation between the layers.",
+         patch="  model = nn.Sequential(\n"
+               "      nn.Linear(8, 32),\n"
+               "+     nn.ReLU(),\n"
+               "      nn.Linear(32, 3),\n"
+               "  )",
+         references=("Leshno, Lin, Pinkus, Schocken 1993: Multilayer feedforward networks with a nonpolynomial "
+                     "activation function can approximate any function, Neural Networks 6",
+                     "Saxe, McClelland, Ganguli 2014: Exact solutions to the nonlinear dynamics of learning in "
+                     "deep linear neural networks, ICLR")),
     Rule(code="RVN-S03", title="most units of a rectified layer are dead", cause="dead-units", severity="warning",
          find=dead_units, needs="graph", explains=("RVN-N02",),
          because="a step too long, or a start too far from 0, left the units below 0 for every example",
-         misses="layers with fewer than nine dead units in ten; batches that together have fewer than 128 rows"),
+         misses="layers with fewer than nine dead units in ten; batches that together have fewer than 128 rows",
+         also=("learning-rate-high", "initialization", "input-scale"),
+         means="Most units of a layer before a ReLU are below 0 for every example. Their output and their gradient "
+               "are 0, so they cannot come back by themselves. With a whole layer dead, nothing before it learns "
+               "and the output no longer depends on the input.",
+         detected=f"Over the last batches with at least {EXAMPLES} rows together, at least {DEAD:.0%} of a "
+                  "rectified layer's units are at or below 0 before the ReLU for every row. It is an error if all "
+                  f"are. The cause is learning-rate-high where fewer than {DEAD / 2:.0%} were so in the first "
+                  "batch: they were alive and a step put them out.",
+         remedy="Lower the learning rate 3 to 10 times, begin with a warm-up, scale the inputs, use He's "
+                "initialization with biases at 0; or take an activation that is nowhere flat.",
+         patch="- model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))\n"
+               "- optimizer = torch.optim.SGD(model.parameters(), lr=5.0)\n"
+               "+ model = nn.Sequential(nn.Linear(8, 32), nn.LeakyReLU(), nn.Linear(32, 3))\n"
+               "+ optimizer = torch.optim.SGD(model.parameters(), lr=0.5)",
+         references=("Maas, Hannun, Ng 2013: Rectifier nonlinearities improve neural network acoustic models, ICML "
+                     "workshop on deep learning for audio, speech and language processing",
+                     "Lu, Shin, Su, Karniadakis 2020: Dying ReLU and initialization: theory and numerical "
+                     "examples, Communications in Computational Physics 28",
+                     "He, Zhang, Ren, Sun 2015: Delving deep into rectifiers, ICCV"),
+         picture="activations"),
 )  # fmt: skip
