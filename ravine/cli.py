@@ -260,6 +260,46 @@ def gallery(
 
 
 @app.command
+def explain(name: str = "", /, *, picture: Path | None = None, force: Flag = False, json: Flag = False) -> int:
+    """Explain a finding by its code: what it means, why it happens, how it is measured, what to do.
+
+    Parameters
+    ----------
+    name
+        A code such as RVN-L01 or L01, or a cause such as learning-rate-high; without it all codes are listed.
+    picture
+        Where to draw the experiment of the gallery that shows it: a .svg file.
+    force
+        Write over an existing file.
+    json
+        Print it as one JSON object.
+    """
+    from ravine.diagnosis.explain import MEANINGS, cause_page, families, known_as, listing, naming, page, plain
+    from ravine.studies.every_rule import ALL
+
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    found = known_as(name, ALL) if name else ""
+    if picture is not None:
+        _draw_explained(found, picture, force=force)
+    if not found:
+        if json:
+            _as_json({"families": {f: [{"code": r.code, "title": r.title, "cause": r.cause, "severity": r.severity}
+                                       for r in rules] for f, rules in families(ALL)}})  # fmt: skip
+        else:
+            print(listing(ALL, color=color))
+    elif isinstance(found, str):
+        if json:
+            _as_json({"cause": found, "means": MEANINGS[found], "codes": [r.code for r in naming(found, ALL)]})
+        else:
+            print(cause_page(found, ALL, color=color))
+    elif json:
+        _as_json(plain(found))
+    else:
+        print(page(found, ALL, color=color))
+    return 0
+
+
+@app.command
 def check(
     what: str,
     /,
@@ -591,6 +631,25 @@ def _draw(picture: Any, out: Path) -> None:
     held = io.BytesIO()
     picture.savefig(held, format=out.suffix.lower()[1:], dpi=150)
     write_atomically(out, held.getvalue())
+
+
+def _draw_explained(rule: Any, out: Path, *, force: bool) -> None:
+    """Run the experiment of the gallery that shows a finding, quickly, and write its first picture."""
+    from ravine.gallery import experiment
+    from ravine.gallery.exhibit import run
+    from ravine.training.checkpoint import write_atomically
+
+    shows = getattr(rule, "picture", "")
+    if not shows:
+        raise InputError(f"no picture for {getattr(rule, 'code', rule) or 'all codes'}",
+                         why="no experiment of the gallery shows it",
+                         do="leave --picture out, or look at ravine gallery")  # fmt: skip
+    _writable(out, force=force, endings=(".svg",), what="pictures")
+    result = run(experiment(shows), quick=True)
+    if not result.pictures:
+        raise RavineError(f"the experiment {shows} drew nothing. {result.error}")
+    write_atomically(out, next(iter(result.pictures.values())).encode())
+    print(f"{experiment(shows).title}: {out} (all of it: ravine gallery {shows} -o shown)", file=sys.stderr)
 
 
 def _predicted(run: Any, table: Path) -> Any:

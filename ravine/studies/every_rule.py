@@ -1,0 +1,8 @@
+"""Every rule there is, of all families: what `ravine explain` and the pages of docs/findings tell."""
+
+from __future__ import annotations
+
+from ravine.diagnosis import watched
+from ravine.diagnosis.rule import Rule
+
+ALL: tuple[Rule, ...] = (*watched.ALL,)
