@@ -129,3 +129,33 @@ def test_unexpected_errors_keep_their_traceback(monkeypatch):
     monkeypatch.setattr(ravine.cli, "recipe_for", broken)
     with pytest.raises(ZeroDivisionError):
         run_command(["train", "iris"])
+
+
+def test_explain_prints_the_page_the_list_and_a_cause(capfd):
+    assert run_command(["explain", "l01"]) == 0
+    page = capfd.readouterr().out
+    assert page.startswith("RVN-L01  gradients of earlier steps") and "optimizer.zero_grad()" in page
+    assert max(map(len, page.splitlines())) <= 80 and "\x1b" not in page
+    assert run_command(["explain"]) == 0 and "\n  RVN-S03  most units" in capfd.readouterr().out
+    assert run_command(["explain", "zero-grad"]) == 0
+    assert "\n  RVN-L01  " in capfd.readouterr().out
+    for words, key in (["explain", "L01"], "means"), (["explain", "zero-grad"], "codes"), (["explain"], "families"):
+        assert run_command([*words, "--json"]) == 0
+        said = json.loads(capfd.readouterr().out)
+        assert said["schema"] == 1 and said[key]
+
+
+def test_explain_says_the_nearest_code(capfd):
+    assert run_command(["explain", "L77", "--json"]) == 2
+    said = capfd.readouterr()
+    assert "the nearest is RVN-L19" in said.err and "RVN-L19" in json.loads(said.out)["error"]["do"]
+
+
+def test_explain_draws_the_picture_where_there_is_one(here, capfd):
+    assert run_command(["explain", "L15", "--picture", "l15.svg"]) == 0
+    assert (here / "l15.svg").read_text("utf-8").rstrip().endswith("</svg>")
+    assert "schedules" in capfd.readouterr().err
+    assert run_command(["explain", "L15", "--picture", "l15.svg"]) == 2  # nothing is written over unasked
+    assert run_command(["explain", "L01", "--picture", "l01.svg"]) == 2
+    assert run_command(["explain", "--picture", "all.svg"]) == 2
+    assert [path.name for path in here.iterdir()] == ["l15.svg"]

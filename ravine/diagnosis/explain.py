@@ -123,9 +123,9 @@ def page(rule: Rule, rules: Iterable[Rule], *, width: int = WIDTH, color: bool =
     blocks = [
         "\n".join([*_heading(rule, width, color), *_wrapped(f"{rule.severity}, {sure}; {causes}", width)]),
         _section("What it means", _wrapped(rule.means, width), color),
-        _section("Why it happens", _wrapped(_sentence(rule.because), width), color),
+        _section("Why it happens", _wrapped(as_sentence(rule.because), width), color),
         _section("How it is detected", _wrapped(rule.detected, width), color),
-        _section("What it misses", _wrapped(_sentence(rule.misses), width), color),
+        _section("What it misses", _wrapped(as_sentence(rule.misses), width), color),
         _section("What to do", [*_wrapped(rule.remedy, width), "", *_patch(rule.patch, color)], color),
     ]
     if rule.explains:
@@ -193,10 +193,10 @@ def _patch(patch: str, color: bool) -> Iterator[str]:
         yield f"    \x1b[{COLORS[line[0]]}m{line}{RESET}" if color and line[0] in "+-" else f"    {line}"
 
 
-def _sentence(text: str) -> str:
+def as_sentence(text: str) -> str:
     """A clause as a sentence; a name of code at its beginning stays as it is written.
 
-    >>> _sentence("a list"), _sentence("model.eval() was called"), _sentence("zero_grad is missing")
+    >>> as_sentence("a list"), as_sentence("model.eval() was called"), as_sentence("zero_grad is missing")
     ('A list.', 'model.eval() was called.', 'zero_grad is missing.')
     """
     first = text.split(" ")[0]

@@ -185,8 +185,8 @@ ALL = (
     Rule(code="RVN-H03", title="log_softmax is applied twice", cause="loss", severity="note", find=twice_the_logarithm,
          needs="graph", because="cross_entropy is given the output of log_softmax; harmless, since it changes nothing",
          misses="nothing known",
-         means="cross_entropy applies log_softmax to what is already a log_softmax. The second one changes "
-               "nothing, since the first leaves a sum of probabilities of 1, so the loss is right. It costs a "
+         means="The function cross_entropy applies log_softmax to what is already a log_softmax. The second one "
+               "changes nothing, since the first leaves a sum of probabilities of 1, so the loss is right. It costs a "
                "little time and puzzles readers.",
          detected="In the graph of the loss, a log_softmax takes the output of another one directly, views aside. "
                   "It is always a note.",
@@ -284,7 +284,7 @@ ALL = (
                   "is involved.",
          remedy="Turn the labels into 0 and 1 before training.",
          patch="  labels = torch.where(y > 0, 1.0, -1.0)\n"
-               "- loss = F.binary_cross_entropy_with_logits(model(x)[:, 0], labels)\n"
-               "+ loss = F.binary_cross_entropy_with_logits(model(x)[:, 0], (labels + 1) / 2)",
+               "- loss = F.binary_cross_entropy_with_logits(output, labels)\n"
+               "+ loss = F.binary_cross_entropy_with_logits(output, (labels + 1) / 2)",
          references=("PyTorch 2.13 documentation: torch.nn.BCEWithLogitsLoss",)),
 )  # fmt: skip

@@ -622,7 +622,7 @@ ALL = (
          patch="- optimizer = torch.optim.SGD(model.parameters(), lr=1e-12)\n"
                "+ optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)\n"
                "  optimizer.zero_grad()\n"
-               "  with torch.autocast(\"cpu\", dtype=torch.bfloat16):  # weights stay in float32\n"
+               "  with torch.autocast(\"cpu\", dtype=torch.bfloat16):  # keeps the weights\n"
                "      loss = criterion(model(x), y)",
          references=("Goldberg 1991: What every computer scientist should know about floating-point arithmetic, "
                      "ACM Computing Surveys 23",
