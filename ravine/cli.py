@@ -274,8 +274,8 @@ def explain(name: str = "", /, *, picture: Path | None = None, force: Flag = Fal
     json
         Print it as one JSON object.
     """
+    from ravine.diagnosis.every import ALL
     from ravine.diagnosis.explain import MEANINGS, cause_page, families, known_as, listing, naming, page, plain
-    from ravine.studies.every_rule import ALL
 
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     found = known_as(name, ALL) if name else ""
