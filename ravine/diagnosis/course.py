@@ -24,7 +24,6 @@ PATHS = {
     "clip": "clip",
     "dropout": "network.dropout",
     "weight decay": "optimizer.weight_decay",
-    "stopping": "stop",
     "early stopping": "stop",
     "schedule": "schedule",
     "warm-up": "schedule",
@@ -123,7 +122,7 @@ class Course:
     in_training: float | None = None  # loss of some training examples at the end, in training mode
     in_evaluation: float | None = None  # of the same examples in evaluation mode
     gap_error: float | None = None  # standard error of the difference of these two
-    score_error: float | None = None  # standard error of the score
+    examples: int = 0  # on which the score is measured
     higher_is_better: bool = True
     per_epoch: int = 0  # steps
     batch: int = 0
@@ -258,6 +257,7 @@ def course_of(record: Record, member: int | None = None) -> Course:
         batch=batch,
         keeps_best=recipe.get("stop") is not None,
         higher_is_better=record.score is None or record.score.higher_is_better,
+        examples=counts.get("validation", 0),
         effects=_medians(record.effects, chosen),
         meanings={e.name: e.meaning for e in record.effects},
     )
