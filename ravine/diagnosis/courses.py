@@ -20,6 +20,7 @@ from ravine.finding import Change, Evidence
 
 NOT_A_GAIN = 0.005  # of the constant's loss: less than this is not learning
 A_GAIN = 0.02  # of the constant's loss: to say "not learned", so much must be ruled out
+LITTLE = 0.05  # of the constant's loss: what counts as a fall at least
 LATE = 0.5  # of the budget: before, a network that has not learned may yet
 RISEN = 0.15  # of the fall: validation loss above its lowest
 ABOVE = 0.1  # of the first loss: training loss above it
