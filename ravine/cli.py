@@ -307,9 +307,10 @@ def check(
     target: Many = (),
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
     recipe: str | None = None,
+    fail_on: Literal["error", "warning", "note"] = "warning",
     json: Flag = False,
 ) -> int:
-    """Check a recipe before training it: the first loss, the penalties, and whether a few examples can be learned.
+    """Check a recipe and its data before training: data, structure, first loss, signal, gradient, a few by heart.
 
     Parameters
     ----------
@@ -321,20 +322,15 @@ def check(
         Change a setting: PATH=VALUE.
     recipe
         The named recipe to start from.
+    fail_on
+        Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
     json
-        Print the checks as one JSON object.
+        Print the report as one JSON object.
     """
-    from ravine.studies.preflight import check as checks_of
+    from ravine.studies.preflight import check as checked
 
     asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
-    checks = checks_of(asked)
-    if json:
-        _as_json({"checks": [{"name": c.name, "passed": c.passed, "said": c.said, "values": dict(c.values)}
-                             for c in checks]})  # fmt: skip
-    else:
-        for found in checks:
-            print(f"{found.word}: {found.name}: {found.said}")
-    return 1 if any(c.passed is False for c in checks) else 0
+    return _reported(checked(asked), as_json=json, fail_on=fail_on)
 
 
 @app.command(name="range")
@@ -687,6 +683,26 @@ def _list_experiments(found: list[Any], *, as_json: bool) -> None:
     wide = max((len(e.name) for e in found), default=0)
     for e in found:
         print(f"{e.name:{wide}}  {e.seconds:4.0f} s  {' '.join(e.rows):11}  {e.title}")
+
+
+def _reported(report: Any, *, as_json: bool, fail_on: str) -> int:
+    """Print a report; the exit code says whether it has findings at or above a severity."""
+    from ravine.finding import SEVERITIES
+    from ravine.reporting.findings import findings_text
+
+    if as_json:
+        print(json.dumps(report.to_json()))
+    else:
+        print(findings_text(report, **_marks(sys.stdout)))
+    bad = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
+    return 1 if any(f.severity in bad for f in report.findings) else 0
+
+
+def _marks(stream: Any) -> dict[str, bool]:
+    """How to mark findings on a stream: in color on a terminal that has it, in ASCII where there is nothing else."""
+    dumb = os.environ.get("TERM") == "dumb"
+    color = stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
+    return {"color": color, "plain": dumb or "utf" not in (stream.encoding or "").lower()}
 
 
 def _shown(run: Any, *, as_json: bool) -> int:

@@ -1,65 +1,123 @@
-"""Checks before training (C1 to C3): the first loss is what chance gives, penalties add to it, a few are learned.
+"""What `ravine check` asks of a recipe and its data before training: quick checks, then whether a few are learned.
 
-Each check is a function that returns a `Check`; `check` makes all of them. Letters: P networks, N examples, C outputs.
+Each check is a function that returns a `Check`; `check` makes all of them and reports what they found.
+Letters: P networks, N examples, C outputs.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data import Examples, RowGroups
+from ravine.data import Examples
+from ravine.diagnosis import beforehand
+from ravine.diagnosis.beforehand import LEARNED, Beforehand, Check
+from ravine.diagnosis.rule import Seen, judged
+from ravine.errors import InputError
+from ravine.finding import Change, Checks, Evidence, Finding, Report, arrange
 from ravine.losses import AbsoluteError, BinaryCrossEntropy, SoftmaxCrossEntropy, SquaredError
 from ravine.networks.program import Program
-from ravine.part import hints, is_part, stack
+from ravine.part import stack
 from ravine.penalties import L1, L2, ElasticNet
 from ravine.recipe import Recipe
 from ravine.roles import Batch, Loss, Pass
 from ravine.schedules import Constant
+from ravine.studies.remedies import useful
 from ravine.studies.spread import Interval, student
+from ravine.studies.started import (
+    EXAMPLES,
+    examples_apart,
+    gradient_agrees,
+    nonlinear,
+    rate_path,
+    signal_fades,
+    signals,
+    some,
+    spared,
+    units_dead,
+    units_differ,
+    units_saturated,
+    without,
+)
 from ravine.training.exact import exact_arithmetic
 from ravine.training.jobs import prepare, signature
 from ravine.training.run import train_on
 
 NETWORKS = 16  # starts from which the first loss is judged
-EXAMPLES = 512  # training examples on which it is judged
 HE = 1.0  # what outputs of variance 2 cost for each output: the most that He's rule gives on standardized inputs
+LOUD = 5.0  # root mean square of inputs or targets that are far from standardized
 FEW = 16  # examples that must be learned by heart
-LEARNED = 0.02  # of the chance level: a loss that counts as about zero
+HALF = 0.5  # of the chance level: learned at least in part
 STEPS = 600  # in which they must be
+SOON = 100  # in which most are
 RATES = (1.0, 0.1, 10.0)  # multiples of the recipe's learning rate that are tried, its own first
+FAR_RATES = (100.0, 0.01, 1000.0, 0.001)  # those that are tried when none of these learns
 
 
-@dataclass(frozen=True)
-class Check:
-    """One check: did it pass (None: it does not apply), what came out in a sentence, and the numbers by name."""
-
-    name: str
-    passed: bool | None
-    said: str
-    values: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def word(self) -> str:
-        return {True: "ok", False: "not ok", None: "not applicable"}[self.passed]
-
-
-def check(recipe: Recipe, frame: Any = None) -> tuple[Check, ...]:
-    """All checks of a recipe, before it is trained: seconds, whatever it would take to train.
+def check(recipe: Recipe, frame: Any = None) -> Report:
+    """All checks of a recipe and its data before training: seconds, whatever it would take to train.
 
     >>> from ravine.catalog import named
-    >>> [c.word for c in check(named("plain").vary("data.source", "iris"))]
-    ['ok', 'not applicable', 'ok']
+    >>> report = check(named("plain").vary("data.source", "iris"))
+    >>> report.findings, report.checks.failed
+    ((), ())
     """
     task, resolved = prepare(recipe, frame)
-    return initial_loss(resolved, task), penalty_raises(resolved, task), overfits(resolved, task)
+    return reported(resolved, *made(quick(resolved, task) | slow(resolved, task)))
+
+
+def quick_check(recipe: Recipe, task: Any) -> Report:
+    """The checks of a resolved recipe that take about a second: all but the gradient's and the trial on a few."""
+    return reported(recipe, *made(quick(recipe, task)))
+
+
+def reported(recipe: Recipe, findings: list[Finding], checks: Checks) -> Report:
+    """The report of what was found, most important first, with the changes that make a difference to the recipe."""
+    found = [dataclasses.replace(f, changes=useful(recipe, f.changes)) for f in findings]
+    return Report(findings=arrange(found), checks=checks)
+
+
+def quick(recipe: Recipe, task: Any) -> dict[str, Callable[[], Check]]:
+    """The checks that take about a second, to be made, by the names that their rules need."""
+    passed = functools.cache(lambda: signals(recipe, task))
+    return {
+        "initial loss": lambda: initial_loss(recipe, task),
+        "penalty": lambda: penalty_raises(recipe, task),
+        "independence": lambda: examples_apart(recipe, task),
+        "signal": lambda: signal_fades(passed()),
+        "dead": lambda: units_dead(passed()),
+        "saturation": lambda: units_saturated(passed()),
+        "nonlinearity": lambda: nonlinear(recipe, passed()),
+        "symmetry": lambda: units_differ(passed()),
+    }
+
+
+def slow(recipe: Recipe, task: Any) -> dict[str, Callable[[], Check]]:
+    """The checks that take some seconds, to be made."""
+    return {
+        "gradient": lambda: gradient_agrees(recipe, task),
+        "overfit a few": lambda: overfits(recipe, task),
+    }
+
+
+def made(wanted: Mapping[str, Callable[[], Check]]) -> tuple[list[Finding], Checks]:
+    """Make checks: what their rules find, and how each went. One that breaks is a failed check, the others count."""
+    done: dict[str, Check | Exception] = {}
+    for name, make in wanted.items():
+        try:
+            done[name] = make()
+        except InputError:
+            raise
+        except Exception as error:
+            done[name] = error
+    return judged([r for r in beforehand.ALL if r.needs in wanted], Beforehand(done))
 
 
 # ------------------------------------------------------------------------------------------------ C1: the first loss
@@ -76,23 +134,54 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
     untrained network should be, so a first loss whose whole interval is below it fails, too.
     """
     values = starting_losses(recipe, task, networks)
-    examples = _some(task, EXAMPLES)
+    examples = some(task, spared(task, EXAMPLES))
     chance = chance_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
     least = constant_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
     found = student(values)
     numbers = {"initial loss": found.value, "low": found.low, "high": found.high, "chance": chance, "constant": least}
     said = f"the first loss is {_shown(found)}; guessing gives {chance:.3g}, the best constant {least:.3g}"
     if not math.isfinite(found.value):
-        return Check("initial loss", False, f"the first loss is {found.value}: look for values that are not finite in "
-                     "the data, or weights that start too large", numbers)  # fmt: skip
+        said = f"the first loss is {found.value}: look for values that are not finite in the data, or weights that "
+        return Check("initial loss", False, said + "start too large", numbers, _not_finite(examples, found.value))
     summed = 1 if isinstance(recipe.loss, SoftmaxCrossEntropy) else task.outputs
-    if found.value - chance > max(chance, 2 * HE * summed) and found.low > chance:
+    limit = chance + max(chance, 2 * HE * summed)
+    if found.value > limit and found.low > chance:
+        evidence = Evidence("first loss", found.value, "", limit, f"guessing gives {chance:.3g}")
+        seen = dataclasses.replace(_too_large(recipe, task, examples, limit), evidence=(evidence,),
+                                   title="the first loss is far above that of guessing")  # fmt: skip
         return Check("initial loss", False, said + ". The outputs start too large: smaller weights in the last layer "
-                     "(network.zero_output = true), or a scaled target", numbers)  # fmt: skip
+                     "(network.zero_output = true), or a scaled target", numbers, seen)  # fmt: skip
     if found.high < (1 - 1e-6) * least:
+        evidence = Evidence("first loss", found.value, "", least, "the best constant gives that limit")
+        seen = Seen(title="a fresh network is better than any constant", cause="leakage", evidence=(evidence,))
         return Check("initial loss", False, said + ". No untrained network can be better than that: something of the "
-                     "target is in the loss already", numbers)  # fmt: skip
+                     "target is in the loss already", numbers, seen)  # fmt: skip
     return Check("initial loss", True, said, numbers)
+
+
+def _not_finite(examples: Examples, value: float) -> Seen:
+    """What a first loss that is not finite points to: the data, if they are not, else the weights."""
+    assert examples.targets is not None
+    finite = bool(examples.numbers.isfinite().all() and examples.targets.isfinite().all())
+    text = f"it is {value}; the examples are " + ("finite" if finite else "not")
+    return Seen(title="the first loss is not finite", severity="error", confidence="exact",
+                cause="initialization" if finite else "data-degenerate", suspects=("exploding",) if finite else (),
+                evidence=(Evidence("first loss", None, text=text),))  # fmt: skip
+
+
+def _too_large(recipe: Recipe, task: Any, examples: Examples, limit: float) -> Seen:
+    """Why outputs start too large: the target's size, dropout, the inputs' size, or the starting weights."""
+    assert examples.targets is not None
+    regression = task.kind == "regression"
+    if regression and float(examples.targets.double().square().mean().sqrt()) > LOUD:
+        return Seen(where=", ".join(task.targets), cause="target-scale", changes=(Change("encoding.target", "auto"),))
+    calm = recipe.vary("network", without(recipe.network, {"dropout": None, "spatial_dropout": None}))
+    if calm.network != recipe.network and float(np.mean(starting_losses(calm, task, NETWORKS))) <= limit:
+        return Seen(where="network.dropout", cause="dropout", changes=(Change("network.dropout", None),))
+    if signature(task).picture is None and float(examples.numbers.double().square().mean().sqrt()) > LOUD:
+        return Seen(cause="input-scale", suspects=("initialization",), changes=(Change("encoding.scale", "standard"),))
+    changes = (Change("network.initializer", {"name": "He"}),)
+    return Seen(where="output", suspects=("input-scale",), changes=changes)
 
 
 def starting_losses(recipe: Recipe, task: Any, networks: int) -> np.ndarray:
@@ -101,7 +190,7 @@ def starting_losses(recipe: Recipe, task: Any, networks: int) -> np.ndarray:
     built = Program(stack([recipe] * networks).network, signature(task))
     with exact_arithmetic(), torch.no_grad():
         weights, buffers = built.start(list(seeds))
-        examples = _some(task, EXAMPLES)
+        examples = some(task, spared(task, EXAMPLES))
         now = Pass(training=True, seeds=list(seeds), step=0, batch=examples.count, buffers=buffers)
         numbers, codes = examples.numbers[None], None if examples.codes is None else examples.codes[None]
         outputs = built(built.layout.views(weights), Batch(numbers, codes), now)
@@ -154,15 +243,6 @@ def _each(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
     return loss.each(outputs, targets.expand(len(outputs), *targets.shape))
 
 
-def _some(task: Any, count: int) -> Examples:
-    """The first training examples of a task (of those in memory, evenly spread ones), at most `count`."""
-    if isinstance(task.train, RowGroups):
-        chunk = next(iter(task.train.epoch(0, 0)))
-        return chunk.take(torch.arange(min(count, chunk.count)))
-    places = torch.linspace(0, task.train.count - 1, min(count, task.train.count)).round().long()
-    return task.train.take(places)
-
-
 # ------------------------------------------------------------------------------------------------ C2: penalties
 
 
@@ -202,10 +282,15 @@ def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> Check:
     if by_hand:
         numbers["relative difference from the closed form"] = worst
     if not rises:
+        seen = Seen(where="penalties", evidence=(Evidence("added by the penalties at 1 to 100 times their strength",
+                    float(added[1].mean()), "", 0.0, "nothing more at a higher one"),))  # fmt: skip
         return Check("penalty", False, said + "; stronger penalties do not raise it: is a strength 0, or every weight?",
-                     numbers)  # fmt: skip
+                     numbers, seen)  # fmt: skip
     if worst > 1e-9:
-        return Check("penalty", False, said + f"; by the formula it should be {worst:.2g} (relative) off that", numbers)
+        seen = Seen(where="penalties", title="a penalty is not what its formula says", severity="error",
+                    evidence=(Evidence("difference from the formula", worst, "relative", 1e-9),))  # fmt: skip
+        return Check("penalty", False, said + f"; by the formula it should be {worst:.2g} (relative) off that", numbers,
+                     seen)  # fmt: skip
     return Check("penalty", True, said + ", and ten times as much at ten times the strength", numbers)
 
 
@@ -236,9 +321,10 @@ def overfits(recipe: Recipe, task: Any, *, few: int = FEW, steps: int = STEPS, s
 
     About zero is 2 % of the chance level. The networks are the recipe's, without what is meant to stand in the way of
     learning by heart (dropout, penalties, weight decay, label smoothing, augmentation), on all `few` examples at every
-    step, at the recipe's learning rate, a tenth and ten times of it. Examples with equal inputs count once.
+    step, at the recipe's learning rate; where that fails, at a tenth and ten times of it; and then far from it, too.
+    Examples with equal inputs count once.
     """
-    chosen = _distinct(_some(task, 20 * few), few)
+    chosen = _distinct(some(task, 20 * few), few)
     if chosen.count < 2:
         return Check("overfit a few", None, "all training examples have the same inputs")
     bare = unhindered(recipe)
@@ -246,29 +332,55 @@ def overfits(recipe: Recipe, task: Any, *, few: int = FEW, steps: int = STEPS, s
     if level < 1e-6:
         return Check("overfit a few", None, "the few examples all have the same target")
     lr = float(recipe.optimizer.lr)
-    recipes = [bare.vary("optimizer.lr", lr * times).vary("epochs", steps).vary("seeds", seeds) for times in RATES]
     small = dataclasses.replace(task, train=chosen, validation=None, test=None)
-    runs = train_on([small] * len(recipes), recipes, workers=1)
-    reached = [_reached(run.record, LEARNED * level) for run in runs]
+    limit = LEARNED * level
+    tried: dict[float, tuple[float, float]] = {}
+    for count in dict.fromkeys((min(SOON, steps), steps)):  # most learn soon: then nothing else has to be tried
+        if 1.0 not in tried or not math.isfinite(tried[1.0][0]):
+            tried = _by_heart(bare, small, RATES[:1], limit, steps=count, seeds=seeds)
+    if not math.isfinite(tried[1.0][0]):
+        tried |= _by_heart(bare, small, RATES[1:], limit, steps=steps, seeds=seeds)
+    if not any(math.isfinite(step) for step, _ in tried.values()):
+        tried |= _by_heart(bare, small, FAR_RATES, limit, steps=steps, seeds=seeds)
     numbers = {"examples": float(chosen.count), "chance": level}
-    for times, (step, loss) in zip(RATES, reached, strict=True):
+    for times, (step, loss) in tried.items():
         numbers |= {f"steps at lr {lr * times:g}": step, f"least loss at lr {lr * times:g}": loss}
-    best = min(range(len(runs)), key=lambda i: (reached[i][0], i))
-    if math.isfinite(reached[0][0]):
-        said = f"{chosen.count} examples are learned by heart in {reached[0][0]:.0f} steps"
-        return Check("overfit a few", True, said + f" (loss {level:.3g} to below {LEARNED * level:.2g})", numbers)
-    if math.isfinite(reached[best][0]):
-        said = f"{chosen.count} examples are learned by heart only at another learning rate: {lr * RATES[best]:g} takes"
-        said += f" {reached[best][0]:.0f} steps, the recipe's {lr:g} does not in {steps}"
-        return Check("overfit a few", True, said, numbers)
-    least = min(loss for _, loss in reached)
-    said = (
-        f"{chosen.count} examples are not learned in {steps} steps at any of three learning rates: the least loss is "
-    )
-    said += (
-        f"{least:.3g}, guessing gives {level:.3g}. Something between data, loss and update is broken, or the network"
-    )
-    return Check("overfit a few", False, said + " is far too small", numbers)
+    if math.isfinite(tried[1.0][0]):
+        said = f"{chosen.count} examples are learned by heart in {tried[1.0][0]:.0f} steps"
+        return Check("overfit a few", True, said + f" (loss {level:.3g} to below {limit:.2g})", numbers)
+    best = min(tried, key=lambda times: (tried[times][0], abs(math.log(times))))
+    if math.isfinite(tried[best][0]):
+        said = f"{chosen.count} examples are learned by heart only at another learning rate: {lr * best:g} takes"
+        said += f" {tried[best][0]:.0f} steps, the recipe's {lr:g} does not in {steps}"
+        far = best not in RATES
+        seen = Seen(where=rate_path(recipe), severity="warning" if far else "note", suspects=("too-few-steps",),
+                    title=f"a few examples are learned by heart only at a learning rate {best:g} times as high",
+                    cause="learning-rate-low" if best > 1 else "learning-rate-high",
+                    evidence=(Evidence("steps to learn them", tried[best][0], "", None, f"at {lr * best:g}; at {lr:g} "
+                                       f"they are not learned in {steps}"),),
+                    changes=(Change(rate_path(recipe), lr * best),))  # fmt: skip
+        return Check("overfit a few", not far, said, numbers, seen)
+    least = min(loss for _, loss in tried.values())
+    said = f"{chosen.count} examples are not learned in {steps} steps at any of {len(tried)} learning rates: the least "
+    said += f"loss is {least:.3g}, guessing gives {level:.3g}. Something between data, loss and update is broken, or "
+    nearest = min(tried, key=lambda times: tried[times][1])
+    evidence = Evidence("least loss", least, "", limit, f"of {chosen.count} examples; guessing gives {level:.3g}")
+    seen = Seen(where="network", evidence=(evidence,), suspects=("hidden-activation", "initialization"))
+    if nearest in FAR_RATES and least < HALF * level < tried[1.0][1]:  # no rate is enough, but one far away is nearest
+        seen = Seen(where=rate_path(recipe), cause="learning-rate-low" if nearest > 1 else "learning-rate-high",
+                    suspects=("architecture-too-small",), evidence=(evidence,),
+                    changes=(Change(rate_path(recipe), lr * nearest),))  # fmt: skip
+    return Check("overfit a few", False, said + "the network is far too small", numbers, seen)
+
+
+def _by_heart(bare: Recipe, small: Any, rates: tuple[float, ...], limit: float, *, steps: int, seeds: int
+              ) -> dict[float, tuple[float, float]]:  # fmt: skip
+    """By multiple of the recipe's learning rate: steps to a loss below a limit (∞: it stayed above), and the least."""
+    lr = float(bare.optimizer.lr)
+    path = rate_path(bare)
+    recipes = [bare.vary(path, lr * times).vary("epochs", steps).vary("seeds", seeds) for times in rates]
+    runs = train_on([small] * len(recipes), recipes, workers=1)
+    return {times: _reached(run.record, limit) for times, run in zip(rates, runs, strict=True)}
 
 
 def unhindered(recipe: Recipe) -> Recipe:
@@ -281,17 +393,7 @@ def unhindered(recipe: Recipe) -> Recipe:
     plain = dataclasses.replace(recipe, penalties=(), augment=(), stop=None, average=None, clip=recipe.clip,
                                 schedule=Constant(), batch="all", class_weights="none")  # fmt: skip
     off = {"dropout": None, "weight_decay": 0.0, "label_smoothing": 0.0, "snapshots": None}
-    return _without(plain, off)
-
-
-def _without(value: Any, off: Mapping[str, Any]) -> Any:
-    """A part with some settings changed wherever they stand in it."""
-    if isinstance(value, tuple):
-        return tuple(_without(v, off) for v in value)
-    if not is_part(value):
-        return value
-    changes = {n: off[n] if n in off else _without(getattr(value, n), off) for n in hints(type(value))}
-    return dataclasses.replace(value, **changes)
+    return without(plain, off)
 
 
 def _distinct(examples: Examples, count: int) -> Examples:

@@ -10,8 +10,11 @@ import torch
 
 from ravine import catalog
 from ravine.cli import run_command
-from ravine.data import Examples
+from ravine.data import Encoding, Examples
+from ravine.diagnosis import beforehand
+from ravine.finding import Report
 from ravine.losses import AbsoluteError, BinaryCrossEntropy, Huber, SoftmaxCrossEntropy, SquaredError
+from ravine.networks.activations import Identity
 from ravine.networks.initializers import Constant, Normal
 from ravine.networks.mlp import BatchNorm, Dropout
 from ravine.optimizers import SGD, AdamW
@@ -23,8 +26,12 @@ from ravine.studies.preflight import (
     closed_form,
     constant_level,
     initial_loss,
+    made,
     overfits,
     penalty_raises,
+    quick,
+    quick_check,
+    slow,
 )
 from ravine.training.jobs import prepare
 
@@ -143,7 +150,7 @@ def test_a_penalty_that_does_nothing_is_found():
 def test_without_a_penalty_the_check_does_not_apply_and_says_where_decay_is():
     task, recipe = prepare(plain(optimizer=AdamW()))
     found = penalty_raises(recipe, task)
-    assert found.passed is None and "weight decay" in found.said and found.word == "not applicable"
+    assert found.passed is None and "weight decay" in found.said
 
 
 @pytest.mark.parametrize("source", ["iris", "diabetes", "moons"])
@@ -181,18 +188,67 @@ def test_streamed_tables_are_checked_too(tmp_path):
     frame.to_parquet(tmp_path / "t.parquet", row_group_size=500)
     recipe = plain(str(tmp_path / "t.parquet"), data__target=("y",), data__memory="50KB")
     found = check(recipe)
-    assert [c.passed for c in found] == [True, None, True]
+    assert found.findings == () and found.checks.failed == () and "RVN-C03" in found.checks.passed
 
 
-def test_the_command_says_ok_and_fails_with_1(capsys, tmp_path, monkeypatch):
+def test_every_rule_has_a_check_and_every_check_a_rule():
+    task, recipe = prepare(plain("iris"))
+    assert {r.needs for r in beforehand.ALL} == set(quick(recipe, task) | slow(recipe, task))
+    found = quick_check(recipe, task)
+    assert {"RVN-C01", "RVN-C09"} <= set(found.checks.passed) and "RVN-C03" not in found.checks.passed
+
+
+SICK = {
+    "RVN-C01": ("initialization", {"network__initializer": Normal(sd=3.0)}),
+    "RVN-C03": ("learning-rate-low", {"optimizer": SGD(lr=1e-5)}),
+    "RVN-C07": ("dead-units", {"network__bias": Constant(value=-30.0)}),
+    "RVN-C09": ("hidden-activation", {"network__activation": Identity()}),
+    "RVN-C10": ("initialization", {"network__initializer": Constant(value=0.1)}),
+}
+
+
+@pytest.mark.parametrize("code", SICK)
+def test_a_recipe_broken_on_purpose_has_the_finding_of_its_fault_first(code):
+    cause, changes = SICK[code]
+    first = check(plain("iris", **changes)).findings[0]
+    assert (first.code, first.cause) == (code, cause)
+    for change in first.changes:  # what is recommended can be done
+        assert changed(plain("iris", **changes), change.path, change.value) != plain("iris", **changes)
+
+
+def changed(recipe, path, value):
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return catalog.changed(recipe, value)
+
+
+def test_too_large_a_first_loss_is_blamed_on_what_makes_it_large():
+    dropped = check(plain("digits", network__dropout=Dropout(rate=0.98), network__hidden=(256, 256)))
+    assert [(f.code, f.cause) for f in dropped.findings] == [("RVN-C01", "dropout")]
+    unscaled = check(plain("wine", encoding=Encoding(scale="none", smooth_clip=None)))
+    assert ("RVN-C01", "input-scale") in [(f.code, f.cause) for f in unscaled.findings]
+
+
+def test_a_check_that_breaks_is_told_and_the_others_count():
+    def broken():
+        raise ArithmeticError
+
+    task, recipe = prepare(plain("iris"))
+    findings, checks = made(quick(recipe, task) | {"gradient": broken})
+    assert findings == [] and checks.failed == ("RVN-C04",) and "RVN-C01" in checks.passed
+
+
+def test_the_command_says_what_it_found_and_fails_with_1(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_command(["check", "iris", "--recipe", "plain"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in said] == ["ok", "not applicable", "ok"]
+    assert "nothing found" in capsys.readouterr().out.splitlines()[-1]
     broken = ["--set", "network.initializer={name='Normal', sd=9.0}", "--set", "optimizer.lr=1e-12"]
     assert run_command(["check", "iris", "--recipe", "plain", *broken, "--json"]) == 1
-    found = json.loads(capsys.readouterr().out)
-    assert found["schema"] == 1 and [c["passed"] for c in found["checks"]] == [False, None, False]
+    said = json.loads(capsys.readouterr().out)
+    assert set(said) == {"schema", "run", "score", "checks", "findings"} and said["run"] is said["score"] is None
+    assert {"RVN-C01", "RVN-C03"} <= {f["code"] for f in said["findings"]}
+    assert Report.from_json(said).to_json() == said
+    assert run_command(["check", "iris", "--recipe", "plain", *broken, "--fail-on", "error"]) == 0
     assert run_command(["check", "penguin"]) == 2
     assert "Did you mean 'penguins'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
