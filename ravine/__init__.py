@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ravine.catalog import named as named_recipe
     from ravine.catalog import read_recipe
     from ravine.errors import InputError, RavineError
+    from ravine.examining import examine
     from ravine.recipe import Recipe
     from ravine.record import Record
     from ravine.training.run import Run, open_run, resume, train, train_all
@@ -31,6 +32,7 @@ _HOMES = {
     "Recipe": ("ravine.recipe", "Recipe"),
     "Record": ("ravine.record", "Record"),
     "Run": ("ravine.training.run", "Run"),
+    "examine": ("ravine.examining", "examine"),
     "open_run": ("ravine.training.run", "open_run"),
     "named_recipe": ("ravine.catalog", "named"),
     "read_recipe": ("ravine.catalog", "read_recipe"),
@@ -46,6 +48,7 @@ __all__ = [
     "Recipe",
     "Record",
     "Run",
+    "examine",
     "named_recipe",
     "open_run",
     "read_recipe",

@@ -30,7 +30,7 @@ FLOORS = (
     {"training", "diagnosis", "reporting"},
     {"studies"},
     {"gallery"},
-    {"sklearn", "watching", "web", "cli", "__main__"},
+    {"sklearn", "watching", "examining", "web", "cli", "__main__"},
 )
 SIDE_BY_SIDE = FLOORS[2] | {"diagnosis", "reporting"}  # these never import another of their floor
 READ_NOUNS_ONLY = {"diagnosis": "training", "reporting": "training"}

@@ -39,6 +39,7 @@ class Node:
     groups: int = 1  # of a convolution
     low: float = 0.0  # of a loss with a target: the target's least and greatest value; of a hardtanh: its least output
     high: float = 0.0
+    several: bool = False  # of a binary cross entropy: some row of its target does not have exactly one 1
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,16 @@ def _node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int, str
     elif name == "Convolution":
         groups = int(made._saved_groups)
     low = float(made._saved_min_val) if name == "Hardtanh" else 0.0
-    return Node(name, inputs, _shape(made), weight, dim, groups, low)
+    several = name == "BinaryCrossEntropy" and _several(made)
+    return Node(name, inputs, _shape(made), weight, dim, groups, low, several=several)
+
+
+def _several(made: Any) -> bool:
+    try:
+        target = made._saved_target.detach()
+    except (AttributeError, RuntimeError):  # the graph was freed
+        return False
+    return target.dim() > 1 and bool((target.flatten(0, -2).sum(-1) != 1).any())
 
 
 def _signed(dim: int) -> int:

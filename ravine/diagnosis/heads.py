@@ -52,6 +52,30 @@ def squashed_before_binary(story: Story) -> Iterator[Seen]:
                                f"{before.lower()}"),))  # fmt: skip
 
 
+    for graph, place in of(story, "LogSigmoid"):
+        before = graph.source(graph.nodes[place].inputs[0], frozenset({"Neg"}))
+        if before >= 0 and graph.nodes[before].name in ("Sigmoid", "Softmax"):
+            name = graph.nodes[before].name.lower()
+            yield Seen(where=_layer(graph, before), since=0, title=f"{name} before a loss that takes logits", evidence=(
+                Evidence("the probability of one class is at least", 0.5),
+            ), changes=(Change("output", f"without {name}"),))  # fmt: skip
+            return
+
+
+def shared_among_labels(story: Story) -> Iterator[Seen]:
+    for graph, place in of(story, "BinaryCrossEntropy"):
+        node = graph.nodes[place]
+        before = graph.source(node.inputs[0])
+        if before < 0 or graph.nodes[before].name != "Softmax" or not node.several:
+            continue
+        shape = graph.nodes[before].shape or ()
+        if shape and shape[-1] > 1:
+            yield Seen(where=_layer(graph, before), since=0, evidence=(
+                Evidence("sum of the outputs of one example", 1.0, "", None, f"for {shape[-1]} labels that exclude "
+                         "each other; the targets do not"),
+            ), changes=(Change("output", "sigmoid"),))  # fmt: skip
+
+
 def twice_the_logarithm(story: Story) -> Iterator[Seen]:
     for graph, place in of(story, "LogSoftmax"):
         if graph.named(graph.nodes[place].inputs[0]) == "LogSoftmax":
@@ -287,4 +311,15 @@ ALL = (
                "- loss = F.binary_cross_entropy_with_logits(output, labels)\n"
                "+ loss = F.binary_cross_entropy_with_logits(output, (labels + 1) / 2)",
          references=("PyTorch 2.13 documentation: torch.nn.BCEWithLogitsLoss",)),
+    Rule(code="RVN-H10", title="softmax where several labels may hold", cause="output-activation", severity="error",
+         find=shared_among_labels, needs="graph", also=("loss",),
+         because="softmax shares 1 among all labels, so that no two can be sure at once",
+         misses="losses written out by hand; batches in which every example has exactly one label",
+         means="Binary cross entropy judges every label by itself, but softmax makes them compete: the outputs of one "
+               "example sum to 1. Examples with two labels or none cannot be answered.",
+         detected="The graph has a softmax over more than one output right before binary_cross_entropy, and some row of "
+                  "its target does not sum to 1. A fact, no threshold.",
+         remedy="Let each label have its own sigmoid; best as logits, which is also safer in float arithmetic.",
+         patch="- loss = F.binary_cross_entropy(torch.softmax(outputs, dim=1), labels)\n"
+               "+ loss = F.binary_cross_entropy_with_logits(outputs, labels)"),
 )  # fmt: skip

@@ -46,7 +46,9 @@ def no_nonlinearity(story: Story) -> Iterator[Seen]:
         if _full(graph, given, place):
             pairs.append((first, second))
     if pairs:
-        yield Seen(where=listed(f"between {a} and {b}" for a, b in reversed(pairs)), since=0, evidence=(
+        some = 2 * len(pairs) < sum(1 for _ in graph.affine()) - 1  # most layers do have one behind them
+        yield Seen(where=listed(f"between {a} and {b}" for a, b in reversed(pairs)), since=0,
+                   severity="note" if some else "warning", evidence=(
             Evidence("layers without a nonlinearity between them", len(pairs) + 1, "", 1, "they can do what one can"),
         ), changes=(Change("model", "an activation between these layers"),))  # fmt: skip
 

@@ -1,0 +1,103 @@
+"""Examine somebody's training code: `examine` takes model, loss, examples and optimizer, and says what is wrong.
+
+Everything happens on copies: the model, the optimizer and torch's random numbers are left as they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ravine.diagnosis import tried
+from ravine.diagnosis.rule import judged
+from ravine.finding import Checks, Finding, Report, arrange
+from ravine.studies.case import Case, read_case
+from ravine.studies.examination import GOOD, LOOKS, attempted, confirmed, judged_whole
+from ravine.studies.running import Run, train
+from ravine.studies.suspected import remedies
+from ravine.watching import Watched
+from ravine.watching import watch as watching
+
+EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
+SYMPTOMS = ("RVN-S03", "RVN-N01", "RVN-N02")  # what other causes explain, if one is found
+
+
+def examine(model: nn.Module, loss: Any, train: Any, *, optimizer: Any, validation: Any = None,
+            batch_size: int | None = None, epochs: int, seed: int = 0, trials: bool = True) -> Report:  # fmt: skip
+    """What is wrong with a program that trains, with evidence, cause, and what remedies did when they were tried.
+
+    `model` is any module, `loss(outputs, targets)` any function to one number, `train` a pair of tensors or a DataLoader
+    of such pairs, `optimizer` a torch optimizer on the model's parameters or a function from parameters to one. Without
+    `validation` a fifth of the training examples is held out (of a loader: nothing).
+
+    The model is checked before it trains; then a copy is trained for the whole budget, watched; then remedies are tried
+    in copies that share its start and the order of its examples. Raises `InputError` for what cannot be run.
+
+    >>> from torch import nn
+    >>> x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    >>> y = (x[:, 0] > 0).long()
+    >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2), nn.Softmax(1))
+    >>> report = examine(network, nn.CrossEntropyLoss(), (x, y), batch_size=20, epochs=5,
+    ...                  optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.01))
+    >>> report.findings[0].cause
+    'output-activation'
+    """
+    case = read_case(model, loss, train, optimizer=optimizer, validation=validation, batch_size=batch_size,
+                     epochs=epochs, seed=seed)  # fmt: skip
+    found, checks, base = watched_run(case)
+    if trials and not any(certain(f) for f in found):
+        more, went = trial_findings(case, base)
+        found, checks = explained(found, more), joined(checks, went)
+    return Report(checks=checks, findings=arrange(found))
+
+
+def certain(finding: Finding) -> bool:
+    """Whether a finding is a cause without doubt, so that nothing needs to be tried."""
+    return finding.severity == "error" and finding.confidence in ("exact", "high") and finding.code not in SYMPTOMS
+
+
+def explained(found: list[Finding], causes: list[Finding]) -> list[Finding]:
+    """All findings; symptoms become notes where a cause was found that accounts for them."""
+    if not any(f.severity in ("error", "warning") for f in causes):
+        return [*found, *causes]
+    codes = tuple(f.code for f in found if f.code in SYMPTOMS)
+    notes = [replace(f, severity="note") if f.code in SYMPTOMS else f for f in found]
+    return [*notes, *(replace(f, explains=(*f.explains, *codes)) for f in causes)]
+
+
+def watched_run(case: Case) -> tuple[list[Finding], Checks, Run]:
+    """The case's whole budget, under the watch that other loops get."""
+    kept: list[Watched] = []
+
+    def watch(model: nn.Module, optimizer: Optimizer) -> Watched:
+        kept.append(watching(model, optimizer, quiet=True))
+        return kept[-1]
+
+    looks = sorted({max(1, round(case.steps * share)) for share in LOOKS})
+    run = train(case, seed=case.seed, looks=looks, watch=watch)
+    report = kept[0].report()
+    return list(report.findings), report.checks, run
+
+
+def trial_findings(case: Case, base: Run) -> tuple[list[Finding], Checks]:
+    """What trying remedies says, if anything is left to gain."""
+    if base.last.score is not None and base.last.score >= GOOD:
+        return [], Checks(passed=tuple(rule.code for rule in tried.ALL))
+    seen = judged_whole(case, base, attempted(case, base, remedies(case, base), seed=case.seed))
+    while (first := seen.blamed) is not None and first.trial is None:
+        outcome = confirmed(case, seen, first, seed=case.seed)
+        seen = replace(seen, outcomes=tuple(outcome if o is first else o for o in seen.outcomes))
+    found, checks = judged(tried.ALL, seen)
+    learned_by_heart = [f for f in found if f.cause == "overfitting"]
+    if learned_by_heart:  # a lower rate or fewer steps help because they stop earlier
+        found = [f for f in found if f.cause not in EARLIER]
+    return found, checks
+
+
+def joined(*checks: Checks) -> Checks:
+    """All checks together."""
+    return Checks(**{name: tuple(code for c in checks for code in getattr(c, name)) for name in vars(Checks())})

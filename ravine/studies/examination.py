@@ -1,0 +1,201 @@
+"""Examine a case: run it, try the remedies that something speaks for, and weigh what they did.
+
+A remedy is screened with one seed, which the run shares; those that gain are tried again with others, paired.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ravine.diagnosis.reference import reference
+from ravine.diagnosis.tried import POINTS, SEEDS, Outcome, Tried
+from ravine.finding import Change, Evidence
+from ravine.studies.case import Case, apart
+from ravine.studies.changes import NotTriedError, changed
+from ravine.studies.running import LOOKED, Look, Run, plain_score, train
+from ravine.studies.trial import weigh
+
+LOOKS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
+LONGEST = 600  # steps of a trial
+GOOD = 0.97  # score of a run from which nothing is left to gain
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Changes that may be made at different strengths; the best of those tried counts."""
+
+    cause: str
+    strengths: tuple[tuple[Change, ...], ...]
+    grounds: tuple[Evidence, ...] = ()
+    where: str = ""
+    suspects: tuple[str, ...] = ()
+
+
+def attempted(case: Case, base: Run, remedies: list[Remedy], *, seed: int) -> Tried:
+    """The case's run beside what the remedies do in as many steps."""
+    steps = min(case.steps, LONGEST)
+    horizon = next((look for look in base.looks if look.step >= steps), base.last)
+    judge = replace(case, judged=case.loss) if case.judged is None else case
+    marks = [look.step for look in base.looks if 0 < look.step < steps]
+    tried = Tried(
+        base=_outcome("healthy", base if horizon is base.last else replace_last(base, horizon)),
+        null=null_loss(case),
+        start=base.looks[0].loss,
+        steps=steps,
+        highest=max((look.loss for look in base.looks[1:] if math.isfinite(look.loss)), default=math.nan),
+    )
+    outcomes: list[Outcome] = []
+    refused: list[tuple[Change, str]] = []
+    for remedy in remedies:
+        best: Outcome | None = None
+        for strength in remedy.strengths:
+            try:
+                other = changed(judge, *strength)
+                longer = any(c.path == "steps" for c in strength)
+                run = train(other, seed=seed, steps=other.steps if longer else min(other.steps, steps), looks=marks)
+            except NotTriedError as error:
+                refused.append((strength[0], str(error)))
+                break
+            except (RuntimeError, ValueError, IndexError) as error:
+                refused.append((strength[0], f"it does not run: {type(error).__name__}"))
+                break
+            found = replace(_outcome(remedy.cause, run), changes=strength, grounds=remedy.grounds, where=remedy.where,
+                            suspects=remedy.suspects)  # fmt: skip
+            so_far = replace(tried, outcomes=(*outcomes, found, *(() if best is None else (best,))))
+            if best is None or so_far.gain(found) > so_far.gain(best):
+                best = found
+            elif so_far.gain(found) < so_far.gain(best) - 0.1:
+                break  # past the best strength
+        if best is not None:
+            outcomes.append(best)
+    return replace(tried, outcomes=tuple(outcomes), refused=tuple(refused))
+
+
+def judged_whole(case: Case, base: Run, tried: Tried) -> Tried:
+    """What the whole run shows beside what a quick learner does with the same examples."""
+    inputs, targets = case.examples()
+    kind = kind_of(case, base)
+    known = reference(inputs, targets, kind, seed=case.seed) if kind else None
+    reached = fitted = None
+    if base.model is not None and case.validation is not None and not base.diverged:
+        base.model.eval()
+        with torch.no_grad():
+            reached = plain_score(base.model(case.validation[0][:LOOKED]), case.validation[1][:LOOKED])
+            seen = case.examples(LOOKED)
+            fitted = plain_score(base.model(seen[0]), seen[1])
+        base.model.train()
+    score = None if known is None or known.null_score >= 1 else (
+        known.score if kind in ("number", "numbers") else (known.score - known.null_score) / (1 - known.null_score))  # fmt: skip
+    return replace(
+        tried,
+        known=score,
+        informative=None if known is None else known.informative,
+        reached=reached,
+        fitted=fitted,
+        loss_fitted=sum(base.last.train) / len(base.last.train),
+        whole=tuple((k.step, k.loss, k.score) for k in base.looks),
+        rise=risen(base),
+    )
+
+
+def kind_of(case: Case, base: Run) -> str:
+    """What the targets are, in the words of `reference`; "" where it cannot be told."""
+    inputs, targets = case.examples(LOOKED)
+    if not targets.is_floating_point():
+        return "classes" if targets.dim() == 1 else "tokens" if targets.dim() == 2 and targets.shape[1] > 1 else ""
+    flat = targets.reshape(len(targets), -1)
+    if bool(((flat == 0) | (flat == 1)).all()):
+        return "binary" if flat.shape[1] == 1 else "labels"
+    return "number" if flat.shape[1] == 1 else "numbers"
+
+
+def risen(run: Run) -> tuple[float, float] | None:
+    """By how much the loss on other examples ended above its least: mean and standard error over groups, paired."""
+    if not run.last.others or run.diverged:
+        return None
+    best = min((k for k in run.looks if math.isfinite(k.loss)), key=lambda k: k.loss)
+    rises = [a - b for a, b in zip(run.last.others, best.others, strict=True)]
+    mean = sum(rises) / len(rises)
+    if len(rises) < 4:
+        return None
+    spread = math.sqrt(sum((a - mean) ** 2 for a in rises) / (len(rises) - 1) / len(rises))
+    return mean, spread
+
+
+def replace_last(run: Run, look: Look) -> Run:
+    """The run as it stood at a look."""
+    return Run(losses=run.losses[: look.step], looks=[k for k in run.looks if k.step <= look.step], model=run.model)
+
+
+def _outcome(cause: str, run: Run) -> Outcome:
+    loss = run.last.loss if not run.diverged else math.nan
+    course = tuple((look.step, look.loss, look.score) for look in run.looks)
+    return Outcome(cause=cause, losses=(loss,), scores=(run.last.score,), course=course)
+
+
+def null_loss(case: Case) -> float:
+    """The loss of the best answer that is the same for every example, fitted on training examples and judged on the
+    others; NaN where none could be found."""
+    inputs, targets = case.examples(LOOKED)
+    with apart(case.seed), torch.no_grad():
+        try:
+            outputs = case.model(inputs)
+        except RuntimeError:
+            return math.nan
+    if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
+        return math.nan
+    starts = [outputs.float().mean(0), torch.zeros_like(outputs[0])]
+    if targets.is_floating_point() and outputs[0].numel() == targets[0].numel():
+        starts.append(targets.mean(0).reshape(outputs[0].shape))
+    best, answer = math.inf, None
+    for start in starts:
+        constant = start.detach().clone().requires_grad_()
+        optimizer = torch.optim.Adam([constant], lr=0.05 * max(1.0, float(start.abs().mean())))
+        for _ in range(80):
+            try:
+                loss = case.loss(constant.expand(outputs.shape), targets)
+                (grad,) = torch.autograd.grad(loss, constant)
+            except (RuntimeError, ValueError):
+                break
+            value = float(loss.detach())
+            if math.isfinite(value) and value < best:
+                best, answer = value, constant.detach().clone()
+            constant.grad = grad
+            optimizer.step()
+    if answer is None or case.validation is None:
+        return best if math.isfinite(best) else math.nan
+    others = case.validation[1][:LOOKED]
+    try:
+        with torch.no_grad():
+            return float(case.loss(answer.expand(len(others), *answer.shape), others))
+    except (RuntimeError, ValueError):
+        return best
+
+
+def confirmed(case: Case, tried: Tried, outcome: Outcome, *, seed: int) -> Outcome:
+    """The remedy tried with more seeds, and the verdict: on 1 - score where the score tells them apart, else the loss.
+
+    Losses of runs that go wrong differ by orders of magnitude, and say less with a few seeds.
+    """
+    judge = replace(case, judged=case.loss) if case.judged is None else case
+    other = changed(judge, *outcome.changes)
+    longer = any(c.path == "steps" for c in outcome.changes)
+    before, after = [(tried.base.loss, tried.base.score)], [(outcome.loss, outcome.score)]
+    for s in range(seed + 1, seed + SEEDS):
+        for one, kept in ((judge, before), (other, after)):
+            run = train(one, seed=s, steps=one.steps if longer and one is other else min(one.steps, tried.steps))
+            kept.append((math.nan if run.diverged else run.last.loss, run.last.score))
+    by_score = tried.scored and all(score is not None for _, score in (*before, *after))
+    if by_score and (outcome.score or 0.0) - (tried.base.score or 0.0) >= POINTS:
+        trial = weigh([_error(*b) for b in before], [_error(*a) for a in after], steps=tried.steps, least=POINTS / 2)
+    else:
+        trial = weigh([b for b, _ in before], [a for a, _ in after], steps=tried.steps)
+    return replace(outcome, losses=tuple(a for a, _ in after), scores=tuple(a for _, a in after), trial=trial)
+
+
+def _error(loss: float, score: float | None) -> float:
+    return 1.0 - (score or 0.0) if math.isfinite(loss) else 2.0  # a run that broke off is as bad as can be
