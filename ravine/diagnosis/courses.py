@@ -628,7 +628,13 @@ ALL = (
                   "gradients. In a run of several networks it is a warning while fewer than half diverged.",
          remedy="Divide the learning rate by 3 to 10; begin with a warm-up; clip gradients.",
          references=("Goodfellow, Bengio, Courville 2016: Deep Learning, section 8.2.4, MIT Press",
-                     "Pascanu, Mikolov, Bengio 2013: On the difficulty of training recurrent neural networks, ICML")),
+                     "Pascanu, Mikolov, Bengio 2013: On the difficulty of training recurrent neural networks, ICML"),
+         patch="- optimizer = torch.optim.SGD(model.parameters(), lr=3.0)\n"
+               "+ optimizer = torch.optim.SGD(model.parameters(), lr=0.3)\n"
+               "  loss.backward()\n"
+               "+ nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
+               "  optimizer.step()",
+         picture="range-test"),
     Rule(code="RVN-T02", title="nothing was learned", cause="labels", severity="warning", find=replayed(not_learned),
          needs="null", confidence="high",
          also=("learning-rate-low", "learning-rate-high", "too-few-steps", "gradient-clipping", "over-regularized",
@@ -640,18 +646,29 @@ ALL = (
                   f"best constant answer's loss, and for the training loss a gain of {A_GAIN:.0%} is ruled out. A note "
                   "while the run lasts; an error if the loss is half as large again as the constant's.",
          remedy="Look at the suspects in their order: the evidence says how far the weights moved.",
-         references=("Karpathy 2019: A recipe for training neural networks (blog)",)),
+         references=("Karpathy 2019: A recipe for training neural networks (blog)",),
+         patch="+ share = torch.bincount(y) / len(y)\n"
+               "+ print(\"constant answer:\", -(share * share.log()).sum())\n"
+               "+ for a, b in zip(x[:5], y[:5]):  # do they belong together?\n"
+               "+     print(a, b)",
+         picture="initial-loss"),
     Rule(code="RVN-T03", title="the training loss ends above its start", cause="learning-rate-high",
          severity="warning", find=replayed(rises), needs="trend", confidence="high",
          explains=("RVN-T02", "RVN-T04", "RVN-T14"), also=("over-regularized", "loss", "exploding"),
          because="steps overshoot; or the loss has the wrong sign",
          misses="losses whose constant answer is unknown and that have no validation: a game's losses may well rise",
-         means="Training made the loss on its own examples worse.",
+         means="Training made the loss on its own examples worse: the network answers them worse than before its first "
+               "step.",
          detected=f"The mean of the last quarter lies {ABOVE:.0%} above the first value and above the best constant "
                   "answer's loss, beyond its standard error times the critical value of one test at one look.",
          remedy="Divide the learning rate by 3 to 10. If the loss rises evenly from the first step on, look "
                 "for a sign.",
-         references=("Nocedal, Wright 2006: Numerical Optimization, chapter 3, Springer",)),
+         references=("Nocedal, Wright 2006: Numerical Optimization, chapter 3, Springer",),
+         patch="- optimizer = torch.optim.SGD(model.parameters(), lr=3.0)\n"
+               "+ optimizer = torch.optim.SGD(model.parameters(), lr=0.3)\n"
+               "- loss = -criterion(model(x), y)\n"
+               "+ loss = criterion(model(x), y)",
+         picture="gradient-paths"),
     Rule(code="RVN-T04", title="the loss swings from look to look", cause="learning-rate-high", severity="warning",
          find=replayed(restless), needs="looks", confidence="medium", also=("batch-size", "schedule"),
          because="steps are too long for the curvature or for the noise of the batches",
@@ -663,7 +680,12 @@ ALL = (
                   "A note where the best weights are kept or the learning rate ends low.",
          remedy="Let the learning rate end low; or divide it by 3; or take larger batches.",
          references=("Smith, Kindermans, Ying, Le 2018: Don't decay the learning rate, increase the batch size, "
-                     "ICLR",)),
+                     "ICLR",),
+         patch="+ scheduler = CosineAnnealingLR(optimizer, T_max=epochs)\n"
+               "  for epoch in range(epochs):\n"
+               "      train_epoch(model)\n"
+               "+     scheduler.step()",
+         picture="schedules"),
     Rule(code="RVN-T05", title="validation loss rises while training loss falls", cause="overfitting",
          severity="warning", find=replayed(overfits), needs="looks", confidence="high",
          because="the network learns its training examples by heart",
@@ -675,7 +697,14 @@ ALL = (
                   "then only the confidence of the predictions suffers.",
          remedy="Stop early; more data or augmentation; dropout or weight decay; a smaller network.",
          references=("Prechelt 1998: Early stopping, but when?, in Neural Networks: Tricks of the Trade, Springer",
-                     "Guo, Pleiss, Sun, Weinberger 2017: On calibration of modern neural networks, ICML")),
+                     "Guo, Pleiss, Sun, Weinberger 2017: On calibration of modern neural networks, ICML"),
+         patch="  for epoch in range(epochs):\n"
+               "      train_epoch(model)\n"
+               "+     score = validate(model)  # a loss\n"
+               "+     if epoch == 0 or score < best:\n"
+               "+         best, kept = score, copy.deepcopy(model.state_dict())\n"
+               "+ model.load_state_dict(kept)",
+         picture="early-stopping"),
     Rule(code="RVN-T06", title="the loss is still falling at the end", cause="too-few-steps", severity="note",
          find=still_falling, needs="ended", confidence="medium", also=("learning-rate-low",),
          because="the run is too short, or its steps are",
@@ -685,7 +714,12 @@ ALL = (
                   f"is continued for as many steps again; a note from {TO_GAIN:.0%} of what was gained, a warning from "
                   f"{MUCH_TO_GAIN:.0%}. Where the loss fell evenly and little, the learning rate is named.",
          remedy="Train longer, or with a higher learning rate.",
-         references=("Sen 1968: Estimates of the regression coefficient based on Kendall's tau, JASA 63",)),
+         references=("Sen 1968: Estimates of the regression coefficient based on Kendall's tau, JASA 63",),
+         patch="- epochs = 20\n"
+               "+ epochs = 60\n"
+               "  for epoch in range(epochs):\n"
+               "      train_epoch(model)",
+         picture="rates-and-batches"),
     Rule(code="RVN-T07", title="the loss stays far from what can be reached", cause="architecture-too-small",
          severity="warning", find=underfits, needs="reachable", confidence="medium",
          also=("dropout", "over-regularized", "learning-rate-low"),
@@ -694,7 +728,9 @@ ALL = (
          means="Training and validation loss are alike and both far above a loss that is known to be possible.",
          detected="Surely above the reachable loss, by a quarter of the fall, and the training loss not much lower.",
          remedy="A larger network; less dropout and decay; a higher learning rate.",
-         references=("Goodfellow, Bengio, Courville 2016: Deep Learning, section 5.2, MIT Press",)),
+         references=("Goodfellow, Bengio, Courville 2016: Deep Learning, section 5.2, MIT Press",),
+         patch="- net = nn.Sequential(nn.Linear(8, 2), nn.Dropout(0.8), nn.ReLU())\n"
+               "+ net = nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.1), nn.ReLU())"),
     Rule(code="RVN-T08", title="layers that hardly move", cause="vanishing", severity="note",
          find=replayed(stuck_layers), needs="layers", confidence="high", explains=("RVN-T02",),
          also=("learning-rate-low", "too-few-steps", "gradient-clipping", "frozen-parameters", "saturation"),
@@ -707,16 +743,26 @@ ALL = (
                   "count.",
          remedy="Initialize and normalize so that the gradient keeps its size through depth; raise the rate.",
          references=("Glorot, Bengio 2010: Understanding the difficulty of training deep feedforward networks, "
-                     "AISTATS",)),
+                     "AISTATS",),
+         patch="- net = nn.Sequential(nn.Linear(8, 32), nn.Sigmoid(), nn.Linear(32, 3))\n"
+               "+ net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))\n"
+               "+ nn.init.kaiming_normal_(net[0].weight, nonlinearity=\"relu\")",
+         picture="deep-tanh"),
     Rule(code="RVN-T09", title="the schedule ended long before the run", cause="schedule", severity="note",
          find=ended_early, needs="lr", confidence="high", also=("learning-rate-low",),
          because="the schedule was given fewer steps than the run has, or was stepped too often",
          misses="schedules that end low but not under one hundredth",
-         means="A large part of the run had almost no learning rate.",
+         means="A large part of the run had almost no learning rate, so its steps changed next to nothing.",
          detected=f"Less than {OVER:.0%} of the highest rate for over {WASTED:.0%} of the steps; a warning if by "
                   "RVN-T06's measure the loss was still falling when it came to that.",
          remedy="Give the schedule the run's length.",
-         references=("Loshchilov, Hutter 2017: SGDR, ICLR",)),
+         references=("Loshchilov, Hutter 2017: SGDR, ICLR",),
+         patch="- scheduler = CosineAnnealingLR(optimizer, T_max=epochs)\n"
+               "+ scheduler = CosineAnnealingLR(optimizer, T_max=epochs * len(batches))\n"
+               "  for x, y in batches:\n"
+               "      train_step(x, y)\n"
+               "      scheduler.step()",
+         picture="schedules"),
     Rule(code="RVN-T10", title="the second half gained nothing", cause="schedule", severity="note", find=plateau,
          needs="ended", confidence="medium", also=("learning-rate-high", "architecture-too-small"),
          because="the network is as good as it gets, or the learning rate keeps it from getting better",
@@ -724,14 +770,23 @@ ALL = (
          means="Half of the steps changed nothing. It may be all that the data allow.",
          detected=f"Median loss in the middle and at the end differ by less than {FLAT:.0%} of the fall.",
          remedy="Stop earlier, or lower the learning rate where the plateau begins.",
-         references=("Prechelt 1998: Early stopping, but when?, in Neural Networks: Tricks of the Trade, Springer",)),
+         references=("Prechelt 1998: Early stopping, but when?, in Neural Networks: Tricks of the Trade, Springer",),
+         patch="+ scheduler = ReduceLROnPlateau(optimizer, patience=5)\n"
+               "  for epoch in range(epochs):\n"
+               "      train_epoch(model)\n"
+               "+     scheduler.step(validate(model))",
+         picture="early-stopping"),
     Rule(code="RVN-T11", title="a technique did nothing", cause="optimizer", severity="note", find=idle,
          needs="effects",
          also=("gradient-clipping", "over-regularized", "schedule", "imbalance", "loss", "too-few-steps"),
          because="its setting is out of the range in which it acts, or nothing called for it",
          misses="techniques that act and do not help",
          means="A technique is enabled, and the run was the same as without it.",
-         detected="Its effect is exactly 0.", remedy="Leave it out, or change its setting."),
+         detected="Its effect is exactly 0.", remedy="Leave it out, or change its setting.",
+         patch="  loss.backward()\n"
+               "- nn.utils.clip_grad_norm_(model.parameters(), 1e6)\n"
+               "  optimizer.step()",
+         references=("PyTorch 2.13 documentation: torch.nn.utils.clip_grad_norm_",)),
     Rule(code="RVN-T12", title="a technique did nearly everything", cause="over-regularized", severity="note",
          find=replayed(overdone), needs="loss", confidence="high", explains=("RVN-T02", "RVN-T06", "RVN-T07"),
          also=("gradient-clipping", "dropout", "learning-rate-low", "learning-rate-high"),
@@ -743,7 +798,12 @@ ALL = (
                   "warning if little was learned.",
          remedy="Set it to a usual value, or leave it out.",
          references=("Pascanu, Mikolov, Bengio 2013: On the difficulty of training recurrent neural networks, ICML",
-                     "Srivastava et al. 2014: Dropout, JMLR 15")),
+                     "Srivastava et al. 2014: Dropout, JMLR 15"),
+         patch="- net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Dropout(0.98))\n"
+               "+ net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Dropout(0.3))\n"
+               "- optimizer = torch.optim.SGD(net.parameters(), 0.1, weight_decay=1.0)\n"
+               "+ optimizer = torch.optim.SGD(net.parameters(), 0.1, weight_decay=1e-4)",
+         picture="dropout-expectation"),
     Rule(code="RVN-T13", title="far worse in evaluation mode, on the same examples", cause="normalization",
          severity="warning", find=modes_differ, needs="modes", confidence="high",
          also=("train-eval-mode", "batch-size"),
@@ -753,7 +813,12 @@ ALL = (
          detected=f"The loss of the same examples is higher in evaluation mode by half, by {APART:.0%} of the "
                   "constant's loss, and beyond the standard error of the difference.",
          remedy="Larger batches; momentum nearer to 0.1; layer norm; recompute the statistics.",
-         references=("Ioffe, Szegedy 2015: Batch normalization, ICML",)),
+         references=("Ioffe, Szegedy 2015: Batch normalization, ICML",),
+         patch="- norm = nn.BatchNorm1d(32, momentum=0.001)\n"
+               "+ norm = nn.BatchNorm1d(32, momentum=0.1)\n"
+               "+ # or, where batches are small:\n"
+               "+ norm = nn.LayerNorm(32)",
+         picture="batch-norm-drift"),
     Rule(code="RVN-T14", title="the best step was at the very beginning", cause="learning-rate-high",
          severity="warning", find=replayed(best_was_early), needs="looks", confidence="medium",
          also=("schedule", "exploding"),
@@ -763,5 +828,9 @@ ALL = (
          detected="As RVN-T05, where the training loss rose as well and the lowest look lies in the first tenth.",
          remedy="Divide the learning rate by 3 to 10, or let it end low.",
          references=("Bengio 2012: Practical recommendations for gradient-based training, in Neural Networks: Tricks "
-                     "of the Trade, Springer",)),
+                     "of the Trade, Springer",),
+         patch="- optimizer = torch.optim.SGD(model.parameters(), lr=3.0)\n"
+               "+ optimizer = torch.optim.SGD(model.parameters(), lr=0.3)\n"
+               "+ scheduler = CosineAnnealingLR(optimizer, T_max=epochs)",
+         picture="schedules"),
 )  # fmt: skip
