@@ -87,8 +87,8 @@ ALL = (
          find=_seen("penalty"), needs="penalty",
          because="its strength is 0, every weight is 0, or its value and its formula differ",
          misses="weight decay that is part of the optimizer's step: it is not in the loss",
-         means="A penalty that adds nothing to the loss does nothing to the weights, though the recipe lists it. What it "
-               "was to prevent, weights that grow to fit single examples, is not prevented.",
+         means="A penalty that adds nothing to the loss does nothing to the weights, though the recipe lists it. What "
+               "it was to prevent, weights that grow to fit single examples, is not prevented.",
          detected="The penalty's value on four fresh networks at 0, 1, 10 and 100 times its strength must rise, and "
                   "equal the sum over all weight matrices worked out once more in float64.",
          remedy="Give the penalty a strength above 0, or leave it out.",
@@ -118,8 +118,8 @@ ALL = (
          because="a backward pass written by hand differs from its forward pass, or a part of the loss has no "
                  "derivative",
          misses="faults smaller than one in a thousand; weights that a tuning holds",
-         means="The steps go along a direction in which the loss does not fall as the gradient says. Training may seem to "
-               "work and end worse than it need, or not work at all.",
+         means="The steps go along a direction in which the loss does not fall as the gradient says. Training may seem "
+               "to work and end worse than it need, or not work at all.",
          detected="In float64, for two fresh networks on up to 32 examples: the gradient that training uses, "
                   "penalties and all, against (L(w + h d) - L(w - h d)) / 2h along itself and along three random "
                   f"directions. They must agree to {DISAGREE:g} of the gradient's length for one h of 1e-5, 1e-6 and "
