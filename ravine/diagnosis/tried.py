@@ -233,8 +233,8 @@ TRIED = (
     "from. It must gain "
     f"{SHORT:.0%} of what there was to gain (the loss of the best constant answer less the least loss of any run) and, "
     f"where there is a score, {POINTS:g} of it from 0, a constant answer, to 1; or {CLEAR:g} of the score alone. Then "
-    f"both are run with {SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as much, one that "
-    "facts speak for comes first."
+    f"both are run with {SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as much, one "
+    "that facts speak for comes first."
 )
 SMALL = "losses of less than a third of what there was to gain"
 ALL = (
