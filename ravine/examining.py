@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -16,23 +15,23 @@ from ravine.diagnosis import tried
 from ravine.diagnosis.rule import judged
 from ravine.finding import Checks, Finding, Report, arrange
 from ravine.studies.case import Case, read_case
-from ravine.studies.examination import GOOD, LOOKS, attempted, confirmed, judged_whole
+from ravine.studies.examination import GOOD, LOOKS, attempted, confirmed, judged_whole, with_classes
 from ravine.studies.running import Run, train
 from ravine.studies.suspected import remedies
 from ravine.watching import Watched
 from ravine.watching import watch as watching
 
 EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
-SYMPTOMS = ("RVN-S03", "RVN-N01", "RVN-N02")  # what other causes explain, if one is found
+SYMPTOMS = ("RVN-S03", "RVN-N01", "RVN-N02", "RVN-T")  # codes of what other causes explain, if one is found
 
 
 def examine(model: nn.Module, loss: Any, train: Any, *, optimizer: Any, validation: Any = None,
             batch_size: int | None = None, epochs: int, seed: int = 0, trials: bool = True) -> Report:  # fmt: skip
     """What is wrong with a program that trains, with evidence, cause, and what remedies did when they were tried.
 
-    `model` is any module, `loss(outputs, targets)` any function to one number, `train` a pair of tensors or a DataLoader
-    of such pairs, `optimizer` a torch optimizer on the model's parameters or a function from parameters to one. Without
-    `validation` a fifth of the training examples is held out (of a loader: nothing).
+    `model` is any module, `loss(outputs, targets)` any function to one number, `train` a pair of tensors or a
+    DataLoader of such pairs, `optimizer` a torch optimizer on the model's parameters or a function from parameters to
+    one. Without `validation` a fifth of the training examples is held out (of a loader: nothing).
 
     The model is checked before it trains; then a copy is trained for the whole budget, watched; then remedies are tried
     in copies that share its start and the order of its examples. Raises `InputError` for what cannot be run.
@@ -57,15 +56,16 @@ def examine(model: nn.Module, loss: Any, train: Any, *, optimizer: Any, validati
 
 def certain(finding: Finding) -> bool:
     """Whether a finding is a cause without doubt, so that nothing needs to be tried."""
-    return finding.severity == "error" and finding.confidence in ("exact", "high") and finding.code not in SYMPTOMS
+    sure = finding.severity == "error" and finding.confidence in ("exact", "high")
+    return sure and not finding.code.startswith(SYMPTOMS)
 
 
 def explained(found: list[Finding], causes: list[Finding]) -> list[Finding]:
     """All findings; symptoms become notes where a cause was found that accounts for them."""
     if not any(f.severity in ("error", "warning") for f in causes):
         return [*found, *causes]
-    codes = tuple(f.code for f in found if f.code in SYMPTOMS)
-    notes = [replace(f, severity="note") if f.code in SYMPTOMS else f for f in found]
+    codes = tuple(f.code for f in found if f.code.startswith(SYMPTOMS))
+    notes = [replace(f, severity="note") if f.code.startswith(SYMPTOMS) else f for f in found]
     return [*notes, *(replace(f, explains=(*f.explains, *codes)) for f in causes)]
 
 
@@ -91,6 +91,8 @@ def trial_findings(case: Case, base: Run) -> tuple[list[Finding], Checks]:
     while (first := seen.blamed) is not None and first.trial is None:
         outcome = confirmed(case, seen, first, seed=case.seed)
         seen = replace(seen, outcomes=tuple(outcome if o is first else o for o in seen.outcomes))
+    if seen.blamed is None and (outcome := with_classes(case, base, seen, seed=case.seed)) is not None:
+        seen = replace(seen, outcomes=(*seen.outcomes, outcome), settled=outcome)
     found, checks = judged(tried.ALL, seen)
     learned_by_heart = [f for f in found if f.cause == "overfitting"]
     if learned_by_heart:  # a lower rate or fewer steps help because they stop earlier

@@ -71,6 +71,8 @@ class Tried:
     whole: tuple[tuple[int, float, float | None], ...] = ()  # the whole budget: step, loss and score at looks
     rise: tuple[float, float] | None = None  # mean and standard error, over groups of examples, of the loss's rise
 
+    settled: Outcome | None = None  # a remedy that is judged by something else than loss and score
+
     @cached_property
     def best(self) -> tuple[int, float]:
         """Step and loss of the look with the least loss."""
@@ -153,6 +155,8 @@ class Tried:
     @cached_property
     def blamed(self) -> Outcome | None:
         """The first of the ranked remedies that helped on every count; None if the run lacks nothing that was tried."""
+        if self.settled is not None and self.settled.trial is not None and self.settled.trial.verdict == "helped":
+            return self.settled
         return next((o for o in self.ranked if o.trial is None or o.trial.verdict == "helped"), None)
 
 
@@ -161,7 +165,10 @@ def blamed(tried: Tried, *, cause: str) -> Iterator[Seen]:
     found = tried.blamed
     if found is None or found.cause != cause:
         return
-    gain, others = tried.gain(found), [o.cause for o in tried.ranked if o.cause != cause]
+    gain, others = (
+        0.5 if found is tried.settled else tried.gain(found),
+        [o.cause for o in tried.ranked if o.cause != cause],
+    )
     evidence = [*found.grounds, Evidence("of what there was to gain was missed", 100 * gain, "%", 100 * SHORT)]
     if found.score is not None and tried.base.score is not None and tried.scored:
         evidence.append(Evidence("score without the change", tried.base.score, "", None,

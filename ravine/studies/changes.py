@@ -5,6 +5,7 @@ Letters: N examples, F features.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -273,7 +274,10 @@ def logits_first(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _optimizer(case: Case, value: Any) -> Case:
-    """A plain Adam, "adam" or "adam 0.003", for the parameters that the case's own optimizer holds."""
+    """A plain Adam, "adam" or "adam 0.003", for the parameters that the case's own optimizer holds; or its own for "all
+    parameters", also those that are frozen or in no optimizer."""
+    if value == "all parameters":
+        return _prepared(case, _hold_all)
     own = case.optimizer
     lr = float(str(value).partition(" ")[2] or PLAIN)
     if isinstance(own, Optimizer):
@@ -284,6 +288,55 @@ def _optimizer(case: Case, value: Any) -> Case:
         )
     return replace(case, prepare=(), optimizer=lambda parameters: Adam(
         [p for group in own(parameters).param_groups for p in group["params"]], lr=lr))  # fmt: skip
+
+
+def _hold_all(model: nn.Module, optimizer: Optimizer) -> None:
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    missing = [p for p in model.parameters() if id(p) not in held]
+    for p in model.parameters():
+        p.requires_grad_(True)
+    if missing:
+        optimizer.add_param_group({"params": missing})
+
+
+class Chosen(nn.Module):
+    """A network with an output for each class; while it is evaluated, it answers with the number of the likeliest."""
+
+    values: Tensor
+
+    def __init__(self, model: nn.Module, values: Tensor, shape: tuple[int, ...]):
+        super().__init__()
+        self.model, self.shape = model, shape
+        self.register_buffer("values", values)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.model(x)
+        return logits if self.training else self.values[logits.argmax(1)].reshape(-1, *self.shape)
+
+
+def as_classes(case: Case) -> Case:
+    """The case with an output for each value of its targets and cross entropy, its last layer drawn anew.
+
+    Raises `NotTriedError` if the last layer with weights is no linear one with one output.
+    """
+    _, targets = case.examples()
+    if isinstance(case.optimizer, Optimizer):
+        raise NotTriedError("the optimizer holds the old last layer")
+    with apart(case.seed):
+        model = copy.deepcopy(case.model)
+        linear = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
+        if not linear or linear[-1][1].out_features != 1:
+            raise NotTriedError("the last layer is no linear one with one output")
+        values = torch.unique(targets).float()
+        name, last = linear[-1]
+        head = nn.Linear(last.in_features, len(values), bias=last.bias is not None)
+    above, _, own = name.rpartition(".")
+    setattr(model.get_submodule(above), own, head)
+    with apart(case.seed), torch.no_grad():
+        shape = tuple(case.model(case.examples(2)[0]).shape[1:])
+    judged = case.judged or case.loss
+    loss = lambda out, y: F.cross_entropy(out, torch.searchsorted(values, y.flatten().float()))  # noqa: E731
+    return replace(case, model=Chosen(model, values, shape), loss=loss, judged=judged)
 
 
 def _normalization(case: Case, value: Any) -> Case:
@@ -316,4 +369,14 @@ CHANGES: dict[str, Callable[[Case, Any], Case]] = {
     "optimizer": _optimizer,
     "normalization": _normalization,
 }
-__all__ = ["CHANGES", "Loaded", "NotTriedError", "Scaled", "Unscaled", "changed", "logits_first", "moments"]
+__all__ = [
+    "CHANGES",
+    "Loaded",
+    "NotTriedError",
+    "Scaled",
+    "Unscaled",
+    "as_classes",
+    "changed",
+    "logits_first",
+    "moments",
+]

@@ -15,12 +15,14 @@ from ravine.diagnosis.reference import reference
 from ravine.diagnosis.tried import POINTS, SEEDS, Outcome, Tried
 from ravine.finding import Change, Evidence
 from ravine.studies.case import Case, apart
-from ravine.studies.changes import NotTriedError, changed
+from ravine.studies.changes import NotTriedError, as_classes, changed
 from ravine.studies.running import LOOKED, Look, Run, plain_score, train
 from ravine.studies.trial import weigh
 
 LOOKS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 LONGEST = 600  # steps of a trial
+VALUES = 20  # of a target that may be classes
+HITS = 0.25  # of the held-out examples that classes must hit beyond what a number does
 GOOD = 0.97  # score of a run from which nothing is left to gain
 
 
@@ -75,6 +77,53 @@ def attempted(case: Case, base: Run, remedies: list[Remedy], *, seed: int) -> Tr
     return replace(tried, outcomes=tuple(outcomes), refused=tuple(refused))
 
 
+def with_classes(case: Case, base: Run, tried: Tried, *, seed: int) -> Outcome | None:
+    """The remedy of an output for each value, where targets are a few whole numbers and the network has one output.
+
+    It helps if it hits far more of them exactly, and is no farther off on average: then their order says little.
+    """
+    _, targets = case.examples()
+    values = torch.unique(targets)
+    whole = bool((values == values.round()).all()) and 3 <= len(values) <= VALUES and targets[0].numel() == 1
+    if not whole or case.validation is None or base.diverged:
+        return None
+    try:
+        other = as_classes(case)
+        pairs = []
+        for s in range(seed, seed + SEEDS):
+            runs = [
+                train(replace(one, judged=case.loss), seed=s, steps=min(one.steps, tried.steps))
+                for one in (case, other)
+            ]
+            pairs.append([(_missed(run.model, case), run.last.loss) for run in runs])
+            if pairs[0][0][0] - pairs[0][1][0] < HITS or pairs[0][1][1] > 1.2 * pairs[0][0][1]:
+                return None
+    except (NotTriedError, RuntimeError, ValueError):
+        return None
+    before, after = ([p[i][0] for p in pairs] for i in (0, 1))
+    as_number, as_class = (100 * (1 - missed[0]) for missed in (before, after))
+    return Outcome(
+        cause="loss",
+        changes=(Change("loss", "cross entropy, one output for each class"),),
+        losses=tuple(after),
+        scores=(None,) * len(after),
+        trial=weigh(before, after, steps=tried.steps, least=HITS),
+        grounds=(
+            Evidence("different values of the target", len(values), "", VALUES, "all whole numbers"),
+            Evidence("of them hit after rounding", as_number, "%", None, f"{as_class:.0f} % as classes"),
+        ),
+    )
+
+
+def _missed(model: torch.nn.Module | None, case: Case) -> float:
+    """The share of held-out targets that the answer does not round to."""
+    assert model is not None and case.validation is not None
+    inputs, targets = case.validation
+    model.eval()
+    with torch.no_grad():
+        return float((model(inputs).flatten().round() != targets.flatten()).float().mean())
+
+
 def judged_whole(case: Case, base: Run, tried: Tried) -> Tried:
     """What the whole run shows beside what a quick learner does with the same examples."""
     inputs, targets = case.examples()
@@ -88,8 +137,10 @@ def judged_whole(case: Case, base: Run, tried: Tried) -> Tried:
             seen = case.examples(LOOKED)
             fitted = plain_score(base.model(seen[0]), seen[1])
         base.model.train()
-    score = None if known is None or known.null_score >= 1 else (
-        known.score if kind in ("number", "numbers") else (known.score - known.null_score) / (1 - known.null_score))  # fmt: skip
+    score = None
+    if known is not None and known.null_score < 1:
+        least = 0.0 if kind in ("number", "numbers") else known.null_score
+        score = (known.score - least) / (1 - least)
     return replace(
         tried,
         known=score,

@@ -148,7 +148,8 @@ def grouped(case: Case, model: nn.Module, examples: Pair, outputs: Tensor | None
 def scored(outputs: Tensor, targets: Tensor) -> float | None:
     """How well outputs answer, 1 at best and 0 for the best constant answer; None where that is not clear.
 
-    Classes: (mean recall - 1/K) / (1 - 1/K) over the K classes there are, so that rare ones count as much. Targets 0 and 1: 2 AUC - 1, averaged over labels.
+    Classes: (mean recall - 1/K) / (1 - 1/K) over the K classes there are, so that rare ones count as much. Targets 0
+    and 1: 2 AUC - 1, averaged over labels.
     Numbers: R2, not below -1.
 
     >>> scored(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 1, 0]))
@@ -161,7 +162,7 @@ def scored(outputs: Tensor, targets: Tensor) -> float | None:
     outputs = outputs.detach().float()
     if not bool(torch.isfinite(outputs).all()):
         return -1.0
-    if not targets.is_floating_point() and outputs.dim() == targets.dim() + 1:
+    if not targets.is_floating_point() and outputs.dim() == targets.dim() + 1 and outputs.numel() > targets.numel():
         right, y = (logits_first(outputs, targets).argmax(1) == targets).flatten(), targets.flatten()
         classes = y.unique()
         if len(classes) < 2:
@@ -202,7 +203,7 @@ def plain_score(outputs: Tensor, targets: Tensor) -> float | None:
     """
     if not isinstance(outputs, Tensor) or not bool(torch.isfinite(outputs).all()):
         return None
-    if not targets.is_floating_point() and outputs.dim() == targets.dim() + 1:
+    if not targets.is_floating_point() and outputs.dim() == targets.dim() + 1 and outputs.numel() > targets.numel():
         right = float((logits_first(outputs, targets).argmax(1) == targets).float().mean())
         least = float(torch.unique(targets, return_counts=True)[1].max()) / targets.numel()
     elif outputs.numel() == targets.numel() and bool(((targets == 0) | (targets == 1)).all()):

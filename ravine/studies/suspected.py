@@ -1,18 +1,18 @@
-"""Which remedies to try on a case, and what speaks for each: facts of data, network and optimizer, found without trying.
+"""Which remedies to try on a case, and what speaks for each: facts of data, network and optimizer.
 
-A remedy without grounds is tried on general grounds: learning rate, steps, batch size, another optimizer, another start.
+A remedy without grounds is tried on general grounds: learning rate, steps, batch size, optimizer, another start.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW
 
+from ravine.diagnosis.rule import listed
+from ravine.diagnosis.seeing import fresh
 from ravine.finding import Change, Evidence
 from ravine.studies.case import Case, Rows, apart
 from ravine.studies.changes import NORMS, moments
@@ -132,7 +132,7 @@ def _loss(case: Case, base: Run) -> list[Remedy]:
 
 
 def reduction(case: Case) -> float | None:
-    """The loss of a batch repeated twice over that of the batch: 1 for a mean, 2 for a sum; None if it cannot be told."""
+    """The loss of a batch repeated twice over that of the batch: 1 for a mean, 2 for a sum; None if it does not say."""
     inputs, targets = case.examples(64)
     with apart(case.seed), torch.no_grad():
         try:
@@ -162,6 +162,21 @@ def _rare(case: Case, base: Run) -> list[Remedy]:
     return [Remedy("imbalance", ((Change("loss", "balanced"),),), (
         Evidence("examples of the rarest class for one of the most frequent", share, "", RARE),
     ), where="")]  # fmt: skip
+
+
+def _frozen(case: Case) -> list[Remedy]:
+    """Parameters that are not trained though they are still as drawn at random."""
+    model, optimizer = case.build()
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    owners = {f"{path}.{name}" if path else name: m for path, m in model.named_modules()
+              for name, _ in m.named_parameters(recurse=False)}  # fmt: skip
+    left = [n for n, p in model.named_parameters()
+            if (not p.requires_grad or id(p) not in held) and n in owners and fresh(p, owners[n])]  # fmt: skip
+    if not left:
+        return []
+    return [Remedy("frozen-parameters", ((Change("optimizer", "all parameters"),),), (
+        Evidence("parameters that are not trained, as drawn at random", len(left), "", 0),
+    ), where=listed(left))]  # fmt: skip
 
 
 def _start(case: Case, base: Run) -> list[Remedy]:
@@ -203,8 +218,8 @@ def _braking(case: Case) -> list[Remedy]:
     rates += [(n, m.dropout) for n, m in model.named_modules() if isinstance(getattr(m, "dropout", None), float)]
     where, most = max(rates, key=lambda r: r[1], default=("", 0.0))
     if most >= MUCH:
-        found.append(Remedy("dropout", ((Change("dropout", 0),),), (Evidence("dropout rate", most, "", MUCH),), where=where,
-                            suspects=("over-regularized",)))  # fmt: skip
+        found.append(Remedy("dropout", ((Change("dropout", 0),),), (Evidence("dropout rate", most, "", MUCH),),
+                            where=where, suspects=("over-regularized",)))  # fmt: skip
     decay = max(float(g.get("weight_decay") or 0.0) for g in optimizer.param_groups)
     if decay > 0:
         grounds = (Evidence("weight decay", decay, "", 0.01),) if decay >= 0.01 else ()
@@ -212,7 +227,8 @@ def _braking(case: Case) -> list[Remedy]:
     eps = max(float(g.get("eps") or 0.0) for g in optimizer.param_groups)
     if eps > EPS:
         found.append(Remedy("optimizer-numerics", ((Change("optimizer", "adam"),), (Change("optimizer", "adam 0.01"),)),
-                            (Evidence("epsilon of the optimizer", eps, "", EPS),), suspects=("learning-rate-low",)))  # fmt: skip
+                            (Evidence("epsilon of the optimizer", eps, "", EPS),),
+                            suspects=("learning-rate-low",)))  # fmt: skip
     for name, m in model.named_modules():
         momentum = getattr(m, "momentum", 0.1)
         if isinstance(m, NORMS) and momentum is not None and not 0.005 < momentum < 0.9 and m.track_running_stats:
