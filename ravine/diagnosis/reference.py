@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -25,9 +25,10 @@ FEWEST = 100  # examples; with fewer nothing is said about whether targets can b
 MOST = 2000  # examples
 KERNEL = 700  # examples that the kernel learns from
 FOLDS = 3
+MANY = 20  # outputs; half as many examples then
 OUTPUTS = 64  # more classes than this take too long
 WINDOW = 4  # tokens, the present one counted
-WIDEST = 1024  # features
+WIDEST = 600  # features
 SURE = 3.0  # standard errors above 0; three to five learners are tried
 ROUND = 1e-3  # least probability: nobody is that sure
 
@@ -67,7 +68,15 @@ class Reference:
         return self.gain / self.null_loss if self.null_loss > 0 else 0.0
 
 
-def reference(inputs: Tensor, targets: Tensor, kind: str, *, seed: int = 0, most: int = MOST) -> Reference | None:
+def reference(
+    inputs: Tensor,
+    targets: Tensor,
+    kind: str,
+    *,
+    seed: int = 0,
+    most: int = MOST,
+    learners: Sequence[str] = ("linear", "neighbors", "kernel", "trees"),
+) -> Reference | None:
     """The best of a few quick learners on at most `most` of the examples, spread evenly, each predicted by learners
     that did not see it (3 folds; copies of an example of measured numbers fall in one fold).
 
@@ -101,24 +110,27 @@ def reference(inputs: Tensor, targets: Tensor, kind: str, *, seed: int = 0, most
     features, answers, groups = features[known], answers[known], groups[known]
     if len(answers) < 30 or answers.shape[1] > OUTPUTS or not (answers.std(0) > 0).any() or features.shape[1] == 0:
         return None
-    return _best(features, answers, groups, kind, seed)
+    if answers.shape[1] > MANY:
+        some = evenly(len(answers), most // 2)
+        features, answers, groups = features[some], answers[some], groups[some]
+    return _best(features, answers, groups, kind, seed, learners)
 
 
-def _best(x: Array, y: Array, groups: Array, kind: str, seed: int) -> Reference:
-    folds = folded(groups, seed)
+def _best(x: Array, y: Array, groups: Array, kind: str, seed: int, learners: Sequence[str]) -> Reference:
+    folds, few = folded(groups, seed), _narrow(x)
     null = np.empty_like(y)
     for fold in range(FOLDS):
         null[folds == fold] = y[folds != fold].mean(0)
     losses: dict[str, Array] = {}
     said: dict[str, Array] = {}
     signals: dict[str, float] = {}
-    for name, learner in LEARNERS.items():
-        if name == ("linear" if kind in CHOICES else "logistic"):
-            continue
+    for name in learners:
+        learner = _logistic if name == "linear" and kind in CHOICES else LEARNERS[name]
+        given = x if name == "trees" else few
         out = np.empty_like(y)
         for fold in range(FOLDS):
             old, new = folds != fold, folds == fold
-            out[new] = learner(x[old], y[old], x[new], seed)
+            out[new] = learner(given[old], y[old], given[new], seed)
         out = np.nan_to_num(out)
         signals[name] = together(out, y, folds, groups)
         said[name] = min((null + a * (out - null) for a in (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)),
@@ -227,7 +239,12 @@ def described(x: Array) -> Array:
     """Inputs as features [N, F]: numbers in units of their spread, tokens by place, by count and in pairs."""
     if tokens(x):
         return _tokens(x)
-    flat = x.reshape(len(x), -1).astype(float)
+    small = x.astype(float)
+    while small[0].size > WIDEST and small.ndim == 4 and min(small.shape[2:]) >= 4:
+        corners = [small[:, :, a : a + 2 * (small.shape[2] // 2) : 2, b : b + 2 * (small.shape[3] // 2) : 2]
+                   for a in (0, 1) for b in (0, 1)]  # fmt: skip
+        small = np.mean(corners, axis=0)
+    flat = small.reshape(len(x), -1)
     parts = [flat[:, evenly(flat.shape[1], WIDEST)]]
     if x.ndim > 2:
         parts.append(_anywhere(x.astype(float)))
@@ -304,18 +321,18 @@ def windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Array, Arr
     return _standardized(np.concatenate(parts, 1)), y[rows, places], rows
 
 
-def _narrow(x: Array, new: Array, most: int = 100) -> tuple[Array, Array]:
-    """Both in the directions in which the known inputs vary most, where there are many features."""
+def _narrow(x: Array, most: int = 100) -> Array:
+    """The directions in which inputs vary most, where there are many features."""
     if x.shape[1] <= most:
-        return x, new
-    values, directions = np.linalg.eigh(x.T @ x)
-    directions = directions[:, np.argsort(-values)[:most]]
-    return x @ directions, new @ directions
+        return x
+    if len(x) < x.shape[1]:
+        values, places = np.linalg.eigh(x @ x.T)
+        return places[:, -most:] * np.sqrt(np.maximum(values[-most:], 0))
+    return x @ np.linalg.eigh(x.T @ x)[1][:, -most:]
 
 
 def _linear(x: Array, y: Array, new: Array, seed: int) -> Array:
     """Ridge regression, its strength by generalized cross-validation (Golub, Heath & Wahba 1979)."""
-    x, new = _narrow(x, new)
     middle, mean = x.mean(0), y.mean(0)
     u, s, vt = np.linalg.svd(x - middle, full_matrices=False)
     projected = u.T @ (y - mean)
@@ -331,7 +348,6 @@ def _linear(x: Array, y: Array, new: Array, seed: int) -> Array:
 
 
 def _logistic(x: Array, y: Array, new: Array, seed: int) -> Array:
-    x, new = _narrow(x, new)
     out = np.zeros((len(new), y.shape[1]))
     answer = y.argmax(1)
     if len(np.unique(answer)) < 2:
@@ -350,7 +366,6 @@ def _squares(a: Array, b: Array) -> Array:
 
 def _neighbors(x: Array, y: Array, new: Array, seed: int) -> Array:
     """The mean of the nearest sqrt(N) / 2 examples, at least 5."""
-    x, new = _narrow(x, new)
     near = min(max(5, int(math.sqrt(len(x)) / 2)), len(x) - 1)
     distances = _squares(new, x)
     nearest = np.argpartition(distances, near - 1, axis=1)[:, :near]
@@ -360,7 +375,6 @@ def _neighbors(x: Array, y: Array, new: Array, seed: int) -> Array:
 
 def _kernel(x: Array, y: Array, new: Array, seed: int) -> Array:
     """Ridge with a Gaussian kernel of median width, or a third of it; the strength by leaving one out."""
-    x, new = _narrow(x, new)
     chosen = evenly(len(x), KERNEL)
     x, y = x[chosen], y[chosen]
     mean = y.mean(0)
@@ -388,7 +402,6 @@ def _trees(x: Array, y: Array, new: Array, seed: int) -> Array:
 
 LEARNERS: Mapping[str, Learner] = {
     "linear": _linear,
-    "logistic": _logistic,
     "neighbors": _neighbors,
     "kernel": _kernel,
     "trees": _trees,
