@@ -29,6 +29,10 @@ class SquaredError:
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         return _over_outputs((outputs - targets).square() * 0.5)
 
+    def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
+        """The mean."""
+        return (shares[:, None] * targets).sum(0, keepdim=True)
+
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs
 
@@ -39,6 +43,10 @@ class AbsoluteError:
 
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         return _over_outputs((outputs - targets).abs())
+
+    def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
+        """The median."""
+        return _median(targets, shares)
 
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs
@@ -54,6 +62,15 @@ class Huber:
         error = outputs - targets
         size, delta = error.abs(), match(self.delta, error)
         return _over_outputs(torch.where(size <= delta, error.square() * 0.5, (size - delta * 0.5) * delta))
+
+    def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
+        """Between median and mean, by weights min(1, delta / |e|) that are worked out again thirty times."""
+        delta = torch.as_tensor(self.delta, dtype=targets.dtype).reshape(-1, 1, 1)
+        found = _median(targets, shares).expand(len(delta), -1)
+        for _ in range(30):
+            weights = shares[:, None] * (delta / (targets - found[:, None]).abs().clamp_min(1e-30)).clamp_max(1.0)
+            found = (weights * targets).sum(1) / weights.sum(1)
+        return found
 
     def predict(self, outputs: Tensor) -> Tensor:
         return outputs
@@ -93,6 +110,12 @@ class BinaryCrossEntropy:
         targets = self._smooth(targets, meter)
         logs = F.logsigmoid(outputs)
         return _over_outputs((1 - targets) * outputs - logs), logs.exp() - targets
+
+    def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
+        """The logit of each label's share; where all are alike, of one that a tenth of an example is short of it."""
+        smoothing = torch.as_tensor(self.label_smoothing, dtype=targets.dtype).reshape(-1, 1)
+        found = (1 - smoothing) * (shares[:, None] * targets).sum(0, keepdim=True) + smoothing / 2
+        return found.logit(0.1 / (len(targets) + 1))
 
     def predict(self, outputs: Tensor) -> Tensor:
         return F.logsigmoid(outputs).exp()  # torch.sigmoid's last bits depend on the place in the buffer, these do not
@@ -144,6 +167,13 @@ class SoftmaxCrossEntropy:
         slope = slope - match(self.label_smoothing / outputs.shape[2], outputs)
         return losses, slope.scatter_add_(-1, chosen, -whole)
 
+    def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
+        """The logarithm of each class's share; a class without examples has a tenth of one."""
+        smoothing = torch.as_tensor(self.label_smoothing, dtype=shares.dtype).reshape(-1, 1)
+        found = shares.new_zeros(outputs).index_add(0, targets, shares)[None]
+        found = (1 - smoothing) * found + smoothing / outputs
+        return found.clamp_min(0.1 / (len(targets) + 1)).log()
+
     def predict(self, outputs: Tensor) -> Tensor:
         return torch.softmax(outputs, -1)
 
@@ -185,6 +215,13 @@ def _large(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tens
     total = shifted.exp().sum(-1).log()
     chosen = total - shifted.gather(-1, targets[..., None]).squeeze(-1)
     return chosen, total - shifted.mean(-1) if smooth else chosen
+
+
+def _median(targets: Tensor, shares: Tensor) -> Tensor:
+    """The median of each output's targets, where each example counts by its share, [1, C]."""
+    ordered, places = targets.sort(0)
+    below = shares[places].cumsum(0) < 0.5
+    return ordered.gather(0, below.sum(0, keepdim=True).clamp_max(len(targets) - 1))
 
 
 def _over_outputs(losses: Tensor) -> Tensor:

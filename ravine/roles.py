@@ -360,6 +360,13 @@ class Loss(Protocol):
         """The loss of each example, [P, B], from outputs [P, B, C] and targets [P, B] or [P, B, C]."""
         ...
 
+    def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
+        """The answer [1, C] or [P, C] with the lowest mean loss of those that are the same for all examples.
+
+        `targets` are [B] or [B, C]; `shares` [B] sum to 1 and say how much each example counts.
+        """
+        ...
+
     def predict(self, outputs: Tensor) -> Tensor:
         """Probabilities [..., C] (classes), [..., C] per label, or means [..., C] in the target's encoded units."""
         ...

@@ -133,6 +133,7 @@ class Course:
     effects: Mapping[str, float] = field(default_factory=dict)  # of each technique a number, 0 if it did nothing
     meanings: Mapping[str, str] = field(default_factory=dict)
     alpha: float = ALPHA
+    now: bool = False  # only what shows at this moment is asked for, not since when
     broken: int | None = None  # the first step at which a loss was not finite
 
     def __post_init__(self) -> None:
@@ -223,6 +224,8 @@ class Course:
 
         Looks are at measurements: the first one at or after each of the shares `LOOKS` of the budget.
         """
+        if self.now:
+            return (self,)
         points = self.judged.steps
         places = np.searchsorted(points, [share * self.budget for share in LOOKS])
         steps = sorted({int(points[p]) for p in places if p < len(points)})

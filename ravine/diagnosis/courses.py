@@ -27,6 +27,7 @@ ABOVE = 0.1  # of the first loss: training loss above it
 JUMP, BIG_JUMP = 0.1, 0.25  # of the fall: rise from one look to the next
 JUMPS = 0.05  # share of such looks that a healthy run may have
 TO_GAIN, MUCH_TO_GAIN = 0.1, 0.3  # of what was gained, in as many steps again
+FITTED = 16  # means to which the last third is brought
 STUCK = 0.01  # way of a layer over its weights, in the whole run
 FASTER = 30.0  # times: how much further another layer must have come
 OVER = 0.01  # of the highest learning rate: the schedule has ended
@@ -63,7 +64,6 @@ def fall(course: Course, lowest: float) -> float:
 def blamed(course: Course) -> tuple[str, ...]:
     """Why nothing was learned, by the figures: causes, likeliest first."""
     found = []
-    null, loss = course.null_judged, course.judged
     clipped = course.effects.get("clip", 0.0) > CUT or (
         len(course.kept) > 2 and float(np.median(course.kept.values)) < LEFT
     )
@@ -73,7 +73,8 @@ def blamed(course: Course) -> tuple[str, ...]:
         found.append("over-regularized")
     if course.effects.get("dropout", 0.0) > DROPPED:
         found.append("dropout")
-    if null is not None and float(np.median(loss.values[-3:])) > null + 0.5 * abs(null):
+    pairs = ((course.trend, course.null), (course.validation, course.null_validation))
+    if any(n is not None and len(c) and float(np.median(c.values[-5:])) > n + 0.5 * abs(n) for c, n in pairs):
         found.append("learning-rate-high")
     if len(course.update) and float(np.median(course.update.values)) > LONG_STEP:
         found.append("learning-rate-high")
@@ -88,15 +89,16 @@ def blamed(course: Course) -> tuple[str, ...]:
 
 
 def steady(course: Course) -> bool:
-    """Whether the loss fell evenly and little: the last third of the looks brought as much as the first."""
-    values = course.trend.values
-    if len(values) < 9:
+    """Whether the loss fell evenly: the last third of the time brought over half as much as the first."""
+    curve = course.judged if len(course.judged) >= 9 else course.trend
+    if len(curve) < 9:
         return False
-    third = len(values) // 3
-    first = float(values[:third].mean() - values[third : 2 * third].mean())
-    last = float(values[third : 2 * third].mean() - values[-third:].mean())
-    slope, _, high = theil_sen(np.arange(len(values)), values, 2.0)
-    return slope < 0 and high < 0 and last > 0.6 * first and -slope * len(values) < 0.3 * abs(float(values[0]))
+    time = _time(course, curve.steps)
+    parts = [curve.values[(time >= a * time[-1]) & (time <= (a + 0.25) * time[-1])] for a in (0, 0.25, 0.5, 0.75)]
+    if not all(len(p) for p in parts):
+        return False
+    means = [float(p.mean()) for p in parts]
+    return means[0] > means[1] > means[2] > means[3] and means[2] - means[3] > 0.5 * (means[0] - means[1])
 
 
 def decayed(course: Course) -> bool:
@@ -155,7 +157,9 @@ def not_learned(course: Course) -> Iterator[Seen]:
         scale = abs(null) if abs(null) > 1e-12 else 1.0
         if name == "validation loss" and len(course.error):
             error = math.hypot(error, 0.0 if len(course.train) else float(course.error.values[-1]))
-        sure = mean - course.critical(min(10, len(late))) * error > null - A_GAIN * scale
+        below = int((curve.values[len(curve) // 3 :] < null - NOT_A_GAIN * scale).sum())
+        most = binomial_tail(len(curve) - len(curve) // 3 - below, len(curve) - len(curve) // 3, 0.5)
+        sure = most < course.chance or mean - course.critical(min(10, len(late))) * error > null - A_GAIN * scale
         if mean < null - NOT_A_GAIN * scale or (name == "training loss" and not sure):
             return  # one of the two is better than the constant: something was learned, if only by heart
         shown.append(Evidence(f"{name}, second half", mean, "", null, "the limit is the best constant answer's"))
@@ -296,14 +300,10 @@ def still_falling(course: Course) -> Iterator[Seen]:
     gain, gained = _to_gain(course, curve)
     if gained <= 0 or gain < TO_GAIN * gained:
         return
-    low_rate = _ended_low(course)
-    if low_rate is not None:
-        return  # it falls because the learning rate does
     epochs = course.steps / course.per_epoch if course.per_epoch else math.inf
     few = epochs < 5 or course.steps < FEW
-    cause, other = (
-        ("too-few-steps", "learning-rate-low") if few or not steady(course) else ("learning-rate-low", "too-few-steps")
-    )
+    slow = not few and (course.moved < SHORT_WAY or steady(course))
+    cause, other = ("learning-rate-low", "too-few-steps") if slow else ("too-few-steps", "learning-rate-low")
     yield Seen(
         severity="warning" if gain > MUCH_TO_GAIN * gained else "note",
         evidence=(
@@ -320,32 +320,36 @@ def still_falling(course: Course) -> Iterator[Seen]:
 def _to_gain(course: Course, curve: Curve) -> tuple[float, float]:
     """What as many steps again would gain at least, and what was gained from the first value on.
 
-    Of the last third, the slope of log loss (of the loss, where it is not positive) over log steps: a straight line
-    there is a power law, which falls more slowly than it did so far. The slope taken is the interval's upper end.
+    Time t is the sum of the learning rates so far (of ones, where they are not known): steps with hardly any rate
+    are no time. Of the last third, the slope of log loss (of the loss, where it is not positive) over log t: a
+    straight line there is a power law, which slows down. The slope taken is the upper end of its interval.
     """
-    points = curve.after(curve.steps[-1] * 2 / 3)
-    if len(points) < 4:
+    time = _time(course, curve.steps)
+    late = (time >= time[-1] * 2 / 3) & (time > 0)
+    places = np.minimum(((time[late] / time[-1] - 2 / 3) * 3 * FITTED).astype(int), FITTED - 1)
+    if len(np.unique(places)) < 4:
         return 0.0, 1.0
+    x = np.array([time[late][places == p].mean() for p in np.unique(places)])
+    y = np.array([curve.values[late][places == p].mean() for p in np.unique(places)])
     positive = bool((curve.values > 0).all())
-    values = np.log(points.values) if positive else points.values
-    slope, _, high = theil_sen(np.log(points.steps.astype(float)), values, course.z)
-    if len(points) < 12:  # too few for an interval at this level: all that can be asked is that each is lower
-        high = slope if bool((np.diff(points.values) < 0).all()) and len(points) >= 4 else 0.0
+    slope, _, high = theil_sen(np.log(x), np.log(y) if positive else y, course.z)
+    if len(x) < 10:  # too few for an interval at this level: all that can be asked is that each is lower
+        high = slope if bool((np.diff(y) < 0).all()) else 0.0
     if not high < 0:
         return 0.0, 1.0
-    last = float(np.median(points.values[-3:]))
-    gain = last * (1 - 2**slope) if positive else -slope * math.log(2)
+    last = float(y[-1])
+    gain = last * (1 - 2**high) if positive else -high * math.log(2)
     first = float(curve.values[0])
     top = first if course.null_judged is None else max(min(first, course.null_judged), last)
     return gain, max(top - last, gain / 10)
 
 
-def _ended_low(course: Course) -> float | None:
-    """The learning rate at the end, where it is much lower than it was."""
-    if len(course.lr) < 3:
-        return None
-    rate, highest = float(course.lr.values[-1]), float(course.lr.values.max())
-    return rate if rate < 0.1 * highest else None
+def _time(course: Course, steps: np.ndarray) -> np.ndarray:
+    """The sum of the learning rates up to steps."""
+    if len(course.lr) < 3 or not course.lr.values.max() > 0:
+        return steps.astype(float)
+    sums = np.cumsum(course.lr.values * np.diff(course.lr.steps.astype(float), prepend=0.0))
+    return np.interp(steps, np.concatenate([[0.0], course.lr.steps]), np.concatenate([[0.0], sums]))
 
 
 def underfits(course: Course) -> Iterator[Seen]:
@@ -708,9 +712,10 @@ ALL = (
     Rule(code="RVN-T06", title="the loss is still falling at the end", cause="too-few-steps", severity="note",
          find=still_falling, needs="ended", confidence="medium", also=("learning-rate-low",),
          because="the run is too short, or its steps are",
-         misses="runs whose learning rate ends low: they fall because of it",
+         misses="runs with fewer than 12 looks; what a lower learning rate at the end would gain",
          means="More steps of the same kind, or longer ones, would have gained much.",
-         detected="Theil-Sen slope of log loss over log steps in the last third. The end of its interval nearer to 0 "
+         detected="Theil-Sen slope of log loss over log t in the last third of t, the sum of the rates so far. "
+                  "The end of its interval nearer to 0 "
                   f"is continued for as many steps again; a note from {TO_GAIN:.0%} of what was gained, a warning from "
                   f"{MUCH_TO_GAIN:.0%}. Where the loss fell evenly and little, the learning rate is named.",
          remedy="Train longer, or with a higher learning rate.",
@@ -749,7 +754,7 @@ ALL = (
                "+ nn.init.kaiming_normal_(net[0].weight, nonlinearity=\"relu\")",
          picture="deep-tanh"),
     Rule(code="RVN-T09", title="the schedule ended long before the run", cause="schedule", severity="note",
-         find=ended_early, needs="lr", confidence="high", also=("learning-rate-low",),
+         find=ended_early, needs="lr", confidence="high", explains=("RVN-T06", "RVN-T10"), also=("learning-rate-low",),
          because="the schedule was given fewer steps than the run has, or was stepped too often",
          misses="schedules that end low but not under one hundredth",
          means="A large part of the run had almost no learning rate, so its steps changed next to nothing.",

@@ -8,6 +8,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from ravine.finding import Finding
+from ravine.reporting.findings import finding_line
+
 PLAIN_SECONDS = 5.0  # between lines where the stream is no terminal
 LIVE_SECONDS = 0.1
 
@@ -23,6 +26,8 @@ class ProgressLine:
         self._open = False
 
     def __call__(self, at: Any) -> None:
+        for finding in at.findings:
+            self._tell(finding)
         now = time.monotonic()
         last_step = at.step == at.steps
         if now - self._last < (LIVE_SECONDS if self.live else PLAIN_SECONDS) and not last_step:
@@ -35,6 +40,13 @@ class ProgressLine:
             self._open = True
         else:
             self.stream.write(text + "\n")
+        self.stream.flush()
+
+    def _tell(self, finding: Finding) -> None:
+        """Write a finding above the live line."""
+        self.close()
+        plain = not (self.stream.encoding or "").lower().startswith("utf")
+        self.stream.write(finding_line(finding, width=min(80, _columns()), plain=plain) + "\n")
         self.stream.flush()
 
     def close(self) -> None:

@@ -63,6 +63,7 @@ class Cohort:
     effects: list[dict[str, float]]
     series: dict[str, list[tuple[int, list[float]]]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
+    lowest: dict[str, Tensor] = field(default_factory=dict)  # validation loss so far: "value" [P], "each" [P, N]
 
     def __post_init__(self) -> None:
         self._refresh()
@@ -70,7 +71,7 @@ class Cohort:
     @property
     def held(self) -> dict[str, dict[str, Tensor]]:
         """All tensors with a row for each network in the cohort, but for the weights: by group and name."""
-        groups = ("buffers", "optimizer", "average", "schedule", "best", "losses")
+        groups = ("buffers", "optimizer", "average", "schedule", "best", "losses", "lowest")
         return {name: getattr(self, name) for name in groups}
 
     def _refresh(self) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ravine.optimizers.fused import step_
 from ravine.probes.curvature import Objective
 from ravine.roles import Batch, Evaluated, Now, Pass, Searches
-from ravine.rows import Rows
+from ravine.rows import Rows, length
 from ravine.training.cohorts import Cohort
 from ravine.training.measure import Evaluator, log_rate, measure, samples
 from ravine.training.sources import Source
@@ -33,6 +33,7 @@ def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[
         tuned = cohort.tuned
         rates = cohort.lr_row if tuned is None else tuned.at(cohort.step)
         now = Now(cohort.step + 1, factors.at(cohort.step), cohort.decays, cohort.program.layout, rates, meter)
+        raw = length(grads) if sampled and cohort.parts.clip is not None else None
         grads = prepare(cohort, grads, now)
         before = cohort.weights.clone() if sampled or tuned is not None else None
         if searches:
@@ -47,7 +48,7 @@ def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[
         cohort.losses["sum"] += losses
         cohort.loss_count += 1
         if sampled and before is not None:
-            measure(cohort, before, grads, now)
+            measure(cohort, before, grads, raw, now)
         if evaluate.due(cohort.step):
             log_rate(cohort, now)
             leaving = evaluate(cohort)

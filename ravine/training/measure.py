@@ -5,6 +5,7 @@ Letters: P networks now in the cohort, N examples, C outputs, W weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -16,6 +17,7 @@ from ravine.roles import Batch, Loss, Now, Pass, Plan, Reactive, Settles
 from ravine.rows import Rows, length
 from ravine.training.cohorts import Cohort, no_losses
 
+COMPARED = 4096  # validation examples whose losses are remembered one by one
 Metric: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # predictions [P, N, C], targets [N, ...] -> [P]
 
 
@@ -24,11 +26,23 @@ def samples(step: int, plan: Plan) -> bool:
     return step % max(25, min(100, plan.steps // 25)) == 0 or step == plan.steps - 1
 
 
-def measure(cohort: Cohort, before: Rows, grads: Rows, now: Now) -> None:
-    """Log |g|, |Δw| / |w| and the learning rate of the step just made, for each network."""
-    update = length(cohort.weights - before) / length(before).clamp_min(1e-30)
+def measure(cohort: Cohort, before: Rows, grads: Rows, raw: Tensor | None, now: Now) -> None:
+    """Log |g|, |w|, |Δw| / |w| (of all weights, and of each layer that moves) and the learning rate of the step just
+    made, for each network. `raw` is the gradient's length before it was clipped; None where nothing clips."""
+    change = cohort.weights - before
+    update = length(change) / length(before).clamp_min(1e-30)
     cohort.log("gradient/norm", length(grads))
+    cohort.log("weights/norm", length(before))
     cohort.log("update/ratio", update)
+    if raw is not None:
+        cohort.log("clip/kept", torch.where(raw > 0, length(grads) / raw.clamp_min(1e-30), 1.0))
+    moving = {s.name for s in cohort.program.layout.slots} if cohort.tuned is None else cohort.tuned.moving
+    for slot in cohort.program.layout.slots:
+        if slot.role == "weight" and slot.name in moving:
+            part = slice(*cohort.program.layout.spans[slot.name])
+            # a layer that starts at 0 has moved by all that it is
+            size = torch.maximum(length(before[:, part]), length(cohort.weights[:, part])).clamp_min(1e-30)
+            cohort.log(f"update/ratio/{slot.name}", length(change[:, part]) / size)
     log_rate(cohort, now)
     if now.meter is not None:
         now.meter.add("update", update)
@@ -77,11 +91,65 @@ def outputs_on(program: Program, rows: Rows, buffers: dict[str, Tensor], example
 
 def mean_loss(loss: Loss, outputs: Tensor, examples: Any) -> Tensor:
     """Each network's loss over examples, weighted as they are, [P]."""
-    targets = examples.targets.expand(outputs.shape[0], *examples.targets.shape)
-    each = loss.each(outputs, targets)
+    return mean_of(losses_of(loss, outputs, examples), examples)
+
+
+def losses_of(loss: Loss, outputs: Tensor, examples: Any) -> Tensor:
+    """Each network's loss on each example, [P, N]."""
+    return loss.each(outputs, examples.targets.expand(outputs.shape[0], *examples.targets.shape))
+
+
+def mean_of(each: Tensor, examples: Any) -> Tensor:
+    """The mean of losses [P, N], each example counting by its weight, [P]."""
     if examples.weights is None:
         return each.mean(1)
     return (each * examples.weights).sum(1) / examples.weights.sum()
+
+
+def compare(cohort: Cohort, each: Tensor, losses: Tensor) -> None:
+    """Log how sure the validation loss is, and how far it lies above its lowest so far, paired over examples.
+
+    Standard errors are those of the mean over N examples: s / sqrt(N) of the losses, and of their differences from the
+    losses of the same examples when the mean was lowest. Of many examples every k-th is compared.
+    """
+    every = -(-each.shape[1] // COMPARED)
+    each = each[:, ::every].double()
+    low = cohort.lowest
+    if not low:
+        low |= {"value": torch.full_like(losses, math.inf), "each": each.clone()}
+    apart = each - low["each"]
+    cohort.log("error/validation/loss", standard_error(each))
+    cohort.log("rise/validation/loss", apart.mean(1))
+    cohort.log("error/rise/validation/loss", standard_error(apart))
+    better = losses < low["value"]
+    low["value"] = torch.where(better, losses, low["value"])
+    low["each"] = torch.where(better[:, None], each, low["each"])
+
+
+def standard_error(values: Tensor) -> Tensor:
+    """Of the means of values [P, N]: s / sqrt(N), infinite of a single one, [P]."""
+    count = values.shape[1]
+    if count < 2:
+        return torch.full_like(values[:, 0], math.inf)
+    off = values - values.mean(1, keepdim=True)
+    return (off.square().sum(1) / (count - 1) / count).sqrt()
+
+
+def log_constant(cohort: Cohort, train: Any, validation: Any) -> None:
+    """Log the losses of the best answer that is the same for all examples, learned from the training examples."""
+    known = validation if train is None else train
+    loss = cohort.parts.loss
+    if known is None or known.targets is None or loss is None:
+        return
+    count = known.targets.shape[0]
+    weights = torch.ones(count, device=known.targets.device) if known.weights is None else known.weights
+    shares = (weights / weights.sum()).to(cohort.weights.dtype)
+    answer = loss.constant(known.targets, shares, cohort.job.signature.outputs)
+    for split, examples in (("train", train), ("validation", validation)):
+        if examples is not None:
+            outputs = answer[:, None].expand(-1, examples.targets.shape[0], -1)
+            value = mean_loss(loss, outputs, examples)
+            cohort.log(f"null/{split}/loss", value.expand(len(cohort.ids)))
 
 
 class Evaluator:
@@ -142,9 +210,12 @@ class Evaluator:
         loss = cohort.parts.loss
         assert loss is not None  # resolved before training
         outputs = outputs_on(cohort.program, rows, cohort.buffers, examples)
-        losses, score = mean_loss(loss, outputs, examples), self.metric(loss.predict(outputs), examples.targets)
+        each = losses_of(loss, outputs, examples)
+        losses, score = mean_of(each, examples), self.metric(loss.predict(outputs), examples.targets)
         cohort.log(f"{split}/loss", losses)
         cohort.log(f"{split}/{self.name}", score)
+        if split == "validation":
+            compare(cohort, each, losses)
         return losses, score
 
     def _remember(self, cohort: Cohort, rows: Rows, better: Tensor, value: Tensor) -> None:

@@ -17,6 +17,7 @@ import joblib
 import torch
 
 from ravine import data, metrics
+from ravine.diagnosis.course import ALPHA
 from ravine.errors import Interrupted, RunError
 from ravine.part import program, stack
 from ravine.recipe import Recipe
@@ -42,7 +43,7 @@ from ravine.training.jobs import (
     works_of,
 )
 from ravine.training.loop import run
-from ravine.training.measure import Evaluator
+from ravine.training.measure import Evaluator, log_constant
 from ravine.training.model import Model
 from ravine.training.sources import InMemory, Source, Streamed
 from ravine.training.statistics import recomputed
@@ -192,7 +193,10 @@ def work(task: Any, job: Job, control: Control) -> Done:
         saved = control.checkpoint is not None and control.checkpoint.exists()
         cohort = load(control.checkpoint, job) if saved else start(job)  # type: ignore[arg-type]
         if cohort.ids:
-            run(cohort, _source(task, cohort), _evaluator(task, job), pause=snapshots.pausing(cohort, control))
+            source, evaluator = _source(task, cohort), _evaluator(task, job)
+            if not saved:
+                log_constant(cohort, source.examples if isinstance(source, InMemory) else None, evaluator.validation)
+            run(cohort, source, evaluator, pause=snapshots.pausing(cohort, control))
             if not control.interrupted:
                 snapshots.report(cohort)
                 _settle(task, cohort)
@@ -256,7 +260,8 @@ def _finish(works: Sequence[Work], recipes: Sequence[Recipe], tasks: Sequence[An
     controls = [
         Control(job=i, jobs=len(works), seconds=seconds, report=report if i % max(workers, 1) == 0 else None,
                 checkpoint=None if folder is None else folder / f"checkpoint-{i}.safetensors",
-                stop=None if folder is None else folder / "stop")
+                stop=None if folder is None else folder / "stop",
+                alpha=ALPHA / len(works) if len(recipes) == 1 else 0.0)
         for i in range(len(works))
     ]  # fmt: skip
     done = _all_done(works, controls, workers)
