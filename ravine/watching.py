@@ -17,8 +17,10 @@ import gc
 import math
 import os
 import sys
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TextIO
 
 import torch
@@ -27,9 +29,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from ravine.diagnosis import trends
+from ravine.diagnosis.eye import Eye, rates
 from ravine.diagnosis.graph import read_graph
-from ravine.diagnosis.seeing import dark, fresh, hidden_parameters, twins
-from ravine.diagnosis.story import Broken, Idle, Look, Modes, Schedule, Story, Weight
+from ravine.diagnosis.naming import Names, parameters
+from ravine.diagnosis.seeing import Constant, dark, excerpt, first_tensor, tables, twins
+from ravine.diagnosis.story import Broken, Cut, Idle, Inputs, Modes, Schedule, Story
 from ravine.diagnosis.watched import ALL
 from ravine.errors import InputError
 from ravine.finding import Checks, Finding, Report, arrange
@@ -42,13 +47,18 @@ GRAPHS = 4  # first steps of which the graph is read
 ROW = 2  # looks in a row; rules ask that neighbors agree
 TAPE = 400  # letters kept
 LOOKS = 64  # kept
-SAMPLE = 4096  # numbers of a parameter that are compared before and after a step
-SAMPLED = 8  # parameters of which they are
+SUSPICIOUS = 10  # looks in a row at the same inputs, after which their table is searched for
+SCALED = 2.0  # a loss that was multiplied by more before backward is a loss with a gradient scaler
+PASSES = 40  # backward passes with a scaled loss that are remembered
+DUE = 20
 WINDOW, BATCHES, EXAMPLES = 16, 4, 128  # batches kept; how many must leave a unit at 0, with how many rows
-LOW = 1e-3  # of the highest learning rate
+LOW, FAINT = 1e-3, 1e-2  # of the highest learning rate
+COURSE = 64  # losses after which their course is judged, then at twice as many, and so on
 DROPOUTS = (nn.modules.dropout._DropoutNd,)
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 FAST = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)  # a hook would turn off a fast path
+TRENDS = frozenset(rule.code for rule in trends.ALL)
+LETTERS = ("n", "N", "E", "F")  # by recording a graph, by training
 
 
 def watch(model: nn.Module, optimizer: Optimizer | Iterable[Optimizer] = (), *, scheduler: LRScheduler | None = None,
@@ -88,38 +98,48 @@ class Watched:
                  out: TextIO | None):  # fmt: skip
         self.model, self.optimizers, self.every, self.out = model, optimizers, every, out
         self.story = Story(optimizers=max(1, len(optimizers)))
+        self._within = getattr(model, "_orig_mod", model)  # of a compiled model, the model
+        self._names = Names(self._within, optimizers)
         self._places = {id(o): i for i, o in enumerate(optimizers)}
-        self._eyes = [_Eye(i) for i in range(max(1, len(optimizers)))]
+        self._eyes = [Eye(i, o) for i, o in enumerate(optimizers)] or [Eye(0, None)]
+        self._close = True  # the next step is looked at
+        self._tape: deque[str] = deque(maxlen=TAPE)
         self._schedulers: list[tuple[LRScheduler, int]] = []  # with their count at the start
         self._given = scheduler
         self._handles: list[Any] = []
         self._module_hooks: list[Any] = []
         self._found: list[Finding] = []
-        self._failed: list[str] = []
-        self._names: dict[int, str] = {}
-        self._params: dict[str, nn.Parameter] = {}
-        self._owners: dict[str, nn.Module] = {}
-        self._hidden: set[str] = set()
-        self._foreign: set[str] = set()  # held by a watched optimizer, not by the model
-        self._stepped_elsewhere: set[int] = set()
+        self._failed: dict[str, None] = {}
         self._reached: set[str] = set()
-        self._fresh: dict[str, bool] = {}
-        self._called: set[int] = set()
-        self._forwards = 0
+        self._ran_ever: set[int] = set()  # modules, by id
+        self._recorded: list[nn.Module] = []  # those that ran first with a graph
+        self._entered = False
         self._dropped: dict[Any, Any] = {}
         self._sensitive: list[tuple[str, nn.Module]] = []
         self._twins: dict[str, bool] = {}
         self._dark: dict[str, deque[tuple[int, Tensor]]] = {}
         self._dark_first: dict[str, int] = {}
         self._gated = False  # the gates are hooked, for this step
+        self._made: dict[str, list[Tensor]] = {}  # what each module gave last, in this graph
+        self._links: dict[str, tuple[int, int]] = {}  # calls on its own output, cut off and not
         self._graph_read = -1
         self._bad_inputs = False
         self._noted = False  # a forward pass without a graph, in training mode
         self._rates_read = 0
+        self._evaluating = 0  # steps in evaluation mode
         self._hunting = False
         self._bad_module = ""
         self._pending: Broken | None = None
         self._values: list[Tensor] = []  # losses on an accelerator, read together
+        self._told = 0  # losses in this step
+        self._scale: float | None = None  # the gradient that the last told loss got
+        self._scaled: deque[bool] = deque(maxlen=PASSES)  # whether gradients of scaled losses were finite
+        self._scaler = False
+        self._due = DUE
+        self._constant = Constant()
+        self._input: Tensor | None = None  # an excerpt of the first one
+        self._tables: list[Any] = []
+        self._next_told = COURSE
         self._first_loss: float | None = None
         self._highest = -math.inf
         self._last = math.nan
@@ -132,23 +152,30 @@ class Watched:
 
     def start(self) -> Watched:
         """Begin to watch; `with` does it too."""
-        self._name()
-        self._sensitive = [(n or type(m).__name__, m) for n, m in self.model.named_modules() if _sensitive(m)]
+        self._names.read()
+        self._sensitive = [(n or type(m).__name__, m) for n, m in self._within.named_modules() if _sensitive(m)]
+        self.story.opaque = next((n or "the model" for n, m in self.model.named_modules() if _compiled(m)), "")
         self._find_schedulers()
         if self.optimizers:
             self._handles += [register_optimizer_step_pre_hook(self._safely(self._before_step)),
                               register_optimizer_step_post_hook(self._safely(self._after_step))]  # fmt: skip
         if not isinstance(self.model, FAST) and not isinstance(self.model, torch.jit.ScriptModule):
-            self._handles.append(self.model.register_forward_pre_hook(self._safely(self._before_forward)))
-        for eye, optimizer in zip(self._eyes, self.optimizers, strict=False):
-            self._choose(eye, _parameters(optimizer))
-        if not self.optimizers:
-            self._choose(self._eyes[0], list(self.model.parameters()))
+            seen = self._safely(self._before_forward)
+            self._handles.append(self.model.register_forward_pre_hook(seen, with_kwargs=True))
+        self._hook_modules(fast=False)
+        for eye in self._eyes:
+            held = parameters(eye.optimizer) if eye.optimizer is not None else list(self.model.parameters())
+            eye.choose(held)
+            eye.guard(held)
+            self._attend(eye)
         return self
 
     def loss(self, value: Any) -> Any:
         """Tell the loss of this step, best as the tensor before `backward`; it comes back as it is."""
-        self._safely(self._told)(value)
+        try:
+            self._tell(value)
+        except Exception as error:  # watching must not stop the loop
+            self._broke(error)
         return value
 
     def stop(self) -> None:
@@ -157,9 +184,9 @@ class Watched:
             handle.remove()
         self._handles, self._module_hooks = [], []
         for eye in self._eyes:
-            if eye.incoming_handle is not None:
-                eye.incoming_handle.remove()
-            eye.handles, eye.incoming_handle, eye.watched = [], None, None
+            eye.handles, eye.watched, eye.left = [], None, []
+            eye.forget()
+        self._made, self._links, self._dropped, self._tables, self._input = {}, {}, {}, [], None
         self._safely(self._read_values)()
         if self._pending is not None:
             self.story.broken, self._pending = self._pending, None
@@ -173,52 +200,104 @@ class Watched:
             )
 
     def findings(self) -> tuple[Finding, ...]:
-        """What was found so far, most important first."""
-        return arrange(self._found)
+        """What was found so far, most important first; what a sure finding accounts for is a note beside it."""
+        sure = [f for f in self._found if f.confidence in ("exact", "high") and f.severity != "note"]
+        known = {code for f in sure for code in f.explains}
+        if any(f.code not in TRENDS for f in sure):
+            known |= TRENDS  # what the losses did is then no news
+        return arrange(replace(f, severity="note") if f.code in known else f for f in self._found)
 
     def report(self) -> Report:
         """The findings so far, and how each check went."""
         found = {f.code for f in self._found}
-        rest = [rule for rule in ALL if rule.code not in found]
-        failed = tuple(dict.fromkeys(self._failed))
-        rest = [rule for rule in rest if rule.code not in failed]
+        rest = [rule for rule in ALL if rule.code not in found and rule.code not in self._failed]
         has = {rule.code: self.story.has(rule.needs) for rule in rest}
         checks = Checks(
             passed=tuple(code for code, was in has.items() if was),
             not_applicable=tuple(code for code, was in has.items() if was is None),
             not_measured=tuple(code for code, was in has.items() if was is False),
-            failed=failed,
+            failed=tuple(self._failed),
         )
         return Report(checks=checks, findings=self.findings())
 
-    def _before_forward(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        recording = torch.is_grad_enabled()
-        self._mark(("F" if module.training else "E") if recording else ("N" if module.training else "n"))
-        self._forwards += 1
-        self._noted |= module.training and not recording
-        if not (recording and module.training):
+    # forward --------------------------------------------------------------------------------------------------------
+
+    def _before_forward(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        recording, training = torch.is_grad_enabled(), module.training
+        self._tape.append(LETTERS[2 * recording + training])
+        if not (recording and training):
+            self._noted |= training
             return
-        if self._hunting or self._forwards <= ROW:
-            self._bad_inputs |= any(
-                isinstance(x, Tensor) and x.is_floating_point() and not bool(torch.isfinite(x).all()) for x in inputs
-            )
-        if (self._hunting or self.story.steps < ROW) and not self._module_hooks:
-            self._hook_modules()
-        if not self._gated and self._looking(self._eyes[0]):
+        if not self._close:
+            return
+        given = first_tensor((*inputs, *named.values()))
+        if given is not None:
+            self._read_inputs(given)
+        if self._hunting or self.story.steps < ROW:
+            self._hook_modules(fast=True)
+        if not self._gated:
             self._gated = True
             self._hook_gates()
 
-    def _hook_modules(self) -> None:
-        """For one step: which modules run, what dropout does to the graph, and where numbers stop being finite."""
-        quick = [m for m in self.model.modules() if isinstance(m, FAST) and not m.training]
+    def _enter(self, module: nn.Module, *_: Any) -> None:
+        """A module runs that stands for the model, which is not called as a whole."""
+        if torch.is_grad_enabled():
+            self._tape.append("F" if module.training else "E")
+
+    def _read_inputs(self, given: Tensor) -> None:
+        """Facts on the first input of the model; where it has always been the same, the table that it comes from."""
+        story, eye = self.story, self._eyes[0]
+        if given.is_floating_point() and not bool(torch.isfinite(given.detach()).all()):
+            self._bad_inputs = True
+            return
+        old, some = story.inputs, excerpt(given)
+        if old.looks and eye.passes:
+            return  # another batch of the same step
+        if self._input is None:
+            self._input = some
+        same = old.same == old.looks and self._input.shape == some.shape and bool(torch.equal(self._input, some))
+        larger = old.larger
+        # Whoever trains on all that there is keeps it at hand from look to look; a batch that is taken from a larger
+        # table at every step is gone at the next one.
+        if same and larger >= 0 and old.looks <= SUSPICIOUS + 1:
+            if any(seen() is not None for seen in self._tables):
+                larger = -1
+            elif old.looks == SUSPICIOUS:
+                kept, larger = tables(given, gc.get_objects())
+                self._tables = [weakref.ref(x) for x in (*kept, given)]
+            else:
+                self._tables = [weakref.ref(given)]
+        numbers = given.is_floating_point() and given.numel() > 1
+        spread, mean = (float(v) for v in torch.std_mean(given.detach().float())) if numbers else (0.0, 0.0)
+        spreads = (*old.spreads, (eye.steps, spread)) if numbers and not given.requires_grad else old.spreads
+        if len(spreads) > LOOKS:
+            spreads = spreads[: LOOKS // 2] + spreads[LOOKS // 2 :: 2]
+        story.inputs = Inputs(looks=old.looks + 1, same=old.same + same, rows=len(given), larger=larger,
+                              first=eye.steps if not old.looks else old.first, spreads=spreads, mean=mean,
+                              spread=spread)  # fmt: skip
+
+    def _hook_modules(self, *, fast: bool) -> None:
+        """For one step: which modules run, what dropout does to the graph, who is cut off from its own past, and where
+        numbers stop being finite. `fast` modules have a quick way in evaluation, which a hook would close."""
+        if self.story.opaque or (self._module_hooks and not fast):
+            return
+        quick = [m for m in self.model.modules() if isinstance(m, FAST) and not (fast and m.training)]
         inside = {id(inner) for m in quick for inner in m.modules()}
+        for handle in self._module_hooks:
+            handle.remove()
+        self._module_hooks = []
         for name, module in self.model.named_modules():
             if name and id(module) not in inside and not isinstance(module, torch.jit.ScriptModule):
                 seen = self._safely(lambda m, given, made, name=name: self._ran(name, m, given, made))
                 self._module_hooks.append(module.register_forward_hook(seen))
 
     def _ran(self, name: str, module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
-        self._called.add(id(module))
+        self._ran_ever.add(id(module))
+        if not torch.is_grad_enabled():
+            return
+        if self.story.steps == 0 and not self._entered:
+            self._recorded.append(module)
+        self._link(name, given, made)
         if not isinstance(made, Tensor):
             return
         source = given[0].grad_fn if given and isinstance(given[0], Tensor) else None
@@ -228,197 +307,20 @@ class Watched:
             if not any(True for _ in module.children()) and not bool(torch.isfinite(made).all()):
                 self._bad_module = name
 
-    def _told(self, value: Any) -> None:
-        self._mark("L")
-        if isinstance(value, Tensor):
-            self._values.append(value.detach())  # read together: one at a time, the loop would wait for a device
-            if self._looking(self._eyes[0]) and value.numel() == 1:
-                self._read_loss(value)
-        else:
-            self._values.append(torch.tensor(float(value), dtype=torch.float64))
-        if len(self._values) >= TOGETHER or self.story.steps < FIRST or self._hunting:
-            self._read_values()
-        if not self.optimizers:
-            self._end_step(self._eyes[0], None)
-
-    def _read_loss(self, value: Tensor) -> None:
-        story = self.story
-        if value.grad_fn is None:
-            leaf = value.requires_grad and not isinstance(value, nn.Parameter)
-            story.cut = "leaf" if leaf else "none"
-            return
-        story.cut = ""
-        first = self._eyes[0].steps
-        if self._graph_read != story.steps and (first < GRAPHS or first % self.every == 0):
-            self._graph_read = story.steps
-            story.graph = read_graph(value, self._names, self._dropped)
-            if story.graph is not None:
-                story.reached = story.reached | story.graph.weights
-        self._dropped.clear()  # holds a part of the graph: not beyond the step
-
-    def _read_values(self) -> None:
-        values, self._values = self._values, []
-        if values:
-            for value in torch.stack([v.reshape(-1)[0].double() for v in values if v.numel()]).tolist():
-                self._number(value)
-
-    def _number(self, value: float) -> None:
-        story = self.story
-        if len(story.losses) < FIRST:
-            story.losses.append(value)
-        if math.isfinite(value):
-            self._first_loss = value if self._first_loss is None else self._first_loss
-            self._highest, self._last = max(self._highest, value), value
-            if self._pending is None:
-                return
-        if story.broken is not None:
-            return
-        if self._pending is None:
-            bad = next((n for n, p in self._params.items() if not bool(torch.isfinite(p.detach()).all())), "")
-            first = value if self._first_loss is None else self._first_loss
-            self._pending = Broken(step=story.steps, what="loss", where=bad, inputs=self._bad_inputs, first=first,
-                                   highest=max(self._highest, first), last=self._last, lr=story.lr)  # fmt: skip
-            self._hunting = not bad
-            if self._hunting:
-                return  # the next forward pass shows in which module
-        broken = self._pending
-        self.story.broken = Broken(**{**vars(broken), "where": broken.where or self._bad_module or "loss",
-                                      "inputs": broken.inputs or self._bad_inputs})  # fmt: skip
-        self._pending, self._hunting = None, False
-        self._judge()
-
-    def _arrived(self, eye: _Eye, parameter: nn.Parameter) -> None:
-        """A gradient was added to the parameter that this optimizer's eye is on."""
-        if not self.story.tape.endswith("B"):
-            self._mark("B")
-        grad, new = parameter.grad, eye.incoming
-        eye.incoming = None
-        eye.came = True
-        if not self._looking(eye) or grad is None or grad.is_sparse:
-            return
-        eye.arrived = float(grad.norm())
-        if new is None:
-            return
-        eye.fresh = new if eye.fresh is None else eye.fresh + new
-        if eye.before is not None:
-            eye.expected = eye.before + new if eye.expected is None else eye.expected + new
-            eye.stale = bool(torch.equal(grad, eye.expected)) and not bool(torch.equal(grad, eye.fresh))
-            eye.kept = float(eye.before.norm()) / max(eye.arrived, 1e-30) if eye.stale else 0.0
-
-    def _before_step(self, optimizer: Optimizer, *_: Any) -> None:
-        place = self._places.get(id(optimizer))
-        if place is None:
-            self._mark("s")
-            self._stepped_elsewhere.update(id(p) for p in _parameters(optimizer))
-            return
-        eye = self._eyes[place]
-        if self.story.steps == 0:
-            self._note_schedulers(first=True)
-        if self._looking(eye):
-            self._look_before(eye, _parameters(optimizer))
-
-    def _look_before(self, eye: _Eye, parameters: Sequence[Tensor]) -> None:
-        with torch.no_grad():
-            eye.norms = self._norms(parameters)
-            eye.at_step = _norm(eye.watched)
-            eye.samples = [(p, p.detach().flatten()[:SAMPLE].clone(), p.grad.detach().flatten()[:SAMPLE] != 0)
-                           for p in parameters[:SAMPLED] if p.grad is not None and not p.grad.is_sparse]  # fmt: skip
-
-    def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
-        place = self._places.get(id(optimizer))
-        if place is not None:
-            self._mark("S")
-            self._end_step(self._eyes[place], optimizer)
-
-    def _end_step(self, eye: _Eye, optimizer: Optimizer | None) -> None:
-        story = self.story
-        looked = self._looking(eye)
-        if looked:
-            with torch.no_grad():
-                self._look_after(eye, optimizer)
-        for hook in self._module_hooks:
-            hook.remove()
-        self._module_hooks, self._gated = [], False
-        eye.steps += 1
-        story.steps += 1
-        if optimizer is not None and (looked or eye.steps % TOGETHER == 0):
-            self._rates(optimizer)
-        changed = self._note_mode()
-        noted, self._noted = self._noted, False
-        eye.reset()
-        self._attend(eye)
-        if len(story.tape) > 2 * TAPE:
-            story.tape = story.tape[-TAPE:]
-        if looked or changed or noted or self._rate_gone():
-            self._judge()
-
-    def _attend(self, eye: _Eye) -> None:
-        """If the next step is looked at: see the gradients that come, and remember what the last step left behind."""
-        if eye.incoming_handle is not None:
-            eye.incoming_handle.remove()
-            eye.incoming_handle = None
-        if eye.watched is None or not self._looking(eye):
-            return
-
-        def incoming(grad: Tensor) -> None:
-            if not grad.is_sparse:
-                eye.incoming = grad.detach().clone()
-
-        eye.incoming_handle = eye.watched.register_hook(self._safely(incoming))
-        if eye.watched.grad is not None and not eye.watched.grad.is_sparse:
-            eye.before = eye.watched.grad.detach().clone()
-
-    def _look_after(self, eye: _Eye, optimizer: Optimizer | None) -> None:
-        self._name()
-        parameters = list(self.model.parameters()) if optimizer is None else _parameters(optimizer)
-        if not eye.norms:  # a closure made the gradients within the step, or there is no optimizer
-            eye.norms, eye.at_step = self._norms(parameters), _norm(eye.watched)
-        self._reached.update(self._names[id(p)] for p in self._params.values() if p.grad is not None)
-        group = optimizer.param_groups[0] if optimizer is not None else {}
-        same = [(torch.eq(old, p.detach().flatten()[:SAMPLE]) & moved).sum() for p, old, moved in eye.samples]
-        with_gradient = sum(int(moved.sum()) for _, _, moved in eye.samples)
-        self.story.looks.append(Look(
-            step=eye.steps,
-            optimizer=eye.place,
-            kind=type(optimizer).__name__,
-            lrs=_rates(optimizer) or (math.nan,),
-            momentum=float(group.get("momentum") or 0.0),
-            eps=float(group.get("eps") or 0.0),
-            norms=eye.norms,
-            arrived=(eye.arrived if eye.arrived is not None else math.nan) if eye.came else None,
-            at_step=eye.at_step,
-            stale=self._names.get(id(eye.watched), "") if eye.stale else "",
-            kept=eye.kept,
-            weights=math.sqrt(sum(float(p.detach().norm()) ** 2 for p in parameters)),
-            unchanged=sum(int(s) for s in same) / with_gradient if with_gradient else None,
-            idle=self._idle(),
-            twins=self._equal(eye),
-        ))  # fmt: skip
-        del self.story.looks[:-LOOKS]
-        if (
-            not all(math.isfinite(n) for n in eye.norms.values())
-            and self.story.broken is None
-            and self._pending is None
-        ):
-            where = next(n for n, norm in eye.norms.items() if not math.isfinite(norm))
-            if math.isfinite(self._last):
-                self.story.broken = Broken(step=eye.steps, what="gradient", where=where, inputs=self._bad_inputs,
-                                           first=self._first_loss or 0.0, highest=self._highest, last=self._last,
-                                           lr=self.story.lr)  # fmt: skip
-        if not eye.came and eye.norms and eye.steps < FIRST:  # other parameters do get gradients: look at one of those
-            self._choose(eye, [p for p in parameters if p.grad is not None])
-
-    def _norms(self, parameters: Sequence[Tensor]) -> dict[str, float]:
-        held = [p for p in parameters if p.grad is not None and not p.grad.is_sparse]
-        grads = [p.grad.detach() for p in held if p.grad is not None]
-        values = torch.stack([torch.linalg.vector_norm(g).float() for g in grads]).tolist() if grads else []
-        return {self._names.get(id(p), "?"): v for p, v in zip(held, values, strict=True)}
+    def _link(self, name: str, given: tuple[Any, ...], made: Any) -> None:
+        """Whether a module is called on what it gave before, and with what gradient."""
+        for x in _tensors(given):
+            for y in self._made.get(name, ()):
+                if x.data_ptr() == y.data_ptr() and x.shape == y.shape and y.requires_grad:
+                    cut, whole = self._links.get(name, (0, 0))
+                    self._links[name] = (cut + (not x.requires_grad), whole + x.requires_grad)
+        self._made[name] = list(_tensors((made,)))  # kept, so that its place in memory is not another's
 
     def _hook_gates(self) -> None:
         """For one step: which units of rectified layers no example activates."""
-        gates = {} if self.story.graph is None else self.story.graph.rectified
+        gates = {} if self.story.graph is None or self.story.opaque else self.story.graph.rectified
         for name, by in gates.items():
-            module = self._owners.get(by)
+            module = self._names.owners.get(by)
             if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, *NORMS)):
                 last = isinstance(module, nn.Linear)
                 seen = self._safely(lambda m, given, made, name=name, last=last: self._lit(name, made, last))
@@ -429,6 +331,214 @@ class Watched:
             units, rows = dark(made, last=last)
             self._dark.setdefault(name, deque(maxlen=WINDOW)).append((rows, units))
             self._dark_first.setdefault(name, int(units.sum()))
+
+    # the loss -------------------------------------------------------------------------------------------------------
+
+    def _tell(self, value: Any) -> None:
+        self._tape.append("L")
+        if self._close:
+            self._told += 1
+            if isinstance(value, Tensor) and value.numel() == 1:
+                self._read_loss(value)
+        if not isinstance(value, Tensor):
+            self._number(float(value))
+        elif value.is_cpu:
+            self._number(value.item() if value.numel() == 1 else float(value.detach().double().mean()))
+        else:  # read together: one at a time, the loop would wait for the device
+            self._values.append(value.detach())
+            if len(self._values) >= TOGETHER or self._close:
+                self._read_values()
+        if not self.optimizers:
+            self._end_step(self._eyes[0], None)
+        elif self._due <= 0:
+            self._due = DUE
+            self._judge()
+
+    def _read_loss(self, value: Tensor) -> None:
+        story = self.story
+        if value.grad_fn is None:
+            leaf = value.requires_grad and not isinstance(value, nn.Parameter)
+            story.cut = "leaf" if leaf else "none"
+            return
+        story.cut = ""
+        self._scale = None
+        value.register_hook(self._safely(self._scaled_by))
+        kind = self._constant.add(value)
+        story.kind = kind if story.told.count == 0 or story.kind == kind else ""
+        if kind:
+            story.constant, story.spread = self._constant.loss, self._constant.error
+        step = self._eyes[0].steps
+        if self._graph_read != story.steps and (step < GRAPHS or step % self.every == 0):
+            self._graph_read = story.steps
+            story.graph = read_graph(value, self._names.names, self._dropped)
+            if story.graph is not None:
+                story.reached = story.reached | story.graph.weights
+                self._read_cuts()
+                story.flipped = _flipped(value) and self._all_held(story.graph.weights)
+        self._dropped.clear()  # holds a part of the graph: not beyond the step
+
+    def _scaled_by(self, grad: Tensor) -> None:
+        self._scale = float(grad.detach())
+
+    def _all_held(self, names: frozenset[str]) -> bool:
+        """Whether the only optimizer holds all parameters of a loss."""
+        held = {id(p) for o in self.optimizers for p in parameters(o)}
+        known = self._names.parameters
+        return self._names.alone and bool(held) and all(n in known and id(known[n]) in held for n in names)
+
+    def _read_cuts(self) -> None:
+        graph = self.story.graph
+        if graph is None:
+            return
+        uses = {node.weight: graph.consumers[i] for i, node in enumerate(graph.nodes) if node.weight}
+        found = []
+        for name, (cut, whole) in self._links.items():
+            used = max((n for weight, n in uses.items() if weight.startswith(f"{name}.")), default=0)
+            if cut >= 2 and not whole and used:
+                found.append(Cut(where=name, cut=cut, used=used))
+        self.story.cuts = tuple(found)
+
+    def _read_values(self) -> None:
+        values, self._values = self._values, []
+        if values:
+            for value in torch.stack([v.double().mean() for v in values if v.numel()]).tolist():
+                self._number(value)
+
+    def _number(self, value: float) -> None:
+        story = self.story
+        if len(story.losses) < FIRST:
+            story.losses.append(value)
+        if math.isfinite(value):
+            story.told.add(value)
+            if self._first_loss is None:
+                self._first_loss = value
+            if value > self._highest:
+                self._highest = value
+            self._last = value
+            if self._pending is None:
+                return
+        if story.broken is not None:
+            return
+        if self._pending is None:
+            bad = next((n for n, p in self._names.parameters.items() if not bool(torch.isfinite(p.detach()).all())), "")
+            first = value if self._first_loss is None else self._first_loss
+            self._pending = Broken(step=story.steps, what="loss", where=bad, inputs=self._bad_inputs, first=first,
+                                   highest=max(self._highest, first), last=self._last, lr=story.lr)  # fmt: skip
+            self._hunting = self._close = not bad
+            if self._hunting:
+                return  # the next forward pass shows in which module
+        broken = self._pending
+        self.story.broken = Broken(**{**vars(broken), "where": broken.where or self._bad_module or "loss",
+                                      "inputs": broken.inputs or self._bad_inputs})  # fmt: skip
+        self._pending, self._hunting = None, False
+        self._judge()
+
+    # backward and step ----------------------------------------------------------------------------------------------
+
+    def _attend(self, eye: Eye) -> None:
+        """If the next step is looked at: see the gradients that come, and remember what the last step left behind."""
+        for handle in eye.handles:
+            handle.remove()
+        eye.handles = []
+        if eye.watched is None or not self._looking(eye):
+            return
+
+        def incoming(grad: Tensor) -> None:
+            if not grad.is_sparse:
+                eye.incoming = grad.detach().clone()
+
+        eye.handles = [eye.watched.register_hook(self._safely(incoming)),
+                       eye.watched.register_post_accumulate_grad_hook(
+                           self._safely(lambda p: self._arrived(eye, p)))]  # fmt: skip
+        if eye.watched.grad is not None and not eye.watched.grad.is_sparse:
+            eye.before = eye.watched.grad.detach().clone()
+
+    def _arrived(self, eye: Eye, parameter: nn.Parameter) -> None:
+        """A gradient was added to the parameter that this optimizer's eye is on."""
+        if not self._tape or self._tape[-1] != "B":
+            self._tape.append("B")
+        self._made, self._links = {}, {}
+        eye.arrive(parameter)
+        if eye.arrived is None or self._scale is None or not (self._scaler or abs(self._scale) >= SCALED):
+            return
+        self._scaler, finite = True, math.isfinite(eye.arrived)
+        if finite or self._scaled or abs(self._scale) <= 1:  # at first, a scaler looks for its scale from above
+            self._scaled.append(finite)
+            self._due -= not finite
+
+    def _before_step(self, optimizer: Optimizer, *_: Any) -> None:
+        place = self._places.get(id(optimizer))
+        if place is None:
+            self._tape.append("s")
+            self._names.elsewhere(optimizer)
+            return
+        eye = self._eyes[place]
+        if self.story.steps == 0:
+            self._find_schedulers()
+            self._note_schedulers(first=True)
+        if eye.stamps and (eye.left or not eye.untouched()):
+            self.story.written = eye.compare(self.story.written, self._names.names)
+        if self._close and self._looking(eye):
+            skip, scale = _by_scaler(optimizer)
+            if not skip:
+                eye.look_before(parameters(optimizer), self._names.names, scale)
+
+    def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
+        place = self._places.get(id(optimizer))
+        if place is not None:
+            self._tape.append("S")
+            self._end_step(self._eyes[place], optimizer)
+        for eye in self._eyes:
+            if eye.optimizer is not optimizer and eye.stamps and eye.shares(optimizer):
+                eye.leave(closely=bool(eye.left))
+
+    def _end_step(self, eye: Eye, optimizer: Optimizer | None) -> None:
+        story = self.story
+        looked = self._close and self._looking(eye)
+        if looked:
+            self._look_after(eye, optimizer)
+        if self._module_hooks:
+            for hook in self._module_hooks:
+                hook.remove()
+            self._module_hooks = []
+        if story.steps == 0:
+            self._find_entrance()
+        eye.steps += 1
+        story.steps += 1
+        if optimizer is not None and (looked or eye.steps % TOGETHER == 0):
+            self._rates(optimizer)
+        changed = bool(self._sensitive) and self._note_mode()
+        noted, self._noted = self._noted, False
+        following = self._looking(eye)
+        if self._close or following:
+            self._gated, self._made, self._links, self._told = False, {}, {}, 0
+            eye.forget()
+            self._attend(eye)
+            self._close = self._hunting or any(self._looking(e) for e in self._eyes)
+        if optimizer is not None:
+            eye.leave(closely=following)
+        if looked or changed or noted or self._rate_gone() or story.told.count >= self._next_told:
+            self._judge()
+
+    def _look_after(self, eye: Eye, optimizer: Optimizer | None) -> None:
+        story = self.story
+        self._names.read()
+        held = list(self.model.parameters()) if optimizer is None else parameters(optimizer)
+        skip, _ = _by_scaler(optimizer)
+        if skip:
+            return  # a fused step that a gradient scaler told to do nothing
+        look = eye.look_after(held, self._names.names, idle=self._idle(), twins=self._equal(eye), scale=self._scale,
+                              told=self._told)  # fmt: skip
+        story.looks.append(look)
+        del story.looks[:-LOOKS]
+        if story.broken is None and self._pending is None and math.isfinite(self._last):
+            where = next((n for n, norm in look.norms.items() if not math.isfinite(norm)), None)
+            if where is not None:
+                story.broken = Broken(step=eye.steps, what="gradient", where=where, inputs=self._bad_inputs,
+                                      first=self._first_loss or 0.0, highest=self._highest, last=self._last,
+                                      lr=story.lr)  # fmt: skip
+        if not eye.came and eye.norms and eye.steps < FIRST:  # other parameters do get gradients: look at one of those
+            eye.choose([p for p in held if p.grad is not None])
 
     def _idle(self) -> dict[str, Idle]:
         """Of rectified layers: the units that no example of the last batches activated, once there are enough."""
@@ -442,22 +552,25 @@ class Watched:
                     break
         return found
 
-    def _equal(self, eye: _Eye) -> dict[str, tuple[int, int]]:
+    def _equal(self, eye: Eye) -> dict[str, tuple[int, int]]:
         """Matrices whose rows were equal to others at the start and are still, in weights and in gradient."""
         if self.story.steps >= 2 * FIRST:
             return {}
         found = {}
-        for name, p in self._params.items():
+        for name, p in self._names.parameters.items():
             skip = (
                 p.dim() < 2
                 or len(p) < 2
                 or not p.requires_grad
-                or isinstance(self._owners.get(name), nn.Embedding | nn.EmbeddingBag)
+                or isinstance(self._names.owners.get(name), nn.Embedding | nn.EmbeddingBag)
             )
             if skip or not self._twins.get(name, eye.steps == 0):
                 continue
+            if twins(p.detach()) == 0:
+                self._twins[name] = False
+                continue
             rows = [p.detach().flatten(1)]
-            bias = self._params.get(name.removesuffix("weight") + "bias")
+            bias = self._names.parameters.get(name.removesuffix("weight") + "bias")
             for q in (p, bias):
                 if q is not None and q.grad is not None and len(q) == len(p):
                     rows.append(q.grad.detach().flatten(1) if q.dim() > 1 else q.grad.detach()[:, None])
@@ -469,61 +582,28 @@ class Watched:
                 found[name] = (same, len(p))
         return found
 
-    def _name(self) -> None:
-        """Names of all parameters: the model's, those in its lists, and what else the optimizers hold."""
-        self._params = dict(self.model.named_parameters())
-        self._owners = {f"{path}.{name}" if path else name: module for path, module in self.model.named_modules()
-                        for name, _ in module.named_parameters(recurse=False)}  # fmt: skip
-        self._names = {id(p): n for n, p in self._params.items()}
-        hidden = hidden_parameters(self.model)
-        self._hidden = set(hidden)
-        for n, p in hidden.items():
-            self._params[n] = p
-            self._names[id(p)] = n
-        self._foreign = set()
-        for i, optimizer in enumerate(self.optimizers):
-            for j, p in enumerate(_parameters(optimizer)):
-                if id(p) not in self._names and isinstance(p, nn.Parameter):
-                    name = f"optimizer {i} parameter {j}"
-                    self._names[id(p)], self._params[name] = name, p
-                    self._foreign.add(name)
+    # modes, rates, schedules ----------------------------------------------------------------------------------------
 
-    def _weights(self) -> tuple[Weight, ...]:
-        held = {id(p): i for i, o in enumerate(self.optimizers) for p in _parameters(o)}
-        unknown = not self.optimizers  # who steps is not seen, so nothing is known to be left out
-        return tuple(Weight(
-            name=name,
-            shape=tuple(p.shape),
-            owner=type(self._owners.get(name)).__name__,
-            trainable=p.requires_grad,
-            in_model=name not in self._foreign,
-            registered=name not in self._hidden,
-            optimizer=held.get(id(p), -1 if unknown or id(p) in self._stepped_elsewhere else None),
-            reached=name in self._reached,
-            called=not self._called or id(self._owners.get(name)) in self._called,
-            fresh=self._is_fresh(name, p, held),
-        ) for name, p in self._params.items())  # fmt: skip
-
-    def _is_fresh(self, name: str, p: Tensor, held: dict[int, int]) -> bool:
-        """Worked out once, and only where it is asked: for what is frozen, in no optimizer, or without a gradient."""
-        if p.requires_grad and id(p) in held and name in self._reached:
-            return False
-        owner = self._owners.get(name)
-        if name not in self._fresh:
-            self._fresh[name] = owner is not None and fresh(p, owner)
-        return self._fresh[name]
+    def _find_entrance(self) -> None:
+        """If the model is not called as a whole in the first step: a module that is, for the order of things."""
+        called, self._recorded, self._entered = self._recorded, [], True
+        if not called or any(letter in self._tape for letter in "FENn"):
+            return
+        entrance = next((m for m in called if _sensitive(m)), called[0])
+        self._handles.append(entrance.register_forward_pre_hook(self._safely(self._enter)))
 
     def _rates(self, optimizer: Optimizer) -> None:
         """The learning rate now; the steps since it was last read count as made at it if it was as low then."""
-        story, rates = self.story, _rates(optimizer)
-        if not rates:
+        story, now = self.story, rates(optimizer)
+        if not now:
             return
         since, self._rates_read = story.steps - self._rates_read, story.steps
-        before, story.lr = story.lr, max(rates)
+        before, story.lr = story.lr, max(now)
         story.highest_lr = max(story.highest_lr, story.lr)
-        limit = LOW * story.highest_lr
+        low, faint = LOW * story.highest_lr, FAINT * story.highest_lr
         story.lr_zero = story.lr_zero + (since if before == 0 else 1) if story.lr == 0 else 0
-        story.lr_low = story.lr_low + (since if before < limit else 1) if story.lr < limit else 0
+        story.lr_low = story.lr_low + (since if before < low else 1) if story.lr < low else 0
+        story.lr_faint = story.lr_faint + (since if before < faint else 1) if story.lr < faint else 0
 
     def _rate_gone(self) -> bool:
         """Whether the rate has been next to nothing for so long that the rules should hear of it."""
@@ -534,24 +614,28 @@ class Watched:
 
     def _note_mode(self) -> bool:
         """Whether the step was made in evaluation mode; True when that became certain just now."""
-        modes = self.story.modes
-        if not self._sensitive:
-            return False
-        if self.model.training:
-            if modes.steps or not modes.was_training:
+        if self._within.training:
+            if self._evaluating or not self.story.modes.was_training:
+                self._evaluating = 0
                 self.story.modes = Modes(sensitive=len(self._sensitive), was_training=True,
                                          names=tuple(n for n, _ in self._sensitive))  # fmt: skip
             return False
+        if self._evaluating > ROW and not self._close:
+            self._evaluating += 1
+            return False
+        tape = "".join(self._tape)
         partly = any(not p.requires_grad for p in self.model.parameters())
         off = [n for n, m in self._sensitive if not m.training
                and (any(p.requires_grad for p in m.parameters()) or not (partly or isinstance(m, NORMS)))]  # fmt: skip
-        steps = modes.steps + 1 if self.story.tape.rfind("E") > self.story.tape.rfind("F") else 0
-        self.story.modes = Modes(sensitive=len(self._sensitive), in_evaluation=len(off), names=tuple(off), steps=steps,
-                                 was_training=modes.was_training)  # fmt: skip
-        return steps == 2
+        self._evaluating = self._evaluating + 1 if tape.rfind("E") > tape.rfind("F") else 0
+        self.story.modes = Modes(sensitive=len(self._sensitive), in_evaluation=len(off), names=tuple(off),
+                                 steps=self._evaluating, was_training=self.story.modes.was_training)  # fmt: skip
+        return self._evaluating == ROW
 
     def _find_schedulers(self) -> None:
         """The schedules of the watched optimizers: the one that was given, and those that refer to an optimizer."""
+        if self._schedulers:
+            return
         found = [self._given] if self._given is not None else []
         for optimizer in self.optimizers if self._given is None else ():
             if any("initial_lr" in group for group in optimizer.param_groups):  # a schedule writes that
@@ -559,9 +643,8 @@ class Watched:
                 around = [x for r in referring if type(r) is dict for x in gc.get_referrers(r)]
                 found += [x for x in (*referring, *around) if isinstance(x, LRScheduler) and x.optimizer is optimizer]
         inner = {id(x) for s in found for x in getattr(s, "_schedulers", ())}
-        known = {id(s) for s, _ in self._schedulers}
         for s in {id(s): s for s in found}.values():
-            if id(s) not in inner and id(s) not in known:
+            if id(s) not in inner:
                 self._schedulers.append((s, s.last_epoch))
 
     def _note_schedulers(self, *, first: bool = False) -> None:
@@ -573,44 +656,43 @@ class Watched:
             length=int(s.T_max) if isinstance(s, CosineAnnealingLR) else None,
         ) for i, (s, at_start) in enumerate(self._schedulers))  # fmt: skip
 
-    def _looking(self, eye: _Eye) -> bool:
+    # judging --------------------------------------------------------------------------------------------------------
+
+    def _looking(self, eye: Eye) -> bool:
         step = eye.steps
         power = 1 << (step.bit_length() - 1) if step else 0  # the greatest power of two up to here
         return step < FIRST or step % self.every < ROW or (step < self.every and step - power < ROW)
 
-    def _mark(self, letter: str) -> None:
-        self.story.tape += letter
-
-    def _choose(self, eye: _Eye, parameters: Iterable[Tensor]) -> None:
-        """Put an optimizer's eye on one parameter: a small one near the output, where every gradient passes."""
-        for handle in eye.handles:
-            handle.remove()
-        eye.handles, eye.watched, eye.before = [], None, None
-        fit = [p for p in parameters if p.requires_grad and p.is_leaf and isinstance(p, nn.Parameter)]
-        good = [p for p in fit if 2 <= p.numel() <= 100_000] or fit
-        if not good:
-            return
-        eye.watched = good[-1]
-        seen = self._safely(lambda p: self._arrived(eye, p))
-        eye.handles = [eye.watched.register_post_accumulate_grad_hook(seen)]
-        self._attend(eye)
-
     def _judge(self) -> None:
+        story = self.story
+        story.tape = "".join(self._tape)
         self._note_schedulers()
-        self.story.weights = self._weights()
+        known = self._names.parameters
+        self._reached.update(n for n, p in known.items() if n not in self._reached and p.grad is not None)
+        still = {i for eye in self._eyes for i in eye.still}
+        story.weights = self._names.weights(self._reached, self._ran_ever, still)
+        story.alone = self._names.alone
+        story.moved = max((eye.moved() for eye in self._eyes), default=0.0)
+        story.lost = (sum(not finite for finite in self._scaled), len(self._scaled))
+        while self._next_told <= story.told.count:
+            self._next_told *= 2
         found = {f.code for f in self._found}
         for rule in ALL:
-            if rule.code in found or rule.code in self._failed or not self.story.has(rule.needs):
+            if rule.code in found or rule.code in self._failed or not story.has(rule.needs):
                 continue
             try:
-                new = rule.judge(self.story)
+                new = rule.judge(story)
             except Exception:  # a rule that breaks must not break the loop; the report names it
-                self._failed.append(rule.code)
+                self._failed[rule.code] = None
                 continue
             self._found += new[:1]
             for finding in new[:1]:
                 if self.out is not None:
                     print(f"ravine: {finding_line(finding, width=72)}", file=self.out)
+
+    def _broke(self, error: Exception) -> None:
+        if len(self._failed) < LOOKS:
+            self._failed[f"watching: {type(error).__name__}, {str(error)[:80]}"] = None
 
     def _safely(self, look: Callable[..., None]) -> Callable[..., None]:
         """A hook that cannot stop the loop: if it breaks, the report says that watching failed."""
@@ -619,50 +701,44 @@ class Watched:
             try:
                 look(*given)
             except Exception as error:
-                self._failed.append(f"watching: {type(error).__name__}, {str(error)[:80]}")
+                self._broke(error)
 
         return hook
-
-
-class _Eye:
-    """What is remembered of one optimizer between its steps: the parameter that is looked at, and its gradients."""
-
-    def __init__(self, place: int):
-        self.place = place
-        self.steps = 0
-        self.watched: nn.Parameter | None = None
-        self.handles: list[Any] = []
-        self.incoming_handle: Any = None
-        self.before: Tensor | None = None  # the gradient that the last step left behind
-        self.incoming: Tensor | None = None
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the step."""
-        self.before = None
-        self.fresh: Tensor | None = None  # the sum of this step's gradients
-        self.expected: Tensor | None = None  # the same, on top of what was left behind
-        self.came, self.stale, self.kept = False, False, 0.0
-        self.arrived: float | None = None
-        self.at_step: float | None = None
-        self.norms: dict[str, float] = {}
-        self.samples: list[tuple[Tensor, Tensor, Tensor]] = []
-
-
-def _parameters(optimizer: Optimizer) -> list[Any]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
-
-
-def _rates(optimizer: Optimizer | None) -> tuple[float, ...]:
-    return () if optimizer is None else tuple(float(g["lr"]) for g in optimizer.param_groups if "lr" in g)
-
-
-def _norm(parameter: nn.Parameter | None) -> float | None:
-    if parameter is None or parameter.grad is None or parameter.grad.is_sparse:
-        return None
-    return float(parameter.grad.detach().norm())
 
 
 def _sensitive(module: nn.Module) -> bool:
     """Whether a module behaves differently in training."""
     return isinstance(module, NORMS) or (isinstance(module, DROPOUTS) and module.p > 0)
+
+
+def _compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+
+
+def _tensors(given: Iterable[Any]) -> Iterable[Tensor]:
+    """The tensors of arguments or results, within tuples too."""
+    for x in given:
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, tuple | list):
+            yield from (y for y in x if isinstance(y, Tensor))
+
+
+def _by_scaler(optimizer: Optimizer | None) -> tuple[bool, float]:
+    """Whether a gradient scaler tells a fused step to do nothing, and by what that step divides the gradients."""
+    found, scale = getattr(optimizer, "found_inf", None), getattr(optimizer, "grad_scale", None)
+    return found is not None and float(found) > 0, 1.0 if scale is None else float(scale)
+
+
+def _flipped(loss: Tensor) -> bool:
+    """Whether a loss that cannot be below 0 is below 0 with nothing but a sign before it."""
+    made: Any = loss.grad_fn
+    if made is None or float(loss.detach()) >= 0 or made.name().partition("Backward")[0] not in ("Neg", "Mul"):
+        return False
+    given = [n for n, _ in made.next_functions if n is not None]
+    if len(given) != 1:
+        return False
+    known = given[0].name().partition("Backward")[0]
+    if known == "NllLoss" and not given[0].next_functions[0][0].name().startswith("LogSoftmax"):
+        return False
+    return known in ("NllLoss", "MseLoss", "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", "SmoothL1Loss")

@@ -15,6 +15,7 @@ SETTLED = 7  # steps after which every optimizer of the usual loops has stepped
 LONG = 20  # steps after which a parameter without a gradient counts as unused
 ZERO_LR = 10  # steps in a row; a warm-up from 0 and a schedule's last step have fewer
 CLIPPED = 0.01  # of the gradient's length
+SCALER = 256.0  # a loss that is multiplied by more is scaled for the sake of few bits
 MOVES = 1e-4  # of the weights' length in one step: less, and a thousand steps move them by a tenth at most
 STUCK = 0.99  # share of entries
 SHORT = 50  # steps
@@ -41,8 +42,9 @@ def without_gradient(story: Story) -> list[Look]:
 
 
 def zero_grad_missing(story: Story) -> Iterator[Seen]:
-    for looks in last(story):
-        if all(look.stale for look in looks):
+    for place in range(story.optimizers):
+        looks = [look for look in story.looks if look.optimizer == place and look.stale and look.step > 0]
+        if len(looks) >= SURE:  # before the first step there may be gradients of something else
             look = looks[-1]
             yield Seen(where=look.stale, since=looks[0].step, evidence=(
                 Evidence("of the gradient", round(100 * look.kept, 1), "%", 0.0, "is from earlier steps, bit for bit"),
@@ -105,7 +107,7 @@ def stale_optimizer(story: Story) -> Iterator[Seen]:
 
 def unregistered(story: Story) -> Iterator[Seen]:
     hidden = [w for w in story.weights if not w.registered and w.trainable and w.optimizer is None
-              and w.name in story.reached]  # fmt: skip
+              and (w.reached or w.name in story.reached)]  # fmt: skip
     if hidden:
         yield Seen(where=listed(w.name for w in hidden), since=0, evidence=(
             Evidence("parameters in a plain list or dict", len(hidden), "", 0,
@@ -212,11 +214,16 @@ def schedule_over(story: Story) -> Iterator[Seen]:
 
 def clipped_away(story: Story) -> Iterator[Seen]:
     for looks in last(story, 5):
-        if not all(k.arrived and k.at_step and k.at_step < CLIPPED * k.arrived for k in looks):
+        if not all(k.arrived and k.at_step and math.isfinite(k.arrived) for k in looks):
+            continue
+        # what a gradient scaler multiplied the loss by is taken out again before the step: that is not lost
+        left = [(k.at_step or 0.0) * abs(k.scale or 1.0) / (k.arrived or 1.0) for k in looks]
+        if max(left) >= CLIPPED:
             continue
         lengths = [math.sqrt(sum(n * n for n in k.norms.values())) for k in looks]
-        if max(lengths) > 1.001 * min(lengths):  # a gradient cut to a length has that length at every step
-            continue
+        one_length = max(lengths) <= 1.001 * min(lengths)
+        if not one_length and any(k.scale is None for k in looks):
+            continue  # perhaps a scaler's doing: nobody saw what the loss was multiplied by
         look, length = looks[-1], lengths[-1]
         entries = sum(math.prod(w.shape) for w in story.weights if w.optimizer == look.optimizer)
         if look.kind == "SGD":
@@ -228,11 +235,12 @@ def clipped_away(story: Story) -> Iterator[Seen]:
             tiny = each < 10 * look.eps
             shown = Evidence("gradient of one number", each, "", 10 * look.eps, "against the optimizer's eps")
         if tiny:
-            yield Seen(since=looks[0].step, evidence=(
-                Evidence("of the gradient is left", 100 * (look.at_step or 0) / (look.arrived or 1), "%",
-                         100 * CLIPPED),
-                Evidence("length after clipping", length), shown,
-            ), changes=(Change("clip", "1.0, or none"),))  # fmt: skip
+            scaled = abs(look.scale or 1.0) >= SCALER
+            yield Seen(since=looks[0].step, suspects=("precision",) if scaled else ("learning-rate-low",), evidence=(
+                Evidence("of the gradient is left", 100 * left[-1], "%", 100 * CLIPPED),
+                Evidence("length at the step", length, "", None, "always the same" if one_length else ""), shown,
+            ), changes=(Change("loop", "scaler.unscale_(optimizer) before clipping") if scaled
+                        else Change("clip", "1.0, or none"),))  # fmt: skip
 
 
 def zero_rate(story: Story) -> Iterator[Seen]:
@@ -266,6 +274,9 @@ def not_finite(story: Story) -> Iterator[Seen]:
         cause, confidence, suspects = "data-degenerate", "exact", ()
         change = (Change("data", "without NaN and infinities"),)
         evidence.append(Evidence("inputs of the model not finite", None))
+    elif b.step == 0 and b.what == "loss" and b.where == "loss":
+        cause, confidence, suspects = "loss", "high", ("output-activation", "target-scale")
+        evidence.append(Evidence("outputs of the model", None, "", None, "finite: the loss makes the number itself"))
     elif b.what == "gradient" and not grew:
         cause, suspects = "loss", ("exploding", "learning-rate-high")
         evidence.append(Evidence("loss", b.last, "", None, "still finite: a root, logarithm or quotient at 0"))
@@ -385,7 +396,7 @@ ALL = (
                      "PyTorch 2.13 documentation: torch.nn.Module.parameters")),
     Rule(code="RVN-L06", title="the optimizer holds parameters that are no longer the model's",
          cause="parameters-not-in-optimizer", severity="error", find=stale_optimizer, needs="looks",
-         explains=("RVN-L05", "RVN-L02"),
+         explains=("RVN-L05", "RVN-L02", "RVN-L01"),
          because="a layer or the whole model was replaced after the optimizer was built",
          misses="replaced parameters that still get a gradient from elsewhere",
          means="The optimizer moves tensors that the model no longer uses, while those it does use are in no "
@@ -401,7 +412,7 @@ ALL = (
          references=("PyTorch 2.13 documentation: torch.optim.Optimizer",
                      "PyTorch 2.13 documentation: torch.nn.Module.to")),
     Rule(code="RVN-L07", title="layers in a plain list are not the model's", cause="parameters-not-in-optimizer",
-         severity="error", find=unregistered, needs="graph",
+         severity="error", find=unregistered, needs="looks",
          because="layers or parameters stand in a Python list or dict, which model.parameters() does not search",
          misses="lists inside other objects",
          means="Layers in a plain Python list or dict work in the forward pass, but the model does not know them: "
@@ -486,7 +497,7 @@ ALL = (
                "  loss.backward()",
          references=("PyTorch 2.13 documentation: torch.no_grad", "PyTorch 2.13 documentation: torch.inference_mode")),
     Rule(code="RVN-L12", title="training goes on in evaluation mode", cause="train-eval-mode", severity="error",
-         find=evaluation_mode, needs="forward",
+         find=evaluation_mode, needs="forward", explains=("RVN-N01",),
          because="model.eval() was called for validation and model.train() was not called after it",
          misses="models without dropout and batch norm, where the mode changes nothing; frozen normalization",
          means="The optimizer steps while dropout and batch norm are in evaluation mode. Dropout then does "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravine.diagnosis import heads, loops, structure
+from ravine.diagnosis import between, heads, loops, structure, trends
 from ravine.diagnosis.rule import Rule
 
-ALL: tuple[Rule, ...] = (*loops.ALL, *heads.ALL, *structure.ALL)
+ALL: tuple[Rule, ...] = (*loops.ALL, *between.ALL, *heads.ALL, *structure.ALL, *trends.ALL)

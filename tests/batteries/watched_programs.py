@@ -330,6 +330,12 @@ def labels_of_minus_one(watch):
           loss=lambda o, y: F.binary_cross_entropy_with_logits(o.squeeze(1), y))  # fmt: skip
 
 
+def softmax_of_labels(watch):
+    x, _ = classes()
+    model = nn.Sequential(mlp(), nn.Softmax(dim=1))
+    teach(watch, model, sgd(model), data=(x, (x[:, :3] > 0).float()), loss=F.binary_cross_entropy)
+
+
 def constant_start(watch):
     model = mlp()
     for p in model.parameters():
@@ -374,6 +380,185 @@ def nearly_dead_layer(watch):
     teach(watch, model, sgd(model))
 
 
+def set_back(watch):
+    model = mlp()
+    start = copy.deepcopy(model.state_dict())
+    teach(watch, model, torch.optim.Adam(model.parameters()), steps=60,
+          after=lambda i: model.load_state_dict(start) if i % 10 == 9 else None)  # fmt: skip
+
+
+def drawn_anew(watch):
+    model = mlp()
+    again = lambda i: [m.reset_parameters() for m in model if i % 10 == 9 and isinstance(m, nn.Linear)]  # noqa: E731
+    teach(watch, model, torch.optim.Adam(model.parameters()), steps=60, after=again)
+
+
+def cleared_between(watch, divide=True):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), 4 * STEPS)):
+            loss = F.cross_entropy(model(a), b)
+            watched.loss(loss / 4 if divide else loss).backward()
+            if i % 4 == 3:
+                optimizer.step()
+            optimizer.zero_grad()
+
+
+def same_batch(watch):
+    x, y = classes(256)
+    model = mlp()
+    optimizer = sgd(model)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=32)
+    with watch(model, optimizer) as watched:
+        for _ in range(STEPS):
+            a, b = next(iter(loader))
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+
+
+def summed(watch):
+    model = mlp()
+    optimizer = sgd(model, 0.01)
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), 4 * STEPS)):
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            if i % 4 == 3:
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+def stale_moments(watch):
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+
+    def spoil(i):
+        if i == 4:
+            for state in optimizer.state.values():
+                state["exp_avg_sq"].fill_(1e4)
+
+    teach(watch, model, optimizer, after=spoil, steps=40)
+
+
+class Stepwise(nn.Module):
+    def __init__(self, cut, kind=nn.GRUCell):
+        super().__init__()
+        self.cell, self.out, self.cut = kind(2, 16), nn.Linear(16, 3), cut
+
+    def forward(self, x):
+        state = None
+        for part in x.view(len(x), 4, 2).unbind(1):
+            if self.cut and state is not None:
+                state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
+            state = self.cell(part, state)
+        return self.out(state[0] if isinstance(state, tuple) else state)
+
+
+def cut_in_time(watch, kind=nn.GRUCell):
+    model = Stepwise(True, kind)
+    teach(watch, model, torch.optim.Adam(model.parameters()))
+
+
+def normalized_again(watch):
+    x, y = classes(128)
+    model = mlp()
+
+    def normalize(i):
+        if i % 4 == 3:
+            x.sub_(x.mean()).div_(3)
+
+    teach(watch, model, sgd(model), data=(x, y), after=normalize, steps=70)
+
+
+def on_a_large_scale(watch):
+    x, y = classes()
+    model = mlp()
+    teach(watch, model, torch.optim.Adam(model.parameters(), lr=1e-4), data=(1000 * x, y))
+
+
+def maximized(watch):
+    model = mlp()
+    teach(watch, model, torch.optim.SGD(model.parameters(), lr=0.05, maximize=True))
+
+
+def minus(watch):
+    model = mlp()
+    teach(watch, model, sgd(model), loss=lambda o, y: -F.cross_entropy(o, y))
+
+
+def always_overflows(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=1, growth_factor=2.0**20,
+                                  backoff_factor=2.0**-1)  # fmt: skip
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), STEPS)):
+            optimizer.zero_grad()
+            loss = watched.loss(F.cross_entropy(model(a), b))
+            (scaler.scale(loss) * (float("inf") if i > 1 else 1.0)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+
+def clipped_before_unscaling(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scaler = torch.amp.GradScaler("cpu")
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            optimizer.zero_grad()
+            scaler.scale(watched.loss(F.cross_entropy(model(a), b))).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+
+
+def clipped_by_value(watch):
+    model = mlp()
+    teach(watch, model, sgd(model), before_step=lambda i: nn.utils.clip_grad_value_(model.parameters(), 1e-6))
+
+
+def group_at_zero(watch):
+    model = mlp()
+    groups = [{"params": model[:4].parameters(), "lr": 0.0}, {"params": model[4].parameters()}]
+    teach(watch, model, torch.optim.SGD(groups, lr=0.05))
+
+
+def diverging(watch):
+    x, y = classes(512)
+    y = torch.where(torch.rand(512) < 0.5, y, torch.randint(0, 3, (512,)))
+    model = nn.Linear(8, 3)
+    teach(watch, model, sgd(model, 40.0, momentum=0.9), data=(x, y), steps=200)
+
+
+def shuffled_labels(watch):
+    x, y = classes(600)
+    model = nn.Linear(8, 3)
+    optimizer = sgd(model, 0.02)
+    with watch(model, optimizer) as watched:
+        for _ in range(15):
+            order, other = torch.randperm(len(x)), torch.randperm(len(x))
+            for a, b in zip(x[order].split(30), y[other].split(30), strict=True):
+                optimizer.zero_grad()
+                watched.loss(F.cross_entropy(model(a), b)).backward()
+                optimizer.step()
+
+
+def rate_falls_at_once(watch):
+    model = mlp()
+    optimizer = sgd(model, 0.02)
+    scheduler = LambdaLR(optimizer, lambda i: 1.0 if i < 40 else 5e-3)
+    teach(watch, model, optimizer, data=classes(600), steps=400, after=lambda i: scheduler.step())
+
+
+def jumpy(watch):
+    model = nn.Linear(8, 1)
+    x, y = numbers(512)
+    teach(watch, model, sgd(model, 0.05), data=(x, y[:, None] + torch.randn(512, 1)), loss=F.mse_loss, steps=256,
+          after=lambda i: model.weight.data.add_(5) if i in (130, 190) else None)  # fmt: skip
+
+
 SICK = [
     (no_zero_grad, "RVN-L01"), (no_zero_grad_with_clip, "RVN-L01"), (no_backward, "RVN-L02"), (wiped, "RVN-L03"),
     (lambda watch: wiped(watch, none=False), "RVN-L03"), (backward_last, "RVN-L04"), (head_left_out, "RVN-L05"),
@@ -386,10 +571,17 @@ SICK = [
     (sigmoid_before_entropy, "RVN-H01"), (sigmoid_twice, "RVN-H02"), (log_softmax_twice, "RVN-H03"),
     (one_unit, "RVN-H04"), (logits_as_probabilities, "RVN-H05"), (broadcast, "RVN-H06"), (broadcast_in_mse, "RVN-H06"),
     (over_the_batch, "RVN-H07"), (out_of_reach, "RVN-H08"), (out_of_reach_by_hand, "RVN-H08"),
-    (labels_of_minus_one, "RVN-H09"),
+    (labels_of_minus_one, "RVN-H09"), (softmax_of_labels, "RVN-H10"),
     (constant_start, "RVN-S01"), (zeros_start, "RVN-S01"), (no_activation, "RVN-S02"),
     (dropout_for_activation, "RVN-S02"), (no_activation_in_convolutions, "RVN-S02"), (dead_layer, "RVN-S03"),
     (nearly_dead_layer, "RVN-S03"),
+    (set_back, "RVN-L20"), (drawn_anew, "RVN-L20"), (cleared_between, "RVN-L21"),
+    (lambda watch: cleared_between(watch, divide=False), "RVN-L21"), (same_batch, "RVN-L22"), (summed, "RVN-L23"),
+    (stale_moments, "RVN-L24"), (cut_in_time, "RVN-L25"), (lambda watch: cut_in_time(watch, nn.LSTMCell), "RVN-L25"),
+    (normalized_again, "RVN-L26"), (on_a_large_scale, "RVN-L27"), (maximized, "RVN-L28"), (minus, "RVN-L28"),
+    (always_overflows, "RVN-L29"), (clipped_before_unscaling, "RVN-L17"), (clipped_by_value, "RVN-L17"),
+    (group_at_zero, "RVN-L30"), (diverging, "RVN-T21"), (shuffled_labels, "RVN-T22"), (rate_falls_at_once, "RVN-T23"),
+    (jumpy, "RVN-T24"),
 ]  # fmt: skip
 
 
@@ -829,6 +1021,179 @@ def one_at_a_time(watch):
     return list(model.parameters())
 
 
+def game(watch):
+    """Two optimizers in one watch; the critic's weights are cut to a range after each step."""
+    model = nn.ModuleDict({"made": nn.Sequential(nn.Linear(4, 24), nn.ReLU(), nn.Linear(24, 2)),
+                           "critic": nn.Sequential(nn.Linear(2, 24), nn.LeakyReLU(0.2), nn.Linear(24, 1))})  # fmt: skip
+    made, critic = model["made"], model["critic"]
+    fool, judge = sgd(made, 1e-2), torch.optim.RMSprop(critic.parameters(), lr=5e-4)
+    with watch(model, [fool, judge]) as watched:
+        for _ in range(3 * STEPS):
+            real, given = torch.randn(32, 2) * 0.4 + 1, torch.randn(32, 4)
+            judge.zero_grad()
+            watched.loss(critic(made(given).detach()).mean() - critic(real).mean()).backward()
+            judge.step()
+            for p in critic.parameters():
+                p.data.clamp_(-0.05, 0.05)
+            fool.zero_grad()
+            watched.loss(-critic(made(given)).mean()).backward()
+            fool.step()
+    return list(model.parameters())
+
+
+def averaged(watch):
+    """The running average is put in for validation, and the weights are put back after it."""
+    model = mlp()
+    average = {n: v.clone() for n, v in model.state_dict().items()}
+    x, y = classes()
+    seen = []
+
+    def validate(i):
+        for n, v in model.state_dict().items():
+            average[n].lerp_(v, 0.1)
+        if i % 7 == 6:
+            own = copy.deepcopy(model.state_dict())
+            model.load_state_dict(average)
+            with torch.no_grad():
+                seen.append(F.cross_entropy(model(x), y))
+            model.load_state_dict(own)
+
+    return [*teach(watch, model, sgd(model), data=(x, y), steps=60, after=validate), *seen]
+
+
+def scaled(watch, fused=False):
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), fused=fused)
+    scaler = torch.amp.GradScaler("cpu")
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), 3 * STEPS)):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = watched.loss(F.cross_entropy(model(a), b))
+            (scaler.scale(loss) * (float("inf") if i < 12 else 1.0)).backward()  # skipped, until the scale fits
+            if not fused:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+    return list(model.parameters())
+
+
+def few_bits(watch):
+    model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 3))
+    forward = lambda x: model(x).float()  # noqa: E731
+    x, y = classes()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        weights = teach(watch, model, sgd(model, 0.1, momentum=0.9), data=(x, y), forward=forward, steps=60)
+    return [*weights, *model.buffers()]
+
+
+def stepwise(watch):
+    model = Stepwise(False)
+    return teach(watch, model, torch.optim.Adam(model.parameters()))
+
+
+def in_pieces(watch):
+    """Backpropagation through time in pieces, all for one step."""
+    model = nn.ModuleDict({"cell": nn.GRU(2, 16, batch_first=True), "out": nn.Linear(16, 3)})
+    optimizer = torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(64, 16), STEPS):
+            optimizer.zero_grad()
+            state = None
+            for piece in a.view(len(a), 8, 2).split(2, dim=1):
+                state = None if state is None else state.detach()
+                made, state = model["cell"](piece, state)
+                watched.loss(F.cross_entropy(model["out"](made[:, -1]), b) / 4).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def all_examples(watch, anew=False):
+    """All examples at every step; `anew`: converted again at each."""
+    x, y = classes(40)
+    wide = x.double()
+    model = mlp()
+    return teach(watch, model, sgd(model), data=(x, y), forward=lambda _: model(wide.float() if anew else x),
+                 loss=lambda o, _: F.cross_entropy(o, y), steps=60)  # fmt: skip
+
+
+def one_batch(watch):
+    """Can it learn one batch by heart? A usual test."""
+    a, b = next(iter(torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*classes(256)), batch_size=16)))
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    with watch(model, optimizer) as watched:
+        for _ in range(80):
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def looked_ahead(watch):
+    """Every five steps the weights go half the way back to where they were."""
+    model = mlp()
+    slow = [p.detach().clone() for p in model.parameters()]
+
+    def ahead(i):
+        if i % 5 == 4:
+            with torch.no_grad():
+                for s, p in zip(slow, model.parameters(), strict=True):
+                    s.lerp_(p, 0.5)
+                    p.copy_(s)
+
+    return teach(watch, model, torch.optim.Adam(model.parameters()), steps=60, after=ahead)
+
+
+def from_large_gradients(watch):
+    """The loss falls by orders of magnitude: the second moments still know of the first gradients."""
+    x, y = numbers()
+    model = mlp(1)
+    return teach(watch, model, torch.optim.Adam(model.parameters(), lr=1e-2), data=(x, 30 * y[:, None]),
+                 loss=F.mse_loss, steps=300)  # fmt: skip
+
+
+def gradual_rates(watch):
+    model = mlp()
+    with torch.no_grad():
+        model[0].weight.mul_(2)  # trained before
+    groups = [{"params": model[:2].parameters(), "lr": 0.0}, {"params": model[2:].parameters()}]
+    return teach(watch, model, torch.optim.SGD(groups, lr=0.05))
+
+
+def adversary(watch):
+    """The inputs are moved so that the loss is larger, before the step makes it smaller."""
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            a = a.clone().requires_grad_()
+            (grad,) = torch.autograd.grad(F.cross_entropy(model(a), b), a)
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model((a + 0.1 * grad.sign()).detach()), b)).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def in_parts(watch):
+    """The model's parts are called, never the model."""
+    model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 3))
+    x, y = classes()
+    seen = []
+
+    def validate(i):
+        if i % 10 == 9:
+            model.eval()
+            with torch.no_grad():
+                seen.append(model[2:](model[:2](x)))
+            model.train()
+
+    weights = teach(watch, model, sgd(model), data=(x, y), forward=lambda a: model[2:](model[:2](a)), after=validate,
+                    steps=60)  # fmt: skip
+    return [*weights, *model.buffers(), *seen]
+
+
 HEALTHY = [
     plain, plain_functional, accumulation, zeros_kept, fused, dropout_and_batch_norm, convolutions, recurrent,
     lambda watch: recurrent(watch, nn.LSTM), attention, closure, tied, frozen_backbone, trained_backbone_left_out,
@@ -837,4 +1202,7 @@ HEALTHY = [
     alternating_heads, restarts, one_cycle, cosine_by_epoch, zero_last_layer, bottleneck, sparse_units, told_after,
     told_detached, memorized, brier, pairwise, checkpointed, clipped_by_adam, residual, separable,
     margin_met, sparse_gradients, sharpness_aware, own_labels, thawed, low_rank_adapter, one_at_a_time,
+    game, averaged, scaled, lambda watch: scaled(watch, fused=True), few_bits, stepwise, in_pieces, all_examples,
+    lambda watch: all_examples(watch, anew=True), one_batch, looked_ahead, from_large_gradients, gradual_rates,
+    adversary, in_parts,
 ]  # fmt: skip
