@@ -320,6 +320,9 @@ ALL = (
          detected="The graph has a softmax over more than one output right before binary_cross_entropy, and some row of "
                   "its target does not sum to 1. A fact, no threshold.",
          remedy="Let each label have its own sigmoid; best as logits, which is also safer in float arithmetic.",
-         patch="- loss = F.binary_cross_entropy(torch.softmax(outputs, dim=1), labels)\n"
-               "+ loss = F.binary_cross_entropy_with_logits(outputs, labels)"),
+         patch="  labels = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])\n"
+               "- loss = F.binary_cross_entropy(model(x[:2]).softmax(dim=1), labels)\n"
+               "+ loss = F.binary_cross_entropy_with_logits(model(x[:2]), labels)",
+         references=("PyTorch 2.13 documentation: torch.nn.BCEWithLogitsLoss",
+                     "Goodfellow, Bengio, Courville 2016: Deep Learning, section 6.2.2, MIT Press")),
 )  # fmt: skip
