@@ -747,8 +747,8 @@ ALL = (
                   "under it for all. The sum is an upper limit of the distance. Layers that a recipe freezes do not "
                   "count.",
          remedy="Initialize and normalize so that the gradient keeps its size through depth; raise the rate.",
-         references=("Glorot, Bengio 2010: Understanding the difficulty of training deep feedforward networks, "
-                     "AISTATS",),
+         references=("Glorot, Bengio 2010: Understanding the difficulty of training deep feedforward neural "
+                     "networks, AISTATS",),
          patch="- net = nn.Sequential(nn.Linear(8, 32), nn.Sigmoid(), nn.Linear(32, 3))\n"
                "+ net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))\n"
                "+ nn.init.kaiming_normal_(net[0].weight, nonlinearity=\"relu\")",
