@@ -8,11 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from ravine.diagnosis import tried
+from ravine.diagnosis.examples import Examples, counted, read_examples
+from ravine.diagnosis.probing import read_start
 from ravine.diagnosis.rule import judged
+from ravine.diagnosis.start import ALL as STARTS
+from ravine.diagnosis.start import Start
 from ravine.finding import Checks, Finding, Report, arrange
 from ravine.studies.case import Case, read_case
 from ravine.studies.examination import GOOD, LOOKS, attempted, confirmed, judged_whole, with_classes
@@ -21,6 +26,7 @@ from ravine.studies.suspected import remedies
 from ravine.watching import Watched
 from ravine.watching import watch as watching
 
+PROBED = 256  # training examples on which the start is probed
 EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
 SYMPTOMS = ("RVN-S03", "RVN-N01", "RVN-N02", "RVN-T")  # codes of what other causes explain, if one is found
 
@@ -47,11 +53,31 @@ def examine(model: nn.Module, loss: Any, train: Any, *, optimizer: Any, validati
     """
     case = read_case(model, loss, train, optimizer=optimizer, validation=validation, batch_size=batch_size,
                      epochs=epochs, seed=seed)  # fmt: skip
+    start, examples = looked_at(case)
+    before = [judged(rules, noun) for rules, noun in ((STARTS, start),)]
     found, checks, base = watched_run(case)
+    found = [*found, *(f for new, _ in before for f in new)]
+    checks = joined(checks, *(went for _, went in before))
     if trials and not any(certain(f) for f in found):
-        more, went = trial_findings(case, base)
+        more, went = trial_findings(case, base, start, examples)
         found, checks = explained(found, more), joined(checks, went)
+    elif any(certain(f) for f in found):
+        found = explained([f for f in found if not certain(f)], [f for f in found if certain(f)])
     return Report(checks=checks, findings=arrange(found))
+
+
+def looked_at(case: Case) -> tuple[Start, Examples]:
+    """Network and loss before the first step, and the examples."""
+    inputs, targets = case.examples()
+    some = torch.linspace(0, len(inputs) - 1, min(len(inputs), PROBED)).round().long()
+    start = read_start(case.model, case.loss, inputs[some], targets[some], validation=case.validation, seed=case.seed)
+    examples = read_examples(inputs, targets, validation=None if case.held_out else case.validation,
+                             shuffled=case.train.shuffled, batch=case.train.batch, outputs=start.output_shape[1:],
+                             seed=case.seed)  # fmt: skip
+    if case.held_out and case.validation is not None:
+        counts = counted(case.validation[1].numpy(), examples.kind)
+        examples = replace(examples, validation_counts=counts)
+    return start, examples
 
 
 def certain(finding: Finding) -> bool:
@@ -83,11 +109,12 @@ def watched_run(case: Case) -> tuple[list[Finding], Checks, Run]:
     return list(report.findings), report.checks, run
 
 
-def trial_findings(case: Case, base: Run) -> tuple[list[Finding], Checks]:
+def trial_findings(case: Case, base: Run, start: Start, examples: Examples) -> tuple[list[Finding], Checks]:
     """What trying remedies says, if anything is left to gain."""
     if base.last.score is not None and base.last.score >= GOOD:
         return [], Checks(passed=tuple(rule.code for rule in tried.ALL))
-    seen = judged_whole(case, base, attempted(case, base, remedies(case, base), seed=case.seed))
+    wanted = remedies(case, base, start=start, examples=examples)
+    seen = judged_whole(case, base, attempted(case, base, wanted, seed=case.seed), examples)
     while (first := seen.blamed) is not None and first.trial is None:
         outcome = confirmed(case, seen, first, seed=case.seed)
         seen = replace(seen, outcomes=tuple(outcome if o is first else o for o in seen.outcomes))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ravine.diagnosis.reference import reference
+from ravine.diagnosis.examples import Examples
 from ravine.diagnosis.tried import POINTS, SEEDS, Outcome, Tried
 from ravine.finding import Change, Evidence
 from ravine.studies.case import Case, apart
@@ -124,11 +124,9 @@ def _missed(model: torch.nn.Module | None, case: Case) -> float:
         return float((model(inputs).flatten().round() != targets.flatten()).float().mean())
 
 
-def judged_whole(case: Case, base: Run, tried: Tried) -> Tried:
+def judged_whole(case: Case, base: Run, tried: Tried, examples: Examples) -> Tried:
     """What the whole run shows beside what a quick learner does with the same examples."""
-    inputs, targets = case.examples()
-    kind = kind_of(case, base)
-    known = reference(inputs, targets, kind, seed=case.seed) if kind else None
+    known = examples.reference
     reached = fitted = None
     if base.model is not None and case.validation is not None and not base.diverged:
         base.model.eval()
@@ -139,7 +137,7 @@ def judged_whole(case: Case, base: Run, tried: Tried) -> Tried:
         base.model.train()
     score = None
     if known is not None and known.null_score < 1:
-        least = 0.0 if kind in ("number", "numbers") else known.null_score
+        least = 0.0 if known.kind in ("number", "numbers") else known.null_score
         score = (known.score - least) / (1 - least)
     return replace(
         tried,
@@ -151,17 +149,6 @@ def judged_whole(case: Case, base: Run, tried: Tried) -> Tried:
         whole=tuple((k.step, k.loss, k.score) for k in base.looks),
         rise=risen(base),
     )
-
-
-def kind_of(case: Case, base: Run) -> str:
-    """What the targets are, in the words of `reference`; "" where it cannot be told."""
-    inputs, targets = case.examples(LOOKED)
-    if not targets.is_floating_point():
-        return "classes" if targets.dim() == 1 else "tokens" if targets.dim() == 2 and targets.shape[1] > 1 else ""
-    flat = targets.reshape(len(targets), -1)
-    if bool(((flat == 0) | (flat == 1)).all()):
-        return "binary" if flat.shape[1] == 1 else "labels"
-    return "number" if flat.shape[1] == 1 else "numbers"
 
 
 def risen(run: Run) -> tuple[float, float] | None:

@@ -8,160 +8,113 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
 from torch.optim import Adam, AdamW
 
+from ravine.diagnosis.examples import Examples, Spread
 from ravine.diagnosis.rule import listed
 from ravine.diagnosis.seeing import fresh
+from ravine.diagnosis.start import Start
 from ravine.finding import Change, Evidence
 from ravine.studies.case import Case, Rows, apart
-from ravine.studies.changes import NORMS, moments
+from ravine.studies.changes import NORMS
 from ravine.studies.examination import Remedy
 from ravine.studies.rewired import calls_of, head_calls, hidden_calls, missing_after
 from ravine.studies.running import Run
 
-FAR = 3.0  # standard deviations of a feature's mean from 0
-WIDE = 10.0  # ratio of standard deviations of features
+FAR = 3.0  # standard deviations of a column's mean from 0
+WIDE = 10.0  # ratio of standard deviations of columns
 LOUD, FAINT = 5.0, 0.2  # root mean square of inputs or targets
+ODD = 10.0  # times the usual size of weights, or a tenth of it
+FADED = 300.0  # ratio between layers
+HIGH = 2.0  # times the loss of the best constant answer, and as much more
+DEAD, FLAT = 0.9, 0.6  # share of a layer's units
 MUCH = 0.4  # dropout that may be too much
 EPS = 1e-6  # Adam's, beyond which it brakes
 FEW = 3  # held-out examples of a class
 RARE = 0.2  # share of the rarest class over that of the most frequent
+UNRULY = 1.3  # times the first loss
 STEPS = 3  # times the budget
+SQUASHING = {"sigmoid", "sigmoid_", "tanh", "tanh_", "softsign", "hardsigmoid"}
+DEEP = 3  # squashing layers in a row
 
 
-def remedies(case: Case, base: Run) -> list[Remedy]:
+def remedies(case: Case, base: Run, *, start: Start, examples: Examples) -> list[Remedy]:
     """Specific remedies that facts speak for, then the general ones."""
-    found = [
-        *_scales(case),
-        *_loss(case, base),
-        *_start(case, base),
-        *_braking(case),
-        *_wiring(case, base),
-        *_order(case),
-    ]
-    rates = [tuple([Change("lr", f"x{k:g}")] for k in ks) for ks in ((10, 100, 1000), (0.1, 0.01, 0.001))]
-    found += [
-        Remedy("learning-rate-low", tuple(map(tuple, rates[0])), suspects=("too-few-steps", "optimizer")),
-        Remedy("learning-rate-high", tuple(map(tuple, rates[1])), _unstable(base), suspects=("exploding", "optimizer")),
+    specific = [*_scales(start, examples), *_loss(start), *_rare(case, examples), *_frozen(case), *_start(start),
+                *_braking(case, start), *_wiring(case, start), *_order(case)]  # fmt: skip
+    higher, lower = (tuple((Change("lr", f"x{k:g}"),) for k in ks) for ks in ((10, 100, 1000), (0.1, 0.01, 0.001)))
+    general = [
+        Remedy("learning-rate-low", higher, suspects=("too-few-steps", "optimizer")),
+        Remedy("learning-rate-high", lower, _unruly(base), suspects=("exploding", "optimizer")),
         Remedy("too-few-steps", ((Change("steps", STEPS * case.steps),),), suspects=("learning-rate-low",)),
-    ]  # fmt: skip
+    ]
     if not isinstance(case.build()[1], Adam | AdamW):  # of those, another one is another rate
-        found.append(Remedy("optimizer", ((Change("optimizer", "adam"),), (Change("optimizer", "adam 0.01"),)),
-                            suspects=("learning-rate-low",)))  # fmt: skip
+        adams = ((Change("optimizer", "adam"),), (Change("optimizer", "adam 0.01"),))
+        general.append(Remedy("optimizer", adams, suspects=("learning-rate-low",)))
     if case.train.batch >= 64 or len(case.train) <= 2:
-        found.append(Remedy("batch-size", ((Change("batch", max(2, case.train.batch // 8)),),),
-                            suspects=("too-few-steps", "learning-rate-low")))  # fmt: skip
-    return found
+        smaller = ((Change("batch", max(2, case.train.batch // 8)),),)
+        general.append(Remedy("batch-size", smaller, suspects=("too-few-steps", "learning-rate-low")))
+    return specific + general
 
 
-def _unstable(base: Run) -> tuple[Evidence, ...]:
-    """That the loss went above where it started, and stayed unruly, speaks for a lower rate."""
-    first = base.looks[0].loss
-    losses = [x for x in base.losses if math.isfinite(x)]
+def _unruly(base: Run) -> tuple[Evidence, ...]:
+    """That the loss went above where it started, and stayed there, speaks for a lower rate."""
     if base.diverged:
         return (Evidence("step at which the loss stopped being finite", len(base.losses)),)
-    late = [look.loss for look in base.looks[1:]]
-    worst = max(late, default=first)
-    if losses and worst > 1.3 * first + 1e-9 and base.last.loss > 0.9 * first:
-        return (Evidence("highest loss over the first", worst / max(first, 1e-12), "", 1.3),)
+    first, worst = base.looks[0].loss, max(look.loss for look in base.looks)
+    if worst > UNRULY * first and base.last.loss > 0.9 * first:
+        return (Evidence("highest loss over the first", worst / max(first, 1e-12), "", UNRULY),)
     return ()
 
 
-def _scales(case: Case) -> list[Remedy]:
-    inputs, targets = case.examples()
+def _scales(start: Start, examples: Examples) -> list[Remedy]:
+    """Inputs and targets that are far from mean 0 and standard deviation 1."""
+    ours, theirs = Change("input.scale", "standardize"), Change("target.scale", "standardize")
+    inputs = () if examples.inputs is None or start.norm_first else _off(examples.inputs, "inputs")
+    numbers = examples.targets is not None and examples.kind != "labels"
+    targets = _off(examples.targets, "targets") if examples.targets is not None and numbers else ()
+    both = ((ours, theirs),) if inputs and targets else ()
     found = []
-    if inputs.is_floating_point() and not _normalized_first(case):
-        evidence = _off(inputs, "inputs")
-        if evidence:
-            found.append(Remedy("input-scale", ((Change("input.scale", "standardize"),),), evidence))
-    if targets.is_floating_point() and not bool(((targets == 0) | (targets == 1)).all()):
-        evidence = _off(targets.reshape(len(targets), -1), "targets", whole=True)
-        if evidence:
-            found.append(Remedy("target-scale", ((Change("target.scale", "standardize"),),), evidence))
+    if inputs:
+        found.append(Remedy("input-scale", ((ours,), *both), inputs, suspects=("learning-rate-high",)))
+    if targets:
+        found.append(Remedy("target-scale", ((theirs,), *both), targets, suspects=("learning-rate-high",)))
     return found
 
 
-def _off(x: Tensor, what: str, *, whole: bool = False) -> tuple[Evidence, ...]:
-    if whole:
-        x = x.reshape(-1, 1)
-    mean, sd = moments(x)
-    mean, sd = mean.flatten(), sd.flatten()
-    rms = float(x.double().square().mean().sqrt())
+def _off(spread: Spread, what: str) -> tuple[Evidence, ...]:
     found = []
-    far = float((mean.abs() / sd).max())
-    if far > FAR:
-        found.append(Evidence(f"mean of {what} from 0", far, "standard deviations", FAR))
-    if len(sd) > 1 and (ratio := float(sd.max() / sd.min().clamp_min(1e-30))) > WIDE:
-        found.append(Evidence(f"largest over smallest standard deviation of {what}", ratio, "", WIDE))
-    if rms > LOUD:
-        found.append(Evidence(f"root mean square of {what}", rms, "", LOUD))
-    if rms < FAINT:
-        found.append(Evidence(f"root mean square of {what}", rms, "", FAINT))
+    if spread.offset > FAR:
+        found.append(Evidence(f"mean of a column of the {what} over its spread", spread.offset, "", FAR))
+    if spread.narrowest > 0 and (ratio := spread.widest / spread.narrowest) > WIDE:
+        found.append(Evidence(f"largest over smallest spread of the {what}", ratio, "", WIDE,
+                              f"{spread.widest_name} and {spread.narrowest_name}"))  # fmt: skip
+    size = math.hypot(spread.mean, spread.std)
+    if size > LOUD or 0 < size < FAINT:
+        found.append(Evidence(f"root mean square of the {what}", size, "", LOUD if size > LOUD else FAINT))
     return tuple(found)
 
 
-def _normalized_first(case: Case) -> bool:
-    """Whether the first layer that the inputs meet is a normalization."""
-    inputs, _ = case.examples(8)
-    seen: list[nn.Module] = []
-    hooks = [m.register_forward_pre_hook(lambda m, given: seen.append(m)) for m in case.model.modules()
-             if not any(True for _ in m.children())]  # fmt: skip
-    with apart(case.seed), torch.no_grad():
-        mode = {m: m.training for m in case.model.modules()}
-        case.model.eval()
-        try:
-            case.model(inputs)
-        finally:
-            for hook in hooks:
-                hook.remove()
-            for m, training in mode.items():
-                m.training = training
-    first = [m for m in seen if not isinstance(m, nn.Flatten | nn.Identity | nn.Unflatten)][:1]
-    return bool(first) and isinstance(first[0], (*NORMS, nn.LayerNorm, nn.GroupNorm))
-
-
-def _loss(case: Case, base: Run) -> list[Remedy]:
-    found = []
-    ratio = reduction(case)
-    if ratio is not None and ratio > 1.8:
-        found.append(Remedy("loss-reduction", ((Change("loss", "mean"),),), (
-            Evidence("loss of a batch taken twice over the loss of the batch", ratio, "", 1.0, "a sum, not a mean"),
-        ), suspects=("learning-rate-high",)))  # fmt: skip
-    return found
-
-
-def reduction(case: Case) -> float | None:
-    """The loss of a batch repeated twice over that of the batch: 1 for a mean, 2 for a sum; None if it does not say."""
-    inputs, targets = case.examples(64)
-    with apart(case.seed), torch.no_grad():
-        try:
-            mode = case.model.training
-            case.model.eval()
-            outputs = case.model(inputs)
-            case.model.train(mode)
-            once = float(case.loss(outputs, targets))
-            twice = float(case.loss(torch.cat([outputs, outputs]), torch.cat([targets, targets])))
-        except (RuntimeError, TypeError, ValueError):
-            return None
-    return twice / once if once and math.isfinite(twice / once) else None
-
-
-def _rare(case: Case, base: Run) -> list[Remedy]:
-    """Classes (labels) of which there are few, and which the run does not answer."""
-    _, targets = case.examples()
-    if not isinstance(case.train, Rows) or case.validation is None or targets[0].numel() != 1:
+def _loss(start: Start) -> list[Remedy]:
+    if start.reduction is None or start.reduction < 1.8:
         return []
-    y, others = targets.flatten(), case.validation[1].flatten()
-    classes, counts = torch.unique(y, return_counts=True)
-    if len(classes) < 2 or len(classes) > 50 or (y.is_floating_point() and not bool(((y == 0) | (y == 1)).all())):
+    return [Remedy("loss-reduction", ((Change("loss", "mean"),),), (
+        Evidence("loss of a batch taken twice over the loss of the batch", start.reduction, "", 1.0, "a sum, no mean"),
+    ), suspects=("learning-rate-high",))]  # fmt: skip
+
+
+def _rare(case: Case, examples: Examples) -> list[Remedy]:
+    """Classes of which there are few."""
+    counts = examples.counts
+    if not isinstance(case.train, Rows) or examples.kind not in ("classes", "binary") or len(counts) < 2:
         return []
-    share = float(counts.min()) / float(counts.max())
-    if share >= RARE or int((others == classes[counts.argmin()]).sum()) < FEW:
+    rarest = min(counts, key=lambda k: counts[k])
+    share = counts[rarest] / max(counts.values())
+    if share >= RARE or examples.validation_counts.get(rarest, 0) < FEW:
         return []
     return [Remedy("imbalance", ((Change("loss", "balanced"),),), (
-        Evidence("examples of the rarest class for one of the most frequent", share, "", RARE),
-    ), where="")]  # fmt: skip
+        Evidence("examples of the rarest class for one of the most frequent", share, "", RARE, f"class {rarest}"),
+    ))]  # fmt: skip
 
 
 def _frozen(case: Case) -> list[Remedy]:
@@ -179,44 +132,44 @@ def _frozen(case: Case) -> list[Remedy]:
     ), where=listed(left))]  # fmt: skip
 
 
-def _start(case: Case, base: Run) -> list[Remedy]:
-    evidence = _signal(case)
+def _start(start: Start) -> list[Remedy]:
+    """Another start, and what speaks for it in the one there is."""
+    grounds: list[Evidence] = []
+    where, suspects = "", ["vanishing", "exploding"]
+    for layer in start.layers:
+        if layer.weight > 0 and not 1 / ODD < layer.scale < ODD:
+            grounds.append(Evidence("weights over what is usual", layer.scale, "", ODD, layer.where))
+            where = where or layer.where
+    for call in start.active:
+        if call.units > 1 and not call.last and call.dead >= DEAD * call.units:
+            grounds.append(Evidence("units at 0 for every example", call.dead, "", None, f"of {call.units}"))
+            where, suspects = where or call.where, ["dead-units", *suspects]
+        elif call.units > 1 and call.flat >= FLAT * call.units:
+            grounds.append(Evidence("units where the activation is flat", call.flat, "", None, f"of {call.units}"))
+            where, suspects = where or call.where, ["saturation", *suspects]
+    for what, ratio in (("spread of the last hidden layer over the first's", start.signal),
+                        ("gradient at the first hidden layer over the last's", start.gradient)):  # fmt: skip
+        if ratio is not None and ratio > 0 and not 1 / FADED < ratio < FADED:
+            grounds.append(Evidence(what, ratio, "", FADED if ratio > 1 else 1 / FADED))
+            where = where or (start.layers[0].where if start.layers else "")
+    first, null = start.first_loss, start.null_loss
+    if first is not None and null is not None and null > 0 and first > HIGH * null + HIGH:
+        grounds.append(Evidence("first loss", first, "", null, "that of the best constant answer"))
+        where = where or (max(start.layers, key=lambda k: k.scale).where if start.layers else "")
     both = ((Change("init", "default"),), (Change("init", "unit variance"),))
-    return [Remedy("initialization", both, evidence, suspects=("vanishing", "exploding"))]
+    return [Remedy("initialization", both, tuple(grounds[:3]), where=where, suspects=tuple(suspects))]
 
 
-def _signal(case: Case) -> tuple[Evidence, ...]:
-    """The spread of each layer's output, from the first to the last."""
-    inputs, targets = case.examples(128)
-    model, _ = case.build()
-    spreads: list[tuple[str, float]] = []
-    hooks = [m.register_forward_hook(lambda m, given, made, name=name: spreads.append((name, float(made.std()))))
-             for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]  # fmt: skip
-    with apart(case.seed), torch.no_grad():
-        model.eval()
-        model(inputs)
-    for hook in hooks:
-        hook.remove()
-    if len(spreads) < 2:
-        return ()
-    sds = [s for _, s in spreads]
-    if not all(map(math.isfinite, sds)) or max(sds) > 30 * max(1.0, float(inputs.float().std())):
-        return (
-            Evidence("largest spread of a layer's output", max(sds), "", 30.0, max(spreads, key=lambda p: p[1])[0]),
-        )
-    low = min(sds[:-1] or sds)
-    if low < 1e-2 * min(1.0, float(inputs.float().std())):
-        return (Evidence("least spread of a layer's output", low, "", 1e-2, min(spreads, key=lambda p: p[1])[0]),)
-    return ()
-
-
-def _braking(case: Case) -> list[Remedy]:
+def _braking(case: Case, start: Start) -> list[Remedy]:
     """Dropout, weight decay, an optimizer's epsilon, normalization that keeps no statistics."""
     model, optimizer = case.build()
     found = []
-    rates = [(n, float(m.p)) for n, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
-    rates += [(n, m.dropout) for n, m in model.named_modules() if isinstance(getattr(m, "dropout", None), float)]
-    where, most = max(rates, key=lambda r: r[1], default=("", 0.0))
+    rates = dict(start.dropouts)
+    for name, module in model.named_modules():
+        rate = getattr(module, "dropout", None)
+        if isinstance(rate, float):
+            rates[name] = rate
+    where, most = max(rates.items(), key=lambda r: r[1], default=("", 0.0))
     if most >= MUCH:
         found.append(Remedy("dropout", ((Change("dropout", 0),),), (Evidence("dropout rate", most, "", MUCH),),
                             where=where, suspects=("over-regularized",)))  # fmt: skip
@@ -226,49 +179,51 @@ def _braking(case: Case) -> list[Remedy]:
         found.append(Remedy("over-regularized", ((Change("decay", 0.0),),), grounds))
     eps = max(float(g.get("eps") or 0.0) for g in optimizer.param_groups)
     if eps > EPS:
-        found.append(Remedy("optimizer-numerics", ((Change("optimizer", "adam"),), (Change("optimizer", "adam 0.01"),)),
-                            (Evidence("epsilon of the optimizer", eps, "", EPS),),
+        adams = ((Change("optimizer", "adam"),), (Change("optimizer", "adam 0.01"),))
+        found.append(Remedy("optimizer-numerics", adams, (Evidence("epsilon of the optimizer", eps, "", EPS),),
                             suspects=("learning-rate-low",)))  # fmt: skip
-    for name, m in model.named_modules():
-        momentum = getattr(m, "momentum", 0.1)
-        if isinstance(m, NORMS) and momentum is not None and not 0.005 < momentum < 0.9 and m.track_running_stats:
-            found.append(Remedy("normalization", ((Change("normalization", "usual"),),),
-                                (Evidence("momentum of the running statistics", momentum, "", 0.1),), where=name,
-                                suspects=("train-eval-mode",)))  # fmt: skip
+    for name, module in model.named_modules():
+        momentum = module.momentum if isinstance(module, NORMS) and module.track_running_stats else None
+        if momentum is not None and not 0.005 < momentum < 0.9:
+            found.append(Remedy("normalization", ((Change("normalization", "usual"),),), (
+                Evidence("momentum of the running statistics", momentum, "", 0.1),
+            ), where=name, suspects=("train-eval-mode",)))  # fmt: skip
             break
     return found
 
 
-def _wiring(case: Case, base: Run) -> list[Remedy]:
+def _wiring(case: Case, start: Start) -> list[Remedy]:
+    """Activations at the output, none between layers, or squashing ones in a row."""
     inputs, _ = case.examples(8)
-    found = []
-    with apart(case.seed):
+    with apart(case.seed), torch.no_grad():
         try:
             calls = calls_of(case.build()[0], inputs)
         except RuntimeError:
             return []
+    found = []
     head = [calls[i].name for i in head_calls(calls)]
-    hidden = {calls[i].name for i in hidden_calls(calls)}
     if head:
-        found.append(Remedy("output-activation", ((Change("output", "linear"),),),
-                            (Evidence("activations at the output", len(head), "", 0, ", ".join(head)),)))  # fmt: skip
-    missing = missing_after(calls)
+        last = [call.where for call in start.active if call.last]
+        found.append(Remedy("output-activation", ((Change("output", "linear"),),), (
+            Evidence("activations at the output", len(head), "", 0, ", ".join(head)),
+        ), where=last[-1] if last else ""))  # fmt: skip
+    hidden, missing = [calls[i].name for i in hidden_calls(calls)], missing_after(calls)
+    first = start.layers[0].where if start.layers else ""
     if missing:
-        found.append(Remedy("hidden-activation", ((Change("activation", "relu"),), (Change("activation", "tanh"),)),
-                            (Evidence("layers without a nonlinearity behind them", len(missing), "", 0),)))  # fmt: skip
-    elif hidden & {"sigmoid", "tanh", "softsign", "hardsigmoid"} and len(hidden_calls(calls)) >= 3:
-        found.append(Remedy("hidden-activation", ((Change("activation", "relu"),),
-                                                  (Change("activation", "relu"), Change("init", "default"))),
-                            (Evidence("squashing layers in a row", len(hidden_calls(calls)), "", 2),),
-                            suspects=("vanishing", "architecture-too-deep")))  # fmt: skip
+        found.append(Remedy("hidden-activation", ((Change("activation", "relu"),), (Change("activation", "tanh"),)), (
+            Evidence("layers without a nonlinearity behind them", len(missing), "", 0),
+        ), where=first))  # fmt: skip
+    elif sum(name in SQUASHING for name in hidden) >= DEEP:
+        bent = Change("activation", "relu")
+        found.append(Remedy("hidden-activation", ((bent,), (bent, Change("init", "default"))), (
+            Evidence("squashing activations in a row", len(hidden), "", DEEP - 1, ", ".join(sorted(set(hidden)))),
+        ), where=first, suspects=("vanishing", "architecture-too-deep")))  # fmt: skip
     return found
 
 
 def _order(case: Case) -> list[Remedy]:
     if case.train.shuffled or not isinstance(case.train, Rows) or len(case.train) < 2:
         return []
-    return [
-        Remedy(
-            "shuffling", ((Change("shuffle", True),),), (Evidence("order of the examples", None, "", None, "fixed"),)
-        )
-    ]
+    return [Remedy("shuffling", ((Change("shuffle", True),),), (
+        Evidence("order of the examples", None, "", None, "the same in every pass"),
+    ))]  # fmt: skip
