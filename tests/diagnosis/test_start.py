@@ -1,0 +1,424 @@
+"""What probing a model and its loss says before the first step: seeded faults, and healthy programs that look odd."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ravine.diagnosis.answering import Answers, pairing
+from ravine.diagnosis.probing import read_start
+from ravine.diagnosis.rule import judged
+from ravine.diagnosis.start import ALL, Start
+from ravine.finding import CAUSES, SEVERITIES
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(7)
+
+
+def alarms(start):
+    found, checks = judged(ALL, start)
+    assert not checks.failed
+    return {f.code: f for f in found if f.severity != "note"}
+
+
+def examined(model, loss, x, y):
+    start = read_start(model, loss, x, y)
+    assert start.measured.get("outputs"), start.broke
+    return alarms(start)
+
+
+def table(n=96, columns=6, classes=3):
+    x = torch.randn(n, columns)
+    return x, torch.randint(0, classes, (n,))
+
+
+def net(columns=6, width=16, outputs=3, act=nn.ReLU):
+    return nn.Sequential(nn.Linear(columns, width), act(), nn.Linear(width, outputs))
+
+
+class Then(nn.Module):
+    """A module, and a function of what it makes."""
+
+    def __init__(self, body, function):
+        super().__init__()
+        self.body, self.function = body, function
+
+    def forward(self, x):
+        return self.function(self.body(x))
+
+
+# do examples keep apart? ---------------------------------------------------------------------------------------------
+
+
+class Reader(nn.Module):
+    def __init__(self, kind, **how):
+        super().__init__()
+        self.cell, self.head = kind(5, 12, **how), nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.head(self.cell(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_a_recurrent_layer_that_takes_the_batch_for_time_is_found_and_named(kind):
+    x, y = torch.randn(40, 9, 5), torch.randint(0, 3, (40,))
+    found = examined(Reader(kind), F.cross_entropy, x, y)
+    assert found["RVN-I01"].where == "cell" and found["RVN-I01"].cause == "shape-pairing"
+    assert examined(Reader(kind, batch_first=True), F.cross_entropy, x, y) == {}
+
+
+@pytest.mark.parametrize(("function", "name"), [
+    (lambda out: out.softmax(0), "softmax"), (lambda out: out - out.mean(), "sub"),
+    (lambda out: out.reshape(3, -1).T, "reshape"), (lambda out: out / out.norm(dim=0), "div"),
+])  # fmt: skip
+def test_what_mixes_examples_between_modules_is_found(function, name):
+    x, y = table()
+    found = read_start(Then(net(), function), F.mse_loss, x, torch.randn(96, 3))
+    assert found.mixing is not None and found.mixing.where == "" and found.mixing.kind == "Then"
+    assert found.mixing.function == name
+
+
+def test_batch_norm_is_no_mixing_in_evaluation_and_one_without_statistics_is_a_note():
+    x, y = table()
+    steady = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    assert read_start(steady, F.cross_entropy, x, y).mixing is None
+    loose = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.ReLU(), nn.Linear(8, 3))
+    start = read_start(loose, F.cross_entropy, x, y)
+    assert start.mixing.where == "1"
+    found = next(f for f in judged(ALL, start)[0] if f.code == "RVN-I01")
+    assert (found.severity, found.cause) == ("note", "normalization")
+
+
+def test_similarities_of_all_pairs_as_outputs_are_not_asked():
+    both = Then(nn.Linear(6, 4), lambda z: F.normalize(z, dim=1) @ F.normalize(z, dim=1).T)
+    x, _ = table(24)
+    start = read_start(both, F.cross_entropy, x, torch.arange(24))
+    assert start.mixing is None and start.has("mixing") is None
+
+
+def test_attention_over_the_batch_is_found_where_it_stands():
+    """nn.MultiheadAttention takes [T, N, E] unless it is told otherwise."""
+
+    class Attends(nn.Module):
+        def __init__(self, batch_first):
+            super().__init__()
+            self.attend, self.head = nn.MultiheadAttention(8, 2, batch_first=batch_first), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.attend(x, x, x)[0].mean(1))
+
+    x, y = torch.randn(32, 10, 8), torch.randint(0, 3, (32,))
+    assert examined(Attends(False), F.cross_entropy, x, y)["RVN-I01"].where == "attend"
+    assert examined(Attends(True), F.cross_entropy, x, y) == {}
+
+
+# whose targets? ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [
+    F.mse_loss, F.l1_loss, F.smooth_l1_loss, lambda out, y: ((out - y) ** 2).mean().sqrt(),
+    lambda out, y: (out - y).abs().pow(1.5).sum(), lambda out, y: torch.log(torch.cosh(out - y)).mean(),
+    lambda out, y: -(y * F.logsigmoid(out) + (1 - y) * F.logsigmoid(-out)).mean(),
+])  # fmt: skip
+def test_a_column_against_a_row_is_found(loss):
+    x, _ = table()
+    y = (x[:, 0] > 0).float()
+    model = net(outputs=1)
+    assert examined(model, loss, x, y)["RVN-I02"].cause == "shape-pairing"
+    assert examined(model, lambda out, t: loss(out, t[:, None]), x, y) == {}
+    flat = Then(net(outputs=1), lambda out: out[:, 0])
+    assert "RVN-I02" in examined(flat, loss, x, y[:, None])
+    assert "RVN-I02" in examined(model, lambda out, t: loss(out.squeeze(), t), x, y[:, None])
+
+
+class Tagger(nn.Module):
+    def __init__(self, tokens=6, classes=4):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(tokens, 8), nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.head(self.embed(x))
+
+
+@pytest.mark.parametrize(("order", "wrong"), [
+    (lambda y: y.reshape(-1), False), (lambda y: y.T.reshape(-1), True), (lambda y: y.flip(0).reshape(-1), True),
+    (lambda y: y.roll(1, 0).reshape(-1), True), (lambda y: y.roll(1, 1).reshape(-1), False),
+])  # fmt: skip
+def test_targets_in_another_order_are_found_and_a_shift_in_time_is_left_alone(order, wrong):
+    x, y = torch.randint(0, 6, (60, 9)), torch.randint(0, 4, (60, 9))
+    found = examined(Tagger(), lambda out, t: F.cross_entropy(out.reshape(-1, 4), order(t)), x, y)
+    assert ("RVN-I02" in found) == wrong
+
+
+def correlated(out, y):
+    a, b = out[:, 0] - out.mean(), y - y.mean()
+    return 1 - (a * b).sum() / (a.norm() * b.norm())
+
+
+def contrastive(out, y):
+    z = F.normalize(out, dim=1)
+    scores = (z @ z.T / 0.2).masked_fill(torch.eye(len(z), dtype=torch.bool), -1e9)
+    same = (y[:, None] == y[None]) & ~torch.eye(len(z), dtype=torch.bool)
+    return -(scores.log_softmax(1) * same).sum() / same.sum().clamp(min=1)
+
+
+def batch_hard(out, y):
+    far = torch.cdist(out, out)
+    same = y[:, None] == y[None]
+    return (far.masked_fill(~same, -1e9).amax(1) - far.masked_fill(same, 1e9).amin(1) + 0.3).clamp(min=0).mean()
+
+
+def moments(out, y):
+    return (out.mean(0) - y.mean(0)).square().sum() + (out.std(0) - y.std(0)).square().sum()
+
+
+def discrepancy(out, y):
+    """Of two distributions: their mean kernels (maximum mean discrepancy)."""
+    kernel = lambda a, b: torch.exp(-(torch.cdist(a, b) ** 2)).mean()  # noqa: E731
+    return kernel(out, out) + kernel(y, y) - 2 * kernel(out, y)
+
+
+def ranked(out, y):
+    """Pairwise logistic ranking."""
+    return (F.softplus(-(out - out.T)) * (y[:, None] > y[None])).mean()
+
+
+@pytest.mark.parametrize(("loss", "outputs", "targets"), [
+    (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 20.0])), 3, "classes"), (correlated, 1, "numbers"),
+    (contrastive, 8, "classes"), (batch_hard, 8, "classes"), (moments, 2, "pairs"), (discrepancy, 2, "pairs"),
+    (discrepancy, 1, "column"), (ranked, 1, "numbers"), (lambda out, y: F.cross_entropy(out, y.roll(0)), 3, "classes"),
+    (lambda out, y: (out.sort(0).values - y.sort(0).values).square().mean(), 1, "column"),
+    (lambda out, y: (F.mse_loss(out, y, reduction="none") * (1 + y.abs())).sum() / (1 + y.abs()).sum(), 1, "column"),
+])  # fmt: skip
+def test_losses_of_whole_batches_are_left_alone(loss, outputs, targets):
+    x, classes = table()
+    y = {"classes": classes, "numbers": x[:, 0] + x[:, 1], "pairs": torch.randn(96, 2), "column": x[:, :1]}[targets]
+    start = read_start(net(outputs=outputs), loss, x, y)
+    assert start.has("pairing") and not start.pairing.all and not start.pairing.missed
+    assert "RVN-I02" not in alarms(start)
+
+
+def test_pairing_is_not_asked_where_all_targets_are_equal_or_do_not_count():
+    out = torch.randn(7, 1)
+    assert pairing(Answers(F.mse_loss, out, torch.ones(7))) is None
+    assert pairing(Answers(lambda o, y: o.square().mean(), out, torch.randn(7))) is None
+
+
+# does it know of later inputs? ---------------------------------------------------------------------------------------
+
+
+class Writer(nn.Module):
+    def __init__(self, mask="causal"):
+        super().__init__()
+        self.embed, self.place = nn.Embedding(6, 16), nn.Parameter(torch.randn(12, 16))
+        self.blocks = nn.ModuleList([nn.TransformerEncoderLayer(16, 2, 32, batch_first=True) for _ in range(2)])
+        self.head, self.mask = nn.Linear(16, 6), mask
+
+    def forward(self, x):
+        h = self.embed(x) + self.place[: x.shape[1]]
+        late = torch.full((x.shape[1],) * 2, -torch.inf).triu(1)
+        for i, block in enumerate(self.blocks):
+            masked = self.mask == "causal" or (self.mask == "second open" and i == 0)
+            h = block(h, src_mask=late if masked else None)
+        return self.head(h)
+
+
+def by_token(out, y):
+    return F.cross_entropy(out.reshape(-1, out.shape[-1]), y.reshape(-1))
+
+
+def test_a_missing_mask_is_found_at_the_layer_that_misses_it():
+    text = torch.randint(0, 6, (50, 13))
+    x, y = text[:, :-1], text[:, 1:]
+    assert examined(Writer(), by_token, x, y) == {}
+    for mask, where in (("", "blocks.0.self_attn"), ("second open", "blocks.1.self_attn")):
+        found = examined(Writer(mask), by_token, x, y)["RVN-I03"]
+        assert (found.where, found.cause, found.confidence) == (where, "causality", "exact")
+    assert "RVN-I03" not in examined(Writer(""), by_token, x, torch.randint(0, 6, x.shape))  # other targets
+    assert "RVN-I03" not in examined(Writer(""), by_token, x, x)  # left to others
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_layer_that_reads_backwards_too_is_found(both):
+    class Next(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = nn.GRU(2, 8, batch_first=True, bidirectional=both)
+            self.head = nn.Linear(16 if both else 8, 2)
+
+        def forward(self, x):
+            return self.head(self.cell(x)[0])
+
+    wave = torch.randn(40, 11, 2)
+    start = read_start(Next(), F.mse_loss, wave[:, :-1], wave[:, 1:])
+    assert start.next_targets and (start.leak.where if both else start.leak) == ("cell" if both else None)
+
+
+# is the answer one answer, and of the input? -------------------------------------------------------------------------
+
+
+def test_dropout_that_does_not_hear_of_evaluation_is_found_and_sampling_is_a_note():
+    x, y = table()
+    found = examined(Then(net(), lambda out: F.dropout(out, 0.5)), F.cross_entropy, x, y)
+    assert found["RVN-I08"].cause == "train-eval-mode" and found["RVN-I08"].suspects == ("dropout",)
+    start = read_start(Then(net(), lambda out: out + 0.1 * torch.randn_like(out)), F.cross_entropy, x, y)
+    assert start.random.function == "randn_like" and alarms(start) == {} and start.mixing is None
+    assert examined(nn.Sequential(nn.Dropout(0.5), net()), F.cross_entropy, x, y) == {}
+
+
+def test_a_last_layer_of_zeros_is_healthy_and_two_in_a_row_are_not():
+    x, y = table()
+    model = net()
+    nn.init.zeros_(model[2].weight)
+    nn.init.zeros_(model[2].bias)
+    start = read_start(model, F.cross_entropy, x, y)
+    assert start.constant is not None and not start.constant.after and alarms(start) == {}
+    nn.init.zeros_(model[0].weight)
+    nn.init.zeros_(model[0].bias)
+    found = examined(model, F.cross_entropy, x, y)
+    assert found["RVN-I06"].where == "0" and found["RVN-I06"].cause == "initialization"
+    assert found["RVN-I04"].where == "0"
+
+
+def test_a_zero_branch_of_two_layers_is_found_where_the_output_lives():
+    class Branch(nn.Module):
+        def __init__(self, both):
+            super().__init__()
+            self.stem, self.up, self.down, self.head = (nn.Linear(a, b) for a, b in ((6, 8), (8, 8), (8, 8), (8, 3)))
+            for layer in (self.down, self.up) if both else (self.down,):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+        def forward(self, x):
+            h = self.stem(x)
+            return self.head(h + self.down(torch.relu(self.up(h))))
+
+    x, y = table()
+    assert examined(Branch(False), F.cross_entropy, x, y) == {}
+    assert examined(Branch(True), F.cross_entropy, x, y)["RVN-I06"].where == "up"
+
+
+def test_a_dead_layer_is_named_and_a_dead_output_too():
+    x, y = table()
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    nn.init.constant_(model[2].bias, -50.0)
+    found = examined(model, F.cross_entropy, x, y)["RVN-I04"]
+    assert (found.where, found.cause) == ("2", "dead-units")
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1), nn.ReLU())
+    nn.init.constant_(model[2].bias, -50.0)
+    found = examined(model, F.mse_loss, x, x[:, :1])["RVN-I04"]
+    assert (found.where, found.cause) == ("3", "output-activation")
+
+
+def test_a_softmax_of_one_says_the_same_of_everyone():
+    x, _ = table()
+    model = nn.Sequential(net(outputs=1), nn.Softmax(1))
+    found = examined(model, F.binary_cross_entropy, x, (x[:, :1] > 0).float())["RVN-I04"]
+    assert (found.where, found.cause) == ("1", "output-activation")
+
+
+@pytest.mark.parametrize("value", [0.05, 1.0])
+def test_equal_weights_stay_equal_and_softmax_regression_from_zeros_does_not(value):
+    x, y = table()
+    model = net()
+    for p in model.parameters():
+        nn.init.constant_(p, value)
+    found = examined(model, F.cross_entropy, x, y)["RVN-I07"]
+    assert (found.where, found.cause, found.confidence) == ("0", "initialization", "exact")
+    linear = nn.Linear(6, 3)
+    nn.init.zeros_(linear.weight)
+    assert examined(linear, F.cross_entropy, x, y) == {}
+
+
+def test_pairs_of_equal_units_that_the_next_layer_parts_are_healthy():
+    x, y = table()
+    model = net()
+    with torch.no_grad():
+        model[0].weight[8:] = model[0].weight[:8]
+        model[0].bias[8:] = model[0].bias[:8]
+    assert examined(model, F.cross_entropy, x, y) == {}
+
+
+# does the gradient arrive? -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "loss", "cause"), [
+    (Then(net(), lambda out: out.detach()), F.cross_entropy, "detached-graph"),
+    (net(), lambda out, y: (out.argmax(1) != y).float().mean(), "detached-graph"),
+    (net().requires_grad_(False), F.cross_entropy, "frozen-parameters"),
+    (net(), lambda out, y: torch.tensor(F.cross_entropy(out, y).item()), "detached-graph"),
+])  # fmt: skip
+def test_a_loss_without_a_way_to_the_parameters_is_found(model, loss, cause):
+    x, y = table()
+    assert examined(model, loss, x, y)["RVN-I05"].cause == cause
+
+
+def test_a_body_under_no_grad_is_found_if_it_never_learned():
+    class Cut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(6, 16), nn.Linear(16, 3)
+
+        def forward(self, x):
+            with torch.no_grad():
+                h = torch.relu(self.body(x))
+            return self.head(h)
+
+    x, y = table()
+    model = Cut()
+    found = examined(model, F.cross_entropy, x, y)["RVN-I05"]
+    assert (found.where, found.severity) == ("body", "warning")
+    with torch.no_grad():
+        model.body.weight.mul_(3.0)  # as if it had been trained somewhere
+        model.body.bias.mul_(3.0)
+    assert examined(model, F.cross_entropy, x, y) == {}
+
+
+# nothing is disturbed ------------------------------------------------------------------------------------------------
+
+
+def test_probing_changes_nothing():
+    x, y = table()
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 3)).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    np.random.seed(3)
+    state = np.random.get_state()[1].copy()
+    read_start(model, F.cross_entropy, x, y)
+    assert torch.equal(torch.rand(4), expected) and np.array_equal(np.random.get_state()[1], state)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert model.training and all(p.grad is None for p in model.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_what_breaks_is_not_measured():
+    class Stubborn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.layer(x.view(96, 6))  # one size of batch only
+
+    x, y = table()
+    start = read_start(Stubborn(), F.cross_entropy, x, y)
+    assert start.has("graph") and start.has("mixing") is False and "RuntimeError" in start.broke["mixing"]
+    assert read_start(nn.Linear(5, 3), F.cross_entropy, x, y).has("outputs") is False
+    assert read_start(Then(nn.Linear(6, 3), lambda out: (out, out)), F.cross_entropy, x, y).has("outputs") is False
+    assert alarms(read_start(nn.Linear(6, 3), lambda out, y: 1 / 0, x, y)) == {}
+    assert judged(ALL, Start())[0] == []
+
+
+def test_rules_are_complete_and_their_codes_unique():
+    assert len({rule.code for rule in ALL}) == len(ALL)
+    for rule in ALL:
+        assert rule.cause in CAUSES and rule.severity in SEVERITIES and rule.code.startswith("RVN-I")
+        assert rule.means and rule.detected and rule.remedy and rule.patch and rule.references
+        assert math.isclose(sum(len(line) > 76 for line in rule.patch.splitlines()), 0)
