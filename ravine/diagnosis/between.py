@@ -194,10 +194,11 @@ ALL = (
                   "numbers drawn anew, by a correlation within 4 standard errors of 0.",
          remedy="Load or initialize once, before the loop. To go on from the best weights, keep a copy that is "
                 "renewed.",
-         patch="+ model.load_state_dict(start)\n"
+         patch="  start = copy.deepcopy(model.state_dict())\n"
+               "+ model.load_state_dict(start)\n"
                "  for epoch in range(epochs):\n"
                "-     model.load_state_dict(start)\n"
-               "      for x, y in batches:",
+               "      train_epoch(model)",
          references=("PyTorch 2.13 documentation: torch.nn.Module.load_state_dict",)),
     Rule(code="RVN-L21", title="gradients are cleared between the backward passes of one step", cause="zero-grad",
          severity="error", find=thrown_away, needs="looks", also=("step-order",),
@@ -208,11 +209,12 @@ ALL = (
          detected="At three looked-at steps, several losses are told and as many gradients arrive; when the optimizer "
                   "steps, its gradient is bit for bit the last one alone, though the weights did not move between.",
          remedy="To add gradients up, clear them once for each step. To step at every batch, call step there.",
-         patch="  loss.backward()\n"
-               "  if i % 4 == 3:\n"
-               "      optimizer.step()\n"
-               "+     optimizer.zero_grad()\n"
-               "- optimizer.zero_grad()",
+         patch="  for i, (x, y) in enumerate(batches):\n"
+               "      (criterion(model(x), y) / 4).backward()\n"
+               "-     optimizer.zero_grad()\n"
+               "      if i % 4 == 3:\n"
+               "          optimizer.step()\n"
+               "+         optimizer.zero_grad()",
          references=("PyTorch 2.13 documentation: torch.optim.Optimizer.zero_grad",)),
     Rule(code="RVN-L22", title="every step sees the same inputs", cause="shuffling", severity="note", find=same_batch,
          confidence="medium", needs="inputs", also=("randomness", "overfitting"),
@@ -225,10 +227,11 @@ ALL = (
                   "searched: for one that is just this batch and is kept from look to look (nothing is wrong), and "
                   "for a larger one that has its rows.",
          remedy="Draw the next batch in every step.",
-         patch="- x, y = next(iter(loader))\n"
-               "- for step in range(steps):\n"
-               "+ for x, y in loader:\n"
-               "      loss = criterion(model(x), y)"),
+         patch="- x, y = next(iter(batches))\n"
+               "- for step in range(100):\n"
+               "+ for x, y in batches:\n"
+               "      train_step(x, y)",
+         references=("PyTorch 2.13 documentation: torch.utils.data.DataLoader",)),
     Rule(code="RVN-L23", title="gradients of several batches are added, not averaged", cause="loss-reduction",
          severity="note", find=summed, needs="looks", also=("learning-rate-high",),
          because="each loss is a mean, and is not divided by the number of backward passes to a step",
@@ -238,8 +241,15 @@ ALL = (
          detected="At three looked-at steps several losses are told and as many gradients arrive; each told loss is "
                   "a mean and gets a gradient of 1 from backward.",
          remedy="Divide each loss by the number of passes, so that the learning rate means the same.",
-         patch="- loss.backward()\n"
-               "+ (loss / passes).backward()"),
+         patch="  passes = len(batches)\n"
+               "  for x, y in batches:\n"
+               "      loss = criterion(model(x), y)\n"
+               "-     loss.backward()\n"
+               "+     (loss / passes).backward()\n"
+               "  optimizer.step()",
+         references=("PyTorch 2.13 documentation: torch.Tensor.backward",
+                     "Goyal and others 2017: Accurate, large minibatch SGD: training ImageNet in 1 hour, arXiv "
+                     "1706.02677")),
     Rule(code="RVN-L24", title="the optimizer's memory is of far larger gradients", cause="optimizer",
          severity="warning", confidence="high", find=stale_state, needs="looks",
          also=("optimizer-numerics", "learning-rate-low"),
@@ -252,8 +262,8 @@ ALL = (
                   "root mean square of their gradient at any look.",
          remedy="Start with a new optimizer where weights, loss or data have changed.",
          patch="- optimizer.load_state_dict(old)\n"
-               "+ optimizer = torch.optim.Adam(model.parameters(), lr=lr)",
-         references=("Kingma and Ba 2015: Adam",)),
+               "+ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)",
+         references=("Kingma, Ba 2015: Adam: A method for stochastic optimization, ICLR",)),
     Rule(code="RVN-L25", title="a recurrent state is detached at every step of the sequence", cause="detached-graph",
          severity="warning", confidence="high", find=cut_off, needs="graph",
          because="detach(), .data or numpy stands between one call of the cell and the next",
@@ -264,10 +274,12 @@ ALL = (
                   "graph; every time its own output comes back without a gradient, and the loss depends on a single "
                   "one of the calls.",
          remedy="Detach the state between batches or pieces, not within.",
-         patch="  for t in range(length):\n"
-               "-     state = cell(x[:, t], state.detach())\n"
-               "+     state = cell(x[:, t], state)",
-         references=("Werbos 1990: Backpropagation through time",)),
+         patch="  cell, state = nn.RNNCell(1, 4), torch.zeros(len(x), 4)\n"
+               "  for t in range(8):\n"
+               "-     state = cell(x[:, t : t + 1], state.detach())\n"
+               "+     state = cell(x[:, t : t + 1], state)",
+         references=("Werbos 1990: Backpropagation through time: what it does and how to do it, Proceedings of the "
+                     "IEEE 78",)),
     Rule(code="RVN-L26", title="the inputs change their scale while training", cause="input-scale", severity="warning",
          confidence="high", find=drifting, needs="inputs",
          because="a table is normalized again in every epoch, in place",
@@ -280,7 +292,11 @@ ALL = (
          patch="+ x = (x - x.mean(0)) / x.std(0)\n"
                "  for epoch in range(epochs):\n"
                "-     x -= x.mean(0)\n"
-               "-     x /= x.std(0)"),
+               "-     x /= x.std(0)\n"
+               "      train_epoch(model)",
+         references=("LeCun, Bottou, Orr, Müller 1998: Efficient BackProp, in Neural Networks: Tricks of the "
+                     "Trade, Springer",),
+         picture="scaling-table"),
     Rule(code="RVN-L27", title="the inputs are on an unusual scale", cause="input-scale", severity="note", find=scaled,
          confidence="low", needs="inputs",
          because="inputs are not normalized, or twice", misses="single features; inputs that are no floats",
@@ -288,14 +304,18 @@ ALL = (
                "layer the scale does not matter.",
          detected="The median over looks of the first input's standard deviation is above 30 or below 0.03.",
          remedy="Standardize by the training examples' mean and standard deviation.",
-         patch="+ x = (x - train.mean(0)) / train.std(0)",
-         references=("LeCun et al. 1998: Efficient BackProp",)),
+         patch="+ mean, sd = x.mean(0), x.std(0)  # of the training examples\n"
+               "+ x, x_valid = (x - mean) / sd, (x_valid - mean) / sd\n"
+               "  loss = criterion(model(x), y)",
+         references=("LeCun, Bottou, Orr, Müller 1998: Efficient BackProp, in Neural Networks: Tricks of the Trade, "
+                     "Springer",),
+         picture="scaling-table"),
     Rule(code="RVN-L28", title="the loss is made larger", cause="optimizer", severity="error", confidence="high",
          find=uphill, needs="graph", also=("loss",), explains=("RVN-N01", "RVN-T21", "RVN-T22"),
          because="the optimizer has maximize=True, or the loss a minus",
          misses="losses of one's own; loops with several optimizers, where it may be meant",
          means="A loss that is to be small is made large: the model learns to answer wrong.",
-         detected="torch's own loss stands at the root of the graph, alone or behind a minus, and the optimizer's "
+         detected="A loss of torch's own stands at the root of the graph, alone or behind a minus, and the optimizer's "
                   "maximize does not fit; it holds every parameter that the loss depends on, so that this is no game "
                   "of two.",
          remedy="Minimize the loss as it is.",
@@ -311,9 +331,10 @@ ALL = (
          detected="Of the last 20 to 40 gradients of scaled losses, at looked-at steps, more than half were not "
                   "finite when they arrived.",
          remedy="Use bfloat16, which has the range of float32, or keep the layers that overflow in float32.",
-         patch="- with torch.autocast(device, dtype=torch.float16):\n"
-               "+ with torch.autocast(device, dtype=torch.bfloat16):",
-         references=("Micikevicius et al. 2018: Mixed precision training",)),
+         patch="- with torch.autocast(x.device.type, dtype=torch.float16):\n"
+               "+ with torch.autocast(x.device.type, dtype=torch.bfloat16):\n"
+               "      loss = criterion(model(x), y)",
+         references=("Micikevicius and others 2018: Mixed precision training, ICLR",)),
     Rule(code="RVN-L30", title="a group of fresh parameters has a learning rate of 0", cause="learning-rate-low",
          severity="error", confidence="high", find=group_at_zero, needs="looks", also=("frozen-parameters", "schedule"),
          because="a parameter group has a rate, or a factor of its schedule, of 0",
@@ -323,6 +344,9 @@ ALL = (
          detected="At every look so far, ten steps or more, the group's rate was 0 and others' was not; weight "
                   "matrices in it are still distributed as torch initializes them.",
          remedy="Give the group a rate, or freeze it on purpose by requires_grad False.",
-         patch='- optimizer = SGD([{"params": body, "lr": 0.0}, {"params": head}], lr=0.05)\n'
-               '+ optimizer = SGD([{"params": body, "lr": 0.01}, {"params": head}], lr=0.05)'),
+         patch='- groups = [{"params": body.parameters(), "lr": 0.0}]\n'
+               '+ groups = [{"params": body.parameters(), "lr": 0.01}]\n'
+               '  groups += [{"params": head.parameters()}]\n'
+               '  optimizer = torch.optim.SGD(groups, lr=0.05)',
+         references=("PyTorch 2.13 documentation: torch.optim.Optimizer.add_param_group",)),
 )  # fmt: skip

@@ -316,8 +316,8 @@ ALL = (
                "cleared, not that of one batch. Plain SGD then behaves as with a momentum of 1: steps grow, old "
                "directions never fade, and the loss first falls, then swings or explodes. Adam hides the growth "
                "and follows an average of the whole past instead.",
-         detected="At two looked-at steps in a row, the gradient of one parameter equals, bit for bit, what the "
-                  "step before left behind plus the sum of what arrived since. No threshold is involved; "
+         detected="At two looked-at steps after the first, the gradient of one parameter equals, bit for bit, what "
+                  "the step before left behind plus the sum of what arrived since. No threshold is involved; "
                   "accumulation over several batches that is cleared after each step does not match.",
          remedy="Clear the gradients once for each step, before backward (or right after the step, for "
                 "accumulation over several batches).",
@@ -586,13 +586,14 @@ ALL = (
          severity="error", find=clipped_away, needs="looks",
          because="the limit of clip_grad_norm_ is far below the gradient's length",
          misses="clipping by value; adaptive optimizers whose steps do not depend on the gradient's length",
+         also=("precision", "learning-rate-low"),
          means="Every gradient is cut to a length so small that the steps hardly move the weights. Clipping is "
                "meant for rare, far too long gradients; here it acts at every step and takes the place of the "
                "learning rate. The loss falls very slowly or not at all.",
-         detected=f"At 5 looked-at steps in a row less than {CLIPPED:.0%} of the gradient's length is left, always "
-                  "cut to the same length, and that is too little to move: with SGD, lr |g| / (1 - momentum) is "
+         detected=f"At 5 looked-at steps in a row less than {CLIPPED:.0%} of the gradient's length is left, a loss "
+                  "scaler's factor taken out, and that is too little to move: with SGD, lr |g| / (1 - momentum) is "
                   f"below {MOVES:g} of the weights' length; with other optimizers, the root mean square of g is "
-                  "below 10 eps.",
+                  "below 10 eps. Where the loss's factor is not known, the length must be the same each time.",
          remedy="Set the limit near the usual gradient length (log it for some steps, take its 90 % quantile), "
                 "often 0.5 to 5; or do not clip.",
          patch="  loss.backward()\n"
@@ -643,14 +644,16 @@ ALL = (
          find=not_finite, needs="looks", confidence="medium",
          because="steps too long, a derivative that is not finite, or data that are not",
          misses="weights that stop being finite while loss and gradients do not, until the next look",
-         also=("exploding", "data-degenerate", "loss", "input-scale", "optimizer-numerics"),
+         also=("exploding", "data-degenerate", "loss", "input-scale", "optimizer-numerics", "output-activation",
+               "target-scale"),
          means="The loss, a gradient or a weight became NaN or infinite. From there on every number that depends "
                "on it is lost, and training cannot recover. The finding says where the first such number was seen "
                "and names the cause by what came before it: NaN in the inputs, a gradient that broke while the "
                "loss was still moderate, or a loss that grew from step to step.",
          detected="The first loss, gradient or weight that is not finite. Then, in this order: the model's inputs "
-                  "have such a number (cause data-degenerate, exact); the gradient broke first and no loss was "
-                  "over 10 times the first one (loss); it happened after step 0 (learning-rate-high, surer if the "
+                  "have such a number (cause data-degenerate, exact); the very first loss, of finite outputs, is "
+                  "such a number (loss); the gradient broke first and no loss was over 10 times the first one "
+                  "(loss); it happened after step 0 (learning-rate-high, surer if the "
                   "loss had grown 10 times); else exploding.",
          remedy="Check the inputs once. If the loss grew first, lower the learning rate by 10 or clip gradients. "
                 "If the gradient broke first, look for a root, logarithm or quotient at 0 and keep its argument "

@@ -158,7 +158,9 @@ ALL = (
                   "less its error, is above twice (100 times) what the best constant answer gets.",
          remedy="Lower the learning rate by ten, or clip the gradient's length.",
          patch="- optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
-               "+ optimizer = torch.optim.SGD(model.parameters(), lr=0.01)"),
+               "+ optimizer = torch.optim.SGD(model.parameters(), lr=0.01)",
+         references=("Goodfellow, Bengio, Courville 2016: Deep Learning, section 8.2.4, MIT Press",),
+         picture="range-test"),
     Rule(code="RVN-T22", title="nothing was learned: no better than one constant answer", cause="labels",
          severity="warning", confidence="medium", find=nothing_learned, needs="constant",
          because="targets do not belong to the inputs, weights hardly move, or there is nothing to learn",
@@ -174,7 +176,9 @@ ALL = (
                 "rate ten times higher or lower.",
          patch="  order = torch.randperm(len(x))\n"
                "- a, b = x[order[:32]], y[torch.randperm(len(y))[:32]]\n"
-               "+ a, b = x[order[:32]], y[order[:32]]"),
+               "+ a, b = x[order[:32]], y[order[:32]]",
+         references=("Karpathy 2019: A recipe for training neural networks, karpathy.github.io",),
+         picture="initial-loss"),
     Rule(code="RVN-T23", title="the learning rate fell long before the end, and nothing is learned since",
          cause="schedule", severity="warning", confidence="medium", find=stopped_early, needs="losses",
          explains=("RVN-L16",),
@@ -190,7 +194,8 @@ ALL = (
                "      optimizer.step()\n"
                "-     scheduler.step()\n"
                "+ scheduler.step()",
-         references=("PyTorch 2.13 documentation: torch.optim.lr_scheduler",)),
+         references=("PyTorch 2.13 documentation: torch.optim.lr_scheduler",),
+         picture="schedules"),
     Rule(code="RVN-T24", title="the loss jumps up and comes down again", cause="learning-rate-high", severity="note",
          confidence="low", find=spikes, needs="losses",
          because="steps at the edge of what is stable, warm restarts, or batches unlike the others",
@@ -201,5 +206,6 @@ ALL = (
                   "above it, each longer than independent losses with so many high ones would make it.",
          remedy="If it does harm: clip the gradient's length, or lower the rate a little.",
          patch="+ nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
-               "  optimizer.step()"),
+               "  optimizer.step()",
+         references=("Pascanu, Mikolov, Bengio 2013: On the difficulty of training recurrent neural networks, ICML",)),
 )  # fmt: skip
