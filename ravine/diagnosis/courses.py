@@ -167,7 +167,7 @@ def not_learned(course: Course) -> Iterator[Seen]:
         return
     worse = all(e.value is not None and e.limit is not None and e.value > e.limit + 0.5 * abs(e.limit) for e in shown)
     cause, *suspects = blamed(course)
-    early = not course.ended or course.steps < LATE * course.budget
+    early = not course.ended
     yield Seen(
         title="not learned so far" if early else "",
         severity="note" if early else "error" if worse else "warning",
@@ -217,7 +217,7 @@ def restless(course: Course) -> Iterator[Seen]:
     unlearned = null is not None and lowest > null - LITTLE * abs(null)
     if whole <= 0 or len(up) < 6 or unlearned:
         return
-    typical = float(np.median(late.values)) - lowest
+    typical = float(late.values.mean()) - lowest
     counts = {jump: int((up > jump * whole).sum()) for jump in (BIG_JUMP, JUMP)}
     often = [j for j, count in counts.items() if binomial_tail(count, len(up), JUMPS) < course.chance]
     jump = next((j for j in often if typical > 0.5 * j * whole), None)
@@ -230,7 +230,7 @@ def restless(course: Course) -> Iterator[Seen]:
         evidence=(
             Evidence("rises from one look to the next", 100 * counts[jump] / len(up), "%", 100 * JUMPS,
                      f"by over {jump:.0%} of all that was gained, in the second half"),
-            Evidence("validation loss, median", lowest + typical, "", lowest, "the limit is the lowest"),
+            Evidence("validation loss, mean", lowest + typical, "", lowest, "the limit is the lowest"),
         ),
         suspects=("batch-size", "schedule"),
         changes=(*slower(), Change("schedule", "one that ends low")),
@@ -296,6 +296,7 @@ def still_falling(course: Course) -> Iterator[Seen]:
         return
     curve = course.judged if len(course.judged) >= 12 else course.trend
     if len(curve) < 12:
+        yield from _barely_begun(course)
         return
     gain, gained = _to_gain(course, curve)
     if gained <= 0 or gain < TO_GAIN * gained:
@@ -315,6 +316,32 @@ def still_falling(course: Course) -> Iterator[Seen]:
         suspects=(other,),
         changes=_against(cause, course),
     )  # fmt: skip
+
+
+def _barely_begun(course: Course) -> Iterator[Seen]:
+    """A run of under 100 steps and 3 epochs, of which a look or two show that it was on its way down.
+
+    The training loss is a mean over the steps before a look, the validation loss is that of the moment: where the
+    second lies well below the first, the loss fell in between.
+    """
+    null, train, validation = course.null_validation, course.train, course.validation
+    if null is None or not len(train) or not len(validation) or not len(course.error):
+        return
+    short = course.steps < FEW and 0 < course.steps < 3 * course.per_epoch
+    now, before, error = float(validation.values[-1]), float(train.values[-1]), float(course.error.values[-1])
+    if not short or before - now < max(A_GAIN * abs(null), course.z * error) or now < LITTLE * abs(null):
+        return
+    yield Seen(
+        title="the run ended when it had hardly begun",
+        severity="warning" if now > 0.5 * abs(null) else "note",
+        evidence=(
+            Evidence("steps", course.steps, "", FEW, f"{course.steps / course.per_epoch:.1f} epochs"),
+            Evidence("loss at the end", now, "", before, "the limit is the mean on the way there"),
+        ),
+        cause="too-few-steps",
+        suspects=("learning-rate-low",),
+        changes=_against("too-few-steps", course),
+    )
 
 
 def _to_gain(course: Course, curve: Curve) -> tuple[float, float]:
@@ -339,9 +366,9 @@ def _to_gain(course: Course, curve: Curve) -> tuple[float, float]:
         return 0.0, 1.0
     last = float(y[-1])
     gain = last * (1 - 2**high) if positive else -high * math.log(2)
-    first = float(curve.values[0])
-    top = first if course.null_judged is None else max(min(first, course.null_judged), last)
-    return gain, max(top - last, gain / 10)
+    first, null = float(curve.values[0]), course.null_judged
+    top = first if null is None or last > null - A_GAIN * abs(null) else min(first, null)
+    return gain, top - last
 
 
 def _time(course: Course, steps: np.ndarray) -> np.ndarray:
@@ -452,7 +479,7 @@ def plateau(course: Course) -> Iterator[Seen]:
         np.median(curve.values[-max(3, half // 4) :])
     )
     null = course.null_judged
-    unlearned = whole <= 0 or (null is not None and whole < A_GAIN * abs(null))
+    unlearned = whole <= 0 or (null is not None and lowest > null - LITTLE * abs(null))
     done = null is not None and lowest < 0.05 * abs(null)
     if unlearned or done or abs(gained) > FLAT * whole:
         return
@@ -712,12 +739,14 @@ ALL = (
     Rule(code="RVN-T06", title="the loss is still falling at the end", cause="too-few-steps", severity="note",
          find=still_falling, needs="ended", confidence="medium", also=("learning-rate-low",),
          because="the run is too short, or its steps are",
-         misses="runs with fewer than 12 looks; what a lower learning rate at the end would gain",
+         misses="most runs with fewer than 12 looks; what a lower learning rate at the end would gain",
          means="More steps of the same kind, or longer ones, would have gained much.",
          detected="Theil-Sen slope of log loss over log t in the last third of t, the sum of the rates so far. "
                   "The end of its interval nearer to 0 "
                   f"is continued for as many steps again; a note from {TO_GAIN:.0%} of what was gained, a warning from "
-                  f"{MUCH_TO_GAIN:.0%}. Where the loss fell evenly and little, the learning rate is named.",
+                  f"{MUCH_TO_GAIN:.0%}. Where the loss fell evenly, or the weights hardly moved, the "
+                  f"learning rate is named. Of runs under {FEW} steps and 3 epochs: validation loss surely below the "
+                  "mean training loss of the steps before it.",
          remedy="Train longer, or with a higher learning rate.",
          references=("Sen 1968: Estimates of the regression coefficient based on Kendall's tau, JASA 63",),
          patch="- epochs = 20\n"
