@@ -185,7 +185,7 @@ class Examples:
     def has(self, need: str) -> bool | None:
         """Whether it was measured: "inputs", "columns" (None: no table), "numbers" (the inputs are numbers), "values"
         (the targets are), "classes", "labels" (classes whose number of outputs is known), "validation", "order" (None:
-        shuffled anyhow), "sequences" (tokens in and out), "reference", "copies"."""
+        it does not matter), "sequences" (tokens in and out), "reference", "copies"."""
         classes = True if self.kind in ("classes", "binary", "tokens", "next") else None
         return {
             "inputs": True,
@@ -195,7 +195,7 @@ class Examples:
             "classes": classes,
             "labels": None if classes is None else bool(self.outputs) and bool(self.counts),
             "validation": None if self.validation_rows is None else self.validation_rows > 0,
-            "order": None if self.shuffled else self.order is not None,
+            "order": None if self.shuffled or self.order is None else True,
             "sequences": True if self.layout == "tokens" and self.kind in ("tokens", "next") else None,
             "reference": None if self.kind == "inputs" else self.reference is not None,
             "copies": self.copies is not None,
@@ -248,7 +248,7 @@ def read_examples(
     if layout == "tokens" and y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same=float((y == x).mean()), ahead=_equal(y[:, :-1], x[:, 1:]),
                         behind=_equal(y[:, 1:], x[:, :-1]))  # fmt: skip
-    if not shuffled:
+    if not shuffled and 2 * batch <= len(x):
         found = replace(found, order=ordered(y, kind, batch, seed))
     return _with_reference(found, inputs, targets, x, y, at, seed)
 
@@ -419,7 +419,7 @@ def _bytes(x: Array) -> list[bytes]:
 def ordered(y: Array, kind: str, batch: int, seed: int) -> Order | None:
     """How alike the targets of a batch are when examples come as they stand; None for targets by place or label."""
     answers = _single(y, kind)
-    batch = max(2, min(batch, len(y) // 4))
+    batch = max(2, batch)
     if answers is None or len(y) < 20:
         return None
     shuffled = np.random.default_rng(seed).permutation(answers)
