@@ -146,9 +146,9 @@ def test_explain_prints_the_page_the_list_and_a_cause(capfd):
 
 
 def test_explain_says_the_nearest_code(capfd):
-    assert run_command(["explain", "L77", "--json"]) == 2
+    assert run_command(["explain", "N77", "--json"]) == 2
     said = capfd.readouterr()
-    assert "the nearest is RVN-L19" in said.err and "RVN-L19" in json.loads(said.out)["error"]["do"]
+    assert "the nearest is RVN-N02" in said.err and "RVN-N02" in json.loads(said.out)["error"]["do"]
 
 
 def test_explain_draws_the_picture_where_there_is_one(here, capfd):

@@ -23,6 +23,7 @@ FAMILIES: Mapping[str, str] = {  # the letter of a code, in the order of the lis
     "I": "the start",
     "C": "checks before training",
     "T": "the course of training",
+    "X": "what trying a change showed",
 }
 COLORS = {"error": "31", "warning": "33", "note": "36", "+": "32", "-": "31"}
 RESET, BOLD = "\x1b[0m", "\x1b[1m"
