@@ -18,6 +18,7 @@ LARGE, SMALL = 10.0, 0.03  # spread of targets
 KNOWN = 0.05  # share of validation examples
 TWICE = 3.0  # times what chance gives
 SHIFTED, STRETCHED = 1.0, 2.5  # spreads, times
+COLUMNS, FAR_AWAY = 3.0, 10.0  # columns in effect; with fewer the shift must be this many spreads
 MOVED = 1.5  # spreads, of one column
 SURELY = 8.0  # standard errors
 UNSEEN = 0.05  # share of validation targets of classes that training lacks
@@ -150,10 +151,13 @@ def validation_differs(examples: Examples) -> Iterator[Seen]:
     drift = examples.drift
     if drift is None:
         return
+    stretch = max(drift.stretch, 1 / drift.stretch) if drift.stretch > 0 else math.inf
     moved = drift.shift > SHIFTED and drift.median_sure > SURELY / 2
-    stretched = drift.rows >= 30 and not 1 / STRETCHED <= drift.stretch <= STRETCHED
+    stretched = stretch > STRETCHED and drift.rows >= 30
+    several = drift.columns > COLUMNS or drift.shift > FAR_AWAY or stretch > 2 * STRETCHED
     if moved or stretched:
-        yield Seen(where="validation", suspects=("split", "normalization"), evidence=(
+        yield Seen(where="validation", severity="" if several else "note", confidence="" if several else "medium",
+                   suspects=("split", "normalization"), evidence=(
             Evidence("the middle of a column lies away by", drift.shift, "spreads", SHIFTED, "median of all columns"),
             Evidence("spread over that in training", drift.stretch, "", STRETCHED if drift.stretch > 1 else
                      1 / STRETCHED, "median of all columns"),
@@ -393,7 +397,8 @@ ALL = (
                "however well it learns.",
          detected="Medians over all columns: the middle lies more than one spread away (surely: 4 standard errors), "
                   "or the spread is 2.5 times as large or small. Spreads are distances of quartiles where these "
-                  "differ. One column that moved by 1.5 spreads is a note.",
+                  "differ. One column that moved by 1.5 spreads is a note; so is all this with fewer than three "
+                  "independent columns, unless by 10 spreads or 5 times.",
          remedy="Work out mean and spread on the training examples, and use them for all parts.",
          patch="  mean, spread = x.mean(0), x.std(0)\n  x = (x - mean) / spread\n+ x_valid = (x_valid - mean) / spread",
          references=("Ioffe & Szegedy 2015: Batch Normalization",
@@ -417,8 +422,8 @@ ALL = (
          misses="whether it harms: a class may be rare and easy",
          means="A network loses little by never naming a rare class, and early in training that is what it does. "
                "Accuracy hides it: look at the recall of each class.",
-         detected="(exp H - 1) / (K - 1) of the class shares is below 0.5: it is 1 if all K are as frequent, 0 if one "
-                  "has all. Of labels: one stands with fewer than 5 % of the examples.",
+         detected="Evenness, (exp H - 1) / (K - 1) of the class shares, is below 0.5: it is 1 if all K are as "
+                  "frequent, 0 if one has all. Of labels: one stands with fewer than 5 % of the examples.",
          remedy="Weigh the loss by class, or draw rare classes more often; judge by recall of each class.",
          patch="+ weight = 1 / y.bincount(minlength=3).clamp(min=1).float()\n- loss = F.cross_entropy(model(x), y)\n"
                "+ loss = F.cross_entropy(model(x), y, weight=weight / weight.mean())",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
-from ravine.diagnosis.reference import Array, Reference, evenly, measured, reference, tokens
+from ravine.diagnosis.reference import Array, Reference, evenly, measured, plain, ranks, reference, tokens
 
 SAMPLE = 4000  # examples for what is costly
 HASHED = 200_000_000  # bytes of inputs that are compared for copies
@@ -123,6 +123,7 @@ class Drift:
     sure: float
     median_sure: float
     rows: int
+    columns: float  # how many there are in effect: all, if none goes with another; 1, if all go together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,12 +252,6 @@ def read_examples(
     if not shuffled and 2 * batch <= len(x):
         found = replace(found, order=ordered(y, kind, batch, seed))
     return _with_reference(found, inputs, targets, x, y, at, seed)
-
-
-def plain(values: Tensor) -> Array:
-    """A tensor as an array that numpy can count with; half precision becomes single."""
-    values = values.detach().cpu()
-    return (values.float() if values.is_floating_point() and values.element_size() < 4 else values).numpy()
 
 
 def layout_of(x: Array) -> str:
@@ -470,7 +465,15 @@ def drifted(x: Array, new: Array, at: Mapping[int, str]) -> Drift | None:
     far = int(np.abs(shifts).argmax())
     return Drift(shift=float(np.median(np.abs(shifts))), stretch=float(np.median(stretches)),
                  farthest=float(shifts[far]), farthest_name=name_of(at, int(places[np.nonzero(varied)[0][far]])),
-                 sure=float(z.max()), median_sure=float(np.median(z)), rows=len(b))  # fmt: skip
+                 sure=float(z.max()), median_sure=float(np.median(z)), rows=len(b),
+                 columns=_in_effect(a[:, varied & (plain_a > 0)]))  # fmt: skip
+
+
+def _in_effect(x: Array) -> float:
+    """(sum of eigenvalues)^2 / sum of their squares, of the columns' correlations."""
+    standard = (x - x.mean(0)) / x.std(0)
+    correlations = standard.T @ standard / len(x)
+    return float(np.trace(correlations) ** 2 / (correlations**2).sum()) if correlations.size else 0.0
 
 
 def _quartiles(x: Array) -> Array:
@@ -505,23 +508,14 @@ def given_away(x: Array, y: Array, kind: str, at: Mapping[int, str], seed: int) 
 def _number_alone(x: Array, y: Array) -> Array:
     """R2 of a straight line through each column, of values or of ranks; 0 where it leaves more than a thousandth."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        values, ranks = _correlated(x, y), _correlated(_ranks(x), _ranks(y[:, None])[:, 0])
-    best = np.maximum(np.nan_to_num(values) ** 2, np.nan_to_num(ranks) ** 2)
+        straight, monotone = _correlated(x, y), _correlated(ranks(x), ranks(y[:, None])[:, 0])
+    best = np.maximum(np.nan_to_num(straight) ** 2, np.nan_to_num(monotone) ** 2)
     return np.where(best >= 1 - FAITHFUL, best, 0.0)
 
 
 def _correlated(x: Array, y: Array) -> Array:
     x, y = x - x.mean(0), y - y.mean()
     return (x * y[:, None]).sum(0) / np.sqrt((x**2).sum(0) * (y**2).sum())
-
-
-def _ranks(x: Array) -> Array:
-    """Mean ranks, ties shared."""
-    out = np.empty(x.shape)
-    for place in range(x.shape[1]):
-        _, at, counts = np.unique(x[:, place], return_inverse=True, return_counts=True)
-        out[:, place] = (np.cumsum(counts) - (counts - 1) / 2)[at]
-    return out
 
 
 def _class_alone(x: Array, y: Array) -> Array:
@@ -600,13 +594,15 @@ def _with_reference(
 
 
 def _alike(x: Array, y: Array) -> bool:
-    """Whether targets are the inputs, but for a scale, noise or a part left out."""
+    """Whether targets are the inputs, but for a scale or for some places."""
     a, b = (each[evenly(len(each), 500)].reshape(min(len(each), 500), -1).astype(float) for each in (x, y))
+    if a.shape[1] < 2 or a.std() == 0:
+        return False
+    if float((a == b)[a != 0].mean()) > 0.5:
+        return True
     known = np.isfinite(a) & np.isfinite(b)
     a, b = a[known], b[known]
-    if len(a) < 2 or a.std() == 0 or b.std() == 0:
-        return False
-    return bool(np.array_equal(a, b)) or float(np.corrcoef(a, b)[0, 1]) > 0.7
+    return len(a) > 1 and a.std() > 0 and b.std() > 0 and float(np.corrcoef(a, b)[0, 1]) > 0.999
 
 
 def _equal(a: Array, b: Array) -> float:

@@ -40,7 +40,7 @@ class Reference:
     `loss` is the cross entropy in nats (classes), the mean binary cross entropy (labels) or the mean squared error in
     the targets' units; `score` is the accuracy (of labels: over all of them) or R2 (mean over the outputs). `gain` is
     the mean of null loss - loss over examples, paired, and `gain_error` its standard error. `signal` says by how many
-    standard errors predictions and targets go together, for the learner where they do most.
+    standard errors predictions and targets (of numbers: their ranks) go together, for the learner where they do most.
     """
 
     kind: str
@@ -53,14 +53,19 @@ class Reference:
     gain: float
     gain_error: float
     signal: float
+    opposed: float = 0.0  # the same for the learner where they do least
     tried: Mapping[str, float] = field(default_factory=dict)  # loss by learner
 
     @property
     def informative(self) -> bool | None:
-        """Whether the inputs tell anything about the targets: None with too few examples to say no."""
+        """Whether the inputs tell anything about the targets: None where that cannot be said.
+
+        That is with too few examples, or where predictions are surely wrong: then there is something to be known that
+        these learners take the wrong way, as where neighbors differ (parity, sums modulo a number).
+        """
         if self.signal > SURE:
             return True
-        return None if self.examples < FEWEST else False
+        return None if self.examples < FEWEST or self.opposed < -SURE else False
 
     @property
     def share(self) -> float:
@@ -97,7 +102,7 @@ def reference(
     if kind not in KINDS or len(inputs) < 30 or targets.is_complex():
         return None
     rows = evenly(len(inputs), most)
-    x, y = inputs[rows].detach().cpu().numpy(), targets[rows].detach().cpu().numpy()
+    x, y = plain(inputs[rows]), plain(targets[rows])
     groups = np.arange(len(rows))
     if kind == "tokens":
         if x.shape[:2] != y.shape or y.ndim != 2 or x.ndim != 2:
@@ -132,7 +137,11 @@ def _best(x: Array, y: Array, groups: Array, kind: str, seed: int, learners: Seq
             old, new = folds != fold, folds == fold
             out[new] = learner(given[old], y[old], given[new], seed)
         out = np.nan_to_num(out)
-        signals[name] = together(out, y, folds, groups)
+        signals[name] = (
+            together(out, y, folds, groups)
+            if kind in (*CHOICES, "labels")
+            else together(ranks(out), ranks(y), folds, groups)
+        )
         said[name] = min((null + a * (out - null) for a in (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)),
                          key=lambda p: float(_losses(p, y, kind).mean()))  # fmt: skip
         losses[name] = _losses(said[name], y, kind)
@@ -144,6 +153,7 @@ def _best(x: Array, y: Array, groups: Array, kind: str, seed: int, learners: Seq
         loss=float(losses[best].mean()), null_score=_score(np.broadcast_to(y.mean(0), y.shape), y, kind),
         score=_score(said[best], y, kind), gain=float((nothing - losses[best]).mean()),
         gain_error=float(difference.std() / math.sqrt(len(difference))), signal=max(signals.values()),
+        opposed=min(signals.values()),
         tried={name: float(each.mean()) for name, each in losses.items()},
     )  # fmt: skip
 
@@ -183,6 +193,15 @@ def together(said: Array, y: Array, folds: Array, groups: Array) -> float:
     return float(each.mean() / error) if error > 0 else 0.0
 
 
+def ranks(x: Array) -> Array:
+    """Mean ranks, ties shared."""
+    out = np.empty(x.shape)
+    for place in range(x.shape[1]):
+        _, at, counts = np.unique(x[:, place], return_inverse=True, return_counts=True)
+        out[:, place] = (np.cumsum(counts) - (counts - 1) / 2)[at]
+    return out
+
+
 def by_group(values: Array, groups: Array) -> Array:
     """The mean of each group: what belongs together is one witness."""
     _, at, counts = np.unique(groups, return_inverse=True, return_counts=True)
@@ -193,6 +212,12 @@ def folded(groups: Array, seed: int) -> Array:
     """A fold for each example, drawn by group."""
     names, at = np.unique(groups, return_inverse=True)
     return (np.random.default_rng(seed).permutation(len(names)) % FOLDS)[at]
+
+
+def plain(values: Tensor) -> Array:
+    """A tensor as an array that numpy can count with; half precision becomes single."""
+    values = values.detach().cpu()
+    return (values.float() if values.is_floating_point() and values.element_size() < 4 else values).numpy()
 
 
 def evenly(count: int, most: int) -> Array:
