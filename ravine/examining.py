@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ravine.diagnosis import tried
+from ravine.diagnosis.data import ALL as DATA
 from ravine.diagnosis.examples import Examples, counted, read_examples
 from ravine.diagnosis.probing import read_start
 from ravine.diagnosis.rule import judged
@@ -20,7 +21,7 @@ from ravine.diagnosis.start import ALL as STARTS
 from ravine.diagnosis.start import Start
 from ravine.finding import Checks, Finding, Report, arrange
 from ravine.studies.case import Case, read_case
-from ravine.studies.examination import GOOD, LOOKS, attempted, confirmed, judged_whole, with_classes
+from ravine.studies.examination import GOOD, LOOKS, attempted, confirmed, cured, judged_whole, with_classes
 from ravine.studies.running import Run, train
 from ravine.studies.suspected import remedies
 from ravine.watching import Watched
@@ -54,15 +55,22 @@ def examine(model: nn.Module, loss: Any, train: Any, *, optimizer: Any, validati
     case = read_case(model, loss, train, optimizer=optimizer, validation=validation, batch_size=batch_size,
                      epochs=epochs, seed=seed)  # fmt: skip
     start, examples = looked_at(case)
-    before = [judged(rules, noun) for rules, noun in ((STARTS, start),)]
+    before = [judged(rules, noun) for rules, noun in ((STARTS, start), (DATA, examples))]
     found, checks, base = watched_run(case)
     found = [*found, *(f for new, _ in before for f in new)]
     checks = joined(checks, *(went for _, went in before))
     if trials and not any(certain(f) for f in found):
         more, went = trial_findings(case, base, start, examples)
         found, checks = explained(found, more), joined(checks, went)
-    elif any(certain(f) for f in found):
-        found = explained([f for f in found if not certain(f)], [f for f in found if certain(f)])
+    elif sure := [f for f in found if certain(f)]:
+        causes: dict[str, Finding] = {}
+        for finding in arrange(sure):  # one trial for each cause
+            if finding.cause not in causes:
+                causes[finding.cause] = cured(case, base, finding) if trials else finding
+        same = [
+            replace(f, trial=causes[f.cause].trial) if f.code != causes[f.cause].code else causes[f.cause] for f in sure
+        ]
+        found = explained([f for f in found if not certain(f)], same)
     return Report(checks=checks, findings=arrange(found))
 
 
@@ -71,9 +79,12 @@ def looked_at(case: Case) -> tuple[Start, Examples]:
     inputs, targets = case.examples()
     some = torch.linspace(0, len(inputs) - 1, min(len(inputs), PROBED)).round().long()
     start = read_start(case.model, case.loss, inputs[some], targets[some], validation=case.validation, seed=case.seed)
-    examples = read_examples(inputs, targets, validation=None if case.held_out else case.validation,
-                             shuffled=case.train.shuffled, batch=case.train.batch, outputs=start.output_shape[1:],
-                             seed=case.seed)  # fmt: skip
+    try:
+        examples = read_examples(inputs, targets, validation=None if case.held_out else case.validation,
+                                 shuffled=case.train.shuffled, batch=case.train.batch, outputs=start.output_shape[1:],
+                                 seed=case.seed)  # fmt: skip
+    except Exception:  # data of a kind that nobody foresaw: the rest of the examination goes on without
+        return start, Examples(rows=len(inputs), shape=tuple(inputs.shape[1:]), layout="", kind="")
     if case.held_out and case.validation is not None:
         counts = counted(case.validation[1].numpy(), examples.kind)
         examples = replace(examples, validation_counts=counts)

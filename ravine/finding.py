@@ -174,15 +174,15 @@ def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Findings as a report shows them: causes before the symptoms that they explain, most important first.
 
     Most important: the more severe, then the confirmed, then the surer, then the earlier. `explains` keeps only codes
-    that were found. At most two causes are named that nothing confirms; further guesses become suspects of the second
-    guess, in their order.
+    that were found. A note recommends nothing: its changes are left out. At most two causes are named that nothing
+    confirms; further guesses become suspects of the second guess, in their order.
 
     >>> lr = Finding(code="A", title="", severity="warning", confidence="high", cause="schedule", explains=("B",))
     >>> slow = Finding(code="B", title="", severity="error", confidence="exact", cause="learning-rate-low")
     >>> [f.code for f in arrange([slow, lr])]
     ['A', 'B']
     """
-    ordered = sorted(findings, key=_importance)
+    ordered = sorted((replace(f, changes=()) if f.severity == "note" else f for f in findings), key=_importance)
     found = {f.code for f in ordered}
     ordered = [replace(f, explains=tuple(c for c in f.explains if c in found and c != f.code)) for f in ordered]
     explained: set[str] = set()

@@ -15,6 +15,7 @@ from ravine.diagnosis.rule import Rule, Seen
 from ravine.finding import Change, Evidence, Trial
 
 SHORT = 0.3  # share of what there was to gain in loss that a run must have missed to be called sick
+LACKING = 0.45  # the same for remedies that no fact speaks for
 POINTS = 0.08  # and of the score, on a scale from 0 (best constant) to 1, where there is one
 CLEAR = 0.3  # of the score: enough by itself, whatever the loss says
 NOTHING = 0.03  # of the best constant's loss: who gains less has learned nothing
@@ -64,6 +65,7 @@ class Tried:
     highest: float = math.nan  # loss seen in the run
     refused: tuple[tuple[Change, str], ...] = ()  # what was not tried, and why
     known: float | None = None  # what a quick learner that is no network reaches: accuracy or R2, 0 for a constant
+    behind: float = BEHIND  # how far the network must stay behind that to be called too small
     informative: bool | None = None  # whether the inputs tell anything about the targets
     reached: float | None = None  # the same score of the run, on examples that it did not learn from
     fitted: float | None = None  # and on those it did
@@ -145,10 +147,8 @@ class Tried:
         One that facts speak for goes before one that was tried on general grounds, if it gains nearly as much.
         """
         gains = [(self.gain(o), o) for o in self.outcomes]
-        best = max((g for g, _ in gains), default=0.0)
-        if best < SHORT:
-            return ()
-        near = [(g, o) for g, o in gains if g >= max(SHORT, NEARLY * best)]
+        best = max((g for g, o in gains if g >= (SHORT if o.grounds else LACKING)), default=math.inf)
+        near = [(g, o) for g, o in gains if g >= max(SHORT if o.grounds else LACKING, NEARLY * best)]
         return tuple(o for _, o in sorted(near, key=lambda p: (not p[1].grounds, GENERAL.index(p[1].cause), -p[0])
                                           if p[1].cause in GENERAL else (not p[1].grounds, -1, -p[0])))  # fmt: skip
 
@@ -217,14 +217,14 @@ def untold(tried: Tried) -> Iterator[Seen]:
 
 def too_small(tried: Tried) -> Iterator[Seen]:
     """The network stays behind a quick learner, on its own training examples too, whatever was tried."""
-    if tried.known is None or tried.reached is None or tried.fitted is None or tried.ranked:
+    if tried.known is None or tried.reached is None or tried.fitted is None or tried.ranked or not tried.scored:
         return
     behind = tried.known - max(tried.reached, tried.fitted)
-    if behind < BEHIND or tried.known < 2 * BEHIND:
+    if behind < tried.behind or tried.known < 2 * BEHIND:
         return
     yield Seen(since=None, evidence=(
         Evidence("score of a quick learner on examples it did not see", tried.known, "", None, "1 is perfect"),
-        Evidence("score of the network on examples it learned from", tried.fitted, "", tried.known - BEHIND),
+        Evidence("score of the network on examples it learned from", tried.fitted, "", tried.known - tried.behind),
         Evidence("on others", tried.reached),
     ), changes=(Change("model", "more units, or layers that see more of the input"),),
                suspects=("labels", "hidden-activation"))  # fmt: skip
@@ -238,7 +238,7 @@ def _tried(number: int, cause: str, title: str, **texts: Any) -> Rule:
 TRIED = (
     "The same program is run again with this change, from the same seed, and judged on examples that it did not learn "
     "from. It must gain "
-    f"{SHORT:.0%} of what there was to gain (the loss of the best constant answer less the least loss of any run) and, "
+    f"{SHORT:.0%} ({LACKING:.0%} if no other fact speaks for it) of what there was to gain (the loss of the best constant answer less the least loss of any run) and, "
     f"where there is a score, {POINTS:g} of it from 0, a constant answer, to 1; or {CLEAR:g} of the score alone. Then "
     f"both are run with {SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as much, one "
     "that facts speak for comes first."

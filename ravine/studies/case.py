@@ -144,6 +144,8 @@ def read_case(model: Any, loss: Any, train: Any, *, optimizer: Any, validation: 
     if not callable(loss):
         raise InputError(f"the loss is a {type(loss).__name__}", why="it is called as loss(outputs, targets)",
                          do="give a function, or a module such as torch.nn.CrossEntropyLoss()")  # fmt: skip
+    rule: Any = loss
+    stepper: Any = optimizer
     if not isinstance(optimizer, Optimizer) and not callable(optimizer):
         raise InputError(f"the optimizer is a {type(optimizer).__name__}", why="every trial needs an optimizer anew",
                          do="give a torch optimizer on the model's parameters, or a function such as "
@@ -153,7 +155,7 @@ def read_case(model: Any, loss: Any, train: Any, *, optimizer: Any, validation: 
     rows = _rows(train, batch_size)
     if validation is not None:
         validation = _held(validation)
-    case = Case(model=model, loss=loss, train=rows, optimizer=optimizer, epochs=epochs, validation=validation,
+    case = Case(model=model, loss=rule, train=rows, optimizer=stepper, epochs=epochs, validation=validation,
                 seed=seed)  # fmt: skip
     if validation is None and isinstance(rows, Rows) and len(rows.inputs) >= LEAST:
         case = _holding_out(case, rows)

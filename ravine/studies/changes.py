@@ -18,7 +18,7 @@ from torch.optim import Adam, Optimizer
 
 from ravine.finding import Change
 from ravine.studies.case import Case, Loaded, Rows, apart
-from ravine.studies.rewired import activated, linear_output, without_dropout
+from ravine.studies.rewired import activated, linear_output, sigmoid_output, without_dropout
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 HIDDEN = {"relu": torch.relu, "leaky_relu": F.leaky_relu, "tanh": torch.tanh, "gelu": F.gelu}
@@ -165,7 +165,8 @@ def _target_scale(case: Case, value: Any) -> Case:
 
 
 def _output(case: Case, value: Any) -> Case:
-    linear = _rewired(case, linear_output)
+    """ "linear" or "sigmoid" in place of the output's activation."""
+    linear = _rewired(case, sigmoid_output if value == "sigmoid" else linear_output)
     if linear is None:
         raise NotTriedError("the output has no activation that was seen")
     return replace(case, model=linear)
@@ -255,6 +256,8 @@ def _loss(case: Case, value: Any) -> Case:
     loss, train = case.loss, case.train
     if value == "mean":
         return replace(case, loss=lambda out, y: loss(out, y) / len(out))
+    if value == "paired":
+        return replace(case, loss=lambda out, y: loss(out.reshape(y.shape), y))
     if value == "balanced":
         if not isinstance(train, Rows):
             raise NotTriedError("the examples come from a loader that cannot be built anew")

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from ravine.diagnosis.examples import Examples
-from ravine.diagnosis.tried import POINTS, SEEDS, Outcome, Tried
-from ravine.finding import Change, Evidence
+from ravine.diagnosis.reference import reference
+from ravine.diagnosis.tried import BEHIND, POINTS, SEEDS, Outcome, Tried
+from ravine.finding import BY_HAND, Change, Evidence, Finding, Trial
 from ravine.studies.case import Case, apart
 from ravine.studies.changes import NotTriedError, as_classes, changed
-from ravine.studies.running import LOOKED, Look, Run, plain_score, train
+from ravine.studies.running import LOOKED, Look, Run, by_groups, plain_score, train
 from ravine.studies.trial import weigh
 
 LOOKS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
@@ -77,6 +78,51 @@ def attempted(case: Case, base: Run, remedies: list[Remedy], *, seed: int) -> Tr
     return replace(tried, outcomes=tuple(outcomes), refused=tuple(refused))
 
 
+CURES: dict[str, tuple[tuple[Change, ...], ...]] = {
+    "output-activation": ((Change("output", "linear"),), (Change("output", "sigmoid"),)),
+    "shape-pairing": ((Change("loss", "paired"),),),
+    "initialization": ((Change("init", "default"),),),
+    "dead-units": ((Change("init", "default"),),),
+    "hidden-activation": ((Change("activation", "relu"),),),
+    "parameters-not-in-optimizer": ((Change("optimizer", "all parameters"),),),
+    "frozen-parameters": ((Change("optimizer", "all parameters"),),),
+    "imbalance": ((Change("loss", "balanced"),),),
+    "shuffling": ((Change("shuffle", True),),),
+    "normalization": ((Change("normalization", "usual"),),),
+    "dropout": ((Change("dropout", 0),),),
+    "input-scale": ((Change("input.scale", "standardize"),),),
+    "target-scale": ((Change("target.scale", "standardize"),),),
+}  # by cause: what can be tried for a fault that was found without trying
+
+
+def cured(case: Case, base: Run, finding: Finding) -> Finding:
+    """The finding with a trial of what can be tried for its cause; what did not help is not recommended.
+
+    A change that is made by hand stays as it is, not tried.
+    """
+    steps = min(case.steps, LONGEST)
+    tried = Tried(base=_outcome("healthy", base), null=null_loss(case), start=base.looks[0].loss, steps=steps)
+    failed: Trial | None = None
+    for strength in CURES.get(finding.cause, ()):
+        try:
+            other = changed(replace(case, judged=case.judged or case.loss), *strength)
+            run = train(other, seed=case.seed, steps=min(other.steps, steps))
+            outcome = replace(_outcome(finding.cause, run), changes=strength)
+            seen = replace(tried, outcomes=(outcome,))
+            outcome = confirmed(case, seen, outcome, seed=case.seed)
+        except NotTriedError:
+            continue
+        except (RuntimeError, ValueError, IndexError):
+            continue
+        if outcome.trial is not None and outcome.trial.verdict == "helped":
+            return replace(finding, changes=strength, trial=outcome.trial)
+        failed = failed or outcome.trial
+    if failed is not None:
+        return replace(finding, trial=failed, changes=tuple(c for c in finding.changes if c.path in BY_HAND))
+    why = "made by hand" if finding.changes else "nothing to change was found"
+    return replace(finding, trial=Trial(verdict="not tried", why=why))
+
+
 def with_classes(case: Case, base: Run, tried: Tried, *, seed: int) -> Outcome | None:
     """The remedy of an output for each value, where targets are a few whole numbers and the network has one output.
 
@@ -126,7 +172,9 @@ def _missed(model: torch.nn.Module | None, case: Case) -> float:
 
 def judged_whole(case: Case, base: Run, tried: Tried, examples: Examples) -> Tried:
     """What the whole run shows beside what a quick learner does with the same examples."""
-    known = examples.reference
+    known, behind = examples.reference, BEHIND
+    if examples.kind == "inputs":  # a narrow code is meant to lose something
+        known, behind = reference(*case.examples(), "numbers", seed=case.seed), 2 * BEHIND
     reached = fitted = None
     if base.model is not None and case.validation is not None and not base.diverged:
         base.model.eval()
@@ -142,6 +190,7 @@ def judged_whole(case: Case, base: Run, tried: Tried, examples: Examples) -> Tri
     return replace(
         tried,
         known=score,
+        behind=behind,
         informative=None if known is None else known.informative,
         reached=reached,
         fitted=fitted,
@@ -204,14 +253,15 @@ def null_loss(case: Case) -> float:
                 best, answer = value, constant.detach().clone()
             constant.grad = grad
             optimizer.step()
-    if answer is None or case.validation is None:
-        return best if math.isfinite(best) else math.nan
-    others = case.validation[1][:LOOKED]
+    if answer is None:
+        return math.nan
+    others = targets if case.validation is None else case.validation[1][:LOOKED]
     try:
         with torch.no_grad():
-            return float(case.loss(answer.expand(len(others), *answer.shape), others))
+            losses = by_groups(case.judged or case.loss, answer.expand(len(others), *answer.shape), others)
     except (RuntimeError, ValueError):
         return best
+    return sum(losses) / len(losses)
 
 
 def confirmed(case: Case, tried: Tried, outcome: Outcome, *, seed: int) -> Outcome:

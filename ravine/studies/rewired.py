@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 ACTIVATIONS = {
-    "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "prelu", "elu", "elu_", "selu", "celu", "gelu", "silu", "mish",
-    "sigmoid", "sigmoid_", "tanh", "tanh_", "softplus", "softsign", "hardtanh", "hardsigmoid", "hardswish", "logsigmoid",
+    "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "prelu", "elu", "elu_", "selu", "celu", "gelu", "silu",
+    "mish", "sigmoid", "sigmoid_", "tanh", "tanh_", "softplus", "softsign", "hardtanh", "hardsigmoid", "hardswish",
+    "logsigmoid",
 }  # fmt: skip
 SHARES = {"softmax", "log_softmax"}  # at the output only: within a network they are attention
 AFFINE = {
@@ -135,6 +136,12 @@ def linear_output(model: nn.Module, inputs: Tensor) -> Rewired | None:
     """
     head = head_calls(calls_of(model, inputs))
     return Rewired(model, dict.fromkeys(head, _same)) if head else None
+
+
+def sigmoid_output(model: nn.Module, inputs: Tensor) -> Rewired | None:
+    """The model with a sigmoid in place of its output's activation; None if it has none."""
+    head = head_calls(calls_of(model, inputs))
+    return Rewired(model, {head[0]: torch.sigmoid} | dict.fromkeys(head[1:], _same)) if head else None
 
 
 def activated(model: nn.Module, inputs: Tensor, activation: Callable[[Tensor], Tensor]) -> Rewired | None:

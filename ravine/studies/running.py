@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ravine.studies.case import Case, Pair, apart
+from ravine.studies.case import Case, Loss, Pair, apart
 from ravine.studies.changes import logits_first
 
 
@@ -74,7 +74,7 @@ def train(case: Case, *, seed: int, steps: int | None = None, looks: Sequence[in
     steps = case.steps if steps is None else steps
     watch = _unwatched if watch is None else watch
     sample = case.examples(LOOKED)
-    others = None if case.validation is None else tuple(t[:LOOKED] for t in case.validation)
+    others = None if case.validation is None else (case.validation[0][:LOOKED], case.validation[1][:LOOKED])
     run, due = Run(), {*looks, steps}
     with apart(seed):
         model, optimizer = case.build()
@@ -136,9 +136,12 @@ def look(case: Case, model: nn.Module, sample: Pair, others: Pair | None, step: 
 
 def grouped(case: Case, model: nn.Module, examples: Pair, outputs: Tensor | None = None) -> tuple[float, ...]:
     """The loss of each of up to G groups of neighboring examples."""
-    inputs, targets = examples
-    outputs = model(inputs) if outputs is None else outputs
-    loss = case.judged or case.loss
+    made: Tensor = model(examples[0]) if outputs is None else outputs
+    return by_groups(case.judged or case.loss, made, examples[1])
+
+
+def by_groups(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[float, ...]:
+    """The loss of each of up to G groups of neighboring examples, from outputs."""
     if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
         return (float(loss(outputs, targets)),)
     places = torch.arange(len(targets)).tensor_split(min(GROUPS, max(1, len(targets) // 4)))
