@@ -21,6 +21,7 @@ SHIFTED, STRETCHED = 1.0, 2.5  # spreads, times
 COLUMNS, FAR_AWAY = 3.0, 10.0  # columns in effect; with fewer the shift must be this many spreads
 MOVED = 1.5  # spreads, of one column
 SURELY = 8.0  # standard errors
+BEYOND = 5.0  # standard errors: beyond doubt even for the best of several learners
 UNSEEN = 0.05  # share of validation targets of classes that training lacks
 OUTSIDE = 0.5  # share of validation targets outside the range of training targets
 UNEVEN = 0.5  # (exp H - 1) / (K - 1)
@@ -242,6 +243,16 @@ def no_information(examples: Examples) -> Iterator[Seen]:
         ), changes=(Change("data", "see whether inputs and targets are paired"),))  # fmt: skip
 
 
+def only_validation_tells(examples: Examples) -> Iterator[Seen]:
+    known, other = examples.reference, examples.validation_reference
+    if known is not None and other is not None and other.signal > BEYOND and other.examples <= known.examples:
+        yield Seen(evidence=(
+            Evidence("score of a learner on validation examples alone", other.score, "", None,
+                     f"{other.signal:.0f} standard errors beyond chance; the best constant has {other.null_score:.3g}"),
+            Evidence("predictions and targets in training go together by", known.signal, "standard errors", SURE),
+        ), changes=(Change("data", "see whether training inputs and targets are paired"),))  # fmt: skip
+
+
 def of_other_rows(examples: Examples) -> Iterator[Seen]:
     slipped = examples.slipped
     if slipped is not None:
@@ -450,7 +461,8 @@ ALL = (
          means="No quick learner predicts these targets better than a constant does. A network can then only learn "
                "its training examples by heart. Inputs and targets may have been ordered or joined apart.",
          detected="Of each learner, the products of predictions for examples it did not see and targets, both less "
-                  "their means: on none are they 3 standard errors above 0.",
+                  "their means (of numbers: of ranks): for none are they 3 standard errors above 0. If they are 3 "
+                  "below, nothing is said: neighbors then differ, as with parity.",
          remedy="Look at a few inputs beside their targets as the loss gets them; pair them by a key.",
          patch="- x = x[torch.randperm(len(x))]\n+ order = torch.randperm(len(x))\n+ x, y = x[order], y[order]",
          references=("Karpathy 2019: A Recipe for Training Neural Networks", "Geurts et al. 2006: Extremely "
@@ -487,5 +499,16 @@ ALL = (
          remedy="Look at these inputs and at where they come from.",
          patch="+ rows, counts = x.unique(dim=0, return_counts=True)\n+ print(counts.max(), rows[counts.argmax()])\n"
                "  output = model(x)",
+         references=("Karpathy 2019: A Recipe for Training Neural Networks",)),
+    Rule(code="RVN-D18", title="only the validation targets can be told from the inputs", cause="labels",
+         severity="warning", find=only_validation_tells, needs="reference", confidence="high", explains=("RVN-D14",),
+         because="the training inputs or their targets were shuffled or joined without the other",
+         misses="targets that are wrong in both parts, or only in some rows; fewer than 30 validation examples",
+         means="The validation examples, though no more than the training ones, show that inputs tell about targets; "
+               "the training examples do not. Their pairs are wrong, and a network learns them by heart at best.",
+         detected="Quick learners are cross-validated on either part alone. In training none is 3 standard errors "
+                  "above chance; in validation one is 5 above.",
+         remedy="Look at how training inputs and targets are shuffled, filtered and joined.",
+         patch="- x = x[torch.randperm(len(x))]\n+ order = torch.randperm(len(x))\n+ x, y = x[order], y[order]",
          references=("Karpathy 2019: A Recipe for Training Neural Networks",)),
 )  # fmt: skip

@@ -182,6 +182,7 @@ class Examples:
     order: Order | None = None
     reference: Reference | None = None
     slipped: Slipped | None = None
+    validation_reference: Reference | None = None  # learned from validation examples, where training ones tell nothing
 
     def has(self, need: str) -> bool | None:
         """Whether it was measured: "inputs", "columns" (None: no table), "numbers" (the inputs are numbers), "values"
@@ -251,7 +252,8 @@ def read_examples(
                         behind=_equal(y[:, 1:], x[:, :-1]))  # fmt: skip
     if not shuffled and 2 * batch <= len(x):
         found = replace(found, order=ordered(y, kind, batch, seed))
-    return _with_reference(found, inputs, targets, x, y, at, seed)
+    found = _with_reference(found, inputs, targets, x, y, at, seed)
+    return _beside_validation(found, validation, seed)
 
 
 def layout_of(x: Array) -> str:
@@ -591,6 +593,15 @@ def _with_reference(
         return found
     found = replace(found, reference=best)
     return replace(found, slipped=slipped(inputs, targets, kind, best, seed)) if best.informative is False else found
+
+
+def _beside_validation(found: Examples, validation: tuple[Tensor, Tensor] | None, seed: int) -> Examples:
+    """Whether validation examples tell what training examples do not."""
+    known = found.reference
+    if validation is None or known is None or known.informative is not False or found.slipped is not None:
+        return found
+    kind = "tokens" if found.kind == "next" else found.kind
+    return replace(found, validation_reference=reference(*validation, kind, seed=seed, most=known.examples))
 
 
 def _alike(x: Array, y: Array) -> bool:
