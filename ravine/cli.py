@@ -707,17 +707,26 @@ def _marks(stream: Any) -> dict[str, bool]:
 
 def _shown(run: Any, *, as_json: bool) -> int:
     """Print a run's result; the exit code says whether there is a model."""
+    from ravine.diagnosis import courses
+    from ravine.diagnosis.course import course_of
+    from ravine.diagnosis.rule import judged
+    from ravine.finding import arrange
     from ravine.record import SCHEMA
+    from ravine.reporting.findings import finding_line
     from ravine.reporting.text import summary
 
     folder = "" if run.folder is None else str(run.folder)
+    found = arrange(judged(courses.ALL, course_of(run.record))[0])
     if as_json:
         plain = run.record.to_json()
         score = plain.pop("score")
-        print(json.dumps({"schema": SCHEMA, "run": folder, "score": score, "findings": [], **plain}))
+        said = [f.to_json() for f in found]
+        print(json.dumps({"schema": SCHEMA, "run": folder, "score": score, "findings": said, **plain}))
     else:
         new = "new/" if run.record.recipe["data"]["name"] == "Images" else "new.csv"
         print(summary(run.record, folder=folder, new_rows=new))
+        for finding in found:
+            print(finding_line(finding, plain=_marks(sys.stdout)["plain"]))
     return 3 if run.model is None else 0
 
 

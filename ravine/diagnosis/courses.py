@@ -251,8 +251,8 @@ def overfits(course: Course) -> Iterator[Seen]:
     learned = (
         not len(now) or not len(before) or float(now.values[-3:].mean()) <= float(before.values[-3:].mean()) * 1.02
     )
-    if not learned:
-        return  # training got worse as well: not overfitting (see the rule of the best step)
+    if not learned or (len(now) and float(now.values[-3:].mean()) > float(later.values[-3:].mean())):
+        return  # training got worse as well (see the rule of the best step), or did not get ahead of validation
     flat = _score_flat(course, best)
     harmless = course.keeps_best or flat
     title = "the confidence of the predictions rises, the score does not fall" if flat else ""
@@ -497,13 +497,12 @@ def idle(course: Course) -> Iterator[Seen]:
     if not course.ended or course.outcome == "diverged":
         return
     for name, value in course.effects.items():
-        if value == 0 and name != "update":
+        if value == 0 and name not in ("update", "early stopping"):  # nothing to stop is no fault
             path = PATHS.get(name, name)
             cause = _CAUSE_OF.get(path.split(".")[0], "optimizer")
-            said = "early stopping had nothing to stop" if name == "early stopping" else f"{name} did nothing"
             yield Seen(
                 where=path,
-                title="clip never cut" if name == "clip" else said,
+                title="clip never cut" if name == "clip" else f"{name} did nothing",
                 evidence=(Evidence(course.meanings.get(name, name), 0.0),),
                 cause=cause,
             )
@@ -518,7 +517,7 @@ def overdone(course: Course) -> Iterator[Seen]:
     cut = course.effects.get("clip", 1.0)
     kept = float(np.median(course.kept.values)) if len(course.kept) >= 3 else math.nan
     nearly = float((course.kept.values < 1).mean()) if len(course.kept) >= 3 else 0.0
-    if len(course.kept) >= 8 and kept < LEFT and nearly > CUT and cut > CUT:
+    if len(course.kept) >= 5 and kept < LEFT and nearly > CUT and cut > CUT:
         slow = course.moved < SHORT_WAY or steady(course)
         yield Seen(
             where="clip",
@@ -533,24 +532,21 @@ def overdone(course: Course) -> Iterator[Seen]:
             suspects=("learning-rate-low",),
             changes=(Change("clip", "a limit near the gradient's usual norm"),),
         )  # fmt: skip
+    null = course.null_judged
+    last = float(np.median(course.judged.values[-3:])) if len(course.judged) else math.inf
+    poor = null is not None and last > 0.5 * abs(null)
     dropped = course.effects.get("dropout", 0.0)
     if dropped > DROPPED:
         yield Seen(
             where=PATHS["dropout"],
-            severity="warning" if useless or course.ended else "note",
+            severity="warning" if useless or (course.ended and poor) else "note",
             title=f"dropout leaves {100 * (1 - dropped):.0f} % of the units",
             evidence=(Evidence("units dropped", 100 * dropped, "%", 100 * DROPPED),),
             cause="dropout",
             suspects=("over-regularized",),
             changes=(Change(PATHS["dropout"], 0.2),),
         )
-    null = course.null_judged
-    bad = (
-        null is not None
-        and len(course.judged) > 2
-        and float(np.median(course.judged.values[-3:])) > null - A_GAIN * abs(null)
-    )
-    if decayed(course) and (bad or useless):
+    if decayed(course) and (useless or (null is not None and last > null - A_GAIN * abs(null))):
         left = float(course.weights.values[-1] / course.weights.values[0])
         yield Seen(
             where=PATHS["weight decay"],
@@ -822,7 +818,7 @@ ALL = (
                "  optimizer.step()",
          references=("PyTorch 2.13 documentation: torch.nn.utils.clip_grad_norm_",)),
     Rule(code="RVN-T12", title="a technique did nearly everything", cause="over-regularized", severity="note",
-         find=replayed(overdone), needs="loss", confidence="high", explains=("RVN-T02", "RVN-T06", "RVN-T07"),
+         find=replayed(overdone), needs="loss", confidence="high", explains=("RVN-T02", "RVN-T06", "RVN-T07", "RVN-T08"),
          also=("gradient-clipping", "dropout", "learning-rate-low", "learning-rate-high"),
          because="its setting is far out of the usual range",
          misses="techniques that are merely too strong",

@@ -22,7 +22,7 @@ def summary(record: Record, *, folder: str = "", new_rows: str = "new.csv") -> s
         _block("training", _training(record)),
         _block("techniques", _techniques(record)),
         _block("did nothing", [f"{e.name}: {e.meaning} is 0" for e in record.idle()]),
-        _block("events", [e.text for e in record.events if e.member is None]),
+        _block("events", [e.text for e in record.events if e.member is None and not e.kind.startswith("RVN-")]),
         _block("score", _score(record)),
         _block("run", [folder] if folder else []),
         _block("next", [f"ravine predict {folder} {new_rows} -o out.csv"] if folder and record.score else []),

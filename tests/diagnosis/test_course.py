@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ STEPS = np.arange(1, T + 1) * PER
 AT = STEPS / STEPS[-1]  # 0 to 1
 
 
-def course(train, validation=None, *, error=0.01, null=1.0, **known):
+def course(train, validation=None, *, error=0.01, null: float | None = 1.0, **known: Any) -> Course:
     """A finished run that was looked at 60 times; `error` is that of validation losses and of their differences."""
     known = {"outcome": "finished", "steps": int(STEPS[-1]), "budget": int(STEPS[-1]), "per_epoch": PER, **known}
     if validation is not None:
@@ -194,7 +195,7 @@ SICK = {
                              lr=curve(np.where(AT < 0.4, 1, 1e-4), STEPS)), "RVN-T09", "schedule"),
     "clipped": (course((1 - 0.1 * AT) * noise(0.002), kept=curve(np.full(T, 1e-4), STEPS), effects={"clip": 1.0},
                        update=curve(np.full(T, 1e-6), STEPS)), "RVN-T12", "gradient-clipping"),
-    "dropped": (course(0.5 + 0.5 * np.exp(-9 * AT), effects={"dropout": 0.95}), "RVN-T12", "dropout"),
+    "dropped": (course(0.7 + 0.3 * np.exp(-9 * AT), effects={"dropout": 0.95}), "RVN-T12", "dropout"),
     "decayed": (course(FLAT, FLAT, weights=curve(np.exp(-8 * AT), STEPS)), "RVN-T12", "over-regularized"),
     "modes": (course(LEARNED, in_training=0.2, in_evaluation=1.5, gap_error=0.05), "RVN-T13", "normalization"),
     "best at once": (course(0.5 + 0.4 * np.minimum(1, AT * 4), 0.5 + 0.4 * np.minimum(1, AT * 4)),
