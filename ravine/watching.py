@@ -58,6 +58,7 @@ DROPOUTS = (nn.modules.dropout._DropoutNd,)
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 FAST = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)  # a hook would turn off a fast path
 TRENDS = frozenset(rule.code for rule in trends.ALL)
+NEEDS = frozenset(rule.needs for rule in ALL)
 LETTERS = ("n", "N", "E", "F")  # by recording a graph, by training
 
 
@@ -247,9 +248,11 @@ class Watched:
     def _read_inputs(self, given: Tensor) -> None:
         """Facts on the first input of the model; where it has always been the same, the table that it comes from."""
         story, eye = self.story, self._eyes[0]
-        if given.is_floating_point() and not bool(torch.isfinite(given.detach()).all()):
-            self._bad_inputs = True
-            return
+        # a sum is the quickest look at all numbers; one that is not finite may also be too large
+        if given.is_floating_point() and not math.isfinite(float(given.detach().sum())):
+            if not bool(torch.isfinite(given.detach()).all()):
+                self._bad_inputs = True
+                return
         old, some = story.inputs, excerpt(given)
         if old.looks and eye.passes:
             return  # another batch of the same step
@@ -268,7 +271,7 @@ class Watched:
             else:
                 self._tables = [weakref.ref(given)]
         numbers = given.is_floating_point() and given.numel() > 1
-        spread, mean = (float(v) for v in torch.std_mean(given.detach().float())) if numbers else (0.0, 0.0)
+        spread, mean = (float(v) for v in torch.std_mean(some.float())) if numbers else (0.0, 0.0)
         spreads = (*old.spreads, (eye.steps, spread)) if numbers and not given.requires_grad else old.spreads
         if len(spreads) > LOOKS:
             spreads = spreads[: LOOKS // 2] + spreads[LOOKS // 2 :: 2]
@@ -517,7 +520,10 @@ class Watched:
             self._close = self._hunting or any(self._looking(e) for e in self._eyes)
         if optimizer is not None:
             eye.leave(closely=following)
-        if looked or changed or noted or self._rate_gone() or story.told.count >= self._next_told:
+        # of looks in a row, the last one judges
+        if (looked and not following) or eye.steps <= FIRST or changed or noted or self._rate_gone():
+            self._judge()
+        elif story.told.count >= self._next_told:
             self._judge()
 
     def _look_after(self, eye: Eye, optimizer: Optimizer | None) -> None:
@@ -672,13 +678,16 @@ class Watched:
         still = {i for eye in self._eyes for i in eye.still}
         story.weights = self._names.weights(self._reached, self._ran_ever, still)
         story.alone = self._names.alone
-        story.moved = max((eye.moved() for eye in self._eyes), default=0.0)
+        if story.ended:
+            story.moved = max(eye.moved() for eye in self._eyes)
         story.lost = (sum(not finite for finite in self._scaled), len(self._scaled))
+        due = story.ended or story.told.count >= self._next_told
         while self._next_told <= story.told.count:
             self._next_told *= 2
-        found = {f.code for f in self._found}
+        found = {f.code for f in self._found} | (set() if due else TRENDS)
+        has = {need: story.has(need) for need in NEEDS}
         for rule in ALL:
-            if rule.code in found or rule.code in self._failed or not story.has(rule.needs):
+            if rule.code in found or rule.code in self._failed or not has[rule.needs]:
                 continue
             try:
                 new = rule.judge(story)

@@ -141,7 +141,8 @@ def first_tensor(given: Iterable[Any]) -> Tensor | None:
 def excerpt(x: Tensor) -> Tensor:
     """Some numbers of a batch [N, ...], by which it is known again: of its first rows and of its last."""
     rows = x.detach()
-    return torch.cat([rows[:8].reshape(-1)[:SAMPLE], rows[-1:].reshape(-1)[:SAMPLE]])
+    few = max(1, SAMPLE * len(rows) // max(rows.numel(), 1))
+    return torch.cat([rows[:few].reshape(-1)[:SAMPLE], rows[-1:].reshape(-1)[:SAMPLE]])
 
 
 @torch.no_grad()

@@ -1,0 +1,161 @@
+"""What watching costs: short blocks of steps, watched and not, in turn within one process.
+
+    python -m benchmarks.watching              # all networks, a few minutes
+    python -m benchmarks.watching --only mlp --pairs 40
+
+For each network there are twins, one watched and one not, which take turns block by block; which of the two goes first
+changes from pair to pair. Shown are the median over pairs of watched / unwatched - 1 with its quartiles, and the median
+difference per step. `always` is what every step costs, without looks; `probes` is with two looks in 200 steps;
+`first 200` the first 200 steps of a new watch, with starting it, which has most looks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+from torch.optim import optimizer as home
+
+import ravine
+from ravine.watching import EVERY, Watched
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its batches and its optimizer."""
+
+    build: Callable[[], nn.Module]
+    inputs: tuple[int, ...]
+    classes: int
+    block: int  # steps
+    adam: bool = False
+
+
+CASES = {
+    "tiny": Case(lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)), (16, 8), 3, 200),
+    "mlp": Case(
+        lambda: nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)),
+        (128, 784), 10, 50,
+    ),
+    "cnn": Case(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.ReLU(),
+            nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(32 * 64, 10),
+        ),
+        (64, 1, 20, 20), 10, 20, adam=True,
+    ),
+}  # fmt: skip
+
+
+class Alone:
+    """In place of a watch."""
+
+    def loss(self, value: Tensor) -> Tensor:
+        return value
+
+
+class Loop:
+    """A model that learns random labels, always a few batches in turn."""
+
+    def __init__(self, case: Case):
+        torch.manual_seed(0)
+        self.model = case.build()
+        self.batches = [(torch.randn(case.inputs), torch.randint(case.classes, case.inputs[:1])) for _ in range(4)]
+        kind: type[Optimizer] = Adam if case.adam else SGD
+        self.optimizer = kind(self.model.parameters(), lr=1e-3)  # type: ignore[call-arg]
+
+    def seconds(self, steps: int, watched: Watched | Alone) -> float:
+        start = time.process_time()
+        for i in range(steps):
+            x, y = self.batches[i % 4]
+            self.optimizer.zero_grad()
+            watched.loss(F.cross_entropy(self.model(x), y)).backward()
+            self.optimizer.step()
+        return time.process_time() - start
+
+
+@contextlib.contextmanager
+def unhooked() -> Iterator[None]:
+    """Without the hooks that torch keeps for all optimizers: the twin that is not watched must not pay for them."""
+    kept = [(hooks, dict(hooks)) for hooks in (home._global_optimizer_pre_hooks, home._global_optimizer_post_hooks)]
+    for hooks, _ in kept:
+        hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, held in kept:
+            hooks.update(held)
+
+
+def running(case: Case, pairs: int, every: int) -> list[tuple[float, float]]:
+    """Seconds per step without and with a watch that has its first 200 steps behind it."""
+    bare, seen = Loop(case), Loop(case)
+    found = []
+    with ravine.watch(seen.model, seen.optimizer, quiet=True, every=every) as watched:
+        seen.seconds(2 * EVERY, watched)
+        bare.seconds(20, Alone())
+        for i in range(pairs):
+            times = {}
+            for which in ("bare", "seen") if i % 2 else ("seen", "bare"):
+                if which == "bare":
+                    with unhooked():
+                        times[which] = bare.seconds(case.block, Alone()) / case.block
+                else:
+                    times[which] = seen.seconds(case.block, watched) / case.block
+            found.append((times["bare"], times["seen"]))
+    return found
+
+
+def beginning(case: Case, pairs: int) -> list[tuple[float, float]]:
+    """Seconds per step of 200 steps without and with a new watch."""
+    bare = Loop(case)
+    bare.seconds(20, Alone())
+    found = []
+    for i in range(pairs):
+        times = {}
+        for which in ("bare", "seen") if i % 2 else ("seen", "bare"):
+            if which == "bare":
+                times[which] = bare.seconds(200, Alone()) / 200
+                continue
+            seen = Loop(case)
+            start = time.process_time()
+            watched = ravine.watch(seen.model, seen.optimizer, quiet=True).start()
+            seen.seconds(200, watched)
+            times[which] = (time.process_time() - start) / 200
+            watched.stop()
+        found.append((times["bare"], times["seen"]))
+    return found
+
+
+def line(name: str, what: str, found: list[tuple[float, float]]) -> str:
+    ratios = [100 * (b / a - 1) for a, b in found]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    more = 1e6 * statistics.median(b - a for a, b in found)
+    base = 1e6 * statistics.median(a for a, _ in found)
+    return f"{name:6s}{what:12s}{base:9.0f} us{more:+8.1f} us{middle:+7.1f} %   [{low:+.1f}, {high:+.1f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="", choices=("", *CASES))
+    parser.add_argument("--pairs", type=int, default=40)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{'':6s}{'':12s}{'a step':>12s}{'more':>11s}{'median':>9s}   quartiles, of {options.pairs} pairs")
+    for name, case in CASES.items():
+        if options.only in ("", name):
+            print(line(name, "always", running(case, options.pairs, 10**9)), flush=True)
+            print(line(name, "probes", running(case, options.pairs, EVERY)), flush=True)
+            print(line(name, "first 200", beginning(case, max(6, options.pairs // 4))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
