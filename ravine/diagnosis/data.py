@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ravine.diagnosis.examples import Examples
+from ravine.diagnosis.examples import BEYOND, Examples
 from ravine.diagnosis.reference import SURE
 from ravine.diagnosis.rule import Rule, Seen, listed
 from ravine.finding import Change, Evidence
@@ -21,7 +21,7 @@ SHIFTED, STRETCHED = 1.0, 2.5  # spreads, times
 COLUMNS, FAR_AWAY = 3.0, 10.0  # columns in effect; with fewer the shift must be this many spreads
 MOVED = 1.5  # spreads, of one column
 SURELY = 8.0  # standard errors
-BEYOND = 5.0  # standard errors: beyond doubt even for the best of several learners
+LESS = 0.1  # of the null loss, and 4 of its standard errors: what validation examples must tell
 UNSEEN = 0.05  # share of validation targets of classes that training lacks
 OUTSIDE = 0.5  # share of validation targets outside the range of training targets
 UNEVEN = 0.5  # (exp H - 1) / (K - 1)
@@ -245,7 +245,9 @@ def no_information(examples: Examples) -> Iterator[Seen]:
 
 def only_validation_tells(examples: Examples) -> Iterator[Seen]:
     known, other = examples.reference, examples.validation_reference
-    if known is not None and other is not None and other.signal > BEYOND and other.examples <= known.examples:
+    if known is None or other is None or other.signal <= BEYOND or other.examples > known.examples:
+        return
+    if other.share > LESS and other.gain > 4 * other.gain_error:
         yield Seen(evidence=(
             Evidence("score of a learner on validation examples alone", other.score, "", None,
                      f"{other.signal:.0f} standard errors beyond chance; the best constant has {other.null_score:.3g}"),
@@ -461,7 +463,7 @@ ALL = (
          means="No quick learner predicts these targets better than a constant does. A network can then only learn "
                "its training examples by heart. Inputs and targets may have been ordered or joined apart.",
          detected="Of each learner, the products of predictions for examples it did not see and targets, both less "
-                  "their means (of numbers: of ranks): for none are they 3 standard errors above 0. If they are 3 "
+                  "their means (of numbers: of ranks): for none are they 3 standard errors above 0. If they are 5 "
                   "below, nothing is said: neighbors then differ, as with parity.",
          remedy="Look at a few inputs beside their targets as the loss gets them; pair them by a key.",
          patch="- x = x[torch.randperm(len(x))]\n+ order = torch.randperm(len(x))\n+ x, y = x[order], y[order]",
@@ -474,7 +476,7 @@ ALL = (
          means="Inputs tell nothing about the targets beside them, but much about those of the next or previous row, "
                "or of the row as far from the other end.",
          detected="Where no learner finds anything in the given pairs, it is asked with targets moved by one row "
-                  "either way and turned around; one of them is 6 standard errors above chance.",
+                  "either way and turned around; one of them is 8 standard errors above chance.",
          remedy="Move one of them back; better, join them by a key.",
          patch="- pairs = list(zip(x[1:], y[:-1]))\n+ pairs = list(zip(x, y))",
          references=("Karpathy 2019: A Recipe for Training Neural Networks",)),
@@ -507,7 +509,7 @@ ALL = (
          means="The validation examples, though no more than the training ones, show that inputs tell about targets; "
                "the training examples do not. Their pairs are wrong, and a network learns them by heart at best.",
          detected="Quick learners are cross-validated on either part alone. In training none is 3 standard errors "
-                  "above chance; in validation one is 5 above.",
+                  "above chance; in validation one is 8 above, and takes away a tenth of the loss.",
          remedy="Look at how training inputs and targets are shuffled, filtered and joined.",
          patch="- x = x[torch.randperm(len(x))]\n+ order = torch.randperm(len(x))\n+ x, y = x[order], y[order]",
          references=("Karpathy 2019: A Recipe for Training Neural Networks",)),

@@ -22,6 +22,7 @@ NAMED = 1000  # columns whose figures are kept
 IGNORED = -100  # a target that cross_entropy leaves out
 NEARLY = 0.05  # of the distance between classes: a column that spreads no more within them is their name
 FAITHFUL = 1e-3  # of a number's variance: a column that leaves no more of it open is the number
+BEYOND = 8.0  # standard errors (of which chance takes 1.4): another pairing is beyond doubt
 PAIRINGS = (1, -1, 0)  # rows by which targets may have slipped; 0: turned around
 
 
@@ -549,7 +550,7 @@ def slipped(inputs: Tensor, targets: Tensor, kind: str, given: Reference, seed: 
         else:
             x, y = inputs, targets.flip(0)
         found = reference(x, y, kind, seed=seed, most=500, learners=("linear", "trees"))
-        if found is not None and found.signal > max(6.0, best.signal if best else 0.0):
+        if found is not None and found.signal > max(BEYOND, best.signal if best else 0.0):
             best = Slipped(by=by, signal=found.signal, given=given.signal, score=found.score,
                            null_score=found.null_score)  # fmt: skip
     return best
