@@ -7,11 +7,12 @@ breaks in a probe is not measured. Letters: N examples, n of them in a probe, T 
 from __future__ import annotations
 
 import copy
+import math
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,18 @@ from torch import Tensor, nn
 
 from ravine.diagnosis import answering
 from ravine.diagnosis.seeing import fresh
-from ravine.diagnosis.start import Constant, Place, Start
+from ravine.diagnosis.start import Active, Constant, Layer, Normed, Place, Start
 from ravine.diagnosis.tracing import (
+    LOOKUPS,
+    PRODUCTS,
     RECTIFIERS,
+    UNITS,
     Call,
+    Lineage,
     Ran,
     Trace,
     apart,
+    by_unit,
     differs,
     first_apart,
     first_call_apart,
@@ -37,7 +43,8 @@ from ravine.diagnosis.tracing import (
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 EXAMPLES = 256  # that are looked at
-NUMBERS = 2**20  # numbers that their inputs have at most
+NUMBERS = 2**18  # numbers that their inputs have at most
+FEWEST = 16  # examples, however large
 SIZES = (7, 11, 13, 17, 5)  # examples of a small batch: one that is no other size of inputs, outputs or targets
 STEPS = 4  # small steps after which what did not move does not move
 STRIDE = 1e-2  # their length, of a usual weight
@@ -47,6 +54,9 @@ HALF = 0.5  # share of a layer's units
 FLAT = 0.05  # of an activation's steepest slope
 NEXT = 0.99  # share of targets that are the next input
 BATCHES, BATCH = 30, 32  # that batch normalization sees
+DEEP = 4  # layers that a signal goes through, for a slope
+MASKED = -1e4  # scores below are masked out
+MANY = 100  # classes that are told apart
 SIZED = 512  # rows of a weight matrix that are compared
 
 
@@ -145,7 +155,7 @@ def said(error: Exception) -> str:
 
 def prepared(model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, seed: int) -> Subject:
     """The subject with its outputs. Raises what the model raises, and for outputs that are no tensor."""
-    count = min(len(inputs), EXAMPLES, max(32, NUMBERS * len(inputs) // max(1, inputs.numel())))
+    count = min(len(inputs), EXAMPLES, max(FEWEST, NUMBERS * len(inputs) // max(1, inputs.numel())))
     rows = torch.linspace(0, len(inputs) - 1, count).round().long()
     own = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
     subject = Subject(copy.deepcopy(model).eval(), own, inputs[rows].detach(), targets[rows].detach(), seed)
@@ -436,6 +446,250 @@ def distinct(targets: Tensor, rows: Tensor) -> Tensor:
     return order[torch.linspace(0, len(order) - 1, len(rows)).round().long()]
 
 
+def wants(subject: Subject) -> dict[str, Any] | None:
+    """What the outputs are, what the loss takes, and whether it wants right answers."""
+    all_of = answers(subject)
+    axis = answering.class_axis(all_of.outputs, all_of.targets)
+    all_of = replace(all_of, axis=axis) if all_of.gives not in ("probabilities", "log-probabilities") else all_of
+    kind = answering.kind_of(all_of.outputs, all_of.targets, all_of.axis)
+    y = subject.targets
+    found: dict[str, Any] = {"gives": all_of.gives, "targets": kind}
+    whole = not y.is_floating_point() and y.dtype != torch.bool
+    found["output_shape"], found["target_shape"] = tuple(subject.outputs.shape), tuple(y.shape)
+    found["classes"] = all_of.outputs.shape[all_of.axis] if kind in ("classes", "tokens") else 0
+    found["class_numbers"] = kind in ("numbers", "labels") and whole and 2 < len(torch.unique(y)) <= MANY
+    found["reduction"] = answering.reduction(all_of)
+    last = subject.trace.last(subject.outputs)
+    found["last_at"] = "" if last is None else last.where
+    if not kind:
+        return found
+    wish = answering.wish(all_of, kind)
+    if wish is not None:
+        found |= {"takes": wish.takes, "right_loss": wish.right, "wrong_loss": wish.wrong}
+        found |= {"unbounded": wish.unbounded, "reversed": wish.reversed}
+    takes = wish.takes if wish is not None else ""
+    even = all_of.at(torch.full_like(all_of.outputs, answering.evenly(all_of, kind)))
+    found["even_loss"] = even if math.isfinite(even) else None
+    nothing = answering.constant(all_of, kind)
+    if nothing is not None:
+        found["null_loss"] = nothing.loss
+        found["answer"] = said_shares(nothing.output, kind, takes, all_of.gives)
+        found["unmet"] = answering.unmet(all_of, kind, takes, nothing)
+    if kind in ("classes", "tokens", "labels"):
+        pulls = answering.pulls(all_of, kind)
+        if pulls is not None:
+            found["shares"], found["weights"] = pulls
+    return found
+
+
+def said_shares(output: Tensor, kind: str, takes: str, gives: str) -> tuple[float, ...]:
+    """The probabilities that a constant output gives to the classes, or to each label."""
+    flat = output.flatten()
+    if flat.numel() > MANY:
+        return ()
+    if gives in ("probabilities", "0 to 1") and takes != "logits":
+        return tuple(flat.tolist())
+    if gives == "log-probabilities":
+        return tuple(flat.exp().tolist())
+    if takes != "logits" or kind == "numbers":
+        return ()
+    return tuple((flat.sigmoid() if kind == "labels" else flat.softmax(0)).tolist())
+
+
+# how does the network start? ----------------------------------------------------------------------------------------
+
+
+def beginning(subject: Subject) -> dict[str, Any]:
+    """The first loss as training sees it, also without differences between examples, and what is not finite."""
+    x, y = subject.inputs, subject.targets
+    found: dict[str, Any] = {"input_mean": math.nan, "input_spread": math.nan}
+    if x.is_floating_point():
+        found |= {"input_mean": float(x.double().mean()), "input_spread": float(x.double().std())}
+    outputs = subject.run(x, subject.copy(training=True))
+    loss = float(subject.loss(outputs, y).detach())
+    rows = outputs.detach().double()
+    found["first_loss"] = loss
+    found |= {"output_mean": float(rows.mean()), "output_spread": float(spread(rows))}
+    if y.is_floating_point():
+        found["target_spread"] = spread(y)
+    plain = float(subject.loss(outputs.detach().mean(0, keepdim=True).expand_as(outputs), y).detach())
+    found["plain_loss"] = plain if math.isfinite(plain) else None
+    if not math.isfinite(loss) or not finite(rows):  # what the model makes good is no fault of it
+        named = (("inputs", x), ("targets", y), ("outputs", rows))
+        broken = next((name for name, t in named if not finite(t)), "loss")
+        found["not_finite"] = broken
+        made = (r.where for r in subject.trace.modules if all(map(finite, r.given)) and not all(map(finite, r.made)))
+        found["not_finite_at"] = next(made, "") if broken == "outputs" else ""
+    return found
+
+
+def finite(x: Tensor) -> bool:
+    return bool(torch.isfinite(x).all())
+
+
+def spread(x: Tensor) -> float:
+    """Standard deviation over the examples [N, ...], root mean square over all else."""
+    return root_mean_square(x.detach().double() - x.detach().double().mean(0)) if len(x) > 1 else 0.0
+
+
+def network(subject: Subject) -> dict[str, Any] | None:
+    """Signal and gradient by layer, activations, and other settings, in training mode without dropout."""
+    model = subject.copy(training=True)
+    trace = subject.traced(subject.inputs, model, keep=False)
+    if not trace.output.requires_grad or not finite(trace.output):
+        return None
+    owners = {id(p): name for name, p in model.named_parameters()}
+    calls = [c for c in trace.calls if (c.weight is not None or c.kind in UNITS) and c.made.requires_grad]
+    loss = subject.loss(trace.output, subject.targets).sum()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    asked = [c.made for c in calls] + weights
+    grads = list(torch.autograd.grad(loss, asked, allow_unused=True))
+    pulled = {id(p): g for p, g in zip(weights, grads[len(calls) :], strict=True)}
+    layers = tuple(layer(c, g, pulled, owners) for c, g in zip(calls, grads[: len(calls)], strict=True))
+    softmaxes = [c for c in trace.calls if c.kind in ("softmax", "_softmax") and c is not trace.last(trace.output)]
+    names = tuple(name for name, m in model.named_modules() if "Norm" in type(m).__name__)
+    kinds = ["norm" if "norm" in c.kind else "layer" for c in trace.calls if c in calls or "_norm" in c.kind]
+    found: dict[str, Any] = {
+        "layers": layers,
+        "active": tuple(a for c in trace.calls if (a := active(c, c is trace.last(trace.output))) is not None),
+        "norms": names,
+        "norm_first": bool(kinds) and kinds[0] == "norm",
+        "dropouts": {name: float(m.p) for name, m in model.named_modules()
+                     if isinstance(m, nn.modules.dropout._DropoutNd)},
+        "score_spread": max((scores(c) for c in softmaxes), default=None),
+    }  # fmt: skip
+    return found | through(layers)
+
+
+def layer(call: Call, gradient: Tensor | None, pulled: Mapping[int, Tensor | None], owners: Mapping[int, str]) -> Layer:
+    """What a layer makes at the start."""
+    weight, made = call.weight, call.made.detach()
+    fan = 1
+    if weight is not None:
+        fan = weight.shape[0] if call.kind in PRODUCTS or "transpose" in call.kind else weight[0].numel()
+    pull = pulled.get(id(weight)) if weight is not None else None
+    size = root_mean_square(weight) if weight is not None else math.nan
+    where = call.where
+    if call.kind in PRODUCTS and weight is not None:  # a parameter of a module that multiplies by itself
+        where = owners.get(id(weight), where)
+    return Layer(
+        where=where,
+        kind=call.kind,
+        units=made.shape[1 if call.kind.startswith("conv") else -1] if made.dim() > 1 else 1,
+        fan_in=fan,
+        weight=size,
+        expected=1.0 if call.kind in LOOKUPS else fan**-0.5,
+        level=root_mean_square(made),
+        spread=spread(made),
+        gradient=None if gradient is None else root_mean_square(gradient),
+        pull=None if pull is None or not size else root_mean_square(pull) / size,
+    )
+
+
+def active(call: Call, last: bool) -> Active | None:
+    """What an activation makes of its units; None for other calls, and where units cannot be told."""
+    if call.kind not in RECTIFIERS and call.share is None:
+        return None
+    source = call.source or Lineage(call.where, call.made.shape[-1], -1)
+    made = by_unit(call.made, source)
+    if made is None:
+        return None
+    found = Active(where=source.where, kind=call.kind, units=len(made), rows=made.shape[1], last=last)
+    if call.share is None:
+        return replace(found, dead=int((made <= 0).all(1).sum()))
+    shares = by_unit(call.share, source)
+    assert shares is not None  # of the same shape as what was made
+    means = shares.double().mean(1)
+    return replace(found, flat=int((means < FLAT).sum()), slope=float(means.mean()), center=float(made.double().mean()))
+
+
+def scores(call: Call) -> float:
+    """The spread of what goes into a softmax, along its dimension; what is masked out does not count."""
+    given = call.given[0].detach().double()
+    dim = -1 if call.dim is None else call.dim
+    kept = given > MASKED
+    count = kept.sum(dim, keepdim=True).clamp(min=1)
+    held = given.masked_fill(~kept, 0.0)
+    off = (held - held.sum(dim, keepdim=True) / count).masked_fill(~kept, 0.0)
+    return math.sqrt(float((off.square().sum(dim, keepdim=True) / count).mean()))
+
+
+def through(layers: Sequence[Layer]) -> dict[str, Any]:
+    """How signal and gradient change with depth: along the hidden layers, or along the calls of one layer that is used
+    again and again, whichever changes more."""
+    hidden = [x for x in layers if x.kind not in LOOKUPS]
+    hidden = [x for x in hidden[:-1] if x.spread > 0 and x.gradient]
+    first: dict[str, Layer] = {}
+    again: dict[str, list[Layer]] = {}
+    for x in hidden:
+        first.setdefault(x.where, x)
+        again.setdefault(x.where, []).append(x)
+    best: dict[str, Any] = {}
+    for chain in (list(first.values()), *again.values()):
+        if len(chain) < DEEP:
+            continue
+        signals = [math.log10(x.spread) for x in chain]
+        gradients = [math.log10(x.gradient or math.nan) for x in chain]
+        change = signals[-1] - signals[0]
+        if not best or abs(change) > abs(math.log10(best["signal"])):
+            best = {"signal": 10.0**change, "signal_slope": slope(signals), "depth": len(chain),
+                    "gradient": 10.0 ** (gradients[0] - gradients[-1]), "gradient_slope": slope(gradients),
+                    "signal_at": chain[0].where if change < 0 else chain[min(1, len(chain) - 1)].where}  # fmt: skip
+    return best
+
+
+def slope(values: Sequence[float]) -> float:
+    """The least-squares slope of numbers against 0, 1, 2, ...
+
+    >>> slope([1.0, 3.0, 5.0])
+    2.0
+    """
+    middle, mean = (len(values) - 1) / 2, sum(values) / len(values)
+    top = sum((i - middle) * (v - mean) for i, v in enumerate(values))
+    return top / sum((i - middle) ** 2 for i in range(len(values)))
+
+
+def statistics(subject: Subject) -> dict[str, Any] | None:
+    """What batch normalization remembers after thirty batches, against what the examples are."""
+    model = subject.copy(training=True)
+    norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    if not norms:
+        return None
+    n = len(subject.inputs)
+    generator = torch.Generator().manual_seed(subject.seed)
+    with torch.no_grad():
+        for _ in range(BATCHES):
+            rows = torch.randint(0, n, (min(BATCH, n),), generator=generator)
+            subject.run(subject.inputs[rows], model)
+    given: dict[str, Tensor] = {}
+
+    def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        given[names[id(module)]] = args[0].detach().double()
+
+    names = {id(m): name for name, m in norms.items()}
+    handles = [m.register_forward_pre_hook(keep) for m in norms.values()]
+    remembered = {name: (m.running_mean, m.running_var) for name, m in norms.items()}
+    remembered = {n: (a.double().clone(), b.double().clone()) for n, (a, b) in remembered.items()
+                  if a is not None and b is not None}  # fmt: skip
+    try:
+        with torch.no_grad():
+            subject.run(subject.inputs, model)
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = []
+    for name, m in norms.items():
+        of = Normed(where=name, kind=type(m).__name__, momentum=m.momentum, eps=m.eps, batch=name not in remembered)
+        if name in given and name in remembered:
+            x = given[name].movedim(1, 0).flatten(1)
+            sd = (x.var(1) + m.eps).sqrt()
+            mean, root = remembered[name][0], (remembered[name][1] + m.eps).sqrt()
+            of = replace(of, shift=float(((mean - x.mean(1)).abs() / sd).median()),
+                         stretch=float(torch.maximum(root / sd, sd / root).median()))  # fmt: skip
+        found.append(of)
+    return {"normed": tuple(found)}
+
+
 PROBES: Mapping[str, Callable[[Subject], Mapping[str, Any] | None]] = {
     "outputs": lambda subject: {},
     "mixing": mixing,
@@ -444,4 +698,8 @@ PROBES: Mapping[str, Callable[[Subject], Mapping[str, Any] | None]] = {
     "repeat": repeat,
     "graph": graph,
     "dependence": gradients,
+    "loss": wants,
+    "first loss": beginning,
+    "network": network,
+    "statistics": statistics,
 }

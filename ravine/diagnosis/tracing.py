@@ -43,7 +43,7 @@ class Lineage:
     dim: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no single answer to ==
 class Call:
     """One call of a torch function: its name, the innermost module, what went in and came out."""
 
@@ -57,7 +57,7 @@ class Call:
     dim: int | None = None  # of a softmax
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ran:
     """One call of a module: the tensors that went in and came out, as they were then."""
 
@@ -138,6 +138,7 @@ def weight_of(name: str, given: Sequence[Tensor]) -> Tensor | None:
 def tensors(given: Any) -> list[Tensor]:
     """All tensors in nested tuples, lists and dicts, in order.
 
+    >>> import torch
     >>> [t.item() for t in tensors((torch.tensor(1), [torch.tensor(2), "no"], {"a": torch.tensor(3)}))]
     [1, 2, 3]
     """
@@ -209,6 +210,7 @@ def apart(one: Tensor, other: Tensor, still: Sequence[int], size: int) -> bool |
     """Whether two tensors are equal at the places `still` along a dimension of `size`, or along one that has it as a
     factor; None if there is no such dimension.
 
+    >>> import torch
     >>> a = torch.zeros(3, 2); b = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     >>> apart(a, b, [0, 1], 3), apart(a, b, [1, 2], 3), apart(a, b, [0], 5)
     (True, False, None)

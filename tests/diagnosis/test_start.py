@@ -422,3 +422,277 @@ def test_rules_are_complete_and_their_codes_unique():
         assert rule.cause in CAUSES and rule.severity in SEVERITIES and rule.code.startswith("RVN-I")
         assert rule.means and rule.detected and rule.remedy and rule.patch and rule.references
         assert math.isclose(sum(len(line) > 76 for line in rule.patch.splitlines()), 0)
+
+
+# what does the loss ask for? -----------------------------------------------------------------------------------------
+
+
+def figures(model, loss, x, y):
+    start = read_start(model, loss, x, y)
+    assert start.has("loss"), start.broke
+    return start
+
+
+@pytest.mark.parametrize(("loss", "takes"), [
+    (F.cross_entropy, "logits"), (nn.CrossEntropyLoss(label_smoothing=0.2), "logits"),
+    (F.nll_loss, "log-probabilities"),
+    (lambda out, y: F.nll_loss(out.clamp(min=1e-7).log(), y), ""), (F.multi_margin_loss, "logits"),
+    (lambda out, y: -torch.log(out.gather(1, y[:, None])).mean(), "probabilities"),
+])  # fmt: skip
+def test_what_a_loss_of_classes_takes(loss, takes):
+    x, y = table()
+    assert figures(nn.Sequential(net(), nn.Softmax(1)), loss, x, y).takes == takes
+
+
+@pytest.mark.parametrize(("loss", "takes"), [
+    (F.binary_cross_entropy_with_logits, "logits"), (F.binary_cross_entropy, "probabilities"), (F.mse_loss, ""),
+    (lambda p, y: F.binary_cross_entropy(p.clamp(1e-7, 1 - 1e-7), y), ""), (nn.MultiLabelSoftMarginLoss(), "logits"),
+    (lambda p, y: 1 - 2 * (p * y).sum() / (p.sum() + y.sum()), ""),
+])  # fmt: skip
+def test_what_a_loss_of_labels_takes(loss, takes):
+    x, _ = table()
+    start = figures(nn.Sequential(net(), nn.Sigmoid()), loss, x, (x[:, :3] > 0).float())
+    assert (start.takes, start.gives, start.targets) == (takes, "0 to 1", "labels")
+    assert ("RVN-I10" in alarms(start)) == (takes == "logits")
+
+
+def test_softmax_before_cross_entropy_leaves_what_algebra_says():
+    """For K classes and one-hot answers the loss is ln(1 + (K - 1)/e); a constant answer has ln K."""
+    x, _ = table()
+    y = torch.arange(96) % 3
+    start = figures(nn.Sequential(net(), nn.Softmax(1)), F.cross_entropy, x, y)
+    assert start.gives == "probabilities" and start.null_loss == pytest.approx(math.log(3), rel=1e-4)
+    assert start.unmet == pytest.approx(math.log(1 + 2 / math.e) / math.log(3), rel=0.02)
+    assert alarms(start)["RVN-I10"].where == "1"
+
+
+@pytest.mark.parametrize(("last", "targets", "found"), [
+    (nn.Tanh(), lambda x: 3 * x, True), (nn.Tanh(), lambda x: x.tanh(), False), (nn.ReLU(), lambda x: x, True),
+    (nn.ReLU(), lambda x: x.abs(), False), (nn.Softplus(), lambda x: x - 1, True), (nn.Sigmoid(), torch.sigmoid, False),
+    (nn.Softplus(), lambda x: torch.poisson(x.abs()), False), (nn.Identity(), lambda x: 100 * x, False),
+])  # fmt: skip
+def test_targets_out_of_an_activations_reach(last, targets, found):
+    x, _ = table()
+    start = figures(nn.Sequential(net(outputs=1), last), F.mse_loss, x, targets(x[:, :1]))
+    assert ("RVN-I10" in alarms(start)) == found
+    if isinstance(last, nn.ReLU) and found:  # what is below 0 stays: sum of min(y, 0)^2 over the sum of squares
+        y = x[:, :1]
+        assert start.unmet == pytest.approx(
+            float(y.clamp(max=0).square().sum() / (y - y.mean()).square().sum()), rel=1e-3
+        )
+
+
+@pytest.mark.parametrize(("loss", "targets", "found"), [
+    (lambda out, y: out.log_softmax(1).gather(1, y[:, None]).mean(), "classes", True),
+    (lambda out, y: -out.log_softmax(1).gather(1, y[:, None]).mean(), "classes", False), (F.nll_loss, "classes", True),
+    (lambda out, y: F.cross_entropy(-out, y), "classes", False),  # outputs are distances
+    (lambda out, y: -F.mse_loss(out, y), "numbers", True), (F.mse_loss, "numbers", False),
+    (lambda out, y: F.cosine_similarity(out, y).mean(), "numbers", True),
+    (lambda out, y: 1 - F.cosine_similarity(out, y).mean(), "numbers", False),
+    (nn.PoissonNLLLoss(), "counts", False),
+    (lambda out, y: -F.binary_cross_entropy_with_logits(out, y), "labels", True),
+    (F.soft_margin_loss, "signs", False), (lambda out, y: (1 - out * y).clamp(min=0).mean(), "signs", False),
+    (lambda out, y: (out * (0.5 - y)).mean(), "labels", False), (F.multi_margin_loss, "classes", False),
+])  # fmt: skip
+def test_losses_that_reward_wrong_answers(loss, targets, found):
+    x, y = table()
+    of = {"classes": y, "numbers": x[:, :3] * 2 + 1, "labels": (x[:, :3] > 0).float(), "signs": x[:, :3].sign(),
+          "counts": torch.poisson(x[:, :3].exp())}  # fmt: skip
+    assert ("RVN-I09" in examined(net(), loss, x, of[targets])) == found
+
+
+def test_log_probabilities_are_no_logits():
+    x, y = table()
+    assert examined(nn.Sequential(net(), nn.LogSoftmax(1)), F.nll_loss, x, y) == {}
+    found = examined(nn.Sequential(net(), nn.Softmax(1)), F.nll_loss, x, y)["RVN-I09"]
+    assert found.severity == "warning" and found.cause == "loss"
+
+
+def test_reduction_and_the_loss_of_a_constant_answer():
+    x, y = table()
+    mean = figures(net(), F.cross_entropy, x, y)
+    shares = y.bincount().double() / len(y)
+    assert mean.reduction == pytest.approx(1.0) and mean.answer == pytest.approx(shares.tolist(), abs=1e-3)
+    assert mean.null_loss == pytest.approx(float(-(shares * shares.log()).sum()), rel=1e-4)
+    summed = figures(net(), nn.CrossEntropyLoss(reduction="sum"), x, y)
+    assert summed.reduction == pytest.approx(2.0) and alarms(summed) == {}
+    squares = figures(net(outputs=1), F.mse_loss, x, x[:, :1])
+    assert squares.null_loss == pytest.approx(float(x[:, 0].var(correction=0)), rel=1e-4)
+
+
+def focal(out, y):
+    p = out.sigmoid()
+    hit = torch.where(y > 0.5, p, 1 - p)
+    return (-torch.where(y > 0.5, 0.25, 0.75) * (1 - hit) ** 2 * hit.clamp(min=1e-8).log()).mean()
+
+
+@pytest.mark.parametrize(("loss", "share", "found"), [
+    (nn.BCEWithLogitsLoss(), 0.05, False), (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([19.0])), 0.05, False),
+    (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.05])), 0.05, True), (focal, 0.05, False), (focal, 0.3, False),
+    (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.02])), 0.5, True),
+    (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.25])), 0.8, False),  # zeros are rare, and weigh more
+])  # fmt: skip
+def test_weights_of_a_label(loss, share, found):
+    x = torch.randn(200, 6)
+    y = (torch.arange(200) < 200 * share).float()[:, None]
+    assert ("RVN-I11" in examined(net(outputs=1), loss, x, y)) == found
+
+
+@pytest.mark.parametrize(("weights", "found"), [
+    ((1.0, 1.0, 1.0), False), ((1.0, 4.0, 20.0), False), ((20.0, 4.0, 1.0), True), ((0.1, 1.0, 1.0), False),
+    ((0.0, 1.0, 1.0), False), ((1.0, 1.0, 0.0), False),
+])  # fmt: skip
+def test_weights_of_classes(weights, found):
+    x = torch.randn(200, 6)
+    y = torch.tensor([0] * 150 + [1] * 40 + [2] * 10)
+    start = figures(net(), nn.CrossEntropyLoss(weight=torch.tensor(weights)), x, y)
+    assert start.shares == pytest.approx((0.75, 0.2, 0.05))
+    if weights[0]:
+        assert start.weights == pytest.approx([w / weights[0] for w in weights], rel=1e-3)
+    assert ("RVN-I11" in alarms(start)) == found
+
+
+# how does the network start? -----------------------------------------------------------------------------------------
+
+
+def deep(depth=12, width=24, act=nn.ReLU, gain=1.0, rule=None, norm=False):
+    layers = []
+    for i in range(depth):
+        linear = nn.Linear(6 if i == 0 else width, width)
+        if rule:
+            rule(linear.weight)
+            nn.init.zeros_(linear.bias)
+        with torch.no_grad():
+            linear.weight *= gain
+        layers += [linear, *([nn.LayerNorm(width)] if norm else []), act()]
+    return nn.Sequential(*layers, nn.Linear(width, 3))
+
+
+@pytest.mark.parametrize(("model", "cause"), [
+    (lambda: deep(16), "vanishing"), (lambda: deep(8, act=nn.Sigmoid), "vanishing"),
+    (lambda: deep(10, gain=0.1), "initialization"), (lambda: deep(16, gain=12.0), "initialization"),
+    (lambda: deep(12, rule=nn.init.kaiming_normal_), None), (lambda: deep(16, norm=True), None),
+    (lambda: deep(4), None),
+    (lambda: deep(10, act=nn.Tanh, rule=nn.init.xavier_normal_), None),
+])  # fmt: skip
+def test_signal_through_depth(model, cause):
+    x, y = table()
+    found = examined(model(), F.cross_entropy, x, y)
+    assert (found["RVN-I14"].cause if "RVN-I14" in found else None) == cause
+
+
+def test_the_signal_of_a_random_network_falls_as_theory_says():
+    """He et al. 2015: with weights of variance g^2 2 / fan in, a ReLU layer multiplies the variance by g^2."""
+    x, y = torch.randn(256, 200), torch.randint(0, 3, (256,))
+    layers = [m for _ in range(6) for m in (nn.Linear(200, 200, bias=False), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(200, 3))
+    for m in layers[::2]:
+        nn.init.normal_(m.weight, std=0.5 * (2 / 200) ** 0.5)
+    start = read_start(model, F.cross_entropy, x, y)
+    levels = [layer.level for layer in start.layers[1:6]]
+    assert [b / a for a, b in zip(levels, levels[1:], strict=False)] == pytest.approx([0.5] * 4, rel=0.15)
+    assert start.layers[0].scale == pytest.approx(0.5 * 2**0.5, rel=0.02) and start.depth == 6
+
+
+def test_a_recurrence_by_hand_that_grows_is_found_at_its_layer():
+    class Echo(nn.Module):
+        def __init__(self, gain):
+            super().__init__()
+            self.inward, self.again, self.out = nn.Linear(2, 16), nn.Linear(16, 16, bias=False), nn.Linear(16, 1)
+            nn.init.orthogonal_(self.again.weight, gain)
+
+        def forward(self, x):
+            state = x.new_zeros(len(x), 16)
+            for t in range(x.shape[1]):
+                state = torch.relu(self.inward(x[:, t]) + self.again(state))
+            return self.out(state)
+
+    x = torch.randn(64, 15, 2)
+    assert examined(Echo(4.0), F.mse_loss, x, x[:, 0, :1])["RVN-I14"].where == "again"
+    assert "RVN-I14" not in examined(Echo(1.0), F.mse_loss, x, x[:, 0, :1])
+
+
+def test_dead_and_saturated_units_before_the_first_step():
+    x, y = table()
+    model = net(width=32)
+    nn.init.constant_(model[0].bias[:30].data, -50.0)
+    assert examined(model, F.cross_entropy, x, y)["RVN-I15"].where == "0"
+    model = net(width=32, act=nn.Tanh)
+    nn.init.normal_(model[0].weight, std=40.0)
+    found = examined(model, F.cross_entropy, x, y)["RVN-I16"]
+    assert (found.where, found.cause) == ("0", "initialization")
+    assert examined(net(width=32, act=nn.Tanh), F.cross_entropy, 200 * x, y)["RVN-I16"].cause == "input-scale"
+
+
+def test_closed_gates_and_sparse_units_are_healthy():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.value, self.gate, self.out = nn.Linear(6, 32), nn.Linear(6, 32), nn.Linear(32, 3)
+            nn.init.constant_(self.gate.bias, -6.0)
+
+        def forward(self, x):
+            return self.out(torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x)))
+
+    x, y = table()
+    assert examined(Gated(), F.cross_entropy, x, y) == {}
+    model = net(width=200)
+    nn.init.constant_(model[0].bias, -0.8)
+    assert examined(model, F.cross_entropy, x, y) == {}
+
+
+def test_wild_weights_and_a_large_head():
+    x, y = table()
+    model = net(width=64)
+    nn.init.normal_(model[2].weight, std=1.0)
+    start = read_start(model, F.cross_entropy, x, y)
+    assert alarms(start) == {} and start.first_loss > 1.2 * start.null_loss > 0
+    for p in model.parameters():
+        nn.init.normal_(p, std=5.0)
+    found = examined(model, F.cross_entropy, x, y)["RVN-I13"]
+    assert (found.cause, found.where) == ("initialization", "0")
+    tokens = nn.Sequential(nn.Embedding(9, 16), nn.Flatten(), nn.Linear(80, 3))
+    nn.init.normal_(tokens[0].weight, std=300.0)
+    assert examined(tokens, F.cross_entropy, torch.randint(0, 9, (96, 5)), y)["RVN-I13"].where == "0"
+
+
+def test_batch_norm_that_never_remembers():
+    x, y = table()
+
+    def normed(momentum):
+        return nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12, momentum=momentum), nn.ReLU(), nn.Linear(12, 3))
+
+    found = examined(normed(0.0), F.cross_entropy, 30 * x + 5, y)["RVN-I18"]
+    assert (found.where, found.cause) == ("1", "normalization")
+    for momentum in (0.1, None):
+        assert examined(normed(momentum), F.cross_entropy, 30 * x + 5, y) == {}
+    trained = normed(0.1).train()
+    for _ in range(60):
+        trained(30 * x + 5)
+    trained[1].momentum = 0.0  # frozen, and it fits
+    assert examined(trained, F.cross_entropy, 30 * x + 5, y) == {}
+
+
+@pytest.mark.parametrize(("model", "loss", "cause", "where"), [
+    (net(), lambda out, y: -out.gather(1, y[:, None]).log().mean(), "loss", ""),
+    (nn.Sequential(net(), Then(nn.Identity(), lambda h: h.sqrt())), F.cross_entropy, "initialization", "1"),
+])  # fmt: skip
+def test_a_first_loss_that_is_not_finite(model, loss, cause, where):
+    x, y = table()
+    found = examined(model, loss, x, y)["RVN-I12"]
+    assert (found.cause, found.where) == (cause, where)
+    gap = x.clone()
+    gap[3, 2] = math.nan
+    assert examined(net(), F.cross_entropy, gap, y)["RVN-I12"].cause == "data-degenerate"
+    assert examined(Then(net(), lambda out: out.nan_to_num()), F.cross_entropy, gap, y) == {}
+
+
+def test_notes_are_notes():
+    x, y = table()
+    found = {
+        f.code: f for f in judged(ALL, read_start(nn.Sequential(net(), nn.Dropout(0.9)), F.cross_entropy, x, y))[0]
+    }
+    assert (found["RVN-I19"].severity, found["RVN-I19"].where) == ("note", "1")
+    start = read_start(net(outputs=1), lambda out, t: F.mse_loss(out[:, 0], t.float()), x, torch.arange(96) % 5)
+    found = {f.code: f for f in judged(ALL, start)[0]}
+    assert start.class_numbers and (found["RVN-I21"].severity, found["RVN-I21"].where) == ("note", "2")
