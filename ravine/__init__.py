@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ravine.examining import examine
     from ravine.recipe import Recipe
     from ravine.record import Record
+    from ravine.reporting.findings import findings_text
+    from ravine.studies.doctor import doctor
     from ravine.training.run import Run, open_run, resume, train, train_all
     from ravine.watching import watch
 
@@ -33,7 +35,9 @@ _HOMES = {
     "Record": ("ravine.record", "Record"),
     "Run": ("ravine.training.run", "Run"),
     "examine": ("ravine.examining", "examine"),
+    "findings_text": ("ravine.reporting.findings", "findings_text"),
     "open_run": ("ravine.training.run", "open_run"),
+    "doctor": ("ravine.studies.doctor", "doctor"),
     "named_recipe": ("ravine.catalog", "named"),
     "read_recipe": ("ravine.catalog", "read_recipe"),
     "resume": ("ravine.training.run", "resume"),
@@ -48,7 +52,9 @@ __all__ = [
     "Recipe",
     "Record",
     "Run",
+    "doctor",
     "examine",
+    "findings_text",
     "named_recipe",
     "open_run",
     "read_recipe",

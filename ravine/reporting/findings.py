@@ -20,9 +20,11 @@ RESET, BOLD = "\x1b[0m", "\x1b[1m"
 def findings_text(report: Report, *, width: int = WIDTH, color: bool = False, plain: bool = False) -> str:
     """A report as text: its findings, a line on the checks, and a closing line that can be read alone.
 
-    `plain` uses ASCII marks only.
+    `plain` uses ASCII marks only. A note that another finding explains is told there, in a line.
     """
-    blocks = [finding_text(f, report, width=width, color=color, plain=plain) for f in report.findings]
+    explained = {code for f in report.findings for code in f.explains}
+    whole = [f for f in report.findings if f.code not in explained or f.severity != "note"]
+    blocks = [finding_text(f, report, width=width, color=color, plain=plain) for f in whole]
     return "\n\n".join([*blocks, "\n".join([_checks(report, plain), closing(report)])])
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ravine.data import Examples
-from ravine.diagnosis import beforehand
+from ravine.diagnosis import beforehand, data, examples
 from ravine.diagnosis.beforehand import LEARNED, Beforehand, Check
 from ravine.diagnosis.rule import Seen, judged
 from ravine.errors import InputError
@@ -47,9 +47,10 @@ from ravine.studies.started import (
     without,
 )
 from ravine.training.exact import exact_arithmetic
-from ravine.training.jobs import prepare, signature
+from ravine.training.jobs import batch_size, prepare, signature
 from ravine.training.run import train_on
 
+ROWS, NUMBERS = 20_000, 2**23  # of the data that are looked at, numbers only of pictures
 NETWORKS = 16  # starts from which the first loss is judged
 HE = 1.0  # what outputs of variance 2 cost for each output: the most that He's rule gives on standardized inputs
 LOUD = 5.0  # root mean square of inputs or targets that are far from standardized
@@ -70,18 +71,70 @@ def check(recipe: Recipe, frame: Any = None) -> Report:
     ((), ())
     """
     task, resolved = prepare(recipe, frame)
-    return reported(resolved, *made(quick(resolved, task) | slow(resolved, task)))
+    return reported(*checked(resolved, task, quick(resolved, task) | slow(resolved, task)))
 
 
 def quick_check(recipe: Recipe, task: Any) -> Report:
     """The checks of a resolved recipe that take about a second: all but the gradient's and the trial on a few."""
-    return reported(recipe, *made(quick(recipe, task)))
+    return reported(*checked(recipe, task, quick(recipe, task)))
 
 
-def reported(recipe: Recipe, findings: list[Finding], checks: Checks) -> Report:
-    """The report of what was found, most important first, with the changes that make a difference to the recipe."""
-    found = [dataclasses.replace(f, changes=useful(recipe, f.changes)) for f in findings]
-    return Report(findings=arrange(found), checks=checks)
+def reported(findings: list[Finding], checks: Checks) -> Report:
+    """The report of what was found, most important first."""
+    return Report(findings=arrange(findings), checks=checks)
+
+
+def checked(recipe: Recipe, task: Any, wanted: Mapping[str, Callable[[], Check]]) -> tuple[list[Finding], Checks]:
+    """What the wanted checks and those of the data find, with the changes that make a difference to the recipe."""
+    in_data, went = judged(data.ALL, examined_data(recipe, task))
+    in_recipe, made_so = made(wanted)
+    found = [dataclasses.replace(f, changes=useful(recipe, f.changes)) for f in (*in_data, *in_recipe)]
+    return found, joined(went, made_so)
+
+
+def joined(*checks: Checks) -> Checks:
+    """All checks together."""
+    return Checks(**{name: tuple(code for c in checks for code in getattr(c, name)) for name in vars(Checks())})
+
+
+# ------------------------------------------------------------------------------------------------ the data
+
+
+def examined_data(recipe: Recipe, task: Any) -> examples.Examples:
+    """What is to be known of a task's examples as networks get them, columns by name."""
+    chosen = some(task, spared(task, ROWS, NUMBERS))
+    held = task.validation
+    if held is not None:
+        held = held.take(torch.linspace(0, held.count - 1, min(held.count, spared(task, ROWS, NUMBERS))).round().long())
+    sizes = _moments(chosen)
+    assert chosen.targets is not None
+    return examples.read_examples(
+        _inputs(task, chosen, sizes),
+        chosen.targets,
+        validation=None if held is None else (_inputs(task, held, sizes), held.targets),
+        names=() if signature(task).picture is not None else (*task.encoder.features, *task.encoder.code_names),
+        batch=batch_size(recipe, task),
+        outputs=(task.outputs,),
+        seed=recipe.seed,
+    )
+
+
+def _inputs(task: Any, chosen: Examples, sizes: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Pictures standardized as networks see them; of rows the numbers, then the codes brought to one scale."""
+    picture = signature(task).picture
+    if picture is not None:
+        mean, sd = (torch.tensor(values)[:, None, None] for values in picture[3:])
+        return (chosen.numbers.float() / 255 - mean) / sd
+    if chosen.codes is None or sizes is None:
+        return chosen.numbers
+    return torch.cat([chosen.numbers, (chosen.codes.float() - sizes[0]) / sizes[1]], 1)
+
+
+def _moments(chosen: Examples) -> tuple[Tensor, Tensor] | None:
+    if chosen.codes is None:
+        return None
+    codes = chosen.codes.float()
+    return codes.mean(0), codes.std(0, correction=0).clamp_min(1e-6)
 
 
 def quick(recipe: Recipe, task: Any) -> dict[str, Callable[[], Check]]:

@@ -31,7 +31,7 @@ from ravine.training.jobs import plan_of, signature
 from ravine.training.loop import augmented, gradients
 
 EXAMPLES = 512  # that are looked at
-VALUES = 2**22  # numbers that they have together at most: pictures are many
+VALUES = 2**18  # numbers that they have together at most: pictures are many
 SIGNALS = 4  # networks whose signals are followed
 LAYERS = 3  # hidden layers at least, for a signal to fade through
 ENOUGH = 64  # examples at least, for units to be called dead
@@ -51,10 +51,10 @@ def some(task: Any, count: int) -> Examples:
     return task.train.take(places)
 
 
-def spared(task: Any, count: int) -> int:
+def spared(task: Any, count: int, values: int = VALUES) -> int:
     """How many examples of a task to look at, so that pictures stay affordable."""
     picture = signature(task).picture
-    return count if picture is None else max(16, min(count, VALUES // math.prod(picture[:3]) // 64))
+    return count if picture is None else max(16, min(count, values // math.prod(picture[:3])))
 
 
 def rate_path(recipe: Recipe) -> str:
