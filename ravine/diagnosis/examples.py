@@ -549,7 +549,7 @@ def slipped(inputs: Tensor, targets: Tensor, kind: str, given: Reference, seed: 
             x, y = (inputs[:-by], targets[by:]) if by > 0 else (inputs[-by:], targets[:by])
         else:
             x, y = inputs, targets.flip(0)
-        found = reference(x, y, kind, seed=seed, most=500, learners=("linear", "trees"))
+        found = reference(x, y, kind, seed=seed, most=400, learners=("linear", "trees"))
         if found is not None and found.signal > max(BEYOND, best.signal if best else 0.0):
             best = Slipped(by=by, signal=found.signal, given=given.signal, score=found.score,
                            null_score=found.null_score)  # fmt: skip
@@ -602,7 +602,7 @@ def _beside_validation(found: Examples, validation: tuple[Tensor, Tensor] | None
     if validation is None or known is None or known.informative is not False or found.slipped is not None:
         return found
     kind = "tokens" if found.kind == "next" else found.kind
-    return replace(found, validation_reference=reference(*validation, kind, seed=seed, most=known.examples))
+    return replace(found, validation_reference=reference(*validation, kind, seed=seed, most=min(known.examples, 600)))
 
 
 def _alike(x: Array, y: Array) -> bool:
