@@ -333,6 +333,81 @@ def check(
     return _reported(checked(asked), as_json=json, fail_on=fail_on)
 
 
+@app.command
+def doctor(
+    what: str,
+    /,
+    *,
+    target: Many = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
+    recipe: str | None = None,
+    fix: Flag = False,
+    trials: Annotated[bool, Parameter(negative="--no-trials")] = True,
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    force: Flag = False,
+    fail_on: Literal["error", "warning", "note"] = "warning",
+    quiet: Flag = False,
+    json: Flag = False,
+) -> int:
+    """Find out why a run goes wrong: all checks, its course, and remedies that are tried before they are recommended.
+
+    Parameters
+    ----------
+    what
+        The folder of a run; or a table, a recipe (.toml), or the name of a bundled set.
+    target
+        The column to predict; again for several.
+    set_
+        Change a setting: PATH=VALUE.
+    recipe
+        The named recipe to start from.
+    fix
+        Write the recipe with the remedies that helped, and show what is different.
+    trials
+        Try remedies. Without it nothing is trained but a few examples by heart.
+    out
+        Where --fix writes the recipe (.toml).
+    force
+        Write over an existing file.
+    fail_on
+        Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
+    quiet
+        No progress.
+    json
+        Print the report as one JSON object.
+    """
+    from ravine.studies.doctor import examined, patient_of
+
+    if out is not None and not fix:
+        raise InputError(f"-o {out} without --fix", why="there is nothing to write", do="add --fix")
+    if fix and not trials:
+        raise InputError("--fix without trials", why="only what was tried and helped is written",
+                         do="leave --no-trials out")  # fmt: skip
+    mended = _mended_at(what, out, force=force) if fix else None
+    if (Path(what) / "plan.json").exists():
+        if target or set_ or recipe:
+            raise InputError(f"settings beside {what}", why="a run is examined as it was trained",
+                             do=f"write only: ravine doctor {what}")  # fmt: skip
+        patient = patient_of(Path(what))
+        asked = patient.recipe
+    else:
+        asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
+        patient = patient_of(asked)
+    with _saying(quiet) as say:
+        report = examined(patient, trials=trials, say=say)
+    if patient.name is not None:
+        from ravine.training.checkpoint import write_atomically
+
+        text = _plain(report.to_json(), indent=1)
+        write_atomically(Path(patient.name) / "doctor.json", text.encode())
+    code = _reported(report, as_json=json, fail_on=fail_on)
+    if mended is not None:
+        _mend(asked, report, mended, said=sys.stderr if json else sys.stdout)
+    elif any(f.trial is not None and f.trial.verdict == "helped" for f in report.findings) and not quiet:
+        print(f"to write the recipe with what helped: ravine doctor {what} --fix", file=sys.stderr)
+    return code
+
+
 @app.command(name="range")
 def range_(
     what: str,
@@ -696,6 +771,57 @@ def _reported(report: Any, *, as_json: bool, fail_on: str) -> int:
         print(findings_text(report, **_marks(sys.stdout)))
     bad = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
     return 1 if any(f.severity in bad for f in report.findings) else 0
+
+
+def _plain(said: Any, **options: Any) -> str:
+    """JSON, by the module that the flag of that name hides within commands."""
+    return json.dumps(said, **options)
+
+
+def _mended_at(what: str, out: Path | None, *, force: bool) -> Path:
+    """Where the mended recipe goes: beside a recipe, else into this folder; nothing is written over unasked."""
+    stem = Path(what).name.split(".")[0] or "recipe"
+    at = Path(what).with_name(f"{stem}-fixed.toml") if what.endswith(".toml") else Path(f"{stem}-fixed.toml")
+    at = at if out is None else out
+    _writable(at, force=force, endings=(".toml",), what="recipes")
+    return at
+
+
+def _mend(recipe: Any, report: Any, out: Path, *, said: Any) -> None:
+    """Write the recipe with the remedies that helped, and show what is different."""
+    import difflib
+
+    from ravine.catalog import recipe_text
+    from ravine.studies.doctor import fixed
+    from ravine.training.checkpoint import write_atomically
+
+    mended = fixed(recipe, report)
+    if mended == recipe:
+        print("no remedy was tried and helped: nothing is written", file=said)
+        return
+    write_atomically(out, recipe_text(mended).encode())
+    old, new = (recipe_text(r).splitlines() for r in (recipe, mended))
+    print(f"\n{out}", file=said)
+    for line in difflib.unified_diff(old, new, n=1, lineterm=""):
+        if not line.startswith(("---", "+++", "@@")):
+            print(line, file=said)
+    print(f"next: ravine train {out}", file=sys.stderr)
+
+
+@contextmanager
+def _saying(quiet: bool) -> Iterator[Any]:
+    """A function that says on stderr what takes a while: in one live line on a terminal, else a line each."""
+    live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def say(line: str) -> None:
+        if not quiet:
+            print(f"\r\x1b[2K{line}" if live else line, end="" if live else "\n", file=sys.stderr, flush=True)
+
+    try:
+        yield say
+    finally:
+        if live and not quiet:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
 def _marks(stream: Any) -> dict[str, bool]:

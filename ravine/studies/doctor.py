@@ -90,7 +90,7 @@ def examined(patient: Patient, *, trials: bool = True, say: Say = silent) -> Rep
     say("checking recipe and data")
     found, checks = checked(recipe, task, quick(recipe, task) | slow(recipe, task))
     bench = bench_of(recipe, task, patient.run, patient.frame, say=say) if trials else None
-    run = bench.run if bench is not None and bench.whole else patient.run
+    run = patient.run or (bench.run if bench is not None and bench.whole else None)
     if run is not None:
         more, went = judged(courses.ALL, course_with_null(run.record, recipe, task))
         more = [replace(f, changes=useful(recipe, f.changes)) for f in more]

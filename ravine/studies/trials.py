@@ -59,7 +59,8 @@ class Bench:
 
 
 def bench_of(recipe: Recipe, task: Any, run: Run | None, frame: Any = None, *, say: Say = silent) -> Bench:
-    """Everything that trials need; the untouched recipe is trained where there is no run of it on these examples.
+    """Everything that trials need; the untouched recipe is trained where there is no run of it on these examples with
+    enough seeds.
 
     `say` is told what takes a while.
     """
@@ -67,7 +68,7 @@ def bench_of(recipe: Recipe, task: Any, run: Run | None, frame: Any = None, *, s
     seconds = pace(small, recipe)
     steps = int(max(LEAST_STEPS, min(STEPS, SECONDS / TRIALS / seconds)))
     whole = small is task
-    if run is None or not whole:
+    if run is None or not whole or len(run.record.members) < SEEDS:
         length = int(max(steps, min(BASE_STEPS, SECONDS / 4 / SEEDS / seconds)))
         short = shortened(recipe, small, length)
         say(f"training the untouched recipe: {plan_of(short, small).steps:,} steps, {SEEDS} seeds")
