@@ -185,7 +185,38 @@ def test_the_list_has_every_code_once_and_a_cause_those_that_may_name_it():
 
 def test_the_pages_say_what_the_rules_say():
     made = script()
+    texts = {"README.md": made.index(), "causes.md": made.causes()} | {
+        f"{r.code}.md": made.page(r, "", "") for r in ALL
+    }
+    there = {path.name: path.read_text("utf-8") for path in made.FOLDER.glob("*.md")}
+    assert sorted(there) == sorted(texts)
+    wrong = [name for name, text in texts.items() if made.without_report(there[name]).strip() != text.strip()]
+    assert wrong == [], "run scripts/findings_pages"
+
+
+SOME = ("RVN-L01", "RVN-L16", "RVN-N01", "RVN-H06", "RVN-S03", "RVN-C06", "RVN-D01", "RVN-I04", "RVN-T09")
+
+
+@pytest.mark.parametrize("code", SOME)
+def test_a_report_is_what_is_said_now(code):
+    made = script()
+    (rule,) = (rule for rule in ALL if rule.code == code)
+    text = (made.FOLDER / f"{code}.md").read_text("utf-8")
+    assert made.gist(made.page(rule, *made.report(rule))) == made.gist(text), "run scripts/findings_pages"
+
+
+@pytest.mark.slow
+def test_all_reports_are_what_is_said_now():
+    made = script()
     assert made.stale(made.pages()) == [], "run scripts/findings_pages"
+
+
+def test_every_report_shows_the_finding_of_its_page():
+    pages = list((ROOT / "docs" / "findings").glob("RVN-*.md"))
+    reports = {path.stem: re.findall(r"^```text\n(.*?)^```", path.read_text("utf-8"), re.M | re.S) for path in pages}
+    shown = {code: blocks[0] for code, blocks in reports.items() if blocks}
+    assert len(shown) > 60
+    assert [code for code, text in shown.items() if code not in text] == []
 
 
 def test_a_page_that_says_something_else_is_found(tmp_path, monkeypatch):
