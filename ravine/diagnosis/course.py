@@ -384,10 +384,10 @@ def binomial_tail(count: int, of: int, chance: float) -> float:
 
 
 def way(ratios: Curve, steps: int) -> float:
-    """The sum over steps of |Δw| / |w|, from the steps at which it was measured: each stands for those up to it."""
+    """The sum over steps of |Δw| / |w|: between two measurements each step counts as the larger of them."""
     if not len(ratios):
         return math.nan
     spans = np.diff(ratios.steps.astype(float), prepend=0.0)
     spans[-1] += max(0, steps - float(ratios.steps[-1]))
     known = np.where(np.isfinite(ratios.values), ratios.values, 0.0)
-    return float((spans * known).sum())
+    return float((spans * np.maximum(known, np.concatenate([known[:1], known[:-1]]))).sum())

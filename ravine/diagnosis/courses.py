@@ -22,6 +22,8 @@ NOT_A_GAIN = 0.005  # of the constant's loss: less than this is not learning
 A_GAIN = 0.02  # of the constant's loss: to say "not learned", so much must be ruled out
 LITTLE = 0.05  # of the constant's loss: what counts as a fall at least
 LATE = 0.5  # of the budget: before, a network that has not learned may yet
+BY_HEART = 0.05  # of the constant's loss: training loss at which all is known
+CARRIED = 0.3  # of the constant's validation loss: gained at most, where little carries over
 RISEN = 0.15  # of the fall: validation loss above its lowest
 ABOVE = 0.1  # of the first loss: training loss above it
 JUMP, BIG_JUMP = 0.1, 0.25  # of the fall: rise from one look to the next
@@ -35,6 +37,7 @@ WASTED = 0.4  # of the budget
 FLAT = 0.01  # of the fall
 CUT, LEFT = 0.99, 0.01  # share of steps in which the gradient was cut, and share of it that was left
 DROPPED = 0.9  # share of units
+DECAYS = ("weight decay", "L2", "L1", "elastic net")
 SHRUNK = 0.1  # of the weights' norm at the start
 APART = 0.2  # of the constant's loss: between training and evaluation mode
 FEW = 100  # steps: a short run
@@ -238,6 +241,38 @@ def restless(course: Course) -> Iterator[Seen]:
 
 
 def overfits(course: Course) -> Iterator[Seen]:
+    risen = list(_loses_again(course))
+    yield from risen or _by_heart(course)
+
+
+def _by_heart(course: Course) -> Iterator[Seen]:
+    """Overfitting that was there from the first looks on: all is known of the one examples, little of the others."""
+    null, null_validation = course.null, course.null_validation
+    if null is None or null_validation is None or null <= 0 or null_validation <= 0 or len(course.trend) < 3:
+        return
+    train = float(np.median(course.trend.values[-3:]))
+    last = course.validation.values.min() if course.keeps_best else np.median(course.validation.values[-3:])
+    gained = (null_validation - float(last)) / null_validation
+    error = float(course.error.values[-1]) if len(course.error) else math.inf
+    worse = float(last) - course.z * error > null_validation
+    if train > BY_HEART * null or gained > CARRIED:
+        return
+    yield Seen(
+        severity="warning" if worse else "note",
+        title="the training examples are learned by heart, others are answered no better than by a constant"
+        if worse
+        else "the training examples are learned by heart, little carries over",
+        evidence=(
+            Evidence("training loss", train, "", BY_HEART * null, f"best constant {null:.3g}"),
+            Evidence("validation loss", float(last), "", null_validation, "the limit is the best constant answer's"),
+        ),
+        suspects=("labels",),
+        changes=(Change("network.dropout", 0.2), Change("data", "more examples")),
+    )
+
+
+def _loses_again(course: Course) -> Iterator[Seen]:
+    """Validation loss that fell and surely rises again."""
     curve = course.validation
     place = int(curve.values.argmin())
     lowest, best = float(curve.values[place]), int(curve.steps[place])
@@ -253,6 +288,8 @@ def overfits(course: Course) -> Iterator[Seen]:
     )
     if not learned or (len(now) and float(now.values[-3:].mean()) > float(later.values[-3:].mean())):
         return  # training got worse as well (see the rule of the best step), or did not get ahead of validation
+    if len(now) and course.null is not None and float(now.values[-3:].mean()) > course.null - LITTLE * abs(course.null):
+        return  # nothing was learned by heart either
     flat = _score_flat(course, best)
     harmless = course.keeps_best or flat
     title = "the confidence of the predictions rises, the score does not fall" if flat else ""
@@ -548,8 +585,9 @@ def overdone(course: Course) -> Iterator[Seen]:
         )
     if decayed(course) and (useless or (null is not None and last > null - A_GAIN * abs(null))):
         left = float(course.weights.values[-1] / course.weights.values[0])
+        path = PATHS[next((name for name in DECAYS if course.effects.get(name)), DECAYS[0])]
         yield Seen(
-            where=PATHS["weight decay"],
+            where=path,
             severity="warning" if course.ended else "note",
             title="decay shrinks the weights to almost nothing",
             evidence=(
@@ -558,7 +596,7 @@ def overdone(course: Course) -> Iterator[Seen]:
             ),
             cause="over-regularized",
             suspects=("learning-rate-high",),
-            changes=(Change(PATHS["weight decay"], 0.0),),
+            changes=(Change(path, "much weaker"),),
         )
 
 
@@ -716,12 +754,15 @@ ALL = (
     Rule(code="RVN-T05", title="validation loss rises while training loss falls", cause="overfitting",
          severity="warning", find=replayed(overfits), needs="looks", confidence="high",
          because="the network learns its training examples by heart",
-         misses="overfitting from the first look on, and validation sets too small to tell",
-         means="From some step on, training made the network worse on examples that it does not learn from.",
+         misses="validation sets too small to tell", also=("labels",),
+         means="From some step on, training made the network worse on examples that it does not learn from; or it "
+               "knows the training examples by heart and little of others from the first looks on.",
          detected=f"At the last three looks the validation loss lies over {RISEN:.0%} of all that was gained above its "
                   "lowest, and the difference, paired over examples where they are known, exceeds its standard error "
                   "times the critical value. A note where the best weights are kept, or where the score did not fall: "
-                  "then only the confidence of the predictions suffers.",
+                  "then only the confidence of the predictions suffers. Also: "
+                  f"training loss under {BY_HEART:.0%} of the best constant's, and on validation under "
+                  f"{CARRIED:.0%} better than the constant; a note, unless it is surely worse than the constant.",
          remedy="Stop early; more data or augmentation; dropout or weight decay; a smaller network.",
          references=("Prechelt 1998: Early stopping, but when?, in Neural Networks: Tricks of the Trade, Springer",
                      "Guo, Pleiss, Sun, Weinberger 2017: On calibration of modern neural networks, ICML"),

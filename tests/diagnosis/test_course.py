@@ -184,6 +184,7 @@ SICK = {
     "rises": (course((1 + 2 * AT) * noise(0.02), (1 + 2 * AT) * noise(0.02)), "RVN-T03", "learning-rate-high"),
     "swings": (course(LEARNED, np.where(np.arange(T) % 2, 0.2, 0.7)), "RVN-T04", "learning-rate-high"),
     "overfits": (course(np.exp(-6 * AT), 0.3 + 0.7 * np.exp(-20 * AT) + 0.5 * AT), "RVN-T05", "overfitting"),
+    "by heart": (course(np.exp(-9 * AT), 1 + 2 * np.minimum(1, AT * 40)), "RVN-T05", "overfitting"),
     "falls evenly": (course((1 - 0.2 * AT) * noise(0.003), (1 - 0.2 * AT) * noise(0.003)),
                      "RVN-T06", "learning-rate-low"),
     "ends too soon": (course(1 - 0.1 * AT, 1 - 0.1 * AT, per_epoch=int(STEPS[-1])), "RVN-T06", "too-few-steps"),
@@ -220,6 +221,12 @@ def test_a_sick_course_is_found_with_its_cause(name):
 def test_overfitting_that_does_no_harm_is_a_note(changed, code):
     of = course(np.exp(-6 * AT), 0.3 + 0.7 * np.exp(-20 * AT) + 0.5 * AT, **changed)
     assert code not in said(of) and said(of, least="note")[code].severity == "note"
+
+
+def test_by_heart_and_no_worse_than_a_constant_is_a_note():
+    of = course(np.exp(-9 * AT), 0.9 + 0.01 * AT)
+    assert "RVN-T05" not in said(of) and "by heart" in said(of, least="note")["RVN-T05"].title
+    assert "RVN-T05" not in said(course(np.exp(-9 * AT), 0.5 + 0.01 * AT), least="note")
 
 
 def test_overfitting_is_dated_by_the_look_from_which_it_was_certain():
