@@ -43,6 +43,7 @@ def train(
     memory: str | None = None,
     device: str = "cpu",
     workers: int | None = None,
+    check: Annotated[bool, Parameter(negative="--no-check")] = True,
     quiet: Flag = False,
     json: Flag = False,
 ) -> int:
@@ -72,6 +73,8 @@ def train(
         Where to train: cpu, cuda.
     workers
         How many processes; by default one per core where that pays.
+    check
+        Check recipe and data first. What is found is told and kept, and stops nothing.
     quiet
         No progress.
     json
@@ -90,7 +93,9 @@ def train(
     asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else fresh_folder(asked)
     with _watched(folder, quiet) as report:
-        return _shown(begin(asked, out=folder, device=device, workers=workers, report=report), as_json=json)
+        run = begin(asked, out=folder, device=device, workers=workers, report=report,
+                    check=_preflight(quiet) if check else None)  # fmt: skip
+        return _shown(run, as_json=json)
 
 
 @app.command
@@ -836,16 +841,17 @@ def _shown(run: Any, *, as_json: bool) -> int:
     from ravine.diagnosis import courses
     from ravine.diagnosis.course import course_of
     from ravine.diagnosis.rule import judged
-    from ravine.finding import arrange
+    from ravine.finding import Finding, arrange
     from ravine.record import SCHEMA
     from ravine.reporting.findings import finding_line
     from ravine.reporting.text import summary
 
     folder = "" if run.folder is None else str(run.folder)
-    found = arrange(judged(courses.ALL, course_of(run.record))[0])
+    before = [Finding.from_json(f) for f in run.record.findings]
+    found = arrange([*before, *judged(courses.ALL, course_of(run.record))[0]])
     if as_json:
         plain = run.record.to_json()
-        score = plain.pop("score")
+        score, _ = plain.pop("score"), plain.pop("findings")
         said = [f.to_json() for f in found]
         print(json.dumps({"schema": SCHEMA, "run": folder, "score": score, "findings": said, **plain}))
     else:
@@ -853,7 +859,28 @@ def _shown(run: Any, *, as_json: bool) -> int:
         print(summary(run.record, folder=folder, new_rows=new))
         for finding in found:
             print(finding_line(finding, plain=_marks(sys.stdout)["plain"]))
+        if folder and any(f.severity != "note" for f in found):
+            print(f"{'why':12}ravine doctor {folder}")
     return 3 if run.model is None else 0
+
+
+def _preflight(quiet: bool) -> Any:
+    """The quick checks of a recipe before it trains; unless they are to be quiet, they tell what they found."""
+    import time
+
+    from ravine.reporting.findings import finding_line, preflight_line
+    from ravine.studies.preflight import quick_check
+
+    def checked(recipe: Any, task: Any) -> list[dict[str, Any]]:
+        began = time.monotonic()
+        report = quick_check(recipe, task)
+        if not quiet:
+            print(preflight_line(report, seconds=time.monotonic() - began), file=sys.stderr)
+            for finding in report.findings:
+                print(finding_line(finding, plain=_marks(sys.stderr)["plain"]), file=sys.stderr)
+        return [f.to_json() for f in report.findings]
+
+    return checked
 
 
 def _as_json(said: dict[str, Any]) -> None:

@@ -85,7 +85,10 @@ class EffectShown:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one run did. `recipe` and `surroundings` are plain data; `said` tells what was inferred from the data."""
+    """What one run did. `recipe` and `surroundings` are plain data; `said` tells what was inferred from the data.
+
+    `findings` are those of the checks before the first step, as plain data (`Finding.to_json`).
+    """
 
     recipe: Mapping[str, Any]
     task: Mapping[str, Any]
@@ -97,6 +100,7 @@ class Record:
     surroundings: Mapping[str, Any]
     score: Score | None = None
     seconds: float = 0.0
+    findings: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def failures(self) -> int:
@@ -109,7 +113,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The record without its series, as JSON-ready data; numbers that are not finite become None."""
-        data = {name: getattr(self, name) for name in ("recipe", "task", "said", "surroundings", "seconds")}
+        data = {name: getattr(self, name) for name in ("recipe", "task", "said", "surroundings", "seconds", "findings")}
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
         data["effects"] = [asdict(e) | {"acted": e.acted} for e in self.effects]
         data["score"] = None if self.score is None else asdict(self.score)
@@ -145,6 +149,7 @@ def read_record(folder: Path) -> Record:
         surroundings=data["surroundings"],
         score=None if score is None else _score(score),
         seconds=data["seconds"],
+        findings=tuple(data.get("findings", ())),
     )
 
 

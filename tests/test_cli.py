@@ -63,6 +63,72 @@ def test_json_is_one_object_of_a_known_form(here, capfd):
     assert json.loads(capfd.readouterr().out) == said
 
 
+LEAKY = pd.DataFrame({"x": [(7 * i) % 31 / 3 for i in range(240)], "z": [(i * i) % 17 / 2 for i in range(240)]})
+LEAKY = LEAKY.assign(y=LEAKY.x + LEAKY.z % 3, tax=0.2 * (LEAKY.x + LEAKY.z % 3) + 1)
+
+
+def test_training_begins_with_checks_that_are_told_kept_and_stop_nothing(here, capfd):
+    LEAKY.to_csv("t.csv", index=False)
+    train = ["train", "t.csv", "--target", "y", *QUICK]
+    assert run_command([*train, "--out", "run", "--json"]) == 0
+    said = capfd.readouterr()
+    assert said.err.startswith("preflight") and "RVN-D08" in said.err
+    assert ("RVN-D08", "leakage") in [(f["code"], f["cause"]) for f in json.loads(said.out)["findings"]]
+    assert run_command(["show", "run"]) == 0
+    assert "RVN-D08" in capfd.readouterr().out
+    assert run_command([*train, "--out", "unchecked", "--no-check", "--json"]) == 0
+    said = capfd.readouterr()
+    assert "preflight" not in said.err and "RVN-D08" not in said.out
+    weights = (Path(folder, "weights.safetensors").read_bytes() for folder in ("run", "unchecked"))
+    assert len(set(weights)) == 1  # checking changes nothing
+    assert run_command([*train, "--out", "quiet", "--quiet"]) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_a_resumed_run_keeps_what_was_found_before_it_began(here, capfd):
+    LEAKY.to_csv("t.csv", index=False)
+    assert run_command(["train", "t.csv", "--target", "y", *QUICK, "--out", "run", "--quiet"]) == 0
+    whole = json.loads(Path("run/record.json").read_text())
+    for file in ("record.json", "weights.safetensors", "series.csv", "encoder.json"):
+        Path("run", file).unlink()  # as if it had been interrupted before its first checkpoint
+    assert run_command(["train", "--resume", "run", "--quiet"]) == 0
+    again = json.loads(Path("run/record.json").read_text())
+    assert again["findings"] == whole["findings"] != []
+    assert again["score"] == whole["score"]
+
+
+def test_the_doctor_mends_a_run_shows_the_difference_and_the_mended_recipe_trains(here, capfd):
+    sick = ["--recipe", "plain", "--set", "optimizer.lr=1e-6", "--out", "run", "--quiet"]
+    assert run_command(["train", "iris", *sick]) == 0
+    capfd.readouterr()
+    assert run_command(["doctor", "run", "--fix", "--quiet"]) == 1
+    said = capfd.readouterr()
+    lines = said.out.splitlines()
+    assert "learning-rate-low" in said.out and "-lr = 1e-06" in lines and any(x.startswith("+lr = ") for x in lines)
+    assert max(map(len, lines)) <= 80
+    kept = json.loads(Path("run/doctor.json").read_text())
+    assert kept["run"] == "run" and kept["findings"][0]["trial"]["verdict"] == "helped"
+    assert run_command(["train", "run-fixed.toml", "--quiet", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["score"]["value"] > kept["score"]["value"]
+    assert run_command(["doctor", "run", "--fix"]) == 2  # nothing is written over unasked
+    assert "there already" in capfd.readouterr().err
+
+
+def test_the_doctor_leaves_a_healthy_recipe_as_it_is(here, capfd):
+    assert run_command(["doctor", "iris", "--recipe", "plain", "--fix", "--json", "--quiet"]) == 0
+    said = capfd.readouterr()
+    assert [f for f in json.loads(said.out)["findings"] if f["severity"] != "note"] == []
+    assert "nothing is written" in said.err and list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("asked", ["run -o x.toml", "run --fix --no-trials", "run --set epochs=3", "nowhere.toml"])
+def test_what_the_doctor_cannot_do_is_said(here, capfd, asked):
+    Path("run").mkdir()
+    Path("run/plan.json").write_text("{}")
+    assert run_command(["doctor", *asked.split()]) == 2
+    assert capfd.readouterr().err.startswith("error: ")
+
+
 def test_a_recipe_file_trains(here, capfd):
     Path("r.toml").write_text('base = "plain"\nepochs = 2\n[data]\nsource = "iris"\n')
     assert run_command(["train", "r.toml", "--seed", "5", "--seeds", "3", "--out", "run"]) == 0

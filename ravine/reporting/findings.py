@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from ravine.finding import Change, Evidence, Finding, Report, Trial
+from ravine.finding import SEVERITIES, Change, Evidence, Finding, Report, Trial
 
 WIDTH = 80
 INDENT = 3  # columns before a label
@@ -61,14 +61,31 @@ def finding_line(finding: Finding, *, width: int = WIDTH, plain: bool = False) -
     return textwrap.shorten(f"{mark} {finding.code}  {step}{finding.title}{where}", width, placeholder=" …")
 
 
+def preflight_line(report: Report, *, seconds: float, width: int = WIDTH) -> str:
+    """One line on the checks before training: how many pass, what was found, and how long they took."""
+    passed, total = len(report.checks.passed), _made(report)
+    found = {s: sum(f.severity == s for f in report.findings) for s in SEVERITIES}
+    said = [f"{passed} pass", *(_counted(n, s) for s, n in found.items() if n)]
+    if report.checks.failed:
+        said.append(f"{len(report.checks.failed)} failed to run")
+    text = f"{'preflight':12}{_counted(total, 'check')}: {', '.join(said)}"
+    return f"{text:{width - 8}}{seconds:6.1f} s"
+
+
 def closing(report: Report) -> str:
     """The last line: how many of each severity, in how many checks."""
-    counts = {s: sum(f.severity == s for f in report.findings) for s in ("error", "warning", "note")}
-    said = [f"{n} {s}{'s' if n != 1 else ''}" for s, n in counts.items() if n]
-    checks = report.checks
-    found = len({f.code for f in report.findings})
-    total = found + len(checks.passed) + len(checks.failed)
-    return f"{', '.join(said) or 'nothing found'} in {total} check{'s' if total != 1 else ''}"
+    counts = {s: sum(f.severity == s for f in report.findings) for s in SEVERITIES}
+    said = [_counted(n, s) for s, n in counts.items() if n]
+    return f"{', '.join(said) or 'nothing found'} in {_counted(_made(report), 'check')}"
+
+
+def _made(report: Report) -> int:
+    """How many checks were made."""
+    return len({f.code for f in report.findings}) + len(report.checks.passed) + len(report.checks.failed)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count != 1 else ''}"
 
 
 def _checks(report: Report, plain: bool) -> str:

@@ -86,7 +86,12 @@ def reported(findings: list[Finding], checks: Checks) -> Report:
 
 def checked(recipe: Recipe, task: Any, wanted: Mapping[str, Callable[[], Check]]) -> tuple[list[Finding], Checks]:
     """What the wanted checks and those of the data find, with the changes that make a difference to the recipe."""
-    in_data, went = judged(data.ALL, examined_data(recipe, task))
+    try:
+        in_data, went = judged(data.ALL, examined_data(recipe, task))
+    except InputError:
+        raise
+    except Exception:  # the checks of the recipe still count
+        in_data, went = [], Checks(failed=tuple(rule.code for rule in data.ALL))
     in_recipe, made_so = made(wanted)
     found = [dataclasses.replace(f, changes=useful(recipe, f.changes)) for f in (*in_data, *in_recipe)]
     return found, joined(went, made_so)

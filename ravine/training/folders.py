@@ -50,10 +50,12 @@ def new_folder(folder: Path) -> Path:
     return folder
 
 
-def write_plan(folder: Path, recipe: Recipe, task: Any, jobs: Sequence[Sequence[int]], *, device: str) -> None:
+def write_plan(folder: Path, recipe: Recipe, task: Any, jobs: Sequence[Sequence[int]], *, device: str,
+               findings: Sequence[Mapping[str, Any]] = ()) -> None:  # fmt: skip
     """Write what a run is, before its first step: enough to go on with it."""
     plan = {"schema": SCHEMA, "recipe": plain_recipe(recipe), "fingerprint": task.fingerprint, "device": device,
-            "jobs": [list(members) for members in jobs], "signature": signature(task)._asdict()}  # fmt: skip
+            "jobs": [list(members) for members in jobs], "signature": signature(task)._asdict(),
+            "findings": list(findings)}  # fmt: skip
     write_atomically(folder / "recipe.toml", recipe_text(recipe).encode())
     write_atomically(folder / "plan.json", json.dumps(plan, indent=1).encode())
 

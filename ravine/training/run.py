@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import joblib
 import torch
@@ -48,6 +48,8 @@ from ravine.training.model import Model
 from ravine.training.sources import InMemory, Source, Streamed
 from ravine.training.statistics import recomputed
 
+Check: TypeAlias = Callable[[Recipe, Any], Sequence[Mapping[str, Any]]]  # resolved recipe, task -> findings, plain
+
 INEXACT = {"step": 0, "kind": "inexact", "member": None, "text": "MKL was used before training began, so numbers may "
            "depend in their last bits on which networks train together; to have them equal, set MKL_CBWR=AUTO,STRICT "
            "before Python starts"}  # fmt: skip
@@ -83,14 +85,16 @@ def train(
     device: str = "cpu",
     workers: int | None = None,
     report: Callable[[Progress], None] | None = None,
+    check: Check | None = None,
     checkpoint_seconds: float = 30.0,
 ) -> Run:
     """Train a recipe's networks and return the run; with `out` also write its folder.
 
     `frame` is the table as a DataFrame where the recipe names no source. `workers` is the number of processes (by
-    default one per core where that pays). Raises `InputError` for wrong input before any work, and `Interrupted` when
-    the run was asked to end: its folder then holds checkpoints for `resume`. Divergence is no error: see
-    `run.record.failures`.
+    default one per core where that pays). `check` is asked before any work, with the resolved recipe and its task;
+    what it finds is kept in the record and stops nothing. Raises `InputError` for wrong input before any work, and
+    `Interrupted` when the run was asked to end: its folder then holds checkpoints for `resume`. Divergence is no error:
+    see `run.record.failures`.
 
     >>> import ravine
     >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 2)
@@ -101,9 +105,11 @@ def train(
     task, recipe = prepare(recipe, frame)
     works = works_of([recipe], [task], device=device, workers=workers)
     folder = None if out is None else new_folder(Path(out))
+    findings = () if check is None else check(recipe, task)
     if folder is not None:
-        write_plan(folder, recipe, task, [w.shares[0].members for w in works], device=device)
-    return _finish(works, [recipe], [task], folder, workers, report, checkpoint_seconds)[0]
+        jobs = [w.shares[0].members for w in works]
+        write_plan(folder, recipe, task, jobs, device=device, findings=findings)
+    return _finish(works, [recipe], [task], folder, workers, report, checkpoint_seconds, findings)[0]
 
 
 def train_all(
@@ -172,7 +178,8 @@ def resume(
                        do="restore the data, or train anew")  # fmt: skip
     (folder / "stop").unlink(missing_ok=True)
     works = [work_of(members, recipe, task, device=plan["device"]) for members in plan["jobs"]]
-    return _finish(works, [recipe], [task], folder, _processes(workers), report, checkpoint_seconds)[0]
+    findings = plan.get("findings", ())
+    return _finish(works, [recipe], [task], folder, _processes(workers), report, checkpoint_seconds, findings)[0]
 
 
 def open_run(folder: str | Path, *, module: Any = None) -> Run:
@@ -255,7 +262,8 @@ def _processes(workers: int | None) -> int:
 
 
 def _finish(works: Sequence[Work], recipes: Sequence[Recipe], tasks: Sequence[Any], folder: Path | None, workers: int,
-            report: Callable[[Progress], None] | None, seconds: float) -> list[Run]:  # fmt: skip
+            report: Callable[[Progress], None] | None, seconds: float,
+            findings: Sequence[Mapping[str, Any]] = ()) -> list[Run]:  # fmt: skip
     began = time.monotonic()
     controls = [
         Control(job=i, jobs=len(works), seconds=seconds, report=report if i % max(workers, 1) == 0 else None,
@@ -270,6 +278,7 @@ def _finish(works: Sequence[Work], recipes: Sequence[Recipe], tasks: Sequence[An
     runs = []
     for r, (recipe, task) in enumerate(zip(recipes, tasks, strict=True)):
         record, model = assemble(r, recipe, task, works, done, seconds=time.monotonic() - began)
+        record = replace(record, findings=tuple(findings))
         if folder is not None:
             write_run(record, model, folder)
         runs.append(Run(record, model, folder))
