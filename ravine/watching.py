@@ -25,6 +25,7 @@ from typing import Any, TextIO
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -160,7 +161,8 @@ class Watched:
         if self.optimizers:
             self._handles += [register_optimizer_step_pre_hook(self._safely(self._before_step)),
                               register_optimizer_step_post_hook(self._safely(self._after_step))]  # fmt: skip
-        if not isinstance(self.model, FAST) and not isinstance(self.model, torch.jit.ScriptModule):
+        compiled = getattr(self.model, "_compiled_call_impl", None) is not None  # in place, with its hooks
+        if not compiled and not isinstance(self.model, (*FAST, torch.jit.ScriptModule)):
             seen = self._safely(self._before_forward)
             self._handles.append(self.model.register_forward_pre_hook(seen, with_kwargs=True))
         self._hook_modules(fast=False)
@@ -173,6 +175,8 @@ class Watched:
 
     def loss(self, value: Any) -> Any:
         """Tell the loss of this step, best as the tensor before `backward`; it comes back as it is."""
+        if is_compiling():
+            return value
         try:
             self._tell(value)
         except Exception as error:  # watching must not stop the loop
@@ -707,6 +711,8 @@ class Watched:
         """A hook that cannot stop the loop: if it breaks, the report says that watching failed."""
 
         def hook(*given: Any) -> None:
+            if is_compiling():  # torch.compile would make the hook a part of what it compiles
+                return
             try:
                 look(*given)
             except Exception as error:

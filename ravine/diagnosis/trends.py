@@ -28,7 +28,7 @@ FAR = 100.0  # any other loss: that of a game or a moving target may grow with w
 NULL_LOSSES = 200
 BETTER = 0.02  # than a constant answer: less counts as nothing learned
 WORSE = 1.2  # than a constant answer: steps too long rather than nothing to learn
-FLAT = 0.02  # of its level that a loss may still have fallen
+FLAT = 0.1  # of its level by which a loss may still fall
 FAINT = 2 / 3  # share of the steps
 DONE = 0.1  # of the first loss: below, there is little left to learn
 JUMP, HIGH, RUNS = 20.0, 3.0, 2  # spreads above the median, times the median, and how many such runs
@@ -100,7 +100,7 @@ def stopped_early(story: Story) -> Iterator[Seen]:
     level = sum(late) / LAST
     noise = math.sqrt(sum((b - a) ** 2 for a, b in zip(means, means[1:], strict=False)) / (4 * LAST - 2))
     could = sum(early) / LAST - level + _sure(story) * noise * math.sqrt(2 / LAST)  # the most that it may have fallen
-    if level > DONE * story.losses[0] > 0 and could < FLAT * level * LAST:
+    if level > DONE * story.losses[0] > 0 and could < FLAT * level:
         yield Seen(since=story.steps - story.lr_faint, evidence=(
             Evidence("steps at less than 1/100 of the highest learning rate", story.lr_faint, "", FAINT * story.steps),
             Evidence("loss then", sum(early) / LAST), Evidence("loss lately", level),
@@ -187,8 +187,8 @@ ALL = (
          means="For two thirds of the run the rate has been below a hundredth of its highest value, and the loss has "
                "not fallen over that time.",
          detected="The losses since then are cut into 16 stretches; the most by which the second half may be lower "
-                  "than the first, at the confidence that the run's budget of false alarms asks, is small; the loss "
-                  "is above a tenth of the first.",
+                  "than the first, at the confidence that the run's budget of false alarms asks, is less than a "
+                  "tenth of it; the loss is above a tenth of the first.",
          remedy="Make the schedule as long as the run, in the unit in which it is stepped.",
          patch="  for x, y in batches:\n"
                "      optimizer.step()\n"

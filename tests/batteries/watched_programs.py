@@ -888,7 +888,7 @@ def told_detached(watch):
 
 def memorized(watch):
     model = mlp(width=64)
-    return teach(watch, model, torch.optim.Adam(model.parameters(), lr=0.02), data=classes(32), steps=450)
+    return teach(watch, model, torch.optim.Adam(model.parameters(), lr=0.02), data=classes(32), steps=260)
 
 
 def brier(watch):
