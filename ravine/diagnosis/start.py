@@ -670,9 +670,9 @@ LIKELY = (
                "change. The number goes down, and nothing is learned.",
          detected="The loss as a function, with outputs made up: sure and right answers against sure and wrong ones, "
                   "as logits, log-probabilities and probabilities. Reversed: wrong ones have the lower loss in every "
-                  "form that gives a number, and ever lower as they get surer; for numbers, outputs equal to the targets "
-                  "have the highest loss of nine. Without end: the loss is proportional to logits, and the outputs are "
-                  "no log-probabilities.",
+                  "form that gives a number, and ever lower as they get surer; for numbers, the targets themselves "
+                  "have the highest loss of nine outputs. Without end: the loss is proportional to logits, and the "
+                  "outputs are no log-probabilities.",
          remedy="Minimize the negative log-likelihood; take the loss that fits the outputs.",
          patch="  logs = model(x).log_softmax(1)\n- loss = logs.gather(1, y[:, None]).mean()\n"
                "+ loss = -logs.gather(1, y[:, None]).mean()",

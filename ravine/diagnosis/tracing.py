@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -138,7 +139,6 @@ def weight_of(name: str, given: Sequence[Tensor]) -> Tensor | None:
 def tensors(given: Any) -> list[Tensor]:
     """All tensors in nested tuples, lists and dicts, in order.
 
-    >>> import torch
     >>> [t.item() for t in tensors((torch.tensor(1), [torch.tensor(2), "no"], {"a": torch.tensor(3)}))]
     [1, 2, 3]
     """
@@ -179,6 +179,8 @@ def traced(model: nn.Module, inputs: Tensor, *, keep: bool = False) -> Trace:
 
     handles = []
     for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+            continue
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(module.register_forward_hook(leave, with_kwargs=True))
     try:
@@ -210,7 +212,6 @@ def apart(one: Tensor, other: Tensor, still: Sequence[int], size: int) -> bool |
     """Whether two tensors are equal at the places `still` along a dimension of `size`, or along one that has it as a
     factor; None if there is no such dimension.
 
-    >>> import torch
     >>> a = torch.zeros(3, 2); b = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     >>> apart(a, b, [0, 1], 3), apart(a, b, [1, 2], 3), apart(a, b, [0], 5)
     (True, False, None)

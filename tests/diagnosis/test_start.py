@@ -696,3 +696,64 @@ def test_notes_are_notes():
     start = read_start(net(outputs=1), lambda out, t: F.mse_loss(out[:, 0], t.float()), x, torch.arange(96) % 5)
     found = {f.code: f for f in judged(ALL, start)[0]}
     assert start.class_numbers and (found["RVN-I21"].severity, found["RVN-I21"].where) == ("note", "2")
+
+
+# what looks odd and is healthy ---------------------------------------------------------------------------------------
+
+
+class Experts(nn.Module):
+    """Each example goes to one expert: the others get no gradient from it."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.experts = nn.Linear(6, 3), nn.ModuleList([net() for _ in range(3)])
+
+    def forward(self, x):
+        shares = self.gate(x).softmax(-1)
+        made = torch.stack([e(x) for e in self.experts], 1)
+        top = shares.argmax(-1, keepdim=True)
+        return made.gather(1, top[..., None].expand(-1, -1, 3))[:, 0] * shares.gather(1, top)
+
+
+class Adapted(nn.Module):
+    """A frozen layer and a factor of low rank whose second part starts at zero (Hu et al. 2022)."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(6, 16).requires_grad_(False), nn.Linear(16, 3)
+        self.down, self.up = nn.Parameter(torch.randn(6, 2)), nn.Parameter(torch.zeros(2, 16))
+
+    def forward(self, x):
+        return self.head(torch.relu(self.body(x) + x @ self.down @ self.up))
+
+
+class Timed(nn.Module):
+    """Time first inside, as torch's recurrent layers have it, and turned back."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.LSTM(5, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.head(self.cell(x.transpose(0, 1))[0][-1])
+
+
+@pytest.mark.parametrize("program", [
+    lambda: (Experts(), F.cross_entropy, *table()), lambda: (Adapted(), F.cross_entropy, *table()),
+    lambda: (Timed(), F.cross_entropy, torch.randn(60, 9, 5), torch.randint(0, 3, (60,))),
+    lambda: (nn.Sequential(nn.LazyLinear(8), nn.ReLU(inplace=True), nn.LazyLinear(3)), F.cross_entropy, *table()),
+    lambda: (torch.jit.script(net()), F.cross_entropy, *table()),
+    lambda: (nn.Sequential(nn.GRU(5, 6, batch_first=True), Then(nn.Identity(), lambda made: made[0])),
+             lambda out, y: F.ctc_loss(out.log_softmax(-1).transpose(0, 1), y, torch.full((len(out),), 9),
+                                       torch.full((len(out),), 3)),
+             torch.randn(40, 9, 5), torch.randint(1, 6, (40, 3))),
+    lambda: (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)),
+             F.cross_entropy, torch.randint(0, 256, (60, 3, 8, 8)).float(), torch.randint(0, 3, (60,))),
+    lambda: (nn.Conv2d(2, 3, 1), F.cross_entropy, torch.randn(40, 2, 5, 5), torch.randint(0, 3, (40, 5, 5))),
+    lambda: (net(), F.cross_entropy, torch.randn(1, 6), torch.tensor([1])),
+    lambda: (net(), F.cross_entropy, torch.ones(40, 6), torch.randint(0, 3, (40,))),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_odd_and_healthy(program):
+    start = read_start(*program())
+    assert start.has("outputs") and alarms(start) == {}
