@@ -39,6 +39,6 @@ ALL = (
          misses="clips in loops of your own",
          means="Clipping is for rare, large gradients. A limit below their usual size is a lower learning rate.",
          detected=MEASURED, remedy="Raise the limit above the usual norm of the gradient, or leave the clip out.",
-         patch="  [clip]\n- limit = 1e-4\n+ limit = 1.0",
+         patch='  [clip]\n  name = "ClipNorm"\n- limit = 1e-4\n+ limit = 1.0',
          references=("Pascanu, Mikolov, Bengio 2013: On the difficulty of training recurrent neural networks, ICML",)),
 )  # fmt: skip
