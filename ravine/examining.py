@@ -5,10 +5,13 @@ Everything happens on copies: the model, the optimizer and torch's random number
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.optim import Optimizer
 
@@ -19,7 +22,7 @@ from ravine.diagnosis.probing import read_start
 from ravine.diagnosis.rule import judged
 from ravine.diagnosis.start import ALL as STARTS
 from ravine.diagnosis.start import Start
-from ravine.finding import Checks, Finding, Report, arrange
+from ravine.finding import BY_HAND, Checks, Finding, Report, Trial, arrange
 from ravine.studies.case import Case, read_case
 from ravine.studies.examination import GOOD, LOOKS, attempted, confirmed, cured, judged_whole, with_classes
 from ravine.studies.running import Run, train
@@ -27,6 +30,7 @@ from ravine.studies.suspected import remedies
 from ravine.watching import Watched
 from ravine.watching import watch as watching
 
+SMALL = 500_000  # parameters
 PROBED = 256  # training examples on which the start is probed
 EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
 SYMPTOMS = ("RVN-S03", "RVN-N01", "RVN-N02", "RVN-T")  # codes of what other causes explain, if one is found
@@ -54,6 +58,12 @@ def examine(model: nn.Module, loss: Any, train: Any, *, optimizer: Any, validati
     """
     case = read_case(model, loss, train, optimizer=optimizer, validation=validation, batch_size=batch_size,
                      epochs=epochs, seed=seed)  # fmt: skip
+    with few_threads(case):
+        return examined(case, trials=trials)
+
+
+def examined(case: Case, *, trials: bool) -> Report:
+    """The examination of a case."""
     start, examples = looked_at(case)
     before = [judged(rules, noun) for rules, noun in ((STARTS, start), (DATA, examples))]
     found, checks, base = watched_run(case)
@@ -71,7 +81,7 @@ def examine(model: nn.Module, loss: Any, train: Any, *, optimizer: Any, validati
             replace(f, trial=causes[f.cause].trial) if f.code != causes[f.cause].code else causes[f.cause] for f in sure
         ]
         found = explained([f for f in found if not certain(f)], same)
-    return Report(checks=checks, findings=arrange(found))
+    return Report(checks=checks, findings=tuple(with_trial(f) for f in arrange(found)))
 
 
 def looked_at(case: Case) -> tuple[Start, Examples]:
@@ -95,6 +105,30 @@ def certain(finding: Finding) -> bool:
     """Whether a finding is a cause without doubt, so that nothing needs to be tried."""
     sure = finding.severity == "error" and finding.confidence in ("exact", "high")
     return sure and not finding.code.startswith(SYMPTOMS)
+
+
+@contextlib.contextmanager
+def few_threads(case: Case) -> Iterator[None]:
+    """One thread while small networks are run again and again: with more, waiting for each other costs more than it
+    saves, many times over on a busy machine. Larger networks keep the threads they have."""
+    threads = torch.get_num_threads()
+    small = sum(p.numel() for p in case.model.parameters()) < SMALL
+    if small:
+        torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):  # of the quick learners' linear algebra
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def with_trial(finding: Finding) -> Finding:
+    """A finding that recommends something says what became of it: here, that nobody tried."""
+    if finding.trial is not None or not finding.changes:
+        return finding
+    by_hand = all(change.path in BY_HAND for change in finding.changes)
+    why = "made by hand" if by_hand else "another cause was tried, or it is no change that can be made here"
+    return replace(finding, trial=Trial(verdict="not tried", why=why))
 
 
 def explained(found: list[Finding], causes: list[Finding]) -> list[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ravine.finding import Change, Checks, Evidence, Finding
+from ravine.finding import Change, Checks, Evidence, Finding, Trial
 
 
 class Measured(Protocol):
@@ -30,6 +30,7 @@ class Seen:
     severity: str = ""
     confidence: str = ""
     cause: str = ""
+    trial: Trial | None = None  # of what rules that read trials saw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,7 @@ class Rule:
                 evidence=seen.evidence,
                 suspects=seen.suspects,
                 changes=seen.changes,
+                trial=seen.trial,
                 explains=self.explains,
             )
             for seen in self.find(measured)

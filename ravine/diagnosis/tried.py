@@ -14,9 +14,9 @@ from typing import Any
 from ravine.diagnosis.rule import Rule, Seen
 from ravine.finding import Change, Evidence, Trial
 
-SHORT = 0.3  # share of what there was to gain in loss that a run must have missed to be called sick
+SHORT = 0.2  # share of what there was to gain in loss that a run must have missed to be called sick
 LACKING = 0.45  # the same for remedies that no fact speaks for
-POINTS = 0.08  # and of the score, on a scale from 0 (best constant) to 1, where there is one
+POINTS = 0.05  # and of the score, on a scale from 0 (best constant) to 1, where there is one
 CLEAR = 0.3  # of the score: enough by itself, whatever the loss says
 NOTHING = 0.03  # of the best constant's loss: who gains less has learned nothing
 NEARLY = 0.75  # of the best remedy's gain: as good, if something speaks for it besides
@@ -176,7 +176,7 @@ def blamed(tried: Tried, *, cause: str) -> Iterator[Seen]:
     sure = found.trial is not None and (bool(found.grounds) or gain > 0.5)
     yield Seen(where=found.where, since=None if found.grounds and cause not in GENERAL else tried.since(found),
                severity="error" if gain > 0.6 else "warning", confidence="high" if sure else "medium",
-               evidence=tuple(evidence), changes=found.changes,
+               evidence=tuple(evidence), changes=found.changes, trial=found.trial,
                suspects=tuple(dict.fromkeys((*others, *found.suspects)))[:3])  # fmt: skip
 
 
@@ -217,8 +217,10 @@ def untold(tried: Tried) -> Iterator[Seen]:
 
 def too_small(tried: Tried) -> Iterator[Seen]:
     """The network stays behind a quick learner, on its own training examples too, whatever was tried."""
-    if tried.known is None or tried.reached is None or tried.fitted is None or tried.ranked or not tried.scored:
+    if tried.known is None or tried.reached is None or tried.fitted is None or not tried.scored:
         return
+    if any(tried.gain(o) >= SHORT for o in tried.outcomes):
+        return  # something else helps
     behind = tried.known - max(tried.reached, tried.fitted)
     if behind < tried.behind or tried.known < 2 * BEHIND:
         return
@@ -238,7 +240,8 @@ def _tried(number: int, cause: str, title: str, **texts: Any) -> Rule:
 TRIED = (
     "The same program is run again with this change, from the same seed, and judged on examples that it did not learn "
     "from. It must gain "
-    f"{SHORT:.0%} ({LACKING:.0%} if no other fact speaks for it) of what there was to gain (the loss of the best constant answer less the least loss of any run) and, "
+    f"{SHORT:.0%} ({LACKING:.0%} if no other fact speaks for it) of what there was to gain (the loss of the best "
+    "constant answer less the least loss of any run) and, "
     f"where there is a score, {POINTS:g} of it from 0, a constant answer, to 1; or {CLEAR:g} of the score alone. Then "
     f"both are run with {SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as much, one "
     "that facts speak for comes first."

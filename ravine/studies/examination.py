@@ -133,24 +133,29 @@ def with_classes(case: Case, base: Run, tried: Tried, *, seed: int) -> Outcome |
     whole = bool((values == values.round()).all()) and 3 <= len(values) <= VALUES and targets[0].numel() == 1
     if not whole or case.validation is None or base.diverged:
         return None
+    found: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    rate: tuple[Change, ...] = ()
     try:
-        other = as_classes(case)
-        pairs = []
-        for s in range(seed, seed + SEEDS):
-            runs = [
-                train(replace(one, judged=case.loss), seed=s, steps=min(one.steps, tried.steps))
-                for one in (case, other)
-            ]
-            pairs.append([(_missed(run.model, case), run.last.loss) for run in runs])
-            if pairs[0][0][0] - pairs[0][1][0] < HITS or pairs[0][1][1] > 1.2 * pairs[0][0][1]:
-                return None
+        for rate in ((), (Change("lr", "x10"),)):  # a cross entropy has smaller gradients than squares of numbers
+            other = changed(as_classes(case), *rate)
+            found = []
+            for s in range(seed, seed + SEEDS):
+                found.append((_hit(case, tried.steps, s, case), _hit(other, tried.steps, s, case)))
+                (missed, loss), (fewer, lower) = found[0]
+                if missed - fewer < HITS or lower > 1.2 * loss:
+                    found = []
+                    break
+            if found:
+                break
     except (NotTriedError, RuntimeError, ValueError):
         return None
-    before, after = ([p[i][0] for p in pairs] for i in (0, 1))
+    if not found:
+        return None
+    before, after = [missed for (missed, _), _ in found], [fewer for _, (fewer, _) in found]
     as_number, as_class = (100 * (1 - missed[0]) for missed in (before, after))
     return Outcome(
         cause="loss",
-        changes=(Change("loss", "cross entropy, one output for each class"),),
+        changes=(Change("loss", "cross entropy, one output for each class"), *rate),
         losses=tuple(after),
         scores=(None,) * len(after),
         trial=weigh(before, after, steps=tried.steps, least=HITS),
@@ -161,13 +166,15 @@ def with_classes(case: Case, base: Run, tried: Tried, *, seed: int) -> Outcome |
     )
 
 
-def _missed(model: torch.nn.Module | None, case: Case) -> float:
-    """The share of held-out targets that the answer does not round to."""
-    assert model is not None and case.validation is not None
-    inputs, targets = case.validation
-    model.eval()
+def _hit(case: Case, steps: int, seed: int, original: Case) -> tuple[float, float]:
+    """The share of held-out targets that the answer does not round to, and the loss by the original's measure."""
+    run = train(replace(case, judged=original.loss), seed=seed, steps=min(case.steps, steps))
+    assert run.model is not None and original.validation is not None
+    inputs, targets = original.validation
+    run.model.eval()
     with torch.no_grad():
-        return float((model(inputs).flatten().round() != targets.flatten()).float().mean())
+        missed = (run.model(inputs).flatten().round() != targets.flatten()).float().mean()
+    return float(missed), run.last.loss
 
 
 def judged_whole(case: Case, base: Run, tried: Tried, examples: Examples) -> Tried:

@@ -24,15 +24,15 @@ from ravine.studies.running import Run
 FAR = 3.0  # standard deviations of a column's mean from 0
 WIDE = 10.0  # ratio of standard deviations of columns
 LOUD, FAINT = 5.0, 0.2  # root mean square of inputs or targets
-ODD = 10.0  # times the usual size of weights, or a tenth of it
+ODD = 4.0  # times the usual size of weights, or a quarter of it
 FADED = 300.0  # ratio between layers
 HIGH = 2.0  # times the loss of the best constant answer, and as much more
-DEAD, FLAT = 0.9, 0.6  # share of a layer's units
+DEAD, FLAT = 0.9, 0.4  # share of a layer's units
 MUCH = 0.4  # dropout that may be too much
 EPS = 1e-6  # Adam's, beyond which it brakes
 FEW = 3  # held-out examples of a class
 RARE = 0.2  # share of the rarest class over that of the most frequent
-UNRULY = 1.3  # times the first loss
+UNRULY = 1.2  # times the first loss
 STEPS = 3  # times the budget
 SQUASHING = {"sigmoid", "sigmoid_", "tanh", "tanh_", "softsign", "hardsigmoid"}
 DEEP = 3  # squashing layers in a row
@@ -58,11 +58,11 @@ def remedies(case: Case, base: Run, *, start: Start, examples: Examples) -> list
 
 
 def _unruly(base: Run) -> tuple[Evidence, ...]:
-    """That the loss went above where it started, and stayed there, speaks for a lower rate."""
+    """That the loss went above where it started speaks for a lower rate."""
     if base.diverged:
         return (Evidence("step at which the loss stopped being finite", len(base.losses)),)
     first, worst = base.looks[0].loss, max(look.loss for look in base.looks)
-    if worst > UNRULY * first and base.last.loss > 0.9 * first:
+    if worst > UNRULY * first:
         return (Evidence("highest loss over the first", worst / max(first, 1e-12), "", UNRULY),)
     return ()
 
