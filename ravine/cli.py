@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,25 @@ from ravine.errors import InputError, Interrupted, RavineError
 
 Flag = Annotated[bool, Parameter(negative="")]
 Many = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
+Out = Annotated[Path | None, Parameter(name=["-o", "--out"])]
+What = Annotated[str, Parameter(help="A table (CSV, Parquet, JSON lines), a folder of pictures, a recipe (.toml), or "
+                                     "the name of a bundled set.")]  # fmt: skip
+Force = Annotated[bool, Parameter(negative="", help="Write over an existing file.")]
+Quiet = Annotated[bool, Parameter(negative="", help="No progress.")]
+Json = Annotated[bool, Parameter(negative="", help="Print the result as one JSON object.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a command line says of the recipe, beside the source."""
+
+    target: Annotated[Many, Parameter(help="The column to predict; again for several.")] = ()
+    set_: Annotated[Many, Parameter(name="--set", help="Change a setting: PATH=VALUE, such as optimizer.lr=0.01.")] = ()
+    recipe: Annotated[str | None, Parameter(help="The recipe to start from; `ravine recipes` lists them.")] = None
+
+
+AS_IT_IS = Wanted()
 
 app = cyclopts.App(name="ravine", help="Trains neural networks with PyTorch, many at once, with honest scores.",
                    version_flags=[])  # fmt: skip
@@ -30,12 +50,10 @@ app = cyclopts.App(name="ravine", help="Trains neural networks with PyTorch, man
 
 @app.command
 def train(
-    what: str = "",
+    what: What = "",
     /,
     *,
-    target: Many = (),
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
-    recipe: str | None = None,
+    wanted: Wanted = AS_IT_IS,
     seeds: int | None = None,
     seed: int | None = None,
     out: Path | None = None,
@@ -44,21 +62,13 @@ def train(
     device: str = "cpu",
     workers: int | None = None,
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
-    quiet: Flag = False,
-    json: Flag = False,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> int:
     """Train networks on a table, a bundled set, or as a recipe file says.
 
     Parameters
     ----------
-    what
-        A table (CSV, Parquet, JSON lines), a folder of pictures, a recipe (.toml), or the name of a bundled set.
-    target
-        The column to predict; again for several.
-    set_
-        Change a setting: PATH=VALUE, such as optimizer.lr=0.01.
-    recipe
-        The named recipe to start from; `ravine recipes` lists them.
     seeds
         How many networks to train.
     seed
@@ -75,22 +85,18 @@ def train(
         How many processes; by default one per core where that pays.
     check
         Check recipe and data first. What is found is told and kept, and stops nothing.
-    quiet
-        No progress.
-    json
-        Print the result as one JSON object.
     """
     from ravine.training.run import resume as go_on
     from ravine.training.run import train as begin
 
     _device(device)
     if resume is not None:
-        if what or target or set_ or recipe or seeds or seed is not None or out or memory:
+        if what or wanted != AS_IT_IS or seeds or seed is not None or out or memory:
             raise InputError("--resume goes on with a run as it was begun", why="its recipe is in its folder",
                              do=f"write only: ravine train --resume {resume}")  # fmt: skip
         with _watched(resume, quiet) as report:
             return _shown(go_on(resume, workers=workers, report=report), as_json=json)
-    asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=seeds, seed=seed, memory=memory)
+    asked = recipe_for(what, wanted, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else fresh_folder(asked)
     with _watched(folder, quiet) as report:
         run = begin(asked, out=folder, device=device, workers=workers, report=report,
@@ -99,8 +105,8 @@ def train(
 
 
 @app.command
-def predict(run: Path, table: Path, /, *, out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
-            force: Flag = False) -> int:  # fmt: skip
+def predict(run: Path, table: Path, /, *, out: Out = None,
+            force: Force = False) -> int:  # fmt: skip
     """Predict a table's rows with a finished run: to stdout as CSV, or to a .csv, .parquet or .jsonl file.
 
     Parameters
@@ -111,8 +117,6 @@ def predict(run: Path, table: Path, /, *, out: Annotated[Path | None, Parameter(
         The rows to predict, or a folder of pictures.
     out
         Where to write the predictions.
-    force
-        Write over an existing file.
     """
     from ravine.training.run import open_run
 
@@ -132,15 +136,13 @@ def predict(run: Path, table: Path, /, *, out: Annotated[Path | None, Parameter(
 
 
 @app.command
-def show(run: Path, /, *, json: Flag = False) -> int:
+def show(run: Path, /, *, json: Json = False) -> int:
     """Print the result of a finished run again.
 
     Parameters
     ----------
     run
         The folder of a finished run.
-    json
-        Print it as one JSON object.
     """
     from ravine.training.run import open_run
 
@@ -172,12 +174,10 @@ def recipes(name: str | None = None, /) -> int:
 
 @app.command
 def verify_resume(
-    what: str,
+    what: What,
     /,
     *,
-    target: Many = (),
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
-    recipe: str | None = None,
+    wanted: Wanted = AS_IT_IS,
     seeds: int | None = None,
     seed: int | None = None,
     kills: int = 3,
@@ -186,14 +186,6 @@ def verify_resume(
 
     Parameters
     ----------
-    what
-        A table, a recipe (.toml), or the name of a bundled set.
-    target
-        The column to predict; again for several.
-    set_
-        Change a setting: PATH=VALUE.
-    recipe
-        The named recipe to start from.
     seeds
         How many networks to train.
     seed
@@ -203,7 +195,7 @@ def verify_resume(
     """
     from ravine.training.verify import verify
 
-    asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=seeds, seed=seed, memory=None)
+    asked = recipe_for(what, wanted, seeds=seeds, seed=seed)
     same, text = verify(asked, kills=kills, say=lambda line: print(line, file=sys.stderr))
     print(text)
     return 0 if same else 1
@@ -215,10 +207,10 @@ def gallery(
     /,
     *,
     all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    out: Out = None,
     quick: Flag = False,
-    quiet: Flag = False,
-    json: Flag = False,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> int:
     """List the experiments on the lectures' claims; run one, or all, and draw what came out.
 
@@ -232,10 +224,6 @@ def gallery(
         A folder for pictures, numbers and one page: NAME.svg, results.json, index.html.
     quick
         Fewer seeds and steps: to look, not to cite.
-    quiet
-        No progress.
-    json
-        Print the result as one JSON object.
     """
     from ravine.gallery import experiment, names
     from ravine.gallery.exhibit import as_json, exhibit
@@ -265,7 +253,7 @@ def gallery(
 
 
 @app.command
-def explain(name: str = "", /, *, picture: Path | None = None, force: Flag = False, json: Flag = False) -> int:
+def explain(name: str = "", /, *, picture: Path | None = None, force: Force = False, json: Json = False) -> int:
     """Explain a finding by its code: what it means, why it happens, how it is measured, what to do.
 
     Parameters
@@ -274,10 +262,6 @@ def explain(name: str = "", /, *, picture: Path | None = None, force: Flag = Fal
         A code such as RVN-L01 or L01, or a cause such as learning-rate-high; without it all codes are listed.
     picture
         Where to draw the experiment of the gallery that shows it: a .svg file.
-    force
-        Write over an existing file.
-    json
-        Print it as one JSON object.
     """
     from ravine.diagnosis.every import ALL
     from ravine.diagnosis.explain import MEANINGS, cause_page, families, known_as, listing, naming, page, plain
@@ -306,35 +290,23 @@ def explain(name: str = "", /, *, picture: Path | None = None, force: Flag = Fal
 
 @app.command
 def check(
-    what: str,
+    what: What,
     /,
     *,
-    target: Many = (),
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
-    recipe: str | None = None,
+    wanted: Wanted = AS_IT_IS,
     fail_on: Literal["error", "warning", "note"] = "warning",
-    json: Flag = False,
+    json: Json = False,
 ) -> int:
     """Check a recipe and its data before training: data, structure, first loss, signal, gradient, a few by heart.
 
     Parameters
     ----------
-    what
-        A table, a recipe (.toml), or the name of a bundled set.
-    target
-        The column to predict; again for several.
-    set_
-        Change a setting: PATH=VALUE.
-    recipe
-        The named recipe to start from.
     fail_on
         Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
-    json
-        Print the report as one JSON object.
     """
     from ravine.studies.preflight import check as checked
 
-    asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
+    asked = recipe_for(what, wanted)
     return _reported(checked(asked), as_json=json, fail_on=fail_on)
 
 
@@ -343,16 +315,14 @@ def doctor(
     what: str,
     /,
     *,
-    target: Many = (),
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
-    recipe: str | None = None,
+    wanted: Wanted = AS_IT_IS,
     fix: Flag = False,
     trials: Annotated[bool, Parameter(negative="--no-trials")] = True,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
-    force: Flag = False,
+    out: Out = None,
+    force: Force = False,
     fail_on: Literal["error", "warning", "note"] = "warning",
-    quiet: Flag = False,
-    json: Flag = False,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> int:
     """Find out why a run goes wrong: all checks, its course, and remedies that are tried before they are recommended.
 
@@ -360,26 +330,14 @@ def doctor(
     ----------
     what
         The folder of a run; or a table, a recipe (.toml), or the name of a bundled set.
-    target
-        The column to predict; again for several.
-    set_
-        Change a setting: PATH=VALUE.
-    recipe
-        The named recipe to start from.
     fix
         Write the recipe with the remedies that helped, and show what is different.
     trials
         Try remedies. Without it nothing is trained but a few examples by heart.
     out
         Where --fix writes the recipe (.toml).
-    force
-        Write over an existing file.
     fail_on
         Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
-    quiet
-        No progress.
-    json
-        Print the report as one JSON object.
     """
     from ravine.studies.doctor import examined, patient_of
 
@@ -390,13 +348,13 @@ def doctor(
                          do="leave --no-trials out")  # fmt: skip
     mended = _mended_at(what, out, force=force) if fix else None
     if (Path(what) / "plan.json").exists():
-        if target or set_ or recipe:
+        if wanted != AS_IT_IS:
             raise InputError(f"settings beside {what}", why="a run is examined as it was trained",
                              do=f"write only: ravine doctor {what}")  # fmt: skip
         patient = patient_of(Path(what))
         asked = patient.recipe
     else:
-        asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
+        asked = recipe_for(what, wanted)
         patient = patient_of(asked)
     with _saying(quiet) as say:
         report = examined(patient, trials=trials, say=say)
@@ -415,33 +373,23 @@ def doctor(
 
 @app.command(name="range")
 def range_(
-    what: str,
+    what: What,
     /,
     *,
-    target: Many = (),
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
-    recipe: str | None = None,
+    wanted: Wanted = AS_IT_IS,
     low: float = 1e-6,
     high: float = 10.0,
     rates: int = 36,
     seeds: int = 3,
     steps: int = 200,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
-    force: Flag = False,
-    json: Flag = False,
+    out: Out = None,
+    force: Force = False,
+    json: Json = False,
 ) -> int:
     """Find the usable learning rates: a cohort of networks, each with a constant rate of its own, for a few steps.
 
     Parameters
     ----------
-    what
-        A table, a recipe (.toml), or the name of a bundled set.
-    target
-        The column to predict; again for several.
-    set_
-        Change a setting: PATH=VALUE.
-    recipe
-        The named recipe to start from.
     low
         The lowest rate.
     high
@@ -454,16 +402,12 @@ def range_(
         How many steps each makes, about.
     out
         Where to draw it: a .svg, .png or .pdf file.
-    force
-        Write over an existing file.
-    json
-        Print the result as one JSON object.
     """
     from ravine.studies.range_test import range_test
 
     if out is not None:
         _writable(out, force=force, endings=(".svg", ".png", ".pdf"), what="pictures")
-    asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
+    asked = recipe_for(what, wanted)
     found = range_test(asked, low=low, high=high, rates=rates, seeds=seeds, steps=steps)
     if out is not None:
         _draw(found.picture(), out)
@@ -476,49 +420,35 @@ def range_(
 
 @app.command
 def search(
-    what: str,
+    what: What,
     /,
     *,
     space: Many = (),
     trials: int = 32,
     method: Literal["random", "grid"] = "random",
-    target: Many = (),
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
-    recipe: str | None = None,
+    wanted: Wanted = AS_IT_IS,
     seeds: int = 1,
     seed: int = 0,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
-    force: Flag = False,
-    json: Flag = False,
+    out: Out = None,
+    force: Force = False,
+    json: Json = False,
 ) -> int:
     """Search for good settings by the validation split; train the best again and score it on the test split.
 
     Parameters
     ----------
-    what
-        A table, a recipe (.toml), or the name of a bundled set.
     space
         A setting's values, again for several: optimizer.lr=log:1e-4..1e-1, network.dropout.rate=0..0.5, batch=[16,64].
     trials
         How many random trials.
     method
         random, or grid: all combinations (ranges need a count, LOW..HIGH/5).
-    target
-        The column to predict; again for several.
-    set_
-        Change a setting: PATH=VALUE.
-    recipe
-        The named recipe to start from.
     seeds
         How many networks each trial trains.
     seed
         The seed of the random trials.
     out
         Where to write the best recipe (.toml).
-    force
-        Write over an existing file.
-    json
-        Print the result as one JSON object.
     """
     from ravine.catalog import recipe_text
     from ravine.studies.search import read_spaces
@@ -527,7 +457,7 @@ def search(
 
     if out is not None:
         _writable(out, force=force, endings=(".toml",), what="recipes")
-    asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
+    asked = recipe_for(what, wanted)
     found = best_of(asked, read_spaces(space, asked), method=method, trials=trials, seeds=seeds, seed=seed)
     if out is not None:
         write_atomically(out, recipe_text(found.best.recipe).encode())
@@ -542,38 +472,26 @@ def search(
 
 @app.command
 def ensemble(
-    what: str,
+    what: What,
     /,
     *,
     members: int = 4,
     repeats: int = 4,
-    target: Many = (),
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
-    recipe: str | None = None,
-    json: Flag = False,
+    wanted: Wanted = AS_IT_IS,
+    json: Json = False,
 ) -> int:
     """Compare ensembles with single networks of the same budget: independent members, snapshots, averaged weights.
 
     Parameters
     ----------
-    what
-        A table, a recipe (.toml), or the name of a bundled set.
     members
         How many networks, snapshots or cycles.
     repeats
         How often everything is trained anew.
-    target
-        The column to predict; again for several.
-    set_
-        Change a setting: PATH=VALUE.
-    recipe
-        The named recipe to start from.
-    json
-        Print the result as one JSON object.
     """
     from ravine.studies.ensemble import compare_ensembles
 
-    asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
+    asked = recipe_for(what, wanted)
     found = compare_ensembles(asked, members=members, repeats=repeats)
     if json:
         _as_json(found.plain())
@@ -587,11 +505,9 @@ def augment(
     what: str = "",
     /,
     *,
-    recipe: str | None = None,
-    target: Many = (),
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False)] = (),
+    wanted: Wanted = AS_IT_IS,
     out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("augmented.png"),
-    force: Flag = False,
+    force: Force = False,
 ) -> int:
     """Draw a contact sheet: training pictures as they are, and as a recipe's augmentation shows them to networks.
 
@@ -599,21 +515,14 @@ def augment(
     ----------
     what
         A folder of pictures, a table of paths, or a recipe (.toml) that names one.
-    recipe
-        The recipe whose augmentation is shown: a file (.toml), or the name of one.
-    target
-        The column of labels in a table of paths.
-    set_
-        Change a setting: PATH=VALUE.
     out
         Where to draw it: a .svg, .png or .pdf file.
-    force
-        Write over an existing file.
     """
     from ravine import catalog, data
     from ravine.studies.contact_sheet import contact_sheet
 
     _writable(out, force=force, endings=(".svg", ".png", ".pdf"), what="pictures")
+    recipe = wanted.recipe
     if not what and recipe is None:
         raise InputError("there is nothing to draw", why="neither pictures nor a recipe are named",
                          do="write ravine augment photos/ --recipe r.toml")  # fmt: skip
@@ -622,11 +531,9 @@ def augment(
         if what:
             pictured = isinstance(asked.data, data.Images)
             asked = asked.vary("data.source", what) if pictured else asked.vary("data", data.Images(source=what))
-        asked = asked.vary("data.target", tuple(target)) if target else asked
-        for assignment in set_:
-            asked = catalog.with_setting(asked, assignment)
+        asked = _told(asked, wanted)
     else:
-        asked = recipe_for(what, target=target, settings=set_, name=recipe, seeds=None, seed=None, memory=None)
+        asked = recipe_for(what, wanted)
     _draw(contact_sheet(asked), out)
     print(f"the pictures are in {out}", file=sys.stderr)
     return 0
@@ -635,11 +542,12 @@ def augment(
 # ------------------------------------------------------------------------------------------------ what was asked
 
 
-def recipe_for(what: str, *, target: tuple[str, ...], settings: tuple[str, ...], name: str | None, seeds: int | None,
-               seed: int | None, memory: str | None) -> Any:  # fmt: skip
+def recipe_for(what: str, wanted: Wanted, *, seeds: int | None = None, seed: int | None = None,
+               memory: str | None = None) -> Any:  # fmt: skip
     """The recipe that a command line describes; a folder with pictures in it is read as pictures."""
     from ravine import catalog, data
 
+    name = wanted.recipe
     if not what:
         raise InputError("there is nothing to train on", why="no table, recipe or bundled set is named",
                          do="write ravine train houses.csv --target price, or ravine train penguins")  # fmt: skip
@@ -652,13 +560,20 @@ def recipe_for(what: str, *, target: tuple[str, ...], settings: tuple[str, ...],
         recipe = catalog.named(name or "image").vary("data", data.Images(source=what))
     else:
         recipe = catalog.named(name or "default").vary("data.source", what)
-    if target:
-        recipe = recipe.vary("data.target", tuple(target))
-    for assignment in settings:
-        recipe = catalog.with_setting(recipe, assignment)
+    recipe = _told(recipe, wanted)
     for path, value in (("seeds", seeds), ("seed", seed), ("data.memory", memory)):
         if value is not None:
             recipe = recipe.vary(path, value)
+    return recipe
+
+
+def _told(recipe: Any, wanted: Wanted) -> Any:
+    """A recipe with the target and the settings that a command line names."""
+    from ravine import catalog
+
+    recipe = recipe.vary("data.target", wanted.target) if wanted.target else recipe
+    for assignment in wanted.set_:
+        recipe = catalog.with_setting(recipe, assignment)
     return recipe
 
 
@@ -758,7 +673,7 @@ def _list_experiments(found: list[Any], *, as_json: bool) -> None:
     """Name, seconds, techniques and title of each experiment."""
     if as_json:
         rows = [{"name": e.name, "title": e.title, "rows": e.rows, "seconds": e.seconds} for e in found]
-        print(json.dumps({"schema": 1, "experiments": rows}))
+        _as_json({"experiments": rows})
         return
     wide = max((len(e.name) for e in found), default=0)
     for e in found:
@@ -771,7 +686,7 @@ def _reported(report: Any, *, as_json: bool, fail_on: str) -> int:
     from ravine.reporting.findings import findings_text
 
     if as_json:
-        print(json.dumps(report.to_json()))
+        _as_json(report.to_json())
     else:
         print(findings_text(report, **_marks(sys.stdout)))
     bad = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
@@ -842,7 +757,6 @@ def _shown(run: Any, *, as_json: bool) -> int:
     from ravine.diagnosis.course import course_of
     from ravine.diagnosis.rule import judged
     from ravine.finding import Finding, arrange
-    from ravine.record import SCHEMA
     from ravine.reporting.findings import finding_line
     from ravine.reporting.text import summary
 
@@ -853,7 +767,7 @@ def _shown(run: Any, *, as_json: bool) -> int:
         plain = run.record.to_json()
         score, _ = plain.pop("score"), plain.pop("findings")
         said = [f.to_json() for f in found]
-        print(json.dumps({"schema": SCHEMA, "run": folder, "score": score, "findings": said, **plain}))
+        _as_json({"run": folder, "score": score, "findings": said, **plain})
     else:
         new = "new/" if run.record.recipe["data"]["name"] == "Images" else "new.csv"
         print(summary(run.record, folder=folder, new_rows=new))
@@ -943,8 +857,6 @@ def _complain(error: RavineError, *, as_json: bool) -> None:
     word: Literal["stopped", "error"] = "stopped" if isinstance(error, Interrupted) else "error"
     print(str(error) if word == "stopped" else f"error: {error}", file=sys.stderr)
     if as_json:
-        from ravine.record import SCHEMA
-
         fields = {"what": getattr(error, "what", str(error)), "why": getattr(error, "why", ""),
                   "do": getattr(error, "do", ""), "where": getattr(error, "where", "")}  # fmt: skip
-        print(json.dumps({"schema": SCHEMA, "error": fields}))
+        _as_json({"error": fields})
