@@ -117,6 +117,7 @@ class Watched:
         self._recorded: list[nn.Module] = []  # those that ran first with a graph
         self._entered = False
         self._dropped: dict[Any, Any] = {}
+        self._makers: dict[Any, str] = {}  # operations that ended a module's forward pass
         self._sensitive: list[tuple[str, nn.Module]] = []
         self._twins: dict[str, bool] = {}
         self._dark: dict[str, deque[tuple[int, Tensor]]] = {}
@@ -192,6 +193,7 @@ class Watched:
             eye.handles, eye.watched, eye.left = [], None, []
             eye.forget()
         self._made, self._links, self._dropped, self._tables, self._input = {}, {}, {}, [], None
+        self._makers = {}
         self._safely(self._read_values)()
         if self._pending is not None:
             self.story.broken, self._pending = self._pending, None
@@ -307,6 +309,8 @@ class Watched:
         self._link(name, given, made)
         if not isinstance(made, Tensor):
             return
+        if made.grad_fn is not None:
+            self._makers.setdefault(made.grad_fn, name)
         source = given[0].grad_fn if given and isinstance(given[0], Tensor) else None
         if isinstance(module, DROPOUTS) and made.grad_fn is not None and made.grad_fn is not source:
             self._dropped[made.grad_fn] = source
@@ -377,12 +381,13 @@ class Watched:
         step = self._eyes[0].steps
         if self._graph_read != story.steps and (step < GRAPHS or step % self.every == 0):
             self._graph_read = story.steps
-            story.graph = read_graph(value, self._names.names, self._dropped)
+            story.graph = read_graph(value, self._names.names, self._dropped, self._makers)
             if story.graph is not None:
                 story.reached = story.reached | story.graph.weights
                 self._read_cuts()
                 story.flipped = _flipped(value) and self._all_held(story.graph.weights)
         self._dropped.clear()  # holds a part of the graph: not beyond the step
+        self._makers.clear()
 
     def _scaled_by(self, grad: Tensor) -> None:
         self._scale = float(grad.detach())

@@ -181,7 +181,7 @@ def test_faults_are_found_within_a_few_steps(program, latest):
     (rate_too_high, "learning-rate-high", None), (nan_in_data, "data-degenerate", None), (root_of_zero, "loss", None),
     (no_activation, "hidden-activation", "between 0.weight and 1.weight"), (plain_list, "parameters-not-in-optimizer",
     "layers.0.weight"), (dead_layer, "dead-units", "2.weight"), (head_left_out, "parameters-not-in-optimizer", "4."),
-    (softmax_twice, "output-activation", "0.4.weight"), (set_back, "initialization", "0.weight"),
+    (softmax_twice, "output-activation", "1"), (set_back, "initialization", "0.weight"),
     (group_at_zero, "learning-rate-low", "0.weight"), (always_overflows, "precision", None),
 ])  # fmt: skip
 def test_cause_and_place_are_named(program, cause, where):

@@ -6,7 +6,7 @@ Only names and shapes are kept, and a few facts on targets at the loss itself; n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +39,7 @@ class Node:
     groups: int = 1  # of a convolution
     low: float = 0.0  # of a loss with a target: the target's least and greatest value; of a hardtanh: its least output
     high: float = 0.0
+    module: str = ""  # of whose forward pass it is the last operation
     several: bool = False  # of a binary cross entropy: some row of its target does not have exactly one 1
 
 
@@ -135,8 +136,10 @@ class Graph:
         return found
 
 
-def read_graph(loss: Tensor, names: Mapping[int, str], dropped: Mapping[Any, Any] | None = None) -> Graph | None:
-    """The graph behind a loss; None if it has none. `names` gives parameters' names by `id`.
+def read_graph(loss: Tensor, names: Mapping[int, str], dropped: Mapping[Any, Any] | None = None,
+               makers: Mapping[Any, str] | None = None) -> Graph | None:  # fmt: skip
+    """The graph behind a loss; None if it has none. `names` gives parameters' names by `id`, `makers` the module whose
+    output an operation made.
 
     `dropped` are nodes that a dropout module made, with the node that went in: on a CPU autograd shows no more of
     dropout than a product.
@@ -170,6 +173,8 @@ def read_graph(loss: Tensor, names: Mapping[int, str], dropped: Mapping[Any, Any
             if name in ("Abs", "Pow"):
                 _by_hand(made, len(nodes), lost)
             nodes.append(_node(made, name, tuple(places.get(g, -1) for g in inputs), names))
+        if makers and made in makers:
+            nodes[-1] = replace(nodes[-1], module=makers[made])
     return Graph(tuple(nodes), lost)
 
 

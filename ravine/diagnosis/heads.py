@@ -12,6 +12,7 @@ from ravine.finding import Change, Evidence
 
 RAW = {"Addmm", "Mm", "Linear", "Convolution", "Relu", "Tanh"}  # what no probability and no logarithm of one comes from
 PAIRED = ("Sub", "MseLoss", "SmoothL1Loss", "HuberLoss", "Expand")
+SQUASHING = {"Softmax", "Sigmoid", "Tanh", "Relu"}
 UNREACHED = 0.05  # share of the target's variance
 
 
@@ -166,7 +167,11 @@ def beyond_probability(story: Story) -> Iterator[Seen]:
 
 
 def _layer(graph: Graph, place: int) -> str:
-    return graph.last_weight(place)
+    """The module of the activation behind a place of the loss, or of an activation at it; else the last weight."""
+    node = graph.nodes[place]
+    if node.name not in SQUASHING:
+        place = next((i for given in node.inputs if (i := graph.source(given, frozenset({"Neg", "Sub"}))) >= 0), place)
+    return graph.nodes[place].module or graph.last_weight(place)
 
 
 ALL = (
