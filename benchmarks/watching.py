@@ -4,7 +4,7 @@
     python -m benchmarks.watching --only mlp --pairs 40
 
 For each network there are twins, one watched and one not, which take turns block by block; which of the two goes first
-changes from pair to pair. Shown are the median over pairs of watched / unwatched - 1 with its quartiles, and the median
+changes from pair to pair. The time is CPU time of the process. Shown are the median over pairs of watched / unwatched - 1 with its quartiles, and the median
 difference per step. `always` is what every step costs, without looks; `probes` is with two looks in 200 steps;
 `first 200` the first 200 steps of a new watch, with starting it, which has most looks.
 """
@@ -17,12 +17,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+import torch.optim.optimizer as home
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
-from torch.optim import optimizer as home
 
 import ravine
 from ravine.watching import EVERY, Watched
@@ -85,13 +86,14 @@ class Loop:
 @contextlib.contextmanager
 def unhooked() -> Iterator[None]:
     """Without the hooks that torch keeps for all optimizers: the twin that is not watched must not pay for them."""
-    kept = [(hooks, dict(hooks)) for hooks in (home._global_optimizer_pre_hooks, home._global_optimizer_post_hooks)]
-    for hooks, _ in kept:
+    tables: list[dict[int, Any]] = [home._global_optimizer_pre_hooks, home._global_optimizer_post_hooks]
+    kept = [dict(hooks) for hooks in tables]
+    for hooks in tables:
         hooks.clear()
     try:
         yield
     finally:
-        for hooks, held in kept:
+        for hooks, held in zip(tables, kept, strict=True):
             hooks.update(held)
 
 

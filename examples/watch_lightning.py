@@ -1,4 +1,4 @@
-"""A callback for Lightning: `Trainer(callbacks=[Watch()])`."""
+"""A callback for Lightning: `Trainer(callbacks=[Watch()])`. Run with lightning 2.6.6."""
 
 import lightning
 

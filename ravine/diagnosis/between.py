@@ -183,7 +183,7 @@ def group_at_zero(story: Story) -> Iterator[Seen]:
 
 ALL = (
     Rule(code="RVN-L20", title="training is undone: the weights are set back", cause="initialization", severity="error",
-         confidence="high", find=written, needs="looks", also=("step-order", "optimizer"),
+         confidence="high", find=written, needs="steps", also=("step-order", "optimizer"),
          because="a saved state is loaded, or layers are initialized, inside the loop",
          misses="writes through .data into weights that stay where they are, but at looked-at steps",
          means="Between two steps somebody other than the optimizer wrote the weights, and what was learned since the "
@@ -201,7 +201,7 @@ ALL = (
                "      train_epoch(model)",
          references=("PyTorch 2.13 documentation: torch.nn.Module.load_state_dict",)),
     Rule(code="RVN-L21", title="gradients are cleared between the backward passes of one step", cause="zero-grad",
-         severity="error", find=thrown_away, needs="looks", also=("step-order",),
+         severity="error", find=thrown_away, needs="steps", also=("step-order",),
          because="zero_grad is called after every backward pass, the optimizer steps after several",
          misses="losses that are not told; two passes to a step without a division by two",
          means="Several batches are worked out for one step, but only the last one's gradient is used: the others "
@@ -233,7 +233,7 @@ ALL = (
                "      train_step(x, y)",
          references=("PyTorch 2.13 documentation: torch.utils.data.DataLoader",)),
     Rule(code="RVN-L23", title="gradients of several batches are added, not averaged", cause="loss-reduction",
-         severity="note", find=summed, needs="looks", also=("learning-rate-high",),
+         severity="note", find=summed, needs="steps", also=("learning-rate-high",),
          because="each loss is a mean, and is not divided by the number of backward passes to a step",
          misses="losses that are not torch's own",
          means="The gradient is as many times longer as there are passes: the same as a higher learning rate for "
@@ -251,7 +251,7 @@ ALL = (
                      "Goyal and others 2017: Accurate, large minibatch SGD: training ImageNet in 1 hour, arXiv "
                      "1706.02677")),
     Rule(code="RVN-L24", title="the optimizer's memory is of far larger gradients", cause="optimizer",
-         severity="warning", confidence="high", find=stale_state, needs="looks",
+         severity="warning", confidence="high", find=stale_state, needs="steps",
          also=("optimizer-numerics", "learning-rate-low"),
          because="a state was loaded that belongs to other weights or another loss, or was written by hand",
          misses="optimizers that do not keep a running mean of squares; memories of too small gradients",
@@ -336,7 +336,7 @@ ALL = (
                "      loss = criterion(model(x), y)",
          references=("Micikevicius and others 2018: Mixed precision training, ICLR",)),
     Rule(code="RVN-L30", title="a group of fresh parameters has a learning rate of 0", cause="learning-rate-low",
-         severity="error", confidence="high", find=group_at_zero, needs="looks", also=("frozen-parameters", "schedule"),
+         severity="error", confidence="high", find=group_at_zero, needs="steps", also=("frozen-parameters", "schedule"),
          because="a parameter group has a rate, or a factor of its schedule, of 0",
          misses="groups whose weights do not look like torch's default start; rates that rise after ten steps",
          means="These parameters get gradients and are stepped, but do not move: they stay as they were drawn, while "

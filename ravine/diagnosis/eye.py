@@ -165,7 +165,7 @@ class Eye:
         return Look(
             step=self.steps,
             optimizer=self.place,
-            kind=type(self.optimizer).__name__,
+            kind=type(self.optimizer).__name__ if self.optimizer is not None else "",
             lrs=rates(self.optimizer) or (math.nan,),
             momentum=float(group.get("momentum") or 0.0),
             eps=float(group.get("eps") or 0.0),

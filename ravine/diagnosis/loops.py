@@ -283,9 +283,10 @@ def not_finite(story: Story) -> Iterator[Seen]:
     elif b.step > 0:
         cause, confidence = "learning-rate-high", "high" if grew else "medium"
         suspects = ("exploding", "input-scale", "optimizer-numerics")
-        change = (Change("lr", b.lr / 10),)
-        evidence += [Evidence("highest loss before", b.highest, "", None, f"the first was {b.first:.3g}"),
-                     Evidence("learning rate", b.lr)]  # fmt: skip
+        evidence.append(Evidence("highest loss before", b.highest, "", None, f"the first was {b.first:.3g}"))
+        if b.lr > 0:  # known
+            change = (Change("lr", b.lr / 10),)
+            evidence.append(Evidence("learning rate", b.lr))
     yield Seen(where=b.where, since=b.step, cause=cause, confidence=confidence, suspects=suspects, changes=change,
                evidence=tuple(evidence), title=f"{b.what}: no longer finite")  # fmt: skip
 
@@ -378,7 +379,7 @@ ALL = (
                "+ optimizer.step()",
          references=("PyTorch 2.13 documentation: torch.optim.Optimizer.step",)),
     Rule(code="RVN-L05", title="parameters that get gradients are in no optimizer", cause="parameters-not-in-optimizer",
-         severity="error", find=not_in_optimizer, needs="looks",
+         severity="error", find=not_in_optimizer, needs="steps",
          because="the optimizer was built from a part of the parameters, or before a part was added",
          misses="optimizers that first step after the seventh step of the watched one",
          means="Some parameters take part in the loss and get gradients, but no optimizer holds them, so they stay "
@@ -395,7 +396,7 @@ ALL = (
          references=("PyTorch 2.13 documentation: torch.optim.Optimizer.add_param_group",
                      "PyTorch 2.13 documentation: torch.nn.Module.parameters")),
     Rule(code="RVN-L06", title="the optimizer holds parameters that are no longer the model's",
-         cause="parameters-not-in-optimizer", severity="error", find=stale_optimizer, needs="looks",
+         cause="parameters-not-in-optimizer", severity="error", find=stale_optimizer, needs="steps",
          explains=("RVN-L05", "RVN-L02", "RVN-L01"),
          because="a layer or the whole model was replaced after the optimizer was built",
          misses="replaced parameters that still get a gradient from elsewhere",
@@ -412,7 +413,7 @@ ALL = (
          references=("PyTorch 2.13 documentation: torch.optim.Optimizer",
                      "PyTorch 2.13 documentation: torch.nn.Module.to")),
     Rule(code="RVN-L07", title="layers in a plain list are not the model's", cause="parameters-not-in-optimizer",
-         severity="error", find=unregistered, needs="looks",
+         severity="error", find=unregistered, needs="steps",
          because="layers or parameters stand in a Python list or dict, which model.parameters() does not search",
          misses="lists inside other objects",
          means="Layers in a plain Python list or dict work in the forward pass, but the model does not know them: "
@@ -564,7 +565,7 @@ ALL = (
          references=("PyTorch 2.13 documentation: torch.optim.lr_scheduler.LRScheduler",),
          picture="schedules"),
     Rule(code="RVN-L16", title="the learning rate has run out", cause="schedule", severity="warning",
-         find=schedule_over, needs="looks", explains=("RVN-L18", "RVN-L19"),
+         find=schedule_over, needs="steps", explains=("RVN-L18", "RVN-L19"),
          because="a schedule meant for epochs is stepped at every batch, or its length is too small",
          misses="schedules that are too fast but end above a thousandth of the first rate",
          means="The learning rate has fallen to next to nothing while training goes on, or a cosine schedule has "
@@ -583,7 +584,7 @@ ALL = (
                      "PyTorch 2.13 documentation: torch.optim.lr_scheduler.CosineAnnealingLR"),
          picture="schedules"),
     Rule(code="RVN-L17", title="clipping leaves next to nothing of the gradient", cause="gradient-clipping",
-         severity="error", find=clipped_away, needs="looks",
+         severity="error", find=clipped_away, needs="steps",
          because="the limit of clip_grad_norm_ is far below the gradient's length",
          misses="clipping by value; adaptive optimizers whose steps do not depend on the gradient's length",
          also=("precision", "learning-rate-low"),
@@ -603,7 +604,7 @@ ALL = (
          references=("Pascanu, Mikolov, Bengio 2013: On the difficulty of training recurrent neural networks, ICML",
                      "PyTorch 2.13 documentation: torch.nn.utils.clip_grad_norm_")),
     Rule(code="RVN-L18", title="the learning rate is 0", cause="learning-rate-low", severity="error", find=zero_rate,
-         needs="looks", explains=("RVN-N02",), because="the optimizer or its schedule says 0",
+         needs="steps", explains=("RVN-N02",), because="the optimizer or its schedule says 0",
          misses="single parameter groups at 0, which may be meant",
          also=("schedule",),
          means="Every learning rate is 0, so steps change nothing. The cause is schedule where the rate was above "
@@ -619,7 +620,7 @@ ALL = (
          references=("PyTorch 2.13 documentation: torch.optim.lr_scheduler.LambdaLR",),
          picture="schedules"),
     Rule(code="RVN-L19", title="steps are lost in rounding", cause="learning-rate-low", severity="error",
-         find=rounded_away, needs="looks", explains=("RVN-N02",),
+         find=rounded_away, needs="steps", explains=("RVN-N02",),
          because="the step is smaller than the spacing of the weights' numbers, so the sum rounds to the old weight",
          misses="steps that are lost later on only; layers beyond the first eight; warm-ups, while the rate rises",
          also=("precision",),

@@ -48,7 +48,7 @@ class Look:
 
     step: int
     optimizer: int
-    kind: str  # the optimizer's class
+    kind: str  # the optimizer's class; "": each told loss counts as a step
     lrs: tuple[float, ...]
     momentum: float = 0.0
     eps: float = 0.0
@@ -178,13 +178,14 @@ class Story:
     ended: bool = False
 
     def has(self, need: str) -> bool | None:
-        """Whether it was seen: "looks" (a step), "graph" (a loss as a tensor, of a model that is not compiled),
-        "forward" (the model was called), "inputs" (as a whole, with a tensor), "schedule" (None: there is none),
-        "scaler" (gradients of scaled losses; None: there are none), "losses" (enough of them for a test; None: several
-        optimizers pull at them), "constant" (targets of a loss that is known)."""
+        """Whether it was seen: "looks" (a step), "steps" (of an optimizer), "graph" (a loss as a tensor, of a model that
+        is not compiled), "forward" (the model was called), "inputs" (as a whole, with a tensor), "schedule" (None: there
+        is none), "scaler" (gradients of scaled losses; None: there are none), "losses" (enough of them for a test;
+        None: several optimizers pull at them), "constant" (targets of a loss that is known)."""
         enough = None if not self.alone else self.told.count >= 64
         return {
             "looks": bool(self.looks),
+            "steps": bool(self.looks) and bool(self.looks[-1].kind),
             "scaler": None if not self.lost[1] else self.lost[1] >= 20,
             "graph": self.graph is not None and not self.opaque,
             "forward": any(letter in self.tape for letter in "FENn"),
