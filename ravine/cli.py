@@ -95,13 +95,14 @@ def train(
             raise InputError("--resume goes on with a run as it was begun", why="its recipe is in its folder",
                              do=f"write only: ravine train --resume {resume}")  # fmt: skip
         with _watched(resume, quiet) as report:
-            return _shown(go_on(resume, workers=workers, report=report), as_json=json)
+            run = go_on(resume, workers=workers, report=report)
+        return _shown(run, as_json=json)
     asked = recipe_for(what, wanted, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else fresh_folder(asked)
     with _watched(folder, quiet) as report:
         run = begin(asked, out=folder, device=device, workers=workers, report=report,
                     check=_preflight(quiet) if check else None)  # fmt: skip
-        return _shown(run, as_json=json)
+    return _shown(run, as_json=json)
 
 
 @app.command
@@ -709,10 +710,8 @@ def _mended_at(what: str, out: Path | None, *, force: bool) -> Path:
 
 def _mend(recipe: Any, report: Any, out: Path, *, said: Any) -> None:
     """Write the recipe with the remedies that helped, and show what is different."""
-    import difflib
-
     from ravine.catalog import recipe_text
-    from ravine.studies.doctor import fixed
+    from ravine.studies.doctor import differences, fixed
     from ravine.training.checkpoint import write_atomically
 
     mended = fixed(recipe, report)
@@ -720,11 +719,11 @@ def _mend(recipe: Any, report: Any, out: Path, *, said: Any) -> None:
         print("no remedy was tried and helped: nothing is written", file=said)
         return
     write_atomically(out, recipe_text(mended).encode())
-    old, new = (recipe_text(r).splitlines() for r in (recipe, mended))
     print(f"\n{out}", file=said)
-    for line in difflib.unified_diff(old, new, n=1, lineterm=""):
-        if not line.startswith(("---", "+++", "@@")):
-            print(line, file=said)
+    for path, old, new in differences(recipe, mended):
+        for sign, value in (("-", old), ("+", new)):
+            if value is not None:
+                print(f"{sign} {path} = {value}", file=said)
     print(f"next: ravine train {out}", file=sys.stderr)
 
 
@@ -772,7 +771,7 @@ def _shown(run: Any, *, as_json: bool) -> int:
         new = "new/" if run.record.recipe["data"]["name"] == "Images" else "new.csv"
         print(summary(run.record, folder=folder, new_rows=new))
         for finding in found:
-            print(finding_line(finding, plain=_marks(sys.stdout)["plain"]))
+            print(finding_line(finding, **_marks(sys.stdout)))
         if folder and any(f.severity != "note" for f in found):
             print(f"{'why':12}ravine doctor {folder}")
     return 3 if run.model is None else 0
@@ -791,7 +790,7 @@ def _preflight(quiet: bool) -> Any:
         if not quiet:
             print(preflight_line(report, seconds=time.monotonic() - began), file=sys.stderr)
             for finding in report.findings:
-                print(finding_line(finding, plain=_marks(sys.stderr)["plain"]), file=sys.stderr)
+                print(finding_line(finding, **_marks(sys.stderr)), file=sys.stderr)
         return [f.to_json() for f in report.findings]
 
     return checked

@@ -104,7 +104,11 @@ def test_the_doctor_mends_a_run_shows_the_difference_and_the_mended_recipe_train
     assert run_command(["doctor", "run", "--fix", "--quiet"]) == 1
     said = capfd.readouterr()
     lines = said.out.splitlines()
-    assert "learning-rate-low" in said.out and "-lr = 1e-06" in lines and any(x.startswith("+lr = ") for x in lines)
+    assert (
+        "learning-rate-low" in said.out
+        and "- optimizer.lr = 1e-06" in lines
+        and any(x.startswith("+ optimizer.lr = ") for x in lines)
+    )
     assert max(map(len, lines)) <= 80
     kept = json.loads(Path("run/doctor.json").read_text())
     assert kept["run"] == "run" and kept["findings"][0]["trial"]["verdict"] == "helped"

@@ -53,12 +53,16 @@ def heading(finding: Finding, *, width: int = WIDTH, color: bool = False, plain:
     return "\n".join([first, *rest])
 
 
-def finding_line(finding: Finding, *, width: int = WIDTH, plain: bool = False) -> str:
+def finding_line(finding: Finding, *, width: int = WIDTH, plain: bool = False, color: bool = False) -> str:
     """One line for the moment at which it is found."""
     mark = (PLAIN_MARKS if plain else MARKS)[finding.severity]
     step = "" if finding.since is None else f"step {finding.since}: "
     where = f" ({finding.where})" if finding.where else ""
-    return textwrap.shorten(f"{mark} {finding.code}  {step}{finding.title}{where}", width, placeholder=" …")
+    start = f"{mark} {finding.code}"
+    rest = textwrap.shorten(f"{step}{finding.title}{where}", width - len(start) - 2, placeholder=" …")
+    if color:
+        start = f"\x1b[{COLORS[finding.severity]}m{mark} {BOLD}{finding.code}{RESET}"
+    return f"{start}  {rest}"
 
 
 def preflight_line(report: Report, *, seconds: float, width: int = WIDTH) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from ravine.record import Record, read_json
 from ravine.studies.preflight import checked, constant_level, joined, quick, slow
 from ravine.studies.remedies import applied, remedies, useful
 from ravine.studies.trials import FEW, Say, bench_of, silent, tried_on
-from ravine.training.folders import planned_recipe
+from ravine.training.folders import plain_recipe, planned_recipe
 from ravine.training.jobs import load_task, resolve
 from ravine.training.run import Run, open_run
 
@@ -178,3 +180,23 @@ def fixed(recipe: Recipe, report: Report) -> Recipe:
             recipe = applied(recipe, changes)
             paths |= {c.path for c in changes}
     return recipe
+
+
+def differences(old: Recipe, new: Recipe) -> list[tuple[str, str | None, str | None]]:
+    """Settings that differ, by path, with both values as JSON; None where a recipe has no such setting.
+
+    >>> from ravine.catalog import named
+    >>> differences(named("plain"), named("plain").vary("optimizer.lr", 0.5))
+    [('optimizer.lr', '0.1', '0.5')]
+    """
+    before, after = (dict(_flat(plain_recipe(r))) for r in (old, new))
+    return [(path, before.get(path), after.get(path)) for path in dict.fromkeys((*before, *after))
+            if before.get(path) != after.get(path)]  # fmt: skip
+
+
+def _flat(plain: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(plain, dict):
+        for name, value in plain.items():
+            yield from _flat(value, f"{path}.{name}".lstrip("."))
+    else:
+        yield path, json.dumps(plain)
