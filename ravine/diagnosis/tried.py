@@ -118,7 +118,7 @@ class Tried:
             return max(-1.0, min(1.0, by_loss))
         by_score = outcome.score - max(self.base.score, 0.0)
         if by_score >= CLEAR:
-            return min(1.0, by_score)
+            return min(1.0, max(by_score, by_loss))
         if by_score < POINTS:
             return min(by_score, 0.0)
         return max(-1.0, min(1.0, by_loss))
