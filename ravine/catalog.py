@@ -139,7 +139,8 @@ def plain() -> Recipe:
 def image() -> Recipe:
     """A small convolutional network for small pictures: three stages, batch norm, one cycle of the learning rate.
 
-    The measurements are in NOTEBOOK.md. Pictures are best trained a network per core: batching saves nothing there.
+    Batch and epochs fit how many pictures there are; the measurements are in NOTEBOOK.md. Pictures are best trained a
+    network per core: batching saves nothing there.
     """
     return Recipe(
         data=data.Images(),
@@ -150,8 +151,6 @@ def image() -> Recipe:
         schedule=schedules.OneCycle(),
         loss=losses.ByTask(label_smoothing=0.05),  # type: ignore[reportArgumentType]  # decided once the task is known
         stop=None,
-        batch=128,
-        epochs=8,
         seeds=2,
     )
 

@@ -67,7 +67,8 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
 
     Loss by the kind of task; about n/30 examples a batch, between 16 and 256, a power of two; epochs such that small
     tables get more passes (300 below 1,300 examples, 60 at 7,000 to 20,000, 20 above 60,000), since early stopping ends
-    what has learned enough.
+    what has learned enough. Pictures cost more and are learned sooner: batches of at most 128, 30 passes below 330
+    pictures, 8 above 1,250 (the measurements are in NOTEBOOK.md).
     """
     count = examples_of(task)
     loss: Any = ByTask() if recipe.loss is None else recipe.loss
@@ -79,11 +80,12 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
                           f"{names}", do='leave loss out, or set data.task')  # fmt: skip
     if recipe.class_weights == "balanced":
         _check_balance(task)
+    pictured = signature(task).picture is not None
     if recipe.batch is None:
-        recipe = recipe.vary("batch", min(256, max(16, 2 ** round(math.log2(max(1, count / 30)))), count))
+        most = 128 if pictured else 256
+        recipe = recipe.vary("batch", min(most, max(16, 2 ** round(math.log2(max(1, count / 30)))), count))
     if recipe.epochs is None:
-        least = min(60, max(20, 1_200_000 / count))
-        recipe = recipe.vary("epochs", int(min(300, max(least, 400_000 / count))))
+        recipe = recipe.vary("epochs", _passes(count) if not pictured else int(min(30, max(8, 10_000 / count))))
     check_augmentation(recipe.augment, signature(task).picture)
     if isinstance(recipe.optimizer, Searches):
         recipe.optimizer.affords(_width(recipe, task))
@@ -97,6 +99,12 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
         raise RecipeError(f"batch is {recipe.batch}", why=f"there are only {count} training examples",
                           do='make it smaller, or write batch = "all"')  # fmt: skip
     return recipe
+
+
+def _passes(count: int) -> int:
+    """How often a table of so many training rows is passed over."""
+    least = min(60, max(20, 1_200_000 / count))
+    return int(min(300, max(least, 400_000 / count)))
 
 
 def _check_balance(task: Any) -> None:
