@@ -127,7 +127,8 @@ def treated(recipe: Recipe, found: list[Finding], blamed: list[Finding], seen: T
     outcomes = {o.cause: o for o in seen.outcomes}
     told = [_with_trial(recipe, f, outcomes.get(f.cause), seen) for f in found]
     for cause in blamed:
-        cause = _with_trial(recipe, cause, outcomes.get(cause.cause), seen)
+        # since when, trials do not tell: they are judged at their end
+        cause = replace(_with_trial(recipe, cause, outcomes.get(cause.cause), seen), since=None)
         same = next((i for i, f in enumerate(told) if f.cause == cause.cause and not _symptom(f)), None)
         symptoms = [f.code for f in told if _symptom(f)]
         if same is None:

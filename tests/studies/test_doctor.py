@@ -43,7 +43,7 @@ def first(recipe, **options):
 
 SICK = {
     "learning-rate-low": plain(optimizer=Momentum(lr=1e-6)),
-    "learning-rate-high": plain("digits", optimizer=Adam(lr=30.0)),
+    "learning-rate-high": plain("digits", optimizer=Momentum(lr=1.0)),
     "too-few-steps": plain("digits", epochs=1, batch=128, optimizer=Momentum(lr=0.01)),
     "dropout": plain("wine", network__dropout=Dropout(rate=0.98)),
     "initialization": plain(network__initializer=Zero()),
