@@ -24,7 +24,16 @@ from ravine.diagnosis.start import ALL as STARTS
 from ravine.diagnosis.start import Start
 from ravine.finding import BY_HAND, Checks, Finding, Report, Trial, arrange
 from ravine.studies.case import Case, read_case
-from ravine.studies.examination import GOOD, LOOKS, attempted, confirmed, cured, judged_whole, with_classes
+from ravine.studies.examination import (
+    GOOD,
+    LOOKS,
+    attempted,
+    confirmed,
+    cured,
+    judged_whole,
+    stopped_early,
+    with_classes,
+)
 from ravine.studies.running import Run, train
 from ravine.studies.suspected import remedies
 from ravine.watching import Watched
@@ -72,15 +81,8 @@ def examined(case: Case, *, trials: bool) -> Report:
     if trials and not any(certain(f) for f in found):
         more, went = trial_findings(case, base, start, examples)
         found, checks = explained(found, more), joined(checks, went)
-    elif sure := [f for f in found if certain(f)]:
-        causes: dict[str, Finding] = {}
-        for finding in arrange(sure):  # one trial for each cause
-            if finding.cause not in causes:
-                causes[finding.cause] = cured(case, base, finding) if trials else finding
-        same = [
-            replace(f, trial=causes[f.cause].trial) if f.code != causes[f.cause].code else causes[f.cause] for f in sure
-        ]
-        found = explained([f for f in found if not certain(f)], same)
+    elif any(certain(f) for f in found):
+        found = settled(case, base, found, trials=trials)
     return Report(checks=checks, findings=tuple(with_trial(f) for f in arrange(found)))
 
 
@@ -105,6 +107,22 @@ def certain(finding: Finding) -> bool:
     """Whether a finding is a cause without doubt, so that nothing needs to be tried."""
     sure = finding.severity == "error" and finding.confidence in ("exact", "high")
     return sure and not finding.code.startswith(SYMPTOMS)
+
+
+def settled(case: Case, base: Run, found: list[Finding], *, trials: bool) -> list[Finding]:
+    """The findings where a cause is certain: one trial for each cause, and a fault that was seen twice is an error
+    once, by the finding that leads."""
+    leads: dict[str, Finding] = {}
+    for finding in arrange(f for f in found if certain(f)):
+        if finding.cause not in leads:
+            leads[finding.cause] = cured(case, base, finding) if trials else finding
+    seen = []
+    for finding in found:
+        if certain(finding):
+            lead = leads[finding.cause]
+            again = replace(finding, trial=lead.trial, severity="note" if lead.where else finding.severity)
+            seen.append(lead if (finding.code, finding.where) == (lead.code, lead.where) else again)
+    return explained([f for f in found if not certain(f)], seen)
 
 
 @contextlib.contextmanager
@@ -167,6 +185,11 @@ def trial_findings(case: Case, base: Run, start: Start, examples: Examples) -> t
         seen = replace(seen, outcomes=(*seen.outcomes, outcome), settled=outcome)
     found, checks = judged(tried.ALL, seen)
     learned_by_heart = [f for f in found if f.cause == "overfitting"]
+    for finding in learned_by_heart:
+        step = next(int(c.value) for c in finding.changes if c.path == "steps")
+        trial = stopped_early(case, base, step, seed=case.seed)
+        kept = finding.changes if trial.verdict == "helped" else ()
+        found[found.index(finding)] = replace(finding, trial=trial, changes=kept)
     if learned_by_heart:  # a lower rate or fewer steps help because they stop earlier
         found = [f for f in found if f.cause not in EARLIER]
     return found, checks

@@ -78,6 +78,17 @@ def attempted(case: Case, base: Run, remedies: list[Remedy], *, seed: int) -> Tr
     return replace(tried, outcomes=tuple(outcomes), refused=tuple(refused))
 
 
+def stopped_early(case: Case, base: Run, step: int, *, seed: int) -> Trial:
+    """What ending at a step does: the loss on other examples there, and at the end of the same runs."""
+    before, after = [], []
+    for s in range(seed, seed + SEEDS):
+        run = base if s == seed else train(case, seed=s, looks=(step,))
+        found = next((k for k in run.looks if k.step == step), run.last)
+        before.append(run.last.loss)
+        after.append(found.loss)
+    return weigh(before, after, steps=step)
+
+
 CURES: dict[str, tuple[tuple[Change, ...], ...]] = {
     "output-activation": ((Change("output", "linear"),), (Change("output", "sigmoid"),)),
     "shape-pairing": ((Change("loss", "paired"),),),
