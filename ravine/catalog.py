@@ -24,7 +24,7 @@ from typing import Any
 import tomli_w
 
 from ravine import augment, data, losses, optimizers, penalties, schedules, stopping, tuning
-from ravine.errors import RecipeError, folded, nearest
+from ravine.errors import RecipeError, folded, may_read, nearest
 from ravine.networks import activations, conv, guest, initializers, mlp, pretrained
 from ravine.part import from_plain, get, is_part, to_plain
 from ravine.recipe import Recipe
@@ -175,6 +175,7 @@ def read_recipe(path: str | Path) -> Recipe:
     Relative paths of data in it are relative to the file's folder.
     """
     path = Path(path)
+    may_read(path, RecipeError)
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:

@@ -7,6 +7,7 @@ imported before a command needs it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -43,6 +44,7 @@ class Wanted:
 
 
 AS_IT_IS = Wanted()
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # mistakes of nobody's program
 
 app = cyclopts.App(name="ravine", help="Trains neural networks with PyTorch, many at once, with honest scores.",
                    version_flags=[])  # fmt: skip
@@ -850,6 +852,13 @@ def run_command(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
         return 0
+    except OSError as error:
+        if error.errno not in REFUSED or error.filename is None:
+            raise
+        refused = InputError(f"{error.filename} cannot be used", why=error.strerror or "the system refuses",
+                             do="check its permissions and the free space, or name another place")  # fmt: skip
+        _complain(refused, as_json="--json" in arguments)
+        return refused.exit_code
 
 
 def _complain(error: RavineError, *, as_json: bool) -> None:

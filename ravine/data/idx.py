@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ravine.data.read import missing
-from ravine.errors import DataError
+from ravine.errors import DataError, may_read
 
 IMAGES = re.compile(r"(?P<stem>.+)-images[-.]idx3-ubyte(\.gz)?|(?P<other>.+)\.idx(3(-ubyte)?)?(\.gz)?", re.IGNORECASE)
 AGAIN = "copy or download it again"
@@ -45,6 +45,7 @@ def labels_beside(pictures: Path) -> Path:
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """The bytes in an idx file, as an array of so many dimensions. Raises `DataError` for any other file."""
     packed = path.suffix.lower() == ".gz"
+    may_read(path)
     try:
         data = gzip.decompress(path.read_bytes()) if packed else np.memmap(path, np.uint8, "r")
     except (OSError, EOFError, ValueError, zlib.error) as error:

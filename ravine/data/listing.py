@@ -23,7 +23,7 @@ from ravine.data.read import JSON_LINES, PARQUET, from_frame, kind_of, missing, 
 from ravine.data.source import TARGETS, Data, check_columns
 from ravine.data.splits import NAMES, WORDS
 from ravine.data.values import is_text
-from ravine.errors import DataError, nearest
+from ravine.errors import DataError, may_read, nearest
 
 PATHS = ("path", "paths", "file", "files", "filename", "file_name", "filepath", "file_path", "image", "images",
          "image_path", "picture", "pictures", "photo", "img")  # fmt: skip
@@ -84,6 +84,7 @@ def holds_pictures(source: str) -> bool:
         return False
     if kind_of(place) not in (".csv", ".tsv", ".txt", *JSON_LINES):
         return is_idx(place)
+    may_read(place)
     with open(place, "rb") as file:
         start = file.read(2**16).lower()
     if not any(suffix.encode() in start for suffix in SUFFIXES):

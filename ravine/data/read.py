@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ravine.errors import DataError, nearest
+from ravine.errors import DataError, may_read, nearest
 
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null"]  # not "None": it names things
 PARQUET = (".parquet", ".pq")
@@ -128,6 +128,7 @@ def _columns(given: Any, stem: str) -> pd.DataFrame:
 
 
 def _bytes_of(path: Path) -> bytes:
+    may_read(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -241,6 +242,7 @@ def _read_json_lines(data: bytes, path: Path) -> pd.DataFrame:
 def _read_parquet(path: Path) -> pd.DataFrame:
     frames = []
     for file in parquet_files(path):
+        may_read(file)
         try:
             names = pq.read_schema(file).names
             _distinct(names, file)

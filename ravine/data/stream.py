@@ -28,7 +28,7 @@ from ravine.data.examples import Examples, joined
 from ravine.data.read import PARQUET, checked, kind_of, parquet_files
 from ravine.data.source import Data, answered, check_columns, check_weights
 from ravine.data.splits import NAMES, by_hash
-from ravine.errors import DataError
+from ravine.errors import DataError, may_read
 from ravine.seeds import number, stream
 
 MANY = 10_000  # so many different targets are no classes
@@ -59,6 +59,7 @@ def pieces_of(path: Path) -> tuple[Piece, ...]:
     """The row groups at a path, in order. Raises `DataError` for damaged files."""
     pieces, first = [], 0
     for file in parquet_files(path):
+        may_read(file)
         try:
             metadata = pq.read_metadata(file)
         except (pa.ArrowException, OSError) as error:

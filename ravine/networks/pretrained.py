@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ravine.effects import Effect
-from ravine.errors import RecipeError, nearest
+from ravine.errors import RecipeError, may_read, nearest
 from ravine.networks.activations import ReLU
 from ravine.networks.conv import finished, picture_of
 from ravine.networks.efficientnet import FEATURES, EfficientNetLite0, in_order
@@ -291,6 +291,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise RecipeError(f"{path} does not exist" if not path.exists() else f"{path} is no file",
                           why="weights are read from it", do="name a .safetensors or .pt file")  # fmt: skip
+    may_read(path, RecipeError)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)

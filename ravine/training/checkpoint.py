@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ravine.effects import Meter
-from ravine.errors import RunError
+from ravine.errors import RunError, may_read
 from ravine.networks.program import Program
 from ravine.part import rows_of, stack
 from ravine.record import SCHEMA, check_schema
@@ -103,6 +103,7 @@ def _packed(tensors: Mapping[str, Tensor], state: str) -> bytes:
 
 
 def _unpacked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    may_read(path, RunError)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

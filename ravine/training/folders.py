@@ -22,7 +22,7 @@ import torch
 
 from ravine import data
 from ravine.catalog import recipe_from, recipe_text
-from ravine.errors import InputError, RunError
+from ravine.errors import InputError, RunError, may_read
 from ravine.networks.program import Program
 from ravine.part import stack
 from ravine.recipe import Recipe
@@ -113,6 +113,7 @@ def _signature(plain: Mapping[str, Any]) -> Signature:
 
 def read_encoder(path: Path) -> Any:
     """The plain data of an encoder. Raises `RunError`."""
+    may_read(path, RunError)
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -128,6 +129,7 @@ def _weights(model: Model) -> bytes:
 
 def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> Any:
     layout = Program(stack([recipe]).network, shape).layout
+    may_read(path, RunError)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             check_schema(int((file.metadata() or {}).get("schema", 0)), path)
