@@ -22,6 +22,7 @@ from ravine.diagnosis.probing import read_start
 from ravine.diagnosis.rule import judged
 from ravine.diagnosis.start import ALL as STARTS
 from ravine.diagnosis.start import Start
+from ravine.diagnosis.tried import GENERAL
 from ravine.finding import BY_HAND, Checks, Finding, Report, Trial, arrange
 from ravine.studies.case import Case, read_case
 from ravine.studies.examination import (
@@ -42,7 +43,8 @@ from ravine.watching import watch as watching
 SMALL = 500_000  # parameters
 PROBED = 256  # training examples on which the start is probed
 EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
-SYMPTOMS = ("RVN-S03", "RVN-N01", "RVN-N02", "RVN-T")  # codes of what other causes explain, if one is found
+# codes of what other causes explain, if one is found: dead units, numbers, the course, signal and units at the start
+SYMPTOMS = ("RVN-S03", "RVN-N01", "RVN-N02", "RVN-T", "RVN-I13", "RVN-I14", "RVN-I15", "RVN-I16")
 
 
 def examine(model: nn.Module, loss: Any, train: Any, *, optimizer: Any, validation: Any = None,
@@ -80,7 +82,7 @@ def examined(case: Case, *, trials: bool) -> Report:
     checks = joined(checks, *(went for _, went in before))
     if trials and not any(certain(f) for f in found):
         more, went = trial_findings(case, base, start, examples)
-        found, checks = explained(found, more), joined(checks, went)
+        found, checks = explained(*weighed(found, more)), joined(checks, went)
     elif any(certain(f) for f in found):
         found = settled(case, base, found, trials=trials)
     return Report(checks=checks, findings=tuple(with_trial(f) for f in arrange(found)))
@@ -147,6 +149,19 @@ def with_trial(finding: Finding) -> Finding:
     by_hand = all(change.path in BY_HAND for change in finding.changes)
     why = "made by hand" if by_hand else "another cause was tried, or it is no change that can be made here"
     return replace(finding, trial=Trial(verdict="not tried", why=why))
+
+
+def weighed(found: list[Finding], causes: list[Finding]) -> tuple[list[Finding], list[Finding]]:
+    """Measured facts before what helped on general grounds: another rate or more steps make up for many faults."""
+    facts = [f for f in found if f.severity != "note" and f.confidence in ("exact", "high")
+             and not f.code.startswith(SYMPTOMS)]  # fmt: skip
+    general = [f for f in causes if f.severity != "note" and f.cause in GENERAL and f.since is not None]
+    if not facts or not general:
+        return found, causes
+    worst = "error" if any(f.severity == "error" for f in general) else "warning"
+    leading = [replace(f, severity=worst, suspects=tuple(dict.fromkeys((*f.suspects, *(g.cause for g in general)))))
+               if f in facts else f for f in found]  # fmt: skip
+    return leading, [replace(f, severity="note") if f in general else f for f in causes]
 
 
 def explained(found: list[Finding], causes: list[Finding]) -> list[Finding]:

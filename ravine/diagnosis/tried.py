@@ -174,7 +174,7 @@ def blamed(tried: Tried, *, cause: str) -> Iterator[Seen]:
         evidence.append(Evidence("score without the change", tried.base.score, "", None,
                                  f"{found.score:.3g} with it, from 0 (best constant answer) to 1"))  # fmt: skip
     sure = found.trial is not None and (bool(found.grounds) or gain > 0.5)
-    yield Seen(where=found.where, since=None if found.grounds and cause not in GENERAL else tried.since(found),
+    yield Seen(where=found.where, since=None if found.grounds and cause != "learning-rate-high" else tried.since(found),
                severity="error" if gain > 0.6 else "warning", confidence="high" if sure else "medium",
                evidence=tuple(evidence), changes=found.changes, trial=found.trial,
                suspects=tuple(dict.fromkeys((*others, *found.suspects)))[:3])  # fmt: skip
