@@ -98,8 +98,7 @@ def examined(patient: Patient, *, trials: bool = True, say: Say = silent) -> Rep
         more = [replace(f, changes=useful(recipe, f.changes)) for f in more]
         found, checks = [*found, *more], joined(checks, went)
     if bench is not None:
-        asked = [f.cause for f in found if f.changes or f.severity != "note"]
-        seen = tried_on(bench, remedies(recipe, bench.task, found), sure=asked, say=say)
+        seen = tried_on(bench, remedies(recipe, bench.task, found), sure=[f.cause for f in found], say=say)
         more, went = judged((*tried.ALL, *varied.ALL), seen)
         found, checks = treated(recipe, found, more, seen), joined(checks, went)
     score = None if patient.run is None else patient.run.score

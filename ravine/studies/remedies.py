@@ -113,7 +113,7 @@ def _asked(findings: Sequence[Finding]) -> Iterator[Remedy]:
 
 
 def _with_grounds(remedy: Remedy, findings: Sequence[Finding]) -> Remedy:
-    speaking = [f for f in findings if f.cause == remedy.cause and f.severity != "note"]
+    speaking = [f for f in findings if f.cause == remedy.cause and f.confidence != "low"]
     if remedy.grounds or not speaking:
         return remedy
     return replace(remedy, grounds=speaking[0].evidence[:1])

@@ -33,6 +33,7 @@ BASE_STEPS = 1500  # of the untouched recipe, where there is no run of it
 SECONDS = 60.0  # for all trials together, about
 TRIALS = 60  # networks trained for a trial's steps, about
 GOOD = 0.97  # score of a run from which nothing is left to gain
+LITTLE = 0.1  # of what there was to gain: not worth more seeds
 NEAR = 0.05  # of what there was to gain: as good
 PACED = 8  # steps by which the time of one is measured
 
@@ -109,7 +110,7 @@ def shortened(recipe: Recipe, task: Any, steps: int) -> Recipe:
 
 
 def tried_on(bench: Bench, remedies: Sequence[Remedy], *, sure: Sequence[str] = (), say: Say = silent) -> Tried:
-    """What remedies did: each at its best strength; the one to blame, and those for the causes in `sure`, confirmed.
+    """What remedies did: each at its best strength; the one to blame is confirmed, and those for causes in `sure`.
 
     Nothing is tried where nothing is left to gain.
     """
@@ -124,7 +125,7 @@ def tried_on(bench: Bench, remedies: Sequence[Remedy], *, sure: Sequence[str] = 
         say(f"confirming {first.cause}: {SEEDS} seeds")
         seen = _with(seen, first, confirmed(bench, first))
     for outcome in seen.outcomes:
-        if outcome.cause in sure and outcome.trial is None:
+        if outcome.cause in sure and outcome.trial is None and seen.gain(outcome) > LITTLE:
             say(f"confirming {outcome.cause}: {SEEDS} seeds")
             seen = _with(seen, outcome, confirmed(bench, outcome))
     return seen
