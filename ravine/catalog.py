@@ -15,6 +15,7 @@ A recipe file is TOML. It starts from a named recipe (`base`, the default if it 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -172,7 +173,7 @@ def named(name: str) -> Recipe:
 def read_recipe(path: str | Path) -> Recipe:
     """The recipe in a TOML file. Raises `RecipeError` with the file's line where something in it is wrong.
 
-    Relative paths of data in it are relative to the file's folder.
+    Relative paths in it, of data and of weights, are relative to the file's folder and to no other.
     """
     path = Path(path)
     may_read(path, RecipeError)
@@ -192,11 +193,32 @@ def read_recipe(path: str | Path) -> Recipe:
         line = line_of(text, getattr(error, "path", ""))
         error.where = f"{path}:{line}" if line else str(path)
         raise
-    for name in ("source", "test"):
-        file = getattr(recipe.data, name, None)
-        if file and not Path(file).is_absolute() and (path.parent / file).exists():
-            recipe = recipe.vary(f"data.{name}", str(path.parent / file))
+    for place, file in _files(recipe):
+        beside = path.parent / file
+        if beside.exists() or "." in file or "/" in file or os.sep in file:  # else the name of a bundled set
+            recipe = recipe.vary(place, str(beside))
     return recipe
+
+
+def placed(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
+    """The recipe with the paths that it names made absolute; those inside `folder` relative to it."""
+    for place, file in _files(recipe):
+        whole = Path(os.path.abspath(file))
+        if Path(file).exists():
+            here = None if folder is None else Path(os.path.abspath(folder))
+            inside = here is not None and here in whole.parents
+            recipe = recipe.vary(place, str(whole.relative_to(here)) if inside else str(whole))  # type: ignore[arg-type]
+    return recipe
+
+
+def _files(recipe: Recipe) -> list[tuple[str, str]]:
+    """The settings of a recipe that name files or folders: their paths in it, and what they say."""
+    found = [(f"data.{name}", getattr(recipe.data, name, None)) for name in ("source", "test")]
+    place, network = "network", recipe.network
+    while network is not None:
+        found.append((f"{place}.weights", getattr(network, "weights", None)))
+        place, network = f"{place}.network", getattr(network, "network", None)
+    return [(place, file) for place, file in found if file and file != pretrained.RANDOM]
 
 
 def recipe_from(given: Mapping[str, Any]) -> Recipe:
@@ -247,8 +269,9 @@ def _nested(recipe: Recipe, names: Sequence[str], value: Any) -> dict[str, Any]:
     return {names[0]: nested}
 
 
-def recipe_text(recipe: Recipe) -> str:
-    """The recipe as a TOML file, every setting written out."""
+def recipe_text(recipe: Recipe, folder: str | Path | None = None) -> str:
+    """The recipe as a TOML file, every setting written out; as a file in `folder`, it names what it named here."""
+    recipe = recipe if folder is None else placed(recipe, folder)
     return tomli_w.dumps({"base": "plain", **_with_none(recipe)})
 
 

@@ -463,7 +463,7 @@ def search(
     asked = recipe_for(what, wanted)
     found = best_of(asked, read_spaces(space, asked), method=method, trials=trials, seeds=seeds, seed=seed)
     if out is not None:
-        write_atomically(out, recipe_text(found.best.recipe).encode())
+        write_atomically(out, recipe_text(found.best.recipe, out.parent).encode())
     if json:
         _as_json(found.plain())
     else:
@@ -720,7 +720,7 @@ def _mend(recipe: Any, report: Any, out: Path, *, said: Any) -> None:
     if mended == recipe:
         print("no remedy was tried and helped: nothing is written", file=said)
         return
-    write_atomically(out, recipe_text(mended).encode())
+    write_atomically(out, recipe_text(mended, out.parent).encode())
     print(f"\n{out}", file=said)
     for path, old, new in differences(recipe, mended):
         for sign, value in (("-", old), ("+", new)):

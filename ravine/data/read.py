@@ -47,6 +47,9 @@ def read_table(path: str | Path, said: list[str] | None = None) -> pd.DataFrame:
 def missing(path: Path) -> DataError:
     """What to say of a file that does not exist: the nearest name in its folder."""
     folder = path.parent
+    if not path.is_absolute() and folder != Path(".") and Path(path.name).exists():
+        return DataError(f"{path} does not exist", why=f"there is a {path.name} in {Path.cwd()}; in a recipe "
+                         "file, paths start at the file's own folder", do="check the path")  # fmt: skip
     if not folder.is_dir():
         return DataError(f"{path} does not exist", why=f"there is no folder {folder}", do="check the path")
     names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]

@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 
 from ravine import data
-from ravine.catalog import recipe_from, recipe_text
+from ravine.catalog import placed, recipe_from, recipe_text
 from ravine.errors import InputError, RunError, may_read
 from ravine.networks.program import Program
 from ravine.part import stack
@@ -53,10 +53,10 @@ def new_folder(folder: Path) -> Path:
 def write_plan(folder: Path, recipe: Recipe, task: Any, jobs: Sequence[Sequence[int]], *, device: str,
                findings: Sequence[Mapping[str, Any]] = ()) -> None:  # fmt: skip
     """Write what a run is, before its first step: enough to go on with it."""
-    plan = {"schema": SCHEMA, "recipe": plain_recipe(recipe), "fingerprint": task.fingerprint, "device": device,
+    plan = {"schema": SCHEMA, "recipe": plain_recipe(placed(recipe)), "fingerprint": task.fingerprint, "device": device,
             "jobs": [list(members) for members in jobs], "signature": signature(task)._asdict(),
             "findings": list(findings)}  # fmt: skip
-    write_atomically(folder / "recipe.toml", recipe_text(recipe).encode())
+    write_atomically(folder / "recipe.toml", recipe_text(recipe, folder).encode())
     write_atomically(folder / "plan.json", json.dumps(plan, indent=1).encode())
 
 

@@ -1,0 +1,69 @@
+"""Paths in a recipe file start at the file's folder, and a run's own recipe finds its data from anywhere."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ravine import catalog
+from ravine.cli import run_command
+
+RECIPE = 'base = "plain"\nepochs = 2\n[data]\nsource = "houses.csv"\ntarget = ["y"]\n'
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """A folder `a` with a table, in which we stand, and a folder `b` without one."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    random = np.random.default_rng(0)
+    pd.DataFrame({"x": random.normal(size=80), "y": random.normal(size=80)}).to_csv(tmp_path / "a" / "houses.csv")
+    monkeypatch.chdir(tmp_path / "a")
+    return tmp_path
+
+
+def test_a_runs_own_recipe_trains_the_same_data_from_anywhere(table, monkeypatch, capsys):
+    assert run_command("train houses.csv --target y --recipe plain --set epochs=2 --quiet --out run".split()) == 0
+    monkeypatch.chdir(table / "b")
+    assert run_command("train ../a/run/recipe.toml --quiet --out again".split()) == 0
+    first, second = (json.loads((table / at / "record.json").read_text()) for at in ("a/run", "b/again"))
+    assert first["score"] == second["score"]
+
+
+def test_a_stopped_run_goes_on_from_another_folder(table, monkeypatch, capsys):
+    command = "train houses.csv --target y --recipe plain --set epochs=2 --quiet --out run"
+    assert run_command(command.split()) == 0
+    (table / "a/run/record.json").unlink()  # as if it had been stopped at its last step
+    monkeypatch.chdir(table / "b")
+    assert run_command("train --resume ../a/run --quiet".split()) == 0
+
+
+def test_nothing_is_taken_from_the_working_folder_in_silence(table, monkeypatch, capsys):
+    (table / "b" / "r.toml").write_text(RECIPE)
+    assert run_command(["train", "../b/r.toml", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "../b/houses.csv does not exist" in said and f"there is a houses.csv in {table / 'a'}" in said
+
+
+def test_weights_start_at_the_recipes_folder_too(table):
+    text = '[network]\nname = "Continued"\nweights = "old/w.pt"\nnetwork = {name = "Continued", weights = "v.pt"}\n'
+    (table / "b" / "r.toml").write_text(text)
+    network = catalog.read_recipe("../b/r.toml").network
+    assert network.weights == "../b/old/w.pt" and network.network.weights == "../b/v.pt"
+    (table / "b" / "r.toml").write_text('base = "image"\nnetwork = {name = "Pretrained", weights = "random"}\n')
+    assert catalog.read_recipe("../b/r.toml").network.weights == "random"
+
+
+def test_a_bundled_set_stays_its_name(table):
+    (table / "b" / "r.toml").write_text('[data]\nsource = "iris"\n')
+    assert catalog.read_recipe("../b/r.toml").data.source == "iris"
+    assert catalog.placed(catalog.read_recipe("../b/r.toml")).data.source == "iris"
+
+
+def test_a_recipe_written_to_another_folder_names_the_same_file(table, capsys):
+    command = "search houses.csv --target y --recipe plain --set epochs=1 --space optimizer.lr=[0.1] --method grid"
+    assert run_command([*command.split(), "-o", "../b/best.toml"]) == 0
+    assert catalog.read_recipe("../b/best.toml").data.source == str(table / "a" / "houses.csv")
+    assert run_command([*command.split(), "-o", "best.toml"]) == 0
+    assert 'source = "houses.csv"' in (table / "a" / "best.toml").read_text()
