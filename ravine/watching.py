@@ -109,6 +109,8 @@ class Watched:
         self._schedulers: list[tuple[LRScheduler, int]] = []  # with their count at the start
         self._given = scheduler
         self._handles: list[Any] = []
+        self._hookable = False
+        self._hearing: Any = None  # the hook on the model itself
         self._module_hooks: list[Any] = []
         self._found: list[Finding] = []
         self._failed: dict[str, None] = {}
@@ -163,9 +165,8 @@ class Watched:
             self._handles += [register_optimizer_step_pre_hook(self._safely(self._before_step)),
                               register_optimizer_step_post_hook(self._safely(self._after_step))]  # fmt: skip
         compiled = getattr(self.model, "_compiled_call_impl", None) is not None  # in place, with its hooks
-        if not compiled and not isinstance(self.model, (*FAST, torch.jit.ScriptModule)):
-            seen = self._safely(self._before_forward)
-            self._handles.append(self.model.register_forward_pre_hook(seen, with_kwargs=True))
+        self._hookable = not compiled and not isinstance(self.model, (*FAST, torch.jit.ScriptModule))
+        self._listen()
         self._hook_modules(fast=False)
         for eye in self._eyes:
             held = parameters(eye.optimizer) if eye.optimizer is not None else list(self.model.parameters())
@@ -186,6 +187,8 @@ class Watched:
 
     def stop(self) -> None:
         """Stop watching, and say what was found."""
+        self._hookable = False
+        self._listen()
         for handle in [*self._handles, *self._module_hooks, *(h for eye in self._eyes for h in eye.handles)]:
             handle.remove()
         self._handles, self._module_hooks = [], []
@@ -228,6 +231,17 @@ class Watched:
         return Report(checks=checks, findings=self.findings())
 
     # forward --------------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """See the model's calls: always where the mode matters to it, else in steps that are looked at. The quick way
+        of a module without hooks saves microseconds at every call."""
+        wanted = self._hookable and (self._close or bool(self._sensitive))
+        if wanted and self._hearing is None:
+            seen = self._safely(self._before_forward)
+            self._hearing = self.model.register_forward_pre_hook(seen, with_kwargs=True)
+        elif self._hearing is not None and not wanted:
+            self._hearing.remove()
+            self._hearing = None
 
     def _before_forward(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         recording, training = torch.is_grad_enabled(), module.training
@@ -438,6 +452,7 @@ class Watched:
                                    highest=max(self._highest, first), last=self._last, lr=story.lr)  # fmt: skip
             self._hunting = self._close = not bad
             if self._hunting:
+                self._listen()
                 return  # the next forward pass shows in which module
         broken = self._pending
         self.story.broken = Broken(**{**vars(broken), "where": broken.where or self._bad_module or "loss",
@@ -527,6 +542,7 @@ class Watched:
             eye.forget()
             self._attend(eye)
             self._close = self._hunting or any(self._looking(e) for e in self._eyes)
+            self._listen()
         if optimizer is not None:
             eye.leave(closely=following)
         # of looks in a row, the last one judges

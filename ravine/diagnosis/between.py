@@ -147,7 +147,7 @@ def uphill(story: Story) -> Iterator[Seen]:
     if not story.alone or not looks or story.graph is None or "?" in story.graph.weights:
         return
     known = story.flipped or story.kind
-    held = {w.name for w in story.weights if w.optimizer == 0}
+    held = {w.name for w in story.weights if w.optimizer == 0 and w.in_model}  # not inputs that someone makes worse
     if known and story.graph.weights <= held and looks[0].maximize != story.flipped:
         first, now = story.losses[:1], story.told.stretches(4)
         yield Seen(since=0, cause="loss" if story.flipped else "optimizer",

@@ -134,7 +134,8 @@ def written(left: Tensor, found: Tensor, *, start: Tensor, last: Tensor | None) 
 
 def first_tensor(given: Iterable[Any]) -> Tensor | None:
     """The first tensor of some arguments that has examples in it."""
-    return next((x for x in given if isinstance(x, Tensor) and x.dim() and x.numel()), None)
+    dense = (x for x in given if isinstance(x, Tensor) and x.layout == torch.strided)
+    return next((x for x in dense if x.dim() and x.numel()), None)
 
 
 @torch.no_grad()

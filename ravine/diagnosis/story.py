@@ -178,10 +178,10 @@ class Story:
     ended: bool = False
 
     def has(self, need: str) -> bool | None:
-        """Whether it was seen: "looks" (a step), "steps" (of an optimizer), "graph" (a loss as a tensor, of a model that
-        is not compiled), "forward" (the model was called), "inputs" (as a whole, with a tensor), "schedule" (None: there
-        is none), "scaler" (gradients of scaled losses; None: there are none), "losses" (enough of them for a test;
-        None: several optimizers pull at them), "constant" (targets of a loss that is known)."""
+        """Whether it was seen: "looks" (a step), "steps" (of an optimizer), "graph" (a loss as a tensor, the model not
+        compiled), "forward" (the model was called), "inputs" (as a whole, with a tensor), "schedule" (None: there is
+        none), "scaler" (gradients of scaled losses; None: there are none), "losses" (enough of them for a test; None:
+        several optimizers pull at them), "constant" (targets of a loss that is known)."""
         enough = None if not self.alone else self.told.count >= 64
         return {
             "looks": bool(self.looks),

@@ -1162,6 +1162,20 @@ def gradual_rates(watch):
     return teach(watch, model, torch.optim.SGD(groups, lr=0.05))
 
 
+def attack(watch):
+    """The weights stand still; the inputs are learned so that the loss is large."""
+    model = mlp().requires_grad_(False)
+    x, y = classes(32)
+    moved = nn.Parameter(torch.zeros_like(x))
+    optimizer = torch.optim.Adam([moved], maximize=True)
+    with watch(model, optimizer) as watched:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(x + moved), y)).backward()
+            optimizer.step()
+    return [moved]
+
+
 def adversary(watch):
     """The inputs are moved so that the loss is larger, before the step makes it smaller."""
     model = mlp()
@@ -1204,5 +1218,5 @@ HEALTHY = [
     margin_met, sparse_gradients, sharpness_aware, own_labels, thawed, low_rank_adapter, one_at_a_time,
     game, averaged, scaled, lambda watch: scaled(watch, fused=True), few_bits, stepwise, in_pieces, all_examples,
     lambda watch: all_examples(watch, anew=True), one_batch, looked_ahead, from_large_gradients, gradual_rates,
-    adversary, in_parts,
+    attack, adversary, in_parts,
 ]  # fmt: skip
