@@ -19,10 +19,12 @@ from ravine.diagnosis import tried
 from ravine.diagnosis.data import ALL as DATA
 from ravine.diagnosis.examples import Examples, counted, read_examples
 from ravine.diagnosis.probing import read_start
+from ravine.diagnosis.reference import plain
 from ravine.diagnosis.rule import judged
 from ravine.diagnosis.start import ALL as STARTS
 from ravine.diagnosis.start import Start
 from ravine.diagnosis.tried import GENERAL
+from ravine.errors import InputError
 from ravine.finding import BY_HAND, Checks, Finding, Report, Trial, arrange
 from ravine.studies.case import Case, read_case
 from ravine.studies.examination import (
@@ -100,7 +102,7 @@ def looked_at(case: Case) -> tuple[Start, Examples]:
     except Exception:  # data of a kind that nobody foresaw: the rest of the examination goes on without
         return start, Examples(rows=len(inputs), shape=tuple(inputs.shape[1:]), layout="", kind="")
     if case.held_out and case.validation is not None:
-        counts = counted(case.validation[1].numpy(), examples.kind)
+        counts = counted(plain(case.validation[1]), examples.kind)
         examples = replace(examples, validation_counts=counts)
     return start, examples
 
@@ -182,7 +184,14 @@ def watched_run(case: Case) -> tuple[list[Finding], Checks, Run]:
         return kept[-1]
 
     looks = sorted({max(1, round(case.steps * share)) for share in LOOKS})
-    run = train(case, seed=case.seed, looks=looks, watch=watch)
+    try:
+        run = train(case, seed=case.seed, looks=looks, watch=watch)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"training breaks off after {kept[0].story.steps if kept else 0} steps",
+                         why=f"{type(error).__name__}: {error}"[:300],
+                         do="see that every batch passes model and loss, the last one too") from error  # fmt: skip
     report = kept[0].report()
     return list(report.findings), report.checks, run
 

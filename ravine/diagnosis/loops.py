@@ -62,7 +62,8 @@ def step_without_gradient(story: Story) -> Iterator[Seen]:
 
 def wiped(story: Story) -> Iterator[Seen]:
     for looks in last(story):
-        gone = all(look.arrived and not look.at_step and empty(look) for look in looks)
+        known = not any(math.isnan(look.arrived or 0.0) for look in looks)  # of a sparse gradient no length is
+        gone = known and all(look.arrived and not look.at_step and empty(look) for look in looks)
         if gone and re.search(r"B[LSs]*S[s]*$", story.tape):
             look = looks[-1]
             yield Seen(since=looks[0].step, evidence=(

@@ -43,7 +43,7 @@ class Scaled(nn.Module):
         self.register_buffer("sd", sd)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model((x - self.mean) / self.sd)
+        return self.model(((x - self.mean) / self.sd).to(x.dtype))
 
 
 class Unscaled(nn.Module):
@@ -132,10 +132,11 @@ def _shuffle(case: Case, value: Any) -> Case:
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each feature (of [N, F], [N, T, F]) or channel ([N, C, H, W]); 1 for constants."""
     over = (0, 2, 3) if x.dim() == 4 else tuple(range(x.dim() - 1)) if x.dim() > 1 else (0,)
+    kind = x.dtype if x.is_floating_point() and x.element_size() > 4 else torch.float
     x = x.double()
     mean, sd = x.mean(over, keepdim=True)[0], x.std(over, keepdim=True, correction=0)[0]
     tiny = sd <= 1e-12 * (mean.abs() + 1e-300)
-    return mean.float(), torch.where(tiny | (sd == 0), torch.ones_like(sd), sd).float()
+    return mean.to(kind), torch.where(tiny | (sd == 0), torch.ones_like(sd), sd).to(kind)
 
 
 def _input_scale(case: Case, value: Any) -> Case:
@@ -151,14 +152,14 @@ def _target_scale(case: Case, value: Any) -> Case:
     if not targets.is_floating_point():
         raise NotTriedError("the targets are whole numbers")
     with apart(case.seed), torch.no_grad():
-        outputs = case.model(inputs[:4])
+        outputs = copy.deepcopy(case.model).eval()(inputs[:4])
     if not isinstance(outputs, Tensor) or outputs.numel() != targets[:4].numel():
         raise NotTriedError("outputs and targets are not paired number by number")
     flat = targets.double().reshape(len(targets), -1)
     mean, sd = flat.mean(), flat.std(correction=0)
     if float(sd) == 0:
         raise NotTriedError("all targets are equal")
-    mean, sd, loss = mean.float(), sd.float(), case.loss
+    mean, sd, loss = mean.to(targets.dtype), sd.to(targets.dtype), case.loss
     return replace(
         case, model=Unscaled(case.model, mean, sd), loss=lambda out, y: loss((out - mean) / sd, (y - mean) / sd)
     )
@@ -212,6 +213,8 @@ def _restart(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=1 / math.sqrt(module.embedding_dim))
+        if module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx])
     elif isinstance(module, nn.modules.batchnorm._NormBase):
         module.reset_parameters()  # with the running statistics
     elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
@@ -222,7 +225,7 @@ def _unit_variance(model: nn.Module, inputs: Tensor) -> None:
     """Divide every linear and convolutional weight by the standard deviation of its output, in order of use."""
 
     def rescale(module: nn.Module, given: Any, made: Tensor) -> Tensor | None:
-        if id(module) in done:
+        if id(module) in done or made.numel() < 2:
             return None
         done.add(id(module))
         sd = float(made.detach().std())
@@ -289,7 +292,7 @@ def _optimizer(case: Case, value: Any) -> Case:
         return replace(
             case, optimizer=lambda parameters: Adam([p for i, p in enumerate(parameters) if i in places], lr=lr)
         )
-    return replace(case, prepare=(), optimizer=lambda parameters: Adam(
+    return replace(case, optimizer=lambda parameters: Adam(
         [p for group in own(parameters).param_groups for p in group["params"]], lr=lr))  # fmt: skip
 
 
@@ -297,7 +300,7 @@ def _hold_all(model: nn.Module, optimizer: Optimizer) -> None:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     missing = [p for p in model.parameters() if id(p) not in held]
     for p in model.parameters():
-        p.requires_grad_(True)
+        p.requires_grad_(p.is_floating_point() or p.is_complex())
     if missing:
         optimizer.add_param_group({"params": missing})
 
@@ -332,11 +335,15 @@ def as_classes(case: Case) -> Case:
             raise NotTriedError("the last layer is no linear one with one output")
         values = torch.unique(targets).float()
         name, last = linear[-1]
-        head = nn.Linear(last.in_features, len(values), bias=last.bias is not None)
+        head = nn.Linear(last.in_features, len(values), bias=last.bias is not None, device=last.weight.device,
+                         dtype=last.weight.dtype)  # fmt: skip
     above, _, own = name.rpartition(".")
     setattr(model.get_submodule(above), own, head)
     with apart(case.seed), torch.no_grad():
-        shape = tuple(case.model(case.examples(2)[0]).shape[1:])
+        outputs = copy.deepcopy(case.model).eval()(case.examples(2)[0])
+        if not isinstance(outputs, Tensor):
+            raise NotTriedError("the model gives no tensor")
+        shape = tuple(outputs.shape[1:])
     judged = case.judged or case.loss
     loss = lambda out, y: F.cross_entropy(out, torch.searchsorted(values, y.flatten().float()))  # noqa: E731
     return replace(case, model=Chosen(model, values, shape), loss=loss, judged=judged)

@@ -5,6 +5,7 @@ A remedy is screened with one seed, which the run shares; those that gain are tr
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 
@@ -63,7 +64,7 @@ def attempted(case: Case, base: Run, remedies: list[Remedy], *, seed: int) -> Tr
             except NotTriedError as error:
                 refused.append((strength[0], str(error)))
                 break
-            except (RuntimeError, ValueError, IndexError) as error:
+            except Exception as error:  # the model's own code may raise anything
                 refused.append((strength[0], f"it does not run: {type(error).__name__}"))
                 break
             found = replace(_outcome(remedy.cause, run), changes=strength, grounds=remedy.grounds, where=remedy.where,
@@ -121,9 +122,7 @@ def cured(case: Case, base: Run, finding: Finding) -> Finding:
             outcome = replace(_outcome(finding.cause, run), changes=strength)
             seen = replace(tried, outcomes=(outcome,))
             outcome = confirmed(case, seen, outcome, seed=case.seed)
-        except NotTriedError:
-            continue
-        except (RuntimeError, ValueError, IndexError):
+        except Exception:  # it cannot be tried, or the model's own code raises what it likes
             continue
         if outcome.trial is not None and outcome.trial.verdict == "helped":
             return replace(finding, changes=strength, trial=outcome.trial)
@@ -158,7 +157,7 @@ def with_classes(case: Case, base: Run, tried: Tried, *, seed: int) -> Outcome |
                     break
             if found:
                 break
-    except (NotTriedError, RuntimeError, ValueError):
+    except Exception:  # it cannot be tried, or the model's own code raises what it likes
         return None
     if not found:
         return None
@@ -248,8 +247,8 @@ def null_loss(case: Case) -> float:
     inputs, targets = case.examples(LOOKED)
     with apart(case.seed), torch.no_grad():
         try:
-            outputs = case.model(inputs)
-        except RuntimeError:
+            outputs = copy.deepcopy(case.model)(inputs)  # normalization keeps something of what it sees
+        except Exception:
             return math.nan
     if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
         return math.nan
@@ -264,7 +263,7 @@ def null_loss(case: Case) -> float:
             try:
                 loss = case.loss(constant.expand(outputs.shape), targets)
                 (grad,) = torch.autograd.grad(loss, constant)
-            except (RuntimeError, ValueError):
+            except Exception:  # a constant that the loss refuses, or one that it does not depend on
                 break
             value = float(loss.detach())
             if math.isfinite(value) and value < best:
@@ -277,7 +276,7 @@ def null_loss(case: Case) -> float:
     try:
         with torch.no_grad():
             losses = by_groups(case.judged or case.loss, answer.expand(len(others), *answer.shape), others)
-    except (RuntimeError, ValueError):
+    except Exception:
         return best
     return sum(losses) / len(losses)
 

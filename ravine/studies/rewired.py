@@ -8,8 +8,9 @@ LSTM, scripted modules) is not seen and stays as it is.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -57,23 +58,36 @@ class _Recording(TorchFunctionMode):
         return made
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of the calls of a forward pass in one mode: by number, functions `instead` and `after` of them."""
+
+    calls: tuple[str, ...]  # names of all, in their order
+    instead: Mapping[int, Callable[[Tensor], Tensor]]
+    after: Mapping[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+
+
 class _Replacing(TorchFunctionMode):
     """Answers some calls by other functions of their first argument, and passes what others made through functions."""
 
-    def __init__(
-        self, instead: Mapping[int, Callable[[Tensor], Tensor]], after: Mapping[int, Callable[[Tensor], Tensor]]
-    ):
+    def __init__(self, plan: Plan):
         super().__init__()
-        self.instead, self.after, self.count = instead, after, 0
+        self.plan, self.count = plan, 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if short(func) not in ACTIVATIONS | SHARES | AFFINE | DROPOUTS:
-            return func(*args, **(kwargs or {}))
+        name, kwargs = short(func), kwargs or {}
+        if name not in ACTIVATIONS | SHARES | AFFINE | DROPOUTS:
+            return func(*args, **kwargs)
         here, self.count = self.count, self.count + 1
-        if here in self.instead:
-            return self.instead[here](args[0] if args else (kwargs or {})["input"])
-        made = func(*args, **(kwargs or {}))
-        return self.after[here](made) if here in self.after else made
+        if self.plan.calls[here : here + 1] != (name,):
+            raise RuntimeError(f"call {here} of the model is {name}, which it was not when it was looked at")
+        if here in self.plan.instead:
+            given = args[0] if args else kwargs["input"]
+            if not name.endswith("_") and not kwargs.get("inplace"):
+                return self.plan.instead[here](given)
+            return given.copy_(self.plan.instead[here](given.clone()))  # for those who go on with what they gave
+        made = func(*args, **kwargs)
+        return self.plan.after[here](made) if here in self.plan.after else made
 
 
 def short(func: Any) -> str:
@@ -87,25 +101,38 @@ def short(func: Any) -> str:
 
 
 class Rewired(nn.Module):
-    """A model whose calls are partly replaced; parameters and buffers are the model's own."""
+    """A model whose calls are partly replaced; parameters and buffers are the model's own.
 
-    def __init__(self, model: nn.Module, instead: Mapping[int, Callable[[Tensor], Tensor]],
-                 after: Mapping[int, Callable[[Tensor], Tensor]] | None = None):  # fmt: skip
+    There is a plan for each mode, as a model may call less in evaluation. A pass that calls something else than was
+    planned raises `RuntimeError`.
+    """
+
+    def __init__(self, model: nn.Module, training: Plan, evaluation: Plan):
         super().__init__()
         self.model = model
-        self.instead, self.after = dict(instead), dict(after or {})
+        self.plans = {True: training, False: evaluation}
 
     def forward(self, *inputs: Any) -> Any:
-        with _Replacing(self.instead, self.after):
-            return self.model(*inputs)
+        plan = self.plans[self.training]
+        with _Replacing(plan) as replacing:
+            made = self.model(*inputs)
+        if replacing.count != len(plan.calls):
+            raise RuntimeError(f"the model makes {replacing.count} calls, {len(plan.calls)} when it was looked at")
+        return made
 
 
-def calls_of(model: nn.Module, inputs: Tensor) -> list[Call]:
-    """The calls of one forward pass in training mode, which is not recorded by autograd."""
-    recording = _Recording()
-    with torch.no_grad(), recording:
+def calls_of(model: nn.Module, inputs: Tensor, *, training: bool = True) -> list[Call]:
+    """The calls of one forward pass of a copy, which is not recorded by autograd."""
+    recording, model = _Recording(), copy.deepcopy(model).train(training)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), recording:
         model(inputs)
     return recording.calls
+
+
+def rewired(model: nn.Module, inputs: Tensor, how: Callable[[list[Call]], Plan]) -> Rewired | None:
+    """The model with its calls replaced in both modes; None if there is nothing to replace in training."""
+    plans = [how(calls_of(model, inputs, training=training)) for training in (True, False)]
+    return Rewired(model, *plans) if plans[0].instead or plans[0].after else None
 
 
 def head_calls(calls: list[Call]) -> list[int]:
@@ -134,14 +161,17 @@ def linear_output(model: nn.Module, inputs: Tensor) -> Rewired | None:
     >>> torch.equal(torch.sigmoid(linear_output(model, x)(x)), model(x))
     True
     """
-    head = head_calls(calls_of(model, inputs))
-    return Rewired(model, dict.fromkeys(head, _same)) if head else None
+    return rewired(model, inputs, lambda calls: Plan(named(calls), dict.fromkeys(head_calls(calls), _same)))
 
 
 def sigmoid_output(model: nn.Module, inputs: Tensor) -> Rewired | None:
     """The model with a sigmoid in place of its output's activation; None if it has none."""
-    head = head_calls(calls_of(model, inputs))
-    return Rewired(model, {head[0]: torch.sigmoid} | dict.fromkeys(head[1:], _same)) if head else None
+
+    def bounded(calls: list[Call]) -> Plan:
+        head = head_calls(calls)
+        return Plan(named(calls), dict.fromkeys(head, _same) | dict.fromkeys(head[:1], torch.sigmoid))
+
+    return rewired(model, inputs, bounded)
 
 
 def activated(model: nn.Module, inputs: Tensor, activation: Callable[[Tensor], Tensor]) -> Rewired | None:
@@ -153,18 +183,25 @@ def activated(model: nn.Module, inputs: Tensor, activation: Callable[[Tensor], T
     >>> torch.allclose(bent(x) + bent(-x), bent(2 * x) + bent(-2 * x))
     False
     """
-    calls = calls_of(model, inputs)
-    hidden, missing = hidden_calls(calls), missing_after(calls)
-    if not hidden and not missing:
-        return None
-    return Rewired(model, dict.fromkeys(hidden, activation), dict.fromkeys(missing, activation))
+
+    def bent(calls: list[Call]) -> Plan:
+        hidden, missing = hidden_calls(calls), missing_after(calls)
+        return Plan(named(calls), dict.fromkeys(hidden, activation), dict.fromkeys(missing, activation))
+
+    return rewired(model, inputs, bent)
 
 
 def without_dropout(model: nn.Module, inputs: Tensor) -> Rewired | None:
     """The model without dropout, also where a function drops; None if nothing is dropped by a call."""
-    calls = calls_of(model, inputs)
-    dropping = [i for i, c in enumerate(calls) if c.name in DROPOUTS]
-    return Rewired(model, dict.fromkeys(dropping, _same)) if dropping else None
+
+    def whole(calls: list[Call]) -> Plan:
+        return Plan(named(calls), {i: _same for i, c in enumerate(calls) if c.name in DROPOUTS})
+
+    return rewired(model, inputs, whole)
+
+
+def named(calls: list[Call]) -> tuple[str, ...]:
+    return tuple(call.name for call in calls)
 
 
 def _same(x: Tensor) -> Tensor:

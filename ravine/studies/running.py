@@ -6,16 +6,18 @@ Letters: G groups of examples.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ravine.studies.case import Case, Loss, Pair, apart
+from ravine.diagnosis.probing import seed_all
+from ravine.studies.case import LOOKED, Case, Loss, Pair, apart, measured
 from ravine.studies.changes import logits_first
 
 
@@ -27,7 +29,7 @@ class Watched(Protocol):
 
 Watch = Callable[[nn.Module, torch.optim.Optimizer], AbstractContextManager[Watched | None]]
 GROUPS = 16  # parts of the examples whose losses are compared in pairs
-LOOKED = 1024  # examples at a look
+IGNORED = -100  # a class that torch's cross entropy leaves out
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,6 @@ class Run:
     losses: list[float] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     model: nn.Module | None = None
-    seconds: float = 0.0
 
     @property
     def last(self) -> Look:
@@ -71,6 +72,8 @@ def train(case: Case, *, seed: int, steps: int | None = None, looks: Sequence[in
     A look is taken at the start, at `looks` (steps), and at the end. `watch` gets model and optimizer, and is told the
     loss of every step. A loss that is not finite ends the run.
     """
+    if isinstance(case.loss, nn.Module):  # which may keep something of every call
+        case = replace(case, loss=copy.deepcopy(case.loss))
     steps = case.steps if steps is None else steps
     watch = _unwatched if watch is None else watch
     sample = case.examples(LOOKED)
@@ -80,12 +83,12 @@ def train(case: Case, *, seed: int, steps: int | None = None, looks: Sequence[in
         model, optimizer = case.build()
         model.train()
         run.looks.append(look(case, model, sample, others, 0))
-        torch.manual_seed(seed + 1)  # the order is the same whatever was drawn while building
+        seed_all(seed + 1)  # the order is the same whatever was drawn while building
         failed = 0
         with watch(model, optimizer) as watched:
             for inputs, targets in _batches(case, steps):
                 optimizer.zero_grad()
-                loss = case.loss(model(inputs), targets)
+                loss = measured(case.loss, model(inputs), targets)
                 if watched is not None:
                     watched.loss(loss)
                 if loss.requires_grad:
@@ -94,8 +97,9 @@ def train(case: Case, *, seed: int, steps: int | None = None, looks: Sequence[in
                     torch.nn.utils.clip_grad_norm_(model.parameters(), case.clip)
                 optimizer.step()
                 run.losses.append(float(loss.detach()))
-                failed += not math.isfinite(run.losses[-1])
-                if len(run.losses) in due or failed == 1:
+                broken = not math.isfinite(run.losses[-1])
+                failed += broken
+                if len(run.losses) in due or (broken and failed == 1):
                     run.looks.append(look(case, model, sample, others, len(run.losses)))
                 if failed > 2:  # one more pass shows who watches where it began
                     break
@@ -143,9 +147,9 @@ def grouped(case: Case, model: nn.Module, examples: Pair, outputs: Tensor | None
 def by_groups(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[float, ...]:
     """The loss of each of up to G groups of neighboring examples, from outputs."""
     if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
-        return (float(loss(outputs, targets)),)
+        return (float(measured(loss, outputs, targets)),)
     places = torch.arange(len(targets)).tensor_split(min(GROUPS, max(1, len(targets) // 4)))
-    return tuple(float(loss(outputs[p], targets[p])) for p in places)
+    return tuple(float(measured(loss, outputs[p], targets[p])) for p in places)
 
 
 def scored(outputs: Tensor, targets: Tensor) -> float | None:
@@ -167,6 +171,7 @@ def scored(outputs: Tensor, targets: Tensor) -> float | None:
         return -1.0
     if not targets.is_floating_point() and outputs.dim() == targets.dim() + 1 and outputs.numel() > targets.numel():
         right, y = (logits_first(outputs, targets).argmax(1) == targets).flatten(), targets.flatten()
+        right, y = right[y != IGNORED], y[y != IGNORED]
         classes = y.unique()
         if len(classes) < 2:
             return None

@@ -177,7 +177,8 @@ def _braking(case: Case, start: Start) -> list[Remedy]:
     if decay > 0:
         grounds = (Evidence("weight decay", decay, "", 0.01),) if decay >= 0.01 else ()
         found.append(Remedy("over-regularized", ((Change("decay", 0.0),),), grounds))
-    eps = max(float(g.get("eps") or 0.0) for g in optimizer.param_groups)
+    given = [g.get("eps") for g in optimizer.param_groups]  # Adafactor has two of another meaning
+    eps = max((float(e) for e in given if isinstance(e, int | float)), default=0.0)
     if eps > EPS:
         adams = ((Change("optimizer", "adam"),), (Change("optimizer", "adam 0.01"),))
         found.append(Remedy("optimizer-numerics", adams, (Evidence("epsilon of the optimizer", eps, "", EPS),),
@@ -198,7 +199,7 @@ def _wiring(case: Case, start: Start) -> list[Remedy]:
     with apart(case.seed), torch.no_grad():
         try:
             calls = calls_of(case.build()[0], inputs)
-        except RuntimeError:
+        except Exception:  # whatever the model raises in training mode: nothing was seen
             return []
     found = []
     head = [calls[i].name for i in head_calls(calls)]
