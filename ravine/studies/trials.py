@@ -1,6 +1,7 @@
 """Remedies tried on a recipe: short runs on the same seeds, judged on the validation split beside the untouched recipe.
 
-The untouched recipe may train as long as it is meant to: a remedy that gets further in a few hundred steps is one.
+The untouched recipe may train as long as it is meant to. Remedies are looked at for a few hundred steps; what gets
+further in these is tried with more seeds, and for as many steps as can be afforded.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from ravine.training.run import Run, train_on
 
 SEEDS = 5  # networks of a trial
 FEW = 2  # of these that look first
-STEPS = 300  # of a trial
+STEPS = 300  # of a first look at a remedy
 LEAST_STEPS = 40
-BASE_STEPS = 1500  # of the untouched recipe, where there is no run of it
+BASE_STEPS = 1500  # of a trial that counts, and of the untouched recipe where there is no run of it
 SECONDS = 60.0  # for all trials together, about
 TRIALS = 60  # networks trained for a trial's steps, about
 GOOD = 0.97  # score of a run from which nothing is left to gain
@@ -56,7 +57,8 @@ class Bench:
     run: Run
     whole: bool  # the run is as long as the recipe says, and on all its examples
     marks: Marks  # of the run
-    steps: int  # of a trial
+    steps: int  # of a first look at a remedy
+    length: int  # steps of a trial that counts: as long as the recipe means, if that can be afforded
 
 
 def bench_of(recipe: Recipe, task: Any, run: Run | None, frame: Any = None, *, say: Say = silent) -> Bench:
@@ -68,14 +70,14 @@ def bench_of(recipe: Recipe, task: Any, run: Run | None, frame: Any = None, *, s
     recipe, small = recipe.vary("seeds", SEEDS), cut(task, recipe)
     seconds = pace(small, recipe)
     steps = int(max(LEAST_STEPS, min(STEPS, SECONDS / TRIALS / seconds)))
+    length = int(max(steps, min(BASE_STEPS, SECONDS / 4 / SEEDS / seconds)))
     whole = small is task
     if run is None or not whole or len(run.record.members) < SEEDS:
-        length = int(max(steps, min(BASE_STEPS, SECONDS / 4 / SEEDS / seconds)))
         short = shortened(recipe, small, length)
         say(f"training the untouched recipe: {plan_of(short, small).steps:,} steps, {SEEDS} seeds")
         run, whole = train_on([small], [short])[0], whole and short.epochs == recipe.epochs
     judge = judge_of(small)
-    return Bench(recipe, small, frame, judge, run, whole, judge.marks(run, small, SEEDS), steps)
+    return Bench(recipe, small, frame, judge, run, whole, judge.marks(run, small, SEEDS), steps, length)
 
 
 def cut(task: Any, recipe: Recipe) -> Any:
@@ -137,7 +139,7 @@ def screened(bench: Bench, seen: Tried, remedies: Sequence[Remedy]) -> Tried:
     for remedy in remedies:
         for strength in remedy.strengths:
             try:
-                recipes.append(_treated(bench, strength))
+                recipes.append(_treated(bench, strength, bench.steps))
                 chosen.append((remedy, strength))
             except RavineError as error:
                 refused.append((strength[0], str(error)))
@@ -159,8 +161,11 @@ def _best(seen: Tried, outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def confirmed(bench: Bench, outcome: Outcome) -> Outcome:
-    """The remedy tried with all seeds, paired with the untouched recipe, and the verdict."""
-    recipe = _treated(bench, outcome.changes)
+    """The remedy tried with all seeds, paired with the untouched recipe, and the verdict.
+
+    Longer than it was first looked at: what only learns faster, or overfits later, must hold to the end.
+    """
+    recipe = _treated(bench, outcome.changes, bench.length)
     marks = _trials(bench, [recipe], seeds=SEEDS)[0]
     pairs = list(zip(bench.marks.losses, marks.losses, strict=False))
     trial = weigh([b for b, _ in pairs], [a for _, a in pairs], steps=_length(bench, recipe))
@@ -168,10 +173,10 @@ def confirmed(bench: Bench, outcome: Outcome) -> Outcome:
     return replace(outcome, losses=found.losses, scores=found.scores, trial=trial)
 
 
-def _treated(bench: Bench, changes: Sequence[Change]) -> Recipe:
+def _treated(bench: Bench, changes: Sequence[Change], steps: int) -> Recipe:
     """The recipe with changes, as it is tried: a run that is meant to be longer stays so."""
     recipe = resolve(applied(bench.recipe, changes), bench.task)
-    return recipe if recipe.epochs != bench.recipe.epochs else shortened(recipe, bench.task, bench.steps)
+    return recipe if recipe.epochs != bench.recipe.epochs else shortened(recipe, bench.task, steps)
 
 
 def _length(bench: Bench, recipe: Recipe) -> int:
