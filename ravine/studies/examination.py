@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,6 +27,8 @@ LOOKS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 LONGEST = 600  # steps of a trial
 VALUES = 20  # of a target that may be classes
 HITS = 0.25  # of the held-out examples that classes must hit beyond what a number does
+TINY = 1e-6  # of a share
+ROUNDED = 1e-3  # of a sum of shares
 GOOD = 0.97  # score of a run from which nothing is left to gain
 
 
@@ -252,24 +256,7 @@ def null_loss(case: Case) -> float:
             return math.nan
     if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
         return math.nan
-    starts = [outputs.float().mean(0), torch.zeros_like(outputs[0])]
-    if targets.is_floating_point() and outputs[0].numel() == targets[0].numel():
-        starts.append(targets.mean(0).reshape(outputs[0].shape))
-    best, answer = math.inf, None
-    for start in starts:
-        constant = start.detach().clone().requires_grad_()
-        optimizer = torch.optim.Adam([constant], lr=0.05 * max(1.0, float(start.abs().mean())))
-        for _ in range(80):
-            try:
-                loss = case.loss(constant.expand(outputs.shape), targets)
-                (grad,) = torch.autograd.grad(loss, constant)
-            except Exception:  # a constant that the loss refuses, or one that it does not depend on
-                break
-            value = float(loss.detach())
-            if math.isfinite(value) and value < best:
-                best, answer = value, constant.detach().clone()
-            constant.grad = grad
-            optimizer.step()
+    answer, best = _best_constant(case, outputs.detach().float(), targets)
     if answer is None:
         return math.nan
     others = targets if case.validation is None else case.validation[1][:LOOKED]
@@ -279,6 +266,72 @@ def null_loss(case: Case) -> float:
     except Exception:
         return best
     return sum(losses) / len(losses)
+
+
+def _best_constant(case: Case, outputs: Tensor, targets: Tensor) -> tuple[Tensor | None, float]:
+    """One answer for all, and its loss: by Adam from several starts; of starts in closed form, the best that there is.
+
+    Where outputs are shares, or their logarithms, and the loss does not see to it, the answer keeps to that.
+    """
+    kept = _kept(case, outputs, targets)
+    mean, shares = outputs.mean(0), kept is not None and bool((outputs >= 0).all())
+    starts = [mean.clamp_min(TINY).log() if shares else mean, torch.zeros_like(mean)]
+    if targets.is_floating_point() and mean.numel() == targets[0].numel():
+        starts.append(targets.mean(0).reshape(mean.shape))
+    best, answer = math.inf, None
+    for start, steps in [*((s, 80) for s in starts), *((s, 1) for s in _priors(mean, targets))]:
+        constant = start.detach().clone().requires_grad_()
+        optimizer = torch.optim.Adam([constant], lr=0.05 * max(1.0, float(start.abs().mean())))
+        for _ in range(steps):
+            said = constant if kept is None else kept(constant)
+            try:
+                loss = case.loss(said.expand(outputs.shape), targets)
+                (grad,) = torch.autograd.grad(loss, constant)
+            except Exception:  # a constant that the loss refuses, or one that it does not depend on
+                break
+            value = float(loss.detach())
+            if math.isfinite(value) and value < best:
+                best, answer = value, said.detach().clone()
+            constant.grad = grad
+            optimizer.step()
+    return answer, best
+
+
+def _kept(case: Case, outputs: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """What makes any numbers into an answer such as the outputs are: None where any numbers will do."""
+    with torch.no_grad():
+        try:
+            same, other = (float(case.loss(outputs + shift, targets)) for shift in (0.0, 0.1))
+        except Exception:
+            return None
+    if math.isclose(same, other, rel_tol=1e-4):  # the loss takes logits
+        return None
+    for d in {d % outputs.dim() for d in (1, -1) if outputs.dim() > 1 and outputs.shape[d] > 1}:
+        if bool((outputs.logsumexp(d).abs() < ROUNDED).all()):
+            return partial(torch.log_softmax, dim=d - 1)
+        if bool((outputs >= 0).all()) and bool(((outputs.sum(d) - 1).abs() < ROUNDED).all()):
+            return partial(torch.softmax, dim=d - 1)
+    return None
+
+
+def _priors(like: Tensor, targets: Tensor) -> Iterator[Tensor]:
+    """Best constants of the usual losses, in closed form: log shares of classes, medians, logarithms, log odds."""
+    if not targets.is_floating_point():
+        for d in {0, like.dim() - 1}:
+            known = targets[(targets >= 0) & (targets < like.shape[d])].long().flatten() if like.dim() else targets[:0]
+            if len(known):
+                share = torch.bincount(known, minlength=like.shape[d]) / len(known)
+                log = share.clamp_min(TINY).log().reshape([-1 if k == d else 1 for k in range(like.dim())])
+                yield log.expand(like.shape)
+    if targets[0].numel() != like.numel():
+        return
+    numbers = targets.float().reshape(len(targets), *like.shape)
+    mean = numbers.mean(0)
+    yield numbers.median(0).values
+    if bool((mean > 0).all()):
+        yield mean.log()
+    if bool(((mean >= 0) & (mean <= 1)).all()):
+        yield mean.clamp(TINY, 1 - TINY).logit()
 
 
 def confirmed(case: Case, tried: Tried, outcome: Outcome, *, seed: int) -> Outcome:
