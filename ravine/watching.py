@@ -47,7 +47,8 @@ TOGETHER = 10  # losses and rates that are read together
 GRAPHS = 4  # first steps of which the graph is read
 ROW = 2  # looks in a row; rules ask that neighbors agree
 TAPE = 400  # letters kept
-LOOKS = 64  # kept
+LOOKS = 64  # kept, beside the first
+BEGUN = 16
 SUSPICIOUS = 10  # looks in a row at the same inputs, after which their table is searched for
 SCALED = 2.0  # a loss that was multiplied by more before backward is a loss with a gradient scaler
 PASSES = 40  # backward passes with a scaled loss that are remembered
@@ -561,7 +562,7 @@ class Watched:
         look = eye.look_after(held, self._names.names, idle=self._idle(), twins=self._equal(eye), scale=self._scale,
                               told=self._told)  # fmt: skip
         story.looks.append(look)
-        del story.looks[:-LOOKS]
+        del story.looks[BEGUN : max(BEGUN, len(story.looks) - LOOKS)]  # the first stay: was it so from the start?
         if story.broken is None and self._pending is None and math.isfinite(self._last):
             where = next((n for n, norm in look.norms.items() if not math.isfinite(norm)), None)
             if where is not None:
