@@ -284,6 +284,8 @@ def not_finite(story: Story) -> Iterator[Seen]:
     elif b.step > 0:
         cause, confidence = "learning-rate-high", "high" if grew else "medium"
         suspects = ("exploding", "input-scale", "optimizer-numerics")
+        if any(k.passes > 1 and not k.thrown and k.scale == 1.0 for k in story.looks):
+            suspects = ("loss-reduction", *suspects)  # gradients of several batches are added, not averaged
         evidence.append(Evidence("highest loss before", b.highest, "", None, f"the first was {b.first:.3g}"))
         if b.lr > 0:  # known
             change = (Change("lr", b.lr / 10),)
@@ -647,6 +649,7 @@ ALL = (
          because="steps too long, a derivative that is not finite, or data that are not",
          misses="weights that stop being finite while loss and gradients do not, until the next look",
          also=("exploding", "data-degenerate", "loss", "input-scale", "optimizer-numerics", "output-activation",
+               "loss-reduction",
                "target-scale"),
          means="The loss, a gradient or a weight became NaN or infinite. From there on every number that depends "
                "on it is lost, and training cannot recover. The finding says where the first such number was seen "
