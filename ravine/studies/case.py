@@ -359,8 +359,6 @@ def _one_step(case: Case, model: nn.Module, optimizer: Optimizer) -> None:
         shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise InputError(f"the loss gives {shape}", why="a step goes down the gradient of one number",
                          do="return the mean of the losses")  # fmt: skip
-    if case.validation is not None:
-        _judge_once(case, model, (case.validation[0][:LOOKED], case.validation[1][:LOOKED]))
     try:
         if loss.requires_grad:
             loss.backward()
@@ -368,13 +366,14 @@ def _one_step(case: Case, model: nn.Module, optimizer: Optimizer) -> None:
     except Exception as error:
         raise InputError("a step cannot be made", why=f"{type(error).__name__}: {error}"[:300],
                          do="call loss.backward() and optimizer.step() on one batch yourself") from error  # fmt: skip
+    if case.validation is not None:
+        _judge_once(case, model.eval(), (case.validation[0][:LOOKED], case.validation[1][:LOOKED]))
 
 
 def _judge_once(case: Case, model: nn.Module, examples: Pair) -> None:
-    other = copy.deepcopy(model).eval()
     try:
         with torch.no_grad():
-            measured(case.loss, other(examples[0]), examples[1])
+            measured(case.loss, model(examples[0]), examples[1])
     except Exception as error:
         raise InputError("model and loss do not run on the validation examples",
                          why=f"{type(error).__name__}: {error}"[:300],
