@@ -100,9 +100,17 @@ CURES: dict[str, tuple[tuple[Change, ...], ...]] = {
     "initialization": ((Change("init", "default"),),),
     "dead-units": ((Change("init", "default"),),),
     "hidden-activation": ((Change("activation", "relu"),),),
+    "vanishing": (
+        (Change("activation", "relu"),),
+        (Change("activation", "relu"), Change("init", "default")),
+        (Change("init", "unit variance"),),
+    ),
+    "exploding": ((Change("init", "default"),), (Change("init", "unit variance"),)),
+    "saturation": ((Change("init", "default"),), (Change("input.scale", "standardize"),)),
     "parameters-not-in-optimizer": ((Change("optimizer", "all parameters"),),),
     "frozen-parameters": ((Change("optimizer", "all parameters"),),),
     "imbalance": ((Change("loss", "balanced"),),),
+    "loss": ((Change("loss", "cross entropy"),), (Change("loss", "binary cross entropy"),)),
     "shuffling": ((Change("shuffle", True),),),
     "normalization": ((Change("normalization", "usual"),),),
     "dropout": ((Change("dropout", 0),),),
@@ -119,13 +127,14 @@ def cured(case: Case, base: Run, finding: Finding) -> Finding:
     steps = min(case.steps, LONGEST)
     tried = Tried(base=_outcome("healthy", base), null=null_loss(case), start=base.looks[0].loss, steps=steps)
     failed: Trial | None = None
+    wrong = finding.cause == "loss"  # and measures nothing
     for strength in CURES.get(finding.cause, ()):
         try:
-            other = changed(replace(case, judged=case.judged or case.loss), *strength)
+            other = changed(case if wrong else replace(case, judged=case.judged or case.loss), *strength)
             run = train(other, seed=case.seed, steps=min(other.steps, steps))
             outcome = replace(_outcome(finding.cause, run), changes=strength)
             seen = replace(tried, outcomes=(outcome,))
-            outcome = confirmed(case, seen, outcome, seed=case.seed)
+            outcome = confirmed(case, seen, outcome, seed=case.seed, wrong_loss=wrong)
         except Exception:  # it cannot be tried, or the model's own code raises what it likes
             continue
         if outcome.trial is not None and outcome.trial.verdict == "helped":
@@ -334,12 +343,13 @@ def _priors(like: Tensor, targets: Tensor) -> Iterator[Tensor]:
         yield mean.clamp(TINY, 1 - TINY).logit()
 
 
-def confirmed(case: Case, tried: Tried, outcome: Outcome, *, seed: int) -> Outcome:
+def confirmed(case: Case, tried: Tried, outcome: Outcome, *, seed: int, wrong_loss: bool = False) -> Outcome:
     """The remedy tried with more seeds, and the verdict: on 1 - score where the score tells them apart, else the loss.
 
-    Losses of runs that go wrong differ by orders of magnitude, and say less with a few seeds.
+    Losses of runs that go wrong differ by orders of magnitude, and say less with a few seeds. Where the loss is what is
+    wrong, the score alone is compared.
     """
-    judge = replace(case, judged=case.loss) if case.judged is None else case
+    judge = replace(case, judged=case.loss) if case.judged is None and not wrong_loss else case
     other = changed(judge, *outcome.changes)
     longer = any(c.path == "steps" for c in outcome.changes)
     before, after = [(tried.base.loss, tried.base.score)], [(outcome.loss, outcome.score)]
@@ -347,8 +357,10 @@ def confirmed(case: Case, tried: Tried, outcome: Outcome, *, seed: int) -> Outco
         for one, kept in ((judge, before), (other, after)):
             run = train(one, seed=s, steps=one.steps if longer and one is other else min(one.steps, tried.steps))
             kept.append((math.nan if run.diverged else run.last.loss, run.last.score))
-    by_score = tried.scored and all(score is not None for _, score in (*before, *after))
-    if by_score and (outcome.score or 0.0) - (tried.base.score or 0.0) >= POINTS:
+    scored = all(score is not None for _, score in (*before, *after))
+    if wrong_loss and not scored:
+        raise NotTriedError("there is no score to compare")
+    if scored and (tried.scored or wrong_loss) and (outcome.score or 0.0) - (tried.base.score or 0.0) >= POINTS:
         trial = weigh([_error(*b) for b in before], [_error(*a) for a in after], steps=tried.steps, least=POINTS / 2)
     else:
         trial = weigh([b for b, _ in before], [a for a, _ in after], steps=tried.steps)
