@@ -323,8 +323,8 @@ def _try_once(case: Case) -> None:
                 p.grad = None
             _one_step(case, model.train(), optimizer)
             if any(p.grad is not None for p in case.model.parameters()):
-                raise InputError("the loss uses the parameters of the model itself",
-                                 why="copies of it are trained, whose parameters such a loss does not reach",
+                raise InputError("loss or forward pass use the parameters of the very model that was given",
+                                 why="copies of it are trained, whose parameters that does not reach",
                                  do="give a loss of outputs and targets alone, and decay to the optimizer")  # fmt: skip
         finally:
             for p, gradient in zip(case.model.parameters(), gradients, strict=True):
