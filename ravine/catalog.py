@@ -20,14 +20,14 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import tomli_w
 
 from ravine import augment, data, losses, optimizers, penalties, schedules, stopping, tuning
 from ravine.errors import RecipeError, folded, may_read, nearest
 from ravine.networks import activations, conv, guest, initializers, mlp, pretrained
-from ravine.part import from_plain, get, is_part, to_plain
+from ravine.part import from_plain, is_part, to_plain
 from ravine.recipe import Recipe
 from ravine.roles import (
     Activation,
@@ -242,6 +242,28 @@ def with_setting(recipe: Recipe, assignment: str) -> Recipe:
     >>> with_setting(plain(), "optimizer.lr=0.5").optimizer.lr
     0.5
     """
+    return with_settings(recipe, (assignment,))
+
+
+def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """A copy with each `path=value` changed, one after another; a part's name and its settings are taken together.
+
+    >>> with_settings(plain(), ["split=ByTime", "split.column=sold"]).split
+    ByTime(column='sold', validation=0.15, test=0.15)
+    """
+    for where, names, value in _together([_assigned(a) for a in assignments]):
+        try:
+            recipe = changed(recipe, {names[0]: _told(getattr(recipe, names[0], None), names[1:], value, names[:1])})
+        except RecipeError as error:
+            error.where = where
+            raise
+    return recipe
+
+
+Assigned: TypeAlias = tuple[str, list[str], Any]  # as it was written, the names of its path, its value
+
+
+def _assigned(assignment: str) -> Assigned:
     path, equals, text = assignment.partition("=")
     if not equals or not path.strip():
         raise RecipeError(f"--set {assignment}", why="it must be PATH=VALUE", do="write --set optimizer.lr=0.01")
@@ -249,24 +271,49 @@ def with_setting(recipe: Recipe, assignment: str) -> Recipe:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    try:
-        return changed(recipe, _nested(recipe, path.strip().split("."), value))
-    except RecipeError as error:
-        error.where = f"--set {assignment}"
-        raise
+    return f"--set {assignment}", path.strip().split("."), value
 
 
-def _nested(recipe: Recipe, names: Sequence[str], value: Any) -> dict[str, Any]:
-    """Plain data that change the setting at a path; of a tuple all parts are told: they are given together."""
-    nested = value
-    for name in reversed(names[1:]):
-        nested = {name: nested}
-    if len(names) > 1 and names[1].isdecimal():
-        get(recipe, ".".join(names[:2]))  # raises where there is no such place
-        old, place, inner = to_plain(get(recipe, names[0])), int(names[1]), nested[names[1]]
-        old[place] = {**old[place], **inner} if isinstance(inner, Mapping) and isinstance(old[place], dict) else inner
-        nested = old
-    return {names[0]: nested}
+def _together(given: Sequence[Assigned]) -> list[Assigned]:
+    """Assignments of a part's settings joined with an earlier one of its name: alone the name may not do."""
+    joined: list[Assigned] = []
+    for where, names, value in given:
+        for i in reversed(range(len(joined))):
+            before, above, word = joined[i]
+            below = names[len(above) :]
+            named = word if isinstance(word, dict) else _Anew(name=word) if isinstance(word, str) else None
+            if named is not None and names[: len(above)] == above and below and not below[0].isdecimal():
+                joined[i] = (f"{before} {where}", above, _put(named, below, value))
+                break
+        else:
+            joined.append((where, names, value))
+    return joined
+
+
+class _Anew(dict):
+    """A part's plain data that start from its defaults, as its name alone does, even where it is the recipe's part."""
+
+
+def _put(named: dict[str, Any], names: Sequence[str], value: Any) -> dict[str, Any]:
+    """A part's plain data with the setting at a path below it."""
+    old = named.get(names[0])
+    inner = old if isinstance(old, dict) else {} if old is None else {"name": old}
+    return type(named)({**named, names[0]: _put(inner, names[1:], value) if names[1:] else value})
+
+
+def _told(old: Any, names: Sequence[str], value: Any, path: Sequence[str]) -> Any:
+    """Plain data that change a setting's value at a path below it; of a tuple all entries are told together."""
+    if not names:
+        return value
+    name, rest = names[0], names[1:]
+    if not (isinstance(old, tuple) and name.isdecimal()):
+        return {name: _told(getattr(old, name, None) if is_part(old) else None, rest, value, [*path, name])}
+    if int(name) >= len(old):
+        why = f"its places are 0 to {len(old) - 1}" if old else "there is nothing in it"
+        raise RecipeError(f"no setting '{'.'.join([*path, name])}'", why=why, do=f"set {'.'.join(path)} as a whole")
+    entries = [v if is_part(v) else to_plain(v) for v in old]
+    entries[int(name)] = _overlaid(old[int(name)], _told(old[int(name)], rest, value, [*path, name]))
+    return entries
 
 
 def recipe_text(recipe: Recipe, folder: str | Path | None = None) -> str:
@@ -289,13 +336,15 @@ def _merged(recipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Plain data of a part's settings, overlaid by what is given for the same part."""
     settings = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
     for name, value in given.items():
-        old = settings.get(name)
-        settings[name] = value
-        if isinstance(value, Mapping) and is_part(old) and _same_part(old, value):
-            settings[name] = {"name": type(old).__name__} | _merged(
-                old, {k: v for k, v in value.items() if k != "name"}
-            )
+        settings[name] = _overlaid(settings.get(name), value)
     return settings
+
+
+def _overlaid(old: Any, value: Any) -> Any:
+    """What is given for a setting, with the settings of the part that it had where it is the same part."""
+    if not (isinstance(value, Mapping) and is_part(old) and _same_part(old, value)) or isinstance(value, _Anew):
+        return value
+    return {"name": type(old).__name__} | _merged(old, {k: v for k, v in value.items() if k != "name"})
 
 
 def _same_part(old: Any, given: Mapping[str, Any]) -> bool:

@@ -575,9 +575,7 @@ def _told(recipe: Any, wanted: Wanted) -> Any:
     from ravine import catalog
 
     recipe = recipe.vary("data.target", wanted.target) if wanted.target else recipe
-    for assignment in wanted.set_:
-        recipe = catalog.with_setting(recipe, assignment)
-    return recipe
+    return catalog.with_settings(recipe, wanted.set_)
 
 
 def fresh_folder(recipe: Any) -> Path:

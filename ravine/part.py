@@ -240,7 +240,8 @@ def from_plain(cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequ
     missing = [f.name for f in dataclasses.fields(cls) if f.name not in values  # type: ignore[arg-type]
                and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]  # fmt: skip
     if missing:
-        raise _at(RecipeError(f"{cls.__name__} needs {', '.join(missing)}"), path, "")
+        do = f"set {f'{path}.{missing[0]}'.lstrip('.')}, too"
+        raise _at(RecipeError(f"{cls.__name__} needs {', '.join(missing)}", do=do), path, "")
     try:
         return cls(**values)
     except RecipeError as error:
