@@ -43,7 +43,7 @@ def test_a_parts_name_and_its_settings_are_taken_together():
     told = with_settings(own, ["optimizer=AdamW", "optimizer.lr=0.1"]).optimizer
     assert told == AdamW(lr=0.1)  # a name alone starts from the part's defaults, whichever part the recipe has
     assert with_settings(plain, ["split=ByTime", "split.column=a", "split=Random"]).split == Random()
-    assert with_settings(plain, ["split=ByTime", "split=Grouped", "split.column=a"]).split == Grouped(column="a")
+    assert with_settings(plain, ["split=Random", "split=Grouped", "split.column=a"]).split == Grouped(column="a")
 
 
 def test_an_entry_of_a_list_can_be_set_at_any_depth():
