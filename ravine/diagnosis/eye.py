@@ -168,7 +168,7 @@ class Eye:
             kind=type(self.optimizer).__name__ if self.optimizer is not None else "",
             lrs=rates(self.optimizer) or (math.nan,),
             momentum=float(group.get("momentum") or 0.0),
-            eps=float(group.get("eps") or 0.0),
+            eps=float(eps) if isinstance(eps := group.get("eps"), int | float) else 0.0,  # Adafactor has two
             maximize=bool(group.get("maximize")),
             norms=self.norms,
             arrived=(self.arrived if self.arrived is not None else math.nan) if self.came else None,

@@ -82,8 +82,9 @@ class Loaded:
     @property
     def shuffled(self) -> bool:
         """Whether the order may differ from pass to pass; of what draws whole batches in its own way, nobody knows."""
-        known = self.loader.batch_sampler is None or type(self.loader.batch_sampler) is BatchSampler
-        return not (known and isinstance(self.loader.sampler, SequentialSampler))
+        batches = self.loader.batch_sampler
+        one_by_one = self.loader.sampler if batches is None else getattr(batches, "sampler", None)
+        return not (isinstance(one_by_one, SequentialSampler) and type(batches) in (BatchSampler, type(None)))
 
     def __len__(self) -> int:
         return len(self.loader)
