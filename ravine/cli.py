@@ -91,7 +91,6 @@ def train(
     from ravine.training.run import resume as go_on
     from ravine.training.run import train as begin
 
-    _device(device)
     if resume is not None:
         if what or wanted != AS_IT_IS or seeds or seed is not None or out or memory:
             raise InputError("--resume goes on with a run as it was begun", why="its recipe is in its folder",
@@ -586,14 +585,6 @@ def fresh_folder(recipe: Any) -> Path:
     while (folder := Path("runs") / f"{stem}-{secrets.token_hex(2)}").exists():
         pass
     return folder
-
-
-def _device(name: str) -> None:
-    import torch
-
-    known = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
-    if name.split(":")[0] not in known:
-        raise InputError(f"--device {name}", why=f"this machine has {', '.join(known)}", do=f"use {known[-1]}")
 
 
 def _writable(out: Path, *, force: bool, endings: tuple[str, ...] = (".csv", ".parquet", ".jsonl"),

@@ -101,7 +101,7 @@ CASES = {
     "--set of nothing": (None, ["good.csv", "--target", "y", "--set", "optimizer.lrr=1"], "Did you mean 'lr'"),
     "no seeds": (None, ["good.csv", "--target", "y", "--seeds", "0"], "at least 1"),
     "a negative seed": (None, ["good.csv", "--target", "y", "--seed", "-1"], "at least 0"),
-    "unknown device": (None, ["good.csv", "--target", "y", "--device", "tpu"], "--device tpu"),
+    "unknown device": (None, ["good.csv", "--target", "y", "--device", "tpu"], "device is 'tpu'"),
     "memory nonsense": (None, ["good.csv", "--target", "y", "--memory", "lots"], "lots"),
     "unknown option": (None, ["good.csv", "--tarjet", "y"], "--target"),
     "resume nothing": (None, ["--resume", "nowhere"], "nowhere"),

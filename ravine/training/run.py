@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from ravine.training.control import Control, Progress
 from ravine.training.effects import CLASS_WEIGHTS
 from ravine.training.exact import exact_arithmetic
 from ravine.training.folders import new_folder, planned_recipe, read_run, write_plan, write_run
+from ravine.training.given import checked_device, checked_recipe, checked_recipes, checked_workers
 from ravine.training.jobs import (
     SECONDS_WORTH_A_PROCESS,
     Work,
@@ -68,9 +68,14 @@ class Run:
         return self.record.score
 
     def predict(self, frame: Any) -> Any:
-        """Predictions for new rows, as a frame: the target (and for classes the probability of each)."""
+        """Predictions for new rows, as a frame: the target (and for classes the probability of each).
+
+        The rows are a DataFrame, a mapping of columns, an array, or a file of them; pictures also a folder or paths.
+        """
         if self.model is None:
             raise RunError("the run has no model", why="every network diverged", do="train with a smaller optimizer.lr")
+        if isinstance(frame, (str, Path)) and isinstance(self.model.encoder, data.Encoder):
+            frame = data.read_table(frame)
         return self.model.predict(frame)
 
 
@@ -101,7 +106,7 @@ def train(
     >>> ravine.train(recipe).score.metric
     'accuracy'
     """
-    workers = _processes(workers)
+    recipe, device, workers = checked_recipe(recipe), checked_device(device), checked_workers(workers)
     task, recipe = prepare(recipe, frame)
     works = works_of([recipe], [task], device=device, workers=workers)
     folder = None if out is None else new_folder(Path(out))
@@ -124,6 +129,7 @@ def train_all(
 
     A network's numbers are the same, bit for bit, whatever it is trained together with.
     """
+    recipes, device, workers = checked_recipes(recipes), checked_device(device), checked_workers(workers)
     tasks: dict[Any, Any] = {}
     prepared = []
     for recipe in recipes:
@@ -144,7 +150,7 @@ def train_on(
     report: Callable[[Progress], None] | None = None,
 ) -> list[Run]:
     """Train resolved recipes, each on the task at its place of `tasks`, which is loaded already (see `prepare`)."""
-    workers = _processes(workers)
+    device, workers = checked_device(device), checked_workers(workers)
     works = works_of(recipes, tasks, device=device, workers=workers)
     return _finish(works, recipes, tasks, None, workers, report, math.inf)
 
@@ -163,7 +169,7 @@ def resume(
     `frame` must be given again where the run was given one, and `module` where its network was one's own. Raises
     `RunError` if the folder is no run, is finished, is damaged, or if the data are not those the run began with.
     """
-    folder = Path(folder)
+    folder, workers = Path(folder), checked_workers(workers)
     if (folder / "record.json").exists():
         raise RunError(f"{folder} is finished", why="there is nothing left to train",
                        do=f"use it: ravine predict {folder} new.csv")  # fmt: skip
@@ -177,9 +183,10 @@ def resume(
         raise RunError(f"the data of {folder} have changed", why="a run can only go on with the data it began with",
                        do="restore the data, or train anew")  # fmt: skip
     (folder / "stop").unlink(missing_ok=True)
-    works = [work_of(members, recipe, task, device=plan["device"]) for members in plan["jobs"]]
+    device = checked_device(plan["device"])
+    works = [work_of(members, recipe, task, device=device) for members in plan["jobs"]]
     findings = plan.get("findings", ())
-    return _finish(works, [recipe], [task], folder, _processes(workers), report, checkpoint_seconds, findings)[0]
+    return _finish(works, [recipe], [task], folder, workers, report, checkpoint_seconds, findings)[0]
 
 
 def open_run(folder: str | Path, *, module: Any = None) -> Run:
@@ -255,10 +262,6 @@ def _evaluator(task: Any, job: Job) -> Evaluator:
     validation = None if examples is None else examples.to(job.device, getattr(torch, recipe.precision))
     return Evaluator(job.plan, validation, metric=metric.of, name=metric.name,
                      higher_is_better=metric.higher_is_better)  # fmt: skip
-
-
-def _processes(workers: int | None) -> int:
-    return workers if workers is not None else (os.cpu_count() or 1)
 
 
 def _finish(works: Sequence[Work], recipes: Sequence[Recipe], tasks: Sequence[Any], folder: Path | None, workers: int,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ravine.errors import RunError
+from ravine.errors import InputError, RunError
 from ravine.recipe import Recipe
 from ravine.training.folders import plain_recipe
 
@@ -35,6 +35,8 @@ def verify(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[b
     Works in a temporary folder. Raises `RunError` with the recipe's own complaint if it cannot be trained at
     all, and where it trains so fast that it was never killed.
     """
+    if kills < 1:
+        raise InputError(f"kills is {kills}", why="without a kill nothing is proved", do="use 3")
     with tempfile.TemporaryDirectory() as name:
         whole, pieces = Path(name) / "whole", Path(name) / "pieces"
         began = time.monotonic()
@@ -53,7 +55,7 @@ def verify(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[b
                 _finish(process)
         if not (pieces / "record.json").exists():
             _finish(_start(pieces, recipe))
-        if kills and not killed:
+        if not killed:
             raise RunError("the run ended before it could be killed", why="so nothing was proved",
                            do="train for longer, such as --set epochs=100")  # fmt: skip
         different = [f for f in COMPARED if _read(whole / f) != _read(pieces / f)]
