@@ -120,7 +120,7 @@ class Tried:
         if by_score >= CLEAR:
             return min(1.0, max(by_score, by_loss))
         if by_score < POINTS:
-            return min(by_score, 0.0)
+            return max(-1.0, min(by_score, 0.0))
         return max(-1.0, min(1.0, by_loss))
 
     def since(self, outcome: Outcome) -> int | None:
