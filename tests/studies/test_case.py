@@ -344,6 +344,8 @@ def test_an_odd_program_gives_a_report_and_is_left_as_it_was(kind):
     given = {"model": network(), "loss": F.cross_entropy, "train": (X, Y), "batch_size": 10, "epochs": 1,
              "optimizer": adam} | ODD[kind]()  # fmt: skip
     model, loss, train = (given.pop(name) for name in ("model", "loss", "train"))
+    if kind not in TRIED and kind != "normalization after holding out":
+        train = (train[0][:28], train[1][:28])  # with fewer than 30 no quick learner learns: it saves time
     before = copy.deepcopy(model.state_dict())
     state = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     report = examine(model, loss, train, trials=kind in TRIED, **given)
