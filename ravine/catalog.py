@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 import tomli_w
 
 from ravine import augment, data, losses, optimizers, penalties, schedules, stopping, tuning
-from ravine.errors import RecipeError, folded, may_read, nearest
+from ravine.errors import RecipeError, folded, may_read, nearest, shortened
 from ravine.networks import activations, conv, guest, initializers, mlp, pretrained
 from ravine.part import from_plain, is_part, to_plain
 from ravine.recipe import Recipe
@@ -271,7 +271,7 @@ def _assigned(assignment: str) -> Assigned:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    return f"--set {assignment}", path.strip().split("."), value
+    return f"--set {shortened(assignment)}", path.strip().split("."), value
 
 
 def _together(given: Sequence[Assigned]) -> list[Assigned]:

@@ -8,10 +8,14 @@ imported before a command needs it.
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
+import re
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,7 +62,7 @@ def train(
     wanted: Wanted = AS_IT_IS,
     seeds: int | None = None,
     seed: int | None = None,
-    out: Path | None = None,
+    out: Out = None,
     resume: Path | None = None,
     memory: str | None = None,
     device: str = "cpu",
@@ -828,9 +832,10 @@ def run_command(arguments: list[str]) -> int:
         if not arguments:
             app.help_print([])
             return 0
-        code = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return code if isinstance(code, int) else 0
-    except cyclopts.CycloptsError:
+    except cyclopts.CycloptsError as error:
+        _complain(_not_understood(error, arguments), as_json="--json" in arguments)
         return 2
     except RavineError as error:
         _complain(error, as_json="--json" in arguments)
@@ -850,9 +855,59 @@ def run_command(arguments: list[str]) -> int:
         return refused.exit_code
 
 
+def _not_understood(error: cyclopts.CycloptsError, arguments: list[str]) -> InputError:
+    """What to say of arguments that no command takes; of a setting given as an option, how it is written."""
+    from ravine.errors import nearest
+
+    command = arguments[0] if arguments[0] in app else ""
+    what, do = str(error).strip(), f"see ravine {command} --help" if command else "see ravine --help"
+    if not command:
+        names = [name for name in app if not name.startswith("-")]
+        return InputError(f"ravine has no command {arguments[0]!r}", why=nearest(arguments[0], names))
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        return InputError(f"{' '.join(error.unused_tokens or ())}: one argument too many", do=do)
+    option = re.match(r"Unknown option: (-[-\w.]*\w)", what)
+    takes_settings = "wanted" in inspect.signature(app[command].default_command or main).parameters
+    path = _setting_meant(option[1].lstrip("-")) if option and takes_settings else ""
+    if option and path:
+        at = next((i for i, a in enumerate(arguments) if a.split("=")[0] == option[1]), len(arguments) - 1)
+        value = arguments[at].partition("=")[2] or next((a for a in arguments[at + 1 : at + 2] if a[0] != "-"), "VALUE")
+        return InputError(f"{command} has no option {option[1]}", why=f"{path} is a setting of the recipe",
+                          do=f"write --set {path}={value}")  # fmt: skip
+    return InputError(what.rstrip("."), do="" if "Did you mean" in what else do)
+
+
+def _setting_meant(option: str) -> str:
+    """The path of the default recipe's setting that an option's name means: its path, its last name, its initials."""
+    from ravine.catalog import named
+    from ravine.errors import folded
+    from ravine.part import hints, is_part
+
+    found: list[str] = []
+
+    def walk(part: Any, above: str) -> None:
+        for name in hints(type(part)):
+            value = getattr(part, name)
+            found.append(f"{above}{name}")
+            if is_part(value):
+                walk(value, f"{above}{name}.")
+
+    walk(named("default"), "")
+    initials = "".join(word[0] for word in option.replace("_", "-").split("-") if word)
+    for meant in (option, initials):
+        fits = [p for p in found if folded(meant) in (folded(p), folded(p.rpartition(".")[2])) and len(meant) > 1]
+        if fits:
+            return min(fits, key=lambda p: p.count("."))
+    return ""
+
+
 def _complain(error: RavineError, *, as_json: bool) -> None:
     word: Literal["stopped", "error"] = "stopped" if isinstance(error, Interrupted) else "error"
-    print(str(error) if word == "stopped" else f"error: {error}", file=sys.stderr)
+    text = str(error) if word == "stopped" else f"error: {error}"
+    if sys.stderr.isatty():
+        wide = min(shutil.get_terminal_size().columns, 80)
+        text = textwrap.fill(text, wide, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    print(text, file=sys.stderr)
     if as_json:
         fields = {"what": getattr(error, "what", str(error)), "why": getattr(error, "why", ""),
                   "do": getattr(error, "do", ""), "where": getattr(error, "where", "")}  # fmt: skip

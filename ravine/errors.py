@@ -99,12 +99,43 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     shown = ", ".join(choices[:30]) + (f" and {len(choices) - 30} more" if len(choices) > 30 else "")
     by_folded = {folded(c): c for c in choices}
     wanted = folded(name)
-    close = difflib.get_close_matches(wanted, by_folded, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(wanted, by_folded, n=5, cutoff=0.5)
+    close = sorted(close, key=lambda c: _mistakes(wanted, c))[:1]  # of equals the first: the most alike
     close = close or [c for c in by_folded if wanted and c and (wanted in c or c in wanted)][:1]
     initials = "".join(word[0] for word in re.split(r"[\W_]+", name.lower()) if word)
     close = close or [c for c in by_folded if c == initials]
     guess = f" Did you mean {by_folded[close[0]]!r}?" if close else ""
     return (f"there are {shown}." if choices else "there are none.") + guess
+
+
+def _mistakes(given: str, meant: str) -> int:
+    """How many slips of the finger part two words: a letter too many, too few, another one, two exchanged.
+
+    (The restricted edit distance of Damerau 1964.)
+
+    >>> _mistakes("adma", "adam"), _mistakes("adma", "adamax")
+    (1, 2)
+    """
+    before: list[int] = []
+    above = list(range(len(meant) + 1))
+    for i, letter in enumerate(given):
+        row = [i + 1]
+        for j, other in enumerate(meant):
+            row.append(min(above[j + 1] + 1, row[j] + 1, above[j] + (letter != other)))
+            if i and j and letter == meant[j - 1] and given[i - 1] == other:
+                row[-1] = min(row[-1], before[j - 1] + 1)
+        before, above = above, row
+    return above[-1]
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """A text of at most so many characters, its middle left out if it is longer.
+
+    >>> shortened("abcdefghijklmnopqrst", 15)
+    'abcdefg ... rst'
+    """
+    tail = (most - 5) // 3
+    return text if len(text) <= most else f"{text[: most - 5 - tail]} ... {text[-tail:]}"
 
 
 def folded(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import re
 import types
@@ -20,7 +21,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from ravine.errors import RecipeError, folded, nearest
+from ravine.errors import RecipeError, folded, nearest, shortened
 
 Number = Annotated[float | Tensor, "Number"]  # one value, or a column with a value for each network
 P = TypeVar("P")
@@ -96,7 +97,7 @@ def _values(self: Any) -> list[Any]:
 
 
 def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
-    what = f"{cls.__name__}.{field.name} is {given!r}"
+    what = f"{cls.__name__}.{field.name} is {shortened(repr(given))}"
     hint = hints(cls)[field.name]
     adapter = _adapter(cls, field.name)
     if adapter is None:
@@ -106,14 +107,17 @@ def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
     try:
         value = adapter.validate_python(value, strict=True)
     except pydantic.ValidationError as error:
-        raise RecipeError(what, why=f"it must be {_expected(error)}") from None
+        alone = isinstance(value, (str, int, float)) and typing.get_origin(hint) is tuple
+        do = f"write [{json.dumps(value)}]" if alone else ""
+        raise RecipeError(what, why=f"it must be {_expected(error)}", do=do) from None
     if is_number(hint) and not math.isfinite(value):  # type: ignore[arg-type]
         raise RecipeError(what, why="it must be a finite number")
     bounds = field.metadata.get("bounds", {})
-    for entry in value if isinstance(value, tuple) else (value,):
+    for place, entry in enumerate(value if isinstance(value, tuple) else (value,)):
         why = _outside(entry, bounds)
         if why:
-            raise RecipeError(what, why=why)
+            where = f" at place {place}, not {entry!r}" if isinstance(value, tuple) else ""
+            raise RecipeError(what, why=why + where)
     return value
 
 
@@ -146,7 +150,7 @@ def _expected(error: pydantic.ValidationError) -> str:
     """What a value should have been, in words: `an integer or 'all'`; where it is a tuple, which entry is wrong."""
     words, places = [], []
     for entry in error.errors():
-        text = entry["msg"].removeprefix("Input should be ").replace("a valid ", "a ")
+        text = entry["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a tuple", "a list")
         words.append(re.sub(r"\ba (?=[aeiou])", "an ", text))
         places += [place for place in entry["loc"] if isinstance(place, int)]
     text = " or ".join(dict.fromkeys(words))

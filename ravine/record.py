@@ -159,9 +159,10 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{path.parent} is not a finished run", why=f"it has no {path.name}",
-                       do="name the folder that `ravine train` printed, or finish it with "
-                       f"`ravine train --resume {path.parent}`") from None  # fmt: skip
+        begun = (path.parent / "plan.json").exists()
+        raise RunError(f"{path.parent} is not a {'finished ' if begun else ''}run", why=f"it has no {path.name}",
+                       do=f"finish it with `ravine train --resume {path.parent}`" if begun else
+                       "name the folder that `ravine train` printed") from None  # fmt: skip
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunError(f"{path} cannot be read", why=str(error), do="train again, or restore the file") from None
     check_schema(data.get("schema") if isinstance(data, dict) else None, path)

@@ -1,17 +1,21 @@
 """The command line's options: the same in every command, explained, and wrong ones answered in one message."""
 
 import io
+import json
 import re
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from ravine import catalog
 from ravine.catalog import with_settings
-from ravine.cli import app
+from ravine.cli import app, run_command
 from ravine.data import Grouped, Random
 from ravine.errors import RecipeError
 from ravine.optimizers import AdamW
+from ravine.part import get
+from ravine.training.jobs import prepare
 
 
 def helps_of(command):
@@ -48,9 +52,9 @@ def test_a_parts_name_and_its_settings_are_taken_together():
 
 def test_an_entry_of_a_list_can_be_set_at_any_depth():
     default = catalog.named("default")
-    assert with_settings(default, ["network.hidden.0=64"]).network.hidden == (64, 256)
+    assert get(with_settings(default, ["network.hidden.0=64"]), "network.hidden") == (64, 256)
     told = with_settings(default, ["penalties=[{name='L2', strength=0.1}, 'L1']", "penalties.0.strength=0.2"])
-    assert [type(p).__name__ for p in told.penalties] == ["L2", "L1"] and told.penalties[0].strength == 0.2
+    assert [type(p).__name__ for p in told.penalties] == ["L2", "L1"] and get(told, "penalties.0.strength") == 0.2
 
 
 @pytest.mark.parametrize(("given", "said"), [
@@ -63,3 +67,72 @@ def test_a_setting_that_cannot_be_made_says_what_to_write(given, said):
     with pytest.raises(RecipeError) as caught:
         with_settings(catalog.named("default"), given)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("asked", "said"), [
+    ("train t.csv --epochs 3", "train has no option --epochs: epochs is a setting of the recipe. To mend it: write "
+                               "--set epochs=3."),
+    ("train t.csv --epochs=3", "write --set epochs=3."),
+    ("train t.csv --lr 0.1", "write --set optimizer.lr=0.1."),
+    ("check t.csv --learning-rate", "write --set optimizer.lr=VALUE."),
+    ("range t.csv --network.dropout.rate 0.3", "write --set network.dropout.rate=0.3."),
+    ("train t.csv --targt y", "Unknown option: --targt. Did you mean --target?"),
+    ("show t --epochs 3", "Unknown option: --epochs. To mend it: see ravine show --help."),
+    ("show a b", "b: one argument too many"),
+    ("trian t.csv", "ravine has no command 'trian': there are augment, check, "),
+    ("trian t.csv", "Did you mean 'train'?"),
+    ("check", 'Command "check" parameter WHAT requires an argument. To mend it: see ravine check --help.'),
+    ("train t.csv --seeds many", 'Invalid value for --seeds: unable to convert "many" into int'),
+])  # fmt: skip
+def test_arguments_that_no_command_takes_are_one_message_and_one_object(asked, said, capsys):
+    assert run_command([*asked.split(), "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert said in err and err.startswith("error: ") and len(err.splitlines()) == 1
+    assert json.loads(out)["error"]["what"] in err
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ("optimizer=Adma", "Did you mean 'Adam'?"),
+    ("network.hidden=64", "Mlp.hidden is 64: it must be a list. To mend it: write [64]."),
+    ("data.drop=id", 'Data.drop is \'id\': it must be a list. To mend it: write ["id"].'),
+    ("network.hidden=[1,2,-3]", "it must be at least 1 at place 2, not -3"),
+    ('data.target=["y", "y"]', "data.target has 'y' twice: each target is learned once"),
+])  # fmt: skip
+def test_a_wrong_value_says_what_to_write(given, said):
+    with pytest.raises(RecipeError) as caught:
+        with_settings(catalog.named("default"), [given])
+    assert said in str(caught.value)
+
+
+def test_long_values_are_shortened_in_messages():
+    given = f"network.hidden={[*range(1, 500), -1]}"
+    with pytest.raises(RecipeError) as caught:
+        with_settings(catalog.named("default"), [given])
+    assert len(str(caught.value)) < 240 and "at place 499, not -1" in str(caught.value)
+
+
+def test_going_on_is_advised_only_where_a_run_was_begun(tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("x")
+    for asked in ("show", "train iris --out"):
+        for place in ("full", "file"):
+            assert run_command([*asked.split(), str(tmp_path / place)]) == 2
+            assert "resume" not in capsys.readouterr().err
+        (tmp_path / "full" / "plan.json").write_text("{}")
+        assert run_command([*asked.split(), str(tmp_path / "full")]) == 2
+        assert f"ravine train --resume {tmp_path / 'full'}" in capsys.readouterr().err
+        (tmp_path / "full" / "plan.json").unlink()
+
+
+def test_on_a_terminal_messages_are_wrapped(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert run_command(["train", "iris", "--set", "optimizer=Adma"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 2 and max(map(len, lines)) <= 80
+
+
+def test_the_word_for_a_setting_is_its_path(tmp_path):
+    table = pd.DataFrame({"x": [i**0.5 for i in range(80)], "n": [0, 1, 2, 3] * 20})
+    said = prepare(with_settings(catalog.named("plain"), ['data.target=["n"]']), table)[0].said
+    assert any('set data.task = "regression"' in line for line in said)

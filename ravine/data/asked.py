@@ -55,7 +55,7 @@ def asked(frame: pd.DataFrame, names: Sequence[str], task: str, said: list[str])
     classes = _classes(values)
     if kind == "binary" and len(classes) != 2:
         raise DataError(f"the target {name} has {len(classes)} values", why="a binary task has two",
-                        do='set task = "classes"')  # fmt: skip
+                        do='set data.task = "classes"')  # fmt: skip
     if len(classes) > max(2, len(values) / 2):
         raise DataError(f"the target {name} has {len(classes)} different values in {len(values)} rows",
                         why=f"classes need several rows each; the first are {', '.join(map(repr, classes[:3]))}",
@@ -81,7 +81,7 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
     numbers = numbers_of(values, str(values.name), style)
     whole = bool((numbers == np.round(numbers)).all())
     if whole and distinct <= 20 and len(values) >= 10 * distinct:
-        return "classes", 'few whole numbers; if they are amounts, set task = "regression"'
+        return "classes", 'few whole numbers; if they are amounts, set data.task = "regression"'
     return "regression", f"{distinct} different {'whole numbers' if whole else 'numbers'}"
 
 
@@ -90,7 +90,7 @@ def _asked_many(frame: pd.DataFrame, names: tuple[str, ...], task: str, said: li
         raise DataError(
             f"the task is {task} and there are {len(names)} targets: {', '.join(names)}",
             why="classes are values of one column",
-            do='name one target, or set task = "labels"',
+            do='name one target, or set data.task = "labels"',
         )
     texts = {name: texts_of(frame[name])[0] for name in names}
     for name, found in texts.items():
@@ -121,7 +121,7 @@ def _zero_one(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _only(task: str, kind: str, why: str) -> None:
     if task not in ("auto", kind):
-        raise DataError(f"the task is {task}", why=why, do=f'set task = "{kind}"')
+        raise DataError(f"the task is {task}", why=why, do=f'set data.task = "{kind}"')
 
 
 def _classes(values: pd.Series) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from ravine.data.examples import Examples
 from ravine.data.listing import Listing, listed, unlabeled
 from ravine.data.pictures import Bad, Fit, Form, size_of
 from ravine.data.pixels import Mapped, Pixels, Took, digest_of, heads, moments_of, named, take_array, take_files
-from ravine.data.source import bytes_of, with_targets
+from ravine.data.source import bytes_of, each_once, with_targets
 from ravine.data.splits import NAMES, Given, Rows, few_rows, judged
 from ravine.data.targets import Target, fit_target
 from ravine.errors import DataError
@@ -55,6 +55,7 @@ class Images:
 
     def check(self) -> None:
         bytes_of(self.memory, "Images")
+        each_once(self.target)
 
 
 @dataclass(frozen=True)

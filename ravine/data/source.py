@@ -43,11 +43,19 @@ class Data:
     memory: str | None = None
 
     def check(self) -> None:
+        each_once(self.target)
         both = set(self.categories) & set(self.numbers)
         if both:
             raise RecipeError(f"Data.numbers has {min(both)!r}", why="it is in Data.categories, too", do="choose one")
         if self.memory is not None:
             bytes_of(self.memory)
+
+
+def each_once(targets: Sequence[str]) -> None:
+    """Raise `RecipeError` where a target is named twice: it would be learned twice."""
+    twice = [name for i, name in enumerate(targets) if name in targets[:i]]
+    if twice:
+        raise RecipeError(f"data.target has {twice[0]!r} twice", why="each target is learned once", do="name it once")
 
 
 def bytes_of(size: str, owner: str = "Data") -> int:

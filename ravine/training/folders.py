@@ -37,8 +37,9 @@ def new_folder(folder: Path) -> Path:
     """Make the folder of a new run. Raises `InputError` if it is in use, or cannot be made or written to."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         kind = "is not empty" if folder.is_dir() else "is a file"
-        raise InputError(f"{folder} {kind}", why="a run never writes over what is there",
-                         do=f"name a new folder, or go on with that run: ravine train --resume {folder}")  # fmt: skip
+        begun = (folder / "plan.json").exists() and not (folder / "record.json").exists()
+        raise InputError(f"{folder} {kind}", why="a run never writes over what is there", do="name a new folder" +
+                         (f", or go on with that run: ravine train --resume {folder}" if begun else ""))  # fmt: skip
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".probe"
