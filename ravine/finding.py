@@ -27,8 +27,8 @@ CAUSES = (
 )  # fmt: skip
 
 # What is changed in a program that is no recipe: those of the first row can be tried, the others are made by hand.
-TRIED = ("lr", "batch", "clip", "input.scale", "target.scale", "output", "init", "activation", "loss", "dropout", "decay",
-         "steps", "optimizer", "normalization", "shuffle")  # fmt: skip
+TRIED = ("lr", "batch", "clip", "input.scale", "target.scale", "output", "init", "activation", "loss", "dropout",
+         "decay", "steps", "optimizer", "normalization", "shuffle")  # fmt: skip
 BY_HAND = ("data", "model", "loop")
 
 
@@ -135,6 +135,11 @@ class Checks:
     not_applicable: tuple[str, ...] = ()
     not_measured: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()  # the check itself broke
+
+    def and_(self, *others: Checks) -> Checks:
+        """These checks and others together."""
+        every = (self, *others)
+        return Checks(**{name: tuple(code for c in every for code in getattr(c, name)) for name in vars(self)})
 
 
 @dataclass(frozen=True, kw_only=True)

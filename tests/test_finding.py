@@ -99,8 +99,11 @@ def test_text_fits_80_columns_and_says_everything():
     assert max(map(len, text.splitlines())) <= 80
     for said in ("X1", "title of X1", "layers.2", "step 40", "gradient norm 1e+09 (limit 1,000): at the last layer",
                  "X2 title of X2", "learning-rate-high; or exploding, input-scale", "optimizer.lr: 0.01",
-                 "helped; 200 steps x 3 seeds: 2.3 -> 0.1", "[-2.4, -2]", "not tried: one network only"):  # fmt: skip
+                 "helped; 200 steps x 3 seeds: 2.3 -> 0.1", "[-2.4, -2]"):  # fmt: skip
         assert said in " ".join(text.split())
+    assert "X2  title" not in text  # a note that is explained is told by what explains it
+    alone = findings_text(Report(findings=(FULL.findings[1],)))
+    assert "not tried: one network only" in " ".join(alone.split())
     assert text.splitlines()[-1] == closing(FULL) == "1 error, 1 note in 5 checks"
     assert closing(Report(checks=Checks(passed=("A",)))) == "nothing found in 1 check"
 

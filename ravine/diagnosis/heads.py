@@ -99,7 +99,7 @@ def no_probability(story: Story) -> Iterator[Seen]:
         before = graph.named(graph.nodes[place].inputs[0])
         if before in RAW | {"Softmax", "Sigmoid"}:
             given = {"Softmax": "probabilities", "Sigmoid": "probabilities"}.get(before, "logits")
-            yield Seen(where=_layer(graph, place), since=0, title=f"nll_loss gets {given}, not their logarithms",
+            yield Seen(where=_layer(graph, place), since=0, title=f"nll_loss gets {given}, not log-probabilities",
                        evidence=(Evidence("operation before the loss", None, "", None, before.lower()),),
                        changes=(Change("loss", "cross_entropy on logits"),))  # fmt: skip
     for graph, place in of(story, "BinaryCrossEntropy"):

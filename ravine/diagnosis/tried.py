@@ -24,6 +24,7 @@ GENERAL = ("learning-rate-high", "learning-rate-low", "too-few-steps", "batch-si
 RISEN = 0.3  # of the fall of the loss on other examples that is lost again
 SURE = 2.5  # standard errors
 BEHIND = 0.15  # of the score
+GOOD = 0.97  # score of a run from which nothing is left to gain
 SEEDS = 5  # on which a remedy must have helped
 
 

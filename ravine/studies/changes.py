@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ravine.finding import Change
-from ravine.studies.case import Case, Loaded, Rows, apart
+from ravine.studies.case import Case, Rows, apart
 from ravine.studies.rewired import activated, linear_output, sigmoid_output, without_dropout
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
@@ -189,6 +189,8 @@ def _rewired(case: Case, how: Callable[[nn.Module, Tensor], nn.Module | None]) -
 def _init(case: Case, value: Any) -> Case:
     """The start drawn anew: He's or Glorot's for matrices, orthogonal for recurrent ones, then each layer's output
     brought to variance 1 on a batch ("unit variance", Mishkin and Matas 2016)."""
+    if value not in ("default", "unit variance"):
+        raise NotTriedError(f"a start {value!r} is made by hand")
     inputs, _ = case.examples(PROBE)
 
     def restart(model: nn.Module, optimizer: Optimizer) -> None:
@@ -350,6 +352,9 @@ def as_classes(case: Case) -> Case:
 
 
 def _normalization(case: Case, value: Any) -> Case:
+    if value != "usual":
+        raise NotTriedError(f"normalization {value!r} is made by hand")
+
     def usual(model: nn.Module, optimizer: Optimizer) -> None:
         for module in model.modules():
             if isinstance(module, NORMS):
@@ -379,14 +384,3 @@ CHANGES: dict[str, Callable[[Case, Any], Case]] = {
     "optimizer": _optimizer,
     "normalization": _normalization,
 }
-__all__ = [
-    "CHANGES",
-    "Loaded",
-    "NotTriedError",
-    "Scaled",
-    "Unscaled",
-    "as_classes",
-    "changed",
-    "logits_first",
-    "moments",
-]

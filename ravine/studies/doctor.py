@@ -19,7 +19,7 @@ from ravine.errors import InputError
 from ravine.finding import BY_HAND, SEVERITIES, Finding, Report, Trial, arrange
 from ravine.recipe import Recipe
 from ravine.record import Record, read_json
-from ravine.studies.preflight import checked, constant_level, joined, quick, slow
+from ravine.studies.preflight import checked, constant_level, quick, slow
 from ravine.studies.remedies import applied, remedies, useful
 from ravine.studies.trials import FEW, Say, bench_of, silent, tried_on
 from ravine.training.folders import plain_recipe, planned_recipe
@@ -96,11 +96,11 @@ def examined(patient: Patient, *, trials: bool = True, say: Say = silent) -> Rep
     if run is not None:
         more, went = judged(courses.ALL, course_with_null(run.record, recipe, task))
         more = [replace(f, changes=useful(recipe, f.changes)) for f in more]
-        found, checks = [*found, *more], joined(checks, went)
+        found, checks = [*found, *more], checks.and_(went)
     if bench is not None:
         seen = tried_on(bench, remedies(recipe, bench.task, found), sure=[f.cause for f in found], say=say)
         more, went = judged((*tried.ALL, *varied.ALL), seen)
-        found, checks = treated(recipe, found, more, seen), joined(checks, went)
+        found, checks = treated(recipe, found, more, seen), checks.and_(went)
     score = None if patient.run is None else patient.run.score
     return Report(run=patient.name, score=score, checks=checks, findings=arrange(found))
 

@@ -20,7 +20,7 @@ from ravine.diagnosis.tried import BEHIND, POINTS, SEEDS, Outcome, Tried
 from ravine.finding import BY_HAND, Change, Evidence, Finding, Trial
 from ravine.studies.case import Case, apart
 from ravine.studies.changes import NotTriedError, as_classes, changed
-from ravine.studies.running import LOOKED, Look, Run, by_groups, plain_score, train
+from ravine.studies.running import LOOKED, Run, by_groups, plain_score, train
 from ravine.studies.trial import weigh
 
 LOOKS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
@@ -29,7 +29,6 @@ VALUES = 20  # of a target that may be classes
 HITS = 0.25  # of the held-out examples that classes must hit beyond what a number does
 TINY = 1e-6  # of a share
 ROUNDED = 1e-3  # of a sum of shares
-GOOD = 0.97  # score of a run from which nothing is left to gain
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,10 @@ class Remedy:
 def attempted(case: Case, base: Run, remedies: list[Remedy], *, seed: int) -> Tried:
     """The case's run beside what the remedies do in as many steps."""
     steps = min(case.steps, LONGEST)
-    horizon = next((look for look in base.looks if look.step >= steps), base.last)
     judge = replace(case, judged=case.loss) if case.judged is None else case
     marks = [look.step for look in base.looks if 0 < look.step < steps]
     tried = Tried(
-        base=_outcome("healthy", base if horizon is base.last else replace_last(base, horizon)),
+        base=_outcome("healthy", until(base, steps)),
         null=null_loss(case),
         start=base.looks[0].loss,
         steps=steps,
@@ -125,8 +123,10 @@ def cured(case: Case, base: Run, finding: Finding) -> Finding:
     A change that is made by hand stays as it is, not tried.
     """
     steps = min(case.steps, LONGEST)
-    tried = Tried(base=_outcome("healthy", base), null=null_loss(case), start=base.looks[0].loss, steps=steps)
+    tried = Tried(base=_outcome("healthy", until(base, steps)), null=null_loss(case), start=base.looks[0].loss,
+                  steps=steps)  # fmt: skip
     failed: Trial | None = None
+    why = "made by hand" if finding.changes else "nothing to change was found"
     wrong = finding.cause == "loss"  # and measures nothing
     for strength in CURES.get(finding.cause, ()):
         try:
@@ -135,14 +135,17 @@ def cured(case: Case, base: Run, finding: Finding) -> Finding:
             outcome = replace(_outcome(finding.cause, run), changes=strength)
             seen = replace(tried, outcomes=(outcome,))
             outcome = confirmed(case, seen, outcome, seed=case.seed, wrong_loss=wrong)
-        except Exception:  # it cannot be tried, or the model's own code raises what it likes
+        except NotTriedError as error:
+            why = str(error)
+            continue
+        except Exception as error:  # the model's own code may raise anything
+            why = f"with the change it does not run: {type(error).__name__}"
             continue
         if outcome.trial is not None and outcome.trial.verdict == "helped":
             return replace(finding, changes=strength, trial=outcome.trial)
         failed = failed or outcome.trial
     if failed is not None:
         return replace(finding, trial=failed, changes=tuple(c for c in finding.changes if c.path in BY_HAND))
-    why = "made by hand" if finding.changes else "nothing to change was found"
     return replace(finding, trial=Trial(verdict="not tried", why=why))
 
 
@@ -243,8 +246,9 @@ def risen(run: Run) -> tuple[float, float] | None:
     return mean, spread
 
 
-def replace_last(run: Run, look: Look) -> Run:
-    """The run as it stood at a look."""
+def until(run: Run, step: int) -> Run:
+    """The run as it stood at its first look from a step on: the whole run if there is none before its end."""
+    look = next((look for look in run.looks if look.step >= step), run.last)
     return Run(losses=run.losses[: look.step], looks=[k for k in run.looks if k.step <= look.step], model=run.model)
 
 

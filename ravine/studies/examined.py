@@ -23,12 +23,12 @@ from ravine.diagnosis.reference import plain
 from ravine.diagnosis.rule import judged
 from ravine.diagnosis.start import ALL as STARTS
 from ravine.diagnosis.start import Start
-from ravine.diagnosis.tried import GENERAL
+from ravine.diagnosis.tried import GENERAL, GOOD
 from ravine.errors import InputError
 from ravine.finding import BY_HAND, Checks, Finding, Report, Trial, arrange
 from ravine.studies.case import Case
 from ravine.studies.examination import (
-    GOOD,
+    LONGEST,
     LOOKS,
     attempted,
     confirmed,
@@ -70,16 +70,18 @@ def examined(case: Case, *, watch: Watch, trials: bool) -> Report:
 
 def _examined(case: Case, watch: Watch, trials: bool) -> Report:
     start, examples = looked_at(case)
-    before = [judged(rules, noun) for rules, noun in ((STARTS, start), (DATA, examples))]
+    at_start, started = judged(STARTS, start)
+    in_data, read = judged(DATA, examples) if examples.kind else ([], Checks(failed=tuple(r.code for r in DATA)))
     found, checks, base = watched_run(case, watch)
-    found = [*found, *(f for new, _ in before for f in new)]
-    checks = joined(checks, *(went for _, went in before))
-    if trials and not any(certain(f) for f in found):
+    found, checks = [*found, *at_start, *in_data], checks.and_(started, read)
+    sure = any(certain(f) for f in found)
+    if trials and not sure:
         more, went = trial_findings(case, base, start, examples)
-        found, checks = explained(*weighed(quiet(found, examples), more)), joined(checks, went)
-    elif any(certain(f) for f in found):
-        found = settled(case, base, found, trials=trials)
-    return Report(checks=checks, findings=tuple(with_trial(f) for f in arrange(found)))
+        found, checks = explained(*weighed(quiet(found, examples), more)), checks.and_(went)
+    else:
+        checks = checks.and_(Checks(not_measured=tuple(rule.code for rule in tried.ALL)))
+        found = settled(case, base, found, trials=trials) if sure else found
+    return Report(checks=checks, findings=tuple(with_trial(f, trials=trials) for f in arrange(found)))
 
 
 def looked_at(case: Case) -> tuple[Start, Examples]:
@@ -106,8 +108,8 @@ def certain(finding: Finding) -> bool:
 
 
 def settled(case: Case, base: Run, found: list[Finding], *, trials: bool) -> list[Finding]:
-    """The findings where a cause is certain: one trial for each cause, and a fault that was seen twice is an error
-    once, by the finding that leads."""
+    """The findings where a cause is certain: one trial for each cause. A fault that was seen twice is an error once, by
+    the finding that leads, if that names the place."""
     leads: dict[str, Finding] = {}
     for finding in arrange(f for f in found if certain(f)):
         if finding.cause not in leads:
@@ -116,7 +118,8 @@ def settled(case: Case, base: Run, found: list[Finding], *, trials: bool) -> lis
     for finding in found:
         if certain(finding):
             lead = leads[finding.cause]
-            again = replace(finding, trial=lead.trial, severity="note" if lead.where else finding.severity)
+            again = replace(finding, trial=lead.trial, changes=lead.changes,
+                            severity="note" if lead.where else finding.severity)  # fmt: skip
             seen.append(lead if (finding.code, finding.where) == (lead.code, lead.where) else again)
     return explained([f for f in found if not certain(f)], seen)
 
@@ -136,12 +139,12 @@ def few_threads(case: Case) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def with_trial(finding: Finding) -> Finding:
+def with_trial(finding: Finding, *, trials: bool) -> Finding:
     """A finding that recommends something says what became of it: here, that nobody tried."""
     if finding.trial is not None or not finding.changes:
         return finding
     by_hand = all(change.path in BY_HAND for change in finding.changes)
-    why = "made by hand" if by_hand else "another cause was tried, or it is no change that can be made here"
+    why = "made by hand" if by_hand else "another cause was tried first" if trials else "no trials were asked for"
     return replace(finding, trial=Trial(verdict="not tried", why=why))
 
 
@@ -169,7 +172,7 @@ def explained(found: list[Finding], causes: list[Finding]) -> list[Finding]:
     """All findings; symptoms become notes where a cause was found that accounts for them."""
     if not any(f.severity in ("error", "warning") for f in causes):
         return [*found, *causes]
-    codes = tuple(f.code for f in found if f.code.startswith(SYMPTOMS))
+    codes = tuple(dict.fromkeys(f.code for f in found if f.code.startswith(SYMPTOMS)))
     notes = [replace(f, severity="note") if f.code.startswith(SYMPTOMS) else f for f in found]
     return [*notes, *(replace(f, explains=(*f.explains, *codes)) for f in causes)]
 
@@ -182,7 +185,8 @@ def watched_run(case: Case, watch: Watch) -> tuple[list[Finding], Checks, Run]:
         kept.append(watch(model, optimizer))
         return kept[-1]
 
-    looks = sorted({max(1, round(case.steps * share)) for share in LOOKS})
+    shares = (max(1, round(case.steps * share)) for share in LOOKS)
+    looks = sorted({min(case.steps, LONGEST), *shares})  # also where trials end
     try:
         run = train(case, seed=case.seed, looks=looks, watch=kept_watch)
     except InputError:
@@ -197,7 +201,7 @@ def watched_run(case: Case, watch: Watch) -> tuple[list[Finding], Checks, Run]:
 def trial_findings(case: Case, base: Run, start: Start, examples: Examples) -> tuple[list[Finding], Checks]:
     """What trying remedies says, if anything is left to gain."""
     if base.last.score is not None and base.last.score >= GOOD:
-        return [], Checks(passed=tuple(rule.code for rule in tried.ALL))
+        return [], Checks(not_measured=tuple(rule.code for rule in tried.ALL))  # nothing is left to gain
     wanted = remedies(case, base, start=start, examples=examples)
     seen = judged_whole(case, base, attempted(case, base, wanted, seed=case.seed), examples)
     while (first := seen.blamed) is not None and first.trial is None:
@@ -215,8 +219,3 @@ def trial_findings(case: Case, base: Run, start: Start, examples: Examples) -> t
     if learned_by_heart:  # a lower rate or fewer steps help because they stop earlier
         found = [f for f in found if f.cause not in EARLIER]
     return found, checks
-
-
-def joined(*checks: Checks) -> Checks:
-    """All checks together."""
-    return Checks(**{name: tuple(code for c in checks for code in getattr(c, name)) for name in vars(Checks())})

@@ -94,12 +94,7 @@ def checked(recipe: Recipe, task: Any, wanted: Mapping[str, Callable[[], Check]]
         in_data, went = [], Checks(failed=tuple(rule.code for rule in data.ALL))
     in_recipe, made_so = made(wanted)
     found = [dataclasses.replace(f, changes=useful(recipe, f.changes)) for f in (*in_data, *in_recipe)]
-    return found, joined(went, made_so)
-
-
-def joined(*checks: Checks) -> Checks:
-    """All checks together."""
-    return Checks(**{name: tuple(code for c in checks for code in getattr(c, name)) for name in vars(Checks())})
+    return found, went.and_(made_so)
 
 
 # ------------------------------------------------------------------------------------------------ the data

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ravine.diagnosis.examples import IGNORED
 from ravine.diagnosis.probing import seed_all
 from ravine.studies.case import LOOKED, Case, Loss, Pair, apart, measured
 from ravine.studies.changes import logits_first
@@ -29,7 +30,6 @@ class Watched(Protocol):
 
 Watch = Callable[[nn.Module, torch.optim.Optimizer], AbstractContextManager[Watched | None]]
 GROUPS = 16  # parts of the examples whose losses are compared in pairs
-IGNORED = -100  # a class that torch's cross entropy leaves out
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def train(case: Case, *, seed: int, steps: int | None = None, looks: Sequence[in
     """Train a copy of the case's model for `steps` (its whole budget) with the order drawn from `seed`.
 
     A look is taken at the start, at `looks` (steps), and at the end. `watch` gets model and optimizer, and is told the
-    loss of every step. A loss that is not finite ends the run.
+    loss of every step. The third loss that is not finite ends the run.
     """
     if isinstance(case.loss, nn.Module):  # which may keep something of every call
         case = replace(case, loss=copy.deepcopy(case.loss))
@@ -101,7 +101,7 @@ def train(case: Case, *, seed: int, steps: int | None = None, looks: Sequence[in
                 failed += broken
                 if len(run.losses) in due or (broken and failed == 1):
                     run.looks.append(look(case, model, sample, others, len(run.losses)))
-                if failed > 2:  # one more pass shows who watches where it began
+                if failed > 2:  # two more passes show who watches where it began
                     break
     run.model = model
     return run
@@ -212,8 +212,11 @@ def plain_score(outputs: Tensor, targets: Tensor) -> float | None:
     if not isinstance(outputs, Tensor) or not bool(torch.isfinite(outputs).all()):
         return None
     if not targets.is_floating_point() and outputs.dim() == targets.dim() + 1 and outputs.numel() > targets.numel():
-        right = float((logits_first(outputs, targets).argmax(1) == targets).float().mean())
-        least = float(torch.unique(targets, return_counts=True)[1].max()) / targets.numel()
+        told = targets != IGNORED
+        if not bool(told.any()):
+            return None
+        right = float((logits_first(outputs, targets).argmax(1) == targets)[told].float().mean())
+        least = float(torch.unique(targets[told], return_counts=True)[1].max()) / int(told.sum())
     elif outputs.numel() == targets.numel() and bool(((targets == 0) | (targets == 1)).all()):
         out, y = outputs.reshape(targets.shape), targets > 0.5
         right = max(float(((out > cut) == y).float().mean()) for cut in (0.0, 0.5))

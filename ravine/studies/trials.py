@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ravine.data import RowGroups
-from ravine.diagnosis.tried import Outcome, Tried
+from ravine.diagnosis.tried import GOOD, SEEDS, Outcome, Tried
 from ravine.errors import RavineError
 from ravine.finding import Change
 from ravine.recipe import Recipe
@@ -26,14 +26,12 @@ from ravine.studies.trial import weigh
 from ravine.training.jobs import batch_size, examples_of, load_task, plan_of, resolve
 from ravine.training.run import Run, train_on
 
-SEEDS = 5  # networks of a trial
 FEW = 2  # of these that look first
 STEPS = 300  # of a first look at a remedy
 LEAST_STEPS = 40
 BASE_STEPS = 1500  # of a trial that counts, and of the untouched recipe where there is no run of it
 SECONDS = 60.0  # for all trials together, about
 TRIALS = 60  # networks trained for a trial's steps, about
-GOOD = 0.97  # score of a run from which nothing is left to gain
 LITTLE = 0.1  # of what there was to gain: not worth more seeds
 NEAR = 0.05  # of what there was to gain: as good
 PACED = 8  # steps by which the time of one is measured
