@@ -322,8 +322,8 @@ ALL = (
          misses="losses written out by hand; batches in which every example has exactly one label",
          means="Binary cross entropy judges every label by itself, but softmax makes them compete: the outputs of one "
                "example sum to 1. Examples with two labels or none cannot be answered.",
-         detected="The graph has a softmax over more than one output right before binary_cross_entropy, and some row of "
-                  "its target does not sum to 1. A fact, no threshold.",
+         detected="The graph has a softmax over more than one output right before binary_cross_entropy, and some row "
+                  "of its target does not sum to 1. A fact, no threshold.",
          remedy="Let each label have its own sigmoid; best as logits, which is also safer in float arithmetic.",
          patch="  labels = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])\n"
                "- loss = F.binary_cross_entropy(model(x[:2]).softmax(dim=1), labels)\n"

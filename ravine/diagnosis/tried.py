@@ -170,7 +170,7 @@ def blamed(tried: Tried, *, cause: str) -> Iterator[Seen]:
         0.5 if found is tried.settled else tried.gain(found),
         [o.cause for o in tried.ranked if o.cause != cause],
     )
-    evidence = [*found.grounds, Evidence("of what there was to gain was missed", 100 * gain, "%", 100 * SHORT)]
+    evidence = [*found.grounds, Evidence("part of the possible gain that was missed", 100 * gain, "%", 100 * SHORT)]
     if found.score is not None and tried.base.score is not None and tried.scored:
         evidence.append(Evidence("score without the change", tried.base.score, "", None,
                                  f"{found.score:.3g} with it, from 0 (best constant answer) to 1"))  # fmt: skip
@@ -247,7 +247,7 @@ TRIED = (
     f"both are run with {SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as much, one "
     "that facts speak for comes first."
 )
-SMALL = "losses of less than a third of what there was to gain"
+SMALL = "losses of less than a fifth of what there was to gain, and of less than half where no fact speaks for it"
 ALL = (
     _tried(1, "learning-rate-high", "a lower learning rate learns more",
            because="steps overshoot: the loss rises along steep directions, or units end where no gradient reaches",

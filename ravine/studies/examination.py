@@ -95,7 +95,7 @@ def stopped_early(case: Case, base: Run, step: int, *, seed: int) -> Trial:
 CURES: dict[str, tuple[tuple[Change, ...], ...]] = {
     "output-activation": ((Change("output", "linear"),), (Change("output", "sigmoid"),)),
     "shape-pairing": ((Change("loss", "paired"),),),
-    "initialization": ((Change("init", "default"),),),
+    "initialization": ((Change("init", "default"),), (Change("activation", "relu"), Change("init", "default"))),
     "dead-units": ((Change("init", "default"),),),
     "hidden-activation": ((Change("activation", "relu"),),),
     "vanishing": (
@@ -127,7 +127,7 @@ def cured(case: Case, base: Run, finding: Finding) -> Finding:
                   steps=steps)  # fmt: skip
     failed: Trial | None = None
     why = "made by hand" if finding.changes else "nothing to change was found"
-    wrong = finding.cause == "loss"  # and measures nothing
+    wrong = finding.cause in ("loss", "shape-pairing")  # the loss itself, which then measures nothing
     for strength in CURES.get(finding.cause, ()):
         try:
             other = changed(case if wrong else replace(case, judged=case.judged or case.loss), *strength)
