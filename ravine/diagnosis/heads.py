@@ -52,7 +52,6 @@ def squashed_before_binary(story: Story) -> Iterator[Seen]:
             ), changes=(Change("loss", "BCELoss on probabilities, or logits without "
                                f"{before.lower()}"),))  # fmt: skip
 
-
     for graph, place in of(story, "LogSigmoid"):
         before = graph.source(graph.nodes[place].inputs[0], frozenset({"Neg"}))
         if before >= 0 and graph.nodes[before].name in ("Sigmoid", "Softmax"):

@@ -84,8 +84,10 @@ def load(path: Path, job: Job) -> Cohort:
         program=Program(parts.network, job.signature),
         meter=meter,
         weights=tensors["weights"].to(job.device),
-        **{name: groups.get(name, {}) for name in (
-            "buffers", "optimizer", "average", "schedule", "best", "losses", "lowest")},
+        **{
+            name: groups.get(name, {})
+            for name in ("buffers", "optimizer", "average", "schedule", "best", "losses", "lowest")
+        },
         ended=groups["ended"],
         ids=ids,
         step=state["step"],
