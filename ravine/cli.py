@@ -641,10 +641,14 @@ def _draw_explained(rule: Any, out: Path, *, force: bool) -> None:
 
 def _predicted(run: Any, table: Path) -> Any:
     """Predictions for a table's rows, or for pictures, each with its path; what could not be read is said."""
-    from ravine.data import PictureEncoder, read_table
+    from ravine.data import PictureEncoder, read_table, unlike
 
     if run.model is None or not isinstance(run.model.encoder, PictureEncoder):
-        return run.predict(read_table(table))
+        rows = read_table(table)
+        predictions = run.predict(rows)
+        for line in unlike(run.model.encoder, rows):
+            print(line, file=sys.stderr)
+        return predictions
     seen = run.model.encoder.read(table)
     for line in seen.said:
         print(line, file=sys.stderr)

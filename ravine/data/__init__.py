@@ -13,12 +13,13 @@ from ravine.data.source import Data
 from ravine.data.splits import ByTime, Given, Grouped, Random, Stratified
 from ravine.data.stream import RowGroups
 from ravine.data.task import Task, load
+from ravine.data.unlike import unlike
 
 SPLITS = (Stratified, Random, Grouped, ByTime, Given)
 
 __all__ = ["BUNDLED", "SPLITS", "ByTime", "Data", "Encoder", "Encoding", "Examples", "Given", "Grouped", "Images",
            "PictureEncoder", "Random", "RowGroups", "Stratified", "Task", "encoder_from_plain", "holds_pictures",
-           "load", "read_table"]  # fmt: skip
+           "load", "read_table", "unlike"]  # fmt: skip
 
 
 def encoder_from_plain(plain: Mapping[str, Any]) -> Encoder | PictureEncoder:

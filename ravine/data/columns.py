@@ -35,6 +35,7 @@ class Scaling:
     factor: float = 1.0
     knots: tuple[float, ...] = ()
     clip: float | None = None
+    seen: tuple[float, ...] = ()  # the least and the greatest of the training values
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         x = np.where(np.isnan(x), self.fill, x)
@@ -47,18 +48,18 @@ class Scaling:
         x = x[~np.isnan(x)]
         if len(x) == 0:
             return cls(fill=0.0, factor=0.0)
-        fill = float(np.median(x))
+        fill, seen = float(np.median(x)), (float(x.min()), float(x.max()))
         if how == "none":
-            return cls(fill=fill, clip=clip)
+            return cls(fill=fill, clip=clip, seen=seen)
         if how == "quantile":
             knots = np.quantile(x, np.linspace(0, 1, min(KNOTS, len(x))))
-            return cls(fill=fill, knots=tuple(knots.tolist()), clip=clip)
+            return cls(fill=fill, knots=tuple(knots.tolist()), clip=clip, seen=seen)
         if how == "robust":
             low, high = np.quantile(x, [0.25, 0.75])
             spread = (high - low) or (x.max() - x.min()) / 2  # for a column that is mostly one value, as RealMLP does
-            return cls(fill=fill, center=fill, factor=_inverse(float(spread)), clip=clip)
+            return cls(fill=fill, center=fill, factor=_inverse(float(spread)), clip=clip, seen=seen)
         center, spread = moments(x)
-        return cls(fill=fill, center=center, factor=_inverse(spread), clip=clip)
+        return cls(fill=fill, center=center, factor=_inverse(spread), clip=clip, seen=seen)
 
 
 def moments(x: np.ndarray) -> tuple[float, float]:
@@ -248,6 +249,6 @@ def from_plain(data: Mapping[str, Any]) -> Form:
     """The form that plain data describe."""
     settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "form"}
     if "scaling" in settings:
-        scaling = settings["scaling"]
-        settings["scaling"] = Scaling(**{**scaling, "knots": tuple(scaling["knots"])})
+        scaling: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["scaling"].items()}
+        settings["scaling"] = Scaling(**scaling)
     return FORMS[data["form"]](**settings)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ravine.data.values import (
     ENGLISH,
+    FORMATS,
     GAPS,
     PAIRS,
     format_of,
@@ -23,6 +24,7 @@ from ravine.data.values import (
     number_of,
     numbers_in,
     numbers_of,
+    parses,
     style_of,
     texts_of,
 )
@@ -116,14 +118,20 @@ def _examined_text(values: pd.Series, name: str, rows: int, texts: list[str], co
         return Dropped(name, "it holds lists, not single values")
     if isinstance(first, (datetime.date, np.datetime64)):
         return Column(name, "date")
-    style = style_of(texts)
+    count, coded = int((codes >= 0).sum()), _coded(texts)
+    if coded and len(texts) < count:
+        said.append(f"{name} is taken as categories: its numbers begin with zeros ({coded!r}). If they are amounts, "
+                    f"set data.numbers = [{name!r}].")  # fmt: skip
+        return Column(name, "category")
+    style = "" if coded else style_of(texts)
     if style:
         why = _numbers_rows(numbers_in(texts, style)[codes[codes >= 0]], name, rows)
         return Dropped(name, why) if why else Column(name, "number", style)
     found = format_of(texts)
     if found:
+        said += _other_way(texts, found, name)
         return Column(name, "date", found)
-    count, words = int((codes >= 0).sum()), np.mean([t.count(" ") + 1 for t in texts[:1000]])
+    words = np.mean([t.count(" ") + 1 for t in texts[:1000]])
     if count >= FEW and len(texts) == count:
         return Dropped(name, "it has another text in every row")
     if count >= FEW and len(texts) > count / 2 and words >= 4:
@@ -133,6 +141,22 @@ def _examined_text(values: pd.Series, name: str, rows: int, texts: list[str], co
         said.append(f"{name} is taken as categories: most of it is numbers, but not {odd[0]!r}"
                     f"{' and others' if len(odd) > 1 else ''}.")  # fmt: skip
     return Column(name, "category")
+
+
+def _coded(texts: Sequence[str]) -> str:
+    """The first of whole numbers that begins with a zero: such are codes, not amounts. Nothing if there is none."""
+    led = next((t for t in texts if re.fullmatch(r"0\d+", t)), "")
+    return led if led and all(t.isdecimal() or t.lower() in GAPS for t in texts) else ""
+
+
+def _other_way(texts: Sequence[str], style: str, name: str) -> list[str]:
+    """What is said of dates that could as well be read with day and month exchanged."""
+    exchanged = style.translate(str.maketrans("md", "dm"))
+    if "%m" not in style or exchanged not in FORMATS or not parses(pd.Series(list(texts), dtype=object), exchanged):
+        return []
+    moment = pd.to_datetime(texts[0], format=style)
+    return [f"{name} could have day and month the other way round: {texts[0]} is taken as {moment.day} "
+            f"{moment.month_name()}. Written as {moment:%Y-%m-%d} it is certain."]  # fmt: skip
 
 
 def _numbers_rows(values: np.ndarray, name: str, rows: int) -> str:

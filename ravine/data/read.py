@@ -9,6 +9,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,14 +182,30 @@ def _read_csv(data: bytes, path: Path, said: list[str]) -> pd.DataFrame:
         said.append(f"Columns of {path.name} are separated by {'tabs' if separator == chr(9) else repr(separator)}.")
     if decimal == ",":
         said.append(f"Numbers in {path.name} have decimal commas.")
+    read = partial(pd.read_csv, sep=separator, decimal=decimal, skipinitialspace=True, header=0,
+                   names=["row", *names] if longer else names, keep_default_na=False, na_values=MISSING,
+                   low_memory=False)  # fmt: skip
     try:
-        frame = pd.read_csv(io.StringIO(text), sep=separator, decimal=decimal, skipinitialspace=True, header=0,
-                            names=["row", *names] if longer else names, keep_default_na=False, na_values=MISSING,
-                            low_memory=False)  # fmt: skip
+        frame = read(io.StringIO(text))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise DataError(f"{path} is no table", why=str(error).strip().splitlines()[-1],
                         do="check the line, its quotes and its separators") from None  # fmt: skip
+    if re.search(rf'(?:^|{re.escape(separator)})\s*"?0\d+"?\s*(?:$|{re.escape(separator)})', text, re.M):
+        whole = [name for name in frame.columns if _whole(frame[name])]
+        written = read(io.StringIO(text), usecols=whole, dtype=str) if whole else frame[[]]
+        frame = frame.assign(**{name: written[name] for name in whole if _led_by_zeros(written[name].dropna())})
     return frame
+
+
+def _whole(values: pd.Series) -> bool:
+    if pd.api.types.is_integer_dtype(values.dtype):
+        return True
+    return pd.api.types.is_float_dtype(values.dtype) and bool((values.dropna() % 1 == 0).all())
+
+
+def _led_by_zeros(written: pd.Series) -> bool:
+    """Whether whole numbers are written with zeros before them, as codes are: 01234 is not 1234."""
+    return bool(written.str.fullmatch(r"\d+").all() and written.str.fullmatch(r"0\d+").any())
 
 
 def _header(lines: Sequence[str], separator: str, path: Path) -> tuple[list[str], bool]:

@@ -110,6 +110,12 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
                             why="it cannot be both", do="take it out of one")  # fmt: skip
 
 
+def taken_out(data: Data, marking: Sequence[str]) -> list[str]:
+    """What is said of columns that a setting gives another task than to be an input; `marking` are the split's."""
+    said = [f"{data.weight} weighs the rows and is no input (data.weight)."] if data.weight is not None else []
+    return said + [f"{name} splits the rows and is no input (split.column)." for name in marking]
+
+
 def answered(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
     """Whether each row has all its targets, [N]; among numbers written as text, words such as "?" are gaps."""
     known = np.ones(len(table), bool)

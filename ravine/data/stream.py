@@ -26,7 +26,7 @@ from ravine.data.asked import Asked, asked
 from ravine.data.encode import Encoder, Encoding, count_levels, fit
 from ravine.data.examples import Examples, joined
 from ravine.data.read import PARQUET, checked, kind_of, parquet_files
-from ravine.data.source import Data, answered, check_columns, check_weights
+from ravine.data.source import Data, answered, check_columns, check_weights, taken_out
 from ravine.data.splits import NAMES, by_hash
 from ravine.errors import DataError, may_read
 from ravine.seeds import number, stream
@@ -185,6 +185,7 @@ def surveyed(data: Data, split: Any, encoding: Encoding, *, seed: int, memory: i
     if survey.rows < total:
         said.append(f"{total - survey.rows} of {total} rows have no {', '.join(data.target)} and are left out.")
     question = _asked(survey, data, said)
+    said += taken_out(data, split.columns())
     skip = (*data.drop, *split.columns(), *(() if data.weight is None else (data.weight,)))
     encoder = fit(survey.sample, question, encoding, rows=total, skip=skip, categories=data.categories,
                   numbers=data.numbers, said=said, levels=survey.levels)  # fmt: skip

@@ -22,7 +22,7 @@ from ravine.data.encode import Encoder, Encoding, fit
 from ravine.data.examples import Examples
 from ravine.data.images import Images, PictureEncoder, pictured
 from ravine.data.read import read_table
-from ravine.data.source import Data, bytes_of, check_columns, check_weights, opened, with_targets
+from ravine.data.source import Data, bytes_of, check_columns, check_weights, opened, taken_out, with_targets
 from ravine.data.splits import NAMES, Rows, few_rows, judged
 from ravine.data.stream import RowGroups, larger_than, surveyed
 from ravine.errors import DataError, nearest
@@ -87,6 +87,7 @@ def load(data: Data | Images, split: Any, encoding: Encoding, *, seed: int, fram
     if data.test is not None:
         rows = dataclasses.replace(rows, test=np.arange(own, len(table)))
     judged(rows, table, question, said)
+    said += taken_out(data, split.columns())
     skip = (*data.drop, *split.columns(), *(() if data.weight is None else (data.weight,)))
     encoder = fit(table.iloc[rows.train], question, encoding, rows=len(table), skip=skip, categories=data.categories,
                   numbers=data.numbers, said=said)  # fmt: skip

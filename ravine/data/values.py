@@ -136,14 +136,14 @@ def format_of(texts: Sequence[str]) -> str:
         return ""
     sample = pd.Series(list(texts[:100]), dtype=object)
     for style in FORMATS:
-        if not _parses(sample, style):
+        if not parses(sample, style):
             continue
-        if len(texts) <= 100 or _parses(pd.Series(list(texts), dtype=object), style):
+        if len(texts) <= 100 or parses(pd.Series(list(texts), dtype=object), style):
             return style
     return ""
 
 
-def _parses(texts: pd.Series, style: str) -> bool:
+def parses(texts: pd.Series, style: str) -> bool:
     return bool(pd.to_datetime(texts, format=style, errors="coerce", utc=True).notna().all())
 
 
