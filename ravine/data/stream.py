@@ -28,6 +28,7 @@ from ravine.data.examples import Examples, joined
 from ravine.data.read import PARQUET, checked, kind_of, parquet_files
 from ravine.data.source import Data, answered, check_columns, check_weights, taken_out
 from ravine.data.splits import NAMES, by_hash
+from ravine.data.values import weights_of
 from ravine.errors import DataError, may_read
 from ravine.seeds import number, stream
 
@@ -108,6 +109,7 @@ class RowGroups:
     count: int  # training rows
     block: int  # rows read at once
     buffer: int  # examples that are shuffled among each other
+    mean_weight: float = 1.0  # of the training rows: weights are divided by it, as they are in memory
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Examples]:
         """All training examples once, in chunks: row groups in shuffled order, then shuffled within the buffer."""
@@ -124,7 +126,11 @@ class RowGroups:
 
     def _training(self, frame: pd.DataFrame) -> Examples:
         frame, place = placed(frame, self.encoder.target.asked.names, self.split, self.seed)
-        return self.encoder.examples(frame[place == 0], self.weight)
+        examples = self.encoder.examples(frame[place == 0], self.weight)
+        if examples.weights is None:
+            return examples
+        weights = examples.weights / self.mean_weight
+        return Examples(examples.numbers, examples.codes, examples.targets, weights)
 
 
 def _shuffled(held: list[Examples], generator: torch.Generator) -> Iterator[Examples]:
@@ -151,6 +157,7 @@ class Survey:
 
     counts: np.ndarray = field(default_factory=lambda: np.zeros(3, np.int64))  # rows of each split
     rows: int = 0
+    weight: float = 0.0  # of all training rows together
     sample: pd.DataFrame = field(default_factory=pd.DataFrame)  # training rows
     levels: dict[str, Counter] = field(default_factory=dict)  # of category columns, in training rows
     targets: dict[str, Counter] = field(default_factory=dict)  # all values, where they are few
@@ -192,7 +199,8 @@ def surveyed(data: Data, split: Any, encoding: Encoding, *, seed: int, memory: i
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
     room = int(max(1024, memory / 16 / size))
     groups = RowGroups(pieces=pieces, encoder=encoder, split=split, seed=seed, weight=data.weight,
-                       count=int(survey.counts[0]), block=block, buffer=room)  # fmt: skip
+                       count=int(survey.counts[0]), block=block, buffer=room,
+                       mean_weight=(survey.weight or 1.0) / int(survey.counts[0]) if data.weight else 1.0)  # fmt: skip
     held, rows = _held(groups, survey.counts, room, said)
     return Surveyed(question, encoder, groups, held[1], held[2], rows, survey.digest)
 
@@ -212,6 +220,7 @@ def _survey(pieces: Sequence[Piece], data: Data, split: Any, encoding: Encoding,
             survey.rows += len(frame)
             survey.counts += np.bincount(place[place >= 0], minlength=3)
             train = frame[place == 0]
+            survey.weight += 0.0 if data.weight is None else float(weights_of(train, data.weight).sum())
             _count_targets(survey.targets, frame)
             _count_categories(survey.levels, train, data, 4 * encoding.codes_up_to)
             kept = _sampled([*kept, train], sample, seed)

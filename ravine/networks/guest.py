@@ -69,6 +69,8 @@ class Module:
 class Guest:
     """The layer that calls a module with each network's tensors in place of its own."""
 
+    one_by_one = True
+
     def __init__(self, make: Make, signature: Signature):
         self.make, self.signature = make, signature
         self.module = looked_at(make, signature)

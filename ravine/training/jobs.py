@@ -121,7 +121,8 @@ def works_of(recipes: Sequence[Recipe], tasks: Sequence[Any], *, device: str, wo
     """Group all networks by program and task, and cut the groups into jobs of a good size."""
     groups: dict[Any, list[tuple[int, int]]] = {}
     for r, (recipe, task) in enumerate(zip(recipes, tasks, strict=True)):
-        key = (program(recipe.vary("seed", 0).vary("seeds", 1)), task.fingerprint)
+        order = recipe.seed if isinstance(task.train, data.RowGroups) else None  # streamed: one order for all in a job
+        key = (program(recipe.vary("seed", 0).vary("seeds", 1)), task.fingerprint, order)
         groups.setdefault(key, []).extend((r, m) for m in range(recipe.seeds))
     works = []
     for group in groups.values():

@@ -17,12 +17,12 @@ from ravine.roles import Batch, Evaluated, Now, Pass, Searches
 from ravine.rows import Rows, length
 from ravine.training.cohorts import Cohort
 from ravine.training.measure import Evaluator, log_rate, measure, samples
-from ravine.training.sources import Source
+from ravine.training.sources import Batches
 
 FACTORS_AT_ONCE = 256  # steps whose learning rates are worked out together
 
 
-def run(cohort: Cohort, source: Source, evaluate: Evaluator, *, pause: Callable[[Cohort], bool]) -> None:
+def run(cohort: Cohort, source: Batches, evaluate: Evaluator, *, pause: Callable[[Cohort], bool]) -> None:
     """Train until every network has ended, or `pause` (asked after each step, to save and to stop) says so."""
     plan, factors, searches = cohort.job.plan, Factors(cohort), isinstance(cohort.parts.optimizer, Searches)
     while cohort.ids and cohort.step < plan.steps:

@@ -45,7 +45,7 @@ from ravine.training.jobs import (
 from ravine.training.loop import run
 from ravine.training.measure import Evaluator, log_constant
 from ravine.training.model import Model
-from ravine.training.sources import InMemory, Source, Streamed
+from ravine.training.sources import Batches, InMemory, Streamed
 from ravine.training.statistics import recomputed
 
 Check: TypeAlias = Callable[[Recipe, Any], Sequence[Mapping[str, Any]]]  # resolved recipe, task -> findings, plain
@@ -237,14 +237,14 @@ def batches_of(task: Any, job: Job) -> Iterator[Batch]:
     """The training examples of a task once, in the batches of a job's first epoch."""
     recipe = job.recipes[0]
     if isinstance(task.train, data.RowGroups):
-        source: Source = Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)
+        source: Batches = Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)
     else:
         source = InMemory(task.train.to(job.device, getattr(torch, recipe.precision)), job.seeds, batch=job.batch)
     for step in range(source.per_epoch):
         yield source.at(step)
 
 
-def _source(task: Any, cohort: Cohort) -> Source:
+def _source(task: Any, cohort: Cohort) -> Batches:
     job, recipe = cohort.job, cohort.job.recipes[0]
     if isinstance(task.train, data.RowGroups):
         return Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)

@@ -18,7 +18,7 @@ from ravine.roles import Batch
 from ravine.seeds import stream
 
 
-class Source(Protocol):
+class Batches(Protocol):
     """Batches for a cohort, without replacement within an epoch."""
 
     count: int  # training examples
@@ -75,7 +75,7 @@ class InMemory:
 class Streamed:
     """Examples that do not fit in memory: chunks in an order shuffled for each epoch, the same for all networks.
 
-    Shuffling on disk costs a pass over it, so the networks of a cohort share the order (that of the first seed).
+    Shuffling on disk costs a pass over it, so the networks of a recipe share the order, that of its first seed.
     """
 
     def __init__(self, groups: RowGroups, *, seed: int, batch: int, device: str | torch.device = "cpu"):
