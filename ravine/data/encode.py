@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from ravine.data import columns
 from ravine.data.asked import Asked
@@ -117,18 +116,6 @@ class Encoder:
         inputs = self.apply(frame)
         weights = None if weight is None else torch.from_numpy(weights_of(frame, weight).astype(np.float32))
         return Examples(inputs.numbers, inputs.codes, self.target.encode(frame), weights)
-
-    def decoded(self, predictions: Tensor) -> Tensor:
-        """Predictions [..., C] in the target's own units; probabilities stay what they are."""
-        return self.target.decode(predictions)
-
-    def decoded_targets(self, targets: Tensor) -> Tensor:
-        """Encoded targets in their own units; classes stay indices."""
-        return self.target.decode(targets)
-
-    def frame_of(self, predictions: Tensor, index: Any = None) -> pd.DataFrame:
-        """A loss's predictions [N, C] as a table: answers, and for classes and labels the probability of each."""
-        return self.target.frame(self.decoded(predictions), index)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data: `Encoder.from_plain(json.loads(json.dumps(encoder.to_plain())))` is the same encoder."""

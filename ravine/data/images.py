@@ -116,18 +116,6 @@ class PictureEncoder:
         ((tensor, held),) = pixels.cut([pixels.count])
         return Examples(tensor, held=held)
 
-    def decoded(self, predictions: Tensor) -> Tensor:
-        """Predictions [..., C] in the target's own units; probabilities stay what they are."""
-        return self.target.decode(predictions)
-
-    def decoded_targets(self, targets: Tensor) -> Tensor:
-        """Encoded targets in their own units; classes stay indices."""
-        return self.target.decode(targets)
-
-    def frame_of(self, predictions: Tensor, index: Any = None) -> pd.DataFrame:
-        """A loss's predictions [N, C] as a table: answers, and for classes and labels the probability of each."""
-        return self.target.frame(self.decoded(predictions), index)
-
     def to_plain(self) -> dict[str, Any]:
         """Plain data, exact through JSON; `from_plain` gives the same encoder back."""
         return {"pictures": self.picture._asdict(), "fit": self.fit, "path": self.path, "corrupt": self.corrupt,

@@ -60,7 +60,8 @@ class Target:
         return index if self.asked.kind == "classes" else index[:, None].float()
 
     def decode(self, predictions: Tensor) -> Tensor:
-        """Predictions [..., C] in the target's own units, float64; probabilities stay what they are."""
+        """Predictions, or encoded targets, [..., C] in the target's own units, float64; classes and their
+        probabilities stay what they are."""
         if self.asked.kind != "regression":
             return predictions
         y = predictions.double() * torch.tensor(self.spread, dtype=torch.float64, device=predictions.device)
@@ -68,8 +69,8 @@ class Target:
         return y.exp() if self.form == "log" else y.expm1() if self.form == "log1p" else y
 
     def frame(self, predictions: Tensor, index: Any = None) -> pd.DataFrame:
-        """Decoded predictions [N, C] as a table: the answer, and for classes and labels the probability of each."""
-        values, names = predictions.detach().cpu().double().numpy(), self.asked.names
+        """A loss's predictions [N, C] as a table: the answer, and for classes and labels the probability of each."""
+        values, names = self.decode(predictions).detach().cpu().double().numpy(), self.asked.names
         if self.asked.kind == "regression":
             return pd.DataFrame(values, columns=list(names), index=index)
         classes = self.asked.classes

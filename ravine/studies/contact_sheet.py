@@ -73,7 +73,7 @@ def _name(task: Any, target: Tensor) -> str:
     """What an example's target is called."""
     labels = task.encoder.target.labels
     if task.kind == "regression":
-        return ", ".join(f"{v:.3g}" for v in task.encoder.decoded_targets(target[None])[0].tolist())
+        return ", ".join(f"{v:.3g}" for v in task.encoder.target.decode(target[None])[0].tolist())
     if task.kind == "labels":
         found = [label for label, on in zip(labels, target.tolist(), strict=True) if on > 0.5]
         return _short(", ".join(found) or "none")

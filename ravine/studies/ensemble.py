@@ -286,13 +286,13 @@ def _predicted(run: Run, task: Any) -> Tensor:
     if run.model is None or run.record.failures:
         raise RecipeError("networks diverged", why="a comparison never averages over a hole",
                           do="take a smaller optimizer.lr: ravine range finds one")  # fmt: skip
-    return task.encoder.decoded(run.model.members(task.test))
+    return task.encoder.target.decode(run.model.members(task.test))
 
 
 def _compared(means: Mapping[str, Tensor], task: Any, recipe: Recipe, *, members: int, repeats: int,
               runs: Mapping[str, Run]) -> Comparison:  # fmt: skip
     """Scores of every way, and paired differences: the same resamples of examples and repeats for all."""
-    truth = task.encoder.decoded_targets(task.test.targets)
+    truth = task.encoder.target.decode(task.test.targets)
     metric, loss = metrics.headline(task.kind), metrics.RMSE if task.kind == "regression" else metrics.LOG_LOSS
     draw = np.random.default_rng(0)
     count = len(truth)

@@ -202,7 +202,7 @@ def _answers(task: Any, targets: Tensor) -> dict[str, Any]:
     if task.kind in ("binary", "classes"):
         places = targets.reshape(len(targets), -1)[:, 0].long().tolist()
         return {task.targets[0]: [task.classes[place] for place in places]}
-    values = task.encoder.decoded_targets(targets).reshape(len(targets), -1)
+    values = task.encoder.target.decode(targets).reshape(len(targets), -1)
     values = values.long() if task.kind == "labels" else values
     return {name: values[:, i].tolist() for i, name in enumerate(task.targets)}
 

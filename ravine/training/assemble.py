@@ -180,10 +180,10 @@ def score_of(model: Model, task: Any) -> tuple[Score | None, list[dict[str, floa
     if examples is None:
         return None, []
     examples = examples.to(model.weights.device, torch.float64)
-    each = task.encoder.decoded(model.members(examples))
-    truth = task.encoder.decoded_targets(examples.targets)
+    each = task.encoder.target.decode(model.members(examples))
+    truth = task.encoder.target.decode(examples.targets)
     headline = metrics.headline(task.kind)
-    averaged = task.encoder.decoded(model.averaged(examples)[None])
+    averaged = task.encoder.target.decode(model.averaged(examples)[None])
     low, high = metrics.interval(headline.name, averaged[0], truth, confidence=CONFIDENCE)
     others = {m.name: float(m.of(averaged, truth)[0]) for m in metrics.for_kind(task.kind)}
     by_member = {m.name: m.of(each, truth).tolist() for m in metrics.for_kind(task.kind)}

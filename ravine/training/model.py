@@ -55,12 +55,12 @@ class Model:
     def predict(self, frame: Any) -> Any:
         """Predictions for a table's rows, as a DataFrame: the target, and for classes the probability of each."""
         index = getattr(frame, "index", None)  # a list of paths has a method of that name
-        return self.encoder.frame_of(self.on(frame), index=None if callable(index) else index)
+        return self.encoder.target.frame(self.on(frame), index=None if callable(index) else index)
 
     def averaged_on(self, frame: Any) -> np.ndarray:
         """Predictions for a table's rows as an array [N, C]: the probability of each class (two columns where there
         are two), or means in the target's own units."""
-        values = self.encoder.decoded(self.on(frame)).numpy()
+        values = self.encoder.target.decode(self.on(frame)).numpy()
         if self.encoder.target.asked.kind == "binary":
             return np.concatenate([1 - values, values], 1)
         return values

@@ -91,7 +91,7 @@ def test_several_targets_are_labels_or_numbers():
     numbers = load(Data(target=("c", "x")), Random(), Encoding(), seed=0, frame=frame)
     assert numbers.kind == "regression" and numbers.outputs == 2
     given = torch.tensor(frame[["c", "x"]].to_numpy()[numbers.rows["test"]])
-    assert torch.allclose(numbers.encoder.decoded_targets(numbers.test.targets), given, atol=1e-6)
+    assert torch.allclose(numbers.encoder.target.decode(numbers.test.targets), given, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------ encoding
@@ -197,14 +197,14 @@ def test_a_very_skewed_target_is_learned_as_its_logarithm_and_comes_back():
     frame = pd.DataFrame({"x": np.sin(I), "y": y})
     task = load(Data(target=("y",)), Random(), Encoding(target="log"), seed=0, frame=frame)
     assert task.encoder.target.form == "log" and task.effects["targets logged"] == 1
-    back = task.encoder.decoded_targets(task.test.targets)[:, 0].numpy()
+    back = task.encoder.target.decode(task.test.targets)[:, 0].numpy()
     assert np.allclose(back, y[task.rows["test"]], rtol=1e-5)  # float32 between
 
 
 def test_predictions_come_back_as_a_table_with_labels_in_their_types():
     frame = pd.DataFrame({"x": np.sin(I), "y": [7, 9, 11] * 20})
     encoder = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame).encoder
-    table = encoder.frame_of(torch.tensor([[0.2, 0.5, 0.3], [0.7, 0.2, 0.1]]), index=[5, 6])
+    table = encoder.target.frame(torch.tensor([[0.2, 0.5, 0.3], [0.7, 0.2, 0.1]]), index=[5, 6])
     assert table["y"].tolist() == [9, 7] and table.index.tolist() == [5, 6]
     assert list(table.columns) == ["y", "probability of 7", "probability of 9", "probability of 11"]
 

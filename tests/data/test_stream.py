@@ -52,7 +52,7 @@ def test_the_same_kind_of_task_comes_out_as_in_memory(path, frame):
 
 def test_an_epoch_has_every_training_row_once_and_no_row_is_in_two_splits(path, frame):
     task = load(Data(source=str(path), target=("row",), memory="500KB"), Random(), Encoding(), seed=0)
-    decoded = [task.encoder.decoded_targets(e.targets)[:, 0] for e in task.train.epoch(0, 0)]
+    decoded = [task.encoder.target.decode(e.targets)[:, 0] for e in task.train.epoch(0, 0)]
     rows = (torch.cat(decoded) * 3).round().long().numpy()
     assert len(rows) == task.train.count == len(set(rows.tolist()))
     held = np.concatenate([task.rows["validation"], task.rows["test"]])
