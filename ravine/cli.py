@@ -641,18 +641,18 @@ def _draw_explained(rule: Any, out: Path, *, force: bool) -> None:
 
 def _predicted(run: Any, table: Path) -> Any:
     """Predictions for a table's rows, or for pictures, each with its path; what could not be read is said."""
-    from ravine.data import PictureEncoder, read_table, unlike
+    from ravine.data import PictureEncoder, read_table, rounded, told_apart, unlike
 
     if run.model is None or not isinstance(run.model.encoder, PictureEncoder):
         rows = read_table(table)
         predictions = run.predict(rows)
         for line in unlike(run.model.encoder, rows):
             print(line, file=sys.stderr)
-        return predictions
+        return told_apart(rounded(predictions), rows, run.model.encoder)
     seen = run.model.encoder.read(table)
     for line in seen.said:
         print(line, file=sys.stderr)
-    predictions = run.predict(seen)
+    predictions = rounded(run.predict(seen))
     if seen.names:
         predictions.insert(0, "file" if "path" in predictions else "path", seen.names)
     return predictions

@@ -47,7 +47,7 @@ def test_the_next_command_works(here, capfd):
     assert capfd.readouterr().err == ""
     for out in ("o.csv", "o.parquet", "o.jsonl"):
         assert run_command(["predict", "run", "t.csv", "-o", out]) == 0
-    assert list(pd.read_csv("o.csv").columns) == ["y"] and len(pd.read_parquet("o.parquet")) == 80
+    assert list(pd.read_csv("o.csv").columns) == ["row", "y"] and len(pd.read_parquet("o.parquet")) == 80
     capfd.readouterr()
     assert run_command(["predict", "run", "t.csv"]) == 0
     assert len(capfd.readouterr().out.splitlines()) == 81

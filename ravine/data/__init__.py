@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ravine.data.answers import rounded, told_apart
 from ravine.data.bundled import BUNDLED
 from ravine.data.encode import Encoder, Encoding
 from ravine.data.examples import Examples
@@ -19,7 +20,7 @@ SPLITS = (Stratified, Random, Grouped, ByTime, Given)
 
 __all__ = ["BUNDLED", "SPLITS", "ByTime", "Data", "Encoder", "Encoding", "Examples", "Given", "Grouped", "Images",
            "PictureEncoder", "Random", "RowGroups", "Stratified", "Task", "encoder_from_plain", "holds_pictures",
-           "load", "read_table", "unlike"]  # fmt: skip
+           "load", "read_table", "rounded", "told_apart", "unlike"]  # fmt: skip
 
 
 def encoder_from_plain(plain: Mapping[str, Any]) -> Encoder | PictureEncoder:

@@ -159,14 +159,23 @@ def _other_way(texts: Sequence[str], style: str, name: str) -> list[str]:
             f"{moment.month_name()}. Written as {moment:%Y-%m-%d} it is certain."]  # fmt: skip
 
 
+def is_identifier(name: str) -> bool:
+    """Whether a column is called as identifiers are.
+
+    >>> is_identifier("customerId"), is_identifier("paid")
+    (True, False)
+    """
+    words = [w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+    return bool(words) and words[-1] in ("id", "ids", "pid", "uid", "uuid", "guid", "key", "index", "rownames", "order")
+
+
 def _numbers_rows(values: np.ndarray, name: str, rows: int) -> str:
     """Why a column of numbers is an identifier, or nothing: whole numbers, no two the same, that fill their range or
     are called so."""
     finite = values[np.isfinite(values)]
     if len(finite) < FEW or (finite != np.round(finite)).any() or len(np.unique(finite)) < len(finite):
         return ""
-    words = [w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-    if words and (words[-1] in ("id", "ids", "pid", "uid", "uuid", "guid", "key", "index", "rownames", "order")):
+    if is_identifier(name):
         return "it is an identifier: another whole number in every row"
     if finite.max() - finite.min() < 1.1 * rows and not TIME_WORDS.search(name):
         return "it numbers the rows"

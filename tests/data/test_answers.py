@@ -1,0 +1,53 @@
+"""Predictions in a file can be joined to their rows and have the digits that mean something."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ravine import catalog, open_run, train
+from ravine.cli import run_command
+from ravine.data import rounded
+
+RANDOM = np.random.default_rng(0)
+TABLE = pd.DataFrame({"x": RANDOM.normal(size=80), "city": RANDOM.choice(["Ulm", "Bonn"], 80)})
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run that has learned y from x and city; its folder."""
+    train(catalog.named("plain").vary("data.target", ("y",)).vary("epochs", 1), TABLE.assign(y=1000.0 * TABLE["x"]),
+          out=tmp_path / "run")  # fmt: skip
+    return tmp_path / "run"
+
+
+def predicted(run, rows, ending=".csv"):
+    rows.to_csv(run / "new.csv", index=False)
+    out = (run / "out").with_suffix(ending)
+    assert run_command(["predict", str(run), str(run / "new.csv"), "-o", str(out), "--force"]) == 0
+    return pd.read_csv(out) if ending == ".csv" else pd.read_json(out, lines=True, dtype=False)
+
+
+def test_identifiers_go_with_their_predictions(run):
+    rows = TABLE.assign(customer_id=[f"c{i}" for i in range(80)], note="id", group_id=1)
+    found = predicted(run, rows)
+    assert list(found.columns) == ["customer_id", "y"] and found["customer_id"].equals(rows["customer_id"])
+
+
+def test_without_identifiers_rows_are_numbered(run):
+    for ending in (".csv", ".jsonl"):
+        found = predicted(run, TABLE.iloc[::-1], ending)
+        assert list(found.columns) == ["row", "y"] and found["row"].tolist() == list(range(80))
+
+
+def test_files_hold_seven_digits_and_python_gets_all(run):
+    exact = open_run(run).predict(TABLE)["y"].to_numpy()
+    found = predicted(run, TABLE)["y"].to_numpy()
+    assert np.allclose(found, exact, rtol=5e-7, atol=0) and not np.array_equal(found, exact)
+    text = (run / "out.csv").read_text().split()[1:]
+    assert max(len(line.split(",")[1].strip("-").replace(".", "").lstrip("0")) for line in text) <= 7
+
+
+def test_what_is_no_number_is_left_alone():
+    table = pd.DataFrame({"a": ["x", "y"], "b": [1, 2], "c": [np.nan, 1 / 3]})
+    assert rounded(table)["a"].tolist() == ["x", "y"] and rounded(table)["b"].dtype == np.int64
+    assert rounded(table)["c"].tolist()[1] == 0.3333333 and np.isnan(rounded(table)["c"][0])
