@@ -233,7 +233,7 @@ def test_a_finding_stands_above_the_live_line(monkeypatch):
     progress(at(450))
     progress(at(460, FOUND))
     text = stream.getvalue()
-    line = "\u25b2 RVN-T05 step 460: validation loss rises\n"
+    line = "\u25b2 RVN-T05  step 460: validation loss rises\n"
     before = text[: text.index(line)]
     assert before.endswith("\r\x1b[2K") and "epoch 45/100" in before  # the live line was cleared first
     assert len(line) <= 80
@@ -242,7 +242,7 @@ def test_a_finding_stands_above_the_live_line(monkeypatch):
 def test_a_finding_is_a_plain_line_where_there_is_no_terminal():
     stream = Pipe()
     ProgressLine(stream)(at(460, FOUND))
-    assert stream.getvalue().splitlines()[0] == "! RVN-T05 step 460: validation loss rises"
+    assert stream.getvalue().splitlines()[0] == "! RVN-T05  step 460: validation loss rises"
     assert "\x1b" not in stream.getvalue()
 
 
