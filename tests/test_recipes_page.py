@@ -1,0 +1,30 @@
+"""docs/recipes.md names every setting of a recipe and every part that can stand in it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ravine import roles
+from ravine.catalog import CHOICES
+from ravine.data import Data
+from ravine.part import hints
+from ravine.recipe import Recipe
+
+PAGE = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text("utf-8")
+ROWS = [line for line in PAGE.splitlines() if line.startswith("| `")]
+SETTINGS = {name for line in ROWS for name in re.findall(r"`([\w.]+)`", line.split("|")[1])}
+WITHIN = (roles.Activation, roles.Drop, roles.Initializer, roles.Norm, roles.NumberEmbedding, roles.Pool)  # of networks
+
+
+@pytest.mark.parametrize("name", [*hints(Recipe), *(f"data.{name}" for name in hints(Data))])
+def test_the_page_has_a_row_for_the_setting(name):
+    assert name in SETTINGS
+
+
+@pytest.mark.parametrize("role", [role for role in CHOICES if role not in WITHIN], ids=lambda role: role.__name__)
+def test_the_page_names_every_part(role):
+    named = {
+        part for line in ROWS for part in re.findall(r"`(\w+)`", line.split("|")[3] if line.count("|") > 3 else "")
+    }
+    assert [cls.__name__ for cls in CHOICES[role] if cls.__name__ not in named] == []
