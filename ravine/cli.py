@@ -643,13 +643,16 @@ def _predicted(run: Any, table: Path) -> Any:
     """Predictions for a table's rows, or for pictures, each with its path; what could not be read is said."""
     from ravine.data import PictureEncoder, read_table, rounded, told_apart, unlike
 
-    if run.model is None or not isinstance(run.model.encoder, PictureEncoder):
+    if run.model is None:
+        return run.predict(read_table(table))  # which says why nothing can be predicted
+    encoder = run.model.encoder
+    if not isinstance(encoder, PictureEncoder):
         rows = read_table(table)
         predictions = run.predict(rows)
-        for line in unlike(run.model.encoder, rows):
+        for line in unlike(encoder, rows):
             print(line, file=sys.stderr)
-        return told_apart(rounded(predictions), rows, run.model.encoder)
-    seen = run.model.encoder.read(table)
+        return told_apart(rounded(predictions), rows, encoder)
+    seen = encoder.read(table)
     for line in seen.said:
         print(line, file=sys.stderr)
     predictions = rounded(run.predict(seen))
