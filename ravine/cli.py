@@ -231,8 +231,8 @@ def gallery(
     quick
         Fewer seeds and steps: to look, not to cite.
     """
-    from ravine.gallery import experiment, names
-    from ravine.gallery.exhibit import as_json, exhibit
+    from ravine_gallery import experiment, names
+    from ravine_gallery.run_all import as_json, exhibit
 
     if name is not None and all_:
         raise InputError(f"{name} beside --all", why="--all runs that one too", do="leave one of them out")
@@ -622,9 +622,9 @@ def _draw(picture: Any, out: Path) -> None:
 
 def _draw_explained(rule: Any, out: Path, *, force: bool) -> None:
     """Run the experiment of the gallery that shows a finding, quickly, and write its first picture."""
-    from ravine.gallery import experiment
-    from ravine.gallery.exhibit import run
     from ravine.training.checkpoint import write_atomically
+    from ravine_gallery import experiment
+    from ravine_gallery.run_all import run
 
     shows = getattr(rule, "picture", "")
     if not shows:

@@ -9,7 +9,8 @@ import pytest
 
 import ravine
 
-ROOT = Path(ravine.__file__).parent
+ROOT = Path(ravine.__file__).parents[1]
+PACKAGES = ("ravine", "ravine_gallery")
 FLOORS = (
     {"errors", "part", "seeds", "rows", "effects", "roles"},
     {"recipe", "record", "finding", "verdict"},
@@ -29,7 +30,7 @@ FLOORS = (
     {"catalog"},
     {"training", "diagnosis", "reporting"},
     {"studies"},
-    {"gallery"},
+    {"ravine_gallery"},
     {"sklearn", "watching", "examining", "web", "cli", "__main__"},
 )
 SIDE_BY_SIDE = FLOORS[2] | {"diagnosis", "reporting"}  # these never import another of their floor
@@ -37,12 +38,12 @@ READ_NOUNS_ONLY = {"diagnosis": "training", "reporting": "training"}
 
 
 def imports(source, module):
-    """The modules of this package that a module imports, wherever in its text."""
+    """The modules of these packages that a module imports, wherever in its text."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {a.name for a in node.names if a.name.startswith("ravine")}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ravine"):
+            found |= {a.name for a in node.names if a.name.split(".")[0] in PACKAGES}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
             found |= {f"{node.module}.{a.name}" for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level:
             found.add(f"relative import in {module}")
@@ -52,8 +53,8 @@ def imports(source, module):
 def graph():
     """Every module and the modules that it imports; the package's own face, which loads names late, is left out."""
     names = {}
-    for path in sorted(ROOT.rglob("*.py")):
-        parts = ("ravine", *path.relative_to(ROOT).with_suffix("").parts)
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
         names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text("utf-8")
     names.pop("ravine")
     return {m: {target for i in imports(text, m) if (target := home(i, names)) not in (m, None)}
@@ -67,17 +68,22 @@ def home(imported, names):
 
 
 def floor_of(module):
-    part = module.split(".")[1]
-    return next((i for i, floor in enumerate(FLOORS) if part in floor), None)
+    return next((i for i, floor in enumerate(FLOORS) if room_of(module) in floor), None)
+
+
+def room_of(module):
+    """The part of `ravine` that a module belongs to, or the package beside it."""
+    package, _, inner = module.partition(".")
+    return inner.partition(".")[0] if package == "ravine" else package
 
 
 def faults(found):
     """What is wrong with a graph, in words."""
     wrong = [f"{m} is on no floor" for m in found if floor_of(m) is None]
     for module, targets in found.items():
-        here = module.split(".")[1]
+        here = room_of(module)
         for target in targets:
-            there = target.split(".")[1]
+            there = room_of(target)
             if here == there or wrong and floor_of(module) is None:
                 continue
             if floor_of(target) > floor_of(module):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import ravine
-from ravine import gallery
+import ravine_gallery as gallery
 from ravine.catalog import named, with_setting
 
 ROOT = Path(ravine.__file__).parent.parent

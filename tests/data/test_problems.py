@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ravine.data import surfaces, toy
+from ravine.data import toy
+from ravine_gallery import surfaces
 
 
 @pytest.mark.parametrize("surface", surfaces.ALL, ids=lambda s: s.name)

@@ -24,7 +24,7 @@ from ravine.diagnosis.every import ALL
 from ravine.diagnosis.explain import FAMILIES, MEANINGS, cause_page, known_as, listing, naming, page, plain
 from ravine.errors import InputError
 from ravine.finding import CAUSES
-from ravine.gallery import names
+from ravine_gallery import names
 
 ROOT = Path(ravine.__file__).parent.parent
 each_rule = pytest.mark.parametrize("rule", ALL, ids=lambda rule: rule.code)

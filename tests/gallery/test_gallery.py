@@ -8,12 +8,12 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from matplotlib.figure import Figure
 
-from ravine import gallery
+import ravine_gallery as gallery
 from ravine.cli import run_command
 from ravine.errors import InputError
-from ravine.gallery import exhibit as exhibition
-from ravine.gallery.experiment import Experiment, Outcome
 from ravine.reporting.figures import COLORS, figure, svg
+from ravine_gallery import run_all as exhibition
+from ravine_gallery.experiment import Experiment, Outcome
 
 ROWS = {"D1", "D2", "D3", "D4", "D5", "O1", "O2", "O3", "O4", "O5", "O6", "O7", "O8", "O9", "S1", "S2", "S3", "S4",
         "S5", "S6", "S7", "I1", "I2", "I3", "N1", "A1", "R1", "R2", "R3", "R4", "E1", "E2", "E3", "T1", "T2", "C1",

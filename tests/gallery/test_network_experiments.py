@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ravine.data.toy import mixture
-from ravine.gallery import (
+from ravine_gallery import (
     activations,
     batch_norm_drift,
     deep_tanh,
@@ -21,7 +21,7 @@ from ravine.gallery import (
     losses,
     mixture_boundaries,
     names,
-    networks_common,
+    network_experiments,
     scaling_table,
     splits,
     zero_init,
@@ -59,20 +59,20 @@ def test_each_is_listed_under_its_own_name(module):
 
 
 def test_an_interval_is_students():
-    found = networks_common.interval([1.0, 2.0, 4.0, 7.0])
+    found = network_experiments.interval([1.0, 2.0, 4.0, 7.0])
     half = 3.182446 * np.std([1, 2, 4, 7], ddof=1) / 2  # t of three degrees of freedom, from tables
     assert found.mean == 3.5
     assert found.high - found.mean == pytest.approx(half, rel=1e-6)
-    assert math.isnan(networks_common.interval([1.0]).low)
+    assert math.isnan(network_experiments.interval([1.0]).low)
 
 
 def test_bayes_error_by_integral_is_the_closed_form_of_two_components():
-    two = networks_common.TwoClasses(mixture(2, spread=0.7))
+    two = network_experiments.TwoClasses(mixture(2, spread=0.7))
     assert two.error() == pytest.approx(mixture(2, spread=0.7).error(), abs=2e-5)  # cells of 0.02
 
 
 def test_bayes_error_of_the_curved_mixture_is_what_drawn_labels_give():
-    problem = networks_common.curved()
+    problem = network_experiments.curved()
     points, classes = problem.draw(20_000, 3)
     wrong = ((problem.probability(points) > 0.5) != classes).mean()
     assert wrong == pytest.approx(problem.error(), abs=4 * math.sqrt(0.1 * 0.9 / 20_000))
@@ -82,8 +82,8 @@ def test_bayes_error_of_the_curved_mixture_is_what_drawn_labels_give():
 
 
 def test_the_density_of_the_mixture_sums_to_one():
-    problem = networks_common.curved()
-    assert problem.density(networks_common.square(6.0, 301)).sum() * (12 / 300) ** 2 == pytest.approx(1, abs=1e-6)
+    problem = network_experiments.curved()
+    assert problem.density(network_experiments.square(6.0, 301)).sum() * (12 / 300) ** 2 == pytest.approx(1, abs=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------ starts

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ravine.gallery import centering, newton
 from ravine.probes.curvature import Objective
+from ravine_gallery import centering, newton
 
 
 def test_gradient_descent_on_the_ravine_takes_the_steps_of_its_formula():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ravine.gallery import transfer
+from ravine_gallery import transfer
 
 
 def test_a_draws_larger_sets_hold_its_smaller_ones_and_no_test_picture():

@@ -10,7 +10,6 @@ import torch
 from ravine import catalog, losses
 from ravine import optimizers as o
 from ravine.data import Data
-from ravine.data.surfaces import ALL as SURFACES
 from ravine.effects import Meter
 from ravine.errors import RecipeError
 from ravine.networks import activations, mlp
@@ -21,6 +20,7 @@ from ravine.probes.curvature import Objective
 from ravine.roles import Batch, Now, Searches
 from ravine.training.jobs import load_task, signature
 from ravine.training.run import resume, train, train_all
+from ravine_gallery.surfaces import ALL as SURFACES
 
 P, W = 5, 8
 SCALE = torch.logspace(-1, 1, W, dtype=torch.float64)

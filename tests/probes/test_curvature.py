@@ -11,7 +11,6 @@ import torch
 
 from ravine import catalog, losses, optimizers
 from ravine.data import Data
-from ravine.data.surfaces import ALL as SURFACES
 from ravine.errors import InputError
 from ravine.networks import activations, mlp
 from ravine.networks.program import Program
@@ -21,6 +20,7 @@ from ravine.probes.curvature import LARGEST, Objective, condition, density, ends
 from ravine.roles import Batch, Now, Pass, Signature
 from ravine.training.curvature import curvature_of, objective_of, probed, sharpness
 from ravine.training.run import train
+from ravine_gallery.surfaces import ALL as SURFACES
 
 P = 4
 

@@ -1,0 +1,65 @@
+"""The lectures' claims, each put to the test on data: one file for each experiment.
+
+An experiment is a module of this package that ends in a constant `EXPERIMENT`; it is listed by being in `MODULES`.
+Its name is that of the module, with hyphens. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from ravine.errors import InputError, nearest
+from ravine_gallery.experiment import Experiment, Outcome
+
+MODULES: tuple[str, ...] = (
+    "centering",
+    "scaling_table",
+    "splits",
+    "augmentation",
+    "minibatch_surfaces",
+    "gradient_paths",
+    "rates_and_batches",
+    "ravine_steps",
+    "averaged_sgd",
+    "momentum",
+    "nesterov",
+    "adagrad_rmsprop",
+    "adam_bias",
+    "optimizer_race",
+    "newton",
+    "schedules",
+    "zero_init",
+    "deep_tanh",
+    "he_multiplier",
+    "activations",
+    "losses",
+    "batch_norm_drift",
+    "mixture_boundaries",
+    "dropout_expectation",
+    "l1_zeros",
+    "early_stopping",
+    "ensembles",
+    "learning_curves",
+    "transfer",
+    "initial_loss",
+    "range_test",
+    "random_against_grid",
+    "snapshots",
+    "swa",
+    "loss_slices",
+)
+
+__all__ = ["MODULES", "Experiment", "Outcome", "experiment", "names"]
+
+
+def names() -> tuple[str, ...]:
+    """The names of all experiments, in the order of the page."""
+    return tuple(module.replace("_", "-") for module in MODULES)
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of that name. Raises `InputError` with the names there are."""
+    module = name.replace("-", "_")
+    if module not in MODULES:
+        raise InputError(f"no experiment {name!r}", why=nearest(name, names()), do="ravine gallery lists them")
+    return importlib.import_module(f"ravine_gallery.{module}").EXPERIMENT
