@@ -19,8 +19,8 @@ from unittest import mock
 from benchmarks.cases import CASES, RATES, Case, starts
 from benchmarks.peers.ravine import cohort_of, source_and_evaluator
 from ravine.training import loop
-from ravine.training.exact import exact_arithmetic
-from ravine.training.measure import Evaluator
+from ravine.training.determinism import exact_arithmetic
+from ravine.training.evaluation import Evaluator
 
 SECONDS = 0.4  # of a measurement, about
 PLANNED = (60, 300)  # epochs: the least and the most that a recipe chooses by itself

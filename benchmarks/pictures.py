@@ -28,14 +28,14 @@ from ravine.data import Examples
 from ravine.losses import SoftmaxCrossEntropy
 from ravine.networks.conv import Conv
 from ravine.optimizers import AdamW
+from ravine.protocols import Picture, Plan, Signature
 from ravine.recipe import Recipe
-from ravine.roles import Picture, Plan, Signature
-from ravine.seeds import stream
-from ravine.training.cohorts import Cohort, Job, start
-from ravine.training.exact import exact_arithmetic
+from ravine.rng import stream
+from ravine.training.batches import InMemory
+from ravine.training.cohort import Cohort, Job, start
+from ravine.training.determinism import exact_arithmetic
+from ravine.training.evaluation import Evaluator, outputs_on
 from ravine.training.loop import run
-from ravine.training.measure import Evaluator, outputs_on
-from ravine.training.sources import InMemory
 
 CLASSES = 10
 OURS, THEIRS = "ravine", "plain PyTorch"

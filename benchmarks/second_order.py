@@ -25,12 +25,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from ravine.losses import SoftmaxCrossEntropy, SquaredError
 from ravine.networks.activations import Tanh
+from ravine.networks.batched import Program
 from ravine.networks.mlp import Mlp
-from ravine.networks.program import Program
 from ravine.probes.curvature import Objective, gaussian
 from ravine.probes.noise import squared_lengths
-from ravine.roles import Batch, Signature
-from ravine.training.exact import exact_arithmetic
+from ravine.protocols import Batch, Signature
+from ravine.training.determinism import exact_arithmetic
 
 WIDTHS = (50, 100, 200, 400, 800, 1200, 1600, 2000)
 NUMBERS, EXAMPLES, FITTED = 10, 256, 390

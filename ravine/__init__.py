@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ravine.catalog import named as named_recipe
     from ravine.catalog import read_recipe
     from ravine.errors import InputError, RavineError
-    from ravine.examining import examine
+    from ravine.examination.api import examine
+    from ravine.examination.report import doctor
     from ravine.recipe import Recipe
     from ravine.record import Record
-    from ravine.reporting.findings import findings_text
-    from ravine.studies.doctor import doctor
-    from ravine.training.run import Run, open_run, resume, train, train_all
-    from ravine.watching import watch
+    from ravine.reporting.findings_text import findings_text
+    from ravine.training.train import Run, open_run, resume, train, train_all
+    from ravine.watching.watcher import watch
 
 __version__ = "0.1.0"
 
@@ -33,17 +33,17 @@ _HOMES = {
     "RavineError": ("ravine.errors", "RavineError"),
     "Recipe": ("ravine.recipe", "Recipe"),
     "Record": ("ravine.record", "Record"),
-    "Run": ("ravine.training.run", "Run"),
-    "examine": ("ravine.examining", "examine"),
-    "findings_text": ("ravine.reporting.findings", "findings_text"),
-    "open_run": ("ravine.training.run", "open_run"),
-    "doctor": ("ravine.studies.doctor", "doctor"),
+    "Run": ("ravine.training.train", "Run"),
+    "examine": ("ravine.examination.api", "examine"),
+    "findings_text": ("ravine.reporting.findings_text", "findings_text"),
+    "open_run": ("ravine.training.train", "open_run"),
+    "doctor": ("ravine.examination.report", "doctor"),
     "named_recipe": ("ravine.catalog", "named"),
     "read_recipe": ("ravine.catalog", "read_recipe"),
-    "resume": ("ravine.training.run", "resume"),
-    "train": ("ravine.training.run", "train"),
-    "train_all": ("ravine.training.run", "train_all"),
-    "watch": ("ravine.watching", "watch"),
+    "resume": ("ravine.training.train", "resume"),
+    "train": ("ravine.training.train", "train"),
+    "train_all": ("ravine.training.train", "train_all"),
+    "watch": ("ravine.watching.watcher", "watch"),
 }
 
 __all__ = [

@@ -24,12 +24,11 @@ from typing import Any, TypeAlias
 
 import tomli_w
 
-from ravine import augment, data, losses, optimizers, penalties, schedules, stopping, tuning
+from ravine import augment, data, early_stopping, finetuning, losses, optimizers, penalties, schedules
 from ravine.errors import RecipeError, folded, may_read, nearest, shortened
-from ravine.networks import activations, conv, guest, initializers, mlp, pretrained
+from ravine.networks import activations, conv, initializers, mlp, pretrained, torch_module
 from ravine.part import from_plain, is_part, to_plain
-from ravine.recipe import Recipe
-from ravine.roles import (
+from ravine.protocols import (
     Activation,
     Augmentation,
     Average,
@@ -51,6 +50,7 @@ from ravine.roles import (
     Stop,
     Tuning,
 )
+from ravine.recipe import Recipe
 
 CHOICES: Mapping[Any, Sequence[type]] = {
     Activation: activations.ALL,
@@ -61,7 +61,7 @@ CHOICES: Mapping[Any, Sequence[type]] = {
     Encoding: (data.Encoding,),
     Initializer: initializers.ALL,
     Loss: (*losses.ALL, losses.ByTask),
-    Network: (mlp.Mlp, conv.Conv, conv.ResNet, guest.Module, pretrained.Pretrained, pretrained.Continued),
+    Network: (mlp.Mlp, conv.Conv, conv.ResNet, torch_module.Module, pretrained.Pretrained, pretrained.Continued),
     Norm: (mlp.BatchNorm, mlp.LayerNorm),
     NumberEmbedding: (mlp.Periodic, mlp.PiecewiseLinear),
     Optimizer: optimizers.ALL,
@@ -70,9 +70,9 @@ CHOICES: Mapping[Any, Sequence[type]] = {
     Schedule: schedules.ALL,
     Source: (data.Data, data.Images),
     Split: data.SPLITS,
-    Keep: (stopping.Snapshots,),
-    Stop: (stopping.EarlyStopping,),
-    Tuning: tuning.ALL,
+    Keep: (early_stopping.Snapshots,),
+    Stop: (early_stopping.EarlyStopping,),
+    Tuning: finetuning.ALL,
 }
 
 
@@ -90,7 +90,7 @@ def default() -> Recipe:
         ),
         optimizer=optimizers.AdamW(lr=0.002, weight_decay=0.01),
         schedule=schedules.WarmUp(epochs=1.0, then=schedules.Cosine()),
-        stop=stopping.EarlyStopping(patience=20),
+        stop=early_stopping.EarlyStopping(patience=20),
     )
 
 
@@ -115,7 +115,7 @@ def realmlp_td_s() -> Recipe:
         optimizer=optimizers.Adam(lr=0.04, beta1=0.9, beta2=0.95),
         schedule=schedules.Coslog4(),
         loss=losses.ByTask(label_smoothing=0.1),  # type: ignore[reportArgumentType]  # decided once the task is known
-        stop=stopping.EarlyStopping(patience=256, on="score", ties="last"),
+        stop=early_stopping.EarlyStopping(patience=256, on="score", ties="last"),
         batch=256,
         epochs=256,
         seeds=1,

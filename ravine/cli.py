@@ -92,8 +92,8 @@ def train(
     check
         Check recipe and data first. What is found is told and kept, and stops nothing.
     """
-    from ravine.training.run import resume as go_on
-    from ravine.training.run import train as begin
+    from ravine.training.train import resume as go_on
+    from ravine.training.train import train as begin
 
     if resume is not None:
         if what or wanted != AS_IT_IS or seeds or seed is not None or out or memory:
@@ -124,7 +124,7 @@ def predict(run: Path, table: Path, /, *, out: Out = None,
     out
         Where to write the predictions.
     """
-    from ravine.training.run import open_run
+    from ravine.training.train import open_run
 
     if out is not None:
         _writable(out, force=force)
@@ -150,7 +150,7 @@ def show(run: Path, /, *, json: Json = False) -> int:
     run
         The folder of a finished run.
     """
-    from ravine.training.run import open_run
+    from ravine.training.train import open_run
 
     return _shown(open_run(run), as_json=json)
 
@@ -199,7 +199,7 @@ def verify_resume(
     kills
         How often to kill.
     """
-    from ravine.training.verify import verify
+    from ravine.training.verify_resume import verify
 
     asked = recipe_for(what, wanted, seeds=seeds, seed=seed)
     same, text = verify(asked, kills=kills, say=lambda line: print(line, file=sys.stderr))
@@ -269,8 +269,8 @@ def explain(name: str = "", /, *, picture: Path | None = None, force: Force = Fa
     picture
         Where to draw the experiment of the gallery that shows it: a .svg file.
     """
-    from ravine.diagnosis.every import ALL
     from ravine.diagnosis.explain import MEANINGS, cause_page, families, known_as, listing, naming, page, plain
+    from ravine.diagnosis.registry import ALL
 
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     found = known_as(name, ALL) if name else ""
@@ -310,7 +310,7 @@ def check(
     fail_on
         Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
     """
-    from ravine.studies.preflight import check as checked
+    from ravine.examination.preflight import check as checked
 
     asked = recipe_for(what, wanted)
     return _reported(checked(asked), as_json=json, fail_on=fail_on)
@@ -345,7 +345,7 @@ def doctor(
     fail_on
         Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
     """
-    from ravine.studies.doctor import examined, patient_of
+    from ravine.examination.report import examined, patient_of
 
     if out is not None and not fix:
         raise InputError(f"-o {out} without --fix", why="there is nothing to write", do="add --fix")
@@ -409,7 +409,7 @@ def range_(
     out
         Where to draw it: a .svg, .png or .pdf file.
     """
-    from ravine.studies.range_test import range_test
+    from ravine.studies.lr_range_test import range_test
 
     if out is not None:
         _writable(out, force=force, endings=(".svg", ".png", ".pdf"), what="pictures")
@@ -609,7 +609,7 @@ def _draw(picture: Any, out: Path) -> None:
     """Write a picture in the form that its file's ending says."""
     import io
 
-    from ravine.reporting.figures import svg
+    from ravine.reporting.plot_style import svg
     from ravine.training.checkpoint import write_atomically
 
     if out.suffix.lower() == ".svg":
@@ -686,7 +686,7 @@ def _list_experiments(found: list[Any], *, as_json: bool) -> None:
 def _reported(report: Any, *, as_json: bool, fail_on: str) -> int:
     """Print a report; the exit code says whether it has findings at or above a severity."""
     from ravine.finding import SEVERITIES
-    from ravine.reporting.findings import findings_text
+    from ravine.reporting.findings_text import findings_text
 
     if as_json:
         _as_json(report.to_json())
@@ -713,7 +713,7 @@ def _mended_at(what: str, out: Path | None, *, force: bool) -> Path:
 def _mend(recipe: Any, report: Any, out: Path, *, said: Any) -> None:
     """Write the recipe with the remedies that helped, and show what is different."""
     from ravine.catalog import recipe_text
-    from ravine.studies.doctor import differences, fixed
+    from ravine.examination.report import differences, fixed
     from ravine.training.checkpoint import write_atomically
 
     mended = fixed(recipe, report)
@@ -754,16 +754,16 @@ def _marks(stream: Any) -> dict[str, bool]:
 
 def _shown(run: Any, *, as_json: bool) -> int:
     """Print a run's result; the exit code says whether there is a model."""
-    from ravine.diagnosis import courses
-    from ravine.diagnosis.course import course_of
     from ravine.diagnosis.rule import judged
+    from ravine.diagnosis.training_curves import rules as curve_rules
+    from ravine.diagnosis.training_curves.series import course_of
     from ravine.finding import Finding, arrange
-    from ravine.reporting.findings import finding_line
-    from ravine.reporting.text import summary
+    from ravine.reporting.findings_text import finding_line
+    from ravine.reporting.run_summary import summary
 
     folder = "" if run.folder is None else str(run.folder)
     before = [Finding.from_json(f) for f in run.record.findings]
-    found = arrange([*before, *judged(courses.ALL, course_of(run.record))[0]])
+    found = arrange([*before, *judged(curve_rules.ALL, course_of(run.record))[0]])
     if as_json:
         plain = run.record.to_json()
         score, _ = plain.pop("score"), plain.pop("findings")
@@ -783,8 +783,8 @@ def _preflight(quiet: bool) -> Any:
     """The quick checks of a recipe before it trains; unless they are to be quiet, they tell what they found."""
     import time
 
-    from ravine.reporting.findings import finding_line, preflight_line
-    from ravine.studies.preflight import quick_check
+    from ravine.examination.preflight import quick_check
+    from ravine.reporting.findings_text import finding_line, preflight_line
 
     def checked(recipe: Any, task: Any) -> list[dict[str, Any]]:
         began = time.monotonic()

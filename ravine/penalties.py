@@ -11,8 +11,8 @@ from typing import ClassVar, Literal
 import torch
 
 from ravine.effects import Effect, Meter
+from ravine.layout import Column, Row, Rows, length
 from ravine.part import Number, match, part, setting
-from ravine.rows import Column, Row, Rows, length
 
 MEANING = "length of the penalty's gradient relative to that of the weights"
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from ravine.errors import RecipeError
 from ravine.part import part, setting, vary
-from ravine.roles import (
+from ravine.protocols import (
     Augmentation,
     Average,
     Clip,

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ravine.effects import Effect
 from ravine.errors import RecipeError
+from ravine.layout import Column
 from ravine.part import Number, part, setting
-from ravine.roles import Plan, Reactive, Schedule, State
-from ravine.rows import Column
+from ravine.protocols import Plan, Reactive, Schedule, State
 
 ACTS = Effect("schedule", "relative range of the learning rate, as executed")
 BOUNDARY = 1e-9  # of a cycle: a restart due at a step is not put off to the next by rounding

@@ -20,7 +20,7 @@ from ravine.catalog import named, with_setting
 from ravine.data import Data, Random, Stratified
 from ravine.errors import RecipeError
 from ravine.recipe import Recipe
-from ravine.training.run import Run, train
+from ravine.training.train import Run, train
 
 TARGET, WEIGHT = "ravine target", "ravine weight"
 LEAST_FOR_VALIDATION = 40  # examples: with fewer, all are trained on and nothing stops early

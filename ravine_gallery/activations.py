@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from ravine.catalog import named
-from ravine.data import toy
+from ravine.data import synthetic
 from ravine.networks.activations import ReLU, Sigmoid, Tanh
+from ravine.networks.batched import Program
 from ravine.networks.initializers import Glorot
 from ravine.networks.mlp import Mlp
-from ravine.networks.program import Program
 from ravine.optimizers import SGD
-from ravine.reporting.figures import COLORS, GRAY, figure, intervals, line_style
-from ravine.roles import Activation, Batch, Pass, Signature
-from ravine.seeds import stream
-from ravine.training.run import train_all
+from ravine.protocols import Activation, Batch, Pass, Signature
+from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals, line_style
+from ravine.rng import stream
+from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval, percent, tensor, unscaled, watched
 
@@ -67,7 +67,7 @@ def zigzag(f: Activation, seed: int, steps: int = 50) -> tuple[np.ndarray, float
 
 def dead_shares(seeds: int, epochs: int) -> dict[float, Interval]:
     """The share of hidden ReLUs that answer 0 to every training example after training, by learning rate."""
-    data = toy.moons(400, 0)
+    data = synthetic.moons(400, 0)
     base = unscaled().vary("network.hidden", (64,)).vary("optimizer", SGD()).vary("epochs", epochs).vary("seeds", seeds)
     cohort, task = watched([base.vary("optimizer.lr", lr) for lr in RATES], lambda cohort, task: None, data)
     tapped: list[torch.Tensor] = []

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import SGD, Adadelta, Adagrad, RMSprop
-from ravine.reporting.figures import GRAY, figure, line_style
-from ravine.seeds import stream
+from ravine.reporting.plot_style import GRAY, figure, line_style
+from ravine.rng import stream
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.optimizer_paths import slope, surface, values, walk
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import Adam
-from ravine.reporting.figures import GRAY, band, figure, line_style
-from ravine.seeds import stream
+from ravine.reporting.plot_style import GRAY, band, figure, line_style
+from ravine.rng import stream
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.optimizer_paths import ground, slope, surface, target, trail, values, walk
 

@@ -13,9 +13,9 @@ from ravine.augment import Crop, Flip, Rotate, Stretch
 from ravine.catalog import named
 from ravine.data import Images, Random
 from ravine.networks.mlp import Mlp
+from ravine.protocols import Batch, Pass
 from ravine.recipe import Recipe
-from ravine.reporting.figures import COLORS, GRAY, figure, intervals
-from ravine.roles import Batch, Pass
+from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.studies.contact_sheet import drawn
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval, watched

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import ASGD, SGD
-from ravine.reporting.figures import COLORS, band, figure, line_style
-from ravine.seeds import stream
+from ravine.reporting.plot_style import COLORS, band, figure, line_style
+from ravine.rng import stream
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval
 from ravine_gallery.optimizer_paths import Walk, ground, slope, surface, target, trail, walk

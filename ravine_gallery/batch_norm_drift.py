@@ -13,8 +13,8 @@ import torch
 from ravine.catalog import named
 from ravine.networks.mlp import BatchNorm, Mlp
 from ravine.optimizers import SGD
-from ravine.reporting.figures import COLORS, band, figure, line_style
-from ravine.roles import Batch, Norm, Pass
+from ravine.protocols import Batch, Norm, Pass
+from ravine.reporting.plot_style import COLORS, band, figure, line_style
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval, watched
 

@@ -13,8 +13,8 @@ import torch
 
 from ravine.metrics import wilson
 from ravine.probes.curvature import Objective, condition
-from ravine.reporting.figures import COLORS, figure, line_style
-from ravine.seeds import stream
+from ravine.reporting.plot_style import COLORS, figure, line_style
+from ravine.rng import stream
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval
 

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from ravine.networks.activations import Tanh
+from ravine.networks.batched import Program
 from ravine.networks.initializers import Normal
 from ravine.networks.mlp import Mlp
-from ravine.networks.program import Program
-from ravine.reporting.figures import COLORS, GRAY, figure, line_style
-from ravine.roles import Batch, Pass, Signature
-from ravine.seeds import stream
+from ravine.protocols import Batch, Pass, Signature
+from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
+from ravine.rng import stream
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval
 

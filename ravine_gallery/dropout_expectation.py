@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data import toy
+from ravine.data import synthetic
 from ravine.networks.layers import DropoutLayer
 from ravine.networks.mlp import Dropout
-from ravine.reporting.figures import COLORS, GRAY, figure, intervals
-from ravine.roles import Pass
+from ravine.protocols import Pass
+from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval, percent, tensor, unscaled, watched
 
@@ -58,8 +58,8 @@ def run(quick: bool) -> Outcome:
     off = float((inverted - x).abs().max()), float((classic - test).abs().max())
     recipe = unscaled().vary("network.hidden", (HIDDEN,)).vary("network.dropout", Dropout(rate=RATE))
     recipe = recipe.vary("epochs", epochs).vary("seeds", seeds).vary("optimizer.lr", 0.05)
-    cohort, _ = watched([recipe], lambda cohort, task: None, toy.moons(200, 0))
-    points, truth = toy.moons(500 if quick else 2000, 1)
+    cohort, _ = watched([recipe], lambda cohort, task: None, synthetic.moons(200, 0))
+    points, truth = synthetic.moons(500 if quick else 2000, 1)
     views = cohort.program.layout.views(cohort.ended["weights"])
     logits = sub_networks(views, points, RATE)
     hidden = torch.relu(tensor(points) @ views["hidden.0.weight"] + views["hidden.0.bias"])

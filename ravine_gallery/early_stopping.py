@@ -8,10 +8,10 @@ import numpy as np
 
 from ravine.catalog import named
 from ravine.data import Encoding, Random
+from ravine.early_stopping import EarlyStopping
 from ravine.recipe import Recipe
-from ravine.reporting.figures import COLORS, GRAY, figure, intervals
-from ravine.stopping import EarlyStopping
-from ravine.training.run import Run, train_all
+from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
+from ravine.training.train import Run, train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, curved, interval, percent
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ravine.catalog import named
 from ravine.data import Random
-from ravine.reporting.figures import COLORS, GRAY, figure, intervals
+from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.training.jobs import load_task
-from ravine.training.run import train_all
+from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval, percent
 

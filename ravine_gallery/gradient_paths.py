@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import SGD
-from ravine.reporting.figures import COLORS, figure, line_style
+from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval
 from ravine_gallery.optimizer_paths import Regression, epochs_of, ground, regression, target, trail, walk

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from ravine.catalog import named
+from ravine.networks.batched import Program
 from ravine.networks.initializers import He
 from ravine.networks.mlp import Mlp
-from ravine.networks.program import Program
 from ravine.optimizers import SGD
-from ravine.reporting.figures import COLORS, GRAY, figure, intervals, line_style
-from ravine.roles import Batch, Pass, Signature
-from ravine.seeds import stream
-from ravine.training.run import train_all
+from ravine.protocols import Batch, Pass, Signature
+from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals, line_style
+from ravine.rng import stream
+from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval
 

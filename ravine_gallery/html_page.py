@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from ravine.reporting.figures import svg
+from ravine.reporting.plot_style import svg
 from ravine_gallery.experiment import Experiment, Outcome
 
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from ravine.catalog import named
 from ravine.data import Random
+from ravine.examination.preflight import LEARNED, initial_loss, overfits, penalty_raises, starting_losses, unhindered
 from ravine.networks.initializers import He, Normal, Zero
 from ravine.optimizers import SGD
 from ravine.penalties import L2
-from ravine.reporting.figures import COLORS, GRAY, band, figure, line_style
-from ravine.studies.preflight import LEARNED, initial_loss, overfits, penalty_raises, starting_losses, unhindered
-from ravine.studies.spread import student
+from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
+from ravine.statistics import student
 from ravine.training.jobs import prepare
-from ravine.training.run import train_all, train_on
+from ravine.training.train import train_all, train_on
 from ravine_gallery.experiment import Experiment, Outcome
 
 SETS = {"digits": "log 10", "iris": "log 3", "diabetes": "½ Var y"}

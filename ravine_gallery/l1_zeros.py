@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ravine.catalog import named
-from ravine.networks.program import Program
+from ravine.networks.batched import Program
 from ravine.penalties import L1, L2, ElasticNet
-from ravine.reporting.figures import COLORS, figure, intervals, line_style
-from ravine.roles import Penalty
+from ravine.protocols import Penalty
+from ravine.reporting.plot_style import COLORS, figure, intervals, line_style
 from ravine.schedules import Cosine
-from ravine.training.run import Run, train_all
+from ravine.training.train import Run, train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval, percent
 

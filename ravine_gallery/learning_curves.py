@@ -12,7 +12,7 @@ import numpy as np
 from ravine.catalog import named
 from ravine.data import Encoding, Random
 from ravine.optimizers import SGD, Momentum
-from ravine.reporting.figures import COLORS, GRAY, figure, line_style
+from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import curved, interval, percent, watched
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ravine.catalog import named
 from ravine.losses import SoftmaxCrossEntropy
-from ravine.networks.program import Program
-from ravine.reporting.figures import COLORS, GRAY, figure
-from ravine.seeds import stream
-from ravine.training.measure import mean_loss, outputs_on
+from ravine.networks.batched import Program
+from ravine.reporting.plot_style import COLORS, GRAY, figure
+from ravine.rng import stream
+from ravine.training.evaluation import mean_loss, outputs_on
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval, percent, watched
 

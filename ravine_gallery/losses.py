@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data import toy
+from ravine.data import synthetic
 from ravine.losses import BinaryCrossEntropy, SoftmaxCrossEntropy, SquaredError
 from ravine.networks.activations import Tanh
+from ravine.networks.batched import Program
 from ravine.networks.initializers import Constant, Glorot
 from ravine.networks.mlp import Mlp
-from ravine.networks.program import Program
-from ravine.reporting.figures import COLORS, GRAY, band, figure, line_style
-from ravine.roles import Batch, Pass, Signature
+from ravine.protocols import Batch, Pass, Signature
+from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval, percent, tensor
 
@@ -48,7 +48,7 @@ def learned(squared: bool, *, seeds: int, steps: int, start: float) -> Tensor:
     weights, _ = program.start(range(seeds))
     views = program.layout.views(weights)
     views["output.bias"].fill_(start)
-    (points, classes), (fresh, truth) = toy.moons(200, 0), toy.moons(2000, 1)
+    (points, classes), (fresh, truth) = synthetic.moons(200, 0), synthetic.moons(2000, 1)
     x, judged = Batch(tensor(points)), Batch(tensor(fresh))
     y = torch.tensor(classes, dtype=torch.float32).reshape(1, -1, 1).expand(seeds, -1, -1)
     loss, cross = SquaredError(), BinaryCrossEntropy()

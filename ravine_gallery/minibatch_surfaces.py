@@ -7,8 +7,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ravine.reporting.figures import COLORS, GRAY, figure, intervals
-from ravine.seeds import stream
+from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
+from ravine.rng import stream
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval
 from ravine_gallery.optimizer_paths import Regression, epochs_of, ground, regression, target

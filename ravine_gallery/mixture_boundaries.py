@@ -12,8 +12,8 @@ import numpy as np
 from ravine.networks.mlp import Dropout
 from ravine.penalties import L2
 from ravine.recipe import Recipe
-from ravine.reporting.figures import COLORS, GRAY, figure, intervals
-from ravine.training.run import train_all
+from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
+from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import (
     Interval,

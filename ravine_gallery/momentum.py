@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import Momentum
-from ravine.reporting.figures import GRAY, figure, line_style
+from ravine.reporting.plot_style import GRAY, figure, line_style
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.optimizer_paths import Walk, ground, slope, surface, target, trail, values, walk
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import Momentum, Nesterov
-from ravine.reporting.figures import COLORS, figure, line_style
-from ravine.seeds import stream
+from ravine.reporting.plot_style import COLORS, figure, line_style
+from ravine.rng import stream
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval
 from ravine_gallery.optimizer_paths import ground, slope, surface, target, trail, walk

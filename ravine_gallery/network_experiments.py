@@ -18,14 +18,14 @@ from scipy.special import stdtrit
 from ravine import metrics
 from ravine.catalog import named
 from ravine.data import Encoding, Random
-from ravine.data.toy import Mixture
+from ravine.data.synthetic import Mixture
 from ravine.recipe import Recipe
-from ravine.training.cohorts import Cohort, Job, start
-from ravine.training.exact import exact_arithmetic
+from ravine.training.batches import InMemory
+from ravine.training.cohort import Cohort, Job, start
+from ravine.training.determinism import exact_arithmetic
+from ravine.training.evaluation import Evaluator
 from ravine.training.jobs import batch_size, load_task, plan_of, resolve, signature
 from ravine.training.loop import run
-from ravine.training.measure import Evaluator
-from ravine.training.sources import InMemory
 
 
 class Interval(NamedTuple):

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ravine.layout import Rows
 from ravine.losses import SquaredError
 from ravine.metrics import wilson
 from ravine.networks.activations import Tanh
+from ravine.networks.batched import Program
 from ravine.networks.mlp import Mlp
-from ravine.networks.program import Program
 from ravine.optimizers import SGD, Newton, SaddleFreeNewton
 from ravine.probes.curvature import Objective, condition, ends, judge
-from ravine.reporting.figures import COLORS, GRAY, figure, intervals, line_style
-from ravine.roles import Batch, Evaluated, Now, Searches, Signature
-from ravine.rows import Rows
-from ravine.seeds import stream
+from ravine.protocols import Batch, Evaluated, Now, Searches, Signature
+from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals, line_style
+from ravine.rng import stream
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.surfaces import ALL as SURFACES
 

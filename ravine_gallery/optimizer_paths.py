@@ -15,11 +15,11 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from ravine.layout import Layout, Rows, Slot
 from ravine.part import stack
-from ravine.reporting.figures import COLORS
-from ravine.roles import Now, Optimizer, Settles
-from ravine.rows import Layout, Rows, Slot
-from ravine.seeds import stream
+from ravine.protocols import Now, Optimizer, Settles
+from ravine.reporting.plot_style import COLORS
+from ravine.rng import stream
 from ravine_gallery.surfaces import ALL as SURFACES
 from ravine_gallery.surfaces import Surface
 

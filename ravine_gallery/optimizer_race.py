@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import SGD, Adadelta, Adagrad, Adam, Momentum, Nesterov, RMSprop
-from ravine.reporting.figures import COLORS, band, figure
-from ravine.seeds import stream
+from ravine.reporting.plot_style import COLORS, band, figure
+from ravine.rng import stream
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.optimizer_paths import ground, slope, surface, target, values, walk
 from ravine_gallery.surfaces import Surface

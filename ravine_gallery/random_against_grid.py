@@ -16,9 +16,9 @@ from ravine.catalog import named
 from ravine.data import Random
 from ravine.networks.mlp import Dropout
 from ravine.penalties import L2
-from ravine.reporting.figures import COLORS, band, figure, line_style
+from ravine.reporting.plot_style import COLORS, band, figure, line_style
+from ravine.statistics import student
 from ravine.studies.search import Choice, LogUniform, Search, Uniform, search
-from ravine.studies.spread import student
 from ravine_gallery.experiment import Experiment, Outcome
 
 LEVELS = 3  # of each of three settings: 27 trials

@@ -10,11 +10,11 @@ import torch
 
 from ravine.catalog import named
 from ravine.optimizers import SGD
-from ravine.reporting.figures import COLORS, GRAY, band, figure, intervals, line_style
-from ravine.studies.range_test import RangeTest, range_test
-from ravine.studies.spread import student
+from ravine.reporting.plot_style import COLORS, GRAY, band, figure, intervals, line_style
+from ravine.statistics import student
+from ravine.studies.lr_range_test import RangeTest, range_test
 from ravine.training.jobs import prepare
-from ravine.training.run import train_all
+from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 
 TIMES = (1 / 30, 1 / 10, 1 / 3, 1.0, 3.0, 10.0)

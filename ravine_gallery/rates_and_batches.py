@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import SGD
-from ravine.reporting.figures import COLORS, figure, intervals
+from ravine.reporting.plot_style import COLORS, figure, intervals
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.optimizer_paths import epochs_of, regression, walk
 

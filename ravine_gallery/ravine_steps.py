@@ -10,10 +10,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ravine.layout import Rows
 from ravine.optimizers import SGD
-from ravine.reporting.figures import COLORS, GRAY, band, figure
-from ravine.rows import Rows
-from ravine.seeds import stream
+from ravine.reporting.plot_style import COLORS, GRAY, band, figure
+from ravine.rng import stream
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.optimizer_paths import Walk, ground, slope, surface, target, trail, values, walk
 

@@ -13,8 +13,8 @@ from ravine.data import Encoding
 from ravine.networks.initializers import Zero
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
-from ravine.reporting.figures import COLORS, GRAY, band, figure, line_style
-from ravine.training.run import train_all
+from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
+from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval, unscaled
 

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from ravine.catalog import named
 from ravine.optimizers import SGD
+from ravine.protocols import Plan
 from ravine.record import Record
-from ravine.reporting.figures import COLORS, GRAY, band, figure, line_style
-from ravine.roles import Plan
+from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
+from ravine.rng import stream
 from ravine.schedules import (
     SGDR,
     Constant,
@@ -26,8 +27,7 @@ from ravine.schedules import (
     ReduceOnPlateau,
     StepDecay,
 )
-from ravine.seeds import stream
-from ravine.training.run import train_all
+from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval
 from ravine_gallery.optimizer_paths import slope, surface, walk

@@ -15,15 +15,15 @@ from torch import Tensor
 from ravine import metrics
 from ravine.catalog import named
 from ravine.data import Random
-from ravine.networks.program import Program
+from ravine.early_stopping import Snapshots
+from ravine.networks.batched import Program
 from ravine.part import stack
-from ravine.reporting.figures import COLORS, GRAY, band, figure, line_style
+from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine.schedules import SGDR, Cosine
-from ravine.stopping import Snapshots
-from ravine.studies.spread import student
+from ravine.statistics import student
+from ravine.training.evaluation import mean_loss, outputs_on
 from ravine.training.jobs import prepare
-from ravine.training.measure import mean_loss, outputs_on
-from ravine.training.run import Run, train_all
+from ravine.training.train import Run, train_all
 from ravine_gallery.experiment import Experiment, Outcome
 
 CYCLES = 5

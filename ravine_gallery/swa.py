@@ -14,18 +14,18 @@ from torch import Tensor
 
 from ravine.catalog import named
 from ravine.data import Random
+from ravine.networks.batched import Program
 from ravine.networks.mlp import BatchNorm, Mlp
-from ravine.networks.program import Program
 from ravine.optimizers import Ema, Swa
 from ravine.part import stack
-from ravine.reporting.figures import COLORS, band, figure, intervals, line_style
-from ravine.roles import Batch, Pass
+from ravine.protocols import Batch, Pass
+from ravine.reporting.plot_style import COLORS, band, figure, intervals, line_style
+from ravine.rng import stream
 from ravine.schedules import Cosine
-from ravine.seeds import stream
-from ravine.studies.spread import student
+from ravine.statistics import student
+from ravine.training.evaluation import mean_loss, outputs_on
 from ravine.training.jobs import prepare
-from ravine.training.measure import mean_loss, outputs_on
-from ravine.training.run import Run, train_all
+from ravine.training.train import Run, train_all
 from ravine_gallery.experiment import Experiment, Outcome
 
 DISTANCES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # from the weights; |w| is about 8

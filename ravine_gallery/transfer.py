@@ -20,19 +20,19 @@ from sklearn.datasets import load_digits
 
 from ravine.catalog import named
 from ravine.data import Data, Given
+from ravine.data.image_file import pillow
 from ravine.data.images import Images
-from ravine.data.pictures import pillow
+from ravine.finetuning import DepthRates, LastLayers
 from ravine.networks.conv import Conv
 from ravine.networks.mlp import Mlp
 from ravine.networks.pretrained import RANDOM, Continued, Pretrained
 from ravine.optimizers import AdamW
 from ravine.part import vary
 from ravine.recipe import Recipe
-from ravine.reporting.figures import COLORS, GRAY, figure, intervals
+from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.schedules import Cosine
-from ravine.studies.features import feature_table, features
-from ravine.training.run import train, train_all
-from ravine.tuning import DepthRates, LastLayers
+from ravine.studies.feature_extraction import feature_table, features
+from ravine.training.train import train, train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval, percent
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data import toy
+from ravine.data import synthetic
 from ravine.networks.activations import Tanh
 from ravine.networks.initializers import Constant, He, Zero
 from ravine.networks.mlp import Dropout, Mlp
-from ravine.reporting.figures import COLORS, figure, intervals, line_style
-from ravine.roles import Batch, Pass
+from ravine.protocols import Batch, Pass
+from ravine.reporting.plot_style import COLORS, figure, intervals, line_style
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval, percent, square, tensor, unscaled, watched
 
@@ -53,7 +53,7 @@ def units_of(tensors: dict[str, Tensor], network: int) -> Tensor:
 def run(quick: bool) -> Outcome:
     """Train a network on the moons from each start and count its different hidden units after each epoch."""
     seeds, epochs = (2, 10) if quick else (8, 40)
-    data, judged = toy.moons(400, 0), toy.moons(4000, 1)
+    data, judged = synthetic.moons(400, 0), synthetic.moons(4000, 1)
     counts: dict[str, np.ndarray] = {}
     accuracy: dict[str, list[float]] = {}
     moved: dict[str, float] = {}

@@ -12,13 +12,13 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage, stats
 
 from ravine import augment, catalog
-from ravine.augment import chosen, colors, draws, mixing, places, warps
+from ravine.augment import affine, colors, flips, mixing, randaugment, sampling
 from ravine.effects import Meter
 from ravine.errors import InputError, RecipeError
 from ravine.losses import SoftmaxCrossEntropy
 from ravine.part import hints, is_number, rows_of, stack
-from ravine.roles import Batch, Pass, Picture
-from ravine.training.run import train
+from ravine.protocols import Batch, Pass, Picture
+from ravine.training.train import train
 
 SEEDS = (3, 8, 21)
 OFF = {
@@ -173,7 +173,7 @@ def test_shifts_are_cuts_of_numpys_padded_picture(edges, mode):
     x = batch(1, 1).numbers
     padded = np.pad(x[0, 0].numpy(), ((0, 0), (4, 4), (4, 4)), mode=mode)
     for down, right in ((0, 0), (3, -4), (-1, 2), (4, 4)):
-        found = places.shifted(x, torch.tensor([[[down, right]]]), edges)
+        found = flips.shifted(x, torch.tensor([[[down, right]]]), edges)
         assert np.array_equal(found[0, 0].numpy(), padded[:, 4 - down : 13 - down, 4 - right : 15 - right])
 
 
@@ -191,22 +191,22 @@ def test_all_shifts_are_equally_likely():
 def test_quarter_turns_are_torchs(turns):
     x = batch(1, 2, shape=(3, 12, 12), dtype=torch.float64).numbers
     angle = torch.full((1, 2), turns * math.pi / 2, dtype=torch.float64)
-    found = warps.seen_through(x, warps.rotation(angle), "zeros")
+    found = affine.seen_through(x, affine.rotation(angle), "zeros")
     assert torch.allclose(found, x.rot90(turns, (-2, -1)), atol=1e-12)
 
 
 MAPS = {
-    "rotation": warps.rotation(torch.tensor([[0.3]], dtype=torch.float64)),
-    "stretching": warps.scaling(*torch.tensor([[[0.8]], [[1.2]]], dtype=torch.float64)),
-    "zoom": warps.scaling(*torch.tensor([[[0.7]], [[0.6]], [[2.0]], [[-3.0]]], dtype=torch.float64)),
-    "shear": warps.shearing(*torch.tensor([[[0.25]], [[-0.1]]], dtype=torch.float64)),
+    "rotation": affine.rotation(torch.tensor([[0.3]], dtype=torch.float64)),
+    "stretching": affine.scaling(*torch.tensor([[[0.8]], [[1.2]]], dtype=torch.float64)),
+    "zoom": affine.scaling(*torch.tensor([[[0.7]], [[0.6]], [[2.0]], [[-3.0]]], dtype=torch.float64)),
+    "shear": affine.shearing(*torch.tensor([[[0.25]], [[-0.1]]], dtype=torch.float64)),
 }
 
 
 @pytest.mark.parametrize("name", MAPS)
 def test_maps_are_scipys(name):
     picture, maps = smooth(), MAPS[name]
-    found = warps.seen_through(picture[None, None, None], maps, "border")[0, 0, 0].numpy()
+    found = affine.seen_through(picture[None, None, None], maps, "border")[0, 0, 0].numpy()
     matrix = maps[0, 0].numpy()[::-1][:, [1, 0, 2]]  # SciPy's places are (y, x), from the corner
     middle = (np.array(picture.shape) - 1) / 2
     offset = middle + matrix[:, 2] - matrix[:, :2] @ middle
@@ -217,13 +217,16 @@ def test_maps_are_scipys(name):
 def test_a_known_draw_gives_the_angle_factor_and_slant_that_it_says():
     given = Batch(smooth().float().expand(1, 5, 1, -1, -1))
     for name, one, maps in (
-        ("rotate", augment.Rotate(degrees=40.0), lambda u: warps.rotation(torch.deg2rad(40 * u[..., 0]))),
-        ("stretch", augment.Stretch(factor=1.5), lambda u: warps.scaling(1.5 ** -u[..., 0], 1.5 ** -u[..., 1])),
+        ("rotate", augment.Rotate(degrees=40.0), lambda u: affine.rotation(torch.deg2rad(40 * u[..., 0]))),
+        ("stretch", augment.Stretch(factor=1.5), lambda u: affine.scaling(1.5 ** -u[..., 0], 1.5 ** -u[..., 1])),
         ("shear", augment.Shear(degrees=20.0, vertical=5.0),
-         lambda u: warps.shearing(torch.deg2rad(20 * u[..., 0]).tan(), torch.deg2rad(5 * u[..., 1]).tan())),
+         lambda u: affine.shearing(torch.deg2rad(20 * u[..., 0]).tan(), torch.deg2rad(5 * u[..., 1]).tan())),
     ):  # fmt: skip
-        u = 2 * draws.uniforms(draws.generators(now((7,)), name), given.numbers, 5, 1 if name == "rotate" else 2) - 1
-        expected = warps.seen_through(given.numbers, maps(u), "border")
+        u = (
+            2 * sampling.uniforms(sampling.generators(now((7,)), name), given.numbers, 5, 1 if name == "rotate" else 2)
+            - 1
+        )
+        expected = affine.seen_through(given.numbers, maps(u), "border")
         assert torch.allclose(one(given, now((7,))).numbers, expected, atol=1e-5), name
 
 
@@ -305,13 +308,13 @@ def test_noise_has_the_standard_deviation_asked():
 
 
 def test_randaugment_draws_its_operations_evenly():
-    assert len(chosen.NAMES) == 14
+    assert len(randaugment.NAMES) == 14
     counts = np.zeros(14)
-    for place, name in enumerate(chosen.NAMES):
+    for place, name in enumerate(randaugment.NAMES):
         x = batch(1, 1, shape=(3, 16, 16)).numbers[0]
         strong = augment.RandAugment(operations=1)._done(x, torch.tensor([place]), torch.tensor([0.7]).double())
         assert torch.equal(strong, x) == (name == "nothing"), name
-    drawn = draws.uniforms(draws.generators(now((3,)), "rand augment"), x, 7000, 1, 2)[0, :, 0, 0]
+    drawn = sampling.uniforms(sampling.generators(now((3,)), "rand augment"), x, 7000, 1, 2)[0, :, 0, 0]
     counts = np.bincount((drawn * 14).long().numpy(), minlength=14)
     assert stats.chisquare(counts).pvalue > 0.001
 
@@ -384,7 +387,7 @@ def test_weights_of_examples_go_with_them_into_the_mixture():
     given.weights[0] = 0
     labels = torch.arange(6).expand(3, -1)
     found = augment.Mixup(alpha=1.0)(dataclasses.replace(given, targets=labels), now())
-    m = mixing.beta(1.0, draws.uniforms(draws.generators(now(), "mixup"), given.numbers, 6)).float()
+    m = mixing.beta(1.0, sampling.uniforms(sampling.generators(now(), "mixup"), given.numbers, 6)).float()
     of_others = torch.stack([given.weights[p, found.others[p]] for p in range(3)])
     assert torch.allclose(found.weights * found.mixed, m * of_others, atol=1e-6)
     assert torch.allclose(found.weights * (1 - found.mixed), (1 - m) * given.weights, atol=1e-6)

@@ -7,7 +7,7 @@ import pytest
 
 from ravine.finding import CAUSES, Change, Checks, Evidence, Finding, Report, Trial, arrange
 from ravine.record import Score
-from ravine.reporting.findings import closing, finding_line, finding_text, findings_text
+from ravine.reporting.findings_text import closing, finding_line, finding_text, findings_text
 
 
 def finding(code, severity="warning", confidence="high", cause="learning-rate-high", **rest):

@@ -16,7 +16,7 @@ import torch
 
 from ravine import catalog, open_run, train
 from ravine.cli import run_command
-from ravine.data.stream import pieces_of
+from ravine.data.streaming import pieces_of
 from ravine.errors import RecipeError
 from ravine.networks.pretrained import read_tensors
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ravine import roles
+from ravine import protocols
 from ravine.catalog import CHOICES
 from ravine.data import Data
 from ravine.part import hints
@@ -14,7 +14,14 @@ from ravine.recipe import Recipe
 PAGE = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text("utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| `")]
 SETTINGS = {name for line in ROWS for name in re.findall(r"`([\w.]+)`", line.split("|")[1])}
-WITHIN = (roles.Activation, roles.Drop, roles.Initializer, roles.Norm, roles.NumberEmbedding, roles.Pool)  # of networks
+WITHIN = (
+    protocols.Activation,
+    protocols.Drop,
+    protocols.Initializer,
+    protocols.Norm,
+    protocols.NumberEmbedding,
+    protocols.Pool,
+)  # of networks
 
 
 @pytest.mark.parametrize("name", [*hints(Recipe), *(f"data.{name}" for name in hints(Data))])

@@ -10,7 +10,7 @@ from torch.optim import lr_scheduler
 
 from ravine.errors import RecipeError
 from ravine.part import hints, is_number, stack
-from ravine.roles import Plan, Reactive
+from ravine.protocols import Plan, Reactive
 from ravine.schedules import (
     ALL,
     SGDR,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.doctor.program import Program
-from ravine.examining import examine
+from ravine.examination.api import examine
 
 
 def examined(program: Program, seed: int) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import ravine
 from benchmarks.doctor.examined import examined
 from benchmarks.doctor.program import Program
 from ravine.finding import arrange
-from ravine.watching import Watched
+from ravine.watching.watcher import Watched
 
 
 def doctor(program: Program, seed: int) -> list[dict[str, Any]]:

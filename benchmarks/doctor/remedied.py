@@ -19,12 +19,12 @@ import torch
 from benchmarks.doctor.program import Program, Setup
 from benchmarks.doctor.programs import ALL
 from benchmarks.doctor.score import Share, gain_reached
-from ravine.examining import examine
+from ravine.examination import torch_trials
+from ravine.examination.api import examine
+from ravine.examination.torch_changes import NotTriedError, changed
+from ravine.examination.torch_run import train
+from ravine.examination.torch_subject import Case, read_case
 from ravine.finding import Change
-from ravine.studies import examination
-from ravine.studies.case import Case, read_case
-from ravine.studies.changes import NotTriedError, changed
-from ravine.studies.running import train
 
 DRAWN = {
     "lr": [f"x{k:g}" for k in (1e-3, 1e-2, 0.1, 0.3, 3, 10, 100, 1000)],
@@ -82,18 +82,18 @@ def judged(program: Program, seeds: Sequence[int], changes: Sequence[Change] = (
 def treated(program: Program, partner: Program, seeds: Sequence[int]) -> Treated:
     """The doctor's remedy and the search's, with the number of networks that the examination trained."""
     setup, counted = program.build(seeds[0]), [0]
-    original = examination.train
+    original = torch_trials.train
 
     def counting(*args, **kwargs):
         counted[0] += 1
         return original(*args, **kwargs)
 
-    examination.train = counting  # how much was spent is nobody's business but the benchmark's
+    torch_trials.train = counting  # how much was spent is nobody's business but the benchmark's
     try:
         report = examine(setup.model, setup.loss, setup.train, optimizer=setup.optimizer, validation=setup.validation,
                          batch_size=setup.batch_size, epochs=setup.epochs, seed=seeds[0])  # fmt: skip
     finally:
-        examination.train = original
+        torch_trials.train = original
     helped = next((f for f in report.findings if f.trial is not None and f.trial.verdict == "helped"), None)
     changes = () if helped is None else helped.changes
     best, found = searched(program, counted[0], seeds[0])

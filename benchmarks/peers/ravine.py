@@ -14,14 +14,14 @@ from ravine.data import Data, Encoding, Examples, Stratified
 from ravine.losses import SoftmaxCrossEntropy
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import Adam, Momentum
+from ravine.protocols import Plan, Signature
 from ravine.recipe import Recipe
-from ravine.roles import Plan, Signature
 from ravine.schedules import Constant
-from ravine.training.cohorts import Cohort, Job, networks_at_once, start
-from ravine.training.exact import exact_arithmetic
+from ravine.training.batches import InMemory
+from ravine.training.cohort import Cohort, Job, networks_at_once, start
+from ravine.training.determinism import exact_arithmetic
+from ravine.training.evaluation import Evaluator
 from ravine.training.loop import run
-from ravine.training.measure import Evaluator
-from ravine.training.sources import InMemory
 
 BATCHED, PACKAGES = True, ("torch",)
 PLANNED_EPOCHS = 60

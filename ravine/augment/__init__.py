@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ravine.augment.chosen import RandAugment
+from ravine.augment.affine import Rotate, Shear, Stretch, Zoom
 from ravine.augment.colors import ColorJitter, Noise
-from ravine.augment.guest import Guest
+from ravine.augment.flips import Crop, Flip
+from ravine.augment.kornia_ops import Guest
 from ravine.augment.mixing import CutMix, Erase, Mixup
-from ravine.augment.places import Crop, Flip
-from ravine.augment.warps import Rotate, Shear, Stretch, Zoom
+from ravine.augment.randaugment import RandAugment
 from ravine.errors import RecipeError
-from ravine.roles import Augmentation, Picture
+from ravine.protocols import Augmentation, Picture
 
 ALL = (Flip, Crop, Zoom, Rotate, Stretch, Shear, ColorJitter, Noise, Erase, Mixup, CutMix, RandAugment, Guest)
 

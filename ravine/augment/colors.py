@@ -13,10 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ravine.augment.draws import generators, report, uniforms
+from ravine.augment.sampling import generators, report, uniforms
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
-from ravine.roles import Batch, Pass
+from ravine.protocols import Batch, Pass
 
 LUMA = (0.299, 0.587, 0.114)
 

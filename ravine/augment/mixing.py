@@ -14,11 +14,11 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from ravine.augment.draws import each, generators, partners, switched, uniforms
+from ravine.augment.sampling import each, generators, partners, switched, uniforms
 from ravine.effects import Effect
 from ravine.errors import RecipeError
 from ravine.part import Number, match, part, setting
-from ravine.roles import Batch, Pass
+from ravine.protocols import Batch, Pass
 
 
 @part

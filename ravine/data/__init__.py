@@ -3,18 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ravine.data.answers import rounded, told_apart
-from ravine.data.bundled import BUNDLED
-from ravine.data.encode import Encoder, Encoding
+from ravine.data.datasets import BUNDLED
+from ravine.data.drift import unlike
+from ravine.data.encoder import Encoder, Encoding
 from ravine.data.examples import Examples
+from ravine.data.image_sources import holds_pictures
 from ravine.data.images import Images, PictureEncoder
-from ravine.data.listing import holds_pictures
-from ravine.data.read import read_table
+from ravine.data.prediction_file import rounded, told_apart
 from ravine.data.source import Data
 from ravine.data.splits import ByTime, Given, Grouped, Random, Stratified
-from ravine.data.stream import RowGroups
+from ravine.data.streaming import RowGroups
+from ravine.data.tables import read_table
 from ravine.data.task import Task, load
-from ravine.data.unlike import unlike
 
 SPLITS = (Stratified, Random, Grouped, ByTime, Given)
 

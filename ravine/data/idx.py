@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ravine.data.read import missing
+from ravine.data.tables import missing
 from ravine.errors import DataError, may_read
 
 IMAGES = re.compile(r"(?P<stem>.+)-images[-.]idx3-ubyte(\.gz)?|(?P<other>.+)\.idx(3(-ubyte)?)?(\.gz)?", re.IGNORECASE)

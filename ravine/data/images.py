@@ -14,18 +14,18 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from ravine.data.asked import Asked, asked
-from ravine.data.encode import Encoding
+from ravine.data.encoder import Encoding
 from ravine.data.examples import Examples
-from ravine.data.listing import Listing, listed, unlabeled
-from ravine.data.pictures import Bad, Fit, Form, size_of
-from ravine.data.pixels import Mapped, Pixels, Took, digest_of, heads, moments_of, named, take_array, take_files
+from ravine.data.image_file import Bad, Fit, Form, size_of
+from ravine.data.image_sources import Listing, listed, unlabeled
+from ravine.data.image_store import Mapped, Pixels, Took, digest_of, heads, moments_of, named, take_array, take_files
 from ravine.data.source import bytes_of, each_once, with_targets
 from ravine.data.splits import NAMES, Given, Rows, few_rows, judged
 from ravine.data.targets import Target, fit_target
+from ravine.data.task_type import Asked, asked
 from ravine.errors import DataError
 from ravine.part import part, setting
-from ravine.roles import Picture
+from ravine.protocols import Picture
 
 MEMORY = "2GB"
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ravine.data.bundled import BUNDLED, bundled
-from ravine.data.read import from_frame, missing, read_table
-from ravine.data.values import numbers_of, style_of, texts_of, weights_of
+from ravine.data.datasets import BUNDLED, bundled
+from ravine.data.parsing import numbers_of, style_of, texts_of, weights_of
+from ravine.data.tables import from_frame, missing, read_table
 from ravine.errors import DataError, RecipeError, nearest
 from ravine.part import part
 

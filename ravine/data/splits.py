@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ravine.data.asked import Asked
-from ravine.data.kinds import examine
-from ravine.data.values import dates_of, numbers_of, texts_of
+from ravine.data.column_types import examine
+from ravine.data.parsing import dates_of, numbers_of, texts_of
+from ravine.data.task_type import Asked
 from ravine.errors import DataError, RecipeError, nearest
 from ravine.part import part, setting
-from ravine.seeds import number, stream
+from ravine.rng import number, stream
 
 NAMES = ("train", "validation", "test")
 WORDS = {"train": 0, "training": 0, "fit": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2, "testing": 2,

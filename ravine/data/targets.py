@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ravine.data.asked import Asked
-from ravine.data.columns import moments
-from ravine.data.values import NO, YES, numbers_of, texts_of
+from ravine.data.column_encoders import moments
+from ravine.data.parsing import NO, YES, numbers_of, texts_of
+from ravine.data.task_type import Asked
 from ravine.errors import DataError
 
 How = Literal["auto", "standard", "log", "none"]

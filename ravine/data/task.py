@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ravine.data.asked import asked
-from ravine.data.encode import Encoder, Encoding, fit
+from ravine.data.encoder import Encoder, Encoding, fit
 from ravine.data.examples import Examples
 from ravine.data.images import Images, PictureEncoder, pictured
-from ravine.data.read import read_table
 from ravine.data.source import Data, bytes_of, check_columns, check_weights, opened, taken_out, with_targets
 from ravine.data.splits import NAMES, Rows, few_rows, judged
-from ravine.data.stream import RowGroups, larger_than, surveyed
+from ravine.data.streaming import RowGroups, larger_than, surveyed
+from ravine.data.tables import read_table
+from ravine.data.task_type import asked
 from ravine.errors import DataError, nearest
 
 

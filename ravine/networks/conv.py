@@ -18,7 +18,7 @@ from ravine.networks.initializers import Constant, He
 from ravine.networks.layers import Activate, Linear
 from ravine.networks.mlp import BatchNorm
 from ravine.part import part, setting
-from ravine.roles import Activation, Drop, Initializer, Layer, Norm, Picture, Pool, Signature
+from ravine.protocols import Activation, Drop, Initializer, Layer, Norm, Picture, Pool, Signature
 
 POOL = Effect("pool", "share of the places that is left out")
 

@@ -26,9 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ravine.layout import Slot
 from ravine.networks.layers import as_cohort, each_network
-from ravine.roles import Activation, Batch, Initializer, Layer, Pass, Picture
-from ravine.rows import Slot
+from ravine.protocols import Activation, Batch, Initializer, Layer, Pass, Picture
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ import torch
 from torch import Generator, Tensor
 
 from ravine.effects import Effect
+from ravine.layout import Slot
 from ravine.part import Number, match, part, setting
-from ravine.rows import Slot
 
 ACTS = Effect("initializer", "standard deviation of the starting weights")
 Distribution = Literal["normal", "uniform"]

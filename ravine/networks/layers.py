@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ravine.effects import Meter
+from ravine.layout import Slot
 from ravine.part import Number, match
-from ravine.roles import Activation, Batch, Initializer, Pass
-from ravine.rows import Slot
-from ravine.seeds import stream
+from ravine.protocols import Activation, Batch, Initializer, Pass
+from ravine.rng import stream
 
 NARROW = 16  # outputs: fewer are two to four times as fast worked out as (Wᵀ xᵀ)ᵀ (notebook 2026-11-21)
 DRAWN_AT_ONCE = 2**18  # random numbers a dropout draws per network at a time: fewer calls, bounded memory

@@ -23,7 +23,7 @@ from ravine.networks.layers import (
     Scale,
 )
 from ravine.part import Number, part, setting
-from ravine.roles import Activation, Drop, Initializer, Layer, Norm, NumberEmbedding, Signature
+from ravine.protocols import Activation, Drop, Initializer, Layer, Norm, NumberEmbedding, Signature
 
 
 @part

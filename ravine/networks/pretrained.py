@@ -19,16 +19,16 @@ from torch.nn import functional
 
 from ravine.effects import Effect
 from ravine.errors import RecipeError, may_read, nearest
+from ravine.layout import Slot, fits
 from ravine.networks.activations import ReLU
 from ravine.networks.conv import finished, picture_of
 from ravine.networks.efficientnet import FEATURES, EfficientNetLite0, in_order
-from ravine.networks.guest import WIDER, Guest
 from ravine.networks.initializers import Constant, He
 from ravine.networks.layers import Linear
 from ravine.networks.mlp import BatchNorm, Mlp
+from ravine.networks.torch_module import WIDER, Guest
 from ravine.part import part, setting
-from ravine.roles import Activation, Batch, Drop, Initializer, Layer, Network, Norm, Pass, Picture, Signature
-from ravine.rows import Slot, fits
+from ravine.protocols import Activation, Batch, Drop, Initializer, Layer, Network, Norm, Pass, Picture, Signature
 
 TAKEN = Effect("pretrained", "share of the starting weights that were read from earlier training")
 LITE0 = "efficientnet-lite0"

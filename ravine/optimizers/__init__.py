@@ -1,12 +1,12 @@
 """Rules that turn gradients into steps, and what stands around them."""
 
 from ravine.optimizers.adaptive import Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop
-from ravine.optimizers.around import ClipNorm, ClipValue, Ema, Lookahead, Swa
+from ravine.optimizers.averaging import ClipNorm, ClipValue, Ema, Lookahead, Swa
 from ravine.optimizers.muon import Muon
 from ravine.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from ravine.optimizers.second_order import Lbfgs, Newton, SaddleFreeNewton
 from ravine.optimizers.sgd import ASGD, SGD, Momentum, Nesterov, Rprop
-from ravine.optimizers.torch_face import AsTorch, Guest
+from ravine.optimizers.torch_optim import AsTorch, Guest
 
 SEARCHING = (Lbfgs, Newton, SaddleFreeNewton)  # these have `search` in place of `update`
 ALL = (

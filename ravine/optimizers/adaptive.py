@@ -13,11 +13,11 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from ravine.effects import Effect
+from ravine.layout import Rows
 from ravine.optimizers.coefficients import each, missing, over, sign
-from ravine.optimizers.decay import DECOUPLED, Coupled, Decoupled
+from ravine.optimizers.weight_decay import DECOUPLED, Coupled, Decoupled
 from ravine.part import Number, match, part, setting
-from ravine.roles import Now, State
-from ravine.rows import Rows
+from ravine.protocols import Now, State
 
 
 @part

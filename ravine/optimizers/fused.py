@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ravine.layout import Rows
 from ravine.optimizers.adaptive import Adam, AdamW
-from ravine.optimizers.decay import off
 from ravine.optimizers.sgd import SGD, Momentum
+from ravine.optimizers.weight_decay import off
 from ravine.part import condensed, match, rows_of
-from ravine.roles import Now, Optimizer, State
-from ravine.rows import Rows
+from ravine.protocols import Now, Optimizer, State
 
 # Entries worked on at once, so that what a rule makes on its way stays in a core's cache: momentum on 32 x 270,000
 # takes 73 ms as whole matrices and 6 in blocks; smaller blocks are slower for calling more often.

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ravine.roles import Searched
-from ravine.rows import Column, Rows
+from ravine.layout import Column, Rows
+from ravine.protocols import Searched
 
 C1, C2 = 1e-4, 0.9  # usual for quasi-Newton directions
 NARROWEST = 1e-9  # a bracket within which no weight moves further than this is closed

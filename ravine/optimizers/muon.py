@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ravine.layout import Rows, Slot
 from ravine.optimizers.adaptive import adam_step, moments
-from ravine.optimizers.decay import Decoupled
+from ravine.optimizers.weight_decay import Decoupled
 from ravine.part import Number, match, part, setting
-from ravine.roles import Now, State
-from ravine.rows import Rows, Slot
+from ravine.protocols import Now, State
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan 2024: the slope at 0 is large, singular values end in 0.7 to 1.2
 

@@ -14,11 +14,11 @@ import math
 
 import torch
 
+from ravine.layout import Rows
 from ravine.optimizers.coefficients import each, missing
-from ravine.optimizers.decay import Decoupled
+from ravine.optimizers.weight_decay import Decoupled
 from ravine.part import Number, match, part, setting
-from ravine.roles import Now, State
-from ravine.rows import Rows
+from ravine.protocols import Now, State
 
 
 @part

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ravine.effects import Effect
 from ravine.errors import RecipeError
+from ravine.layout import Column, Rows, length
 from ravine.optimizers.line_search import strong_wolfe
 from ravine.part import Number, match, part, setting
-from ravine.roles import Now, Searched, State
-from ravine.rows import Column, Rows, length
+from ravine.protocols import Now, Searched, State
 
 FLAT = 1e-7  # max |g| below which a network has arrived, as in torch
 CURVED = 1e-10  # least yᵀs of a pair that is remembered, as in torch

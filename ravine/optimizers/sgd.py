@@ -9,11 +9,11 @@ from typing import Literal
 
 import torch
 
+from ravine.layout import Rows
 from ravine.optimizers.coefficients import each, sign
-from ravine.optimizers.decay import Coupled
+from ravine.optimizers.weight_decay import Coupled
 from ravine.part import Number, match, part, setting
-from ravine.roles import Now, State
-from ravine.rows import Rows
+from ravine.protocols import Now, State
 
 
 @part

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import torch
 
+from ravine.layout import Column, Row, Rows
 from ravine.optimizers.adaptive import Adam, AdamW, RMSprop
 from ravine.optimizers.coefficients import each, missing
 from ravine.optimizers.sgd import SGD, Momentum, Nesterov
 from ravine.part import Number, match
-from ravine.roles import Now, Optimizer, State
-from ravine.rows import Column, Row, Rows
+from ravine.protocols import Now, Optimizer, State
 
 SCALED = (RMSprop, Adam, AdamW)
 KNOWN = (SGD, Momentum, Nesterov, *SCALED)

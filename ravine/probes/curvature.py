@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from ravine.errors import InputError
-from ravine.roles import Batch, Evaluated, Loss, Pass
-from ravine.rows import Column, Layout, Rows, Slot
-from ravine.seeds import stream
+from ravine.layout import Column, Layout, Rows, Slot
+from ravine.protocols import Batch, Evaluated, Loss, Pass
+from ravine.rng import stream
 
 Product: TypeAlias = Callable[[Rows], Rows]  # of each network's symmetric matrix with its row
 LARGEST = 5_000  # weights up to which whole Hessians are made: 200 MB a network in float64

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ravine.errors import InputError
-from ravine.roles import Batch, Loss, Measured, Pass
-from ravine.rows import Column, Rows
+from ravine.layout import Column, Rows
+from ravine.protocols import Batch, Loss, Measured, Pass
 
 EXAMPLES_AT_ONCE = 64  # by vmap: P · 64 · W numbers of memory
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from ravine.finding import Finding
-from ravine.reporting.findings import finding_line
+from ravine.reporting.findings_text import finding_line
 
 PLAIN_SECONDS = 5.0  # between lines where the stream is no terminal
 LIVE_SECONDS = 0.1

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ravine.augment import check_augmentation
 from ravine.errors import RecipeError
+from ravine.protocols import Batch, Pass
 from ravine.recipe import Recipe
-from ravine.reporting.figures import figure
-from ravine.roles import Batch, Pass
+from ravine.reporting.plot_style import figure
 from ravine.training.jobs import load_task
 
 PICTURES, DRAWS = 6, 7

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ravine import metrics
+from ravine.early_stopping import Snapshots
 from ravine.errors import RecipeError
 from ravine.metrics import Metric
 from ravine.optimizers import Ema, Swa
@@ -25,16 +26,15 @@ from ravine.part import program, stack, to_plain
 from ravine.recipe import Recipe
 from ravine.record import Member, Record
 from ravine.schedules import SGDR, Constant
-from ravine.stopping import Snapshots
-from ravine.studies.spread import Interval, student
-from ravine.training.assemble import describe, score_of, surroundings
-from ravine.training.cohorts import Job
-from ravine.training.exact import exact_arithmetic
-from ravine.training.folders import new_folder, write_plan, write_run
+from ravine.statistics import Interval, student
+from ravine.training.batchnorm_stats import recomputed
+from ravine.training.cohort import Job
+from ravine.training.determinism import exact_arithmetic
 from ravine.training.jobs import batch_size, plan_of, prepare
 from ravine.training.model import Model
-from ravine.training.run import Run, batches_of, train_on
-from ravine.training.statistics import recomputed
+from ravine.training.results import describe, score_of, surroundings
+from ravine.training.run_folder import new_folder, write_plan, write_run
+from ravine.training.train import Run, batches_of, train_on
 
 RESAMPLES = 400  # of the test examples and the repeats
 

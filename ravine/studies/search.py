@@ -23,10 +23,10 @@ from ravine.catalog import changed
 from ravine.errors import RecipeError
 from ravine.part import get, hints, is_number, is_part
 from ravine.recipe import Recipe
-from ravine.seeds import stream
-from ravine.studies.spread import RESAMPLES
+from ravine.rng import stream
+from ravine.statistics import RESAMPLES
 from ravine.training.jobs import load_task, resolve
-from ravine.training.run import Run, train, train_on
+from ravine.training.train import Run, train, train_on
 
 # ------------------------------------------------------------------------------------------------ spaces
 

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from ravine.effects import Meter
 from ravine.errors import RunError, may_read
-from ravine.networks.program import Program
+from ravine.networks.batched import Program
 from ravine.part import rows_of, stack
 from ravine.record import SCHEMA, check_schema
-from ravine.training.cohorts import Cohort, Job
+from ravine.training.cohort import Cohort, Job
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -14,12 +14,12 @@ from ravine.augment import check_augmentation
 from ravine.data import Examples
 from ravine.errors import RecipeError
 from ravine.losses import AbsoluteError, BinaryCrossEntropy, ByTask, Huber, SoftmaxCrossEntropy, SquaredError
-from ravine.networks.program import Program
+from ravine.networks.batched import Program
 from ravine.part import program
+from ravine.protocols import Continues, Plan, Searches, Signature
 from ravine.recipe import Recipe
-from ravine.roles import Continues, Plan, Searches, Signature
-from ravine.training.cohorts import Job, networks_at_once
-from ravine.training.tuned import check_tuning
+from ravine.training.cohort import Job, networks_at_once
+from ravine.training.lr_multipliers import check_tuning
 
 SECONDS_WORTH_A_PROCESS = 20.0  # starting a worker and importing torch in it takes about three
 

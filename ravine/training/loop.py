@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ravine.layout import Rows, length
 from ravine.optimizers.fused import step_
 from ravine.probes.curvature import Objective
-from ravine.roles import Batch, Evaluated, Now, Pass, Searches
-from ravine.rows import Rows, length
-from ravine.training.cohorts import Cohort
-from ravine.training.measure import Evaluator, log_rate, measure, samples
-from ravine.training.sources import Batches
+from ravine.protocols import Batch, Evaluated, Now, Pass, Searches
+from ravine.training.batches import Batches
+from ravine.training.cohort import Cohort
+from ravine.training.evaluation import Evaluator, log_rate, measure, samples
 
 FACTORS_AT_ONCE = 256  # steps whose learning rates are worked out together
 

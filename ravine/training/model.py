@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.networks.program import Program
+from ravine.layout import Rows
+from ravine.networks.batched import Program
 from ravine.part import stack
+from ravine.protocols import Signature
 from ravine.recipe import Recipe
-from ravine.roles import Signature
-from ravine.rows import Rows
-from ravine.training.measure import outputs_on
+from ravine.training.evaluation import outputs_on
 
 
 @dataclass(frozen=True)

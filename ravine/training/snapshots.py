@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ravine.protocols import Plan
 from ravine.recipe import Recipe
-from ravine.roles import Plan
-from ravine.training.cohorts import Cohort
+from ravine.training.cohort import Cohort
 
 STEPS_AT_ONCE = 4096
 

@@ -19,11 +19,11 @@ import ravine
 from ravine import catalog
 from ravine.cli import run_command
 from ravine.data import Encoding, Given, Images, PictureEncoder, Random, Stratified, encoder_from_plain, holds_pictures
+from ravine.data import image_file as one
+from ravine.data import image_store as many
 from ravine.data import load as load_task
-from ravine.data import pictures as one
-from ravine.data import pixels as many
-from ravine.data.listing import listed
-from ravine.data.pictures import Form, Head, size_of
+from ravine.data.image_file import Form, Head, size_of
+from ravine.data.image_sources import listed
 from ravine.data.splits import NAMES
 from ravine.errors import DataError, InputError, RecipeError
 from ravine.networks.conv import Conv

@@ -5,9 +5,9 @@ import pytest
 import torch
 from sklearn import datasets
 
-from ravine.diagnosis import examples
-from ravine.diagnosis.data import ALL
-from ravine.diagnosis.examples import counted, evenness, kind_of, read_examples, spread
+from ravine.diagnosis.data import profile as data_profile
+from ravine.diagnosis.data.profile import counted, evenness, kind_of, read_examples, spread
+from ravine.diagnosis.data.rules import ALL
 from ravine.diagnosis.rule import judged
 
 SEED = 20
@@ -18,7 +18,7 @@ NAMES = ("age", "height", "weight", "pulse", "visits", "refund")
 @pytest.fixture
 def no_reference(monkeypatch):
     """Without the quick learner: it takes most of the time, and these tests do not ask it."""
-    monkeypatch.setattr(examples, "reference", lambda *given, **more: None)
+    monkeypatch.setattr(data_profile, "reference", lambda *given, **more: None)
 
 
 def patients(rows=240, noise=0.6):

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ravine
 from ravine.catalog import recipe_from
-from ravine.diagnosis.every import ALL
 from ravine.diagnosis.explain import FAMILIES, MEANINGS, cause_page, known_as, listing, naming, page, plain
+from ravine.diagnosis.registry import ALL
 from ravine.errors import InputError
 from ravine.finding import CAUSES
 from ravine_gallery import names

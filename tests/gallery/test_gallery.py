@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import ravine_gallery as gallery
 from ravine.cli import run_command
 from ravine.errors import InputError
-from ravine.reporting.figures import COLORS, figure, svg
+from ravine.reporting.plot_style import COLORS, figure, svg
 from ravine_gallery import run_all as exhibition
 from ravine_gallery.experiment import Experiment, Outcome
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ravine.data.toy import mixture
+from ravine.data.synthetic import mixture
 from ravine_gallery import (
     activations,
     batch_norm_drift,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from ravine.statistics import bootstrap, student
 from ravine.studies.search import Search, Trial
-from ravine.studies.spread import bootstrap, student
 from ravine_gallery import initial_loss, names, random_against_grid, range_test, snapshots, swa
 
 ALL = (initial_loss, random_against_grid, range_test, snapshots, swa)

@@ -12,13 +12,13 @@ from ravine import catalog
 from ravine.effects import Meter
 from ravine.errors import RecipeError
 from ravine.networks.activations import Tanh
+from ravine.networks.batched import Program
 from ravine.networks.conv import AveragePool, Conv, MaxPool, ResNet
 from ravine.networks.initializers import Orthogonal
 from ravine.networks.mlp import BatchNorm, Dropout, LayerNorm, Mlp, SpatialDropout
-from ravine.networks.program import Program
 from ravine.part import stack
-from ravine.roles import Batch, Pass, Picture, Signature
-from ravine.training.run import open_run, train
+from ravine.protocols import Batch, Pass, Picture, Signature
+from ravine.training.train import open_run, train
 
 P, B = 3, 6
 SHAPE = Picture(3, 11, 9, (0.4, 0.5, 0.6), (0.2, 0.3, 0.0))

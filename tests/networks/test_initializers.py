@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
+from ravine.layout import Slot
 from ravine.networks.initializers import (
     ALL,
     Constant,
@@ -20,8 +21,7 @@ from ravine.networks.initializers import (
     Zero,
 )
 from ravine.part import vary
-from ravine.rows import Slot
-from ravine.seeds import stream
+from ravine.rng import stream
 
 SLOTS = [
     Slot(name="0.weight", shape=(64, 96), fan_in=64, fan_out=96),

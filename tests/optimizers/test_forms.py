@@ -23,7 +23,7 @@ from ravine.optimizers import (
 )
 from ravine.optimizers.coefficients import each, over
 from ravine.optimizers.muon import orthogonal
-from ravine.roles import Now
+from ravine.protocols import Now
 
 
 def now(step, *, factor=1.0, width=2, decays=None, meter=None):

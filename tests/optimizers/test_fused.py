@@ -12,7 +12,7 @@ from ravine.effects import Meter
 from ravine.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop, fused
 from ravine.optimizers.fused import step_
 from ravine.part import stack
-from ravine.roles import Now
+from ravine.protocols import Now
 
 P = 5
 WIDE = fused.SGD_WIDTH + 3

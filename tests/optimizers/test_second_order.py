@@ -13,13 +13,13 @@ from ravine.data import Data
 from ravine.effects import Meter
 from ravine.errors import RecipeError
 from ravine.networks import activations, mlp
-from ravine.networks.program import Program
+from ravine.networks.batched import Program
 from ravine.part import hints, is_number, rows_of, stack
 from ravine.penalties import L2
 from ravine.probes.curvature import Objective
-from ravine.roles import Batch, Now, Searches
+from ravine.protocols import Batch, Now, Searches
 from ravine.training.jobs import load_task, signature
-from ravine.training.run import resume, train, train_all
+from ravine.training.train import resume, train, train_all
 from ravine_gallery.surfaces import ALL as SURFACES
 
 P, W = 5, 8

@@ -13,13 +13,13 @@ from ravine import catalog, losses, optimizers
 from ravine.data import Data
 from ravine.errors import InputError
 from ravine.networks import activations, mlp
-from ravine.networks.program import Program
+from ravine.networks.batched import Program
 from ravine.optimizers.stability import edge
 from ravine.penalties import L2
 from ravine.probes.curvature import LARGEST, Objective, condition, density, ends, gaussian, judge, lanczos, ritz, trace
-from ravine.roles import Batch, Now, Pass, Signature
-from ravine.training.curvature import curvature_of, objective_of, probed, sharpness
-from ravine.training.run import train
+from ravine.protocols import Batch, Now, Pass, Signature
+from ravine.studies.curvature import curvature_of, objective_of, probed, sharpness
+from ravine.training.train import train
 from ravine_gallery.surfaces import ALL as SURFACES
 
 P = 4

@@ -8,7 +8,7 @@ import torch
 from ravine import losses
 from ravine.errors import InputError
 from ravine.networks import activations, initializers, mlp
-from ravine.networks.program import Program
+from ravine.networks.batched import Program
 from ravine.probes.curvature import Objective
 from ravine.probes.noise import (
     Noise,
@@ -18,7 +18,7 @@ from ravine.probes.noise import (
     squared_lengths,
     two_batches,
 )
-from ravine.roles import Batch, Signature
+from ravine.protocols import Batch, Signature
 
 P, B = 3, 70
 NETWORKS = {

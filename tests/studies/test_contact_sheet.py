@@ -8,9 +8,9 @@ from PIL import Image
 from ravine import augment, catalog
 from ravine.cli import run_command
 from ravine.errors import RecipeError
-from ravine.roles import Batch
+from ravine.protocols import Batch
 from ravine.studies.contact_sheet import contact_sheet, in_turn
-from ravine.training.cohorts import Job, start
+from ravine.training.cohort import Job, start
 from ravine.training.jobs import load_task, plan_of, resolve, signature
 from ravine.training.loop import augmented
 

@@ -11,12 +11,12 @@ import torch
 from ravine import catalog, metrics
 from ravine.cli import run_command
 from ravine.data import Data, Random
+from ravine.early_stopping import Snapshots
 from ravine.errors import RecipeError
 from ravine.networks import mlp
-from ravine.networks.program import Program
+from ravine.networks.batched import Program
 from ravine.part import stack
 from ravine.schedules import SGDR
-from ravine.stopping import Snapshots
 from ravine.studies.ensemble import (
     FULL,
     LONG,
@@ -33,7 +33,7 @@ from ravine.studies.ensemble import (
     soup,
 )
 from ravine.training.jobs import prepare
-from ravine.training.run import open_run, train, train_all
+from ravine.training.train import open_run, train, train_all
 
 RECIPE = dataclasses.replace(
     catalog.plain(), data=Data(source="iris"), network=mlp.Mlp(hidden=(8,)), epochs=6, seeds=3
@@ -131,7 +131,7 @@ def test_an_ensemble_is_saved_and_read_as_a_run(trained, tmp_path):
     model, task = trained
     run = as_run(joined([model, model]), task, out=tmp_path / "e", said=["twice the same"])
     again = open_run(tmp_path / "e")
-    frame = catalog.data.bundled.bundled("iris")[0]
+    frame = catalog.data.datasets.bundled("iris")[0]
     assert again.predict(frame).equals(run.predict(frame)) and again.score == run.score
     assert len(again.record.members) == 6 and again.record.said == ("twice the same",)
     assert run.score.value == train(RECIPE).score.value  # the same three, each twice

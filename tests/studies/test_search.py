@@ -23,7 +23,7 @@ from ravine.studies.search import (
     read_space,
     search,
 )
-from ravine.training.run import train
+from ravine.training.train import train
 
 PLAIN = catalog.plain().vary("data.source", "iris").vary("epochs", 4)
 

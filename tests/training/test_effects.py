@@ -6,11 +6,11 @@ import pytest
 
 from ravine import catalog, optimizers, penalties, schedules
 from ravine.data import Data
+from ravine.early_stopping import EarlyStopping
 from ravine.networks import activations, initializers, mlp
 from ravine.networks.layers import DropoutLayer
 from ravine.part import part
-from ravine.stopping import EarlyStopping
-from ravine.training.run import train
+from ravine.training.train import train
 
 
 def run(**changes):

@@ -11,8 +11,8 @@ from torch import nn
 
 from ravine import catalog, data, train, train_all
 from ravine.cli import run_command
-from ravine.networks.guest import Module
-from ravine.networks.program import Program
+from ravine.networks.batched import Program
+from ravine.networks.torch_module import Module
 from ravine.training.jobs import examples_of, prepare, signature, works_of
 
 

@@ -14,12 +14,12 @@ import pytest
 
 from ravine import catalog, optimizers, schedules
 from ravine.data import Data
+from ravine.early_stopping import EarlyStopping
 from ravine.errors import RunError
 from ravine.networks import mlp
 from ravine.part import stack
-from ravine.stopping import EarlyStopping
-from ravine.training.control import STEPS_BETWEEN_LOOKS, Control
-from ravine.training.run import resume, train
+from ravine.training.progress import STEPS_BETWEEN_LOOKS, Control
+from ravine.training.train import resume, train
 
 EVERYTHING = dict(
     data=Data(source="iris"),
@@ -108,7 +108,7 @@ def test_kill_dash_nine_at_a_random_moment(tmp_path):
         import sys
         from pathlib import Path
         from ravine import catalog
-        from ravine.training.run import resume, train
+        from ravine.training.train import resume, train
         folder = Path(sys.argv[1])
         recipe = catalog.plain().vary("data.source", "digits").vary("epochs", 8).vary("seeds", 2)
         if (folder / "plan.json").exists():

@@ -7,11 +7,11 @@ import torch
 
 from ravine import catalog, schedules
 from ravine.data import Data
+from ravine.early_stopping import EarlyStopping, Snapshots
 from ravine.errors import RecipeError
 from ravine.networks import mlp
 from ravine.optimizers import Momentum, Swa
-from ravine.stopping import EarlyStopping, Snapshots
-from ravine.training.run import open_run, resume, train, train_all
+from ravine.training.train import open_run, resume, train, train_all
 
 CYCLIC = dataclasses.replace(
     catalog.plain(),
@@ -44,7 +44,7 @@ def test_each_snapshot_is_what_a_run_ends_with_that_stops_there():
 def test_the_model_averages_their_probabilities_and_is_read_back(tmp_path):
     run = train(CYCLIC, out=tmp_path / "run")
     parts = [train(shorter(CYCLIC, epochs)).model for epochs in (4, 8, 12)]
-    frame = catalog.data.bundled.bundled("iris")[0]
+    frame = catalog.data.datasets.bundled("iris")[0]
     mean = torch.stack([model.on(frame) for model in parts]).mean(0)
     torch.testing.assert_close(run.model.on(frame), mean, rtol=0, atol=1e-14)
     again = open_run(tmp_path / "run")
@@ -94,7 +94,7 @@ def test_only_the_last_are_kept_where_asked():
     (schedules.Cosine(), [14]),
 ])  # fmt: skip
 def test_cycles_end_where_the_rate_rises_again(schedule, expected):
-    from ravine.roles import Plan
+    from ravine.protocols import Plan
 
     steps = torch.arange(14, dtype=torch.float64)[None]
     ends = Snapshots().ends(schedule.factor(steps, Plan(14, 1)).reshape(-1))

@@ -1,0 +1,73 @@
+"""Any augmentation of kornia, by its name: one network at a time, with random numbers of that network's own.
+
+Letters: P networks, B examples, C channels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+from dataclasses import field
+from typing import Any, ClassVar
+
+import torch
+
+from ravine.augment.sampling import report
+from ravine.effects import Effect
+from ravine.errors import InputError, RecipeError, nearest
+from ravine.part import part
+from ravine.protocols import Batch, Pass, Picture
+from ravine.rng import number
+
+
+@part
+class Guest:
+    """Any class of kornia.augmentation that changes pictures and keeps their size.
+
+    `settings` are the class's own, written as kornia writes them: `{"kernel_size": [3, 3], "sigma": [0.1, 2.0]}`; they
+    are the same for all networks. What kornia returns for one network is computed from that network's batch and seed
+    alone. Needs kornia (`pip install 'ravine[images]'`).
+    """
+
+    acts: ClassVar[Effect] = Effect("guest augmentation", "mean |change| of pixel values (0 to 1)")
+    augmentation: str = "RandomBoxBlur"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def fits(self, picture: Picture) -> None:
+        """Raise `InputError` where kornia is missing, has no such augmentation, or cannot do it to such pictures."""
+        shape = (1, 2, picture.channels, picture.height, picture.width)
+        self._made()
+        try:
+            self(Batch(torch.zeros(shape)), Pass(training=True, seeds=(0,)))
+        except Exception as error:  # whatever kornia or torch raise
+            what = f"{self.augmentation} cannot be done to pictures of {' x '.join(map(str, shape[2:]))}"
+            raise RecipeError(what, why=str(error), do="use another, or other settings") from None
+
+    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+        made, found = self._made(), []
+        for pictures, seed in zip(batch.numbers, now.seeds, strict=True):
+            devices = [pictures.device] if pictures.is_cuda else []
+            with torch.random.fork_rng(devices=devices):
+                torch.manual_seed(number(seed, f"augment/{self.augmentation}", now.step))
+                found.append(made(pictures))
+        numbers = torch.stack(found).view(batch.numbers.shape)
+        report(now, "guest augmentation", batch.numbers, numbers)
+        return dataclasses.replace(batch, numbers=numbers)
+
+    def _made(self) -> Any:
+        if importlib.util.find_spec("kornia") is None:
+            raise InputError(f"{self.augmentation} of kornia cannot be used", why="kornia is not installed",
+                             do="pip install 'ravine[images]'")  # fmt: skip
+        kornia = importlib.import_module("kornia.augmentation")
+        base = kornia.IntensityAugmentationBase2D, kornia.GeometricAugmentationBase2D
+        known = {n: c for n, c in vars(kornia).items() if isinstance(c, type) and issubclass(c, base) and c not in base}
+        if self.augmentation not in known:
+            raise RecipeError(
+                f"kornia has no augmentation {self.augmentation!r}", why=nearest(self.augmentation, known)
+            )
+        settings = {n: tuple(v) if isinstance(v, list) else v for n, v in self.settings.items()}
+        try:
+            return known[self.augmentation](**settings)
+        except Exception as error:  # whatever kornia raises about its settings
+            raise RecipeError(f"Guest.settings are {dict(self.settings)}", why=str(error)) from None

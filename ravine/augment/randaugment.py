@@ -1,0 +1,95 @@
+"""RandAugment: a few changes to each picture, chosen at random from a list, all of one strength.
+
+Letters: P networks, B examples, C channels, M the pictures for which an operation was chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ravine.augment import colors
+from ravine.augment.affine import rotation, scaling, seen_through, shearing
+from ravine.augment.flips import Edges
+from ravine.augment.sampling import generators, report, uniforms
+from ravine.effects import Effect
+from ravine.part import Number, match, part, setting
+from ravine.protocols import Batch, Pass
+
+LEVELS = 30  # magnitudes are told as the paper tells them
+Operation = Callable[[Tensor, Tensor], Tensor]  # pictures [M, C, H, W] and strengths from −1 to 1, float64 [M]
+Map = Callable[[Tensor, int, int], Tensor]  # strengths, height, width -> maps [M, 2, 3]
+
+COLORS: Mapping[str, Operation] = {
+    "autocontrast": lambda x, s: colors.autocontrast(x),
+    "equalize": lambda x, s: colors.equalize(x),
+    "solarize": lambda x, s: colors.solarize(x, 1 - s.abs()),
+    "posterize": lambda x, s: colors.posterize(x, 8 - (4 * s.abs()).round()),
+    "saturation": lambda x, s: colors.saturation(x, 1 + 0.9 * s),
+    "contrast": lambda x, s: colors.contrast(x, 1 + 0.9 * s),
+    "brightness": lambda x, s: colors.brightness(x, 1 + 0.9 * s),
+    "sharpness": lambda x, s: colors.sharpness(x, 1 + 0.9 * s),
+}
+MAPS: Mapping[str, Map] = {
+    "rotate": lambda s, height, width: rotation(s * math.pi / 6),
+    "shear along": lambda s, height, width: shearing(0.3 * s, torch.zeros_like(s)),
+    "shear down": lambda s, height, width: shearing(torch.zeros_like(s), 0.3 * s),
+    "shift along": lambda s, height, width: _shift(0.45 * width * s, torch.zeros_like(s)),
+    "shift down": lambda s, height, width: _shift(torch.zeros_like(s), 0.45 * height * s),
+}
+NAMES = ("nothing", *COLORS, *MAPS)
+
+
+@part
+class RandAugment:
+    """Do `operations` changes to each picture, each drawn evenly from 14 (Cubuk et al. 2020, table 6).
+
+    Nothing, autocontrast, equalize, solarize, posterize, saturation, contrast, brightness, sharpness, rotation, shear
+    and shift either way; all as strong as `magnitude` of 30 says, in a random direction: at 30 half the bits, factors
+    0.1 or 1.9, 30 degrees, a shear of 0.3, a shift of 45 % of the side. At 0 nothing is done; the paper would still
+    equalize.
+    """
+
+    acts: ClassVar[Effect] = Effect("rand augment", "mean |change| of pixel values (0 to 1)")
+    operations: int = setting(default=2, ge=1)
+    magnitude: Number = setting(default=9.0, ge=0, le=LEVELS)
+    edges: Edges = "border"
+
+    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+        x = batch.numbers
+        drawn = uniforms(generators(now, "rand augment"), x, x.shape[1], self.operations, 2)
+        which = (drawn[..., 0] * len(NAMES)).long()
+        sign = torch.where(drawn[..., 1] < 0.5, -1.0, 1.0).double()
+        strength = sign * match(self.magnitude / LEVELS, sign)
+        which = torch.where(strength == 0, 0, which)
+        numbers = x.flatten(0, 1)
+        for k in range(self.operations):
+            numbers = self._done(numbers, which[..., k].flatten(), strength[..., k].flatten())
+        numbers = numbers.view(x.shape)
+        report(now, "rand augment", x, numbers)
+        return dataclasses.replace(batch, numbers=numbers)
+
+    def _done(self, x: Tensor, which: Tensor, strength: Tensor) -> Tensor:
+        """Each picture [M, C, H, W] after the operation chosen for it. Those of one kind are done together."""
+        x = x.clone()
+        height, width = x.shape[-2:]
+        maps = torch.eye(2, 3, dtype=torch.float64, device=x.device).repeat(len(x), 1, 1)
+        for place, name in enumerate(NAMES):
+            at = (which == place).nonzero()[:, 0]
+            if name in COLORS and len(at):
+                x[at] = COLORS[name](x[at], strength[at])
+            elif name in MAPS and len(at):
+                maps[at] = MAPS[name](strength[at], height, width)
+        at = (which > len(COLORS)).nonzero()[:, 0]
+        if len(at):
+            x[at] = seen_through(x[at][None], maps[at][None], self.edges)[0]
+        return x
+
+
+def _shift(along: Tensor, down: Tensor) -> Tensor:
+    return scaling(torch.ones_like(down), torch.ones_like(along), down, along)

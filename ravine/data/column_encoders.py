@@ -1,0 +1,254 @@
+"""How one column becomes numbers or a code. All is plain numbers and text, ready to be JSON.
+
+Each form has the `names` of the numbers it makes, and `encode(values) -> float32 [N, len(names)]`; `Codes` makes one
+int64 code instead. Letters: N rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from ravine.data.parsing import NO, YES, dates_of, numbers_of, texts_of
+
+KNOTS = 1000  # points of a quantile transform
+CYCLES = ("year", "week", "day")
+MISSING = "(missing)"  # the level of a category's gaps
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """x <- (x − center) · factor; or, with knots, the normal quantile of x's rank; then the smooth clip.
+
+    A gap becomes `fill`. The smooth clip x / √(1 + (x/c)²) keeps −c < x < c (Holzmüller et al. 2024 use c = 3).
+    """
+
+    fill: float
+    center: float = 0.0
+    factor: float = 1.0
+    knots: tuple[float, ...] = ()
+    clip: float | None = None
+    seen: tuple[float, ...] = ()  # the least and the greatest of the training values
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        x = np.where(np.isnan(x), self.fill, x)
+        x = _ranked(x, self.knots) if self.knots else (x - self.center) * self.factor
+        return x if self.clip is None else x / np.sqrt(1 + (x / self.clip) ** 2)
+
+    @classmethod
+    def fit(cls, x: np.ndarray, how: str, clip: float | None) -> Scaling:
+        """The scaling of a column's training values, gaps as NaN. A constant column becomes zeros."""
+        x = x[~np.isnan(x)]
+        if len(x) == 0:
+            return cls(fill=0.0, factor=0.0)
+        fill, seen = float(np.median(x)), (float(x.min()), float(x.max()))
+        if how == "none":
+            return cls(fill=fill, clip=clip, seen=seen)
+        if how == "quantile":
+            knots = np.quantile(x, np.linspace(0, 1, min(KNOTS, len(x))))
+            return cls(fill=fill, knots=tuple(knots.tolist()), clip=clip, seen=seen)
+        if how == "robust":
+            low, high = np.quantile(x, [0.25, 0.75])
+            spread = (high - low) or (x.max() - x.min()) / 2  # for a column that is mostly one value, as RealMLP does
+            return cls(fill=fill, center=fill, factor=_inverse(float(spread)), clip=clip, seen=seen)
+        center, spread = moments(x)
+        return cls(fill=fill, center=center, factor=_inverse(spread), clip=clip, seen=seen)
+
+
+def moments(x: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation; neither overflows for numbers that float64 can hold.
+
+    >>> moments(np.array([0.0, 1e300]))
+    (5e+299, 5e+299)
+    """
+    size = float(np.abs(x).max()) or 1.0
+    center = float((x / size).mean())
+    spread = float(np.sqrt(((x / size - center) ** 2).mean()))
+    return center * size, 0.0 if spread < 1e-14 else spread * size
+
+
+def _inverse(spread: float) -> float:
+    return 1.0 / spread if spread > 0 and math.isfinite(1.0 / spread) else 0.0
+
+
+def _ranked(x: np.ndarray, knots: Sequence[float]) -> np.ndarray:
+    """The normal quantile of each value's rank among the knots, ties at their middle, at most 5.2 from 0."""
+    at, ranks = np.asarray(knots), np.linspace(0, 1, len(knots))
+    rank = (np.interp(x, at, ranks) - np.interp(-x, -at[::-1], -ranks[::-1])) / 2
+    return np.clip(ndtri(np.clip(rank, 1e-7, 1 - 1e-7)), -5.2, 5.2)
+
+
+# ------------------------------------------------------------------------------------------------ forms
+# Each says the `names` of the features it makes, and in `flags` which of them take but two or three values.
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """A number, scaled; with `gaps` also a column that is 1 where it is missing."""
+
+    name: str
+    style: str
+    scaling: Scaling
+    gaps: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, f"{self.name} is missing") if self.gaps else (self.name,)
+
+    @property
+    def flags(self) -> range:
+        return range(1, len(self.names))
+
+    def encode(self, values: pd.Series) -> np.ndarray:
+        return _with_gaps(self.scaling, numbers_of(values, self.name, self.style), self.gaps)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Yes or no: +1 or −1, and 0 where it is missing or neither."""
+
+    name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    @property
+    def flags(self) -> range:
+        return range(1)
+
+    def encode(self, values: pd.Series) -> np.ndarray:
+        texts, codes = texts_of(values)
+        signs = [float(t.lower() in YES) - float(t.lower() in NO) for t in texts]
+        return np.array([*signs, 0.0], np.float32)[codes][:, None]
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """A category with few levels: a column of 0 and 1 for each; with two levels one column of −1 and +1.
+
+    An unseen or rare value is 0 in all of them.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        levels = self.levels[1:] if len(self.levels) == 2 else self.levels
+        return tuple(f"{self.name} = {level}" for level in levels)
+
+    @property
+    def flags(self) -> range:
+        return range(len(self.names))
+
+    def encode(self, values: pd.Series) -> np.ndarray:
+        codes = codes_of(values, self.levels)
+        if len(self.levels) == 2:
+            return np.array([0, -1, 1], np.float32)[codes][:, None]
+        return np.eye(len(self.levels) + 1, dtype=np.float32)[codes][:, 1:]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A category with many levels: a code, 1 for the most frequent level, 0 for unseen and rare values."""
+
+    name: str
+    levels: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.levels) + 1
+
+    def codes(self, values: pd.Series) -> np.ndarray:
+        return codes_of(values, self.levels)
+
+
+@dataclass(frozen=True)
+class Date:
+    """A date: the scaled day, and its place in the cycles it covers (year, week, day) as sine and cosine."""
+
+    name: str
+    style: str
+    scaling: Scaling
+    cycles: tuple[str, ...]
+    gaps: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        circles = [f"{self.name} {wave} of {cycle}" for cycle in self.cycles for wave in ("sine", "cosine")]
+        return (self.name, *([f"{self.name} is missing"] if self.gaps else []), *circles)
+
+    @property
+    def flags(self) -> range:
+        return range(1, 2 if self.gaps else 1)
+
+    def encode(self, values: pd.Series) -> np.ndarray:
+        days = dates_of(values, self.name, self.style)
+        angles = 2 * np.pi * np.stack([phase(days, cycle) for cycle in self.cycles], 1) if self.cycles else days[:, :0]
+        circles = np.nan_to_num(np.stack([np.sin(angles), np.cos(angles)], 2).reshape(len(days), -1))
+        return np.concatenate([_with_gaps(self.scaling, days, self.gaps), circles.astype(np.float32)], 1)
+
+
+def phase(days: np.ndarray, cycle: str) -> np.ndarray:
+    """The place in a cycle, from 0 to 1, of days since 1970 (a Thursday).
+
+    >>> phase(np.array([0.25, 4.25]), "day"), phase(np.array([4.0]), "week")
+    (array([0.25, 0.25]), array([0.]))
+    """
+    length, start = {"year": (365.2425, 0), "week": (7.0, 4), "day": (1.0, 0)}[cycle]
+    return np.mod(days - start, length) / length
+
+
+def cycles_of(days: np.ndarray) -> tuple[str, ...]:
+    """The cycles that training dates cover: the year if they span half of one, the week, the day if they have hours."""
+    days = days[~np.isnan(days)]
+    if len(days) == 0:
+        return ()
+    covers = {"year": np.ptp(days) > 180, "week": len(np.unique(np.floor(days) % 7)) > 1,
+              "day": bool((days != np.floor(days)).any())}  # fmt: skip
+    return tuple(c for c in CYCLES if covers[c])
+
+
+def codes_of(values: pd.Series, levels: Sequence[str]) -> np.ndarray:
+    """1 + the place of each value among the levels, 0 where it is none of them, int64 [N].
+
+    Gaps have the level "(missing)" where the training rows had enough of them.
+    """
+    texts, codes = texts_of(values)
+    known, wanted = np.array(levels, object), np.array([*texts, MISSING], object)
+    places = pd.Index(known).get_indexer(pd.Index(wanted)) + 1
+    return places.astype(np.int64)[codes]
+
+
+def _with_gaps(scaling: Scaling, x: np.ndarray, gaps: bool) -> np.ndarray:
+    columns = [scaling(x), np.isnan(x).astype(np.float64)] if gaps else [scaling(x)]
+    return np.stack(columns, 1).astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------------------ plain data
+
+Form: TypeAlias = Numeric | Flag | OneHot | Codes | Date
+FORMS: Mapping[str, type] = {cls.__name__: cls for cls in (Numeric, Flag, OneHot, Codes, Date)}
+Dates: TypeAlias = Literal["cycles", "days", "drop"]
+
+
+def to_plain(form: Any) -> dict[str, Any]:
+    """A form as plain data."""
+    return {"form": type(form).__name__, **dataclasses.asdict(form)}
+
+
+def from_plain(data: Mapping[str, Any]) -> Form:
+    """The form that plain data describe."""
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "form"}
+    if "scaling" in settings:
+        scaling: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["scaling"].items()}
+        settings["scaling"] = Scaling(**scaling)
+    return FORMS[data["form"]](**settings)

@@ -1,0 +1,305 @@
+"""Tables larger than memory: Parquet read in pieces, in bounded memory.
+
+A first pass splits every row by a hash of its number, counts, and draws a sample of the training rows, on which the
+encoder is fitted (the levels of categories and the classes are counted in all rows). A second pass encodes validation
+and test. Training reads row groups in an order shuffled for each epoch, and shuffles again within a buffer.
+The limit holds beside some 60 MB that Arrow and pandas take for themselves.
+Letters: N rows of a block, F numbers, K columns of codes, C outputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ravine.data.encoder import Encoder, Encoding, count_levels, fit
+from ravine.data.examples import Examples, joined
+from ravine.data.parsing import weights_of
+from ravine.data.source import Data, answered, check_columns, check_weights, taken_out
+from ravine.data.splits import NAMES, by_hash
+from ravine.data.tables import PARQUET, checked, kind_of, parquet_files
+from ravine.data.task_type import Asked, asked
+from ravine.errors import DataError, may_read
+from ravine.rng import number, stream
+
+MANY = 10_000  # so many different targets are no classes
+SAMPLE = (2_000, 100_000)  # least and most rows on which the encoder is fitted
+CHUNK = 4096  # examples handed out at once
+
+
+def larger_than(path: Path, memory: int) -> bool:
+    """Whether a Parquet file or folder would take more than `memory` bytes as a table (twice its plain size, about)."""
+    if not path.exists() or not (path.is_dir() or kind_of(path) in PARQUET):
+        return False
+    rows, size = _size(pieces_of(path))
+    return rows * size > memory
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A row group of a file: its first row's number in the whole table, its rows, its size in bytes as a table."""
+
+    file: str
+    group: int
+    first: int
+    rows: int
+    bytes: int
+
+
+def pieces_of(path: Path) -> tuple[Piece, ...]:
+    """The row groups at a path, in order. Raises `DataError` for damaged files."""
+    pieces, first = [], 0
+    for file in parquet_files(path):
+        may_read(file)
+        try:
+            metadata = pq.read_metadata(file)
+        except (pa.ArrowException, OSError) as error:
+            why = f"its Parquet data are damaged ({str(error).splitlines()[0]})"
+            raise DataError(f"{file} cannot be read", why=why, do="write or copy it again") from None  # fmt: skip
+        for i in range(metadata.num_row_groups):
+            group = metadata.row_group(i)
+            size = 2 * max(group.total_byte_size, group.num_rows * metadata.num_columns * 8)
+            pieces.append(Piece(str(file), i, first, group.num_rows, size))
+            first += group.num_rows
+    return tuple(pieces)
+
+
+def _size(pieces: Sequence[Piece]) -> tuple[int, float]:
+    """Rows, and bytes of a row as a table."""
+    rows = sum(p.rows for p in pieces)
+    return rows, sum(p.bytes for p in pieces) / max(rows, 1)
+
+
+def blocks(piece: Piece, rows: int, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+    """A row group in blocks of at most `rows` rows; the index is the row's number in the whole table."""
+    at = piece.first
+    try:
+        with pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file:
+            for batch in file.iter_batches(rows, row_groups=[piece.group], columns=columns, use_threads=False):
+                frame = checked(batch.to_pandas(), piece.file).set_axis(range(at, at + batch.num_rows))
+                at += batch.num_rows
+                yield frame
+                pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{piece.file} cannot be read", why=str(error).splitlines()[0], do="write it again") from None
+
+
+# ------------------------------------------------------------------------------------------------ training rows
+
+
+@dataclass(frozen=True)
+class RowGroups:
+    """The training rows of a table on disk. An epoch is the same for the same (seed, epoch), whenever it is read."""
+
+    pieces: tuple[Piece, ...]
+    encoder: Encoder
+    split: Any
+    seed: int  # of the split
+    weight: str | None
+    count: int  # training rows
+    block: int  # rows read at once
+    buffer: int  # examples that are shuffled among each other
+    mean_weight: float = 1.0  # of the training rows: weights are divided by it, as they are in memory
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[Examples]:
+        """All training examples once, in chunks: row groups in shuffled order, then shuffled within the buffer."""
+        generator = stream(seed, "order", epoch)
+        held: list[Examples] = []
+        for i in torch.randperm(len(self.pieces), generator=generator).tolist():
+            for frame in blocks(self.pieces[i], self.block):
+                held.append(self._training(frame))
+                if sum(e.count for e in held) >= self.buffer:
+                    yield from _shuffled(held, generator)
+                    held = []
+        if held:
+            yield from _shuffled(held, generator)
+
+    def _training(self, frame: pd.DataFrame) -> Examples:
+        frame, place = placed(frame, self.encoder.target.asked.names, self.split, self.seed)
+        examples = self.encoder.examples(frame[place == 0], self.weight)
+        if examples.weights is None:
+            return examples
+        weights = examples.weights / self.mean_weight
+        return Examples(examples.numbers, examples.codes, examples.targets, weights)
+
+
+def _shuffled(held: list[Examples], generator: torch.Generator) -> Iterator[Examples]:
+    examples = joined(held)
+    held.clear()
+    order = torch.randperm(examples.count, generator=generator)
+    for at in range(0, examples.count, CHUNK):
+        yield examples.take(order[at : at + CHUNK])
+
+
+def placed(frame: pd.DataFrame, targets: Sequence[str], split: Any, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """The rows of a block that have their targets, and the split of each."""
+    known = answered(frame, targets)
+    place = split.hashed(frame, int(frame.index[0]), seed)
+    return (frame, place) if known.all() else (frame[known], place[known])
+
+
+# ------------------------------------------------------------------------------------------------ surveying
+
+
+@dataclass
+class Survey:
+    """What the first pass found out."""
+
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(3, np.int64))  # rows of each split
+    rows: int = 0
+    weight: float = 0.0  # of all training rows together
+    sample: pd.DataFrame = field(default_factory=pd.DataFrame)  # training rows
+    levels: dict[str, Counter] = field(default_factory=dict)  # of category columns, in training rows
+    targets: dict[str, Counter] = field(default_factory=dict)  # all values, where they are few
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A table on disk, ready to train on."""
+
+    asked: Asked
+    encoder: Encoder
+    train: RowGroups
+    validation: Examples | None
+    test: Examples | None
+    rows: Mapping[str, np.ndarray]
+    digest: str
+
+
+def surveyed(data: Data, split: Any, encoding: Encoding, *, seed: int, memory: int, said: list[str]) -> Surveyed:
+    """Two passes over a Parquet source in at most `memory` bytes: what is asked, the encoder, validation and test."""
+    if not hasattr(split, "hashed"):
+        raise DataError(f"split {type(split).__name__} cannot be used on a table larger than memory",
+                        why="its rows would have to be sorted", do="use Random, Grouped or Given")  # fmt: skip
+    pieces = pieces_of(Path(data.source))
+    total, width = _size(pieces)
+    block = int(min(65536, max(256, memory / 32 / width)))
+    wanted = int(min(SAMPLE[1], max(SAMPLE[0], memory / 16 / width)))
+    survey = _survey(pieces, data, split, encoding, seed=seed, block=block, sample=wanted)
+    said.append(f"{data.source} has {total} rows, more than {data.memory} of memory: it is read in pieces; the "
+                f"encoding is fitted on {len(survey.sample)} training rows drawn at random.")  # fmt: skip
+    if survey.rows < total:
+        said.append(f"{total - survey.rows} of {total} rows have no {', '.join(data.target)} and are left out.")
+    question = _asked(survey, data, said)
+    said += taken_out(data, split.columns())
+    skip = (*data.drop, *split.columns(), *(() if data.weight is None else (data.weight,)))
+    encoder = fit(survey.sample, question, encoding, rows=total, skip=skip, categories=data.categories,
+                  numbers=data.numbers, said=said, levels=survey.levels)  # fmt: skip
+    size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
+    room = int(max(1024, memory / 16 / size))
+    groups = RowGroups(pieces=pieces, encoder=encoder, split=split, seed=seed, weight=data.weight,
+                       count=int(survey.counts[0]), block=block, buffer=room,
+                       mean_weight=(survey.weight or 1.0) / int(survey.counts[0]) if data.weight else 1.0)  # fmt: skip
+    held, rows = _held(groups, survey.counts, room, said)
+    return Surveyed(question, encoder, groups, held[1], held[2], rows, survey.digest)
+
+
+def _survey(pieces: Sequence[Piece], data: Data, split: Any, encoding: Encoding, *, seed: int, block: int,
+            sample: int) -> Survey:  # fmt: skip
+    survey, hashed = Survey(), hashlib.blake2b(digest_size=16)
+    kept: list[pd.DataFrame] = []
+    for piece in pieces:
+        for raw in blocks(piece, block):
+            if not survey.targets:
+                check_columns(list(raw.columns), data, data.target)
+                survey.targets = {name: Counter() for name in data.target}
+            frame, place = placed(raw, data.target, split, seed)
+            hashed.update(_hash(frame))
+            check_weights(frame, data.weight) if len(frame) else None
+            survey.rows += len(frame)
+            survey.counts += np.bincount(place[place >= 0], minlength=3)
+            train = frame[place == 0]
+            survey.weight += 0.0 if data.weight is None else float(weights_of(train, data.weight).sum())
+            _count_targets(survey.targets, frame)
+            _count_categories(survey.levels, train, data, 4 * encoding.codes_up_to)
+            kept = _sampled([*kept, train], sample, seed)
+    if survey.counts[0] < 2:
+        raise DataError(f"{data.source} has {survey.counts[0]} training rows with a target", why="two are the least",
+                        do="choose another target or split")  # fmt: skip
+    survey.sample, survey.digest = _sampled(kept, sample, seed, last=True)[0].sort_index(), hashed.hexdigest()
+    return survey
+
+
+def _hash(frame: pd.DataFrame) -> bytes:
+    try:
+        return pd.util.hash_pandas_object(frame).to_numpy().tobytes()
+    except TypeError:  # lists
+        return pd.util.hash_pandas_object(frame.astype(str)).to_numpy().tobytes()
+
+
+def _count_targets(counts: dict[str, Counter], frame: pd.DataFrame) -> None:
+    for name, counter in counts.items():
+        if len(counter) <= MANY and not isinstance(frame[name].iloc[0] if len(frame) else None, (list, np.ndarray)):
+            counter.update(frame[name].value_counts().to_dict())
+
+
+def _count_categories(levels: dict[str, Counter], frame: pd.DataFrame, data: Data, most: int) -> None:
+    """Count values of text columns; of those that are too many the rarest are forgotten."""
+    for name in frame.columns:
+        text = not pd.api.types.is_numeric_dtype(frame[name].dtype) or name in data.categories
+        if name in data.target or not text or pd.api.types.is_datetime64_any_dtype(frame[name].dtype):
+            continue
+        counter = levels.setdefault(str(name), Counter())
+        counter.update(count_levels(frame[name]))
+        if len(counter) > 2 * most:
+            levels[str(name)] = Counter(dict(counter.most_common(most)))
+
+
+def _sampled(frames: list[pd.DataFrame], count: int, seed: int, *, last: bool = False) -> list[pd.DataFrame]:
+    """Of all rows seen the `count` with the smallest hash of their number: a sample that no order can change."""
+    rows = sum(map(len, frames))
+    if rows < 2 * count and not last:
+        return frames
+    whole = pd.concat([f for f in frames if len(f)])
+    if len(whole) <= count:
+        return [whole]
+    with np.errstate(over="ignore"):
+        keys = whole.index.to_numpy().astype(np.uint64) ^ np.uint64(number(seed, "sample"))
+        keys = (keys ^ (keys >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
+        keys = (keys ^ (keys >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    return [whole.iloc[np.argpartition(keys, count)[:count]]]
+
+
+def _asked(survey: Survey, data: Data, said: list[str]) -> Asked:
+    """What the targets ask: from all their values where they are few, else from the sample."""
+    name, *others = data.target
+    counter = survey.targets[name]
+    if others or not 0 < len(counter) <= MANY:
+        return asked(survey.sample, data.target, data.task, said)
+    values = [v for v, n in sorted(counter.items(), key=lambda i: str(i[0])) for _ in range(min(n, 20))]
+    dtype = survey.sample[name].dtype
+    column = pd.Series(values, dtype=None if isinstance(dtype, pd.CategoricalDtype) else dtype)
+    return asked(column.to_frame(name), data.target, data.task, said)
+
+
+def _held(groups: RowGroups, counts: np.ndarray, room: int,
+          said: list[str]) -> tuple[dict[int, Examples | None], dict[str, np.ndarray]]:  # fmt: skip
+    """Validation and test, encoded; where one has more rows than there is room for, a sample of it."""
+    kept: dict[int, list[Examples]] = {1: [], 2: []}
+    rows: dict[int, list[np.ndarray]] = {1: [], 2: []}
+    for i in (1, 2):
+        if counts[i] > room:
+            said.append(f"Of {counts[i]} {NAMES[i]} rows about {room} are used, as many as memory holds.")
+    for piece in groups.pieces:
+        for raw in blocks(piece, groups.block):
+            frame, place = placed(raw, groups.encoder.target.asked.names, groups.split, groups.seed)
+            numbers = frame.index.to_numpy()
+            for i in (1, 2):
+                share = min(1.0, room / max(int(counts[i]), 1))
+                chosen = (place == i) & ((share == 1) | (by_hash(numbers, 0.0, share, groups.seed + 1) == 2))
+                if chosen.any():
+                    kept[i].append(groups.encoder.examples(frame[chosen], groups.weight))
+                    rows[i].append(numbers[chosen])
+    examples = {i: joined(kept[i]) if kept[i] else None for i in (1, 2)}
+    return examples, {NAMES[i]: np.concatenate(rows[i]) if rows[i] else np.zeros(0, np.int64) for i in (1, 2)}

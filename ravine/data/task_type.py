@@ -1,0 +1,148 @@
+"""What the target asks for: binary, classes, regression or labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ravine.data.parsing import NO, PAIRS, YES, is_text, numbers_of, refuse, style_of, texts_of
+from ravine.errors import DataError
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be learned: the kind of task, the target columns, their classes, and how numbers are written in them.
+
+    Classes keep their types. For labels they are the names of the columns, or what the lists of one column hold.
+    """
+
+    kind: Literal["binary", "classes", "regression", "labels"]
+    names: tuple[str, ...]
+    classes: tuple[Any, ...] = ()
+    styles: tuple[str, ...] = ()
+    lists: bool = False
+
+
+def asked(frame: pd.DataFrame, names: Sequence[str], task: str, said: list[str]) -> Asked:
+    """What the target columns ask for. `task` is "auto" or a kind. Raises `DataError` where they do not fit."""
+    name, *others = names
+    names = (name, *others)
+    if others:
+        return _asked_many(frame, names, task, said)
+    values = frame[name]
+    if isinstance(values.iloc[0], (list, tuple, set, np.ndarray)):
+        _only(task, "labels", f"{name} holds lists")
+        classes = _sorted({_python(v) for row in values for v in row})
+        said.append(f"{name} holds lists of {len(classes)} labels: each is predicted by itself.")
+        return Asked("labels", names, classes, lists=True)
+    distinct = values.nunique()
+    if distinct == 1:
+        raise DataError(f"the target {name} is {str(values.iloc[0])!r} in every row",
+                        why="there is nothing to learn", do="choose another target")  # fmt: skip
+    kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct)
+    if kind == "regression":
+        style = style_of(texts_of(values)[0]) if is_text(values) else ""
+        numbers_of(values, name, style)
+        said.append(f"{name} is a number: regression ({why}).")
+        return Asked("regression", names, styles=(style,))
+    if kind == "labels":
+        classes = _zero_one(frame, names)
+        return Asked("labels", names, classes)
+    classes = _classes(values)
+    if kind == "binary" and len(classes) != 2:
+        raise DataError(f"the target {name} has {len(classes)} values", why="a binary task has two",
+                        do='set data.task = "classes"')  # fmt: skip
+    if len(classes) > max(2, len(values) / 2):
+        raise DataError(f"the target {name} has {len(classes)} different values in {len(values)} rows",
+                        why=f"classes need several rows each; the first are {', '.join(map(repr, classes[:3]))}",
+                        do="choose another target")  # fmt: skip
+    if kind == "binary":
+        said.append(f"{name} is {classes[0]!r} or {classes[1]!r}: binary, {classes[1]!r} is the positive one.")
+    else:
+        said.append(f"{name} has {len(classes)} values: classes ({why}).")
+    return Asked(kind, names, classes)  # type: ignore[arg-type]
+
+
+def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
+    if distinct == 2:
+        return "binary", "two values"
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return "classes", "it is categorical"
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        raise DataError(f"the target {values.name} is a date", why="dates cannot be predicted",
+                        do="make a number of it: days until it, or since it")  # fmt: skip
+    style = style_of(texts_of(values)[0]) if is_text(values) else ""
+    if is_text(values) and not style:
+        return "classes", "it is text"
+    numbers = numbers_of(values, str(values.name), style)
+    whole = bool((numbers == np.round(numbers)).all())
+    if whole and distinct <= 20 and len(values) >= 10 * distinct:
+        return "classes", 'few whole numbers; if they are amounts, set data.task = "regression"'
+    return "regression", f"{distinct} different {'whole numbers' if whole else 'numbers'}"
+
+
+def _asked_many(frame: pd.DataFrame, names: tuple[str, ...], task: str, said: list[str]) -> Asked:
+    if task in ("binary", "classes"):
+        raise DataError(
+            f"the task is {task} and there are {len(names)} targets: {', '.join(names)}",
+            why="classes are values of one column",
+            do='name one target, or set data.task = "labels"',
+        )
+    texts = {name: texts_of(frame[name])[0] for name in names}
+    for name, found in texts.items():
+        if len(found) < 2:
+            raise DataError(f"the target {name} is {found[0]!r} in every row", why="there is nothing to learn",
+                            do="leave it out")  # fmt: skip
+    flags = all({t.lower() for t in found} in PAIRS for found in texts.values())
+    if task == "labels" or (task == "auto" and flags):
+        said.append(f"{', '.join(names)} are 0 or 1: labels, each predicted by itself.")
+        return Asked("labels", names, _zero_one(frame, names))
+    styles = tuple(style_of(texts[n]) if is_text(frame[n]) else "" for n in names)
+    for name, style in zip(names, styles, strict=True):
+        if is_text(frame[name]) and not style:
+            raise DataError(f"the target {name} is {texts[name][0]!r} in row {frame.index[0]}",
+                            why="several targets must all be numbers, or all 0 or 1", do="name one target")  # fmt: skip
+        numbers_of(frame[name], name, style)
+    said.append(f"{', '.join(names)} are numbers: regression with {len(names)} outputs.")
+    return Asked("regression", names, styles=styles)
+
+
+def _zero_one(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        known = np.array([t.lower() in NO + YES for t in texts_of(frame[name])[0]] + [True])
+        bad = ~known[texts_of(frame[name])[1]]
+        refuse(frame[name], bad, f"the label {name}", "0 or 1")
+    return names
+
+
+def _only(task: str, kind: str, why: str) -> None:
+    if task not in ("auto", kind):
+        raise DataError(f"the task is {task}", why=why, do=f'set data.task = "{kind}"')
+
+
+def _classes(values: pd.Series) -> tuple[Any, ...]:
+    """The distinct values, sorted, in their own types."""
+    texts, codes = texts_of(values)
+    first = pd.Series(np.arange(len(codes))).groupby(codes, sort=True).first()
+    found = [_python(values.iloc[int(first[i])]) for i in range(len(texts))]
+    return _sorted(v.strip() if isinstance(v, str) else v for v in found)
+
+
+def _sorted(values: Any) -> tuple[Any, ...]:
+    found = list(values)
+    lowered = {str(v).lower() for v in found}
+    if len(found) == 2 and lowered in PAIRS:
+        return tuple(sorted(found, key=lambda v: str(v).lower() in YES))
+    by: Callable[[Any], Any] = (lambda v: v) if len({isinstance(v, str) for v in found}) == 1 else str
+    return tuple(sorted(found, key=by))
+
+
+def _python(value: Any) -> Any:
+    """A value in Python's own type, so that it can be written as JSON."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, (str, int, float, bool)) else str(value)

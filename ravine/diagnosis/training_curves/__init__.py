@@ -1,0 +1,1 @@
+"""The curves of a finished run, and the rules that read them."""

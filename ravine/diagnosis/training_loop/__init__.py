@@ -1,0 +1,1 @@
+"""A loop that is watched: its history, and the rules that read it."""

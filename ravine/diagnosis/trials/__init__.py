@@ -1,0 +1,1 @@
+"""What trying remedies showed, and the rules that read it."""

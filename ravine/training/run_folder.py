@@ -1,0 +1,143 @@
+"""A run's folder: what is written when, and how it is read back. Everything in it is readable without Ravine.
+
+recipe.toml               the recipe, every setting written out
+plan.json                 what the run is: recipe, data fingerprint, which members train in which job
+checkpoint-0.safetensors  while training, one for each job; gone when the run is finished
+record.json, series.csv   what happened
+encoder.json              how a table becomes numbers, or what pictures are brought to
+weights.safetensors       the members' weights, a row for each: [members, ...] by name
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from ravine import data
+from ravine.catalog import placed, recipe_from, recipe_text
+from ravine.errors import InputError, RunError, may_read
+from ravine.networks.batched import Program
+from ravine.part import stack
+from ravine.protocols import Picture, Signature
+from ravine.recipe import Recipe
+from ravine.record import SCHEMA, Record, check_schema, read_json, read_record, record_files
+from ravine.training.checkpoint import write_atomically
+from ravine.training.jobs import signature
+from ravine.training.model import Model
+
+
+def new_folder(folder: Path) -> Path:
+    """Make the folder of a new run. Raises `InputError` if it is in use, or cannot be made or written to."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        kind = "is not empty" if folder.is_dir() else "is a file"
+        begun = (folder / "plan.json").exists() and not (folder / "record.json").exists()
+        raise InputError(f"{folder} {kind}", why="a run never writes over what is there", do="name a new folder" +
+                         (f", or go on with that run: ravine train --resume {folder}" if begun else ""))  # fmt: skip
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to", why=error.strerror or str(error),
+                         do="name another folder with --out") from None  # fmt: skip
+    return folder
+
+
+def write_plan(folder: Path, recipe: Recipe, task: Any, jobs: Sequence[Sequence[int]], *, device: str,
+               findings: Sequence[Mapping[str, Any]] = ()) -> None:  # fmt: skip
+    """Write what a run is, before its first step: enough to go on with it."""
+    plan = {"schema": SCHEMA, "recipe": plain_recipe(placed(recipe)), "fingerprint": task.fingerprint, "device": device,
+            "jobs": [list(members) for members in jobs], "signature": signature(task)._asdict(),
+            "findings": list(findings)}  # fmt: skip
+    write_atomically(folder / "recipe.toml", recipe_text(recipe, folder).encode())
+    write_atomically(folder / "plan.json", json.dumps(plan, indent=1).encode())
+
+
+def plain_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain data that `recipe_from` reads back, whatever the base recipe's own settings are."""
+    return tomllib.loads(recipe_text(recipe))
+
+
+def write_run(record: Record, model: Model | None, folder: Path) -> None:
+    """Write a finished run. The record comes last: a folder that has one is complete."""
+    if model is not None:
+        write_atomically(folder / "encoder.json", json.dumps(model.encoder.to_plain()).encode())
+        write_atomically(folder / "weights.safetensors", _weights(model))
+    files = record_files(record)
+    write_atomically(folder / "series.csv", files["series.csv"])
+    write_atomically(folder / "record.json", files["record.json"])
+    for checkpoint in folder.glob("checkpoint-*.safetensors"):
+        checkpoint.unlink()
+
+
+def planned_recipe(plan: Mapping[str, Any], module: Any = None) -> Recipe:
+    """The recipe of a run's plan; `module` makes its network where that is a module of one's own."""
+    given = dict(plan["recipe"])
+    if module is not None:
+        given["network"] = {**given["network"], "make": module}
+    return recipe_from(given)
+
+
+def read_run(folder: str | Path, module: Any = None) -> tuple[Record, Model | None]:
+    """The record and the model in a run's folder. Raises `RunError` if it is unfinished, damaged, or newer."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunError(f"{folder} is not a run", why="there is no such folder" if not folder.exists() else
+                       "it is a file", do="name the folder that `ravine train` printed")  # fmt: skip
+    record = read_record(folder)
+    if not (folder / "weights.safetensors").exists() and all(m.outcome == "diverged" for m in record.members):
+        return record, None
+    plan = read_json(folder / "plan.json")
+    recipe = planned_recipe(plan, module)
+    shape = _signature(plan["signature"])
+    encoder = data.encoder_from_plain(read_encoder(folder / "encoder.json"))
+    weights, buffers = _read_weights(folder / "weights.safetensors", recipe, shape)
+    return record, Model(recipe, encoder, shape, weights, buffers)
+
+
+def _signature(plain: Mapping[str, Any]) -> Signature:
+    picture = plain.get("picture")
+    if picture is not None:
+        channels, height, width, mean, sd = picture
+        picture = Picture(channels, height, width, tuple(mean), tuple(sd))
+    codes, flags = tuple(plain["codes"]), tuple(plain["flags"])
+    return Signature(plain["numbers"], codes, plain["outputs"], picture, flags)
+
+
+def read_encoder(path: Path) -> Any:
+    """The plain data of an encoder. Raises `RunError`."""
+    may_read(path, RunError)
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read", why=str(error), do="train again, or restore the file") from None
+
+
+def _weights(model: Model) -> bytes:
+    layout = Program(stack([model.recipe]).network, model.signature).layout
+    tensors = {n: v.cpu().contiguous() for n, v in layout.views(model.weights).items()}
+    tensors |= {f"buffer/{n}": v.cpu().contiguous() for n, v in model.buffers.items()}
+    return safetensors.torch.save(tensors, {"schema": str(SCHEMA)})
+
+
+def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> Any:
+    layout = Program(stack([recipe]).network, shape).layout
+    may_read(path, RunError)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            check_schema(int((file.metadata() or {}).get("schema", 0)), path)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        weights = torch.cat([tensors[s.name].flatten(1) for s in layout.slots], 1)
+    except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        if isinstance(error, RunError):
+            raise
+        raise RunError(f"{path} is damaged", why=str(error), do="train again, or restore the file") from None
+    return weights, {n.removeprefix("buffer/"): v for n, v in tensors.items() if n.startswith("buffer/")}

@@ -1,0 +1,100 @@
+"""Proof by trial that a recipe resumes: kill it at random moments, go on, and compare with a run never stopped."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ravine.errors import InputError, RunError
+from ravine.recipe import Recipe
+from ravine.training.run_folder import plain_recipe
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from ravine.catalog import recipe_from
+from ravine.training.train import resume, train
+folder, recipe = Path(sys.argv[1]), recipe_from(json.loads(sys.argv[2]))
+if (folder / "plan.json").exists():
+    resume(folder, workers=1, checkpoint_seconds=0.0)
+else:
+    train(recipe, out=folder, workers=1, checkpoint_seconds=0.0)
+"""
+COMPARED = ("weights.safetensors", "series.csv")
+
+
+def verify(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[bool, str]:
+    """Whether a run killed `kills` times and resumed each time ends as one never stopped; and that in a sentence.
+
+    Works in a temporary folder. Raises `RunError` with the recipe's own complaint if it cannot be trained at
+    all, and where it trains so fast that it was never killed.
+    """
+    if kills < 1:
+        raise InputError(f"kills is {kills}", why="without a kill nothing is proved", do="use 3")
+    with tempfile.TemporaryDirectory() as name:
+        whole, pieces = Path(name) / "whole", Path(name) / "pieces"
+        began = time.monotonic()
+        _finish(_start(whole, recipe))
+        seconds = time.monotonic() - began
+        say(f"trained without a stop in {seconds:.1f} s")
+        killed = 0
+        for _ in range(kills):
+            if (pieces / "record.json").exists():
+                break  # it was faster than the kill
+            process = _start(pieces, recipe)
+            if _killed(process, pieces, random.uniform(0.0, 0.5 * seconds)):
+                killed += 1
+                say(f"killed {killed} of {kills} times")
+            else:
+                _finish(process)
+        if not (pieces / "record.json").exists():
+            _finish(_start(pieces, recipe))
+        if not killed:
+            raise RunError("the run ended before it could be killed", why="so nothing was proved",
+                           do="train for longer, such as --set epochs=100")  # fmt: skip
+        different = [f for f in COMPARED if _read(whole / f) != _read(pieces / f)]
+        if _score(whole) != _score(pieces):
+            different.append("score")
+    if different:
+        return False, f"different after {killed} kills: {', '.join(different)}"
+    return True, f"the same bit for bit after {killed} kills: weights, series and score"
+
+
+def _start(folder: Path, recipe: Recipe) -> subprocess.Popen:
+    given = json.dumps(plain_recipe(recipe))
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder), given], stderr=subprocess.PIPE, text=True)
+
+
+def _killed(process: subprocess.Popen, folder: Path, wait: float) -> bool:
+    """Kill a run some time after its first checkpoint; False if it ended before."""
+    while process.poll() is None and not list(folder.glob("checkpoint-*.safetensors")):
+        time.sleep(0.01)
+    deadline = time.monotonic() + wait
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    if process.poll() is not None:
+        return False
+    process.kill()
+    process.communicate()
+    return True
+
+
+def _finish(process: subprocess.Popen) -> None:
+    _, complaint = process.communicate()
+    if process.returncode:
+        last = complaint.strip().splitlines()[-1] if complaint.strip() else f"exit code {process.returncode}"
+        raise RunError("the recipe cannot be trained", why=last, do="mend the recipe first")
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _score(folder: Path) -> object:
+    return json.loads((folder / "record.json").read_text("utf-8"))["score"]

@@ -1,0 +1,1 @@
+"""Watch a training loop that someone else wrote."""

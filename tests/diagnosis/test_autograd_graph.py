@@ -1,0 +1,100 @@
+"""The graph behind a loss, read: names, shapes, which weight feeds what."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ravine.diagnosis.training_loop.autograd_graph import read_graph
+from ravine.diagnosis.training_loop.tensor_stats import dark, fresh, hidden_parameters, twins
+
+
+def read(model, loss, dropped=None):
+    return read_graph(loss, {id(p): n for n, p in model.named_parameters()}, dropped)
+
+
+def test_a_loss_without_a_graph_has_none():
+    assert read_graph(torch.tensor(1.0), {}) is None
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5, 4), (5, 3, 4)])
+def test_weights_are_named_with_and_without_bias_and_in_sequences(bias, shape):
+    model = nn.Sequential(nn.Linear(4, 6, bias=bias), nn.ReLU(), nn.Linear(6, 2, bias=bias))
+    graph = read(model, model(torch.randn(shape)).square().mean())
+    assert graph.weights == set(dict(model.named_parameters()))
+    assert [graph.weight_of(i) for i in graph.affine()] == ["2.weight", "0.weight"]
+    assert graph.rectified == {"0.weight": "0.weight"}
+
+
+def test_a_batch_norm_between_a_layer_and_its_rectifier_is_the_gate():
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU6(), nn.Conv2d(3, 2, 3), nn.Hardtanh())
+    graph = read(model, model(torch.randn(2, 1, 6, 6)).mean())
+    assert graph.rectified == {"0.weight": "1.weight"}  # a hardtanh goes below 0: it leaves no unit dark
+
+
+def test_the_head_ends_at_the_last_layers():
+    model = nn.Sequential(nn.Linear(4, 6), nn.Softmax(dim=1), nn.Linear(6, 2), nn.Sigmoid())
+    graph = read(model, F.binary_cross_entropy(model(torch.randn(5, 4)), torch.rand(5, 2)))
+    names = [graph.nodes[i].name for i in graph.head]
+    assert names == ["BinaryCrossEntropy", "Sigmoid", "Addmm"]
+    assert graph.last_weight(0) == "2.weight"
+
+
+@pytest.mark.parametrize("dim", [1, -1, 0])
+def test_the_dimension_of_a_softmax_is_signed(dim):
+    model = nn.Linear(4, 3)
+    graph = read(model, model(torch.randn(5, 4)).softmax(dim).square().mean())
+    (node,) = [n for n in graph.nodes if n.name == "Softmax"]
+    assert node.dim == dim and node.shape == (5, 3)
+
+
+def test_the_share_of_a_target_that_cannot_be_met():
+    model = nn.Linear(4, 1)
+    target = torch.tensor([[-1.0], [0.0], [1.0], [2.0]])
+    out = model(torch.randn(4, 4))
+    lost = read(model, F.mse_loss(out.sigmoid(), target)).lost
+    assert list(lost.values()) == [pytest.approx(2 / 5)]  # (-1 - 0)^2 + (2 - 1)^2 of 1.5^2 + .5^2 + .5^2 + 1.5^2
+    assert read(model, F.mse_loss(out, target)).lost == {}
+
+
+def test_a_freed_graph_can_still_be_read():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
+    loss = F.mse_loss(model(torch.randn(5, 4)), torch.zeros(5, 3))
+    loss.backward()
+    assert read(model, loss).named(1) == "Softmax"
+
+
+def test_equal_rows_are_counted():
+    assert twins(torch.zeros(4, 3, 2, 2)) == 4 and twins(torch.randn(4, 30)) == 0
+    same = torch.randn(5, 30)
+    same[3] = same[0]
+    assert twins(same) == 2
+    same[3, 20] += 1  # equal in the first eight only
+    assert twins(same) == 0
+
+
+def test_dark_units_of_convolutions_and_sequences():
+    made = torch.ones(2, 3, 4, 4)
+    made[:, 1] = -1
+    assert [*dark(made, last=False)][0].tolist() == [False, True, False] and dark(made, last=False)[1] == 2
+    units, rows = dark(made.movedim(1, -1), last=True)
+    assert units.tolist() == [False, True, False] and rows == 32
+
+
+def test_a_trained_layer_does_not_look_fresh():
+    torch.manual_seed(0)
+    for layer in (nn.Linear(20, 30), nn.Conv2d(4, 8, 3), nn.Embedding(20, 8), nn.GRU(8, 16), nn.LSTM(8, 16)):
+        weights = [p for p in layer.parameters() if p.dim() > 1]
+        assert all(fresh(p, layer) for p in weights)
+        assert not any(fresh(p * 1.5, layer) for p in weights)
+    layer = nn.Linear(20, 30)
+    assert not fresh(nn.init.kaiming_normal_(layer.weight), layer)
+
+
+def test_registered_lists_hide_nothing():
+    model = nn.Module()
+    model.known = nn.ModuleList([nn.Linear(2, 2)])
+    model.again = [model.known[0]]
+    model.by_name = {"a": nn.Linear(2, 2, bias=False), "b": 3}
+    assert list(hidden_parameters(model)) == ["by_name.a.weight"]

@@ -1,0 +1,150 @@
+"""What is said of told losses: seldom in healthy runs, by simulation, and surely in the faults it is made for."""
+
+import math
+
+import numpy as np
+import pytest
+
+from ravine.diagnosis.training_loop import rules_loss_curve
+from ravine.diagnosis.training_loop.history import Story
+from ravine.diagnosis.training_loop.loss_summary import Told
+
+LENGTHS = (200, 500, 1500)
+CONSTANT = 1.1  # the loss of the best constant answer
+RUNS = 125  # of each of eight families: a thousand
+
+
+def flat(rng, n):
+    """As of a network that went on from where another run had ended."""
+    return 0.5 + 0.1 * rng.standard_normal(n)
+
+
+def slow(rng, n):
+    return (
+        0.8 * np.exp(-np.arange(n) / (n * rng.uniform(0.3, 2))) + 0.3 + rng.uniform(0.02, 0.3) * rng.standard_normal(n)
+    )
+
+
+def fast(rng, n):
+    return 1.1 * np.exp(-np.arange(n) / (n * rng.uniform(0.01, 0.1))) + 0.3 + 0.1 * rng.standard_normal(n)
+
+
+def heavy_tails(rng, n):
+    return 0.5 + 0.1 * np.abs(rng.standard_t(2.5, n))
+
+
+def skewed(rng, n):
+    return 0.4 * np.exp(0.8 * rng.standard_normal(n))
+
+
+def game(rng, n):
+    """Up and down about one level, with a period of up to a quarter of the run."""
+    turns = 2 * math.pi * (np.arange(n) / rng.uniform(10, n / 4) + rng.uniform())
+    return 0.8 + rng.uniform(0.1, 0.6) * np.sin(turns) + 0.1 * rng.standard_normal(n)
+
+
+def with_memory(rng, n):
+    """Each loss is like the one before, as where batches come in an order."""
+    kept, noise, x = rng.uniform(0.5, 0.99), rng.standard_normal(n), 0.0
+    values = []
+    for e in noise:
+        x = kept * x + math.sqrt(1 - kept**2) * e
+        values.append(0.5 * math.exp(0.3 * x))
+    return np.array(values)
+
+
+def restarts(rng, n):
+    since = np.arange(n) % (n / rng.integers(2, 8))
+    return 0.3 + 0.8 * np.exp(-since / (n / 50)) + 0.05 * rng.standard_normal(n)
+
+
+HEALTHY = (flat, slow, fast, heavy_tails, skewed, game, with_memory, restarts)
+
+
+def found(values, *, faint_from=None, kind="NllLoss", constant=CONSTANT, moved=1.0):
+    """The codes of what is said when the losses are told one by one and judged when they are due."""
+    story = Story(kind=kind, constant=constant, spread=0.01, highest_lr=1.0, lr=1.0, moved=moved, losses=[values[0]])
+    codes, due = set(), rules_loss_curve.FEWEST
+    for i, value in enumerate(values.tolist()):
+        story.told.add(value)
+        story.steps, story.ended = i + 1, i + 1 == len(values)
+        if faint_from is not None and i >= faint_from:
+            story.lr, story.lr_faint = 5e-3, i + 1 - faint_from
+        if i + 1 == due or story.ended:
+            due *= 2
+            codes |= {r.code for r in rules_loss_curve.ALL if story.has(r.needs) and r.judge(story)}
+    return codes
+
+
+def test_healthy_losses_are_called_ill_at_most_in_one_run_of_twenty():
+    rng = np.random.default_rng(1)
+    wrong = {f.__name__: sum(bool(found(f(rng, int(rng.choice(LENGTHS))))) for _ in range(RUNS)) for f in HEALTHY}
+    assert sum(wrong.values()) <= 0.05 * RUNS * len(HEALTHY), wrong
+    assert max(wrong.values()) <= 0.05 * RUNS, wrong  # in no family either
+
+
+def test_a_schedule_that_ends_early_is_no_fault_while_the_loss_falls():
+    rng = np.random.default_rng(2)
+    falls = [np.linspace(1.0, 0.3, n) + 0.05 * rng.standard_normal(n) for n in (300, 600) for _ in range(40)]
+    assert sum("RVN-T23" in found(v, faint_from=len(v) // 5) for v in falls) <= 0.05 * len(falls)
+
+
+def rises(rng, n):
+    return np.exp(np.linspace(0, 3, n)) + 0.2 * rng.standard_normal(n)
+
+
+def jumps_at_once(rng, n):
+    values = 30 + 5 * rng.standard_normal(n)
+    values[0] = 1.1
+    return values
+
+
+def at_chance(rng, n):
+    return CONSTANT + 0.02 + 0.1 * rng.standard_normal(n)
+
+
+def jumpy(rng, n):
+    values = flat(rng, n)
+    for at in (n - 150, n - 60):
+        values[at : at + 12] += 20
+    return values
+
+
+@pytest.mark.parametrize(("family", "code", "settings"), [
+    (rises, "RVN-T21", {}), (jumps_at_once, "RVN-T21", {}), (at_chance, "RVN-T22", {}),
+    (at_chance, "RVN-T23", {"faint_from": 60}), (jumpy, "RVN-T24", {}),
+])  # fmt: skip
+def test_faults_are_seen(family, code, settings):
+    rng = np.random.default_rng(3)
+    assert sum(code in found(family(rng, 512), **settings) for _ in range(40)) >= 36
+
+
+def test_other_losses_may_grow_a_hundredfold():
+    rng = np.random.default_rng(4)
+    assert found(rises(rng, 512), kind="MseLoss", constant=None) == set()
+
+
+def test_where_several_optimizers_step_nothing_is_said():
+    story = Story(alone=False)
+    for _ in range(100):
+        story.told.add(1.0)
+    assert story.has("losses") is None and story.has("constant") is None
+
+
+def test_the_parts_of_the_budget_do_not_exceed_it():
+    spent = sum(rules_loss_curve.allowed(rules_loss_curve.FEWEST * 2**j) for j in range(60))
+    assert (
+        len(rules_loss_curve.ALL) == rules_loss_curve.TESTS
+        and 0.9 * rules_loss_curve.ALPHA < rules_loss_curve.TESTS * spent <= rules_loss_curve.ALPHA
+    )
+
+
+def test_told_losses_take_a_constant_memory_and_keep_their_means():
+    told, values = Told(), np.random.default_rng(5).standard_normal(200_000)
+    for value in values.tolist():
+        told.add(value)
+    assert len(told.means) < 256 and len(told.recent) == 256 and told.count == len(values)
+    whole = values[: len(told.means) * told.width].reshape(-1, told.width).mean(1)
+    np.testing.assert_allclose(told.means, whole, atol=1e-12)
+    np.testing.assert_allclose(told.stretches(2, since=100_000)[0], whole[len(whole) // 2 :][: len(whole) // 4].mean(),
+                               atol=0.01)  # fmt: skip

@@ -1,0 +1,305 @@
+"""What trials say, on outcomes made by hand: who is blamed, and when nobody is."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ravine.diagnosis.rule import judged
+from ravine.diagnosis.trials.rules import (
+    ALL,
+    BEHIND,
+    CLEAR,
+    GENERAL,
+    LACKING,
+    NEARLY,
+    POINTS,
+    RISEN,
+    SHORT,
+    SURE,
+    Outcome,
+    Tried,
+)
+from ravine.finding import CAUSES, Change, Evidence, Trial
+
+FACT = (Evidence("a fact", 1.0),)
+HELPED, IDLE = Trial(verdict="helped"), Trial(verdict="no effect")
+
+
+def outcome(cause, loss, score=None, *, fact=False, trial=HELPED, **more):
+    return Outcome(cause=cause, changes=(Change("lr", "x10"),), losses=(loss,), scores=(score,), trial=trial,
+                   grounds=FACT if fact else (), **more)  # fmt: skip
+
+
+def tried(base, *outcomes, score=None, null=1.0, **more):
+    """A run that ended at a loss of `base`; the best constant answer has 1 unless said otherwise."""
+    return Tried(base=outcome("healthy", base, score, trial=None), outcomes=outcomes, null=null, start=2.0, steps=100,
+                 **more)  # fmt: skip
+
+
+def causes(seen):
+    return [f.cause for f in judged(ALL, seen)[0]]
+
+
+# gains ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_gain_is_a_share_of_what_there_was_to_gain():
+    seen = tried(0.8, outcome("optimizer", 0.3), outcome("dropout", 0.0))
+    assert [seen.gain(o) for o in seen.outcomes] == pytest.approx([0.5, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("base", "loss", "null", "gain"),
+    [
+        (5.0, 0.5, 1.0, 1.0),  # a run that is worse than a constant misses no more than a constant does
+        (math.nan, 0.5, 1.0, 1.0),  # nor does one that diverged
+        (math.nan, 0.5, math.nan, 1.0),  # without a constant, the start counts
+        (0.5, math.nan, 1.0, -1.0),  # a remedy that diverges
+        (0.5, 4.0, 1.0, -1.0),  # one that is worse than a constant
+        (1.0, 0.98, 1.0, 0.0),  # nothing learned by anything: 2 % of the constant's loss
+        (-3.0, -4.0, -2.0, 0.5),  # losses below 0
+    ],
+)
+def test_gains_at_the_edges(base, loss, null, gain):
+    seen = tried(base, outcome("optimizer", loss), null=null)
+    assert seen.gain(seen.outcomes[0]) == pytest.approx(gain)
+
+
+def test_where_a_score_means_something_it_must_gain_too():
+    better = outcome("optimizer", 0.2, 0.60)
+    assert tried(0.8, better, score=0.58).gain(better) == 0.0  # under 0.05 of the score
+    assert tried(0.8, better, score=0.50).gain(better) == pytest.approx(0.75)
+    assert tried(0.8, outcome("optimizer", 0.2, 0.0), score=-0.5).scored is False  # no run does better than chance
+
+
+def test_a_clear_gain_of_score_counts_whatever_the_loss_says():
+    surer = outcome("optimizer", 1.5, 0.9)
+    seen = tried(0.8, surer, outcome("dropout", 0.6, 0.7), score=0.5)
+    assert seen.gain(surer) == pytest.approx(0.4) and 0.4 >= CLEAR
+
+
+@given(
+    st.floats(0.01, 3), st.lists(st.tuples(st.floats(0.0, 3), st.floats(-1, 1)), min_size=1, max_size=5),
+    st.floats(-1, 1), st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_gains_lie_between_minus_1_and_1_and_only_enough_of_it_is_blamed(base, made, score, diverged, known):
+    names = ("optimizer", "dropout", "learning-rate-low", "input-scale", "initialization")
+    outcomes = [outcome(names[i], loss, s, fact=i % 2 == 1) for i, (loss, s) in enumerate(made)]
+    seen = tried(math.nan if diverged else base, *outcomes, score=score, null=1.0 if known else math.nan)
+    gains = [seen.gain(o) for o in outcomes]
+    assert all(-1 <= g <= 1 for g in gains)
+    blamed = seen.blamed
+    if blamed is None:
+        assert all(g < (SHORT if o.grounds else LACKING) for g, o in zip(gains, outcomes, strict=True))
+    else:
+        assert seen.gain(blamed) >= (SHORT if blamed.grounds else LACKING)
+        assert seen.gain(blamed) >= NEARLY * max(g for g, o in zip(gains, outcomes, strict=True)
+                                                 if g >= (SHORT if o.grounds else LACKING))  # fmt: skip
+        assert (
+            blamed.loss < (base if math.isfinite(seen.base.loss) else math.inf)
+            or blamed.score >= max(score, 0.0) + CLEAR
+        )
+
+
+@given(st.floats(0.05, 0.9), st.floats(0.5, 100.0))
+def test_blame_does_not_depend_on_the_unit_of_the_loss(base, unit):
+    outcomes = [outcome("optimizer", 0.02), outcome("dropout", 0.04, fact=True)]
+    scaled = [replace(o, losses=(o.loss * unit,)) for o in outcomes]
+    one, other = tried(base, *outcomes), tried(base * unit, *scaled, null=unit)
+    assert [o.cause for o in one.ranked] == [o.cause for o in other.ranked]
+
+
+# who is blamed -------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_fact_speaks_for_goes_before_what_gains_a_little_more_without():
+    general, specific = outcome("learning-rate-low", 0.0), outcome("input-scale", 0.2, fact=True)
+    seen = tried(1.0, general, specific)
+    assert [o.cause for o in seen.ranked] == ["input-scale", "learning-rate-low"]
+    assert causes(seen) == ["input-scale"]
+    assert judged(ALL, seen)[0][0].suspects[0] == "learning-rate-low"
+
+
+def test_but_not_before_what_gains_far_more():
+    seen = tried(1.0, outcome("learning-rate-low", 0.0), outcome("input-scale", 0.5, fact=True))
+    assert causes(seen) == ["learning-rate-low"]
+
+
+def test_a_specific_cause_goes_before_a_general_one_that_a_fact_speaks_for():
+    seen = tried(1.0, outcome("learning-rate-high", 0.0, fact=True), outcome("target-scale", 0.1, fact=True))
+    assert causes(seen) == ["target-scale"]
+
+
+def test_general_causes_have_an_order_of_their_own():
+    losses = dict(zip(GENERAL, (0.10, 0.08, 0.06, 0.04, 0.02, 0.0), strict=True))
+    seen = tried(1.0, *(outcome(cause, loss) for cause, loss in reversed(losses.items())))
+    assert [o.cause for o in seen.ranked] == list(GENERAL)
+
+
+@pytest.mark.parametrize(
+    ("loss", "fact", "blamed"),
+    [(0.79, True, True), (0.81, True, False), (0.54, False, True), (0.56, False, False)],
+)
+def test_a_remedy_without_a_fact_must_gain_more(loss, fact, blamed):
+    other = Outcome(cause="healthy", losses=(0.0,), scores=(None,))  # so that 1 is all there was to gain
+    seen = replace(tried(1.0, outcome("optimizer", loss, fact=fact)), base=replace(other, losses=(1.0,)))
+    seen = replace(seen, outcomes=(*seen.outcomes, replace(other, trial=IDLE, losses=(0.0,))))
+    assert (SHORT, LACKING) == (0.2, 0.45)
+    assert (seen.gain(seen.outcomes[0]) >= (SHORT if fact else LACKING)) == blamed
+
+
+def test_a_remedy_that_did_not_help_when_it_was_confirmed_is_not_blamed():
+    seen = tried(1.0, outcome("input-scale", 0.0, fact=True, trial=IDLE), outcome("learning-rate-low", 0.1))
+    assert causes(seen) == ["learning-rate-low"]
+    assert causes(replace(seen, outcomes=seen.outcomes[:1])) == []
+
+
+def test_a_remedy_that_is_still_to_be_confirmed_comes_up_in_its_turn():
+    first = outcome("input-scale", 0.0, fact=True, trial=None)
+    seen = tried(1.0, outcome("learning-rate-low", 0.1, trial=None), first)
+    assert seen.blamed is first
+
+
+def test_what_is_settled_otherwise_comes_first():
+    numbers = outcome("loss", 0.9)
+    seen = replace(tried(1.0, outcome("learning-rate-low", 0.0), numbers), settled=numbers)
+    assert causes(seen) == ["loss"]
+    assert causes(replace(seen, settled=replace(numbers, trial=IDLE))) == ["learning-rate-low"]
+
+
+def test_nothing_is_found_where_nothing_helps_and_nothing_measured_where_nothing_was_tried():
+    found, checks = judged(ALL, tried(0.1, outcome("learning-rate-low", 0.09), outcome("dropout", 0.3, fact=True)))
+    assert found == [] and checks.passed == tuple(rule.code for rule in ALL)
+    assert judged(ALL, tried(0.1))[1].not_measured == checks.passed
+
+
+def test_only_one_cause_is_blamed_and_every_cause_has_its_rule():
+    for cause in {rule.cause for rule in ALL} - {"overfitting", "labels", "architecture-too-small"}:
+        assert cause in CAUSES
+        (finding,) = judged(ALL, tried(1.0, outcome(cause, 0.0, fact=True, where="layer")))[0]
+        assert (finding.cause, finding.where, finding.severity, finding.trial) == (cause, "layer", "error", HELPED)
+
+
+def test_how_sure_and_how_bad_goes_by_the_gain():
+    def shown(loss, *, fact, trial=HELPED):
+        best = outcome("dropout", 0.0, fact=False, trial=IDLE)
+        (finding,) = judged(ALL, tried(1.0, outcome("input-scale", loss, fact=fact, trial=trial), best))[0]
+        return finding.severity, finding.confidence
+
+    assert shown(0.1, fact=True) == shown(0.1, fact=False) == ("error", "high")
+    assert shown(0.1, fact=True, trial=None) == ("error", "medium")
+
+
+def test_a_run_s_lag_begins_where_half_of_it_is_there():
+    base = replace(outcome("healthy", 1.0), course=((0, 1.0, None), (10, 1.0, None), (20, 1.0, None), (50, 1.0, None)))
+    better = outcome("optimizer", 0.2, course=((0, 0.3, None), (10, 0.7, None), (20, 0.6, None), (50, 0.2, None)))
+    seen = Tried(base=base, outcomes=(better,), null=1.0, steps=50)
+    assert seen.since(better) == 20
+    broken = replace(base, losses=(math.nan,), course=((0, 1.0, None), (10, math.nan, None)))
+    assert replace(seen, base=broken).since(better) == 10
+    other = replace(better, losses=(1.0,), scores=(0.8,), course=((20, 1.0, 0.1), (50, 1.0, 0.8)))
+    scored = replace(base, scores=(0.0,), course=((20, 1.0, 0.0), (50, 1.0, 0.0)))
+    assert replace(seen, base=scored, outcomes=(other,)).since(other) == 50
+
+
+# learned by heart ----------------------------------------------------------------------------------------------------
+
+
+def by_heart(*, rise=(0.4, 0.05), fitted=0.05, scores=(None, None, None, None), ended=0.8, **more):
+    losses = (1.0, 0.4, 0.5, ended)
+    whole = tuple(zip((0, 10, 20, 40), losses, scores, strict=True))
+    return tried(ended, outcome("dropout", ended, scores[-1], fact=True), score=scores[-1], whole=whole, rise=rise,
+                 loss_fitted=fitted, **more)  # fmt: skip
+
+
+def test_a_loss_that_rose_again_is_overfitting_and_says_where_to_stop():
+    (finding,) = judged(ALL, by_heart())[0]
+    assert finding.cause == "overfitting" and finding.changes == (Change("steps", 10),) and finding.since == 20
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        by_heart(rise=(0.4, 0.4 / SURE * 1.01)),  # not beyond what groups of examples differ by
+        by_heart(rise=(RISEN * 0.6 * 0.99, 0.01)),  # of the fall of 0.6
+        by_heart(rise=None),
+        by_heart(fitted=0.45),  # it does not fit its own examples any better
+        by_heart(scores=(0.0, 0.80, 0.80, 0.79)),  # it only grows too sure of itself
+        by_heart(null=0.41),  # it fell by next to nothing
+    ],
+)
+def test_no_overfitting_where_it_is_not_significant_not_large_or_only_too_sure(seen):
+    assert "overfitting" not in causes(seen)
+
+
+def test_overfitting_that_costs_score_is_found():
+    assert causes(by_heart(scores=(0.0, 0.80, 0.70, 0.60))) == ["overfitting"]
+
+
+# labels and size -----------------------------------------------------------------------------------------------------
+
+
+def untold(*outcomes, **more):
+    given = {"informative": False, "known": 0.0, "loss_fitted": 0.2, "rise": (0.6, 0.05)} | more
+    return tried(1.6, *(outcomes or (outcome("dropout", 1.6, fact=True),)), whole=((0, 1.0, None), (40, 1.6, None)),
+                 **given)  # fmt: skip
+
+
+def test_labels_are_blamed_where_nobody_can_tell_them_and_only_if_nothing_else_helps():
+    assert "labels" in causes(untold())
+    assert "labels" not in causes(untold(outcome("dropout", 0.1, fact=True)))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"informative": None},  # nobody knows
+        {"informative": True},
+        {"loss_fitted": 0.95},  # it does not even fit its own examples
+        {"rise": (0.6, 0.6)},
+        {"rise": None},
+        {"null": math.nan},
+        {"null": 1.5},  # it does not do worse than a constant
+    ],
+)
+def test_labels_are_not_blamed_on_less(more):
+    assert "labels" not in causes(untold(**more))
+
+
+def small(*outcomes, **more):
+    given = {"known": 0.9, "reached": 0.4, "fitted": 0.45} | more
+    score = given.pop("score", 0.4)
+    return tried(0.5, *(outcomes or (outcome("dropout", 0.49, 0.41, fact=True),)), score=score, **given)
+
+
+def test_a_network_is_too_small_if_a_quick_learner_does_better_and_only_if_nothing_else_helps():
+    assert causes(small()) == ["architecture-too-small"]
+    assert causes(small(outcome("dropout", 0.1, 0.9, fact=True))) == ["dropout"]
+    unconfirmed = small(outcome("dropout", 0.1, 0.9, fact=True, trial=IDLE))
+    assert causes(unconfirmed) == []  # it may be that, too: nobody is blamed
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"known": None},
+        {"reached": None},
+        {"fitted": None},
+        {"fitted": 0.9 - BEHIND + 0.01},  # it does well on its own examples
+        {"reached": 0.9 - BEHIND + 0.01},
+        {"known": 2 * BEHIND - 0.01, "reached": 0.0, "fitted": 0.0},  # the quick learner does little better itself
+        {"outcomes": (outcome("dropout", 0.49, 0.0, fact=True),), "score": 0.0},  # the score means nothing
+    ],
+)
+def test_a_network_is_not_too_small_on_less(more):
+    assert "architecture-too-small" not in causes(small(*more.pop("outcomes", ()), **more))
+
+
+def test_thresholds_are_as_they_are_told():
+    assert (POINTS, CLEAR, SHORT, LACKING) == (0.05, 0.3, 0.2, 0.45)
+    (detected,) = {rule.detected for rule in ALL if rule.code < "RVN-X20"}
+    for said in ("20%", "45%", "0.05", "0.3 of the score", "5 seeds"):
+        assert said in detected

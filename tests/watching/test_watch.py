@@ -1,0 +1,350 @@
+"""Watched loops: every rule fires on its sick program, none on healthy ones, and watching changes nothing."""
+
+import contextlib
+import io
+import json
+import tracemalloc
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from training_loops import (
+    HEALTHY,
+    SICK,
+    STEPS,
+    all_examples,
+    always_overflows,
+    averaged,
+    backward_last,
+    batches,
+    classes,
+    clipped_before_unscaling,
+    dead_layer,
+    drawn_anew,
+    eval_left_on,
+    frozen_backbone,
+    game,
+    group_at_zero,
+    head_left_out,
+    loss_made_anew,
+    mlp,
+    nan_in_data,
+    no_activation,
+    no_zero_grad,
+    plain,
+    plain_list,
+    rate_too_high,
+    root_of_zero,
+    same_batch,
+    set_back,
+    sgd,
+    softmax_twice,
+    teach,
+    wiped,
+)
+
+import ravine
+from ravine.diagnosis.training_loop.rules import ALL
+from ravine.errors import InputError
+from ravine.finding import Report
+from ravine.watching.watcher import Watched
+
+
+class Unwatched:
+    """What `watch` gives, without watching."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def loss(self, value):
+        return value
+
+
+class Seeing:
+    """`ravine.watch` for programs; keeps what it gave."""
+
+    def __init__(self, **settings):
+        self.settings, self.given = settings, []
+
+    def __call__(self, *args, **settings):
+        self.given.append(ravine.watch(*args, **{"quiet": True, **self.settings, **settings}))
+        return self.given[-1]
+
+
+def named(program):
+    return getattr(program, "__name__", None)
+
+
+def run(program, watch, seed=0):
+    torch.manual_seed(seed)
+    return program(watch)
+
+
+@pytest.mark.parametrize(("program", "code"), SICK)
+def test_every_rule_fires_on_its_sick_program(program, code):
+    watch = Seeing()
+    run(program, watch)
+    report = watch.given[0].report()
+    first = report.findings[0]
+    assert code in (first.code, *first.explains), [(f.code, f.title) for f in report.findings]
+    assert report.checks.failed == ()
+
+
+def test_every_rule_has_a_sick_program():
+    # RVN-L08 is a note on what is frozen: `frozen_backbone` shows it
+    assert {code for _, code in SICK} | {"RVN-L08"} == {rule.code for rule in ALL}
+
+
+def silent(watch):
+    """Nothing above a note was said, and no check broke."""
+    for watched in watch.given:
+        report = watched.report()
+        assert [(f.code, f.where, f.evidence) for f in report.findings if f.severity != "note"] == []
+        assert report.checks.failed == ()
+        assert len(report.checks.passed) > 10
+
+
+@pytest.mark.parametrize("program", HEALTHY, ids=named)
+def test_healthy_programs_stay_as_they_are_and_get_no_alarm(program):
+    watch = Seeing(every=10)  # looks at many steps: more occasions for a false alarm
+    watched = run(program, watch)
+    state = torch.get_rng_state()
+    silent(watch)
+    alone = run(program, Unwatched)
+    assert torch.equal(state, torch.get_rng_state())
+    assert len(watched) == len(alone) > 0
+    assert all(torch.equal(a, b) for a, b in zip(watched, alone, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", HEALTHY, ids=named)
+def test_no_rule_fires_on_healthy_programs_with_other_seeds(program):
+    for seed in (1, 2, 3):
+        watch = Seeing(every=10)
+        run(program, watch, seed)
+        silent(watch)
+
+
+def test_nothing_stays_behind():
+    model = mlp()
+    optimizer = sgd(model)
+    teach(Seeing(), model, optimizer, steps=3)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert not any(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters())
+    from torch.optim import optimizer as home
+
+    assert not home._global_optimizer_pre_hooks and not home._global_optimizer_post_hooks
+
+
+def test_frozen_parameters_are_noted():
+    watch = Seeing()
+    run(frozen_backbone, watch)
+    (finding,) = watch.given[0].findings()
+    assert (finding.code, finding.severity, finding.where) == ("RVN-L08", "note", "0.weight, 0.bias")
+
+
+@pytest.mark.parametrize(("program", "latest"), [
+    (no_zero_grad, 4), (wiped, 3), (backward_last, 4), (plain_list, 1), (loss_made_anew, 1), (softmax_twice, 1),
+    (eval_left_on, 12),
+])  # fmt: skip
+def test_faults_are_found_within_a_few_steps(program, latest):
+    class Stop(Exception):
+        pass
+
+    class Impatient(Seeing):
+        def __call__(self, *args, **settings):
+            watched = super().__call__(*args, **settings)
+            told = watched.loss
+
+            def loss(value):
+                if watched.story.steps > latest:
+                    raise Stop
+                return told(value)
+
+            watched.loss = loss
+            return watched
+
+    watch = Impatient()
+    with contextlib.suppress(Stop):
+        run(program, watch)
+    assert watch.given[0].findings()
+
+
+@pytest.mark.parametrize(("program", "cause", "where"), [
+    (rate_too_high, "learning-rate-high", None), (nan_in_data, "data-degenerate", None), (root_of_zero, "loss", None),
+    (no_activation, "hidden-activation", "between 0.weight and 1.weight"), (plain_list, "parameters-not-in-optimizer",
+    "layers.0.weight"), (dead_layer, "dead-units", "2.weight"), (head_left_out, "parameters-not-in-optimizer", "4."),
+    (softmax_twice, "output-activation", "1"), (set_back, "initialization", "0.weight"),
+    (group_at_zero, "learning-rate-low", "0.weight"), (always_overflows, "precision", None),
+])  # fmt: skip
+def test_cause_and_place_are_named(program, cause, where):
+    watch = Seeing()
+    run(program, watch)
+    first = watch.given[0].findings()[0]
+    assert first.cause == cause and (where or "") in first.where
+
+
+def test_a_finding_is_said_once_and_again_in_the_summary(monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr("sys.stderr", said)
+    run(no_zero_grad, lambda *a: ravine.watch(*a))
+    lines = said.getvalue().splitlines()
+    assert sum(line.startswith("ravine: ") for line in lines) == 1 and "RVN-L01" in lines[0]
+    assert max(map(len, lines)) <= 80 and "1 error" in lines[-1]
+
+
+def test_a_healthy_loop_gets_one_line(monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr("sys.stderr", said)
+    run(plain, lambda *a: ravine.watch(*a))
+    assert len(said.getvalue().splitlines()) == 1 and "nothing found in" in said.getvalue()
+
+
+def test_the_report_comes_back_from_json():
+    watch = Seeing()
+    run(rate_too_high, watch)
+    report = watch.given[0].report()
+    assert Report.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False))).to_json() == report.to_json()
+
+
+def test_a_rule_that_breaks_does_not_break_the_loop(monkeypatch):
+    monkeypatch.setattr(Watched, "_look_after", lambda *_: 1 / 0)
+    watch = Seeing()
+    assert run(plain, watch)
+    assert "ZeroDivisionError" in watch.given[0].report().checks.failed[0]
+
+
+def notes(program, code):
+    watch = Seeing()
+    run(program, watch)
+    return [f for f in watch.given[0].findings() if f.code == code]
+
+
+def test_weights_that_are_put_back_are_not_spoken_of_and_those_cut_to_a_range_are_noted():
+    assert notes(averaged, "RVN-L20") == []
+    (cut,) = notes(game, "RVN-L20")
+    assert cut.severity == "note" and "range" in cut.title and not cut.changes
+    (anew,) = notes(drawn_anew, "RVN-L20")
+    assert anew.severity == "warning" and anew.evidence[1].value == 10  # steps apart
+
+
+def test_the_same_batch_is_a_fault_only_where_it_is_taken_from_a_larger_table():
+    (bad,), (whole,) = notes(same_batch, "RVN-L22"), notes(all_examples, "RVN-L22")
+    assert (bad.severity, whole.severity) == ("warning", "note")
+    assert [e.value for e in bad.evidence[1:]] == [32, 256] and not whole.changes
+
+
+def test_clipping_before_unscaling_is_told_from_clipping_to_a_hair():
+    (found,) = notes(clipped_before_unscaling, "RVN-L17")
+    assert found.suspects == ("precision",) and "unscale_" in found.changes[0].value
+
+
+def test_gradients_from_before_the_loop_are_not_taken_for_those_of_earlier_steps():
+    model = mlp()
+    optimizer = sgd(model)
+    x, y = classes()
+    F.cross_entropy(model(x), y).backward()
+    watch = Seeing()
+    with watch(model, optimizer) as watched:
+        for a, b in batches(x, y, STEPS):
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert watch.given[0].findings() == ()
+
+
+def test_a_task_that_is_done_has_not_lost_its_steps_in_rounding():
+    torch.manual_seed(0)
+    model = nn.Linear(2, 1)
+    optimizer = sgd(model, 0.5)
+    x = torch.randn(8, 2)
+    y = x @ torch.tensor([[0.3], [0.7]]) + 0.1 + torch.randn(8, 1)
+    with ravine.watch(model, optimizer, quiet=True, every=10) as watched:
+        for _ in range(1200):
+            optimizer.zero_grad()
+            watched.loss(F.mse_loss(model(x), y)).backward()
+            optimizer.step()
+    assert watched.story.looks[-1].unchanged == 1.0  # the weights stand still, their gradient is not quite 0
+    assert [f.code for f in watched.findings() if f.severity != "note"] == []
+
+
+def test_a_watch_takes_a_constant_memory():
+    model = nn.Linear(2, 1)
+    optimizer = sgd(model, 1e-3)
+    x = torch.randn(4, 2)
+    with ravine.watch(model, optimizer, quiet=True, every=10) as watched:
+        taken = []
+        tracemalloc.start()
+        for i in range(3000):
+            if i in (1500, 2999):
+                taken.append(tracemalloc.get_traced_memory()[0])
+            optimizer.zero_grad()
+            watched.loss(model(x).square().mean()).backward()
+            optimizer.step()
+        tracemalloc.stop()
+    assert len(watched.story.tape) <= 400 and len(watched.story.looks) <= 80
+    assert taken[1] - taken[0] < 100_000  # bytes in 1,500 steps; 300 of them are looked at, a look takes 1,500 bytes
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler is imported
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+@pytest.mark.parametrize("how", ["whole", "part", "in place"])
+def test_compiled_models_give_the_same_numbers_and_the_report_says_what_is_hidden(backend, how):
+    def program(watch, forget=False):
+        torch._dynamo.reset()
+        inner = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 3))
+        model = torch.compile(inner, backend=backend) if how == "whole" else inner
+        if how == "part":
+            inner[0] = torch.compile(inner[0], backend=backend)
+        if how == "in place":
+            inner.compile(backend=backend)
+        optimizer = sgd(inner)
+        with watch(model, optimizer) as watched:
+            for a, b in batches(*classes(), STEPS):
+                if not forget:
+                    optimizer.zero_grad()
+                watched.loss(F.cross_entropy(model(a), b)).backward()
+                optimizer.step()
+        return [*inner.parameters(), *inner.buffers()]
+
+    watch = Seeing()
+    watched, alone = run(program, watch), run(program, Unwatched)
+    assert all(torch.equal(a, b) for a, b in zip(watched, alone, strict=True))
+    report = watch.given[0].report()
+    assert report.findings == () and report.checks.failed == ()
+    assert {"RVN-H01", "RVN-S02"} <= set(report.checks.not_measured)
+    run(lambda w: program(w, forget=True), watch)
+    assert [f.code for f in watch.given[1].findings()] == ["RVN-L01"]
+
+
+def test_without_a_torch_optimizer_each_loss_is_a_step():
+    torch.manual_seed(0)
+    model = mlp()
+    with ravine.watch(model, quiet=True) as watched:
+        for a, b in batches(*classes(), STEPS):
+            model.zero_grad()
+            value = F.cross_entropy(nn.functional.softmax(model(a), dim=1), b)
+            value.backward()
+            with torch.no_grad():
+                for p in model.parameters():
+                    p -= 0.05 * p.grad
+            watched.loss(value)
+    assert [f.code for f in watched.findings()] == ["RVN-H01"]
+    assert watched.report().checks.failed == ()
+
+
+@pytest.mark.parametrize(("given", "said"), [((3, ()), "torch.nn.Module"), ((nn.Linear(1, 1), 3), "Optimizer"),
+                                             ((nn.Linear(1, 1), [3]), "Optimizer")])  # fmt: skip
+def test_what_cannot_be_watched_is_named(given, said):
+    with pytest.raises(InputError, match=said):
+        ravine.watch(*given)
+    with pytest.raises(InputError, match="every"):
+        ravine.watch(nn.Linear(1, 1), every=2)
