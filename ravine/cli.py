@@ -269,28 +269,31 @@ def explain(name: str = "", /, *, picture: Path | None = None, force: Force = Fa
     picture
         Where to draw the experiment of the gallery that shows it: a .svg file.
     """
-    from ravine.diagnosis.explain import MEANINGS, cause_page, families, known_as, listing, naming, page, plain
-    from ravine.diagnosis.registry import ALL
+    from ravine.causes import CAUSES
+    from ravine.diagnosis.explain import cause_page, find_topic, listing, naming, normalize_code, page, to_json
+    from ravine.diagnosis.registry import ALL_RULES, FAMILIES, RETIRED_CODES
 
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    found = known_as(name, ALL) if name else ""
+    found = find_topic(name, ALL_RULES, RETIRED_CODES) if name else ""
     if picture is not None:
         _draw_explained(found, picture, force=force)
     if not found:
         if json:
             _as_json({"families": {f: [{"code": r.code, "title": r.title, "cause": r.cause, "severity": r.severity}
-                                       for r in rules] for f, rules in families(ALL)}})  # fmt: skip
+                                       for r in rules] for f, rules in FAMILIES.items()}})  # fmt: skip
         else:
-            print(listing(ALL, color=color))
+            print(listing(FAMILIES, color=color))
     elif isinstance(found, str):
         if json:
-            _as_json({"cause": found, "means": MEANINGS[found], "codes": [r.code for r in naming(found, ALL)]})
+            _as_json({"cause": found, "means": CAUSES[found], "codes": [r.code for r in naming(found, ALL_RULES)]})
         else:
-            print(cause_page(found, ALL, color=color))
+            print(cause_page(found, ALL_RULES, color=color))
     elif json:
-        _as_json(plain(found))
+        _as_json(to_json(found))
     else:
-        print(page(found, ALL, color=color))
+        if normalize_code(name) in RETIRED_CODES:
+            print(f"{normalize_code(name)} is now {found.code}.\n")
+        print(page(found, ALL_RULES, color=color))
     return 0
 
 
@@ -754,7 +757,7 @@ def _marks(stream: Any) -> dict[str, bool]:
 
 def _shown(run: Any, *, as_json: bool) -> int:
     """Print a run's result; the exit code says whether there is a model."""
-    from ravine.diagnosis.rule import judged
+    from ravine.diagnosis.rule import run_rules
     from ravine.diagnosis.training_curves import rules as curve_rules
     from ravine.diagnosis.training_curves.series import course_of
     from ravine.finding import Finding, arrange
@@ -763,7 +766,7 @@ def _shown(run: Any, *, as_json: bool) -> int:
 
     folder = "" if run.folder is None else str(run.folder)
     before = [Finding.from_json(f) for f in run.record.findings]
-    found = arrange([*before, *judged(curve_rules.ALL, course_of(run.record))[0]])
+    found = arrange([*before, *run_rules(curve_rules.ALL, course_of(run.record))[0]])
     if as_json:
         plain = run.record.to_json()
         score, _ = plain.pop("score"), plain.pop("findings")

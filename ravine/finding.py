@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ravine.causes import CAUSES
 from ravine.record import Score, finite
 
 SCHEMA = 1
@@ -16,15 +17,6 @@ SEVERITIES = ("error", "warning", "note")  # worst first
 CONFIDENCES = ("exact", "high", "medium", "low")  # surest first; exact: a fact with no threshold in it
 VERDICTS = ("helped", "no effect", "worse", "not tried")
 NAMED = 2  # how many causes are named that neither an exact check nor a trial has confirmed
-CAUSES = (
-    "learning-rate-high", "learning-rate-low", "too-few-steps", "schedule", "batch-size", "optimizer",
-    "optimizer-numerics", "hidden-activation", "output-activation", "loss", "loss-reduction", "shape-pairing",
-    "initialization", "input-scale", "target-scale", "data-degenerate", "labels", "leakage", "imbalance", "split",
-    "shuffling", "augmentation", "dead-units", "saturation", "vanishing", "exploding", "architecture-too-small",
-    "architecture-too-deep", "overfitting", "over-regularized", "dropout", "normalization", "train-eval-mode",
-    "frozen-parameters", "parameters-not-in-optimizer", "zero-grad", "step-order", "detached-graph",
-    "gradient-clipping", "precision", "metric", "randomness", "replicas", "causality", "seed-fragile", "healthy",
-)  # fmt: skip
 
 # What is changed in a program that is no recipe: those of the first row can be tried, the others are made by hand.
 TRIED = ("lr", "batch", "clip", "input.scale", "target.scale", "output", "init", "activation", "loss", "dropout",
@@ -100,7 +92,7 @@ class Finding:
         _one_of("severity", self.severity, SEVERITIES)
         _one_of("confidence", self.confidence, CONFIDENCES)
         for cause in (self.cause, *self.suspects):
-            _one_of("cause", cause, CAUSES)
+            _one_of("cause", cause, tuple(CAUSES))
 
     @property
     def confirmed(self) -> bool:

@@ -143,20 +143,28 @@ def _best(x: Array, y: Array, groups: Array, kind: str, seed: int, learners: Seq
             if kind in (*CHOICES, "labels")
             else together(ranks(out), ranks(y), folds, groups)
         )
-        said[name] = min((null + a * (out - null) for a in (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)),
-                         key=lambda p: float(_losses(p, y, kind).mean()))  # fmt: skip
+        said[name] = min(
+            (null + a * (out - null) for a in (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)),
+            key=lambda p: float(_losses(p, y, kind).mean()),
+        )
         losses[name] = _losses(said[name], y, kind)
     best = min(losses, key=lambda name: float(losses[name].mean()))
     nothing = _losses(null, y, kind)
     difference = by_group(nothing - losses[best], groups)
     return Reference(
-        kind=kind, learner=best, examples=len(np.unique(groups)), null_loss=float(nothing.mean()),
-        loss=float(losses[best].mean()), null_score=_score(np.broadcast_to(y.mean(0), y.shape), y, kind),
-        score=_score(said[best], y, kind), gain=float((nothing - losses[best]).mean()),
-        gain_error=float(difference.std() / math.sqrt(len(difference))), signal=max(signals.values()),
+        kind=kind,
+        learner=best,
+        examples=len(np.unique(groups)),
+        null_loss=float(nothing.mean()),
+        loss=float(losses[best].mean()),
+        null_score=_score(np.broadcast_to(y.mean(0), y.shape), y, kind),
+        score=_score(said[best], y, kind),
+        gain=float((nothing - losses[best]).mean()),
+        gain_error=float(difference.std() / math.sqrt(len(difference))),
+        signal=max(signals.values()),
         opposed=min(signals.values()),
         tried={name: float(each.mean()) for name, each in losses.items()},
-    )  # fmt: skip
+    )
 
 
 def _losses(said: Array, y: Array, kind: str) -> Array:
@@ -268,8 +276,11 @@ def described(x: Array) -> Array:
         return _tokens(x)
     small = x.astype(float)
     while small[0].size > WIDEST and small.ndim == 4 and min(small.shape[2:]) >= 4:
-        corners = [small[:, :, a : a + 2 * (small.shape[2] // 2) : 2, b : b + 2 * (small.shape[3] // 2) : 2]
-                   for a in (0, 1) for b in (0, 1)]  # fmt: skip
+        corners = [
+            small[:, :, a : a + 2 * (small.shape[2] // 2) : 2, b : b + 2 * (small.shape[3] // 2) : 2]
+            for a in (0, 1)
+            for b in (0, 1)
+        ]
         small = np.mean(corners, axis=0)
     flat = small.reshape(len(x), -1)
     parts = [flat[:, evenly(flat.shape[1], WIDEST)]]

@@ -1,22 +1,39 @@
-"""Every rule there is, of all families: what `ravine explain` and the pages of docs/findings tell."""
+"""All rules, by what they look at, and the codes that took the place of retired ones."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from ravine.diagnosis import recipe_rules
 from ravine.diagnosis.data import rules as data_rules
 from ravine.diagnosis.initialization import rules as initialization_rules
 from ravine.diagnosis.rule import Rule
 from ravine.diagnosis.training_curves import rules as curve_rules
-from ravine.diagnosis.training_loop import rules as loop_rules
-from ravine.diagnosis.trials import recipe_rules as recipe_trial_rules
+from ravine.diagnosis.training_loop import (
+    rules_loss_curve,
+    rules_network,
+    rules_output,
+    rules_state,
+    rules_step,
+)
 from ravine.diagnosis.trials import rules as trial_rules
 
-ALL: tuple[Rule, ...] = (
-    *loop_rules.ALL,
-    *data_rules.ALL,
-    *initialization_rules.ALL,
-    *recipe_rules.ALL,
-    *curve_rules.ALL,
-    *trial_rules.ALL,
-    *recipe_trial_rules.ALL,
+LOOP_RULES: tuple[Rule, ...] = (
+    *rules_step.ALL,
+    *rules_state.ALL,
+    *rules_output.ALL,
+    *rules_network.ALL,
+    *rules_loss_curve.ALL,
 )
+FAMILIES: Mapping[str, tuple[Rule, ...]] = {
+    "the training loop": (*rules_step.ALL, *rules_state.ALL),
+    "output and loss": rules_output.ALL,
+    "the network": rules_network.ALL,
+    "the data": data_rules.ALL,
+    "initialization": initialization_rules.ALL,
+    "a recipe before training": recipe_rules.ALL,
+    "training curves": (*rules_loss_curve.ALL, *curve_rules.ALL),
+    "trials": trial_rules.ALL,
+}
+ALL_RULES: tuple[Rule, ...] = tuple(rule for rules in FAMILIES.values() for rule in rules)
+RETIRED_CODES: Mapping[str, str] = {}

@@ -1,11 +1,17 @@
-"""A rule: a code, what it means, what it cannot see, and a function that looks for it in what was measured."""
+"""A rule: a code, and a function that looks for one fault in what was measured.
+
+The text of a code stands in `explanations/CODE.md` and nowhere else: its title, what it means, why it happens, how it
+is detected, what it misses and what to do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
+from ravine.diagnosis.explanation import Explanation, read_explanation
 from ravine.finding import Change, Checks, Evidence, Finding, Trial
 
 
@@ -18,7 +24,7 @@ class Measured(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class Observation:
     """What a rule saw. What is left out is as the rule says."""
 
     where: str = ""
@@ -35,29 +41,38 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One check: `because` says how the fault comes about, `misses` what the rule cannot see.
+    """One check. Called with what was measured, it yields what it sees.
 
     `needs` names what must have been measured before the check says anything; what the names mean says the noun that
-    the rule reads (`Story.has`). The fields from `means` on are for readers: `ravine explain CODE` prints them.
+    the rule reads (its method `has`). `also` are causes that it may name instead of `cause`, or suspect beside it;
+    `explains` are codes of symptoms that the fault accounts for. A `symptom` says that, not why, something goes wrong:
+    where a cause is found, it becomes a note. `picture` is the experiment of the gallery that shows the fault.
     """
 
     code: str
-    title: str
     cause: str
     severity: str
-    because: str
-    misses: str
-    find: Callable[[Any], Iterable[Seen]]
     needs: str
+    find: Callable[[Any], Iterable[Observation]]
     confidence: str = "exact"
     explains: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()  # causes that it may name instead of `cause`, or suspect beside it
-    means: str = ""  # what the finding says, and what the fault does to training
-    detected: str = ""  # what is measured, and the threshold or equation
-    remedy: str = ""  # what to do about it
-    patch: str = ""  # the same in code: lines that begin with "- " go, with "+ " come, with two spaces stay
-    references: tuple[str, ...] = ()  # with their year or version
-    picture: str = ""  # the experiment of the gallery that shows it; none shows some
+    also: tuple[str, ...] = ()
+    symptom: bool = False
+    picture: str = ""
+
+    def __call__(self, measured: Any) -> Iterator[Observation]:
+        """What the rule sees in what was measured."""
+        yield from self.find(measured)
+
+    @cached_property
+    def explanation(self) -> Explanation:
+        """The text of the code, with the thresholds of the rule's own module filled in."""
+        return read_explanation(self.code, thresholds=self.find)
+
+    @property
+    def title(self) -> str:
+        """The rule's title, a clause."""
+        return self.explanation.title
 
     def judge(self, measured: Measured) -> list[Finding]:
         """The findings of this rule."""
@@ -80,7 +95,46 @@ class Rule:
         ]
 
 
-def judged(rules: Iterable[Rule], measured: Measured) -> tuple[list[Finding], Checks]:
+def rule(
+    code: str,
+    *,
+    severity: str,
+    cause: str,
+    needs: str,
+    confidence: str = "exact",
+    explains: tuple[str, ...] = (),
+    also: tuple[str, ...] = (),
+    symptom: bool = False,
+    picture: str = "",
+) -> Callable[[Callable[[Any], Iterable[Observation]]], Rule]:
+    """Make a function that looks for a fault the rule of a code; the arguments are those of `Rule`.
+
+    >>> @rule("RVN-L01", severity="error", cause="zero-grad", needs="looks")
+    ... def gradients_pile_up(passes):
+    ...     if passes > 1:
+    ...         yield Observation(evidence=(Evidence("passes", passes),))
+    >>> gradients_pile_up.code, len(list(gradients_pile_up(2)))
+    ('RVN-L01', 1)
+    """
+
+    def decorate(find: Callable[[Any], Iterable[Observation]]) -> Rule:
+        return Rule(
+            code=code,
+            severity=severity,
+            cause=cause,
+            needs=needs,
+            find=find,
+            confidence=confidence,
+            explains=explains,
+            also=also,
+            symptom=symptom,
+            picture=picture,
+        )
+
+    return decorate
+
+
+def run_rules(rules: Iterable[Rule], measured: Measured) -> tuple[list[Finding], Checks]:
     """What the rules find in what was measured, and how every check went. A rule that breaks is a failed check."""
     found: list[Finding] = []
     went: dict[str, list[str]] = {"passed": [], "not_applicable": [], "not_measured": [], "failed": []}
@@ -91,7 +145,7 @@ def judged(rules: Iterable[Rule], measured: Measured) -> tuple[list[Finding], Ch
             continue
         try:
             new = rule.judge(measured)
-        except Exception:  # the others still count; the report names this one
+        except Exception:
             went["failed"].append(rule.code)
             continue
         found += new
@@ -100,10 +154,10 @@ def judged(rules: Iterable[Rule], measured: Measured) -> tuple[list[Finding], Ch
     return found, Checks(**{name: tuple(codes) for name, codes in went.items()})
 
 
-def listed(names: Iterable[str], most: int = 3) -> str:
+def join_names(names: Iterable[str], most: int = 3) -> str:
     """The first few names, and how many more there are.
 
-    >>> listed(["a", "b", "c", "d", "e"])
+    >>> join_names(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
     names = list(names)

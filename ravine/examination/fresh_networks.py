@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ravine.data import Examples, RowGroups
 from ravine.diagnosis.recipe_rules import DISAGREE, FADED, FLAT, SATURATED, STILL, Check
-from ravine.diagnosis.rule import Seen, listed
+from ravine.diagnosis.rule import Observation, join_names
 from ravine.finding import Change, Evidence
 from ravine.networks.activations import Identity
 from ravine.networks.batched import Program
@@ -158,7 +158,7 @@ def signal_fades(found: Signals) -> Check:
         return Check(name, True, said, values)
     limit = FADED if fades else 1 / FADED
     least = float(ratio.max() if fades else ratio.min())
-    seen = Seen(
+    seen = Observation(
         where=found.weighted[-1].name,
         cause="vanishing" if fades else "exploding",
         suspects=("initialization",),
@@ -194,7 +194,7 @@ def units_dead(found: Signals) -> Check:
         return Check(name, True, said, values)
     evidence = Evidence("units with the same output for all examples", 100 * still[most], "%", 100 * STILL,
                         f"in {most}, of {found.examples} examples")  # fmt: skip
-    seen = Seen(where=listed(where), suspects=("initialization", "input-scale"), evidence=(evidence,),
+    seen = Observation(where=join_names(where), suspects=("initialization", "input-scale"), evidence=(evidence,),
                 severity="error" if still[most] == 1.0 else "",
                 changes=(Change("network.bias", {"name": "Constant", "value": 0.0}),
                          Change("network.initializer", {"name": "He"})))  # fmt: skip
@@ -215,7 +215,7 @@ def units_saturated(found: Signals) -> Check:
     if not where:
         return Check(name, True, said, values)
     evidence = Evidence("units with next to no slope", 100 * flat[most], "%", 100 * SATURATED, f"in {most}")
-    seen = Seen(where=listed(where), suspects=("initialization", "input-scale"), evidence=(evidence,),
+    seen = Observation(where=join_names(where), suspects=("initialization", "input-scale"), evidence=(evidence,),
                 changes=(Change("network.initializer", {"name": "Glorot"}),))  # fmt: skip
     return Check(name, False, said, values, seen)
 
@@ -249,7 +249,7 @@ def nonlinear(recipe: Recipe, found: Signals) -> Check:
     if not isinstance(activation, Identity):
         return Check(name, True, f"{count} hidden layers, each followed by {type(activation).__name__}")
     said = f"{count} hidden layers and the output layer are one linear map"
-    seen = Seen(where="network.activation",
+    seen = Observation(where="network.activation",
                 evidence=(Evidence("layers without a nonlinearity between them", count + 1, "", 1, "they can do what "
                                    "one can"),),
                 changes=(Change("network.activation", {"name": "ReLU"}),))  # fmt: skip
@@ -268,7 +268,7 @@ def units_differ(found: Signals) -> Check:
     units = equal[0].made.shape[2]
     said = f"the {units} units of {equal[0].name} have the same weights"
     changes = (Change("network.initializer", {"name": "He"}),)
-    seen = Seen(where=listed(t.name for t in equal),
+    seen = Observation(where=join_names(t.name for t in equal),
                 evidence=(Evidence("units equal to each other", units, "", 1, f"in {equal[0].name}"),),
                 changes=changes)  # fmt: skip
     return Check(name, False, said, {"equal units": float(units)}, seen)
@@ -335,7 +335,7 @@ def gradient_agrees(recipe: Recipe, task: Any, *, networks: int = 2, examples: i
         return Check(name, True, said, values)
     evidence = Evidence("gradient's difference from finite differences", worst, "of its length", DISAGREE,
                         f"in float64, {networks} networks, {chosen.count} examples")  # fmt: skip
-    return Check(name, False, said, values, Seen(evidence=(evidence,), suspects=("precision",)))
+    return Check(name, False, said, values, Observation(evidence=(evidence,), suspects=("precision",)))
 
 
 def _direction(like: Tensor, seed: int, k: int) -> Tensor:
@@ -375,5 +375,5 @@ def examples_apart(recipe: Recipe, task: Any, *, networks: int = 2) -> Check:
         return Check(name, True, said, values)
     evidence = Evidence("change of answers with the other examples of a batch", differ, "of their size", APART,
                         "in evaluation")  # fmt: skip
-    seen = Seen(evidence=(evidence,), suspects=("shape-pairing", "train-eval-mode"))
+    seen = Observation(evidence=(evidence,), suspects=("shape-pairing", "train-eval-mode"))
     return Check(name, False, said, values, seen)

@@ -21,7 +21,7 @@ from ravine.diagnosis import recipe_rules
 from ravine.diagnosis.data import profile as data_profile
 from ravine.diagnosis.data import rules as data_rules
 from ravine.diagnosis.recipe_rules import LEARNED, Beforehand, Check
-from ravine.diagnosis.rule import Seen, judged
+from ravine.diagnosis.rule import Observation, run_rules
 from ravine.errors import InputError
 from ravine.examination.fresh_networks import (
     EXAMPLES,
@@ -89,7 +89,7 @@ def reported(findings: list[Finding], checks: Checks) -> Report:
 def checked(recipe: Recipe, task: Any, wanted: Mapping[str, Callable[[], Check]]) -> tuple[list[Finding], Checks]:
     """What the wanted checks and those of the data find, with the changes that make a difference to the recipe."""
     try:
-        in_data, went = judged(data_rules.ALL, examined_data(recipe, task))
+        in_data, went = run_rules(data_rules.ALL, examined_data(recipe, task))
     except InputError:
         raise
     except Exception:  # the checks of the recipe still count
@@ -172,7 +172,7 @@ def made(wanted: Mapping[str, Callable[[], Check]]) -> tuple[list[Finding], Chec
             raise
         except Exception as error:
             done[name] = error
-    return judged([r for r in recipe_rules.ALL if r.needs in wanted], Beforehand(done))
+    return run_rules([r for r in recipe_rules.ALL if r.needs in wanted], Beforehand(done))
 
 
 # ------------------------------------------------------------------------------------------------ C1: the first loss
@@ -202,41 +202,64 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
     limit = chance + max(chance, 2 * HE * summed)
     if found.value > limit and found.low > chance:
         evidence = Evidence("first loss", found.value, "", limit, f"guessing gives {chance:.3g}")
-        seen = dataclasses.replace(_too_large(recipe, task, examples, limit), evidence=(evidence,),
-                                   title="the first loss is far above that of guessing")  # fmt: skip
-        return Check("initial loss", False, said + ". The outputs start too large: smaller weights in the last layer "
-                     "(network.zero_output = true), or a scaled target", numbers, seen)  # fmt: skip
+        seen = dataclasses.replace(
+            _too_large(recipe, task, examples, limit),
+            evidence=(evidence,),
+            title="the first loss is far above that of guessing",
+        )
+        return Check(
+            "initial loss",
+            False,
+            said + ". The outputs start too large: smaller weights in the last layer "
+            "(network.zero_output = true), or a scaled target",
+            numbers,
+            seen,
+        )
     if found.high < (1 - 1e-6) * least:
         evidence = Evidence("first loss", found.value, "", least, "the best constant gives that limit")
-        seen = Seen(title="a fresh network is better than any constant", cause="leakage", evidence=(evidence,))
-        return Check("initial loss", False, said + ". No untrained network can be better than that: something of the "
-                     "target is in the loss already", numbers, seen)  # fmt: skip
+        seen = Observation(title="a fresh network is better than any constant", cause="leakage", evidence=(evidence,))
+        return Check(
+            "initial loss",
+            False,
+            said + ". No untrained network can be better than that: something of the target is in the loss already",
+            numbers,
+            seen,
+        )
     return Check("initial loss", True, said, numbers)
 
 
-def _not_finite(examples: Examples, value: float) -> Seen:
+def _not_finite(examples: Examples, value: float) -> Observation:
     """What a first loss that is not finite points to: the data, if they are not, else the weights."""
     assert examples.targets is not None
     finite = bool(examples.numbers.isfinite().all() and examples.targets.isfinite().all())
     text = f"it is {value}; the examples are " + ("finite" if finite else "not")
-    return Seen(title="the first loss is not finite", severity="error", confidence="exact",
-                cause="initialization" if finite else "data-degenerate", suspects=("exploding",) if finite else (),
-                evidence=(Evidence("first loss", None, text=text),))  # fmt: skip
+    return Observation(
+        title="the first loss is not finite",
+        severity="error",
+        confidence="exact",
+        cause="initialization" if finite else "data-degenerate",
+        suspects=("exploding",) if finite else (),
+        evidence=(Evidence("first loss", None, text=text),),
+    )
 
 
-def _too_large(recipe: Recipe, task: Any, examples: Examples, limit: float) -> Seen:
+def _too_large(recipe: Recipe, task: Any, examples: Examples, limit: float) -> Observation:
     """Why outputs start too large: the target's size, dropout, the inputs' size, or the starting weights."""
     assert examples.targets is not None
     regression = task.kind == "regression"
     if regression and float(examples.targets.double().square().mean().sqrt()) > LOUD:
-        return Seen(where=", ".join(task.targets), cause="target-scale", changes=(Change("encoding.target", "auto"),))
+        return Observation(
+            where=", ".join(task.targets), cause="target-scale", changes=(Change("encoding.target", "auto"),)
+        )
     calm = recipe.vary("network", without(recipe.network, {"dropout": None, "spatial_dropout": None}))
     if calm.network != recipe.network and float(np.mean(starting_losses(calm, task, NETWORKS))) <= limit:
-        return Seen(where="network.dropout", cause="dropout", changes=(Change("network.dropout", None),))
+        return Observation(where="network.dropout", cause="dropout", changes=(Change("network.dropout", None),))
     if signature(task).picture is None and float(examples.numbers.double().square().mean().sqrt()) > LOUD:
-        return Seen(cause="input-scale", suspects=("initialization",), changes=(Change("encoding.scale", "standard"),))
+        return Observation(
+            cause="input-scale", suspects=("initialization",), changes=(Change("encoding.scale", "standard"),)
+        )
     changes = (Change("network.initializer", {"name": "He"}),)
-    return Seen(where="output", suspects=("input-scale",), changes=changes)
+    return Observation(where="output", suspects=("input-scale",), changes=changes)
 
 
 def starting_losses(recipe: Recipe, task: Any, networks: int) -> np.ndarray:
@@ -337,15 +360,35 @@ def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> Check:
     if by_hand:
         numbers["relative difference from the closed form"] = worst
     if not rises:
-        seen = Seen(where="penalties", evidence=(Evidence("added by the penalties at 1 to 100 times their strength",
-                    float(added[1].mean()), "", 0.0, "nothing more at a higher one"),))  # fmt: skip
-        return Check("penalty", False, said + "; stronger penalties do not raise it: is a strength 0, or every weight?",
-                     numbers, seen)  # fmt: skip
+        seen = Observation(
+            where="penalties",
+            evidence=(
+                Evidence(
+                    "added by the penalties at 1 to 100 times their strength",
+                    float(added[1].mean()),
+                    "",
+                    0.0,
+                    "nothing more at a higher one",
+                ),
+            ),
+        )
+        return Check(
+            "penalty",
+            False,
+            said + "; stronger penalties do not raise it: is a strength 0, or every weight?",
+            numbers,
+            seen,
+        )
     if worst > 1e-9:
-        seen = Seen(where="penalties", title="a penalty is not what its formula says", severity="error",
-                    evidence=(Evidence("difference from the formula", worst, "relative", 1e-9),))  # fmt: skip
-        return Check("penalty", False, said + f"; by the formula it should be {worst:.2g} (relative) off that", numbers,
-                     seen)  # fmt: skip
+        seen = Observation(
+            where="penalties",
+            title="a penalty is not what its formula says",
+            severity="error",
+            evidence=(Evidence("difference from the formula", worst, "relative", 1e-9),),
+        )
+        return Check(
+            "penalty", False, said + f"; by the formula it should be {worst:.2g} (relative) off that", numbers, seen
+        )
     return Check("penalty", True, said + ", and ten times as much at ten times the strength", numbers)
 
 
@@ -408,28 +451,44 @@ def overfits(recipe: Recipe, task: Any, *, few: int = FEW, steps: int = STEPS, s
         said = f"{chosen.count} examples are learned by heart only at another learning rate: {lr * best:g} takes"
         said += f" {tried[best][0]:.0f} steps, the recipe's {lr:g} does not in {steps}"
         far = best not in RATES
-        seen = Seen(where=rate_path(recipe), severity="warning" if far else "note", suspects=("too-few-steps",),
-                    title=f"a few examples are learned by heart only at a learning rate {best:g} times as high",
-                    cause="learning-rate-low" if best > 1 else "learning-rate-high",
-                    evidence=(Evidence("steps to learn them", tried[best][0], "", None, f"at {lr * best:g}; at {lr:g} "
-                                       f"they are not learned in {steps}"),),
-                    changes=(Change(rate_path(recipe), lr * best),))  # fmt: skip
+        seen = Observation(
+            where=rate_path(recipe),
+            severity="warning" if far else "note",
+            suspects=("too-few-steps",),
+            title=f"a few examples are learned by heart only at a learning rate {best:g} times as high",
+            cause="learning-rate-low" if best > 1 else "learning-rate-high",
+            evidence=(
+                Evidence(
+                    "steps to learn them",
+                    tried[best][0],
+                    "",
+                    None,
+                    f"at {lr * best:g}; at {lr:g} they are not learned in {steps}",
+                ),
+            ),
+            changes=(Change(rate_path(recipe), lr * best),),
+        )
         return Check("overfit a few", not far, said, numbers, seen)
     least = min(loss for _, loss in tried.values())
     said = f"{chosen.count} examples are not learned in {steps} steps at any of {len(tried)} learning rates: the least "
     said += f"loss is {least:.3g}, guessing gives {level:.3g}. Something between data, loss and update is broken, or "
     nearest = min(tried, key=lambda times: tried[times][1])
     evidence = Evidence("least loss", least, "", limit, f"of {chosen.count} examples; guessing gives {level:.3g}")
-    seen = Seen(where="network", evidence=(evidence,), suspects=("hidden-activation", "initialization"))
+    seen = Observation(where="network", evidence=(evidence,), suspects=("hidden-activation", "initialization"))
     if nearest in FAR_RATES and least < HALF * level < tried[1.0][1]:  # no rate is enough, but one far away is nearest
-        seen = Seen(where=rate_path(recipe), cause="learning-rate-low" if nearest > 1 else "learning-rate-high",
-                    suspects=("architecture-too-small",), evidence=(evidence,),
-                    changes=(Change(rate_path(recipe), lr * nearest),))  # fmt: skip
+        seen = Observation(
+            where=rate_path(recipe),
+            cause="learning-rate-low" if nearest > 1 else "learning-rate-high",
+            suspects=("architecture-too-small",),
+            evidence=(evidence,),
+            changes=(Change(rate_path(recipe), lr * nearest),),
+        )
     return Check("overfit a few", False, said + "the network is far too small", numbers, seen)
 
 
-def _by_heart(bare: Recipe, small: Any, rates: tuple[float, ...], limit: float, *, steps: int, seeds: int
-              ) -> dict[float, tuple[float, float]]:  # fmt: skip
+def _by_heart(
+    bare: Recipe, small: Any, rates: tuple[float, ...], limit: float, *, steps: int, seeds: int
+) -> dict[float, tuple[float, float]]:
     """By multiple of the recipe's learning rate: steps to a loss below a limit (∞: it stayed above), and the least."""
     lr = float(bare.optimizer.lr)
     path = rate_path(bare)
@@ -445,8 +504,17 @@ def unhindered(recipe: Recipe) -> Recipe:
     >>> unhindered(named("default")).network.dropout is None
     True
     """
-    plain = dataclasses.replace(recipe, penalties=(), augment=(), stop=None, average=None, clip=recipe.clip,
-                                schedule=Constant(), batch="all", class_weights="none")  # fmt: skip
+    plain = dataclasses.replace(
+        recipe,
+        penalties=(),
+        augment=(),
+        stop=None,
+        average=None,
+        clip=recipe.clip,
+        schedule=Constant(),
+        batch="all",
+        class_weights="none",
+    )
     off = {"dropout": None, "weight_decay": 0.0, "label_smoothing": 0.0, "snapshots": None}
     return without(plain, off)
 

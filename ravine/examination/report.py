@@ -11,10 +11,9 @@ from typing import Any
 
 from ravine.catalog import recipe_from
 from ravine.data import RowGroups
-from ravine.diagnosis.rule import judged
+from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.training_curves import rules as curve_rules
 from ravine.diagnosis.training_curves.series import Course, course_of
-from ravine.diagnosis.trials import recipe_rules as recipe_trial_rules
 from ravine.diagnosis.trials import rules as trial_rules
 from ravine.diagnosis.trials.rules import Outcome, Tried
 from ravine.errors import InputError
@@ -96,12 +95,12 @@ def examined(patient: Patient, *, trials: bool = True, say: Say = silent) -> Rep
     bench = bench_of(recipe, task, patient.run, patient.frame, say=say) if trials else None
     run = patient.run or (bench.run if bench is not None and bench.whole else None)
     if run is not None:
-        more, went = judged(curve_rules.ALL, course_with_null(run.record, recipe, task))
+        more, went = run_rules(curve_rules.ALL, course_with_null(run.record, recipe, task))
         more = [replace(f, changes=useful(recipe, f.changes)) for f in more]
         found, checks = [*found, *more], checks.and_(went)
     if bench is not None:
         seen = tried_on(bench, remedies(recipe, bench.task, found), sure=[f.cause for f in found], say=say)
-        more, went = judged((*trial_rules.ALL, *recipe_trial_rules.ALL), seen)
+        more, went = run_rules(trial_rules.ALL, seen)
         found, checks = treated(recipe, found, more, seen), checks.and_(went)
     score = None if patient.run is None else patient.run.score
     return Report(run=patient.name, score=score, checks=checks, findings=arrange(found))

@@ -12,7 +12,7 @@ from torch.optim import Adam, AdamW
 
 from ravine.diagnosis.data.profile import Examples, Spread
 from ravine.diagnosis.initialization.rules import Start
-from ravine.diagnosis.rule import listed
+from ravine.diagnosis.rule import join_names
 from ravine.diagnosis.training_loop.tensor_stats import fresh
 from ravine.examination.model_surgery import calls_of, head_calls, hidden_calls, missing_after
 from ravine.examination.torch_changes import NORMS
@@ -129,7 +129,7 @@ def _frozen(case: Case) -> list[Remedy]:
         return []
     return [Remedy("frozen-parameters", ((Change("optimizer", "all parameters"),),), (
         Evidence("parameters that are not trained, as drawn at random", len(left), "", 0),
-    ), where=listed(left))]  # fmt: skip
+    ), where=join_names(left))]  # fmt: skip
 
 
 def _start(start: Start) -> list[Remedy]:

@@ -21,7 +21,7 @@ from ravine.diagnosis.data.rules import ALL as DATA
 from ravine.diagnosis.initialization.probe import read_start
 from ravine.diagnosis.initialization.rules import ALL as STARTS
 from ravine.diagnosis.initialization.rules import Start
-from ravine.diagnosis.rule import judged
+from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials import rules as trial_rules
 from ravine.diagnosis.trials.rules import GENERAL, GOOD
 from ravine.errors import InputError
@@ -70,8 +70,8 @@ def examined(case: Case, *, watch: Watch, trials: bool) -> Report:
 
 def _examined(case: Case, watch: Watch, trials: bool) -> Report:
     start, examples = looked_at(case)
-    at_start, started = judged(STARTS, start)
-    in_data, read = judged(DATA, examples) if examples.kind else ([], Checks(failed=tuple(r.code for r in DATA)))
+    at_start, started = run_rules(STARTS, start)
+    in_data, read = run_rules(DATA, examples) if examples.kind else ([], Checks(failed=tuple(r.code for r in DATA)))
     found, checks, base = watched_run(case, watch)
     found, checks = [*found, *at_start, *in_data], checks.and_(started, read)
     sure = any(certain(f) for f in found)
@@ -209,7 +209,7 @@ def trial_findings(case: Case, base: Run, start: Start, examples: Examples) -> t
         seen = replace(seen, outcomes=tuple(outcome if o is first else o for o in seen.outcomes))
     if seen.blamed is None and (outcome := with_classes(case, base, seen, seed=case.seed)) is not None:
         seen = replace(seen, outcomes=(*seen.outcomes, outcome), settled=outcome)
-    found, checks = judged(trial_rules.ALL, seen)
+    found, checks = run_rules(trial_rules.ALL, seen)
     learned_by_heart = [f for f in found if f.cause == "overfitting"]
     for finding in learned_by_heart:
         step = next(int(c.value) for c in finding.changes if c.path == "steps")

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ravine.diagnosis.rule import judged
+from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.training_curves import rules as curve_rules
 from ravine.diagnosis.training_curves.series import LOOKS, course_from
 from ravine.finding import Finding
@@ -51,7 +51,7 @@ def judge(cohort: Cohort, *, alpha: float) -> tuple[Finding, ...]:
         now=True,
     )
     told = {event["kind"] for event in cohort.events}
-    found = [replace(f, since=f.since or cohort.step) for f in judged(WHILE, course)[0] if f.code not in told]
+    found = [replace(f, since=f.since or cohort.step) for f in run_rules(WHILE, course)[0] if f.code not in told]
     for finding in found:
         cohort.events.append({"step": cohort.step, "kind": finding.code, "text": said(finding), "member": None})
     return tuple(found)

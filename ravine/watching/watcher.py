@@ -30,12 +30,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from ravine.diagnosis.registry import LOOP_RULES
 from ravine.diagnosis.training_loop import rules_loss_curve
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
 from ravine.diagnosis.training_loop.history import Broken, Cut, Idle, Inputs, Modes, Schedule, Story
 from ravine.diagnosis.training_loop.optimizer_monitor import Eye, rates
 from ravine.diagnosis.training_loop.parameter_names import Names, parameters
-from ravine.diagnosis.training_loop.rules import ALL
 from ravine.diagnosis.training_loop.tensor_stats import Constant, dark, excerpt, first_tensor, tables, twins
 from ravine.errors import InputError
 from ravine.finding import Checks, Finding, Report, arrange
@@ -60,7 +60,7 @@ DROPOUTS = (nn.modules.dropout._DropoutNd,)
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 FAST = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)  # a hook would turn off a fast path
 TRENDS = frozenset(rule.code for rule in rules_loss_curve.ALL)
-NEEDS = frozenset(rule.needs for rule in ALL)
+NEEDS = frozenset(rule.needs for rule in LOOP_RULES)
 LETTERS = ("n", "N", "E", "F")  # by recording a graph, by training
 
 
@@ -221,7 +221,7 @@ class Watched:
     def report(self) -> Report:
         """The findings so far, and how each check went."""
         found = {f.code for f in self._found}
-        rest = [rule for rule in ALL if rule.code not in found and rule.code not in self._failed]
+        rest = [rule for rule in LOOP_RULES if rule.code not in found and rule.code not in self._failed]
         has = {rule.code: self.story.has(rule.needs) for rule in rest}
         checks = Checks(
             passed=tuple(code for code, was in has.items() if was),
@@ -712,7 +712,7 @@ class Watched:
             self._next_told *= 2
         found = {f.code for f in self._found} | (set() if due else TRENDS)
         has = {need: story.has(need) for need in NEEDS}
-        for rule in ALL:
+        for rule in LOOP_RULES:
             if rule.code in found or rule.code in self._failed or not has[rule.needs]:
                 continue
             try:

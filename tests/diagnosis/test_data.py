@@ -8,7 +8,7 @@ from sklearn import datasets
 from ravine.diagnosis.data import profile as data_profile
 from ravine.diagnosis.data.profile import counted, evenness, kind_of, read_examples, spread
 from ravine.diagnosis.data.rules import ALL
-from ravine.diagnosis.rule import judged
+from ravine.diagnosis.rule import run_rules
 
 SEED = 20
 bare = pytest.mark.usefixtures("no_reference")
@@ -36,7 +36,7 @@ def ill(rows=240):
 
 def found(x, y, **more):
     """Codes by severity."""
-    findings, checks = judged(ALL, read_examples(x, y, **more))
+    findings, checks = run_rules(ALL, read_examples(x, y, **more))
     assert checks.failed == ()
     return {f.code: f for f in findings}
 
@@ -84,14 +84,14 @@ def test_toys_raise_no_alarm():
 def test_numbers_that_are_not_finite_are_named_by_column():
     x, y = patients()
     x[3, 2], x[7, 2], x[9, 4] = float("nan"), float("inf"), float("nan")
-    findings = [f for f in judged(ALL, read_examples(x, y, names=NAMES))[0] if f.code == "RVN-D01"]
+    findings = [f for f in run_rules(ALL, read_examples(x, y, names=NAMES))[0] if f.code == "RVN-D01"]
     assert [(f.where, f.evidence[0].value, f.severity) for f in findings] == [
         ("weight", 2.0, "error"), ("visits", 1.0, "error")]  # fmt: skip
     pictures = torch.rand(40, 1, 6, 6)
     pictures[5, 0, 2, 2] = float("nan")
     assert found(pictures, torch.arange(40) % 4)["RVN-D01"].where == "inputs"
     y[11] = float("nan")
-    assert [f.where for f in judged(ALL, read_examples(patients()[0], y))[0]] == ["target"]
+    assert [f.where for f in run_rules(ALL, read_examples(patients()[0], y))[0]] == ["target"]
 
 
 @bare
@@ -283,7 +283,7 @@ def test_the_kind_of_targets_is_read_from_them(x, y, kind):
 ])  # fmt: skip
 def test_all_sorts_of_inputs_are_measured(x):
     for y in (torch.arange(len(x)) % 2, torch.rand(len(x), 1), torch.rand(len(x), 3)):
-        findings, checks = judged(ALL, read_examples(x, y, validation=(x, y)))
+        findings, checks = run_rules(ALL, read_examples(x, y, validation=(x, y)))
         assert checks.failed == () and not {f.code for f in findings} - {rule.code for rule in ALL}
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravine.diagnosis.rule import judged
+from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.rules import (
     ALL,
     BEHIND,
@@ -40,7 +40,7 @@ def tried(base, *outcomes, score=None, null=1.0, **more):
 
 
 def causes(seen):
-    return [f.cause for f in judged(ALL, seen)[0]]
+    return [f.cause for f in run_rules(ALL, seen)[0]]
 
 
 # gains ---------------------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_what_a_fact_speaks_for_goes_before_what_gains_a_little_more_without():
     seen = tried(1.0, general, specific)
     assert [o.cause for o in seen.ranked] == ["input-scale", "learning-rate-low"]
     assert causes(seen) == ["input-scale"]
-    assert judged(ALL, seen)[0][0].suspects[0] == "learning-rate-low"
+    assert run_rules(ALL, seen)[0][0].suspects[0] == "learning-rate-low"
 
 
 def test_but_not_before_what_gains_far_more():
@@ -171,22 +171,22 @@ def test_what_is_settled_otherwise_comes_first():
 
 
 def test_nothing_is_found_where_nothing_helps_and_nothing_measured_where_nothing_was_tried():
-    found, checks = judged(ALL, tried(0.1, outcome("learning-rate-low", 0.09), outcome("dropout", 0.3, fact=True)))
+    found, checks = run_rules(ALL, tried(0.1, outcome("learning-rate-low", 0.09), outcome("dropout", 0.3, fact=True)))
     assert found == [] and checks.passed == tuple(rule.code for rule in ALL)
-    assert judged(ALL, tried(0.1))[1].not_measured == checks.passed
+    assert run_rules(ALL, tried(0.1))[1].not_measured == checks.passed
 
 
 def test_only_one_cause_is_blamed_and_every_cause_has_its_rule():
     for cause in {rule.cause for rule in ALL} - {"overfitting", "labels", "architecture-too-small"}:
         assert cause in CAUSES
-        (finding,) = judged(ALL, tried(1.0, outcome(cause, 0.0, fact=True, where="layer")))[0]
+        (finding,) = run_rules(ALL, tried(1.0, outcome(cause, 0.0, fact=True, where="layer")))[0]
         assert (finding.cause, finding.where, finding.severity, finding.trial) == (cause, "layer", "error", HELPED)
 
 
 def test_how_sure_and_how_bad_goes_by_the_gain():
     def shown(loss, *, fact, trial=HELPED):
         best = outcome("dropout", 0.0, fact=False, trial=IDLE)
-        (finding,) = judged(ALL, tried(1.0, outcome("input-scale", loss, fact=fact, trial=trial), best))[0]
+        (finding,) = run_rules(ALL, tried(1.0, outcome("input-scale", loss, fact=fact, trial=trial), best))[0]
         return finding.severity, finding.confidence
 
     assert shown(0.1, fact=True) == shown(0.1, fact=False) == ("error", "high")
@@ -216,7 +216,7 @@ def by_heart(*, rise=(0.4, 0.05), fitted=0.05, scores=(None, None, None, None), 
 
 
 def test_a_loss_that_rose_again_is_overfitting_and_says_where_to_stop():
-    (finding,) = judged(ALL, by_heart())[0]
+    (finding,) = run_rules(ALL, by_heart())[0]
     assert finding.cause == "overfitting" and finding.changes == (Change("steps", 10),) and finding.since == 20
 
 
@@ -300,6 +300,6 @@ def test_a_network_is_not_too_small_on_less(more):
 
 def test_thresholds_are_as_they_are_told():
     assert (POINTS, CLEAR, SHORT, LACKING) == (0.05, 0.3, 0.2, 0.45)
-    (detected,) = {rule.detected for rule in ALL if rule.code < "RVN-X20"}
+    (detected,) = {rule.explanation.detected for rule in ALL if rule.code < "RVN-X20"}
     for said in ("20%", "45%", "0.05", "0.3 of the score", "5 seeds"):
         assert said in detected

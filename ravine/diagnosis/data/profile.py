@@ -239,18 +239,26 @@ def read_examples(
     at = named(names, x.shape[1:], layout)
     chosen = evenly(len(x), SAMPLE)
     found = Examples(
-        rows=len(x), shape=x.shape[1:], layout=layout, kind=kind, target_shape=y.shape[1:], outputs=outputs,
-        shuffled=shuffled, broken=(*broken(x, at), *broken(y, {}, of="target")),
+        rows=len(x),
+        shape=x.shape[1:],
+        layout=layout,
+        kind=kind,
+        target_shape=y.shape[1:],
+        outputs=outputs,
+        shuffled=shuffled,
+        broken=(*broken(x, at), *broken(y, {}, of="target")),
         inputs=None if layout == "tokens" else spread(x[chosen], at, by_channel=x.ndim > 2),
         targets=spread(y, {}) if kind in ("number", "numbers", "inputs", "labels") else None,
-        counts=counted(y, kind), copies=copied(x, y, validation),
-    )  # fmt: skip
+        counts=counted(y, kind),
+        copies=copied(x, y, validation),
+    )
     found = _classes_told(found, y)
     if validation is not None and len(validation[0]):
         found = _with_validation(found, x[chosen], y, plain(validation[0]), plain(validation[1]), at)
     if layout == "tokens" and y.shape == x.shape and y.dtype.kind in "iu":
-        found = replace(found, same=float((y == x).mean()), ahead=_equal(y[:, :-1], x[:, 1:]),
-                        behind=_equal(y[:, 1:], x[:, :-1]))  # fmt: skip
+        found = replace(
+            found, same=float((y == x).mean()), ahead=_equal(y[:, :-1], x[:, 1:]), behind=_equal(y[:, 1:], x[:, :-1])
+        )
     if not shuffled and 2 * batch <= len(x):
         found = replace(found, order=ordered(y, kind, batch, seed))
     found = _with_reference(found, inputs, targets, x, y, at, seed)
@@ -304,9 +312,14 @@ def broken(x: Array, at: Mapping[int, str], of: str = "column") -> tuple[Broken,
     places = np.nonzero((nan | infinite).any(axis=0))[0]
     whole = "" if nan.shape[1] > 1 or at else "inputs" if of == "column" else of
     return tuple(
-        Broken(where=whole or name_of(at, int(p), of), nans=int(nan[:, p].sum()),
-               infinities=int(infinite[:, p].sum()), rows=int((nan | infinite)[:, p].sum()))
-        for p in places)  # fmt: skip
+        Broken(
+            where=whole or name_of(at, int(p), of),
+            nans=int(nan[:, p].sum()),
+            infinities=int(infinite[:, p].sum()),
+            rows=int((nan | infinite)[:, p].sum()),
+        )
+        for p in places
+    )
 
 
 def spread(x: Array, at: Mapping[int, str], *, by_channel: bool = False) -> Spread | None:
@@ -324,8 +337,16 @@ def spread(x: Array, at: Mapping[int, str], *, by_channel: bool = False) -> Spre
     means, stds = np.nan_to_num(means), np.nan_to_num(stds)
     varied = stds > 1e-7 * np.maximum(np.abs(means), 1e-30)
     constant = tuple(name_of(at, int(p)) for p in np.nonzero(~varied)[0]) if not by_channel else ()
-    found = Spread(columns=len(means), low=low, high=high, mean=mean, std=std, means=tuple(means.tolist()),
-                   stds=tuple(stds.tolist()), constant=constant)  # fmt: skip
+    found = Spread(
+        columns=len(means),
+        low=low,
+        high=high,
+        mean=mean,
+        std=std,
+        means=tuple(means.tolist()),
+        stds=tuple(stds.tolist()),
+        constant=constant,
+    )
     if not varied.any():
         return found
     places, m, s = np.nonzero(varied)[0], means[varied], stds[varied]
@@ -335,11 +356,18 @@ def spread(x: Array, at: Mapping[int, str], *, by_channel: bool = False) -> Spre
     centered = part - m[few]
     standard = centered / s[few]
     return replace(
-        found, offset=float(offsets.max()), offset_median=float(np.median(offsets)), widest=float(s.max()),
-        narrowest=float(s.min()), widest_name=name_of(at, int(places[s.argmax()])),
-        narrowest_name=name_of(at, int(places[s.argmin()])), offset_name=name_of(at, int(places[offsets.argmax()])),
-        steepest=_largest(part), centered=_largest(centered), even=_largest(standard),
-    )  # fmt: skip
+        found,
+        offset=float(offsets.max()),
+        offset_median=float(np.median(offsets)),
+        widest=float(s.max()),
+        narrowest=float(s.min()),
+        widest_name=name_of(at, int(places[s.argmax()])),
+        narrowest_name=name_of(at, int(places[s.argmin()])),
+        offset_name=name_of(at, int(places[offsets.argmax()])),
+        steepest=_largest(part),
+        centered=_largest(centered),
+        even=_largest(standard),
+    )
 
 
 def _largest(part: Array) -> float:
@@ -382,8 +410,13 @@ def copied(x: Array, y: Array, validation: tuple[Tensor, Tensor] | None) -> Copi
         contradicted += first.setdefault(row, answer) != answer
         counts[row] = counts.get(row, 0) + 1
     natural = not measured(x[evenly(len(x), SAMPLE)].reshape(min(len(x), SAMPLE), -1))
-    found = Copies(compared=len(rows), distinct=len(counts), largest=max(counts.values()), natural=natural,
-                   contradicted=contradicted)  # fmt: skip
+    found = Copies(
+        compared=len(rows),
+        distinct=len(counts),
+        largest=max(counts.values()),
+        natural=natural,
+        contradicted=contradicted,
+    )
     if validation is None or not len(validation[0]):
         return found
     vx, vy = plain(validation[0]), plain(validation[1])
@@ -399,8 +432,13 @@ def copied(x: Array, y: Array, validation: tuple[Tensor, Tensor] | None) -> Copi
         among = {row: new.count(row) for row in set(new)} if len(set(new)) < 50 else _tally(new)
         pairs = sum(count * (count - 1) for count in among.values()) / max(1, len(new) * (len(new) - 1))
         expected = len(new) * max(twins, 1 - (1 - pairs) ** len(rows))
-    return replace(found, validation=len(new), overlap=overlap, inputs_overlap=sum(row in counts for row in new),
-                   expected=float(expected))  # fmt: skip
+    return replace(
+        found,
+        validation=len(new),
+        overlap=overlap,
+        inputs_overlap=sum(row in counts for row in new),
+        expected=float(expected),
+    )
 
 
 def _tally(rows: Sequence[bytes]) -> dict[bytes, int]:
@@ -422,8 +460,12 @@ def ordered(y: Array, kind: str, batch: int, seed: int) -> Order | None:
         return None
     shuffled = np.random.default_rng(seed).permutation(answers)
     steps = np.diff(answers)
-    return Order(batch=batch, purity=_purity(answers, batch, kind), chance=_purity(shuffled, batch, kind),
-                 sorted=bool((steps >= 0).all() or (steps <= 0).all()) and bool((steps != 0).any()))  # fmt: skip
+    return Order(
+        batch=batch,
+        purity=_purity(answers, batch, kind),
+        chance=_purity(shuffled, batch, kind),
+        sorted=bool((steps >= 0).all() or (steps <= 0).all()) and bool((steps != 0).any()),
+    )
 
 
 def _single(y: Array, kind: str) -> Array | None:
@@ -466,10 +508,16 @@ def drifted(x: Array, new: Array, at: Mapping[int, str]) -> Drift | None:
     error = np.sqrt(plain_a[varied] ** 2 / len(a) + plain_b[varied] ** 2 / len(b))
     z = np.abs(a.mean(0) - b.mean(0))[varied] / np.maximum(error, 1e-30)
     far = int(np.abs(shifts).argmax())
-    return Drift(shift=float(np.median(np.abs(shifts))), stretch=float(np.median(stretches)),
-                 farthest=float(shifts[far]), farthest_name=name_of(at, int(places[np.nonzero(varied)[0][far]])),
-                 sure=float(z.max()), median_sure=float(np.median(z)), rows=len(b),
-                 columns=_in_effect(a[:, varied & (plain_a > 0)]))  # fmt: skip
+    return Drift(
+        shift=float(np.median(np.abs(shifts))),
+        stretch=float(np.median(stretches)),
+        farthest=float(shifts[far]),
+        farthest_name=name_of(at, int(places[np.nonzero(varied)[0][far]])),
+        sure=float(z.max()),
+        median_sure=float(np.median(z)),
+        rows=len(b),
+        columns=_in_effect(a[:, varied & (plain_a > 0)]),
+    )
 
 
 def _in_effect(x: Array) -> float:
@@ -504,8 +552,16 @@ def given_away(x: Array, y: Array, kind: str, at: Mapping[int, str], seed: int) 
     other = _answered(rest, answers, "number" if kind == "number" else "classes", seed)
     if other is None:
         return ()
-    return tuple(GivenAway(where=name_of(at, int(p)), alone=float(alone[p]), rest=other.score, null=other.null_score,
-                           rest_informative=bool(other.informative)) for p in places)  # fmt: skip
+    return tuple(
+        GivenAway(
+            where=name_of(at, int(p)),
+            alone=float(alone[p]),
+            rest=other.score,
+            null=other.null_score,
+            rest_informative=bool(other.informative),
+        )
+        for p in places
+    )
 
 
 def _number_alone(x: Array, y: Array) -> Array:
@@ -551,8 +607,9 @@ def slipped(inputs: Tensor, targets: Tensor, kind: str, given: Reference, seed: 
             x, y = inputs, targets.flip(0)
         found = reference(x, y, kind, seed=seed, most=400, learners=("linear", "trees"))
         if found is not None and found.signal > max(BEYOND, best.signal if best else 0.0):
-            best = Slipped(by=by, signal=found.signal, given=given.signal, score=found.score,
-                           null_score=found.null_score)  # fmt: skip
+            best = Slipped(
+                by=by, signal=found.signal, given=given.signal, score=found.score, null_score=found.null_score
+            )
     return best
 
 

@@ -29,9 +29,26 @@ BOUNDED: dict[str, Callable[[Tensor], Tensor]] = {  # share of its steepest slop
     "softsign": lambda out: (1 - out.abs()).square(),
 }
 VIEWS = {
-    "view", "reshape", "flatten", "squeeze", "unsqueeze", "transpose", "permute", "contiguous", "clone", "float",
-    "__getitem__", "T", "mT", "movedim", "swapaxes", "view_as", "double", "to", "type_as",
-}  # fmt: skip
+    "view",
+    "reshape",
+    "flatten",
+    "squeeze",
+    "unsqueeze",
+    "transpose",
+    "permute",
+    "contiguous",
+    "clone",
+    "float",
+    "__getitem__",
+    "T",
+    "mT",
+    "movedim",
+    "swapaxes",
+    "view_as",
+    "double",
+    "to",
+    "type_as",
+}
 ROUNDED = 1e-6  # of the largest number: differences due to sums in another order
 
 

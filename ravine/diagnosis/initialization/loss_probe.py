@@ -285,9 +285,13 @@ def wish(answers: Answers, kind: str) -> Wish | None:
     good, bad = values.get(takes) or next(iter(values.values()))
     far = [answers.at(scale * said_as(right, "logits", answers.axis, single=single)) for scale in FAR]
     away = [answers.at(scale * said_as(wrong, "logits", answers.axis, single=single)) for scale in FAR]
-    return Wish(takes, good, bad, unbounded=_endless(far, good),
-                reversed=all(g > b for g, b in values.values()) and (_endless(away, bad) or "logits" not in values),
-                )  # fmt: skip
+    return Wish(
+        takes,
+        good,
+        bad,
+        unbounded=_endless(far, good),
+        reversed=all(g > b for g, b in values.values()) and (_endless(away, bad) or "logits" not in values),
+    )
 
 
 def _takes(answers: Answers, right: Tensor, single: bool, values: dict[str, tuple[float, float]]) -> str:

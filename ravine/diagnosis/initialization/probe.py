@@ -99,8 +99,15 @@ class Subject:
         return model
 
 
-def read_start(model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, *,
-               validation: tuple[Tensor, Tensor] | None = None, seed: int = 0) -> Start:  # fmt: skip
+def read_start(
+    model: nn.Module,
+    loss: Loss,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    validation: tuple[Tensor, Tensor] | None = None,
+    seed: int = 0,
+) -> Start:
     """Probe a model and a loss on some training examples (256 are looked at). It never raises: see `Start.broke`.
 
     `validation` examples are held to be of the same kind and are only looked at for numbers that are not finite.
@@ -396,8 +403,15 @@ def why_constant(subject: Subject, after: bool, zeros: tuple[str, ...], moves: b
     last = subject.trace.last(subject.outputs)
     one = last is not None and "softmax" in last.kind and last.dim is not None and last.made.shape[last.dim] == 1
     faded = next((r.where for r in subject.trace.modules if tells(r)), "")
-    return Constant(after=after, zeros=zeros, dead=tuple(dict.fromkeys(dead)), cut=not moves, one=one,
-                    last=len(dark) == 1 and last is dark[0], faded=faded)  # fmt: skip
+    return Constant(
+        after=after,
+        zeros=zeros,
+        dead=tuple(dict.fromkeys(dead)),
+        cut=not moves,
+        one=one,
+        last=len(dark) == 1 and last is dark[0],
+        faded=faded,
+    )
 
 
 def tells(ran: Ran) -> bool:
@@ -435,8 +449,17 @@ def given(subject: Subject) -> tuple[str, int]:
                 return "probabilities", axis
             if bool((out <= 0).all()) and bool((out.logsumexp(axis).abs() < loss_probe.ROUND).all()):
                 return "log-probabilities", axis
-    ranges = {"sigmoid": "0 to 1", "softmax": "0 to 1", "tanh": "-1 to 1", "hardtanh": "-1 to 1", "relu": "from 0",
-              "softplus": "from 0", "exp": "from 0", "abs": "from 0", "square": "from 0"}  # fmt: skip
+    ranges = {
+        "sigmoid": "0 to 1",
+        "softmax": "0 to 1",
+        "tanh": "-1 to 1",
+        "hardtanh": "-1 to 1",
+        "relu": "from 0",
+        "softplus": "from 0",
+        "exp": "from 0",
+        "abs": "from 0",
+        "square": "from 0",
+    }
     return ranges.get(kind.rstrip("_"), ""), -1
 
 
@@ -562,10 +585,11 @@ def network(subject: Subject) -> dict[str, Any] | None:
         "active": tuple(a for c in trace.calls if (a := active(c, c is trace.last(trace.output))) is not None),
         "norms": names,
         "norm_first": bool(kinds) and kinds[0] == "norm",
-        "dropouts": {name: float(m.p) for name, m in model.named_modules()
-                     if isinstance(m, nn.modules.dropout._DropoutNd)},
+        "dropouts": {
+            name: float(m.p) for name, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd)
+        },
         "score_spread": max((scores(c) for c in softmaxes), default=None),
-    }  # fmt: skip
+    }
     return found | through(layers)
 
 
@@ -640,9 +664,14 @@ def through(layers: Sequence[Layer]) -> dict[str, Any]:
         gradients = [math.log10(x.gradient or math.nan) for x in chain]
         change = signals[-1] - signals[0]
         if not best or abs(change) > abs(math.log10(best["signal"])):
-            best = {"signal": 10.0**change, "signal_slope": slope(signals), "depth": len(chain),
-                    "gradient": 10.0 ** (gradients[0] - gradients[-1]), "gradient_slope": slope(gradients),
-                    "signal_at": chain[0].where if change < 0 else chain[min(1, len(chain) - 1)].where}  # fmt: skip
+            best = {
+                "signal": 10.0**change,
+                "signal_slope": slope(signals),
+                "depth": len(chain),
+                "gradient": 10.0 ** (gradients[0] - gradients[-1]),
+                "gradient_slope": slope(gradients),
+                "signal_at": chain[0].where if change < 0 else chain[min(1, len(chain) - 1)].where,
+            }
     return best
 
 
@@ -677,8 +706,11 @@ def statistics(subject: Subject) -> dict[str, Any] | None:
     names = {id(m): name for name, m in norms.items()}
     handles = [m.register_forward_pre_hook(keep) for m in norms.values()]
     remembered = {name: (m.running_mean, m.running_var) for name, m in norms.items()}
-    remembered = {n: (a.double().clone(), b.double().clone()) for n, (a, b) in remembered.items()
-                  if a is not None and b is not None}  # fmt: skip
+    remembered = {
+        n: (a.double().clone(), b.double().clone())
+        for n, (a, b) in remembered.items()
+        if a is not None and b is not None
+    }
     try:
         with torch.no_grad():
             subject.run(subject.inputs, model)
@@ -692,8 +724,11 @@ def statistics(subject: Subject) -> dict[str, Any] | None:
             x = given[name].movedim(1, 0).flatten(1)
             sd = (x.var(1) + m.eps).sqrt()
             mean, root = remembered[name][0], (remembered[name][1] + m.eps).sqrt()
-            of = replace(of, shift=float(((mean - x.mean(1)).abs() / sd).median()),
-                         stretch=float(torch.maximum(root / sd, sd / root).median()))  # fmt: skip
+            of = replace(
+                of,
+                shift=float(((mean - x.mean(1)).abs() / sd).median()),
+                stretch=float(torch.maximum(root / sd, sd / root).median()),
+            )
         found.append(of)
     return {"normed": tuple(found)}
 

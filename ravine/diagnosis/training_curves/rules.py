@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ravine.diagnosis.rule import Rule, Seen, listed
+from ravine.diagnosis.rule import Observation, join_names, rule
 from ravine.diagnosis.training_curves.series import PATHS, Course, Curve, binomial_tail, mean_and_error, theil_sen, way
 from ravine.finding import Change, Evidence
 
@@ -117,7 +117,31 @@ def slower() -> tuple[Change, ...]:
 # ------------------------------------------------------------------------------------------------ rules
 
 
-def diverged(course: Course) -> Iterator[Seen]:
+def replayed(test: Callable[[Course], Iterator[Observation]]) -> Callable[[Course], Iterator[Observation]]:
+    """A test that also says since when it has been true: the first of the looks from which on it always was."""
+
+    def find(course: Course) -> Iterator[Observation]:
+        for seen in test(course):
+            since = course.steps
+            for look in reversed(course.looks[:-1]):
+                if not any(s.where == seen.where for s in test(look)):
+                    break
+                since = look.steps
+            yield seen if seen.since is not None else replace(seen, since=since)
+
+    return find
+
+
+@rule(
+    "RVN-T01",
+    severity="error",
+    cause="learning-rate-high",
+    also=("exploding", "optimizer-numerics", "data-degenerate", "precision"),
+    needs="loss",
+    explains=("RVN-T02", "RVN-T03", "RVN-T04", "RVN-T14"),
+    picture="range-test",
+)
+def diverged(course: Course) -> Iterator[Observation]:
     if course.outcome != "diverged" and course.broken is None and not course.diverged:
         return
     losses = course.train if len(course.train) else course.validation
@@ -133,7 +157,7 @@ def diverged(course: Course) -> Iterator[Seen]:
             cause, suspects = "exploding", ("learning-rate-high", "optimizer-numerics", "precision")
     minor = course.networks > 1 and course.diverged < course.networks / 2
     title = f"{course.diverged} of {course.networks} networks diverged" if course.networks > 1 else ""
-    yield Seen(
+    yield Observation(
         since=course.broken if course.broken is not None else course.steps if course.outcome == "diverged" else None,
         title=title,
         severity="warning" if minor else "",
@@ -144,7 +168,29 @@ def diverged(course: Course) -> Iterator[Seen]:
     )
 
 
-def not_learned(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T02",
+    severity="warning",
+    confidence="high",
+    cause="labels",
+    also=(
+        "learning-rate-low",
+        "learning-rate-high",
+        "too-few-steps",
+        "gradient-clipping",
+        "over-regularized",
+        "dropout",
+        "dead-units",
+        "vanishing",
+        "saturation",
+        "initialization",
+        "input-scale",
+    ),
+    needs="null",
+    picture="initial-loss",
+)
+@replayed
+def not_learned(course: Course) -> Iterator[Observation]:
     if course.steps < LATE * course.budget and not course.ended:
         return
     shown = []
@@ -171,7 +217,7 @@ def not_learned(course: Course) -> Iterator[Seen]:
     worse = all(e.value is not None and e.limit is not None and e.value > e.limit + 0.5 * abs(e.limit) for e in shown)
     cause, *suspects = blamed(course)
     early = not course.ended
-    yield Seen(
+    yield Observation(
         title="not learned so far" if early else "",
         severity="note" if early else "error" if worse else "warning",
         evidence=(*shown, *_figures(course)),
@@ -181,7 +227,18 @@ def not_learned(course: Course) -> Iterator[Seen]:
     )
 
 
-def rises(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T03",
+    severity="warning",
+    confidence="high",
+    cause="learning-rate-high",
+    also=("over-regularized", "loss", "exploding"),
+    needs="trend",
+    explains=("RVN-T02", "RVN-T04", "RVN-T14"),
+    picture="gradient-paths",
+)
+@replayed
+def rises(course: Course) -> Iterator[Observation]:
     curve = course.trend
     if len(curve) < 6:
         return
@@ -196,7 +253,7 @@ def rises(course: Course) -> Iterator[Seen]:
     if not clear or float(late.min()) <= base or (course.null is None and not elsewhere):
         return  # without a constant to compare with, a rising loss may be a game's (adversarial training)
     cause = "over-regularized" if decayed(course) else "learning-rate-high"
-    yield Seen(
+    yield Observation(
         evidence=(Evidence("training loss at the end", mean, "", base, f"first {first:.3g}"), *_figures(course)),
         cause=cause,
         suspects=("learning-rate-high", "loss", "exploding")
@@ -206,7 +263,17 @@ def rises(course: Course) -> Iterator[Seen]:
     )
 
 
-def restless(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T04",
+    severity="warning",
+    confidence="medium",
+    cause="learning-rate-high",
+    also=("batch-size", "schedule"),
+    needs="looks",
+    picture="schedules",
+)
+@replayed
+def restless(course: Course) -> Iterator[Observation]:
     curve = course.validation
     if len(curve) < 12:
         return
@@ -228,24 +295,39 @@ def restless(course: Course) -> Iterator[Seen]:
         return
     rate, highest = float(rates[-1]), float(course.lr.values.max()) if len(course.lr) else math.nan
     calmed = rate < 0.1 * highest and course.validation.values[-1] < lowest + JUMP * whole
-    yield Seen(
+    yield Observation(
         severity="note" if course.keeps_best or calmed or not course.ended or jump == JUMP else "",
         evidence=(
-            Evidence("rises from one look to the next", 100 * counts[jump] / len(up), "%", 100 * JUMPS,
-                     f"by over {jump:.0%} of all that was gained, in the second half"),
+            Evidence(
+                "rises from one look to the next",
+                100 * counts[jump] / len(up),
+                "%",
+                100 * JUMPS,
+                f"by over {jump:.0%} of all that was gained, in the second half",
+            ),
             Evidence("validation loss, mean", lowest + typical, "", lowest, "the limit is the lowest"),
         ),
         suspects=("batch-size", "schedule"),
         changes=(*slower(), Change("schedule", "one that ends low")),
-    )  # fmt: skip
+    )
 
 
-def overfits(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T05",
+    severity="warning",
+    confidence="high",
+    cause="overfitting",
+    also=("labels",),
+    needs="looks",
+    picture="early-stopping",
+)
+@replayed
+def overfits(course: Course) -> Iterator[Observation]:
     risen = list(_loses_again(course))
     yield from risen or _by_heart(course)
 
 
-def _by_heart(course: Course) -> Iterator[Seen]:
+def _by_heart(course: Course) -> Iterator[Observation]:
     """Overfitting that was there from the first looks on: all is known of the one examples, little of the others."""
     null, null_validation = course.null, course.null_validation
     if null is None or null_validation is None or null <= 0 or null_validation <= 0 or len(course.trend) < 3:
@@ -257,7 +339,7 @@ def _by_heart(course: Course) -> Iterator[Seen]:
     worse = float(last) - course.z * error > null_validation
     if train > BY_HEART * null or gained > CARRIED:
         return
-    yield Seen(
+    yield Observation(
         severity="warning" if worse else "note",
         title="the training examples are learned by heart, others are answered no better than by a constant"
         if worse
@@ -271,7 +353,7 @@ def _by_heart(course: Course) -> Iterator[Seen]:
     )
 
 
-def _loses_again(course: Course) -> Iterator[Seen]:
+def _loses_again(course: Course) -> Iterator[Observation]:
     """Validation loss that fell and surely rises again."""
     curve = course.validation
     place = int(curve.values.argmin())
@@ -293,18 +375,19 @@ def _loses_again(course: Course) -> Iterator[Seen]:
     flat = _score_flat(course, best)
     harmless = course.keeps_best or flat
     title = "the confidence of the predictions rises, the score does not fall" if flat else ""
-    yield Seen(
+    yield Observation(
         severity="note" if harmless else "",
         title=title,
         evidence=(
             Evidence("validation loss", float(curve.values[-1]), "", lowest, f"lowest at step {best:,}"),
-            Evidence("of all that was gained, lost again", 100 * (float(curve.values[-1]) - lowest) / whole, "%",
-                     100 * RISEN),
+            Evidence(
+                "of all that was gained, lost again", 100 * (float(curve.values[-1]) - lowest) / whole, "%", 100 * RISEN
+            ),
             *((Evidence("training loss", float(now.values[-1]), "", None, "still falls"),) if len(now) else ()),
             *((Evidence("best weights are kept", best, "step"),) if course.keeps_best else ()),
         ),
         changes=() if course.keeps_best else (Change("stop", "EarlyStopping"), Change("network.dropout", 0.2)),
-    )  # fmt: skip
+    )
 
 
 def _surely_risen(course: Course, later: Curve, lowest: float) -> bool:
@@ -328,7 +411,16 @@ def _score_flat(course: Course, best: int) -> bool:
     return now >= then - min(spread, 0.05)
 
 
-def still_falling(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T06",
+    severity="note",
+    confidence="medium",
+    cause="too-few-steps",
+    also=("learning-rate-low",),
+    needs="ended",
+    picture="rates-and-batches",
+)
+def still_falling(course: Course) -> Iterator[Observation]:
     if course.outcome != "finished":
         return
     curve = course.judged if len(course.judged) >= 12 else course.trend
@@ -342,20 +434,21 @@ def still_falling(course: Course) -> Iterator[Seen]:
     few = epochs < 5 or course.steps < FEW
     slow = not few and (course.moved < SHORT_WAY or steady(course))
     cause, other = ("learning-rate-low", "too-few-steps") if slow else ("too-few-steps", "learning-rate-low")
-    yield Seen(
+    yield Observation(
         severity="warning" if gain > MUCH_TO_GAIN * gained else "note",
         evidence=(
-            Evidence("as many steps again would gain", 100 * gain / gained, "%", 100 * TO_GAIN,
-                     "of what was gained so far"),
+            Evidence(
+                "as many steps again would gain", 100 * gain / gained, "%", 100 * TO_GAIN, "of what was gained so far"
+            ),
             *_figures(course),
         ),
         cause=cause,
         suspects=(other,),
         changes=_against(cause, course),
-    )  # fmt: skip
+    )
 
 
-def _barely_begun(course: Course) -> Iterator[Seen]:
+def _barely_begun(course: Course) -> Iterator[Observation]:
     """A run of under 100 steps and 3 epochs, of which a look or two show that it was on its way down.
 
     The training loss is a mean over the steps before a look, the validation loss is that of the moment: where the
@@ -368,7 +461,7 @@ def _barely_begun(course: Course) -> Iterator[Seen]:
     now, before, error = float(validation.values[-1]), float(train.values[-1]), float(course.error.values[-1])
     if not short or before - now < max(A_GAIN * abs(null), course.z * error) or now < LITTLE * abs(null):
         return
-    yield Seen(
+    yield Observation(
         title="the run ended when it had hardly begun",
         severity="warning" if now > 0.5 * abs(null) else "note",
         evidence=(
@@ -416,7 +509,15 @@ def _time(course: Course, steps: np.ndarray) -> np.ndarray:
     return np.interp(steps, np.concatenate([[0.0], course.lr.steps]), np.concatenate([[0.0], sums]))
 
 
-def underfits(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T07",
+    severity="warning",
+    confidence="medium",
+    cause="architecture-too-small",
+    also=("dropout", "over-regularized", "learning-rate-low"),
+    needs="reachable",
+)
+def underfits(course: Course) -> Iterator[Observation]:
     if not course.ended or course.reachable is None or len(course.judged) < 4:
         return
     late, error = mean_and_error(course.judged.values[-max(4, len(course.judged) // 4) :])
@@ -430,7 +531,7 @@ def underfits(course: Course) -> Iterator[Seen]:
         "architecture-too-small",
     )
     rest = tuple(c for c in ("architecture-too-small", "over-regularized", "learning-rate-low") if c != cause)
-    yield Seen(
+    yield Observation(
         evidence=(
             Evidence("loss at the end", late, "", course.reachable, "the limit can be reached"),
             Evidence("training loss", train, "", None, "no lower"),
@@ -438,10 +539,21 @@ def underfits(course: Course) -> Iterator[Seen]:
         cause=cause,
         suspects=rest,
         changes=_against(cause, course),
-    )  # fmt: skip
+    )
 
 
-def stuck_layers(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T08",
+    severity="note",
+    confidence="high",
+    cause="vanishing",
+    also=("learning-rate-low", "too-few-steps", "gradient-clipping", "frozen-parameters", "saturation"),
+    needs="layers",
+    explains=("RVN-T02",),
+    picture="deep-tanh",
+)
+@replayed
+def stuck_layers(course: Course) -> Iterator[Observation]:
     if course.steps < 0.25 * course.budget and not course.ended:
         return
     ways = {name: _whole_way(curve, course) for name, curve in course.layers.items() if len(curve) >= 3}
@@ -454,8 +566,8 @@ def stuck_layers(course: Course) -> Iterator[Seen]:
     every = len(stuck) == len(ways)
     name, least = min(stuck.items(), key=lambda pair: pair[1])
     useless = bool(list(not_learned(course)))
-    yield Seen(
-        where="" if every else listed(stuck),
+    yield Observation(
+        where="" if every else join_names(stuck),
         severity="warning" if useless and course.ended else "note",
         title="the weights will hardly move" if every else "",
         evidence=(
@@ -465,7 +577,7 @@ def stuck_layers(course: Course) -> Iterator[Seen]:
         cause="learning-rate-low" if every else "vanishing",
         suspects=("too-few-steps", "gradient-clipping") if every else ("frozen-parameters", "saturation"),
         changes=(Change("optimizer.lr", "times 10"),) if every else (),
-    )  # fmt: skip
+    )
 
 
 def _whole_way(ratios: Curve, course: Course) -> float:
@@ -477,7 +589,17 @@ def _whole_way(ratios: Curve, course: Course) -> float:
     return so_far + float(late.mean()) * max(0, course.budget - course.steps)
 
 
-def ended_early(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T09",
+    severity="note",
+    confidence="high",
+    cause="schedule",
+    also=("learning-rate-low",),
+    needs="lr",
+    explains=("RVN-T06", "RVN-T10"),
+    picture="schedules",
+)
+def ended_early(course: Course) -> Iterator[Observation]:
     if not course.ended or course.outcome == "diverged" or len(course.lr) < 6:
         return
     highest = float(course.lr.values.max())
@@ -492,20 +614,36 @@ def ended_early(course: Course) -> Iterator[Seen]:
         return
     gain, gained = _to_gain(before, curve)
     falling = gained > 0 and gain > TO_GAIN * gained
-    yield Seen(
+    yield Observation(
         since=end,
         severity="warning" if falling else "note",
         evidence=(
             Evidence("of the steps had under 1 % of the highest learning rate", 100 * rest, "%", 100 * WASTED),
-            *((Evidence("it was still falling: as many steps again would gain", 100 * gain / gained, "%",
-                        100 * TO_GAIN),) if falling else ()),
+            *(
+                (
+                    Evidence(
+                        "it was still falling: as many steps again would gain", 100 * gain / gained, "%", 100 * TO_GAIN
+                    ),
+                )
+                if falling
+                else ()
+            ),
         ),
         suspects=("learning-rate-low",),
         changes=(Change("schedule", "one that lasts the whole run"),),
-    )  # fmt: skip
+    )
 
 
-def plateau(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T10",
+    severity="note",
+    confidence="medium",
+    cause="schedule",
+    also=("learning-rate-high", "architecture-too-small"),
+    needs="ended",
+    picture="early-stopping",
+)
+def plateau(course: Course) -> Iterator[Observation]:
     curve = course.judged
     if not course.ended or course.outcome == "diverged" or len(curve) < 12:
         return
@@ -520,24 +658,31 @@ def plateau(course: Course) -> Iterator[Seen]:
     done = null is not None and lowest < 0.05 * abs(null)
     if unlearned or done or abs(gained) > FLAT * whole:
         return
-    yield Seen(
+    yield Observation(
         since=int(curve.steps[half - 1]),
         evidence=(
             Evidence("gained in the second half", 100 * gained / whole, "%", 100 * FLAT, "of all that was gained"),
             Evidence("loss at the end", float(curve.values[-1])),
         ),
         suspects=("learning-rate-high", "architecture-too-small"),
-    )  # fmt: skip
+    )
 
 
-def idle(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T11",
+    severity="note",
+    cause="optimizer",
+    also=("gradient-clipping", "over-regularized", "schedule", "imbalance", "loss", "too-few-steps"),
+    needs="effects",
+)
+def idle(course: Course) -> Iterator[Observation]:
     if not course.ended or course.outcome == "diverged":
         return
     for name, value in course.effects.items():
         if value == 0 and name not in ("update", "early stopping"):  # nothing to stop is no fault
             path = PATHS.get(name, name)
             cause = _CAUSE_OF.get(path.split(".")[0], "optimizer")
-            yield Seen(
+            yield Observation(
                 where=path,
                 title="clip never cut" if name == "clip" else f"{name} did nothing",
                 evidence=(Evidence(course.meanings.get(name, name), 0.0),),
@@ -545,18 +690,35 @@ def idle(course: Course) -> Iterator[Seen]:
             )
 
 
-_CAUSE_OF = {"clip": "gradient-clipping", "penalties": "over-regularized", "schedule": "schedule",
-             "class_weights": "imbalance", "loss": "loss", "stop": "too-few-steps"}  # fmt: skip
+_CAUSE_OF = {
+    "clip": "gradient-clipping",
+    "penalties": "over-regularized",
+    "schedule": "schedule",
+    "class_weights": "imbalance",
+    "loss": "loss",
+    "stop": "too-few-steps",
+}
 
 
-def overdone(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T12",
+    severity="note",
+    confidence="high",
+    cause="over-regularized",
+    also=("gradient-clipping", "dropout", "learning-rate-low", "learning-rate-high"),
+    needs="loss",
+    explains=("RVN-T02", "RVN-T06", "RVN-T07", "RVN-T08"),
+    picture="dropout-expectation",
+)
+@replayed
+def overdone(course: Course) -> Iterator[Observation]:
     useless = course.ended and bool(list(not_learned(course)))
     cut = course.effects.get("clip", 1.0)
     kept = float(np.median(course.kept.values)) if len(course.kept) >= 3 else math.nan
     nearly = float((course.kept.values < 1).mean()) if len(course.kept) >= 3 else 0.0
     if len(course.kept) >= 5 and kept < LEFT and nearly > CUT and cut > CUT:
         slow = course.moved < SHORT_WAY or steady(course)
-        yield Seen(
+        yield Observation(
             where="clip",
             severity="warning" if useless or (slow and course.ended) else "note",
             title="clipping leaves almost nothing of the gradient",
@@ -568,13 +730,13 @@ def overdone(course: Course) -> Iterator[Seen]:
             cause="gradient-clipping",
             suspects=("learning-rate-low",),
             changes=(Change("clip", "a limit near the gradient's usual norm"),),
-        )  # fmt: skip
+        )
     null = course.null_judged
     last = float(np.median(course.judged.values[-3:])) if len(course.judged) else math.inf
     poor = null is not None and last > 0.5 * abs(null)
     dropped = course.effects.get("dropout", 0.0)
     if dropped > DROPPED:
-        yield Seen(
+        yield Observation(
             where=PATHS["dropout"],
             severity="warning" if useless or (course.ended and poor) else "note",
             title=f"dropout leaves {100 * (1 - dropped):.0f} % of the units",
@@ -586,7 +748,7 @@ def overdone(course: Course) -> Iterator[Seen]:
     if decayed(course) and (useless or (null is not None and last > null - A_GAIN * abs(null))):
         left = float(course.weights.values[-1] / course.weights.values[0])
         path = PATHS[next((name for name in DECAYS if course.effects.get(name)), DECAYS[0])]
-        yield Seen(
+        yield Observation(
             where=path,
             severity="warning" if course.ended else "note",
             title="decay shrinks the weights to almost nothing",
@@ -600,7 +762,16 @@ def overdone(course: Course) -> Iterator[Seen]:
         )
 
 
-def modes_differ(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T13",
+    severity="warning",
+    confidence="high",
+    cause="normalization",
+    also=("train-eval-mode", "batch-size"),
+    needs="modes",
+    picture="batch-norm-drift",
+)
+def modes_differ(course: Course) -> Iterator[Observation]:
     training, evaluation = course.in_training, course.in_evaluation
     if training is None or evaluation is None:
         return
@@ -609,17 +780,32 @@ def modes_differ(course: Course) -> Iterator[Seen]:
     worse = evaluation - training
     if worse < APART * scale or worse < course.z * error or evaluation < 1.5 * training:
         return
-    yield Seen(
+    yield Observation(
         evidence=(
-            Evidence("loss in evaluation mode", evaluation, "", training, "the limit is the loss in training mode, "
-                     "of the same examples"),
+            Evidence(
+                "loss in evaluation mode",
+                evaluation,
+                "",
+                training,
+                "the limit is the loss in training mode, of the same examples",
+            ),
         ),
         suspects=("train-eval-mode", "batch-size"),
         changes=(Change("normalization", "LayerNorm, or larger batches"),),
-    )  # fmt: skip
+    )
 
 
-def best_was_early(course: Course) -> Iterator[Seen]:
+@rule(
+    "RVN-T14",
+    severity="warning",
+    confidence="medium",
+    cause="learning-rate-high",
+    also=("schedule", "exploding"),
+    needs="looks",
+    picture="schedules",
+)
+@replayed
+def best_was_early(course: Course) -> Iterator[Observation]:
     curve = course.validation
     if len(curve) < 6 or course.steps < 0.3 * course.budget and not course.ended:
         return
@@ -633,7 +819,7 @@ def best_was_early(course: Course) -> Iterator[Seen]:
     before, now = course.trend.until(best), course.trend.after(best)
     if not len(now) or not len(before) or float(now.values[-3:].mean()) <= float(before.values[-3:].mean()) * 1.02:
         return  # that is overfitting
-    yield Seen(
+    yield Observation(
         severity="note" if course.keeps_best else "",
         evidence=(
             Evidence("validation loss", float(curve.values[-1]), "", lowest, f"lowest at step {best:,}"),
@@ -641,7 +827,7 @@ def best_was_early(course: Course) -> Iterator[Seen]:
         ),
         suspects=("schedule", "exploding"),
         changes=slower(),
-    )  # fmt: skip
+    )
 
 
 def _figures(course: Course) -> tuple[Evidence, ...]:
@@ -666,243 +852,19 @@ def _against(cause: str, course: Course) -> tuple[Change, ...]:
 # ------------------------------------------------------------------------------------------------ over the looks
 
 
-def replayed(test: Callable[[Course], Iterator[Seen]]) -> Callable[[Course], Iterator[Seen]]:
-    """A test that also says since when it has been true: the first of the looks from which on it always was."""
-
-    def find(course: Course) -> Iterator[Seen]:
-        for seen in test(course):
-            since = course.steps
-            for look in reversed(course.looks[:-1]):
-                if not any(s.where == seen.where for s in test(look)):
-                    break
-                since = look.steps
-            yield seen if seen.since is not None else replace(seen, since=since)
-
-    return find
-
-
 ALL = (
-    Rule(code="RVN-T01", title="training diverged", cause="learning-rate-high", severity="error", find=diverged,
-         needs="loss", explains=("RVN-T02", "RVN-T03", "RVN-T04", "RVN-T14"),
-         also=("exploding", "optimizer-numerics", "data-degenerate", "precision"),
-         because="steps grew until numbers overflowed; or a single batch gave a number that is not finite",
-         misses="losses that grow without bound but are still finite (RVN-T03)",
-         means="The loss or the weights are no longer finite numbers. The model leaves such a network out.",
-         detected="The first loss or weight that is not finite. If the loss had grown before, or went in the first "
-                  "tenth of the budget, the learning rate is named; if it had fallen well until then, exploding "
-                  "gradients. In a run of several networks it is a warning while fewer than half diverged.",
-         remedy="Divide the learning rate by 3 to 10; begin with a warm-up; clip gradients.",
-         references=("Goodfellow, Bengio, Courville 2016: Deep Learning, section 8.2.4, MIT Press",
-                     "Pascanu, Mikolov, Bengio 2013: On the difficulty of training recurrent neural networks, ICML"),
-         patch="- optimizer = torch.optim.SGD(model.parameters(), lr=3.0)\n"
-               "+ optimizer = torch.optim.SGD(model.parameters(), lr=0.3)\n"
-               "  loss.backward()\n"
-               "+ nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
-               "  optimizer.step()",
-         picture="range-test"),
-    Rule(code="RVN-T02", title="nothing was learned", cause="labels", severity="warning", find=replayed(not_learned),
-         needs="null", confidence="high",
-         also=("learning-rate-low", "learning-rate-high", "too-few-steps", "gradient-clipping", "over-regularized",
-               "dropout", "dead-units", "vanishing", "saturation", "initialization", "input-scale"),
-         because="anything: it is a symptom; the suspects are ranked by how the weights and the loss moved",
-         misses="networks that learn by heart and nothing else: their training loss is low",
-         means="The loss is no better than that of an answer that is the same for every example.",
-         detected=f"Means over the second half: neither training nor validation loss is {NOT_A_GAIN:.1%} below the "
-                  f"best constant answer's loss, and for the training loss a gain of {A_GAIN:.0%} is ruled out. A note "
-                  "while the run lasts; an error if the loss is half as large again as the constant's.",
-         remedy="Look at the suspects in their order: the evidence says how far the weights moved.",
-         references=("Karpathy 2019: A recipe for training neural networks (blog)",),
-         patch="+ share = torch.bincount(y) / len(y)\n"
-               "+ print(\"constant answer:\", -(share * share.log()).sum())\n"
-               "+ for a, b in zip(x[:5], y[:5]):  # do they belong together?\n"
-               "+     print(a, b)",
-         picture="initial-loss"),
-    Rule(code="RVN-T03", title="the training loss ends above its start", cause="learning-rate-high",
-         severity="warning", find=replayed(rises), needs="trend", confidence="high",
-         explains=("RVN-T02", "RVN-T04", "RVN-T14"), also=("over-regularized", "loss", "exploding"),
-         because="steps overshoot; or the loss has the wrong sign",
-         misses="losses whose constant answer is unknown and that have no validation: a game's losses may well rise",
-         means="Training made the loss on its own examples worse: the network answers them worse than before its first "
-               "step.",
-         detected=f"The mean of the last quarter lies {ABOVE:.0%} above the first value and above the best constant "
-                  "answer's loss, beyond its standard error times the critical value of one test at one look.",
-         remedy="Divide the learning rate by 3 to 10. If the loss rises evenly from the first step on, look "
-                "for a sign.",
-         references=("Nocedal, Wright 2006: Numerical Optimization, chapter 3, Springer",),
-         patch="- optimizer = torch.optim.SGD(model.parameters(), lr=3.0)\n"
-               "+ optimizer = torch.optim.SGD(model.parameters(), lr=0.3)\n"
-               "- loss = -criterion(model(x), y)\n"
-               "+ loss = criterion(model(x), y)",
-         picture="gradient-paths"),
-    Rule(code="RVN-T04", title="the loss swings from look to look", cause="learning-rate-high", severity="warning",
-         find=replayed(restless), needs="looks", confidence="medium", also=("batch-size", "schedule"),
-         because="steps are too long for the curvature or for the noise of the batches",
-         misses="swings within a look, and runs with fewer than 12 looks",
-         means="Validation loss is measured on the same examples each time, so its swings are the network's own. The "
-               "weights at the end are a draw from them.",
-         detected=f"In the second half, the number of rises by more than {BIG_JUMP:.0%} (note: {JUMP:.0%}) of all that "
-                  f"was gained, against a binomial of {JUMPS:.0%}; rises together with the learning rate do not count. "
-                  "A note where the best weights are kept or the learning rate ends low.",
-         remedy="Let the learning rate end low; or divide it by 3; or take larger batches.",
-         references=("Smith, Kindermans, Ying, Le 2018: Don't decay the learning rate, increase the batch size, "
-                     "ICLR",),
-         patch="+ scheduler = CosineAnnealingLR(optimizer, T_max=epochs)\n"
-               "  for epoch in range(epochs):\n"
-               "      train_epoch(model)\n"
-               "+     scheduler.step()",
-         picture="schedules"),
-    Rule(code="RVN-T05", title="validation loss rises while training loss falls", cause="overfitting",
-         severity="warning", find=replayed(overfits), needs="looks", confidence="high",
-         because="the network learns its training examples by heart",
-         misses="validation sets too small to tell", also=("labels",),
-         means="From some step on, training made the network worse on examples that it does not learn from; or it "
-               "knows the training examples by heart and little of others from the first looks on.",
-         detected=f"At the last three looks the validation loss lies over {RISEN:.0%} of all that was gained above its "
-                  "lowest, and the difference, paired over examples where they are known, exceeds its standard error "
-                  "times the critical value. A note where the best weights are kept, or where the score did not fall: "
-                  "then only the confidence of the predictions suffers. Also: "
-                  f"training loss under {BY_HEART:.0%} of the best constant's, and on validation under "
-                  f"{CARRIED:.0%} better than the constant; a note, unless it is surely worse than the constant.",
-         remedy="Stop early; more data or augmentation; dropout or weight decay; a smaller network.",
-         references=("Prechelt 1998: Early stopping, but when?, in Neural Networks: Tricks of the Trade, Springer",
-                     "Guo, Pleiss, Sun, Weinberger 2017: On calibration of modern neural networks, ICML"),
-         patch="  for epoch in range(epochs):\n"
-               "      train_epoch(model)\n"
-               "+     score = validate(model)  # a loss\n"
-               "+     if epoch == 0 or score < best:\n"
-               "+         best, kept = score, copy.deepcopy(model.state_dict())\n"
-               "+ model.load_state_dict(kept)",
-         picture="early-stopping"),
-    Rule(code="RVN-T06", title="the loss is still falling at the end", cause="too-few-steps", severity="note",
-         find=still_falling, needs="ended", confidence="medium", also=("learning-rate-low",),
-         because="the run is too short, or its steps are",
-         misses="most runs with fewer than 12 looks; what a lower learning rate at the end would gain",
-         means="More steps of the same kind, or longer ones, would have gained much.",
-         detected="Theil-Sen slope of log loss over log t in the last third of t, the sum of the rates so far. "
-                  "The end of its interval nearer to 0 "
-                  f"is continued for as many steps again; a note from {TO_GAIN:.0%} of what was gained, a warning from "
-                  f"{MUCH_TO_GAIN:.0%}. Where the loss fell evenly, or the weights hardly moved, the "
-                  f"learning rate is named. Of runs under {FEW} steps and 3 epochs: validation loss surely below the "
-                  "mean training loss of the steps before it.",
-         remedy="Train longer, or with a higher learning rate.",
-         references=("Sen 1968: Estimates of the regression coefficient based on Kendall's tau, JASA 63",),
-         patch="- epochs = 20\n"
-               "+ epochs = 60\n"
-               "  for epoch in range(epochs):\n"
-               "      train_epoch(model)",
-         picture="rates-and-batches"),
-    Rule(code="RVN-T07", title="the loss stays far from what can be reached", cause="architecture-too-small",
-         severity="warning", find=underfits, needs="reachable", confidence="medium",
-         also=("dropout", "over-regularized", "learning-rate-low"),
-         because="the network cannot do more, or is kept from it",
-         misses="everything where no reachable loss is known",
-         means="Training and validation loss are alike and both far above a loss that is known to be possible.",
-         detected="Surely above the reachable loss, by a quarter of the fall, and the training loss not much lower.",
-         remedy="A larger network; less dropout and decay; a higher learning rate.",
-         references=("Goodfellow, Bengio, Courville 2016: Deep Learning, section 5.2, MIT Press",),
-         patch="- net = nn.Sequential(nn.Linear(8, 2), nn.Dropout(0.8), nn.ReLU())\n"
-               "+ net = nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.1), nn.ReLU())"),
-    Rule(code="RVN-T08", title="layers that hardly move", cause="vanishing", severity="note",
-         find=replayed(stuck_layers), needs="layers", confidence="high", explains=("RVN-T02",),
-         also=("learning-rate-low", "too-few-steps", "gradient-clipping", "frozen-parameters", "saturation"),
-         because="no gradient reaches them, or the steps are far too short",
-         misses="layers that move without getting anywhere",
-         means="With what remains of the budget, a layer will stay where it began: it is as good as frozen.",
-         detected="The sum over all steps of |update| / |weights| of the layer, so far and at the pace of the last "
-                  f"quarter, is under {STUCK:.0%} although another layer's is {FASTER:.0f} times as large; or it is "
-                  "under it for all. The sum is an upper limit of the distance. Layers that a recipe freezes do not "
-                  "count.",
-         remedy="Initialize and normalize so that the gradient keeps its size through depth; raise the rate.",
-         references=("Glorot, Bengio 2010: Understanding the difficulty of training deep feedforward neural "
-                     "networks, AISTATS",),
-         patch="- net = nn.Sequential(nn.Linear(8, 32), nn.Sigmoid(), nn.Linear(32, 3))\n"
-               "+ net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))\n"
-               "+ nn.init.kaiming_normal_(net[0].weight, nonlinearity=\"relu\")",
-         picture="deep-tanh"),
-    Rule(code="RVN-T09", title="the schedule ended long before the run", cause="schedule", severity="note",
-         find=ended_early, needs="lr", confidence="high", explains=("RVN-T06", "RVN-T10"), also=("learning-rate-low",),
-         because="the schedule was given fewer steps than the run has, or was stepped too often",
-         misses="schedules that end low but not under one hundredth",
-         means="A large part of the run had almost no learning rate, so its steps changed next to nothing.",
-         detected=f"Less than {OVER:.0%} of the highest rate for over {WASTED:.0%} of the steps; a warning if by "
-                  "RVN-T06's measure the loss was still falling when it came to that.",
-         remedy="Give the schedule the run's length.",
-         references=("Loshchilov, Hutter 2017: SGDR, ICLR",),
-         patch="- scheduler = CosineAnnealingLR(optimizer, T_max=epochs)\n"
-               "+ scheduler = CosineAnnealingLR(optimizer, T_max=epochs * len(batches))\n"
-               "  for x, y in batches:\n"
-               "      train_step(x, y)\n"
-               "      scheduler.step()",
-         picture="schedules"),
-    Rule(code="RVN-T10", title="the second half gained nothing", cause="schedule", severity="note", find=plateau,
-         needs="ended", confidence="medium", also=("learning-rate-high", "architecture-too-small"),
-         because="the network is as good as it gets, or the learning rate keeps it from getting better",
-         misses="runs that ended near a loss of 0, where nothing is left to gain",
-         means="Half of the steps changed nothing. It may be all that the data allow.",
-         detected=f"Median loss in the middle and at the end differ by less than {FLAT:.0%} of the fall.",
-         remedy="Stop earlier, or lower the learning rate where the plateau begins.",
-         references=("Prechelt 1998: Early stopping, but when?, in Neural Networks: Tricks of the Trade, Springer",),
-         patch="+ scheduler = ReduceLROnPlateau(optimizer, patience=5)\n"
-               "  for epoch in range(epochs):\n"
-               "      train_epoch(model)\n"
-               "+     scheduler.step(validate(model))",
-         picture="early-stopping"),
-    Rule(code="RVN-T11", title="a technique did nothing", cause="optimizer", severity="note", find=idle,
-         needs="effects",
-         also=("gradient-clipping", "over-regularized", "schedule", "imbalance", "loss", "too-few-steps"),
-         because="its setting is out of the range in which it acts, or nothing called for it",
-         misses="techniques that act and do not help",
-         means="A technique is enabled, and the run was the same as without it.",
-         detected="Its effect is exactly 0.", remedy="Leave it out, or change its setting.",
-         patch="  loss.backward()\n"
-               "- nn.utils.clip_grad_norm_(model.parameters(), 1e6)\n"
-               "  optimizer.step()",
-         references=("PyTorch 2.13 documentation: torch.nn.utils.clip_grad_norm_",)),
-    Rule(code="RVN-T12", title="a technique did nearly everything", cause="over-regularized", severity="note",
-         find=replayed(overdone), needs="loss", confidence="high",
-         explains=("RVN-T02", "RVN-T06", "RVN-T07", "RVN-T08"),
-         also=("gradient-clipping", "dropout", "learning-rate-low", "learning-rate-high"),
-         because="its setting is far out of the usual range",
-         misses="techniques that are merely too strong",
-         means="Clipping leaves almost nothing of the gradient, dropout of the units, or decay of the weights.",
-         detected=f"Cut in over {CUT:.0%} of the steps and to under {LEFT:.0%}; over {DROPPED:.0%} of units dropped; "
-                  f"weights under {SHRUNK:.0%} of their first norm while the loss is no better than a constant's. A "
-                  "warning if little was learned.",
-         remedy="Set it to a usual value, or leave it out.",
-         references=("Pascanu, Mikolov, Bengio 2013: On the difficulty of training recurrent neural networks, ICML",
-                     "Srivastava et al. 2014: Dropout, JMLR 15"),
-         patch="- net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Dropout(0.98))\n"
-               "+ net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Dropout(0.3))\n"
-               "- optimizer = torch.optim.SGD(net.parameters(), 0.1, weight_decay=1.0)\n"
-               "+ optimizer = torch.optim.SGD(net.parameters(), 0.1, weight_decay=1e-4)",
-         picture="dropout-expectation"),
-    Rule(code="RVN-T13", title="far worse in evaluation mode, on the same examples", cause="normalization",
-         severity="warning", find=modes_differ, needs="modes", confidence="high",
-         also=("train-eval-mode", "batch-size"),
-         because="running statistics are not those of the batches: small batches, momentum, few steps",
-         misses="differences under half of the loss in training mode",
-         means="What is trained is not what is used: in evaluation mode the network answers differently.",
-         detected=f"The loss of the same examples is higher in evaluation mode by half, by {APART:.0%} of the "
-                  "constant's loss, and beyond the standard error of the difference.",
-         remedy="Larger batches; momentum nearer to 0.1; layer norm; recompute the statistics.",
-         references=("Ioffe, Szegedy 2015: Batch normalization, ICML",),
-         patch="- norm = nn.BatchNorm1d(32, momentum=0.001)\n"
-               "+ norm = nn.BatchNorm1d(32, momentum=0.1)\n"
-               "+ # or, where batches are small:\n"
-               "+ norm = nn.LayerNorm(32)",
-         picture="batch-norm-drift"),
-    Rule(code="RVN-T14", title="the best step was at the very beginning", cause="learning-rate-high",
-         severity="warning", find=replayed(best_was_early), needs="looks", confidence="medium",
-         also=("schedule", "exploding"),
-         because="the learning rate, past its warm-up, undoes what was learned",
-         misses="runs whose training loss went on falling: that is overfitting (RVN-T05)",
-         means="Training and validation loss were lowest in the first tenth of the budget and are surely worse since.",
-         detected="As RVN-T05, where the training loss rose as well and the lowest look lies in the first tenth.",
-         remedy="Divide the learning rate by 3 to 10, or let it end low.",
-         references=("Bengio 2012: Practical recommendations for gradient-based training, in Neural Networks: Tricks "
-                     "of the Trade, Springer",),
-         patch="- optimizer = torch.optim.SGD(model.parameters(), lr=3.0)\n"
-               "+ optimizer = torch.optim.SGD(model.parameters(), lr=0.3)\n"
-               "+ scheduler = CosineAnnealingLR(optimizer, T_max=epochs)",
-         picture="schedules"),
-)  # fmt: skip
+    diverged,
+    not_learned,
+    rises,
+    restless,
+    overfits,
+    still_falling,
+    underfits,
+    stuck_layers,
+    ended_early,
+    plateau,
+    idle,
+    overdone,
+    modes_differ,
+    best_was_early,
+)

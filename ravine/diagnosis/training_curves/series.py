@@ -214,9 +214,18 @@ class Course:
         if step >= self.steps:
             return self
         cut = {name: getattr(self, name).until(step) for name in _CURVES}
-        return replace(self, **cut, steps=step, outcome="", diverged=0, effects={}, in_training=None,
-                       in_evaluation=None, broken=None,
-                       layers={n: c.until(step) for n, c in self.layers.items()})  # fmt: skip
+        return replace(
+            self,
+            **cut,
+            steps=step,
+            outcome="",
+            diverged=0,
+            effects={},
+            in_training=None,
+            in_evaluation=None,
+            broken=None,
+            layers={n: c.until(step) for n, c in self.layers.items()},
+        )
 
     @cached_property
     def looks(self) -> tuple[Course, ...]:
@@ -232,8 +241,20 @@ class Course:
         return (*(self.until(s) for s in steps if s < self.steps), self)
 
 
-_CURVES = ("train", "validation", "score", "error", "rise", "rise_error", "noise", "lr", "gradient", "kept", "weights",
-           "update")  # fmt: skip
+_CURVES = (
+    "train",
+    "validation",
+    "score",
+    "error",
+    "rise",
+    "rise_error",
+    "noise",
+    "lr",
+    "gradient",
+    "kept",
+    "weights",
+    "update",
+)
 
 
 def course_of(record: Record, member: int | None = None) -> Course:
@@ -356,8 +377,11 @@ def theil_sen(x: np.ndarray, y: np.ndarray, z: float) -> tuple[float, float, flo
     n, pairs = len(x), len(slopes)
     spread = z * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
     low, high = math.floor((pairs - spread) / 2), math.ceil((pairs + spread) / 2)
-    return (float(np.median(slopes)), float(slopes[low]) if low >= 0 else -math.inf,
-            float(slopes[high]) if high < pairs else math.inf)  # fmt: skip
+    return (
+        float(np.median(slopes)),
+        float(slopes[low]) if low >= 0 else -math.inf,
+        float(slopes[high]) if high < pairs else math.inf,
+    )
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:

@@ -16,9 +16,24 @@ from torch import Tensor
 AFFINE = {"Addmm": (1, 2), "Mm": (0, 1), "Linear": (0, 1), "Convolution": (0, 1), "MkldnnConvolution": (0, 1)}
 MIXING = {*AFFINE, "Bmm", "Baddbmm", "Embedding", "NativeLayerNorm"}  # the output's head ends before these
 VIEWS = {
-    "View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "Permute", "T", "Slice",
-    "Select", "Clone", "Alias", "ToCopy", "SqueezeDim", "Flatten", "AsStrided",
-}  # fmt: skip
+    "View",
+    "UnsafeView",
+    "Reshape",
+    "ReshapeAlias",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Permute",
+    "T",
+    "Slice",
+    "Select",
+    "Clone",
+    "Alias",
+    "ToCopy",
+    "SqueezeDim",
+    "Flatten",
+    "AsStrided",
+}
 NORMS = {"NativeBatchNorm", "CudnnBatchNorm"}
 LINEAR = {"Dropout", "NativeDropout", "NativeBatchNorm", "CudnnBatchNorm", "AvgPool2D", "AvgPool1D", "AvgPool3D"}
 WITH_TARGET = {"MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropyWithLogits"}
@@ -136,8 +151,12 @@ class Graph:
         return found
 
 
-def read_graph(loss: Tensor, names: Mapping[int, str], dropped: Mapping[Any, Any] | None = None,
-               makers: Mapping[Any, str] | None = None) -> Graph | None:  # fmt: skip
+def read_graph(
+    loss: Tensor,
+    names: Mapping[int, str],
+    dropped: Mapping[Any, Any] | None = None,
+    makers: Mapping[Any, str] | None = None,
+) -> Graph | None:
     """The graph behind a loss; None if it has none. `names` gives parameters' names by `id`, `makers` the module whose
     output an operation made.
 

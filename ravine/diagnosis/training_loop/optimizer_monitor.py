@@ -134,8 +134,11 @@ class Eye:
         """The gradients that the step will use, over `scale`, and some of the weights that it will change."""
         self.norms = norms(held, names, scale)
         self.at_step = norm(self.watched, scale)
-        self.samples = [(p, sample(p).clone(), sample(p.grad) != 0)
-                        for p in held[:SAMPLED] if p.grad is not None and not p.grad.is_sparse]  # fmt: skip
+        self.samples = [
+            (p, sample(p).clone(), sample(p.grad) != 0)
+            for p in held[:SAMPLED]
+            if p.grad is not None and not p.grad.is_sparse
+        ]
         self.second = None
         grad = self.guarded[0].grad if self.guarded else None
         if self.optimizer is None or grad is None or grad.is_sparse:

@@ -35,8 +35,11 @@ class Names:
             if all(self.parameters[n] is p for n, p in mine.items()):
                 return
         self._held, self.parameters = held, mine
-        self.owners = {f"{path}.{name}" if path else name: module for path, module in self.model.named_modules()
-                       for name, _ in module.named_parameters(recurse=False)}  # fmt: skip
+        self.owners = {
+            f"{path}.{name}" if path else name: module
+            for path, module in self.model.named_modules()
+            for name, _ in module.named_parameters(recurse=False)
+        }
         self.names = {id(p): n for n, p in self.parameters.items()}
         hidden = hidden_parameters(self.model)
         self._hidden, self._foreign = set(hidden), set()
@@ -66,19 +69,22 @@ class Names:
         held = {id(p): i for i, o in enumerate(self.optimizers) for p in parameters(o)}
         out = {i for ids in self._elsewhere.values() for i in ids}
         unknown = not self.optimizers  # who steps is not seen, so nothing is known to be left out
-        return tuple(Weight(
-            name=name,
-            shape=tuple(p.shape),
-            owner=type(self.owners.get(name)).__name__,
-            trainable=p.requires_grad,
-            in_model=name not in self._foreign,
-            registered=name not in self._hidden,
-            optimizer=held.get(id(p), -1 if unknown or id(p) in out else None),
-            reached=name in reached,
-            called=not called or id(self.owners.get(name)) in called,
-            fresh=self._is_fresh(name, p, asked=id(p) not in held or id(p) in still or name not in reached),
-            still=id(p) in still,
-        ) for name, p in self.parameters.items())  # fmt: skip
+        return tuple(
+            Weight(
+                name=name,
+                shape=tuple(p.shape),
+                owner=type(self.owners.get(name)).__name__,
+                trainable=p.requires_grad,
+                in_model=name not in self._foreign,
+                registered=name not in self._hidden,
+                optimizer=held.get(id(p), -1 if unknown or id(p) in out else None),
+                reached=name in reached,
+                called=not called or id(self.owners.get(name)) in called,
+                fresh=self._is_fresh(name, p, asked=id(p) not in held or id(p) in still or name not in reached),
+                still=id(p) in still,
+            )
+            for name, p in self.parameters.items()
+        )
 
     def _is_fresh(self, name: str, p: Tensor, *, asked: bool) -> bool:
         """Worked out once, and only where it is asked: for what is frozen, in no optimizer, or without a gradient."""

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from statistics import NormalDist, median
 
-from ravine.diagnosis.rule import Rule, Seen
+from ravine.diagnosis.rule import Observation, rule
 from ravine.diagnosis.training_loop.history import Story
 from ravine.finding import Change, Evidence
 
@@ -45,7 +45,16 @@ def allowed(count: int) -> float:
     return ALPHA / TESTS * 6 / (math.pi**2 * j * j)
 
 
-def rising(story: Story) -> Iterator[Seen]:
+@rule(
+    "RVN-T21",
+    severity="warning",
+    confidence="medium",
+    cause="learning-rate-high",
+    also=("exploding", "input-scale"),
+    needs="losses",
+    picture="range-test",
+)
+def rising(story: Story) -> Iterator[Observation]:
     """All of the last 8 of 32 means above all of the first 16: by chance once in C(24, 8) = 735,471 times. Or their
     mean, less its error, far above the loss of the best constant answer."""
     means = story.told.stretches(STRETCHES)
@@ -59,12 +68,32 @@ def rising(story: Story) -> Iterator[Seen]:
     if story.constant is not None and story.kind and not rose:
         rose = level - _sure(story) * _error(late) > times * (story.constant + story.spread)
     if rose and 0 < start * times < min(late):
-        yield Seen(evidence=(
-            Evidence("loss at first", start), Evidence("mean loss lately", sum(late) / LAST, "", times * start),
-        ), changes=(Change("lr", story.lr / 10),))  # fmt: skip
+        yield Observation(
+            evidence=(
+                Evidence("loss at first", start),
+                Evidence("mean loss lately", sum(late) / LAST, "", times * start),
+            ),
+            changes=(Change("lr", story.lr / 10),),
+        )
 
 
-def nothing_learned(story: Story) -> Iterator[Seen]:
+@rule(
+    "RVN-T22",
+    severity="warning",
+    confidence="medium",
+    cause="labels",
+    also=(
+        "learning-rate-low",
+        "shuffling",
+        "learning-rate-high",
+        "architecture-too-small",
+        "schedule",
+        "too-few-steps",
+    ),
+    needs="constant",
+    picture="initial-loss",
+)
+def nothing_learned(story: Story) -> Iterator[Observation]:
     """At the end: the mean of the last quarter, plus its error, against the entropy or variance of the targets."""
     if not story.ended or story.constant is None or story.told.count < NULL_LOSSES or not story.kind:
         return
@@ -80,14 +109,27 @@ def nothing_learned(story: Story) -> Iterator[Seen]:
             cause, suspects = "learning-rate-low", ("schedule", "too-few-steps")
         elif level > WORSE * story.constant:
             cause, suspects = "learning-rate-high", ("labels", "shuffling")
-        yield Seen(cause=cause, suspects=suspects, evidence=(
-            Evidence("mean loss at the end", level, "", (1 - BETTER) * best),
-            Evidence("loss of the best constant answer", story.constant),
-            Evidence("the weights moved, of their length", 100 * story.moved, "%"),
-        ))  # fmt: skip
+        yield Observation(
+            cause=cause,
+            suspects=suspects,
+            evidence=(
+                Evidence("mean loss at the end", level, "", (1 - BETTER) * best),
+                Evidence("loss of the best constant answer", story.constant),
+                Evidence("the weights moved, of their length", 100 * story.moved, "%"),
+            ),
+        )
 
 
-def stopped_early(story: Story) -> Iterator[Seen]:
+@rule(
+    "RVN-T23",
+    severity="warning",
+    confidence="medium",
+    cause="schedule",
+    needs="losses",
+    explains=("RVN-L16",),
+    picture="schedules",
+)
+def stopped_early(story: Story) -> Iterator[Observation]:
     """Less than a hundredth of the rate for two thirds of all steps, over which the loss does not fall any more."""
     if story.lr_faint < max(FEWEST, FAINT * story.steps) or story.lr == 0 or not story.losses:
         return
@@ -101,13 +143,28 @@ def stopped_early(story: Story) -> Iterator[Seen]:
     noise = math.sqrt(sum((b - a) ** 2 for a, b in zip(means, means[1:], strict=False)) / (4 * LAST - 2))
     could = sum(early) / LAST - level + _sure(story) * noise * math.sqrt(2 / LAST)  # the most that it may have fallen
     if level > DONE * story.losses[0] > 0 and could < FLAT * level:
-        yield Seen(since=story.steps - story.lr_faint, evidence=(
-            Evidence("steps at less than 1/100 of the highest learning rate", story.lr_faint, "", FAINT * story.steps),
-            Evidence("loss then", sum(early) / LAST), Evidence("loss lately", level),
-        ), changes=(Change("loop", "a schedule as long as the run; step it once an epoch"),))  # fmt: skip
+        yield Observation(
+            since=story.steps - story.lr_faint,
+            evidence=(
+                Evidence(
+                    "steps at less than 1/100 of the highest learning rate", story.lr_faint, "", FAINT * story.steps
+                ),
+                Evidence("loss then", sum(early) / LAST),
+                Evidence("loss lately", level),
+            ),
+            changes=(Change("loop", "a schedule as long as the run; step it once an epoch"),),
+        )
 
 
-def spikes(story: Story) -> Iterator[Seen]:
+@rule(
+    "RVN-T24",
+    severity="note",
+    confidence="low",
+    cause="learning-rate-high",
+    also=("data-degenerate", "schedule"),
+    needs="losses",
+)
+def spikes(story: Story) -> Iterator[Observation]:
     """Runs of losses far above the others, so long that independent losses would hardly make them.
 
     With a share q of the last losses that high, a run of r is found by chance with at most n q^r.
@@ -126,10 +183,15 @@ def spikes(story: Story) -> Iterator[Seen]:
             runs += 1
         length = length + 1 if above else 0
     if runs >= RUNS and not high[0] and not high[-1]:
-        yield Seen(evidence=(
-            Evidence("times that the loss jumped up and came down again", runs, "", None, f"in {len(values)} losses"),
-            Evidence("its median", middle), Evidence("the highest", max(values), "", max(middle + JUMP * spread, 0.0)),
-        ))  # fmt: skip
+        yield Observation(
+            evidence=(
+                Evidence(
+                    "times that the loss jumped up and came down again", runs, "", None, f"in {len(values)} losses"
+                ),
+                Evidence("its median", middle),
+                Evidence("the highest", max(values), "", max(middle + JUMP * spread, 0.0)),
+            )
+        )
 
 
 def _sure(story: Story) -> float:
@@ -144,68 +206,8 @@ def _error(means: tuple[float, ...]) -> float:
 
 
 ALL = (
-    Rule(code="RVN-T21", title="the loss rises above its start, for good", cause="learning-rate-high",
-         severity="warning", confidence="medium", find=rising, needs="losses",
-         because="steps are too long, or a layer grows without bound",
-         misses="loops with several optimizers; a cross entropy that less than doubles, other losses that grow less "
-                "than 100 times",
-         also=("exploding", "input-scale"),
-         means="The loss is larger than at the start and does not come back: the network answers worse than before "
-               "it was trained.",
-         detected="The losses so far are cut into 32 stretches. All of the last 8 means lie above all of the first "
-                  "16, and above twice the first loss (100 times for losses that are no cross entropy). In an order "
-                  "by chance that happens once in 735,471 times. Where it rose at once: the mean of the last quarter, "
-                  "less its error, is above twice (100 times) what the best constant answer gets.",
-         remedy="Lower the learning rate by ten, or clip the gradient's length.",
-         patch="- optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
-               "+ optimizer = torch.optim.SGD(model.parameters(), lr=0.01)",
-         references=("Goodfellow, Bengio, Courville 2016: Deep Learning, section 8.2.4, MIT Press",),
-         picture="range-test"),
-    Rule(code="RVN-T22", title="nothing was learned: no better than one constant answer", cause="labels",
-         severity="warning", confidence="medium", find=nothing_learned, needs="constant",
-         because="targets do not belong to the inputs, weights hardly move, or there is nothing to learn",
-         misses="everything before the end; losses that are not torch's own, weighted, or with arithmetic behind them",
-         also=("learning-rate-low", "shuffling", "learning-rate-high", "architecture-too-small", "schedule",
-               "too-few-steps"),
-         means="At the end, the training loss is not below what the same answer for every example gets: the entropy "
-               "of the classes, or the variance of the targets. If the data have no signal, that is as it must be.",
-         detected="The mean of the last quarter of the losses, less its error, against 0.98 of the constant answer's "
-                  "loss, less the error of that; the targets are those of the looked-at batches. The errors are as "
-                  "wide as the run's budget of false alarms asks.",
-         remedy="See whether inputs and targets still belong together where the batch is made; then try a learning "
-                "rate ten times higher or lower.",
-         patch="  order = torch.randperm(len(x))\n"
-               "- a, b = x[order[:32]], y[torch.randperm(len(y))[:32]]\n"
-               "+ a, b = x[order[:32]], y[order[:32]]",
-         references=("Karpathy 2019: A recipe for training neural networks, karpathy.github.io",),
-         picture="initial-loss"),
-    Rule(code="RVN-T23", title="the learning rate fell long before the end, and nothing is learned since",
-         cause="schedule", severity="warning", confidence="medium", find=stopped_early, needs="losses",
-         explains=("RVN-L16",),
-         because="a schedule meant for epochs is stepped at every batch, or its length is too small",
-         misses="schedules that take longer than a third of the run, or end above a hundredth",
-         means="For two thirds of the run the rate has been below a hundredth of its highest value, and the loss has "
-               "not fallen over that time.",
-         detected="The losses since then are cut into 16 stretches; the most by which the second half may be lower "
-                  "than the first, at the confidence that the run's budget of false alarms asks, is less than a "
-                  "tenth of it; the loss is above a tenth of the first.",
-         remedy="Make the schedule as long as the run, in the unit in which it is stepped.",
-         patch="  for x, y in batches:\n"
-               "      optimizer.step()\n"
-               "-     scheduler.step()\n"
-               "+ scheduler.step()",
-         references=("PyTorch 2.13 documentation: torch.optim.lr_scheduler",),
-         picture="schedules"),
-    Rule(code="RVN-T24", title="the loss jumps up and comes down again", cause="learning-rate-high", severity="note",
-         confidence="low", find=spikes, needs="losses",
-         because="steps at the edge of what is stable, warm restarts, or batches unlike the others",
-         misses="jumps that are over within two losses; all but the last 256 losses at each look",
-         also=("data-degenerate", "schedule"),
-         means="Several losses in a row far above the others, more than once. Training recovers, at a cost.",
-         detected="Two runs of losses above three times the median and 20 spreads (median absolute deviations) "
-                  "above it, each longer than independent losses with so many high ones would make it.",
-         remedy="If it does harm: clip the gradient's length, or lower the rate a little.",
-         patch="+ nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
-               "  optimizer.step()",
-         references=("Pascanu, Mikolov, Bengio 2013: On the difficulty of training recurrent neural networks, ICML",)),
-)  # fmt: skip
+    rising,
+    nothing_learned,
+    stopped_early,
+    spikes,
+)
