@@ -1,7 +1,8 @@
-"""What is trained in the comparison: four networks, their data, their starting weights, and the two optimizers.
+"""What is trained in the comparison: four networks, their data, their starting weights, and the two
+optimizers.
 
-All peers get the same arrays. Training sets are whole multiples of the batch, so that every step of every peer has the
-same size. Letters: N examples, F features.
+All peers get the same arrays. Training sets are whole multiples of the batch, so that every step of
+every peer has the same size. Letters: N examples, F features.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import numpy as np
 
 Array: TypeAlias = np.ndarray
 Weights: TypeAlias = list[tuple[Array, Array]]  # for each layer W [in, out] and b [out], float32
-Watch: TypeAlias = Callable[[Callable[[], list[Weights]]], None]  # shown the weights of all networks
+Watch: TypeAlias = Callable[
+    [Callable[[], list[Weights]]], None
+]  # shown the weights of all networks
 Go: TypeAlias = Callable[[], object]
 
-FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
+FASHION = Path(
+    "/usr/share/datasets/fashion-mnist"
+)  # where Debian's package dataset-fashion-mnist puts it
 RATES = {"sgd": 0.05, "adam": 0.001}
 MOMENTUM = 0.9
 
@@ -60,14 +65,26 @@ CASES = {
         Case(name="2-16-16-2", sizes=(2, 16, 16, 2), batch=32, examples=1024, epochs=24, quick=8),
         Case(name="20-64-64-2", sizes=(20, 64, 64, 2), batch=32, examples=2048, epochs=10, quick=4),
         Case(name="64-100-10", sizes=(64, 100, 10), batch=64, examples=1408, epochs=24, quick=8),
-        Case(name="784-256-256-10", sizes=(784, 256, 256, 10), batch=128, examples=8192, epochs=2, quick=1),
+        Case(
+            name="784-256-256-10",
+            sizes=(784, 256, 256, 10),
+            batch=128,
+            examples=8192,
+            epochs=2,
+            quick=1,
+        ),
     )
 }
 
 
 def starts(case: Case, networks: int, *, first: int = 0) -> list[Weights]:
-    """Starting weights of networks `first`, `first` + 1, ...: W ~ N(0, 2 / inputs) (He et al. 2015), b = 0."""
-    return [_start(case.sizes, np.random.default_rng([7, network])) for network in range(first, first + networks)]
+    """Starting weights of networks `first`, `first` + 1, ...: W ~ N(0, 2 / inputs) (He et al.
+    2015), b = 0.
+    """
+    return [
+        _start(case.sizes, np.random.default_rng([7, network]))
+        for network in range(first, first + networks)
+    ]
 
 
 def validation_loss(weights: Weights, data: Data) -> float:
@@ -84,8 +101,10 @@ def validation_loss(weights: Weights, data: Data) -> float:
 
 def _start(sizes: tuple[int, ...], rng: np.random.Generator) -> Weights:
     pairs = zip(sizes[:-1], sizes[1:], strict=True)
-    return [((rng.standard_normal((i, o)) * np.sqrt(2 / i)).astype(np.float32), np.zeros(o, np.float32))
-            for i, o in pairs]  # fmt: skip
+    return [
+        ((rng.standard_normal((i, o)) * np.sqrt(2 / i)).astype(np.float32), np.zeros(o, np.float32))
+        for i, o in pairs
+    ]
 
 
 @lru_cache
@@ -94,7 +113,9 @@ def _data(name: str, examples: int) -> Data:
     if name == "2-16-16-2":
         return _split(*_arcs(2 * examples, rng), examples, "generated: two arcs with noise")
     if name == "20-64-64-2":
-        return _split(*_blobs(2 * examples, 20, 2, rng), examples, "generated: overlapping Gaussian blobs")
+        return _split(
+            *_blobs(2 * examples, 20, 2, rng), examples, "generated: overlapping Gaussian blobs"
+        )
     if name == "64-100-10":
         from sklearn.datasets import load_digits  # only this case needs scikit-learn
 
@@ -102,16 +123,31 @@ def _data(name: str, examples: int) -> Data:
         order = rng.permutation(len(inputs))
         return _split(inputs[order] / 16, classes[order], examples, "digits of scikit-learn")
     if FASHION.exists():
-        inputs, classes = _idx("train-images-idx3-ubyte.gz", 16), _idx("train-labels-idx1-ubyte.gz", 8)
+        inputs, classes = (
+            _idx("train-images-idx3-ubyte.gz", 16),
+            _idx("train-labels-idx1-ubyte.gz", 8),
+        )
         inputs = inputs.reshape(len(classes), -1) / 255
-        return _split(inputs[: examples + 2048], classes[: examples + 2048], examples, "Fashion-MNIST")
+        return _split(
+            inputs[: examples + 2048], classes[: examples + 2048], examples, "Fashion-MNIST"
+        )
     inputs, classes = _blobs(examples + 2048, 784, 10, rng)
-    return _split(inputs, classes, examples, "generated in the size of Fashion-MNIST, which is not installed here")
+    return _split(
+        inputs,
+        classes,
+        examples,
+        "generated in the size of Fashion-MNIST, which is not installed here",
+    )
 
 
 def _split(inputs: Array, classes: Array, examples: int, source: str) -> Data:
-    inputs, classes = np.ascontiguousarray(inputs, np.float32), np.ascontiguousarray(classes, np.int64)
-    return Data(inputs[:examples], classes[:examples], inputs[examples:], classes[examples:], source)
+    inputs, classes = (
+        np.ascontiguousarray(inputs, np.float32),
+        np.ascontiguousarray(classes, np.int64),
+    )
+    return Data(
+        inputs[:examples], classes[:examples], inputs[examples:], classes[examples:], source
+    )
 
 
 def _arcs(count: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -119,7 +155,9 @@ def _arcs(count: int, rng: np.random.Generator) -> tuple[Array, Array]:
     angle = np.pi * rng.random(count)
     upper = np.stack([np.cos(angle), np.sin(angle)], 1)
     lower = np.stack([1 - np.cos(angle), 0.5 - np.sin(angle)], 1)
-    return np.where(classes[:, None] == 0, upper, lower) + 0.2 * rng.standard_normal((count, 2)), classes
+    return np.where(classes[:, None] == 0, upper, lower) + 0.2 * rng.standard_normal(
+        (count, 2)
+    ), classes
 
 
 def _blobs(count: int, features: int, kinds: int, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -1,9 +1,12 @@
-"""What recording costs: training as in every run, without the measurements at intervals, and without any record.
+"""What recording costs: training as in every run, without the measurements at intervals, and
+without any record.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.measure_cost [--nets 64-100-10] [--networks 1,32] [--repeats 9]
+    OMP_NUM_THREADS=1 python -m benchmarks.measure_cost [--nets 64-100-10] [--networks 1,32]
+    [--repeats 9]
 
-A repeat trains the same cohort in all three ways, in an order drawn anew; medians and ranges of the shares within a
-repeat are shown. How often a run measures depends on its length, so a short and a long run are shown.
+A repeat trains the same cohort in all three ways, in an order drawn anew; medians and ranges of the
+shares within a repeat are shown. How often a run measures depends on its length, so a short and a
+long run are shown.
 """
 
 from __future__ import annotations
@@ -29,7 +32,10 @@ LIMIT = 0.03
 
 def main() -> None:
     args = arguments()
-    print(f"share of the step that recording adds (CPU time, {args.repeats} paired repeats; to stay under {LIMIT:.0%})")
+    print(
+        f"share of the step that recording adds (CPU time, {args.repeats} paired repeats; to stay "
+        f"under {LIMIT:.0%})"
+    )
     print(f"{'':44}{'step, µs':>9}   at intervals            all of it")
     with exact_arithmetic():
         for net in args.nets:
@@ -40,7 +46,9 @@ def main() -> None:
 
 
 def show(case: Case, optimizer: str, networks: int, planned: int, *, repeats: int) -> None:
-    steps = max(100, int(SECONDS / seconds(case, optimizer, networks, planned, steps=100, way="recorded")))
+    steps = max(
+        100, int(SECONDS / seconds(case, optimizer, networks, planned, steps=100, way="recorded"))
+    )
     found: dict[str, list[float]] = {way: [] for way in ("recorded", "without intervals", "bare")}
     for repeat in range(repeats):
         for way in random.Random(repeat).sample(list(found), len(found)):
@@ -48,15 +56,20 @@ def show(case: Case, optimizer: str, networks: int, planned: int, *, repeats: in
     recorded, sparse, bare = found.values()
     intervals = [(a - b) / a for a, b in zip(recorded, sparse, strict=True)]
     everything = [(a - b) / a for a, b in zip(recorded, bare, strict=True)]
-    print(f"{networks:4} x {case.name:15} {optimizer:5} {planned:3} epochs {1e6 * statistics.median(recorded):15.1f}   "
-          f"{told(intervals)}   {told(everything)}")  # fmt: skip
+    print(
+        f"{networks:4} x {case.name:15} {optimizer:5} {planned:3} epochs "
+        f"{1e6 * statistics.median(recorded):15.1f}   "
+        f"{told(intervals)}   {told(everything)}"
+    )
 
 
 def told(shares: list[float]) -> str:
     return f"{statistics.median(shares):6.1%} [{min(shares):6.1%} .. {max(shares):6.1%}]"
 
 
-def seconds(case: Case, optimizer: str, networks: int, planned: int, *, steps: int, way: str) -> float:
+def seconds(
+    case: Case, optimizer: str, networks: int, planned: int, *, steps: int, way: str
+) -> float:
     """CPU seconds of a step of the whole cohort."""
     cohort = cohort_of(case, optimizer, starts(case, networks), planned_epochs=planned)
     source, evaluate = source_and_evaluator(case, cohort)
@@ -90,8 +103,12 @@ def _silenced(way: str) -> Iterator[None]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--nets", type=lambda text: text.split(","), default=list(CASES), help=", ".join(CASES))
-    parser.add_argument("--networks", type=lambda text: [int(n) for n in text.split(",")], default=[1, 32])
+    parser.add_argument(
+        "--nets", type=lambda text: text.split(","), default=list(CASES), help=", ".join(CASES)
+    )
+    parser.add_argument(
+        "--networks", type=lambda text: [int(n) for n in text.split(",")], default=[1, 32]
+    )
     parser.add_argument("--repeats", type=int, default=9)
     return parser.parse_args()
 

@@ -1,12 +1,15 @@
-"""The recipe for pictures on Fashion-MNIST, beside the same network in a plain PyTorch loop: time and accuracy.
+"""The recipe for pictures on Fashion-MNIST, beside the same network in a plain PyTorch loop: time
+and accuracy.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.pictures [--epochs 8] [--examples 60000] [--folder FOLDER]
+    OMP_NUM_THREADS=1 python -m benchmarks.pictures [--epochs 8] [--examples 60000] [--folder
+    FOLDER]
 
-Both start from the same weights and have the same data in the same order, batch, optimizer, schedule and loss, and one
-thread: in float64 they keep the same weights to 1e-13, in float32 rounding drives them apart. They take turns, an epoch
-each, so what disturbs the machine for a while disturbs both; times are CPU seconds. The plain loop is written as
-PyTorch's tutorials are, with channels first in memory unless `--channels-last` is given.
-The folder holds the four `*-ubyte.gz` files of Fashion-MNIST (Debian's package `dataset-fashion-mnist`).
+Both start from the same weights and have the same data in the same order, batch, optimizer,
+schedule and loss, and one thread: in float64 they keep the same weights to 1e-13, in float32
+rounding drives them apart. They take turns, an epoch each, so what disturbs the machine for a while
+disturbs both; times are CPU seconds. The plain loop is written as PyTorch's tutorials are, with
+channels first in memory unless `--channels-last` is given. The folder holds the four `*-ubyte.gz`
+files of Fashion-MNIST (Debian's package `dataset-fashion-mnist`).
 """
 
 from __future__ import annotations
@@ -57,15 +60,20 @@ def main() -> None:
         ours = outputs_on(cohort.program, cohort.weights, cohort.buffers, test)[0]
         theirs = judged(net, test)
     ratios = [b / a for a, b in zip(taken[OURS], taken[THEIRS], strict=True)]
-    print(f"time of {THEIRS} / time of {OURS}, epoch by epoch: median {statistics.median(ratios):.2f} "
-          f"[{min(ratios):.2f} .. {max(ratios):.2f}]")  # fmt: skip
+    print(
+        f"time of {THEIRS} / time of {OURS}, epoch by epoch: median "
+        f"{statistics.median(ratios):.2f} "
+        f"[{min(ratios):.2f} .. {max(ratios):.2f}]"
+    )
     for name, outputs in ((OURS, ours), (THEIRS, theirs)):
         accuracy = float((outputs.argmax(1) == test.targets).double().mean())
         print(f"{name:14} {sum(taken[name]):6.0f} s, test accuracy {accuracy:.4f}")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--examples", type=int, default=60_000)
     parser.add_argument("--folder", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
@@ -82,7 +90,9 @@ def side_by_side(turns: dict[str, Iterator[None]], *, epochs: int) -> dict[str, 
             began = time.process_time()
             next(turns[name])
             taken[name].append(time.process_time() - began)
-        print(f"{epoch + 1:5} " + " ".join(f"{taken[name][-1]:16.1f}" for name in turns), flush=True)
+        print(
+            f"{epoch + 1:5} " + " ".join(f"{taken[name][-1]:16.1f}" for name in turns), flush=True
+        )
     return taken
 
 
@@ -95,7 +105,7 @@ def examples(folder: Path, name: str) -> Examples:
     return Examples(torch.from_numpy(pictures.copy()), None, torch.from_numpy(classes))
 
 
-# ------------------------------------------------------------------------------------------------ ravine
+# Ravine
 
 
 def job_of(recipe: Recipe, train: Examples) -> Job:
@@ -103,21 +113,32 @@ def job_of(recipe: Recipe, train: Examples) -> Job:
     values = train.numbers.double() / 255
     picture = Picture(1, 28, 28, (float(values.mean()),), (float(values.std()),))
     per_epoch = -(-train.count // recipe.batch)
-    return Job(recipes=(recipe,), seeds=(recipe.seed,), signature=Signature(0, (), CLASSES, picture),
-               plan=Plan(steps=per_epoch * recipe.epochs, per_epoch=per_epoch), batch=recipe.batch)  # fmt: skip
+    return Job(
+        recipes=(recipe,),
+        seeds=(recipe.seed,),
+        signature=Signature(0, (), CLASSES, picture),
+        plan=Plan(steps=per_epoch * recipe.epochs, per_epoch=per_epoch),
+        batch=recipe.batch,
+    )
 
 
 def our_epochs(cohort: Cohort, train: Examples) -> Iterator[None]:
     """An epoch of Ravine's loop, with all that it records, at each turn."""
     plan = cohort.job.plan
-    judge = Evaluator(plan, None, metric=lambda outputs, _: outputs.mean((1, 2)), name="none", higher_is_better=False)
+    judge = Evaluator(
+        plan,
+        None,
+        metric=lambda outputs, _: outputs.mean((1, 2)),
+        name="none",
+        higher_is_better=False,
+    )
     source = InMemory(train, cohort.seeds, batch=cohort.job.batch)
     while True:
         run(cohort, source, judge, pause=lambda c: c.step % plan.per_epoch == 0)
         yield
 
 
-# ------------------------------------------------------------------------------------------------ plain PyTorch
+# Plain PyTorch
 
 
 class Standardize(nn.Module):
@@ -136,8 +157,12 @@ def twin(recipe: Recipe, cohort: Cohort) -> nn.Module:
     layers: list[nn.Module] = [Standardize(picture)]
     inputs, side = picture.channels, picture.height
     for channels in network.channels:
-        layers += [nn.Conv2d(inputs, channels, network.kernel, padding=network.kernel // 2, bias=False),
-                   nn.BatchNorm2d(channels), nn.ReLU(), nn.MaxPool2d(2)]  # fmt: skip
+        layers += [
+            nn.Conv2d(inputs, channels, network.kernel, padding=network.kernel // 2, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        ]
         inputs, side = channels, side // 2
     layers += [nn.Flatten(), nn.Linear(inputs * side * side, CLASSES)]
     net = nn.Sequential(*layers)
@@ -151,18 +176,30 @@ def twin(recipe: Recipe, cohort: Cohort) -> nn.Module:
 def their_epochs(recipe: Recipe, net: nn.Module, train: Examples, layout: Any) -> Iterator[None]:
     """An epoch of the plain loop at each turn."""
     optimizer, batch, epochs = recipe.optimizer, recipe.batch, recipe.epochs
-    assert isinstance(optimizer, AdamW) and isinstance(recipe.loss, SoftmaxCrossEntropy) and train.targets is not None
+    assert (
+        isinstance(optimizer, AdamW)
+        and isinstance(recipe.loss, SoftmaxCrossEntropy)
+        and train.targets is not None
+    )
     assert isinstance(batch, int) and epochs is not None
     decayed = [p for p in net.parameters() if p.dim() > 1]
-    groups = [{"params": decayed}, {"params": [p for p in net.parameters() if p.dim() == 1], "weight_decay": 0.0}]
-    adam = torch.optim.AdamW(groups, lr=float(optimizer.lr), weight_decay=float(optimizer.weight_decay))
+    groups = [
+        {"params": decayed},
+        {"params": [p for p in net.parameters() if p.dim() == 1], "weight_decay": 0.0},
+    ]
+    adam = torch.optim.AdamW(
+        groups, lr=float(optimizer.lr), weight_decay=float(optimizer.weight_decay)
+    )
     steps = -(-train.count // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=float(optimizer.lr), total_steps=steps * epochs,
-                                                   cycle_momentum=False)  # fmt: skip
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        adam, max_lr=float(optimizer.lr), total_steps=steps * epochs, cycle_momentum=False
+    )
     measured = nn.CrossEntropyLoss(label_smoothing=float(recipe.loss.label_smoothing))
     for epoch in range(epochs):
         net.train()
-        for index in torch.randperm(train.count, generator=stream(recipe.seed, "order", epoch)).split(batch):
+        for index in torch.randperm(
+            train.count, generator=stream(recipe.seed, "order", epoch)
+        ).split(batch):
             x, y = train.numbers[index].to(memory_format=layout), train.targets[index]
             loss = measured(net(x), y)
             adam.zero_grad()

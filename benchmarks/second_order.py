@@ -1,11 +1,14 @@
-"""What second order costs as networks grow: a gradient, a product with the Hessian, the Hessian, a Newton step.
+"""What second order costs as networks grow: a gradient, a product with the Hessian, the Hessian, a
+Newton step.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.second_order [--widths 50,100,...] [--seconds 1] [--json FILE]
+    OMP_NUM_THREADS=1 python -m benchmarks.second_order [--widths 50,100,...] [--seconds 1] [--json
+    FILE]
 
-Networks with one hidden layer of tanh on 256 examples of 10 numbers, in float64, on one thread. Medians of as many
-repeats as fit in the seconds, three at least; CPU time. Memory is the most that torch's tensors took beyond what was
-there, as its profiler counts it. Exponents are slopes of the logarithm over log N, fitted from 390 weights on.
-Then products beside gradients for whole populations, in float32.
+Networks with one hidden layer of tanh on 256 examples of 10 numbers, in float64, on one thread.
+Medians of as many repeats as fit in the seconds, three at least; CPU time. Memory is the most that
+torch's tensors took beyond what was there, as its profiler counts it. Exponents are slopes of the
+logarithm over log N, fitted from 390 weights on. Then products beside gradients for whole
+populations, in float32.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ POPULATIONS = (((2, 16, 16, 2), 128, 64), ((64, 100, 10), 256, 64), ((784, 128, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--widths", type=lambda text: tuple(map(int, text.split(","))), default=WIDTHS)
+    parser.add_argument(
+        "--widths", type=lambda text: tuple(map(int, text.split(","))), default=WIDTHS
+    )
     parser.add_argument("--seconds", type=float, default=1.0, help="of a measurement, about")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -52,7 +57,7 @@ def main() -> None:
         args.json.write_text(json.dumps({"widths": rows, "populations": populations}, indent=1))
 
 
-# ------------------------------------------------------------------------------------------------ one network
+# One network
 
 
 def one_width(width: int, seconds: float) -> dict[str, Any]:
@@ -60,7 +65,9 @@ def one_width(width: int, seconds: float) -> dict[str, Any]:
     hidden = max(1, round((width - 1) / (NUMBERS + 2)))
     program = Program(Mlp(hidden=(hidden,), activation=Tanh()), Signature(NUMBERS, (), 1))
     generator = torch.Generator().manual_seed(0)
-    x, y = (torch.randn(1, EXAMPLES, n, generator=generator, dtype=torch.float64) for n in (NUMBERS, 1))
+    x, y = (
+        torch.randn(1, EXAMPLES, n, generator=generator, dtype=torch.float64) for n in (NUMBERS, 1)
+    )
     objective = Objective.of_program(program, SquaredError(), Batch(x, None, y))
     rows = program.start([0])[0].double()
     point, v, width = objective.at(rows), gaussian(rows, 0), rows.shape[1]
@@ -73,12 +80,17 @@ def one_width(width: int, seconds: float) -> dict[str, Any]:
         "Newton solve": lambda: torch.linalg.solve_ex(damped, grads[..., None]),
         "eigenvectors": lambda: torch.linalg.eigh(hessian),
     }
-    return {"weights": width, "ms": {n: 1e3 * seconds_of(f, seconds) for n, f in operations.items()},
-            "MB": {n: megabytes_of(f) for n, f in operations.items()}}  # fmt: skip
+    return {
+        "weights": width,
+        "ms": {n: 1e3 * seconds_of(f, seconds) for n, f in operations.items()},
+        "MB": {n: megabytes_of(f) for n, f in operations.items()},
+    }
 
 
 def seconds_of(call: Callable[[], Any], seconds: float) -> float:
-    """The median CPU time of a call: other programs on the machine count less than in time on the clock."""
+    """The median CPU time of a call: other programs on the machine count less than in time on the
+    clock.
+    """
     call()
     took: list[float] = []
     while len(took) < 3 or (sum(took) < seconds and len(took) < 1000):
@@ -94,13 +106,17 @@ def megabytes_of(call: Callable[[], Any]) -> float:
         kept = call()
     del kept
     events = seen.profiler.kineto_results.events()  # type: ignore[union-attr]
-    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()) if e.name() == "[memory]"]
+    changes = [
+        e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()) if e.name() == "[memory]"
+    ]
     return max([0, *itertools.accumulate(changes)]) / 1e6
 
 
 def exponent(rows: list[dict[str, Any]], unit: str, name: str) -> float:
     """The slope of log (time or memory) over log N."""
-    fitted = [(r["weights"], r[unit][name]) for r in rows if r["weights"] >= FITTED and r[unit][name] > 0]
+    fitted = [
+        (r["weights"], r[unit][name]) for r in rows if r["weights"] >= FITTED and r[unit][name] > 0
+    ]
     if len(fitted) < 2:
         return float("nan")
     return float(np.polyfit(*np.log(np.array(fitted)).T, 1)[0])
@@ -115,10 +131,12 @@ def show(rows: list[dict[str, Any]]) -> None:
         print("exponent" + "".join(f"{exponent(rows, unit, name):14.2f}" for name in names))
 
 
-# ------------------------------------------------------------------------------------------------ populations
+# Populations
 
 
-def population(sizes: tuple[int, ...], batch: int, networks: int, *, seconds: float) -> dict[str, Any]:
+def population(
+    sizes: tuple[int, ...], batch: int, networks: int, *, seconds: float
+) -> dict[str, Any]:
     """What products and per-example lengths cost beside a gradient of the same population."""
     program = Program(Mlp(hidden=sizes[1:-1]), Signature(sizes[0], (), sizes[-1]))
     generator, loss = torch.Generator().manual_seed(0), SoftmaxCrossEntropy()
@@ -133,13 +151,21 @@ def population(sizes: tuple[int, ...], batch: int, networks: int, *, seconds: fl
         "with its graph": lambda: objective.at(rows).product(v),
         "example lengths": lambda: squared_lengths(program, loss, rows, examples),
     }
-    return {"net": "-".join(map(str, sizes)), "networks": networks, "gradient, ms": 1e3 * gradient / networks,
-            "over a gradient": {name: seconds_of(call, seconds) / gradient for name, call in ways.items()}}  # fmt: skip
+    return {
+        "net": "-".join(map(str, sizes)),
+        "networks": networks,
+        "gradient, ms": 1e3 * gradient / networks,
+        "over a gradient": {
+            name: seconds_of(call, seconds) / gradient for name, call in ways.items()
+        },
+    }
 
 
 def show_populations(found: list[dict[str, Any]]) -> None:
     names = list(found[0]["over a gradient"])
-    print(f"\n{'population':24}{'gradient, ms each':>18}" + "".join(f"{name:>17}" for name in names))
+    print(
+        f"\n{'population':24}{'gradient, ms each':>18}" + "".join(f"{name:>17}" for name in names)
+    )
     for f in found:
         costs = "".join(f"{f['over a gradient'][name]:17.2f}" for name in names)
         print(f"{f['networks']:4} x {f['net']:17}{f['gradient, ms']:18.3f}{costs}")

@@ -1,4 +1,5 @@
-"""How long it takes to start: `import ravine` and `ravine --help`, beside Python alone; and whether torch was imported.
+"""How long it takes to start: `import ravine` and `ravine --help`, beside Python alone; and whether
+torch was imported.
 
 python -m benchmarks.startup [--repeats 15]
 """
@@ -22,11 +23,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=15)
     repeats = parser.parse_args().repeats
-    command = shutil.which("ravine", path=str(Path(sys.executable).parent)) or shutil.which("ravine")
+    command = shutil.which("ravine", path=str(Path(sys.executable).parent)) or shutil.which(
+        "ravine"
+    )
     ways = {
         "python": [sys.executable, "-c", "pass"],
         "import ravine": [sys.executable, "-c", IMPORT],
-        "ravine --help": [command, "--help"] if command else [sys.executable, "-m", "ravine", "--help"],
+        "ravine --help": [command, "--help"]
+        if command
+        else [sys.executable, "-m", "ravine", "--help"],
     }
     took: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
@@ -40,9 +45,15 @@ def main() -> None:
             if done.returncode:
                 sys.exit(f"{name} failed:\n{done.stderr}")
     for name, seconds in took.items():
-        print(f"{name:15} {statistics.median(seconds):6.3f} s  [{min(seconds):.3f} .. {max(seconds):.3f}]")
+        print(
+            f"{name:15} {statistics.median(seconds):6.3f} s  [{min(seconds):.3f} .. "
+            f"{max(seconds):.3f}]"
+        )
     slow = statistics.median(took["ravine --help"]) > LIMIT
-    print(f"ravine --help {'misses' if slow else 'keeps'} its limit of {LIMIT} s; import ravine imports no torch")
+    print(
+        f"ravine --help {'misses' if slow else 'keeps'} its limit of {LIMIT} s; import ravine "
+        f"imports no torch"
+    )
 
 
 if __name__ == "__main__":

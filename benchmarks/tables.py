@@ -3,10 +3,11 @@
     python -m benchmarks.tables [--splits 5] [--recipe default] [--sets ames,penguins]
                                 [--rows 20000] [--set optimizer.lr=0.01] [--json FILE]
 
-Every method sees the same rows: ravine keeps a part of them for early stopping, the others train on all of them.
-scikit-learn's MLP gets imputed, one-hot encoded, standardized inputs and a standardized target; boosting gets
-categories as such. Scores are accuracy (classes) and R² (regression) on the test rows of each split, and the table
-says in how many of the paired splits ravine was better.
+Every method sees the same rows: ravine keeps a part of them for early stopping, the others train on
+all of them. scikit-learn's MLP gets imputed, one-hot encoded, standardized inputs and a
+standardized target; boosting gets categories as such. Scores are accuracy (classes) and R²
+(regression) on the test rows of each split, and the table says in how many of the paired splits
+ravine was better.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.compose import TransformedTargetRegressor, make_column_selector, make_column_transformer
+from sklearn.compose import (
+    TransformedTargetRegressor,
+    make_column_selector,
+    make_column_transformer,
+)
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -68,15 +73,24 @@ def peers(kind: str) -> dict[str, Callable[[], Any]]:
         (OneHotEncoder(handle_unknown="ignore", sparse_output=False, min_frequency=3), others),
     )
     ordinal = make_column_transformer(
-        (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1), others),
+        (
+            OrdinalEncoder(
+                handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1
+            ),
+            others,
+        ),
         remainder="passthrough",
     )
     if kind == "regression":
         return {
-            "MLP": lambda: make_pipeline(dense, TransformedTargetRegressor(MLPRegressor(random_state=0),
-                                                                           transformer=StandardScaler())),
+            "MLP": lambda: make_pipeline(
+                dense,
+                TransformedTargetRegressor(
+                    MLPRegressor(random_state=0), transformer=StandardScaler()
+                ),
+            ),
             "HistGB": lambda: make_pipeline(ordinal, HistGradientBoostingRegressor(random_state=0)),
-        }  # fmt: skip
+        }
     return {
         "MLP": lambda: make_pipeline(dense, MLPClassifier(random_state=0)),
         "HistGB": lambda: make_pipeline(ordinal, HistGradientBoostingClassifier(random_state=0)),
@@ -99,7 +113,9 @@ def measured(name: str, recipe: Any, splits: int, *, rows: int = ROWS) -> dict[s
         rest = np.concatenate([task.rows["train"], task.rows["validation"]])
         known = frame.dropna(subset=[target])
         x, y = frame.drop(columns=target), frame[target]
-        x = x.astype({c: "object" for c in x if x[c].dtype.name in ("category", "str", "string", "bool")})
+        x = x.astype(
+            {c: "object" for c in x if x[c].dtype.name in ("category", "str", "string", "bool")}
+        )
         y = y.astype(str) if task.kind != "regression" else y.astype(float)
         for method, make in peers(task.kind).items():
             began = time.process_time()
@@ -108,23 +124,38 @@ def measured(name: str, recipe: Any, splits: int, *, rows: int = ROWS) -> dict[s
                 score = make().fit(x.iloc[rest], y.iloc[rest]).score(x.iloc[test], y.iloc[test])
             scores.setdefault(method, []).append(float(score))
             seconds[method] = seconds.get(method, 0.0) + (time.process_time() - began) / splits
-    return {"set": name, "rows": len(known), "metric": runs[0].score.metric if runs[0].score else "", "scores": scores,
-            "members": members, "seconds": seconds}  # fmt: skip
+    return {
+        "set": name,
+        "rows": len(known),
+        "metric": runs[0].score.metric if runs[0].score else "",
+        "scores": scores,
+        "members": members,
+        "seconds": seconds,
+    }
 
 
 def line(found: dict[str, Any]) -> str:
     """One row of the table: means and standard deviations, and how often ravine was better."""
     scores = found["scores"]
     ours = np.array(scores["ravine"])
-    cells = [f"{np.mean(v):.4f} ± {np.std(v):.4f} {found['seconds'][k]:6.1f}s" for k, v in scores.items()]
-    wins = " ".join(f"{(ours > np.array(scores[k])).sum() + (ours == np.array(scores[k])).sum() / 2:g}/{len(ours)}"
-                    for k in list(scores)[1:])  # fmt: skip
+    cells = [
+        f"{np.mean(v):.4f} ± {np.std(v):.4f} {found['seconds'][k]:6.1f}s" for k, v in scores.items()
+    ]
+    wins = " ".join(
+        f"{np.greater(ours, scores[k]).sum() + np.equal(ours, scores[k]).sum() / 2:g}/{len(ours)}"
+        for k in list(scores)[1:]
+    )
     member = np.mean(found["members"]) if found["members"] else float("nan")
-    return f"{found['set']:14}{found['metric']:9} {'  '.join(cells)}  one net {member:.4f}  better {wins}"
+    return (
+        f"{found['set']:14}{found['metric']:9} {'  '.join(cells)}  one net {member:.4f}  better "
+        f"{wins}"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--recipe", default="default")
     parser.add_argument("--sets", default=",".join([*RDATASETS, *BUNDLED]))

@@ -2,11 +2,12 @@
 
 Run: python -m benchmarks.watching [--only mlp] [--pairs 60]
 
-For each network there are twins, one watched and one not, which take turns block by block; which of the two goes first
-changes from pair to pair. The time is CPU time of the process. Shown are the time of a step without a watch, the median
-over pairs of watched / unwatched - 1 with its quartiles, and the same for the fastest block of each, which other
-programs on the machine disturb least. `always` is what every step costs, without looks, in short blocks; `probes` is
-with two looks in 200 steps, in blocks of 200; `first 200` the first 200 steps of a new watch, with starting it.
+For each network there are twins, one watched and one not, which take turns block by block; which of
+the two goes first changes from pair to pair. The time is CPU time of the process. Shown are the
+time of a step without a watch, the median over pairs of watched / unwatched - 1 with its quartiles,
+and the same for the fastest block of each, which other programs on the machine disturb least.
+`always` is what every step costs, without looks, in short blocks; `probes` is with two looks in 200
+steps, in blocks of 200; `first 200` the first 200 steps of a new watch, with starting it.
 """
 
 from __future__ import annotations
@@ -41,19 +42,36 @@ class Case:
 
 
 CASES = {
-    "tiny": Case(lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)), (16, 8), 3, 100),
+    "tiny": Case(
+        lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)), (16, 8), 3, 100
+    ),
     "mlp": Case(
-        lambda: nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)),
-        (128, 784), 10, 20,
+        lambda: nn.Sequential(
+            nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
+        ),
+        (128, 784),
+        10,
+        20,
     ),
     "cnn": Case(
         lambda: nn.Sequential(
-            nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.ReLU(),
-            nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(32 * 64, 10),
+            nn.Conv2d(1, 16, 3),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(0.2),
+            nn.Linear(32 * 64, 10),
         ),
-        (64, 1, 20, 20), 10, 5, adam=True,
+        (64, 1, 20, 20),
+        10,
+        5,
+        adam=True,
     ),
-}  # fmt: skip
+}
 
 
 class Alone:
@@ -69,7 +87,10 @@ class Loop:
     def __init__(self, case: Case):
         torch.manual_seed(0)
         self.model = case.build()
-        self.batches = [(torch.randn(case.inputs), torch.randint(case.classes, case.inputs[:1])) for _ in range(4)]
+        self.batches = [
+            (torch.randn(case.inputs), torch.randint(case.classes, case.inputs[:1]))
+            for _ in range(4)
+        ]
         kind: type[Optimizer] = Adam if case.adam else SGD
         self.optimizer = kind(self.model.parameters(), lr=1e-3)  # type: ignore[call-arg]
 
@@ -85,8 +106,13 @@ class Loop:
 
 @contextlib.contextmanager
 def unhooked() -> Iterator[None]:
-    """Without the hooks that torch keeps for all optimizers: the twin that is not watched must not pay for them."""
-    tables: list[dict[int, Any]] = [home._global_optimizer_pre_hooks, home._global_optimizer_post_hooks]
+    """Without the hooks that torch keeps for all optimizers: the twin that is not watched must not
+    pay for them.
+    """
+    tables: list[dict[int, Any]] = [
+        home._global_optimizer_pre_hooks,
+        home._global_optimizer_post_hooks,
+    ]
     kept = [dict(hooks) for hooks in tables]
     for hooks in tables:
         hooks.clear()
@@ -140,9 +166,14 @@ def beginning(case: Case, pairs: int) -> list[tuple[float, float]]:
 def line(name: str, what: str, found: list[tuple[float, float]]) -> str:
     ratios = [100 * (b / a - 1) for a, b in found]
     low, middle, high = statistics.quantiles(ratios, n=4)
-    base, more = 1e6 * min(a for a, _ in found), 1e6 * (min(b for _, b in found) - min(a for a, _ in found))
+    base, more = (
+        1e6 * min(a for a, _ in found),
+        1e6 * (min(b for _, b in found) - min(a for a, _ in found)),
+    )
     fastest = f"{base:8.0f} us{more:+8.1f} us{100 * more / base:+7.1f} %"
-    return f"{name:6s}{what:12s}{fastest}{middle:+9.1f} %   [{low:+.1f}, {high:+.1f}] of {len(found)}"
+    return (
+        f"{name:6s}{what:12s}{fastest}{middle:+9.1f} %   [{low:+.1f}, {high:+.1f}] of {len(found)}"
+    )
 
 
 def main() -> None:

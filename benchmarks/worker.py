@@ -1,6 +1,8 @@
-"""The process of one peer: reads what to measure as JSON lines, answers with times. Started by speed.py, one for each.
+"""The process of one peer: reads what to measure as JSON lines, answers with times. Started by
+speed.py, one for each.
 
-The times are those of training alone: process CPU time (what other programs on the machine disturb least) and wall.
+The times are those of training alone: process CPU time (what other programs on the machine disturb
+least) and wall.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ Times = tuple[float, float]
 
 def main(peer: str, core: int) -> None:
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})  # before the peer starts threads: what sizes its pools by cores sees one
+        os.sched_setaffinity(
+            0, {core}
+        )  # before the peer starts threads: what sizes its pools by cores sees one
     torch.set_num_threads(THREADS)
     torch.set_flush_denormal(True)
     answers = sys.stdout
@@ -55,9 +59,12 @@ def per_step(module, *, case: str, optimizer: str, networks: int, epochs: int) -
     return {"cpu": cpu / steps, "wall": wall / steps, "prepared": prepared}
 
 
-def to_loss(module, *, case: str, optimizer: str, networks: int, epochs: int,
-            first: int) -> dict[str, list]:  # fmt: skip
-    """After each epoch the training time so far and each network's validation loss; looking stops the clock."""
+def to_loss(
+    module, *, case: str, optimizer: str, networks: int, epochs: int, first: int
+) -> dict[str, list]:
+    """After each epoch the training time so far and each network's validation loss; looking stops
+    the clock.
+    """
     chosen = CASES[case]
     data, count = chosen.data(), networks if module.BATCHED else 1
     cpu, losses = [], []
@@ -68,7 +75,9 @@ def to_loss(module, *, case: str, optimizer: str, networks: int, epochs: int,
         losses.append([validation_loss(w, data) for w in weights()])
         clock.go_on()
 
-    go = module.prepare(chosen, optimizer, starts(chosen, count, first=first), epochs=epochs, watch=watch)
+    go = module.prepare(
+        chosen, optimizer, starts(chosen, count, first=first), epochs=epochs, watch=watch
+    )
     clock = Clock()
     go()
     return {"cpu": cpu, "losses": losses}
@@ -91,7 +100,10 @@ class Clock:
     def go_on(self) -> None:
         now, then = _now(), self.stopped
         assert then is not None
-        self.paused, self.stopped = (self.paused[0] + now[0] - then[0], self.paused[1] + now[1] - then[1]), None
+        self.paused, self.stopped = (
+            (self.paused[0] + now[0] - then[0], self.paused[1] + now[1] - then[1]),
+            None,
+        )
 
 
 def _now() -> Times:

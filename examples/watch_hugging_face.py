@@ -1,4 +1,6 @@
-"""A callback for the Hugging Face Trainer: `Trainer(..., callbacks=[Watch()])`. Run with transformers 5.23.0."""
+"""A callback for the Hugging Face Trainer: `Trainer(..., callbacks=[Watch()])`. Run with
+transformers 5.23.0.
+"""
 
 import transformers
 
@@ -14,7 +16,9 @@ class Watch(transformers.TrainerCallback):
         self.hook = model.register_forward_hook(self.tell)
 
     def tell(self, module, given, made):
-        if module.training and made.loss is not None:  # with label smoothing the trainer works it out
+        if (
+            module.training and made.loss is not None
+        ):  # with label smoothing the trainer works it out
             self.watched.loss(made.loss)
 
     def on_train_end(self, args, state, control, **rest):

@@ -1,6 +1,7 @@
 """Every part by name, recipe files, and the named recipes to start from.
 
-A recipe file is TOML. It starts from a named recipe (`base`, the default if it names none) and changes what it says:
+A recipe file is TOML. It starts from a named recipe (`base`, the default if it names none) and
+changes what it says:
 
     base = "default"
     epochs = 40
@@ -24,7 +25,16 @@ from typing import Any, TypeAlias
 
 import tomli_w
 
-from ravine import augment, data, early_stopping, finetuning, losses, optimizers, penalties, schedules
+from ravine import (
+    augment,
+    data,
+    early_stopping,
+    finetuning,
+    losses,
+    optimizers,
+    penalties,
+    schedules,
+)
 from ravine.errors import RecipeError, folded, may_read, nearest, shortened
 from ravine.networks import activations, conv, initializers, mlp, pretrained, torch_module
 from ravine.part import from_plain, is_part, to_plain
@@ -61,7 +71,14 @@ CHOICES: Mapping[Any, Sequence[type]] = {
     Encoding: (data.Encoding,),
     Initializer: initializers.ALL,
     Loss: (*losses.ALL, losses.ByTask),
-    Network: (mlp.Mlp, conv.Conv, conv.ResNet, torch_module.Module, pretrained.Pretrained, pretrained.Continued),
+    Network: (
+        mlp.Mlp,
+        conv.Conv,
+        conv.ResNet,
+        torch_module.Module,
+        pretrained.Pretrained,
+        pretrained.Continued,
+    ),
     Norm: (mlp.BatchNorm, mlp.LayerNorm),
     NumberEmbedding: (mlp.Periodic, mlp.PiecewiseLinear),
     Optimizer: optimizers.ALL,
@@ -76,17 +93,22 @@ CHOICES: Mapping[Any, Sequence[type]] = {
 }
 
 
-# ------------------------------------------------------------------------------------------------ named recipes
+# Named recipes
 
 
 def default() -> Recipe:
-    """A network for tables: good on most before anything is tuned (the measurements are in NOTEBOOK.md)."""
+    """A network for tables: good on most before anything is tuned (the measurements are in
+    NOTEBOOK.md).
+    """
     return Recipe(
         data=data.Data(),
         split=data.Stratified(),
         encoding=data.Encoding(),
         network=mlp.Mlp(
-            hidden=(256, 256), activation=activations.SiLU(), dropout=mlp.Dropout(rate=0.1), numbers=mlp.Periodic()
+            hidden=(256, 256),
+            activation=activations.SiLU(),
+            dropout=mlp.Dropout(rate=0.1),
+            numbers=mlp.Periodic(),
         ),
         optimizer=optimizers.AdamW(lr=0.002, weight_decay=0.01),
         schedule=schedules.WarmUp(epochs=1.0, then=schedules.Cosine()),
@@ -95,8 +117,8 @@ def default() -> Recipe:
 
 
 def realmlp_td_s() -> Recipe:
-    """RealMLP-TD-S (Holzmüller, Grinsztajn & Steinwart, NeurIPS 2024): robust scaling, NTK layers, a scaling layer,
-    Adam with β₂ = 0.95 on the schedule "coslog4", 256 epochs, the last best epoch.
+    """RealMLP-TD-S (Holzmüller, Grinsztajn & Steinwart, NeurIPS 2024): robust scaling, NTK layers,
+    a scaling layer, Adam with β₂ = 0.95 on the schedule "coslog4", 256 epochs, the last best epoch.
     """
     return Recipe(
         data=data.Data(),
@@ -114,7 +136,8 @@ def realmlp_td_s() -> Recipe:
         ),
         optimizer=optimizers.Adam(lr=0.04, beta1=0.9, beta2=0.95),
         schedule=schedules.Coslog4(),
-        loss=losses.ByTask(label_smoothing=0.1),  # type: ignore[reportArgumentType]  # decided once the task is known
+        # which loss, is decided once the task is known
+        loss=losses.ByTask(label_smoothing=0.1),  # type: ignore
         stop=early_stopping.EarlyStopping(patience=256, on="score", ties="last"),
         batch=256,
         epochs=256,
@@ -123,7 +146,9 @@ def realmlp_td_s() -> Recipe:
 
 
 def plain() -> Recipe:
-    """Nothing but gradient descent with momentum on a small network: a start for studying one thing at a time."""
+    """Nothing but gradient descent with momentum on a small network: a start for studying one thing
+    at a time.
+    """
     return Recipe(
         data=data.Data(),
         split=data.Stratified(),
@@ -138,10 +163,11 @@ def plain() -> Recipe:
 
 
 def image() -> Recipe:
-    """A small convolutional network for small pictures: three stages, batch norm, one cycle of the learning rate.
+    """A small convolutional network for small pictures: three stages, batch norm, one cycle of the
+    learning rate.
 
-    Batch and epochs fit how many pictures there are; the measurements are in NOTEBOOK.md. Pictures are best trained a
-    network per core: batching saves nothing there.
+    Batch and epochs fit how many pictures there are; the measurements are in NOTEBOOK.md. Pictures
+    are best trained a network per core: batching saves nothing there.
     """
     return Recipe(
         data=data.Images(),
@@ -150,7 +176,8 @@ def image() -> Recipe:
         network=conv.Conv(channels=(32, 64, 128), hidden=(), dropout=None),
         optimizer=optimizers.AdamW(lr=0.004, weight_decay=0.05),
         schedule=schedules.OneCycle(),
-        loss=losses.ByTask(label_smoothing=0.05),  # type: ignore[reportArgumentType]  # decided once the task is known
+        # which loss, is decided once the task is known
+        loss=losses.ByTask(label_smoothing=0.05),  # type: ignore
         stop=None,
         seeds=2,
     )
@@ -167,11 +194,12 @@ def named(name: str) -> Recipe:
     return NAMED[found]()
 
 
-# ------------------------------------------------------------------------------------------------ recipe files
+# Recipe files
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """The recipe in a TOML file. Raises `RecipeError` with the file's line where something in it is wrong.
+    """The recipe in a TOML file. Raises `RecipeError` with the file's line where something in it is
+    wrong.
 
     Relative paths in it, of data and of weights, are relative to the file's folder and to no other.
     """
@@ -180,7 +208,9 @@ def read_recipe(path: str | Path) -> Recipe:
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
-        raise RecipeError(f"{path} does not exist", do="name a recipe file, a table or a bundled set") from None
+        raise RecipeError(
+            f"{path} does not exist", do="name a recipe file, a table or a bundled set"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} cannot be read", why=str(error)) from None
     try:
@@ -195,19 +225,24 @@ def read_recipe(path: str | Path) -> Recipe:
         raise
     for place, file in _files(recipe):
         beside = path.parent / file
-        if beside.exists() or "." in file or "/" in file or os.sep in file:  # else the name of a bundled set
+        if (
+            beside.exists() or "." in file or "/" in file or os.sep in file
+        ):  # else the name of a bundled set
             recipe = recipe.vary(place, str(beside))
     return recipe
 
 
 def placed(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
-    """The recipe with the paths that it names made absolute; those inside `folder` relative to it."""
+    """The recipe with the paths that it names made absolute; those inside `folder` relative to
+    it.
+    """
     for place, file in _files(recipe):
         whole = Path(os.path.abspath(file))
         if Path(file).exists():
             here = None if folder is None else Path(os.path.abspath(folder))
             inside = here is not None and here in whole.parents
-            recipe = recipe.vary(place, str(whole.relative_to(here)) if inside else str(whole))  # type: ignore[arg-type]
+            shown = whole.relative_to(here) if here is not None and inside else whole
+            recipe = recipe.vary(place, str(shown))
     return recipe
 
 
@@ -227,17 +262,22 @@ def recipe_from(given: Mapping[str, Any]) -> Recipe:
     given.pop("schema", None)
     base = given.pop("base", "default")
     if not isinstance(base, str):
-        raise RecipeError(f"base is {base!r}", why="it must be the name of a recipe: " + nearest("", NAMED))
+        raise RecipeError(
+            f"base is {base!r}", why="it must be the name of a recipe: " + nearest("", NAMED)
+        )
     return changed(named(base), given)
 
 
 def changed(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
-    """A copy of a recipe with what nested plain data say changed; a part of another name starts from its defaults."""
+    """A copy of a recipe with what nested plain data say changed; a part of another name starts
+    from its defaults.
+    """
     return from_plain(Recipe, _merged(recipe, given), CHOICES)
 
 
 def with_setting(recipe: Recipe, assignment: str) -> Recipe:
-    """A copy with `path=value` changed, the value written as in TOML; quotes around words may be left out.
+    """A copy with `path=value` changed, the value written as in TOML; quotes around words may be
+    left out.
 
     >>> with_setting(plain(), "optimizer.lr=0.5").optimizer.lr
     0.5
@@ -246,27 +286,35 @@ def with_setting(recipe: Recipe, assignment: str) -> Recipe:
 
 
 def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """A copy with each `path=value` changed, one after another; a part's name and its settings are taken together.
+    """A copy with each `path=value` changed, one after another; a part's name and its settings are
+    taken together.
 
     >>> with_settings(plain(), ["split=ByTime", "split.column=sold"]).split
     ByTime(column='sold', validation=0.15, test=0.15)
     """
     for where, names, value in _together([_assigned(a) for a in assignments]):
         try:
-            recipe = changed(recipe, {names[0]: _told(getattr(recipe, names[0], None), names[1:], value, names[:1])})
+            recipe = changed(
+                recipe,
+                {names[0]: _told(getattr(recipe, names[0], None), names[1:], value, names[:1])},
+            )
         except RecipeError as error:
             error.where = where
             raise
     return recipe
 
 
-Assigned: TypeAlias = tuple[str, list[str], Any]  # as it was written, the names of its path, its value
+Assigned: TypeAlias = tuple[
+    str, list[str], Any
+]  # as it was written, the names of its path, its value
 
 
 def _assigned(assignment: str) -> Assigned:
     path, equals, text = assignment.partition("=")
     if not equals or not path.strip():
-        raise RecipeError(f"--set {assignment}", why="it must be PATH=VALUE", do="write --set optimizer.lr=0.01")
+        raise RecipeError(
+            f"--set {assignment}", why="it must be PATH=VALUE", do="write --set optimizer.lr=0.01"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -275,14 +323,27 @@ def _assigned(assignment: str) -> Assigned:
 
 
 def _together(given: Sequence[Assigned]) -> list[Assigned]:
-    """Assignments of a part's settings joined with an earlier one of its name: alone the name may not do."""
+    """Assignments of a part's settings joined with an earlier one of its name: alone the name may
+    not do.
+    """
     joined: list[Assigned] = []
     for where, names, value in given:
         for i in reversed(range(len(joined))):
             before, above, word = joined[i]
             below = names[len(above) :]
-            named = word if isinstance(word, dict) else _Anew(name=word) if isinstance(word, str) else None
-            if named is not None and names[: len(above)] == above and below and not below[0].isdecimal():
+            named = (
+                word
+                if isinstance(word, dict)
+                else _Anew(name=word)
+                if isinstance(word, str)
+                else None
+            )
+            if (
+                named is not None
+                and names[: len(above)] == above
+                and below
+                and not below[0].isdecimal()
+            ):
                 joined[i] = (f"{before} {where}", above, _put(named, below, value))
                 break
         else:
@@ -291,7 +352,9 @@ def _together(given: Sequence[Assigned]) -> list[Assigned]:
 
 
 class _Anew(dict):
-    """A part's plain data that start from its defaults, as its name alone does, even where it is the recipe's part."""
+    """A part's plain data that start from its defaults, as its name alone does, even where it is
+    the recipe's part.
+    """
 
 
 def _put(named: dict[str, Any], names: Sequence[str], value: Any) -> dict[str, Any]:
@@ -302,28 +365,44 @@ def _put(named: dict[str, Any], names: Sequence[str], value: Any) -> dict[str, A
 
 
 def _told(old: Any, names: Sequence[str], value: Any, path: Sequence[str]) -> Any:
-    """Plain data that change a setting's value at a path below it; of a tuple all entries are told together."""
+    """Plain data that change a setting's value at a path below it; of a tuple all entries are told
+    together.
+    """
     if not names:
         return value
     name, rest = names[0], names[1:]
     if not (isinstance(old, tuple) and name.isdecimal()):
-        return {name: _told(getattr(old, name, None) if is_part(old) else None, rest, value, [*path, name])}
+        return {
+            name: _told(
+                getattr(old, name, None) if is_part(old) else None, rest, value, [*path, name]
+            )
+        }
     if int(name) >= len(old):
         why = f"its places are 0 to {len(old) - 1}" if old else "there is nothing in it"
-        raise RecipeError(f"no setting '{'.'.join([*path, name])}'", why=why, do=f"set {'.'.join(path)} as a whole")
+        raise RecipeError(
+            f"no setting '{'.'.join([*path, name])}'",
+            why=why,
+            do=f"set {'.'.join(path)} as a whole",
+        )
     entries = [v if is_part(v) else to_plain(v) for v in old]
-    entries[int(name)] = _overlaid(old[int(name)], _told(old[int(name)], rest, value, [*path, name]))
+    entries[int(name)] = _overlaid(
+        old[int(name)], _told(old[int(name)], rest, value, [*path, name])
+    )
     return entries
 
 
 def recipe_text(recipe: Recipe, folder: str | Path | None = None) -> str:
-    """The recipe as a TOML file, every setting written out; as a file in `folder`, it names what it named here."""
+    """The recipe as a TOML file, every setting written out; as a file in `folder`, it names what it
+    named here.
+    """
     recipe = recipe if folder is None else placed(recipe, folder)
     return tomli_w.dumps({"base": "plain", **_with_none(recipe)})
 
 
 def _with_none(value: Any) -> Any:
-    """Plain data in which a setting that is None, and so cannot be written in TOML, is the word none."""
+    """Plain data in which a setting that is None, and so cannot be written in TOML, is the word
+    none.
+    """
     if is_part(value):
         settings = {f.name: _with_none(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return settings if isinstance(value, Recipe) else {"name": type(value).__name__, **settings}
@@ -341,10 +420,16 @@ def _merged(recipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _overlaid(old: Any, value: Any) -> Any:
-    """What is given for a setting, with the settings of the part that it had where it is the same part."""
-    if not (isinstance(value, Mapping) and is_part(old) and _same_part(old, value)) or isinstance(value, _Anew):
+    """What is given for a setting, with the settings of the part that it had where it is the same
+    part.
+    """
+    if not (isinstance(value, Mapping) and is_part(old) and _same_part(old, value)) or isinstance(
+        value, _Anew
+    ):
         return value
-    return {"name": type(old).__name__} | _merged(old, {k: v for k, v in value.items() if k != "name"})
+    return {"name": type(old).__name__} | _merged(
+        old, {k: v for k, v in value.items() if k != "name"}
+    )
 
 
 def _same_part(old: Any, given: Mapping[str, Any]) -> bool:
@@ -353,7 +438,8 @@ def _same_part(old: Any, given: Mapping[str, Any]) -> bool:
 
 
 def line_of(text: str, path: str) -> int:
-    """The line (from 1) of a TOML text in which the setting at a path stands, or its nearest table; 0 if none does.
+    """The line (from 1) of a TOML text in which the setting at a path stands, or its nearest table;
+    0 if none does.
 
     >>> line_of('epochs = 3\\n[optimizer]\\nlr = -1\\n', "optimizer.lr")
     3
@@ -364,7 +450,13 @@ def line_of(text: str, path: str) -> int:
         key = re.match(r"\s*([\w\-.\"']+)\s*=", line)
         if header:
             table = [n.strip(" \"'") for n in header[1].split(".")]
-        names = table if header else [*table, *(n.strip("\"'") for n in key[1].split("."))] if key else []
+        names = (
+            table
+            if header
+            else [*table, *(n.strip("\"'") for n in key[1].split("."))]
+            if key
+            else []
+        )
         if names and names == wanted[: len(names)] and len(names) > depth:
             best, depth = number, len(names)
     return best

@@ -1,8 +1,8 @@
 """The command line: a function for each command of `ravine`, and what they share.
 
-stdout is the result, stderr the progress; `--json` prints one object of a versioned form. Exit codes: 0 fine, 1 a check
-that failed, 2 wrong input, 3 every network diverged or an experiment broke off, 130 interrupted. Nothing heavy is
-imported before a command needs it.
+stdout is the result, stderr the progress; `--json` prints one object of a versioned form. Exit
+codes: 0 fine, 1 a check that failed, 2 wrong input, 3 every network diverged or an experiment broke
+off, 130 interrupted. Nothing heavy is imported before a command needs it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,13 @@ from ravine.errors import InputError, Interrupted, RavineError
 Flag = Annotated[bool, Parameter(negative="")]
 Many = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 Out = Annotated[Path | None, Parameter(name=["-o", "--out"])]
-What = Annotated[str, Parameter(help="A table (CSV, Parquet, JSON lines), a folder of pictures, a recipe (.toml), or "
-                                     "the name of a bundled set.")]  # fmt: skip
+What = Annotated[
+    str,
+    Parameter(
+        help="A table (CSV, Parquet, JSON lines), a folder of pictures, a recipe (.toml), or "
+        "the name of a bundled set."
+    ),
+]
 Force = Annotated[bool, Parameter(negative="", help="Write over an existing file.")]
 Quiet = Annotated[bool, Parameter(negative="", help="No progress.")]
 Json = Annotated[bool, Parameter(negative="", help="Print the result as one JSON object.")]
@@ -43,15 +48,29 @@ class Wanted:
     """What a command line says of the recipe, beside the source."""
 
     target: Annotated[Many, Parameter(help="The column to predict; again for several.")] = ()
-    set_: Annotated[Many, Parameter(name="--set", help="Change a setting: PATH=VALUE, such as optimizer.lr=0.01.")] = ()
-    recipe: Annotated[str | None, Parameter(help="The recipe to start from; `ravine recipes` lists them.")] = None
+    set_: Annotated[
+        Many,
+        Parameter(name="--set", help="Change a setting: PATH=VALUE, such as optimizer.lr=0.01."),
+    ] = ()
+    recipe: Annotated[
+        str | None, Parameter(help="The recipe to start from; `ravine recipes` lists them.")
+    ] = None
 
 
 AS_IT_IS = Wanted()
-REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # mistakes of nobody's program
+REFUSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+)  # mistakes of nobody's program
 
-app = cyclopts.App(name="ravine", help="Trains neural networks with PyTorch, many at once, with honest scores.",
-                   version_flags=[])  # fmt: skip
+app = cyclopts.App(
+    name="ravine",
+    help="Trains neural networks with PyTorch, many at once, with honest scores.",
+    version_flags=[],
+)
 
 
 @app.command
@@ -97,23 +116,32 @@ def train(
 
     if resume is not None:
         if what or wanted != AS_IT_IS or seeds or seed is not None or out or memory:
-            raise InputError("--resume goes on with a run as it was begun", why="its recipe is in its folder",
-                             do=f"write only: ravine train --resume {resume}")  # fmt: skip
+            raise InputError(
+                "--resume goes on with a run as it was begun",
+                why="its recipe is in its folder",
+                do=f"write only: ravine train --resume {resume}",
+            )
         with _watched(resume, quiet) as report:
             run = go_on(resume, workers=workers, report=report)
         return _shown(run, as_json=json)
     asked = recipe_for(what, wanted, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else fresh_folder(asked)
     with _watched(folder, quiet) as report:
-        run = begin(asked, out=folder, device=device, workers=workers, report=report,
-                    check=_preflight(quiet) if check else None)  # fmt: skip
+        run = begin(
+            asked,
+            out=folder,
+            device=device,
+            workers=workers,
+            report=report,
+            check=_preflight(quiet) if check else None,
+        )
     return _shown(run, as_json=json)
 
 
 @app.command
-def predict(run: Path, table: Path, /, *, out: Out = None,
-            force: Force = False) -> int:  # fmt: skip
-    """Predict a table's rows with a finished run: to stdout as CSV, or to a .csv, .parquet or .jsonl file.
+def predict(run: Path, table: Path, /, *, out: Out = None, force: Force = False) -> int:
+    """Predict a table's rows with a finished run: to stdout as CSV, or to a .csv, .parquet or
+    .jsonl file.
 
     Parameters
     ----------
@@ -129,7 +157,11 @@ def predict(run: Path, table: Path, /, *, out: Out = None,
     if out is not None:
         _writable(out, force=force)
         if out.exists() and table.exists() and out.samefile(table):
-            raise InputError(f"{out} is the table itself", why="its columns would be lost", do="name another file")
+            raise InputError(
+                f"{out} is the table itself",
+                why="its columns would be lost",
+                do="name another file",
+            )
     predictions = _predicted(open_run(run), table)
     if out is None:
         predictions.to_csv(sys.stdout, index=False)
@@ -157,7 +189,8 @@ def show(run: Path, /, *, json: Json = False) -> int:
 
 @app.command
 def recipes(name: str | None = None, /) -> int:
-    """List the named recipes and the bundled sets; with a name, print that recipe as a file to start from.
+    """List the named recipes and the bundled sets; with a name, print that recipe as a file to
+    start from.
 
     Parameters
     ----------
@@ -188,7 +221,8 @@ def verify_resume(
     seed: int | None = None,
     kills: int = 3,
 ) -> int:
-    """Prove for a recipe that a run killed at random moments and resumed ends as one never stopped, bit for bit.
+    """Prove for a recipe that a run killed at random moments and resumed ends as one never stopped,
+    bit for bit.
 
     Parameters
     ----------
@@ -235,13 +269,20 @@ def gallery(
     from ravine_gallery.run_all import as_json, exhibit
 
     if name is not None and all_:
-        raise InputError(f"{name} beside --all", why="--all runs that one too", do="leave one of them out")
+        raise InputError(
+            f"{name} beside --all", why="--all runs that one too", do="leave one of them out"
+        )
     if all_ and out is None:
-        raise InputError("--all without a folder", why="pictures and page are files", do="add -o DIR")
+        raise InputError(
+            "--all without a folder", why="pictures and page are files", do="add -o DIR"
+        )
     if name is None and not all_:
         if out is not None:
-            raise InputError(f"-o {out} without an experiment", why="there is nothing to write",
-                             do="name one, or add --all")  # fmt: skip
+            raise InputError(
+                f"-o {out} without an experiment",
+                why="there is nothing to write",
+                do="name one, or add --all",
+            )
         _list_experiments([experiment(known) for known in names()], as_json=json)
         return 0
     chosen = names() if name is None else (name,)
@@ -252,25 +293,39 @@ def gallery(
     else:
         for result in results:
             outcome = result.outcome
-            print(f"{result.experiment.name}: {result.verdict}. {result.error if outcome is None else outcome.said}")
+            print(
+                f"{result.experiment.name}: {result.verdict}. "
+                f"{result.error if outcome is None else outcome.said}"
+            )
         if out is not None:
             print(f"{len(results)} on the page {out / 'index.html'}", file=sys.stderr)
     return 3 if any(result.outcome is None for result in results) else 0
 
 
 @app.command
-def explain(name: str = "", /, *, picture: Path | None = None, force: Force = False, json: Json = False) -> int:
+def explain(
+    name: str = "", /, *, picture: Path | None = None, force: Force = False, json: Json = False
+) -> int:
     """Explain a finding by its code: what it means, why it happens, how it is measured, what to do.
 
     Parameters
     ----------
     name
-        A code such as RVN-L01 or L01, or a cause such as learning-rate-high; without it all codes are listed.
+        A code such as RVN-L01 or L01, or a cause such as learning-rate-high; without it all codes
+        are listed.
     picture
         Where to draw the experiment of the gallery that shows it: a .svg file.
     """
     from ravine.causes import CAUSES
-    from ravine.diagnosis.explain import cause_page, find_topic, listing, naming, normalize_code, page, to_json
+    from ravine.diagnosis.explain import (
+        cause_page,
+        find_topic,
+        listing,
+        naming,
+        normalize_code,
+        page,
+        to_json,
+    )
     from ravine.diagnosis.registry import ALL_RULES, FAMILIES, RETIRED_CODES
 
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -279,13 +334,33 @@ def explain(name: str = "", /, *, picture: Path | None = None, force: Force = Fa
         _draw_explained(found, picture, force=force)
     if not found:
         if json:
-            _as_json({"families": {f: [{"code": r.code, "title": r.title, "cause": r.cause, "severity": r.severity}
-                                       for r in rules] for f, rules in FAMILIES.items()}})  # fmt: skip
+            _as_json(
+                {
+                    "families": {
+                        f: [
+                            {
+                                "code": r.code,
+                                "title": r.title,
+                                "cause": r.cause,
+                                "severity": r.severity,
+                            }
+                            for r in rules
+                        ]
+                        for f, rules in FAMILIES.items()
+                    }
+                }
+            )
         else:
             print(listing(FAMILIES, color=color))
     elif isinstance(found, str):
         if json:
-            _as_json({"cause": found, "means": CAUSES[found], "codes": [r.code for r in naming(found, ALL_RULES)]})
+            _as_json(
+                {
+                    "cause": found,
+                    "means": CAUSES[found],
+                    "codes": [r.code for r in naming(found, ALL_RULES)],
+                }
+            )
         else:
             print(cause_page(found, ALL_RULES, color=color))
     elif json:
@@ -306,7 +381,8 @@ def check(
     fail_on: Literal["error", "warning", "note"] = "warning",
     json: Json = False,
 ) -> int:
-    """Check a recipe and its data before training: data, structure, first loss, signal, gradient, a few by heart.
+    """Check a recipe and its data before training: data, structure, first loss, signal, gradient, a
+    few by heart.
 
     Parameters
     ----------
@@ -333,7 +409,8 @@ def doctor(
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
-    """Find out why a run goes wrong: all checks, its course, and remedies that are tried before they are recommended.
+    """Find out why a run goes wrong: all checks, its course, and remedies that are tried before
+    they are recommended.
 
     Parameters
     ----------
@@ -353,13 +430,19 @@ def doctor(
     if out is not None and not fix:
         raise InputError(f"-o {out} without --fix", why="there is nothing to write", do="add --fix")
     if fix and not trials:
-        raise InputError("--fix without trials", why="only what was tried and helped is written",
-                         do="leave --no-trials out")  # fmt: skip
+        raise InputError(
+            "--fix without trials",
+            why="only what was tried and helped is written",
+            do="leave --no-trials out",
+        )
     mended = _mended_at(what, out, force=force) if fix else None
     if (Path(what) / "plan.json").exists():
         if wanted != AS_IT_IS:
-            raise InputError(f"settings beside {what}", why="a run is examined as it was trained",
-                             do=f"write only: ravine doctor {what}")  # fmt: skip
+            raise InputError(
+                f"settings beside {what}",
+                why="a run is examined as it was trained",
+                do=f"write only: ravine doctor {what}",
+            )
         patient = patient_of(Path(what))
         asked = patient.recipe
     else:
@@ -375,7 +458,10 @@ def doctor(
     code = _reported(report, as_json=json, fail_on=fail_on)
     if mended is not None:
         _mend(asked, report, mended, said=sys.stderr if json else sys.stdout)
-    elif any(f.trial is not None and f.trial.verdict == "helped" for f in report.findings) and not quiet:
+    elif (
+        any(f.trial is not None and f.trial.verdict == "helped" for f in report.findings)
+        and not quiet
+    ):
         print(f"to write the recipe with what helped: ravine doctor {what} --fix", file=sys.stderr)
     return code
 
@@ -395,7 +481,8 @@ def range_(
     force: Force = False,
     json: Json = False,
 ) -> int:
-    """Find the usable learning rates: a cohort of networks, each with a constant rate of its own, for a few steps.
+    """Find the usable learning rates: a cohort of networks, each with a constant rate of its own,
+    for a few steps.
 
     Parameters
     ----------
@@ -442,12 +529,14 @@ def search(
     force: Force = False,
     json: Json = False,
 ) -> int:
-    """Search for good settings by the validation split; train the best again and score it on the test split.
+    """Search for good settings by the validation split; train the best again and score it on the
+    test split.
 
     Parameters
     ----------
     space
-        A setting's values, again for several: optimizer.lr=log:1e-4..1e-1, network.dropout.rate=0..0.5, batch=[16,64].
+        A setting's values, again for several: optimizer.lr=log:1e-4..1e-1,
+        network.dropout.rate=0..0.5, batch=[16,64].
     trials
         How many random trials.
     method
@@ -467,7 +556,9 @@ def search(
     if out is not None:
         _writable(out, force=force, endings=(".toml",), what="recipes")
     asked = recipe_for(what, wanted)
-    found = best_of(asked, read_spaces(space, asked), method=method, trials=trials, seeds=seeds, seed=seed)
+    found = best_of(
+        asked, read_spaces(space, asked), method=method, trials=trials, seeds=seeds, seed=seed
+    )
     if out is not None:
         write_atomically(out, recipe_text(found.best.recipe, out.parent).encode())
     if json:
@@ -489,7 +580,8 @@ def ensemble(
     wanted: Wanted = AS_IT_IS,
     json: Json = False,
 ) -> int:
-    """Compare ensembles with single networks of the same budget: independent members, snapshots, averaged weights.
+    """Compare ensembles with single networks of the same budget: independent members, snapshots,
+    averaged weights.
 
     Parameters
     ----------
@@ -518,7 +610,8 @@ def augment(
     out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("augmented.png"),
     force: Force = False,
 ) -> int:
-    """Draw a contact sheet: training pictures as they are, and as a recipe's augmentation shows them to networks.
+    """Draw a contact sheet: training pictures as they are, and as a recipe's augmentation shows
+    them to networks.
 
     Parameters
     ----------
@@ -533,13 +626,20 @@ def augment(
     _writable(out, force=force, endings=(".svg", ".png", ".pdf"), what="pictures")
     recipe = wanted.recipe
     if not what and recipe is None:
-        raise InputError("there is nothing to draw", why="neither pictures nor a recipe are named",
-                         do="write ravine augment photos/ --recipe r.toml")  # fmt: skip
+        raise InputError(
+            "there is nothing to draw",
+            why="neither pictures nor a recipe are named",
+            do="write ravine augment photos/ --recipe r.toml",
+        )
     if recipe is not None and recipe.endswith(".toml") and not what.endswith(".toml"):
         asked = catalog.read_recipe(recipe)
         if what:
             pictured = isinstance(asked.data, data.Images)
-            asked = asked.vary("data.source", what) if pictured else asked.vary("data", data.Images(source=what))
+            asked = (
+                asked.vary("data.source", what)
+                if pictured
+                else asked.vary("data", data.Images(source=what))
+            )
         asked = _told(asked, wanted)
     else:
         asked = recipe_for(what, wanted)
@@ -548,22 +648,36 @@ def augment(
     return 0
 
 
-# ------------------------------------------------------------------------------------------------ what was asked
+# What was asked
 
 
-def recipe_for(what: str, wanted: Wanted, *, seeds: int | None = None, seed: int | None = None,
-               memory: str | None = None) -> Any:  # fmt: skip
-    """The recipe that a command line describes; a folder with pictures in it is read as pictures."""
+def recipe_for(
+    what: str,
+    wanted: Wanted,
+    *,
+    seeds: int | None = None,
+    seed: int | None = None,
+    memory: str | None = None,
+) -> Any:
+    """The recipe that a command line describes; a folder with pictures in it is read as
+    pictures.
+    """
     from ravine import catalog, data
 
     name = wanted.recipe
     if not what:
-        raise InputError("there is nothing to train on", why="no table, recipe or bundled set is named",
-                         do="write ravine train houses.csv --target price, or ravine train penguins")  # fmt: skip
+        raise InputError(
+            "there is nothing to train on",
+            why="no table, recipe or bundled set is named",
+            do="write ravine train houses.csv --target price, or ravine train penguins",
+        )
     if what.endswith(".toml"):
         if name is not None:
-            raise InputError(f"--recipe {name} beside {what}", why="a recipe file names its base itself",
-                             do=f'write base = "{name}" in the file')  # fmt: skip
+            raise InputError(
+                f"--recipe {name} beside {what}",
+                why="a recipe file names its base itself",
+                do=f'write base = "{name}" in the file',
+            )
         recipe = catalog.read_recipe(what)
     elif data.holds_pictures(what):
         recipe = catalog.named(name or "image").vary("data", data.Images(source=what))
@@ -594,18 +708,31 @@ def fresh_folder(recipe: Any) -> Path:
     return folder
 
 
-def _writable(out: Path, *, force: bool, endings: tuple[str, ...] = (".csv", ".parquet", ".jsonl"),
-              what: str = "predictions") -> None:  # fmt: skip
+def _writable(
+    out: Path,
+    *,
+    force: bool,
+    endings: tuple[str, ...] = (".csv", ".parquet", ".jsonl"),
+    what: str = "predictions",
+) -> None:
     """Raise `InputError` unless a result can be written there."""
     if out.suffix.lower() not in endings:
         known = f"{', '.join(endings[:-1])} or {endings[-1]}" if endings[1:] else endings[0]
-        raise InputError(f"{out} has no known ending", why=f"{what} are {known}",
-                         do=f"write {out.parent / (out.stem or what)}{endings[0]}")  # fmt: skip
+        raise InputError(
+            f"{out} has no known ending",
+            why=f"{what} are {known}",
+            do=f"write {out.parent / (out.stem or what)}{endings[0]}",
+        )
     if out.exists() and not force:
-        raise InputError(f"{out} is there already", why="nothing is written over unasked",
-                         do="name another file, or add --force")  # fmt: skip
+        raise InputError(
+            f"{out} is there already",
+            why="nothing is written over unasked",
+            do="name another file, or add --force",
+        )
     if not out.parent.is_dir():
-        raise InputError(f"{out.parent} is no folder", why=f"the {what} are to go there", do="make it first")
+        raise InputError(
+            f"{out.parent} is no folder", why=f"the {what} are to go there", do="make it first"
+        )
 
 
 def _draw(picture: Any, out: Path) -> None:
@@ -624,26 +751,35 @@ def _draw(picture: Any, out: Path) -> None:
 
 
 def _draw_explained(rule: Any, out: Path, *, force: bool) -> None:
-    """Run the experiment of the gallery that shows a finding, quickly, and write its first picture."""
+    """Run the experiment of the gallery that shows a finding, quickly, and write its first
+    picture.
+    """
     from ravine.training.checkpoint import write_atomically
     from ravine_gallery import experiment
     from ravine_gallery.run_all import run
 
     shows = getattr(rule, "picture", "")
     if not shows:
-        raise InputError(f"no picture for {getattr(rule, 'code', rule) or 'all codes'}",
-                         why="no experiment of the gallery shows it",
-                         do="leave --picture out, or look at ravine gallery")  # fmt: skip
+        raise InputError(
+            f"no picture for {getattr(rule, 'code', rule) or 'all codes'}",
+            why="no experiment of the gallery shows it",
+            do="leave --picture out, or look at ravine gallery",
+        )
     _writable(out, force=force, endings=(".svg",), what="pictures")
     result = run(experiment(shows), quick=True)
     if not result.pictures:
         raise RavineError(f"the experiment {shows} drew nothing. {result.error}")
     write_atomically(out, next(iter(result.pictures.values())).encode())
-    print(f"{experiment(shows).title}: {out} (all of it: ravine gallery {shows} -o shown)", file=sys.stderr)
+    print(
+        f"{experiment(shows).title}: {out} (all of it: ravine gallery {shows} -o shown)",
+        file=sys.stderr,
+    )
 
 
 def _predicted(run: Any, table: Path) -> Any:
-    """Predictions for a table's rows, or for pictures, each with its path; what could not be read is said."""
+    """Predictions for a table's rows, or for pictures, each with its path; what could not be read
+    is said.
+    """
     from ravine.data import PictureEncoder, read_table, rounded, told_apart, unlike
 
     if run.model is None:
@@ -672,13 +808,15 @@ def _encoded(predictions: Any, suffix: str) -> bytes:
     return predictions.to_csv(index=False).encode()
 
 
-# ------------------------------------------------------------------------------------------------ what is shown
+# What is shown
 
 
 def _list_experiments(found: list[Any], *, as_json: bool) -> None:
     """Name, seconds, techniques and title of each experiment."""
     if as_json:
-        rows = [{"name": e.name, "title": e.title, "rows": e.rows, "seconds": e.seconds} for e in found]
+        rows = [
+            {"name": e.name, "title": e.title, "rows": e.rows, "seconds": e.seconds} for e in found
+        ]
         _as_json({"experiments": rows})
         return
     wide = max((len(e.name) for e in found), default=0)
@@ -705,9 +843,15 @@ def _plain(said: Any, **options: Any) -> str:
 
 
 def _mended_at(what: str, out: Path | None, *, force: bool) -> Path:
-    """Where the mended recipe goes: beside a recipe, else into this folder; nothing is written over unasked."""
+    """Where the mended recipe goes: beside a recipe, else into this folder; nothing is written over
+    unasked.
+    """
     stem = Path(what).name.split(".")[0] or "recipe"
-    at = Path(what).with_name(f"{stem}-fixed.toml") if what.endswith(".toml") else Path(f"{stem}-fixed.toml")
+    at = (
+        Path(what).with_name(f"{stem}-fixed.toml")
+        if what.endswith(".toml")
+        else Path(f"{stem}-fixed.toml")
+    )
     at = at if out is None else out
     _writable(at, force=force, endings=(".toml",), what="recipes")
     return at
@@ -734,12 +878,19 @@ def _mend(recipe: Any, report: Any, out: Path, *, said: Any) -> None:
 
 @contextmanager
 def _saying(quiet: bool) -> Iterator[Any]:
-    """A function that says on stderr what takes a while: in one live line on a terminal, else a line each."""
+    """A function that says on stderr what takes a while: in one live line on a terminal, else a
+    line each.
+    """
     live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     def say(line: str) -> None:
         if not quiet:
-            print(f"\r\x1b[2K{line}" if live else line, end="" if live else "\n", file=sys.stderr, flush=True)
+            print(
+                f"\r\x1b[2K{line}" if live else line,
+                end="" if live else "\n",
+                file=sys.stderr,
+                flush=True,
+            )
 
     try:
         yield say
@@ -749,7 +900,9 @@ def _saying(quiet: bool) -> Iterator[Any]:
 
 
 def _marks(stream: Any) -> dict[str, bool]:
-    """How to mark findings on a stream: in color on a terminal that has it, in ASCII where there is nothing else."""
+    """How to mark findings on a stream: in color on a terminal that has it, in ASCII where there is
+    nothing else.
+    """
     dumb = os.environ.get("TERM") == "dumb"
     color = stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
     return {"color": color, "plain": dumb or "utf" not in (stream.encoding or "").lower()}
@@ -783,7 +936,9 @@ def _shown(run: Any, *, as_json: bool) -> int:
 
 
 def _preflight(quiet: bool) -> Any:
-    """The quick checks of a recipe before it trains; unless they are to be quiet, they tell what they found."""
+    """The quick checks of a recipe before it trains; unless they are to be quiet, they tell what
+    they found.
+    """
     import time
 
     from ravine.examination.preflight import quick_check
@@ -810,7 +965,9 @@ def _as_json(said: dict[str, Any]) -> None:
 
 @contextmanager
 def _watched(folder: Path, quiet: bool) -> Iterator[Any]:
-    """Progress for a run, and what Ctrl-C does to it: once, save and leave; twice, leave at once."""
+    """Progress for a run, and what Ctrl-C does to it: once, save and leave; twice, leave at
+    once.
+    """
     from ravine.reporting.progress import ProgressLine
 
     progress = ProgressLine()
@@ -832,7 +989,9 @@ def _watched(folder: Path, quiet: bool) -> Iterator[Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit with its code. Mistakes of the user's end in one message, never in a traceback."""
+    """Run a command and exit with its code. Mistakes of the user's end in one message, never in a
+    traceback.
+    """
     sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -854,41 +1013,62 @@ def run_command(arguments: list[str]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or Python complains once more at exit
         return 0
     except OSError as error:
         if error.errno not in REFUSED or error.filename is None:
             raise
-        refused = InputError(f"{error.filename} cannot be used", why=error.strerror or "the system refuses",
-                             do="check its permissions and the free space, or name another place")  # fmt: skip
+        refused = InputError(
+            f"{error.filename} cannot be used",
+            why=error.strerror or "the system refuses",
+            do="check its permissions and the free space, or name another place",
+        )
         _complain(refused, as_json="--json" in arguments)
         return refused.exit_code
 
 
 def _not_understood(error: cyclopts.CycloptsError, arguments: list[str]) -> InputError:
-    """What to say of arguments that no command takes; of a setting given as an option, how it is written."""
+    """What to say of arguments that no command takes; of a setting given as an option, how it is
+    written.
+    """
     from ravine.errors import nearest
 
     command = arguments[0] if arguments[0] in app else ""
-    what, do = str(error).strip(), f"see ravine {command} --help" if command else "see ravine --help"
+    what, do = (
+        str(error).strip(),
+        f"see ravine {command} --help" if command else "see ravine --help",
+    )
     if not command:
         names = [name for name in app if not name.startswith("-")]
-        return InputError(f"ravine has no command {arguments[0]!r}", why=nearest(arguments[0], names))
+        return InputError(
+            f"ravine has no command {arguments[0]!r}", why=nearest(arguments[0], names)
+        )
     if isinstance(error, cyclopts.UnusedCliTokensError):
         return InputError(f"{' '.join(error.unused_tokens or ())}: one argument too many", do=do)
     option = re.match(r"Unknown option: (-[-\w.]*\w)", what)
     takes_settings = "wanted" in inspect.signature(app[command].default_command or main).parameters
     path = _setting_meant(option[1].lstrip("-")) if option and takes_settings else ""
     if option and path:
-        at = next((i for i, a in enumerate(arguments) if a.split("=")[0] == option[1]), len(arguments) - 1)
-        value = arguments[at].partition("=")[2] or next((a for a in arguments[at + 1 : at + 2] if a[0] != "-"), "VALUE")
-        return InputError(f"{command} has no option {option[1]}", why=f"{path} is a setting of the recipe",
-                          do=f"write --set {path}={value}")  # fmt: skip
+        at = next(
+            (i for i, a in enumerate(arguments) if a.split("=")[0] == option[1]), len(arguments) - 1
+        )
+        value = arguments[at].partition("=")[2] or next(
+            (a for a in arguments[at + 1 : at + 2] if a[0] != "-"), "VALUE"
+        )
+        return InputError(
+            f"{command} has no option {option[1]}",
+            why=f"{path} is a setting of the recipe",
+            do=f"write --set {path}={value}",
+        )
     return InputError(what.rstrip("."), do="" if "Did you mean" in what else do)
 
 
 def _setting_meant(option: str) -> str:
-    """The path of the default recipe's setting that an option's name means: its path, its last name, its initials."""
+    """The path of the default recipe's setting that an option's name means: its path, its last
+    name, its initials.
+    """
     from ravine.catalog import named
     from ravine.errors import folded
     from ravine.part import hints, is_part
@@ -905,7 +1085,11 @@ def _setting_meant(option: str) -> str:
     walk(named("default"), "")
     initials = "".join(word[0] for word in option.replace("_", "-").split("-") if word)
     for meant in (option, initials):
-        fits = [p for p in found if folded(meant) in (folded(p), folded(p.rpartition(".")[2])) and len(meant) > 1]
+        fits = [
+            p
+            for p in found
+            if folded(meant) in (folded(p), folded(p.rpartition(".")[2])) and len(meant) > 1
+        ]
         if fits:
             return min(fits, key=lambda p: p.count("."))
     return ""
@@ -916,9 +1100,15 @@ def _complain(error: RavineError, *, as_json: bool) -> None:
     text = str(error) if word == "stopped" else f"error: {error}"
     if sys.stderr.isatty():
         wide = min(shutil.get_terminal_size().columns, 80)
-        text = textwrap.fill(text, wide, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        text = textwrap.fill(
+            text, wide, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
     print(text, file=sys.stderr)
     if as_json:
-        fields = {"what": getattr(error, "what", str(error)), "why": getattr(error, "why", ""),
-                  "do": getattr(error, "do", ""), "where": getattr(error, "where", "")}  # fmt: skip
+        fields = {
+            "what": getattr(error, "what", str(error)),
+            "why": getattr(error, "why", ""),
+            "do": getattr(error, "do", ""),
+            "where": getattr(error, "where", ""),
+        }
         _as_json({"error": fields})

@@ -1,9 +1,10 @@
-"""Effect proofs: every technique reports a number that shows that it acted, and one that did nothing is named.
+"""Effect proofs: every technique reports a number that shows that it acted, and one that did
+nothing is named.
 
-A part that is a technique says `acts = Effect("clip", "share of sampled steps in which the gradient was cut")` and,
-wherever it does its work, hands the meter that number for each network. The number is 0 if and only if the technique
-did nothing. A part that is enabled but never reports is treated as one that did nothing: so a technique that is
-wired in wrongly, or not at all, cannot pass.
+A part that is a technique says `acts = Effect("clip", "share of sampled steps in which the gradient
+was cut")` and, wherever it does its work, hands the meter that number for each network. The number
+is 0 if and only if the technique did nothing. A part that is enabled but never reports is treated
+as one that did nothing: so a technique that is wired in wrongly, or not at all, cannot pass.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class Meter:
         return {name: total / self.counts[name] for name, total in self.sums.items()}
 
     def rows_of(self, keep: Tensor) -> Meter:
-        """The meter of the networks that remain when some leave the batch: `keep` are their indices [K]."""
+        """The meter of the networks that remain when some leave the batch: `keep` are their indices
+        [K].
+        """
         keep = keep.cpu()  # the sums are, wherever the networks train
         kept = Meter(len(keep))
         kept.sums = {name: total[keep] for name, total in self.sums.items()}

@@ -27,9 +27,11 @@ class RavineError(Exception):
 class InputError(RavineError, ValueError):
     """Something the user gave is wrong.
 
-    `what` was given, `why` it cannot be used, what to `do` about it, and `where` it stands (`recipe.toml:12`).
+    `what` was given, `why` it cannot be used, what to `do` about it, and `where` it stands
+    (`recipe.toml:12`).
 
-    >>> print(InputError("lr is -1", why="a learning rate is at least 0", do="use 0.1", where="r.toml:3"))
+    >>> print(InputError("lr is -1", why="a learning rate is at least 0", do="use 0.1",
+    ...                  where="r.toml:3"))
     r.toml:3: lr is -1: a learning rate is at least 0. To mend it: use 0.1.
     """
 
@@ -46,7 +48,9 @@ class InputError(RavineError, ValueError):
             return text
         return f"{text}{'' if text.endswith(('.', '?')) else '.'} To mend it: {self.do}."
 
-    def __reduce__(self):  # keyword-only arguments, and what was noted since, come back from a worker process
+    def __reduce__(
+        self,
+    ):  # keyword-only arguments, and what was noted since, come back from a worker process
         return _rebuild, (type(self), self.what, self.why, self.do, self.where), self.__dict__
 
 
@@ -73,7 +77,8 @@ class Interrupted(RavineError):
 
 
 def may_read(path: str | Path, error: type[InputError] = DataError) -> None:
-    """Raise `error` where a file is there but its permissions forbid to read it: it is not damaged, then.
+    """Raise `error` where a file is there but its permissions forbid to read it: it is not damaged,
+    then.
 
     Readers in other languages (Arrow, safetensors) tell the two apart only in words.
     """
@@ -81,14 +86,18 @@ def may_read(path: str | Path, error: type[InputError] = DataError) -> None:
         with open(path, "rb"):
             pass
     except PermissionError:
-        raise error(f"{path} may not be read", why="its permissions, or its folder's, forbid it",
-                    do=f"ask its owner, or write chmod u+r {path}") from None  # fmt: skip
+        raise error(
+            f"{path} may not be read",
+            why="its permissions, or its folder's, forbid it",
+            do=f"ask its owner, or write chmod u+r {path}",
+        ) from None
     except OSError:
         pass  # missing, a folder, ...: its reader knows what to say of that
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """The choices as text, and the likeliest one: the same but for case and hyphens, close to it, its initials.
+    """The choices as text, and the likeliest one: the same but for case and hyphens, close to it,
+    its initials.
 
     >>> nearest("wieght", ["bias", "weight"])
     "there are bias, weight. Did you mean 'weight'?"
@@ -96,11 +105,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     "there are lr, momentum. Did you mean 'lr'?"
     """
     choices = sorted(choices)
-    shown = ", ".join(choices[:30]) + (f" and {len(choices) - 30} more" if len(choices) > 30 else "")
+    shown = ", ".join(choices[:30]) + (
+        f" and {len(choices) - 30} more" if len(choices) > 30 else ""
+    )
     by_folded = {folded(c): c for c in choices}
     wanted = folded(name)
     close = difflib.get_close_matches(wanted, by_folded, n=5, cutoff=0.5)
-    close = sorted(close, key=lambda c: _mistakes(wanted, c))[:1]  # of equals the first: the most alike
+    close = sorted(close, key=lambda c: _mistakes(wanted, c))[
+        :1
+    ]  # of equals the first: the most alike
     close = close or [c for c in by_folded if wanted and c and (wanted in c or c in wanted)][:1]
     initials = "".join(word[0] for word in re.split(r"[\W_]+", name.lower()) if word)
     close = close or [c for c in by_folded if c == initials]
@@ -109,7 +122,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def _mistakes(given: str, meant: str) -> int:
-    """How many slips of the finger part two words: a letter too many, too few, another one, two exchanged.
+    """How many slips of the finger part two words: a letter too many, too few, another one, two
+    exchanged.
 
     (The restricted edit distance of Damerau 1964.)
 

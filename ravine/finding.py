@@ -1,6 +1,8 @@
-"""What is wrong with a run, as plain data: findings with evidence, cause and tried remedy, and the report of them all.
+"""What is wrong with a run, as plain data: findings with evidence, cause and tried remedy, and the
+report of them all.
 
-The JSON of a report is a contract: its names and their meaning change only with `SCHEMA`. Wording does not count.
+The JSON of a report is a contract: its names and their meaning change only with `SCHEMA`. Wording
+does not count.
 """
 
 from __future__ import annotations
@@ -14,19 +16,42 @@ from ravine.record import Score, finite
 
 SCHEMA = 1
 SEVERITIES = ("error", "warning", "note")  # worst first
-CONFIDENCES = ("exact", "high", "medium", "low")  # surest first; exact: a fact with no threshold in it
+CONFIDENCES = (
+    "exact",
+    "high",
+    "medium",
+    "low",
+)  # surest first; exact: a fact with no threshold in it
 VERDICTS = ("helped", "no effect", "worse", "not tried")
 NAMED = 2  # how many causes are named that neither an exact check nor a trial has confirmed
 
-# What is changed in a program that is no recipe: those of the first row can be tried, the others are made by hand.
-TRIED = ("lr", "batch", "clip", "input.scale", "target.scale", "output", "init", "activation", "loss", "dropout",
-         "decay", "steps", "optimizer", "normalization", "shuffle")  # fmt: skip
+# What is changed in a program that is no recipe: those of the first row can be tried, the others
+# are made by hand.
+TRIED = (
+    "lr",
+    "batch",
+    "clip",
+    "input.scale",
+    "target.scale",
+    "output",
+    "init",
+    "activation",
+    "loss",
+    "dropout",
+    "decay",
+    "steps",
+    "optimizer",
+    "normalization",
+    "shuffle",
+)
 BY_HAND = ("data", "model", "loop")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One number behind a finding: its `value` in `unit`, the `limit` that it passed (None: no limit), and words."""
+    """One number behind a finding: its `value` in `unit`, the `limit` that it passed (None: no
+    limit), and words.
+    """
 
     name: str
     value: float | None
@@ -37,7 +62,9 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Change:
-    """One setting and the value to give it: a path in a recipe, or in a program one of `TRIED` and `BY_HAND`."""
+    """One setting and the value to give it: a path in a recipe, or in a program one of `TRIED` and
+    `BY_HAND`.
+    """
 
     path: str
     value: Any
@@ -45,9 +72,11 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What a remedy did when it was tried: the loss after `steps` without it and with it, paired over seeds.
+    """What a remedy did when it was tried: the loss after `steps` without it and with it, paired
+    over seeds.
 
-    `difference` is after - before with its 95 % `interval`; below 0 is better. `why` says why nothing was tried.
+    `difference` is after - before with its 95 % `interval`; below 0 is better. `why` says why
+    nothing was tried.
 
     >>> Trial(verdict="perhaps")
     Traceback (most recent call last):
@@ -71,8 +100,9 @@ class Trial:
 class Finding:
     """One thing that was found: what, how sure, where, since which step, why, and what to change.
 
-    `where` names a module, parameter, column or split; `since` is a step, None where none applies. `suspects` are other
-    possible causes, likeliest first. `explains` are codes of symptoms that this finding's cause accounts for.
+    `where` names a module, parameter, column or split; `since` is a step, None where none applies.
+    `suspects` are other possible causes, likeliest first. `explains` are codes of symptoms that
+    this finding's cause accounts for.
     """
 
     code: str
@@ -96,8 +126,12 @@ class Finding:
 
     @property
     def confirmed(self) -> bool:
-        """Whether the cause is more than a guess: the check was exact, or its remedy was tried and helped."""
-        return self.confidence == "exact" or (self.trial is not None and self.trial.verdict == "helped")
+        """Whether the cause is more than a guess: the check was exact, or its remedy was tried and
+        helped.
+        """
+        return self.confidence == "exact" or (
+            self.trial is not None and self.trial.verdict == "helped"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The finding as JSON-ready data."""
@@ -105,23 +139,34 @@ class Finding:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Finding:
-        """The finding that `to_json` wrote (tuples among the values of changes come back as lists)."""
+        """The finding that `to_json` wrote (tuples among the values of changes come back as
+        lists).
+        """
         trial = data["trial"]
         if trial is not None:
-            trial = Trial(**{**trial, "interval": None if trial["interval"] is None else tuple(trial["interval"])})
-        return cls(**{
-            **data,
-            "evidence": tuple(Evidence(**e) for e in data["evidence"]),
-            "changes": tuple(Change(**c) for c in data["changes"]),
-            "suspects": tuple(data["suspects"]),
-            "explains": tuple(data["explains"]),
-            "trial": trial,
-        })  # fmt: skip
+            trial = Trial(
+                **{
+                    **trial,
+                    "interval": None if trial["interval"] is None else tuple(trial["interval"]),
+                }
+            )
+        return cls(
+            **{
+                **data,
+                "evidence": tuple(Evidence(**e) for e in data["evidence"]),
+                "changes": tuple(Change(**c) for c in data["changes"]),
+                "suspects": tuple(data["suspects"]),
+                "explains": tuple(data["explains"]),
+                "trial": trial,
+            }
+        )
 
 
 @dataclass(frozen=True)
 class Checks:
-    """The codes of all checks by how they went. One that found something is in none of these: see its finding."""
+    """The codes of all checks by how they went. One that found something is in none of these: see
+    its finding.
+    """
 
     passed: tuple[str, ...] = ()
     not_applicable: tuple[str, ...] = ()
@@ -131,12 +176,16 @@ class Checks:
     def and_(self, *others: Checks) -> Checks:
         """These checks and others together."""
         every = (self, *others)
-        return Checks(**{name: tuple(code for c in every for code in getattr(c, name)) for name in vars(self)})
+        return Checks(
+            **{name: tuple(code for c in every for code in getattr(c, name)) for name in vars(self)}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that was found about a run, most important first. `run` is its folder, None in a foreign loop."""
+    """Everything that was found about a run, most important first. `run` is its folder, None in a
+    foreign loop.
+    """
 
     run: str | None = None
     score: Score | None = None
@@ -168,23 +217,34 @@ class Report:
 
 
 def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Findings as a report shows them: causes before the symptoms that they explain, most important first.
+    """Findings as a report shows them: causes before the symptoms that they explain, most important
+    first.
 
-    Most important: the more severe, then the confirmed, then the surer, then the earlier. `explains` keeps only codes
-    that were found. A note recommends nothing: its changes are left out. At most two causes are named that nothing
-    confirms; further guesses become suspects of the second guess, in their order.
+    Most important: the more severe, then the confirmed, then the surer, then the earlier.
+    `explains` keeps only codes that were found. A note recommends nothing: its changes are left
+    out. At most two causes are named that nothing confirms; further guesses become suspects of the
+    second guess, in their order.
 
-    >>> lr = Finding(code="A", title="", severity="warning", confidence="high", cause="schedule", explains=("B",))
-    >>> slow = Finding(code="B", title="", severity="error", confidence="exact", cause="learning-rate-low")
+    >>> lr = Finding(code="A", title="", severity="warning", confidence="high", cause="schedule",
+    ...              explains=("B",))
+    >>> slow = Finding(code="B", title="", severity="error", confidence="exact",
+    ...                cause="learning-rate-low")
     >>> [f.code for f in arrange([slow, lr])]
     ['A', 'B']
     """
-    ordered = sorted((replace(f, changes=()) if f.severity == "note" else f for f in findings), key=_importance)
+    ordered = sorted(
+        (replace(f, changes=()) if f.severity == "note" else f for f in findings), key=_importance
+    )
     found = {f.code for f in ordered}
-    ordered = [replace(f, explains=tuple(c for c in f.explains if c in found and c != f.code)) for f in ordered]
+    ordered = [
+        replace(f, explains=tuple(c for c in f.explains if c in found and c != f.code))
+        for f in ordered
+    ]
     explained: set[str] = set()
     for finding in ordered:
-        if finding.code not in explained:  # of two that explain each other, the more important one leads
+        if (
+            finding.code not in explained
+        ):  # of two that explain each other, the more important one leads
             explained |= set(finding.explains)
     ordered.sort(key=lambda f: f.code in explained)
     return _name_few(ordered)
@@ -207,7 +267,12 @@ def _name_few(ordered: list[Finding]) -> tuple[Finding, ...]:
 
 def _importance(finding: Finding) -> tuple[int, bool, int, float]:
     since = float("inf") if finding.since is None else finding.since
-    return (SEVERITIES.index(finding.severity), not finding.confirmed, CONFIDENCES.index(finding.confidence), since)
+    return (
+        SEVERITIES.index(finding.severity),
+        not finding.confirmed,
+        CONFIDENCES.index(finding.confidence),
+        since,
+    )
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,10 +1,12 @@
-"""Fine-tuning: which weights of a network that has learned before move when, and how fast (Yosinski et al. 2014).
+"""Fine-tuning: which weights of a network that has learned before move when, and how fast (Yosinski
+et al. 2014).
 
-Each part gives a factor of the learning rate for every slot; several parts are multiplied. Factors may change at the
-start of an epoch, not within one. Weights whose factor is 0 stay as they are, bit for bit, whatever the optimizer.
+Each part gives a factor of the learning rate for every slot; several parts are multiplied. Factors
+may change at the start of an epoch, not within one. Weights whose factor is 0 stay as they are, bit
+for bit, whatever the optimizer.
 
-Slots are named by patterns: `"body"` is every slot whose name begins with `body.`, and `*`, `?` and `[...]` stand for
-letters as in file names. Letters: W weights of a network, D depths.
+Slots are named by patterns: `"body"` is every slot whose name begins with `body.`, and `*`, `?` and
+`[...]` stand for letters as in file names. Letters: W weights of a network, D depths.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class Freeze:
     """Hold the slots that match one of the patterns still for the whole run.
 
     >>> from ravine.layout import Slot
-    >>> layout = Layout((Slot(name="body.weight", shape=(1, 2)), Slot(name="output.weight", shape=(2, 1))))
+    >>> layout = Layout((Slot(name="body.weight", shape=(1, 2)), Slot(name="output.weight",
+    ...                                                               shape=(2, 1))))
     >>> Freeze(layers=("body",)).lr(layout, 0, Plan(steps=10, per_epoch=5)).tolist()
     [[0.0, 0.0, 1.0, 1.0]]
     """
@@ -47,7 +50,8 @@ class LastLayers:
     """Train the last `count` depths and hold all before them still; 1 is the output layer alone.
 
     >>> from ravine.layout import Slot
-    >>> layout = Layout(tuple(Slot(name=f"{n}.weight", shape=(1, 1)) for n in ("hidden.0", "hidden.1", "output")))
+    >>> layout = Layout(tuple(Slot(name=f"{n}.weight", shape=(1, 1)) for n in ("hidden.0",
+    ...     "hidden.1", "output")))
     >>> LastLayers(count=2).lr(layout, 0, Plan(steps=10, per_epoch=5)).tolist()
     [[0.0, 1.0, 1.0]]
     """
@@ -64,7 +68,8 @@ class LastLayers:
 
 @part
 class Gradual:
-    """Thaw one more depth every few epochs, from the output down (gradual unfreezing, Howard & Ruder 2018).
+    """Thaw one more depth every few epochs, from the output down (gradual unfreezing, Howard &
+    Ruder 2018).
 
     In epoch e (0 is the first) the last 1 + ⌊e / `epochs`⌋ depths train.
     """
@@ -81,12 +86,14 @@ class Gradual:
 
 @part
 class Unfreeze:
-    """Thaw slots in stages: each is an epoch (0 is the first) and the pattern of the slots that train from then on.
+    """Thaw slots in stages: each is an epoch (0 is the first) and the pattern of the slots that
+    train from then on.
 
     What no stage names stays as it is.
 
     >>> from ravine.layout import Slot
-    >>> layout = Layout((Slot(name="body.weight", shape=(1, 2)), Slot(name="output.weight", shape=(2, 1))))
+    >>> layout = Layout((Slot(name="body.weight", shape=(1, 2)), Slot(name="output.weight",
+    ...                                                               shape=(2, 1))))
     >>> stages = Unfreeze(stages=((0, "output"), (2, "*")))
     >>> [stages.lr(layout, step, Plan(steps=20, per_epoch=5)).tolist() for step in (0, 9, 10)]
     [[[0.0, 0.0, 1.0, 1.0]], [[0.0, 0.0, 1.0, 1.0]], [[1.0, 1.0, 1.0, 1.0]]]
@@ -99,8 +106,11 @@ class Unfreeze:
         if any(epoch < 0 for epoch, _ in self.stages):
             raise RecipeError(f"Unfreeze.stages is {self.stages!r}", why="an epoch is at least 0")
         if all(epoch > 0 for epoch, _ in self.stages):
-            raise RecipeError(f"Unfreeze.stages is {self.stages!r}", why="nothing would train before the first stage",
-                              do='begin with a stage at epoch 0: [0, "output"]')  # fmt: skip
+            raise RecipeError(
+                f"Unfreeze.stages is {self.stages!r}",
+                why="nothing would train before the first stage",
+                do='begin with a stage at epoch 0: [0, "output"]',
+            )
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
         matching(layout, [pattern for _, pattern in self.stages], setting="Unfreeze.stages")
@@ -115,23 +125,32 @@ class Unfreeze:
 
 @part
 class DepthRates:
-    """A learning rate for each depth: lr · decay^(depths above it) (discriminative rates, Howard & Ruder 2018).
+    """A learning rate for each depth: lr · decay^(depths above it) (discriminative rates, Howard &
+    Ruder 2018).
 
-    The output layer learns at the optimizer's rate, the one below at `decay` times it, and so on. Howard & Ruder divide
-    by 2.6 (decay = 0.385) between the three layers of a language model; networks of ten depths want 0.6 to 0.9.
+    The output layer learns at the optimizer's rate, the one below at `decay` times it, and so on.
+    Howard & Ruder divide by 2.6 (decay = 0.385) between the three layers of a language model;
+    networks of ten depths want 0.6 to 0.9.
 
     >>> from ravine.layout import Slot
-    >>> layout = Layout(tuple(Slot(name=f"{n}.weight", shape=(1, 1)) for n in ("hidden.0", "hidden.1", "output")))
+    >>> layout = Layout(tuple(Slot(name=f"{n}.weight", shape=(1, 1)) for n in ("hidden.0",
+    ...     "hidden.1", "output")))
     >>> DepthRates(decay=0.5).lr(layout, 0, Plan(steps=10, per_epoch=5)).tolist()
     [[0.25, 0.5, 1.0]]
     """
 
-    acts: ClassVar[Effect] = Effect("depth rates", "mean |1 − factor of the learning rate| over the weights")
+    acts: ClassVar[Effect] = Effect(
+        "depth rates", "mean |1 − factor of the learning rate| over the weights"
+    )
     decay: float = setting(default=0.8, gt=0, le=1)
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
         found = depths(layout)
-        factor = {name: self.decay ** (len(found) - 1 - d) for d, names in enumerate(found) for name in names}
+        factor = {
+            name: self.decay ** (len(found) - 1 - d)
+            for d, names in enumerate(found)
+            for name in names
+        }
         return layout.row(lambda slot: factor[slot.name])
 
     def did(self, row: Row) -> float:
@@ -141,18 +160,19 @@ class DepthRates:
 ALL = (Freeze, LastLayers, Gradual, Unfreeze, DepthRates)
 
 
-# ------------------------------------------------------------------------------------------------ depths and patterns
+# Depths and patterns
 
 
 def depths(layout: Layout) -> tuple[tuple[str, ...], ...]:
     """The names of a network's slots by depth, inputs first, [D].
 
-    A depth is what stands under one name up to its first number (`hidden.0`, `body.stages.3`), or up to the last dot
-    where there is none (`output`). What holds no weights of connections (norms, embeddings) belongs to the depth before
-    it, or to the first.
+    A depth is what stands under one name up to its first number (`hidden.0`, `body.stages.3`), or
+    up to the last dot where there is none (`output`). What holds no weights of connections (norms,
+    embeddings) belongs to the depth before it, or to the first.
 
     >>> from ravine.layout import Slot
-    >>> named = [("columns.table", "embedding"), ("hidden.0.weight", "weight"), ("hidden.0.bias", "bias"),
+    >>> named = [("columns.table", "embedding"), ("hidden.0.weight", "weight"), ("hidden.0.bias",
+    ...                                                                          "bias"),
     ...          ("inner.norm.gamma", "scale"), ("output.weight", "weight")]
     >>> depths(Layout(tuple(Slot(name=n, shape=(1,), role=r) for n, r in named)))
     (('columns.table', 'hidden.0.weight', 'hidden.0.bias', 'inner.norm.gamma'), ('output.weight',))
@@ -198,7 +218,10 @@ def matching(layout: Layout, patterns: Iterable[str], *, setting: str) -> set[st
     for pattern in patterns:
         here = [name for name in names if fits(name, pattern)]
         if not here:
-            raise RecipeError(f"no slot of the network matches {pattern!r} of {setting}", why=nearest(pattern, names))
+            raise RecipeError(
+                f"no slot of the network matches {pattern!r} of {setting}",
+                why=nearest(pattern, names),
+            )
         found |= set(here)
     return found
 

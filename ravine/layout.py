@@ -1,4 +1,5 @@
-"""The weights of a cohort as one matrix: a row per network, named views into it, and rows that mask it.
+"""The weights of a cohort as one matrix: a row per network, named views into it, and rows that mask
+it.
 
 Letters: P networks, W weights of one network.
 """
@@ -25,9 +26,10 @@ Role: TypeAlias = Literal["weight", "bias", "scale", "embedding"]
 class Slot:
     """One named tensor of a network.
 
-    `role` decides who treats it how: penalties and weight decay act on the role "weight" alone, never on biases,
-    normalization scales or embeddings. `lr` multiplies the learning rate for this tensor (RealMLP's bias factor,
-    rates by depth). `fan_in` and `fan_out` count the connections of one unit, for initializers.
+    `role` decides who treats it how: penalties and weight decay act on the role "weight" alone,
+    never on biases, normalization scales or embeddings. `lr` multiplies the learning rate for this
+    tensor (RealMLP's bias factor, rates by depth). `fan_in` and `fan_out` count the connections of
+    one unit, for initializers.
     """
 
     name: str
@@ -46,7 +48,8 @@ class Slot:
 class Layout:
     """Where each slot stands in a row.
 
-    >>> layout = Layout((Slot(name="0.weight", shape=(2, 3)), Slot(name="0.bias", shape=(1, 3), role="bias")))
+    >>> layout = Layout((Slot(name="0.weight", shape=(2, 3)), Slot(name="0.bias", shape=(1, 3),
+    ...                                                            role="bias")))
     >>> layout.width, {name: view.shape for name, view in layout.views(torch.zeros(5, 9)).items()}
     (9, {'0.weight': torch.Size([5, 2, 3]), '0.bias': torch.Size([5, 1, 3])})
     """
@@ -68,7 +71,9 @@ class Layout:
 
     def views(self, rows: Rows) -> dict[str, Tensor]:
         """The slots as views [P, *shape] of the matrix."""
-        return {s.name: rows[:, slice(*self.spans[s.name])].unflatten(1, s.shape) for s in self.slots}
+        return {
+            s.name: rows[:, slice(*self.spans[s.name])].unflatten(1, s.shape) for s in self.slots
+        }
 
     def row(self, value: Callable[[Slot], float], *, dtype: torch.dtype = torch.float32) -> Row:
         """A row [1, W] with one value per slot: a mask, a factor of the learning rate."""
@@ -87,9 +92,11 @@ class Layout:
 
 
 def fits(name: str, pattern: str) -> bool:
-    """Whether a slot's name matches a pattern: it begins with it and a dot, or fits it as file names do.
+    """Whether a slot's name matches a pattern: it begins with it and a dot, or fits it as file
+    names do.
 
-    >>> fits("hidden.0.weight", "hidden.0"), fits("hidden.0.weight", "*.weight"), fits("hidden.10.bias", "hidden.1")
+    >>> (fits("hidden.0.weight", "hidden.0"), fits("hidden.0.weight", "*.weight"),
+    ...  fits("hidden.10.bias", "hidden.1"))
     (True, True, False)
     """
     return name.startswith(f"{pattern}.") or fnmatchcase(name, pattern)

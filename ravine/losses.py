@@ -12,7 +12,9 @@ from torch import Tensor
 from ravine.effects import Effect, Meter
 from ravine.part import Number, match, part, setting
 
-SMOOTHING = Effect("label smoothing", "mean |change| of the targets")  # reported by losses with label_smoothing
+SMOOTHING = Effect(
+    "label smoothing", "mean |change| of the targets"
+)  # reported by losses with label_smoothing
 VECTOR = 32  # elements that torch's vector loops take at a time
 SMALL = 256  # logits of one network's batch up to which torch's own cross entropy is faster
 
@@ -21,7 +23,9 @@ SMALL = 256  # logits of one network's batch up to which torch's own cross entro
 class SquaredError:
     """½ (y − f)², summed over the outputs of an example. Its gradient is f − y."""
 
-    def slope(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> tuple[Tensor, Tensor]:
+    def slope(
+        self, outputs: Tensor, targets: Tensor, meter: Meter | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The losses [P, B] and their gradient, f − y, [P, B, C]."""
         error = outputs - targets
         return _over_outputs(error.square() * 0.5), error
@@ -39,7 +43,9 @@ class SquaredError:
 
 @part
 class AbsoluteError:
-    """|y − f|, summed over the outputs of an example: predicts medians, and outliers pull no harder than others."""
+    """|y − f|, summed over the outputs of an example: predicts medians, and outliers pull no harder
+    than others.
+    """
 
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         return _over_outputs((outputs - targets).abs())
@@ -54,21 +60,29 @@ class AbsoluteError:
 
 @part
 class Huber:
-    """½ e² where |e| ≤ delta, else delta (|e| − ½ delta), e = y − f, summed over outputs (Huber 1964)."""
+    """½ e² where |e| ≤ delta, else delta (|e| − ½ delta), e = y − f, summed over outputs (Huber
+    1964).
+    """
 
     delta: Number = setting(default=1.0, gt=0)
 
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         error = outputs - targets
         size, delta = error.abs(), match(self.delta, error)
-        return _over_outputs(torch.where(size <= delta, error.square() * 0.5, (size - delta * 0.5) * delta))
+        return _over_outputs(
+            torch.where(size <= delta, error.square() * 0.5, (size - delta * 0.5) * delta)
+        )
 
     def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
-        """Between median and mean, by weights min(1, delta / |e|) that are worked out again thirty times."""
+        """Between median and mean, by weights min(1, delta / |e|) that are worked out again thirty
+        times.
+        """
         delta = torch.as_tensor(self.delta, dtype=targets.dtype).reshape(-1, 1, 1)
         found = _median(targets, shares).expand(len(delta), -1)
         for _ in range(30):
-            weights = shares[:, None] * (delta / (targets - found[:, None]).abs().clamp_min(1e-30)).clamp_max(1.0)
+            weights = shares[:, None] * (
+                delta / (targets - found[:, None]).abs().clamp_min(1e-30)
+            ).clamp_max(1.0)
             found = (weights * targets).sum(1) / weights.sum(1)
         return found
 
@@ -78,10 +92,11 @@ class Huber:
 
 @part
 class BinaryCrossEntropy:
-    """−y log p − (1 − y) log(1 − p) with p = σ(logit), summed over the outputs: one class, or several labels.
+    """−y log p − (1 − y) log(1 − p) with p = σ(logit), summed over the outputs: one class, or
+    several labels.
 
-    Worked out on the logit, (1 − y) x − log σ(x): finite for any finite logit. Targets are in [0, 1].
-    Label smoothing: y <- (1 − label_smoothing) y + label_smoothing / 2.
+    Worked out on the logit, (1 − y) x − log σ(x): finite for any finite logit. Targets are in [0,
+    1]. Label smoothing: y <- (1 − label_smoothing) y + label_smoothing / 2.
     """
 
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
@@ -89,8 +104,8 @@ class BinaryCrossEntropy:
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         targets = self._smooth(targets, meter)
         if outputs.shape[1] * outputs.shape[2] % VECTOR == 0:
-            # 15 % of a small network's step; but its gradient is a sigmoid, whose last bits depend on the place in the
-            # buffer unless all of it is done by torch's vector loops
+            # 15 % of a small network's step; but its gradient is a sigmoid, whose last bits depend
+            # on the place in the buffer unless all of it is done by torch's vector loops
             losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
         else:
             losses = (1 - targets) * outputs - F.logsigmoid(outputs)
@@ -105,27 +120,34 @@ class BinaryCrossEntropy:
             meter.add(SMOOTHING.name, (smooth - targets).abs().mean((1, 2)))
         return smooth
 
-    def slope(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> tuple[Tensor, Tensor]:
+    def slope(
+        self, outputs: Tensor, targets: Tensor, meter: Meter | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The losses [P, B] and their gradient, p − y, [P, B, C]."""
         targets = self._smooth(targets, meter)
         logs = F.logsigmoid(outputs)
         return _over_outputs((1 - targets) * outputs - logs), logs.exp() - targets
 
     def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
-        """The logit of each label's share; where all are alike, of one that a tenth of an example is short of it."""
+        """The logit of each label's share; where all are alike, of one that a tenth of an example
+        is short of it.
+        """
         smoothing = torch.as_tensor(self.label_smoothing, dtype=targets.dtype).reshape(-1, 1)
         found = (1 - smoothing) * (shares[:, None] * targets).sum(0, keepdim=True) + smoothing / 2
         return found.logit(0.1 / (len(targets) + 1))
 
     def predict(self, outputs: Tensor) -> Tensor:
-        return F.logsigmoid(outputs).exp()  # torch.sigmoid's last bits depend on the place in the buffer, these do not
+        return F.logsigmoid(
+            outputs
+        ).exp()  # torch.sigmoid's last bits depend on the place in the buffer, these do not
 
 
 @part
 class SoftmaxCrossEntropy:
     """−log p_y with p = softmax of the logits; targets are class numbers (int64 [P, B]).
 
-    Label smoothing (Szegedy et al. 2016): −Σ q log p with q = (1 − label_smoothing) · one-hot + label_smoothing / C.
+    Label smoothing (Szegedy et al. 2016): −Σ q log p with q = (1 − label_smoothing) · one-hot +
+    label_smoothing / C.
     """
 
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
@@ -135,18 +157,26 @@ class SoftmaxCrossEntropy:
         classes = outputs.shape[2]
         self._report(outputs, meter)
         # by the shape alone, so that a network's bits never depend on its company
-        chosen, mean = (_small if outputs.shape[1] * classes <= SMALL else _large)(outputs, targets, smooth)
+        chosen, mean = (_small if outputs.shape[1] * classes <= SMALL else _large)(
+            outputs, targets, smooth
+        )
         if not smooth:
             return chosen
-        return chosen * match(1 - self.label_smoothing, chosen) + mean * match(self.label_smoothing, mean)
+        return chosen * match(1 - self.label_smoothing, chosen) + mean * match(
+            self.label_smoothing, mean
+        )
 
     def _report(self, outputs: Tensor, meter: Meter | None) -> None:
         if meter is not None and _any(self.label_smoothing):
             classes = outputs.shape[2]
-            changed = torch.as_tensor(self.label_smoothing, dtype=torch.float64) * (2 * (classes - 1) / classes**2)
+            changed = torch.as_tensor(self.label_smoothing, dtype=torch.float64) * (
+                2 * (classes - 1) / classes**2
+            )
             meter.add(SMOOTHING.name, changed.reshape(-1).expand(len(outputs)))
 
-    def slope(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> tuple[Tensor, Tensor]:
+    def slope(
+        self, outputs: Tensor, targets: Tensor, meter: Meter | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The losses [P, B] and their gradient, softmax − q, [P, B, C]."""
         self._report(outputs, meter)
         chosen = targets[..., None]
@@ -163,7 +193,9 @@ class SoftmaxCrossEntropy:
             return losses, slope.scatter_(-1, chosen, -1.0, reduce="add")
         share = match(1 - self.label_smoothing, losses)
         losses = losses * share - logs.mean(-1) * match(self.label_smoothing, losses)
-        whole = torch.ones_like(chosen, dtype=outputs.dtype) * match(1 - self.label_smoothing, outputs)
+        whole = torch.ones_like(chosen, dtype=outputs.dtype) * match(
+            1 - self.label_smoothing, outputs
+        )
         slope = slope - match(self.label_smoothing / outputs.shape[2], outputs)
         return losses, slope.scatter_add_(-1, chosen, -whole)
 
@@ -180,8 +212,9 @@ class SoftmaxCrossEntropy:
 
 @part
 class ByTask:
-    """The usual loss for the kind of task: cross entropy with `label_smoothing` where there are classes or labels,
-    else ½ (y − f)². No loss itself: a recipe's is decided once its task is known.
+    """The usual loss for the kind of task: cross entropy with `label_smoothing` where there are
+    classes or labels, else ½ (y − f)². No loss itself: a recipe's is decided once its task is
+    known.
 
     >>> ByTask(label_smoothing=0.1).decided("classes")
     SoftmaxCrossEntropy(label_smoothing=0.1)
@@ -198,7 +231,9 @@ class ByTask:
 
 
 def _small(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
-    """−log p of the target, and (where it is wanted) the mean of −log p over the classes, both [P, B]."""
+    """−log p of the target, and (where it is wanted) the mean of −log p over the classes, both [P,
+    B].
+    """
     logs = F.log_softmax(outputs.flatten(0, 1), -1)
     chosen = F.nll_loss(logs, targets.reshape(-1), reduction="none").view(targets.shape)
     return chosen, -logs.mean(-1).view(targets.shape) if smooth else chosen
@@ -207,9 +242,10 @@ def _small(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tens
 def _large(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
     """The same from log Σ e^z − z_y, z = x − max x.
 
-    torch's log_softmax takes 0.4 µs for each row of ten classes; this takes 600 µs instead of 750 for a whole step of
-    32 networks 100-10 on batches of 32. Softmax over a transposed view is as fast, but its gradient comes in an order
-    that makes the layer below slower (7.3 ms against 5.1 ms for 256-10 on batches of 128).
+    torch's log_softmax takes 0.4 µs for each row of ten classes; this takes 600 µs instead of 750
+    for a whole step of 32 networks 100-10 on batches of 32. Softmax over a transposed view is as
+    fast, but its gradient comes in an order that makes the layer below slower (7.3 ms against 5.1
+    ms for 256-10 on batches of 128).
     """
     shifted = outputs - outputs.detach().amax(-1, keepdim=True)
     total = shifted.exp().sum(-1).log()
@@ -225,7 +261,9 @@ def _median(targets: Tensor, shares: Tensor) -> Tensor:
 
 
 def _over_outputs(losses: Tensor) -> Tensor:
-    """The sum over the outputs of each example, [P, B]; with one output a view, which costs nothing."""
+    """The sum over the outputs of each example, [P, B]; with one output a view, which costs
+    nothing.
+    """
     return losses.squeeze(-1) if losses.shape[-1] == 1 else losses.sum(-1)
 
 

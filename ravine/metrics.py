@@ -1,9 +1,11 @@
 """Metrics: how good predictions are, for many networks at once; and how sure one may be of a score.
 
-Letters: P networks, N examples, C outputs of a network, K classes or labels, S sums, G groups of examples.
+Letters: P networks, N examples, C outputs of a network, K classes or labels, S sums, G groups of
+examples.
 
-Predictions are [P, N, C]: probabilities (one for a binary task, one for each class or label) or numbers. Targets are
-[N] or [N, 1] for classes, [N, C] for labels and numbers. A network with a prediction that is not finite scores NaN.
+Predictions are [P, N, C]: probabilities (one for a binary task, one for each class or label) or
+numbers. Targets are [N] or [N, 1] for classes, [N, C] for labels and numbers. A network with a
+prediction that is not finite scores NaN.
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ from torch import Tensor
 from ravine.errors import RecipeError, nearest
 
 RESAMPLES = 2000
-GROUPS = 4096  # larger test splits are resampled in this many random groups: the time stays at a tenth of a second
+# larger test splits are resampled in this many random groups: the time stays at a tenth of a second
+GROUPS = 4096
 
 
 class Sums(NamedTuple):
-    """What a metric needs to know of examples, added up in groups: `totals` [P, G, S] and their `weights` [G]."""
+    """What a metric needs to know of examples, added up in groups: `totals` [P, G, S] and their
+    `weights` [G].
+    """
 
     totals: Tensor
     weights: Tensor
@@ -31,7 +36,9 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """A number for each network. `adds` sums up examples, `value` makes the number from mean sums [P, S]."""
+    """A number for each network. `adds` sums up examples, `value` makes the number from mean sums
+    [P, S].
+    """
 
     name: str
     higher_is_better: bool
@@ -40,7 +47,11 @@ class Metric:
 
     def of(self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The metric [P], float64. Weights [N] count examples more or less."""
-        spread = Spread(weights, torch.zeros(predictions.shape[1], dtype=torch.int64, device=predictions.device), 1)
+        spread = Spread(
+            weights,
+            torch.zeros(predictions.shape[1], dtype=torch.int64, device=predictions.device),
+            1,
+        )
         if self.adds is None:
             found = _auc(*_truth(predictions, targets), spread.of(predictions))[0]
         else:
@@ -72,20 +83,26 @@ class Spread(NamedTuple):
         return Sums(empty.index_add_(1, self.groups, each * weights[:, None]), total)
 
 
-# ------------------------------------------------------------------------------------------------ classes and labels
+# Classes and labels
 
 
 def _truth(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and what is true, as numbers 0 and 1: [P, N, K] and [N, K]; K = 1 for a binary task."""
+    """Probabilities and what is true, as numbers 0 and 1: [P, N, K] and [N, K]; K = 1 for a binary
+    task.
+    """
     if predictions.shape[2] == 1:
         return predictions.double(), targets.reshape(-1, 1).double()
     if targets.dim() == 2 and targets.shape[1] > 1:
         return predictions.double(), targets.double()
-    return predictions.double(), torch.nn.functional.one_hot(targets.reshape(-1).long(), predictions.shape[2]).double()
+    return predictions.double(), torch.nn.functional.one_hot(
+        targets.reshape(-1).long(), predictions.shape[2]
+    ).double()
 
 
 def _chosen(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Which classes or labels are predicted, [P, N, K] of 0 and 1: the likeliest class; labels above one half."""
+    """Which classes or labels are predicted, [P, N, K] of 0 and 1: the likeliest class; labels
+    above one half.
+    """
     if predictions.shape[2] == 1 or (targets.dim() == 2 and targets.shape[1] > 1):
         return (predictions > 0.5).double()
     return torch.nn.functional.one_hot(predictions.argmax(2), predictions.shape[2]).double()
@@ -108,7 +125,9 @@ def _labels_correct(predictions: Tensor, targets: Tensor, spread: Spread) -> Sum
 
 
 def _log_loss(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
-    """−log of the probability of what is true; probabilities no nearer to 0 than their precision can tell from 1."""
+    """−log of the probability of what is true; probabilities no nearer to 0 than their precision
+    can tell from 1.
+    """
     probabilities, truth = _truth(predictions, targets)
     least = torch.finfo(predictions.dtype).eps
     if truth.shape[1] > 1 and targets.numel() == targets.shape[0]:
@@ -118,7 +137,9 @@ def _log_loss(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
 
 
 def _brier(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
-    """(p − y)² of a binary task (Brier 1950 counts it twice), summed over classes, averaged over labels."""
+    """(p − y)² of a binary task (Brier 1950 counts it twice), summed over classes, averaged over
+    labels.
+    """
     probabilities, truth = _truth(predictions, targets)
     squares = (probabilities - truth).square()
     classes = targets.numel() == targets.shape[0]
@@ -126,7 +147,9 @@ def _brier(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
 
 
 def _confusion(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
-    """For each class: the shares predicted and true, predicted, true; [P, G, 3 K]. A binary task has two classes."""
+    """For each class: the shares predicted and true, predicted, true; [P, G, 3 K]. A binary task
+    has two classes.
+    """
     networks, count = predictions.shape[0], max(2, predictions.shape[2])
     chosen, true = _classes(predictions, targets)
     weights, places = spread.of(predictions), spread.groups * 3 * count
@@ -149,7 +172,9 @@ def _f1(means: Tensor) -> Tensor:
     """2 · both / (predicted + true), averaged over the classes that occur in either."""
     both, predicted, true = means.chunk(3, -1)
     occurs = predicted + true > 0
-    return torch.where(occurs, 2 * both / torch.where(occurs, predicted + true, 1), 0).sum(-1) / occurs.sum(-1)
+    return torch.where(occurs, 2 * both / torch.where(occurs, predicted + true, 1), 0).sum(
+        -1
+    ) / occurs.sum(-1)
 
 
 def _f1_labels(means: Tensor) -> Tensor:
@@ -161,15 +186,18 @@ def _f1_labels(means: Tensor) -> Tensor:
 def _balanced(means: Tensor) -> Tensor:
     """The share that is recognized of each class, averaged over the classes that occur."""
     both, _, true = means.chunk(3, -1)
-    return torch.where(true > 0, both / torch.where(true > 0, true, 1), 0).sum(-1) / (true > 0).sum(-1)
+    return torch.where(true > 0, both / torch.where(true > 0, true, 1), 0).sum(-1) / (true > 0).sum(
+        -1
+    )
 
 
 def _auc(probabilities: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """The area under the ROC curve [P] and its standard error [P] (DeLong et al. 1988).
 
-    The share of pairs (positive, negative) in the right order, ties counting half; averaged over the classes or labels
-    that have both kinds (one against the rest). NaN if none has. The error comes from what each example contributes to
-    the average; with one class and equal weights it is DeLong's.
+    The share of pairs (positive, negative) in the right order, ties counting half; averaged over
+    the classes or labels that have both kinds (one against the rest). NaN if none has. The error
+    comes from what each example contributes to the average; with one class and equal weights it is
+    DeLong's.
     """
     areas, parts = [], []
     for k in range(probabilities.shape[2]):
@@ -192,31 +220,45 @@ def _auc(probabilities: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor,
 
 
 def _share_below(values: Tensor, others: Tensor, weights: Tensor) -> Tensor:
-    """For each value of a row the weighted share of the other row that is below it, ties half, [P, values]."""
+    """For each value of a row the weighted share of the other row that is below it, ties half, [P,
+    values].
+    """
     ordered, order = others.sort(1)
     sums = torch.cat([weights.new_zeros(len(others), 1), weights[order].cumsum(1)], 1)
-    places = [torch.searchsorted(ordered, values.contiguous(), right=right) for right in (False, True)]
+    places = [
+        torch.searchsorted(ordered, values.contiguous(), right=right) for right in (False, True)
+    ]
     return (sums.gather(1, places[0]) + sums.gather(1, places[1])) / 2 / weights.sum()
 
 
 def _contribution(shares: Tensor, area: Tensor, weights: Tensor) -> Tensor:
-    """What each example of a kind moves the area by, such that the squares add up to the variance."""
+    """What each example of a kind moves the area by, such that the squares add up to the
+    variance.
+    """
     count = shares.shape[1]
-    return (shares - area[:, None]) * (weights / weights.sum()) * math.sqrt(count / max(1, count - 1))
+    return (
+        (shares - area[:, None]) * (weights / weights.sum()) * math.sqrt(count / max(1, count - 1))
+    )
 
 
-# ------------------------------------------------------------------------------------------------ numbers
+# Numbers
 
 
 def _squares(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
-    """For each output the squared error, the target and its square (from the unweighted mean), [P, G, 3 C]."""
+    """For each output the squared error, the target and its square (from the unweighted mean), [P,
+    G, 3 C].
+    """
     y = targets.double().reshape(predictions.shape[1], -1)
     errors, y0 = (predictions.double() - y).square(), y - y.mean(0)
-    return spread.sums(torch.cat([errors, y0.expand(errors.shape), y0.square().expand(errors.shape)], 2))
+    return spread.sums(
+        torch.cat([errors, y0.expand(errors.shape), y0.square().expand(errors.shape)], 2)
+    )
 
 
 def _r2(means: Tensor) -> Tensor:
-    """1 − Σ(y − f)² / Σ(y − mean y)², averaged over outputs. Of a constant target: 1 if it is met exactly, else 0."""
+    """1 − Σ(y − f)² / Σ(y − mean y)², averaged over outputs. Of a constant target: 1 if it is met
+    exactly, else 0.
+    """
     error, mean, square = means.chunk(3, -1)
     variance = square - mean.square()
     constant = variance <= 1e-15 * square.clamp(min=1e-300)
@@ -238,7 +280,7 @@ def _first(means: Tensor) -> Tensor:
     return means[..., 0]
 
 
-# ------------------------------------------------------------------------------------------------ the table
+# The table
 
 ACCURACY = Metric("accuracy", True, _correct, _first)
 ERROR = Metric("error", False, _correct, lambda means: 1 - means[..., 0])
@@ -260,7 +302,20 @@ BY_KIND: Mapping[str, tuple[Metric, ...]] = {
     "regression": (R2, RMSE, MAE),
 }
 
-ALL = (ACCURACY, ERROR, LOG_LOSS, BRIER, AUC, BALANCED_ACCURACY, F1, LABEL_ACCURACY, LABEL_F1, R2, RMSE, MAE)
+ALL = (
+    ACCURACY,
+    ERROR,
+    LOG_LOSS,
+    BRIER,
+    AUC,
+    BALANCED_ACCURACY,
+    F1,
+    LABEL_ACCURACY,
+    LABEL_F1,
+    R2,
+    RMSE,
+    MAE,
+)
 
 
 def for_kind(kind: str) -> tuple[Metric, ...]:
@@ -281,17 +336,21 @@ def named(name: str) -> Metric:
     raise RecipeError(f"no metric is named {name!r}", why=nearest(name, [m.name for m in ALL]))
 
 
-# ------------------------------------------------------------------------------------------------ intervals
+# Intervals
 
 
-def interval(name: str, predictions: Tensor, targets: Tensor, *, confidence: float = 0.95) -> tuple[float, float]:
+def interval(
+    name: str, predictions: Tensor, targets: Tensor, *, confidence: float = 0.95
+) -> tuple[float, float]:
     """A confidence interval for a metric of one network's predictions [N, C] on a test split.
 
-    Wilson's for accuracy and error; DeLong's for the area under the curve, on its logit; the percentiles of 2,000
-    bootstrap samples of the examples, the same at every call, for the rest. It says how the score would vary with
-    other test examples, not with another training. NaN where the metric is NaN.
+    Wilson's for accuracy and error; DeLong's for the area under the curve, on its logit; the
+    percentiles of 2,000 bootstrap samples of the examples, the same at every call, for the rest. It
+    says how the score would vary with other test examples, not with another training. NaN where the
+    metric is NaN.
 
-    >>> low, high = interval("accuracy", torch.tensor([[0.9], [0.8], [0.2], [0.7]]), torch.tensor([1, 1, 0, 0]))
+    >>> low, high = interval("accuracy", torch.tensor([[0.9], [0.8], [0.2], [0.7]]),
+    ...                      torch.tensor([1, 1, 0, 0]))
     >>> round(low, 3), round(high, 3)
     (0.301, 0.954)
     """
@@ -310,7 +369,9 @@ def wilson(share: float, count: float, *, confidence: float = 0.95) -> tuple[flo
     """An interval for a probability of which `share` was seen in `count` trials (Wilson 1927)."""
     z2 = _z(confidence) ** 2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = math.sqrt(z2 * share * (1 - share) / count + z2 * z2 / (4 * count * count)) / (1 + z2 / count)
+    half = math.sqrt(z2 * share * (1 - share) / count + z2 * z2 / (4 * count * count)) / (
+        1 + z2 / count
+    )
     low, high = max(0.0, middle - half), min(1.0, middle + half)
     return 0.0 if share == 0 else low, 1.0 if share == 1 else high
 
@@ -320,7 +381,9 @@ def _z(confidence: float) -> float:
     return float(torch.special.ndtri(torch.tensor((1 + confidence) / 2, dtype=torch.float64)))
 
 
-def _auc_interval(predictions: Tensor, targets: Tensor, *, confidence: float) -> tuple[float, float]:
+def _auc_interval(
+    predictions: Tensor, targets: Tensor, *, confidence: float
+) -> tuple[float, float]:
     probabilities, truth = _truth(predictions, targets)
     weights = torch.ones(len(truth), dtype=torch.float64, device=truth.device)
     area, error = (float(v) for v in _auc(probabilities, truth, weights))
@@ -331,7 +394,9 @@ def _auc_interval(predictions: Tensor, targets: Tensor, *, confidence: float) ->
     return 1 / (1 + math.exp(half - logit)), 1 / (1 + math.exp(-half - logit))
 
 
-def _bootstrap(metric: Metric, predictions: Tensor, targets: Tensor, *, confidence: float) -> tuple[float, float]:
+def _bootstrap(
+    metric: Metric, predictions: Tensor, targets: Tensor, *, confidence: float
+) -> tuple[float, float]:
     assert metric.adds is not None
     count = predictions.shape[1]
     generator = torch.Generator().manual_seed(20260101)
@@ -345,5 +410,7 @@ def _bootstrap(metric: Metric, predictions: Tensor, targets: Tensor, *, confiden
         times.scatter_add_(1, drawn, torch.ones_like(times))
         values.append(metric.value(times @ totals[0] / (times @ weights)[:, None]))
     tail = (1 - confidence) / 2
-    low, high = torch.cat(values).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    low, high = (
+        torch.cat(values).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    )
     return low, high

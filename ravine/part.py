@@ -1,4 +1,5 @@
-"""A part is its own configuration: a frozen dataclass whose fields are its settings and whose methods are its meaning.
+"""A part is its own configuration: a frozen dataclass whose fields are its settings and whose
+methods are its meaning.
 
 A field annotated `Number` may differ between networks that run together; nothing else may.
 Letters: P networks of a cohort. A column is a float64 tensor [P, 1].
@@ -28,17 +29,27 @@ P = TypeVar("P")
 
 
 def setting(*, default: Any = dataclasses.MISSING, ge=None, gt=None, le=None, lt=None) -> Any:
-    """A field with bounds: `ge` ≥, `gt` >, `le` ≤, `lt` <. They hold for the elements where the value is a tuple."""
-    bounds = {name: bound for name, bound in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if bound is not None}
+    """A field with bounds: `ge` ≥, `gt` >, `le` ≤, `lt` <. They hold for the elements where the
+    value is a tuple.
+    """
+    bounds = {
+        name: bound
+        for name, bound in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt))
+        if bound is not None
+    }
     return dataclasses.field(default=default, metadata={"bounds": bounds})
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(setting, dataclasses.field))
+@dataclass_transform(
+    frozen_default=True, kw_only_default=True, field_specifiers=(setting, dataclasses.field)
+)
 def part(cls: type[P]) -> type[P]:
-    """Make a class a part: a frozen, keyword-only dataclass whose settings are checked when it is made.
+    """Make a class a part: a frozen, keyword-only dataclass whose settings are checked when it is
+    made.
 
-    Types and bounds are checked by the annotations; what no single field can know (contradictory settings) by the
-    part's own method `check(self)`, which raises `RecipeError`. Raises `RecipeError` naming the part and the setting.
+    Types and bounds are checked by the annotations; what no single field can know (contradictory
+    settings) by the part's own method `check(self)`, which raises `RecipeError`. Raises
+    `RecipeError` naming the part and the setting.
 
     >>> @part
     ... class Shrink:
@@ -67,7 +78,7 @@ def is_part(value: Any) -> bool:
 def hints(cls: type) -> dict[str, Any]:
     """The annotations of a part's settings, by name."""
     found = typing.get_type_hints(cls, include_extras=True)
-    return {f.name: found[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return {f.name: found[f.name] for f in dataclasses.fields(cls)}
 
 
 def is_number(hint: Any) -> bool:
@@ -75,7 +86,7 @@ def is_number(hint: Any) -> bool:
     return hint == Number
 
 
-# ------------------------------------------------------------------------------------------------ checking
+# Checking
 
 
 def _check(self: Any) -> None:
@@ -110,7 +121,7 @@ def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
         alone = isinstance(value, (str, int, float)) and typing.get_origin(hint) is tuple
         do = f"write [{json.dumps(value)}]" if alone else ""
         raise RecipeError(what, why=f"it must be {_expected(error)}", do=do) from None
-    if is_number(hint) and not math.isfinite(value):  # type: ignore[arg-type]
+    if is_number(hint) and not math.isfinite(value):
         raise RecipeError(what, why="it must be a finite number")
     bounds = field.metadata.get("bounds", {})
     for place, entry in enumerate(value if isinstance(value, tuple) else (value,)):
@@ -122,15 +133,23 @@ def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
 
 
 def _check_parts(hint: Any, given: Any, what: str) -> None:
-    """Hold a field that is annotated with a role to parts; which parts play which role, `from_plain` knows."""
+    """Hold a field that is annotated with a role to parts; which parts play which role,
+    `from_plain` knows.
+    """
     many, role = False, hint
-    while not isinstance(role, type) and len(_inner(role)) == 1:  # through `| None` and `tuple[..., ...]`
+    while (
+        not isinstance(role, type) and len(_inner(role)) == 1
+    ):  # through `| None` and `tuple[..., ...]`
         many, role = many or typing.get_origin(role) is tuple, _inner(role)[0]
-    if not getattr(role, "_is_protocol", False) or (given is None and type(None) in typing.get_args(hint)):
+    if not getattr(role, "_is_protocol", False) or (
+        given is None and type(None) in typing.get_args(hint)
+    ):
         return
     for value in given if many and isinstance(given, tuple) else (given,):
         if isinstance(value, type):
-            raise RecipeError(what, why="it is a class", do=f"give one of its instances: {value.__name__}()")
+            raise RecipeError(
+                what, why="it is a class", do=f"give one of its instances: {value.__name__}()"
+            )
         if not is_part(value) or (many and not isinstance(given, tuple)):
             raise RecipeError(what, why=f"it must be {'a tuple of parts' if many else 'a part'}")
 
@@ -147,10 +166,17 @@ def _plain(value: Any) -> Any:
 
 
 def _expected(error: pydantic.ValidationError) -> str:
-    """What a value should have been, in words: `an integer or 'all'`; where it is a tuple, which entry is wrong."""
+    """What a value should have been, in words: `an integer or 'all'`; where it is a tuple, which
+    entry is wrong.
+    """
     words, places = [], []
     for entry in error.errors():
-        text = entry["msg"].removeprefix("Input should be ").replace("a valid ", "a ").replace("a tuple", "a list")
+        text = (
+            entry["msg"]
+            .removeprefix("Input should be ")
+            .replace("a valid ", "a ")
+            .replace("a tuple", "a list")
+        )
         words.append(re.sub(r"\ba (?=[aeiou])", "an ", text))
         places += [place for place in entry["loc"] if isinstance(place, int)]
     text = " or ".join(dict.fromkeys(words))
@@ -161,9 +187,11 @@ def _outside(value: Any, bounds: Mapping[str, float]) -> str:
     if value is None or isinstance(value, (str, bool)):
         return ""
     tests = {
-        "ge": (lambda v, b: v >= b, "at least"), "gt": (lambda v, b: v > b, "more than"),
-        "le": (lambda v, b: v <= b, "at most"), "lt": (lambda v, b: v < b, "less than"),
-    }  # fmt: skip
+        "ge": (lambda v, b: v >= b, "at least"),
+        "gt": (lambda v, b: v > b, "more than"),
+        "le": (lambda v, b: v <= b, "at most"),
+        "lt": (lambda v, b: v < b, "less than"),
+    }
     for name, bound in bounds.items():
         holds, words = tests[name]
         if not holds(value, bound):
@@ -191,14 +219,14 @@ def _is_plain(hint: Any) -> bool:
     return False
 
 
-# ------------------------------------------------------------------------------------------------ plain data
+# Plain data
 
 
 def to_plain(value: Any) -> Any:
     """A part as plain data: `{"name": "AdamW", "lr": 0.001, ...}`; tuples and columns as lists.
 
-    None is left out where it is the default, and the word "none" where it is not, so `from_plain` gives the part back.
-    A function is told by its name, from which it cannot be made again.
+    None is left out where it is the default, and the word "none" where it is not, so `from_plain`
+    gives the part back. A function is told by its name, from which it cannot be made again.
 
     >>> @part
     ... class Shrink:
@@ -209,7 +237,11 @@ def to_plain(value: Any) -> Any:
     if is_part(value):
         settings = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         usual = {f.name for f in dataclasses.fields(value) if f.default is None}
-        shown = {k: "none" if v is None else v for k, v in settings.items() if v is not None or k not in usual}
+        shown = {
+            k: "none" if v is None else v
+            for k, v in settings.items()
+            if v is not None or k not in usual
+        }
         return {"name": type(value).__name__, **shown}
     if isinstance(value, (tuple, list)):
         return [to_plain(v) for v in value]
@@ -222,13 +254,16 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def from_plain(cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequence[type]], *, path: str = "") -> P:
+def from_plain(
+    cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequence[type]], *, path: str = ""
+) -> P:
     """The part that plain data describes.
 
-    `choices` says which classes may stand in a field, by the field's annotation (a role of `roles.py`); `path` is where
-    the data stand in their file, for messages. Missing settings take their defaults; a role given as a word alone
-    (`optimizer = "AdamW"`) takes all of them; `"none"` is None.
-    Raises `RecipeError` for unknown names (the nearest is offered), wrong types and values; `error.path` says where.
+    `choices` says which classes may stand in a field, by the field's annotation (a role of
+    `roles.py`); `path` is where the data stand in their file, for messages. Missing settings take
+    their defaults; a role given as a word alone (`optimizer = "AdamW"`) takes all of them; `"none"`
+    is None. Raises `RecipeError` for unknown names (the nearest is offered), wrong types and
+    values; `error.path` says where.
     """
     known = hints(cls)
     for name in data:
@@ -236,13 +271,22 @@ def from_plain(cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequ
             what = f"the name of {cls.__name__} is {data[name]!r}"
             raise _at(RecipeError(what, why="it must be its own, or left out"), path, name)
         if name != "name" and name not in known:
-            raise _at(RecipeError(f"{cls.__name__} has no setting {name!r}", why=nearest(name, known)), path, name)
+            raise _at(
+                RecipeError(f"{cls.__name__} has no setting {name!r}", why=nearest(name, known)),
+                path,
+                name,
+            )
     values = {}
     for name, given in data.items():
         if name != "name":
             values[name] = _value(known[name], given, choices, path=f"{path}.{name}".lstrip("."))
-    missing = [f.name for f in dataclasses.fields(cls) if f.name not in values  # type: ignore[arg-type]
-               and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]  # fmt: skip
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)  # type: ignore
+        if f.name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
     if missing:
         do = f"set {f'{path}.{missing[0]}'.lstrip('.')}, too"
         raise _at(RecipeError(f"{cls.__name__} needs {', '.join(missing)}", do=do), path, "")
@@ -265,7 +309,10 @@ def _value(hint: Any, given: Any, choices: Mapping[Any, Sequence[type]], *, path
         given = () if _is_none(given) else given
         given = given if isinstance(given, (list, tuple)) else [given]
         places = [f"{path}.{i}" if len(given) > 1 else path for i in range(len(given))]
-        return tuple(_part_from(choices[role], g, choices, path=p) for g, p in zip(given, places, strict=True))
+        return tuple(
+            _part_from(choices[role], g, choices, path=p)
+            for g, p in zip(given, places, strict=True)
+        )
     return _part_from(choices[role], given, choices, path=path)
 
 
@@ -273,19 +320,29 @@ def _is_none(given: Any) -> bool:
     return given is None or (isinstance(given, str) and given == "none")
 
 
-def _part_from(classes: Sequence[type], given: Any, choices: Mapping[Any, Sequence[type]], *, path: str) -> Any:
+def _part_from(
+    classes: Sequence[type], given: Any, choices: Mapping[Any, Sequence[type]], *, path: str
+) -> Any:
     if is_part(given) and not isinstance(given, type):
         return given
     if isinstance(given, str):
         given = {"name": given}
     if not isinstance(given, Mapping):
-        raise _at(RecipeError(f"{path} is {given!r}", why="it must be a name or a table with a name"), path, "")
+        raise _at(
+            RecipeError(f"{path} is {given!r}", why="it must be a name or a table with a name"),
+            path,
+            "",
+        )
     if len(classes) == 1 and "name" not in given:
         return from_plain(classes[0], given, choices, path=path)
     names = {folded(c.__name__): c for c in classes}
     name = given.get("name")
     if not isinstance(name, str):
-        raise _at(RecipeError(f"{path} has no name", why=nearest("", [c.__name__ for c in classes])), path, "")
+        raise _at(
+            RecipeError(f"{path} has no name", why=nearest("", [c.__name__ for c in classes])),
+            path,
+            "",
+        )
     cls = names.get(folded(name))
     if cls is None:
         what = f"{path} has no {name!r}"
@@ -319,11 +376,13 @@ def _at(error: RecipeError, path: str, name: str) -> RecipeError:
     return error
 
 
-# ------------------------------------------------------------------------------------------------ settings by path
+# Settings by path
 
 
 def get(value: Any, path: str) -> Any:
-    """The setting at a path: `get(recipe, "optimizer.lr")`. Raises `RecipeError` with the names there are."""
+    """The setting at a path: `get(recipe, "optimizer.lr")`. Raises `RecipeError` with the names
+    there are.
+    """
     for name in path.split("."):
         value = _step(value, name, path)
     return value
@@ -350,21 +409,28 @@ def vary(value: P, path: str, new: Any) -> P:
 def _step(value: Any, name: str, path: str) -> Any:
     if isinstance(value, tuple):
         if not name.isdecimal() or int(name) >= len(value):
-            why = f"{name!r} must be a place from 0 to {len(value) - 1}" if value else "there is nothing in it"
+            why = (
+                f"{name!r} must be a place from 0 to {len(value) - 1}"
+                if value
+                else "there is nothing in it"
+            )
             raise RecipeError(f"no setting {path!r}", why=why)
         return value[int(name)]
     if not is_part(value):
         raise RecipeError(f"no setting {path!r}", why=f"{value!r} has no settings of its own")
     if name not in hints(type(value)):
-        raise RecipeError(f"{type(value).__name__} has no setting {name!r}", why=nearest(name, hints(type(value))))
+        raise RecipeError(
+            f"{type(value).__name__} has no setting {name!r}", why=nearest(name, hints(type(value)))
+        )
     return getattr(value, name)
 
 
-# ------------------------------------------------------------------------------------------------ cohorts
+# Cohorts
 
 
 def program(value: Any) -> Any:
-    """What must be equal for parts to run as one program: everything but the values of Numbers. Hashable.
+    """What must be equal for parts to run as one program: everything but the values of Numbers.
+    Hashable.
 
     >>> @part
     ... class Shrink:
@@ -375,8 +441,10 @@ def program(value: Any) -> Any:
     """
     if is_part(value):
         kinds = hints(type(value))
-        entries = [(f.name, None if is_number(kinds[f.name]) else program(getattr(value, f.name)))
-                   for f in dataclasses.fields(value)]  # fmt: skip
+        entries = [
+            (f.name, None if is_number(kinds[f.name]) else program(getattr(value, f.name)))
+            for f in dataclasses.fields(value)
+        ]
         return (type(value), tuple(entries))
     if isinstance(value, (tuple, list)):
         return tuple(program(v) for v in value)
@@ -386,7 +454,9 @@ def program(value: Any) -> Any:
 
 
 def stack(parts: Sequence[P]) -> P:
-    """One part for a cohort: each Number becomes a float64 column [P, 1]; the rest must be equal (see `program`)."""
+    """One part for a cohort: each Number becomes a float64 column [P, 1]; the rest must be equal
+    (see `program`).
+    """
     first = parts[0]
     if is_part(first):
         kinds = hints(type(first))
@@ -399,16 +469,21 @@ def stack(parts: Sequence[P]) -> P:
                 changes[field.name] = stack(values)
         return dataclasses.replace(first, **changes)  # type: ignore[type-var]
     if isinstance(first, tuple) and any(is_part(v) for v in first):
-        return tuple(stack(group) for group in zip(*parts, strict=True))  # type: ignore[return-value]
+        return tuple(stack(group) for group in zip(*parts, strict=True))  # type: ignore
     return first
 
 
 def rows_of(stacked: P, keep: Tensor) -> P:
-    """The cohort's part with only some of its networks: each column indexed by `keep` (indices [K])."""
+    """The cohort's part with only some of its networks: each column indexed by `keep` (indices
+    [K]).
+    """
     if isinstance(stacked, Tensor):
         return stacked.index_select(0, keep.to(stacked.device))
     if is_part(stacked):
-        changes = {f.name: rows_of(getattr(stacked, f.name), keep) for f in dataclasses.fields(stacked)}  # type: ignore[arg-type]
+        changes = {
+            field.name: rows_of(getattr(stacked, field.name), keep)
+            for field in dataclasses.fields(stacked)  # type: ignore[arg-type]
+        }
         return dataclasses.replace(stacked, **changes)  # type: ignore[type-var]
     if isinstance(stacked, tuple):
         return tuple(rows_of(v, keep) for v in stacked)  # type: ignore[return-value]
@@ -416,11 +491,15 @@ def rows_of(stacked: P, keep: Tensor) -> P:
 
 
 def condensed(stacked: P) -> P:
-    """The same part with a float for each column whose entries are all equal: fewer operations, the same bits."""
+    """The same part with a float for each column whose entries are all equal: fewer operations, the
+    same bits.
+    """
     if isinstance(stacked, Tensor):
-        return float(stacked[0]) if bool((stacked == stacked[0]).all()) else stacked  # type: ignore[return-value]
+        equal = bool((stacked == stacked[0]).all())
+        return float(stacked[0]) if equal else stacked  # type: ignore[return-value]
     if is_part(stacked):
-        changes = {f.name: condensed(getattr(stacked, f.name)) for f in dataclasses.fields(stacked)}  # type: ignore[arg-type]
+        names = [field.name for field in dataclasses.fields(stacked)]  # type: ignore[arg-type]
+        changes = {name: condensed(getattr(stacked, name)) for name in names}
         return dataclasses.replace(stacked, **changes)  # type: ignore[type-var]
     if isinstance(stacked, tuple):
         return tuple(condensed(v) for v in stacked)  # type: ignore[return-value]
@@ -428,9 +507,11 @@ def condensed(stacked: P) -> P:
 
 
 def match(number: Any, like: Tensor) -> Any:
-    """A Number ready to meet a tensor [P, ...]: a float as it is, a column as [P, 1, ..., 1] in the tensor's dtype.
+    """A Number ready to meet a tensor [P, ...]: a float as it is, a column as [P, 1, ..., 1] in the
+    tensor's dtype.
 
-    Work coefficients out on the Number itself (a column is float64), then match once: `match(1 - self.beta2, grads)`.
+    Work coefficients out on the Number itself (a column is float64), then match once: `match(1 -
+    self.beta2, grads)`.
     """
     if isinstance(number, Tensor):
         return number.to(like.device, like.dtype).view(-1, *[1] * (like.dim() - 1))

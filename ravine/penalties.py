@@ -23,7 +23,7 @@ class L2:
 
         squared     λ Σ w²        gradient 2 λ w          the lectures' λ‖W‖_F², Keras
         half        ½ λ Σ w²      gradient λ w            torch's weight_decay
-        norm        λ √(Σ w²)     gradient λ w / ‖w‖      the same pull whatever the size; 0 at w = 0
+        norm       λ √(Σ w²)     gradient λ w / ‖w‖      the same pull whatever the size; 0 at w = 0
 
     >>> L2(strength=0.5).value(torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0]]))
     tensor([[4.5000]])
@@ -52,7 +52,9 @@ class L2:
 
 @part
 class L1:
-    """Pull all weights towards 0 alike: λ Σ |w|, gradient λ sign(w), 0 at w = 0. Small weights end near 0."""
+    """Pull all weights towards 0 alike: λ Σ |w|, gradient λ sign(w), 0 at w = 0. Small weights end
+    near 0.
+    """
 
     acts: ClassVar[Effect] = Effect("L1", MEANING)
     strength: Number = setting(default=1e-4, ge=0)
@@ -61,12 +63,15 @@ class L1:
         return match(self.strength, rows) * (decays * rows).abs().sum(1, keepdim=True)
 
     def gradient(self, rows: Rows, decays: Row, meter: Meter | None) -> Rows:
-        return _reported(self.acts, match(self.strength, rows) * (decays * rows).sign(), rows, meter)
+        return _reported(
+            self.acts, match(self.strength, rows) * (decays * rows).sign(), rows, meter
+        )
 
 
 @part
 class ElasticNet:
-    """A blend of both: λ (β Σ w² + (1 − β) Σ |w|), β = `ratio`; gradient λ (2 β w + (1 − β) sign(w)).
+    """A blend of both: λ (β Σ w² + (1 − β) Σ |w|), β = `ratio`; gradient λ (2 β w + (1 − β)
+    sign(w)).
 
     (Zou & Hastie 2005; scikit-learn's `l1_ratio` is 1 − β, and its square comes with a ½.)
     """
@@ -78,7 +83,9 @@ class ElasticNet:
     def value(self, rows: Rows, decays: Row) -> Column:
         weights = decays * rows
         square = match(self.strength * self.ratio, rows) * (weights * weights).sum(1, keepdim=True)
-        return square + match(self.strength * (1 - self.ratio), rows) * weights.abs().sum(1, keepdim=True)
+        return square + match(self.strength * (1 - self.ratio), rows) * weights.abs().sum(
+            1, keepdim=True
+        )
 
     def gradient(self, rows: Rows, decays: Row, meter: Meter | None) -> Rows:
         weights = decays * rows

@@ -1,6 +1,8 @@
-"""What each kind of part must offer. A recipe's fields are annotated with these; `catalog.py` lists who plays them.
+"""What each kind of part must offer. A recipe's fields are annotated with these; `catalog.py` lists
+who plays them.
 
-Letters: P networks, B examples in a batch, W weights of a network, S steps, C outputs. Columns are [P, 1].
+Letters: P networks, B examples in a batch, W weights of a network, S steps, C outputs. Columns are
+[P, 1].
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from ravine.effects import Meter
 from ravine.layout import Column, Layout, Row, Rows, Slot
 from ravine.part import Number, match
 
-State: TypeAlias = dict[str, Tensor]  # what an optimizer remembers: every entry has a row for each network
+State: TypeAlias = dict[
+    str, Tensor
+]  # what an optimizer remembers: every entry has a row for each network
 
 
-# ------------------------------------------------------------------------------------------------ optimizers
+# Optimizers
 
 
 class Now(NamedTuple):
@@ -33,7 +37,9 @@ class Now(NamedTuple):
     meter: Meter | None = None  # where techniques report, None in the steps that are not sampled
 
     def rate(self, lr: Number, rows: Rows) -> Any:
-        """The learning rate of this step, ready to multiply rows: lr · schedule · (factor of the weight)."""
+        """The learning rate of this step, ready to multiply rows: lr · schedule · (factor of the
+        weight).
+        """
         rate = match(lr * self.factor, rows)
         return rate if self.lr is None else rate * self.lr.to(rows)
 
@@ -57,9 +63,11 @@ class Evaluated(NamedTuple):
 
 
 class Searched(Protocol):
-    """The loss of a step's batch as a function of the weights, penalties and all; it may be asked as often as wanted.
+    """The loss of a step's batch as a function of the weights, penalties and all; it may be asked
+    as often as wanted.
 
-    Each network's loss is that of its own row. The batch and what is drawn for it (dropout) stay the same.
+    Each network's loss is that of its own row. The batch and what is drawn for it (dropout) stay
+    the same.
     """
 
     @property
@@ -76,7 +84,9 @@ class Searched(Protocol):
 
 @runtime_checkable
 class Searches(Protocol):
-    """An optimizer that needs more of a step's loss than one gradient; it has `search` in place of `update`."""
+    """An optimizer that needs more of a step's loss than one gradient; it has `search` in place of
+    `update`.
+    """
 
     def affords(self, width: int) -> None:
         """Raise `RecipeError` where networks of so many weights take too much memory."""
@@ -84,12 +94,16 @@ class Searches(Protocol):
 
     def start(self, rows: Rows) -> State: ...
 
-    def search(self, rows: Rows, objective: Searched, state: State, now: Now) -> tuple[Rows, State]: ...
+    def search(
+        self, rows: Rows, objective: Searched, state: State, now: Now
+    ) -> tuple[Rows, State]: ...
 
 
 @runtime_checkable
 class Settles(Protocol):
-    """An optimizer whose rows are not the weights to judge: it walks at one point and stands at another."""
+    """An optimizer whose rows are not the weights to judge: it walks at one point and stands at
+    another.
+    """
 
     def settled(self, rows: Rows, state: State) -> Rows: ...
 
@@ -118,11 +132,13 @@ class Penalty(Protocol):
     def gradient(self, rows: Rows, decays: Row, meter: Meter | None) -> Rows: ...
 
 
-# ------------------------------------------------------------------------------------------------ schedules
+# Schedules
 
 
 class Plan(NamedTuple):
-    """How long a run is: `steps` in all, of them `per_epoch` in one pass over the training examples."""
+    """How long a run is: `steps` in all, of them `per_epoch` in one pass over the training
+    examples.
+    """
 
     steps: int
     per_epoch: int
@@ -138,7 +154,9 @@ class Schedule(Protocol):
 
 @runtime_checkable
 class Reactive(Protocol):
-    """A schedule that also answers to the validation score (its `factor` is multiplied by `state["factor"]`)."""
+    """A schedule that also answers to the validation score (its `factor` is multiplied by
+    `state["factor"]`).
+    """
 
     def start(self, networks: int) -> State: ...
 
@@ -147,7 +165,7 @@ class Reactive(Protocol):
         ...
 
 
-# ------------------------------------------------------------------------------------------------ networks
+# Networks
 
 
 class Activation(Protocol):
@@ -156,7 +174,9 @@ class Activation(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
     def gain(self) -> float:
-        """What keeps the second moment of a signal through a layer: E[f(z)²] = 1/gain² for z ~ N(0, 1)."""
+        """What keeps the second moment of a signal through a layer: E[f(z)²] = 1/gain² for z ~ N(0,
+        1).
+        """
         ...
 
 
@@ -170,19 +190,26 @@ class Initializer(Protocol):
 
 @dataclass
 class Batch:
-    """The examples of one step, each network its own: shapes [P, B, ...], or [1, B, ...] where all see the same."""
+    """The examples of one step, each network its own: shapes [P, B, ...], or [1, B, ...] where all
+    see the same.
+    """
 
-    numbers: Tensor  # float32 [P, B, F]; pictures [P, B, C, H, W]: uint8, or floats from 0 to 1 once augmented
+    # float32 [P, B, F]; pictures [P, B, C, H, W]: uint8, or floats from 0 to 1 once augmented
+    numbers: Tensor
     codes: Tensor | None = None  # int64 [P, B, K]: a code for each categorical column, 0 is unseen
     targets: Tensor | None = None  # int64 [P, B] classes, or float32 [P, B, C]
     weights: Tensor | None = None  # float32 [P, B], each example's share in the loss
-    others: Tensor | None = None  # like targets: those of the examples that were mixed in (mixup, cutmix)
+    others: Tensor | None = (
+        None  # like targets: those of the examples that were mixed in (mixup, cutmix)
+    )
     mixed: Tensor | None = None  # float32 [P, B]: the share of the others in the loss
 
 
 @dataclass
 class Pass:
-    """What a forward pass may know: whether it trains, the networks' seeds, the step, and where to report."""
+    """What a forward pass may know: whether it trains, the networks' seeds, the step, and where to
+    report.
+    """
 
     training: bool
     seeds: Sequence[int] = ()
@@ -190,11 +217,15 @@ class Pass:
     batch: int = 0  # the size of a full batch (the last of an epoch may be smaller)
     meter: Meter | None = None
     tapped: list[Tensor] | None = None  # if a list: each layer's output is appended
-    buffers: dict[str, Tensor] = field(default_factory=dict)  # running statistics, written by layers that train
+    buffers: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # running statistics, written by layers that train
 
 
 class Picture(NamedTuple):
-    """The shape of pictures and, channel by channel, the mean and the SD of the training split (of values 0 to 1)."""
+    """The shape of pictures and, channel by channel, the mean and the SD of the training split (of
+    values 0 to 1).
+    """
 
     channels: int
     height: int
@@ -204,10 +235,12 @@ class Picture(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What goes in and comes out: F numbers, the number of codes of each categorical column, C outputs.
+    """What goes in and comes out: F numbers, the number of codes of each categorical column, C
+    outputs.
 
-    `flags` are the places of the numbers that take but two or three values (yes and no, one-hot, gaps).
-    Where the examples are pictures, `picture` says which, and there are no numbers and no codes.
+    `flags` are the places of the numbers that take but two or three values (yes and no, one-hot,
+    gaps). Where the examples are pictures, `picture` says which, and there are no numbers and no
+    codes.
     """
 
     numbers: int
@@ -235,7 +268,9 @@ class Measured(Protocol):
     """A layer that knows how long each example's gradient of its own weights is."""
 
     def squared_lengths(self, x: Tensor, delta: Tensor) -> Tensor:
-        """|∂loss/∂(weights of this layer)|² [P, B], given its input x and δ = ∂loss/∂(its output), both [P, B, ...]."""
+        """|∂loss/∂(weights of this layer)|² [P, B], given its input x and δ = ∂loss/∂(its output),
+        both [P, B, ...].
+        """
         ...
 
 
@@ -255,7 +290,9 @@ class Pool(Protocol):
     """Describes a layer that makes pictures smaller."""
 
     def after(self, size: int) -> int:
-        """The side that a side of `size` places becomes; 0 or less where the window does not fit."""
+        """The side that a side of `size` places becomes; 0 or less where the window does not
+        fit.
+        """
         ...
 
     def layer(self) -> Layer: ...
@@ -268,7 +305,9 @@ class NumberEmbedding(Protocol):
 
 
 class Augmentation(Protocol):
-    """Changes the examples of training batches and keeps their labels, each network's from its own stream."""
+    """Changes the examples of training batches and keeps their labels, each network's from its own
+    stream.
+    """
 
     def __call__(self, batch: Batch, now: Pass, /) -> Batch:
         """`batch.numbers` are floats from 0 to 1, [P, B, C, H, W]; returns the same shape."""
@@ -279,7 +318,9 @@ class Tuning(Protocol):
     """Which weights of a pretrained network move when, and how fast."""
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
-        """The factor of each weight's learning rate [1, W] at a step (0 is the first); 0 leaves it as it is."""
+        """The factor of each weight's learning rate [1, W] at a step (0 is the first); 0 leaves it
+        as it is.
+        """
         ...
 
 
@@ -294,12 +335,12 @@ class Continues(Protocol):
     """A network that starts, at least in part, from what was learned before."""
 
     def taken(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-        """The starting tensors by name [*shape], of the slots and buffers whose `shapes` are given; the same for all
-        networks. Raises `RecipeError` where they cannot be read or do not fit."""
+        """The starting tensors by name [*shape], of the slots and buffers whose `shapes` are given;
+        the same for all networks. Raises `RecipeError` where they cannot be read or do not fit."""
         ...
 
 
-# ------------------------------------------------------------------------------------------------ tasks
+# Tasks
 
 
 class Source(Protocol):
@@ -346,27 +387,34 @@ class Keep(Protocol):
     def last(self) -> int | None: ...
 
     def ends(self, factors: Tensor) -> Tensor:
-        """Whether the weights after each step are kept, [S], from the multiples of the learning rate [S]."""
+        """Whether the weights after each step are kept, [S], from the multiples of the learning
+        rate [S].
+        """
         ...
 
 
-# ------------------------------------------------------------------------------------------------ losses
+# Losses
 
 
 class Loss(Protocol):
     """How far outputs are from targets, and what outputs predict."""
 
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
-        """The loss of each example, [P, B], from outputs [P, B, C] and targets [P, B] or [P, B, C]."""
+        """The loss of each example, [P, B], from outputs [P, B, C] and targets [P, B] or [P, B,
+        C].
+        """
         ...
 
     def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
-        """The answer [1, C] or [P, C] with the lowest mean loss of those that are the same for all examples.
+        """The answer [1, C] or [P, C] with the lowest mean loss of those that are the same for all
+        examples.
 
         `targets` are [B] or [B, C]; `shares` [B] sum to 1 and say how much each example counts.
         """
         ...
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """Probabilities [..., C] (classes), [..., C] per label, or means [..., C] in the target's encoded units."""
+        """Probabilities [..., C] (classes), [..., C] per label, or means [..., C] in the target's
+        encoded units.
+        """
         ...

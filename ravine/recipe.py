@@ -32,9 +32,10 @@ from ravine.protocols import (
 class Recipe:
     """What is learned from what, by which network, how, and for how long.
 
-    `loss`, `batch` and `epochs` may be None: then they are chosen from the data (`resolve`), and the run's folder says
-    what was chosen. `batch = "all"` is gradient descent on the whole training split.
-    `seeds` networks are trained, with seeds `seed`, `seed + 1`, ...; their averaged prediction is the model.
+    `loss`, `batch` and `epochs` may be None: then they are chosen from the data (`resolve`), and
+    the run's folder says what was chosen. `batch = "all"` is gradient descent on the whole training
+    split. `seeds` networks are trained, with seeds `seed`, `seed + 1`, ...; their averaged
+    prediction is the model.
     """
 
     data: Source
@@ -70,7 +71,8 @@ class Recipe:
         if self.clip is not None and isinstance(self.optimizer, Searches):
             raise RecipeError(
                 f"the recipe clips gradients for {type(self.optimizer).__name__}",
-                why="it compares the loss with the gradient it is given, and a clipped one belongs to no loss",
+                why="it compares the loss with the gradient it is given, and a clipped one belongs "
+                "to no loss",
                 do='set clip = "none"',
             )
 
@@ -78,7 +80,8 @@ class Recipe:
             other = "stop" if self.stop is not None else "average"
             raise RecipeError(
                 f"the recipe keeps snapshots and has {other} set",
-                why="the model is the mean of the weights' predictions at the ends of all cycles, as they were trained",
+                why="the model is the mean of the weights' predictions at the ends of all cycles, "
+                "as they were trained",
                 do=f'set {other} = "none"',
             )
 

@@ -1,4 +1,5 @@
-"""What one run did: members, series, events, effects, score, surroundings. Plain data, on disk a folder of plain files.
+"""What one run did: members, series, events, effects, score, surroundings. Plain data, on disk a
+folder of plain files.
 
 Letters: T times at which a series has values, M members (networks) of the run.
 """
@@ -25,7 +26,8 @@ SCHEMA = 1  # raised when a file of a run's folder changes its meaning
 class Member:
     """One network of a run and how it ended: finished, stopped (early), diverged or interrupted.
 
-    `validation` and `test` hold its values by name ("loss", "accuracy", ...), of the weights that were kept.
+    `validation` and `test` hold its values by name ("loss", "accuracy", ...), of the weights that
+    were kept.
     """
 
     seed: int
@@ -46,7 +48,9 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened at a step: to one member (its place in `members`), or to the run (None)."""
+    """Something that happened at a step: to one member (its place in `members`), or to the run
+    (None).
+    """
 
     step: int
     kind: str
@@ -56,7 +60,9 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The model's score on a split: a metric's value with a confidence interval, beside its members' own."""
+    """The model's score on a split: a metric's value with a confidence interval, beside its
+    members' own.
+    """
 
     metric: str
     value: float
@@ -72,7 +78,9 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class EffectShown:
-    """What a technique of the recipe reported: one number for each member, 0 if and only if it did nothing."""
+    """What a technique of the recipe reported: one number for each member, 0 if and only if it did
+    nothing.
+    """
 
     name: str
     meaning: str
@@ -80,12 +88,15 @@ class EffectShown:
 
     @property
     def acted(self) -> bool:
-        return any(v != 0 for v in self.values)  # NaN counts: a diverged network's techniques did act
+        return any(
+            v != 0 for v in self.values
+        )  # NaN counts: a diverged network's techniques did act
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one run did. `recipe` and `surroundings` are plain data; `said` tells what was inferred from the data.
+    """What one run did. `recipe` and `surroundings` are plain data; `said` tells what was inferred
+    from the data.
 
     `findings` are those of the checks before the first step, as plain data (`Finding.to_json`).
     """
@@ -112,8 +123,13 @@ class Record:
         return [e for e in self.effects if not e.acted]
 
     def to_json(self) -> dict[str, Any]:
-        """The record without its series, as JSON-ready data; numbers that are not finite become None."""
-        data = {name: getattr(self, name) for name in ("recipe", "task", "said", "surroundings", "seconds", "findings")}
+        """The record without its series, as JSON-ready data; numbers that are not finite become
+        None.
+        """
+        data = {
+            name: getattr(self, name)
+            for name in ("recipe", "task", "said", "surroundings", "seconds", "findings")
+        }
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
         data["effects"] = [asdict(e) | {"acted": e.acted} for e in self.effects]
         data["score"] = None if self.score is None else asdict(self.score)
@@ -121,7 +137,9 @@ class Record:
 
 
 def record_files(record: Record) -> dict[str, bytes]:
-    """The files of a record by name: record.json and series.csv. Who writes them decides how (atomically)."""
+    """The files of a record by name: record.json and series.csv. Who writes them decides how
+    (atomically).
+    """
     return {
         "record.json": json.dumps(record.to_json(), indent=1).encode(),
         "series.csv": _series_csv(record).encode(),
@@ -129,7 +147,9 @@ def record_files(record: Record) -> dict[str, bytes]:
 
 
 def read_record(folder: Path) -> Record:
-    """The record in a run's folder. Raises `RunError` if it is missing, damaged, or of a newer version."""
+    """The record in a run's folder. Raises `RunError` if it is missing, damaged, or of a newer
+    version.
+    """
     data = read_json(folder / "record.json")
     score = data["score"]
     return Record(
@@ -142,7 +162,9 @@ def read_record(folder: Path) -> Record:
         series=_read_series(folder / "series.csv", len(data["members"])),
         events=tuple(Event(**e) for e in data["events"]),
         effects=tuple(
-            EffectShown(name=e["name"], meaning=e["meaning"], values=tuple(_number(v) for v in e["values"]))
+            EffectShown(
+                name=e["name"], meaning=e["meaning"], values=tuple(_number(v) for v in e["values"])
+            )
             for e in data["effects"]
         ),
         said=tuple(data["said"]),
@@ -160,11 +182,17 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         begun = (path.parent / "plan.json").exists()
-        raise RunError(f"{path.parent} is not a {'finished ' if begun else ''}run", why=f"it has no {path.name}",
-                       do=f"finish it with `ravine train --resume {path.parent}`" if begun else
-                       "name the folder that `ravine train` printed") from None  # fmt: skip
+        raise RunError(
+            f"{path.parent} is not a {'finished ' if begun else ''}run",
+            why=f"it has no {path.name}",
+            do=f"finish it with `ravine train --resume {path.parent}`"
+            if begun
+            else "name the folder that `ravine train` printed",
+        ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} cannot be read", why=str(error), do="train again, or restore the file") from None
+        raise RunError(
+            f"{path} cannot be read", why=str(error), do="train again, or restore the file"
+        ) from None
     check_schema(data.get("schema") if isinstance(data, dict) else None, path)
     return data
 
@@ -172,10 +200,17 @@ def read_json(path: Path) -> dict[str, Any]:
 def check_schema(schema: Any, path: Path) -> None:
     """Raise `RunError` unless a file's schema is one that this version reads."""
     if not isinstance(schema, int):
-        raise RunError(f"{path} is damaged", why="it has no schema number", do="train again, or restore the file")
+        raise RunError(
+            f"{path} is damaged",
+            why="it has no schema number",
+            do="train again, or restore the file",
+        )
     if schema > SCHEMA:
-        raise RunError(f"{path} has schema {schema}", why=f"this version of Ravine reads up to {SCHEMA}",
-                       do="install a newer Ravine")  # fmt: skip
+        raise RunError(
+            f"{path} has schema {schema}",
+            why=f"this version of Ravine reads up to {SCHEMA}",
+            do="install a newer Ravine",
+        )
 
 
 def _series_csv(record: Record) -> str:
@@ -185,7 +220,9 @@ def _series_csv(record: Record) -> str:
     writer.writerow(["series", "step", *(f"seed {m.seed}" for m in record.members)])
     for name, series in record.series.items():
         for step, values in zip(series.steps.tolist(), series.values.tolist(), strict=True):
-            writer.writerow([name, step, *("" if v is None or math.isnan(v) else repr(v) for v in values)])
+            writer.writerow(
+                [name, step, *("" if v is None or math.isnan(v) else repr(v) for v in values)]
+            )
     return out.getvalue()
 
 
@@ -196,11 +233,17 @@ def _read_series(path: Path, members: int) -> dict[str, Series]:
         grouped: dict[str, list[list[str]]] = {}
         for name, *rest in rows:
             grouped.setdefault(name, []).append(rest)
-        return {name: Series(np.array([int(r[0]) for r in found]),
-                             np.array([[_number(v or None) for v in r[1:]] for r in found]).reshape(-1, members))
-                for name, found in grouped.items()}  # fmt: skip
+        return {
+            name: Series(
+                np.array([int(r[0]) for r in found]),
+                np.array([[_number(v or None) for v in r[1:]] for r in found]).reshape(-1, members),
+            )
+            for name, found in grouped.items()
+        }
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read", why=str(error), do="train again, or restore the file") from None
+        raise RunError(
+            f"{path} cannot be read", why=str(error), do="train again, or restore the file"
+        ) from None
 
 
 def _score(plain: Mapping[str, Any]) -> Score:

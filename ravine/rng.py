@@ -1,6 +1,8 @@
-"""One random stream per (seed, purpose, index): choices with one seed share their start and their order of examples.
+"""One random stream per (seed, purpose, index): choices with one seed share their start and their
+order of examples.
 
-Streams are made when they are needed and thrown away: nothing about randomness has to be saved to resume a run.
+Streams are made when they are needed and thrown away: nothing about randomness has to be saved to
+resume a run.
 """
 
 from __future__ import annotations
@@ -13,19 +15,24 @@ import torch
 def number(seed: int, purpose: str, index: int = 0) -> int:
     """The 63-bit seed of a stream. Different purposes and indices give unrelated streams.
 
-    >>> number(0, "order", 1) == number(0, "order", 1), number(0, "order", 1) == number(0, "order", 2)
+    >>> number(0, "order", 1) == number(0, "order", 1), number(0, "order", 1) == number(0,
+    ...                                                                                 "order", 2)
     (True, False)
     """
     digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
-def stream(seed: int, purpose: str, index: int = 0, *, device: str | torch.device = "cpu") -> torch.Generator:
+def stream(
+    seed: int, purpose: str, index: int = 0, *, device: str | torch.device = "cpu"
+) -> torch.Generator:
     """A torch generator at the start of the stream (seed, purpose, index).
 
-    torch's CPU generator keeps 32 bits of the seed: among 10,000 streams two coincide with probability 1 %.
+    torch's CPU generator keeps 32 bits of the seed: among 10,000 streams two coincide with
+    probability 1 %.
 
-    >>> torch.equal(torch.rand(3, generator=stream(7, "weights")), torch.rand(3, generator=stream(7, "weights")))
+    >>> torch.equal(torch.rand(3, generator=stream(7, "weights")), torch.rand(3,
+    ...     generator=stream(7, "weights")))
     True
     """
     return torch.Generator(device=device).manual_seed(number(seed, purpose, index))

@@ -1,9 +1,10 @@
 """Schedules: the multiple of the learning rate at each step.
 
-All are worked out in float64 and cast once, where the update uses them. `step` is 0 at the first step; t = step /
-(steps of an epoch) is the time in epochs, p = step / (steps of the run) the progress, both fractions. Lengths and
-rates are in epochs (one word for all schedules: `epochs`), places in the run are fractions of it. After the run's
-last step every schedule keeps the value it ends with.
+All are worked out in float64 and cast once, where the update uses them. `step` is 0 at the first
+step; t = step / (steps of an epoch) is the time in epochs, p = step / (steps of the run) the
+progress, both fractions. Lengths and rates are in epochs (one word for all schedules: `epochs`),
+places in the run are fractions of it. After the run's last step every schedule keeps the value it
+ends with.
 
 Letters: P networks, S steps. Numbers are floats or columns [P, 1]; factors are [1, S] or [P, S].
 """
@@ -58,7 +59,9 @@ class EveryK:
     gamma: Number = setting(default=0.5, gt=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
-        return _power(self.gamma, torch.floor(_epochs(step, plan) / _column(self.epochs) + BOUNDARY))
+        return _power(
+            self.gamma, torch.floor(_epochs(step, plan) / _column(self.epochs) + BOUNDARY)
+        )
 
 
 @part
@@ -103,7 +106,9 @@ class Polynomial:
     minimum: Number = setting(default=0.0, ge=0, le=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
-        return _between(torch.exp(_column(self.power) * torch.log(1 - _progress(step, plan))), self.minimum)
+        return _between(
+            torch.exp(_column(self.power) * torch.log(1 - _progress(step, plan))), self.minimum
+        )
 
 
 @part
@@ -133,7 +138,8 @@ class FlatCosine:
 class SGDR:
     """Cosines with warm restarts: each cycle falls from 1 to `minimum` (Loshchilov & Hutter 2017).
 
-    The first cycle takes `epochs`, each further one `times` as long. It falls at every step, not once an epoch.
+    The first cycle takes `epochs`, each further one `times` as long. It falls at every step, not
+    once an epoch.
     """
 
     acts: ClassVar[Effect] = ACTS
@@ -155,7 +161,8 @@ class SGDR:
 
 @part
 class Cyclical:
-    """Up from `minimum` to 1 in `epochs` and down again, in straight lines, over and over (Smith 2017).
+    """Up from `minimum` to 1 in `epochs` and down again, in straight lines, over and over (Smith
+    2017).
 
     "triangular2" halves the height of each further cycle.
     """
@@ -176,10 +183,11 @@ class Cyclical:
 
 @part
 class OneCycle:
-    """From 1/div to 1 in the share `rise` of the run, then down to 1/(div · final_div), by half cosines (Smith 2018).
+    """From 1/div to 1 in the share `rise` of the run, then down to 1/(div · final_div), by half
+    cosines (Smith 2018).
 
-    The steps are those of torch.optim.lr_scheduler.OneCycleLR: the last step of the run has the smallest rate. The
-    momentum is left alone (there: `cycle_momentum=False`).
+    The steps are those of torch.optim.lr_scheduler.OneCycleLR: the last step of the run has the
+    smallest rate. The momentum is left alone (there: `cycle_momentum=False`).
     """
 
     acts: ClassVar[Effect] = ACTS
@@ -195,14 +203,18 @@ class OneCycle:
         rising = (step / peak.clamp(min=1e-300)).clamp(0, 1)  # a peak at step 0: nothing rises
         falling = ((step - peak) / (last - peak).clamp(min=1e-300)).clamp(0, 1)
         up = _between(_half_wave(1 - rising), start)
-        return torch.where(step <= peak, torch.where(peak > 0, up, 1.0), _between(_half_wave(falling), end))
+        return torch.where(
+            step <= peak, torch.where(peak > 0, up, 1.0), _between(_half_wave(falling), end)
+        )
 
 
 @part
 class WarmupStableDecay:
-    """Up in a straight line, constant, and down to `minimum` at the end (Hu et al. 2024; Hägele et al. 2024).
+    """Up in a straight line, constant, and down to `minimum` at the end (Hu et al. 2024; Hägele et
+    al. 2024).
 
-    `warmup` and `cooldown` are fractions of the run. The way down is "linear", or "sqrt": 1 − √(share of the cooldown).
+    `warmup` and `cooldown` are fractions of the run. The way down is "linear", or "sqrt": 1 −
+    √(share of the cooldown).
     """
 
     acts: ClassVar[Effect] = ACTS
@@ -213,8 +225,11 @@ class WarmupStableDecay:
 
     def check(self) -> None:
         if self.warmup + self.cooldown > 1:
-            raise RecipeError(f"WarmupStableDecay has warmup {self.warmup:g} and cooldown {self.cooldown:g}",
-                              why="both are shares of one run", do="make their sum at most 1")  # fmt: skip
+            raise RecipeError(
+                f"WarmupStableDecay has warmup {self.warmup:g} and cooldown {self.cooldown:g}",
+                why="both are shares of one run",
+                do="make their sum at most 1",
+            )
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         warm = _column(self.warmup) * plan.steps
@@ -226,7 +241,9 @@ class WarmupStableDecay:
 
 @part
 class InverseSqrt:
-    """min((step + 1) / w, √(w / (step + 1))), w the steps in `epochs`, where the peak of 1 is (Vaswani et al. 2017)."""
+    """min((step + 1) / w, √(w / (step + 1))), w the steps in `epochs`, where the peak of 1 is
+    (Vaswani et al. 2017).
+    """
 
     acts: ClassVar[Effect] = ACTS
     epochs: Number = setting(default=1.0, gt=0)
@@ -238,25 +255,33 @@ class InverseSqrt:
 
 @part
 class Coslog4:
-    """½ (1 − cos(2π log2(1 + 15 p))): four waves, each longer than the one before (Holzmüller et al. 2024)."""
+    """½ (1 − cos(2π log2(1 + 15 p))): four waves, each longer than the one before (Holzmüller et
+    al. 2024).
+    """
 
     acts: ClassVar[Effect] = ACTS
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
-        return 0.5 * (1 - torch.cos(2 * math.pi / math.log(2) * torch.log1p(15 * _progress(step, plan))))
+        return 0.5 * (
+            1 - torch.cos(2 * math.pi / math.log(2) * torch.log1p(15 * _progress(step, plan)))
+        )
 
 
-# ------------------------------------------------------------------------------------------------ around, and reactive
+# Around, and reactive
 
 
 @part
 class WarmUp:
-    """Multiplies another schedule by a straight line from `first` to 1 over the first `epochs` (or `steps`, if given).
+    """Multiplies another schedule by a straight line from `first` to 1 over the first `epochs` (or
+    `steps`, if given).
 
-    The clock of `then` starts with the run, not after the warm-up: as torch's ChainedScheduler, not SequentialLR.
+    The clock of `then` starts with the run, not after the warm-up: as torch's ChainedScheduler, not
+    SequentialLR.
     """
 
-    acts: ClassVar[Effect] = Effect("warm-up", "rise of the learning rate above its first value, as a share")
+    acts: ClassVar[Effect] = Effect(
+        "warm-up", "rise of the learning rate above its first value, as a share"
+    )
     epochs: Number = setting(default=1.0, gt=0)
     steps: int | None = setting(default=None, ge=1)
     first: Number = setting(default=0.01, ge=0, lt=1)
@@ -264,7 +289,9 @@ class WarmUp:
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         length = _column(self.epochs) * plan.per_epoch if self.steps is None else float(self.steps)
-        return _between((step.clamp(max=plan.steps) / length).clamp(0, 1), self.first) * self.then.factor(step, plan)
+        return _between(
+            (step.clamp(max=plan.steps) / length).clamp(0, 1), self.first
+        ) * self.then.factor(step, plan)
 
     # like every schedule that holds another, it answers to the validation score if the other does
     def start(self, networks: int) -> State:
@@ -276,11 +303,13 @@ class WarmUp:
 
 @part
 class ReduceOnPlateau:
-    """Multiplied by `gamma` when the validation score has not improved for more than `patience` evaluations.
+    """Multiplied by `gamma` when the validation score has not improved for more than `patience`
+    evaluations.
 
-    After a reduction `cooldown` evaluations pass without counting; `minimum` is the lowest factor. An improvement is
-    one by more than `threshold`, "relative" to the best or "absolute". Decides as torch's ReduceLROnPlateau does; only
-    torch's `eps`, which skips reductions of less than 1e-8, is left out. A score that is NaN is no improvement.
+    After a reduction `cooldown` evaluations pass without counting; `minimum` is the lowest factor.
+    An improvement is one by more than `threshold`, "relative" to the best or "absolute". Decides as
+    torch's ReduceLROnPlateau does; only torch's `eps`, which skips reductions of less than 1e-8, is
+    left out. A score that is NaN is no improvement.
     """
 
     acts: ClassVar[Effect] = ACTS
@@ -296,7 +325,12 @@ class ReduceOnPlateau:
 
     def start(self, networks: int) -> State:
         zeros = torch.zeros(networks, 1, dtype=torch.float64)
-        return {"factor": zeros + 1, "best": zeros + math.inf, "stale": zeros, "resting": zeros.clone()}
+        return {
+            "factor": zeros + 1,
+            "best": zeros + math.inf,
+            "stale": zeros,
+            "resting": zeros.clone(),
+        }
 
     def observe(self, score: Column, state: State) -> State:
         score, best = score.double(), state["best"]
@@ -309,22 +343,28 @@ class ReduceOnPlateau:
             "factor": torch.where(reduce, lower, state["factor"]),
             "best": torch.where(better, score, best),
             "stale": torch.where(reduce, 0.0, stale),
-            "resting": torch.where(reduce, _column(self.cooldown), (state["resting"] - 1).clamp(min=0)),
+            "resting": torch.where(
+                reduce, _column(self.cooldown), (state["resting"] - 1).clamp(min=0)
+            ),
         }
 
     def _bar(self, best: Column) -> Column:
-        """What a score must be below to count; scores below 0 (negated ones) must also get better by the threshold."""
+        """What a score must be below to count; scores below 0 (negated ones) must also get better
+        by the threshold.
+        """
         threshold = _column(self.threshold)
         if self.form == "absolute":
             return best - threshold
         return best * torch.where(best > 0, 1 - threshold, 1 + threshold)
 
 
-# ------------------------------------------------------------------------------------------------ arithmetic
+# Arithmetic
 
 
 def _column(number: Number) -> Tensor:
-    """A Number as a float64 tensor [1, 1] or [P, 1]: so that one value and a column take the same operations."""
+    """A Number as a float64 tensor [1, 1] or [P, 1]: so that one value and a column take the same
+    operations.
+    """
     return torch.as_tensor(number, dtype=torch.float64).reshape(-1, 1)
 
 
@@ -350,9 +390,28 @@ def _between(height: Tensor, minimum: Number) -> Tensor:
 
 
 def _power(base: Number, exponent: Tensor) -> Tensor:
-    """base^exponent as e^(exponent log base): torch's own power has other last bits at a buffer's end."""
+    """base^exponent as e^(exponent log base): torch's own power has other last bits at a buffer's
+    end.
+    """
     return torch.exp(exponent * torch.log(_column(base)))
 
 
-ALL = (Constant, StepDecay, EveryK, Exponential, InverseTime, Linear, Polynomial, Cosine, FlatCosine, SGDR, Cyclical,
-       OneCycle, WarmupStableDecay, InverseSqrt, Coslog4, WarmUp, ReduceOnPlateau)  # fmt: skip
+ALL = (
+    Constant,
+    StepDecay,
+    EveryK,
+    Exponential,
+    InverseTime,
+    Linear,
+    Polynomial,
+    Cosine,
+    FlatCosine,
+    SGDR,
+    Cyclical,
+    OneCycle,
+    WarmupStableDecay,
+    InverseSqrt,
+    Coslog4,
+    WarmUp,
+    ReduceOnPlateau,
+)

@@ -14,7 +14,12 @@ from pandas.api.types import is_numeric_dtype
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from ravine.catalog import named, with_setting
 from ravine.data import Data, Random, Stratified
@@ -57,7 +62,9 @@ class _Network(BaseEstimator):
         tags.input_tags.categorical = True
         return tags
 
-    def _fit(self, frame: pd.DataFrame, y: np.ndarray, weights: np.ndarray | None, *, task: Any) -> None:
+    def _fit(
+        self, frame: pd.DataFrame, y: np.ndarray, weights: np.ndarray | None, *, task: Any
+    ) -> None:
         """Train on checked features, and targets that are numbers or codes of classes."""
         few = task != "regression" and np.bincount(y).min() < LEAST_OF_A_CLASS
         validation = 0.0 if few or len(y) < LEAST_FOR_VALIDATION else self.validation
@@ -65,7 +72,9 @@ class _Network(BaseEstimator):
         data = Data(target=(TARGET,), task=task, weight=weight, numbers=self._numbers(frame))
         split = Random if task == "regression" or few else Stratified
         recipe = self._recipe(data, split(validation=validation, test=0.0))
-        self.run_: Run = train(recipe, frame.assign(**columns, **{TARGET: y}), device=self.device, workers=self.workers)
+        self.run_: Run = train(
+            recipe, frame.assign(**columns, **{TARGET: y}), device=self.device, workers=self.workers
+        )
         self.record_ = self.run_.record
         self.n_iter_ = max(1, max(m.steps for m in self.record_.members))
 
@@ -77,34 +86,54 @@ class _Network(BaseEstimator):
         if split.validation == 0:
             recipe = recipe.vary("stop", None)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        given = {"data": data, "split": split, "seeds": self.seeds, "seed": seed, "split_seed": seed}
+        given = {
+            "data": data,
+            "split": split,
+            "seeds": self.seeds,
+            "seed": seed,
+            "split_seed": seed,
+        }
         given |= {} if self.epochs is None else {"epochs": self.epochs}
         for path, value in given.items():
             recipe = recipe.vary(path, value)
         for path, value in (self.settings or {}).items():
             try:
-                recipe = with_setting(recipe, f"{path}={value}") if isinstance(value, str) else recipe.vary(path, value)
+                recipe = (
+                    with_setting(recipe, f"{path}={value}")
+                    if isinstance(value, str)
+                    else recipe.vary(path, value)
+                )
             except RecipeError as error:
                 error.where = f"settings[{path!r}]"
                 raise
         return recipe
 
     def _numbers(self, frame: pd.DataFrame) -> tuple[str, ...]:
-        """Columns to learn from as numbers, even if they look like row numbers: whoever gives X has chosen its columns.
+        """Columns to learn from as numbers, even if they look like row numbers: whoever gives X has
+        chosen its columns.
 
         Columns of 0 and 1 stay flags.
         """
         categories = (self.settings or {}).get("data.categories", ())
-        return tuple(str(name) for name, x in frame.items() if is_numeric_dtype(x.dtype) and name not in categories
-                     and not x.dropna().isin([0, 1]).all())  # fmt: skip
+        return tuple(
+            str(name)
+            for name, x in frame.items()
+            if is_numeric_dtype(x.dtype)
+            and name not in categories
+            and not x.dropna().isin([0, 1]).all()
+        )
 
-    def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
+    def _checked(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
         """Features, target and weights of the examples that weigh something, found to be usable.
 
         Weights are divided by their mean, so that only their ratios matter.
         """
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
         frame = self._frame(X, reset=True)
         y = column_or_1d(y, warn=True)
         check_consistent_length(frame, y)
@@ -121,15 +150,27 @@ class _Network(BaseEstimator):
         check_consistent_length(frame, weights)
         used = weights > 0
         if not used.any():
-            raise ValueError("sample_weight is zero for every example: there is nothing to learn from")
+            raise ValueError(
+                "sample_weight is zero for every example: there is nothing to learn from"
+            )
         return frame[used], y[used], weights[used] / weights[used].mean()
 
     def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:
-        """The features as a frame. Mixed frames keep their columns; everything else must be a numeric matrix."""
-        if isinstance(X, pd.DataFrame) and len(X) and not all(is_numeric_dtype(t) for t in X.dtypes):
+        """The features as a frame. Mixed frames keep their columns; everything else must be a
+        numeric matrix.
+        """
+        if (
+            isinstance(X, pd.DataFrame)
+            and len(X)
+            and not all(is_numeric_dtype(t) for t in X.dtypes)
+        ):
             validate_data(self, X, reset=reset, skip_check_array=True)  # type: ignore[arg-type]
             return X.reset_index(drop=True).rename(columns=_name)
-        limits = {"ensure_all_finite": "allow-nan", "dtype": np.float64, "ensure_min_samples": 2 if reset else 1}
+        limits = {
+            "ensure_all_finite": "allow-nan",
+            "dtype": np.float64,
+            "ensure_min_samples": 2 if reset else 1,
+        }
         values = np.asarray(validate_data(self, X, reset=reset, **limits))  # type: ignore[arg-type]
         if np.isinf(values).any():
             raise ValueError("Input X contains infinity or a value too large for dtype('float64').")
@@ -150,17 +191,19 @@ def _name(column: Any) -> str:
 
 
 class NetworkClassifier(ClassifierMixin, _Network):
-    """A classifier: the mean of the probabilities of several networks that are trained as one batch.
+    """A classifier: the mean of the probabilities of several networks that are trained as one
+    batch.
 
-    X is a numeric array, or a DataFrame that may also hold categories, text, dates and flags; gaps are welcome in both.
-    Features are scaled by themselves, on the examples trained on.
+    X is a numeric array, or a DataFrame that may also hold categories, text, dates and flags; gaps
+    are welcome in both. Features are scaled by themselves, on the examples trained on.
 
     Parameters
     ----------
     recipe : str or Recipe, default="default"
         What to start from. Its data and its split are replaced by X, y and `validation`.
     settings : mapping, default=None
-        Changes of the recipe by path, made last: ``{"optimizer.lr": 0.01, "network.hidden": (64,)}``.
+        Changes of the recipe by path, made last:
+        ``{"optimizer.lr": 0.01, "network.hidden": (64,)}``.
     epochs : int, default=None
         Passes over the examples; None chooses by their number.
     seeds : int, default=8
@@ -168,11 +211,13 @@ class NetworkClassifier(ClassifierMixin, _Network):
     validation : float, default=0.15
         The share of the examples kept for early stopping; none below 40 examples, or 3 of a class.
     random_state : int, RandomState or None, default=0
-        What starts, orders and the validation split are drawn from. On one machine, equal states give equal networks.
+        What starts, orders and the validation split are drawn from. On one machine, equal states
+        give equal networks.
     device : str, default="cpu"
         Where to train, as torch names it.
     workers : int or None, default=1
-        Processes; None is one per core where that pays. Leave it at 1 within searches that use processes themselves.
+        Processes; None is one per core where that pays. Leave it at 1 within searches that use
+        processes themselves.
 
     Attributes
     ----------
@@ -194,12 +239,16 @@ class NetworkClassifier(ClassifierMixin, _Network):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetworkClassifier:
-        """Train on X [N, F] and classes y [N]. Raises `ValueError` or `TypeError` for what cannot be used."""
+        """Train on X [N, F] and classes y [N]. Raises `ValueError` or `TypeError` for what cannot
+        be used.
+        """
         frame, y, weights = self._checked(X, y, sample_weight)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"NetworkClassifier needs at least 2 classes; y has one class: {self.classes_[0]!r}")
+            raise ValueError(
+                f"NetworkClassifier needs at least 2 classes; y has one class: {self.classes_[0]!r}"
+            )
         self._fit(frame, codes, weights, task="binary" if len(self.classes_) == 2 else "classes")
         return self
 
@@ -216,8 +265,8 @@ class NetworkClassifier(ClassifierMixin, _Network):
 class NetworkRegressor(RegressorMixin, _Network):
     """A regressor: the mean of the predictions of several networks that are trained as one batch.
 
-    Parameters and attributes are those of `NetworkClassifier`, but for `classes_`. The target is standardized by
-    itself, on the examples trained on; predictions are in its own units.
+    Parameters and attributes are those of `NetworkClassifier`, but for `classes_`. The target is
+    standardized by itself, on the examples trained on; predictions are in its own units.
 
     Examples
     --------
@@ -228,7 +277,9 @@ class NetworkRegressor(RegressorMixin, _Network):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetworkRegressor:
-        """Train on X [N, F] and numbers y [N]. Raises `ValueError` or `TypeError` for what cannot be used."""
+        """Train on X [N, F] and numbers y [N]. Raises `ValueError` or `TypeError` for what cannot
+        be used.
+        """
         frame, y, weights = self._checked(X, y, sample_weight)
         y = y.astype(np.float64)
         if not np.isfinite(y).all():

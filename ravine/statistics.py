@@ -14,7 +14,9 @@ RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
-    """A number with its 95 % interval; the ends are NaN where there is only one value to judge by."""
+    """A number with its 95 % interval; the ends are NaN where there is only one value to judge
+    by.
+    """
 
     value: float
     low: float
@@ -34,9 +36,14 @@ def student(values: ArrayLike) -> Interval:
     return Interval(float(x.mean()), float(x.mean()) - half, float(x.mean()) + half)
 
 
-def bootstrap(values: Sequence[float] | np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *,
-              seed: int = 0) -> Interval:  # fmt: skip
-    """A statistic of independent values [N], with the percentiles of 2,000 resamples: `statistic` takes [R, N] to [R].
+def bootstrap(
+    values: Sequence[float] | np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    *,
+    seed: int = 0,
+) -> Interval:
+    """A statistic of independent values [N], with the percentiles of 2,000 resamples: `statistic`
+    takes [R, N] to [R].
 
     The same at every call. With fewer than two values the ends are NaN.
 

@@ -1,7 +1,8 @@
 """The lectures' claims, each put to the test on data: one file for each experiment.
 
-An experiment is a module of this package that ends in a constant `EXPERIMENT`; it is listed by being in `MODULES`.
-Its name is that of the module, with hyphens. Nothing is imported before it is asked for.
+An experiment is a module of this package that ends in a constant `EXPERIMENT`; it is listed by
+being in `MODULES`. Its name is that of the module, with hyphens. Nothing is imported before it is
+asked for.
 """
 
 from __future__ import annotations
@@ -61,5 +62,7 @@ def experiment(name: str) -> Experiment:
     """The experiment of that name. Raises `InputError` with the names there are."""
     module = name.replace("-", "_")
     if module not in MODULES:
-        raise InputError(f"no experiment {name!r}", why=nearest(name, names()), do="ravine gallery lists them")
+        raise InputError(
+            f"no experiment {name!r}", why=nearest(name, names()), do="ravine gallery lists them"
+        )
     return importlib.import_module(f"ravine_gallery.{module}").EXPERIMENT

@@ -1,6 +1,8 @@
-"""Adam's averages start at zero: what its first steps are without the correction, and what that costs.
+"""Adam's averages start at zero: what its first steps are without the correction, and what that
+costs.
 
-One of the lectures divides by 1 − βᵗ with t counted from 0, which is 0 at the first step; t counts from 1.
+One of the lectures divides by 1 − βᵗ with t counted from 0, which is 0 at the first step; t counts
+from 1.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def run(quick: bool) -> Outcome:
     starts = 6 if quick else 30
     detours = _detours(starts)
     noisy = _noisy(10 if quick else 200)
-    costs = {name: float(np.median(found)) for name, found in _races(starts, 13 if quick else 41).items()}
+    costs = {
+        name: float(np.median(found)) for name, found in _races(starts, 13 if quick else 41).items()
+    }
     numbers = {
         "first step over the rate, without correction": float(usual[0]),
         "largest step over the rate, without correction": float(usual[peak]),
@@ -41,21 +45,30 @@ def run(quick: bool) -> Outcome:
         "distance from the law": wrong,
         "farthest from the start after 100 steps, ratio": float(np.median(detours)),
         "ten noisy steps over ten corrected ones": float(np.median(noisy)),
-        **{f"Rosenbrock at the best rate, powers of ten, {name}": value for name, value in costs.items()},
+        **{
+            f"Rosenbrock at the best rate, powers of ten, {name}": value
+            for name, value in costs.items()
+        },
     }
     said = (
-        f"Without the correction the first step is {usual[0]:.2f} times the rate, the {peak + 1}th {usual[peak]:.1f} "
-        f"times, and it takes {over:,} steps until they are within 5 %: too large, as claimed, and exactly (1 − "
+        f"Without the correction the first step is {usual[0]:.2f} times the rate, the {peak + 1}th "
+        f"{usual[peak]:.1f} "
+        f"times, and it takes {over:,} steps until they are within 5 %: too large, as claimed, and "
+        f"exactly (1 − "
         f"β₁ᵗ)/√(1 − β₂ᵗ) to {wrong:.0e}. With β₁ = 0.99 and β₂ = 0.9 they are too small instead "
-        f"({ratios[(0.99, 0.9)][0]:.2f}). The cost is small where the rate is chosen for it: on Rosenbrock the best "
-        f"rate of each leaves 10^{costs['corrected']:.1f} with and 10^{costs['uncorrected']:.1f} without (medians of "
+        f"({ratios[(0.99, 0.9)][0]:.2f}). The cost is small where the rate is chosen for it: on "
+        f"Rosenbrock the best "
+        f"rate of each leaves 10^{costs['corrected']:.1f} with and 10^{costs['uncorrected']:.1f} "
+        f"without (medians of "
         f"{starts} starts, 300 steps)."
     )
     figures = {
         "How large the steps are without the correction": _draw(ratios),
         "The first 100 steps on Rosenbrock's function at a rate of 0.05": _draw_ways(),
     }
-    return Outcome(held=bool(usual[0] > 2 and wrong < 1e-6), said=said, numbers=numbers, figures=figures)
+    return Outcome(
+        held=bool(usual[0] > 2 and wrong < 1e-6), said=said, numbers=numbers, figures=figures
+    )
 
 
 def _ratio(beta1: float, beta2: float) -> np.ndarray:
@@ -79,7 +92,12 @@ def _detours(count: int) -> np.ndarray:
     """How far from its start each walker gets in 100 steps: without the correction over with it."""
     far = []
     for corrected in (False, True):
-        way = walk(Adam(lr=0.05, bias_correction=corrected), _starts(count), slope(surface("rosenbrock")), 100).rows
+        way = walk(
+            Adam(lr=0.05, bias_correction=corrected),
+            _starts(count),
+            slope(surface("rosenbrock")),
+            100,
+        ).rows
         far.append(torch.linalg.vector_norm(way - way[0], dim=2).amax(0).numpy())
     return far[0] / far[1]
 
@@ -89,7 +107,10 @@ def _noisy(count: int) -> np.ndarray:
     noise = torch.randn(10, count, 1, generator=stream(0, "noise"), dtype=torch.float64)
     way = [
         walk(
-            Adam(lr=1.0, bias_correction=corrected), torch.zeros(count, 1), lambda rows, step: noise[step - 1], 10
+            Adam(lr=1.0, bias_correction=corrected),
+            torch.zeros(count, 1),
+            lambda rows, step: noise[step - 1],
+            10,
         ).rows
         for corrected in (False, True)
     ]
@@ -132,8 +153,12 @@ def _draw_ways() -> Figure:
     axes = picture.subplots()
     valley = surface("rosenbrock")
     ground(axes, valley, (-2.2, 1.8, -0.8, 3.2), log=True, levels=12)
-    for i, (label, corrected) in enumerate({"corrected": True, "without correction": False}.items()):
-        way = walk(Adam(lr=0.05, bias_correction=corrected), [valley.start], slope(valley), 100).rows[:, 0]
+    for i, (label, corrected) in enumerate(
+        {"corrected": True, "without correction": False}.items()
+    ):
+        way = walk(
+            Adam(lr=0.05, bias_correction=corrected), [valley.start], slope(valley), 100
+        ).rows[:, 0]
         trail(axes, way, color=line_style(i)["color"], label=label)
     target(axes, *valley.minima)
     axes.set_xlabel("x")
@@ -146,7 +171,8 @@ EXPERIMENT = Experiment(
     name="adam-bias",
     title="Adam without its bias correction",
     rows=("O7",),
-    claim="Because the averages start at zero, Adam's first steps are too large without the bias correction.",
+    claim="Because the averages start at zero, Adam's first steps are too large without the bias "
+    "correction.",
     seconds=4.0,
     run=run,
 )

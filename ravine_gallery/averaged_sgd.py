@@ -1,4 +1,6 @@
-"""Averaged stochastic gradient descent on 1.25 (x₁ + 6)² + (x₂ − 8)²: is the average nearer the minimum?"""
+"""Averaged stochastic gradient descent on 1.25 (x₁ + 6)² + (x₂ − 8)²: is the average nearer the
+minimum?
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,18 @@ def run(quick: bool) -> Outcome:
     behind = np.flatnonzero(medians["averaged from the start"] > medians["the last iterate"])
     crossing = int(behind[-1]) + 1 if len(behind) else 0
     numbers = {f"distance at the end, {name}": found.mean for name, found in ends.items()}
-    numbers |= {"averaged over last, ratio": gain.mean, "steps for which the average is behind": float(crossing)}
+    numbers |= {
+        "averaged over last, ratio": gain.mean,
+        "steps for which the average is behind": float(crossing),
+    }
     last, whole, late = ends.values()
     said = (
-        f"After {steps:,} noisy steps at a rate of {LR} the average of all iterates is {whole.mean:.2f} "
-        f"[{whole.low:.2f}, {whole.high:.2f}] from the minimum, the last iterate {last.mean:.2f} [{last.low:.2f}, "
-        f"{last.high:.2f}] ({walkers} walkers). Early on it is the other way round: for {crossing} steps the average "
+        f"After {steps:,} noisy steps at a rate of {LR} the average of all iterates is "
+        f"{whole.mean:.2f} "
+        f"[{whole.low:.2f}, {whole.high:.2f}] from the minimum, the last iterate {last.mean:.2f} "
+        f"[{last.low:.2f}, "
+        f"{last.high:.2f}] ({walkers} walkers). Early on it is the other way round: for {crossing} "
+        f"steps the average "
         f"still remembers the start. Begun halfway it ends {late.mean:.2f} away."
     )
     figures = {
@@ -51,7 +59,12 @@ def run(quick: bool) -> Outcome:
 
 def averaged(walkers: int, steps: int, *, begin: int) -> Walk:
     """Descent at a constant rate whose iterates are averaged after `begin` steps."""
-    return walk(ASGD(lr=LR, lambd=0.0, power=0.0, t0=float(begin)), _starts(walkers), _noisy(walkers, steps), steps)
+    return walk(
+        ASGD(lr=LR, lambd=0.0, power=0.0, t0=float(begin)),
+        _starts(walkers),
+        _noisy(walkers, steps),
+        steps,
+    )
 
 
 def _starts(walkers: int) -> Tensor:
@@ -60,7 +73,9 @@ def _starts(walkers: int) -> Tensor:
 
 def _noisy(walkers: int, steps: int):
     """The bowl's gradient and noise: the same for each walker, whatever the rule."""
-    noise = NOISE * torch.randn(steps, walkers, 2, generator=stream(0, "noise"), dtype=torch.float64)
+    noise = NOISE * torch.randn(
+        steps, walkers, 2, generator=stream(0, "noise"), dtype=torch.float64
+    )
     exact = slope(BOWL)
     return lambda rows, step: exact(rows, step) + noise[step - 1]
 
@@ -81,7 +96,10 @@ def _ways(plain: Walk, steps: int) -> Figure:
     left.set_title("gradient descent")
     left.set_ylabel("x₂")
     trail(right, plain.rows[: shown + 1, 0], color=COLORS[1], width=0.7)
-    mean = plain.rows[: shown + 1, 0].cumsum(0) / torch.arange(1, shown + 2, dtype=torch.float64)[:, None]
+    mean = (
+        plain.rows[: shown + 1, 0].cumsum(0)
+        / torch.arange(1, shown + 2, dtype=torch.float64)[:, None]
+    )
     trail(right, mean, color=COLORS[4], dots=False, width=2.0)
     right.set_title(f"stochastic, {shown} steps")
     for axes in (left, right):
@@ -109,7 +127,8 @@ EXPERIMENT = Experiment(
     name="averaged-sgd",
     title="The average of noisy steps",
     rows=("O1",),
-    claim="On 1.25 (x₁ + 6)² + (x₂ − 8)² stochastic gradient descent wanders about the minimum; its averaged iterate "
+    claim="On 1.25 (x₁ + 6)² + (x₂ − 8)² stochastic gradient descent wanders about the minimum; "
+    "its averaged iterate "
     "is nearer to it.",
     seconds=2.0,
     run=run,

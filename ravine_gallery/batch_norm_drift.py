@@ -23,28 +23,41 @@ NORMS: dict[str, Norm | None] = {"plain (He's start)": None, "batch norm": Batch
 
 
 def statistics(cohort: Any, task: Any, *, normed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and SD of each layer's inputs to its ReLUs, over units and 256 training examples, [P, K] each.
+    """Mean and SD of each layer's inputs to its ReLUs, over units and 256 training examples, [P, K]
+    each.
 
-    Batch norm is looked at as it is in training: with the statistics of these examples, on copies of its buffers.
+    Batch norm is looked at as it is in training: with the statistics of these examples, on copies
+    of its buffers.
     """
     tapped: list[torch.Tensor] = []
     buffers = {name: value.clone() for name, value in cohort.buffers.items()}
     now = Pass(training=True, seeds=cohort.seeds, tapped=tapped, buffers=buffers)
     with torch.no_grad():
-        cohort.program(cohort.program.layout.views(cohort.weights), Batch(task.train.numbers[None, :256]), now)
+        cohort.program(
+            cohort.program.layout.views(cohort.weights), Batch(task.train.numbers[None, :256]), now
+        )
     each = 3 if normed else 2  # layers of a block: linear, (norm,) activation
     before = [tapped[1 + k * each + each - 2] for k in range(LAYERS)]
-    return (np.array([x.mean((1, 2)).tolist() for x in before]).T,
-            np.array([x.flatten(1).std(1).tolist() for x in before]).T)  # fmt: skip
+    return (
+        np.array([x.mean((1, 2)).tolist() for x in before]).T,
+        np.array([x.flatten(1).std(1).tolist() for x in before]).T,
+    )
 
 
 def run(quick: bool) -> Outcome:
-    """Train six layers on the digits with and without batch norm and follow every layer's statistics."""
+    """Train six layers on the digits with and without batch norm and follow every layer's
+    statistics.
+    """
     seeds, epochs = (3, 4) if quick else (6, 25)
     means, sds, accuracy = {}, {}, {}
     for name, norm in NORMS.items():
         network = Mlp(hidden=(64,) * LAYERS, norm=norm)
-        recipe = named("plain").vary("data.source", "digits").vary("network", network).vary("optimizer", SGD(lr=0.05))
+        recipe = (
+            named("plain")
+            .vary("data.source", "digits")
+            .vary("network", network)
+            .vary("optimizer", SGD(lr=0.05))
+        )
         recipe = recipe.vary("epochs", epochs).vary("seeds", seeds)
         seen: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -57,7 +70,10 @@ def run(quick: bool) -> Outcome:
         sds[name] = np.array([s for _, s in seen])
         accuracy[name] = interval(cohort.series["validation/accuracy"][-1][1])
     drift = {name: interval(np.abs(np.log(v / v[0])).max(0).mean(1)) for name, v in sds.items()}
-    wander = {name: interval((np.abs(v - v[0]) / sds[name][0]).max(0).mean(1)) for name, v in means.items()}
+    wander = {
+        name: interval((np.abs(v - v[0]) / sds[name][0]).max(0).mean(1))
+        for name, v in means.items()
+    }
     plain, normed = NORMS
     numbers = {f"sd drift, {name}": value.mean for name, value in drift.items()}
     numbers |= {f"mean drift, {name}": value.mean for name, value in wander.items()}
@@ -66,14 +82,22 @@ def run(quick: bool) -> Outcome:
     numbers["mean at start, batch norm"] = float(np.abs(means[normed][0]).max())
     calmer = [drift[normed].high < drift[plain].low, wander[normed].high < wander[plain].low]
     said = (
-        f"In {epochs} epochs the SD of a layer's inputs changes by a factor of up to {np.exp(drift[plain].mean):.2f} "
-        f"without and {np.exp(drift[normed].mean):.2f} with batch norm (mean over layers and {seeds} seeds), their "
-        f"mean moves by up to {wander[plain].mean:.2f} and {wander[normed].mean:.2f} starting SDs. What batch norm "
-        f"leaves to move is its own γ and β. Validation accuracy: {100 * accuracy[plain].mean:.1f} and "
+        f"In {epochs} epochs the SD of a layer's inputs changes by a factor of up to "
+        f"{np.exp(drift[plain].mean):.2f} "
+        f"without and {np.exp(drift[normed].mean):.2f} with batch norm (mean over layers and "
+        f"{seeds} seeds), their "
+        f"mean moves by up to {wander[plain].mean:.2f} and {wander[normed].mean:.2f} starting SDs. "
+        f"What batch norm "
+        f"leaves to move is its own γ and β. Validation accuracy: {100 * accuracy[plain].mean:.1f} "
+        f"and "
         f"{100 * accuracy[normed].mean:.1f} %."
     )
-    return Outcome(held=None if calmer[0] != calmer[1] else all(calmer), said=said, numbers=numbers,
-                   figures={"Layers during training": _picture(means, sds)})  # fmt: skip
+    return Outcome(
+        held=None if calmer[0] != calmer[1] else all(calmer),
+        said=said,
+        numbers=numbers,
+        figures={"Layers during training": _picture(means, sds)},
+    )
 
 
 def _picture(means: dict[str, np.ndarray], sds: dict[str, np.ndarray]) -> Any:
@@ -98,7 +122,8 @@ EXPERIMENT = Experiment(
     name="batch-norm-drift",
     title="Batch norm keeps layers where they are",
     rows=("N1",),
-    claim="With batch norm the mean and the SD of each layer stay put during training, where they drift in a plain "
+    claim="With batch norm the mean and the SD of each layer stay put during training, where they "
+    "drift in a plain "
     "network that started well.",
     seconds=6,
     run=run,

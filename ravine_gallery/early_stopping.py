@@ -20,7 +20,11 @@ PATIENCE = 30
 
 def recipe(epochs: int, *, stops: bool) -> Recipe:
     """A hundred hidden units on 300 points, stopped early or not."""
-    found = named("plain").vary("encoding", Encoding(smooth_clip=None)).vary("split", Random(validation=0.3, test=0.0))
+    found = (
+        named("plain")
+        .vary("encoding", Encoding(smooth_clip=None))
+        .vary("split", Random(validation=0.3, test=0.0))
+    )
     found = found.vary("network.hidden", (100,)).vary("epochs", epochs).vary("batch", 16)
     return found.vary("stop", EarlyStopping(patience=PATIENCE) if stops else None)
 
@@ -52,21 +56,34 @@ def run(quick: bool) -> Outcome:
     gain, errors_saved = interval(table[:, 0] - table[:, 2]), interval(table[:, 1] - table[:, 3])
     spent = interval(table[:, 4])
     bayes = curved().error()
-    numbers = {"loss gain": gain.mean, "loss gain low": gain.low, "error gain": errors_saved.mean,
-               "error gain low": errors_saved.low, "steps spent": spent.mean, "bayes": bayes}  # fmt: skip
+    numbers = {
+        "loss gain": gain.mean,
+        "loss gain low": gain.low,
+        "error gain": errors_saved.mean,
+        "error gain low": errors_saved.low,
+        "steps spent": spent.mean,
+        "bayes": bayes,
+    }
     numbers |= {f"loss, {name}": value.mean for name, value in loss.items()}
     numbers |= {f"error, {name}": value.mean for name, value in error.items()}
     better = (gain.low > 0, errors_saved.low > 0)
     held = True if all(better) else False if gain.high < 0 and errors_saved.high < 0 else None
     said = (
-        f"With a patience of {PATIENCE} epochs networks stop after {percent(spent)} of the budget. Test loss is "
-        f"{loss['stopped early']} instead of {loss['to the end']}, a gain of {gain} in the same draw; the "
+        f"With a patience of {PATIENCE} epochs networks stop after {percent(spent)} of the budget. "
+        f"Test loss is "
+        f"{loss['stopped early']} instead of {loss['to the end']}, a gain of {gain} in the same "
+        f"draw; the "
         "error rate is "
         f"{percent(error['stopped early'])} instead of {percent(error['to the end'])} (Bayes' rule "
-        f"{100 * bayes:.1f} %), a gain of {percent(errors_saved)}{'' if better[1] else ', which may be 0'}."
+        f"{100 * bayes:.1f} %), a gain of "
+        f"{percent(errors_saved)}{'' if better[1] else ', which may be 0'}."
     )
-    return Outcome(held=held, said=said, numbers=numbers,
-                   figures={"Stopped and not": _picture(table, error, bayes)})  # fmt: skip
+    return Outcome(
+        held=held,
+        said=said,
+        numbers=numbers,
+        figures={"Stopped and not": _picture(table, error, bayes)},
+    )
 
 
 def _picture(table: np.ndarray, error: dict[str, Interval], bayes: float) -> Any:
@@ -80,7 +97,9 @@ def _picture(table: np.ndarray, error: dict[str, Interval], bayes: float) -> Any
         mean, low, high = (100 * v for v in value)
         intervals(middle, [i], [mean], [low], [high], color=COLORS[i])
     middle.axhline(100 * bayes, color=GRAY, linestyle="--")
-    middle.annotate("Bayes' rule", (0.5, 100 * bayes), xytext=(0, 4), textcoords="offset points", color=GRAY)
+    middle.annotate(
+        "Bayes' rule", (0.5, 100 * bayes), xytext=(0, 4), textcoords="offset points", color=GRAY
+    )
     middle.set_xticks([0, 1], list(error))
     middle.set(ylabel="test error, %", title="Mean, 95 % interval", xlim=(-0.5, 1.5))
     right.hist(100 * table[:, 4], bins=10, color=COLORS[1])
@@ -92,7 +111,8 @@ EXPERIMENT = Experiment(
     name="early-stopping",
     title="Early stopping",
     rows=("R4",),
-    claim="Stopping when the validation loss no longer improves, and keeping the best weights, generalizes better than "
+    claim="Stopping when the validation loss no longer improves, and keeping the best weights, "
+    "generalizes better than "
     "training to the end, for less work.",
     seconds=15,
     run=run,

@@ -11,14 +11,27 @@ from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval
-from ravine_gallery.optimizer_paths import Regression, epochs_of, ground, regression, target, trail, walk
+from ravine_gallery.optimizer_paths import (
+    Regression,
+    epochs_of,
+    ground,
+    regression,
+    target,
+    trail,
+    walk,
+)
 
 EXAMPLES = 200
 START = (-1.5, 1.5)
 RATE = 0.1
 STEPS = 400
 SHOWN = 200
-RATES = {"too small": 0.002, "good": 0.5, "large": 0.97, "too large": 1.02}  # shares of the sample's own limit
+RATES = {
+    "too small": 0.002,
+    "good": 0.5,
+    "large": 0.97,
+    "too large": 1.02,
+}  # shares of the sample's own limit
 
 
 def run(quick: bool) -> Outcome:
@@ -28,7 +41,8 @@ def run(quick: bool) -> Outcome:
     noisy = {batch: stochastic(data, batch, walkers) for batch in (1, 16)}
     apart = {"all examples": full, **{f"batch {batch}": way for batch, way in noisy.items()}}
     ends = {
-        name: torch.linalg.vector_norm(way - data.best(), dim=2)[-100:].mean(0).numpy() for name, way in apart.items()
+        name: torch.linalg.vector_norm(way - data.best(), dim=2)[-100:].mean(0).numpy()
+        for name, way in apart.items()
     }
     lengths = {name: _length(way) for name, way in apart.items()}
     limit = 2 / float(torch.linalg.eigvalsh(2 * data.inputs.T @ data.inputs / EXAMPLES).max())
@@ -42,24 +56,42 @@ def run(quick: bool) -> Outcome:
         "length of the path over the straight way, all examples": float(lengths["all examples"][0]),
         "length of the path over the straight way, batch 1": float(lengths["batch 1"].mean()),
         "length of the path over the straight way, batch 16": float(lengths["batch 16"].mean()),
-        **{f"excess loss over the first, {name}": float(found[-1] / found[0]) for name, found in excess.items()},
+        **{
+            f"excess loss over the first, {name}": float(found[-1] / found[0])
+            for name, found in excess.items()
+        },
         "largest rate that converges": limit,
         "grows just below it": float(below),
         "grows just above it": float(above),
     }
     small, large = excess["too small"], excess["too large"]
     said = (
-        f"The gradient's path goes straight ({lengths['all examples'][0]:.2f} times the straight way) and ends "
-        f"{ends['all examples'][0]:.0e} from the minimum; single examples go {lengths['batch 1'].mean():.0f} times "
-        f"as far and stay {one.mean:.2f} [{one.low:.2f}, {one.high:.2f}] away, batches of 16 {sixteen.mean:.3f} "
-        f"[{sixteen.low:.3f}, {sixteen.high:.3f}]. A rate of {RATES['too small'] * limit:.3f} still has "
-        f"{small[-1] / small[0]:.0%} of the excess loss after {len(small) - 1} steps; above {limit:.2f}, 2 over the "
-        f"largest curvature, steps jump across the minimum and outwards ({large[-1] / large[0]:.0f} times as high)."
+        f"The gradient's path goes straight ({lengths['all examples'][0]:.2f} times the straight "
+        f"way) and ends "
+        f"{ends['all examples'][0]:.0e} from the minimum; single examples go "
+        f"{lengths['batch 1'].mean():.0f} times "
+        f"as far and stay {one.mean:.2f} [{one.low:.2f}, {one.high:.2f}] away, batches of 16 "
+        f"{sixteen.mean:.3f} "
+        f"[{sixteen.low:.3f}, {sixteen.high:.3f}]. A rate of {RATES['too small'] * limit:.3f} "
+        f"still has "
+        f"{small[-1] / small[0]:.0%} of the excess loss after {len(small) - 1} steps; above "
+        f"{limit:.2f}, 2 over the "
+        f"largest curvature, steps jump across the minimum and outwards "
+        f"({large[-1] / large[0]:.0f} times as high)."
     )
-    held = one.low > 10 * ends["all examples"][0] and small[-1] > 0.01 * small[0] and above and not below
+    held = (
+        one.low > 10 * ends["all examples"][0]
+        and small[-1] > 0.01 * small[0]
+        and above
+        and not below
+    )
     figures = {
-        f"The paths at a rate of {RATE} over the loss of all examples, {SHOWN} steps": _draw_ways(data, full, noisy),
-        "Too small, too large: gradient descent with all examples": _draw_rates(data, excess, limit),
+        f"The paths at a rate of {RATE} over the loss of all examples, {SHOWN} steps": _draw_ways(
+            data, full, noisy
+        ),
+        "Too small, too large: gradient descent with all examples": _draw_rates(
+            data, excess, limit
+        ),
     }
     return Outcome(held=bool(held), said=said, numbers=numbers, figures=figures)
 
@@ -96,7 +128,9 @@ def _draw_ways(data: Regression, full: Tensor, noisy: dict[int, Tensor]) -> Figu
     picture = figure(8.0, 3.4)
     ways = {"all examples": full, "batches of 16": noisy[16], "single examples": noisy[1]}
     best = tuple(data.best()[0].tolist())
-    for axes, (title, way), color in zip(picture.subplots(1, 3, sharey=True), ways.items(), COLORS, strict=False):
+    for axes, (title, way), color in zip(
+        picture.subplots(1, 3, sharey=True), ways.items(), COLORS, strict=False
+    ):
         ground(axes, data.loss, (-2.0, 2.4, -2.6, 2.1), levels=16)
         trail(axes, way[: SHOWN + 1, 0], color=color, width=0.9)
         target(axes, best)
@@ -132,8 +166,10 @@ EXPERIMENT = Experiment(
     name="gradient-paths",
     title="Gradient and stochastic paths",
     rows=("O1", "V1"),
-    claim="The gradient's path goes straight down, a stochastic path reaches the same place noisily. A rate that "
-    "is too small is very slow; one that is too large jumps around the minimum and may not converge.",
+    claim="The gradient's path goes straight down, a stochastic path reaches the same place "
+    "noisily. A rate that "
+    "is too small is very slow; one that is too large jumps around the minimum and may not "
+    "converge.",
     seconds=3.0,
     run=run,
 )

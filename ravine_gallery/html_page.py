@@ -1,4 +1,5 @@
-"""One page of all experiments: claim, verdict, what was measured, pictures, and how to run each again.
+"""One page of all experiments: claim, verdict, what was measured, pictures, and how to run each
+again.
 
 The page is one file: pictures are inline SVG, nothing is fetched, nothing needs JavaScript.
 """
@@ -20,7 +21,9 @@ from ravine_gallery.experiment import Experiment, Outcome
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """An experiment and what came of running it: an outcome with its pictures as SVG by title, or an error."""
+    """An experiment and what came of running it: an outcome with its pictures as SVG by title, or
+    an error.
+    """
 
     experiment: Experiment
     quick: bool
@@ -47,14 +50,18 @@ class Result:
             "verdict": self.verdict,
             "said": "" if self.outcome is None else self.outcome.said,
             "error": self.error,
-            "numbers": {name: float(v) if math.isfinite(v) else None for name, v in numbers.items()},
+            "numbers": {
+                name: float(v) if math.isfinite(v) else None for name, v in numbers.items()
+            },
             "quick": self.quick,
             "seconds": round(self.seconds, 2),
         }
 
 
 def drawn(experiment: Experiment, outcome: Outcome) -> dict[str, str]:
-    """The outcome's pictures as SVG by title, with ids that are their own also where all stand in one page."""
+    """The outcome's pictures as SVG by title, with ids that are their own also where all stand in
+    one page.
+    """
     return {
         title: svg(picture, title=title, prefix=f"{experiment.name}-{i}-")
         for i, (title, picture) in enumerate(outcome.figures.items(), 1)
@@ -62,17 +69,31 @@ def drawn(experiment: Experiment, outcome: Outcome) -> dict[str, str]:
 
 
 GLYPHS = {"held": "✓", "partly": "◐", "not held": "✗", "failed": "!"}
-WORDS = {"held": "The claim held", "partly": "It held in part", "not held": "It did not hold", "failed": "It failed"}
+WORDS = {
+    "held": "The claim held",
+    "partly": "It held in part",
+    "not held": "It did not hold",
+    "failed": "It failed",
+}
 
 
 def page(results: Sequence[Result]) -> str:
     """The page as HTML text."""
     counts = {verdict: sum(r.verdict == verdict for r in results) for verdict in GLYPHS}
     quick = any(r.quick for r in results)
-    return _environment().get_template("page").render(
-        results=results, counts=counts, glyphs=GLYPHS, words=WORDS, quick=quick, made=surroundings(),
-        seconds=sum(r.seconds for r in results),
-    )  # fmt: skip
+    return (
+        _environment()
+        .get_template("page")
+        .render(
+            results=results,
+            counts=counts,
+            glyphs=GLYPHS,
+            words=WORDS,
+            quick=quick,
+            made=surroundings(),
+            seconds=sum(r.seconds for r in results),
+        )
+    )
 
 
 def surroundings() -> str:
@@ -97,7 +118,8 @@ def number_text(value: float) -> str:
 
 
 def wide(picture: str) -> int:
-    """How many pixels wide a picture's text is as large as it was drawn: its own width, 4 pixels for 3 points.
+    """How many pixels wide a picture's text is as large as it was drawn: its own width, 4 pixels
+    for 3 points.
 
     >>> wide('<svg viewBox="0 0 460.8 288">')
     614
@@ -108,9 +130,12 @@ def wide(picture: str) -> int:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.DictLoader({"page": PAGE}), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.DictLoader({"page": PAGE}),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
+    )
     environment.filters |= {"number": number_text, "wide": wide}
     return environment
 
@@ -120,30 +145,36 @@ PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta http-equiv="Content-Security-Policy" 
+ content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>Ravine: the gallery</title>
 <style>
 :root { color-scheme: light; --ink: #1c1c1c; --soft: #595959; --line: #dddddd; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 58rem; padding: 1.2rem 1rem 4rem; background: #fff; color: var(--ink);
+body { margin: 0 auto; max-width: 58rem; padding: 1.2rem 1rem 4rem; background: #fff;
+  color: var(--ink);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .4rem; }
 h2 { font-size: 1.25rem; line-height: 1.3; margin: 0 0 .5rem; }
 a { color: #005a94; }
-code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace; background: #f3f3f3; padding: .1em .3em;
+code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace; background: #f3f3f3;
+  padding: .1em .3em;
   border-radius: 3px; overflow-wrap: anywhere; }
 .soft { color: var(--soft); font-size: .9rem; }
 .list { list-style: none; margin: 1rem 0 0; padding: 0; columns: 20rem 2; column-gap: 2rem; }
 .list li { break-inside: avoid; padding: .12rem 0 .12rem 1.5rem; text-indent: -1.5rem; }
 .glyph { display: inline-block; width: 1.5rem; text-indent: 0; font-weight: 700; }
-.held { color: #00704f; } .partly { color: #8a5a00; } .not { color: #b3261e; } .failed { color: #b3261e; }
+.held { color: #00704f; } .partly { color: #8a5a00; }
+.not { color: #b3261e; } .failed { color: #b3261e; }
 section { border-top: 1px solid var(--line); margin-top: 2.2rem; padding-top: 1.6rem; }
-blockquote { margin: 0 0 .8rem; padding: .1rem 0 .1rem .9rem; border-left: 3px solid var(--line); color: #333; }
+blockquote { margin: 0 0 .8rem; padding: .1rem 0 .1rem .9rem; border-left: 3px solid var(--line);
+  color: #333; }
 .verdict { font-weight: 700; }
 figure { margin: 1.2rem 0; }
 figcaption { font-weight: 600; font-size: .95rem; margin-bottom: .3rem; }
 .picture { overflow-x: auto; }
-.picture svg { display: block; width: 100%; max-width: var(--wide); min-width: calc(0.7 * var(--wide)); height: auto; }
+.picture svg { display: block; width: 100%; max-width: var(--wide);
+  min-width: calc(0.7 * var(--wide)); height: auto; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; color: #005a94; }
 .wide { overflow-x: auto; }
@@ -156,14 +187,17 @@ td:last-child { text-align: right; font-variant-numeric: tabular-nums; padding-r
 <body>
 <header>
 <h1>The lectures' claims, put to the test</h1>
-<p>Each experiment states a claim, runs it on data and says what came out, also where the claim did not hold.
+<p>Each experiment states a claim, runs it on data and says what came out, also where the claim did
+not hold.
 {{ results | length }} {{ "experiment" if results | length == 1 else "experiments" }}:
 {% for verdict, count in counts.items() if count %}
-<span class="{{ verdict }}">{{ glyphs[verdict] }} {{ count }} {{ verdict }}</span>{{ ", " if not loop.last else "." }}
+<span class="{{ verdict }}">{{ glyphs[verdict] }} {{ count }} {{ verdict }}</span>
+{{- ", " if not loop.last else "." }}
 {% endfor %}
 </p>
 <p class="soft">{{ made }}; {{ "%.0f" | format(seconds) }} seconds in all.
-{% if quick %}<strong>A quick run: fewer seeds and steps than the numbers deserve.</strong>{% endif %}</p>
+{% if quick %}<strong>A quick run: fewer seeds and steps than the numbers deserve.</strong>
+{% endif %}</p>
 <nav aria-label="Experiments"><ul class="list">
 {% for r in results %}
 <li><span class="glyph {{ r.verdict }}" aria-hidden="true">{{ glyphs[r.verdict] }}</span
@@ -177,10 +211,12 @@ td:last-child { text-align: right; font-variant-numeric: tabular-nums; padding-r
 <h2>{{ r.experiment.title }}</h2>
 <blockquote>{{ r.experiment.claim }}</blockquote>
 {% if r.outcome %}
-<p><span class="verdict {{ r.verdict }}">{{ glyphs[r.verdict] }} {{ words[r.verdict] }}.</span> {{ r.outcome.said }}</p>
+<p><span class="verdict {{ r.verdict }}">{{ glyphs[r.verdict] }} {{ words[r.verdict] }}.</span>
+{{ r.outcome.said }}</p>
 {% for title, picture in r.pictures.items() %}
 <figure><figcaption>{{ title }}</figcaption>
-<div class="picture" style="--wide: {{ picture | wide }}px" tabindex="0" role="group" aria-label="{{ title }}">
+<div class="picture" style="--wide: {{ picture | wide }}px" tabindex="0" role="group"
+ aria-label="{{ title }}">
 {{ picture | safe }}</div></figure>
 {% endfor %}
 <details><summary>The numbers</summary><div class="wide"><table>

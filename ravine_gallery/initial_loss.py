@@ -1,4 +1,6 @@
-"""Checks before training (C1 to C3): the first loss is that of guessing, penalties add, a few are learned by heart."""
+"""Checks before training (C1 to C3): the first loss is that of guessing, penalties add, a few are
+learned by heart.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ import numpy as np
 
 from ravine.catalog import named
 from ravine.data import Random
-from ravine.examination.preflight import LEARNED, initial_loss, overfits, penalty_raises, starting_losses, unhindered
+from ravine.examination.preflight import (
+    LEARNED,
+    initial_loss,
+    overfits,
+    penalty_raises,
+    starting_losses,
+    unhindered,
+)
 from ravine.networks.initializers import He, Normal, Zero
 from ravine.optimizers import SGD
 from ravine.penalties import L2
@@ -27,7 +36,9 @@ FEW = 16
 
 
 def run(quick: bool) -> Outcome:
-    """The first loss by the weights' size, the loss by the penalty's strength, and 16 digits learned by heart."""
+    """The first loss by the weights' size, the loss by the penalty's strength, and 16 digits
+    learned by heart.
+    """
     networks, epochs, steps = (4, 3, 120) if quick else (16, 15, 400)
     first, levels, exact = _first_losses(networks)
     before, after = _penalized(epochs, 2 if quick else 6)
@@ -43,38 +54,58 @@ def run(quick: bool) -> Outcome:
         "loss after training, strongest penalty": float(after[-1].mean()),
         "steps to learn a few by heart": float(np.nanmean(reached)),
         "share of networks that did": float(np.isfinite(reached).mean()),
-        "least loss of the broken ones, of chance": float(min(b.min() for b in broken.values()) / level),
+        "least loss of the broken ones, of chance": float(
+            min(b.min() for b in broken.values()) / level
+        ),
     }
     did = np.isfinite(reached).all() and all((b > 0.5 * level).all() for b in broken.values())
     he = student(first["digits"][-1])
     said = (
-        f"With weights of SD 0.001 the first loss is within {100 * ratio:.2g} % of log 10, log 3 and ½ Var y. He's "
-        f"start gives {he.value:.3g} [{he.low:.3g}, {he.high:.3g}] on the digits, not log 10 = 2.30: outputs of "
-        f"random sign cost more than none. Each stronger penalty raises the loss, before training by exactly its "
-        f"formula (to {exact:.0e}) and after it. {FEW} digits are learned by heart in {np.mean(reached):.0f} steps by "
+        f"With weights of SD 0.001 the first loss is within {100 * ratio:.2g} % of log 10, log 3 "
+        f"and ½ Var y. He's "
+        f"start gives {he.value:.3g} [{he.low:.3g}, {he.high:.3g}] on the digits, not log 10 = "
+        f"2.30: outputs of "
+        f"random sign cost more than none. Each stronger penalty raises the loss, before training "
+        f"by exactly its "
+        f"formula (to {exact:.0e}) and after it. {FEW} digits are learned by heart in "
+        f"{np.mean(reached):.0f} steps by "
         "all networks; with weights that start at zero, or a rate of 1e-5, by none."
     )
     drawn = _picture(first, levels, before, after, learned, broken, level)
     held = bool(ratio < 0.01 and rising and did)
-    return Outcome(held=held, said=said, numbers={k: float(v) for k, v in numbers.items()},
-                   figures={"Three checks": drawn})  # fmt: skip
+    return Outcome(
+        held=held,
+        said=said,
+        numbers={k: float(v) for k, v in numbers.items()},
+        figures={"Three checks": drawn},
+    )
 
 
 def _first_losses(networks: int) -> tuple[dict[str, list[np.ndarray]], dict[str, float], float]:
-    """First losses [networks] by the size of the weights (last: He's start), chance levels, and the penalty's error."""
+    """First losses [networks] by the size of the weights (last: He's start), chance levels, and the
+    penalty's error.
+    """
     first: dict[str, list[np.ndarray]] = {}
     levels, worst = {}, 0.0
     for name in SETS:
-        task, recipe = prepare(named("plain").vary("data.source", name).vary("penalties", (L2(strength=0.01),)))
+        task, recipe = prepare(
+            named("plain").vary("data.source", name).vary("penalties", (L2(strength=0.01),))
+        )
         starts = [Normal(sd=sd) for sd in SDS] + [He()]
-        first[name] = [starting_losses(recipe.vary("network.initializer", i), task, networks) for i in starts]
+        first[name] = [
+            starting_losses(recipe.vary("network.initializer", i), task, networks) for i in starts
+        ]
         levels[name] = initial_loss(recipe, task, networks=2).values["chance"]
-        worst = max(worst, penalty_raises(recipe, task).values["relative difference from the closed form"])
+        worst = max(
+            worst, penalty_raises(recipe, task).values["relative difference from the closed form"]
+        )
     return first, levels, worst
 
 
 def _penalized(epochs: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the penalty adds before training [strengths], and the training loss after it [strengths, seeds]."""
+    """What the penalty adds before training [strengths], and the training loss after it [strengths,
+    seeds].
+    """
     base = named("plain").vary("data.source", "digits").vary("epochs", epochs).vary("seeds", seeds)
     recipes = [base.vary("penalties", (L2(strength=s),)) for s in STRENGTHS]
     after = [run.record.series["train/loss"].values[-1] for run in train_all(recipes, workers=1)]
@@ -86,10 +117,16 @@ def _penalized(epochs: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _few(steps: int, seeds: int) -> tuple[Any, dict[str, np.ndarray], float]:
-    """The loss curves of healthy networks on a few digits, the last losses of broken ones, and the chance level."""
-    task, recipe = prepare(named("plain").vary("data.source", "digits").vary("split", Random(validation=0.1)))
+    """The loss curves of healthy networks on a few digits, the last losses of broken ones, and the
+    chance level.
+    """
+    task, recipe = prepare(
+        named("plain").vary("data.source", "digits").vary("split", Random(validation=0.1))
+    )
     bare = unhindered(recipe).vary("epochs", steps).vary("seeds", seeds)
-    small = dataclasses.replace(task, train=task.train.take(slice(0, FEW)), validation=None, test=None)
+    small = dataclasses.replace(
+        task, train=task.train.take(slice(0, FEW)), validation=None, test=None
+    )
     zero = bare.vary("network.initializer", Zero())
     slow = bare.vary("optimizer", SGD(lr=1e-5))
     runs = train_on([small] * 3, [bare, zero, slow], workers=1)
@@ -99,28 +136,44 @@ def _few(steps: int, seeds: int) -> tuple[Any, dict[str, np.ndarray], float]:
 
 
 def _steps_to(curves: Any, level: float) -> np.ndarray:
-    """The step at which each healthy network's loss fell below 2 % of chance; ∞ where it did not."""
+    """The step at which each healthy network's loss fell below 2 % of chance; ∞ where it did
+    not.
+    """
     below = curves[0].values < LEARNED * level
     return np.where(below.any(0), curves[0].steps[below.argmax(0)], math.inf)
 
 
-def _picture(first: Any, levels: Any, before: Any, after: Any, learned: Any, broken: Any, level: float) -> Any:
+def _picture(
+    first: Any, levels: Any, before: Any, after: Any, learned: Any, broken: Any, level: float
+) -> Any:
     picture = figure(11, 3.6)
     left, middle, right = picture.subplots(1, 3)
     for i, (name, words) in enumerate(SETS.items()):
         values = np.array(first[name][:-1])
-        left.plot(SDS, values.mean(1), label=f"{name}: {words} = {levels[name]:.2f}", **line_style(i))
+        left.plot(
+            SDS, values.mean(1), label=f"{name}: {words} = {levels[name]:.2f}", **line_style(i)
+        )
         band(left, SDS, values.min(1), values.max(1), color=COLORS[i])
         left.axhline(levels[name], color=COLORS[i], linewidth=0.8, linestyle=":")
-    left.set(xscale="log", yscale="log", xlabel="SD of the starting weights", ylabel="first loss",
-             title="First loss; dotted: chance level")  # fmt: skip
+    left.set(
+        xscale="log",
+        yscale="log",
+        xlabel="SD of the starting weights",
+        ylabel="first loss",
+        title="First loss; dotted: chance level",
+    )
     left.legend()
     x = np.arange(len(STRENGTHS))
     middle.plot(x, before, marker="o", label="added before training", **line_style(0))
     middle.plot(x, after.mean(1), marker="s", label="training loss at the end", **line_style(1))
     band(middle, x, after.min(1), after.max(1), color=COLORS[1])
     middle.set_xticks(x, [f"{s:g}" for s in STRENGTHS])
-    middle.set(yscale="symlog", xlabel="strength λ of the L2 penalty", ylabel="loss", title="A stronger penalty")
+    middle.set(
+        yscale="symlog",
+        xlabel="strength λ of the L2 penalty",
+        ylabel="loss",
+        title="A stronger penalty",
+    )
     middle.set_yscale("symlog", linthresh=1e-3)
     middle.set_ylim(-2e-4, 4)
     middle.legend()
@@ -128,7 +181,9 @@ def _picture(first: Any, levels: Any, before: Any, after: Any, learned: Any, bro
         right.plot(curve.steps, curve.values.mean(1), label=name, **line_style(i))
         band(right, curve.steps, curve.values.min(1), curve.values.max(1), color=COLORS[i])
     right.axhline(level, color=GRAY, linewidth=1, linestyle=":")
-    right.set(yscale="log", xlabel="step", ylabel="loss", title=f"{FEW} digits by heart; dotted: chance")
+    right.set(
+        yscale="log", xlabel="step", ylabel="loss", title=f"{FEW} digits by heart; dotted: chance"
+    )
     right.legend()
     return picture
 
@@ -137,7 +192,8 @@ EXPERIMENT = Experiment(
     name="initial-loss",
     title="Three checks before training",
     rows=("C1", "C2", "C3"),
-    claim="Before training the loss is that of guessing (log C, ½ Var y); more regularization means more loss; a few "
+    claim="Before training the loss is that of guessing (log C, ½ Var y); more regularization "
+    "means more loss; a few "
     "examples can be learned to about zero loss.",
     seconds=6,
     run=run,

@@ -1,4 +1,5 @@
-"""Cross entropy worked out on the logit is finite where its formula is not, and learns where squared error sticks (L1).
+"""Cross entropy worked out on the logit is finite where its formula is not, and learns where
+squared error sticks (L1).
 
 Letters: P networks, N examples.
 """
@@ -39,12 +40,15 @@ def stable(logit: Tensor, target: float) -> Tensor:
 
 
 def learned(squared: bool, *, seeds: int, steps: int, start: float) -> Tensor:
-    """The test accuracy [T, P] of gradient descent on ½ (y − σ(f))² or on cross entropy, every 10 steps.
+    """The test accuracy [T, P] of gradient descent on ½ (y − σ(f))² or on cross entropy, every 10
+    steps.
 
     The output's bias starts at `start`: every example begins with that logit, near enough.
     """
-    program = Program(Mlp(hidden=(16,), activation=Tanh(), initializer=Glorot(), bias=Constant(value=0.0)),
-                      Signature(2, (), 1))  # fmt: skip
+    program = Program(
+        Mlp(hidden=(16,), activation=Tanh(), initializer=Glorot(), bias=Constant(value=0.0)),
+        Signature(2, (), 1),
+    )
     weights, _ = program.start(range(seeds))
     views = program.layout.views(weights)
     views["output.bias"].fill_(start)
@@ -66,37 +70,64 @@ def learned(squared: bool, *, seeds: int, steps: int, start: float) -> Tensor:
 
 
 def run(quick: bool) -> Outcome:
-    """Evaluate both forms at extreme logits, and train a classifier with both losses from a wrong start."""
+    """Evaluate both forms at extreme logits, and train a classifier with both losses from a wrong
+    start.
+    """
     seeds, steps = (4, 100) if quick else (16, 1500)
     logits = torch.tensor(LOGITS)
     formula = torch.stack([by_formula(logits, t) for t in (0.0, 1.0)])
     ours = torch.stack([stable(logits, t) for t in (0.0, 1.0)])
-    exact = torch.stack([torch.nn.functional.softplus(logits.double()), torch.nn.functional.softplus(-logits.double())])
+    exact = torch.stack(
+        [
+            torch.nn.functional.softplus(logits.double()),
+            torch.nn.functional.softplus(-logits.double()),
+        ]
+    )
     broken = int((~formula.isfinite()).sum())
     error = float(((ours.double() - exact).abs() / exact.clamp_min(1)).max())
     wide = torch.tensor([[[1e4, -1e4, 0.0]]])
     many = float(SoftmaxCrossEntropy().each(wide, torch.tensor([[1]]))[0, 0])
-    curves = {(name, start): learned(name == "½ (y − p)²", seeds=seeds, steps=steps, start=start)
-              for name in ("½ (y − p)²", "cross entropy") for start in (0.0, WRONG)}  # fmt: skip
+    curves = {
+        (name, start): learned(name == "½ (y − p)²", seeds=seeds, steps=steps, start=start)
+        for name in ("½ (y − p)²", "cross entropy")
+        for start in (0.0, WRONG)
+    }
     ends = {key: interval(values[-1]) for key, values in curves.items()}
     z = torch.tensor(WRONG, dtype=torch.float64)
     p = torch.sigmoid(z)
-    ratio = float((1 - p) / ((1 - p) * p * (1 - p)))  # the two gradients with respect to the logit, y = 1
-    numbers = {"formula not finite": float(broken), "stable not finite": float((~ours.isfinite()).sum()),
-               "stable error": error, "softmax at ±1e4": many, "gradient ratio": ratio}  # fmt: skip
-    numbers |= {f"accuracy, {name}, start {start:g}": value.mean for (name, start), value in ends.items()}
+    ratio = float(
+        (1 - p) / ((1 - p) * p * (1 - p))
+    )  # the two gradients with respect to the logit, y = 1
+    numbers = {
+        "formula not finite": float(broken),
+        "stable not finite": float((~ours.isfinite()).sum()),
+        "stable error": error,
+        "softmax at ±1e4": many,
+        "gradient ratio": ratio,
+    }
+    numbers |= {
+        f"accuracy, {name}, start {start:g}": value.mean for (name, start), value in ends.items()
+    }
     squared, cross = ends["½ (y − p)²", WRONG], ends["cross entropy", WRONG]
     held = numbers["stable not finite"] == 0 and broken > 0 and cross.low > squared.high
     said = (
-        f"At logits from −10⁴ to 10⁴ the formula as written is not finite in {broken} of {formula.numel()} cases, "
+        f"At logits from −10⁴ to 10⁴ the formula as written is not finite in {broken} of "
+        f"{formula.numel()} cases, "
         f"worked out on the logit in none (error at most {error:.0e} of the value, or of 1). "
         f"A logit of {WRONG:g} where the class is "
-        f"1 pulls {ratio:,.0f} times harder with cross entropy than with ½ (y − p)². From that start, {steps} steps of "
-        f"gradient descent reach {percent(cross)} accuracy with cross entropy, {percent(squared)} with squared error; "
-        f"from a logit of 0, {percent(ends['cross entropy', 0.0])} and {percent(ends['½ (y − p)²', 0.0])}."
+        f"1 pulls {ratio:,.0f} times harder with cross entropy than with ½ (y − p)². From that "
+        f"start, {steps} steps of "
+        f"gradient descent reach {percent(cross)} accuracy with cross entropy, {percent(squared)} "
+        f"with squared error; "
+        f"from a logit of 0, {percent(ends['cross entropy', 0.0])} and "
+        f"{percent(ends['½ (y − p)²', 0.0])}."
     )
-    return Outcome(held=bool(held), said=said, numbers=numbers,
-                   figures={"Losses and pulls": _shapes(), "Learning from two starts": _curves(curves)})  # fmt: skip
+    return Outcome(
+        held=bool(held),
+        said=said,
+        numbers=numbers,
+        figures={"Losses and pulls": _shapes(), "Learning from two starts": _curves(curves)},
+    )
 
 
 def _shapes() -> Any:
@@ -104,10 +135,23 @@ def _shapes() -> Any:
     left, right = picture.subplots(1, 2)
     z = torch.linspace(-130, 130, 1041)
     left.plot(z, stable(z, 1.0), label="on the logit", color=COLORS[0])
-    left.plot(z, by_formula(z, 1.0), label="by the formula, float32", color=COLORS[1], linestyle="--")
+    left.plot(
+        z, by_formula(z, 1.0), label="by the formula, float32", color=COLORS[1], linestyle="--"
+    )
     broken = (~by_formula(z, 1.0).isfinite()).tolist()
-    left.fill_between(z, 0, 130, where=broken, color=COLORS[1], alpha=0.15, linewidth=0, label="formula not finite")
-    left.set(xlabel="logit, the class is 1", ylabel="cross entropy", title="Stable at extreme logits")
+    left.fill_between(
+        z,
+        0,
+        130,
+        where=broken,
+        color=COLORS[1],
+        alpha=0.15,
+        linewidth=0,
+        label="formula not finite",
+    )
+    left.set(
+        xlabel="logit, the class is 1", ylabel="cross entropy", title="Stable at extreme logits"
+    )
     left.legend(loc="upper right")
     z = torch.linspace(-12, 6, 300, dtype=torch.float64)
     p = torch.sigmoid(z)
@@ -115,7 +159,11 @@ def _shapes() -> Any:
     right.plot(z, (1 - p) ** 2 * p, label="½ (y − p)²", **line_style(1))
     right.axvline(WRONG, color=GRAY, linewidth=0.8)
     right.set_yscale("log")
-    right.set(xlabel="logit, the class is 1", ylabel="size of the gradient", title="What pulls on the logit")
+    right.set(
+        xlabel="logit, the class is 1",
+        ylabel="size of the gradient",
+        title="What pulls on the logit",
+    )
     right.legend()
     return picture
 
@@ -140,7 +188,8 @@ EXPERIMENT = Experiment(
     name="losses",
     title="Losses: stable at extreme logits, and which of them pulls",
     rows=("L1",),
-    claim="Binary cross entropy is finite at every logit if it is worked out on the logit; for a classifier it keeps "
+    claim="Binary cross entropy is finite at every logit if it is worked out on the logit; for a "
+    "classifier it keeps "
     "its pull where an answer is surely wrong, which ½ (y − f)² on probabilities does not.",
     seconds=6,
     run=run,

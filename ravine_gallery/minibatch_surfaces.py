@@ -1,4 +1,6 @@
-"""What each minibatch sees: a surface of its own; its gradient is right on average, its variance falls as 1/batch."""
+"""What each minibatch sees: a surface of its own; its gradient is right on average, its variance
+falls as 1/batch.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +24,27 @@ def run(quick: bool) -> Outcome:
     datasets, draws = (3, 200) if quick else (20, 600)
     samples = [regression(seed, EXAMPLES) for seed in range(datasets)]
     replaced = np.array(
-        [[_variance(data, batch, draws, seed) for batch in BATCHES] for seed, data in enumerate(samples)]
+        [
+            [_variance(data, batch, draws, seed) for batch in BATCHES]
+            for seed, data in enumerate(samples)
+        ]
     )
     orders = torch.rand(draws, EXAMPLES, generator=stream(0, "dealt")).argsort(1)
-    parted = np.array([[_variance_of_epochs(data, orders[:, :batch]) for batch in BATCHES] for data in samples])
+    parted = np.array(
+        [[_variance_of_epochs(data, orders[:, :batch]) for batch in BATCHES] for data in samples]
+    )
     slopes = interval([np.polyfit(np.log(BATCHES), np.log(row), 1)[0] for row in replaced])
     epoch = max(_epoch_error(data, batch) for data in samples for batch in BATCHES)
     bias = np.array([_bias(data, 16, draws, seed) for seed, data in enumerate(samples)])
-    inside = float((bias < 2.45).mean())  # the square root of chi-square's 95 % point with two degrees of freedom
+    inside = float(
+        (bias < 2.45).mean()
+    )  # the square root of chi-square's 95 % point with two degrees of freedom
     law = [(EXAMPLES - b) / (EXAMPLES - 1) for b in BATCHES]
-    off = float(np.abs(parted[:, :-1] * np.array(BATCHES[:-1]) / parted[:, :1] / law[:-1] - 1).mean(1).mean())
+    off = float(
+        np.abs(parted[:, :-1] * np.array(BATCHES[:-1]) / parted[:, :1] / law[:-1] - 1)
+        .mean(1)
+        .mean()
+    )
     numbers = {
         "exponent of the variance": slopes.mean,
         "exponent, low": slopes.low,
@@ -45,11 +58,16 @@ def run(quick: bool) -> Outcome:
     }
     said = (
         f"The variance of a minibatch's gradient falls as the batch to the power {slopes.mean:.3f} "
-        f"[{slopes.low:.3f}, {slopes.high:.3f}] over {datasets} data sets, where examples are drawn with "
-        "replacement. As networks are trained, without, it falls faster: by (N − B)/(N − 1) more, so that batches "
-        f"of half the examples have {numbers['half the examples a batch, without replacement, over 1/batch']:.2f} of "
-        "1/batch. Nothing is biased: the mean over an epoch's batches is the gradient of all examples to "
-        f"{epoch:.0e}, and {inside:.0%} of the means of {draws} draws are within their 95 % ellipse."
+        f"[{slopes.low:.3f}, {slopes.high:.3f}] over {datasets} data sets, where examples are "
+        f"drawn with "
+        "replacement. As networks are trained, without, it falls faster: by (N − B)/(N − 1) more, "
+        "so that batches "
+        f"of half the examples have "
+        f"{numbers['half the examples a batch, without replacement, over 1/batch']:.2f} of "
+        "1/batch. Nothing is biased: the mean over an epoch's batches is the gradient of all "
+        "examples to "
+        f"{epoch:.0e}, and {inside:.0%} of the means of {draws} draws are within their 95 % "
+        f"ellipse."
     )
     held = slopes.low <= -1 <= slopes.high or abs(slopes.mean + 1) < 0.02
     figures = {
@@ -61,13 +79,17 @@ def run(quick: bool) -> Outcome:
 
 def _variance(data: Regression, batch: int, draws: int, seed: int) -> float:
     """The variance of gradients on batches drawn with replacement, summed over both entries."""
-    chosen = torch.randint(EXAMPLES, (draws, batch), generator=stream(seed, "with replacement", batch))
+    chosen = torch.randint(
+        EXAMPLES, (draws, batch), generator=stream(seed, "with replacement", batch)
+    )
     grads = data.batch_gradient(PLACE.expand(draws, 2), chosen)
     return float(((grads - data.gradient(PLACE, 0)) ** 2).sum(1).mean())
 
 
 def _variance_of_epochs(data: Regression, dealt: Tensor) -> float:
-    """The same where the examples are shuffled and dealt out: `dealt` are many first batches [D, B]."""
+    """The same where the examples are shuffled and dealt out: `dealt` are many first batches [D,
+    B].
+    """
     grads = data.batch_gradient(PLACE.expand(len(dealt), 2), dealt)
     return float(((grads - data.gradient(PLACE, 0)) ** 2).sum(1).mean())
 
@@ -79,7 +101,9 @@ def _epoch_error(data: Regression, batch: int) -> float:
 
 
 def _bias(data: Regression, batch: int, draws: int, seed: int) -> float:
-    """The length of the mean error of many gradients, in units of its standard error (Mahalanobis)."""
+    """The length of the mean error of many gradients, in units of its standard error
+    (Mahalanobis).
+    """
     chosen = torch.randint(EXAMPLES, (draws, batch), generator=stream(seed, "bias", batch))
     wrong = data.batch_gradient(PLACE.expand(draws, 2), chosen) - data.gradient(PLACE, 0)
     mean, spread = wrong.mean(0), torch.cov(wrong.T) / draws
@@ -113,13 +137,30 @@ def _draw_variance(replaced: np.ndarray, parted: np.ndarray) -> Figure:
     picture = figure(6.4, 3.6)
     axes = picture.subplots()
     x = np.array(BATCHES, float)
-    for i, (name, found) in enumerate({"with replacement": replaced, "without, as in training": parted}.items()):
+    for i, (name, found) in enumerate(
+        {"with replacement": replaced, "without, as in training": parted}.items()
+    ):
         relative = found / replaced[:, :1]
         low, middle, high = np.percentile(relative, [2.5, 50, 97.5], axis=0)
-        intervals(axes, x * (1 + 0.06 * (i - 0.5)), middle, low, high, color=COLORS[i], label=name, marker="os"[i])
+        intervals(
+            axes,
+            x * (1 + 0.06 * (i - 0.5)),
+            middle,
+            low,
+            high,
+            color=COLORS[i],
+            label=name,
+            marker="os"[i],
+        )
     axes.plot(x, 1 / x, color=GRAY, linewidth=1, label="1 / batch")
-    axes.plot(x, (EXAMPLES - x) / (EXAMPLES - 1) / x, color=GRAY, linewidth=1, linestyle=":",
-              label="(N − B) / ((N − 1) B)")  # fmt: skip
+    axes.plot(
+        x,
+        (EXAMPLES - x) / (EXAMPLES - 1) / x,
+        color=GRAY,
+        linewidth=1,
+        linestyle=":",
+        label="(N − B) / ((N − 1) B)",
+    )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(x, [str(b) for b in BATCHES])
@@ -133,7 +174,8 @@ EXPERIMENT = Experiment(
     name="minibatch-surfaces",
     title="What each minibatch sees",
     rows=("D4", "V1"),
-    claim="Each minibatch sees a surface of its own; its gradient is unbiased, with a variance that falls as 1/batch.",
+    claim="Each minibatch sees a surface of its own; its gradient is unbiased, with a variance "
+    "that falls as 1/batch.",
     seconds=4.0,
     run=run,
 )

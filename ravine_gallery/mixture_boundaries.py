@@ -1,4 +1,5 @@
-"""Weight decay and dropout on 200 points of a Gaussian mixture: learned boundaries beside Bayes' (R1, R3).
+"""Weight decay and dropout on 200 points of a Gaussian mixture: learned boundaries beside Bayes'
+(R1, R3).
 
 Letters: S draws of the data, C recipes compared, N points.
 """
@@ -32,7 +33,9 @@ REACH, CELLS = 3.6, 121
 
 
 def recipes(epochs: int) -> dict[str, Recipe]:
-    """The lecture's network, 2-50-1, with SGD at 0.1 and momentum 0.9, under each kind of regularization."""
+    """The lecture's network, 2-50-1, with SGD at 0.1 and momentum 0.9, under each kind of
+    regularization.
+    """
     base = unscaled().vary("network.hidden", (50,)).vary("epochs", epochs).vary("batch", 20)
     found = {f"λ = {s:g}": base.vary("penalties", (L2(strength=s),)) for s in STRENGTHS}
     return found | {DROPOUT: base.vary("network.dropout", Dropout(rate=0.3))}
@@ -63,13 +66,21 @@ def run(quick: bool) -> Outcome:
     hurt = all(gain.high < 0 for gain in gains.values())
     held = True if len(helped) == len(gains) else False if hurt else None
     said = (
-        f"Bayes' rule errs on {100 * bayes:.1f} %, the network without regularization on {percent(found['λ = 0'])} "
-        f"({draws} draws of 200 points). The largest gain is that of {best}: {percent(gains[best])} fewer errors in "
+        f"Bayes' rule errs on {100 * bayes:.1f} %, the network without regularization on "
+        f"{percent(found['λ = 0'])} "
+        f"({draws} draws of 200 points). The largest gain is that of {best}: "
+        f"{percent(gains[best])} fewer errors in "
         f"the same draws. {_helped(helped, gains)}"
     )
-    return Outcome(held=held, said=said, numbers=numbers,
-                   figures={"Learned boundaries beside Bayes'": _boundaries(problem, first, maps, found),
-                            "Error rates": _errors(found, gains, bayes)})  # fmt: skip
+    return Outcome(
+        held=held,
+        said=said,
+        numbers=numbers,
+        figures={
+            "Learned boundaries beside Bayes'": _boundaries(problem, first, maps, found),
+            "Error rates": _errors(found, gains, bayes),
+        },
+    )
 
 
 def _helped(helped: list[str], gains: dict[str, Interval]) -> str:
@@ -78,8 +89,12 @@ def _helped(helped: list[str], gains: dict[str, Interval]) -> str:
     return some + (f" and holds it for {', '.join(rest)}." if rest else ".")
 
 
-def _boundaries(problem: TwoClasses, data: tuple[np.ndarray, np.ndarray], maps: dict[str, np.ndarray],
-                found: dict[str, Interval]) -> Any:  # fmt: skip
+def _boundaries(
+    problem: TwoClasses,
+    data: tuple[np.ndarray, np.ndarray],
+    maps: dict[str, np.ndarray],
+    found: dict[str, Interval],
+) -> Any:
     picture = figure(9.6, 6.4)
     axes = picture.subplots(2, 3, sharex=True, sharey=True).flat
     line = np.linspace(-REACH, REACH, CELLS)
@@ -89,7 +104,9 @@ def _boundaries(problem: TwoClasses, data: tuple[np.ndarray, np.ndarray], maps: 
     for ax, (name, values) in zip(axes, panels.items(), strict=True):
         if values is not None:
             shown = values.reshape(CELLS, CELLS)
-            ax.contourf(line, line, shown, levels=[0, 0.5, 1], colors=[COLORS[0], COLORS[1]], alpha=0.22)
+            ax.contourf(
+                line, line, shown, levels=[0, 0.5, 1], colors=[COLORS[0], COLORS[1]], alpha=0.22
+            )
             ax.contour(line, line, shown, levels=[0.5], colors="black", linewidths=1.4)
         ax.contour(line, line, best, levels=[0.5], colors=GRAY, linestyles="--", linewidths=1.4)
         for which, mark in ((0, "o"), (1, "^")):
@@ -97,7 +114,10 @@ def _boundaries(problem: TwoClasses, data: tuple[np.ndarray, np.ndarray], maps: 
         ax.set_title(name if values is None else f"{name}: {100 * found[name].mean:.1f} % errors")
         ax.set_aspect("equal")
         ax.grid(False)
-    picture.suptitle("200 points of two classes; dashed: Bayes' boundary, black: what a network of 50 units learned")
+    picture.suptitle(
+        "200 points of two classes; dashed: Bayes' boundary, black: what a network of 50 units "
+        "learned"
+    )
     return picture
 
 
@@ -126,7 +146,8 @@ EXPERIMENT = Experiment(
     name="mixture-boundaries",
     title="Weight decay and dropout smooth the boundary",
     rows=("R1", "R3"),
-    claim="A network of 50 units overfits 200 points of a Gaussian mixture (learning rate 0.1, momentum 0.9); weight "
+    claim="A network of 50 units overfits 200 points of a Gaussian mixture (learning rate 0.1, "
+    "momentum 0.9); weight "
     "decay of 1e-4, 1e-3 or 1e-2, or dropout that keeps 0.7, brings its boundary closer to Bayes'.",
     seconds=20,
     run=run,

@@ -1,4 +1,5 @@
-"""What experiments on networks share: intervals over seeds, networks watched while they train, mixtures with answers.
+"""What experiments on networks share: intervals over seeds, networks watched while they train,
+mixtures with answers.
 
 Letters: P networks, S seeds, N examples, C outputs.
 """
@@ -63,11 +64,13 @@ def percent(found: Interval) -> str:
     return f"{100 * found.mean:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
-# ------------------------------------------------------------------------------------------------ recipes and training
+# Recipes and training
 
 
 def unscaled() -> Recipe:
-    """The recipe "plain" on inputs as they are, all rows in training: what is judged, the experiment draws anew."""
+    """The recipe "plain" on inputs as they are, all rows in training: what is judged, the
+    experiment draws anew.
+    """
     return (
         named("plain")
         .vary("split", Random(validation=0.0, test=0.0))
@@ -75,24 +78,40 @@ def unscaled() -> Recipe:
     )
 
 
-def watched(recipes: Sequence[Recipe], look: Callable[[Cohort, Any], None], frame: Any = None, *,
-            test: bool = False) -> tuple[Cohort, Any]:  # fmt: skip
-    """Train recipes of one program as one cohort and call `look(cohort, task)` before the first and after each step.
+def watched(
+    recipes: Sequence[Recipe],
+    look: Callable[[Cohort, Any], None],
+    frame: Any = None,
+    *,
+    test: bool = False,
+) -> tuple[Cohort, Any]:
+    """Train recipes of one program as one cohort and call `look(cohort, task)` before the first and
+    after each step.
 
-    With `test` the test split is judged as often as the validation split (its series are test/...). Returns the cohort,
-    whose `ended` holds the kept weights, and the task.
+    With `test` the test split is judged as often as the validation split (its series are test/...).
+    Returns the cohort, whose `ended` holds the kept weights, and the task.
     """
     task = load_task(recipes[0], frame)
     resolved = [resolve(recipe, task) for recipe in recipes]
     first = resolved[0]
-    job = Job(recipes=tuple(r for r in resolved for _ in range(r.seeds)),
-              seeds=tuple(r.seed + s for r in resolved for s in range(r.seeds)), signature=signature(task),
-              plan=plan_of(first, task), batch=batch_size(first, task))  # fmt: skip
+    job = Job(
+        recipes=tuple(r for r in resolved for _ in range(r.seeds)),
+        seeds=tuple(r.seed + s for r in resolved for s in range(r.seeds)),
+        signature=signature(task),
+        plan=plan_of(first, task),
+        batch=batch_size(first, task),
+    )
     with exact_arithmetic():
         cohort = start(job)
         metric = metrics.headline(task.kind)
-        evaluate = Evaluator(job.plan, task.validation, metric=metric.of, name=metric.name,
-                             higher_is_better=metric.higher_is_better, test=task.test if test else None)  # fmt: skip
+        evaluate = Evaluator(
+            job.plan,
+            task.validation,
+            metric=metric.of,
+            name=metric.name,
+            higher_is_better=metric.higher_is_better,
+            test=task.test if test else None,
+        )
 
         def pause(cohort: Cohort) -> bool:
             look(cohort, task)
@@ -103,12 +122,14 @@ def watched(recipes: Sequence[Recipe], look: Callable[[Cohort, Any], None], fram
     return cohort, task
 
 
-# ------------------------------------------------------------------------------------------------ a problem with answer
+# A problem with answer
 
 
 @dataclass(frozen=True)
 class TwoClasses:
-    """A Gaussian mixture whose components belong to two classes in turn: Bayes' boundary is known and curved."""
+    """A Gaussian mixture whose components belong to two classes in turn: Bayes' boundary is known
+    and curved.
+    """
 
     mixture: Mixture
 
@@ -122,10 +143,15 @@ class TwoClasses:
         return self.mixture.probabilities(points)[:, 1::2].sum(1)
 
     def error(self, *, reach: float = 6.0, cells: int = 601) -> float:
-        """The error rate of Bayes' rule: ∫ p(x) min(P(0 | x), P(1 | x)) dx, as a sum over a grid."""
+        """The error rate of Bayes' rule: ∫ p(x) min(P(0 | x), P(1 | x)) dx, as a sum over a
+        grid.
+        """
         grid = square(reach, cells)
         share = self.probability(grid)
-        return float((self.density(grid) * np.minimum(share, 1 - share)).sum() * (2 * reach / (cells - 1)) ** 2)
+        return float(
+            (self.density(grid) * np.minimum(share, 1 - share)).sum()
+            * (2 * reach / (cells - 1)) ** 2
+        )
 
     def density(self, points: np.ndarray) -> np.ndarray:
         """p(x), [N]."""
@@ -134,18 +160,23 @@ class TwoClasses:
         return np.exp(-distance).mean(1) / (2 * np.pi * spread**2)
 
     def error_of(self, says_one: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """The error rate of classifiers [P, N] on points drawn from the mixture, labels averaged out, [P].
+        """The error rate of classifiers [P, N] on points drawn from the mixture, labels averaged
+        out, [P].
 
-        The chance that the label differs from what a classifier says is known at every point, so no label is drawn:
-        less noise than counting mistakes.
+        The chance that the label differs from what a classifier says is known at every point, so no
+        label is drawn: less noise than counting mistakes.
         """
         share = self.probability(points)
         return np.where(says_one, 1 - share, share).mean(1)
 
 
 def curved() -> TwoClasses:
-    """Three components for each class, close enough that one point in ten is on the wrong side of Bayes' boundary."""
-    centers = np.array([[-1.6, 0.6], [-0.6, -0.9], [0.0, 1.1], [0.2, -0.1], [1.5, 0.4], [1.3, -1.3]])
+    """Three components for each class, close enough that one point in ten is on the wrong side of
+    Bayes' boundary.
+    """
+    centers = np.array(
+        [[-1.6, 0.6], [-0.6, -0.9], [0.0, 1.1], [0.2, -0.1], [1.5, 0.4], [1.3, -1.3]]
+    )
     return TwoClasses(Mixture(centers, 0.55))
 
 

@@ -59,11 +59,13 @@ def walk(rule: Any, objective: Objective, rows: Rows, steps: int) -> Tensor:
     return torch.stack(been)
 
 
-# ------------------------------------------------------------------------------------------------ the three problems
+# The three problems
 
 
 def quadratic() -> tuple[Tensor, Tensor, float]:
-    """Losses on the lecture's ravine 10 x² + y²/2 by gradient descent at its best rate and by Newton; and κ."""
+    """Losses on the lecture's ravine 10 x² + y²/2 by gradient descent at its best rate and by
+    Newton; and κ.
+    """
     surface = next(s for s in SURFACES if s.name == "ravine")
     objective = Objective.of_rows(surface.value, width=2)
     start = torch.tensor([surface.start], dtype=torch.float64)
@@ -80,12 +82,17 @@ def wells(rows: Rows) -> Tensor:
 
 
 def networks(count: int) -> tuple[Objective, Rows, Rows, float]:
-    """1-3-1 networks of tanh on a noisy sine: their loss, weights near 0, weights as usual, the loss of the mean."""
+    """1-3-1 networks of tanh on a noisy sine: their loss, weights near 0, weights as usual, the
+    loss of the mean.
+    """
     generator = stream(0, "gallery/newton")
     x = torch.linspace(-2, 2, 40, dtype=torch.float64)[None, :, None]
     y = torch.sin(2 * x) + 0.1 * torch.randn(x.shape, generator=generator, dtype=torch.float64)
     program = Program(Mlp(hidden=(3,), activation=Tanh()), Signature(1, (), 1))
-    objective, usual = Objective.of_program(program, SquaredError(), Batch(x, None, y)), program.start(range(count))[0]
+    objective, usual = (
+        Objective.of_program(program, SquaredError(), Batch(x, None, y)),
+        program.start(range(count))[0],
+    )
     near = NEAR * torch.randn(usual.shape, generator=generator, dtype=torch.float64)
     return objective, near, usual.double(), 0.5 * float(y.var(correction=0))
 
@@ -95,7 +102,9 @@ def verdicts(objective: Objective, rows: Rows) -> list[str]:
     fine = rows.isfinite().all(1, keepdim=True)
     point = objective.at(torch.where(fine, rows, 0.0))
     found = judge(point.grads, ends(point, steps=rows.shape[1]), flat=FLAT)
-    return [v if f else "not stationary" for v, f in zip(found, fine.flatten().tolist(), strict=True)]
+    return [
+        v if f else "not stationary" for v, f in zip(found, fine.flatten().tolist(), strict=True)
+    ]
 
 
 def share(found: Sequence[str], kind: str) -> tuple[float, float, float]:
@@ -104,14 +113,16 @@ def share(found: Sequence[str], kind: str) -> tuple[float, float, float]:
     return seen, *wilson(seen, len(found))
 
 
-# ------------------------------------------------------------------------------------------------ the experiment
+# The experiment
 
 
 def run(quick: bool) -> Outcome:
     descent, newton, kappa = quadratic()
     surface = Objective.of_rows(wells, width=2)
     count = 40 if quick else 200
-    starts = torch.rand(count, 2, generator=stream(1, "gallery/newton"), dtype=torch.float64) * 4 - 2
+    starts = (
+        torch.rand(count, 2, generator=stream(1, "gallery/newton"), dtype=torch.float64) * 4 - 2
+    )
     on_wells = {name: walk(rule, surface, starts, 60) for name, rule in RULES.items()}
     ended = {name: verdicts(surface, path[-1]) for name, path in on_wells.items()}
     objective, near, usual, mean = networks(24 if quick else 100)
@@ -119,8 +130,10 @@ def run(quick: bool) -> Outcome:
     kinds = {name: verdicts(objective, end) for name, end in trained.items()}
     losses = {name: objective.value(end) for name, end in trained.items()}
     saddles = {name: share(found, "saddle") for name, found in kinds.items()}
-    away = {name: share(verdicts(objective, walk(rule, objective, usual, 60)[-1]), "saddle")
-            for name, rule in RULES.items()}  # fmt: skip
+    away = {
+        name: share(verdicts(objective, walk(rule, objective, usual, 60)[-1]), "saddle")
+        for name, rule in RULES.items()
+    }
     plane = {name: share(found, "saddle") for name, found in ended.items()}
     one, below = float(newton[1] / newton[0]), int((descent < 1e-6 * descent[0]).nonzero()[0])
     solved = one < 1e-20
@@ -129,18 +142,27 @@ def run(quick: bool) -> Outcome:
     decided = all(one[1] > other[2] for one, other in pairs)
     numbers = {"left after one step": one, "steps of descent": float(below), "condition": kappa}
     for name in RULES:
-        numbers |= {f"saddles of the plane, {name}": plane[name][0], f"saddles of networks, {name}": saddles[name][0]}
+        numbers |= {
+            f"saddles of the plane, {name}": plane[name][0],
+            f"saddles of networks, {name}": saddles[name][0],
+        }
         numbers |= {f"saddles from the usual start, {name}": away[name][0]}
         numbers |= {f"median loss, {name}": float(losses[name].nanmedian())}
     newtons, free = (f"median loss {numbers[f'median loss, {name}']:.3g}" for name in RULES)
     said = (
-        f"One Newton step leaves {one:.0e} of the ravine's loss; gradient descent at its best rate takes {below} steps "
-        f"to a millionth (condition number {kappa:.0f}). Of {count} starts around two wells Newton ends on the saddle "
+        f"One Newton step leaves {one:.0e} of the ravine's loss; gradient descent at its best rate "
+        f"takes {below} steps "
+        f"to a millionth (condition number {kappa:.0f}). Of {count} starts around two wells Newton "
+        f"ends on the saddle "
         f"between them in {_percent(plane['Newton'])}, the saddle-free form in "
-        f"{_percent(plane['saddle-free Newton'])}. Of {len(near)} small networks that start near the saddle at 0, "
-        f"after 60 steps Newton leaves {_percent(saddles['Newton'])} at a saddle ({newtons}; predicting the mean: "
-        f"{mean:.3g}), the saddle-free form {_percent(saddles['saddle-free Newton'])} ({free}: these are far below "
-        f"the first saddle and still falling). From the usual start it is {_percent(away['Newton'])} and "
+        f"{_percent(plane['saddle-free Newton'])}. Of {len(near)} small networks that start near "
+        f"the saddle at 0, "
+        f"after 60 steps Newton leaves {_percent(saddles['Newton'])} at a saddle ({newtons}; "
+        f"predicting the mean: "
+        f"{mean:.3g}), the saddle-free form {_percent(saddles['saddle-free Newton'])} ({free}: "
+        f"these are far below "
+        f"the first saddle and still falling). From the usual start it is "
+        f"{_percent(away['Newton'])} and "
         f"{_percent(away['saddle-free Newton'])}."
     )
     figures = {
@@ -148,14 +170,16 @@ def run(quick: bool) -> Outcome:
         "Two wells and the saddle between them": _plane(on_wells),
         "Where networks end": _ends(kinds, losses, mean),
     }
-    return Outcome(held=False if refuted else decided or None, said=said, numbers=numbers, figures=figures)
+    return Outcome(
+        held=False if refuted else decided or None, said=said, numbers=numbers, figures=figures
+    )
 
 
 def _percent(found: tuple[float, float, float]) -> str:
     return f"{100 * found[0]:.0f} % [{100 * found[1]:.0f}, {100 * found[2]:.0f}]"
 
 
-# ------------------------------------------------------------------------------------------------ pictures
+# Pictures
 
 
 def _race(descent: Tensor, newton: Tensor) -> Any:
@@ -164,7 +188,14 @@ def _race(descent: Tensor, newton: Tensor) -> Any:
     least = 1e-12
     ax.semilogy(descent.clamp_min(least), label="gradient descent, best rate", **line_style(0))
     ax.semilogy(newton[:6].clamp_min(least), marker="o", label="Newton", **line_style(1))
-    ax.annotate("0 after one step", (5, least), xytext=(8, 4), textcoords="offset points", color=COLORS[1], fontsize=9)
+    ax.annotate(
+        "0 after one step",
+        (5, least),
+        xytext=(8, 4),
+        textcoords="offset points",
+        color=COLORS[1],
+        fontsize=9,
+    )
     ax.set(xlabel="steps", ylabel="loss", title="10 x² + y²/2", ylim=(least / 3, 30))
     ax.legend()
     return picture
@@ -177,7 +208,9 @@ def _plane(paths: dict[str, Tensor]) -> Any:
     y, x = torch.meshgrid(line, line, indexing="ij")
     heights = wells(torch.stack([x.ravel(), y.ravel()], 1)).view_as(x)
     for ax, (name, path) in zip(axes, paths.items(), strict=True):
-        ax.contour(x, y, heights, levels=np.linspace(0, 1.5, 11) ** 2, colors="#C9C9C9", linewidths=0.7)
+        ax.contour(
+            x, y, heights, levels=np.linspace(0, 1.5, 11) ** 2, colors="#C9C9C9", linewidths=0.7
+        )
         at_saddle = path[-1].norm(dim=1) < 1e-3
         for group, color, label in (
             (at_saddle, COLORS[1], "ends on the saddle"),
@@ -193,7 +226,9 @@ def _plane(paths: dict[str, Tensor]) -> Any:
         ax.set(title=name, xlabel="x", xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
         ax.grid(False)
     axes[0].set_ylabel("y")
-    picture.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
+    picture.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9
+    )
     return picture
 
 
@@ -203,13 +238,22 @@ def _ends(kinds: dict[str, list[str]], losses: dict[str, Tensor], mean: float) -
     shown = [k for k in KINDS if any(k in found for found in kinds.values())]
     for i, (name, found) in enumerate(kinds.items()):
         at = np.arange(len(shown)) + 0.18 * (2 * i - 1)
-        middle, low, high = (100 * np.array(v) for v in zip(*(share(found, k) for k in shown), strict=True))
+        middle, low, high = (
+            100 * np.array(v) for v in zip(*(share(found, k) for k in shown), strict=True)
+        )
         left.bar(at, middle, 0.34, color=COLORS[i], alpha=0.35, label=name)
         intervals(left, at, middle, low, high, color=COLORS[i], marker="_")
         ordered = np.sort(losses[name][:, 0].nan_to_num(torch.inf).numpy())
-        right.plot(ordered, np.arange(1, len(ordered) + 1) / len(ordered) * 100, label=name, **line_style(i))
+        right.plot(
+            ordered,
+            np.arange(1, len(ordered) + 1) / len(ordered) * 100,
+            label=name,
+            **line_style(i),
+        )
     left.set_xticks(range(len(shown)), [k.replace(" ", "\n") for k in shown])
-    left.set(ylabel="networks, %", title="Kind of the point they end at, 95 % interval", ylim=(0, 100))
+    left.set(
+        ylabel="networks, %", title="Kind of the point they end at, 95 % interval", ylim=(0, 100)
+    )
     left.legend()
     right.axvline(mean, color=GRAY, linewidth=0.9, label="predicting the mean")
     right.set(
@@ -226,7 +270,8 @@ EXPERIMENT = Experiment(
     name="newton",
     title="Newton's step and its saddle",
     rows=("O8", "O9"),
-    claim="One Newton step θ − H⁻¹∇J solves a quadratic whatever its condition number; but it goes to any stationary "
+    claim="One Newton step θ − H⁻¹∇J solves a quadratic whatever its condition number; but it goes "
+    "to any stationary "
     "point, so that saddles attract it, and replacing H by |H| mends that.",
     seconds=15,
     run=run,

@@ -1,6 +1,8 @@
-"""What experiments on surfaces share: optimizers walked over functions of a few numbers, and how the ground is drawn.
+"""What experiments on surfaces share: optimizers walked over functions of a few numbers, and how
+the ground is drawn.
 
-A walker's place is its row of weights: [P, 2] for P walkers on a plane. The rules are those that train networks.
+A walker's place is its row of weights: [P, 2] for P walkers on a plane. The rules are those that
+train networks.
 
 Letters: P walkers, W coordinates, T steps.
 """
@@ -23,7 +25,9 @@ from ravine.rng import stream
 from ravine_gallery.surfaces import ALL as SURFACES
 from ravine_gallery.surfaces import Surface
 
-Gradient = Callable[[Rows, int], Rows]  # the gradients at rows [P, W] for the step that is counted from 1
+Gradient = Callable[
+    [Rows, int], Rows
+]  # the gradients at rows [P, W] for the step that is counted from 1
 
 
 class Walk(NamedTuple):
@@ -34,29 +38,42 @@ class Walk(NamedTuple):
     grads: Tensor  # the gradients that were taken, [T, P, W]
 
 
-def walk(rule: Optimizer | Sequence[Optimizer], start: Any, gradient: Gradient, steps: int, *,
-         factor: Callable[[int], Any] = lambda step: 1.0) -> Walk:  # fmt: skip
-    """Let a rule, or a rule for each walker (of one program), walk from `start` [P, W] or [W], in float64.
+def walk(
+    rule: Optimizer | Sequence[Optimizer],
+    start: Any,
+    gradient: Gradient,
+    steps: int,
+    *,
+    factor: Callable[[int], Any] = lambda step: 1.0,
+) -> Walk:
+    """Let a rule, or a rule for each walker (of one program), walk from `start` [P, W] or [W], in
+    float64.
 
-    `factor(step)` is the schedule's multiple of the rate at the step, counted from 1. A walker that leaves for
-    infinity or NaN goes on alone; the others do not notice.
+    `factor(step)` is the schedule's multiple of the rate at the step, counted from 1. A walker that
+    leaves for infinity or NaN goes on alone; the others do not notice.
 
     >>> from ravine.optimizers import SGD
     >>> walk(SGD(lr=0.25), [4.0, 0.0], lambda rows, step: rows * 2, 2).rows[:, 0].tolist()
     [[4.0, 0.0], [2.0, 0.0], [1.0, 0.0]]
     """
     many = isinstance(rule, (list, tuple))
-    one: Any = stack(list(rule)) if many else rule  # type: ignore[arg-type]
-    rows = torch.as_tensor(start, dtype=torch.float64).reshape(-1, torch.as_tensor(start).shape[-1]).clone()
+    one: Any = stack(list(rule)) if many else rule
+    rows = (
+        torch.as_tensor(start, dtype=torch.float64)
+        .reshape(-1, torch.as_tensor(start).shape[-1])
+        .clone()
+    )
     if many and len(rows) == 1:
-        rows = rows.repeat(len(rule), 1)  # type: ignore[arg-type]
+        rows = rows.repeat(len(rule), 1)
     layout = Layout((Slot(name="place", shape=(rows.shape[1],)),))
     decays = layout.decays(dtype=rows.dtype)
     state = one.start(rows)
     been, settled, slopes = [rows], [_settled(one, rows, state)], []
     for step in range(1, steps + 1):
         grads = gradient(rows, step)
-        rows, state = one.update(rows, grads, state, Now(step=step, factor=factor(step), decays=decays, layout=layout))
+        rows, state = one.update(
+            rows, grads, state, Now(step=step, factor=factor(step), decays=decays, layout=layout)
+        )
         been.append(rows.clone())
         settled.append(_settled(one, rows, state).clone())
         slopes.append(grads)
@@ -96,7 +113,8 @@ def surface(name: str) -> Surface:
 
 
 class Regression(NamedTuple):
-    """The lectures' toy model: y = ⟨w₀, x⟩ + ε, x ~ N(0, Σ), ε ~ N(0, σ²), fitted by its mean squared error.
+    """The lectures' toy model: y = ⟨w₀, x⟩ + ε, x ~ N(0, Σ), ε ~ N(0, σ²), fitted by its mean
+    squared error.
 
     The expected loss is (w − w₀)ᵀ Σ (w − w₀) + σ²; its Hessian is 2Σ.
     """
@@ -142,17 +160,28 @@ def expected_loss(points: Tensor) -> Tensor:
 
 
 def epochs_of(examples: int, batch: int, walkers: Sequence[int], count: int) -> Iterator[Tensor]:
-    """Minibatches without replacement, shuffled for each epoch and walker: indices [P, B]. The rest is left out."""
+    """Minibatches without replacement, shuffled for each epoch and walker: indices [P, B]. The rest
+    is left out.
+    """
     for epoch in range(count):
-        orders = torch.stack([torch.randperm(examples, generator=stream(w, "order", epoch)) for w in walkers])
+        orders = torch.stack(
+            [torch.randperm(examples, generator=stream(w, "order", epoch)) for w in walkers]
+        )
         yield from orders[:, : examples - examples % batch].split(batch, dim=1)
 
 
-# ------------------------------------------------------------------------------------------------ pictures
+# Pictures
 
 
-def ground(axes: Axes, value: Callable[[Tensor], Tensor], window: tuple[float, float, float, float], *,
-           levels: Any = 14, log: bool = False, least: float = 0.0) -> None:  # fmt: skip
+def ground(
+    axes: Axes,
+    value: Callable[[Tensor], Tensor],
+    window: tuple[float, float, float, float],
+    *,
+    levels: Any = 14,
+    log: bool = False,
+    least: float = 0.0,
+) -> None:
     """The surface as contour lines over a pale tint, in a window (left, right, bottom, top).
 
     With `log` the lines stand at equal ratios of the height above `least`: for steep surfaces.
@@ -169,15 +198,30 @@ def ground(axes: Axes, value: Callable[[Tensor], Tensor], window: tuple[float, f
         tint = np.log(np.maximum(height, low))
     else:
         tint = height
-    axes.imshow(tint, extent=window, origin="lower", aspect="auto", cmap="Greys", alpha=0.3, interpolation="bilinear")
+    axes.imshow(
+        tint,
+        extent=window,
+        origin="lower",
+        aspect="auto",
+        cmap="Greys",
+        alpha=0.3,
+        interpolation="bilinear",
+    )
     axes.contour(x, y, height, levels=levels, colors="#9A9A9A", linewidths=0.5, linestyles="solid")
     axes.grid(False)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
 
 
-def trail(axes: Axes, places: Tensor, *, color: str = COLORS[0], label: str = "", dots: bool = True,
-          width: float = 1.3) -> None:  # fmt: skip
+def trail(
+    axes: Axes,
+    places: Tensor,
+    *,
+    color: str = COLORS[0],
+    label: str = "",
+    dots: bool = True,
+    width: float = 1.3,
+) -> None:
     """One walker's way [T + 1, 2], from a ring at the start to a square at the end."""
     x, y = places[:, 0].numpy(), places[:, 1].numpy()
     style: dict[str, Any] = {"marker": "o", "markersize": 2.2} if dots else {}
@@ -191,4 +235,12 @@ def trail(axes: Axes, places: Tensor, *, color: str = COLORS[0], label: str = ""
 def target(axes: Axes, *places: tuple[float, float]) -> None:
     """Crosses at the minima."""
     for x, y in places:
-        axes.plot([x], [y], marker="+", markersize=11, markeredgewidth=1.8, color="#000000", linestyle="none")
+        axes.plot(
+            [x],
+            [y],
+            marker="+",
+            markersize=11,
+            markeredgewidth=1.8,
+            color="#000000",
+            linestyle="none",
+        )

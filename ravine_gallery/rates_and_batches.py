@@ -28,15 +28,27 @@ def run(quick: bool) -> Outcome:
     centers = {batch: float(np.exp(np.log(found).mean())) for batch, found in best.items()}
     first, last = batches[0], batches[-1]
     least = {batch: float(np.median(found, 1).min()) for batch, found in excess.items()}
-    diverged = {batch: float(rates[(np.median(found, 1) > 10)].min(initial=np.inf)) for batch, found in excess.items()}
+    diverged = {
+        batch: float(rates[(np.median(found, 1) > 10)].min(initial=np.inf))
+        for batch, found in excess.items()
+    }
     numbers = {f"best rate, batch {batch}": value for batch, value in centers.items()}
-    numbers |= {f"excess loss at the best rate, batch {batch}": value for batch, value in least.items()}
-    numbers |= {"exponent of the floor in the rate": slope_rate, "exponent of the floor in the batch": slope_batch}
+    numbers |= {
+        f"excess loss at the best rate, batch {batch}": value for batch, value in least.items()
+    }
+    numbers |= {
+        "exponent of the floor in the rate": slope_rate,
+        "exponent of the floor in the batch": slope_batch,
+    }
     said = (
-        f"Of {EPOCHS} passes, the best rate is {centers[first]:.2g} for single examples and {centers[last]:.2g} for "
-        f"batches of {last}: noisy gradients need smaller ones, as claimed. The excess loss then is "
-        f"{least[first]:.3f} and {least[last]:.3f}: large batches make few steps and end higher. At a fixed rate the "
-        f"loss settles at a height that goes like rate^{slope_rate:.2f} · batch^{slope_batch:.2f}, a little steeper "
+        f"Of {EPOCHS} passes, the best rate is {centers[first]:.2g} for single examples and "
+        f"{centers[last]:.2g} for "
+        f"batches of {last}: noisy gradients need smaller ones, as claimed. The excess loss then "
+        f"is "
+        f"{least[first]:.3f} and {least[last]:.3f}: large batches make few steps and end higher. "
+        f"At a fixed rate the "
+        f"loss settles at a height that goes like rate^{slope_rate:.2f} · batch^{slope_batch:.2f}, "
+        f"a little steeper "
         "than rate / batch: examples are dealt out, not drawn. Too large a rate diverges (from "
         f"{diverged[first]:.2g} for single examples), too small a one does not arrive."
     )
@@ -49,7 +61,9 @@ def run(quick: bool) -> Outcome:
 
 
 def walkers_of(batch: int, rates: np.ndarray, seeds: int, epochs: int) -> Tensor:
-    """The ways of all rates and seeds on minibatches: [T + 1, R, S, 2]. A seed has its own order of the same data."""
+    """The ways of all rates and seeds on minibatches: [T + 1, R, S, 2]. A seed has its own order of
+    the same data.
+    """
     data = regression(0, EXAMPLES)
     draws = epochs_of(EXAMPLES, batch, range(seeds), epochs)
     rules = [SGD(lr=float(rate)) for rate in rates for _ in range(seeds)]
@@ -90,9 +104,13 @@ def _draw_map(rates: np.ndarray, excess: dict[int, np.ndarray]) -> Figure:
     picture = figure(6.8, 3.4)
     axes = picture.subplots()
     height = np.stack([np.median(found, 1) for found in excess.values()])
-    drawn = axes.imshow(height, norm=LogNorm(1e-3, 10), aspect="auto", origin="lower", cmap="cividis")
+    drawn = axes.imshow(
+        height, norm=LogNorm(1e-3, 10), aspect="auto", origin="lower", cmap="cividis"
+    )
     for i, row in enumerate(height):
-        axes.plot(row.argmin(), i, marker="*", markersize=11, color="white", markeredgecolor="black")
+        axes.plot(
+            row.argmin(), i, marker="*", markersize=11, color="white", markeredgecolor="black"
+        )
     shown = range(0, len(rates), max(1, len(rates) // 6))
     axes.set_xticks(list(shown), [f"{rates[i]:.2g}" for i in shown])
     axes.set_yticks(range(len(excess)), [str(batch) for batch in excess])
@@ -108,7 +126,9 @@ def _draw_best(best: dict[int, np.ndarray]) -> Figure:
     logs = {batch: np.log(found) for batch, found in best.items()}
     middle = np.exp([found.mean() for found in logs.values()])
     half = np.array([1.96 * found.std(ddof=1) / np.sqrt(len(found)) for found in logs.values()])
-    intervals(axes, list(best), middle, middle * np.exp(-half), middle * np.exp(half), color=COLORS[0])
+    intervals(
+        axes, list(best), middle, middle * np.exp(-half), middle * np.exp(half), color=COLORS[0]
+    )
     axes.plot(list(best), middle, color=COLORS[0], linewidth=0.8)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
@@ -124,7 +144,8 @@ EXPERIMENT = Experiment(
     name="rates-and-batches",
     title="The influence of learning rate and batch size",
     rows=("O1", "D4"),
-    claim="Gradients of small batches are noisy, so their rate must be smaller; large batches make training slow. Too "
+    claim="Gradients of small batches are noisy, so their rate must be smaller; large batches make "
+    "training slow. Too "
     "large a rate hinders convergence, too small a one is slow.",
     seconds=4.0,
     run=run,

@@ -1,4 +1,6 @@
-"""A ravine, R = 10 θ₁² + θ₂²/2: a hundred steps with a fixed rate against forty with a rate that adapts."""
+"""A ravine, R = 10 θ₁² + θ₂²/2: a hundred steps with a fixed rate against forty with a rate that
+adapts.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.optimizer_paths import Walk, ground, slope, surface, target, trail, values, walk
 
 RAVINE = surface("ravine")
-CURVATURE = torch.tensor([20.0, 1.0], dtype=torch.float64)  # the second derivatives along the two axes
+CURVATURE = torch.tensor(
+    [20.0, 1.0], dtype=torch.float64
+)  # the second derivatives along the two axes
 FIXED, ADAPTIVE = 100, 40  # steps, as on the slide
 BEST = 2 / float(CURVATURE.sum())  # the fixed rate whose slowest direction is fastest
 
@@ -42,13 +46,17 @@ class Adapting:
 
 def line_search(grads: Rows, moved: Rows, turned: Rows) -> Tensor:
     """The rate that goes to the lowest point along the gradient: g·g / g·Hg."""
-    return (grads * grads).sum(1, keepdim=True) / (grads * CURVATURE * grads).sum(1, keepdim=True).clamp_min(1e-300)
+    return (grads * grads).sum(1, keepdim=True) / (grads * CURVATURE * grads).sum(
+        1, keepdim=True
+    ).clamp_min(1e-300)
 
 
 def two_points(grads: Rows, moved: Rows, turned: Rows) -> Tensor:
     """Barzilai and Borwein's rate, from how the gradient changed over the last step: s·s / s·y."""
     along = (moved * turned).sum(1, keepdim=True)
-    return torch.where(along > 0, (moved * moved).sum(1, keepdim=True) / along.clamp_min(1e-300), 0.05)
+    return torch.where(
+        along > 0, (moved * moved).sum(1, keepdim=True) / along.clamp_min(1e-300), 0.05
+    )
 
 
 def adaptive(rate: Callable[[Rows, Rows, Rows], Tensor], starts: Tensor) -> Walk:
@@ -66,17 +74,25 @@ def run(quick: bool) -> Outcome:
     adapted = {name: _fall(adaptive(rate, starts)) for name, rate in kinds.items()}
     best = fixed.max(0)  # the best fixed rate for each start: chosen with hindsight
     wins = {name: float((fall > best).mean()) for name, fall in adapted.items()}
-    numbers = {f"decades, fixed {r:.3g}": float(np.median(_fall(walk(SGD(lr=r), starts, slope(RAVINE), FIXED))))
-               for r in (0.01, 0.05, BEST)}  # fmt: skip
+    numbers = {
+        f"decades, fixed {r:.3g}": float(
+            np.median(_fall(walk(SGD(lr=r), starts, slope(RAVINE), FIXED)))
+        )
+        for r in (0.01, 0.05, BEST)
+    }
     numbers |= {f"decades, {name}": float(np.median(fall)) for name, fall in adapted.items()}
     numbers |= {f"fewest decades, {name}": float(fall.min()) for name, fall in adapted.items()}
     numbers |= {f"share of starts won, {name}": share for name, share in wins.items()}
     small, two = numbers["decades, fixed 0.01"], numbers["decades, two-point rate"]
     said = (
-        f"A hundred fixed steps lower R by {small:.1f} powers of ten at 0.01 and by {np.median(best):.1f} at the "
-        f"rate that is best in hindsight (medians of {count} starts). Forty steps with the two-point rate lower it "
-        f"by {two:.0f}, more than any fixed rate from {wins['two-point rate']:.0%} of the starts. Which adaptation "
-        f"it is matters: a line search wins from {wins['line search']:.0%} only, for where both slopes are alike it "
+        f"A hundred fixed steps lower R by {small:.1f} powers of ten at 0.01 and by "
+        f"{np.median(best):.1f} at the "
+        f"rate that is best in hindsight (medians of {count} starts). Forty steps with the "
+        f"two-point rate lower it "
+        f"by {two:.0f}, more than any fixed rate from {wins['two-point rate']:.0%} of the starts. "
+        f"Which adaptation "
+        f"it is matters: a line search wins from {wins['line search']:.0%} only, for where both "
+        f"slopes are alike it "
         "zigzags as gradient descent does."
     )
     figures = {
@@ -100,7 +116,9 @@ def _ways() -> Figure:
         f"line search: {ADAPTIVE} steps": adaptive(line_search, start),
         f"two-point rate: {ADAPTIVE} steps": adaptive(two_points, start),
     }
-    for axes, (title, way), color in zip(picture.subplots(1, 3, sharey=True), found.items(), COLORS, strict=False):
+    for axes, (title, way), color in zip(
+        picture.subplots(1, 3, sharey=True), found.items(), COLORS, strict=False
+    ):
         ground(axes, RAVINE, (-0.55, 0.55, -1.2, 4.5), levels=16)
         trail(axes, way.rows[:, 0], color=color)
         target(axes, (0.0, 0.0))
@@ -123,7 +141,9 @@ def _rates(rates: np.ndarray, fixed: np.ndarray, adapted: dict[str, np.ndarray])
     left.set_ylabel("R falls by ... powers of ten")
     for i, (name, fall) in enumerate(adapted.items()):
         spread = i + 0.5 * (torch.rand(len(fall), generator=stream(0, name)).numpy() - 0.5)
-        right.plot(spread, fall, linestyle="none", marker="o", markersize=3, alpha=0.5, color=COLORS[i + 1])
+        right.plot(
+            spread, fall, linestyle="none", marker="o", markersize=3, alpha=0.5, color=COLORS[i + 1]
+        )
     right.set_xticks(range(len(adapted)), [name.replace(" ", "\n") for name in adapted])
     right.set_xlim(-0.6, len(adapted) - 0.4)
     right.set_title(f"{ADAPTIVE} adaptive ones")
@@ -134,7 +154,8 @@ EXPERIMENT = Experiment(
     name="ravine-steps",
     title="A ravine: fixed against adaptive rates",
     rows=("O1",),
-    claim="On R = 10 θ₁² + θ₂²/2, forty steps with a learning rate that adapts do what a hundred with a fixed one do.",
+    claim="On R = 10 θ₁² + θ₂²/2, forty steps with a learning rate that adapts do what a hundred "
+    "with a fixed one do.",
     seconds=1.0,
     run=run,
 )

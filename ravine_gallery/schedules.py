@@ -1,4 +1,6 @@
-"""Schedules as executed: the rates that real runs used, against the lectures' formulas; and what falling is for."""
+"""Schedules as executed: the rates that real runs used, against the lectures' formulas; and what
+falling is for.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,11 @@ PLANNED: dict[str, tuple[str, Any, Callable[[float], float]]] = {
     "exponential": ("S2", Exponential(k=0.05), lambda t: LR * math.exp(-0.05 * t)),
     "1/t": ("S2", InverseTime(k=0.1), lambda t: LR / (1 + 0.1 * t)),
     "cosine": ("S3", Cosine(minimum=LEAST / LR), lambda t: _cosine(t / EPOCHS)),
-    "warm restarts": ("S4", SGDR(epochs=10.0, times=2.0, minimum=LEAST / LR), lambda t: _restarts(t)),
+    "warm restarts": (
+        "S4",
+        SGDR(epochs=10.0, times=2.0, minimum=LEAST / LR),
+        lambda t: _restarts(t),
+    ),
     "triangular": ("S5", Cyclical(epochs=5.0, minimum=LEAST / LR), lambda t: _triangle(t / 5)),
 }
 PLATEAU = ReduceOnPlateau(gamma=0.5, patience=4.0, minimum=0.05)
@@ -71,11 +77,14 @@ def _triangle(t: float) -> float:
 
 
 def run(quick: bool) -> Outcome:
-    plain = named("plain").vary("data.source", "iris").vary("epochs", EPOCHS).vary("optimizer.lr", LR)
+    plain = (
+        named("plain").vary("data.source", "iris").vary("epochs", EPOCHS).vary("optimizer.lr", LR)
+    )
     if not quick:
         plain = plain.vary("batch", 16)
     runs = train_all(
-        [plain.vary("schedule", schedule) for _, schedule, _ in PLANNED.values()] + [plain.vary("schedule", PLATEAU)],
+        [plain.vary("schedule", schedule) for _, schedule, _ in PLANNED.values()]
+        + [plain.vary("schedule", PLATEAU)],
         workers=1,
     )
     records = dict(zip((*PLANNED, "on a plateau"), (done.record for done in runs), strict=True))
@@ -86,14 +95,19 @@ def run(quick: bool) -> Outcome:
     ends = {name: interval(found[-1]) for name, found in settled.items()}
     numbers = {f"largest error of the rate, {name}": error for name, error in wrong.items()}
     numbers |= {"falls on a plateau": float(falls), "falls that its rule asks for": float(expected)}
-    numbers |= {f"distance from the minimum at the end, {name}": end.mean for name, end in ends.items()}
+    numbers |= {
+        f"distance from the minimum at the end, {name}": end.mean for name, end in ends.items()
+    }
     still = ends.pop("constant")
     nearest = min(ends, key=lambda name: ends[name].mean)
     worst = max(wrong.values()) / LR
     said = (
-        f"The rates that seven runs used are those of the formulas to {worst:.0e} of the rate; on a plateau of the "
-        f"validation loss the rate fell {falls} times, as its rule asks for. And it is a good idea: with noisy "
-        f"gradients a constant rate stays {still.mean:.2f} [{still.low:.2f}, {still.high:.2f}] from the minimum "
+        f"The rates that seven runs used are those of the formulas to {worst:.0e} of the rate; on "
+        f"a plateau of the "
+        f"validation loss the rate fell {falls} times, as its rule asks for. And it is a good "
+        f"idea: with noisy "
+        f"gradients a constant rate stays {still.mean:.2f} [{still.low:.2f}, {still.high:.2f}] "
+        f"from the minimum "
         f"after 400 steps, all that fall end nearer, from {_told(nearest, ends)} to "
         f"{_told(max(ends, key=lambda n: ends[n].mean), ends)}."
     )
@@ -125,11 +139,15 @@ def _error(record: Record, formula: Callable[[float], float]) -> float:
 
 
 def _plateau(record: Record) -> tuple[int, int]:
-    """How often the rate fell, and how often the rule asks for it, replayed on the validation losses of the record."""
+    """How often the rate fell, and how often the rule asks for it, replayed on the validation
+    losses of the record.
+    """
     _, rates = _rates(record)
     best, stale, factor, expected = math.inf, 0, 1.0, 0
-    for loss in record.series["validation/loss"].values[:-1, 0]:  # what the last evaluation asks for, no step can do
-        better = loss < best * (1 - PLATEAU.threshold)  # type: ignore[operator]
+    for loss in record.series["validation/loss"].values[
+        :-1, 0
+    ]:  # what the last evaluation asks for, no step can do
+        better = loss < best * (1 - PLATEAU.threshold)
         best, stale = (loss, 0) if better else (best, stale + 1)
         if stale > PLATEAU.patience:
             lower = max(factor * 0.5, 0.05)
@@ -138,7 +156,9 @@ def _plateau(record: Record) -> tuple[int, int]:
 
 
 def _settling(walkers: int) -> dict[str, np.ndarray]:
-    """Distances from the minimum of a bowl, gradients with noise: [T + 1, P] for each schedule, over 400 steps."""
+    """Distances from the minimum of a bowl, gradients with noise: [T + 1, P] for each schedule,
+    over 400 steps.
+    """
     bowl, steps = surface("quadratic"), 400
     noise = 10 * torch.randn(steps, walkers, 2, generator=stream(0, "noise"), dtype=torch.float64)
     exact, plan = slope(bowl), Plan(steps=steps, per_epoch=8)
@@ -152,8 +172,13 @@ def _settling(walkers: int) -> dict[str, np.ndarray]:
     found = {}
     for name, schedule in shown.items():
         factors = schedule.factor(torch.arange(steps, dtype=torch.float64)[None], plan)[0].tolist()
-        way = walk(SGD(lr=LR), torch.zeros(walkers, 2), lambda rows, step: exact(rows, step) + noise[step - 1], steps,
-                   factor=lambda step, factors=factors: factors[step - 1])  # fmt: skip
+        way = walk(
+            SGD(lr=LR),
+            torch.zeros(walkers, 2),
+            lambda rows, step: exact(rows, step) + noise[step - 1],
+            steps,
+            factor=lambda step, factors=factors: factors[step - 1],
+        )
         found[name] = torch.linalg.vector_norm(way.rows - torch.tensor(bowl.minima), dim=2).numpy()
     return found
 
@@ -195,7 +220,8 @@ EXPERIMENT = Experiment(
     name="schedules",
     title="Schedules as executed, and why rates fall",
     rows=("S1", "S2", "S3", "S4", "S5", "S6"),
-    claim="The rate of each step is what the schedule's formula says, and a rate that falls lets stochastic descent "
+    claim="The rate of each step is what the schedule's formula says, and a rate that falls lets "
+    "stochastic descent "
     "settle where a constant one keeps wandering.",
     seconds=8.0,
     run=run,

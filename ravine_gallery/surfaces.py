@@ -1,4 +1,5 @@
-"""Functions of two numbers on which optimizers can be watched, with their gradients by torch and their minima.
+"""Functions of two numbers on which optimizers can be watched, with their gradients by torch and
+their minima.
 
 Letters: P points.
 """
@@ -63,12 +64,42 @@ def _saddle(p: Tensor) -> Tensor:
 
 ALL = (
     Surface("ravine", "10 x² + y²/2", _ravine, ((0.0, 0.0),), (-1.0, 4.0), (-2, 2, -5, 5)),
-    Surface("quadratic", "1.25 (x + 6)² + (y − 8)²", _quadratic, ((-6.0, 8.0),), (5.0, -5.0), (-15, 10, -10, 15)),
-    Surface("beale", "(1.5 − x + xy)² + (2.25 − x + xy²)² + (2.625 − x + xy³)²", _beale, ((3.0, 0.5),), (1.0, 1.5),
-            (-4.5, 4.5, -4.5, 4.5)),
-    Surface("rosenbrock", "(1 − x)² + 100 (y − x²)²", _rosenbrock, ((1.0, 1.0),), (-1.2, 1.0), (-2, 2, -1, 3)),
-    Surface("himmelblau", "(x² + y − 11)² + (x + y² − 7)²", _himmelblau,
-            ((3.0, 2.0), (-2.805118086952745, 3.131312518250573), (-3.779310253377747, -3.283185991286170),
-             (3.584428340330492, -1.848126526964404)), (0.0, 0.0), (-5, 5, -5, 5)),
+    Surface(
+        "quadratic",
+        "1.25 (x + 6)² + (y − 8)²",
+        _quadratic,
+        ((-6.0, 8.0),),
+        (5.0, -5.0),
+        (-15, 10, -10, 15),
+    ),
+    Surface(
+        "beale",
+        "(1.5 − x + xy)² + (2.25 − x + xy²)² + (2.625 − x + xy³)²",
+        _beale,
+        ((3.0, 0.5),),
+        (1.0, 1.5),
+        (-4.5, 4.5, -4.5, 4.5),
+    ),
+    Surface(
+        "rosenbrock",
+        "(1 − x)² + 100 (y − x²)²",
+        _rosenbrock,
+        ((1.0, 1.0),),
+        (-1.2, 1.0),
+        (-2, 2, -1, 3),
+    ),
+    Surface(
+        "himmelblau",
+        "(x² + y − 11)² + (x + y² − 7)²",
+        _himmelblau,
+        (
+            (3.0, 2.0),
+            (-2.805118086952745, 3.131312518250573),
+            (-3.779310253377747, -3.283185991286170),
+            (3.584428340330492, -1.848126526964404),
+        ),
+        (0.0, 0.0),
+        (-5, 5, -5, 5),
+    ),
     Surface("saddle", "x² − y²", _saddle, (), (2.0, 0.01), (-3, 3, -3, 3)),
-)  # fmt: skip
+)

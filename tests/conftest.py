@@ -2,7 +2,8 @@
 
 import os
 
-# Before torch is imported: MKL and OpenMP read these once, at their first use (why: `ravine/training/determinism.py`).
+# Before torch is imported: MKL and OpenMP read these once, at their first use (why:
+# `ravine/training/determinism.py`).
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

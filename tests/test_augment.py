@@ -1,4 +1,6 @@
-"""Augmentation against Pillow, SciPy, kornia and closed forms; every part against what all of them promise."""
+"""Augmentation against Pillow, SciPy, kornia and closed forms; every part against what all of them
+promise.
+"""
 
 import colorsys
 import dataclasses
@@ -36,9 +38,23 @@ OFF = {
     augment.RandAugment: {"magnitude": 0.0},
     augment.Guest: {"settings": {"p": 0.0}},
 }
-STRONGER = {"vertical": 0.4, "pixels": 2.0, "area": 0.6, "degrees": 30.0, "factor": 1.4, "hue": 0.2, "sd": 0.1,
-            "alpha": 0.7, "magnitude": 20.0, "probability": 0.9, "horizontal": 0.7, "brightness": 0.5, "contrast": 0.4,
-            "ratio": 2.0, "saturation": 0.6}  # fmt: skip
+STRONGER = {
+    "vertical": 0.4,
+    "pixels": 2.0,
+    "area": 0.6,
+    "degrees": 30.0,
+    "factor": 1.4,
+    "hue": 0.2,
+    "sd": 0.1,
+    "alpha": 0.7,
+    "magnitude": 20.0,
+    "probability": 0.9,
+    "horizontal": 0.7,
+    "brightness": 0.5,
+    "contrast": 0.4,
+    "ratio": 2.0,
+    "saturation": 0.6,
+}
 every = pytest.mark.parametrize("cls", augment.ALL, ids=lambda c: c.__name__)
 
 
@@ -60,16 +76,24 @@ def of(given, i):
 def smooth(height=40, width=48):
     """A smooth picture: what interpolation there can be is nearly exact."""
     y, x = np.mgrid[:height, :width]
-    return torch.tensor(0.5 + 0.25 * np.sin(x / 5) + 0.25 * np.cos(y / 6 + x / 9), dtype=torch.float64)
+    return torch.tensor(
+        0.5 + 0.25 * np.sin(x / 5) + 0.25 * np.cos(y / 6 + x / 9), dtype=torch.float64
+    )
 
 
-# ------------------------------------------------------------------------------------------------ every part
+# Every part
 
 
 @every
 def test_alone_equals_in_a_cohort_with_other_strengths(cls):
-    spread = [{n: STRONGER[n] if i == 1 else getattr(cls(), n) for n, hint in hints(cls).items() if is_number(hint)}
-              for i in range(3)]  # fmt: skip
+    spread = [
+        {
+            n: STRONGER[n] if i == 1 else getattr(cls(), n)
+            for n, hint in hints(cls).items()
+            if is_number(hint)
+        }
+        for i in range(3)
+    ]
     each = [cls(**s) for s in spread]
     given, meter = batch(), Meter(3)
     together = stack(each)(given, now(meter=meter))
@@ -79,7 +103,9 @@ def test_alone_equals_in_a_cohort_with_other_strengths(cls):
         for name in ("numbers", "targets", "others", "mixed"):
             mine, theirs = getattr(found, name), getattr(together, name)
             assert (mine is None and theirs is None) or torch.equal(mine[0], theirs[i]), name
-        assert own.means()[cls.acts.name][0] == pytest.approx(meter.means()[cls.acts.name][i].item(), rel=1e-12)
+        assert own.means()[cls.acts.name][0] == pytest.approx(
+            meter.means()[cls.acts.name][i].item(), rel=1e-12
+        )
     left = rows_of(stack(each), torch.tensor([2]))(of(given, 2), now(SEEDS[2:]))
     assert torch.equal(left.numbers[0], together.numbers[2])
 
@@ -108,7 +134,9 @@ def test_on_it_changes_pictures_keeps_labels_and_says_so(cls):
 @every
 def test_each_step_and_each_network_draws_anew_and_a_step_can_be_done_again(cls):
     given = batch(1, 20)
-    given = Batch(given.numbers.expand(3, *given.numbers.shape[1:]), targets=given.targets.expand(3, -1))
+    given = Batch(
+        given.numbers.expand(3, *given.numbers.shape[1:]), targets=given.targets.expand(3, -1)
+    )
     first, again, later = (cls()(given, now(step=step)).numbers for step in (5, 5, 6))
     assert torch.equal(first, again)
     assert not torch.equal(first, later) and not torch.equal(first[0], first[1])
@@ -133,7 +161,9 @@ def test_grey_small_and_odd_pictures_in_both_precisions(cls, shape):
     for dtype in (torch.float32, torch.float64):
         given = batch(shape=shape, dtype=dtype, examples=12)
         found = cls()(given, now()).numbers
-        assert found.shape == given.numbers.shape and found.dtype == dtype and found.isfinite().all()
+        assert (
+            found.shape == given.numbers.shape and found.dtype == dtype and found.isfinite().all()
+        )
 
 
 @every
@@ -150,7 +180,7 @@ def test_every_part_can_be_written_in_a_recipe():
         assert found.augment == (cls(),)
 
 
-# ------------------------------------------------------------------------------------------------ places
+# Places
 
 
 def test_flips_are_torchs():
@@ -164,17 +194,23 @@ def test_as_many_are_flipped_as_asked_and_the_meter_counts_them():
     given, meter = batch(examples=4000, shape=(1, 2, 2)), Meter(3)
     found = augment.Flip(horizontal=0.3)(given, now(meter=meter)).numbers
     flipped = (found == given.numbers.flip(-1)).flatten(2).all(2).double().mean(1)
-    assert flipped.tolist() == pytest.approx(meter.means()["flip"].tolist(), abs=1e-3)  # few are symmetric
+    assert flipped.tolist() == pytest.approx(
+        meter.means()["flip"].tolist(), abs=1e-3
+    )  # few are symmetric
     assert ((flipped - 0.3).abs() < 4 * math.sqrt(0.3 * 0.7 / 4000)).all()
 
 
-@pytest.mark.parametrize(("edges", "mode"), [("border", "edge"), ("zeros", "constant"), ("reflection", "symmetric")])
+@pytest.mark.parametrize(
+    ("edges", "mode"), [("border", "edge"), ("zeros", "constant"), ("reflection", "symmetric")]
+)
 def test_shifts_are_cuts_of_numpys_padded_picture(edges, mode):
     x = batch(1, 1).numbers
     padded = np.pad(x[0, 0].numpy(), ((0, 0), (4, 4), (4, 4)), mode=mode)
     for down, right in ((0, 0), (3, -4), (-1, 2), (4, 4)):
         found = flips.shifted(x, torch.tensor([[[down, right]]]), edges)
-        assert np.array_equal(found[0, 0].numpy(), padded[:, 4 - down : 13 - down, 4 - right : 15 - right])
+        assert np.array_equal(
+            found[0, 0].numpy(), padded[:, 4 - down : 13 - down, 4 - right : 15 - right]
+        )
 
 
 def test_all_shifts_are_equally_likely():
@@ -184,7 +220,7 @@ def test_all_shifts_are_equally_likely():
     assert len(counts) == 7 and stats.chisquare(counts).pvalue > 0.001
 
 
-# ------------------------------------------------------------------------------------------------ warps
+# Warps
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
@@ -198,7 +234,9 @@ def test_quarter_turns_are_torchs(turns):
 MAPS = {
     "rotation": affine.rotation(torch.tensor([[0.3]], dtype=torch.float64)),
     "stretching": affine.scaling(*torch.tensor([[[0.8]], [[1.2]]], dtype=torch.float64)),
-    "zoom": affine.scaling(*torch.tensor([[[0.7]], [[0.6]], [[2.0]], [[-3.0]]], dtype=torch.float64)),
+    "zoom": affine.scaling(
+        *torch.tensor([[[0.7]], [[0.6]], [[2.0]], [[-3.0]]], dtype=torch.float64)
+    ),
     "shear": affine.shearing(*torch.tensor([[[0.25]], [[-0.1]]], dtype=torch.float64)),
 }
 
@@ -210,20 +248,38 @@ def test_maps_are_scipys(name):
     matrix = maps[0, 0].numpy()[::-1][:, [1, 0, 2]]  # SciPy's places are (y, x), from the corner
     middle = (np.array(picture.shape) - 1) / 2
     offset = middle + matrix[:, 2] - matrix[:, :2] @ middle
-    expected = ndimage.affine_transform(picture.numpy(), matrix[:, :2], offset, order=1, mode="nearest")
+    expected = ndimage.affine_transform(
+        picture.numpy(), matrix[:, :2], offset, order=1, mode="nearest"
+    )
     assert np.abs(found - expected).max() < 1e-10
 
 
 def test_a_known_draw_gives_the_angle_factor_and_slant_that_it_says():
     given = Batch(smooth().float().expand(1, 5, 1, -1, -1))
     for name, one, maps in (
-        ("rotate", augment.Rotate(degrees=40.0), lambda u: affine.rotation(torch.deg2rad(40 * u[..., 0]))),
-        ("stretch", augment.Stretch(factor=1.5), lambda u: affine.scaling(1.5 ** -u[..., 0], 1.5 ** -u[..., 1])),
-        ("shear", augment.Shear(degrees=20.0, vertical=5.0),
-         lambda u: affine.shearing(torch.deg2rad(20 * u[..., 0]).tan(), torch.deg2rad(5 * u[..., 1]).tan())),
-    ):  # fmt: skip
+        (
+            "rotate",
+            augment.Rotate(degrees=40.0),
+            lambda u: affine.rotation(torch.deg2rad(40 * u[..., 0])),
+        ),
+        (
+            "stretch",
+            augment.Stretch(factor=1.5),
+            lambda u: affine.scaling(1.5 ** -u[..., 0], 1.5 ** -u[..., 1]),
+        ),
+        (
+            "shear",
+            augment.Shear(degrees=20.0, vertical=5.0),
+            lambda u: affine.shearing(
+                torch.deg2rad(20 * u[..., 0]).tan(), torch.deg2rad(5 * u[..., 1]).tan()
+            ),
+        ),
+    ):
         u = (
-            2 * sampling.uniforms(sampling.generators(now((7,)), name), given.numbers, 5, 1 if name == "rotate" else 2)
+            2
+            * sampling.uniforms(
+                sampling.generators(now((7,)), name), given.numbers, 5, 1 if name == "rotate" else 2
+            )
             - 1
         )
         expected = affine.seen_through(given.numbers, maps(u), "border")
@@ -243,14 +299,16 @@ def test_zoom_shows_parts_of_the_area_asked():
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(48.0), indexing="ij")
     given = Batch(torch.stack([y, x]).expand(1, 500, 2, 64, 48))
     found = augment.Zoom(area=0.4, ratio=1.3)(given, now((5,))).numbers[0].double()
-    tall = (found[:, 0, -2, 0] - found[:, 0, 1, 0]) / 61  # of the height, 62 rows from the second to the last but one
+    tall = (
+        found[:, 0, -2, 0] - found[:, 0, 1, 0]
+    ) / 61  # of the height, 62 rows from the second to the last but one
     wide = (found[:, 1, 0, -2] - found[:, 1, 0, 1]) / 45
     assert found[:, 0].min() >= -1e-3 and found[:, 0].max() <= 63.001
     area = tall * wide
     assert area.min() > 0.39 and area.max() <= 1.01 and abs(area.mean() - 0.69) < 0.03
 
 
-# ------------------------------------------------------------------------------------------------ colors
+# Colors
 
 
 PICTURE = batch(1, 1, shape=(3, 13, 10), seed=4).numbers[0]
@@ -267,21 +325,33 @@ def pixels(image):
 @pytest.mark.parametrize("factor", [0.0, 0.6, 1.0, 1.7])
 @pytest.mark.parametrize(
     ("ours", "theirs"),
-    [("brightness", "Brightness"), ("contrast", "Contrast"), ("saturation", "Color"), ("sharpness", "Sharpness")],
+    [
+        ("brightness", "Brightness"),
+        ("contrast", "Contrast"),
+        ("saturation", "Color"),
+        ("sharpness", "Sharpness"),
+    ],
 )
 def test_strengths_are_pillows(ours, theirs, factor):
     found = getattr(colors, ours)(PICTURE, torch.tensor([factor]))
     expected = pixels(getattr(ImageEnhance, theirs)(pillow(PICTURE)).enhance(factor))
-    assert (found - expected).abs().max() < 2.1 / 255  # Pillow rounds to bytes, and the grey before it
+    assert (
+        found - expected
+    ).abs().max() < 2.1 / 255  # Pillow rounds to bytes, and the grey before it
 
 
 def test_posterizing_solarizing_and_equalizing_are_pillows():
     image = pillow(PICTURE)
     assert torch.allclose(colors.equalize(PICTURE), pixels(ImageOps.equalize(image)), atol=1e-6)
     dull = (PICTURE * 0.3 + 0.2).mul(255).round() / 255
-    assert torch.allclose(colors.equalize(dull.repeat(1, 1, 9, 9)),
-                          pixels(ImageOps.equalize(pillow(dull.repeat(1, 1, 9, 9)))), atol=1e-6)  # fmt: skip
-    assert (colors.autocontrast(dull) - pixels(ImageOps.autocontrast(pillow(dull)))).abs().max() < 1.1 / 255
+    assert torch.allclose(
+        colors.equalize(dull.repeat(1, 1, 9, 9)),
+        pixels(ImageOps.equalize(pillow(dull.repeat(1, 1, 9, 9)))),
+        atol=1e-6,
+    )
+    assert (
+        colors.autocontrast(dull) - pixels(ImageOps.autocontrast(pillow(dull)))
+    ).abs().max() < 1.1 / 255
     for bits in (8, 6, 4, 1):
         found = colors.posterize(PICTURE, torch.tensor([float(bits)]))
         assert torch.allclose(found, pixels(ImageOps.posterize(image, bits)), atol=1e-6)
@@ -297,7 +367,9 @@ def test_hues_are_those_of_colorsys_and_of_kornia(turn):
     found = colors.hue(PICTURE, torch.tensor([turn]))
     for y, x in ((0, 0), (3, 7), (12, 9)):
         h, s, v = colorsys.rgb_to_hsv(*PICTURE[0, :, y, x].tolist())
-        assert found[0, :, y, x].tolist() == pytest.approx(colorsys.hsv_to_rgb((h + turn) % 1, s, v), abs=1e-5)
+        assert found[0, :, y, x].tolist() == pytest.approx(
+            colorsys.hsv_to_rgb((h + turn) % 1, s, v), abs=1e-5
+        )
     assert torch.allclose(found, kornia.enhance.adjust_hue(PICTURE, 2 * math.pi * turn), atol=1e-4)
 
 
@@ -312,14 +384,18 @@ def test_randaugment_draws_its_operations_evenly():
     counts = np.zeros(14)
     for place, name in enumerate(randaugment.NAMES):
         x = batch(1, 1, shape=(3, 16, 16)).numbers[0]
-        strong = augment.RandAugment(operations=1)._done(x, torch.tensor([place]), torch.tensor([0.7]).double())
+        strong = augment.RandAugment(operations=1)._done(
+            x, torch.tensor([place]), torch.tensor([0.7]).double()
+        )
         assert torch.equal(strong, x) == (name == "nothing"), name
-    drawn = sampling.uniforms(sampling.generators(now((3,)), "rand augment"), x, 7000, 1, 2)[0, :, 0, 0]
+    drawn = sampling.uniforms(sampling.generators(now((3,)), "rand augment"), x, 7000, 1, 2)[
+        0, :, 0, 0
+    ]
     counts = np.bincount((drawn * 14).long().numpy(), minlength=14)
     assert stats.chisquare(counts).pvalue > 0.001
 
 
-# ------------------------------------------------------------------------------------------------ erased and mixed
+# Erased and mixed
 
 
 def test_what_is_erased_is_one_rectangle_of_at_most_the_area_asked():
@@ -352,8 +428,12 @@ def test_the_loss_of_a_mixture_is_that_of_mixed_targets(cls):
     ours = loss.each(outputs, mixed.targets)
     ours = ours + mixed.mixed * (loss.each(outputs, mixed.others) - ours)
     one_hot = torch.eye(4)
-    soft = (1 - mixed.mixed)[..., None] * one_hot[given.targets] + mixed.mixed[..., None] * one_hot[mixed.others]
-    expected = torch.nn.functional.cross_entropy(outputs.flatten(0, 1), soft.flatten(0, 1), reduction="none")
+    soft = (1 - mixed.mixed)[..., None] * one_hot[given.targets] + mixed.mixed[..., None] * one_hot[
+        mixed.others
+    ]
+    expected = torch.nn.functional.cross_entropy(
+        outputs.flatten(0, 1), soft.flatten(0, 1), reduction="none"
+    )
     assert torch.allclose(ours.flatten(), expected, atol=1e-6)
 
 
@@ -383,26 +463,34 @@ def test_cut_pictures_are_pixels_of_both_in_the_share_said():
 
 def test_weights_of_examples_go_with_them_into_the_mixture():
     """(1 − m) w L + m w' L', whatever L."""
-    given = dataclasses.replace(batch(), weights=torch.rand(3, 6, generator=torch.Generator().manual_seed(2)))
+    given = dataclasses.replace(
+        batch(), weights=torch.rand(3, 6, generator=torch.Generator().manual_seed(2))
+    )
     given.weights[0] = 0
     labels = torch.arange(6).expand(3, -1)
     found = augment.Mixup(alpha=1.0)(dataclasses.replace(given, targets=labels), now())
-    m = mixing.beta(1.0, sampling.uniforms(sampling.generators(now(), "mixup"), given.numbers, 6)).float()
+    m = mixing.beta(
+        1.0, sampling.uniforms(sampling.generators(now(), "mixup"), given.numbers, 6)
+    ).float()
     of_others = torch.stack([given.weights[p, found.others[p]] for p in range(3)])
     assert torch.allclose(found.weights * found.mixed, m * of_others, atol=1e-6)
     assert torch.allclose(found.weights * (1 - found.mixed), (1 - m) * given.weights, atol=1e-6)
     assert found.mixed.isfinite().all()
 
 
-# ------------------------------------------------------------------------------------------------ kornia's own
+# Kornia's own
 
 
 def test_a_guest_does_what_kornia_does():
     given = batch(1, 4)
-    found = augment.Guest(augmentation="RandomInvert", settings={"p": 1.0})(given, now((3,))).numbers
+    found = augment.Guest(augmentation="RandomInvert", settings={"p": 1.0})(
+        given, now((3,))
+    ).numbers
     assert torch.allclose(found, 1 - given.numbers, atol=1e-6)
     state = torch.get_rng_state()
-    augment.Guest(augmentation="RandomRotation", settings={"degrees": [-20.0, 20.0]})(given, now((3,)))
+    augment.Guest(augmentation="RandomRotation", settings={"degrees": [-20.0, 20.0]})(
+        given, now((3,))
+    )
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -425,7 +513,7 @@ def test_guests_that_do_not_exist_are_refused(guest, words):
         augment.check_augmentation((guest,), Picture(1, 8, 8, (0.5,), (0.2,)))
 
 
-# ------------------------------------------------------------------------------------------------ in training
+# In training
 
 
 def pictures(count=60):
@@ -433,7 +521,9 @@ def pictures(count=60):
     generator = np.random.default_rng(0)
     y = np.arange(count) % 2
     x = (generator.integers(0, 120, (count, 8, 8)) + 120 * y[:, None, None]).astype(np.uint8)
-    recipe = catalog.named("image").vary("network.channels", (4,)).vary("epochs", 2).vary("batch", 16)
+    recipe = (
+        catalog.named("image").vary("network.channels", (4,)).vary("epochs", 2).vary("batch", 16)
+    )
     return recipe.vary("seeds", 2), (x, y)
 
 
@@ -449,8 +539,10 @@ def test_a_run_shows_what_each_part_did():
 def test_networks_are_judged_on_pictures_as_they_are():
     recipe, frame = pictures()
     still = recipe.vary("optimizer.lr", 0.0).vary("network.norm", None)
-    scores = [train(still.vary("augment", parts), frame, workers=1).record.score
-              for parts in ((), (augment.Noise(sd=1.0), augment.Flip()))]  # fmt: skip
+    scores = [
+        train(still.vary("augment", parts), frame, workers=1).record.score
+        for parts in ((), (augment.Noise(sd=1.0), augment.Flip()))
+    ]
     assert scores[0] == scores[1]
 
 
@@ -461,7 +553,11 @@ def test_a_table_cannot_be_augmented():
 
 
 @pytest.mark.parametrize(
-    "parts", [(augment.Mixup(), augment.CutMix()), (augment.Crop(pixels=1.0), augment.Flip(), augment.Crop())]
+    "parts",
+    [
+        (augment.Mixup(), augment.CutMix()),
+        (augment.Crop(pixels=1.0), augment.Flip(), augment.Crop()),
+    ],
 )
 def test_parts_that_cannot_stand_together_are_refused(parts):
     recipe, frame = pictures()

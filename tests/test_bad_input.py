@@ -1,4 +1,6 @@
-"""Wrong input at the command line: one message with what, why and what to do; exit code 2; nothing left behind."""
+"""Wrong input at the command line: one message with what, why and what to do; exit code 2; nothing
+left behind.
+"""
 
 import errno
 import gzip
@@ -12,7 +14,9 @@ import pytest
 
 from ravine.cli import run_command
 
-GOOD = "a,b,y\n" + "\n".join(f"{i % 7},{i % 5}.5,{'yes' if i % 3 else 'no'}" for i in range(60)) + "\n"
+GOOD = (
+    "a,b,y\n" + "\n".join(f"{i % 7},{i % 5}.5,{'yes' if i % 3 else 'no'}" for i in range(60)) + "\n"
+)
 QUICK = ["--set", "epochs=1", "--seeds", "1", "--quiet"]
 
 
@@ -36,7 +40,9 @@ def table(name, change):
 
 
 def recipe(text):
-    return write("r.toml", f'epochs = 1\nseeds = 1\n{text}\n[data]\nsource = "good.csv"\ntarget = ["y"]\n')
+    return write(
+        "r.toml", f'epochs = 1\nseeds = 1\n{text}\n[data]\nsource = "good.csv"\ntarget = ["y"]\n'
+    )
 
 
 def column(name, values):
@@ -62,43 +68,133 @@ CASES = {
     "no target named": (None, ["good.csv"], "target"),
     "target is no column": (None, ["good.csv", "--target", "why"], "Did you mean 'y'"),
     "target constant": (lambda: table("t.csv", column("y", "no")), ["t.csv", "--target", "y"], "y"),
-    "target all missing": (lambda: table("t.csv", column("y", np.nan)), ["t.csv", "--target", "y"], "y"),
-    "a class with one row": (lambda: table("t.csv", column("y", lambda f: ["odd", *f["y"][1:]])),
-                             ["t.csv", "--target", "y"], "odd"),
+    "target all missing": (
+        lambda: table("t.csv", column("y", np.nan)),
+        ["t.csv", "--target", "y"],
+        "y",
+    ),
+    "a class with one row": (
+        lambda: table("t.csv", column("y", lambda f: ["odd", *f["y"][1:]])),
+        ["t.csv", "--target", "y"],
+        "odd",
+    ),
     "a class missing from training": (
-        lambda: table("t.csv", lambda f: f.update({"y": [f"class {i % 3}" for i in range(len(f))]}) or column(
-            "g", lambda f: f["y"] + " group")(f)),
-        ["t.csv", "--target", "y", "--set", 'split={name="Grouped", column="g"}'], "no training row has the class"),
-    "infinite values": (lambda: table("t.csv", column("a", some(np.inf, 9))), ["t.csv", "--target", "y"], "a"),
-    "duplicate columns": (lambda: write("t.csv", GOOD.replace("a,b,y", "a,a,y")), ["t.csv", "--target", "y"], "a"),
-    "no table at all": (lambda: write("t.csv", bytes(range(256)) * 40), ["t.csv", "--target", "y"], "t.csv"),
-    "corrupt gz": (lambda: write("t.csv.gz", gzip.compress(GOOD.encode())[:40]), ["t.csv.gz", "--target", "y"], "gz"),
-    "corrupt parquet": (lambda: write("t.parquet", b"PAR1nonsense"), ["t.parquet", "--target", "y"], "parquet"),
-    "malformed json lines": (lambda: write("t.jsonl", '{"a": 1}\n{"a": \n'), ["t.jsonl", "--target", "a"], "2"),
-    "unknown setting": (lambda: recipe("stpes = 3"), ["r.toml"], "r.toml:3: Recipe has no setting 'stpes'"),
-    "unknown setting of a part": (lambda: recipe('optimizer = {name = "Adam", learning_rate = 1}'), ["r.toml"],
-                                  "r.toml:3: Adam has no setting 'learning_rate'"),
+        lambda: table(
+            "t.csv",
+            lambda f: (
+                f.update({"y": [f"class {i % 3}" for i in range(len(f))]})
+                or column("g", lambda f: f["y"] + " group")(f)
+            ),
+        ),
+        ["t.csv", "--target", "y", "--set", 'split={name="Grouped", column="g"}'],
+        "no training row has the class",
+    ),
+    "infinite values": (
+        lambda: table("t.csv", column("a", some(np.inf, 9))),
+        ["t.csv", "--target", "y"],
+        "a",
+    ),
+    "duplicate columns": (
+        lambda: write("t.csv", GOOD.replace("a,b,y", "a,a,y")),
+        ["t.csv", "--target", "y"],
+        "a",
+    ),
+    "no table at all": (
+        lambda: write("t.csv", bytes(range(256)) * 40),
+        ["t.csv", "--target", "y"],
+        "t.csv",
+    ),
+    "corrupt gz": (
+        lambda: write("t.csv.gz", gzip.compress(GOOD.encode())[:40]),
+        ["t.csv.gz", "--target", "y"],
+        "gz",
+    ),
+    "corrupt parquet": (
+        lambda: write("t.parquet", b"PAR1nonsense"),
+        ["t.parquet", "--target", "y"],
+        "parquet",
+    ),
+    "malformed json lines": (
+        lambda: write("t.jsonl", '{"a": 1}\n{"a": \n'),
+        ["t.jsonl", "--target", "a"],
+        "2",
+    ),
+    "unknown setting": (
+        lambda: recipe("stpes = 3"),
+        ["r.toml"],
+        "r.toml:3: Recipe has no setting 'stpes'",
+    ),
+    "unknown setting of a part": (
+        lambda: recipe('optimizer = {name = "Adam", learning_rate = 1}'),
+        ["r.toml"],
+        "r.toml:3: Adam has no setting 'learning_rate'",
+    ),
     "unknown part": (lambda: recipe('schedule = "Cosin"'), ["r.toml"], "Did you mean 'Cosine'"),
     "unknown base": (lambda: recipe('base = "defualt"'), ["r.toml"], "Did you mean 'default'"),
-    "out of range": (lambda: recipe('optimizer = {name = "Adam", lr = -1}'), ["r.toml"], "r.toml:3: Adam.lr is -1"),
-    "wrong type": (lambda: recipe('batch = "many"'), ["r.toml"], "r.toml:3: Recipe.batch is 'many'"),
-    "a word for a number": (lambda: recipe('optimizer = {name = "Adam", lr = "0.1"}'), ["r.toml"], "Adam.lr is '0.1'"),
+    "out of range": (
+        lambda: recipe('optimizer = {name = "Adam", lr = -1}'),
+        ["r.toml"],
+        "r.toml:3: Adam.lr is -1",
+    ),
+    "wrong type": (
+        lambda: recipe('batch = "many"'),
+        ["r.toml"],
+        "r.toml:3: Recipe.batch is 'many'",
+    ),
+    "a word for a number": (
+        lambda: recipe('optimizer = {name = "Adam", lr = "0.1"}'),
+        ["r.toml"],
+        "Adam.lr is '0.1'",
+    ),
     "contradiction: ntk": (
-        lambda: recipe("network = {name = 'Mlp', parametrization = 'ntk'}"), ["r.toml"], "unit variance"),
+        lambda: recipe("network = {name = 'Mlp', parametrization = 'ntk'}"),
+        ["r.toml"],
+        "unit variance",
+    ),
     "contradiction: stop without validation": (
-        None, ["good.csv", "--target", "y", "--set", "split.validation=0.0"], "no validation split"),
+        None,
+        ["good.csv", "--target", "y", "--set", "split.validation=0.0"],
+        "no validation split",
+    ),
     "too large splits": (None, ["good.csv", "--target", "y", "--set", "split.test=0.9"], "test"),
     "classes to balance where there are none": (
-        None, ["good.csv", "--target", "b", "--set", "class_weights=balanced"], "the task is regression"),
-    "a place that is no number": (None, ["good.csv", "--target", "y", "--set", "penalties.²=1"], "--set penalties"),
-    "a place where none is": (None, ["good.csv", "--target", "y", "--set", "penalties.0=L2"], "--set penalties.0"),
+        None,
+        ["good.csv", "--target", "b", "--set", "class_weights=balanced"],
+        "the task is regression",
+    ),
+    "a place that is no number": (
+        None,
+        ["good.csv", "--target", "y", "--set", "penalties.²=1"],
+        "--set penalties",
+    ),
+    "a place where none is": (
+        None,
+        ["good.csv", "--target", "y", "--set", "penalties.0=L2"],
+        "--set penalties.0",
+    ),
     "not toml": (lambda: write("r.toml", "epochs = = 3"), ["r.toml"], "is not TOML"),
     "missing recipe": (None, ["r.toml"], "r.toml does not exist"),
-    "batch larger than the data": (None, ["good.csv", "--target", "y", "--set", "batch=5000"], "training examples"),
-    "loss that does not fit": (None, ["good.csv", "--target", "y", "--set", "loss=Huber"], "the task is binary"),
-    "unknown recipe": (None, ["good.csv", "--target", "y", "--recipe", "fancy"], "no recipe is named 'fancy'"),
+    "batch larger than the data": (
+        None,
+        ["good.csv", "--target", "y", "--set", "batch=5000"],
+        "training examples",
+    ),
+    "loss that does not fit": (
+        None,
+        ["good.csv", "--target", "y", "--set", "loss=Huber"],
+        "the task is binary",
+    ),
+    "unknown recipe": (
+        None,
+        ["good.csv", "--target", "y", "--recipe", "fancy"],
+        "no recipe is named 'fancy'",
+    ),
     "--set without a value": (None, ["good.csv", "--target", "y", "--set", "epochs"], "PATH=VALUE"),
-    "--set of nothing": (None, ["good.csv", "--target", "y", "--set", "optimizer.lrr=1"], "Did you mean 'lr'"),
+    "--set of nothing": (
+        None,
+        ["good.csv", "--target", "y", "--set", "optimizer.lrr=1"],
+        "Did you mean 'lr'",
+    ),
     "no seeds": (None, ["good.csv", "--target", "y", "--seeds", "0"], "at least 1"),
     "a negative seed": (None, ["good.csv", "--target", "y", "--seed", "-1"], "at least 0"),
     "unknown device": (None, ["good.csv", "--target", "y", "--device", "tpu"], "device is 'tpu'"),
@@ -106,15 +202,29 @@ CASES = {
     "unknown option": (None, ["good.csv", "--tarjet", "y"], "--target"),
     "resume nothing": (None, ["--resume", "nowhere"], "nowhere"),
     "resume with more": (None, ["good.csv", "--resume", "nowhere"], "--resume goes on"),
-    "folder in use": (lambda: (Path("used").mkdir(), write("used/mine.txt", "keep")),
-                      ["good.csv", "--target", "y", "--out", "used"], "used is not empty"),
-    "folder is a file": (None, ["good.csv", "--target", "y", "--out", "good.csv"], "good.csv is a file"),
-    "folder cannot be made": (None, ["good.csv", "--target", "y", "--out", "/proc/run"], "cannot be written"),
-}  # fmt: skip
+    "folder in use": (
+        lambda: (Path("used").mkdir(), write("used/mine.txt", "keep")),
+        ["good.csv", "--target", "y", "--out", "used"],
+        "used is not empty",
+    ),
+    "folder is a file": (
+        None,
+        ["good.csv", "--target", "y", "--out", "good.csv"],
+        "good.csv is a file",
+    ),
+    "folder cannot be made": (
+        None,
+        ["good.csv", "--target", "y", "--out", "/proc/run"],
+        "cannot be written",
+    ),
+}
 
 
 def tree(folder):
-    return {p.relative_to(folder): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+    return {
+        p.relative_to(folder): p.read_bytes() if p.is_file() else None
+        for p in sorted(folder.rglob("*"))
+    }
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -134,7 +244,11 @@ def test_wrong_input_is_told_and_leaves_nothing(name, here, capfd):
 def test_with_json_the_complaint_is_an_object(here, capfd):
     assert run_command(["train", "good.csv", "--target", "why", "--json"]) == 2
     said = json.loads(capfd.readouterr().out)
-    assert said["schema"] == 1 and "why" in said["error"]["what"] and "Did you mean 'y'" in said["error"]["why"]
+    assert (
+        said["schema"] == 1
+        and "why" in said["error"]["what"]
+        and "Did you mean 'y'" in said["error"]["why"]
+    )
 
 
 @pytest.fixture

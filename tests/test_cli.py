@@ -24,7 +24,9 @@ def here(tmp_path, monkeypatch):
 
 
 def command(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "ravine", *arguments], capture_output=True, text=True, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "ravine", *arguments], capture_output=True, text=True, **options
+    )
 
 
 def test_a_bundled_set_trains_and_says_what_it_did(here, capfd):
@@ -32,7 +34,12 @@ def test_a_bundled_set_trains_and_says_what_it_did(here, capfd):
     said = capfd.readouterr()
     (folder,) = (here / "runs").iterdir()
     assert folder.name.startswith("penguins-")
-    for words in ("species has 3 values", "2 members", "95% interval", f"ravine predict runs/{folder.name}"):
+    for words in (
+        "species has 3 values",
+        "2 members",
+        "95% interval",
+        f"ravine predict runs/{folder.name}",
+    ):
         assert words in said.out
     assert "epoch 3/3" in said.err and "epoch 3/3" not in said.out
     assert max(map(len, said.out.splitlines())) <= 80
@@ -41,13 +48,18 @@ def test_a_bundled_set_trains_and_says_what_it_did(here, capfd):
 
 
 def test_the_next_command_works(here, capfd):
-    frame = pd.DataFrame({"x": [i % 13 for i in range(80)], "y": [2.0 * (i % 13) + i % 3 for i in range(80)]})
+    frame = pd.DataFrame(
+        {"x": [i % 13 for i in range(80)], "y": [2.0 * (i % 13) + i % 3 for i in range(80)]}
+    )
     frame.to_csv("t.csv", index=False)
     assert run_command(["train", "t.csv", "--target", "y", "--out", "run", *QUICK, "--quiet"]) == 0
     assert capfd.readouterr().err == ""
     for out in ("o.csv", "o.parquet", "o.jsonl"):
         assert run_command(["predict", "run", "t.csv", "-o", out]) == 0
-    assert list(pd.read_csv("o.csv").columns) == ["row", "y"] and len(pd.read_parquet("o.parquet")) == 80
+    assert (
+        list(pd.read_csv("o.csv").columns) == ["row", "y"]
+        and len(pd.read_parquet("o.parquet")) == 80
+    )
     capfd.readouterr()
     assert run_command(["predict", "run", "t.csv"]) == 0
     assert len(capfd.readouterr().out.splitlines()) == 81
@@ -63,7 +75,9 @@ def test_json_is_one_object_of_a_known_form(here, capfd):
     assert json.loads(capfd.readouterr().out) == said
 
 
-LEAKY = pd.DataFrame({"x": [(7 * i) % 31 / 3 for i in range(240)], "z": [(i * i) % 17 / 2 for i in range(240)]})
+LEAKY = pd.DataFrame(
+    {"x": [(7 * i) % 31 / 3 for i in range(240)], "z": [(i * i) % 17 / 2 for i in range(240)]}
+)
 LEAKY = LEAKY.assign(y=LEAKY.x + LEAKY.z % 3, tax=0.2 * (LEAKY.x + LEAKY.z % 3) + 1)
 
 
@@ -73,7 +87,9 @@ def test_training_begins_with_checks_that_are_told_kept_and_stop_nothing(here, c
     assert run_command([*train, "--out", "run", "--json"]) == 0
     said = capfd.readouterr()
     assert said.err.startswith("preflight") and "RVN-D08" in said.err
-    assert ("RVN-D08", "leakage") in [(f["code"], f["cause"]) for f in json.loads(said.out)["findings"]]
+    assert ("RVN-D08", "leakage") in [
+        (f["code"], f["cause"]) for f in json.loads(said.out)["findings"]
+    ]
     assert run_command(["show", "run"]) == 0
     assert "RVN-D08" in capfd.readouterr().out
     assert run_command([*train, "--out", "unchecked", "--no-check", "--json"]) == 0
@@ -125,7 +141,9 @@ def test_the_doctor_leaves_a_healthy_recipe_as_it_is(here, capfd):
     assert "nothing is written" in said.err and list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize("asked", ["run -o x.toml", "run --fix --no-trials", "run --set epochs=3", "nowhere.toml"])
+@pytest.mark.parametrize(
+    "asked", ["run -o x.toml", "run --fix --no-trials", "run --set epochs=3", "nowhere.toml"]
+)
 def test_what_the_doctor_cannot_do_is_said(here, capfd, asked):
     Path("run").mkdir()
     Path("run/plan.json").write_text("{}")
@@ -137,7 +155,11 @@ def test_a_recipe_file_trains(here, capfd):
     Path("r.toml").write_text('base = "plain"\nepochs = 2\n[data]\nsource = "iris"\n')
     assert run_command(["train", "r.toml", "--seed", "5", "--seeds", "3", "--out", "run"]) == 0
     assert "3 members" in capfd.readouterr().out
-    assert [m["seed"] for m in json.loads(Path("run/record.json").read_text())["members"]] == [5, 6, 7]
+    assert [m["seed"] for m in json.loads(Path("run/record.json").read_text())["members"]] == [
+        5,
+        6,
+        7,
+    ]
 
 
 def test_a_printed_recipe_is_one_that_trains(here, capfd):
@@ -156,8 +178,12 @@ def test_divergence_is_told_and_has_its_exit_code(here, capfd):
 def test_ctrl_c_saves_and_the_run_goes_on(here):
     options = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}}
     train = "train digits --out run --seeds 2 --set epochs=100000 --set stop=none"
-    process = subprocess.Popen([sys.executable, "-m", "ravine", *train.split()], stderr=subprocess.PIPE, text=True,
-                               **options)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ravine", *train.split()],
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
     while process.poll() is None and not Path("run/plan.json").exists():
         time.sleep(0.02)
     time.sleep(0.5)
@@ -204,12 +230,18 @@ def test_unexpected_errors_keep_their_traceback(monkeypatch):
 def test_explain_prints_the_page_the_list_and_a_cause(capfd):
     assert run_command(["explain", "l01"]) == 0
     page = capfd.readouterr().out
-    assert page.startswith("RVN-L01  gradients of earlier steps") and "optimizer.zero_grad()" in page
+    assert (
+        page.startswith("RVN-L01  gradients of earlier steps") and "optimizer.zero_grad()" in page
+    )
     assert max(map(len, page.splitlines())) <= 80 and "\x1b" not in page
     assert run_command(["explain"]) == 0 and "\n  RVN-S03  most units" in capfd.readouterr().out
     assert run_command(["explain", "zero-grad"]) == 0
     assert "\n  RVN-L01  " in capfd.readouterr().out
-    for words, key in (["explain", "L01"], "means"), (["explain", "zero-grad"], "codes"), (["explain"], "families"):
+    for words, key in (
+        (["explain", "L01"], "means"),
+        (["explain", "zero-grad"], "codes"),
+        (["explain"], "families"),
+    ):
         assert run_command([*words, "--json"]) == 0
         said = json.loads(capfd.readouterr().out)
         assert said["schema"] == 1 and said[key]
@@ -225,7 +257,9 @@ def test_explain_draws_the_picture_where_there_is_one(here, capfd):
     assert run_command(["explain", "L15", "--picture", "l15.svg"]) == 0
     assert (here / "l15.svg").read_text("utf-8").rstrip().endswith("</svg>")
     assert "schedules" in capfd.readouterr().err
-    assert run_command(["explain", "L15", "--picture", "l15.svg"]) == 2  # nothing is written over unasked
+    assert (
+        run_command(["explain", "L15", "--picture", "l15.svg"]) == 2
+    )  # nothing is written over unasked
     assert run_command(["explain", "L01", "--picture", "l01.svg"]) == 2
     assert run_command(["explain", "--picture", "all.svg"]) == 2
     assert [path.name for path in here.iterdir()] == ["l15.svg"]

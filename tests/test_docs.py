@@ -13,24 +13,39 @@ import ravine
 
 ROOT = Path(ravine.__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
-RUN = [d for d in DOCUMENTS if d.name != "STYLE.md"]  # its blocks show how code reads, not how to use this package
+RUN = [
+    d for d in DOCUMENTS if d.name != "STYLE.md"
+]  # its blocks show how code reads, not how to use this package
 
 
 def blocks(text, language):
     """The fenced blocks of a language, with the line (from 1) in which each begins."""
-    return [(text[: m.start()].count("\n") + 1, m[2])
-            for m in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.M | re.S) if m[1] in language]  # fmt: skip
+    return [
+        (text[: m.start()].count("\n") + 1, m[2])
+        for m in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.M | re.S)
+        if m[1] in language
+    ]
 
 
 def commands(text):
     """Every `ravine ...` command in fenced blocks, as a list of words."""
-    lines = [line for _, block in blocks(text, ("", "sh", "bash", "console", "text")) for line in block.splitlines()]
+    lines = [
+        line
+        for _, block in blocks(text, ("", "sh", "bash", "console", "text"))
+        for line in block.splitlines()
+    ]
     return as_words(lines)
 
 
 def mentions(text):
-    """Every `ravine ...` in running text; it may name a command or an option and leave out what it is given."""
-    return as_words(re.findall(r"(?<!`)`(ravine [^`\n]+)`(?!`)", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)))
+    """Every `ravine ...` in running text; it may name a command or an option and leave out what it
+    is given.
+    """
+    return as_words(
+        re.findall(
+            r"(?<!`)`(ravine [^`\n]+)`(?!`)", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+        )
+    )
 
 
 def as_words(lines):
@@ -58,20 +73,34 @@ def named(document):
     return str(document.relative_to(ROOT))
 
 
-PYTHON = [pytest.param(block, id=f"{named(d)}:{line}")
-          for d in RUN for line, block in blocks(d.read_text("utf-8"), ("python", "py"))]  # fmt: skip
+PYTHON = [
+    pytest.param(block, id=f"{named(d)}:{line}")
+    for d in RUN
+    for line, block in blocks(d.read_text("utf-8"), ("python", "py"))
+]
 COMMANDS, MENTIONS = (
-    [pytest.param(words[1:], id=f"{named(d)}: {' '.join(words)}") for d in RUN for words in find(d.read_text("utf-8"))]
+    [
+        pytest.param(words[1:], id=f"{named(d)}: {' '.join(words)}")
+        for d in RUN
+        for words in find(d.read_text("utf-8"))
+    ]
     for find in (commands, mentions)
 )
 
 
 @pytest.mark.parametrize("block", PYTHON)
 def test_python_in_the_documents_runs(block, tmp_path):
-    # In a process and a folder of its own, as a reader would; warnings are errors there as they are here.
+    # In a process and a folder of its own, as a reader would; warnings are errors there as they are
+    # here.
     environment = {**os.environ, "PYTHONWARNINGS": "error::UserWarning", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True,
-                          env=environment, timeout=120)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", block],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -109,7 +138,8 @@ def test_links_between_documents_resolve(document):
     broken = []
     for link in links(document.read_text("utf-8")):
         if re.match(r"\w+:", link):
-            continue  # elsewhere in the world: a test that needs the network fails for the wrong reasons
+            # elsewhere in the world: a test that needs the network fails for the wrong reasons
+            continue
         path, _, anchor = link.partition("#")
         target = (document.parent / path) if path else document
         if not target.exists() or (anchor and anchor not in anchors(target.read_text("utf-8"))):
@@ -118,9 +148,14 @@ def test_links_between_documents_resolve(document):
 
 
 def test_the_readers_of_documents_find_what_is_there():
-    text = ("# A title\n[a](b.md#c) `[no](x)`\n```sh\nravine train x  # why\n```\n`ravine show runs/x` and\n"
-            "```python\nprint(1)\n```\n")  # fmt: skip
-    assert commands(text) == [["ravine", "train", "x"]] and mentions(text) == [["ravine", "show", "runs/x"]]
+    text = (
+        "# A title\n[a](b.md#c) `[no](x)`\n```sh\nravine train x  # why\n```\n`ravine show runs/x` "
+        "and\n"
+        "```python\nprint(1)\n```\n"
+    )
+    assert commands(text) == [["ravine", "train", "x"]] and mentions(text) == [
+        ["ravine", "show", "runs/x"]
+    ]
     assert links(text) == ["b.md#c"] and anchors(text) == {"a-title"}
     assert blocks(text, ("python",)) == [(7, "print(1)\n")]
 

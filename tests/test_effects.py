@@ -54,4 +54,7 @@ def test_networks_that_leave_take_their_numbers_along():
 
 
 def test_an_effect_says_its_name_and_meaning():
-    assert Effect("clip", "share of steps")._asdict() == {"name": "clip", "meaning": "share of steps"}
+    assert Effect("clip", "share of steps")._asdict() == {
+        "name": "clip",
+        "meaning": "share of steps",
+    }

@@ -5,7 +5,15 @@ import pickle
 
 import pytest
 
-from ravine.errors import DataError, InputError, Interrupted, RavineError, RecipeError, RunError, nearest
+from ravine.errors import (
+    DataError,
+    InputError,
+    Interrupted,
+    RavineError,
+    RecipeError,
+    RunError,
+    nearest,
+)
 
 
 @pytest.mark.parametrize("kind", [InputError, RecipeError, DataError, RunError])
@@ -15,7 +23,12 @@ def test_an_error_survives_pickling_and_copying(kind):
     error.add_note("while reading")
     for back in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(back) is kind and str(back) == str(error)
-        assert (back.what, back.why, back.do, back.where) == (error.what, error.why, error.do, error.where)
+        assert (back.what, back.why, back.do, back.where) == (
+            error.what,
+            error.why,
+            error.do,
+            error.where,
+        )
         assert back.path == "optimizer.lr" and back.__notes__ == ["while reading"]
 
 
@@ -25,18 +38,29 @@ def test_an_error_survives_pickling_and_copying(kind):
         ({}, "it broke"),
         ({"why": "it fell"}, "it broke: it fell"),
         ({"do": "glue it"}, "it broke. To mend it: glue it."),
-        ({"why": "it fell", "do": "glue it", "where": "r.toml:3"}, "r.toml:3: it broke: it fell. To mend it: glue it."),
-        ({"why": "there are a, b. Did you mean 'a'?", "do": "glue it"},
-         "it broke: there are a, b. Did you mean 'a'? To mend it: glue it."),
-        ({"why": "there are none.", "do": "glue it"}, "it broke: there are none. To mend it: glue it."),
+        (
+            {"why": "it fell", "do": "glue it", "where": "r.toml:3"},
+            "r.toml:3: it broke: it fell. To mend it: glue it.",
+        ),
+        (
+            {"why": "there are a, b. Did you mean 'a'?", "do": "glue it"},
+            "it broke: there are a, b. Did you mean 'a'? To mend it: glue it.",
+        ),
+        (
+            {"why": "there are none.", "do": "glue it"},
+            "it broke: there are none. To mend it: glue it.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_message_reads_as_sentences(parts, text):
     assert str(InputError("it broke", **parts)) == text
 
 
 def test_every_error_is_of_one_tree_and_has_its_exit_code():
-    codes = {kind: kind.exit_code for kind in (RavineError, InputError, RecipeError, DataError, RunError, Interrupted)}
+    codes = {
+        kind: kind.exit_code
+        for kind in (RavineError, InputError, RecipeError, DataError, RunError, Interrupted)
+    }
     assert all(issubclass(kind, RavineError) for kind in codes)
     assert list(codes.values()) == [1, 2, 2, 2, 2, 130]
     assert issubclass(InputError, ValueError) and not issubclass(Interrupted, InputError)

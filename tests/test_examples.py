@@ -1,4 +1,6 @@
-"""The callbacks of `examples/`, each in a small run of its framework, sound and with a fault; skipped without it."""
+"""The callbacks of `examples/`, each in a small run of its framework, sound and with a fault;
+skipped without it.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -60,13 +62,20 @@ def test_lightning(fault, capsys):
             return torch.optim.Adam(self.parameters(), 1e-2)
 
     def trained(*callbacks):
-        loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data()), batch_size=32, shuffle=True)
+        loader = torch.utils.data.DataLoader(
+            torch.utils.data.TensorDataset(*data()), batch_size=32, shuffle=True
+        )
         torch.manual_seed(1)
         module = Module()
         trainer = lightning.Trainer(
-            max_epochs=3, callbacks=list(callbacks), logger=False, enable_checkpointing=False, accelerator="cpu",
-            enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
+            max_epochs=3,
+            callbacks=list(callbacks),
+            logger=False,
+            enable_checkpointing=False,
+            accelerator="cpu",
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
         trainer.fit(module, loader, loader)
         return list(module.parameters())
 
@@ -84,18 +93,33 @@ def test_hugging_face(fault, tmp_path, capsys):
 
     def trained(*callbacks):
         torch.manual_seed(1)
-        small = transformers.BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-                                        intermediate_size=32, num_labels=2, max_position_embeddings=16)  # fmt: skip
+        small = transformers.BertConfig(
+            vocab_size=50,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            num_labels=2,
+            max_position_embeddings=16,
+        )
         model = transformers.BertForSequenceClassification(small)
         if fault:
             model.classifier = nn.Sequential(model.classifier, nn.Softmax(dim=1))
         settings = transformers.TrainingArguments(
-            str(tmp_path), num_train_epochs=3, per_device_train_batch_size=16, report_to=[], save_strategy="no",
-            use_cpu=True, learning_rate=5e-3, logging_strategy="no", disable_tqdm=True, seed=1,
-        )  # fmt: skip
+            str(tmp_path),
+            num_train_epochs=3,
+            per_device_train_batch_size=16,
+            report_to=[],
+            save_strategy="no",
+            use_cpu=True,
+            learning_rate=5e-3,
+            logging_strategy="no",
+            disable_tqdm=True,
+            seed=1,
+        )
         transformers.Trainer(
             model=model, args=settings, train_dataset=examples, callbacks=list(callbacks)
-        ).train()  # fmt: skip
+        ).train()
         return list(model.parameters())
 
     watch = example("watch_hugging_face").Watch()
@@ -117,7 +141,9 @@ def test_keras(fault, monkeypatch, capsys):
         model = keras.Sequential([keras.layers.Input((8,)), *dense])
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer=keras.optimizers.SGD(1e30 if fault else 0.05), loss=loss)
-        model.fit(x.numpy(), y.numpy(), batch_size=32, epochs=5, verbose=0, callbacks=list(callbacks))
+        model.fit(
+            x.numpy(), y.numpy(), batch_size=32, epochs=5, verbose=0, callbacks=list(callbacks)
+        )
         return [torch.as_tensor(w).nan_to_num(7.0) for w in model.get_weights()]
 
     watch = example("watch_keras").Watch()

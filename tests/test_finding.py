@@ -11,23 +11,59 @@ from ravine.reporting.findings_text import closing, finding_line, finding_text, 
 
 
 def finding(code, severity="warning", confidence="high", cause="learning-rate-high", **rest):
-    return Finding(code=code, title=f"title of {code}", severity=severity, confidence=confidence, cause=cause, **rest)
+    return Finding(
+        code=code,
+        title=f"title of {code}",
+        severity=severity,
+        confidence=confidence,
+        cause=cause,
+        **rest,
+    )
 
 
 FULL = Report(
     run="runs/a-1",
-    score=Score(metric="accuracy", value=0.9, low=0.8, high=0.95, confidence=0.95, higher_is_better=True, split="test",
-                examples=40, members=(0.9, 0.91), others={"loss": 0.3}),
-    checks=Checks(passed=("P1", "P2"), not_applicable=("A1",), not_measured=("M1",), failed=("F1",)),
+    score=Score(
+        metric="accuracy",
+        value=0.9,
+        low=0.8,
+        high=0.95,
+        confidence=0.95,
+        higher_is_better=True,
+        split="test",
+        examples=40,
+        members=(0.9, 0.91),
+        others={"loss": 0.3},
+    ),
+    checks=Checks(
+        passed=("P1", "P2"), not_applicable=("A1",), not_measured=("M1",), failed=("F1",)
+    ),
     findings=(
-        finding("X1", severity="error", where="layers.2", since=40,
-                evidence=(Evidence("gradient norm", 1e9, "", 1e3, "at the last layer"), Evidence("loss", None)),
-                suspects=("exploding", "input-scale"), changes=(Change("optimizer.lr", 0.01), Change("clip", [1, "a"])),
-                trial=Trial(verdict="helped", steps=200, seeds=3, before=2.3, after=0.1, difference=-2.2,
-                            interval=(-2.4, -2.0)), explains=("X2",)),
+        finding(
+            "X1",
+            severity="error",
+            where="layers.2",
+            since=40,
+            evidence=(
+                Evidence("gradient norm", 1e9, "", 1e3, "at the last layer"),
+                Evidence("loss", None),
+            ),
+            suspects=("exploding", "input-scale"),
+            changes=(Change("optimizer.lr", 0.01), Change("clip", [1, "a"])),
+            trial=Trial(
+                verdict="helped",
+                steps=200,
+                seeds=3,
+                before=2.3,
+                after=0.1,
+                difference=-2.2,
+                interval=(-2.4, -2.0),
+            ),
+            explains=("X2",),
+        ),
         finding("X2", severity="note", trial=Trial(verdict="not tried", why="one network only")),
     ),
-)  # fmt: skip
+)
 
 
 def test_a_report_comes_back_from_json_as_it_went():
@@ -41,13 +77,29 @@ def test_the_contract_has_these_names():
     assert list(data) == ["schema", "run", "score", "checks", "findings"]
     assert set(data["checks"]) == {"passed", "not_applicable", "not_measured", "failed"}
     assert set(data["findings"][0]) == {
-        "code", "title", "severity", "confidence", "where", "since", "evidence", "cause", "suspects", "changes",
-        "trial", "explains",
-    }  # fmt: skip
+        "code",
+        "title",
+        "severity",
+        "confidence",
+        "where",
+        "since",
+        "evidence",
+        "cause",
+        "suspects",
+        "changes",
+        "trial",
+        "explains",
+    }
     assert set(data["findings"][0]["evidence"][0]) == {"name", "value", "unit", "limit", "text"}
     assert set(data["findings"][0]["trial"]) >= {
-        "steps", "seeds", "before", "after", "difference", "interval", "verdict",
-    }  # fmt: skip
+        "steps",
+        "seeds",
+        "before",
+        "after",
+        "difference",
+        "interval",
+        "verdict",
+    }
     assert len(CAUSES) == len(set(CAUSES)) == 46
 
 
@@ -86,8 +138,15 @@ def test_symptoms_stand_after_the_cause_that_explains_them():
 
 
 def test_at_most_two_unconfirmed_causes_are_named():
-    causes = {"A": "learning-rate-high", "B": "input-scale", "C": "initialization", "D": "input-scale"}
-    guesses = [finding(c, cause=causes[c], confidence="medium", since=i) for i, c in enumerate(causes)]
+    causes = {
+        "A": "learning-rate-high",
+        "B": "input-scale",
+        "C": "initialization",
+        "D": "input-scale",
+    }
+    guesses = [
+        finding(c, cause=causes[c], confidence="medium", since=i) for i, c in enumerate(causes)
+    ]
     sure = finding("Z", severity="note", confidence="exact", cause="zero-grad")
     found = arrange([*guesses, sure])
     assert [f.code for f in found] == ["A", "B", "D", "Z"]
@@ -97,9 +156,18 @@ def test_at_most_two_unconfirmed_causes_are_named():
 def test_text_fits_80_columns_and_says_everything():
     text = findings_text(FULL)
     assert max(map(len, text.splitlines())) <= 80
-    for said in ("X1", "title of X1", "layers.2", "step 40", "gradient norm 1e+09 (limit 1,000): at the last layer",
-                 "X2 title of X2", "learning-rate-high; or exploding, input-scale", "optimizer.lr: 0.01",
-                 "helped; 200 steps x 3 seeds: 2.3 -> 0.1", "[-2.4, -2]"):  # fmt: skip
+    for said in (
+        "X1",
+        "title of X1",
+        "layers.2",
+        "step 40",
+        "gradient norm 1e+09 (limit 1,000): at the last layer",
+        "X2 title of X2",
+        "learning-rate-high; or exploding, input-scale",
+        "optimizer.lr: 0.01",
+        "helped; 200 steps x 3 seeds: 2.3 -> 0.1",
+        "[-2.4, -2]",
+    ):
         assert said in " ".join(text.split())
     assert "X2  title" not in text  # a note that is explained is told by what explains it
     alone = findings_text(Report(findings=(FULL.findings[1],)))

@@ -1,4 +1,6 @@
-"""Claims: what tuning holds still stays as it is, bit for bit, whatever the optimizer; the rest learns as it should."""
+"""Claims: what tuning holds still stays as it is, bit for bit, whatever the optimizer; the rest
+learns as it should.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,10 @@ def kept(run):
     """The weights a run keeps, by slot, and those it began with."""
     task = load_task(run.model.recipe)
     job = works_of([run.model.recipe], [task], device="cpu", workers=1)[0].job
-    begun, layout = start(job), Program(stack([run.model.recipe]).network, run.model.signature).layout
+    begun, layout = (
+        start(job),
+        Program(stack([run.model.recipe]).network, run.model.signature).layout,
+    )
     return layout.views(run.model.weights), layout.views(begun.weights)
 
 
@@ -64,7 +69,9 @@ FROZEN = {"hidden.0.weight", "hidden.0.bias"}
 @pytest.mark.parametrize("cls", ALL)
 def test_frozen_weights_do_not_move_by_one_bit_under_any_optimizer(cls):
     for variant in TWINS.get(cls, ["as it is"]):
-        recipe = BASE.vary("optimizer", cls() if cls in SEARCHING else cls(**settings(cls, 1, variant)))
+        recipe = BASE.vary(
+            "optimizer", cls() if cls in SEARCHING else cls(**settings(cls, 1, variant))
+        )
         recipe = recipe.vary("epochs", 1).vary("seeds", 2).vary("batch", 32)
         if cls not in SEARCHING:
             recipe = recipe.vary("penalties", (L2(strength=0.1),))
@@ -73,7 +80,9 @@ def test_frozen_weights_do_not_move_by_one_bit_under_any_optimizer(cls):
         assert not held_still(run, FROZEN).any(), variant
 
 
-@pytest.mark.parametrize("optimizer", [AdamW(lr=0.01, weight_decay=0.1), Momentum(lr=0.05, weight_decay=0.1)])
+@pytest.mark.parametrize(
+    "optimizer", [AdamW(lr=0.01, weight_decay=0.1), Momentum(lr=0.05, weight_decay=0.1)]
+)
 def test_frozen_weights_do_not_move_in_rows_wide_enough_for_kernels(optimizer):
     recipe = BASE.vary("network.hidden", (150, 250)).vary("optimizer", optimizer).vary("epochs", 1)
     run = train(recipe.vary("tuning", (finetuning.Freeze(layers=("hidden.0",)),)))
@@ -82,12 +91,18 @@ def test_frozen_weights_do_not_move_in_rows_wide_enough_for_kernels(optimizer):
 
 
 def test_frozen_weights_stay_in_an_average_of_weights():
-    recipe = BASE.vary("average", Ema(decay=0.9)).vary("tuning", (finetuning.Freeze(layers=("hidden.0",)),))
+    recipe = BASE.vary("average", Ema(decay=0.9)).vary(
+        "tuning", (finetuning.Freeze(layers=("hidden.0",)),)
+    )
     held_still(train(recipe), FROZEN)
 
 
 def test_the_effect_counts_what_is_held():
-    run = train(BASE.vary("tuning", (finetuning.Freeze(layers=("hidden.0",)), finetuning.DepthRates(decay=0.5))))
+    run = train(
+        BASE.vary(
+            "tuning", (finetuning.Freeze(layers=("hidden.0",)), finetuning.DepthRates(decay=0.5))
+        )
+    )
     shown = {effect.name: effect.values[0] for effect in run.record.effects}
     size = run.model.size
     assert shown["freeze"] == pytest.approx(30 / size)
@@ -97,29 +112,52 @@ def test_the_effect_counts_what_is_held():
 
 
 def test_frozen_weights_do_not_count_in_the_clip():
-    """With the first layer frozen, cutting to a length is cutting what is left: as if the rest were the network."""
-    free = BASE.vary("tuning", (finetuning.Freeze(layers=("hidden.*",)),)).vary("batch", "all").vary("epochs", 1)
-    run = train(free.vary("clip", ClipNorm(limit=1e-3)).vary("optimizer", Momentum(lr=1.0, momentum=0.0)))
+    """With the first layer frozen, cutting to a length is cutting what is left: as if the rest were
+    the network.
+    """
+    free = (
+        BASE.vary("tuning", (finetuning.Freeze(layers=("hidden.*",)),))
+        .vary("batch", "all")
+        .vary("epochs", 1)
+    )
+    run = train(
+        free.vary("clip", ClipNorm(limit=1e-3)).vary("optimizer", Momentum(lr=1.0, momentum=0.0))
+    )
     after, before = kept(run)
     moved = torch.cat([(after[n] - before[n]).flatten() for n in after if n.startswith("output")])
     assert float(moved.norm()) == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_a_rate_by_depth_is_a_step_by_depth():
-    """One step of gradient descent is the rate times the gradient, so the ratio of two runs' steps is the factor."""
-    one = BASE.vary("batch", "all").vary("epochs", 1).vary("optimizer", Momentum(lr=0.1, momentum=0.0))
+    """One step of gradient descent is the rate times the gradient, so the ratio of two runs' steps
+    is the factor.
+    """
+    one = (
+        BASE.vary("batch", "all")
+        .vary("epochs", 1)
+        .vary("optimizer", Momentum(lr=0.1, momentum=0.0))
+    )
     after, before = kept(train(one))
     slowed, _ = kept(train(one.vary("tuning", (finetuning.DepthRates(decay=0.5),))))
-    for name, factor in {"hidden.0.weight": 0.25, "hidden.1.weight": 0.5, "output.weight": 1.0}.items():
+    for name, factor in {
+        "hidden.0.weight": 0.25,
+        "hidden.1.weight": 0.5,
+        "output.weight": 1.0,
+    }.items():
         step = after[name] - before[name]
         torch.testing.assert_close(slowed[name] - before[name], factor * step, rtol=1e-3, atol=1e-7)
 
 
 def test_a_thawed_layer_begins_with_steps_of_the_learning_rate():
-    """Adam's averages have seen the gradients of what waits. Had they not, ten steps would be some thirty rates long:
-    after 400 steps nothing corrects for averages that begin at 0."""
+    """Adam's averages have seen the gradients of what waits. Had they not, ten steps would be some
+    thirty rates long: after 400 steps nothing corrects for averages that begin at 0."""
     lr, stages = 1e-3, finetuning.Unfreeze(stages=((0, "output"), (400, "*")))
-    recipe = BASE.vary("optimizer", Adam(lr=lr)).vary("batch", "all").vary("epochs", 410).vary("tuning", (stages,))
+    recipe = (
+        BASE.vary("optimizer", Adam(lr=lr))
+        .vary("batch", "all")
+        .vary("epochs", 410)
+        .vary("tuning", (stages,))
+    )
     after, before = kept(train(recipe))
     way = (after["hidden.0.weight"] - before["hidden.0.weight"]).abs().max()
     assert 1 * lr < float(way) < 22 * lr
@@ -137,7 +175,10 @@ def test_stages_thaw_when_they_say():
 
 def test_alone_and_in_a_cohort_a_tuned_network_has_the_same_bits():
     parts = (finetuning.Gradual(epochs=2), finetuning.DepthRates(decay=0.7))
-    recipes = [BASE.vary("tuning", parts).vary("optimizer.lr", lr).vary("seed", i) for i, lr in enumerate((0.02, 0.1))]
+    recipes = [
+        BASE.vary("tuning", parts).vary("optimizer.lr", lr).vary("seed", i)
+        for i, lr in enumerate((0.02, 0.1))
+    ]
     together = train_all(recipes)
     for recipe, member in zip(recipes, together, strict=True):
         alone = train(recipe)
@@ -145,20 +186,24 @@ def test_alone_and_in_a_cohort_a_tuned_network_has_the_same_bits():
 
 
 def test_a_tuned_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
-    recipe = BASE.vary("tuning", (finetuning.Gradual(epochs=1), finetuning.DepthRates(decay=0.7))).vary(
-        "optimizer", Adam()
-    )
+    recipe = BASE.vary(
+        "tuning", (finetuning.Gradual(epochs=1), finetuning.DepthRates(decay=0.7))
+    ).vary("optimizer", Adam())
     task = load_task(recipe)
     work = works_of([resolve(recipe, task)], [task], device="cpu", workers=1)[0]
 
     def go(cohort, until):
         source = InMemory(task.train, cohort.seeds, batch=work.job.batch)
-        evaluate = Evaluator(work.job.plan, None, metric=lambda p, t: p, name="none", higher_is_better=True)
+        evaluate = Evaluator(
+            work.job.plan, None, metric=lambda p, t: p, name="none", higher_is_better=True
+        )
         run(cohort, source, evaluate, pause=lambda c: c.step == until)
         return cohort
 
     whole = go(start(work.job), -1)
-    stopped = go(start(work.job), 10)  # in the second epoch of seven steps, in which the second depth waits no longer
+    stopped = go(
+        start(work.job), 10
+    )  # in the second epoch of seven steps, in which the second depth waits no longer
     save(stopped, tmp_path / "checkpoint.safetensors")
     resumed = go(load(tmp_path / "checkpoint.safetensors", work.job), -1)
     assert torch.equal(resumed.ended["weights"], whole.ended["weights"])
@@ -167,7 +212,8 @@ def test_a_tuned_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
 def test_without_frozen_layers_tuning_changes_nothing():
     recipe = BASE.vary("optimizer", Adam(lr=0.01))
     assert torch.equal(
-        train(recipe).model.weights, train(recipe.vary("tuning", (finetuning.DepthRates(decay=1.0),))).model.weights
+        train(recipe).model.weights,
+        train(recipe.vary("tuning", (finetuning.DepthRates(decay=1.0),))).model.weights,
     )
 
 
@@ -184,7 +230,10 @@ def test_norms_and_embeddings_belong_to_a_depth():
 def test_factors_of_parts():
     def factors(part, step):
         row = part.lr(LAYERS, step, PLAN)
-        return [float(row[0, LAYERS.spans[f"{n}.weight"][0]]) for n in ("hidden.0", "hidden.1", "hidden.2", "output")]
+        return [
+            float(row[0, LAYERS.spans[f"{n}.weight"][0]])
+            for n in ("hidden.0", "hidden.1", "hidden.2", "output")
+        ]
 
     assert factors(finetuning.LastLayers(count=3), 0) == [0, 1, 1, 1]
     assert factors(finetuning.Gradual(epochs=2), 19) == [0, 0, 0, 1]
@@ -197,8 +246,14 @@ def test_factors_of_parts():
 @pytest.mark.parametrize(
     "part, words",
     [
-        (finetuning.Freeze(layers=("hiden.0",)), ["'hiden.0'", "Freeze.layers", "Did you mean 'hidden.0"]),
-        (finetuning.Unfreeze(stages=((0, "output"), (1, "body"))), ["'body'", "Unfreeze.stages", "hidden.1.weight"]),
+        (
+            finetuning.Freeze(layers=("hiden.0",)),
+            ["'hiden.0'", "Freeze.layers", "Did you mean 'hidden.0"],
+        ),
+        (
+            finetuning.Unfreeze(stages=((0, "output"), (1, "body"))),
+            ["'body'", "Unfreeze.stages", "hidden.1.weight"],
+        ),
         (finetuning.Freeze(layers=("*",)), ["holds every weight still"]),
     ],
 )
@@ -214,6 +269,16 @@ def test_stages_that_begin_with_nothing_are_refused():
 
 
 def test_a_recipe_file_says_tuning():
-    given = {"tuning": [{"name": "Unfreeze", "stages": [[0, "output"], [2, "*"]]}, {"name": "DepthRates"}]}
-    assert recipe_from(given).tuning == (finetuning.Unfreeze(stages=((0, "output"), (2, "*"))), finetuning.DepthRates())
-    assert recipe_from({"tuning": {"name": "LastLayers", "count": 2}}).tuning == (finetuning.LastLayers(count=2),)
+    given = {
+        "tuning": [
+            {"name": "Unfreeze", "stages": [[0, "output"], [2, "*"]]},
+            {"name": "DepthRates"},
+        ]
+    }
+    assert recipe_from(given).tuning == (
+        finetuning.Unfreeze(stages=((0, "output"), (2, "*"))),
+        finetuning.DepthRates(),
+    )
+    assert recipe_from({"tuning": {"name": "LastLayers", "count": 2}}).tuning == (
+        finetuning.LastLayers(count=2),
+    )

@@ -1,4 +1,6 @@
-"""Imports go down only: the graph of all imports, also those hidden in functions, is drawn and checked."""
+"""Imports go down only: the graph of all imports, also those hidden in functions, is drawn and
+checked.
+"""
 
 import ast
 import subprocess
@@ -13,7 +15,7 @@ ROOT = Path(ravine.__file__).parents[1]
 PACKAGES = ("ravine", "ravine_gallery")
 FLOORS = (
     {"errors", "part", "rng", "layout", "effects", "protocols", "statistics"},
-    {"recipe", "record", "finding"},
+    {"causes", "recipe", "record", "finding"},
     {
         "data",
         "networks",
@@ -53,18 +55,24 @@ def imports(source, module):
 
 
 def graph():
-    """Every module and the modules that it imports; the package's own face, which loads names late, is left out."""
+    """Every module and the modules that it imports; the package's own face, which loads names late,
+    is left out.
+    """
     names = {}
     for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text("utf-8")
     names.pop("ravine")
-    return {m: {target for i in imports(text, m) if (target := home(i, names)) not in (m, None)}
-            for m, text in names.items()}  # fmt: skip
+    return {
+        m: {target for i in imports(text, m) if (target := home(i, names)) not in (m, None)}
+        for m, text in names.items()
+    }
 
 
 def home(imported, names):
-    """The module that an import reaches: itself, or the one that the imported name is taken from."""
+    """The module that an import reaches: itself, or the one that the imported name is taken
+    from.
+    """
     above = imported.rpartition(".")[0]
     return imported if imported in names else above if above in names else None
 
@@ -90,7 +98,9 @@ def faults(found):
                 continue
             if floor_of(target) > floor_of(module):
                 wrong.append(f"{module} imports {target} from above")
-            elif floor_of(target) == floor_of(module) and (here in SIDE_BY_SIDE or READ_NOUNS_ONLY.get(here) == there):
+            elif floor_of(target) == floor_of(module) and (
+                here in SIDE_BY_SIDE or READ_NOUNS_ONLY.get(here) == there
+            ):
                 wrong.append(f"{module} imports {target} beside it")
     return wrong + [f"a cycle: {' -> '.join(c)}" for c in cycles(found)]
 
@@ -142,12 +152,17 @@ def test_a_planted_cycle_is_found():
 
 
 def test_an_import_hidden_in_a_function_is_seen():
-    assert imports("def f():\n    from ravine.catalog import named", "x") == {"ravine.catalog.named"}
+    assert imports("def f():\n    from ravine.catalog import named", "x") == {
+        "ravine.catalog.named"
+    }
 
 
 @pytest.mark.parametrize("module", ["ravine", "ravine.cli"])
 def test_importing_loads_no_torch_and_no_pandas(module):
-    code = f"import sys, {module}; print([m for m in ('torch', 'pandas', 'sklearn') if m in sys.modules])"
+    code = (
+        f"import sys, {module}; print([m for m in ('torch', 'pandas', 'sklearn') if m in "
+        f"sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

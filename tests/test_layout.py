@@ -8,12 +8,14 @@ from hypothesis import strategies as some
 
 from ravine.layout import Layout, Slot, length
 
-LAYOUT = Layout((
-    Slot(name="0.weight", shape=(2, 3), fan_in=2, fan_out=3),
-    Slot(name="0.bias", shape=(1, 3), role="bias", lr=0.1),
-    Slot(name="norm.scale", shape=(3,), role="scale"),
-    Slot(name="codes", shape=(4, 2), role="embedding"),
-))  # fmt: skip
+LAYOUT = Layout(
+    (
+        Slot(name="0.weight", shape=(2, 3), fan_in=2, fan_out=3),
+        Slot(name="0.bias", shape=(1, 3), role="bias", lr=0.1),
+        Slot(name="norm.scale", shape=(3,), role="scale"),
+        Slot(name="codes", shape=(4, 2), role="embedding"),
+    )
+)
 
 
 def test_views_write_through_and_together_cover_the_row():
@@ -24,7 +26,10 @@ def test_views_write_through_and_together_cover_the_row():
     assert (rows == rows[:1]).all()
 
 
-@given(some.lists(some.lists(some.integers(0, 4), min_size=1, max_size=3), max_size=5), some.integers(1, 3))
+@given(
+    some.lists(some.lists(some.integers(0, 4), min_size=1, max_size=3), max_size=5),
+    some.integers(1, 3),
+)
 def test_views_take_a_row_apart_without_loss(shapes, networks):
     layout = Layout(tuple(Slot(name=str(i), shape=tuple(shape)) for i, shape in enumerate(shapes)))
     rows = torch.randn(networks, layout.width, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,6 @@
-"""Losses: torch's functions in float64, extreme logits, gradients by differences, and independence of networks."""
+"""Losses: torch's functions in float64, extreme logits, gradients by differences, and independence
+of networks.
+"""
 
 import math
 
@@ -8,9 +10,29 @@ import torch.nn.functional as F
 
 from ravine.effects import Meter
 from ravine.errors import RecipeError
-from ravine.losses import ALL, AbsoluteError, BinaryCrossEntropy, Huber, SoftmaxCrossEntropy, SquaredError
+from ravine.losses import (
+    ALL,
+    AbsoluteError,
+    BinaryCrossEntropy,
+    Huber,
+    SoftmaxCrossEntropy,
+    SquaredError,
+)
 
-SHAPES = [(1, 1), (1, 3), (7, 13), (16, 2), (31, 3), (33, 10), (32, 10), (16, 1), (9, 1), (5, 4), (32, 32), (3, 100)]
+SHAPES = [
+    (1, 1),
+    (1, 3),
+    (7, 13),
+    (16, 2),
+    (31, 3),
+    (33, 10),
+    (32, 10),
+    (16, 1),
+    (9, 1),
+    (5, 4),
+    (32, 32),
+    (3, 100),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +61,9 @@ def each_and_gradient(loss, outputs, targets):
 
 def reference(loss, outputs, targets):
     if isinstance(loss, SoftmaxCrossEntropy):
-        return F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none",
-                               label_smoothing=loss.label_smoothing)  # fmt: skip
+        return F.cross_entropy(
+            outputs.transpose(1, 2), targets, reduction="none", label_smoothing=loss.label_smoothing
+        )
     if isinstance(loss, BinaryCrossEntropy):
         smooth = targets * (1 - loss.label_smoothing) + loss.label_smoothing / 2
         return F.binary_cross_entropy_with_logits(outputs, smooth, reduction="none").sum(-1)
@@ -51,8 +74,16 @@ def reference(loss, outputs, targets):
     return F.mse_loss(outputs, targets, reduction="none").sum(-1) / 2
 
 
-LOSSES = [SquaredError(), AbsoluteError(), Huber(), Huber(delta=0.3), BinaryCrossEntropy(), SoftmaxCrossEntropy(),
-          BinaryCrossEntropy(label_smoothing=0.1), SoftmaxCrossEntropy(label_smoothing=0.2)]  # fmt: skip
+LOSSES = [
+    SquaredError(),
+    AbsoluteError(),
+    Huber(),
+    Huber(delta=0.3),
+    BinaryCrossEntropy(),
+    SoftmaxCrossEntropy(),
+    BinaryCrossEntropy(label_smoothing=0.1),
+    SoftmaxCrossEntropy(label_smoothing=0.2),
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -64,26 +95,36 @@ def test_equals_torch_in_float64(loss, shape):
     expected = reference(loss, leaf, targets)
     assert each.shape == (8, shape[0])
     torch.testing.assert_close(each, expected.detach(), rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(gradient, torch.autograd.grad(expected.mean(1).sum(), leaf)[0], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        gradient, torch.autograd.grad(expected.mean(1).sum(), leaf)[0], rtol=1e-12, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 @pytest.mark.parametrize("shape", [(4, 3), (32, 10), (16, 2)])
 def test_gradients_are_finite_differences(loss, shape):
     outputs, targets = example(type(loss), shape, networks=2, dtype=torch.float64)
-    direction = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    direction = torch.randn(
+        outputs.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64
+    )
     _, gradient = each_and_gradient(loss, outputs, targets)
     h = 1e-6
     above, below = (loss.each(outputs + s * h * direction, targets).mean(1).sum() for s in (1, -1))
-    assert float((above - below) / (2 * h)) == pytest.approx(float((gradient * direction).sum()), rel=1e-6)
+    assert float((above - below) / (2 * h)) == pytest.approx(
+        float((gradient * direction).sum()), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (3, 100)])
 def test_second_derivatives_are_those_of_softmax(shape):
     outputs, targets = example(SoftmaxCrossEntropy, shape, networks=1, dtype=torch.float64)
-    hessian = torch.autograd.functional.hessian(lambda x: SoftmaxCrossEntropy().each(x, targets)[0, 0], outputs)
+    hessian = torch.autograd.functional.hessian(
+        lambda x: SoftmaxCrossEntropy().each(x, targets)[0, 0], outputs
+    )
     p = torch.softmax(outputs[0, 0], -1)
-    torch.testing.assert_close(hessian[0, 0, :, 0, 0], torch.diag(p) - p[:, None] * p, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        hessian[0, 0, :, 0, 0], torch.diag(p) - p[:, None] * p, rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -95,7 +136,9 @@ def test_extreme_logits_stay_finite_and_right(dtype, batch):
     assert each[0, :4].tolist() == [0, 0, 1e4, 1e4]
     assert (gradient[0, :4, 0] * 4 * batch).round(decimals=4).tolist() == [0, 0, 1, -1]
     logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]], dtype=dtype).repeat(batch, 1)[None]
-    each, gradient = each_and_gradient(SoftmaxCrossEntropy(), logits, torch.zeros(1, 2 * batch, dtype=torch.int64))
+    each, gradient = each_and_gradient(
+        SoftmaxCrossEntropy(), logits, torch.zeros(1, 2 * batch, dtype=torch.int64)
+    )
     assert each[0, :2].tolist() == [0, 2e4]
     assert (gradient[0, :2] * 2 * batch).round(decimals=4).tolist() == [[0, 0, 0], [-1, 1, 0]]
 
@@ -105,15 +148,21 @@ def test_at_zero_logits_the_loss_is_chance_and_the_gradient_points_at_the_target
     each, gradient = each_and_gradient(BinaryCrossEntropy(), zero, torch.ones(1, 9, 1))
     torch.testing.assert_close(each, torch.full((1, 9), math.log(2)))
     torch.testing.assert_close(gradient, torch.full((1, 9, 1), -0.5 / 9))
-    each, _ = each_and_gradient(SoftmaxCrossEntropy(), torch.zeros(1, 9, 7), torch.zeros(1, 9, dtype=torch.int64))
+    each, _ = each_and_gradient(
+        SoftmaxCrossEntropy(), torch.zeros(1, 9, 7), torch.zeros(1, 9, dtype=torch.int64)
+    )
     torch.testing.assert_close(each, torch.full((1, 9), math.log(7)))
 
 
 def test_predictions():
     x = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert torch.equal(SquaredError().predict(x), x)
-    torch.testing.assert_close(BinaryCrossEntropy().predict(x), torch.sigmoid(x), rtol=1e-14, atol=0)
-    torch.testing.assert_close(SoftmaxCrossEntropy().predict(x).sum(-1), torch.ones(3, 7, dtype=torch.float64))
+    torch.testing.assert_close(
+        BinaryCrossEntropy().predict(x), torch.sigmoid(x), rtol=1e-14, atol=0
+    )
+    torch.testing.assert_close(
+        SoftmaxCrossEntropy().predict(x).sum(-1), torch.ones(3, 7, dtype=torch.float64)
+    )
     assert BinaryCrossEntropy().predict(torch.tensor([-1e4, 1e4])).tolist() == [0, 1]
 
 
@@ -141,7 +190,7 @@ def test_settings_out_of_range_are_refused():
         Huber(delta=0.0)
 
 
-# ------------------------------------------------------------------------------------------------ the battery
+# The battery
 
 
 @pytest.mark.parametrize("cls", ALL)
@@ -153,14 +202,18 @@ def test_a_network_gets_the_same_bits_alone_and_in_a_cohort(cls, shape, smoothin
     outputs, targets = example(cls, shape, networks=3)
 
     def made(value):
-        return cls(label_smoothing=value) if smooths else Huber(delta=value) if cls is Huber else cls()
+        return (
+            cls(label_smoothing=value) if smooths else Huber(delta=value) if cls is Huber else cls()
+        )
 
     together = made(torch.tensor(values, dtype=torch.float64).view(-1, 1))
     each, gradient = each_and_gradient(together, outputs, targets)
     predicted = together.predict(outputs)
     for i, value in enumerate(values):
         for alone in (made(value), made(torch.tensor([[value]], dtype=torch.float64))):
-            each_alone, gradient_alone = each_and_gradient(alone, outputs[i : i + 1], targets[i : i + 1])
+            each_alone, gradient_alone = each_and_gradient(
+                alone, outputs[i : i + 1], targets[i : i + 1]
+            )
             assert torch.equal(each_alone[0], each[i])
             assert torch.equal(gradient_alone[0], gradient[i])
             assert torch.equal(alone.predict(outputs[i : i + 1])[0], predicted[i])
@@ -174,5 +227,7 @@ def test_a_nan_network_leaves_the_others_alone(cls, shape):
     sick[1] = math.nan
     each, gradient = each_and_gradient(cls(), outputs, targets)
     each_sick, gradient_sick = each_and_gradient(cls(), sick, targets)
-    assert torch.equal(each[[0, 2]], each_sick[[0, 2]]) and torch.equal(gradient[[0, 2]], gradient_sick[[0, 2]])
+    assert torch.equal(each[[0, 2]], each_sick[[0, 2]]) and torch.equal(
+        gradient[[0, 2]], gradient_sick[[0, 2]]
+    )
     assert each_sick[1].isnan().all()

@@ -1,4 +1,6 @@
-"""Metrics: scikit-learn's numbers, for many networks at once; intervals against closed forms and their coverage."""
+"""Metrics: scikit-learn's numbers, for many networks at once; intervals against closed forms and
+their coverage.
+"""
 
 import math
 
@@ -23,8 +25,14 @@ def example(kind, *, seed=0, examples=EXAMPLES):
         return targets + torch.randn(NETWORKS, examples, 2, generator=generator), targets, weights
     if kind == "classes":
         targets = torch.randint(4, (examples,), generator=generator)
-        logits = torch.randn(NETWORKS, examples, 5, generator=generator).round(decimals=1)  # class 4 never occurs
-        return torch.softmax(logits + 2 * torch.nn.functional.one_hot(targets, 5), -1), targets, weights
+        logits = torch.randn(NETWORKS, examples, 5, generator=generator).round(
+            decimals=1
+        )  # class 4 never occurs
+        return (
+            torch.softmax(logits + 2 * torch.nn.functional.one_hot(targets, 5), -1),
+            targets,
+            weights,
+        )
     columns = 1 if kind == "binary" else 3
     targets = torch.randint(2, (examples, columns), generator=generator).float()
     logits = torch.randn(NETWORKS, examples, columns, generator=generator).round(decimals=1)
@@ -35,30 +43,44 @@ def sklearn_value(kind, name, p, y, w):
     """The metric of one network as scikit-learn has it."""
     p, y, w = p.double().numpy(), y.double().numpy(), w.double().numpy()
     if kind == "regression":
-        function = {"r2": reference.r2_score, "rmse": reference.root_mean_squared_error,
-                    "mae": reference.mean_absolute_error}[name]  # fmt: skip
+        function = {
+            "r2": reference.r2_score,
+            "rmse": reference.root_mean_squared_error,
+            "mae": reference.mean_absolute_error,
+        }[name]
         return function(y, p, sample_weight=w)
     if kind == "labels":
         return {
             "label_accuracy": lambda: np.average(((p > 0.5) == y).mean(1), weights=w),
             "label_f1": lambda: reference.f1_score(y, p > 0.5, average="macro", sample_weight=w),
             "auc": lambda: reference.roc_auc_score(y, p, average="macro", sample_weight=w),
-            "log_loss": lambda: np.mean([reference.log_loss(y[:, k], p[:, k], sample_weight=w) for k in range(3)]),
-            "brier": lambda: np.mean([reference.brier_score_loss(y[:, k], p[:, k], sample_weight=w) for k in range(3)]),
+            "log_loss": lambda: np.mean(
+                [reference.log_loss(y[:, k], p[:, k], sample_weight=w) for k in range(3)]
+            ),
+            "brier": lambda: np.mean(
+                [reference.brier_score_loss(y[:, k], p[:, k], sample_weight=w) for k in range(3)]
+            ),
         }[name]()
     y = y.reshape(-1)
     chosen = p[:, 0] > 0.5 if kind == "binary" else p.argmax(1)
     full = np.concatenate([1 - p, p], 1) if kind == "binary" else p
     one_hot = np.eye(full.shape[1])[y.astype(int)]
-    areas = [reference.roc_auc_score(one_hot[:, k], full[:, k], sample_weight=w)
-             for k in range(full.shape[1]) if one_hot[:, k].any()]  # fmt: skip
+    areas = [
+        reference.roc_auc_score(one_hot[:, k], full[:, k], sample_weight=w)
+        for k in range(full.shape[1])
+        if one_hot[:, k].any()
+    ]
     return {
         "accuracy": lambda: reference.accuracy_score(y, chosen, sample_weight=w),
         "error": lambda: 1 - reference.accuracy_score(y, chosen, sample_weight=w),
         "balanced_accuracy": lambda: reference.balanced_accuracy_score(y, chosen, sample_weight=w),
         "f1": lambda: reference.f1_score(y, chosen, average="macro", sample_weight=w),
-        "log_loss": lambda: reference.log_loss(y, full, labels=range(full.shape[1]), sample_weight=w),
-        "brier": lambda: np.average(((full - one_hot) ** 2).sum(1) / (2 if kind == "binary" else 1), weights=w),
+        "log_loss": lambda: reference.log_loss(
+            y, full, labels=range(full.shape[1]), sample_weight=w
+        ),
+        "brier": lambda: np.average(
+            ((full - one_hot) ** 2).sum(1) / (2 if kind == "binary" else 1), weights=w
+        ),
         "auc": lambda: np.mean(areas),
     }[name]()
 
@@ -73,7 +95,9 @@ def test_equals_scikit_learn(kind, name, weighted):
     predictions, targets, weights = example(kind)
     predictions = predictions.double()
     if kind == "classes":
-        predictions = predictions / predictions.sum(-1, keepdim=True)  # to the last bit, or scikit-learn warns
+        predictions = predictions / predictions.sum(
+            -1, keepdim=True
+        )  # to the last bit, or scikit-learn warns
     found = named(name).of(predictions, targets, weights if weighted else None)
     used = weights if weighted else torch.ones_like(weights)
     expected = [sklearn_value(kind, name, p, targets, used) for p in predictions]
@@ -105,35 +129,49 @@ def test_a_network_that_predicts_nan_scores_nan_and_no_other_does(kind, name):
 def test_better_predictions_score_better(kind, name):
     predictions, targets, _ = example(kind)
     metric = named(name)
-    perfect = targets.float() if kind != "classes" else torch.nn.functional.one_hot(targets, 5).float()
+    perfect = (
+        targets.float() if kind != "classes" else torch.nn.functional.one_hot(targets, 5).float()
+    )
     score = float(metric.of(perfect[None], targets)[0])
-    assert (score > metric.of(predictions, targets)).all() if metric.higher_is_better else (
-        score < metric.of(predictions, targets)).all()  # fmt: skip
+    assert (
+        (score > metric.of(predictions, targets)).all()
+        if metric.higher_is_better
+        else (score < metric.of(predictions, targets)).all()
+    )
 
 
 def test_edges():
     one = torch.tensor([[[0.7], [0.2]]])
     assert named("auc").of(one, torch.ones(2)).isnan().all()  # one kind only: no pairs
-    assert named("auc").of(torch.full((1, 4, 1), 0.5), torch.tensor([1.0, 0, 1, 0])).tolist() == [0.5]  # all tied
+    assert named("auc").of(torch.full((1, 4, 1), 0.5), torch.tensor([1.0, 0, 1, 0])).tolist() == [
+        0.5
+    ]  # all tied
     constant = torch.full((5, 1), 3.0)
     assert named("r2").of(torch.stack([constant, constant + 1]), constant).tolist() == [1.0, 0.0]
     sure_and_wrong = torch.tensor([[[0.0], [1.0]]])
-    assert float(named("log_loss").of(sure_and_wrong, torch.tensor([1.0, 0.0]))) == pytest.approx(-math.log(2**-23))
+    assert float(named("log_loss").of(sure_and_wrong, torch.tensor([1.0, 0.0]))) == pytest.approx(
+        -math.log(2**-23)
+    )
     two = torch.cat([1 - one, one], 2)
     for name in ("accuracy", "auc", "log_loss", "f1"):  # one probability or two: the same
         assert float(named(name).of(one, torch.tensor([1, 0]))) == pytest.approx(
-            float(named(name).of(two, torch.tensor([1, 0]))), rel=1e-6)  # fmt: skip
+            float(named(name).of(two, torch.tensor([1, 0]))), rel=1e-6
+        )
 
 
 def test_the_table():
     assert [headline(k).name for k in ("binary", "classes", "labels", "regression")] == [
-        "accuracy", "accuracy", "label_accuracy", "r2"]  # fmt: skip
+        "accuracy",
+        "accuracy",
+        "label_accuracy",
+        "r2",
+    ]
     assert {m for kind in BY_KIND for m in for_kind(kind)} == set(ALL)
     with pytest.raises(RecipeError, match="Did you mean 'accuracy'"):
         named("acuracy")
 
 
-# ------------------------------------------------------------------------------------------------ intervals
+# Intervals
 
 
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
@@ -149,12 +187,17 @@ def test_an_interval_holds_the_score_and_is_the_same_again(kind, name):
 def test_wilson_is_scipys():
     for correct, count in [(0, 5), (3, 10), (97, 100), (7, 7)]:
         expected = stats.binomtest(correct, count).proportion_ci(0.9, method="wilson")
-        assert wilson(correct / count, count, confidence=0.9) == pytest.approx((expected.low, expected.high), abs=1e-12)
+        assert wilson(correct / count, count, confidence=0.9) == pytest.approx(
+            (expected.low, expected.high), abs=1e-12
+        )
 
 
 def test_the_standard_error_of_an_area_is_delongs():
     predictions, targets, _ = example("binary")
-    up, down = predictions[0, targets[:, 0] == 1, 0].numpy(), predictions[0, targets[:, 0] == 0, 0].numpy()
+    up, down = (
+        predictions[0, targets[:, 0] == 1, 0].numpy(),
+        predictions[0, targets[:, 0] == 0, 0].numpy(),
+    )
     wins = (up[:, None] > down) + 0.5 * (up[:, None] == down)
     area = wins.mean()
     error = math.sqrt(wins.mean(1).var(ddof=1) / len(up) + wins.mean(0).var(ddof=1) / len(down))
@@ -164,7 +207,9 @@ def test_the_standard_error_of_an_area_is_delongs():
 
 
 def test_a_perfect_area_is_not_certain():
-    low, high = interval("auc", torch.tensor([[0.1], [0.2], [0.8], [0.9]]), torch.tensor([0.0, 0, 1, 1]))
+    low, high = interval(
+        "auc", torch.tensor([[0.1], [0.2], [0.8], [0.9]]), torch.tensor([0.0, 0, 1, 1])
+    )
     assert low < 0.5 and high == 1
 
 
@@ -175,7 +220,9 @@ def test_the_bootstrap_is_as_wide_as_the_normal_theory(examples):
     predictions = torch.randn(examples, 1, generator=generator).abs()
     low, high = interval("mae", predictions, targets)
     half = 1.96 * float(predictions.std()) / math.sqrt(examples)
-    assert (high - low) / 2 == pytest.approx(half, rel=0.08)  # 2,000 resamples: a quantile is known to some 3 %
+    assert (high - low) / 2 == pytest.approx(
+        half, rel=0.08
+    )  # 2,000 resamples: a quantile is known to some 3 %
     assert (high + low) / 2 == pytest.approx(float(predictions.mean()), abs=0.2 * half)
 
 
@@ -186,7 +233,9 @@ def test_intervals_cover_as_often_as_they_say():
         predictions = targets + torch.randn(120, 1, generator=generator) * 0.5
         low, high = interval("r2", predictions, targets)
         held += low < 0.75 < high
-    assert 86 <= held <= 100  # of 95 expected; a percentile interval of 120 examples is a little narrow
+    assert (
+        86 <= held <= 100
+    )  # of 95 expected; a percentile interval of 120 examples is a little narrow
 
 
 def test_nothing_to_go_by_gives_no_interval():

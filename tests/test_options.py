@@ -1,4 +1,6 @@
-"""The command line's options: the same in every command, explained, and wrong ones answered in one message."""
+"""The command line's options: the same in every command, explained, and wrong ones answered in one
+message.
+"""
 
 import io
 import json
@@ -22,7 +24,9 @@ def helps_of(command):
     """What the help says of each option of a command, without its default."""
     text = io.StringIO()
     app.help_print([command], console=Console(file=text, width=500))
-    rows = re.findall(r"^│ \*?\s*(--[\w-]+)( -\w)?( [A-Z]+(?:\.\.\.)?)?(.*)│$", text.getvalue(), re.M)
+    rows = re.findall(
+        r"^│ \*?\s*(--[\w-]+)( -\w)?( [A-Z]+(?:\.\.\.)?)?(.*)│$", text.getvalue(), re.M
+    )
     return {name: said.split("[default")[0].strip() for name, _, _, said in rows}
 
 
@@ -38,52 +42,91 @@ def test_every_option_is_explained_and_means_the_same_in_every_command():
 
 def test_a_parts_name_and_its_settings_are_taken_together():
     plain = catalog.named("plain")
-    assert with_settings(plain, ["split=ByTime", "epochs=3", "split.column=sold"]) == catalog.changed(
-        plain, {"epochs": 3, "split": {"name": "ByTime", "column": "sold"}})  # fmt: skip
-    told = with_settings(plain, ["schedule=WarmUp", "schedule.then=StepDecay", "schedule.then.gamma=0.5"])
-    assert told == catalog.changed(plain, {"schedule": {"name": "WarmUp", "then": {"name": "StepDecay",
-                                                                                   "gamma": 0.5}}})  # fmt: skip
+    assert with_settings(
+        plain, ["split=ByTime", "epochs=3", "split.column=sold"]
+    ) == catalog.changed(plain, {"epochs": 3, "split": {"name": "ByTime", "column": "sold"}})
+    told = with_settings(
+        plain, ["schedule=WarmUp", "schedule.then=StepDecay", "schedule.then.gamma=0.5"]
+    )
+    assert told == catalog.changed(
+        plain, {"schedule": {"name": "WarmUp", "then": {"name": "StepDecay", "gamma": 0.5}}}
+    )
     own = catalog.named("default").vary("optimizer", AdamW(beta1=0.5))
     told = with_settings(own, ["optimizer=AdamW", "optimizer.lr=0.1"]).optimizer
-    assert told == AdamW(lr=0.1)  # a name alone starts from the part's defaults, whichever part the recipe has
-    assert with_settings(plain, ["split=ByTime", "split.column=a", "split=Random"]).split == Random()
-    assert with_settings(plain, ["split=Random", "split=Grouped", "split.column=a"]).split == Grouped(column="a")
+    assert told == AdamW(
+        lr=0.1
+    )  # a name alone starts from the part's defaults, whichever part the recipe has
+    assert (
+        with_settings(plain, ["split=ByTime", "split.column=a", "split=Random"]).split == Random()
+    )
+    assert with_settings(
+        plain, ["split=Random", "split=Grouped", "split.column=a"]
+    ).split == Grouped(column="a")
 
 
 def test_an_entry_of_a_list_can_be_set_at_any_depth():
     default = catalog.named("default")
     assert get(with_settings(default, ["network.hidden.0=64"]), "network.hidden") == (64, 256)
-    told = with_settings(default, ["penalties=[{name='L2', strength=0.1}, 'L1']", "penalties.0.strength=0.2"])
-    assert [type(p).__name__ for p in told.penalties] == ["L2", "L1"] and get(told, "penalties.0.strength") == 0.2
+    told = with_settings(
+        default, ["penalties=[{name='L2', strength=0.1}, 'L1']", "penalties.0.strength=0.2"]
+    )
+    assert [type(p).__name__ for p in told.penalties] == ["L2", "L1"] and get(
+        told, "penalties.0.strength"
+    ) == 0.2
 
 
-@pytest.mark.parametrize(("given", "said"), [
-    (["split=ByTime"], "--set split=ByTime: ByTime needs column. To mend it: set split.column, too."),
-    (["network.hidden.5=64"], "no setting 'network.hidden.5': its places are 0 to 1"),
-    (["penalties.0.strength=1"], "there is nothing in it. To mend it: set penalties as a whole."),
-    (["split=ByTime", "split.colum=x"], "--set split=ByTime --set split.colum=x: ByTime has no setting 'colum'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ["split=ByTime"],
+            "--set split=ByTime: ByTime needs column. To mend it: set split.column, too.",
+        ),
+        (["network.hidden.5=64"], "no setting 'network.hidden.5': its places are 0 to 1"),
+        (
+            ["penalties.0.strength=1"],
+            "there is nothing in it. To mend it: set penalties as a whole.",
+        ),
+        (
+            ["split=ByTime", "split.colum=x"],
+            "--set split=ByTime --set split.colum=x: ByTime has no setting 'colum'",
+        ),
+    ],
+)
 def test_a_setting_that_cannot_be_made_says_what_to_write(given, said):
     with pytest.raises(RecipeError) as caught:
         with_settings(catalog.named("default"), given)
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize(("asked", "said"), [
-    ("train t.csv --epochs 3", "train has no option --epochs: epochs is a setting of the recipe. To mend it: write "
-                               "--set epochs=3."),
-    ("train t.csv --epochs=3", "write --set epochs=3."),
-    ("train t.csv --lr 0.1", "write --set optimizer.lr=0.1."),
-    ("check t.csv --learning-rate", "write --set optimizer.lr=VALUE."),
-    ("range t.csv --network.dropout.rate 0.3", "write --set network.dropout.rate=0.3."),
-    ("train t.csv --targt y", "Unknown option: --targt. Did you mean --target?"),
-    ("show t --epochs 3", "Unknown option: --epochs. To mend it: see ravine show --help."),
-    ("show a b", "b: one argument too many"),
-    ("trian t.csv", "ravine has no command 'trian': there are augment, check, "),
-    ("trian t.csv", "Did you mean 'train'?"),
-    ("check", 'Command "check" parameter WHAT requires an argument. To mend it: see ravine check --help.'),
-    ("train t.csv --seeds many", 'Invalid value for --seeds: unable to convert "many" into int'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            "train t.csv --epochs 3",
+            "train has no option --epochs: epochs is a setting of the recipe. To mend it: write "
+            "--set epochs=3.",
+        ),
+        ("train t.csv --epochs=3", "write --set epochs=3."),
+        ("train t.csv --lr 0.1", "write --set optimizer.lr=0.1."),
+        ("check t.csv --learning-rate", "write --set optimizer.lr=VALUE."),
+        ("range t.csv --network.dropout.rate 0.3", "write --set network.dropout.rate=0.3."),
+        ("train t.csv --targt y", "Unknown option: --targt. Did you mean --target?"),
+        ("show t --epochs 3", "Unknown option: --epochs. To mend it: see ravine show --help."),
+        ("show a b", "b: one argument too many"),
+        ("trian t.csv", "ravine has no command 'trian': there are augment, check, "),
+        ("trian t.csv", "Did you mean 'train'?"),
+        (
+            "check",
+            'Command "check" parameter WHAT requires an argument. To mend it: see ravine check '
+            "--help.",
+        ),
+        (
+            "train t.csv --seeds many",
+            'Invalid value for --seeds: unable to convert "many" into int',
+        ),
+    ],
+)
 def test_arguments_that_no_command_takes_are_one_message_and_one_object(asked, said, capsys):
     assert run_command([*asked.split(), "--json"]) == 2
     out, err = capsys.readouterr()
@@ -91,13 +134,16 @@ def test_arguments_that_no_command_takes_are_one_message_and_one_object(asked, s
     assert json.loads(out)["error"]["what"] in err
 
 
-@pytest.mark.parametrize(("given", "said"), [
-    ("optimizer=Adma", "Did you mean 'Adam'?"),
-    ("network.hidden=64", "Mlp.hidden is 64: it must be a list. To mend it: write [64]."),
-    ("data.drop=id", 'Data.drop is \'id\': it must be a list. To mend it: write ["id"].'),
-    ("network.hidden=[1,2,-3]", "it must be at least 1 at place 2, not -3"),
-    ('data.target=["y", "y"]', "data.target has 'y' twice: each target is learned once"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("optimizer=Adma", "Did you mean 'Adam'?"),
+        ("network.hidden=64", "Mlp.hidden is 64: it must be a list. To mend it: write [64]."),
+        ("data.drop=id", "Data.drop is 'id': it must be a list. To mend it: write [\"id\"]."),
+        ("network.hidden=[1,2,-3]", "it must be at least 1 at place 2, not -3"),
+        ('data.target=["y", "y"]', "data.target has 'y' twice: each target is learned once"),
+    ],
+)
 def test_a_wrong_value_says_what_to_write(given, said):
     with pytest.raises(RecipeError) as caught:
         with_settings(catalog.named("default"), [given])

@@ -12,7 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from ravine.errors import DataError, InputError, RecipeError, nearest
-from ravine.part import Number, from_plain, get, is_part, match, part, program, rows_of, setting, stack, to_plain, vary
+from ravine.part import (
+    Number,
+    from_plain,
+    get,
+    is_part,
+    match,
+    part,
+    program,
+    rows_of,
+    setting,
+    stack,
+    to_plain,
+    vary,
+)
 
 
 class Shape(Protocol): ...
@@ -71,7 +84,9 @@ def test_a_wrong_setting_is_told_when_the_part_is_made(make, words):
 
 
 def test_plain_data_and_back():
-    drawing = Drawing(shape=Circle(radius=2.0), more=(Square(side=3.0), Circle()), frame=Square(), title="x")
+    drawing = Drawing(
+        shape=Circle(radius=2.0), more=(Square(side=3.0), Circle()), frame=Square(), title="x"
+    )
     assert read(to_plain(drawing)) == drawing
     assert read({"shape": "circle"}).shape == Circle()
     assert read({"frame": "none", "more": "none", "title": "none"}) == Drawing()
@@ -102,8 +117,14 @@ def test_settings_by_path():
     changed = vary(vary(drawing, "shape.radius", 3.0), "more.1.side", 5.0)
     assert get(changed, "shape.radius") == 3.0 and get(changed, "more.1.side") == 5.0
     assert changed.more[0] is drawing.more[0], "what is not on the path is shared"
-    for path, words in (("shape.side", "Did you mean"), ("more.7.side", "from 0 to 1"), ("count.x", "no settings")):
-        with pytest.raises(RecipeError, match=words if words != "Did you mean" else "no setting 'side'"):
+    for path, words in (
+        ("shape.side", "Did you mean"),
+        ("more.7.side", "from 0 to 1"),
+        ("count.x", "no settings"),
+    ):
+        with pytest.raises(
+            RecipeError, match=words if words != "Did you mean" else "no setting 'side'"
+        ):
             vary(drawing, path, 1.0)
     with pytest.raises(RecipeError, match="more than 0"):
         vary(drawing, "shape.radius", -3.0)
@@ -118,10 +139,14 @@ def test_only_numbers_may_differ_within_a_program():
 
 
 def test_stacking_makes_float64_columns_and_rows_of_takes_some():
-    stacked = stack([Drawing(shape=Square(side=s), more=(Circle(radius=s),)) for s in (0.1, 0.2, 0.3)])
+    stacked = stack(
+        [Drawing(shape=Square(side=s), more=(Circle(radius=s),)) for s in (0.1, 0.2, 0.3)]
+    )
     assert stacked.shape.side.dtype == torch.float64 and stacked.shape.side.shape == (3, 1)
     kept = rows_of(stacked, torch.tensor([2, 0]))
-    assert kept.shape.side.flatten().tolist() == [0.3, 0.1] and kept.more[0].radius.flatten().tolist() == [0.3, 0.1]
+    assert kept.shape.side.flatten().tolist() == [0.3, 0.1] and kept.more[
+        0
+    ].radius.flatten().tolist() == [0.3, 0.1]
     assert kept.sizes == (3, 4) and is_part(kept)
 
 
@@ -130,7 +155,8 @@ def test_match_casts_once_and_lines_up_with_the_networks():
     like = torch.zeros(2, 3, 4)
     assert match(column, like).shape == (2, 1, 1) and match(column, like).dtype == torch.float32
     assert match(0.5, like) == 0.5
-    # 1 - 0.999 in float32 is off by 1.3e-5; worked out in float64 and cast once it is the nearest float32
+    # 1 - 0.999 in float32 is off by 1.3e-5; worked out in float64 and cast once it is the nearest
+    # float32
     beta = torch.tensor([[0.999]], dtype=torch.float64)
     assert match(1 - beta, like).item() == torch.tensor(0.001).item()
 
@@ -151,7 +177,7 @@ def test_nearest_offers_a_name_only_where_one_is_near():
     assert "and 20 more" in nearest("zzz", [f"name{i:02d}" for i in range(50)])
 
 
-# ---------------------------------------------------------------------------------------- settings of every kind
+# Settings of every kind
 
 
 class Content(Protocol): ...
@@ -191,15 +217,24 @@ PLACES = {Content: (Square, Label), Shape: (Box,)}
         (lambda: Label(shown=1), "Label.shown is 1: it must be a boolean"),
         (lambda: Label(many="some"), "Label.many is 'some': it must be an integer or 'all'"),
         (lambda: Label(pairs=3), "Label.pairs is 3: it must be a list"),
-        (lambda: Drawing(sizes=(3, "x")), "Drawing.sizes is (3, 'x'): it must be an integer at place 1"),
-        (lambda: Drawing(sizes=torch.tensor([3])), "Drawing.sizes is tensor([3]): it must be a list"),
+        (
+            lambda: Drawing(sizes=(3, "x")),
+            "Drawing.sizes is (3, 'x'): it must be an integer at place 1",
+        ),
+        (
+            lambda: Drawing(sizes=torch.tensor([3])),
+            "Drawing.sizes is tensor([3]): it must be a list",
+        ),
         (lambda: Box(content=None), "Box.content is None: it must be a part"),
         (lambda: Box(content="Square"), "Box.content is 'Square': it must be a part"),
         (lambda: Box(content=Square(), spare=0.5), "Box.spare is 0.5: it must be a part"),
         (lambda: Box(content=Square(), more=(Square(), 3)), "it must be a tuple of parts"),
         (lambda: Box(content=Square(), more=Square()), "it must be a tuple of parts"),
         (lambda: Box(content=Square(), extra=Square()), "it must be a tuple of parts"),
-        (lambda: Box(content=Square), "it is a class. To mend it: give one of its instances: Square()."),
+        (
+            lambda: Box(content=Square),
+            "it is a class. To mend it: give one of its instances: Square().",
+        ),
     ],
 )
 def test_what_cannot_stand_in_a_setting_is_refused_in_words(make, message):
@@ -211,7 +246,10 @@ def test_what_cannot_stand_in_a_setting_is_refused_in_words(make, message):
 def test_numbers_of_numpy_and_lists_become_pythons_own():
     assert type(Square(side=2).side) is float and type(Square(side=np.float32(0.5)).side) is float
     label = Label(count=np.int64(2), pairs=[[1, 2]], words={"a": ["b"]}, many=np.int64(3))
-    assert label == Label(count=2, pairs=((1, 2),), words={"a": ("b",)}, many=3) and type(label.count) is int
+    assert (
+        label == Label(count=2, pairs=((1, 2),), words={"a": ("b",)}, many=3)
+        and type(label.count) is int
+    )
 
 
 labels = some.builds(
@@ -220,14 +258,21 @@ labels = some.builds(
     # no subnormals: a process that has trained flushes them to zero
     shade=some.none() | some.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False),
     pairs=some.lists(some.tuples(some.integers(), some.integers()), max_size=3).map(tuple),
-    words=some.none() | some.dictionaries(some.text(max_size=3), some.lists(some.text(max_size=3)).map(tuple)),
+    words=some.none()
+    | some.dictionaries(some.text(max_size=3), some.lists(some.text(max_size=3)).map(tuple)),
     many=some.none() | some.just("all") | some.integers(),
     shown=some.booleans(),
 )
 contents = some.builds(Square, side=some.floats(1e-9, 99)) | labels
 several = some.lists(contents, max_size=3).map(tuple)
-boxes = some.builds(Box, content=contents, spare=some.none() | contents, more=several, extra=some.none() | several,
-                    inside=some.none() | some.builds(Box, content=contents))  # fmt: skip
+boxes = some.builds(
+    Box,
+    content=contents,
+    spare=some.none() | contents,
+    more=several,
+    extra=some.none() | several,
+    inside=some.none() | some.builds(Box, content=contents),
+)
 
 
 @given(boxes)
@@ -236,7 +281,13 @@ def test_plain_data_give_every_part_back(box):
 
 
 def test_none_is_written_where_it_is_not_the_default():
-    assert to_plain(Label(shade=None)) == {"name": "Label", "count": 1, "shade": "none", "pairs": [], "shown": True}
+    assert to_plain(Label(shade=None)) == {
+        "name": "Label",
+        "count": 1,
+        "shade": "none",
+        "pairs": [],
+        "shown": True,
+    }
 
 
 @pytest.mark.parametrize(
@@ -244,13 +295,24 @@ def test_none_is_written_where_it_is_not_the_default():
     [
         ({}, "", "Box needs content"),
         ({"content": "Label", "inside": {}}, "inside", "Box needs content"),
-        ({"content": "Label", "inside": {"content": {"name": "Label", "count": "x"}}}, "inside.content.count",
-         "it must be an integer"),
-        ({"content": "Label", "more": ["Label", {"name": "Square", "side": -1}]}, "more.1.side", "more than 0"),
+        (
+            {"content": "Label", "inside": {"content": {"name": "Label", "count": "x"}}},
+            "inside.content.count",
+            "it must be an integer",
+        ),
+        (
+            {"content": "Label", "more": ["Label", {"name": "Square", "side": -1}]},
+            "more.1.side",
+            "more than 0",
+        ),
         ({"content": "Label", "extra": ["Label", 7]}, "extra.1", "extra.1 is 7"),
-        ({"content": "Label", "name": "Crate"}, "name", "the name of Box is 'Crate': it must be its own"),
+        (
+            {"content": "Label", "name": "Crate"},
+            "name",
+            "the name of Box is 'Crate': it must be its own",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_deep_in_plain_data_is_told_with_its_place(data, path, words):
     with pytest.raises(RecipeError) as caught:
         from_plain(Box, data, PLACES)
@@ -259,7 +321,9 @@ def test_a_mistake_deep_in_plain_data_is_told_with_its_place(data, path, words):
 
 @pytest.mark.parametrize("word", ["Label", "label", "LABEL", "la-bel", "la_bel"])
 def test_a_word_alone_is_a_part_with_its_defaults(word):
-    box = from_plain(Box, {"content": word, "more": word, "spare": "none", "inside": {"content": word}}, PLACES)
+    box = from_plain(
+        Box, {"content": word, "more": word, "spare": "none", "inside": {"content": word}}, PLACES
+    )
     assert box == Box(content=Label(), more=(Label(),), inside=Box(content=Label()))
 
 

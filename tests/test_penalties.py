@@ -9,8 +9,13 @@ from ravine.effects import Meter
 from ravine.part import stack
 from ravine.penalties import ALL, L1, L2, ElasticNet
 
-FORMS = [L2(strength=0.3), L2(strength=0.3, form="half"), L2(strength=0.3, form="norm"), L1(strength=0.2),
-         ElasticNet(strength=0.5, ratio=0.25)]  # fmt: skip
+FORMS = [
+    L2(strength=0.3),
+    L2(strength=0.3, form="half"),
+    L2(strength=0.3, form="norm"),
+    L1(strength=0.2),
+    ElasticNet(strength=0.5, ratio=0.25),
+]
 DECAYS = torch.tensor([[1.0, 1.0, 0.0, 1.0, 0.0, 1.0]], dtype=torch.float64)
 
 
@@ -26,7 +31,9 @@ def test_every_penalty_is_in_these_tests():
 def test_the_gradient_is_that_of_the_value(part):
     w = rows().requires_grad_()
     (expected,) = torch.autograd.grad(part.value(w, DECAYS).sum(), w)
-    torch.testing.assert_close(part.gradient(w.detach(), DECAYS, None), expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        part.gradient(w.detach(), DECAYS, None), expected, rtol=1e-12, atol=1e-14
+    )
     assert torch.autograd.gradcheck(lambda x: part.value(x, DECAYS), w)
 
 
@@ -37,7 +44,9 @@ def test_biases_are_left_alone_and_zeros_stay(part):
     assert torch.equal(part.value(w, DECAYS), part.value(changed, DECAYS))
     assert (part.gradient(w, DECAYS, None)[:, DECAYS[0] == 0] == 0).all()
     nothing = torch.zeros_like(w)
-    assert (part.value(nothing, DECAYS) == 0).all() and (part.gradient(nothing, DECAYS, None) == 0).all()
+    assert (part.value(nothing, DECAYS) == 0).all() and (
+        part.gradient(nothing, DECAYS, None) == 0
+    ).all()
 
 
 def test_the_values_are_the_written_ones():

@@ -36,7 +36,9 @@ def forbid(monkeypatch):
     return lambda path: forbidden.add(Path(path))
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.jsonl", "t.parquet", "t.toml", "t-idx3-ubyte"])
+@pytest.mark.parametrize(
+    "name", ["t.csv", "t.csv.gz", "t.jsonl", "t.parquet", "t.toml", "t-idx3-ubyte"]
+)
 def test_a_file_that_may_not_be_read_is_said_to_be_so(name, tmp_path, forbid, capsys):
     path, table = tmp_path / name, pd.DataFrame({"x": range(40), "y": range(40)})
     if name.endswith("parquet"):
@@ -45,7 +47,12 @@ def test_a_file_that_may_not_be_read_is_said_to_be_so(name, tmp_path, forbid, ca
         text = table.to_csv(index=False).encode()
         path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
     forbid(path)
-    assert run_command(["train", str(path), "--target", "y", "--quiet", "--out", str(tmp_path / "run")]) == 2
+    assert (
+        run_command(
+            ["train", str(path), "--target", "y", "--quiet", "--out", str(tmp_path / "run")]
+        )
+        == 2
+    )
     said = capsys.readouterr().err
     assert f"error: {path} may not be read: its permissions" in said and "damaged" not in said
 
@@ -53,16 +60,23 @@ def test_a_file_that_may_not_be_read_is_said_to_be_so(name, tmp_path, forbid, ca
 def test_streamed_rows_and_weights_that_may_not_be_read_are_not_called_damaged(tmp_path, forbid):
     pd.DataFrame({"x": range(40)}).to_parquet(tmp_path / "t.parquet")
     safetensors.torch.save_file({"w": torch.ones(2)}, tmp_path / "w.safetensors")
-    for path, read in ((tmp_path / "t.parquet", pieces_of), (tmp_path / "w.safetensors", read_tensors)):
+    for path, read in (
+        (tmp_path / "t.parquet", pieces_of),
+        (tmp_path / "w.safetensors", read_tensors),
+    ):
         read(path)
         forbid(path)
         with pytest.raises(ValueError, match="may not be read"):
             read(path)
 
 
-@pytest.mark.parametrize("name", ["record.json", "series.csv", "encoder.json", "weights.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["record.json", "series.csv", "encoder.json", "weights.safetensors"]
+)
 def test_a_run_that_may_not_be_read_is_not_called_damaged(name, tmp_path, forbid):
-    train(catalog.named("plain").vary("data.source", "iris").vary("epochs", 1), out=tmp_path / "run")
+    train(
+        catalog.named("plain").vary("data.source", "iris").vary("epochs", 1), out=tmp_path / "run"
+    )
     forbid(tmp_path / "run" / name)
     with pytest.raises(ValueError, match=f"{name} may not be read: its permissions"):
         open_run(tmp_path / "run")

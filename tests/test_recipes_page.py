@@ -29,9 +29,13 @@ def test_the_page_has_a_row_for_the_setting(name):
     assert name in SETTINGS
 
 
-@pytest.mark.parametrize("role", [role for role in CHOICES if role not in WITHIN], ids=lambda role: role.__name__)
+@pytest.mark.parametrize(
+    "role", [role for role in CHOICES if role not in WITHIN], ids=lambda role: role.__name__
+)
 def test_the_page_names_every_part(role):
     named = {
-        part for line in ROWS for part in re.findall(r"`(\w+)`", line.split("|")[3] if line.count("|") > 3 else "")
+        part
+        for line in ROWS
+        for part in re.findall(r"`(\w+)`", line.split("|")[3] if line.count("|") > 3 else "")
     }
     assert [cls.__name__ for cls in CHOICES[role] if cls.__name__ not in named] == []

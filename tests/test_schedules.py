@@ -44,7 +44,9 @@ def factors(schedule, plan=PLAN):
 
 
 def torchs(make, plan=PLAN, *, lr=1.0, every=1):
-    """The learning rates of a torch scheduler that is stepped after every update, or once in `every`."""
+    """The learning rates of a torch scheduler that is stepped after every update, or once in
+    `every`.
+    """
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
     scheduler, found = make(optimizer), []
     for step in range(plan.steps):
@@ -58,26 +60,53 @@ def torchs(make, plan=PLAN, *, lr=1.0, every=1):
 
 
 CASES = {
-    "step": (StepDecay(milestones=(0.25, 0.5), gamma=0.3), lambda o: lr_scheduler.MultiStepLR(o, [30, 60], gamma=0.3)),
+    "step": (
+        StepDecay(milestones=(0.25, 0.5), gamma=0.3),
+        lambda o: lr_scheduler.MultiStepLR(o, [30, 60], gamma=0.3),
+    ),
     "linear": (Linear(minimum=0.2), lambda o: lr_scheduler.LinearLR(o, 1.0, 0.2, total_iters=120)),
     "polynomial": (Polynomial(power=1.7), lambda o: lr_scheduler.PolynomialLR(o, 120, power=1.7)),
     "cosine": (Cosine(minimum=0.1), lambda o: lr_scheduler.CosineAnnealingLR(o, 120, eta_min=0.1)),
-    "cyclical": (Cyclical(epochs=2.5, minimum=0.1),
-                 lambda o: lr_scheduler.CyclicLR(o, 0.1, 1.0, step_size_up=15, cycle_momentum=False)),
-    "triangular2": (Cyclical(epochs=2.0, minimum=0.1, form="triangular2"),
-                    lambda o: lr_scheduler.CyclicLR(o, 0.1, 1.0, step_size_up=12, mode="triangular2",
-                                                    cycle_momentum=False)),
-    "one cycle": (OneCycle(rise=0.25, div=20.0, final_div=300.0),
-                  lambda o: lr_scheduler.OneCycleLR(o, 1.0, total_steps=121, pct_start=0.25, div_factor=20.0,
-                                                    final_div_factor=300.0, cycle_momentum=False)),
-    "restarts": (SGDR(epochs=2.0, times=2.0, minimum=0.05),
-                 lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 12, T_mult=2, eta_min=0.05)),
-    "equal restarts": (SGDR(epochs=3.0, times=1.0),
-                       lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 18, T_mult=1)),
-    "warm-up": (WarmUp(epochs=3.0, first=0.1, then=Cosine()),
-                lambda o: lr_scheduler.ChainedScheduler([lr_scheduler.CosineAnnealingLR(o, 120),
-                                                         lr_scheduler.LinearLR(o, 0.1, 1.0, total_iters=18)])),
-}  # fmt: skip
+    "cyclical": (
+        Cyclical(epochs=2.5, minimum=0.1),
+        lambda o: lr_scheduler.CyclicLR(o, 0.1, 1.0, step_size_up=15, cycle_momentum=False),
+    ),
+    "triangular2": (
+        Cyclical(epochs=2.0, minimum=0.1, form="triangular2"),
+        lambda o: lr_scheduler.CyclicLR(
+            o, 0.1, 1.0, step_size_up=12, mode="triangular2", cycle_momentum=False
+        ),
+    ),
+    "one cycle": (
+        OneCycle(rise=0.25, div=20.0, final_div=300.0),
+        lambda o: lr_scheduler.OneCycleLR(
+            o,
+            1.0,
+            total_steps=121,
+            pct_start=0.25,
+            div_factor=20.0,
+            final_div_factor=300.0,
+            cycle_momentum=False,
+        ),
+    ),
+    "restarts": (
+        SGDR(epochs=2.0, times=2.0, minimum=0.05),
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 12, T_mult=2, eta_min=0.05),
+    ),
+    "equal restarts": (
+        SGDR(epochs=3.0, times=1.0),
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 18, T_mult=1),
+    ),
+    "warm-up": (
+        WarmUp(epochs=3.0, first=0.1, then=Cosine()),
+        lambda o: lr_scheduler.ChainedScheduler(
+            [
+                lr_scheduler.CosineAnnealingLR(o, 120),
+                lr_scheduler.LinearLR(o, 0.1, 1.0, total_iters=18),
+            ]
+        ),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -85,7 +114,9 @@ def test_equals_torch(name):
     schedule, make = CASES[name]
     expected = torchs(make)
     plan = PLAN
-    if name == "one cycle":  # torch is stepped once more than there are updates, so its run is one longer
+    if (
+        name == "one cycle"
+    ):  # torch is stepped once more than there are updates, so its run is one longer
         plan = Plan(steps=121, per_epoch=6)
     found = factors(schedule, plan)[:120]
     # torch multiplies its way through a run, so its own rounding adds up
@@ -106,24 +137,35 @@ def test_closed_forms():
     same(found(Constant()), ones)
     same(found(InverseTime(k=0.7)), 1 / (1 + 0.7 * s / 6))
     same(found(Coslog4()), 0.5 * (1 - torch.cos(2 * math.pi * torch.log2(1 + 15 * s / 120))))
-    same(found(FlatCosine()), torch.where(s < 60, ones, 0.5 * (1 + torch.cos(math.pi * (s - 60) / 60))))
+    same(
+        found(FlatCosine()),
+        torch.where(s < 60, ones, 0.5 * (1 + torch.cos(math.pi * (s - 60) / 60))),
+    )
     same(found(InverseSqrt(epochs=2.0)), torch.where(s < 12, (s + 1) / 12, (12 / (s + 1)).sqrt()))
     rest = ((s - 96) / 24).clamp(0, 1)
     up = ((s + 1) / 12).clamp(max=1)
-    same(found(WarmupStableDecay(warmup=0.1, cooldown=0.2, minimum=0.1)), up * (0.1 + 0.9 * (1 - rest)))
+    same(
+        found(WarmupStableDecay(warmup=0.1, cooldown=0.2, minimum=0.1)),
+        up * (0.1 + 0.9 * (1 - rest)),
+    )
     same(found(WarmupStableDecay(warmup=0.1, cooldown=0.2, form="sqrt")), up * (1 - rest.sqrt()))
     same(found(WarmUp(steps=10, first=0.0)), (s / 10).clamp(max=1))
 
 
 def test_a_warm_up_multiplies_what_it_wraps_and_the_clock_is_the_runs():
     inner = EveryK(epochs=1.0)
-    torch.testing.assert_close(factors(WarmUp(epochs=0.5, first=0.5, then=inner))[3:], factors(inner)[3:])
+    torch.testing.assert_close(
+        factors(WarmUp(epochs=0.5, first=0.5, then=inner))[3:], factors(inner)[3:]
+    )
     assert factors(WarmUp(epochs=0.5, first=0.25, then=inner))[0] == 0.25
 
 
 def test_warm_restarts_fall_on_their_step():
-    for plan, schedule in [(Plan(3000, 7), SGDR(epochs=3.0, times=2.0)), (Plan(2000, 10), SGDR(epochs=0.7, times=1.0)),
-                           (Plan(4000, 5), SGDR(epochs=1.0, times=3.0))]:  # fmt: skip
+    for plan, schedule in [
+        (Plan(3000, 7), SGDR(epochs=3.0, times=2.0)),
+        (Plan(2000, 10), SGDR(epochs=0.7, times=1.0)),
+        (Plan(4000, 5), SGDR(epochs=1.0, times=3.0)),
+    ]:
         found = factors(schedule, plan)
         restarts, length = [], schedule.epochs * plan.per_epoch
         at = length
@@ -136,18 +178,24 @@ def test_warm_restarts_fall_on_their_step():
         torch.testing.assert_close(found[restarts], torch.ones(len(restarts), dtype=torch.float64))
 
 
-# ------------------------------------------------------------------------------------------------ on a plateau
+# On a plateau
 
 
 @pytest.mark.parametrize("form", ["relative", "absolute"])
 @pytest.mark.parametrize("negated", [False, True])
 def test_reduces_where_torch_does_decision_by_decision(form, negated):
     generator = torch.Generator().manual_seed(5)
-    settings = [dict(gamma=0.5, patience=2.0, cooldown=0.0, minimum=0.0, threshold=1e-4),
-                dict(gamma=0.1, patience=0.0, cooldown=3.0, minimum=0.001, threshold=0.05),
-                dict(gamma=0.3, patience=5.0, cooldown=1.0, minimum=0.2, threshold=0.0)]  # fmt: skip
+    settings = [
+        dict(gamma=0.5, patience=2.0, cooldown=0.0, minimum=0.0, threshold=1e-4),
+        dict(gamma=0.1, patience=0.0, cooldown=3.0, minimum=0.001, threshold=0.05),
+        dict(gamma=0.3, patience=5.0, cooldown=1.0, minimum=0.2, threshold=0.0),
+    ]
     # a score that falls, then wanders; sometimes not a number
-    scores = torch.exp(-torch.arange(150) / 20.0)[:, None] + 0.05 * torch.randn(150, 3, generator=generator).abs() + 0.1
+    scores = (
+        torch.exp(-torch.arange(150) / 20.0)[:, None]
+        + 0.05 * torch.randn(150, 3, generator=generator).abs()
+        + 0.1
+    )
     scores = scores.double()
     scores[torch.rand(150, 3, generator=generator) < 0.05] = math.nan
     schedule = stack([ReduceOnPlateau(form=form, **s) for s in settings])
@@ -187,7 +235,7 @@ def test_a_warm_up_hands_the_score_on():
     assert quiet.observe(torch.ones(2, 1), quiet.start(2)) == {}
 
 
-# ------------------------------------------------------------------------------------------------ the battery
+# The battery
 
 
 def varied(cls, share):
@@ -195,7 +243,9 @@ def varied(cls, share):
     part = cls()
     bounds = {f.name: f.metadata.get("bounds", {}) for f in dataclasses.fields(cls)}
     values = {n: getattr(part, n) * share for n, hint in hints(cls).items() if is_number(hint)}
-    return dataclasses.replace(part, **{n: max(v, bounds[n].get("ge", v)) for n, v in values.items()})
+    return dataclasses.replace(
+        part, **{n: max(v, bounds[n].get("ge", v)) for n, v in values.items()}
+    )
 
 
 @pytest.mark.parametrize("cls", ALL)
@@ -209,7 +259,14 @@ def test_finite_and_not_negative_in_the_run_and_after_it(cls, plan):
 
 @pytest.mark.parametrize("cls", ALL)
 def test_starts_right(cls):
-    first = {OneCycle: 1 / 25, Cyclical: 0.1, InverseSqrt: 1 / 6, Coslog4: 0.0, WarmUp: 0.01, WarmupStableDecay: 1 / 6}
+    first = {
+        OneCycle: 1 / 25,
+        Cyclical: 0.1,
+        InverseSqrt: 1 / 6,
+        Coslog4: 0.0,
+        WarmUp: 0.01,
+        WarmupStableDecay: 1 / 6,
+    }
     assert float(factors(cls())[0]) == pytest.approx(first.get(cls, 1.0), abs=1e-12)
 
 
@@ -218,14 +275,19 @@ def test_starts_right(cls):
 def test_a_network_gets_the_same_bits_alone_and_in_a_cohort(cls, count):
     parts = [varied(cls, share) for share in (1.0, 0.9, 0.7, 0.5, 0.3)]
     if cls is WarmUp:
-        parts = [WarmUp(epochs=p.epochs, first=p.first, then=Polynomial(power=1 + i)) for i, p in enumerate(parts)]
+        parts = [
+            WarmUp(epochs=p.epochs, first=p.first, then=Polynomial(power=1 + i))
+            for i, p in enumerate(parts)
+        ]
     at = torch.arange(count, dtype=torch.float64)[None]
     together = stack(parts).factor(at, PLAN).expand(5, -1)
     for i, alone in enumerate(parts):
         assert torch.equal(alone.factor(at, PLAN)[0], together[i])
         assert torch.equal(stack([alone]).factor(at, PLAN)[0], together[i])
     # and whatever other steps are worked out with it
-    assert torch.equal(stack(parts).factor(at[:, count // 2 :], PLAN).expand(5, -1), together[:, count // 2 :])
+    assert torch.equal(
+        stack(parts).factor(at[:, count // 2 :], PLAN).expand(5, -1), together[:, count // 2 :]
+    )
 
 
 def test_powers_have_the_same_bits_wherever_they_stand():
@@ -234,7 +296,9 @@ def test_powers_have_the_same_bits_wherever_they_stand():
     at = torch.arange(117, dtype=torch.float64)[None]
     together = stack(parts).factor(at, PLAN)
     for i, alone in enumerate(parts):
-        assert torch.equal(torch.cat([alone.factor(at[:, s : s + 1], PLAN) for s in range(117)], 1)[0], together[i])
+        assert torch.equal(
+            torch.cat([alone.factor(at[:, s : s + 1], PLAN) for s in range(117)], 1)[0], together[i]
+        )
 
 
 @pytest.mark.parametrize("cls", [c for c in ALL if any(is_number(h) for h in hints(c).values())])

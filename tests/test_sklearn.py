@@ -18,20 +18,33 @@ from sklearn.utils.estimator_checks import (
 from ravine.sklearn import NetworkClassifier, NetworkRegressor
 
 QUICK = dict(epochs=25, seeds=2)
-# One step sees every example, and nothing is drawn or measured but the start: here a weight is a number of repetitions.
-WHOLE = {"batch": "all", "network.dropout": None, "encoding.scale": "none", "encoding.target": "none",
-         "precision": "float64"}  # fmt: skip
-NOT_REPETITIONS = ("rows repeated and rows weighted fall into other minibatches, draw other dropout masks and give "
-                   "other means to scale by; without these three the check passes, see the next test")  # fmt: skip
+# One step sees every example, and nothing is drawn or measured but the start: here a weight is a
+# number of repetitions.
+WHOLE = {
+    "batch": "all",
+    "network.dropout": None,
+    "encoding.scale": "none",
+    "encoding.target": "none",
+    "precision": "float64",
+}
+NOT_REPETITIONS = (
+    "rows repeated and rows weighted fall into other minibatches, draw other dropout masks and "
+    "give "
+    "other means to scale by; without these three the check passes, see the next test"
+)
 
 
 @parametrize_with_checks(
     [NetworkClassifier(**QUICK), NetworkRegressor(epochs=60, seeds=2)],
-    expected_failed_checks=lambda _: {"check_sample_weight_equivalence_on_dense_data": NOT_REPETITIONS},
+    expected_failed_checks=lambda _: {
+        "check_sample_weight_equivalence_on_dense_data": NOT_REPETITIONS
+    },
 )
 def test_scikit_learns_own_checks(estimator, check, monkeypatch):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # or the check of array API input is skipped
-    with np.errstate(divide="raise", over="raise", invalid="raise"):  # also where a check ignores warnings
+    with np.errstate(
+        divide="raise", over="raise", invalid="raise"
+    ):  # also where a check ignores warnings
         check(estimator)
 
 
@@ -43,7 +56,10 @@ def test_a_weight_is_a_number_of_repetitions(kind):
 def test_only_the_ratios_of_weights_matter():
     X, y = load_diabetes(return_X_y=True)
     weights = np.arange(1.0, len(y) + 1)
-    once, more = (NetworkRegressor(**QUICK).fit(X, y, sample_weight=w).predict(X) for w in (weights, 1024 * weights))
+    once, more = (
+        NetworkRegressor(**QUICK).fit(X, y, sample_weight=w).predict(X)
+        for w in (weights, 1024 * weights)
+    )
     np.testing.assert_array_equal(once, more)
 
 
@@ -56,12 +72,14 @@ def test_a_class_that_weighs_nothing_is_no_class():
 
 def mixed(count=200):
     generator = np.random.default_rng(0)
-    frame = pd.DataFrame({
-        "size": generator.standard_normal(count),
-        "kind": generator.choice(["oak", "ash", "elm"], count),
-        "seen": pd.date_range("2024-01-01", periods=count, freq="D"),
-        "ready": generator.choice([True, False], count),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "size": generator.standard_normal(count),
+            "kind": generator.choice(["oak", "ash", "elm"], count),
+            "seen": pd.date_range("2024-01-01", periods=count, freq="D"),
+            "ready": generator.choice([True, False], count),
+        }
+    )
     frame.loc[::7, "size"] = np.nan
     frame.loc[::11, "kind"] = None
     return frame, np.where((frame["kind"] == "oak") ^ frame["ready"], "yes", "no")
@@ -87,15 +105,24 @@ def test_probabilities_are_in_the_order_of_the_classes():
 def test_searches_pipelines_and_cross_validation():
     X, y = load_wine(return_X_y=True)
     search = GridSearchCV(
-        NetworkClassifier(**QUICK), {"settings": [{"optimizer.lr": 1e-9}, {"optimizer.lr": 0.01}]}, cv=2
+        NetworkClassifier(**QUICK),
+        {"settings": [{"optimizer.lr": 1e-9}, {"optimizer.lr": 0.01}]},
+        cv=2,
     )
     assert search.fit(X, y).best_params_["settings"] == {"optimizer.lr": 0.01}
-    assert cross_val_score(make_pipeline(StandardScaler(), NetworkClassifier(**QUICK)), X, y, cv=2).mean() > 0.9
+    assert (
+        cross_val_score(
+            make_pipeline(StandardScaler(), NetworkClassifier(**QUICK)), X, y, cv=2
+        ).mean()
+        > 0.9
+    )
 
 
 def test_the_same_random_state_gives_the_same_network_and_none_another():
     X, y = load_diabetes(return_X_y=True)
-    first, again = (NetworkRegressor(**QUICK, random_state=3).fit(X, y).predict(X) for _ in range(2))
+    first, again = (
+        NetworkRegressor(**QUICK, random_state=3).fit(X, y).predict(X) for _ in range(2)
+    )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, NetworkRegressor(**QUICK, random_state=4).fit(X, y).predict(X))
     free = [NetworkRegressor(**QUICK, random_state=None).fit(X, y).predict(X) for _ in range(2)]
@@ -106,14 +133,21 @@ def test_weights_count():
     generator = np.random.default_rng(0)
     X = generator.standard_normal((200, 1))
     y = np.where(np.arange(200) % 2, 5.0, -5.0)
-    heavy = NetworkRegressor(epochs=30, seeds=2).fit(X, y, sample_weight=np.where(y > 0, 9.0, 1.0)).predict(X).mean()
+    heavy = (
+        NetworkRegressor(epochs=30, seeds=2)
+        .fit(X, y, sample_weight=np.where(y > 0, 9.0, 1.0))
+        .predict(X)
+        .mean()
+    )
     assert heavy == pytest.approx(4.0, abs=1.0), "the weighted mean of the target"
 
 
 def test_clones_and_pickles_predict_the_same():
     X, y = load_iris(return_X_y=True)
     model = NetworkClassifier(**QUICK, settings={"network.hidden": (8,)}).fit(X, y)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(model)).predict_proba(X), model.predict_proba(X)
+    )
     assert clone(model).get_params() == model.get_params()
 
 
@@ -121,9 +155,13 @@ def test_numbers_are_learned_from_even_if_they_number_the_rows():
     X = np.arange(100)[:, None]
     assert NetworkRegressor(epochs=200, seeds=2).fit(X, 2 * X[:, 0]).score(X, 2 * X[:, 0]) > 0.95
     months = pd.DataFrame({"month": np.arange(120) % 12})
-    model = NetworkRegressor(**QUICK, settings={"data.categories": ("month",)}).fit(months, np.arange(120.0))
+    model = NetworkRegressor(**QUICK, settings={"data.categories": ("month",)}).fit(
+        months, np.arange(120.0)
+    )
     assert model.run_.model.encoder.features == ()
-    assert model.run_.model.encoder.code_sizes == (13,), "one code a month, and one for what was never seen"
+    assert model.run_.model.encoder.code_sizes == (13,), (
+        "one code a month, and one for what was never seen"
+    )
 
 
 def test_none_as_random_state_draws_from_numpys_global_one():
@@ -135,22 +173,35 @@ def test_none_as_random_state_draws_from_numpys_global_one():
     np.testing.assert_array_equal(*(m.predict_proba(X) for m in models))
 
 
-@pytest.mark.parametrize(("changes", "kind", "message"), [
-    ({"settings": {"optimizer.learning_rate": 0.1}}, ValueError, "Did you mean 'lr'"),
-    ({"settings": {"optimizer": "adamv"}}, ValueError, r"settings\['optimizer'\]: optimizer has no 'adamv'"),
-    ({"settings": {"optimizer.lr": -1}}, ValueError, r"settings\['optimizer.lr'\]: AdamW.lr is -1"),
-    ({"recipe": "fancy"}, ValueError, "no recipe is named"),
-    ({"recipe": 3}, TypeError, "recipe is 3"),
-    ({"epochs": 0}, ValueError, "epochs is 0"),
-    ({"validation": 2}, ValueError, "validation is 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"settings": {"optimizer.learning_rate": 0.1}}, ValueError, "Did you mean 'lr'"),
+        (
+            {"settings": {"optimizer": "adamv"}},
+            ValueError,
+            r"settings\['optimizer'\]: optimizer has no 'adamv'",
+        ),
+        (
+            {"settings": {"optimizer.lr": -1}},
+            ValueError,
+            r"settings\['optimizer.lr'\]: AdamW.lr is -1",
+        ),
+        ({"recipe": "fancy"}, ValueError, "no recipe is named"),
+        ({"recipe": 3}, TypeError, "recipe is 3"),
+        ({"epochs": 0}, ValueError, "epochs is 0"),
+        ({"validation": 2}, ValueError, "validation is 2"),
+    ],
+)
 def test_mistakes_in_parameters_are_told(changes, kind, message):
     with pytest.raises(kind, match=message) as caught:
         NetworkClassifier(**changes).fit(*load_iris(return_X_y=True))
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("weight", "message"), [(-1.0, "Negative"), (np.nan, "NaN"), (0.0, "zero for every")])
+@pytest.mark.parametrize(
+    ("weight", "message"), [(-1.0, "Negative"), (np.nan, "NaN"), (0.0, "zero for every")]
+)
 def test_weights_that_cannot_be_used_are_told(weight, message):
     X, y = load_iris(return_X_y=True)
     weights = np.full(150, weight) if weight == 0 else np.where(np.arange(150) == 7, weight, 1.0)

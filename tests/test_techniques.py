@@ -1,4 +1,6 @@
-"""The page of techniques is complete and true: every row has a name, a setting, a test and an experiment that exist."""
+"""The page of techniques is complete and true: every row has a name, a setting, a test and an
+experiment that exist.
+"""
 
 import re
 import shlex
@@ -12,13 +14,32 @@ from ravine.catalog import named, with_setting
 
 ROOT = Path(ravine.__file__).parent.parent
 PAGE = ROOT / "docs" / "techniques.md"
-IDS = [f"{family}{i}" for family, count in (("D", 5), ("O", 9), ("S", 7), ("I", 3), ("N", 1), ("A", 1), ("R", 4),
-       ("E", 3), ("T", 2), ("C", 3), ("H", 1), ("L", 2), ("V", 2)) for i in range(1, count + 1)]  # fmt: skip
+IDS = [
+    f"{family}{i}"
+    for family, count in (
+        ("D", 5),
+        ("O", 9),
+        ("S", 7),
+        ("I", 3),
+        ("N", 1),
+        ("A", 1),
+        ("R", 4),
+        ("E", 3),
+        ("T", 2),
+        ("C", 3),
+        ("H", 1),
+        ("L", 2),
+        ("V", 2),
+    )
+    for i in range(1, count + 1)
+]
 
 
 def rows():
     """The page's table: the cells of each row by its id."""
-    lines = [line for line in PAGE.read_text("utf-8").splitlines() if re.match(r"\| [A-Z]\d \|", line)]
+    lines = [
+        line for line in PAGE.read_text("utf-8").splitlines() if re.match(r"\| [A-Z]\d \|", line)
+    ]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return {row[0]: row for row in cells}
 
@@ -39,7 +60,9 @@ def test_the_name_is_defined_where_the_link_says(row):
     found = links(ROWS[row][2])
     assert found
     for text, path in found:
-        assert re.search(rf"^(class|def) {text.strip('`')}\b", (ROOT / path).read_text("utf-8"), re.M), text
+        assert re.search(
+            rf"^(class|def) {text.strip('`')}\b", (ROOT / path).read_text("utf-8"), re.M
+        ), text
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -1,7 +1,8 @@
-"""The examples of the programs: small sets that come with scikit-learn, and made ones with a known answer.
+"""The examples of the programs: small sets that come with scikit-learn, and made ones with a known
+answer.
 
-Always the same examples; every call returns new tensors, for programs that spoil theirs. Three parts: 60 % to train on,
-20 % to validate, 20 % for the judge.
+Always the same examples; every call returns new tensors, for programs that spoil theirs. Three
+parts: 60 % to train on, 20 % to validate, 20 % for the judge.
 """
 
 from __future__ import annotations
@@ -46,7 +47,11 @@ def split(x: Any, y: Any, *, seed: int = 7) -> Split:
     parts = []
     for rows in (order[:a], order[a:b], order[b:]):
         for values in (x[rows], y[rows]):
-            parts.append(torch.from_numpy(values.astype(np.int64 if values.dtype.kind in "iu" else np.float32)))
+            parts.append(
+                torch.from_numpy(
+                    values.astype(np.int64 if values.dtype.kind in "iu" else np.float32)
+                )
+            )
     return Split(*parts)
 
 
@@ -100,13 +105,22 @@ def spirals(rows: int = 600) -> Split:
     y = rng.integers(0, 2, rows)
     t = rng.uniform(0.2, 1.0, rows)
     angle = 3.0 * np.pi * t + np.pi * y
-    return split(np.stack([t * np.cos(angle), t * np.sin(angle)], 1) * 2 + rng.normal(0, 0.04, (rows, 2)), y)
+    return split(
+        np.stack([t * np.cos(angle), t * np.sin(angle)], 1) * 2 + rng.normal(0, 0.04, (rows, 2)), y
+    )
 
 
 def clusters(
-    rows: int = 800, *, features: int = 20, classes: int = 4, rare: float | None = None, apart: float = 1.2
+    rows: int = 800,
+    *,
+    features: int = 20,
+    classes: int = 4,
+    rare: float | None = None,
+    apart: float = 1.2,
 ) -> Split:
-    """Classes of two clusters each in 20 columns; with `rare` two classes, the second of this share."""
+    """Classes of two clusters each in 20 columns; with `rare` two classes, the second of this
+    share.
+    """
     weights = None if rare is None else [1 - rare, rare]
     x, y = datasets.make_classification(
         rows,
@@ -132,19 +146,28 @@ def tags(rows: int = 700, labels: int = 6) -> Split:
 
 
 def houses(rows: int = 700) -> Split:
-    """Area, rooms, age, distance in meters, latitude, longitude, tax, floor: a price of about 300000."""
+    """Area, rooms, age, distance in meters, latitude, longitude, tax, floor: a price of about
+    300000.
+    """
     rng = np.random.default_rng(9)
     area, rooms = rng.gamma(9, 12, rows) + 20, rng.integers(1, 8, rows)
     age, far = rng.uniform(0, 90, rows), rng.gamma(2, 3000, rows)
     lat, lon = rng.normal(48.1, 0.05, rows), rng.normal(11.5, 0.07, rows)
     tax, floor = rng.uniform(300, 900, rows), rng.integers(0, 6, rows)
-    price = 2600 * area * (1 + 0.6 * np.exp(-far / 4000)) - 900 * age + 6000 * rooms + 4e5 * np.abs(lat - 48.1)
+    price = (
+        2600 * area * (1 + 0.6 * np.exp(-far / 4000))
+        - 900 * age
+        + 6000 * rooms
+        + 4e5 * np.abs(lat - 48.1)
+    )
     x = np.stack([area, rooms, age, far, lat, lon, tax, floor], 1).astype(float)
     return split(x, (price + rng.normal(0, 9000, rows))[:, None])
 
 
 def shapes(rows: int = 700, size: int = 12) -> Split:
-    """Gray pictures [N, 1, 12, 12]: a bar lying, standing, falling or rising, somewhere, on noise."""
+    """Gray pictures [N, 1, 12, 12]: a bar lying, standing, falling or rising, somewhere, on
+    noise.
+    """
     rng = np.random.default_rng(8)
     pictures, kinds = rng.uniform(0, 0.35, (rows, 1, size, size)), rng.integers(0, 4, rows)
     for picture, kind in zip(pictures, kinds, strict=True):
@@ -165,7 +188,9 @@ def spots(rows: int = 600, size: int = 12) -> Split:
 
 
 def colors(rows: int = 500) -> Split:
-    """Color pictures as files have them, [N, 8, 8, 3] from 0 to 255: which color is the left half's edge (3)?"""
+    """Color pictures as files have them, [N, 8, 8, 3] from 0 to 255: which color is the left half's
+    edge (3)?
+    """
     rng = np.random.default_rng(12)
     y = rng.integers(0, 3, rows)
     x = rng.uniform(40, 160, (rows, 8, 8, 3))
@@ -182,7 +207,9 @@ def recalled(rows: int = 700, length: int = 12, tokens: int = 4) -> Split:
 
 
 def brackets(rows: int = 800, length: int = 12) -> Split:
-    """Are there more of token 1 than of token 2 in the sequence? Tokens 0..4, padded with 0 at the end."""
+    """Are there more of token 1 than of token 2 in the sequence? Tokens 0..4, padded with 0 at the
+    end.
+    """
     rng = np.random.default_rng(14)
     x = rng.integers(1, 5, (rows, length))
     x[np.arange(length)[None] >= rng.integers(6, length + 1, rows)[:, None]] = 0
@@ -190,7 +217,9 @@ def brackets(rows: int = 800, length: int = 12) -> Split:
 
 
 def adding(rows: int = 900, length: int = 10) -> Split:
-    """The adding problem: two columns, numbers and two marks; the target is the sum of the marked numbers [N, 1]."""
+    """The adding problem: two columns, numbers and two marks; the target is the sum of the marked
+    numbers [N, 1].
+    """
     rng = np.random.default_rng(15)
     numbers, marks = rng.uniform(-1, 1, (rows, length)), np.zeros((rows, length))
     for mark in marks:
@@ -211,7 +240,9 @@ def text(rows: int = 500, length: int = 16, tokens: int = 8) -> Split:
 
 
 def tagged(rows: int = 500, length: int = 12, tokens: int = 6) -> Split:
-    """A label for each token: is it the same as the token before (1), or as two before (2), or neither (0)? [N, T]"""
+    """A label for each token: is it the same as the token before (1), or as two before (2), or
+    neither (0)? [N, T]
+    """
     x = np.random.default_rng(17).integers(0, tokens, (rows, length))
     y = np.zeros_like(x)
     y[:, 2:][x[:, 2:] == x[:, :-2]] = 2
@@ -220,7 +251,9 @@ def tagged(rows: int = 500, length: int = 12, tokens: int = 6) -> Split:
 
 
 def waves(rows: int = 600, length: int = 16) -> Split:
-    """A window of an oscillation with drift and noise [N, T, 1]; the target is the value two steps on [N, 1]."""
+    """A window of an oscillation with drift and noise [N, T, 1]; the target is the value two steps
+    on [N, 1].
+    """
     rng = np.random.default_rng(18)
     phase, speed = rng.uniform(0, 6.3, (rows, 1)), rng.uniform(0.3, 0.9, (rows, 1))
     values = np.sin(phase + speed * np.arange(length + 2)) + rng.normal(0, 0.05, (rows, length + 2))

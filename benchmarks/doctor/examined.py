@@ -10,6 +10,14 @@ from ravine.examination.api import examine
 
 def examined(program: Program, seed: int) -> list[dict[str, Any]]:
     s = program.build(seed)
-    report = examine(s.model, s.loss, s.train, optimizer=s.optimizer, validation=s.validation, batch_size=s.batch_size,
-                     epochs=s.epochs, seed=seed)  # fmt: skip
+    report = examine(
+        s.model,
+        s.loss,
+        s.train,
+        optimizer=s.optimizer,
+        validation=s.validation,
+        batch_size=s.batch_size,
+        epochs=s.epochs,
+        seed=seed,
+    )
     return report.to_json()["findings"]

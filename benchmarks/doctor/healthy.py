@@ -1,4 +1,6 @@
-"""Healthy programs that look odd: what a hasty doctor would call sick, and which learns all the same."""
+"""Healthy programs that look odd: what a hasty doctor would call sick, and which learns all the
+same.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,20 @@ from torch.optim import SGD, Adam, AdamW, RMSprop, lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from benchmarks.doctor import data
-from benchmarks.doctor.program import Judge, Program, Setup, Watch, accuracy, binary, explained, found, loader, recall
+from benchmarks.doctor.program import (
+    Judge,
+    Program,
+    Setup,
+    Watch,
+    accuracy,
+    binary,
+    explained,
+    found,
+    loader,
+    recall,
+)
 
-# networks that look odd ----------------------------------------------------------------------------------------------
+# Networks that look odd
 
 
 def sparse() -> Setup:
@@ -51,7 +64,9 @@ def linear() -> Setup:
 
 
 def zeros() -> Setup:
-    """Softmax regression that starts from zeros, as it may: no two of its units could be the same."""
+    """Softmax regression that starts from zeros, as it may: no two of its units could be the
+    same.
+    """
     d = data.digits().inputs(lambda x: x.flatten(1) / 16)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     nn.init.zeros_(model[1].weight)  # pyright: ignore[reportArgumentType]
@@ -73,7 +88,9 @@ class Pretrained(nn.Module):
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
+        )
         head, few = nn.Linear(192, 5), y < 5
         before = Adam([*self.body.parameters(), *head.parameters()], lr=3e-3)
         for rows in few.nonzero()[:, 0].repeat(4).split(40):
@@ -140,10 +157,13 @@ def fixup() -> Setup:
 def bottleneck() -> Setup:
     """Two linear layers in a row, on purpose: a factor of low rank."""
     d = data.tags()
-    model = nn.Sequential(nn.Linear(16, 3, bias=False), nn.Linear(3, 48), nn.ReLU(), nn.Linear(48, 6))
+    model = nn.Sequential(
+        nn.Linear(16, 3, bias=False), nn.Linear(3, 48), nn.ReLU(), nn.Linear(48, 6)
+    )
     d = d.inputs(lambda x: torch.cat([x[:, :3].repeat(1, 5), x[:, :1]], 1))
     y, vy, ty = (
-        torch.stack([x[:, i] * s > 0.3 for i in range(3) for s in (1, -1)], 1).float() for x in (d.x, d.vx, d.tx)
+        torch.stack([x[:, i] * s > 0.3 for i in range(3) for s in (1, -1)], 1).float()
+        for x in (d.x, d.vx, d.tx)
     )
     return Setup(
         model=model,
@@ -183,7 +203,7 @@ def saturating() -> Setup:
     )
 
 
-# examples that look odd ----------------------------------------------------------------------------------------------
+# Examples that look odd
 
 
 def unscaled() -> Setup:
@@ -249,9 +269,14 @@ def noisy() -> Setup:
 
 
 def nothing() -> Setup:
-    """Nothing to learn: a fair coin. Its author knows: small steps, much decay, and the answer is one half."""
+    """Nothing to learn: a fair coin. Its author knows: small steps, much decay, and the answer is
+    one half.
+    """
     generator = torch.Generator().manual_seed(32)
-    x, y = torch.randn(600, 6, generator=generator), torch.randint(0, 2, (600,), generator=generator)
+    x, y = (
+        torch.randn(600, 6, generator=generator),
+        torch.randint(0, 2, (600,), generator=generator),
+    )
     model = nn.Linear(6, 2)
     nn.init.zeros_(model.weight)
     return Setup(
@@ -267,7 +292,9 @@ def nothing() -> Setup:
 
 
 def duplicates() -> Setup:
-    """Every example three times in the training part, to see each three times an epoch; none in the others."""
+    """Every example three times in the training part, to see each three times an epoch; none in the
+    others.
+    """
     d = data.rings()
     return Setup(
         model=nn.Sequential(nn.Linear(2, 24), nn.GELU(), nn.Linear(24, 3)),
@@ -297,7 +324,9 @@ def skewed() -> Setup:
 
 
 def sampled() -> Setup:
-    """One to thirty, evened out by a sampler that draws the rare class more often, so rows repeat."""
+    """One to thirty, evened out by a sampler that draws the rare class more often, so rows
+    repeat.
+    """
     d = data.clusters(1500, rare=0.04, apart=1.6).standardized()
     weights = 1.0 / d.y.bincount().double()[d.y]
     sampler = WeightedRandomSampler(weights.tolist(), 900)
@@ -313,14 +342,20 @@ def sampled() -> Setup:
     )
 
 
-# losses that look odd ------------------------------------------------------------------------------------------------
+# Losses that look odd
 
 
 def smoothed() -> Setup:
     """Label smoothing: the loss stops far above zero."""
     d = data.digits().inputs(lambda x: x / 16)
     model = nn.Sequential(
-        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 48), nn.ReLU(), nn.Linear(48, 10)
+        nn.Conv2d(1, 8, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(72, 48),
+        nn.ReLU(),
+        nn.Linear(48, 10),
     )
     return Setup(
         model=model,
@@ -367,7 +402,9 @@ def negative() -> Setup:
         optimizer=partial(Adam, lr=5e-3),
         batch_size=32,
         epochs=20,
-        judge=Judge(judge.inputs, judge.targets, lambda out, y: judge.score(out[:, 0], y), 0.0, -1.0),
+        judge=Judge(
+            judge.inputs, judge.targets, lambda out, y: judge.score(out[:, 0], y), 0.0, -1.0
+        ),
     )
 
 
@@ -433,7 +470,7 @@ def bounded() -> Setup:
     )
 
 
-# rates and budgets that look odd -------------------------------------------------------------------------------------
+# Rates and budgets that look odd
 
 
 def huge_rate() -> Setup:
@@ -481,13 +518,15 @@ def dropout_half() -> Setup:
     )
 
 
-# loops that look odd -------------------------------------------------------------------------------------------------
+# Loops that look odd
 
 
 def restarts(watch: Watch) -> tuple[nn.Module, Judge]:
     """A cosine with warm restarts: the loss jumps up at each."""
     d = data.spirals().targets(Tensor.float)
-    model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
+    model = nn.Sequential(
+        nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1)
+    )
     optimizer = Adam(model.parameters(), lr=2e-2)
     scheduler = lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 120)
     with watch(model, optimizer) as watched:
@@ -506,7 +545,12 @@ def one_cycle(watch: Watch) -> tuple[nn.Module, Judge]:
     """From a 25th of the rate up to a high one, then down to almost nothing."""
     d = data.digits().inputs(lambda x: x / 16)
     model = nn.Sequential(
-        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 10)
+        nn.Conv2d(1, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(72, 10),
     )
     optimizer = SGD(model.parameters(), lr=0.01, momentum=0.9)
     scheduler = lr_scheduler.OneCycleLR(optimizer, max_lr=0.3, total_steps=6 * 34)
@@ -547,7 +591,12 @@ def thawed(watch: Watch) -> tuple[nn.Module, Judge]:
     """First the head alone, then all: the body has no gradient for a third of the run."""
     d = data.shapes()
     body = nn.Sequential(
-        nn.Conv2d(1, 10, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 12, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(2)
+        nn.Conv2d(1, 10, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(10, 12, 3),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool2d(2),
     )
     model = nn.Sequential(body, nn.Flatten(), nn.Linear(48, 4))
     optimizer = Adam(model.parameters(), lr=5e-3)
@@ -564,13 +613,19 @@ def thawed(watch: Watch) -> tuple[nn.Module, Judge]:
 
 
 def truncated(watch: Watch) -> tuple[nn.Module, Judge]:
-    """Backpropagation through time in pieces: the state is carried on, and cut between the pieces on purpose."""
+    """Backpropagation through time in pieces: the state is carried on, and cut between the pieces
+    on purpose.
+    """
     d = data.text(500, 16)
 
     class Chain(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embed, self.gru, self.out = nn.Embedding(8, 12), nn.GRU(12, 32, batch_first=True), nn.Linear(32, 8)
+            self.embed, self.gru, self.out = (
+                nn.Embedding(8, 12),
+                nn.GRU(12, 32, batch_first=True),
+                nn.Linear(32, 8),
+            )
 
         def forward(self, tokens: Tensor, state: Tensor | None = None) -> Tensor:
             return self.out(self.gru(self.embed(tokens), state)[0])
@@ -584,7 +639,9 @@ def truncated(watch: Watch) -> tuple[nn.Module, Judge]:
                 for piece in range(0, 16, 8):
                     out, state = model.gru(model.embed(x[:, piece : piece + 8]), state)
                     state = state.detach()
-                    loss = F.cross_entropy(model.out(out).flatten(0, 1), y[:, piece : piece + 8].flatten())
+                    loss = F.cross_entropy(
+                        model.out(out).flatten(0, 1), y[:, piece : piece + 8].flatten()
+                    )
                     watched.loss(loss)
                     optimizer.zero_grad()
                     loss.backward()
@@ -636,7 +693,9 @@ def adversarial(watch: Watch) -> tuple[nn.Module, Judge]:
 
 
 def teacher(watch: Watch) -> tuple[nn.Module, Judge]:
-    """A student that learns from a teacher's answers; the teacher has no gradient and no optimizer."""
+    """A student that learns from a teacher's answers; the teacher has no gradient and no
+    optimizer.
+    """
     d = data.digits().inputs(lambda x: x.flatten(1) / 16)
     old = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     before = Adam(old.parameters(), lr=5e-3)
@@ -661,10 +720,14 @@ def teacher(watch: Watch) -> tuple[nn.Module, Judge]:
 
 
 def averaged(watch: Watch) -> tuple[nn.Module, Judge]:
-    """The weights' running average is what counts in the end; the loss of the raw weights is noisy."""
+    """The weights' running average is what counts in the end; the loss of the raw weights is
+    noisy.
+    """
     d = data.clusters(700)
     model = nn.Sequential(nn.Linear(20, 40), nn.ReLU(), nn.Linear(40, 4))
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.97))
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.97)
+    )
     optimizer = SGD(model.parameters(), lr=0.3)
     with watch(model, optimizer) as watched:
         for _ in range(20):
@@ -679,7 +742,9 @@ def averaged(watch: Watch) -> tuple[nn.Module, Judge]:
 
 
 def penalized(watch: Watch) -> tuple[nn.Module, Judge]:
-    """The loss is the error and a sum over the weights; frozen batch-norm statistics, in eval mode on purpose."""
+    """The loss is the error and a sum over the weights; frozen batch-norm statistics, in eval mode
+    on purpose.
+    """
     d = data.diabetes().standardized().targets_standardized().targets(lambda y: y[:, None])
     model = nn.Sequential(nn.Linear(10, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 1))
     optimizer = Adam(model.parameters(), lr=3e-3)
@@ -688,7 +753,9 @@ def penalized(watch: Watch) -> tuple[nn.Module, Judge]:
         for _ in range(15):
             for x, y in batches(d.x, d.y):
                 optimizer.zero_grad()
-                loss = F.mse_loss(model(x), y) + 1e-3 * sum(p.abs().sum() for p in model.parameters())
+                loss = F.mse_loss(model(x), y) + 1e-3 * sum(
+                    p.abs().sum() for p in model.parameters()
+                )
                 watched.loss(loss)
                 loss.backward()
                 optimizer.step()
@@ -706,7 +773,12 @@ Task = Literal["classification", "regression", "multi-label", "generation"]
 
 def odd(code: Callable[..., Any], task: Task, network: Network, **more: Any) -> Program:
     return Program(
-        name=f"{code.__name__.replace('_', '-')}/odd", family="healthy", task=task, network=network, code=code, **more
+        name=f"{code.__name__.replace('_', '-')}/odd",
+        family="healthy",
+        task=task,
+        network=network,
+        code=code,
+        **more,
     )
 
 

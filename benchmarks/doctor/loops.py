@@ -1,7 +1,8 @@
 """Loops of people's own, under a watch: what goes wrong in the loop itself.
 
-A function is one loop; `fault` names the line that is wrong in it, and "" is the healthy form. So the difference can be
-read where it happens. `watched.loss` gets the loss as the loop has it: most loops hand it over before `backward`.
+A function is one loop; `fault` names the line that is wrong in it, and "" is the healthy form. So
+the difference can be read where it happens. `watched.loss` gets the loss as the loop has it: most
+loops hand it over before `backward`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,20 @@ from torch.optim import SGD, Adam, AdamW, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, StepLR
 
 from benchmarks.doctor import data
-from benchmarks.doctor.program import Judge, Program, Watch, accuracy, binary, explained, group, loader, sick
+from benchmarks.doctor.program import (
+    Judge,
+    Program,
+    Watch,
+    accuracy,
+    binary,
+    explained,
+    group,
+    loader,
+    sick,
+)
 from benchmarks.doctor.sequences import Writer
 
-# the loop of the tutorials -------------------------------------------------------------------------------------------
+# The loop of the tutorials
 
 
 def tutorial(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
@@ -50,7 +61,12 @@ def tutorial(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
 TUTORIAL = group(
     "tutorial-loop",
     tutorial,
-    sick("detached", "detached-graph", fault="detached", answers={"proof": "unmoved", "unmoved": "0.weight"}),
+    sick(
+        "detached",
+        "detached-graph",
+        fault="detached",
+        answers={"proof": "unmoved", "unmoved": "0.weight"},
+    ),
     sick(
         "step-before-backward",
         "step-order",
@@ -72,12 +88,14 @@ TUTORIAL = group(
 )
 
 
-# regression, where gradients pile up ---------------------------------------------------------------------------------
+# Regression, where gradients pile up
 
 
 def regression(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
     d = data.friedman().standardized().targets_standardized()
-    net = nn.Sequential(nn.Linear(10, 40), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(), nn.Linear(40, 1))
+    net = nn.Sequential(
+        nn.Linear(10, 40), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(), nn.Linear(40, 1)
+    )
     opt = torch.optim.SGD(net.parameters(), lr=0.1, maximize=fault == "uphill")
     x = d.x.clone()
     with watch(net, opt) as watched:
@@ -104,7 +122,9 @@ REGRESSION = group(
     sick("never-zeroed", "zero-grad", fault="never zeroed"),
     sick("zeroed-each-epoch", "zero-grad", fault="zeroed each epoch"),
     sick("normalized-again", "input-scale", fault="normalized again", answers={"exact": False}),
-    sick("two-orders", "shuffling labels shape-pairing", fault="two orders", answers={"exact": False}),
+    sick(
+        "two-orders", "shuffling labels shape-pairing", fault="two orders", answers={"exact": False}
+    ),
     family="loop",
     task="regression",
     network="mlp",
@@ -118,7 +138,9 @@ def uphill(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
     """Binary classification in a `while` loop, one random batch at a time."""
     d = data.rings()
     y = (d.y == 1).float()
-    model = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 1))
+    model = nn.Sequential(
+        nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 1)
+    )
     optimizer = Adam(model.parameters(), lr=5e-3, maximize=fault == "maximize")
     step = 0
     same = torch.randint(0, len(y), (32,))
@@ -155,16 +177,24 @@ UPHILL = group(
 )
 
 
-# pictures with validation after each epoch ---------------------------------------------------------------------------
+# Pictures with validation after each epoch
 
 
 def validated(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
     d = data.shapes().inputs(lambda x: (x - 0.2) * 4 + 6)
     net = nn.Sequential(
-        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(8, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.AdaptiveMaxPool2d(2),
-        nn.Flatten(), nn.Dropout(0.2), nn.Linear(48, 4),
-    )  # fmt: skip
+        nn.Conv2d(1, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 12, 3),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(48, 4),
+    )
     optimizer = SGD(net.parameters(), lr=0.03, momentum=0.9, nesterov=True)
     with watch(net, optimizer) as watched:
         if fault == "eval from the start":
@@ -212,7 +242,7 @@ VALIDATED = group(
 )
 
 
-# schedules -----------------------------------------------------------------------------------------------------------
+# Schedules
 
 
 def scheduled(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
@@ -241,8 +271,18 @@ def scheduled(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
 SCHEDULED = group(
     "step-schedule-loop",
     scheduled,
-    sick("stepped-per-batch", "schedule", fault="per batch", answers={"remedy": ("loop", "step per epoch")}),
-    sick("halved-each-batch", "schedule", fault="halved", answers={"remedy": ("loop", "halve seldom")}),
+    sick(
+        "stepped-per-batch",
+        "schedule",
+        fault="per batch",
+        answers={"remedy": ("loop", "step per epoch")},
+    ),
+    sick(
+        "halved-each-batch",
+        "schedule",
+        fault="halved",
+        answers={"remedy": ("loop", "halve seldom")},
+    ),
     family="loop",
     task="classification",
     network="mlp",
@@ -261,7 +301,9 @@ def warmed(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
     steps = 30 if fault == "short" else 270
     scheduler = LambdaLR(
         optimizer,
-        lambda step: min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))),
+        lambda step: (
+            min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+        ),
     )
     with watch(model, optimizer) as watched:
         for _ in range(18):
@@ -299,7 +341,7 @@ WARMED = group(
 )
 
 
-# clipping ------------------------------------------------------------------------------------------------------------
+# Clipping
 
 
 class Counter(nn.Module):
@@ -356,7 +398,7 @@ CLIPPED = group(
 )
 
 
-# what the optimizer holds --------------------------------------------------------------------------------------------
+# What the optimizer holds
 
 
 class Backbone(nn.Module):
@@ -412,7 +454,12 @@ TUNED = group(
         fault="missing group",
         answers={"where": "layers", "proof": "unmoved", "unmoved": "layers.0.weight"},
     ),
-    sick("python-list", "parameters-not-in-optimizer", fault="python list", answers={"exact": False, "margin": 0.03}),
+    sick(
+        "python-list",
+        "parameters-not-in-optimizer",
+        fault="python list",
+        answers={"exact": False, "margin": 0.03},
+    ),
     sick(
         "rate-of-nothing",
         "learning-rate-low frozen-parameters schedule",
@@ -428,7 +475,7 @@ TUNED = group(
 )
 
 
-# gradients of several batches together -------------------------------------------------------------------------------
+# Gradients of several batches together
 
 
 def accumulated(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
@@ -472,7 +519,7 @@ ACCUMULATED = group(
 )
 
 
-# a language model that carries its state -----------------------------------------------------------------------------
+# A language model that carries its state
 
 
 class Carrier(nn.Module):
@@ -519,7 +566,12 @@ def model_state(model: Carrier, tokens: Tensor):
 CARRIED = group(
     "state-loop",
     carried,
-    sick("cut-at-each-step", "detached-graph", fault="cut at each step", answers={"exact": False, "where": "cell"}),
+    sick(
+        "cut-at-each-step",
+        "detached-graph",
+        fault="cut at each step",
+        answers={"exact": False, "where": "cell"},
+    ),
     sick(
         "through-numpy",
         "detached-graph",
@@ -535,12 +587,14 @@ CARRIED = group(
 )
 
 
-# steps where they do not belong; low precision; models made anew -----------------------------------------------------
+# Steps where they do not belong; low precision; models made anew
 
 
 def indented(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
     d = data.digits().inputs(lambda x: x / 16)
-    net: nn.Module = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 10))
+    net: nn.Module = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 10)
+    )
     if fault == "few bits":
         net = net.bfloat16()
     kind = torch.bfloat16 if fault == "few bits" else torch.float32
@@ -576,7 +630,9 @@ INDENTED = group(
 def reloaded(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
     """The best weights so far are kept and loaded again."""
     d = data.spirals().targets(Tensor.float)
-    model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
+    model = nn.Sequential(
+        nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1)
+    )
     optimizer = Adam(model.parameters(), lr=1e-2)
     start = copy.deepcopy(model.state_dict())
     with watch(model, optimizer) as watched:
@@ -599,7 +655,11 @@ RELOADED = group(
     "reloading-loop",
     reloaded,
     sick("loaded-each-epoch", "initialization step-order optimizer", fault="loaded each epoch"),
-    sick("stale-moments", "optimizer optimizer-numerics learning-rate-low", fault="optimizer each epoch"),
+    sick(
+        "stale-moments",
+        "optimizer optimizer-numerics learning-rate-low",
+        fault="optimizer each epoch",
+    ),
     family="loop",
     task="classification",
     network="mlp",

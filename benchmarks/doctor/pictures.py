@@ -13,9 +13,19 @@ from torch.optim import SGD, Adam, AdamW
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.doctor import data
-from benchmarks.doctor.program import Judge, Setup, accuracy, explained, found, group, loader, recall, sick
+from benchmarks.doctor.program import (
+    Judge,
+    Setup,
+    accuracy,
+    explained,
+    found,
+    group,
+    loader,
+    recall,
+    sick,
+)
 
-# digits by a small convolutional network -----------------------------------------------------------------------------
+# Digits by a small convolutional network
 
 
 class Lenet(nn.Module):
@@ -35,7 +45,11 @@ class Lenet(nn.Module):
 
 
 def lenet(
-    drop: float = 0.0, softmax: bool = False, stretch: float = 1 / 16, lr: float = 0.05, epochs: int = 5
+    drop: float = 0.0,
+    softmax: bool = False,
+    stretch: float = 1 / 16,
+    lr: float = 0.05,
+    epochs: int = 5,
 ) -> Setup:
     d = data.digits().inputs(lambda x: x * stretch)
     return Setup(
@@ -54,7 +68,10 @@ LENET = group(
     "lenet",
     lenet,
     sick(
-        "softmax-twice", "output-activation loss", softmax=True, answers={"exact": True, "remedy": ("output", "linear")}
+        "softmax-twice",
+        "output-activation loss",
+        softmax=True,
+        answers={"exact": True, "remedy": ("output", "linear")},
     ),
     sick(
         "bright",
@@ -62,15 +79,25 @@ LENET = group(
         stretch=16.0,
         answers={"remedy": ("input.scale", "standardize")},
     ),
-    sick("dim", "input-scale", stretch=1 / 16 / 255, answers={"remedy": ("input.scale", "standardize")}),
-    sick("dropout-97", "dropout over-regularized", drop=0.97, answers={"where": "drop", "remedy": ("dropout", 0.0)}),
+    sick(
+        "dim",
+        "input-scale",
+        stretch=1 / 16 / 255,
+        answers={"remedy": ("input.scale", "standardize")},
+    ),
+    sick(
+        "dropout-97",
+        "dropout over-regularized",
+        drop=0.97,
+        answers={"where": "drop", "remedy": ("dropout", 0.0)},
+    ),
     family="picture",
     task="classification",
     network="cnn",
 )
 
 
-# digits by a perceptron ----------------------------------------------------------------------------------------------
+# Digits by a perceptron
 
 
 def nearest(classes: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], float]:
@@ -80,12 +107,18 @@ def nearest(classes: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], f
 def flat_digits(std: float = 0.0, lr: float = 0.1, number: bool = False, shift: int = 0) -> Setup:
     d = data.digits().inputs(lambda x: x.flatten(1) / 8 - 1)
     model = nn.Sequential(
-        nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1 if number else 10)
+        nn.Linear(64, 32),
+        nn.ReLU(),
+        nn.Linear(32, 32),
+        nn.ReLU(),
+        nn.Linear(32, 1 if number else 10),
     )
     if std:
         for parameter in model.parameters():
             nn.init.normal_(parameter, std=std)
-    loss: Any = (lambda out, y: F.mse_loss(out[:, 0], y.float())) if number else nn.CrossEntropyLoss()
+    loss: Any = (
+        (lambda out, y: F.mse_loss(out[:, 0], y.float())) if number else nn.CrossEntropyLoss()
+    )
     judge = accuracy(d.tx, d.ty)
     if number:
         judge = Judge(d.tx, d.ty, nearest(lambda out: out[:, 0].round()), judge.chance)
@@ -110,16 +143,31 @@ FLAT_DIGITS = group(
         std=3.0,
         answers={"where": "0", "remedy": ("init", "kaiming")},
     ),
-    sick("far-too-fast", "learning-rate-high exploding dead-units", lr=15.0, answers={"remedy": ("lr", 0.1)}),
-    sick("class-as-a-number", "loss", number=True, answers={"where": "4", "remedy": ("loss", "cross-entropy")}),
-    sick("labels-one-row-off", "labels", shift=1, answers={"remedy": ("data", "pair the labels again")}),
+    sick(
+        "far-too-fast",
+        "learning-rate-high exploding dead-units",
+        lr=15.0,
+        answers={"remedy": ("lr", 0.1)},
+    ),
+    sick(
+        "class-as-a-number",
+        "loss",
+        number=True,
+        answers={"where": "4", "remedy": ("loss", "cross-entropy")},
+    ),
+    sick(
+        "labels-one-row-off",
+        "labels",
+        shift=1,
+        answers={"remedy": ("data", "pair the labels again")},
+    ),
     family="picture",
     task="classification",
     network="mlp",
 )
 
 
-# a deep network of narrow layers -------------------------------------------------------------------------------------
+# A deep network of narrow layers
 
 
 class Block(nn.Module):
@@ -136,10 +184,16 @@ class Block(nn.Module):
 
 
 def deep(
-    depth: int = 16, add: bool = True, norm: bool = True, act: Callable[[], nn.Module] = nn.ReLU, std: float = 0.0
+    depth: int = 16,
+    add: bool = True,
+    norm: bool = True,
+    act: Callable[[], nn.Module] = nn.ReLU,
+    std: float = 0.0,
 ) -> Setup:
     d = data.digits().inputs(lambda x: x.flatten(1) / 16)
-    model = nn.Sequential(nn.Linear(64, 32), *[Block(32, add, norm, act()) for _ in range(depth)], nn.Linear(32, 10))
+    model = nn.Sequential(
+        nn.Linear(64, 32), *[Block(32, add, norm, act()) for _ in range(depth)], nn.Linear(32, 10)
+    )
     if std:
         for m in model.modules():
             if isinstance(m, nn.Linear):
@@ -188,7 +242,7 @@ DEEP = group(
 )
 
 
-# bars: batch norm and augmentation -----------------------------------------------------------------------------------
+# Bars: batch norm and augmentation
 
 
 class Augmented(Dataset[tuple[Tensor, Tensor]]):
@@ -252,7 +306,9 @@ def bars(
 BARS = group(
     "bars",
     bars,
-    sick("turned", "augmentation labels", change=turned, answers={"remedy": ("data", "no rotation")}),
+    sick(
+        "turned", "augmentation labels", change=turned, answers={"remedy": ("data", "no rotation")}
+    ),
     sick("blotted", "augmentation", change=blotted, answers={"remedy": ("data", "erase less")}),
     sick(
         "last-batch-only",
@@ -261,19 +317,30 @@ BARS = group(
         spread=40.0,
         answers={"where": "1", "remedy": ("model", "momentum 0.1")},
     ),
-    sick("pace-of-a-snail", "learning-rate-low too-few-steps", lr=2e-6, answers={"remedy": ("lr", 3e-3)}),
+    sick(
+        "pace-of-a-snail",
+        "learning-rate-low too-few-steps",
+        lr=2e-6,
+        answers={"remedy": ("lr", 3e-3)},
+    ),
     family="picture",
     task="classification",
     network="cnn",
 )
 
 
-# color pictures as files have them -----------------------------------------------------------------------------------
+# Color pictures as files have them
 
 
-def colors(viewed: bool = False, ordered: bool = False, unlike: bool = False, frozen: bool = False) -> Setup:
+def colors(
+    viewed: bool = False, ordered: bool = False, unlike: bool = False, frozen: bool = False
+) -> Setup:
     d = data.colors()
-    move = (lambda x: x.view(-1, 3, 8, 8)) if viewed else (lambda x: x.permute(0, 3, 1, 2).contiguous())
+    move = (
+        (lambda x: x.view(-1, 3, 8, 8))
+        if viewed
+        else (lambda x: x.permute(0, 3, 1, 2).contiguous())
+    )
     d = d.inputs(move)
     normal = lambda x: (x - 100.0) / 40.0  # noqa: E731
     x, y = normal(d.x), d.y
@@ -315,7 +382,12 @@ COLORS = group(
         viewed=True,
         answers={"remedy": ("data", "permute")},
     ),
-    sick("class-after-class", "shuffling learning-rate-high", ordered=True, answers={"remedy": ("data", "shuffle")}),
+    sick(
+        "class-after-class",
+        "shuffling learning-rate-high",
+        ordered=True,
+        answers={"remedy": ("data", "shuffle")},
+    ),
     sick(
         "validated-otherwise",
         "split input-scale normalization",
@@ -334,7 +406,7 @@ COLORS = group(
 )
 
 
-# where is the spot? --------------------------------------------------------------------------------------------------
+# Where is the spot?
 
 
 class Finder(nn.Module):
@@ -414,19 +486,28 @@ SPOTS = group(
 )
 
 
-# which segments are lit? several labels per picture ------------------------------------------------------------------
+# Which segments are lit? several labels per picture
 
 
 def lit(
-    loss: Any = nn.MultiLabelSoftMarginLoss, last: nn.Module | None = None, threshold: float = 0.0, upside: bool = False
+    loss: Any = nn.MultiLabelSoftMarginLoss,
+    last: nn.Module | None = None,
+    threshold: float = 0.0,
+    upside: bool = False,
 ) -> Setup:
     """Labels: is the quarter of the digit's picture brighter than usual? Four answers."""
     d = data.digits().inputs(lambda x: x / 16)
     parts = lambda x: F.avg_pool2d(x, 4).flatten(1)  # noqa: E731
     usual = parts(d.x).median(0).values
-    d = d._replace(y=(parts(d.x) > usual).float(), vy=(parts(d.vx) > usual).float(), ty=(parts(d.tx) > usual).float())
+    d = d._replace(
+        y=(parts(d.x) > usual).float(),
+        vy=(parts(d.vx) > usual).float(),
+        ty=(parts(d.tx) > usual).float(),
+    )
     weight = torch.tensor([0.02] * 4)
-    model = nn.Sequential(nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.LeakyReLU(0.1), nn.Flatten(), nn.Linear(128, 4))
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.LeakyReLU(0.1), nn.Flatten(), nn.Linear(128, 4)
+    )
     if last is not None:
         model.append(last)
     criterion: Any = nn.BCEWithLogitsLoss(pos_weight=weight) if upside else loss()
@@ -459,14 +540,19 @@ LIT = group(
         last=nn.Sigmoid(),
         answers={"where": "4", "exact": True, "remedy": ("output", "linear")},
     ),
-    sick("yes-counts-nothing", "imbalance loss", upside=True, answers={"remedy": ("loss", "weight 1")}),
+    sick(
+        "yes-counts-nothing",
+        "imbalance loss",
+        upside=True,
+        answers={"remedy": ("loss", "weight 1")},
+    ),
     family="picture",
     task="multi-label",
     network="cnn",
 )
 
 
-# an autoencoder ------------------------------------------------------------------------------------------------------
+# An autoencoder
 
 
 class Coder(nn.Module):
@@ -479,7 +565,12 @@ class Coder(nn.Module):
         return self.decoder(self.encoder(x))
 
 
-def coder(code: int = 12, last: Callable[[], nn.Module] = nn.Identity, lr: float = 3e-3, decay: float = 0.0) -> Setup:
+def coder(
+    code: int = 12,
+    last: Callable[[], nn.Module] = nn.Identity,
+    lr: float = 3e-3,
+    decay: float = 0.0,
+) -> Setup:
     d = data.digits().inputs(lambda x: x.flatten(1))
     mean, std = d.x.mean(), d.x.std()
     d = d.inputs(lambda x: (x - mean) / std)
@@ -518,7 +609,7 @@ CODER = group(
 )
 
 
-# one digit against all, seldom seen ----------------------------------------------------------------------------------
+# One digit against all, seldom seen
 
 
 def eights(weighted: bool = True, lr: float = 5e-3) -> Setup:
@@ -526,7 +617,9 @@ def eights(weighted: bool = True, lr: float = 5e-3) -> Setup:
     rows = torch.cat([(d.y == 0).nonzero()[:, 0], (d.y == 1).nonzero()[:12, 0]])
     x, y = d.x[rows], d.y[rows]
     weights = torch.tensor([1.0, 40.0]) if weighted else None
-    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(54, 2))
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(54, 2)
+    )
     return Setup(
         model=model,
         loss=nn.CrossEntropyLoss(weight=weights),

@@ -1,8 +1,9 @@
 """What a program is: somebody's training code, sick or healthy, with the answers a doctor may give.
 
-There are two kinds. A `setup` is what `ravine.examine` takes: model, loss, examples, optimizer, batch size, epochs. A
-`loop` is a function that trains in a loop of its own under a watch; what is wrong with it stands in the loop itself.
-Programs of one group (the part of the name before the slash) share data and network; they fall in the same half.
+There are two kinds. A `setup` is what `ravine.examine` takes: model, loss, examples, optimizer,
+batch size, epochs. A `loop` is a function that trains in a loop of its own under a watch; what is
+wrong with it stands in the loop itself. Programs of one group (the part of the name before the
+slash) share data and network; they fall in the same half.
 """
 
 from __future__ import annotations
@@ -20,15 +21,21 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 CAUSES = frozenset(
-    "learning-rate-high learning-rate-low too-few-steps schedule batch-size optimizer optimizer-numerics "
-    "hidden-activation output-activation loss loss-reduction shape-pairing initialization input-scale target-scale "
-    "data-degenerate labels leakage imbalance split shuffling augmentation dead-units saturation vanishing exploding "
-    "architecture-too-small architecture-too-deep overfitting over-regularized dropout normalization train-eval-mode "
-    "frozen-parameters parameters-not-in-optimizer zero-grad step-order detached-graph gradient-clipping precision "
+    "learning-rate-high learning-rate-low too-few-steps schedule batch-size optimizer "
+    "optimizer-numerics "
+    "hidden-activation output-activation loss loss-reduction shape-pairing initialization "
+    "input-scale target-scale "
+    "data-degenerate labels leakage imbalance split shuffling augmentation dead-units saturation "
+    "vanishing exploding "
+    "architecture-too-small architecture-too-deep overfitting over-regularized dropout "
+    "normalization train-eval-mode "
+    "frozen-parameters parameters-not-in-optimizer zero-grad step-order detached-graph "
+    "gradient-clipping precision "
     "metric randomness replicas causality seed-fragile healthy".split()
 )
 PATHS = frozenset(
-    "lr batch clip input.scale target.scale output init activation loss dropout decay steps optimizer model data "
+    "lr batch clip input.scale target.scale output init activation loss dropout decay steps "
+    "optimizer model data "
     "loop".split()
 )  # what a reference remedy may change; the last three only by hand
 
@@ -47,7 +54,8 @@ Watch: TypeAlias = Callable[[nn.Module, torch.optim.Optimizer], AbstractContextM
 
 @dataclass(frozen=True)
 class Judge:
-    """How well a model does what its author wants on examples held out, higher is better; what no answer at all gets.
+    """How well a model does what its author wants on examples held out, higher is better; what no
+    answer at all gets.
 
     No doctor sees it: it says whether a fault does harm. A model that gives NaN has `worst`.
     """
@@ -92,11 +100,12 @@ class Setup:
 class Program:
     """One program.
 
-    `code` builds the setup; or it takes a watch, trains, and returns the model with its judge. `causes` are the answers
-    that count as right (none: it is healthy); `where` is the module or column to be named; `remedy` a change, as path
-    and value, that makes it well; `exact` says that the fault can be proved without statistics. `unmoved` names a
-    parameter that must not have moved in a run (the direct proof of some exact faults). `honest` marks a healthy
-    program that has nothing to learn and says so.
+    `code` builds the setup; or it takes a watch, trains, and returns the model with its judge.
+    `causes` are the answers that count as right (none: it is healthy); `where` is the module or
+    column to be named; `remedy` a change, as path and value, that makes it well; `exact` says that
+    the fault can be proved without statistics. `unmoved` names a parameter that must not have moved
+    in a run (the direct proof of some exact faults). `honest` marks a healthy program that has
+    nothing to learn and says so.
     """
 
     name: str
@@ -111,9 +120,11 @@ class Program:
     exact: bool = False
     unmoved: str | None = None
     honest: bool = False
-    margin: float = 0.05  # by how much less than its healthy form a sick one scores, a healthy one more than chance
-    # How a fault is proved. "score": worse than its healthy form; "unmoved": the parameter stands still; "validation":
-    # its own validation flatters it; "mixes": examples answer for each other; "leak": outputs know of later inputs
+    # by how much less than its healthy form a sick one scores, a healthy one more than chance
+    margin: float = 0.05
+    # How a fault is proved. "score": worse than its healthy form; "unmoved": the parameter stands
+    # still; "validation": its own validation flatters it; "mixes": examples answer for each other;
+    # "leak": outputs know of later inputs
     proof: Literal["score", "unmoved", "validation", "mixes", "leak"] = "score"
     steps: int | None = None  # the budget of a loop; that of a setup is in the setup
 
@@ -132,7 +143,9 @@ class Program:
 
     @property
     def half(self) -> Literal["tune", "report"]:
-        """By the group's name, so that no program of the half that is reported has a relative in the other."""
+        """By the group's name, so that no program of the half that is reported has a relative in
+        the other.
+        """
         return "tune" if hashlib.sha256(self.group.encode()).digest()[2] % 2 == 0 else "report"
 
     def build(self, seed: int) -> Setup:
@@ -181,13 +194,19 @@ def group(name: str, code: Callable[..., Any], *forms: Form, **common: Any) -> t
 def loader(
     inputs: Tensor, targets: Tensor, batch: int, *, shuffle: bool = True, drop_last: bool = False
 ) -> DataLoader[Any]:
-    return DataLoader(TensorDataset(inputs, targets), batch_size=batch, shuffle=shuffle, drop_last=drop_last)
+    return DataLoader(
+        TensorDataset(inputs, targets), batch_size=batch, shuffle=shuffle, drop_last=drop_last
+    )
 
 
 def accuracy(inputs: Tensor, targets: Tensor) -> Judge:
-    """Share of right classes; chance is the largest class. Outputs [N, K] or, of sequences, [N, T, K]."""
+    """Share of right classes; chance is the largest class. Outputs [N, K] or, of sequences, [N, T,
+    K].
+    """
     chance = float(targets.flatten().bincount().max() / targets.numel())
-    return Judge(inputs, targets, lambda out, y: float((out.argmax(-1) == y).float().mean()), chance)
+    return Judge(
+        inputs, targets, lambda out, y: float((out.argmax(-1) == y).float().mean()), chance
+    )
 
 
 def recall(inputs: Tensor, targets: Tensor) -> Judge:
@@ -207,13 +226,17 @@ def binary(inputs: Tensor, targets: Tensor, threshold: float = 0.0) -> Judge:
     return Judge(
         inputs,
         targets,
-        lambda out, y: float(((out.reshape(len(y), -1) > threshold) == (y.reshape(len(y), -1) > 0.5)).float().mean()),
+        lambda out, y: float(
+            ((out.reshape(len(y), -1) > threshold) == (y.reshape(len(y), -1) > 0.5)).float().mean()
+        ),
         max(share, 1 - share),
     )
 
 
 def found(inputs: Tensor, targets: Tensor, threshold: float = 0.0) -> Judge:
-    """F1 of many labels per example, over all labels together; chance is saying yes to everything."""
+    """F1 of many labels per example, over all labels together; chance is saying yes to
+    everything.
+    """
 
     def score(out: Tensor, y: Tensor) -> float:
         said, true = out > threshold, y > 0.5

@@ -20,7 +20,9 @@ def doctor(program: Program, seed: int) -> list[dict[str, Any]]:
 
 
 def watched(program: Program, seed: int) -> list[dict[str, Any]]:
-    """What is found while a loop runs; a program that watches several models or optimizers has one list."""
+    """What is found while a loop runs; a program that watches several models or optimizers has one
+    list.
+    """
     given: list[Watched] = []
 
     def watch(*args: Any) -> Watched:

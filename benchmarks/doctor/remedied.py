@@ -1,10 +1,12 @@
-"""Do the remedies that Ravine recommends work? Beside equal-budget random search, judged on examples nobody saw.
+"""Do the remedies that Ravine recommends work? Beside equal-budget random search, judged on
+examples nobody saw.
 
     python -m benchmarks.doctor.remedied [--half report] [--seeds 5] [--only NAME]
 
-A sick setup is examined once; the changes of the first finding whose trial helped are made; the setup is then trained
-for its whole budget with every seed, as it is, with the remedy, and in its healthy form. Random search draws as many
-combinations of changes as the examination trained networks, and keeps the one that does best on validation.
+A sick setup is examined once; the changes of the first finding whose trial helped are made; the
+setup is then trained for its whole budget with every seed, as it is, with the remedy, and in its
+healthy form. Random search draws as many combinations of changes as the examination trained
+networks, and keeps the one that does best on validation.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ DRAWN = {
     "shuffle": [True],
     "normalization": ["usual"],
     "steps": [3],  # times the budget
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,16 @@ class Treated:
 
 
 def case_of(setup: Setup, seed: int) -> Case:
-    return read_case(setup.model, setup.loss, setup.train, optimizer=setup.optimizer, validation=setup.validation,
-                     batch_size=setup.batch_size, epochs=setup.epochs, seed=seed)  # fmt: skip
+    return read_case(
+        setup.model,
+        setup.loss,
+        setup.train,
+        optimizer=setup.optimizer,
+        validation=setup.validation,
+        batch_size=setup.batch_size,
+        epochs=setup.epochs,
+        seed=seed,
+    )
 
 
 def judged(program: Program, seeds: Sequence[int], changes: Sequence[Change] = ()) -> float:
@@ -80,7 +90,9 @@ def judged(program: Program, seeds: Sequence[int], changes: Sequence[Change] = (
 
 
 def treated(program: Program, partner: Program, seeds: Sequence[int]) -> Treated:
-    """The doctor's remedy and the search's, with the number of networks that the examination trained."""
+    """The doctor's remedy and the search's, with the number of networks that the examination
+    trained.
+    """
     setup, counted = program.build(seeds[0]), [0]
     original = torch_trials.train
 
@@ -90,11 +102,21 @@ def treated(program: Program, partner: Program, seeds: Sequence[int]) -> Treated
 
     torch_trials.train = counting  # how much was spent is nobody's business but the benchmark's
     try:
-        report = examine(setup.model, setup.loss, setup.train, optimizer=setup.optimizer, validation=setup.validation,
-                         batch_size=setup.batch_size, epochs=setup.epochs, seed=seeds[0])  # fmt: skip
+        report = examine(
+            setup.model,
+            setup.loss,
+            setup.train,
+            optimizer=setup.optimizer,
+            validation=setup.validation,
+            batch_size=setup.batch_size,
+            epochs=setup.epochs,
+            seed=seeds[0],
+        )
     finally:
         torch_trials.train = original
-    helped = next((f for f in report.findings if f.trial is not None and f.trial.verdict == "helped"), None)
+    helped = next(
+        (f for f in report.findings if f.trial is not None and f.trial.verdict == "helped"), None
+    )
     changes = () if helped is None else helped.changes
     best, found = searched(program, counted[0], seeds[0])
     return Treated(
@@ -142,27 +164,47 @@ def main() -> None:
     rows = []
     for program in ALL:
         curable = program.remedy is not None and program.remedy[0] not in ("data", "model", "loop")
-        if program.kind != "setup" or program.half != options.half or not curable or options.only not in program.name:
+        if (
+            program.kind != "setup"
+            or program.half != options.half
+            or not curable
+            or options.only not in program.name
+        ):
             continue
         if program.proof != "score":
             continue
         rows.append(treated(program, by_name[program.partner], range(options.seeds)))
         r = rows[-1]
         doctor = "none" if r.doctor is None else f"{r.doctor:.3f}"
-        print(f"{program.name:32s} before {r.before:6.3f} healthy {r.healthy:6.3f} doctor {doctor:>6s} search "
-              f"{r.search:6.3f} ({r.runs} runs) {[(c.path, c.value) for c in r.changes]} "
-              f"{[(c.path, c.value) for c in r.found]}", flush=True)  # fmt: skip
+        print(
+            f"{program.name:32s} before {r.before:6.3f} healthy {r.healthy:6.3f} doctor "
+            f"{doctor:>6s} search "
+            f"{r.search:6.3f} ({r.runs} runs) {[(c.path, c.value) for c in r.changes]} "
+            f"{[(c.path, c.value) for c in r.found]}",
+            flush=True,
+        )
     with_one = [r for r in rows if r.doctor is not None]
 
     def share(doctor: bool, of: list[Treated]) -> Share:
-        reached = [gain_reached(r.before, score, r.healthy) for r in of
-                   if (score := r.doctor if doctor else r.search) is not None]  # fmt: skip
+        reached = [
+            gain_reached(r.before, score, r.healthy)
+            for r in of
+            if (score := r.doctor if doctor else r.search) is not None
+        ]
         return Share(sum(reached) / max(len(reached), 1), len(reached))
 
-    print(f"\n{len(rows)} sick programs that a change can cure; a remedy was offered for {len(with_one)}")
+    print(
+        f"\n{len(rows)} sick programs that a change can cure; a remedy was offered for "
+        f"{len(with_one)}"
+    )
     print(f"offered remedies that reach 90 % of the reference's gain   {share(True, with_one)}")
-    reached = sum(r.doctor is not None and gain_reached(r.before, r.doctor, r.healthy) for r in rows)
-    print(f"of all, none offered counting as not reached               {Share(reached / max(len(rows), 1), len(rows))}")
+    reached = sum(
+        r.doctor is not None and gain_reached(r.before, r.doctor, r.healthy) for r in rows
+    )
+    print(
+        f"of all, none offered counting as not reached               "
+        f"{Share(reached / max(len(rows), 1), len(rows))}"
+    )
     print(f"random search at equal cost, all programs                  {share(False, rows)}")
 
 

@@ -1,19 +1,24 @@
 """The table by which a doctor is judged, beside doctors that know nothing.
 
-A doctor is a function from a program and a seed to findings, as `--json` writes them: dicts with `severity`, `cause`,
-`where`, `since`, `suspects`, `changes`, `trial`; most important first. It may look at `program.build(seed)`, or at
-`program.run(seed, watch)` under its own watch, and at nothing else of the program. What counts:
+A doctor is a function from a program and a seed to findings, as `--json` writes them: dicts with
+`severity`, `cause`, `where`, `since`, `suspects`, `changes`, `trial`; most important first. It may
+look at `program.build(seed)`, or at `program.run(seed, watch)` under its own watch, and at nothing
+else of the program. What counts:
 
 - An *alarm* is a finding of severity warning or error. A program is found when there is one.
-- *Early*: the first alarm came before training (`since` is None) or within the first tenth of the budget.
-- *Causes* are those of the alarms in their order, each once; then the suspects. The first, and the first two, are held
-  against the set of acceptable causes. Precision is over the causes of the alarms alone; naming none counts 0.
-- *Where* is right when an alarm with an acceptable cause names the module, a parameter in it, or the column.
+- *Early*: the first alarm came before training (`since` is None) or within the first tenth of the
+  budget.
+- *Causes* are those of the alarms in their order, each once; then the suspects. The first, and the
+  first two, are held against the set of acceptable causes. Precision is over the causes of the
+  alarms alone; naming none counts 0.
+- *Where* is right when an alarm with an acceptable cause names the module, a parameter in it, or
+  the column.
 - A remedy is *offered* when a finding of any severity has changes that no trial has found useless.
-- An exception is a failure: it stands first, and counts as an alarm on a healthy program and as nothing on a sick one.
+- An exception is a failure: it stands first, and counts as an alarm on a healthy program and as
+  nothing on a sick one.
 
-All doctors see the same programs and seeds. Shares come with Wilson's interval over programs: a program counts with its
-mean over the seeds, since its seeds are no independent witnesses.
+All doctors see the same programs and seeds. Shares come with Wilson's interval over programs: a
+program counts with its mean over the seeds, since its seeds are no independent witnesses.
 """
 
 from __future__ import annotations
@@ -46,7 +51,8 @@ class Share:
     programs: int
 
     def interval(self, z: float = 1.96) -> tuple[float, float]:
-        """(p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n); all of [0, 1] without programs.
+        """(p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n); all of [0, 1] without
+        programs.
 
         >>> tuple(round(v, 3) for v in Share(0.5, 10).interval())
         (0.237, 0.763)
@@ -55,12 +61,16 @@ class Share:
         if n == 0:
             return 0.0, 1.0
         middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
+        return max(0.0, (middle - half) / (1 + z * z / n)), min(
+            1.0, (middle + half) / (1 + z * z / n)
+        )
 
     def __str__(self) -> str:
         low, high = self.interval()
         return (
-            f"{100 * self.mean:5.1f} % [{100 * low:.0f}, {100 * high:.0f}] of {self.programs}" if self.programs else "-"
+            f"{100 * self.mean:5.1f} % [{100 * low:.0f}, {100 * high:.0f}] of {self.programs}"
+            if self.programs
+            else "-"
         )
 
 
@@ -70,25 +80,37 @@ def alarms(findings: Iterable[Finding]) -> list[Finding]:
 
 def named(findings: Iterable[Finding]) -> list[str]:
     """The causes of the alarms, most important first, each once."""
-    return list(dict.fromkeys(f["cause"] for f in alarms(findings) if f.get("cause") not in (None, "healthy")))
+    return list(
+        dict.fromkeys(
+            f["cause"] for f in alarms(findings) if f.get("cause") not in (None, "healthy")
+        )
+    )
 
 
 def ranked(findings: Sequence[Finding]) -> list[str]:
     """The causes of the alarms, then their suspects."""
-    suspects = [s["cause"] if isinstance(s, Mapping) else s for f in alarms(findings) for s in f.get("suspects") or ()]
+    suspects = [
+        s["cause"] if isinstance(s, Mapping) else s
+        for f in alarms(findings)
+        for s in f.get("suspects") or ()
+    ]
     return list(dict.fromkeys([*named(findings), *suspects]))
 
 
 def early(findings: Iterable[Finding], budget: int) -> bool:
-    """Was there an alarm before training or in the first tenth of the budget (at least in the first step)?"""
+    """Was there an alarm before training or in the first tenth of the budget (at least in the first
+    step)?
+    """
     limit = max(1.0, EARLY * budget)
     return any(f.get("since") is None or f["since"] <= limit for f in alarms(findings))
 
 
 def names(said: Any, where: str) -> bool:
-    """Does the place that was said lie in the right one? A parameter lies in its module; a column is itself.
+    """Does the place that was said lie in the right one? A parameter lies in its module; a column
+    is itself.
 
-    >>> names("head.weight", "head"), names("header", "head"), names("column 3", "3"), names(None, "head")
+    >>> (names("head.weight", "head"), names("header", "head"), names("column 3", "3"),
+    ...  names(None, "head"))
     (True, False, True, False)
     """
     if said is None:
@@ -99,7 +121,9 @@ def names(said: Any, where: str) -> bool:
 
 def offered(findings: Iterable[Finding]) -> bool:
     """Is there a change to make that no trial has found useless?"""
-    return any(f.get("changes") and (f.get("trial") or {}).get("verdict") not in USELESS for f in findings)
+    return any(
+        f.get("changes") and (f.get("trial") or {}).get("verdict") not in USELESS for f in findings
+    )
 
 
 @dataclass(frozen=True)
@@ -124,7 +148,9 @@ def judged(program: Program, seed: int, findings: Sequence[Finding], budget: int
     causes, order = named(findings), ranked(findings)
     unknown = {c for c in order if c not in CAUSES}
     if unknown:
-        return failed(program, seed, f"causes that are not in the vocabulary: {', '.join(sorted(unknown))}")
+        return failed(
+            program, seed, f"causes that are not in the vocabulary: {', '.join(sorted(unknown))}"
+        )
     alarm, offers = bool(alarms(findings)), offered(findings)
     if not program.sick:
         return Visit(program, seed, None, alarm, offers, causes=tuple(causes))
@@ -141,7 +167,10 @@ def judged(program: Program, seed: int, findings: Sequence[Finding], budget: int
         precision=sum(c in right for c in causes) / len(causes) if causes else 0.0,
         where=None
         if program.where is None
-        else any(f.get("cause") in right and names(f.get("where"), program.where) for f in alarms(findings)),
+        else any(
+            f.get("cause") in right and names(f.get("where"), program.where)
+            for f in alarms(findings)
+        ),
         causes=tuple(order),
     )
 
@@ -162,12 +191,16 @@ def visits(doctor: Doctor, programs: Iterable[Program], seeds: Sequence[int]) ->
             try:
                 seen.append(judged(program, seed, doctor(program, seed), budget))
             except Exception:  # a doctor that fails is counted, and the next patient is seen
-                seen.append(failed(program, seed, traceback.format_exc(limit=-1).strip().splitlines()[-1]))
+                seen.append(
+                    failed(program, seed, traceback.format_exc(limit=-1).strip().splitlines()[-1])
+                )
     return seen
 
 
 def share(seen: Iterable[Visit], what: Callable[[Visit], bool | float | None]) -> Share:
-    """Mean over programs of the mean over their seeds; visits where the question does not apply are left out."""
+    """Mean over programs of the mean over their seeds; visits where the question does not apply are
+    left out.
+    """
     by_program: dict[str, list[float]] = {}
     for visit in seen:
         if (value := what(visit)) is not None:
@@ -212,8 +245,9 @@ BASELINES: dict[str, Doctor] = {"always alarm": always_alarm, "constant answer":
 
 
 def best_constants(programs: Iterable[Program]) -> list[str]:
-    """The causes in the order in which a doctor who always says the same should say them: greedily, the cause that is
-    acceptable for most sick programs, then the one for most of those that are left."""
+    """The causes in the order in which a doctor who always says the same should say them: greedily,
+    the cause that is acceptable for most sick programs, then the one for most of those that are
+    left."""
     left = [p.causes for p in programs if p.sick]
     order: list[str] = []
     while left and (best := max(sorted(CAUSES), key=lambda c: sum(c in causes for causes in left))):
@@ -223,7 +257,8 @@ def best_constants(programs: Iterable[Program]) -> list[str]:
 
 
 def gain_reached(before: float, treated: float, reference: float) -> bool:
-    """Did a treatment reach 90 % of what the reference remedy gains? Scores of the judge, higher is better.
+    """Did a treatment reach 90 % of what the reference remedy gains? Scores of the judge, higher is
+    better.
 
     >>> gain_reached(0.2, 0.85, 0.9), gain_reached(0.2, 0.8, 0.9)
     (True, False)
@@ -256,7 +291,9 @@ def misses(seen: Iterable[Visit]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("doctor", nargs="?", help="module:function; without one, only the baselines")
+    parser.add_argument(
+        "doctor", nargs="?", help="module:function; without one, only the baselines"
+    )
     parser.add_argument("--half", choices=("tune", "report", "both"), default="both")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", default="", help="programs whose name contains this")
@@ -269,9 +306,14 @@ def main() -> None:
         doctors = {options.doctor: getattr(importlib.import_module(module), function), **doctors}
     for half in ("tune", "report") if options.half == "both" else (options.half,):
         programs = [p for p in ALL if p.half == half and options.only in p.name]
-        seen = {name: visits(doctor, programs, range(options.seeds)) for name, doctor in doctors.items()}
+        seen = {
+            name: visits(doctor, programs, range(options.seeds)) for name, doctor in doctors.items()
+        }
         ill = sum(p.sick for p in programs)
-        print(f"\n{half}: {ill} sick and {len(programs) - ill} healthy programs, {options.seeds} seeds each")
+        print(
+            f"\n{half}: {ill} sick and {len(programs) - ill} healthy programs, {options.seeds} "
+            f"seeds each"
+        )
         print(text({name: table(v) for name, v in seen.items()}))
         if options.doctor:
             print("\n".join(["", *misses(seen[options.doctor])]))

@@ -1,4 +1,6 @@
-"""Programs on sequences of at most 20 steps: recurrent networks, attention, convolutions along time."""
+"""Programs on sequences of at most 20 steps: recurrent networks, attention, convolutions along
+time.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from torch.optim import SGD, Adam, AdamW, RMSprop
 from benchmarks.doctor import data
 from benchmarks.doctor.program import Setup, accuracy, explained, found, group, loader, sick
 
-# which token came first? ---------------------------------------------------------------------------------------------
+# Which token came first?
 
 
 class Reader(nn.Module):
@@ -36,7 +38,11 @@ class Reader(nn.Module):
 
 
 def first(
-    cell: str = "gru", batch_first: bool = True, softmax: bool = False, lr: float = 1e-2, mixed: bool = False
+    cell: str = "gru",
+    batch_first: bool = True,
+    softmax: bool = False,
+    lr: float = 1e-2,
+    mixed: bool = False,
 ) -> Setup:
     d = data.recalled()
     y = d.y[torch.randperm(len(d.y), generator=torch.Generator().manual_seed(1))] if mixed else d.y
@@ -69,14 +75,19 @@ FIRST = group(
         answers={"exact": True, "remedy": ("output", "linear")},
     ),
     sick("too-hot", "learning-rate-high saturation", lr=1.0, answers={"remedy": ("lr", 1e-2)}),
-    sick("answers-of-others", "labels", mixed=True, answers={"remedy": ("data", "pair the labels again")}),
+    sick(
+        "answers-of-others",
+        "labels",
+        mixed=True,
+        answers={"remedy": ("data", "pair the labels again")},
+    ),
     family="sequence",
     task="classification",
     network="recurrent",
 )
 
 
-# a plain recurrent network by hand -----------------------------------------------------------------------------------
+# A plain recurrent network by hand
 
 
 class Plain(nn.Module):
@@ -135,7 +146,12 @@ ADDING = group(
         scale=3.0,
         answers={"where": "again", "remedy": ("init", "orthogonal")},
     ),
-    sick("sums-with-all", "shape-pairing", flat=True, answers={"exact": True, "remedy": ("target.scale", "[N, 1]")}),
+    sick(
+        "sums-with-all",
+        "shape-pairing",
+        flat=True,
+        answers={"exact": True, "remedy": ("target.scale", "[N, 1]")},
+    ),
     sick(
         "only-the-output-learns",
         "frozen-parameters",
@@ -148,7 +164,7 @@ ADDING = group(
 )
 
 
-# the next value of a wave --------------------------------------------------------------------------------------------
+# The next value of a wave
 
 
 class Forecaster(nn.Module):
@@ -213,7 +229,7 @@ WAVES = group(
 )
 
 
-# a small language model ----------------------------------------------------------------------------------------------
+# A small language model
 
 
 class Attention(nn.Module):
@@ -238,12 +254,19 @@ class Attention(nn.Module):
 
 class Writer(nn.Module):
     def __init__(
-        self, mask: str = "causal", axis: int = -1, layers: int = 1, norm: bool = True, std: float = 0.1
+        self,
+        mask: str = "causal",
+        axis: int = -1,
+        layers: int = 1,
+        norm: bool = True,
+        std: float = 0.1,
     ) -> None:
         super().__init__()
         self.token = nn.Embedding(8, 32)
         self.place = nn.Parameter(torch.randn(16, 32) * std)
-        self.norms = nn.ModuleList([nn.LayerNorm(32) if norm else nn.Identity() for _ in range(2 * layers)])
+        self.norms = nn.ModuleList(
+            [nn.LayerNorm(32) if norm else nn.Identity() for _ in range(2 * layers)]
+        )
         self.attention = nn.ModuleList([Attention(32, mask, axis) for _ in range(layers)])
         self.mlp = nn.ModuleList(
             [nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32)) for _ in range(layers)]
@@ -297,7 +320,12 @@ WRITER = group(
         "sees-the-future",
         "causality",
         mask="",
-        answers={"exact": True, "where": "attention.0", "proof": "leak", "remedy": ("model", "mask")},
+        answers={
+            "exact": True,
+            "where": "attention.0",
+            "proof": "leak",
+            "remedy": ("model", "mask"),
+        },
     ),
     sick(
         "targets-turned",
@@ -306,7 +334,12 @@ WRITER = group(
         answers={"exact": True, "remedy": ("loss", "reshape, not transpose")},
     ),
     sick("too-hot", "learning-rate-high", lr=0.3, answers={"remedy": ("lr", 5e-3)}),
-    sick("writes-the-same-again", "labels leakage", copies=True, answers={"remedy": ("data", "targets one later")}),
+    sick(
+        "writes-the-same-again",
+        "labels leakage",
+        copies=True,
+        answers={"remedy": ("data", "targets one later")},
+    ),
     family="sequence",
     task="generation",
     network="attention",
@@ -319,13 +352,23 @@ PAST = group(
         "mask-transposed",
         "causality",
         mask="transposed",
-        answers={"exact": True, "where": "attention.0", "proof": "leak", "remedy": ("model", "mask")},
+        answers={
+            "exact": True,
+            "where": "attention.0",
+            "proof": "leak",
+            "remedy": ("model", "mask"),
+        },
     ),
     sick(
         "over-the-queries",
         "causality shape-pairing",
         axis=1,
-        answers={"exact": True, "where": "attention.0", "proof": "leak", "remedy": ("model", "softmax over the keys")},
+        answers={
+            "exact": True,
+            "where": "attention.0",
+            "proof": "leak",
+            "remedy": ("model", "softmax over the keys"),
+        },
     ),
     sick(
         "huge-embeddings",
@@ -340,7 +383,7 @@ PAST = group(
 )
 
 
-# more ones than twos? Attention over a padded set --------------------------------------------------------------------
+# More ones than twos? Attention over a padded set
 
 
 class Pool(nn.Module):
@@ -361,7 +404,12 @@ class Pool(nn.Module):
 
 
 def majority(
-    lr: float = 3e-3, drop: float = 0.1, frozen: bool = False, noise: float = 0.0, epochs: int = 12, some: int = 480
+    lr: float = 3e-3,
+    drop: float = 0.1,
+    frozen: bool = False,
+    noise: float = 0.0,
+    epochs: int = 12,
+    some: int = 480,
 ) -> Setup:
     d = data.brackets()
     y = d.y[:some]
@@ -383,7 +431,12 @@ def majority(
 MAJORITY = group(
     "majority",
     majority,
-    sick("no-warm-up-no-mercy", "learning-rate-high schedule", lr=1.0, answers={"remedy": ("lr", 3e-3)}),
+    sick(
+        "no-warm-up-no-mercy",
+        "learning-rate-high schedule",
+        lr=1.0,
+        answers={"remedy": ("lr", 3e-3)},
+    ),
     sick(
         "mostly-dropped",
         "dropout over-regularized too-few-steps",
@@ -391,14 +444,20 @@ MAJORITY = group(
         answers={"where": "encoder", "remedy": ("dropout", 0.1)},
     ),
     sick("coin-for-a-label", "labels", noise=0.45, answers={"remedy": ("data", "right labels")}),
-    sick("two-looks", "too-few-steps learning-rate-low", lr=1e-4, epochs=2, answers={"remedy": ("steps", 180)}),
+    sick(
+        "two-looks",
+        "too-few-steps learning-rate-low",
+        lr=1e-4,
+        epochs=2,
+        answers={"remedy": ("steps", 180)},
+    ),
     family="sequence",
     task="classification",
     network="attention",
 )
 
 
-# a label for every token ---------------------------------------------------------------------------------------------
+# A label for every token
 
 
 class Tagger(nn.Module):
@@ -406,14 +465,23 @@ class Tagger(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(6, 12)
         self.conv = nn.Sequential(
-            nn.Conv1d(12, 24, kernel, padding=kernel // 2), act(), nn.Conv1d(24, 24, 1), act(), nn.Conv1d(24, 3, 1)
+            nn.Conv1d(12, 24, kernel, padding=kernel // 2),
+            act(),
+            nn.Conv1d(24, 24, 1),
+            act(),
+            nn.Conv1d(24, 3, 1),
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.conv(self.embed(tokens).transpose(1, 2)).transpose(1, 2)
 
 
-def tagged(kernel: int = 5, act: Callable[[], nn.Module] = nn.ReLU, loss: Any = token_loss, lr: float = 5e-3) -> Setup:
+def tagged(
+    kernel: int = 5,
+    act: Callable[[], nn.Module] = nn.ReLU,
+    loss: Any = token_loss,
+    lr: float = 5e-3,
+) -> Setup:
     d = data.tagged()
     return Setup(
         model=Tagger(act, kernel),
@@ -454,14 +522,21 @@ TAGGED = group(
 )
 
 
-# pulses in a signal of two channels ----------------------------------------------------------------------------------
+# Pulses in a signal of two channels
 
 
 def pulses(
-    shrink: float = 1.0, viewed: bool = False, bias: float = 0.0, width: int = 16, decay: float = 0.0, lr: float = 0.03
+    shrink: float = 1.0,
+    viewed: bool = False,
+    bias: float = 0.0,
+    width: int = 16,
+    decay: float = 0.0,
+    lr: float = 0.03,
 ) -> Setup:
     d = data.pulses().inputs(lambda x: x * shrink)
-    if viewed:  # the files hold [T, channels]; a view makes [channels, T] of it, but not the right one
+    if (
+        viewed
+    ):  # the files hold [T, channels]; a view makes [channels, T] of it, but not the right one
         d = d.inputs(lambda x: x.transpose(1, 2).contiguous().view(-1, 2, 20))
     model = nn.Sequential(
         nn.Conv1d(2, width, 5),
@@ -489,9 +564,18 @@ def pulses(
 PULSES = group(
     "pulses",
     pulses,
-    sick("microvolts", "input-scale", shrink=1e-4, answers={"remedy": ("input.scale", "standardize")}),
-    sick("born-dead", "dead-units initialization", bias=-30.0, answers={"where": "0", "remedy": ("init", "zero bias")}),
-    sick("one-filter", "architecture-too-small", width=1, answers={"remedy": ("model", "16 filters")}),
+    sick(
+        "microvolts", "input-scale", shrink=1e-4, answers={"remedy": ("input.scale", "standardize")}
+    ),
+    sick(
+        "born-dead",
+        "dead-units initialization",
+        bias=-30.0,
+        answers={"where": "0", "remedy": ("init", "zero bias")},
+    ),
+    sick(
+        "one-filter", "architecture-too-small", width=1, answers={"remedy": ("model", "16 filters")}
+    ),
     sick("heavy-hand", "over-regularized", decay=0.2, answers={"remedy": ("decay", 0.0)}),
     family="sequence",
     task="classification",
@@ -499,7 +583,7 @@ PULSES = group(
 )
 
 
-# which tokens occur? Labels of a bag ---------------------------------------------------------------------------------
+# Which tokens occur? Labels of a bag
 
 
 class Bag(nn.Module):
@@ -554,7 +638,9 @@ BAG = group(
         threshold=0.5,
         answers={"exact": True, "remedy": ("output", "sigmoid")},
     ),
-    sick("all-on-zero", "learning-rate-low too-few-steps", lr=1e-5, answers={"remedy": ("lr", 1e-2)}),
+    sick(
+        "all-on-zero", "learning-rate-low too-few-steps", lr=1e-5, answers={"remedy": ("lr", 1e-2)}
+    ),
     family="sequence",
     task="multi-label",
     network="mlp",

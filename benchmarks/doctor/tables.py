@@ -12,14 +12,27 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 
 from benchmarks.doctor import data
-from benchmarks.doctor.program import Judge, Setup, accuracy, binary, explained, found, group, loader, recall, sick
+from benchmarks.doctor.program import (
+    Judge,
+    Setup,
+    accuracy,
+    binary,
+    explained,
+    found,
+    group,
+    loader,
+    recall,
+    sick,
+)
 
 
 def column(values: Tensor) -> Tensor:
     return values[:, None]
 
 
-def mlp(*sizes: int, act: Callable[[], nn.Module] = nn.ReLU, last: nn.Module | None = None) -> nn.Sequential:
+def mlp(
+    *sizes: int, act: Callable[[], nn.Module] = nn.ReLU, last: nn.Module | None = None
+) -> nn.Sequential:
     layers: list[nn.Module] = []
     for a, b in zip(sizes[:-2], sizes[1:-1], strict=True):
         layers += [nn.Linear(a, b), act()]
@@ -27,7 +40,7 @@ def mlp(*sizes: int, act: Callable[[], nn.Module] = nn.ReLU, last: nn.Module | N
     return nn.Sequential(*layers, *([last] if last is not None else []))
 
 
-# tumors: two classes, one output -------------------------------------------------------------------------------------
+# Tumors: two classes, one output
 
 
 def cancer(
@@ -78,7 +91,7 @@ CANCER = group(
 )
 
 
-# wines: three classes ------------------------------------------------------------------------------------------------
+# Wines: three classes
 
 
 class Wines(nn.Module):
@@ -98,7 +111,12 @@ class Wines(nn.Module):
 
 
 def wine(
-    lr: float = 3e-3, zeros: bool = False, softmax: bool = False, mixed: bool = False, epochs: int = 40, batch: int = 16
+    lr: float = 3e-3,
+    zeros: bool = False,
+    softmax: bool = False,
+    mixed: bool = False,
+    epochs: int = 40,
+    batch: int = 16,
 ) -> Setup:
     d = data.wine().standardized()
     y = d.y[torch.randperm(len(d.y))] if mixed else d.y
@@ -117,9 +135,13 @@ def wine(
 WINE = group(
     "wine",
     wine,
-    sick("constant-start", "initialization", zeros=True, answers={"where": "hidden", "exact": True}),
+    sick(
+        "constant-start", "initialization", zeros=True, answers={"where": "hidden", "exact": True}
+    ),
     sick("hot", "learning-rate-high dead-units", lr=30.0, answers={"remedy": ("lr", 3e-3)}),
-    sick("labels-mixed", "labels", mixed=True, answers={"remedy": ("data", "pair the labels again")}),
+    sick(
+        "labels-mixed", "labels", mixed=True, answers={"remedy": ("data", "pair the labels again")}
+    ),
     sick(
         "one-epoch",
         "too-few-steps batch-size learning-rate-low",
@@ -133,7 +155,7 @@ WINE = group(
 )
 
 
-# patients: regression of a noisy number ------------------------------------------------------------------------------
+# Patients: regression of a noisy number
 
 
 def flat_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -168,7 +190,10 @@ DIABETES = group(
     "diabetes",
     diabetes,
     sick(
-        "pairs-all-with-all", "shape-pairing", flat=True, answers={"exact": True, "remedy": ("target.scale", "[N, 1]")}
+        "pairs-all-with-all",
+        "shape-pairing",
+        flat=True,
+        answers={"exact": True, "remedy": ("target.scale", "[N, 1]")},
     ),
     sick(
         "relu-at-the-end",
@@ -183,7 +208,13 @@ DIABETES = group(
         answers={"remedy": ("target.scale", "standardize")},
     ),
     sick(
-        "learns-by-heart", "overfitting", width=256, epochs=120, lr=0.02, decay=0.0, answers={"remedy": ("steps", 500)}
+        "learns-by-heart",
+        "overfitting",
+        width=256,
+        epochs=120,
+        lr=0.02,
+        decay=0.0,
+        answers={"remedy": ("steps", 500)},
     ),
     family="table",
     task="regression",
@@ -191,14 +222,21 @@ DIABETES = group(
 )
 
 
-# Friedman's function: regression with a known answer -----------------------------------------------------------------
+# Friedman's function: regression with a known answer
 
 
 class Tower(nn.Module):
     def __init__(self, act: nn.Module, drop: float) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Linear(10, 48), act, nn.Dropout(drop), nn.Linear(48, 48), act, nn.Dropout(drop), nn.Linear(48, 48), act
+            nn.Linear(10, 48),
+            act,
+            nn.Dropout(drop),
+            nn.Linear(48, 48),
+            act,
+            nn.Dropout(drop),
+            nn.Linear(48, 48),
+            act,
         )
         self.head = nn.Linear(48, 1)
 
@@ -207,7 +245,10 @@ class Tower(nn.Module):
 
 
 def friedman(
-    act: Callable[[], nn.Module] = nn.ReLU, drop: float = 0.0, reduction: str = "mean", decay: float = 0.0
+    act: Callable[[], nn.Module] = nn.ReLU,
+    drop: float = 0.0,
+    reduction: str = "mean",
+    decay: float = 0.0,
 ) -> Setup:
     d = data.friedman().targets(column).targets_standardized().inputs(lambda x: 2 * x - 1)
     return Setup(
@@ -239,7 +280,10 @@ FRIEDMAN = group(
     ),
     sick("decayed-away", "over-regularized", decay=0.3, answers={"remedy": ("decay", 0.0)}),
     sick(
-        "dropped-away", "dropout over-regularized", drop=0.85, answers={"where": "body.2", "remedy": ("dropout", 0.0)}
+        "dropped-away",
+        "dropout over-regularized",
+        drop=0.85,
+        answers={"where": "body.2", "remedy": ("dropout", 0.0)},
     ),
     family="table",
     task="regression",
@@ -247,7 +291,7 @@ FRIEDMAN = group(
 )
 
 
-# two moons: small networks with bounded units ------------------------------------------------------------------------
+# Two moons: small networks with bounded units
 
 
 def moons(
@@ -285,7 +329,12 @@ MOONS = group(
         act=nn.Sigmoid,
         answers={"where": "0", "remedy": ("activation", "relu"), "margin": 0.1},
     ),
-    sick("straight", "hidden-activation", act=nn.Identity, answers={"exact": True, "remedy": ("activation", "tanh")}),
+    sick(
+        "straight",
+        "hidden-activation",
+        act=nn.Identity,
+        answers={"exact": True, "remedy": ("activation", "tanh")},
+    ),
     sick(
         "tiny-weights",
         "initialization vanishing",
@@ -306,7 +355,7 @@ MOONS = group(
 )
 
 
-# spirals and rings ---------------------------------------------------------------------------------------------------
+# Spirals and rings
 
 
 class Spiral(nn.Module):
@@ -399,19 +448,35 @@ RINGS = group(
             "remedy": ("output", "log-softmax over the classes"),
         },
     ),
-    sick("flywheel", "optimizer learning-rate-high", lr=0.3, momentum=0.995, answers={"remedy": ("lr", 0.005)}),
+    sick(
+        "flywheel",
+        "optimizer learning-rate-high",
+        lr=0.3,
+        momentum=0.995,
+        answers={"remedy": ("lr", 0.005)},
+    ),
     family="table",
     task="classification",
     network="mlp",
 )
 
 
-# many labels ---------------------------------------------------------------------------------------------------------
+# Many labels
 
 
-def tags(head: str = "logits", loss: Any = nn.BCEWithLogitsLoss, threshold: float = 0.0, decay: float = 0.0) -> Setup:
+def tags(
+    head: str = "logits",
+    loss: Any = nn.BCEWithLogitsLoss,
+    threshold: float = 0.0,
+    decay: float = 0.0,
+) -> Setup:
     d = data.tags()
-    last = {"logits": None, "softmax": nn.Softmax(dim=-1), "relu": nn.ReLU(), "sigmoid": nn.Sigmoid()}[head]
+    last = {
+        "logits": None,
+        "softmax": nn.Softmax(dim=-1),
+        "relu": nn.ReLU(),
+        "sigmoid": nn.Sigmoid(),
+    }[head]
     return Setup(
         model=mlp(16, 64, 6, last=last),
         loss=loss(),
@@ -454,7 +519,7 @@ TAGS = group(
 )
 
 
-# a rare class --------------------------------------------------------------------------------------------------------
+# A rare class
 
 
 def rare(weights: tuple[float, float] | None = (1.0, 25.0), lr: float = 0.01) -> Setup:
@@ -476,18 +541,27 @@ RARE = group(
     "rare",
     rare,
     sick("unweighted", "imbalance", weights=None, answers={"remedy": ("loss", "weighted")}),
-    sick("weights-upside-down", "imbalance loss", weights=(25.0, 1.0), answers={"remedy": ("loss", "weights 1, 25")}),
+    sick(
+        "weights-upside-down",
+        "imbalance loss",
+        weights=(25.0, 1.0),
+        answers={"remedy": ("loss", "weights 1, 25")},
+    ),
     family="table",
     task="classification",
     network="mlp",
 )
 
 
-# prices --------------------------------------------------------------------------------------------------------------
+# Prices
 
 
 def houses(
-    scaled: bool = True, targets: bool = True, gaps: bool = False, shrink: float = 1.0, meters: float = 1.0
+    scaled: bool = True,
+    targets: bool = True,
+    gaps: bool = False,
+    shrink: float = 1.0,
+    meters: float = 1.0,
 ) -> Setup:
     d = data.houses()
     d = d.standardized() if scaled else d
@@ -515,7 +589,10 @@ HOUSES = group(
     "houses",
     houses,
     sick(
-        "a-gap", "data-degenerate", gaps=True, answers={"where": "2", "exact": True, "remedy": ("data", "fill the gap")}
+        "a-gap",
+        "data-degenerate",
+        gaps=True,
+        answers={"where": "2", "exact": True, "remedy": ("data", "fill the gap")},
     ),
     sick(
         "in-euros",
@@ -523,7 +600,12 @@ HOUSES = group(
         targets=False,
         answers={"remedy": ("target.scale", "standardize")},
     ),
-    sick("scaled-twice", "input-scale", shrink=1e-3, answers={"remedy": ("input.scale", "standardize")}),
+    sick(
+        "scaled-twice",
+        "input-scale",
+        shrink=1e-3,
+        answers={"remedy": ("input.scale", "standardize")},
+    ),
     sick(
         "one-in-millimeters",
         "input-scale",
@@ -536,11 +618,13 @@ HOUSES = group(
 )
 
 
-# what leaks ----------------------------------------------------------------------------------------------------------
+# What leaks
 
 
 def visits(told: bool = False, shared: bool = False, noise: float = 0.0, epochs: int = 14) -> Setup:
-    """Four classes. Told: the last column holds the class, as it will not when the model is used."""
+    """Four classes. Told: the last column holds the class, as it will not when the model is
+    used.
+    """
     d = data.clusters(700)
     x, vx, tx, y = d.x, d.vx, d.tx, d.y
     if told:
@@ -551,7 +635,9 @@ def visits(told: bool = False, shared: bool = False, noise: float = 0.0, epochs:
         x, y = torch.cat([x[:120], d.vx, d.vx]), torch.cat([y[:120], d.vy, d.vy])
     if noise:
         wrong = torch.rand(len(y), generator=torch.Generator().manual_seed(3)) < noise
-        y = torch.where(wrong, torch.randint(0, 4, y.shape, generator=torch.Generator().manual_seed(4)), y)
+        y = torch.where(
+            wrong, torch.randint(0, 4, y.shape, generator=torch.Generator().manual_seed(4)), y
+        )
     return Setup(
         model=mlp(20, 64, 64, 4),
         loss=nn.CrossEntropyLoss(),
@@ -567,12 +653,22 @@ def visits(told: bool = False, shared: bool = False, noise: float = 0.0, epochs:
 VISITS = group(
     "visits",
     visits,
-    sick("told-the-answer", "leakage", told=True, answers={"where": "19", "remedy": ("data", "drop the column")}),
+    sick(
+        "told-the-answer",
+        "leakage",
+        told=True,
+        answers={"where": "19", "remedy": ("data", "drop the column")},
+    ),
     sick(
         "validates-on-itself",
         "leakage split",
         shared=True,
-        answers={"proof": "validation", "where": "validation", "exact": True, "remedy": ("data", "split first")},
+        answers={
+            "proof": "validation",
+            "where": "validation",
+            "exact": True,
+            "remedy": ("data", "split first"),
+        },
     ),
     sick("half-are-wrong", "labels", noise=0.7, answers={"remedy": ("data", "right labels")}),
     family="table",
@@ -581,14 +677,18 @@ VISITS = group(
 )
 
 
-# batch norm, and frozen or forgotten layers --------------------------------------------------------------------------
+# Batch norm, and frozen or forgotten layers
 
 
 class Normed(nn.Module):
     def __init__(self, momentum: float = 0.1) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Linear(20, 40), nn.BatchNorm1d(40, momentum=momentum), nn.ReLU(), nn.Linear(40, 40), nn.ReLU()
+            nn.Linear(20, 40),
+            nn.BatchNorm1d(40, momentum=momentum),
+            nn.ReLU(),
+            nn.Linear(40, 40),
+            nn.ReLU(),
         )
         self.classifier = nn.Linear(40, 4)
 
@@ -641,13 +741,23 @@ NORMED = group(
         "frozen-body",
         "frozen-parameters",
         frozen="features",
-        answers={"where": "features", "exact": True, "unmoved": "features.0.weight", "proof": "unmoved"},
+        answers={
+            "where": "features",
+            "exact": True,
+            "unmoved": "features.0.weight",
+            "proof": "unmoved",
+        },
     ),
     sick(
         "only-the-head",
         "parameters-not-in-optimizer",
         forgotten=True,
-        answers={"where": "features", "exact": True, "unmoved": "features.0.weight", "proof": "unmoved"},
+        answers={
+            "where": "features",
+            "exact": True,
+            "unmoved": "features.0.weight",
+            "proof": "unmoved",
+        },
     ),
     family="table",
     task="classification",
@@ -655,7 +765,7 @@ NORMED = group(
 )
 
 
-# flowers: losses written by hand, low precision, order ---------------------------------------------------------------
+# Flowers: losses written by hand, low precision, order
 
 
 def log_likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -692,7 +802,12 @@ def iris(loss: Any = log_likelihood, half: bool = False, lr: float = 0.05) -> Se
 IRIS = group(
     "iris",
     iris,
-    sick("minus-missing", "loss", loss=likelihood, answers={"exact": True, "remedy": ("loss", "minus")}),
+    sick(
+        "minus-missing",
+        "loss",
+        loss=likelihood,
+        answers={"exact": True, "remedy": ("loss", "minus")},
+    ),
     sick(
         "logits-as-logs",
         "loss output-activation",
@@ -712,7 +827,7 @@ IRIS = group(
 )
 
 
-# a step ahead of the others: counts and adaptive rates ---------------------------------------------------------------
+# A step ahead of the others: counts and adaptive rates
 
 
 def counts(exponential: bool = True, lr: float = 0.1, positive: bool = False) -> Setup:
@@ -754,7 +869,12 @@ COUNTS = group(
         exponential=False,
         answers={"exact": True, "remedy": ("loss", "log_input=True")},
     ),
-    sick("stalled", "learning-rate-low too-few-steps optimizer", lr=1e-4, answers={"remedy": ("lr", 0.1)}),
+    sick(
+        "stalled",
+        "learning-rate-low too-few-steps optimizer",
+        lr=1e-4,
+        answers={"remedy": ("lr", 0.1)},
+    ),
     family="table",
     task="regression",
     network="mlp",

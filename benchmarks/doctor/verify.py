@@ -2,9 +2,9 @@
 
     python -m benchmarks.doctor.verify [--only NAME] [--seeds N] [--json FILE] [--others]
 
-A sick program must score worse than its healthy form, on average by its margin and with no seed better; an exact fault
-may be proved directly instead. A healthy one must score above chance by its margin, on average, and
-its validation loss must end near its best. What fails is listed.
+A sick program must score worse than its healthy form, on average by its margin and with no seed
+better; an exact fault may be proved directly instead. A healthy one must score above chance by its
+margin, on average, and its validation loss must end near its best. What fails is listed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from torch.utils.data import DataLoader
 from benchmarks.doctor.program import Judge, Program, Setup
 from benchmarks.doctor.programs import ALL
 
-OVERFITTED = 0.15  # at most this share of what the validation loss came down may a healthy program lose again
+# at most this share of what the validation loss came down may a healthy program lose again
+OVERFITTED = 0.15
 
 
 @dataclass
@@ -42,12 +43,18 @@ class Log:
 
     @contextmanager
     def watch(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Log]:
-        self.starts.append((model, {name: p.detach().clone() for name, p in model.named_parameters()}))
+        self.starts.append(
+            (model, {name: p.detach().clone() for name, p in model.named_parameters()})
+        )
         yield self
 
     def moved(self, name: str) -> float:
         """The largest change of any weight of this name since the start."""
-        return max(float((m.get_parameter(name).detach() - s[name]).abs().max()) for m, s in self.starts if name in s)
+        return max(
+            float((m.get_parameter(name).detach() - s[name]).abs().max())
+            for m, s in self.starts
+            if name in s
+        )
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,11 @@ def looks_ahead(model: nn.Module, judge: Judge) -> bool:
     """Does an output change when only later inputs do?"""
     model.eval()
     changed = judge.inputs.clone()
-    changed[:, -1] = changed[:, -1].roll(1) if changed.dim() > 2 else (changed[:, -1] + 1) % (int(changed.max()) + 1)
+    changed[:, -1] = (
+        changed[:, -1].roll(1)
+        if changed.dim() > 2
+        else (changed[:, -1] + 1) % (int(changed.max()) + 1)
+    )
     with torch.no_grad():
         return bool((model(judge.inputs)[:, :-1] - model(changed)[:, :-1]).abs().max() > 1e-4)
 
@@ -207,8 +218,10 @@ def healed(program: Program, seed: int, *, rate: float = 1.0, longer: int = 1) -
 
 
 def others(program: Program, sick: list[Ran], healthy: list[Ran]) -> dict[str, float]:
-    """Causes that are not among the program's, but whose remedy works: the share of the reference's gain that it
-    reaches with the first seed, where that is 0.9 or more. Rate a tenth or ten times, five times the steps."""
+    """Causes that are not among the program's, but whose remedy works: the share of the reference's
+    gain that it reaches with the first seed, where that is 0.9 or more. Rate a tenth or ten times,
+    five times the steps.
+    """
     gain = healthy[0].score - sick[0].score
     tries = {
         "learning-rate-high": {"rate": 0.1},
@@ -225,10 +238,14 @@ def others(program: Program, sick: list[Ran], healthy: list[Ran]) -> dict[str, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", default="", help="programs whose name contains this, and their healthy forms")
+    parser.add_argument(
+        "--only", default="", help="programs whose name contains this, and their healthy forms"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--others", action="store_true", help="also look for causes that ought to count as right")
+    parser.add_argument(
+        "--others", action="store_true", help="also look for causes that ought to count as right"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -241,14 +258,18 @@ def main() -> None:
         said = verdict(program, runs, ran.get(program.partner))
         bad += [program.name] if said != "ok" else []
         print(
-            f"{program.name:34s} score {mean([r.score for r in runs]):6.3f} (chance {runs[0].chance:5.3f})  "
+            f"{program.name:34s} score {mean([r.score for r in runs]):6.3f} (chance "
+            f"{runs[0].chance:5.3f})  "
             f"loss {runs[0].first:9.3g} -> {runs[0].last:9.3g}  {runs[0].steps:5d} steps "
             f"{mean([r.seconds for r in runs]):5.2f} s  {said}",
             flush=True,
         )
         if options.others and program.sick and program.kind == "setup" and program.proof == "score":
             for cause, reached in others(program, runs, ran[program.partner]).items():
-                print(f"{'':34s} {cause} too: its remedy reaches {100 * reached:.0f} % of the gain", flush=True)
+                print(
+                    f"{'':34s} {cause} too: its remedy reaches {100 * reached:.0f} % of the gain",
+                    flush=True,
+                )
         if program.steps not in (None, runs[0].steps):
             print(f"{'':34s} states {program.steps} steps")
             bad.append(program.name)

@@ -1,8 +1,9 @@
-"""JAX as the limit: an epoch is one compiled scan over steps, many networks a vmap inside it; updates by optax.
+"""JAX as the limit: an epoch is one compiled scan over steps, many networks a vmap inside it;
+updates by optax.
 
-Compiling happens in `prepare`, once for each shape. The orders of examples are drawn by numpy (a permutation inside
-the compiled program is slower on a CPU).
-Letters: P networks, S steps of an epoch, B examples.
+Compiling happens in `prepare`, once for each shape. The orders of examples are drawn by numpy (a
+permutation inside the compiled program is slower on a CPU). Letters: P networks, S steps of an
+epoch, B examples.
 """
 
 from __future__ import annotations
@@ -19,14 +20,20 @@ from benchmarks.cases import MOMENTUM, RATES, Case, Go, Watch, Weights
 BATCHED, PACKAGES = True, ("jax", "optax")
 
 
-def prepare(case: Case, optimizer: str, starts: list[Weights], *, epochs: int,
-            watch: Watch | None = None) -> Go:  # fmt: skip
+def prepare(
+    case: Case, optimizer: str, starts: list[Weights], *, epochs: int, watch: Watch | None = None
+) -> Go:
     data, networks = case.data(), len(starts)
     rng = np.random.default_rng(0)
     update, epoch = _program(optimizer, networks > 1)
     shape = (case.per_epoch, networks, case.batch) if networks > 1 else (case.per_epoch, case.batch)
-    layers = [(np.stack([s[i][0] for s in starts]), np.stack([s[i][1] for s in starts])) for i in range(len(starts[0]))]
-    weights = jax.tree.map(jnp.asarray, layers if networks > 1 else jax.tree.map(lambda a: a[0], layers))
+    layers = [
+        (np.stack([s[i][0] for s in starts]), np.stack([s[i][1] for s in starts]))
+        for i in range(len(starts[0]))
+    ]
+    weights = jax.tree.map(
+        jnp.asarray, layers if networks > 1 else jax.tree.map(lambda a: a[0], layers)
+    )
     state = (jax.vmap(update.init) if networks > 1 else update.init)(weights)
     inputs, classes = jnp.asarray(data.inputs), jnp.asarray(data.classes.astype(np.int32))
 
@@ -88,4 +95,6 @@ def _compiled(epoch, *args):
 
 def _apart(weights, networks: int) -> list[Weights]:
     arrays = [(np.asarray(w), np.asarray(b)) for w, b in weights]
-    return [[(w[i], b[i]) for w, b in arrays] for i in range(networks)] if networks > 1 else [arrays]
+    return (
+        [[(w[i], b[i]) for w, b in arrays] for i in range(networks)] if networks > 1 else [arrays]
+    )

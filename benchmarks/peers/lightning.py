@@ -36,13 +36,20 @@ class Watched(pl.Callback):
         self.watch(lambda: [weights_of(pl_module)])
 
 
-def prepare(case: Case, optimizer: str, starts: list[Weights], *, epochs: int,
-            watch: Watch | None = None) -> Go:  # fmt: skip
+def prepare(
+    case: Case, optimizer: str, starts: list[Weights], *, epochs: int, watch: Watch | None = None
+) -> Go:
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     model, batches = Classifier(starts[0], optimizer), loader(case)
     trainer = pl.Trainer(
-        accelerator="cpu", devices=1, max_epochs=epochs, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=None if watch is None else [Watched(watch)],
-    )  # fmt: skip
+        accelerator="cpu",
+        devices=1,
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=None if watch is None else [Watched(watch)],
+    )
     return lambda: trainer.fit(model, batches)

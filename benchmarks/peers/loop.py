@@ -1,4 +1,6 @@
-"""The plain PyTorch loop of the tutorials: DataLoader over a TensorDataset, optimizer from torch.optim as it comes."""
+"""The plain PyTorch loop of the tutorials: DataLoader over a TensorDataset, optimizer from
+torch.optim as it comes.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from benchmarks.cases import MOMENTUM, RATES, Case, Go, Watch, Weights
 BATCHED, PACKAGES = False, ("torch",)
 
 
-def prepare(case: Case, optimizer: str, starts: list[Weights], *, epochs: int,
-            watch: Watch | None = None) -> Go:  # fmt: skip
+def prepare(
+    case: Case, optimizer: str, starts: list[Weights], *, epochs: int, watch: Watch | None = None
+) -> Go:
     model = sequential(starts[0])
     update = make_optimizer(optimizer, model.parameters())
     batches = loader(case)

@@ -1,8 +1,8 @@
 """Ravine itself: a cohort in its training loop, with everything recorded that a run records.
 
-The validation split is left out while steps are timed, as it is for the others. Gradients and updates are measured at
-intervals that depend on the length of the run: it is planned for 60 epochs, the least that a recipe chooses by itself,
-and left when the asked ones are done.
+The validation split is left out while steps are timed, as it is for the others. Gradients and
+updates are measured at intervals that depend on the length of the run: it is planned for 60 epochs,
+the least that a recipe chooses by itself, and left when the asked ones are done.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ BATCHED, PACKAGES = True, ("torch",)
 PLANNED_EPOCHS = 60
 
 
-def prepare(case: Case, optimizer: str, starts: list[Weights], *, epochs: int,
-            watch: Watch | None = None) -> Go:  # fmt: skip
-    cohorts = [cohort_of(case, optimizer, some, planned_epochs=max(PLANNED_EPOCHS, epochs))
-               for some in cut(starts, one=watch is not None)]  # fmt: skip
+def prepare(
+    case: Case, optimizer: str, starts: list[Weights], *, epochs: int, watch: Watch | None = None
+) -> Go:
+    cohorts = [
+        cohort_of(case, optimizer, some, planned_epochs=max(PLANNED_EPOCHS, epochs))
+        for some in cut(starts, one=watch is not None)
+    ]
     prepared = [(cohort, *source_and_evaluator(case, cohort)) for cohort in cohorts]
 
     def pause(cohort: Cohort) -> bool:
@@ -49,7 +52,9 @@ def prepare(case: Case, optimizer: str, starts: list[Weights], *, epochs: int,
 
 
 def cut(starts: list[Weights], *, one: bool) -> list[list[Weights]]:
-    """The networks in cohorts of the size that training chooses; all in `one` where they are watched."""
+    """The networks in cohorts of the size that training chooses; all in `one` where they are
+    watched.
+    """
     width = sum(array.size for layer in starts[0] for array in layer)
     cohorts = 1 if one else -(-len(starts) // networks_at_once(width, device="cpu"))
     size = -(-len(starts) // cohorts)
@@ -58,10 +63,23 @@ def cut(starts: list[Weights], *, one: bool) -> list[list[Weights]]:
 
 def cohort_of(case: Case, optimizer: str, starts: list[Weights], *, planned_epochs: int) -> Cohort:
     """The cohort before its first step, at the given weights."""
-    rule = Momentum(lr=RATES["sgd"], momentum=MOMENTUM) if optimizer == "sgd" else Adam(lr=RATES["adam"])
-    recipe = Recipe(data=Data(), split=Stratified(), encoding=Encoding(), network=Mlp(hidden=case.sizes[1:-1]),
-                    optimizer=rule, schedule=Constant(), loss=SoftmaxCrossEntropy(), batch=case.batch,
-                    epochs=planned_epochs, seeds=1)  # fmt: skip
+    rule = (
+        Momentum(lr=RATES["sgd"], momentum=MOMENTUM)
+        if optimizer == "sgd"
+        else Adam(lr=RATES["adam"])
+    )
+    recipe = Recipe(
+        data=Data(),
+        split=Stratified(),
+        encoding=Encoding(),
+        network=Mlp(hidden=case.sizes[1:-1]),
+        optimizer=rule,
+        schedule=Constant(),
+        loss=SoftmaxCrossEntropy(),
+        batch=case.batch,
+        epochs=planned_epochs,
+        seeds=1,
+    )
     job = Job(
         recipes=(recipe,) * len(starts),
         seeds=tuple(range(len(starts))),
@@ -82,12 +100,22 @@ def source_and_evaluator(case: Case, cohort: Cohort) -> tuple[InMemory, Evaluato
     """The training examples, and a judge without a validation split."""
     data = case.data()
     examples = Examples(torch.from_numpy(data.inputs), None, torch.from_numpy(data.classes))
-    judge = Evaluator(cohort.job.plan, None, metric=lambda outputs, _: outputs.mean((1, 2)), name="none",
-                      higher_is_better=False)  # fmt: skip
+    judge = Evaluator(
+        cohort.job.plan,
+        None,
+        metric=lambda outputs, _: outputs.mean((1, 2)),
+        name="none",
+        higher_is_better=False,
+    )
     return InMemory(examples, cohort.seeds, batch=case.batch), judge
 
 
 def weights_of(cohort: Cohort) -> list[Weights]:
     arrays = [view.numpy() for view in cohort.program.layout.views(cohort.weights).values()]
-    return [[(w[i].copy(), b[i].reshape(-1).copy()) for w, b in zip(arrays[::2], arrays[1::2], strict=True)]
-            for i in range(len(cohort.ids))]  # fmt: skip
+    return [
+        [
+            (w[i].copy(), b[i].reshape(-1).copy())
+            for w, b in zip(arrays[::2], arrays[1::2], strict=True)
+        ]
+        for i in range(len(cohort.ids))
+    ]

@@ -1,4 +1,6 @@
-"""scikit-learn's MLPClassifier in float32, made to run all epochs; two classes are one logistic output there."""
+"""scikit-learn's MLPClassifier in float32, made to run all epochs; two classes are one logistic
+output there.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,30 @@ from benchmarks.cases import MOMENTUM, RATES, Case, Go, Watch, Weights
 BATCHED, PACKAGES = False, ("scikit-learn",)
 
 
-def prepare(case: Case, optimizer: str, starts: list[Weights], *, epochs: int,
-            watch: Watch | None = None) -> Go:  # fmt: skip
+def prepare(
+    case: Case, optimizer: str, starts: list[Weights], *, epochs: int, watch: Watch | None = None
+) -> Go:
     data, binary = case.data(), case.sizes[-1] == 2
     model = MLPClassifier(
-        case.sizes[1:-1], solver=optimizer, alpha=0.0, batch_size=case.batch, learning_rate_init=RATES[optimizer],
-        momentum=MOMENTUM, nesterovs_momentum=False, max_iter=1, n_iter_no_change=10**9, warm_start=True,
-        random_state=np.random.RandomState(0),  # a seed would give partial_fit the same order every epoch
-    )  # fmt: skip
+        case.sizes[1:-1],
+        solver=optimizer,
+        alpha=0.0,
+        batch_size=case.batch,
+        learning_rate_init=RATES[optimizer],
+        momentum=MOMENTUM,
+        nesterovs_momentum=False,
+        max_iter=1,
+        n_iter_no_change=10**9,
+        warm_start=True,
+        random_state=np.random.RandomState(
+            0
+        ),  # a seed would give partial_fit the same order every epoch
+    )
     warnings.simplefilter("ignore", ConvergenceWarning)
     first = np.unique(data.classes, return_index=True)[1]
-    few = np.concatenate([first, np.arange(case.batch)])  # one step, to build the model; then it gets its start
+    few = np.concatenate(
+        [first, np.arange(case.batch)]
+    )  # one step, to build the model; then it gets its start
     model.fit(data.inputs[few], data.classes[few])
     model.coefs_ = [w.copy() for w, _ in starts[0]]
     model.intercepts_ = [b.copy() for _, b in starts[0]]
@@ -42,7 +57,9 @@ def prepare(case: Case, optimizer: str, starts: list[Weights], *, epochs: int,
         model.max_iter, model.n_iter_ = epochs, 0
         before = model.t_
         model.fit(data.inputs, data.classes)
-        assert model.n_iter_ == epochs and model.t_ >= before, "scikit-learn stopped before its last epoch"
+        assert model.n_iter_ == epochs and model.t_ >= before, (
+            "scikit-learn stopped before its last epoch"
+        )
 
     def go_watched() -> None:
         for _ in range(epochs):

@@ -1,4 +1,6 @@
-"""skorch's NeuralNetClassifier with its default callbacks, without a validation split and without printing."""
+"""skorch's NeuralNetClassifier with its default callbacks, without a validation split and without
+printing.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,23 @@ class Watched(Callback):
         self.watch(lambda: [weights_of(net.module_)])
 
 
-def prepare(case: Case, optimizer: str, starts: list[Weights], *, epochs: int,
-            watch: Watch | None = None) -> Go:  # fmt: skip
+def prepare(
+    case: Case, optimizer: str, starts: list[Weights], *, epochs: int, watch: Watch | None = None
+) -> Go:
     data = case.data()
     settings = {"optimizer__momentum": MOMENTUM} if optimizer == "sgd" else {}
     net = NeuralNetClassifier(
-        sequential(starts[0]), criterion=torch.nn.CrossEntropyLoss, max_epochs=epochs, batch_size=case.batch,
-        optimizer=torch.optim.SGD if optimizer == "sgd" else torch.optim.Adam, lr=RATES[optimizer],
-        iterator_train__shuffle=True, train_split=None, verbose=0, callbacks__print_log=None,
-        callbacks=None if watch is None else [Watched(watch)], **settings,
-    ).initialize()  # fmt: skip
+        sequential(starts[0]),
+        criterion=torch.nn.CrossEntropyLoss,
+        max_epochs=epochs,
+        batch_size=case.batch,
+        optimizer=torch.optim.SGD if optimizer == "sgd" else torch.optim.Adam,
+        lr=RATES[optimizer],
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+        callbacks__print_log=None,
+        callbacks=None if watch is None else [Watched(watch)],
+        **settings,
+    ).initialize()
     return lambda: net.partial_fit(data.inputs, data.classes)

@@ -1,8 +1,9 @@
-"""Augmentation of training batches: pictures are changed a little at every step, their labels stay (D5).
+"""Augmentation of training batches: pictures are changed a little at every step, their labels stay
+(D5).
 
-Parts take floats from 0 to 1, [P, B, C, H, W], and stand in `recipe.augment` in the order in which they act. What they
-draw depends on a network's seed and the step alone; strengths scale it, so networks with one seed and other strengths
-see the same changes, more or less of them.
+Parts take floats from 0 to 1, [P, B, C, H, W], and stand in `recipe.augment` in the order in which
+they act. What they draw depends on a network's seed and the step alone; strengths scale it, so
+networks with one seed and other strengths see the same changes, more or less of them.
 """
 
 from __future__ import annotations
@@ -20,30 +21,70 @@ from ravine.augment.randaugment import RandAugment
 from ravine.errors import RecipeError
 from ravine.protocols import Augmentation, Picture
 
-ALL = (Flip, Crop, Zoom, Rotate, Stretch, Shear, ColorJitter, Noise, Erase, Mixup, CutMix, RandAugment, Guest)
+ALL = (
+    Flip,
+    Crop,
+    Zoom,
+    Rotate,
+    Stretch,
+    Shear,
+    ColorJitter,
+    Noise,
+    Erase,
+    Mixup,
+    CutMix,
+    RandAugment,
+    Guest,
+)
 
-__all__ = ["ALL", "ColorJitter", "Crop", "CutMix", "Erase", "Flip", "Guest", "Mixup", "Noise", "RandAugment", "Rotate",
-           "Shear", "Stretch", "Zoom", "check_augmentation"]  # fmt: skip
+__all__ = [
+    "ALL",
+    "ColorJitter",
+    "Crop",
+    "CutMix",
+    "Erase",
+    "Flip",
+    "Guest",
+    "Mixup",
+    "Noise",
+    "RandAugment",
+    "Rotate",
+    "Shear",
+    "Stretch",
+    "Zoom",
+    "check_augmentation",
+]
 
 
 def check_augmentation(parts: Sequence[Augmentation], picture: Picture | None) -> None:
-    """Raise `RecipeError` where parts cannot act on these examples, or not together; `InputError` for what is missing.
+    """Raise `RecipeError` where parts cannot act on these examples, or not together; `InputError`
+    for what is missing.
 
     >>> check_augmentation((Flip(), Crop(), Flip()), Picture(1, 8, 8, (0.5,), (0.2,)))
     Traceback (most recent call last):
-    ravine.errors.RecipeError: Flip stands twice in augment: both would draw the same. To mend it: leave one out.
+    ravine.errors.RecipeError: Flip stands twice in augment: ...
     """
     if not parts:
         return
     if picture is None:
-        raise RecipeError(f"the recipe augments with {type(parts[0]).__name__}", why="the examples are rows of a table",
-                          do="leave augment out, or name a folder of pictures")  # fmt: skip
+        raise RecipeError(
+            f"the recipe augments with {type(parts[0]).__name__}",
+            why="the examples are rows of a table",
+            do="leave augment out, or name a folder of pictures",
+        )
     for name, times in Counter(_drawn_as(p) for p in parts).items():
         if times > 1:
-            raise RecipeError(f"{name} stands twice in augment", why="both would draw the same", do="leave one out")
+            raise RecipeError(
+                f"{name} stands twice in augment",
+                why="both would draw the same",
+                do="leave one out",
+            )
     if sum(isinstance(p, (Mixup, CutMix)) for p in parts) > 1:
-        raise RecipeError("augment has both Mixup and CutMix", why="a loss has one share for what is mixed in",
-                          do="leave one out")  # fmt: skip
+        raise RecipeError(
+            "augment has both Mixup and CutMix",
+            why="a loss has one share for what is mixed in",
+            do="leave one out",
+        )
     for one in parts:
         if isinstance(one, Guest):
             one.fits(picture)

@@ -1,10 +1,11 @@
 """Rotation, stretching, shear and zoom: each picture seen through an affine map of its own.
 
-A map says from where in the picture each place of the result is taken: x' = a x + b y + c, in pixels from the middle of
-the picture, x to the right and y down. Values between pixels are interpolated bilinearly.
+A map says from where in the picture each place of the result is taken: x' = a x + b y + c, in
+pixels from the middle of the picture, x to the right and y down. Values between pixels are
+interpolated bilinearly.
 
-Maps are worked out element by element and handed to torch's `grid_sample`: the same bits for any number of networks.
-Letters: P networks, B examples, C channels, H rows and W columns of a picture.
+Maps are worked out element by element and handed to torch's `grid_sample`: the same bits for any
+number of networks. Letters: P networks, B examples, C channels, H rows and W columns of a picture.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Rotate:
 
 @part
 class Stretch:
-    """Stretch or squeeze pictures, height and width each by a factor between 1 / `factor` and `factor`.
+    """Stretch or squeeze pictures, height and width each by a factor between 1 / `factor` and
+    `factor`.
 
     The logarithms of the factors are even: as many pictures grow as shrink.
     """
@@ -60,7 +62,8 @@ class Stretch:
 
 @part
 class Shear:
-    """Slant pictures: rows slide along each other by the tangent of an angle between −`degrees` and `degrees`.
+    """Slant pictures: rows slide along each other by the tangent of an angle between −`degrees` and
+    `degrees`.
 
     Columns do the same for `vertical` degrees.
     """
@@ -79,10 +82,12 @@ class Shear:
 
 @part
 class Zoom:
-    """Show a part of each picture in full size: a crop of random area, shape and place (Szegedy et al. 2015).
+    """Show a part of each picture in full size: a crop of random area, shape and place (Szegedy et
+    al. 2015).
 
-    The area is even between `area` and 1, the logarithm of width over height even up to `ratio` either way (before
-    what does not fit is cut). Called RandomResizedCrop elsewhere, where areas from 0.08 are usual for large photos.
+    The area is even between `area` and 1, the logarithm of width over height even up to `ratio`
+    either way (before what does not fit is cut). Called RandomResizedCrop elsewhere, where areas
+    from 0.08 are usual for large photos.
     """
 
     acts: ClassVar[Effect] = Effect("zoom", MEANING)
@@ -94,14 +99,16 @@ class Zoom:
         drawn = uniforms(generators(now, "zoom"), x, x.shape[1], 4)
         size, shape, right, down = drawn.unbind(-1)
         size = 1 - size * match(1 - self.area, size)
-        shape = ((2 * shape - 1) * match(torch.as_tensor(self.ratio, dtype=torch.float64).log(), shape)).exp()
+        shape = (
+            (2 * shape - 1) * match(torch.as_tensor(self.ratio, dtype=torch.float64).log(), shape)
+        ).exp()
         width, height = (size * shape).sqrt().clamp(max=1), (size / shape).sqrt().clamp(max=1)
         across = (right - 0.5) * (1 - width) * x.shape[-1]
         below = (down - 0.5) * (1 - height) * x.shape[-2]
         return _warped(batch, now, "zoom", scaling(height, width, below, across), "border")
 
 
-# ------------------------------------------------------------------------------------------------ maps
+# Maps
 
 
 def rotation(angle: Tensor) -> Tensor:
@@ -110,12 +117,16 @@ def rotation(angle: Tensor) -> Tensor:
 
 
 def scaling(down: Tensor, across: Tensor, below: Any = 0, right: Any = 0) -> Tensor:
-    """The maps that show `down` times the height and `across` times the width, around a point beside the middle."""
+    """The maps that show `down` times the height and `across` times the width, around a point
+    beside the middle.
+    """
     return _maps(across, 0, right, 0, down, below)
 
 
 def shearing(along: Tensor, down: Tensor) -> Tensor:
-    """The maps that slide rows by `along` times their height, and columns by `down` times their place."""
+    """The maps that slide rows by `along` times their height, and columns by `down` times their
+    place.
+    """
     return _maps(torch.ones_like(along), along, 0, down, torch.ones_like(down), 0)
 
 
@@ -126,23 +137,32 @@ def _maps(*entries: Any) -> Tensor:
 
 
 def seen_through(x: Tensor, maps: Tensor, edges: Edges) -> Tensor:
-    """Pictures [P, B, C, H, W] through maps float64 [P, B, 2, 3]; where a map changes nothing, bit for bit as before.
+    """Pictures [P, B, C, H, W] through maps float64 [P, B, 2, 3]; where a map changes nothing, bit
+    for bit as before.
 
     >>> x = torch.arange(4.0).view(1, 1, 1, 2, 2)
-    >>> seen_through(x, rotation(torch.tensor([[math.pi / 2]], dtype=torch.float64)), "zeros").squeeze().round()
+    >>> seen_through(x, rotation(torch.tensor([[math.pi / 2]], dtype=torch.float64)),
+    ...              "zeros").squeeze().round()
     tensor([[1., 3.],
             [0., 2.]])
     """
     height, width = x.shape[-2:]
-    ys, xs = ((torch.arange(n, dtype=x.dtype, device=x.device) - (n - 1) / 2) for n in (height, width))
+    ys, xs = (
+        (torch.arange(n, dtype=x.dtype, device=x.device) - (n - 1) / 2) for n in (height, width)
+    )
     sides = torch.tensor([width, height], dtype=torch.float64, device=x.device)
     maps_of_sides = (maps * 2 / sides[:, None]).to(x.dtype).flatten(0, 1)[..., None, None]
     grid = torch.empty(maps_of_sides.shape[0], height, width, 2, dtype=x.dtype, device=x.device)
-    for side in range(2):  # a x + (b y + c), written where it belongs: half the time of stacking both sides
+    for side in range(
+        2
+    ):  # a x + (b y + c), written where it belongs: half the time of stacking both sides
         a, b, c = maps_of_sides[:, side].unbind(1)
         torch.add(a * xs, b * ys[:, None] + c, out=grid[..., side])
-    # in units of half a side, as grid_sample counts without align_corners: −1 and 1 are the outer edges of the pixels
-    found = grid_sample(x.flatten(0, 1), grid, mode="bilinear", padding_mode=edges, align_corners=False)
+    # in units of half a side, as grid_sample counts without align_corners: −1 and 1 are the outer
+    # edges of the pixels
+    found = grid_sample(
+        x.flatten(0, 1), grid, mode="bilinear", padding_mode=edges, align_corners=False
+    )
     still = (maps == torch.eye(2, 3, dtype=maps.dtype, device=maps.device)).flatten(2).all(-1)
     return switched(~still, found.view(x.shape), x)
 

@@ -1,8 +1,10 @@
-"""Colors: brightness, contrast, saturation, hue and noise, and the filters that RandAugment chooses among.
+"""Colors: brightness, contrast, saturation, hue and noise, and the filters that RandAugment chooses
+among.
 
-The functions take pictures [..., C, H, W] with values 0 to 1 and, where they have a strength, one for each picture
-[...]; grey is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), the value itself where there is one channel. They mean what
-Pillow's of the same name mean, without its rounding to bytes. Letters: P networks, B examples.
+The functions take pictures [..., C, H, W] with values 0 to 1 and, where they have a strength, one
+for each picture [...]; grey is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), the value itself where
+there is one channel. They mean what Pillow's of the same name mean, without its rounding to bytes.
+Letters: P networks, B examples.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ LUMA = (0.299, 0.587, 0.114)
 class ColorJitter:
     """Change brightness, contrast, saturation and hue of each picture, in this order.
 
-    The first three are multiplied by factors drawn evenly from 1 − s to 1 + s; the hue turns by at most `hue` of the
-    color circle either way (0.5 is all of it). Grey pictures have neither saturation nor hue: those do nothing to them.
+    The first three are multiplied by factors drawn evenly from 1 − s to 1 + s; the hue turns by at
+    most `hue` of the color circle either way (0.5 is all of it). Grey pictures have neither
+    saturation nor hue: those do nothing to them.
     """
 
     acts: ClassVar[Effect] = Effect("color jitter", "mean |change| of pixel values (0 to 1)")
@@ -50,20 +53,24 @@ class ColorJitter:
 
 @part
 class Noise:
-    """Add to every value a normal one of its own, with standard deviation `sd`; what leaves 0 to 1 is cut."""
+    """Add to every value a normal one of its own, with standard deviation `sd`; what leaves 0 to 1
+    is cut.
+    """
 
     acts: ClassVar[Effect] = Effect("noise", "mean |change| of pixel values (0 to 1)")
     sd: Number = setting(default=0.05, ge=0)
 
     def __call__(self, batch: Batch, now: Pass, /) -> Batch:
         x = batch.numbers
-        noise = torch.stack([torch.randn(x.shape[1:], generator=g) for g in generators(now, "noise")]).to(x)
+        noise = torch.stack(
+            [torch.randn(x.shape[1:], generator=g) for g in generators(now, "noise")]
+        ).to(x)
         numbers = (x + match(self.sd, x) * noise).clamp(0, 1)
         report(now, "noise", x, numbers)
         return dataclasses.replace(batch, numbers=numbers)
 
 
-# ------------------------------------------------------------------------------------------------ with a strength
+# With a strength
 
 
 def brightness(x: Tensor, factor: Tensor) -> Tensor:
@@ -82,20 +89,26 @@ def saturation(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def sharpness(x: Tensor, factor: Tensor) -> Tensor:
-    """Towards the smoothed picture (3 x 3, the middle weighs 5, the others 1), or away from it; edges stay."""
+    """Towards the smoothed picture (3 x 3, the middle weighs 5, the others 1), or away from it;
+    edges stay.
+    """
     height, width = x.shape[-2:]
     smooth = x.clone()
     if min(height, width) > 2:
-        around = sum(x[..., i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3))
+        around = sum(
+            x[..., i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3)
+        )
         smooth[..., 1:-1, 1:-1] = (around + 4 * x[..., 1:-1, 1:-1]) / 13
     return _blend(smooth, x, factor)
 
 
 def hue(x: Tensor, turn: Tensor) -> Tensor:
-    """Turn the colors of RGB pictures by a part of the color circle (1 is once around); brightest and darkest stay.
+    """Turn the colors of RGB pictures by a part of the color circle (1 is once around); brightest
+    and darkest stay.
 
-    h = the place on the circle in sixths, v = max, c = max − min; channel n ∈ (5, 3, 1) of the result is
-    v − c · clamp(min(k, 4 − k), 0, 1) with k = (n + h) mod 6 (Smith 1978, in the form without cases).
+    h = the place on the circle in sixths, v = max, c = max − min; channel n ∈ (5, 3, 1) of the
+    result is v − c · clamp(min(k, 4 − k), 0, 1) with k = (n + h) mod 6 (Smith 1978, in the form
+    without cases).
     """
     red, green, blue = x.unbind(-3)
     v = x.amax(-3)
@@ -119,7 +132,7 @@ def solarize(x: Tensor, threshold: Tensor) -> Tensor:
     return torch.where(x >= _of(threshold, x), 1 - x, x)
 
 
-# ------------------------------------------------------------------------------------------------ without
+# Without
 
 
 def autocontrast(x: Tensor) -> Tensor:
@@ -130,7 +143,9 @@ def autocontrast(x: Tensor) -> Tensor:
 
 
 def equalize(x: Tensor) -> Tensor:
-    """Make each channel's bytes about equally frequent, by Pillow's rule; values that are not finite stay."""
+    """Make each channel's bytes about equally frequent, by Pillow's rule; values that are not
+    finite stay.
+    """
     at = (x.nan_to_num(0, 0, 0) * 255).round().clamp(0, 255).long().flatten(-2)
     counts = torch.zeros(*at.shape[:-1], 256, dtype=torch.int64, device=x.device)
     counts.scatter_add_(-1, at, torch.ones_like(at))

@@ -42,11 +42,12 @@ class Flip:
 
 @part
 class Crop:
-    """Shift pictures by whole pixels, at most `pixels` each way: a random crop of the padded picture.
+    """Shift pictures by whole pixels, at most `pixels` each way: a random crop of the padded
+    picture.
 
-    All shifts are equally likely. What comes in from outside repeats the outermost pixels ("border"), is black
-    ("zeros") or is the picture mirrored ("reflection"). With 4 pixels and "zeros" it is the crop usual for pictures of
-    32 x 32 (He et al. 2016).
+    All shifts are equally likely. What comes in from outside repeats the outermost pixels
+    ("border"), is black ("zeros") or is the picture mirrored ("reflection"). With 4 pixels and
+    "zeros" it is the crop usual for pictures of 32 x 32 (He et al. 2016).
     """
 
     acts: ClassVar[Effect] = Effect("crop", "mean shift, in pixels each way")
@@ -82,13 +83,19 @@ def shifted(x: Tensor, shift: Tensor, edges: Edges) -> Tensor:
 
 
 def taken(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The pictures of which each row and each column is one of the old: int64 [P, B, H] and [P, B, W]."""
-    places = (rows[..., :, None] * x.shape[-1] + columns[..., None, :]).flatten(2)[:, :, None]  # [P, B, 1, H W]
+    """The pictures of which each row and each column is one of the old: int64 [P, B, H] and [P, B,
+    W].
+    """
+    places = (rows[..., :, None] * x.shape[-1] + columns[..., None, :]).flatten(2)[
+        :, :, None
+    ]  # [P, B, 1, H W]
     return x.flatten(3).gather(3, places.expand(*x.shape[:3], -1)).view(x.shape)
 
 
 def _from(size: int, shift: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
-    """From which of `size` places each comes [P, B, size], and whether that is inside the picture."""
+    """From which of `size` places each comes [P, B, size], and whether that is inside the
+    picture.
+    """
     place = torch.arange(size, device=shift.device) - shift[..., None]
     inside = (place >= 0) & (place < size)
     if edges == "reflection":

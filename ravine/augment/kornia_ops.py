@@ -1,4 +1,5 @@
-"""Any augmentation of kornia, by its name: one network at a time, with random numbers of that network's own.
+"""Any augmentation of kornia, by its name: one network at a time, with random numbers of that
+network's own.
 
 Letters: P networks, B examples, C channels.
 """
@@ -25,9 +26,10 @@ from ravine.rng import number
 class Guest:
     """Any class of kornia.augmentation that changes pictures and keeps their size.
 
-    `settings` are the class's own, written as kornia writes them: `{"kernel_size": [3, 3], "sigma": [0.1, 2.0]}`; they
-    are the same for all networks. What kornia returns for one network is computed from that network's batch and seed
-    alone. Needs kornia (`pip install 'ravine[images]'`).
+    `settings` are the class's own, written as kornia writes them: `{"kernel_size": [3, 3], "sigma":
+    [0.1, 2.0]}`; they are the same for all networks. What kornia returns for one network is
+    computed from that network's batch and seed alone. Needs kornia (`pip install
+    'ravine[images]'`).
     """
 
     acts: ClassVar[Effect] = Effect("guest augmentation", "mean |change| of pixel values (0 to 1)")
@@ -35,13 +37,18 @@ class Guest:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def fits(self, picture: Picture) -> None:
-        """Raise `InputError` where kornia is missing, has no such augmentation, or cannot do it to such pictures."""
+        """Raise `InputError` where kornia is missing, has no such augmentation, or cannot do it to
+        such pictures.
+        """
         shape = (1, 2, picture.channels, picture.height, picture.width)
         self._made()
         try:
             self(Batch(torch.zeros(shape)), Pass(training=True, seeds=(0,)))
         except Exception as error:  # whatever kornia or torch raise
-            what = f"{self.augmentation} cannot be done to pictures of {' x '.join(map(str, shape[2:]))}"
+            what = (
+                f"{self.augmentation} cannot be done to pictures of "
+                f"{' x '.join(map(str, shape[2:]))}"
+            )
             raise RecipeError(what, why=str(error), do="use another, or other settings") from None
 
     def __call__(self, batch: Batch, now: Pass, /) -> Batch:
@@ -57,14 +64,22 @@ class Guest:
 
     def _made(self) -> Any:
         if importlib.util.find_spec("kornia") is None:
-            raise InputError(f"{self.augmentation} of kornia cannot be used", why="kornia is not installed",
-                             do="pip install 'ravine[images]'")  # fmt: skip
+            raise InputError(
+                f"{self.augmentation} of kornia cannot be used",
+                why="kornia is not installed",
+                do="pip install 'ravine[images]'",
+            )
         kornia = importlib.import_module("kornia.augmentation")
         base = kornia.IntensityAugmentationBase2D, kornia.GeometricAugmentationBase2D
-        known = {n: c for n, c in vars(kornia).items() if isinstance(c, type) and issubclass(c, base) and c not in base}
+        known = {
+            n: c
+            for n, c in vars(kornia).items()
+            if isinstance(c, type) and issubclass(c, base) and c not in base
+        }
         if self.augmentation not in known:
             raise RecipeError(
-                f"kornia has no augmentation {self.augmentation!r}", why=nearest(self.augmentation, known)
+                f"kornia has no augmentation {self.augmentation!r}",
+                why=nearest(self.augmentation, known),
             )
         settings = {n: tuple(v) if isinstance(v, list) else v for n, v in self.settings.items()}
         try:

@@ -1,7 +1,7 @@
 """Parts of pictures that are erased, pictures that are mixed with others of the same batch.
 
-Who is mixed in stands in `Batch.others`, its share in the loss in `Batch.mixed`: the loss is linear in the targets.
-Letters: P networks, B examples, C channels, H rows and W columns of a picture.
+Who is mixed in stands in `Batch.others`, its share in the loss in `Batch.mixed`: the loss is linear
+in the targets. Letters: P networks, B examples, C channels, H rows and W columns of a picture.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from ravine.protocols import Batch, Pass
 
 @part
 class Erase:
-    """Erase a rectangle of some pictures (random erasing, Zhong et al. 2020; cutout, DeVries & Taylor 2017).
+    """Erase a rectangle of some pictures (random erasing, Zhong et al. 2020; cutout, DeVries &
+    Taylor 2017).
 
-    Its area is even between 0 and `area` of the picture, the logarithm of height over width even up to `ratio` either
-    way. It is filled with a random value for each pixel and channel, or with each channel's mean in the picture.
+    Its area is even between 0 and `area` of the picture, the logarithm of height over width even up
+    to `ratio` either way. It is filled with a random value for each pixel and channel, or with each
+    channel's mean in the picture.
     """
 
     acts: ClassVar[Effect] = Effect("erase", "mean share of a picture that was erased")
@@ -43,7 +45,10 @@ class Erase:
         log = torch.as_tensor(self.ratio, dtype=torch.float64).log()
         shape = ((shape - 0.5) * match(log, shape)).exp()
         height, width = x.shape[-2:]
-        tall, wide = (size * shape * height).round().clamp(max=height), (size / shape * width).round().clamp(max=width)
+        tall, wide = (
+            (size * shape * height).round().clamp(max=height),
+            (size / shape * width).round().clamp(max=width),
+        )
         top, left = (down * (height - tall + 1)).floor(), (right * (width - wide + 1)).floor()
         inside = box(x, top, top + tall, left, left + wide)
         inside = inside & (whether < match(self.probability, whether))[..., None, None]
@@ -58,7 +63,8 @@ class Erase:
 
 @part
 class Mixup:
-    """Mix each picture with another of its batch: (1 − m) x + m x', and its loss likewise (Zhang et al. 2018).
+    """Mix each picture with another of its batch: (1 − m) x + m x', and its loss likewise (Zhang et
+    al. 2018).
 
     m is drawn from Beta(α, α) for each example; α = 0 mixes nothing.
     """
@@ -79,10 +85,11 @@ class Mixup:
 
 @part
 class CutMix:
-    """Put a rectangle of another picture of the batch into each, and mix the loss by area (Yun et al. 2019).
+    """Put a rectangle of another picture of the batch into each, and mix the loss by area (Yun et
+    al. 2019).
 
-    The area's share is drawn from Beta(α, α), its middle evenly over the picture; what lies outside is cut off, and the
-    loss counts what is left. α = 0 mixes nothing.
+    The area's share is drawn from Beta(α, α), its middle evenly over the picture; what lies outside
+    is cut off, and the loss counts what is left. α = 0 mixes nothing.
     """
 
     acts: ClassVar[Effect] = Effect("cutmix", "mean share of the other picture")
@@ -95,7 +102,10 @@ class CutMix:
         side = beta(self.alpha, share).sqrt()
         height, width = x.shape[-2:]
         tall, wide = (side * height).round(), (side * width).round()
-        top, left = ((down * height).floor() - (tall / 2).floor(), (right * width).floor() - (wide / 2).floor())
+        top, left = (
+            (down * height).floor() - (tall / 2).floor(),
+            (right * width).floor() - (wide / 2).floor(),
+        )
         inside = box(x, top, top + tall, left, left + wide)
         other = partners(drawn_from, x)
         networks = torch.arange(x.shape[0], device=x.device)[:, None]
@@ -104,7 +114,9 @@ class CutMix:
 
 
 def box(x: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Whether each pixel is in the rectangle of its example: bounds [P, B], the ends excluded -> bool [P, B, H, W]."""
+    """Whether each pixel is in the rectangle of its example: bounds [P, B], the ends excluded ->
+    bool [P, B, H, W].
+    """
     rows, columns = (torch.arange(n, device=x.device) for n in x.shape[-2:])
     in_rows = (rows >= top[..., None]) & (rows < bottom[..., None])
     in_columns = (columns >= left[..., None]) & (columns < right[..., None])
@@ -118,18 +130,26 @@ def beta(alpha: Any, level: Tensor) -> Tensor:
     tensor([[0.2500, 0.5000]], dtype=torch.float64)
     """
     a = np.asarray(torch.as_tensor(alpha, dtype=torch.float64).cpu())
-    found = torch.as_tensor(betaincinv(np.where(a > 0, a, 1), np.where(a > 0, a, 1), level.cpu().numpy()))
+    found = torch.as_tensor(
+        betaincinv(np.where(a > 0, a, 1), np.where(a > 0, a, 1), level.cpu().numpy())
+    )
     return torch.where(torch.as_tensor(a > 0), found, torch.zeros_like(found)).to(level.device)
 
 
-def _mixed(batch: Batch, now: Pass, name: str, numbers: Tensor, other: Tensor, share: Tensor) -> Batch:
+def _mixed(
+    batch: Batch, now: Pass, name: str, numbers: Tensor, other: Tensor, share: Tensor
+) -> Batch:
     """The batch with its pictures mixed.
 
-    Where examples have weights w, the loss is (1 − m) w L + m w' L': the weight becomes (1 − m) w + m w', of which the
-    others have m w'.
+    Where examples have weights w, the loss is (1 − m) w L + m w' L': the weight becomes (1 − m) w +
+    m w', of which the others have m w'.
     """
     if batch.others is not None or batch.targets is None:
-        raise RecipeError("the batch is mixed already", why="a loss has one share for others", do="use one mixing part")
+        raise RecipeError(
+            "the batch is mixed already",
+            why="a loss has one share for others",
+            do="use one mixing part",
+        )
     if now.meter is not None:
         now.meter.add(name, share.double().mean(1))
     networks = torch.arange(numbers.shape[0], device=numbers.device)[:, None]
@@ -138,5 +158,6 @@ def _mixed(batch: Batch, now: Pass, name: str, numbers: Tensor, other: Tensor, s
         of_others = share * weights[networks, other]
         weights = (1 - share) * weights + of_others
         share = torch.where(weights > 0, of_others / weights, torch.zeros_like(weights))
-    return dataclasses.replace(batch, numbers=numbers, weights=weights, others=batch.targets[networks, other],
-                               mixed=share)  # fmt: skip
+    return dataclasses.replace(
+        batch, numbers=numbers, weights=weights, others=batch.targets[networks, other], mixed=share
+    )

@@ -22,7 +22,9 @@ from ravine.part import Number, match, part, setting
 from ravine.protocols import Batch, Pass
 
 LEVELS = 30  # magnitudes are told as the paper tells them
-Operation = Callable[[Tensor, Tensor], Tensor]  # pictures [M, C, H, W] and strengths from −1 to 1, float64 [M]
+Operation = Callable[
+    [Tensor, Tensor], Tensor
+]  # pictures [M, C, H, W] and strengths from −1 to 1, float64 [M]
 Map = Callable[[Tensor, int, int], Tensor]  # strengths, height, width -> maps [M, 2, 3]
 
 COLORS: Mapping[str, Operation] = {
@@ -47,12 +49,13 @@ NAMES = ("nothing", *COLORS, *MAPS)
 
 @part
 class RandAugment:
-    """Do `operations` changes to each picture, each drawn evenly from 14 (Cubuk et al. 2020, table 6).
+    """Do `operations` changes to each picture, each drawn evenly from 14 (Cubuk et al. 2020, table
+    6).
 
-    Nothing, autocontrast, equalize, solarize, posterize, saturation, contrast, brightness, sharpness, rotation, shear
-    and shift either way; all as strong as `magnitude` of 30 says, in a random direction: at 30 half the bits, factors
-    0.1 or 1.9, 30 degrees, a shear of 0.3, a shift of 45 % of the side. At 0 nothing is done; the paper would still
-    equalize.
+    Nothing, autocontrast, equalize, solarize, posterize, saturation, contrast, brightness,
+    sharpness, rotation, shear and shift either way; all as strong as `magnitude` of 30 says, in a
+    random direction: at 30 half the bits, factors 0.1 or 1.9, 30 degrees, a shear of 0.3, a shift
+    of 45 % of the side. At 0 nothing is done; the paper would still equalize.
     """
 
     acts: ClassVar[Effect] = Effect("rand augment", "mean |change| of pixel values (0 to 1)")
@@ -75,7 +78,9 @@ class RandAugment:
         return dataclasses.replace(batch, numbers=numbers)
 
     def _done(self, x: Tensor, which: Tensor, strength: Tensor) -> Tensor:
-        """Each picture [M, C, H, W] after the operation chosen for it. Those of one kind are done together."""
+        """Each picture [M, C, H, W] after the operation chosen for it. Those of one kind are done
+        together.
+        """
         x = x.clone()
         height, width = x.shape[-2:]
         maps = torch.eye(2, 3, dtype=torch.float64, device=x.device).repeat(len(x), 1, 1)

@@ -1,7 +1,9 @@
-"""What all augmentations share: draws from each network's own stream, and the report of what they did.
+"""What all augmentations share: draws from each network's own stream, and the report of what they
+did.
 
-A part draws numbers that do not depend on its settings and scales them by its strength: networks with one seed and
-other strengths are paired. Letters: P networks, B examples, C channels, H rows and W columns of a picture.
+A part draws numbers that do not depend on its settings and scales them by its strength: networks
+with one seed and other strengths are paired. Letters: P networks, B examples, C channels, H rows
+and W columns of a picture.
 """
 
 from __future__ import annotations
@@ -23,12 +25,16 @@ def generators(now: Pass, name: str) -> list[torch.Generator]:
 
 def uniforms(drawn_from: Sequence[torch.Generator], like: Tensor, *shape: int) -> Tensor:
     """Draws from 0 to 1 (1 excluded), float64 [P, *shape], on the device of `like`."""
-    return torch.stack([torch.rand(shape, generator=g, dtype=torch.float64) for g in drawn_from]).to(like.device)
+    return torch.stack(
+        [torch.rand(shape, generator=g, dtype=torch.float64) for g in drawn_from]
+    ).to(like.device)
 
 
 def partners(drawn_from: Sequence[torch.Generator], like: Tensor) -> Tensor:
     """For each example one of the same batch, each taken once: int64 [P, B]."""
-    return torch.stack([torch.randperm(like.shape[1], generator=g) for g in drawn_from]).to(like.device)
+    return torch.stack([torch.randperm(like.shape[1], generator=g) for g in drawn_from]).to(
+        like.device
+    )
 
 
 def each(values: Tensor, like: Tensor) -> Tensor:
@@ -43,5 +49,7 @@ def report(now: Pass, name: str, before: Tensor, after: Tensor) -> None:
 
 
 def switched(changed: Any, after: Tensor, before: Tensor) -> Tensor:
-    """`after` for the examples [P, B] that are changed, the others bit for bit as they were before."""
+    """`after` for the examples [P, B] that are changed, the others bit for bit as they were
+    before.
+    """
     return torch.where(changed[..., None, None, None], after, before)

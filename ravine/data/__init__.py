@@ -1,4 +1,6 @@
-"""Tables and pictures and what to learn from them: reading, splitting, encoding, and sets larger than memory."""
+"""Tables and pictures and what to learn from them: reading, splitting, encoding, and sets larger
+than memory.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,9 +20,30 @@ from ravine.data.task import Task, load
 
 SPLITS = (Stratified, Random, Grouped, ByTime, Given)
 
-__all__ = ["BUNDLED", "SPLITS", "ByTime", "Data", "Encoder", "Encoding", "Examples", "Given", "Grouped", "Images",
-           "PictureEncoder", "Random", "RowGroups", "Stratified", "Task", "encoder_from_plain", "holds_pictures",
-           "load", "read_table", "rounded", "told_apart", "unlike"]  # fmt: skip
+__all__ = [
+    "BUNDLED",
+    "SPLITS",
+    "ByTime",
+    "Data",
+    "Encoder",
+    "Encoding",
+    "Examples",
+    "Given",
+    "Grouped",
+    "Images",
+    "PictureEncoder",
+    "Random",
+    "RowGroups",
+    "Stratified",
+    "Task",
+    "encoder_from_plain",
+    "holds_pictures",
+    "load",
+    "read_table",
+    "rounded",
+    "told_apart",
+    "unlike",
+]
 
 
 def encoder_from_plain(plain: Mapping[str, Any]) -> Encoder | PictureEncoder:

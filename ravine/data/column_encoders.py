@@ -1,7 +1,7 @@
 """How one column becomes numbers or a code. All is plain numbers and text, ready to be JSON.
 
-Each form has the `names` of the numbers it makes, and `encode(values) -> float32 [N, len(names)]`; `Codes` makes one
-int64 code instead. Letters: N rows.
+Each form has the `names` of the numbers it makes, and `encode(values) -> float32 [N, len(names)]`;
+`Codes` makes one int64 code instead. Letters: N rows.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ MISSING = "(missing)"  # the level of a category's gaps
 
 @dataclass(frozen=True)
 class Scaling:
-    """x <- (x − center) · factor; or, with knots, the normal quantile of x's rank; then the smooth clip.
+    """x <- (x − center) · factor; or, with knots, the normal quantile of x's rank; then the smooth
+    clip.
 
-    A gap becomes `fill`. The smooth clip x / √(1 + (x/c)²) keeps −c < x < c (Holzmüller et al. 2024 use c = 3).
+    A gap becomes `fill`. The smooth clip x / √(1 + (x/c)²) keeps −c < x < c (Holzmüller et al. 2024
+    use c = 3).
     """
 
     fill: float
@@ -44,7 +46,9 @@ class Scaling:
 
     @classmethod
     def fit(cls, x: np.ndarray, how: str, clip: float | None) -> Scaling:
-        """The scaling of a column's training values, gaps as NaN. A constant column becomes zeros."""
+        """The scaling of a column's training values, gaps as NaN. A constant column becomes
+        zeros.
+        """
         x = x[~np.isnan(x)]
         if len(x) == 0:
             return cls(fill=0.0, factor=0.0)
@@ -56,7 +60,9 @@ class Scaling:
             return cls(fill=fill, knots=tuple(knots.tolist()), clip=clip, seen=seen)
         if how == "robust":
             low, high = np.quantile(x, [0.25, 0.75])
-            spread = (high - low) or (x.max() - x.min()) / 2  # for a column that is mostly one value, as RealMLP does
+            spread = (high - low) or (
+                x.max() - x.min()
+            ) / 2  # for a column that is mostly one value, as RealMLP does
             return cls(fill=fill, center=fill, factor=_inverse(float(spread)), clip=clip, seen=seen)
         center, spread = moments(x)
         return cls(fill=fill, center=center, factor=_inverse(spread), clip=clip, seen=seen)
@@ -79,14 +85,17 @@ def _inverse(spread: float) -> float:
 
 
 def _ranked(x: np.ndarray, knots: Sequence[float]) -> np.ndarray:
-    """The normal quantile of each value's rank among the knots, ties at their middle, at most 5.2 from 0."""
+    """The normal quantile of each value's rank among the knots, ties at their middle, at most 5.2
+    from 0.
+    """
     at, ranks = np.asarray(knots), np.linspace(0, 1, len(knots))
     rank = (np.interp(x, at, ranks) - np.interp(-x, -at[::-1], -ranks[::-1])) / 2
     return np.clip(ndtri(np.clip(rank, 1e-7, 1 - 1e-7)), -5.2, 5.2)
 
 
-# ------------------------------------------------------------------------------------------------ forms
-# Each says the `names` of the features it makes, and in `flags` which of them take but two or three values.
+# -
+# forms Each says the `names` of the features it makes, and in `flags` which of them take but two or
+# three values.
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,8 @@ class Flag:
 
 @dataclass(frozen=True)
 class OneHot:
-    """A category with few levels: a column of 0 and 1 for each; with two levels one column of −1 and +1.
+    """A category with few levels: a column of 0 and 1 for each; with two levels one column of −1
+    and +1.
 
     An unseen or rare value is 0 in all of them.
     """
@@ -158,7 +168,9 @@ class OneHot:
 
 @dataclass(frozen=True)
 class Codes:
-    """A category with many levels: a code, 1 for the most frequent level, 0 for unseen and rare values."""
+    """A category with many levels: a code, 1 for the most frequent level, 0 for unseen and rare
+    values.
+    """
 
     name: str
     levels: tuple[str, ...]
@@ -173,7 +185,9 @@ class Codes:
 
 @dataclass(frozen=True)
 class Date:
-    """A date: the scaled day, and its place in the cycles it covers (year, week, day) as sine and cosine."""
+    """A date: the scaled day, and its place in the cycles it covers (year, week, day) as sine and
+    cosine.
+    """
 
     name: str
     style: str
@@ -183,7 +197,9 @@ class Date:
 
     @property
     def names(self) -> tuple[str, ...]:
-        circles = [f"{self.name} {wave} of {cycle}" for cycle in self.cycles for wave in ("sine", "cosine")]
+        circles = [
+            f"{self.name} {wave} of {cycle}" for cycle in self.cycles for wave in ("sine", "cosine")
+        ]
         return (self.name, *([f"{self.name} is missing"] if self.gaps else []), *circles)
 
     @property
@@ -192,9 +208,17 @@ class Date:
 
     def encode(self, values: pd.Series) -> np.ndarray:
         days = dates_of(values, self.name, self.style)
-        angles = 2 * np.pi * np.stack([phase(days, cycle) for cycle in self.cycles], 1) if self.cycles else days[:, :0]
-        circles = np.nan_to_num(np.stack([np.sin(angles), np.cos(angles)], 2).reshape(len(days), -1))
-        return np.concatenate([_with_gaps(self.scaling, days, self.gaps), circles.astype(np.float32)], 1)
+        angles = (
+            2 * np.pi * np.stack([phase(days, cycle) for cycle in self.cycles], 1)
+            if self.cycles
+            else days[:, :0]
+        )
+        circles = np.nan_to_num(
+            np.stack([np.sin(angles), np.cos(angles)], 2).reshape(len(days), -1)
+        )
+        return np.concatenate(
+            [_with_gaps(self.scaling, days, self.gaps), circles.astype(np.float32)], 1
+        )
 
 
 def phase(days: np.ndarray, cycle: str) -> np.ndarray:
@@ -208,12 +232,17 @@ def phase(days: np.ndarray, cycle: str) -> np.ndarray:
 
 
 def cycles_of(days: np.ndarray) -> tuple[str, ...]:
-    """The cycles that training dates cover: the year if they span half of one, the week, the day if they have hours."""
+    """The cycles that training dates cover: the year if they span half of one, the week, the day if
+    they have hours.
+    """
     days = days[~np.isnan(days)]
     if len(days) == 0:
         return ()
-    covers = {"year": np.ptp(days) > 180, "week": len(np.unique(np.floor(days) % 7)) > 1,
-              "day": bool((days != np.floor(days)).any())}  # fmt: skip
+    covers = {
+        "year": np.ptp(days) > 180,
+        "week": len(np.unique(np.floor(days) % 7)) > 1,
+        "day": bool((days != np.floor(days)).any()),
+    }
     return tuple(c for c in CYCLES if covers[c])
 
 
@@ -233,7 +262,7 @@ def _with_gaps(scaling: Scaling, x: np.ndarray, gaps: bool) -> np.ndarray:
     return np.stack(columns, 1).astype(np.float32)
 
 
-# ------------------------------------------------------------------------------------------------ plain data
+# Plain data
 
 Form: TypeAlias = Numeric | Flag | OneHot | Codes | Date
 FORMS: Mapping[str, type] = {cls.__name__: cls for cls in (Numeric, Flag, OneHot, Codes, Date)}
@@ -247,8 +276,12 @@ def to_plain(form: Any) -> dict[str, Any]:
 
 def from_plain(data: Mapping[str, Any]) -> Form:
     """The form that plain data describe."""
-    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "form"}
+    settings: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "form"
+    }
     if "scaling" in settings:
-        scaling: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["scaling"].items()}
+        scaling: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in settings["scaling"].items()
+        }
         settings["scaling"] = Scaling(**scaling)
     return FORMS[data["form"]](**settings)

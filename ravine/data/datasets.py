@@ -1,6 +1,8 @@
-"""The bundled sets, by name: scikit-learn's small real tables, penguins, and problems drawn from a known rule.
+"""The bundled sets, by name: scikit-learn's small real tables, penguins, and problems drawn from a
+known rule.
 
-Penguins: K. Gorman, T. Williams, W. Fraser (2014), PLoS ONE 9(3) e90081; palmerpenguins, released as CC0.
+Penguins: K. Gorman, T. Williams, W. Fraser (2014), PLoS ONE 9(3) e90081; palmerpenguins, released
+as CC0.
 """
 
 from __future__ import annotations
@@ -26,8 +28,11 @@ def bundled(name: str) -> tuple[pd.DataFrame, str]:
     (1000, 3)
     """
     if name not in BUNDLED:
-        raise DataError(f"{name!r} is neither a file nor a bundled set", why=nearest(name, BUNDLED),
-                        do="name a file or one of these")  # fmt: skip
+        raise DataError(
+            f"{name!r} is neither a file nor a bundled set",
+            why=nearest(name, BUNDLED),
+            do="name a file or one of these",
+        )
     return BUNDLED[name]()
 
 
@@ -47,10 +52,17 @@ def _penguins() -> tuple[pd.DataFrame, str]:
 
 
 def _friedman1() -> tuple[pd.DataFrame, str]:
-    """y = 10 sin(π x1 x2) + 20 (x3 − ½)² + 10 x4 + 5 x5 + noise; x6 to x10 say nothing (Friedman 1991)."""
+    """y = 10 sin(π x1 x2) + 20 (x3 − ½)² + 10 x4 + 5 x5 + noise; x6 to x10 say nothing (Friedman
+    1991).
+    """
     generator = np.random.default_rng(SEED)
     x = generator.random((2000, 10))
-    y = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2 + 10 * x[:, 3] + 5 * x[:, 4]
+    y = (
+        10 * np.sin(np.pi * x[:, 0] * x[:, 1])
+        + 20 * (x[:, 2] - 0.5) ** 2
+        + 10 * x[:, 3]
+        + 5 * x[:, 4]
+    )
     frame = pd.DataFrame(x, columns=[f"x{i}" for i in range(1, 11)])
     return frame.assign(y=y + generator.standard_normal(2000)), "y"
 

@@ -1,4 +1,6 @@
-"""In what new rows are unlike the rows that were learned from: said where they are predicted, with counts."""
+"""In what new rows are unlike the rows that were learned from: said where they are predicted, with
+counts.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,12 @@ SHOWN = 8  # columns that are named in each sentence
 
 
 def unlike(encoder: Encoder, frame: Any) -> list[str]:
-    """Sentences about values of new rows that the encoder has never seen the like of; none where all is as it was.
+    """Sentences about values of new rows that the encoder has never seen the like of; none where
+    all is as it was.
 
-    Categories that were not learned; numbers and dates further outside the range of the training rows than that range
-    is wide; gaps in columns that had (next to) none, which are filled. `frame` is one that `encoder.apply` takes.
+    Categories that were not learned; numbers and dates further outside the range of the training
+    rows than that range is wide; gaps in columns that had (next to) none, which are filled. `frame`
+    is one that `encoder.apply` takes.
     """
     frame, _ = from_frame(frame)
     unknown, far, filled = [], [], []
@@ -40,10 +44,15 @@ def unlike(encoder: Encoder, frame: Any) -> list[str]:
             gaps = int((_unknown(form, values) & missing).sum())
         if gaps:
             filled.append(f"{form.name} in {gaps:,}")
-    said = [f"Values that were not learned, taken as unknown: {_listed(unknown)}."] if unknown else []
+    said = (
+        [f"Values that were not learned, taken as unknown: {_listed(unknown)}."] if unknown else []
+    )
     said += [f"Numbers far outside the training rows: {_listed(far)}."] if far else []
     if filled:
-        said.append(f"Gaps that training rows hardly had, filled in: {_listed(filled)} of {len(frame):,} rows.")
+        said.append(
+            f"Gaps that training rows hardly had, filled in: {_listed(filled)} of {len(frame):,} "
+            f"rows."
+        )
     return said
 
 
@@ -70,7 +79,10 @@ def _far(form: Numeric | Date, x: np.ndarray) -> list[str]:
     if not far.any():
         return []
     most = x[far][np.argmax(np.maximum(low - x[far], x[far] - high))]
-    shown = [f"{v:,.6g}" if isinstance(form, Numeric) else str(np.datetime64(int(v), "D")) for v in (most, low, high)]
+    shown = [
+        f"{v:,.6g}" if isinstance(form, Numeric) else str(np.datetime64(int(v), "D"))
+        for v in (most, low, high)
+    ]
     return [f"{form.name} in {_rows(far)} (as far as {shown[0]}; learned {shown[1]} to {shown[2]})"]
 
 
@@ -79,4 +91,6 @@ def _rows(found: np.ndarray) -> str:
 
 
 def _listed(found: Sequence[str]) -> str:
-    return "; ".join(found[:SHOWN]) + (f"; and {len(found) - SHOWN} more columns" if len(found) > SHOWN else "")
+    return "; ".join(found[:SHOWN]) + (
+        f"; and {len(found) - SHOWN} more columns" if len(found) > SHOWN else ""
+    )

@@ -1,4 +1,5 @@
-"""How a table becomes numbers and codes: settings, fitting on the training rows, and the fitted encoder.
+"""How a table becomes numbers and codes: settings, fitting on the training rows, and the fitted
+encoder.
 
 Letters: N rows, F numbers, K columns of codes.
 """
@@ -18,7 +19,17 @@ import pandas as pd
 import torch
 
 from ravine.data import column_encoders
-from ravine.data.column_encoders import MISSING, Codes, Date, Flag, Form, Numeric, OneHot, Scaling, cycles_of
+from ravine.data.column_encoders import (
+    MISSING,
+    Codes,
+    Date,
+    Flag,
+    Form,
+    Numeric,
+    OneHot,
+    Scaling,
+    cycles_of,
+)
 from ravine.data.column_types import Column, Dropped, examine
 from ravine.data.examples import Examples
 from ravine.data.parsing import dates_of, numbers_of, texts_of, weights_of
@@ -33,13 +44,14 @@ from ravine.part import part, setting
 class Encoding:
     """How columns become numbers and codes; everything is fitted on the training split alone.
 
-    `scale`: "standard" (mean 0, standard deviation 1), "robust" (median 0, interquartile range 1), "quantile" (normal
-    by rank) or "none". `smooth_clip` c: x / √(1 + (x/c)²), after scaling. Categories of at most `one_hot_up_to` levels
-    are one-hot (two levels: one column of ±1); larger ones give codes for embeddings, at most `codes_up_to`, the most
-    frequent ones. A level with fewer than `rare` training rows is treated like an unseen one (code 0).
-    Gaps in numbers become the median; where there are at least `rare`, `indicators` adds a column that says where.
-    Dates become days and `cycles`. `target`: regression targets are standardized, logged before if that is less skewed
-    ("auto").
+    `scale`: "standard" (mean 0, standard deviation 1), "robust" (median 0, interquartile range 1),
+    "quantile" (normal by rank) or "none". `smooth_clip` c: x / √(1 + (x/c)²), after scaling.
+    Categories of at most `one_hot_up_to` levels are one-hot (two levels: one column of ±1); larger
+    ones give codes for embeddings, at most `codes_up_to`, the most frequent ones. A level with
+    fewer than `rare` training rows is treated like an unseen one (code 0). Gaps in numbers become
+    the median; where there are at least `rare`, `indicators` adds a column that says where. Dates
+    become days and `cycles`. `target`: regression targets are standardized, logged before if that
+    is less skewed ("auto").
     """
 
     scale: Literal["standard", "robust", "quantile", "none"] = "standard"
@@ -58,12 +70,15 @@ class Encoding:
 class Encoder:
     """A fitted encoding: plain numbers and text only, exact through JSON.
 
-    `features` are the names of the F numbers, `code_sizes` how many codes each of the K columns has (0 is unseen).
+    `features` are the names of the F numbers, `code_sizes` how many codes each of the K columns has
+    (0 is unseen).
     """
 
     forms: tuple[Form, ...]
     target: Target
-    effects: Mapping[str, float] = field(default_factory=dict, compare=False)  # what fitting did; not part of it
+    effects: Mapping[str, float] = field(
+        default_factory=dict, compare=False
+    )  # what fitting did; not part of it
 
     @cached_property
     def features(self) -> tuple[str, ...]:
@@ -71,7 +86,9 @@ class Encoder:
 
     @cached_property
     def flags(self) -> tuple[int, ...]:
-        """The places of the features that take but two or three values: yes or no, one-hot, where gaps are."""
+        """The places of the features that take but two or three values: yes or no, one-hot, where
+        gaps are.
+        """
         flagged = [i in form.flags for form in self._numeric for i in range(len(form.names))]
         return tuple(np.flatnonzero(flagged).tolist())
 
@@ -99,44 +116,72 @@ class Encoder:
     def apply(self, frame: Any) -> Examples:
         """A table's rows as examples without targets. Columns that are not needed are passed over.
 
-        Raises `DataError` for a missing column (the nearest name is offered), text among numbers, infinite values.
+        Raises `DataError` for a missing column (the nearest name is offered), text among numbers,
+        infinite values.
         """
         frame, _ = from_frame(frame)
         for name in self.columns:
             if name not in frame.columns:
-                raise DataError(f"the table has no column {name!r}", why=nearest(name, list(frame.columns)),
-                                do="rename the column, or add it")  # fmt: skip
+                raise DataError(
+                    f"the table has no column {name!r}",
+                    why=nearest(name, list(frame.columns)),
+                    do="rename the column, or add it",
+                )
         blocks = [form.encode(frame[form.name]) for form in self._numeric]
         numbers = np.concatenate(blocks, 1) if blocks else np.zeros((len(frame), 0), np.float32)
         codes = [form.codes(frame[form.name]) for form in self._coded]
-        return Examples(torch.from_numpy(numbers), torch.from_numpy(np.stack(codes, 1)) if codes else None)
+        return Examples(
+            torch.from_numpy(numbers), torch.from_numpy(np.stack(codes, 1)) if codes else None
+        )
 
     def examples(self, frame: pd.DataFrame, weight: str | None = None) -> Examples:
         """A table's rows as examples with their targets and weights."""
         inputs = self.apply(frame)
-        weights = None if weight is None else torch.from_numpy(weights_of(frame, weight).astype(np.float32))
+        weights = (
+            None
+            if weight is None
+            else torch.from_numpy(weights_of(frame, weight).astype(np.float32))
+        )
         return Examples(inputs.numbers, inputs.codes, self.target.encode(frame), weights)
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain data: `Encoder.from_plain(json.loads(json.dumps(encoder.to_plain())))` is the same encoder."""
-        return {"forms": [column_encoders.to_plain(f) for f in self.forms], "target": self.target.to_plain()}
+        """Plain data: `Encoder.from_plain(json.loads(json.dumps(encoder.to_plain())))` is the same
+        encoder.
+        """
+        return {
+            "forms": [column_encoders.to_plain(f) for f in self.forms],
+            "target": self.target.to_plain(),
+        }
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Encoder:
         """The encoder that plain data describe."""
-        return cls(tuple(column_encoders.from_plain(f) for f in data["forms"]), Target.from_plain(data["target"]))
+        return cls(
+            tuple(column_encoders.from_plain(f) for f in data["forms"]),
+            Target.from_plain(data["target"]),
+        )
 
 
-# ------------------------------------------------------------------------------------------------ fitting
+# Fitting
 
 
-def fit(train: pd.DataFrame, asked: Asked, encoding: Encoding, *, rows: int, skip: Sequence[str] = (),
-        categories: Sequence[str] = (), numbers: Sequence[str] = (), said: list[str] | None = None,
-        levels: Mapping[str, Counter] | None = None) -> Encoder:  # fmt: skip
+def fit(
+    train: pd.DataFrame,
+    asked: Asked,
+    encoding: Encoding,
+    *,
+    rows: int,
+    skip: Sequence[str] = (),
+    categories: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    said: list[str] | None = None,
+    levels: Mapping[str, Counter] | None = None,
+) -> Encoder:
     """Fit an encoder on the training rows; `rows` is how many rows the whole table has.
 
-    `skip` are columns that are not inputs (targets, weights, groups). `levels` are counts of the values of category
-    columns where `train` is but a sample of the training rows. What was inferred or dropped is appended to `said`.
+    `skip` are columns that are not inputs (targets, weights, groups). `levels` are counts of the
+    values of category columns where `train` is but a sample of the training rows. What was inferred
+    or dropped is appended to `said`.
     """
     said = [] if said is None else said
     inputs = train.drop(columns=[n for n in {*asked.names, *skip} if n in train.columns])
@@ -149,22 +194,33 @@ def fit(train: pd.DataFrame, asked: Asked, encoding: Encoding, *, rows: int, ski
         if twin:
             dropped.append(Dropped(column.name, f"it repeats {twin}"))
         elif form is None:
-            why = "dates are left out" if column.kind == "date" else f"none of its values occurs {encoding.rare} times"
+            why = (
+                "dates are left out"
+                if column.kind == "date"
+                else f"none of its values occurs {encoding.rare} times"
+            )
             dropped.append(Dropped(column.name, why))
         else:
             forms.append(form)
     said += _kinds_said(used, dropped)
     if not forms:
         reasons = "; ".join(f"{d.name}: {d.why}" for d in dropped[:5]) or "there are only targets"
-        raise DataError("no column is left to learn from", why=reasons, do="give a table with usable columns")
+        raise DataError(
+            "no column is left to learn from", why=reasons, do="give a table with usable columns"
+        )
     target, of_target = fit_target(train, asked, encoding.target, said)
     effects["columns dropped"] += len(dropped)
     shown = {name: float(n) for name, n in effects.items() if n or name in _enabled(encoding)}
     return Encoder(tuple(forms), target, shown | of_target)
 
 
-def _form(values: pd.Series, column: Column, encoding: Encoding, levels: Mapping[str, Counter],
-          effects: Counter) -> Form | None:  # fmt: skip
+def _form(
+    values: pd.Series,
+    column: Column,
+    encoding: Encoding,
+    levels: Mapping[str, Counter],
+    effects: Counter,
+) -> Form | None:
     if column.kind == "boolean":
         effects["flags as ±1"] += 1
         return Flag(column.name)
@@ -179,18 +235,29 @@ def _form(values: pd.Series, column: Column, encoding: Encoding, levels: Mapping
     effects["gaps filled"] += gaps
     effects["columns scaled"] += scaling.center != 0 or scaling.factor != 1 or bool(scaling.knots)
     if encoding.smooth_clip is not None:
-        effects["columns clipped"] += bool((scaling(x) != dataclasses.replace(scaling, clip=None)(x)).any())
+        effects["columns clipped"] += bool(
+            (scaling(x) != dataclasses.replace(scaling, clip=None)(x)).any()
+        )
     indicated = encoding.indicators and gaps >= encoding.rare
     if column.kind == "number":
         return Numeric(column.name, column.style, scaling, indicated)
     effects["dates as cycles"] += encoding.dates == "cycles"
-    return Date(column.name, column.style, scaling, cycles_of(x) if encoding.dates == "cycles" else (), indicated)
+    return Date(
+        column.name,
+        column.style,
+        scaling,
+        cycles_of(x) if encoding.dates == "cycles" else (),
+        indicated,
+    )
 
 
-def _category(values: pd.Series, name: str, encoding: Encoding, counted: Counter | None,
-              effects: Counter) -> Form | None:  # fmt: skip
+def _category(
+    values: pd.Series, name: str, encoding: Encoding, counted: Counter | None, effects: Counter
+) -> Form | None:
     counts = count_levels(values) if counted is None else counted
-    kept = sorted((t for t, n in counts.items() if n >= encoding.rare), key=lambda t: (-counts[t], t))
+    kept = sorted(
+        (t for t, n in counts.items() if n >= encoding.rare), key=lambda t: (-counts[t], t)
+    )
     kept = kept[: encoding.codes_up_to]
     effects["rare levels joined"] += len(counts) - len(kept)
     if len(kept) == 0 or (len(kept) == 1 and len(counts) == 1):
@@ -211,34 +278,56 @@ def count_levels(values: pd.Series) -> Counter:
 
 
 def _twin(values: pd.Series, column: Column, seen: dict[bytes, str]) -> str:
-    """The earlier column that has the same content in all training rows, nothing if there is none."""
+    """The earlier column that has the same content in all training rows, nothing if there is
+    none.
+    """
     if column.kind == "number":
         content = numbers_of(values, column.name, column.style)
     elif column.kind == "date":
         content = dates_of(values, column.name, column.style)
     else:
-        content = texts_of(values)[1]  # two columns that name the same groups differently are twins, too
+        content = texts_of(values)[
+            1
+        ]  # two columns that name the same groups differently are twins, too
     kind = column.kind if column.kind in ("number", "date") else "category"
     key = hashlib.blake2b(kind.encode() + content.tobytes(), digest_size=16).digest()
     return "" if seen.setdefault(key, column.name) == column.name else seen[key]
 
 
 def _enabled(encoding: Encoding) -> list[str]:
-    """What the settings ask for whatever the table holds: these are reported even where they did nothing."""
-    return ["columns scaled"] * (encoding.scale != "none") + ["columns clipped"] * (encoding.smooth_clip is not None)
+    """What the settings ask for whatever the table holds: these are reported even where they did
+    nothing.
+    """
+    return ["columns scaled"] * (encoding.scale != "none") + ["columns clipped"] * (
+        encoding.smooth_clip is not None
+    )
 
 
 def _kinds_said(used: Sequence[Column], dropped: Sequence[Dropped]) -> list[str]:
     gone = {d.name for d in dropped}
-    by_kind = {kind: [c.name for c in used if c.kind == kind and c.name not in gone]
-               for kind in ("number", "boolean", "category", "date")}  # fmt: skip
+    by_kind = {
+        kind: [c.name for c in used if c.kind == kind and c.name not in gone]
+        for kind in ("number", "boolean", "category", "date")
+    }
     plural = {"number": "numbers", "boolean": "booleans", "category": "categories", "date": "dates"}
-    counts = [f"{len(names)} {kind if len(names) == 1 else plural[kind]}" for kind, names in by_kind.items() if names]
+    counts = [
+        f"{len(names)} {kind if len(names) == 1 else plural[kind]}"
+        for kind, names in by_kind.items()
+        if names
+    ]
     sentences = [f"Inputs: {', '.join(counts)}."] if counts else []
-    styled = [c.name for c in used if c.kind == "number" and c.style and c.style != "days" and c.name not in gone]
+    styled = [
+        c.name
+        for c in used
+        if c.kind == "number" and c.style and c.style != "days" and c.name not in gone
+    ]
     if styled:
         sentences.append(f"Numbers written as text: {_listed(styled)}.")
-    dates = [f"{c.name} ({c.style})" if c.style else c.name for c in used if c.kind == "date" and c.name not in gone]
+    dates = [
+        f"{c.name} ({c.style})" if c.style else c.name
+        for c in used
+        if c.kind == "date" and c.name not in gone
+    ]
     if dates:
         sentences.append(f"Dates: {_listed(dates)}.")
     return (

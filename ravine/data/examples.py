@@ -20,7 +20,8 @@ class Held(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded rows of a table, or pictures. `targets` is None for rows to predict, `codes` where no column has codes.
+    """Encoded rows of a table, or pictures. `targets` is None for rows to predict, `codes` where no
+    column has codes.
 
     Numbers that are `held` in a file are not copied to worker processes: these open the file.
 
@@ -30,7 +31,9 @@ class Examples:
 
     numbers: Tensor  # float32 [N, F]; pictures are uint8 [N, C, H, W]
     codes: Tensor | None = None  # int64 [N, K], 0 is unseen or rare
-    targets: Tensor | None = None  # int64 [N] classes; float32 [N, 1] binary; [N, C] regression (encoded) and labels
+    targets: Tensor | None = (
+        None  # int64 [N] classes; float32 [N, 1] binary; [N, C] regression (encoded) and labels
+    )
     weights: Tensor | None = None  # float32 [N], each example's share in the loss
     held: Held | None = None  # None for numbers in memory
 
@@ -53,15 +56,23 @@ class Examples:
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Examples:
         """The examples on a device, numbers and weights in a precision; bytes stay bytes."""
-        return Examples(*(None if t is None else t.to(device, dtype) if t.is_floating_point() else t.to(device)
-                          for t in self.fields))  # type: ignore[arg-type]  # fmt: skip
+        return Examples(
+            *(  # type: ignore
+                None
+                if t is None
+                else t.to(device, dtype)
+                if t.is_floating_point()
+                else t.to(device)
+                for t in self.fields
+            )
+        )
 
     def take(self, index: Tensor) -> Examples:
         """The examples at some places, [M] integers or [N] booleans."""
-        return Examples(*(None if t is None else t[index] for t in self.fields))  # type: ignore[arg-type]
+        return Examples(*(None if t is None else t[index] for t in self.fields))  # type: ignore
 
 
 def joined(parts: list[Examples]) -> Examples:
     """Several blocks of examples as one."""
     columns = zip(*(part.fields for part in parts), strict=True)
-    return Examples(*(None if c[0] is None else torch.cat(c) for c in columns))  # type: ignore[arg-type]
+    return Examples(*(None if c[0] is None else torch.cat(c) for c in columns))  # type: ignore

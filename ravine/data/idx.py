@@ -1,7 +1,9 @@
-"""Pictures and labels in idx files, as MNIST and Fashion-MNIST have them (Y. LeCun's format, described on his page).
+"""Pictures and labels in idx files, as MNIST and Fashion-MNIST have them (Y. LeCun's format,
+described on his page).
 
-Two zero bytes, the type of the values (8: bytes), the number of dimensions; each dimension as a big-endian int32; the
-values. Files ending in .gz are unpacked in memory, others are mapped. Letters: N pictures, H rows, W columns.
+Two zero bytes, the type of the values (8: bytes), the number of dimensions; each dimension as a
+big-endian int32; the values. Files ending in .gz are unpacked in memory, others are mapped.
+Letters: N pictures, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ import numpy as np
 from ravine.data.tables import missing
 from ravine.errors import DataError, may_read
 
-IMAGES = re.compile(r"(?P<stem>.+)-images[-.]idx3-ubyte(\.gz)?|(?P<other>.+)\.idx(3(-ubyte)?)?(\.gz)?", re.IGNORECASE)
+IMAGES = re.compile(
+    r"(?P<stem>.+)-images[-.]idx3-ubyte(\.gz)?|(?P<other>.+)\.idx(3(-ubyte)?)?(\.gz)?",
+    re.IGNORECASE,
+)
 AGAIN = "copy or download it again"
 
 
@@ -27,13 +32,19 @@ def is_idx(path: Path) -> bool:
 
 
 def idx_pictures(folder: Path, stem: str) -> Path | None:
-    """The file of pictures that begin with a stem such as "train" in a folder; None if there is none."""
-    names = [p for p in folder.iterdir() if is_idx(p) and p.name.lower().startswith(f"{stem}-images")]
+    """The file of pictures that begin with a stem such as "train" in a folder; None if there is
+    none.
+    """
+    names = [
+        p for p in folder.iterdir() if is_idx(p) and p.name.lower().startswith(f"{stem}-images")
+    ]
     return min(names, default=None)
 
 
 def labels_beside(pictures: Path) -> Path:
-    """The labels of a file of pictures: train-images-idx3-ubyte -> train-labels-idx1-ubyte, packed or not."""
+    """The labels of a file of pictures: train-images-idx3-ubyte -> train-labels-idx1-ubyte, packed
+    or not.
+    """
     plain = pictures.name.removesuffix(".gz")
     name = plain.replace("images", "labels").replace("idx3", "idx1")
     for found in (pictures.with_name(name), pictures.with_name(f"{name}.gz")):
@@ -43,28 +54,45 @@ def labels_beside(pictures: Path) -> Path:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The bytes in an idx file, as an array of so many dimensions. Raises `DataError` for any other file."""
+    """The bytes in an idx file, as an array of so many dimensions. Raises `DataError` for any other
+    file.
+    """
     packed = path.suffix.lower() == ".gz"
     may_read(path)
     try:
         data = gzip.decompress(path.read_bytes()) if packed else np.memmap(path, np.uint8, "r")
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read", why=f"it is damaged ({error})", do=AGAIN) from None
+        raise DataError(
+            f"{path} cannot be read", why=f"it is damaged ({error})", do=AGAIN
+        ) from None
     head = 4 + 4 * dimensions
     if len(data) < 4 or bytes(data[:3]) != b"\x00\x00\x08":
         begins = bytes(data[:4]).hex(" ") or "nothing"
         raise DataError(f"{path} is no idx file of bytes", why=f"it begins with {begins}", do=AGAIN)
     if data[3] != dimensions:
         wanted = "pictures [N, H, W]" if dimensions == 3 else "labels [N]"
-        raise DataError(f"{path} has {data[3]} dimensions", why=f"{wanted} have {dimensions}", do="name another file")
+        raise DataError(
+            f"{path} has {data[3]} dimensions",
+            why=f"{wanted} have {dimensions}",
+            do="name another file",
+        )
     if len(data) < head:
-        raise DataError(f"{path} ends after {len(data)} bytes", why=f"its head takes {head}", do=AGAIN)
+        raise DataError(
+            f"{path} ends after {len(data)} bytes", why=f"its head takes {head}", do=AGAIN
+        )
     shape = struct.unpack(f">{dimensions}i", bytes(data[4:head]))
     count = int(np.prod(shape, dtype=np.int64))
     if min(shape) < 1 or len(data) - head != count:
-        raise DataError(f"{path} holds {len(data) - head} values", why=f"its head says {' x '.join(map(str, shape))}",
-                        do=AGAIN)  # fmt: skip
-    return np.frombuffer(data, np.uint8, offset=head).reshape(shape) if packed else data[head:].reshape(shape)  # type: ignore[union-attr]
+        raise DataError(
+            f"{path} holds {len(data) - head} values",
+            why=f"its head says {' x '.join(map(str, shape))}",
+            do=AGAIN,
+        )
+    return (
+        np.frombuffer(data, np.uint8, offset=head).reshape(shape)
+        if packed
+        else data[head:].reshape(shape)  # type: ignore
+    )
 
 
 def read_pair(pictures: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -72,6 +100,9 @@ def read_pair(pictures: Path) -> tuple[np.ndarray, np.ndarray]:
     labels = labels_beside(pictures)
     x, y = read_idx(pictures, 3), read_idx(labels, 1)
     if len(x) != len(y):
-        raise DataError(f"{pictures.name} has {len(x)} pictures and {labels.name} {len(y)} labels",
-                        why="each picture needs its label", do="take both from the same place")  # fmt: skip
+        raise DataError(
+            f"{pictures.name} has {len(x)} pictures and {labels.name} {len(y)} labels",
+            why="each picture needs its label",
+            do="take both from the same place",
+        )
     return x, y

@@ -1,6 +1,7 @@
 """One picture: from a file, whatever its format, mode, size and rotation, to bytes [C, H, W].
 
-Read are JPEG, PNG, WebP, BMP and a GIF's first frame. Letters: C channels (1 or 3), H rows, W columns.
+Read are JPEG, PNG, WebP, BMP and a GIF's first frame. Letters: C channels (1 or 3), H rows, W
+columns.
 """
 
 from __future__ import annotations
@@ -20,15 +21,32 @@ from ravine.errors import DataError
 Fit: TypeAlias = Literal["crop", "stretch", "pad"]
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
-GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes without color
+GREY = (
+    "1",
+    "L",
+    "LA",
+    "La",
+    "I",
+    "I;16",
+    "I;16B",
+    "I;16L",
+    "I;16N",
+)  # Pillow's modes without color
 DEEP = GREY[4:]  # more than a byte for each value
 TURNED = (5, 6, 7, 8)  # the EXIF orientations that swap rows and columns
 LARGEST = 224  # the longest side that is chosen unasked
-DONE = ("resized", "turned upright", "put on white", "cut to 8 bits")  # what may be done to a picture, bit by bit
+DONE = (
+    "resized",
+    "turned upright",
+    "put on white",
+    "cut to 8 bits",
+)  # what may be done to a picture, bit by bit
 
 
 class Form(NamedTuple):
-    """What all pictures are brought to: rows, columns, channels, and how another shape is fitted into it."""
+    """What all pictures are brought to: rows, columns, channels, and how another shape is fitted
+    into it.
+    """
 
     height: int
     width: int
@@ -71,11 +89,14 @@ def pillow(module: str = "Image") -> Any:
     try:
         return importlib.import_module(f"PIL.{module}")
     except ImportError:
-        raise DataError("pictures cannot be read", why="Pillow is not installed",
-                        do="pip install 'ravine[images]'") from None  # fmt: skip
+        raise DataError(
+            "pictures cannot be read",
+            why="Pillow is not installed",
+            do="pip install 'ravine[images]'",
+        ) from None
 
 
-# ------------------------------------------------------------------------------------------------ reading a file
+# Reading a file
 
 
 def head_of(path: str) -> Head | Bad:
@@ -95,14 +116,15 @@ def head_of(path: str) -> Head | Bad:
 def decoded(path: str, form: Form) -> tuple[np.ndarray, int] | Bad:
     """A file's picture as bytes [C, H, W], and which of `DONE` happened to it, as bits.
 
-    It is turned upright as its EXIF orientation says, what is transparent becomes white, 16 bits become 8 (v / 257,
-    rounded), palettes their colors, and then it is fitted.
+    It is turned upright as its EXIF orientation says, what is transparent becomes white, 16 bits
+    become 8 (v / 257, rounded), palettes their colors, and then it is fitted.
     """
     image = pillow()
     try:
         with warnings.catch_warnings(), image.open(path) as opened:
             warnings.simplefilter("ignore")
-            # a large JPEG is decoded at a half, a quarter or an eighth, never below twice the size that is wanted
+            # a large JPEG is decoded at a half, a quarter or an eighth, never below twice the size
+            # that is wanted
             side = 2 * max(form.height, form.width)
             whole = opened.size
             opened.draft(None, (side, side))
@@ -120,8 +142,9 @@ def decoded(path: str, form: Form) -> tuple[np.ndarray, int] | Bad:
 def fitted(picture: Any, form: Form) -> np.ndarray:
     """Pillow's picture, of the right mode, as bytes [C, H, W] of a form.
 
-    "crop" keeps proportions and cuts off what sticks out, the same on both sides; "pad" keeps proportions and all of
-    the picture, with black beside it; "stretch" keeps all of it and no proportions. Bilinear, smoothed when shrinking.
+    "crop" keeps proportions and cuts off what sticks out, the same on both sides; "pad" keeps
+    proportions and all of the picture, with black beside it; "stretch" keeps all of it and no
+    proportions. Bilinear, smoothed when shrinking.
     """
     size = (form.width, form.height)
     if picture.size != size:
@@ -160,7 +183,10 @@ def _plain(picture: Any, channels: int) -> tuple[Any, int]:
     image, done = pillow(), 0
     if picture.mode in DEEP:
         values = np.asarray(picture).astype(np.int64).clip(0, 65535)
-        picture, done = image.fromarray(((values + 128) // 257).astype(np.uint8)), 1 << DONE.index("cut to 8 bits")
+        picture, done = (
+            image.fromarray(((values + 128) // 257).astype(np.uint8)),
+            1 << DONE.index("cut to 8 bits"),
+        )
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         opaque = layer.getextrema()[3][0] == 255
@@ -178,13 +204,14 @@ def _reason(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-# ------------------------------------------------------------------------------------------------ choosing a form
+# Choosing a form
 
 
 def size_of(heads: Sequence[Head]) -> tuple[int, int]:
     """Rows and columns for pictures of some sizes, the longer side at most 224.
 
-    Their own size if all have one; else a square whose side is the median of all sides, rounded to a multiple of 8.
+    Their own size if all have one; else a square whose side is the median of all sides, rounded to
+    a multiple of 8.
 
     >>> size_of([Head(28, 20, True)] * 3)
     (28, 20)

@@ -1,4 +1,5 @@
-"""Which pictures a source holds, and what is known of each: folders by class, tables of paths, idx files, arrays.
+"""Which pictures a source holds, and what is known of each: folders by class, tables of paths, idx
+files, arrays.
 
 Letters: N pictures.
 """
@@ -25,8 +26,23 @@ from ravine.data.splits import NAMES, WORDS
 from ravine.data.tables import JSON_LINES, PARQUET, from_frame, kind_of, missing, read_table
 from ravine.errors import DataError, may_read, nearest
 
-PATHS = ("path", "paths", "file", "files", "filename", "file_name", "filepath", "file_path", "image", "images",
-         "image_path", "picture", "pictures", "photo", "img")  # fmt: skip
+PATHS = (
+    "path",
+    "paths",
+    "file",
+    "files",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "image",
+    "images",
+    "image_path",
+    "picture",
+    "pictures",
+    "photo",
+    "img",
+)
 TABLES = (".csv", ".tsv", ".txt", *JSON_LINES, *PARQUET)
 KNOWN = f"pictures end in {', '.join(SUFFIXES)}"
 
@@ -35,7 +51,8 @@ KNOWN = f"pictures end in {', '.join(SUFFIXES)}"
 class Listing:
     """A row for each picture, and the pictures: paths of files, or bytes [N, C, H, W].
 
-    `place` is 0, 1, 2 where the source says that a picture trains, validates or tests; None where it says nothing.
+    `place` is 0, 1, 2 where the source says that a picture trains, validates or tests; None where
+    it says nothing.
     """
 
     table: pd.DataFrame
@@ -45,8 +62,11 @@ class Listing:
     place: np.ndarray | None = None
 
 
-def listed(source: str, target: tuple[str, ...], path: str | None, frame: Any, said: list[str]) -> Listing:
-    """The pictures of a source, or of a `frame` given from Python: a pair (X, y), or a table of paths.
+def listed(
+    source: str, target: tuple[str, ...], path: str | None, frame: Any, said: list[str]
+) -> Listing:
+    """The pictures of a source, or of a `frame` given from Python: a pair (X, y), or a table of
+    paths.
 
     Raises `DataError` for whatever cannot be a set of pictures, with what to do about it.
     """
@@ -55,7 +75,9 @@ def listed(source: str, target: tuple[str, ...], path: str | None, frame: Any, s
     if frame is not None:
         return _table(from_frame(frame)[0], Path(source), target, path, said)
     if not source:
-        raise DataError("no pictures are given", why="data.source is empty", do="name a folder of pictures")
+        raise DataError(
+            "no pictures are given", why="data.source is empty", do="name a folder of pictures"
+        )
     place = Path(source)
     if not place.exists():
         raise missing(place)
@@ -64,13 +86,17 @@ def listed(source: str, target: tuple[str, ...], path: str | None, frame: Any, s
     if is_idx(place):
         return _idx_file(place, target, said)
     if kind_of(place) not in TABLES:
-        raise DataError(f"{place} is no set of pictures", why=f"its suffix is {place.suffix!r}",
-                        do="name a folder with a folder for each class, a table of paths, or idx files")  # fmt: skip
+        raise DataError(
+            f"{place} is no set of pictures",
+            why=f"its suffix is {place.suffix!r}",
+            do="name a folder with a folder for each class, a table of paths, or idx files",
+        )
     return _table(read_table(place, said), place.parent, target, path, said)
 
 
 def holds_pictures(source: str) -> bool:
-    """Whether a path is a folder with pictures or idx files in it, an idx file, or a table with a column of pictures.
+    """Whether a path is a folder with pictures or idx files in it, an idx file, or a table with a
+    column of pictures.
 
     >>> holds_pictures("houses.csv")
     False
@@ -79,7 +105,10 @@ def holds_pictures(source: str) -> bool:
     if place.is_dir():
         kinds = Counter(p.suffix.lower() for p in _walk(place))
         tables = sum(kinds[suffix] for suffix in PARQUET)  # a folder of those is one table
-        return idx_pictures(place, "train") is not None or sum(kinds[suffix] for suffix in SUFFIXES) > tables
+        return (
+            idx_pictures(place, "train") is not None
+            or sum(kinds[suffix] for suffix in SUFFIXES) > tables
+        )
     if not place.is_file():
         return False
     if kind_of(place) not in (".csv", ".tsv", ".txt", *JSON_LINES):
@@ -94,7 +123,7 @@ def holds_pictures(source: str) -> bool:
     return len(found) == 1 and (place.parent / str(table[found[0]].iloc[0])).exists()
 
 
-# ------------------------------------------------------------------------------------------------ folders
+# Folders
 
 
 def _folder(root: Path, target: tuple[str, ...], said: list[str]) -> Listing:
@@ -107,24 +136,35 @@ def _folder(root: Path, target: tuple[str, ...], said: list[str]) -> Listing:
         return _of_rows(root, rows, name, None)
     twice = [NAMES[place] for place, n in Counter(splits.values()).items() if n > 1]
     if twice:
-        raise DataError(f"{root} has two folders for {twice[0]}", why=f"they are {', '.join(f.name for f in splits)}",
-                        do="join them")  # fmt: skip
+        raise DataError(
+            f"{root} has two folders for {twice[0]}",
+            why=f"they are {', '.join(f.name for f in splits)}",
+            do="join them",
+        )
     others = [f.name for f in inside if f not in splits]
     if others:
-        said.append(f"{_few(others)} beside {training[0].name} {'is' if len(others) == 1 else 'are'} passed over.")
+        said.append(
+            f"{_few(others)} beside {training[0].name} {'is' if len(others) == 1 else 'are'} "
+            f"passed over."
+        )
     rows, places = [], []
     for folder, place in sorted(splits.items(), key=lambda item: item[1]):
         found = _classes(folder, said, strict=place == 0) if _folders(folder) else []
         if not found:
-            said.append(f"{folder.name} has no folders of classes and is passed over; ravine predict can name what is "
-                        "in it.")  # fmt: skip
+            said.append(
+                f"{folder.name} has no folders of classes and is passed over; ravine predict can "
+                f"name what is "
+                "in it."
+            )
         rows += found
         places += [place] * len(found)
     return _of_rows(root, rows, name, np.array(places))
 
 
 def _classes(root: Path, said: list[str], *, strict: bool) -> list[tuple[str, str]]:
-    """The pictures in a folder of class folders, each with its class; if `strict`, each class must have some."""
+    """The pictures in a folder of class folders, each with its class; if `strict`, each class must
+    have some.
+    """
     folders = _folders(root)
     found = {f: [p for p in _walk(f) if is_picture(p)] for f in folders}
     loose = [p for p in root.iterdir() if p.is_file() and is_picture(p)]
@@ -132,29 +172,48 @@ def _classes(root: Path, said: list[str], *, strict: bool) -> list[tuple[str, st
         raise _no_pictures(root, loose)
     empty = [f.name for f, paths in found.items() if not paths]
     if empty and strict:
-        raise DataError(f"{root / empty[0]} has no pictures", why="each folder is a class, and a class needs some",
-                        do="put pictures in, or remove the folder")  # fmt: skip
+        raise DataError(
+            f"{root / empty[0]} has no pictures",
+            why="each folder is a class, and a class needs some",
+            do="put pictures in, or remove the folder",
+        )
     if strict and len(folders) == 1:
-        raise DataError(f"{root} has but one class, {folders[0].name!r}", why="each folder in it is a class",
-                        do="give a folder with two or more")  # fmt: skip
+        raise DataError(
+            f"{root} has but one class, {folders[0].name!r}",
+            why="each folder in it is a class",
+            do="give a folder with two or more",
+        )
     if loose:
-        said.append(f"{len(loose)} pictures beside the folders of {root.name} have no class and are left out.")
+        said.append(
+            f"{len(loose)} pictures beside the folders of {root.name} have no class and are left "
+            f"out."
+        )
     return [(str(p), f.name) for f, paths in found.items() for p in paths]
 
 
 def _no_pictures(root: Path, loose: Sequence[Path]) -> DataError:
     if loose:
-        return DataError(f"the {len(loose)} pictures in {root} have no class", why="they are in no folder of their own",
-                         do="put each class in a folder, or give a table of paths and labels")  # fmt: skip
+        return DataError(
+            f"the {len(loose)} pictures in {root} have no class",
+            why="they are in no folder of their own",
+            do="put each class in a folder, or give a table of paths and labels",
+        )
     suffixes = Counter(p.suffix.lower() or "no suffix" for p in _walk(root))
     held = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(4)) or "nothing"
-    return DataError(f"{root} has no pictures", why=f"there is {held} in it; {KNOWN}",
-                     do="name a folder with a folder of pictures for each class")  # fmt: skip
+    return DataError(
+        f"{root} has no pictures",
+        why=f"there is {held} in it; {KNOWN}",
+        do="name a folder with a folder of pictures for each class",
+    )
 
 
-def _of_rows(root: Path, rows: list[tuple[str, str]], name: str, place: np.ndarray | None) -> Listing:
+def _of_rows(
+    root: Path, rows: list[tuple[str, str]], name: str, place: np.ndarray | None
+) -> Listing:
     path = "path" if name != "path" else "file"
-    classes = pd.Categorical([c for _, c in rows])  # so that folders 0 to 9 are classes, not amounts
+    classes = pd.Categorical(
+        [c for _, c in rows]
+    )  # so that folders 0 to 9 are classes, not amounts
     table = pd.DataFrame({path: [os.path.relpath(p, root) for p, _ in rows], name: classes})
     return Listing(table, (name,), [p for p, _ in rows], path, place)
 
@@ -164,7 +223,9 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _walk(root: Path) -> list[Path]:
-    """All files in a folder and the folders in it, hidden ones left out, in an order that is the same everywhere."""
+    """All files in a folder and the folders in it, hidden ones left out, in an order that is the
+    same everywhere.
+    """
     found = []
     for folder, inner, names in os.walk(root):
         inner[:] = sorted(n for n in inner if not n.startswith((".", "__")))
@@ -172,11 +233,12 @@ def _walk(root: Path) -> list[Path]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------ tables of paths
+# Tables of paths
 
 
-def _table(table: pd.DataFrame, folder: Path, target: tuple[str, ...], path: str | None,
-           said: list[str]) -> Listing:  # fmt: skip
+def _table(
+    table: pd.DataFrame, folder: Path, target: tuple[str, ...], path: str | None, said: list[str]
+) -> Listing:
     column = path_column(table, path, target)
     others = [str(c) for c in table.columns if c != column]
     if not target:
@@ -185,60 +247,94 @@ def _table(table: pd.DataFrame, folder: Path, target: tuple[str, ...], path: str
             target = (likely[0],)
             said.append(f"{column} holds the paths, {likely[0]} what is to be learned.")
     if column in target:
-        raise DataError(f"the target {column} is the column of paths", why="it cannot be both",
-                        do="say which column is learned: --target COLUMN")  # fmt: skip
+        raise DataError(
+            f"the target {column} is the column of paths",
+            why="it cannot be both",
+            do="say which column is learned: --target COLUMN",
+        )
     check_columns(others, Data(), target)
     return Listing(table, target, paths_in(table, column, folder), column)
 
 
 def path_column(table: pd.DataFrame, path: str | None, target: Sequence[str] = ()) -> str:
-    """The column of paths: as told, else the one whose values end as pictures do, else one with a telling name."""
+    """The column of paths: as told, else the one whose values end as pictures do, else one with a
+    telling name.
+    """
     names = [str(c) for c in table.columns]
     if path is not None:
         if path not in names:
             raise DataError(f"data.path is {path!r}, which is no column", why=nearest(path, names))
         return path
-    found = [n for n in _path_columns(table) if n not in target] or [n for n in names if n.lower() in PATHS][:1]
+    found = [n for n in _path_columns(table) if n not in target] or [
+        n for n in names if n.lower() in PATHS
+    ][:1]
     if len(found) != 1:
-        why = f"{' and '.join(found)} could be" if found else f"the columns are {', '.join(names[:30])}"
-        raise DataError("no column is known to hold the pictures' paths", why=why,
-                        do='say which: data.path = "COLUMN"')  # fmt: skip
+        why = (
+            f"{' and '.join(found)} could be"
+            if found
+            else f"the columns are {', '.join(names[:30])}"
+        )
+        raise DataError(
+            "no column is known to hold the pictures' paths",
+            why=why,
+            do='say which: data.path = "COLUMN"',
+        )
     return found[0]
 
 
 def _path_columns(table: pd.DataFrame) -> list[str]:
     def all_pictures(values: pd.Series) -> bool:
         present = values.dropna().head(100)
-        return is_text(values) and len(present) > 0 and all(isinstance(v, str) and is_picture(v) for v in present)
+        return (
+            is_text(values)
+            and len(present) > 0
+            and all(isinstance(v, str) and is_picture(v) for v in present)
+        )
 
     return [str(name) for name in table.columns if all_pictures(table[name])]
 
 
 def paths_in(table: pd.DataFrame, column: str, folder: Path) -> list[str]:
-    """The files that a column names, relative ones from a folder. Raises `DataError` for gaps and missing files."""
+    """The files that a column names, relative ones from a folder. Raises `DataError` for gaps and
+    missing files.
+    """
     gaps = table[column].isna().to_numpy()
     if gaps.any():
-        raise DataError(f"{column} is missing in row {table.index[int(gaps.argmax())]}", why="each row needs a picture",
-                        do="fill the gap, or leave the row out")  # fmt: skip
+        raise DataError(
+            f"{column} is missing in row {table.index[int(gaps.argmax())]}",
+            why="each row needs a picture",
+            do="fill the gap, or leave the row out",
+        )
     paths = [os.path.join(folder, str(v).strip()) for v in table[column]]
     return check_paths(paths)
 
 
 def check_paths(paths: Sequence[str]) -> list[str]:
-    """The paths, all of files with a picture's suffix. Raises `DataError`, with the nearest name for a missing one."""
+    """The paths, all of files with a picture's suffix. Raises `DataError`, with the nearest name
+    for a missing one.
+    """
     odd = [p for p in paths if not is_picture(p)]
     if odd:
-        raise DataError(f"{odd[0]} has the suffix {Path(odd[0]).suffix!r}", why=KNOWN,
-                        do="convert the file, or leave it out")  # fmt: skip
+        raise DataError(
+            f"{odd[0]} has the suffix {Path(odd[0]).suffix!r}",
+            why=KNOWN,
+            do="convert the file, or leave it out",
+        )
     gone = [p for p in paths if not os.path.isfile(p)]
     if gone:
-        first = missing(Path(gone[0])) if not os.path.exists(gone[0]) else DataError(f"{gone[0]} is a folder")
+        first = (
+            missing(Path(gone[0]))
+            if not os.path.exists(gone[0])
+            else DataError(f"{gone[0]} is a folder")
+        )
         count = f"{len(gone)} of {len(paths)} pictures are missing: " if len(gone) > 1 else ""
-        raise DataError(count + first.what, why=first.why, do="mend the paths, or leave the rows out")
+        raise DataError(
+            count + first.what, why=first.why, do="mend the paths, or leave the rows out"
+        )
     return list(paths)
 
 
-# ------------------------------------------------------------------------------------------------ arrays and idx files
+# Arrays and idx files
 
 
 def _pair(x: Any, y: Any, target: tuple[str, ...]) -> Listing:
@@ -256,7 +352,9 @@ def _idx_folder(folder: Path, target: tuple[str, ...], said: list[str]) -> Listi
 
 
 def _idx_file(pictures: Path, target: tuple[str, ...], said: list[str]) -> Listing:
-    """Pictures and labels; beside files named train-..., those named t10k-... or test-... are the test split."""
+    """Pictures and labels; beside files named train-..., those named t10k-... or test-... are the
+    test split.
+    """
     name = _one_name(target, "label")
     x, y = read_pair(pictures)
     place = None
@@ -267,34 +365,47 @@ def _idx_file(pictures: Path, target: tuple[str, ...], said: list[str]) -> Listi
         more, labels = read_pair(tested)
         if more.shape[1:] != x.shape[1:]:
             sizes = [" x ".join(map(str, a.shape[1:])) for a in (more, x)]
-            raise DataError(f"the pictures in {tested.name} are {sizes[0]}", why=f"those in {pictures.name} are "
-                            f"{sizes[1]}", do="take both from the same place")  # fmt: skip
+            raise DataError(
+                f"the pictures in {tested.name} are {sizes[0]}",
+                why=f"those in {pictures.name} are {sizes[1]}",
+                do="take both from the same place",
+            )
         place = np.repeat([0, 2], [len(x), len(more)])
         x, y = np.concatenate([x, more]), np.concatenate([y, labels])
         said.append(f"The pictures of {tested.name} are the test split.")
-    return Listing(pd.DataFrame({name: pd.Categorical(y.astype(np.int64))}), (name,), x[:, None], "", place)
+    return Listing(
+        pd.DataFrame({name: pd.Categorical(y.astype(np.int64))}), (name,), x[:, None], "", place
+    )
 
 
 def _one_name(target: tuple[str, ...], usual: str) -> str:
     if len(target) > 1:
-        raise DataError(f"there are {len(target)} targets: {', '.join(target)}", why="these pictures have one label "
-                        "each", do="give a table of paths and labels for several")  # fmt: skip
+        raise DataError(
+            f"there are {len(target)} targets: {', '.join(target)}",
+            why="these pictures have one label each",
+            do="give a table of paths and labels for several",
+        )
     return target[0] if target else usual
 
 
-# ------------------------------------------------------------------------------------------------ pictures to predict
+# Pictures to predict
 
 
 def unlabeled(given: Any, path: str) -> tuple[list[str], list[str] | np.ndarray]:
     """Names and pictures of what is to be predicted; names are empty for arrays.
 
-    A folder (all pictures in it), a picture, a table with a column of paths, an idx file, a list of paths, an array.
+    A folder (all pictures in it), a picture, a table with a column of paths, an idx file, a list of
+    paths, an array.
     """
     if isinstance(given, (str, Path)):
         return _unlabeled_path(Path(given), path)
     if isinstance(given, pd.DataFrame):
         return _unlabeled_table(given, path, Path("."))
-    if isinstance(given, (list, tuple)) and given and all(isinstance(p, (str, Path)) for p in given):
+    if (
+        isinstance(given, (list, tuple))
+        and given
+        and all(isinstance(p, (str, Path)) for p in given)
+    ):
         return [str(p) for p in given], check_paths([str(p) for p in given])
     return [], bytes_of_array(given)
 
@@ -306,8 +417,11 @@ def _unlabeled_path(place: Path, path: str) -> tuple[list[str], list[str] | np.n
         files = [str(p) for p in _walk(place) if is_picture(p)]
         idx = sorted(p for p in place.iterdir() if is_idx(p))
         if not files and idx:
-            raise DataError(f"{place} has no pictures of their own", why=f"it has {_few([p.name for p in idx])}",
-                            do=f"name one of them: {idx[0]}")  # fmt: skip
+            raise DataError(
+                f"{place} has no pictures of their own",
+                why=f"it has {_few([p.name for p in idx])}",
+                do=f"name one of them: {idx[0]}",
+            )
         if not files:
             raise _no_pictures(place, ())
         return [os.path.relpath(p, place) for p in files], files

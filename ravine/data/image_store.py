@@ -1,4 +1,5 @@
-"""Many pictures as bytes: decoded in worker processes, kept in memory or, where they are too many, in a mapped file.
+"""Many pictures as bytes: decoded in worker processes, kept in memory or, where they are too many,
+in a mapped file.
 
 Letters: N pictures, C channels, H rows, W columns.
 """
@@ -33,7 +34,8 @@ T = TypeVar("T")
 
 
 class PixelFile:
-    """A temporary file of pictures' bytes; it goes when this object goes, or when its process ends (not if killed).
+    """A temporary file of pictures' bytes; it goes when this object goes, or when its process ends
+    (not if killed).
 
     Pickled, it is but the file's name: worker processes map the same file, and leave it.
     """
@@ -42,8 +44,11 @@ class PixelFile:
         folder = Path(tempfile.gettempdir())
         free = shutil.disk_usage(folder).free
         if free < count:
-            raise DataError(f"the decoded pictures take {_sized(count)}", why=f"{folder} has {_sized(free)} free",
-                            do="make room, set TMPDIR to a larger disk, or set a smaller data.size")  # fmt: skip
+            raise DataError(
+                f"the decoded pictures take {_sized(count)}",
+                why=f"{folder} has {_sized(free)} free",
+                do="make room, set TMPDIR to a larger disk, or set a smaller data.size",
+            )
         handle, name = tempfile.mkstemp(prefix="ravine-", suffix=".pixels", dir=folder)
         self.path, self.writer = Path(name), open(handle, "wb")
         weakref.finalize(self, self.path.unlink, missing_ok=True)
@@ -61,7 +66,9 @@ class Mapped:
     shape: tuple[int, ...]
 
     def tensor(self) -> Tensor:
-        """The pictures; the operating system reads what is looked at, and drops it when memory is needed."""
+        """The pictures; the operating system reads what is looked at, and drops it when memory is
+        needed.
+        """
         each = int(np.prod(self.shape[1:]))
         end = (self.first + self.shape[0]) * each
         mapped = torch.from_file(str(self.file.path), shared=False, size=end, dtype=torch.uint8)
@@ -69,7 +76,9 @@ class Mapped:
 
 
 class Pixels:
-    """Where decoded pictures go, block after block: to memory, or to a file if all take more than `memory` bytes."""
+    """Where decoded pictures go, block after block: to memory, or to a file if all take more than
+    `memory` bytes.
+    """
 
     def __init__(self, count: int, form: Form, memory: int):
         self.shape = (form.channels, form.height, form.width)
@@ -92,16 +101,24 @@ class Pixels:
             whole = torch.from_numpy(self.held)
             return [(whole[at : at + size], None) for at, size in zip(firsts, sizes, strict=False)]
         self.file.writer.close()
-        stretches = [Mapped(self.file, at, (size, *self.shape)) for at, size in zip(firsts, sizes, strict=False)]
-        return [(s.tensor() if s.shape[0] else torch.empty(s.shape, dtype=torch.uint8), s) for s in stretches]
+        stretches = [
+            Mapped(self.file, at, (size, *self.shape))
+            for at, size in zip(firsts, sizes, strict=False)
+        ]
+        return [
+            (s.tensor() if s.shape[0] else torch.empty(s.shape, dtype=torch.uint8), s)
+            for s in stretches
+        ]
 
 
-# ------------------------------------------------------------------------------------------------ from files
+# From files
 
 
 @dataclass(frozen=True)
 class Took:
-    """What reading many pictures came to: which were kept [N], what was done to how many, which were bad."""
+    """What reading many pictures came to: which were kept [N], what was done to how many, which
+    were bad.
+    """
 
     kept: np.ndarray
     effects: dict[str, float]
@@ -114,7 +131,9 @@ def heads(paths: Sequence[str]) -> list[Head | Bad]:
 
 
 def take_files(paths: Sequence[str], form: Form, pixels: Pixels, *, patient: bool) -> Took:
-    """Decode files into `pixels` in their order, bad ones left out; if not `patient`, end at a hundred bad ones."""
+    """Decode files into `pixels` in their order, bad ones left out; if not `patient`, end at a
+    hundred bad ones.
+    """
     kept, counts, bad = [], np.zeros(len(DONE), np.int64), []
     for block, good, done, wrong in in_workers(partial(_decoded, form=form), paths):
         pixels.add(block)
@@ -131,11 +150,17 @@ def _heads(paths: Sequence[str]) -> list[Head | Bad]:
     return [head_of(path) for path in paths]
 
 
-def _decoded(paths: Sequence[str], form: Form) -> tuple[np.ndarray, list[bool], np.ndarray, list[Bad]]:
+def _decoded(
+    paths: Sequence[str], form: Form
+) -> tuple[np.ndarray, list[bool], np.ndarray, list[Bad]]:
     found = [decoded(path, form) for path in paths]
     good = [not isinstance(f, Bad) for f in found]
     pictures = [f[0] for f in found if not isinstance(f, Bad)]
-    block = np.stack(pictures) if pictures else np.empty((0, form.channels, form.height, form.width), np.uint8)
+    block = (
+        np.stack(pictures)
+        if pictures
+        else np.empty((0, form.channels, form.height, form.width), np.uint8)
+    )
     bits = np.array([f[1] for f in found if not isinstance(f, Bad)], np.int64)
     done = (bits[:, None] >> np.arange(len(DONE)) & 1).sum(0)
     return block, good, done, [f for f in found if isinstance(f, Bad)]
@@ -159,14 +184,15 @@ def in_workers(work: Callable[[Sequence[str]], T], paths: Sequence[str]) -> Iter
     yield from parallel(joblib.delayed(work)(chunk) for chunk in chunks[1:])  # type: ignore[misc]
 
 
-# ------------------------------------------------------------------------------------------------ from arrays
+# From arrays
 
 
 def bytes_of_array(given: Any, name: str = "X") -> np.ndarray:
-    """Pictures as uint8 [N, C, H, W] from [N, H, W], [N, H, W, C] or [N, C, H, W]; floats are 0 to 1.
+    """Pictures as uint8 [N, C, H, W] from [N, H, W], [N, H, W, C] or [N, C, H, W]; floats are 0 to
+    1.
 
-    Where both the second and the last side could be channels, the last is. Four channels are color and opacity, put on
-    white. Raises `DataError` for other shapes and values.
+    Where both the second and the last side could be channels, the last is. Four channels are color
+    and opacity, put on white. Raises `DataError` for other shapes and values.
 
     >>> bytes_of_array(np.ones((2, 5, 4))).shape
     (2, 1, 5, 4)
@@ -176,10 +202,17 @@ def bytes_of_array(given: Any, name: str = "X") -> np.ndarray:
     last = x.ndim == 4 and x.shape[-1] in (1, 3, 4)
     first = x.ndim == 4 and x.shape[1] in (1, 3, 4)
     if not (x.ndim == 3 or last or first):
-        raise DataError(f"{name} has the shape {shape or 'of one number'}", why="pictures are [N, H, W], [N, H, W, C] "
-                        "or [N, C, H, W] with 1, 3 or 4 channels", do="reshape the array")  # fmt: skip
+        raise DataError(
+            f"{name} has the shape {shape or 'of one number'}",
+            why="pictures are [N, H, W], [N, H, W, C] or [N, C, H, W] with 1, 3 or 4 channels",
+            do="reshape the array",
+        )
     if min(x.shape) < 1:
-        raise DataError(f"{name} has the shape {shape}", why="there is nothing in it", do="give at least one picture")
+        raise DataError(
+            f"{name} has the shape {shape}",
+            why="there is nothing in it",
+            do="give at least one picture",
+        )
     x = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1) if last else x
     x = _as_bytes(x, name)
     if x.shape[1] == 4:
@@ -194,7 +227,9 @@ def take_array(x: np.ndarray, order: np.ndarray, form: Form, pixels: Pixels) -> 
     for at in range(0, len(order), step):
         pixels.add(_formed(x[order[at : at + step]], form))
     resized = x.shape[2:] != (form.height, form.width)
-    return Took(np.ones(len(order), bool), {"pictures resized": float(len(order))} if resized else {})
+    return Took(
+        np.ones(len(order), bool), {"pictures resized": float(len(order))} if resized else {}
+    )
 
 
 def _as_bytes(x: np.ndarray, name: str) -> np.ndarray:
@@ -203,17 +238,26 @@ def _as_bytes(x: np.ndarray, name: str) -> np.ndarray:
     if x.dtype == bool:
         return x.astype(np.uint8) * np.uint8(255)
     if x.dtype.kind not in "iuf":
-        raise DataError(f"{name} holds {x.dtype}", why="pictures are numbers", do="give uint8, or floats from 0 to 1")
+        raise DataError(
+            f"{name} holds {x.dtype}",
+            why="pictures are numbers",
+            do="give uint8, or floats from 0 to 1",
+        )
     low, high = float(x.min()), float(x.max())
     top = 1 if x.dtype.kind == "f" else 255
     if not (low >= 0 and high <= top):
-        raise DataError(f"{name} has values from {low:g} to {high:g}", why=f"{x.dtype} pictures are 0 to {top}",
-                        do="divide by 255, or give uint8" if top == 1 else "give uint8")  # fmt: skip
+        raise DataError(
+            f"{name} has values from {low:g} to {high:g}",
+            why=f"{x.dtype} pictures are 0 to {top}",
+            do="divide by 255, or give uint8" if top == 1 else "give uint8",
+        )
     return np.rint(x * 255).astype(np.uint8) if top == 1 else x.astype(np.uint8)
 
 
 def _formed(x: np.ndarray, form: Form) -> np.ndarray:
-    if x.shape[1] == 3 and form.channels == 1:  # the weights of ITU-R 601-2, in 16 bits, as Pillow has them
+    if (
+        x.shape[1] == 3 and form.channels == 1
+    ):  # the weights of ITU-R 601-2, in 16 bits, as Pillow has them
         r, g, b = x.astype(np.uint32).transpose(1, 0, 2, 3)
         x = ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16).astype(np.uint8)[:, None]
     elif x.shape[1] == 1 and form.channels == 3:
@@ -221,17 +265,27 @@ def _formed(x: np.ndarray, form: Form) -> np.ndarray:
     if x.shape[2:] == (form.height, form.width):
         return x
     image = pillow()
-    return np.stack([fitted(image.fromarray(p[0] if len(p) == 1 else np.ascontiguousarray(p.transpose(1, 2, 0))), form)
-                     for p in x])  # fmt: skip
+    return np.stack(
+        [
+            fitted(
+                image.fromarray(
+                    p[0] if len(p) == 1 else np.ascontiguousarray(p.transpose(1, 2, 0))
+                ),
+                form,
+            )
+            for p in x
+        ]
+    )
 
 
-# ------------------------------------------------------------------------------------------------ what was read
+# What was read
 
 
 def moments_of(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of uint8 [N, C, H, W], as values from 0 to 1.
 
-    From counts of the 256 values: exact but for the last division, and the same however many pictures are read at once.
+    From counts of the 256 values: exact but for the last division, and the same however many
+    pictures are read at once.
 
     >>> moments_of(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
     ((0.5,), (0.5,))

@@ -17,20 +17,57 @@ from ravine.errors import DataError
 NO = ("0", "false", "f", "no", "n", "off")
 YES = ("1", "true", "t", "yes", "y", "on")
 PAIRS = [set(pair) for pair in zip(NO, YES, strict=True)]
-GAPS = ("", "?", "-", "--", ".", "na", "n/a", "n.a.", "nan", "none", "null", "missing", "unknown")  # among numbers
+GAPS = (
+    "",
+    "?",
+    "-",
+    "--",
+    ".",
+    "na",
+    "n/a",
+    "n.a.",
+    "nan",
+    "none",
+    "null",
+    "missing",
+    "unknown",
+)  # among numbers
 FORMATS = (
-    "%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%d %b %Y",
-    "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S",
-    "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S", "ISO8601",
-)  # fmt: skip
-ENGLISH = re.compile(r"([-+]?)[$€£¥]?\s*([-+]?)(\d{1,3}(?:,\d{3})+|\d*)(\.\d*)?([eE][-+]?\d+)?\s*[%$€£¥]?")
-CONTINENTAL = re.compile(r"([-+]?)[$€£¥]?\s*([-+]?)(\d{1,3}(?:\.\d{3})+|\d*)(,\d*)?([eE][-+]?\d+)?\s*[%$€£¥]?")
+    "%Y-%m-%d",
+    "%Y/%m/%d",
+    "%d.%m.%Y",
+    "%m/%d/%Y",
+    "%d/%m/%Y",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%d-%b-%Y",
+    "%d %b %Y",
+    "%b %d, %Y",
+    "%d %B %Y",
+    "%B %d, %Y",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%d %H:%M:%S",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M",
+    "%d/%m/%Y %H:%M",
+    "%m/%d/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M:%S",
+    "ISO8601",
+)
+ENGLISH = re.compile(
+    r"([-+]?)[$€£¥]?\s*([-+]?)(\d{1,3}(?:,\d{3})+|\d*)(\.\d*)?([eE][-+]?\d+)?\s*[%$€£¥]?"
+)
+CONTINENTAL = re.compile(
+    r"([-+]?)[$€£¥]?\s*([-+]?)(\d{1,3}(?:\.\d{3})+|\d*)(,\d*)?([eE][-+]?\d+)?\s*[%$€£¥]?"
+)
 
 
 def texts_of(values: pd.Series) -> tuple[list[str], np.ndarray]:
     """The distinct values as text, and for each row the place of its own (-1 where it is missing).
 
-    Numbers have one text however they are stored: 1, 1.0 and True are different storage of '1', '1' and 'True'.
+    Numbers have one text however they are stored: 1, 1.0 and True are different storage of '1', '1'
+    and 'True'.
 
     >>> texts_of(pd.Series([2.0, None, 7.5, 2.0]))
     (['2', '7.5'], array([ 0, -1,  1,  0]))
@@ -57,11 +94,16 @@ def _text(value: Any) -> str:
 
 
 def is_text(values: pd.Series) -> bool:
-    return not (pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_timedelta64_dtype(values.dtype))
+    return not (
+        pd.api.types.is_numeric_dtype(values.dtype)
+        or pd.api.types.is_timedelta64_dtype(values.dtype)
+    )
 
 
 def style_of(texts: Sequence[str]) -> str:
-    """How numbers are written in texts: `1,234.5` or `1.234,5`; nothing if they are not all numbers."""
+    """How numbers are written in texts: `1,234.5` or `1.234,5`; nothing if they are not all
+    numbers.
+    """
     kept = [t for t in texts if t.lower() not in GAPS]
     if not kept:
         return ""
@@ -74,7 +116,8 @@ def style_of(texts: Sequence[str]) -> str:
 def number_of(text: str, pattern: re.Pattern) -> float:
     """The number that a text writes, NaN if it writes none.
 
-    >>> number_of("-$1,234.5", ENGLISH), number_of("12 %", ENGLISH), number_of("1.234,5", CONTINENTAL)
+    >>> number_of("-$1,234.5", ENGLISH), number_of("12 %", ENGLISH), number_of("1.234,5",
+    ...                                                                        CONTINENTAL)
     (-1234.5, 12.0, 1234.5)
     """
     found = pattern.fullmatch(text)
@@ -93,32 +136,46 @@ def numbers_in(texts: Sequence[str], style: str) -> np.ndarray:
 
 
 def numbers_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
-    """The numbers of a column, float64 [N], NaN where missing. Raises `DataError` naming column, value and row."""
+    """The numbers of a column, float64 [N], NaN where missing. Raises `DataError` naming column,
+    value and row.
+    """
     if style == "days" or pd.api.types.is_timedelta64_dtype(values.dtype):
-        found = pd.to_timedelta(values, errors="coerce").dt.total_seconds().to_numpy(np.float64) / 86400
+        found = (
+            pd.to_timedelta(values, errors="coerce").dt.total_seconds().to_numpy(np.float64) / 86400
+        )
         refuse(values, np.isnan(found) & values.notna().to_numpy(), name, "a duration")
     elif is_text(values):
         texts, codes = texts_of(values)
         numbers = numbers_in(texts, style)
-        bad = np.array([np.isnan(x) and t.lower() not in GAPS for x, t in zip(numbers, texts, strict=True)] + [False])
+        bad = np.array(
+            [np.isnan(x) and t.lower() not in GAPS for x, t in zip(numbers, texts, strict=True)]
+            + [False]
+        )
         refuse(values, bad[codes], name, "a number")
         found = np.append(numbers, np.nan)[codes]
     else:
         found = values.astype("Float64").to_numpy(np.float64, na_value=np.nan)
     if np.isinf(found).any():
         row = int(np.flatnonzero(np.isinf(found))[0])
-        raise DataError(f"{name} is infinite in row {values.index[row]}", why="networks need finite numbers",
-                        do="repair the value, or leave it empty")  # fmt: skip
+        raise DataError(
+            f"{name} is infinite in row {values.index[row]}",
+            why="networks need finite numbers",
+            do="repair the value, or leave it empty",
+        )
     return found
 
 
 def weights_of(frame: pd.DataFrame, name: str) -> np.ndarray:
     """A column of example weights, float64 [N], NaN where missing."""
-    return numbers_of(frame[name], name, style_of(texts_of(frame[name])[0]) if is_text(frame[name]) else "")
+    return numbers_of(
+        frame[name], name, style_of(texts_of(frame[name])[0]) if is_text(frame[name]) else ""
+    )
 
 
 def dates_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
-    """Days since 1970 of a column of dates, float64 [N], NaN where missing. Raises `DataError` naming value and row."""
+    """Days since 1970 of a column of dates, float64 [N], NaN where missing. Raises `DataError`
+    naming value and row.
+    """
     if isinstance(values.dtype, pd.PeriodDtype):
         values = values.dt.to_timestamp()
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
@@ -126,8 +183,15 @@ def dates_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
     else:
         texts = values.map(_text, na_action="ignore").replace("", None)
         moments = pd.to_datetime(texts, format=style or "ISO8601", errors="coerce", utc=True)
-        refuse(values, (moments.isna() & texts.notna()).to_numpy(), name, f"a date like {style or '2024-12-31'}")
-    return ((moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)).to_numpy(np.float64, na_value=np.nan)
+        refuse(
+            values,
+            (moments.isna() & texts.notna()).to_numpy(),
+            name,
+            f"a date like {style or '2024-12-31'}",
+        )
+    return ((moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)).to_numpy(
+        np.float64, na_value=np.nan
+    )
 
 
 def format_of(texts: Sequence[str]) -> str:
@@ -150,5 +214,8 @@ def parses(texts: pd.Series, style: str) -> bool:
 def refuse(values: pd.Series, bad: np.ndarray, name: str, wanted: str) -> None:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise DataError(f"{name} is {str(values.iloc[row])!r} in row {values.index[row]}", why=f"it must be {wanted}",
-                        do="repair the value, or leave it empty")  # fmt: skip
+        raise DataError(
+            f"{name} is {str(values.iloc[row])!r} in row {values.index[row]}",
+            why=f"it must be {wanted}",
+            do="repair the value, or leave it empty",
+        )

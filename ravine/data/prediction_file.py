@@ -1,4 +1,6 @@
-"""How predictions are written to a file: beside what tells their rows apart, with the digits that mean something."""
+"""How predictions are written to a file: beside what tells their rows apart, with the digits that
+mean something.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,20 @@ DIGITS = 7  # weights are float32: 24 bits, 7.2 digits
 
 
 def told_apart(predictions: pd.DataFrame, rows: pd.DataFrame, encoder: Encoder) -> pd.DataFrame:
-    """Predictions with the columns first that tell their rows apart: identifiers, or the number of the row from 0.
+    """Predictions with the columns first that tell their rows apart: identifiers, or the number of
+    the row from 0.
 
-    Identifiers are columns that the encoder does not read, are called so, and have another value in every row.
+    Identifiers are columns that the encoder does not read, are called so, and have another value in
+    every row.
     """
-    unread = [name for name in rows.columns if name not in encoder.columns and name not in predictions]
-    found = {name: rows[name].to_numpy() for name in unread
-             if is_identifier(name) and rows[name].notna().all() and rows[name].is_unique}  # fmt: skip
+    unread = [
+        name for name in rows.columns if name not in encoder.columns and name not in predictions
+    ]
+    found = {
+        name: rows[name].to_numpy()
+        for name in unread
+        if is_identifier(name) and rows[name].notna().all() and rows[name].is_unique
+    }
     row = "row" if "row" not in predictions else "row number"
     first = pd.DataFrame(found or {row: np.arange(len(rows))}, index=predictions.index)
     return pd.concat([first, predictions], axis=1)
@@ -30,5 +39,9 @@ def rounded(predictions: pd.DataFrame, digits: int = DIGITS) -> pd.DataFrame:
     >>> rounded(pd.DataFrame({"y": [1234.56789012, 0.1 + 0.2]}))["y"].tolist()
     [1234.568, 0.3]
     """
-    floats = [name for name in predictions.columns if pd.api.types.is_float_dtype(predictions[name].dtype)]
-    return predictions.assign(**{n: [float(f"{v:.{digits}g}") for v in predictions[n]] for n in floats})
+    floats = [
+        name for name in predictions.columns if pd.api.types.is_float_dtype(predictions[name].dtype)
+    ]
+    return predictions.assign(
+        **{n: [float(f"{v:.{digits}g}") for v in predictions[n]] for n in floats}
+    )

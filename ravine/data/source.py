@@ -1,4 +1,6 @@
-"""Where the examples come from: the part that names it, and its table, checked against the recipe."""
+"""Where the examples come from: the part that names it, and its table, checked against the
+recipe.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,18 @@ from ravine.data.tables import from_frame, missing, read_table
 from ravine.errors import DataError, RecipeError, nearest
 from ravine.part import part
 
-SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+SIZES = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+}
 TARGETS = ("target", "label", "class", "y", "outcome")
 
 
@@ -25,11 +37,12 @@ TARGETS = ("target", "label", "class", "y", "outcome")
 class Data:
     """Where the examples are and what is to be learned from them.
 
-    `source` is a file (CSV, Parquet or JSON lines), a folder of Parquet files, or the name of a bundled set; empty
-    where the table is given from Python. `target` names the target's columns; `task` is inferred from them unless set.
-    `drop` leaves columns out; `categories` and `numbers` say what columns are where it is not what is inferred.
-    `weight` is the column of example weights. `test` is another file whose rows are the test split; the
-    source's own are not. A Parquet source larger than `memory` ("2GB") is read in pieces.
+    `source` is a file (CSV, Parquet or JSON lines), a folder of Parquet files, or the name of a
+    bundled set; empty where the table is given from Python. `target` names the target's columns;
+    `task` is inferred from them unless set. `drop` leaves columns out; `categories` and `numbers`
+    say what columns are where it is not what is inferred. `weight` is the column of example
+    weights. `test` is another file whose rows are the test split; the source's own are not. A
+    Parquet source larger than `memory` ("2GB") is read in pieces.
     """
 
     source: str = ""
@@ -46,7 +59,11 @@ class Data:
         each_once(self.target)
         both = set(self.categories) & set(self.numbers)
         if both:
-            raise RecipeError(f"Data.numbers has {min(both)!r}", why="it is in Data.categories, too", do="choose one")
+            raise RecipeError(
+                f"Data.numbers has {min(both)!r}",
+                why="it is in Data.categories, too",
+                do="choose one",
+            )
         if self.memory is not None:
             bytes_of(self.memory)
 
@@ -55,7 +72,11 @@ def each_once(targets: Sequence[str]) -> None:
     """Raise `RecipeError` where a target is named twice: it would be learned twice."""
     twice = [name for i, name in enumerate(targets) if name in targets[:i]]
     if twice:
-        raise RecipeError(f"data.target has {twice[0]!r} twice", why="each target is learned once", do="name it once")
+        raise RecipeError(
+            f"data.target has {twice[0]!r} twice",
+            why="each target is learned once",
+            do="name it once",
+        )
 
 
 def bytes_of(size: str, owner: str = "Data") -> int:
@@ -65,9 +86,15 @@ def bytes_of(size: str, owner: str = "Data") -> int:
     (2000000000, 536870912)
     """
     found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMGT]?I?B?)\s*", size.upper())
-    unit = None if found is None else SIZES.get(found[2] if found[2].endswith("B") or not found[2] else found[2] + "B")
+    unit = (
+        None
+        if found is None
+        else SIZES.get(found[2] if found[2].endswith("B") or not found[2] else found[2] + "B")
+    )
     if found is None or unit is None:
-        raise RecipeError(f"{owner}.memory is {size!r}", why='it must be a size such as "2GB" or "500MB"')
+        raise RecipeError(
+            f"{owner}.memory is {size!r}", why='it must be a size such as "2GB" or "500MB"'
+        )
     return int(float(found[1]) * unit)
 
 
@@ -77,7 +104,9 @@ def opened(data: Data, frame: Any, said: list[str]) -> tuple[pd.DataFrame, tuple
         table, targets = from_frame(frame)
         return table, data.target or targets
     if not data.source:
-        raise DataError("no table is given", why="data.source is empty", do="name a file or a bundled set")
+        raise DataError(
+            "no table is given", why="data.source is empty", do="name a file or a bundled set"
+        )
     if Path(data.source).exists():
         return read_table(data.source, said), data.target
     if data.source in BUNDLED:
@@ -92,37 +121,65 @@ def opened(data: Data, frame: Any, said: list[str]) -> tuple[pd.DataFrame, tuple
 def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> None:
     """Raise `DataError` where a setting names no column, with the nearest one."""
     if not names:
-        raise DataError("no column is left to predict", why="the table has no other", do="add the target's column")
+        raise DataError(
+            "no column is left to predict",
+            why="the table has no other",
+            do="add the target's column",
+        )
     if not targets:
         guess = next((n for n in names if n.lower() in TARGETS), names[-1])
-        raise DataError("no target is given", why=f"the columns are {', '.join(names[:30])}",
-                        do=f"say which is to be predicted, such as --target {guess!r}")  # fmt: skip
-    lists = {"target": targets, "drop": data.drop, "categories": data.categories, "numbers": data.numbers,
-             "weight": () if data.weight is None else (data.weight,)}  # fmt: skip
+        raise DataError(
+            "no target is given",
+            why=f"the columns are {', '.join(names[:30])}",
+            do=f"say which is to be predicted, such as --target {guess!r}",
+        )
+    lists = {
+        "target": targets,
+        "drop": data.drop,
+        "categories": data.categories,
+        "numbers": data.numbers,
+        "weight": () if data.weight is None else (data.weight,),
+    }
     for setting, wanted in lists.items():
         for name in wanted:
             if name not in names:
                 others = [n for n in names if n not in wanted]
-                raise DataError(f"data.{setting} is {name!r}, which is no column", why=nearest(name, others))
+                raise DataError(
+                    f"data.{setting} is {name!r}, which is no column", why=nearest(name, others)
+                )
     for name in targets:
         if name in data.drop or name == data.weight:
-            raise DataError(f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}",
-                            why="it cannot be both", do="take it out of one")  # fmt: skip
+            raise DataError(
+                f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}",
+                why="it cannot be both",
+                do="take it out of one",
+            )
 
 
 def taken_out(data: Data, marking: Sequence[str]) -> list[str]:
-    """What is said of columns that a setting gives another task than to be an input; `marking` are the split's."""
-    said = [f"{data.weight} weighs the rows and is no input (data.weight)."] if data.weight is not None else []
+    """What is said of columns that a setting gives another task than to be an input; `marking` are
+    the split's.
+    """
+    said = (
+        [f"{data.weight} weighs the rows and is no input (data.weight)."]
+        if data.weight is not None
+        else []
+    )
     return said + [f"{name} splits the rows and is no input (split.column)." for name in marking]
 
 
 def answered(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
-    """Whether each row has all its targets, [N]; among numbers written as text, words such as "?" are gaps."""
+    """Whether each row has all its targets, [N]; among numbers written as text, words such as "?"
+    are gaps.
+    """
     known = np.ones(len(table), bool)
     for name in targets:
         values = table[name]
         known &= values.notna().to_numpy()
-        text = not (pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_datetime64_any_dtype(values.dtype))
+        text = not (
+            pd.api.types.is_numeric_dtype(values.dtype)
+            or pd.api.types.is_datetime64_any_dtype(values.dtype)
+        )
         texts = texts_of(values)[0] if text and not _lists(values) else []
         style = style_of(texts)
         if style:
@@ -135,23 +192,34 @@ def _lists(values: pd.Series) -> bool:
     return len(present) > 0 and isinstance(present.iloc[0], (list, tuple, set, np.ndarray))
 
 
-def with_targets(table: pd.DataFrame, targets: Sequence[str], said: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """The rows that have all their targets, and their places. Whole numbers that gaps made floats are whole again."""
+def with_targets(
+    table: pd.DataFrame, targets: Sequence[str], said: list[str]
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """The rows that have all their targets, and their places. Whole numbers that gaps made floats
+    are whole again.
+    """
     known = answered(table, targets)
     named = ", ".join(targets)
     if not known.any():
-        raise DataError(f"the target {named} is missing in every row", why="there is nothing to learn",
-                        do="choose another target")  # fmt: skip
+        raise DataError(
+            f"the target {named} is missing in every row",
+            why="there is nothing to learn",
+            do="choose another target",
+        )
     places = np.flatnonzero(known)
     if len(places) < len(table):
-        said.append(f"{len(table) - len(places)} of {len(table)} rows have no {named} and are left out.")
+        said.append(
+            f"{len(table) - len(places)} of {len(table)} rows have no {named} and are left out."
+        )
         table = table.iloc[places]
         table = table.assign(**{n: table[n].astype(np.int64) for n in targets if _whole(table[n])})
     return table, places
 
 
 def _whole(values: pd.Series) -> bool:
-    return pd.api.types.is_float_dtype(values.dtype) and bool(((values % 1 == 0) & (values.abs() < 2**53)).all())
+    return pd.api.types.is_float_dtype(values.dtype) and bool(
+        ((values % 1 == 0) & (values.abs() < 2**53)).all()
+    )
 
 
 def check_weights(table: pd.DataFrame, name: str | None) -> None:
@@ -162,7 +230,12 @@ def check_weights(table: pd.DataFrame, name: str | None) -> None:
     bad = ~(weights >= 0)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise DataError(f"the weight {name} is {weights[row]:g} in row {table.index[row]}",
-                        why="weights are 0 or more", do="repair the value, or leave the row out")  # fmt: skip
+        raise DataError(
+            f"the weight {name} is {weights[row]:g} in row {table.index[row]}",
+            why="weights are 0 or more",
+            do="repair the value, or leave the row out",
+        )
     if not weights.any():
-        raise DataError(f"all weights {name} are 0", why="then no row counts", do="leave data.weight out")
+        raise DataError(
+            f"all weights {name} are 0", why="then no row counts", do="leave data.weight out"
+        )

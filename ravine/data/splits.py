@@ -1,4 +1,5 @@
-"""Which rows train, which validate, which test: at random, by class, by group, by time, or as given.
+"""Which rows train, which validate, which test: at random, by class, by group, by time, or as
+given.
 
 Everything is drawn from the stream (seed, "split"). Letters: N rows.
 """
@@ -20,8 +21,18 @@ from ravine.part import part, setting
 from ravine.rng import number, stream
 
 NAMES = ("train", "validation", "test")
-WORDS = {"train": 0, "training": 0, "fit": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2, "testing": 2,
-         "holdout": 2}  # fmt: skip
+WORDS = {
+    "train": 0,
+    "training": 0,
+    "fit": 0,
+    "validation": 1,
+    "valid": 1,
+    "val": 1,
+    "dev": 1,
+    "test": 2,
+    "testing": 2,
+    "holdout": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,13 @@ class _Sizes:
 
     def check(self) -> None:
         if self.validation + self.test >= 1:
-            what = f"{type(self).__name__} gives {self.validation:g} to validation and {self.test:g} to test"
-            raise RecipeError(what, why="nothing is left to train on", do="make them smaller, such as 0.15")
+            what = (
+                f"{type(self).__name__} gives {self.validation:g} to validation and "
+                f"{self.test:g} to test"
+            )
+            raise RecipeError(
+                what, why="nothing is left to train on", do="make them smaller, such as 0.15"
+            )
 
 
 @part
@@ -66,7 +82,9 @@ class Random(_Sizes):
         return Rows.of(at_random(len(frame), self.validation, self.test, seed))
 
     def hashed(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
-        """Each row's place where rows come in blocks, `first` the number of the block's first row."""
+        """Each row's place where rows come in blocks, `first` the number of the block's first
+        row.
+        """
         return by_hash(np.arange(first, first + len(frame)), self.validation, self.test, seed)
 
 
@@ -74,7 +92,8 @@ class Random(_Sizes):
 class Stratified(Random):
     """Rows at random, each class in the same proportions; numbers and labels plainly at random.
 
-    Every class with three rows or more is in every split. Raises `DataError` for a class with one row.
+    Every class with three rows or more is in every split. Raises `DataError` for a class with one
+    row.
     """
 
     def rows(self, frame: pd.DataFrame, asked: Asked, seed: int, said: list[str]) -> Rows:
@@ -87,9 +106,11 @@ class Stratified(Random):
         for code in np.argsort(texts, kind="stable"):
             members = np.flatnonzero(codes == code)
             if len(members) == 1:
-                raise DataError(f"the class {texts[code]!r} of {asked.names[0]} has one row",
-                                why="it cannot be both learned and judged",
-                                do='leave the row out, join classes, or set split.name = "Random"')  # fmt: skip
+                raise DataError(
+                    f"the class {texts[code]!r} of {asked.names[0]} has one row",
+                    why="it cannot be both learned and judged",
+                    do='leave the row out, join classes, or set split.name = "Random"',
+                )
             members = members[torch.randperm(len(members), generator=generator).numpy()]
             test, validation = _counts(len(members), self.test, self.validation)
             place[members[:test]] = 2
@@ -113,15 +134,24 @@ class Grouped(_Sizes):
         _complete(codes >= 0, self.column)
         wanted = sum(f > 0 for f in (self.validation, self.test)) + 1
         if len(texts) < wanted:
-            raise DataError(f"{self.column} has {len(texts)} groups", why=f"{wanted} splits need at least {wanted}",
-                            do="choose another column, or fewer splits")  # fmt: skip
+            raise DataError(
+                f"{self.column} has {len(texts)} groups",
+                why=f"{wanted} splits need at least {wanted}",
+                do="choose another column, or fewer splits",
+            )
         sizes = np.bincount(codes)
-        order = np.argsort(texts, kind="stable")[torch.randperm(len(texts), generator=stream(seed, "split")).numpy()]
+        order = np.argsort(texts, kind="stable")[
+            torch.randperm(len(texts), generator=stream(seed, "split")).numpy()
+        ]
         place = np.zeros(len(texts), np.int64)
         at = 0
         for split, share in ((2, self.test), (1, self.validation)):
             rows = 0
-            while share > 0 and (rows == 0 or rows + sizes[order[at]] / 2 < share * len(frame)) and at < len(order) - 1:
+            while (
+                share > 0
+                and (rows == 0 or rows + sizes[order[at]] / 2 < share * len(frame))
+                and at < len(order) - 1
+            ):
                 place[order[at]] = split
                 rows, at = rows + sizes[order[at]], at + 1
         return Rows.of(place[codes])
@@ -135,7 +165,9 @@ class Grouped(_Sizes):
 
 @part
 class ByTime(_Sizes):
-    """The past trains, what comes next validates, the latest tests. Rows of one moment stay together."""
+    """The past trains, what comes next validates, the latest tests. Rows of one moment stay
+    together.
+    """
 
     column: str
     validation: float = setting(default=0.15, ge=0, lt=1)
@@ -148,8 +180,11 @@ class ByTime(_Sizes):
         values = needed(frame, self.column, "split.column")
         found = examine(values.to_frame(), rows=0)[0]
         if not found or found[0].kind not in ("date", "number"):
-            raise DataError(f"{self.column} is no time", why=f"its first value is {str(values.iloc[0])!r}",
-                            do="choose a column of dates or numbers")  # fmt: skip
+            raise DataError(
+                f"{self.column} is no time",
+                why=f"its first value is {str(values.iloc[0])!r}",
+                do="choose a column of dates or numbers",
+            )
         read = dates_of if found[0].kind == "date" else numbers_of
         moments = read(values, self.column, found[0].style)
         _complete(~np.isnan(moments), self.column)
@@ -162,8 +197,11 @@ class ByTime(_Sizes):
         if test:
             place[moments >= ordered[len(frame) - test]] = 2
         if len(np.unique(place)) < 1 + (test > 0) + (validation > 0):
-            raise DataError(f"{self.column} has too few different moments", why="rows of one moment stay together",
-                            do="choose another column, or split at random")  # fmt: skip
+            raise DataError(
+                f"{self.column} has too few different moments",
+                why="rows of one moment stay together",
+                do="choose another column, or split at random",
+            )
         return Rows.of(place)
 
 
@@ -171,8 +209,8 @@ class ByTime(_Sizes):
 class Given:
     """Splits from outside: a `column` that says train, validation or test, or row numbers (from 0).
 
-    Rows that are in no list train, unless `train_rows` are given. Where no row is to validate, the share `validation`
-    of the training rows is drawn at random.
+    Rows that are in no list train, unless `train_rows` are given. Where no row is to validate, the
+    share `validation` of the training rows is drawn at random.
     """
 
     column: str = ""
@@ -184,11 +222,17 @@ class Given:
     def check(self) -> None:
         lists = self.train_rows + self.validation_rows + self.test_rows
         if bool(self.column) == bool(lists):
-            raise RecipeError("Given needs a column or lists of rows", why="it has both" if lists else "it has neither",
-                              do='write column = "split", or test_rows')  # fmt: skip
+            raise RecipeError(
+                "Given needs a column or lists of rows",
+                why="it has both" if lists else "it has neither",
+                do='write column = "split", or test_rows',
+            )
         if len(set(lists)) < len(lists):
-            raise RecipeError("Given has a row in two splits", why="then a score would not be honest",
-                              do="put each row in one list")  # fmt: skip
+            raise RecipeError(
+                "Given has a row in two splits",
+                why="then a score would not be honest",
+                do="put each row in one list",
+            )
 
     def columns(self) -> tuple[str, ...]:
         return (self.column,) if self.column else ()
@@ -200,7 +244,10 @@ class Given:
         train = np.flatnonzero(place == 0)
         if not (place == 1).any() and self.validation > 0:
             place[train[at_random(len(train), self.validation, 0.0, seed) == 1]] = 1
-            said.append(f"No row was given to validation: {(place == 1).sum()} of {len(train)} training rows are.")
+            said.append(
+                f"No row was given to validation: {(place == 1).sum()} of {len(train)} training "
+                f"rows are."
+            )
         return Rows.of(place)
 
     def hashed(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
@@ -208,7 +255,11 @@ class Given:
             numbers = np.arange(first, first + len(frame))
             place = np.where(np.isin(numbers, self.validation_rows), 1, 0)
             place[np.isin(numbers, self.test_rows)] = 2
-            return np.where(np.isin(numbers, self.train_rows) | (place > 0), place, -1) if self.train_rows else place
+            return (
+                np.where(np.isin(numbers, self.train_rows) | (place > 0), place, -1)
+                if self.train_rows
+                else place
+            )
         return self._from_column(frame)
 
     def _from_column(self, frame: pd.DataFrame) -> np.ndarray:
@@ -217,8 +268,11 @@ class Given:
         _complete(codes >= 0, self.column)
         odd = [t for t in texts if t.lower() not in WORDS]
         if odd:
-            raise DataError(f"the split column {self.column} has the value {odd[0]!r}",
-                            why="it must be train, validation or test", do="rename the values")  # fmt: skip
+            raise DataError(
+                f"the split column {self.column} has the value {odd[0]!r}",
+                why="it must be train, validation or test",
+                do="rename the values",
+            )
         return np.array([WORDS[t.lower()] for t in texts], np.int64)[codes]
 
     def _from_lists(self, frame: pd.DataFrame) -> np.ndarray:
@@ -226,7 +280,10 @@ class Given:
         for i, rows in enumerate((self.train_rows, self.validation_rows, self.test_rows)):
             outside = [r for r in rows if not 0 <= r < len(frame)]
             if outside:
-                raise DataError(f"row {outside[0]} is given to {NAMES[i]}", why=f"rows are 0 to {len(frame) - 1}")
+                raise DataError(
+                    f"row {outside[0]} is given to {NAMES[i]}",
+                    why=f"rows are 0 to {len(frame) - 1}",
+                )
             place[list(rows)] = i
         return place
 
@@ -234,11 +291,13 @@ class Given:
 ALL = (Stratified, Random, Grouped, ByTime, Given)
 
 
-# ------------------------------------------------------------------------------------------------ drawing
+# Drawing
 
 
 def at_random(count: int, validation: float, test: float, seed: int) -> np.ndarray:
-    """Each row's place, drawn: 0 train, 1 validation, 2 test. Raises `DataError` for too few rows."""
+    """Each row's place, drawn: 0 train, 1 validation, 2 test. Raises `DataError` for too few
+    rows.
+    """
     few_rows(count, validation, test)
     order = torch.randperm(count, generator=stream(seed, "split")).numpy()
     tested, validated = _counts(count, test, validation)
@@ -249,7 +308,9 @@ def at_random(count: int, validation: float, test: float, seed: int) -> np.ndarr
 
 
 def by_hash(keys: np.ndarray, validation: float, test: float, seed: int) -> np.ndarray:
-    """Each row's place by a hash of (seed, key), the same wherever the row stands (the mixer of splitmix64)."""
+    """Each row's place by a hash of (seed, key), the same wherever the row stands (the mixer of
+    splitmix64).
+    """
     with np.errstate(over="ignore"):
         x = keys.astype(np.uint64) + np.uint64(number(seed, "split"))
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -260,15 +321,22 @@ def by_hash(keys: np.ndarray, validation: float, test: float, seed: int) -> np.n
 
 
 def few_rows(count: int, validation: float, test: float) -> None:
-    """Raise `DataError` where rows are too few to have two that train and one in each other split."""
+    """Raise `DataError` where rows are too few to have two that train and one in each other
+    split.
+    """
     least = 2 + (validation > 0) + (test > 0)
     if count < least:
-        raise DataError(f"the table has {count} {'row' if count == 1 else 'rows'} with a target",
-                        why=f"the splits need at least {least}", do="give more rows, or fewer splits")  # fmt: skip
+        raise DataError(
+            f"the table has {count} {'row' if count == 1 else 'rows'} with a target",
+            why=f"the splits need at least {least}",
+            do="give more rows, or fewer splits",
+        )
 
 
 def _counts(count: int, test: float, validation: float) -> tuple[int, int]:
-    """Rows for testing and validating: at least one each if there is a share for it and a row is left to train."""
+    """Rows for testing and validating: at least one each if there is a share for it and a row is
+    left to train.
+    """
     tested = max(round(test * count), 1) if test > 0 else 0
     validated = max(round(validation * count), 1) if validation > 0 else 0
     if tested + validated >= count:
@@ -287,12 +355,17 @@ def needed(frame: pd.DataFrame, name: str, setting_name: str) -> pd.Series:
 def _complete(present: np.ndarray, name: str) -> None:
     if not present.all():
         row = int(np.flatnonzero(~present)[0])
-        raise DataError(f"{name} is missing in row {row}", why="the split needs it in every row",
-                        do="fill the gap, or leave the row out")  # fmt: skip
+        raise DataError(
+            f"{name} is missing in row {row}",
+            why="the split needs it in every row",
+            do="fill the gap, or leave the row out",
+        )
 
 
 def judged(rows: Rows, frame: pd.DataFrame, asked: Asked, said: list[str]) -> None:
-    """Raise `DataError` where a class is absent from training, or a split has but one; say what else is uneven."""
+    """Raise `DataError` where a class is absent from training, or a split has but one; say what
+    else is uneven.
+    """
     if asked.kind not in ("binary", "classes"):
         return
     texts, codes = texts_of(frame[asked.names[0]])
@@ -300,12 +373,18 @@ def judged(rows: Rows, frame: pd.DataFrame, asked: Asked, said: list[str]) -> No
     absent = [texts[c] for c in range(len(texts)) if c not in held["train"]]
     do = "split otherwise, or leave the class out"
     if absent:
-        raise DataError(f"no training row has the class {absent[0]!r} of {asked.names[0]}",
-                        why="all its rows are in other splits", do=do)  # fmt: skip
+        raise DataError(
+            f"no training row has the class {absent[0]!r} of {asked.names[0]}",
+            why="all its rows are in other splits",
+            do=do,
+        )
     for name in NAMES[1:]:
         if len(getattr(rows, name)) >= FEW_TO_JUDGE and len(held[name]) == 1:
-            raise DataError(f"all {name} rows have the class {texts[held[name].pop()]!r}",
-                            why="nothing can be told apart there", do=do)  # fmt: skip
+            raise DataError(
+                f"all {name} rows have the class {texts[held[name].pop()]!r}",
+                why="nothing can be told apart there",
+                do=do,
+            )
         lacking = [t for c, t in enumerate(texts) if c not in held[name]]
         if lacking and len(getattr(rows, name)):
             said.append(f"The {name} split has no row of {_few(lacking)}.")

@@ -1,10 +1,10 @@
 """Tables larger than memory: Parquet read in pieces, in bounded memory.
 
-A first pass splits every row by a hash of its number, counts, and draws a sample of the training rows, on which the
-encoder is fitted (the levels of categories and the classes are counted in all rows). A second pass encodes validation
-and test. Training reads row groups in an order shuffled for each epoch, and shuffles again within a buffer.
-The limit holds beside some 60 MB that Arrow and pandas take for themselves.
-Letters: N rows of a block, F numbers, K columns of codes, C outputs.
+A first pass splits every row by a hash of its number, counts, and draws a sample of the training
+rows, on which the encoder is fitted (the levels of categories and the classes are counted in all
+rows). A second pass encodes validation and test. Training reads row groups in an order shuffled for
+each epoch, and shuffles again within a buffer. The limit holds beside some 60 MB that Arrow and
+pandas take for themselves. Letters: N rows of a block, F numbers, K columns of codes, C outputs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ CHUNK = 4096  # examples handed out at once
 
 
 def larger_than(path: Path, memory: int) -> bool:
-    """Whether a Parquet file or folder would take more than `memory` bytes as a table (twice its plain size, about)."""
+    """Whether a Parquet file or folder would take more than `memory` bytes as a table (twice its
+    plain size, about).
+    """
     if not path.exists() or not (path.is_dir() or kind_of(path) in PARQUET):
         return False
     rows, size = _size(pieces_of(path))
@@ -47,7 +49,9 @@ def larger_than(path: Path, memory: int) -> bool:
 
 @dataclass(frozen=True)
 class Piece:
-    """A row group of a file: its first row's number in the whole table, its rows, its size in bytes as a table."""
+    """A row group of a file: its first row's number in the whole table, its rows, its size in bytes
+    as a table.
+    """
 
     file: str
     group: int
@@ -65,7 +69,9 @@ def pieces_of(path: Path) -> tuple[Piece, ...]:
             metadata = pq.read_metadata(file)
         except (pa.ArrowException, OSError) as error:
             why = f"its Parquet data are damaged ({str(error).splitlines()[0]})"
-            raise DataError(f"{file} cannot be read", why=why, do="write or copy it again") from None  # fmt: skip
+            raise DataError(
+                f"{file} cannot be read", why=why, do="write or copy it again"
+            ) from None
         for i in range(metadata.num_row_groups):
             group = metadata.row_group(i)
             size = 2 * max(group.total_byte_size, group.num_rows * metadata.num_columns * 8)
@@ -81,25 +87,35 @@ def _size(pieces: Sequence[Piece]) -> tuple[int, float]:
 
 
 def blocks(piece: Piece, rows: int, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
-    """A row group in blocks of at most `rows` rows; the index is the row's number in the whole table."""
+    """A row group in blocks of at most `rows` rows; the index is the row's number in the whole
+    table.
+    """
     at = piece.first
     try:
         with pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file:
-            for batch in file.iter_batches(rows, row_groups=[piece.group], columns=columns, use_threads=False):
-                frame = checked(batch.to_pandas(), piece.file).set_axis(range(at, at + batch.num_rows))
+            for batch in file.iter_batches(
+                rows, row_groups=[piece.group], columns=columns, use_threads=False
+            ):
+                frame = checked(batch.to_pandas(), piece.file).set_axis(
+                    range(at, at + batch.num_rows)
+                )
                 at += batch.num_rows
                 yield frame
                 pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{piece.file} cannot be read", why=str(error).splitlines()[0], do="write it again") from None
+        raise DataError(
+            f"{piece.file} cannot be read", why=str(error).splitlines()[0], do="write it again"
+        ) from None
 
 
-# ------------------------------------------------------------------------------------------------ training rows
+# Training rows
 
 
 @dataclass(frozen=True)
 class RowGroups:
-    """The training rows of a table on disk. An epoch is the same for the same (seed, epoch), whenever it is read."""
+    """The training rows of a table on disk. An epoch is the same for the same (seed, epoch),
+    whenever it is read.
+    """
 
     pieces: tuple[Piece, ...]
     encoder: Encoder
@@ -109,10 +125,14 @@ class RowGroups:
     count: int  # training rows
     block: int  # rows read at once
     buffer: int  # examples that are shuffled among each other
-    mean_weight: float = 1.0  # of the training rows: weights are divided by it, as they are in memory
+    mean_weight: float = (
+        1.0  # of the training rows: weights are divided by it, as they are in memory
+    )
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Examples]:
-        """All training examples once, in chunks: row groups in shuffled order, then shuffled within the buffer."""
+        """All training examples once, in chunks: row groups in shuffled order, then shuffled within
+        the buffer.
+        """
         generator = stream(seed, "order", epoch)
         held: list[Examples] = []
         for i in torch.randperm(len(self.pieces), generator=generator).tolist():
@@ -141,14 +161,16 @@ def _shuffled(held: list[Examples], generator: torch.Generator) -> Iterator[Exam
         yield examples.take(order[at : at + CHUNK])
 
 
-def placed(frame: pd.DataFrame, targets: Sequence[str], split: Any, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+def placed(
+    frame: pd.DataFrame, targets: Sequence[str], split: Any, seed: int
+) -> tuple[pd.DataFrame, np.ndarray]:
     """The rows of a block that have their targets, and the split of each."""
     known = answered(frame, targets)
     place = split.hashed(frame, int(frame.index[0]), seed)
     return (frame, place) if known.all() else (frame[known], place[known])
 
 
-# ------------------------------------------------------------------------------------------------ surveying
+# Surveying
 
 
 @dataclass
@@ -159,7 +181,9 @@ class Survey:
     rows: int = 0
     weight: float = 0.0  # of all training rows together
     sample: pd.DataFrame = field(default_factory=pd.DataFrame)  # training rows
-    levels: dict[str, Counter] = field(default_factory=dict)  # of category columns, in training rows
+    levels: dict[str, Counter] = field(
+        default_factory=dict
+    )  # of category columns, in training rows
     targets: dict[str, Counter] = field(default_factory=dict)  # all values, where they are few
     digest: str = ""
 
@@ -177,36 +201,74 @@ class Surveyed:
     digest: str
 
 
-def surveyed(data: Data, split: Any, encoding: Encoding, *, seed: int, memory: int, said: list[str]) -> Surveyed:
-    """Two passes over a Parquet source in at most `memory` bytes: what is asked, the encoder, validation and test."""
+def surveyed(
+    data: Data, split: Any, encoding: Encoding, *, seed: int, memory: int, said: list[str]
+) -> Surveyed:
+    """Two passes over a Parquet source in at most `memory` bytes: what is asked, the encoder,
+    validation and test.
+    """
     if not hasattr(split, "hashed"):
-        raise DataError(f"split {type(split).__name__} cannot be used on a table larger than memory",
-                        why="its rows would have to be sorted", do="use Random, Grouped or Given")  # fmt: skip
+        raise DataError(
+            f"split {type(split).__name__} cannot be used on a table larger than memory",
+            why="its rows would have to be sorted",
+            do="use Random, Grouped or Given",
+        )
     pieces = pieces_of(Path(data.source))
     total, width = _size(pieces)
     block = int(min(65536, max(256, memory / 32 / width)))
     wanted = int(min(SAMPLE[1], max(SAMPLE[0], memory / 16 / width)))
     survey = _survey(pieces, data, split, encoding, seed=seed, block=block, sample=wanted)
-    said.append(f"{data.source} has {total} rows, more than {data.memory} of memory: it is read in pieces; the "
-                f"encoding is fitted on {len(survey.sample)} training rows drawn at random.")  # fmt: skip
+    said.append(
+        f"{data.source} has {total} rows, more than {data.memory} of memory: it is read in pieces; "
+        f"the "
+        f"encoding is fitted on {len(survey.sample)} training rows drawn at random."
+    )
     if survey.rows < total:
-        said.append(f"{total - survey.rows} of {total} rows have no {', '.join(data.target)} and are left out.")
+        said.append(
+            f"{total - survey.rows} of {total} rows have no {', '.join(data.target)} and are left "
+            f"out."
+        )
     question = _asked(survey, data, said)
     said += taken_out(data, split.columns())
     skip = (*data.drop, *split.columns(), *(() if data.weight is None else (data.weight,)))
-    encoder = fit(survey.sample, question, encoding, rows=total, skip=skip, categories=data.categories,
-                  numbers=data.numbers, said=said, levels=survey.levels)  # fmt: skip
+    encoder = fit(
+        survey.sample,
+        question,
+        encoding,
+        rows=total,
+        skip=skip,
+        categories=data.categories,
+        numbers=data.numbers,
+        said=said,
+        levels=survey.levels,
+    )
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
     room = int(max(1024, memory / 16 / size))
-    groups = RowGroups(pieces=pieces, encoder=encoder, split=split, seed=seed, weight=data.weight,
-                       count=int(survey.counts[0]), block=block, buffer=room,
-                       mean_weight=(survey.weight or 1.0) / int(survey.counts[0]) if data.weight else 1.0)  # fmt: skip
+    groups = RowGroups(
+        pieces=pieces,
+        encoder=encoder,
+        split=split,
+        seed=seed,
+        weight=data.weight,
+        count=int(survey.counts[0]),
+        block=block,
+        buffer=room,
+        mean_weight=(survey.weight or 1.0) / int(survey.counts[0]) if data.weight else 1.0,
+    )
     held, rows = _held(groups, survey.counts, room, said)
     return Surveyed(question, encoder, groups, held[1], held[2], rows, survey.digest)
 
 
-def _survey(pieces: Sequence[Piece], data: Data, split: Any, encoding: Encoding, *, seed: int, block: int,
-            sample: int) -> Survey:  # fmt: skip
+def _survey(
+    pieces: Sequence[Piece],
+    data: Data,
+    split: Any,
+    encoding: Encoding,
+    *,
+    seed: int,
+    block: int,
+    sample: int,
+) -> Survey:
     survey, hashed = Survey(), hashlib.blake2b(digest_size=16)
     kept: list[pd.DataFrame] = []
     for piece in pieces:
@@ -220,14 +282,22 @@ def _survey(pieces: Sequence[Piece], data: Data, split: Any, encoding: Encoding,
             survey.rows += len(frame)
             survey.counts += np.bincount(place[place >= 0], minlength=3)
             train = frame[place == 0]
-            survey.weight += 0.0 if data.weight is None else float(weights_of(train, data.weight).sum())
+            survey.weight += (
+                0.0 if data.weight is None else float(weights_of(train, data.weight).sum())
+            )
             _count_targets(survey.targets, frame)
             _count_categories(survey.levels, train, data, 4 * encoding.codes_up_to)
             kept = _sampled([*kept, train], sample, seed)
     if survey.counts[0] < 2:
-        raise DataError(f"{data.source} has {survey.counts[0]} training rows with a target", why="two are the least",
-                        do="choose another target or split")  # fmt: skip
-    survey.sample, survey.digest = _sampled(kept, sample, seed, last=True)[0].sort_index(), hashed.hexdigest()
+        raise DataError(
+            f"{data.source} has {survey.counts[0]} training rows with a target",
+            why="two are the least",
+            do="choose another target or split",
+        )
+    survey.sample, survey.digest = (
+        _sampled(kept, sample, seed, last=True)[0].sort_index(),
+        hashed.hexdigest(),
+    )
     return survey
 
 
@@ -240,15 +310,23 @@ def _hash(frame: pd.DataFrame) -> bytes:
 
 def _count_targets(counts: dict[str, Counter], frame: pd.DataFrame) -> None:
     for name, counter in counts.items():
-        if len(counter) <= MANY and not isinstance(frame[name].iloc[0] if len(frame) else None, (list, np.ndarray)):
+        if len(counter) <= MANY and not isinstance(
+            frame[name].iloc[0] if len(frame) else None, (list, np.ndarray)
+        ):
             counter.update(frame[name].value_counts().to_dict())
 
 
-def _count_categories(levels: dict[str, Counter], frame: pd.DataFrame, data: Data, most: int) -> None:
+def _count_categories(
+    levels: dict[str, Counter], frame: pd.DataFrame, data: Data, most: int
+) -> None:
     """Count values of text columns; of those that are too many the rarest are forgotten."""
     for name in frame.columns:
         text = not pd.api.types.is_numeric_dtype(frame[name].dtype) or name in data.categories
-        if name in data.target or not text or pd.api.types.is_datetime64_any_dtype(frame[name].dtype):
+        if (
+            name in data.target
+            or not text
+            or pd.api.types.is_datetime64_any_dtype(frame[name].dtype)
+        ):
             continue
         counter = levels.setdefault(str(name), Counter())
         counter.update(count_levels(frame[name]))
@@ -256,8 +334,12 @@ def _count_categories(levels: dict[str, Counter], frame: pd.DataFrame, data: Dat
             levels[str(name)] = Counter(dict(counter.most_common(most)))
 
 
-def _sampled(frames: list[pd.DataFrame], count: int, seed: int, *, last: bool = False) -> list[pd.DataFrame]:
-    """Of all rows seen the `count` with the smallest hash of their number: a sample that no order can change."""
+def _sampled(
+    frames: list[pd.DataFrame], count: int, seed: int, *, last: bool = False
+) -> list[pd.DataFrame]:
+    """Of all rows seen the `count` with the smallest hash of their number: a sample that no order
+    can change.
+    """
     rows = sum(map(len, frames))
     if rows < 2 * count and not last:
         return frames
@@ -277,29 +359,40 @@ def _asked(survey: Survey, data: Data, said: list[str]) -> Asked:
     counter = survey.targets[name]
     if others or not 0 < len(counter) <= MANY:
         return asked(survey.sample, data.target, data.task, said)
-    values = [v for v, n in sorted(counter.items(), key=lambda i: str(i[0])) for _ in range(min(n, 20))]
+    values = [
+        v for v, n in sorted(counter.items(), key=lambda i: str(i[0])) for _ in range(min(n, 20))
+    ]
     dtype = survey.sample[name].dtype
     column = pd.Series(values, dtype=None if isinstance(dtype, pd.CategoricalDtype) else dtype)
     return asked(column.to_frame(name), data.target, data.task, said)
 
 
-def _held(groups: RowGroups, counts: np.ndarray, room: int,
-          said: list[str]) -> tuple[dict[int, Examples | None], dict[str, np.ndarray]]:  # fmt: skip
-    """Validation and test, encoded; where one has more rows than there is room for, a sample of it."""
+def _held(
+    groups: RowGroups, counts: np.ndarray, room: int, said: list[str]
+) -> tuple[dict[int, Examples | None], dict[str, np.ndarray]]:
+    """Validation and test, encoded; where one has more rows than there is room for, a sample of
+    it.
+    """
     kept: dict[int, list[Examples]] = {1: [], 2: []}
     rows: dict[int, list[np.ndarray]] = {1: [], 2: []}
     for i in (1, 2):
         if counts[i] > room:
-            said.append(f"Of {counts[i]} {NAMES[i]} rows about {room} are used, as many as memory holds.")
+            said.append(
+                f"Of {counts[i]} {NAMES[i]} rows about {room} are used, as many as memory holds."
+            )
     for piece in groups.pieces:
         for raw in blocks(piece, groups.block):
             frame, place = placed(raw, groups.encoder.target.asked.names, groups.split, groups.seed)
             numbers = frame.index.to_numpy()
             for i in (1, 2):
                 share = min(1.0, room / max(int(counts[i]), 1))
-                chosen = (place == i) & ((share == 1) | (by_hash(numbers, 0.0, share, groups.seed + 1) == 2))
+                chosen = (place == i) & (
+                    (share == 1) | (by_hash(numbers, 0.0, share, groups.seed + 1) == 2)
+                )
                 if chosen.any():
                     kept[i].append(groups.encoder.examples(frame[chosen], groups.weight))
                     rows[i].append(numbers[chosen])
     examples = {i: joined(kept[i]) if kept[i] else None for i in (1, 2)}
-    return examples, {NAMES[i]: np.concatenate(rows[i]) if rows[i] else np.zeros(0, np.int64) for i in (1, 2)}
+    return examples, {
+        NAMES[i]: np.concatenate(rows[i]) if rows[i] else np.zeros(0, np.int64) for i in (1, 2)
+    }

@@ -1,4 +1,5 @@
-"""Small problems whose answer is known: Gaussian mixtures with their best possible classifier, moons, circles, spirals.
+"""Small problems whose answer is known: Gaussian mixtures with their best possible classifier,
+moons, circles, spirals.
 
 Letters: N points, C classes.
 """
@@ -16,7 +17,9 @@ from ravine.rng import stream
 
 @dataclass(frozen=True)
 class Mixture:
-    """Points around centers [C, 2], one class each, normal with standard deviation `spread`, classes equally likely."""
+    """Points around centers [C, 2], one class each, normal with standard deviation `spread`,
+    classes equally likely.
+    """
 
     centers: np.ndarray
     spread: float
@@ -36,7 +39,9 @@ class Mixture:
         return weights / weights.sum(1, keepdims=True)
 
     def error(self) -> float:
-        """The error rate of Bayes' rule for two classes: Φ(−d / 2σ), d the distance of the centers."""
+        """The error rate of Bayes' rule for two classes: Φ(−d / 2σ), d the distance of the
+        centers.
+        """
         if len(self.centers) != 2:
             raise ValueError("the closed form holds for two classes")
         distance = float(np.linalg.norm(self.centers[0] - self.centers[1]))
@@ -61,7 +66,9 @@ def moons(count: int, seed: int, *, noise: float = 0.2) -> tuple[np.ndarray, np.
     upper = torch.stack([angle.cos(), angle.sin()], 1)
     lower = torch.stack([1 - angle.cos(), 0.5 - angle.sin()], 1)
     points = torch.where(classes[:, None] == 0, upper, lower)
-    return (points + noise * torch.randn(count, 2, generator=generator, dtype=torch.float64)).numpy(), classes.numpy()
+    return (
+        points + noise * torch.randn(count, 2, generator=generator, dtype=torch.float64)
+    ).numpy(), classes.numpy()
 
 
 def circles(count: int, seed: int, *, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -70,14 +77,20 @@ def circles(count: int, seed: int, *, noise: float = 0.1) -> tuple[np.ndarray, n
     classes = torch.arange(count) % 2
     angle = 2 * torch.pi * torch.rand(count, generator=generator, dtype=torch.float64)
     points = torch.stack([angle.cos(), angle.sin()], 1) * (1 - 0.5 * classes[:, None])
-    return (points + noise * torch.randn(count, 2, generator=generator, dtype=torch.float64)).numpy(), classes.numpy()
+    return (
+        points + noise * torch.randn(count, 2, generator=generator, dtype=torch.float64)
+    ).numpy(), classes.numpy()
 
 
-def spirals(count: int, seed: int, *, turns: float = 1.5, noise: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
+def spirals(
+    count: int, seed: int, *, turns: float = 1.5, noise: float = 0.03
+) -> tuple[np.ndarray, np.ndarray]:
     """Two spirals wound into each other, `turns` times around; hard for small networks."""
     generator = stream(seed, "spirals")
     classes = torch.arange(count) % 2
     along = torch.rand(count, generator=generator, dtype=torch.float64).sqrt()
     angle = 2 * torch.pi * turns * along + torch.pi * classes
     points = torch.stack([angle.cos(), angle.sin()], 1) * along[:, None]
-    return (points + noise * torch.randn(count, 2, generator=generator, dtype=torch.float64)).numpy(), classes.numpy()
+    return (
+        points + noise * torch.randn(count, 2, generator=generator, dtype=torch.float64)
+    ).numpy(), classes.numpy()

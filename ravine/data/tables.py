@@ -1,4 +1,6 @@
-"""Tables from files: CSV in its many dialects, Parquet, JSON lines; and DataFrames and arrays as they come."""
+"""Tables from files: CSV in its many dialects, Parquet, JSON lines; and DataFrames and arrays as
+they come.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,31 @@ import pyarrow.parquet as pq
 
 from ravine.errors import DataError, may_read, nearest
 
-MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null"]  # not "None": it names things
+MISSING = [
+    "",
+    "NA",
+    "N/A",
+    "n/a",
+    "#N/A",
+    "<NA>",
+    "NaN",
+    "nan",
+    "-nan",
+    "NULL",
+    "null",
+]  # not "None": it names things
 PARQUET = (".parquet", ".pq")
 JSON_LINES = (".jsonl", ".ndjson")
 SEPARATORS = (",", ";", "\t", "|")
 
 
 def read_table(path: str | Path, said: list[str] | None = None) -> pd.DataFrame:
-    """The table in a file: `.parquet` (or a folder of such), `.jsonl`, `.ndjson`, everything else is CSV; `.gz` too.
+    """The table in a file: `.parquet` (or a folder of such), `.jsonl`, `.ndjson`, everything else
+    is CSV; `.gz` too.
 
-    The separator (comma, semicolon, tab, bar), the encoding (UTF-8, UTF-16, Latin-1) and decimal commas are found
-    from the file; what was not the usual is appended to `said`. Raises `DataError` for whatever cannot be read.
+    The separator (comma, semicolon, tab, bar), the encoding (UTF-8, UTF-16, Latin-1) and decimal
+    commas are found from the file; what was not the usual is appended to `said`. Raises `DataError`
+    for whatever cannot be read.
     """
     path, said = Path(path), [] if said is None else said
     if not path.exists():
@@ -40,8 +56,14 @@ def read_table(path: str | Path, said: list[str] | None = None) -> pd.DataFrame:
     else:
         data = _bytes_of(path)
         if not data.strip():
-            raise DataError(f"{path} is empty", why="there is no table in it", do="export the table again")
-        frame = _read_json_lines(data, path) if kind_of(path) in JSON_LINES else _read_csv(data, path, said)
+            raise DataError(
+                f"{path} is empty", why="there is no table in it", do="export the table again"
+            )
+        frame = (
+            _read_json_lines(data, path)
+            if kind_of(path) in JSON_LINES
+            else _read_csv(data, path, said)
+        )
     return checked(frame, str(path))
 
 
@@ -49,12 +71,22 @@ def missing(path: Path) -> DataError:
     """What to say of a file that does not exist: the nearest name in its folder."""
     folder = path.parent
     if not path.is_absolute() and folder != Path(".") and Path(path.name).exists():
-        return DataError(f"{path} does not exist", why=f"there is a {path.name} in {Path.cwd()}; in a recipe "
-                         "file, paths start at the file's own folder", do="check the path")  # fmt: skip
+        return DataError(
+            f"{path} does not exist",
+            why=f"there is a {path.name} in {Path.cwd()}; in a recipe "
+            "file, paths start at the file's own folder",
+            do="check the path",
+        )
     if not folder.is_dir():
-        return DataError(f"{path} does not exist", why=f"there is no folder {folder}", do="check the path")
+        return DataError(
+            f"{path} does not exist", why=f"there is no folder {folder}", do="check the path"
+        )
     names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
-    return DataError(f"{path} does not exist", why=f"in {folder} {nearest(path.name, names)}", do="check the path")
+    return DataError(
+        f"{path} does not exist",
+        why=f"in {folder} {nearest(path.name, names)}",
+        do="check the path",
+    )
 
 
 def kind_of(path: Path) -> str:
@@ -73,13 +105,17 @@ def parquet_files(path: Path) -> list[Path]:
         return [path]
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in PARQUET and p.is_file())
     if not files:
-        raise DataError(f"{path} is a folder", why="there is no Parquet file in it",
-                        do="name a table: a CSV, Parquet or JSON lines file")  # fmt: skip
+        raise DataError(
+            f"{path} is a folder",
+            why="there is no Parquet file in it",
+            do="name a table: a CSV, Parquet or JSON lines file",
+        )
     return files
 
 
 def from_frame(given: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """A table from what Python users have: a DataFrame, a mapping of columns, or a pair (X, y) of arrays or frames.
+    """A table from what Python users have: a DataFrame, a mapping of columns, or a pair (X, y) of
+    arrays or frames.
 
     Returns the table and the names of the target's columns, () where nothing says which they are.
 
@@ -89,7 +125,9 @@ def from_frame(given: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if isinstance(given, tuple) and len(given) == 2:
         x, y = _columns(given[0], "x"), _columns(given[1], "target")
         if len(x) != len(y):
-            raise DataError(f"X has {len(x)} rows and y has {len(y)}", why="each row needs its target")
+            raise DataError(
+                f"X has {len(x)} rows and y has {len(y)}", why="each row needs its target"
+            )
         clash = set(x.columns) & set(y.columns)
         y = y.rename(columns={name: f"{name} (target)" for name in clash})
         y.index = x.index
@@ -104,11 +142,17 @@ def checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     frame = frame.rename(columns=lambda c: str(c).strip().lstrip("\ufeff"))
     twice = frame.columns[frame.columns.duplicated()].unique().tolist()
     if twice:
-        raise DataError(f"{name} has the column {twice[0]!r} more than once", why="columns are told apart by name",
-                        do="rename or remove one of them")  # fmt: skip
+        raise DataError(
+            f"{name} has the column {twice[0]!r} more than once",
+            why="columns are told apart by name",
+            do="rename or remove one of them",
+        )
     if len(frame) == 0:
-        raise DataError(f"{name} has no rows", why=f"there are only the {len(frame.columns)} column names",
-                        do="export the table again")  # fmt: skip
+        raise DataError(
+            f"{name} has no rows",
+            why=f"there are only the {len(frame.columns)} column names",
+            do="export the table again",
+        )
     return frame
 
 
@@ -123,12 +167,15 @@ def _columns(given: Any, stem: str) -> pd.DataFrame:
     if values.ndim == 1 and stem == "target":
         return pd.DataFrame({stem: values})
     if values.ndim != 2:
-        raise DataError(f"the examples have the shape {values.shape}", why="a table has rows and columns",
-                        do="give an array with a row for each example")  # fmt: skip
+        raise DataError(
+            f"the examples have the shape {values.shape}",
+            why="a table has rows and columns",
+            do="give an array with a row for each example",
+        )
     return pd.DataFrame(values, columns=[f"{stem}{i}" for i in range(values.shape[1])])
 
 
-# ------------------------------------------------------------------------------------------------ bytes and text
+# Bytes and text
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -142,12 +189,17 @@ def _bytes_of(path: Path) -> bytes:
     try:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be unpacked", why=f"its gzip data are damaged ({error})",
-                        do="copy or download it again") from None  # fmt: skip
+        raise DataError(
+            f"{path} cannot be unpacked",
+            why=f"its gzip data are damaged ({error})",
+            do="copy or download it again",
+        ) from None
 
 
 def _text_of(data: bytes, path: Path, said: list[str]) -> str:
-    """The text of a file in UTF-8, UTF-16 (with a mark, or with zeros in every other byte) or, said, Latin-1."""
+    """The text of a file in UTF-8, UTF-16 (with a mark, or with zeros in every other byte) or,
+    said, Latin-1.
+    """
     head = data[:4096]
     try:
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -164,12 +216,19 @@ def _text_of(data: bytes, path: Path, said: list[str]) -> str:
         pass
     odd = sum(b < 9 or 13 < b < 32 for b in head)
     if odd > 0.005 * len(head):
-        raise DataError(f"{path} is not text", why="it holds binary data", do="name a CSV, Parquet or JSON lines file")
-    said.append(f"{path.name} is not UTF-8; it was read as Latin-1 (Windows-1252): check names with accents.")
+        raise DataError(
+            f"{path} is not text",
+            why="it holds binary data",
+            do="name a CSV, Parquet or JSON lines file",
+        )
+    said.append(
+        f"{path.name} is not UTF-8; it was read as Latin-1 (Windows-1252): check names with "
+        f"accents."
+    )
     return data.decode("cp1252", errors="replace")
 
 
-# ------------------------------------------------------------------------------------------------ formats
+# Formats
 
 
 def _read_csv(data: bytes, path: Path, said: list[str]) -> pd.DataFrame:
@@ -179,21 +238,39 @@ def _read_csv(data: bytes, path: Path, said: list[str]) -> pd.DataFrame:
     decimal = _decimal(sample, separator)
     names, longer = _header(sample, separator, path)
     if separator != ",":
-        said.append(f"Columns of {path.name} are separated by {'tabs' if separator == chr(9) else repr(separator)}.")
+        said.append(
+            f"Columns of {path.name} are separated by "
+            f"{'tabs' if separator == chr(9) else repr(separator)}."
+        )
     if decimal == ",":
         said.append(f"Numbers in {path.name} have decimal commas.")
-    read = partial(pd.read_csv, sep=separator, decimal=decimal, skipinitialspace=True, header=0,
-                   names=["row", *names] if longer else names, keep_default_na=False, na_values=MISSING,
-                   low_memory=False)  # fmt: skip
+    read = partial(
+        pd.read_csv,
+        sep=separator,
+        decimal=decimal,
+        skipinitialspace=True,
+        header=0,
+        names=["row", *names] if longer else names,
+        keep_default_na=False,
+        na_values=MISSING,
+        low_memory=False,
+    )
     try:
         frame = read(io.StringIO(text))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise DataError(f"{path} is no table", why=str(error).strip().splitlines()[-1],
-                        do="check the line, its quotes and its separators") from None  # fmt: skip
-    if re.search(rf'(?:^|{re.escape(separator)})\s*"?0\d+"?\s*(?:$|{re.escape(separator)})', text, re.M):
+        raise DataError(
+            f"{path} is no table",
+            why=str(error).strip().splitlines()[-1],
+            do="check the line, its quotes and its separators",
+        ) from None
+    if re.search(
+        rf'(?:^|{re.escape(separator)})\s*"?0\d+"?\s*(?:$|{re.escape(separator)})', text, re.M
+    ):
         whole = [name for name in frame.columns if _whole(frame[name])]
         written = read(io.StringIO(text), usecols=whole, dtype=str) if whole else frame[[]]
-        frame = frame.assign(**{name: written[name] for name in whole if _led_by_zeros(written[name].dropna())})
+        frame = frame.assign(
+            **{name: written[name] for name in whole if _led_by_zeros(written[name].dropna())}
+        )
     return frame
 
 
@@ -209,19 +286,26 @@ def _led_by_zeros(written: pd.Series) -> bool:
 
 
 def _header(lines: Sequence[str], separator: str, path: Path) -> tuple[list[str], bool]:
-    """The column names, and whether every row has one field more than there are names (R writes row names so)."""
+    """The column names, and whether every row has one field more than there are names (R writes row
+    names so).
+    """
     rows = [row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
     names = [n.strip().lstrip("\ufeff") or f"Unnamed: {i}" for i, n in enumerate(rows[0])]
     if all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", n) for n in names):
-        raise DataError(f"{path} has no column names", why=f"its first line is {lines[0][:60]!r}",
-                        do="write a first line with a name for each column")  # fmt: skip
+        raise DataError(
+            f"{path} has no column names",
+            why=f"its first line is {lines[0][:60]!r}",
+            do="write a first line with a name for each column",
+        )
     _distinct(names, path)
     body = rows[1:-1] or rows[1:]  # the last line of the sample may be cut
     return names, bool(body) and all(len(row) == len(names) + 1 for row in body)
 
 
 def _separator(lines: Sequence[str]) -> str:
-    """The separator that cuts most lines into the same number of fields, more than one; a comma if none does."""
+    """The separator that cuts most lines into the same number of fields, more than one; a comma if
+    none does.
+    """
 
     def quality(separator: str) -> tuple[float, int]:
         widths = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
@@ -233,7 +317,9 @@ def _separator(lines: Sequence[str]) -> str:
 
 
 def _decimal(lines: Sequence[str], separator: str) -> str:
-    """A comma where numbers have decimal commas: some do not have just three digits after it, and none has a dot."""
+    """A comma where numbers have decimal commas: some do not have just three digits after it, and
+    none has a dot.
+    """
     if separator == ",":
         return "."
     cells = [cell.strip() for row in csv.reader(lines[1:], delimiter=separator) for cell in row]
@@ -250,11 +336,19 @@ def _read_json_lines(data: bytes, path: Path) -> pd.DataFrame:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"line {number} of {path.name} is not JSON", why=error.msg, where=f"{path}:{number}",
-                            do="write one object on each line") from None  # fmt: skip
+            raise DataError(
+                f"line {number} of {path.name} is not JSON",
+                why=error.msg,
+                where=f"{path}:{number}",
+                do="write one object on each line",
+            ) from None
         if not isinstance(row, dict):
-            raise DataError(f"line {number} of {path.name} is not an object", why="a row has named columns",
-                            do='write {"column": value, ...} on each line', where=f"{path}:{number}")  # fmt: skip
+            raise DataError(
+                f"line {number} of {path.name} is not an object",
+                why="a row has named columns",
+                do='write {"column": value, ...} on each line',
+                where=f"{path}:{number}",
+            )
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -268,16 +362,26 @@ def _read_parquet(path: Path) -> pd.DataFrame:
             _distinct(names, file)
             frames.append(pq.read_table(file).to_pandas())
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{file} cannot be read", why=f"its Parquet data are damaged ({_first_line(error)})",
-                            do="write or copy it again") from None  # fmt: skip
-    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0].reset_index(drop=True)
+            raise DataError(
+                f"{file} cannot be read",
+                why=f"its Parquet data are damaged ({_first_line(error)})",
+                do="write or copy it again",
+            ) from None
+    return (
+        pd.concat(frames, ignore_index=True)
+        if len(frames) > 1
+        else frames[0].reset_index(drop=True)
+    )
 
 
 def _distinct(names: Sequence[str], path: Path) -> None:
     twice = [n for i, n in enumerate(names) if n and n in names[:i]]
     if twice:
-        raise DataError(f"{path} has the column {twice[0]!r} more than once", why="columns are told apart by name",
-                        do="rename or remove one of them")  # fmt: skip
+        raise DataError(
+            f"{path} has the column {twice[0]!r} more than once",
+            why="columns are told apart by name",
+            do="rename or remove one of them",
+        )
 
 
 def _first_line(error: BaseException) -> str:

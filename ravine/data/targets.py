@@ -21,16 +21,20 @@ from ravine.data.task_type import Asked
 from ravine.errors import DataError
 
 How = Literal["auto", "standard", "log", "none"]
-SKEWED = 8.0  # below that the logarithm lost: test R² 0.279 -> 0.253 at skewness 4.6 (CPS1988 wages), 0.9775 -> 0.9748
-# at 1.6 (diamonds), 0.863 -> 0.857 at 1.9 (ames); scikit-learn's MLP 128-128, three splits. What is learned from
-# logarithms is nearer the median than the mean, and the score is about the mean.
+# below that the logarithm lost: test R² 0.279 -> 0.253 at skewness 4.6 (CPS1988 wages), 0.9775 ->
+# 0.9748
+SKEWED = 8.0
+# at 1.6 (diamonds), 0.863 -> 0.857 at 1.9 (ames); scikit-learn's MLP 128-128, three splits. What is
+# learned from logarithms is nearer the median than the mean, and the score is about the mean.
 
 LEANING = 2.0  # from that on the logarithm is mentioned: an exponential distribution has skewness 2
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked, and for regression the scale: y <- (f(y) − center) / spread, f the identity or the logarithm."""
+    """What is asked, and for regression the scale: y <- (f(y) − center) / spread, f the identity or
+    the logarithm.
+    """
 
     asked: Asked
     form: Literal["as it is", "log", "log1p"] = "as it is"
@@ -39,7 +43,9 @@ class Target:
 
     @property
     def outputs(self) -> int:
-        """How many outputs a network needs: one for binary and one number, else one for each class, label or number."""
+        """How many outputs a network needs: one for binary and one number, else one for each class,
+        label or number.
+        """
         if self.asked.kind == "binary":
             return 1
         return len(self.asked.names) if self.asked.kind == "regression" else len(self.asked.classes)
@@ -47,29 +53,43 @@ class Target:
     @property
     def labels(self) -> tuple[str, ...]:
         """What each class, label or number is called."""
-        return self.asked.names if self.asked.kind == "regression" else tuple(map(str, self.asked.classes))
+        return (
+            self.asked.names
+            if self.asked.kind == "regression"
+            else tuple(map(str, self.asked.classes))
+        )
 
     def encode(self, frame: pd.DataFrame) -> Tensor:
-        """int64 [N] for classes; float32 [N, 1] for binary; float32 [N, C] for regression and labels."""
+        """int64 [N] for classes; float32 [N, 1] for binary; float32 [N, C] for regression and
+        labels.
+        """
         if self.asked.kind == "regression":
-            return torch.from_numpy(((_curved(_numbers(frame, self.asked), self.form) - np.array(self.center))
-                                     / np.array(self.spread)).astype(np.float32))  # fmt: skip
+            return torch.from_numpy(
+                (
+                    (_curved(_numbers(frame, self.asked), self.form) - np.array(self.center))
+                    / np.array(self.spread)
+                ).astype(np.float32)
+            )
         if self.asked.kind == "labels":
             return torch.from_numpy(_flags(frame, self.asked))
         index = torch.from_numpy(_places(frame[self.asked.names[0]], self.asked))
         return index if self.asked.kind == "classes" else index[:, None].float()
 
     def decode(self, predictions: Tensor) -> Tensor:
-        """Predictions, or encoded targets, [..., C] in the target's own units, float64; classes and their
-        probabilities stay what they are."""
+        """Predictions, or encoded targets, [..., C] in the target's own units, float64; classes and
+        their probabilities stay what they are."""
         if self.asked.kind != "regression":
             return predictions
-        y = predictions.double() * torch.tensor(self.spread, dtype=torch.float64, device=predictions.device)
+        y = predictions.double() * torch.tensor(
+            self.spread, dtype=torch.float64, device=predictions.device
+        )
         y = y + torch.tensor(self.center, dtype=torch.float64, device=predictions.device)
         return y.exp() if self.form == "log" else y.expm1() if self.form == "log1p" else y
 
     def frame(self, predictions: Tensor, index: Any = None) -> pd.DataFrame:
-        """A loss's predictions [N, C] as a table: the answer, and for classes and labels the probability of each."""
+        """A loss's predictions [N, C] as a table: the answer, and for classes and labels the
+        probability of each.
+        """
         values, names = self.decode(predictions).detach().cpu().double().numpy(), self.asked.names
         if self.asked.kind == "regression":
             return pd.DataFrame(values, columns=list(names), index=index)
@@ -82,10 +102,16 @@ class Target:
             else:
                 answers = pd.DataFrame(chosen.astype(np.int64), columns=list(names), index=index)
         else:
-            values = np.concatenate([1 - values, values], 1) if self.asked.kind == "binary" else values
-            picked = pd.Series([classes[i] for i in values.argmax(1)], index=answers_index(index, len(values)))
+            values = (
+                np.concatenate([1 - values, values], 1) if self.asked.kind == "binary" else values
+            )
+            picked = pd.Series(
+                [classes[i] for i in values.argmax(1)], index=answers_index(index, len(values))
+            )
             answers = picked.to_frame(names[0])
-        shown = pd.DataFrame(values, columns=[f"probability of {c}" for c in self.labels], index=answers.index)
+        shown = pd.DataFrame(
+            values, columns=[f"probability of {c}" for c in self.labels], index=answers.index
+        )
         return pd.concat([answers, shown], axis=1)
 
     def to_plain(self) -> dict[str, Any]:
@@ -95,7 +121,9 @@ class Target:
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Target:
         """The target that plain data describe."""
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["asked"].items()}
+        given: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data["asked"].items()
+        }
         return cls(Asked(**given), data["form"], tuple(data["center"]), tuple(data["spread"]))
 
 
@@ -104,11 +132,14 @@ def answers_index(index: Any, count: int) -> Any:
     return pd.RangeIndex(count) if index is None else index
 
 
-def fit_target(train: pd.DataFrame, asked: Asked, how: How, said: list[str]) -> tuple[Target, dict[str, float]]:
+def fit_target(
+    train: pd.DataFrame, asked: Asked, how: How, said: list[str]
+) -> tuple[Target, dict[str, float]]:
     """The target's scale from the training rows, and the effects.
 
-    "auto" takes the logarithm of one non-negative number of skewness above 8 if that at least halves the skewness, and
-    else standardizes. Raises `DataError` if "log" is asked of negative numbers.
+    "auto" takes the logarithm of one non-negative number of skewness above 8 if that at least
+    halves the skewness, and else standardizes. Raises `DataError` if "log" is asked of negative
+    numbers.
     """
     if asked.kind != "regression":
         return Target(asked), {}
@@ -116,25 +147,40 @@ def fit_target(train: pd.DataFrame, asked: Asked, how: How, said: list[str]) -> 
     form: Any = "as it is"
     if how == "log" or (how == "auto" and len(asked.names) == 1 and y.min() >= 0):
         if y.min() < 0:
-            raise DataError(f"the target {', '.join(asked.names)} has negative values", why="they have no logarithm",
-                            do='set encoding.target = "standard"')  # fmt: skip
+            raise DataError(
+                f"the target {', '.join(asked.names)} has negative values",
+                why="they have no logarithm",
+                do='set encoding.target = "standard"',
+            )
         candidate = "log" if y.min() > 0 else "log1p"
         before, after = skewness(y[:, 0]), skewness(_curved(y, candidate)[:, 0])
         if how == "log" or (before > SKEWED and abs(after) < before / 2):
             form = candidate
-            said.append(f"The logarithm of {asked.names[0]} is learned: its skewness is {before:.1f}, "
-                        f"the logarithm's {after:.1f} (training rows).")  # fmt: skip
+            said.append(
+                f"The logarithm of {asked.names[0]} is learned: its skewness is {before:.1f}, "
+                f"the logarithm's {after:.1f} (training rows)."
+            )
         elif before > LEANING and abs(after) < before / 2:
-            said.append(f"{asked.names[0]} is skewed ({before:.1f}, its logarithm {after:.1f}): if it is a share of it "
-                        'that an error should be measured by, set encoding.target = "log".')  # fmt: skip
+            said.append(
+                f"{asked.names[0]} is skewed ({before:.1f}, its logarithm {after:.1f}): if it is a "
+                f"share of it "
+                'that an error should be measured by, set encoding.target = "log".'
+            )
     z = _curved(y, form)
-    centers, spreads = zip(*((0.0, 1.0) if how == "none" else moments(column) for column in z.T), strict=True)
+    centers, spreads = zip(
+        *((0.0, 1.0) if how == "none" else moments(column) for column in z.T), strict=True
+    )
     if min(spreads) == 0:
         name = asked.names[spreads.index(0)]
-        raise DataError(f"the target {name} is the same in all training rows", why="there is nothing to learn",
-                        do="split at random, or choose another target")  # fmt: skip
+        raise DataError(
+            f"the target {name} is the same in all training rows",
+            why="there is nothing to learn",
+            do="split at random, or choose another target",
+        )
     effects = {} if how == "none" else {"targets standardized": float(len(asked.names))}
-    return Target(asked, form, centers, spreads), effects | ({} if form == "as it is" else {"targets logged": 1.0})
+    return Target(asked, form, centers, spreads), effects | (
+        {} if form == "as it is" else {"targets logged": 1.0}
+    )
 
 
 def skewness(x: np.ndarray) -> float:
@@ -152,7 +198,9 @@ def _curved(y: np.ndarray, form: str) -> np.ndarray:
 
 
 def _numbers(frame: pd.DataFrame, asked: Asked) -> np.ndarray:
-    return np.stack([numbers_of(frame[n], n, s) for n, s in zip(asked.names, asked.styles, strict=True)], 1)
+    return np.stack(
+        [numbers_of(frame[n], n, s) for n, s in zip(asked.names, asked.styles, strict=True)], 1
+    )
 
 
 def _places(values: pd.Series, asked: Asked) -> np.ndarray:
@@ -161,8 +209,11 @@ def _places(values: pd.Series, asked: Asked) -> np.ndarray:
     places = pd.Index(known, dtype=object).get_indexer(pd.Index(texts, dtype=object))
     if (places < 0).any():
         odd = texts[int(np.flatnonzero(places < 0)[0])]
-        raise DataError(f"the target {asked.names[0]} has the unknown class {odd!r}",
-                        why=f"the classes are {', '.join(known[:10])}", do="leave these rows out")  # fmt: skip
+        raise DataError(
+            f"the target {asked.names[0]} has the unknown class {odd!r}",
+            why=f"the classes are {', '.join(known[:10])}",
+            do="leave these rows out",
+        )
     return places.astype(np.int64)[codes]
 
 
@@ -174,6 +225,8 @@ def _flags(frame: pd.DataFrame, asked: Asked) -> np.ndarray:
     for name in asked.names:
         texts, codes = texts_of(frame[name])
         if any(t.lower() not in YES + NO for t in texts):
-            raise DataError(f"the label {name} has values that are neither 0 nor 1", do="leave these rows out")
+            raise DataError(
+                f"the label {name} has values that are neither 0 nor 1", do="leave these rows out"
+            )
         columns.append(np.array([float(t.lower() in YES) for t in texts], np.float32)[codes])
     return np.stack(columns, 1)

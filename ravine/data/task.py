@@ -1,4 +1,5 @@
-"""From a source to a task: read, find out what is asked, split, fit the encoder on the training rows, encode.
+"""From a source to a task: read, find out what is asked, split, fit the encoder on the training
+rows, encode.
 
 Letters: N examples, F numbers, K columns of codes, C outputs.
 """
@@ -20,7 +21,15 @@ import torch
 from ravine.data.encoder import Encoder, Encoding, fit
 from ravine.data.examples import Examples
 from ravine.data.images import Images, PictureEncoder, pictured
-from ravine.data.source import Data, bytes_of, check_columns, check_weights, opened, taken_out, with_targets
+from ravine.data.source import (
+    Data,
+    bytes_of,
+    check_columns,
+    check_weights,
+    opened,
+    taken_out,
+    with_targets,
+)
 from ravine.data.splits import NAMES, Rows, few_rows, judged
 from ravine.data.streaming import RowGroups, larger_than, surveyed
 from ravine.data.tables import read_table
@@ -32,10 +41,11 @@ from ravine.errors import DataError, nearest
 class Task:
     """What to learn from which examples.
 
-    `train` is `RowGroups` where the table is larger than the memory allowed. `validation` and `test` are None where the
-    split has none. `rows` are the numbers of each split's rows in the source (a test file's come after it).
-    `said` are sentences about what was inferred and dropped; `effects` how much each technique of the encoding did, 0
-    for nothing. Equal tasks have equal fingerprints.
+    `train` is `RowGroups` where the table is larger than the memory allowed. `validation` and
+    `test` are None where the split has none. `rows` are the numbers of each split's rows in the
+    source (a test file's come after it). `said` are sentences about what was inferred and dropped;
+    `effects` how much each technique of the encoding did, 0 for nothing. Equal tasks have equal
+    fingerprints.
     """
 
     kind: Literal["binary", "classes", "regression", "labels"]
@@ -56,8 +66,11 @@ class Task:
         return self.encoder.target.outputs
 
 
-def load(data: Data | Images, split: Any, encoding: Encoding, *, seed: int, frame: Any = None) -> Task:
-    """The task of a source, or of a `frame` given from Python (a DataFrame, a mapping, or a pair X, y).
+def load(
+    data: Data | Images, split: Any, encoding: Encoding, *, seed: int, frame: Any = None
+) -> Task:
+    """The task of a source, or of a `frame` given from Python (a DataFrame, a mapping, or a pair X,
+    y).
 
     Raises `DataError` for what is wrong with the table, with what to do about it.
 
@@ -70,7 +83,11 @@ def load(data: Data | Images, split: Any, encoding: Encoding, *, seed: int, fram
         return _pictured(data, split, encoding, seed=seed, frame=frame)
     if data.test is not None:
         split = _without_test(split)
-    if frame is None and data.memory is not None and larger_than(Path(data.source), bytes_of(data.memory)):
+    if (
+        frame is None
+        and data.memory is not None
+        and larger_than(Path(data.source), bytes_of(data.memory))
+    ):
         return _streamed(data, split, encoding, seed=seed)
     said: list[str] = []
     table, targets = opened(data, frame, said)
@@ -79,7 +96,10 @@ def load(data: Data | Images, split: Any, encoding: Encoding, *, seed: int, fram
     own = len(table)
     if data.test is not None:
         tested = _test_table(data.test, targets, said).reindex(columns=table.columns)
-        table, places = pd.concat([table, tested]), np.append(places, len(table) + np.arange(len(tested)))
+        table, places = (
+            pd.concat([table, tested]),
+            np.append(places, len(table) + np.arange(len(tested))),
+        )
     few_rows(own, 0, 0)
     question = asked(table, targets, data.task, said)
     check_weights(table, data.weight)
@@ -89,8 +109,16 @@ def load(data: Data | Images, split: Any, encoding: Encoding, *, seed: int, fram
     judged(rows, table, question, said)
     said += taken_out(data, split.columns())
     skip = (*data.drop, *split.columns(), *(() if data.weight is None else (data.weight,)))
-    encoder = fit(table.iloc[rows.train], question, encoding, rows=len(table), skip=skip, categories=data.categories,
-                  numbers=data.numbers, said=said)  # fmt: skip
+    encoder = fit(
+        table.iloc[rows.train],
+        question,
+        encoding,
+        rows=len(table),
+        skip=skip,
+        categories=data.categories,
+        numbers=data.numbers,
+        said=said,
+    )
     examples = {name: _examples(encoder, table, getattr(rows, name), data.weight) for name in NAMES}
     numbers = {name: places[getattr(rows, name)] for name in NAMES}
     assert examples["train"] is not None  # splits raise before
@@ -113,18 +141,26 @@ def _streamed(data: Data, split: Any, encoding: Encoding, *, seed: int) -> Task:
     found = surveyed(data, split, encoding, seed=seed, memory=bytes_of(data.memory), said=said)
     held: dict[str, Examples | None] = {"validation": found.validation, "test": found.test}
     if data.test is not None:
-        held["test"] = found.encoder.examples(_test_table(data.test, data.target, said), data.weight)
+        held["test"] = found.encoder.examples(
+            _test_table(data.test, data.target, said), data.weight
+        )
     if held["validation"] is None and split.validation > 0:
-        raise DataError("no row is given to validation", why="the recipe keeps a validation split", do="mark some rows")
+        raise DataError(
+            "no row is given to validation",
+            why="the recipe keeps a validation split",
+            do="mark some rows",
+        )
     counts = {name: 0 if e is None else e.count for name, e in held.items()}
-    said.append(f"{found.train.count} rows train, {counts['validation']} validate, {counts['test']} test.")
+    said.append(
+        f"{found.train.count} rows train, {counts['validation']} validate, {counts['test']} test."
+    )
     return Task(
         kind=found.asked.kind,
         targets=found.asked.names,
         classes=found.asked.classes,
         encoder=found.encoder,
         train=found.train,
-        **held,  # type: ignore[arg-type]
+        **held,
         said=tuple(said),
         effects=found.encoder.effects,
         fingerprint=_fingerprint(found.encoder, held, found.rows, found.digest),
@@ -136,7 +172,9 @@ def _pictured(data: Images, split: Any, encoding: Encoding, *, seed: int, frame:
     said: list[str] = []
     found = pictured(data, split, encoding, seed=seed, frame=frame, said=said)
     held = {name: getattr(found, name) for name in NAMES}
-    targets = {n: e and Examples(torch.empty(e.count, 0), targets=e.targets) for n, e in held.items()}
+    targets = {
+        n: e and Examples(torch.empty(e.count, 0), targets=e.targets) for n, e in held.items()
+    }
     return Task(
         kind=found.asked.kind,
         targets=found.asked.names,
@@ -159,12 +197,17 @@ def _test_table(path: str, targets: tuple[str, ...], said: list[str]) -> pd.Data
     tested = read_table(path, said)
     for name in targets:
         if name not in tested.columns:
-            raise DataError(f"{path} has no column {name!r}", why=nearest(name, list(tested.columns)),
-                            do="give a test file with the target")  # fmt: skip
+            raise DataError(
+                f"{path} has no column {name!r}",
+                why=nearest(name, list(tested.columns)),
+                do="give a test file with the target",
+            )
     return with_targets(tested, targets, said)[0]
 
 
-def _examples(encoder: Encoder, table: pd.DataFrame, rows: np.ndarray, weight: str | None) -> Examples | None:
+def _examples(
+    encoder: Encoder, table: pd.DataFrame, rows: np.ndarray, weight: str | None
+) -> Examples | None:
     return encoder.examples(table.iloc[rows], weight) if len(rows) else None
 
 
@@ -173,14 +216,26 @@ def _sizes_said(rows: Rows, split: Any) -> str:
     return f"{sizes[0]} rows train, {sizes[1]} validate, {sizes[2]} test ({type(split).__name__})."
 
 
-def _fingerprint(encoder: Encoder | PictureEncoder, examples: Mapping[str, Examples | None],
-                 rows: Mapping[str, np.ndarray], digest: str = "") -> str:  # fmt: skip
-    """A hash of everything that training can see: encoder, encoded examples, which rows they are."""
-    hashed = hashlib.blake2b(json.dumps(encoder.to_plain()).encode() + digest.encode(), digest_size=16)
+def _fingerprint(
+    encoder: Encoder | PictureEncoder,
+    examples: Mapping[str, Examples | None],
+    rows: Mapping[str, np.ndarray],
+    digest: str = "",
+) -> str:
+    """A hash of everything that training can see: encoder, encoded examples, which rows they
+    are.
+    """
+    hashed = hashlib.blake2b(
+        json.dumps(encoder.to_plain()).encode() + digest.encode(), digest_size=16
+    )
     for name in sorted(examples):
         hashed.update(name.encode())
-        for tensor in examples[name].fields if examples[name] is not None else ():  # type: ignore[union-attr]
-            hashed.update(b"-" if tensor is None else str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+        for tensor in examples[name].fields if examples[name] is not None else ():  # type: ignore
+            hashed.update(
+                b"-"
+                if tensor is None
+                else str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes()
+            )
     for name in sorted(rows):
         hashed.update(rows[name].astype(np.int64).tobytes())
     return hashed.hexdigest()

@@ -15,9 +15,11 @@ from ravine.errors import DataError
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be learned: the kind of task, the target columns, their classes, and how numbers are written in them.
+    """What is to be learned: the kind of task, the target columns, their classes, and how numbers
+    are written in them.
 
-    Classes keep their types. For labels they are the names of the columns, or what the lists of one column hold.
+    Classes keep their types. For labels they are the names of the columns, or what the lists of one
+    column hold.
     """
 
     kind: Literal["binary", "classes", "regression", "labels"]
@@ -28,7 +30,9 @@ class Asked:
 
 
 def asked(frame: pd.DataFrame, names: Sequence[str], task: str, said: list[str]) -> Asked:
-    """What the target columns ask for. `task` is "auto" or a kind. Raises `DataError` where they do not fit."""
+    """What the target columns ask for. `task` is "auto" or a kind. Raises `DataError` where they do
+    not fit.
+    """
     name, *others = names
     names = (name, *others)
     if others:
@@ -41,8 +45,11 @@ def asked(frame: pd.DataFrame, names: Sequence[str], task: str, said: list[str])
         return Asked("labels", names, classes, lists=True)
     distinct = values.nunique()
     if distinct == 1:
-        raise DataError(f"the target {name} is {str(values.iloc[0])!r} in every row",
-                        why="there is nothing to learn", do="choose another target")  # fmt: skip
+        raise DataError(
+            f"the target {name} is {str(values.iloc[0])!r} in every row",
+            why="there is nothing to learn",
+            do="choose another target",
+        )
     kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct)
     if kind == "regression":
         style = style_of(texts_of(values)[0]) if is_text(values) else ""
@@ -54,14 +61,23 @@ def asked(frame: pd.DataFrame, names: Sequence[str], task: str, said: list[str])
         return Asked("labels", names, classes)
     classes = _classes(values)
     if kind == "binary" and len(classes) != 2:
-        raise DataError(f"the target {name} has {len(classes)} values", why="a binary task has two",
-                        do='set data.task = "classes"')  # fmt: skip
+        raise DataError(
+            f"the target {name} has {len(classes)} values",
+            why="a binary task has two",
+            do='set data.task = "classes"',
+        )
     if len(classes) > max(2, len(values) / 2):
-        raise DataError(f"the target {name} has {len(classes)} different values in {len(values)} rows",
-                        why=f"classes need several rows each; the first are {', '.join(map(repr, classes[:3]))}",
-                        do="choose another target")  # fmt: skip
+        raise DataError(
+            f"the target {name} has {len(classes)} different values in {len(values)} rows",
+            why=f"classes need several rows each; the first are "
+            f"{', '.join(map(repr, classes[:3]))}",
+            do="choose another target",
+        )
     if kind == "binary":
-        said.append(f"{name} is {classes[0]!r} or {classes[1]!r}: binary, {classes[1]!r} is the positive one.")
+        said.append(
+            f"{name} is {classes[0]!r} or {classes[1]!r}: binary, {classes[1]!r} is the positive "
+            f"one."
+        )
     else:
         said.append(f"{name} has {len(classes)} values: classes ({why}).")
     return Asked(kind, names, classes)  # type: ignore[arg-type]
@@ -73,8 +89,11 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
     if isinstance(values.dtype, pd.CategoricalDtype):
         return "classes", "it is categorical"
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
-        raise DataError(f"the target {values.name} is a date", why="dates cannot be predicted",
-                        do="make a number of it: days until it, or since it")  # fmt: skip
+        raise DataError(
+            f"the target {values.name} is a date",
+            why="dates cannot be predicted",
+            do="make a number of it: days until it, or since it",
+        )
     style = style_of(texts_of(values)[0]) if is_text(values) else ""
     if is_text(values) and not style:
         return "classes", "it is text"
@@ -95,8 +114,11 @@ def _asked_many(frame: pd.DataFrame, names: tuple[str, ...], task: str, said: li
     texts = {name: texts_of(frame[name])[0] for name in names}
     for name, found in texts.items():
         if len(found) < 2:
-            raise DataError(f"the target {name} is {found[0]!r} in every row", why="there is nothing to learn",
-                            do="leave it out")  # fmt: skip
+            raise DataError(
+                f"the target {name} is {found[0]!r} in every row",
+                why="there is nothing to learn",
+                do="leave it out",
+            )
     flags = all({t.lower() for t in found} in PAIRS for found in texts.values())
     if task == "labels" or (task == "auto" and flags):
         said.append(f"{', '.join(names)} are 0 or 1: labels, each predicted by itself.")
@@ -104,8 +126,11 @@ def _asked_many(frame: pd.DataFrame, names: tuple[str, ...], task: str, said: li
     styles = tuple(style_of(texts[n]) if is_text(frame[n]) else "" for n in names)
     for name, style in zip(names, styles, strict=True):
         if is_text(frame[name]) and not style:
-            raise DataError(f"the target {name} is {texts[name][0]!r} in row {frame.index[0]}",
-                            why="several targets must all be numbers, or all 0 or 1", do="name one target")  # fmt: skip
+            raise DataError(
+                f"the target {name} is {texts[name][0]!r} in row {frame.index[0]}",
+                why="several targets must all be numbers, or all 0 or 1",
+                do="name one target",
+            )
         numbers_of(frame[name], name, style)
     said.append(f"{', '.join(names)} are numbers: regression with {len(names)} outputs.")
     return Asked("regression", names, styles=styles)
@@ -137,7 +162,9 @@ def _sorted(values: Any) -> tuple[Any, ...]:
     lowered = {str(v).lower() for v in found}
     if len(found) == 2 and lowered in PAIRS:
         return tuple(sorted(found, key=lambda v: str(v).lower() in YES))
-    by: Callable[[Any], Any] = (lambda v: v) if len({isinstance(v, str) for v in found}) == 1 else str
+    by: Callable[[Any], Any] = (
+        (lambda v: v) if len({isinstance(v, str) for v in found}) == 1 else str
+    )
     return tuple(sorted(found, key=by))
 
 

@@ -1,4 +1,5 @@
-"""What a quick learner that is no network reaches on some examples, cross-validated: what a network should reach, too.
+"""What a quick learner that is no network reaches on some examples, cross-validated: what a network
+should reach, too.
 
 Shapes: N examples, F features, K outputs (a column for each class, label or number), T tokens.
 """
@@ -17,10 +18,16 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 Array: TypeAlias = np.ndarray
-Learner: TypeAlias = Callable[[Array, Array, Array, int], Array]  # known inputs, their targets, new inputs, seed
+Learner: TypeAlias = Callable[
+    [Array, Array, Array, int], Array
+]  # known inputs, their targets, new inputs, seed
 
 KINDS = ("classes", "binary", "labels", "number", "numbers", "tokens")
-CHOICES = ("classes", "binary", "tokens")  # one of several answers: exactly one column of the targets is 1
+CHOICES = (
+    "classes",
+    "binary",
+    "tokens",
+)  # one of several answers: exactly one column of the targets is 1
 FEWEST = 100  # examples; with fewer nothing is said about whether targets can be known at all
 MOST = 2000  # examples
 KERNEL = 700  # examples that the kernel learns from
@@ -36,12 +43,14 @@ ROUND = 1e-3  # least probability: nobody is that sure
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Loss and score of the best constant answer (`null_`) and of the best quick learner, on examples it did not see.
+    """Loss and score of the best constant answer (`null_`) and of the best quick learner, on
+    examples it did not see.
 
-    `loss` is the cross entropy in nats (classes), the mean binary cross entropy (labels) or the mean squared error in
-    the targets' units; `score` is the accuracy (of labels: over all of them) or R2 (mean over the outputs). `gain` is
-    the mean of null loss - loss over examples, paired, and `gain_error` its standard error. `signal` says by how many
-    standard errors predictions and targets (of numbers: their ranks) go together, for the learner where they do most.
+    `loss` is the cross entropy in nats (classes), the mean binary cross entropy (labels) or the
+    mean squared error in the targets' units; `score` is the accuracy (of labels: over all of them)
+    or R2 (mean over the outputs). `gain` is the mean of null loss - loss over examples, paired, and
+    `gain_error` its standard error. `signal` says by how many standard errors predictions and
+    targets (of numbers: their ranks) go together, for the learner where they do most.
     """
 
     kind: str
@@ -61,8 +70,9 @@ class Reference:
     def informative(self) -> bool | None:
         """Whether the inputs tell anything about the targets: None where that cannot be said.
 
-        That is with too few examples, or where predictions are surely wrong: then there is something to be known that
-        these learners take the wrong way, as where neighbors differ (parity, sums modulo a number).
+        That is with too few examples, or where predictions are surely wrong: then there is
+        something to be known that these learners take the wrong way, as where neighbors differ
+        (parity, sums modulo a number).
         """
         if self.signal > SURE:
             return True
@@ -83,16 +93,18 @@ def reference(
     most: int = MOST,
     learners: Sequence[str] = ("linear", "neighbors", "kernel", "trees"),
 ) -> Reference | None:
-    """The best of a few quick learners on at most `most` of the examples, spread evenly, each predicted by learners
-    that did not see it (3 folds; copies of an example of measured numbers fall in one fold).
+    """The best of a few quick learners on at most `most` of the examples, spread evenly, each
+    predicted by learners that did not see it (3 folds; copies of an example of measured numbers
+    fall in one fold).
 
-    Tried: linear (ridge or logistic), nearest neighbors, kernel ridge with a Gaussian, extremely randomized trees
-    (Geurts et al. 2006); predictions are drawn towards the null answer by the factor that suits them best. Pictures
-    and signals are flattened, with averages over places beside; tokens [N, T] are told by place, by count and in
-    pairs; of a target for each token (`kind` "tokens") only the present and the last tokens are known. Targets of -100
-    are left out.
+    Tried: linear (ridge or logistic), nearest neighbors, kernel ridge with a Gaussian, extremely
+    randomized trees (Geurts et al. 2006); predictions are drawn towards the null answer by the
+    factor that suits them best. Pictures and signals are flattened, with averages over places
+    beside; tokens [N, T] are told by place, by count and in pairs; of a target for each token
+    (`kind` "tokens") only the present and the last tokens are known. Targets of -100 are left out.
 
-    None for other kinds, fewer than 30 examples, targets that are constant, or more than 64 classes.
+    None for other kinds, fewer than 30 examples, targets that are constant, or more than 64
+    classes.
 
     >>> import torch
     >>> x = torch.linspace(-1, 1, 200)[:, None]
@@ -114,7 +126,12 @@ def reference(
     answers = columns(y, kind)
     known = np.isfinite(answers).all(1)
     features, answers, groups = features[known], answers[known], groups[known]
-    if len(answers) < 30 or answers.shape[1] > OUTPUTS or not (answers.std(0) > 0).any() or features.shape[1] == 0:
+    if (
+        len(answers) < 30
+        or answers.shape[1] > OUTPUTS
+        or not (answers.std(0) > 0).any()
+        or features.shape[1] == 0
+    ):
         return None
     if answers.shape[1] > MANY:
         some = evenly(len(answers), most // 2)
@@ -122,7 +139,9 @@ def reference(
     return _best(features, answers, groups, kind, seed, learners)
 
 
-def _best(x: Array, y: Array, groups: Array, kind: str, seed: int, learners: Sequence[str]) -> Reference:
+def _best(
+    x: Array, y: Array, groups: Array, kind: str, seed: int, learners: Sequence[str]
+) -> Reference:
     folds, few = folded(groups, seed), _narrow(x)
     null = np.empty_like(y)
     for fold in range(FOLDS):
@@ -187,17 +206,21 @@ def _score(said: Array, y: Array, kind: str) -> float:
 
 
 def together(said: Array, y: Array, folds: Array, groups: Array) -> float:
-    """Mean over its standard error of the products of prediction and target, each less its fold's mean.
+    """Mean over its standard error of the products of prediction and target, each less its fold's
+    mean.
 
-    Unlike the loss it does not mind predictions that are too sure. Without any information its mean is about 0 and its
-    spread about 1.4, not 1: each pair of examples in different folds counts twice, once with either as the new one.
+    Unlike the loss it does not mind predictions that are too sure. Without any information its mean
+    is about 0 and its spread about 1.4, not 1: each pair of examples in different folds counts
+    twice, once with either as the new one.
     """
     product = np.empty(len(y))
     scale = y.std(0)
     scale = np.where(scale > 0, scale, np.inf)
     for fold in np.unique(folds):
         rows = folds == fold
-        product[rows] = ((said[rows] - said[rows].mean(0)) * (y[rows] - y[rows].mean(0)) / scale**2).sum(1)
+        product[rows] = (
+            (said[rows] - said[rows].mean(0)) * (y[rows] - y[rows].mean(0)) / scale**2
+        ).sum(1)
     each = by_group(product, groups)
     error = each.std() / math.sqrt(len(each))
     return float(each.mean() / error) if error > 0 else 0.0
@@ -227,7 +250,9 @@ def folded(groups: Array, seed: int) -> Array:
 def plain(values: Tensor) -> Array:
     """A tensor as an array that numpy can count with; half precision becomes single."""
     values = values.detach().cpu()
-    return (values.float() if values.is_floating_point() and values.element_size() < 4 else values).numpy()
+    return (
+        values.float() if values.is_floating_point() and values.element_size() < 4 else values
+    ).numpy()
 
 
 def evenly(count: int, most: int) -> Array:
@@ -248,18 +273,23 @@ def columns(y: Array, kind: str) -> Array:
 
 
 def copies(x: Array) -> Array:
-    """A number for each example, the same for copies; all different where values are few and repeats natural."""
+    """A number for each example, the same for copies; all different where values are few and
+    repeats natural.
+    """
     flat = x.reshape(len(x), -1)
     if not measured(flat):
         return np.arange(len(x))
     found: dict[bytes, int] = {}
-    return np.array([found.setdefault(row.tobytes(), len(found)) for row in np.ascontiguousarray(flat)])
+    return np.array(
+        [found.setdefault(row.tobytes(), len(found)) for row in np.ascontiguousarray(flat)]
+    )
 
 
 def measured(flat: Array) -> bool:
     """Whether some column has so many values that two equal rows are hardly chance.
 
-    >>> measured(np.random.default_rng(0).normal(size=(100, 1))), measured(np.arange(100)[:, None] % 3 + 0.5)
+    >>> measured(np.random.default_rng(0).normal(size=(100, 1))), measured(np.arange(100)[:,
+    ...     None] % 3 + 0.5)
     (True, False)
     """
     if flat.dtype.kind != "f" or not len(flat):
@@ -271,13 +301,17 @@ def measured(flat: Array) -> bool:
 
 
 def described(x: Array) -> Array:
-    """Inputs as features [N, F]: numbers in units of their spread, tokens by place, by count and in pairs."""
+    """Inputs as features [N, F]: numbers in units of their spread, tokens by place, by count and in
+    pairs.
+    """
     if tokens(x):
         return _tokens(x)
     small = x.astype(float)
     while small[0].size > WIDEST and small.ndim == 4 and min(small.shape[2:]) >= 4:
         corners = [
-            small[:, :, a : a + 2 * (small.shape[2] // 2) : 2, b : b + 2 * (small.shape[3] // 2) : 2]
+            small[
+                :, :, a : a + 2 * (small.shape[2] // 2) : 2, b : b + 2 * (small.shape[3] // 2) : 2
+            ]
             for a in (0, 1)
             for b in (0, 1)
         ]
@@ -304,8 +338,8 @@ def _standardized(flat: Array) -> Array:
 
 
 def _anywhere(x: Array) -> Array:
-    """What does not depend on the place: of each channel mean, spread, ends, and products of neighbors (their
-    autocorrelation). Signals are taken to be [N, C, T] and [N, T, C] both."""
+    """What does not depend on the place: of each channel mean, spread, ends, and products of
+    neighbors (their autocorrelation). Signals are taken to be [N, C, T] and [N, T, C] both."""
     x = np.nan_to_num(x - np.nanmean(x))
     views = [x, np.moveaxis(x, 1, 2)] if x.ndim == 3 else [x]
     found = []
@@ -314,7 +348,11 @@ def _anywhere(x: Array) -> Array:
             view = view.mean(1, keepdims=True)
         axes = tuple(range(2, view.ndim))
         found += [view.mean(axes), view.std(axes), view.max(axes), view.min(axes)]
-        shifts = ((1,), (2,), (3,)) if view.ndim == 3 else ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
+        shifts = (
+            ((1,), (2,), (3,))
+            if view.ndim == 3
+            else ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
+        )
         for shift in shifts:
             if view.ndim in (3, 4):
                 found.append((view * np.roll(view, shift, axes)).mean(axes))
@@ -333,12 +371,16 @@ def _tokens(x: Array) -> Array:
         parts.append((at[:, :, None] == np.arange(len(names))).reshape(len(x), -1).astype(float))
     if len(names) <= 12 and x.shape[1] > 1:
         pairs = at[:, 1:] * len(names) + at[:, :-1]
-        parts.append(np.stack([(pairs == pair).sum(1) for pair in range(len(names) ** 2)], 1).astype(float))
+        parts.append(
+            np.stack([(pairs == pair).sum(1) for pair in range(len(names) ** 2)], 1).astype(float)
+        )
     return _standardized(np.concatenate(parts, 1))
 
 
 def windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Array, Array]:
-    """For some places in sequences: the present and the last tokens as features, the target, and which sequence."""
+    """For some places in sequences: the present and the last tokens as features, the target, and
+    which sequence.
+    """
     if not tokens(x):
         return np.empty((len(x), 0)), y[:, 0], np.arange(len(x))
     rows, places = np.nonzero(y != -100)
@@ -349,7 +391,10 @@ def windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Array, Arr
     rank = np.full(len(names) + 1, len(common))  # the last: before the beginning
     rank[common] = np.arange(len(common))
     at = at.reshape(x.shape)
-    back = [np.where(places >= b, at[rows, np.maximum(places - b, 0)], len(names)) for b in range(WINDOW)]
+    back = [
+        np.where(places >= b, at[rows, np.maximum(places - b, 0)], len(names))
+        for b in range(WINDOW)
+    ]
     parts = [(rank[each][:, None] == np.arange(len(common) + 1)).astype(float) for each in back]
     if len(common) <= 12:
         pair = rank[back[0]] * (len(common) + 1) + rank[back[1]]
@@ -370,7 +415,9 @@ def _narrow(x: Array, most: int = 100) -> Array:
 
 
 def _linear(x: Array, y: Array, new: Array, seed: int) -> Array:
-    """Ridge regression, its strength by generalized cross-validation (Golub, Heath & Wahba 1979)."""
+    """Ridge regression, its strength by generalized cross-validation (Golub, Heath & Wahba
+    1979).
+    """
     middle, mean = x.mean(0), y.mean(0)
     u, s, vt = np.linalg.svd(x - middle, full_matrices=False)
     projected = u.T @ (y - mean)
@@ -412,7 +459,9 @@ def _neighbors(x: Array, y: Array, new: Array, seed: int) -> Array:
 
 
 def _kernel(x: Array, y: Array, new: Array, seed: int) -> Array:
-    """Ridge with a Gaussian kernel of median width, or a third of it; the strength by leaving one out."""
+    """Ridge with a Gaussian kernel of median width, or a third of it; the strength by leaving one
+    out.
+    """
     chosen = evenly(len(x), KERNEL)
     x, y = x[chosen], y[chosen]
     mean = y.mean(0)
@@ -433,8 +482,12 @@ def _kernel(x: Array, y: Array, new: Array, seed: int) -> Array:
 
 
 def _trees(x: Array, y: Array, new: Array, seed: int) -> Array:
-    asked = min(1.0, max(0.34, 8 / x.shape[1])) if x.shape[1] < 60 else x.shape[1] ** -0.5  # share of the features
-    model = ExtraTreesRegressor(60, min_samples_leaf=2, max_features=asked, random_state=seed, n_jobs=1)
+    asked = (
+        min(1.0, max(0.34, 8 / x.shape[1])) if x.shape[1] < 60 else x.shape[1] ** -0.5
+    )  # share of the features
+    model = ExtraTreesRegressor(
+        60, min_samples_leaf=2, max_features=asked, random_state=seed, n_jobs=1
+    )
     return model.fit(x, y if y.shape[1] > 1 else y[:, 0]).predict(new).reshape(len(new), -1)
 
 

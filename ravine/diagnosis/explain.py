@@ -1,4 +1,6 @@
-"""What a finding means, for a reader: the page of a code, the list of all codes, and the codes that name a cause."""
+"""What a finding means, for a reader: the page of a code, the list of all codes, and the codes that
+name a cause.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ RESET, BOLD = "\x1b[0m", "\x1b[1m"
 def find_topic(name: str, rules: Sequence[Rule], redirects: Mapping[str, str]) -> Rule | str:
     """The rule of a code, or the cause, that a reader may write in any case and without `RVN-`.
 
-    A retired code gives the rule that took its place. Raises `InputError` with the nearest one for any other name.
+    A retired code gives the rule that took its place. Raises `InputError` with the nearest one for
+    any other name.
     """
     codes = {rule.code: rule for rule in rules}
     code = normalize_code(name)
@@ -53,14 +56,26 @@ def normalize_code(name: str) -> str:
 def naming(cause: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """The rules that may name a cause: as theirs, instead of theirs, or as a suspect beside it."""
     rules = tuple(rules)
-    return (*(r for r in rules if r.cause == cause), *(r for r in rules if r.cause != cause and cause in r.also))
+    return (
+        *(r for r in rules if r.cause == cause),
+        *(r for r in rules if r.cause != cause and cause in r.also),
+    )
 
 
 def to_json(rule: Rule) -> dict[str, Any]:
     """A rule and its explanation as JSON-ready data."""
     about = {
         name: getattr(rule, name)
-        for name in ("code", "cause", "severity", "confidence", "explains", "also", "symptom", "picture")
+        for name in (
+            "code",
+            "cause",
+            "severity",
+            "confidence",
+            "explains",
+            "also",
+            "symptom",
+            "picture",
+        )
     }
     return about | asdict(rule.explanation)
 
@@ -72,15 +87,23 @@ def page(rule: Rule, rules: Iterable[Rule], *, width: int = WIDTH, color: bool =
     sure = "exact" if rule.confidence == "exact" else f"confidence {rule.confidence}"
     causes = f"cause {rule.cause}" + (f", or {', '.join(rule.also)}" if rule.also else "")
     blocks = [
-        "\n".join([*_heading(rule, width, color), *_wrapped(f"{rule.severity}, {sure}; {causes}", width)]),
+        "\n".join(
+            [*_heading(rule, width, color), *_wrapped(f"{rule.severity}, {sure}; {causes}", width)]
+        ),
         _section("What it means", _wrapped(about.means, width), color),
         _section("Why it happens", _wrapped(about.because, width), color),
         _section("How it is detected", _wrapped(about.detected, width), color),
         _section("What it misses", _wrapped(about.misses, width), color),
-        _section("What to do", [*_wrapped(about.remedy, width), "", *_patch(about.patch, color)], color),
+        _section(
+            "What to do", [*_wrapped(about.remedy, width), "", *_patch(about.patch, color)], color
+        ),
     ]
     if rule.explains:
-        lines = [line for code in rule.explains for line in _wrapped(f"{code} {titles[code].title}", width)]
+        lines = [
+            line
+            for code in rule.explains
+            for line in _wrapped(f"{code} {titles[code].title}", width)
+        ]
         blocks.append(_section("What it accounts for", lines, color))
     if rule.picture:
         blocks.append(
@@ -99,31 +122,46 @@ def page(rule: Rule, rules: Iterable[Rule], *, width: int = WIDTH, color: bool =
     return "\n\n".join(blocks)
 
 
-def listing(families: Mapping[str, Sequence[Rule]], *, width: int = WIDTH, color: bool = False) -> str:
+def listing(
+    families: Mapping[str, Sequence[Rule]], *, width: int = WIDTH, color: bool = False
+) -> str:
     """All codes with their titles, by family."""
     blocks = []
     for family, rules in families.items():
-        lines = [f"  {rule.code}  {textwrap.shorten(rule.title, width - 11, placeholder=' ...')}" for rule in rules]
+        lines = [
+            f"  {rule.code}  {textwrap.shorten(rule.title, width - 11, placeholder=' ...')}"
+            for rule in rules
+        ]
         blocks.append(_section(family, lines, color))
     blocks.append("ravine explain CODE says what one of them means, and what to do.")
     return "\n\n".join(blocks)
 
 
-def cause_page(cause: str, rules: Iterable[Rule], *, width: int = WIDTH, color: bool = False) -> str:
+def cause_page(
+    cause: str, rules: Iterable[Rule], *, width: int = WIDTH, color: bool = False
+) -> str:
     """A cause: what it means, and the codes that may name it."""
     named = naming(cause, rules)
-    lines = [line for rule in named for line in _wrapped(f"{rule.code}  {rule.title}", width, hang=9)]
+    lines = [
+        line for rule in named for line in _wrapped(f"{rule.code}  {rule.title}", width, hang=9)
+    ]
     found = _section("Named by", lines or ["  no check yet"], color)
     return "\n\n".join([_section(cause, _wrapped(CAUSES[cause], width), color), found])
 
 
 def _nearest(name: str, code: str, codes: Mapping[str, Rule]) -> str:
-    """The code with the same letter whose number is nearest, the title that has the word, or the likest name."""
+    """The code with the same letter whose number is nearest, the title that has the word, or the
+    likest name.
+    """
     alike = [c for c in codes if code and c[4] == code[4]]
     if alike:
         return min(alike, key=lambda c: abs(int(c[5:]) - int(code[5:])))
     word = re.escape(name.lower())
-    titled = [c for c, rule in codes.items() if not code and name and re.search(rf"\b{word}", rule.title.lower())]
+    titled = [
+        c
+        for c, rule in codes.items()
+        if not code and name and re.search(rf"\b{word}", rule.title.lower())
+    ]
     if titled:
         return titled[0]
     by_folded = {folded(known): known for known in (*codes, *CAUSES)}
@@ -158,4 +196,8 @@ def _wrapped(text: str, width: int, *, first: str = "", hang: int = 0) -> list[s
 
 def _patch(patch: str, color: bool) -> Iterator[str]:
     for line in patch.splitlines():
-        yield f"    \x1b[{COLORS[line[0]]}m{line}{RESET}" if color and line[0] in "+-" else f"    {line}"
+        yield (
+            f"    \x1b[{COLORS[line[0]]}m{line}{RESET}"
+            if color and line[0] in "+-"
+            else f"    {line}"
+        )

@@ -1,7 +1,9 @@
-"""The text of a code, read from its Markdown file in `explanations/`: the only place where it is written.
+"""The text of a code, read from its Markdown file in `explanations/`: the only place where it is
+written.
 
-A file has a heading `# CODE: title` and the sections of `SECTIONS`; in the section "What to do" stands the change as a
-diff. `{NAME}` and `{NAME:format}` are thresholds: constants of the module in which the rule stands.
+A file has a heading `# CODE: title` and the sections of `SECTIONS`; in the section "What to do"
+stands the change as a diff. `{NAME}` and `{NAME:format}` are thresholds: constants of the module in
+which the rule stands.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ THRESHOLD = re.compile(r"\{([A-Z][A-Z0-9_]*)(?::([^{}]*))?\}")
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What `ravine explain` prints of a code. `patch` has lines that go ("- "), that come ("+ ") and that stay."""
+    """What `ravine explain` prints of a code. `patch` has lines that go ("- "), that come ("+ ")
+    and that stay.
+    """
 
     title: str
     means: str
@@ -39,16 +43,28 @@ class Explanation:
     references: tuple[str, ...]
 
 
-def read_explanation(code: str, *, thresholds: Callable[..., Any] | Mapping[str, float]) -> Explanation:
-    """The explanation of a code; `thresholds` are names and values, or the function whose module has them."""
-    text = resources.files("ravine.diagnosis").joinpath("explanations", f"{code}.md").read_text("utf-8")
-    return parse_explanation(text, thresholds if isinstance(thresholds, Mapping) else _constants_beside(thresholds))
+def read_explanation(
+    code: str, *, thresholds: Callable[..., Any] | Mapping[str, float]
+) -> Explanation:
+    """The explanation of a code; `thresholds` are names and values, or the function whose module
+    has them.
+    """
+    text = (
+        resources.files("ravine.diagnosis")
+        .joinpath("explanations", f"{code}.md")
+        .read_text("utf-8")
+    )
+    return parse_explanation(
+        text, thresholds if isinstance(thresholds, Mapping) else _constants_beside(thresholds)
+    )
 
 
 def parse_explanation(text: str, thresholds: Mapping[str, Any]) -> Explanation:
-    """The explanation that a file holds. Raises `ValueError` for a section that is missing or not known.
+    """The explanation that a file holds. Raises `ValueError` for a section that is missing or not
+    known.
 
-    >>> page = "# RVN-A01: a title\\n" + "\\n".join(f"## {s}\\nOver {{LIMIT:.0%}}.\\n" for s in SECTIONS)
+    >>> page = "# RVN-A01: a title\\n" + "\\n".join(f"## {s}\\nOver {{LIMIT:.0%}}.\\n" for s
+    ...                                             in SECTIONS)
     >>> found = parse_explanation(page + "- A book", {"LIMIT": 0.5})
     >>> found.title, found.means, found.references
     ('a title', 'Over 50%.', ('A book',))
@@ -56,9 +72,13 @@ def parse_explanation(text: str, thresholds: Mapping[str, Any]) -> Explanation:
     heading, *sections = re.split(r"^## ", text, flags=re.M)
     written = {name.strip(): body for name, _, body in (s.partition("\n") for s in sections)}
     if set(written) != set(SECTIONS):
-        raise ValueError(f"the sections are {', '.join(written)}; they must be {', '.join(SECTIONS)}")
+        raise ValueError(
+            f"the sections are {', '.join(written)}; they must be {', '.join(SECTIONS)}"
+        )
     patch = re.search(r"^```diff\n(.*?)^```", written["What to do"], re.M | re.S)
-    written["What to do"] = re.sub(r"^```diff\n.*?^```", "", written["What to do"], flags=re.M | re.S)
+    written["What to do"] = re.sub(
+        r"^```diff\n.*?^```", "", written["What to do"], flags=re.M | re.S
+    )
     references = tuple(re.findall(r"^- (.*)$", written.pop("References"), re.M))
     texts = {SECTIONS[name]: _fill(_join_lines(body), thresholds) for name, body in written.items()}
     return Explanation(
@@ -71,16 +91,22 @@ def parse_explanation(text: str, thresholds: Mapping[str, Any]) -> Explanation:
 
 def _join_lines(body: str) -> str:
     """The paragraphs of a section, a line each, with an empty line between."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in body.strip().split("\n\n") if paragraph.strip())
+    return "\n\n".join(
+        " ".join(paragraph.split()) for paragraph in body.strip().split("\n\n") if paragraph.strip()
+    )
 
 
 def _fill(text: str, thresholds: Mapping[str, Any]) -> str:
-    """The text with its thresholds as numbers. Raises `KeyError` for one that the module does not have."""
+    """The text with its thresholds as numbers. Raises `KeyError` for one that the module does not
+    have.
+    """
     return THRESHOLD.sub(lambda found: format(thresholds[found[1]], found[2] or ""), text)
 
 
 def _constants_beside(function: Any) -> dict[str, Any]:
-    """The constants of the module in which a function stands, also where it is wrapped or partly applied."""
+    """The constants of the module in which a function stands, also where it is wrapped or partly
+    applied.
+    """
     while isinstance(function, partial):
         function = function.func
     return vars(sys.modules[getattr(function, "__wrapped__", function).__module__])

@@ -1,4 +1,5 @@
-"""Faults of a recipe that show before its first step: what each check needs, and the rules that read the checks.
+"""Faults of a recipe that show before its first step: what each check needs, and the rules that
+read the checks.
 
 The measuring is done by whoever can run a network; here stands what it means.
 """
@@ -20,7 +21,8 @@ DISAGREE = 1e-3  # relative difference of a gradient from finite differences, in
 
 @dataclass(frozen=True)
 class Check:
-    """One check: did it pass (None: it does not apply), what came out in a sentence, the numbers, and what was seen.
+    """One check: did it pass (None: it does not apply), what came out in a sentence, the numbers,
+    and what was seen.
 
     A check may pass and yet have seen something to note.
     """
@@ -34,7 +36,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Beforehand:
-    """The checks that were made of a recipe by their rules' needs; an exception where a check broke."""
+    """The checks that were made of a recipe by their rules' needs; an exception where a check
+    broke.
+    """
 
     made: Mapping[str, Check | Exception]
 
@@ -105,7 +109,11 @@ ALL = (
     ),
     _check_rule("RVN-C04", "gradient", severity="error", cause="loss", also=("precision",)),
     _check_rule(
-        "RVN-C05", "independence", severity="error", cause="normalization", also=("shape-pairing", "train-eval-mode")
+        "RVN-C05",
+        "independence",
+        severity="error",
+        cause="normalization",
+        also=("shape-pairing", "train-eval-mode"),
     ),
     _check_rule(
         "RVN-C06",
@@ -137,7 +145,13 @@ ALL = (
         explains=("RVN-C03",),
         picture="activations",
     ),
-    _check_rule("RVN-C09", "nonlinearity", severity="warning", cause="hidden-activation", explains=("RVN-C03",)),
+    _check_rule(
+        "RVN-C09",
+        "nonlinearity",
+        severity="warning",
+        cause="hidden-activation",
+        explains=("RVN-C03",),
+    ),
     _check_rule(
         "RVN-C10",
         "symmetry",

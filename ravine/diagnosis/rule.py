@@ -1,7 +1,7 @@
 """A rule: a code, and a function that looks for one fault in what was measured.
 
-The text of a code stands in `explanations/CODE.md` and nowhere else: its title, what it means, why it happens, how it
-is detected, what it misses and what to do.
+The text of a code stands in `explanations/CODE.md` and nowhere else: its title, what it means, why
+it happens, how it is detected, what it misses and what to do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from ravine.finding import Change, Checks, Evidence, Finding, Trial
 
 
 class Measured(Protocol):
-    """What rules read: plain data that was measured of a loop, of examples, of a network or of a run."""
+    """What rules read: plain data that was measured of a loop, of examples, of a network or of a
+    run.
+    """
 
     def has(self, need: str) -> bool | None:
         """Whether what a rule needs was measured; None where it does not apply."""
@@ -43,10 +45,11 @@ class Observation:
 class Rule:
     """One check. Called with what was measured, it yields what it sees.
 
-    `needs` names what must have been measured before the check says anything; what the names mean says the noun that
-    the rule reads (its method `has`). `also` are causes that it may name instead of `cause`, or suspect beside it;
-    `explains` are codes of symptoms that the fault accounts for. A `symptom` says that, not why, something goes wrong:
-    where a cause is found, it becomes a note. `picture` is the experiment of the gallery that shows the fault.
+    `needs` names what must have been measured before the check says anything; what the names mean
+    says the noun that the rule reads (its method `has`). `also` are causes that it may name instead
+    of `cause`, or suspect beside it; `explains` are codes of symptoms that the fault accounts for.
+    A `symptom` says that, not why, something goes wrong: where a cause is found, it becomes a note.
+    `picture` is the experiment of the gallery that shows the fault.
     """
 
     code: str
@@ -135,9 +138,16 @@ def rule(
 
 
 def run_rules(rules: Iterable[Rule], measured: Measured) -> tuple[list[Finding], Checks]:
-    """What the rules find in what was measured, and how every check went. A rule that breaks is a failed check."""
+    """What the rules find in what was measured, and how every check went. A rule that breaks is a
+    failed check.
+    """
     found: list[Finding] = []
-    went: dict[str, list[str]] = {"passed": [], "not_applicable": [], "not_measured": [], "failed": []}
+    went: dict[str, list[str]] = {
+        "passed": [],
+        "not_applicable": [],
+        "not_measured": [],
+        "failed": [],
+    }
     for rule in rules:
         has = measured.has(rule.needs)
         if not has:

@@ -1,6 +1,8 @@
-"""Networks before their first step: is the gradient right, do examples keep apart, does the signal pass, do units live?
+"""Networks before their first step: is the gradient right, do examples keep apart, does the signal
+pass, do units live?
 
-Each check is a function that returns a `Check`. Letters: P networks, B examples, H units of a layer.
+Each check is a function that returns a `Check`. Letters: P networks, B examples, H units of a
+layer.
 """
 
 from __future__ import annotations
@@ -37,13 +39,16 @@ LAYERS = 3  # hidden layers at least, for a signal to fade through
 ENOUGH = 64  # examples at least, for units to be called dead
 CHECKED = 32  # examples on which gradients are checked
 DIRECTIONS = 3  # at random, beside the gradient's own
-NEARBY = 1e-3  # how far from the start gradients are checked, relative to the weights' standard deviation
+# how far from the start gradients are checked, relative to the weights' standard deviation
+NEARBY = 1e-3
 STEPS = (1e-5, 1e-6, 1e-7)  # of finite differences, relative to the length of the weights
 APART = 1e-5  # relative difference of an output that is due to sums in another order
 
 
 def some(task: Any, count: int) -> Examples:
-    """Training examples evenly spread over the split, `count` at most; of a streamed table the first pieces' ones."""
+    """Training examples evenly spread over the split, `count` at most; of a streamed table the
+    first pieces' ones.
+    """
     if isinstance(task.train, RowGroups):
         chunk = next(iter(task.train.epoch(0, 0)))
         return chunk.take(torch.arange(min(count, chunk.count)))
@@ -76,15 +81,19 @@ def without(value: Any, off: Mapping[str, Any]) -> Any:
         return tuple(without(v, off) for v in value)
     if not is_part(value):
         return value
-    changes = {n: off[n] if n in off else without(getattr(value, n), off) for n in hints(type(value))}
+    changes = {
+        n: off[n] if n in off else without(getattr(value, n), off) for n in hints(type(value))
+    }
     return dataclasses.replace(value, **changes)
 
 
-# ------------------------------------------------------------------------------------------------ what passes through
+# What passes through
 
 
 class Tapped(NamedTuple):
-    """A layer, its weights [P, ...] at the start (None: it has none), its input and its output [P, B, H, ...]."""
+    """A layer, its weights [P, ...] at the start (None: it has none), its input and its output [P,
+    B, H, ...].
+    """
 
     name: str
     layer: Any
@@ -95,7 +104,9 @@ class Tapped(NamedTuple):
 
 @dataclass(frozen=True)
 class Signals:
-    """What fresh networks make of some examples, layer by layer; without the last weighted layer."""
+    """What fresh networks make of some examples, layer by layer; without the last weighted
+    layer.
+    """
 
     weighted: tuple[Tapped, ...]
     activated: tuple[Tapped, ...]
@@ -103,7 +114,9 @@ class Signals:
 
 
 def signals(recipe: Recipe, task: Any, *, networks: int = SIGNALS) -> Signals:
-    """Send some training examples through fresh networks, as training would, but without dropout."""
+    """Send some training examples through fresh networks, as training would, but without
+    dropout.
+    """
     network = without(recipe.network, {"dropout": None, "spatial_dropout": None})
     seeds = list(range(recipe.seed, recipe.seed + networks))
     built = Program(stack([network] * networks), signature(task))
@@ -119,14 +132,21 @@ def signals(recipe: Recipe, task: Any, *, networks: int = SIGNALS) -> Signals:
     for place, layer in enumerate(built.layers):
         slot = next((s.name for s in layer.slots if s.role == "weight"), "")
         name = slot.removesuffix(".weight")
-        found = Tapped(name or _before(weighted), layer, views.get(slot), tapped[place - 1] if place else None,
-                       tapped[place])  # fmt: skip
+        found = Tapped(
+            name or _before(weighted),
+            layer,
+            views.get(slot),
+            tapped[place - 1] if place else None,
+            tapped[place],
+        )
         if name and isinstance(found.made, Tensor):
             weighted.append(found)
         elif getattr(layer, "activation", None) is not None and isinstance(found.given, Tensor):
             activated.append(found)
     last = weighted[-1].layer if weighted else None
-    return Signals(tuple(t for t in weighted if t.layer is not last), tuple(activated), examples.count)
+    return Signals(
+        tuple(t for t in weighted if t.layer is not last), tuple(activated), examples.count
+    )
 
 
 def _before(weighted: list[Tapped]) -> str:
@@ -140,7 +160,9 @@ def batch_of(examples: Examples, dtype: torch.dtype = torch.float32) -> Batch:
 
 
 def signal_fades(found: Signals) -> Check:
-    """C06: the signal, by the standard deviation over examples, has a like size in the first and last hidden layer."""
+    """C06: the signal, by the standard deviation over examples, has a like size in the first and
+    last hidden layer.
+    """
     name = "signal"
     if len(found.weighted) < LAYERS:
         return Check(name, None, f"fewer than {LAYERS} hidden layers")
@@ -150,7 +172,8 @@ def signal_fades(found: Signals) -> Check:
     factor = float(ratio.clamp_min(1e-300).log().mean().exp()) ** (1 / (len(middle) - 1))
     values = {f"sd of {t.name}": size for t, size in zip(found.weighted, middle, strict=True)}
     said = (
-        f"from {found.weighted[0].name} to {found.weighted[-1].name} the signal goes from {middle[0]:.2g} to "
+        f"from {found.weighted[0].name} to {found.weighted[-1].name} the signal goes from "
+        f"{middle[0]:.2g} to "
         f"{middle[-1]:.2g}, x {factor:.2g} a layer"
     )
     fades, grows = bool((ratio < FADED).all()), bool((~(ratio < 1 / FADED)).all())
@@ -167,12 +190,14 @@ def signal_fades(found: Signals) -> Check:
             Evidence("signal of the last hidden layer over the first's", least, "", limit, said),
         ),
         changes=(Change("network.initializer", {"name": "He"}),),
-    )  # fmt: skip
+    )
     return Check(name, False, said, values, seen)
 
 
 def _spread(x: Tensor) -> Tensor:
-    """The root mean square over units of the standard deviation over examples and places, [P], float64."""
+    """The root mean square over units of the standard deviation over examples and places, [P],
+    float64.
+    """
     flat = x.double().flatten(3).transpose(2, 3).flatten(1, 2) if x.dim() > 3 else x.double()
     return flat.var(1, correction=0).mean(1).sqrt()
 
@@ -184,20 +209,38 @@ def units_dead(found: Signals) -> Check:
         return Check(name, None, "no hidden units, or too few examples")
     still = {}
     for tapped in found.activated:
-        flat = tapped.made.flatten(3).transpose(2, 3).flatten(1, 2) if tapped.made.dim() > 3 else tapped.made
+        flat = (
+            tapped.made.flatten(3).transpose(2, 3).flatten(1, 2)
+            if tapped.made.dim() > 3
+            else tapped.made
+        )
         still[tapped.name] = float((flat.amax(1) == flat.amin(1)).double().mean(1).min())
     where = [n for n, share in still.items() if share >= STILL]
     most = max(still, key=lambda n: still[n])
-    said = f"at most {still[most]:.0%} of a layer's units say the same of all {found.examples} examples ({most})"
+    said = (
+        f"at most {still[most]:.0%} of a layer's units say the same of all {found.examples} "
+        f"examples ({most})"
+    )
     values = {f"still units of {n}": share for n, share in still.items()}
     if not where:
         return Check(name, True, said, values)
-    evidence = Evidence("units with the same output for all examples", 100 * still[most], "%", 100 * STILL,
-                        f"in {most}, of {found.examples} examples")  # fmt: skip
-    seen = Observation(where=join_names(where), suspects=("initialization", "input-scale"), evidence=(evidence,),
-                severity="error" if still[most] == 1.0 else "",
-                changes=(Change("network.bias", {"name": "Constant", "value": 0.0}),
-                         Change("network.initializer", {"name": "He"})))  # fmt: skip
+    evidence = Evidence(
+        "units with the same output for all examples",
+        100 * still[most],
+        "%",
+        100 * STILL,
+        f"in {most}, of {found.examples} examples",
+    )
+    seen = Observation(
+        where=join_names(where),
+        suspects=("initialization", "input-scale"),
+        evidence=(evidence,),
+        severity="error" if still[most] == 1.0 else "",
+        changes=(
+            Change("network.bias", {"name": "Constant", "value": 0.0}),
+            Change("network.initializer", {"name": "He"}),
+        ),
+    )
     return Check(name, False, said, values, seen)
 
 
@@ -214,9 +257,15 @@ def units_saturated(found: Signals) -> Check:
     values = {f"saturated units of {n}": share for n, share in flat.items()}
     if not where:
         return Check(name, True, said, values)
-    evidence = Evidence("units with next to no slope", 100 * flat[most], "%", 100 * SATURATED, f"in {most}")
-    seen = Observation(where=join_names(where), suspects=("initialization", "input-scale"), evidence=(evidence,),
-                changes=(Change("network.initializer", {"name": "Glorot"}),))  # fmt: skip
+    evidence = Evidence(
+        "units with next to no slope", 100 * flat[most], "%", 100 * SATURATED, f"in {most}"
+    )
+    seen = Observation(
+        where=join_names(where),
+        suspects=("initialization", "input-scale"),
+        evidence=(evidence,),
+        changes=(Change("network.initializer", {"name": "Glorot"}),),
+    )
     return Check(name, False, said, values, seen)
 
 
@@ -247,12 +296,23 @@ def nonlinear(recipe: Recipe, found: Signals) -> Check:
         return Check(name, None, "no hidden layers of ours")
     count = len(found.weighted)
     if not isinstance(activation, Identity):
-        return Check(name, True, f"{count} hidden layers, each followed by {type(activation).__name__}")
+        return Check(
+            name, True, f"{count} hidden layers, each followed by {type(activation).__name__}"
+        )
     said = f"{count} hidden layers and the output layer are one linear map"
-    seen = Observation(where="network.activation",
-                evidence=(Evidence("layers without a nonlinearity between them", count + 1, "", 1, "they can do what "
-                                   "one can"),),
-                changes=(Change("network.activation", {"name": "ReLU"}),))  # fmt: skip
+    seen = Observation(
+        where="network.activation",
+        evidence=(
+            Evidence(
+                "layers without a nonlinearity between them",
+                count + 1,
+                "",
+                1,
+                "they can do what one can",
+            ),
+        ),
+        changes=(Change("network.activation", {"name": "ReLU"}),),
+    )
     return Check(name, False, said, {"layers": float(count + 1)}, seen)
 
 
@@ -268,9 +328,11 @@ def units_differ(found: Signals) -> Check:
     units = equal[0].made.shape[2]
     said = f"the {units} units of {equal[0].name} have the same weights"
     changes = (Change("network.initializer", {"name": "He"}),)
-    seen = Observation(where=join_names(t.name for t in equal),
-                evidence=(Evidence("units equal to each other", units, "", 1, f"in {equal[0].name}"),),
-                changes=changes)  # fmt: skip
+    seen = Observation(
+        where=join_names(t.name for t in equal),
+        evidence=(Evidence("units equal to each other", units, "", 1, f"in {equal[0].name}"),),
+        changes=changes,
+    )
     return Check(name, False, said, {"equal units": float(units)}, seen)
 
 
@@ -279,22 +341,33 @@ def _all_equal(weights: Tensor) -> bool:
     return bool((flat == flat[:, :1]).all())
 
 
-# ------------------------------------------------------------------------------------------------ C04: the gradient
+# C04: the gradient
 
 
-def gradient_agrees(recipe: Recipe, task: Any, *, networks: int = 2, examples: int = CHECKED) -> Check:
-    """C04: the gradient that training would use against central differences of the loss it belongs to, in float64.
+def gradient_agrees(
+    recipe: Recipe, task: Any, *, networks: int = 2, examples: int = CHECKED
+) -> Check:
+    """C04: the gradient that training would use against central differences of the loss it belongs
+    to, in float64.
 
-    The error is |⟨g, d⟩ − (L(w + h d) − L(w − h d)) / 2h| / |g| for directions d of length 1: the gradient's own, and
-    random ones scaled by √W, so that ⟨g, d⟩ is about |g|; the best h counts. The weights are those of the start, moved
-    a little: biases of 0 can put rectifiers exactly at their kink.
+    The error is |⟨g, d⟩ − (L(w + h d) − L(w − h d)) / 2h| / |g| for directions d of length 1: the
+    gradient's own, and random ones scaled by √W, so that ⟨g, d⟩ is about |g|; the best h counts.
+    The weights are those of the start, moved a little: biases of 0 can put rectifiers exactly at
+    their kink.
     """
     name = "gradient"
-    bare = dataclasses.replace(recipe, precision="float64", optimizer=SGD(lr=0.1), tuning=(), average=None, clip=None)
+    bare = dataclasses.replace(
+        recipe, precision="float64", optimizer=SGD(lr=0.1), tuning=(), average=None, clip=None
+    )
     seeds = tuple(range(recipe.seed, recipe.seed + networks))
     chosen = some(task, examples)
-    job = Job(recipes=(bare,) * networks, seeds=seeds, signature=signature(task), plan=plan_of(bare, task),
-              batch=chosen.count)  # fmt: skip
+    job = Job(
+        recipes=(bare,) * networks,
+        seeds=seeds,
+        signature=signature(task),
+        plan=plan_of(bare, task),
+        batch=chosen.count,
+    )
     with exact_arithmetic():
         cohort = start(job)
         batch = augmented(cohort, batch_of(chosen, torch.float64), None)
@@ -325,7 +398,11 @@ def gradient_agrees(recipe: Recipe, task: Any, *, networks: int = 2, examples: i
             along = (grads * d).sum(1, keepdim=True)
             errors = []
             for step in STEPS:
-                h = step * kept.norm(dim=1, keepdim=True).clamp_min(1.0) / d.norm(dim=1, keepdim=True)
+                h = (
+                    step
+                    * kept.norm(dim=1, keepdim=True).clamp_min(1.0)
+                    / d.norm(dim=1, keepdim=True)
+                )
                 difference = (at(kept + h * d)[1] - at(kept - h * d)[1]) / (2 * h)
                 errors.append(float(((along - difference).abs() / size).max()))
             worst = max(worst, min(errors))
@@ -333,9 +410,16 @@ def gradient_agrees(recipe: Recipe, task: Any, *, networks: int = 2, examples: i
     values = {"relative difference": worst}
     if worst <= DISAGREE:
         return Check(name, True, said, values)
-    evidence = Evidence("gradient's difference from finite differences", worst, "of its length", DISAGREE,
-                        f"in float64, {networks} networks, {chosen.count} examples")  # fmt: skip
-    return Check(name, False, said, values, Observation(evidence=(evidence,), suspects=("precision",)))
+    evidence = Evidence(
+        "gradient's difference from finite differences",
+        worst,
+        "of its length",
+        DISAGREE,
+        f"in float64, {networks} networks, {chosen.count} examples",
+    )
+    return Check(
+        name, False, said, values, Observation(evidence=(evidence,), suspects=("precision",))
+    )
 
 
 def _direction(like: Tensor, seed: int, k: int) -> Tensor:
@@ -344,11 +428,13 @@ def _direction(like: Tensor, seed: int, k: int) -> Tensor:
     return drawn.expand_as(like)
 
 
-# ------------------------------------------------------------------------------------------------ C05: independence
+# C05: independence
 
 
 def examples_apart(recipe: Recipe, task: Any, *, networks: int = 2) -> Check:
-    """C05: in evaluation the answers to the first half of a batch stay when the second half is another one."""
+    """C05: in evaluation the answers to the first half of a batch stay when the second half is
+    another one.
+    """
     name = "independence"
     chosen = some(task, 3 * min(64, spared(task, EXAMPLES)))
     third = chosen.count // 3
@@ -363,7 +449,9 @@ def examples_apart(recipe: Recipe, task: Any, *, networks: int = 2) -> Check:
         views = built.layout.views(weights)
         answers = []
         for places in (first, second):
-            now = Pass(training=False, seeds=seeds, buffers={n: b.clone() for n, b in buffers.items()})
+            now = Pass(
+                training=False, seeds=seeds, buffers={n: b.clone() for n, b in buffers.items()}
+            )
             answers.append(built(views, batch_of(chosen.take(places)), now)[:, :third].double())
     spread = float(answers[0].abs().max().clamp_min(1e-30))
     differ = float((answers[0] - answers[1]).abs().max()) / spread
@@ -373,7 +461,12 @@ def examples_apart(recipe: Recipe, task: Any, *, networks: int = 2) -> Check:
         return Check(name, None, "the outputs are not finite")
     if differ <= APART:
         return Check(name, True, said, values)
-    evidence = Evidence("change of answers with the other examples of a batch", differ, "of their size", APART,
-                        "in evaluation")  # fmt: skip
+    evidence = Evidence(
+        "change of answers with the other examples of a batch",
+        differ,
+        "of their size",
+        APART,
+        "in evaluation",
+    )
     seen = Observation(evidence=(evidence,), suspects=("shape-pairing", "train-eval-mode"))
     return Check(name, False, said, values, seen)

@@ -1,9 +1,10 @@
-"""A foreign model with other activations, without its output's activation, or without dropout: weights shared, code
-untouched.
+"""A foreign model with other activations, without its output's activation, or without dropout:
+weights shared, code untouched.
 
-The calls that a forward pass makes are numbered by a `TorchFunctionMode`, once to see what they are, and again at every
-pass to replace some. Modules and functions look the same to it. What is done inside compiled kernels (the gates of an
-LSTM, scripted modules) is not seen and stays as it is.
+The calls that a forward pass makes are numbered by a `TorchFunctionMode`, once to see what they
+are, and again at every pass to replace some. Modules and functions look the same to it. What is
+done inside compiled kernels (the gates of an LSTM, scripted modules) is not seen and stays as it
+is.
 """
 
 from __future__ import annotations
@@ -18,23 +19,74 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 ACTIVATIONS = {
-    "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "prelu", "elu", "elu_", "selu", "celu", "gelu", "silu",
-    "mish", "sigmoid", "sigmoid_", "tanh", "tanh_", "softplus", "softsign", "hardtanh", "hardsigmoid", "hardswish",
+    "relu",
+    "relu_",
+    "relu6",
+    "leaky_relu",
+    "leaky_relu_",
+    "prelu",
+    "elu",
+    "elu_",
+    "selu",
+    "celu",
+    "gelu",
+    "silu",
+    "mish",
+    "sigmoid",
+    "sigmoid_",
+    "tanh",
+    "tanh_",
+    "softplus",
+    "softsign",
+    "hardtanh",
+    "hardsigmoid",
+    "hardswish",
     "logsigmoid",
-}  # fmt: skip
+}
 SHARES = {"softmax", "log_softmax"}  # at the output only: within a network they are attention
 AFFINE = {
-    "linear", "bilinear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "addmm", "matmul", "mm",
-    "bmm", "baddbmm", "einsum", "__matmul__", "__rmatmul__", "lstm", "gru", "rnn_tanh", "rnn_relu", "rnn_tanh_cell",
-    "rnn_relu_cell", "lstm_cell", "gru_cell", "multi_head_attention_forward", "scaled_dot_product_attention",
-}  # fmt: skip
-DROPOUTS = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"}
+    "linear",
+    "bilinear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "addmm",
+    "matmul",
+    "mm",
+    "bmm",
+    "baddbmm",
+    "einsum",
+    "__matmul__",
+    "__rmatmul__",
+    "lstm",
+    "gru",
+    "rnn_tanh",
+    "rnn_relu",
+    "rnn_tanh_cell",
+    "rnn_relu_cell",
+    "lstm_cell",
+    "gru_cell",
+    "multi_head_attention_forward",
+    "scaled_dot_product_attention",
+}
+DROPOUTS = {
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+}
 WEIGHTED = {"linear", "conv1d", "conv2d", "conv3d"}  # after which an activation may be missing
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a forward pass that may be replaced; `straight`: its input is a weighted layer's own output."""
+    """One call of a forward pass that may be replaced; `straight`: its input is a weighted layer's
+    own output.
+    """
 
     name: str
     straight: bool = False
@@ -53,14 +105,18 @@ class _Recording(TorchFunctionMode):
         name = short(func)
         if name in ACTIVATIONS | SHARES | AFFINE | DROPOUTS:
             given = args[0] if args else None
-            self.calls.append(Call(name, straight=name in WEIGHTED and given is not None and given is self._last))
+            self.calls.append(
+                Call(name, straight=name in WEIGHTED and given is not None and given is self._last)
+            )
             self._last = made if name in WEIGHTED else None
         return made
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of the calls of a forward pass in one mode: by number, functions `instead` and `after` of them."""
+    """What becomes of the calls of a forward pass in one mode: by number, functions `instead` and
+    `after` of them.
+    """
 
     calls: tuple[str, ...]  # names of all, in their order
     instead: Mapping[int, Callable[[Tensor], Tensor]]
@@ -68,7 +124,9 @@ class Plan:
 
 
 class _Replacing(TorchFunctionMode):
-    """Answers some calls by other functions of their first argument, and passes what others made through functions."""
+    """Answers some calls by other functions of their first argument, and passes what others made
+    through functions.
+    """
 
     def __init__(self, plan: Plan):
         super().__init__()
@@ -80,12 +138,16 @@ class _Replacing(TorchFunctionMode):
             return func(*args, **kwargs)
         here, self.count = self.count, self.count + 1
         if self.plan.calls[here : here + 1] != (name,):
-            raise RuntimeError(f"call {here} of the model is {name}, which it was not when it was looked at")
+            raise RuntimeError(
+                f"call {here} of the model is {name}, which it was not when it was looked at"
+            )
         if here in self.plan.instead:
             given = args[0] if args else kwargs["input"]
             if not name.endswith("_") and not kwargs.get("inplace"):
                 return self.plan.instead[here](given)
-            return given.copy_(self.plan.instead[here](given.clone()))  # for those who go on with what they gave
+            return given.copy_(
+                self.plan.instead[here](given.clone())
+            )  # for those who go on with what they gave
         made = func(*args, **kwargs)
         return self.plan.after[here](made) if here in self.plan.after else made
 
@@ -103,8 +165,8 @@ def short(func: Any) -> str:
 class Rewired(nn.Module):
     """A model whose calls are partly replaced; parameters and buffers are the model's own.
 
-    There is a plan for each mode, as a model may call less in evaluation. A pass that calls something else than was
-    planned raises `RuntimeError`.
+    There is a plan for each mode, as a model may call less in evaluation. A pass that calls
+    something else than was planned raises `RuntimeError`.
     """
 
     def __init__(self, model: nn.Module, training: Plan, evaluation: Plan):
@@ -117,7 +179,9 @@ class Rewired(nn.Module):
         with _Replacing(plan) as replacing:
             made = self.model(*inputs)
         if replacing.count != len(plan.calls):
-            raise RuntimeError(f"the model makes {replacing.count} calls, {len(plan.calls)} when it was looked at")
+            raise RuntimeError(
+                f"the model makes {replacing.count} calls, {len(plan.calls)} when it was looked at"
+            )
         return made
 
 
@@ -130,7 +194,9 @@ def calls_of(model: nn.Module, inputs: Tensor, *, training: bool = True) -> list
 
 
 def rewired(model: nn.Module, inputs: Tensor, how: Callable[[list[Call]], Plan]) -> Rewired | None:
-    """The model with its calls replaced in both modes; None if there is nothing to replace in training."""
+    """The model with its calls replaced in both modes; None if there is nothing to replace in
+    training.
+    """
     plans = [how(calls_of(model, inputs, training=training)) for training in (True, False)]
     return Rewired(model, *plans) if plans[0].instead or plans[0].after else None
 
@@ -161,7 +227,9 @@ def linear_output(model: nn.Module, inputs: Tensor) -> Rewired | None:
     >>> torch.equal(torch.sigmoid(linear_output(model, x)(x)), model(x))
     True
     """
-    return rewired(model, inputs, lambda calls: Plan(named(calls), dict.fromkeys(head_calls(calls), _same)))
+    return rewired(
+        model, inputs, lambda calls: Plan(named(calls), dict.fromkeys(head_calls(calls), _same))
+    )
 
 
 def sigmoid_output(model: nn.Module, inputs: Tensor) -> Rewired | None:
@@ -169,14 +237,18 @@ def sigmoid_output(model: nn.Module, inputs: Tensor) -> Rewired | None:
 
     def bounded(calls: list[Call]) -> Plan:
         head = head_calls(calls)
-        return Plan(named(calls), dict.fromkeys(head, _same) | dict.fromkeys(head[:1], torch.sigmoid))
+        return Plan(
+            named(calls), dict.fromkeys(head, _same) | dict.fromkeys(head[:1], torch.sigmoid)
+        )
 
     return rewired(model, inputs, bounded)
 
 
-def activated(model: nn.Module, inputs: Tensor, activation: Callable[[Tensor], Tensor]) -> Rewired | None:
-    """The model with one activation in all hidden places, also where none stands between two layers; None if there is
-    no such place.
+def activated(
+    model: nn.Module, inputs: Tensor, activation: Callable[[Tensor], Tensor]
+) -> Rewired | None:
+    """The model with one activation in all hidden places, also where none stands between two
+    layers; None if there is no such place.
 
     >>> x = torch.randn(5, 2)
     >>> bent = activated(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)), x, torch.relu)
@@ -186,13 +258,17 @@ def activated(model: nn.Module, inputs: Tensor, activation: Callable[[Tensor], T
 
     def bent(calls: list[Call]) -> Plan:
         hidden, missing = hidden_calls(calls), missing_after(calls)
-        return Plan(named(calls), dict.fromkeys(hidden, activation), dict.fromkeys(missing, activation))
+        return Plan(
+            named(calls), dict.fromkeys(hidden, activation), dict.fromkeys(missing, activation)
+        )
 
     return rewired(model, inputs, bent)
 
 
 def without_dropout(model: nn.Module, inputs: Tensor) -> Rewired | None:
-    """The model without dropout, also where a function drops; None if nothing is dropped by a call."""
+    """The model without dropout, also where a function drops; None if nothing is dropped by a
+    call.
+    """
 
     def whole(calls: list[Call]) -> Plan:
         return Plan(named(calls), {i: _same for i, c in enumerate(calls) if c.name in DROPOUTS})

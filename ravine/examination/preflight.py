@@ -1,7 +1,8 @@
-"""What `ravine check` asks of a recipe and its data before training: quick checks, then whether a few are learned.
+"""What `ravine check` asks of a recipe and its data before training: quick checks, then whether a
+few are learned.
 
-Each check is a function that returns a `Check`; `check` makes all of them and reports what they found.
-Letters: P networks, N examples, C outputs.
+Each check is a function that returns a `Check`; `check` makes all of them and reports what they
+found. Letters: P networks, N examples, C outputs.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ from ravine.training.train import train_on
 
 ROWS, NUMBERS = 20_000, 2**23  # of the data that are looked at, numbers only of pictures
 NETWORKS = 16  # starts from which the first loss is judged
-HE = 1.0  # what outputs of variance 2 cost for each output: the most that He's rule gives on standardized inputs
+# what outputs of variance 2 cost for each output: the most that He's rule gives on standardized
+# inputs
+HE = 1.0
 LOUD = 5.0  # root mean square of inputs or targets that are far from standardized
 FEW = 16  # examples that must be learned by heart
 HALF = 0.5  # of the chance level: learned at least in part
@@ -65,7 +68,8 @@ FAR_RATES = (100.0, 0.01, 1000.0, 0.001)  # those that are tried when none of th
 
 
 def check(recipe: Recipe, frame: Any = None) -> Report:
-    """All checks of a recipe and its data before training: seconds, whatever it would take to train.
+    """All checks of a recipe and its data before training: seconds, whatever it would take to
+    train.
 
     >>> from ravine.catalog import named
     >>> report = check(named("plain").vary("data.source", "iris"))
@@ -77,7 +81,9 @@ def check(recipe: Recipe, frame: Any = None) -> Report:
 
 
 def quick_check(recipe: Recipe, task: Any) -> Report:
-    """The checks of a resolved recipe that take about a second: all but the gradient's and the trial on a few."""
+    """The checks of a resolved recipe that take about a second: all but the gradient's and the
+    trial on a few.
+    """
     return reported(*checked(recipe, task, quick(recipe, task)))
 
 
@@ -86,8 +92,12 @@ def reported(findings: list[Finding], checks: Checks) -> Report:
     return Report(findings=arrange(findings), checks=checks)
 
 
-def checked(recipe: Recipe, task: Any, wanted: Mapping[str, Callable[[], Check]]) -> tuple[list[Finding], Checks]:
-    """What the wanted checks and those of the data find, with the changes that make a difference to the recipe."""
+def checked(
+    recipe: Recipe, task: Any, wanted: Mapping[str, Callable[[], Check]]
+) -> tuple[list[Finding], Checks]:
+    """What the wanted checks and those of the data find, with the changes that make a difference to
+    the recipe.
+    """
     try:
         in_data, went = run_rules(data_rules.ALL, examined_data(recipe, task))
     except InputError:
@@ -95,11 +105,13 @@ def checked(recipe: Recipe, task: Any, wanted: Mapping[str, Callable[[], Check]]
     except Exception:  # the checks of the recipe still count
         in_data, went = [], Checks(failed=tuple(rule.code for rule in data_rules.ALL))
     in_recipe, made_so = made(wanted)
-    found = [dataclasses.replace(f, changes=useful(recipe, f.changes)) for f in (*in_data, *in_recipe)]
+    found = [
+        dataclasses.replace(f, changes=useful(recipe, f.changes)) for f in (*in_data, *in_recipe)
+    ]
     return found, went.and_(made_so)
 
 
-# ------------------------------------------------------------------------------------------------ the data
+# The data
 
 
 def examined_data(recipe: Recipe, task: Any) -> data_profile.Examples:
@@ -107,14 +119,20 @@ def examined_data(recipe: Recipe, task: Any) -> data_profile.Examples:
     chosen = some(task, spared(task, ROWS, NUMBERS))
     held = task.validation
     if held is not None:
-        held = held.take(torch.linspace(0, held.count - 1, min(held.count, spared(task, ROWS, NUMBERS))).round().long())
+        held = held.take(
+            torch.linspace(0, held.count - 1, min(held.count, spared(task, ROWS, NUMBERS)))
+            .round()
+            .long()
+        )
     sizes = _moments(chosen)
     assert chosen.targets is not None
     return data_profile.read_examples(
         _inputs(task, chosen, sizes),
         chosen.targets,
         validation=None if held is None else (_inputs(task, held, sizes), held.targets),
-        names=() if signature(task).picture is not None else (*task.encoder.features, *task.encoder.code_names),
+        names=()
+        if signature(task).picture is not None
+        else (*task.encoder.features, *task.encoder.code_names),
         batch=batch_size(recipe, task),
         outputs=(task.outputs,),
         seed=recipe.seed,
@@ -122,7 +140,9 @@ def examined_data(recipe: Recipe, task: Any) -> data_profile.Examples:
 
 
 def _inputs(task: Any, chosen: Examples, sizes: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Pictures standardized as networks see them; of rows the numbers, then the codes brought to one scale."""
+    """Pictures standardized as networks see them; of rows the numbers, then the codes brought to
+    one scale.
+    """
     picture = signature(task).picture
     if picture is not None:
         mean, sd = (torch.tensor(values)[:, None, None] for values in picture[3:])
@@ -163,7 +183,9 @@ def slow(recipe: Recipe, task: Any) -> dict[str, Callable[[], Check]]:
 
 
 def made(wanted: Mapping[str, Callable[[], Check]]) -> tuple[list[Finding], Checks]:
-    """Make checks: what their rules find, and how each went. One that breaks is a failed check, the others count."""
+    """Make checks: what their rules find, and how each went. One that breaks is a failed check, the
+    others count.
+    """
     done: dict[str, Check | Exception] = {}
     for name, make in wanted.items():
         try:
@@ -175,29 +197,49 @@ def made(wanted: Mapping[str, Callable[[], Check]]) -> tuple[list[Finding], Chec
     return run_rules([r for r in recipe_rules.ALL if r.needs in wanted], Beforehand(done))
 
 
-# ------------------------------------------------------------------------------------------------ C1: the first loss
+# C1: the first loss
 
 
 def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Check:
     """C1: before the first step the loss is what guessing gives.
 
-    Compared are the mean loss of `networks` fresh networks, as training would see it (batch normalization by the batch,
-    dropout on), and the loss of a network whose outputs are all 0: log C for C classes, log 2 for each label, half the
-    variance of a standardized target. Outputs of SD σ cost about σ²/2 more, by He's rule up to 1; so the check fails
-    where the excess is more than twice that and more than the chance level, or if the loss is not finite. Beside it
-    stands the best that a constant can do: H(y), the entropy of the classes, or the same half variance. Below that no
-    untrained network should be, so a first loss whose whole interval is below it fails, too.
+    Compared are the mean loss of `networks` fresh networks, as training would see it (batch
+    normalization by the batch, dropout on), and the loss of a network whose outputs are all 0: log
+    C for C classes, log 2 for each label, half the variance of a standardized target. Outputs of SD
+    σ cost about σ²/2 more, by He's rule up to 1; so the check fails where the excess is more than
+    twice that and more than the chance level, or if the loss is not finite. Beside it stands the
+    best that a constant can do: H(y), the entropy of the classes, or the same half variance. Below
+    that no untrained network should be, so a first loss whose whole interval is below it fails,
+    too.
     """
     values = starting_losses(recipe, task, networks)
     examples = some(task, spared(task, EXAMPLES))
     chance = chance_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
     least = constant_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
     found = student(values)
-    numbers = {"initial loss": found.value, "low": found.low, "high": found.high, "chance": chance, "constant": least}
-    said = f"the first loss is {_shown(found)}; guessing gives {chance:.3g}, the best constant {least:.3g}"
+    numbers = {
+        "initial loss": found.value,
+        "low": found.low,
+        "high": found.high,
+        "chance": chance,
+        "constant": least,
+    }
+    said = (
+        f"the first loss is {_shown(found)}; guessing gives {chance:.3g}, the best constant "
+        f"{least:.3g}"
+    )
     if not math.isfinite(found.value):
-        said = f"the first loss is {found.value}: look for values that are not finite in the data, or weights that "
-        return Check("initial loss", False, said + "start too large", numbers, _not_finite(examples, found.value))
+        said = (
+            f"the first loss is {found.value}: look for values that are not finite in the data, "
+            f"or weights that "
+        )
+        return Check(
+            "initial loss",
+            False,
+            said + "start too large",
+            numbers,
+            _not_finite(examples, found.value),
+        )
     summed = 1 if isinstance(recipe.loss, SoftmaxCrossEntropy) else task.outputs
     limit = chance + max(chance, 2 * HE * summed)
     if found.value > limit and found.low > chance:
@@ -216,12 +258,22 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
             seen,
         )
     if found.high < (1 - 1e-6) * least:
-        evidence = Evidence("first loss", found.value, "", least, "the best constant gives that limit")
-        seen = Observation(title="a fresh network is better than any constant", cause="leakage", evidence=(evidence,))
+        evidence = Evidence(
+            "first loss", found.value, "", least, "the best constant gives that limit"
+        )
+        seen = Observation(
+            title="a fresh network is better than any constant",
+            cause="leakage",
+            evidence=(evidence,),
+        )
         return Check(
             "initial loss",
             False,
-            said + ". No untrained network can be better than that: something of the target is in the loss already",
+            said
+            + (
+                ". No untrained network can be better than that: something of the target is in the "
+                "loss already"
+            ),
             numbers,
             seen,
         )
@@ -229,7 +281,9 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
 
 
 def _not_finite(examples: Examples, value: float) -> Observation:
-    """What a first loss that is not finite points to: the data, if they are not, else the weights."""
+    """What a first loss that is not finite points to: the data, if they are not, else the
+    weights.
+    """
     assert examples.targets is not None
     finite = bool(examples.numbers.isfinite().all() and examples.targets.isfinite().all())
     text = f"it is {value}; the examples are " + ("finite" if finite else "not")
@@ -244,19 +298,35 @@ def _not_finite(examples: Examples, value: float) -> Observation:
 
 
 def _too_large(recipe: Recipe, task: Any, examples: Examples, limit: float) -> Observation:
-    """Why outputs start too large: the target's size, dropout, the inputs' size, or the starting weights."""
+    """Why outputs start too large: the target's size, dropout, the inputs' size, or the starting
+    weights.
+    """
     assert examples.targets is not None
     regression = task.kind == "regression"
     if regression and float(examples.targets.double().square().mean().sqrt()) > LOUD:
         return Observation(
-            where=", ".join(task.targets), cause="target-scale", changes=(Change("encoding.target", "auto"),)
+            where=", ".join(task.targets),
+            cause="target-scale",
+            changes=(Change("encoding.target", "auto"),),
         )
-    calm = recipe.vary("network", without(recipe.network, {"dropout": None, "spatial_dropout": None}))
-    if calm.network != recipe.network and float(np.mean(starting_losses(calm, task, NETWORKS))) <= limit:
-        return Observation(where="network.dropout", cause="dropout", changes=(Change("network.dropout", None),))
-    if signature(task).picture is None and float(examples.numbers.double().square().mean().sqrt()) > LOUD:
+    calm = recipe.vary(
+        "network", without(recipe.network, {"dropout": None, "spatial_dropout": None})
+    )
+    if (
+        calm.network != recipe.network
+        and float(np.mean(starting_losses(calm, task, NETWORKS))) <= limit
+    ):
         return Observation(
-            cause="input-scale", suspects=("initialization",), changes=(Change("encoding.scale", "standard"),)
+            where="network.dropout", cause="dropout", changes=(Change("network.dropout", None),)
+        )
+    if (
+        signature(task).picture is None
+        and float(examples.numbers.double().square().mean().sqrt()) > LOUD
+    ):
+        return Observation(
+            cause="input-scale",
+            suspects=("initialization",),
+            changes=(Change("encoding.scale", "standard"),),
         )
     changes = (Change("network.initializer", {"name": "He"}),)
     return Observation(where="output", suspects=("input-scale",), changes=changes)
@@ -270,13 +340,17 @@ def starting_losses(recipe: Recipe, task: Any, networks: int) -> np.ndarray:
         weights, buffers = built.start(list(seeds))
         examples = some(task, spared(task, EXAMPLES))
         now = Pass(training=True, seeds=list(seeds), step=0, batch=examples.count, buffers=buffers)
-        numbers, codes = examples.numbers[None], None if examples.codes is None else examples.codes[None]
+        numbers, codes = (
+            examples.numbers[None],
+            None if examples.codes is None else examples.codes[None],
+        )
         outputs = built(built.layout.views(weights), Batch(numbers, codes), now)
-        return _each(recipe.loss, outputs, examples).mean(1).double().numpy()  # type: ignore[arg-type]
+        return _each(recipe.loss, outputs, examples).mean(1).double().numpy()  # type: ignore
 
 
 def chance_level(loss: Loss, examples: Examples, outputs: int) -> float:
-    """The loss of a network whose outputs are all 0: every class is equally likely, every number is the mean.
+    """The loss of a network whose outputs are all 0: every class is equally likely, every number is
+    the mean.
 
     >>> examples = Examples(torch.zeros(4, 1), targets=torch.tensor([0, 1, 2, 0]))
     >>> round(chance_level(SoftmaxCrossEntropy(), examples, 3), 4)  # log 3
@@ -286,7 +360,8 @@ def chance_level(loss: Loss, examples: Examples, outputs: int) -> float:
 
 
 def constant_level(loss: Loss, examples: Examples, outputs: int) -> float:
-    """The least loss of a network whose outputs are the same for all examples: H(y), ½ Var y, mean |y − median|.
+    """The least loss of a network whose outputs are the same for all examples: H(y), ½ Var y, mean
+    |y − median|.
 
     >>> examples = Examples(torch.zeros(4, 1), targets=torch.tensor([0, 0, 0, 1]))
     >>> round(constant_level(SoftmaxCrossEntropy(), examples, 2), 4)  # ¾ log 4/3 + ¼ log 4
@@ -297,16 +372,23 @@ def constant_level(loss: Loss, examples: Examples, outputs: int) -> float:
     if isinstance(loss, SoftmaxCrossEntropy):
         share = torch.bincount(y.reshape(-1).long(), minlength=outputs).double() / y.numel()
         smoothing = float(loss.label_smoothing)
-        return _constant_loss(loss, examples, ((1 - smoothing) * share + smoothing / outputs).clamp_min(1e-12).log())
+        return _constant_loss(
+            loss, examples, ((1 - smoothing) * share + smoothing / outputs).clamp_min(1e-12).log()
+        )
     if isinstance(loss, BinaryCrossEntropy):
         share, smoothing = y.double().reshape(len(y), -1).mean(0), float(loss.label_smoothing)
-        return _constant_loss(loss, examples, torch.logit((1 - smoothing) * share + smoothing / 2, eps=1e-12))
+        return _constant_loss(
+            loss, examples, torch.logit((1 - smoothing) * share + smoothing / 2, eps=1e-12)
+        )
     flat = y.double().reshape(len(y), -1)
     if isinstance(loss, SquaredError):
         return _constant_loss(loss, examples, flat.mean(0))
     if isinstance(loss, AbsoluteError):
         return _constant_loss(loss, examples, flat.quantile(0.5, 0))
-    tried = [_constant_loss(loss, examples, flat.quantile(q, 0)) for q in torch.linspace(0, 1, 41, dtype=torch.float64)]
+    tried = [
+        _constant_loss(loss, examples, flat.quantile(q, 0))
+        for q in torch.linspace(0, 1, 41, dtype=torch.float64)
+    ]
     return min(*tried, _constant_loss(loss, examples, flat.mean(0)))
 
 
@@ -321,13 +403,15 @@ def _each(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
     return loss.each(outputs, targets.expand(len(outputs), *targets.shape))
 
 
-# ------------------------------------------------------------------------------------------------ C2: penalties
+# C2: penalties
 
 
 def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> Check:
-    """C2: the stronger the penalty, the higher the loss; and by exactly what the penalty's formula says.
+    """C2: the stronger the penalty, the higher the loss; and by exactly what the penalty's formula
+    says.
 
-    The formula is worked out here once more, weight matrix by weight matrix in float64, biases and scales left out.
+    The formula is worked out here once more, weight matrix by weight matrix in float64, biases and
+    scales left out.
     """
     if not recipe.penalties:
         said = "the recipe has no penalties"
@@ -344,19 +428,25 @@ def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> Check:
     for place, penalty in enumerate(recipe.penalties):
         values = []
         for times in (0.0, 1.0, 10.0, 100.0):
-            stronger = dataclasses.replace(penalty, strength=float(penalty.strength) * times)  # type: ignore[attr-defined]
+            part: Any = penalty
+            stronger = dataclasses.replace(part, strength=float(part.strength) * times)
             value = stronger.value(weights, decays)[:, 0]
             values.append(value)
             expected = closed_form(stronger, matrices)
             if expected is None:
                 by_hand = False
             else:
-                worst = max(worst, float(((value - expected).abs() / expected.abs().clamp_min(1e-300)).max()))
+                worst = max(
+                    worst,
+                    float(((value - expected).abs() / expected.abs().clamp_min(1e-300)).max()),
+                )
         added = torch.stack(values)
         # nothing to raise where the strength or every weight is 0
         rises = rises and bool((added.diff(dim=0) > 0).all())
         numbers[f"{type(penalty).__name__} {place}"] = float(added[1].mean())
-    said = ", ".join(f"{name.split()[0]} adds {value:.3g} to the first loss" for name, value in numbers.items())
+    said = ", ".join(
+        f"{name.split()[0]} adds {value:.3g} to the first loss" for name, value in numbers.items()
+    )
     if by_hand:
         numbers["relative difference from the closed form"] = worst
     if not rises:
@@ -387,13 +477,20 @@ def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> Check:
             evidence=(Evidence("difference from the formula", worst, "relative", 1e-9),),
         )
         return Check(
-            "penalty", False, said + f"; by the formula it should be {worst:.2g} (relative) off that", numbers, seen
+            "penalty",
+            False,
+            said + f"; by the formula it should be {worst:.2g} (relative) off that",
+            numbers,
+            seen,
         )
-    return Check("penalty", True, said + ", and ten times as much at ten times the strength", numbers)
+    return Check(
+        "penalty", True, said + ", and ten times as much at ten times the strength", numbers
+    )
 
 
 def closed_form(penalty: Any, matrices: list[Tensor]) -> Tensor | None:
-    """What a penalty adds, [P], from the weight matrices [P, ...] alone; None for a penalty unknown here.
+    """What a penalty adds, [P], from the weight matrices [P, ...] alone; None for a penalty unknown
+    here.
 
     >>> closed_form(L2(strength=0.5), [torch.tensor([[3.0, 4.0]])])
     tensor([12.5000])
@@ -411,16 +508,20 @@ def closed_form(penalty: Any, matrices: list[Tensor]) -> Tensor | None:
     return None
 
 
-# ------------------------------------------------------------------------------------------------ C3: a few examples
+# C3: a few examples
 
 
-def overfits(recipe: Recipe, task: Any, *, few: int = FEW, steps: int = STEPS, seeds: int = 2) -> Check:
-    """C3: fresh networks learn a few examples by heart: their loss falls to about zero within `steps` steps.
+def overfits(
+    recipe: Recipe, task: Any, *, few: int = FEW, steps: int = STEPS, seeds: int = 2
+) -> Check:
+    """C3: fresh networks learn a few examples by heart: their loss falls to about zero within
+    `steps` steps.
 
-    About zero is 2 % of the chance level. The networks are the recipe's, without what is meant to stand in the way of
-    learning by heart (dropout, penalties, weight decay, label smoothing, augmentation), on all `few` examples at every
-    step, at the recipe's learning rate; where that fails, at a tenth and ten times of it; and then far from it, too.
-    Examples with equal inputs count once.
+    About zero is 2 % of the chance level. The networks are the recipe's, without what is meant to
+    stand in the way of learning by heart (dropout, penalties, weight decay, label smoothing,
+    augmentation), on all `few` examples at every step, at the recipe's learning rate; where that
+    fails, at a tenth and ten times of it; and then far from it, too. Examples with equal inputs
+    count once.
     """
     chosen = _distinct(some(task, 20 * few), few)
     if chosen.count < 2:
@@ -433,7 +534,9 @@ def overfits(recipe: Recipe, task: Any, *, few: int = FEW, steps: int = STEPS, s
     small = dataclasses.replace(task, train=chosen, validation=None, test=None)
     limit = LEARNED * level
     tried: dict[float, tuple[float, float]] = {}
-    for count in dict.fromkeys((min(SOON, steps), steps)):  # most learn soon: then nothing else has to be tried
+    for count in dict.fromkeys(
+        (min(SOON, steps), steps)
+    ):  # most learn soon: then nothing else has to be tried
         if 1.0 not in tried or not math.isfinite(tried[1.0][0]):
             tried = _by_heart(bare, small, RATES[:1], limit, steps=count, seeds=seeds)
     if not math.isfinite(tried[1.0][0]):
@@ -445,17 +548,23 @@ def overfits(recipe: Recipe, task: Any, *, few: int = FEW, steps: int = STEPS, s
         numbers |= {f"steps at lr {lr * times:g}": step, f"least loss at lr {lr * times:g}": loss}
     if math.isfinite(tried[1.0][0]):
         said = f"{chosen.count} examples are learned by heart in {tried[1.0][0]:.0f} steps"
-        return Check("overfit a few", True, said + f" (loss {level:.3g} to below {limit:.2g})", numbers)
+        return Check(
+            "overfit a few", True, said + f" (loss {level:.3g} to below {limit:.2g})", numbers
+        )
     best = min(tried, key=lambda times: (tried[times][0], abs(math.log(times))))
     if math.isfinite(tried[best][0]):
-        said = f"{chosen.count} examples are learned by heart only at another learning rate: {lr * best:g} takes"
+        said = (
+            f"{chosen.count} examples are learned by heart only at another learning rate: "
+            f"{lr * best:g} takes"
+        )
         said += f" {tried[best][0]:.0f} steps, the recipe's {lr:g} does not in {steps}"
         far = best not in RATES
         seen = Observation(
             where=rate_path(recipe),
             severity="warning" if far else "note",
             suspects=("too-few-steps",),
-            title=f"a few examples are learned by heart only at a learning rate {best:g} times as high",
+            title=f"a few examples are learned by heart only at a learning rate {best:g} times as "
+            f"high",
             cause="learning-rate-low" if best > 1 else "learning-rate-high",
             evidence=(
                 Evidence(
@@ -470,12 +579,24 @@ def overfits(recipe: Recipe, task: Any, *, few: int = FEW, steps: int = STEPS, s
         )
         return Check("overfit a few", not far, said, numbers, seen)
     least = min(loss for _, loss in tried.values())
-    said = f"{chosen.count} examples are not learned in {steps} steps at any of {len(tried)} learning rates: the least "
-    said += f"loss is {least:.3g}, guessing gives {level:.3g}. Something between data, loss and update is broken, or "
+    said = (
+        f"{chosen.count} examples are not learned in {steps} steps at any of {len(tried)} "
+        f"learning rates: the least "
+    )
+    said += (
+        f"loss is {least:.3g}, guessing gives {level:.3g}. Something between data, loss and "
+        f"update is broken, or "
+    )
     nearest = min(tried, key=lambda times: tried[times][1])
-    evidence = Evidence("least loss", least, "", limit, f"of {chosen.count} examples; guessing gives {level:.3g}")
-    seen = Observation(where="network", evidence=(evidence,), suspects=("hidden-activation", "initialization"))
-    if nearest in FAR_RATES and least < HALF * level < tried[1.0][1]:  # no rate is enough, but one far away is nearest
+    evidence = Evidence(
+        "least loss", least, "", limit, f"of {chosen.count} examples; guessing gives {level:.3g}"
+    )
+    seen = Observation(
+        where="network", evidence=(evidence,), suspects=("hidden-activation", "initialization")
+    )
+    if (
+        nearest in FAR_RATES and least < HALF * level < tried[1.0][1]
+    ):  # no rate is enough, but one far away is nearest
         seen = Observation(
             where=rate_path(recipe),
             cause="learning-rate-low" if nearest > 1 else "learning-rate-high",
@@ -489,16 +610,21 @@ def overfits(recipe: Recipe, task: Any, *, few: int = FEW, steps: int = STEPS, s
 def _by_heart(
     bare: Recipe, small: Any, rates: tuple[float, ...], limit: float, *, steps: int, seeds: int
 ) -> dict[float, tuple[float, float]]:
-    """By multiple of the recipe's learning rate: steps to a loss below a limit (∞: it stayed above), and the least."""
+    """By multiple of the recipe's learning rate: steps to a loss below a limit (∞: it stayed
+    above), and the least.
+    """
     lr = float(bare.optimizer.lr)
     path = rate_path(bare)
-    recipes = [bare.vary(path, lr * times).vary("epochs", steps).vary("seeds", seeds) for times in rates]
+    recipes = [
+        bare.vary(path, lr * times).vary("epochs", steps).vary("seeds", seeds) for times in rates
+    ]
     runs = train_on([small] * len(recipes), recipes, workers=1)
     return {times: _reached(run.record, limit) for times, run in zip(rates, runs, strict=True)}
 
 
 def unhindered(recipe: Recipe) -> Recipe:
-    """The recipe without all that stands in the way of learning by heart, on all examples at a constant rate.
+    """The recipe without all that stands in the way of learning by heart, on all examples at a
+    constant rate.
 
     >>> from ravine.catalog import named
     >>> unhindered(named("default")).network.dropout is None
@@ -520,7 +646,9 @@ def unhindered(recipe: Recipe) -> Recipe:
 
 
 def _distinct(examples: Examples, count: int) -> Examples:
-    """At most `count` examples, no two with the same inputs; as many different targets as possible come first."""
+    """At most `count` examples, no two with the same inputs; as many different targets as possible
+    come first.
+    """
     seen: set[bytes] = set()
     by_target: dict[bytes, list[int]] = {}
     assert examples.targets is not None
@@ -531,13 +659,17 @@ def _distinct(examples: Examples, count: int) -> Examples:
             seen.add(key)
             by_target.setdefault(examples.targets[i].numpy().tobytes(), []).append(i)
     turns = max((len(places) for places in by_target.values()), default=0)
-    order = [places[turn] for turn in range(turns) for places in by_target.values() if turn < len(places)]
+    order = [
+        places[turn] for turn in range(turns) for places in by_target.values() if turn < len(places)
+    ]
     chosen = examples.take(torch.tensor(sorted(order[:count]), dtype=torch.int64))
     return dataclasses.replace(chosen, weights=None)
 
 
 def _reached(record: Any, limit: float) -> tuple[float, float]:
-    """The step at which the last member's training loss fell below a limit (∞: not all did), and their least loss."""
+    """The step at which the last member's training loss fell below a limit (∞: not all did), and
+    their least loss.
+    """
     series = record.series.get("train/loss")
     if series is None:
         return math.inf, math.inf

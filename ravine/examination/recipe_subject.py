@@ -1,4 +1,5 @@
-"""How good networks are, on one scale whatever loss and encoding they were trained with: for comparing trials.
+"""How good networks are, on one scale whatever loss and encoding they were trained with: for
+comparing trials.
 
 Letters: M networks, N examples, C outputs.
 """
@@ -20,7 +21,8 @@ from ravine.training.train import Run
 
 JUDGED = 4000  # examples at most
 ENOUGH = 5  # examples of the rarest class, for the balanced accuracy to mean something
-CEILING = 2.0  # times the best constant's loss: how bad a loss can count, or a few bad ones would hide the rest
+# times the best constant's loss: how bad a loss can count, or a few bad ones would hide the rest
+CEILING = 2.0
 
 
 class Marks(NamedTuple):
@@ -34,8 +36,8 @@ class Marks(NamedTuple):
 class Judge:
     """Losses are 1 − R² for numbers, else the log loss; `null` is that of the best constant answer.
 
-    Scores are 0 for the best constant answer and 1 at best: of R², of the share of labels that are right, of the
-    accuracy (balanced over classes where each has enough validation examples).
+    Scores are 0 for the best constant answer and 1 at best: of R², of the share of labels that are
+    right, of the accuracy (balanced over classes where each has enough validation examples).
     """
 
     score: Metric
@@ -44,17 +46,33 @@ class Judge:
     null_score: float
 
     def marks(self, run: Run, task: Any, most: int) -> Marks:
-        """The marks of the first networks of a run, on examples that they did not learn from where there are some."""
+        """The marks of the first networks of a run, on examples that they did not learn from where
+        there are some.
+        """
         alive = [m.outcome != "diverged" for m in run.record.members]
         if run.model is None:
             return Marks((math.nan,) * len(alive[:most]), (math.nan,) * len(alive[:most]))
         held = held_out(task)
         assert held.targets is not None
-        predictions = run.model.members(held)[-sum(alive) :]  # of a run with snapshots the last weights of each
-        losses = iter(_loss(self.kind, predictions, held.targets).clamp(max=CEILING * self.null).tolist())
-        scores = iter(((self.score.of(predictions, held.targets) - self.null_score) / (1 - self.null_score)).tolist())
-        return Marks(*zip(*[(next(losses), next(scores)) if ok else (math.nan, math.nan) for ok in alive][:most],
-                          strict=True))  # fmt: skip
+        predictions = run.model.members(held)[
+            -sum(alive) :
+        ]  # of a run with snapshots the last weights of each
+        losses = iter(
+            _loss(self.kind, predictions, held.targets).clamp(max=CEILING * self.null).tolist()
+        )
+        scores = iter(
+            (
+                (self.score.of(predictions, held.targets) - self.null_score) / (1 - self.null_score)
+            ).tolist()
+        )
+        return Marks(
+            *zip(
+                *[(next(losses), next(scores)) if ok else (math.nan, math.nan) for ok in alive][
+                    :most
+                ],
+                strict=True,
+            )
+        )
 
 
 def judge_of(task: Any) -> Judge:
@@ -81,7 +99,9 @@ def held_out(task: Any) -> Examples:
 def _loss(kind: str, predictions: Tensor, targets: Tensor) -> Tensor:
     """1 − R² or the log loss, [M]."""
     return (
-        1 - metrics.R2.of(predictions, targets) if kind == "regression" else metrics.LOG_LOSS.of(predictions, targets)
+        1 - metrics.R2.of(predictions, targets)
+        if kind == "regression"
+        else metrics.LOG_LOSS.of(predictions, targets)
     )
 
 

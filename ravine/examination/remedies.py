@@ -1,4 +1,5 @@
-"""Remedies for a recipe: a remedy is a change of settings; what there is to try, what speaks for it, how it is applied.
+"""Remedies for a recipe: a remedy is a change of settings; what there is to try, what speaks for
+it, how it is applied.
 
 A remedy without grounds is tried on general grounds.
 """
@@ -28,7 +29,9 @@ RATES = (0.1, 0.01, 0.001), (3.0, 10.0, 100.0, 1000.0)
 LONGER = (3, 10, 30)  # times the epochs
 LONGEST = 1500  # steps of a longer run that is tried
 MUCH_DROPPED = 0.4  # dropout that may be too much
-SHRUNK = 3.0  # weight decay times learning rate times steps: e^-3 of a weight that nothing holds is left
+SHRUNK = (
+    3.0  # weight decay times learning rate times steps: e^-3 of a weight that nothing holds is left
+)
 SMALL = 32  # units of the widest layer
 RARE = 0.2  # share of the rarest class over that of the most frequent
 LOUD, FAINT = 5.0, 0.2  # root mean square of inputs or targets
@@ -52,11 +55,12 @@ class Remedy:
     suspects: tuple[str, ...] = ()
 
 
-# ------------------------------------------------------------------------------------------------ applying
+# Applying
 
 
 def applied(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
-    """The recipe with changes made, one after another. Raises `RecipeError` where a setting or a value is wrong.
+    """The recipe with changes made, one after another. Raises `RecipeError` where a setting or a
+    value is wrong.
 
     A value is a number, a word, or a part as plain data; None takes a part out.
 
@@ -92,16 +96,25 @@ def _differs(recipe: Recipe, change: Change) -> bool:
         return False
 
 
-# ------------------------------------------------------------------------------------------------ what to try
+# What to try
 
 
 def remedies(recipe: Recipe, task: Any, findings: Sequence[Finding] = ()) -> list[Remedy]:
-    """What to try on a resolved recipe: what settings and findings speak for, then learning rate, steps and the like.
+    """What to try on a resolved recipe: what settings and findings speak for, then learning rate,
+    steps and the like.
 
     Findings give grounds to the remedy of their cause; what they want changed is tried, too.
     """
-    found = [*_asked(findings), *_scales(recipe, task), *_network(recipe), *_braking(recipe, task),
-             *_imbalance(recipe, task), *_schedule(recipe), *_rates(recipe), *_steps(recipe, task)]  # fmt: skip
+    found = [
+        *_asked(findings),
+        *_scales(recipe, task),
+        *_network(recipe),
+        *_braking(recipe, task),
+        *_imbalance(recipe, task),
+        *_schedule(recipe),
+        *_rates(recipe),
+        *_steps(recipe, task),
+    ]
     return _merged(recipe, [_with_grounds(r, findings) for r in found])
 
 
@@ -147,32 +160,48 @@ def _rates(recipe: Recipe) -> Iterator[Remedy]:
         ("learning-rate-low", RATES[1], ("too-few-steps", "optimizer")),
     ):
         rates = [float(f"{lr * k:.6g}") for k in times]
-        if (rates[0] < lr and usual < min(rates)) or (rates[0] > lr and usual > max(rates)):  # further off than these
+        if (rates[0] < lr and usual < min(rates)) or (
+            rates[0] > lr and usual > max(rates)
+        ):  # further off than these
             rates.append(usual)
-        yield Remedy(cause, tuple((Change(path, rate),) for rate in rates), where=path, suspects=suspects)
+        yield Remedy(
+            cause, tuple((Change(path, rate),) for rate in rates), where=path, suspects=suspects
+        )
 
 
 def _steps(recipe: Recipe, task: Any) -> Iterator[Remedy]:
-    """More epochs of a run that is short; fewer examples a step of one that makes few steps of many examples."""
+    """More epochs of a run that is short; fewer examples a step of one that makes few steps of many
+    examples.
+    """
     plan = plan_of(recipe, task)
     assert recipe.epochs is not None  # resolved
     longer = [k * recipe.epochs for k in LONGER if k * plan.steps <= LONGEST]
     if longer:
-        yield Remedy("too-few-steps", tuple((Change("epochs", n),) for n in longer), where="epochs",
-                     suspects=("learning-rate-low",))  # fmt: skip
+        yield Remedy(
+            "too-few-steps",
+            tuple((Change("epochs", n),) for n in longer),
+            where="epochs",
+            suspects=("learning-rate-low",),
+        )
     count = examples_of(task)
     if plan.per_epoch <= 4 and count >= 64:
         batch = min(256, max(16, 2 ** round(math.log2(max(1, count / 30)))))
         grounds = (Evidence("steps in a pass over the examples", plan.per_epoch, "", 4.0),)
-        yield Remedy("batch-size", ((Change("batch", batch),),), grounds, "batch", ("too-few-steps",))
+        yield Remedy(
+            "batch-size", ((Change("batch", batch),),), grounds, "batch", ("too-few-steps",)
+        )
 
 
 def _schedule(recipe: Recipe) -> Iterator[Remedy]:
     if isinstance(recipe.schedule, (Cosine, WarmUp, Constant)):
         return
     kinds = ("Cosine", "Constant")
-    yield Remedy("schedule", tuple((Change("schedule", {"name": k}),) for k in kinds), where="schedule",
-                 suspects=("learning-rate-low",))  # fmt: skip
+    yield Remedy(
+        "schedule",
+        tuple((Change("schedule", {"name": k}),) for k in kinds),
+        where="schedule",
+        suspects=("learning-rate-low",),
+    )
 
 
 def _scales(recipe: Recipe, task: Any) -> Iterator[Remedy]:
@@ -184,34 +213,82 @@ def _scales(recipe: Recipe, task: Any) -> Iterator[Remedy]:
         size = float(numbers.double().square().mean().sqrt())
         sds = numbers.double().std(0, correction=0)
         ratio = float(sds.max() / sds[sds > 0].min()) if bool((sds > 0).any()) else 1.0
-        grounds = (Evidence("root mean square of the inputs", size, "", LOUD if size > 1 else FAINT),) \
-            if not FAINT < size < LOUD else (Evidence("largest over smallest standard deviation of inputs", ratio, "",
-                                                      10.0),) if ratio > 10 else ()  # fmt: skip
-        yield Remedy("input-scale", ((Change("encoding.scale", "standard"),),), grounds, "encoding.scale")
+        grounds = (
+            (Evidence("root mean square of the inputs", size, "", LOUD if size > 1 else FAINT),)
+            if not FAINT < size < LOUD
+            else (Evidence("largest over smallest standard deviation of inputs", ratio, "", 10.0),)
+            if ratio > 10
+            else ()
+        )
+        yield Remedy(
+            "input-scale", ((Change("encoding.scale", "standard"),),), grounds, "encoding.scale"
+        )
     if task.kind == "regression" and encoding.target == "none":
         size = float(targets.double().square().mean().sqrt())
-        grounds = () if FAINT < size < LOUD else (Evidence("root mean square of the targets", size, "", LOUD if size > 1
-                                                           else FAINT),)  # fmt: skip
-        yield Remedy("target-scale", ((Change("encoding.target", "standard"),),), grounds, ", ".join(task.targets))
+        grounds = (
+            ()
+            if FAINT < size < LOUD
+            else (
+                Evidence("root mean square of the targets", size, "", LOUD if size > 1 else FAINT),
+            )
+        )
+        yield Remedy(
+            "target-scale",
+            ((Change("encoding.target", "standard"),),),
+            grounds,
+            ", ".join(task.targets),
+        )
 
 
 def _network(recipe: Recipe) -> Iterator[Remedy]:
     network: Any = recipe.network
-    activation, initializer = getattr(network, "activation", None), getattr(network, "initializer", None)
+    activation, initializer = (
+        getattr(network, "activation", None),
+        getattr(network, "initializer", None),
+    )
     if activation is not None:
         linear = isinstance(activation, Identity)
-        grounds = (Evidence("activation between the layers", None, "", None, "Identity"),) if linear else ()
-        yield Remedy("hidden-activation", ((Change("network.activation", {"name": "ReLU"}),),), grounds,
-                     "network.activation")  # fmt: skip
+        grounds = (
+            (Evidence("activation between the layers", None, "", None, "Identity"),)
+            if linear
+            else ()
+        )
+        yield Remedy(
+            "hidden-activation",
+            ((Change("network.activation", {"name": "ReLU"}),),),
+            grounds,
+            "network.activation",
+        )
     if initializer is not None and getattr(network, "parametrization", "standard") == "standard":
-        grounds = () if isinstance(initializer, FITTED) else (
-            Evidence("initializer that does not mind the width", None, "", None, repr(initializer)),)  # fmt: skip
-        bias = (Change("network.bias", {"name": "Constant", "value": 0.0}),) if hasattr(network, "bias") else ()
-        yield Remedy("initialization", ((Change("network.initializer", {"name": "He"}), *bias),), grounds,
-                     "network.initializer", ("vanishing", "exploding"))  # fmt: skip
+        grounds = (
+            ()
+            if isinstance(initializer, FITTED)
+            else (
+                Evidence(
+                    "initializer that does not mind the width", None, "", None, repr(initializer)
+                ),
+            )
+        )
+        bias = (
+            (Change("network.bias", {"name": "Constant", "value": 0.0}),)
+            if hasattr(network, "bias")
+            else ()
+        )
+        yield Remedy(
+            "initialization",
+            ((Change("network.initializer", {"name": "He"}), *bias),),
+            grounds,
+            "network.initializer",
+            ("vanishing", "exploding"),
+        )
     if isinstance(network, Mlp) and max(network.hidden, default=0) < SMALL and network.hidden:
         grounds = (Evidence("units of the widest hidden layer", max(network.hidden), "", SMALL),)
-        yield Remedy("architecture-too-small", ((Change("network.hidden", [256, 256]),),), grounds, "network.hidden")
+        yield Remedy(
+            "architecture-too-small",
+            ((Change("network.hidden", [256, 256]),),),
+            grounds,
+            "network.hidden",
+        )
 
 
 def _braking(recipe: Recipe, task: Any) -> Iterator[Remedy]:
@@ -220,34 +297,73 @@ def _braking(recipe: Recipe, task: Any) -> Iterator[Remedy]:
     for name in ("dropout", "spatial_dropout"):
         rate = float(getattr(getattr(network, name, None), "rate", 0.0))
         if rate > 0:
-            grounds = (Evidence("dropout rate", rate, "", MUCH_DROPPED),) if rate >= MUCH_DROPPED else ()
-            yield Remedy("dropout", ((Change(f"network.{name}", None),),), grounds, f"network.{name}",
-                         ("over-regularized",))  # fmt: skip
+            grounds = (
+                (Evidence("dropout rate", rate, "", MUCH_DROPPED),) if rate >= MUCH_DROPPED else ()
+            )
+            yield Remedy(
+                "dropout",
+                ((Change(f"network.{name}", None),),),
+                grounds,
+                f"network.{name}",
+                ("over-regularized",),
+            )
     for path, value in _settings(recipe.optimizer, "optimizer"):
         if path.endswith(".weight_decay") and value > 0:
             shrinking = value * float(recipe.optimizer.lr) * plan_of(recipe, task).steps
-            grounds = (Evidence("weight decay", value, "", None, f"{shrinking:.3g} times e less is left of a weight "
-                                "that nothing holds"),) if shrinking > SHRUNK else ()  # fmt: skip
+            grounds = (
+                (
+                    Evidence(
+                        "weight decay",
+                        value,
+                        "",
+                        None,
+                        f"{shrinking:.3g} times e less is left of a weight that nothing holds",
+                    ),
+                )
+                if shrinking > SHRUNK
+                else ()
+            )
             yield Remedy("over-regularized", ((Change(path, 0.0),),), grounds, path)
     if recipe.penalties:
-        grounds = (Evidence("penalties", len(recipe.penalties), "", None, ", ".join(map(repr, recipe.penalties))),)
+        grounds = (
+            Evidence(
+                "penalties", len(recipe.penalties), "", None, ", ".join(map(repr, recipe.penalties))
+            ),
+        )
         yield Remedy("over-regularized", ((Change("penalties", []),),), grounds, "penalties")
     if float(getattr(recipe.loss, "label_smoothing", 0.0)) >= MUCH_DROPPED:
         smoothing = float(recipe.loss.label_smoothing)  # type: ignore[union-attr]
-        yield Remedy("over-regularized", ((Change("loss.label_smoothing", 0.0),),),
-                     (Evidence("label smoothing", smoothing, "", MUCH_DROPPED),), "loss.label_smoothing")  # fmt: skip
+        yield Remedy(
+            "over-regularized",
+            ((Change("loss.label_smoothing", 0.0),),),
+            (Evidence("label smoothing", smoothing, "", MUCH_DROPPED),),
+            "loss.label_smoothing",
+        )
     if recipe.clip is not None:
-        yield Remedy("gradient-clipping", ((Change("clip", None),),), where="clip", suspects=("learning-rate-low",))
+        yield Remedy(
+            "gradient-clipping",
+            ((Change("clip", None),),),
+            where="clip",
+            suspects=("learning-rate-low",),
+        )
 
 
 def _imbalance(recipe: Recipe, task: Any) -> Iterator[Remedy]:
-    if task.kind not in ("binary", "classes") or recipe.class_weights != "none" or not hasattr(task.train, "targets"):
+    if (
+        task.kind not in ("binary", "classes")
+        or recipe.class_weights != "none"
+        or not hasattr(task.train, "targets")
+    ):
         return
     counts = torch.bincount(task.train.targets.reshape(-1).long())
     share = float(counts.min() / counts.max())
     if share < RARE:
-        grounds = (Evidence("share of the rarest class over the most frequent one's", share, "", RARE),)
-        yield Remedy("imbalance", ((Change("class_weights", "balanced"),),), grounds, ", ".join(task.targets))
+        grounds = (
+            Evidence("share of the rarest class over the most frequent one's", share, "", RARE),
+        )
+        yield Remedy(
+            "imbalance", ((Change("class_weights", "balanced"),),), grounds, ", ".join(task.targets)
+        )
 
 
 def _settings(part: Any, path: str) -> Iterator[tuple[str, float]]:

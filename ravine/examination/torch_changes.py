@@ -1,4 +1,5 @@
-"""Remedies for foreign code, as changes of a case: rate, batch, scales, output, start, activation, loss, and more.
+"""Remedies for foreign code, as changes of a case: rate, batch, scales, output, start, activation,
+loss, and more.
 
 Letters: N examples, F features.
 """
@@ -16,7 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ravine.examination.model_surgery import activated, linear_output, sigmoid_output, without_dropout
+from ravine.examination.model_surgery import (
+    activated,
+    linear_output,
+    sigmoid_output,
+    without_dropout,
+)
 from ravine.examination.torch_subject import Case, Rows, apart
 from ravine.finding import Change
 
@@ -31,7 +37,9 @@ class NotTriedError(Exception):
 
 
 class Scaled(nn.Module):
-    """A model whose inputs are first brought to mean 0 and standard deviation 1: (x - mean) / sd."""
+    """A model whose inputs are first brought to mean 0 and standard deviation 1: (x - mean) /
+    sd.
+    """
 
     mean: Tensor
     sd: Tensor
@@ -47,7 +55,9 @@ class Scaled(nn.Module):
 
 
 class Unscaled(nn.Module):
-    """A model that learns standardized targets and answers in the targets' own units: sd model(x) + mean."""
+    """A model that learns standardized targets and answers in the targets' own units: sd model(x) +
+    mean.
+    """
 
     mean: Tensor
     sd: Tensor
@@ -63,7 +73,9 @@ class Unscaled(nn.Module):
 
 
 def changed(case: Case, *changes: Change) -> Case:
-    """The case with changes made, one after another. Raises `NotTriedError` with the reason where one cannot be."""
+    """The case with changes made, one after another. Raises `NotTriedError` with the reason where
+    one cannot be.
+    """
     for change in changes:
         if change.path not in CHANGES:
             raise NotTriedError(f"a change of {change.path} is made by hand")
@@ -92,7 +104,9 @@ def _decay(case: Case, value: Any) -> Case:
 
 
 def _dropout(case: Case, value: Any) -> Case:
-    """Only 0 can be tried: modules, functions and the attributes of attention and recurrent layers."""
+    """Only 0 can be tried: modules, functions and the attributes of attention and recurrent
+    layers.
+    """
     if value != 0:
         raise NotTriedError("only dropout 0 is tried")
 
@@ -130,7 +144,9 @@ def _shuffle(case: Case, value: Any) -> Case:
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature (of [N, F], [N, T, F]) or channel ([N, C, H, W]); 1 for constants."""
+    """Mean and standard deviation of each feature (of [N, F], [N, T, F]) or channel ([N, C, H, W]);
+    1 for constants.
+    """
     over = (0, 2, 3) if x.dim() == 4 else tuple(range(x.dim() - 1)) if x.dim() > 1 else (0,)
     kind = x.dtype if x.is_floating_point() and x.element_size() > 4 else torch.float
     x = x.double()
@@ -161,7 +177,9 @@ def _target_scale(case: Case, value: Any) -> Case:
         raise NotTriedError("all targets are equal")
     mean, sd, loss = mean.to(targets.dtype), sd.to(targets.dtype), case.loss
     return replace(
-        case, model=Unscaled(case.model, mean, sd), loss=lambda out, y: loss((out - mean) / sd, (y - mean) / sd)
+        case,
+        model=Unscaled(case.model, mean, sd),
+        loss=lambda out, y: loss((out - mean) / sd, (y - mean) / sd),
     )
 
 
@@ -187,8 +205,8 @@ def _rewired(case: Case, how: Callable[[nn.Module, Tensor], nn.Module | None]) -
 
 
 def _init(case: Case, value: Any) -> Case:
-    """The start drawn anew: He's or Glorot's for matrices, orthogonal for recurrent ones, then each layer's output
-    brought to variance 1 on a batch ("unit variance", Mishkin and Matas 2016)."""
+    """The start drawn anew: He's or Glorot's for matrices, orthogonal for recurrent ones, then each
+    layer's output brought to variance 1 on a batch ("unit variance", Mishkin and Matas 2016)."""
     if value not in ("default", "unit variance"):
         raise NotTriedError(f"a start {value!r} is made by hand")
     inputs, _ = case.examples(PROBE)
@@ -224,7 +242,9 @@ def _restart(module: nn.Module) -> None:
 
 
 def _unit_variance(model: nn.Module, inputs: Tensor) -> None:
-    """Divide every linear and convolutional weight by the standard deviation of its output, in order of use."""
+    """Divide every linear and convolutional weight by the standard deviation of its output, in
+    order of use.
+    """
 
     def rescale(module: nn.Module, given: Any, made: Tensor) -> Tensor | None:
         if id(module) in done or made.numel() < 2:
@@ -235,11 +255,17 @@ def _unit_variance(model: nn.Module, inputs: Tensor) -> None:
             return None
         with torch.no_grad():
             module.weight.div_(sd)  # type: ignore[operator,union-attr]
-        return made / sd if module.bias is None else (made - _bias(module, made)) / sd + _bias(module, made)
+        return (
+            made / sd
+            if module.bias is None
+            else (made - _bias(module, made)) / sd + _bias(module, made)
+        )
 
     done: set[int] = set()
     hooks = [
-        m.register_forward_hook(rescale) for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)
+        m.register_forward_hook(rescale)
+        for m in model.modules()
+        if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)
     ]
     mode = model.training
     with torch.no_grad():
@@ -256,8 +282,8 @@ def _bias(module: nn.Module, made: Tensor) -> Tensor:
 
 
 def _loss(case: Case, value: Any) -> Case:
-    """ "mean": the sum divided by the batch; "balanced": classes (labels) drawn equally often; "cross entropy" and
-    "binary cross entropy" on the outputs as logits."""
+    """ "mean": the sum divided by the batch; "balanced": classes (labels) drawn equally often;
+    "cross entropy" and "binary cross entropy" on the outputs as logits."""
     loss, train = case.loss, case.train
     if value == "mean":
         return replace(case, loss=lambda out, y: loss(out, y) / len(out))
@@ -270,20 +296,27 @@ def _loss(case: Case, value: Any) -> Case:
     if value == "cross entropy":
         return replace(case, loss=lambda out, y: F.cross_entropy(logits_first(out, y), y))
     if value == "binary cross entropy":
-        return replace(case, loss=lambda out, y: F.binary_cross_entropy_with_logits(out.reshape(y.shape), y.float()))
+        return replace(
+            case,
+            loss=lambda out, y: F.binary_cross_entropy_with_logits(out.reshape(y.shape), y.float()),
+        )
     raise NotTriedError(f"a loss {value!r} is not known")
 
 
 def logits_first(outputs: Tensor, targets: Tensor) -> Tensor:
     """Outputs with the classes in dimension 1, where cross entropy wants them."""
-    if outputs.dim() == targets.dim() + 1 and outputs.shape[1:-1] == targets.shape[1:] and outputs.dim() > 2:
+    if (
+        outputs.dim() == targets.dim() + 1
+        and outputs.shape[1:-1] == targets.shape[1:]
+        and outputs.dim() > 2
+    ):
         return outputs.movedim(-1, 1)
     return outputs
 
 
 def _optimizer(case: Case, value: Any) -> Case:
-    """A plain Adam, "adam" or "adam 0.003", for the parameters that the case's own optimizer holds; or its own for "all
-    parameters", also those that are frozen or in no optimizer."""
+    """A plain Adam, "adam" or "adam 0.003", for the parameters that the case's own optimizer holds;
+    or its own for "all parameters", also those that are frozen or in no optimizer."""
     if value == "all parameters":
         return _prepared(case, _hold_all)
     own = case.optimizer
@@ -292,10 +325,17 @@ def _optimizer(case: Case, value: Any) -> Case:
         held = {id(p) for group in own.param_groups for p in group["params"]}
         places = [i for i, p in enumerate(case.model.parameters()) if id(p) in held]
         return replace(
-            case, optimizer=lambda parameters: Adam([p for i, p in enumerate(parameters) if i in places], lr=lr)
+            case,
+            optimizer=lambda parameters: Adam(
+                [p for i, p in enumerate(parameters) if i in places], lr=lr
+            ),
         )
-    return replace(case, optimizer=lambda parameters: Adam(
-        [p for group in own(parameters).param_groups for p in group["params"]], lr=lr))  # fmt: skip
+    return replace(
+        case,
+        optimizer=lambda parameters: Adam(
+            [p for group in own(parameters).param_groups for p in group["params"]], lr=lr
+        ),
+    )
 
 
 def _hold_all(model: nn.Module, optimizer: Optimizer) -> None:
@@ -308,7 +348,9 @@ def _hold_all(model: nn.Module, optimizer: Optimizer) -> None:
 
 
 class Chosen(nn.Module):
-    """A network with an output for each class; while it is evaluated, it answers with the number of the likeliest."""
+    """A network with an output for each class; while it is evaluated, it answers with the number of
+    the likeliest.
+    """
 
     values: Tensor
 
@@ -323,7 +365,8 @@ class Chosen(nn.Module):
 
 
 def as_classes(case: Case) -> Case:
-    """The case with an output for each value of its targets and cross entropy, its last layer drawn anew.
+    """The case with an output for each value of its targets and cross entropy, its last layer drawn
+    anew.
 
     Raises `NotTriedError` if the last layer with weights is no linear one with one output.
     """
@@ -337,8 +380,13 @@ def as_classes(case: Case) -> Case:
             raise NotTriedError("the last layer is no linear one with one output")
         values = torch.unique(targets).float()
         name, last = linear[-1]
-        head = nn.Linear(last.in_features, len(values), bias=last.bias is not None, device=last.weight.device,
-                         dtype=last.weight.dtype)  # fmt: skip
+        head = nn.Linear(
+            last.in_features,
+            len(values),
+            bias=last.bias is not None,
+            device=last.weight.device,
+            dtype=last.weight.dtype,
+        )
     above, _, own = name.rpartition(".")
     setattr(model.get_submodule(above), own, head)
     with apart(case.seed), torch.no_grad():
@@ -347,7 +395,10 @@ def as_classes(case: Case) -> Case:
             raise NotTriedError("the model gives no tensor")
         shape = tuple(outputs.shape[1:])
     judged = case.judged or case.loss
-    loss = lambda out, y: F.cross_entropy(out, torch.searchsorted(values, y.flatten().float()))  # noqa: E731
+
+    def loss(out: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(out, torch.searchsorted(values, y.flatten().float()))
+
     return replace(case, model=Chosen(model, values, shape), loss=loss, judged=judged)
 
 

@@ -1,6 +1,7 @@
 """Which remedies to try on a case, and what speaks for each: facts of data, network and optimizer.
 
-A remedy without grounds is tried on general grounds: learning rate, steps, batch size, optimizer, another start.
+A remedy without grounds is tried on general grounds: learning rate, steps, batch size, optimizer,
+another start.
 """
 
 from __future__ import annotations
@@ -40,20 +41,37 @@ DEEP = 3  # squashing layers in a row
 
 def remedies(case: Case, base: Run, *, start: Start, examples: Examples) -> list[Remedy]:
     """Specific remedies that facts speak for, then the general ones."""
-    specific = [*_scales(start, examples), *_loss(start), *_rare(case, examples), *_frozen(case), *_start(start),
-                *_braking(case, start), *_wiring(case, start), *_order(case)]  # fmt: skip
-    higher, lower = (tuple((Change("lr", f"x{k:g}"),) for k in ks) for ks in ((10, 100, 1000), (0.1, 0.01, 0.001)))
+    specific = [
+        *_scales(start, examples),
+        *_loss(start),
+        *_rare(case, examples),
+        *_frozen(case),
+        *_start(start),
+        *_braking(case, start),
+        *_wiring(case, start),
+        *_order(case),
+    ]
+    higher, lower = (
+        tuple((Change("lr", f"x{k:g}"),) for k in ks)
+        for ks in ((10, 100, 1000), (0.1, 0.01, 0.001))
+    )
     general = [
         Remedy("learning-rate-low", higher, suspects=("too-few-steps", "optimizer")),
         Remedy("learning-rate-high", lower, _unruly(base), suspects=("exploding", "optimizer")),
-        Remedy("too-few-steps", ((Change("steps", STEPS * case.steps),),), suspects=("learning-rate-low",)),
+        Remedy(
+            "too-few-steps",
+            ((Change("steps", STEPS * case.steps),),),
+            suspects=("learning-rate-low",),
+        ),
     ]
     if not isinstance(case.build()[1], Adam | AdamW):  # of those, another one is another rate
         adams = ((Change("optimizer", "adam"),), (Change("optimizer", "adam 0.01"),))
         general.append(Remedy("optimizer", adams, suspects=("learning-rate-low",)))
     if case.train.batch >= 64 or len(case.train) <= 2:
         smaller = ((Change("batch", max(2, case.train.batch // 8)),),)
-        general.append(Remedy("batch-size", smaller, suspects=("too-few-steps", "learning-rate-low")))
+        general.append(
+            Remedy("batch-size", smaller, suspects=("too-few-steps", "learning-rate-low"))
+        )
     return specific + general
 
 
@@ -76,60 +94,115 @@ def _scales(start: Start, examples: Examples) -> list[Remedy]:
     both = ((ours, theirs),) if inputs and targets else ()
     found = []
     if inputs:
-        found.append(Remedy("input-scale", ((ours,), *both), inputs, suspects=("learning-rate-high",)))
+        found.append(
+            Remedy("input-scale", ((ours,), *both), inputs, suspects=("learning-rate-high",))
+        )
     if targets:
-        found.append(Remedy("target-scale", ((theirs,), *both), targets, suspects=("learning-rate-high",)))
+        found.append(
+            Remedy("target-scale", ((theirs,), *both), targets, suspects=("learning-rate-high",))
+        )
     return found
 
 
 def _off(spread: Spread, what: str) -> tuple[Evidence, ...]:
     found = []
     if spread.offset > FAR:
-        found.append(Evidence(f"mean of a column of the {what} over its spread", spread.offset, "", FAR))
+        found.append(
+            Evidence(f"mean of a column of the {what} over its spread", spread.offset, "", FAR)
+        )
     if spread.narrowest > 0 and (ratio := spread.widest / spread.narrowest) > WIDE:
-        found.append(Evidence(f"largest over smallest spread of the {what}", ratio, "", WIDE,
-                              f"{spread.widest_name} and {spread.narrowest_name}"))  # fmt: skip
+        found.append(
+            Evidence(
+                f"largest over smallest spread of the {what}",
+                ratio,
+                "",
+                WIDE,
+                f"{spread.widest_name} and {spread.narrowest_name}",
+            )
+        )
     size = math.hypot(spread.mean, spread.std)
     if size > LOUD or 0 < size < FAINT:
-        found.append(Evidence(f"root mean square of the {what}", size, "", LOUD if size > LOUD else FAINT))
+        found.append(
+            Evidence(f"root mean square of the {what}", size, "", LOUD if size > LOUD else FAINT)
+        )
     return tuple(found)
 
 
 def _loss(start: Start) -> list[Remedy]:
     if start.reduction is None or start.reduction < 1.8:
         return []
-    return [Remedy("loss-reduction", ((Change("loss", "mean"),),), (
-        Evidence("loss of a batch taken twice over the loss of the batch", start.reduction, "", 1.0, "a sum, no mean"),
-    ), suspects=("learning-rate-high",))]  # fmt: skip
+    return [
+        Remedy(
+            "loss-reduction",
+            ((Change("loss", "mean"),),),
+            (
+                Evidence(
+                    "loss of a batch taken twice over the loss of the batch",
+                    start.reduction,
+                    "",
+                    1.0,
+                    "a sum, no mean",
+                ),
+            ),
+            suspects=("learning-rate-high",),
+        )
+    ]
 
 
 def _rare(case: Case, examples: Examples) -> list[Remedy]:
     """Classes of which there are few."""
     counts = examples.counts
-    if not isinstance(case.train, Rows) or examples.kind not in ("classes", "binary") or len(counts) < 2:
+    if (
+        not isinstance(case.train, Rows)
+        or examples.kind not in ("classes", "binary")
+        or len(counts) < 2
+    ):
         return []
     rarest = min(counts, key=lambda k: counts[k])
     share = counts[rarest] / max(counts.values())
     if share >= RARE or examples.validation_counts.get(rarest, 0) < FEW:
         return []
-    return [Remedy("imbalance", ((Change("loss", "balanced"),),), (
-        Evidence("examples of the rarest class for one of the most frequent", share, "", RARE, f"class {rarest}"),
-    ))]  # fmt: skip
+    return [
+        Remedy(
+            "imbalance",
+            ((Change("loss", "balanced"),),),
+            (
+                Evidence(
+                    "examples of the rarest class for one of the most frequent",
+                    share,
+                    "",
+                    RARE,
+                    f"class {rarest}",
+                ),
+            ),
+        )
+    ]
 
 
 def _frozen(case: Case) -> list[Remedy]:
     """Parameters that are not trained though they are still as drawn at random."""
     model, optimizer = case.build()
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    owners = {f"{path}.{name}" if path else name: m for path, m in model.named_modules()
-              for name, _ in m.named_parameters(recurse=False)}  # fmt: skip
-    left = [n for n, p in model.named_parameters()
-            if (not p.requires_grad or id(p) not in held) and n in owners and fresh(p, owners[n])]  # fmt: skip
+    owners = {
+        f"{path}.{name}" if path else name: m
+        for path, m in model.named_modules()
+        for name, _ in m.named_parameters(recurse=False)
+    }
+    left = [
+        n
+        for n, p in model.named_parameters()
+        if (not p.requires_grad or id(p) not in held) and n in owners and fresh(p, owners[n])
+    ]
     if not left:
         return []
-    return [Remedy("frozen-parameters", ((Change("optimizer", "all parameters"),),), (
-        Evidence("parameters that are not trained, as drawn at random", len(left), "", 0),
-    ), where=join_names(left))]  # fmt: skip
+    return [
+        Remedy(
+            "frozen-parameters",
+            ((Change("optimizer", "all parameters"),),),
+            (Evidence("parameters that are not trained, as drawn at random", len(left), "", 0),),
+            where=join_names(left),
+        )
+    ]
 
 
 def _start(start: Start) -> list[Remedy]:
@@ -138,17 +211,27 @@ def _start(start: Start) -> list[Remedy]:
     where, suspects = "", ["vanishing", "exploding"]
     for layer in start.layers:
         if layer.weight > 0 and not 1 / ODD < layer.scale < ODD:
-            grounds.append(Evidence("weights over what is usual", layer.scale, "", ODD, layer.where))
+            grounds.append(
+                Evidence("weights over what is usual", layer.scale, "", ODD, layer.where)
+            )
             where = where or layer.where
     for call in start.active:
         if call.units > 1 and not call.last and call.dead >= DEAD * call.units:
-            grounds.append(Evidence("units at 0 for every example", call.dead, "", None, f"of {call.units}"))
+            grounds.append(
+                Evidence("units at 0 for every example", call.dead, "", None, f"of {call.units}")
+            )
             where, suspects = where or call.where, ["dead-units", *suspects]
         elif call.units > 1 and call.flat >= FLAT * call.units:
-            grounds.append(Evidence("units where the activation is flat", call.flat, "", None, f"of {call.units}"))
+            grounds.append(
+                Evidence(
+                    "units where the activation is flat", call.flat, "", None, f"of {call.units}"
+                )
+            )
             where, suspects = where or call.where, ["saturation", *suspects]
-    for what, ratio in (("spread of the last hidden layer over the first's", start.signal),
-                        ("gradient at the first hidden layer over the last's", start.gradient)):  # fmt: skip
+    for what, ratio in (
+        ("spread of the last hidden layer over the first's", start.signal),
+        ("gradient at the first hidden layer over the last's", start.gradient),
+    ):
         if ratio is not None and ratio > 0 and not 1 / FADED < ratio < FADED:
             grounds.append(Evidence(what, ratio, "", FADED if ratio > 1 else 1 / FADED))
             where = where or (start.layers[0].where if start.layers else "")
@@ -157,7 +240,9 @@ def _start(start: Start) -> list[Remedy]:
         grounds.append(Evidence("first loss", first, "", null, "that of the best constant answer"))
         where = where or (max(start.layers, key=lambda k: k.scale).where if start.layers else "")
     both = ((Change("init", "default"),), (Change("init", "unit variance"),))
-    return [Remedy("initialization", both, tuple(grounds[:3]), where=where, suspects=tuple(suspects))]
+    return [
+        Remedy("initialization", both, tuple(grounds[:3]), where=where, suspects=tuple(suspects))
+    ]
 
 
 def _braking(case: Case, start: Start) -> list[Remedy]:
@@ -171,8 +256,15 @@ def _braking(case: Case, start: Start) -> list[Remedy]:
             rates[name] = rate
     where, most = max(rates.items(), key=lambda r: r[1], default=("", 0.0))
     if most >= MUCH:
-        found.append(Remedy("dropout", ((Change("dropout", 0),),), (Evidence("dropout rate", most, "", MUCH),),
-                            where=where, suspects=("over-regularized",)))  # fmt: skip
+        found.append(
+            Remedy(
+                "dropout",
+                ((Change("dropout", 0),),),
+                (Evidence("dropout rate", most, "", MUCH),),
+                where=where,
+                suspects=("over-regularized",),
+            )
+        )
     decay = max(float(g.get("weight_decay") or 0.0) for g in optimizer.param_groups)
     if decay > 0:
         grounds = (Evidence("weight decay", decay, "", 0.01),) if decay >= 0.01 else ()
@@ -181,14 +273,28 @@ def _braking(case: Case, start: Start) -> list[Remedy]:
     eps = max((float(e) for e in given if isinstance(e, int | float)), default=0.0)
     if eps > EPS:
         adams = ((Change("optimizer", "adam"),), (Change("optimizer", "adam 0.01"),))
-        found.append(Remedy("optimizer-numerics", adams, (Evidence("epsilon of the optimizer", eps, "", EPS),),
-                            suspects=("learning-rate-low",)))  # fmt: skip
+        found.append(
+            Remedy(
+                "optimizer-numerics",
+                adams,
+                (Evidence("epsilon of the optimizer", eps, "", EPS),),
+                suspects=("learning-rate-low",),
+            )
+        )
     for name, module in model.named_modules():
-        momentum = module.momentum if isinstance(module, NORMS) and module.track_running_stats else None
+        momentum = (
+            module.momentum if isinstance(module, NORMS) and module.track_running_stats else None
+        )
         if momentum is not None and not 0.005 < momentum < 0.9:
-            found.append(Remedy("normalization", ((Change("normalization", "usual"),),), (
-                Evidence("momentum of the running statistics", momentum, "", 0.1),
-            ), where=name, suspects=("train-eval-mode",)))  # fmt: skip
+            found.append(
+                Remedy(
+                    "normalization",
+                    ((Change("normalization", "usual"),),),
+                    (Evidence("momentum of the running statistics", momentum, "", 0.1),),
+                    where=name,
+                    suspects=("train-eval-mode",),
+                )
+            )
             break
     return found
 
@@ -205,26 +311,54 @@ def _wiring(case: Case, start: Start) -> list[Remedy]:
     head = [calls[i].name for i in head_calls(calls)]
     if head:
         last = [call.where for call in start.active if call.last]
-        found.append(Remedy("output-activation", ((Change("output", "linear"),),), (
-            Evidence("activations at the output", len(head), "", 0, ", ".join(head)),
-        ), where=last[-1] if last else ""))  # fmt: skip
+        found.append(
+            Remedy(
+                "output-activation",
+                ((Change("output", "linear"),),),
+                (Evidence("activations at the output", len(head), "", 0, ", ".join(head)),),
+                where=last[-1] if last else "",
+            )
+        )
     hidden, missing = [calls[i].name for i in hidden_calls(calls)], missing_after(calls)
     first = start.layers[0].where if start.layers else ""
     if missing:
-        found.append(Remedy("hidden-activation", ((Change("activation", "relu"),), (Change("activation", "tanh"),)), (
-            Evidence("layers without a nonlinearity behind them", len(missing), "", 0),
-        ), where=first))  # fmt: skip
+        found.append(
+            Remedy(
+                "hidden-activation",
+                ((Change("activation", "relu"),), (Change("activation", "tanh"),)),
+                (Evidence("layers without a nonlinearity behind them", len(missing), "", 0),),
+                where=first,
+            )
+        )
     elif sum(name in SQUASHING for name in hidden) >= DEEP:
         bent = Change("activation", "relu")
-        found.append(Remedy("hidden-activation", ((bent,), (bent, Change("init", "default"))), (
-            Evidence("squashing activations in a row", len(hidden), "", DEEP - 1, ", ".join(sorted(set(hidden)))),
-        ), where=first, suspects=("vanishing", "architecture-too-deep")))  # fmt: skip
+        found.append(
+            Remedy(
+                "hidden-activation",
+                ((bent,), (bent, Change("init", "default"))),
+                (
+                    Evidence(
+                        "squashing activations in a row",
+                        len(hidden),
+                        "",
+                        DEEP - 1,
+                        ", ".join(sorted(set(hidden))),
+                    ),
+                ),
+                where=first,
+                suspects=("vanishing", "architecture-too-deep"),
+            )
+        )
     return found
 
 
 def _order(case: Case) -> list[Remedy]:
     if case.train.shuffled or not isinstance(case.train, Rows) or len(case.train) < 2:
         return []
-    return [Remedy("shuffling", ((Change("shuffle", True),),), (
-        Evidence("order of the examples", None, "", None, "the same in every pass"),
-    ))]  # fmt: skip
+    return [
+        Remedy(
+            "shuffling",
+            ((Change("shuffle", True),),),
+            (Evidence("order of the examples", None, "", None, "the same in every pass"),),
+        )
+    ]

@@ -1,4 +1,5 @@
-"""Train a case and look at it: losses, and at looks what it does on examples it learns from and on others.
+"""Train a case and look at it: losses, and at looks what it does on examples it learns from and on
+others.
 
 Letters: G groups of examples.
 """
@@ -34,16 +35,22 @@ GROUPS = 16  # parts of the examples whose losses are compared in pairs
 
 @dataclass(frozen=True)
 class Look:
-    """The network at one step, in evaluation mode: losses of G groups of examples, and a score where one is known."""
+    """The network at one step, in evaluation mode: losses of G groups of examples, and a score
+    where one is known.
+    """
 
     step: int
     train: tuple[float, ...]
     others: tuple[float, ...]
-    score: float | None  # on the validation examples where there are any, else on the training examples
+    score: (
+        float | None
+    )  # on the validation examples where there are any, else on the training examples
 
     @property
     def loss(self) -> float:
-        """The mean loss on the validation examples, or where there are none, the training examples."""
+        """The mean loss on the validation examples, or where there are none, the training
+        examples.
+        """
         groups = self.others or self.train
         return sum(groups) / len(groups)
 
@@ -65,19 +72,30 @@ class Run:
         return not all(map(math.isfinite, self.losses)) or not math.isfinite(self.last.loss)
 
 
-def train(case: Case, *, seed: int, steps: int | None = None, looks: Sequence[int] = (),
-          watch: Watch | None = None) -> Run:  # fmt: skip
-    """Train a copy of the case's model for `steps` (its whole budget) with the order drawn from `seed`.
+def train(
+    case: Case,
+    *,
+    seed: int,
+    steps: int | None = None,
+    looks: Sequence[int] = (),
+    watch: Watch | None = None,
+) -> Run:
+    """Train a copy of the case's model for `steps` (its whole budget) with the order drawn from
+    `seed`.
 
-    A look is taken at the start, at `looks` (steps), and at the end. `watch` gets model and optimizer, and is told the
-    loss of every step. The third loss that is not finite ends the run.
+    A look is taken at the start, at `looks` (steps), and at the end. `watch` gets model and
+    optimizer, and is told the loss of every step. The third loss that is not finite ends the run.
     """
     if isinstance(case.loss, nn.Module):  # which may keep something of every call
         case = replace(case, loss=copy.deepcopy(case.loss))
     steps = case.steps if steps is None else steps
     watch = _unwatched if watch is None else watch
     sample = case.examples(LOOKED)
-    others = None if case.validation is None else (case.validation[0][:LOOKED], case.validation[1][:LOOKED])
+    others = (
+        None
+        if case.validation is None
+        else (case.validation[0][:LOOKED], case.validation[1][:LOOKED])
+    )
     run, due = Run(), {*looks, steps}
     with apart(seed):
         model, optimizer = case.build()
@@ -138,7 +156,9 @@ def look(case: Case, model: nn.Module, sample: Pair, others: Pair | None, step: 
     return Look(step, seen, rest, score)
 
 
-def grouped(case: Case, model: nn.Module, examples: Pair, outputs: Tensor | None = None) -> tuple[float, ...]:
+def grouped(
+    case: Case, model: nn.Module, examples: Pair, outputs: Tensor | None = None
+) -> tuple[float, ...]:
     """The loss of each of up to G groups of neighboring examples."""
     made: Tensor = model(examples[0]) if outputs is None else outputs
     return by_groups(case.judged or case.loss, made, examples[1])
@@ -153,11 +173,11 @@ def by_groups(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[float, ...]
 
 
 def scored(outputs: Tensor, targets: Tensor) -> float | None:
-    """How well outputs answer, 1 at best and 0 for the best constant answer; None where that is not clear.
+    """How well outputs answer, 1 at best and 0 for the best constant answer; None where that is not
+    clear.
 
-    Classes: (mean recall - 1/K) / (1 - 1/K) over the K classes there are, so that rare ones count as much. Targets 0
-    and 1: 2 AUC - 1, averaged over labels.
-    Numbers: R2, not below -1.
+    Classes: (mean recall - 1/K) / (1 - 1/K) over the K classes there are, so that rare ones count
+    as much. Targets 0 and 1: 2 AUC - 1, averaged over labels. Numbers: R2, not below -1.
 
     >>> scored(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 1, 0]))
     1.0
@@ -169,8 +189,15 @@ def scored(outputs: Tensor, targets: Tensor) -> float | None:
     outputs = outputs.detach().float()
     if not bool(torch.isfinite(outputs).all()):
         return -1.0
-    if not targets.is_floating_point() and outputs.dim() == targets.dim() + 1 and outputs.numel() > targets.numel():
-        right, y = (logits_first(outputs, targets).argmax(1) == targets).flatten(), targets.flatten()
+    if (
+        not targets.is_floating_point()
+        and outputs.dim() == targets.dim() + 1
+        and outputs.numel() > targets.numel()
+    ):
+        right, y = (
+            (logits_first(outputs, targets).argmax(1) == targets).flatten(),
+            targets.flatten(),
+        )
         right, y = right[y != IGNORED], y[y != IGNORED]
         classes = y.unique()
         if len(classes) < 2:
@@ -188,7 +215,8 @@ def scored(outputs: Tensor, targets: Tensor) -> float | None:
 
 
 def auc(said: Tensor, true: Tensor) -> float | None:
-    """The chance that a 1 is said to be more than a 0, ties counting half (Mann and Whitney); None without both.
+    """The chance that a 1 is said to be more than a 0, ties counting half (Mann and Whitney); None
+    without both.
 
     >>> auc(torch.tensor([0.1, 0.4, 0.4]), torch.tensor([0.0, 0.0, 1.0]))
     0.75
@@ -202,7 +230,8 @@ def auc(said: Tensor, true: Tensor) -> float | None:
 
 
 def plain_score(outputs: Tensor, targets: Tensor) -> float | None:
-    """Accuracy of classes and 0/1 targets, or R2, from 0 for the best constant answer to 1; None where it is not clear.
+    """Accuracy of classes and 0/1 targets, or R2, from 0 for the best constant answer to 1; None
+    where it is not clear.
 
     One output for 0 and 1 is cut at 0 or at 0.5, whichever is right more often.
 
@@ -211,7 +240,11 @@ def plain_score(outputs: Tensor, targets: Tensor) -> float | None:
     """
     if not isinstance(outputs, Tensor) or not bool(torch.isfinite(outputs).all()):
         return None
-    if not targets.is_floating_point() and outputs.dim() == targets.dim() + 1 and outputs.numel() > targets.numel():
+    if (
+        not targets.is_floating_point()
+        and outputs.dim() == targets.dim() + 1
+        and outputs.numel() > targets.numel()
+    ):
         told = targets != IGNORED
         if not bool(told.any()):
             return None

@@ -1,6 +1,7 @@
 """Examine a case: run it, try the remedies that something speaks for, and weigh what they did.
 
-A remedy is screened with one seed, which the run shares; those that gain are tried again with others, paired.
+A remedy is screened with one seed, which the run shares; those that gain are tried again with
+others, paired.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def attempted(case: Case, base: Run, remedies: list[Remedy], *, seed: int) -> Tr
         null=null_loss(case),
         start=base.looks[0].loss,
         steps=steps,
-        highest=max((look.loss for look in base.looks[1:] if math.isfinite(look.loss)), default=math.nan),
+        highest=max(
+            (look.loss for look in base.looks[1:] if math.isfinite(look.loss)), default=math.nan
+        ),
     )
     outcomes: list[Outcome] = []
     refused: list[tuple[Change, str]] = []
@@ -62,15 +65,25 @@ def attempted(case: Case, base: Run, remedies: list[Remedy], *, seed: int) -> Tr
             try:
                 other = changed(judge, *strength)
                 longer = any(c.path == "steps" for c in strength)
-                run = train(other, seed=seed, steps=other.steps if longer else min(other.steps, steps), looks=marks)
+                run = train(
+                    other,
+                    seed=seed,
+                    steps=other.steps if longer else min(other.steps, steps),
+                    looks=marks,
+                )
             except NotTriedError as error:
                 refused.append((strength[0], str(error)))
                 break
             except Exception as error:  # the model's own code may raise anything
                 refused.append((strength[0], f"it does not run: {type(error).__name__}"))
                 break
-            found = replace(_outcome(remedy.cause, run), changes=strength, grounds=remedy.grounds, where=remedy.where,
-                            suspects=remedy.suspects)  # fmt: skip
+            found = replace(
+                _outcome(remedy.cause, run),
+                changes=strength,
+                grounds=remedy.grounds,
+                where=remedy.where,
+                suspects=remedy.suspects,
+            )
             so_far = replace(tried, outcomes=(*outcomes, found, *(() if best is None else (best,))))
             if best is None or so_far.gain(found) > so_far.gain(best):
                 best = found
@@ -82,7 +95,9 @@ def attempted(case: Case, base: Run, remedies: list[Remedy], *, seed: int) -> Tr
 
 
 def stopped_early(case: Case, base: Run, step: int, *, seed: int) -> Trial:
-    """What ending at a step does: the loss on other examples there, and at the end of the same runs."""
+    """What ending at a step does: the loss on other examples there, and at the end of the same
+    runs.
+    """
     before, after = [], []
     for s in range(seed, seed + SEEDS):
         run = base if s == seed else train(case, seed=s, looks=(step,))
@@ -95,7 +110,10 @@ def stopped_early(case: Case, base: Run, step: int, *, seed: int) -> Trial:
 CURES: dict[str, tuple[tuple[Change, ...], ...]] = {
     "output-activation": ((Change("output", "linear"),), (Change("output", "sigmoid"),)),
     "shape-pairing": ((Change("loss", "paired"),),),
-    "initialization": ((Change("init", "default"),), (Change("activation", "relu"), Change("init", "default"))),
+    "initialization": (
+        (Change("init", "default"),),
+        (Change("activation", "relu"), Change("init", "default")),
+    ),
     "dead-units": ((Change("init", "default"),),),
     "hidden-activation": ((Change("activation", "relu"),),),
     "vanishing": (
@@ -118,19 +136,29 @@ CURES: dict[str, tuple[tuple[Change, ...], ...]] = {
 
 
 def cured(case: Case, base: Run, finding: Finding) -> Finding:
-    """The finding with a trial of what can be tried for its cause; what did not help is not recommended.
+    """The finding with a trial of what can be tried for its cause; what did not help is not
+    recommended.
 
     A change that is made by hand stays as it is, not tried.
     """
     steps = min(case.steps, LONGEST)
-    tried = Tried(base=_outcome("healthy", until(base, steps)), null=null_loss(case), start=base.looks[0].loss,
-                  steps=steps)  # fmt: skip
+    tried = Tried(
+        base=_outcome("healthy", until(base, steps)),
+        null=null_loss(case),
+        start=base.looks[0].loss,
+        steps=steps,
+    )
     failed: Trial | None = None
     why = "made by hand" if finding.changes else "nothing to change was found"
-    wrong = finding.cause in ("loss", "shape-pairing")  # the loss itself, which then measures nothing
+    wrong = finding.cause in (
+        "loss",
+        "shape-pairing",
+    )  # the loss itself, which then measures nothing
     for strength in CURES.get(finding.cause, ()):
         try:
-            other = changed(case if wrong else replace(case, judged=case.judged or case.loss), *strength)
+            other = changed(
+                case if wrong else replace(case, judged=case.judged or case.loss), *strength
+            )
             run = train(other, seed=case.seed, steps=min(other.steps, steps))
             outcome = replace(_outcome(finding.cause, run), changes=strength)
             seen = replace(tried, outcomes=(outcome,))
@@ -145,24 +173,35 @@ def cured(case: Case, base: Run, finding: Finding) -> Finding:
             return replace(finding, changes=strength, trial=outcome.trial)
         failed = failed or outcome.trial
     if failed is not None:
-        return replace(finding, trial=failed, changes=tuple(c for c in finding.changes if c.path in BY_HAND))
+        return replace(
+            finding, trial=failed, changes=tuple(c for c in finding.changes if c.path in BY_HAND)
+        )
     return replace(finding, trial=Trial(verdict="not tried", why=why))
 
 
 def with_classes(case: Case, base: Run, tried: Tried, *, seed: int) -> Outcome | None:
-    """The remedy of an output for each value, where targets are a few whole numbers and the network has one output.
+    """The remedy of an output for each value, where targets are a few whole numbers and the network
+    has one output.
 
-    It helps if it hits far more of them exactly, and is no farther off on average: then their order says little.
+    It helps if it hits far more of them exactly, and is no farther off on average: then their order
+    says little.
     """
     _, targets = case.examples()
     values = torch.unique(targets)
-    whole = bool((values == values.round()).all()) and 3 <= len(values) <= VALUES and targets[0].numel() == 1
+    whole = (
+        bool((values == values.round()).all())
+        and 3 <= len(values) <= VALUES
+        and targets[0].numel() == 1
+    )
     if not whole or case.validation is None or base.diverged:
         return None
     found: list[tuple[tuple[float, float], tuple[float, float]]] = []
     rate: tuple[Change, ...] = ()
     try:
-        for rate in ((), (Change("lr", "x10"),)):  # a cross entropy has smaller gradients than squares of numbers
+        for rate in (
+            (),
+            (Change("lr", "x10"),),
+        ):  # a cross entropy has smaller gradients than squares of numbers
             other = changed(as_classes(case), *rate)
             found = []
             for s in range(seed, seed + SEEDS):
@@ -186,14 +225,20 @@ def with_classes(case: Case, base: Run, tried: Tried, *, seed: int) -> Outcome |
         scores=(None,) * len(after),
         trial=weigh(before, after, steps=tried.steps, least=HITS),
         grounds=(
-            Evidence("different values of the target", len(values), "", VALUES, "all whole numbers"),
-            Evidence("of them hit after rounding", as_number, "%", None, f"{as_class:.0f} % as classes"),
+            Evidence(
+                "different values of the target", len(values), "", VALUES, "all whole numbers"
+            ),
+            Evidence(
+                "of them hit after rounding", as_number, "%", None, f"{as_class:.0f} % as classes"
+            ),
         ),
     )
 
 
 def _hit(case: Case, steps: int, seed: int, original: Case) -> tuple[float, float]:
-    """The share of held-out targets that the answer does not round to, and the loss by the original's measure."""
+    """The share of held-out targets that the answer does not round to, and the loss by the
+    original's measure.
+    """
     run = train(replace(case, judged=original.loss), seed=seed, steps=min(case.steps, steps))
     assert run.model is not None and original.validation is not None
     inputs, targets = original.validation
@@ -212,7 +257,9 @@ def judged_whole(case: Case, base: Run, tried: Tried, examples: Examples) -> Tri
     if base.model is not None and case.validation is not None and not base.diverged:
         base.model.eval()
         with torch.no_grad():
-            reached = plain_score(base.model(case.validation[0][:LOOKED]), case.validation[1][:LOOKED])
+            reached = plain_score(
+                base.model(case.validation[0][:LOOKED]), case.validation[1][:LOOKED]
+            )
             seen = case.examples(LOOKED)
             fitted = plain_score(base.model(seen[0]), seen[1])
         base.model.train()
@@ -234,7 +281,9 @@ def judged_whole(case: Case, base: Run, tried: Tried, examples: Examples) -> Tri
 
 
 def risen(run: Run) -> tuple[float, float] | None:
-    """By how much the loss on other examples ended above its least: mean and standard error over groups, paired."""
+    """By how much the loss on other examples ended above its least: mean and standard error over
+    groups, paired.
+    """
     if not run.last.others or run.diverged:
         return None
     best = min((k for k in run.looks if math.isfinite(k.loss)), key=lambda k: k.loss)
@@ -247,9 +296,15 @@ def risen(run: Run) -> tuple[float, float] | None:
 
 
 def until(run: Run, step: int) -> Run:
-    """The run as it stood at its first look from a step on: the whole run if there is none before its end."""
+    """The run as it stood at its first look from a step on: the whole run if there is none before
+    its end.
+    """
     look = next((look for look in run.looks if look.step >= step), run.last)
-    return Run(losses=run.losses[: look.step], looks=[k for k in run.looks if k.step <= look.step], model=run.model)
+    return Run(
+        losses=run.losses[: look.step],
+        looks=[k for k in run.looks if k.step <= look.step],
+        model=run.model,
+    )
 
 
 def _outcome(cause: str, run: Run) -> Outcome:
@@ -259,12 +314,14 @@ def _outcome(cause: str, run: Run) -> Outcome:
 
 
 def null_loss(case: Case) -> float:
-    """The loss of the best answer that is the same for every example, fitted on training examples and judged on the
-    others; NaN where none could be found."""
+    """The loss of the best answer that is the same for every example, fitted on training examples
+    and judged on the others; NaN where none could be found."""
     inputs, targets = case.examples(LOOKED)
     with apart(case.seed), torch.no_grad():
         try:
-            outputs = copy.deepcopy(case.model)(inputs)  # normalization keeps something of what it sees
+            outputs = copy.deepcopy(case.model)(
+                inputs
+            )  # normalization keeps something of what it sees
         except Exception:
             return math.nan
     if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
@@ -275,16 +332,20 @@ def null_loss(case: Case) -> float:
     others = targets if case.validation is None else case.validation[1][:LOOKED]
     try:
         with torch.no_grad():
-            losses = by_groups(case.judged or case.loss, answer.expand(len(others), *answer.shape), others)
+            losses = by_groups(
+                case.judged or case.loss, answer.expand(len(others), *answer.shape), others
+            )
     except Exception:
         return best
     return sum(losses) / len(losses)
 
 
 def _best_constant(case: Case, outputs: Tensor, targets: Tensor) -> tuple[Tensor | None, float]:
-    """One answer for all, and its loss: by Adam from several starts; of starts in closed form, the best that there is.
+    """One answer for all, and its loss: by Adam from several starts; of starts in closed form, the
+    best that there is.
 
-    Where outputs are shares, or their logarithms, and the loss does not see to it, the answer keeps to that.
+    Where outputs are shares, or their logarithms, and the loss does not see to it, the answer keeps
+    to that.
     """
     kept = _kept(case, outputs, targets)
     mean, shares = outputs.mean(0), kept is not None and bool((outputs >= 0).all())
@@ -311,7 +372,9 @@ def _best_constant(case: Case, outputs: Tensor, targets: Tensor) -> tuple[Tensor
 
 
 def _kept(case: Case, outputs: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """What makes any numbers into an answer such as the outputs are: None where any numbers will do."""
+    """What makes any numbers into an answer such as the outputs are: None where any numbers will
+    do.
+    """
     with torch.no_grad():
         try:
             same, other = (float(case.loss(outputs + shift, targets)) for shift in (0.0, 0.1))
@@ -328,13 +391,23 @@ def _kept(case: Case, outputs: Tensor, targets: Tensor) -> Callable[[Tensor], Te
 
 
 def _priors(like: Tensor, targets: Tensor) -> Iterator[Tensor]:
-    """Best constants of the usual losses, in closed form: log shares of classes, medians, logarithms, log odds."""
+    """Best constants of the usual losses, in closed form: log shares of classes, medians,
+    logarithms, log odds.
+    """
     if not targets.is_floating_point():
         for d in {0, like.dim() - 1}:
-            known = targets[(targets >= 0) & (targets < like.shape[d])].long().flatten() if like.dim() else targets[:0]
+            known = (
+                targets[(targets >= 0) & (targets < like.shape[d])].long().flatten()
+                if like.dim()
+                else targets[:0]
+            )
             if len(known):
                 share = torch.bincount(known, minlength=like.shape[d]) / len(known)
-                log = share.clamp_min(TINY).log().reshape([-1 if k == d else 1 for k in range(like.dim())])
+                log = (
+                    share.clamp_min(TINY)
+                    .log()
+                    .reshape([-1 if k == d else 1 for k in range(like.dim())])
+                )
                 yield log.expand(like.shape)
     if targets[0].numel() != like.numel():
         return
@@ -347,11 +420,14 @@ def _priors(like: Tensor, targets: Tensor) -> Iterator[Tensor]:
         yield mean.clamp(TINY, 1 - TINY).logit()
 
 
-def confirmed(case: Case, tried: Tried, outcome: Outcome, *, seed: int, wrong_loss: bool = False) -> Outcome:
-    """The remedy tried with more seeds, and the verdict: on 1 - score where the score tells them apart, else the loss.
+def confirmed(
+    case: Case, tried: Tried, outcome: Outcome, *, seed: int, wrong_loss: bool = False
+) -> Outcome:
+    """The remedy tried with more seeds, and the verdict: on 1 - score where the score tells them
+    apart, else the loss.
 
-    Losses of runs that go wrong differ by orders of magnitude, and say less with a few seeds. Where the loss is what is
-    wrong, the score alone is compared.
+    Losses of runs that go wrong differ by orders of magnitude, and say less with a few seeds. Where
+    the loss is what is wrong, the score alone is compared.
     """
     judge = replace(case, judged=case.loss) if case.judged is None and not wrong_loss else case
     other = changed(judge, *outcome.changes)
@@ -359,17 +435,34 @@ def confirmed(case: Case, tried: Tried, outcome: Outcome, *, seed: int, wrong_lo
     before, after = [(tried.base.loss, tried.base.score)], [(outcome.loss, outcome.score)]
     for s in range(seed + 1, seed + SEEDS):
         for one, kept in ((judge, before), (other, after)):
-            run = train(one, seed=s, steps=one.steps if longer and one is other else min(one.steps, tried.steps))
+            run = train(
+                one,
+                seed=s,
+                steps=one.steps if longer and one is other else min(one.steps, tried.steps),
+            )
             kept.append((math.nan if run.diverged else run.last.loss, run.last.score))
     scored = all(score is not None for _, score in (*before, *after))
     if wrong_loss and not scored:
         raise NotTriedError("there is no score to compare")
-    if scored and (tried.scored or wrong_loss) and (outcome.score or 0.0) - (tried.base.score or 0.0) >= POINTS:
-        trial = weigh([_error(*b) for b in before], [_error(*a) for a in after], steps=tried.steps, least=POINTS / 2)
+    if (
+        scored
+        and (tried.scored or wrong_loss)
+        and (outcome.score or 0.0) - (tried.base.score or 0.0) >= POINTS
+    ):
+        trial = weigh(
+            [_error(*b) for b in before],
+            [_error(*a) for a in after],
+            steps=tried.steps,
+            least=POINTS / 2,
+        )
     else:
         trial = weigh([b for b, _ in before], [a for a, _ in after], steps=tried.steps)
-    return replace(outcome, losses=tuple(a for a, _ in after), scores=tuple(a for _, a in after), trial=trial)
+    return replace(
+        outcome, losses=tuple(a for a, _ in after), scores=tuple(a for _, a in after), trial=trial
+    )
 
 
 def _error(loss: float, score: float | None) -> float:
-    return 1.0 - (score or 0.0) if math.isfinite(loss) else 2.0  # a run that broke off is as bad as can be
+    return (
+        1.0 - (score or 0.0) if math.isfinite(loss) else 2.0
+    )  # a run that broke off is as bad as can be

@@ -1,7 +1,9 @@
-"""Remedies tried on a recipe: short runs on the same seeds, judged on the validation split beside the untouched recipe.
+"""Remedies tried on a recipe: short runs on the same seeds, judged on the validation split beside
+the untouched recipe.
 
-The untouched recipe may train as long as it is meant to. Remedies are looked at for a few hundred steps; what gets
-further in these is tried with more seeds, and for as many steps as can be afforded.
+The untouched recipe may train as long as it is meant to. Remedies are looked at for a few hundred
+steps; what gets further in these is tried with more seeds, and for as many steps as can be
+afforded.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def silent(line: str) -> None:
 
 @dataclass(frozen=True)
 class Bench:
-    """What trials need: the recipe (resolved) on a task that is small enough, its run, and who judges."""
+    """What trials need: the recipe (resolved) on a task that is small enough, its run, and who
+    judges.
+    """
 
     recipe: Recipe
     task: Any
@@ -56,12 +60,16 @@ class Bench:
     whole: bool  # the run is as long as the recipe says, and on all its examples
     marks: Marks  # of the run
     steps: int  # of a first look at a remedy
-    length: int  # steps of a trial that counts: as long as the recipe means, if that can be afforded
+    length: (
+        int  # steps of a trial that counts: as long as the recipe means, if that can be afforded
+    )
 
 
-def bench_of(recipe: Recipe, task: Any, run: Run | None, frame: Any = None, *, say: Say = silent) -> Bench:
-    """Everything that trials need; the untouched recipe is trained where there is no run of it on these examples with
-    enough seeds.
+def bench_of(
+    recipe: Recipe, task: Any, run: Run | None, frame: Any = None, *, say: Say = silent
+) -> Bench:
+    """Everything that trials need; the untouched recipe is trained where there is no run of it on
+    these examples with enough seeds.
 
     `say` is told what takes a while.
     """
@@ -75,11 +83,15 @@ def bench_of(recipe: Recipe, task: Any, run: Run | None, frame: Any = None, *, s
         say(f"training the untouched recipe: {plan_of(short, small).steps:,} steps, {SEEDS} seeds")
         run, whole = train_on([small], [short])[0], whole and short.epochs == recipe.epochs
     judge = judge_of(small)
-    return Bench(recipe, small, frame, judge, run, whole, judge.marks(run, small, SEEDS), steps, length)
+    return Bench(
+        recipe, small, frame, judge, run, whole, judge.marks(run, small, SEEDS), steps, length
+    )
 
 
 def cut(task: Any, recipe: Recipe) -> Any:
-    """The task with so few training examples that a pass over them is no longer than a trial; most stay as they are."""
+    """The task with so few training examples that a pass over them is no longer than a trial; most
+    stay as they are.
+    """
     if isinstance(task.train, RowGroups):
         train = next(iter(task.train.epoch(recipe.seed, 0)))
     else:
@@ -106,11 +118,14 @@ def shortened(recipe: Recipe, task: Any, steps: int) -> Recipe:
     return recipe.vary("epochs", min(recipe.epochs, max(1, round(steps / per_epoch))))
 
 
-# ------------------------------------------------------------------------------------------------ trying
+# Trying
 
 
-def tried_on(bench: Bench, remedies: Sequence[Remedy], *, sure: Sequence[str] = (), say: Say = silent) -> Tried:
-    """What remedies did: each at its best strength; the one to blame is confirmed, and those for causes in `sure`.
+def tried_on(
+    bench: Bench, remedies: Sequence[Remedy], *, sure: Sequence[str] = (), say: Say = silent
+) -> Tried:
+    """What remedies did: each at its best strength; the one to blame is confirmed, and those for
+    causes in `sure`.
 
     Nothing is tried where nothing is left to gain.
     """
@@ -143,25 +158,41 @@ def screened(bench: Bench, seen: Tried, remedies: Sequence[Remedy]) -> Tried:
                 refused.append((strength[0], str(error)))
     found: dict[str, list[Outcome]] = {}
     for (remedy, strength), marks in zip(chosen, _trials(bench, recipes, seeds=FEW), strict=True):
-        outcome = replace(_outcome(remedy.cause, strength, marks), grounds=remedy.grounds, where=remedy.where,
-                          suspects=remedy.suspects)  # fmt: skip
+        outcome = replace(
+            _outcome(remedy.cause, strength, marks),
+            grounds=remedy.grounds,
+            where=remedy.where,
+            suspects=remedy.suspects,
+        )
         found.setdefault(remedy.cause, []).append(outcome)
-    seen = replace(seen, outcomes=tuple(o for same in found.values() for o in same), refused=tuple(refused))
+    seen = replace(
+        seen, outcomes=tuple(o for same in found.values() for o in same), refused=tuple(refused)
+    )
     return replace(seen, outcomes=tuple(_best(seen, same) for same in found.values()))
 
 
 def _best(seen: Tried, outcomes: Sequence[Outcome]) -> Outcome:
-    """The outcome that gains most; of learning rates the lowest that gains as much, for a trial is short."""
+    """The outcome that gains most; of learning rates the lowest that gains as much, for a trial is
+    short.
+    """
     most = max(seen.gain(o) for o in outcomes)
-    near = [o for o in outcomes if seen.gain(o) >= most - (NEAR if o.cause.startswith("learning-rate") else 0.0)]
-    return min(near, key=lambda o: o.changes[0].value) if len(near) > 1 and near[0].cause.startswith("learning-rate") \
-        else near[0]  # fmt: skip
+    near = [
+        o
+        for o in outcomes
+        if seen.gain(o) >= most - (NEAR if o.cause.startswith("learning-rate") else 0.0)
+    ]
+    return (
+        min(near, key=lambda o: o.changes[0].value)
+        if len(near) > 1 and near[0].cause.startswith("learning-rate")
+        else near[0]
+    )
 
 
 def confirmed(bench: Bench, outcome: Outcome) -> Outcome:
     """The remedy tried with all seeds, paired with the untouched recipe, and the verdict.
 
-    Longer than it was first looked at: what only learns faster, or overfits later, must hold to the end.
+    Longer than it was first looked at: what only learns faster, or overfits later, must hold to the
+    end.
     """
     recipe = _treated(bench, outcome.changes, bench.length)
     marks = _trials(bench, [recipe], seeds=SEEDS)[0]
@@ -183,7 +214,10 @@ def _length(bench: Bench, recipe: Recipe) -> int:
 
 def _trials(bench: Bench, recipes: Sequence[Recipe], *, seeds: int) -> list[Marks]:
     """The marks of recipes' runs; one that encodes its examples differently loads them."""
-    tasks = [bench.task if r.encoding == bench.recipe.encoding else cut(load_task(r, bench.frame), r) for r in recipes]
+    tasks = [
+        bench.task if r.encoding == bench.recipe.encoding else cut(load_task(r, bench.frame), r)
+        for r in recipes
+    ]
     runs = train_on(tasks, [r.vary("seeds", seeds) for r in recipes])
     return [bench.judge.marks(run, task, seeds) for run, task in zip(runs, tasks, strict=True)]
 

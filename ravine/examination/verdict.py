@@ -1,4 +1,6 @@
-"""What trying a remedy showed: losses without it and with it, paired over seeds, weighed into a verdict."""
+"""What trying a remedy showed: losses without it and with it, paired over seeds, weighed into a
+verdict.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,16 @@ from ravine.finding import Trial
 from ravine.statistics import student
 
 
-def weigh(before: Sequence[float], after: Sequence[float], *, steps: int, least: float = 0.0) -> Trial:
-    """The verdict on a remedy from the losses of the same seeds without it (`before`) and with it (`after`).
+def weigh(
+    before: Sequence[float], after: Sequence[float], *, steps: int, least: float = 0.0
+) -> Trial:
+    """The verdict on a remedy from the losses of the same seeds without it (`before`) and with it
+    (`after`).
 
-    Helped: the 95 % interval of the mean paired difference lies below 0, and the mean is lower by `least` or more.
-    Worse: the same, upwards. A loss that is not finite is a failure, and failures are counted first: if one side has
-    fewer, that side wins; pairs with a failure are then left out of the numbers. One pair has no interval and shows
-    nothing, whatever the difference.
+    Helped: the 95 % interval of the mean paired difference lies below 0, and the mean is lower by
+    `least` or more. Worse: the same, upwards. A loss that is not finite is a failure, and failures
+    are counted first: if one side has fewer, that side wins; pairs with a failure are then left out
+    of the numbers. One pair has no interval and shows nothing, whatever the difference.
 
     >>> weigh([1.0, 1.1, 0.9], [0.5, 0.62, 0.4], steps=100).verdict
     'helped'
@@ -27,7 +32,9 @@ def weigh(before: Sequence[float], after: Sequence[float], *, steps: int, least:
     'no effect'
     """
     if len(before) != len(after):
-        raise ValueError(f"{len(before)} losses before, {len(after)} after: they are paired by seed")
+        raise ValueError(
+            f"{len(before)} losses before, {len(after)} after: they are paired by seed"
+        )
     pairs = np.array([before, after], dtype=float)
     failed = (~np.isfinite(pairs)).sum(axis=1)
     x, y = pairs[:, np.isfinite(pairs).all(axis=0)]

@@ -17,17 +17,19 @@ from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
 
 ACTS = Effect("activation", "mean |f(x) − x| relative to |x|")
-VECTOR = 32  # elements that torch's vector loops take at a time: two registers of 16 float32 (AVX-512), or fewer
+# elements that torch's vector loops take at a time: two registers of 16 float32 (AVX-512), or fewer
+VECTOR = 32
 
 
 def evenly(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """f(x) elementwise, with bits that do not depend on how many networks stand before a row.
 
-    torch computes the last elements of a buffer with scalar code whose sigmoid, elu, gelu, silu, mish and softplus
-    differ from its vector code in the last bit: among rows of 7 × 13 elements up to a quarter (mish) changed when the
-    row stood last. So each row whose length is no multiple of the vector loop's is padded to one and cut
-    again (30 to 100 µs); the usual sizes (batch a multiple of 32) cost nothing. Relu, tanh, sin, exp, log1p and plain
-    arithmetic were found free of this. Holds for one thread: several cut the buffer at other places.
+    torch computes the last elements of a buffer with scalar code whose sigmoid, elu, gelu, silu,
+    mish and softplus differ from its vector code in the last bit: among rows of 7 × 13 elements up
+    to a quarter (mish) changed when the row stood last. So each row whose length is no multiple of
+    the vector loop's is padded to one and cut again (30 to 100 µs); the usual sizes (batch a
+    multiple of 32) cost nothing. Relu, tanh, sin, exp, log1p and plain arithmetic were found free
+    of this. Holds for one thread: several cut the buffer at other places.
     """
     if not x.numel():
         return f(x)
@@ -40,7 +42,8 @@ def evenly(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def gain_of(f: Callable[[Tensor], Tensor]) -> float:
     """1 / √E[f(z)²] for z ~ N(0, 1), by the trapezoidal rule over ±12; good to seven digits.
 
-    He's √2 for a ReLU; tanh gets 1.5925 (the often quoted 5/3 is a recommendation, not this number).
+    He's √2 for a ReLU; tanh gets 1.5925 (the often quoted 5/3 is a recommendation, not this
+    number).
     """
     z = torch.linspace(-12.0, 12.0, 48_001, dtype=torch.float64)
     density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
@@ -64,7 +67,9 @@ class Identity:
 
 @part
 class Sigmoid:
-    """σ(x) = 1 / (1 + e^(−x)), between 0 and 1. Its slope is at most ¼ and below 0.007 outside [−5, 5]."""
+    """σ(x) = 1 / (1 + e^(−x)), between 0 and 1. Its slope is at most ¼ and below 0.007 outside [−5,
+    5].
+    """
 
     acts: ClassVar[Effect] = ACTS
 
@@ -139,7 +144,9 @@ class ELU:
 
 @part
 class SELU:
-    """1.0507 x, below 0 1.0507 · 1.6733 (e^x − 1) (Klambauer et al. 2017): keeps the variance 1, so its gain is 1."""
+    """1.0507 x, below 0 1.0507 · 1.6733 (e^x − 1) (Klambauer et al. 2017): keeps the variance 1, so
+    its gain is 1.
+    """
 
     acts: ClassVar[Effect] = ACTS
 
@@ -152,7 +159,9 @@ class SELU:
 
 @part
 class GELU:
-    """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016); exact, not the tanh approximation."""
+    """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016); exact, not the tanh
+    approximation.
+    """
 
     acts: ClassVar[Effect] = ACTS
 
@@ -217,7 +226,9 @@ class HardTanh:
 
 @part
 class HardSwish:
-    """x · min(max(x + 3, 0), 6) / 6 (Howard et al. 2019): a SiLU of straight lines and a parabola."""
+    """x · min(max(x + 3, 0), 6) / 6 (Howard et al. 2019): a SiLU of straight lines and a
+    parabola.
+    """
 
     acts: ClassVar[Effect] = ACTS
 
@@ -239,7 +250,24 @@ class Sine:
         return torch.sin(x * match(self.frequency, x))
 
     def gain(self) -> float:
-        return math.sqrt(2 / -math.expm1(-2 * float(self.frequency) ** 2))  # E[sin²(ωz)] = (1 − e^(−2ω²)) / 2
+        return math.sqrt(
+            2 / -math.expm1(-2 * float(self.frequency) ** 2)
+        )  # E[sin²(ωz)] = (1 − e^(−2ω²)) / 2
 
 
-ALL = (Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Mish, Softplus, HardTanh, HardSwish, Sine)
+ALL = (
+    Identity,
+    Sigmoid,
+    Tanh,
+    ReLU,
+    LeakyReLU,
+    ELU,
+    SELU,
+    GELU,
+    SiLU,
+    Mish,
+    Softplus,
+    HardTanh,
+    HardSwish,
+    Sine,
+)

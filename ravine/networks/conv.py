@@ -1,4 +1,5 @@
-"""Convolutional networks for pictures: plain (`Conv`) and residual (`ResNet`), and how they make pictures smaller.
+"""Convolutional networks for pictures: plain (`Conv`) and residual (`ResNet`), and how they make
+pictures smaller.
 
 Letters: B examples, C channels, H × W places. Signals are [P, B, C, H, W].
 """
@@ -13,7 +14,14 @@ import torch.nn.functional as F
 from ravine.effects import Effect
 from ravine.errors import RecipeError
 from ravine.networks.activations import Identity, ReLU
-from ravine.networks.conv_layers import Convolution, Flatten, GlobalAverage, Pixels, Pooling, Residual
+from ravine.networks.conv_layers import (
+    Convolution,
+    Flatten,
+    GlobalAverage,
+    Pixels,
+    Pooling,
+    Residual,
+)
 from ravine.networks.initializers import Constant, He
 from ravine.networks.layers import Activate, Linear
 from ravine.networks.mlp import BatchNorm
@@ -25,7 +33,9 @@ POOL = Effect("pool", "share of the places that is left out")
 
 @part
 class MaxPool:
-    """The largest value of each window of `size` × `size` places; windows do not overlap unless `stride` says so."""
+    """The largest value of each window of `size` × `size` places; windows do not overlap unless
+    `stride` says so.
+    """
 
     acts: ClassVar[Effect] = POOL
     size: int = setting(default=2, ge=2)
@@ -40,7 +50,9 @@ class MaxPool:
 
 @part
 class AveragePool:
-    """The mean of each window of `size` × `size` places; windows do not overlap unless `stride` says so."""
+    """The mean of each window of `size` × `size` places; windows do not overlap unless `stride`
+    says so.
+    """
 
     acts: ClassVar[Effect] = POOL
     size: int = setting(default=2, ge=2)
@@ -55,13 +67,15 @@ class AveragePool:
 
 @part
 class Conv:
-    """Stages of convolution, norm, activation and pooling; then fully connected layers (LeCun et al. 1998).
+    """Stages of convolution, norm, activation and pooling; then fully connected layers (LeCun et
+    al. 1998).
 
-    A stage for each of `channels`, with `convolutions` convolutions of `kernel` × `kernel`. `padding = None` keeps the
-    size for odd kernels (kernel // 2 zeros on each side); `stride` is that of a stage's first convolution. `separable`
-    convolves each channel by itself and then mixes them with a 1 × 1 convolution (Howard et al. 2017), from the second
-    convolution on. `hidden` are the widths of the fully connected layers, after which `dropout` acts;
-    `spatial_dropout` acts after each stage. `global_average` takes each channel's mean over all places in place of
+    A stage for each of `channels`, with `convolutions` convolutions of `kernel` × `kernel`.
+    `padding = None` keeps the size for odd kernels (kernel // 2 zeros on each side); `stride` is
+    that of a stage's first convolution. `separable` convolves each channel by itself and then mixes
+    them with a 1 × 1 convolution (Howard et al. 2017), from the second convolution on. `hidden` are
+    the widths of the fully connected layers, after which `dropout` acts; `spatial_dropout` acts
+    after each stage. `global_average` takes each channel's mean over all places in place of
     flattening them. A bias just before a batch norm is left out.
     """
 
@@ -89,7 +103,9 @@ class Conv:
         bias = None if isinstance(self.norm, BatchNorm) else self.bias
         for s, channels in enumerate(self.channels):
             for c in range(self.convolutions):
-                made, shape = self._convolution(f"conv.{s}.{c}", shape, channels, bias, first=c == 0)
+                made, shape = self._convolution(
+                    f"conv.{s}.{c}", shape, channels, bias, first=c == 0
+                )
                 layers += made
             if self.pool is not None:
                 shape = (channels, *after(f"the pooling of conv.{s}", shape, self.pool.after))
@@ -105,35 +121,72 @@ class Conv:
         output = Constant(value=0.0) if self.zero_output else self.initializer
         return [*layers, Linear("output", width, signature.outputs, output, self.bias)]
 
-    def _convolution(self, name: str, shape: tuple[int, int, int], channels: int, bias: Initializer | None, *,
-                     first: bool) -> tuple[list[Layer], tuple[int, int, int]]:  # fmt: skip
+    def _convolution(
+        self,
+        name: str,
+        shape: tuple[int, int, int],
+        channels: int,
+        bias: Initializer | None,
+        *,
+        first: bool,
+    ) -> tuple[list[Layer], tuple[int, int, int]]:
         """A convolution with what follows it, and the shape that it gives."""
         padding = self.kernel // 2 if self.padding is None else self.padding
         stride = self.stride if first else 1
         sides = after(name, shape, lambda size: (size + 2 * padding - self.kernel) // stride + 1)
         places, layers = sides[0] * sides[1], []
         if self.separable and not name.startswith("conv.0.0"):
-            layers = [Convolution(f"{name}.depth", shape[0], shape[0], self.kernel, self.initializer, bias,
-                                  stride=stride, padding=padding, groups=shape[0], places=places),
-                      *finished(f"{name}.depth", shape[0], self.norm, self.activation, None),
-                      Convolution(name, shape[0], channels, 1, self.initializer, bias, places=places)]  # fmt: skip
+            layers = [
+                Convolution(
+                    f"{name}.depth",
+                    shape[0],
+                    shape[0],
+                    self.kernel,
+                    self.initializer,
+                    bias,
+                    stride=stride,
+                    padding=padding,
+                    groups=shape[0],
+                    places=places,
+                ),
+                *finished(f"{name}.depth", shape[0], self.norm, self.activation, None),
+                Convolution(name, shape[0], channels, 1, self.initializer, bias, places=places),
+            ]
         else:
-            layers = [Convolution(name, shape[0], channels, self.kernel, self.initializer, bias, stride=stride,
-                                  padding=padding, places=places)]  # fmt: skip
-        return [*layers, *finished(name, channels, self.norm, self.activation, None)], (channels, *sides)
+            layers = [
+                Convolution(
+                    name,
+                    shape[0],
+                    channels,
+                    self.kernel,
+                    self.initializer,
+                    bias,
+                    stride=stride,
+                    padding=padding,
+                    places=places,
+                )
+            ]
+        return [*layers, *finished(name, channels, self.norm, self.activation, None)], (
+            channels,
+            *sides,
+        )
 
 
 @part
 class ResNet:
-    """A residual network (He, Zhang, Ren & Sun 2016): a stem, stages of `blocks` blocks, the mean over all places.
+    """A residual network (He, Zhang, Ren & Sun 2016): a stem, stages of `blocks` blocks, the mean
+    over all places.
 
-    A block is f(norm(conv(f(norm(conv(x))))) + shortcut(x)). Each stage but the first halves the sides by a stride of
-    2 in its first block; where a block changes the shape its shortcut is a 1 × 1 convolution with norm, else x itself.
-    `zero_last_gamma` starts each block as its shortcut (Goyal et al. 2017); `stem_stride` makes pictures smaller at
-    once. `dropout` acts on the means before the output layer. A bias just before a batch norm is left out.
+    A block is f(norm(conv(f(norm(conv(x))))) + shortcut(x)). Each stage but the first halves the
+    sides by a stride of 2 in its first block; where a block changes the shape its shortcut is a 1 ×
+    1 convolution with norm, else x itself. `zero_last_gamma` starts each block as its shortcut
+    (Goyal et al. 2017); `stem_stride` makes pictures smaller at once. `dropout` acts on the means
+    before the output layer. A bias just before a batch norm is left out.
     """
 
-    acts: ClassVar[Effect] = Effect("shortcut", "mean |value| carried past a block, relative to the block's sum")
+    acts: ClassVar[Effect] = Effect(
+        "shortcut", "mean |value| carried past a block, relative to the block's sum"
+    )
     channels: tuple[int, ...] = setting(default=(16, 32, 64), ge=1)
     blocks: int = setting(default=2, ge=1)
     kernel: int = setting(default=3, ge=1)
@@ -148,12 +201,21 @@ class ResNet:
 
     def check(self) -> None:
         if not self.channels:
-            raise RecipeError("ResNet.channels is empty", do="give the channels of each stage, such as [16, 32, 64]")
+            raise RecipeError(
+                "ResNet.channels is empty",
+                do="give the channels of each stage, such as [16, 32, 64]",
+            )
         if self.kernel % 2 == 0:
-            raise RecipeError(f"ResNet.kernel is {self.kernel}", why="shortcuts need odd kernels, which keep the size")
+            raise RecipeError(
+                f"ResNet.kernel is {self.kernel}",
+                why="shortcuts need odd kernels, which keep the size",
+            )
         if self.zero_last_gamma and self.norm is None:
-            raise RecipeError("ResNet.zero_last_gamma is set but there is no norm", why="γ is a norm's",
-                              do='set norm = "BatchNorm", or leave zero_last_gamma out')  # fmt: skip
+            raise RecipeError(
+                "ResNet.zero_last_gamma is set but there is no norm",
+                why="γ is a norm's",
+                do='set norm = "BatchNorm", or leave zero_last_gamma out',
+            )
 
     def build(self, signature: Signature) -> list[Layer]:
         picture = picture_of(signature, "ResNet")
@@ -162,7 +224,9 @@ class ResNet:
         layers: list[Layer] = [Pixels(picture), *stem, Activate(self.activation)]
         for s, channels in enumerate(self.channels):
             for b in range(self.blocks):
-                block, shape = self._block(f"stage.{s}.{b}", shape, channels, stride=2 if s > 0 and b == 0 else 1)
+                block, shape = self._block(
+                    f"stage.{s}.{b}", shape, channels, stride=2 if s > 0 and b == 0 else 1
+                )
                 layers.append(block)
         layers.append(GlobalAverage())
         if self.dropout is not None:
@@ -170,29 +234,52 @@ class ResNet:
         output = Constant(value=0.0) if self.zero_output else self.initializer
         return [*layers, Linear("output", shape[0], signature.outputs, output, self.bias)]
 
-    def _block(self, name: str, shape: tuple[int, int, int], channels: int, *,
-               stride: int) -> tuple[Layer, tuple[int, int, int]]:  # fmt: skip
+    def _block(
+        self, name: str, shape: tuple[int, int, int], channels: int, *, stride: int
+    ) -> tuple[Layer, tuple[int, int, int]]:
         first, middle = self._convolution(f"{name}.first", shape, channels, stride=stride)
         second, last = self._convolution(f"{name}.second", middle, channels)
         shortcut: list[Layer] = []
         if stride > 1 or channels != shape[0]:
-            shortcut, _ = self._convolution(f"{name}.shortcut", shape, channels, stride=stride, kernel=1)
+            shortcut, _ = self._convolution(
+                f"{name}.shortcut", shape, channels, stride=stride, kernel=1
+            )
         zeroed = f"{name}.second.norm.gamma" if self.zero_last_gamma else None
         inner = [*first, Activate(self.activation), *second]
         return Residual(inner, shortcut, self.activation, zeroed=zeroed), last
 
-    def _convolution(self, name: str, shape: tuple[int, int, int], channels: int, *, stride: int = 1,
-                     kernel: int | None = None) -> tuple[list[Layer], tuple[int, int, int]]:  # fmt: skip
+    def _convolution(
+        self,
+        name: str,
+        shape: tuple[int, int, int],
+        channels: int,
+        *,
+        stride: int = 1,
+        kernel: int | None = None,
+    ) -> tuple[list[Layer], tuple[int, int, int]]:
         """A convolution with its norm, and the shape that it gives."""
         kernel = self.kernel if kernel is None else kernel
         sides = after(name, shape, lambda size: (size - 1) // stride + 1)
         bias = None if isinstance(self.norm, BatchNorm) else self.bias
-        layers: list[Layer] = [Convolution(name, shape[0], channels, kernel, self.initializer, bias, stride=stride,
-                                           padding=kernel // 2, places=sides[0] * sides[1])]  # fmt: skip
+        layers: list[Layer] = [
+            Convolution(
+                name,
+                shape[0],
+                channels,
+                kernel,
+                self.initializer,
+                bias,
+                stride=stride,
+                padding=kernel // 2,
+                places=sides[0] * sides[1],
+            )
+        ]
         return layers + finished(name, channels, self.norm, Identity(), None), (channels, *sides)
 
 
-def finished(name: str, units: int, norm: Norm | None, activation: Activation, dropout: Drop | None) -> list[Layer]:
+def finished(
+    name: str, units: int, norm: Norm | None, activation: Activation, dropout: Drop | None
+) -> list[Layer]:
     """What follows a layer: norm, activation, dropout."""
     layers: list[Layer] = [] if norm is None else [norm.layer(f"{name}.norm", units)]
     if not isinstance(activation, Identity):
@@ -203,8 +290,11 @@ def finished(name: str, units: int, norm: Norm | None, activation: Activation, d
 def picture_of(signature: Signature, network: str) -> Picture:
     """The shape of the pictures. Raises `RecipeError` where the examples are rows of a table."""
     if signature.picture is None:
-        raise RecipeError(f"network is {network}, but the examples are rows of a table", why="it convolves pictures",
-                          do='set network = "Mlp", or give pictures')  # fmt: skip
+        raise RecipeError(
+            f"network is {network}, but the examples are rows of a table",
+            why="it convolves pictures",
+            do='set network = "Mlp", or give pictures',
+        )
     return signature.picture
 
 

@@ -1,18 +1,20 @@
-"""Layers for pictures that compute all networks of a cohort: standardized pixels, convolutions, pooling, shortcuts.
+"""Layers for pictures that compute all networks of a cohort: standardized pixels, convolutions,
+pooling, shortcuts.
 
-Signals are [P, B, C, H, W] with channels last in memory. Every network's products are made by a call of their own.
-The forms that batch the networks were measured and left out (one core with AVX-512, torch 2.13, milliseconds a network
-for forward and backward, 64 examples, 3 × 3; in brackets channels and side):
+Signals are [P, B, C, H, W] with channels last in memory. Every network's products are made by a
+call of their own. The forms that batch the networks were measured and left out (one core with
+AVX-512, torch 2.13, milliseconds a network for forward and backward, 64 examples, 3 × 3; in
+brackets channels and side):
 
-    form                                  (16 → 16, 28)      (64 → 64, 7)      bits alone = in a cohort
+    form                               (16 → 16, 28)      (64 → 64, 7)      bits alone = in a cohort
                           networks          1        8         1        8
     loop, channels last                    7.8     10.0       6.2     7 – 16   yes
     grouped, channels last                 7.1      8.4       5.9      6.0     no
     unfold + bmm, channels last           63       88        12       23       yes
 
-Grouped convolution saves at most a fifth, and takes another kernel for P groups than for one, with other bits in the
-gradients: a choice by timing would let a network's numbers depend on its company, or on how busy the machine was when
-it was resumed. There is one form, so there is no setting.
+Grouped convolution saves at most a fifth, and takes another kernel for P groups than for one, with
+other bits in the gradients: a choice by timing would let a network's numbers depend on its company,
+or on how busy the machine was when it was resumed. There is one form, so there is no setting.
 
 Letters: P networks, B examples, C channels in, O channels out, H × W places, K the kernel's side.
 """
@@ -34,18 +36,22 @@ from ravine.protocols import Activation, Batch, Initializer, Layer, Pass, Pictur
 def channels_last(x: Tensor) -> Tensor:
     """Pictures [B, C, H, W] with channels last in memory.
 
-    A single channel is last and first at once, and torch then goes on with channels first, where an epoch of gray
-    pictures took a third longer (notebook 2026-11-21): its strides are written out as channels last.
+    A single channel is last and first at once, and torch then goes on with channels first, where an
+    epoch of gray pictures took a third longer (notebook 2026-11-21): its strides are written out as
+    channels last.
     """
     x = x.contiguous(memory_format=torch.channels_last)
-    return x if x.shape[1] > 1 else x.as_strided(x.shape, (x.shape[2] * x.shape[3], 1, x.shape[3], 1))
+    return (
+        x if x.shape[1] > 1 else x.as_strided(x.shape, (x.shape[2] * x.shape[3], 1, x.shape[3], 1))
+    )
 
 
 class Pixels:
-    """Bytes 0 to 255, or floats 0 to 1, become (x − mean) / sd, channel by channel, in the weights' precision.
+    """Bytes 0 to 255, or floats 0 to 1, become (x − mean) / sd, channel by channel, in the weights'
+    precision.
 
-    Mean and SD are those of the training split; a channel that is constant there is only centered. The result is
-    [P, B, C, H, W], or [1, B, C, H, W] where all networks see the same pictures.
+    Mean and SD are those of the training split; a channel that is constant there is only centered.
+    The result is [P, B, C, H, W], or [1, B, C, H, W] where all networks see the same pictures.
     """
 
     slots: tuple[Slot, ...] = ()
@@ -84,26 +90,42 @@ class Flatten:
 
 
 class Convolution:
-    """y = w ∗ x + b (cross-correlation, as everywhere), with w [P, O, C / groups, K, K] and b [P, 1, O].
+    """y = w ∗ x + b (cross-correlation, as everywhere), with w [P, O, C / groups, K, K] and b [P,
+    1, O].
 
-    fan_in = K² C / groups and fan_out = K² O / groups count a unit's connections, so initializers mean the same as for
-    linear layers. Weights are drawn as a matrix [K² C / groups, O]: orthogonal ones are orthogonal across filters.
-    `groups = C` convolves each channel by itself.
+    fan_in = K² C / groups and fan_out = K² O / groups count a unit's connections, so initializers
+    mean the same as for linear layers. Weights are drawn as a matrix [K² C / groups, O]: orthogonal
+    ones are orthogonal across filters. `groups = C` convolves each channel by itself.
     """
 
     one_by_one = True
 
-    def __init__(self, name: str, inputs: int, outputs: int, kernel: int, initializer: Initializer,
-                 bias: Initializer | None, *, stride: int = 1, padding: int = 0, groups: int = 1,
-                 places: int = 1):  # fmt: skip
+    def __init__(
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        initializer: Initializer,
+        bias: Initializer | None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
+        places: int = 1,
+    ):
         taps = kernel * kernel
         fans = {"fan_in": inputs // groups * taps, "fan_out": outputs // groups * taps}
         shape = (outputs, inputs // groups, kernel, kernel)
         self.initializer, self.bias = initializer, bias
         self.stride, self.padding, self.groups = stride, padding, groups
         self.values = outputs * places  # numbers that an example becomes
-        self.slots: tuple[Slot, ...] = (Slot(name=f"{name}.weight", shape=shape, role="weight", **fans),)
-        self.drawn = Slot(name=f"{name}.weight", shape=(fans["fan_in"], outputs), role="weight", **fans)
+        self.slots: tuple[Slot, ...] = (
+            Slot(name=f"{name}.weight", shape=shape, role="weight", **fans),
+        )
+        self.drawn = Slot(
+            name=f"{name}.weight", shape=(fans["fan_in"], outputs), role="weight", **fans
+        )
         if bias is not None:
             self.slots += (Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", **fans),)
         self.buffers: dict[str, Tensor] = {}
@@ -119,14 +141,24 @@ class Convolution:
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
         weights = tensors[self.slots[0].name].unbind(0)
-        biases = [None] * len(weights) if self.bias is None else tensors[self.slots[1].name].flatten(1).unbind(0)
+        biases = (
+            [None] * len(weights)
+            if self.bias is None
+            else tensors[self.slots[1].name].flatten(1).unbind(0)
+        )
         xs = each_network(x) * (len(weights) if x.shape[0] == 1 else 1)
-        return as_cohort([F.conv2d(channels_last(one), w, b, self.stride, self.padding,
-                                   1, self.groups) for one, w, b in zip(xs, weights, biases, strict=True)])  # fmt: skip
+        return as_cohort(
+            [
+                F.conv2d(channels_last(one), w, b, self.stride, self.padding, 1, self.groups)
+                for one, w, b in zip(xs, weights, biases, strict=True)
+            ]
+        )
 
 
 class Pooling:
-    """The largest value, or the mean, of each window of `size` × `size` places; windows start `stride` apart."""
+    """The largest value, or the mean, of each window of `size` × `size` places; windows start
+    `stride` apart.
+    """
 
     slots: tuple[Slot, ...] = ()
 
@@ -146,7 +178,9 @@ class Pooling:
 
 
 class GlobalAverage:
-    """The mean of each channel over all places: [P, B, C, H, W] to [P, B, C] (Lin, Chen & Yan 2014)."""
+    """The mean of each channel over all places: [P, B, C, H, W] to [P, B, C] (Lin, Chen & Yan
+    2014).
+    """
 
     slots: tuple[Slot, ...] = ()
 
@@ -161,17 +195,29 @@ class GlobalAverage:
 
 
 class Residual:
-    """y = f(inner(x) + shortcut(x)) (He, Zhang, Ren & Sun 2016), the shortcut x itself where no layers are given.
+    """y = f(inner(x) + shortcut(x)) (He, Zhang, Ren & Sun 2016), the shortcut x itself where no
+    layers are given.
 
-    `zeroed` names a tensor that starts at 0: with the last norm's γ the block starts as its shortcut (Goyal et al.
-    2017).
+    `zeroed` names a tensor that starts at 0: with the last norm's γ the block starts as its
+    shortcut (Goyal et al. 2017).
     """
 
     one_by_one = True
 
-    def __init__(self, inner: Sequence[Layer], shortcut: Sequence[Layer], activation: Activation, *,
-                 zeroed: str | None = None):  # fmt: skip
-        self.inner, self.shortcut, self.activation, self.zeroed = inner, shortcut, activation, zeroed
+    def __init__(
+        self,
+        inner: Sequence[Layer],
+        shortcut: Sequence[Layer],
+        activation: Activation,
+        *,
+        zeroed: str | None = None,
+    ):
+        self.inner, self.shortcut, self.activation, self.zeroed = (
+            inner,
+            shortcut,
+            activation,
+            zeroed,
+        )
         layers = [*inner, *shortcut]
         self.slots = tuple(slot for layer in layers for slot in layer.slots)
         self.buffers = {name: value for layer in layers for name, value in layer.buffers.items()}

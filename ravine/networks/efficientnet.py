@@ -1,10 +1,13 @@
-"""EfficientNet-Lite0 (Tan & Le 2019, in the form without gates that Google published in 2020) as a torch module.
+"""EfficientNet-Lite0 (Tan & Le 2019, in the form without gates that Google published in 2020) as a
+torch module.
 
-    stem 3x3, stride 2 → seven stages of blocks → 1x1 convolution → mean over the picture → classifier
+    stem 3x3, stride 2 → seven stages of blocks → 1x1 convolution → mean over the picture →
+    classifier
 
-A block widens the channels (1x1), filters each by itself (k x k) and narrows them again (1x1), each followed by batch
-norm, the first two by ReLU6; where the shape stays, its input is added. Borders are padded as in TensorFlow: as much as
-makes the output ⌈size / stride⌉, the odd pixel at the end. Letters: B pictures, C channels.
+A block widens the channels (1x1), filters each by itself (k x k) and narrows them again (1x1), each
+followed by batch norm, the first two by ReLU6; where the shape stays, its input is added. Borders
+are padded as in TensorFlow: as much as makes the output ⌈size / stride⌉, the odd pixel at the end.
+Letters: B pictures, C channels.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ FEATURES = 1280
 
 
 class Stage(NamedTuple):
-    """Blocks in a row: how many, the filter's width, the stride of the first, how much they widen, what comes out."""
+    """Blocks in a row: how many, the filter's width, the stride of the first, how much they widen,
+    what comes out.
+    """
 
     blocks: int
     kernel: int
@@ -44,7 +49,8 @@ STAGES = (
 
 
 class EfficientNetLite0(nn.Module):
-    """Pictures [B, 3, H, W] of mean 0.5 and SD 0.5 in, scores of `classes` out; `features` gives the 1,280 before them.
+    """Pictures [B, 3, H, W] of mean 0.5 and SD 0.5 in, scores of `classes` out; `features` gives
+    the 1,280 before them.
 
     >>> network = EfficientNetLite0(classes=10).eval()
     >>> network(torch.zeros(2, 3, 64, 64)).shape, network.features(torch.zeros(2, 3, 64, 64)).shape
@@ -58,7 +64,15 @@ class EfficientNetLite0(nn.Module):
         for stage in STAGES:
             blocks = []
             for i in range(stage.blocks):
-                blocks.append(Block(width, stage.channels, stage.kernel, stage.stride if i == 0 else 1, stage.widen))
+                blocks.append(
+                    Block(
+                        width,
+                        stage.channels,
+                        stage.kernel,
+                        stage.stride if i == 0 else 1,
+                        stage.widen,
+                    )
+                )
                 width = stage.channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
@@ -76,11 +90,22 @@ class EfficientNetLite0(nn.Module):
 class Convolution(nn.Module):
     """Convolution without bias, batch norm, and (where `clipped`) ReLU6: y = min(max(x, 0), 6)."""
 
-    def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int = 1, groups: int = 1,
-                 clipped: bool = True):  # fmt: skip
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        clipped: bool = True,
+    ):
         super().__init__()
-        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
-        # momentum as in torch: TensorFlow's 0.01 takes hundreds of steps to forget where the averages began
+        self.convolution = nn.Conv2d(
+            inputs, outputs, kernel, stride=stride, groups=groups, bias=False
+        )
+        # momentum as in torch: TensorFlow's 0.01 takes hundreds of steps to forget where the
+        # averages began
         self.norm = nn.BatchNorm2d(outputs, eps=EPS, momentum=0.1)
         self.kernel, self.stride, self.clipped = kernel, stride, clipped
 
@@ -90,7 +115,9 @@ class Convolution(nn.Module):
             x = functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
             high = wide = 0
         filters = self.convolution
-        x = functional.conv2d(x, filters.weight, None, self.stride, (high // 2, wide // 2), 1, filters.groups)
+        x = functional.conv2d(
+            x, filters.weight, None, self.stride, (high // 2, wide // 2), 1, filters.groups
+        )
         x = self.norm(x)
         return functional.relu6(x) if self.clipped else x
 
@@ -118,23 +145,33 @@ class Block(nn.Module):
 def in_order(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
     """A network's state from tensors of other names: the same shapes in the same order.
 
-    The order of EfficientNets is that of their layers in every library that publishes weights of them.
-    Raises `RecipeError` where a shape does not fit.
+    The order of EfficientNets is that of their layers in every library that publishes weights of
+    them. Raises `RecipeError` where a shape does not fit.
     """
     own = network.state_dict()
     if len(own) != len(tensors):
-        raise RecipeError(f"{of} holds {len(tensors)} tensors", why=f"the network has {len(own)}",
-                          do="give weights of EfficientNet-Lite0")  # fmt: skip
+        raise RecipeError(
+            f"{of} holds {len(tensors)} tensors",
+            why=f"the network has {len(own)}",
+            do="give weights of EfficientNet-Lite0",
+        )
     for (name, mine), (theirs, value) in zip(own.items(), tensors.items(), strict=True):
         if mine.shape != value.shape:
-            raise RecipeError(f"{theirs} of {of} is {tuple(value.shape)}", why=f"{name} is {tuple(mine.shape)}",
-                              do="give weights of EfficientNet-Lite0")  # fmt: skip
+            raise RecipeError(
+                f"{theirs} of {of} is {tuple(value.shape)}",
+                why=f"{name} is {tuple(mine.shape)}",
+                do="give weights of EfficientNet-Lite0",
+            )
     return dict(zip(own, tensors.values(), strict=True))
 
 
 def generated_picture(size: int) -> Tensor:
-    """A picture made of waves, [3, size, size] from 0 to 1: what the reference outputs in the tests were made for."""
+    """A picture made of waves, [3, size, size] from 0 to 1: what the reference outputs in the tests
+    were made for.
+    """
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     y, x = y.double() / size, x.double() / size
-    waves = torch.stack([torch.sin(9 * x + 4 * y * y), torch.cos(7 * y - 3 * x), torch.sin(31 * x * y)])
+    waves = torch.stack(
+        [torch.sin(9 * x + 4 * y * y), torch.cos(7 * y - 3 * x), torch.sin(31 * x * y)]
+    )
     return ((waves + 1) / 2).float()

@@ -1,4 +1,5 @@
-"""Initializers: the starting values of a slot. Each network draws from its own stream, whatever else is in the cohort.
+"""Initializers: the starting values of a slot. Each network draws from its own stream, whatever
+else is in the cohort.
 
 `fan_in` and `fan_out` are the connections into and out of one unit; the slot knows them.
 """
@@ -35,12 +36,16 @@ class Constant:
     value: Number = 0.0
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
-        return torch.ones(len(generators), *slot.shape) * match(self.value, torch.ones(len(generators), *slot.shape))
+        return torch.ones(len(generators), *slot.shape) * match(
+            self.value, torch.ones(len(generators), *slot.shape)
+        )
 
 
 @part
 class Normal:
-    """N(0, sd²), whatever the fans. `sd = 1` for the neural-tangent parametrization, whose layers divide by √fan_in."""
+    """N(0, sd²), whatever the fans. `sd = 1` for the neural-tangent parametrization, whose layers
+    divide by √fan_in.
+    """
 
     acts: ClassVar[Effect] = ACTS
     sd: Number = setting(default=0.01, gt=0)
@@ -62,7 +67,9 @@ class Uniform:
 
 @part
 class TruncatedNormal:
-    """N(0, sd²) without what lies beyond ± cut · sd. `sd` is that of the normal before it is cut (as in torch)."""
+    """N(0, sd²) without what lies beyond ± cut · sd. `sd` is that of the normal before it is cut
+    (as in torch).
+    """
 
     acts: ClassVar[Effect] = ACTS
     sd: Number = setting(default=0.02, gt=0)
@@ -80,19 +87,25 @@ class TruncatedNormal:
 
 @part
 class LeCun:
-    """Variance gain² / fan_in (LeCun et al. 1998): keeps a signal's size through linear layers, and tanh near 0."""
+    """Variance gain² / fan_in (LeCun et al. 1998): keeps a signal's size through linear layers, and
+    tanh near 0.
+    """
 
     acts: ClassVar[Effect] = ACTS
     distribution: Distribution = "normal"
     gain: Number = setting(default=1.0, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
-        return _with_variance(1 / max(1, slot.fan_in), self.distribution, self.gain, slot, generators)
+        return _with_variance(
+            1 / max(1, slot.fan_in), self.distribution, self.gain, slot, generators
+        )
 
 
 @part
 class Glorot:
-    """Variance 2 gain² / (fan_in + fan_out) (Glorot & Bengio 2010): between what signals and what gradients need."""
+    """Variance 2 gain² / (fan_in + fan_out) (Glorot & Bengio 2010): between what signals and what
+    gradients need.
+    """
 
     acts: ClassVar[Effect] = ACTS
     distribution: Distribution = "normal"
@@ -115,15 +128,18 @@ class He:
     gain: Number = setting(default=1.0, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
-        return _with_variance(2 / max(1, slot.fan_in), self.distribution, self.gain, slot, generators)
+        return _with_variance(
+            2 / max(1, slot.fan_in), self.distribution, self.gain, slot, generators
+        )
 
 
 @part
 class Orthogonal:
-    """gain · a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2014).
+    """gain · a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al.
+    2014).
 
-    The Q of a normal matrix's QR, signs such that R's diagonal is positive: uniform over orthogonal matrices.
-    A slot with more than two axes is taken as a matrix with its last axis as columns.
+    The Q of a normal matrix's QR, signs such that R's diagonal is positive: uniform over orthogonal
+    matrices. A slot with more than two axes is taken as a matrix with its last axis as columns.
     """
 
     acts: ClassVar[Effect] = ACTS
@@ -133,7 +149,9 @@ class Orthogonal:
         rows, columns = slot.size // slot.shape[-1], slot.shape[-1]
 
         def draw(generator: Generator) -> Tensor:
-            normal = torch.randn(max(rows, columns), min(rows, columns), generator=generator, dtype=torch.float64)
+            normal = torch.randn(
+                max(rows, columns), min(rows, columns), generator=generator, dtype=torch.float64
+            )
             q, r = torch.linalg.qr(normal)
             q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
             return (q if rows >= columns else q.T).reshape(slot.shape).float()
@@ -143,10 +161,11 @@ class Orthogonal:
 
 @part
 class TorchDefault:
-    """U(−1/√fan_in, 1/√fan_in), what torch.nn.Linear draws for weights and for biases: variance 1 / (3 fan_in).
+    """U(−1/√fan_in, 1/√fan_in), what torch.nn.Linear draws for weights and for biases: variance 1 /
+    (3 fan_in).
 
-    torch writes it as kaiming_uniform with a = √5. It shrinks the signal of a deep ReLU network six-fold in variance
-    at each layer.
+    torch writes it as kaiming_uniform with a = √5. It shrinks the signal of a deep ReLU network
+    six-fold in variance at each layer.
     """
 
     acts: ClassVar[Effect] = ACTS
@@ -155,8 +174,13 @@ class TorchDefault:
         return _scaled(_draws(slot, generators, "uniform"), 1 / math.sqrt(max(1, slot.fan_in)))
 
 
-def _with_variance(variance: float, distribution: Distribution, gain: Number, slot: Slot,
-                   generators: Sequence[Generator]) -> Tensor:  # fmt: skip
+def _with_variance(
+    variance: float,
+    distribution: Distribution,
+    gain: Number,
+    slot: Slot,
+    generators: Sequence[Generator],
+) -> Tensor:
     """Draws of a variance · gain²: normal, or uniform between ± √(3 · variance)."""
     scale = math.sqrt(variance if distribution == "normal" else 3 * variance)
     return _scaled(_draws(slot, generators, distribution), gain * scale)
@@ -177,4 +201,15 @@ def _scaled(draws: Tensor, scale: Number) -> Tensor:
     return draws * match(scale, draws)
 
 
-ALL = (Zero, Constant, Normal, Uniform, TruncatedNormal, LeCun, Glorot, He, Orthogonal, TorchDefault)
+ALL = (
+    Zero,
+    Constant,
+    Normal,
+    Uniform,
+    TruncatedNormal,
+    LeCun,
+    Glorot,
+    He,
+    Orthogonal,
+    TorchDefault,
+)

@@ -1,6 +1,7 @@
 """Layers that compute all networks of a cohort at once: what tensors each needs, and its equation.
 
-Letters: P networks, B examples, F inputs, H units, K categorical columns, D embedding size. Weights are [P, in, out].
+Letters: P networks, B examples, F inputs, H units, K categorical columns, D embedding size. Weights
+are [P, in, out].
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ from ravine.part import Number, match
 from ravine.protocols import Activation, Batch, Initializer, Pass
 from ravine.rng import stream
 
-NARROW = 16  # outputs: fewer are two to four times as fast worked out as (Wᵀ xᵀ)ᵀ (notebook 2026-11-21)
-DRAWN_AT_ONCE = 2**18  # random numbers a dropout draws per network at a time: fewer calls, bounded memory
+NARROW = (
+    16  # outputs: fewer are two to four times as fast worked out as (Wᵀ xᵀ)ᵀ (notebook 2026-11-21)
+)
+DRAWN_AT_ONCE = (
+    2**18
+)  # random numbers a dropout draws per network at a time: fewer calls, bounded memory
 
 
 def report_change(meter: Meter, name: str, before: Tensor, after: Tensor) -> None:
@@ -30,7 +35,9 @@ def report_change(meter: Meter, name: str, before: Tensor, after: Tensor) -> Non
 
 
 def each_network(x: Tensor) -> tuple[Tensor, ...]:
-    """Pictures [P, B, C, H, W] as P views [B, C, H, W]: for what torch can only do for one network at a time."""
+    """Pictures [P, B, C, H, W] as P views [B, C, H, W]: for what torch can only do for one network
+    at a time.
+    """
     flat = x.flatten(0, 1)
     return (flat,) if x.shape[0] == 1 else flat.split(x.shape[1])
 
@@ -44,19 +51,32 @@ def as_cohort(each: Sequence[Tensor]) -> Tensor:
 class Linear:
     """y = x W · scale + b, with W [P, in, out] and b [P, 1, out].
 
-    `scale` is 1, or 1/√in for the neural-tangent parametrization (Jacot et al. 2018). `lr` and `bias_lr` multiply the
-    learning rate of W and b.
+    `scale` is 1, or 1/√in for the neural-tangent parametrization (Jacot et al. 2018). `lr` and
+    `bias_lr` multiply the learning rate of W and b.
     """
 
-    def __init__(self, name: str, inputs: int, outputs: int, initializer: Initializer, bias: Initializer | None,
-                 *, scale: float = 1.0, bias_lr: float = 1.0):  # fmt: skip
+    def __init__(
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        initializer: Initializer,
+        bias: Initializer | None,
+        *,
+        scale: float = 1.0,
+        bias_lr: float = 1.0,
+    ):
         fans = {"fan_in": inputs, "fan_out": outputs}
         self.name, self.scale = name, scale
         self.initializers: dict[str, Initializer] = {f"{name}.weight": initializer}
-        self.slots: tuple[Slot, ...] = (Slot(name=f"{name}.weight", shape=(inputs, outputs), role="weight", **fans),)
+        self.slots: tuple[Slot, ...] = (
+            Slot(name=f"{name}.weight", shape=(inputs, outputs), role="weight", **fans),
+        )
         self.has_bias = bias is not None
         if bias is not None:
-            self.slots += (Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", lr=bias_lr, **fans),)
+            self.slots += (
+                Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", lr=bias_lr, **fans),
+            )
             self.initializers[f"{name}.bias"] = bias
         self.buffers: dict[str, Tensor] = {}
 
@@ -69,27 +89,44 @@ class Linear:
     def product(self, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
         """x W · scale + b, [P, B, out].
 
-        With one input or one output elementwise: there BLAS takes another routine for one network than for several,
-        and the last bits differ (notebook 2026-11-21).
+        With one input or one output elementwise: there BLAS takes another routine for one network
+        than for several, and the last bits differ (notebook 2026-11-21).
         """
         weight = tensors[self.slots[0].name]
         if 1 in weight.shape[1:]:
-            y = x * weight if weight.shape[1] == 1 else (x * weight.transpose(1, 2)).sum(-1, keepdim=True)
+            y = (
+                x * weight
+                if weight.shape[1] == 1
+                else (x * weight.transpose(1, 2)).sum(-1, keepdim=True)
+            )
             y = y if self.scale == 1.0 else y * self.scale
             return y + tensors[self.slots[1].name] if self.has_bias else y
         if x.shape[0] != weight.shape[0]:  # one batch for all
             x = x.expand(weight.shape[0], -1, -1)
         if self.has_bias and weight.shape[2] < NARROW:
             bias, turned = tensors[self.slots[1].name].transpose(1, 2), weight.transpose(1, 2)
-            return torch.baddbmm(bias, turned, x.transpose(1, 2), alpha=self.scale).transpose(1, 2).contiguous()
+            return (
+                torch.baddbmm(bias, turned, x.transpose(1, 2), alpha=self.scale)
+                .transpose(1, 2)
+                .contiguous()
+            )
         if self.has_bias:
             return torch.baddbmm(tensors[self.slots[1].name], x, weight, alpha=self.scale)
         y = torch.bmm(x, weight)
         return y if self.scale == 1.0 else y * self.scale
 
-    def pull_(self, delta: Tensor, x: Tensor, tensors: dict[str, Tensor], grads: dict[str, Tensor],
-              *, further: bool) -> Tensor:  # fmt: skip
-        """Write ∂W = xᵀ δ · scale and ∂b = Σ δ into `grads`, given δ = ∂loss/∂y; return ∂x = δ Wᵀ · scale if asked."""
+    def pull_(
+        self,
+        delta: Tensor,
+        x: Tensor,
+        tensors: dict[str, Tensor],
+        grads: dict[str, Tensor],
+        *,
+        further: bool,
+    ) -> Tensor:
+        """Write ∂W = xᵀ δ · scale and ∂b = Σ δ into `grads`, given δ = ∂loss/∂y; return ∂x = δ Wᵀ ·
+        scale if asked.
+        """
         weight = tensors[self.slots[0].name]
         if self.has_bias:
             torch.sum(delta, 1, keepdim=True, out=grads[self.slots[1].name])
@@ -101,7 +138,11 @@ class Linear:
             into.copy_(product if weight.shape[1] == 1 else product.transpose(1, 2))
             if not further:
                 return delta
-            return (delta * weight).sum(-1, keepdim=True) if weight.shape[1] == 1 else delta * weight.transpose(1, 2)
+            return (
+                (delta * weight).sum(-1, keepdim=True)
+                if weight.shape[1] == 1
+                else delta * weight.transpose(1, 2)
+            )
         if weight.shape[2] < NARROW:
             into.copy_(torch.bmm(delta.transpose(1, 2), x).transpose(1, 2))
         else:  # not out=into: into a part of the matrix torch multiplies one network after another
@@ -109,13 +150,17 @@ class Linear:
         return torch.bmm(delta, weight.transpose(1, 2)) if further else delta
 
     def squared_lengths(self, x: Tensor, delta: Tensor) -> Tensor:
-        """|∂W|² + |∂b|² of each example, [P, B]: ∂W = x δᵀ is a matrix of rank 1, so |∂W|² = |x|² |δ|²."""
+        """|∂W|² + |∂b|² of each example, [P, B]: ∂W = x δᵀ is a matrix of rank 1, so |∂W|² = |x|²
+        |δ|².
+        """
         size = x.square().sum(-1) * self.scale**2
         return delta.square().sum(-1) * (size + 1 if self.has_bias else size)
 
 
 class Scale:
-    """y = x · s, a factor for each feature that starts at 1: a soft choice of features (RealMLP)."""
+    """y = x · s, a factor for each feature that starts at 1: a soft choice of features
+    (RealMLP).
+    """
 
     def __init__(self, name: str, features: int, *, lr: float = 6.0):
         self.slots = (Slot(name=f"{name}.scale", shape=(1, features), role="scale", lr=lr),)
@@ -133,11 +178,13 @@ class Scale:
 
 
 class BatchNormLayer:
-    """y = γ (x − m) / √(v + eps) + β, with the mean and variance of the batch (Ioffe & Szegedy 2015).
+    """y = γ (x − m) / √(v + eps) + β, with the mean and variance of the batch (Ioffe & Szegedy
+    2015).
 
-    In training m and v are the batch's (v with 1/B); running estimates r ← (1 − momentum) r + momentum m (v with
-    1/(B − 1), as torch) are used otherwise. A batch of one example has no variance: the running values are used.
-    Of pictures [P, B, C, H, W] each channel is normalized over examples and places: B is then B · H · W.
+    In training m and v are the batch's (v with 1/B); running estimates r ← (1 − momentum) r +
+    momentum m (v with 1/(B − 1), as torch) are used otherwise. A batch of one example has no
+    variance: the running values are used. Of pictures [P, B, C, H, W] each channel is normalized
+    over examples and places: B is then B · H · W.
     """
 
     def __init__(self, name: str, units: int, *, momentum: Number, eps: float):
@@ -146,12 +193,18 @@ class BatchNormLayer:
             Slot(name=f"{name}.gamma", shape=(1, units), role="scale"),
             Slot(name=f"{name}.beta", shape=(1, units), role="bias"),
         )
-        self.buffers = {f"{name}.mean": torch.zeros(1, units), f"{name}.variance": torch.ones(1, units)}
+        self.buffers = {
+            f"{name}.mean": torch.zeros(1, units),
+            f"{name}.variance": torch.ones(1, units),
+        }
 
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         gamma, beta = self.slots
         networks = len(generators[gamma.name])
-        return {gamma.name: torch.ones(networks, *gamma.shape), beta.name: torch.zeros(networks, *beta.shape)}
+        return {
+            gamma.name: torch.ones(networks, *gamma.shape),
+            beta.name: torch.zeros(networks, *beta.shape),
+        }
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
         if x.dim() == 5:
@@ -168,7 +221,9 @@ class BatchNormLayer:
         return y * tensors[self.slots[0].name] + tensors[self.slots[1].name]
 
     def _pictures(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
-        """The same by torch's kernel, a network at a time: some 20 passes over a picture's numbers become three."""
+        """The same by torch's kernel, a network at a time: some 20 passes over a picture's numbers
+        become three.
+        """
         mean, variance = now.buffers[f"{self.name}.mean"], now.buffers[f"{self.name}.variance"]
         gammas, betas = (tensors[s.name].flatten(1).unbind(0) for s in self.slots)
         x = x.expand(len(gammas), *x.shape[1:])
@@ -176,13 +231,22 @@ class BatchNormLayer:
         running = (mean, variance)
         if training:  # the kernel writes a batch's mean and its variance with 1/(B − 1) into these
             mean, variance = torch.zeros_like(mean), torch.zeros_like(variance)
-        y = as_cohort([F.batch_norm(one, m[0], v[0], gamma, beta, training, 1.0, self.eps) for one, m, v, gamma, beta
-                       in zip(each_network(x), mean, variance, gammas, betas, strict=True)])  # fmt: skip
+        y = as_cohort(
+            [
+                F.batch_norm(one, m[0], v[0], gamma, beta, training, 1.0, self.eps)
+                for one, m, v, gamma, beta in zip(
+                    each_network(x), mean, variance, gammas, betas, strict=True
+                )
+            ]
+        )
         if training:
             self._remember_(running, mean, variance)
         if now.meter is not None:
             with torch.no_grad():
-                at, spread = mean[..., None, None], torch.rsqrt(variance + self.eps)[..., None, None]
+                at, spread = (
+                    mean[..., None, None],
+                    torch.rsqrt(variance + self.eps)[..., None, None],
+                )
                 report_change(now.meter, "batch norm", x, (x - at) * spread)
         return y
 
@@ -194,7 +258,8 @@ class BatchNormLayer:
 
 
 class LayerNormLayer:
-    """y = γ (x − m) / √(v + eps) + β, with the mean and variance over the units of one example (Ba et al. 2016).
+    """y = γ (x − m) / √(v + eps) + β, with the mean and variance over the units of one example (Ba
+    et al. 2016).
 
     Of a picture: over all its channels and places, with γ and β for each channel.
     """
@@ -210,7 +275,10 @@ class LayerNormLayer:
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         gamma, beta = self.slots
         networks = len(generators[gamma.name])
-        return {gamma.name: torch.ones(networks, *gamma.shape), beta.name: torch.zeros(networks, *beta.shape)}
+        return {
+            gamma.name: torch.ones(networks, *gamma.shape),
+            beta.name: torch.zeros(networks, *beta.shape),
+        }
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
         gamma, beta = (tensors[s.name] for s in self.slots)
@@ -265,10 +333,11 @@ class ParametricActivate:
 class DropoutLayer:
     """Zeroes each unit with probability `rate` in training, each network from its own stream.
 
-    Inverted: what stays is divided by 1 − rate, and nothing is done at test time. Classic (Srivastava et al. 2014):
-    what stays is left as it is, and the outputs are multiplied by 1 − rate at test time. Equal in expectation.
-    Networks that differ only in the rate drop nested sets of units: comparisons of rates are paired.
-    `spatial` drops whole channels of pictures (Tompson et al. 2015): neighboring places tell much the same.
+    Inverted: what stays is divided by 1 − rate, and nothing is done at test time. Classic
+    (Srivastava et al. 2014): what stays is left as it is, and the outputs are multiplied by 1 −
+    rate at test time. Equal in expectation. Networks that differ only in the rate drop nested sets
+    of units: comparisons of rates are paired. `spatial` drops whole channels of pictures (Tompson
+    et al. 2015): neighboring places tell much the same.
     """
 
     slots: tuple[Slot, ...] = ()
@@ -291,7 +360,9 @@ class DropoutLayer:
         return x * (kept * match(1 / (1 - self.rate), x) if self.inverted else kept)
 
     def _uniform(self, x: Tensor, now: Pass) -> Tensor:
-        """Uniform numbers [P, B, H] of this step, cut from a block that is drawn for several steps at once."""
+        """Uniform numbers [P, B, H] of this step, cut from a block that is drawn for several steps
+        at once.
+        """
         examples, units = x.shape[1], x.shape[2:]
         if self.spatial:
             units = (units[0], *[1] * len(units[1:]))
@@ -306,23 +377,36 @@ class DropoutLayer:
 
 
 class Columns:
-    """What a table's row becomes: its numbers as they are (or embedded), then an embedding of each categorical code.
+    """What a table's row becomes: its numbers as they are (or embedded), then an embedding of each
+    categorical code.
 
-    Numbers at the places `flags` are never embedded: they have but two or three values.
-    Code 0 stands for a category that was not seen in training; its embedding is zero and stays zero.
+    Numbers at the places `flags` are never embedded: they have but two or three values. Code 0
+    stands for a category that was not seen in training; its embedding is zero and stays zero.
     """
 
-    def __init__(self, *, numbers: int, codes: tuple[int, ...], size: int, initializer: Initializer,
-                 embed_numbers: Any = None, flags: tuple[int, ...] = ()):  # fmt: skip
+    def __init__(
+        self,
+        *,
+        numbers: int,
+        codes: tuple[int, ...],
+        size: int,
+        initializer: Initializer,
+        embed_numbers: Any = None,
+        flags: tuple[int, ...] = (),
+    ):
         self.codes, self.size, self.embed_numbers = codes, size, embed_numbers
         self.slots: tuple[Slot, ...] = () if embed_numbers is None else embed_numbers.slots
         self.buffers: dict[str, Tensor] = {}
         self.outputs = numbers if embed_numbers is None else embed_numbers.outputs + len(flags)
         self.flags = torch.tensor(flags, dtype=torch.int64)
-        self.measured = torch.tensor([i for i in range(numbers) if i not in set(flags)], dtype=torch.int64)
+        self.measured = torch.tensor(
+            [i for i in range(numbers) if i not in set(flags)], dtype=torch.int64
+        )
         if codes:
             rows = sum(codes)
-            slot = Slot(name="columns.table", shape=(rows, size), role="embedding", fan_in=1, fan_out=size)
+            slot = Slot(
+                name="columns.table", shape=(rows, size), role="embedding", fan_in=1, fan_out=size
+            )
             self.slots, self.initializer = (*self.slots, slot), initializer
             self.offsets = torch.tensor([0, *codes[:-1]]).cumsum(0)
             self.outputs += len(codes) * size
@@ -336,12 +420,18 @@ class Columns:
         return started
 
     def __call__(self, batch: Batch, tensors: dict[str, Tensor], now: Pass) -> Tensor:
-        x = batch.numbers if self.embed_numbers is None else self._embedded(batch.numbers, tensors, now)
+        x = (
+            batch.numbers
+            if self.embed_numbers is None
+            else self._embedded(batch.numbers, tensors, now)
+        )
         if not self.codes or batch.codes is None:
             return x
         table = tensors["columns.table"]
         networks, examples = table.shape[0], batch.codes.shape[1]
-        codes = (batch.codes + self.offsets.to(batch.codes.device)).expand(networks, -1, -1).flatten(1)
+        codes = (
+            (batch.codes + self.offsets.to(batch.codes.device)).expand(networks, -1, -1).flatten(1)
+        )
         embedded = table.gather(1, codes[..., None].expand(-1, -1, self.size))
         seen = (batch.codes > 0).expand(networks, -1, -1).flatten(1)[..., None]
         embedded = embedded.masked_fill(~seen, 0.0).view(networks, examples, -1)
@@ -359,30 +449,48 @@ class Columns:
 
 
 class PeriodicNumbers:
-    """Each number x becomes [x, W2 cos(2π (w1 x + b1)) + b2] with its own weights ("PBLD", RealMLP).
+    """Each number x becomes [x, W2 cos(2π (w1 x + b1)) + b2] with its own weights ("PBLD",
+    RealMLP).
 
-    `frequencies` cosines are mixed into `outputs_each` − 1 values per feature; w1 ~ N(0, sigma²), b1 ~ U(−π, π)/2π.
+    `frequencies` cosines are mixed into `outputs_each` − 1 values per feature; w1 ~ N(0, sigma²),
+    b1 ~ U(−π, π)/2π.
     """
 
-    def __init__(self, features: int, *, frequencies: int, outputs_each: int, sigma: float, lr: float):
+    def __init__(
+        self, features: int, *, frequencies: int, outputs_each: int, sigma: float, lr: float
+    ):
         self.features, self.sigma, self.each = features, sigma, outputs_each
         fans = {"fan_in": frequencies, "fan_out": outputs_each - 1}
         one, each = (features, 1, frequencies), outputs_each - 1
-        shapes = (("w1", one), ("b1", one), ("w2", (features, frequencies, each)), ("b2", (features, 1, each)))
-        self.slots = tuple(Slot(name=f"numbers.{n}", shape=s, role="embedding", lr=lr, **fans) for n, s in shapes)
+        shapes = (
+            ("w1", one),
+            ("b1", one),
+            ("w2", (features, frequencies, each)),
+            ("b2", (features, 1, each)),
+        )
+        self.slots = tuple(
+            Slot(name=f"numbers.{n}", shape=s, role="embedding", lr=lr, **fans) for n, s in shapes
+        )
         self.outputs = features * outputs_each
 
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         fan = self.slots[2].fan_in
 
         def draw(slot: Slot, sd: float, uniform: bool) -> Tensor:
-            make = (lambda g: (torch.rand(slot.shape, generator=g) * 2 - 1) * sd) if uniform else (
-                lambda g: torch.randn(slot.shape, generator=g) * sd)  # fmt: skip
+            make = (
+                (lambda g: (torch.rand(slot.shape, generator=g) * 2 - 1) * sd)
+                if uniform
+                else (lambda g: torch.randn(slot.shape, generator=g) * sd)
+            )
             return torch.stack([make(g) for g in generators[slot.name]])
 
         w1, b1, w2, b2 = self.slots
-        return {w1.name: draw(w1, self.sigma, False), b1.name: draw(b1, 0.5, True),
-                w2.name: draw(w2, 1 / math.sqrt(fan), True), b2.name: draw(b2, 1 / math.sqrt(fan), True)}  # fmt: skip
+        return {
+            w1.name: draw(w1, self.sigma, False),
+            b1.name: draw(b1, 0.5, True),
+            w2.name: draw(w2, 1 / math.sqrt(fan), True),
+            b2.name: draw(b2, 1 / math.sqrt(fan), True),
+        }
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
         w1, b1, w2, b2 = (tensors[s.name] for s in self.slots)
@@ -396,17 +504,31 @@ class PeriodicNumbers:
 
 
 class PiecewiseLinearNumbers:
-    """Each number becomes its place in each of `bins` intervals, clipped to [0, 1], then a linear map of its own.
+    """Each number becomes its place in each of `bins` intervals, clipped to [0, 1], then a linear
+    map of its own.
 
-    Gorishniy et al. 2022. The edges are quantiles of the standard normal: even after `scale = "quantile"`.
+    Gorishniy et al. 2022. The edges are quantiles of the standard normal: even after `scale =
+    "quantile"`.
     """
 
     def __init__(self, features: int, *, bins: int, outputs_each: int, lr: float):
         self.features, self.bins = features, bins
         fans = {"fan_in": bins, "fan_out": outputs_each}
         self.slots = (
-            Slot(name="numbers.weight", shape=(features, bins, outputs_each), role="embedding", lr=lr, **fans),
-            Slot(name="numbers.bias", shape=(features, 1, outputs_each), role="embedding", lr=lr, **fans),
+            Slot(
+                name="numbers.weight",
+                shape=(features, bins, outputs_each),
+                role="embedding",
+                lr=lr,
+                **fans,
+            ),
+            Slot(
+                name="numbers.bias",
+                shape=(features, 1, outputs_each),
+                role="embedding",
+                lr=lr,
+                **fans,
+            ),
         )
         inner = torch.special.ndtri(torch.arange(1, bins, dtype=torch.float64) / bins)
         edge = inner[-1] + 1.0 if bins > 1 else torch.tensor(2.0, dtype=torch.float64)
@@ -416,15 +538,21 @@ class PiecewiseLinearNumbers:
 
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         limit = 1 / math.sqrt(self.bins)
-        return {s.name: torch.stack([(torch.rand(s.shape, generator=g) * 2 - 1) * limit for g in generators[s.name]])
-                for s in self.slots}  # fmt: skip
+        return {
+            s.name: torch.stack(
+                [(torch.rand(s.shape, generator=g) * 2 - 1) * limit for g in generators[s.name]]
+            )
+            for s in self.slots
+        }
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
         weight, bias = (tensors[s.name] for s in self.slots)
         networks, examples = weight.shape[0], x.shape[1]
         places = (x[..., None] - self.low.to(x)) / self.width.to(x)  # [P or 1, B, F, bins]
         first, last = places[..., :1].clamp(max=1), places[..., -1:].clamp(min=0)
-        places = torch.cat([first, places[..., 1:-1].clamp(0, 1), last], -1) if self.bins > 1 else places
+        places = (
+            torch.cat([first, places[..., 1:-1].clamp(0, 1), last], -1) if self.bins > 1 else places
+        )
         places = places.expand(networks, -1, -1, -1).transpose(1, 2)
         mixed = torch.relu(torch.matmul(places, weight) + bias)
         if now.meter is not None:

@@ -1,11 +1,12 @@
-"""Gradients of plain networks worked out by hand: linear layers with ReLU, tanh or nothing between them.
+"""Gradients of plain networks worked out by hand: linear layers with ReLU, tanh or nothing between
+them.
 
     forward    z_l = a_{l−1} W_l + b_l        a_l = f(z_l)
-    backward   δ_L = ∂loss/∂z_L               δ_{l−1} = (δ_l W_lᵀ) f′        ∂W_l = a_{l−1}ᵀ δ_l        ∂b_l = Σ δ_l
+    backward   δ_L = ∂loss/∂z_L     δ_{l−1} = (δ_l W_lᵀ) f′     ∂W_l = a_{l−1}ᵀ δ_l     ∂b_l = Σ δ_l
 
-The same products as autograd's, without its bookkeeping: half the time of a step of one small network (notebook
-2026-11-21). Whether a network goes this way depends on its layers and its loss alone, never on its company.
-Letters: P networks, B examples, H units, C outputs.
+The same products as autograd's, without its bookkeeping: half the time of a step of one small
+network (notebook 2026-11-21). Whether a network goes this way depends on its layers and its loss
+alone, never on its company. Letters: P networks, B examples, H units, C outputs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from ravine.protocols import Batch, Loss
 class Sloped(Protocol):
     """A loss that knows its own gradient."""
 
-    def slope(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> tuple[Tensor, Tensor]:
+    def slope(
+        self, outputs: Tensor, targets: Tensor, meter: Meter | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The losses [P, B] and ∂loss/∂outputs [P, B, C]."""
         ...
 
@@ -56,17 +59,28 @@ class ByHand:
         first, *rest = program.layers
         plain = isinstance(first, Columns) and not first.slots
         chain = all(
-            isinstance(x, Linear) or isinstance(x, Activate) and isinstance(x.activation, Pulling) for x in rest
+            isinstance(x, Linear) or isinstance(x, Activate) and isinstance(x.activation, Pulling)
+            for x in rest
         )
         ends = isinstance(rest[0], Linear) and isinstance(rest[-1], Linear)
         return plain and chain and ends and isinstance(loss, Sloped)
 
-    def __call__(self, tensors: dict[str, Tensor], grads: dict[str, Tensor], batch: Batch, share: Tensor | float,
-                 meter: Meter | None) -> Tensor:  # fmt: skip
+    def __call__(
+        self,
+        tensors: dict[str, Tensor],
+        grads: dict[str, Tensor],
+        batch: Batch,
+        share: Tensor | float,
+        meter: Meter | None,
+    ) -> Tensor:
         """Write the gradient of Σ share · loss into `grads`; return the losses [P, B]."""
         inputs = []
         networks = next(iter(tensors.values())).shape[0]
-        x = batch.numbers if batch.numbers.shape[0] == networks else batch.numbers.expand(networks, -1, -1)
+        x = (
+            batch.numbers
+            if batch.numbers.shape[0] == networks
+            else batch.numbers.expand(networks, -1, -1)
+        )
         for linear, activate in self.blocks:
             inputs.append(x)
             z = linear.product(x, tensors)
@@ -75,7 +89,11 @@ class ByHand:
                 report_change(meter, "activation", z, x)
         targets = batch.targets
         assert targets is not None
-        targets = targets if targets.shape[0] == networks else targets.expand(networks, *targets.shape[1:])
+        targets = (
+            targets
+            if targets.shape[0] == networks
+            else targets.expand(networks, *targets.shape[1:])
+        )
         losses, delta = self.loss.slope(x, targets, meter)
         delta = delta * (share[..., None] if isinstance(share, Tensor) else share)
         for i in range(len(self.blocks) - 1, -1, -1):

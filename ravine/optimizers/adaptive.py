@@ -1,8 +1,9 @@
 """Optimizers with a rate for each weight: Adagrad, Adadelta, RMSprop, Adam and its relatives, Lion.
 
-Letters: g gradient, w weights, m and v averages of g and g², α learning rate of the step, β how much an average keeps,
-ε what is added to a root, λ weight decay, t the step from 1. Where torch, other libraries and papers place ε
-differently, `eps_at` says where it is; it matters only for gradients about as small as ε ("outside") or √ε ("inside").
+Letters: g gradient, w weights, m and v averages of g and g², α learning rate of the step, β how
+much an average keeps, ε what is added to a root, λ weight decay, t the step from 1. Where torch,
+other libraries and papers place ε differently, `eps_at` says where it is; it matters only for
+gradients about as small as ε ("outside") or √ε ("inside").
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from ravine.protocols import Now, State
 class Adagrad(Coupled):
     """Rates that fall with the squares gathered so far (Duchi, Hazan & Singer 2011).
 
-        s ← s + g²      w ← w − α / (1 + (t − 1) lr_decay) · g / (√s + ε)       "inside": g / √(s + ε)
+        s ← s + g²     w ← w − α / (1 + (t − 1) lr_decay) · g / (√s + ε)      "inside": g / √(s + ε)
 
-    The steps shrink for ever: like 1/√t at gradients of constant size. Keras and optax start s at 0.1.
+    The steps shrink for ever: like 1/√t at gradients of constant size. Keras and optax start s at
+    0.1.
     """
 
     lr: Number = setting(default=0.01, ge=0)
@@ -51,7 +53,7 @@ class Adagrad(Coupled):
 class Adadelta(Coupled):
     """Steps in the units of the weights, without a rate to choose (Zeiler 2012).
 
-        v ← ρ v + (1 − ρ) g²      d = √(u + ε) / √(v + ε) · g      u ← ρ u + (1 − ρ) d²      w ← w − α d
+        v ← ρ v + (1 − ρ) g²    d = √(u + ε) / √(v + ε) · g     u ← ρ u + (1 − ρ) d²     w ← w − α d
 
     α is 1 in the paper and here. The first steps are about √ε long: it starts slowly.
     """
@@ -78,11 +80,12 @@ class Adadelta(Coupled):
 class RMSprop(Coupled):
     """Gradients divided by their root mean square of late (Tieleman & Hinton 2012).
 
-        v ← β v + (1 − β) g²      d = g / (√v + ε)  ("inside": g / √(v + ε))      b ← μ b + d      w ← w − α b
+        v ← β v + (1 − β) g²  d = g / (√v + ε)  ("inside": g / √(v + ε))   b ← μ b + d   w ← w − α b
 
-    Unlike Adagrad's, the steps do not shrink for ever. Without bias correction the first one is α / √(1 − β) long,
-    ten times α. `centered` takes the square of an average of g from v: the variance (Graves 2013). Where that is
-    below the rounding error of v, the rounding error stands in; in torch 2.13 a constant gradient makes it NaN.
+    Unlike Adagrad's, the steps do not shrink for ever. Without bias correction the first one is α /
+    √(1 − β) long, ten times α. `centered` takes the square of an average of g from v: the variance
+    (Graves 2013). Where that is below the rounding error of v, the rounding error stands in; in
+    torch 2.13 a constant gradient makes it NaN.
     """
 
     lr: Number = setting(default=0.01, ge=0)
@@ -114,14 +117,15 @@ class RMSprop(Coupled):
 class Adam(Coupled):
     """Momentum over root mean square, both corrected for having started at 0 (Kingma & Ba 2015).
 
-        m ← β₁ m + (1 − β₁) g      v ← β₂ v + (1 − β₂) g²      m̂ = m / (1 − β₁ᵗ)      v̂ = v / (1 − β₂ᵗ)
+        m ← β₁ m + (1 − β₁) g    v ← β₂ v + (1 − β₂) g²    m̂ = m / (1 − β₁ᵗ)     v̂ = v / (1 − β₂ᵗ)
 
         outside     w ← w − α m̂ / (√v̂ + ε)         algorithm 1 of the paper, torch
         inside      w ← w − α m̂ / √(v̂ + ε)         the textbook's
-        hat         w ← w − α √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε)        end of the paper's section 2, Keras
+        hat   w ← w − α √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε)    end of the paper's section 2, Keras
 
-    Without `bias_correction` m̂ = m and v̂ = v: the first step is (1 − β₁) / √(1 − β₂) = 3.2 times too large.
-    `amsgrad` divides by the largest v so far (Reddi, Kale & Kumar 2018), taken before the correction, as in torch.
+    Without `bias_correction` m̂ = m and v̂ = v: the first step is (1 − β₁) / √(1 − β₂) = 3.2 times
+    too large. `amsgrad` divides by the largest v so far (Reddi, Kale & Kumar 2018), taken before
+    the correction, as in torch.
     """
 
     lr: Number = setting(default=0.001, ge=0)
@@ -143,12 +147,16 @@ class Adam(Coupled):
         square = new["square"]
         if self.amsgrad:
             square = new["largest"] = torch.maximum(state["largest"], square)
-        seen1, seen2 = (missing(b, now.step) if self.bias_correction else 1.0 for b in (self.beta1, self.beta2))
+        seen1, seen2 = (
+            missing(b, now.step) if self.bias_correction else 1.0 for b in (self.beta1, self.beta2)
+        )
         root2 = each(math.sqrt, seen2)
         if self.eps_at == "inside":
             root = (square + match(self.eps * seen2, rows)).sqrt()
         else:
-            root = square.sqrt() + match(self.eps if self.eps_at == "hat" else self.eps * root2, rows)
+            root = square.sqrt() + match(
+                self.eps if self.eps_at == "hat" else self.eps * root2, rows
+            )
         return rows - now.rate(over(self.lr * root2, seen1), rows) * (new["mean"] / root), new
 
 
@@ -157,12 +165,13 @@ class AdamW(Decoupled):
     """Adam with weight decay beside the step, not in the gradient (Loshchilov & Hutter 2019).
 
         torch     w ← w − α λ w           shrinks with the learning rate and its schedule
-        fixed     w ← w − factor λ w      with the schedule alone, as in the paper: α and λ can be tuned apart
+        fixed     w ← w − factor λ w      with the schedule alone, as in the paper
 
-    and then Adam's step with ε outside. Without weight decay it is Adam, and its effect shows that nothing decayed.
+    and then Adam's step with ε outside. Without weight decay it is Adam, and its effect shows that
+    nothing decayed.
     """
 
-    acts: ClassVar[Effect] = DECOUPLED  # type: ignore[assignment, misc]
+    acts: ClassVar[Effect] = DECOUPLED
     lr: Number = setting(default=0.001, ge=0)
     beta1: Number = setting(default=0.9, ge=0, lt=1)
     beta2: Number = setting(default=0.999, ge=0, lt=1)
@@ -174,7 +183,9 @@ class AdamW(Decoupled):
         return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows)}
 
     def share(self, now: Now) -> Number:
-        """What share of themselves the weights lose in a step, but for a weight's own factor of the learning rate."""
+        """What share of themselves the weights lose in a step, but for a weight's own factor of the
+        learning rate.
+        """
         return self.weight_decay * now.factor * (self.lr if self.decay == "torch" else 1.0)
 
     def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
@@ -203,11 +214,19 @@ class NAdam(Coupled):
 
     def start(self, rows: Rows) -> State:
         product = torch.ones(rows.shape[0], 1, dtype=torch.float64, device=rows.device)
-        return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows), "product": product}
+        return {
+            "mean": torch.zeros_like(rows),
+            "square": torch.zeros_like(rows),
+            "product": product,
+        }
 
     def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
         def mu(step: int) -> Number:
-            return each(lambda b, decay: b * (1 - 0.5 * 0.96 ** (step * decay)), self.beta1, self.momentum_decay)
+            return each(
+                lambda b, decay: b * (1 - 0.5 * 0.96 ** (step * decay)),
+                self.beta1,
+                self.momentum_decay,
+            )
 
         grads = self.pulled(rows, grads, now)
         new = moments(grads, state, self.beta1, self.beta2)
@@ -222,11 +241,13 @@ class NAdam(Coupled):
 
 @part
 class RAdam(Coupled):
-    """Adam that waits with dividing until the variance of its root can be trusted (Liu et al. 2020).
+    """Adam that waits with dividing until the variance of its root can be trusted (Liu et al.
+    2020).
 
     With ρ∞ = 2 / (1 − β₂) − 1 and ρ = ρ∞ − 2 t β₂ᵗ / (1 − β₂ᵗ):
 
-        ρ > 5    w ← w − α m̂ · r √(1 − β₂ᵗ) / (√v + ε),   r² = (ρ − 4)(ρ − 2) ρ∞ / ((ρ∞ − 4)(ρ∞ − 2) ρ)
+        ρ > 5    w ← w − α m̂ · r √(1 − β₂ᵗ) / (√v + ε)
+                 r² = (ρ − 4)(ρ − 2) ρ∞ / ((ρ∞ − 4)(ρ∞ − 2) ρ)
         else     w ← w − α m̂
     """
 
@@ -255,7 +276,9 @@ class RAdam(Coupled):
         plain = each(lambda r: float(r == 0), divided)  # 1 where nothing is divided yet
         inverse = (new["square"].sqrt() + match(self.eps, rows)).reciprocal()
         scale = match(divided, rows) * inverse + match(plain, rows)
-        return rows - now.rate(over(self.lr, missing(self.beta1, now.step)), rows) * (new["mean"] * scale), new
+        return rows - now.rate(over(self.lr, missing(self.beta1, now.step)), rows) * (
+            new["mean"] * scale
+        ), new
 
 
 @part
@@ -277,7 +300,9 @@ class Adamax(Coupled):
     def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
         grads = self.pulled(rows, grads, now)
         mean = _blend(state["mean"], grads, self.beta1)
-        largest = torch.maximum(match(self.beta2, rows) * state["largest"], grads.abs() + match(self.eps, rows))
+        largest = torch.maximum(
+            match(self.beta2, rows) * state["largest"], grads.abs() + match(self.eps, rows)
+        )
         rate = now.rate(over(self.lr, missing(self.beta1, now.step)), rows)
         return rows - rate * (mean / largest), {"mean": mean, "largest": largest}
 
@@ -305,7 +330,7 @@ class Lion(Decoupled):
         return rows - step, {"mean": _blend(state["mean"], grads, self.beta2)}
 
 
-# ------------------------------------------------------------------------------------------------ what rules share
+# What rules share
 
 
 def moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> State:
@@ -317,7 +342,9 @@ def moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> State:
 
 
 def adam_step(new: State, rule: Any, rows: Rows, now: Now) -> Rows:
-    """Adam's step α m̂ / (√v̂ + ε) from its moments, as α √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε √(1 − β₂ᵗ))."""
+    """Adam's step α m̂ / (√v̂ + ε) from its moments, as α √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε √(1
+    − β₂ᵗ)).
+    """
     root2 = each(math.sqrt, missing(rule.beta2, now.step))
     rate = now.rate(over(rule.lr * root2, missing(rule.beta1, now.step)), rows)
     return rate * (new["mean"] / (new["square"].sqrt() + match(rule.eps * root2, rows)))

@@ -1,4 +1,6 @@
-"""What stands around an optimizer: clipping before it, averages after it, and lookahead around it."""
+"""What stands around an optimizer: clipping before it, averages after it, and lookahead around
+it.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,19 @@ from ravine.optimizers.sgd import Momentum
 from ravine.part import Number, match, part, setting
 from ravine.protocols import Now, Optimizer, Plan, Searches, Settles, State
 
-# ------------------------------------------------------------------------------------------------ clipping
+# Clipping
 
 
 @part
 class ClipNorm:
-    """Cut each network's gradient to a length of at most `limit` (Pascanu, Mikolov & Bengio 2013, algorithm 1).
+    """Cut each network's gradient to a length of at most `limit` (Pascanu, Mikolov & Bengio 2013,
+    algorithm 1).
 
         g ← g · min(1, limit / |g|),  |g| over all weights of one network
 
-    Unlike torch's `clip_grad_norm_` on a whole cohort, one network's explosion does not shrink another's step; and
-    there is no 1e-6 beside |g|. A gradient that is not finite is left as it is: diverging is for the record to show.
+    Unlike torch's `clip_grad_norm_` on a whole cohort, one network's explosion does not shrink
+    another's step; and there is no 1e-6 beside |g|. A gradient that is not finite is left as it is:
+    diverging is for the record to show.
 
     >>> now = Now(step=1, factor=1.0, decays=torch.ones(1, 2), layout=None)
     >>> ClipNorm(limit=1.0).clip(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), now)
@@ -45,7 +49,9 @@ class ClipNorm:
 
 @part
 class ClipValue:
-    """Cut each entry of the gradient to −limit … limit. Entries that are not finite are left as they are."""
+    """Cut each entry of the gradient to −limit … limit. Entries that are not finite are left as
+    they are.
+    """
 
     acts: ClassVar[Effect] = Effect("clip", "share of sampled steps in which the gradient was cut")
     limit: Number = setting(default=1.0, gt=0)
@@ -58,19 +64,25 @@ class ClipValue:
         return torch.where(cut, grads.sign() * limit, grads)
 
 
-# ------------------------------------------------------------------------------------------------ averages
+# Averages
 
 
 @part
 class Ema:
-    """An exponential moving average of the weights, kept and judged in place of the raw ones (Polyak averaging).
+    """An exponential moving average of the weights, kept and judged in place of the raw ones
+    (Polyak averaging).
 
-        a ← d a + (1 − d) w;  with `warm_up` d is at most (1 + t) / (10 + t) at step t, so that the start is forgotten
+        a ← d a + (1 − d) w
 
-    The first update copies the weights, as torch's `AveragedModel` does. It remembers about 1 / (1 − d) steps.
+    With `warm_up` d is at most (1 + t) / (10 + t) at step t, so that the start is forgotten.
+
+    The first update copies the weights, as torch's `AveragedModel` does. It remembers about 1 / (1
+    − d) steps.
     """
 
-    acts: ClassVar[Effect] = Effect("ema", "distance of the average from the raw weights, relative to their length")
+    acts: ClassVar[Effect] = Effect(
+        "ema", "distance of the average from the raw weights, relative to their length"
+    )
     decay: Number = setting(default=0.999, ge=0, lt=1)
     warm_up: bool = False
 
@@ -93,13 +105,17 @@ class Ema:
 
 @part
 class Swa:
-    """Stochastic weight averaging: the plain mean of the weights at the ends of epochs, late in the run.
+    """Stochastic weight averaging: the plain mean of the weights at the ends of epochs, late in the
+    run.
 
-    (Izmailov et al. 2018.) Epochs count that end after the fraction `start` of the run's steps; until the first of
-    them the raw weights are judged. Batch normalization's running statistics belong to the raw weights.
+    (Izmailov et al. 2018.) Epochs count that end after the fraction `start` of the run's steps;
+    until the first of them the raw weights are judged. Batch normalization's running statistics
+    belong to the raw weights.
     """
 
-    acts: ClassVar[Effect] = Effect("swa", "distance of the average from the raw weights, relative to their length")
+    acts: ClassVar[Effect] = Effect(
+        "swa", "distance of the average from the raw weights, relative to their length"
+    )
     start_at: Number = setting(default=0.75, ge=0, lt=1)
 
     def start(self, rows: Rows) -> State:
@@ -125,26 +141,32 @@ def _report(acts: Effect, average: Rows, rows: Rows, now: Now) -> None:
         now.meter.add(acts.name, length(average - rows) / length(rows).clamp_min(1e-30))
 
 
-# ------------------------------------------------------------------------------------------------ lookahead
+# Lookahead
 
 
 @part
 class Lookahead:
-    """Slow weights that follow an optimizer's fast ones every `every` steps (Zhang, Lucas, Hinton & Ba 2019).
+    """Slow weights that follow an optimizer's fast ones every `every` steps (Zhang, Lucas, Hinton &
+    Ba 2019).
 
-    every k steps:   slow ← slow + α (fast − slow),  fast ← slow;  the inner optimizer keeps its memory
+    every k steps: slow ← slow + α (fast − slow), fast ← slow; the inner optimizer keeps its memory
     """
 
-    acts: ClassVar[Effect] = Effect("lookahead", "how far the slow weights pull back, relative to the weights' length")
-    inner: Optimizer = Momentum()  # type: ignore[call-arg]
+    acts: ClassVar[Effect] = Effect(
+        "lookahead", "how far the slow weights pull back, relative to the weights' length"
+    )
+    inner: Optimizer = Momentum()
     every: int = setting(default=5, ge=1)
     alpha: Number = setting(default=0.5, ge=0, le=1)
 
     def check(self) -> None:
         if isinstance(self.inner, Searches):
             name = type(self.inner).__name__
-            raise RecipeError(f"Lookahead around {name}", why="it needs a rule that takes one gradient a step",
-                              do=f"use {name} by itself")  # fmt: skip
+            raise RecipeError(
+                f"Lookahead around {name}",
+                why="it needs a rule that takes one gradient a step",
+                do=f"use {name} by itself",
+            )
 
     @property
     def lr(self) -> Number:

@@ -1,4 +1,6 @@
-"""Coefficients of a rule, worked out from Numbers in float64 so that a float and a column give the same bits."""
+"""Coefficients of a rule, worked out from Numbers in float64 so that a float and a column give the
+same bits.
+"""
 
 from __future__ import annotations
 
@@ -14,31 +16,41 @@ from ravine.part import Number
 def each(function: Callable[..., float], *numbers: Number) -> Number:
     """A function of floats, taken for each network where one of the Numbers is a column.
 
-    It runs in Python, entry by entry: torch's vectorized `pow` rounds the last entries of a column unlike the others,
-    so that a network's numbers would depend on its company. A column has tens of entries, and this costs microseconds.
+    It runs in Python, entry by entry: torch's vectorized `pow` rounds the last entries of a column
+    unlike the others, so that a network's numbers would depend on its company. A column has tens of
+    entries, and this costs microseconds.
 
     >>> each(lambda beta: 1 - beta**2, 0.5)
     0.75
-    >>> each(lambda beta: 1 - beta**2, torch.tensor([[0.5], [0.0]], dtype=torch.float64)).flatten().tolist()
+    >>> each(lambda beta: 1 - beta**2, torch.tensor([[0.5], [0.0]],
+    ...                                             dtype=torch.float64)).flatten().tolist()
     [0.75, 1.0]
     """
     if not any(isinstance(n, Tensor) for n in numbers):
         return function(*numbers)
     length = max(n.shape[0] for n in numbers if isinstance(n, Tensor))
     lists = [n.flatten().tolist() if isinstance(n, Tensor) else [n] * length for n in numbers]
-    return torch.tensor([function(*entries) for entries in zip(*lists, strict=True)], dtype=torch.float64).view(-1, 1)
+    return torch.tensor(
+        [function(*entries) for entries in zip(*lists, strict=True)], dtype=torch.float64
+    ).view(-1, 1)
 
 
 def missing(beta: Number, step: int) -> Number:
-    """1 − β^step: what an average that began at 0 has gathered of the weight 1 after `step` steps."""
+    """1 − β^step: what an average that began at 0 has gathered of the weight 1 after `step`
+    steps.
+    """
     return each(lambda b: 1 - b**step, beta)
 
 
 def over(one: Number, other: Number) -> Number:
-    """A quotient of Numbers. (torch works out `float / column` as a product with reciprocals: other bits.)"""
+    """A quotient of Numbers. (torch works out `float / column` as a product with reciprocals: other
+    bits.)
+    """
     return each(operator.truediv, one, other)
 
 
 def sign(rows: Tensor) -> Tensor:
-    """−1, 0 or 1, and NaN where there is NaN (torch's is 0: a network that diverged would seem to rest)."""
+    """−1, 0 or 1, and NaN where there is NaN (torch's is 0: a network that diverged would seem to
+    rest).
+    """
     return torch.where(rows.isnan(), rows, rows.sign())

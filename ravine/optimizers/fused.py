@@ -1,7 +1,9 @@
-"""The update as the training loop makes it: in place, by the fastest way that gives a network the same numbers whatever
-its company. Which way is taken depends on the rule and on the width of a row, never on how many rows there are.
+"""The update as the training loop makes it: in place, by the fastest way that gives a network the
+same numbers whatever its company. Which way is taken depends on the rule and on the width of a row,
+never on how many rows there are.
 
-Letters: P networks, W weights of one. Milliseconds are of one thread of an AMD EPYC with 1 MB of cache per core.
+Letters: P networks, W weights of one. Milliseconds are of one thread of an AMD EPYC with 1 MB of
+cache per core.
 """
 
 from __future__ import annotations
@@ -20,21 +22,26 @@ from ravine.optimizers.weight_decay import off
 from ravine.part import condensed, match, rows_of
 from ravine.protocols import Now, Optimizer, State
 
-# Entries worked on at once, so that what a rule makes on its way stays in a core's cache: momentum on 32 x 270,000
-# takes 73 ms as whole matrices and 6 in blocks; smaller blocks are slower for calling more often.
+# Entries worked on at once, so that what a rule makes on its way stays in a core's cache: momentum
+# on 32 x 270,000 takes 73 ms as whole matrices and 6 in blocks; smaller blocks are slower for
+# calling more often.
 BLOCK = 2**17
-# Rows of at least these widths go one by one through torch's fused kernels, which read every matrix once:
+# Rows of at least these widths go one by one through torch's fused kernels, which read every matrix
+# once:
 ADAM_WIDTH = 1024  # 32 x 1,000: 0.11 ms by the rule, 0.09 by the kernel; 32 x 5,600: 0.45 and 0.15
 SGD_WIDTH = 2**15  # 32 x 7,500: 0.10 ms in place, 0.11 by the kernel; 8 x 100,000: 0.41 and 0.19
 
-_SGD: Any = getattr(torch, "_fused_sgd_", None)  # private: a torch without them makes do with the rules
+_SGD: Any = getattr(
+    torch, "_fused_sgd_", None
+)  # private: a torch without them makes do with the rules
 _ADAM: Any = getattr(torch, "_fused_adam_", None)
 
 
 def step_(optimizer: Optimizer, rows: Rows, grads: Rows, state: State, now: Now) -> None:
     """Make one update: writes the new weights into `rows` and the new state into `state`.
 
-    The same as `optimizer.update` bit for bit, but where a kernel is used: there it rounds differently.
+    The same as `optimizer.update` bit for bit, but where a kernel is used: there it rounds
+    differently.
     """
     optimizer = _once(_Same(optimizer))
     if rows.shape[0] == 1 and isinstance(now.factor, Tensor):
@@ -62,14 +69,15 @@ def _once(optimizer: _Same) -> Any:
     return condensed(optimizer.value)
 
 
-# ------------------------------------------------------------------------------------------------ any rule
+# Any rule
 
 
 def _by_rule_(optimizer: Optimizer, rows: Rows, grads: Rows, state: State, now: Now) -> None:
     """The pure rule, on as many rows at once as fit the cache."""
     networks, width = rows.shape
     size = max(1, BLOCK // max(width, 1))
-    # a rule that reports does so for all networks at once, and at the first step it may make its state
+    # a rule that reports does so for all networks at once, and at the first step it may make its
+    # state
     if networks <= size or now.meter is not None or now.step == 1 or rows.device.type != "cpu":
         new, changed = optimizer.update(rows, grads, state, now)
         rows.copy_(new)
@@ -86,8 +94,10 @@ def _by_rule_(optimizer: Optimizer, rows: Rows, grads: Rows, state: State, now: 
 
 @functools.lru_cache(maxsize=16)
 def _blocks(optimizer: _Same, networks: int, size: int) -> list[Any]:
-    return [condensed(rows_of(optimizer.value, torch.arange(networks)[at : at + size]))
-            for at in range(0, networks, size)]  # fmt: skip
+    return [
+        condensed(rows_of(optimizer.value, torch.arange(networks)[at : at + size]))
+        for at in range(0, networks, size)
+    ]
 
 
 def _at(now: Now, here: slice) -> Now:
@@ -96,7 +106,7 @@ def _at(now: Now, here: slice) -> Now:
     return now._replace(factor=now.factor[here]) if own else now
 
 
-# ------------------------------------------------------------------------------------------------ descent
+# Descent
 
 
 def _descend_(optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, now: Now) -> bool:
@@ -122,12 +132,20 @@ def _descend_(optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, 
     return True
 
 
-def _descend_by_kernel_(optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, now: Now) -> None:
+def _descend_by_kernel_(
+    optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, now: Now
+) -> None:
     networks = rows.shape[0]
-    rates, pulls = _list(optimizer.lr * now.factor, networks), _list(optimizer.weight_decay, networks)
+    rates, pulls = (
+        _list(optimizer.lr * now.factor, networks),
+        _list(optimizer.weight_decay, networks),
+    )
     momenta, dampings, velocities = [0.0] * networks, [0.0] * networks, [[]] * networks
     if isinstance(optimizer, Momentum):
-        momenta, dampings = _list(optimizer.momentum, networks), _list(optimizer.dampening, networks)
+        momenta, dampings = (
+            _list(optimizer.momentum, networks),
+            _list(optimizer.dampening, networks),
+        )
         velocities = [[v] for v in state["velocity"].unbind()]
     if now.meter is not None:
         optimizer.pulled(rows, grads, now)  # to report
@@ -135,15 +153,25 @@ def _descend_by_kernel_(optimizer: SGD | Momentum, rows: Rows, grads: Rows, stat
         rows.unbind(), grads.unbind(), velocities, rates, momenta, dampings, pulls, strict=True
     ):
         g = torch.addcmul(g, now.decays[0], w, value=pull) if pull else g
-        _SGD([w], [g], v, weight_decay=0.0, momentum=momentum, lr=rate, dampening=damping, nesterov=False,
-             maximize=False, is_first_step=now.step == 1)  # fmt: skip
+        _SGD(
+            [w],
+            [g],
+            v,
+            weight_decay=0.0,
+            momentum=momentum,
+            lr=rate,
+            dampening=damping,
+            nesterov=False,
+            maximize=False,
+            is_first_step=now.step == 1,
+        )
 
 
 def _of(number: Any, here: slice) -> Any:
     return number[here] if isinstance(number, Tensor) and number.shape[0] > 1 else number
 
 
-# ------------------------------------------------------------------------------------------------ Adam
+# Adam
 
 
 def _adam_(optimizer: Adam | AdamW, rows: Rows, grads: Rows, state: State, now: Now) -> bool:
@@ -164,24 +192,53 @@ def _adam_(optimizer: Adam | AdamW, rows: Rows, grads: Rows, state: State, now: 
         optimizer.update(rows, grads, state, now)
     step = torch.tensor(float(now.step))
     for w, g, m, v, rate, (beta1, beta2), eps, decay in zip(
-        rows.unbind(), grads.unbind(), state["mean"].unbind(), state["square"].unbind(), rates, betas, epses, decays,
+        rows.unbind(),
+        grads.unbind(),
+        state["mean"].unbind(),
+        state["square"].unbind(),
+        rates,
+        betas,
+        epses,
+        decays,
         strict=True,
-    ):  # fmt: skip
+    ):
         if decay and isinstance(optimizer, Adam):
             g = torch.addcmul(g, now.decays[0], w, value=decay)
         elif decay:
             w.addcmul_(now.decays[0], w, value=-decay)
-        _ADAM([w], [g], [m], [v], [], [step], lr=rate, beta1=beta1, beta2=beta2, weight_decay=0.0, eps=eps,
-              amsgrad=False, maximize=False)  # fmt: skip
+        _ADAM(
+            [w],
+            [g],
+            [m],
+            [v],
+            [],
+            [step],
+            lr=rate,
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=0.0,
+            eps=eps,
+            amsgrad=False,
+            maximize=False,
+        )
     return True
 
 
-_IN_PLACE: Mapping[type, Callable[..., bool]] = {SGD: _descend_, Momentum: _descend_, Adam: _adam_, AdamW: _adam_}
+_IN_PLACE: Mapping[type, Callable[..., bool]] = {
+    SGD: _descend_,
+    Momentum: _descend_,
+    Adam: _adam_,
+    AdamW: _adam_,
+}
 
 
 def _fits(kernel: Callable | None, rows: Rows, now: Now) -> bool:
-    """Whether this torch has a kernel and it can make this update: one rate for all weights, on a CPU."""
-    return kernel is not None and rows.device.type == "cpu" and rows.is_contiguous() and now.lr is None
+    """Whether this torch has a kernel and it can make this update: one rate for all weights, on a
+    CPU.
+    """
+    return (
+        kernel is not None and rows.device.type == "cpu" and rows.is_contiguous() and now.lr is None
+    )
 
 
 def _list(number: Any, networks: int) -> list[float]:

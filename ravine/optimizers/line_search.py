@@ -1,12 +1,15 @@
-"""A line search with the strong Wolfe conditions, for many networks together, each with brackets of its own.
+"""A line search with the strong Wolfe conditions, for many networks together, each with brackets of
+its own.
 
-Along a direction d from w, with φ(t) = L(w + t d), a step t is accepted when (Nocedal & Wright 2006, 3.7)
+Along a direction d from w, with φ(t) = L(w + t d), a step t is accepted when (Nocedal & Wright
+2006, 3.7)
 
     φ(t) ≤ φ(0) + c1 t φ′(0)        |φ′(t)| ≤ −c2 φ′(0)
 
-In each round every network that still searches tries a step of its own; those that are done wait. The rules are those
-of Nocedal & Wright's algorithms 3.5 and 3.6 with cubic interpolation and minFunc's safeguards, as in torch.optim.LBFGS,
-so that a network takes the steps it would take there. Letters: P networks, W weights; columns are [P, 1].
+In each round every network that still searches tries a step of its own; those that are done wait.
+The rules are those of Nocedal & Wright's algorithms 3.5 and 3.6 with cubic interpolation and
+minFunc's safeguards, as in torch.optim.LBFGS, so that a network takes the steps it would take
+there. Letters: P networks, W weights; columns are [P, 1].
 """
 
 from __future__ import annotations
@@ -38,18 +41,23 @@ class Found(NamedTuple):
     evaluations: Column
 
 
-def strong_wolfe(objective: Searched, rows: Rows, direction: Rows, *, first: Column, wanted: Tensor,
-                 tries: int) -> Found:  # fmt: skip
-    """Steps for the networks that are `wanted` [P, 1], beginning with `first`; the others stay where they are.
+def strong_wolfe(
+    objective: Searched, rows: Rows, direction: Rows, *, first: Column, wanted: Tensor, tries: int
+) -> Found:
+    """Steps for the networks that are `wanted` [P, 1], beginning with `first`; the others stay
+    where they are.
 
-    After `tries` evaluations the best step so far is taken, which may be 0. A loss that is not finite counts as too
-    large (torch would walk on), so that an explosion shortens the step.
+    After `tries` evaluations the best step so far is taken, which may be 0. A loss that is not
+    finite counts as too large (torch would walk on), so that an explosion shortens the step.
     """
-    start = Tried(torch.zeros_like(first), objective.first.losses, _dot(objective.first.grads, direction))
+    start = Tried(
+        torch.zeros_like(first), objective.first.losses, _dot(objective.first.grads, direction)
+    )
     reach = direction.abs().amax(1, keepdim=True)
     active, bracketed, stalled = wanted, torch.zeros_like(wanted), torch.zeros_like(wanted)
     before = low = high = (
-        start  # the step before, while walking on; the bracket's ends, low the one with the least loss
+        # the step before, while walking on; the bracket's ends, low the one with the least loss
+        start
     )
     t, count = torch.where(wanted, first, 0.0), torch.zeros_like(first)
     for done in range(tries):
@@ -71,7 +79,9 @@ def strong_wolfe(objective: Searched, rows: Rows, direction: Rows, *, first: Col
         swapped = rejected & (here.value < low.value)
         ends = low, high
         low = _either(worse, before, _either(walking | accepted | swapped, here, ends[0]))
-        high = _either(worse | (rejected & ~swapped), here, _either(turned | swapped, ends[0], ends[1]))
+        high = _either(
+            worse | (rejected & ~swapped), here, _either(turned | swapped, ends[0], ends[1])
+        )
         high = _either(opened & ~worse, before, high)
         # who goes on, and where
         bracketed = bracketed | opened
@@ -90,7 +100,9 @@ def _tried(objective: Searched, rows: Rows, direction: Rows, t: Column) -> Tried
 
 
 def _inside(low: Tried, high: Tried, stalled: Tensor) -> tuple[Column, Tensor]:
-    """A step inside the bracket; one close to an end twice running is moved a tenth of the bracket away from it."""
+    """A step inside the bracket; one close to an end twice running is moved a tenth of the bracket
+    away from it.
+    """
     least, most = torch.minimum(low.t, high.t), torch.maximum(low.t, high.t)
     t, tenth = _cubic(low, high, least, most), 0.1 * (most - least)
     close = torch.minimum(most - t, t - least) < tenth
@@ -105,7 +117,8 @@ def _beyond(before: Tried, here: Tried) -> Column:
 
 
 def _cubic(one: Tried, other: Tried, least: Column, most: Column) -> Column:
-    """Where the cubic through two values and slopes is least (Nocedal & Wright 3.59), between bounds.
+    """Where the cubic through two values and slopes is least (Nocedal & Wright 3.59), between
+    bounds.
 
     The middle of the bounds where it has no minimum, or is not finite.
     """

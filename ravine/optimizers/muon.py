@@ -16,18 +16,24 @@ from ravine.optimizers.weight_decay import Decoupled
 from ravine.part import Number, match, part, setting
 from ravine.protocols import Now, State
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan 2024: the slope at 0 is large, singular values end in 0.7 to 1.2
+COEFFICIENTS = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # Jordan 2024: the slope at 0 is large, singular values end in 0.7 to 1.2
 
 
 @part
 class Muon(Decoupled):
-    """Momentum, each matrix replaced by its nearest orthogonal one (Jordan et al. 2024); AdamW for everything else.
+    """Momentum, each matrix replaced by its nearest orthogonal one (Jordan et al. 2024); AdamW for
+    everything else.
 
-        b ← μ b + (1 − μ) g      u = μ b + (1 − μ) g      W ← W − α λ W − α · 0.2 √max(A, B) · orthogonal(u)
+        b ← μ b + (1 − μ) g  u = μ b + (1 − μ) g  W ← W − α λ W − α · 0.2 √max(A, B) · orthogonal(u)
 
-    The factor 0.2 √max(A, B) gives steps the size of AdamW's, so that one rate serves both (Liu et al. 2025).
-    A matrix is a slot of the role "weight" with two dimensions. Orthogonal by `steps` Newton–Schulz steps, all networks
-    at once, in the precision of the weights (torch's Muon works in bfloat16).
+    The factor 0.2 √max(A, B) gives steps the size of AdamW's, so that one rate serves both (Liu et
+    al. 2025). A matrix is a slot of the role "weight" with two dimensions. Orthogonal by `steps`
+    Newton–Schulz steps, all networks at once, in the precision of the weights (torch's Muon works
+    in bfloat16).
     """
 
     lr: Number = setting(default=0.001, ge=0)
@@ -51,7 +57,9 @@ class Muon(Decoupled):
         for slot in now.layout.slots:
             if is_matrix(slot):
                 span = slice(*now.layout.spans[slot.name])
-                made = orthogonal(ahead[:, span].unflatten(1, slot.shape), steps=self.steps).flatten(1)
+                made = orthogonal(
+                    ahead[:, span].unflatten(1, slot.shape), steps=self.steps
+                ).flatten(1)
                 step[:, span] = _part(rate, span) * (0.2 * max(slot.shape) ** 0.5 * made)
         return rows - step, new
 
@@ -62,7 +70,8 @@ def is_matrix(slot: Slot) -> bool:
 
 
 def orthogonal(matrices: Tensor, *, steps: int) -> Tensor:
-    """About U Vᵀ of each matrix U S Vᵀ, [P, A, B]: each step maps the singular values s to a s + b s³ + c s⁵.
+    """About U Vᵀ of each matrix U S Vᵀ, [P, A, B]: each step maps the singular values s to a s + b
+    s³ + c s⁵.
 
     A matrix of zeros stays one.
     """

@@ -1,11 +1,13 @@
-"""Schedule-free descent: an average of the iterates takes the place of a schedule (Defazio et al. 2024).
+"""Schedule-free descent: an average of the iterates takes the place of a schedule (Defazio et al.
+2024).
 
-Three points: z takes the steps, x is the average that is judged and kept (`settled`), and the matrix of weights holds
-y between them, where gradients are taken:
+Three points: z takes the steps, x is the average that is judged and kept (`settled`), and the
+matrix of weights holds y between them, where gradients are taken:
 
     z ← z − γ (g(y) + λ y)      x ← (1 − c) x + c z,  c = γₜ² / Σ γ²      y ← (1 − β) z + β x
 
-Use a constant schedule (a warm-up is fine). Batch normalization's running statistics belong to y, not to x.
+Use a constant schedule (a warm-up is fine). Batch normalization's running statistics belong to y,
+not to x.
 """
 
 from __future__ import annotations
@@ -56,12 +58,16 @@ class ScheduleFreeAdamW(Decoupled):
         return {**_points(rows), "square": torch.zeros_like(rows)}
 
     def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        square = match(self.beta2, rows) * state["square"] + match(1 - self.beta2, rows) * (grads * grads)
+        square = match(self.beta2, rows) * state["square"] + match(1 - self.beta2, rows) * (
+            grads * grads
+        )
         root2 = each(math.sqrt, missing(self.beta2, now.step))
         divided = grads / (square.sqrt() + match(self.eps * root2, rows))
         step = now.rate(self.lr * root2, rows) * divided
         kept = self.shrunk(rows, now.rate(self.lr * self.weight_decay, rows), now)
-        rows, new = _walk(state["fast"] - step - (rows - kept), state, self.lr * now.factor, self.beta1)
+        rows, new = _walk(
+            state["fast"] - step - (rows - kept), state, self.lr * now.factor, self.beta1
+        )
         return rows, {**new, "square": square}
 
     def settled(self, rows: Rows, state: State) -> Rows:

@@ -1,9 +1,10 @@
 """Optimizers that use curvature: L-BFGS with a line search, damped Newton, saddle-free Newton.
 
-They ask a step's loss for more than one gradient (`roles.Searches`). Curvature from a few examples is noise: they are
-meant for `batch = "all"`. Weights whose rate factor is 0 stay; other factors of the rate have no meaning here, where
-the curvature says how far to go along each weight.
-Letters: P networks, W weights of one, M pairs remembered, g gradient, H [P, W, W] Hessians, λ damping, α the rate.
+They ask a step's loss for more than one gradient (`roles.Searches`). Curvature from a few examples
+is noise: they are meant for `batch = "all"`. Weights whose rate factor is 0 stay; other factors of
+the rate have no meaning here, where the curvature says how far to go along each weight. Letters: P
+networks, W weights of one, M pairs remembered, g gradient, H [P, W, W] Hessians, λ damping, α the
+rate.
 """
 
 from __future__ import annotations
@@ -27,19 +28,25 @@ DOWN = 1e-9  # least −gᵀd along which a step is searched, as in torch
 
 @part
 class Lbfgs:
-    """Quasi-Newton steps from the last M changes of weights and gradient (Liu & Nocedal 1989), each network by itself.
+    """Quasi-Newton steps from the last M changes of weights and gradient (Liu & Nocedal 1989), each
+    network by itself.
 
-        s = w − w_before      y = g − g_before      d = −H⁻¹ g by the two-loop recursion, first H⁻¹ = (yᵀs / yᵀy) I
+        s = w − w_before      y = g − g_before
+        d = −H⁻¹ g by the two-loop recursion, first H⁻¹ = (yᵀs / yᵀy) I
         w ← w + t d,          t by a line search with the strong Wolfe conditions that begins with α
 
-    One iteration a step (`max_iter=1` of torch.optim.LBFGS with "strong_wolfe", whose path it takes). The first step
-    begins with α min(1, 1 / Σ|g|). A pair whose yᵀs is not above 1e-10 is left out, so that d leads down. Where
-    max |g| ≤ 1e-7 a network rests. It remembers 2 M rows for each network.
+    One iteration a step (`max_iter=1` of torch.optim.LBFGS with "strong_wolfe", whose path it
+    takes). The first step begins with α min(1, 1 / Σ|g|). A pair whose yᵀs is not above 1e-10 is
+    left out, so that d leads down. Where max |g| ≤ 1e-7 a network rests. It remembers 2 M rows for
+    each network.
     """
 
     acts: ClassVar[tuple[Effect, ...]] = (
         Effect("step length", "mean accepted t along the direction, 1 being the quasi-Newton step"),
-        Effect("line search", "mean evaluations of loss and gradient in a sampled step, beside the first"),
+        Effect(
+            "line search",
+            "mean evaluations of loss and gradient in a sampled step, beside the first",
+        ),
     )
     lr: Number = setting(default=1.0, ge=0)
     history: int = setting(default=10, ge=1, le=100)
@@ -49,10 +56,17 @@ class Lbfgs:
         """Any width: the memory is 2 M rows."""
 
     def start(self, rows: Rows) -> State:
-        pairs = torch.zeros(rows.shape[0], self.history, rows.shape[1], dtype=rows.dtype, device=rows.device)
-        return {"last": torch.zeros_like(rows), "moved": torch.zeros_like(rows), "steps": pairs,
-                "changes": pairs.clone(), "scale": torch.ones_like(rows[:, :1]),
-                "made": torch.zeros_like(rows[:, :1])}  # fmt: skip
+        pairs = torch.zeros(
+            rows.shape[0], self.history, rows.shape[1], dtype=rows.dtype, device=rows.device
+        )
+        return {
+            "last": torch.zeros_like(rows),
+            "moved": torch.zeros_like(rows),
+            "steps": pairs,
+            "changes": pairs.clone(),
+            "scale": torch.ones_like(rows[:, :1]),
+            "made": torch.zeros_like(rows[:, :1]),
+        }
 
     def search(self, rows: Rows, objective: Searched, state: State, now: Now) -> tuple[Rows, State]:
         losses, grads = objective.first
@@ -61,32 +75,53 @@ class Lbfgs:
         steps, changes, scale = _remembered(state, grads, ~first)
         direction = torch.where(first, -grads, -two_loops(grads, steps, changes, scale))
         rate = torch.zeros_like(losses) + match(self.lr * now.factor, rows)
-        begin = torch.where(first, rate * (1 / grads.abs().sum(1, keepdim=True)).clamp_max(1.0), rate)
+        begin = torch.where(
+            first, rate * (1 / grads.abs().sum(1, keepdim=True)).clamp_max(1.0), rate
+        )
         fine = losses.isfinite() & grads.isfinite().all(1, keepdim=True)
-        moves = (grads.abs().amax(1, keepdim=True) > FLAT) & (-_dot(grads, direction) >= DOWN) & (begin > 0)
-        found = strong_wolfe(objective, rows, direction, first=begin, wanted=fine & moves, tries=self.tries)
+        moves = (
+            (grads.abs().amax(1, keepdim=True) > FLAT)
+            & (-_dot(grads, direction) >= DOWN)
+            & (begin > 0)
+        )
+        found = strong_wolfe(
+            objective, rows, direction, first=begin, wanted=fine & moves, tries=self.tries
+        )
         moved = torch.where(found.t > 0, found.t * direction, 0.0)
         if now.meter is not None:
             for effect, value in zip(self.acts, (found.t, found.evaluations), strict=True):
                 now.meter.add(effect.name, value)
         made = state["made"] + (fine & (grads.abs().amax(1, keepdim=True) > FLAT)).to(rows)
         # a copy: the loop writes the next gradients over these
-        new = {"last": grads.clone(), "moved": moved, "steps": steps, "changes": changes, "scale": scale, "made": made}
+        new = {
+            "last": grads.clone(),
+            "moved": moved,
+            "steps": steps,
+            "changes": changes,
+            "scale": scale,
+            "made": made,
+        }
         return torch.where(fine, rows + moved, torch.nan), new
 
 
 def _remembered(state: State, grads: Rows, wanted: Tensor) -> tuple[Tensor, Tensor, Column]:
-    """The pairs [P, M, W], newest last, with that of the last step where it curves upward, and the scale of H⁻¹."""
+    """The pairs [P, M, W], newest last, with that of the last step where it curves upward, and the
+    scale of H⁻¹.
+    """
     change, moved = grads - state["last"], state["moved"]
     curved = _dot(change, moved)
     keep = wanted & (curved > CURVED)
-    steps, changes = (torch.where(keep[..., None], torch.cat([old[:, 1:], new[:, None]], 1), old)
-                      for old, new in ((state["steps"], moved), (state["changes"], change)))  # fmt: skip
+    steps, changes = (
+        torch.where(keep[..., None], torch.cat([old[:, 1:], new[:, None]], 1), old)
+        for old, new in ((state["steps"], moved), (state["changes"], change))
+    )
     return steps, changes, torch.where(keep, curved / _dot(change, change), state["scale"])
 
 
 def two_loops(grads: Rows, steps: Tensor, changes: Tensor, scale: Column) -> Rows:
-    """H⁻¹ g from pairs s, y (Nocedal & Wright 2006, algorithm 7.4). Pairs of zeros are places not yet filled."""
+    """H⁻¹ g from pairs s, y (Nocedal & Wright 2006, algorithm 7.4). Pairs of zeros are places not
+    yet filled.
+    """
     curved = [_dot(steps[:, i], changes[:, i]) for i in range(steps.shape[1])]
     inverse = [torch.where(c > 0, 1 / c, 0.0) for c in curved]
     q, shares = grads, []
@@ -99,7 +134,7 @@ def two_loops(grads: Rows, steps: Tensor, changes: Tensor, scale: Column) -> Row
     return r
 
 
-# ------------------------------------------------------------------------------------------------ whole Hessians
+# Whole Hessians
 
 
 class _WholeHessian:
@@ -112,8 +147,10 @@ class _WholeHessian:
             megabytes = 8 * width**2 / 1e6
             raise RecipeError(
                 f"{type(self).__name__} on networks of {width} weights",
-                why=f"one Hessian is {width} x {width} numbers, {megabytes:,.0f} MB in float64, some four of them are "
-                f"held for each network, and {width} products make it; the limit is {self.limit} weights",
+                why=f"one Hessian is {width} x {width} numbers, {megabytes:,.0f} MB in float64, "
+                f"some four of them are "
+                f"held for each network, and {width} products make it; the limit is {self.limit} "
+                f"weights",
                 do="take Lbfgs, make the network smaller, or raise optimizer.limit",
             )
 
@@ -126,19 +163,25 @@ class _WholeHessian:
 class Newton(_WholeHessian):
     """Damped Newton steps: w ← w − α (H + λ I)⁻¹ g.
 
-    With α = 1 and λ = 0 one step solves a quadratic. It goes to the nearest stationary point of the local quadratic,
-    whatever that is: near a saddle it walks into the saddle. λ shortens steps along flat directions (λ → ∞ is gradient
-    descent with the rate α / λ), and only λ above the most negative curvature makes every step lead down. A singular
-    matrix gives a step that is not finite. Solved in float64.
+    With α = 1 and λ = 0 one step solves a quadratic. It goes to the nearest stationary point of the
+    local quadratic, whatever that is: near a saddle it walks into the saddle. λ shortens steps
+    along flat directions (λ → ∞ is gradient descent with the rate α / λ), and only λ above the most
+    negative curvature makes every step lead down. A singular matrix gives a step that is not
+    finite. Solved in float64.
     """
 
-    acts: ClassVar[Effect] = Effect("newton", "1 − cosine of the angle between the step and gradient descent's")
+    acts: ClassVar[Effect] = Effect(
+        "newton", "1 − cosine of the angle between the step and gradient descent's"
+    )
     lr: Number = setting(default=1.0, ge=0)
     damping: Number = setting(default=1.0, ge=0)
     limit: int = setting(default=1000, ge=1)
 
     def search(self, rows: Rows, objective: Searched, state: State, now: Now) -> tuple[Rows, State]:
-        grads, hessian = _free(objective.first.grads, now).double(), _fenced(objective.hessian(rows).double(), now)
+        grads, hessian = (
+            _free(objective.first.grads, now).double(),
+            _fenced(objective.hessian(rows).double(), now),
+        )
         identity = torch.eye(rows.shape[1], dtype=torch.float64, device=rows.device)
         damped = hessian + match(self.damping, hessian) * identity
         step = torch.linalg.solve_ex(damped, grads[..., None])[0].squeeze(-1)
@@ -148,20 +191,29 @@ class Newton(_WholeHessian):
 
 @part
 class SaddleFreeNewton(_WholeHessian):
-    """Newton steps that saddles repel: w ← w − α (|H| + λ I)⁻¹ g, |H| = Q |Λ| Qᵀ with H = Q Λ Qᵀ (Dauphin et al. 2014).
+    """Newton steps that saddles repel: w ← w − α (|H| + λ I)⁻¹ g, |H| = Q |Λ| Qᵀ with H = Q Λ Qᵀ
+    (Dauphin et al. 2014).
 
-    Each eigenvalue is replaced by its size, so that every direction leads down, further where it is flat. The whole
-    |H| by eigendecomposition, in float64 (the paper's takes a Krylov subspace of it).
+    Each eigenvalue is replaced by its size, so that every direction leads down, further where it is
+    flat. The whole |H| by eigendecomposition, in float64 (the paper's takes a Krylov subspace of
+    it).
     """
 
-    acts: ClassVar[Effect] = Effect("saddle-free", "mean share of eigenvalues that were negative and were turned")
+    acts: ClassVar[Effect] = Effect(
+        "saddle-free", "mean share of eigenvalues that were negative and were turned"
+    )
     lr: Number = setting(default=1.0, ge=0)
     damping: Number = setting(default=0.1, ge=0)
     limit: int = setting(default=1000, ge=1)
 
     def search(self, rows: Rows, objective: Searched, state: State, now: Now) -> tuple[Rows, State]:
-        grads, hessian = _free(objective.first.grads, now).double(), _fenced(objective.hessian(rows).double(), now)
-        fine = hessian.isfinite().all(2).all(1).view(-1, 1, 1)  # torch refuses the whole batch for one NaN
+        grads, hessian = (
+            _free(objective.first.grads, now).double(),
+            _fenced(objective.hessian(rows).double(), now),
+        )
+        fine = (
+            hessian.isfinite().all(2).all(1).view(-1, 1, 1)
+        )  # torch refuses the whole batch for one NaN
         identity = torch.eye(rows.shape[1], dtype=torch.float64, device=rows.device)
         values, vectors = torch.linalg.eigh(torch.where(fine, hessian, identity))
         along = (vectors * grads[..., None]).sum(1)
@@ -177,7 +229,9 @@ def _free(rows: Rows, now: Now) -> Rows:
 
 
 def _fenced(hessian: Tensor, now: Now) -> Tensor:
-    """The Hessian of the weights that move; those that stay get rows and columns of the identity."""
+    """The Hessian of the weights that move; those that stay get rows and columns of the
+    identity.
+    """
     if now.lr is None:
         return hessian
     free = now.lr.to(hessian.device)[0] != 0

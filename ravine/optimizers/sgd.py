@@ -1,6 +1,8 @@
-"""Gradient descent and what is nearest to it: momentum, Nesterov's momentum, averaged descent, signs of gradients.
+"""Gradient descent and what is nearest to it: momentum, Nesterov's momentum, averaged descent,
+signs of gradients.
 
-Letters: g gradient, w weights, v velocity, μ momentum, α learning rate of the step, λ weight decay, t the step from 1.
+Letters: g gradient, w weights, v velocity, μ momentum, α learning rate of the step, λ weight decay,
+t the step from 1.
 """
 
 from __future__ import annotations
@@ -40,11 +42,11 @@ class SGD(Coupled):
 class Momentum(Coupled):
     """Gradient descent with a velocity (Polyak 1964).
 
-    `form` says where the learning rate stands. The two paths are the same while α is constant; after α falls, the
-    velocity "inside" still holds the larger steps of before.
+    `form` says where the learning rate stands. The two paths are the same while α is constant;
+    after α falls, the velocity "inside" still holds the larger steps of before.
 
         outside    v ← μ v + g       w ← w − α v       torch
-        inside     v ← μ v + α g     w ← w − v         the textbook's, Keras, scikit-learn (their v is −v)
+        inside    v ← μ v + α g    w ← w − v     the textbook's, Keras, scikit-learn (their v is −v)
 
     With `dampening` d the gradient counts 1 − d, but for the first step, as in torch.
     """
@@ -77,12 +79,13 @@ class Nesterov(Coupled):
 
         v ← μ v − α ∇L(θ + μ v)       θ ← θ + v
 
-    The matrix of weights holds the point ahead, y = θ + μ v, because that is where gradients are taken. Written in y
-    the rule is, with v₊ the new velocity, y ← y − μ v + (1 + μ) v₊ = y + μ v₊ − α g. The forms:
+    The matrix of weights holds the point ahead, y = θ + μ v, because that is where gradients are
+    taken. Written in y the rule is, with v₊ the new velocity, y ← y − μ v + (1 + μ) v₊ = y + μ v₊ −
+    α g. The forms:
 
         lookahead   this rule; the weights judged and kept are θ = y − μ v (`settled`)
-        inside      this rule; y itself is judged and kept (Keras, scikit-learn): the change of variables
-        torch       v ← μ v + g, y ← y − α (g + μ v): the learning rate outside, y judged; the same path at constant α
+        inside      this rule; y itself is evaluated (Keras, scikit-learn): the change of variables
+        torch       v ← μ v + g, y ← y − α (g + μ v): the rate outside; the same path at constant α
     """
 
     lr: Number = setting(default=0.01, ge=0)
@@ -94,7 +97,11 @@ class Nesterov(Coupled):
         return {"velocity": torch.zeros_like(rows)}
 
     def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        grads, rate, momentum = self.pulled(rows, grads, now), now.rate(self.lr, rows), match(self.momentum, rows)
+        grads, rate, momentum = (
+            self.pulled(rows, grads, now),
+            now.rate(self.lr, rows),
+            match(self.momentum, rows),
+        )
         if self.form == "torch":
             velocity = momentum * state["velocity"] + grads
             return rows - rate * (momentum * velocity + grads), {"velocity": velocity}
@@ -111,11 +118,13 @@ class Nesterov(Coupled):
 
 @part
 class ASGD:
-    """Gradient descent whose iterates are averaged (Polyak & Juditsky 1992; the schedule is Bottou's, as in torch).
+    """Gradient descent whose iterates are averaged (Polyak & Juditsky 1992; the schedule is
+    Bottou's, as in torch).
 
-        η = α / (1 + λ α (t − 1))^power      w ← (1 − λ η) w − η g      a ← a + (w − a) / max(1, t − 1 − t0)
+        η = α / (1 + λ α (t − 1))^power  w ← (1 − λ η) w − η g  a ← a + (w − a) / max(1, t − 1 − t0)
 
-    The average a is what is judged and kept (`settled`). Averaging starts after `t0` steps; torch waits a million.
+    The average a is what is judged and kept (`settled`). Averaging starts after `t0` steps; torch
+    waits a million.
     """
 
     lr: Number = setting(default=0.01, ge=0)
@@ -144,11 +153,13 @@ class ASGD:
 
 @part
 class Rprop:
-    """Steps that forget how large gradients are (Riedmiller & Braun 1993; the variant iRprop⁻, as in torch).
+    """Steps that forget how large gradients are (Riedmiller & Braun 1993; the variant iRprop⁻, as
+    in torch).
 
-    Each weight has its own step size, `lr` at first. It grows by `growth` while the gradient keeps its sign and shrinks
-    by `shrink` where the sign turned, and there the weight rests for one step. For full batches only: the noise of
-    minibatches turns signs. Schedules multiply the steps made, not the sizes remembered.
+    Each weight has its own step size, `lr` at first. It grows by `growth` while the gradient keeps
+    its sign and shrinks by `shrink` where the sign turned, and there the weight rests for one step.
+    For full batches only: the noise of minibatches turns signs. Schedules multiply the steps made,
+    not the sizes remembered.
     """
 
     lr: Number = setting(default=0.01, ge=0)
@@ -158,11 +169,16 @@ class Rprop:
     largest: float = setting(default=50.0, gt=0)
 
     def start(self, rows: Rows) -> State:
-        return {"size": torch.zeros_like(rows) + match(self.lr, rows), "last": torch.zeros_like(rows)}
+        return {
+            "size": torch.zeros_like(rows) + match(self.lr, rows),
+            "last": torch.zeros_like(rows),
+        }
 
     def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
         agree = grads * state["last"]
-        grown, shrunk = (state["size"] * match(factor, rows) for factor in (self.growth, self.shrink))
+        grown, shrunk = (
+            state["size"] * match(factor, rows) for factor in (self.growth, self.shrink)
+        )
         size = torch.where(agree > 0, grown, torch.where(agree < 0, shrunk, state["size"]))
         size = size.clamp(self.smallest, self.largest)
         grads = torch.where(agree < 0, 0.0, grads)

@@ -1,6 +1,8 @@
-"""How much curvature an optimizer stands: the edge of stability of each rule, on a quadratic with the full batch.
+"""How much curvature an optimizer stands: the edge of stability of each rule, on a quadratic with
+the full batch.
 
-Letters: P networks, W weights, α learning rate, μ momentum, λ weight decay, s the square root of a weight's scale.
+Letters: P networks, W weights, α learning rate, μ momentum, λ weight decay, s the square root of a
+weight's scale.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ KNOWN = (SGD, Momentum, Nesterov, *SCALED)
 
 
 class Edge(NamedTuple):
-    """Steps grow where the largest eigenvalue of `matrix` is above `threshold` [P, 1] (inf at a rate of 0).
+    """Steps grow where the largest eigenvalue of `matrix` is above `threshold` [P, 1] (inf at a
+    rate of 0).
 
-    matrix = S (H + λ D) S, or S H S + λ D where the decay is decoupled. S is diagonal: `root` [P, W] or [1, W] or None
-    for 1; D is 1 where decay acts (`decays`).
+    matrix = S (H + λ D) S, or S H S + λ D where the decay is decoupled. S is diagonal: `root` [P,
+    W] or [1, W] or None for 1; D is 1 where decay acts (`decays`).
     """
 
     threshold: Column
@@ -54,17 +57,23 @@ def edge(optimizer: Optimizer, rows: Rows, now: Now, state: State | None = None)
         Momentum                (2 + 2 μ) / ((1 − dampening) α)
         Nesterov                (2 + 2 μ) / ((1 + 2 μ) α)
         RMSprop                 (2 + 2 μ) / α                  of P⁻¹ H, P = √v + ε
-        Adam, AdamW             (2 + 2 β₁) / ((1 − β₁) α)      of P⁻¹ H, P = √v̂ + ε; 38 / α at β₁ = 0.9
+        Adam, AdamW         (2 + 2 β₁) / ((1 − β₁) α)      of P⁻¹ H, P = √v̂ + ε; 38 / α at β₁ = 0.9
 
-    (Cohen et al. 2021 and 2022.) P⁻¹ H has the eigenvalues of P^−½ H P^−½. Coupled weight decay adds λ to H. Adaptive
-    rules need their `state`; without it, with amsgrad or centered, and for all other rules, None. Factors of the rate
-    (`now.lr`) count as part of P⁻¹.
+    (Cohen et al. 2021 and 2022.) P⁻¹ H has the eigenvalues of P^−½ H P^−½. Coupled weight decay
+    adds λ to H. Adaptive rules need their `state`; without it, with amsgrad or centered, and for
+    all other rules, None. Factors of the rate (`now.lr`) count as part of P⁻¹.
     """
     zero = torch.zeros(rows.shape[0], 1, dtype=torch.float64)
     found = _rate(optimizer)
-    if found is None or not isinstance(optimizer, KNOWN) or (isinstance(optimizer, SCALED) and state is None):
+    if (
+        found is None
+        or not isinstance(optimizer, KNOWN)
+        or (isinstance(optimizer, SCALED) and state is None)
+    ):
         return None
-    threshold = zero + each(lambda c, a: c / a if a > 0 else math.inf, found, optimizer.lr * now.factor)
+    threshold = zero + each(
+        lambda c, a: c / a if a > 0 else math.inf, found, optimizer.lr * now.factor
+    )
     root = None if now.lr is None else now.lr.to(rows).sqrt()
     if state is not None and isinstance(optimizer, SCALED):
         scale = _scale(optimizer, rows, state, now.step)
@@ -82,7 +91,11 @@ def _rate(optimizer: Optimizer) -> Number | None:
     if isinstance(optimizer, SGD):
         return 2.0
     if isinstance(optimizer, Momentum):
-        return each(lambda m, d: (2 + 2 * m) / (1 - d) if d < 1 else math.inf, optimizer.momentum, optimizer.dampening)
+        return each(
+            lambda m, d: (2 + 2 * m) / (1 - d) if d < 1 else math.inf,
+            optimizer.momentum,
+            optimizer.dampening,
+        )
     if isinstance(optimizer, Nesterov):
         return each(lambda m: (2 + 2 * m) / (1 + 2 * m), optimizer.momentum)
     if isinstance(optimizer, RMSprop) and not optimizer.centered:
@@ -99,8 +112,17 @@ def _scale(optimizer: RMSprop | Adam | AdamW, rows: Rows, state: State, step: in
         seen = missing(optimizer.beta2, step)
         root = square.sqrt() * match(each(lambda s: 1 / math.sqrt(s), seen), rows)
         if at == "inside":
-            return (square * match(each(lambda s: 1 / s, seen), rows) + match(optimizer.eps, rows)).sqrt()
-        eps = optimizer.eps if at == "outside" else each(lambda e, s: e / math.sqrt(s), optimizer.eps, seen)
+            return (
+                square * match(each(lambda s: 1 / s, seen), rows) + match(optimizer.eps, rows)
+            ).sqrt()
+        eps = (
+            optimizer.eps
+            if at == "outside"
+            else each(lambda e, s: e / math.sqrt(s), optimizer.eps, seen)
+        )
         return root + match(eps, rows)
-    return (square + match(optimizer.eps, rows)).sqrt() if at == "inside" else square.sqrt() + match(
-        optimizer.eps, rows)  # fmt: skip
+    return (
+        (square + match(optimizer.eps, rows)).sqrt()
+        if at == "inside"
+        else square.sqrt() + match(optimizer.eps, rows)
+    )

@@ -1,4 +1,6 @@
-"""Both ways between torch.optim and our rules: a rule in somebody's own loop, a torch optimizer inside a cohort."""
+"""Both ways between torch.optim and our rules: a rule in somebody's own loop, a torch optimizer
+inside a cohort.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,11 @@ UPDATES = "updates"  # where a tensor's state counts its updates
 
 
 class AsTorch(torch.optim.Optimizer):
-    """One of our rules as a torch optimizer: schedulers, `state_dict` and parameter groups work as usual.
+    """One of our rules as a torch optimizer: schedulers, `state_dict` and parameter groups work as
+    usual.
 
-    A group's "lr" is the rate; all other settings are the rule's. Weight decay acts on tensors of two or more
-    dimensions and leaves biases and scales alone. Each tensor is updated by itself.
+    A group's "lr" is the rate; all other settings are the rule's. Weight decay acts on tensors of
+    two or more dimensions and leaves biases and scales alone. Each tensor is updated by itself.
 
     >>> from ravine.optimizers.sgd import Momentum
     >>> model = torch.nn.Linear(2, 1)
@@ -35,16 +38,23 @@ class AsTorch(torch.optim.Optimizer):
 
     def __init__(self, params: Iterable[Any], rule: Optimizer):
         if isinstance(rule.lr, Tensor) or rule.lr <= 0:
-            raise RecipeError(f"{type(rule).__name__}.lr is {rule.lr}", why="the rate must be one number above 0")
+            raise RecipeError(
+                f"{type(rule).__name__}.lr is {rule.lr}", why="the rate must be one number above 0"
+            )
         if isinstance(rule, Searches):
-            raise RecipeError(f"{type(rule).__name__} as a torch optimizer", why="it needs the loss as a function",
-                              do="take torch.optim.LBFGS, or train with it in a recipe")  # fmt: skip
+            raise RecipeError(
+                f"{type(rule).__name__} as a torch optimizer",
+                why="it needs the loss as a function",
+                do="take torch.optim.LBFGS, or train with it in a recipe",
+            )
         self.rule = rule
         super().__init__(params, {"lr": rule.lr})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Update every parameter that has a gradient. Returns what `closure` returns, if one is given."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient. Returns what `closure` returns, if one is
+        given.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -60,7 +70,9 @@ class AsTorch(torch.optim.Optimizer):
         if not kept:
             kept |= {UPDATES: 0, **self.rule.start(rows)}
         kept[UPDATES] += 1
-        layout = Layout((Slot(name="tensor", shape=tuple(p.shape), role="weight" if p.dim() > 1 else "bias"),))
+        layout = Layout(
+            (Slot(name="tensor", shape=tuple(p.shape), role="weight" if p.dim() > 1 else "bias"),)
+        )
         decays = layout.decays(dtype=p.dtype).to(p.device)
         now = Now(step=kept[UPDATES], factor=float(lr) / self.rule.lr, decays=decays, layout=layout)
         new, state = self.rule.update(rows, grad.reshape(1, -1), _tensors(kept), now)
@@ -68,22 +80,36 @@ class AsTorch(torch.optim.Optimizer):
         kept |= state
 
     def load_state_dict(self, state_dict: Any) -> None:
-        """As torch's, but what was kept in float64 stays so: torch casts it to the precision of the weights."""
+        """As torch's, but what was kept in float64 stays so: torch casts it to the precision of the
+        weights.
+        """
         super().load_state_dict(state_dict)
         params = [p for group in self.param_groups for p in group["params"]]
         for index, kept in state_dict["state"].items():
-            tensors = {n: v.detach().clone().to(params[index].device) for n, v in kept.items() if isinstance(v, Tensor)}
+            tensors = {
+                n: v.detach().clone().to(params[index].device)
+                for n, v in kept.items()
+                if isinstance(v, Tensor)
+            }
             self.state[params[index]] |= tensors
 
     @contextmanager
     def settled(self) -> Iterator[None]:
-        """While this lasts the parameters are the weights to judge, for rules that walk at one point and stand at
-        another (averaged and schedule-free descent, Nesterov's look-ahead form)."""
-        held = [(p, p.detach().clone()) for group in self.param_groups for p in group["params"] if self.state[p]]
+        """While this lasts the parameters are the weights to judge, for rules that walk at one
+        point and stand at another (averaged and schedule-free descent, Nesterov's look-ahead
+        form)."""
+        held = [
+            (p, p.detach().clone())
+            for group in self.param_groups
+            for p in group["params"]
+            if self.state[p]
+        ]
         if isinstance(self.rule, Settles):
             with torch.no_grad():
                 for p, raw in held:
-                    p.copy_(self.rule.settled(raw.reshape(1, -1), _tensors(self.state[p])).view_as(p))
+                    p.copy_(
+                        self.rule.settled(raw.reshape(1, -1), _tensors(self.state[p])).view_as(p)
+                    )
         try:
             yield
         finally:
@@ -98,11 +124,12 @@ def _tensors(kept: Mapping[str, Any]) -> State:
 
 @part
 class Guest:
-    """Any class of torch.optim by its name, run in a cohort: one instance for each network, each update.
+    """Any class of torch.optim by its name, run in a cohort: one instance for each network, each
+    update.
 
-    `settings` are the class's own; they are the same for all networks, `lr` may differ. Slower than our rules by about
-    0.1 ms a network and step. A network's weights are one long vector to it: it decays biases too, and optimizers
-    that need matrices or closures (Muon, LBFGS) cannot be guests.
+    `settings` are the class's own; they are the same for all networks, `lr` may differ. Slower than
+    our rules by about 0.1 ms a network and step. A network's weights are one long vector to it: it
+    decays biases too, and optimizers that need matrices or closures (Muon, LBFGS) cannot be guests.
 
     >>> Guest(optimizer="Adagrad", settings={"lr_decay": 0.1}).settings
     {'lr_decay': 0.1}
@@ -125,8 +152,16 @@ class Guest:
         return {}
 
     def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        rates = torch.as_tensor(self.lr * now.factor, dtype=torch.float64).flatten().expand(rows.shape[0]).tolist()
-        made = [self._one(rows[i], grads[i], {n: v[i] for n, v in state.items()}, rate) for i, rate in enumerate(rates)]
+        rates = (
+            torch.as_tensor(self.lr * now.factor, dtype=torch.float64)
+            .flatten()
+            .expand(rows.shape[0])
+            .tolist()
+        )
+        made = [
+            self._one(rows[i], grads[i], {n: v[i] for n, v in state.items()}, rate)
+            for i, rate in enumerate(rates)
+        ]
         new = torch.stack([row for row, _ in made])
         if now.lr is not None:
             new = rows + now.lr.to(rows) * (new - rows)
@@ -140,7 +175,9 @@ class Guest:
         row.grad = grad.clone()
         instance.step()
         row.grad = None
-        return row, {name: value for name, value in instance.state[row].items() if isinstance(value, Tensor)}
+        return row, {
+            name: value for name, value in instance.state[row].items() if isinstance(value, Tensor)
+        }
 
     def _instance(self, row: Tensor, rate: float) -> torch.optim.Optimizer:
         return _guests()[self.optimizer]([row], lr=rate, foreach=False, **self.settings)
@@ -149,5 +186,9 @@ class Guest:
 @functools.cache
 def _guests() -> dict[str, Any]:
     """The classes of torch.optim that need nothing but a vector and its gradient."""
-    found = {n: c for n, c in vars(torch.optim).items() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)}
+    found = {
+        n: c
+        for n, c in vars(torch.optim).items()
+        if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)
+    }
     return {n: c for n, c in found.items() if "foreach" in inspect.signature(c).parameters}

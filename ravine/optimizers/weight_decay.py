@@ -1,4 +1,5 @@
-"""Weight decay inside an optimizer: coupled (added to the gradient) or decoupled (taken off the weights).
+"""Weight decay inside an optimizer: coupled (added to the gradient) or decoupled (taken off the
+weights).
 
 Both act only where `now.decays` is 1, and report how much they did.
 """
@@ -44,7 +45,9 @@ class Coupled:
 
 
 class Decoupled:
-    """What optimizers share whose `weight_decay` λ shrinks the weights beside the step: w ← w − share · w."""
+    """What optimizers share whose `weight_decay` λ shrinks the weights beside the step: w ← w −
+    share · w.
+    """
 
     weight_decay: Number
 
@@ -53,7 +56,9 @@ class Decoupled:
         return None if off(self.weight_decay) else DECOUPLED
 
     def shrunk(self, rows: Rows, share: Any, now: Now) -> Rows:
-        """The weights less a share of themselves; `share` is ready to multiply rows, as from `now.rate`."""
+        """The weights less a share of themselves; `share` is ready to multiply rows, as from
+        `now.rate`.
+        """
         if off(self.weight_decay):
             return rows
         taken = share * (now.decays * rows)

@@ -1,4 +1,6 @@
-"""What can be measured of networks at fixed weights: the curvature of their loss, the noise of their gradients."""
+"""What can be measured of networks at fixed weights: the curvature of their loss, the noise of
+their gradients.
+"""
 
 from ravine.probes.curvature import (
     Estimate,

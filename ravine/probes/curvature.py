@@ -1,8 +1,9 @@
-"""The curvature of the loss around the weights, for all networks of a cohort at once, by Hessian-vector products.
+"""The curvature of the loss around the weights, for all networks of a cohort at once, by
+Hessian-vector products.
 
-The losses of P networks are added up before they are differentiated. No loss depends on another network's weights, so
-the Hessian of the sum has a block for each network and nothing beside the blocks: one product with a vector gives all P
-products, each with its network's own Hessian.
+The losses of P networks are added up before they are differentiated. No loss depends on another
+network's weights, so the Hessian of the sum has a block for each network and nothing beside the
+blocks: one product with a vector gives all P products, each with its network's own Hessian.
 
 Letters: P networks, W weights of one, H [P, W, W] the Hessians, K steps of Lanczos, θ a Ritz value.
 """
@@ -24,12 +25,15 @@ from ravine.rng import stream
 
 Product: TypeAlias = Callable[[Rows], Rows]  # of each network's symmetric matrix with its row
 LARGEST = 5_000  # weights up to which whole Hessians are made: 200 MB a network in float64
-BROKEN = 1e-12  # of the largest entry of T: a direction this short is rounding, Lanczos begins a new one
+BROKEN = (
+    1e-12  # of the largest entry of T: a direction this short is rounding, Lanczos begins a new one
+)
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss on examples that do not change, as a function of the weights: rows [P, W] -> losses [P, 1].
+    """The loss on examples that do not change, as a function of the weights: rows [P, W] -> losses
+    [P, 1].
 
     `losses` takes the weights by the names of `layout` ([P, *shape]) and must not mix networks.
 
@@ -53,12 +57,21 @@ class Objective:
         return cls(losses, Layout((Slot(name="point", shape=(width,)),)))
 
     @classmethod
-    def of_program(cls, program: Any, loss: Loss, batch: Batch, *, buffers: Mapping[str, Tensor] | None = None,
-                   now: Pass | None = None, more: Callable[[Rows], Column] | None = None) -> Objective:  # fmt: skip
-        """Of a network's program: its mean loss over a batch (weighted as its examples are), plus `more(rows)`.
+    def of_program(
+        cls,
+        program: Any,
+        loss: Loss,
+        batch: Batch,
+        *,
+        buffers: Mapping[str, Tensor] | None = None,
+        now: Pass | None = None,
+        more: Callable[[Rows], Column] | None = None,
+    ) -> Objective:
+        """Of a network's program: its mean loss over a batch (weighted as its examples are), plus
+        `more(rows)`.
 
-        Without `now` as at test time: no dropout, batch norms use their running statistics (`buffers`, copied at each
-        call so that nothing is written to them).
+        Without `now` as at test time: no dropout, batch norms use their running statistics
+        (`buffers`, copied at each call so that nothing is written to them).
         """
         now = now or Pass(training=False)
         kept = {name: value.clone() for name, value in (buffers or {}).items()}
@@ -67,7 +80,13 @@ class Objective:
         def losses(tensors: Mapping[str, Tensor]) -> Column:
             networks = next(iter(tensors.values())).shape[0]
             fresh = {name: value.clone() for name, value in kept.items()} if now.training else kept
-            here = Pass(training=now.training, seeds=now.seeds, step=now.step, batch=now.batch, buffers=fresh)
+            here = Pass(
+                training=now.training,
+                seeds=now.seeds,
+                step=now.step,
+                batch=now.batch,
+                buffers=fresh,
+            )
             outputs = program(dict(tensors), batch, here)
             found = losses_of(loss, outputs, batch, networks).mean(1, keepdim=True)
             if more is not None:
@@ -90,7 +109,9 @@ class Objective:
         return Evaluated(losses.detach(), _flat(found, leaves))
 
     def at(self, rows: Rows) -> Point:
-        """The surroundings of some weights: gradients whose graph is kept, so that products cost one pass each."""
+        """The surroundings of some weights: gradients whose graph is kept, so that products cost
+        one pass each.
+        """
         return Point(self, rows)
 
     def hessian(self, rows: Rows) -> Tensor:
@@ -101,8 +122,12 @@ class Objective:
         networks, width = rows.shape
         if width > LARGEST:
             gigabytes = networks * width**2 * rows.element_size() / 1e9
-            raise InputError(f"a Hessian of {width} x {width}", why=f"{networks} of them take {gigabytes:.0f} GB, and "
-                             f"{LARGEST} weights are the most", do="use products with vectors")  # fmt: skip
+            raise InputError(
+                f"a Hessian of {width} x {width}",
+                why=f"{networks} of them take {gigabytes:.0f} GB, and "
+                f"{LARGEST} weights are the most",
+                do="use products with vectors",
+            )
         point, found = self.at(rows), rows.new_empty(networks, width, width)
         for i in range(width):
             vector = torch.zeros_like(rows)
@@ -112,27 +137,38 @@ class Objective:
 
 
 class Point:
-    """A loss, its gradient and its Hessian's products with vectors at fixed weights, for each network."""
+    """A loss, its gradient and its Hessian's products with vectors at fixed weights, for each
+    network.
+    """
 
     def __init__(self, objective: Objective, rows: Rows):
         self.rows = rows
         self._leaves = _leaves(objective.layout, rows)
         losses = objective.losses(self._leaves)
-        found = torch.autograd.grad(losses.sum(), list(self._leaves.values()), create_graph=True, allow_unused=True)
-        self._graph = [g for g in found if g is not None and g.requires_grad]  # constant where the loss is linear
+        found = torch.autograd.grad(
+            losses.sum(), list(self._leaves.values()), create_graph=True, allow_unused=True
+        )
+        self._graph = [
+            g for g in found if g is not None and g.requires_grad
+        ]  # constant where the loss is linear
         self._places = [i for i, g in enumerate(found) if g is not None and g.requires_grad]
         self.losses: Column = losses.detach()
-        self.grads: Rows = _flat(tuple(None if g is None else g.detach() for g in found), self._leaves)
+        self.grads: Rows = _flat(
+            tuple(None if g is None else g.detach() for g in found), self._leaves
+        )
         self._layout = objective.layout
 
     def product(self, vectors: Rows) -> Rows:
-        """H v of each network, [P, W]: one backward pass through the graph of the gradient (Pearlmutter 1994)."""
+        """H v of each network, [P, W]: one backward pass through the graph of the gradient
+        (Pearlmutter 1994).
+        """
         if not self._graph:
             return torch.zeros_like(self.rows)
         views = list(self._layout.views(vectors).values())
         chosen = [views[i] for i in self._places]
-        found = torch.autograd.grad(self._graph, list(self._leaves.values()), chosen, retain_graph=True,
-                                    allow_unused=True)  # fmt: skip
+        found = torch.autograd.grad(
+            self._graph, list(self._leaves.values()), chosen, retain_graph=True, allow_unused=True
+        )
         return _flat(found, self._leaves)
 
 
@@ -147,20 +183,24 @@ def losses_of(loss: Loss, outputs: Tensor, batch: Batch, networks: int) -> Tenso
 
 
 def _leaves(layout: Layout, rows: Rows) -> dict[str, Tensor]:
-    # separate leaves: the gradient of a slice of one flat leaf is written into a row of zeros, slot by slot
+    # separate leaves: the gradient of a slice of one flat leaf is written into a row of zeros, slot
+    # by slot
     return {name: view.detach().requires_grad_() for name, view in layout.views(rows).items()}
 
 
 def _flat(found: Sequence[Tensor | None], leaves: Mapping[str, Tensor]) -> Rows:
-    parts = [torch.zeros_like(x) if g is None else g for g, x in zip(found, leaves.values(), strict=True)]
+    parts = [
+        torch.zeros_like(x) if g is None else g for g, x in zip(found, leaves.values(), strict=True)
+    ]
     return torch.cat([p.reshape(p.shape[0], -1) for p in parts], 1)
 
 
-# ------------------------------------------------------------------------------------------------ Lanczos
+# Lanczos
 
 
 class Tridiagonal(NamedTuple):
-    """What Lanczos found: Qᵀ H Q = T, symmetric with `diagonal` [P, K] and `beside` [P, K − 1] next to it.
+    """What Lanczos found: Qᵀ H Q = T, symmetric with `diagonal` [P, K] and `beside` [P, K − 1] next
+    to it.
 
     `left` [P, 1] is the length of what H Q leaves outside of Q's columns (`basis` [P, K, W]).
     """
@@ -172,11 +212,13 @@ class Tridiagonal(NamedTuple):
 
 
 class Ritz(NamedTuple):
-    """Approximate eigenvalues of each network, ascending [P, K], and how far each may be from an eigenvalue.
+    """Approximate eigenvalues of each network, ascending [P, K], and how far each may be from an
+    eigenvalue.
 
-    `errors` [P, K]: within this distance of θ the matrix has an eigenvalue. `weights` [P, K]: each one's share of the
-    starting vector, squared; they add up to 1. None of
-    this says that no eigenvalue lies outside the Ritz values: the true ends can only be farther out, never farther in.
+    `errors` [P, K]: within this distance of θ the matrix has an eigenvalue. `weights` [P, K]: each
+    one's share of the starting vector, squared; they add up to 1. None of this says that no
+    eigenvalue lies outside the Ritz values: the true ends can only be farther out, never farther
+    in.
     """
 
     values: Tensor
@@ -193,13 +235,15 @@ class Ritz(NamedTuple):
 
 
 def lanczos(product: Product, start: Rows, *, steps: int) -> Tridiagonal:
-    """The Lanczos process with full re-orthogonalization, for all networks together (Golub & Van Loan, ch. 10).
+    """The Lanczos process with full re-orthogonalization, for all networks together (Golub & Van
+    Loan, ch. 10).
 
-        r = H q_k − α_k q_k − β_{k−1} q_{k−1}      α_k = q_kᵀ H q_k      β_k = |r|      q_{k+1} = r / β_k
+        r = H q_k − α_k q_k − β_{k−1} q_{k−1}    α_k = q_kᵀ H q_k    β_k = |r|     q_{k+1} = r / β_k
 
-    r is made orthogonal to all q before it, twice: without that, rounding brings found eigenvalues back as copies.
-    Where a network's r is nothing but rounding (its q span an invariant subspace), its next q is a fixed direction made
-    orthogonal, and its β is 0. At most W steps; after W steps the Ritz values are the eigenvalues.
+    r is made orthogonal to all q before it, twice: without that, rounding brings found eigenvalues
+    back as copies. Where a network's r is nothing but rounding (its q span an invariant subspace),
+    its next q is a fixed direction made orthogonal, and its β is 0. At most W steps; after W steps
+    the Ritz values are the eigenvalues.
     """
     networks, width = start.shape
     steps = min(steps, width)
@@ -217,15 +261,21 @@ def lanczos(product: Product, start: Rows, *, steps: int) -> Tridiagonal:
         broken = left <= BROKEN * size
         fresh = _orthogonal(_direction(k + 1, start), basis[:, : k + 1])
         beside[:, k] = torch.where(broken, 0.0, left)[:, 0]
-        q = torch.where(broken, fresh / _length(fresh).clamp_min(1e-30), r / torch.where(broken, 1.0, left))
+        q = torch.where(
+            broken, fresh / _length(fresh).clamp_min(1e-30), r / torch.where(broken, 1.0, left)
+        )
     whole = steps == width
-    return Tridiagonal(diagonal, beside[:, :-1], torch.zeros_like(size) if whole else beside[:, -1:], basis)
+    return Tridiagonal(
+        diagonal, beside[:, :-1], torch.zeros_like(size) if whole else beside[:, -1:], basis
+    )
 
 
 def ritz(found: Tridiagonal) -> Ritz:
-    """Eigenvalues of T, their error bounds |β_K · (last entry of T's eigenvector)|, and weights (first entry)².
+    """Eigenvalues of T, their error bounds |β_K · (last entry of T's eigenvector)|, and weights
+    (first entry)².
 
-    A floor of rounding is added to the bounds: W^½ · eps · max |θ|. Rows that are not finite give NaN.
+    A floor of rounding is added to the bounds: W^½ · eps · max |θ|. Rows that are not finite give
+    NaN.
     """
     width = found.basis.shape[2]
     t = torch.diag_embed(found.diagonal.double()) + _beside(found.beside.double())
@@ -245,19 +295,24 @@ def ends(point: Point, *, steps: int = 30, seed: int = 0) -> Ritz:
 
 
 def eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues [P, N], ascending, and eigenvectors [P, N, N] in columns; NaN where a matrix is not finite.
+    """Eigenvalues [P, N], ascending, and eigenvectors [P, N, N] in columns; NaN where a matrix is
+    not finite.
 
     (torch refuses the whole batch for one such matrix.)
     """
     fine = matrices.isfinite().all(2).all(1).view(-1, 1, 1)
-    safe = torch.where(fine, matrices, torch.eye(matrices.shape[1], dtype=matrices.dtype, device=matrices.device))
+    safe = torch.where(
+        fine, matrices, torch.eye(matrices.shape[1], dtype=matrices.dtype, device=matrices.device)
+    )
     values, vectors = torch.linalg.eigh(safe)
     return torch.where(fine[:, 0], values, torch.nan), torch.where(fine, vectors, torch.nan)
 
 
 def gaussian(rows: Rows, seed: int, index: int = 0) -> Rows:
     """One direction for all networks, [P, W], from the stream (seed, "probe")."""
-    drawn = torch.randn(1, rows.shape[1], generator=stream(seed, "probe", index), dtype=torch.float64)
+    drawn = torch.randn(
+        1, rows.shape[1], generator=stream(seed, "probe", index), dtype=torch.float64
+    )
     return drawn.to(rows).expand_as(rows).clone()
 
 
@@ -290,14 +345,15 @@ def _length(rows: Rows) -> Column:
     return torch.linalg.vector_norm(rows, dim=1, keepdim=True)
 
 
-# ------------------------------------------------------------------------------------------------ one number each
+# One number each
 
 
 def condition(values: Tensor, *, above: float = 1e-6) -> Column:
-    """The condition number: largest / smallest |eigenvalue|, of those larger than `above` · the largest, [P, 1].
+    """The condition number: largest / smallest |eigenvalue|, of those larger than `above` · the
+    largest, [P, 1].
 
-    Smaller ones count as 0: directions in which the loss is flat (dead units, symmetries) would make it infinite. From
-    Ritz values it is a lower bound. NaN where there is no eigenvalue but 0.
+    Smaller ones count as 0: directions in which the loss is flat (dead units, symmetries) would
+    make it infinite. From Ritz values it is a lower bound. NaN where there is no eigenvalue but 0.
 
     >>> condition(torch.tensor([[1.0, 20.0], [0.0, 2.0]])).flatten().tolist()
     [20.0, 1.0]
@@ -320,17 +376,27 @@ def trace(point: Point, *, draws: int = 32, seed: int = 0) -> Estimate:
 
     Exact where H is diagonal. One draw has no standard error (NaN).
     """
-    found = torch.cat([_dot(v, point.product(v)) for v in (signs(point.rows, seed, i) for i in range(draws))], 1)
-    error = found.std(1, keepdim=True) / math.sqrt(draws) if draws > 1 else torch.full_like(found, torch.nan)
+    found = torch.cat(
+        [_dot(v, point.product(v)) for v in (signs(point.rows, seed, i) for i in range(draws))], 1
+    )
+    error = (
+        found.std(1, keepdim=True) / math.sqrt(draws)
+        if draws > 1
+        else torch.full_like(found, torch.nan)
+    )
     return Estimate(found.mean(1, keepdim=True), error)
 
 
-def density(point: Point, grid: Tensor, *, width: float, steps: int = 30, draws: int = 8, seed: int = 0) -> Tensor:
-    """The spectral density of each Hessian at the values of `grid` [G], [P, G]: stochastic Lanczos quadrature.
+def density(
+    point: Point, grid: Tensor, *, width: float, steps: int = 30, draws: int = 8, seed: int = 0
+) -> Tensor:
+    """The spectral density of each Hessian at the values of `grid` [G], [P, G]: stochastic Lanczos
+    quadrature.
 
         φ(x) = mean over draws of Σ_k weight_k N(x; θ_k, width²)
 
-    (Ghorbani, Krishnan & Xiao 2019.) It integrates to 1; `width` is the standard deviation of each eigenvalue's bell.
+    (Ghorbani, Krishnan & Xiao 2019.) It integrates to 1; `width` is the standard deviation of each
+    eigenvalue's bell.
     """
     total = torch.zeros(point.rows.shape[0], len(grid), dtype=torch.float64)
     for i in range(draws):
@@ -341,7 +407,7 @@ def density(point: Point, grid: Tensor, *, width: float, steps: int = 30, draws:
     return total / draws
 
 
-# ------------------------------------------------------------------------------------------------ what kind of point
+# What kind of point
 
 
 VERDICTS = ("minimum", "saddle", "maximum", "not stationary", "cannot tell")
@@ -351,19 +417,22 @@ def judge(grads: Rows, found: Ritz, *, flat: float = 1e-4) -> list[str]:
     """What kind of point each network stands at: one of `VERDICTS`.
 
         not stationary   |g| > flat
-        saddle           the smallest Ritz value is below 0 by more than its error, and the largest is not
+        saddle     the smallest Ritz value is below 0 by more than its error, and the largest is not
         maximum          the largest is below 0 by more than its error
         minimum          the smallest is above 0 by more than its error
-        cannot tell      an end is 0 within its error (flat directions: dead units), or numbers are not finite
+        cannot tell      an end is 0 within its error (flat directions, dead units) or not finite
 
-    A negative Ritz value proves a direction that leads down, since it is the curvature along one. "minimum" rests on
-    Lanczos having come close to the smallest eigenvalue; with `steps` ≥ W it has.
+    A negative Ritz value proves a direction that leads down, since it is the curvature along one.
+    "minimum" rests on Lanczos having come close to the smallest eigenvalue; with `steps` ≥ W it
+    has.
     """
     size = _length(grads.double())[:, 0]
     low, low_error = found.values[:, 0], found.errors[:, 0]
     high, high_error = found.values[:, -1], found.errors[:, -1]
     words = []
-    for g, a, ea, b, eb in zip(*(t.tolist() for t in (size, low, low_error, high, high_error)), strict=True):
+    for g, a, ea, b, eb in zip(
+        *(t.tolist() for t in (size, low, low_error, high, high_error)), strict=True
+    ):
         if not all(map(math.isfinite, (g, a, ea, b, eb))):
             words.append("cannot tell")
         elif g > flat:

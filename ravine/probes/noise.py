@@ -1,7 +1,9 @@
-"""How noisy gradients are: each example's gradient, its length, and the gradient noise scale of each network.
+"""How noisy gradients are: each example's gradient, its length, and the gradient noise scale of
+each network.
 
-The noise scale tr Σ / |G|² is about the batch size at which a gradient is half signal, half noise (McCandlish et al.
-2018). G is the gradient over all examples there could be, Σ the covariance of one example's gradient.
+The noise scale tr Σ / |G|² is about the batch size at which a gradient is half signal, half noise
+(McCandlish et al. 2018). G is the gradient over all examples there could be, Σ the covariance of
+one example's gradient.
 
 Letters: P networks, B examples, W weights, g_i the gradient of example i's loss, ḡ their mean.
 """
@@ -22,12 +24,20 @@ from ravine.protocols import Batch, Loss, Measured, Pass
 EXAMPLES_AT_ONCE = 64  # by vmap: P · 64 · W numbers of memory
 
 
-def squared_lengths(program: Any, loss: Loss, rows: Rows, batch: Batch, *,
-                    buffers: Mapping[str, Tensor] | None = None) -> Tensor:  # fmt: skip
-    """|g_i|² of each example, [P, B], as at test time (no dropout, running statistics: else examples would mix).
+def squared_lengths(
+    program: Any,
+    loss: Loss,
+    rows: Rows,
+    batch: Batch,
+    *,
+    buffers: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """|g_i|² of each example, [P, B], as at test time (no dropout, running statistics: else
+    examples would mix).
 
-    Where every layer with weights is linear, at the price of one gradient and without making the g_i: with a_{l−1} what
-    goes into layer l and δ_l = ∂loss/∂(what comes out), ∂W_l = a_{l−1} δ_lᵀ, so (Goodfellow 2015)
+    Where every layer with weights is linear, at the price of one gradient and without making the
+    g_i: with a_{l−1} what goes into layer l and δ_l = ∂loss/∂(what comes out), ∂W_l = a_{l−1} δ_lᵀ,
+    so (Goodfellow 2015)
 
         |g_i|² = Σ_l (|a_{l−1,i}|² + 1) |δ_{l,i}|²
 
@@ -36,15 +46,24 @@ def squared_lengths(program: Any, loss: Loss, rows: Rows, batch: Batch, *,
     if all(not layer.slots or isinstance(layer, Measured) for layer in program.layers):
         return _by_layers(program, loss, rows, batch, buffers or {})
     count = batch.numbers.shape[1]
-    blocks = [per_example_gradients(program, loss, rows, _some(batch, slice(at, at + EXAMPLES_AT_ONCE)),
-                                    buffers=buffers).square().sum(2)
-              for at in range(0, count, EXAMPLES_AT_ONCE)]  # fmt: skip
+    blocks = [
+        per_example_gradients(
+            program, loss, rows, _some(batch, slice(at, at + EXAMPLES_AT_ONCE)), buffers=buffers
+        )
+        .square()
+        .sum(2)
+        for at in range(0, count, EXAMPLES_AT_ONCE)
+    ]
     return torch.cat(blocks, 1)
 
 
-def _by_layers(program: Any, loss: Loss, rows: Rows, batch: Batch, buffers: Mapping[str, Tensor]) -> Tensor:
+def _by_layers(
+    program: Any, loss: Loss, rows: Rows, batch: Batch, buffers: Mapping[str, Tensor]
+) -> Tensor:
     networks = rows.shape[0]
-    leaves = {name: view.detach().requires_grad_() for name, view in program.layout.views(rows).items()}
+    leaves = {
+        name: view.detach().requires_grad_() for name, view in program.layout.views(rows).items()
+    }
     tapped: list[Tensor] = []
     outputs = program(leaves, batch, Pass(training=False, tapped=tapped, buffers=dict(buffers)))
     assert batch.targets is not None
@@ -59,9 +78,17 @@ def _by_layers(program: Any, loss: Loss, rows: Rows, batch: Batch, buffers: Mapp
     return found.detach()
 
 
-def per_example_gradients(program: Any, loss: Loss, rows: Rows, batch: Batch, *,
-                          buffers: Mapping[str, Tensor] | None = None) -> Tensor:  # fmt: skip
-    """g_i of each example, [P, B, W], by vmap over the examples, as at test time. Example weights are left out."""
+def per_example_gradients(
+    program: Any,
+    loss: Loss,
+    rows: Rows,
+    batch: Batch,
+    *,
+    buffers: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """g_i of each example, [P, B, W], by vmap over the examples, as at test time. Example weights
+    are left out.
+    """
     networks, count = rows.shape[0], batch.numbers.shape[1]
     assert batch.targets is not None
     given = [t for t in (batch.numbers, batch.codes, batch.targets) if t is not None]
@@ -70,25 +97,34 @@ def per_example_gradients(program: Any, loss: Loss, rows: Rows, batch: Batch, *,
         fields = iter(t[:, None] for t in one)
         numbers = next(fields)
         single = Batch(numbers, next(fields) if batch.codes is not None else None, next(fields))
-        outputs = program(program.layout.views(rows), single, Pass(training=False, buffers=dict(buffers or {})))
+        outputs = program(
+            program.layout.views(rows), single, Pass(training=False, buffers=dict(buffers or {}))
+        )
         assert single.targets is not None
         return loss.each(outputs, single.targets.expand(networks, *single.targets.shape[1:])).sum()
 
-    found = torch.func.vmap(torch.func.grad(summed), in_dims=(None, *[1] * len(given)), out_dims=1,
-                            chunk_size=min(count, EXAMPLES_AT_ONCE))(rows, *given)  # fmt: skip
+    found = torch.func.vmap(
+        torch.func.grad(summed),
+        in_dims=(None, *[1] * len(given)),
+        out_dims=1,
+        chunk_size=min(count, EXAMPLES_AT_ONCE),
+    )(rows, *given)
     return found
 
 
 def _some(batch: Batch, here: slice) -> Batch:
-    fields = (None if t is None else t[:, here] for t in (batch.numbers, batch.codes, batch.targets))
+    fields = (
+        None if t is None else t[:, here] for t in (batch.numbers, batch.codes, batch.targets)
+    )
     return Batch(*fields)  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------------------ noise scale
+# Noise scale
 
 
 class Noise(NamedTuple):
-    """`signal` estimates |G|², `noise` tr Σ, without bias; `scale` = noise / signal, in examples. [P, 1] each.
+    """`signal` estimates |G|², `noise` tr Σ, without bias; `scale` = noise / signal, in examples.
+    [P, 1] each.
 
     The signal can come out at 0 or below where the noise drowns it; then the scale is infinite.
     """
@@ -104,7 +140,8 @@ class Noise(NamedTuple):
 
 
 def gradient_noise(lengths: Tensor, grads: Rows) -> Noise:
-    """From all |g_i|² [P, B] and the mean gradient ḡ [P, W] over the same B examples (two at least).
+    """From all |g_i|² [P, B] and the mean gradient ḡ [P, W] over the same B examples (two at
+    least).
 
         tr Σ = B / (B − 1) (mean |g_i|² − |ḡ|²)        |G|² = |ḡ|² − tr Σ / B
 
@@ -121,7 +158,8 @@ def gradient_noise(lengths: Tensor, grads: Rows) -> Noise:
 
 
 def two_batches(small: Rows, large: Rows, *, sizes: tuple[int, int]) -> Noise:
-    """From the gradients of a small and of a large batch, of `sizes` b < B (McCandlish et al. 2018, appendix A).
+    """From the gradients of a small and of a large batch, of `sizes` b < B (McCandlish et al. 2018,
+    appendix A).
 
         |G|² = (B |g_B|² − b |g_b|²) / (B − b)        tr Σ = (|g_b|² − |g_B|²) / (1/b − 1/B)
 
@@ -129,14 +167,17 @@ def two_batches(small: Rows, large: Rows, *, sizes: tuple[int, int]) -> Noise:
     """
     b, big = sizes
     if not 0 < b < big:
-        raise InputError(f"batches of {b} and {big} examples", why="the first must be the smaller one")
+        raise InputError(
+            f"batches of {b} and {big} examples", why="the first must be the smaller one"
+        )
     few, many = (g.double().square().sum(1, keepdim=True) for g in (small, large))
     return Noise((big * many - b * few) / (big - b), (few - many) / (1 / b - 1 / big))
 
 
 @dataclass(frozen=True)
 class NoiseAverage:
-    """Exponential averages of signal and noise, each by itself: the ratio of means is wanted, not the mean of ratios.
+    """Exponential averages of signal and noise, each by itself: the ratio of means is wanted, not
+    the mean of ratios.
 
     Both begin at 0 and lack the same factor, so that their ratio needs no correction for it.
     """
@@ -151,7 +192,8 @@ class NoiseAverage:
     def after(self, new: Noise, *, decay: float = 0.99) -> NoiseAverage:
         """The averages with one more estimate in them."""
         return NoiseAverage(
-            decay * self.signal + (1 - decay) * new.signal, decay * self.noise + (1 - decay) * new.noise
+            decay * self.signal + (1 - decay) * new.signal,
+            decay * self.noise + (1 - decay) * new.noise,
         )
 
     @property

@@ -1,4 +1,6 @@
-"""Findings as text for a terminal: what is wrong, the evidence, the cause, the remedy and what trying it did."""
+"""Findings as text for a terminal: what is wrong, the evidence, the cause, the remedy and what
+trying it did.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,11 @@ COLORS = {"error": "31", "warning": "33", "note": "36"}
 RESET, BOLD = "\x1b[0m", "\x1b[1m"
 
 
-def findings_text(report: Report, *, width: int = WIDTH, color: bool = False, plain: bool = False) -> str:
-    """A report as text: its findings, a line on the checks, and a closing line that can be read alone.
+def findings_text(
+    report: Report, *, width: int = WIDTH, color: bool = False, plain: bool = False
+) -> str:
+    """A report as text: its findings, a line on the checks, and a closing line that can be read
+    alone.
 
     `plain` uses ASCII marks only. A note that another finding explains is told there, in a line.
     """
@@ -28,19 +33,29 @@ def findings_text(report: Report, *, width: int = WIDTH, color: bool = False, pl
     return "\n\n".join([*blocks, "\n".join([_checks(report, plain), closing(report)])])
 
 
-def finding_text(finding: Finding, report: Report | None = None, *, width: int = WIDTH, color: bool = False,
-                 plain: bool = False) -> str:  # fmt: skip
+def finding_text(
+    finding: Finding,
+    report: Report | None = None,
+    *,
+    width: int = WIDTH,
+    color: bool = False,
+    plain: bool = False,
+) -> str:
     """One finding; with its report, the symptoms that it explains are given by title."""
     titles = {f.code: f.title for f in report.findings} if report else {}
     lines = [heading(finding, width=width, color=color, plain=plain)]
     for label, text in _parts(finding, titles):
-        wrap = textwrap.TextWrapper(width - INDENT - LABEL, break_long_words=False, break_on_hyphens=False)
+        wrap = textwrap.TextWrapper(
+            width - INDENT - LABEL, break_long_words=False, break_on_hyphens=False
+        )
         for i, line in enumerate(wrap.wrap(text)):
             lines.append(f"{'':{INDENT}}{label if i == 0 else '':{LABEL}}{line}")
     return "\n".join(lines)
 
 
-def heading(finding: Finding, *, width: int = WIDTH, color: bool = False, plain: bool = False) -> str:
+def heading(
+    finding: Finding, *, width: int = WIDTH, color: bool = False, plain: bool = False
+) -> str:
     """The first line of a finding: mark, code, title, and on the right how sure it is."""
     mark = (PLAIN_MARKS if plain else MARKS)[finding.severity]
     sure = "exact" if finding.confidence == "exact" else f"confidence {finding.confidence}"
@@ -49,24 +64,32 @@ def heading(finding: Finding, *, width: int = WIDTH, color: bool = False, plain:
     first = f"{start}{lines[0]}".ljust(width - len(sure)) + sure
     rest = [f"{'':{len(start)}}{line}" for line in lines[1:]]
     if color:
-        first = first.replace(start, f"\x1b[{COLORS[finding.severity]}m{mark} {BOLD}{finding.code}{RESET}  ", 1)
+        first = first.replace(
+            start, f"\x1b[{COLORS[finding.severity]}m{mark} {BOLD}{finding.code}{RESET}  ", 1
+        )
     return "\n".join([first, *rest])
 
 
-def finding_line(finding: Finding, *, width: int = WIDTH, plain: bool = False, color: bool = False) -> str:
+def finding_line(
+    finding: Finding, *, width: int = WIDTH, plain: bool = False, color: bool = False
+) -> str:
     """One line for the moment at which it is found."""
     mark = (PLAIN_MARKS if plain else MARKS)[finding.severity]
     step = "" if finding.since is None else f"step {finding.since}: "
     where = f" ({finding.where})" if finding.where else ""
     start = f"{mark} {finding.code}"
-    rest = textwrap.shorten(f"{step}{finding.title}{where}", width - len(start) - 2, placeholder=" …")
+    rest = textwrap.shorten(
+        f"{step}{finding.title}{where}", width - len(start) - 2, placeholder=" …"
+    )
     if color:
         start = f"\x1b[{COLORS[finding.severity]}m{mark} {BOLD}{finding.code}{RESET}"
     return f"{start}  {rest}"
 
 
 def preflight_line(report: Report, *, seconds: float, width: int = WIDTH) -> str:
-    """One line on the checks before training: how many pass, what was found, and how long they took."""
+    """One line on the checks before training: how many pass, what was found, and how long they
+    took.
+    """
     passed, total = len(report.checks.passed), _made(report)
     found = {s: sum(f.severity == s for f in report.findings) for s in SEVERITIES}
     said = [f"{passed} pass", *(_counted(n, s) for s, n in found.items() if n)]
@@ -85,7 +108,11 @@ def closing(report: Report) -> str:
 
 def _made(report: Report) -> int:
     """How many checks were made."""
-    return len({f.code for f in report.findings}) + len(report.checks.passed) + len(report.checks.failed)
+    return (
+        len({f.code for f in report.findings})
+        + len(report.checks.passed)
+        + len(report.checks.failed)
+    )
 
 
 def _counted(count: int, noun: str) -> str:
@@ -95,8 +122,12 @@ def _counted(count: int, noun: str) -> str:
 def _checks(report: Report, plain: bool) -> str:
     tick, dash = ("+", "-") if plain else ("\u2713", "\u2013")
     checks = report.checks
-    said = [f"{tick} {len(checks.passed)} passed", f"{dash} {len(checks.not_applicable)} not applicable",
-            f"? {len(checks.not_measured)} not measured", f"! {len(checks.failed)} failed to run"]  # fmt: skip
+    said = [
+        f"{tick} {len(checks.passed)} passed",
+        f"{dash} {len(checks.not_applicable)} not applicable",
+        f"? {len(checks.not_measured)} not measured",
+        f"! {len(checks.failed)} failed to run",
+    ]
     counts = (1, len(checks.not_applicable), len(checks.not_measured), len(checks.failed))
     return "   ".join(text for text, count in zip(said, counts, strict=True) if count)
 
@@ -120,7 +151,9 @@ def _parts(finding: Finding, titles: dict[str, str]) -> Iterator[tuple[str, str]
 
 def _evidence(evidence: Evidence) -> str:
     number = "" if evidence.value is None else _number(evidence.value)
-    unit = f"{'' if evidence.unit == '%' else ' '}{evidence.unit}" if evidence.unit and number else ""
+    unit = (
+        f"{'' if evidence.unit == '%' else ' '}{evidence.unit}" if evidence.unit and number else ""
+    )
     limit = "" if evidence.limit is None else f" (limit {_number(evidence.limit)})"
     text = f": {evidence.text}" if evidence.text else ""
     return f"{evidence.name} {number}{unit}{limit}".rstrip() + text
@@ -144,4 +177,6 @@ def _trial(trial: Trial) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 and abs(value) < 1e7 or value == 0 else f"{value:.3g}"
+    return (
+        f"{value:,.0f}" if abs(value) >= 1000 and abs(value) < 1e7 or value == 0 else f"{value:.3g}"
+    )

@@ -1,6 +1,8 @@
-"""The house style of all pictures: their size, colors, type and grid, intervals, and SVG whose bytes are reproducible.
+"""The house style of all pictures: their size, colors, type and grid, intervals, and SVG whose
+bytes are reproducible.
 
-Pictures are made with `figure()`, never with pyplot: nothing is kept between them and no global state is changed.
+Pictures are made with `figure()`, never with pyplot: nothing is kept between them and no global
+state is changed.
 """
 
 from __future__ import annotations
@@ -17,12 +19,19 @@ from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 from numpy.typing import ArrayLike
 
-# Each is at least 3 : 1 against white and they are told apart by color-blind readers (after Okabe & Ito); use at most
-# five in one picture, and `line_style` beside them, so that it can also be read in gray print.
+# Each is at least 3 : 1 against white and they are told apart by color-blind readers (after Okabe &
+# Ito); use at most five in one picture, and `line_style` beside them, so that it can also be read
+# in gray print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 FILLS = ("#9CCBE8", "#F3BE98", "#95D5C1", "#EBCBDC", "#B8B8B8")  # the same, pale: areas and bands
 GRAY = "#6B6B6B"  # reference lines, remarks
-DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1, 1.2)),
+    (0, (6, 1.5, 1, 1.5)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
 SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"  # diverging only around a zero that means something
 
 STYLE: Any = {
@@ -91,7 +100,9 @@ class HouseAxes(Axes):
 
 
 class HouseFigure(Figure):
-    """A matplotlib figure whose axes come in the house style; `subplots`, `add_subplot` and the rest work as usual."""
+    """A matplotlib figure whose axes come in the house style; `subplots`, `add_subplot` and the
+    rest work as usual.
+    """
 
     def add_subplot(self, *args: Any, **kwargs: Any) -> Any:
         if "projection" not in kwargs and not kwargs.get("polar"):
@@ -127,7 +138,8 @@ def figure(width: float = 6.4, height: float = 4.0) -> Figure:
 
 
 def line_style(index: int) -> dict[str, Any]:
-    """Color and dashes of the i-th series: `axes.plot(x, y, **line_style(1))`. After five they begin again.
+    """Color and dashes of the i-th series: `axes.plot(x, y, **line_style(1))`. After five they
+    begin again.
 
     >>> line_style(0)
     {'color': '#0072B2', 'linestyle': '-'}
@@ -135,23 +147,61 @@ def line_style(index: int) -> dict[str, Any]:
     return {"color": COLORS[index % len(COLORS)], "linestyle": DASHES[index % len(DASHES)]}
 
 
-def band(axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, color: str = COLORS[0], label: str = "") -> None:
-    """A pale area from `low` to `high` under a line of that color: an interval, or the range of several seeds.
+def band(
+    axes: Axes,
+    x: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    *,
+    color: str = COLORS[0],
+    label: str = "",
+) -> None:
+    """A pale area from `low` to `high` under a line of that color: an interval, or the range of
+    several seeds.
 
     Places where an end is not finite are left out.
     """
     low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
     drawn = np.isfinite(low) & np.isfinite(high)
     kwargs: dict[str, Any] = {"label": label} if label else {}
-    axes.fill_between(np.asarray(x), low, high, where=drawn.tolist(), color=color, alpha=0.18, linewidth=0, **kwargs)
+    axes.fill_between(
+        np.asarray(x),
+        low,
+        high,
+        where=drawn.tolist(),
+        color=color,
+        alpha=0.18,
+        linewidth=0,
+        **kwargs,
+    )
 
 
-def intervals(axes: Axes, at: ArrayLike, middle: ArrayLike, low: ArrayLike, high: ArrayLike, *,
-              color: str = COLORS[0], label: str = "", upright: bool = True, marker: str = "o") -> None:  # fmt: skip
-    """Dots with the whiskers of their intervals, `upright` over the places on the x axis, else along it."""
+def intervals(
+    axes: Axes,
+    at: ArrayLike,
+    middle: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    *,
+    color: str = COLORS[0],
+    label: str = "",
+    upright: bool = True,
+    marker: str = "o",
+) -> None:
+    """Dots with the whiskers of their intervals, `upright` over the places on the x axis, else
+    along it.
+    """
     at, middle = np.asarray(at, dtype=float), np.asarray(middle, dtype=float)
-    ends = np.stack([middle - np.asarray(low, dtype=float), np.asarray(high, dtype=float) - middle]).clip(min=0)
-    style: dict[str, Any] = {"fmt": marker, "color": color, "capsize": 3, "elinewidth": 1.2, "markersize": 5}
+    ends = np.stack(
+        [middle - np.asarray(low, dtype=float), np.asarray(high, dtype=float) - middle]
+    ).clip(min=0)
+    style: dict[str, Any] = {
+        "fmt": marker,
+        "color": color,
+        "capsize": 3,
+        "elinewidth": 1.2,
+        "markersize": 5,
+    }
     if label:
         style["label"] = label
     if upright:
@@ -161,24 +211,36 @@ def intervals(axes: Axes, at: ArrayLike, middle: ArrayLike, low: ArrayLike, high
 
 
 def direct_labels(axes: Axes, lines: Any, *, gap: float = 4.0) -> None:
-    """Write each line's label at its right end, in its color: read without going to and fro to a legend."""
+    """Write each line's label at its right end, in its color: read without going to and fro to a
+    legend.
+    """
     for line in lines:
         x, y = np.asarray(line.get_xdata(), dtype=float), np.asarray(line.get_ydata(), dtype=float)
         drawn = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
         if len(drawn):
             at = drawn[-1]
-            axes.annotate(str(line.get_label()), (x[at], y[at]), xytext=(gap, 0), textcoords="offset points",
-                          va="center", color=line.get_color(), fontsize=9, annotation_clip=False)  # fmt: skip
+            axes.annotate(
+                str(line.get_label()),
+                (x[at], y[at]),
+                xytext=(gap, 0),
+                textcoords="offset points",
+                va="center",
+                color=line.get_color(),
+                fontsize=9,
+                annotation_clip=False,
+            )
 
 
 def svg(picture: Figure, *, title: str = "", prefix: str = "") -> str:
     """The figure as SVG text: the same picture always gives the same bytes.
 
-    `title` is what a screen reader says. `prefix` is put before every id, so that several pictures can stand in one
-    page without meaning each other's clip paths. The size is left to the page: the text carries only a viewBox.
+    `title` is what a screen reader says. `prefix` is put before every id, so that several pictures
+    can stand in one page without meaning each other's clip paths. The size is left to the page: the
+    text carries only a viewBox.
 
     >>> text = svg(figure(2.0, 1.0), title="Loss < 1", prefix="a-")
-    >>> text.startswith("<svg"), "Loss &lt; 1" in text, text == svg(figure(2.0, 1.0), title="Loss < 1", prefix="a-")
+    >>> text.startswith("<svg"), "Loss &lt; 1" in text, text == svg(figure(2.0, 1.0),
+    ...                                                             title="Loss < 1", prefix="a-")
     (True, True, True)
     """
     buffer = io.StringIO()
@@ -188,7 +250,11 @@ def svg(picture: Figure, *, title: str = "", prefix: str = "") -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     head, rest = text.split(">", 1)
-    text = re.sub(r'\s(width|height)="[^"]*"', "", head) + ">" + re.sub(r'\bd="[^"]*"', _shortened, rest)
+    text = (
+        re.sub(r'\s(width|height)="[^"]*"', "", head)
+        + ">"
+        + re.sub(r'\bd="[^"]*"', _shortened, rest)
+    )
     if prefix:
         text = re.sub(r'\bid="', f'id="{prefix}', text)
         text = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", text)
@@ -198,5 +264,7 @@ def svg(picture: Figure, *, title: str = "", prefix: str = "") -> str:
 
 
 def _shortened(path: re.Match[str]) -> str:
-    """A path's coordinates to a hundredth of a point: no eye sees more, and the text is a third shorter."""
+    """A path's coordinates to a hundredth of a point: no eye sees more, and the text is a third
+    shorter.
+    """
     return re.sub(r"(\.\d\d)\d+", r"\1", path[0]).replace(" \n", "\n")

@@ -1,1 +1,3 @@
-"""Studies: questions that take many runs. Checks before training, range tests, searches, ensembles."""
+"""Studies: questions that take many runs. Checks before training, range tests, searches,
+ensembles.
+"""

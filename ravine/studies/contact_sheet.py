@@ -1,6 +1,7 @@
 """A contact sheet: training pictures as they are, and as the networks will see them.
 
-Letters: N pictures, P draws, B pictures on the sheet, C channels, H rows and W columns of a picture.
+Letters: N pictures, P draws, B pictures on the sheet, C channels, H rows and W columns of a
+picture.
 """
 
 from __future__ import annotations
@@ -24,20 +25,29 @@ SIDE = 1.05  # inches, of the longer side of a picture
 LETTERS = 16  # of a class's name
 
 
-def contact_sheet(recipe: Recipe, frame: Any = None, *, pictures: int = PICTURES, draws: int = DRAWS) -> Any:
-    """A figure with a row for each picture: first as it is, then as the first step shows it to networks.
+def contact_sheet(
+    recipe: Recipe, frame: Any = None, *, pictures: int = PICTURES, draws: int = DRAWS
+) -> Any:
+    """A figure with a row for each picture: first as it is, then as the first step shows it to
+    networks.
 
-    Pictures are taken from the training split, each class in turn; each draw is that of another network (seeds from the
-    recipe's on). They form one batch, so what is mixed in comes from the same sheet, and is named under the picture.
-    Raises `RecipeError` where the recipe augments nothing, or no pictures.
+    Pictures are taken from the training split, each class in turn; each draw is that of another
+    network (seeds from the recipe's on). They form one batch, so what is mixed in comes from the
+    same sheet, and is named under the picture. Raises `RecipeError` where the recipe augments
+    nothing, or no pictures.
     """
     if not recipe.augment:
-        raise RecipeError("the recipe has no augmentation", why="there is nothing to show",
-                          do='add augment = [{name = "Flip"}, {name = "Rotate"}] to the recipe file')  # fmt: skip
+        raise RecipeError(
+            "the recipe has no augmentation",
+            why="there is nothing to show",
+            do='add augment = [{name = "Flip"}, {name = "Rotate"}] to the recipe file',
+        )
     task = load_task(recipe, frame)
     check_augmentation(recipe.augment, getattr(task.encoder, "picture", None))
     targets = task.train.targets
-    chosen = in_turn(targets if task.kind in ("classes", "binary") else None, task.train.count)[:pictures]
+    chosen = in_turn(targets if task.kind in ("classes", "binary") else None, task.train.count)[
+        :pictures
+    ]
     originals = task.train.numbers[chosen].float() / 255
     names = [_name(task, targets[i]) for i in chosen]
     seen = drawn(recipe, originals, targets[chosen], draws)
@@ -45,9 +55,15 @@ def contact_sheet(recipe: Recipe, frame: Any = None, *, pictures: int = PICTURES
 
 
 def drawn(recipe: Recipe, originals: Tensor, targets: Tensor, draws: int) -> Batch:
-    """The batch of pictures [B, C, H, W] as networks with seeds from the recipe's on see it: [P, B, C, H, W]."""
-    batch = Batch(originals.expand(draws, *originals.shape), targets=targets.expand(draws, *targets.shape))
-    now = Pass(training=True, seeds=range(recipe.seed, recipe.seed + draws), step=0, batch=len(originals))
+    """The batch of pictures [B, C, H, W] as networks with seeds from the recipe's on see it: [P, B,
+    C, H, W].
+    """
+    batch = Batch(
+        originals.expand(draws, *originals.shape), targets=targets.expand(draws, *targets.shape)
+    )
+    now = Pass(
+        training=True, seeds=range(recipe.seed, recipe.seed + draws), step=0, batch=len(originals)
+    )
     for part in recipe.augment:
         batch = part(batch, now)
     return batch
@@ -90,18 +106,29 @@ def _drawn(originals: Tensor, seen: Batch, names: list[str], name_of: Any, recip
     scale = SIDE / max(height, width)
     said = textwrap.fill(", ".join(map(repr, recipe.augment)), 110)
     under = 0.16 if seen.mixed is not None else 0.0
-    picture = figure(1.1 + columns * (scale * width + 0.06),
-                     0.5 + 0.16 * said.count("\n") + rows * (scale * height + 0.06 + under))  # fmt: skip
+    picture = figure(
+        1.1 + columns * (scale * width + 0.06),
+        0.5 + 0.16 * said.count("\n") + rows * (scale * height + 0.06 + under),
+    )
     for row, axes_of_row in enumerate(picture.subplots(rows, columns, squeeze=False)):
         for column, axes in enumerate(axes_of_row):
             shown = originals[row] if column == 0 else seen.numbers[column - 1, row]
             _show(axes, shown)
             if row == 0:
-                axes.set_title("as it is" if column == 0 else f"draw {column}", loc="center", fontsize=9)
+                axes.set_title(
+                    "as it is" if column == 0 else f"draw {column}", loc="center", fontsize=9
+                )
             if column == 0:
                 axes.set_ylabel(names[row], rotation=0, ha="right", va="center")
-            elif seen.mixed is not None and seen.others is not None and seen.mixed[column - 1, row] >= 0.005:
-                share = f"{100 * float(seen.mixed[column - 1, row]):.0f} % from {name_of(seen.others[column - 1, row])}"
+            elif (
+                seen.mixed is not None
+                and seen.others is not None
+                and seen.mixed[column - 1, row] >= 0.005
+            ):
+                share = (
+                    f"{100 * float(seen.mixed[column - 1, row]):.0f} % from "
+                    f"{name_of(seen.others[column - 1, row])}"
+                )
                 axes.set_xlabel(share, fontsize=7.5, labelpad=1)
     picture.suptitle(said, fontsize=9)
     return picture

@@ -1,4 +1,5 @@
-"""The curvature and the noise of a trained run: its examples, its networks and its loss brought together for probes.
+"""The curvature and the noise of a trained run: its examples, its networks and its loss brought
+together for probes.
 
 Letters: M members, W weights.
 """
@@ -17,7 +18,16 @@ from ravine.layout import Column, Rows
 from ravine.networks.batched import Program
 from ravine.optimizers.stability import edge
 from ravine.part import stack
-from ravine.probes.curvature import Estimate, Objective, condition, gaussian, judge, lanczos, ritz, trace
+from ravine.probes.curvature import (
+    Estimate,
+    Objective,
+    condition,
+    gaussian,
+    judge,
+    lanczos,
+    ritz,
+    trace,
+)
 from ravine.probes.noise import Noise, gradient_noise, squared_lengths
 from ravine.protocols import Batch, Loss, Now, State
 from ravine.recipe import Recipe
@@ -41,41 +51,62 @@ class Probed:
 
     @property
     def now(self) -> Now:
-        """The moment at which an optimizer would make its first step from here, at its full rate."""
+        """The moment at which an optimizer would make its first step from here, at its full
+        rate.
+        """
         layout = self.program.layout
-        return Now(1, 1.0, layout.decays(dtype=self.rows.dtype), layout, layout.lr(dtype=self.rows.dtype))
+        return Now(
+            1, 1.0, layout.decays(dtype=self.rows.dtype), layout, layout.lr(dtype=self.rows.dtype)
+        )
 
 
-def probed(run: Any, *, split: Literal["train", "validation", "test"] = "train", examples: int = 512,
-           frame: Any = None) -> Probed:  # fmt: skip
+def probed(
+    run: Any,
+    *,
+    split: Literal["train", "validation", "test"] = "train",
+    examples: int = 512,
+    frame: Any = None,
+) -> Probed:
     """A run's members on (at most) `examples` examples of a split, drawn by a stream of its own.
 
-    As at test time: no dropout, running statistics. The loss is what the optimizer descends: with the recipe's
-    penalties and class weights. `frame` is the table where the recipe names no source.
-    Raises `RunError` where the run has no model or the data are not those of the run, `DataError` for empty splits.
+    As at test time: no dropout, running statistics. The loss is what the optimizer descends: with
+    the recipe's penalties and class weights. `frame` is the table where the recipe names no source.
+    Raises `RunError` where the run has no model or the data are not those of the run, `DataError`
+    for empty splits.
     """
     if run.model is None:
-        raise RunError("the run has no model", why="every network diverged", do="train with a smaller optimizer.lr")
+        raise RunError(
+            "the run has no model",
+            why="every network diverged",
+            do="train with a smaller optimizer.lr",
+        )
     if split not in SPLITS:
         raise InputError(f"the split {split!r}", why=f"there are {', '.join(SPLITS)}")
     if examples < 1:
         raise InputError(f"{examples} examples", why="one is the least")
     recipe, task = run.model.recipe, load_task(run.model.recipe, frame)
     if task.fingerprint != run.record.task["fingerprint"]:
-        raise RunError("the data have changed", why="they are not those the run was trained on", do="restore them")
+        raise RunError(
+            "the data have changed",
+            why="they are not those the run was trained on",
+            do="restore them",
+        )
     chosen = getattr(task, split)
     if chosen is None:
         raise DataError(f"the run has no {split} split", do="choose another, or train with one")
     if not hasattr(chosen, "take"):
-        raise DataError("the training rows are read in pieces", why="probes need examples in memory",
-                        do='use split="validation"')  # fmt: skip
+        raise DataError(
+            "the training rows are read in pieces",
+            why="probes need examples in memory",
+            do='use split="validation"',
+        )
     if split == "train":
         chosen = with_mean_weight_1(chosen)
         if recipe.class_weights == "balanced":
             chosen, _ = balanced(chosen)
     order = torch.randperm(chosen.count, generator=stream(recipe.seed, "probed"))[:examples]
     chosen = chosen.take(order.sort().values).to("cpu", torch.float64)
-    batch = Batch(*(None if t is None else t[None] for t in chosen.fields))  # type: ignore[arg-type]
+    batch = Batch(*(None if t is None else t[None] for t in chosen.fields))  # type: ignore
     stacked = stack([recipe])
     program, loss = Program(stacked.network, run.model.signature), recipe.loss
     assert loss is not None  # resolved before training
@@ -85,14 +116,30 @@ def probed(run: Any, *, split: Literal["train", "validation", "test"] = "train",
     def penalty(rows: Rows) -> Column:
         return sum((p.value(rows, decays) for p in recipe.penalties), torch.zeros_like(rows[:, :1]))
 
-    objective = Objective.of_program(program, loss, batch, buffers=buffers, more=penalty if recipe.penalties else None)
-    return Probed(recipe=recipe, program=program, loss=loss, batch=batch, buffers=buffers,
-                  rows=run.model.weights.double().cpu(), objective=objective)  # fmt: skip
+    objective = Objective.of_program(
+        program, loss, batch, buffers=buffers, more=penalty if recipe.penalties else None
+    )
+    return Probed(
+        recipe=recipe,
+        program=program,
+        loss=loss,
+        batch=batch,
+        buffers=buffers,
+        rows=run.model.weights.double().cpu(),
+        objective=objective,
+    )
 
 
-def objective_of(run: Any, *, split: Literal["train", "validation", "test"] = "train", examples: int = 512,
-                 frame: Any = None) -> Objective:  # fmt: skip
-    """The loss of a run as a function of its weights, rows [M, W] -> losses [M, 1] (see `probed`)."""
+def objective_of(
+    run: Any,
+    *,
+    split: Literal["train", "validation", "test"] = "train",
+    examples: int = 512,
+    frame: Any = None,
+) -> Objective:
+    """The loss of a run as a function of its weights, rows [M, W] -> losses [M, 1] (see
+    `probed`).
+    """
     return probed(run, split=split, examples=examples, frame=frame).objective
 
 
@@ -100,9 +147,9 @@ def objective_of(run: Any, *, split: Literal["train", "validation", "test"] = "t
 class Curvature:
     """What the loss looks like around each member's weights; columns [M, 1], float64.
 
-    `condition` is of the Ritz values: a lower bound unless `steps` ≥ W. `sharpness` is the largest curvature as the
-    optimizer sees it, over what it stands at its full rate: above 1 its steps grow. None for rules whose edge is not
-    known or hangs on their state.
+    `condition` is of the Ritz values: a lower bound unless `steps` ≥ W. `sharpness` is the largest
+    curvature as the optimizer sees it, over what it stands at its full rate: above 1 its steps
+    grow. None for rules whose edge is not known or hangs on their state.
     """
 
     loss: Column
@@ -116,9 +163,17 @@ class Curvature:
     sharpness: Column | None
 
 
-def curvature_of(run: Any, *, split: Literal["train", "validation", "test"] = "train", examples: int = 512,
-                 steps: int = 40, flat: float = 1e-4, frame: Any = None) -> Curvature:  # fmt: skip
-    """Both ends of each member's spectrum, its trace, the kind of point it stands at, and its gradient's noise.
+def curvature_of(
+    run: Any,
+    *,
+    split: Literal["train", "validation", "test"] = "train",
+    examples: int = 512,
+    steps: int = 40,
+    flat: float = 1e-4,
+    frame: Any = None,
+) -> Curvature:
+    """Both ends of each member's spectrum, its trace, the kind of point it stands at, and its
+    gradient's noise.
 
     >>> import ravine
     >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 2)
@@ -130,7 +185,11 @@ def curvature_of(run: Any, *, split: Literal["train", "validation", "test"] = "t
     found = ritz(lanczos(point.product, gaussian(of.rows, 0), steps=steps))
     lengths = squared_lengths(of.program, of.loss, of.rows, of.batch, buffers=of.buffers)
     plain = Batch(of.batch.numbers, of.batch.codes, of.batch.targets)
-    mean = Objective.of_program(of.program, of.loss, plain, buffers=of.buffers).value_and_grad(of.rows).grads
+    mean = (
+        Objective.of_program(of.program, of.loss, plain, buffers=of.buffers)
+        .value_and_grad(of.rows)
+        .grads
+    )
     return Curvature(
         loss=point.losses,
         gradient=torch.linalg.vector_norm(point.grads, dim=1, keepdim=True),
@@ -144,15 +203,25 @@ def curvature_of(run: Any, *, split: Literal["train", "validation", "test"] = "t
     )
 
 
-def sharpness(objective: Objective, rows: Rows, optimizer: Any, now: Now, *, state: State | None = None,
-              steps: int = 20) -> Column | None:  # fmt: skip
+def sharpness(
+    objective: Objective,
+    rows: Rows,
+    optimizer: Any,
+    now: Now,
+    *,
+    state: State | None = None,
+    steps: int = 20,
+) -> Column | None:
     """The largest curvature over the optimizer's threshold (`optimizers.stability.edge`), or None.
 
-    Below ½ the rate is under-used; full-batch training drifts to 1; well above it steps grow until they diverge or
-    are thrown into flatter parts. Adaptive rules need their `state`, and `now.step` of their last update.
+    Below ½ the rate is under-used; full-batch training drifts to 1; well above it steps grow until
+    they diverge or are thrown into flatter parts. Adaptive rules need their `state`, and `now.step`
+    of their last update.
     """
     found = edge(optimizer, rows, now, state)
     if found is None:
         return None
     product = found.product(objective.at(rows).product)
-    return ritz(lanczos(product, gaussian(rows, 0), steps=steps)).largest / found.threshold.to(rows.device)
+    return ritz(lanczos(product, gaussian(rows, 0), steps=steps)).largest / found.threshold.to(
+        rows.device
+    )

@@ -1,7 +1,9 @@
-"""Ensembles (E1 to E3): independent members, snapshots of one run, averaged weights, soups, greedy selection.
+"""Ensembles (E1 to E3): independent members, snapshots of one run, averaged weights, soups, greedy
+selection.
 
-An ensemble is a model like any other: its members' predictions (probabilities, or means) are averaged, it predicts and
-scores, and `as_run` writes a run's folder of it. Letters: M members, N examples, C outputs, R repeats.
+An ensemble is a model like any other: its members' predictions (probabilities, or means) are
+averaged, it predicts and scores, and `as_run` writes a run's folder of it. Letters: M members, N
+examples, C outputs, R repeats.
 """
 
 from __future__ import annotations
@@ -38,11 +40,12 @@ from ravine.training.train import Run, batches_of, train_on
 
 RESAMPLES = 400  # of the test examples and the repeats
 
-# ------------------------------------------------------------------------------------------------ models of models
+# Models of models
 
 
 def joined(models: Sequence[Model]) -> Model:
-    """All members of several models as one ensemble (E1). Their recipes may differ in numbers and seeds only.
+    """All members of several models as one ensemble (E1). Their recipes may differ in numbers and
+    seeds only.
 
     Raises `RecipeError` where the networks are not of one program or learned different tasks.
     """
@@ -50,22 +53,34 @@ def joined(models: Sequence[Model]) -> Model:
         raise RecipeError("an ensemble of nothing", do="give the models of one run at least")
     first = models[0]
     for model in models[1:]:
-        if program(model.recipe.network) != program(first.recipe.network) or model.signature != first.signature:
-            raise RecipeError("the models' networks differ", why="an ensemble keeps its members' weights in one matrix",
-                              do="join models that differ in numbers and seeds alone")  # fmt: skip
+        if (
+            program(model.recipe.network) != program(first.recipe.network)
+            or model.signature != first.signature
+        ):
+            raise RecipeError(
+                "the models' networks differ",
+                why="an ensemble keeps its members' weights in one matrix",
+                do="join models that differ in numbers and seeds alone",
+            )
         if model.encoder.to_plain() != first.encoder.to_plain():
-            raise RecipeError("the models' encodings differ", why="they learned from different training rows",
-                              do="train them on one split: the same split_seed")  # fmt: skip
+            raise RecipeError(
+                "the models' encodings differ",
+                why="they learned from different training rows",
+                do="train them on one split: the same split_seed",
+            )
     weights = torch.cat([m.weights for m in models])
-    return _of(first, weights, {n: torch.cat([m.buffers[n] for m in models]) for n in first.buffers})
+    return _of(
+        first, weights, {n: torch.cat([m.buffers[n] for m in models]) for n in first.buffers}
+    )
 
 
 def soup(model: Model, task: Any, members: Sequence[int] | None = None) -> Model:
-    """One network whose weights are the mean of the members' (a uniform soup, Wortsman et al. 2022).
+    """One network whose weights are the mean of the members' (a uniform soup, Wortsman et al.
+    2022).
 
-    It costs one network to predict. It is good where the members lie in one basin: snapshots of one late run, runs that
-    were fine-tuned from the same weights. Networks from different seeds do not. Batch-norm statistics are worked out
-    anew on the training split.
+    It costs one network to predict. It is good where the members lie in one basin: snapshots of one
+    late run, runs that were fine-tuned from the same weights. Networks from different seeds do not.
+    Batch-norm statistics are worked out anew on the training split.
     """
     chosen = torch.arange(len(model.weights)) if members is None else torch.tensor(list(members))
     weights = model.weights[chosen].double().mean(0, keepdim=True).to(model.weights.dtype)
@@ -75,7 +90,8 @@ def soup(model: Model, task: Any, members: Sequence[int] | None = None) -> Model
 def greedy_soup(model: Model, task: Any) -> Model:
     """A soup of those members that help on the validation split (Wortsman et al. 2022, recipe 1).
 
-    From the best member on, in the order of their own scores, a member stays in if the soup is no worse with it.
+    From the best member on, in the order of their own scores, a member stays in if the soup is no
+    worse with it.
     """
     metric, examples = judge(task), _validation(task)
     truth = examples.targets
@@ -93,7 +109,8 @@ def greedy_soup(model: Model, task: Any) -> Model:
 
 
 def selected(model: Model, task: Any, *, size: int = 20) -> Model:
-    """The members that make the best ensemble on the validation split, chosen greedily (Caruana et al. 2004).
+    """The members that make the best ensemble on the validation split, chosen greedily (Caruana et
+    al. 2004).
 
     A member may be chosen more than once: then it counts more.
     """
@@ -103,8 +120,11 @@ def selected(model: Model, task: Any, *, size: int = 20) -> Model:
     return _of(model, model.weights[index], {n: v[index] for n, v in model.buffers.items()})
 
 
-def greedy_selection(predictions: Tensor, targets: Tensor, metric: Metric, *, size: int) -> list[int]:
-    """Which members [M, N, C] to average, with repeats: each step adds the one after which the mean is best.
+def greedy_selection(
+    predictions: Tensor, targets: Tensor, metric: Metric, *, size: int
+) -> list[int]:
+    """Which members [M, N, C] to average, with repeats: each step adds the one after which the mean
+    is best.
 
     Of all the steps' ensembles, at most `size` large, the best is returned, the smallest of equals.
 
@@ -123,17 +143,38 @@ def greedy_selection(predictions: Tensor, targets: Tensor, metric: Metric, *, si
     return chosen[:length]
 
 
-def as_run(model: Model, task: Any, *, out: str | Path | None = None, said: Sequence[str] = ()) -> Run:
-    """A run of an ensemble: its record with the score on the test split, and with `out` the folder of a run."""
+def as_run(
+    model: Model, task: Any, *, out: str | Path | None = None, said: Sequence[str] = ()
+) -> Run:
+    """A run of an ensemble: its record with the score on the test split, and with `out` the folder
+    of a run.
+    """
     count = len(model.weights)
     recipe = model.recipe.vary("seeds", count)
     model = dataclasses.replace(model, recipe=recipe)
     score, values = score_of(model, task)
     steps = plan_of(recipe, task).steps
-    members = tuple(Member(seed=recipe.seed + i, outcome="finished", steps=steps, best_step=steps,
-                           test=values[i] if values else {}) for i in range(count))  # fmt: skip
-    record = Record(recipe=to_plain(recipe), task=describe(task, model), members=members, series={}, events=(),
-                    effects=(), said=tuple(said), surroundings=surroundings(), score=score)  # fmt: skip
+    members = tuple(
+        Member(
+            seed=recipe.seed + i,
+            outcome="finished",
+            steps=steps,
+            best_step=steps,
+            test=values[i] if values else {},
+        )
+        for i in range(count)
+    )
+    record = Record(
+        recipe=to_plain(recipe),
+        task=describe(task, model),
+        members=members,
+        series={},
+        events=(),
+        effects=(),
+        said=tuple(said),
+        surroundings=surroundings(),
+        score=score,
+    )
     folder = None if out is None else new_folder(Path(out))
     if folder is not None:
         write_plan(folder, recipe, task, [list(range(count))], device="cpu")
@@ -142,7 +183,9 @@ def as_run(model: Model, task: Any, *, out: str | Path | None = None, said: Sequ
 
 
 def judge(task: Any) -> Metric:
-    """What members are chosen by: the log loss where there are classes or labels (finer than accuracy), else R²."""
+    """What members are chosen by: the log loss where there are classes or labels (finer than
+    accuracy), else R².
+    """
     return metrics.headline(task.kind) if task.kind == "regression" else metrics.LOG_LOSS
 
 
@@ -152,18 +195,33 @@ def _of(model: Model, weights: Tensor, buffers: dict[str, Tensor]) -> Model:
 
 def _with_statistics(model: Model, task: Any) -> Model:
     recipe = model.recipe.vary("batch", min(512, batch_size(model.recipe, task) * 4))
-    job = Job(recipes=(recipe,), seeds=(recipe.seed,), signature=model.signature, plan=plan_of(recipe, task),
-              batch=batch_size(recipe, task))  # fmt: skip
+    job = Job(
+        recipes=(recipe,),
+        seeds=(recipe.seed,),
+        signature=model.signature,
+        plan=plan_of(recipe, task),
+        batch=batch_size(recipe, task),
+    )
     with exact_arithmetic():
-        buffers = recomputed(stack([recipe]).network, model.signature, model.weights, model.buffers,
-                             batches_of(task, job), seeds=job.seeds, batch=job.batch)  # fmt: skip
+        buffers = recomputed(
+            stack([recipe]).network,
+            model.signature,
+            model.weights,
+            model.buffers,
+            batches_of(task, job),
+            seeds=job.seeds,
+            batch=job.batch,
+        )
     return _of(model, model.weights, buffers)
 
 
 def _validation(task: Any) -> Any:
     if task.validation is None:
-        raise RecipeError("the task keeps no validation split", why="members are chosen by it",
-                          do="set split.validation above 0")  # fmt: skip
+        raise RecipeError(
+            "the task keeps no validation split",
+            why="members are chosen by it",
+            do="set split.validation above 0",
+        )
     return task.validation
 
 
@@ -174,16 +232,18 @@ def _signed(metric: Metric, predictions: Tensor, targets: Tensor) -> Tensor:
     return torch.where(values.isnan(), -math.inf, values)
 
 
-# ------------------------------------------------------------------------------------------------ comparing
+# Comparing
 
 
 @dataclass(frozen=True)
 class Line:
-    """One way to spend a budget: how many networks, how many epochs in all (of the recipe's), and what came out.
+    """One way to spend a budget: how many networks, how many epochs in all (of the recipe's), and
+    what came out.
 
-    `score` and `loss` are means over repeats with Student's intervals. `better` is the difference of scores to the
-    single run of the same budget, `lower` that of losses (positive: better); both paired over repeats and test
-    examples, with bootstrap intervals; None for the single runs themselves.
+    `score` and `loss` are means over repeats with Student's intervals. `better` is the difference
+    of scores to the single run of the same budget, `lower` that of losses (positive: better); both
+    paired over repeats and test examples, with bootstrap intervals; None for the single runs
+    themselves.
     """
 
     name: str
@@ -197,7 +257,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ensembles beside their members and the single run of equal budget; `runs` are the first repeat's, by name."""
+    """Ensembles beside their members and the single run of equal budget; `runs` are the first
+    repeat's, by name.
+    """
 
     lines: tuple[Line, ...]
     metric: str
@@ -210,33 +272,68 @@ class Comparison:
 
     def in_words(self) -> str:
         """A table: budget, score, loss, and the difference to the single run of the same budget."""
-        head = ["", "networks", "budget", self.metric, self.loss, f"{self.loss} below the single run's"]
+        head = [
+            "",
+            "networks",
+            "budget",
+            self.metric,
+            self.loss,
+            f"{self.loss} below the single run's",
+        ]
         rows = [head]
         for line in self.lines:
             lower = "" if line.lower is None else _shown(line.lower)
-            rows.append([line.name, str(line.networks), f"{line.budget:g}", f"{line.score.value:.4g}",
-                         f"{line.loss.value:.4g}", lower])  # fmt: skip
+            rows.append(
+                [
+                    line.name,
+                    str(line.networks),
+                    f"{line.budget:g}",
+                    f"{line.score.value:.4g}",
+                    f"{line.loss.value:.4g}",
+                    lower,
+                ]
+            )
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        table = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([*table, f"means of {self.repeats} repeats; 95 % intervals over repeats and test examples"])
+        table = [
+            "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+        ]
+        return "\n".join(
+            [
+                *table,
+                f"means of {self.repeats} repeats; 95 % intervals over repeats and test examples",
+            ]
+        )
 
     def plain(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
-        return {"metric": self.metric, "loss": self.loss, "repeats": self.repeats,
-                "lines": [dataclasses.asdict(line) for line in self.lines]}  # fmt: skip
+        return {
+            "metric": self.metric,
+            "loss": self.loss,
+            "repeats": self.repeats,
+            "lines": [dataclasses.asdict(line) for line in self.lines],
+        }
 
 
-SINGLE, SNAPSHOTS, SWA, EMA = "one network", "snapshots of one run", "averaged weights (SWA)", "averaged weights (EMA)"
+SINGLE, SNAPSHOTS, SWA, EMA = (
+    "one network",
+    "snapshots of one run",
+    "averaged weights (SWA)",
+    "averaged weights (EMA)",
+)
 SHORT, FULL, LONG = "short members", "independent members", "one network, longer"
 
 
-def compare_ensembles(recipe: Recipe, frame: Any = None, *, members: int = 4, repeats: int = 4) -> Comparison:
-    """Spend the recipe's epochs in several ways, and `members` times as many, and compare what each way gives.
+def compare_ensembles(
+    recipe: Recipe, frame: Any = None, *, members: int = 4, repeats: int = 4
+) -> Comparison:
+    """Spend the recipe's epochs in several ways, and `members` times as many, and compare what each
+    way gives.
 
-    For one budget: one network; snapshots at the ends of `members` cosine cycles (SGDR) of one run; SWA and EMA at a
-    constant rate; `members` short runs. For `members` budgets: that many independent networks, and one network that
-    trains that much longer. Early stopping is left out, or budgets would differ; the rest is the recipe's. All are
-    judged on the same test examples. Raises `RecipeError` where budgets cannot be split, and without a test split.
+    For one budget: one network; snapshots at the ends of `members` cosine cycles (SGDR) of one run;
+    SWA and EMA at a constant rate; `members` short runs. For `members` budgets: that many
+    independent networks, and one network that trains that much longer. Early stopping is left out,
+    or budgets would differ; the rest is the recipe's. All are judged on the same test examples.
+    Raises `RecipeError` where budgets cannot be split, and without a test split.
 
     >>> from ravine.catalog import named
     >>> recipe = named("plain").vary("data.source", "iris").vary("epochs", 4)
@@ -246,35 +343,64 @@ def compare_ensembles(recipe: Recipe, frame: Any = None, *, members: int = 4, re
     """
     for name, value in (("members", members), ("repeats", repeats)):
         if value < 2:
-            raise RecipeError(f"{name} is {value}", why="a comparison with intervals needs at least 2", do="take more")
+            raise RecipeError(
+                f"{name} is {value}",
+                why="a comparison with intervals needs at least 2",
+                do="take more",
+            )
     task, resolved = prepare(recipe, frame)
     assert isinstance(resolved.epochs, int)
     if resolved.epochs < 2 * members:
-        raise RecipeError(f"{resolved.epochs} epochs for {members} members", why="each needs two at least",
-                          do=f"set epochs to {2 * members} or more")  # fmt: skip
+        raise RecipeError(
+            f"{resolved.epochs} epochs for {members} members",
+            why="each needs two at least",
+            do=f"set epochs to {2 * members} or more",
+        )
     if task.test is None:
-        raise RecipeError("the recipe keeps no test split", why="ensembles are compared on it",
-                          do="set split.test above 0")  # fmt: skip
+        raise RecipeError(
+            "the recipe keeps no test split",
+            why="ensembles are compared on it",
+            do="set split.test above 0",
+        )
     ways = _ways(resolved, members)
-    recipes = [way.vary("seed", resolved.seed + r * members) for way in ways.values() for r in range(repeats)]
+    recipes = [
+        way.vary("seed", resolved.seed + r * members)
+        for way in ways.values()
+        for r in range(repeats)
+    ]
     runs = train_on([task] * len(recipes), recipes)
-    grouped = {name: runs[i * repeats : (i + 1) * repeats] for i, name in enumerate([FULL, *list(ways)[1:]])}
+    grouped = {
+        name: runs[i * repeats : (i + 1) * repeats]
+        for i, name in enumerate([FULL, *list(ways)[1:]])
+    }
     each = {name: [_predicted(run, task) for run in group] for name, group in grouped.items()}
-    means = {name: torch.stack([p.mean(0) for p in group])[:, None] for name, group in each.items()}  # [R, 1, N, C]
+    means = {
+        name: torch.stack([p.mean(0) for p in group])[:, None] for name, group in each.items()
+    }  # [R, 1, N, C]
     means[SINGLE] = torch.stack(each[FULL])  # its members, one by one: [R, M, N, C]
-    return _compared(means, task, resolved, members=members, repeats=repeats,
-                     runs={name: group[0] for name, group in grouped.items()})  # fmt: skip
+    return _compared(
+        means,
+        task,
+        resolved,
+        members=members,
+        repeats=repeats,
+        runs={name: group[0] for name, group in grouped.items()},
+    )
 
 
 def _ways(recipe: Recipe, members: int) -> dict[str, Recipe]:
-    """The recipe of each way to spend the budget; the first gives the single runs and the independent ensemble."""
+    """The recipe of each way to spend the budget; the first gives the single runs and the
+    independent ensemble.
+    """
     assert isinstance(recipe.epochs, int)
     base = dataclasses.replace(recipe, stop=None, average=None, snapshots=None, seeds=1)
     cycle = recipe.epochs / members
     flat = base.vary("schedule", Constant())
     return {
         SINGLE: base.vary("seeds", members),
-        SNAPSHOTS: dataclasses.replace(base, schedule=SGDR(epochs=cycle, times=1.0), snapshots=Snapshots()),
+        SNAPSHOTS: dataclasses.replace(
+            base, schedule=SGDR(epochs=cycle, times=1.0), snapshots=Snapshots()
+        ),
         SWA: flat.vary("average", Swa(start_at=0.5)),
         EMA: flat.vary("average", Ema(decay=0.99)),
         SHORT: dataclasses.replace(base, epochs=recipe.epochs // members, seeds=members),
@@ -284,25 +410,49 @@ def _ways(recipe: Recipe, members: int) -> dict[str, Recipe]:
 
 def _predicted(run: Run, task: Any) -> Tensor:
     if run.model is None or run.record.failures:
-        raise RecipeError("networks diverged", why="a comparison never averages over a hole",
-                          do="take a smaller optimizer.lr: ravine range finds one")  # fmt: skip
+        raise RecipeError(
+            "networks diverged",
+            why="a comparison never averages over a hole",
+            do="take a smaller optimizer.lr: ravine range finds one",
+        )
     return task.encoder.target.decode(run.model.members(task.test))
 
 
-def _compared(means: Mapping[str, Tensor], task: Any, recipe: Recipe, *, members: int, repeats: int,
-              runs: Mapping[str, Run]) -> Comparison:  # fmt: skip
-    """Scores of every way, and paired differences: the same resamples of examples and repeats for all."""
+def _compared(
+    means: Mapping[str, Tensor],
+    task: Any,
+    recipe: Recipe,
+    *,
+    members: int,
+    repeats: int,
+    runs: Mapping[str, Run],
+) -> Comparison:
+    """Scores of every way, and paired differences: the same resamples of examples and repeats for
+    all.
+    """
     truth = task.encoder.target.decode(task.test.targets)
-    metric, loss = metrics.headline(task.kind), metrics.RMSE if task.kind == "regression" else metrics.LOG_LOSS
+    metric, loss = (
+        metrics.headline(task.kind),
+        metrics.RMSE if task.kind == "regression" else metrics.LOG_LOSS,
+    )
     draw = np.random.default_rng(0)
     count = len(truth)
-    examples = [None, *torch.from_numpy(draw.multinomial(count, np.full(count, 1 / count), RESAMPLES)).double()]
-    chosen = np.concatenate([np.arange(repeats)[None], draw.integers(0, repeats, (RESAMPLES, repeats))])
-    found: dict[str, dict[str, np.ndarray]] = {}  # by metric and way: [1 + RESAMPLES, R], the first as it is
+    examples = [
+        None,
+        *torch.from_numpy(draw.multinomial(count, np.full(count, 1 / count), RESAMPLES)).double(),
+    ]
+    chosen = np.concatenate(
+        [np.arange(repeats)[None], draw.integers(0, repeats, (RESAMPLES, repeats))]
+    )
+    found: dict[
+        str, dict[str, np.ndarray]
+    ] = {}  # by metric and way: [1 + RESAMPLES, R], the first as it is
     for m in dict.fromkeys((metric, loss)):
         found[m.name] = {}
         for name, p in means.items():
-            values = [m.of(p.flatten(0, 1), truth, w).view(repeats, -1).mean(1).numpy() for w in examples]
+            values = [
+                m.of(p.flatten(0, 1), truth, w).view(repeats, -1).mean(1).numpy() for w in examples
+            ]
             found[m.name][name] = np.stack(values)
 
     def difference(m: Metric, name: str, single: str) -> Interval:
@@ -318,10 +468,17 @@ def _compared(means: Mapping[str, Tensor], task: Any, recipe: Recipe, *, members
         dear = name in (FULL, LONG)
         single = LONG if dear else SINGLE
         same = name == single
-        lines.append(Line(name, networks.get(name, 1), float(members) if dear else 1.0,
-                          student(found[metric.name][name][0]), student(found[loss.name][name][0]),
-                          None if same else difference(metric, name, single),
-                          None if same else difference(loss, name, single)))  # fmt: skip
+        lines.append(
+            Line(
+                name,
+                networks.get(name, 1),
+                float(members) if dear else 1.0,
+                student(found[metric.name][name][0]),
+                student(found[loss.name][name][0]),
+                None if same else difference(metric, name, single),
+                None if same else difference(loss, name, single),
+            )
+        )
     return Comparison(tuple(lines), metric.name, loss.name, repeats, runs)
 
 

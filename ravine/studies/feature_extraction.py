@@ -1,4 +1,5 @@
-"""Transfer by features: what a frozen network makes of pictures, computed once, as a table on which heads train (T1).
+"""Transfer by features: what a frozen network makes of pictures, computed once, as a table on which
+heads train (T1).
 
 Letters: N pictures, C channels, H × W places, F features.
 """
@@ -48,14 +49,15 @@ def features(
 ) -> Tensor:
     """What a frozen network makes of pictures: float32 [N, F], in the pictures' order.
 
-    `network` is "efficientnet-lite0", "timm/NAME", a `Pretrained` (which also says to what size pictures are brought),
-    or any module (which gets them as they are, as floats from 0 to 1). `pictures` are bytes or floats from 0 to 1,
-    [N, C, H, W]. `layer` names a module within the network whose outputs are taken instead of the last ones; of
-    outputs with places the mean over them is taken. The network runs in evaluation mode, `batch` pictures at a time.
+    `network` is "efficientnet-lite0", "timm/NAME", a `Pretrained` (which also says to what size
+    pictures are brought), or any module (which gets them as they are, as floats from 0 to 1).
+    `pictures` are bytes or floats from 0 to 1, [N, C, H, W]. `layer` names a module within the
+    network whose outputs are taken instead of the last ones; of outputs with places the mean over
+    them is taken. The network runs in evaluation mode, `batch` pictures at a time.
 
-    They are computed once: `cache` is the folder that keeps them, under a hash of the weights, of how the pictures are
-    prepared and of the pictures (None keeps nothing). A damaged file in it is made anew. Raises `InputError` for wrong
-    pictures or names, before any work.
+    They are computed once: `cache` is the folder that keeps them, under a hash of the weights, of
+    how the pictures are prepared and of the pictures (None keeps nothing). A damaged file in it is
+    made anew. Raises `InputError` for wrong pictures or names, before any work.
 
     >>> module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
     >>> features(module, torch.zeros(5, 3, 8, 8), cache=None).shape
@@ -79,12 +81,15 @@ def features(
 
 
 def feature_table(values: Tensor) -> pd.DataFrame:
-    """Features [N, F] as a table whose columns are f0000, f0001, ...: what the run of `transfer` predicts from.
+    """Features [N, F] as a table whose columns are f0000, f0001, ...: what the run of `transfer`
+    predicts from.
 
     >>> list(feature_table(torch.zeros(2, 3)).columns)
     ['f0000', 'f0001', 'f0002']
     """
-    return pd.DataFrame(values.numpy(), columns=pd.Index([f"f{i:04}" for i in range(values.shape[1])]))
+    return pd.DataFrame(
+        values.numpy(), columns=pd.Index([f"f{i:04}" for i in range(values.shape[1])])
+    )
 
 
 def transfer(
@@ -98,18 +103,21 @@ def transfer(
     cache: str | Path | None = CACHE,
     **options: Any,
 ) -> Run:
-    """Train on pictures with what a network learned from others: an ordinary run, members, interval and all.
+    """Train on pictures with what a network learned from others: an ordinary run, members, interval
+    and all.
 
-    `source` is a folder of pictures, a pair of arrays (X [N, C, H, W], y), or None for the recipe's own. All but the
-    network is the recipe's: splits, optimizer, schedule, how long, how many seeds.
+    `source` is a folder of pictures, a pair of arrays (X [N, C, H, W], y), or None for the recipe's
+    own. All but the network is the recipe's: splits, optimizer, schedule, how long, how many seeds.
 
-        features    the body is frozen; its features become a table, and heads train on that (`features`)
-        fine-tune   the body starts from what it learned and moves as `tuning` says: by default one more depth is let go
+        features    the body is frozen; heads train on a table of its features (`features`)
+        fine-tune   the body starts from what it learned and moves as `tuning` says: by default one
+                    more depth is let go
                     in each epoch, at lower rates the deeper it is
-        scratch     the same network from random weights, nothing held: what the other two are compared with
+        scratch     the same network from random weights, nothing frozen: to compare both with
 
-    `options` are those of `ravine.train` (`out`, `device`, `workers`, `report`). Raises `InputError` before any work.
-    With "features", new pictures are predicted by `run.predict(feature_table(features(network, pictures)))`.
+    `options` are those of `ravine.train` (`out`, `device`, `workers`, `report`). Raises
+    `InputError` before any work. With "features", new pictures are predicted by
+    `run.predict(feature_table(features(network, pictures)))`.
     """
     part = Pretrained(of=network) if isinstance(network, str) else network
     recipe, frame = _sourced(recipe, source)
@@ -119,8 +127,12 @@ def transfer(
     if mode == "fine-tune":
         return train(recipe.vary("network", part).vary("tuning", tuning), frame, **options)
     if mode != "features":
-        raise RecipeError(f"mode is {mode!r}", why=nearest(str(mode), ["features", "fine-tune", "scratch"]))
-    return train(*heads_on_features(recipe, frame, network=part, layer=layer, cache=cache), **options)
+        raise RecipeError(
+            f"mode is {mode!r}", why=nearest(str(mode), ["features", "fine-tune", "scratch"])
+        )
+    return train(
+        *heads_on_features(recipe, frame, network=part, layer=layer, cache=cache), **options
+    )
 
 
 def heads_on_features(
@@ -131,13 +143,17 @@ def heads_on_features(
     layer: str | None = None,
     cache: str | Path | None = CACHE,
 ) -> tuple[Recipe, pd.DataFrame]:
-    """The recipe of heads on a frozen network's features, and the table of these: for `train`, `train_all`, `compare`.
+    """The recipe of heads on a frozen network's features, and the table of these: for `train`,
+    `train_all`, `compare`.
 
     Each picture stays in the split that the recipe gives it.
     """
     if recipe.augment:
-        raise RecipeError("the recipe augments pictures", why="features of a frozen network are computed once",
-                          do='set augment = "none", or use mode = "fine-tune"')  # fmt: skip
+        raise RecipeError(
+            "the recipe augments pictures",
+            why="features of a frozen network are computed once",
+            do='set augment = "none", or use mode = "fine-tune"',
+        )
     task = load_task(recipe, frame)
     tables = []
     for name in NAMES:
@@ -146,25 +162,39 @@ def heads_on_features(
             table = feature_table(features(network, examples.numbers, layer=layer, cache=cache))
             tables.append(table.assign(**_answers(task, examples.targets), **{SPLIT: name}))
     columns = tuple(c for c in tables[0].columns if c != SPLIT and c not in task.targets)
-    head = Mlp(hidden=network.head, activation=network.activation, initializer=network.initializer, bias=network.bias,
-               norm=network.norm, dropout=network.dropout)  # fmt: skip
+    head = Mlp(
+        hidden=network.head,
+        activation=network.activation,
+        initializer=network.initializer,
+        bias=network.bias,
+        norm=network.norm,
+        dropout=network.dropout,
+    )
     recipe = recipe.vary("data", Data(target=task.targets, task=task.kind, numbers=columns))
-    recipe = recipe.vary("split", Given(column=SPLIT, validation=0.0) if task.validation is None else
-                         Given(column=SPLIT))  # fmt: skip
+    recipe = recipe.vary(
+        "split",
+        Given(column=SPLIT, validation=0.0) if task.validation is None else Given(column=SPLIT),
+    )
     return recipe.vary("network", head).vary("tuning", ()), pd.concat(tables, ignore_index=True)
 
 
-# ------------------------------------------------------------------------------------------------ what is given
+# What is given
 
 
 def _pictures(given: Any) -> Tensor:
     tensor = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given)
     if tensor.dim() != 4 or not len(tensor):
-        raise DataError(f"pictures are {list(tensor.shape)}", why="they must be [N, C, H, W], one at least",
-                        do="give bytes or floats from 0 to 1")  # fmt: skip
+        raise DataError(
+            f"pictures are {list(tensor.shape)}",
+            why="they must be [N, C, H, W], one at least",
+            do="give bytes or floats from 0 to 1",
+        )
     if tensor.dtype != torch.uint8 and not tensor.is_floating_point():
-        raise DataError(f"pictures are {tensor.dtype}", why="they must be bytes, or floats from 0 to 1",
-                        do="convert them: pictures.astype(numpy.uint8)")  # fmt: skip
+        raise DataError(
+            f"pictures are {tensor.dtype}",
+            why="they must be bytes, or floats from 0 to 1",
+            do="convert them: pictures.astype(numpy.uint8)",
+        )
     return tensor
 
 
@@ -184,7 +214,9 @@ def _inner(module: nn.Module, layer: str | None) -> nn.Module | None:
         return None
     named = dict(module.named_modules())
     if not layer or layer not in named:
-        raise InputError(f"the network has no layer {layer!r}", why=nearest(layer, [n for n in named if n]))
+        raise InputError(
+            f"the network has no layer {layer!r}", why=nearest(layer, [n for n in named if n])
+        )
     return named[layer]
 
 
@@ -207,7 +239,7 @@ def _answers(task: Any, targets: Tensor) -> dict[str, Any]:
     return {name: values[:, i].tolist() for i, name in enumerate(task.targets)}
 
 
-# ------------------------------------------------------------------------------------------------ computing and keeping
+# Computing and keeping
 
 
 def _as_is(pictures: Tensor, dtype: torch.dtype) -> Tensor:
@@ -215,8 +247,15 @@ def _as_is(pictures: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @torch.inference_mode()
-def _computed(module: nn.Module, inner: nn.Module | None, prepare: Callable[[Tensor, torch.dtype], Tensor],
-              pictures: Tensor, *, batch: int, device: str) -> Tensor:  # fmt: skip
+def _computed(
+    module: nn.Module,
+    inner: nn.Module | None,
+    prepare: Callable[[Tensor, torch.dtype], Tensor],
+    pictures: Tensor,
+    *,
+    batch: int,
+    device: str,
+) -> Tensor:
     seen: list[Tensor] = []
 
     def see(_module: nn.Module, _given: Any, output: Tensor) -> None:
@@ -239,8 +278,9 @@ def _computed(module: nn.Module, inner: nn.Module | None, prepare: Callable[[Ten
 
 def _digest(module: nn.Module, known: Described | None, layer: str | None, pictures: Tensor) -> str:
     """A hash of all that features depend on."""
-    hashed = hashlib.blake2b(f"{module!r} {known!r} {layer!r} {pictures.dtype} {pictures.shape}".encode(),
-                             digest_size=16)  # fmt: skip
+    hashed = hashlib.blake2b(
+        f"{module!r} {known!r} {layer!r} {pictures.dtype} {pictures.shape}".encode(), digest_size=16
+    )
     for name, value in module.state_dict().items():
         hashed.update(name.encode())
         hashed.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -1,7 +1,9 @@
-"""Hyper-parameter search (H1): grid and random search over a recipe's settings, judged on the validation split.
+"""Hyper-parameter search (H1): grid and random search over a recipe's settings, judged on the
+validation split.
 
-Trials that differ only in numbers (rates, strengths) train as one batch, so a search costs little more than a run. The
-test split is not looked at before the one best recipe is trained again. Letters: T trials, k of them, D settings.
+Trials that differ only in numbers (rates, strengths) train as one batch, so a search costs little
+more than a run. The test split is not looked at before the one best recipe is trained again.
+Letters: T trials, k of them, D settings.
 """
 
 from __future__ import annotations
@@ -28,14 +30,16 @@ from ravine.statistics import RESAMPLES
 from ravine.training.jobs import load_task, resolve
 from ravine.training.train import Run, train, train_on
 
-# ------------------------------------------------------------------------------------------------ spaces
+# Spaces
 
 
 class Space(Protocol):
     """The values that a setting may take."""
 
     def draw(self, share: float) -> Any:
-        """The value at a share (0 ≤ share < 1) of the space: a uniform share gives a random value."""
+        """The value at a share (0 ≤ share < 1) of the space: a uniform share gives a random
+        value.
+        """
         ...
 
     def grid(self) -> tuple[Any, ...] | None:
@@ -83,14 +87,20 @@ class Uniform:
         return self.low + share * (self.high - self.low)
 
     def grid(self) -> tuple[float, ...] | None:
-        return None if self.count is None else tuple(np.linspace(self.low, self.high, self.count).tolist())
+        return (
+            None
+            if self.count is None
+            else tuple(np.linspace(self.low, self.high, self.count).tolist())
+        )
 
 
 @dataclass(frozen=True)
 class LogUniform:
-    """Numbers from `low` to `high`, evenly on a log scale; a grid has `count` of them, both ends included.
+    """Numbers from `low` to `high`, evenly on a log scale; a grid has `count` of them, both ends
+    included.
 
-    >>> round(LogUniform(0.001, 0.1).draw(0.5), 6), [round(x, 6) for x in LogUniform(0.001, 0.1, count=3).grid()]
+    >>> round(LogUniform(0.001, 0.1).draw(0.5), 6), [round(x, 6) for x in LogUniform(0.001, 0.1,
+    ...     count=3).grid()]
     (0.01, [0.001, 0.01, 0.1])
     """
 
@@ -101,13 +111,19 @@ class LogUniform:
     def __post_init__(self) -> None:
         _checked(self.low, self.high, self.count)
         if self.low <= 0:
-            raise RecipeError(f"a log scale from {self.low:g}", why="it must begin above 0", do="leave log: out")
+            raise RecipeError(
+                f"a log scale from {self.low:g}", why="it must begin above 0", do="leave log: out"
+            )
 
     def draw(self, share: float) -> float:
         return math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
 
     def grid(self) -> tuple[float, ...] | None:
-        return None if self.count is None else tuple(np.geomspace(self.low, self.high, self.count).tolist())
+        return (
+            None
+            if self.count is None
+            else tuple(np.geomspace(self.low, self.high, self.count).tolist())
+        )
 
 
 @dataclass(frozen=True)
@@ -135,15 +151,19 @@ class Integers:
 
 def _checked(low: float, high: float, count: int | None) -> None:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise RecipeError(f"a space from {low:g} to {high:g}", why="the lower end must be below the upper one")
+        raise RecipeError(
+            f"a space from {low:g} to {high:g}", why="the lower end must be below the upper one"
+        )
     if count is not None and count < 2:
-        raise RecipeError(f"a grid of {count}", why="both ends of a range belong to it", do="take 2 or more")
+        raise RecipeError(
+            f"a grid of {count}", why="both ends of a range belong to it", do="take 2 or more"
+        )
 
 
 def read_space(text: str, recipe: Recipe) -> tuple[str, Space]:
     """A setting's path and its space, as written on a command line.
 
-        optimizer.lr=log:1e-4..1e-1        evenly on a log scale; with /5 at its end, five values in a grid
+        optimizer.lr=log:1e-4..1e-1        evenly on a log scale; with /5 behind it, five values
         network.dropout.rate=0..0.5        evenly
         epochs=10..50                      whole numbers, where the setting is one
         batch=[16, 64]                     one of these, written as in TOML
@@ -157,7 +177,9 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, Space]:
     path, equals, given = (x.strip() for x in text.partition("="))
     where = f"--space {text}"
     if not equals or not path or not given:
-        raise RecipeError(where, why="it must be PATH=SPACE", do="write --space optimizer.lr=log:1e-4..1e-1")
+        raise RecipeError(
+            where, why="it must be PATH=SPACE", do="write --space optimizer.lr=log:1e-4..1e-1"
+        )
     try:
         get(recipe, path)
     except RecipeError as error:
@@ -171,8 +193,11 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, Space]:
             raise ValueError
         low, high = float(found[2]), float(found[3])
     except ValueError:
-        raise RecipeError(where, why=f"{given!r} is no space", do="write LOW..HIGH, log:LOW..HIGH (with /COUNT for a "
-                          "grid), or a list [A, B]") from None  # fmt: skip
+        raise RecipeError(
+            where,
+            why=f"{given!r} is no space",
+            do="write LOW..HIGH, log:LOW..HIGH (with /COUNT for a grid), or a list [A, B]",
+        ) from None
     count = None if found[4] is None else int(found[4])
     try:
         if found[1]:
@@ -198,20 +223,28 @@ def _listed(given: str, where: str) -> tuple[Any, ...]:
 
 
 def _whole(recipe: Recipe, path: str) -> bool:
-    """Whether the setting at a path is a whole number: then it is none that may differ within a batch."""
+    """Whether the setting at a path is a whole number: then it is none that may differ within a
+    batch.
+    """
     above, _, name = path.rpartition(".")
     owner = get(recipe, above) if above else recipe
-    return is_part(owner) and not is_number(hints(type(owner))[name]) and "int" in str(hints(type(owner))[name])
+    return (
+        is_part(owner)
+        and not is_number(hints(type(owner))[name])
+        and "int" in str(hints(type(owner))[name])
+    )
 
 
-# ------------------------------------------------------------------------------------------------ searching
+# Searching
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One choice of settings: their values by path, the recipe, and its score on the validation split.
+    """One choice of settings: their values by path, the recipe, and its score on the validation
+    split.
 
-    `score` is the mean over the recipe's networks; NaN where one of them diverged: then the trial failed.
+    `score` is the mean over the recipe's networks; NaN where one of them diverged: then the trial
+    failed.
     """
 
     values: Mapping[str, Any]
@@ -228,8 +261,8 @@ class Trial:
 class Search:
     """What a search found: every trial in the order tried, and which is best.
 
-    `refit` is the best recipe trained again with all its seeds, on whose test split nothing was chosen (None where it
-    was not asked for).
+    `refit` is the best recipe trained again with all its seeds, on whose test split nothing was
+    chosen (None where it was not asked for).
     """
 
     trials: tuple[Trial, ...]
@@ -239,10 +272,14 @@ class Search:
 
     @property
     def best(self) -> Trial:
-        """The trial with the best score; the first of equals. Raises `RecipeError` if all failed."""
+        """The trial with the best score; the first of equals. Raises `RecipeError` if all
+        failed.
+        """
         ordered = self.ranked()
         if ordered[0].failed:
-            raise RecipeError(f"all {len(self.trials)} trials diverged", do="search among smaller learning rates")
+            raise RecipeError(
+                f"all {len(self.trials)} trials diverged", do="search among smaller learning rates"
+            )
         return ordered[0]
 
     @property
@@ -266,25 +303,43 @@ class Search:
             score = "diverged" if trial.failed else f"{trial.score:.4g}"
             rows.append([*(_said(trial.values[p]) for p in paths), score])
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
         if len(self.trials) > most:
             lines.append(f"and {len(self.trials) - most} more")
         failed = f", {self.failures} diverged" if self.failures else ""
         lines.append(f"{len(self.trials)} trials{failed}")
         if self.refit is not None and self.refit.score is not None:
             score = self.refit.score
-            lines.append(f"the best, trained again: {score.split} {score.metric} {score.value:.4g} "
-                         f"[{score.low:.4g}, {score.high:.4g}]")  # fmt: skip
+            lines.append(
+                f"the best, trained again: {score.split} {score.metric} {score.value:.4g} "
+                f"[{score.low:.4g}, {score.high:.4g}]"
+            )
         return "\n".join(lines)
 
     def plain(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
-        trials = [{"values": dict(t.values), "score": t.score, "members": list(t.members), "failed": t.failed}
-                  for t in self.trials]  # fmt: skip
+        trials = [
+            {
+                "values": dict(t.values),
+                "score": t.score,
+                "members": list(t.members),
+                "failed": t.failed,
+            }
+            for t in self.trials
+        ]
         refit = None if self.refit is None else self.refit.record.to_json()["score"]
-        return {"metric": self.metric, "higher_is_better": self.higher_is_better, "failures": self.failures,
-                "best": dict(self.best.values), "trials": trials, "expected_best": self.curve().tolist(),
-                "score": refit}  # fmt: skip
+        return {
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "failures": self.failures,
+            "best": dict(self.best.values),
+            "trials": trials,
+            "expected_best": self.curve().tolist(),
+            "score": refit,
+        }
 
 
 def search(
@@ -300,10 +355,11 @@ def search(
 ) -> Search:
     """Try settings of a recipe and find those with the best validation score.
 
-    "random" draws `trials` times, each setting from a stream of its own (seed, path, trial): adding a setting does not
-    change the others' values, more trials begin with the same ones. "grid" tries every combination (and ignores
-    `trials`). Each trial trains `seeds` networks, the same seeds for all. Raises `RecipeError` before any training for
-    a space that is none, settings that the recipe has not, and a recipe without a validation split.
+    "random" draws `trials` times, each setting from a stream of its own (seed, path, trial): adding
+    a setting does not change the others' values, more trials begin with the same ones. "grid" tries
+    every combination (and ignores `trials`). Each trial trains `seeds` networks, the same seeds for
+    all. Raises `RecipeError` before any training for a space that is none, settings that the recipe
+    has not, and a recipe without a validation split.
 
     >>> from ravine.catalog import named
     >>> recipe = named("plain").vary("data.source", "iris").vary("epochs", 3)
@@ -312,8 +368,11 @@ def search(
     (4, 'accuracy', 'test')
     """
     if recipe.split.validation == 0:
-        raise RecipeError("the recipe keeps no validation split", why="a search judges by it",
-                          do="set split.validation above 0")  # fmt: skip
+        raise RecipeError(
+            "the recipe keeps no validation split",
+            why="a search judges by it",
+            do="set split.validation above 0",
+        )
     chosen = drawn(space, method=method, trials=trials, seed=seed)
     recipes = [_with(recipe, values).vary("seeds", seeds) for values in chosen]
     tasks: dict[Any, Any] = {}
@@ -327,37 +386,61 @@ def search(
     metric = metrics.headline(resolved[0][0].kind)
     made = []
     for values, original, run in zip(chosen, recipes, runs, strict=True):
-        each = tuple(math.nan if m.outcome == "diverged" else m.validation.get(metric.name, math.nan)
-                     for m in run.record.members)  # fmt: skip
+        each = tuple(
+            math.nan if m.outcome == "diverged" else m.validation.get(metric.name, math.nan)
+            for m in run.record.members
+        )
         made.append(Trial(values, original.vary("seeds", recipe.seeds), float(np.mean(each)), each))
     found = Search(tuple(made), metric.name, metric.higher_is_better)
     if not refit:
         return found
-    return Search(found.trials, found.metric, found.higher_is_better, train(found.best.recipe, frame))
+    return Search(
+        found.trials, found.metric, found.higher_is_better, train(found.best.recipe, frame)
+    )
 
 
-def drawn(space: Mapping[str, Space], *, method: str, trials: int, seed: int) -> list[dict[str, Any]]:
+def drawn(
+    space: Mapping[str, Space], *, method: str, trials: int, seed: int
+) -> list[dict[str, Any]]:
     """The values by path of every trial.
 
     >>> drawn({"a": Integers(1, 2), "b": Choice(("x", "y"))}, method="grid", trials=0, seed=0)
     [{'a': 1, 'b': 'x'}, {'a': 1, 'b': 'y'}, {'a': 2, 'b': 'x'}, {'a': 2, 'b': 'y'}]
     """
     if not space:
-        raise RecipeError("there is nothing to search", why="no setting has a space",
-                          do="write --space optimizer.lr=log:1e-4..1e-1")  # fmt: skip
+        raise RecipeError(
+            "there is nothing to search",
+            why="no setting has a space",
+            do="write --space optimizer.lr=log:1e-4..1e-1",
+        )
     if method == "grid":
         grids = {path: s.grid() for path, s in space.items()}
         for path, grid in grids.items():
             if grid is None:
-                raise RecipeError(f"the space of {path} has no count", why="a grid must know how many values to try",
-                                  do=f"write {path}=LOW..HIGH/5, or search at random")  # fmt: skip
-        return [dict(zip(space, values, strict=True)) for values in itertools.product(*grids.values())]  # type: ignore[arg-type]
+                raise RecipeError(
+                    f"the space of {path} has no count",
+                    why="a grid must know how many values to try",
+                    do=f"write {path}=LOW..HIGH/5, or search at random",
+                )
+        return [
+            dict(zip(space, values, strict=True))
+            for values in itertools.product(*grids.values())  # type: ignore
+        ]
     if method != "random":
         raise RecipeError(f"no method {method!r}", why="there are grid, random")
     if trials < 1:
         raise RecipeError(f"{trials} trials", why="a search needs at least one")
-    return [{path: s.draw(float(torch.rand((), generator=stream(seed, f"search/{path}", t), dtype=torch.float64)))
-             for path, s in space.items()} for t in range(trials)]  # fmt: skip
+    return [
+        {
+            path: s.draw(
+                float(
+                    torch.rand((), generator=stream(seed, f"search/{path}", t), dtype=torch.float64)
+                )
+            )
+            for path, s in space.items()
+        }
+        for t in range(trials)
+    ]
 
 
 def _with(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
@@ -378,8 +461,8 @@ def expected_best(scores: ArrayLike, *, higher_is_better: bool = True) -> np.nda
 
         E[max of k of T] = Σᵢ₌ₖᵀ C(i − 1, k − 1) / C(T, k) · x₍ᵢ₎,  x₍₁₎ ≤ ... ≤ x₍ₜ₎
 
-    Unbiased for the best of k new trials (Tang et al. 2020); the plug-in estimate of Dodge et al. 2019 is too low. A
-    failed trial (NaN) counts as the worst score of those that did not fail.
+    Unbiased for the best of k new trials (Tang et al. 2020); the plug-in estimate of Dodge et al.
+    2019 is too low. A failed trial (NaN) counts as the worst score of those that did not fail.
 
     >>> expected_best([1.0, 2.0, 3.0]).round(4).tolist()
     [2.0, 2.6667, 3.0]
@@ -390,8 +473,12 @@ def expected_best(scores: ArrayLike, *, higher_is_better: bool = True) -> np.nda
     return sign * np.sort(x) @ _shares(len(x)).T
 
 
-def best_of_k_interval(scores: ArrayLike, *, higher_is_better: bool = True, seed: int = 0) -> np.ndarray:
-    """The 95 % interval of the expected best of k, by the bootstrap over trials: [2, T], low and high."""
+def best_of_k_interval(
+    scores: ArrayLike, *, higher_is_better: bool = True, seed: int = 0
+) -> np.ndarray:
+    """The 95 % interval of the expected best of k, by the bootstrap over trials: [2, T], low and
+    high.
+    """
     x = np.asarray(scores, dtype=float).ravel()
     sign = 1.0 if higher_is_better else -1.0
     x = np.where(np.isnan(x), np.nanmin(sign * x), sign * x)
@@ -409,7 +496,9 @@ def _shares(count: int) -> np.ndarray:
     k, i = np.meshgrid(np.arange(1, count + 1), np.arange(1, count + 1), indexing="ij")
     possible = i >= k
     held = np.where(possible, i, k)
-    return np.where(possible, np.exp(log_choose(held - 1, k - 1) - log_choose(np.full_like(k, count), k)), 0.0)
+    return np.where(
+        possible, np.exp(log_choose(held - 1, k - 1) - log_choose(np.full_like(k, count), k)), 0.0
+    )
 
 
 def _said(value: Any) -> str:
@@ -422,6 +511,8 @@ def read_spaces(texts: Sequence[str], recipe: Recipe) -> dict[str, Space]:
     for text in texts:
         path, space = read_space(text, recipe)
         if path in found:
-            raise RecipeError(f"--space {text}", why=f"{path} has a space already", do="leave one of them out")
+            raise RecipeError(
+                f"--space {text}", why=f"{path} has a space already", do="leave one of them out"
+            )
         found[path] = space
     return found

@@ -24,21 +24,36 @@ def checked_recipe(given: Any) -> Recipe:
 
 
 def checked_recipes(given: Any) -> list[Recipe]:
-    """A list of recipes. Raises `InputError` for one recipe alone, and where something else is among them."""
-    if isinstance(given, Recipe) or isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+    """A list of recipes. Raises `InputError` for one recipe alone, and where something else is
+    among them.
+    """
+    if (
+        isinstance(given, Recipe)
+        or isinstance(given, (str, bytes))
+        or not isinstance(given, Iterable)
+    ):
         what = "one recipe" if isinstance(given, Recipe) else _shown(given)
-        raise InputError(f"train_all got {what}", why="it takes a list of recipes", do="write train_all([recipe])")
+        raise InputError(
+            f"train_all got {what}",
+            why="it takes a list of recipes",
+            do="write train_all([recipe])",
+        )
     return [checked_recipe(one) for one in given]
 
 
 def checked_device(given: Any) -> str:
-    """The name of a device that this machine has: cpu, cuda, cuda:0, ... Raises `InputError` for others."""
+    """The name of a device that this machine has: cpu, cuda, cuda:0, ... Raises `InputError` for
+    others.
+    """
     name = str(given)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["cpu"] + (["cuda"] if count else []) + [f"cuda:{i}" for i in range(count)]
     if name not in known:
-        raise InputError(f"device is {name!r}", why=f"this machine has {', '.join(known)}",
-                         do=f'use "{"cuda" if count else "cpu"}"')  # fmt: skip
+        raise InputError(
+            f"device is {name!r}",
+            why=f"this machine has {', '.join(known)}",
+            do=f'use "{"cuda" if count else "cpu"}"',
+        )
     return name
 
 
@@ -47,11 +62,18 @@ def checked_workers(given: Any) -> int:
     if given is None:
         return os.cpu_count() or 1
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise InputError(f"workers is {given!r}", why="it is a number of processes, at least 1",
-                         do="use 1, or leave it out for one per core")  # fmt: skip
+        raise InputError(
+            f"workers is {given!r}",
+            why="it is a number of processes, at least 1",
+            do="use 1, or leave it out for one per core",
+        )
     return given
 
 
 def _shown(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 40 and isinstance(value, (str, int, float, type(None))) else f"a {type(value).__name__}"
+    return (
+        text
+        if len(text) <= 40 and isinstance(value, (str, int, float, type(None)))
+        else f"a {type(value).__name__}"
+    )

@@ -1,7 +1,8 @@
-"""Where batches come from: each network's own order of the training examples, reshuffled every epoch.
+"""Where batches come from: each network's own order of the training examples, reshuffled every
+epoch.
 
-Orders are drawn from (seed, "order", epoch): the batch of any step can be made without having made those before it.
-Letters: P networks, N examples, B examples in a batch.
+Orders are drawn from (seed, "order", epoch): the batch of any step can be made without having made
+those before it. Letters: P networks, N examples, B examples in a batch.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class Batches(Protocol):
 class InMemory:
     """Examples in memory: a permutation for each network and epoch, and one gather for each step.
 
-    The last batch of an epoch has what is left over. With one batch an epoch (gradient descent) nothing is shuffled,
-    and all networks share the examples.
+    The last batch of an epoch has what is left over. With one batch an epoch (gradient descent)
+    nothing is shuffled, and all networks share the examples.
     """
 
     def __init__(self, examples: Examples, seeds: Sequence[int], *, batch: int):
@@ -54,7 +55,7 @@ class InMemory:
     def at(self, step: int) -> Batch:
         e = self.examples
         if self.per_epoch == 1:
-            return Batch(*(None if t is None else t[None] for t in e.fields))  # type: ignore[arg-type]
+            return Batch(*(None if t is None else t[None] for t in e.fields))  # type: ignore
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._orders = epoch, self._shuffled(epoch)
@@ -63,22 +64,33 @@ class InMemory:
         shape = index.shape
 
         def pick(values: Tensor | None) -> Tensor | None:
-            return None if values is None else values.index_select(0, flat).view(*shape, *values.shape[1:])
+            return (
+                None
+                if values is None
+                else values.index_select(0, flat).view(*shape, *values.shape[1:])
+            )
 
         return Batch(*(pick(t) for t in e.fields))  # type: ignore[arg-type]
 
     def _shuffled(self, epoch: int) -> Tensor:
-        drawn = [torch.randperm(self.count, generator=stream(seed, "order", epoch)) for seed in self.seeds]
+        drawn = [
+            torch.randperm(self.count, generator=stream(seed, "order", epoch))
+            for seed in self.seeds
+        ]
         return torch.stack(drawn).to(self.examples.numbers.device)
 
 
 class Streamed:
-    """Examples that do not fit in memory: chunks in an order shuffled for each epoch, the same for all networks.
+    """Examples that do not fit in memory: chunks in an order shuffled for each epoch, the same for
+    all networks.
 
-    Shuffling on disk costs a pass over it, so the networks of a recipe share the order, that of its first seed.
+    Shuffling on disk costs a pass over it, so the networks of a recipe share the order, that of its
+    first seed.
     """
 
-    def __init__(self, groups: RowGroups, *, seed: int, batch: int, device: str | torch.device = "cpu"):
+    def __init__(
+        self, groups: RowGroups, *, seed: int, batch: int, device: str | torch.device = "cpu"
+    ):
         self.groups, self.seed, self.device = groups, seed, device
         self.count, self.batch = groups.count, min(batch, groups.count)
         self.per_epoch = -(-self.count // self.batch)
@@ -103,7 +115,8 @@ class Streamed:
             self._left = chunk if self._left is None else joined([self._left, chunk])
         taken, self._left = _cut(self._left, wanted)
         self._next += 1
-        return Batch(*(None if t is None else t[None].to(self.device) for t in taken.fields))  # type: ignore[arg-type]
+        fields = [None if t is None else t[None].to(self.device) for t in taken.fields]
+        return Batch(*fields)  # type: ignore[arg-type]
 
 
 def _cut(examples: Examples, count: int) -> tuple[Examples, Examples]:

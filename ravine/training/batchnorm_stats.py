@@ -1,8 +1,9 @@
-"""Batch normalization's statistics for weights that never trained: averages, soups (Izmailov et al. 2018, section 3.2).
+"""Batch normalization's statistics for weights that never trained: averages, soups (Izmailov et al.
+2018, section 3.2).
 
-Running statistics belong to the weights that were trained. Averaged weights give other signals, so the mean and the
-variance of every unit are worked out anew: one pass over the training examples, each batch counting by its size.
-Letters: P networks, B examples in a batch.
+Running statistics belong to the weights that were trained. Averaged weights give other signals, so
+the mean and the variance of every unit are worked out anew: one pass over the training examples,
+each batch counting by its size. Letters: P networks, B examples in a batch.
 """
 
 from __future__ import annotations
@@ -24,12 +25,22 @@ from ravine.protocols import Batch, Network, Pass, Signature
 
 
 @torch.no_grad()
-def recomputed(network: Network, signature: Signature, weights: Rows, buffers: dict[str, Tensor],
-               batches: Iterable[Batch], *, seeds: Sequence[int], batch: int) -> dict[str, Tensor]:  # fmt: skip
-    """The buffers that belong to weights [P, W]: means over batches of the batch statistics, [P, ...] by name.
+def recomputed(
+    network: Network,
+    signature: Signature,
+    weights: Rows,
+    buffers: dict[str, Tensor],
+    batches: Iterable[Batch],
+    *,
+    seeds: Sequence[int],
+    batch: int,
+) -> dict[str, Tensor]:
+    """The buffers that belong to weights [P, W]: means over batches of the batch statistics, [P,
+    ...] by name.
 
-    As torch's `update_bn` does, with two differences: a smaller last batch counts less, and one of a single example,
-    which has no variance, not at all. Dropout is as in training. Without buffers nothing is done.
+    As torch's `update_bn` does, with two differences: a smaller last batch counts less, and one of
+    a single example, which has no variance, not at all. Dropout is as in training. Without buffers
+    nothing is done.
     """
     if not buffers:
         return {}
@@ -45,15 +56,23 @@ def recomputed(network: Network, signature: Signature, weights: Rows, buffers: d
         if size < 2:
             continue
         newest = {name: value.clone() for name, value in buffers.items()}
-        program(tensors, found, Pass(training=True, seeds=seeds, step=step, batch=batch, buffers=newest))
+        program(
+            tensors, found, Pass(training=True, seeds=seeds, step=step, batch=batch, buffers=newest)
+        )
         for name, value in newest.items():
             sums[name] += size * value.double()
         count += size
-    return {name: (total / count).to(buffers[name].dtype) for name, total in sums.items()} if count else dict(buffers)
+    return (
+        {name: (total / count).to(buffers[name].dtype) for name, total in sums.items()}
+        if count
+        else dict(buffers)
+    )
 
 
 def _module_forgetting(module: nn.Module) -> nn.Module:
-    """The same of a module of one's own; a copy, since all networks of a kind share what was looked at."""
+    """The same of a module of one's own; a copy, since all networks of a kind share what was looked
+    at.
+    """
     module = copy.deepcopy(module)
     for norm in module.modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):

@@ -1,4 +1,5 @@
-"""Checkpoints: all that a cohort needs to go on, in one safetensors file that is replaced as a whole.
+"""Checkpoints: all that a cohort needs to go on, in one safetensors file that is replaced as a
+whole.
 
 Randomness needs no place in it: every stream is made anew from (seed, purpose, step).
 """
@@ -27,9 +28,11 @@ from ravine.training.cohort import Cohort, Job
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that whoever reads it sees all of the old or all of the new one, whatever happens meanwhile.
+    """Write a file so that whoever reads it sees all of the old or all of the new one, whatever
+    happens meanwhile.
 
-    Raises `RunError` when the disk is full or the folder may not be written to; the old file is then untouched.
+    Raises `RunError` when the disk is full or the folder may not be written to; the old file is
+    then untouched.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -41,8 +44,14 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        do = "make room and go on with `ravine train --resume`" if full else "name another folder with --out"
-        raise RunError(f"{path} cannot be written", why=error.strerror or str(error), do=do) from None
+        do = (
+            "make room and go on with `ravine train --resume`"
+            if full
+            else "name another folder with --out"
+        )
+        raise RunError(
+            f"{path} cannot be written", why=error.strerror or str(error), do=do
+        ) from None
 
 
 def save(cohort: Cohort, path: Path) -> None:
@@ -52,25 +61,33 @@ def save(cohort: Cohort, path: Path) -> None:
         tensors |= {f"{group}/{name}": value for name, value in held.items()}
     tensors |= {f"ended/{name}": value for name, value in cohort.ended.items()}
     tensors |= {f"meter/{name}": value for name, value in cohort.meter.sums.items()}
-    plain = {name: getattr(cohort, name) for name in (
-        "ids", "step", "loss_count", "outcomes", "effects", "series", "events")}  # fmt: skip
+    plain = {
+        name: getattr(cohort, name)
+        for name in ("ids", "step", "loss_count", "outcomes", "effects", "series", "events")
+    }
     state = json.dumps({"schema": SCHEMA, "counts": cohort.meter.counts, **plain})
     write_atomically(path, _packed(tensors, state))
 
 
 def load(path: Path, job: Job) -> Cohort:
-    """The cohort of a job as its checkpoint holds it. Raises `RunError` if the file is damaged or of another job."""
+    """The cohort of a job as its checkpoint holds it. Raises `RunError` if the file is damaged or
+    of another job.
+    """
     tensors, state = _unpacked(path)
     ids = state["ids"]
     groups: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         group, _, rest = name.partition("/")
-        on_host = group in ("meter", "schedule") or (group == "ended" and not value.is_floating_point())  # as `start`
+        on_host = group in ("meter", "schedule") or (
+            group == "ended" and not value.is_floating_point()
+        )  # as `start`
         groups.setdefault(group, {})[rest] = value if on_host else value.to(job.device)
     if tensors["ended/steps"].shape[0] != len(job.recipes):
         held = tensors["ended/steps"].shape[0]
         why = f"it holds {held} networks, the recipe asks for {len(job.recipes)}"
-        raise RunError(f"{path} is of another run", why=why, do="resume with the recipe in its folder")
+        raise RunError(
+            f"{path} is of another run", why=why, do="resume with the recipe in its folder"
+        )
     parts = stack(job.recipes)
     if 0 < len(ids) < len(job.recipes):
         parts = rows_of(parts, torch.tensor(ids))
@@ -94,7 +111,10 @@ def load(path: Path, job: Job) -> Cohort:
         loss_count=state["loss_count"],
         outcomes=state["outcomes"],
         effects=state["effects"],
-        series={name: [(step, values) for step, values in points] for name, points in state["series"].items()},
+        series={
+            name: [(step, values) for step, values in points]
+            for name, points in state["series"].items()
+        },
         events=state["events"],
     )
 
@@ -113,13 +133,20 @@ def _unpacked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         state = metadata["state"]
         plain = json.loads(state)
     except FileNotFoundError:
-        raise RunError(f"{path} is missing", why="the run left no checkpoint", do="train again") from None
+        raise RunError(
+            f"{path} is missing", why="the run left no checkpoint", do="train again"
+        ) from None
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise RunError(f"{path} is damaged", why=str(error), do="train again without --resume") from None
+        raise RunError(
+            f"{path} is damaged", why=str(error), do="train again without --resume"
+        ) from None
     check_schema(plain.get("schema"), path)
     if _digest(tensors, state) != metadata.get("digest"):
-        raise RunError(f"{path} is damaged", why="its contents do not match its digest",
-                       do="train again without --resume")  # fmt: skip
+        raise RunError(
+            f"{path} is damaged",
+            why="its contents do not match its digest",
+            do="train again without --resume",
+        )
     return tensors, plain
 
 

@@ -1,8 +1,9 @@
 """Makes a network's arithmetic the same alone and in a cohort, and says whether it is.
 
-Three things are needed of a process on a CPU. One thread: the order of a sum must not depend on how work is shared out.
-No denormals: they are a hundred times slower, so they are flushed to zero. And MKL must not choose a kernel by where a
-matrix happens to stand in memory, which the environment variable MKL_CBWR tells it, if set before its first use.
+Three things are needed of a process on a CPU. One thread: the order of a sum must not depend on how
+work is shared out. No denormals: they are a hundred times slower, so they are flushed to zero. And
+MKL must not choose a kernel by where a matrix happens to stand in memory, which the environment
+variable MKL_CBWR tells it, if set before its first use.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import torch
 
 @contextlib.contextmanager
 def exact_arithmetic() -> Iterator[bool]:
-    """Within it, one thread and flushed denormals; gives whether numbers do not depend on the company (`holds`)."""
+    """Within it, one thread and flushed denormals; gives whether numbers do not depend on the
+    company (`holds`).
+    """
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # read by MKL at its first use
     threads, flushed = torch.get_num_threads(), flushes()
     torch.set_num_threads(1)
@@ -36,10 +39,13 @@ def flushes() -> bool:
 def holds() -> bool:
     """Whether products of matrices are the same bit for bit wherever the matrices stand in memory.
 
-    They are not where MKL was used in this process before MKL_CBWR was set. Checked on a product that showed it.
+    They are not where MKL was used in this process before MKL_CBWR was set. Checked on a product
+    that showed it.
     """
     generator = torch.Generator().manual_seed(0)
     x, w = torch.randn(7, 3, 20, generator=generator), torch.randn(7, 20, 65, generator=generator)
     together = torch.bmm(x, w)
-    return all(torch.equal(together[i : i + 2], torch.bmm(x[i : i + 2].clone(), w[i : i + 2].clone()))
-               for i in range(6))  # fmt: skip
+    return all(
+        torch.equal(together[i : i + 2], torch.bmm(x[i : i + 2].clone(), w[i : i + 2].clone()))
+        for i in range(6)
+    )

@@ -19,11 +19,18 @@ UPDATE = Effect("update", "mean |Δw| / |w| of a step")
 CLASS_WEIGHTS = Effect("class weights", "mean |weight − 1| of the training examples")
 
 
-def shown_effects(recipe: Recipe, reported: Sequence[Mapping[str, float]], series: Mapping[str, Series],
-                  members: Sequence[Member], *, steps: int) -> tuple[EffectShown, ...]:  # fmt: skip
+def shown_effects(
+    recipe: Recipe,
+    reported: Sequence[Mapping[str, float]],
+    series: Mapping[str, Series],
+    members: Sequence[Member],
+    *,
+    steps: int,
+) -> tuple[EffectShown, ...]:
     """One entry for each technique in the recipe, with a number for each member.
 
-    What a part reported to the meter stands as it is; a technique that never reported counts as 0: it did nothing.
+    What a part reported to the meter stands as it is; a technique that never reported counts as 0:
+    it did nothing.
     """
     derived = {
         "schedule": _lr_range(series, len(members)),
@@ -39,7 +46,11 @@ def shown_effects(recipe: Recipe, reported: Sequence[Mapping[str, float]], serie
 
 def _techniques(recipe: Recipe) -> Iterator[Effect]:
     for field in dataclasses.fields(recipe):
-        if field.name not in ("data", "split", "encoding"):  # the task reports what was done to the data
+        if field.name not in (
+            "data",
+            "split",
+            "encoding",
+        ):  # the task reports what was done to the data
             yield from _acts(getattr(recipe, field.name))
     if recipe.class_weights != "none":
         yield CLASS_WEIGHTS
@@ -64,12 +75,16 @@ def _lr_range(series: Mapping[str, Series], members: int) -> list[float]:
         return [0.0] * members
     lr = series["lr"].values
     high, low = np.nanmax(lr, 0), np.nanmin(lr, 0)
-    return [float((top - least) / top) if top > 0 else 0.0 for top, least in zip(high, low, strict=True)]
+    return [
+        float((top - least) / top) if top > 0 else 0.0 for top, least in zip(high, low, strict=True)
+    ]
 
 
 def _rise(series: Mapping[str, Series], members: int) -> list[float]:
     if "lr" not in series:
         return [0.0] * members
     lr = series["lr"].values
-    return [float(1 - first / high) if high > 0 and math.isfinite(first) else 0.0
-            for first, high in zip(lr[0], np.nanmax(lr, 0), strict=True)]  # fmt: skip
+    return [
+        float(1 - first / high) if high > 0 and math.isfinite(first) else 0.0
+        for first, high in zip(lr[0], np.nanmax(lr, 0), strict=True)
+    ]

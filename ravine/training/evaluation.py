@@ -1,4 +1,5 @@
-"""What is measured while networks train: at intervals the sizes of gradients and updates, and the validation split.
+"""What is measured while networks train: at intervals the sizes of gradients and updates, and the
+validation split.
 
 Letters: P networks now in the cohort, N examples, C outputs, W weights.
 """
@@ -18,17 +19,23 @@ from ravine.protocols import Batch, Loss, Now, Pass, Plan, Reactive, Settles
 from ravine.training.cohort import Cohort, no_losses
 
 COMPARED = 4096  # validation examples whose losses are remembered one by one
-Metric: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # predictions [P, N, C], targets [N, ...] -> [P]
+Metric: TypeAlias = Callable[
+    [Tensor, Tensor], Tensor
+]  # predictions [P, N, C], targets [N, ...] -> [P]
 
 
 def samples(step: int, plan: Plan) -> bool:
-    """Whether gradients, updates and techniques are measured: first step, last step, one in 25 to 100 between."""
+    """Whether gradients, updates and techniques are measured: first step, last step, one in 25 to
+    100 between.
+    """
     return step % max(25, min(100, plan.steps // 25)) == 0 or step == plan.steps - 1
 
 
 def measure(cohort: Cohort, before: Rows, grads: Rows, raw: Tensor | None, now: Now) -> None:
-    """Log |g|, |w|, |Δw| / |w| (of all weights, and of each layer that moves) and the learning rate of the step just
-    made, for each network. `raw` is the gradient's length before it was clipped; None where nothing clips."""
+    """Log |g|, |w|, |Δw| / |w| (of all weights, and of each layer that moves) and the learning rate
+    of the step just made, for each network. `raw` is the gradient's length before it was clipped;
+    None where nothing clips.
+    """
     change = cohort.weights - before
     update = length(change) / length(before).clamp_min(1e-30)
     cohort.log("gradient/norm", length(grads))
@@ -36,12 +43,18 @@ def measure(cohort: Cohort, before: Rows, grads: Rows, raw: Tensor | None, now: 
     cohort.log("update/ratio", update)
     if raw is not None:
         cohort.log("clip/kept", torch.where(raw > 0, length(grads) / raw.clamp_min(1e-30), 1.0))
-    moving = {s.name for s in cohort.program.layout.slots} if cohort.tuned is None else cohort.tuned.moving
+    moving = (
+        {s.name for s in cohort.program.layout.slots}
+        if cohort.tuned is None
+        else cohort.tuned.moving
+    )
     for slot in cohort.program.layout.slots:
         if slot.role == "weight" and slot.name in moving:
             part = slice(*cohort.program.layout.spans[slot.name])
             # a layer that starts at 0 has moved by all that it is
-            size = torch.maximum(length(before[:, part]), length(cohort.weights[:, part])).clamp_min(1e-30)
+            size = torch.maximum(
+                length(before[:, part]), length(cohort.weights[:, part])
+            ).clamp_min(1e-30)
             cohort.log(f"update/ratio/{slot.name}", length(change[:, part]) / size)
     log_rate(cohort, now)
     if now.meter is not None:
@@ -50,7 +63,9 @@ def measure(cohort: Cohort, before: Rows, grads: Rows, raw: Tensor | None, now: 
         held = cohort.tuned.held
         cohort.tuned.report(cohort.meter)
         cohort.log("held/weights", held.sum().expand(len(cohort.ids)))
-        cohort.log("held/largest change", torch.where(held, (cohort.weights - before).abs(), 0.0).amax(1))
+        cohort.log(
+            "held/largest change", torch.where(held, (cohort.weights - before).abs(), 0.0).amax(1)
+        )
 
 
 def log_rate(cohort: Cohort, now: Now) -> None:
@@ -62,7 +77,9 @@ def log_rate(cohort: Cohort, now: Now) -> None:
 
 
 def judged(cohort: Cohort) -> Rows:
-    """The weights that are evaluated and kept: averaged ones where the recipe averages, else the optimizer's own."""
+    """The weights that are evaluated and kept: averaged ones where the recipe averages, else the
+    optimizer's own.
+    """
     rows, optimizer = cohort.weights, cohort.parts.optimizer
     if cohort.parts.average is not None:
         rows = cohort.parts.average.averaged(rows, cohort.average)
@@ -76,10 +93,13 @@ def judged(cohort: Cohort) -> Rows:
 def outputs_on(program: Program, rows: Rows, buffers: dict[str, Tensor], examples: Any) -> Tensor:
     """Outputs [P, N, C] of all networks on the same examples, a block at a time.
 
-    The size of a block depends on the program alone, never on P: a network's outputs do not depend on its company.
+    The size of a block depends on the program alone, never on P: a network's outputs do not depend
+    on its company.
     """
     tensors = program.layout.views(rows)
-    widest = max((max(slot.shape) for slot in program.layout.slots if slot.role == "weight"), default=1)
+    widest = max(
+        (max(slot.shape) for slot in program.layout.slots if slot.role == "weight"), default=1
+    )
     block = max(256, 2**18 // widest) if program.values == 0 else max(16, 2**22 // program.values)
     now = Pass(training=False, buffers=buffers)
     parts = []
@@ -107,10 +127,12 @@ def mean_of(each: Tensor, examples: Any) -> Tensor:
 
 
 def compare(cohort: Cohort, each: Tensor, losses: Tensor) -> None:
-    """Log how sure the validation loss is, and how far it lies above its lowest so far, paired over examples.
+    """Log how sure the validation loss is, and how far it lies above its lowest so far, paired over
+    examples.
 
-    Standard errors are those of the mean over N examples: s / sqrt(N) of the losses, and of their differences from the
-    losses of the same examples when the mean was lowest. Of many examples every k-th is compared.
+    Standard errors are those of the mean over N examples: s / sqrt(N) of the losses, and of their
+    differences from the losses of the same examples when the mean was lowest. Of many examples
+    every k-th is compared.
     """
     every = -(-each.shape[1] // COMPARED)
     each = each[:, ::every].double()
@@ -136,13 +158,17 @@ def standard_error(values: Tensor) -> Tensor:
 
 
 def log_constant(cohort: Cohort, train: Any, validation: Any) -> None:
-    """Log the losses of the best answer that is the same for all examples, learned from the training examples."""
+    """Log the losses of the best answer that is the same for all examples, learned from the
+    training examples.
+    """
     known = validation if train is None else train
     loss = cohort.parts.loss
     if known is None or known.targets is None or loss is None:
         return
     count = known.targets.shape[0]
-    weights = torch.ones(count, device=known.targets.device) if known.weights is None else known.weights
+    weights = (
+        torch.ones(count, device=known.targets.device) if known.weights is None else known.weights
+    )
     shares = (weights / weights.sum()).to(cohort.weights.dtype)
     answer = loss.constant(known.targets, shares, cohort.job.signature.outputs)
     for split, examples in (("train", train), ("validation", validation)):
@@ -153,17 +179,28 @@ def log_constant(cohort: Cohort, train: Any, validation: Any) -> None:
 
 
 class Evaluator:
-    """Judges networks on the validation split, remembers each one's best weights, and says who leaves and why.
+    """Judges networks on the validation split, remembers each one's best weights, and says who
+    leaves and why.
 
-    Networks leave as "diverged" when their training loss or their weights are no longer finite, and as "stopped" when
-    they have not improved for as long as the recipe's early stopping allows.
+    Networks leave as "diverged" when their training loss or their weights are no longer finite, and
+    as "stopped" when they have not improved for as long as the recipe's early stopping allows.
     """
 
-    def __init__(self, plan: Plan, validation: Any, *, metric: Metric, name: str, higher_is_better: bool,
-                 test: Any = None):  # fmt: skip
+    def __init__(
+        self,
+        plan: Plan,
+        validation: Any,
+        *,
+        metric: Metric,
+        name: str,
+        higher_is_better: bool,
+        test: Any = None,
+    ):
         self.plan, self.validation, self.test = plan, validation, test
         self.metric, self.name, self.higher = metric, name, higher_is_better
-        epochs = -(-8 // plan.per_epoch)  # tiny epochs: not after each, evaluating would cost more than training
+        epochs = -(
+            -8 // plan.per_epoch
+        )  # tiny epochs: not after each, evaluating would cost more than training
         self.every = epochs * plan.per_epoch
 
     def due(self, step: int) -> bool:
@@ -178,12 +215,20 @@ class Evaluator:
         finite = train_loss.flatten().isfinite() & rows.isfinite().all(1)
         leaving = {row: "diverged" for row in torch.nonzero(~finite).flatten().tolist()}
         if self.validation is None:
-            self._remember(cohort, rows, finite.cpu(), torch.zeros(len(cohort.ids), dtype=torch.float64))
+            self._remember(
+                cohort, rows, finite.cpu(), torch.zeros(len(cohort.ids), dtype=torch.float64)
+            )
         else:
             leaving |= self._judge(cohort, rows, finite.cpu())
         for row, outcome in leaving.items():
-            text = "loss or weights are not finite" if outcome == "diverged" else "no improvement within the patience"
-            cohort.events.append({"step": cohort.step, "kind": outcome, "text": text, "member": cohort.ids[row]})
+            text = (
+                "loss or weights are not finite"
+                if outcome == "diverged"
+                else "no improvement within the patience"
+            )
+            cohort.events.append(
+                {"step": cohort.step, "kind": outcome, "text": text, "member": cohort.ids[row]}
+            )
         return leaving
 
     def _judge(self, cohort: Cohort, rows: Rows, finite: Tensor) -> dict[int, str]:
@@ -206,12 +251,17 @@ class Evaluator:
         ended = stale & finite & torch.tensor(cohort.step < self.plan.steps)
         return {row: "stopped" for row in torch.nonzero(ended).flatten().tolist()}
 
-    def _values(self, cohort: Cohort, rows: Rows, examples: Any, split: str) -> tuple[Tensor, Tensor]:
+    def _values(
+        self, cohort: Cohort, rows: Rows, examples: Any, split: str
+    ) -> tuple[Tensor, Tensor]:
         loss = cohort.parts.loss
         assert loss is not None  # resolved before training
         outputs = outputs_on(cohort.program, rows, cohort.buffers, examples)
         each = losses_of(loss, outputs, examples)
-        losses, score = mean_of(each, examples), self.metric(loss.predict(outputs), examples.targets)
+        losses, score = (
+            mean_of(each, examples),
+            self.metric(loss.predict(outputs), examples.targets),
+        )
         cohort.log(f"{split}/loss", losses)
         cohort.log(f"{split}/{self.name}", score)
         if split == "validation":

@@ -1,6 +1,8 @@
-"""Judges the course of a cohort while it trains: at looks, what is found is told once and kept among the events.
+"""Judges the course of a cohort while it trains: at looks, what is found is told once and kept
+among the events.
 
-A look costs a few milliseconds, and a run has at most `len(LOOKS)` of them, however many evaluations it has.
+A look costs a few milliseconds, and a run has at most `len(LOOKS)` of them, however many
+evaluations it has.
 """
 
 from __future__ import annotations
@@ -16,11 +18,17 @@ from ravine.finding import Finding
 from ravine.record import Series
 from ravine.training.cohort import Cohort
 
-WHILE = tuple(rule for rule in curve_rules.ALL if rule.needs not in ("ended", "effects", "modes", "reachable", "lr"))
+WHILE = tuple(
+    rule
+    for rule in curve_rules.ALL
+    if rule.needs not in ("ended", "effects", "modes", "reachable", "lr")
+)
 
 
 def is_look(cohort: Cohort) -> bool:
-    """Whether the evaluation that was just made is the first one at or after a share of the budget in `LOOKS`."""
+    """Whether the evaluation that was just made is the first one at or after a share of the budget
+    in `LOOKS`.
+    """
     points = cohort.series.get("train/loss", ())
     if not points or points[-1][0] != cohort.step:
         return False
@@ -31,11 +39,13 @@ def is_look(cohort: Cohort) -> bool:
 def judge(cohort: Cohort, *, alpha: float) -> tuple[Finding, ...]:
     """What a cohort's course now shows and did not show before; added to the cohort's events.
 
-    `alpha` is the cohort's share of the run's budget of false alarms. What was told is known by the events, which are
-    in every checkpoint: a run that goes on tells nothing twice.
+    `alpha` is the cohort's share of the run's budget of false alarms. What was told is known by the
+    events, which are in every checkpoint: a run that goes on tells nothing twice.
     """
-    series = {name: Series(np.array([s for s, _ in points]), np.array([v for _, v in points]))
-              for name, points in cohort.series.items()}  # fmt: skip
+    series = {
+        name: Series(np.array([s for s, _ in points]), np.array([v for _, v in points]))
+        for name, points in cohort.series.items()
+    }
     count = len(cohort.job.seeds)
     plan = cohort.job.plan
     course = course_from(
@@ -51,9 +61,15 @@ def judge(cohort: Cohort, *, alpha: float) -> tuple[Finding, ...]:
         now=True,
     )
     told = {event["kind"] for event in cohort.events}
-    found = [replace(f, since=f.since or cohort.step) for f in run_rules(WHILE, course)[0] if f.code not in told]
+    found = [
+        replace(f, since=f.since or cohort.step)
+        for f in run_rules(WHILE, course)[0]
+        if f.code not in told
+    ]
     for finding in found:
-        cohort.events.append({"step": cohort.step, "kind": finding.code, "text": said(finding), "member": None})
+        cohort.events.append(
+            {"step": cohort.step, "kind": finding.code, "text": said(finding), "member": None}
+        )
     return tuple(found)
 
 

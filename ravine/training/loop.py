@@ -22,9 +22,17 @@ from ravine.training.evaluation import Evaluator, log_rate, measure, samples
 FACTORS_AT_ONCE = 256  # steps whose learning rates are worked out together
 
 
-def run(cohort: Cohort, source: Batches, evaluate: Evaluator, *, pause: Callable[[Cohort], bool]) -> None:
-    """Train until every network has ended, or `pause` (asked after each step, to save and to stop) says so."""
-    plan, factors, searches = cohort.job.plan, Factors(cohort), isinstance(cohort.parts.optimizer, Searches)
+def run(
+    cohort: Cohort, source: Batches, evaluate: Evaluator, *, pause: Callable[[Cohort], bool]
+) -> None:
+    """Train until every network has ended, or `pause` (asked after each step, to save and to stop)
+    says so.
+    """
+    plan, factors, searches = (
+        cohort.job.plan,
+        Factors(cohort),
+        isinstance(cohort.parts.optimizer, Searches),
+    )
     while cohort.ids and cohort.step < plan.steps:
         sampled = samples(cohort.step, plan)
         meter = cohort.meter if sampled else None
@@ -32,7 +40,14 @@ def run(cohort: Cohort, source: Batches, evaluate: Evaluator, *, pause: Callable
         grads, losses = gradients(cohort, batch, meter)
         tuned = cohort.tuned
         rates = cohort.lr_row if tuned is None else tuned.at(cohort.step)
-        now = Now(cohort.step + 1, factors.at(cohort.step), cohort.decays, cohort.program.layout, rates, meter)
+        now = Now(
+            cohort.step + 1,
+            factors.at(cohort.step),
+            cohort.decays,
+            cohort.program.layout,
+            rates,
+            meter,
+        )
         raw = length(grads) if sampled and cohort.parts.clip is not None else None
         grads = prepare(cohort, grads, now)
         before = cohort.weights.clone() if sampled or tuned is not None else None
@@ -69,10 +84,14 @@ def augmented(cohort: Cohort, batch: Batch, meter: Any) -> Batch:
     networks, numbers = len(cohort.ids), batch.numbers
     dtype = cohort.weights.dtype
     numbers = numbers.to(dtype) / 255 if numbers.dtype == torch.uint8 else numbers
-    expanded = (None if t is None else t.expand(networks, *t.shape[1:])
-                for t in (numbers, batch.codes, batch.targets, batch.weights))  # fmt: skip
+    expanded = (
+        None if t is None else t.expand(networks, *t.shape[1:])
+        for t in (numbers, batch.codes, batch.targets, batch.weights)
+    )
     batch = Batch(*expanded)  # type: ignore[arg-type]
-    now = Pass(training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch, meter=meter)
+    now = Pass(
+        training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch, meter=meter
+    )
     for part in parts:
         batch = part(batch, now)
     return batch
@@ -84,11 +103,22 @@ def gradients(cohort: Cohort, batch: Batch, meter: Any) -> tuple[Rows, Tensor]:
     assert cohort.loss is not None and batch.targets is not None  # resolved before training
     if cohort.by_hand is not None:
         examples = batch.numbers.shape[1]
-        each = cohort.by_hand(cohort.leaves, cohort.grad_views, batch, 1 / examples if batch.weights is None else
-                              batch.weights / examples, meter)  # fmt: skip
+        each = cohort.by_hand(
+            cohort.leaves,
+            cohort.grad_views,
+            batch,
+            1 / examples if batch.weights is None else batch.weights / examples,
+            meter,
+        )
         return cohort.grads, _mean(each, batch)
-    now = Pass(training=True, seeds=cohort.seeds, step=cohort.step, batch=job.batch, meter=meter,
-               buffers=cohort.buffers)  # fmt: skip
+    now = Pass(
+        training=True,
+        seeds=cohort.seeds,
+        step=cohort.step,
+        batch=job.batch,
+        meter=meter,
+        buffers=cohort.buffers,
+    )
     outputs = cohort.program(cohort.leaves, batch, now)
     targets = batch.targets
     each = cohort.loss.each(outputs, targets.expand(len(cohort.ids), *targets.shape[1:]), meter)
@@ -108,7 +138,9 @@ def _mean(each: Tensor, batch: Batch) -> Tensor:
 
 
 def prepare(cohort: Cohort, grads: Rows, now: Now) -> Rows:
-    """What happens to gradients before the update: penalties are added, then each network's is clipped."""
+    """What happens to gradients before the update: penalties are added, then each network's is
+    clipped.
+    """
     for penalty in cohort.parts.penalties:
         grads = grads + penalty.gradient(cohort.weights, now.decays, now.meter)
     tuned, clip = cohort.tuned, cohort.parts.clip
@@ -120,7 +152,9 @@ def prepare(cohort: Cohort, grads: Rows, now: Now) -> Rows:
 
 
 class OfBatch:
-    """The loss of a step's batch, penalties and all, as a function of the weights: what an optimizer may search."""
+    """The loss of a step's batch, penalties and all, as a function of the weights: what an
+    optimizer may search.
+    """
 
     def __init__(self, cohort: Cohort, batch: Batch, first: Evaluated):
         penalties, decays = cohort.parts.penalties, cohort.decays
@@ -130,8 +164,14 @@ class OfBatch:
 
         now = Pass(training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch)
         assert cohort.loss is not None  # resolved before training
-        self.whole = Objective.of_program(cohort.program, cohort.loss, batch, buffers=cohort.buffers, now=now,
-                                          more=penalty if penalties else None)  # fmt: skip
+        self.whole = Objective.of_program(
+            cohort.program,
+            cohort.loss,
+            batch,
+            buffers=cohort.buffers,
+            now=now,
+            more=penalty if penalties else None,
+        )
         self.first = Evaluated(first.losses + penalty(cohort.weights), first.grads)
 
     def value_and_grad(self, rows: Rows) -> Evaluated:
@@ -142,9 +182,13 @@ class OfBatch:
 
 
 def search_(cohort: Cohort, batch: Batch, first: Evaluated, now: Now) -> None:
-    """The update of an optimizer that evaluates the batch's loss as often as it needs; writes weights and state."""
+    """The update of an optimizer that evaluates the batch's loss as often as it needs; writes
+    weights and state.
+    """
     optimizer: Any = cohort.parts.optimizer
-    new, state = optimizer.search(cohort.weights, OfBatch(cohort, batch, first), cohort.optimizer, now)
+    new, state = optimizer.search(
+        cohort.weights, OfBatch(cohort, batch, first), cohort.optimizer, now
+    )
     cohort.weights.copy_(new)
     cohort.optimizer.update(state)
 
@@ -156,7 +200,9 @@ class Factors:
         self.cohort, self.first, self.table, self.shared = cohort, -1, torch.empty(0), [0.0]
 
     def at(self, step: int) -> Any:
-        """The factor of a step, for all networks: a float if they share it, else a float64 column [P, 1]."""
+        """The factor of a step, for all networks: a float if they share it, else a float64 column
+        [P, 1].
+        """
         place = step - self.first
         if self.first < 0 or place >= self.table.shape[1]:
             steps = torch.arange(step, step + FACTORS_AT_ONCE, dtype=torch.float64)[None]

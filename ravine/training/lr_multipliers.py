@@ -1,4 +1,5 @@
-"""What a recipe's tuning means for the step at hand: each weight's rate, which weights are held, which come later.
+"""What a recipe's tuning means for the step at hand: each weight's rate, which weights are held,
+which come later.
 
 Letters: P networks, W weights of one.
 """
@@ -18,18 +19,22 @@ from ravine.protocols import Plan, Tuning
 
 
 class Tuned:
-    """The factors of the learning rate as the parts of `tuning` and the network's own slots have them, multiplied.
+    """The factors of the learning rate as the parts of `tuning` and the network's own slots have
+    them, multiplied.
 
-    Factors change with the epoch, so they are worked out once in each. A weight whose factor is 0 is *held*. Weights
-    that are held to the end get no gradient at all. Those that are held now and move later do: the optimizer's averages
-    of it are then ready when they are let go, where Adam would else make its first steps several times too large.
+    Factors change with the epoch, so they are worked out once in each. A weight whose factor is 0
+    is *held*. Weights that are held to the end get no gradient at all. Those that are held now and
+    move later do: the optimizer's averages of it are then ready when they are let go, where Adam
+    would else make its first steps several times too large.
     """
 
     def __init__(self, parts: Sequence[Tuning], layout: Layout, plan: Plan, *, like: Tensor):
         self.parts, self.layout, self.plan, self.like = parts, layout, plan, like
         self.own = layout.lr(dtype=torch.float64)
         last = self._product(plan.steps - 1)
-        self.never = (last == 0).to(like.device)  # held at the end, so (factors only rise from 0) never moved
+        self.never = (last == 0).to(
+            like.device
+        )  # held at the end, so (factors only rise from 0) never moved
         self.epoch = -1
         self.at(0)
 
@@ -79,5 +84,8 @@ def check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:
     for part in parts:
         row = row * part.lr(layout, plan.steps - 1, plan)
     if not bool((row != 0).any()):
-        raise RecipeError("tuning holds every weight still to the end", why="nothing would learn",
-                          do="leave a layer free, such as output")  # fmt: skip
+        raise RecipeError(
+            "tuning holds every weight still to the end",
+            why="nothing would learn",
+            do="leave a layer free, such as output",
+        )

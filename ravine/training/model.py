@@ -1,4 +1,5 @@
-"""The trained model: the members that did not diverge, averaged. From encoded examples or raw tables to predictions.
+"""The trained model: the members that did not diverge, averaged. From encoded examples or raw
+tables to predictions.
 
 Letters: M members, N examples, C outputs.
 """
@@ -22,7 +23,9 @@ from ravine.training.evaluation import outputs_on
 
 @dataclass(frozen=True)
 class Model:
-    """Networks of one recipe and the encoder of their examples. `weights` [M, W]; `buffers` [M, ...] by name."""
+    """Networks of one recipe and the encoder of their examples. `weights` [M, W]; `buffers` [M,
+    ...] by name.
+    """
 
     recipe: Recipe
     encoder: Any
@@ -31,10 +34,12 @@ class Model:
     buffers: dict[str, Tensor]
 
     def members(self, examples: Any) -> Tensor:
-        """What each member predicts, float64 [M, N, C]: probabilities, or means in the target's encoded units.
+        """What each member predicts, float64 [M, N, C]: probabilities, or means in the target's
+        encoded units.
 
-        In float64, so that a row's prediction does not depend on the rows beside it (to some 1e-15). For pictures the
-        sums stay in the precision of training: torch's convolutions in float64 take 5 to 40 times as long.
+        In float64, so that a row's prediction does not depend on the rows beside it (to some
+        1e-15). For pictures the sums stay in the precision of training: torch's convolutions in
+        float64 take 5 to 40 times as long.
         """
         program = Program(stack([self.recipe]).network, self.signature)
         assert self.recipe.loss is not None  # resolved before training
@@ -53,13 +58,15 @@ class Model:
         return self.averaged(self.encoder.apply(frame)).cpu()
 
     def predict(self, frame: Any) -> Any:
-        """Predictions for a table's rows, as a DataFrame: the target, and for classes the probability of each."""
+        """Predictions for a table's rows, as a DataFrame: the target, and for classes the
+        probability of each.
+        """
         index = getattr(frame, "index", None)  # a list of paths has a method of that name
         return self.encoder.target.frame(self.on(frame), index=None if callable(index) else index)
 
     def averaged_on(self, frame: Any) -> np.ndarray:
-        """Predictions for a table's rows as an array [N, C]: the probability of each class (two columns where there
-        are two), or means in the target's own units."""
+        """Predictions for a table's rows as an array [N, C]: the probability of each class (two
+        columns where there are two), or means in the target's own units."""
         values = self.encoder.target.decode(self.on(frame)).numpy()
         if self.encoder.target.asked.kind == "binary":
             return np.concatenate([1 - values, values], 1)

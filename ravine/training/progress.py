@@ -1,4 +1,6 @@
-"""Who may look at a run and stop it: progress for faces, checkpoints at intervals, an end asked for."""
+"""Who may look at a run and stop it: progress for faces, checkpoints at intervals, an end asked
+for.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ STEPS_BETWEEN_LOOKS = 8  # how often the clock and the stop file are looked at
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a cohort stands after an evaluation: medians over the networks that are still training."""
+    """Where a cohort stands after an evaluation: medians over the networks that are still
+    training.
+    """
 
     job: int
     jobs: int
@@ -32,10 +36,12 @@ class Progress:
 
 @dataclass(kw_only=True)
 class Control:
-    """Given to the loop as its `pause`: saves every `seconds`, reports evaluations, ends when asked.
+    """Given to the loop as its `pause`: saves every `seconds`, reports evaluations, ends when
+    asked.
 
-    At looks the course is judged; a finding is saved at once, so that a run that goes on does not tell it again.
-    `stop` is a file: when it exists, the run is to be saved and left. It reaches every process of a run.
+    At looks the course is judged; a finding is saved at once, so that a run that goes on does not
+    tell it again. `stop` is a file: when it exists, the run is to be saved and left. It reaches
+    every process of a run.
     """
 
     job: int = 0
@@ -59,7 +65,8 @@ class Control:
             if self.report is not None:
                 self.report(replace(self._progress(cohort), findings=found))
         if not cohort.ids or cohort.step % STEPS_BETWEEN_LOOKS:
-            return False  # when all have left, what is kept of them is not settled yet: the job saves it then
+            # when all have left, what is kept of them is not settled yet: the job saves it then
+            return False
         if self.stop is not None and self.stop.exists():
             self.interrupted = True
             if self.checkpoint is not None:
@@ -72,9 +79,16 @@ class Control:
 
     def _progress(self, cohort: Cohort) -> Progress:
         newest = {name: _median(points[-1][1]) for name, points in cohort.series.items()}
-        return Progress(job=self.job, jobs=self.jobs, step=cohort.step, steps=cohort.job.plan.steps,
-                        per_epoch=cohort.job.plan.per_epoch, networks=len(cohort.job.seeds), training=len(cohort.ids),
-                        values=newest)  # fmt: skip
+        return Progress(
+            job=self.job,
+            jobs=self.jobs,
+            step=cohort.step,
+            steps=cohort.job.plan.steps,
+            per_epoch=cohort.job.plan.per_epoch,
+            networks=len(cohort.job.seeds),
+            training=len(cohort.ids),
+            values=newest,
+        )
 
 
 def _median(values: list[float]) -> float:

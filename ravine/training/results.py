@@ -1,4 +1,6 @@
-"""Puts each recipe's run together: its members from the jobs they trained in, the model, its score, the record."""
+"""Puts each recipe's run together: its members from the jobs they trained in, the model, its score,
+the record.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,15 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Done:
-    """What a job gives back: for each of its N networks the kept weights and what happened to it."""
+    """What a job gives back: for each of its N networks the kept weights and what happened to
+    it.
+    """
 
     weights: torch.Tensor
     buffers: dict[str, torch.Tensor]
-    snapshots: dict[str, torch.Tensor]  # "taken" [N, K], "weights" [N, K, W], "buffer/NAME" [N, K, ...]; or nothing
+    snapshots: dict[
+        str, torch.Tensor
+    ]  # "taken" [N, K], "weights" [N, K, W], "buffer/NAME" [N, K, ...]; or nothing
     steps: list[int]
     best_steps: list[int]
     outcomes: list[str]
@@ -46,8 +52,14 @@ class Done:
         ended = cohort.ended
         return cls(
             weights=ended["weights"],
-            buffers={n.removeprefix("buffer/"): v for n, v in ended.items() if n.startswith("buffer/")},
-            snapshots={n.removeprefix("snapshot/"): v for n, v in ended.items() if n.startswith("snapshot/")},
+            buffers={
+                n.removeprefix("buffer/"): v for n, v in ended.items() if n.startswith("buffer/")
+            },
+            snapshots={
+                n.removeprefix("snapshot/"): v
+                for n, v in ended.items()
+                if n.startswith("snapshot/")
+            },
             steps=ended["steps"].tolist(),
             best_steps=ended["best_step"].tolist(),
             outcomes=cohort.outcomes,
@@ -58,35 +70,73 @@ class Done:
         )
 
 
-def assemble(place: int, recipe: Recipe, task: Any, works: Sequence[Work], done: Sequence[Done], *,
-             seconds: float) -> tuple[Record, Model | None]:  # fmt: skip
-    """The record and the model of the recipe at a place of the list; no model where every member diverged."""
-    found = [(member, d, row) for w, d in zip(works, done, strict=True) for s in w.shares if s.recipe == place
-             for row, member in zip(s.rows, s.members, strict=True)]  # fmt: skip
+def assemble(
+    place: int,
+    recipe: Recipe,
+    task: Any,
+    works: Sequence[Work],
+    done: Sequence[Done],
+    *,
+    seconds: float,
+) -> tuple[Record, Model | None]:
+    """The record and the model of the recipe at a place of the list; no model where every member
+    diverged.
+    """
+    found = [
+        (member, d, row)
+        for w, d in zip(works, done, strict=True)
+        for s in w.shares
+        if s.recipe == place
+        for row, member in zip(s.rows, s.members, strict=True)
+    ]
     found.sort(key=lambda f: f[0])
     series = _series(found)
     model = _model(recipe, task, found)
-    members = [Member(seed=recipe.seed + m, outcome=d.outcomes[row], steps=d.steps[row], best_step=d.best_steps[row],
-                      validation=_kept(series, m, d.best_steps[row])) for m, d, row in found]  # fmt: skip
+    members = [
+        Member(
+            seed=recipe.seed + m,
+            outcome=d.outcomes[row],
+            steps=d.steps[row],
+            best_step=d.best_steps[row],
+            validation=_kept(series, m, d.best_steps[row]),
+        )
+        for m, d, row in found
+    ]
     score, test = (None, {}) if model is None else score_of(model, task)
     healthy = [m for m, member in enumerate(members) if member.outcome != "diverged"]
     for m, values in zip(healthy, _last_of_each(found, list(test)), strict=False):
         members[m] = Member(**{**vars(members[m]), "test": values})
     steps = plan_of(recipe, task).steps
-    effects = shown_effects(recipe, [d.effects[row] for _, d, row in found], series, members, steps=steps)
-    effects += tuple(EffectShown(name=n, meaning="of the table's encoding", values=(float(v),))
-                     for n, v in task.effects.items() if v)  # fmt: skip
+    effects = shown_effects(
+        recipe, [d.effects[row] for _, d, row in found], series, members, steps=steps
+    )
+    effects += tuple(
+        EffectShown(name=n, meaning="of the table's encoding", values=(float(v),))
+        for n, v in task.effects.items()
+        if v
+    )
     places = {(id(d), row): m for m, d, row in found}
     jobs = {id(d): d for _, d, _ in found}
-    events = [Event(step=e["step"], kind=e["kind"], text=e["text"], member=None if row is None else places[i, row])
-              for i, d in jobs.items() for e in d.events
-              for row in [e["member"]] if row is None or (i, row) in places]  # fmt: skip
+    events = [
+        Event(
+            step=e["step"],
+            kind=e["kind"],
+            text=e["text"],
+            member=None if row is None else places[i, row],
+        )
+        for i, d in jobs.items()
+        for e in d.events
+        for row in [e["member"]]
+        if row is None or (i, row) in places
+    ]
     record = Record(
         recipe=to_plain(recipe),
         task=describe(task, model),
         members=tuple(members),
         series=series,
-        events=tuple(sorted(dict.fromkeys(events), key=lambda e: e.step)),  # every job tells what befell the run
+        events=tuple(
+            sorted(dict.fromkeys(events), key=lambda e: e.step)
+        ),  # every job tells what befell the run
         effects=effects,
         said=tuple(task.said),
         surroundings=surroundings(),
@@ -97,13 +147,22 @@ def assemble(place: int, recipe: Recipe, task: Any, works: Sequence[Work], done:
 
 
 def describe(task: Any, model: Model | None) -> dict[str, Any]:
-    """The task in plain data: its kind, target, classes, and how many examples and features there are."""
+    """The task in plain data: its kind, target, classes, and how many examples and features there
+    are.
+    """
     sizes = {name: _count(getattr(task, name)) for name in ("train", "validation", "test")}
     picture = getattr(task.encoder, "picture", None)
     inputs = len(task.encoder.features) if picture is None else math.prod(picture[:3])
-    return {"kind": task.kind, "target": list(task.targets), "classes": [str(c) for c in task.classes or ()],
-            "examples": sizes, "features": inputs, "code_sizes": list(task.encoder.code_sizes),
-            "weights": 0 if model is None else model.size, "fingerprint": task.fingerprint}  # fmt: skip
+    return {
+        "kind": task.kind,
+        "target": list(task.targets),
+        "classes": [str(c) for c in task.classes or ()],
+        "examples": sizes,
+        "features": inputs,
+        "code_sizes": list(task.encoder.code_sizes),
+        "weights": 0 if model is None else model.size,
+        "fingerprint": task.fingerprint,
+    }
 
 
 def surroundings() -> dict[str, Any]:
@@ -115,8 +174,14 @@ def surroundings() -> dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    return {"versions": versions, "python": platform.python_version(), "machine": platform.machine(),
-            "system": platform.system(), "cores": os.cpu_count(), "flush_denormal": True}  # fmt: skip
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+        "flush_denormal": True,
+    }
 
 
 def _count(examples: Any) -> int:
@@ -158,23 +223,35 @@ def _model(recipe: Recipe, task: Any, found: Sequence[tuple[int, Done, int]]) ->
     if healthy[0][0].snapshots:
         kept = [(d.snapshots, row, d.snapshots["taken"][row]) for d, row in healthy]
         weights = torch.cat([s["weights"][row][taken] for s, row, taken in kept])
-        buffers = {n: torch.cat([s[f"buffer/{n}"][row][taken] for s, row, taken in kept]) for n in names}
+        buffers = {
+            n: torch.cat([s[f"buffer/{n}"][row][taken] for s, row, taken in kept]) for n in names
+        }
         return Model(recipe, task.encoder, signature(task), weights, buffers)
     buffers = {n: torch.stack([d.buffers[n][row] for d, row in healthy]) for n in names}
     weights = torch.stack([d.weights[row] for d, row in healthy])
     return Model(recipe, task.encoder, signature(task), weights, buffers)
 
 
-def _last_of_each(found: Sequence[tuple[int, Done, int]], values: list[dict[str, float]]) -> list[dict[str, float]]:
+def _last_of_each(
+    found: Sequence[tuple[int, Done, int]], values: list[dict[str, float]]
+) -> list[dict[str, float]]:
     """The values of each healthy member's last weights, from those of all that it kept."""
     if not values or not found[0][1].snapshots:
         return values
-    ends = np.cumsum([int(d.snapshots["taken"][row].sum()) for _, d, row in found if d.outcomes[row] != "diverged"])
+    ends = np.cumsum(
+        [
+            int(d.snapshots["taken"][row].sum())
+            for _, d, row in found
+            if d.outcomes[row] != "diverged"
+        ]
+    )
     return [values[end - 1] for end in ends]
 
 
 def score_of(model: Model, task: Any) -> tuple[Score | None, list[dict[str, float]]]:
-    """The model's score on the test split (or, without one, on the validation split), and each member's values."""
+    """The model's score on the test split (or, without one, on the validation split), and each
+    member's values.
+    """
     split = "test" if task.test is not None else "validation"
     examples = task.test if task.test is not None else task.validation
     if examples is None:
@@ -188,7 +265,16 @@ def score_of(model: Model, task: Any) -> tuple[Score | None, list[dict[str, floa
     others = {m.name: float(m.of(averaged, truth)[0]) for m in metrics.for_kind(task.kind)}
     by_member = {m.name: m.of(each, truth).tolist() for m in metrics.for_kind(task.kind)}
     values = [{n: v[i] for n, v in by_member.items()} for i in range(each.shape[0])]
-    score = Score(metric=headline.name, value=others[headline.name], low=low, high=high, confidence=CONFIDENCE,
-                  higher_is_better=headline.higher_is_better, split=split, examples=examples.numbers.shape[0],
-                  members=tuple(by_member[headline.name]), others=others)  # fmt: skip
+    score = Score(
+        metric=headline.name,
+        value=others[headline.name],
+        low=low,
+        high=high,
+        confidence=CONFIDENCE,
+        higher_is_better=headline.higher_is_better,
+        split=split,
+        examples=examples.numbers.shape[0],
+        members=tuple(by_member[headline.name]),
+        others=others,
+    )
     return score, values

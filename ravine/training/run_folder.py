@@ -1,7 +1,8 @@
-"""A run's folder: what is written when, and how it is read back. Everything in it is readable without Ravine.
+"""A run's folder: what is written when, and how it is read back. Everything in it is readable
+without Ravine.
 
 recipe.toml               the recipe, every setting written out
-plan.json                 what the run is: recipe, data fingerprint, which members train in which job
+plan.json                what the run is: recipe, data fingerprint, which members train in which job
 checkpoint-0.safetensors  while training, one for each job; gone when the run is finished
 record.json, series.csv   what happened
 encoder.json              how a table becomes numbers, or what pictures are brought to
@@ -34,35 +35,59 @@ from ravine.training.model import Model
 
 
 def new_folder(folder: Path) -> Path:
-    """Make the folder of a new run. Raises `InputError` if it is in use, or cannot be made or written to."""
+    """Make the folder of a new run. Raises `InputError` if it is in use, or cannot be made or
+    written to.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         kind = "is not empty" if folder.is_dir() else "is a file"
         begun = (folder / "plan.json").exists() and not (folder / "record.json").exists()
-        raise InputError(f"{folder} {kind}", why="a run never writes over what is there", do="name a new folder" +
-                         (f", or go on with that run: ravine train --resume {folder}" if begun else ""))  # fmt: skip
+        raise InputError(
+            f"{folder} {kind}",
+            why="a run never writes over what is there",
+            do="name a new folder"
+            + (f", or go on with that run: ravine train --resume {folder}" if begun else ""),
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".probe"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"{folder} cannot be written to", why=error.strerror or str(error),
-                         do="name another folder with --out") from None  # fmt: skip
+        raise InputError(
+            f"{folder} cannot be written to",
+            why=error.strerror or str(error),
+            do="name another folder with --out",
+        ) from None
     return folder
 
 
-def write_plan(folder: Path, recipe: Recipe, task: Any, jobs: Sequence[Sequence[int]], *, device: str,
-               findings: Sequence[Mapping[str, Any]] = ()) -> None:  # fmt: skip
+def write_plan(
+    folder: Path,
+    recipe: Recipe,
+    task: Any,
+    jobs: Sequence[Sequence[int]],
+    *,
+    device: str,
+    findings: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Write what a run is, before its first step: enough to go on with it."""
-    plan = {"schema": SCHEMA, "recipe": plain_recipe(placed(recipe)), "fingerprint": task.fingerprint, "device": device,
-            "jobs": [list(members) for members in jobs], "signature": signature(task)._asdict(),
-            "findings": list(findings)}  # fmt: skip
+    plan = {
+        "schema": SCHEMA,
+        "recipe": plain_recipe(placed(recipe)),
+        "fingerprint": task.fingerprint,
+        "device": device,
+        "jobs": [list(members) for members in jobs],
+        "signature": signature(task)._asdict(),
+        "findings": list(findings),
+    }
     write_atomically(folder / "recipe.toml", recipe_text(recipe, folder).encode())
     write_atomically(folder / "plan.json", json.dumps(plan, indent=1).encode())
 
 
 def plain_recipe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain data that `recipe_from` reads back, whatever the base recipe's own settings are."""
+    """A recipe as plain data that `recipe_from` reads back, whatever the base recipe's own settings
+    are.
+    """
     return tomllib.loads(recipe_text(recipe))
 
 
@@ -79,7 +104,9 @@ def write_run(record: Record, model: Model | None, folder: Path) -> None:
 
 
 def planned_recipe(plan: Mapping[str, Any], module: Any = None) -> Recipe:
-    """The recipe of a run's plan; `module` makes its network where that is a module of one's own."""
+    """The recipe of a run's plan; `module` makes its network where that is a module of one's
+    own.
+    """
     given = dict(plan["recipe"])
     if module is not None:
         given["network"] = {**given["network"], "make": module}
@@ -87,13 +114,20 @@ def planned_recipe(plan: Mapping[str, Any], module: Any = None) -> Recipe:
 
 
 def read_run(folder: str | Path, module: Any = None) -> tuple[Record, Model | None]:
-    """The record and the model in a run's folder. Raises `RunError` if it is unfinished, damaged, or newer."""
+    """The record and the model in a run's folder. Raises `RunError` if it is unfinished, damaged,
+    or newer.
+    """
     folder = Path(folder)
     if not folder.is_dir():
-        raise RunError(f"{folder} is not a run", why="there is no such folder" if not folder.exists() else
-                       "it is a file", do="name the folder that `ravine train` printed")  # fmt: skip
+        raise RunError(
+            f"{folder} is not a run",
+            why="there is no such folder" if not folder.exists() else "it is a file",
+            do="name the folder that `ravine train` printed",
+        )
     record = read_record(folder)
-    if not (folder / "weights.safetensors").exists() and all(m.outcome == "diverged" for m in record.members):
+    if not (folder / "weights.safetensors").exists() and all(
+        m.outcome == "diverged" for m in record.members
+    ):
         return record, None
     plan = read_json(folder / "plan.json")
     recipe = planned_recipe(plan, module)
@@ -118,7 +152,9 @@ def read_encoder(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read", why=str(error), do="train again, or restore the file") from None
+        raise RunError(
+            f"{path} cannot be read", why=str(error), do="train again, or restore the file"
+        ) from None
 
 
 def _weights(model: Model) -> bytes:
@@ -139,5 +175,9 @@ def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> Any:
     except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         if isinstance(error, RunError):
             raise
-        raise RunError(f"{path} is damaged", why=str(error), do="train again, or restore the file") from None
-    return weights, {n.removeprefix("buffer/"): v for n, v in tensors.items() if n.startswith("buffer/")}
+        raise RunError(
+            f"{path} is damaged", why=str(error), do="train again, or restore the file"
+        ) from None
+    return weights, {
+        n.removeprefix("buffer/"): v for n, v in tensors.items() if n.startswith("buffer/")
+    }

@@ -1,7 +1,9 @@
-"""Weights kept along the way: those at the ends of a schedule's cycles, which become members of the model.
+"""Weights kept along the way: those at the ends of a schedule's cycles, which become members of the
+model.
 
-They are kept among what is left of a cohort's networks (`ended`), so they are in every checkpoint and do not care who
-leaves the batch. Letters: N networks of the job, P now in the cohort, K snapshots, S steps.
+They are kept among what is left of a cohort's networks (`ended`), so they are in every checkpoint
+and do not care who leaves the batch. Letters: N networks of the job, P now in the cohort, K
+snapshots, S steps.
 """
 
 from __future__ import annotations
@@ -36,19 +38,27 @@ def pausing(cohort: Cohort, pause: Callable[[Cohort], bool]) -> Callable[[Cohort
 
 
 def report(cohort: Cohort) -> None:
-    """Note as each network's effect the mean distance of its snapshots from its last one, relative to its length."""
+    """Note as each network's effect the mean distance of its snapshots from its last one, relative
+    to its length.
+    """
     if cohort.parts.snapshots is None:
         return
     weights, taken = cohort.ended["snapshot/weights"].double(), cohort.ended["snapshot/taken"]
     for i, kept in enumerate(taken):
         own = weights[i][kept]
         apart = (own - own[-1:]).norm(dim=1).sum() if len(own) else torch.zeros(())
-        effect = float(apart / max(1, len(own) - 1) / own[-1].norm().clamp_min(1e-30)) if len(own) else 0.0
+        effect = (
+            float(apart / max(1, len(own) - 1) / own[-1].norm().clamp_min(1e-30))
+            if len(own)
+            else 0.0
+        )
         cohort.effects[i]["snapshots"] = effect
 
 
 def places(cohort: Cohort) -> dict[int, list[tuple[int, int]]]:
-    """The steps made when networks of the job keep a snapshot, and which: (network, place of its snapshot)."""
+    """The steps made when networks of the job keep a snapshot, and which: (network, place of its
+    snapshot).
+    """
     keep, job = cohort.parts.snapshots, cohort.job
     assert keep is not None
     found: dict[int, list[tuple[int, int]]] = {}
@@ -62,15 +72,21 @@ def places(cohort: Cohort) -> dict[int, list[tuple[int, int]]]:
 def _factors(recipe: Recipe, plan: Plan) -> Tensor:
     """The schedule's multiples of the learning rate of one network, [S]."""
     steps = torch.arange(plan.steps, dtype=torch.float64)[None]
-    return torch.cat([recipe.schedule.factor(part, plan).reshape(-1) for part in steps.split(STEPS_AT_ONCE, 1)])
+    return torch.cat(
+        [recipe.schedule.factor(part, plan).reshape(-1) for part in steps.split(STEPS_AT_ONCE, 1)]
+    )
 
 
 def _make_room(cohort: Cohort, count: int) -> None:
     """Empty places for each network's snapshots."""
     networks = len(cohort.job.seeds)
-    held = {"weights": cohort.weights} | {f"buffer/{name}": value for name, value in cohort.buffers.items()}
-    cohort.ended |= {f"snapshot/{name}": value.new_zeros(networks, count, *value.shape[1:])
-                     for name, value in held.items()}  # fmt: skip
+    held = {"weights": cohort.weights} | {
+        f"buffer/{name}": value for name, value in cohort.buffers.items()
+    }
+    cohort.ended |= {
+        f"snapshot/{name}": value.new_zeros(networks, count, *value.shape[1:])
+        for name, value in held.items()
+    }
     cohort.ended["snapshot/taken"] = torch.zeros(networks, count, dtype=torch.bool)
 
 

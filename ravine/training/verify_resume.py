@@ -1,4 +1,6 @@
-"""Proof by trial that a recipe resumes: kill it at random moments, go on, and compare with a run never stopped."""
+"""Proof by trial that a recipe resumes: kill it at random moments, go on, and compare with a run
+never stopped.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,11 @@ COMPARED = ("weights.safetensors", "series.csv")
 
 
 def verify(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[bool, str]:
-    """Whether a run killed `kills` times and resumed each time ends as one never stopped; and that in a sentence.
+    """Whether a run killed `kills` times and resumed each time ends as one never stopped; and that
+    in a sentence.
 
-    Works in a temporary folder. Raises `RunError` with the recipe's own complaint if it cannot be trained at
-    all, and where it trains so fast that it was never killed.
+    Works in a temporary folder. Raises `RunError` with the recipe's own complaint if it cannot be
+    trained at all, and where it trains so fast that it was never killed.
     """
     if kills < 1:
         raise InputError(f"kills is {kills}", why="without a kill nothing is proved", do="use 3")
@@ -56,8 +59,11 @@ def verify(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[b
         if not (pieces / "record.json").exists():
             _finish(_start(pieces, recipe))
         if not killed:
-            raise RunError("the run ended before it could be killed", why="so nothing was proved",
-                           do="train for longer, such as --set epochs=100")  # fmt: skip
+            raise RunError(
+                "the run ended before it could be killed",
+                why="so nothing was proved",
+                do="train for longer, such as --set epochs=100",
+            )
         different = [f for f in COMPARED if _read(whole / f) != _read(pieces / f)]
         if _score(whole) != _score(pieces):
             different.append("score")
@@ -68,7 +74,9 @@ def verify(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[b
 
 def _start(folder: Path, recipe: Recipe) -> subprocess.Popen:
     given = json.dumps(plain_recipe(recipe))
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder), given], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder), given], stderr=subprocess.PIPE, text=True
+    )
 
 
 def _killed(process: subprocess.Popen, folder: Path, wait: float) -> bool:
@@ -88,7 +96,11 @@ def _killed(process: subprocess.Popen, folder: Path, wait: float) -> bool:
 def _finish(process: subprocess.Popen) -> None:
     _, complaint = process.communicate()
     if process.returncode:
-        last = complaint.strip().splitlines()[-1] if complaint.strip() else f"exit code {process.returncode}"
+        last = (
+            complaint.strip().splitlines()[-1]
+            if complaint.strip()
+            else f"exit code {process.returncode}"
+        )
         raise RunError("the recipe cannot be trained", why=last, do="mend the recipe first")
 
 

@@ -1,4 +1,6 @@
-"""The doctor's examination is fair: programs that start, answers from the vocabulary, a scorer that counts."""
+"""The doctor's examination is fair: programs that start, answers from the vocabulary, a scorer that
+counts.
+"""
 
 import pytest
 import torch
@@ -67,9 +69,13 @@ def test_a_program_starts(program):
     log = Log()
     train(setup, 0, log, steps=1)
     assert len(log.losses) == 1 and setup.steps >= 1
-    places = {name for name, _ in setup.model.named_modules()} | {n for n, _ in setup.model.named_parameters()}
+    places = {name for name, _ in setup.model.named_modules()} | {
+        n for n, _ in setup.model.named_parameters()
+    }
     columns = {str(i) for i in range(30)} if program.family == "table" else set()
-    assert program.where is None or program.where in places | columns | {"validation"}, program.where
+    assert program.where is None or program.where in places | columns | {"validation"}, (
+        program.where
+    )
 
 
 def test_a_program_is_the_same_again_for_the_same_seed():
@@ -92,7 +98,7 @@ def test_judges_by_hand():
     assert broken(torch.nn.Threshold(5.0, float("nan"))) == -1.0
 
 
-# the scorer -----------------------------------------------------------------------------------------------------------
+# The scorer
 
 
 def program(name, causes="", where=None, exact=False):
@@ -136,13 +142,22 @@ def test_a_budget_is_the_number_of_steps():
 
 def test_a_right_answer_counts_everywhere():
     v = judged(SICK, 0, [finding("labels", where="head.weight", since=10)], 100)
-    assert (v.alarm, v.early, v.first, v.second, v.precision, v.where) == (True, True, True, True, 1.0, True)
+    assert (v.alarm, v.early, v.first, v.second, v.precision, v.where) == (
+        True,
+        True,
+        True,
+        True,
+        1.0,
+        True,
+    )
 
 
 def test_the_second_cause_counts_only_among_the_first_two():
     v = judged(SICK, 0, [finding("loss"), finding("leakage", since=50)], 100)
     assert (v.first, v.second, v.precision, v.where) == (False, True, 0.5, False)
-    third = judged(SICK, 0, [finding("loss"), finding("loss"), finding("dropout"), finding("labels")], 100)
+    third = judged(
+        SICK, 0, [finding("loss"), finding("loss"), finding("dropout"), finding("labels")], 100
+    )
     assert (third.second, third.precision) == (False, pytest.approx(1 / 3))
 
 
@@ -173,7 +188,9 @@ def test_places():
 
 
 def test_the_table_by_hand():
-    """Of two seeds: one right answer and one exception on the sick program; silence and an exception on the healthy."""
+    """Of two seeds: one right answer and one exception on the sick program; silence and an
+    exception on the healthy.
+    """
 
     def doctor(program, seed):
         if seed == 1:
@@ -185,7 +202,12 @@ def test_the_table_by_hand():
     assert [v.failure for v in seen] == [None, "ValueError: lost"] * 2
     assert rows["failures"] == Share(0.5, 2)
     assert rows["false alarms on healthy programs"] == Share(0.5, 1)
-    for row in ("sick programs found", "found within the first 10 %", "right cause first", "mean precision"):
+    for row in (
+        "sick programs found",
+        "found within the first 10 %",
+        "right cause first",
+        "mean precision",
+    ):
         assert rows[row] == Share(0.5, 1)
     assert rows["right module or column"] == rows["exact classes: found"] == Share(0.5, 1)
     assert list(rows)[0] == "failures"
@@ -193,7 +215,10 @@ def test_the_table_by_hand():
 
 
 def test_a_cause_outside_the_vocabulary_is_a_failure():
-    assert judged(SICK, 0, [finding("gremlins")], 100).failure == "causes that are not in the vocabulary: gremlins"
+    assert (
+        judged(SICK, 0, [finding("gremlins")], 100).failure
+        == "causes that are not in the vocabulary: gremlins"
+    )
 
 
 def test_baselines_know_nothing():

@@ -1,6 +1,7 @@
 """For every optimizer and each of its forms: another implementation, run on one network alone.
 
-A reference is made from (part, first weights [W], layout) and called with (gradient [W], schedule's factor).
+A reference is made from (part, first weights [W], layout) and called with (gradient [W], schedule's
+factor).
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def torch_twin(name: str, translate: Callable[[Any], dict[str, Any]]) -> Referen
     return make
 
 
-def written(rule: Callable[[Any, Tensor, Tensor, dict[str, Any], float, int, Any], Tensor]) -> Reference:
+def written(
+    rule: Callable[[Any, Tensor, Tensor, dict[str, Any], float, int, Any], Tensor],
+) -> Reference:
     """A rule written once more, for one network: (part, w, g, memory, α, t, layout) -> w."""
 
     def make(part: Any, row: Tensor, layout: Any) -> Callable[[Tensor, float], Tensor]:
@@ -92,7 +95,9 @@ def written(rule: Callable[[Any, Tensor, Tensor, dict[str, Any], float, int, Any
         def step(grad: Tensor, factor: float) -> Tensor:
             memory["t"] += 1
             memory["factor"] = factor
-            memory["row"] = rule(part, memory["row"], grad, memory, part.lr * factor, memory["t"], layout)
+            memory["row"] = rule(
+                part, memory["row"], grad, memory, part.lr * factor, memory["t"], layout
+            )
             return memory["row"].clone()
 
         return step
@@ -107,7 +112,9 @@ def momentum_inside(part, w, g, memory, lr, t, layout):
 
 
 def nesterov_ahead(part, y, g, memory, lr, t, layout):
-    """Sutskever's rule on θ and v themselves; returns the point at which the next gradient is taken."""
+    """Sutskever's rule on θ and v themselves; returns the point at which the next gradient is
+    taken.
+    """
     theta = memory.get("theta", y)
     memory["v"] = part.momentum * memory.get("v", 0) - lr * (g + part.weight_decay * y)
     memory["theta"] = theta + memory["v"]
@@ -134,7 +141,9 @@ def adam_form(part, w, g, memory, lr, t, layout):
     if not part.bias_correction:
         return w - lr * m / (v.sqrt() + part.eps)
     if part.eps_at == "hat":
-        return w - lr * math.sqrt(1 - part.beta2**t) / (1 - part.beta1**t) * m / (v.sqrt() + part.eps)
+        return w - lr * math.sqrt(1 - part.beta2**t) / (1 - part.beta1**t) * m / (
+            v.sqrt() + part.eps
+        )
     return w - lr * (m / (1 - part.beta1**t)) / (v / (1 - part.beta2**t) + part.eps).sqrt()
 
 
@@ -212,8 +221,9 @@ def lookahead(part, w, g, memory, lr, t, layout):
     if "inner" not in memory:
         memory["fast"], memory["slow"] = w.clone(), w.clone()
         inner = part.inner
-        memory["inner"] = torch.optim.SGD([memory["fast"]], lr=inner.lr, momentum=inner.momentum,
-                                          weight_decay=inner.weight_decay)  # fmt: skip
+        memory["inner"] = torch.optim.SGD(
+            [memory["fast"]], lr=inner.lr, momentum=inner.momentum, weight_decay=inner.weight_decay
+        )
     memory["inner"].param_groups[0]["lr"] = lr
     memory["fast"].grad = g
     memory["inner"].step()
@@ -232,27 +242,48 @@ def _adam(part: Any) -> dict[str, Any]:
 
 
 def _rmsprop(part: Any) -> dict[str, Any]:
-    return {"alpha": part.beta, "eps": part.eps, "momentum": part.momentum, "centered": part.centered} | _decay(part)
+    return {
+        "alpha": part.beta,
+        "eps": part.eps,
+        "momentum": part.momentum,
+        "centered": part.centered,
+    } | _decay(part)
 
 
-MOMENTUM = torch_twin("SGD", lambda p: {"momentum": p.momentum, "dampening": p.dampening} | _decay(p))
+MOMENTUM = torch_twin(
+    "SGD", lambda p: {"momentum": p.momentum, "dampening": p.dampening} | _decay(p)
+)
 RMSPROP = torch_twin("RMSprop", _rmsprop)
 
 TWINS: dict[type, dict[str, Reference]] = {
     o.SGD: {"plain": torch_twin("SGD", _decay)},
     o.Momentum: {"plain": MOMENTUM, "dampened": MOMENTUM, "inside": written(momentum_inside)},
     o.Nesterov: {
-        "plain": torch_twin("SGD", lambda p: {"momentum": p.momentum, "nesterov": True} | _decay(p)),
+        "plain": torch_twin(
+            "SGD", lambda p: {"momentum": p.momentum, "nesterov": True} | _decay(p)
+        ),
         "inside": written(nesterov_ahead),
         "lookahead": written(nesterov_ahead),
     },
     o.Adagrad: {
-        "plain": torch_twin("Adagrad", lambda p: {"eps": p.eps, "lr_decay": p.lr_decay,
-                                                  "initial_accumulator_value": p.initial} | _decay(p)),
+        "plain": torch_twin(
+            "Adagrad",
+            lambda p: (
+                {"eps": p.eps, "lr_decay": p.lr_decay, "initial_accumulator_value": p.initial}
+                | _decay(p)
+            ),
+        ),
         "inside": written(adagrad_inside),
     },
-    o.Adadelta: {"plain": torch_twin("Adadelta", lambda p: {"rho": p.rho, "eps": p.eps} | _decay(p))},
-    o.RMSprop: {"plain": RMSPROP, "no momentum": RMSPROP, "centered": RMSPROP, "inside": written(rmsprop_inside)},
+    o.Adadelta: {
+        "plain": torch_twin("Adadelta", lambda p: {"rho": p.rho, "eps": p.eps} | _decay(p))
+    },
+    o.RMSprop: {
+        "plain": RMSPROP,
+        "no momentum": RMSPROP,
+        "centered": RMSPROP,
+        "inside": written(rmsprop_inside),
+    },
     o.Adam: {
         "plain": torch_twin("Adam", _adam),
         "amsgrad": torch_twin("Adam", lambda p: {"amsgrad": True} | _adam(p)),
@@ -261,7 +292,9 @@ TWINS: dict[type, dict[str, Reference]] = {
         "uncorrected": written(adam_form),
     },
     o.AdamW: {"plain": torch_twin("AdamW", _adam), "fixed": written(adamw_fixed)},
-    o.NAdam: {"plain": torch_twin("NAdam", lambda p: {"momentum_decay": p.momentum_decay} | _adam(p))},
+    o.NAdam: {
+        "plain": torch_twin("NAdam", lambda p: {"momentum_decay": p.momentum_decay} | _adam(p))
+    },
     o.RAdam: {"plain": torch_twin("RAdam", _adam)},
     o.Adamax: {"plain": torch_twin("Adamax", _adam)},
     o.Lion: {"plain": written(lion)},
@@ -276,4 +309,4 @@ TWINS: dict[type, dict[str, Reference]] = {
         "momentum": torch_twin("SGD", lambda p: {"momentum": 0.9, "nesterov": True}),
         "nadam": torch_twin("NAdam", lambda p: {}),
     },
-}  # fmt: skip
+}

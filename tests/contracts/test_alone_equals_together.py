@@ -15,9 +15,13 @@ from ravine.training.train import train_all
 
 
 def small(**changes):
-    """105 examples, batches of 32 and a last one of 9; widths that are no multiple of a vector's length."""
+    """105 examples, batches of 32 and a last one of 9; widths that are no multiple of a vector's
+    length.
+    """
     recipe = catalog.plain()
-    recipe = dataclasses.replace(recipe, data=Data(source="iris"), network=mlp.Mlp(hidden=(13, 7)), epochs=3, seeds=2)
+    recipe = dataclasses.replace(
+        recipe, data=Data(source="iris"), network=mlp.Mlp(hidden=(13, 7)), epochs=3, seeds=2
+    )
     return dataclasses.replace(recipe, **changes)
 
 
@@ -39,8 +43,10 @@ def spread(make, cls):
 def assert_same(together, alone):
     assert together.record.members == alone.record.members
     for name, series in alone.record.series.items():
-        assert torch.equal(torch.tensor(series.values).nan_to_num(7.0),
-                           torch.tensor(together.record.series[name].values).nan_to_num(7.0)), name  # fmt: skip
+        assert torch.equal(
+            torch.tensor(series.values).nan_to_num(7.0),
+            torch.tensor(together.record.series[name].values).nan_to_num(7.0),
+        ), name
     assert (together.model is None) == (alone.model is None)
     if alone.model is not None:
         assert torch.equal(together.model.weights, alone.model.weights)
@@ -62,7 +68,8 @@ def test_arithmetic_is_exact_in_this_process():
         assert holds
 
 
-# whole Hessians of these networks take ten seconds: on smaller ones in tests/optimizers/test_second_order.py
+# whole Hessians of these networks take ten seconds: on smaller ones in
+# tests/optimizers/test_second_order.py
 RULES = [c for c in optimizers.ALL if c not in (optimizers.Newton, optimizers.SaddleFreeNewton)]
 
 
@@ -71,7 +78,9 @@ def test_optimizers(cls):
     check(spread(lambda part: small(optimizer=part), cls))
 
 
-@pytest.mark.parametrize("cls", [c for c in schedules.ALL if c is not schedules.WarmUp], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "cls", [c for c in schedules.ALL if c is not schedules.WarmUp], ids=lambda c: c.__name__
+)
 def test_schedules(cls):
     check(spread(lambda part: small(schedule=part), cls))
 
@@ -129,7 +138,12 @@ def test_losses(cls):
 def test_the_wide_ones_and_realmlp():
     base = catalog.realmlp_td_s().vary("data", Data(source="iris"))
     base = dataclasses.replace(base, epochs=2, batch=37)
-    check([base.vary("seed", s).vary("optimizer.lr", lr) for s, lr in ((0, 0.04), (1, 0.01), (2, 0.02))])
+    check(
+        [
+            base.vary("seed", s).vary("optimizer.lr", lr)
+            for s, lr in ((0, 0.04), (1, 0.01), (2, 0.02))
+        ]
+    )
 
 
 def test_a_network_that_diverges_leaves_the_others_alone():
@@ -146,7 +160,9 @@ def test_networks_that_stop_early_leave_the_others_alone():
         for s, lr in ((0, 0.9), (1, 0.003), (2, 0.1))
     ]
     together = train_all(recipes, workers=1)
-    assert len({m.steps for run in together for m in run.record.members}) > 1, "none stopped at a time of its own"
+    assert len({m.steps for run in together for m in run.record.members}) > 1, (
+        "none stopped at a time of its own"
+    )
     for recipe, run in zip(recipes, together, strict=True):
         assert_same(run, train_all([recipe], workers=1)[0])
 

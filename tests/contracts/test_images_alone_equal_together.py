@@ -1,4 +1,6 @@
-"""A network of pictures trains to the same bits alone, in a cohort that networks leave, and from a checkpoint."""
+"""A network of pictures trains to the same bits alone, in a cohort that networks leave, and from a
+checkpoint.
+"""
 
 import dataclasses
 
@@ -36,15 +38,27 @@ def examples(seed):
 
 
 def module(signature):
-    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.SiLU(), nn.Dropout(0.2), nn.Flatten(),
-                         nn.Linear(5 * 5 * 7, signature.outputs))  # fmt: skip
+    return nn.Sequential(
+        nn.Conv2d(3, 5, 3),
+        nn.BatchNorm2d(5),
+        nn.SiLU(),
+        nn.Dropout(0.2),
+        nn.Flatten(),
+        nn.Linear(5 * 5 * 7, signature.outputs),
+    )
 
 
 NETWORKS = {
     "Conv": Conv(channels=(5, 6), hidden=(7,), dropout=Dropout(rate=0.3)),
-    "Conv, spatial dropout": Conv(channels=(5, 6), hidden=(), spatial_dropout=SpatialDropout(rate=0.3), norm=None),
-    "Conv, separable": Conv(channels=(5, 6), hidden=(), separable=True, pool=AveragePool(), global_average=True),
-    "Conv, overlapping pools": Conv(channels=(5,), convolutions=2, pool=MaxPool(size=3, stride=2), norm=LayerNorm()),
+    "Conv, spatial dropout": Conv(
+        channels=(5, 6), hidden=(), spatial_dropout=SpatialDropout(rate=0.3), norm=None
+    ),
+    "Conv, separable": Conv(
+        channels=(5, 6), hidden=(), separable=True, pool=AveragePool(), global_average=True
+    ),
+    "Conv, overlapping pools": Conv(
+        channels=(5,), convolutions=2, pool=MaxPool(size=3, stride=2), norm=LayerNorm()
+    ),
     "ResNet": ResNet(channels=(5, 6), blocks=1, norm=BatchNorm(momentum=0.2)),
     "Mlp": Mlp(hidden=(7,)),
     "Module": Module(make=module),
@@ -57,25 +71,39 @@ def job(network, rates, seeds, optimizer=None, patience=None):
     )
     if patience is not None:
         plain = dataclasses.replace(plain, stop=EarlyStopping(patience=patience))
-    recipes = tuple(dataclasses.replace(plain, optimizer=optimizer or Momentum()).vary("optimizer.lr", lr)
-                    for lr in rates)  # fmt: skip
+    recipes = tuple(
+        dataclasses.replace(plain, optimizer=optimizer or Momentum()).vary("optimizer.lr", lr)
+        for lr in rates
+    )
     per_epoch = -(-COUNT // BATCH)
     signature = Signature(0, (), 3, Picture(3, 7, 9, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2)))
-    return Job(recipes=recipes, seeds=tuple(seeds), signature=signature,
-               plan=Plan(EPOCHS * per_epoch, per_epoch), batch=BATCH)  # fmt: skip
+    return Job(
+        recipes=recipes,
+        seeds=tuple(seeds),
+        signature=signature,
+        plan=Plan(EPOCHS * per_epoch, per_epoch),
+        batch=BATCH,
+    )
 
 
 def trained(cohort, pause=lambda cohort: False):
     metric = headline("classes")
-    judge = Evaluator(cohort.job.plan, examples(1), metric=metric.of, name=metric.name,
-                      higher_is_better=metric.higher_is_better)  # fmt: skip
+    judge = Evaluator(
+        cohort.job.plan,
+        examples(1),
+        metric=metric.of,
+        name=metric.name,
+        higher_is_better=metric.higher_is_better,
+    )
     with exact_arithmetic():
         run(cohort, InMemory(examples(0), cohort.seeds, batch=BATCH), judge, pause=pause)
     return cohort
 
 
 def assert_same(together, alone, i):
-    """Network i of a cohort has what it has when it is trained alone: kept weights and buffers, and every series."""
+    """Network i of a cohort has what it has when it is trained alone: kept weights and buffers, and
+    every series.
+    """
     for name, value in alone.ended.items():
         assert torch.equal(together.ended[name][i], value[0]), name
     for name, points in alone.series.items():
@@ -89,15 +117,22 @@ def test_networks(name):
     together = trained(start(job(NETWORKS[name], rates, seeds)))
     assert together.outcomes == ["finished"] * 3
     for i in (0, 2):
-        assert_same(together, trained(start(job(NETWORKS[name], rates[i : i + 1], seeds[i : i + 1]))), i)
+        assert_same(
+            together, trained(start(job(NETWORKS[name], rates[i : i + 1], seeds[i : i + 1]))), i
+        )
 
 
 @pytest.mark.parametrize("name", ["Conv", "ResNet", "Module"])
 def test_networks_that_leave_change_nothing_for_those_that_stay(name):
     rates, seeds = (1e30, 0.02, 0.01), (3, 4, 5)  # the first diverges, and leaves after an epoch
     together = trained(start(job(NETWORKS[name], rates, seeds, patience=1)))
-    assert together.outcomes[0] == "diverged" and together.ended["steps"][0] < together.ended["steps"][1]
-    assert_same(together, trained(start(job(NETWORKS[name], rates[1:2], seeds[1:2], patience=1))), 1)
+    assert (
+        together.outcomes[0] == "diverged"
+        and together.ended["steps"][0] < together.ended["steps"][1]
+    )
+    assert_same(
+        together, trained(start(job(NETWORKS[name], rates[1:2], seeds[1:2], patience=1))), 1
+    )
 
 
 @pytest.mark.parametrize("name", ["Conv", "ResNet", "Module"])
@@ -111,7 +146,9 @@ def test_from_a_checkpoint_it_goes_on_as_if_it_had_not_stopped(name, tmp_path):
         assert torch.equal(again.ended[name], value), name
 
 
-@pytest.mark.parametrize("cls", [c for c in OPTIMIZERS if not issubclass(c, Searches)], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "cls", [c for c in OPTIMIZERS if not issubclass(c, Searches)], ids=lambda c: c.__name__
+)
 def test_every_optimizer_moves_convolutions(cls):
     asked = job(NETWORKS["ResNet"], (0.01,), (3,))
     cohort = start(dataclasses.replace(asked, recipes=(asked.recipes[0].vary("optimizer", cls()),)))

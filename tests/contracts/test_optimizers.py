@@ -1,7 +1,7 @@
 """Claims that every optimizer must meet; an entry of `ALL` is tested by being listed.
 
-A cohort of seven networks, each with settings of its own, is compared with torch.optim (or a second implementation)
-run on each network alone.
+A cohort of seven networks, each with settings of its own, is compared with torch.optim (or a second
+implementation) run on each network alone.
 """
 
 from __future__ import annotations
@@ -22,14 +22,28 @@ from ravine.optimizers.fused import step_
 from ravine.part import hints, is_number, program, rows_of, stack
 from ravine.protocols import Now, Settles
 
-# those that search have no `update`; they meet the same claims in tests/optimizers/test_second_order.py
+# those that search have no `update`; they meet the same claims in
+# tests/optimizers/test_second_order.py
 ALL = tuple(c for c in optimizers.ALL if c not in optimizers.SEARCHING)
 P = 7
-LAYOUT = Layout((Slot(name="a", shape=(5, 4)), Slot(name="b", shape=(1, 4), role="bias"), Slot(name="c", shape=(4, 3))))
+LAYOUT = Layout(
+    (
+        Slot(name="a", shape=(5, 4)),
+        Slot(name="b", shape=(1, 4), role="bias"),
+        Slot(name="c", shape=(4, 3)),
+    )
+)
 W = LAYOUT.width
 
 
-def moment(step: int, dtype: torch.dtype, *, factor: Any = 1.0, meter: Any = None, decays: Tensor | None = None) -> Now:
+def moment(
+    step: int,
+    dtype: torch.dtype,
+    *,
+    factor: Any = 1.0,
+    meter: Any = None,
+    decays: Tensor | None = None,
+) -> Now:
     decays = torch.ones(1, W, dtype=dtype) if decays is None else decays
     return Now(step=step, factor=factor, decays=decays, layout=LAYOUT, meter=meter)
 
@@ -42,10 +56,14 @@ def gradients(rows: Tensor, step: int, *, keep: list[int] | None = None) -> Tens
 
 
 def begin(dtype: torch.dtype) -> Tensor:
-    return torch.randn(P, W, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    return torch.randn(P, W, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(
+        dtype
+    )
 
 
-def run(part: Any, rows: Tensor, steps: int, *, keep: list[int] | None = None, in_place: bool = False) -> Tensor:
+def run(
+    part: Any, rows: Tensor, steps: int, *, keep: list[int] | None = None, in_place: bool = False
+) -> Tensor:
     state = part.start(rows)
     for step in range(1, steps + 1):
         factor = 1.0 if step < 20 else 0.3
@@ -74,12 +92,16 @@ def test_equals_its_reference_with_other_settings_in_every_network(cls):
         rows, state = begin(torch.float64), None
         cohort = stack(parts)
         state = cohort.start(rows)
-        others = [reference(part, row.clone(), LAYOUT) for part, row in zip(parts, rows, strict=True)]
+        others = [
+            reference(part, row.clone(), LAYOUT) for part, row in zip(parts, rows, strict=True)
+        ]
         for step in range(1, 61):
             grads = gradients(rows, step)
             factor = 1.0 if step < 30 else 0.25
             rows, state = cohort.update(rows, grads, state, moment(step, rows.dtype, factor=factor))
-            expected = torch.stack([other(g.clone(), factor) for other, g in zip(others, grads, strict=True)])
+            expected = torch.stack(
+                [other(g.clone(), factor) for other, g in zip(others, grads, strict=True)]
+            )
             torch.testing.assert_close(rows, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -111,7 +133,9 @@ def test_a_setting_shared_by_all_may_be_a_float_among_columns(cls):
 def test_in_place_is_the_pure_rule(cls):
     for variant in TWINS[cls]:
         part = stack([cls(**settings(cls, i, variant)) for i in range(P)])
-        assert torch.equal(run(part, begin(torch.float32), 30), run(part, begin(torch.float32), 30, in_place=True))
+        assert torch.equal(
+            run(part, begin(torch.float32), 30), run(part, begin(torch.float32), 30, in_place=True)
+        )
 
 
 @pytest.mark.parametrize("cls", ALL)
@@ -138,7 +162,9 @@ def test_the_precision_of_weights_is_kept(cls, dtype):
     part = stack([cls(**settings(cls, i, "plain")) for i in range(P)])
     rows = begin(dtype)
     new, state = part.update(rows, rows.clone(), part.start(rows), moment(1, dtype))
-    new, state = part.update(new, rows.clone(), state, moment(2, dtype, factor=torch.ones(P, 1, dtype=torch.float64)))
+    new, state = part.update(
+        new, rows.clone(), state, moment(2, dtype, factor=torch.ones(P, 1, dtype=torch.float64))
+    )
     assert new.dtype == dtype and new.shape == rows.shape
     assert all(value.shape[0] == P for value in state.values())
     assert all(value.dtype == dtype for value in state.values() if value.shape == rows.shape)

@@ -1,4 +1,6 @@
-"""Training loops, sick and healthy, for the rules that watch them: each is given `watch`, returns what it trained."""
+"""Training loops, sick and healthy, for the rules that watch them: each is given `watch`, returns
+what it trained.
+"""
 
 import copy
 
@@ -7,7 +9,13 @@ import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LambdaLR, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    LambdaLR,
+    OneCycleLR,
+    StepLR,
+)
 
 STEPS = 30
 
@@ -24,7 +32,9 @@ def numbers(n=64, features=8):
 
 
 def mlp(outputs=3, features=8, act=nn.ReLU, width=32):
-    return nn.Sequential(nn.Linear(features, width), act(), nn.Linear(width, width), act(), nn.Linear(width, outputs))
+    return nn.Sequential(
+        nn.Linear(features, width), act(), nn.Linear(width, width), act(), nn.Linear(width, outputs)
+    )
 
 
 def batches(x, y, steps, size=32):
@@ -33,8 +43,19 @@ def batches(x, y, steps, size=32):
         yield x[at], y[at]
 
 
-def teach(watch, model, optimizer, *, loss=F.cross_entropy, data=None, steps=STEPS, after=None, before_step=None,
-          forward=None, **settings):  # fmt: skip
+def teach(
+    watch,
+    model,
+    optimizer,
+    *,
+    loss=F.cross_entropy,
+    data=None,
+    steps=STEPS,
+    after=None,
+    before_step=None,
+    forward=None,
+    **settings,
+):
     """The usual loop; `before_step(i)` and `after(i)` are called where they say."""
     x, y = data or classes()
     with watch(model, optimizer, **settings) as watched:
@@ -150,7 +171,12 @@ def detached_features(watch):
 
 def loss_made_anew(watch):
     model = mlp()
-    teach(watch, model, sgd(model), loss=lambda o, y: torch.tensor(F.cross_entropy(o, y).item(), requires_grad=True))
+    teach(
+        watch,
+        model,
+        sgd(model),
+        loss=lambda o, y: torch.tensor(F.cross_entropy(o, y).item(), requires_grad=True),
+    )
 
 
 def detached_output(watch):
@@ -169,7 +195,9 @@ def no_grad(watch):
 
 
 def eval_left_on(watch):
-    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
+    model = nn.Sequential(
+        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3)
+    )
     teach(watch, model, sgd(model), after=lambda i: model.eval() if i == 9 else None)
 
 
@@ -223,7 +251,12 @@ def rate_run_out(watch):
 def clipped_away(watch):
     model = mlp()
     optimizer = sgd(model, 0.1)
-    teach(watch, model, optimizer, before_step=lambda i: nn.utils.clip_grad_norm_(model.parameters(), 1e-4))
+    teach(
+        watch,
+        model,
+        optimizer,
+        before_step=lambda i: nn.utils.clip_grad_norm_(model.parameters(), 1e-4),
+    )
 
 
 def zero_rate(watch):
@@ -238,7 +271,13 @@ def rounded_away(watch):
 
 def rate_too_high(watch):
     model = mlp(1)
-    teach(watch, model, sgd(model, 30.0), data=numbers(), loss=lambda o, y: F.mse_loss(o.squeeze(1), y))
+    teach(
+        watch,
+        model,
+        sgd(model, 30.0),
+        data=numbers(),
+        loss=lambda o, y: F.mse_loss(o.squeeze(1), y),
+    )
 
 
 def nan_in_data(watch):
@@ -250,8 +289,13 @@ def nan_in_data(watch):
 
 def root_of_zero(watch):
     model = mlp(1)
-    teach(watch, model, sgd(model), data=numbers(), loss=lambda o, y: o.squeeze(1).sub(y).abs().mean() +
-          (o * 0).sum().sqrt())  # fmt: skip
+    teach(
+        watch,
+        model,
+        sgd(model),
+        data=numbers(),
+        loss=lambda o, y: o.squeeze(1).sub(y).abs().mean() + (o * 0).sum().sqrt(),
+    )
 
 
 def full_batch_still(watch):
@@ -273,8 +317,13 @@ def sigmoid_before_entropy(watch):
 def sigmoid_twice(watch):
     x, y = numbers()
     model = nn.Sequential(mlp(1), nn.Sigmoid())
-    teach(watch, model, sgd(model), data=(x, (y > 0).float()),
-          loss=lambda o, y: F.binary_cross_entropy_with_logits(o.squeeze(1), y))  # fmt: skip
+    teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x, (y > 0).float()),
+        loss=lambda o, y: F.binary_cross_entropy_with_logits(o.squeeze(1), y),
+    )
 
 
 def log_softmax_twice(watch):
@@ -285,8 +334,13 @@ def log_softmax_twice(watch):
 def one_unit(watch):
     x, y = numbers()
     model = nn.Sequential(mlp(1), nn.Softmax(dim=1))
-    teach(watch, model, sgd(model), data=(x, (y > 0).float()),
-          loss=lambda o, y: F.binary_cross_entropy(o.squeeze(1), y))  # fmt: skip
+    teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x, (y > 0).float()),
+        loss=lambda o, y: F.binary_cross_entropy(o.squeeze(1), y),
+    )
 
 
 def logits_as_probabilities(watch):
@@ -320,14 +374,21 @@ def out_of_reach(watch):
 def out_of_reach_by_hand(watch):
     x, y = numbers()
     model = nn.Sequential(mlp(1), nn.Tanh())
-    teach(watch, model, sgd(model), data=(x, y[:, None] * 10), loss=lambda o, y: (y - o).abs().mean())
+    teach(
+        watch, model, sgd(model), data=(x, y[:, None] * 10), loss=lambda o, y: (y - o).abs().mean()
+    )
 
 
 def labels_of_minus_one(watch):
     x, y = numbers()
     model = mlp(1)
-    teach(watch, model, sgd(model), data=(x, y.sign()),
-          loss=lambda o, y: F.binary_cross_entropy_with_logits(o.squeeze(1), y))  # fmt: skip
+    teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x, y.sign()),
+        loss=lambda o, y: F.binary_cross_entropy_with_logits(o.squeeze(1), y),
+    )
 
 
 def softmax_of_labels(watch):
@@ -361,8 +422,14 @@ def dropout_for_activation(watch):
 
 
 def no_activation_in_convolutions(watch):
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(),
-                          nn.Linear(4 * 16, 3))  # fmt: skip
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4 * 16, 3),
+    )
     x, y = classes(features=64)
     teach(watch, model, sgd(model), data=(x.view(-1, 1, 8, 8), y))
 
@@ -383,13 +450,23 @@ def nearly_dead_layer(watch):
 def set_back(watch):
     model = mlp()
     start = copy.deepcopy(model.state_dict())
-    teach(watch, model, torch.optim.Adam(model.parameters()), steps=60,
-          after=lambda i: model.load_state_dict(start) if i % 10 == 9 else None)  # fmt: skip
+    teach(
+        watch,
+        model,
+        torch.optim.Adam(model.parameters()),
+        steps=60,
+        after=lambda i: model.load_state_dict(start) if i % 10 == 9 else None,
+    )
 
 
 def drawn_anew(watch):
     model = mlp()
-    again = lambda i: [m.reset_parameters() for m in model if i % 10 == 9 and isinstance(m, nn.Linear)]  # noqa: E731
+
+    def again(i):
+        for m in model:
+            if i % 10 == 9 and isinstance(m, nn.Linear):
+                m.reset_parameters()
+
     teach(watch, model, torch.optim.Adam(model.parameters()), steps=60, after=again)
 
 
@@ -450,7 +527,9 @@ class Stepwise(nn.Module):
         state = None
         for part in x.view(len(x), 4, 2).unbind(1):
             if self.cut and state is not None:
-                state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
+                state = (
+                    tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
+                )
             state = self.cell(part, state)
         return self.out(state[0] if isinstance(state, tuple) else state)
 
@@ -490,8 +569,9 @@ def minus(watch):
 def always_overflows(watch):
     model = mlp()
     optimizer = sgd(model)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=1, growth_factor=2.0**20,
-                                  backoff_factor=2.0**-1)  # fmt: skip
+    scaler = torch.amp.GradScaler(
+        "cpu", init_scale=2.0**40, growth_interval=1, growth_factor=2.0**20, backoff_factor=2.0**-1
+    )
     with watch(model, optimizer) as watched:
         for i, (a, b) in enumerate(batches(*classes(), STEPS)):
             optimizer.zero_grad()
@@ -516,7 +596,12 @@ def clipped_before_unscaling(watch):
 
 def clipped_by_value(watch):
     model = mlp()
-    teach(watch, model, sgd(model), before_step=lambda i: nn.utils.clip_grad_value_(model.parameters(), 1e-6))
+    teach(
+        watch,
+        model,
+        sgd(model),
+        before_step=lambda i: nn.utils.clip_grad_value_(model.parameters(), 1e-6),
+    )
 
 
 def group_at_zero(watch):
@@ -555,34 +640,88 @@ def rate_falls_at_once(watch):
 def jumpy(watch):
     model = nn.Linear(8, 1)
     x, y = numbers(512)
-    teach(watch, model, sgd(model, 0.05), data=(x, y[:, None] + torch.randn(512, 1)), loss=F.mse_loss, steps=256,
-          after=lambda i: model.weight.data.add_(5) if i in (130, 190) else None)  # fmt: skip
+    teach(
+        watch,
+        model,
+        sgd(model, 0.05),
+        data=(x, y[:, None] + torch.randn(512, 1)),
+        loss=F.mse_loss,
+        steps=256,
+        after=lambda i: model.weight.data.add_(5) if i in (130, 190) else None,
+    )
 
 
 SICK = [
-    (no_zero_grad, "RVN-L01"), (no_zero_grad_with_clip, "RVN-L01"), (no_backward, "RVN-L02"), (wiped, "RVN-L03"),
-    (lambda watch: wiped(watch, none=False), "RVN-L03"), (backward_last, "RVN-L04"), (head_left_out, "RVN-L05"),
-    (first_layer_left_out, "RVN-L05"), (head_replaced, "RVN-L06"), (other_model, "RVN-L06"), (plain_list, "RVN-L07"),
-    (detached_features, "RVN-L09"), (loss_made_anew, "RVN-L10"), (detached_output, "RVN-L10"), (no_grad, "RVN-L11"),
-    (eval_left_on, "RVN-L12"), (train_at_validation, "RVN-L13"), (schedule_first, "RVN-L14"),
-    (schedule_idle, "RVN-L15"), (epochs_as_steps, "RVN-L16"), (rate_run_out, "RVN-L16"), (clipped_away, "RVN-L17"),
-    (zero_rate, "RVN-L18"), (rounded_away, "RVN-L19"), (rate_too_high, "RVN-N01"), (nan_in_data, "RVN-N01"),
-    (root_of_zero, "RVN-N01"), (full_batch_still, "RVN-N02"), (softmax_twice, "RVN-H01"),
-    (sigmoid_before_entropy, "RVN-H01"), (sigmoid_twice, "RVN-H02"), (log_softmax_twice, "RVN-H03"),
-    (one_unit, "RVN-H04"), (logits_as_probabilities, "RVN-H05"), (broadcast, "RVN-H06"), (broadcast_in_mse, "RVN-H06"),
-    (over_the_batch, "RVN-H07"), (out_of_reach, "RVN-H08"), (out_of_reach_by_hand, "RVN-H08"),
-    (labels_of_minus_one, "RVN-H09"), (softmax_of_labels, "RVN-H10"),
-    (constant_start, "RVN-S01"), (zeros_start, "RVN-S01"), (no_activation, "RVN-S02"),
-    (dropout_for_activation, "RVN-S02"), (no_activation_in_convolutions, "RVN-S02"), (dead_layer, "RVN-S03"),
+    (no_zero_grad, "RVN-L01"),
+    (no_zero_grad_with_clip, "RVN-L01"),
+    (no_backward, "RVN-L02"),
+    (wiped, "RVN-L03"),
+    (lambda watch: wiped(watch, none=False), "RVN-L03"),
+    (backward_last, "RVN-L04"),
+    (head_left_out, "RVN-L05"),
+    (first_layer_left_out, "RVN-L05"),
+    (head_replaced, "RVN-L06"),
+    (other_model, "RVN-L06"),
+    (plain_list, "RVN-L07"),
+    (detached_features, "RVN-L09"),
+    (loss_made_anew, "RVN-L10"),
+    (detached_output, "RVN-L10"),
+    (no_grad, "RVN-L11"),
+    (eval_left_on, "RVN-L12"),
+    (train_at_validation, "RVN-L13"),
+    (schedule_first, "RVN-L14"),
+    (schedule_idle, "RVN-L15"),
+    (epochs_as_steps, "RVN-L16"),
+    (rate_run_out, "RVN-L16"),
+    (clipped_away, "RVN-L17"),
+    (zero_rate, "RVN-L18"),
+    (rounded_away, "RVN-L19"),
+    (rate_too_high, "RVN-N01"),
+    (nan_in_data, "RVN-N01"),
+    (root_of_zero, "RVN-N01"),
+    (full_batch_still, "RVN-N02"),
+    (softmax_twice, "RVN-H01"),
+    (sigmoid_before_entropy, "RVN-H01"),
+    (sigmoid_twice, "RVN-H02"),
+    (log_softmax_twice, "RVN-H03"),
+    (one_unit, "RVN-H04"),
+    (logits_as_probabilities, "RVN-H05"),
+    (broadcast, "RVN-H06"),
+    (broadcast_in_mse, "RVN-H06"),
+    (over_the_batch, "RVN-H07"),
+    (out_of_reach, "RVN-H08"),
+    (out_of_reach_by_hand, "RVN-H08"),
+    (labels_of_minus_one, "RVN-H09"),
+    (softmax_of_labels, "RVN-H10"),
+    (constant_start, "RVN-S01"),
+    (zeros_start, "RVN-S01"),
+    (no_activation, "RVN-S02"),
+    (dropout_for_activation, "RVN-S02"),
+    (no_activation_in_convolutions, "RVN-S02"),
+    (dead_layer, "RVN-S03"),
     (nearly_dead_layer, "RVN-S03"),
-    (set_back, "RVN-L20"), (drawn_anew, "RVN-L20"), (cleared_between, "RVN-L21"),
-    (lambda watch: cleared_between(watch, divide=False), "RVN-L21"), (same_batch, "RVN-L22"), (summed, "RVN-L23"),
-    (stale_moments, "RVN-L24"), (cut_in_time, "RVN-L25"), (lambda watch: cut_in_time(watch, nn.LSTMCell), "RVN-L25"),
-    (normalized_again, "RVN-L26"), (on_a_large_scale, "RVN-L27"), (maximized, "RVN-L28"), (minus, "RVN-L28"),
-    (always_overflows, "RVN-L29"), (clipped_before_unscaling, "RVN-L17"), (clipped_by_value, "RVN-L17"),
-    (group_at_zero, "RVN-L30"), (diverging, "RVN-T21"), (shuffled_labels, "RVN-T22"), (rate_falls_at_once, "RVN-T23"),
+    (set_back, "RVN-L20"),
+    (drawn_anew, "RVN-L20"),
+    (cleared_between, "RVN-L21"),
+    (lambda watch: cleared_between(watch, divide=False), "RVN-L21"),
+    (same_batch, "RVN-L22"),
+    (summed, "RVN-L23"),
+    (stale_moments, "RVN-L24"),
+    (cut_in_time, "RVN-L25"),
+    (lambda watch: cut_in_time(watch, nn.LSTMCell), "RVN-L25"),
+    (normalized_again, "RVN-L26"),
+    (on_a_large_scale, "RVN-L27"),
+    (maximized, "RVN-L28"),
+    (minus, "RVN-L28"),
+    (always_overflows, "RVN-L29"),
+    (clipped_before_unscaling, "RVN-L17"),
+    (clipped_by_value, "RVN-L17"),
+    (group_at_zero, "RVN-L30"),
+    (diverging, "RVN-T21"),
+    (shuffled_labels, "RVN-T22"),
+    (rate_falls_at_once, "RVN-T23"),
     (jumpy, "RVN-T24"),
-]  # fmt: skip
+]
 
 
 # Healthy: nothing may be said above a note.
@@ -629,7 +768,9 @@ def fused(watch):
 
 
 def dropout_and_batch_norm(watch):
-    model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.4), nn.Linear(32, 3))
+    model = nn.Sequential(
+        nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.4), nn.Linear(32, 3)
+    )
     x, y = classes()
     seen = []
 
@@ -646,16 +787,34 @@ def dropout_and_batch_norm(watch):
 
 
 def convolutions(watch):
-    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-                          nn.Linear(8 * 9, 16), nn.ReLU(), nn.Linear(16, 3))  # fmt: skip
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(8 * 9, 16),
+        nn.ReLU(),
+        nn.Linear(16, 3),
+    )
     x, y = classes(features=64)
-    return teach(watch, model, sgd(model), data=(x.view(-1, 1, 8, 8), y), loss=nn.CrossEntropyLoss(label_smoothing=0.1))
+    return teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x.view(-1, 1, 8, 8), y),
+        loss=nn.CrossEntropyLoss(label_smoothing=0.1),
+    )
 
 
 class Recurrent(nn.Module):
     def __init__(self, kind):
         super().__init__()
-        self.into, self.rnn, self.out = nn.Linear(2, 8), kind(8, 16, batch_first=True), nn.Linear(16, 3)
+        self.into, self.rnn, self.out = (
+            nn.Linear(2, 8),
+            kind(8, 16, batch_first=True),
+            nn.Linear(16, 3),
+        )
 
     def forward(self, x):
         return self.out(self.rnn(self.into(x.view(len(x), 4, 2)))[0][:, -1])
@@ -753,7 +912,10 @@ def frozen_normalization(watch):
 
 def two_optimizers(watch):
     model = mlp()
-    one, two = torch.optim.SGD(model[0].parameters(), lr=0.05), torch.optim.Adam(model[2:].parameters())
+    one, two = (
+        torch.optim.SGD(model[0].parameters(), lr=0.05),
+        torch.optim.Adam(model[2:].parameters()),
+    )
     with watch(model, [one, two]) as watched:
         for a, b in batches(*classes(), STEPS):
             one.zero_grad()
@@ -766,7 +928,10 @@ def two_optimizers(watch):
 
 def optimizer_elsewhere(watch):
     model = mlp()
-    one, two = torch.optim.SGD(model[0].parameters(), lr=0.05), torch.optim.Adam(model[2:].parameters())
+    one, two = (
+        torch.optim.SGD(model[0].parameters(), lr=0.05),
+        torch.optim.Adam(model[2:].parameters()),
+    )
     with watch(model, one) as watched:
         for i, (a, b) in enumerate(batches(*classes(), STEPS)):
             model.zero_grad()
@@ -779,7 +944,10 @@ def optimizer_elsewhere(watch):
 
 def adversarial(watch, apart=False):
     made, judge = mlp(2, 4), mlp(1, 2)
-    first, second = torch.optim.Adam(made.parameters(), lr=1e-3), torch.optim.Adam(judge.parameters(), lr=1e-3)
+    first, second = (
+        torch.optim.Adam(made.parameters(), lr=1e-3),
+        torch.optim.Adam(judge.parameters(), lr=1e-3),
+    )
     real = torch.randn(64, 2) * 0.5 + 1
     entropy = F.binary_cross_entropy_with_logits
     both = nn.ModuleList([made, judge])
@@ -789,12 +957,16 @@ def adversarial(watch, apart=False):
                 fake = made(torch.randn(32, 4))
             second.zero_grad()
             right, wrong = judge(real[:32]), judge(fake)
-            (entropy(right, torch.ones_like(right)) + entropy(wrong, torch.zeros_like(wrong))).backward()
+            (
+                entropy(right, torch.ones_like(right)) + entropy(wrong, torch.zeros_like(wrong))
+            ).backward()
             second.step()
             if i % 3 == 2:
                 first.zero_grad()
                 out = judge(made(torch.randn(32, 4)))
-                watched.loss(entropy(out, torch.ones_like(out))).backward()  # also adds to the judge's gradients
+                watched.loss(
+                    entropy(out, torch.ones_like(out))
+                ).backward()  # also adds to the judge's gradients
                 first.step()
     return list(both.parameters())
 
@@ -836,7 +1008,9 @@ def cosine_by_epoch(watch):
     model = mlp()
     optimizer = sgd(model)
     scheduler = CosineAnnealingLR(optimizer, T_max=10)
-    return teach(watch, model, optimizer, steps=50, after=lambda i: scheduler.step() if i % 5 == 4 else None)
+    return teach(
+        watch, model, optimizer, steps=50, after=lambda i: scheduler.step() if i % 5 == 4 else None
+    )
 
 
 def zero_last_layer(watch):
@@ -888,7 +1062,9 @@ def told_detached(watch):
 
 def memorized(watch):
     model = mlp(width=64)
-    return teach(watch, model, torch.optim.Adam(model.parameters(), lr=0.02), data=classes(32), steps=260)
+    return teach(
+        watch, model, torch.optim.Adam(model.parameters(), lr=0.02), data=classes(32), steps=260
+    )
 
 
 def brier(watch):
@@ -909,10 +1085,15 @@ def pairwise(watch):
 
 def checkpointed(watch):
     model = nn.Sequential(
-        nn.Linear(8, 32), nn.Sequential(nn.Linear(32, 32), nn.Dropout(0.3), nn.ReLU()), nn.Linear(32, 3)
+        nn.Linear(8, 32),
+        nn.Sequential(nn.Linear(32, 32), nn.Dropout(0.3), nn.ReLU()),
+        nn.Linear(32, 3),
     )
-    again = lambda x: model[2](torch.utils.checkpoint.checkpoint(  # noqa: E731
-        model[1], model[0](x).relu(), use_reentrant=False))  # fmt: skip
+
+    def again(x):
+        hidden = model[0](x).relu()
+        return model[2](torch.utils.checkpoint.checkpoint(model[1], hidden, use_reentrant=False))
+
     return teach(watch, model, sgd(model), forward=again)
 
 
@@ -934,16 +1115,36 @@ class Residual(nn.Module):
 
 
 def residual(watch):
-    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), Residual(8), Residual(8),
-                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))  # fmt: skip
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        Residual(8),
+        Residual(8),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
     x, y = classes(features=64)
-    return teach(watch, model, sgd(model, 0.1, momentum=0.9, nesterov=True), data=(x.view(-1, 1, 8, 8), y))
+    return teach(
+        watch, model, sgd(model, 0.1, momentum=0.9, nesterov=True), data=(x.view(-1, 1, 8, 8), y)
+    )
 
 
 def separable(watch):
-    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 16, 1), nn.ReLU6(),
-                          nn.Conv2d(16, 4, 1), nn.Conv2d(4, 24, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                          nn.Linear(24, 3))  # fmt: skip
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Conv2d(8, 16, 1),
+        nn.ReLU6(),
+        nn.Conv2d(16, 4, 1),
+        nn.Conv2d(4, 24, 1),
+        nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(24, 3),
+    )
     x, y = classes(features=64)
     return teach(watch, model, sgd(model), data=(x.view(-1, 1, 8, 8), y))
 
@@ -951,8 +1152,14 @@ def separable(watch):
 def margin_met(watch):
     x, _ = numbers(32)
     model = mlp(1)
-    return teach(watch, model, sgd(model, 0.1), data=(5 * x, x[:, 0].sign()), steps=150,
-                 loss=lambda o, y: (1 - o[:, 0] * y).relu().mean())  # fmt: skip
+    return teach(
+        watch,
+        model,
+        sgd(model, 0.1),
+        data=(5 * x, x[:, 0].sign()),
+        steps=150,
+        loss=lambda o, y: (1 - o[:, 0] * y).relu().mean(),
+    )
 
 
 def sparse_gradients(watch):
@@ -988,7 +1195,9 @@ def own_labels(watch):
                 guessed = model(a).argmax(dim=1)
             noisy = a + 0.1 * torch.randn_like(a)
             optimizer.zero_grad()
-            watched.loss(F.cross_entropy(model(a), b) + F.cross_entropy(model(noisy), guessed)).backward()
+            watched.loss(
+                F.cross_entropy(model(a), b) + F.cross_entropy(model(noisy), guessed)
+            ).backward()
             optimizer.step()
     return list(model.parameters())
 
@@ -1001,11 +1210,16 @@ def thawed(watch):
 
 
 def low_rank_adapter(watch):
-    model = nn.ModuleDict({"base": mlp(), "a": nn.Linear(8, 2, bias=False), "b": nn.Linear(2, 32, bias=False)})
+    model = nn.ModuleDict(
+        {"base": mlp(), "a": nn.Linear(8, 2, bias=False), "b": nn.Linear(2, 32, bias=False)}
+    )
     model["base"].requires_grad_(False)
     nn.init.zeros_(model["b"].weight)
     optimizer = torch.optim.Adam([*model["a"].parameters(), *model["b"].parameters()], lr=1e-2)
-    forward = lambda x: model["base"][1:](model["base"][0](x) + model["b"](model["a"](x)))  # noqa: E731
+
+    def forward(x):
+        return model["base"][1:](model["base"][0](x) + model["b"](model["a"](x)))
+
     return teach(watch, model, optimizer, forward=forward)
 
 
@@ -1023,8 +1237,12 @@ def one_at_a_time(watch):
 
 def game(watch):
     """Two optimizers in one watch; the critic's weights are cut to a range after each step."""
-    model = nn.ModuleDict({"made": nn.Sequential(nn.Linear(4, 24), nn.ReLU(), nn.Linear(24, 2)),
-                           "critic": nn.Sequential(nn.Linear(2, 24), nn.LeakyReLU(0.2), nn.Linear(24, 1))})  # fmt: skip
+    model = nn.ModuleDict(
+        {
+            "made": nn.Sequential(nn.Linear(4, 24), nn.ReLU(), nn.Linear(24, 2)),
+            "critic": nn.Sequential(nn.Linear(2, 24), nn.LeakyReLU(0.2), nn.Linear(24, 1)),
+        }
+    )
     made, critic = model["made"], model["critic"]
     fool, judge = sgd(made, 1e-2), torch.optim.RMSprop(critic.parameters(), lr=5e-4)
     with watch(model, [fool, judge]) as watched:
@@ -1070,7 +1288,9 @@ def scaled(watch, fused=False):
             optimizer.zero_grad()
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 loss = watched.loss(F.cross_entropy(model(a), b))
-            (scaler.scale(loss) * (float("inf") if i < 12 else 1.0)).backward()  # skipped, until the scale fits
+            (
+                scaler.scale(loss) * (float("inf") if i < 12 else 1.0)
+            ).backward()  # skipped, until the scale fits
             if not fused:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -1080,11 +1300,15 @@ def scaled(watch, fused=False):
 
 
 def few_bits(watch):
-    model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 3))
+    model = nn.Sequential(
+        nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 3)
+    )
     forward = lambda x: model(x).float()  # noqa: E731
     x, y = classes()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        weights = teach(watch, model, sgd(model, 0.1, momentum=0.9), data=(x, y), forward=forward, steps=60)
+        weights = teach(
+            watch, model, sgd(model, 0.1, momentum=0.9), data=(x, y), forward=forward, steps=60
+        )
     return [*weights, *model.buffers()]
 
 
@@ -1114,13 +1338,26 @@ def all_examples(watch, anew=False):
     x, y = classes(40)
     wide = x.double()
     model = mlp()
-    return teach(watch, model, sgd(model), data=(x, y), forward=lambda _: model(wide.float() if anew else x),
-                 loss=lambda o, _: F.cross_entropy(o, y), steps=60)  # fmt: skip
+    return teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x, y),
+        forward=lambda _: model(wide.float() if anew else x),
+        loss=lambda o, _: F.cross_entropy(o, y),
+        steps=60,
+    )
 
 
 def one_batch(watch):
     """Can it learn one batch by heart? A usual test."""
-    a, b = next(iter(torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*classes(256)), batch_size=16)))
+    a, b = next(
+        iter(
+            torch.utils.data.DataLoader(
+                torch.utils.data.TensorDataset(*classes(256)), batch_size=16
+            )
+        )
+    )
     model = mlp()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     with watch(model, optimizer) as watched:
@@ -1147,11 +1384,19 @@ def looked_ahead(watch):
 
 
 def from_large_gradients(watch):
-    """The loss falls by orders of magnitude: the second moments still know of the first gradients."""
+    """The loss falls by orders of magnitude: the second moments still know of the first
+    gradients.
+    """
     x, y = numbers()
     model = mlp(1)
-    return teach(watch, model, torch.optim.Adam(model.parameters(), lr=1e-2), data=(x, 30 * y[:, None]),
-                 loss=F.mse_loss, steps=300)  # fmt: skip
+    return teach(
+        watch,
+        model,
+        torch.optim.Adam(model.parameters(), lr=1e-2),
+        data=(x, 30 * y[:, None]),
+        loss=F.mse_loss,
+        steps=300,
+    )
 
 
 def gradual_rates(watch):
@@ -1192,7 +1437,9 @@ def adversary(watch):
 
 def in_parts(watch):
     """The model's parts are called, never the model."""
-    model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 3))
+    model = nn.Sequential(
+        nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 3)
+    )
     x, y = classes()
     seen = []
 
@@ -1203,20 +1450,75 @@ def in_parts(watch):
                 seen.append(model[2:](model[:2](x)))
             model.train()
 
-    weights = teach(watch, model, sgd(model), data=(x, y), forward=lambda a: model[2:](model[:2](a)), after=validate,
-                    steps=60)  # fmt: skip
+    weights = teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x, y),
+        forward=lambda a: model[2:](model[:2](a)),
+        after=validate,
+        steps=60,
+    )
     return [*weights, *model.buffers(), *seen]
 
 
 HEALTHY = [
-    plain, plain_functional, accumulation, zeros_kept, fused, dropout_and_batch_norm, convolutions, recurrent,
-    lambda watch: recurrent(watch, nn.LSTM), attention, closure, tied, frozen_backbone, trained_backbone_left_out,
-    frozen_normalization, two_optimizers, optimizer_elsewhere, adversarial,
+    plain,
+    plain_functional,
+    accumulation,
+    zeros_kept,
+    fused,
+    dropout_and_batch_norm,
+    convolutions,
+    recurrent,
+    lambda watch: recurrent(watch, nn.LSTM),
+    attention,
+    closure,
+    tied,
+    frozen_backbone,
+    trained_backbone_left_out,
+    frozen_normalization,
+    two_optimizers,
+    optimizer_elsewhere,
+    adversarial,
     lambda watch: adversarial(watch, apart=True),
-    alternating_heads, restarts, one_cycle, cosine_by_epoch, zero_last_layer, bottleneck, sparse_units, told_after,
-    told_detached, memorized, brier, pairwise, checkpointed, clipped_by_adam, residual, separable,
-    margin_met, sparse_gradients, sharpness_aware, own_labels, thawed, low_rank_adapter, one_at_a_time,
-    game, averaged, scaled, lambda watch: scaled(watch, fused=True), few_bits, stepwise, in_pieces, all_examples,
-    lambda watch: all_examples(watch, anew=True), one_batch, looked_ahead, from_large_gradients, gradual_rates,
-    attack, adversary, in_parts,
-]  # fmt: skip
+    alternating_heads,
+    restarts,
+    one_cycle,
+    cosine_by_epoch,
+    zero_last_layer,
+    bottleneck,
+    sparse_units,
+    told_after,
+    told_detached,
+    memorized,
+    brier,
+    pairwise,
+    checkpointed,
+    clipped_by_adam,
+    residual,
+    separable,
+    margin_met,
+    sparse_gradients,
+    sharpness_aware,
+    own_labels,
+    thawed,
+    low_rank_adapter,
+    one_at_a_time,
+    game,
+    averaged,
+    scaled,
+    lambda watch: scaled(watch, fused=True),
+    few_bits,
+    stepwise,
+    in_pieces,
+    all_examples,
+    lambda watch: all_examples(watch, anew=True),
+    one_batch,
+    looked_ahead,
+    from_large_gradients,
+    gradual_rates,
+    attack,
+    adversary,
+    in_parts,
+]

@@ -45,7 +45,10 @@ KINDS = {
     "nothing": ([None] * N, "it has no values"),
     "one value": (["x"] * N, "it is 'x' in all training rows"),
     "names": ([f"person {i}" for i in I], "it has another text in every row"),
-    "sentences": ([f"this is about the number {i // 2 * 2 + (i > 40)}" for i in I], "it is free text"),
+    "sentences": (
+        [f"this is about the number {i // 2 * 2 + (i > 40)}" for i in I],
+        "it is free text",
+    ),
     "row numbers": (I[::-1] + 1000, "it numbers the rows"),
     "customer_id": (I * 1000 + 7, "it is an identifier"),
     "lists": ([[1, 2]] * 30 + [[3]] * 30, "it holds lists"),
@@ -87,21 +90,29 @@ def test_the_task_is_what_the_target_asks_and_classes_keep_their_types(name):
 def test_several_targets_are_labels_or_numbers():
     frame = pd.DataFrame({"a": I % 2, "b": I % 3 == 0, "c": I / 7, "x": np.sin(I)})
     labels = load(Data(target=("a", "b")), Random(), Encoding(), seed=0, frame=frame)
-    assert labels.kind == "labels" and labels.train.targets.shape == (42, 2) and labels.classes == ("a", "b")
+    assert (
+        labels.kind == "labels"
+        and labels.train.targets.shape == (42, 2)
+        and labels.classes == ("a", "b")
+    )
     numbers = load(Data(target=("c", "x")), Random(), Encoding(), seed=0, frame=frame)
     assert numbers.kind == "regression" and numbers.outputs == 2
     given = torch.tensor(frame[["c", "x"]].to_numpy()[numbers.rows["test"]])
     assert torch.allclose(numbers.encoder.target.decode(numbers.test.targets), given, atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------ encoding
+# Encoding
 
 
 def fitted(values, target=None, **settings):
     """The form of a column, and the function that encodes new values of it."""
-    frame = pd.DataFrame({"v": values, "y": np.cos(I) if target is None else target, "other": np.sin(I)})
+    frame = pd.DataFrame(
+        {"v": values, "y": np.cos(I) if target is None else target, "other": np.sin(I)}
+    )
     split = Random(validation=0.0, test=0.0)
-    encoder = load(Data(target=("y",)), split, Encoding(smooth_clip=None, **settings), seed=0, frame=frame).encoder
+    encoder = load(
+        Data(target=("y",)), split, Encoding(smooth_clip=None, **settings), seed=0, frame=frame
+    ).encoder
 
     def encode(new) -> list:
         made = encoder.apply(pd.DataFrame({"v": new, "other": 0.0}))
@@ -133,18 +144,31 @@ def test_rare_levels_are_treated_like_unseen_ones():
 
 def test_a_category_is_the_same_however_it_is_stored():
     _, encode = fitted(pd.Categorical(I % 3))
-    assert encode([0, 1, 2]) == encode([0.0, 1.0, 2.0]) == encode(["0", "1", "2"]) == torch.eye(3).tolist()
+    assert (
+        encode([0, 1, 2])
+        == encode([0.0, 1.0, 2.0])
+        == encode(["0", "1", "2"])
+        == torch.eye(3).tolist()
+    )
 
 
 def test_booleans_are_minus_and_plus_one():
     form, encode = fitted(np.where(I % 3, "Yes", "no"))
-    assert isinstance(form, Flag) and encode(["YES", "no", None, "perhaps"]) == [[1], [-1], [0], [0]]
+    assert isinstance(form, Flag) and encode(["YES", "no", None, "perhaps"]) == [
+        [1],
+        [-1],
+        [0],
+        [0],
+    ]
 
 
 def test_gaps_become_the_median_and_a_column_says_where():
     values = np.where(I % 6 == 0, np.nan, I * 1.5 + 0.25)
     form, encode = fitted(values, scale="none")
-    assert isinstance(form, Numeric) and encode([7.0, None]) == [[7.0, 0.0], [float(np.nanmedian(values)), 1.0]]
+    assert isinstance(form, Numeric) and encode([7.0, None]) == [
+        [7.0, 0.0],
+        [float(np.nanmedian(values)), 1.0],
+    ]
 
 
 @pytest.mark.parametrize("scale", ["standard", "robust", "quantile"])
@@ -153,12 +177,17 @@ def test_scalings_equal_scikit_learns(scale):
 
     draw = np.random.default_rng(1)
     values, new = draw.lognormal(size=N), draw.lognormal(size=50)
-    peer = {"standard": StandardScaler(), "robust": RobustScaler(),
-            "quantile": QuantileTransformer(n_quantiles=N, output_distribution="normal")}[scale]  # fmt: skip
+    peer = {
+        "standard": StandardScaler(),
+        "robust": RobustScaler(),
+        "quantile": QuantileTransformer(n_quantiles=N, output_distribution="normal"),
+    }[scale]
     expected = peer.fit(values[:, None]).transform(new[:, None])[:, 0]
     _, encode = fitted(values, scale=scale)
     found = np.array(encode(new))[:, 0]
-    assert np.allclose(found, expected, atol=1e-5)  # float32; scikit-learn's ends are ±5.1993, ours ±5.1993
+    assert np.allclose(
+        found, expected, atol=1e-5
+    )  # float32; scikit-learn's ends are ±5.1993, ours ±5.1993
 
 
 def test_a_mostly_constant_number_is_divided_by_half_its_range_when_robust():
@@ -211,19 +240,32 @@ def test_predictions_come_back_as_a_table_with_labels_in_their_types():
 
 def test_columns_that_say_the_same_are_used_once():
     town = np.array(["Aix", "Bonn", "Como"])[I % 3]
-    frame = pd.DataFrame({"a": np.sin(I), "b": np.sin(I), "town": town, "code": [t[0] for t in town], "y": np.cos(I)})
+    frame = pd.DataFrame(
+        {"a": np.sin(I), "b": np.sin(I), "town": town, "code": [t[0] for t in town], "y": np.cos(I)}
+    )
     task = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame)
     assert task.encoder.columns == ("a", "town")
-    assert "b is not used: it repeats a." in task.said and "code is not used: it repeats town." in task.said
+    assert (
+        "b is not used: it repeats a." in task.said
+        and "code is not used: it repeats town." in task.said
+    )
 
 
 def test_features_of_few_values_are_told_from_measured_ones():
     rng = np.random.default_rng(0)
     number = rng.normal(size=60)
-    frame = pd.DataFrame({"size": np.where(number > 1, np.nan, number), "color": ["red", "blue", "green"] * 20,
-                          "sold": ["yes", "no"] * 30, "y": number})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "size": np.where(number > 1, np.nan, number),
+            "color": ["red", "blue", "green"] * 20,
+            "sold": ["yes", "no"] * 30,
+            "y": number,
+        }
+    )
     encoder = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame).encoder
     flagged = [encoder.features[i] for i in encoder.flags]
     assert flagged == [n for n in encoder.features if n != "size"]
     values = encoder.apply(frame).numbers[:, list(encoder.flags)]
-    assert values.unique(dim=0).numel() < values.numel() and all(len(v.unique()) <= 3 for v in values.T)
+    assert values.unique(dim=0).numel() < values.numel() and all(
+        len(v.unique()) <= 3 for v in values.T
+    )

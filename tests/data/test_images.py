@@ -1,4 +1,6 @@
-"""Claims about pictures as examples: reading, splitting, bringing to one form, and what is said of bad input."""
+"""Claims about pictures as examples: reading, splitting, bringing to one form, and what is said of
+bad input.
+"""
 
 import gzip
 import json
@@ -18,7 +20,16 @@ from PIL import Image, ImageOps
 import ravine
 from ravine import catalog
 from ravine.cli import run_command
-from ravine.data import Encoding, Given, Images, PictureEncoder, Random, Stratified, encoder_from_plain, holds_pictures
+from ravine.data import (
+    Encoding,
+    Given,
+    Images,
+    PictureEncoder,
+    Random,
+    Stratified,
+    encoder_from_plain,
+    holds_pictures,
+)
 from ravine.data import image_file as one
 from ravine.data import image_store as many
 from ravine.data import load as load_task
@@ -37,7 +48,10 @@ def drawn(height: int = 12, width: int = 10, mode: str = "RGB", seed: int = 0) -
     """A smooth picture, so that lossy formats stay near it."""
     y, x = np.mgrid[:height, :width].astype(float)
     draw = np.random.default_rng(seed)
-    waves = [127 + 100 * np.sin(draw.uniform(0.1, 0.4) * x + draw.uniform(0.1, 0.4) * y + phase) for phase in range(3)]
+    waves = [
+        127 + 100 * np.sin(draw.uniform(0.1, 0.4) * x + draw.uniform(0.1, 0.4) * y + phase)
+        for phase in range(3)
+    ]
     return Image.fromarray(np.stack(waves, 2).astype(np.uint8)).convert(mode)
 
 
@@ -51,7 +65,9 @@ def folders(root: Path, classes: str = "ab", count: int = 8, **options: object) 
 
 
 def load(source: object = "", split: object = None, frame: object = None, **settings: object):
-    return load_task(Images(source=str(source), **settings), split or Random(), Encoding(), seed=0, frame=frame)
+    return load_task(
+        Images(source=str(source), **settings), split or Random(), Encoding(), seed=0, frame=frame
+    )
 
 
 def bytes_of(picture: Image.Image) -> np.ndarray:
@@ -65,7 +81,11 @@ def pixels_in(path: Path) -> np.ndarray:
 
 
 def write_idx(path: Path, values: np.ndarray) -> Path:
-    data = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}i", *values.shape) + values.tobytes()
+    data = (
+        bytes([0, 0, 8, values.ndim])
+        + struct.pack(f">{values.ndim}i", *values.shape)
+        + values.tobytes()
+    )
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
@@ -74,15 +94,22 @@ def idx_folder(root: Path, ending: str = "", train: int = 40, test: int = 10) ->
     root.mkdir(exist_ok=True)
     draw = np.random.default_rng(0)
     for stem, count in (("train", train), ("t10k", test)):
-        write_idx(root / f"{stem}-images-idx3-ubyte{ending}", draw.integers(0, 256, (count, 6, 5), np.uint8))
-        write_idx(root / f"{stem}-labels-idx1-ubyte{ending}", (np.arange(count) % 4).astype(np.uint8))
+        write_idx(
+            root / f"{stem}-images-idx3-ubyte{ending}",
+            draw.integers(0, 256, (count, 6, 5), np.uint8),
+        )
+        write_idx(
+            root / f"{stem}-labels-idx1-ubyte{ending}", (np.arange(count) % 4).astype(np.uint8)
+        )
     return root
 
 
-# ------------------------------------------------------------------------------------------------ one picture
+# One picture
 
 
-def read(path: Path, channels: int = 3, height: int = 12, width: int = 10, fit: str = "crop") -> np.ndarray:
+def read(
+    path: Path, channels: int = 3, height: int = 12, width: int = 10, fit: str = "crop"
+) -> np.ndarray:
     found = one.decoded(str(path), Form(height, width, channels, fit))  # type: ignore[arg-type]
     assert not isinstance(found, one.Bad), found
     return found[0]
@@ -139,7 +166,9 @@ def test_one_bit_and_cmyk_are_read(tmp_path):
     bits.save(tmp_path / "a.png")
     assert set(np.unique(read(tmp_path / "a.png", 1))) == {0, 255}
     drawn().convert("CMYK").save(tmp_path / "a.jpg", quality=100)
-    assert np.abs(read(tmp_path / "a.jpg").astype(int) - bytes_of(drawn())).mean() < 8  # JPEG loses some
+    assert (
+        np.abs(read(tmp_path / "a.jpg").astype(int) - bytes_of(drawn())).mean() < 8
+    )  # JPEG loses some
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
@@ -154,7 +183,9 @@ def test_a_turned_picture_is_turned_back(tmp_path, suffix, orientation):
     head = one.head_of(str(path))
     assert (head.width, head.height) == expected.size
     assert np.array_equal(read(path, 3, head.height, head.width), bytes_of(expected))
-    turned = one.decoded(str(path), Form(12, 10, 3, "crop"))[1] >> one.DONE.index("turned upright") & 1
+    turned = (
+        one.decoded(str(path), Form(12, 10, 3, "crop"))[1] >> one.DONE.index("turned upright") & 1
+    )
     assert turned == (orientation > 1)
 
 
@@ -177,7 +208,9 @@ def test_another_size_is_cut_stretched_or_padded(tmp_path):
     assert np.array_equal(read(tmp_path / "a.png", 3, 20, 20, "stretch"), whole)
     middle = bytes_of(picture.crop((15, 0, 45, 30)).resize((20, 20), bilinear))
     cut = read(tmp_path / "a.png", 3, 20, 20, "crop")
-    assert np.array_equal(cut[:, 1:-1, 1:-1], middle[:, 1:-1, 1:-1])  # the outermost see what was cut off beside them
+    assert np.array_equal(
+        cut[:, 1:-1, 1:-1], middle[:, 1:-1, 1:-1]
+    )  # the outermost see what was cut off beside them
     padded = read(tmp_path / "a.png", 3, 20, 20, "pad")
     assert not padded[:, :5].any() and not padded[:, 15:].any() and padded[:, 5:15].all()
     assert np.array_equal(padded[:, 5:15], bytes_of(picture.resize((20, 10), bilinear)))
@@ -196,7 +229,7 @@ def test_the_size_is_that_of_all_or_the_median_side():
     assert size_of([Head(3000, 4000, False), Head(4000, 3000, False)]) == (224, 224)
 
 
-# ------------------------------------------------------------------------------------------------ sources
+# Sources
 
 
 def test_a_folder_for_each_class(tmp_path):
@@ -207,7 +240,9 @@ def test_a_folder_for_each_class(tmp_path):
     files = sorted((tmp_path / "photos").rglob("*.png"))
     for name in NAMES:
         examples = getattr(task, name)
-        for row, pixels, target in zip(task.rows[name], examples.numbers, examples.targets, strict=True):
+        for row, pixels, target in zip(
+            task.rows[name], examples.numbers, examples.targets, strict=True
+        ):
             assert np.array_equal(pixels.numpy(), pixels_in(files[row]))
             assert task.classes[int(target)] == files[row].parent.name
 
@@ -225,12 +260,18 @@ def test_folders_named_by_numbers_are_classes(tmp_path):
     assert task.kind == "classes" and task.classes == ("0", "1", "2", "3")
 
 
-@pytest.mark.parametrize(("names", "drawn_sizes"), [
-    (("train", "val", "test"), (16, 6, 4)),
-    (("training", "validation"), (14, 6, 2)),  # a test split of 15 % is drawn from the training pictures
-    (("Train", "test"), (14, 2, 4)),
-    (("train",), (12, 2, 2)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("names", "drawn_sizes"),
+    [
+        (("train", "val", "test"), (16, 6, 4)),
+        (
+            ("training", "validation"),
+            (14, 6, 2),
+        ),  # a test split of 15 % is drawn from the training pictures
+        (("Train", "test"), (14, 2, 4)),
+        (("train",), (12, 2, 2)),
+    ],
+)
 def test_train_validation_and_test_folders_are_the_splits(tmp_path, names, drawn_sizes):
     for name in names:
         folders(tmp_path / name, count={"tr": 8, "va": 3, "te": 2}[name[:2].lower()])
@@ -256,10 +297,15 @@ def test_the_recipe_may_ask_for_no_split(tmp_path):
 def test_a_table_of_paths_and_labels(tmp_path, ending):
     folders(tmp_path / "pictures")
     names = [f"pictures/{c}/{i:02d}.png" for c in "ab" for i in range(8)]
-    table = pd.DataFrame({"photo": names, "sort": ["x", "y"] * 8, "split": ["train"] * 10 + ["val", "test"] * 3})
+    table = pd.DataFrame(
+        {"photo": names, "sort": ["x", "y"] * 8, "split": ["train"] * 10 + ["val", "test"] * 3}
+    )
     path = tmp_path / f"t{ending}"
-    {".csv": lambda: table.to_csv(path, index=False), ".parquet": lambda: table.to_parquet(path),
-     ".jsonl": lambda: table.to_json(path, orient="records", lines=True)}[ending]()  # fmt: skip
+    {
+        ".csv": lambda: table.to_csv(path, index=False),
+        ".parquet": lambda: table.to_parquet(path),
+        ".jsonl": lambda: table.to_json(path, orient="records", lines=True),
+    }[ending]()
     task = load(path, Given(column="split"), target=("sort",))
     assert task.kind == "binary" and task.classes == ("x", "y")
     assert task.rows["test"].tolist() == [11, 13, 15]
@@ -268,8 +314,14 @@ def test_a_table_of_paths_and_labels(tmp_path, ending):
 
 def test_a_table_may_ask_for_numbers_and_for_labels(tmp_path):
     folders(tmp_path, count=12)
-    table = pd.DataFrame({"file": [str(p) for p in sorted(tmp_path.rglob("*.png"))], "size": np.linspace(1, 9, 24),
-                          "red": [0, 1] * 12, "round": [0, 0, 1, 1] * 6})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "file": [str(p) for p in sorted(tmp_path.rglob("*.png"))],
+            "size": np.linspace(1, 9, 24),
+            "red": [0, 1] * 12,
+            "round": [0, 0, 1, 1] * 6,
+        }
+    )
     assert load(frame=table, target=("size",)).kind == "regression"
     task = load(frame=table, target=("red", "round"))
     assert task.kind == "labels" and task.train.targets.shape[1] == 2
@@ -282,14 +334,26 @@ def test_two_columns_need_no_target(tmp_path):
     assert load(tmp_path / "t.csv").targets == ("cat",)
 
 
-@pytest.mark.parametrize("shape", [(30, 7, 6), (30, 7, 6, 1), (30, 1, 7, 6), (30, 7, 6, 3), (30, 3, 7, 6)])
+@pytest.mark.parametrize(
+    "shape", [(30, 7, 6), (30, 7, 6, 1), (30, 1, 7, 6), (30, 7, 6, 3), (30, 3, 7, 6)]
+)
 @pytest.mark.parametrize("kind", ["uint8", "float32", "int64", "tensor"])
 def test_arrays_of_every_layout_give_the_same_bytes(shape, kind):
     plain = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    given = {"uint8": plain, "float32": (plain / 255).astype(np.float32), "int64": plain.astype(np.int64),
-             "tensor": torch.from_numpy(plain)}[kind]  # fmt: skip
+    given = {
+        "uint8": plain,
+        "float32": (plain / 255).astype(np.float32),
+        "int64": plain.astype(np.int64),
+        "tensor": torch.from_numpy(plain),
+    }[kind]
     task = load(frame=(given, np.arange(30) % 2))
-    expected = plain[:, None] if plain.ndim == 3 else plain.transpose(0, 3, 1, 2) if shape[3] in (1, 3) else plain
+    expected = (
+        plain[:, None]
+        if plain.ndim == 3
+        else plain.transpose(0, 3, 1, 2)
+        if shape[3] in (1, 3)
+        else plain
+    )
     for name in NAMES:
         assert np.array_equal(getattr(task, name).numbers.numpy(), expected[task.rows[name]])
 
@@ -297,7 +361,11 @@ def test_arrays_of_every_layout_give_the_same_bytes(shape, kind):
 def test_arrays_change_size_and_color_when_asked():
     x = np.stack([np.asarray(drawn(seed=i)) for i in range(20)])
     task = load(frame=(x, np.arange(20) % 2), size=(6, 5), channels=1, fit="stretch")
-    picture = Image.fromarray(x[task.rows["test"][0]]).convert("L").resize((5, 6), Image.Resampling.BILINEAR)
+    picture = (
+        Image.fromarray(x[task.rows["test"][0]])
+        .convert("L")
+        .resize((5, 6), Image.Resampling.BILINEAR)
+    )
     assert np.array_equal(task.test.numbers[0].numpy(), bytes_of(picture))
     assert task.effects["pictures resized"] == 20
     grey = load(frame=(x[..., 0], np.arange(20) % 2), channels=3).train.numbers
@@ -316,16 +384,21 @@ def test_idx_files_with_their_own_test_split(tmp_path, ending):
     assert load(root / f"train-images-idx3-ubyte{ending}").fingerprint == task.fingerprint
 
 
-@pytest.mark.skipif(not FASHION.is_dir(), reason="Fashion-MNIST is not there; set RAVINE_FASHION_MNIST to its folder")
+@pytest.mark.skipif(
+    not FASHION.is_dir(),
+    reason="Fashion-MNIST is not there; set RAVINE_FASHION_MNIST to its folder",
+)
 def test_fashion_mnist_has_the_moments_that_are_known():
     task = load(FASHION, Stratified(validation=0.0))
     assert (task.train.count, task.test.count, task.outputs) == (60_000, 10_000, 10)
     assert task.test.targets.bincount().tolist() == [1000] * 10
-    assert task.encoder.picture.mean == pytest.approx((0.2860406,), abs=1e-6)  # widely published for the 60,000
+    assert task.encoder.picture.mean == pytest.approx(
+        (0.2860406,), abs=1e-6
+    )  # widely published for the 60,000
     assert task.encoder.picture.sd == pytest.approx((0.3530242,), abs=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------ channels, bad files
+# Channels, bad files
 
 
 def test_grey_pictures_have_one_channel_unless_one_has_color(tmp_path):
@@ -360,7 +433,10 @@ def test_bad_files_are_skipped_and_named_or_stop(tmp_path, settings):
     (said,) = [line for line in task.said if "left out" in line]
     assert "2 pictures" in said and "03.png" in said and "05.png" in said
     rows = np.concatenate([task.rows[n] for n in NAMES])
-    assert sorted(rows) == [i for i in range(24) if i not in (3, 17)] and task.effects["pictures left out"] == 2
+    assert (
+        sorted(rows) == [i for i in range(24) if i not in (3, 17)]
+        and task.effects["pictures left out"] == 2
+    )
     assert sum(getattr(task, n).count for n in NAMES) == 22
     files = sorted(tmp_path.rglob("*.png"))
     for name in NAMES:  # pictures and targets still belong together
@@ -368,7 +444,7 @@ def test_bad_files_are_skipped_and_named_or_stop(tmp_path, settings):
             assert np.array_equal(pixels.numpy(), pixels_in(files[row]))
 
 
-# ------------------------------------------------------------------------------------------------ memory, processes
+# Memory, processes
 
 
 def test_more_than_the_memory_allowed_lies_in_a_file_and_is_the_same(tmp_path):
@@ -381,7 +457,9 @@ def test_more_than_the_memory_allowed_lies_in_a_file_and_is_the_same(tmp_path):
     path = there.train.held.file.path
     assert path.stat().st_size == 16 * 360
     sent = pickle.dumps(there.validation)
-    assert len(sent) < len(pickle.dumps(there.validation.take(torch.arange(2)))) + 800  # the bytes stay in the file
+    assert (
+        len(sent) < len(pickle.dumps(there.validation.take(torch.arange(2)))) + 800
+    )  # the bytes stay in the file
     assert torch.equal(pickle.loads(sent).numbers, here.validation.numbers)
     assert path.exists(), "an unpickled copy leaves the file to its owner"
     del there
@@ -397,14 +475,19 @@ def test_worker_processes_give_what_this_process_gives(tmp_path, monkeypatch):
     calls = []
     parallel = many.joblib.Parallel
     # threads in place of processes: starting those takes seconds; the same calls, the same order
-    monkeypatch.setattr(many.joblib, "Parallel",
-                        lambda **o: calls.append(o) or parallel(**{**o, "backend": "threading"}))  # fmt: skip
+    monkeypatch.setattr(
+        many.joblib,
+        "Parallel",
+        lambda **o: calls.append(o) or parallel(**{**o, "backend": "threading"}),
+    )
     assert load(tmp_path).fingerprint == alone.fingerprint
     assert len(calls) == 2 and calls[0]["return_as"] == "generator"
-    pickle.loads(pickle.dumps(many._decoded))([str(tmp_path / "a" / "00.png")], Form(4, 4, 1, "crop"))
+    pickle.loads(pickle.dumps(many._decoded))(
+        [str(tmp_path / "a" / "00.png")], Form(4, 4, 1, "crop")
+    )
 
 
-# ------------------------------------------------------------------------------------------------ the encoder
+# The encoder
 
 
 def test_an_encoder_survives_json(tmp_path):
@@ -422,14 +505,21 @@ def test_new_pictures_come_to_the_same_form_however_they_are_given(tmp_path):
     assert expected.shape == (24, 3, 8, 8)
     pd.DataFrame({"path": files}).to_csv(tmp_path / "new.csv", index=False)
     arrays = np.stack([pixels_in(Path(f)) for f in files])
-    for given in (str(root), files, pd.DataFrame({"path": files}), pd.DataFrame({"image": files}),
-                  tmp_path / "new.csv", arrays, encoder.read(root)):  # fmt: skip
+    for given in (
+        str(root),
+        files,
+        pd.DataFrame({"path": files}),
+        pd.DataFrame({"image": files}),
+        tmp_path / "new.csv",
+        arrays,
+        encoder.read(root),
+    ):
         assert torch.equal(encoder.apply(given).numbers, expected)
     assert encoder.apply(files[0]).count == 1
     assert encoder.read(root).names[:2] == ("a/00.png", "a/01.png")
 
 
-# ------------------------------------------------------------------------------------------------ training
+# Training
 
 
 def learnable(root: Path) -> Path:
@@ -443,8 +533,15 @@ def learnable(root: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("changes", [{}, {"class_weights": "balanced"}, {"batch": "all", "precision": "float64"},
-                                     {"data.memory": "1KB"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"class_weights": "balanced"},
+        {"batch": "all", "precision": "float64"},
+        {"data.memory": "1KB"},
+    ],
+)
 def test_a_network_learns_pictures_and_its_run_is_read_back(tmp_path, changes):
     root = learnable(tmp_path / "photos")
     recipe = catalog.named("plain").vary("data", Images(source=str(root)))
@@ -490,24 +587,36 @@ def test_what_holds_pictures_is_known(tmp_path):
     (tmp_path / "paths.csv").write_text("p,label\ntrain/a/00.png,1\ntrain/b/00.png,0\n")
     (tmp_path / "gone.csv").write_text("p,label\nelsewhere/a/00.png,1\n")
     idx = idx_folder(tmp_path / "idx", ".gz")
-    found = {"train": True, "tables": False, "paths.csv": True, "gone.csv": False, "idx": True, "tables/t.csv": False,
-             "idx/train-images-idx3-ubyte.gz": True, "no": False}  # fmt: skip
+    found = {
+        "train": True,
+        "tables": False,
+        "paths.csv": True,
+        "gone.csv": False,
+        "idx": True,
+        "tables/t.csv": False,
+        "idx/train-images-idx3-ubyte.gz": True,
+        "no": False,
+    }
     assert idx.is_dir() and {name: holds_pictures(str(tmp_path / name)) for name in found} == found
 
 
 def test_a_recipe_file_names_the_part(tmp_path):
     folders(tmp_path / "photos")
-    (tmp_path / "r.toml").write_text('[data]\nname = "Images"\nsource = "photos"\nsize = [8, 8]\ncorrupt = "skip"\n')
+    (tmp_path / "r.toml").write_text(
+        '[data]\nname = "Images"\nsource = "photos"\nsize = [8, 8]\ncorrupt = "skip"\n'
+    )
     recipe = catalog.read_recipe(tmp_path / "r.toml")
     assert recipe.data == Images(source=str(tmp_path / "photos"), size=(8, 8), corrupt="skip")
 
 
-# ------------------------------------------------------------------------------------------------ bad input
+# Bad input
 
 
 @dataclass(frozen=True)
 class Bad:
-    """What is wrong, the words that the message must have, and how to bring it about in a folder."""
+    """What is wrong, the words that the message must have, and how to bring it about in a
+    folder.
+    """
 
     name: str
     words: tuple[str, ...]
@@ -563,7 +672,9 @@ def without_pillow(folder: Path) -> object:
         return load(folder)
 
 
-def damaged_idx(change: Callable[[bytes], bytes], name: str = "train-images-idx3-ubyte") -> Callable[[Path], object]:
+def damaged_idx(
+    change: Callable[[bytes], bytes], name: str = "train-images-idx3-ubyte"
+) -> Callable[[Path], object]:
     def cause(folder: Path) -> object:
         path = idx_folder(folder / "set") / name
         path.write_bytes(change(path.read_bytes()))
@@ -604,71 +715,163 @@ def predicting(given: Callable[[Path], object]) -> Callable[[Path], object]:
     return cause
 
 
-GOOD = {"path": ["a/00.png", "a/01.png", "b/00.png", "b/01.png"] * 2, "label": ["x", "x", "y", "y"] * 2}
+GOOD = {
+    "path": ["a/00.png", "a/01.png", "b/00.png", "b/01.png"] * 2,
+    "label": ["x", "x", "y", "y"] * 2,
+}
 X = np.zeros((30, 5, 5), np.uint8)
 TABLE = (
     Bad("nothing given", ("no pictures are given",), lambda f: load()),
-    Bad("missing folder", ("photoz does not exist", "Did you mean 'photos'?"),
-        lambda f: ((f / "photos").mkdir(), load(f / "photoz"))),
+    Bad(
+        "missing folder",
+        ("photoz does not exist", "Did you mean 'photos'?"),
+        lambda f: ((f / "photos").mkdir(), load(f / "photoz")),
+    ),
     Bad("no pictures in the folder", ("has no pictures", "1 .tif", ".png"), without_pictures),
     Bad("an empty folder", ("has no pictures", "there is nothing in it"), lambda f: load(f)),
     Bad("pictures without a class", ("1 pictures", "have no class"), loose),
     Bad("one class only", ("but one class, 'a'",), lambda f: load(folders(f, "a"))),
     Bad("an empty class", ("empty has no pictures", "a class needs some"), empty_class),
     Bad("two validation folders", ("two folders for validation",), twice_validation),
-    Bad("no set of pictures", ("is no set of pictures", "'.zip'"),
-        lambda f: ((f / "a.zip").write_bytes(b"PK"), load(f / "a.zip"))),
-    Bad("a missing picture", ("c/00.png does not exist", "there is no folder"),
-        from_table({**GOOD, "path": [*GOOD["path"][:7], "c/00.png"]}, target=("label",))),
-    Bad("missing pictures, the nearest", ("2 of 8 pictures are missing", "a/07.jpg", "Did you mean '07.png'?"),
-        from_table({**GOOD, "path": [*GOOD["path"][:6], "a/07.jpg", "a/99.png"]}, target=("label",))),
-    Bad("a path left empty", ("path is missing in row 7",),
-        from_table({**GOOD, "path": [*GOOD["path"][:7], None]}, target=("label",))),
-    Bad("label column missing", ("'lable'", "Did you mean 'label'?"), from_table(GOOD, target=("lable",))),
-    Bad("no target among many columns", ("no target is given", "--target"), from_table({**GOOD, "y": [1] * 8})),
-    Bad("the target is the path", ("is the column of paths",), from_table(GOOD, target=("path",), path="path")),
-    Bad("path column unknown", ("data.path is 'paht'", "Did you mean 'path'?"), from_table(GOOD, path="paht")),
-    Bad("two columns of paths", ("no column is known", "path and mask could be"),
-        from_table({**GOOD, "mask": GOOD["path"]}, target=("label",))),
-    Bad("no column of paths", ("no column is known", "the columns are"), from_table({"a": [1], "label": [2]})),
-    Bad("unknown suffix", ("has the suffix '.tif'", ".png"),
-        from_table({**GOOD, "path": [*GOOD["path"][:7], "a/00.tif"]}, target=("label",))),
+    Bad(
+        "no set of pictures",
+        ("is no set of pictures", "'.zip'"),
+        lambda f: ((f / "a.zip").write_bytes(b"PK"), load(f / "a.zip")),
+    ),
+    Bad(
+        "a missing picture",
+        ("c/00.png does not exist", "there is no folder"),
+        from_table({**GOOD, "path": [*GOOD["path"][:7], "c/00.png"]}, target=("label",)),
+    ),
+    Bad(
+        "missing pictures, the nearest",
+        ("2 of 8 pictures are missing", "a/07.jpg", "Did you mean '07.png'?"),
+        from_table(
+            {**GOOD, "path": [*GOOD["path"][:6], "a/07.jpg", "a/99.png"]}, target=("label",)
+        ),
+    ),
+    Bad(
+        "a path left empty",
+        ("path is missing in row 7",),
+        from_table({**GOOD, "path": [*GOOD["path"][:7], None]}, target=("label",)),
+    ),
+    Bad(
+        "label column missing",
+        ("'lable'", "Did you mean 'label'?"),
+        from_table(GOOD, target=("lable",)),
+    ),
+    Bad(
+        "no target among many columns",
+        ("no target is given", "--target"),
+        from_table({**GOOD, "y": [1] * 8}),
+    ),
+    Bad(
+        "the target is the path",
+        ("is the column of paths",),
+        from_table(GOOD, target=("path",), path="path"),
+    ),
+    Bad(
+        "path column unknown",
+        ("data.path is 'paht'", "Did you mean 'path'?"),
+        from_table(GOOD, path="paht"),
+    ),
+    Bad(
+        "two columns of paths",
+        ("no column is known", "path and mask could be"),
+        from_table({**GOOD, "mask": GOOD["path"]}, target=("label",)),
+    ),
+    Bad(
+        "no column of paths",
+        ("no column is known", "the columns are"),
+        from_table({"a": [1], "label": [2]}),
+    ),
+    Bad(
+        "unknown suffix",
+        ("has the suffix '.tif'", ".png"),
+        from_table({**GOOD, "path": [*GOOD["path"][:7], "a/00.tif"]}, target=("label",)),
+    ),
     Bad("all corrupt", ("none of the 16 pictures can be read", "and 11 more"), all_corrupt),
     Bad("a class all corrupt", ("no training row has the class 'b'",), a_class_corrupt),
-    Bad("Pillow missing", ("Pillow is not installed", "pip install 'ravine[images]'"), without_pillow),
+    Bad(
+        "Pillow missing",
+        ("Pillow is not installed", "pip install 'ravine[images]'"),
+        without_pillow,
+    ),
     Bad("size 0", ("Images.size", "at least 1"), lambda f: Images(size=(0, 8)), RecipeError),
-    Bad("three sizes", ("Images.size",), lambda f: Images(size=(1, 2, 3)), RecipeError),  # type: ignore[arg-type]
-    Bad("two channels", ("Images.channels is 2",), lambda f: Images(channels=2), RecipeError),  # type: ignore[arg-type]
-    Bad("another fit", ("Images.fit is 'squeeze'", "'pad'"), lambda f: Images(fit="squeeze"), RecipeError),  # type: ignore[arg-type]
-    Bad("no size of memory", ("Images.memory is 'lots'",), lambda f: Images(memory="lots"), RecipeError),
-    Bad("idx of another kind", ("is no idx file of bytes", "00 00 0d"),
-        damaged_idx(lambda d: b"\x00\x00\x0d" + d[3:])),
+    Bad("three sizes", ("Images.size",), lambda f: Images(size=(1, 2, 3)), RecipeError),
+    Bad("two channels", ("Images.channels is 2",), lambda f: Images(channels=2), RecipeError),
+    Bad(
+        "another fit",
+        ("Images.fit is 'squeeze'", "'pad'"),
+        lambda f: Images(fit="squeeze"),
+        RecipeError,
+    ),  # type: ignore[arg-type]
+    Bad(
+        "no size of memory",
+        ("Images.memory is 'lots'",),
+        lambda f: Images(memory="lots"),
+        RecipeError,
+    ),
+    Bad(
+        "idx of another kind",
+        ("is no idx file of bytes", "00 00 0d"),
+        damaged_idx(lambda d: b"\x00\x00\x0d" + d[3:]),
+    ),
     Bad("idx cut short", ("holds 1193 values", "40 x 6 x 5"), damaged_idx(lambda d: d[:-7])),
     Bad("idx empty", ("cannot be read",), damaged_idx(lambda d: b"")),
-    Bad("idx of other dimensions", ("has 1 dimensions", "have 3"),
-        damaged_idx(lambda d: bytes([0, 0, 8, 1]) + struct.pack(">i", 4) + b"1234")),
+    Bad(
+        "idx of other dimensions",
+        ("has 1 dimensions", "have 3"),
+        damaged_idx(lambda d: bytes([0, 0, 8, 1]) + struct.pack(">i", 4) + b"1234"),
+    ),
     Bad("idx.gz cut short", ("cannot be read", "damaged"), cut_gz),
     Bad("idx of other lengths", ("40 pictures", "39 labels"), fewer_labels),
     Bad("idx without labels", ("train-labels-idx1-ubyte does not exist",), no_labels),
     Bad("an array with two sides", ("shape 30 x 5", "[N, H, W]"), from_array(X[:, 0])),
-    Bad("an array with two channels", ("shape 30 x 5 x 5 x 2",), from_array(np.zeros((30, 5, 5, 2)))),
+    Bad(
+        "an array with two channels", ("shape 30 x 5 x 5 x 2",), from_array(np.zeros((30, 5, 5, 2)))
+    ),
     Bad("an empty array", ("there is nothing in it",), from_array(X[:0], [])),
-    Bad("floats up to 255", ("values from 0 to 200", "divide by 255"),
-        from_array(np.linspace(0, 200, 750).reshape(30, 5, 5))),
+    Bad(
+        "floats up to 255",
+        ("values from 0 to 200", "divide by 255"),
+        from_array(np.linspace(0, 200, 750).reshape(30, 5, 5)),
+    ),
     Bad("not a number", ("values from nan",), from_array(X + np.float64("nan"))),
     Bad("integers past 255", ("values from -1",), from_array(X.astype(int) - 1)),
     Bad("an array of words", ("holds <U3",), from_array(X.astype(str))),
-    Bad("X and y of other lengths", ("X has 30 rows and y has 29",), from_array(X, np.arange(29) % 2)),
+    Bad(
+        "X and y of other lengths",
+        ("X has 30 rows and y has 29",),
+        from_array(X, np.arange(29) % 2),
+    ),
     Bad("one class in y", ("is '0' in every row",), from_array(X, np.zeros(30, int))),
-    Bad("predicting a folder without pictures", ("none has no pictures",), predicting(lambda f: f / "none")),
-    Bad("predicting a missing folder", ("non does not exist", "Did you mean 'none'?"), predicting(lambda f: f / "non")),
-    Bad("predicting a damaged file", ("none of the 1 pictures can be read", "bad.png"),
-        predicting(lambda f: f / "bad.png")),
-    Bad("predicting a folder of idx files", ("no pictures of their own", "t10k-images-idx3-ubyte"),
-        predicting(lambda f: idx_folder(f / "set"))),
-    Bad("predicting a document", ("has the suffix '.pdf'",),
-        predicting(lambda f: ((f / "a.pdf").write_bytes(b""), f / "a.pdf")[1])),
-)  # fmt: skip
+    Bad(
+        "predicting a folder without pictures",
+        ("none has no pictures",),
+        predicting(lambda f: f / "none"),
+    ),
+    Bad(
+        "predicting a missing folder",
+        ("non does not exist", "Did you mean 'none'?"),
+        predicting(lambda f: f / "non"),
+    ),
+    Bad(
+        "predicting a damaged file",
+        ("none of the 1 pictures can be read", "bad.png"),
+        predicting(lambda f: f / "bad.png"),
+    ),
+    Bad(
+        "predicting a folder of idx files",
+        ("no pictures of their own", "t10k-images-idx3-ubyte"),
+        predicting(lambda f: idx_folder(f / "set")),
+    ),
+    Bad(
+        "predicting a document",
+        ("has the suffix '.pdf'",),
+        predicting(lambda f: ((f / "a.pdf").write_bytes(b""), f / "a.pdf")[1]),
+    ),
+)
 
 
 @pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
@@ -712,5 +915,7 @@ def test_pictures_train_as_a_cohort_but_where_they_are_convolved():
     jobs = {}
     for network in (Mlp(hidden=(4,)), Conv(channels=(2, 2))):
         recipe = resolve(plain.vary("network", network), task)
-        jobs[type(network)] = [len(w.job.seeds) for w in works_of([recipe], [task], device="cpu", workers=1)]
+        jobs[type(network)] = [
+            len(w.job.seeds) for w in works_of([recipe], [task], device="cpu", workers=1)
+        ]
     assert jobs == {Mlp: [4], Conv: [1, 1, 1, 1]}

@@ -23,7 +23,8 @@ def table(rows: int = 400, seed: int = 0) -> pd.DataFrame:
             "garden": draw.choice(["yes", "no"], rows),
             "town": draw.choice(list("abcdef"), rows),
             "street": draw.choice([f"street {i}" for i in range(40)], rows),
-            "sold": pd.Timestamp("2020-01-01") + pd.to_timedelta(draw.integers(0, 900, rows), unit="D"),
+            "sold": pd.Timestamp("2020-01-01")
+            + pd.to_timedelta(draw.integers(0, 900, rows), unit="D"),
             "country": "here",
         }
     )
@@ -63,10 +64,18 @@ def test_a_table_of_every_kind_is_understood():
 
 
 def test_training_columns_are_centered_and_scaled():
-    task = load(Data(target=("price",), drop=("size",)), Random(), Encoding(smooth_clip=None), seed=0, frame=table())
+    task = load(
+        Data(target=("price",), drop=("size",)),
+        Random(),
+        Encoding(smooth_clip=None),
+        seed=0,
+        frame=table(),
+    )
     at = task.encoder.features.index("cost")
     column = task.train.numbers[:, at].double()
-    assert abs(float(column.mean())) < 1e-6 and abs(float(column.std(correction=0)) - 1) < 1e-6  # float32 rounding
+    assert (
+        abs(float(column.mean())) < 1e-6 and abs(float(column.std(correction=0)) - 1) < 1e-6
+    )  # float32 rounding
     assert abs(float(task.train.targets.mean())) < 1e-6
 
 
@@ -90,7 +99,13 @@ def test_no_statistic_of_the_other_splits_leaks():
 @pytest.mark.parametrize("scale", ["standard", "robust", "quantile", "none"])
 def test_an_encoder_survives_json_exactly(scale):
     frame = table()
-    task = load(Data(target=("price",)), Random(), Encoding(scale=scale, smooth_clip=3.0), seed=0, frame=frame)
+    task = load(
+        Data(target=("price",)),
+        Random(),
+        Encoding(scale=scale, smooth_clip=3.0),
+        seed=0,
+        frame=frame,
+    )
     again = Encoder.from_plain(json.loads(json.dumps(task.encoder.to_plain())))
     assert again == task.encoder
     for one, other in zip(task.encoder.apply(frame).fields, again.apply(frame).fields, strict=True):
@@ -98,7 +113,9 @@ def test_an_encoder_survives_json_exactly(scale):
 
 
 def test_equal_tasks_have_equal_fingerprints_and_seeds_change_the_split():
-    one, other, third = (load(Data(source="iris"), Stratified(), Encoding(), seed=s) for s in (1, 1, 2))
+    one, other, third = (
+        load(Data(source="iris"), Stratified(), Encoding(), seed=s) for s in (1, 1, 2)
+    )
     assert one.fingerprint == other.fingerprint != third.fingerprint
 
 

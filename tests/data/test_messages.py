@@ -24,7 +24,13 @@ def said_of(frame, split=None, **settings):
 
 
 def encoder_of(frame, split=None, encoding=None, **settings):
-    found = load(Data(**{"target": ("y",), **settings}), split or Random(), encoding or Encoding(), seed=0, frame=frame)
+    found = load(
+        Data(**{"target": ("y",), **settings}),
+        split or Random(),
+        encoding or Encoding(),
+        seed=0,
+        frame=frame,
+    )
     assert isinstance(found.encoder, Encoder)
     return found.encoder
 
@@ -33,28 +39,42 @@ def forms_of(encoder):
     return {form.name: type(form).__name__ for form in encoder.forms}
 
 
-# ------------------------------------------------------------------------------------------------ learning
+# Learning
 
 
 def test_columns_with_another_task_are_named():
     frame = table(
-        w=np.arange(90) + 0.5, when=pd.date_range("2020-01-01", periods=90), part=["train"] * 80 + ["test"] * 10
+        w=np.arange(90) + 0.5,
+        when=pd.date_range("2020-01-01", periods=90),
+        part=["train"] * 80 + ["test"] * 10,
     )
     said = said_of(frame, ByTime(column="when"), weight="w", drop=("part",))
-    assert "w weighs the rows and is no input" in said and "when splits the rows and is no input" in said
+    assert (
+        "w weighs the rows and is no input" in said
+        and "when splits the rows and is no input" in said
+    )
     assert "part splits the rows" in said_of(frame, Given(column="part"))
     assert "no input" not in said_of(frame)
 
 
-@pytest.mark.parametrize(("written", "said"), [
-    ("%m/%d/%Y", "could have day and month the other way round: 01/01/2020 is taken as 1 January"),
-    ("%d-%m-%Y", "could have day and month the other way round"),
-    ("%Y-%m-%d", ""),
-    ("%d.%m.%Y", ""),  # nobody writes the month first so
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (
+            "%m/%d/%Y",
+            "could have day and month the other way round: 01/01/2020 is taken as 1 January",
+        ),
+        ("%d-%m-%Y", "could have day and month the other way round"),
+        ("%Y-%m-%d", ""),
+        ("%d.%m.%Y", ""),  # nobody writes the month first so
+    ],
+)
 def test_dates_that_can_be_read_two_ways_are_said_to_be(written, said):
     short = [*pd.date_range("2020-01-01", periods=12), *pd.date_range("2020-02-01", periods=12)]
-    found = said_of(table(rows=24, when=[day.strftime(written) for day in short]), Random(validation=0.1, test=0.1))
+    found = said_of(
+        table(rows=24, when=[day.strftime(written) for day in short]),
+        Random(validation=0.1, test=0.1),
+    )
     assert said in found and (bool(said) or "other way round" not in found)
 
 
@@ -87,15 +107,20 @@ def test_a_skewed_positive_target_is_mentioned():
         assert "encoding.target" not in said_of(other)
 
 
-# ------------------------------------------------------------------------------------------------ predicting
+# Predicting
 
 
 @pytest.fixture(scope="module")
 def learned():
     city = RANDOM.choice(["Ulm", "Bonn", "Köln"], 120)
     street = RANDOM.choice([f"s{i}" for i in range(15)], 120)
-    frame = table(120, city=city, street=street, day=pd.date_range("2020-01-01", periods=120).astype(str).to_list(),
-                  flag=RANDOM.choice(["yes", "no"], 120))  # fmt: skip
+    frame = table(
+        120,
+        city=city,
+        street=street,
+        day=pd.date_range("2020-01-01", periods=120).astype(str).to_list(),
+        flag=RANDOM.choice(["yes", "no"], 120),
+    )
     frame["x"] = np.linspace(10.0, 20.0, 120)
     return encoder_of(frame, Random(validation=0, test=0), Encoding(one_hot_up_to=5)), frame
 
@@ -117,7 +142,11 @@ def test_what_is_unlike_is_said_with_counts(learned):
         day=["2031-05-01", *["2020-02-01"] * 5],
     )
     unknown, far, filled = unlike(encoder, new)
-    for part in ("city in 2 of 6 rows ('Bern' and 1 more)", "street in 1 of 6 rows ('s99')", "flag in 1 of 6 rows"):
+    for part in (
+        "city in 2 of 6 rows ('Bern' and 1 more)",
+        "street in 1 of 6 rows ('s99')",
+        "flag in 1 of 6 rows",
+    ):
         assert part in unknown
     assert "x in 2 of 6 rows (as far as 9,999; learned 10 to 20)" in far
     assert "day in 1 of 6 rows (as far as 2031-05-01; learned 2020-01-01 to 2020-04-29)" in far
@@ -125,7 +154,9 @@ def test_what_is_unlike_is_said_with_counts(learned):
 
 
 def test_gaps_that_training_had_are_no_surprise(learned):
-    frame = learned[1].assign(x=learned[1]["x"].where(np.arange(120) % 10 > 0), city=learned[1]["city"])
+    frame = learned[1].assign(
+        x=learned[1]["x"].where(np.arange(120) % 10 > 0), city=learned[1]["city"]
+    )
     encoder = encoder_of(frame, Random(validation=0, test=0))
     assert unlike(encoder, frame) == []
     again = Encoder.from_plain(json.loads(json.dumps(encoder.to_plain())))
@@ -140,9 +171,15 @@ def test_numbers_far_outside_are_found_however_they_are_scaled(scale):
 
 def test_the_command_says_it_once_on_stderr(tmp_path, capsys):
     frame = table(city=RANDOM.choice(["Ulm", "Bonn", "Köln"], 90))
-    train(catalog.named("plain").vary("data.target", ("y",)).vary("epochs", 1), frame, out=tmp_path / "run")
+    train(
+        catalog.named("plain").vary("data.target", ("y",)).vary("epochs", 1),
+        frame,
+        out=tmp_path / "run",
+    )
     frame.assign(city="Bern").to_csv(tmp_path / "new.csv")
     assert run_command(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv")]) == 0
     out, err = capsys.readouterr()
-    assert err == "Values that were not learned, taken as unknown: city in 90 of 90 rows ('Bern').\n"
+    assert (
+        err == "Values that were not learned, taken as unknown: city in 90 of 90 rows ('Bern').\n"
+    )
     assert len(out.splitlines()) == 91

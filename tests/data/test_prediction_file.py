@@ -15,8 +15,11 @@ TABLE = pd.DataFrame({"x": RANDOM.normal(size=80), "city": RANDOM.choice(["Ulm",
 @pytest.fixture
 def run(tmp_path):
     """A run that has learned y from x and city; its folder."""
-    train(catalog.named("plain").vary("data.target", ("y",)).vary("epochs", 1), TABLE.assign(y=1000.0 * TABLE["x"]),
-          out=tmp_path / "run")  # fmt: skip
+    train(
+        catalog.named("plain").vary("data.target", ("y",)).vary("epochs", 1),
+        TABLE.assign(y=1000.0 * TABLE["x"]),
+        out=tmp_path / "run",
+    )
     return tmp_path / "run"
 
 
@@ -30,7 +33,9 @@ def predicted(run, rows, ending=".csv"):
 def test_identifiers_go_with_their_predictions(run):
     rows = TABLE.assign(customer_id=[f"c{i}" for i in range(80)], note="id", group_id=1)
     found = predicted(run, rows)
-    assert list(found.columns) == ["customer_id", "y"] and found["customer_id"].equals(rows["customer_id"])
+    assert list(found.columns) == ["customer_id", "y"] and found["customer_id"].equals(
+        rows["customer_id"]
+    )
 
 
 def test_without_identifiers_rows_are_numbered(run):
@@ -44,7 +49,9 @@ def test_files_hold_seven_digits_and_python_gets_all(run):
     found = predicted(run, TABLE)["y"].to_numpy()
     assert np.allclose(found, exact, rtol=5e-7, atol=0) and not np.array_equal(found, exact)
     text = (run / "out.csv").read_text().split()[1:]
-    assert max(len(line.split(",")[1].strip("-").replace(".", "").lstrip("0")) for line in text) <= 7
+    assert (
+        max(len(line.split(",")[1].strip("-").replace(".", "").lstrip("0")) for line in text) <= 7
+    )
 
 
 def test_what_is_no_number_is_left_alone():

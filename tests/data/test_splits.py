@@ -10,16 +10,23 @@ from ravine.data.task_type import Asked
 from ravine.part import from_plain, to_plain
 
 N = 200
-FRAME = pd.DataFrame({
-    "x": np.sin(np.arange(N)), "y": ["often"] * 150 + ["seldom"] * 40 + ["rare"] * 10, "group": np.arange(N) % 23,
-    "day": pd.date_range("2020-01-01", periods=N)[::-1].strftime("%Y-%m-%d"),
-    "part": np.array(["train", "Val", "test", "train"])[np.arange(N) % 4],
-})  # fmt: skip
+FRAME = pd.DataFrame(
+    {
+        "x": np.sin(np.arange(N)),
+        "y": ["often"] * 150 + ["seldom"] * 40 + ["rare"] * 10,
+        "group": np.arange(N) % 23,
+        "day": pd.date_range("2020-01-01", periods=N)[::-1].strftime("%Y-%m-%d"),
+        "part": np.array(["train", "Val", "test", "train"])[np.arange(N) % 4],
+    }
+)
 ASKED = Asked("classes", ("y",), ("often", "rare", "seldom"))
 EXAMPLES = {
-    Random: Random(), Stratified: Stratified(), Grouped: Grouped(column="group"), ByTime: ByTime(column="day"),
+    Random: Random(),
+    Stratified: Stratified(),
+    Grouped: Grouped(column="group"),
+    ByTime: ByTime(column="day"),
     Given: Given(column="part"),
-}  # fmt: skip
+}
 
 
 def drawn(split, seed=0, said=None):
@@ -83,12 +90,16 @@ def test_a_test_file_is_the_test_split(tmp_path):
     FRAME.iloc[150:].to_csv(tmp_path / "test.csv", index=False)
     data = Data(source=str(tmp_path / "train.csv"), target=("x",), test=str(tmp_path / "test.csv"))
     task = load(data, Random(), Encoding(), seed=0)
-    assert task.rows["test"].tolist() == list(range(150, 200)) and task.train.count == 150 - round(0.15 * 150)
+    assert task.rows["test"].tolist() == list(range(150, 200)) and task.train.count == 150 - round(
+        0.15 * 150
+    )
 
 
 def test_hashed_places_have_the_right_shares_and_do_not_follow_the_order():
     place = by_hash(np.arange(100_000), 0.1, 0.2, seed=5)
-    assert abs((place == 2).mean() - 0.2) < 0.005 and abs((place == 1).mean() - 0.1) < 0.004  # 4 standard deviations
+    assert (
+        abs((place == 2).mean() - 0.2) < 0.005 and abs((place == 1).mean() - 0.1) < 0.004
+    )  # 4 standard deviations
     both = ((place[:-1] == 2) & (place[1:] == 2)).mean()
     assert abs(both - 0.04) < 0.004
 

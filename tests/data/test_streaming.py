@@ -45,13 +45,20 @@ def test_the_same_kind_of_task_comes_out_as_in_memory(path, frame):
     whole = load(Data(source=str(path), target=("y",)), Random(), Encoding(), seed=0)
     assert isinstance(task.train, RowGroups)
     assert (task.kind, task.classes, task.outputs) == (whole.kind, whole.classes, whole.outputs)
-    assert task.encoder.code_names == whole.encoder.code_names and task.encoder.code_sizes == whole.encoder.code_sizes
+    assert (
+        task.encoder.code_names == whole.encoder.code_names
+        and task.encoder.code_sizes == whole.encoder.code_sizes
+    )
     assert task.encoder.features == whole.encoder.features
-    assert abs(task.train.count / len(frame) - 0.7) < 0.02  # four standard deviations of a binomial: 0.013
+    assert (
+        abs(task.train.count / len(frame) - 0.7) < 0.02
+    )  # four standard deviations of a binomial: 0.013
 
 
 def test_an_epoch_has_every_training_row_once_and_no_row_is_in_two_splits(path, frame):
-    task = load(Data(source=str(path), target=("row",), memory="500KB"), Random(), Encoding(), seed=0)
+    task = load(
+        Data(source=str(path), target=("row",), memory="500KB"), Random(), Encoding(), seed=0
+    )
     decoded = [task.encoder.target.decode(e.targets)[:, 0] for e in task.train.epoch(0, 0)]
     rows = (torch.cat(decoded) * 3).round().long().numpy()
     assert len(rows) == task.train.count == len(set(rows.tolist()))
@@ -61,13 +68,17 @@ def test_an_epoch_has_every_training_row_once_and_no_row_is_in_two_splits(path, 
 
 def test_an_epoch_is_the_same_for_the_same_seed_and_another_for_the_next(path):
     groups = streamed(path).train
-    one, again, other = (torch.cat([e.numbers for e in groups.epoch(3, epoch)]) for epoch in (0, 0, 1))
+    one, again, other = (
+        torch.cat([e.numbers for e in groups.epoch(3, epoch)]) for epoch in (0, 0, 1)
+    )
     assert torch.equal(one, again) and not torch.equal(one, other)
     assert torch.allclose(one.double().sum(0), other.double().sum(0), rtol=1e-9, atol=1e-6)
 
 
 def test_rows_that_follow_each_other_on_disk_do_not_in_an_epoch(path):
-    task = load(Data(source=str(path), target=("row",), memory="500KB"), Random(), Encoding(), seed=0)
+    task = load(
+        Data(source=str(path), target=("row",), memory="500KB"), Random(), Encoding(), seed=0
+    )
     y = torch.cat([e.targets for e in task.train.epoch(0, 0)])[:, 0]
     follow = torch.stack([y[:-1], y[1:]])
     assert abs(float(torch.corrcoef(follow)[0, 1])) < 0.9  # in the order of the file it is 0.9999
@@ -82,7 +93,9 @@ def test_groups_stay_together_and_columns_of_the_split_are_no_inputs(path, frame
 
 def test_splits_by_given_rows_work_in_pieces(path):
     task = streamed(path, Given(validation_rows=tuple(range(100)), test_rows=(5000, 7000)))
-    assert task.rows["test"].tolist() == [5000, 7000] and task.rows["validation"].tolist() == list(range(100))
+    assert task.rows["test"].tolist() == [5000, 7000] and task.rows["validation"].tolist() == list(
+        range(100)
+    )
 
 
 def test_no_row_of_validation_or_test_changes_the_encoder(path, frame, tmp_path):
@@ -92,8 +105,12 @@ def test_no_row_of_validation_or_test_changes_the_encoder(path, frame, tmp_path)
     changed.loc[held, ["a", "c"]] = 1e6
     changed.loc[held, "town"] = "elsewhere"
     changed.to_parquet(tmp_path / "changed.parquet", row_group_size=500)
-    after = load(Data(source=str(tmp_path / "changed.parquet"), target=("y",), memory="500KB"), Random(), Encoding(),
-                 seed=0)  # fmt: skip
+    after = load(
+        Data(source=str(tmp_path / "changed.parquet"), target=("y",), memory="500KB"),
+        Random(),
+        Encoding(),
+        seed=0,
+    )
     assert after.encoder == before.encoder
     assert after.fingerprint != before.fingerprint
 
@@ -119,7 +136,9 @@ def test_memory_stays_within_what_is_allowed(tmp_path):
     draw, writer = np.random.default_rng(0), None
     for _ in range(12):
         columns = {f"x{i}": draw.normal(size=30_000) for i in range(12)}
-        table = pa.table({**columns, "town": draw.integers(0, 999, 30_000).astype(str), "y": columns["x0"] * 2})
+        table = pa.table(
+            {**columns, "town": draw.integers(0, 999, 30_000).astype(str), "y": columns["x0"] * 2}
+        )
         writer = writer or pq.ParquetWriter(tmp_path / "big.parquet", table.schema)
         writer.write_table(table)
     writer.close()
@@ -130,13 +149,25 @@ def test_memory_stays_within_what_is_allowed(tmp_path):
         from ravine.data import Data, Encoding, Random, load
         peak = lambda: int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
         folder = sys.argv[1]
-        small = load(Data(source=folder + "/small.parquet", target=("y",), memory="20KB"), Random(), Encoding(), seed=0)
+        small = load(
+            Data(source=folder + "/small.parquet", target=("y",), memory="20KB"),
+            Random(),
+            Encoding(),
+            seed=0,
+        )
         list(small.train.epoch(0, 0))
         before = peak()
-        task = load(Data(source=folder + "/big.parquet", target=("y",), memory="30MB"), Random(), Encoding(), seed=0)
+        task = load(
+            Data(source=folder + "/big.parquet", target=("y",), memory="30MB"),
+            Random(),
+            Encoding(),
+            seed=0,
+        )
         assert sum(e.count for e in task.train.epoch(0, 0)) == task.train.count > 250_000
         print(1024 * (peak() - before))
     """
-    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 30e6 < 360_000 * 14 * 8  # as a table it is larger than that

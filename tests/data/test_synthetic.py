@@ -15,10 +15,14 @@ def test_minima_are_where_they_are_said_to_be(surface):
     (gradient,) = torch.autograd.grad(values.sum(), points)
     assert float(gradient.abs().max()) < 1e-8
     left, right, bottom, top = surface.window
-    grid = torch.cartesian_prod(torch.linspace(left, right, 60), torch.linspace(bottom, top, 60)).double()
+    grid = torch.cartesian_prod(
+        torch.linspace(left, right, 60), torch.linspace(bottom, top, 60)
+    ).double()
     values = values.detach()
     if surface.minima:
-        assert torch.allclose(values, values[:1], atol=1e-12) and float(values[0]) == pytest.approx(surface.minimum)
+        assert torch.allclose(values, values[:1], atol=1e-12) and float(values[0]) == pytest.approx(
+            surface.minimum
+        )
         assert float(surface(grid).min()) >= surface.minimum
     else:
         assert float(surface(grid).min()) < float(values[0]) < float(surface(grid).max())

@@ -10,7 +10,13 @@ import pytest
 from ravine.data import read_table
 from ravine.data.tables import from_frame
 
-ROWS = pd.DataFrame({"name": ["Åsa", "Björn", "Chloé"], "size": [1.5, 2.25, -3.0], "note": ["a, b", 'say "c"', "d;e"]})
+ROWS = pd.DataFrame(
+    {
+        "name": ["Åsa", "Björn", "Chloé"],
+        "size": [1.5, 2.25, -3.0],
+        "note": ["a, b", 'say "c"', "d;e"],
+    }
+)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -28,7 +34,10 @@ def test_decimal_commas_are_found_and_thousands_are_not_taken_for_them(tmp_path)
     (tmp_path / "a.csv").write_text("a;b\n1,5;x\n2,25;y\n")
     (tmp_path / "b.csv").write_text("a;b\n1,500;x\n2,250;y\n")
     assert read_table(tmp_path / "a.csv")["a"].tolist() == [1.5, 2.25]
-    assert read_table(tmp_path / "b.csv")["a"].tolist() == ["1,500", "2,250"]  # text that `kinds` reads as thousands
+    assert read_table(tmp_path / "b.csv")["a"].tolist() == [
+        "1,500",
+        "2,250",
+    ]  # text that `kinds` reads as thousands
 
 
 def test_gzip_parquet_and_json_lines_give_the_same_table(tmp_path):
@@ -46,13 +55,21 @@ def test_gzip_parquet_and_json_lines_give_the_same_table(tmp_path):
 
 def test_row_names_without_a_header_become_a_column(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\nx,1,2\ny,3,4\n")  # as R's write.table does
-    assert read_table(tmp_path / "a.csv").to_dict("list") == {"row": ["x", "y"], "a": [1, 3], "b": [2, 4]}
+    assert read_table(tmp_path / "a.csv").to_dict("list") == {
+        "row": ["x", "y"],
+        "a": [1, 3],
+        "b": [2, 4],
+    }
 
 
 def test_none_is_a_name_and_na_is_a_gap(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\nNone,1\nNA,NaN\nx,\n")
     frame = read_table(tmp_path / "a.csv")
-    assert frame["a"].isna().tolist() == [False, True, False] and frame["b"].isna().tolist() == [False, True, True]
+    assert frame["a"].isna().tolist() == [False, True, False] and frame["b"].isna().tolist() == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_arrays_and_mappings_become_tables():

@@ -28,9 +28,13 @@ def test_weights_are_named_with_and_without_bias_and_in_sequences(bias, shape):
 
 
 def test_a_batch_norm_between_a_layer_and_its_rectifier_is_the_gate():
-    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU6(), nn.Conv2d(3, 2, 3), nn.Hardtanh())
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU6(), nn.Conv2d(3, 2, 3), nn.Hardtanh()
+    )
     graph = read(model, model(torch.randn(2, 1, 6, 6)).mean())
-    assert graph.rectified == {"0.weight": "1.weight"}  # a hardtanh goes below 0: it leaves no unit dark
+    assert graph.rectified == {
+        "0.weight": "1.weight"
+    }  # a hardtanh goes below 0: it leaves no unit dark
 
 
 def test_the_head_ends_at_the_last_layers():
@@ -54,7 +58,9 @@ def test_the_share_of_a_target_that_cannot_be_met():
     target = torch.tensor([[-1.0], [0.0], [1.0], [2.0]])
     out = model(torch.randn(4, 4))
     lost = read(model, F.mse_loss(out.sigmoid(), target)).lost
-    assert list(lost.values()) == [pytest.approx(2 / 5)]  # (-1 - 0)^2 + (2 - 1)^2 of 1.5^2 + .5^2 + .5^2 + 1.5^2
+    assert list(lost.values()) == [
+        pytest.approx(2 / 5)
+    ]  # (-1 - 0)^2 + (2 - 1)^2 of 1.5^2 + .5^2 + .5^2 + 1.5^2
     assert read(model, F.mse_loss(out, target)).lost == {}
 
 
@@ -77,14 +83,22 @@ def test_equal_rows_are_counted():
 def test_dark_units_of_convolutions_and_sequences():
     made = torch.ones(2, 3, 4, 4)
     made[:, 1] = -1
-    assert [*dark(made, last=False)][0].tolist() == [False, True, False] and dark(made, last=False)[1] == 2
+    assert [*dark(made, last=False)][0].tolist() == [False, True, False] and dark(made, last=False)[
+        1
+    ] == 2
     units, rows = dark(made.movedim(1, -1), last=True)
     assert units.tolist() == [False, True, False] and rows == 32
 
 
 def test_a_trained_layer_does_not_look_fresh():
     torch.manual_seed(0)
-    for layer in (nn.Linear(20, 30), nn.Conv2d(4, 8, 3), nn.Embedding(20, 8), nn.GRU(8, 16), nn.LSTM(8, 16)):
+    for layer in (
+        nn.Linear(20, 30),
+        nn.Conv2d(4, 8, 3),
+        nn.Embedding(20, 8),
+        nn.GRU(8, 16),
+        nn.LSTM(8, 16),
+    ):
         weights = [p for p in layer.parameters() if p.dim() > 1]
         assert all(fresh(p, layer) for p in weights)
         assert not any(fresh(p * 1.5, layer) for p in weights)

@@ -1,4 +1,6 @@
-"""The quick learner against what is known of made examples: their noise, their chance level, their information."""
+"""The quick learner against what is known of made examples: their noise, their chance level, their
+information.
+"""
 
 import math
 
@@ -20,8 +22,15 @@ def test_a_line_with_noise_is_known_up_to_the_noise():
     x, noise = numbers(500, 4), 0.5 * numbers(500, 1, 4)
     known = reference(x, x @ torch.tensor([[1.0], [-2], [0], [0.5]]) + noise, "number")
     assert known.loss == pytest.approx(0.25, rel=0.15)
-    assert known.score == pytest.approx(1 - 0.25 / 5.5, abs=0.02) and known.informative and known.learner == "linear"
-    assert known.gain == pytest.approx(known.null_loss - known.loss) and known.gain > 10 * known.gain_error
+    assert (
+        known.score == pytest.approx(1 - 0.25 / 5.5, abs=0.02)
+        and known.informative
+        and known.learner == "linear"
+    )
+    assert (
+        known.gain == pytest.approx(known.null_loss - known.loss)
+        and known.gain > 10 * known.gain_error
+    )
 
 
 def test_a_bend_is_known_where_a_line_is_not():
@@ -35,7 +44,9 @@ def test_a_bend_is_known_where_a_line_is_not():
 def test_the_null_answers_with_frequencies_and_mean():
     x, y = numbers(300, 3), torch.arange(300) % 4 // 3
     known = reference(x, y, "classes")
-    assert known.null_loss == pytest.approx(-0.25 * math.log(0.25) - 0.75 * math.log(0.75), rel=0.01)
+    assert known.null_loss == pytest.approx(
+        -0.25 * math.log(0.25) - 0.75 * math.log(0.75), rel=0.01
+    )
     assert known.null_score == 0.75
     y = 5 + 2 * numbers(300, 1, 8)
     assert reference(x, y, "number").null_loss == pytest.approx(float(y.var()), rel=0.03)
@@ -43,8 +54,15 @@ def test_the_null_answers_with_frequencies_and_mean():
 
 def test_targets_without_information_are_seldom_called_informative():
     x = numbers(120, 4)
-    told = [reference(x, torch.randint(0, 2, (120,), generator=torch.Generator().manual_seed(seed)), "classes",
-                      learners=("linear", "neighbors")).informative for seed in range(40)]  # fmt: skip
+    told = [
+        reference(
+            x,
+            torch.randint(0, 2, (120,), generator=torch.Generator().manual_seed(seed)),
+            "classes",
+            learners=("linear", "neighbors"),
+        ).informative
+        for seed in range(40)
+    ]
     assert told.count(True) <= 5  # one in twenty is expected: P(more than 5) is 1 %
 
 
@@ -62,8 +80,12 @@ def test_sums_modulo_a_number_are_not_called_empty():
 
 def test_copies_of_an_example_are_never_on_both_sides():
     x, y = numbers(120, 5), numbers(120, 1, 9)
-    once, thrice = (reference(x.repeat(n, 1), y.repeat(n, 1), "number", learners=("neighbors",)) for n in (1, 3))
-    assert thrice.score < 0.1 and once.score < 0.1  # a neighbor that is the same row would know the noise
+    once, thrice = (
+        reference(x.repeat(n, 1), y.repeat(n, 1), "number", learners=("neighbors",)) for n in (1, 3)
+    )
+    assert (
+        thrice.score < 0.1 and once.score < 0.1
+    )  # a neighbor that is the same row would know the noise
     assert thrice.examples == 120
 
 
@@ -114,10 +136,16 @@ def test_columns_are_standardized_and_constant_ones_left_out():
     x = np.random.default_rng(3).normal(50, 7, (200, 3))
     x[:, 1], x[4, 2] = 3.0, np.nan
     features = described(x)
-    assert features.shape == (200, 2) and np.allclose(features.mean(0), 0, atol=1e-9) and np.isfinite(features).all()
+    assert (
+        features.shape == (200, 2)
+        and np.allclose(features.mean(0), 0, atol=1e-9)
+        and np.isfinite(features).all()
+    )
     assert measured(x) and not measured(np.arange(200)[:, None] % 4.0)
 
 
 def test_the_same_seed_gives_the_same():
     x = numbers(200, 4)
-    assert reference(x, x[:, :1] ** 2, "number", seed=5) == reference(x, x[:, :1] ** 2, "number", seed=5)
+    assert reference(x, x[:, :1] ** 2, "number", seed=5) == reference(
+        x, x[:, :1] ** 2, "number", seed=5
+    )

@@ -1,4 +1,6 @@
-"""What the rules say of examples with a planted fault, and that they say nothing of those without."""
+"""What the rules say of examples with a planted fault, and that they say nothing of those
+without.
+"""
 
 import numpy as np
 import pytest
@@ -68,25 +70,44 @@ def test_real_tables_raise_no_alarm(name):
 def test_toys_raise_no_alarm():
     corners = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]]).repeat(30, 1)
     assert (
-        alarms(corners[:80], (corners.sum(1) % 2).long()[:80], validation=(corners[80:], corners[80:, 0].long())) == []
+        alarms(
+            corners[:80],
+            (corners.sum(1) % 2).long()[:80],
+            validation=(corners[80:], corners[80:, 0].long()),
+        )
+        == []
     )
     draw = torch.Generator().manual_seed(SEED)
     x = torch.randn(200, 5, generator=draw)
     assert alarms(x, (x[:, 2] > 0).long()) == []  # one column tells all, the others nothing: a toy
     assert alarms(x, 3 * x[:, :1] - 1) == []
     tokens = torch.randint(0, 9, (150, 7), generator=draw)
-    assert alarms(tokens[:110, :-1], tokens[:110, 1:], validation=(tokens[110:, :-1], tokens[110:, 1:])) == []
+    assert (
+        alarms(
+            tokens[:110, :-1], tokens[:110, 1:], validation=(tokens[110:, :-1], tokens[110:, 1:])
+        )
+        == []
+    )
     walk = torch.randn(300, generator=draw).cumsum(0).unfold(0, 9, 1)
-    assert alarms(*halves(walk[:, :8], walk[:, 8:], 200)[:2], validation=(walk[200:, :8], walk[200:, 8:])) == []
+    assert (
+        alarms(
+            *halves(walk[:, :8], walk[:, 8:], 200)[:2], validation=(walk[200:, :8], walk[200:, 8:])
+        )
+        == []
+    )
 
 
 @bare
 def test_numbers_that_are_not_finite_are_named_by_column():
     x, y = patients()
     x[3, 2], x[7, 2], x[9, 4] = float("nan"), float("inf"), float("nan")
-    findings = [f for f in run_rules(ALL, read_examples(x, y, names=NAMES))[0] if f.code == "RVN-D01"]
+    findings = [
+        f for f in run_rules(ALL, read_examples(x, y, names=NAMES))[0] if f.code == "RVN-D01"
+    ]
     assert [(f.where, f.evidence[0].value, f.severity) for f in findings] == [
-        ("weight", 2.0, "error"), ("visits", 1.0, "error")]  # fmt: skip
+        ("weight", 2.0, "error"),
+        ("visits", 1.0, "error"),
+    ]
     pictures = torch.rand(40, 1, 6, 6)
     pictures[5, 0, 2, 2] = float("nan")
     assert found(pictures, torch.arange(40) % 4)["RVN-D01"].where == "inputs"
@@ -166,8 +187,12 @@ def test_targets_that_are_the_inputs_again():
     tokens = torch.randint(0, 9, (60, 8), generator=torch.Generator().manual_seed(SEED))
     assert alarms(tokens, tokens) == ["RVN-D09"]
     assert read_examples(tokens[:, :-1], tokens[:, 1:]).kind == "next"
-    hidden = torch.where(torch.rand(60, 8, generator=torch.Generator().manual_seed(1)) < 0.2, tokens, -100)
-    assert alarms(tokens.masked_fill(hidden >= 0, 0), hidden, outputs=(8, 9)) == []  # fill in the blanks
+    hidden = torch.where(
+        torch.rand(60, 8, generator=torch.Generator().manual_seed(1)) < 0.2, tokens, -100
+    )
+    assert (
+        alarms(tokens.masked_fill(hidden >= 0, 0), hidden, outputs=(8, 9)) == []
+    )  # fill in the blanks
 
 
 @bare
@@ -179,8 +204,9 @@ def test_validation_inputs_on_another_scale():
         seen = found((x[:160] - mean) / std, y[:160], validation=(other, y[160:]))["RVN-D10"]
         assert (seen.severity, seen.where, seen.cause) == ("warning", "validation", "input-scale")
     pictures = torch.rand(80, 1, 8, 8, generator=torch.Generator().manual_seed(SEED))
-    assert alarms(pictures[:50], torch.arange(50) % 2, validation=(255 * pictures[50:], torch.arange(30) % 2)) == [
-        "RVN-D10"]  # fmt: skip
+    assert alarms(
+        pictures[:50], torch.arange(50) % 2, validation=(255 * pictures[50:], torch.arange(30) % 2)
+    ) == ["RVN-D10"]
 
 
 @bare
@@ -198,7 +224,10 @@ def test_validation_targets_that_training_lacks():
     order = y.argsort()
     a, b, held = halves(x[order], y[order], 220)
     assert "RVN-D11" in alarms(a, b, validation=held)
-    assert found(x, y, validation=(x[y == 2], y[y == 2]))["RVN-D11"].title == "validation examples are all of one class"
+    assert (
+        found(x, y, validation=(x[y == 2], y[y == 2]))["RVN-D11"].title
+        == "validation examples are all of one class"
+    )
     x, y = patients()
     assert alarms(x[:160], y[:160], validation=(x[160:], 75 * y[160:] + 150)) == ["RVN-D11"]
 
@@ -210,7 +239,9 @@ def test_rare_classes_are_a_note():
     rare = found(x, y)["RVN-D12"]
     assert (rare.severity, rare.where) == ("note", "class 1")
     share = np.array([0.96, 0.04])
-    assert evenness(counted(y.numpy(), "classes")) == pytest.approx(np.exp(-(share * np.log(share)).sum()) - 1)
+    assert evenness(counted(y.numpy(), "classes")) == pytest.approx(
+        np.exp(-(share * np.log(share)).sum()) - 1
+    )
 
 
 @bare
@@ -235,14 +266,22 @@ def test_targets_without_information():
     assert alarms(x[:150], apart[:150], validation=(x[150:], apart[150:])) == []
 
 
-@pytest.mark.parametrize(("examples", "move", "words"), [
-    (ill, lambda y: y.roll(1, 0), "1 row on"), (patients, lambda y: y.roll(-1, 0), "1 row back"),
-    (ill, lambda y: y.flip(0), "opposite"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("examples", "move", "words"),
+    [
+        (ill, lambda y: y.roll(1, 0), "1 row on"),
+        (patients, lambda y: y.roll(-1, 0), "1 row back"),
+        (ill, lambda y: y.flip(0), "opposite"),
+    ],
+)
 def test_targets_of_other_rows(examples, move, words):
     x, y = examples()
     seen = found(x, move(y))
-    assert set(seen) == {"RVN-D15"} and words in seen["RVN-D15"].title and seen["RVN-D15"].severity == "error"
+    assert (
+        set(seen) == {"RVN-D15"}
+        and words in seen["RVN-D15"].title
+        and seen["RVN-D15"].severity == "error"
+    )
 
 
 @bare
@@ -250,7 +289,10 @@ def test_labels_without_an_output():
     x, y = ill()
     assert alarms(x, y + 1, outputs=(2,)) == ["RVN-D16"]
     assert "less 1" in found(x, y + 1, outputs=(2,))["RVN-D16"].changes[0].value
-    assert found(x, y + 1, outputs=(3,)) == {} and found(x, y.masked_fill(x[:, 0] > 2, -100), outputs=(2,)) == {}
+    assert (
+        found(x, y + 1, outputs=(3,)) == {}
+        and found(x, y.masked_fill(x[:, 0] > 2, -100), outputs=(2,)) == {}
+    )
     assert found(x, y - 1, outputs=(2,))["RVN-D16"].severity == "note"
 
 
@@ -261,26 +303,40 @@ def test_pictures_that_were_not_read():
     assert found(pictures, torch.arange(60) % 3)["RVN-D17"].evidence[0].value == 40
 
 
-@pytest.mark.parametrize(("x", "y", "kind"), [
-    (torch.rand(9, 4), torch.arange(9) % 3, "classes"), (torch.rand(9, 4), torch.rand(9), "number"),
-    (torch.rand(9, 4), torch.rand(9, 1).round(), "binary"), (torch.rand(9, 4), torch.rand(9, 3), "numbers"),
-    (torch.rand(9, 4), torch.eye(3).repeat(3, 1), "classes"), (torch.rand(9, 1, 4, 4), torch.rand(9, 2), "numbers"),
-    (torch.rand(9, 4), torch.tensor([[1.0, 1], [0, 1], [0, 0]]).repeat(3, 1), "labels"),
-    (torch.arange(36).reshape(9, 4), torch.arange(36).reshape(9, 4) + 1, "next"),
-    (torch.arange(36).reshape(9, 4), torch.arange(36).reshape(9, 4) % 2, "tokens"),
-    (torch.arange(36.0).reshape(9, 4), torch.arange(36.0).reshape(9, 4), "inputs"),
-    (torch.arange(9.0)[:, None], torch.arange(9.0)[:, None] * 2, "number"),
-    (torch.rand(9, 4), torch.tensor([-1.0, 1, 1]).repeat(3), "binary"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("x", "y", "kind"),
+    [
+        (torch.rand(9, 4), torch.arange(9) % 3, "classes"),
+        (torch.rand(9, 4), torch.rand(9), "number"),
+        (torch.rand(9, 4), torch.rand(9, 1).round(), "binary"),
+        (torch.rand(9, 4), torch.rand(9, 3), "numbers"),
+        (torch.rand(9, 4), torch.eye(3).repeat(3, 1), "classes"),
+        (torch.rand(9, 1, 4, 4), torch.rand(9, 2), "numbers"),
+        (torch.rand(9, 4), torch.tensor([[1.0, 1], [0, 1], [0, 0]]).repeat(3, 1), "labels"),
+        (torch.arange(36).reshape(9, 4), torch.arange(36).reshape(9, 4) + 1, "next"),
+        (torch.arange(36).reshape(9, 4), torch.arange(36).reshape(9, 4) % 2, "tokens"),
+        (torch.arange(36.0).reshape(9, 4), torch.arange(36.0).reshape(9, 4), "inputs"),
+        (torch.arange(9.0)[:, None], torch.arange(9.0)[:, None] * 2, "number"),
+        (torch.rand(9, 4), torch.tensor([-1.0, 1, 1]).repeat(3), "binary"),
+    ],
+)
 def test_the_kind_of_targets_is_read_from_them(x, y, kind):
     assert kind_of(x.numpy(), y.numpy()) == kind
 
 
-@pytest.mark.parametrize("x", [
-    torch.rand(3, 2), torch.rand(40, 2).bfloat16(), torch.rand(40), torch.rand(40, 2) > 0.5, torch.rand(40, 5, 2),
-    torch.randint(0, 255, (40, 3, 9, 9), dtype=torch.uint8), torch.full((40, 2), float("nan")),
-    torch.rand(40, 2, 3, 3, 3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.rand(3, 2),
+        torch.rand(40, 2).bfloat16(),
+        torch.rand(40),
+        torch.rand(40, 2) > 0.5,
+        torch.rand(40, 5, 2),
+        torch.randint(0, 255, (40, 3, 9, 9), dtype=torch.uint8),
+        torch.full((40, 2), float("nan")),
+        torch.rand(40, 2, 3, 3, 3),
+    ],
+)
 def test_all_sorts_of_inputs_are_measured(x):
     for y in (torch.arange(len(x)) % 2, torch.rand(len(x), 1), torch.rand(len(x), 3)):
         findings, checks = run_rules(ALL, read_examples(x, y, validation=(x, y)))

@@ -41,13 +41,34 @@ def loop():
     model, net = nn.Sequential(*body, head), nn.Sequential(nn.Linear(8, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     there = {
-        "torch": torch, "nn": nn, "F": F, "copy": copy, "CosineAnnealingLR": CosineAnnealingLR, "LambdaLR": LambdaLR,
-        "StepLR": StepLR, "ReduceLROnPlateau": ReduceLROnPlateau, "DataLoader": DataLoader,
-        "TensorDataset": TensorDataset, "x": x, "y": y, "x_valid": x, "y_valid": y, "body": body, "head": head,
-        "model": model, "net": net, "optimizer": optimizer, "scheduler": StepLR(optimizer, 10),
-        "criterion": F.cross_entropy, "batches": [(x, y)], "epochs": 2, "self": nn.Module(),
-        "validate": lambda m: 0.5, "output": net(x).squeeze(1), "loss": F.cross_entropy(model(x), y),
-    }  # fmt: skip
+        "torch": torch,
+        "nn": nn,
+        "F": F,
+        "copy": copy,
+        "CosineAnnealingLR": CosineAnnealingLR,
+        "LambdaLR": LambdaLR,
+        "StepLR": StepLR,
+        "ReduceLROnPlateau": ReduceLROnPlateau,
+        "DataLoader": DataLoader,
+        "TensorDataset": TensorDataset,
+        "x": x,
+        "y": y,
+        "x_valid": x,
+        "y_valid": y,
+        "body": body,
+        "head": head,
+        "model": model,
+        "net": net,
+        "optimizer": optimizer,
+        "scheduler": StepLR(optimizer, 10),
+        "criterion": F.cross_entropy,
+        "batches": [(x, y)],
+        "epochs": 2,
+        "self": nn.Module(),
+        "validate": lambda m: 0.5,
+        "output": net(x).squeeze(1),
+        "loss": F.cross_entropy(model(x), y),
+    }
 
     def train_step(a, b):
         there["optimizer"].zero_grad()
@@ -58,9 +79,13 @@ def loop():
 
 
 def causes_written(find):
-    """The causes in a rule's function: given as cause or suspects, or assigned to names of these."""
+    """The causes in a rule's function: given as cause or suspects, or assigned to names of
+    these.
+    """
     found = set()
-    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(getattr(find, "func", find))))):
+    for node in ast.walk(
+        ast.parse(textwrap.dedent(inspect.getsource(getattr(find, "func", find))))
+    ):
         if isinstance(node, ast.keyword) and node.arg in ("cause", "suspects"):
             found |= words(node.value)
         elif isinstance(node, ast.Assign):
@@ -75,11 +100,15 @@ def words(node):
 
 def test_codes_are_unique():
     assert len({rule.code for rule in ALL_RULES}) == len(ALL_RULES)
-    assert {code for rule in ALL_RULES for code in rule.explains} <= {rule.code for rule in ALL_RULES}
+    assert {code for rule in ALL_RULES for code in rule.explains} <= {
+        rule.code for rule in ALL_RULES
+    }
 
 
 def test_every_code_has_a_page_and_every_page_a_code():
-    assert sorted(path.name for path in PAGES.iterdir()) == sorted(f"{rule.code}.md" for rule in ALL_RULES)
+    assert sorted(path.name for path in PAGES.iterdir()) == sorted(
+        f"{rule.code}.md" for rule in ALL_RULES
+    )
 
 
 def test_retired_codes_lead_to_rules_and_are_no_rules_themselves():
@@ -100,13 +129,17 @@ def test_every_rule_is_explained(rule):
 
 
 def test_thresholds_are_filled_in_and_unknown_ones_raise():
-    text = "# RVN-A01: a title\n" + "\n".join(f"## {name}\nOver {{LIMIT:.0%}} of {{COUNT}}.\n" for name in SECTIONS)
+    text = "# RVN-A01: a title\n" + "\n".join(
+        f"## {name}\nOver {{LIMIT:.0%}} of {{COUNT}}.\n" for name in SECTIONS
+    )
     found = parse_explanation(text, {"LIMIT": 0.25, "COUNT": 7})
     assert found.means == "Over 25% of 7."
     with pytest.raises(KeyError):
         parse_explanation(text, {"LIMIT": 0.25})
     with pytest.raises(ValueError, match="the sections are"):
-        parse_explanation(text.replace("## What it misses", "## What it overlooks"), {"LIMIT": 0.25, "COUNT": 7})
+        parse_explanation(
+            text.replace("## What it misses", "## What it overlooks"), {"LIMIT": 0.25, "COUNT": 7}
+        )
 
 
 @each_rule
@@ -161,10 +194,18 @@ def test_a_cause_is_known_however_it_is_written():
     assert find_topic("Learning_Rate_High", ALL_RULES, RETIRED_CODES) == "learning-rate-high"
 
 
-@pytest.mark.parametrize(("name", "near"), [
-    ("N99", "RVN-N02"), ("RVN-L0", "RVN-L01"), ("learning-rate-hi", "learning-rate-high"), ("zerograd!", "zero-grad"),
-    ("softmax", "RVN-H01"), ("Q01", "RVN-"), ("", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("N99", "RVN-N02"),
+        ("RVN-L0", "RVN-L01"),
+        ("learning-rate-hi", "learning-rate-high"),
+        ("zerograd!", "zero-grad"),
+        ("softmax", "RVN-H01"),
+        ("Q01", "RVN-"),
+        ("", ""),
+    ],
+)
 def test_another_name_is_an_error_that_says_the_nearest(name, near):
     with pytest.raises(InputError, match="the nearest is") as raised:
         find_topic(name, ALL_RULES, RETIRED_CODES)
@@ -177,7 +218,15 @@ def test_the_page_fits_a_terminal_and_says_all(rule):
     assert max(map(len, text.splitlines())) <= 80 and "\x1b" not in text
     joined = " ".join(text.split())
     about = rule.explanation
-    for part in (rule.code, rule.title, about.means, about.detected, about.remedy, *about.references, *rule.also):
+    for part in (
+        rule.code,
+        rule.title,
+        about.means,
+        about.detected,
+        about.remedy,
+        *about.references,
+        *rule.also,
+    ):
         assert " ".join(part.split()) in joined
     assert all(f"    {line}" in text.splitlines() for line in rule.explanation.patch.splitlines())
     assert re.sub(r"\x1b\[\d+m", "", page(rule, ALL_RULES, color=True)) == text
@@ -187,9 +236,13 @@ def test_the_page_fits_a_terminal_and_says_all(rule):
 def test_the_list_has_every_code_once_and_a_cause_those_that_may_name_it():
     text = listing(FAMILIES)
     assert max(map(len, text.splitlines())) <= 80
-    assert sorted(re.findall(r"^  (RVN-\S+)", text, re.M)) == sorted(rule.code for rule in ALL_RULES)
+    assert sorted(re.findall(r"^  (RVN-\S+)", text, re.M)) == sorted(
+        rule.code for rule in ALL_RULES
+    )
     named = naming("learning-rate-high", ALL_RULES)
     assert {"RVN-N01", "RVN-S03"} <= {rule.code for rule in named}
-    assert re.findall(r"^  (RVN-\S+)", cause_page("learning-rate-high", ALL_RULES), re.M) == [r.code for r in named]
+    assert re.findall(r"^  (RVN-\S+)", cause_page("learning-rate-high", ALL_RULES), re.M) == [
+        r.code for r in named
+    ]
     for cause in CAUSES:
         assert max(map(len, cause_page(cause, ALL_RULES).splitlines())) <= 80

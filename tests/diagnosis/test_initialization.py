@@ -1,4 +1,6 @@
-"""What probing a model and its loss says before the first step: seeded faults, and healthy programs that look odd."""
+"""What probing a model and its loss says before the first step: seeded faults, and healthy programs
+that look odd.
+"""
 
 import math
 
@@ -51,7 +53,7 @@ class Then(nn.Module):
         return self.function(self.body(x))
 
 
-# do examples keep apart? ---------------------------------------------------------------------------------------------
+# Do examples keep apart?
 
 
 class Reader(nn.Module):
@@ -71,10 +73,15 @@ def test_a_recurrent_layer_that_takes_the_batch_for_time_is_found_and_named(kind
     assert examined(Reader(kind, batch_first=True), F.cross_entropy, x, y) == {}
 
 
-@pytest.mark.parametrize(("function", "name"), [
-    (lambda out: out.softmax(0), "softmax"), (lambda out: out - out.mean(), "sub"),
-    (lambda out: out.reshape(3, -1).T, "reshape"), (lambda out: out / out.norm(dim=0), "div"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda out: out.softmax(0), "softmax"),
+        (lambda out: out - out.mean(), "sub"),
+        (lambda out: out.reshape(3, -1).T, "reshape"),
+        (lambda out: out / out.norm(dim=0), "div"),
+    ],
+)
 def test_what_mixes_examples_between_modules_is_found(function, name):
     x, y = table()
     found = read_start(Then(net(), function), F.mse_loss, x, torch.randn(96, 3))
@@ -86,7 +93,9 @@ def test_batch_norm_is_no_mixing_in_evaluation_and_one_without_statistics_is_a_n
     x, y = table()
     steady = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     assert read_start(steady, F.cross_entropy, x, y).mixing is None
-    loose = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.ReLU(), nn.Linear(8, 3))
+    loose = nn.Sequential(
+        nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.ReLU(), nn.Linear(8, 3)
+    )
     start = read_start(loose, F.cross_entropy, x, y)
     assert start.mixing.where == "1"
     found = next(f for f in run_rules(ALL, start)[0] if f.code == "RVN-I01")
@@ -106,7 +115,10 @@ def test_attention_over_the_batch_is_found_where_it_stands():
     class Attends(nn.Module):
         def __init__(self, batch_first):
             super().__init__()
-            self.attend, self.head = nn.MultiheadAttention(8, 2, batch_first=batch_first), nn.Linear(8, 3)
+            self.attend, self.head = (
+                nn.MultiheadAttention(8, 2, batch_first=batch_first),
+                nn.Linear(8, 3),
+            )
 
         def forward(self, x):
             return self.head(self.attend(x, x, x)[0].mean(1))
@@ -116,14 +128,21 @@ def test_attention_over_the_batch_is_found_where_it_stands():
     assert examined(Attends(True), F.cross_entropy, x, y) == {}
 
 
-# whose targets? ------------------------------------------------------------------------------------------------------
+# Whose targets?
 
 
-@pytest.mark.parametrize("loss", [
-    F.mse_loss, F.l1_loss, F.smooth_l1_loss, lambda out, y: ((out - y) ** 2).mean().sqrt(),
-    lambda out, y: (out - y).abs().pow(1.5).sum(), lambda out, y: torch.log(torch.cosh(out - y)).mean(),
-    lambda out, y: -(y * F.logsigmoid(out) + (1 - y) * F.logsigmoid(-out)).mean(),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "loss",
+    [
+        F.mse_loss,
+        F.l1_loss,
+        F.smooth_l1_loss,
+        lambda out, y: ((out - y) ** 2).mean().sqrt(),
+        lambda out, y: (out - y).abs().pow(1.5).sum(),
+        lambda out, y: torch.log(torch.cosh(out - y)).mean(),
+        lambda out, y: -(y * F.logsigmoid(out) + (1 - y) * F.logsigmoid(-out)).mean(),
+    ],
+)
 def test_a_column_against_a_row_is_found(loss):
     x, _ = table()
     y = (x[:, 0] > 0).float()
@@ -144,10 +163,16 @@ class Tagger(nn.Module):
         return self.head(self.embed(x))
 
 
-@pytest.mark.parametrize(("order", "wrong"), [
-    (lambda y: y.reshape(-1), False), (lambda y: y.T.reshape(-1), True), (lambda y: y.flip(0).reshape(-1), True),
-    (lambda y: y.roll(1, 0).reshape(-1), True), (lambda y: y.roll(1, 1).reshape(-1), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("order", "wrong"),
+    [
+        (lambda y: y.reshape(-1), False),
+        (lambda y: y.T.reshape(-1), True),
+        (lambda y: y.flip(0).reshape(-1), True),
+        (lambda y: y.roll(1, 0).reshape(-1), True),
+        (lambda y: y.roll(1, 1).reshape(-1), False),
+    ],
+)
 def test_targets_in_another_order_are_found_and_a_shift_in_time_is_left_alone(order, wrong):
     x, y = torch.randint(0, 6, (60, 9)), torch.randint(0, 4, (60, 9))
     found = examined(Tagger(), lambda out, t: F.cross_entropy(out.reshape(-1, 4), order(t)), x, y)
@@ -169,7 +194,11 @@ def contrastive(out, y):
 def batch_hard(out, y):
     far = torch.cdist(out, out)
     same = y[:, None] == y[None]
-    return (far.masked_fill(~same, -1e9).amax(1) - far.masked_fill(same, 1e9).amin(1) + 0.3).clamp(min=0).mean()
+    return (
+        (far.masked_fill(~same, -1e9).amax(1) - far.masked_fill(same, 1e9).amin(1) + 0.3)
+        .clamp(min=0)
+        .mean()
+    )
 
 
 def moments(out, y):
@@ -187,16 +216,36 @@ def ranked(out, y):
     return (F.softplus(-(out - out.T)) * (y[:, None] > y[None])).mean()
 
 
-@pytest.mark.parametrize(("loss", "outputs", "targets"), [
-    (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 20.0])), 3, "classes"), (correlated, 1, "numbers"),
-    (contrastive, 8, "classes"), (batch_hard, 8, "classes"), (moments, 2, "pairs"), (discrepancy, 2, "pairs"),
-    (discrepancy, 1, "column"), (ranked, 1, "numbers"), (lambda out, y: F.cross_entropy(out, y.roll(0)), 3, "classes"),
-    (lambda out, y: (out.sort(0).values - y.sort(0).values).square().mean(), 1, "column"),
-    (lambda out, y: (F.mse_loss(out, y, reduction="none") * (1 + y.abs())).sum() / (1 + y.abs()).sum(), 1, "column"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("loss", "outputs", "targets"),
+    [
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 20.0])), 3, "classes"),
+        (correlated, 1, "numbers"),
+        (contrastive, 8, "classes"),
+        (batch_hard, 8, "classes"),
+        (moments, 2, "pairs"),
+        (discrepancy, 2, "pairs"),
+        (discrepancy, 1, "column"),
+        (ranked, 1, "numbers"),
+        (lambda out, y: F.cross_entropy(out, y.roll(0)), 3, "classes"),
+        (lambda out, y: (out.sort(0).values - y.sort(0).values).square().mean(), 1, "column"),
+        (
+            lambda out, y: (
+                (F.mse_loss(out, y, reduction="none") * (1 + y.abs())).sum() / (1 + y.abs()).sum()
+            ),
+            1,
+            "column",
+        ),
+    ],
+)
 def test_losses_of_whole_batches_are_left_alone(loss, outputs, targets):
     x, classes = table()
-    y = {"classes": classes, "numbers": x[:, 0] + x[:, 1], "pairs": torch.randn(96, 2), "column": x[:, :1]}[targets]
+    y = {
+        "classes": classes,
+        "numbers": x[:, 0] + x[:, 1],
+        "pairs": torch.randn(96, 2),
+        "column": x[:, :1],
+    }[targets]
     start = read_start(net(outputs=outputs), loss, x, y)
     assert start.has("pairing") and not start.pairing.all and not start.pairing.missed
     assert "RVN-I02" not in alarms(start)
@@ -208,14 +257,16 @@ def test_pairing_is_not_asked_where_all_targets_are_equal_or_do_not_count():
     assert pairing(Answers(lambda o, y: o.square().mean(), out, torch.randn(7))) is None
 
 
-# does it know of later inputs? ---------------------------------------------------------------------------------------
+# Does it know of later inputs?
 
 
 class Writer(nn.Module):
     def __init__(self, mask="causal"):
         super().__init__()
         self.embed, self.place = nn.Embedding(6, 16), nn.Parameter(torch.randn(12, 16))
-        self.blocks = nn.ModuleList([nn.TransformerEncoderLayer(16, 2, 32, batch_first=True) for _ in range(2)])
+        self.blocks = nn.ModuleList(
+            [nn.TransformerEncoderLayer(16, 2, 32, batch_first=True) for _ in range(2)]
+        )
         self.head, self.mask = nn.Linear(16, 6), mask
 
     def forward(self, x):
@@ -238,7 +289,9 @@ def test_a_missing_mask_is_found_at_the_layer_that_misses_it():
     for mask, where in (("", "blocks.0.self_attn"), ("second open", "blocks.1.self_attn")):
         found = examined(Writer(mask), by_token, x, y)["RVN-I03"]
         assert (found.where, found.cause, found.confidence) == (where, "causality", "exact")
-    assert "RVN-I03" not in examined(Writer(""), by_token, x, torch.randint(0, 6, x.shape))  # other targets
+    assert "RVN-I03" not in examined(
+        Writer(""), by_token, x, torch.randint(0, 6, x.shape)
+    )  # other targets
     assert "RVN-I03" not in examined(Writer(""), by_token, x, x)  # left to others
 
 
@@ -255,17 +308,21 @@ def test_a_layer_that_reads_backwards_too_is_found(both):
 
     wave = torch.randn(40, 11, 2)
     start = read_start(Next(), F.mse_loss, wave[:, :-1], wave[:, 1:])
-    assert start.next_targets and (start.leak.where if both else start.leak) == ("cell" if both else None)
+    assert start.next_targets and (start.leak.where if both else start.leak) == (
+        "cell" if both else None
+    )
 
 
-# is the answer one answer, and of the input? -------------------------------------------------------------------------
+# Is the answer one answer, and of the input?
 
 
 def test_dropout_that_does_not_hear_of_evaluation_is_found_and_sampling_is_a_note():
     x, y = table()
     found = examined(Then(net(), lambda out: F.dropout(out, 0.5)), F.cross_entropy, x, y)
     assert found["RVN-I08"].cause == "train-eval-mode" and found["RVN-I08"].suspects == ("dropout",)
-    start = read_start(Then(net(), lambda out: out + 0.1 * torch.randn_like(out)), F.cross_entropy, x, y)
+    start = read_start(
+        Then(net(), lambda out: out + 0.1 * torch.randn_like(out)), F.cross_entropy, x, y
+    )
     assert start.random.function == "randn_like" and alarms(start) == {} and start.mixing is None
     assert examined(nn.Sequential(nn.Dropout(0.5), net()), F.cross_entropy, x, y) == {}
 
@@ -288,7 +345,9 @@ def test_a_zero_branch_of_two_layers_is_found_where_the_output_lives():
     class Branch(nn.Module):
         def __init__(self, both):
             super().__init__()
-            self.stem, self.up, self.down, self.head = (nn.Linear(a, b) for a, b in ((6, 8), (8, 8), (8, 8), (8, 3)))
+            self.stem, self.up, self.down, self.head = (
+                nn.Linear(a, b) for a, b in ((6, 8), (8, 8), (8, 8), (8, 3))
+            )
             for layer in (self.down, self.up) if both else (self.down,):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
@@ -343,15 +402,18 @@ def test_pairs_of_equal_units_that_the_next_layer_parts_are_healthy():
     assert examined(model, F.cross_entropy, x, y) == {}
 
 
-# does the gradient arrive? -------------------------------------------------------------------------------------------
+# Does the gradient arrive?
 
 
-@pytest.mark.parametrize(("model", "loss", "cause"), [
-    (Then(net(), lambda out: out.detach()), F.cross_entropy, "detached-graph"),
-    (net(), lambda out, y: (out.argmax(1) != y).float().mean(), "detached-graph"),
-    (net().requires_grad_(False), F.cross_entropy, "frozen-parameters"),
-    (net(), lambda out, y: torch.tensor(F.cross_entropy(out, y).item()), "detached-graph"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "loss", "cause"),
+    [
+        (Then(net(), lambda out: out.detach()), F.cross_entropy, "detached-graph"),
+        (net(), lambda out, y: (out.argmax(1) != y).float().mean(), "detached-graph"),
+        (net().requires_grad_(False), F.cross_entropy, "frozen-parameters"),
+        (net(), lambda out, y: torch.tensor(F.cross_entropy(out, y).item()), "detached-graph"),
+    ],
+)
 def test_a_loss_without_a_way_to_the_parameters_is_found(model, loss, cause):
     x, y = table()
     assert examined(model, loss, x, y)["RVN-I05"].cause == cause
@@ -378,12 +440,14 @@ def test_a_body_under_no_grad_is_found_if_it_never_learned():
     assert examined(model, F.cross_entropy, x, y) == {}
 
 
-# nothing is disturbed ------------------------------------------------------------------------------------------------
+# Nothing is disturbed
 
 
 def test_probing_changes_nothing():
     x, y = table()
-    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 3)).train()
+    model = nn.Sequential(
+        nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 3)
+    ).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     torch.manual_seed(3)
     expected = torch.rand(4)
@@ -408,14 +472,23 @@ def test_what_breaks_is_not_measured():
 
     x, y = table()
     start = read_start(Stubborn(), F.cross_entropy, x, y)
-    assert start.has("graph") and start.has("mixing") is False and "RuntimeError" in start.broke["mixing"]
+    assert (
+        start.has("graph")
+        and start.has("mixing") is False
+        and "RuntimeError" in start.broke["mixing"]
+    )
     assert read_start(nn.Linear(5, 3), F.cross_entropy, x, y).has("outputs") is False
-    assert read_start(Then(nn.Linear(6, 3), lambda out: (out, out)), F.cross_entropy, x, y).has("outputs") is False
+    assert (
+        read_start(Then(nn.Linear(6, 3), lambda out: (out, out)), F.cross_entropy, x, y).has(
+            "outputs"
+        )
+        is False
+    )
     assert alarms(read_start(nn.Linear(6, 3), lambda out, y: 1 / 0, x, y)) == {}
     assert run_rules(ALL, Start())[0] == []
 
 
-# what does the loss ask for? -----------------------------------------------------------------------------------------
+# What does the loss ask for?
 
 
 def figures(model, loss, x, y):
@@ -424,22 +497,33 @@ def figures(model, loss, x, y):
     return start
 
 
-@pytest.mark.parametrize(("loss", "takes"), [
-    (F.cross_entropy, "logits"), (nn.CrossEntropyLoss(label_smoothing=0.2), "logits"),
-    (F.nll_loss, "log-probabilities"),
-    (lambda out, y: F.nll_loss(out.clamp(min=1e-7).log(), y), ""), (F.multi_margin_loss, "logits"),
-    (lambda out, y: -torch.log(out.gather(1, y[:, None])).mean(), "probabilities"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("loss", "takes"),
+    [
+        (F.cross_entropy, "logits"),
+        (nn.CrossEntropyLoss(label_smoothing=0.2), "logits"),
+        (F.nll_loss, "log-probabilities"),
+        (lambda out, y: F.nll_loss(out.clamp(min=1e-7).log(), y), ""),
+        (F.multi_margin_loss, "logits"),
+        (lambda out, y: -torch.log(out.gather(1, y[:, None])).mean(), "probabilities"),
+    ],
+)
 def test_what_a_loss_of_classes_takes(loss, takes):
     x, y = table()
     assert figures(nn.Sequential(net(), nn.Softmax(1)), loss, x, y).takes == takes
 
 
-@pytest.mark.parametrize(("loss", "takes"), [
-    (F.binary_cross_entropy_with_logits, "logits"), (F.binary_cross_entropy, "probabilities"), (F.mse_loss, ""),
-    (lambda p, y: F.binary_cross_entropy(p.clamp(1e-7, 1 - 1e-7), y), ""), (nn.MultiLabelSoftMarginLoss(), "logits"),
-    (lambda p, y: 1 - 2 * (p * y).sum() / (p.sum() + y.sum()), ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("loss", "takes"),
+    [
+        (F.binary_cross_entropy_with_logits, "logits"),
+        (F.binary_cross_entropy, "probabilities"),
+        (F.mse_loss, ""),
+        (lambda p, y: F.binary_cross_entropy(p.clamp(1e-7, 1 - 1e-7), y), ""),
+        (nn.MultiLabelSoftMarginLoss(), "logits"),
+        (lambda p, y: 1 - 2 * (p * y).sum() / (p.sum() + y.sum()), ""),
+    ],
+)
 def test_what_a_loss_of_labels_takes(loss, takes):
     x, _ = table()
     start = figures(nn.Sequential(net(), nn.Sigmoid()), loss, x, (x[:, :3] > 0).float())
@@ -448,47 +532,73 @@ def test_what_a_loss_of_labels_takes(loss, takes):
 
 
 def test_softmax_before_cross_entropy_leaves_what_algebra_says():
-    """For K classes and one-hot answers the loss is ln(1 + (K - 1)/e); a constant answer has ln K."""
+    """For K classes and one-hot answers the loss is ln(1 + (K - 1)/e); a constant answer has ln
+    K.
+    """
     x, _ = table()
     y = torch.arange(96) % 3
     start = figures(nn.Sequential(net(), nn.Softmax(1)), F.cross_entropy, x, y)
-    assert start.gives == "probabilities" and start.null_loss == pytest.approx(math.log(3), rel=1e-4)
+    assert start.gives == "probabilities" and start.null_loss == pytest.approx(
+        math.log(3), rel=1e-4
+    )
     assert start.unmet == pytest.approx(math.log(1 + 2 / math.e) / math.log(3), rel=0.02)
     assert alarms(start)["RVN-I10"].where == "1"
 
 
-@pytest.mark.parametrize(("last", "targets", "found"), [
-    (nn.Tanh(), lambda x: 3 * x, True), (nn.Tanh(), lambda x: x.tanh(), False), (nn.ReLU(), lambda x: x, True),
-    (nn.ReLU(), lambda x: x.abs(), False), (nn.Softplus(), lambda x: x - 1, True), (nn.Sigmoid(), torch.sigmoid, False),
-    (nn.Softplus(), lambda x: torch.poisson(x.abs()), False), (nn.Identity(), lambda x: 100 * x, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("last", "targets", "found"),
+    [
+        (nn.Tanh(), lambda x: 3 * x, True),
+        (nn.Tanh(), lambda x: x.tanh(), False),
+        (nn.ReLU(), lambda x: x, True),
+        (nn.ReLU(), lambda x: x.abs(), False),
+        (nn.Softplus(), lambda x: x - 1, True),
+        (nn.Sigmoid(), torch.sigmoid, False),
+        (nn.Softplus(), lambda x: torch.poisson(x.abs()), False),
+        (nn.Identity(), lambda x: 100 * x, False),
+    ],
+)
 def test_targets_out_of_an_activations_reach(last, targets, found):
     x, _ = table()
     start = figures(nn.Sequential(net(outputs=1), last), F.mse_loss, x, targets(x[:, :1]))
     assert ("RVN-I10" in alarms(start)) == found
-    if isinstance(last, nn.ReLU) and found:  # what is below 0 stays: sum of min(y, 0)^2 over the sum of squares
+    if (
+        isinstance(last, nn.ReLU) and found
+    ):  # what is below 0 stays: sum of min(y, 0)^2 over the sum of squares
         y = x[:, :1]
         assert start.unmet == pytest.approx(
             float(y.clamp(max=0).square().sum() / (y - y.mean()).square().sum()), rel=1e-3
         )
 
 
-@pytest.mark.parametrize(("loss", "targets", "found"), [
-    (lambda out, y: out.log_softmax(1).gather(1, y[:, None]).mean(), "classes", True),
-    (lambda out, y: -out.log_softmax(1).gather(1, y[:, None]).mean(), "classes", False), (F.nll_loss, "classes", True),
-    (lambda out, y: F.cross_entropy(-out, y), "classes", False),  # outputs are distances
-    (lambda out, y: -F.mse_loss(out, y), "numbers", True), (F.mse_loss, "numbers", False),
-    (lambda out, y: F.cosine_similarity(out, y).mean(), "numbers", True),
-    (lambda out, y: 1 - F.cosine_similarity(out, y).mean(), "numbers", False),
-    (nn.PoissonNLLLoss(), "counts", False),
-    (lambda out, y: -F.binary_cross_entropy_with_logits(out, y), "labels", True),
-    (F.soft_margin_loss, "signs", False), (lambda out, y: (1 - out * y).clamp(min=0).mean(), "signs", False),
-    (lambda out, y: (out * (0.5 - y)).mean(), "labels", False), (F.multi_margin_loss, "classes", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("loss", "targets", "found"),
+    [
+        (lambda out, y: out.log_softmax(1).gather(1, y[:, None]).mean(), "classes", True),
+        (lambda out, y: -out.log_softmax(1).gather(1, y[:, None]).mean(), "classes", False),
+        (F.nll_loss, "classes", True),
+        (lambda out, y: F.cross_entropy(-out, y), "classes", False),  # outputs are distances
+        (lambda out, y: -F.mse_loss(out, y), "numbers", True),
+        (F.mse_loss, "numbers", False),
+        (lambda out, y: F.cosine_similarity(out, y).mean(), "numbers", True),
+        (lambda out, y: 1 - F.cosine_similarity(out, y).mean(), "numbers", False),
+        (nn.PoissonNLLLoss(), "counts", False),
+        (lambda out, y: -F.binary_cross_entropy_with_logits(out, y), "labels", True),
+        (F.soft_margin_loss, "signs", False),
+        (lambda out, y: (1 - out * y).clamp(min=0).mean(), "signs", False),
+        (lambda out, y: (out * (0.5 - y)).mean(), "labels", False),
+        (F.multi_margin_loss, "classes", False),
+    ],
+)
 def test_losses_that_reward_wrong_answers(loss, targets, found):
     x, y = table()
-    of = {"classes": y, "numbers": x[:, :3] * 2 + 1, "labels": (x[:, :3] > 0).float(), "signs": x[:, :3].sign(),
-          "counts": torch.poisson(x[:, :3].exp())}  # fmt: skip
+    of = {
+        "classes": y,
+        "numbers": x[:, :3] * 2 + 1,
+        "labels": (x[:, :3] > 0).float(),
+        "signs": x[:, :3].sign(),
+        "counts": torch.poisson(x[:, :3].exp()),
+    }
     assert ("RVN-I09" in examined(net(), loss, x, of[targets])) == found
 
 
@@ -503,7 +613,9 @@ def test_reduction_and_the_loss_of_a_constant_answer():
     x, y = table()
     mean = figures(net(), F.cross_entropy, x, y)
     shares = y.bincount().double() / len(y)
-    assert mean.reduction == pytest.approx(1.0) and mean.answer == pytest.approx(shares.tolist(), abs=1e-3)
+    assert mean.reduction == pytest.approx(1.0) and mean.answer == pytest.approx(
+        shares.tolist(), abs=1e-3
+    )
     assert mean.null_loss == pytest.approx(float(-(shares * shares.log()).sum()), rel=1e-4)
     summed = figures(net(), nn.CrossEntropyLoss(reduction="sum"), x, y)
     assert summed.reduction == pytest.approx(2.0) and alarms(summed) == {}
@@ -517,22 +629,39 @@ def focal(out, y):
     return (-torch.where(y > 0.5, 0.25, 0.75) * (1 - hit) ** 2 * hit.clamp(min=1e-8).log()).mean()
 
 
-@pytest.mark.parametrize(("loss", "share", "found"), [
-    (nn.BCEWithLogitsLoss(), 0.05, False), (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([19.0])), 0.05, False),
-    (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.05])), 0.05, True), (focal, 0.05, False), (focal, 0.3, False),
-    (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.02])), 0.5, True),
-    (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.25])), 0.8, False),  # zeros are rare, and weigh more
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("loss", "share", "found"),
+    [
+        (nn.BCEWithLogitsLoss(), 0.05, False),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([19.0])), 0.05, False),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.05])), 0.05, True),
+        (focal, 0.05, False),
+        (focal, 0.3, False),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.02])), 0.5, True),
+        (
+            nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.25])),
+            0.8,
+            False,
+        ),  # zeros are rare, and weigh more
+    ],
+)
 def test_weights_of_a_label(loss, share, found):
     x = torch.randn(200, 6)
     y = (torch.arange(200) < 200 * share).float()[:, None]
     assert ("RVN-I11" in examined(net(outputs=1), loss, x, y)) == found
 
 
-@pytest.mark.parametrize(("weights", "found"), [
-    ((1.0, 1.0, 1.0), False), ((1.0, 4.0, 20.0), False), ((20.0, 4.0, 1.0), True), ((0.1, 1.0, 1.0), False),
-    ((0.0, 1.0, 1.0), False), ((1.0, 1.0, 0.0), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("weights", "found"),
+    [
+        ((1.0, 1.0, 1.0), False),
+        ((1.0, 4.0, 20.0), False),
+        ((20.0, 4.0, 1.0), True),
+        ((0.1, 1.0, 1.0), False),
+        ((0.0, 1.0, 1.0), False),
+        ((1.0, 1.0, 0.0), False),
+    ],
+)
 def test_weights_of_classes(weights, found):
     x = torch.randn(200, 6)
     y = torch.tensor([0] * 150 + [1] * 40 + [2] * 10)
@@ -543,7 +672,7 @@ def test_weights_of_classes(weights, found):
     assert ("RVN-I11" in alarms(start)) == found
 
 
-# how does the network start? -----------------------------------------------------------------------------------------
+# How does the network start?
 
 
 def deep(depth=12, width=24, act=nn.ReLU, gain=1.0, rule=None, norm=False):
@@ -559,13 +688,19 @@ def deep(depth=12, width=24, act=nn.ReLU, gain=1.0, rule=None, norm=False):
     return nn.Sequential(*layers, nn.Linear(width, 3))
 
 
-@pytest.mark.parametrize(("model", "cause"), [
-    (lambda: deep(16), "vanishing"), (lambda: deep(8, act=nn.Sigmoid), "vanishing"),
-    (lambda: deep(10, gain=0.1), "initialization"), (lambda: deep(16, gain=12.0), "initialization"),
-    (lambda: deep(12, rule=nn.init.kaiming_normal_), None), (lambda: deep(16, norm=True), None),
-    (lambda: deep(4), None),
-    (lambda: deep(10, act=nn.Tanh, rule=nn.init.xavier_normal_), None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "cause"),
+    [
+        (lambda: deep(16), "vanishing"),
+        (lambda: deep(8, act=nn.Sigmoid), "vanishing"),
+        (lambda: deep(10, gain=0.1), "initialization"),
+        (lambda: deep(16, gain=12.0), "initialization"),
+        (lambda: deep(12, rule=nn.init.kaiming_normal_), None),
+        (lambda: deep(16, norm=True), None),
+        (lambda: deep(4), None),
+        (lambda: deep(10, act=nn.Tanh, rule=nn.init.xavier_normal_), None),
+    ],
+)
 def test_signal_through_depth(model, cause):
     x, y = table()
     found = examined(model(), F.cross_entropy, x, y)
@@ -573,7 +708,9 @@ def test_signal_through_depth(model, cause):
 
 
 def test_the_signal_of_a_random_network_falls_as_theory_says():
-    """He et al. 2015: with weights of variance g^2 2 / fan in, a ReLU layer multiplies the variance by g^2."""
+    """He et al. 2015: with weights of variance g^2 2 / fan in, a ReLU layer multiplies the variance
+    by g^2.
+    """
     x, y = torch.randn(256, 200), torch.randint(0, 3, (256,))
     layers = [m for _ in range(6) for m in (nn.Linear(200, 200, bias=False), nn.ReLU())]
     model = nn.Sequential(*layers, nn.Linear(200, 3))
@@ -581,7 +718,9 @@ def test_the_signal_of_a_random_network_falls_as_theory_says():
         nn.init.normal_(m.weight, std=0.5 * (2 / 200) ** 0.5)
     start = read_start(model, F.cross_entropy, x, y)
     levels = [layer.level for layer in start.layers[1:6]]
-    assert [b / a for a, b in zip(levels, levels[1:], strict=False)] == pytest.approx([0.5] * 4, rel=0.15)
+    assert [b / a for a, b in zip(levels, levels[1:], strict=False)] == pytest.approx(
+        [0.5] * 4, rel=0.15
+    )
     assert start.layers[0].scale == pytest.approx(0.5 * 2**0.5, rel=0.02) and start.depth == 6
 
 
@@ -589,7 +728,11 @@ def test_a_recurrence_by_hand_that_grows_is_found_at_its_layer():
     class Echo(nn.Module):
         def __init__(self, gain):
             super().__init__()
-            self.inward, self.again, self.out = nn.Linear(2, 16), nn.Linear(16, 16, bias=False), nn.Linear(16, 1)
+            self.inward, self.again, self.out = (
+                nn.Linear(2, 16),
+                nn.Linear(16, 16, bias=False),
+                nn.Linear(16, 1),
+            )
             nn.init.orthogonal_(self.again.weight, gain)
 
         def forward(self, x):
@@ -612,7 +755,10 @@ def test_dead_and_saturated_units_before_the_first_step():
     nn.init.normal_(model[0].weight, std=40.0)
     found = examined(model, F.cross_entropy, x, y)["RVN-I16"]
     assert (found.where, found.cause) == ("0", "initialization")
-    assert examined(net(width=32, act=nn.Tanh), F.cross_entropy, 200 * x, y)["RVN-I16"].cause == "input-scale"
+    assert (
+        examined(net(width=32, act=nn.Tanh), F.cross_entropy, 200 * x, y)["RVN-I16"].cause
+        == "input-scale"
+    )
 
 
 def test_closed_gates_and_sparse_units_are_healthy():
@@ -644,14 +790,18 @@ def test_wild_weights_and_a_large_head():
     assert (found.cause, found.where) == ("initialization", "0")
     tokens = nn.Sequential(nn.Embedding(9, 16), nn.Flatten(), nn.Linear(80, 3))
     nn.init.normal_(tokens[0].weight, std=300.0)
-    assert examined(tokens, F.cross_entropy, torch.randint(0, 9, (96, 5)), y)["RVN-I13"].where == "0"
+    assert (
+        examined(tokens, F.cross_entropy, torch.randint(0, 9, (96, 5)), y)["RVN-I13"].where == "0"
+    )
 
 
 def test_batch_norm_that_never_remembers():
     x, y = table()
 
     def normed(momentum):
-        return nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12, momentum=momentum), nn.ReLU(), nn.Linear(12, 3))
+        return nn.Sequential(
+            nn.Linear(6, 12), nn.BatchNorm1d(12, momentum=momentum), nn.ReLU(), nn.Linear(12, 3)
+        )
 
     found = examined(normed(0.0), F.cross_entropy, 30 * x + 5, y)["RVN-I18"]
     assert (found.where, found.cause) == ("1", "normalization")
@@ -664,10 +814,18 @@ def test_batch_norm_that_never_remembers():
     assert examined(trained, F.cross_entropy, 30 * x + 5, y) == {}
 
 
-@pytest.mark.parametrize(("model", "loss", "cause", "where"), [
-    (net(), lambda out, y: -out.gather(1, y[:, None]).log().mean(), "loss", ""),
-    (nn.Sequential(net(), Then(nn.Identity(), lambda h: h.sqrt())), F.cross_entropy, "initialization", "1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "loss", "cause", "where"),
+    [
+        (net(), lambda out, y: -out.gather(1, y[:, None]).log().mean(), "loss", ""),
+        (
+            nn.Sequential(net(), Then(nn.Identity(), lambda h: h.sqrt())),
+            F.cross_entropy,
+            "initialization",
+            "1",
+        ),
+    ],
+)
 def test_a_first_loss_that_is_not_finite(model, loss, cause, where):
     x, y = table()
     found = examined(model, loss, x, y)["RVN-I12"]
@@ -681,15 +839,23 @@ def test_a_first_loss_that_is_not_finite(model, loss, cause, where):
 def test_notes_are_notes():
     x, y = table()
     found = {
-        f.code: f for f in run_rules(ALL, read_start(nn.Sequential(net(), nn.Dropout(0.9)), F.cross_entropy, x, y))[0]
+        f.code: f
+        for f in run_rules(
+            ALL, read_start(nn.Sequential(net(), nn.Dropout(0.9)), F.cross_entropy, x, y)
+        )[0]
     }
     assert (found["RVN-I19"].severity, found["RVN-I19"].where) == ("note", "1")
-    start = read_start(net(outputs=1), lambda out, t: F.mse_loss(out[:, 0], t.float()), x, torch.arange(96) % 5)
+    start = read_start(
+        net(outputs=1), lambda out, t: F.mse_loss(out[:, 0], t.float()), x, torch.arange(96) % 5
+    )
     found = {f.code: f for f in run_rules(ALL, start)[0]}
-    assert start.class_numbers and (found["RVN-I21"].severity, found["RVN-I21"].where) == ("note", "2")
+    assert start.class_numbers and (found["RVN-I21"].severity, found["RVN-I21"].where) == (
+        "note",
+        "2",
+    )
 
 
-# what looks odd and is healthy ---------------------------------------------------------------------------------------
+# What looks odd and is healthy
 
 
 class Experts(nn.Module):
@@ -729,21 +895,49 @@ class Timed(nn.Module):
         return self.head(self.cell(x.transpose(0, 1))[0][-1])
 
 
-@pytest.mark.parametrize("program", [
-    lambda: (Experts(), F.cross_entropy, *table()), lambda: (Adapted(), F.cross_entropy, *table()),
-    lambda: (Timed(), F.cross_entropy, torch.randn(60, 9, 5), torch.randint(0, 3, (60,))),
-    lambda: (nn.Sequential(nn.LazyLinear(8), nn.ReLU(inplace=True), nn.LazyLinear(3)), F.cross_entropy, *table()),
-    lambda: (torch.jit.script(net()), F.cross_entropy, *table()),
-    lambda: (nn.Sequential(nn.GRU(5, 6, batch_first=True), Then(nn.Identity(), lambda made: made[0])),
-             lambda out, y: F.ctc_loss(out.log_softmax(-1).transpose(0, 1), y, torch.full((len(out),), 9),
-                                       torch.full((len(out),), 3)),
-             torch.randn(40, 9, 5), torch.randint(1, 6, (40, 3))),
-    lambda: (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)),
-             F.cross_entropy, torch.randint(0, 256, (60, 3, 8, 8)).float(), torch.randint(0, 3, (60,))),
-    lambda: (nn.Conv2d(2, 3, 1), F.cross_entropy, torch.randn(40, 2, 5, 5), torch.randint(0, 3, (40, 5, 5))),
-    lambda: (net(), F.cross_entropy, torch.randn(1, 6), torch.tensor([1])),
-    lambda: (net(), F.cross_entropy, torch.ones(40, 6), torch.randint(0, 3, (40,))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda: (Experts(), F.cross_entropy, *table()),
+        lambda: (Adapted(), F.cross_entropy, *table()),
+        lambda: (Timed(), F.cross_entropy, torch.randn(60, 9, 5), torch.randint(0, 3, (60,))),
+        lambda: (
+            nn.Sequential(nn.LazyLinear(8), nn.ReLU(inplace=True), nn.LazyLinear(3)),
+            F.cross_entropy,
+            *table(),
+        ),
+        lambda: (torch.jit.script(net()), F.cross_entropy, *table()),
+        lambda: (
+            nn.Sequential(
+                nn.GRU(5, 6, batch_first=True), Then(nn.Identity(), lambda made: made[0])
+            ),
+            lambda out, y: F.ctc_loss(
+                out.log_softmax(-1).transpose(0, 1),
+                y,
+                torch.full((len(out),), 9),
+                torch.full((len(out),), 3),
+            ),
+            torch.randn(40, 9, 5),
+            torch.randint(1, 6, (40, 3)),
+        ),
+        lambda: (
+            nn.Sequential(
+                nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)
+            ),
+            F.cross_entropy,
+            torch.randint(0, 256, (60, 3, 8, 8)).float(),
+            torch.randint(0, 3, (60,)),
+        ),
+        lambda: (
+            nn.Conv2d(2, 3, 1),
+            F.cross_entropy,
+            torch.randn(40, 2, 5, 5),
+            torch.randint(0, 3, (40, 5, 5)),
+        ),
+        lambda: (net(), F.cross_entropy, torch.randn(1, 6), torch.tensor([1])),
+        lambda: (net(), F.cross_entropy, torch.ones(40, 6), torch.randint(0, 3, (40,))),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_odd_and_healthy(program):
     start = read_start(*program())

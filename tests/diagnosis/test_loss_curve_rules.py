@@ -1,4 +1,6 @@
-"""What is said of told losses: seldom in healthy runs, by simulation, and surely in the faults it is made for."""
+"""What is said of told losses: seldom in healthy runs, by simulation, and surely in the faults it
+is made for.
+"""
 
 import math
 
@@ -21,12 +23,18 @@ def flat(rng, n):
 
 def slow(rng, n):
     return (
-        0.8 * np.exp(-np.arange(n) / (n * rng.uniform(0.3, 2))) + 0.3 + rng.uniform(0.02, 0.3) * rng.standard_normal(n)
+        0.8 * np.exp(-np.arange(n) / (n * rng.uniform(0.3, 2)))
+        + 0.3
+        + rng.uniform(0.02, 0.3) * rng.standard_normal(n)
     )
 
 
 def fast(rng, n):
-    return 1.1 * np.exp(-np.arange(n) / (n * rng.uniform(0.01, 0.1))) + 0.3 + 0.1 * rng.standard_normal(n)
+    return (
+        1.1 * np.exp(-np.arange(n) / (n * rng.uniform(0.01, 0.1)))
+        + 0.3
+        + 0.1 * rng.standard_normal(n)
+    )
 
 
 def heavy_tails(rng, n):
@@ -62,8 +70,18 @@ HEALTHY = (flat, slow, fast, heavy_tails, skewed, game, with_memory, restarts)
 
 
 def found(values, *, faint_from=None, kind="NllLoss", constant=CONSTANT, moved=1.0):
-    """The codes of what is said when the losses are told one by one and judged when they are due."""
-    story = Story(kind=kind, constant=constant, spread=0.01, highest_lr=1.0, lr=1.0, moved=moved, losses=[values[0]])
+    """The codes of what is said when the losses are told one by one and judged when they are
+    due.
+    """
+    story = Story(
+        kind=kind,
+        constant=constant,
+        spread=0.01,
+        highest_lr=1.0,
+        lr=1.0,
+        moved=moved,
+        losses=[values[0]],
+    )
     codes, due = set(), rules_loss_curve.FEWEST
     for i, value in enumerate(values.tolist()):
         story.told.add(value)
@@ -78,14 +96,21 @@ def found(values, *, faint_from=None, kind="NllLoss", constant=CONSTANT, moved=1
 
 def test_healthy_losses_are_called_ill_at_most_in_one_run_of_twenty():
     rng = np.random.default_rng(1)
-    wrong = {f.__name__: sum(bool(found(f(rng, int(rng.choice(LENGTHS))))) for _ in range(RUNS)) for f in HEALTHY}
+    wrong = {
+        f.__name__: sum(bool(found(f(rng, int(rng.choice(LENGTHS))))) for _ in range(RUNS))
+        for f in HEALTHY
+    }
     assert sum(wrong.values()) <= 0.05 * RUNS * len(HEALTHY), wrong
     assert max(wrong.values()) <= 0.05 * RUNS, wrong  # in no family either
 
 
 def test_a_schedule_that_ends_early_is_no_fault_while_the_loss_falls():
     rng = np.random.default_rng(2)
-    falls = [np.linspace(1.0, 0.3, n) + 0.05 * rng.standard_normal(n) for n in (300, 600) for _ in range(40)]
+    falls = [
+        np.linspace(1.0, 0.3, n) + 0.05 * rng.standard_normal(n)
+        for n in (300, 600)
+        for _ in range(40)
+    ]
     assert sum("RVN-T23" in found(v, faint_from=len(v) // 5) for v in falls) <= 0.05 * len(falls)
 
 
@@ -110,10 +135,16 @@ def jumpy(rng, n):
     return values
 
 
-@pytest.mark.parametrize(("family", "code", "settings"), [
-    (rises, "RVN-T21", {}), (jumps_at_once, "RVN-T21", {}), (at_chance, "RVN-T22", {}),
-    (at_chance, "RVN-T23", {"faint_from": 60}), (jumpy, "RVN-T24", {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "code", "settings"),
+    [
+        (rises, "RVN-T21", {}),
+        (jumps_at_once, "RVN-T21", {}),
+        (at_chance, "RVN-T22", {}),
+        (at_chance, "RVN-T23", {"faint_from": 60}),
+        (jumpy, "RVN-T24", {}),
+    ],
+)
 def test_faults_are_seen(family, code, settings):
     rng = np.random.default_rng(3)
     assert sum(code in found(family(rng, 512), **settings) for _ in range(40)) >= 36
@@ -146,5 +177,8 @@ def test_told_losses_take_a_constant_memory_and_keep_their_means():
     assert len(told.means) < 256 and len(told.recent) == 256 and told.count == len(values)
     whole = values[: len(told.means) * told.width].reshape(-1, told.width).mean(1)
     np.testing.assert_allclose(told.means, whole, atol=1e-12)
-    np.testing.assert_allclose(told.stretches(2, since=100_000)[0], whole[len(whole) // 2 :][: len(whole) // 4].mean(),
-                               atol=0.01)  # fmt: skip
+    np.testing.assert_allclose(
+        told.stretches(2, since=100_000)[0],
+        whole[len(whole) // 2 :][: len(whole) // 4].mean(),
+        atol=0.01,
+    )

@@ -29,21 +29,36 @@ HELPED, IDLE = Trial(verdict="helped"), Trial(verdict="no effect")
 
 
 def outcome(cause, loss, score=None, *, fact=False, trial=HELPED, **more):
-    return Outcome(cause=cause, changes=(Change("lr", "x10"),), losses=(loss,), scores=(score,), trial=trial,
-                   grounds=FACT if fact else (), **more)  # fmt: skip
+    return Outcome(
+        cause=cause,
+        changes=(Change("lr", "x10"),),
+        losses=(loss,),
+        scores=(score,),
+        trial=trial,
+        grounds=FACT if fact else (),
+        **more,
+    )
 
 
 def tried(base, *outcomes, score=None, null=1.0, **more):
-    """A run that ended at a loss of `base`; the best constant answer has 1 unless said otherwise."""
-    return Tried(base=outcome("healthy", base, score, trial=None), outcomes=outcomes, null=null, start=2.0, steps=100,
-                 **more)  # fmt: skip
+    """A run that ended at a loss of `base`; the best constant answer has 1 unless said
+    otherwise.
+    """
+    return Tried(
+        base=outcome("healthy", base, score, trial=None),
+        outcomes=outcomes,
+        null=null,
+        start=2.0,
+        steps=100,
+        **more,
+    )
 
 
 def causes(seen):
     return [f.cause for f in run_rules(ALL, seen)[0]]
 
 
-# gains ---------------------------------------------------------------------------------------------------------------
+# Gains
 
 
 def test_a_gain_is_a_share_of_what_there_was_to_gain():
@@ -54,7 +69,12 @@ def test_a_gain_is_a_share_of_what_there_was_to_gain():
 @pytest.mark.parametrize(
     ("base", "loss", "null", "gain"),
     [
-        (5.0, 0.5, 1.0, 1.0),  # a run that is worse than a constant misses no more than a constant does
+        (
+            5.0,
+            0.5,
+            1.0,
+            1.0,
+        ),  # a run that is worse than a constant misses no more than a constant does
         (math.nan, 0.5, 1.0, 1.0),  # nor does one that diverged
         (math.nan, 0.5, math.nan, 1.0),  # without a constant, the start counts
         (0.5, math.nan, 1.0, -1.0),  # a remedy that diverges
@@ -72,7 +92,9 @@ def test_where_a_score_means_something_it_must_gain_too():
     better = outcome("optimizer", 0.2, 0.60)
     assert tried(0.8, better, score=0.58).gain(better) == 0.0  # under 0.05 of the score
     assert tried(0.8, better, score=0.50).gain(better) == pytest.approx(0.75)
-    assert tried(0.8, outcome("optimizer", 0.2, 0.0), score=-0.5).scored is False  # no run does better than chance
+    assert (
+        tried(0.8, outcome("optimizer", 0.2, 0.0), score=-0.5).scored is False
+    )  # no run does better than chance
 
 
 def test_a_clear_gain_of_score_counts_whatever_the_loss_says():
@@ -82,22 +104,34 @@ def test_a_clear_gain_of_score_counts_whatever_the_loss_says():
 
 
 @given(
-    st.floats(0.01, 3), st.lists(st.tuples(st.floats(0.0, 3), st.floats(-1, 1)), min_size=1, max_size=5),
-    st.floats(-1, 1), st.booleans(), st.booleans(),
-)  # fmt: skip
-def test_gains_lie_between_minus_1_and_1_and_only_enough_of_it_is_blamed(base, made, score, diverged, known):
+    st.floats(0.01, 3),
+    st.lists(st.tuples(st.floats(0.0, 3), st.floats(-1, 1)), min_size=1, max_size=5),
+    st.floats(-1, 1),
+    st.booleans(),
+    st.booleans(),
+)
+def test_gains_lie_between_minus_1_and_1_and_only_enough_of_it_is_blamed(
+    base, made, score, diverged, known
+):
     names = ("optimizer", "dropout", "learning-rate-low", "input-scale", "initialization")
     outcomes = [outcome(names[i], loss, s, fact=i % 2 == 1) for i, (loss, s) in enumerate(made)]
-    seen = tried(math.nan if diverged else base, *outcomes, score=score, null=1.0 if known else math.nan)
+    seen = tried(
+        math.nan if diverged else base, *outcomes, score=score, null=1.0 if known else math.nan
+    )
     gains = [seen.gain(o) for o in outcomes]
     assert all(-1 <= g <= 1 for g in gains)
     blamed = seen.blamed
     if blamed is None:
-        assert all(g < (SHORT if o.grounds else LACKING) for g, o in zip(gains, outcomes, strict=True))
+        assert all(
+            g < (SHORT if o.grounds else LACKING) for g, o in zip(gains, outcomes, strict=True)
+        )
     else:
         assert seen.gain(blamed) >= (SHORT if blamed.grounds else LACKING)
-        assert seen.gain(blamed) >= NEARLY * max(g for g, o in zip(gains, outcomes, strict=True)
-                                                 if g >= (SHORT if o.grounds else LACKING))  # fmt: skip
+        assert seen.gain(blamed) >= NEARLY * max(
+            g
+            for g, o in zip(gains, outcomes, strict=True)
+            if g >= (SHORT if o.grounds else LACKING)
+        )
         assert (
             blamed.loss < (base if math.isfinite(seen.base.loss) else math.inf)
             or blamed.score >= max(score, 0.0) + CLEAR
@@ -112,7 +146,7 @@ def test_blame_does_not_depend_on_the_unit_of_the_loss(base, unit):
     assert [o.cause for o in one.ranked] == [o.cause for o in other.ranked]
 
 
-# who is blamed -------------------------------------------------------------------------------------------------------
+# Who is blamed
 
 
 def test_what_a_fact_speaks_for_goes_before_what_gains_a_little_more_without():
@@ -129,7 +163,9 @@ def test_but_not_before_what_gains_far_more():
 
 
 def test_a_specific_cause_goes_before_a_general_one_that_a_fact_speaks_for():
-    seen = tried(1.0, outcome("learning-rate-high", 0.0, fact=True), outcome("target-scale", 0.1, fact=True))
+    seen = tried(
+        1.0, outcome("learning-rate-high", 0.0, fact=True), outcome("target-scale", 0.1, fact=True)
+    )
     assert causes(seen) == ["target-scale"]
 
 
@@ -144,15 +180,21 @@ def test_general_causes_have_an_order_of_their_own():
     [(0.79, True, True), (0.81, True, False), (0.54, False, True), (0.56, False, False)],
 )
 def test_a_remedy_without_a_fact_must_gain_more(loss, fact, blamed):
-    other = Outcome(cause="healthy", losses=(0.0,), scores=(None,))  # so that 1 is all there was to gain
-    seen = replace(tried(1.0, outcome("optimizer", loss, fact=fact)), base=replace(other, losses=(1.0,)))
+    other = Outcome(
+        cause="healthy", losses=(0.0,), scores=(None,)
+    )  # so that 1 is all there was to gain
+    seen = replace(
+        tried(1.0, outcome("optimizer", loss, fact=fact)), base=replace(other, losses=(1.0,))
+    )
     seen = replace(seen, outcomes=(*seen.outcomes, replace(other, trial=IDLE, losses=(0.0,))))
     assert (SHORT, LACKING) == (0.2, 0.45)
     assert (seen.gain(seen.outcomes[0]) >= (SHORT if fact else LACKING)) == blamed
 
 
 def test_a_remedy_that_did_not_help_when_it_was_confirmed_is_not_blamed():
-    seen = tried(1.0, outcome("input-scale", 0.0, fact=True, trial=IDLE), outcome("learning-rate-low", 0.1))
+    seen = tried(
+        1.0, outcome("input-scale", 0.0, fact=True, trial=IDLE), outcome("learning-rate-low", 0.1)
+    )
     assert causes(seen) == ["learning-rate-low"]
     assert causes(replace(seen, outcomes=seen.outcomes[:1])) == []
 
@@ -171,7 +213,9 @@ def test_what_is_settled_otherwise_comes_first():
 
 
 def test_nothing_is_found_where_nothing_helps_and_nothing_measured_where_nothing_was_tried():
-    found, checks = run_rules(ALL, tried(0.1, outcome("learning-rate-low", 0.09), outcome("dropout", 0.3, fact=True)))
+    found, checks = run_rules(
+        ALL, tried(0.1, outcome("learning-rate-low", 0.09), outcome("dropout", 0.3, fact=True))
+    )
     assert found == [] and checks.passed == tuple(rule.code for rule in ALL)
     assert run_rules(ALL, tried(0.1))[1].not_measured == checks.passed
 
@@ -180,13 +224,20 @@ def test_only_one_cause_is_blamed_and_every_cause_has_its_rule():
     for cause in {rule.cause for rule in ALL} - {"overfitting", "labels", "architecture-too-small"}:
         assert cause in CAUSES
         (finding,) = run_rules(ALL, tried(1.0, outcome(cause, 0.0, fact=True, where="layer")))[0]
-        assert (finding.cause, finding.where, finding.severity, finding.trial) == (cause, "layer", "error", HELPED)
+        assert (finding.cause, finding.where, finding.severity, finding.trial) == (
+            cause,
+            "layer",
+            "error",
+            HELPED,
+        )
 
 
 def test_how_sure_and_how_bad_goes_by_the_gain():
     def shown(loss, *, fact, trial=HELPED):
         best = outcome("dropout", 0.0, fact=False, trial=IDLE)
-        (finding,) = run_rules(ALL, tried(1.0, outcome("input-scale", loss, fact=fact, trial=trial), best))[0]
+        (finding,) = run_rules(
+            ALL, tried(1.0, outcome("input-scale", loss, fact=fact, trial=trial), best)
+        )[0]
         return finding.severity, finding.confidence
 
     assert shown(0.1, fact=True) == shown(0.1, fact=False) == ("error", "high")
@@ -194,8 +245,13 @@ def test_how_sure_and_how_bad_goes_by_the_gain():
 
 
 def test_a_run_s_lag_begins_where_half_of_it_is_there():
-    base = replace(outcome("healthy", 1.0), course=((0, 1.0, None), (10, 1.0, None), (20, 1.0, None), (50, 1.0, None)))
-    better = outcome("optimizer", 0.2, course=((0, 0.3, None), (10, 0.7, None), (20, 0.6, None), (50, 0.2, None)))
+    base = replace(
+        outcome("healthy", 1.0),
+        course=((0, 1.0, None), (10, 1.0, None), (20, 1.0, None), (50, 1.0, None)),
+    )
+    better = outcome(
+        "optimizer", 0.2, course=((0, 0.3, None), (10, 0.7, None), (20, 0.6, None), (50, 0.2, None))
+    )
     seen = Tried(base=base, outcomes=(better,), null=1.0, steps=50)
     assert seen.since(better) == 20
     broken = replace(base, losses=(math.nan,), course=((0, 1.0, None), (10, math.nan, None)))
@@ -205,19 +261,30 @@ def test_a_run_s_lag_begins_where_half_of_it_is_there():
     assert replace(seen, base=scored, outcomes=(other,)).since(other) == 50
 
 
-# learned by heart ----------------------------------------------------------------------------------------------------
+# Learned by heart
 
 
 def by_heart(*, rise=(0.4, 0.05), fitted=0.05, scores=(None, None, None, None), ended=0.8, **more):
     losses = (1.0, 0.4, 0.5, ended)
     whole = tuple(zip((0, 10, 20, 40), losses, scores, strict=True))
-    return tried(ended, outcome("dropout", ended, scores[-1], fact=True), score=scores[-1], whole=whole, rise=rise,
-                 loss_fitted=fitted, **more)  # fmt: skip
+    return tried(
+        ended,
+        outcome("dropout", ended, scores[-1], fact=True),
+        score=scores[-1],
+        whole=whole,
+        rise=rise,
+        loss_fitted=fitted,
+        **more,
+    )
 
 
 def test_a_loss_that_rose_again_is_overfitting_and_says_where_to_stop():
     (finding,) = run_rules(ALL, by_heart())[0]
-    assert finding.cause == "overfitting" and finding.changes == (Change("steps", 10),) and finding.since == 20
+    assert (
+        finding.cause == "overfitting"
+        and finding.changes == (Change("steps", 10),)
+        and finding.since == 20
+    )
 
 
 @pytest.mark.parametrize(
@@ -239,13 +306,17 @@ def test_overfitting_that_costs_score_is_found():
     assert causes(by_heart(scores=(0.0, 0.80, 0.70, 0.60))) == ["overfitting"]
 
 
-# labels and size -----------------------------------------------------------------------------------------------------
+# Labels and size
 
 
 def untold(*outcomes, **more):
     given = {"informative": False, "known": 0.0, "loss_fitted": 0.2, "rise": (0.6, 0.05)} | more
-    return tried(1.6, *(outcomes or (outcome("dropout", 1.6, fact=True),)), whole=((0, 1.0, None), (40, 1.6, None)),
-                 **given)  # fmt: skip
+    return tried(
+        1.6,
+        *(outcomes or (outcome("dropout", 1.6, fact=True),)),
+        whole=((0, 1.0, None), (40, 1.6, None)),
+        **given,
+    )
 
 
 def test_labels_are_blamed_where_nobody_can_tell_them_and_only_if_nothing_else_helps():
@@ -272,7 +343,9 @@ def test_labels_are_not_blamed_on_less(more):
 def small(*outcomes, **more):
     given = {"known": 0.9, "reached": 0.4, "fitted": 0.45} | more
     score = given.pop("score", 0.4)
-    return tried(0.5, *(outcomes or (outcome("dropout", 0.49, 0.41, fact=True),)), score=score, **given)
+    return tried(
+        0.5, *(outcomes or (outcome("dropout", 0.49, 0.41, fact=True),)), score=score, **given
+    )
 
 
 def test_a_network_is_too_small_if_a_quick_learner_does_better_and_only_if_nothing_else_helps():
@@ -290,8 +363,15 @@ def test_a_network_is_too_small_if_a_quick_learner_does_better_and_only_if_nothi
         {"fitted": None},
         {"fitted": 0.9 - BEHIND + 0.01},  # it does well on its own examples
         {"reached": 0.9 - BEHIND + 0.01},
-        {"known": 2 * BEHIND - 0.01, "reached": 0.0, "fitted": 0.0},  # the quick learner does little better itself
-        {"outcomes": (outcome("dropout", 0.49, 0.0, fact=True),), "score": 0.0},  # the score means nothing
+        {
+            "known": 2 * BEHIND - 0.01,
+            "reached": 0.0,
+            "fitted": 0.0,
+        },  # the quick learner does little better itself
+        {
+            "outcomes": (outcome("dropout", 0.49, 0.0, fact=True),),
+            "score": 0.0,
+        },  # the score means nothing
     ],
 )
 def test_a_network_is_not_too_small_on_less(more):

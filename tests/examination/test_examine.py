@@ -1,4 +1,6 @@
-"""`ravine.examine` on seeded faults: the cause is named, a remedy that was tried helps, and nothing is changed."""
+"""`ravine.examine` on seeded faults: the cause is named, a remedy that was tried helps, and nothing
+is changed.
+"""
 
 import copy
 
@@ -17,7 +19,9 @@ def moons(count=300, seed=0):
     g = torch.Generator().manual_seed(seed)
     angle = torch.rand(count, generator=g) * torch.pi
     y = torch.arange(count) % 2
-    x = torch.stack([torch.cos(angle) * (1 - 2 * y) + y, torch.sin(angle) * (1 - 2 * y) + 0.5 * y], 1)
+    x = torch.stack(
+        [torch.cos(angle) * (1 - 2 * y) + y, torch.sin(angle) * (1 - 2 * y) + 0.5 * y], 1
+    )
     return x + 0.1 * torch.randn(count, 2, generator=g), y
 
 
@@ -29,8 +33,15 @@ def network(*, act=nn.ReLU, seed=0):
 def examine(model=None, *, x=None, y=None, lr=0.02, epochs=20, **more):
     data = moons()
     given = (data[0] if x is None else x, data[1] if y is None else y)
-    return ravine.examine(network() if model is None else model, F.cross_entropy, given, batch_size=20, epochs=epochs,
-                          optimizer=lambda parameters: torch.optim.Adam(parameters, lr=lr), **more)  # fmt: skip
+    return ravine.examine(
+        network() if model is None else model,
+        F.cross_entropy,
+        given,
+        batch_size=20,
+        epochs=epochs,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=lr),
+        **more,
+    )
 
 
 def alarms(report):
@@ -68,7 +79,9 @@ def test_nothing_is_changed():
     ravine.examine(model, F.cross_entropy, (x, y), optimizer=optimizer, batch_size=20, epochs=5)
     assert torch.equal(torch.get_rng_state(), state)
     after = (model.state_dict(), optimizer.state_dict(), x, y)
-    assert all(torch.equal(a, b) for a, b in zip(before[0].values(), after[0].values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(before[0].values(), after[0].values(), strict=True)
+    )
     assert before[1] == after[1] and torch.equal(before[2], x) and torch.equal(before[3], y)
     assert model.training and all(p.grad is None for p in model.parameters())
 
@@ -98,8 +111,14 @@ def test_a_loader_and_tensors_are_the_same_program():
     ],
 )
 def test_what_cannot_be_run_is_refused_in_one_message(arguments, message):
-    given = {"model": network(), "loss": F.cross_entropy, "train": moons(), "batch_size": 20, "epochs": 2,
-             "optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1)} | arguments  # fmt: skip
+    given = {
+        "model": network(),
+        "loss": F.cross_entropy,
+        "train": moons(),
+        "batch_size": 20,
+        "epochs": 2,
+        "optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+    } | arguments
     model, loss, train = (given.pop(name) for name in ("model", "loss", "train"))
     with pytest.raises(InputError, match=message):
         ravine.examine(model, loss, train, **given)

@@ -1,4 +1,6 @@
-"""Networks before their first step: against closed forms, hand-made weights, and parts broken on purpose."""
+"""Networks before their first step: against closed forms, hand-made weights, and parts broken on
+purpose.
+"""
 
 import math
 from dataclasses import replace
@@ -38,33 +40,63 @@ def made(source="iris", **changes):
 
 def test_a_linear_network_multiplies_the_signal_by_what_its_weights_say():
     sd, width = 0.02, 100
-    recipe, task = made("digits", network__hidden=(width,) * 6, network__activation=Identity(),
-                        network__initializer=Normal(sd=sd))  # fmt: skip
+    recipe, task = made(
+        "digits",
+        network__hidden=(width,) * 6,
+        network__activation=Identity(),
+        network__initializer=Normal(sd=sd),
+    )
     found = signal_fades(signals(recipe, task, networks=16))
     sizes = [found.values[f"sd of hidden.{i}"] for i in range(6)]
     factor = (sizes[-1] / sizes[0]) ** 0.2
-    assert factor == pytest.approx(sd * math.sqrt(width), rel=0.05)  # five layers of 16 networks: 3 % at one sd
+    assert factor == pytest.approx(
+        sd * math.sqrt(width), rel=0.05
+    )  # five layers of 16 networks: 3 % at one sd
     assert found.passed is False and found.seen.cause == "vanishing"
-    grown = made("digits", network__hidden=(width,) * 6, network__activation=Identity(),
-                 network__initializer=Normal(sd=1.0))  # fmt: skip
+    grown = made(
+        "digits",
+        network__hidden=(width,) * 6,
+        network__activation=Identity(),
+        network__initializer=Normal(sd=1.0),
+    )
     assert signal_fades(signals(*grown)).seen.cause == "exploding"
 
 
-@pytest.mark.parametrize("changes", [
-    {"network__activation": ReLU(), "network__initializer": He()},
-    {"network__activation": Tanh(), "network__initializer": LeCun()},
-    {"network__activation": Tanh(), "network__initializer": Normal(sd=0.01), "network__norm": LayerNorm()},
-    {"network__activation": ReLU(), "network__initializer": Normal(sd=0.01), "network__norm": BatchNorm()},
-], ids=["He", "LeCun", "layer norm", "batch norm"])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network__activation": ReLU(), "network__initializer": He()},
+        {"network__activation": Tanh(), "network__initializer": LeCun()},
+        {
+            "network__activation": Tanh(),
+            "network__initializer": Normal(sd=0.01),
+            "network__norm": LayerNorm(),
+        },
+        {
+            "network__activation": ReLU(),
+            "network__initializer": Normal(sd=0.01),
+            "network__norm": BatchNorm(),
+        },
+    ],
+    ids=["He", "LeCun", "layer norm", "batch norm"],
+)
 def test_a_signal_that_is_kept_up_passes(changes):
     found = signals(*made("digits", network__hidden=(64,) * 10, **changes))
     assert signal_fades(found).passed
-    assert units_dead(found).passed and units_differ(found).passed and units_saturated(found).passed is not False
+    assert (
+        units_dead(found).passed
+        and units_differ(found).passed
+        and units_saturated(found).passed is not False
+    )
 
 
 def test_units_that_never_fire_are_dead_and_live_ones_are_not():
     sick = units_dead(signals(*made("digits", network__bias=Constant(value=-30.0))))
-    assert sick.passed is False and sick.seen.severity == "error" and sick.values["still units of hidden.0"] == 1.0
+    assert (
+        sick.passed is False
+        and sick.seen.severity == "error"
+        and sick.values["still units of hidden.0"] == 1.0
+    )
     assert units_dead(signals(*made("digits"))).passed
     assert units_dead(signals(*made("digits", network__dropout=Dropout(rate=0.95)))).passed
 
@@ -92,8 +124,13 @@ def test_identity_between_layers_is_no_nonlinearity():
 
 @pytest.mark.parametrize("source", ["iris", "diabetes", "moons"])
 def test_the_gradient_is_that_of_the_loss(source):
-    recipe, task = made(source, penalties=(L2(strength=0.1),), network__norm=BatchNorm(),
-                        network__dropout=Dropout(rate=0.3), network__activation=Tanh())  # fmt: skip
+    recipe, task = made(
+        source,
+        penalties=(L2(strength=0.1),),
+        network__norm=BatchNorm(),
+        network__dropout=Dropout(rate=0.3),
+        network__activation=Tanh(),
+    )
     found = gradient_agrees(recipe, task)
     assert found.passed and found.values["relative difference"] < 1e-6
     plain, task = made(source)
@@ -134,8 +171,11 @@ class Mixing(nn.Module):
 def test_a_module_that_mixes_examples_is_found():
     recipe, task = made(network=Module(make=Mixing))
     assert examples_apart(recipe, task).passed is False
-    for network in (Module(make=lambda s: nn.Linear(s.numbers, s.outputs)), catalog.plain().network,
-                    replace(catalog.plain().network, norm=BatchNorm())):  # fmt: skip
+    for network in (
+        Module(make=lambda s: nn.Linear(s.numbers, s.outputs)),
+        catalog.plain().network,
+        replace(catalog.plain().network, norm=BatchNorm()),
+    ):
         recipe, task = made(network=network)
         assert examples_apart(recipe, task).passed
 

@@ -1,4 +1,6 @@
-"""Rewired models against models that are written by hand: functions and modules, both modes, parameters shared."""
+"""Rewired models against models that are written by hand: functions and modules, both modes,
+parameters shared.
+"""
 
 import copy
 
@@ -73,7 +75,9 @@ def test_another_activation_is_as_if_written_by_hand(way, training):
         assert torch.equal(p.grad, q.grad)
 
 
-@pytest.mark.parametrize("head", [torch.sigmoid, torch.softmax, F.log_softmax, lambda x: x.tanh(), F.relu_])
+@pytest.mark.parametrize(
+    "head", [torch.sigmoid, torch.softmax, F.log_softmax, lambda x: x.tanh(), F.relu_]
+)
 def test_without_its_head_a_model_says_what_the_last_layer_says(head):
     shares = head in (torch.softmax, F.log_softmax)
     model = functional(head=(lambda x: head(x, dim=1)) if shares else head).eval()
@@ -84,7 +88,11 @@ def test_without_its_head_a_model_says_what_the_last_layer_says(head):
 
 def test_nothing_to_replace_is_none():
     plain = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    assert linear_output(plain, X) is None and sigmoid_output(plain, X) is None and without_dropout(plain, X) is None
+    assert (
+        linear_output(plain, X) is None
+        and sigmoid_output(plain, X) is None
+        and without_dropout(plain, X) is None
+    )
     assert activated(nn.Linear(4, 2), X, torch.relu) is None
 
 
@@ -97,7 +105,9 @@ def test_an_activation_is_put_where_none_stands():
 
 
 def test_batch_normalization_or_flattening_between_layers_is_not_taken_for_a_gap():
-    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+    model = nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)
+    )
     assert missing_after(calls_of(model, X)) == []
 
 
@@ -150,7 +160,9 @@ def test_transformer_layers_are_replaced_in_training_and_in_evaluation():
 
     def layer(activation):
         torch.manual_seed(0)
-        return nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, activation=activation, batch_first=True)
+        return nn.TransformerEncoderLayer(
+            8, 2, 16, dropout=0.0, activation=activation, batch_first=True
+        )
 
     model, by_hand = layer("gelu"), layer("relu")
     bent = activated(model, x, torch.relu)
@@ -166,7 +178,11 @@ def test_gates_within_recurrent_layers_stay(kind):
     class Recurrent(nn.Module):
         def __init__(self):
             super().__init__()
-            self.run, self.hidden, self.out = kind(4, 6, batch_first=True), nn.Linear(6, 6), nn.Linear(6, 2)
+            self.run, self.hidden, self.out = (
+                kind(4, 6, batch_first=True),
+                nn.Linear(6, 6),
+                nn.Linear(6, 2),
+            )
 
         def forward(self, x):
             return torch.softmax(self.out(torch.tanh(self.hidden(self.run(x)[0][:, -1]))), 1)
@@ -196,7 +212,9 @@ def test_attention_is_no_head_and_keeps_its_softmax():
 
 
 def test_parameters_are_the_model_s_own_and_a_state_can_be_saved_and_loaded():
-    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2), nn.Sigmoid())
+    model = nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2), nn.Sigmoid()
+    )
     bent = linear_output(model, X)
     assert [id(p) for p in bent.parameters()] == [id(p) for p in model.parameters()]
     assert {k.removeprefix("model.") for k in bent.state_dict()} == set(model.state_dict())
@@ -222,7 +240,9 @@ def test_a_copy_of_model_and_optimizer_keeps_sharing():
 
 
 def test_looking_at_calls_changes_neither_model_nor_random_numbers():
-    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2), nn.Sigmoid()).eval()
+    model = nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2), nn.Sigmoid()
+    ).eval()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     for rewire in (linear_output, sigmoid_output, without_dropout):
         assert rewire(model, X) is not None
@@ -232,6 +252,8 @@ def test_looking_at_calls_changes_neither_model_nor_random_numbers():
 
 def test_a_rewired_model_can_be_rewired():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 2), nn.Softmax(1))
+    model = nn.Sequential(
+        nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 2), nn.Softmax(1)
+    )
     both = without_dropout(activated(linear_output(model, X), X, torch.relu), X)
     assert torch.equal(both(X), model[3](torch.relu(model[0](X))))

@@ -26,7 +26,13 @@ from ravine.examination.preflight import (
     slow,
 )
 from ravine.finding import Report
-from ravine.losses import AbsoluteError, BinaryCrossEntropy, Huber, SoftmaxCrossEntropy, SquaredError
+from ravine.losses import (
+    AbsoluteError,
+    BinaryCrossEntropy,
+    Huber,
+    SoftmaxCrossEntropy,
+    SquaredError,
+)
 from ravine.networks.activations import Identity
 from ravine.networks.initializers import Constant, Normal
 from ravine.networks.mlp import BatchNorm, Dropout
@@ -45,7 +51,8 @@ def plain(source="iris", **changes):
 
 def classes(counts):
     return Examples(
-        torch.zeros(sum(counts), 1), targets=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        torch.zeros(sum(counts), 1),
+        targets=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)),
     )
 
 
@@ -53,10 +60,14 @@ def test_chance_is_log_c_and_the_best_constant_is_the_entropy():
     counts = [7, 2, 1]
     share = np.array(counts) / 10
     assert chance_level(SoftmaxCrossEntropy(), classes(counts), 3) == pytest.approx(math.log(3))
-    assert constant_level(SoftmaxCrossEntropy(), classes(counts), 3) == pytest.approx(-(share * np.log(share)).sum())
+    assert constant_level(SoftmaxCrossEntropy(), classes(counts), 3) == pytest.approx(
+        -(share * np.log(share)).sum()
+    )
     one = Examples(torch.zeros(10, 1), targets=torch.tensor([[1.0]] * 3 + [[0.0]] * 7))
     assert chance_level(BinaryCrossEntropy(), one, 1) == pytest.approx(math.log(2))
-    assert constant_level(BinaryCrossEntropy(), one, 1) == pytest.approx(-0.3 * math.log(0.3) - 0.7 * math.log(0.7))
+    assert constant_level(BinaryCrossEntropy(), one, 1) == pytest.approx(
+        -0.3 * math.log(0.3) - 0.7 * math.log(0.7)
+    )
 
 
 def test_smoothing_is_in_the_best_constant():
@@ -68,13 +79,23 @@ def test_smoothing_is_in_the_best_constant():
 def test_numbers_have_half_their_variance_and_the_spread_around_the_median():
     y = torch.tensor([[1.0], [2.0], [4.0], [9.0]])
     examples = Examples(torch.zeros(4, 1), targets=y)
-    assert constant_level(SquaredError(), examples, 1) == pytest.approx(0.5 * float(y.double().var(correction=0)))
-    assert constant_level(AbsoluteError(), examples, 1) == pytest.approx(float((y - 3).abs().mean()))
-    assert constant_level(Huber(delta=100.0), examples, 1) == pytest.approx(constant_level(SquaredError(), examples, 1))
-    assert chance_level(SquaredError(), examples, 1) == pytest.approx(0.5 * float(y.square().mean()))
+    assert constant_level(SquaredError(), examples, 1) == pytest.approx(
+        0.5 * float(y.double().var(correction=0))
+    )
+    assert constant_level(AbsoluteError(), examples, 1) == pytest.approx(
+        float((y - 3).abs().mean())
+    )
+    assert constant_level(Huber(delta=100.0), examples, 1) == pytest.approx(
+        constant_level(SquaredError(), examples, 1)
+    )
+    assert chance_level(SquaredError(), examples, 1) == pytest.approx(
+        0.5 * float(y.square().mean())
+    )
 
 
-@pytest.mark.parametrize(("source", "level"), [("iris", math.log(3)), ("digits", math.log(10)), ("moons", math.log(2))])
+@pytest.mark.parametrize(
+    ("source", "level"), [("iris", math.log(3)), ("digits", math.log(10)), ("moons", math.log(2))]
+)
 def test_a_zero_output_layer_starts_at_chance_exactly(source, level):
     task, recipe = prepare(plain(source, network__zero_output=True))
     found = initial_loss(recipe, task)
@@ -103,14 +124,25 @@ def test_large_weights_and_values_not_finite_are_not_ok(source):
 
 def test_a_network_that_knows_the_answer_before_the_first_step_is_not_ok():
     x = np.random.default_rng(0).normal(size=200)
-    recipe = plain("", data__target=("y",), network__hidden=(), network__initializer=Constant(value=1.0))
+    recipe = plain(
+        "", data__target=("y",), network__hidden=(), network__initializer=Constant(value=1.0)
+    )
     task, recipe = prepare(recipe, pd.DataFrame({"x": x, "y": 3 * x}))
     found = initial_loss(recipe, task)
     assert found.passed is False and "No untrained network" in found.said
 
 
-@pytest.mark.parametrize("penalty", [L2(strength=0.01), L2(strength=0.01, form="half"), L2(strength=0.01, form="norm"),
-                                     L1(strength=0.01), ElasticNet(strength=0.01, ratio=0.3)], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        L2(strength=0.01),
+        L2(strength=0.01, form="half"),
+        L2(strength=0.01, form="norm"),
+        L1(strength=0.01),
+        ElasticNet(strength=0.01, ratio=0.3),
+    ],
+    ids=repr,
+)
 def test_penalties_raise_the_loss_by_their_formula(penalty):
     task, recipe = prepare(plain(penalties=(penalty,)))
     found = penalty_raises(recipe, task)
@@ -119,7 +151,10 @@ def test_penalties_raise_the_loss_by_their_formula(penalty):
 
 
 def test_the_closed_form_is_numpys():
-    a, b = np.random.default_rng(0).normal(size=(2, 5, 3)), np.random.default_rng(1).normal(size=(2, 4))
+    a, b = (
+        np.random.default_rng(0).normal(size=(2, 5, 3)),
+        np.random.default_rng(1).normal(size=(2, 4)),
+    )
     matrices = [torch.tensor(a).flatten(1), torch.tensor(b)]
     whole = np.concatenate([a.reshape(2, -1), b], 1)
     np.testing.assert_allclose(closed_form(L2(strength=0.1), matrices), 0.1 * (whole**2).sum(1))
@@ -134,7 +169,11 @@ class Forgetful:
     nothing: bool = False
 
     def value(self, rows, decays):
-        return 0 * rows[:, :1] if self.nothing else self.strength * (decays * rows)[:, 1:].square().sum(1, keepdim=True)
+        return (
+            0 * rows[:, :1]
+            if self.nothing
+            else self.strength * (decays * rows)[:, 1:].square().sum(1, keepdim=True)
+        )
 
     def gradient(self, rows, decays, meter):
         return 2 * self.strength * decays * rows
@@ -155,8 +194,14 @@ def test_without_a_penalty_the_check_does_not_apply_and_says_where_decay_is():
 
 @pytest.mark.parametrize("source", ["iris", "diabetes", "moons"])
 def test_a_few_examples_are_learned_whatever_regularizes(source):
-    task, recipe = prepare(plain(source, network__dropout=Dropout(rate=0.5), network__norm=BatchNorm(),
-                                 penalties=(L2(strength=1.0),)))  # fmt: skip
+    task, recipe = prepare(
+        plain(
+            source,
+            network__dropout=Dropout(rate=0.5),
+            network__norm=BatchNorm(),
+            penalties=(L2(strength=1.0),),
+        )
+    )
     found = overfits(recipe, task)
     assert found.passed and found.values["examples"] == 16 and found.values["steps at lr 0.1"] < 300
 
@@ -195,7 +240,9 @@ def test_every_rule_has_a_check_and_every_check_a_rule():
     task, recipe = prepare(plain("iris"))
     assert {r.needs for r in recipe_rules.ALL} == set(quick(recipe, task) | slow(recipe, task))
     found = quick_check(recipe, task)
-    assert {"RVN-C01", "RVN-C09"} <= set(found.checks.passed) and "RVN-C03" not in found.checks.passed
+    assert {"RVN-C01", "RVN-C09"} <= set(
+        found.checks.passed
+    ) and "RVN-C03" not in found.checks.passed
 
 
 SICK = {
@@ -213,7 +260,9 @@ def test_a_recipe_broken_on_purpose_has_the_finding_of_its_fault_first(code):
     first = check(plain("iris", **changes)).findings[0]
     assert (first.code, first.cause) == (code, cause)
     for change in first.changes:  # what is recommended can be done
-        assert changed(plain("iris", **changes), change.path, change.value) != plain("iris", **changes)
+        assert changed(plain("iris", **changes), change.path, change.value) != plain(
+            "iris", **changes
+        )
 
 
 def changed(recipe, path, value):
@@ -223,7 +272,9 @@ def changed(recipe, path, value):
 
 
 def test_too_large_a_first_loss_is_blamed_on_what_makes_it_large():
-    dropped = check(plain("digits", network__dropout=Dropout(rate=0.98), network__hidden=(256, 256)))
+    dropped = check(
+        plain("digits", network__dropout=Dropout(rate=0.98), network__hidden=(256, 256))
+    )
     assert [(f.code, f.cause) for f in dropped.findings] == [("RVN-C01", "dropout")]
     unscaled = check(plain("wine", encoding=Encoding(scale="none", smooth_clip=None)))
     assert ("RVN-C01", "input-scale") in [(f.code, f.cause) for f in unscaled.findings]
@@ -245,7 +296,10 @@ def test_the_command_says_what_it_found_and_fails_with_1(capsys, tmp_path, monke
     broken = ["--set", "network.initializer={name='Normal', sd=9.0}", "--set", "optimizer.lr=1e-12"]
     assert run_command(["check", "iris", "--recipe", "plain", *broken, "--json"]) == 1
     said = json.loads(capsys.readouterr().out)
-    assert set(said) == {"schema", "run", "score", "checks", "findings"} and said["run"] is said["score"] is None
+    assert (
+        set(said) == {"schema", "run", "score", "checks", "findings"}
+        and said["run"] is said["score"] is None
+    )
     assert {"RVN-C01", "RVN-C03"} <= {f["code"] for f in said["findings"]}
     assert Report.from_json(said).to_json() == said
     assert run_command(["check", "iris", "--recipe", "plain", *broken, "--fail-on", "error"]) == 0

@@ -1,4 +1,6 @@
-"""Every change of a foreign program does what it says, on optimizers and loaders of all kinds, and nothing else."""
+"""Every change of a foreign program does what it says, on optimizers and loaders of all kinds, and
+nothing else.
+"""
 
 import copy
 import math
@@ -15,7 +17,9 @@ from ravine.examination.torch_subject import Rows, evened, read_case
 from ravine.finding import TRIED, Change
 
 RNG = torch.Generator().manual_seed(0)
-X = torch.randn(100, 4, generator=RNG) * torch.tensor([1.0, 50.0, 0.01, 1.0]) + torch.tensor([0.0, 500.0, 0.0, 3.0])
+X = torch.randn(100, 4, generator=RNG) * torch.tensor([1.0, 50.0, 0.01, 1.0]) + torch.tensor(
+    [0.0, 500.0, 0.0, 3.0]
+)
 Y = (X[:, 0] > 0).long()
 R = 40 * X[:, :1] + 700
 
@@ -42,8 +46,12 @@ def change(given, path, value):
 def grouped():
     """A model whose optimizer holds two groups of different rates, and has made steps already."""
     model = network()
-    optimizer = torch.optim.Adam([{"params": model[0].parameters(), "lr": 1e-3},
-                                  {"params": model[2].parameters(), "lr": 1e-2, "weight_decay": 0.1}])  # fmt: skip
+    optimizer = torch.optim.Adam(
+        [
+            {"params": model[0].parameters(), "lr": 1e-3},
+            {"params": model[2].parameters(), "lr": 1e-2, "weight_decay": 0.1},
+        ]
+    )
     for _ in range(3):
         optimizer.zero_grad()
         F.cross_entropy(model(X / 100), Y).backward()
@@ -72,7 +80,7 @@ def test_every_change_that_a_finding_may_name_can_be_tried():
         change(case(), "model", "wider")
 
 
-# settings ------------------------------------------------------------------------------------------------------------
+# Settings
 
 
 def test_a_multiple_of_the_rate_is_one_of_every_group_s():
@@ -81,9 +89,9 @@ def test_a_multiple_of_the_rate_is_one_of_every_group_s():
     assert [g["lr"] for g in groups(change(given, "lr", "x10"))] == pytest.approx([1e-2, 1e-1])
     assert [g["lr"] for g in groups(change(given, "lr", "x0.1"))] == pytest.approx([1e-4, 1e-3])
     assert [g["lr"] for g in groups(change(given, "lr", 0.5))] == [0.5, 0.5]
-    assert [g["lr"] for g in groups(changed(given, Change("lr", "x10"), Change("lr", "x10")))] == pytest.approx(
-        [0.1, 1]
-    )
+    assert [
+        g["lr"] for g in groups(changed(given, Change("lr", "x10"), Change("lr", "x10")))
+    ] == pytest.approx([0.1, 1])
     assert [g["lr"] for g in optimizer.param_groups] == [1e-3, 1e-2]  # the user's own
 
 
@@ -92,7 +100,9 @@ def test_a_rate_that_is_a_tensor_or_that_a_schedule_began_with_is_multiplied_too
     optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1))
     torch.optim.lr_scheduler.StepLR(optimizer, 5)
     (group,) = groups(change(case(model, optimizer=optimizer), "lr", "x10"))
-    assert float(group["lr"]) == pytest.approx(1.0) and float(group["initial_lr"]) == pytest.approx(1.0)
+    assert float(group["lr"]) == pytest.approx(1.0) and float(group["initial_lr"]) == pytest.approx(
+        1.0
+    )
     assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(0.1)
 
 
@@ -106,10 +116,15 @@ def test_decay_is_set_in_every_group_and_the_state_is_kept():
 
 
 def test_clipping_makes_steps_no_longer_than_the_limit():
-    given = case(network(1), loss=F.mse_loss, train=(X, R), optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
+    given = case(
+        network(1), loss=F.mse_loss, train=(X, R), optimizer=lambda p: torch.optim.SGD(p, lr=1.0)
+    )
     clipped = change(given, "clip", 0.25)
     run = train(clipped, seed=0, steps=1)
-    moved = [(a - b).detach() for a, b in zip(run.model.parameters(), given.model.parameters(), strict=True)]
+    moved = [
+        (a - b).detach()
+        for a, b in zip(run.model.parameters(), given.model.parameters(), strict=True)
+    ]
     assert float(torch.cat([m.flatten() for m in moved]).norm()) == pytest.approx(0.25, rel=1e-3)
 
 
@@ -131,7 +146,9 @@ def test_shuffling_makes_another_order_in_every_pass():
     assert not ordered.train.shuffled
     shuffled = change(ordered, "shuffle", True)
     passes = [torch.cat([x for x, _ in shuffled.train.epoch()]) for _ in range(2)]
-    assert not torch.equal(*passes) and all(torch.equal(p[:, 0].sort()[0], passes[0][:, 0].sort()[0]) for p in passes)
+    assert not torch.equal(*passes) and all(
+        torch.equal(p[:, 0].sort()[0], passes[0][:, 0].sort()[0]) for p in passes
+    )
     fixed = torch.cat([x for x, _ in ordered.train.epoch()])
     assert torch.equal(fixed, ordered.train.inputs)
 
@@ -139,7 +156,9 @@ def test_shuffling_makes_another_order_in_every_pass():
 def test_balanced_draws_take_every_class_equally_often():
     y = torch.tensor([0] * 1800 + [1] * 150 + [2] * 50)
     given = case(network(3), train=(torch.randn(2000, 4), y), batch_size=2000)
-    drawn = torch.cat([t for _ in range(5) for _, t in change(given, "loss", "balanced").train.epoch()])
+    drawn = torch.cat(
+        [t for _ in range(5) for _, t in change(given, "loss", "balanced").train.epoch()]
+    )
     counts = torch.bincount(drawn)
     # 10,000 draws at 1/3: a standard deviation of 47
     assert len(drawn) == 10_000 and bool(((counts - 10_000 / 3).abs() < 5 * 47).all())
@@ -171,13 +190,17 @@ def test_dropout_goes_from_modules_functions_and_attributes():
 
 
 def test_normalization_gets_the_usual_momentum_and_epsilon():
-    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, momentum=1e-4, eps=10.0), nn.Linear(8, 2))
+    model = nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8, momentum=1e-4, eps=10.0), nn.Linear(8, 2)
+    )
     built, _ = change(case(model), "normalization", "usual").build()
     usual = nn.BatchNorm1d(8)
-    assert (built[1].momentum, built[1].eps) == (usual.momentum, usual.eps) and model[1].momentum == 1e-4
+    assert (built[1].momentum, built[1].eps) == (usual.momentum, usual.eps) and model[
+        1
+    ].momentum == 1e-4
 
 
-# scales --------------------------------------------------------------------------------------------------------------
+# Scales
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
@@ -190,16 +213,22 @@ def test_scaled_inputs_are_inputs_standardized_by_hand(kind):
     run, known = train(scaled, seed=0), train(by_hand, seed=0)
     assert run.losses == pytest.approx(known.losses, rel=1e-4 if kind == torch.float32 else 1e-10)
     assert run.last.others == pytest.approx(known.last.others, rel=1e-3)
-    assert [n for n, _ in scaled.model.named_parameters()] == [f"model.{n}" for n, _ in model.named_parameters()]
+    assert [n for n, _ in scaled.model.named_parameters()] == [
+        f"model.{n}" for n, _ in model.named_parameters()
+    ]
 
 
 def test_pictures_are_scaled_by_channel_and_constants_only_moved():
-    pictures = torch.randn(20, 3, 5, 5, generator=RNG) * torch.tensor([1.0, 9.0, 0.0]).reshape(3, 1, 1) + 7
+    pictures = (
+        torch.randn(20, 3, 5, 5, generator=RNG) * torch.tensor([1.0, 9.0, 0.0]).reshape(3, 1, 1) + 7
+    )
     mean, sd = moments(pictures)
     made = (pictures - mean) / sd
     assert mean.shape == (3, 1, 1)
     assert torch.allclose(made.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
-    assert torch.allclose(made.std((0, 2, 3), correction=0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-5)
+    assert torch.allclose(
+        made.std((0, 2, 3), correction=0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-5
+    )
     sequences = torch.randn(20, 6, 2, generator=RNG) + torch.tensor([5.0, -5.0])
     mean, _ = moments(sequences)
     assert torch.allclose(mean.squeeze(), sequences.mean((0, 1)))
@@ -219,11 +248,24 @@ def test_scaled_targets_are_targets_standardized_by_hand_and_answers_keep_their_
 @pytest.mark.parametrize(
     ("path", "program", "why"),
     [
-        ("input.scale", {"model": nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2)),
-                         "train": (torch.randint(0, 9, (100, 3)), Y)}, "whole numbers"),
+        (
+            "input.scale",
+            {
+                "model": nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2)),
+                "train": (torch.randint(0, 9, (100, 3)), Y),
+            },
+            "whole numbers",
+        ),
         ("target.scale", {}, "whole numbers"),
-        ("target.scale", {"model": network(3), "loss": lambda o, t: (o.mean(1) - t[:, 0]).square().mean(),
-                          "train": (X, R)}, "number by number"),
+        (
+            "target.scale",
+            {
+                "model": network(3),
+                "loss": lambda o, t: (o.mean(1) - t[:, 0]).square().mean(),
+                "train": (X, R),
+            },
+            "number by number",
+        ),
         ("target.scale", {"model": network(1), "loss": F.mse_loss, "train": (X, 0 * R)}, "equal"),
         ("output", {}, "no activation"),
         ("activation", {"model": nn.Linear(4, 2)}, "no activation"),
@@ -231,14 +273,16 @@ def test_scaled_targets_are_targets_standardized_by_hand_and_answers_keep_their_
         ("shuffle", {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
         ("loss", {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_tried_says_why(path, program, why):
-    value = {"loss": "balanced", "activation": "relu", "output": "linear", "batch": 5}.get(path, True)
+    value = {"loss": "balanced", "activation": "relu", "output": "linear", "batch": 5}.get(
+        path, True
+    )
     with pytest.raises(NotTriedError, match=why):
         change(case(**program), path, value)
 
 
-# the start -----------------------------------------------------------------------------------------------------------
+# The start
 
 
 def spoiled(module):
@@ -248,8 +292,18 @@ def spoiled(module):
 
 
 def test_unit_variance_gives_every_layer_outputs_of_variance_one():
-    model = spoiled(nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Tanh(), nn.Flatten(),
-                                  nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 2)))  # fmt: skip
+    model = spoiled(
+        nn.Sequential(
+            nn.Conv2d(1, 6, 3),
+            nn.ReLU(),
+            nn.Conv2d(6, 4, 3),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(64, 8),
+            nn.ReLU(),
+            nn.Linear(8, 2),
+        )
+    )
     x = 100 * torch.rand(60, 1, 8, 8, generator=RNG)
     y = torch.arange(60) % 2
     given = change(case(model, train=(x, y)), "init", "unit variance")
@@ -283,7 +337,9 @@ def test_a_default_start_has_the_variance_of_its_rule():
         def forward(self, x):
             return self["wide"](x)
 
-    model = Three({"wide": nn.Linear(400, 300), "run": nn.RNN(4, 50), "words": nn.Embedding(500, 64, 0)})
+    model = Three(
+        {"wide": nn.Linear(400, 300), "run": nn.RNN(4, 50), "words": nn.Embedding(500, 64, 0)}
+    )
     x, y = torch.randn(70, 400, generator=RNG), torch.arange(70) % 300
     torch.manual_seed(0)
     built, _ = change(case(model, train=(x, y)), "init", "default").build()
@@ -294,7 +350,7 @@ def test_a_default_start_has_the_variance_of_its_rule():
     assert bool((built["words"].weight[0] == 0).all())  # what pads stays nothing
 
 
-# optimizers ----------------------------------------------------------------------------------------------------------
+# Optimizers
 
 
 @pytest.mark.parametrize("instance", [True, False])
@@ -306,7 +362,9 @@ def test_another_optimizer_holds_what_the_own_one_held(instance):
 
     given = case(model, optimizer=own(model.parameters()) if instance else own)
     for value, lr in (("adam", 1e-3), ("adam 0.01", 0.01)):
-        built, stepper = changed(given, Change("init", "default"), Change("optimizer", value)).build()
+        built, stepper = changed(
+            given, Change("init", "default"), Change("optimizer", value)
+        ).build()
         assert type(stepper) is torch.optim.Adam and stepper.param_groups[0]["lr"] == lr
         held = [p for g in stepper.param_groups for p in g["params"]]
         assert [id(p) for p in held] == [id(p) for p in list(built.parameters())[2:]]
@@ -323,7 +381,10 @@ def test_all_parameters_are_held_and_trained(instance):
 
     given = case(model, optimizer=own(model.parameters()) if instance else own)
     run = train(change(given, "optimizer", "all parameters"), seed=0)
-    assert all(not torch.equal(a, b) for a, b in zip(run.model.parameters(), model.parameters(), strict=True))
+    assert all(
+        not torch.equal(a, b)
+        for a, b in zip(run.model.parameters(), model.parameters(), strict=True)
+    )
     assert not model[0].weight.requires_grad
     untouched = train(given, seed=0).model
     assert torch.equal(untouched[0].weight, model[0].weight)
@@ -332,27 +393,42 @@ def test_all_parameters_are_held_and_trained(instance):
 def test_weights_that_are_whole_numbers_do_not_keep_all_others_from_being_trained():
     model = network()
     model.register_parameter("codes", nn.Parameter(torch.arange(3), requires_grad=False))
-    built, stepper = change(case(model, optimizer=lambda p: sgd(list(p)[1:])), "optimizer", "all parameters").build()
+    built, stepper = change(
+        case(model, optimizer=lambda p: sgd(list(p)[1:])), "optimizer", "all parameters"
+    ).build()
     assert all(p.requires_grad for p in built.parameters() if p.is_floating_point())
 
 
-# loss and output -----------------------------------------------------------------------------------------------------
+# Loss and output
 
 
 @pytest.mark.parametrize(
     ("value", "own", "known", "outputs", "targets"),
     [
         ("mean", nn.CrossEntropyLoss(reduction="sum"), F.cross_entropy, 2, Y),
-        ("paired", lambda o, t: (o - t).square().mean(), lambda o, t: F.mse_loss(o.squeeze(1), t), 1, R.squeeze(1)),
+        (
+            "paired",
+            lambda o, t: (o - t).square().mean(),
+            lambda o, t: F.mse_loss(o.squeeze(1), t),
+            1,
+            R.squeeze(1),
+        ),
         ("cross entropy", lambda o, t: -o.softmax(1)[:, 0].mean(), F.cross_entropy, 2, Y),
-        ("binary cross entropy", lambda o, t: o.square().mean(),
-         lambda o, t: F.binary_cross_entropy_with_logits(o.squeeze(1), t.float()), 1, Y),
+        (
+            "binary cross entropy",
+            lambda o, t: o.square().mean(),
+            lambda o, t: F.binary_cross_entropy_with_logits(o.squeeze(1), t.float()),
+            1,
+            Y,
+        ),
     ],
-)  # fmt: skip
+)
 def test_another_loss_is_that_loss(value, own, known, outputs, targets):
     given = case(network(outputs), loss=own, train=(X, targets))
     made, out = change(given, "loss", value), torch.randn(10, outputs, generator=RNG)
-    assert float(made.loss(out, targets[:10])) == pytest.approx(float(known(out, targets[:10])), rel=1e-5)
+    assert float(made.loss(out, targets[:10])) == pytest.approx(
+        float(known(out, targets[:10])), rel=1e-5
+    )
     with pytest.raises(NotTriedError):
         change(given, "loss", "kinder")
 
@@ -368,7 +444,10 @@ def test_an_output_is_linear_or_logistic_instead():
 def test_an_activation_is_another_in_training_and_at_looks():
     model, by_hand = network(), network()
     by_hand[1] = nn.Tanh()
-    run, known = train(change(case(model), "activation", "tanh"), seed=3), train(case(by_hand), seed=3)
+    run, known = (
+        train(change(case(model), "activation", "tanh"), seed=3),
+        train(case(by_hand), seed=3),
+    )
     assert run.losses == known.losses and run.looks == known.looks
 
 
@@ -388,33 +467,61 @@ def test_numbers_become_classes_with_an_output_for_each():
         as_classes(case())
     fixed = network(1)
     with pytest.raises(NotTriedError, match="optimizer"):
-        as_classes(case(fixed, loss=F.mse_loss, train=(X, targets), optimizer=sgd(fixed.parameters())))
+        as_classes(
+            case(fixed, loss=F.mse_loss, train=(X, targets), optimizer=sgd(fixed.parameters()))
+        )
 
 
-# nothing else --------------------------------------------------------------------------------------------------------
+# Nothing else
 
 VALUES = {
-    "lr": "x10", "batch": 5, "clip": 1.0, "input.scale": "standardize", "target.scale": "standardize",
-    "output": "linear", "init": "unit variance", "activation": "relu", "loss": "paired", "dropout": 0, "decay": 0.0,
-    "steps": 30, "optimizer": "all parameters", "normalization": "usual", "shuffle": False,
-}  # fmt: skip
+    "lr": "x10",
+    "batch": 5,
+    "clip": 1.0,
+    "input.scale": "standardize",
+    "target.scale": "standardize",
+    "output": "linear",
+    "init": "unit variance",
+    "activation": "relu",
+    "loss": "paired",
+    "dropout": 0,
+    "decay": 0.0,
+    "steps": 30,
+    "optimizer": "all parameters",
+    "normalization": "usual",
+    "shuffle": False,
+}
 
 
 @pytest.mark.parametrize("path", CHANGES)
 @pytest.mark.parametrize("training", [True, False])
 def test_no_change_touches_the_user_s_model_optimizer_examples_or_random_numbers(path, training):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 1), nn.Sigmoid())
+    model = nn.Sequential(
+        nn.Linear(4, 8),
+        nn.BatchNorm1d(8),
+        nn.Tanh(),
+        nn.Dropout(0.5),
+        nn.Linear(8, 1),
+        nn.Sigmoid(),
+    )
     model[0].bias.requires_grad_(False)
     model.train(training)
-    optimizer = torch.optim.Adam([{"params": model[0].parameters()}, {"params": model[4].parameters(), "lr": 1e-2}])
+    optimizer = torch.optim.Adam(
+        [{"params": model[0].parameters()}, {"params": model[4].parameters(), "lr": 1e-2}]
+    )
     x, y = X.clone(), X[:, :1].clone()
     given = case(model, loss=F.mse_loss, train=(x, y), optimizer=optimizer)
-    before = copy.deepcopy((model.state_dict(), optimizer.state_dict(), x, y, torch.get_rng_state()))
+    before = copy.deepcopy(
+        (model.state_dict(), optimizer.state_dict(), x, y, torch.get_rng_state())
+    )
     run = train(change(given, path, VALUES[path]), seed=0, steps=12)
     assert not run.diverged
     after = (model.state_dict(), optimizer.state_dict(), x, y, torch.get_rng_state())
     assert all(torch.equal(v, after[0][k]) for k, v in before[0].items()) and before[1] == after[1]
     assert all(torch.equal(a, b) for a, b in zip(before[2:], after[2:], strict=True))
-    assert model.training == training and [p.requires_grad for p in model.parameters()] == [True, False] + [True] * 4
+    assert (
+        model.training == training
+        and [p.requires_grad for p in model.parameters()] == [True, False] + [True] * 4
+    )
     assert all(p.grad is None for p in model.parameters()) and isinstance(given.train, Rows)

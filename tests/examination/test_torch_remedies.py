@@ -1,4 +1,6 @@
-"""Which remedies are tried: what facts speak for them, nothing on a plain program, and general grounds at the end."""
+"""Which remedies are tried: what facts speak for them, nothing on a plain program, and general
+grounds at the end.
+"""
 
 import functools
 import math
@@ -35,7 +37,9 @@ def adam(parameters):
 
 
 def wanted(model=None, *, loss=F.cross_entropy, train_on=(X, Y), **more):
-    """The remedies that are tried on a program, without its examples' quick learners, and the case with its run."""
+    """The remedies that are tried on a program, without its examples' quick learners, and the case
+    with its run.
+    """
     batch = None if isinstance(train_on, DataLoader) else 7
     given = {"optimizer": adam, "batch_size": batch, "epochs": 2} | more
     case = read_case(network() if model is None else model, loss, train_on, **given)
@@ -56,7 +60,12 @@ def specific(found):
 def test_nothing_speaks_for_a_remedy_of_a_plain_program_and_the_general_ones_come_last():
     found, _, _ = wanted()
     assert specific(found) == []
-    assert [r.cause for r in found] == ["initialization", "learning-rate-low", "learning-rate-high", "too-few-steps"]
+    assert [r.cause for r in found] == [
+        "initialization",
+        "learning-rate-low",
+        "learning-rate-high",
+        "too-few-steps",
+    ]
 
 
 def normal(sd):
@@ -82,7 +91,11 @@ def frozen():
 RARE = (X, (torch.arange(28) % 10 == 0).long())
 SICK = {
     "input-scale": {"train_on": (X * 1000, Y)},
-    "target-scale": {"model": network(outputs=1), "loss": F.mse_loss, "train_on": (X, 100 * NUMBER + 5000)},
+    "target-scale": {
+        "model": network(outputs=1),
+        "loss": F.mse_loss,
+        "train_on": (X, 100 * NUMBER + 5000),
+    },
     "loss-reduction": {"loss": nn.CrossEntropyLoss(reduction="sum")},
     "imbalance": {"train_on": RARE, "validation": RARE},
     "frozen-parameters": {"model": frozen()},
@@ -91,11 +104,14 @@ SICK = {
     "over-regularized": {"optimizer": lambda p: torch.optim.SGD(p, lr=0.01, weight_decay=0.5)},
     "optimizer-numerics": {"optimizer": lambda p: torch.optim.Adam(p, lr=0.01, eps=0.1)},
     "normalization": {"model": behind(momentum=1e-4)},
-    "output-activation": {"model": network(outputs=1, tail=(nn.Sigmoid(),)), "loss": F.mse_loss,
-                          "train_on": (X, NUMBER)},
+    "output-activation": {
+        "model": network(outputs=1, tail=(nn.Sigmoid(),)),
+        "loss": F.mse_loss,
+        "train_on": (X, NUMBER),
+    },
     "hidden-activation": {"model": network(act=nn.Identity)},
     "shuffling": {"train_on": DataLoader(TensorDataset(X, Y), batch_size=7)},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("cause", SICK)
@@ -109,9 +125,14 @@ def test_a_fact_speaks_for_the_remedy_of_a_seeded_fault(cause):
 
 @pytest.mark.parametrize("cause", sorted(set(SICK) - {"initialization"}))
 def test_and_for_no_other(cause):
-    """Another start, too, is tried where unscaled numbers make the first loss far larger than that of a constant."""
+    """Another start, too, is tried where unscaled numbers make the first loss far larger than that
+    of a constant.
+    """
     found, _, _ = of_sick(cause)
-    assert set(specific(found)) <= {cause, *(("initialization",) if cause.endswith("-scale") else ())}
+    assert set(specific(found)) <= {
+        cause,
+        *(("initialization",) if cause.endswith("-scale") else ()),
+    }
 
 
 def test_deep_squashing_and_dropout_within_functions_are_seen():
@@ -133,13 +154,20 @@ def test_an_optimizer_and_a_batch_size_are_tried_where_they_may_matter():
     def tried(**more):
         return {r.cause for r in wanted(**more)[0]}
 
-    assert "optimizer" in tried(optimizer=lambda p: torch.optim.SGD(p, lr=0.1)) and "optimizer" not in tried()
+    assert (
+        "optimizer" in tried(optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+        and "optimizer" not in tried()
+    )
     assert "batch-size" in tried(batch_size=64) and "batch-size" not in tried(batch_size=8)
 
 
 def test_a_loss_that_went_up_speaks_for_a_lower_rate():
-    found, _, base = wanted(network(outputs=1), loss=F.mse_loss, train_on=(X, NUMBER),
-                            optimizer=lambda p: torch.optim.SGD(p, lr=50.0))  # fmt: skip
+    found, _, base = wanted(
+        network(outputs=1),
+        loss=F.mse_loss,
+        train_on=(X, NUMBER),
+        optimizer=lambda p: torch.optim.SGD(p, lr=50.0),
+    )
     (lower,) = (r for r in found if r.cause == "learning-rate-high")
     assert base.diverged and lower.grounds[0].value == len(base.losses)
 
@@ -160,10 +188,14 @@ def test_every_remedy_names_what_can_be_tried(cause):
     for remedy in of_sick(cause)[0]:
         assert remedy.cause in CAUSES and set(remedy.suspects) <= set(CAUSES)
         assert remedy.grounds or remedy.cause in (*GENERAL, "over-regularized")
-        assert {c.path for strength in remedy.strengths for c in strength} <= set(TRIED) == set(CHANGES)
+        assert (
+            {c.path for strength in remedy.strengths for c in strength}
+            <= set(TRIED)
+            == set(CHANGES)
+        )
 
 
-# trying them ---------------------------------------------------------------------------------------------------------
+# Trying them
 
 
 def test_what_is_tried_is_judged_by_the_program_s_own_loss_on_the_same_examples():
@@ -174,7 +206,10 @@ def test_what_is_tried_is_judged_by_the_program_s_own_loss_on_the_same_examples(
     known = train(changed(case, *other.changes), seed=0)
     with torch.no_grad():
         out = known.model.eval()(X)
-        groups = [float(case.loss(o, y)) for o, y in zip(out.tensor_split(7), Y.tensor_split(7), strict=True)]
+        groups = [
+            float(case.loss(o, y))
+            for o, y in zip(out.tensor_split(7), Y.tensor_split(7), strict=True)
+        ]
     assert other.loss == pytest.approx(sum(groups) / 7, rel=1e-5)
     assert tried.base.loss == base.last.loss and tried.start == base.looks[0].loss
 
@@ -193,37 +228,62 @@ def test_a_remedy_that_cannot_be_made_or_breaks_is_refused_and_the_others_are_tr
 
     found, case, base = wanted(Picky(), batch_size=64)
     tried = attempted(case, base, found, seed=0)
-    assert [(c.path, why) for c, why in tried.refused] == [("batch", "it does not run: AssertionError")]
+    assert [(c.path, why) for c, why in tried.refused] == [
+        ("batch", "it does not run: AssertionError")
+    ]
     assert {o.cause for o in tried.outcomes} == {r.cause for r in found} - {"batch-size"}
 
 
 def test_a_remedy_is_confirmed_on_seeds_in_pairs():
     x = torch.randn(28, 4, generator=RNG)
-    found, case, base = wanted(train_on=(X, (X[:, 0] > 0).long()), validation=(x, (x[:, 0] > 0).long()), epochs=10,
-                               optimizer=lambda p: torch.optim.Adam(p, lr=1e-6))  # fmt: skip
+    found, case, base = wanted(
+        train_on=(X, (X[:, 0] > 0).long()),
+        validation=(x, (x[:, 0] > 0).long()),
+        epochs=10,
+        optimizer=lambda p: torch.optim.Adam(p, lr=1e-6),
+    )
     tried = attempted(case, base, [r for r in found if r.cause == "learning-rate-low"], seed=0)
     (first,) = tried.outcomes
     outcome = confirmed(case, tried, first, seed=0)
-    assert outcome.trial.verdict == "helped" and outcome.trial.seeds == 5 and outcome.trial.after < outcome.trial.before
+    assert (
+        outcome.trial.verdict == "helped"
+        and outcome.trial.seeds == 5
+        and outcome.trial.after < outcome.trial.before
+    )
     again = train(changed(case, *first.changes), seed=3)
     assert outcome.losses[3] == again.last.loss
 
 
 def test_a_certain_fault_s_cure_is_tried_and_what_does_not_help_is_not_recommended():
     model = network(outputs=2, tail=(nn.Softmax(1),))
-    case = read_case(model, F.cross_entropy, (X, (X[:, 0] > 0).long()), optimizer=lambda p: torch.optim.SGD(p, lr=0.5),
-                     batch_size=7, epochs=10)  # fmt: skip
+    case = read_case(
+        model,
+        F.cross_entropy,
+        (X, (X[:, 0] > 0).long()),
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.5),
+        batch_size=7,
+        epochs=10,
+    )
     base = train(case, seed=0)
     finding = _finding("output-activation", Change("output", "linear"))
     cure = cured(case, base, finding)
     assert cure.trial.verdict == "helped" and cure.changes == (Change("output", "linear"),)
-    idle = cured(case, base, _finding("normalization", Change("normalization", "usual"), Change("model", "by hand")))
+    idle = cured(
+        case,
+        base,
+        _finding("normalization", Change("normalization", "usual"), Change("model", "by hand")),
+    )
     assert idle.trial.verdict == "no effect" and idle.changes == (Change("model", "by hand"),)
-    assert cured(case, base, _finding("causality", Change("model", "a mask"))).trial.verdict == "not tried"
+    assert (
+        cured(case, base, _finding("causality", Change("model", "a mask"))).trial.verdict
+        == "not tried"
+    )
 
 
 def _finding(cause, *changes):
-    return Finding(code="T", title="", severity="error", confidence="exact", cause=cause, changes=changes)
+    return Finding(
+        code="T", title="", severity="error", confidence="exact", cause=cause, changes=changes
+    )
 
 
 def test_no_change_is_made_that_is_not_known():

@@ -1,4 +1,6 @@
-"""Scores against scikit-learn, the best constant answer against closed forms, and runs: repeatable, paired, ended."""
+"""Scores against scikit-learn, the best constant answer against closed forms, and runs: repeatable,
+paired, ended.
+"""
 
 import copy
 import math
@@ -33,7 +35,7 @@ def case(model=None, *, loss=F.cross_entropy, train=(X, Y), lr=0.1, **more):
     return read_case(network() if model is None else model, loss, train, **given)
 
 
-# scores --------------------------------------------------------------------------------------------------------------
+# Scores
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -50,13 +52,17 @@ def test_the_score_of_yes_and_no_is_twice_the_auc_less_one_averaged_over_labels(
     assert scored(out, y) == pytest.approx(2 * roc_auc_score(y, out, average="macro") - 1, abs=1e-6)
     assert auc(out[:, 0], y[:, 0]) == pytest.approx(roc_auc_score(y[:, 0], out[:, 0]))
     assert auc(out[:, 0], torch.ones(150)) is None
-    assert scored(out[:, :1], y[:, 0]) == pytest.approx(2 * roc_auc_score(y[:, 0], out[:, 0]) - 1)  # [N, 1] and [N]
+    assert scored(out[:, :1], y[:, 0]) == pytest.approx(
+        2 * roc_auc_score(y[:, 0], out[:, 0]) - 1
+    )  # [N, 1] and [N]
 
 
 def test_the_score_of_numbers_is_r2():
     y = torch.randn(80, 2, generator=RNG) * torch.tensor([1.0, 5.0])
     out = y + torch.randn(80, 2, generator=RNG)
-    assert scored(out, y) == pytest.approx(r2_score(y, out, multioutput="variance_weighted"), abs=1e-6)
+    assert scored(out, y) == pytest.approx(
+        r2_score(y, out, multioutput="variance_weighted"), abs=1e-6
+    )
     assert scored(out[:, :1], y[:, 0]) == pytest.approx(r2_score(y[:, 0], out[:, 0]), abs=1e-6)
     assert scored(1000 * out, y) == -1.0
 
@@ -92,7 +98,9 @@ def test_the_plain_score_is_accuracy_over_that_of_the_commonest_class():
     known = (accuracy_score(y, logits > 0) - least) / (1 - least)
     assert plain_score(torch.stack([-logits, logits], 1), y) == pytest.approx(known, abs=1e-5)
     cut = max(accuracy_score(y, logits > at) for at in (0.0, 0.5))
-    assert plain_score(logits[:, None], y.float()) == pytest.approx((cut - least) / (1 - least), abs=1e-5)
+    assert plain_score(logits[:, None], y.float()) == pytest.approx(
+        (cut - least) / (1 - least), abs=1e-5
+    )
 
 
 def test_groups_are_neighbors_and_their_mean_is_the_loss():
@@ -103,13 +111,17 @@ def test_groups_are_neighbors_and_their_mean_is_the_loss():
     assert by_groups(lambda o, t: o[0].mean(), (out, out), y) == (pytest.approx(float(out.mean())),)
 
 
-# the best constant answer --------------------------------------------------------------------------------------------
+# The best constant answer
 
 
 def nothing_learned(targets, loss, outputs, *head):
-    """The loss of the best constant; examples are judged in groups of one size, so that their mean is the loss."""
+    """The loss of the best constant; examples are judged in groups of one size, so that their mean
+    is the loss.
+    """
     x = torch.randn(len(targets), 4, generator=RNG)
-    return null_loss(case(network(outputs, *head), loss=loss, train=(x, targets), validation=(x, targets)))
+    return null_loss(
+        case(network(outputs, *head), loss=loss, train=(x, targets), validation=(x, targets))
+    )
 
 
 def entropy(shares):
@@ -136,7 +148,13 @@ def picked(out, y):
         (THREE, picked, 3, (nn.Softmax(1),), entropy([0.5, 0.375, 0.125])),
         (NUMBERS, F.mse_loss, 1, (), float(NUMBERS.var(correction=0))),
         (NUMBERS, F.l1_loss, 1, (), float((NUMBERS - NUMBERS.median()).abs().mean())),
-        (COUNTS, nn.PoissonNLLLoss(), 1, (), float(COUNTS.mean() - COUNTS.mean() * COUNTS.mean().log())),
+        (
+            COUNTS,
+            nn.PoissonNLLLoss(),
+            1,
+            (),
+            float(COUNTS.mean() - COUNTS.mean() * COUNTS.mean().log()),
+        ),
         (YES, nn.BCELoss(), 1, (nn.Sigmoid(),), entropy([0.1, 0.9])),
         (YES, nn.BCEWithLogitsLoss(), 1, (), entropy([0.1, 0.9])),
         (YES.squeeze(1), lambda o, t: F.mse_loss(o.squeeze(1), t), 1, (), 0.09),
@@ -164,7 +182,7 @@ def test_looking_for_a_constant_leaves_the_model_as_it_is():
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
 
 
-# runs ----------------------------------------------------------------------------------------------------------------
+# Runs
 
 
 class Noisy(Dataset):
@@ -180,7 +198,9 @@ class Noisy(Dataset):
 def loaders():
     return {
         "plain": (X, Y),
-        "own generator": DataLoader(Noisy(), batch_size=10, shuffle=True, generator=torch.Generator().manual_seed(3)),
+        "own generator": DataLoader(
+            Noisy(), batch_size=10, shuffle=True, generator=torch.Generator().manual_seed(3)
+        ),
         "numpy and python": DataLoader(Noisy(), batch_size=10, shuffle=True),
     }
 
@@ -210,7 +230,11 @@ def test_the_order_is_the_same_whatever_is_drawn_while_building():
 
     program = case(loss=noting)
     orders = []
-    for changes in ((), (Change("init", "default"),), (Change("lr", "x10"), Change("init", "unit variance"))):
+    for changes in (
+        (),
+        (Change("init", "default"),),
+        (Change("lr", "x10"), Change("init", "unit variance")),
+    ):
         seen.clear()
         train(changed(program, *changes), seed=2, steps=5)
         orders.append([y for y in seen if len(y) == 10])
@@ -234,7 +258,10 @@ def test_a_run_is_the_plain_loop():
             losses.append(float(loss.detach()))
     assert run.losses == losses and [look.step for look in run.looks] == [0, 4, 27]
     with torch.no_grad():
-        known = [float(F.cross_entropy(model(x), y)) for x, y in zip(X[:20].split(4), Y[:20].split(4), strict=True)]
+        known = [
+            float(F.cross_entropy(model(x), y))
+            for x, y in zip(X[:20].split(4), Y[:20].split(4), strict=True)
+        ]
     assert list(run.last.others) == pytest.approx(known)
 
 
@@ -270,7 +297,9 @@ def test_one_loss_that_is_not_finite_is_looked_at_once():
         loss = F.cross_entropy(out, y)
         return loss * math.inf if len(y) == 10 and sum(y == Y[0]) == 10 else loss.detach()
 
-    program = case(loss=sometimes, train=(X, torch.zeros(90).long()), validation=(X[:8], torch.zeros(8).long()))
+    program = case(
+        loss=sometimes, train=(X, torch.zeros(90).long()), validation=(X[:8], torch.zeros(8).long())
+    )
     program.train.targets[10:] = 1
     run = train(program, seed=0)
     assert len(run.looks) <= 3

@@ -1,4 +1,6 @@
-"""What `examine` is given: loaders as they iterate, odd programs that give a report, refusals in one message."""
+"""What `examine` is given: loaders as they iterate, odd programs that give a report, refusals in
+one message.
+"""
 
 import copy
 import random
@@ -62,7 +64,9 @@ class Ragged(Dataset):
 
 
 def padded(batch):
-    return nn.utils.rnn.pad_sequence([x for x, _ in batch], batch_first=True), torch.stack([y for _, y in batch])
+    return nn.utils.rnn.pad_sequence([x for x, _ in batch], batch_first=True), torch.stack(
+        [y for _, y in batch]
+    )
 
 
 class Endless(IterableDataset):
@@ -70,7 +74,7 @@ class Endless(IterableDataset):
         return iter(zip(X, Y, strict=True))
 
 
-# loaders -------------------------------------------------------------------------------------------------------------
+# Loaders
 
 
 @pytest.mark.parametrize("drop", [True, False])
@@ -90,13 +94,45 @@ def test_a_plain_loader_is_taken_apart_and_gives_batches_of_the_same_sizes(drop,
     ("loader", "batch", "shuffled"),
     [
         (DataLoader(Pairs(), batch_size=20), 20, False),
-        (DataLoader(TensorDataset(X, Y), batch_size=20, sampler=WeightedRandomSampler(torch.ones(90), 60)), 20, True),
-        (DataLoader(TensorDataset(X, Y), batch_size=9, sampler=RandomSampler(X, replacement=True)), 9, True),
-        (DataLoader(TensorDataset(X, Y), batch_size=9, sampler=RandomSampler(X, num_samples=45)), 9, True),
+        (
+            DataLoader(
+                TensorDataset(X, Y),
+                batch_size=20,
+                sampler=WeightedRandomSampler(torch.ones(90), 60),
+            ),
+            20,
+            True,
+        ),
+        (
+            DataLoader(
+                TensorDataset(X, Y), batch_size=9, sampler=RandomSampler(X, replacement=True)
+            ),
+            9,
+            True,
+        ),
+        (
+            DataLoader(TensorDataset(X, Y), batch_size=9, sampler=RandomSampler(X, num_samples=45)),
+            9,
+            True,
+        ),
         (DataLoader(Ragged(), batch_size=12, collate_fn=padded), 12, False),
-        (DataLoader(Pairs(), batch_sampler=BatchSampler(RandomSampler(X), 15, drop_last=False)), 15, True),
-        (DataLoader(Pairs(), batch_sampler=BatchSampler(SequentialSampler(X), 15, drop_last=False)), 15, False),
-        (DataLoader(TensorDataset(X.reshape(9, 10, 4), Y.reshape(9, 10)), batch_size=None), 10, False),
+        (
+            DataLoader(Pairs(), batch_sampler=BatchSampler(RandomSampler(X), 15, drop_last=False)),
+            15,
+            True,
+        ),
+        (
+            DataLoader(
+                Pairs(), batch_sampler=BatchSampler(SequentialSampler(X), 15, drop_last=False)
+            ),
+            15,
+            False,
+        ),
+        (
+            DataLoader(TensorDataset(X.reshape(9, 10, 4), Y.reshape(9, 10)), batch_size=None),
+            10,
+            False,
+        ),
     ],
 )
 def test_any_other_loader_is_iterated_as_it_is(loader, batch, shuffled):
@@ -109,7 +145,10 @@ def test_any_other_loader_is_iterated_as_it_is(loader, batch, shuffled):
         mine = list(given.epoch())
     with apart(3):
         theirs = list(loader)
-    assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(mine, theirs, strict=True))
+    assert all(
+        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+        for a, b in zip(mine, theirs, strict=True)
+    )
 
 
 def test_batches_of_a_sampler_of_its_own_are_not_said_to_come_in_one_order():
@@ -118,7 +157,9 @@ def test_batches_of_a_sampler_of_its_own_are_not_said_to_come_in_one_order():
             batches = list(super().__iter__())
             return iter([batches[i] for i in torch.randperm(len(batches))])
 
-    assert Loaded(DataLoader(Pairs(), batch_sampler=Mixed(SequentialSampler(X), 15, False))).shuffled
+    assert Loaded(
+        DataLoader(Pairs(), batch_sampler=Mixed(SequentialSampler(X), 15, False))
+    ).shuffled
 
 
 def test_a_loader_s_own_generator_gives_the_same_order_by_the_same_seed_and_is_set_back():
@@ -141,7 +182,7 @@ def test_of_batches_of_different_shapes_those_like_the_first_are_looked_at():
     assert torch.equal(evenly[0], X[0]) and torch.equal(evenly[-1], X[-1])
 
 
-# held-out examples ---------------------------------------------------------------------------------------------------
+# Held-out examples
 
 
 def test_a_fifth_is_held_out_where_nothing_is_given_to_judge_by():
@@ -149,7 +190,9 @@ def test_a_fifth_is_held_out_where_nothing_is_given_to_judge_by():
     train, held = given.train.inputs[:, 0].tolist(), given.validation[0][:, 0].tolist()
     assert given.held_out and len(held) == 18 and sorted(train + held) == sorted(X[:, 0].tolist())
     order = {v: i for i, v in enumerate(X[:, 0].tolist())}
-    assert [order[v] for v in train] == sorted(order[v] for v in train)  # the order of the file is kept
+    assert [order[v] for v in train] == sorted(
+        order[v] for v in train
+    )  # the order of the file is kept
     pairs = dict(zip(X[:, 0].tolist(), Y.tolist(), strict=True))
     assert all(pairs[v] == int(y) for v, y in zip(held, given.validation[1], strict=True))
     assert case(seed=1).validation[0][:, 0].tolist() != held == case().validation[0][:, 0].tolist()
@@ -158,7 +201,11 @@ def test_a_fifth_is_held_out_where_nothing_is_given_to_judge_by():
 def test_too_few_examples_are_not_split_and_given_ones_are_kept():
     assert case(train=(X[:59], Y[:59])).validation is None
     given = case(validation=(X[:7], Y[:7]))
-    assert not given.held_out and torch.equal(given.validation[0], X[:7]) and len(given.train.inputs) == 90
+    assert (
+        not given.held_out
+        and torch.equal(given.validation[0], X[:7])
+        and len(given.train.inputs) == 90
+    )
     loaded = case(validation=DataLoader(Pairs(), batch_size=20, shuffle=True))
     assert len(loaded.validation[0]) == 90
 
@@ -173,7 +220,7 @@ def test_holding_out_makes_no_last_batch_of_one(count, batch):
     assert len(given.train.inputs) + len(given.validation[0]) == count
 
 
-# building ------------------------------------------------------------------------------------------------------------
+# Building
 
 
 def test_a_build_is_a_copy_in_everything():
@@ -186,10 +233,14 @@ def test_a_build_is_a_copy_in_everything():
     given = case(model, optimizer=optimizer)
     assert model[2].weight.grad is gradient and not model.training  # reading changes nothing
     built, stepper = given.build()
-    assert [p.requires_grad for p in built.parameters()] == [p.requires_grad for p in model.parameters()]
+    assert [p.requires_grad for p in built.parameters()] == [
+        p.requires_grad for p in model.parameters()
+    ]
     (held,) = (g["params"] for g in stepper.param_groups)
-    assert held[0] is built[2].weight and torch.equal(stepper.state[held[0]]["momentum_buffer"],
-                                                      optimizer.state[model[2].weight]["momentum_buffer"])  # fmt: skip
+    assert held[0] is built[2].weight and torch.equal(
+        stepper.state[held[0]]["momentum_buffer"],
+        optimizer.state[model[2].weight]["momentum_buffer"],
+    )
 
 
 def test_apart_leaves_all_generators_as_they_were():
@@ -218,7 +269,7 @@ def test_weights_even_out_classes_and_labels():
     assert torch.equal(evened(y.bool()), evened(y.bool().long()))
 
 
-# odd programs --------------------------------------------------------------------------------------------------------
+# Odd programs
 
 
 class Tuple(nn.Module):
@@ -272,59 +323,116 @@ def learned_loss():
             return F.cross_entropy(out, y) * torch.exp(-self.log) + self.log
 
     model, loss = network(), Weighted()
-    return {"model": model, "loss": loss,
-            "optimizer": torch.optim.SGD([*model.parameters(), *loss.parameters()], lr=0.1)}  # fmt: skip
+    return {
+        "model": model,
+        "loss": loss,
+        "optimizer": torch.optim.SGD([*model.parameters(), *loss.parameters()], lr=0.1),
+    }
 
 
 ROUND = (3 * X[:, :1]).round()
 ODD = {
     "float64": lambda: {"model": network().double(), "train": (X.double(), Y)},
-    "float64 targets": lambda: {"model": network(1), "loss": F.mse_loss, "train": (X, X[:, :1].double())},
+    "float64 targets": lambda: {
+        "model": network(1),
+        "loss": F.mse_loss,
+        "train": (X, X[:, :1].double()),
+    },
     "bfloat16": lambda: {"model": network().bfloat16(), "train": (X.bfloat16(), Y)},
-    "whole numbers to regress": lambda: {"model": network(1), "loss": F.mse_loss, "train": (X, ROUND.long())},
-    "classes in a column": lambda: {"loss": lambda o, t: F.cross_entropy(o, t.squeeze(1)), "train": (X, Y[:, None])},
-    "yes and no": lambda: {"model": network(1), "train": (X, Y.bool()),
-                           "loss": lambda o, t: F.binary_cross_entropy_with_logits(o.squeeze(1), t.float())},
-    "bytes as classes": lambda: {"train": (X, Y.byte()), "loss": lambda o, t: F.cross_entropy(o, t.long())},
+    "whole numbers to regress": lambda: {
+        "model": network(1),
+        "loss": F.mse_loss,
+        "train": (X, ROUND.long()),
+    },
+    "classes in a column": lambda: {
+        "loss": lambda o, t: F.cross_entropy(o, t.squeeze(1)),
+        "train": (X, Y[:, None]),
+    },
+    "yes and no": lambda: {
+        "model": network(1),
+        "train": (X, Y.bool()),
+        "loss": lambda o, t: F.binary_cross_entropy_with_logits(o.squeeze(1), t.float()),
+    },
+    "bytes as classes": lambda: {
+        "train": (X, Y.byte()),
+        "loss": lambda o, t: F.cross_entropy(o, t.long()),
+    },
     "one example": lambda: {"train": (X[:1], Y[:1])},
     "one number": lambda: {"model": network(1), "loss": F.mse_loss, "train": (X[:1], X[:1, :1])},
     "a batch larger than all": lambda: {"batch_size": 500},
     "a tuple": lambda: {"model": Tuple(), "loss": lambda o, t: F.cross_entropy(o[0], t)},
-    "a tuple of whole numbers": lambda: {"model": Tuple(1), "loss": lambda o, t: F.mse_loss(o[0], t),
-                                         "train": (X, ROUND)},
-    "pictures in bytes": lambda: {"model": Pictures(),
-                                  "train": (torch.randint(0, 255, (90, 1, 6, 6), generator=RNG).byte(), Y)},
+    "a tuple of whole numbers": lambda: {
+        "model": Tuple(1),
+        "loss": lambda o, t: F.mse_loss(o[0], t),
+        "train": (X, ROUND),
+    },
+    "pictures in bytes": lambda: {
+        "model": Pictures(),
+        "train": (torch.randint(0, 255, (90, 1, 6, 6), generator=RNG).byte(), Y),
+    },
     "buffers only": buffers,
     "lazy": lambda: {"model": lazy()},
-    "sparse gradients": lambda: {"model": Words(sparse=True), "train": (TOKENS, (TOKENS[:, 0] > 9).long()),
-                                 "optimizer": lambda p: torch.optim.SparseAdam(list(p), lr=0.01)},
-    "sparse gradients, plain": lambda: {"model": Words(sparse=True), "train": (TOKENS, (TOKENS[:, 0] > 9).long()),
-                                        "optimizer": lambda p: torch.optim.SGD(p, lr=0.01)},
+    "sparse gradients": lambda: {
+        "model": Words(sparse=True),
+        "train": (TOKENS, (TOKENS[:, 0] > 9).long()),
+        "optimizer": lambda p: torch.optim.SparseAdam(list(p), lr=0.01),
+    },
+    "sparse gradients, plain": lambda: {
+        "model": Words(sparse=True),
+        "train": (TOKENS, (TOKENS[:, 0] > 9).long()),
+        "optimizer": lambda p: torch.optim.SGD(p, lr=0.01),
+    },
     "no gradient": lambda: {"loss": lambda o, t: F.cross_entropy(o.detach(), t)},
     "another's parameters": lambda: {"optimizer": adam(network().parameters())},
-    "sequences of different lengths": lambda: {"model": Words(sparse=False), "batch_size": None,
-                                               "train": DataLoader(Ragged(), batch_size=8, collate_fn=padded)},
-    "numpy's numbers": lambda: {"epochs": np.int64(2), "batch_size": np.int32(10), "seed": np.int64(2**40)},
+    "sequences of different lengths": lambda: {
+        "model": Words(sparse=False),
+        "batch_size": None,
+        "train": DataLoader(Ragged(), batch_size=8, collate_fn=padded),
+    },
+    "numpy's numbers": lambda: {
+        "epochs": np.int64(2),
+        "batch_size": np.int32(10),
+        "seed": np.int64(2**40),
+    },
     "a negative seed": lambda: {"seed": -3},
     "examples with a history": lambda: {"train": (X.clone().requires_grad_(), Y)},
-    "targets with a history": lambda: {"model": network(1), "loss": F.mse_loss,
-                                       "train": (X, (X[:, :1].clone().requires_grad_() * 2))},
+    "targets with a history": lambda: {
+        "model": network(1),
+        "loss": F.mse_loss,
+        "train": (X, (X[:, :1].clone().requires_grad_() * 2)),
+    },
     "normalization after holding out": lambda: {"model": normalized(), "train": (X[:76], Y[:76])},
     "one to judge by": lambda: {"validation": (X[:1], Y[:1])},
     "two numbers for epsilon": lambda: {"optimizer": lambda p: torch.optim.Adafactor(p, lr=0.01)},
-    "a rate that is a tensor": lambda: {"optimizer": lambda p: torch.optim.Adam(p, lr=torch.tensor(0.01))},
+    "a rate that is a tensor": lambda: {
+        "optimizer": lambda p: torch.optim.Adam(p, lr=torch.tensor(0.01))
+    },
     "a loss with parameters": learned_loss,
     "a loss of shape one": lambda: {"loss": lambda o, t: F.cross_entropy(o, t)[None]},
     "a parallel model": lambda: {"model": nn.DataParallel(network())},
     "everything frozen": lambda: {"model": network().requires_grad_(False)},
-    "everything the same": lambda: {"model": network(1), "loss": F.mse_loss, "train": (X * 0, X[:, :1] * 0)},
-    "infinite targets": lambda: {"model": network(1), "loss": F.mse_loss, "train": (X, X[:, :1] * torch.inf)},
-    "not a number": lambda: {"model": nn.Sequential(network(1), nn.Sigmoid(), nn.Flatten(0)),
-                             "loss": lambda o, t: F.binary_cross_entropy(o, t.float()), "train": (X * torch.nan, Y)},
+    "everything the same": lambda: {
+        "model": network(1),
+        "loss": F.mse_loss,
+        "train": (X * 0, X[:, :1] * 0),
+    },
+    "infinite targets": lambda: {
+        "model": network(1),
+        "loss": F.mse_loss,
+        "train": (X, X[:, :1] * torch.inf),
+    },
+    "not a number": lambda: {
+        "model": nn.Sequential(network(1), nn.Sigmoid(), nn.Flatten(0)),
+        "loss": lambda o, t: F.binary_cross_entropy(o, t.float()),
+        "train": (X * torch.nan, Y),
+    },
     "diverging into what the loss refuses": lambda: {
-        "model": nn.Sequential(network(1), nn.Sigmoid(), nn.Flatten(0)), "train": (X, Y.float()),
-        "loss": nn.BCELoss(), "optimizer": lambda p: torch.optim.SGD(p, lr=1e38)},
-}  # fmt: skip
+        "model": nn.Sequential(network(1), nn.Sigmoid(), nn.Flatten(0)),
+        "train": (X, Y.float()),
+        "loss": nn.BCELoss(),
+        "optimizer": lambda p: torch.optim.SGD(p, lr=1e38),
+    },
+}
 
 
 TRIED = (
@@ -341,11 +449,20 @@ TRIED = (
 
 @pytest.mark.parametrize("kind", ODD)
 def test_an_odd_program_gives_a_report_and_is_left_as_it_was(kind):
-    given = {"model": network(), "loss": F.cross_entropy, "train": (X, Y), "batch_size": 10, "epochs": 1,
-             "optimizer": adam} | ODD[kind]()  # fmt: skip
+    given = {
+        "model": network(),
+        "loss": F.cross_entropy,
+        "train": (X, Y),
+        "batch_size": 10,
+        "epochs": 1,
+        "optimizer": adam,
+    } | ODD[kind]()
     model, loss, train = (given.pop(name) for name in ("model", "loss", "train"))
     if kind not in TRIED and kind != "normalization after holding out":
-        train = (train[0][:28], train[1][:28])  # with fewer than 30 no quick learner learns: it saves time
+        train = (
+            train[0][:28],
+            train[1][:28],
+        )  # with fewer than 30 no quick learner learns: it saves time
     before = copy.deepcopy(model.state_dict())
     state = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     report = examine(model, loss, train, trials=kind in TRIED, **given)
@@ -360,28 +477,45 @@ def test_an_odd_program_gives_a_report_and_is_left_as_it_was(kind):
 
 def test_sparse_gradients_are_no_gradients_that_were_cleared():
     model, stepper = Words(sparse=True), lambda p: torch.optim.SparseAdam(list(p), lr=0.01)
-    report = examine(model, F.cross_entropy, (TOKENS, (TOKENS[:, 0] > 9).long()), batch_size=10, epochs=2,
-                            optimizer=stepper, trials=False)  # fmt: skip
+    report = examine(
+        model,
+        F.cross_entropy,
+        (TOKENS, (TOKENS[:, 0] > 9).long()),
+        batch_size=10,
+        epochs=2,
+        optimizer=stepper,
+        trials=False,
+    )
     assert [f.code for f in report.findings if f.severity == "error"] == []
 
 
 MINE = network()
 REFUSED = {
     "needs a closure": {"optimizer": lambda p: torch.optim.LBFGS(p)},
-    "does not use the parameters": {"optimizer": lambda p: torch.optim.SGD(MINE.parameters(), lr=0.1), "model": MINE},
-    "very model that was given": {"model": MINE, "loss": lambda o, t: F.cross_entropy(o, t) + MINE[0].weight.norm()},
+    "does not use the parameters": {
+        "optimizer": lambda p: torch.optim.SGD(MINE.parameters(), lr=0.1),
+        "model": MINE,
+    },
+    "very model that was given": {
+        "model": MINE,
+        "loss": lambda o, t: F.cross_entropy(o, t) + MINE[0].weight.norm(),
+    },
     "does not support sparse gradients": {"model": Words(sparse=True), "train": (TOKENS, Y)},
     "no parameters|empty parameter list": {"model": nn.BatchNorm1d(4, affine=False)},
     "cannot be built anew": {"optimizer": lambda p: torch.optim.SGD(p, lr=-1.0)},
     "no validation examples: the inputs": {"validation": (X[:0], Y[:0])},
-    "no validation examples: the loader": {"validation": DataLoader(Pairs(), batch_size=100, drop_last=True)},
+    "no validation examples: the loader": {
+        "validation": DataLoader(Pairs(), batch_size=100, drop_last=True)
+    },
     "5 inputs and 4 targets": {"validation": (X[:5], Y[:4])},
     "validation examples: RuntimeError": {"validation": (X[:5, :3], Y[:5])},
     "validation examples: IndexError": {"validation": (X[:5], Y[:5] + 7)},
     "how many batches": {"train": DataLoader(Endless(), batch_size=10)},
     "the loader gives no batch": {"train": DataLoader(Pairs(), batch_size=100, drop_last=True)},
     "gives no batch": {"train": DataLoader(TensorDataset(X, Y), batch_size=100, drop_last=True)},
-    "a dict": {"train": DataLoader([{"x": x, "y": y} for x, y in zip(X, Y, strict=True)], batch_size=10)},
+    "a dict": {
+        "train": DataLoader([{"x": x, "y": y} for x, y in zip(X, Y, strict=True)], batch_size=10)
+    },
     "ndarray and ndarray": {"train": (X.numpy(), Y.numpy())},
     "single numbers": {"train": (torch.tensor(1.0), torch.tensor(1.0))},
     "no training examples": {"train": (X[:0], Y[:0])},
@@ -391,15 +525,25 @@ REFUSED = {
     "epochs is '3'": {"epochs": "3"},
     "seed is None": {"seed": None},
     "batch_size is None": {"batch_size": None},
-    "training breaks off: ValueError": {"model": normalized(), "train": (X[:91], Y[:91]), "epochs": 1,
-                                          "validation": (X, Y)},
-}  # fmt: skip
+    "training breaks off: ValueError": {
+        "model": normalized(),
+        "train": (X[:91], Y[:91]),
+        "epochs": 1,
+        "validation": (X, Y),
+    },
+}
 
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_cannot_be_run_is_refused_in_one_message(message):
-    given = {"model": network(), "loss": F.cross_entropy, "train": (X, Y), "batch_size": 10, "epochs": 2,
-             "optimizer": adam} | REFUSED[message]  # fmt: skip
+    given = {
+        "model": network(),
+        "loss": F.cross_entropy,
+        "train": (X, Y),
+        "batch_size": 10,
+        "epochs": 2,
+        "optimizer": adam,
+    } | REFUSED[message]
     if message.startswith("training breaks off"):
         given["train"] = (torch.cat([X, X[:1]]), torch.cat([Y, Y[:1]]))
     model, loss, train = (given.pop(name) for name in ("model", "loss", "train"))

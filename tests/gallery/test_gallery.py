@@ -1,4 +1,6 @@
-"""Every experiment runs and gives what the page needs; the page, the folder and the command keep their promises."""
+"""Every experiment runs and gives what the page needs; the page, the folder and the command keep
+their promises.
+"""
 
 import json
 import math
@@ -15,9 +17,52 @@ from ravine.reporting.plot_style import COLORS, figure, svg
 from ravine_gallery import run_all as exhibition
 from ravine_gallery.experiment import Experiment, Outcome
 
-ROWS = {"D1", "D2", "D3", "D4", "D5", "O1", "O2", "O3", "O4", "O5", "O6", "O7", "O8", "O9", "S1", "S2", "S3", "S4",
-        "S5", "S6", "S7", "I1", "I2", "I3", "N1", "A1", "R1", "R2", "R3", "R4", "E1", "E2", "E3", "T1", "T2", "C1",
-        "C2", "C3", "C4", "H1", "L1", "L2", "V1", "V2"}  # fmt: skip
+ROWS = {
+    "D1",
+    "D2",
+    "D3",
+    "D4",
+    "D5",
+    "O1",
+    "O2",
+    "O3",
+    "O4",
+    "O5",
+    "O6",
+    "O7",
+    "O8",
+    "O9",
+    "S1",
+    "S2",
+    "S3",
+    "S4",
+    "S5",
+    "S6",
+    "S7",
+    "I1",
+    "I2",
+    "I3",
+    "N1",
+    "A1",
+    "R1",
+    "R2",
+    "R3",
+    "R4",
+    "E1",
+    "E2",
+    "E3",
+    "T1",
+    "T2",
+    "C1",
+    "C2",
+    "C3",
+    "C4",
+    "H1",
+    "L1",
+    "L2",
+    "V1",
+    "V2",
+}
 
 
 @pytest.mark.parametrize("name", gallery.names())
@@ -29,8 +74,12 @@ def test_an_experiment_gives_finite_numbers_and_pictures_of_its_own(name):
     outcome = found.run(True)
     assert outcome.held in (True, False, None)
     assert len(outcome.said) > 40
-    assert outcome.numbers and all(math.isfinite(value) for value in outcome.numbers.values()), outcome.numbers
-    assert outcome.figures and all(isinstance(picture, Figure) for picture in outcome.figures.values())
+    assert outcome.numbers and all(math.isfinite(value) for value in outcome.numbers.values()), (
+        outcome.numbers
+    )
+    assert outcome.figures and all(
+        isinstance(picture, Figure) for picture in outcome.figures.values()
+    )
     for title, picture in outcome.figures.items():
         assert title and picture.axes
         assert any(axes.has_data() or axes.tables for axes in picture.axes)
@@ -46,7 +95,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         gallery.experiment("ravine-step")
 
 
-# ------------------------------------------------------------------------------------------------ folder and page
+# Folder and page
 
 
 def picture(color=COLORS[0]):
@@ -56,12 +105,24 @@ def picture(color=COLORS[0]):
 
 
 def invented(name, run):
-    return Experiment(name=name, title=f"About <{name}>", rows=("O1",), claim="Rates & steps.", seconds=1.0, run=run)
+    return Experiment(
+        name=name,
+        title=f"About <{name}>",
+        rows=("O1",),
+        claim="Rates & steps.",
+        seconds=1.0,
+        run=run,
+    )
 
 
 def fine(quick):
     numbers = {"share": 0.25, "none": math.inf}
-    return Outcome(held=None, said="Only half < all.", numbers=numbers, figures={"A & B": picture(), "Two": picture()})
+    return Outcome(
+        held=None,
+        said="Only half < all.",
+        numbers=numbers,
+        figures={"A & B": picture(), "Two": picture()},
+    )
 
 
 def broken(quick):
@@ -80,7 +141,9 @@ def test_an_experiment_that_fails_names_itself_and_the_others_go_on(two, tmp_pat
     failed, held = exhibition.exhibit(two, folder=tmp_path / "g", say=lines.append)
     assert failed.verdict == "failed" and failed.error == "ValueError: no <such> data"
     assert held.verdict == "partly"
-    assert any("broken" in line for line in lines) and any("no <such> data" in line for line in lines)
+    assert any("broken" in line for line in lines) and any(
+        "no <such> data" in line for line in lines
+    )
     assert sorted(p.name for p in (tmp_path / "g").iterdir()) == [
         "fine-2.svg",
         "fine.svg",
@@ -95,7 +158,11 @@ def test_an_experiment_that_fails_names_itself_and_the_others_go_on(two, tmp_pat
 def test_the_page_stands_alone_and_shows_text_as_text(two, tmp_path):
     exhibition.exhibit(two, folder=tmp_path, quick=True)
     html = (tmp_path / "index.html").read_text("utf-8")
-    assert "About &lt;fine&gt;" in html and "no &lt;such&gt; data" in html and "Only half &lt; all." in html
+    assert (
+        "About &lt;fine&gt;" in html
+        and "no &lt;such&gt; data" in html
+        and "Only half &lt; all." in html
+    )
     assert "<script" not in html
     fetched = re.findall(r"""(?:src|href)=["'](?!#|data:)([^"']+)""", html)
     assert fetched == []
@@ -127,7 +194,9 @@ def test_a_folder_with_other_things_is_not_written_into(kind, two, tmp_path):
         (place / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="To mend it: name"):
         exhibition.exhibit(two, folder=place)
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [place if kind == "file" else place / "mine.txt"]
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [
+        place if kind == "file" else place / "mine.txt"
+    ]
 
 
 def test_what_was_done_is_written_when_the_user_stops(monkeypatch, tmp_path):
@@ -142,12 +211,14 @@ def test_what_was_done_is_written_when_the_user_stops(monkeypatch, tmp_path):
     assert "About &lt;fine&gt;" in (tmp_path / "index.html").read_text("utf-8")
 
 
-# ------------------------------------------------------------------------------------------------ the command
+# The command
 
 
 def test_the_command_lists_all_experiments(capsys):
     assert run_command(["gallery"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(gallery.names())
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(
+        gallery.names()
+    )
     assert run_command(["gallery", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [e["name"] for e in listed["experiments"]] == list(gallery.names())

@@ -1,4 +1,6 @@
-"""The experiments on networks: numbers that have a closed form, or that the lecture's claim pins; quick runs."""
+"""The experiments on networks: numbers that have a closed form, or that the lecture's claim pins;
+quick runs.
+"""
 
 import math
 
@@ -27,9 +29,23 @@ from ravine_gallery import (
     zero_init,
 )
 
-ALL = (activations, batch_norm_drift, deep_tanh, dropout_expectation, early_stopping, ensembles, he_multiplier,
-       l1_zeros, learning_curves, loss_slices, losses, mixture_boundaries, scaling_table, splits,
-       zero_init)  # fmt: skip
+ALL = (
+    activations,
+    batch_norm_drift,
+    deep_tanh,
+    dropout_expectation,
+    early_stopping,
+    ensembles,
+    he_multiplier,
+    l1_zeros,
+    learning_curves,
+    loss_slices,
+    losses,
+    mixture_boundaries,
+    scaling_table,
+    splits,
+    zero_init,
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +71,7 @@ def test_each_is_listed_under_its_own_name(module):
     assert 0 < module.EXPERIMENT.seconds <= 20 and module.EXPERIMENT.rows
 
 
-# ------------------------------------------------------------------------------------------------ what they share
+# What they share
 
 
 def test_an_interval_is_students():
@@ -83,10 +99,12 @@ def test_bayes_error_of_the_curved_mixture_is_what_drawn_labels_give():
 
 def test_the_density_of_the_mixture_sums_to_one():
     problem = network_experiments.curved()
-    assert problem.density(network_experiments.square(6.0, 301)).sum() * (12 / 300) ** 2 == pytest.approx(1, abs=1e-6)
+    assert problem.density(network_experiments.square(6.0, 301)).sum() * (
+        12 / 300
+    ) ** 2 == pytest.approx(1, abs=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------ starts
+# Starts
 
 
 def test_zero_and_constant_starts_leave_one_unit(numbers):
@@ -107,11 +125,15 @@ def test_units_are_told_apart_by_any_of_their_weights():
 
 def test_tanh_layers_collapse_as_linear_layers_would_and_saturate(numbers):
     found = numbers(deep_tanh)
-    assert found["sd of layer 7, σ = 0.01"] == pytest.approx(found["collapse predicted"], rel=0.15)  # tanh takes some
+    assert found["sd of layer 7, σ = 0.01"] == pytest.approx(
+        found["collapse predicted"], rel=0.15
+    )  # tanh takes some
     assert found["collapse predicted"] == pytest.approx(0.32**7)
     assert found["saturated, σ = 1"] > 0.8
     assert found["LeCun, small inputs, ratio"] == pytest.approx(1, abs=0.06)
-    assert found["sd of layer 7, gain 1.59"] == pytest.approx(1 / 1.5925, rel=0.05)  # E[tanh² z] = 1 / gain²
+    assert found["sd of layer 7, gain 1.59"] == pytest.approx(
+        1 / 1.5925, rel=0.05
+    )  # E[tanh² z] = 1 / gain²
 
 
 def test_a_multiple_of_hes_variance_multiplies_the_signal_at_each_layer(numbers):
@@ -121,13 +143,15 @@ def test_a_multiple_of_hes_variance_multiplies_the_signal_at_each_layer(numbers)
 
 def test_batch_norm_starts_at_mean_0_and_sd_1_and_drifts_less(numbers):
     found = numbers(batch_norm_drift)
-    assert found["sd at start, batch norm"] == pytest.approx(1, abs=0.01)  # units that are nearly constant have less
+    assert found["sd at start, batch norm"] == pytest.approx(
+        1, abs=0.01
+    )  # units that are nearly constant have less
     assert found["mean at start, batch norm"] < 1e-5
     assert found["sd drift, batch norm"] < 0.5 * found["sd drift, plain (He's start)"]
     assert found["mean drift, batch norm"] < 0.5 * found["mean drift, plain (He's start)"]
 
 
-# ----------------------------------------------------------------------------------------------- activations and losses
+# Activations and losses
 
 
 def test_slopes_are_those_of_the_formulas(numbers):
@@ -142,7 +166,9 @@ def test_gradients_have_one_sign_behind_positive_outputs(numbers):
     found = numbers(activations)
     assert found["one sign, sigmoid"] == found["one sign, ReLU"] == 1
     assert found["one sign, tanh"] < 0.1
-    assert found["steps wrong for one weight, sigmoid"] == 1  # both weights move alike, and they should not
+    assert (
+        found["steps wrong for one weight, sigmoid"] == 1
+    )  # both weights move alike, and they should not
     assert found["steps wrong for one weight, tanh"] == pytest.approx(0.5, abs=0.1)
 
 
@@ -166,13 +192,14 @@ def test_squared_error_sticks_where_cross_entropy_learns(numbers):
     assert found["accuracy, cross entropy, start -8"] > 0.75
 
 
-# ------------------------------------------------------------------------------------------------ regularization
+# Regularization
 
 
 def test_dropouts_agree_in_expectation(numbers):
     found = numbers(dropout_expectation)
     assert found["neuron, mean of four masks"] == pytest.approx(found["neuron, scaled"], abs=1e-15)
-    # the SD of the mean of 2000 masked values of 2: 2 √(0.3 / 0.7 / 2000) = 0.029, and classic's 0.7 of that
+    # the SD of the mean of 2000 masked values of 2: 2 √(0.3 / 0.7 / 2000) = 0.029, and classic's
+    # 0.7 of that
     assert found["inverted off"] < 4 * 0.029 and found["classic off"] < 4 * 0.021
     assert found["mean logit against test network"] < 1e-4
     assert found["gain"] > 0
@@ -189,14 +216,18 @@ def test_the_lectures_network_has_about_200_weights_and_its_settings():
     for recipe in recipes.values():
         assert recipe.network.hidden == (50,)
         assert (recipe.optimizer.lr, recipe.optimizer.momentum) == (0.1, 0.9)
-    assert recipes["λ = 0.01"].penalties[0].form == "squared"  # λ‖W‖², as the lecture differentiates it
+    assert (
+        recipes["λ = 0.01"].penalties[0].form == "squared"
+    )  # λ‖W‖², as the lecture differentiates it
     assert recipes["dropout, keep 0.7"].network.dropout.rate == pytest.approx(0.3)
 
 
 def test_no_network_beats_bayes(numbers):
     found = numbers(mixture_boundaries)
     assert 0.08 < found["bayes"] < 0.12
-    assert all(value > found["bayes"] - 0.004 for name, value in found.items() if name.startswith("error"))
+    assert all(
+        value > found["bayes"] - 0.004 for name, value in found.items() if name.startswith("error")
+    )
 
 
 def test_l1_has_more_zeros_than_l2_and_none_exactly(numbers):
@@ -211,7 +242,7 @@ def test_early_stopping_never_takes_more_steps(numbers):
     assert found["error, stopped early"] > found["bayes"] - 0.004
 
 
-# ------------------------------------------------------------------------------------------------ curves and ensembles
+# Curves and ensembles
 
 
 def test_the_table_is_badly_conditioned_and_standardizing_mends_it(numbers):
@@ -226,10 +257,18 @@ def test_the_table_is_badly_conditioned_and_standardizing_mends_it(numbers):
 def test_centering_takes_the_mean_out_of_the_hessian():
     x, _ = scaling_table.table(50, 0)
     mean = x.mean(0)
-    raw, centered = (scaling_table.hessian(scaling_table.formed(x, form))[:2, :2] for form in ("as it is", "centered"))
+    raw, centered = (
+        scaling_table.hessian(scaling_table.formed(x, form))[:2, :2]
+        for form in ("as it is", "centered")
+    )
     np.testing.assert_allclose(raw - np.outer(mean, mean), centered, rtol=1e-9, atol=1e-12)
-    shifted = np.random.default_rng(0).standard_normal((50, 2)) + 5  # equal scales: there the mean is what hurts
-    conditions = [np.linalg.cond(scaling_table.hessian(scaling_table.formed(shifted, f))) for f in scaling_table.FORMS]
+    shifted = (
+        np.random.default_rng(0).standard_normal((50, 2)) + 5
+    )  # equal scales: there the mean is what hurts
+    conditions = [
+        np.linalg.cond(scaling_table.hessian(scaling_table.formed(shifted, f)))
+        for f in scaling_table.FORMS
+    ]
     assert conditions[0] > 100 > 2 > conditions[1]
 
 
@@ -261,7 +300,9 @@ def test_losses_of_an_ensemble_by_hand():
 
 
 def test_a_straight_path_lies_in_one_direction_and_a_random_plane_misses_it():
-    line = torch.linspace(0, 1, 20)[:, None] * torch.randn(1, 50, generator=torch.Generator().manual_seed(0))
+    line = torch.linspace(0, 1, 20)[:, None] * torch.randn(
+        1, 50, generator=torch.Generator().manual_seed(0)
+    )
     assert float(loss_slices.plane_of(line)[1][0]) == pytest.approx(1)
     plane = loss_slices.random_plane(1000, 0)
     torch.testing.assert_close(plane @ plane.T, torch.eye(2), atol=1e-6, rtol=0)
@@ -271,6 +312,7 @@ def test_the_plane_of_the_path_holds_it_and_random_directions_do_not(numbers):
     found = numbers(loss_slices)
     assert found["share of two directions"] > 0.9
     assert found["random plane catches"] < 4 * found["random plane should catch"]
-    # Antognini & Sohl-Dickstein 2018: a walk's principal shares tend to those of 1/k², from its end of 1/(k − ½)²
+    # Antognini & Sohl-Dickstein 2018: a walk's principal shares tend to those of 1/k², from its end
+    # of 1/(k − ½)²
     assert found["share for a random walk"] == pytest.approx((1 + 1 / 9) * 8 / math.pi**2, abs=0.03)
     assert found["least on the plane"] <= found["loss at the end"] * 1.05

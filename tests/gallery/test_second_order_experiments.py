@@ -12,7 +12,9 @@ def test_gradient_descent_on_the_ravine_takes_the_steps_of_its_formula():
     descent, step, kappa = newton.quadratic()
     assert kappa == pytest.approx(20)
     values = torch.tensor([[1.0, 20.0]], dtype=torch.float64)
-    expected = float(centering.steps_needed(values))  # where every direction is started alike; 69 steps
+    expected = float(
+        centering.steps_needed(values)
+    )  # where every direction is started alike; 69 steps
     assert abs(int((descent < 1e-6 * descent[0]).nonzero()[0]) - expected) <= 2
     assert step[1] < 1e-25
 
@@ -44,4 +46,8 @@ def test_the_claims_hold_as_far_as_is_said():
     assert found.held is None  # centering does not lower every condition number
     order = [found.numbers[f"condition, {form}"] for form in centering.FORMS]
     assert order == sorted(order, reverse=True)
-    assert found.numbers["lowered, |μ| = 1"] < found.numbers["lowered, |μ| = 3"] < found.numbers["lowered, |μ| = 10"]
+    assert (
+        found.numbers["lowered, |μ| = 1"]
+        < found.numbers["lowered, |μ| = 3"]
+        < found.numbers["lowered, |μ| = 10"]
+    )

@@ -1,4 +1,6 @@
-"""The experiments on many runs: what is exact holds in a quick run too, and their helpers are right."""
+"""The experiments on many runs: what is exact holds in a quick run too, and their helpers are
+right.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,11 @@ def numbers():
     def of(module):
         if module not in found:
             outcome = module.EXPERIMENT.run(True)
-            assert outcome.said and outcome.figures and all(isinstance(v, float) for v in outcome.numbers.values())
+            assert (
+                outcome.said
+                and outcome.figures
+                and all(isinstance(v, float) for v in outcome.numbers.values())
+            )
             found[module] = dict(outcome.numbers)
         return found[module]
 
@@ -36,7 +42,10 @@ def test_tiny_weights_start_at_chance_and_zero_ones_learn_nothing(numbers):
     found = numbers(initial_loss)
     assert found["largest relative distance from chance, weights of SD 0.001"] < 1e-4
     assert found["penalty's relative difference from its formula"] < 1e-12
-    assert found["share of networks that did"] == 1 and found["least loss of the broken ones, of chance"] > 0.5
+    assert (
+        found["share of networks that did"] == 1
+        and found["least loss of the broken ones, of chance"] > 0.5
+    )
 
 
 def test_the_limit_of_the_linear_model_lies_between_two_rates(numbers):
@@ -49,13 +58,17 @@ def test_the_limit_of_the_linear_model_lies_between_two_rates(numbers):
 def test_both_searches_are_judged_alike(numbers):
     found = numbers(random_against_grid)
     assert 0.5 < found["best of the grid"] <= 1 and 0.5 < found["best at random"] <= 1
-    assert found["random above grid"] == pytest.approx(found["best at random"] - found["best of the grid"])
+    assert found["random above grid"] == pytest.approx(
+        found["best at random"] - found["best of the grid"]
+    )
     assert found["rank correlation, learning rate"] > 0.8
 
 
 def test_what_matters_is_seen_on_both_sides_of_the_best():
     x, other = np.linspace(0, 1, 401), np.random.default_rng(0).permutation(401)
-    trials = tuple(Trial({"a": v, "b": w}, None, 1 - abs(v - 0.5), ()) for v, w in zip(x, other, strict=True))
+    trials = tuple(
+        Trial({"a": v, "b": w}, None, 1 - abs(v - 0.5), ()) for v, w in zip(x, other, strict=True)
+    )
     found = Search(trials, "accuracy", True)
     assert random_against_grid._matters(found, "a") == pytest.approx(1.0)
     assert random_against_grid._matters(found, "b") < 0.3
@@ -72,7 +85,9 @@ def test_averages_of_predictions_lose_no_more_than_their_members(numbers):
 
 def test_raw_and_averaged_weights_come_from_one_run(numbers):
     found = numbers(swa)
-    assert found["test loss below raw, SWA"] == pytest.approx(found["test loss, raw"] - found["test loss, SWA"])
+    assert found["test loss below raw, SWA"] == pytest.approx(
+        found["test loss, raw"] - found["test loss, SWA"]
+    )
     assert found["rise at distance 2, raw"] > 0
 
 
@@ -82,6 +97,8 @@ def test_intervals_are_students_and_the_bootstraps():
     x = np.random.default_rng(0).normal(size=12)
     low, high = stats.t.interval(0.95, 11, loc=x.mean(), scale=stats.sem(x))
     assert student(x) == pytest.approx((x.mean(), low, high))
-    found = stats.bootstrap((x,), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(1))
+    found = stats.bootstrap(
+        (x,), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(1)
+    )
     ours = bootstrap(x, lambda drawn: drawn.mean(1))
     assert ours[1:] == pytest.approx(found.confidence_interval, abs=0.05)

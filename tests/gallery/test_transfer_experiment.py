@@ -1,4 +1,6 @@
-"""The experiment on transfer: its pictures are what it says, and in a quick run, too, similarity decides."""
+"""The experiment on transfer: its pictures are what it says, and in a quick run, too, similarity
+decides.
+"""
 
 import numpy as np
 
@@ -22,6 +24,8 @@ def test_every_shape_can_be_told_from_the_others_when_it_stands_still():
 
 def test_features_help_on_a_like_task_and_not_on_an_unlike_one():
     outcome = transfer.EXPERIMENT.run(True)
-    gain = {task: outcome.numbers[f"gain of features, {task}, 3 a class"] for task in transfer.TASKS}
+    gain = {
+        task: outcome.numbers[f"gain of features, {task}, 3 a class"] for task in transfer.TASKS
+    }
     assert gain["like"] > 0.1 and gain["unlike"] < 0
     assert len(outcome.figures) == 2

@@ -1,4 +1,6 @@
-"""Activations: torch's functions, gains by quadrature, and bits that do not depend on the cohort."""
+"""Activations: torch's functions, gains by quadrature, and bits that do not depend on the
+cohort.
+"""
 
 import math
 
@@ -26,12 +28,35 @@ from ravine.networks.activations import (
     Tanh,
 )
 
-SHAPES = [(1, 1), (1, 3), (7, 13), (5, 10), (33, 17), (1, 17), (16, 2), (9, 31), (32, 8), (13,), (2, 3, 5)]
+SHAPES = [
+    (1, 1),
+    (1, 3),
+    (7, 13),
+    (5, 10),
+    (33, 17),
+    (1, 17),
+    (16, 2),
+    (9, 31),
+    (32, 8),
+    (13,),
+    (2, 3, 5),
+]
 REFERENCES = {
-    Identity: lambda x: x, Sigmoid: torch.sigmoid, Tanh: torch.tanh, ReLU: F.relu, LeakyReLU: F.leaky_relu, ELU: F.elu,
-    SELU: F.selu, GELU: F.gelu, SiLU: F.silu, Mish: F.mish, Softplus: F.softplus, HardTanh: F.hardtanh,
-    HardSwish: F.hardswish, Sine: torch.sin,
-}  # fmt: skip
+    Identity: lambda x: x,
+    Sigmoid: torch.sigmoid,
+    Tanh: torch.tanh,
+    ReLU: F.relu,
+    LeakyReLU: F.leaky_relu,
+    ELU: F.elu,
+    SELU: F.selu,
+    GELU: F.gelu,
+    SiLU: F.silu,
+    Mish: F.mish,
+    Softplus: F.softplus,
+    HardTanh: F.hardtanh,
+    HardSwish: F.hardswish,
+    Sine: torch.sin,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +126,9 @@ def test_a_nan_network_leaves_the_others_alone(cls):
     sick[1] = math.nan
     y, gradient = forward_backward(cls(), x, upstream)
     y_sick, gradient_sick = forward_backward(cls(), sick, upstream)
-    assert torch.equal(y[[0, 2]], y_sick[[0, 2]]) and torch.equal(gradient[[0, 2]], gradient_sick[[0, 2]])
+    assert torch.equal(y[[0, 2]], y_sick[[0, 2]]) and torch.equal(
+        gradient[[0, 2]], gradient_sick[[0, 2]]
+    )
     assert y_sick[1].isnan().all()
 
 

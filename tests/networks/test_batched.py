@@ -7,7 +7,15 @@ from torch import nn
 from ravine.networks.activations import Tanh
 from ravine.networks.batched import Program
 from ravine.networks.initializers import Glorot
-from ravine.networks.mlp import BatchNorm, ClassicDropout, Dropout, LayerNorm, Mlp, Periodic, PiecewiseLinear
+from ravine.networks.mlp import (
+    BatchNorm,
+    ClassicDropout,
+    Dropout,
+    LayerNorm,
+    Mlp,
+    Periodic,
+    PiecewiseLinear,
+)
 from ravine.part import stack
 from ravine.protocols import Batch, Pass, Signature
 
@@ -46,7 +54,9 @@ def twin(network, tensors, p):
     return nn.Sequential(*layers)
 
 
-@pytest.mark.parametrize("norm", [None, BatchNorm(), LayerNorm()], ids=["plain", "batch norm", "layer norm"])
+@pytest.mark.parametrize(
+    "norm", [None, BatchNorm(), LayerNorm()], ids=["plain", "batch norm", "layer norm"]
+)
 def test_outputs_and_gradients_equal_torch_nn(norm):
     network = Mlp(hidden=(7, 6), activation=Tanh(), initializer=Glorot(), norm=norm)
     program, rows, buffers = built(network)
@@ -61,7 +71,9 @@ def test_outputs_and_gradients_equal_torch_nn(norm):
         expected = net(x[p])
         torch.testing.assert_close(outputs[p], expected, rtol=1e-11, atol=1e-12)
         expected.square().mean().backward()
-        torch.testing.assert_close(found["hidden.0.weight"][p], net[0].weight.grad.T, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(
+            found["hidden.0.weight"][p], net[0].weight.grad.T, rtol=1e-9, atol=1e-12
+        )
         if isinstance(norm, BatchNorm):  # running statistics, and the form used at test time
             torch.testing.assert_close(buffers["hidden.0.norm.mean"][p, 0], net[1].running_mean)
             torch.testing.assert_close(buffers["hidden.0.norm.variance"][p, 0], net[1].running_var)
@@ -123,7 +135,10 @@ def test_periodic_numbers_follow_their_equation():
 
 def test_piecewise_linear_numbers_can_tell_intervals_apart_and_stay_linear_outside():
     layer = PiecewiseLinear(bins=4, outputs=2).layer(1)
-    tensors = {"numbers.weight": torch.eye(4)[None, None, :, :2] * 0 + 1.0, "numbers.bias": torch.zeros(1, 1, 1, 2)}
+    tensors = {
+        "numbers.weight": torch.eye(4)[None, None, :, :2] * 0 + 1.0,
+        "numbers.bias": torch.zeros(1, 1, 1, 2),
+    }
     x = torch.tensor([[[-9.0], [-0.9], [0.0], [0.9], [9.0]]])
     y = layer(x, tensors, Pass(training=False))[0, :, 0]
     assert y[1] < y[2] < y[3] < y[4] and y[2] == 2.0, "two of four intervals lie below 0"
@@ -135,6 +150,8 @@ def test_numbers_of_few_values_are_not_embedded():
     rows, buffers = program.start([0, 1])
     tapped: list = []
     x = torch.randn(1, 5, 4)
-    program(program.layout.views(rows), Batch(x), Pass(training=False, buffers=buffers, tapped=tapped))
+    program(
+        program.layout.views(rows), Batch(x), Pass(training=False, buffers=buffers, tapped=tapped)
+    )
     assert tapped[0].shape == (2, 5, 2 * 3 + 2)
     assert torch.equal(tapped[0][..., -2:], x[..., [1, 3]].expand(2, -1, -1))

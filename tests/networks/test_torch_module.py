@@ -1,4 +1,6 @@
-"""Modules of one's own: the same numbers as the module by itself, a start and a dropout for each network."""
+"""Modules of one's own: the same numbers as the module by itself, a start and a dropout for each
+network.
+"""
 
 import dataclasses
 
@@ -20,13 +22,24 @@ PICTURES = Signature(0, (), 3, Picture(1, 6, 6, (0.5,), (0.25,)))
 
 
 def table(signature):
-    return nn.Sequential(nn.Linear(signature.numbers, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Dropout(0.3),
-                         nn.Linear(9, signature.outputs))  # fmt: skip
+    return nn.Sequential(
+        nn.Linear(signature.numbers, 9),
+        nn.BatchNorm1d(9),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(9, signature.outputs),
+    )
 
 
 def small(signature):
-    return nn.Sequential(nn.Conv2d(signature.picture.channels, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Dropout2d(0.4),
-                         nn.Flatten(), nn.Linear(5 * 4 * 4, signature.outputs))  # fmt: skip
+    return nn.Sequential(
+        nn.Conv2d(signature.picture.channels, 5, 3),
+        nn.BatchNorm2d(5),
+        nn.ReLU(),
+        nn.Dropout2d(0.4),
+        nn.Flatten(),
+        nn.Linear(5 * 4 * 4, signature.outputs),
+    )
 
 
 def built(make, signature, seeds):
@@ -36,25 +49,35 @@ def built(make, signature, seeds):
 
 
 def recipe(**changes):
-    plain = dataclasses.replace(catalog.plain(), data=Data(source="iris"), network=Module(make=table), epochs=2)
+    plain = dataclasses.replace(
+        catalog.plain(), data=Data(source="iris"), network=Module(make=table), epochs=2
+    )
     return dataclasses.replace(plain, **{"seeds": 2, **changes})
 
 
 def test_outputs_gradients_and_running_statistics_are_the_modules_own():
     program, rows, buffers = built(lambda s: small(s)[:3].append(small(s)[4:]), PICTURES, [0, 1])
-    leaves = {n: v.detach().requires_grad_() for n, v in program.layout.views(rows.double()).items()}
+    leaves = {
+        n: v.detach().requires_grad_() for n, v in program.layout.views(rows.double()).items()
+    }
     buffers = {n: b.double() for n, b in buffers.items()}
     x = torch.randint(0, 256, (2, 7, 1, 6, 6), dtype=torch.uint8)
     outputs = program(leaves, Batch(x), Pass(training=True, seeds=[0, 1], batch=7, buffers=buffers))
-    grads = dict(zip(leaves, torch.autograd.grad(outputs.square().sum(), list(leaves.values())), strict=True))
+    grads = dict(
+        zip(leaves, torch.autograd.grad(outputs.square().sum(), list(leaves.values())), strict=True)
+    )
     for p in range(2):
         net = small(PICTURES)[:3].append(small(PICTURES)[4:]).double()
-        net.load_state_dict({n: leaves[f"module.{n}"][p].detach() for n, _ in net.named_parameters()}, strict=False)
+        net.load_state_dict(
+            {n: leaves[f"module.{n}"][p].detach() for n, _ in net.named_parameters()}, strict=False
+        )
         expected = net((x[p].double() / 255 - 0.5) / 0.25)
         torch.testing.assert_close(outputs[p], expected, rtol=1e-10, atol=1e-10)
         expected.square().sum().backward()
         for name, parameter in net.named_parameters():
-            torch.testing.assert_close(grads[f"module.{name}"][p], parameter.grad, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(
+                grads[f"module.{name}"][p], parameter.grad, rtol=1e-9, atol=1e-9
+            )
         torch.testing.assert_close(buffers["module.1.running_var"][p], net[1].running_var)
         assert buffers["module.1.num_batches_tracked"][p] == 1
 
@@ -69,15 +92,21 @@ def test_every_network_has_its_own_start_and_dropout_whatever_the_company():
     def outputs(members, step):
         program, rows, buffers = built(make, PICTURES, [seeds[m] for m in members])
         leaves = {n: v.detach().requires_grad_() for n, v in program.layout.views(rows).items()}
-        now = Pass(training=True, seeds=[seeds[m] for m in members], step=step, batch=7, buffers=buffers)
+        now = Pass(
+            training=True, seeds=[seeds[m] for m in members], step=step, batch=7, buffers=buffers
+        )
         y = program(leaves, Batch(x), now)
         grads = torch.autograd.grad(y.square().sum(), list(leaves.values()))
         return [y.detach(), *grads, *buffers.values()]
 
     together = outputs([0, 1, 2], 3)
     for members in ([0], [1, 2]):
-        assert all(torch.equal(a[members], b) for a, b in zip(together, outputs(members, 3), strict=True))
-    assert not torch.equal(together[0], outputs([0, 1, 2], 4)[0]), "the same units are dropped at every step"
+        assert all(
+            torch.equal(a[members], b) for a, b in zip(together, outputs(members, 3), strict=True)
+        )
+    assert not torch.equal(together[0], outputs([0, 1, 2], 4)[0]), (
+        "the same units are dropped at every step"
+    )
     assert torch.equal(torch.random.get_rng_state(), state), "torch's own random numbers have moved"
 
 
@@ -85,8 +114,13 @@ def test_roles_and_fans():
     program, _, _ = built(small, PICTURES, [0])
     slots = {s.name: s for s in program.layout.slots}
     assert {n: s.role for n, s in slots.items()} == {
-        "module.0.weight": "weight", "module.0.bias": "bias", "module.1.weight": "scale", "module.1.bias": "bias",
-        "module.5.weight": "weight", "module.5.bias": "bias"}  # fmt: skip
+        "module.0.weight": "weight",
+        "module.0.bias": "bias",
+        "module.1.weight": "scale",
+        "module.1.bias": "bias",
+        "module.5.weight": "weight",
+        "module.5.bias": "bias",
+    }
     assert (slots["module.0.weight"].fan_in, slots["module.0.weight"].fan_out) == (9, 45)
 
 
@@ -103,13 +137,19 @@ def test_frozen_parameters_do_not_move_and_scalars_do():
 
     run = train(recipe(network=Module(make=Scaled)), workers=1)
     weight = run.model.buffers["module.linear.weight"]
-    assert weight.shape == (2, 3, 4) and torch.equal(weight[0], weight[1]) and run.model.weights.shape == (2, 4)
+    assert (
+        weight.shape == (2, 3, 4)
+        and torch.equal(weight[0], weight[1])
+        and run.model.weights.shape == (2, 4)
+    )
     assert (run.model.weights[:, -1] != 2.0).all()
 
 
 def test_a_module_trains_is_written_and_is_read_back_when_handed_in(tmp_path):
     run = train(recipe(), out=tmp_path / "run", workers=1)
-    assert run.score.value > 0.5 and {"module"} <= {e.name for e in run.record.effects if all(e.values)}
+    assert run.score.value > 0.5 and {"module"} <= {
+        e.name for e in run.record.effects if all(e.values)
+    }
     assert run.record.recipe["network"]["make"].endswith("test_torch_module.table")
     with pytest.raises(RecipeError, match="from Python"):
         open_run(tmp_path / "run")
@@ -129,11 +169,17 @@ def test_alone_and_in_a_cohort_a_module_trains_to_the_same_bits():
 def test_categories_are_embedded_before_a_module_and_it_reports():
     signature = Signature(2, (3, 4), 2)
     program, rows, buffers = built(lambda s: nn.Linear(s.numbers, s.outputs), signature, [0, 1])
-    assert program.layout.spans["module.weight"][1] - program.layout.spans["module.weight"][0] == 2 * (2 + 16)
+    assert program.layout.spans["module.weight"][1] - program.layout.spans["module.weight"][
+        0
+    ] == 2 * (2 + 16)
     meter = Meter(2)
     codes = torch.tensor([[[1, 2], [0, 3]]])
     now = Pass(training=True, seeds=[0, 1], meter=meter, buffers=buffers)
-    assert program(program.layout.views(rows), Batch(torch.ones(1, 2, 2), codes), now).shape == (2, 2, 2)
+    assert program(program.layout.views(rows), Batch(torch.ones(1, 2, 2), codes), now).shape == (
+        2,
+        2,
+        2,
+    )
     assert (meter.means()["module"] > 0).all()
 
 

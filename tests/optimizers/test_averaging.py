@@ -12,14 +12,15 @@ from ravine.protocols import Now, Plan
 
 
 def now(step=1, meter=None):
-    return Now(step=step, factor=1.0, decays=torch.ones(1, 1), layout=None, meter=meter)  # type: ignore[arg-type]
+    decays = torch.ones(1, 1)
+    return Now(step=step, factor=1.0, decays=decays, layout=None, meter=meter)  # type: ignore
 
 
 def noise(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-# ------------------------------------------------------------------------------------------------ clips
+# Clips
 
 
 def test_clip_norm_is_torchs_for_each_network_alone():
@@ -61,10 +62,12 @@ def test_a_gradient_that_is_not_finite_stays_so_and_touches_nobody(cls, bad):
 
 def test_clip_value_cuts_entries_as_torch_does():
     grads = noise(4, 30)
-    torch.testing.assert_close(ClipValue(limit=0.5).clip(grads, now()), grads.clamp(-0.5, 0.5), rtol=0, atol=0)
+    torch.testing.assert_close(
+        ClipValue(limit=0.5).clip(grads, now()), grads.clamp(-0.5, 0.5), rtol=0, atol=0
+    )
 
 
-# ------------------------------------------------------------------------------------------------ averages
+# Averages
 
 
 def walk(steps, networks=3, width=6):
@@ -77,12 +80,21 @@ def walk(steps, networks=3, width=6):
 
 def test_ema_is_torchs():
     decays = [0.5, 0.9, 0.99]
-    part, model = stack([Ema(decay=d) for d in decays]), [torch.nn.Linear(6, 1, bias=False).double() for _ in decays]
-    kept = [torch.optim.swa_utils.AveragedModel(m, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(d))
-            for m, d in zip(model, decays, strict=True)]  # fmt: skip
+    part, model = (
+        stack([Ema(decay=d) for d in decays]),
+        [torch.nn.Linear(6, 1, bias=False).double() for _ in decays],
+    )
+    kept = [
+        torch.optim.swa_utils.AveragedModel(
+            m, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(d)
+        )
+        for m, d in zip(model, decays, strict=True)
+    ]
     state = None
     for step, rows in walk(30):
-        state = part.update(rows, part.start(rows) if state is None else state, now(step), Plan(30, 5))
+        state = part.update(
+            rows, part.start(rows) if state is None else state, now(step), Plan(30, 5)
+        )
         for i, average in enumerate(kept):
             model[i].weight.data.copy_(rows[i : i + 1])
             average.update_parameters(model[i])
@@ -94,7 +106,9 @@ def test_ema_that_warms_up_forgets_the_start():
     states, first, total = {}, torch.empty(0), torch.empty(0)
     for step, rows in walk(20):
         for part in (slow, warm):
-            states[part] = part.update(rows, states.get(part) or part.start(rows), now(step), Plan(20, 5))
+            states[part] = part.update(
+                rows, states.get(part) or part.start(rows), now(step), Plan(20, 5)
+            )
         beta = min(0.999, (1 + step) / (10 + step))
         total = rows.clone() if step == 1 else beta * total + (1 - beta) * rows
         first = rows.clone() if step == 1 else first
@@ -104,11 +118,16 @@ def test_ema_that_warms_up_forgets_the_start():
 
 def test_swa_is_torchs_mean_over_the_ends_of_late_epochs():
     starts = [0.0, 0.5, 0.75]
-    part, model = stack([Swa(start_at=s) for s in starts]), [torch.nn.Linear(6, 1, bias=False).double() for _ in starts]
+    part, model = (
+        stack([Swa(start_at=s) for s in starts]),
+        [torch.nn.Linear(6, 1, bias=False).double() for _ in starts],
+    )
     kept = [torch.optim.swa_utils.AveragedModel(m) for m in model]
     state = None
     for step, rows in walk(40):
-        state = part.update(rows, part.start(rows) if state is None else state, now(step), Plan(40, 5))
+        state = part.update(
+            rows, part.start(rows) if state is None else state, now(step), Plan(40, 5)
+        )
         for i, average in enumerate(kept):
             if step % 5 == 0 and step > starts[i] * 40:
                 model[i].weight.data.copy_(rows[i : i + 1])
@@ -132,7 +151,9 @@ def test_averages_are_the_same_alone_and_together_keep_nan_apart_and_report_thei
         together = cohort.update(rows, together, now(step, meter), Plan(20, 2))
         for i, part in enumerate(parts):
             own = rows[i : i + 1]
-            apart[i] = part.update(own, part.start(own) if apart[i] is None else apart[i], now(step), Plan(20, 2))
+            apart[i] = part.update(
+                own, part.start(own) if apart[i] is None else apart[i], now(step), Plan(20, 2)
+            )
     found = cohort.averaged(rows, together)
     for i, part in enumerate(parts):
         alone = part.averaged(rows[i : i + 1], apart[i])[0]

@@ -28,13 +28,15 @@ from ravine.protocols import Now
 
 def now(step, *, factor=1.0, width=2, decays=None, meter=None):
     decays = torch.ones(1, width, dtype=torch.float64) if decays is None else decays
-    return Now(step=step, factor=factor, decays=decays, layout=None, meter=meter)  # type: ignore[arg-type]
+    return Now(step=step, factor=factor, decays=decays, layout=None, meter=meter)  # type: ignore
 
 
 def path(part, rows, gradient, steps, *, factor=lambda step: 1.0):
     state, points = part.start(rows), []
     for step in range(1, steps + 1):
-        rows, state = part.update(rows, gradient(rows), state, now(step, factor=factor(step), width=rows.shape[1]))
+        rows, state = part.update(
+            rows, gradient(rows), state, now(step, factor=factor(step), width=rows.shape[1])
+        )
         points.append(rows)
     return torch.stack(points), state
 
@@ -47,7 +49,7 @@ def bowl(w):
     return STEEP * w + 0.3 * torch.sin(3 * w)
 
 
-# ------------------------------------------------------------------------------------------------ momentum
+# Momentum
 
 
 def test_lr_inside_and_outside_are_one_path_while_it_is_constant_and_two_after_it_changed():
@@ -55,21 +57,29 @@ def test_lr_inside_and_outside_are_one_path_while_it_is_constant_and_two_after_i
         return 1.0 if step <= 20 else 0.1
 
     forms = ("outside", "inside")
-    same = [path(Momentum(lr=0.02, form=f), START, bowl, 40)[0] for f in forms]  # type: ignore[arg-type]
-    changed = [path(Momentum(lr=0.02, form=f), START, bowl, 40, factor=drop)[0] for f in forms]  # type: ignore[arg-type]
+    same = [path(Momentum(lr=0.02, form=f), START, bowl, 40)[0] for f in forms]  # type: ignore
+    changed = [
+        path(Momentum(lr=0.02, form=f), START, bowl, 40, factor=drop)[0]  # type: ignore
+        for f in forms
+    ]
     torch.testing.assert_close(same[0], same[1], rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(changed[0][:20], changed[1][:20], rtol=1e-12, atol=1e-13)
     assert (changed[0][20] - changed[1][20]).abs().max() > 1e-3
 
 
 def test_after_the_rate_fell_tenfold_the_velocity_inside_coasts_ten_times_as_far():
-    for form, distance in (("outside", 0.9), ("inside", 9.0)):  # in units of the old lr · g, which is 1
+    for form, distance in (
+        ("outside", 0.9),
+        ("inside", 9.0),
+    ):  # in units of the old lr · g, which is 1
         part = Momentum(lr=1.0, momentum=0.9, form=form)
         rows, state = torch.zeros(1, 1, dtype=torch.float64), None
         rows, state = part.update(rows, torch.ones(1, 1), part.start(rows), now(1, width=1))
         first = rows.clone()
         for step in range(2, 600):
-            rows, state = part.update(rows, torch.zeros(1, 1), state, now(step, factor=0.1, width=1))
+            rows, state = part.update(
+                rows, torch.zeros(1, 1), state, now(step, factor=0.1, width=1)
+            )
         assert float(first - rows) == pytest.approx(distance, rel=1e-9)
 
 
@@ -82,7 +92,9 @@ def test_heavy_ball_on_a_parabola_follows_the_roots_of_its_recursion(lr, mu):
     a = (1 - 1 / r2) / (1 / r1 - 1 / r2)
     times = torch.arange(1, 31, dtype=torch.float64)
     expected = (a * r1**times + (1 - a) * r2**times).real
-    found, _ = path(Momentum(lr=lr, momentum=mu), torch.ones(1, 1, dtype=torch.float64), lambda w: h * w, 30)
+    found, _ = path(
+        Momentum(lr=lr, momentum=mu), torch.ones(1, 1, dtype=torch.float64), lambda w: h * w, 30
+    )
     torch.testing.assert_close(found[:, 0, 0], expected, rtol=1e-9, atol=1e-12)
 
 
@@ -105,7 +117,7 @@ def test_nesterov_ahead_of_the_weights_and_after_the_change_of_variables_is_one_
     assert Nesterov().settled(rows, state) is rows
 
 
-# ------------------------------------------------------------------------------------------------ sizes of steps
+# Sizes of steps
 
 
 def test_adams_first_step_is_one_rate_long_and_without_correction_too_large():
@@ -134,18 +146,26 @@ def test_centered_rmsprop_survives_a_constant_gradient(dtype):
     rows = torch.ones(1, 3, dtype=dtype)
     state, grads = part.start(rows), torch.tensor([[1.0, 0.3, 1e-3]], dtype=dtype)
     for step in range(1, 3001):
-        rows, state = part.update(rows, grads, state, now(step, width=3, decays=torch.ones(1, 3, dtype=dtype)))
+        rows, state = part.update(
+            rows, grads, state, now(step, width=3, decays=torch.ones(1, 3, dtype=dtype))
+        )
     assert rows.isfinite().all()
     # torch 2.13 has NaN here after some 1,200 steps
 
 
 def test_where_epsilon_stands_matters_for_small_gradients_only():
     """Effective first step at g = 1e-6, ε = 1e-8, in rates: outside 0.99, hat 0.76, inside 0.01."""
-    for eps_at, large, small in (("outside", 1.0, 0.990), ("hat", 1.0, 0.760), ("inside", 1.0, 0.010)):
+    for eps_at, large, small in (
+        ("outside", 1.0, 0.990),
+        ("hat", 1.0, 0.760),
+        ("inside", 1.0, 0.010),
+    ):
         for size, expected in ((1.0, large), (1e-6, small)):
             part = Adam(lr=1.0, eps_at=eps_at)
             rows = torch.zeros(1, 1, dtype=torch.float64)
-            new, _ = part.update(rows, torch.full_like(rows, size), part.start(rows), now(1, width=1))
+            new, _ = part.update(
+                rows, torch.full_like(rows, size), part.start(rows), now(1, width=1)
+            )
             assert float(-new) == pytest.approx(expected, abs=1e-3)
 
 
@@ -156,7 +176,9 @@ def test_rprop_does_not_care_how_large_gradients_are():
 
 
 def test_the_averaged_iterate_of_noisy_descent_is_nearer_than_the_last():
-    rows = torch.zeros(64, 2, dtype=torch.float64)  # 1.25 (x + 6)² + (y − 8)², 64 times with other noise
+    rows = torch.zeros(
+        64, 2, dtype=torch.float64
+    )  # 1.25 (x + 6)² + (y − 8)², 64 times with other noise
     best, curvature = torch.tensor([[-6.0, 8.0]]), torch.tensor([[2.5, 2.0]])
     generator = torch.Generator().manual_seed(5)
     part = ASGD(lr=0.2, lambd=0.0, t0=100.0)
@@ -181,13 +203,15 @@ def test_schedule_free_judges_the_plain_mean_of_its_fast_points_at_a_constant_ra
 def test_orthogonal_brings_singular_values_near_one_and_leaves_zeros():
     generator = torch.Generator().manual_seed(3)
     for shape in ((8, 8), (5, 20), (20, 5)):
-        made = orthogonal(torch.randn(3, *shape, generator=generator, dtype=torch.float64), steps=10)
+        made = orthogonal(
+            torch.randn(3, *shape, generator=generator, dtype=torch.float64), steps=10
+        )
         sizes = torch.linalg.svdvals(made)
         assert sizes.min() > 0.6 and sizes.max() < 1.3
     assert torch.equal(orthogonal(torch.zeros(1, 3, 4), steps=5), torch.zeros(1, 3, 4))
 
 
-# ------------------------------------------------------------------------------------------------ weight decay
+# Weight decay
 
 HALF = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
 
@@ -223,7 +247,7 @@ def test_the_fixed_form_of_decoupled_decay_does_not_know_the_rate():
             torch.testing.assert_close(new, START * (1 - share))
 
 
-# ------------------------------------------------------------------------------------------------ coefficients
+# Coefficients
 
 
 def test_coefficients_are_the_same_bits_as_floats_and_in_columns_of_any_length():

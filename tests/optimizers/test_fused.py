@@ -1,4 +1,6 @@
-"""The update as the loop makes it: the same as the pure rule, whatever way is taken, and independent of the company."""
+"""The update as the loop makes it: the same as the pure rule, whatever way is taken, and
+independent of the company.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ from ravine.protocols import Now
 
 P = 5
 WIDE = fused.SGD_WIDTH + 3
-WIDTHS = (67, fused.ADAM_WIDTH, 30_011, WIDE)  # whole matrices, the kernel of Adam, blocks, the kernel of descent
+WIDTHS = (
+    67,
+    fused.ADAM_WIDTH,
+    30_011,
+    WIDE,
+)  # whole matrices, the kernel of Adam, blocks, the kernel of descent
 LISTED = {
     "sgd": [SGD(lr=0.01 * (1 + i)) for i in range(P)],
     "sgd with decay": [SGD(lr=0.01, weight_decay=0.1 * i) for i in range(P)],
@@ -36,8 +43,10 @@ LISTED = {
 
 def moment(step, width, dtype, *, meter=None, networks=P):
     decays = (torch.arange(width) % 5 > 0)[None].to(dtype)
-    factor = torch.linspace(1.0, 0.5, P, dtype=torch.float64).view(-1, 1)[:networks] if step > 3 else 1.0
-    return Now(step=step, factor=factor, decays=decays, layout=None, meter=meter)  # type: ignore[arg-type]
+    factor = (
+        torch.linspace(1.0, 0.5, P, dtype=torch.float64).view(-1, 1)[:networks] if step > 3 else 1.0
+    )
+    return Now(step=step, factor=factor, decays=decays, layout=None, meter=meter)  # type: ignore
 
 
 def noise(width, seed, dtype):
@@ -48,7 +57,10 @@ def walk(part, width, dtype, *, in_place, steps=6, networks=P, meter=None):
     rows = noise(width, 0, dtype)[:networks].clone()
     state = part.start(rows)
     for step in range(1, steps + 1):
-        now, grads = moment(step, width, dtype, meter=meter, networks=networks), noise(width, step, dtype)[:networks]
+        now, grads = (
+            moment(step, width, dtype, meter=meter, networks=networks),
+            noise(width, step, dtype)[:networks],
+        )
         if in_place:
             place = rows.data_ptr()
             step_(part, rows, grads, state, now)
@@ -62,7 +74,10 @@ def walk(part, width, dtype, *, in_place, steps=6, networks=P, meter=None):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_step_in_place_is_the_pure_rule(name, width):
     part = stack(LISTED[name])
-    for dtype, close in ((torch.float32, 2e-6), (torch.float64, 1e-14)):  # a few roundings of the kernels
+    for dtype, close in (
+        (torch.float32, 2e-6),
+        (torch.float64, 1e-14),
+    ):  # a few roundings of the kernels
         rows, state = walk(part, width, dtype, in_place=True)
         expected, kept = walk(part, width, dtype, in_place=False)
         torch.testing.assert_close(rows, expected, rtol=4 * close, atol=4 * close)
@@ -125,9 +140,15 @@ class Counts(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("part", "width", "limit"), [
-    (Momentum(), 300, 4), (Adam(), 300, 13), (Adam(), 5000, 6), (Momentum(), 50_000, 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("part", "width", "limit"),
+    [
+        (Momentum(), 300, 4),
+        (Adam(), 300, 13),
+        (Adam(), 5000, 6),
+        (Momentum(), 50_000, 4),
+    ],
+)
 def test_a_single_network_takes_few_calls_of_torch(part, width, limit):
     rows = torch.randn(1, width)
     cohort, grads, now = stack([part]), torch.randn(1, width), moment(2, width, torch.float32)

@@ -1,4 +1,6 @@
-"""L-BFGS against torch's own, Newton's methods against closed forms, and the claims every optimizer must meet."""
+"""L-BFGS against torch's own, Newton's methods against closed forms, and the claims every optimizer
+must meet.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,11 @@ def walk(part, objective, rows, steps, *, state=None, first=1):
 def bumpy(rows):
     """A quadratic with ripples: curved both ways, no network like another."""
     scale = SCALE.to(rows)
-    return 0.5 * (scale * rows**2).sum(1) + (2 * rows).sin().sum(1) + 0.3 * (rows[:, :-1] * rows[:, 1:]).sum(1)
+    return (
+        0.5 * (scale * rows**2).sum(1)
+        + (2 * rows).sin().sum(1)
+        + 0.3 * (rows[:, :-1] * rows[:, 1:]).sum(1)
+    )
 
 
 BUMPY = Objective.of_rows(bumpy, width=W)
@@ -65,7 +71,9 @@ BOWL = Objective.of_rows(lambda rows: 0.5 * (SCALE.to(rows) * (rows - 1) ** 2).s
 
 
 def begin(dtype=torch.float64, networks=P):
-    return torch.randn(networks, W, generator=torch.Generator().manual_seed(3), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        networks, W, generator=torch.Generator().manual_seed(3), dtype=torch.float64
+    ).to(dtype)
 
 
 def settings(cls, i):
@@ -77,14 +85,15 @@ def cohort(cls, **more):
     return stack([cls(**settings(cls, i), **more) for i in range(P)])
 
 
-# ------------------------------------------------------------------------------------------------ L-BFGS
+# L-BFGS
 
 
 def torch_path(value, row, *, lr, steps, history=10):
     """What torch.optim.LBFGS does: points, and evaluations in all."""
     w, asked = row.clone().requires_grad_(), [0]
-    optimizer = torch.optim.LBFGS([w], lr=lr, max_iter=1, max_eval=10**6, history_size=history,
-                                  line_search_fn="strong_wolfe")  # fmt: skip
+    optimizer = torch.optim.LBFGS(
+        [w], lr=lr, max_iter=1, max_eval=10**6, history_size=history, line_search_fn="strong_wolfe"
+    )
 
     def closure():
         asked[0] += 1
@@ -103,7 +112,9 @@ def torch_path(value, row, *, lr, steps, history=10):
 @pytest.mark.parametrize("surface", [s for s in SURFACES if s.minima], ids=lambda s: s.name)
 def test_lbfgs_takes_the_path_of_torch_and_asks_as_often(surface):
     generator = torch.Generator().manual_seed(1)
-    rows = torch.tensor([surface.start]) + 0.2 * torch.randn(P, 2, generator=generator, dtype=torch.float64)
+    rows = torch.tensor([surface.start]) + 0.2 * torch.randn(
+        P, 2, generator=generator, dtype=torch.float64
+    )
     objective = Objective.of_rows(surface.value, width=2)
     part, asked, path = stack([o.Lbfgs(lr=1.0 - 0.1 * i) for i in range(P)]), torch.zeros(P), []
     state, point = part.start(rows), rows
@@ -132,9 +143,17 @@ def test_lbfgs_takes_the_path_of_torch_where_curvature_has_both_signs(history):
 
 def test_lbfgs_in_a_run_ends_with_the_weights_of_torch():
     network = mlp.Mlp(hidden=(5,), activation=activations.Tanh())
-    recipe = dataclasses.replace(catalog.plain(), data=Data(source="iris"), precision="float64", epochs=16, seeds=2,
-                                 batch="all", optimizer=o.Lbfgs(), network=network,
-                                 loss=losses.SoftmaxCrossEntropy())  # fmt: skip
+    recipe = dataclasses.replace(
+        catalog.plain(),
+        data=Data(source="iris"),
+        precision="float64",
+        epochs=16,
+        seeds=2,
+        batch="all",
+        optimizer=o.Lbfgs(),
+        network=network,
+        loss=losses.SoftmaxCrossEntropy(),
+    )
     run, task = train(recipe, workers=1), load_task(recipe)
     assert {e.name for e in run.record.effects} >= {"step length", "line search"}
     program = Program(network, signature(task))
@@ -162,7 +181,7 @@ def test_an_explosion_along_the_direction_shortens_the_step():
     assert objective.value(path[-1]).item() < 1e-6
 
 
-# ------------------------------------------------------------------------------------------------ Newton
+# Newton
 
 
 def test_one_newton_step_solves_a_quadratic():
@@ -189,7 +208,9 @@ def test_a_saddle_attracts_newton_and_repels_the_saddle_free_one():
     into, _ = walk(o.Newton(damping=0.0), saddle, rows, 1)
     assert into[0].abs().max() < 1e-12
     away, _ = walk(o.SaddleFreeNewton(damping=0.0), saddle, rows, 5)
-    torch.testing.assert_close(away[-1], torch.tensor([[0.0, 0.32]], dtype=torch.float64))  # y doubles at each step
+    torch.testing.assert_close(
+        away[-1], torch.tensor([[0.0, 0.32]], dtype=torch.float64)
+    )  # y doubles at each step
 
 
 def test_a_singular_hessian_is_shown_not_raised():
@@ -200,13 +221,15 @@ def test_a_singular_hessian_is_shown_not_raised():
 
 @pytest.mark.parametrize("cls", [o.Newton, o.SaddleFreeNewton])
 def test_too_many_weights_are_refused_with_the_memory_before_any_work(cls, tmp_path):
-    recipe = dataclasses.replace(catalog.plain(), data=Data(source="iris"), network=mlp.Mlp(hidden=(400,)))
+    recipe = dataclasses.replace(
+        catalog.plain(), data=Data(source="iris"), network=mlp.Mlp(hidden=(400,))
+    )
     with pytest.raises(RecipeError, match="3203 weights.*82 MB"):
         train(dataclasses.replace(recipe, optimizer=cls()), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-# ------------------------------------------------------------------------------------------------ every one of them
+# Every one of them
 
 
 @pytest.mark.parametrize("cls", o.SEARCHING)
@@ -269,14 +292,18 @@ def test_numbers_reach_the_bottom_of_a_surface(cls):
 
 
 def small(**changes):
-    recipe = dataclasses.replace(catalog.plain(), data=Data(source="iris"), network=mlp.Mlp(hidden=(5,)), epochs=2)
+    recipe = dataclasses.replace(
+        catalog.plain(), data=Data(source="iris"), network=mlp.Mlp(hidden=(5,)), epochs=2
+    )
     return dataclasses.replace(recipe, **{"seeds": 2, "batch": "all", **changes})
 
 
 @pytest.mark.parametrize("batch", ["all", 32])
 @pytest.mark.parametrize("cls", [o.Newton, o.SaddleFreeNewton])
 def test_whole_runs_are_the_same_alone_and_together(cls, batch):
-    recipes = [small(seed=i, batch=batch, epochs=1, optimizer=cls(**settings(cls, i))) for i in range(2)]
+    recipes = [
+        small(seed=i, batch=batch, epochs=1, optimizer=cls(**settings(cls, i))) for i in range(2)
+    ]
     for recipe, run in zip(recipes, train_all(recipes, workers=1), strict=True):
         alone = train_all([recipe.vary("seeds", 1)], workers=1)[0]
         assert alone.record.members[0] == run.record.members[0]
@@ -307,13 +334,22 @@ def test_penalties_dropout_and_batch_norm_are_part_of_what_is_searched():
 
 def test_a_penalty_is_part_of_what_is_searched():
     penalty, loss = L2(strength=0.1), losses.SoftmaxCrossEntropy()
-    recipe = small(optimizer=o.Lbfgs(), penalties=(penalty,), network=mlp.Mlp(hidden=()), loss=loss, epochs=24)
+    recipe = small(
+        optimizer=o.Lbfgs(), penalties=(penalty,), network=mlp.Mlp(hidden=()), loss=loss, epochs=24
+    )
     run, task = train(recipe.vary("precision", "float64"), workers=1), load_task(recipe)
-    program, examples = Program(recipe.network, signature(task)), task.train.to("cpu", torch.float64)
+    program, examples = (
+        Program(recipe.network, signature(task)),
+        task.train.to("cpu", torch.float64),
+    )
     batch = Batch(examples.numbers[None], None, examples.targets[None])
     decays = program.layout.decays(dtype=torch.float64)
-    objective = Objective.of_program(program, loss, batch, more=lambda rows: penalty.value(rows, decays))
-    assert objective.value_and_grad(run.model.weights).grads.abs().max() < 1e-3  # convex: one minimum
+    objective = Objective.of_program(
+        program, loss, batch, more=lambda rows: penalty.value(rows, decays)
+    )
+    assert (
+        objective.value_and_grad(run.model.weights).grads.abs().max() < 1e-3
+    )  # convex: one minimum
 
 
 def test_what_cannot_be_searched_is_refused():

@@ -14,7 +14,9 @@ from ravine.protocols import Settles
 
 def model(seed=0):
     torch.manual_seed(seed)
-    return torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1)).double()
+    return torch.nn.Sequential(
+        torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1)
+    ).double()
 
 
 X = torch.randn(20, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -44,7 +46,9 @@ def test_a_rule_of_ours_follows_torchs_schedulers_like_torchs_own():
     assert face.param_groups[0]["lr"] == pytest.approx(0.05 * 0.3**3)
 
 
-@pytest.mark.parametrize("cls", [c for c in ALL if c not in SEARCHING])  # those are refused: test_second_order.py
+@pytest.mark.parametrize(
+    "cls", [c for c in ALL if c not in SEARCHING]
+)  # those are refused: test_second_order.py
 def test_state_dict_resumes_every_rule_bit_for_bit(cls):
     net = model().float()
     data = X.float()
@@ -96,10 +100,16 @@ def test_a_rate_of_zero_cannot_be_scheduled():
         AsTorch([torch.nn.Parameter(torch.ones(1))], NAdam(lr=0.0))
 
 
-@pytest.mark.parametrize(("name", "given", "match"), [
-    ("adam", {}, "Did you mean 'Adam'"), ("LBFGS", {}, "no 'LBFGS'"), ("Muon", {}, "no 'Muon'"),
-    ("Adam", {"momentum": 0.9}, "momentum"), ("SGD", {"momentum": -1.0}, "momentum"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "given", "match"),
+    [
+        ("adam", {}, "Did you mean 'Adam'"),
+        ("LBFGS", {}, "no 'LBFGS'"),
+        ("Muon", {}, "no 'Muon'"),
+        ("Adam", {"momentum": 0.9}, "momentum"),
+        ("SGD", {"momentum": -1.0}, "momentum"),
+    ],
+)
 def test_a_guest_that_cannot_come_is_named(name, given, match):
     with pytest.raises(RecipeError, match=match):
         Guest(optimizer=name, settings=given)

@@ -1,4 +1,6 @@
-"""Curvature against full Hessians by torch, eigenvalues by numpy, closed forms, and curvlinops if it is installed."""
+"""Curvature against full Hessians by torch, eigenvalues by numpy, closed forms, and curvlinops if
+it is installed.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,18 @@ from ravine.networks import activations, mlp
 from ravine.networks.batched import Program
 from ravine.optimizers.stability import edge
 from ravine.penalties import L2
-from ravine.probes.curvature import LARGEST, Objective, condition, density, ends, gaussian, judge, lanczos, ritz, trace
+from ravine.probes.curvature import (
+    LARGEST,
+    Objective,
+    condition,
+    density,
+    ends,
+    gaussian,
+    judge,
+    lanczos,
+    ritz,
+    trace,
+)
 from ravine.protocols import Batch, Now, Pass, Signature
 from ravine.studies.curvature import curvature_of, objective_of, probed, sharpness
 from ravine.training.train import train
@@ -30,8 +43,11 @@ def network(hidden=(5,), *, outputs=3, examples=20, activation=None, **more):
     part = mlp.Mlp(hidden=hidden, activation=activation or activations.Tanh(), **more)
     program = Program(part, Signature(4, (), outputs))
     generator = torch.Generator().manual_seed(1)
-    batch = Batch(torch.randn(1, examples, 4, generator=generator, dtype=torch.float64), None,
-                  torch.randint(outputs, (1, examples), generator=generator))  # fmt: skip
+    batch = Batch(
+        torch.randn(1, examples, 4, generator=generator, dtype=torch.float64),
+        None,
+        torch.randint(outputs, (1, examples), generator=generator),
+    )
     rows, buffers = program.start(range(P))
     return program, batch, rows.double(), {name: value.double() for name, value in buffers.items()}
 
@@ -46,23 +62,35 @@ def by_torch(objective, rows, i):
 
     def value(w):
         others = rows.detach()
-        return objective.losses(objective.layout.views(torch.cat([others[:i], w[None], others[i + 1 :]])))[i, 0]
+        return objective.losses(
+            objective.layout.views(torch.cat([others[:i], w[None], others[i + 1 :]]))
+        )[i, 0]
 
     return torch.autograd.functional.hessian(value, rows[i])
 
 
 def quadratic(eigenvalues):
-    """Networks with Hessians of known eigenvalues [P, W] in turned coordinates, at their stationary point."""
+    """Networks with Hessians of known eigenvalues [P, W] in turned coordinates, at their stationary
+    point.
+    """
     count, width = eigenvalues.shape
     generator = torch.Generator().manual_seed(5)
-    q = torch.linalg.qr(torch.randn(count, width, width, generator=generator, dtype=torch.float64))[0]
+    q = torch.linalg.qr(torch.randn(count, width, width, generator=generator, dtype=torch.float64))[
+        0
+    ]
     h = (q * eigenvalues[:, None]) @ q.transpose(1, 2)
-    objective = Objective.of_rows(lambda w: 0.5 * (w * (h[: len(w)] @ w[..., None])[..., 0]).sum(1), width=width)
+    objective = Objective.of_rows(
+        lambda w: 0.5 * (w * (h[: len(w)] @ w[..., None])[..., 0]).sum(1), width=width
+    )
     return objective, torch.zeros(count, width, dtype=torch.float64), h
 
 
-CASES = {"tanh": {}, "relu": {"activation": activations.ReLU()}, "batch norm": {"norm": mlp.BatchNorm()},
-         "linear": {"hidden": ()}}  # fmt: skip
+CASES = {
+    "tanh": {},
+    "relu": {"activation": activations.ReLU()},
+    "batch norm": {"norm": mlp.BatchNorm()},
+    "linear": {"hidden": ()},
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -80,8 +108,12 @@ def test_gradients_products_and_hessians_are_torchs(name):
 def test_products_are_those_of_finite_differences():
     objective, rows = case()
     v, h = gaussian(rows, 3), 1e-5
-    differences = objective.value_and_grad(rows + h * v).grads - objective.value_and_grad(rows - h * v).grads
-    torch.testing.assert_close(objective.at(rows).product(v), differences / (2 * h), rtol=1e-6, atol=1e-8)
+    differences = (
+        objective.value_and_grad(rows + h * v).grads - objective.value_and_grad(rows - h * v).grads
+    )
+    torch.testing.assert_close(
+        objective.at(rows).product(v), differences / (2 * h), rtol=1e-6, atol=1e-8
+    )
 
 
 def test_a_linear_loss_has_no_curvature():
@@ -91,7 +123,11 @@ def test_a_linear_loss_has_no_curvature():
 
 def test_the_hessian_of_a_linear_neuron_is_covariance_plus_the_mean_squared():
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 500, 4, generator=generator, dtype=torch.float64) * torch.tensor([1.0, 3.0, 0.5, 2.0]) + 5
+    x = (
+        torch.randn(1, 500, 4, generator=generator, dtype=torch.float64)
+        * torch.tensor([1.0, 3.0, 0.5, 2.0])
+        + 5
+    )
     program = Program(mlp.Mlp(hidden=()), Signature(4, (), 1))
     batch = Batch(x, None, torch.randn(1, 500, 1, generator=generator, dtype=torch.float64))
     objective = Objective.of_program(program, losses.SquaredError(), batch)
@@ -112,10 +148,12 @@ def test_one_network_s_nan_leaves_the_others_alone():
         assert torch.equal(a[others], b[others])
     assert found.values[1].isnan().all()
     assert judge(objective.at(sick).grads, found)[1] == "cannot tell"
-    assert torch.equal(trace(objective.at(sick)).value[others], trace(objective.at(rows)).value[others])
+    assert torch.equal(
+        trace(objective.at(sick)).value[others], trace(objective.at(rows)).value[others]
+    )
 
 
-# ------------------------------------------------------------------------------------------------ Lanczos
+# Lanczos
 
 
 def test_all_steps_give_all_eigenvalues():
@@ -169,14 +207,18 @@ def test_alone_and_together_ends_are_the_same():
     objective, rows = case()
     together = ends(objective.at(rows), steps=10)
     for i in range(P):
-        torch.testing.assert_close(ends(objective.at(rows[i : i + 1]), steps=10).values[0], together.values[i])
+        torch.testing.assert_close(
+            ends(objective.at(rows[i : i + 1]), steps=10).values[0], together.values[i]
+        )
 
 
-# ------------------------------------------------------------------------------------------------ numbers
+# Numbers
 
 
 def test_condition_numbers_are_numpys_and_zeros_do_not_count():
-    objective, rows, h = quadratic(torch.tensor([[0.5, 1.0, 20.0], [-4.0, 1.0, 2.0]], dtype=torch.float64))
+    objective, rows, h = quadratic(
+        torch.tensor([[0.5, 1.0, 20.0], [-4.0, 1.0, 2.0]], dtype=torch.float64)
+    )
     values = ends(objective.at(rows), steps=3).values
     expected = [[np.linalg.cond(h[i].numpy())] for i in range(2)]
     np.testing.assert_allclose(condition(values).numpy(), expected)
@@ -198,7 +240,10 @@ def test_the_standard_error_of_the_trace_is_honest():
     objective, rows = case()
     exact = by_torch(objective, rows, 0).trace()
     point = objective.at(rows[:1])
-    shares = [((t.value - exact) / t.error).item() for t in (trace(point, draws=20, seed=s) for s in range(60))]
+    shares = [
+        ((t.value - exact) / t.error).item()
+        for t in (trace(point, draws=20, seed=s) for s in range(60))
+    ]
     assert 0.7 < np.std(shares) < 1.4  # seeds are fixed; 1 is expected
 
 
@@ -207,16 +252,20 @@ def test_the_density_is_that_of_the_eigenvalues():
     objective, rows, _ = quadratic(values)
     grid = torch.linspace(-4, 9, 400, dtype=torch.float64)
     found = density(objective.at(rows), grid, width=0.4, steps=20, draws=60)[0]
-    exact = torch.exp(-0.5 * ((grid[:, None] - values) / 0.4) ** 2).mean(1) / (0.4 * (2 * torch.pi) ** 0.5)
+    exact = torch.exp(-0.5 * ((grid[:, None] - values) / 0.4) ** 2).mean(1) / (
+        0.4 * (2 * torch.pi) ** 0.5
+    )
     assert torch.trapezoid(found, grid).item() == pytest.approx(1, abs=1e-6)
     assert torch.trapezoid((found - exact).abs(), grid) < 0.1
 
 
-# ------------------------------------------------------------------------------------------------ verdicts
+# Verdicts
 
 
 def test_the_kinds_of_points_are_told_apart():
-    values = torch.tensor([[1.0, 2.0, 3.0], [-0.1, 2.0, 3.0], [-3.0, -2.0, -1.0], [0.0, 1.0, 2.0]]).double()
+    values = torch.tensor(
+        [[1.0, 2.0, 3.0], [-0.1, 2.0, 3.0], [-3.0, -2.0, -1.0], [0.0, 1.0, 2.0]]
+    ).double()
     objective, rows, _ = quadratic(values)
     point = objective.at(rows)
     found = ends(point, steps=3)
@@ -234,7 +283,9 @@ def test_surfaces_have_minima_and_saddles_where_they_are_known_to_be():
 
 
 def test_a_network_of_zeros_stands_at_a_saddle():
-    """Both layers 0 and balanced targets: no gradient, and a direction down once both move together."""
+    """Both layers 0 and balanced targets: no gradient, and a direction down once both move
+    together.
+    """
     program = Program(mlp.Mlp(hidden=(3,), activation=activations.Tanh()), Signature(1, (), 1))
     x = torch.tensor([[[-1.0], [1.0]]], dtype=torch.float64)
     objective = Objective.of_program(program, losses.SquaredError(), Batch(x, None, x))
@@ -242,7 +293,7 @@ def test_a_network_of_zeros_stands_at_a_saddle():
     assert judge(point.grads, ends(point)) == ["saddle"]
 
 
-# ------------------------------------------------------------------------------------------------ edges of stability
+# Edges of stability
 
 
 @pytest.mark.parametrize(
@@ -266,7 +317,9 @@ def test_steps_grow_just_above_the_edge_and_shrink_just_below(optimizer):
     for share, grows in ((0.98, False), (1.02, True)):
         rows, state = one, optimizer.start(one)
         for step in range(1, 600):
-            rows, state = optimizer.update(rows, share * curvature * rows, state, now._replace(step=step))
+            rows, state = optimizer.update(
+                rows, share * curvature * rows, state, now._replace(step=step)
+            )
         assert (rows.abs().item() > 1) == grows
 
 
@@ -287,14 +340,18 @@ def test_adaptive_rules_have_the_edge_of_their_scaled_curvature(optimizer):
     now = Now(60, 1.0, torch.ones_like(tiny), None)  # type: ignore[arg-type]
     found = edge(optimizer, tiny, now, {**optimizer.start(tiny), "square": torch.zeros_like(tiny)})
     unit = found.product(lambda v: v)(torch.ones_like(tiny)) - found.decoupled
-    if isinstance(optimizer, optimizers.AdamW):  # decay is not averaged with the gradient: the formula is an estimate
+    if isinstance(
+        optimizer, optimizers.AdamW
+    ):  # decay is not averaged with the gradient: the formula is an estimate
         curvature, shares = (found.threshold - found.decoupled) / unit, ((0.9, False), (1.3, True))
     else:
         curvature, shares = found.threshold / unit, ((0.98, False), (1.02, True))
     for share, grows in shares:
         rows, state = tiny, optimizer.start(tiny)
         for step in range(60, 460):
-            rows, state = optimizer.update(rows, share * curvature * rows, state, now._replace(step=step))
+            rows, state = optimizer.update(
+                rows, share * curvature * rows, state, now._replace(step=step)
+            )
         assert (rows.abs().item() > 1e-12) == grows
 
 
@@ -306,13 +363,20 @@ def test_rules_whose_edge_is_not_known_have_none():
     assert edge(optimizers.SGD(lr=0.0), rows, now).threshold.isinf().all()
 
 
-# ------------------------------------------------------------------------------------------------ runs
+# Runs
 
 
 @pytest.fixture(scope="module")
 def run():
-    recipe = dataclasses.replace(catalog.plain(), data=Data(source="iris"), network=mlp.Mlp(hidden=(4,)), epochs=4,
-                                 seeds=2, penalties=(L2(strength=0.01),), optimizer=optimizers.SGD(lr=0.2))  # fmt: skip
+    recipe = dataclasses.replace(
+        catalog.plain(),
+        data=Data(source="iris"),
+        network=mlp.Mlp(hidden=(4,)),
+        epochs=4,
+        seeds=2,
+        penalties=(L2(strength=0.01),),
+        optimizer=optimizers.SGD(lr=0.2),
+    )
     return train(recipe, workers=1)
 
 
@@ -322,7 +386,9 @@ def test_a_run_gives_its_objective(run):
     outputs = of.program(of.program.layout.views(of.rows), of.batch, Pass(training=False))
     each = of.loss.each(outputs, of.batch.targets.expand(2, -1)).mean(1, keepdim=True)
     decays = of.program.layout.decays(dtype=torch.float64)
-    torch.testing.assert_close(value, each + 0.01 * (decays * of.rows).square().sum(1, keepdim=True))
+    torch.testing.assert_close(
+        value, each + 0.01 * (decays * of.rows).square().sum(1, keepdim=True)
+    )
 
 
 def test_the_curvature_of_a_run_is_that_of_its_hessian(run):
@@ -349,11 +415,13 @@ def test_bad_questions_are_answered_in_words(run):
         wide.hessian(torch.zeros(1, LARGEST + 1))
 
 
-# ------------------------------------------------------------------------------------------------ curvlinops
+# Curvlinops
 
 
 def test_hessians_products_and_traces_agree_with_curvlinops():
-    """Needs curvlinops-for-pytorch; pip's way of installing it brings more than is wanted: use --no-deps."""
+    """Needs curvlinops-for-pytorch; pip's way of installing it brings more than is wanted: use
+    --no-deps.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its imports use what torch no longer recommends
         curvlinops = pytest.importorskip("curvlinops", exc_type=ImportError)
@@ -361,8 +429,13 @@ def test_hessians_products_and_traces_agree_with_curvlinops():
     objective = Objective.of_program(program, losses.SoftmaxCrossEntropy(), batch)
     point, v = objective.at(rows), gaussian(rows, 2)
     for i in range(P):
-        model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Linear(6, 5), torch.nn.Tanh(),
-                                    torch.nn.Linear(5, 3)).double()  # fmt: skip
+        model = torch.nn.Sequential(
+            torch.nn.Linear(4, 6),
+            torch.nn.Tanh(),
+            torch.nn.Linear(6, 5),
+            torch.nn.Tanh(),
+            torch.nn.Linear(5, 3),
+        ).double()
         views = iter(program.layout.views(rows).values())
         with torch.no_grad():
             for layer in model[::2]:
@@ -372,7 +445,10 @@ def test_hessians_products_and_traces_agree_with_curvlinops():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             operator = curvlinops.HessianLinearOperator(
-                model, torch.nn.CrossEntropyLoss(), [p for p in model.parameters() if p.requires_grad], data
+                model,
+                torch.nn.CrossEntropyLoss(),
+                [p for p in model.parameters() if p.requires_grad],
+                data,
             )
             theirs = operator @ torch.eye(rows.shape[1], dtype=torch.float64)
             product = operator @ _as_theirs(program.layout, v)[i]
@@ -385,5 +461,8 @@ def test_hessians_products_and_traces_agree_with_curvlinops():
 
 def _as_theirs(layout, rows):
     """Rows in the order of torch's parameters, whose matrices are [out, in]."""
-    parts = [view.transpose(1, 2) if name.endswith("weight") else view for name, view in layout.views(rows).items()]
+    parts = [
+        view.transpose(1, 2) if name.endswith("weight") else view
+        for name, view in layout.views(rows).items()
+    ]
     return torch.cat([p.reshape(len(rows), -1) for p in parts], 1)

@@ -1,4 +1,6 @@
-"""Per-example gradients and noise scales against loops over examples, vmap(grad), and gradients of known noise."""
+"""Per-example gradients and noise scales against loops over examples, vmap(grad), and gradients of
+known noise.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,16 @@ P, B = 3, 70
 NETWORKS = {
     "linear layers": (mlp.Mlp(hidden=(7, 5)), (), True),
     "one output, no hidden": (mlp.Mlp(hidden=()), (), True),
-    "ntk": (mlp.Mlp(hidden=(6,), parametrization="ntk", initializer=initializers.Normal(sd=1.0)), (), True),
-    "dropout": (mlp.Mlp(hidden=(6,), dropout=mlp.ClassicDropout(), activation=activations.SELU()), (), True),
+    "ntk": (
+        mlp.Mlp(hidden=(6,), parametrization="ntk", initializer=initializers.Normal(sd=1.0)),
+        (),
+        True,
+    ),
+    "dropout": (
+        mlp.Mlp(hidden=(6,), dropout=mlp.ClassicDropout(), activation=activations.SELU()),
+        (),
+        True,
+    ),
     "batch norm": (mlp.Mlp(hidden=(6,), norm=mlp.BatchNorm()), (), False),
     "layer norm": (mlp.Mlp(hidden=(6,), norm=mlp.LayerNorm()), (), False),
     "embeddings": (mlp.Mlp(hidden=(6,), embedding=3), (4, 5), False),
@@ -38,20 +48,34 @@ def case(name, outputs=3):
     program = Program(part, Signature(4, codes, outputs))
     generator = torch.Generator().manual_seed(2)
     numbers = torch.randn(1, B, 4, generator=generator, dtype=torch.float64)
-    given = torch.stack([torch.randint(n, (B,), generator=generator) for n in codes], 1)[None] if codes else None
+    given = (
+        torch.stack([torch.randint(n, (B,), generator=generator) for n in codes], 1)[None]
+        if codes
+        else None
+    )
     batch = Batch(numbers, given, torch.randint(outputs, (1, B), generator=generator))
     rows, buffers = program.start(range(P))
     noise = torch.randn(rows.shape, generator=generator, dtype=torch.float64)
-    return program, batch, rows.double() + 0.1 * noise, {n: b.double() + 0.3 for n, b in buffers.items()}
+    return (
+        program,
+        batch,
+        rows.double() + 0.1 * noise,
+        {n: b.double() + 0.3 for n, b in buffers.items()},
+    )
 
 
 def one_by_one(program, loss, rows, batch, buffers):
     """A gradient for each example, by a batch of one."""
     found = []
     for i in range(B):
-        one = Batch(batch.numbers[:, i : i + 1], None if batch.codes is None else batch.codes[:, i : i + 1],
-                    batch.targets[:, i : i + 1])  # fmt: skip
-        found.append(Objective.of_program(program, loss, one, buffers=buffers).value_and_grad(rows).grads)
+        one = Batch(
+            batch.numbers[:, i : i + 1],
+            None if batch.codes is None else batch.codes[:, i : i + 1],
+            batch.targets[:, i : i + 1],
+        )
+        found.append(
+            Objective.of_program(program, loss, one, buffers=buffers).value_and_grad(rows).grads
+        )
     return torch.stack(found, 1)
 
 
@@ -60,7 +84,9 @@ def test_gradients_and_lengths_are_those_of_a_loop_over_examples(name):
     loss = losses.SoftmaxCrossEntropy(label_smoothing=0.1)
     program, batch, rows, buffers = case(name)
     expected = one_by_one(program, loss, rows, batch, buffers)
-    torch.testing.assert_close(per_example_gradients(program, loss, rows, batch, buffers=buffers), expected)
+    torch.testing.assert_close(
+        per_example_gradients(program, loss, rows, batch, buffers=buffers), expected
+    )
     found = squared_lengths(program, loss, rows, batch, buffers=buffers)
     torch.testing.assert_close(found, expected.square().sum(2))
 
@@ -82,12 +108,16 @@ def test_linear_layers_need_no_per_example_gradients(name, monkeypatch):
 def test_each_network_may_have_its_own_batch_and_regression_targets():
     program = Program(mlp.Mlp(hidden=(5,)), Signature(4, (), 1))
     generator = torch.Generator().manual_seed(4)
-    batch = Batch(torch.randn(P, B, 4, generator=generator), None, torch.randn(P, B, 1, generator=generator))
+    batch = Batch(
+        torch.randn(P, B, 4, generator=generator), None, torch.randn(P, B, 1, generator=generator)
+    )
     rows, _ = program.start(range(P))
     found = squared_lengths(program, losses.SquaredError(), rows, batch)
     for i in range(P):
         own = Batch(batch.numbers[i : i + 1], None, batch.targets[i : i + 1])
-        torch.testing.assert_close(squared_lengths(program, losses.SquaredError(), rows[i : i + 1], own)[0], found[i])
+        torch.testing.assert_close(
+            squared_lengths(program, losses.SquaredError(), rows[i : i + 1], own)[0], found[i]
+        )
     torch.testing.assert_close(
         found, per_example_gradients(program, losses.SquaredError(), rows, batch).square().sum(2)
     )
@@ -98,13 +128,17 @@ def test_a_nan_network_leaves_the_others_alone():
     sick = rows.clone()
     sick[1] = torch.nan
     loss = losses.SoftmaxCrossEntropy()
-    found, healthy = (squared_lengths(program, loss, r, batch, buffers=buffers) for r in (sick, rows))
+    found, healthy = (
+        squared_lengths(program, loss, r, batch, buffers=buffers) for r in (sick, rows)
+    )
     assert torch.equal(found[[0, 2]], healthy[[0, 2]]) and found[1].isnan().all()
-    scales = gradient_noise(found, Objective.of_program(program, loss, batch).value_and_grad(sick).grads).scale
+    scales = gradient_noise(
+        found, Objective.of_program(program, loss, batch).value_and_grad(sick).grads
+    ).scale
     assert scales[[0, 2]].isfinite().all() and scales[1].isnan()
 
 
-# ------------------------------------------------------------------------------------------------ noise scale
+# Noise scale
 
 
 def test_the_exact_scale_is_that_of_the_covariance():
@@ -120,10 +154,15 @@ def test_the_exact_scale_is_that_of_the_covariance():
 
 
 def drawn(batch, generator, networks=2000):
-    """Mean gradients of batches of examples whose gradients are G + noise: |G|² = 4, tr Σ = 30, scale 7.5."""
+    """Mean gradients of batches of examples whose gradients are G + noise: |G|² = 4, tr Σ = 30,
+    scale 7.5.
+    """
     spread = torch.tensor([5.0, 2.0, 1.0], dtype=torch.float64)
     mean = torch.tensor([0.0, 2.0, 0.0], dtype=torch.float64)
-    return mean + spread * torch.randn(networks, 3, generator=generator, dtype=torch.float64) / batch**0.5
+    return (
+        mean
+        + spread * torch.randn(networks, 3, generator=generator, dtype=torch.float64) / batch**0.5
+    )
 
 
 def test_two_batches_estimate_both_without_bias():
@@ -139,7 +178,9 @@ def test_averages_of_both_find_the_scale_where_single_ratios_do_not():
         new = two_batches(drawn(4, generator, 8), drawn(32, generator, 8), sizes=(4, 32))
         average = average.after(new, decay=0.999)
         single.append(new.scale)
-    torch.testing.assert_close(average.scale.mean(), torch.tensor(7.5, dtype=torch.float64), rtol=0.1, atol=0)
+    torch.testing.assert_close(
+        average.scale.mean(), torch.tensor(7.5, dtype=torch.float64), rtol=0.1, atol=0
+    )
     assert not abs(torch.stack(single).mean() - 7.5) < 0.75
 
 

@@ -18,7 +18,9 @@ from ravine.training.loop import augmented
 @pytest.fixture
 def frame():
     generator = np.random.default_rng(0)
-    return generator.integers(0, 256, (40, 8, 10, 3)).astype(np.uint8), np.array(["cat", "dog"])[np.arange(40) % 2]
+    return generator.integers(0, 256, (40, 8, 10, 3)).astype(np.uint8), np.array(["cat", "dog"])[
+        np.arange(40) % 2
+    ]
 
 
 @pytest.fixture
@@ -31,7 +33,9 @@ def photos(tmp_path, monkeypatch):
             Image.fromarray(generator.integers(0, 256, (8, 10, 3)).astype(np.uint8)).save(
                 tmp_path / "photos" / name / f"{i}.png"
             )
-    (tmp_path / "r.toml").write_text('base = "image"\naugment = [{name = "Flip"}, {name = "Rotate", degrees = 20}]\n')
+    (tmp_path / "r.toml").write_text(
+        'base = "image"\naugment = [{name = "Flip"}, {name = "Rotate", degrees = 20}]\n'
+    )
     return tmp_path
 
 
@@ -59,8 +63,13 @@ def test_the_others_are_what_the_training_loop_makes_of_them(frame):
     asked = recipe(augment.Flip(), augment.ColorJitter(), augment.Mixup(alpha=1.0))
     rows, task = shown(contact_sheet(asked, frame)), load_task(asked, frame)
     resolved = resolve(asked.vary("batch", 6).vary("seeds", 7), task)
-    job = Job(recipes=(resolved,) * 7, seeds=tuple(range(7)), signature=signature(task), plan=plan_of(resolved, task),
-              batch=6)  # fmt: skip
+    job = Job(
+        recipes=(resolved,) * 7,
+        seeds=tuple(range(7)),
+        signature=signature(task),
+        plan=plan_of(resolved, task),
+        batch=6,
+    )
     places = in_turn(task.train.targets, task.train.count)[:6]
     batch = Batch(task.train.numbers[places][None], targets=task.train.targets[places][None])
     expected = augmented(start(job), batch, None).numbers.permute(0, 1, 3, 4, 2)
@@ -70,9 +79,18 @@ def test_the_others_are_what_the_training_loop_makes_of_them(frame):
 
 
 def test_title_and_labels_say_what_is_seen(frame):
-    figure = contact_sheet(recipe(augment.Shear(degrees=12.0), augment.CutMix()), frame, pictures=4, draws=2)
-    assert "Shear(degrees=12.0" in figure._suptitle.get_text() and "CutMix" in figure._suptitle.get_text()
-    assert [axes.get_title(loc="center") for axes in figure.axes[:3]] == ["as it is", "draw 1", "draw 2"]
+    figure = contact_sheet(
+        recipe(augment.Shear(degrees=12.0), augment.CutMix()), frame, pictures=4, draws=2
+    )
+    assert (
+        "Shear(degrees=12.0" in figure._suptitle.get_text()
+        and "CutMix" in figure._suptitle.get_text()
+    )
+    assert [axes.get_title(loc="center") for axes in figure.axes[:3]] == [
+        "as it is",
+        "draw 1",
+        "draw 2",
+    ]
     shares = [axes.get_xlabel() for axes in figure.axes]
     assert any("% from cat" in text for text in shares) and shares[0] == ""
 
@@ -92,7 +110,9 @@ def test_without_augmentation_it_says_what_to_add(frame):
 
 def test_a_table_has_no_pictures():
     with pytest.raises(RecipeError, match="rows of a table"):
-        contact_sheet(catalog.named("plain").vary("data.source", "iris").vary("augment", (augment.Flip(),)))
+        contact_sheet(
+            catalog.named("plain").vary("data.source", "iris").vary("augment", (augment.Flip(),))
+        )
 
 
 def test_the_command_draws_it(photos, capfd):
@@ -102,7 +122,9 @@ def test_the_command_draws_it(photos, capfd):
         assert min(sheet.size) > 500
     asked = ["photos/", "--set", 'augment=[{name="Noise"}]', "-o", "s.svg", "--force"]
     (photos / "s.svg").write_text("old")
-    assert run_command(["augment", *asked]) == 0 and (photos / "s.svg").read_text().startswith("<svg")
+    assert run_command(["augment", *asked]) == 0 and (photos / "s.svg").read_text().startswith(
+        "<svg"
+    )
 
 
 @pytest.mark.parametrize(

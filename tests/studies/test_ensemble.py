@@ -1,4 +1,6 @@
-"""Ensembles against means by hand, torch's AveragedModel, brute force; their folders; the comparison of budgets."""
+"""Ensembles against means by hand, torch's AveragedModel, brute force; their folders; the
+comparison of budgets.
+"""
 
 import dataclasses
 import itertools
@@ -37,7 +39,7 @@ from ravine.training.train import open_run, train, train_all
 
 RECIPE = dataclasses.replace(
     catalog.plain(), data=Data(source="iris"), network=mlp.Mlp(hidden=(8,)), epochs=6, seeds=3
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,9 @@ def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(trained):
     model, task = trained
     other = train(RECIPE.vary("seed", 50).vary("optimizer.lr", 0.03)).model
     both = joined([model, other])
-    expected = np.concatenate([model.members(task.test).numpy(), other.members(task.test).numpy()]).mean(0)
+    expected = np.concatenate(
+        [model.members(task.test).numpy(), other.members(task.test).numpy()]
+    ).mean(0)
     np.testing.assert_allclose(both.averaged(task.test).numpy(), expected, rtol=1e-12)
     np.testing.assert_allclose(expected.sum(1), 1, rtol=1e-9)
 
@@ -72,7 +76,9 @@ def test_a_uniform_soup_is_torchs_averaged_model(trained):
     average = None
     for row in model.weights.double():
         tensors = layout.views(row[None])
-        net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).double()
+        net = torch.nn.Sequential(
+            torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ).double()
         for layer, name in ((net[0], "hidden.0"), (net[2], "output")):
             layer.weight.data = tensors[f"{name}.weight"][0].T.clone()
             layer.bias.data = tensors[f"{name}.bias"].reshape(-1).clone()
@@ -95,11 +101,16 @@ def test_a_soup_has_the_statistics_of_its_own_weights():
 
 def test_a_greedy_soup_is_no_worse_than_its_best_ingredient(trained):
     _, task = trained
-    shared = [RECIPE.vary("optimizer.lr", lr).vary("seeds", 1) for lr in (0.001, 0.03, 0.1, 0.3)]  # from one start
+    shared = [
+        RECIPE.vary("optimizer.lr", lr).vary("seeds", 1) for lr in (0.001, 0.03, 0.1, 0.3)
+    ]  # from one start
     model = joined([run.model for run in train_all(shared)])
     made, truth = greedy_soup(model, task), task.validation.targets
     alone = metrics.LOG_LOSS.of(model.members(task.validation), truth)
-    assert float(metrics.LOG_LOSS.of(made.members(task.validation), truth)[0]) <= float(alone.min()) + 1e-9
+    assert (
+        float(metrics.LOG_LOSS.of(made.members(task.validation), truth)[0])
+        <= float(alone.min()) + 1e-9
+    )
     assert made.weights.shape[0] == 1
 
 
@@ -112,18 +123,25 @@ def test_greedy_selection_follows_brute_force_step_by_step_and_may_repeat():
         before = each[chosen[:step]].sum(0) if step else 0
         tried = [float(metrics.LOG_LOSS.of(((before + e) / (step + 1))[None], truth)) for e in each]
         assert member == int(np.argmin(tried))
-    pairs = [each[list(p)].mean(0) for p in itertools.combinations_with_replacement(range(5), len(chosen))]
+    pairs = [
+        each[list(p)].mean(0)
+        for p in itertools.combinations_with_replacement(range(5), len(chosen))
+    ]
     assert len(pairs) >= 5
     strong = torch.cat([torch.where(truth[:, None] == 1, 0.9, 0.1)[None].double(), each[:1]])
-    assert greedy_selection(strong, truth, metrics.LOG_LOSS, size=9) == [0]  # the smallest of equals
+    assert greedy_selection(strong, truth, metrics.LOG_LOSS, size=9) == [
+        0
+    ]  # the smallest of equals
 
 
 def test_the_selected_ensemble_is_best_where_it_was_selected(trained):
     model, task = trained
     made, truth = selected(model, task, size=8), task.validation.targets
     loss = judge(task)
-    whole, single = (float(loss.of(p, truth).min()) for p in (model.averaged(task.validation)[None],
-                                                              model.members(task.validation)))  # fmt: skip
+    whole, single = (
+        float(loss.of(p, truth).min())
+        for p in (model.averaged(task.validation)[None], model.members(task.validation))
+    )
     assert float(loss.of(made.averaged(task.validation)[None], truth)) <= min(whole, single) + 1e-12
 
 
@@ -151,7 +169,9 @@ def test_the_comparison_is_of_the_runs_that_train_gives(compared):
         if r == 0:
             assert run.score == compared.runs[FULL].score
     assert compared[FULL].score.value == pytest.approx(np.mean(scores))
-    cyclic = dataclasses.replace(RECIPE, schedule=SGDR(epochs=2.0, times=1.0), snapshots=Snapshots(), seeds=1)
+    cyclic = dataclasses.replace(
+        RECIPE, schedule=SGDR(epochs=2.0, times=1.0), snapshots=Snapshots(), seeds=1
+    )
     assert compared.runs[SNAPSHOTS].score == train(cyclic).score
     assert compared.runs[SNAPSHOTS].model.weights.shape[0] == 3
     assert compared.runs[LONG].score == train(RECIPE.vary("seeds", 1).vary("epochs", 18)).score
@@ -163,7 +183,10 @@ def test_differences_are_paired_and_to_the_single_run_of_the_same_budget(compare
         line = compared[name]
         assert line.better.value == pytest.approx(line.score.value - compared[single].score.value)
         assert line.lower.value == pytest.approx(compared[single].loss.value - line.loss.value)
-        assert line.lower.low <= line.lower.value <= line.lower.high and line.budget == compared[single].budget
+        assert (
+            line.lower.low <= line.lower.value <= line.lower.high
+            and line.budget == compared[single].budget
+        )
 
 
 def test_the_mean_prediction_has_no_more_loss_than_the_members_on_average(compared):
@@ -174,10 +197,15 @@ def test_the_mean_prediction_has_no_more_loss_than_the_members_on_average(compar
     assert each.others["log_loss"] <= float(loss.mean()) + 1e-12
 
 
-@pytest.mark.parametrize(("change", "options", "words"), [
-    ({}, {"members": 1}, "at least 2"), ({}, {"repeats": 1}, "at least 2"), ({"epochs": 3}, {"members": 2}, "two at"),
-    ({"split": Random(test=0.0)}, {"members": 2}, "no test split"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({}, {"members": 1}, "at least 2"),
+        ({}, {"repeats": 1}, "at least 2"),
+        ({"epochs": 3}, {"members": 2}, "two at"),
+        ({"split": Random(test=0.0)}, {"members": 2}, "no test split"),
+    ],
+)
 def test_comparisons_that_are_none_are_refused(change, options, words):
     with pytest.raises(RecipeError, match=words):
         compare_ensembles(dataclasses.replace(RECIPE, **change), **options)
@@ -195,7 +223,18 @@ def test_choosing_needs_a_validation_split(trained):
 
 
 def test_the_command_prints_the_table(capsys):
-    few = ["ensemble", "iris", "--recipe", "plain", "--set", "epochs=4", "--members", "2", "--repeats", "2"]
+    few = [
+        "ensemble",
+        "iris",
+        "--recipe",
+        "plain",
+        "--set",
+        "epochs=4",
+        "--members",
+        "2",
+        "--repeats",
+        "2",
+    ]
     assert run_command(few) == 0
     assert "snapshots of one run" in capsys.readouterr().out
     assert run_command([*few, "--json"]) == 0

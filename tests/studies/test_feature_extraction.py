@@ -1,7 +1,9 @@
-"""Claims: features are what the network itself makes of pictures, are computed once, and heads on them learn what the
-same network with a frozen body learns."""
+"""Claims: features are what the network itself makes of pictures, are computed once, and heads on
+them learn what the same network with a frozen body learns."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +44,9 @@ def test_features_are_the_networks_outputs_in_evaluation_mode():
     assert network.calls == 3 and not network.training
     x = torch.tensor(pictures()) / 255
     torch.testing.assert_close(found, network(x).mean((2, 3)))
-    torch.testing.assert_close(features(network, pictures(), layer="first", cache=None), network.first(x).mean((2, 3)))
+    torch.testing.assert_close(
+        features(network, pictures(), layer="first", cache=None), network.first(x).mean((2, 3))
+    )
     assert list(feature_table(found).columns) == ["f0000", "f0001"]
 
 
@@ -55,7 +59,9 @@ def test_features_are_computed_once(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("change", ["weights", "statistics", "pictures", "layer", "kind of numbers"])
+@pytest.mark.parametrize(
+    "change", ["weights", "statistics", "pictures", "layer", "kind of numbers"]
+)
 def test_whatever_features_depend_on_makes_them_anew(tmp_path, change):
     network, given, layer = Net(), pictures(), None
     features(network, given, cache=tmp_path)
@@ -103,18 +109,22 @@ def test_wrong_input_is_refused_before_any_work(given, layer, words):
     assert network.calls == 0
 
 
-# ------------------------------------------------------------------------------------------------ heads
+# Heads
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A file of weights drawn at random, with the statistics of such pictures, so that its features say something."""
+    """A file of weights drawn at random, with the statistics of such pictures, so that its features
+    say something.
+    """
     torch.manual_seed(3)
     network = EfficientNetLite0(classes=2)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
-    nn.init.constant_(network.top.norm.bias, 2.0)  # no feature is 0 throughout: a table would leave it out
+    nn.init.constant_(
+        network.top.norm.bias, 2.0
+    )  # no feature is 0 throughout: a table would leave it out
     with torch.no_grad():
         network.train()(torch.tensor(shades()[0]) / 127.5 - 1)
     path = tmp_path_factory.mktemp("weights") / "lite0.safetensors"
@@ -126,24 +136,41 @@ def shades():
     """Noise on three shades: a task that even random features solve."""
     noise = np.random.default_rng(1)
     y = np.repeat([0, 1, 2], 12)
-    X = noise.integers(0, 60, (36, 3, 32, 32)) + 80 * (y[:, None, None, None] == np.arange(3)[:, None, None])
+    X = noise.integers(0, 60, (36, 3, 32, 32)) + 80 * (
+        y[:, None, None, None] == np.arange(3)[:, None, None]
+    )
     return X.astype(np.uint8), np.array(["red", "green", "blue"])[y]
 
 
 def recipe(seeds=1):
-    base = ravine.named_recipe("plain").vary("data", Images()).vary("epochs", 3).vary("batch", 8).vary("seeds", seeds)
-    return base.vary("optimizer.lr", 0.01).vary("encoding.scale", "none").vary("encoding.smooth_clip", None)
+    base = (
+        ravine.named_recipe("plain")
+        .vary("data", Images())
+        .vary("epochs", 3)
+        .vary("batch", 8)
+        .vary("seeds", seeds)
+    )
+    return (
+        base.vary("optimizer.lr", 0.01)
+        .vary("encoding.scale", "none")
+        .vary("encoding.smooth_clip", None)
+    )
 
 
 def test_heads_on_features_learn_what_a_frozen_body_with_a_head_learns(weights):
     """Same starts, same orders, same gradients: two ways to one network."""
     body = Pretrained(weights=weights, size=32)
     head = transfer(recipe(), shades(), network=body, cache=None)
-    whole = train(recipe().vary("network", body).vary("tuning", (finetuning.Freeze(layers=("module",)),)), shades())
+    whole = train(
+        recipe().vary("network", body).vary("tuning", (finetuning.Freeze(layers=("module",)),)),
+        shades(),
+    )
     assert head.model.size == 1280 * 3 + 3
     a, b = head.record.series["train/loss"].values, whole.record.series["train/loss"].values
     np.testing.assert_allclose(a, b, rtol=1e-4)
-    torch.testing.assert_close(head.model.weights, whole.model.weights[:, -head.model.size :], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        head.model.weights, whole.model.weights[:, -head.model.size :], rtol=1e-3, atol=1e-5
+    )
 
 
 def test_transfer_is_an_ordinary_run_with_an_interval_that_predicts(weights):
@@ -158,7 +185,9 @@ def test_transfer_is_an_ordinary_run_with_an_interval_that_predicts(weights):
 
 def test_fine_tuning_moves_the_body_and_scratch_begins_anew(weights):
     body = Pretrained(weights=weights, size=32)
-    tuned = transfer(recipe().vary("epochs", 1), shades(), network=body, mode="fine-tune", tuning=())
+    tuned = transfer(
+        recipe().vary("epochs", 1), shades(), network=body, mode="fine-tune", tuning=()
+    )
     anew = transfer(recipe().vary("epochs", 1), shades(), network=body, mode="scratch")
     shown = [{e.name: e.values[0] for e in run.record.effects} for run in (tuned, anew)]
     assert shown[0]["pretrained"] > 0.99 and shown[1]["pretrained"] == 0.0
@@ -167,11 +196,14 @@ def test_fine_tuning_moves_the_body_and_scratch_begins_anew(weights):
 
 def test_the_splits_of_pictures_are_kept(weights):
     base = recipe().vary("split_seed", 5)
-    made, table = heads_on_features(base, shades(), network=Pretrained(weights=weights, size=32), cache=None)
+    made, table = heads_on_features(
+        base, shades(), network=Pretrained(weights=weights, size=32), cache=None
+    )
     sizes = train(made, table).record.task["examples"]
     assert sizes == table["split"].value_counts().to_dict()
 
 
 def test_wrong_modes_are_refused(weights):
     with pytest.raises(InputError, match="Did you mean 'features'"):
-        transfer(recipe(), shades(), network=Pretrained(weights=weights), mode="feature")  # type: ignore[arg-type]
+        wrong: Any = "feature"
+        transfer(recipe(), shades(), network=Pretrained(weights=weights), mode=wrong)

@@ -1,4 +1,6 @@
-"""The range test against the closed form of a linear model, against training at the rate found, and by hand."""
+"""The range test against the closed form of a linear model, against training at the rate found, and
+by hand.
+"""
 
 import json
 import math
@@ -19,7 +21,12 @@ from ravine.training.train import train_all
 
 @pytest.mark.parametrize("source", ["diabetes", "friedman1"])
 def test_the_largest_rate_of_a_linear_model_is_two_over_its_largest_curvature(source):
-    recipe = catalog.plain().vary("data.source", source).vary("network.hidden", ()).vary("optimizer", SGD(lr=0.1))
+    recipe = (
+        catalog.plain()
+        .vary("data.source", source)
+        .vary("network.hidden", ())
+        .vary("optimizer", SGD(lr=0.1))
+    )
     recipe = recipe.vary("batch", "all")
     task, _ = prepare(recipe)
     x = torch.cat([task.train.numbers, torch.ones(task.train.count, 1)], 1).double()
@@ -33,15 +40,23 @@ def test_the_rate_found_trains_better_than_one_ten_times_smaller_or_larger():
     recipe = catalog.plain().vary("data.source", "digits").vary("epochs", 4).vary("seeds", 3)
     found = range_test(recipe, rates=22, seeds=2)
     assert 0.02 < found.rate < 0.3  # the recipe's own 0.1 was tuned
-    runs = train_all([recipe.vary("optimizer.lr", found.rate * times) for times in (1.0, 0.1, 10.0)])
-    loss = [np.mean([m.validation["loss"] for m in run.record.members]) if not run.record.failures else math.inf
-            for run in runs]  # fmt: skip
+    runs = train_all(
+        [recipe.vary("optimizer.lr", found.rate * times) for times in (1.0, 0.1, 10.0)]
+    )
+    loss = [
+        np.mean([m.validation["loss"] for m in run.record.members])
+        if not run.record.failures
+        else math.inf
+        for run in runs
+    ]
     assert loss[0] < loss[1] and loss[0] < loss[2]
 
 
 def test_what_the_lecture_says_of_curves_is_what_is_read_from_them():
     rates = np.geomspace(1e-4, 10, 6)
-    losses = np.array([[2.0, 2.0], [1.95, 1.95], [1.0, 1.1], [0.2, 0.3], [0.9, 3.0], [np.inf, np.nan]])
+    losses = np.array(
+        [[2.0, 2.0], [1.95, 1.95], [1.0, 1.1], [0.2, 0.3], [0.9, 3.0], [np.inf, np.nan]]
+    )
     found = judged(rates, np.array([2.0, 2.0]), losses, steps=100)
     assert found.rate == rates[3] and found.lowest.value == pytest.approx(rates[2])
     assert found.too_low == rates[1] and found.too_high == rates[5]
@@ -52,15 +67,22 @@ def test_what_the_lecture_says_of_curves_is_what_is_read_from_them():
 
 def test_a_rate_beyond_one_that_failed_is_not_usable():
     losses = np.array([[1.0], [0.1], [5.0], [0.2]])
-    assert judged(np.geomspace(1e-3, 1, 4), np.array([2.0]), losses, steps=9).largest.value == pytest.approx(0.01)
+    assert judged(
+        np.geomspace(1e-3, 1, 4), np.array([2.0]), losses, steps=9
+    ).largest.value == pytest.approx(0.01)
 
 
 def test_the_recipes_schedule_averages_and_stopping_do_not_matter():
     recipe = catalog.plain().vary("data.source", "iris")
     options = {"rates": 8, "steps": 40, "seeds": 2}
-    plain, other = range_test(recipe, **options), range_test(recipe.vary("schedule", Cosine()), **options)
+    plain, other = (
+        range_test(recipe, **options),
+        range_test(recipe.vary("schedule", Cosine()), **options),
+    )
     np.testing.assert_array_equal(plain.losses, other.losses)
-    np.testing.assert_array_equal(plain.losses[:, 1], range_test(recipe.vary("seed", 1), **options).losses[:, 0])
+    np.testing.assert_array_equal(
+        plain.losses[:, 1], range_test(recipe.vary("seed", 1), **options).losses[:, 0]
+    )
 
 
 def test_a_large_split_is_cut_and_a_picture_drawn():
@@ -71,9 +93,16 @@ def test_a_large_split_is_cut_and_a_picture_drawn():
     assert axes.get_xscale() == "log" and "20 steps" in axes.get_ylabel()
 
 
-@pytest.mark.parametrize(("options", "words"), [({"low": 0.0}, "above 0"), ({"low": 1.0, "high": 0.1}, "below the"),
-                                                ({"rates": 2}, "at least 3"), ({"steps": 1}, "at least 10"),
-                                                ({"seeds": 0}, "at least 1")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"low": 0.0}, "above 0"),
+        ({"low": 1.0, "high": 0.1}, "below the"),
+        ({"rates": 2}, "at least 3"),
+        ({"steps": 1}, "at least 10"),
+        ({"seeds": 0}, "at least 1"),
+    ],
+)
 def test_ranges_that_are_none_are_refused(options, words):
     with pytest.raises(RecipeError, match=words):
         range_test(catalog.plain().vary("data.source", "iris"), **options)
@@ -81,17 +110,29 @@ def test_ranges_that_are_none_are_refused(options, words):
 
 def test_where_no_rate_works_it_is_said():
     with pytest.raises(RecipeError, match="at no learning rate does the loss fall"):
-        range_test(catalog.plain().vary("data.source", "iris"), low=1e4, high=1e6, rates=3, steps=20)
+        range_test(
+            catalog.plain().vary("data.source", "iris"), low=1e4, high=1e6, rates=3, steps=20
+        )
 
 
 def test_the_command_prints_draws_and_refuses(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     few = ["--rates", "9", "--steps", "30", "--seeds", "2", "--recipe", "plain"]
     assert run_command(["range", "iris", *few, "-o", "r.svg"]) == 0
-    assert "usable: " in capsys.readouterr().out and (tmp_path / "r.svg").read_text().startswith("<svg")
-    assert run_command(["range", "iris", *few, "-o", "r.svg"]) == 2 and "there already" in capsys.readouterr().err
-    assert run_command(["range", "iris", *few, "-o", "r.docx"]) == 2 and ".svg" in capsys.readouterr().err
+    assert "usable: " in capsys.readouterr().out and (tmp_path / "r.svg").read_text().startswith(
+        "<svg"
+    )
+    assert (
+        run_command(["range", "iris", *few, "-o", "r.svg"]) == 2
+        and "there already" in capsys.readouterr().err
+    )
+    assert (
+        run_command(["range", "iris", *few, "-o", "r.docx"]) == 2
+        and ".svg" in capsys.readouterr().err
+    )
     assert run_command(["range", "iris", *few, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["schema"] == 1 and len(said["losses"]) == 9 and said["lowest"]["value"] <= said["rate"]
+    assert (
+        said["schema"] == 1 and len(said["losses"]) == 9 and said["lowest"]["value"] <= said["rate"]
+    )
     assert run_command(["range", "iris", "--low", "1", "--high", "0.1"]) == 2

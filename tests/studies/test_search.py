@@ -1,4 +1,6 @@
-"""Search: spaces, the estimator of the best of k against brute force, trials that are ordinary runs, the command."""
+"""Search: spaces, the estimator of the best of k against brute force, trials that are ordinary
+runs, the command.
+"""
 
 import itertools
 import json
@@ -38,7 +40,8 @@ def test_the_expected_best_of_k_is_the_mean_over_all_subsets(higher):
 
 
 def test_the_expected_best_is_unbiased_where_the_plug_in_estimate_is_not():
-    # the best of k of uniform numbers is k / (k + 1) on average; F^k of the sample (Dodge et al.) falls short
+    # the best of k of uniform numbers is k / (k + 1) on average; F^k of the sample (Dodge et al.)
+    # falls short
     samples, k = np.random.default_rng(0).random((4000, 10)), 5
     ours = np.mean([expected_best(s)[k - 1] for s in samples])
     ordered, i = np.sort(samples, 1), np.arange(1, 11)
@@ -49,7 +52,11 @@ def test_the_expected_best_is_unbiased_where_the_plug_in_estimate_is_not():
 def test_failed_trials_count_as_the_worst_and_many_do_not_overflow():
     assert expected_best([0.5, math.nan, 0.9]).tolist() == expected_best([0.5, 0.5, 0.9]).tolist()
     many = expected_best(np.linspace(0, 1, 3000))
-    assert np.isfinite(many).all() and (np.diff(many) > -1e-12).all() and many[-1] == pytest.approx(1.0)
+    assert (
+        np.isfinite(many).all()
+        and (np.diff(many) > -1e-12).all()
+        and many[-1] == pytest.approx(1.0)
+    )
 
 
 def test_the_interval_holds_the_curve_and_closes_on_nothing():
@@ -59,39 +66,61 @@ def test_the_interval_holds_the_curve_and_closes_on_nothing():
     assert (low <= curve + 1e-12).all() and (curve[:10] <= high[:10]).all() and (high > low).all()
 
 
-@pytest.mark.parametrize(("text", "space"), [
-    ("optimizer.lr=log:1e-4..1e-1", LogUniform(1e-4, 1e-1)),
-    ("optimizer.lr = 0..0.5", Uniform(0.0, 0.5)),
-    ("optimizer.momentum=0..1", Uniform(0.0, 1.0)),
-    ("optimizer.lr=log:1e-4..1e-1/7", LogUniform(1e-4, 1e-1, 7)),
-    ("epochs=10..50", Integers(10, 50)),
-    ("batch=8..64/3", Integers(8, 64, 3)),
-    ("batch=[16, 64]", Choice((16, 64))),
-    ("network.hidden=[[8], [16, 16]]", Choice(([8], [16, 16]))),
-    ('network.activation=["Tanh", "SiLU"]', Choice(("Tanh", "SiLU"))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "space"),
+    [
+        ("optimizer.lr=log:1e-4..1e-1", LogUniform(1e-4, 1e-1)),
+        ("optimizer.lr = 0..0.5", Uniform(0.0, 0.5)),
+        ("optimizer.momentum=0..1", Uniform(0.0, 1.0)),
+        ("optimizer.lr=log:1e-4..1e-1/7", LogUniform(1e-4, 1e-1, 7)),
+        ("epochs=10..50", Integers(10, 50)),
+        ("batch=8..64/3", Integers(8, 64, 3)),
+        ("batch=[16, 64]", Choice((16, 64))),
+        ("network.hidden=[[8], [16, 16]]", Choice(([8], [16, 16]))),
+        ('network.activation=["Tanh", "SiLU"]', Choice(("Tanh", "SiLU"))),
+    ],
+)
 def test_spaces_are_read_as_written(text, space):
     assert read_space(text, PLAIN) == (text.partition("=")[0].strip(), space)
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("optimizer.lr", "PATH=SPACE"), ("=1..2", "PATH=SPACE"), ("optimizer.lr=", "PATH=SPACE"),
-    ("optimizer.learning_rate=0..1", "Did you mean 'lr'"), ("optimizer.lr=fast", "is no space"),
-    ("optimizer.lr=0.1", "is no space"), ("optimizer.lr=1..0.1", "below the upper"), ("optimizer.lr=a..b", "no space"),
-    ("optimizer.lr=log:0..1", "above 0"), ("optimizer.lr=0..1/1", "both ends"), ("batch=[16,", "not TOML"),
-    ("batch=[]", "empty"), ("network.dropout.rate=0..0.5", "no settings of its own"), ("optimizer.lr=0..inf", "below"),
-    ("optimizer.lr=nan..1", "below"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("optimizer.lr", "PATH=SPACE"),
+        ("=1..2", "PATH=SPACE"),
+        ("optimizer.lr=", "PATH=SPACE"),
+        ("optimizer.learning_rate=0..1", "Did you mean 'lr'"),
+        ("optimizer.lr=fast", "is no space"),
+        ("optimizer.lr=0.1", "is no space"),
+        ("optimizer.lr=1..0.1", "below the upper"),
+        ("optimizer.lr=a..b", "no space"),
+        ("optimizer.lr=log:0..1", "above 0"),
+        ("optimizer.lr=0..1/1", "both ends"),
+        ("batch=[16,", "not TOML"),
+        ("batch=[]", "empty"),
+        ("network.dropout.rate=0..0.5", "no settings of its own"),
+        ("optimizer.lr=0..inf", "below"),
+        ("optimizer.lr=nan..1", "below"),
+    ],
+)
 def test_spaces_that_are_none_are_refused(text, words):
     with pytest.raises(RecipeError, match=words):
         read_space(text, PLAIN)
 
 
 def test_draws_are_in_range_even_and_nested():
-    space = {"a": LogUniform(1e-3, 1.0), "b": Integers(2, 5), "c": Uniform(-1.0, 1.0), "d": Choice("xy")}
+    space = {
+        "a": LogUniform(1e-3, 1.0),
+        "b": Integers(2, 5),
+        "c": Uniform(-1.0, 1.0),
+        "d": Choice("xy"),
+    }
     found = drawn(space, method="random", trials=800, seed=4)
     assert found[:5] == drawn(space, method="random", trials=5, seed=4)
-    assert [f["a"] for f in found] == [f["a"] for f in drawn({"a": space["a"]}, method="random", trials=800, seed=4)]
+    assert [f["a"] for f in found] == [
+        f["a"] for f in drawn({"a": space["a"]}, method="random", trials=800, seed=4)
+    ]
     logs = np.log10([f["a"] for f in found])
     assert -3 <= logs.min() and logs.max() <= 0 and np.mean(logs) == pytest.approx(-1.5, abs=0.1)
     counts = np.unique([f["b"] for f in found], return_counts=True)
@@ -100,8 +129,12 @@ def test_draws_are_in_range_even_and_nested():
 
 
 def test_trials_are_the_runs_that_train_gives_and_the_best_is_refitted():
-    found = search(PLAIN, {"optimizer.lr": Choice((1e-4, 0.1)), "network.hidden": Choice(([8], [16, 4]))},
-                   method="grid", seeds=2)  # fmt: skip
+    found = search(
+        PLAIN,
+        {"optimizer.lr": Choice((1e-4, 0.1)), "network.hidden": Choice(([8], [16, 4]))},
+        method="grid",
+        seeds=2,
+    )
     assert len(found.trials) == 4 and found.failures == 0
     for trial in found.trials:
         run = train(trial.recipe.vary("seeds", 2))
@@ -115,7 +148,11 @@ def test_trials_are_the_runs_that_train_gives_and_the_best_is_refitted():
 def test_diverged_trials_are_counted_and_never_best():
     space = {"optimizer.lr": Choice((0.05, 1e20))}
     found = search(PLAIN, space, method="grid", refit=False)
-    assert found.failures == 1 and found.best.values == {"optimizer.lr": 0.05} and "1 diverged" in found.in_words()
+    assert (
+        found.failures == 1
+        and found.best.values == {"optimizer.lr": 0.05}
+        and "1 diverged" in found.in_words()
+    )
     with pytest.raises(RecipeError, match="all 2 trials diverged"):
         _ = search(PLAIN, {"optimizer.lr": Choice((1e20, 1e21))}, method="grid", refit=False).best
 
@@ -126,11 +163,17 @@ def test_numbers_search_in_one_batch_are_the_same_as_alone():
     assert together.trials[3].score == search(PLAIN, space, trials=4, refit=False).trials[3].score
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"space": {}}, "nothing to search"), ({"method": "gird"}, "grid, random"), ({"trials": 0}, "at least one"),
-    ({"method": "grid"}, "no count"), ({"space": {"optimizer.rate": Uniform(0, 1)}}, "no setting 'rate'"),
-    ({"recipe": PLAIN.vary("split", Random(validation=0.0))}, "no validation split"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"space": {}}, "nothing to search"),
+        ({"method": "gird"}, "grid, random"),
+        ({"trials": 0}, "at least one"),
+        ({"method": "grid"}, "no count"),
+        ({"space": {"optimizer.rate": Uniform(0, 1)}}, "no setting 'rate'"),
+        ({"recipe": PLAIN.vary("split", Random(validation=0.0))}, "no validation split"),
+    ],
+)
 def test_searches_that_are_none_are_refused_before_training(options, words):
     options = {"recipe": PLAIN, "space": {"optimizer.lr": Uniform(0.0, 1.0)}, **options}
     with pytest.raises(RecipeError, match=words):
@@ -139,14 +182,26 @@ def test_searches_that_are_none_are_refused_before_training(options, words):
 
 def test_the_command_prints_a_table_and_writes_the_best(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    asked = ["search", "iris", "--recipe", "plain", "--set", "epochs=3", "--trials", "3",
-             "--space", "optimizer.lr=log:1e-3..1e-1"]  # fmt: skip
+    asked = [
+        "search",
+        "iris",
+        "--recipe",
+        "plain",
+        "--set",
+        "epochs=3",
+        "--trials",
+        "3",
+        "--space",
+        "optimizer.lr=log:1e-3..1e-1",
+    ]
     assert run_command([*asked, "-o", "best.toml"]) == 0
     said = capsys.readouterr().out
     assert "validation accuracy" in said and "3 trials" in said and "trained again" in said
     best = read_recipe("best.toml")
     assert f"{best.optimizer.lr:.4g}" in said.splitlines()[1] and best.epochs == 3
-    assert run_command([*asked, "-o", "best.toml"]) == 2 and "there already" in capsys.readouterr().err
+    assert (
+        run_command([*asked, "-o", "best.toml"]) == 2 and "there already" in capsys.readouterr().err
+    )
     assert run_command([*asked, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["schema"] == 1 and len(found["trials"]) == 3 and len(found["expected_best"]) == 3

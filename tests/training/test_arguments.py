@@ -14,32 +14,50 @@ from ravine.training.arguments import checked_device, checked_workers
 RECIPE = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 1)
 
 
-@pytest.mark.parametrize(("call", "said"), [
-    (lambda: ravine.train("penguins"), r"the recipe is 'penguins'.*_recipe.*vary\(\"data.source\", \"penguins\"\)"),
-    (lambda: ravine.train(Path("r.toml")), r"the recipe is a .*Path: .*give ravine.read_recipe\(\"r.toml\"\)"),
-    (lambda: ravine.train(None), "the recipe is None: it must be a ravine.Recipe"),
-    (lambda: ravine.train_all(RECIPE), r"train_all got one recipe: .*write train_all\(\[recipe\]\)"),
-    (lambda: ravine.train_all("penguins"), "train_all got 'penguins'"),
-    (lambda: ravine.train_all(None), "train_all got None"),
-    (lambda: ravine.train_all([RECIPE, {"epochs": 3}]), "the recipe is a dict"),
-    (lambda: ravine.train(RECIPE, device="gpu"), "device is 'gpu': this machine has cpu"),
-    (lambda: ravine.train(RECIPE, device="cuda:9"), "device is 'cuda:9': this machine has cpu"),
-    (lambda: ravine.train_all([RECIPE], device=None), "device is 'None'"),
-    (lambda: ravine.train(RECIPE, workers=0), "workers is 0: it is a number of processes, at least 1"),
-    (lambda: ravine.train_all([RECIPE], workers=-3), "workers is -3"),
-    (lambda: ravine.train(RECIPE, workers="2"), "workers is '2'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: ravine.train("penguins"),
+            r"the recipe is 'penguins'.*_recipe.*vary\(\"data.source\", \"penguins\"\)",
+        ),
+        (
+            lambda: ravine.train(Path("r.toml")),
+            r"the recipe is a .*Path: .*give ravine.read_recipe\(\"r.toml\"\)",
+        ),
+        (lambda: ravine.train(None), "the recipe is None: it must be a ravine.Recipe"),
+        (
+            lambda: ravine.train_all(RECIPE),
+            r"train_all got one recipe: .*write train_all\(\[recipe\]\)",
+        ),
+        (lambda: ravine.train_all("penguins"), "train_all got 'penguins'"),
+        (lambda: ravine.train_all(None), "train_all got None"),
+        (lambda: ravine.train_all([RECIPE, {"epochs": 3}]), "the recipe is a dict"),
+        (lambda: ravine.train(RECIPE, device="gpu"), "device is 'gpu': this machine has cpu"),
+        (lambda: ravine.train(RECIPE, device="cuda:9"), "device is 'cuda:9': this machine has cpu"),
+        (lambda: ravine.train_all([RECIPE], device=None), "device is 'None'"),
+        (
+            lambda: ravine.train(RECIPE, workers=0),
+            "workers is 0: it is a number of processes, at least 1",
+        ),
+        (lambda: ravine.train_all([RECIPE], workers=-3), "workers is -3"),
+        (lambda: ravine.train(RECIPE, workers="2"), "workers is '2'"),
+    ],
+)
 def test_a_wrong_argument_is_one_message(call, said):
     with pytest.raises(InputError, match=said):
         call()
 
 
-@pytest.mark.parametrize(("asked", "said"), [
-    ("train iris --workers 0", "workers is 0"),
-    ("train iris --workers -3", "workers is -3"),
-    ("train iris --device cuda:9", "device is 'cuda:9'"),
-    ("verify-resume iris --kills 0", "kills is 0: without a kill nothing is proved"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("train iris --workers 0", "workers is 0"),
+        ("train iris --workers -3", "workers is -3"),
+        ("train iris --device cuda:9", "device is 'cuda:9'"),
+        ("verify-resume iris --kills 0", "kills is 0: without a kill nothing is proved"),
+    ],
+)
 def test_a_wrong_option_is_one_message(asked, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run_command(asked.split()) == 2
@@ -47,7 +65,11 @@ def test_a_wrong_option_is_one_message(asked, said, tmp_path, monkeypatch, capsy
 
 
 def test_what_is_right_is_taken():
-    assert checked_device(torch.device("cpu")) == "cpu" and checked_workers(3) == 3 and checked_workers(None) >= 1
+    assert (
+        checked_device(torch.device("cpu")) == "cpu"
+        and checked_workers(3) == 3
+        and checked_workers(None) >= 1
+    )
     assert ravine.train_all([]) == []
 
 

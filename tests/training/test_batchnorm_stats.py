@@ -1,4 +1,6 @@
-"""Statistics of batch normalization for averaged weights: torch's `update_bn`, and Swa that uses them."""
+"""Statistics of batch normalization for averaged weights: torch's `update_bn`, and Swa that uses
+them.
+"""
 
 import dataclasses
 
@@ -19,8 +21,14 @@ from ravine.training.train import train, train_all
 
 NETWORK = mlp.Mlp(hidden=(6, 5), norm=mlp.BatchNorm(momentum=0.3))
 RECIPE = dataclasses.replace(
-    catalog.plain(), data=Data(source="iris"), network=NETWORK, average=Swa(start_at=0.5), epochs=8, batch=17, seeds=2
-)  # fmt: skip  # 102 = 6 · 17 rows: torch counts batches, not examples
+    catalog.plain(),
+    data=Data(source="iris"),
+    network=NETWORK,
+    average=Swa(start_at=0.5),
+    epochs=8,
+    batch=17,  # 102 = 6 · 17 rows: torch counts batches, not examples
+    seeds=2,
+)
 
 
 def torchs(layout, weights, hidden=(6, 5)):
@@ -29,8 +37,14 @@ def torchs(layout, weights, hidden=(6, 5)):
     layers = []
     for i, _ in enumerate(hidden):
         w = tensors[f"hidden.{i}.weight"]
-        linear, norm = torch.nn.Linear(*w.shape, bias=False).double(), torch.nn.BatchNorm1d(w.shape[1]).double()
-        linear.weight.data, norm.weight.data = w.T.clone(), tensors[f"hidden.{i}.norm.gamma"].reshape(-1).clone()
+        linear, norm = (
+            torch.nn.Linear(*w.shape, bias=False).double(),
+            torch.nn.BatchNorm1d(w.shape[1]).double(),
+        )
+        linear.weight.data, norm.weight.data = (
+            w.T.clone(),
+            tensors[f"hidden.{i}.norm.gamma"].reshape(-1).clone(),
+        )
         norm.bias.data = tensors[f"hidden.{i}.norm.beta"].reshape(-1).clone()
         layers += [linear, norm, torch.nn.ReLU()]
     return torch.nn.Sequential(*layers)
@@ -39,10 +53,23 @@ def torchs(layout, weights, hidden=(6, 5)):
 def test_they_are_torchs_update_bn():
     program = Program(stack([NETWORK]), Signature(4, (), 3))
     weights, buffers = program.start([3])
-    weights, buffers = weights.double(), {n: v.double() + 7 for n, v in buffers.items()}  # stale ones do not matter
-    batches = torch.randn(5, 20, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3 + 1
-    found = recomputed(stack([NETWORK]), Signature(4, (), 3), weights, buffers, [Batch(b[None]) for b in batches],
-                       seeds=[3], batch=20)  # fmt: skip
+    weights, buffers = (
+        weights.double(),
+        {n: v.double() + 7 for n, v in buffers.items()},
+    )  # stale ones do not matter
+    batches = (
+        torch.randn(5, 20, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+        + 1
+    )
+    found = recomputed(
+        stack([NETWORK]),
+        Signature(4, (), 3),
+        weights,
+        buffers,
+        [Batch(b[None]) for b in batches],
+        seeds=[3],
+        batch=20,
+    )
     model = torchs(program.layout, weights)
     torch.optim.swa_utils.update_bn(list(batches), model)
     for i in range(2):
@@ -52,16 +79,24 @@ def test_they_are_torchs_update_bn():
 
 
 def test_those_of_a_module_of_ones_own_are_worked_out_anew_too():
-    network = Module(make=lambda s: torch.nn.Sequential(torch.nn.Linear(s.numbers, 5), torch.nn.BatchNorm1d(5)))
+    network = Module(
+        make=lambda s: torch.nn.Sequential(torch.nn.Linear(s.numbers, 5), torch.nn.BatchNorm1d(5))
+    )
     signature = Signature(4, (), 5)
     weights, buffers = Program(network, signature).start([3])
     batches = torch.randn(5, 20, 4, generator=torch.Generator().manual_seed(0)) * 3 + 1
-    found = recomputed(network, signature, weights, buffers, [Batch(b[None]) for b in batches], seeds=[3], batch=20)
+    found = recomputed(
+        network, signature, weights, buffers, [Batch(b[None]) for b in batches], seeds=[3], batch=20
+    )
     tensors = Program(network, signature).layout.views(weights)
     signal = batches.flatten(0, 1) @ tensors["module.0.weight"][0].T + tensors["module.0.bias"][0]
     torch.testing.assert_close(found["module.1.running_mean"][0], signal.mean(0))
-    again = recomputed(network, signature, weights, found, [Batch(b[None]) for b in batches], seeds=[3], batch=20)
-    torch.testing.assert_close(again["module.1.running_mean"], found["module.1.running_mean"], rtol=0, atol=0)
+    again = recomputed(
+        network, signature, weights, found, [Batch(b[None]) for b in batches], seeds=[3], batch=20
+    )
+    torch.testing.assert_close(
+        again["module.1.running_mean"], found["module.1.running_mean"], rtol=0, atol=0
+    )
 
 
 def test_a_smaller_batch_counts_less_and_one_example_not_at_all():
@@ -82,12 +117,18 @@ def test_averaged_weights_leave_training_with_their_own_statistics(average):
     model = run.model
     for place, row in enumerate(model.weights):
         reference = torchs(Program(stack([NETWORK]), model.signature).layout, row[None])
-        order = torch.randperm(102, generator=torch.Generator().manual_seed(0))  # any: the mean is over the whole split
-        torch.optim.swa_utils.update_bn(list(task.train.numbers.double()[order].split(102)), reference)
+        order = torch.randperm(
+            102, generator=torch.Generator().manual_seed(0)
+        )  # any: the mean is over the whole split
+        torch.optim.swa_utils.update_bn(
+            list(task.train.numbers.double()[order].split(102)), reference
+        )
         mean = model.buffers["hidden.0.norm.mean"][place].reshape(-1).double()
         torch.testing.assert_close(mean, reference[1].running_mean, rtol=1e-4, atol=1e-5)
     raw = train(RECIPE.vary("average", None)).model.buffers["hidden.0.norm.mean"]
-    assert (raw - model.buffers["hidden.0.norm.mean"]).abs().max() > 1e-3  # the stale ones were others
+    assert (
+        raw - model.buffers["hidden.0.norm.mean"]
+    ).abs().max() > 1e-3  # the stale ones were others
 
 
 def test_alone_and_in_company_they_are_the_same():
@@ -100,4 +141,9 @@ def test_alone_and_in_company_they_are_the_same():
 
 
 def test_networks_without_batch_norm_are_left_alone():
-    assert recomputed(stack([mlp.Mlp()]), Signature(2, (), 1), torch.zeros(1, 1), {}, [], seeds=[0], batch=1) == {}
+    assert (
+        recomputed(
+            stack([mlp.Mlp()]), Signature(2, (), 1), torch.zeros(1, 1), {}, [], seeds=[0], batch=1
+        )
+        == {}
+    )

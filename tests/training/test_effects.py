@@ -23,15 +23,36 @@ def idle(record):
 
 
 ENABLED = {
-    **{f"schedule {c.__name__}": dict(schedule=c(), epochs=12) for c in schedules.ALL
-       if c not in (schedules.Constant, schedules.ReduceOnPlateau, schedules.StepDecay, schedules.EveryK)},
-    **{f"activation {c.__name__}": dict(network=mlp.Mlp(hidden=(9,), activation=c())) for c in activations.ALL},
-    **{f"initializer {c.__name__}": dict(network=mlp.Mlp(hidden=(9,), initializer=c())) for c in initializers.ALL},
+    **{
+        f"schedule {c.__name__}": dict(schedule=c(), epochs=12)
+        for c in schedules.ALL
+        if c
+        not in (
+            schedules.Constant,
+            schedules.ReduceOnPlateau,
+            schedules.StepDecay,
+            schedules.EveryK,
+        )
+    },
+    **{
+        f"activation {c.__name__}": dict(network=mlp.Mlp(hidden=(9,), activation=c()))
+        for c in activations.ALL
+    },
+    **{
+        f"initializer {c.__name__}": dict(network=mlp.Mlp(hidden=(9,), initializer=c()))
+        for c in initializers.ALL
+    },
     **{f"penalty {c.__name__}": dict(penalties=(c(),)) for c in penalties.ALL},
     **{f"average {c.__name__}": dict(average=c()) for c in optimizers.AVERAGES},
-    **{f"optimizer {c.__name__}": dict(optimizer=c()) for c in optimizers.ALL if c not in optimizers.SEARCHING},
-    **{f"optimizer {c.__name__}": dict(optimizer=c(), network=mlp.Mlp(hidden=(5,)), epochs=2)
-       for c in optimizers.SEARCHING},
+    **{
+        f"optimizer {c.__name__}": dict(optimizer=c())
+        for c in optimizers.ALL
+        if c not in optimizers.SEARCHING
+    },
+    **{
+        f"optimizer {c.__name__}": dict(optimizer=c(), network=mlp.Mlp(hidden=(5,)), epochs=2)
+        for c in optimizers.SEARCHING
+    },
     "dropout": dict(network=mlp.Mlp(hidden=(9,), dropout=mlp.Dropout())),
     "classic dropout": dict(network=mlp.Mlp(hidden=(9,), dropout=mlp.ClassicDropout())),
     "batch norm": dict(network=mlp.Mlp(hidden=(9,), norm=mlp.BatchNorm())),
@@ -43,14 +64,17 @@ ENABLED = {
     "weight decay": dict(optimizer=optimizers.AdamW(weight_decay=0.1)),
     "class weights": dict(class_weights="balanced", data=Data(source="breast_cancer")),
     "early stopping": dict(stop=EarlyStopping(patience=1), epochs=40),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ENABLED)
 def test_what_is_enabled_shows_that_it_acted(name):
     record = run(**ENABLED[name])
     assert len(record.effects) >= 2
-    zeros = name in ("initializer Zero", "initializer Constant")  # whose hidden units stay 0, as the lecture says
+    zeros = name in (
+        "initializer Zero",
+        "initializer Constant",
+    )  # whose hidden units stay 0, as the lecture says
     assert idle(record) == ({"activation"} if zeros else set())
 
 

@@ -29,20 +29,29 @@ def photos(tmp_path):
 
 
 def test_a_small_folder_of_pictures_just_trains(photos, tmp_path, capsys):
-    assert run_command(["train", str(photos), "--seeds", "1", "--quiet", "--out", str(tmp_path / "run")]) == 0
+    assert (
+        run_command(
+            ["train", str(photos), "--seeds", "1", "--quiet", "--out", str(tmp_path / "run")]
+        )
+        == 0
+    )
     assert "accuracy" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("count", "batch", "epochs"), [(60, 16, 30), (1_000, 32, 10), (60_000, 128, 8)])
+@pytest.mark.parametrize(
+    ("count", "batch", "epochs"), [(60, 16, 30), (1_000, 32, 10), (60_000, 128, 8)]
+)
 def test_batch_and_epochs_fit_how_many_pictures_there_are(count, batch, epochs):
     random = np.random.default_rng(1)
     pictures = random.integers(0, 255, (round(count / 0.75), 2, 2), dtype=np.uint8)
-    recipe = dataclasses.replace(catalog.named("image"), split=data.Random(validation=0.1, test=0.15))
+    recipe = dataclasses.replace(
+        catalog.named("image"), split=data.Random(validation=0.1, test=0.15)
+    )
     task, resolved = prepare(recipe, (pictures, np.arange(len(pictures)) % 2))
     assert examples_of(task) == count and (resolved.batch, resolved.epochs) == (batch, epochs)
 
 
-# ------------------------------------------------------------------------------------------------ streamed tables
+# Streamed tables
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +59,19 @@ def streamed(tmp_path_factory):
     """A recipe for a table on disk, larger than its memory, with weights 1 and 3."""
     random, path = np.random.default_rng(2), tmp_path_factory.mktemp("stream") / "t.parquet"
     x = random.normal(size=(6_000, 2))
-    table = pd.DataFrame(x, columns=["a", "b"]).assign(y=x[:, 0] - x[:, 1] ** 2, w=1 + 2 * random.integers(0, 2, 6_000))
+    table = pd.DataFrame(x, columns=["a", "b"]).assign(
+        y=x[:, 0] - x[:, 1] ** 2, w=1 + 2 * random.integers(0, 2, 6_000)
+    )
     table.to_parquet(path, row_group_size=500)
-    recipe = catalog.named("plain").vary("epochs", 1).vary("split", data.Random()).vary("network.hidden", (4,))
-    return recipe.vary("data", data.Data(source=str(path), target=("y",), weight="w", memory="50KB"))
+    recipe = (
+        catalog.named("plain")
+        .vary("epochs", 1)
+        .vary("split", data.Random())
+        .vary("network.hidden", (4,))
+    )
+    return recipe.vary(
+        "data", data.Data(source=str(path), target=("y",), weight="w", memory="50KB")
+    )
 
 
 def weights(run):
@@ -82,7 +100,12 @@ def make(signature):
 
 
 def test_a_module_of_ones_own_is_a_job_by_itself():
-    recipe = catalog.named("plain").vary("data.source", "iris").vary("network", Module(make=make)).vary("seeds", 3)
+    recipe = (
+        catalog.named("plain")
+        .vary("data.source", "iris")
+        .vary("network", Module(make=make))
+        .vary("seeds", 3)
+    )
     task, resolved = prepare(recipe)
     assert Program(resolved.network, signature(task)).one_by_one
     assert len(works_of([resolved], [task], device="cpu", workers=1)) == 3

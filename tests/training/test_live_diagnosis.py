@@ -14,7 +14,13 @@ from ravine.catalog import with_setting
 from ravine.cli import run_command
 from ravine.diagnosis.training_curves.series import LOOKS, course_of
 from ravine.finding import Finding
-from ravine.losses import AbsoluteError, BinaryCrossEntropy, Huber, SoftmaxCrossEntropy, SquaredError
+from ravine.losses import (
+    AbsoluteError,
+    BinaryCrossEntropy,
+    Huber,
+    SoftmaxCrossEntropy,
+    SquaredError,
+)
 from ravine.reporting.progress import ProgressLine
 from ravine.training.evaluation import compare
 from ravine.training.live_diagnosis import is_look
@@ -42,25 +48,41 @@ def sick(tmp_path_factory):
     return train(recipe(*SICK), out=folder, workers=1, report=told.append), told
 
 
-# ------------------------------------------------------------------------------------------------ what is measured
+# What is measured
 
 
-@pytest.mark.parametrize("loss", [
-    SquaredError(), AbsoluteError(), Huber(delta=0.3), BinaryCrossEntropy(label_smoothing=0.1), SoftmaxCrossEntropy(),
-    SoftmaxCrossEntropy(label_smoothing=0.2),
-], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "loss",
+    [
+        SquaredError(),
+        AbsoluteError(),
+        Huber(delta=0.3),
+        BinaryCrossEntropy(label_smoothing=0.1),
+        SoftmaxCrossEntropy(),
+        SoftmaxCrossEntropy(label_smoothing=0.2),
+    ],
+    ids=repr,
+)
 def test_no_other_constant_is_better(loss):
     """Against gradient descent from where it stands: nothing is left to gain."""
     make = torch.Generator().manual_seed(0)
     classes = isinstance(loss, SoftmaxCrossEntropy)
     draws = torch.randn(80, 3, generator=make, dtype=torch.float64)
-    targets = draws.argmax(1) if classes else (draws > 0).double() if isinstance(loss, BinaryCrossEntropy) else draws
+    targets = (
+        draws.argmax(1)
+        if classes
+        else (draws > 0).double()
+        if isinstance(loss, BinaryCrossEntropy)
+        else draws
+    )
     shares = torch.rand(80, generator=make, dtype=torch.float64)
     shares = shares / shares.sum()
 
     def mean(answer):
         expanded = None if classes else targets[None]
-        each = loss.each(answer[:, None].expand(-1, 80, -1), targets[None] if expanded is None else expanded)
+        each = loss.each(
+            answer[:, None].expand(-1, 80, -1), targets[None] if expanded is None else expanded
+        )
         return (each * shares).sum()
 
     found = loss.constant(targets, shares, 3)
@@ -85,7 +107,9 @@ def test_every_loss_knows_its_constant():
 
 def test_a_rise_is_paired_with_the_lowest_look():
     logged = {}
-    cohort = SimpleNamespace(lowest={}, log=lambda name, value: logged.setdefault(name, []).append(value))
+    cohort = SimpleNamespace(
+        lowest={}, log=lambda name, value: logged.setdefault(name, []).append(value)
+    )
     looks = torch.rand(4, 2, 50, generator=torch.Generator().manual_seed(1)).double()
     looks[1] -= 0.5  # the lowest
     for each in looks:
@@ -114,8 +138,13 @@ def test_layers_make_up_the_whole_update(sick):
 
 
 def test_layers_that_a_recipe_freezes_are_not_watched():
-    run = train(recipe("data.source=iris", "epochs=2", 'tuning=[{name="Freeze",layers=["hidden.0"]}]'), workers=1)
-    assert [n for n in run.record.series if n.startswith("update/ratio/")] == ["update/ratio/output.weight"]
+    run = train(
+        recipe("data.source=iris", "epochs=2", 'tuning=[{name="Freeze",layers=["hidden.0"]}]'),
+        workers=1,
+    )
+    assert [n for n in run.record.series if n.startswith("update/ratio/")] == [
+        "update/ratio/output.weight"
+    ]
 
 
 def test_the_constant_of_a_run_is_the_prior_of_its_classes(sick):
@@ -125,7 +154,7 @@ def test_the_constant_of_a_run_is_the_prior_of_its_classes(sick):
     np.testing.assert_allclose(nulls["validation"], math.log(3), rtol=0.05)
 
 
-# ------------------------------------------------------------------------------------------------ what is said
+# What is said
 
 
 def findings(told):
@@ -139,7 +168,11 @@ def test_a_finding_is_told_once_and_is_among_the_events(sick):
     events = [e for e in run.record.events if e.kind.startswith("RVN-")]
     assert [e.kind for e in events] == codes
     for event, finding in zip(events, findings(told), strict=True):
-        assert event.member is None and event.step >= (finding.since or 0) and finding.title in event.text
+        assert (
+            event.member is None
+            and event.step >= (finding.since or 0)
+            and finding.title in event.text
+        )
 
 
 def test_a_healthy_run_is_told_nothing():
@@ -158,7 +191,9 @@ def test_a_run_that_goes_on_tells_nothing_twice_and_ends_as_one_never_stopped(tm
 
     def report(progress):
         seen.append(progress)
-        if progress.findings:  # as soon as something was told, and before any checkpoint by the clock
+        if (
+            progress.findings
+        ):  # as soon as something was told, and before any checkpoint by the clock
             raise Killed
 
     with pytest.raises(Killed):
@@ -188,7 +223,9 @@ def test_a_run_has_no_more_looks_than_its_budget_of_alarms_has():
     points, seen = [], 0
     for step in steps:
         points.append((step, [0.0]))
-        cohort = SimpleNamespace(series={"train/loss": points}, step=step, job=SimpleNamespace(plan=plan))
+        cohort = SimpleNamespace(
+            series={"train/loss": points}, step=step, job=SimpleNamespace(plan=plan)
+        )
         seen += is_look(cohort)  # type: ignore[arg-type]
     assert 10 < seen <= len(LOOKS)
 
@@ -203,7 +240,7 @@ def test_live_and_afterwards_agree_on_when_it_was(sick):
         assert after[finding.code] == finding.since
 
 
-# ------------------------------------------------------------------------------------------------ how it is shown
+# How it is shown
 
 
 class Terminal(io.StringIO):
@@ -217,13 +254,28 @@ class Pipe(io.StringIO):
     encoding = "ascii"
 
 
-FOUND = Finding(code="RVN-T05", title="validation loss rises", severity="warning", confidence="high",
-                cause="overfitting", since=460)  # fmt: skip
+FOUND = Finding(
+    code="RVN-T05",
+    title="validation loss rises",
+    severity="warning",
+    confidence="high",
+    cause="overfitting",
+    since=460,
+)
 
 
 def at(step, *found):
-    return SimpleNamespace(step=step, steps=1000, per_epoch=10, training=1, networks=1, job=0, jobs=1,
-                           values={"train/loss": 0.5}, findings=found)  # fmt: skip
+    return SimpleNamespace(
+        step=step,
+        steps=1000,
+        per_epoch=10,
+        training=1,
+        networks=1,
+        job=0,
+        jobs=1,
+        values={"train/loss": 0.5},
+        findings=found,
+    )
 
 
 def test_a_finding_stands_above_the_live_line(monkeypatch):
@@ -235,7 +287,9 @@ def test_a_finding_stands_above_the_live_line(monkeypatch):
     text = stream.getvalue()
     line = "\u25b2 RVN-T05  step 460: validation loss rises\n"
     before = text[: text.index(line)]
-    assert before.endswith("\r\x1b[2K") and "epoch 45/100" in before  # the live line was cleared first
+    assert (
+        before.endswith("\r\x1b[2K") and "epoch 45/100" in before
+    )  # the live line was cleared first
     assert len(line) <= 80
 
 
@@ -248,10 +302,26 @@ def test_a_finding_is_a_plain_line_where_there_is_no_terminal():
 
 def test_the_command_shows_what_was_found(tmp_path, capsys):
     settings = [word for setting in SICK[:3] for word in ("--set", setting)]
-    assert run_command(["train", "iris", "--recipe", "plain", *settings, "--out", str(tmp_path / "a"), "--json"]) == 0
+    assert (
+        run_command(
+            [
+                "train",
+                "iris",
+                "--recipe",
+                "plain",
+                *settings,
+                "--out",
+                str(tmp_path / "a"),
+                "--json",
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr()
     found = json.loads(out.out)["findings"]
-    assert found[0]["cause"] == "gradient-clipping" and all(set(f) >= {"code", "since", "evidence"} for f in found)
+    assert found[0]["cause"] == "gradient-clipping" and all(
+        set(f) >= {"code", "since", "evidence"} for f in found
+    )
     assert out.err.count("RVN-T12") == 1
     assert run_command(["show", str(tmp_path / "a")]) == 0
     assert "RVN-T12" in capsys.readouterr().out

@@ -1,4 +1,6 @@
-"""Paths in a recipe file start at the file's folder, and a run's own recipe finds its data from anywhere."""
+"""Paths in a recipe file start at the file's folder, and a run's own recipe finds its data from
+anywhere.
+"""
 
 import json
 
@@ -18,16 +20,25 @@ def table(tmp_path, monkeypatch):
     for name in "ab":
         (tmp_path / name).mkdir()
     random = np.random.default_rng(0)
-    pd.DataFrame({"x": random.normal(size=80), "y": random.normal(size=80)}).to_csv(tmp_path / "a" / "houses.csv")
+    pd.DataFrame({"x": random.normal(size=80), "y": random.normal(size=80)}).to_csv(
+        tmp_path / "a" / "houses.csv"
+    )
     monkeypatch.chdir(tmp_path / "a")
     return tmp_path
 
 
 def test_a_runs_own_recipe_trains_the_same_data_from_anywhere(table, monkeypatch, capsys):
-    assert run_command("train houses.csv --target y --recipe plain --set epochs=2 --quiet --out run".split()) == 0
+    assert (
+        run_command(
+            "train houses.csv --target y --recipe plain --set epochs=2 --quiet --out run".split()
+        )
+        == 0
+    )
     monkeypatch.chdir(table / "b")
     assert run_command("train ../a/run/recipe.toml --quiet --out again".split()) == 0
-    first, second = (json.loads((table / at / "record.json").read_text()) for at in ("a/run", "b/again"))
+    first, second = (
+        json.loads((table / at / "record.json").read_text()) for at in ("a/run", "b/again")
+    )
     assert first["score"] == second["score"]
 
 
@@ -43,15 +54,23 @@ def test_nothing_is_taken_from_the_working_folder_in_silence(table, monkeypatch,
     (table / "b" / "r.toml").write_text(RECIPE)
     assert run_command(["train", "../b/r.toml", "--quiet"]) == 2
     said = capsys.readouterr().err
-    assert "../b/houses.csv does not exist" in said and f"there is a houses.csv in {table / 'a'}" in said
+    assert (
+        "../b/houses.csv does not exist" in said
+        and f"there is a houses.csv in {table / 'a'}" in said
+    )
 
 
 def test_weights_start_at_the_recipes_folder_too(table):
-    text = '[network]\nname = "Continued"\nweights = "old/w.pt"\nnetwork = {name = "Continued", weights = "v.pt"}\n'
+    text = (
+        '[network]\nname = "Continued"\nweights = "old/w.pt"\nnetwork = {name = "Continued", '
+        'weights = "v.pt"}\n'
+    )
     (table / "b" / "r.toml").write_text(text)
     network = catalog.read_recipe("../b/r.toml").network
     assert network.weights == "../b/old/w.pt" and network.network.weights == "../b/v.pt"
-    (table / "b" / "r.toml").write_text('base = "image"\nnetwork = {name = "Pretrained", weights = "random"}\n')
+    (table / "b" / "r.toml").write_text(
+        'base = "image"\nnetwork = {name = "Pretrained", weights = "random"}\n'
+    )
     assert catalog.read_recipe("../b/r.toml").network.weights == "random"
 
 
@@ -62,7 +81,10 @@ def test_a_bundled_set_stays_its_name(table):
 
 
 def test_a_recipe_written_to_another_folder_names_the_same_file(table, capsys):
-    command = "search houses.csv --target y --recipe plain --set epochs=1 --space optimizer.lr=[0.1] --method grid"
+    command = (
+        "search houses.csv --target y --recipe plain --set epochs=1 --space "
+        "optimizer.lr=[0.1] --method grid"
+    )
     assert run_command([*command.split(), "-o", "../b/best.toml"]) == 0
     assert catalog.read_recipe("../b/best.toml").data.source == str(table / "a" / "houses.csv")
     assert run_command([*command.split(), "-o", "best.toml"]) == 0

@@ -1,4 +1,6 @@
-"""A run that was killed and resumed ends with the numbers of one that was never stopped, bit for bit."""
+"""A run that was killed and resumed ends with the numbers of one that was never stopped, bit for
+bit.
+"""
 
 import dataclasses
 import os
@@ -42,7 +44,9 @@ class Killed(Exception):
 
 
 def killed_at(evaluation):
-    """A report that ends the process's training at its n-th evaluation, as a kill would: nothing is tidied up."""
+    """A report that ends the process's training at its n-th evaluation, as a kill would: nothing is
+    tidied up.
+    """
     seen = []
 
     def report(progress):
@@ -54,7 +58,11 @@ def killed_at(evaluation):
 
 
 def files(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name in ("weights.safetensors", "series.csv")}
+    return {
+        p.name: p.read_bytes()
+        for p in folder.iterdir()
+        if p.name in ("weights.safetensors", "series.csv")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +75,13 @@ def whole(tmp_path_factory):
 def test_a_killed_run_ends_as_if_never_stopped(tmp_path, whole, evaluation):
     folder = tmp_path / "run"
     with pytest.raises(Killed):
-        train(everything(), out=folder, workers=1, checkpoint_seconds=0.0, report=killed_at(evaluation))
+        train(
+            everything(),
+            out=folder,
+            workers=1,
+            checkpoint_seconds=0.0,
+            report=killed_at(evaluation),
+        )
     assert not (folder / "record.json").exists()
     run = resume(folder, workers=1, checkpoint_seconds=0.0)
     assert files(folder) == whole[1]
@@ -87,7 +101,8 @@ def test_many_kills_in_a_row(tmp_path, whole):
     assert files(folder) == whole[1]
 
 
-# whole Hessians take their time: Newton's methods resume, on smaller networks, in tests/optimizers/test_second_order.py
+# whole Hessians take their time: Newton's methods resume, on smaller networks, in
+# tests/optimizers/test_second_order.py
 RULES = [c for c in optimizers.ALL if c not in (optimizers.Newton, optimizers.SaddleFreeNewton)]
 
 
@@ -139,7 +154,9 @@ def test_kill_dash_nine_at_a_random_moment(tmp_path):
 
 def test_networks_that_have_all_left_are_saved_once_they_are_settled(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
-    control = Control(checkpoint=path, stop=tmp_path, seconds=0.0)  # a stop is asked for, and a checkpoint due
+    control = Control(
+        checkpoint=path, stop=tmp_path, seconds=0.0
+    )  # a stop is asked for, and a checkpoint due
     gone = SimpleNamespace(ids=[], step=STEPS_BETWEEN_LOOKS, series={})
     assert not control(gone) and not control.interrupted and not path.exists()
 

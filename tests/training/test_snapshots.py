@@ -1,4 +1,6 @@
-"""Snapshots are the weights that shorter runs end with; they survive kills and company, and are the model."""
+"""Snapshots are the weights that shorter runs end with; they survive kills and company, and are the
+model.
+"""
 
 import dataclasses
 
@@ -48,7 +50,9 @@ def test_the_model_averages_their_probabilities_and_is_read_back(tmp_path):
     mean = torch.stack([model.on(frame) for model in parts]).mean(0)
     torch.testing.assert_close(run.model.on(frame), mean, rtol=0, atol=1e-14)
     again = open_run(tmp_path / "run")
-    assert torch.equal(again.model.weights, run.model.weights) and again.predict(frame).equals(run.predict(frame))
+    assert torch.equal(again.model.weights, run.model.weights) and again.predict(frame).equals(
+        run.predict(frame)
+    )
     assert again.model.recipe.snapshots == Snapshots()
 
 
@@ -70,13 +74,18 @@ def test_a_killed_run_keeps_its_snapshots(tmp_path, evaluation):
         train(recipe, out=tmp_path / "run", checkpoint_seconds=0.0, report=report)
     assert list((tmp_path / "run").glob("checkpoint-*"))
     found = resume(tmp_path / "run")
-    assert torch.equal(found.model.weights, whole.model.weights) and found.record.effects == whole.record.effects
+    assert (
+        torch.equal(found.model.weights, whole.model.weights)
+        and found.record.effects == whole.record.effects
+    )
 
 
 def test_networks_with_other_cycles_or_that_diverge_share_a_batch_and_change_nothing():
     recipes = [CYCLIC, CYCLIC.vary("schedule.epochs", 3.0), CYCLIC.vary("optimizer.lr", 1e20)]
     together = train_all(recipes)
-    assert [run.model.weights.shape[0] for run in together[:2]] == [6, 8] and together[2].model is None
+    assert [run.model.weights.shape[0] for run in together[:2]] == [6, 8] and together[
+        2
+    ].model is None
     for recipe, run in zip(recipes[:2], together[:2], strict=True):
         assert torch.equal(run.model.weights, train(recipe).model.weights)
 
@@ -86,13 +95,19 @@ def test_only_the_last_are_kept_where_asked():
     assert torch.equal(last.weights, model.weights[[1, 2, 4, 5]])
 
 
-@pytest.mark.parametrize(("schedule", "expected"), [
-    (schedules.SGDR(epochs=2.0, times=2.0), [2, 6, 14]),  # cycles of 2, 4, 8 epochs
-    (schedules.Cyclical(epochs=3.0), [7, 13, 14]),  # lows are met by the step that begins a cycle
-    (schedules.WarmUp(epochs=1.0, then=schedules.SGDR(epochs=7.0, times=1.0)), [7, 14]),
-    (schedules.Constant(), [14]),
-    (schedules.Cosine(), [14]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (schedules.SGDR(epochs=2.0, times=2.0), [2, 6, 14]),  # cycles of 2, 4, 8 epochs
+        (
+            schedules.Cyclical(epochs=3.0),
+            [7, 13, 14],
+        ),  # lows are met by the step that begins a cycle
+        (schedules.WarmUp(epochs=1.0, then=schedules.SGDR(epochs=7.0, times=1.0)), [7, 14]),
+        (schedules.Constant(), [14]),
+        (schedules.Cosine(), [14]),
+    ],
+)
 def test_cycles_end_where_the_rate_rises_again(schedule, expected):
     from ravine.protocols import Plan
 
@@ -114,7 +129,9 @@ def test_contradictions_are_refused(other):
 
 
 def test_a_recipe_file_says_it(tmp_path):
-    (tmp_path / "r.toml").write_text('base = "plain"\nsnapshots = "Snapshots"\n[data]\nsource = "iris"\n')
+    (tmp_path / "r.toml").write_text(
+        'base = "plain"\nsnapshots = "Snapshots"\n[data]\nsource = "iris"\n'
+    )
     assert catalog.read_recipe(tmp_path / "r.toml").snapshots == Snapshots()
     assert catalog.recipe_from({"base": "plain"}).snapshots is None
     assert CYCLIC.optimizer == Momentum(lr=0.1, momentum=0.9)

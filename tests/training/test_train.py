@@ -37,27 +37,49 @@ def quick(**changes):
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "penguins"
     network = mlp.Mlp(hidden=(16,), norm=mlp.BatchNorm())
-    return train(quick(network=network, stop=EarlyStopping(patience=3)), out=folder, workers=1), folder
+    return train(
+        quick(network=network, stop=EarlyStopping(patience=3)), out=folder, workers=1
+    ), folder
 
 
 def test_a_folder_can_be_read_without_us(written):
     run, folder = written
     assert {p.name for p in folder.iterdir()} == {
-        "recipe.toml", "plan.json", "record.json", "series.csv", "encoder.json", "weights.safetensors"}  # fmt: skip
+        "recipe.toml",
+        "plan.json",
+        "record.json",
+        "series.csv",
+        "encoder.json",
+        "weights.safetensors",
+    }
     assert tomllib.loads((folder / "recipe.toml").read_text())["optimizer"]["name"] == "Momentum"
     record = json.loads((folder / "record.json").read_text())
-    assert record["schema"] == 1 and record["score"]["metric"] == "accuracy" and len(record["members"]) == 3
+    assert (
+        record["schema"] == 1
+        and record["score"]["metric"] == "accuracy"
+        and len(record["members"]) == 3
+    )
     rows = list(csv.DictReader((folder / "series.csv").read_text().splitlines()))
-    assert {"train/loss", "validation/loss", "validation/accuracy", "lr", "gradient/norm", "update/ratio"} <= {
-        r["series"] for r in rows}  # fmt: skip
+    assert {
+        "train/loss",
+        "validation/loss",
+        "validation/accuracy",
+        "lr",
+        "gradient/norm",
+        "update/ratio",
+    } <= {r["series"] for r in rows}
     weights = safetensors.torch.load_file(folder / "weights.safetensors")
-    assert weights["hidden.0.weight"].shape[0] == 3 and weights["buffer/hidden.0.norm.mean"].shape == (3, 1, 16)
+    assert weights["hidden.0.weight"].shape[0] == 3 and weights[
+        "buffer/hidden.0.norm.mean"
+    ].shape == (3, 1, 16)
 
 
 def test_what_is_read_back_is_what_was_written(written):
     run, folder = written
     again = open_run(folder)
-    assert json.dumps(again.record.to_json(), sort_keys=True) == json.dumps(run.record.to_json(), sort_keys=True)
+    assert json.dumps(again.record.to_json(), sort_keys=True) == json.dumps(
+        run.record.to_json(), sort_keys=True
+    )
     for name, series in run.record.series.items():
         np.testing.assert_array_equal(again.record.series[name].values, series.values)
     frame, _ = bundled("penguins")
@@ -96,7 +118,9 @@ def test_everything_a_recipe_file_says_comes_back():
     for name, make in catalog.NAMED.items():
         recipe = make()
         assert catalog.recipe_from(tomllib.loads(catalog.recipe_text(recipe))) == recipe, name
-    full = quick(clip=None, schedule=schedules.WarmUp(epochs=2.0, then=schedules.SGDR()), batch="all")
+    full = quick(
+        clip=None, schedule=schedules.WarmUp(epochs=2.0, then=schedules.SGDR()), batch="all"
+    )
     assert catalog.recipe_from(tomllib.loads(catalog.recipe_text(full))) == full
 
 
@@ -109,7 +133,9 @@ def test_a_recipe_file_names_the_line_of_a_mistake(tmp_path):
     with pytest.raises(RecipeError, match=r"r\.toml:3: Dropout\.rate is 2.*less than 1"):
         catalog.read_recipe(path)
     path.write_text('[optimizer]\nname = "Addam"\n')
-    with pytest.raises(RecipeError, match=r"r\.toml:2: optimizer has no 'Addam'.*Did you mean 'Adam"):
+    with pytest.raises(
+        RecipeError, match=r"r\.toml:2: optimizer has no 'Addam'.*Did you mean 'Adam"
+    ):
         catalog.read_recipe(path)
 
 
@@ -117,10 +143,15 @@ def test_paths_in_a_recipe_file_are_relative_to_it(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     for name in ("houses.csv", "more.csv"):
         (tmp_path / "sub" / name).write_text("a,y\n1,2\n")
-    (tmp_path / "sub" / "r.toml").write_text('[data]\nsource = "houses.csv"\ntest = "more.csv"\ntarget = ["y"]\n')
+    (tmp_path / "sub" / "r.toml").write_text(
+        '[data]\nsource = "houses.csv"\ntest = "more.csv"\ntarget = ["y"]\n'
+    )
     monkeypatch.chdir(tmp_path)
     data = catalog.read_recipe("sub/r.toml").data
-    assert (data.source, data.test) == (os.path.join("sub", "houses.csv"), os.path.join("sub", "more.csv"))
+    assert (data.source, data.test) == (
+        os.path.join("sub", "houses.csv"),
+        os.path.join("sub", "more.csv"),
+    )
 
 
 @pytest.mark.parametrize("name", ["AdamW", "adamw", "adam_w", "Adam-W"])
@@ -130,13 +161,19 @@ def test_the_same_part_under_another_spelling_keeps_its_settings(name):
 
 def test_numbers_that_could_not_be_worked_out_come_back_as_such(written, tmp_path):
     record = written[0].record
-    score = dataclasses.replace(record.score, low=math.nan, others={**record.score.others, "auc": math.nan})
+    score = dataclasses.replace(
+        record.score, low=math.nan, others={**record.score.others, "auc": math.nan}
+    )
     members = tuple(dataclasses.replace(m, test={"auc": math.nan}) for m in record.members)
-    for name, data in record_files(dataclasses.replace(record, score=score, members=members)).items():
+    for name, data in record_files(
+        dataclasses.replace(record, score=score, members=members)
+    ).items():
         (tmp_path / name).write_bytes(data)
     read = read_record(tmp_path)
     assert (
-        math.isnan(read.score.low) and math.isnan(read.score.others["auc"]) and math.isnan(read.members[0].test["auc"])
+        math.isnan(read.score.low)
+        and math.isnan(read.score.others["auc"])
+        and math.isnan(read.members[0].test["auc"])
     )
     assert "auc nan" in summary(read)
 
@@ -163,7 +200,9 @@ def test_settings_change_by_path():
 
 def test_recipes_that_share_a_program_train_as_one_cohort_and_others_apart():
     base = quick(epochs=2)
-    runs = train_all([base, base.vary("optimizer.lr", 0.5), base.vary("network.hidden", (9,))], workers=1)
+    runs = train_all(
+        [base, base.vary("optimizer.lr", 0.5), base.vary("network.hidden", (9,))], workers=1
+    )
     assert [len(r.record.members) for r in runs] == [3, 3, 3]
     assert runs[0].model.size == runs[1].model.size != runs[2].model.size
 
@@ -216,7 +255,9 @@ def test_what_is_there_is_never_written_over(tmp_path):
 
 def test_a_mistake_in_the_data_leaves_no_folder(tmp_path):
     with pytest.raises(InputError):
-        train(quick(data=Data(source="penguins", target=("specis",))), out=tmp_path / "run", workers=1)
+        train(
+            quick(data=Data(source="penguins", target=("specis",))), out=tmp_path / "run", workers=1
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -249,7 +290,8 @@ def test_only_the_ratios_of_weights_count():
     frame = frame.assign(heavy=np.where(frame["island"] == "Biscoe", 2.0, 1.0))
     data = Data(target=("species",), weight="heavy")
     one, thousand = (
-        train(quick(data=data, seeds=1), f, workers=1) for f in (frame, frame.assign(heavy=frame.heavy * 1000))
+        train(quick(data=data, seeds=1), f, workers=1)
+        for f in (frame, frame.assign(heavy=frame.heavy * 1000))
     )
     torch.testing.assert_close(one.model.weights, thousand.model.weights, rtol=1e-4, atol=1e-5)
     flat = train(quick(data=data, seeds=1), frame.assign(heavy=1.0), workers=1)

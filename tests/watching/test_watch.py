@@ -1,4 +1,6 @@
-"""Watched loops: every rule fires on its sick program, none on healthy ones, and watching changes nothing."""
+"""Watched loops: every rule fires on its sick program, none on healthy ones, and watching changes
+nothing.
+"""
 
 import contextlib
 import io
@@ -106,7 +108,9 @@ def silent(watch):
     """Nothing above a note was said, and no check broke."""
     for watched in watch.given:
         report = watched.report()
-        assert [(f.code, f.where, f.evidence) for f in report.findings if f.severity != "note"] == []
+        assert [
+            (f.code, f.where, f.evidence) for f in report.findings if f.severity != "note"
+        ] == []
         assert report.checks.failed == ()
         assert len(report.checks.passed) > 10
 
@@ -147,13 +151,25 @@ def test_frozen_parameters_are_noted():
     watch = Seeing()
     run(frozen_backbone, watch)
     (finding,) = watch.given[0].findings()
-    assert (finding.code, finding.severity, finding.where) == ("RVN-L08", "note", "0.weight, 0.bias")
+    assert (finding.code, finding.severity, finding.where) == (
+        "RVN-L08",
+        "note",
+        "0.weight, 0.bias",
+    )
 
 
-@pytest.mark.parametrize(("program", "latest"), [
-    (no_zero_grad, 4), (wiped, 3), (backward_last, 4), (plain_list, 1), (loss_made_anew, 1), (softmax_twice, 1),
-    (eval_left_on, 12),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("program", "latest"),
+    [
+        (no_zero_grad, 4),
+        (wiped, 3),
+        (backward_last, 4),
+        (plain_list, 1),
+        (loss_made_anew, 1),
+        (softmax_twice, 1),
+        (eval_left_on, 12),
+    ],
+)
 def test_faults_are_found_within_a_few_steps(program, latest):
     class Stop(Exception):
         pass
@@ -177,13 +193,22 @@ def test_faults_are_found_within_a_few_steps(program, latest):
     assert watch.given[0].findings()
 
 
-@pytest.mark.parametrize(("program", "cause", "where"), [
-    (rate_too_high, "learning-rate-high", None), (nan_in_data, "data-degenerate", None), (root_of_zero, "loss", None),
-    (no_activation, "hidden-activation", "between 0.weight and 1.weight"), (plain_list, "parameters-not-in-optimizer",
-    "layers.0.weight"), (dead_layer, "dead-units", "2.weight"), (head_left_out, "parameters-not-in-optimizer", "4."),
-    (softmax_twice, "output-activation", "1"), (set_back, "initialization", "0.weight"),
-    (group_at_zero, "learning-rate-low", "0.weight"), (always_overflows, "precision", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("program", "cause", "where"),
+    [
+        (rate_too_high, "learning-rate-high", None),
+        (nan_in_data, "data-degenerate", None),
+        (root_of_zero, "loss", None),
+        (no_activation, "hidden-activation", "between 0.weight and 1.weight"),
+        (plain_list, "parameters-not-in-optimizer", "layers.0.weight"),
+        (dead_layer, "dead-units", "2.weight"),
+        (head_left_out, "parameters-not-in-optimizer", "4."),
+        (softmax_twice, "output-activation", "1"),
+        (set_back, "initialization", "0.weight"),
+        (group_at_zero, "learning-rate-low", "0.weight"),
+        (always_overflows, "precision", None),
+    ],
+)
 def test_cause_and_place_are_named(program, cause, where):
     watch = Seeing()
     run(program, watch)
@@ -211,7 +236,10 @@ def test_the_report_comes_back_from_json():
     watch = Seeing()
     run(rate_too_high, watch)
     report = watch.given[0].report()
-    assert Report.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False))).to_json() == report.to_json()
+    assert (
+        Report.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False))).to_json()
+        == report.to_json()
+    )
 
 
 def test_a_rule_that_breaks_does_not_break_the_loop(monkeypatch):
@@ -271,7 +299,9 @@ def test_a_task_that_is_done_has_not_lost_its_steps_in_rounding():
             optimizer.zero_grad()
             watched.loss(F.mse_loss(model(x), y)).backward()
             optimizer.step()
-    assert watched.story.looks[-1].unchanged == 1.0  # the weights stand still, their gradient is not quite 0
+    assert (
+        watched.story.looks[-1].unchanged == 1.0
+    )  # the weights stand still, their gradient is not quite 0
     assert [f.code for f in watched.findings() if f.severity != "note"] == []
 
 
@@ -290,17 +320,23 @@ def test_a_watch_takes_a_constant_memory():
             optimizer.step()
         tracemalloc.stop()
     assert len(watched.story.tape) <= 400 and len(watched.story.looks) <= 80
-    assert taken[1] - taken[0] < 100_000  # bytes in 1,500 steps; 300 of them are looked at, a look takes 1,500 bytes
+    assert (
+        taken[1] - taken[0] < 100_000
+    )  # bytes in 1,500 steps; 300 of them are looked at, a look takes 1,500 bytes
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler is imported
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # torch's own, when its compiler is imported
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
 @pytest.mark.parametrize("how", ["whole", "part", "in place"])
 def test_compiled_models_give_the_same_numbers_and_the_report_says_what_is_hidden(backend, how):
     def program(watch, forget=False):
         torch._dynamo.reset()
-        inner = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 3))
+        inner = nn.Sequential(
+            nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 3)
+        )
         model = torch.compile(inner, backend=backend) if how == "whole" else inner
         if how == "part":
             inner[0] = torch.compile(inner[0], backend=backend)
@@ -341,8 +377,14 @@ def test_without_a_torch_optimizer_each_loss_is_a_step():
     assert watched.report().checks.failed == ()
 
 
-@pytest.mark.parametrize(("given", "said"), [((3, ()), "torch.nn.Module"), ((nn.Linear(1, 1), 3), "Optimizer"),
-                                             ((nn.Linear(1, 1), [3]), "Optimizer")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((3, ()), "torch.nn.Module"),
+        ((nn.Linear(1, 1), 3), "Optimizer"),
+        ((nn.Linear(1, 1), [3]), "Optimizer"),
+    ],
+)
 def test_what_cannot_be_watched_is_named(given, said):
     with pytest.raises(InputError, match=said):
         ravine.watch(*given)

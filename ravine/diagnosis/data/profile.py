@@ -1,6 +1,8 @@
-"""What is to be known of examples before a network sees them: measured once, kept as plain numbers for the rules.
+"""What is to be known of examples before a network sees them: measured once, kept as plain numbers
+for the rules.
 
-Shapes: N examples, F columns, T places in a sequence, K outputs. Nothing is drawn from torch's generators.
+Shapes: N examples, F columns, T places in a sequence, K outputs. Nothing is drawn from torch's
+generators.
 """
 
 from __future__ import annotations
@@ -13,14 +15,25 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
-from ravine.diagnosis.baseline_learners import Array, Reference, evenly, measured, plain, ranks, reference, tokens
+from ravine.diagnosis.baseline_learners import (
+    Array,
+    Reference,
+    evenly,
+    measured,
+    plain,
+    ranks,
+    reference,
+    tokens,
+)
 
 SAMPLE = 4000  # examples for what is costly
 HASHED = 200_000_000  # bytes of inputs that are compared for copies
 MOST_COLUMNS = 500  # for what is costly
 NAMED = 1000  # columns whose figures are kept
 IGNORED = -100  # a target that cross_entropy leaves out
-NEARLY = 0.05  # of the distance between classes: a column that spreads no more within them is their name
+NEARLY = (
+    0.05  # of the distance between classes: a column that spreads no more within them is their name
+)
 FAITHFUL = 1e-3  # of a number's variance: a column that leaves no more of it open is the number
 BEYOND = 8.0  # standard errors (of which chance takes 1.4): another pairing is beyond doubt
 PAIRINGS = (1, -1, 0)  # rows by which targets may have slipped; 0: turned around
@@ -38,11 +51,13 @@ class Broken:
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Where numbers lie. Lists are by column, at most a thousand of them; columns that are constant count nowhere else.
+    """Where numbers lie. Lists are by column, at most a thousand of them; columns that are constant
+    count nowhere else.
 
-    `steepest` is the largest eigenvalue of E[x x^T], which limits the learning rate of a first layer (gradient descent
-    on a quadratic needs lr < 2 / eigenvalue); `even` is the same after standardizing, `centered` after taking off the
-    means alone. `flattest` is the smallest variance of a column.
+    `steepest` is the largest eigenvalue of E[x x^T], which limits the learning rate of a first
+    layer (gradient descent on a quadratic needs lr < 2 / eigenvalue); `even` is the same after
+    standardizing, `centered` after taking off the means alone. `flattest` is the smallest variance
+    of a column.
     """
 
     columns: int
@@ -75,16 +90,20 @@ class Spread:
 
     @property
     def steeper(self) -> float:
-        """How many times steeper a first layer's loss is than with standardized inputs; below 1 flatter."""
+        """How many times steeper a first layer's loss is than with standardized inputs; below 1
+        flatter.
+        """
         return self.steepest / self.even if self.even > 0 else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Examples that occur more than once. `natural`: values are so few that equal rows are to be expected.
+    """Examples that occur more than once. `natural`: values are so few that equal rows are to be
+    expected.
 
-    `overlap` counts validation examples that are training examples, too, inputs and targets; `inputs_overlap` inputs
-    alone. `expected` is how many chance would give if both came from where these come from.
+    `overlap` counts validation examples that are training examples, too, inputs and targets;
+    `inputs_overlap` inputs alone. `expected` is how many chance would give if both came from where
+    these come from.
     """
 
     compared: int
@@ -100,7 +119,9 @@ class Copies:
 
 @dataclass(frozen=True, kw_only=True)
 class GivenAway:
-    """A column that alone is the target. `alone` and `rest` are accuracy or R2, of it and of all other columns."""
+    """A column that alone is the target. `alone` and `rest` are accuracy or R2, of it and of all
+    other columns.
+    """
 
     where: str
     alone: float
@@ -111,10 +132,11 @@ class GivenAway:
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """Validation inputs beside training inputs, in units of the training columns' spread. All medians are over columns.
+    """Validation inputs beside training inputs, in units of the training columns' spread. All
+    medians are over columns.
 
-    `shift` is the median distance of the middles and `stretch` the median ratio of the spreads (quartiles where they
-    differ); `sure` says by how many standard errors the surest column moved.
+    `shift` is the median distance of the middles and `stretch` the median ratio of the spreads
+    (quartiles where they differ); `sure` says by how many standard errors the surest column moved.
     """
 
     shift: float
@@ -124,13 +146,17 @@ class Drift:
     sure: float
     median_sure: float
     rows: int
-    columns: float  # how many there are in effect: all, if none goes with another; 1, if all go together
+    columns: (
+        float  # how many there are in effect: all, if none goes with another; 1, if all go together
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """How alike neighbors are: `purity` is the mean share of the commonest class in a batch (of numbers: 1 - variance
-    within batches / variance), `chance` the same after shuffling, `sorted` whether targets only ever rise or fall."""
+    """How alike neighbors are: `purity` is the mean share of the commonest class in a batch (of
+    numbers: 1 - variance within batches / variance), `chance` the same after shuffling, `sorted`
+    whether targets only ever rise or fall.
+    """
 
     batch: int
     purity: float
@@ -140,7 +166,9 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Slipped:
-    """A pairing of inputs with the targets of other rows that is informative where the given one is not."""
+    """A pairing of inputs with the targets of other rows that is informative where the given one is
+    not.
+    """
 
     by: int  # rows; 0: the targets stand in the opposite order
     signal: float
@@ -151,10 +179,12 @@ class Slipped:
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """What was measured of examples. `layout` is table, pictures, signals or tokens; `kind` what the targets are:
+    """What was measured of examples. `layout` is table, pictures, signals or tokens; `kind` what
+    the targets are:
 
-    classes (one of several), binary (two, one output), labels (several yes and no), number, numbers, tokens (a class
-    for each place), next (the token that follows), inputs (the inputs themselves). `counts` are examples by class.
+    classes (one of several), binary (two, one output), labels (several yes and no), number,
+    numbers, tokens (a class for each place), next (the token that follows), inputs (the inputs
+    themselves). `counts` are examples by class.
     """
 
     rows: int
@@ -183,12 +213,15 @@ class Examples:
     order: Order | None = None
     reference: Reference | None = None
     slipped: Slipped | None = None
-    validation_reference: Reference | None = None  # learned from validation examples, where training ones tell nothing
+    validation_reference: Reference | None = (
+        None  # learned from validation examples, where training ones tell nothing
+    )
 
     def has(self, need: str) -> bool | None:
-        """Whether it was measured: "inputs", "columns" (None: no table), "numbers" (the inputs are numbers), "values"
-        (the targets are), "classes", "labels" (classes whose number of outputs is known), "validation", "order" (None:
-        it does not matter), "sequences" (tokens in and out), "reference", "copies"."""
+        """Whether it was measured: "inputs", "columns" (None: no table), "numbers" (the inputs are
+        numbers), "values" (the targets are), "classes", "labels" (classes whose number of outputs
+        is known), "validation", "order" (None: it does not matter), "sequences" (tokens in and
+        out), "reference", "copies"."""
         classes = True if self.kind in ("classes", "binary", "tokens", "next") else None
         return {
             "inputs": True,
@@ -199,7 +232,9 @@ class Examples:
             "labels": None if classes is None else bool(self.outputs) and bool(self.counts),
             "validation": None if self.validation_rows is None else self.validation_rows > 0,
             "order": None if self.shuffled or self.order is None else True,
-            "sequences": True if self.layout == "tokens" and self.kind in ("tokens", "next") else None,
+            "sequences": True
+            if self.layout == "tokens" and self.kind in ("tokens", "next")
+            else None,
             "reference": None if self.kind == "inputs" else self.reference is not None,
             "copies": self.copies is not None,
         }[need]
@@ -221,10 +256,12 @@ def read_examples(
     outputs: tuple[int, ...] = (),
     seed: int = 0,
 ) -> Examples:
-    """Measure examples: inputs [N, F], [N, T, F], pictures [N, C, H, W] or tokens [N, T], and their targets.
+    """Measure examples: inputs [N, F], [N, T, F], pictures [N, C, H, W] or tokens [N, T], and their
+    targets.
 
-    `names` are of the columns; `shuffled` says whether training draws a new order; `outputs` is the shape of what the
-    model says of one example, () if unknown. What is costly is measured on at most 4,000 examples, spread evenly.
+    `names` are of the columns; `shuffled` says whether training draws a new order; `outputs` is the
+    shape of what the model says of one example, () if unknown. What is costly is measured on at
+    most 4,000 examples, spread evenly.
 
     >>> import torch
     >>> x = torch.arange(12.0).reshape(6, 2)
@@ -233,7 +270,9 @@ def read_examples(
     ('classes', 'table', {0: 3, 1: 3}, 1.76)
     """
     if len(inputs) != len(targets) or not len(inputs):
-        raise ValueError(f"{len(inputs)} inputs and {len(targets)} targets; give one target for each input")
+        raise ValueError(
+            f"{len(inputs)} inputs and {len(targets)} targets; give one target for each input"
+        )
     x, y = plain(inputs), plain(targets)
     layout, kind = layout_of(x), kind_of(x, y, outputs)
     at = named(names, x.shape[1:], layout)
@@ -254,10 +293,15 @@ def read_examples(
     )
     found = _classes_told(found, y)
     if validation is not None and len(validation[0]):
-        found = _with_validation(found, x[chosen], y, plain(validation[0]), plain(validation[1]), at)
+        found = _with_validation(
+            found, x[chosen], y, plain(validation[0]), plain(validation[1]), at
+        )
     if layout == "tokens" and y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(
-            found, same=float((y == x).mean()), ahead=_equal(y[:, :-1], x[:, 1:]), behind=_equal(y[:, 1:], x[:, :-1])
+            found,
+            same=float((y == x).mean()),
+            ahead=_equal(y[:, :-1], x[:, 1:]),
+            behind=_equal(y[:, 1:], x[:, :-1]),
         )
     if not shuffled and 2 * batch <= len(x):
         found = replace(found, order=ordered(y, kind, batch, seed))
@@ -376,7 +420,9 @@ def _largest(part: Array) -> float:
 
 
 def counted(y: Array, kind: str) -> dict[int, int]:
-    """Examples by class, of labels by label; one-hot targets are counted as classes. Targets to be ignored are not."""
+    """Examples by class, of labels by label; one-hot targets are counted as classes. Targets to be
+    ignored are not.
+    """
     if kind == "labels" or (kind == "classes" and y.ndim == 2 and y.shape[1] > 1):
         return dict(enumerate(int(count) for count in (y > 0.5).sum(0)))
     if kind not in ("classes", "binary", "tokens", "next"):
@@ -386,7 +432,8 @@ def counted(y: Array, kind: str) -> dict[int, int]:
 
 
 def evenness(counts: Mapping[int, int]) -> float:
-    """(exp H - 1) / (K - 1) over the classes that occur; 1 if all are as frequent, 0 with one class.
+    """(exp H - 1) / (K - 1) over the classes that occur; 1 if all are as frequent, 0 with one
+    class.
 
     >>> evenness({0: 50, 1: 50}), round(evenness({0: 99, 1: 1}), 3)
     (1.0, 0.058)
@@ -430,7 +477,9 @@ def copied(x: Array, y: Array, validation: tuple[Tensor, Tensor] | None) -> Copi
     if natural:  # any training row is as likely to be among the others as a new one is
         twins = sum(count for count in counts.values() if count > 1) / len(rows)
         among = {row: new.count(row) for row in set(new)} if len(set(new)) < 50 else _tally(new)
-        pairs = sum(count * (count - 1) for count in among.values()) / max(1, len(new) * (len(new) - 1))
+        pairs = sum(count * (count - 1) for count in among.values()) / max(
+            1, len(new) * (len(new) - 1)
+        )
         expected = len(new) * max(twins, 1 - (1 - pairs) ** len(rows))
     return replace(
         found,
@@ -453,7 +502,9 @@ def _bytes(x: Array) -> list[bytes]:
 
 
 def ordered(y: Array, kind: str, batch: int, seed: int) -> Order | None:
-    """How alike the targets of a batch are when examples come as they stand; None for targets by place or label."""
+    """How alike the targets of a batch are when examples come as they stand; None for targets by
+    place or label.
+    """
     answers = _single(y, kind)
     batch = max(2, batch)
     if answers is None or len(y) < 20:
@@ -481,12 +532,18 @@ def _purity(answers: Array, batch: int, kind: str) -> float:
     batches = [answers[i : i + batch] for i in range(0, len(answers) - batch + 1, batch)]
     if kind == "number":
         whole = float(np.nanvar(answers))
-        return 1 - float(np.mean([np.nanvar(each) for each in batches])) / whole if whole > 0 else 0.0
-    return float(np.mean([np.unique(each, return_counts=True)[1].max() / batch for each in batches]))
+        return (
+            1 - float(np.mean([np.nanvar(each) for each in batches])) / whole if whole > 0 else 0.0
+        )
+    return float(
+        np.mean([np.unique(each, return_counts=True)[1].max() / batch for each in batches])
+    )
 
 
 def drifted(x: Array, new: Array, at: Mapping[int, str]) -> Drift | None:
-    """Columns of validation inputs beside those of training; None with under 20 rows or other columns."""
+    """Columns of validation inputs beside those of training; None with under 20 rows or other
+    columns.
+    """
     if x.shape[1:] != new.shape[1:] or len(new) < 20 or len(x) < 20 or x.dtype.kind not in "fiub":
         return None
     new = new[evenly(len(new), SAMPLE)]
@@ -524,7 +581,9 @@ def _in_effect(x: Array) -> float:
     """(sum of eigenvalues)^2 / sum of their squares, of the columns' correlations."""
     standard = (x - x.mean(0)) / x.std(0)
     correlations = standard.T @ standard / len(x)
-    return float(np.trace(correlations) ** 2 / (correlations**2).sum()) if correlations.size else 0.0
+    return (
+        float(np.trace(correlations) ** 2 / (correlations**2).sum()) if correlations.size else 0.0
+    )
 
 
 def _quartiles(x: Array) -> Array:
@@ -533,11 +592,20 @@ def _quartiles(x: Array) -> Array:
     return (high - low) / 1.349
 
 
-def given_away(x: Array, y: Array, kind: str, at: Mapping[int, str], seed: int) -> tuple[GivenAway, ...]:
-    """Columns that alone are the target: a number that the column is but for a scale (or a monotone function), or two
-    classes and more that it keeps apart by far more than it spreads within them."""
+def given_away(
+    x: Array, y: Array, kind: str, at: Mapping[int, str], seed: int
+) -> tuple[GivenAway, ...]:
+    """Columns that alone are the target: a number that the column is but for a scale (or a monotone
+    function), or two classes and more that it keeps apart by far more than it spreads within
+    them."""
     answers = _single(y, kind)
-    if answers is None or x.ndim != 2 or not 3 <= x.shape[1] or len(x) < 50 or x.dtype.kind not in "fiub":
+    if (
+        answers is None
+        or x.ndim != 2
+        or not 3 <= x.shape[1]
+        or len(x) < 50
+        or x.dtype.kind not in "fiub"
+    ):
         return ()
     flat, answers = x.astype(float), answers.astype(float)
     known = np.isfinite(flat).all(1) & np.isfinite(answers)
@@ -565,7 +633,9 @@ def given_away(x: Array, y: Array, kind: str, at: Mapping[int, str], seed: int) 
 
 
 def _number_alone(x: Array, y: Array) -> Array:
-    """R2 of a straight line through each column, of values or of ranks; 0 where it leaves more than a thousandth."""
+    """R2 of a straight line through each column, of values or of ranks; 0 where it leaves more than
+    a thousandth.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         straight, monotone = _correlated(x, y), _correlated(ranks(x), ranks(y[:, None])[:, 0])
     best = np.maximum(np.nan_to_num(straight) ** 2, np.nan_to_num(monotone) ** 2)
@@ -578,13 +648,15 @@ def _correlated(x: Array, y: Array) -> Array:
 
 
 def _class_alone(x: Array, y: Array) -> Array:
-    """Accuracy by the nearest class mean of each column; 0 where the column spreads more than a twentieth of the
-    distance between classes within them, or errs more than once in 200."""
+    """Accuracy by the nearest class mean of each column; 0 where the column spreads more than a
+    twentieth of the distance between classes within them, or errs more than once in 200."""
     names = np.unique(y)
     if len(names) > 50:
         return np.zeros(x.shape[1])
     middles = np.stack([x[y == name].mean(0) for name in names])  # [K, F]
-    within = np.stack([np.median(np.abs(x[y == name] - middles[k]), 0) for k, name in enumerate(names)]).max(0)
+    within = np.stack(
+        [np.median(np.abs(x[y == name] - middles[k]), 0) for k, name in enumerate(names)]
+    ).max(0)
     apart = np.diff(np.sort(middles, 0), axis=0).min(0)
     right = np.zeros(x.shape[1])
     for place in np.nonzero((within <= NEARLY * apart) & (apart > 0))[0]:
@@ -597,8 +669,12 @@ def _answered(x: Array, y: Array, kind: str, seed: int, most: int = 800) -> Refe
     return reference(Tensor(x), Tensor(y), kind, seed=seed, most=most) if x.size else None
 
 
-def slipped(inputs: Tensor, targets: Tensor, kind: str, given: Reference, seed: int) -> Slipped | None:
-    """The pairing with other rows' targets that is surest, if it is beyond doubt; asked where the given one is not."""
+def slipped(
+    inputs: Tensor, targets: Tensor, kind: str, given: Reference, seed: int
+) -> Slipped | None:
+    """The pairing with other rows' targets that is surest, if it is beyond doubt; asked where the
+    given one is not.
+    """
     best: Slipped | None = None
     for by in PAIRINGS:
         if by:
@@ -608,26 +684,40 @@ def slipped(inputs: Tensor, targets: Tensor, kind: str, given: Reference, seed: 
         found = reference(x, y, kind, seed=seed, most=400, learners=("linear", "trees"))
         if found is not None and found.signal > max(BEYOND, best.signal if best else 0.0):
             best = Slipped(
-                by=by, signal=found.signal, given=given.signal, score=found.score, null_score=found.null_score
+                by=by,
+                signal=found.signal,
+                given=given.signal,
+                score=found.score,
+                null_score=found.null_score,
             )
     return best
 
 
 def _classes_told(found: Examples, y: Array) -> Examples:
     """How many targets have no output, where outputs are as many as classes may be."""
-    if found.kind not in ("classes", "tokens", "next") or y.dtype.kind not in "iu" or not found.outputs:
+    if (
+        found.kind not in ("classes", "tokens", "next")
+        or y.dtype.kind not in "iu"
+        or not found.outputs
+    ):
         return found
     if found.kind == "classes" and y.ndim > 1 and y.shape[1] > 1:
         return found
-    places = found.kind != "classes" and len(found.outputs) > 1  # outputs [T, K] of one example, or [K, T]
+    places = (
+        found.kind != "classes" and len(found.outputs) > 1
+    )  # outputs [T, K] of one example, or [K, T]
     classes = list(found.outputs)[-1 if places else 0]
     if classes < 2 or (places and found.outputs[:1] != found.target_shape[:1]):
         return found
     told = y[y != IGNORED]
-    return replace(found, below_classes=int((told < 0).sum()), beyond_classes=int((told >= classes).sum()))
+    return replace(
+        found, below_classes=int((told < 0).sum()), beyond_classes=int((told >= classes).sum())
+    )
 
 
-def _with_validation(found: Examples, x: Array, y: Array, vx: Array, vy: Array, at: Mapping[int, str]) -> Examples:
+def _with_validation(
+    found: Examples, x: Array, y: Array, vx: Array, vy: Array, at: Mapping[int, str]
+) -> Examples:
     found = replace(found, validation_rows=len(vx), validation_counts=counted(vy, found.kind))
     if found.layout != "tokens":
         found = replace(found, drift=drifted(x, vx, at))
@@ -640,7 +730,13 @@ def _with_validation(found: Examples, x: Array, y: Array, vx: Array, vy: Array, 
 
 
 def _with_reference(
-    found: Examples, inputs: Tensor, targets: Tensor, x: Array, y: Array, at: Mapping[int, str], seed: int
+    found: Examples,
+    inputs: Tensor,
+    targets: Tensor,
+    x: Array,
+    y: Array,
+    at: Mapping[int, str],
+    seed: int,
 ) -> Examples:
     if found.layout == "table" and x.ndim == 2:
         chosen = evenly(len(x), SAMPLE)
@@ -650,21 +746,38 @@ def _with_reference(
     if best is None:
         return found
     found = replace(found, reference=best)
-    return replace(found, slipped=slipped(inputs, targets, kind, best, seed)) if best.informative is False else found
+    return (
+        replace(found, slipped=slipped(inputs, targets, kind, best, seed))
+        if best.informative is False
+        else found
+    )
 
 
-def _beside_validation(found: Examples, validation: tuple[Tensor, Tensor] | None, seed: int) -> Examples:
+def _beside_validation(
+    found: Examples, validation: tuple[Tensor, Tensor] | None, seed: int
+) -> Examples:
     """Whether validation examples tell what training examples do not."""
     known = found.reference
-    if validation is None or known is None or known.informative is not False or found.slipped is not None:
+    if (
+        validation is None
+        or known is None
+        or known.informative is not False
+        or found.slipped is not None
+    ):
         return found
     kind = "tokens" if found.kind == "next" else found.kind
-    return replace(found, validation_reference=reference(*validation, kind, seed=seed, most=min(known.examples, 600)))
+    return replace(
+        found,
+        validation_reference=reference(*validation, kind, seed=seed, most=min(known.examples, 600)),
+    )
 
 
 def _alike(x: Array, y: Array) -> bool:
     """Whether targets are the inputs, but for a scale or for some places."""
-    a, b = (each[evenly(len(each), 500)].reshape(min(len(each), 500), -1).astype(float) for each in (x, y))
+    a, b = (
+        each[evenly(len(each), 500)].reshape(min(len(each), 500), -1).astype(float)
+        for each in (x, y)
+    )
     if a.shape[1] < 2 or a.std() == 0:
         return False
     if float((a == b)[a != 0].mean()) > 0.5:

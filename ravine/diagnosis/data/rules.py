@@ -1,4 +1,6 @@
-"""Faults of the examples: numbers that are none, copies, leaks, targets of other rows, misleading splits and orders."""
+"""Faults of the examples: numbers that are none, copies, leaks, targets of other rows, misleading
+splits and orders.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ CROWD = 0.5  # share of the examples that are one and the same
 @rule("RVN-D01", severity="error", cause="data-degenerate", needs="inputs", explains=("RVN-N01",))
 def not_finite(examples: Examples) -> Iterator[Observation]:
     for broken in examples.broken:
-        several = broken.where.startswith("target ")  # one of several numbers: a mask in the loss may leave them out
+        several = broken.where.startswith(
+            "target "
+        )  # one of several numbers: a mask in the loss may leave them out
         yield Observation(
             where=broken.where,
             severity="note" if several else "",
@@ -65,10 +69,19 @@ def all_inputs_equal(examples: Examples) -> Iterator[Observation]:
 @rule("RVN-D03", severity="note", confidence="low", cause="data-degenerate", needs="columns")
 def constant_columns(examples: Examples) -> Iterator[Observation]:
     spread = examples.inputs
-    if spread is not None and spread.constant and len(spread.constant) < spread.columns and examples.rows >= FEW:
+    if (
+        spread is not None
+        and spread.constant
+        and len(spread.constant) < spread.columns
+        and examples.rows >= FEW
+    ):
         yield Observation(
             where=join_names(spread.constant),
-            evidence=(Evidence("columns with one value", len(spread.constant), "", None, f"of {spread.columns}"),),
+            evidence=(
+                Evidence(
+                    "columns with one value", len(spread.constant), "", None, f"of {spread.columns}"
+                ),
+            ),
             changes=(Change("data", "without these columns"),),
         )
 
@@ -91,7 +104,11 @@ def all_targets_equal(examples: Examples) -> Iterator[Observation]:
         and len(examples.targets.constant) == examples.targets.columns
     ):
         yield Observation(
-            evidence=(Evidence("spread of the targets", 0.0, "", None, f"mean {examples.targets.mean:.3g}"),),
+            evidence=(
+                Evidence(
+                    "spread of the targets", 0.0, "", None, f"mean {examples.targets.mean:.3g}"
+                ),
+            ),
             changes=(Change("data", "see how the targets are read"),),
         )
 
@@ -109,7 +126,8 @@ def input_scale(examples: Examples) -> Iterator[Observation]:
                 spread.steeper,
                 "times",
                 STEEPER if spread.steeper > 1 else 1 / STEEPER,
-                f"E[x x^T] has the eigenvalue {spread.steepest:.3g}, {spread.even:.3g} standardized",
+                f"E[x x^T] has the eigenvalue {spread.steepest:.3g}, {spread.even:.3g} "
+                f"standardized",
             )
         )
     varied = sorted(std for std in spread.stds if std >= spread.narrowest)
@@ -121,11 +139,14 @@ def input_scale(examples: Examples) -> Iterator[Observation]:
                 spread.ratio,
                 "",
                 WIDER,
-                f"{spread.widest_name} {spread.widest:.3g}, {spread.narrowest_name} {spread.narrowest:.3g}",
+                f"{spread.widest_name} {spread.widest:.3g}, {spread.narrowest_name} "
+                f"{spread.narrowest:.3g}",
             )
         )
     if spread.offset_median > FAR:
-        found.append(Evidence("distance of a middling column from 0", spread.offset_median, "spreads", FAR))
+        found.append(
+            Evidence("distance of a middling column from 0", spread.offset_median, "spreads", FAR)
+        )
     if found:
         yield Observation(evidence=tuple(found), changes=(Change("input.scale", "standardize"),))
 
@@ -137,7 +158,11 @@ def target_scale(examples: Examples) -> Iterator[Observation]:
         return
     found = []
     if spread.widest > LARGE or spread.widest < SMALL:
-        found.append(Evidence("spread of the targets", spread.widest, "", LARGE if spread.widest > 1 else SMALL))
+        found.append(
+            Evidence(
+                "spread of the targets", spread.widest, "", LARGE if spread.widest > 1 else SMALL
+            )
+        )
     if spread.offset > FAR:
         found.append(Evidence("distance of the targets from 0", spread.offset, "spreads", FAR))
     if found:
@@ -164,7 +189,8 @@ def known_before(examples: Examples) -> Iterator[Observation]:
                 copies.overlap,
                 "",
                 copies.expected,
-                f"{100 * share:.0f} % of {copies.validation}; chance gives about {copies.expected:.0f}",
+                f"{100 * share:.0f} % of {copies.validation}; chance gives about "
+                f"{copies.expected:.0f}",
             ),
         ),
         changes=(Change("data", "take copies out before splitting"),),
@@ -185,14 +211,27 @@ def gives_away(examples: Examples) -> Iterator[Observation]:
             evidence=(
                 Evidence(f"{score} of this column alone", column.alone),
                 Evidence(
-                    f"{score} of all others together", column.rest, "", None, f"the best constant has {column.null:.3g}"
+                    f"{score} of all others together",
+                    column.rest,
+                    "",
+                    None,
+                    f"the best constant has {column.null:.3g}",
                 ),
             ),
-            changes=(Change("data", f"without {column.where}, if it is not known when predicting"),),
+            changes=(
+                Change("data", f"without {column.where}, if it is not known when predicting"),
+            ),
         )
 
 
-@rule("RVN-D09", severity="warning", confidence="high", cause="labels", also=("leakage",), needs="sequences")
+@rule(
+    "RVN-D09",
+    severity="warning",
+    confidence="high",
+    cause="labels",
+    also=("leakage",),
+    needs="sequences",
+)
 def same_again(examples: Examples) -> Iterator[Observation]:
     if examples.same >= AGAIN and len(examples.counts) > 1:
         yield Observation(
@@ -233,7 +272,11 @@ def validation_differs(examples: Examples) -> Iterator[Observation]:
             suspects=("split", "normalization"),
             evidence=(
                 Evidence(
-                    "the middle of a column lies away by", drift.shift, "spreads", SHIFTED, "median of all columns"
+                    "the middle of a column lies away by",
+                    drift.shift,
+                    "spreads",
+                    SHIFTED,
+                    "median of all columns",
                 ),
                 Evidence(
                     "spread over that in training",
@@ -257,7 +300,14 @@ def validation_differs(examples: Examples) -> Iterator[Observation]:
         )
 
 
-@rule("RVN-D11", severity="warning", confidence="high", cause="split", also=("target-scale",), needs="validation")
+@rule(
+    "RVN-D11",
+    severity="warning",
+    confidence="high",
+    cause="split",
+    also=("target-scale",),
+    needs="validation",
+)
 def other_targets(examples: Examples) -> Iterator[Observation]:
     train, new = examples.counts, examples.validation_counts
     total, rows = sum(new.values()), sum(train.values())
@@ -280,12 +330,18 @@ def other_targets(examples: Examples) -> Iterator[Observation]:
                 ),
                 changes=change,
             )
-        due = {name: share * total / rows for name, share in train.items() if share * total / rows >= FEW}
+        due = {
+            name: share * total / rows
+            for name, share in train.items()
+            if share * total / rows >= FEW
+        }
         if len(due) > 1 and sum(count > 0 for count in new.values()) == 1 and not count:
             yield Observation(
                 where="validation",
                 title="validation examples are all of one class",
-                evidence=(Evidence("classes in validation", 1, "", None, f"training has {len(train)}"),),
+                evidence=(
+                    Evidence("classes in validation", 1, "", None, f"training has {len(train)}"),
+                ),
                 changes=change,
             )
     elif examples.outside >= OUTSIDE / 5 and examples.targets is not None:
@@ -322,7 +378,11 @@ def uneven(examples: Examples) -> Iterator[Observation]:
                 where=f"label {rarest}",
                 evidence=(
                     Evidence(
-                        "examples with this label", held[rarest], "", SEEN * examples.rows, f"{100 * share:.2g} %"
+                        "examples with this label",
+                        held[rarest],
+                        "",
+                        SEEN * examples.rows,
+                        f"{100 * share:.2g} %",
                     ),
                 ),
                 changes=(Change("loss", "pos_weight"),),
@@ -332,8 +392,12 @@ def uneven(examples: Examples) -> Iterator[Observation]:
         yield Observation(
             where=f"class {rarest}",
             evidence=(
-                Evidence("evenness of the classes, (exp H - 1) / (K - 1)", examples.evenness, "", UNEVEN),
-                Evidence("examples of the rarest class", held[rarest], "", None, f"{100 * share:.2g} %"),
+                Evidence(
+                    "evenness of the classes, (exp H - 1) / (K - 1)", examples.evenness, "", UNEVEN
+                ),
+                Evidence(
+                    "examples of the rarest class", held[rarest], "", None, f"{100 * share:.2g} %"
+                ),
             ),
             changes=(Change("loss", "weights by class"),),
         )
@@ -387,13 +451,26 @@ def no_information(examples: Examples) -> Iterator[Observation]:
                     SURE,
                     f"the surest of {join_names(known.tried, 5)}, {known.examples} examples",
                 ),
-                Evidence("best score", known.score, "", None, f"the best constant has {known.null_score:.3g}"),
+                Evidence(
+                    "best score",
+                    known.score,
+                    "",
+                    None,
+                    f"the best constant has {known.null_score:.3g}",
+                ),
             ),
             changes=(Change("data", "see whether inputs and targets are paired"),),
         )
 
 
-@rule("RVN-D18", severity="warning", confidence="high", cause="labels", needs="reference", explains=("RVN-D14",))
+@rule(
+    "RVN-D18",
+    severity="warning",
+    confidence="high",
+    cause="labels",
+    needs="reference",
+    explains=("RVN-D14",),
+)
 def only_validation_tells(examples: Examples) -> Iterator[Observation]:
     known, other = examples.reference, examples.validation_reference
     if known is None or other is None or other.signal <= BEYOND or other.examples > known.examples:
@@ -406,20 +483,35 @@ def only_validation_tells(examples: Examples) -> Iterator[Observation]:
                     other.score,
                     "",
                     None,
-                    f"{other.signal:.0f} standard errors beyond chance; the best constant has {other.null_score:.3g}",
+                    f"{other.signal:.0f} standard errors beyond chance; the best constant has "
+                    f"{other.null_score:.3g}",
                 ),
-                Evidence("predictions and targets in training go together by", known.signal, "standard errors", SURE),
+                Evidence(
+                    "predictions and targets in training go together by",
+                    known.signal,
+                    "standard errors",
+                    SURE,
+                ),
             ),
             changes=(Change("data", "see whether training inputs and targets are paired"),),
         )
 
 
-@rule("RVN-D15", severity="error", confidence="high", cause="labels", needs="reference", explains=("RVN-D14",))
+@rule(
+    "RVN-D15",
+    severity="error",
+    confidence="high",
+    cause="labels",
+    needs="reference",
+    explains=("RVN-D14",),
+)
 def of_other_rows(examples: Examples) -> Iterator[Observation]:
     slipped = examples.slipped
     if slipped is not None:
         how = (
-            "in the opposite order" if not slipped.by else f"{abs(slipped.by)} row {'on' if slipped.by > 0 else 'back'}"
+            "in the opposite order"
+            if not slipped.by
+            else f"{abs(slipped.by)} row {'on' if slipped.by > 0 else 'back'}"
         )
         yield Observation(
             title=f"targets belong to other rows: {how}",
@@ -448,23 +540,48 @@ def no_output(examples: Examples) -> Iterator[Observation]:
     if examples.beyond_classes:
         lowest, highest = min(examples.counts), max(examples.counts)
         counted = f"labels go from {lowest} to {highest}" + (", not from 0" if lowest == 1 else "")
-        change = Change("data", "labels less 1") if lowest == 1 else Change("model", f"{highest + 1} outputs")
+        change = (
+            Change("data", "labels less 1")
+            if lowest == 1
+            else Change("model", f"{highest + 1} outputs")
+        )
         yield Observation(
             changes=(change,),
-            evidence=(Evidence("targets without an output of their own", examples.beyond_classes, "", 0, counted),),
+            evidence=(
+                Evidence(
+                    "targets without an output of their own",
+                    examples.beyond_classes,
+                    "",
+                    0,
+                    counted,
+                ),
+            ),
         )
     elif examples.below_classes:
         yield Observation(
             severity="note",
             confidence="medium",
             evidence=(
-                Evidence("targets below 0", examples.below_classes, "", 0, "right only if the loss leaves them out"),
+                Evidence(
+                    "targets below 0",
+                    examples.below_classes,
+                    "",
+                    0,
+                    "right only if the loss leaves them out",
+                ),
             ),
             changes=(Change("data", "labels from 0"),),
         )
 
 
-@rule("RVN-D17", severity="note", confidence="medium", cause="data-degenerate", also=("labels",), needs="copies")
+@rule(
+    "RVN-D17",
+    severity="note",
+    confidence="medium",
+    cause="data-degenerate",
+    also=("labels",),
+    needs="copies",
+)
 def repeated(examples: Examples) -> Iterator[Observation]:
     copies = examples.copies
     if copies is None or copies.compared < FEW or copies.distinct == 1 or copies.natural:
@@ -488,7 +605,11 @@ def repeated(examples: Examples) -> Iterator[Observation]:
             title="copies of an input have other targets",
             evidence=(
                 Evidence(
-                    "copies with another target than the first", copies.contradicted, "", 0, f"of {copies.compared}"
+                    "copies with another target than the first",
+                    copies.contradicted,
+                    "",
+                    0,
+                    f"of {copies.compared}",
                 ),
             ),
             changes=(Change("data", "see how the targets are read"),),

@@ -1,7 +1,9 @@
-"""What happens in one forward pass: which modules and functions ran, on what, and where two passes first differ.
+"""What happens in one forward pass: which modules and functions ran, on what, and where two passes
+first differ.
 
-Modules are seen by hooks, functions by a mode of torch that sees every call of its interface; inside compiled or fused
-modules nothing is seen, so recurrent and attention modules count as one. Letters: N examples, T places.
+Modules are seen by hooks, functions by a mode of torch that sees every call of its interface;
+inside compiled or fused modules nothing is seen, so recurrent and attention modules count as one.
+Letters: N examples, T places.
 """
 
 from __future__ import annotations
@@ -15,12 +17,34 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-AFFINE = {"linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
-PRODUCTS = {"matmul", "__matmul__", "__rmatmul__", "mm", "addmm"}  # affine if one side is a parameter
+AFFINE = {
+    "linear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+}
+PRODUCTS = {
+    "matmul",
+    "__matmul__",
+    "__rmatmul__",
+    "mm",
+    "addmm",
+}  # affine if one side is a parameter
 LOOKUPS = {"embedding", "embedding_bag"}
-UNITS = {"gru", "lstm", "rnn_tanh", "rnn_relu", "multi_head_attention_forward"}  # what has its own nonlinearity
+UNITS = {
+    "gru",
+    "lstm",
+    "rnn_tanh",
+    "rnn_relu",
+    "multi_head_attention_forward",
+}  # what has its own nonlinearity
 RECTIFIERS = {"relu", "relu_", "relu6", "threshold", "threshold_"}
-BOUNDED: dict[str, Callable[[Tensor], Tensor]] = {  # share of its steepest slope, from an activation's output
+BOUNDED: dict[
+    str, Callable[[Tensor], Tensor]
+] = {  # share of its steepest slope, from an activation's output
     "tanh": lambda out: 1 - out.square(),
     "tanh_": lambda out: 1 - out.square(),
     "sigmoid": lambda out: 4 * out * (1 - out),
@@ -54,7 +78,9 @@ ROUNDED = 1e-6  # of the largest number: differences due to sums in another orde
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where a tensor comes from: the last layer with weights, its units and the dimension that they are in."""
+    """Where a tensor comes from: the last layer with weights, its units and the dimension that they
+    are in.
+    """
 
     where: str
     units: int
@@ -118,20 +144,34 @@ class _Listening(TorchFunctionMode):
             name = getattr(getattr(func, "__self__", None), "__name__", "")
         before = tensors((args, kwargs))
         sources = [self.lineage[id(t)] for t in before if id(t) in self.lineage]
-        source = sources[0] if len({s.where for s in sources}) == 1 else None  # a sum of two layers is of neither
+        source = (
+            sources[0] if len({s.where for s in sources}) == 1 else None
+        )  # a sum of two layers is of neither
         result = func(*args, **kwargs)
         if not name.startswith("__set") and name not in ("backward", "size", "dim", "numel"):
             self._note(name, before, result, source, args, kwargs)
         return result
 
-    def _note(self, name: str, before: list[Tensor], result: Any, source: Lineage | None, args: Any, kwargs: Any):
+    def _note(
+        self,
+        name: str,
+        before: list[Tensor],
+        result: Any,
+        source: Lineage | None,
+        args: Any,
+        kwargs: Any,
+    ):
         made = tensors(result)
         if not made:
             return
         weight = weight_of(name, before)
         where = self.inside[-1] if self.inside else ""
         share = BOUNDED[name](made[0].detach()) if name in BOUNDED else None
-        dim = kwargs.get("dim", next((a for a in args[1:] if isinstance(a, int)), None)) if "softmax" in name else None
+        dim = (
+            kwargs.get("dim", next((a for a in args[1:] if isinstance(a, int)), None))
+            if "softmax" in name
+            else None
+        )
         call = Call(name, where, tuple(before), made[0], weight, source, share, dim)
         self.trace.calls.append(call)
         if weight is not None or name in UNITS:
@@ -156,7 +196,8 @@ def weight_of(name: str, given: Sequence[Tensor]) -> Tensor | None:
 def tensors(given: Any) -> list[Tensor]:
     """All tensors in nested tuples, lists and dicts, in order.
 
-    >>> [t.item() for t in tensors((torch.tensor(1), [torch.tensor(2), "no"], {"a": torch.tensor(3)}))]
+    >>> [t.item() for t in tensors((torch.tensor(1), [torch.tensor(2), "no"],
+    ...                             {"a": torch.tensor(3)}))]
     [1, 2, 3]
     """
     if isinstance(given, Tensor):
@@ -169,7 +210,8 @@ def tensors(given: Any) -> list[Tensor]:
 
 
 def traced(model: nn.Module, inputs: Tensor, *, keep: bool = False) -> Trace:
-    """One forward pass with everything that was seen of it; `keep`: with copies of what modules were given and made.
+    """One forward pass with everything that was seen of it; `keep`: with copies of what modules
+    were given and made.
 
     Raises what the model raises. Hooks of other people run, too.
     """
@@ -191,7 +233,9 @@ def traced(model: nn.Module, inputs: Tensor, *, keep: bool = False) -> Trace:
         if keep and asked.get(id(module)):
             given = asked[id(module)].pop()
             listening.deaf = True
-            trace.modules.append(Ran(names[id(module)], type(module).__name__, given, copies(output)))
+            trace.modules.append(
+                Ran(names[id(module)], type(module).__name__, given, copies(output))
+            )
             listening.deaf = False
 
     handles = []
@@ -226,8 +270,8 @@ def differs(one: Tensor, other: Tensor) -> Tensor:
 
 
 def apart(one: Tensor, other: Tensor, still: Sequence[int], size: int) -> bool | None:
-    """Whether two tensors are equal at the places `still` along a dimension of `size`, or along one that has it as a
-    factor; None if there is no such dimension.
+    """Whether two tensors are equal at the places `still` along a dimension of `size`, or along one
+    that has it as a factor; None if there is no such dimension.
 
     >>> a = torch.zeros(3, 2); b = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     >>> apart(a, b, [0, 1], 3), apart(a, b, [1, 2], 3), apart(a, b, [0], 5)
@@ -252,7 +296,9 @@ def apart(one: Tensor, other: Tensor, still: Sequence[int], size: int) -> bool |
 
 
 def first_apart(one: Trace, other: Trace, still: Sequence[int], size: int) -> Ran | None:
-    """The deepest module that was given tensors equal at the places `still` and made some that are not."""
+    """The deepest module that was given tensors equal at the places `still` and made some that are
+    not.
+    """
     if [r.where for r in one.modules] != [r.where for r in other.modules]:
         return None
     for a, b in zip(one.modules, other.modules, strict=True):
@@ -276,13 +322,21 @@ def first_call_apart(one: Trace, other: Trace, still: Sequence[int], size: int) 
 
 
 def by_unit(tensor: Tensor, source: Lineage) -> Tensor | None:
-    """The numbers of each unit [units, rest] of what a layer made; None where its units cannot be told any more."""
+    """The numbers of each unit [units, rest] of what a layer made; None where its units cannot be
+    told any more.
+    """
     for dim in (source.dim, -1, 1):
-        if -tensor.dim() <= dim < tensor.dim() and tensor.dim() > 1 and tensor.shape[dim] == source.units:
+        if (
+            -tensor.dim() <= dim < tensor.dim()
+            and tensor.dim() > 1
+            and tensor.shape[dim] == source.units
+        ):
             return tensor.detach().movedim(dim, 0).flatten(1)
     return None
 
 
 def root_mean_square(tensor: Tensor) -> float:
     """sqrt(mean x^2), in float64; NaN for no numbers."""
-    return math.sqrt(float(tensor.detach().double().square().mean())) if tensor.numel() else math.nan
+    return (
+        math.sqrt(float(tensor.detach().double().square().mean())) if tensor.numel() else math.nan
+    )

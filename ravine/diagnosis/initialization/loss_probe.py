@@ -1,6 +1,8 @@
-"""Probe a loss as a function of outputs and targets: whose targets it compares with whose outputs, and what it takes.
+"""Probe a loss as a function of outputs and targets: whose targets it compares with whose outputs,
+and what it takes.
 
-No model runs here: outputs are taken as given, moved a little, or made up. Letters: N examples, T places, K classes.
+No model runs here: outputs are taken as given, moved a little, or made up. Letters: N examples, T
+places, K classes.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ ROUND = 1e-4  # by which probabilities may miss a sum of 1
 class Answers:
     """Outputs [N, ...] of a model on some examples with their targets, and what is known of both.
 
-    `gives` is what the outputs are: probabilities (over `axis`), log-probabilities, a range, or "" for any numbers.
+    `gives` is what the outputs are: probabilities (over `axis`), log-probabilities, a range, or ""
+    for any numbers.
     """
 
     loss: Loss
@@ -45,7 +48,11 @@ class Answers:
         """The loss of other outputs (and targets); NaN where it cannot be worked out."""
         try:
             with torch.no_grad():
-                return float(self.loss(outputs.to(self.outputs.dtype), self.targets if targets is None else targets))
+                return float(
+                    self.loss(
+                        outputs.to(self.outputs.dtype), self.targets if targets is None else targets
+                    )
+                )
         except Exception:  # a loss may refuse numbers, such as probabilities above 1
             return math.nan
 
@@ -55,17 +62,18 @@ class Answers:
         return torch.autograd.grad(self.loss(leaf, targets).sum(), leaf)[0].double()
 
 
-# whose targets? -----------------------------------------------------------------------------------------------------
+# Whose targets?
 
 
 def pairing(answers: Answers) -> Pairing | None:
-    """Change one target: does the gradient change at its own example's output? None where that cannot be asked.
+    """Change one target: does the gradient change at its own example's output? None where that
+    cannot be asked.
 
-    A loss that compares all outputs with all targets does not change when only the targets change places; it is
-    called so where their shapes broadcast, or where two changed targets add up exactly, as a sum over pairs does and a
-    distance between distributions does not. A loss that compares with others' targets has a gradient that changes at
-    exactly one other example's output, and not at its own, for most targets. Common factors, as of class weights, do
-    not count.
+    A loss that compares all outputs with all targets does not change when only the targets change
+    places; it is called so where their shapes broadcast, or where two changed targets add up
+    exactly, as a sum over pairs does and a distance between distributions does not. A loss that
+    compares with others' targets has a gradient that changes at exactly one other example's output,
+    and not at its own, for most targets. Common factors, as of class weights, do not count.
     """
     n = len(answers.outputs)
     outputs, targets = varied(answers), answers.targets
@@ -87,7 +95,9 @@ def pairing(answers: Answers) -> Pairing | None:
     if not asked:
         return None
     shapes = tuple(answers.outputs.shape), tuple(targets.shape)
-    sums = spreads(answers) or adds_up(answers, outputs, 1.0) or adds_up(answers, outputs, 2.0)  # 2: a root of a mean
+    sums = (
+        spreads(answers) or adds_up(answers, outputs, 1.0) or adds_up(answers, outputs, 2.0)
+    )  # 2: a root of a mean
     if sums and no_order(answers, outputs, base):
         return Pairing(all=True, outputs=shapes[0], targets=shapes[1])
     share = missed / asked if missed > MOST * asked else 0.0
@@ -95,7 +105,9 @@ def pairing(answers: Answers) -> Pairing | None:
 
 
 def varied(answers: Answers) -> Tensor:
-    """The outputs with a little noise, so that no two examples have the same, still of the kind they are."""
+    """The outputs with a little noise, so that no two examples have the same, still of the kind
+    they are.
+    """
     out = answers.outputs.detach()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(out.shape, generator=generator).to(out)
@@ -109,15 +121,24 @@ def varied(answers: Answers) -> Tensor:
         return (torch.atanh(out.clamp(-0.999, 0.999)) + noise).tanh()
     spread = float(out.double().std())
     spread = spread if math.isfinite(spread) and spread > 0 else max(1.0, float(out.abs().max()))
-    return (out + spread * noise).abs() + 1e-3 * spread if answers.gives == "from 0" else out + spread * noise
+    return (
+        (out + spread * noise).abs() + 1e-3 * spread
+        if answers.gives == "from 0"
+        else out + spread * noise
+    )
 
 
 def changed(targets: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Targets with one element changed to one that another example has at some place: its row, and all targets."""
+    """Targets with one element changed to one that another example has at some place: its row, and
+    all targets.
+    """
     n, flat = len(targets), targets.reshape(len(targets), -1)
     generator = torch.Generator().manual_seed(1)
     width = flat.shape[1]
-    places = [(i % n, int(torch.randint(0, width, (), generator=generator))) for i in range(max(n, ELEMENTS))]
+    places = [
+        (i % n, int(torch.randint(0, width, (), generator=generator)))
+        for i in range(max(n, ELEMENTS))
+    ]
     values = flat.flatten()[torch.randperm(flat.numel(), generator=generator)]
     for row, column in places:
         other = values[values != flat[row, column]]
@@ -128,7 +149,9 @@ def changed(targets: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def moved(base: Tensor, gradient: Tensor, row: int) -> Tensor:
-    """At which examples [N] the gradient changed by more than the factor that is common to all others."""
+    """At which examples [N] the gradient changed by more than the factor that is common to all
+    others.
+    """
     one, other = base.reshape(len(base), -1), gradient.reshape(len(base), -1)
     lengths = one.norm(dim=1)
     rest = [i for i in range(len(one)) if i != row and float(lengths[i]) > 0]
@@ -149,7 +172,9 @@ def no_order(answers: Answers, outputs: Tensor, base: Tensor) -> bool:
             continue
         if abs(answers.at(outputs, given) - loss) > EQUAL * max(abs(loss), 1e-12):
             return False
-        if float((answers.gradient(outputs, given) - base).abs().max()) > NOTICED * float(base.abs().max()):
+        if float((answers.gradient(outputs, given) - base).abs().max()) > NOTICED * float(
+            base.abs().max()
+        ):
             return False
         tried += 1
         if tried == ORDERS:
@@ -167,7 +192,9 @@ def spreads(answers: Answers) -> bool:
 
 
 def adds_up(answers: Answers, outputs: Tensor, power: float) -> bool:
-    """Whether changes of two targets, and of two outputs, change a power of the loss by the sum of what each does."""
+    """Whether changes of two targets, and of two outputs, change a power of the loss by the sum of
+    what each does.
+    """
     n, targets = len(outputs), answers.targets
 
     def of(rows: tuple[int, ...], places: tuple[int, ...]) -> float:
@@ -188,14 +215,15 @@ def adds_up(answers: Answers, outputs: Tensor, power: float) -> bool:
     return True
 
 
-# what does it take, and what does it want? --------------------------------------------------------------------------
+# What does it take, and what does it want?
 
 
 def kind_of(outputs: Tensor, targets: Tensor, axis: int) -> str:
-    """What the targets are to these outputs: classes, tokens (a class at each place), labels (0 and 1), shares (rows
-    that sum to 1), numbers, or "" if neither shape nor type says.
+    """What the targets are to these outputs: classes, tokens (a class at each place), labels (0 and
+    1), shares (rows that sum to 1), numbers, or "" if neither shape nor type says.
 
-    >>> kind_of(torch.zeros(4, 3), torch.tensor([0, 2, 1, 0]), -1), kind_of(torch.zeros(4, 1), torch.ones(4), -1)
+    >>> kind_of(torch.zeros(4, 3), torch.tensor([0, 2, 1, 0]), -1), kind_of(torch.zeros(4, 1),
+    ...                                                                     torch.ones(4), -1)
     ('classes', 'labels')
     """
     whole = not targets.is_floating_point() and targets.dtype != torch.bool
@@ -218,14 +246,22 @@ def _one_of_each(targets: Tensor) -> bool:
 
 
 def class_axis(outputs: Tensor, targets: Tensor) -> int:
-    """The dimension of the classes: the last, or the second where targets [N, T] go with outputs [N, K, T]."""
-    if outputs.dim() == targets.dim() + 1 and outputs.dim() > 2 and outputs.shape[:-1] != targets.shape:
+    """The dimension of the classes: the last, or the second where targets [N, T] go with outputs
+    [N, K, T].
+    """
+    if (
+        outputs.dim() == targets.dim() + 1
+        and outputs.dim() > 2
+        and outputs.shape[:-1] != targets.shape
+    ):
         return 1
     return -1
 
 
 def ideal(answers: Answers, kind: str, *, wrong: bool) -> Tensor | None:
-    """Whether yes (1) or no (0) is the right answer, in the shape of the outputs; or the answers that are `wrong`."""
+    """Whether yes (1) or no (0) is the right answer, in the shape of the outputs; or the answers
+    that are `wrong`.
+    """
     out, y = answers.outputs, answers.targets
     if kind in ("classes", "tokens"):
         classes = out.shape[answers.axis]
@@ -240,7 +276,9 @@ def ideal(answers: Answers, kind: str, *, wrong: bool) -> Tensor | None:
 
 
 def said_as(yes: Tensor, how: str, axis: int, *, single: bool) -> Tensor:
-    """Sure answers as logits, log-probabilities or probabilities; `single`: each number is a label of its own."""
+    """Sure answers as logits, log-probabilities or probabilities; `single`: each number is a label
+    of its own.
+    """
     logits = CONFIDENT * (2 * yes - 1) if single else CONFIDENT * yes
     if how == "logits":
         return logits
@@ -251,22 +289,25 @@ def said_as(yes: Tensor, how: str, axis: int, *, single: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a loss takes ("" if that cannot be told), and its values: of right and of wrong answers, and of right ones
-    with logits that are ever larger."""
+    """What a loss takes ("" if that cannot be told), and its values: of right and of wrong answers,
+    and of right ones with logits that are ever larger."""
 
     takes: str
     right: float
     wrong: float
     unbounded: bool = False  # it falls without end along right answers
-    reversed: bool = False  # wrong answers are better however they are said, and ever better the surer they are
+    reversed: bool = (
+        False  # wrong answers are better however they are said, and ever better the surer they are
+    )
 
 
 def wish(answers: Answers, kind: str) -> Wish | None:
-    """What the loss wants for right answers, and in which form. None where no right answers can be made up.
+    """What the loss wants for right answers, and in which form. None where no right answers can be
+    made up.
 
-    Logits: the loss does not change when a number is added to all logits of a row (of classes), or falls on to 0 as
-    right logits grow (of labels). Log-probabilities: it is a multiple of its inputs. Probabilities: logits are refused,
-    or give no number.
+    Logits: the loss does not change when a number is added to all logits of a row (of classes), or
+    falls on to 0 as right logits grow (of labels). Log-probabilities: it is a multiple of its
+    inputs. Probabilities: logits are refused, or give no number.
     """
     if kind == "numbers":
         return _numbers(answers)
@@ -276,32 +317,45 @@ def wish(answers: Answers, kind: str) -> Wish | None:
     single = kind == "labels"
     values: dict[str, tuple[float, float]] = {}
     for how in ("logits", "log-probabilities", "probabilities"):
-        good, bad = (answers.at(said_as(yes, how, answers.axis, single=single)) for yes in (right, wrong))
+        good, bad = (
+            answers.at(said_as(yes, how, answers.axis, single=single)) for yes in (right, wrong)
+        )
         if math.isfinite(good) and math.isfinite(bad):
             values[how] = (good, bad)
     if not values:
         return None
     takes = _takes(answers, right, single, values)
     good, bad = values.get(takes) or next(iter(values.values()))
-    far = [answers.at(scale * said_as(right, "logits", answers.axis, single=single)) for scale in FAR]
-    away = [answers.at(scale * said_as(wrong, "logits", answers.axis, single=single)) for scale in FAR]
+    far = [
+        answers.at(scale * said_as(right, "logits", answers.axis, single=single)) for scale in FAR
+    ]
+    away = [
+        answers.at(scale * said_as(wrong, "logits", answers.axis, single=single)) for scale in FAR
+    ]
     return Wish(
         takes,
         good,
         bad,
         unbounded=_endless(far, good),
-        reversed=all(g > b for g, b in values.values()) and (_endless(away, bad) or "logits" not in values),
+        reversed=all(g > b for g, b in values.values())
+        and (_endless(away, bad) or "logits" not in values),
     )
 
 
-def _takes(answers: Answers, right: Tensor, single: bool, values: dict[str, tuple[float, float]]) -> str:
+def _takes(
+    answers: Answers, right: Tensor, single: bool, values: dict[str, tuple[float, float]]
+) -> str:
     if "logits" not in values:
         return "probabilities" if "probabilities" in values else ""
-    logits = said_as(right, "logits", answers.axis, single=single) + torch.linspace(0, 1, right.numel()).view_as(right)
+    logits = said_as(right, "logits", answers.axis, single=single) + torch.linspace(
+        0, 1, right.numel()
+    ).view_as(right)
     at, double = answers.at(logits), answers.at(2 * logits)
     if single:
         some = [answers.at(factor * (2 * right - 1)) for factor in (1.0, 2.0, 6.0, 30.0)]
-        falling = all(b < 0.9 * a for a, b in zip(some[:2], some[1:3], strict=True))  # probabilities cut at 1 stay flat
+        falling = all(
+            b < 0.9 * a for a, b in zip(some[:2], some[1:3], strict=True)
+        )  # probabilities cut at 1 stay flat
         return "logits" if falling and 0 <= some[3] < 1e-3 * abs(values["logits"][1]) else ""
     if abs(answers.at(logits + 3.0) - at) <= 1e-4 * max(1e-3, abs(at)):
         return "logits"
@@ -328,10 +382,16 @@ def _numbers(answers: Answers) -> Wish | None:
 
 
 def reduction(answers: Answers) -> float | None:
-    """The loss of the batch taken twice over that of the batch: 1 for a mean, 2 for a sum. None for a loss near 0."""
+    """The loss of the batch taken twice over that of the batch: 1 for a mean, 2 for a sum. None for
+    a loss near 0.
+    """
     once = answers.at(answers.outputs)
     try:
-        twice = float(answers.loss(torch.cat([answers.outputs] * 2), torch.cat([answers.targets] * 2)).detach())
+        twice = float(
+            answers.loss(
+                torch.cat([answers.outputs] * 2), torch.cat([answers.targets] * 2)
+            ).detach()
+        )
     except Exception:  # a loss may know its batch
         return None
     return twice / once if math.isfinite(once) and abs(once) > 1e-12 else None
@@ -339,15 +399,19 @@ def reduction(answers: Answers) -> float | None:
 
 @dataclass(frozen=True)
 class Nothing:
-    """The best that can be said without looking at the inputs: the best constant output, and its loss."""
+    """The best that can be said without looking at the inputs: the best constant output, and its
+    loss.
+    """
 
     loss: float
     output: Tensor
 
 
 def constant(answers: Answers, kind: str) -> Nothing | None:
-    """The best output that is the same for all examples (of tokens: and for all places), found by L-BFGS from several
-    starts, as the kind of number that the outputs are. None if the loss has no least value there that is found."""
+    """The best output that is the same for all examples (of tokens: and for all places), found by
+    L-BFGS from several starts, as the kind of number that the outputs are. None if the loss has no
+    least value there that is found.
+    """
     out = answers.outputs
     if kind == "tokens":
         shape = [1] * out.dim()
@@ -360,7 +424,9 @@ def constant(answers: Answers, kind: str) -> Nothing | None:
     best: Nothing | None = None
     for start in starts:
         free = start.to(out).requires_grad_()
-        found = lowest(answers, free, lambda z: turned(z, answers.gives, answers.axis).expand(out.shape))
+        found = lowest(
+            answers, free, lambda z: turned(z, answers.gives, answers.axis).expand(out.shape)
+        )
         if found is not None and (best is None or found < best.loss):
             best = Nothing(found, turned(free.detach(), answers.gives, answers.axis).squeeze(0))
     return best
@@ -379,9 +445,11 @@ def turned(free: Tensor, gives: str, axis: int) -> Tensor:
     return torch.nn.functional.softplus(free) if gives == "from 0" else free
 
 
-def lowest(answers: Answers, free: Tensor, made: Callable[[Tensor], Tensor], *, settle: bool = True) -> float | None:
-    """The lowest loss of the outputs made of `free`, which is left there. None if it is not finite, or, if it has to
-    `settle`, lies at numbers out of all proportion."""
+def lowest(
+    answers: Answers, free: Tensor, made: Callable[[Tensor], Tensor], *, settle: bool = True
+) -> float | None:
+    """The lowest loss of the outputs made of `free`, which is left there. None if it is not finite,
+    or, if it has to `settle`, lies at numbers out of all proportion."""
     optimizer = torch.optim.LBFGS([free], max_iter=40, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -391,24 +459,28 @@ def lowest(answers: Answers, free: Tensor, made: Callable[[Tensor], Tensor], *, 
         return loss
 
     try:
-        optimizer.step(closure)  # pyright: ignore[reportArgumentType]
+        optimizer.step(closure)
         loss = float(answers.loss(made(free), answers.targets).detach())
     except Exception:
         return None
-    settled = not settle or float(free.detach().abs().max()) < 1e3 * (1 + float(answers.targets.double().abs().max()))
+    settled = not settle or float(free.detach().abs().max()) < 1e3 * (
+        1 + float(answers.targets.double().abs().max())
+    )
     return loss if math.isfinite(loss) and settled else None
 
 
 def evenly(answers: Answers, kind: str) -> float:
     """The output that says nothing: 0, or even probabilities or their logarithm."""
     level = 0.5 if kind == "labels" else 1 / answers.outputs.shape[answers.axis]
-    return {"probabilities": level, "0 to 1": level, "log-probabilities": math.log(level)}.get(answers.gives, 0.0)
+    return {"probabilities": level, "0 to 1": level, "log-probabilities": math.log(level)}.get(
+        answers.gives, 0.0
+    )
 
 
 def pulls(answers: Answers, kind: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """How often each class comes, and with how much weight one example of it pulls at outputs of 0 (at even
-    probabilities where 0 will not do), the most frequent class 1. For labels: how often each is 1, and the weight of a
-    1 over that of a 0; the labels are the places of a row.
+    """How often each class comes, and with how much weight one example of it pulls at outputs of 0
+    (at even probabilities where 0 will not do), the most frequent class 1. For labels: how often
+    each is 1, and the weight of a 1 over that of a 0; the labels are the places of a row.
     """
     out, y = answers.outputs, answers.targets
     classes = out.shape[answers.axis]
@@ -418,23 +490,37 @@ def pulls(answers: Answers, kind: str) -> tuple[tuple[float, ...], tuple[float, 
     if kind == "labels":
         yes = (y.reshape(out.shape) > 0.5).reshape(len(out), -1)
         size = gradient.abs().reshape(len(out), -1)
-        both = [(yes[:, d], size[:, d]) for d in range(size.shape[1]) if 0 < int(yes[:, d].sum()) < len(yes)]
+        both = [
+            (yes[:, d], size[:, d])
+            for d in range(size.shape[1])
+            if 0 < int(yes[:, d].sum()) < len(yes)
+        ]
         shares = tuple(float(ones.double().mean()) for ones, _ in both)
-        return shares, tuple(float(g[ones].mean() / g[~ones].mean().clamp(min=1e-30)) for ones, g in both)
-    own = gradient.gather(answers.axis, y.clamp(min=0).unsqueeze(answers.axis)).squeeze(answers.axis).abs().flatten()
+        return shares, tuple(
+            float(g[ones].mean() / g[~ones].mean().clamp(min=1e-30)) for ones, g in both
+        )
+    own = (
+        gradient.gather(answers.axis, y.clamp(min=0).unsqueeze(answers.axis))
+        .squeeze(answers.axis)
+        .abs()
+        .flatten()
+    )
     told = y.flatten()
     counts = torch.bincount(told[told >= 0], minlength=classes).double()
-    sums = torch.zeros(classes, dtype=torch.double).index_add_(0, told.clamp(min=0).cpu(), own.cpu())
+    sums = torch.zeros(classes, dtype=torch.double).index_add_(
+        0, told.clamp(min=0).cpu(), own.cpu()
+    )
     weights = sums / counts.clamp(min=1)
     weights = weights / weights[int(counts.argmax())].clamp(min=1e-30)
     return tuple((counts / counts.sum()).tolist()), tuple(weights.tolist())
 
 
 def unmet(answers: Answers, kind: str, takes: str, nothing: Nothing) -> float | None:
-    """The share of the loss of saying nothing that the best outputs of their kind leave, over what free outputs leave.
+    """The share of the loss of saying nothing that the best outputs of their kind leave, over what
+    free outputs leave.
 
-    None for outputs of any size, and where the best free outputs are not known: those are the targets themselves (of
-    numbers), or large logits.
+    None for outputs of any size, and where the best free outputs are not known: those are the
+    targets themselves (of numbers), or large logits.
     """
     if not answers.gives:
         return None
@@ -444,7 +530,10 @@ def unmet(answers: Answers, kind: str, takes: str, nothing: Nothing) -> float | 
         right = ideal(answers, kind, wrong=False)
         if right is None:
             return None
-        sure = [answers.at(scale * said_as(right, "logits", -1, single=kind == "labels")) for scale in (0.3, 1.0, 4.0)]
+        sure = [
+            answers.at(scale * said_as(right, "logits", -1, single=kind == "labels"))
+            for scale in (0.3, 1.0, 4.0)
+        ]
         floor = min(sure)
     elif takes == "probabilities":
         right = ideal(answers, kind, wrong=False)

@@ -1,7 +1,9 @@
-"""Probe a model and its loss before the first step: `read_start` runs copies of the model and says what came out.
+"""Probe a model and its loss before the first step: `read_start` runs copies of the model and says
+what came out.
 
-Nothing that is given changes: models are copied, random numbers are drawn apart, no gradient is left behind. What
-breaks in a probe is not measured. Letters: N examples, n of them in a probe, T places, K outputs.
+Nothing that is given changes: models are copied, random numbers are drawn apart, no gradient is
+left behind. What breaks in a probe is not measured. Letters: N examples, n of them in a probe, T
+places, K outputs.
 """
 
 from __future__ import annotations
@@ -45,7 +47,13 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 EXAMPLES = 256  # that are looked at
 NUMBERS = 2**18  # numbers that their inputs have at most
 FEWEST = 16  # examples, however large
-SIZES = (7, 11, 13, 17, 5)  # examples of a small batch: one that is no other size of inputs, outputs or targets
+SIZES = (
+    7,
+    11,
+    13,
+    17,
+    5,
+)  # examples of a small batch: one that is no other size of inputs, outputs or targets
 STEPS = 4  # small steps after which what did not move does not move
 STRIDE = 1e-2  # their length, of a usual weight
 ALIKE = 1e-6  # of the largest output: outputs that are equal but for rounding
@@ -73,7 +81,9 @@ class Subject:
     trace: Trace = field(default_factory=Trace)  # of the forward pass that made them
 
     def run(self, inputs: Tensor, model: nn.Module | None = None) -> Tensor:
-        """Outputs for some inputs, with the same random numbers every time. Raises for what is no tensor."""
+        """Outputs for some inputs, with the same random numbers every time. Raises for what is no
+        tensor.
+        """
         return self.traced(inputs, model, keep=False).output
 
     def traced(self, inputs: Tensor, model: nn.Module | None = None, *, keep: bool) -> Trace:
@@ -85,7 +95,9 @@ class Subject:
         return trace
 
     def small(self) -> Tensor:
-        """The places [n] of a few examples, evenly spread, as many as no other dimension is long."""
+        """The places [n] of a few examples, evenly spread, as many as no other dimension is
+        long.
+        """
         others = {*self.inputs.shape[1:], *self.targets.shape[1:], *self.outputs.shape[1:]}
         size = next((s for s in SIZES if s not in others), SIZES[0])
         return torch.linspace(0, len(self.inputs) - 1, min(size, len(self.inputs))).round().long()
@@ -108,9 +120,11 @@ def read_start(
     validation: tuple[Tensor, Tensor] | None = None,
     seed: int = 0,
 ) -> Start:
-    """Probe a model and a loss on some training examples (256 are looked at). It never raises: see `Start.broke`.
+    """Probe a model and a loss on some training examples (256 are looked at). It never raises: see
+    `Start.broke`.
 
-    `validation` examples are held to be of the same kind and are only looked at for numbers that are not finite.
+    `validation` examples are held to be of the same kind and are only looked at for numbers that
+    are not finite.
 
     >>> net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
     >>> x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
@@ -141,7 +155,9 @@ def read_start(
 
 @contextmanager
 def set_apart(model: nn.Module, seed: int) -> Iterator[None]:
-    """Random numbers of torch, numpy and Python as if none were drawn; gradients on; no warnings."""
+    """Random numbers of torch, numpy and Python as if none were drawn; gradients on; no
+    warnings.
+    """
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     before = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=devices), warnings.catch_warnings(), torch.enable_grad():
@@ -156,7 +172,9 @@ def set_apart(model: nn.Module, seed: int) -> Iterator[None]:
 
 def seed_all(seed: int) -> None:
     """Seed the generators of torch, numpy and Python."""
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 2 ms where a GPU was never used
+    torch.default_generator.manual_seed(
+        seed
+    )  # torch.manual_seed takes 2 ms where a GPU was never used
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
     np.random.seed(seed % 2**32)
@@ -168,18 +186,24 @@ def said(error: Exception) -> str:
 
 
 def prepared(model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, seed: int) -> Subject:
-    """The subject with its outputs. Raises what the model raises, and for outputs that are no tensor."""
+    """The subject with its outputs. Raises what the model raises, and for outputs that are no
+    tensor.
+    """
     count = min(len(inputs), EXAMPLES, max(FEWEST, NUMBERS * len(inputs) // max(1, inputs.numel())))
     rows = torch.linspace(0, len(inputs) - 1, count).round().long()
     own = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
-    model = getattr(model, "_orig_mod", model)  # what was compiled: compiling anew for every probe takes long
-    subject = Subject(copy.deepcopy(model).eval(), own, inputs[rows].detach(), targets[rows].detach(), seed)
+    model = getattr(
+        model, "_orig_mod", model
+    )  # what was compiled: compiling anew for every probe takes long
+    subject = Subject(
+        copy.deepcopy(model).eval(), own, inputs[rows].detach(), targets[rows].detach(), seed
+    )
     subject.trace = subject.traced(subject.inputs, keep=True)
     subject.outputs = subject.trace.output
     return subject
 
 
-# do examples keep apart? --------------------------------------------------------------------------------------------
+# Do examples keep apart?
 
 
 def mixing(subject: Subject) -> dict[str, Any] | None:
@@ -213,11 +237,15 @@ def place(one: Trace, other: Trace, still: list[int], size: int, much: float) ->
     """Where two passes first differ at places that should be equal."""
     ran = first_apart(one, other, still, size)
     function = first_call_apart(one, other, still, size)
-    return Place(where=ran.where if ran else "", kind=ran.kind if ran else "", function=function, size=much)
+    return Place(
+        where=ran.where if ran else "", kind=ran.kind if ran else "", function=function, size=much
+    )
 
 
 def causality(subject: Subject) -> dict[str, Any] | None:
-    """Where targets are the inputs one later: change later inputs; does an earlier output change?"""
+    """Where targets are the inputs one later: change later inputs; does an earlier output
+    change?
+    """
     x, y = subject.inputs, subject.targets
     if not follows(x, y) or x.shape[1] < 3:
         return None
@@ -236,12 +264,17 @@ def causality(subject: Subject) -> dict[str, Any] | None:
         if not kept:
             spread = float(subject.outputs.detach().double().std()) or 1.0
             unlike = float((one.output - other.output).detach().abs().max())
-            return {"next_targets": True, "leak": place(one, other, list(range(cut)), places, unlike / spread)}
+            return {
+                "next_targets": True,
+                "leak": place(one, other, list(range(cut)), places, unlike / spread),
+            }
     return {"next_targets": True}
 
 
 def follows(x: Tensor, y: Tensor) -> bool:
-    """Whether targets [N, T, ...] are the inputs [N, T, ...] one place later, and not those of the same place."""
+    """Whether targets [N, T, ...] are the inputs [N, T, ...] one place later, and not those of the
+    same place.
+    """
     if x.dim() == 3 and y.dim() == 2 and not y.is_floating_point():
         if not bool(((x == 0) | (x == 1)).all() & (x.sum(-1) == 1).all()):
             return False
@@ -257,7 +290,7 @@ def follows(x: Tensor, y: Tensor) -> bool:
     return len(later) > 0 and float(later.float().mean()) >= NEXT > float(same.float().mean())
 
 
-# is the answer one answer? ------------------------------------------------------------------------------------------
+# Is the answer one answer?
 
 
 def repeat(subject: Subject) -> dict[str, Any]:
@@ -268,10 +301,16 @@ def repeat(subject: Subject) -> dict[str, Any]:
     if not bool(differs(one.output, other.output).any()):
         return {}
     calls = zip(one.calls, other.calls, strict=False)
-    function = next((a.kind for a, b in calls if unlike(a.given, (a.made,), b.given, (b.made,))), "")
+    function = next(
+        (a.kind for a, b in calls if unlike(a.given, (a.made,), b.given, (b.made,))), ""
+    )
     modules = zip(one.modules, other.modules, strict=False)
     ran = next((a for a, b in modules if unlike(a.given, a.made, b.given, b.made)), None)
-    return {"random": Place(where=ran.where if ran else "", kind=ran.kind if ran else "", function=function)}
+    return {
+        "random": Place(
+            where=ran.where if ran else "", kind=ran.kind if ran else "", function=function
+        )
+    }
 
 
 def unlike(given: Any, made: Any, other_given: Any, other_made: Any) -> bool:
@@ -285,11 +324,13 @@ def unlike(given: Any, made: Any, other_given: Any, other_made: Any) -> bool:
     return same(given, other_given) and not same(made, other_made)
 
 
-# does the gradient arrive? ------------------------------------------------------------------------------------------
+# Does the gradient arrive?
 
 
 def graph(subject: Subject) -> dict[str, Any]:
-    """Does the loss have a graph, does it reach the parameters, and which that take part does it not reach?"""
+    """Does the loss have a graph, does it reach the parameters, and which that take part does it
+    not reach?
+    """
     learn = {n: p for n, p in subject.model.named_parameters() if p.requires_grad}
     if not learn:
         return {"no_gradient": "frozen"}
@@ -299,7 +340,9 @@ def graph(subject: Subject) -> dict[str, Any]:
     loss = subject.loss(trace.output, subject.targets)
     if not loss.requires_grad:
         return {"no_gradient": "loss"}
-    grads = torch.autograd.grad(loss.sum(), list(learn.values()), allow_unused=True, retain_graph=True)
+    grads = torch.autograd.grad(
+        loss.sum(), list(learn.values()), allow_unused=True, retain_graph=True
+    )
     missing = [name for name, g in zip(learn, grads, strict=True) if g is None]
     if len(missing) == len(learn):
         return {"no_gradient": "parameters"}
@@ -307,12 +350,17 @@ def graph(subject: Subject) -> dict[str, Any]:
 
 
 def cut_at(model: nn.Module, trace: Trace) -> str:
-    """The first module with parameters that learn, none of whose calls made a tensor with a graph."""
+    """The first module with parameters that learn, none of whose calls made a tensor with a
+    graph.
+    """
     made = {c.where: False for c in trace.calls}
     for call in trace.calls:
         made[call.where] |= call.made.requires_grad
     for name, module in model.named_modules():
-        if any(p.requires_grad for p in module.parameters(recurse=False)) and made.get(name) is False:
+        if (
+            any(p.requires_grad for p in module.parameters(recurse=False))
+            and made.get(name) is False
+        ):
             return name
     return ""
 
@@ -325,13 +373,19 @@ def takes_part(subject: Subject, name: str) -> bool:
     if not fresh(weight, owner):
         return False
     with torch.no_grad():
-        weight.mul_(torch.linspace(0.5, 1.5, weight.numel(), device=weight.device, dtype=weight.dtype).view_as(weight))
+        weight.mul_(
+            torch.linspace(
+                0.5, 1.5, weight.numel(), device=weight.device, dtype=weight.dtype
+            ).view_as(weight)
+        )
     few = subject.inputs[subject.small()]
     return bool(differs(subject.run(few), subject.run(few, model)).any())
 
 
 def gradients(subject: Subject) -> dict[str, Any] | None:
-    """A few small steps: what never gets a gradient, which units stay copies, and do outputs tell examples apart?"""
+    """A few small steps: what never gets a gradient, which units stay copies, and do outputs tell
+    examples apart?
+    """
     if len(subject.inputs) < 2 or not bool(torch.isfinite(subject.outputs).all()):
         return None
     model = subject.copy(training=False)
@@ -355,18 +409,36 @@ def gradients(subject: Subject) -> dict[str, Any] | None:
             if bool((g != 0).any()):
                 moved[name] = True
                 step_(p, g)
-    zeros = [n for n, p in before.items() if p.dim() > 1 and reached[n] and not moved[n] and not bool((p != 0).any())]
-    tables = {n for n in learn if isinstance(model.get_submodule(n.rpartition(".")[0]), nn.Embedding | nn.EmbeddingBag)}
-    copies = [n for n, p in before.items() if moved[n] and n not in tables and stay_copies(p, learn[n].detach())]
+    zeros = [
+        n
+        for n, p in before.items()
+        if p.dim() > 1 and reached[n] and not moved[n] and not bool((p != 0).any())
+    ]
+    tables = {
+        n
+        for n in learn
+        if isinstance(model.get_submodule(n.rpartition(".")[0]), nn.Embedding | nn.EmbeddingBag)
+    }
+    copies = [
+        n
+        for n, p in before.items()
+        if moved[n] and n not in tables and stay_copies(p, learn[n].detach())
+    ]
     found: dict[str, Any] = {"stuck": tuple(zeros), "copies": tuple(copies)}
-    if alike and not constant(subject.inputs) and constant(subject.run(subject.inputs, subject.copy(training=True))):
+    if (
+        alike
+        and not constant(subject.inputs)
+        and constant(subject.run(subject.inputs, subject.copy(training=True)))
+    ):
         after = constant(subject.run(subject.inputs, model))
         found["constant"] = why_constant(subject, after, tuple(zeros), any(moved.values()))
     return found
 
 
 def step_(weight: Tensor, gradient: Tensor) -> None:
-    """Move a weight against its gradient by a hundredth of a usual weight, root mean square. Writes into `weight`."""
+    """Move a weight against its gradient by a hundredth of a usual weight, root mean square. Writes
+    into `weight`.
+    """
     usual = weight[0].numel() ** -0.5 if weight.dim() > 1 else 1.0
     with torch.no_grad():
         weight -= (STRIDE * usual / root_mean_square(gradient)) * gradient
@@ -382,7 +454,9 @@ def constant(x: Tensor) -> bool:
 
 
 def stay_copies(before: Tensor, after: Tensor) -> bool:
-    """Whether at least half of the rows of a matrix started as copies of another and moved as they did."""
+    """Whether at least half of the rows of a matrix started as copies of another and moved as they
+    did.
+    """
     if before.dim() < 2 or len(before) < 2:
         return False
     first, last = before.flatten(1)[:SIZED].double(), after.flatten(1)[:SIZED].double()
@@ -390,7 +464,9 @@ def stay_copies(before: Tensor, after: Tensor) -> bool:
         return False
     moved = (last - first).norm(dim=1)
     apart_by = torch.cdist(last, last, compute_mode="donot_use_mm_for_euclid_dist")
-    twins = (torch.cdist(first, first, compute_mode="donot_use_mm_for_euclid_dist") == 0) & (moved > 0)
+    twins = (torch.cdist(first, first, compute_mode="donot_use_mm_for_euclid_dist") == 0) & (
+        moved > 0
+    )
     twins &= apart_by <= COPIES * moved[:, None]
     twins.fill_diagonal_(False)
     return float(twins.any(1).double().mean()) >= HALF
@@ -401,7 +477,12 @@ def why_constant(subject: Subject, after: bool, zeros: tuple[str, ...], moves: b
     dark = [c for c in subject.trace.calls if c.kind in RECTIFIERS and bool((c.made <= 0).all())]
     dead = [fed_by(call) for call in dark]
     last = subject.trace.last(subject.outputs)
-    one = last is not None and "softmax" in last.kind and last.dim is not None and last.made.shape[last.dim] == 1
+    one = (
+        last is not None
+        and "softmax" in last.kind
+        and last.dim is not None
+        and last.made.shape[last.dim] == 1
+    )
     faded = next((r.where for r in subject.trace.modules if tells(r)), "")
     return Constant(
         after=after,
@@ -425,29 +506,37 @@ def fed_by(call: Call) -> str:
     return call.source.where if call.source is not None else call.where
 
 
-# what does the loss ask for? ----------------------------------------------------------------------------------------
+# What does the loss ask for?
 
 
 def answers(subject: Subject, rows: Tensor | None = None) -> loss_probe.Answers:
     """The loss with the outputs of some examples (of all), and what kind of numbers they are."""
     gives, axis = given(subject)
     if rows is None:
-        return loss_probe.Answers(subject.loss, subject.outputs.detach(), subject.targets, gives, axis)
+        return loss_probe.Answers(
+            subject.loss, subject.outputs.detach(), subject.targets, gives, axis
+        )
     outputs = subject.run(subject.inputs[rows]).detach()
     return loss_probe.Answers(subject.loss, outputs, subject.targets[rows], gives, axis)
 
 
 def given(subject: Subject) -> tuple[str, int]:
-    """What the outputs are, by their values or by the activation that made them, and over which axis."""
+    """What the outputs are, by their values or by the activation that made them, and over which
+    axis.
+    """
     out = subject.outputs.detach()
     last = subject.trace.last(subject.outputs)
     kind = last.kind if last is not None else ""
     told = last.dim if last is not None and last.dim is not None else -1
     for axis in (a for a in (told, -1, 1) if -out.dim() <= a < out.dim()):
         if out.dim() > 1 and axis % out.dim() != 0 and out.shape[axis] > 1:
-            if bool((out >= 0).all()) and bool(((out.sum(axis) - 1).abs() < loss_probe.ROUND).all()):
+            if bool((out >= 0).all()) and bool(
+                ((out.sum(axis) - 1).abs() < loss_probe.ROUND).all()
+            ):
                 return "probabilities", axis
-            if bool((out <= 0).all()) and bool((out.logsumexp(axis).abs() < loss_probe.ROUND).all()):
+            if bool((out <= 0).all()) and bool(
+                (out.logsumexp(axis).abs() < loss_probe.ROUND).all()
+            ):
                 return "log-probabilities", axis
     ranges = {
         "sigmoid": "0 to 1",
@@ -481,14 +570,20 @@ def wants(subject: Subject) -> dict[str, Any] | None:
     """What the outputs are, what the loss takes, and whether it wants right answers."""
     all_of = answers(subject)
     axis = loss_probe.class_axis(all_of.outputs, all_of.targets)
-    all_of = replace(all_of, axis=axis) if all_of.gives not in ("probabilities", "log-probabilities") else all_of
+    all_of = (
+        replace(all_of, axis=axis)
+        if all_of.gives not in ("probabilities", "log-probabilities")
+        else all_of
+    )
     kind = loss_probe.kind_of(all_of.outputs, all_of.targets, all_of.axis)
     y = subject.targets
     found: dict[str, Any] = {"gives": all_of.gives, "targets": kind}
     whole = not y.is_floating_point() and y.dtype != torch.bool
     found["output_shape"], found["target_shape"] = tuple(subject.outputs.shape), tuple(y.shape)
     found["classes"] = all_of.outputs.shape[all_of.axis] if kind in ("classes", "tokens") else 0
-    found["class_numbers"] = kind in ("numbers", "labels") and whole and 2 < len(torch.unique(y)) <= MANY
+    found["class_numbers"] = (
+        kind in ("numbers", "labels") and whole and 2 < len(torch.unique(y)) <= MANY
+    )
     found["reduction"] = loss_probe.reduction(all_of)
     last = subject.trace.last(subject.outputs)
     found["last_at"] = "" if last is None else last.where
@@ -527,11 +622,13 @@ def said_shares(output: Tensor, kind: str, takes: str, gives: str) -> tuple[floa
     return tuple((flat.sigmoid() if kind == "labels" else flat.softmax(0)).tolist())
 
 
-# how does the network start? ----------------------------------------------------------------------------------------
+# How does the network start?
 
 
 def beginning(subject: Subject) -> dict[str, Any]:
-    """The first loss as training sees it, also without differences between examples, and what is not finite."""
+    """The first loss as training sees it, also without differences between examples, and what is
+    not finite.
+    """
     x, y = subject.inputs, subject.targets
     found: dict[str, Any] = {"input_mean": math.nan, "input_spread": math.nan}
     if x.is_floating_point():
@@ -543,13 +640,19 @@ def beginning(subject: Subject) -> dict[str, Any]:
     found |= {"output_mean": float(rows.mean()), "output_spread": float(spread(rows))}
     if y.is_floating_point():
         found["target_spread"] = spread(y)
-    plain = float(subject.loss(outputs.detach().mean(0, keepdim=True).expand_as(outputs), y).detach())
+    plain = float(
+        subject.loss(outputs.detach().mean(0, keepdim=True).expand_as(outputs), y).detach()
+    )
     found["plain_loss"] = plain if math.isfinite(plain) else None
     if not math.isfinite(loss) or not finite(rows):  # what the model makes good is no fault of it
         named = (("inputs", x), ("targets", y), ("outputs", rows))
         broken = next((name for name, t in named if not finite(t)), "loss")
         found["not_finite"] = broken
-        made = (r.where for r in subject.trace.modules if all(map(finite, r.given)) and not all(map(finite, r.made)))
+        made = (
+            r.where
+            for r in subject.trace.modules
+            if all(map(finite, r.given)) and not all(map(finite, r.made))
+        )
         found["not_finite_at"] = next(made, "") if broken == "outputs" else ""
     return found
 
@@ -560,49 +663,80 @@ def finite(x: Tensor) -> bool:
 
 def spread(x: Tensor) -> float:
     """Standard deviation over the examples [N, ...], root mean square over all else."""
-    return root_mean_square(x.detach().double() - x.detach().double().mean(0)) if len(x) > 1 else 0.0
+    return (
+        root_mean_square(x.detach().double() - x.detach().double().mean(0)) if len(x) > 1 else 0.0
+    )
 
 
 def network(subject: Subject) -> dict[str, Any] | None:
-    """Signal and gradient by layer, activations, and other settings, in training mode without dropout."""
+    """Signal and gradient by layer, activations, and other settings, in training mode without
+    dropout.
+    """
     model = subject.copy(training=True)
     trace = subject.traced(subject.inputs, model, keep=False)
     if not trace.output.requires_grad or not finite(trace.output):
         return None
     owners = {id(p): name for name, p in model.named_parameters()}
-    calls = [c for c in trace.calls if (c.weight is not None or c.kind in UNITS) and c.made.requires_grad]
+    calls = [
+        c for c in trace.calls if (c.weight is not None or c.kind in UNITS) and c.made.requires_grad
+    ]
     loss = subject.loss(trace.output, subject.targets).sum()
     weights = [p for p in model.parameters() if p.requires_grad]
     asked = [c.made for c in calls] + weights
     grads = list(torch.autograd.grad(loss, asked, allow_unused=True))
     pulled = {id(p): g for p, g in zip(weights, grads[len(calls) :], strict=True)}
-    layers = tuple(layer(c, g, pulled, owners) for c, g in zip(calls, grads[: len(calls)], strict=True))
-    softmaxes = [c for c in trace.calls if c.kind in ("softmax", "_softmax") and c is not trace.last(trace.output)]
+    layers = tuple(
+        layer(c, g, pulled, owners) for c, g in zip(calls, grads[: len(calls)], strict=True)
+    )
+    softmaxes = [
+        c
+        for c in trace.calls
+        if c.kind in ("softmax", "_softmax") and c is not trace.last(trace.output)
+    ]
     names = tuple(name for name, m in model.named_modules() if "Norm" in type(m).__name__)
-    kinds = ["norm" if "norm" in c.kind else "layer" for c in trace.calls if c in calls or "_norm" in c.kind]
+    kinds = [
+        "norm" if "norm" in c.kind else "layer"
+        for c in trace.calls
+        if c in calls or "_norm" in c.kind
+    ]
     found: dict[str, Any] = {
         "layers": layers,
-        "active": tuple(a for c in trace.calls if (a := active(c, c is trace.last(trace.output))) is not None),
+        "active": tuple(
+            a for c in trace.calls if (a := active(c, c is trace.last(trace.output))) is not None
+        ),
         "norms": names,
         "norm_first": bool(kinds) and kinds[0] == "norm",
         "dropouts": {
-            name: float(m.p) for name, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd)
+            name: float(m.p)
+            for name, m in model.named_modules()
+            if isinstance(m, nn.modules.dropout._DropoutNd)
         },
         "score_spread": max((scores(c) for c in softmaxes), default=None),
     }
     return found | through(layers)
 
 
-def layer(call: Call, gradient: Tensor | None, pulled: Mapping[int, Tensor | None], owners: Mapping[int, str]) -> Layer:
+def layer(
+    call: Call,
+    gradient: Tensor | None,
+    pulled: Mapping[int, Tensor | None],
+    owners: Mapping[int, str],
+) -> Layer:
     """What a layer makes at the start."""
     weight, made = call.weight, call.made.detach()
     fan = 1
     if weight is not None:
-        fan = weight.shape[0] if call.kind in PRODUCTS or "transpose" in call.kind else weight[0].numel()
+        fan = (
+            weight.shape[0]
+            if call.kind in PRODUCTS or "transpose" in call.kind
+            else weight[0].numel()
+        )
     pull = pulled.get(id(weight)) if weight is not None else None
     size = root_mean_square(weight) if weight is not None else math.nan
     where = call.where
-    if call.kind in PRODUCTS and weight is not None:  # a parameter of a module that multiplies by itself
+    if (
+        call.kind in PRODUCTS and weight is not None
+    ):  # a parameter of a module that multiplies by itself
         where = owners.get(id(weight), where)
     return Layer(
         where=where,
@@ -619,24 +753,35 @@ def layer(call: Call, gradient: Tensor | None, pulled: Mapping[int, Tensor | Non
 
 
 def active(call: Call, last: bool) -> Active | None:
-    """What an activation makes of its units; None for other calls, and where units cannot be told."""
+    """What an activation makes of its units; None for other calls, and where units cannot be
+    told.
+    """
     if call.kind not in RECTIFIERS and call.share is None:
         return None
     source = call.source or Lineage(call.where, call.made.shape[-1], -1)
     made = by_unit(call.made, source)
     if made is None:
         return None
-    found = Active(where=source.where, kind=call.kind, units=len(made), rows=made.shape[1], last=last)
+    found = Active(
+        where=source.where, kind=call.kind, units=len(made), rows=made.shape[1], last=last
+    )
     if call.share is None:
         return replace(found, dead=int((made <= 0).all(1).sum()))
     shares = by_unit(call.share, source)
     assert shares is not None  # of the same shape as what was made
     means = shares.double().mean(1)
-    return replace(found, flat=int((means < FLAT).sum()), slope=float(means.mean()), center=float(made.double().mean()))
+    return replace(
+        found,
+        flat=int((means < FLAT).sum()),
+        slope=float(means.mean()),
+        center=float(made.double().mean()),
+    )
 
 
 def scores(call: Call) -> float:
-    """The spread of what goes into a softmax, along its dimension; what is masked out does not count."""
+    """The spread of what goes into a softmax, along its dimension; what is masked out does not
+    count.
+    """
     given = call.given[0].detach().double()
     dim = -1 if call.dim is None else call.dim
     kept = given > MASKED
@@ -647,8 +792,8 @@ def scores(call: Call) -> float:
 
 
 def through(layers: Sequence[Layer]) -> dict[str, Any]:
-    """How signal and gradient change with depth: along the hidden layers, or along the calls of one layer that is used
-    again and again, whichever changes more."""
+    """How signal and gradient change with depth: along the hidden layers, or along the calls of one
+    layer that is used again and again, whichever changes more."""
     hidden = [x for x in layers if x.kind not in LOOKUPS]
     hidden = [x for x in hidden[:-1] if x.spread > 0 and x.gradient]
     first: dict[str, Layer] = {}
@@ -689,7 +834,9 @@ def slope(values: Sequence[float]) -> float:
 def statistics(subject: Subject) -> dict[str, Any] | None:
     """What batch normalization remembers after thirty batches, against what the examples are."""
     model = subject.copy(training=True)
-    norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    norms = {
+        n: m for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
+    }
     if not norms:
         return None
     n = len(subject.inputs)
@@ -719,7 +866,13 @@ def statistics(subject: Subject) -> dict[str, Any] | None:
             handle.remove()
     found = []
     for name, m in norms.items():
-        of = Normed(where=name, kind=type(m).__name__, momentum=m.momentum, eps=m.eps, batch=name not in remembered)
+        of = Normed(
+            where=name,
+            kind=type(m).__name__,
+            momentum=m.momentum,
+            eps=m.eps,
+            batch=name not in remembered,
+        )
         if name in given and name in remembered:
             x = given[name].movedim(1, 0).flatten(1)
             sd = (x.var(1) + m.eps).sqrt()

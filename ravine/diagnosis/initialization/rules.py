@@ -1,7 +1,8 @@
-"""What is wrong with a model and its loss before the first step: what was probed, as plain numbers, and the rules.
+"""What is wrong with a model and its loss before the first step: what was probed, as plain numbers,
+and the rules.
 
-Nothing here runs a model; `probe.read_start` does. Exact rules state facts that no threshold decides; the others say
-how far off is too far, and are notes where only a trial can tell.
+Nothing here runs a model; `probe.read_start` does. Exact rules state facts that no threshold
+decides; the others say how far off is too far, and are notes where only a trial can tell.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from ravine.finding import Change, Evidence
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where something was first seen: the deepest module ("": between the model's own), its class, the function."""
+    """Where something was first seen: the deepest module ("": between the model's own), its class,
+    the function.
+    """
 
     where: str = ""
     kind: str = ""  # the module's class
@@ -26,10 +29,14 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """With whose targets the loss compares: `all` with all, or else the share of targets that miss their output."""
+    """With whose targets the loss compares: `all` with all, or else the share of targets that miss
+    their output.
+    """
 
     all: bool = False
-    missed: float = 0.0  # share of the changed targets that change nothing at their own example's output
+    missed: float = (
+        0.0  # share of the changed targets that change nothing at their own example's output
+    )
     outputs: tuple[int, ...] = ()
     targets: tuple[int, ...] = ()
 
@@ -64,7 +71,9 @@ class Active:
     units: int
     rows: int  # numbers that each unit made
     dead: int = 0  # units of a rectifier that are at 0 for every one of them
-    flat: int = 0  # units of a bounded activation with less than 5 % of its steepest slope on average
+    flat: int = (
+        0  # units of a bounded activation with less than 5 % of its steepest slope on average
+    )
     center: float = 0.0  # mean of what it makes
     slope: float = 1.0  # mean share of its steepest slope, over all units
     last: bool = False  # it makes the model's output
@@ -72,20 +81,26 @@ class Active:
 
 @dataclass(frozen=True, kw_only=True)
 class Normed:
-    """A batch normalization after thirty batches: how far its statistics are from those of the examples."""
+    """A batch normalization after thirty batches: how far its statistics are from those of the
+    examples.
+    """
 
     where: str
     kind: str
     momentum: float | None
     eps: float
     shift: float = 0.0  # median over channels of |running mean - mean| / standard deviation
-    stretch: float = 1.0  # median of the larger over the smaller of running and true standard deviation
+    stretch: float = (
+        1.0  # median of the larger over the smaller of running and true standard deviation
+    )
     batch: bool = False  # it has no running statistics: in evaluation it takes those of the batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """The model says the same of every example; `after` a few small gradient steps, too. What may be why."""
+    """The model says the same of every example; `after` a few small gradient steps, too. What may
+    be why.
+    """
 
     after: bool
     zeros: tuple[str, ...] = ()  # weight matrices that are all 0 and get no gradient
@@ -98,9 +113,11 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What was probed. None, or an empty tuple, where a figure was not measured; `measured` says which probes went.
+    """What was probed. None, or an empty tuple, where a figure was not measured; `measured` says
+    which probes went.
 
-    `measured` maps a probe to True (it ran), None (it does not apply) or False (it broke, or could not be made).
+    `measured` maps a probe to True (it ran), None (it does not apply) or False (it broke, or could
+    not be made).
     """
 
     measured: Mapping[str, bool | None] = field(default_factory=dict)
@@ -110,7 +127,9 @@ class Start:
     target_shape: tuple[int, ...] = ()
     targets: str = ""  # classes, tokens, labels (0 and 1), shares (rows sum to 1), numbers
     classes: int = 0
-    class_numbers: bool = False  # whole-number targets, and one output that is compared with the number
+    class_numbers: bool = (
+        False  # whole-number targets, and one output that is compared with the number
+    )
     input_mean: float = math.nan
     input_spread: float = math.nan
 
@@ -121,31 +140,48 @@ class Start:
     leak: Place | None = None  # outputs know of later inputs
     random: Place | None = None  # two forward passes in evaluation differ
     constant: Constant | None = None
-    no_gradient: str = ""  # "outputs": the model's outputs have no graph, "loss": the loss has none, "frozen": no
+    no_gradient: str = (
+        ""  # "outputs": the model's outputs have no graph, "loss": the loss has none, "frozen": no
+    )
     # parameter asks for a gradient, "parameters": the graph reaches none
-    cut_at: str = ""  # the first module whose output has no graph though its parameters ask for a gradient
-    unreached: tuple[str, ...] = ()  # parameters that took part, ask for a gradient, still are as drawn, and get none
-    stuck: tuple[str, ...] = ()  # weight matrices of zeros that get a gradient of exactly 0, also after a few steps
-    copies: tuple[str, ...] = ()  # weight matrices whose rows start as copies of each other, and stay copies
+    cut_at: str = (
+        ""  # the first module whose output has no graph though its parameters ask for a gradient
+    )
+    unreached: tuple[
+        str, ...
+    ] = ()  # parameters that took part, ask for a gradient, still are as drawn, and get none
+    stuck: tuple[
+        str, ...
+    ] = ()  # weight matrices of zeros that get a gradient of exactly 0, also after a few steps
+    copies: tuple[
+        str, ...
+    ] = ()  # weight matrices whose rows start as copies of each other, and stay copies
 
     # the loss as a function
     takes: str = ""  # logits, log-probabilities, probabilities
     last_at: str = ""  # the module of the last activation, or the last layer
-    gives: str = ""  # what the outputs are: probabilities, log-probabilities, or their range "0 to 1", "from 0", ...
+    # what the outputs are: probabilities, log-probabilities, or their range "0 to 1", "from 0", ...
+    gives: str = ""
     right_loss: float | None = None  # of outputs that favor the right answers
     wrong_loss: float | None = None  # of outputs that favor wrong ones
     unbounded: bool = False  # it falls without end as logits of the right answers grow
     reversed: bool = False  # wrong answers have the lower loss, in whatever form they are given
-    reduction: float | None = None  # loss of the batch taken twice over the loss of the batch: 1 mean, 2 sum
+    reduction: float | None = (
+        None  # loss of the batch taken twice over the loss of the batch: 1 mean, 2 sum
+    )
     shares: tuple[float, ...] = ()  # of the classes, or for each label the share of ones
-    weights: tuple[float, ...] = ()  # pull of one example of a class at zero outputs, the most frequent's 1; for each
+    weights: tuple[
+        float, ...
+    ] = ()  # pull of one example of a class at zero outputs, the most frequent's 1; for each
     # label that of a one over that of a zero
     answer: tuple[float, ...] = ()  # shares that the best constant answer gives to them
     first_loss: float | None = None  # in training mode
     null_loss: float | None = None  # of the best constant output
     even_loss: float | None = None  # of outputs of 0, or of even probabilities
     plain_loss: float | None = None  # of the mean output in place of each example's own
-    unmet: float | None = None  # share of the null loss that the best outputs of the last activation's range leave
+    unmet: float | None = (
+        None  # share of the null loss that the best outputs of the last activation's range leave
+    )
     output_mean: float = math.nan
     output_spread: float = math.nan  # over examples, root mean square over the outputs
     target_spread: float = math.nan
@@ -159,18 +195,23 @@ class Start:
     norms: tuple[str, ...] = ()  # all normalization modules
     norm_first: bool = False  # a normalization comes before the first layer with weights
     dropouts: Mapping[str, float] = field(default_factory=dict)  # probability, by module
-    score_spread: float | None = None  # largest standard deviation of what goes into a softmax within the network
+    score_spread: float | None = (
+        None  # largest standard deviation of what goes into a softmax within the network
+    )
     signal: float | None = None  # spread of the last hidden layer's output over that of the first's
     signal_slope: float | None = None  # of log10 spread per layer
-    gradient: float | None = None  # gradient at the first layer's output over that at the last hidden layer's
+    gradient: float | None = (
+        None  # gradient at the first layer's output over that at the last hidden layer's
+    )
     gradient_slope: float | None = None
     depth: int = 0  # hidden layers that these are taken over
-    signal_at: str = ""  # the first layer of them; where the signal grows, the second: the first that multiplies it
+    # the first layer of them; where the signal grows, the second: the first that multiplies it
+    signal_at: str = ""
 
     def has(self, need: str) -> bool | None:
-        """Whether a probe was made: "outputs" (the model ran), "mixing", "pairing", "causality", "repeat", "graph",
-        "dependence" (of outputs on inputs), "loss" (as a function), "first loss", "network", "statistics" (of batch
-        normalization). None: it does not apply."""
+        """Whether a probe was made: "outputs" (the model ran), "mixing", "pairing", "causality",
+        "repeat", "graph", "dependence" (of outputs on inputs), "loss" (as a function), "first
+        loss", "network", "statistics" (of batch normalization). None: it does not apply."""
         return self.measured.get(need, False)
 
 
@@ -203,12 +244,24 @@ def mixed(start: Start) -> Iterator[Observation]:
         ),
         suspects=("train-eval-mode",) if normed else (),
         changes=(
-            Change("model", "running statistics" if normed else "keep the batch in its dimension (batch_first, dim)"),
+            Change(
+                "model",
+                "running statistics"
+                if normed
+                else "keep the batch in its dimension (batch_first, dim)",
+            ),
         ),
     )
 
 
-@rule("RVN-I02", severity="error", cause="shape-pairing", also=("labels",), needs="pairing", explains=("RVN-H06",))
+@rule(
+    "RVN-I02",
+    severity="error",
+    cause="shape-pairing",
+    also=("labels",),
+    needs="pairing",
+    explains=("RVN-H06",),
+)
 def mispaired(start: Start) -> Iterator[Observation]:
     found = start.pairing
     if found is None or not (found.all or found.missed):
@@ -217,7 +270,9 @@ def mispaired(start: Start) -> Iterator[Observation]:
     if found.all:
         yield Observation(
             title="the loss compares every output with every target",
-            evidence=(Evidence("change of the loss when the targets trade places", 0.0, "", None, shapes),),
+            evidence=(
+                Evidence("change of the loss when the targets trade places", 0.0, "", None, shapes),
+            ),
             changes=(Change("loss", "give output and target one shape"),),
         )
     else:
@@ -232,7 +287,9 @@ def mispaired(start: Start) -> Iterator[Observation]:
                     shapes,
                 ),
             ),
-            changes=(Change("loss", "outputs and targets in one order: reshape, do not transpose"),),
+            changes=(
+                Change("loss", "outputs and targets in one order: reshape, do not transpose"),
+            ),
         )
 
 
@@ -258,7 +315,14 @@ def looks_ahead(start: Start) -> Iterator[Observation]:
     "RVN-I04",
     severity="error",
     cause="initialization",
-    also=("output-activation", "dead-units", "detached-graph", "vanishing", "hidden-activation", "input-scale"),
+    also=(
+        "output-activation",
+        "dead-units",
+        "detached-graph",
+        "vanishing",
+        "hidden-activation",
+        "input-scale",
+    ),
     needs="dependence",
     explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04"),
     picture="zero-init",
@@ -267,7 +331,13 @@ def ignores_input(start: Start) -> Iterator[Observation]:
     found = start.constant
     if found is None or not found.after:
         return
-    same = Evidence("difference between the outputs of different examples", 0.0, "", None, "also after a few steps")
+    same = Evidence(
+        "difference between the outputs of different examples",
+        0.0,
+        "",
+        None,
+        "also after a few steps",
+    )
     if found.one:
         yield Observation(
             where=found.faded,
@@ -294,7 +364,13 @@ def ignores_input(start: Start) -> Iterator[Observation]:
             suspects=("dead-units",) if found.last else ("initialization", "input-scale"),
             evidence=(
                 same,
-                Evidence("layers whose units no example activates", len(found.dead), "", 0, join_names(found.dead)),
+                Evidence(
+                    "layers whose units no example activates",
+                    len(found.dead),
+                    "",
+                    0,
+                    join_names(found.dead),
+                ),
             ),
             changes=(Change("output", "without the rectifier"),)
             if found.last
@@ -314,7 +390,12 @@ def ignores_input(start: Start) -> Iterator[Observation]:
             suspects=("initialization", "hidden-activation"),
             evidence=(
                 same,
-                Evidence("spread of the last hidden layer's output over the first's", start.signal, "", LOST),
+                Evidence(
+                    "spread of the last hidden layer's output over the first's",
+                    start.signal,
+                    "",
+                    LOST,
+                ),
             ),
             changes=(Change("init", "He, Glorot or LeCun"),),
         )
@@ -327,7 +408,13 @@ def ignores_input(start: Start) -> Iterator[Observation]:
         )
 
 
-@rule("RVN-I05", severity="error", cause="detached-graph", also=("frozen-parameters", "loss"), needs="graph")
+@rule(
+    "RVN-I05",
+    severity="error",
+    cause="detached-graph",
+    also=("frozen-parameters", "loss"),
+    needs="graph",
+)
 def no_gradient(start: Start) -> Iterator[Observation]:
     if start.no_gradient == "frozen":
         yield Observation(
@@ -337,7 +424,11 @@ def no_gradient(start: Start) -> Iterator[Observation]:
             changes=(Change("model", "requires_grad_(True) for what is to learn"),),
         )
     elif start.no_gradient:
-        who = {"outputs": "the outputs have", "loss": "the loss has", "parameters": "no parameter is in"}
+        who = {
+            "outputs": "the outputs have",
+            "loss": "the loss has",
+            "parameters": "no parameter is in",
+        }
         words = {
             "outputs": "no graph: detach, no_grad, numpy or argmax in the model",
             "loss": "no graph: detach, item, argmax or a comparison in the loss",
@@ -348,7 +439,11 @@ def no_gradient(start: Start) -> Iterator[Observation]:
             suspects=("loss",) if start.no_gradient == "loss" else (),
             evidence=(
                 Evidence(
-                    "parameters with a gradient", 0, "", 1, f"{who[start.no_gradient]} {words[start.no_gradient]}"
+                    "parameters with a gradient",
+                    0,
+                    "",
+                    1,
+                    f"{who[start.no_gradient]} {words[start.no_gradient]}",
                 ),
             ),
             changes=(Change("model" if start.no_gradient != "loss" else "loss", "keep the graph"),),
@@ -368,7 +463,9 @@ def no_gradient(start: Start) -> Iterator[Observation]:
                     join_names(start.unreached),
                 ),
             ),
-            changes=(Change("model", "no detach and no no_grad behind them; or freeze them openly"),),
+            changes=(
+                Change("model", "no detach and no no_grad behind them; or freeze them openly"),
+            ),
         )
 
 
@@ -390,15 +487,23 @@ def stuck_at_zero(start: Start) -> Iterator[Observation]:
                     len(start.stuck),
                     "",
                     0,
-                    f"{join_names(start.stuck)}: on all {start.examples} examples, for several steps",
+                    f"{join_names(start.stuck)}: on all {start.examples} examples, for several "
+                    f"steps",
                 ),
             ),
-            changes=(Change("init", "random weights, zeros in at most one of two layers in a row"),),
+            changes=(
+                Change("init", "random weights, zeros in at most one of two layers in a row"),
+            ),
         )
 
 
 @rule(
-    "RVN-I07", severity="error", cause="initialization", needs="dependence", explains=("RVN-S01",), picture="zero-init"
+    "RVN-I07",
+    severity="error",
+    cause="initialization",
+    needs="dependence",
+    explains=("RVN-S01",),
+    picture="zero-init",
 )
 def copies(start: Start) -> Iterator[Observation]:
     if start.copies:
@@ -417,7 +522,13 @@ def copies(start: Start) -> Iterator[Observation]:
         )
 
 
-@rule("RVN-I08", severity="warning", cause="train-eval-mode", also=("dropout", "randomness"), needs="repeat")
+@rule(
+    "RVN-I08",
+    severity="warning",
+    cause="train-eval-mode",
+    also=("dropout", "randomness"),
+    needs="repeat",
+)
 def unsteady(start: Start) -> Iterator[Observation]:
     found = start.random
     if found is None:
@@ -429,13 +540,19 @@ def unsteady(start: Start) -> Iterator[Observation]:
         suspects=("dropout",) if dropped else ("randomness",),
         evidence=(
             Evidence(
-                "evaluations of one batch that agree", 1, "of 2", 2, f"first apart at {found.function or found.kind}"
+                "evaluations of one batch that agree",
+                1,
+                "of 2",
+                2,
+                f"first apart at {found.function or found.kind}",
             ),
         ),
         changes=(
             Change(
                 "model",
-                "F.dropout(x, p, training=self.training)" if dropped else "draw random numbers in training only",
+                "F.dropout(x, p, training=self.training)"
+                if dropped
+                else "draw random numbers in training only",
             ),
         ),
     )
@@ -475,7 +592,13 @@ def wants_wrong(start: Start) -> Iterator[Observation]:
     if start.reversed and start.right_loss is not None and start.wrong_loss is not None:
         yield Observation(
             evidence=(
-                Evidence("loss of right answers", start.right_loss, "", start.wrong_loss, "must be the lower one"),
+                Evidence(
+                    "loss of right answers",
+                    start.right_loss,
+                    "",
+                    start.wrong_loss,
+                    "must be the lower one",
+                ),
                 Evidence("loss of wrong answers", start.wrong_loss),
             ),
             changes=(Change("loss", "the other sign"),),
@@ -487,7 +610,13 @@ def wants_wrong(start: Start) -> Iterator[Observation]:
                 title="the loss takes log-probabilities and gets any numbers",
                 suspects=("output-activation",),
                 evidence=(
-                    Evidence("lowest loss of logits that grow", -math.inf, "", 0.0, "it falls in proportion to them"),
+                    Evidence(
+                        "lowest loss of logits that grow",
+                        -math.inf,
+                        "",
+                        0.0,
+                        "it falls in proportion to them",
+                    ),
                 ),
                 changes=(Change("loss", "cross_entropy on logits"),),
             )
@@ -500,7 +629,11 @@ def wants_wrong(start: Start) -> Iterator[Observation]:
                 suspects=("output-activation",),
                 evidence=(
                     Evidence(
-                        "slope of the loss in the right probability", -1.0, "", None, "the same however wrong it is"
+                        "slope of the loss in the right probability",
+                        -1.0,
+                        "",
+                        None,
+                        "the same however wrong it is",
                     ),
                 ),
                 changes=(Change("loss", "cross_entropy on logits"),),
@@ -521,7 +654,14 @@ def unfit(start: Start) -> Iterator[Observation]:
     kept = (
         ()
         if left is None
-        else (Evidence("of the loss of a constant answer stays with the best outputs", 100 * left, "%", 100 * UNMET),)
+        else (
+            Evidence(
+                "of the loss of a constant answer stays with the best outputs",
+                100 * left,
+                "%",
+                100 * UNMET,
+            ),
+        )
     )
     squashed = start.gives in ("probabilities", "0 to 1")
     if start.takes == "logits" and squashed and start.targets in ("classes", "tokens", "labels"):
@@ -543,11 +683,22 @@ def unfit(start: Start) -> Iterator[Observation]:
             confidence="high",
             suspects=("target-scale",) if numbers else ("loss",),
             evidence=kept,
-            changes=(Change("output", "linear" if numbers else "sigmoid, or linear and a loss with logits"),),
+            changes=(
+                Change(
+                    "output", "linear" if numbers else "sigmoid, or linear and a loss with logits"
+                ),
+            ),
         )
 
 
-@rule("RVN-I11", severity="warning", confidence="high", cause="imbalance", also=("loss",), needs="loss")
+@rule(
+    "RVN-I11",
+    severity="warning",
+    confidence="high",
+    cause="imbalance",
+    also=("loss",),
+    needs="loss",
+)
 def upside_down(start: Start) -> Iterator[Observation]:
     weights, answer, shares = start.weights, start.answer, start.shares
     if not shares or len(weights) != len(shares) or len(answer) != len(shares):
@@ -587,7 +738,10 @@ def upside_down(start: Start) -> Iterator[Observation]:
         yield Observation(
             evidence=(
                 Evidence(
-                    f"weight of an example of class {i} over one of class {top}", weights[i], "", too_light(odds[i])
+                    f"weight of an example of class {i} over one of class {top}",
+                    weights[i],
+                    "",
+                    too_light(odds[i]),
                 ),
                 Evidence(f"share of class {i}", 100 * shares[i], "%"),
                 Evidence("the best constant answer gives it", 100 * answer[i], "%"),
@@ -597,7 +751,9 @@ def upside_down(start: Start) -> Iterator[Observation]:
 
 
 def too_light(odds: float) -> float:
-    """The weight of a class at or below which it is too light, by how often it comes for each one of the others."""
+    """The weight of a class at or below which it is too light, by how often it comes for each one
+    of the others.
+    """
     return LIGHT if odds <= RARE else VERY_LIGHT if odds <= COMMON else 0.0
 
 
@@ -613,7 +769,12 @@ def breaks_at_once(start: Start) -> Iterator[Observation]:
     what = start.not_finite
     if what not in ("inputs", "targets", "outputs", "loss"):
         return
-    cause = {"inputs": "data-degenerate", "targets": "data-degenerate", "outputs": "initialization", "loss": "loss"}
+    cause = {
+        "inputs": "data-degenerate",
+        "targets": "data-degenerate",
+        "outputs": "initialization",
+        "loss": "loss",
+    }
     also = {"outputs": ("exploding", "input-scale"), "loss": ("output-activation",)}
     remedy = {
         "inputs": Change("data", "fill or drop what is not finite"),
@@ -633,7 +794,9 @@ def breaks_at_once(start: Start) -> Iterator[Observation]:
                 start.first_loss,
                 "",
                 None,
-                f"the {what} are the first that are not finite" if what != "loss" else "the outputs are finite",
+                f"the {what} are the first that are not finite"
+                if what != "loss"
+                else "the outputs are finite",
             ),
         ),
     )
@@ -703,7 +866,9 @@ def fades(start: Start) -> Iterator[Observation]:
     signal, gradient = start.signal, start.gradient
     if signal is None or gradient is None:
         return
-    factor = max(signal, gradient) if signal < 1 else 1 / min(signal, gradient)  # of the two, the one nearer to 1
+    factor = (
+        max(signal, gradient) if signal < 1 else 1 / min(signal, gradient)
+    )  # of the two, the one nearer to 1
     if not 0 <= factor < FADED:
         return
     scales = sorted(x.scale for x in start.layers if x.expected != 1.0 and x.scale == x.scale)
@@ -713,7 +878,11 @@ def fades(start: Start) -> Iterator[Observation]:
         cause, also = "initialization", ("vanishing",) if down else ("exploding",)
     else:
         cause = "vanishing" if down else "exploding"
-        also = ("initialization", "architecture-too-deep", *(("hidden-activation",) if down else ()))
+        also = (
+            "initialization",
+            "architecture-too-deep",
+            *(("hidden-activation",) if down else ()),
+        )
     yield Observation(
         where=start.signal_at,
         cause=cause,
@@ -728,9 +897,17 @@ def fades(start: Start) -> Iterator[Observation]:
                 FADED if down else 1 / FADED,
                 f"over {start.depth} layers, before any step",
             ),
-            Evidence("gradient at the first layer over that at the last", gradient, "", FADED if down else 1 / FADED),
+            Evidence(
+                "gradient at the first layer over that at the last",
+                gradient,
+                "",
+                FADED if down else 1 / FADED,
+            ),
         ),
-        changes=(Change("init", "He, Glorot or LeCun"), Change("normalization", "between the layers")),
+        changes=(
+            Change("init", "He, Glorot or LeCun"),
+            Change("normalization", "between the layers"),
+        ),
     )
 
 
@@ -744,7 +921,11 @@ def fades(start: Start) -> Iterator[Observation]:
     picture="activations",
 )
 def dead_at_start(start: Start) -> Iterator[Observation]:
-    found = [a for a in start.active if a.rows >= ROWS and a.units >= FEW and not a.last and a.dead >= DARK * a.units]
+    found = [
+        a
+        for a in start.active
+        if a.rows >= ROWS and a.units >= FEW and not a.last and a.dead >= DARK * a.units
+    ]
     if not found:
         return
     a = max(found, key=lambda a: a.dead / a.units)
@@ -753,7 +934,13 @@ def dead_at_start(start: Start) -> Iterator[Observation]:
         severity="warning" if a.dead >= DEAD * a.units else "note",
         suspects=("initialization", "input-scale"),
         evidence=(
-            Evidence("units that no example activates", a.dead, "", DEAD * a.units, f"of {a.units} in {a.where}"),
+            Evidence(
+                "units that no example activates",
+                a.dead,
+                "",
+                DEAD * a.units,
+                f"of {a.units} in {a.where}",
+            ),
         ),
         changes=(Change("init", "biases of 0"), Change("activation", "leaky_relu")),
     )
@@ -791,12 +978,20 @@ def saturated(start: Start) -> Iterator[Observation]:
         suspects=tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause),
         evidence=(
             Evidence(
-                "units at the flat ends of their activation", a.flat, "", DEAD * a.units, f"of {a.units} in {a.where}"
+                "units at the flat ends of their activation",
+                a.flat,
+                "",
+                DEAD * a.units,
+                f"of {a.units} in {a.where}",
             ),
             Evidence("mean slope over the steepest", 100 * a.slope, "%", 5.0),
             Evidence("weights over what is usual for so many inputs", scale, "times"),
         ),
-        changes=(Change("init", "weights that fit the width") if wild else Change("input.scale", "standardize"),),
+        changes=(
+            Change("init", "weights that fit the width")
+            if wild
+            else Change("input.scale", "standardize"),
+        ),
     )
 
 
@@ -813,7 +1008,11 @@ def odd_scale(start: Start) -> Iterator[Observation]:
             where=worst.where,
             evidence=(
                 Evidence(
-                    "weights, root mean square", worst.weight, "", worst.expected, f"usual for {worst.fan_in} inputs"
+                    "weights, root mean square",
+                    worst.weight,
+                    "",
+                    worst.expected,
+                    f"usual for {worst.fan_in} inputs",
                 ),
                 Evidence("layers so far off", len(found), "", 0, join_names(found)),
             ),
@@ -839,7 +1038,13 @@ def still_statistics(start: Start) -> Iterator[Observation]:
                 where=n.where,
                 evidence=(
                     Evidence("momentum of the running statistics", n.momentum, "", SLOW),
-                    Evidence("running mean off by", n.shift, "standard deviations", SHIFTED, f"after {30} batches"),
+                    Evidence(
+                        "running mean off by",
+                        n.shift,
+                        "standard deviations",
+                        SHIFTED,
+                        f"after {30} batches",
+                    ),
                     Evidence("running standard deviation off by", n.stretch, "times", STRETCHED),
                 ),
                 changes=(Change("model", "momentum 0.1"),),
@@ -863,7 +1068,15 @@ def much_dropped(start: Start) -> Iterator[Observation]:
         name = max(found, key=found.__getitem__)
         yield Observation(
             where=name,
-            evidence=(Evidence("of the units are dropped", 100 * found[name], "%", 100 * DROPPED, join_names(found)),),
+            evidence=(
+                Evidence(
+                    "of the units are dropped",
+                    100 * found[name],
+                    "%",
+                    100 * DROPPED,
+                    join_names(found),
+                ),
+            ),
             changes=(Change("dropout", 0.2),),
         )
 
@@ -872,7 +1085,15 @@ def much_dropped(start: Start) -> Iterator[Observation]:
 def adds_up(start: Start) -> Iterator[Observation]:
     if start.reduction is not None and abs(start.reduction - 2) < 1e-3 and start.examples > 1:
         yield Observation(
-            evidence=(Evidence("loss of a batch taken twice over its loss", start.reduction, "", 1.0, "a mean has 1"),),
+            evidence=(
+                Evidence(
+                    "loss of a batch taken twice over its loss",
+                    start.reduction,
+                    "",
+                    1.0,
+                    "a mean has 1",
+                ),
+            ),
             changes=(Change("loss", "mean"),),
         )
 
@@ -883,14 +1104,25 @@ def class_as_number(start: Start) -> Iterator[Observation]:
         yield Observation(
             where=start.last_at,
             evidence=(
-                Evidence("outputs for several whole-number targets", 1, "", None, "as if class 2 lay between 1 and 3"),
+                Evidence(
+                    "outputs for several whole-number targets",
+                    1,
+                    "",
+                    None,
+                    "as if class 2 lay between 1 and 3",
+                ),
             ),
-            changes=(Change("loss", "cross_entropy with an output for each class, if they are classes"),),
+            changes=(
+                Change("loss", "cross_entropy with an output for each class, if they are classes"),
+            ),
         )
 
 
 UNMET = 0.1  # of the null loss
-LIGHT, VERY_LIGHT = 0.5, 0.1  # weights of a class that comes seldom, and of one that comes about as often
+LIGHT, VERY_LIGHT = (
+    0.5,
+    0.1,
+)  # weights of a class that comes seldom, and of one that comes about as often
 RARE, COMMON = 0.5, 1.5  # for each example of the most frequent class, or each zero
 HIGH = 30.0  # times the loss of saying nothing
 WILD, WILD_TABLE = 3.0, 10.0  # times the usual size of a weight; of an embedding

@@ -1,9 +1,10 @@
 """What the course of a run says: rules over its series that share one budget of false alarms.
 
-A run is judged at looks (`LOOKS`, shares of its budget) and at its end. Each statistical test at each look may err with
-the chance alpha / (tests · looks), so that any warning on a healthy run has a chance of at most alpha = 5 %. Beside
-being sure, a difference must matter: it is compared with the fall, from the loss of the best constant answer (or, where
-that is not known, from the first loss) to the lowest.
+A run is judged at looks (`LOOKS`, shares of its budget) and at its end. Each statistical test at
+each look may err with the chance alpha / (tests · looks), so that any warning on a healthy run has
+a chance of at most alpha = 5 %. Beside being sure, a difference must matter: it is compared with
+the fall, from the loss of the best constant answer (or, where that is not known, from the first
+loss) to the lowest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from dataclasses import replace
 import numpy as np
 
 from ravine.diagnosis.rule import Observation, join_names, rule
-from ravine.diagnosis.training_curves.series import PATHS, Course, Curve, binomial_tail, mean_and_error, theil_sen, way
+from ravine.diagnosis.training_curves.series import (
+    PATHS,
+    Course,
+    Curve,
+    binomial_tail,
+    mean_and_error,
+    theil_sen,
+    way,
+)
 from ravine.finding import Change, Evidence
 
 NOT_A_GAIN = 0.005  # of the constant's loss: less than this is not learning
@@ -35,7 +44,10 @@ FASTER = 30.0  # times: how much further another layer must have come
 OVER = 0.01  # of the highest learning rate: the schedule has ended
 WASTED = 0.4  # of the budget
 FLAT = 0.01  # of the fall
-CUT, LEFT = 0.99, 0.01  # share of steps in which the gradient was cut, and share of it that was left
+CUT, LEFT = (
+    0.99,
+    0.01,
+)  # share of steps in which the gradient was cut, and share of it that was left
 DROPPED = 0.9  # share of units
 DECAYS = ("weight decay", "L2", "L1", "elastic net")
 SHRUNK = 0.1  # of the weights' norm at the start
@@ -45,13 +57,15 @@ SHORT_WAY = 0.05  # of the weights: hardly moved
 LONG_STEP = 0.05  # |Δw| / |w| of a typical step: very long
 
 
-# ------------------------------------------------------------------------------------------------ how it was
+# How it was
 
 
 def fall(course: Course, lowest: float) -> float:
-    """From the best constant's loss, or where that is unknown or never beaten from the first loss, to the lowest.
+    """From the best constant's loss, or where that is unknown or never beaten from the first loss,
+    to the lowest.
 
-    Not less than a twentieth of the constant's loss: where hardly anything was learned, little can be lost.
+    Not less than a twentieth of the constant's loss: where hardly anything was learned, little can
+    be lost.
 
     >>> from ravine.diagnosis.training_curves.series import curve
     >>> fall(Course(steps=3, budget=3, validation=curve([9.0, 2.0, 1.0]), null_validation=3.0), 1.0)
@@ -77,31 +91,49 @@ def blamed(course: Course) -> tuple[str, ...]:
     if course.effects.get("dropout", 0.0) > DROPPED:
         found.append("dropout")
     pairs = ((course.trend, course.null), (course.validation, course.null_validation))
-    if any(n is not None and len(c) and float(np.median(c.values[-5:])) > n + 0.5 * abs(n) for c, n in pairs):
+    if any(
+        n is not None and len(c) and float(np.median(c.values[-5:])) > n + 0.5 * abs(n)
+        for c, n in pairs
+    ):
         found.append("learning-rate-high")
     if len(course.update) and float(np.median(course.update.values)) > LONG_STEP:
         found.append("learning-rate-high")
     if course.moved < SHORT_WAY:
         short = 0 < course.steps < FEW
-        found += ["too-few-steps", "learning-rate-low"] if short else ["learning-rate-low", "too-few-steps"]
+        found += (
+            ["too-few-steps", "learning-rate-low"]
+            if short
+            else ["learning-rate-low", "too-few-steps"]
+        )
     elif steady(course):
         found.append("learning-rate-low")
-    if len(course.gradient) > 3 and course.gradient.values[-1] < 1e-4 * max(course.gradient.values[0], 1e-30):
+    if len(course.gradient) > 3 and course.gradient.values[-1] < 1e-4 * max(
+        course.gradient.values[0], 1e-30
+    ):
         found += ["dead-units", "vanishing", "saturation"]
-    return tuple(dict.fromkeys((*found, "labels", "learning-rate-high", "initialization", "input-scale")))
+    return tuple(
+        dict.fromkeys((*found, "labels", "learning-rate-high", "initialization", "input-scale"))
+    )
 
 
 def steady(course: Course) -> bool:
-    """Whether the loss fell evenly: the last third of the time brought over half as much as the first."""
+    """Whether the loss fell evenly: the last third of the time brought over half as much as the
+    first.
+    """
     curve = course.judged if len(course.judged) >= 9 else course.trend
     if len(curve) < 9:
         return False
     time = _time(course, curve.steps)
-    parts = [curve.values[(time >= a * time[-1]) & (time <= (a + 0.25) * time[-1])] for a in (0, 0.25, 0.5, 0.75)]
+    parts = [
+        curve.values[(time >= a * time[-1]) & (time <= (a + 0.25) * time[-1])]
+        for a in (0, 0.25, 0.5, 0.75)
+    ]
     if not all(len(p) for p in parts):
         return False
     means = [float(p.mean()) for p in parts]
-    return means[0] > means[1] > means[2] > means[3] and means[2] - means[3] > 0.5 * (means[0] - means[1])
+    return means[0] > means[1] > means[2] > means[3] and means[2] - means[3] > 0.5 * (
+        means[0] - means[1]
+    )
 
 
 def decayed(course: Course) -> bool:
@@ -114,11 +146,15 @@ def slower() -> tuple[Change, ...]:
     return (Change("optimizer.lr", "divided by 3 to 10"),)
 
 
-# ------------------------------------------------------------------------------------------------ rules
+# Rules
 
 
-def replayed(test: Callable[[Course], Iterator[Observation]]) -> Callable[[Course], Iterator[Observation]]:
-    """A test that also says since when it has been true: the first of the looks from which on it always was."""
+def replayed(
+    test: Callable[[Course], Iterator[Observation]],
+) -> Callable[[Course], Iterator[Observation]]:
+    """A test that also says since when it has been true: the first of the looks from which on it
+    always was.
+    """
 
     def find(course: Course) -> Iterator[Observation]:
         for seen in test(course):
@@ -148,17 +184,29 @@ def diverged(course: Course) -> Iterator[Observation]:
     early = course.broken is not None and course.broken < 0.1 * course.budget
     evidence = [Evidence("training ended at step", course.steps, "", course.budget)]
     if course.diverged and course.networks > 1:
-        evidence = [Evidence("networks that diverged", course.diverged, "", 0, f"of {course.networks}")]
+        evidence = [
+            Evidence("networks that diverged", course.diverged, "", 0, f"of {course.networks}")
+        ]
     cause, suspects = "learning-rate-high", ("exploding", "optimizer-numerics", "data-degenerate")
     if len(losses) > 3:
-        first, last, lowest = (float(v) for v in (losses.values[0], losses.values[-1], losses.values.min()))
-        evidence.append(Evidence("last finite loss", last, "", None, f"first {first:.3g}, lowest {lowest:.3g}"))
+        first, last, lowest = (
+            float(v) for v in (losses.values[0], losses.values[-1], losses.values.min())
+        )
+        evidence.append(
+            Evidence("last finite loss", last, "", None, f"first {first:.3g}, lowest {lowest:.3g}")
+        )
         if last < 0.5 * first and last < lowest + 0.5 * (first - lowest) and not early:
             cause, suspects = "exploding", ("learning-rate-high", "optimizer-numerics", "precision")
     minor = course.networks > 1 and course.diverged < course.networks / 2
-    title = f"{course.diverged} of {course.networks} networks diverged" if course.networks > 1 else ""
+    title = (
+        f"{course.diverged} of {course.networks} networks diverged" if course.networks > 1 else ""
+    )
     yield Observation(
-        since=course.broken if course.broken is not None else course.steps if course.outcome == "diverged" else None,
+        since=course.broken
+        if course.broken is not None
+        else course.steps
+        if course.outcome == "diverged"
+        else None,
         title=title,
         severity="warning" if minor else "",
         cause=cause,
@@ -207,14 +255,27 @@ def not_learned(course: Course) -> Iterator[Observation]:
         if name == "validation loss" and len(course.error):
             error = math.hypot(error, 0.0 if len(course.train) else float(course.error.values[-1]))
         below = int((curve.values[len(curve) // 3 :] < null - NOT_A_GAIN * scale).sum())
-        most = binomial_tail(len(curve) - len(curve) // 3 - below, len(curve) - len(curve) // 3, 0.5)
-        sure = most < course.chance or mean - course.critical(min(10, len(late))) * error > null - A_GAIN * scale
+        most = binomial_tail(
+            len(curve) - len(curve) // 3 - below, len(curve) - len(curve) // 3, 0.5
+        )
+        sure = (
+            most < course.chance
+            or mean - course.critical(min(10, len(late))) * error > null - A_GAIN * scale
+        )
         if mean < null - NOT_A_GAIN * scale or (name == "training loss" and not sure):
-            return  # one of the two is better than the constant: something was learned, if only by heart
-        shown.append(Evidence(f"{name}, second half", mean, "", null, "the limit is the best constant answer's"))
+            # one of the two is better than the constant: something was learned, if only by heart
+            return
+        shown.append(
+            Evidence(
+                f"{name}, second half", mean, "", null, "the limit is the best constant answer's"
+            )
+        )
     if not shown:
         return
-    worse = all(e.value is not None and e.limit is not None and e.value > e.limit + 0.5 * abs(e.limit) for e in shown)
+    worse = all(
+        e.value is not None and e.limit is not None and e.value > e.limit + 0.5 * abs(e.limit)
+        for e in shown
+    )
     cause, *suspects = blamed(course)
     early = not course.ended
     yield Observation(
@@ -251,10 +312,14 @@ def rises(course: Course) -> Iterator[Observation]:
         (course.validation.values[-2:] > course.validation.values[0] * (1 + ABOVE)).all()
     )
     if not clear or float(late.min()) <= base or (course.null is None and not elsewhere):
-        return  # without a constant to compare with, a rising loss may be a game's (adversarial training)
+        # without a constant to compare with, a rising loss may be a game's (adversarial training)
+        return
     cause = "over-regularized" if decayed(course) else "learning-rate-high"
     yield Observation(
-        evidence=(Evidence("training loss at the end", mean, "", base, f"first {first:.3g}"), *_figures(course)),
+        evidence=(
+            Evidence("training loss at the end", mean, "", base, f"first {first:.3g}"),
+            *_figures(course),
+        ),
         cause=cause,
         suspects=("learning-rate-high", "loss", "exploding")
         if cause != "learning-rate-high"
@@ -289,7 +354,9 @@ def restless(course: Course) -> Iterator[Observation]:
         return
     typical = float(late.values.mean()) - lowest
     counts = {jump: int((up > jump * whole).sum()) for jump in (BIG_JUMP, JUMP)}
-    often = [j for j, count in counts.items() if binomial_tail(count, len(up), JUMPS) < course.chance]
+    often = [
+        j for j, count in counts.items() if binomial_tail(count, len(up), JUMPS) < course.chance
+    ]
     jump = next((j for j in often if typical > 0.5 * j * whole), None)
     if jump is None:
         return
@@ -305,7 +372,9 @@ def restless(course: Course) -> Iterator[Observation]:
                 100 * JUMPS,
                 f"by over {jump:.0%} of all that was gained, in the second half",
             ),
-            Evidence("validation loss, mean", lowest + typical, "", lowest, "the limit is the lowest"),
+            Evidence(
+                "validation loss, mean", lowest + typical, "", lowest, "the limit is the lowest"
+            ),
         ),
         suspects=("batch-size", "schedule"),
         changes=(*slower(), Change("schedule", "one that ends low")),
@@ -328,12 +397,24 @@ def overfits(course: Course) -> Iterator[Observation]:
 
 
 def _by_heart(course: Course) -> Iterator[Observation]:
-    """Overfitting that was there from the first looks on: all is known of the one examples, little of the others."""
+    """Overfitting that was there from the first looks on: all is known of the one examples, little
+    of the others.
+    """
     null, null_validation = course.null, course.null_validation
-    if null is None or null_validation is None or null <= 0 or null_validation <= 0 or len(course.trend) < 3:
+    if (
+        null is None
+        or null_validation is None
+        or null <= 0
+        or null_validation <= 0
+        or len(course.trend) < 3
+    ):
         return
     train = float(np.median(course.trend.values[-3:]))
-    last = course.validation.values.min() if course.keeps_best else np.median(course.validation.values[-3:])
+    last = (
+        course.validation.values.min()
+        if course.keeps_best
+        else np.median(course.validation.values[-3:])
+    )
     gained = (null_validation - float(last)) / null_validation
     error = float(course.error.values[-1]) if len(course.error) else math.inf
     worse = float(last) - course.z * error > null_validation
@@ -341,12 +422,19 @@ def _by_heart(course: Course) -> Iterator[Observation]:
         return
     yield Observation(
         severity="warning" if worse else "note",
-        title="the training examples are learned by heart, others are answered no better than by a constant"
+        title="the training examples are learned by heart, others are answered no better than by a "
+        "constant"
         if worse
         else "the training examples are learned by heart, little carries over",
         evidence=(
             Evidence("training loss", train, "", BY_HEART * null, f"best constant {null:.3g}"),
-            Evidence("validation loss", float(last), "", null_validation, "the limit is the best constant answer's"),
+            Evidence(
+                "validation loss",
+                float(last),
+                "",
+                null_validation,
+                "the limit is the best constant answer's",
+            ),
         ),
         suspects=("labels",),
         changes=(Change("network.dropout", 0.2), Change("data", "more examples")),
@@ -366,11 +454,21 @@ def _loses_again(course: Course) -> Iterator[Observation]:
         return
     before, now = course.trend.until(best), course.trend.after(best)
     learned = (
-        not len(now) or not len(before) or float(now.values[-3:].mean()) <= float(before.values[-3:].mean()) * 1.02
+        not len(now)
+        or not len(before)
+        or float(now.values[-3:].mean()) <= float(before.values[-3:].mean()) * 1.02
     )
-    if not learned or (len(now) and float(now.values[-3:].mean()) > float(later.values[-3:].mean())):
-        return  # training got worse as well (see the rule of the best step), or did not get ahead of validation
-    if len(now) and course.null is not None and float(now.values[-3:].mean()) > course.null - LITTLE * abs(course.null):
+    if not learned or (
+        len(now) and float(now.values[-3:].mean()) > float(later.values[-3:].mean())
+    ):
+        # training got worse as well (see the rule of the best step), or did not get ahead of
+        # validation
+        return
+    if (
+        len(now)
+        and course.null is not None
+        and float(now.values[-3:].mean()) > course.null - LITTLE * abs(course.null)
+    ):
         return  # nothing was learned by heart either
     flat = _score_flat(course, best)
     harmless = course.keeps_best or flat
@@ -379,14 +477,25 @@ def _loses_again(course: Course) -> Iterator[Observation]:
         severity="note" if harmless else "",
         title=title,
         evidence=(
-            Evidence("validation loss", float(curve.values[-1]), "", lowest, f"lowest at step {best:,}"),
             Evidence(
-                "of all that was gained, lost again", 100 * (float(curve.values[-1]) - lowest) / whole, "%", 100 * RISEN
+                "validation loss", float(curve.values[-1]), "", lowest, f"lowest at step {best:,}"
             ),
-            *((Evidence("training loss", float(now.values[-1]), "", None, "still falls"),) if len(now) else ()),
+            Evidence(
+                "of all that was gained, lost again",
+                100 * (float(curve.values[-1]) - lowest) / whole,
+                "%",
+                100 * RISEN,
+            ),
+            *(
+                (Evidence("training loss", float(now.values[-1]), "", None, "still falls"),)
+                if len(now)
+                else ()
+            ),
             *((Evidence("best weights are kept", best, "step"),) if course.keeps_best else ()),
         ),
-        changes=() if course.keeps_best else (Change("stop", "EarlyStopping"), Change("network.dropout", 0.2)),
+        changes=()
+        if course.keeps_best
+        else (Change("stop", "EarlyStopping"), Change("network.dropout", 0.2)),
     )
 
 
@@ -396,10 +505,17 @@ def _surely_risen(course: Course, later: Curve, lowest: float) -> bool:
         error = np.array([course.rise_error.at(s) for s in later.steps[-3:]])
         return bool((rise > course.z * error).all())
     if len(course.error):
-        return bool((later.values[-3:] - lowest > course.z * math.sqrt(2) * course.error.at(later.steps[-1])).all())
+        return bool(
+            (
+                later.values[-3:] - lowest
+                > course.z * math.sqrt(2) * course.error.at(later.steps[-1])
+            ).all()
+        )
     changes = np.abs(np.diff(course.validation.values))
     noise = 1.4826 * float(np.median(changes)) / math.sqrt(2)
-    return len(changes) >= 6 and bool((later.values[-3:] - lowest > 2 * course.critical(len(changes)) * noise).all())
+    return len(changes) >= 6 and bool(
+        (later.values[-3:] - lowest > 2 * course.critical(len(changes)) * noise).all()
+    )
 
 
 def _score_flat(course: Course, best: int) -> bool:
@@ -407,7 +523,11 @@ def _score_flat(course: Course, best: int) -> bool:
         return False
     sign = 1 if course.higher_is_better else -1
     now, then = sign * float(np.median(course.score.values[-3:])), sign * course.score.at(best)
-    spread = math.sqrt(max(abs(then) * (1 - abs(then)), 0.01) / course.examples) if course.examples else 0.01
+    spread = (
+        math.sqrt(max(abs(then) * (1 - abs(then)), 0.01) / course.examples)
+        if course.examples
+        else 0.01
+    )
     return now >= then - min(spread, 0.05)
 
 
@@ -433,12 +553,18 @@ def still_falling(course: Course) -> Iterator[Observation]:
     epochs = course.steps / course.per_epoch if course.per_epoch else math.inf
     few = epochs < 5 or course.steps < FEW
     slow = not few and (course.moved < SHORT_WAY or steady(course))
-    cause, other = ("learning-rate-low", "too-few-steps") if slow else ("too-few-steps", "learning-rate-low")
+    cause, other = (
+        ("learning-rate-low", "too-few-steps") if slow else ("too-few-steps", "learning-rate-low")
+    )
     yield Observation(
         severity="warning" if gain > MUCH_TO_GAIN * gained else "note",
         evidence=(
             Evidence(
-                "as many steps again would gain", 100 * gain / gained, "%", 100 * TO_GAIN, "of what was gained so far"
+                "as many steps again would gain",
+                100 * gain / gained,
+                "%",
+                100 * TO_GAIN,
+                "of what was gained so far",
             ),
             *_figures(course),
         ),
@@ -449,23 +575,34 @@ def still_falling(course: Course) -> Iterator[Observation]:
 
 
 def _barely_begun(course: Course) -> Iterator[Observation]:
-    """A run of under 100 steps and 3 epochs, of which a look or two show that it was on its way down.
+    """A run of under 100 steps and 3 epochs, of which a look or two show that it was on its way
+    down.
 
-    The training loss is a mean over the steps before a look, the validation loss is that of the moment: where the
-    second lies well below the first, the loss fell in between.
+    The training loss is a mean over the steps before a look, the validation loss is that of the
+    moment: where the second lies well below the first, the loss fell in between.
     """
     null, train, validation = course.null_validation, course.train, course.validation
     if null is None or not len(train) or not len(validation) or not len(course.error):
         return
     short = course.steps < FEW and 0 < course.steps < 3 * course.per_epoch
-    now, before, error = float(validation.values[-1]), float(train.values[-1]), float(course.error.values[-1])
-    if not short or before - now < max(A_GAIN * abs(null), course.z * error) or now < LITTLE * abs(null):
+    now, before, error = (
+        float(validation.values[-1]),
+        float(train.values[-1]),
+        float(course.error.values[-1]),
+    )
+    if (
+        not short
+        or before - now < max(A_GAIN * abs(null), course.z * error)
+        or now < LITTLE * abs(null)
+    ):
         return
     yield Observation(
         title="the run ended when it had hardly begun",
         severity="warning" if now > 0.5 * abs(null) else "note",
         evidence=(
-            Evidence("steps", course.steps, "", FEW, f"{course.steps / course.per_epoch:.1f} epochs"),
+            Evidence(
+                "steps", course.steps, "", FEW, f"{course.steps / course.per_epoch:.1f} epochs"
+            ),
             Evidence("loss at the end", now, "", before, "the limit is the mean on the way there"),
         ),
         cause="too-few-steps",
@@ -477,9 +614,10 @@ def _barely_begun(course: Course) -> Iterator[Observation]:
 def _to_gain(course: Course, curve: Curve) -> tuple[float, float]:
     """What as many steps again would gain at least, and what was gained from the first value on.
 
-    Time t is the sum of the learning rates so far (of ones, where they are not known): steps with hardly any rate
-    are no time. Of the last third, the slope of log loss (of the loss, where it is not positive) over log t: a
-    straight line there is a power law, which slows down. The slope taken is the upper end of its interval.
+    Time t is the sum of the learning rates so far (of ones, where they are not known): steps with
+    hardly any rate are no time. Of the last third, the slope of log loss (of the loss, where it is
+    not positive) over log t: a straight line there is a power law, which slows down. The slope
+    taken is the upper end of its interval.
     """
     time = _time(course, curve.steps)
     late = (time >= time[-1] * 2 / 3) & (time > 0)
@@ -490,7 +628,9 @@ def _to_gain(course: Course, curve: Curve) -> tuple[float, float]:
     y = np.array([curve.values[late][places == p].mean() for p in np.unique(places)])
     positive = bool((curve.values > 0).all())
     slope, _, high = theil_sen(np.log(x), np.log(y) if positive else y, course.z)
-    if len(x) < 10:  # too few for an interval at this level: all that can be asked is that each is lower
+    if (
+        len(x) < 10
+    ):  # too few for an interval at this level: all that can be asked is that each is lower
         high = slope if bool((np.diff(y) < 0).all()) else 0.0
     if not high < 0:
         return 0.0, 1.0
@@ -523,14 +663,18 @@ def underfits(course: Course) -> Iterator[Observation]:
     late, error = mean_and_error(course.judged.values[-max(4, len(course.judged) // 4) :])
     whole = fall(course, min(course.reachable, late))
     train = float(course.trend.values[-3:].mean()) if len(course.trend) else late
-    far = late - course.critical(10) * error > course.reachable and late - course.reachable > 0.25 * max(whole, 1e-12)
+    far = late - course.critical(
+        10
+    ) * error > course.reachable and late - course.reachable > 0.25 * max(whole, 1e-12)
     if not far or train < course.reachable + 0.5 * (late - course.reachable):
         return
     cause = next(
         (c for c in blamed(course) if c in ("dropout", "over-regularized", "learning-rate-low")),
         "architecture-too-small",
     )
-    rest = tuple(c for c in ("architecture-too-small", "over-regularized", "learning-rate-low") if c != cause)
+    rest = tuple(
+        c for c in ("architecture-too-small", "over-regularized", "learning-rate-low") if c != cause
+    )
     yield Observation(
         evidence=(
             Evidence("loss at the end", late, "", course.reachable, "the limit can be reached"),
@@ -547,7 +691,13 @@ def underfits(course: Course) -> Iterator[Observation]:
     severity="note",
     confidence="high",
     cause="vanishing",
-    also=("learning-rate-low", "too-few-steps", "gradient-clipping", "frozen-parameters", "saturation"),
+    also=(
+        "learning-rate-low",
+        "too-few-steps",
+        "gradient-clipping",
+        "frozen-parameters",
+        "saturation",
+    ),
     needs="layers",
     explains=("RVN-T02",),
     picture="deep-tanh",
@@ -556,11 +706,15 @@ def underfits(course: Course) -> Iterator[Observation]:
 def stuck_layers(course: Course) -> Iterator[Observation]:
     if course.steps < 0.25 * course.budget and not course.ended:
         return
-    ways = {name: _whole_way(curve, course) for name, curve in course.layers.items() if len(curve) >= 3}
+    ways = {
+        name: _whole_way(curve, course) for name, curve in course.layers.items() if len(curve) >= 3
+    }
     if not ways:
         return
     furthest = max(ways.values())
-    stuck = {n: w for n, w in ways.items() if w < STUCK and (w * FASTER < furthest or furthest < STUCK)}
+    stuck = {
+        n: w for n, w in ways.items() if w < STUCK and (w * FASTER < furthest or furthest < STUCK)
+    }
     if not stuck:
         return
     every = len(stuck) == len(ways)
@@ -571,17 +725,31 @@ def stuck_layers(course: Course) -> Iterator[Observation]:
         severity="warning" if useless and course.ended else "note",
         title="the weights will hardly move" if every else "",
         evidence=(
-            Evidence(f"{name} moves in the whole run by at most", 100 * least, "%", 100 * STUCK, "of its weights"),
-            *((Evidence("the layer that moves furthest", 100 * furthest, "%"),) if not every else ()),
+            Evidence(
+                f"{name} moves in the whole run by at most",
+                100 * least,
+                "%",
+                100 * STUCK,
+                "of its weights",
+            ),
+            *(
+                (Evidence("the layer that moves furthest", 100 * furthest, "%"),)
+                if not every
+                else ()
+            ),
         ),
         cause="learning-rate-low" if every else "vanishing",
-        suspects=("too-few-steps", "gradient-clipping") if every else ("frozen-parameters", "saturation"),
+        suspects=("too-few-steps", "gradient-clipping")
+        if every
+        else ("frozen-parameters", "saturation"),
         changes=(Change("optimizer.lr", "times 10"),) if every else (),
     )
 
 
 def _whole_way(ratios: Curve, course: Course) -> float:
-    """The way so far and that which remains at the pace of the last quarter: an upper limit of the distance."""
+    """The way so far and that which remains at the pace of the last quarter: an upper limit of the
+    distance.
+    """
     so_far = way(ratios, course.steps)
     if course.ended:
         return so_far
@@ -618,11 +786,19 @@ def ended_early(course: Course) -> Iterator[Observation]:
         since=end,
         severity="warning" if falling else "note",
         evidence=(
-            Evidence("of the steps had under 1 % of the highest learning rate", 100 * rest, "%", 100 * WASTED),
+            Evidence(
+                "of the steps had under 1 % of the highest learning rate",
+                100 * rest,
+                "%",
+                100 * WASTED,
+            ),
             *(
                 (
                     Evidence(
-                        "it was still falling: as many steps again would gain", 100 * gain / gained, "%", 100 * TO_GAIN
+                        "it was still falling: as many steps again would gain",
+                        100 * gain / gained,
+                        "%",
+                        100 * TO_GAIN,
                     ),
                 )
                 if falling
@@ -661,7 +837,13 @@ def plateau(course: Course) -> Iterator[Observation]:
     yield Observation(
         since=int(curve.steps[half - 1]),
         evidence=(
-            Evidence("gained in the second half", 100 * gained / whole, "%", 100 * FLAT, "of all that was gained"),
+            Evidence(
+                "gained in the second half",
+                100 * gained / whole,
+                "%",
+                100 * FLAT,
+                "of all that was gained",
+            ),
             Evidence("loss at the end", float(curve.values[-1])),
         ),
         suspects=("learning-rate-high", "architecture-too-small"),
@@ -672,7 +854,14 @@ def plateau(course: Course) -> Iterator[Observation]:
     "RVN-T11",
     severity="note",
     cause="optimizer",
-    also=("gradient-clipping", "over-regularized", "schedule", "imbalance", "loss", "too-few-steps"),
+    also=(
+        "gradient-clipping",
+        "over-regularized",
+        "schedule",
+        "imbalance",
+        "loss",
+        "too-few-steps",
+    ),
     needs="effects",
 )
 def idle(course: Course) -> Iterator[Observation]:
@@ -754,7 +943,13 @@ def overdone(course: Course) -> Iterator[Observation]:
             title="decay shrinks the weights to almost nothing",
             evidence=(
                 Evidence("norm of the weights, of what it was", 100 * left, "%", 100 * SHRUNK),
-                Evidence("loss", float(course.judged.values[-1]), "", null, "the limit is the best constant answer's"),
+                Evidence(
+                    "loss",
+                    float(course.judged.values[-1]),
+                    "",
+                    null,
+                    "the limit is the best constant answer's",
+                ),
             ),
             cause="over-regularized",
             suspects=("learning-rate-high",),
@@ -814,16 +1009,30 @@ def best_was_early(course: Course) -> Iterator[Observation]:
     later, whole = curve.after(best), fall(course, lowest)
     if best > 0.1 * course.budget or len(later) < 3 or whole <= 0:
         return
-    if float(later.values[-3:].min()) - lowest < RISEN * whole or not _surely_risen(course, later, lowest):
+    if float(later.values[-3:].min()) - lowest < RISEN * whole or not _surely_risen(
+        course, later, lowest
+    ):
         return
     before, now = course.trend.until(best), course.trend.after(best)
-    if not len(now) or not len(before) or float(now.values[-3:].mean()) <= float(before.values[-3:].mean()) * 1.02:
+    if (
+        not len(now)
+        or not len(before)
+        or float(now.values[-3:].mean()) <= float(before.values[-3:].mean()) * 1.02
+    ):
         return  # that is overfitting
     yield Observation(
         severity="note" if course.keeps_best else "",
         evidence=(
-            Evidence("validation loss", float(curve.values[-1]), "", lowest, f"lowest at step {best:,}"),
-            Evidence("training loss", float(now.values[-1]), "", float(before.values[-1]), "higher as well"),
+            Evidence(
+                "validation loss", float(curve.values[-1]), "", lowest, f"lowest at step {best:,}"
+            ),
+            Evidence(
+                "training loss",
+                float(now.values[-1]),
+                "",
+                float(before.values[-1]),
+                "higher as well",
+            ),
         ),
         suspects=("schedule", "exploding"),
         changes=slower(),
@@ -834,7 +1043,15 @@ def _figures(course: Course) -> tuple[Evidence, ...]:
     """How far the weights went, if it is known."""
     if not len(course.update):
         return ()
-    return (Evidence("the weights moved by at most", 100 * course.moved, "%", None, f"in {course.steps:,} steps"),)
+    return (
+        Evidence(
+            "the weights moved by at most",
+            100 * course.moved,
+            "%",
+            None,
+            f"in {course.steps:,} steps",
+        ),
+    )
 
 
 def _against(cause: str, course: Course) -> tuple[Change, ...]:
@@ -849,7 +1066,7 @@ def _against(cause: str, course: Course) -> tuple[Change, ...]:
     }.get(cause, ())
 
 
-# ------------------------------------------------------------------------------------------------ over the looks
+# Over the looks
 
 
 ALL = (

@@ -16,7 +16,21 @@ import numpy as np
 
 from ravine.record import EffectShown, Record, Series
 
-LOOKS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the budget: when a run is judged
+LOOKS = (
+    0.02,
+    0.05,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+    1.0,
+)  # of the budget: when a run is judged
 ALPHA = 0.05  # chance that any test of a healthy run calls a warning
 TESTS = 8  # rules that share it
 BLOCKS = 60  # a longer series is judged by the means of so many blocks
@@ -72,7 +86,10 @@ class Curve:
         if len(self) <= most:
             return self
         parts = np.array_split(np.arange(len(self)), most)
-        return Curve(np.array([self.steps[p[-1]] for p in parts]), np.array([self.values[p].mean() for p in parts]))
+        return Curve(
+            np.array([self.steps[p[-1]] for p in parts]),
+            np.array([self.values[p].mean() for p in parts]),
+        )
 
 
 EMPTY = Curve(np.zeros(0), np.zeros(0))
@@ -87,7 +104,10 @@ def curve(values: Iterable[float], steps: Iterable[float] | None = None) -> Curv
     values = np.asarray(list(values), dtype=float)
     steps = np.arange(1, len(values) + 1) if steps is None else np.asarray(list(steps))
     if len(steps) != len(values):
-        raise ValueError(f"a curve has {len(values)} values at {len(steps)} steps; there must be a step for each value")
+        raise ValueError(
+            f"a curve has {len(values)} values at {len(steps)} steps; there must be a step for "
+            f"each value"
+        )
     return Curve(steps, values)
 
 
@@ -95,10 +115,11 @@ def curve(values: Iterable[float], steps: Iterable[float] | None = None) -> Curv
 class Course:
     """The series of one network, or of a typical one of several, and what else is known of the run.
 
-    `train` is the loss in training, of each step or averaged between looks; `validation` and `score` are measured on
-    the same examples at each look. `error` is the standard error of the validation loss over its examples, `rise` its
-    distance from the lowest look so far with, as `rise_error`, the standard error of that difference over examples.
-    `noise` is the standard error of the training loss of a step over the examples of its batch.
+    `train` is the loss in training, of each step or averaged between looks; `validation` and
+    `score` are measured on the same examples at each look. `error` is the standard error of the
+    validation loss over its examples, `rise` its distance from the lowest look so far with, as
+    `rise_error`, the standard error of that difference over examples. `noise` is the standard error
+    of the training loss of a step over the examples of its batch.
     """
 
     steps: int  # made
@@ -115,7 +136,9 @@ class Course:
     kept: Curve = EMPTY  # share of the gradient's length that clipping left
     weights: Curve = EMPTY  # their norm
     update: Curve = EMPTY  # of all weights in a step, over their norm
-    layers: Mapping[str, Curve] = field(default_factory=dict)  # the same of each layer that is meant to move
+    layers: Mapping[str, Curve] = field(
+        default_factory=dict
+    )  # the same of each layer that is meant to move
     null: float | None = None  # training loss of the best constant answer
     null_validation: float | None = None  # that answer's validation loss
     reachable: float | None = None  # a loss known to be achievable
@@ -130,7 +153,9 @@ class Course:
     keeps_best: bool = False  # the weights of the best look are the result, not the last ones
     networks: int = 1
     diverged: int = 0  # of these
-    effects: Mapping[str, float] = field(default_factory=dict)  # of each technique a number, 0 if it did nothing
+    effects: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of each technique a number, 0 if it did nothing
     meanings: Mapping[str, str] = field(default_factory=dict)
     alpha: float = ALPHA
     now: bool = False  # only what shows at this moment is asked for, not since when
@@ -145,7 +170,9 @@ class Course:
                 continue
             if name in ("train", "validation"):
                 first = int(found.steps[~known][0])
-                object.__setattr__(self, "broken", first if self.broken is None else min(first, self.broken))
+                object.__setattr__(
+                    self, "broken", first if self.broken is None else min(first, self.broken)
+                )
             object.__setattr__(self, name, Curve(found.steps[known], found.values[known]))
 
     @property
@@ -168,15 +195,18 @@ class Course:
 
     @cached_property
     def moved(self) -> float:
-        """The length of the way that the weights went, over their own: an upper limit of the distance."""
+        """The length of the way that the weights went, over their own: an upper limit of the
+        distance.
+        """
         return way(self.update, self.steps)
 
     @property
     def z(self) -> float:
-        """The critical value of one test at one look: alpha / (rules · looks), one-sided, of a normal distribution.
+        """The critical value of one test at one look: alpha / (rules · looks), one-sided, of a
+        normal distribution.
 
-        Of a healthy run any of the tests calls a warning with a chance of at most alpha, however they depend on each
-        other (Bonferroni).
+        Of a healthy run any of the tests calls a warning with a chance of at most alpha, however
+        they depend on each other (Bonferroni).
 
         >>> round(Course(steps=0, budget=1).z, 2)
         3.3
@@ -193,14 +223,19 @@ class Course:
         return student(self.z, values - 1)
 
     def has(self, need: str) -> bool | None:
-        """Whether it was measured, and long enough to tell: "loss" (anything), "trend" (12 values of training loss),
-        "looks" (4 of the validation loss; None: there is none), "null" (the best constant's loss and 6 values),
-        "layers", "lr", "effects", "modes" (both losses of the same examples), "reachable", and "ended"."""
+        """Whether it was measured, and long enough to tell: "loss" (anything), "trend" (12 values
+        of training loss), "looks" (4 of the validation loss; None: there is none), "null" (the best
+        constant's loss and 6 values), "layers", "lr", "effects", "modes" (both losses of the same
+        examples), "reachable", and "ended".
+        """
         return {
-            "loss": len(self.train) + len(self.validation) > 0 or self.outcome == "diverged" or self.broken is not None,
+            "loss": len(self.train) + len(self.validation) > 0
+            or self.outcome == "diverged"
+            or self.broken is not None,
             "trend": len(self.trend) >= 12,
             "looks": len(self.validation) >= 4 if len(self.validation) else None,
-            "null": self.null_judged is not None and max(len(self.trend), len(self.validation)) >= 6,
+            "null": self.null_judged is not None
+            and max(len(self.trend), len(self.validation)) >= 6,
             "layers": any(len(c) >= 3 for c in self.layers.values()),
             "lr": len(self.lr) >= 6,
             "effects": bool(self.effects),
@@ -231,7 +266,8 @@ class Course:
     def looks(self) -> tuple[Course, ...]:
         """The course at each of the looks that were reached, the last one as it is.
 
-        Looks are at measurements: the first one at or after each of the shares `LOOKS` of the budget.
+        Looks are at measurements: the first one at or after each of the shares `LOOKS` of the
+        budget.
         """
         if self.now:
             return (self,)
@@ -258,7 +294,8 @@ _CURVES = (
 
 
 def course_of(record: Record, member: int | None = None) -> Course:
-    """The course of one member of a run; or, without `member`, that of a typical one: medians over the members.
+    """The course of one member of a run; or, without `member`, that of a typical one: medians over
+    the members.
 
     Members that diverged are left out of the medians; one that stopped early keeps its last value.
     """
@@ -290,7 +327,9 @@ def course_of(record: Record, member: int | None = None) -> Course:
 def course_from(
     series: Mapping[str, Series], chosen: Iterable[int], *, outcomes: Sequence[str], **known: Any
 ) -> Course:
-    """The course of the chosen columns of series as a run writes them; `known` are further fields of `Course`."""
+    """The course of the chosen columns of series as a run writes them; `known` are further fields
+    of `Course`.
+    """
     chosen = list(chosen)
     alive = [m for m, outcome in zip(chosen, outcomes, strict=True) if outcome != "diverged"]
     found = {name: _typical(s, alive or chosen) for name, s in series.items()}
@@ -308,7 +347,11 @@ def course_from(
         kept=found.get("clip/kept", EMPTY),
         weights=found.get("weights/norm", EMPTY),
         update=found.get("update/ratio", EMPTY),
-        layers={n.removeprefix("update/ratio/"): c for n, c in found.items() if n.startswith("update/ratio/")},
+        layers={
+            n.removeprefix("update/ratio/"): c
+            for n, c in found.items()
+            if n.startswith("update/ratio/")
+        },
         null=float(null["train"].values[0]) if len(null["train"]) else None,
         null_validation=float(null["validation"].values[0]) if len(null["validation"]) else None,
         networks=len(chosen),
@@ -338,11 +381,12 @@ def _medians(effects: Iterable[EffectShown], chosen: Iterable[int]) -> dict[str,
     return found
 
 
-# ------------------------------------------------------------------------------------------------ statistics
+# Statistics
 
 
 def student(z: float, freedom: int) -> float:
-    """The quantile of Student's t that belongs to a normal quantile (Abramowitz and Stegun 1964, 26.7.5).
+    """The quantile of Student's t that belongs to a normal quantile (Abramowitz and Stegun 1964,
+    26.7.5).
 
     Infinite where fewer than four degrees of freedom leave the tail unknown.
 
@@ -362,7 +406,8 @@ def student(z: float, freedom: int) -> float:
 
 
 def theil_sen(x: np.ndarray, y: np.ndarray, z: float) -> tuple[float, float, float]:
-    """The median slope between pairs of points, with its interval at the normal quantile `z` (Sen 1968).
+    """The median slope between pairs of points, with its interval at the normal quantile `z` (Sen
+    1968).
 
     The interval's ends are the slopes of rank (P ∓ z s) / 2, P pairs, s² = n (n − 1) (2n + 5) / 18.
 
@@ -385,7 +430,8 @@ def theil_sen(x: np.ndarray, y: np.ndarray, z: float) -> tuple[float, float, flo
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """The mean and its standard error, from blocks of neighbors so that what lasts over several values counts.
+    """The mean and its standard error, from blocks of neighbors so that what lasts over several
+    values counts.
 
     At most ten blocks; a trend makes the error larger.
 
@@ -404,11 +450,15 @@ def binomial_tail(count: int, of: int, chance: float) -> float:
     >>> round(binomial_tail(2, 2, 0.5), 3)
     0.25
     """
-    return sum(math.comb(of, k) * chance**k * (1 - chance) ** (of - k) for k in range(count, of + 1))
+    return sum(
+        math.comb(of, k) * chance**k * (1 - chance) ** (of - k) for k in range(count, of + 1)
+    )
 
 
 def way(ratios: Curve, steps: int) -> float:
-    """The sum over steps of |Δw| / |w|: between two measurements each step counts as the larger of them."""
+    """The sum over steps of |Δw| / |w|: between two measurements each step counts as the larger of
+    them.
+    """
     if not len(ratios):
         return math.nan
     spans = np.diff(ratios.steps.astype(float), prepend=0.0)

@@ -1,6 +1,8 @@
-"""The graph that autograd recorded for a loss, as plain data: which operation was fed by which, and with what shapes.
+"""The graph that autograd recorded for a loss, as plain data: which operation was fed by which, and
+with what shapes.
 
-Only names and shapes are kept, and a few facts on targets at the loss itself; no tensor outlives the reading.
+Only names and shapes are kept, and a few facts on targets at the loss itself; no tensor outlives
+the reading.
 """
 
 from __future__ import annotations
@@ -13,8 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-AFFINE = {"Addmm": (1, 2), "Mm": (0, 1), "Linear": (0, 1), "Convolution": (0, 1), "MkldnnConvolution": (0, 1)}
-MIXING = {*AFFINE, "Bmm", "Baddbmm", "Embedding", "NativeLayerNorm"}  # the output's head ends before these
+AFFINE = {
+    "Addmm": (1, 2),
+    "Mm": (0, 1),
+    "Linear": (0, 1),
+    "Convolution": (0, 1),
+    "MkldnnConvolution": (0, 1),
+}
+MIXING = {
+    *AFFINE,
+    "Bmm",
+    "Baddbmm",
+    "Embedding",
+    "NativeLayerNorm",
+}  # the output's head ends before these
 VIEWS = {
     "View",
     "UnsafeView",
@@ -35,16 +49,31 @@ VIEWS = {
     "AsStrided",
 }
 NORMS = {"NativeBatchNorm", "CudnnBatchNorm"}
-LINEAR = {"Dropout", "NativeDropout", "NativeBatchNorm", "CudnnBatchNorm", "AvgPool2D", "AvgPool1D", "AvgPool3D"}
+LINEAR = {
+    "Dropout",
+    "NativeDropout",
+    "NativeBatchNorm",
+    "CudnnBatchNorm",
+    "AvgPool2D",
+    "AvgPool1D",
+    "AvgPool3D",
+}
 WITH_TARGET = {"MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropyWithLogits"}
-REACH = {"Sigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Relu": (0.0, float("inf"))}
+REACH = {
+    "Sigmoid": (0.0, 1.0),
+    "Softmax": (0.0, 1.0),
+    "Tanh": (-1.0, 1.0),
+    "Relu": (0.0, float("inf")),
+}
 ROUNDING = 1e-4  # a target worked out from a difference is not exact
 LARGEST = 20_000  # nodes; a graph beyond is read up to here
 
 
 @dataclass(frozen=True)
 class Node:
-    """One recorded operation: its `inputs` are places in the graph, -1 for what needs no gradient."""
+    """One recorded operation: its `inputs` are places in the graph, -1 for what needs no
+    gradient.
+    """
 
     name: str
     inputs: tuple[int, ...] = ()
@@ -52,10 +81,14 @@ class Node:
     weight: str = ""  # of a leaf: the parameter's name; "?" for one that nobody named
     dim: int | None = None  # of a softmax
     groups: int = 1  # of a convolution
-    low: float = 0.0  # of a loss with a target: the target's least and greatest value; of a hardtanh: its least output
+    # of a loss with a target: the target's least and greatest value; of a hardtanh: its least
+    # output
+    low: float = 0.0
     high: float = 0.0
     module: str = ""  # of whose forward pass it is the last operation
-    several: bool = False  # of a binary cross entropy: some row of its target does not have exactly one 1
+    several: bool = (
+        False  # of a binary cross entropy: some row of its target does not have exactly one 1
+    )
 
 
 @dataclass(frozen=True)
@@ -63,7 +96,9 @@ class Graph:
     """The operations of one loss, the loss first."""
 
     nodes: tuple[Node, ...]
-    lost: Mapping[int, float]  # by loss: the share of its target's variance that its output cannot reach
+    lost: Mapping[
+        int, float
+    ]  # by loss: the share of its target's variance that its output cannot reach
 
     @cached_property
     def consumers(self) -> tuple[int, ...]:
@@ -112,7 +147,9 @@ class Graph:
         return self.nodes[leaf].weight if leaf >= 0 else ""
 
     def last_weight(self, place: int) -> str:
-        """The weight of the last affine layer before an operation, "" if there are several or none."""
+        """The weight of the last affine layer before an operation, "" if there are several or
+        none.
+        """
         seen: set[int] = set()
         waiting, found = [place], set()
         while waiting:
@@ -134,7 +171,8 @@ class Graph:
     def rectified(self) -> Mapping[str, str]:
         """The weights whose output goes through a ReLU (ReLU6) and nowhere else.
 
-        Beside each, a weight of the module whose output the rectifier takes: its own, or that of a batch norm between.
+        Beside each, a weight of the module whose output the rectifier takes: its own, or that of a
+        batch norm between.
         """
         found = {}
         for node in self.nodes:
@@ -145,7 +183,11 @@ class Graph:
                     continue
                 between = self.nodes[gate].name in NORMS
                 leaf = self.nodes[gate].inputs[1] if between else -1
-                by = (self.nodes[leaf].weight if leaf >= 0 else "") if between else self.weight_of(place)
+                by = (
+                    (self.nodes[leaf].weight if leaf >= 0 else "")
+                    if between
+                    else self.weight_of(place)
+                )
                 if by and self.weight_of(place):
                     found[self.weight_of(place)] = by
         return found
@@ -157,11 +199,11 @@ def read_graph(
     dropped: Mapping[Any, Any] | None = None,
     makers: Mapping[Any, str] | None = None,
 ) -> Graph | None:
-    """The graph behind a loss; None if it has none. `names` gives parameters' names by `id`, `makers` the module whose
-    output an operation made.
+    """The graph behind a loss; None if it has none. `names` gives parameters' names by `id`,
+    `makers` the module whose output an operation made.
 
-    `dropped` are nodes that a dropout module made, with the node that went in: on a CPU autograd shows no more of
-    dropout than a product.
+    `dropped` are nodes that a dropout module made, with the node that went in: on a CPU autograd
+    shows no more of dropout than a product.
 
     >>> weight = torch.ones(2, 1, requires_grad=True)
     >>> graph = read_graph((torch.ones(3, 2) @ weight).relu().sum(), {id(weight): "w"})
@@ -187,7 +229,11 @@ def read_graph(
             source = inputs[0] if inputs else None
             while source is not None and _name(source) in VIEWS:
                 source = source.next_functions[0][0] if source.next_functions else None
-            nodes.append(_loss_node(made, name, [places.get(g, -1) for g in inputs], len(nodes), lost, _name(source)))
+            nodes.append(
+                _loss_node(
+                    made, name, [places.get(g, -1) for g in inputs], len(nodes), lost, _name(source)
+                )
+            )
         else:
             if name in ("Abs", "Pow"):
                 _by_hand(made, len(nodes), lost)
@@ -236,7 +282,9 @@ def _shape(made: Any) -> tuple[int, ...] | None:
         return None
 
 
-def _loss_node(made: Any, name: str, inputs: list[int], place: int, lost: dict[int, float], source: str) -> Node:
+def _loss_node(
+    made: Any, name: str, inputs: list[int], place: int, lost: dict[int, float], source: str
+) -> Node:
     try:
         target = made._saved_target.detach()
     except (AttributeError, RuntimeError):  # the graph was freed: backward came first
@@ -250,7 +298,9 @@ def _loss_node(made: Any, name: str, inputs: list[int], place: int, lost: dict[i
 
 
 def _by_hand(made: Any, place: int, lost: dict[int, float]) -> None:
-    """|output - target| or (output - target)^2 written out: the target is what the difference leaves of the output."""
+    """|output - target| or (output - target)^2 written out: the target is what the difference
+    leaves of the output.
+    """
     between = made.next_functions[0][0]
     if _name(between) != "Sub" or made._input_metadata[0].shape != between._input_metadata[0].shape:
         return
@@ -263,11 +313,15 @@ def _by_hand(made: Any, place: int, lost: dict[int, float]) -> None:
     except (AttributeError, RuntimeError):
         return
     if output.shape == apart.shape and bool(torch.isfinite(apart).all()):
-        lost[place] = _lost(output - apart if given[0] is not None else output + apart, _name(squashed[0]))
+        lost[place] = _lost(
+            output - apart if given[0] is not None else output + apart, _name(squashed[0])
+        )
 
 
 def _lost(target: Tensor, source: str) -> float:
-    """The share of a target's variance beyond what an activation gives; rounding of the target does not count."""
+    """The share of a target's variance beyond what an activation gives; rounding of the target does
+    not count.
+    """
     least, most = REACH[source]
     wide = target.detach().double()
     missed = wide - wide.clamp(least, most)

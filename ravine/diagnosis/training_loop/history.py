@@ -1,9 +1,10 @@
 """What was seen of a loop that someone else runs, as plain data for the rules.
 
-A tape of letters tells in which order things happened: F a forward pass in training, E one in evaluation mode that
-still records a graph, N one in training mode without a graph, n one without a graph in evaluation mode, L a loss
-told, B a gradient that arrived at the watched parameters, S a step of a watched optimizer, s of another one. B is
-noted at looked-at steps only, and the tape is as long as its last letters; everything here has a bound.
+A tape of letters tells in which order things happened: F a forward pass in training, E one in
+evaluation mode that still records a graph, N one in training mode without a graph, n one without a
+graph in evaluation mode, L a loss told, B a gradient that arrived at the watched parameters, S a
+step of a watched optimizer, s of another one. B is noted at looked-at steps only, and the tape is
+as long as its last letters; everything here has a bound.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from ravine.diagnosis.training_loop.loss_summary import Told
 
 @dataclass(frozen=True, kw_only=True)
 class Weight:
-    """A parameter: of the model, or held by a watched optimizer though the model does not have it."""
+    """A parameter: of the model, or held by a watched optimizer though the model does not have
+    it.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -25,7 +28,9 @@ class Weight:
     trainable: bool = True
     in_model: bool = True
     registered: bool = True  # not merely in a list or dict of a module
-    optimizer: int | None = None  # the watched optimizer that holds it; -1 for another one that was seen stepping
+    optimizer: int | None = (
+        None  # the watched optimizer that holds it; -1 for another one that was seen stepping
+    )
     reached: bool = False  # a gradient arrived at least once
     called: bool = True  # its module took part in a forward pass
     fresh: bool = False  # still as torch initializes by default
@@ -34,7 +39,9 @@ class Weight:
 
 @dataclass(frozen=True, kw_only=True)
 class Idle:
-    """Of a rectified layer: how many `units` no example of the last batches (`rows` in all) activates."""
+    """Of a rectified layer: how many `units` no example of the last batches (`rows` in all)
+    activates.
+    """
 
     count: int
     units: int
@@ -44,7 +51,9 @@ class Idle:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One step of an optimizer, looked at closely. Norms are of this optimizer's gradients, by parameter."""
+    """One step of an optimizer, looked at closely. Norms are of this optimizer's gradients, by
+    parameter.
+    """
 
     step: int
     optimizer: int
@@ -52,27 +61,45 @@ class Look:
     lrs: tuple[float, ...]
     momentum: float = 0.0
     eps: float = 0.0
-    norms: Mapping[str, float] = field(default_factory=dict)  # gradients at the step; parameters without are absent
-    arrived: float | None = None  # norm at one parameter just after backward; None if no gradient arrived
+    norms: Mapping[str, float] = field(
+        default_factory=dict
+    )  # gradients at the step; parameters without are absent
+    arrived: float | None = (
+        None  # norm at one parameter just after backward; None if no gradient arrived
+    )
     at_step: float | None = None  # its norm when the step used it
-    stale: str = ""  # the parameter whose gradient is, bit for bit, the last step's plus the new one
+    stale: str = (
+        ""  # the parameter whose gradient is, bit for bit, the last step's plus the new one
+    )
     kept: float = 0.0  # of that gradient: the old part's norm over the whole's
     weights: float = 0.0  # norm of this optimizer's parameters
-    unchanged: float | None = None  # share of entries with a gradient that the step left as they were
+    unchanged: float | None = (
+        None  # share of entries with a gradient that the step left as they were
+    )
     idle: Mapping[str, Idle] = field(default_factory=dict)  # of rectified layers, by weight
-    twins: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # rows equal to another's, rows
-    scale: float | None = None  # the gradient that the told loss got: 1, or what it was multiplied by; None: not seen
+    twins: Mapping[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # rows equal to another's, rows
+    scale: float | None = (
+        None  # the gradient that the told loss got: 1, or what it was multiplied by; None: not seen
+    )
     passes: int = 1  # backward passes that reached that parameter
-    thrown: int = 0  # of these: gradients that were cleared before the next came, the weights standing still
+    thrown: int = (
+        0  # of these: gradients that were cleared before the next came, the weights standing still
+    )
     told: int = 0  # losses told since the last step
-    second: float | None = None  # root of the mean second moment that the optimizer has for some numbers
+    second: float | None = (
+        None  # root of the mean second moment that the optimizer has for some numbers
+    )
     beside: float = 0.0  # the largest root mean square of their gradient in any look so far
     maximize: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """How often the weights before a step were not as the last one left them, by what was found there instead."""
+    """How often the weights before a step were not as the last one left them, by what was found
+    there instead.
+    """
 
     start: int = 0  # what had been there when watching began
     again: int = 0  # what had been written there before
@@ -91,7 +118,9 @@ class Inputs:
     looks: int = 0
     same: int = 0  # looks so far, all with the same numbers
     rows: int = 0
-    larger: int = 0  # rows of a table in memory that has all of them; 0: none was found, -1: the input itself is kept
+    # rows of a table in memory that has all of them; 0: none was found, -1: the input itself is
+    # kept
+    larger: int = 0
     first: int = 0  # the step of the first look
     spreads: tuple[tuple[int, float], ...] = ()  # step and standard deviation
     mean: float = 0.0  # of the last one
@@ -100,7 +129,9 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A module that was called again and again within one graph on its own output, `cut` times detached of it."""
+    """A module that was called again and again within one graph on its own output, `cut` times
+    detached of it.
+    """
 
     where: str
     cut: int
@@ -109,7 +140,9 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A learning rate schedule: its class, how often it was stepped, and its planned length (None: it has none)."""
+    """A learning rate schedule: its class, how often it was stepped, and its planned length (None:
+    it has none).
+    """
 
     kind: str
     steps: int
@@ -119,7 +152,9 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Modes:
-    """Modules that behave differently in training: how many there are, and how many stood in evaluation mode."""
+    """Modules that behave differently in training: how many there are, and how many stood in
+    evaluation mode.
+    """
 
     sensitive: int = 0
     in_evaluation: int = 0  # those with weights that learn, at the last step
@@ -155,15 +190,22 @@ class Story:
     reached: frozenset[str] = frozenset()  # parameters in the graph of any loss
     losses: list[float] = field(default_factory=list)  # the first ones
     told: Told = field(default_factory=Told)  # all of them, in summary
-    constant: float | None = None  # the loss of the best constant answer, by the targets that were seen
+    constant: float | None = (
+        None  # the loss of the best constant answer, by the targets that were seen
+    )
     spread: float = 0.0  # the standard error of that
-    kind: str = ""  # the loss by name if it is torch's and nothing stands between it and what was told
+    kind: str = (
+        ""  # the loss by name if it is torch's and nothing stands between it and what was told
+    )
     flipped: bool = False  # a loss that cannot be below 0 was told with a minus before it
     moved: float = 0.0  # distance of the weights from their start over their length there
     written: Written = Written()
     inputs: Inputs = Inputs()
     cuts: tuple[Cut, ...] = ()
-    lost: tuple[int, int] = (0, 0)  # of the last looked-at backward passes with a scaled loss: not finite, all
+    lost: tuple[int, int] = (
+        0,
+        0,
+    )  # of the last looked-at backward passes with a scaled loss: not finite, all
     alone: bool = True  # no optimizer steps beside one watched optimizer
     opaque: str = ""  # a compiled part of the model, into which nobody can look
     cut: str = ""  # a loss without a graph: "leaf" if it asks for a gradient itself, "none" if not
@@ -178,10 +220,11 @@ class Story:
     ended: bool = False
 
     def has(self, need: str) -> bool | None:
-        """Whether it was seen: "looks" (a step), "steps" (of an optimizer), "graph" (a loss as a tensor, the model not
-        compiled), "forward" (the model was called), "inputs" (as a whole, with a tensor), "schedule" (None: there is
-        none), "scaler" (gradients of scaled losses; None: there are none), "losses" (enough of them for a test; None:
-        several optimizers pull at them), "constant" (targets of a loss that is known)."""
+        """Whether it was seen: "looks" (a step), "steps" (of an optimizer), "graph" (a loss as a
+        tensor, the model not compiled), "forward" (the model was called), "inputs" (as a whole,
+        with a tensor), "schedule" (None: there is none), "scaler" (gradients of scaled losses;
+        None: there are none), "losses" (enough of them for a test; None: several optimizers pull at
+        them), "constant" (targets of a loss that is known)."""
         enough = None if not self.alone else self.told.count >= 64
         return {
             "looks": bool(self.looks),

@@ -12,9 +12,11 @@ RECENT = 256
 
 @dataclass
 class Told:
-    """Means of successive, equally long stretches of all numbers so far, and the last numbers themselves.
+    """Means of successive, equally long stretches of all numbers so far, and the last numbers
+    themselves.
 
-    When there are more than 256 means, neighbors are merged: always 128 to 256 of them once there are so many numbers.
+    When there are more than 256 means, neighbors are merged: always 128 to 256 of them once there
+    are so many numbers.
 
     >>> told = Told()
     >>> for i in range(1000):
@@ -40,11 +42,15 @@ class Told:
             self.means.append(self._sum / self._in)
             self._sum, self._in = 0.0, 0
             if len(self.means) == HELD:
-                self.means = [(a + b) / 2 for a, b in zip(self.means[::2], self.means[1::2], strict=True)]
+                self.means = [
+                    (a + b) / 2 for a, b in zip(self.means[::2], self.means[1::2], strict=True)
+                ]
                 self.width *= 2
 
     def stretches(self, count: int, *, since: int = 0) -> tuple[float, ...]:
-        """The means of `count` stretches of nearly equal length, from number `since` on; () if there are too few."""
+        """The means of `count` stretches of nearly equal length, from number `since` on; () if
+        there are too few.
+        """
         held: Sequence[float] = self.means[-(-since // self.width) :]
         if len(held) < count:
             return ()

@@ -1,7 +1,8 @@
 """What is remembered of one optimizer between its steps, and what one step looks like close up.
 
-The eye rests on one parameter, small and near the output, for the gradients that come; and on a sample of numbers of
-the first parameters, for what the step does. Everything that it keeps is a copy of a bounded size.
+The eye rests on one parameter, small and near the output, for the gradients that come; and on a
+sample of numbers of the first parameters, for what the step does. Everything that it keeps is a
+copy of a bounded size.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from ravine.diagnosis.training_loop.history import Look, Written
 from ravine.diagnosis.training_loop.tensor_stats import FEW, SAMPLE, written
 
 SAMPLED = 8  # parameters of which numbers are compared before and after a step
-BENIGN = 50  # times that the weights were changed from outside, after which only looked-at steps are compared
+# times that the weights were changed from outside, after which only looked-at steps are compared
+BENIGN = 50
 SECONDS = ("exp_avg_sq", "square_avg")  # what torch's optimizers call their running mean of squares
 
 
@@ -37,7 +39,9 @@ class Eye:
         self.stamps: list[tuple[int, int]] = []
         self.keeping = False  # something else has written: keep what each step leaves
         self.writes = 0
-        self.still: set[int] = set()  # ids of parameters in groups that were at a rate of 0 at every look
+        self.still: set[int] = (
+            set()
+        )  # ids of parameters in groups that were at a rate of 0 at every look
         self.beside = 0.0
         self._sharing: dict[int, bool] = {}
         self.forget()
@@ -48,7 +52,14 @@ class Eye:
         self.incoming: Tensor | None = None
         self.fresh: Tensor | None = None  # the sum of this step's gradients
         self.expected: Tensor | None = None  # the same, on top of what was left behind
-        self.came, self.stale, self.kept, self.passes, self.thrown, self.version = False, False, 0.0, 0, 0, -1
+        self.came, self.stale, self.kept, self.passes, self.thrown, self.version = (
+            False,
+            False,
+            0.0,
+            0,
+            0,
+            -1,
+        )
         self.arrived: float | None = None
         self.at_step: float | None = None
         self.norms: dict[str, float] = {}
@@ -63,8 +74,12 @@ class Eye:
         self.watched = good[-1] if good else None
 
     def guard(self, held: Sequence[Tensor]) -> None:
-        """Mind two parameters, the first and the last of some size: whoever writes them writes most."""
-        fit = [p for p in held if p.requires_grad and p.numel() >= FEW] or [p for p in held if p.requires_grad]
+        """Mind two parameters, the first and the last of some size: whoever writes them writes
+        most.
+        """
+        fit = [p for p in held if p.requires_grad and p.numel() >= FEW] or [
+            p for p in held if p.requires_grad
+        ]
         self.guarded = [*fit[:1], *fit[1:][-1:]]
         self.starts = [sample(p).clone() for p in self.guarded]
 
@@ -79,7 +94,9 @@ class Eye:
             if len(self._sharing) > 100:
                 self._sharing.clear()
             mine = {id(p) for p in self.guarded}
-            self._sharing[id(optimizer)] = any(id(p) in mine for g in optimizer.param_groups for p in g["params"])
+            self._sharing[id(optimizer)] = any(
+                id(p) in mine for g in optimizer.param_groups for p in g["params"]
+            )
         return self._sharing[id(optimizer)]
 
     def untouched(self) -> bool:
@@ -96,7 +113,11 @@ class Eye:
         for i, (p, left) in enumerate(zip(self.guarded, self.left, strict=False)):
             now = sample(p)
             last = None if first else self.last[i]
-            kinds.append(written(left, now, start=self.starts[i], last=last) if now.shape == left.shape else "other")
+            kinds.append(
+                written(left, now, start=self.starts[i], last=last)
+                if now.shape == left.shape
+                else "other"
+            )
         some = [(kind, p) for kind, p in zip(kinds, self.guarded, strict=False) if kind]
         if not self.untouched():
             self.last = [sample(p).clone() for p in self.guarded]
@@ -106,9 +127,13 @@ class Eye:
         self.writes += 1
         self.keeping = self.writes < BENIGN or told.start + told.anew > 0
         kind, p = some[0]
-        counts = {k: getattr(told, k) + (k == kind) for k in ("start", "again", "anew", "cut", "other")}
+        counts = {
+            k: getattr(told, k) + (k == kind) for k in ("start", "again", "anew", "cut", "other")
+        }
         before = told.first if sum(counts.values()) > 1 else self.steps
-        return Written(**counts, where=names.get(id(p), ""), first=before, apart=self.steps - before)
+        return Written(
+            **counts, where=names.get(id(p), ""), first=before, apart=self.steps - before
+        )
 
     def arrive(self, parameter: nn.Parameter) -> None:
         """A gradient was added to the parameter; `incoming` is what was added."""
@@ -126,12 +151,16 @@ class Eye:
         self.fresh = new if self.fresh is None else self.fresh + new
         if self.before is not None:
             self.expected = self.before + new if self.expected is None else self.expected + new
-            self.stale = bool(torch.equal(grad, self.expected)) and not bool(torch.equal(grad, self.fresh))
+            self.stale = bool(torch.equal(grad, self.expected)) and not bool(
+                torch.equal(grad, self.fresh)
+            )
             self.kept = float(self.before.norm()) / max(self.arrived, 1e-30) if self.stale else 0.0
 
     @torch.no_grad()
     def look_before(self, held: Sequence[Tensor], names: dict[int, str], scale: float) -> None:
-        """The gradients that the step will use, over `scale`, and some of the weights that it will change."""
+        """The gradients that the step will use, over `scale`, and some of the weights that it will
+        change.
+        """
         self.norms = norms(held, names, scale)
         self.at_step = norm(self.watched, scale)
         self.samples = [
@@ -144,7 +173,9 @@ class Eye:
         if self.optimizer is None or grad is None or grad.is_sparse:
             return
         state: dict[str, Any] = self.optimizer.state.get(self.guarded[0], {})
-        squares = next((state[name] for name in SECONDS if isinstance(state.get(name), Tensor)), None)
+        squares = next(
+            (state[name] for name in SECONDS if isinstance(state.get(name), Tensor)), None
+        )
         given = sample(grad).float() / scale
         there = given != 0
         if not bool(there.any()):
@@ -162,8 +193,16 @@ class Eye:
         group = groups[0] if groups else {}
         standing = {id(p) for g in groups if "lr" in g and float(g["lr"]) == 0 for p in g["params"]}
         self.still = standing if self.steps == 0 else self.still & standing
-        same = [(torch.eq(old, sample(p)) & moved).sum() for p, old, moved in self.samples if old.shape == moved.shape]
-        with_gradient = int(torch.stack([moved.sum() for _, _, moved in self.samples]).sum()) if self.samples else 0
+        same = [
+            (torch.eq(old, sample(p)) & moved).sum()
+            for p, old, moved in self.samples
+            if old.shape == moved.shape
+        ]
+        with_gradient = (
+            int(torch.stack([moved.sum() for _, _, moved in self.samples]).sum())
+            if self.samples
+            else 0
+        )
         lengths = lengths_of([p.detach() for p in held]) if held else []
         return Look(
             step=self.steps,
@@ -171,7 +210,9 @@ class Eye:
             kind=type(self.optimizer).__name__ if self.optimizer is not None else "",
             lrs=rates(self.optimizer) or (math.nan,),
             momentum=float(group.get("momentum") or 0.0),
-            eps=float(eps) if isinstance(eps := group.get("eps"), int | float) else 0.0,  # Adafactor has two
+            eps=float(eps)
+            if isinstance(eps := group.get("eps"), int | float)
+            else 0.0,  # Adafactor has two
             maximize=bool(group.get("maximize")),
             norms=self.norms,
             arrived=(self.arrived if self.arrived is not None else math.nan) if self.came else None,
@@ -183,21 +224,30 @@ class Eye:
             second=self.second,
             beside=self.beside,
             weights=float(torch.stack([v.float() for v in lengths]).norm()) if lengths else 0.0,
-            unchanged=int(torch.stack(same).sum()) / with_gradient if with_gradient and same else None,
+            unchanged=int(torch.stack(same).sum()) / with_gradient
+            if with_gradient and same
+            else None,
             **seen,
         )
 
     @torch.no_grad()
     def moved(self) -> float:
         """How far the guarded weights are from their start, over their length there."""
-        apart = [float((sample(p).float() - s.float()).norm()) for p, s in zip(self.guarded, self.starts, strict=False)]
+        apart = [
+            float((sample(p).float() - s.float()).norm())
+            for p, s in zip(self.guarded, self.starts, strict=False)
+        ]
         length = [float(s.float().norm()) for s in self.starts]
         return math.hypot(*apart) / max(math.hypot(*length), 1e-30) if apart else 0.0
 
 
 def sample(p: Tensor) -> Tensor:
     """The first numbers of a tensor: a view, where its layout allows."""
-    return p.detach().flatten()[:SAMPLE] if p.numel() <= SAMPLE or p.dim() < 2 else p.detach()[: _rows(p)].flatten()
+    return (
+        p.detach().flatten()[:SAMPLE]
+        if p.numel() <= SAMPLE or p.dim() < 2
+        else p.detach()[: _rows(p)].flatten()
+    )
 
 
 def _rows(p: Tensor) -> int:
@@ -211,7 +261,11 @@ def lengths_of(some: list[Tensor]) -> list[Tensor]:
 
 def rates(optimizer: Optimizer | None) -> tuple[float, ...]:
     """The learning rates of an optimizer's groups."""
-    return () if optimizer is None else tuple(float(g["lr"]) for g in optimizer.param_groups if "lr" in g)
+    return (
+        ()
+        if optimizer is None
+        else tuple(float(g["lr"]) for g in optimizer.param_groups if "lr" in g)
+    )
 
 
 def norm(parameter: nn.Parameter | None, scale: float) -> float | None:

@@ -13,7 +13,9 @@ from ravine.diagnosis.training_loop.tensor_stats import fresh, hidden_parameters
 
 
 class Names:
-    """The names of all parameters: the model's, those in its lists, and what else the optimizers hold."""
+    """The names of all parameters: the model's, those in its lists, and what else the optimizers
+    hold.
+    """
 
     def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]):
         self.model, self.optimizers = model, optimizers
@@ -23,7 +25,9 @@ class Names:
         self._hidden: set[str] = set()
         self._foreign: set[str] = set()
         self._fresh: dict[str, bool] = {}
-        self._elsewhere: dict[int, set[int]] = {}  # optimizers that nobody watches, and the ids of their parameters
+        self._elsewhere: dict[
+            int, set[int]
+        ] = {}  # optimizers that nobody watches, and the ids of their parameters
         self._held: tuple[int, ...] = ()
         self.read()
 
@@ -54,7 +58,9 @@ class Names:
                     self._foreign.add(name)
 
     def elsewhere(self, optimizer: Optimizer) -> None:
-        """Note an optimizer that steps and is not watched; a few of them, where each step has one of its own."""
+        """Note an optimizer that steps and is not watched; a few of them, where each step has one
+        of its own.
+        """
         if id(optimizer) not in self._elsewhere and len(self._elsewhere) < 100:
             self._elsewhere[id(optimizer)] = {id(p) for p in parameters(optimizer)}
 
@@ -64,8 +70,8 @@ class Names:
         return len(self.optimizers) <= 1 and not self._elsewhere
 
     def weights(self, reached: set[str], called: set[int], still: set[int]) -> tuple[Weight, ...]:
-        """All of them as plain data. `called` are the modules that ran (ids; empty: not known), `still` the ids of
-        parameters in groups whose learning rate has been 0."""
+        """All of them as plain data. `called` are the modules that ran (ids; empty: not known),
+        `still` the ids of parameters in groups whose learning rate has been 0."""
         held = {id(p): i for i, o in enumerate(self.optimizers) for p in parameters(o)}
         out = {i for ids in self._elsewhere.values() for i in ids}
         unknown = not self.optimizers  # who steps is not seen, so nothing is known to be left out
@@ -80,14 +86,18 @@ class Names:
                 optimizer=held.get(id(p), -1 if unknown or id(p) in out else None),
                 reached=name in reached,
                 called=not called or id(self.owners.get(name)) in called,
-                fresh=self._is_fresh(name, p, asked=id(p) not in held or id(p) in still or name not in reached),
+                fresh=self._is_fresh(
+                    name, p, asked=id(p) not in held or id(p) in still or name not in reached
+                ),
                 still=id(p) in still,
             )
             for name, p in self.parameters.items()
         )
 
     def _is_fresh(self, name: str, p: Tensor, *, asked: bool) -> bool:
-        """Worked out once, and only where it is asked: for what is frozen, in no optimizer, or without a gradient."""
+        """Worked out once, and only where it is asked: for what is frozen, in no optimizer, or
+        without a gradient.
+        """
         if p.requires_grad and not asked:
             return False
         if name not in self._fresh:

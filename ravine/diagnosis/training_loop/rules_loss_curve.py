@@ -1,11 +1,13 @@
-"""What the told losses say: whether they rise, whether anything was learned, whether a schedule ended too soon.
+"""What the told losses say: whether they rise, whether anything was learned, whether a schedule
+ended too soon.
 
-These rules are not exact. They share one budget: in a run that has none of these faults, the chance that any of them
-says anything, at any look, is meant to be 5 % at most. Each of `TESTS` rules gets an equal part of it; a rule spends
-6 / (pi^2 j^2) of its part at its j-th look, which comes after 64, 128, 256, ... losses, so that the sum over all looks
-stays within the part however long the run. Beside being sure, a difference must be large enough to matter.
-The tests take the means of stretches as exchangeable where nothing happens. Losses that wander slowly, as of networks
-that play against each other, are not: where several optimizers step, nothing is said.
+These rules are not exact. They share one budget: in a run that has none of these faults, the chance
+that any of them says anything, at any look, is meant to be 5 % at most. Each of `TESTS` rules gets
+an equal part of it; a rule spends 6 / (pi^2 j^2) of its part at its j-th look, which comes after
+64, 128, 256, ... losses, so that the sum over all looks stays within the part however long the run.
+Beside being sure, a difference must be large enough to matter. The tests take the means of
+stretches as exchangeable where nothing happens. Losses that wander slowly, as of networks that play
+against each other, are not: where several optimizers step, nothing is said.
 """
 
 from __future__ import annotations
@@ -31,7 +33,11 @@ WORSE = 1.2  # than a constant answer: steps too long rather than nothing to lea
 FLAT = 0.1  # of its level by which a loss may still fall
 FAINT = 2 / 3  # share of the steps
 DONE = 0.1  # of the first loss: below, there is little left to learn
-JUMP, HIGH, RUNS = 20.0, 3.0, 2  # spreads above the median, times the median, and how many such runs
+JUMP, HIGH, RUNS = (
+    20.0,
+    3.0,
+    2,
+)  # spreads above the median, times the median, and how many such runs
 MOVED = 0.01  # of their length, by which weights move when they learn
 
 
@@ -55,8 +61,8 @@ def allowed(count: int) -> float:
     picture="range-test",
 )
 def rising(story: Story) -> Iterator[Observation]:
-    """All of the last 8 of 32 means above all of the first 16: by chance once in C(24, 8) = 735,471 times. Or their
-    mean, less its error, far above the loss of the best constant answer."""
+    """All of the last 8 of 32 means above all of the first 16: by chance once in C(24, 8) = 735,471
+    times. Or their mean, less its error, far above the loss of the best constant answer."""
     means = story.told.stretches(STRETCHES)
     if not means or 1 / math.comb(LAST + STRETCHES // 2, LAST) > allowed(story.told.count):
         return
@@ -94,8 +100,15 @@ def rising(story: Story) -> Iterator[Observation]:
     picture="initial-loss",
 )
 def nothing_learned(story: Story) -> Iterator[Observation]:
-    """At the end: the mean of the last quarter, plus its error, against the entropy or variance of the targets."""
-    if not story.ended or story.constant is None or story.told.count < NULL_LOSSES or not story.kind:
+    """At the end: the mean of the last quarter, plus its error, against the entropy or variance of
+    the targets.
+    """
+    if (
+        not story.ended
+        or story.constant is None
+        or story.told.count < NULL_LOSSES
+        or not story.kind
+    ):
         return
     means = story.told.stretches(STRETCHES)
     if not means or any(True for _ in rising(story)):
@@ -103,7 +116,11 @@ def nothing_learned(story: Story) -> Iterator[Observation]:
     late = means[-LAST:]
     level, error, sure = sum(late) / LAST, _error(late), _sure(story)
     best = story.constant - sure * story.spread
-    if best > 0 and level - sure * error > (1 - BETTER) * best and level - sure * error > 0.9 * story.constant:
+    if (
+        best > 0
+        and level - sure * error > (1 - BETTER) * best
+        and level - sure * error > 0.9 * story.constant
+    ):
         cause, suspects = "labels", ("shuffling", "learning-rate-high", "architecture-too-small")
         if story.moved < MOVED:
             cause, suspects = "learning-rate-low", ("schedule", "too-few-steps")
@@ -130,7 +147,9 @@ def nothing_learned(story: Story) -> Iterator[Observation]:
     picture="schedules",
 )
 def stopped_early(story: Story) -> Iterator[Observation]:
-    """Less than a hundredth of the rate for two thirds of all steps, over which the loss does not fall any more."""
+    """Less than a hundredth of the rate for two thirds of all steps, over which the loss does not
+    fall any more.
+    """
     if story.lr_faint < max(FEWEST, FAINT * story.steps) or story.lr == 0 or not story.losses:
         return
     share = 1 - story.lr_faint / story.steps
@@ -140,14 +159,21 @@ def stopped_early(story: Story) -> Iterator[Observation]:
         return
     early, late = means[:LAST], means[LAST:]
     level = sum(late) / LAST
-    noise = math.sqrt(sum((b - a) ** 2 for a, b in zip(means, means[1:], strict=False)) / (4 * LAST - 2))
-    could = sum(early) / LAST - level + _sure(story) * noise * math.sqrt(2 / LAST)  # the most that it may have fallen
+    noise = math.sqrt(
+        sum((b - a) ** 2 for a, b in zip(means, means[1:], strict=False)) / (4 * LAST - 2)
+    )
+    could = (
+        sum(early) / LAST - level + _sure(story) * noise * math.sqrt(2 / LAST)
+    )  # the most that it may have fallen
     if level > DONE * story.losses[0] > 0 and could < FLAT * level:
         yield Observation(
             since=story.steps - story.lr_faint,
             evidence=(
                 Evidence(
-                    "steps at less than 1/100 of the highest learning rate", story.lr_faint, "", FAINT * story.steps
+                    "steps at less than 1/100 of the highest learning rate",
+                    story.lr_faint,
+                    "",
+                    FAINT * story.steps,
                 ),
                 Evidence("loss then", sum(early) / LAST),
                 Evidence("loss lately", level),
@@ -174,9 +200,13 @@ def spikes(story: Story) -> Iterator[Observation]:
         return
     middle = median(values)
     spread = 1.4826 * median(abs(v - middle) for v in values)
-    high = [v > max(middle + JUMP * spread, HIGH * middle) for v in values] if middle > 0 else [False]
+    high = (
+        [v > max(middle + JUMP * spread, HIGH * middle) for v in values] if middle > 0 else [False]
+    )
     share = max(sum(high), 1) / len(values)
-    least = max(3, math.ceil(math.log(allowed(story.told.count) / len(values)) / math.log(min(share, 0.5))))
+    least = max(
+        3, math.ceil(math.log(allowed(story.told.count) / len(values)) / math.log(min(share, 0.5)))
+    )
     runs, length = 0, 0
     for above in [*high, False]:
         if not above and length >= least:
@@ -186,7 +216,11 @@ def spikes(story: Story) -> Iterator[Observation]:
         yield Observation(
             evidence=(
                 Evidence(
-                    "times that the loss jumped up and came down again", runs, "", None, f"in {len(values)} losses"
+                    "times that the loss jumped up and came down again",
+                    runs,
+                    "",
+                    None,
+                    f"in {len(values)} losses",
                 ),
                 Evidence("its median", middle),
                 Evidence("the highest", max(values), "", max(middle + JUMP * spread, 0.0)),

@@ -1,4 +1,6 @@
-"""Faults of the network itself that show in its graph and gradients: equal units, no nonlinearity, dead units."""
+"""Faults of the network itself that show in its graph and gradients: equal units, no nonlinearity,
+dead units.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,37 @@ EQUAL = 0.5  # share of a layer's units
 DEAD = 0.9  # share of a layer's units
 SOME_DEAD = DEAD / 2
 EXAMPLES = 128  # fewer, and a unit may be silent by chance
-STEPS = 3  # before units that start equal are called equal: a last layer of zeros parts them after one
-INSIDE = ("RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell", "MultiheadAttention")  # have their own nonlinearity
+STEPS = (
+    3  # before units that start equal are called equal: a last layer of zeros parts them after one
+)
+INSIDE = (
+    "RNN",
+    "GRU",
+    "LSTM",
+    "RNNCell",
+    "GRUCell",
+    "LSTMCell",
+    "MultiheadAttention",
+)  # have their own nonlinearity
 
 
-@rule("RVN-S01", severity="error", cause="initialization", needs="looks", explains=("RVN-N02",), picture="zero-init")
+@rule(
+    "RVN-S01",
+    severity="error",
+    cause="initialization",
+    needs="looks",
+    explains=("RVN-N02",),
+    picture="zero-init",
+)
 def equal_units(story: Story) -> Iterator[Observation]:
     found: dict[str, tuple[int, int]] = {}
     for look in story.looks:
         if look.step >= STEPS:
-            found |= {name: counts for name, counts in look.twins.items() if counts[0] >= EQUAL * counts[1]}
+            found |= {
+                name: counts
+                for name, counts in look.twins.items()
+                if counts[0] >= EQUAL * counts[1]
+            }
     if found:
         same, units = next(iter(found.values()))
         yield Observation(
@@ -59,14 +82,20 @@ def no_nonlinearity(story: Story) -> Iterator[Observation]:
         if _full(graph, given, place):
             pairs.append((first, second))
     if pairs:
-        some = 2 * len(pairs) < sum(1 for _ in graph.affine()) - 1  # most layers do have one behind them
+        some = (
+            2 * len(pairs) < sum(1 for _ in graph.affine()) - 1
+        )  # most layers do have one behind them
         yield Observation(
             where=join_names(f"between {a} and {b}" for a, b in reversed(pairs)),
             since=0,
             severity="note" if some else "warning",
             evidence=(
                 Evidence(
-                    "layers without a nonlinearity between them", len(pairs) + 1, "", 1, "they can do what one can"
+                    "layers without a nonlinearity between them",
+                    len(pairs) + 1,
+                    "",
+                    1,
+                    "they can do what one can",
                 ),
             ),
             changes=(Change("model", "an activation between these layers"),),
@@ -127,10 +156,14 @@ def _alone(graph: Graph, node, given: int) -> bool:
 
 
 def _full(graph: Graph, first: int, second: int) -> bool:
-    """Whether the pair is no bottleneck: a narrow layer between two wide ones is a factorization, and may be meant."""
+    """Whether the pair is no bottleneck: a narrow layer between two wide ones is a factorization,
+    and may be meant.
+    """
     a, b = graph.nodes[first], graph.nodes[second]
     if "Convolution" in (a.name, b.name):
-        return a.groups == b.groups == 1 and _wide(_features(graph, first), _features(graph, second))
+        return a.groups == b.groups == 1 and _wide(
+            _features(graph, first), _features(graph, second)
+        )
     return _wide(_features(graph, first), _features(graph, second))
 
 
@@ -139,7 +172,9 @@ def _wide(first: tuple[int, int], second: tuple[int, int]) -> bool:
 
 
 def _features(graph: Graph, place: int) -> tuple[int, int]:
-    """Numbers that go into and come out of an affine operation, from its weight's shape; (0, 0) if unknown."""
+    """Numbers that go into and come out of an affine operation, from its weight's shape; (0, 0) if
+    unknown.
+    """
     node = graph.nodes[place]
     at = AFFINE[node.name][1]
     weight = graph.nodes[node.inputs[at]].shape

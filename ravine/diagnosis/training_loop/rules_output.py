@@ -1,4 +1,6 @@
-"""Faults between output and loss, read from the graph: activations that do not fit the loss, shapes, targets."""
+"""Faults between output and loss, read from the graph: activations that do not fit the loss,
+shapes, targets.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import Story
 from ravine.finding import Change, Evidence
 
-RAW = {"Addmm", "Mm", "Linear", "Convolution", "Relu", "Tanh"}  # what no probability and no logarithm of one comes from
+RAW = {
+    "Addmm",
+    "Mm",
+    "Linear",
+    "Convolution",
+    "Relu",
+    "Tanh",
+}  # what no probability and no logarithm of one comes from
 PAIRED = ("Sub", "MseLoss", "SmoothL1Loss", "HuberLoss", "Expand")
 SQUASHING = {"Softmax", "Sigmoid", "Tanh", "Relu"}
 UNREACHED = 0.05  # share of the target's variance
@@ -37,7 +46,11 @@ def squashed_twice(story: Story) -> Iterator[Observation]:
                 title=f"{before.lower()} before cross entropy",
                 evidence=(
                     Evidence(
-                        "the loss cannot fall below", floor, "", None, f"for {classes} classes: outputs are 0 to 1"
+                        "the loss cannot fall below",
+                        floor,
+                        "",
+                        None,
+                        f"for {classes} classes: outputs are 0 to 1",
                     ),
                 ),
                 changes=(Change("output", f"without {before.lower()}; cross entropy has its own"),),
@@ -49,7 +62,13 @@ def squashed_twice(story: Story) -> Iterator[Observation]:
                 title=f"{before.lower()} before cross entropy",
                 severity="warning",
                 evidence=(
-                    Evidence("lowest logit", -1.0 if before == "Tanh" else 0.0, "", None, "logits should be free"),
+                    Evidence(
+                        "lowest logit",
+                        -1.0 if before == "Tanh" else 0.0,
+                        "",
+                        None,
+                        "logits should be free",
+                    ),
                 ),
                 changes=(Change("output", f"without {before.lower()}"),),
             )
@@ -66,8 +85,14 @@ def squashed_before_binary(story: Story) -> Iterator[Observation]:
                 since=0,
                 title=f"{before.lower()} before a loss that takes logits",
                 severity="warning" if before in ("Tanh", "Relu") else "error",
-                evidence=(Evidence("the probability of one class is at least", 0.5 if best == 1.0 else 0.27),),
-                changes=(Change("loss", f"BCELoss on probabilities, or logits without {before.lower()}"),),
+                evidence=(
+                    Evidence(
+                        "the probability of one class is at least", 0.5 if best == 1.0 else 0.27
+                    ),
+                ),
+                changes=(
+                    Change("loss", f"BCELoss on probabilities, or logits without {before.lower()}"),
+                ),
             )
 
     for graph, place in of(story, "LogSigmoid"):
@@ -116,20 +141,35 @@ def twice_the_logarithm(story: Story) -> Iterator[Observation]:
             yield Observation(
                 where=_layer(graph, place),
                 since=0,
-                evidence=(Evidence("log_softmax in a row", 2, "", 1, "the second changes nothing"),),
+                evidence=(
+                    Evidence("log_softmax in a row", 2, "", 1, "the second changes nothing"),
+                ),
                 changes=(Change("loss", "nll_loss on log_softmax, or cross_entropy on logits"),),
             )
 
 
-@rule("RVN-H04", severity="error", cause="output-activation", needs="graph", explains=("RVN-N02", "RVN-S03", "RVN-H01"))
+@rule(
+    "RVN-H04",
+    severity="error",
+    cause="output-activation",
+    needs="graph",
+    explains=("RVN-N02", "RVN-S03", "RVN-H01"),
+)
 def one_unit(story: Story) -> Iterator[Observation]:
     for graph, place in of(story, "Softmax", "LogSoftmax"):
         node = graph.nodes[place]
-        if node.shape and node.dim is not None and len(node.shape) > 1 and node.shape[node.dim] == 1:
+        if (
+            node.shape
+            and node.dim is not None
+            and len(node.shape) > 1
+            and node.shape[node.dim] == 1
+        ):
             yield Observation(
                 where=_layer(graph, place),
                 since=0,
-                evidence=(Evidence("units of the softmax", 1, "", 2, "its output is 1 whatever goes in"),),
+                evidence=(
+                    Evidence("units of the softmax", 1, "", 2, "its output is 1 whatever goes in"),
+                ),
                 changes=(Change("output", "sigmoid for one unit, or a unit for each class"),),
             )
 
@@ -179,7 +219,8 @@ def paired(story: Story) -> Iterator[Observation]:
                         "",
                         rows,
                         f"output {list(given)} against a target of "
-                        f"{[rows] if len(given) == 2 else [rows, 1]}: every output meets every target",
+                        f"{[rows] if len(given) == 2 else [rows, 1]}: every output meets every "
+                        f"target",
                     ),
                 ),
                 changes=(Change("loss", "output.squeeze(1), or target.unsqueeze(1)"),),
@@ -192,7 +233,12 @@ def over_the_batch(story: Story) -> Iterator[Observation]:
     for graph, place in of(story, "Softmax", "LogSoftmax"):
         node = graph.nodes[place]
         before = graph.named(node.inputs[0])
-        if node.dim not in (0, -2) or node.shape is None or len(node.shape) != 2 or node.shape[0] == node.shape[1]:
+        if (
+            node.dim not in (0, -2)
+            or node.shape is None
+            or len(node.shape) != 2
+            or node.shape[0] == node.shape[1]
+        ):
             continue
         if before in ("Addmm", "Linear") and node.shape[0] > 1:
             yield Observation(
@@ -200,14 +246,25 @@ def over_the_batch(story: Story) -> Iterator[Observation]:
                 since=0,
                 evidence=(
                     Evidence(
-                        "softmax over dimension", 0, "", 1, f"of outputs {list(node.shape)}: examples, not classes"
+                        "softmax over dimension",
+                        0,
+                        "",
+                        1,
+                        f"of outputs {list(node.shape)}: examples, not classes",
                     ),
                 ),
                 changes=(Change("output", "softmax over dim=1"),),
             )
 
 
-@rule("RVN-H08", severity="error", confidence="high", cause="output-activation", also=("target-scale",), needs="graph")
+@rule(
+    "RVN-H08",
+    severity="error",
+    confidence="high",
+    cause="output-activation",
+    also=("target-scale",),
+    needs="graph",
+)
 def out_of_reach(story: Story) -> Iterator[Observation]:
     graph = story.graph
     if graph is None:
@@ -219,7 +276,11 @@ def out_of_reach(story: Story) -> Iterator[Observation]:
         before = graph.named(node.inputs[0])
         if before == "Sub":
             before = next(graph.named(i) for i in graph.nodes[node.inputs[0]].inputs if i >= 0)
-        bounds = (Evidence("target from", node.low), Evidence("to", node.high)) if node.high > node.low else ()
+        bounds = (
+            (Evidence("target from", node.low), Evidence("to", node.high))
+            if node.high > node.low
+            else ()
+        )
         yield Observation(
             where=_layer(graph, place),
             since=0,
@@ -227,7 +288,9 @@ def out_of_reach(story: Story) -> Iterator[Observation]:
             severity="error" if lost > 0.5 else "warning",
             suspects=("target-scale",),
             evidence=(
-                Evidence("of the target's variance cannot be met", 100 * lost, "%", 100 * UNREACHED),
+                Evidence(
+                    "of the target's variance cannot be met", 100 * lost, "%", 100 * UNREACHED
+                ),
                 *bounds,
             ),
             changes=(Change("output", f"without {before.lower()}"),),
@@ -251,10 +314,19 @@ def beyond_probability(story: Story) -> Iterator[Observation]:
 
 
 def _layer(graph: Graph, place: int) -> str:
-    """The module of the activation behind a place of the loss, or of an activation at it; else the last weight."""
+    """The module of the activation behind a place of the loss, or of an activation at it; else the
+    last weight.
+    """
     node = graph.nodes[place]
     if node.name not in SQUASHING:
-        place = next((i for given in node.inputs if (i := graph.source(given, frozenset({"Neg", "Sub"}))) >= 0), place)
+        place = next(
+            (
+                i
+                for given in node.inputs
+                if (i := graph.source(given, frozenset({"Neg", "Sub"}))) >= 0
+            ),
+            place,
+        )
     return graph.nodes[place].module or graph.last_weight(place)
 
 

@@ -1,4 +1,6 @@
-"""Faults between the steps of a loop: who else writes weights, gradients and states, and what the inputs are."""
+"""Faults between the steps of a loop: who else writes weights, gradients and states, and what the
+inputs are.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from ravine.diagnosis.training_loop.history import Look, Story
 from ravine.finding import Change, Evidence
 
 UNDONE = 2  # times that the weights went back to their start
-AGAIN = 10  # times in a row that the same weights were loaded: more than a patient loop does to go on from its best
+# times in a row that the same weights were loaded: more than a patient loop does to go on from its
+# best
+AGAIN = 10
 THROWN = 3  # looks at which gradients were cleared between backward passes
 PASSES = 3  # backward passes to a step, where no division shows that they belong together
 SAME = 12  # looks at the same inputs
@@ -45,7 +49,12 @@ def written(story: Story) -> Iterator[Observation]:
             where=w.where,
             since=w.first,
             evidence=(
-                Evidence("times that the weights were set back to their start, bit for bit", w.start, "", 0),
+                Evidence(
+                    "times that the weights were set back to their start, bit for bit",
+                    w.start,
+                    "",
+                    0,
+                ),
                 apart,
             ),
             changes=mend,
@@ -58,7 +67,9 @@ def written(story: Story) -> Iterator[Observation]:
             severity="warning",
             changes=mend,
             evidence=(
-                Evidence("times that the weights were replaced by unrelated numbers", w.anew, "", 0),
+                Evidence(
+                    "times that the weights were replaced by unrelated numbers", w.anew, "", 0
+                ),
                 apart,
             ),
         )
@@ -70,20 +81,32 @@ def written(story: Story) -> Iterator[Observation]:
             severity="warning",
             confidence="medium",
             evidence=(
-                Evidence("times in a row that the weights loaded were the same, bit for bit", w.again, "", AGAIN),
+                Evidence(
+                    "times in a row that the weights loaded were the same, bit for bit",
+                    w.again,
+                    "",
+                    AGAIN,
+                ),
                 apart,
             ),
         )
     elif w.other + w.again + w.cut >= UNDONE:
         cut = w.cut > w.other + w.again
-        title = "the weights are cut to a range between steps" if cut else "something else writes the weights"
+        title = (
+            "the weights are cut to a range between steps"
+            if cut
+            else "something else writes the weights"
+        )
         yield Observation(
             where=w.where,
             since=w.first,
             title=title,
             severity="note",
             evidence=(
-                Evidence("times that the weights were not as the optimizer left them", w.other + w.again + w.cut),
+                Evidence(
+                    "times that the weights were not as the optimizer left them",
+                    w.other + w.again + w.cut,
+                ),
                 apart,
             ),
         )
@@ -92,7 +115,8 @@ def written(story: Story) -> Iterator[Observation]:
 @rule("RVN-L21", severity="error", cause="zero-grad", also=("step-order",), needs="steps")
 def thrown_away(story: Story) -> Iterator[Observation]:
     if not story.alone:
-        return  # a backward pass for another optimizer's sake leaves gradients that are rightly cleared
+        # a backward pass for another optimizer's sake leaves gradients that are rightly cleared
+        return
     for looks in of_each(story):
         found = [k for k in looks if k.thrown and k.thrown == k.passes - 1 and k.told >= k.passes]
         some = found[-1] if found else None
@@ -100,29 +124,51 @@ def thrown_away(story: Story) -> Iterator[Observation]:
             continue
         divided = some.scale is not None and abs(some.scale * some.passes - 1) < 1e-3
         if some.passes >= PASSES or divided:
-            change = Change("loop", "zero_grad once for each step, and a step for each backward pass or for all")
+            change = Change(
+                "loop", "zero_grad once for each step, and a step for each backward pass or for all"
+            )
             yield Observation(
                 since=found[0].step,
                 changes=(change,),
                 evidence=(
                     Evidence(
-                        "backward passes to a step", some.passes, "", None, "the last one's gradient alone is used"
+                        "backward passes to a step",
+                        some.passes,
+                        "",
+                        None,
+                        "the last one's gradient alone is used",
                     ),
-                    Evidence("of their gradients are cleared", some.thrown, "", 0, "the weights standing still"),
+                    Evidence(
+                        "of their gradients are cleared",
+                        some.thrown,
+                        "",
+                        0,
+                        "the weights standing still",
+                    ),
                 ),
             )
 
 
-@rule("RVN-L23", severity="note", cause="loss-reduction", also=("learning-rate-high",), needs="steps")
+@rule(
+    "RVN-L23", severity="note", cause="loss-reduction", also=("learning-rate-high",), needs="steps"
+)
 def summed(story: Story) -> Iterator[Observation]:
     for looks in of_each(story):
-        some = [k for k in looks if k.passes > 1 and not k.thrown and k.told == k.passes and k.scale == 1.0]
+        some = [
+            k
+            for k in looks
+            if k.passes > 1 and not k.thrown and k.told == k.passes and k.scale == 1.0
+        ]
         if story.alone and story.kind and len(some) >= THROWN:
             yield Observation(
                 since=some[0].step,
                 evidence=(
                     Evidence(
-                        "gradients that are added for a step", some[-1].passes, "", 1, "each of a batch's mean loss"
+                        "gradients that are added for a step",
+                        some[-1].passes,
+                        "",
+                        1,
+                        "each of a batch's mean loss",
                     ),
                 ),
             )
@@ -168,16 +214,25 @@ def same_batch(story: Story) -> Iterator[Observation]:
 def stale_state(story: Story) -> Iterator[Observation]:
     for looks in of_each(story):
         some = [k for k in looks[-3:] if k.second is not None and k.beside > 0]
-        if len(some) == 3 and all((k.second or 0) > OLD * max(looks[-1].beside, 100 * k.eps) for k in some):
+        if len(some) == 3 and all(
+            (k.second or 0) > OLD * max(looks[-1].beside, 100 * k.eps) for k in some
+        ):
             look = some[-1]
             yield Observation(
                 since=some[0].step,
                 suspects=("optimizer-numerics", "learning-rate-low"),
                 evidence=(
                     Evidence("root of the optimizer's second moments", look.second),
-                    Evidence("largest gradient seen, root mean square", look.beside, "", (look.second or 0) / OLD),
+                    Evidence(
+                        "largest gradient seen, root mean square",
+                        look.beside,
+                        "",
+                        (look.second or 0) / OLD,
+                    ),
                 ),
-                changes=(Change("loop", "a new optimizer, or the state that belongs to these weights"),),
+                changes=(
+                    Change("loop", "a new optimizer, or the state that belongs to these weights"),
+                ),
             )
 
 
@@ -193,11 +248,20 @@ def cut_off(story: Story) -> Iterator[Observation]:
                 Evidence("calls on its own output", cut.cut, "", 0, "all of them detached"),
                 Evidence("calls that the loss depends on", cut.used, "", cut.cut + 1),
             ),
-            changes=(Change("model", "no detach() on the state within a sequence"),) if alone else (),
+            changes=(Change("model", "no detach() on the state within a sequence"),)
+            if alone
+            else (),
         )
 
 
-@rule("RVN-L26", severity="warning", confidence="high", cause="input-scale", needs="inputs", picture="scaling-table")
+@rule(
+    "RVN-L26",
+    severity="warning",
+    confidence="high",
+    cause="input-scale",
+    needs="inputs",
+    picture="scaling-table",
+)
 def drifting(story: Story) -> Iterator[Observation]:
     spreads = [(step, s) for step, s in story.inputs.spreads if s > 0]
     if len(spreads) < FIRST_LOOKS or not all(math.isfinite(s) for _, s in spreads):
@@ -206,8 +270,17 @@ def drifting(story: Story) -> Iterator[Observation]:
         logs = [sign * math.log(s) for _, s in spreads]
         falls = sum(b < a - 0.05 for a, b in zip(logs, logs[1:], strict=False))
         rises = sum(b > a + 0.5 for a, b in zip(logs, logs[1:], strict=False))
-        if logs[0] - logs[-1] > math.log(DRIFT) and logs[-1] < min(logs[:-2]) and falls >= 3 and not rises:
-            since = next(step for (step, _), v in zip(spreads, logs, strict=True) if logs[0] - v > math.log(2))
+        if (
+            logs[0] - logs[-1] > math.log(DRIFT)
+            and logs[-1] < min(logs[:-2])
+            and falls >= 3
+            and not rises
+        ):
+            since = next(
+                step
+                for (step, _), v in zip(spreads, logs, strict=True)
+                if logs[0] - v > math.log(2)
+            )
             yield Observation(
                 since=since,
                 evidence=(
@@ -218,7 +291,14 @@ def drifting(story: Story) -> Iterator[Observation]:
             )
 
 
-@rule("RVN-L27", severity="note", confidence="low", cause="input-scale", needs="inputs", picture="scaling-table")
+@rule(
+    "RVN-L27",
+    severity="note",
+    confidence="low",
+    cause="input-scale",
+    needs="inputs",
+    picture="scaling-table",
+)
 def scaled(story: Story) -> Iterator[Observation]:
     given = story.inputs
     if len(given.spreads) < SAME or not given.spread > 0:
@@ -227,7 +307,12 @@ def scaled(story: Story) -> Iterator[Observation]:
     if math.isfinite(spread) and (spread > WIDE or 0 < spread < NARROW):
         yield Observation(
             evidence=(
-                Evidence("standard deviation of the inputs", spread, "", WIDE if spread > WIDE else NARROW),
+                Evidence(
+                    "standard deviation of the inputs",
+                    spread,
+                    "",
+                    WIDE if spread > WIDE else NARROW,
+                ),
                 Evidence("their mean", given.mean),
             )
         )
@@ -247,13 +332,17 @@ def uphill(story: Story) -> Iterator[Observation]:
     if not story.alone or not looks or story.graph is None or "?" in story.graph.weights:
         return
     known = story.flipped or story.kind
-    held = {w.name for w in story.weights if w.optimizer == 0 and w.in_model}  # not inputs that someone makes worse
+    held = {
+        w.name for w in story.weights if w.optimizer == 0 and w.in_model
+    }  # not inputs that someone makes worse
     if known and story.graph.weights <= held and looks[0].maximize != story.flipped:
         first, now = story.losses[:1], story.told.stretches(4)
         yield Observation(
             since=0,
             cause="loss" if story.flipped else "optimizer",
-            title="the loss has the wrong sign" if story.flipped else "the optimizer makes the loss larger",
+            title="the loss has the wrong sign"
+            if story.flipped
+            else "the optimizer makes the loss larger",
             suspects=("optimizer",) if story.flipped else ("loss",),
             evidence=(
                 Evidence("optimizer's maximize", float(looks[0].maximize)),
@@ -282,7 +371,9 @@ def skipped(story: Story) -> Iterator[Observation]:
                     "their steps are skipped",
                 ),
             ),
-            changes=(Change("loop", "bfloat16 in place of float16, or float32 where numbers grow large"),),
+            changes=(
+                Change("loop", "bfloat16 in place of float16, or float32 where numbers grow large"),
+            ),
         )
 
 
@@ -305,7 +396,12 @@ def group_at_zero(story: Story) -> Iterator[Observation]:
             since=0,
             suspects=("frozen-parameters", "schedule"),
             evidence=(
-                Evidence("parameters with gradients in a group at a learning rate of 0", len(still), "", 0),
+                Evidence(
+                    "parameters with gradients in a group at a learning rate of 0",
+                    len(still),
+                    "",
+                    0,
+                ),
                 Evidence("matrices of them still as initialized at random", len(random), "", 0),
             ),
             changes=(Change("optimizer", "a learning rate above 0 for every group"),),

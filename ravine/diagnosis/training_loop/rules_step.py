@@ -1,4 +1,6 @@
-"""Faults of the training loop itself: gradients, the order of things, modes, schedules, what the optimizer holds."""
+"""Faults of the training loop itself: gradients, the order of things, modes, schedules, what the
+optimizer holds.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ LONG = 20  # steps after which a parameter without a gradient counts as unused
 ZERO_LR = 10  # steps in a row; a warm-up from 0 and a schedule's last step have fewer
 CLIPPED = 0.01  # of the gradient's length
 SCALER = 256.0  # a loss that is multiplied by more is scaled for the sake of few bits
-MOVES = 1e-4  # of the weights' length in one step: less, and a thousand steps move them by a tenth at most
+# of the weights' length in one step: less, and a thousand steps move them by a tenth at most
+MOVES = 1e-4
 STUCK = 0.99  # share of entries
 SHORT = 50  # steps
 
@@ -36,7 +39,9 @@ def empty(look: Look) -> bool:
 def without_gradient(story: Story) -> list[Look]:
     """The first of the last looks if no watched optimizer had a gradient in any of them."""
     found = list(last(story))
-    if len(found) < story.optimizers or any(not empty(k) or k.arrived is not None for looks in found for k in looks):
+    if len(found) < story.optimizers or any(
+        not empty(k) or k.arrived is not None for looks in found for k in looks
+    ):
         return []
     return [looks[0] for looks in found[:1]]
 
@@ -44,7 +49,9 @@ def without_gradient(story: Story) -> list[Look]:
 @rule("RVN-L01", severity="error", cause="zero-grad", needs="looks", explains=("RVN-N01",))
 def zero_grad_missing(story: Story) -> Iterator[Observation]:
     for place in range(story.optimizers):
-        looks = [look for look in story.looks if look.optimizer == place and look.stale and look.step > 0]
+        looks = [
+            look for look in story.looks if look.optimizer == place and look.stale and look.step > 0
+        ]
         if len(looks) >= SURE:  # before the first step there may be gradients of something else
             look = looks[-1]
             yield Observation(
@@ -52,7 +59,11 @@ def zero_grad_missing(story: Story) -> Iterator[Observation]:
                 since=looks[0].step,
                 evidence=(
                     Evidence(
-                        "of the gradient", round(100 * look.kept, 1), "%", 0.0, "is from earlier steps, bit for bit"
+                        "of the gradient",
+                        round(100 * look.kept, 1),
+                        "%",
+                        0.0,
+                        "is from earlier steps, bit for bit",
                     ),
                 ),
                 changes=(Change("loop", "optimizer.zero_grad() before loss.backward()"),),
@@ -68,7 +79,11 @@ def zero_grad_missing(story: Story) -> Iterator[Observation]:
     explains=("RVN-N02",),
 )
 def step_without_gradient(story: Story) -> Iterator[Observation]:
-    if story.cut or re.search(r"N+LS", story.tape) or (story.graph is not None and not story.graph.weights - {"?"}):
+    if (
+        story.cut
+        or re.search(r"N+LS", story.tape)
+        or (story.graph is not None and not story.graph.weights - {"?"})
+    ):
         return  # the graph was cut: its own findings say so
     for look in without_gradient(story):
         yield Observation(
@@ -79,10 +94,14 @@ def step_without_gradient(story: Story) -> Iterator[Observation]:
         )
 
 
-@rule("RVN-L03", severity="error", cause="zero-grad", needs="looks", explains=("RVN-N02", "RVN-L02"))
+@rule(
+    "RVN-L03", severity="error", cause="zero-grad", needs="looks", explains=("RVN-N02", "RVN-L02")
+)
 def wiped(story: Story) -> Iterator[Observation]:
     for looks in last(story):
-        known = not any(math.isnan(look.arrived or 0.0) for look in looks)  # of a sparse gradient no length is
+        known = not any(
+            math.isnan(look.arrived or 0.0) for look in looks
+        )  # of a sparse gradient no length is
         gone = known and all(look.arrived and not look.at_step and empty(look) for look in looks)
         if gone and re.search(r"B[LSs]*S[s]*$", story.tape):
             look = looks[-1]
@@ -96,7 +115,13 @@ def wiped(story: Story) -> Iterator[Observation]:
             )
 
 
-@rule("RVN-L04", severity="error", cause="step-order", needs="forward", explains=("RVN-L02", "RVN-L03", "RVN-N02"))
+@rule(
+    "RVN-L04",
+    severity="error",
+    cause="step-order",
+    needs="forward",
+    explains=("RVN-L02", "RVN-L03", "RVN-N02"),
+)
 def backward_after_step(story: Story) -> Iterator[Observation]:
     if re.search(r"(?:F+L?Ss*B+L?){3}", story.tape):
         yield Observation(
@@ -109,7 +134,9 @@ def backward_after_step(story: Story) -> Iterator[Observation]:
 @rule("RVN-L05", severity="error", cause="parameters-not-in-optimizer", needs="steps")
 def not_in_optimizer(story: Story) -> Iterator[Observation]:
     missing = [
-        w for w in story.weights if w.trainable and w.in_model and w.registered and w.optimizer is None and w.reached
+        w
+        for w in story.weights
+        if w.trainable and w.in_model and w.registered and w.optimizer is None and w.reached
     ]
     held = [i for i, w in enumerate(story.weights) if w.in_model and w.optimizer is not None]
     if not missing or story.steps < SETTLED or not story.looks:
@@ -153,7 +180,10 @@ def stale_optimizer(story: Story) -> Iterator[Observation]:
             since=0,
             evidence=(
                 Evidence(
-                    "parameters in the optimizer that are not the model's and get no gradient", len(unreached), "", 0
+                    "parameters in the optimizer that are not the model's and get no gradient",
+                    len(unreached),
+                    "",
+                    0,
                 ),
                 Evidence("parameters of the model in no optimizer", len(loose), "", 0),
             ),
@@ -166,7 +196,10 @@ def unregistered(story: Story) -> Iterator[Observation]:
     hidden = [
         w
         for w in story.weights
-        if not w.registered and w.trainable and w.optimizer is None and (w.reached or w.name in story.reached)
+        if not w.registered
+        and w.trainable
+        and w.optimizer is None
+        and (w.reached or w.name in story.reached)
     ]
     if hidden:
         yield Observation(
@@ -174,7 +207,11 @@ def unregistered(story: Story) -> Iterator[Observation]:
             since=0,
             evidence=(
                 Evidence(
-                    "parameters in a plain list or dict", len(hidden), "", 0, "model.parameters() does not give them"
+                    "parameters in a plain list or dict",
+                    len(hidden),
+                    "",
+                    0,
+                    "model.parameters() does not give them",
                 ),
             ),
             changes=(Change("model", "nn.ModuleList, nn.ModuleDict or nn.ParameterList"),),
@@ -208,7 +245,11 @@ def never_reached(story: Story) -> Iterator[Observation]:
     unused = [
         w
         for w in story.weights
-        if w.in_model and w.trainable and not w.reached and w.name not in story.reached and w.optimizer is not None
+        if w.in_model
+        and w.trainable
+        and not w.reached
+        and w.name not in story.reached
+        and w.optimizer is not None
     ]
     called = [w for w in unused if w.called and w.fresh]
     if unused:
@@ -217,24 +258,48 @@ def never_reached(story: Story) -> Iterator[Observation]:
             where=join_names(w.name for w in where),
             severity="warning" if called else "note",
             evidence=(
-                Evidence("parameters without a gradient so far", len(unused), "", 0, f"in {story.steps} steps"),
+                Evidence(
+                    "parameters without a gradient so far",
+                    len(unused),
+                    "",
+                    0,
+                    f"in {story.steps} steps",
+                ),
                 Evidence("of them in modules that did run, as initialized at random", len(called)),
             ),
-            changes=(Change("model", "no detach() or no_grad() between these layers and the loss"),),
+            changes=(
+                Change("model", "no detach() or no_grad() between these layers and the loss"),
+            ),
         )
 
 
-@rule("RVN-L10", severity="error", cause="detached-graph", needs="looks", explains=("RVN-L02", "RVN-N02", "RVN-L09"))
+@rule(
+    "RVN-L10",
+    severity="error",
+    cause="detached-graph",
+    needs="looks",
+    explains=("RVN-L02", "RVN-N02", "RVN-L09"),
+)
 def detached(story: Story) -> Iterator[Observation]:
-    mend = (Change("loop", "loss.backward() on the loss as computed: no item(), data, detach(), new tensor"),)
+    mend = (
+        Change(
+            "loop", "loss.backward() on the loss as computed: no item(), data, detach(), new tensor"
+        ),
+    )
     if story.cut == "leaf":
         yield Observation(
-            since=0, evidence=(Evidence("operations behind the loss", 0, "", None, "it is a leaf"),), changes=mend
+            since=0,
+            evidence=(Evidence("operations behind the loss", 0, "", None, "it is a leaf"),),
+            changes=mend,
         )
-    elif (story.cut or (story.graph is not None and not story.graph.weights - {"?"})) and without_gradient(story):
+    elif (
+        story.cut or (story.graph is not None and not story.graph.weights - {"?"})
+    ) and without_gradient(story):
         if not re.search(r"N+LS", story.tape):
             yield Observation(
-                since=0, evidence=(Evidence("parameters that the loss depends on", 0, "", 1),), changes=mend
+                since=0,
+                evidence=(Evidence("parameters that the loss depends on", 0, "", 1),),
+                changes=mend,
             )
 
 
@@ -250,7 +315,13 @@ def no_graph(story: Story) -> Iterator[Observation]:
         yield Observation(
             since=0,
             evidence=(
-                Evidence("steps in a row after a forward pass without a graph", 2, "", 0, "no_grad or inference_mode"),
+                Evidence(
+                    "steps in a row after a forward pass without a graph",
+                    2,
+                    "",
+                    0,
+                    "no_grad or inference_mode",
+                ),
             ),
             changes=(Change("loop", "no torch.no_grad() around the forward pass"),),
         )
@@ -277,7 +348,9 @@ def evaluation_mode(story: Story) -> Iterator[Observation]:
                     modes.steps,
                     "",
                     0,
-                    "after steps in training mode" if modes.was_training else "training mode was never on",
+                    "after steps in training mode"
+                    if modes.was_training
+                    else "training mode was never on",
                 ),
                 Evidence("dropout and batch norm modules", modes.in_evaluation),
             ),
@@ -301,7 +374,13 @@ def validation_in_training_mode(story: Story) -> Iterator[Observation]:
         yield Observation(
             where=join_names(story.modes.names),
             evidence=(
-                Evidence("forward passes without a graph, in training mode", count, "", 0, "between steps"),
+                Evidence(
+                    "forward passes without a graph, in training mode",
+                    count,
+                    "",
+                    0,
+                    "between steps",
+                ),
                 Evidence("dropout and batch norm modules", story.modes.sensitive),
             ),
             changes=(Change("loop", "model.eval() before validation, model.train() after"),),
@@ -316,7 +395,13 @@ def schedule_first(story: Story) -> Iterator[Observation]:
                 where=schedule.kind,
                 since=0,
                 evidence=(
-                    Evidence("schedule steps before the first optimizer step", 1, "", 0, "its first value is skipped"),
+                    Evidence(
+                        "schedule steps before the first optimizer step",
+                        1,
+                        "",
+                        0,
+                        "its first value is skipped",
+                    ),
                 ),
                 changes=(Change("loop", "optimizer.step() before scheduler.step()"),),
             )
@@ -328,13 +413,20 @@ def schedule_idle(story: Story) -> Iterator[Observation]:
         if story.ended and schedule.steps == 0 and story.steps >= LONG:
             yield Observation(
                 where=schedule.kind,
-                evidence=(Evidence("schedule steps", 0, "", 1, f"in {story.steps} optimizer steps"),),
+                evidence=(
+                    Evidence("schedule steps", 0, "", 1, f"in {story.steps} optimizer steps"),
+                ),
                 changes=(Change("loop", "scheduler.step() once an epoch, or once a step"),),
             )
 
 
 @rule(
-    "RVN-L16", severity="warning", cause="schedule", needs="steps", explains=("RVN-L18", "RVN-L19"), picture="schedules"
+    "RVN-L16",
+    severity="warning",
+    cause="schedule",
+    needs="steps",
+    explains=("RVN-L18", "RVN-L19"),
+    picture="schedules",
 )
 def schedule_over(story: Story) -> Iterator[Observation]:
     mend = (Change("loop", "step it once an epoch, or give its length in steps"),)
@@ -345,7 +437,11 @@ def schedule_over(story: Story) -> Iterator[Observation]:
                 title="the schedule ran past its end",
                 evidence=(
                     Evidence(
-                        "schedule steps", schedule.steps, "", schedule.length, "the rate rises again after its end"
+                        "schedule steps",
+                        schedule.steps,
+                        "",
+                        schedule.length,
+                        "the rate rises again after its end",
                     ),
                     Evidence("optimizer steps", story.steps),
                 ),
@@ -356,19 +452,31 @@ def schedule_over(story: Story) -> Iterator[Observation]:
         yield Observation(
             since=story.steps - story.lr_low,
             evidence=(
-                Evidence("steps at less than 1/1000 of the highest learning rate", story.lr_low, "", story.steps / 2),
+                Evidence(
+                    "steps at less than 1/1000 of the highest learning rate",
+                    story.lr_low,
+                    "",
+                    story.steps / 2,
+                ),
                 Evidence("learning rate", story.lr, "", None, f"was {story.highest_lr:.3g}"),
             ),
             changes=mend,
         )
 
 
-@rule("RVN-L17", severity="error", cause="gradient-clipping", also=("precision", "learning-rate-low"), needs="steps")
+@rule(
+    "RVN-L17",
+    severity="error",
+    cause="gradient-clipping",
+    also=("precision", "learning-rate-low"),
+    needs="steps",
+)
 def clipped_away(story: Story) -> Iterator[Observation]:
     for looks in last(story, 5):
         if not all(k.arrived and k.at_step and math.isfinite(k.arrived) for k in looks):
             continue
-        # what a gradient scaler multiplied the loss by is taken out again before the step: that is not lost
+        # what a gradient scaler multiplied the loss by is taken out again before the step: that is
+        # not lost
         left = [(k.at_step or 0.0) * abs(k.scale or 1.0) / (k.arrived or 1.0) for k in looks]
         if max(left) >= CLIPPED:
             continue
@@ -379,13 +487,17 @@ def clipped_away(story: Story) -> Iterator[Observation]:
         look, length = looks[-1], lengths[-1]
         entries = sum(math.prod(w.shape) for w in story.weights if w.optimizer == look.optimizer)
         if look.kind == "SGD":
-            moves = max(look.lrs) * length / (1 - min(look.momentum, 0.999)) / max(look.weights, 1e-30)
+            moves = (
+                max(look.lrs) * length / (1 - min(look.momentum, 0.999)) / max(look.weights, 1e-30)
+            )
             tiny = moves < MOVES
             shown = Evidence("step over weights", moves, "", MOVES)
         else:
             each = length / math.sqrt(max(entries, 1))
             tiny = each < 10 * look.eps
-            shown = Evidence("gradient of one number", each, "", 10 * look.eps, "against the optimizer's eps")
+            shown = Evidence(
+                "gradient of one number", each, "", 10 * look.eps, "against the optimizer's eps"
+            )
         if tiny:
             scaled = abs(look.scale or 1.0) >= SCALER
             yield Observation(
@@ -393,7 +505,13 @@ def clipped_away(story: Story) -> Iterator[Observation]:
                 suspects=("precision",) if scaled else ("learning-rate-low",),
                 evidence=(
                     Evidence("of the gradient is left", 100 * left[-1], "%", 100 * CLIPPED),
-                    Evidence("length at the step", length, "", None, "always the same" if one_length else ""),
+                    Evidence(
+                        "length at the step",
+                        length,
+                        "",
+                        None,
+                        "always the same" if one_length else "",
+                    ),
                     shown,
                 ),
                 changes=(
@@ -418,7 +536,9 @@ def zero_rate(story: Story) -> Iterator[Observation]:
         yield Observation(
             since=story.steps - story.lr_zero,
             cause="schedule" if story.highest_lr > 0 else "learning-rate-low",
-            evidence=(Evidence("steps in a row at a learning rate of 0", story.lr_zero, "", ZERO_LR),),
+            evidence=(
+                Evidence("steps in a row at a learning rate of 0", story.lr_zero, "", ZERO_LR),
+            ),
             changes=(Change("lr", "above 0"),),
         )
 
@@ -479,23 +599,39 @@ def not_finite(story: Story) -> Iterator[Observation]:
         return
     evidence = [Evidence(f"{b.what} not finite", None, "", None, f"first at step {b.step}")]
     grew = b.highest > 10 * max(abs(b.first), 1e-12)
-    cause, confidence, suspects, change = "exploding", "medium", ("learning-rate-high", "input-scale"), ()
+    cause, confidence, suspects, change = (
+        "exploding",
+        "medium",
+        ("learning-rate-high", "input-scale"),
+        (),
+    )
     if b.inputs:
         cause, confidence, suspects = "data-degenerate", "exact", ()
         change = (Change("data", "without NaN and infinities"),)
         evidence.append(Evidence("inputs of the model not finite", None))
     elif b.step == 0 and b.what == "loss" and b.where == "loss":
         cause, confidence, suspects = "loss", "high", ("output-activation", "target-scale")
-        evidence.append(Evidence("outputs of the model", None, "", None, "finite: the loss makes the number itself"))
+        evidence.append(
+            Evidence(
+                "outputs of the model", None, "", None, "finite: the loss makes the number itself"
+            )
+        )
     elif b.what == "gradient" and not grew:
         cause, suspects = "loss", ("exploding", "learning-rate-high")
-        evidence.append(Evidence("loss", b.last, "", None, "still finite: a root, logarithm or quotient at 0"))
+        evidence.append(
+            Evidence("loss", b.last, "", None, "still finite: a root, logarithm or quotient at 0")
+        )
     elif b.step > 0:
         cause, confidence = "learning-rate-high", "high" if grew else "medium"
         suspects = ("exploding", "input-scale", "optimizer-numerics")
         if any(k.passes > 1 and not k.thrown and k.scale == 1.0 for k in story.looks):
-            suspects = ("loss-reduction", *suspects)  # gradients of several batches are added, not averaged
-        evidence.append(Evidence("highest loss before", b.highest, "", None, f"the first was {b.first:.3g}"))
+            suspects = (
+                "loss-reduction",
+                *suspects,
+            )  # gradients of several batches are added, not averaged
+        evidence.append(
+            Evidence("highest loss before", b.highest, "", None, f"the first was {b.first:.3g}")
+        )
         if b.lr > 0:  # known
             change = (Change("lr", b.lr / 10),)
             evidence.append(Evidence("learning rate", b.lr))
@@ -530,13 +666,21 @@ def still(story: Story) -> Iterator[Observation]:
         cause = "learning-rate-low"
     else:
         cause = "detached-graph"
-    if first[0] != 0 or cause != "dead-units":  # a loss of 0 with a gradient of 0 is a task that is done
+    if (
+        first[0] != 0 or cause != "dead-units"
+    ):  # a loss of 0 with a gradient of 0 is a task that is done
         yield Observation(
             since=0,
             cause=cause,
             confidence="medium",
             evidence=(
-                Evidence("losses in a row that are equal, bit for bit", len(first), "", 1, f"all {first[0]:.6g}"),
+                Evidence(
+                    "losses in a row that are equal, bit for bit",
+                    len(first),
+                    "",
+                    1,
+                    f"all {first[0]:.6g}",
+                ),
             ),
         )
 

@@ -1,4 +1,5 @@
-"""What is measured of single tensors for a story. Nothing here writes, draws random numbers, or keeps a tensor.
+"""What is measured of single tensors for a story. Nothing here writes, draws random numbers, or
+keeps a tensor.
 
 Letters: U units (rows of a weight matrix).
 """
@@ -37,9 +38,11 @@ def twins(rows: Tensor) -> int:
 
 @torch.no_grad()
 def dark(made: Tensor, *, last: bool) -> tuple[Tensor, int]:
-    """Which units [U] a rectifier would leave at 0 for every example, and how many rows there are for each unit.
+    """Which units [U] a rectifier would leave at 0 for every example, and how many rows there are
+    for each unit.
 
-    Units are the `last` dimension (of a linear layer), or the second one (of a convolution or a normalization).
+    Units are the `last` dimension (of a linear layer), or the second one (of a convolution or a
+    normalization).
 
     >>> units, rows = dark(torch.tensor([[-1.0, 0.5], [-2.0, -1.0]]), last=True)
     >>> units.tolist(), rows
@@ -51,10 +54,12 @@ def dark(made: Tensor, *, last: bool) -> tuple[Tensor, int]:
 
 @torch.no_grad()
 def fresh(weight: Tensor, owner: nn.Module) -> bool:
-    """Whether a weight matrix still looks as torch initializes it by default; False for anything else, and for vectors.
+    """Whether a weight matrix still looks as torch initializes it by default; False for anything
+    else, and for vectors.
 
-    Linear, convolution: uniform in +-1/sqrt(fan in). Recurrent: uniform in +-1/sqrt(hidden). Embedding: normal (0, 1).
-    A trained matrix has numbers beyond the bound, or another variance; 4 standard errors are allowed.
+    Linear, convolution: uniform in +-1/sqrt(fan in). Recurrent: uniform in +-1/sqrt(hidden).
+    Embedding: normal (0, 1). A trained matrix has numbers beyond the bound, or another variance; 4
+    standard errors are allowed.
 
     >>> layer = nn.Linear(30, 40)
     >>> fresh(layer.weight, layer), fresh(layer.weight * 1.1, layer), fresh(layer.bias, layer)
@@ -78,7 +83,8 @@ def fresh(weight: Tensor, owner: nn.Module) -> bool:
 
 
 def hidden_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters in plain lists, tuples and dicts of a model's modules, which `model.parameters()` does not give.
+    """Parameters in plain lists, tuples and dicts of a model's modules, which `model.parameters()`
+    does not give.
 
     >>> model = nn.Module()
     >>> model.layers = [nn.Linear(2, 2)]
@@ -102,8 +108,9 @@ def hidden_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 @torch.no_grad()
 def written(left: Tensor, found: Tensor, *, start: Tensor, last: Tensor | None) -> str:
-    """What stands where the optimizer `left` something else: "start" (what was there at the start), "again" (what was
-    written there `last`), "anew" (unrelated numbers), "cut" (to a range, or zeros put in), "other"; "" if nothing does.
+    """What stands where the optimizer `left` something else: "start" (what was there at the start),
+    "again" (what was written there `last`), "anew" (unrelated numbers), "cut" (to a range, or zeros
+    put in), "other"; "" if nothing does.
 
     Unrelated: the correlation of 64 numbers or more is within 4 standard errors of 0.
 
@@ -125,7 +132,10 @@ def written(left: Tensor, found: Tensor, *, start: Tensor, last: Tensor | None) 
     if float((new - old).norm()) <= ROUNDED * float(old.norm()):
         return ""
     changed = new[new != old]
-    if bool(((changed == 0) | (changed == new.max()) | (changed == new.min())).all()) and len(changed) > 1:
+    if (
+        bool(((changed == 0) | (changed == new.max()) | (changed == new.min())).all())
+        and len(changed) > 1
+    ):
         return "cut"
     one, other = old - old.mean(), new - new.mean()
     alike = float(one @ other) / max(float(one.norm() * other.norm()), 1e-30)
@@ -140,7 +150,9 @@ def first_tensor(given: Iterable[Any]) -> Tensor | None:
 
 @torch.no_grad()
 def excerpt(x: Tensor) -> Tensor:
-    """Some numbers of a batch [N, ...], by which it is known again: of its first rows and of its last."""
+    """Some numbers of a batch [N, ...], by which it is known again: of its first rows and of its
+    last.
+    """
     rows = x.detach()
     few = max(1, SAMPLE * len(rows) // max(rows.numel(), 1))
     return torch.cat([rows[:few].reshape(-1)[:SAMPLE], rows[-1:].reshape(-1)[:SAMPLE]])
@@ -148,8 +160,8 @@ def excerpt(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def tables(x: Tensor, alive: Iterable[Any]) -> tuple[list[Tensor], int]:
-    """Tensors among the objects `alive` that hold just the batch [N, ...], and the rows of one that holds it among
-    others, at least four times as many (0: there is none).
+    """Tensors among the objects `alive` that hold just the batch [N, ...], and the rows of one that
+    holds it among others, at least four times as many (0: there is none).
 
     >>> every = torch.arange(20.0).reshape(10, 2)
     >>> tables(every[[3, 1]], [every, every[:2]])
@@ -159,9 +171,18 @@ def tables(x: Tensor, alive: Iterable[Any]) -> tuple[list[Tensor], int]:
     one = (rows[:4, :FEW], rows[-1:, :FEW])
     kept, larger = [], 0
     for other in alive:
-        if not issubclass(type(other), Tensor) or other is x or other.device != x.device or other.layout != x.layout:
+        if (
+            not issubclass(type(other), Tensor)
+            or other is x
+            or other.device != x.device
+            or other.layout != x.layout
+        ):
             continue
-        if other.dim() == 0 or len(other) < len(rows) or other.numel() != len(other) * rows.shape[1]:
+        if (
+            other.dim() == 0
+            or len(other) < len(rows)
+            or other.numel() != len(other) * rows.shape[1]
+        ):
             continue
         flat = other.detach().reshape(len(other), -1)[:, :FEW]
         if len(flat) == len(rows):
@@ -174,10 +195,12 @@ def tables(x: Tensor, alive: Iterable[Any]) -> tuple[list[Tensor], int]:
 
 
 class Constant:
-    """The loss of the best constant answer to all targets that were seen, for losses of torch that are known.
+    """The loss of the best constant answer to all targets that were seen, for losses of torch that
+    are known.
 
-    Cross entropy: the entropy of the classes; squares: the variance, by output; binary cross entropy with logits: the
-    mean entropy of the labels. Weighted and summed losses are not known, nor are those with arithmetic behind them.
+    Cross entropy: the entropy of the classes; squares: the variance, by output; binary cross
+    entropy with logits: the mean entropy of the labels. Weighted and summed losses are not known,
+    nor are those with arithmetic behind them.
 
     >>> constant = Constant()
     >>> output, target = torch.zeros(4, 2, requires_grad=True), torch.tensor([0, 0, 1, 1])
@@ -192,13 +215,18 @@ class Constant:
 
     @torch.no_grad()
     def add(self, loss: Tensor) -> str:
-        """Take the targets of one batch from the graph of its loss; the name of the loss, "" if it is not known."""
+        """Take the targets of one batch from the graph of its loss; the name of the loss, "" if it
+        is not known.
+        """
         made: Any = loss.grad_fn
         if made is None:
             return ""
         kind = made.name().partition("Backward")[0]
         kind = "NllLoss" if kind == "NllLoss2D" else kind
-        if kind not in ("NllLoss", "MseLoss", "BinaryCrossEntropyWithLogits") or made._saved_reduction != 1:
+        if (
+            kind not in ("NllLoss", "MseLoss", "BinaryCrossEntropyWithLogits")
+            or made._saved_reduction != 1
+        ):
             return ""
         given = made.next_functions[0][0]
         if kind == "NllLoss" and (given is None or not given.name().startswith("LogSoftmax")):
@@ -216,15 +244,23 @@ class Constant:
         if self.kind not in ("", kind) or not target.numel():
             return ""
         if kind == "NllLoss":
-            sums = torch.bincount(target.flatten(), minlength=0 if self.sums is None else len(self.sums)).double()
+            sums = torch.bincount(
+                target.flatten(), minlength=0 if self.sums is None else len(self.sums)
+            ).double()
             squares, count = sums, target.numel()
         else:
-            rows = target.double().reshape(len(target), -1) if target.dim() > 1 else target.double()[:, None]
+            rows = (
+                target.double().reshape(len(target), -1)
+                if target.dim() > 1
+                else target.double()[:, None]
+            )
             sums, squares, count = rows.sum(0), rows.square().sum(0), len(rows)
         if self.sums is None or self.squares is None:
             self.sums, self.squares = torch.zeros_like(sums), torch.zeros_like(sums)
         if kind == "NllLoss" and len(self.sums) < len(sums):
-            self.sums = self.squares = torch.cat([self.sums, self.sums.new_zeros(len(sums) - len(self.sums))])
+            self.sums = self.squares = torch.cat(
+                [self.sums, self.sums.new_zeros(len(sums) - len(self.sums))]
+            )
         if len(self.sums) != len(sums):
             return kind
         self.kind, self.count = kind, self.count + count
@@ -245,8 +281,8 @@ class Constant:
 
     @property
     def error(self) -> float:
-        """A standard error of `loss`, as of normal targets: sqrt(2 / n) of a variance; of an entropy, by the delta
-        method, sqrt(var(-log p) / n)."""
+        """A standard error of `loss`, as of normal targets: sqrt(2 / n) of a variance; of an
+        entropy, by the delta method, sqrt(var(-log p) / n)."""
         if self.sums is None or self.squares is None or self.loss is None:
             return math.inf
         mean = self.sums / self.count

@@ -1,6 +1,8 @@
-"""What trying remedies showed: which one explains best why the run fell short, and whether it fell short at all.
+"""What trying remedies showed: which one explains best why the run fell short, and whether it fell
+short at all.
 
-A gain is a share of what there was to gain: (loss without - loss with) / (loss of the best constant - least loss seen).
+A gain is a share of what there was to gain: (loss without - loss with) / (loss of the best constant
+- least loss seen).
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ POINTS = 0.05  # and of the score, on a scale from 0 (best constant) to 1, where
 CLEAR = 0.3  # of the score: enough by itself, whatever the loss says
 NOTHING = 0.03  # of the best constant's loss: who gains less has learned nothing
 NEARLY = 0.75  # of the best remedy's gain: as good, if something speaks for it besides
-GENERAL = ("learning-rate-high", "learning-rate-low", "too-few-steps", "batch-size", "initialization", "optimizer")
+GENERAL = (
+    "learning-rate-high",
+    "learning-rate-low",
+    "too-few-steps",
+    "batch-size",
+    "initialization",
+    "optimizer",
+)
 RISEN = 0.3  # of the fall of the loss on other examples that is lost again
 SURE = 2.5  # standard errors
 BEHIND = 0.15  # of the score
@@ -31,7 +40,8 @@ SEEDS = 5  # on which a remedy must have helped
 class Outcome:
     """How one remedy did with each seed: losses and scores on examples that were not learned from.
 
-    `grounds` are facts that speak for it, found without trying; a remedy without any was tried on general grounds.
+    `grounds` are facts that speak for it, found without trying; a remedy without any was tried on
+    general grounds.
     """
 
     cause: str
@@ -55,7 +65,9 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
-    """A run as it is (`base`) and with remedies; `null` is the loss of the best constant answer, NaN if unknown."""
+    """A run as it is (`base`) and with remedies; `null` is the loss of the best constant answer,
+    NaN if unknown.
+    """
 
     base: Outcome
     outcomes: tuple[Outcome, ...] = ()
@@ -64,14 +76,22 @@ class Tried:
     steps: int = 0
     highest: float = math.nan  # loss seen in the run
     refused: tuple[tuple[Change, str], ...] = ()  # what was not tried, and why
-    known: float | None = None  # what a quick learner that is no network reaches: accuracy or R2, 0 for a constant
+    known: float | None = (
+        None  # what a quick learner that is no network reaches: accuracy or R2, 0 for a constant
+    )
     behind: float = BEHIND  # how far the network must stay behind that to be called too small
     informative: bool | None = None  # whether the inputs tell anything about the targets
-    reached: float | None = None  # the same score of the run, on examples that it did not learn from
+    reached: float | None = (
+        None  # the same score of the run, on examples that it did not learn from
+    )
     fitted: float | None = None  # and on those it did
     loss_fitted: float = math.nan  # the loss on examples it learned from, at the end
-    whole: tuple[tuple[int, float, float | None], ...] = ()  # the whole budget: step, loss and score at looks
-    rise: tuple[float, float] | None = None  # mean and standard error, over groups of examples, of the loss's rise
+    whole: tuple[
+        tuple[int, float, float | None], ...
+    ] = ()  # the whole budget: step, loss and score at looks
+    rise: tuple[float, float] | None = (
+        None  # mean and standard error, over groups of examples, of the loss's rise
+    )
 
     settled: Outcome | None = None  # a remedy that is judged by something else than loss and score
 
@@ -79,7 +99,9 @@ class Tried:
     def best(self) -> tuple[int, float]:
         """Step and loss of the look with the least loss."""
         step, loss, _ = min(
-            (w for w in self.whole if math.isfinite(w[1])), key=lambda w: w[1], default=(0, math.nan, None)
+            (w for w in self.whole if math.isfinite(w[1])),
+            key=lambda w: w[1],
+            default=(0, math.nan, None),
         )
         return step, loss
 
@@ -97,13 +119,19 @@ class Tried:
     def scored(self) -> bool:
         """Whether the score means something here: the run with the least loss has one above 0."""
         best = min(
-            (o for o in (self.base, *self.outcomes) if math.isfinite(o.loss)), key=lambda o: o.loss, default=None
+            (o for o in (self.base, *self.outcomes) if math.isfinite(o.loss)),
+            key=lambda o: o.loss,
+            default=None,
         )
-        top = max((o.score for o in (self.base, *self.outcomes) if o.score is not None), default=-1.0)
+        top = max(
+            (o.score for o in (self.base, *self.outcomes) if o.score is not None), default=-1.0
+        )
         return best is not None and best.score is not None and top > 0 and best.score > 0.3 * top
 
     def gain(self, outcome: Outcome) -> float:
-        """What a remedy gains, as a share of what there was to gain; at most 1, below 0 if it does harm."""
+        """What a remedy gains, as a share of what there was to gain; at most 1, below 0 if it does
+        harm.
+        """
         before, after = self.base.loss, outcome.loss
         if not math.isfinite(after):
             return -1.0
@@ -124,7 +152,9 @@ class Tried:
         return max(-1.0, min(1.0, by_loss))
 
     def since(self, outcome: Outcome) -> int | None:
-        """The first look at which the run lags behind the one with the remedy, by half of what it misses in the end."""
+        """The first look at which the run lags behind the one with the remedy, by half of what it
+        misses in the end.
+        """
         missed = 0.5 * (self.base.loss - outcome.loss)
         points = 0.5 * ((outcome.score or 0.0) - (self.base.score or 0.0))
         mine = {step: (loss, score) for step, loss, score in self.base.course}
@@ -144,11 +174,16 @@ class Tried:
     def ranked(self) -> tuple[Outcome, ...]:
         """Remedies that make up for what was missed, the likeliest cause first.
 
-        One that facts speak for goes before one that was tried on general grounds, if it gains nearly as much.
+        One that facts speak for goes before one that was tried on general grounds, if it gains
+        nearly as much.
         """
         gains = [(self.gain(o), o) for o in self.outcomes]
-        best = max((g for g, o in gains if g >= (SHORT if o.grounds else LACKING)), default=math.inf)
-        near = [(g, o) for g, o in gains if g >= max(SHORT if o.grounds else LACKING, NEARLY * best)]
+        best = max(
+            (g for g, o in gains if g >= (SHORT if o.grounds else LACKING)), default=math.inf
+        )
+        near = [
+            (g, o) for g, o in gains if g >= max(SHORT if o.grounds else LACKING, NEARLY * best)
+        ]
         return tuple(
             o
             for _, o in sorted(
@@ -163,10 +198,18 @@ class Tried:
 
     @cached_property
     def blamed(self) -> Outcome | None:
-        """The first of the ranked remedies that helped on every count; None if the run lacks nothing that was tried."""
-        if self.settled is not None and self.settled.trial is not None and self.settled.trial.verdict == "helped":
+        """The first of the ranked remedies that helped on every count; None if the run lacks
+        nothing that was tried.
+        """
+        if (
+            self.settled is not None
+            and self.settled.trial is not None
+            and self.settled.trial.verdict == "helped"
+        ):
             return self.settled
-        return next((o for o in self.ranked if o.trial is None or o.trial.verdict == "helped"), None)
+        return next(
+            (o for o in self.ranked if o.trial is None or o.trial.verdict == "helped"), None
+        )
 
 
 def blamed(tried: Tried, *, cause: str) -> Iterator[Observation]:
@@ -178,7 +221,10 @@ def blamed(tried: Tried, *, cause: str) -> Iterator[Observation]:
         0.5 if found is tried.settled else tried.gain(found),
         [o.cause for o in tried.ranked if o.cause != cause],
     )
-    evidence = [*found.grounds, Evidence("part of the possible gain that was missed", 100 * gain, "%", 100 * SHORT)]
+    evidence = [
+        *found.grounds,
+        Evidence("part of the possible gain that was missed", 100 * gain, "%", 100 * SHORT),
+    ]
     if found.score is not None and tried.base.score is not None and tried.scored:
         evidence.append(
             Evidence(
@@ -212,22 +258,38 @@ def blamed(tried: Tried, *, cause: str) -> Iterator[Observation]:
     picture="early-stopping",
 )
 def by_heart(tried: Tried) -> Iterator[Observation]:
-    """The loss on other examples rose again by a good part of what it fell, while that on its own kept falling."""
+    """The loss on other examples rose again by a good part of what it fell, while that on its own
+    kept falling.
+    """
     if tried.rise is None or not tried.whole or not math.isfinite(tried.best[1]):
         return
     step, least = tried.best
     mean, error = tried.rise
     first = min(tried.whole[0][1], tried.null) if math.isfinite(tried.null) else tried.whole[0][1]
     fell = first - least
-    if fell <= NOTHING * abs(first) or mean < RISEN * fell or mean < SURE * error or tried.loss_fitted > least:
+    if (
+        fell <= NOTHING * abs(first)
+        or mean < RISEN * fell
+        or mean < SURE * error
+        or tried.loss_fitted > least
+    ):
         return
     scores = [score for at, _, score in tried.whole if score is not None and at >= step]
     if tried.scored and scores and max(scores) - scores[-1] < POINTS / 2:
         return  # it only grows too sure of itself
     yield Observation(
-        since=next((at for at, loss, _ in tried.whole if at > step and loss - least > RISEN * fell / 2), step),
+        since=next(
+            (at for at, loss, _ in tried.whole if at > step and loss - least > RISEN * fell / 2),
+            step,
+        ),
         evidence=(
-            Evidence("loss on held-out examples over its least", mean, "", RISEN * fell, f"least at step {step}"),
+            Evidence(
+                "loss on held-out examples over its least",
+                mean,
+                "",
+                RISEN * fell,
+                f"least at step {step}",
+            ),
             Evidence("standard error of that", error),
             Evidence("loss on training examples", tried.loss_fitted),
         ),
@@ -236,10 +298,24 @@ def by_heart(tried: Tried) -> Iterator[Observation]:
     )
 
 
-@rule("RVN-X21", severity="warning", confidence="medium", cause="labels", also=("overfitting",), needs="tried")
+@rule(
+    "RVN-X21",
+    severity="warning",
+    confidence="medium",
+    cause="labels",
+    also=("overfitting",),
+    needs="tried",
+)
 def untold(tried: Tried) -> Iterator[Observation]:
-    """What it learns by heart does not hold for other examples, nor can any quick learner tell their targets."""
-    if tried.informative is not False or not tried.whole or not math.isfinite(tried.null) or tried.blamed is not None:
+    """What it learns by heart does not hold for other examples, nor can any quick learner tell
+    their targets.
+    """
+    if (
+        tried.informative is not False
+        or not tried.whole
+        or not math.isfinite(tried.null)
+        or tried.blamed is not None
+    ):
         return
     last = tried.whole[-1][1]
     mean, error = tried.rise if tried.rise is not None else (0.0, math.inf)
@@ -248,9 +324,21 @@ def untold(tried: Tried) -> Iterator[Observation]:
         yield Observation(
             since=None,
             evidence=(
-                Evidence("loss on held-out examples", last, "", tried.null, "that of the best constant answer"),
+                Evidence(
+                    "loss on held-out examples",
+                    last,
+                    "",
+                    tried.null,
+                    "that of the best constant answer",
+                ),
                 Evidence("loss on training examples", tried.loss_fitted),
-                Evidence("what a quick learner tells of the targets", tried.known or 0.0, "", None, "0 is nothing"),
+                Evidence(
+                    "what a quick learner tells of the targets",
+                    tried.known or 0.0,
+                    "",
+                    None,
+                    "0 is nothing",
+                ),
             ),
             changes=(Change("data", "inputs and targets paired row by row"),),
             suspects=("overfitting",),
@@ -266,7 +354,9 @@ def untold(tried: Tried) -> Iterator[Observation]:
     needs="tried",
 )
 def too_small(tried: Tried) -> Iterator[Observation]:
-    """The network stays behind a quick learner, on its own training examples too, whatever was tried."""
+    """The network stays behind a quick learner, on its own training examples too, whatever was
+    tried.
+    """
     if tried.known is None or tried.reached is None or tried.fitted is None or not tried.scored:
         return
     if any(tried.gain(o) >= SHORT for o in tried.outcomes):
@@ -277,8 +367,19 @@ def too_small(tried: Tried) -> Iterator[Observation]:
     yield Observation(
         since=None,
         evidence=(
-            Evidence("score of a quick learner on examples it did not see", tried.known, "", None, "1 is perfect"),
-            Evidence("score of the network on examples it learned from", tried.fitted, "", tried.known - tried.behind),
+            Evidence(
+                "score of a quick learner on examples it did not see",
+                tried.known,
+                "",
+                None,
+                "1 is perfect",
+            ),
+            Evidence(
+                "score of the network on examples it learned from",
+                tried.fitted,
+                "",
+                tried.known - tried.behind,
+            ),
             Evidence("on others", tried.reached),
         ),
         changes=(Change("model", "more units, or layers that see more of the input"),),
@@ -287,17 +388,26 @@ def too_small(tried: Tried) -> Iterator[Observation]:
 
 
 TRIAL_METHOD = (
-    "The same program is run again with this change, from the same seed, and judged on examples that it did not learn "
-    f"from. It must gain {SHORT:.0%} ({LACKING:.0%} if no other fact speaks for it) of what there was to gain (the "
+    "The same program is run again with this change, from the same seed, and judged on examples "
+    "that it did not learn "
+    f"from. It must gain {SHORT:.0%} ({LACKING:.0%} if no other fact speaks for it) of what there "
+    f"was to gain (the "
     "loss of the best constant answer less the least loss of any run) and, where there is a score, "
-    f"{POINTS:g} of it from 0, a constant answer, to 1; or {CLEAR:g} of the score alone. Then both are run with "
-    f"{SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as much, one that facts speak for "
+    f"{POINTS:g} of it from 0, a constant answer, to 1; or {CLEAR:g} of the score alone. Then both "
+    f"are run with "
+    f"{SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as much, one "
+    f"that facts speak for "
     "comes first."
 )
 
 
 def remedy_rule(
-    code: str, cause: str, *, explains: tuple[str, ...] = (), also: tuple[str, ...] = (), picture: str = ""
+    code: str,
+    cause: str,
+    *,
+    explains: tuple[str, ...] = (),
+    also: tuple[str, ...] = (),
+    picture: str = "",
 ) -> Rule:
     """The rule that blames a cause if its remedy was tried and helped."""
     find = partial(blamed, cause=cause)
@@ -337,6 +447,13 @@ ALL = (
     untold,
     too_small,
     remedy_rule("RVN-X51", "architecture-too-small", explains=("RVN-C03", "RVN-T02", "RVN-T07")),
-    remedy_rule("RVN-X52", "schedule", explains=("RVN-T02", "RVN-T06", "RVN-T09", "RVN-T10"), picture="schedules"),
-    remedy_rule("RVN-X53", "gradient-clipping", explains=("RVN-T02", "RVN-T12"), also=("exploding",)),
+    remedy_rule(
+        "RVN-X52",
+        "schedule",
+        explains=("RVN-T02", "RVN-T06", "RVN-T09", "RVN-T10"),
+        picture="schedules",
+    ),
+    remedy_rule(
+        "RVN-X53", "gradient-clipping", explains=("RVN-T02", "RVN-T12"), also=("exploding",)
+    ),
 )
