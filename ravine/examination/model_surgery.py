@@ -18,68 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-ACTIVATIONS = {
-    "relu",
-    "relu_",
-    "relu6",
-    "leaky_relu",
-    "leaky_relu_",
-    "prelu",
-    "elu",
-    "elu_",
-    "selu",
-    "celu",
-    "gelu",
-    "silu",
-    "mish",
-    "sigmoid",
-    "sigmoid_",
-    "tanh",
-    "tanh_",
-    "softplus",
-    "softsign",
-    "hardtanh",
-    "hardsigmoid",
-    "hardswish",
-    "logsigmoid",
-}
-SHARES = {"softmax", "log_softmax"}  # at the output only: within a network they are attention
-AFFINE = {
-    "linear",
-    "bilinear",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "addmm",
-    "matmul",
-    "mm",
-    "bmm",
-    "baddbmm",
-    "einsum",
-    "__matmul__",
-    "__rmatmul__",
-    "lstm",
-    "gru",
-    "rnn_tanh",
-    "rnn_relu",
-    "rnn_tanh_cell",
-    "rnn_relu_cell",
-    "lstm_cell",
-    "gru_cell",
-    "multi_head_attention_forward",
-    "scaled_dot_product_attention",
-}
-DROPOUTS = {
-    "dropout",
-    "dropout1d",
-    "dropout2d",
-    "dropout3d",
-    "alpha_dropout",
-    "feature_alpha_dropout",
-}
-WEIGHTED = {"linear", "conv1d", "conv2d", "conv3d"}  # after which an activation may be missing
+from ravine.diagnosis.op_names import (
+    ACTIVATION_FUNCTIONS,
+    DROPOUT_FUNCTIONS,
+    LAYER_FUNCTIONS,
+    SOFTMAX_FUNCTIONS,
+    WEIGHT_FUNCTIONS,
+)
+
+RECORDED_FUNCTIONS = ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS | WEIGHT_FUNCTIONS | DROPOUT_FUNCTIONS
 
 
 @dataclass(frozen=True)
@@ -103,12 +50,15 @@ class _Recording(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         name = short(func)
-        if name in ACTIVATIONS | SHARES | AFFINE | DROPOUTS:
+        if name in RECORDED_FUNCTIONS:
             given = args[0] if args else None
             self.calls.append(
-                Call(name, straight=name in WEIGHTED and given is not None and given is self._last)
+                Call(
+                    name,
+                    straight=name in LAYER_FUNCTIONS and given is not None and given is self._last,
+                )
             )
-            self._last = made if name in WEIGHTED else None
+            self._last = made if name in LAYER_FUNCTIONS else None
         return made
 
 
@@ -134,7 +84,7 @@ class _Replacing(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = short(func), kwargs or {}
-        if name not in ACTIVATIONS | SHARES | AFFINE | DROPOUTS:
+        if name not in RECORDED_FUNCTIONS:
             return func(*args, **kwargs)
         here, self.count = self.count, self.count + 1
         if self.plan.calls[here : here + 1] != (name,):
@@ -203,19 +153,23 @@ def rewired(model: nn.Module, inputs: Tensor, how: Callable[[list[Call]], Plan])
 
 def head_calls(calls: list[Call]) -> list[int]:
     """Activations and softmaxes after the last layer with weights: those of the output."""
-    last = max((i for i, c in enumerate(calls) if c.name in AFFINE), default=-1)
-    return [i for i, c in enumerate(calls) if i > last and c.name in ACTIVATIONS | SHARES]
+    last = max((i for i, c in enumerate(calls) if c.name in WEIGHT_FUNCTIONS), default=-1)
+    return [
+        i
+        for i, c in enumerate(calls)
+        if i > last and c.name in ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS
+    ]
 
 
 def hidden_calls(calls: list[Call]) -> list[int]:
     """Activations before the last layer with weights."""
-    last = max((i for i, c in enumerate(calls) if c.name in AFFINE), default=-1)
-    return [i for i, c in enumerate(calls) if i < last and c.name in ACTIVATIONS]
+    last = max((i for i, c in enumerate(calls) if c.name in WEIGHT_FUNCTIONS), default=-1)
+    return [i for i, c in enumerate(calls) if i < last and c.name in ACTIVATION_FUNCTIONS]
 
 
 def missing_after(calls: list[Call]) -> list[int]:
     """Layers with weights whose output goes straight into the next such layer."""
-    weighted = [i for i, c in enumerate(calls) if c.name in WEIGHTED]
+    weighted = [i for i, c in enumerate(calls) if c.name in LAYER_FUNCTIONS]
     return [i for i, j in zip(weighted, weighted[1:], strict=False) if calls[j].straight]
 
 
@@ -271,7 +225,9 @@ def without_dropout(model: nn.Module, inputs: Tensor) -> Rewired | None:
     """
 
     def whole(calls: list[Call]) -> Plan:
-        return Plan(named(calls), {i: _same for i, c in enumerate(calls) if c.name in DROPOUTS})
+        return Plan(
+            named(calls), {i: _same for i, c in enumerate(calls) if c.name in DROPOUT_FUNCTIONS}
+        )
 
     return rewired(model, inputs, whole)
 

@@ -13,6 +13,7 @@ from torch.optim import Adam, AdamW
 
 from ravine.diagnosis.data.profile import Examples, Spread
 from ravine.diagnosis.initialization.rules import Start
+from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
 from ravine.diagnosis.training_loop.tensor_stats import fresh
 from ravine.examination.model_surgery import calls_of, head_calls, hidden_calls, missing_after
@@ -35,7 +36,6 @@ FEW = 3  # held-out examples of a class
 RARE = 0.2  # share of the rarest class over that of the most frequent
 UNRULY = 1.2  # times the first loss
 STEPS = 3  # times the budget
-SQUASHING = {"sigmoid", "sigmoid_", "tanh", "tanh_", "softsign", "hardsigmoid"}
 DEEP = 3  # squashing layers in a row
 
 
@@ -330,7 +330,7 @@ def _wiring(case: Case, start: Start) -> list[Remedy]:
                 where=first,
             )
         )
-    elif sum(name in SQUASHING for name in hidden) >= DEEP:
+    elif sum(name in SATURATING_FUNCTIONS for name in hidden) >= DEEP:
         bent = Change("activation", "relu")
         found.append(
             Remedy(

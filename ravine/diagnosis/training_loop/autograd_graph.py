@@ -15,56 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-AFFINE = {
-    "Addmm": (1, 2),
-    "Mm": (0, 1),
-    "Linear": (0, 1),
-    "Convolution": (0, 1),
-    "MkldnnConvolution": (0, 1),
-}
-MIXING = {
-    *AFFINE,
-    "Bmm",
-    "Baddbmm",
-    "Embedding",
-    "NativeLayerNorm",
-}  # the output's head ends before these
-VIEWS = {
-    "View",
-    "UnsafeView",
-    "Reshape",
-    "ReshapeAlias",
-    "Squeeze",
-    "Unsqueeze",
-    "Transpose",
-    "Permute",
-    "T",
-    "Slice",
-    "Select",
-    "Clone",
-    "Alias",
-    "ToCopy",
-    "SqueezeDim",
-    "Flatten",
-    "AsStrided",
-}
-NORMS = {"NativeBatchNorm", "CudnnBatchNorm"}
-LINEAR = {
-    "Dropout",
-    "NativeDropout",
-    "NativeBatchNorm",
-    "CudnnBatchNorm",
-    "AvgPool2D",
-    "AvgPool1D",
-    "AvgPool3D",
-}
-WITH_TARGET = {"MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropyWithLogits"}
-REACH = {
-    "Sigmoid": (0.0, 1.0),
-    "Softmax": (0.0, 1.0),
-    "Tanh": (-1.0, 1.0),
-    "Relu": (0.0, float("inf")),
-}
+from ravine.diagnosis.op_names import (
+    AFFINE_NODES,
+    BATCH_NORM_NODES,
+    MIXING_NODES,
+    OUTPUT_RANGES,
+    TARGET_LOSS_NODES,
+    VIEW_NODES,
+)
+
 ROUNDING = 1e-4  # a target worked out from a difference is not exact
 LARGEST = 20_000  # nodes; a graph beyond is read up to here
 
@@ -117,7 +76,9 @@ class Graph:
 
     def source(self, place: int, also: frozenset[str] = frozenset()) -> int:
         """The node behind views (and operations in `also`); -1 if it needs no gradient."""
-        while place >= 0 and (self.nodes[place].name in VIEWS or self.nodes[place].name in also):
+        while place >= 0 and (
+            self.nodes[place].name in VIEW_NODES or self.nodes[place].name in also
+        ):
             place = next(iter(self.nodes[place].inputs), -1)
         return place
 
@@ -135,14 +96,14 @@ class Graph:
             if place < 0 or place in found:
                 continue
             found[place] = None
-            if self.nodes[place].name not in MIXING:
+            if self.nodes[place].name not in MIXING_NODES:
                 waiting.extend(self.nodes[place].inputs)
         return tuple(found)
 
     def weight_of(self, place: int) -> str:
         """The name of an affine operation's weight matrix, "" if it is no parameter that learns."""
         node = self.nodes[place]
-        at = AFFINE.get(node.name, (0, 1))[1]
+        at = AFFINE_NODES.get(node.name, (0, 1))[1]
         leaf = self.source(node.inputs[at]) if at < len(node.inputs) else -1
         return self.nodes[leaf].weight if leaf >= 0 else ""
 
@@ -157,15 +118,15 @@ class Graph:
             if i < 0 or i in seen:
                 continue
             seen.add(i)
-            if self.nodes[i].name in AFFINE:
+            if self.nodes[i].name in AFFINE_NODES:
                 found.add(self.weight_of(i))
-            elif self.nodes[i].name not in MIXING:
+            elif self.nodes[i].name not in MIXING_NODES:
                 waiting.extend(self.nodes[i].inputs)
         return found.pop() if len(found) == 1 else ""
 
     def affine(self) -> Iterator[int]:
         """The places of operations with a weight matrix."""
-        return (i for i, node in enumerate(self.nodes) if node.name in AFFINE)
+        return (i for i, node in enumerate(self.nodes) if node.name in AFFINE_NODES)
 
     @cached_property
     def rectified(self) -> Mapping[str, str]:
@@ -178,10 +139,14 @@ class Graph:
         for node in self.nodes:
             if (node.name == "Relu" or (node.name == "Hardtanh" and node.low == 0)) and node.inputs:
                 gate = self.source(node.inputs[0])
-                place = self.source(gate, frozenset(NORMS))
-                if place < 0 or self.nodes[place].name not in AFFINE or self.consumers[place] != 1:
+                place = self.source(gate, BATCH_NORM_NODES)
+                if (
+                    place < 0
+                    or self.nodes[place].name not in AFFINE_NODES
+                    or self.consumers[place] != 1
+                ):
                     continue
-                between = self.nodes[gate].name in NORMS
+                between = self.nodes[gate].name in BATCH_NORM_NODES
                 leaf = self.nodes[gate].inputs[1] if between else -1
                 by = (
                     (self.nodes[leaf].weight if leaf >= 0 else "")
@@ -225,9 +190,9 @@ def read_graph(
                 places[given] = len(order)
                 order.append(given)
         name = "Dropout" if dropped and made in dropped else _name(made)
-        if name in WITH_TARGET:
+        if name in TARGET_LOSS_NODES:
             source = inputs[0] if inputs else None
-            while source is not None and _name(source) in VIEWS:
+            while source is not None and _name(source) in VIEW_NODES:
                 source = source.next_functions[0][0] if source.next_functions else None
             nodes.append(
                 _loss_node(
@@ -292,7 +257,7 @@ def _loss_node(
     if not target.numel() or not torch.isfinite(target).all():
         return Node(name, tuple(inputs), _shape(made))
     low, high = (float(x) for x in target.aminmax())
-    if source in REACH and name != "BinaryCrossEntropyWithLogits":
+    if source in OUTPUT_RANGES and name != "BinaryCrossEntropyWithLogits":
         lost[place] = _lost(target, source)
     return Node(name, tuple(inputs), _shape(made), low=low, high=high)
 
@@ -306,7 +271,7 @@ def _by_hand(made: Any, place: int, lost: dict[int, float]) -> None:
         return
     given = [n for n, _ in between.next_functions]
     squashed = [n for n in given if n is not None]
-    if len(squashed) != 1 or _name(squashed[0]) not in REACH:
+    if len(squashed) != 1 or _name(squashed[0]) not in OUTPUT_RANGES:
         return
     try:
         output, apart = squashed[0]._saved_result.detach(), made._saved_self.detach()
@@ -322,7 +287,7 @@ def _lost(target: Tensor, source: str) -> float:
     """The share of a target's variance beyond what an activation gives; rounding of the target does
     not count.
     """
-    least, most = REACH[source]
+    least, most = OUTPUT_RANGES[source]
     wide = target.detach().double()
     missed = wide - wide.clamp(least, most)
     missed = torch.where(missed.abs() < ROUNDING, 0.0, missed)

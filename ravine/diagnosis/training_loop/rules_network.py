@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ravine.diagnosis.op_names import AFFINE_NODES, CONVOLUTION_NODES, LINEAR_NODES
 from ravine.diagnosis.rule import Observation, join_names, rule
-from ravine.diagnosis.training_loop.autograd_graph import AFFINE, LINEAR, Graph
+from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import Idle, Story
 from ravine.finding import Change, Evidence
 
@@ -73,8 +74,12 @@ def no_nonlinearity(story: Story) -> Iterator[Observation]:
     pairs = []
     for place in graph.affine():
         node = graph.nodes[place]
-        given = graph.source(node.inputs[AFFINE[node.name][0]], frozenset(LINEAR))
-        if given < 0 or graph.nodes[given].name not in AFFINE or not _alone(graph, node, given):
+        given = graph.source(node.inputs[AFFINE_NODES[node.name][0]], LINEAR_NODES)
+        if (
+            given < 0
+            or graph.nodes[given].name not in AFFINE_NODES
+            or not _alone(graph, node, given)
+        ):
             continue
         first, second = graph.weight_of(given), graph.weight_of(place)
         if not first or not second or owners.get(first) in INSIDE or owners.get(second) in INSIDE:
@@ -147,7 +152,7 @@ def dead_units(story: Story) -> Iterator[Observation]:
 
 def _alone(graph: Graph, node, given: int) -> bool:
     """Whether the first layer's output goes to the second and nowhere else, step by step."""
-    place = node.inputs[AFFINE[node.name][0]]
+    place = node.inputs[AFFINE_NODES[node.name][0]]
     while place != given:
         if graph.consumers[place] != 1:
             return False
@@ -176,11 +181,11 @@ def _features(graph: Graph, place: int) -> tuple[int, int]:
     unknown.
     """
     node = graph.nodes[place]
-    at = AFFINE[node.name][1]
+    at = AFFINE_NODES[node.name][1]
     weight = graph.nodes[node.inputs[at]].shape
     if weight is None or len(weight) < 2:
         return 0, 0
-    if node.name in ("Convolution", "MkldnnConvolution", "Linear"):
+    if node.name in CONVOLUTION_NODES or node.name == "Linear":
         taps = 1
         for n in weight[2:]:
             taps *= n

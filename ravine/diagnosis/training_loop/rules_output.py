@@ -7,21 +7,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from ravine.diagnosis.op_names import (
+    BROADCASTING_NODES,
+    LOGIT_NODES,
+    OUTPUT_RANGES,
+    PROBABILITY_NODES,
+)
 from ravine.diagnosis.rule import Observation, rule
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import Story
 from ravine.finding import Change, Evidence
 
-RAW = {
-    "Addmm",
-    "Mm",
-    "Linear",
-    "Convolution",
-    "Relu",
-    "Tanh",
-}  # what no probability and no logarithm of one comes from
-PAIRED = ("Sub", "MseLoss", "SmoothL1Loss", "HuberLoss", "Expand")
-SQUASHING = {"Softmax", "Sigmoid", "Tanh", "Relu"}
 UNREACHED = 0.05  # share of the target's variance
 
 
@@ -178,7 +174,7 @@ def one_unit(story: Story) -> Iterator[Observation]:
 def no_probability(story: Story) -> Iterator[Observation]:
     for graph, place in of(story, "NllLoss"):
         before = graph.named(graph.nodes[place].inputs[0])
-        if before in RAW | {"Softmax", "Sigmoid"}:
+        if before in LOGIT_NODES | PROBABILITY_NODES:
             given = {"Softmax": "probabilities", "Sigmoid": "probabilities"}.get(before, "logits")
             yield Observation(
                 where=_layer(graph, place),
@@ -189,7 +185,7 @@ def no_probability(story: Story) -> Iterator[Observation]:
             )
     for graph, place in of(story, "BinaryCrossEntropy"):
         before = graph.named(graph.nodes[place].inputs[0])
-        if before in RAW:
+        if before in LOGIT_NODES:
             yield Observation(
                 where=_layer(graph, place),
                 since=0,
@@ -201,7 +197,7 @@ def no_probability(story: Story) -> Iterator[Observation]:
 
 @rule("RVN-H06", severity="error", cause="shape-pairing", needs="graph")
 def paired(story: Story) -> Iterator[Observation]:
-    for graph, place in of(story, *PAIRED):
+    for graph, place in of(story, *BROADCASTING_NODES):
         node = graph.nodes[place]
         learned = [i for i in node.inputs if i >= 0]
         if len(learned) != 1 or node.shape is None or len(node.shape) != 2:
@@ -318,7 +314,7 @@ def _layer(graph: Graph, place: int) -> str:
     last weight.
     """
     node = graph.nodes[place]
-    if node.name not in SQUASHING:
+    if node.name not in OUTPUT_RANGES:
         place = next(
             (
                 i
