@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ravine.diagnosis.data.profile import IGNORED
-from ravine.diagnosis.initialization.probe import seed_all
 from ravine.examination.torch_changes import logits_first
 from ravine.examination.torch_subject import LOOKED, Case, Loss, Pair, apart, measured
+from ravine.rng import seed_all
 
 
 class Watched(Protocol):

@@ -32,8 +32,8 @@ from torch.utils.data import (
     default_collate,
 )
 
-from ravine.diagnosis.initialization.probe import seed_all
 from ravine.errors import InputError
+from ravine.rng import seed_all
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Pair = tuple[Tensor, Tensor]
