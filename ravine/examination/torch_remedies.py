@@ -12,7 +12,7 @@ import torch
 from torch.optim import Adam, AdamW
 
 from ravine.diagnosis.data.profile import Examples, Spread
-from ravine.diagnosis.initialization.rules import Start
+from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
 from ravine.diagnosis.training_loop.tensor_stats import fresh
@@ -39,7 +39,7 @@ STEPS = 3  # times the budget
 DEEP = 3  # squashing layers in a row
 
 
-def remedies(case: Case, base: Run, *, start: Start, examples: Examples) -> list[Remedy]:
+def remedies(case: Case, base: Run, *, start: StartProfile, examples: Examples) -> list[Remedy]:
     """Specific remedies that facts speak for, then the general ones."""
     specific = [
         *_scales(start, examples),
@@ -85,10 +85,14 @@ def _unruly(base: Run) -> tuple[Evidence, ...]:
     return ()
 
 
-def _scales(start: Start, examples: Examples) -> list[Remedy]:
+def _scales(start: StartProfile, examples: Examples) -> list[Remedy]:
     """Inputs and targets that are far from mean 0 and standard deviation 1."""
     ours, theirs = Change("input.scale", "standardize"), Change("target.scale", "standardize")
-    inputs = () if examples.inputs is None or start.norm_first else _off(examples.inputs, "inputs")
+    inputs = (
+        ()
+        if examples.inputs is None or start.network.norm_first
+        else _off(examples.inputs, "inputs")
+    )
     numbers = examples.targets is not None and examples.kind != "labels"
     targets = _off(examples.targets, "targets") if examples.targets is not None and numbers else ()
     both = ((ours, theirs),) if inputs and targets else ()
@@ -128,8 +132,8 @@ def _off(spread: Spread, what: str) -> tuple[Evidence, ...]:
     return tuple(found)
 
 
-def _loss(start: Start) -> list[Remedy]:
-    if start.reduction is None or start.reduction < 1.8:
+def _loss(start: StartProfile) -> list[Remedy]:
+    if start.loss.form.reduction is None or start.loss.form.reduction < 1.8:
         return []
     return [
         Remedy(
@@ -138,7 +142,7 @@ def _loss(start: Start) -> list[Remedy]:
             (
                 Evidence(
                     "loss of a batch taken twice over the loss of the batch",
-                    start.reduction,
+                    start.loss.form.reduction,
                     "",
                     1.0,
                     "a sum, no mean",
@@ -205,51 +209,62 @@ def _frozen(case: Case) -> list[Remedy]:
     ]
 
 
-def _start(start: Start) -> list[Remedy]:
+def _start(start: StartProfile) -> list[Remedy]:
     """Another start, and what speaks for it in the one there is."""
     grounds: list[Evidence] = []
     where, suspects = "", ["vanishing", "exploding"]
-    for layer in start.layers:
-        if layer.weight > 0 and not 1 / ODD < layer.scale < ODD:
+    for layer in start.network.layers:
+        if layer.weight_rms > 0 and not 1 / ODD < layer.weight_ratio < ODD:
             grounds.append(
-                Evidence("weights over what is usual", layer.scale, "", ODD, layer.where)
+                Evidence("weights over what is usual", layer.weight_ratio, "", ODD, layer.where)
             )
             where = where or layer.where
-    for call in start.active:
-        if call.units > 1 and not call.last and call.dead >= DEAD * call.units:
-            grounds.append(
-                Evidence("units at 0 for every example", call.dead, "", None, f"of {call.units}")
-            )
-            where, suspects = where or call.where, ["dead-units", *suspects]
-        elif call.units > 1 and call.flat >= FLAT * call.units:
+    for call in start.network.activations:
+        if call.units > 1 and not call.makes_output and call.dead_units >= DEAD * call.units:
             grounds.append(
                 Evidence(
-                    "units where the activation is flat", call.flat, "", None, f"of {call.units}"
+                    "units at 0 for every example", call.dead_units, "", None, f"of {call.units}"
+                )
+            )
+            where, suspects = where or call.where, ["dead-units", *suspects]
+        elif call.units > 1 and call.flat_units >= FLAT * call.units:
+            grounds.append(
+                Evidence(
+                    "units where the activation is flat",
+                    call.flat_units,
+                    "",
+                    None,
+                    f"of {call.units}",
                 )
             )
             where, suspects = where or call.where, ["saturation", *suspects]
+    flow = start.network.flow
     for what, ratio in (
-        ("spread of the last hidden layer over the first's", start.signal),
-        ("gradient at the first hidden layer over the last's", start.gradient),
+        ("spread of the last hidden layer over the first's", flow.signal if flow else None),
+        ("gradient at the first hidden layer over the last's", flow.gradient if flow else None),
     ):
         if ratio is not None and ratio > 0 and not 1 / FADED < ratio < FADED:
             grounds.append(Evidence(what, ratio, "", FADED if ratio > 1 else 1 / FADED))
-            where = where or (start.layers[0].where if start.layers else "")
-    first, null = start.first_loss, start.null_loss
+            where = where or (start.network.layers[0].where if start.network.layers else "")
+    first, null = start.first_loss.value, start.loss.baselines.null_loss
     if first is not None and null is not None and null > 0 and first > HIGH * null + HIGH:
         grounds.append(Evidence("first loss", first, "", null, "that of the best constant answer"))
-        where = where or (max(start.layers, key=lambda k: k.scale).where if start.layers else "")
+        where = where or (
+            max(start.network.layers, key=lambda k: k.weight_ratio).where
+            if start.network.layers
+            else ""
+        )
     both = ((Change("init", "default"),), (Change("init", "unit variance"),))
     return [
         Remedy("initialization", both, tuple(grounds[:3]), where=where, suspects=tuple(suspects))
     ]
 
 
-def _braking(case: Case, start: Start) -> list[Remedy]:
+def _braking(case: Case, start: StartProfile) -> list[Remedy]:
     """Dropout, weight decay, an optimizer's epsilon, normalization that keeps no statistics."""
     model, optimizer = case.build()
     found = []
-    rates = dict(start.dropouts)
+    rates = dict(start.network.dropouts)
     for name, module in model.named_modules():
         rate = getattr(module, "dropout", None)
         if isinstance(rate, float):
@@ -299,7 +314,7 @@ def _braking(case: Case, start: Start) -> list[Remedy]:
     return found
 
 
-def _wiring(case: Case, start: Start) -> list[Remedy]:
+def _wiring(case: Case, start: StartProfile) -> list[Remedy]:
     """Activations at the output, none between layers, or squashing ones in a row."""
     inputs, _ = case.examples(8)
     with apart(case.seed), torch.no_grad():
@@ -310,7 +325,7 @@ def _wiring(case: Case, start: Start) -> list[Remedy]:
     found = []
     head = [calls[i].name for i in head_calls(calls)]
     if head:
-        last = [call.where for call in start.active if call.last]
+        last = [call.where for call in start.network.activations if call.makes_output]
         found.append(
             Remedy(
                 "output-activation",
@@ -320,7 +335,7 @@ def _wiring(case: Case, start: Start) -> list[Remedy]:
             )
         )
     hidden, missing = [calls[i].name for i in hidden_calls(calls)], missing_after(calls)
-    first = start.layers[0].where if start.layers else ""
+    first = start.network.layers[0].where if start.network.layers else ""
     if missing:
         found.append(
             Remedy(

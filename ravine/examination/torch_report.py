@@ -19,9 +19,9 @@ from torch.optim import Optimizer
 from ravine.diagnosis.baseline_learners import plain
 from ravine.diagnosis.data.profile import Examples, counted, read_examples
 from ravine.diagnosis.data.rules import ALL as DATA
-from ravine.diagnosis.initialization.probe import read_start
+from ravine.diagnosis.initialization.probe import profile_start
+from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.initialization.rules import ALL as STARTS
-from ravine.diagnosis.initialization.rules import Start
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials import rules as trial_rules
 from ravine.diagnosis.trials.rules import GENERAL, GOOD
@@ -94,18 +94,11 @@ def _examined(case: Case, watch: Watch, trials: bool) -> Report:
     )
 
 
-def looked_at(case: Case) -> tuple[Start, Examples]:
+def looked_at(case: Case) -> tuple[StartProfile, Examples]:
     """Network and loss before the first step, and the examples."""
     inputs, targets = case.examples()
     some = torch.linspace(0, len(inputs) - 1, min(len(inputs), PROBED)).round().long()
-    start = read_start(
-        case.model,
-        case.loss,
-        inputs[some],
-        targets[some],
-        validation=case.validation,
-        seed=case.seed,
-    )
+    start = profile_start(case.model, case.loss, inputs[some], targets[some], seed=case.seed)
     try:
         examples = read_examples(
             inputs,
@@ -113,7 +106,7 @@ def looked_at(case: Case) -> tuple[Start, Examples]:
             validation=None if case.held_out else case.validation,
             shuffled=case.train.shuffled,
             batch=case.train.batch,
-            outputs=start.output_shape[1:],
+            outputs=start.loss.targets.output_shape[1:],
             seed=case.seed,
         )
     except (
@@ -255,7 +248,7 @@ def watched_run(case: Case, watch: Watch) -> tuple[list[Finding], Checks, Run]:
 
 
 def trial_findings(
-    case: Case, base: Run, start: Start, examples: Examples
+    case: Case, base: Run, start: StartProfile, examples: Examples
 ) -> tuple[list[Finding], Checks]:
     """What trying remedies says, if anything is left to gain."""
     if base.last.score is not None and base.last.score >= GOOD:

@@ -2,7 +2,12 @@
 that look odd.
 """
 
+import copy
+import dataclasses
 import math
+import traceback
+from collections import Counter
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ravine.diagnosis.initialization.loss_probe import Answers, pairing
-from ravine.diagnosis.initialization.probe import read_start
-from ravine.diagnosis.initialization.rules import ALL, Start
+from ravine.diagnosis.initialization.loss_probe import ProbedLoss, probe_pairing
+from ravine.diagnosis.initialization.probe import PROBES, profile_start
+from ravine.diagnosis.initialization.profile import StartProfile
+from ravine.diagnosis.initialization.rules import ALL
 from ravine.diagnosis.rule import run_rules
 
 
@@ -28,7 +34,7 @@ def alarms(start):
 
 
 def examined(model, loss, x, y):
-    start = read_start(model, loss, x, y)
+    start = profile_start(model, loss, x, y)
     assert start.measured.get("outputs"), start.broke
     return alarms(start)
 
@@ -84,20 +90,21 @@ def test_a_recurrent_layer_that_takes_the_batch_for_time_is_found_and_named(kind
 )
 def test_what_mixes_examples_between_modules_is_found(function, name):
     x, y = table()
-    found = read_start(Then(net(), function), F.mse_loss, x, torch.randn(96, 3))
-    assert found.mixing is not None and found.mixing.where == "" and found.mixing.kind == "Then"
-    assert found.mixing.function == name
+    found = profile_start(Then(net(), function), F.mse_loss, x, torch.randn(96, 3))
+    first = found.mixing.difference
+    assert first is not None and first.where == "" and first.module_class == "Then"
+    assert first.function == name
 
 
 def test_batch_norm_is_no_mixing_in_evaluation_and_one_without_statistics_is_a_note():
     x, y = table()
     steady = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
-    assert read_start(steady, F.cross_entropy, x, y).mixing is None
+    assert profile_start(steady, F.cross_entropy, x, y).mixing.difference is None
     loose = nn.Sequential(
         nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.ReLU(), nn.Linear(8, 3)
     )
-    start = read_start(loose, F.cross_entropy, x, y)
-    assert start.mixing.where == "1"
+    start = profile_start(loose, F.cross_entropy, x, y)
+    assert start.mixing.difference.where == "1"
     found = next(f for f in run_rules(ALL, start)[0] if f.code == "RVN-I01")
     assert (found.severity, found.cause) == ("note", "normalization")
 
@@ -105,8 +112,8 @@ def test_batch_norm_is_no_mixing_in_evaluation_and_one_without_statistics_is_a_n
 def test_similarities_of_all_pairs_as_outputs_are_not_asked():
     both = Then(nn.Linear(6, 4), lambda z: F.normalize(z, dim=1) @ F.normalize(z, dim=1).T)
     x, _ = table(24)
-    start = read_start(both, F.cross_entropy, x, torch.arange(24))
-    assert start.mixing is None and start.has("mixing") is None
+    start = profile_start(both, F.cross_entropy, x, torch.arange(24))
+    assert start.mixing.difference is None and start.has("mixing") is None
 
 
 def test_attention_over_the_batch_is_found_where_it_stands():
@@ -246,15 +253,19 @@ def test_losses_of_whole_batches_are_left_alone(loss, outputs, targets):
         "pairs": torch.randn(96, 2),
         "column": x[:, :1],
     }[targets]
-    start = read_start(net(outputs=outputs), loss, x, y)
-    assert start.has("pairing") and not start.pairing.all and not start.pairing.missed
+    start = profile_start(net(outputs=outputs), loss, x, y)
+    assert (
+        start.has("pairing")
+        and not start.pairing.compares_all
+        and not start.pairing.missed_fraction
+    )
     assert "RVN-I02" not in alarms(start)
 
 
 def test_pairing_is_not_asked_where_all_targets_are_equal_or_do_not_count():
     out = torch.randn(7, 1)
-    assert pairing(Answers(F.mse_loss, out, torch.ones(7))) is None
-    assert pairing(Answers(lambda o, y: o.square().mean(), out, torch.randn(7))) is None
+    assert probe_pairing(ProbedLoss(F.mse_loss, out, torch.ones(7))) is None
+    assert probe_pairing(ProbedLoss(lambda o, y: o.square().mean(), out, torch.randn(7))) is None
 
 
 # Does it know of later inputs?
@@ -307,10 +318,10 @@ def test_a_layer_that_reads_backwards_too_is_found(both):
             return self.head(self.cell(x)[0])
 
     wave = torch.randn(40, 11, 2)
-    start = read_start(Next(), F.mse_loss, wave[:, :-1], wave[:, 1:])
-    assert start.next_targets and (start.leak.where if both else start.leak) == (
-        "cell" if both else None
-    )
+    start = profile_start(Next(), F.mse_loss, wave[:, :-1], wave[:, 1:])
+    assert start.causality.next_targets
+    leak = start.causality.leak
+    assert (leak.where if both else leak) == ("cell" if both else None)
 
 
 # Is the answer one answer, and of the input?
@@ -320,10 +331,11 @@ def test_dropout_that_does_not_hear_of_evaluation_is_found_and_sampling_is_a_not
     x, y = table()
     found = examined(Then(net(), lambda out: F.dropout(out, 0.5)), F.cross_entropy, x, y)
     assert found["RVN-I08"].cause == "train-eval-mode" and found["RVN-I08"].suspects == ("dropout",)
-    start = read_start(
+    start = profile_start(
         Then(net(), lambda out: out + 0.1 * torch.randn_like(out)), F.cross_entropy, x, y
     )
-    assert start.random.function == "randn_like" and alarms(start) == {} and start.mixing is None
+    assert start.repeat.difference.function == "randn_like" and alarms(start) == {}
+    assert start.mixing.difference is None
     assert examined(nn.Sequential(nn.Dropout(0.5), net()), F.cross_entropy, x, y) == {}
 
 
@@ -332,8 +344,9 @@ def test_a_last_layer_of_zeros_is_healthy_and_two_in_a_row_are_not():
     model = net()
     nn.init.zeros_(model[2].weight)
     nn.init.zeros_(model[2].bias)
-    start = read_start(model, F.cross_entropy, x, y)
-    assert start.constant is not None and not start.constant.after and alarms(start) == {}
+    start = profile_start(model, F.cross_entropy, x, y)
+    constant = start.dependence.constant
+    assert constant is not None and not constant.after_steps and alarms(start) == {}
     nn.init.zeros_(model[0].weight)
     nn.init.zeros_(model[0].bias)
     found = examined(model, F.cross_entropy, x, y)
@@ -454,7 +467,7 @@ def test_probing_changes_nothing():
     torch.manual_seed(3)
     np.random.seed(3)
     state = np.random.get_state()[1].copy()
-    read_start(model, F.cross_entropy, x, y)
+    profile_start(model, F.cross_entropy, x, y)
     assert torch.equal(torch.rand(4), expected) and np.array_equal(np.random.get_state()[1], state)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert model.training and all(p.grad is None for p in model.parameters())
@@ -471,28 +484,82 @@ def test_what_breaks_is_not_measured():
             return self.layer(x.view(96, 6))  # one size of batch only
 
     x, y = table()
-    start = read_start(Stubborn(), F.cross_entropy, x, y)
+    start = profile_start(Stubborn(), F.cross_entropy, x, y)
     assert (
-        start.has("graph")
+        start.has("gradients")
         and start.has("mixing") is False
         and "RuntimeError" in start.broke["mixing"]
     )
-    assert read_start(nn.Linear(5, 3), F.cross_entropy, x, y).has("outputs") is False
+    assert profile_start(nn.Linear(5, 3), F.cross_entropy, x, y).has("outputs") is False
     assert (
-        read_start(Then(nn.Linear(6, 3), lambda out: (out, out)), F.cross_entropy, x, y).has(
+        profile_start(Then(nn.Linear(6, 3), lambda out: (out, out)), F.cross_entropy, x, y).has(
             "outputs"
         )
         is False
     )
-    assert alarms(read_start(nn.Linear(6, 3), lambda out, y: 1 / 0, x, y)) == {}
-    assert run_rules(ALL, Start())[0] == []
+    assert alarms(profile_start(nn.Linear(6, 3), lambda out, y: 1 / 0, x, y)) == {}
+    assert run_rules(ALL, StartProfile())[0] == []
+
+
+class Counting(nn.Module):
+    """A network that records the size and the mode of every pass, and our frames above it."""
+
+    passes: ClassVar[list[tuple[int, bool]]] = []
+    frames: ClassVar[list[int]] = []
+
+    def __init__(self, first=None, norm=None):
+        super().__init__()
+        self.first, self.norm, self.last = first or nn.Linear(6, 8), norm, nn.Linear(8, 3)
+
+    def __deepcopy__(self, memo):
+        copied = Counting(copy.deepcopy(self.first), copy.deepcopy(self.norm))
+        copied.load_state_dict(self.state_dict())
+        return copied.train(self.training)
+
+    def forward(self, x):
+        self.passes.append((len(x), self.training))
+        ours = [f for f in traceback.extract_stack() if "diagnosis/initialization" in f.filename]
+        self.frames.append(len(ours))
+        hidden = self.first(x)
+        return self.last(torch.relu(hidden if self.norm is None else self.norm(hidden)))
+
+
+def count_passes(model, x, y, loss=F.cross_entropy):
+    Counting.passes.clear()
+    Counting.frames.clear()
+    assert profile_start(model, loss, x, y).broke == {}
+    return Counter(Counting.passes)
+
+
+def test_passes_over_the_same_inputs_are_shared_among_the_probes():
+    x, y = table()
+    # all examples: one pass, and one after each small step but the last, and one in training mode;
+    # a small batch: as it is, with other random numbers, and with either half changed
+    expected = {(96, False): 4, (96, True): 1, (7, False): 4}
+    assert count_passes(Counting(), x, y) == expected
+    normed = count_passes(Counting(norm=nn.BatchNorm1d(8)), x, y)
+    assert normed == expected | {(32, True): 30}
+    text = torch.randint(0, 3, (60, 13))
+    tokens = count_passes(Counting(nn.Embedding(3, 8)), text[:, :-1], text[:, 1:], by_token)
+    assert tokens == {(60, False): 4, (60, True): 1, (7, False): 7}  # three more with a later input
+
+
+def test_between_the_call_and_the_model_stand_at_most_three_functions():
+    count_passes(Counting(), *table())
+    assert max(Counting.frames) <= 3
+
+
+def test_every_probe_has_its_field_in_the_profile():
+    fields = {field.name for field in dataclasses.fields(StartProfile)}
+    assert set(PROBES) == fields - {"measured", "broke", "examples"}
+    assert {rule.needs for rule in ALL} <= set(PROBES) | {"outputs"}
 
 
 # What does the loss ask for?
 
 
 def figures(model, loss, x, y):
-    start = read_start(model, loss, x, y)
+    start = profile_start(model, loss, x, y)
     assert start.has("loss"), start.broke
     return start
 
@@ -510,7 +577,7 @@ def figures(model, loss, x, y):
 )
 def test_what_a_loss_of_classes_takes(loss, takes):
     x, y = table()
-    assert figures(nn.Sequential(net(), nn.Softmax(1)), loss, x, y).takes == takes
+    assert figures(nn.Sequential(net(), nn.Softmax(1)), loss, x, y).loss.form.takes == takes
 
 
 @pytest.mark.parametrize(
@@ -527,7 +594,9 @@ def test_what_a_loss_of_classes_takes(loss, takes):
 def test_what_a_loss_of_labels_takes(loss, takes):
     x, _ = table()
     start = figures(nn.Sequential(net(), nn.Sigmoid()), loss, x, (x[:, :3] > 0).float())
-    assert (start.takes, start.gives, start.targets) == (takes, "0 to 1", "labels")
+    form = start.loss.form
+    assert (form.takes, form.gives) == (takes, "0 to 1")
+    assert start.loss.targets.kind == "labels"
     assert ("RVN-I10" in alarms(start)) == (takes == "logits")
 
 
@@ -538,10 +607,10 @@ def test_softmax_before_cross_entropy_leaves_what_algebra_says():
     x, _ = table()
     y = torch.arange(96) % 3
     start = figures(nn.Sequential(net(), nn.Softmax(1)), F.cross_entropy, x, y)
-    assert start.gives == "probabilities" and start.null_loss == pytest.approx(
-        math.log(3), rel=1e-4
-    )
-    assert start.unmet == pytest.approx(math.log(1 + 2 / math.e) / math.log(3), rel=0.02)
+    assert start.loss.form.gives == "probabilities"
+    baselines = start.loss.baselines
+    assert baselines.null_loss == pytest.approx(math.log(3), rel=1e-4)
+    assert baselines.unreachable == pytest.approx(math.log(1 + 2 / math.e) / math.log(3), rel=0.02)
     assert alarms(start)["RVN-I10"].where == "1"
 
 
@@ -566,7 +635,7 @@ def test_targets_out_of_an_activations_reach(last, targets, found):
         isinstance(last, nn.ReLU) and found
     ):  # what is below 0 stays: sum of min(y, 0)^2 over the sum of squares
         y = x[:, :1]
-        assert start.unmet == pytest.approx(
+        assert start.loss.baselines.unreachable == pytest.approx(
             float(y.clamp(max=0).square().sum() / (y - y.mean()).square().sum()), rel=1e-3
         )
 
@@ -613,14 +682,17 @@ def test_reduction_and_the_loss_of_a_constant_answer():
     x, y = table()
     mean = figures(net(), F.cross_entropy, x, y)
     shares = y.bincount().double() / len(y)
-    assert mean.reduction == pytest.approx(1.0) and mean.answer == pytest.approx(
-        shares.tolist(), abs=1e-3
+    assert mean.loss.form.reduction == pytest.approx(1.0)
+    assert mean.loss.classes.answer == pytest.approx(shares.tolist(), abs=1e-3)
+    assert mean.loss.baselines.null_loss == pytest.approx(
+        float(-(shares * shares.log()).sum()), rel=1e-4
     )
-    assert mean.null_loss == pytest.approx(float(-(shares * shares.log()).sum()), rel=1e-4)
     summed = figures(net(), nn.CrossEntropyLoss(reduction="sum"), x, y)
-    assert summed.reduction == pytest.approx(2.0) and alarms(summed) == {}
+    assert summed.loss.form.reduction == pytest.approx(2.0) and alarms(summed) == {}
     squares = figures(net(outputs=1), F.mse_loss, x, x[:, :1])
-    assert squares.null_loss == pytest.approx(float(x[:, 0].var(correction=0)), rel=1e-4)
+    assert squares.loss.baselines.null_loss == pytest.approx(
+        float(x[:, 0].var(correction=0)), rel=1e-4
+    )
 
 
 def focal(out, y):
@@ -666,9 +738,11 @@ def test_weights_of_classes(weights, found):
     x = torch.randn(200, 6)
     y = torch.tensor([0] * 150 + [1] * 40 + [2] * 10)
     start = figures(net(), nn.CrossEntropyLoss(weight=torch.tensor(weights)), x, y)
-    assert start.shares == pytest.approx((0.75, 0.2, 0.05))
+    assert start.loss.classes.shares == pytest.approx((0.75, 0.2, 0.05))
     if weights[0]:
-        assert start.weights == pytest.approx([w / weights[0] for w in weights], rel=1e-3)
+        assert start.loss.classes.weights == pytest.approx(
+            [w / weights[0] for w in weights], rel=1e-3
+        )
     assert ("RVN-I11" in alarms(start)) == found
 
 
@@ -716,12 +790,13 @@ def test_the_signal_of_a_random_network_falls_as_theory_says():
     model = nn.Sequential(*layers, nn.Linear(200, 3))
     for m in layers[::2]:
         nn.init.normal_(m.weight, std=0.5 * (2 / 200) ** 0.5)
-    start = read_start(model, F.cross_entropy, x, y)
-    levels = [layer.level for layer in start.layers[1:6]]
+    start = profile_start(model, F.cross_entropy, x, y)
+    levels = [layer.output_rms for layer in start.network.layers[1:6]]
     assert [b / a for a, b in zip(levels, levels[1:], strict=False)] == pytest.approx(
         [0.5] * 4, rel=0.15
     )
-    assert start.layers[0].scale == pytest.approx(0.5 * 2**0.5, rel=0.02) and start.depth == 6
+    assert start.network.layers[0].weight_ratio == pytest.approx(0.5 * 2**0.5, rel=0.02)
+    assert start.network.flow.depth == 6
 
 
 def test_a_recurrence_by_hand_that_grows_is_found_at_its_layer():
@@ -782,8 +857,9 @@ def test_wild_weights_and_a_large_head():
     x, y = table()
     model = net(width=64)
     nn.init.normal_(model[2].weight, std=1.0)
-    start = read_start(model, F.cross_entropy, x, y)
-    assert alarms(start) == {} and start.first_loss > 1.2 * start.null_loss > 0
+    start = profile_start(model, F.cross_entropy, x, y)
+    assert alarms(start) == {}
+    assert start.first_loss.value > 1.2 * start.loss.baselines.null_loss > 0
     for p in model.parameters():
         nn.init.normal_(p, std=5.0)
     found = examined(model, F.cross_entropy, x, y)["RVN-I13"]
@@ -841,18 +917,16 @@ def test_notes_are_notes():
     found = {
         f.code: f
         for f in run_rules(
-            ALL, read_start(nn.Sequential(net(), nn.Dropout(0.9)), F.cross_entropy, x, y)
+            ALL, profile_start(nn.Sequential(net(), nn.Dropout(0.9)), F.cross_entropy, x, y)
         )[0]
     }
     assert (found["RVN-I19"].severity, found["RVN-I19"].where) == ("note", "1")
-    start = read_start(
+    start = profile_start(
         net(outputs=1), lambda out, t: F.mse_loss(out[:, 0], t.float()), x, torch.arange(96) % 5
     )
     found = {f.code: f for f in run_rules(ALL, start)[0]}
-    assert start.class_numbers and (found["RVN-I21"].severity, found["RVN-I21"].where) == (
-        "note",
-        "2",
-    )
+    assert start.loss.targets.class_numbers
+    assert (found["RVN-I21"].severity, found["RVN-I21"].where) == ("note", "2")
 
 
 # What looks odd and is healthy
@@ -940,5 +1014,5 @@ class Timed(nn.Module):
 )
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_odd_and_healthy(program):
-    start = read_start(*program())
+    start = profile_start(*program())
     assert start.has("outputs") and alarms(start) == {}

@@ -1,21 +1,20 @@
-"""What happens in one forward pass: which modules and functions ran, on what, and where two passes
-first differ.
+"""Record one forward pass: which modules and functions were called, on which tensors, and where two
+passes first differ.
 
-Modules are seen by hooks, functions by a mode of torch that sees every call of its interface;
-inside compiled or fused modules nothing is seen, so recurrent and attention modules count as one.
-Letters: N examples, T places.
+Hooks record modules, a `TorchFunctionMode` records functions. Neither sees inside compiled or fused
+operations: recurrent and attention modules count as one call. Letters: N examples, T places.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, resolve_name
 
 from ravine.diagnosis.op_names import (
     AFFINE_FUNCTIONS,
@@ -24,10 +23,10 @@ from ravine.diagnosis.op_names import (
     MATMUL_FUNCTIONS,
     VIEW_FUNCTIONS,
 )
+from ravine.rng import seed_all
 
-BOUNDED: dict[
-    str, Callable[[Tensor], Tensor]
-] = {  # share of its steepest slope, from an activation's output
+ROUNDING_ERROR = 1e-6  # of the largest number: sums in another order differ by less
+RELATIVE_SLOPES: dict[str, Callable[[Tensor], Tensor]] = {  # over the steepest, by the output
     "tanh": lambda out: 1 - out.square(),
     "tanh_": lambda out: 1 - out.square(),
     "sigmoid": lambda out: 4 * out * (1 - out),
@@ -35,14 +34,11 @@ BOUNDED: dict[
     "hardtanh": lambda out: (out.abs() < 1).float(),
     "softsign": lambda out: (1 - out.abs()).square(),
 }
-ROUNDED = 1e-6  # of the largest number: differences due to sums in another order
 
 
 @dataclass(frozen=True)
-class Lineage:
-    """Where a tensor comes from: the last layer with weights, its units and the dimension that they
-    are in.
-    """
+class SourceLayer:
+    """The last layer with weights that a tensor comes from: its units and their dimension."""
 
     where: str
     units: int
@@ -50,155 +46,90 @@ class Lineage:
 
 
 @dataclass(frozen=True, eq=False)  # tensors have no single answer to ==
-class Call:
-    """One call of a torch function: its name, the innermost module, what went in and came out."""
+class FunctionCall:
+    """One call of a torch function. `where` is the innermost module, `source` the layer that its
+    inputs come from.
+    """
 
-    kind: str
+    name: str
     where: str
-    given: tuple[Tensor, ...]
-    made: Tensor
+    inputs: tuple[Tensor, ...]
+    output: Tensor
     weight: Tensor | None = None
-    source: Lineage | None = None  # of what went in
-    share: Tensor | None = None  # of a bounded activation: share of its steepest slope, by element
+    source: SourceLayer | None = None
+    relative_slope: Tensor | None = None  # of a bounded activation, over its steepest, by element
     dim: int | None = None  # of a softmax
+
+    def follows(self, other: FunctionCall) -> bool:
+        """Whether the first input is the very output of another call."""
+        return bool(self.inputs) and self.inputs[0] is other.output
 
 
 @dataclass(frozen=True, eq=False)
-class Ran:
-    """One call of a module: the tensors that went in and came out, as they were then."""
+class ModuleCall:
+    """One call of a module: copies of the tensors that went in and came out."""
 
     where: str
-    kind: str
-    given: tuple[Tensor, ...]
-    made: tuple[Tensor, ...]
+    module_class: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
 
 
 @dataclass
-class Trace:
-    """One forward pass. Modules stand in the order in which they ended: inner ones first."""
+class ForwardTrace:
+    """One forward pass. Modules stand in the order in which they returned: inner ones first."""
 
-    output: Any = None
-    modules: list[Ran] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
-    made_by: dict[int, Call] = field(default_factory=dict)  # by the id of the tensor
+    returned: Any = None
+    modules: list[ModuleCall] = field(default_factory=list)
+    functions: list[FunctionCall] = field(default_factory=list)
+    made_by: dict[int, FunctionCall] = field(default_factory=dict)  # by the id of the tensor
 
-    def last(self, output: Tensor) -> Call | None:
-        """The call that made a tensor, views aside."""
-        call = self.made_by.get(id(output))
-        while call is not None and call.kind in VIEW_FUNCTIONS and call.given:
-            call = self.made_by.get(id(call.given[0]))
+    @property
+    def output(self) -> Tensor:
+        """The model's output. Raises `TypeError` where it is no tensor."""
+        if not isinstance(self.returned, Tensor):
+            raise TypeError(f"the model returns a {type(self.returned).__name__}, not a tensor")
+        return self.returned
+
+    @property
+    def output_call(self) -> FunctionCall | None:
+        """The call that made the output, views aside."""
+        call = self.made_by.get(id(self.returned))
+        while call is not None and call.name in VIEW_FUNCTIONS and call.inputs:
+            call = self.made_by.get(id(call.inputs[0]))
         return call
 
 
-class _Listening(TorchFunctionMode):
-    def __init__(self, trace: Trace, inside: list[str]) -> None:
-        super().__init__()
-        self.trace, self.inside = trace, inside
-        self.lineage: dict[int, Lineage] = {}
-        self.deaf = False  # while the hooks make their copies
+def trace_forward(
+    model: nn.Module, inputs: Tensor, *, seed: int | None = None, copy_modules: bool = False
+) -> ForwardTrace:
+    """Run a model once and record its calls. Raises what the model raises.
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if self.deaf:
-            return func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
-        if name == "__get__":  # an attribute: x.T, x.shape
-            name = getattr(getattr(func, "__self__", None), "__name__", "")
-        before = tensors((args, kwargs))
-        sources = [self.lineage[id(t)] for t in before if id(t) in self.lineage]
-        source = (
-            sources[0] if len({s.where for s in sources}) == 1 else None
-        )  # a sum of two layers is of neither
-        result = func(*args, **kwargs)
-        if not name.startswith("__set") and name not in ("backward", "size", "dim", "numel"):
-            self._note(name, before, result, source, args, kwargs)
-        return result
+    With a `seed`, random numbers are those of the seed; with `copy_modules`, the calls of modules
+    are recorded with copies of their tensors. Hooks of other people run, too.
 
-    def _note(
-        self,
-        name: str,
-        before: list[Tensor],
-        result: Any,
-        source: Lineage | None,
-        args: Any,
-        kwargs: Any,
-    ):
-        made = tensors(result)
-        if not made:
-            return
-        weight = weight_of(name, before)
-        where = self.inside[-1] if self.inside else ""
-        share = BOUNDED[name](made[0].detach()) if name in BOUNDED else None
-        dim = (
-            kwargs.get("dim", next((a for a in args[1:] if isinstance(a, int)), None))
-            if "softmax" in name
-            else None
-        )
-        call = Call(name, where, tuple(before), made[0], weight, source, share, dim)
-        self.trace.calls.append(call)
-        if weight is not None or name in FUSED_FUNCTIONS:
-            channels = name.startswith("conv")
-            units = made[0].shape[1 if channels else -1] if made[0].dim() > 1 else 1
-            source = Lineage(where, units, 1 if channels else -1)
-        for tensor in made:
-            self.trace.made_by[id(tensor)] = call
-            if source is not None:
-                self.lineage[id(tensor)] = source
-
-
-def weight_of(name: str, given: Sequence[Tensor]) -> Tensor | None:
-    """The weight matrix of an affine call or a lookup; None for other calls."""
-    if name in AFFINE_FUNCTIONS and len(given) > 1:
-        return given[1]
-    if name in MATMUL_FUNCTIONS | EMBEDDING_FUNCTIONS:
-        return next((t for t in given if isinstance(t, nn.Parameter) and t.dim() > 1), None)
-    return None
-
-
-def tensors(given: Any) -> list[Tensor]:
-    """All tensors in nested tuples, lists and dicts, in order.
-
-    >>> [t.item() for t in tensors((torch.tensor(1), [torch.tensor(2), "no"],
-    ...                             {"a": torch.tensor(3)}))]
-    [1, 2, 3]
+    >>> model = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
+    >>> [(call.name, call.where) for call in trace_forward(model, torch.ones(1, 3)).functions]
+    [('linear', '0'), ('tanh', '1')]
     """
-    if isinstance(given, Tensor):
-        return [given]
-    if isinstance(given, dict):
-        given = list(given.values())
-    if isinstance(given, list | tuple):
-        return [t for item in given for t in tensors(item)]
-    return []
-
-
-def traced(model: nn.Module, inputs: Tensor, *, keep: bool = False) -> Trace:
-    """One forward pass with everything that was seen of it; `keep`: with copies of what modules
-    were given and made.
-
-    Raises what the model raises. Hooks of other people run, too.
-    """
-    trace, inside = Trace(), []
-    listening = _Listening(trace, inside)
+    trace = ForwardTrace()
+    open_modules: list[str] = []
+    recorder = _CallRecorder(trace, open_modules)
     names = {id(module): name for name, module in model.named_modules()}
-    asked: dict[int, list[tuple[Tensor, ...]]] = {}
+    pending: dict[int, list[tuple[Tensor, ...]]] = {}  # inputs of calls that have not returned
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
-        inside.append(names[id(module)])
-        if keep:
-            listening.deaf = True
-            asked.setdefault(id(module), []).append(copies((args, kwargs)))
-            listening.deaf = False
+        open_modules.append(names[id(module)])
+        if copy_modules:
+            pending.setdefault(id(module), []).append(recorder.copy_unseen((args, kwargs)))
 
     def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        if inside:
-            inside.pop()
-        if keep and asked.get(id(module)):
-            given = asked[id(module)].pop()
-            listening.deaf = True
-            trace.modules.append(
-                Ran(names[id(module)], type(module).__name__, given, copies(output))
-            )
-            listening.deaf = False
+        if open_modules:
+            open_modules.pop()
+        if copy_modules and pending.get(id(module)):
+            before, after = pending[id(module)].pop(), recorder.copy_unseen(output)
+            name = type(module).__name__
+            trace.modules.append(ModuleCall(names[id(module)], name, before, after))
 
     handles = []
     for module in model.modules():
@@ -206,86 +137,212 @@ def traced(model: nn.Module, inputs: Tensor, *, keep: bool = False) -> Trace:
             continue
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(module.register_forward_hook(leave, with_kwargs=True))
+    if seed is not None:
+        seed_all(seed)
     try:
-        with listening:
-            trace.output = model(inputs)
+        with recorder:
+            trace.returned = model(inputs)
     finally:
         for handle in handles:
             handle.remove()
     return trace
 
 
-def copies(given: Any) -> tuple[Tensor, ...]:
-    """Detached copies of the tensors: later steps may write into the originals."""
-    return tuple(t.detach().clone() for t in tensors(given))
+class _CallRecorder(TorchFunctionMode):
+    """Records the calls of torch functions in a trace."""
+
+    def __init__(self, trace: ForwardTrace, open_modules: list[str]) -> None:
+        super().__init__()
+        self.trace, self.open_modules = trace, open_modules
+        self.sources: dict[int, SourceLayer] = {}  # by the id of the tensor
+        self.paused = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.paused:
+            return func(*args, **kwargs)
+        name = function_name(func)
+        inputs = nested_tensors((args, kwargs))
+        sources = [self.sources[id(t)] for t in inputs if id(t) in self.sources]
+        # a sum of two layers comes from neither
+        source = sources[0] if len({s.where for s in sources}) == 1 else None
+        result = func(*args, **kwargs)
+        outputs = nested_tensors(result)
+        if outputs and not name.startswith("__set") and name != "backward":
+            dim = _softmax_dim(args, kwargs) if "softmax" in name else None
+            self._record(name, inputs, outputs, source, dim)
+        return result
+
+    def _record(
+        self,
+        name: str,
+        inputs: list[Tensor],
+        outputs: list[Tensor],
+        source: SourceLayer | None,
+        dim: int | None,
+    ) -> None:
+        where, first = self.open_modules[-1] if self.open_modules else "", outputs[0]
+        weight = _find_weight(name, inputs)
+        slope = RELATIVE_SLOPES[name](first.detach()) if name in RELATIVE_SLOPES else None
+        call = FunctionCall(name, where, tuple(inputs), first, weight, source, slope, dim)
+        self.trace.functions.append(call)
+        if weight is not None or name in FUSED_FUNCTIONS:
+            source = SourceLayer(where, count_units(name, first), unit_dim(name))
+        for tensor in outputs:
+            # x.float() of a float tensor is x: whatever made it did so before
+            if name not in VIEW_FUNCTIONS or not any(tensor is t for t in inputs):
+                self.trace.made_by[id(tensor)] = call
+            if source is not None:
+                self.sources[id(tensor)] = source
+
+    def copy_unseen(self, nested: Any) -> tuple[Tensor, ...]:
+        """Detached copies of tensors, which later steps may overwrite; the copying is not
+        recorded.
+        """
+        self.paused = True
+        copies = tuple(t.detach().clone() for t in nested_tensors(nested))
+        self.paused = False
+        return copies
 
 
-def differs(one: Tensor, other: Tensor) -> Tensor:
+def function_name(func: Any) -> str:
+    """The last part of a torch function's name; of an attribute such as x.T its own name.
+
+    >>> function_name(torch.relu), function_name(torch.Tensor.sigmoid)
+    ('relu', 'sigmoid')
+    >>> function_name(torch.Tensor.T.__get__)
+    'T'
+    """
+    name = getattr(func, "__name__", "") or resolve_name(func) or ""
+    if name == "__get__":
+        name = getattr(getattr(func, "__self__", None), "__name__", "")
+    return name.rpartition(".")[2]
+
+
+def unit_dim(function: str) -> int:
+    """The dimension of the units in the output of a layer."""
+    return 1 if function.startswith("conv") else -1
+
+
+def count_units(function: str, output: Tensor) -> int:
+    return output.shape[unit_dim(function)] if output.dim() > 1 else 1
+
+
+def _find_weight(name: str, inputs: Sequence[Tensor]) -> Tensor | None:
+    """The weight matrix of an affine call or an embedding; None for other calls."""
+    if name in AFFINE_FUNCTIONS and len(inputs) > 1:
+        return inputs[1]
+    if name in MATMUL_FUNCTIONS | EMBEDDING_FUNCTIONS:
+        return next((t for t in inputs if isinstance(t, nn.Parameter) and t.dim() > 1), None)
+    return None
+
+
+def _softmax_dim(args: Sequence[Any], kwargs: dict[str, Any]) -> int | None:
+    return kwargs.get("dim", next((a for a in args[1:] if isinstance(a, int)), None))
+
+
+def nested_tensors(nested: Any) -> list[Tensor]:
+    """All tensors in nested tuples, lists and dicts, in order.
+
+    >>> [t.item() for t in nested_tensors((torch.tensor(1), [torch.tensor(2), "no"],
+    ...                                    {"a": torch.tensor(3)}))]
+    [1, 2, 3]
+    """
+    if isinstance(nested, Tensor):
+        return [nested]
+    if isinstance(nested, dict):
+        nested = list(nested.values())
+    if isinstance(nested, list | tuple):
+        return [t for item in nested for t in nested_tensors(item)]
+    return []
+
+
+# Two passes beside each other
+
+
+def unequal_elements(one: Tensor, other: Tensor) -> Tensor:
     """Where two tensors of one shape differ by more than rounding, or in being finite."""
     if not one.dtype.is_floating_point:
         return one != other
     a, b = one.detach().double(), other.detach().double()
     finite = a[a.isfinite()].abs()
     largest = float(finite.max()) if finite.numel() else 0.0
-    unlike = (a - b).abs() > ROUNDED * largest
-    return unlike | (a.isfinite() != b.isfinite()) | (a.isnan() != b.isnan())
+    unequal = (a - b).abs() > ROUNDING_ERROR * largest
+    return unequal | (a.isfinite() != b.isfinite()) | (a.isnan() != b.isnan())
 
 
-def apart(one: Tensor, other: Tensor, still: Sequence[int], size: int) -> bool | None:
-    """Whether two tensors are equal at the places `still` along a dimension of `size`, or along one
-    that has it as a factor; None if there is no such dimension.
+def equal_at(one: Tensor, other: Tensor, places: Iterable[int], size: int) -> bool | None:
+    """Whether two tensors are equal at some places of a dimension of `size`, or of one that has it
+    as a factor; None if there is no such dimension.
 
     >>> a = torch.zeros(3, 2); b = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
-    >>> apart(a, b, [0, 1], 3), apart(a, b, [1, 2], 3), apart(a, b, [0], 5)
+    >>> equal_at(a, b, [0, 1], 3), equal_at(a, b, [1, 2], 3), equal_at(a, b, [0], 5)
     (True, False, None)
     """
     if one.shape != other.shape:
         return None
-    unlike, asked = differs(one, other), False
-    still = list(still)
+    unequal, compared = unequal_elements(one, other), False
+    places = list(places)
     for d, length in enumerate(one.shape):
         if length == size:
-            asked = True
-            if not bool(unlike.movedim(d, 0)[still].any()):
+            compared = True
+            if not bool(unequal.movedim(d, 0)[places].any()):
                 return True
         elif length > size and length % size == 0:
-            asked = True
-            blocks = unlike.movedim(d, 0).reshape(size, length // size, -1)
-            mixed = unlike.movedim(d, 0).reshape(length // size, size, -1)
-            if not bool(blocks[still].any()) or not bool(mixed[:, still].any()):
+            compared = True
+            outer = unequal.movedim(d, 0).reshape(size, length // size, -1)
+            inner = unequal.movedim(d, 0).reshape(length // size, size, -1)
+            if not bool(outer[places].any()) or not bool(inner[:, places].any()):
                 return True
-    return False if asked else None
+    return False if compared else None
 
 
-def first_apart(one: Trace, other: Trace, still: Sequence[int], size: int) -> Ran | None:
-    """The deepest module that was given tensors equal at the places `still` and made some that are
-    not.
-    """
-    if [r.where for r in one.modules] != [r.where for r in other.modules]:
+def first_unequal_module(
+    one: ForwardTrace, other: ForwardTrace, places: Sequence[int], size: int
+) -> ModuleCall | None:
+    """The deepest module with inputs that are equal at some places, and outputs that are not."""
+    if [call.where for call in one.modules] != [call.where for call in other.modules]:
         return None
     for a, b in zip(one.modules, other.modules, strict=True):
-        given = [apart(x, y, still, size) for x, y in zip(a.given, b.given, strict=False)]
-        if not a.made or not b.made or False in given or True not in given:
+        if not a.outputs or not b.outputs or not _equal_inputs(a, b, places, size):
             continue
-        if apart(a.made[0], b.made[0], still, size) is False:
+        if equal_at(a.outputs[0], b.outputs[0], places, size) is False:
             return a
     return None
 
 
-def first_call_apart(one: Trace, other: Trace, still: Sequence[int], size: int) -> str:
-    """The name of the first function that does so, "" if there is none."""
-    if [c.kind for c in one.calls] != [c.kind for c in other.calls]:
+def first_unequal_function(
+    one: ForwardTrace, other: ForwardTrace, places: Sequence[int], size: int
+) -> str:
+    """The name of the first such function, "" if there is none."""
+    if [call.name for call in one.functions] != [call.name for call in other.functions]:
         return ""
-    for a, b in zip(one.calls, other.calls, strict=True):
-        given = [apart(x, y, still, size) for x, y in zip(a.given, b.given, strict=False)]
-        if False not in given and True in given and apart(a.made, b.made, still, size) is False:
-            return a.kind
+    for a, b in zip(one.functions, other.functions, strict=True):
+        if _equal_inputs(a, b, places, size) and (
+            equal_at(a.output, b.output, places, size) is False
+        ):
+            return a.name
     return ""
 
 
-def by_unit(tensor: Tensor, source: Lineage) -> Tensor | None:
-    """The numbers of each unit [units, rest] of what a layer made; None where its units cannot be
-    told any more.
+def _equal_inputs(
+    one: ModuleCall | FunctionCall,
+    other: ModuleCall | FunctionCall,
+    places: Sequence[int],
+    size: int,
+) -> bool:
+    """Whether some input is equal at the places and none is not."""
+    pairs = zip(one.inputs, other.inputs, strict=False)
+    found = [equal_at(a, b, places, size) for a, b in pairs]
+    return True in found and False not in found
+
+
+# Figures
+
+
+def values_by_unit(tensor: Tensor, source: SourceLayer) -> Tensor | None:
+    """The values of each unit [units, rest] of a layer's output; None where its units cannot be
+    found any more.
     """
     for dim in (source.dim, -1, 1):
         if (

@@ -1,8 +1,8 @@
 """Probe a loss as a function of outputs and targets: whose targets it compares with whose outputs,
-and what it takes.
+what form of outputs it takes, and whether it prefers right answers.
 
-No model runs here: outputs are taken as given, moved a little, or made up. Letters: N examples, T
-places, K classes.
+No model runs here: outputs are given, moved a little, or made up. Letters: N examples, T places,
+K classes.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ravine.diagnosis.initialization.rules import Pairing
+from ravine.diagnosis.initialization.profile import LossForm, TargetPairing
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-NOTICED = 1e-4  # of the largest gradient: a change that is no rounding
-EQUAL = 1e-5  # relative: two losses that are the same but for rounding
-ELEMENTS = 12  # targets that are changed, one at a time
-ORDERS = 3  # other orders of the targets that are tried
-MOST = 0.5  # share of the changed targets
-CONFIDENT = 8.0  # logits of an answer that is sure
-SURE = 0.98  # the same as a probability
-FAR = (1e2, 1e4)  # logits so large that a loss without bound shows
-RANGES = {"0 to 1": (0.0, 1.0), "-1 to 1": (-1.0, 1.0), "from 0": (0.0, math.inf)}
-ROUND = 1e-4  # by which probabilities may miss a sum of 1
+GRADIENT_CHANGE = 1e-4  # of the largest gradient: more than rounding
+LOSS_CHANGE = 1e-5  # relative: more than rounding
+CHANGED_TARGETS = 12  # that are changed, one at a time
+TARGET_ORDERS = 3  # other orders of the targets that are tried
+MISSED_FRACTION = 0.5  # of the changed targets
+SURE_LOGIT = 8.0  # of an answer that is sure
+SURE_PROBABILITY = 0.98  # of such an answer
+LARGE_SCALES = (1e2, 1e4)  # of logits: there a loss without bound shows
+OUTPUT_RANGES = {"0 to 1": (0.0, 1.0), "-1 to 1": (-1.0, 1.0), "from 0": (0.0, math.inf)}
+SUM_TOLERANCE = 1e-4  # by which probabilities may miss a sum of 1
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Outputs [N, ...] of a model on some examples with their targets, and what is known of both.
+class ProbedLoss:
+    """A loss with the outputs [N, ...] of a model on some examples and their targets.
 
-    `gives` is what the outputs are: probabilities (over `axis`), log-probabilities, a range, or ""
-    for any numbers.
+    `output_kind` is what the outputs are: probabilities or log-probabilities (over `class_axis`), a
+    range, or "" for any numbers.
     """
 
     loss: Loss
     outputs: Tensor
     targets: Tensor
-    gives: str = ""
-    axis: int = -1
+    output_kind: str = ""
+    class_axis: int = -1
 
-    def at(self, outputs: Tensor, targets: Tensor | None = None) -> float:
-        """The loss of other outputs (and targets); NaN where it cannot be worked out."""
+    def value(self, outputs: Tensor, targets: Tensor | None = None) -> float:
+        """The loss of other outputs (and targets); NaN where it raises."""
         try:
             with torch.no_grad():
                 return float(
@@ -65,7 +65,7 @@ class Answers:
 # Whose targets?
 
 
-def pairing(answers: Answers) -> Pairing | None:
+def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
     """Change one target: does the gradient change at its own example's output? None where that
     cannot be asked.
 
@@ -75,60 +75,62 @@ def pairing(answers: Answers) -> Pairing | None:
     compares with others' targets has a gradient that changes at exactly one other example's output,
     and not at its own, for most targets. Common factors, as of class weights, do not count.
     """
-    n = len(answers.outputs)
-    outputs, targets = varied(answers), answers.targets
+    n = len(probed.outputs)
+    outputs, targets = _jitter_outputs(probed), probed.targets
     if n < 4 or len(targets) != n or bool((targets == targets[:1]).all()):
         return None
-    base = answers.gradient(outputs, targets)
+    base = probed.gradient(outputs, targets)
     if not bool(torch.isfinite(base).all()) or not bool((base != 0).any()):
         return None
-    asked, missed = 0, 0
-    for row, given in changed(targets):
-        gradient = answers.gradient(outputs, given)
+    compared, missed = 0, 0
+    for row, changed in _change_targets(targets):
+        gradient = probed.gradient(outputs, changed)
         if not bool(torch.isfinite(gradient).all()):
             continue
-        noticed = moved(base, gradient, row)
-        if not bool(noticed.any()):
+        affected = _affected_examples(base, gradient, row)
+        if not bool(affected.any()):
             continue
-        asked += 1
-        missed += not bool(noticed[row]) and int(noticed.sum()) == 1
-    if not asked:
+        compared += 1
+        missed += not bool(affected[row]) and int(affected.sum()) == 1
+    if not compared:
         return None
-    shapes = tuple(answers.outputs.shape), tuple(targets.shape)
-    sums = (
-        spreads(answers) or adds_up(answers, outputs, 1.0) or adds_up(answers, outputs, 2.0)
-    )  # 2: a root of a mean
-    if sums and no_order(answers, outputs, base):
-        return Pairing(all=True, outputs=shapes[0], targets=shapes[1])
-    share = missed / asked if missed > MOST * asked else 0.0
-    return Pairing(missed=share, outputs=shapes[0], targets=shapes[1])
-
-
-def varied(answers: Answers) -> Tensor:
-    """The outputs with a little noise, so that no two examples have the same, still of the kind
-    they are.
-    """
-    out = answers.outputs.detach()
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(out.shape, generator=generator).to(out)
-    if answers.gives == "probabilities":
-        return (out.clamp(min=1e-6).log() + noise).softmax(answers.axis)
-    if answers.gives == "log-probabilities":
-        return (out + noise).log_softmax(answers.axis)
-    if answers.gives == "0 to 1":
-        return (torch.logit(out, eps=1e-4) + noise).sigmoid()
-    if answers.gives == "-1 to 1":
-        return (torch.atanh(out.clamp(-0.999, 0.999)) + noise).tanh()
-    spread = float(out.double().std())
-    spread = spread if math.isfinite(spread) and spread > 0 else max(1.0, float(out.abs().max()))
-    return (
-        (out + spread * noise).abs() + 1e-3 * spread
-        if answers.gives == "from 0"
-        else out + spread * noise
+    shapes = tuple(probed.outputs.shape), tuple(targets.shape)
+    sums_pairs = (
+        _broadcasts(probed)
+        or _is_additive(probed, outputs, power=1.0)
+        or _is_additive(probed, outputs, power=2.0)  # a root of a mean
+    )
+    if sums_pairs and _ignores_order(probed, outputs, base):
+        return TargetPairing(compares_all=True, output_shape=shapes[0], target_shape=shapes[1])
+    return TargetPairing(
+        missed_fraction=missed / compared if missed > MISSED_FRACTION * compared else 0.0,
+        output_shape=shapes[0],
+        target_shape=shapes[1],
     )
 
 
-def changed(targets: Tensor) -> Iterator[tuple[int, Tensor]]:
+def _jitter_outputs(probed: ProbedLoss) -> Tensor:
+    """The outputs with a little noise, so that no two examples have the same, still of their
+    kind.
+    """
+    out = probed.outputs.detach()
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(out.shape, generator=generator).to(out)
+    if probed.output_kind == "probabilities":
+        return (out.clamp(min=1e-6).log() + noise).softmax(probed.class_axis)
+    if probed.output_kind == "log-probabilities":
+        return (out + noise).log_softmax(probed.class_axis)
+    if probed.output_kind == "0 to 1":
+        return (torch.logit(out, eps=1e-4) + noise).sigmoid()
+    if probed.output_kind == "-1 to 1":
+        return (torch.atanh(out.clamp(-0.999, 0.999)) + noise).tanh()
+    spread = float(out.double().std())
+    spread = spread if math.isfinite(spread) and spread > 0 else max(1.0, float(out.abs().max()))
+    noisy = out + spread * noise
+    return noisy.abs() + 1e-3 * spread if probed.output_kind == "from 0" else noisy
+
+
+def _change_targets(targets: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Targets with one element changed to one that another example has at some place: its row, and
     all targets.
     """
@@ -137,18 +139,18 @@ def changed(targets: Tensor) -> Iterator[tuple[int, Tensor]]:
     width = flat.shape[1]
     places = [
         (i % n, int(torch.randint(0, width, (), generator=generator)))
-        for i in range(max(n, ELEMENTS))
+        for i in range(max(n, CHANGED_TARGETS))
     ]
     values = flat.flatten()[torch.randperm(flat.numel(), generator=generator)]
     for row, column in places:
-        other = values[values != flat[row, column]]
-        if len(other):
-            given = flat.clone()
-            given[row, column] = other[row % len(other)]
-            yield row, given.reshape(targets.shape)
+        others = values[values != flat[row, column]]
+        if len(others):
+            changed = flat.clone()
+            changed[row, column] = others[row % len(others)]
+            yield row, changed.reshape(targets.shape)
 
 
-def moved(base: Tensor, gradient: Tensor, row: int) -> Tensor:
+def _affected_examples(base: Tensor, gradient: Tensor, row: int) -> Tensor:
     """At which examples [N] the gradient changed by more than the factor that is common to all
     others.
     """
@@ -157,95 +159,95 @@ def moved(base: Tensor, gradient: Tensor, row: int) -> Tensor:
     rest = [i for i in range(len(one)) if i != row and float(lengths[i]) > 0]
     factor = float((other.norm(dim=1)[rest] / lengths[rest]).median()) if rest else 1.0
     change = (other - factor * one).norm(dim=1)
-    return change > NOTICED * max(float(lengths.max()), float(change.max()))
+    return change > GRADIENT_CHANGE * max(float(lengths.max()), float(change.max()))
 
 
-def no_order(answers: Answers, outputs: Tensor, base: Tensor) -> bool:
+def _ignores_order(probed: ProbedLoss, outputs: Tensor, base: Tensor) -> bool:
     """Whether loss and gradient are the same for targets in any other order."""
-    targets = answers.targets
-    loss = answers.at(outputs, targets)
+    targets = probed.targets
+    loss = probed.value(outputs, targets)
     generator = torch.Generator().manual_seed(2)
     tried = 0
-    for _ in range(10 * ORDERS):
-        given = targets[torch.randperm(len(targets), generator=generator)]
-        if bool((given == targets).all()):
+    for _ in range(10 * TARGET_ORDERS):
+        shuffled = targets[torch.randperm(len(targets), generator=generator)]
+        if bool((shuffled == targets).all()):
             continue
-        if abs(answers.at(outputs, given) - loss) > EQUAL * max(abs(loss), 1e-12):
+        if abs(probed.value(outputs, shuffled) - loss) > LOSS_CHANGE * max(abs(loss), 1e-12):
             return False
-        if float((answers.gradient(outputs, given) - base).abs().max()) > NOTICED * float(
-            base.abs().max()
-        ):
+        change = (probed.gradient(outputs, shuffled) - base).abs().max()
+        if float(change) > GRADIENT_CHANGE * float(base.abs().max()):
             return False
         tried += 1
-        if tried == ORDERS:
+        if tried == TARGET_ORDERS:
             return True
     return tried > 0
 
 
-def spreads(answers: Answers) -> bool:
+def _broadcasts(probed: ProbedLoss) -> bool:
     """Whether output and target broadcast to more numbers than either has."""
     try:
-        together = torch.broadcast_shapes(answers.outputs.shape, answers.targets.shape)
+        together = torch.broadcast_shapes(probed.outputs.shape, probed.targets.shape)
     except RuntimeError:
         return False
-    return math.prod(together) > max(answers.outputs.numel(), answers.targets.numel())
+    return math.prod(together) > max(probed.outputs.numel(), probed.targets.numel())
 
 
-def adds_up(answers: Answers, outputs: Tensor, power: float) -> bool:
+def _is_additive(probed: ProbedLoss, outputs: Tensor, *, power: float) -> bool:
     """Whether changes of two targets, and of two outputs, change a power of the loss by the sum of
     what each does.
     """
-    n, targets = len(outputs), answers.targets
+    n, targets = len(outputs), probed.targets
 
-    def of(rows: tuple[int, ...], places: tuple[int, ...]) -> float:
-        given, out = targets.clone(), outputs.clone()
+    def loss_of(rows: tuple[int, ...], places: tuple[int, ...]) -> float:
+        other_targets, other_outputs = targets.clone(), outputs.clone()
         for i in rows:
-            given[i] = targets[(i + 2) % n]
+            other_targets[i] = targets[(i + 2) % n]
         for i in places:
-            out[i] = outputs[(i + 2) % n]
-        return answers.at(out, given) ** power
+            other_outputs[i] = outputs[(i + 2) % n]
+        return probed.value(other_outputs, other_targets) ** power
 
-    none = of((), ())
-    scale = max(abs(none), abs(of((0,), ()) - none), abs(of((), (0,)) - none))
+    base = loss_of((), ())
+    scale = max(abs(base), abs(loss_of((0,), ()) - base), abs(loss_of((), (0,)) - base))
     for pair in ((0, 1), (1, 3)):
-        both = of(pair, ()) - of(pair[:1], ()) - of(pair[1:], ()) + none
-        also = of((), pair) - of((), pair[:1]) - of((), pair[1:]) + none
-        if not abs(both) + abs(also) <= 1e-4 * scale:
+        by_targets = loss_of(pair, ()) - loss_of(pair[:1], ()) - loss_of(pair[1:], ()) + base
+        by_outputs = loss_of((), pair) - loss_of((), pair[:1]) - loss_of((), pair[1:]) + base
+        if not abs(by_targets) + abs(by_outputs) <= 1e-4 * scale:
             return False
     return True
 
 
-# What does it take, and what does it want?
+# What does it take, and what does it prefer?
 
 
-def kind_of(outputs: Tensor, targets: Tensor, axis: int) -> str:
-    """What the targets are to these outputs: classes, tokens (a class at each place), labels (0 and
-    1), shares (rows that sum to 1), numbers, or "" if neither shape nor type says.
+def find_target_kind(outputs: Tensor, targets: Tensor, class_axis: int) -> str:
+    """What the targets are to these outputs; see `TargetProfile.kind`.
 
-    >>> kind_of(torch.zeros(4, 3), torch.tensor([0, 2, 1, 0]), -1), kind_of(torch.zeros(4, 1),
-    ...                                                                     torch.ones(4), -1)
-    ('classes', 'labels')
+    >>> find_target_kind(torch.zeros(4, 3), torch.tensor([0, 2, 1, 0]), -1)
+    'classes'
+    >>> find_target_kind(torch.zeros(4, 1), torch.ones(4), -1)
+    'labels'
     """
     whole = not targets.is_floating_point() and targets.dtype != torch.bool
     if whole and outputs.dim() > 1:
         places = [*outputs.shape]
-        classes = places.pop(axis)
+        classes = places.pop(class_axis)
         if tuple(places) == tuple(targets.shape) and classes > max(1, int(targets.max())):
             return "classes" if targets.dim() == 1 else "tokens"
     if math.prod(targets.shape) != math.prod(outputs.shape):
         return ""
     if bool(((targets == 0) | (targets == 1)).all()):
-        return "labels" if not _one_of_each(targets) else "shares"
-    return "shares" if _one_of_each(targets) else "numbers"
+        return "labels" if not _rows_sum_to_one(targets) else "shares"
+    return "shares" if _rows_sum_to_one(targets) else "numbers"
 
 
-def _one_of_each(targets: Tensor) -> bool:
+def _rows_sum_to_one(targets: Tensor) -> bool:
     if targets.dim() < 2 or targets.shape[-1] < 2 or not targets.is_floating_point():
         return False
-    return bool((targets >= 0).all()) and bool(((targets.sum(-1) - 1).abs() < ROUND).all())
+    sums = (targets.sum(-1) - 1).abs()
+    return bool((targets >= 0).all()) and bool((sums < SUM_TOLERANCE).all())
 
 
-def class_axis(outputs: Tensor, targets: Tensor) -> int:
+def find_class_axis(outputs: Tensor, targets: Tensor) -> int:
     """The dimension of the classes: the last, or the second where targets [N, T] go with outputs
     [N, K, T].
     """
@@ -258,15 +260,15 @@ def class_axis(outputs: Tensor, targets: Tensor) -> int:
     return -1
 
 
-def ideal(answers: Answers, kind: str, *, wrong: bool) -> Tensor | None:
+def _indicate_answers(probed: ProbedLoss, kind: str, *, wrong: bool) -> Tensor | None:
     """Whether yes (1) or no (0) is the right answer, in the shape of the outputs; or the answers
     that are `wrong`.
     """
-    out, y = answers.outputs, answers.targets
+    out, y, axis = probed.outputs, probed.targets, probed.class_axis
     if kind in ("classes", "tokens"):
-        classes = out.shape[answers.axis]
-        given = (y.clamp(min=0) + (1 if wrong else 0)) % classes
-        return torch.nn.functional.one_hot(given, classes).movedim(-1, answers.axis).to(out)
+        classes = out.shape[axis]
+        chosen = (y.clamp(min=0) + (1 if wrong else 0)) % classes
+        return torch.nn.functional.one_hot(chosen, classes).movedim(-1, axis).to(out)
     if kind == "labels":
         yes = y.reshape(out.shape).to(out)
         return 1 - yes if wrong else yes
@@ -275,216 +277,214 @@ def ideal(answers: Answers, kind: str, *, wrong: bool) -> Tensor | None:
     return None
 
 
-def said_as(yes: Tensor, how: str, axis: int, *, single: bool) -> Tensor:
-    """Sure answers as logits, log-probabilities or probabilities; `single`: each number is a label
-    of its own.
+def _encode_answers(yes: Tensor, form: str, axis: int, *, labels: bool) -> Tensor:
+    """Sure answers as logits, log-probabilities or probabilities; of `labels` each number by
+    itself.
     """
-    logits = CONFIDENT * (2 * yes - 1) if single else CONFIDENT * yes
-    if how == "logits":
+    logits = SURE_LOGIT * (2 * yes - 1) if labels else SURE_LOGIT * yes
+    if form == "logits":
         return logits
-    if how == "log-probabilities":
-        return torch.nn.functional.logsigmoid(logits) if single else logits.log_softmax(axis)
-    return (SURE * yes + (1 - SURE) * (1 - yes)) if single else logits.softmax(axis)
+    if form == "log-probabilities":
+        return torch.nn.functional.logsigmoid(logits) if labels else logits.log_softmax(axis)
+    if labels:
+        return SURE_PROBABILITY * yes + (1 - SURE_PROBABILITY) * (1 - yes)
+    return logits.softmax(axis)
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What a loss takes ("" if that cannot be told), and its values: of right and of wrong answers,
-    and of right ones with logits that are ever larger."""
-
-    takes: str
-    right: float
-    wrong: float
-    unbounded: bool = False  # it falls without end along right answers
-    reversed: bool = (
-        False  # wrong answers are better however they are said, and ever better the surer they are
-    )
-
-
-def wish(answers: Answers, kind: str) -> Wish | None:
-    """What the loss wants for right answers, and in which form. None where no right answers can be
-    made up.
+def probe_preference(probed: ProbedLoss, kind: str) -> LossForm | None:
+    """The form that the loss takes, and whether it prefers right answers; None where no right
+    answers can be made up.
 
     Logits: the loss does not change when a number is added to all logits of a row (of classes), or
     falls on to 0 as right logits grow (of labels). Log-probabilities: it is a multiple of its
     inputs. Probabilities: logits are refused, or give no number.
     """
     if kind == "numbers":
-        return _numbers(answers)
-    right, wrong = ideal(answers, kind, wrong=False), ideal(answers, kind, wrong=True)
+        return _probe_numbers(probed)
+    right = _indicate_answers(probed, kind, wrong=False)
+    wrong = _indicate_answers(probed, kind, wrong=True)
     if right is None or wrong is None:
         return None
-    single = kind == "labels"
-    values: dict[str, tuple[float, float]] = {}
-    for how in ("logits", "log-probabilities", "probabilities"):
+    axis, labels = probed.class_axis, kind == "labels"
+    losses: dict[str, tuple[float, float]] = {}  # of right and wrong answers, by their form
+    for form in ("logits", "log-probabilities", "probabilities"):
         good, bad = (
-            answers.at(said_as(yes, how, answers.axis, single=single)) for yes in (right, wrong)
+            probed.value(_encode_answers(yes, form, axis, labels=labels)) for yes in (right, wrong)
         )
         if math.isfinite(good) and math.isfinite(bad):
-            values[how] = (good, bad)
-    if not values:
+            losses[form] = (good, bad)
+    if not losses:
         return None
-    takes = _takes(answers, right, single, values)
-    good, bad = values.get(takes) or next(iter(values.values()))
-    far = [
-        answers.at(scale * said_as(right, "logits", answers.axis, single=single)) for scale in FAR
-    ]
-    away = [
-        answers.at(scale * said_as(wrong, "logits", answers.axis, single=single)) for scale in FAR
-    ]
-    return Wish(
-        takes,
-        good,
-        bad,
-        unbounded=_endless(far, good),
-        reversed=all(g > b for g, b in values.values())
-        and (_endless(away, bad) or "logits" not in values),
+    takes = _find_input_form(probed, right, labels, losses)
+    good, bad = losses.get(takes) or next(iter(losses.values()))
+    growing, shrinking = (
+        [
+            probed.value(scale * _encode_answers(yes, "logits", axis, labels=labels))
+            for scale in LARGE_SCALES
+        ]
+        for yes in (right, wrong)
+    )
+    return LossForm(
+        takes=takes,
+        right_loss=good,
+        wrong_loss=bad,
+        unbounded=_falls_without_end(growing, good),
+        reversed=all(g > b for g, b in losses.values())
+        and (_falls_without_end(shrinking, bad) or "logits" not in losses),
     )
 
 
-def _takes(
-    answers: Answers, right: Tensor, single: bool, values: dict[str, tuple[float, float]]
+def _find_input_form(
+    probed: ProbedLoss, right: Tensor, labels: bool, losses: dict[str, tuple[float, float]]
 ) -> str:
-    if "logits" not in values:
-        return "probabilities" if "probabilities" in values else ""
-    logits = said_as(right, "logits", answers.axis, single=single) + torch.linspace(
-        0, 1, right.numel()
-    ).view_as(right)
-    at, double = answers.at(logits), answers.at(2 * logits)
-    if single:
-        some = [answers.at(factor * (2 * right - 1)) for factor in (1.0, 2.0, 6.0, 30.0)]
-        falling = all(
-            b < 0.9 * a for a, b in zip(some[:2], some[1:3], strict=True)
-        )  # probabilities cut at 1 stay flat
-        return "logits" if falling and 0 <= some[3] < 1e-3 * abs(values["logits"][1]) else ""
-    if abs(answers.at(logits + 3.0) - at) <= 1e-4 * max(1e-3, abs(at)):
+    if "logits" not in losses:
+        return "probabilities" if "probabilities" in losses else ""
+    if labels:
+        some = [probed.value(scale * (2 * right - 1)) for scale in (1.0, 2.0, 6.0, 30.0)]
+        # probabilities cut at 1 stay flat
+        falling = all(b < 0.9 * a for a, b in zip(some[:2], some[1:3], strict=True))
+        return "logits" if falling and 0 <= some[3] < 1e-3 * abs(losses["logits"][1]) else ""
+    ramp = torch.linspace(0, 1, right.numel()).view_as(right)
+    logits = _encode_answers(right, "logits", probed.class_axis, labels=False) + ramp
+    once, twice = probed.value(logits), probed.value(2 * logits)
+    if abs(probed.value(logits + 3.0) - once) <= 1e-4 * max(1e-3, abs(once)):
         return "logits"
-    if abs(double - 2 * at) <= 1e-4 * abs(at):
+    if abs(twice - 2 * once) <= 1e-4 * abs(once):
         return "log-probabilities"
     return ""
 
 
-def _endless(values: list[float], near: float) -> bool:
+def _falls_without_end(losses: list[float], near: float) -> bool:
     """Whether the loss goes on falling in proportion as answers get surer."""
-    return values[0] < min(near, 0.0) and values[1] < 0.5 * FAR[1] / FAR[0] * values[0]
+    growth = LARGE_SCALES[1] / LARGE_SCALES[0]
+    return losses[0] < min(near, 0.0) and losses[1] < 0.5 * growth * losses[0]
 
 
-def _numbers(answers: Answers) -> Wish | None:
-    out, y = answers.outputs, answers.targets.reshape(answers.outputs.shape).to(answers.outputs)
+def _probe_numbers(probed: ProbedLoss) -> LossForm | None:
+    out, y = probed.outputs, probed.targets.reshape(probed.outputs.shape).to(probed.outputs)
     spread = float(y.double().std()) or 1.0
-    right = answers.at(y)
-    away = [answers.at(y + sign * times * spread) for sign in (1, -1) for times in (1.0, 3.0, 30.0)]
-    away += [answers.at(y.flip(0)), answers.at(torch.zeros_like(out) + y.mean())]
+    right = probed.value(y)
+    away = [
+        probed.value(y + sign * times * spread) for sign in (1, -1) for times in (1.0, 3.0, 30.0)
+    ]
+    away += [probed.value(y.flip(0)), probed.value(torch.zeros_like(out) + y.mean())]
     finite = [v for v in away if math.isfinite(v)]
     if not math.isfinite(right) or len(finite) < len(away):
         return None
-    return Wish("", right, max(finite), reversed=all(v < right for v in finite))
+    return LossForm(
+        right_loss=right, wrong_loss=max(finite), reversed=all(v < right for v in finite)
+    )
 
 
-def reduction(answers: Answers) -> float | None:
+def measure_reduction(probed: ProbedLoss) -> float | None:
     """The loss of the batch taken twice over that of the batch: 1 for a mean, 2 for a sum. None for
     a loss near 0.
     """
-    once = answers.at(answers.outputs)
+    once = probed.value(probed.outputs)
     try:
         twice = float(
-            answers.loss(
-                torch.cat([answers.outputs] * 2), torch.cat([answers.targets] * 2)
-            ).detach()
+            probed.loss(torch.cat([probed.outputs] * 2), torch.cat([probed.targets] * 2)).detach()
         )
     except Exception:  # a loss may know its batch
         return None
     return twice / once if math.isfinite(once) and abs(once) > 1e-12 else None
 
 
+# Answers that do not depend on the input
+
+
 @dataclass(frozen=True)
-class Nothing:
-    """The best that can be said without looking at the inputs: the best constant output, and its
-    loss.
-    """
+class ConstantAnswer:
+    """An output that is the same for all examples, and its loss."""
 
     loss: float
     output: Tensor
 
 
-def constant(answers: Answers, kind: str) -> Nothing | None:
+def find_best_constant(probed: ProbedLoss, kind: str) -> ConstantAnswer | None:
     """The best output that is the same for all examples (of tokens: and for all places), found by
     L-BFGS from several starts, as the kind of number that the outputs are. None if the loss has no
     least value there that is found.
     """
-    out = answers.outputs
+    out, axis = probed.outputs, probed.class_axis
     if kind == "tokens":
         shape = [1] * out.dim()
-        shape[answers.axis] = out.shape[answers.axis]
+        shape[axis] = out.shape[axis]
     else:
         shape = [1, *out.shape[1:]]
     starts = [torch.zeros(shape)]
     if kind == "numbers":
-        starts.append(answers.targets.reshape(out.shape).float().mean(0, keepdim=True))
-    best: Nothing | None = None
+        starts.append(probed.targets.reshape(out.shape).float().mean(0, keepdim=True))
+    best: ConstantAnswer | None = None
     for start in starts:
         free = start.to(out).requires_grad_()
-        found = lowest(
-            answers, free, lambda z: turned(z, answers.gives, answers.axis).expand(out.shape)
+        loss = _minimize_loss_(
+            probed, free, lambda z: _to_output_kind(z, probed.output_kind, axis).expand(out.shape)
         )
-        if found is not None and (best is None or found < best.loss):
-            best = Nothing(found, turned(free.detach(), answers.gives, answers.axis).squeeze(0))
+        if loss is not None and (best is None or loss < best.loss):
+            answer = _to_output_kind(free.detach(), probed.output_kind, axis).squeeze(0)
+            best = ConstantAnswer(loss, answer)
     return best
 
 
-def turned(free: Tensor, gives: str, axis: int) -> Tensor:
+def _to_output_kind(free: Tensor, output_kind: str, axis: int) -> Tensor:
     """Any numbers as the kind of number that outputs are."""
-    if gives == "probabilities":
+    if output_kind == "probabilities":
         return free.softmax(axis)
-    if gives == "log-probabilities":
+    if output_kind == "log-probabilities":
         return free.log_softmax(axis)
-    if gives == "0 to 1":
+    if output_kind == "0 to 1":
         return free.sigmoid()
-    if gives == "-1 to 1":
+    if output_kind == "-1 to 1":
         return free.tanh()
-    return torch.nn.functional.softplus(free) if gives == "from 0" else free
+    return torch.nn.functional.softplus(free) if output_kind == "from 0" else free
 
 
-def lowest(
-    answers: Answers, free: Tensor, made: Callable[[Tensor], Tensor], *, settle: bool = True
+def _minimize_loss_(
+    probed: ProbedLoss,
+    free: Tensor,
+    to_outputs: Callable[[Tensor], Tensor],
+    *,
+    bounded: bool = True,
 ) -> float | None:
     """The lowest loss of the outputs made of `free`, which is left there. None if it is not finite,
-    or, if it has to `settle`, lies at numbers out of all proportion."""
+    or, if it must be `bounded`, lies at numbers out of all proportion."""
     optimizer = torch.optim.LBFGS([free], max_iter=40, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = answers.loss(made(free), answers.targets).sum()
+        loss = probed.loss(to_outputs(free), probed.targets).sum()
         loss.backward()
         return loss
 
     try:
         optimizer.step(closure)
-        loss = float(answers.loss(made(free), answers.targets).detach())
+        loss = float(probed.loss(to_outputs(free), probed.targets).detach())
     except Exception:
         return None
-    settled = not settle or float(free.detach().abs().max()) < 1e3 * (
-        1 + float(answers.targets.double().abs().max())
-    )
+    limit = 1e3 * (1 + float(probed.targets.double().abs().max()))
+    settled = not bounded or float(free.detach().abs().max()) < limit
     return loss if math.isfinite(loss) and settled else None
 
 
-def evenly(answers: Answers, kind: str) -> float:
-    """The output that says nothing: 0, or even probabilities or their logarithm."""
-    level = 0.5 if kind == "labels" else 1 / answers.outputs.shape[answers.axis]
+def even_output(probed: ProbedLoss, kind: str) -> float:
+    """The output that favors no answer: 0, or even probabilities or their logarithm."""
+    level = 0.5 if kind == "labels" else 1 / probed.outputs.shape[probed.class_axis]
     return {"probabilities": level, "0 to 1": level, "log-probabilities": math.log(level)}.get(
-        answers.gives, 0.0
+        probed.output_kind, 0.0
     )
 
 
-def pulls(answers: Answers, kind: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """How often each class comes, and with how much weight one example of it pulls at outputs of 0
-    (at even probabilities where 0 will not do), the most frequent class 1. For labels: how often
+def measure_class_weights(
+    probed: ProbedLoss, kind: str
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """How often each class occurs, and with how much weight one example of it pulls at outputs of 0
+    (at even probabilities where 0 is no output), the most frequent class 1. Of labels: how often
     each is 1, and the weight of a 1 over that of a 0; the labels are the places of a row.
     """
-    out, y = answers.outputs, answers.targets
-    classes = out.shape[answers.axis]
-    gradient = answers.gradient(torch.full_like(out, evenly(answers, kind)), y)
+    out, y, axis = probed.outputs, probed.targets, probed.class_axis
+    classes = out.shape[axis]
+    gradient = probed.gradient(torch.full_like(out, even_output(probed, kind)), y)
     if not bool(torch.isfinite(gradient).all()):
         return None
     if kind == "labels":
@@ -499,55 +499,52 @@ def pulls(answers: Answers, kind: str) -> tuple[tuple[float, ...], tuple[float, 
         return shares, tuple(
             float(g[ones].mean() / g[~ones].mean().clamp(min=1e-30)) for ones, g in both
         )
-    own = (
-        gradient.gather(answers.axis, y.clamp(min=0).unsqueeze(answers.axis))
-        .squeeze(answers.axis)
-        .abs()
-        .flatten()
-    )
-    told = y.flatten()
-    counts = torch.bincount(told[told >= 0], minlength=classes).double()
-    sums = torch.zeros(classes, dtype=torch.double).index_add_(
-        0, told.clamp(min=0).cpu(), own.cpu()
-    )
+    own = gradient.gather(axis, y.clamp(min=0).unsqueeze(axis)).squeeze(axis).abs().flatten()
+    flat = y.flatten()
+    counts = torch.bincount(flat[flat >= 0], minlength=classes).double()
+    sums = torch.zeros(classes, dtype=torch.double)
+    sums.index_add_(0, flat.clamp(min=0).cpu(), own.cpu())
     weights = sums / counts.clamp(min=1)
     weights = weights / weights[int(counts.argmax())].clamp(min=1e-30)
     return tuple((counts / counts.sum()).tolist()), tuple(weights.tolist())
 
 
-def unmet(answers: Answers, kind: str, takes: str, nothing: Nothing) -> float | None:
-    """The share of the loss of saying nothing that the best outputs of their kind leave, over what
-    free outputs leave.
+def measure_unreachable(
+    probed: ProbedLoss, kind: str, takes: str, constant: ConstantAnswer
+) -> float | None:
+    """The share of the best constant answer's loss that the best outputs of their kind keep, over
+    what free outputs keep.
 
     None for outputs of any size, and where the best free outputs are not known: those are the
     targets themselves (of numbers), or large logits.
     """
-    if not answers.gives:
+    if not probed.output_kind:
         return None
+    out = probed.outputs
     if kind == "numbers":
-        floor = answers.at(answers.targets.reshape(answers.outputs.shape).to(answers.outputs))
-    elif takes == "logits":
-        right = ideal(answers, kind, wrong=False)
+        floor = probed.value(probed.targets.reshape(out.shape).to(out))
+    elif takes in ("logits", "probabilities"):
+        right = _indicate_answers(probed, kind, wrong=False)
         if right is None:
             return None
-        sure = [
-            answers.at(scale * said_as(right, "logits", -1, single=kind == "labels"))
-            for scale in (0.3, 1.0, 4.0)
-        ]
-        floor = min(sure)
-    elif takes == "probabilities":
-        right = ideal(answers, kind, wrong=False)
-        if right is None:
-            return None
-        floor = answers.at(right.clamp(1e-4, 1 - 1e-4))
+        if takes == "probabilities":
+            floor = probed.value(right.clamp(1e-4, 1 - 1e-4))
+        else:
+            sure = _encode_answers(right, "logits", -1, labels=kind == "labels")
+            floor = min(probed.value(scale * sure) for scale in (0.3, 1.0, 4.0))
     else:
         return None
-    free = torch.zeros_like(answers.outputs).requires_grad_()
-    best = lowest(answers, free, lambda z: turned(z, answers.gives, answers.axis), settle=False)
+    free = torch.zeros_like(out).requires_grad_()
+    best = _minimize_loss_(
+        probed,
+        free,
+        lambda z: _to_output_kind(z, probed.output_kind, probed.class_axis),
+        bounded=False,
+    )
     if kind == "numbers":  # as near as the range allows
-        low, high = RANGES.get(answers.gives, (0.0, 1.0))
-        near = answers.at(answers.targets.reshape(answers.outputs.shape).clamp(low, high))
+        low, high = OUTPUT_RANGES.get(probed.output_kind, (0.0, 1.0))
+        near = probed.value(probed.targets.reshape(out.shape).clamp(low, high))
         best = near if best is None or near < best else best
-    if best is None or not math.isfinite(floor) or nothing.loss - floor <= 1e-9:
+    if best is None or not math.isfinite(floor) or constant.loss - floor <= 1e-9:
         return None
-    return max(0.0, best - floor) / (nothing.loss - floor)
+    return max(0.0, best - floor) / (constant.loss - floor)

@@ -1,218 +1,34 @@
-"""What is wrong with a model and its loss before the first step: what was probed, as plain numbers,
-and the rules.
+"""Faults of a model and its loss before the first step, as `probe.profile_start` measured them.
 
-Nothing here runs a model; `probe.read_start` does. Exact rules state facts that no threshold
-decides; the others say how far off is too far, and are notes where only a trial can tell.
+Exact rules state facts that no threshold decides; the others say how far off is too far, and are
+notes where only a trial can tell.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
+from ravine.diagnosis.initialization.profile import LayerStats, StartProfile
 from ravine.diagnosis.rule import Observation, join_names, rule
 from ravine.finding import Change, Evidence
 
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where something was first seen: the deepest module ("": between the model's own), its class,
-    the function.
-    """
-
-    where: str = ""
-    kind: str = ""  # the module's class
-    function: str = ""
-    size: float = 0.0  # how much: the largest change of an output over the outputs' spread
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pairing:
-    """With whose targets the loss compares: `all` with all, or else the share of targets that miss
-    their output.
-    """
-
-    all: bool = False
-    missed: float = (
-        0.0  # share of the changed targets that change nothing at their own example's output
-    )
-    outputs: tuple[int, ...] = ()
-    targets: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """A layer with a weight matrix, at the start. Gradients are those of the loss of one batch."""
-
-    where: str
-    kind: str  # linear, conv2d, embedding, gru, ...
-    units: int
-    fan_in: int
-    weight: float  # root mean square of the weights
-    expected: float  # 1 / sqrt(fan in); 1 of an embedding
-    level: float  # root mean square of what the layer makes
-    spread: float  # standard deviation of it over the examples, root mean square over the units
-    gradient: float | None = None  # root mean square of the gradient at what the layer makes
-    pull: float | None = None  # length of the weights' gradient over the weights' length
-
-    @property
-    def scale(self) -> float:
-        """Weights over what is usual for so many inputs."""
-        return self.weight / self.expected
-
-
-@dataclass(frozen=True, kw_only=True)
-class Active:
-    """A call of an activation. `where`: the layer that feeds it, else the module that it is in."""
-
-    where: str
-    kind: str
-    units: int
-    rows: int  # numbers that each unit made
-    dead: int = 0  # units of a rectifier that are at 0 for every one of them
-    flat: int = (
-        0  # units of a bounded activation with less than 5 % of its steepest slope on average
-    )
-    center: float = 0.0  # mean of what it makes
-    slope: float = 1.0  # mean share of its steepest slope, over all units
-    last: bool = False  # it makes the model's output
-
-
-@dataclass(frozen=True, kw_only=True)
-class Normed:
-    """A batch normalization after thirty batches: how far its statistics are from those of the
-    examples.
-    """
-
-    where: str
-    kind: str
-    momentum: float | None
-    eps: float
-    shift: float = 0.0  # median over channels of |running mean - mean| / standard deviation
-    stretch: float = (
-        1.0  # median of the larger over the smaller of running and true standard deviation
-    )
-    batch: bool = False  # it has no running statistics: in evaluation it takes those of the batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Constant:
-    """The model says the same of every example; `after` a few small gradient steps, too. What may
-    be why.
-    """
-
-    after: bool
-    zeros: tuple[str, ...] = ()  # weight matrices that are all 0 and get no gradient
-    dead: tuple[str, ...] = ()  # layers whose rectified units are all dead
-    cut: bool = False  # no gradient arrives at the parameters, or the inputs are not used
-    one: bool = False  # a softmax over a single unit makes the output
-    last: bool = False  # the dead rectifier makes the output
-    faded: str = ""  # the first layer that says the same of every example though its input differs
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """What was probed. None, or an empty tuple, where a figure was not measured; `measured` says
-    which probes went.
-
-    `measured` maps a probe to True (it ran), None (it does not apply) or False (it broke, or could
-    not be made).
-    """
-
-    measured: Mapping[str, bool | None] = field(default_factory=dict)
-    broke: Mapping[str, str] = field(default_factory=dict)  # why, by probe
-    examples: int = 0
-    output_shape: tuple[int, ...] = ()
-    target_shape: tuple[int, ...] = ()
-    targets: str = ""  # classes, tokens, labels (0 and 1), shares (rows sum to 1), numbers
-    classes: int = 0
-    class_numbers: bool = (
-        False  # whole-number targets, and one output that is compared with the number
-    )
-    input_mean: float = math.nan
-    input_spread: float = math.nan
-
-    # exact probes
-    mixing: Place | None = None  # examples answer for each other in evaluation
-    pairing: Pairing | None = None
-    next_targets: bool = False  # targets are the inputs one place later
-    leak: Place | None = None  # outputs know of later inputs
-    random: Place | None = None  # two forward passes in evaluation differ
-    constant: Constant | None = None
-    no_gradient: str = (
-        ""  # "outputs": the model's outputs have no graph, "loss": the loss has none, "frozen": no
-    )
-    # parameter asks for a gradient, "parameters": the graph reaches none
-    cut_at: str = (
-        ""  # the first module whose output has no graph though its parameters ask for a gradient
-    )
-    unreached: tuple[
-        str, ...
-    ] = ()  # parameters that took part, ask for a gradient, still are as drawn, and get none
-    stuck: tuple[
-        str, ...
-    ] = ()  # weight matrices of zeros that get a gradient of exactly 0, also after a few steps
-    copies: tuple[
-        str, ...
-    ] = ()  # weight matrices whose rows start as copies of each other, and stay copies
-
-    # the loss as a function
-    takes: str = ""  # logits, log-probabilities, probabilities
-    last_at: str = ""  # the module of the last activation, or the last layer
-    # what the outputs are: probabilities, log-probabilities, or their range "0 to 1", "from 0", ...
-    gives: str = ""
-    right_loss: float | None = None  # of outputs that favor the right answers
-    wrong_loss: float | None = None  # of outputs that favor wrong ones
-    unbounded: bool = False  # it falls without end as logits of the right answers grow
-    reversed: bool = False  # wrong answers have the lower loss, in whatever form they are given
-    reduction: float | None = (
-        None  # loss of the batch taken twice over the loss of the batch: 1 mean, 2 sum
-    )
-    shares: tuple[float, ...] = ()  # of the classes, or for each label the share of ones
-    weights: tuple[
-        float, ...
-    ] = ()  # pull of one example of a class at zero outputs, the most frequent's 1; for each
-    # label that of a one over that of a zero
-    answer: tuple[float, ...] = ()  # shares that the best constant answer gives to them
-    first_loss: float | None = None  # in training mode
-    null_loss: float | None = None  # of the best constant output
-    even_loss: float | None = None  # of outputs of 0, or of even probabilities
-    plain_loss: float | None = None  # of the mean output in place of each example's own
-    unmet: float | None = (
-        None  # share of the null loss that the best outputs of the last activation's range leave
-    )
-    output_mean: float = math.nan
-    output_spread: float = math.nan  # over examples, root mean square over the outputs
-    target_spread: float = math.nan
-    not_finite: str = ""  # inputs, targets, outputs, loss, gradient: the first that is not finite
-    not_finite_at: str = ""  # the module
-
-    # the network
-    layers: tuple[Layer, ...] = ()  # in the order of their calls
-    active: tuple[Active, ...] = ()
-    normed: tuple[Normed, ...] = ()
-    norms: tuple[str, ...] = ()  # all normalization modules
-    norm_first: bool = False  # a normalization comes before the first layer with weights
-    dropouts: Mapping[str, float] = field(default_factory=dict)  # probability, by module
-    score_spread: float | None = (
-        None  # largest standard deviation of what goes into a softmax within the network
-    )
-    signal: float | None = None  # spread of the last hidden layer's output over that of the first's
-    signal_slope: float | None = None  # of log10 spread per layer
-    gradient: float | None = (
-        None  # gradient at the first layer's output over that at the last hidden layer's
-    )
-    gradient_slope: float | None = None
-    depth: int = 0  # hidden layers that these are taken over
-    # the first layer of them; where the signal grows, the second: the first that multiplies it
-    signal_at: str = ""
-
-    def has(self, need: str) -> bool | None:
-        """Whether a probe was made: "outputs" (the model ran), "mixing", "pairing", "causality",
-        "repeat", "graph", "dependence" (of outputs on inputs), "loss" (as a function), "first
-        loss", "network", "statistics" (of batch normalization). None: it does not apply."""
-        return self.measured.get(need, False)
+UNREACHABLE_FRACTION = 0.1  # of the null loss
+UNREACHABLE_ERROR = 0.5  # of the null loss: no longer a warning
+RARE_ODDS, COMMON_ODDS = 0.5, 1.5  # for each example of the most frequent class, or each zero
+LIGHT_WEIGHT, VERY_LIGHT_WEIGHT = 0.5, 0.1  # of a rare class, and of one that is about as frequent
+HIGH_LOSS_RATIO = 30.0  # times the loss of the best constant answer
+LARGE_WEIGHT_RATIO, LARGE_TABLE_RATIO = 3.0, 10.0  # times the usual weight, in an embedding
+SMALL_WEIGHT_RATIO, TINY_WEIGHT_RATIO = 0.2, 0.03
+FADED_SIGNAL, LOST_SIGNAL = 1e-3, 1e-4  # of the signal of the first layer
+MIN_UNIT_VALUES, MIN_UNITS = 64, 4  # with fewer nothing is said
+SOME_DEAD_FRACTION, DEAD_FRACTION = 0.5, 0.9  # of a layer's units
+FLAT_FRACTION = 0.5  # of a layer's units
+GATE_MARGIN = 0.1  # a mean output nearer to 0 or 1 is that of a closed or open gate
+LARGE_INPUT_SPREAD = 5.0
+SHIFTED_MEAN, STRETCHED_STD = 1.0, 2.0  # standard deviations; times
+SLOW_MOMENTUM, FAST_MOMENTUM = 1e-3, 0.99
+HIGH_DROPOUT = 0.8
 
 
 @rule(
@@ -223,12 +39,14 @@ class Start:
     needs="mixing",
     explains=("RVN-H07",),
 )
-def mixed(start: Start) -> Iterator[Observation]:
-    found = start.mixing
+def mixed_examples(start: StartProfile) -> Iterator[Observation]:
+    found = start.mixing.difference
     if found is None:
         return
-    normed = found.kind.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm"))
-    by = found.function or found.kind
+    normed = found.module_class.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm"))
+    seen_at = f"first in {found.module_class or 'the model'}"
+    if found.function and found.function != found.module_class:
+        seen_at += f", by {found.function}"
     yield Observation(
         where=found.where,
         cause="normalization" if normed else "",
@@ -236,10 +54,10 @@ def mixed(start: Start) -> Iterator[Observation]:
         evidence=(
             Evidence(
                 "change of an answer when only other examples change",
-                found.size,
+                found.change,
                 "of the outputs' spread",
                 0,
-                f"first in {found.kind or 'the model'}{f', by {by}' if by != found.kind else ''}",
+                seen_at,
             ),
         ),
         suspects=("train-eval-mode",) if normed else (),
@@ -262,12 +80,12 @@ def mixed(start: Start) -> Iterator[Observation]:
     needs="pairing",
     explains=("RVN-H06",),
 )
-def mispaired(start: Start) -> Iterator[Observation]:
+def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
     found = start.pairing
-    if found is None or not (found.all or found.missed):
+    if not (found.compares_all or found.missed_fraction):
         return
-    shapes = f"outputs {list(found.outputs)}, targets {list(found.targets)}"
-    if found.all:
+    shapes = f"outputs {list(found.output_shape)}, targets {list(found.target_shape)}"
+    if found.compares_all:
         yield Observation(
             title="the loss compares every output with every target",
             evidence=(
@@ -281,7 +99,7 @@ def mispaired(start: Start) -> Iterator[Observation]:
             evidence=(
                 Evidence(
                     "of changed targets pull at another example's output and not at their own",
-                    100 * found.missed,
+                    100 * found.missed_fraction,
                     "%",
                     0,
                     shapes,
@@ -294,17 +112,18 @@ def mispaired(start: Start) -> Iterator[Observation]:
 
 
 @rule("RVN-I03", severity="error", cause="causality", needs="causality")
-def looks_ahead(start: Start) -> Iterator[Observation]:
-    if start.leak is not None:
+def future_leak(start: StartProfile) -> Iterator[Observation]:
+    leak = start.causality.leak
+    if leak is not None:
         yield Observation(
-            where=start.leak.where,
+            where=leak.where,
             evidence=(
                 Evidence(
                     "change of an output when only later inputs change",
-                    start.leak.size,
+                    leak.change,
                     "of the outputs' spread",
                     0,
-                    f"first in {start.leak.kind or 'the model'}; the target is the next input",
+                    f"first in {leak.module_class or 'the model'}; the target is the next input",
                 ),
             ),
             changes=(Change("model", "mask what comes later, before the softmax over the keys"),),
@@ -327,9 +146,9 @@ def looks_ahead(start: Start) -> Iterator[Observation]:
     explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04"),
     picture="zero-init",
 )
-def ignores_input(start: Start) -> Iterator[Observation]:
-    found = start.constant
-    if found is None or not found.after:
+def constant_output(start: StartProfile) -> Iterator[Observation]:
+    found, flow = start.dependence.constant, start.network.flow
+    if found is None or not found.after_steps:
         return
     same = Evidence(
         "difference between the outputs of different examples",
@@ -338,9 +157,9 @@ def ignores_input(start: Start) -> Iterator[Observation]:
         None,
         "also after a few steps",
     )
-    if found.one:
+    if found.softmax_of_one:
         yield Observation(
-            where=found.faded,
+            where=found.constant_from,
             cause="output-activation",
             evidence=(
                 same,
@@ -348,60 +167,62 @@ def ignores_input(start: Start) -> Iterator[Observation]:
             ),
             changes=(Change("output", "sigmoid for one unit, or a unit for each class"),),
         )
-    elif found.zeros:
+    elif found.zero_weights:
         yield Observation(
-            where=module_of(found.zeros[0]),
+            where=module_of(found.zero_weights[0]),
             evidence=(
                 same,
-                Evidence("weight matrices of zeros without a gradient", len(found.zeros), "", 0),
+                Evidence(
+                    "weight matrices of zeros without a gradient", len(found.zero_weights), "", 0
+                ),
             ),
             changes=(Change("init", "random weights"),),
         )
-    elif found.dead:
+    elif found.dead_layers:
         yield Observation(
-            where=found.faded if found.last else found.dead[0],
-            cause="output-activation" if found.last else "dead-units",
-            suspects=("dead-units",) if found.last else ("initialization", "input-scale"),
+            where=found.constant_from if found.dead_output else found.dead_layers[0],
+            cause="output-activation" if found.dead_output else "dead-units",
+            suspects=("dead-units",) if found.dead_output else ("initialization", "input-scale"),
             evidence=(
                 same,
                 Evidence(
                     "layers whose units no example activates",
-                    len(found.dead),
+                    len(found.dead_layers),
                     "",
                     0,
-                    join_names(found.dead),
+                    join_names(found.dead_layers),
                 ),
             ),
             changes=(Change("output", "without the rectifier"),)
-            if found.last
+            if found.dead_output
             else (Change("init", "biases of 0"), Change("activation", "leaky_relu")),
         )
-    elif found.cut:
+    elif found.no_gradient:
         yield Observation(
-            where=found.faded,
+            where=found.constant_from,
             cause="detached-graph",
             evidence=(same,),
             changes=(Change("model", "use the input, and do not detach it"),),
         )
-    elif start.signal is not None and start.signal < LOST:
+    elif flow is not None and flow.signal < LOST_SIGNAL:
         yield Observation(
-            where=start.signal_at,
+            where=flow.where,
             cause="vanishing",
             suspects=("initialization", "hidden-activation"),
             evidence=(
                 same,
                 Evidence(
                     "spread of the last hidden layer's output over the first's",
-                    start.signal,
+                    flow.signal,
                     "",
-                    LOST,
+                    LOST_SIGNAL,
                 ),
             ),
             changes=(Change("init", "He, Glorot or LeCun"),),
         )
     else:
         yield Observation(
-            where=found.faded,
+            where=found.constant_from,
             suspects=("vanishing", "hidden-activation"),
             evidence=(same,),
             changes=(Change("init", "weights that fit the width"),),
@@ -413,17 +234,18 @@ def ignores_input(start: Start) -> Iterator[Observation]:
     severity="error",
     cause="detached-graph",
     also=("frozen-parameters", "loss"),
-    needs="graph",
+    needs="gradients",
 )
-def no_gradient(start: Start) -> Iterator[Observation]:
-    if start.no_gradient == "frozen":
+def missing_gradient(start: StartProfile) -> Iterator[Observation]:
+    found = start.gradients
+    if found.missing == "frozen":
         yield Observation(
             title="no parameter asks for a gradient",
             cause="frozen-parameters",
             evidence=(Evidence("parameters that learn", 0, "", 1),),
             changes=(Change("model", "requires_grad_(True) for what is to learn"),),
         )
-    elif start.no_gradient:
+    elif found.missing:
         who = {
             "outputs": "the outputs have",
             "loss": "the loss has",
@@ -435,32 +257,32 @@ def no_gradient(start: Start) -> Iterator[Observation]:
             "parameters": "the graph of the loss",
         }
         yield Observation(
-            where=start.cut_at,
-            suspects=("loss",) if start.no_gradient == "loss" else (),
+            where=found.cut_at,
+            suspects=("loss",) if found.missing == "loss" else (),
             evidence=(
                 Evidence(
                     "parameters with a gradient",
                     0,
                     "",
                     1,
-                    f"{who[start.no_gradient]} {words[start.no_gradient]}",
+                    f"{who[found.missing]} {words[found.missing]}",
                 ),
             ),
-            changes=(Change("model" if start.no_gradient != "loss" else "loss", "keep the graph"),),
+            changes=(Change("model" if found.missing != "loss" else "loss", "keep the graph"),),
         )
-    elif start.unreached:
+    elif found.unreached:
         yield Observation(
-            where=module_of(start.unreached[0]),
+            where=module_of(found.unreached[0]),
             title="layers in use get no gradient",
             severity="warning",
             suspects=("frozen-parameters",),
             evidence=(
                 Evidence(
                     "parameters still as drawn that the outputs depend on but no gradient reaches",
-                    len(start.unreached),
+                    len(found.unreached),
                     "",
                     0,
-                    join_names(start.unreached),
+                    join_names(found.unreached),
                 ),
             ),
             changes=(
@@ -477,18 +299,18 @@ def no_gradient(start: Start) -> Iterator[Observation]:
     explains=("RVN-I04", "RVN-S03", "RVN-I15", "RVN-H04"),
     picture="zero-init",
 )
-def stuck_at_zero(start: Start) -> Iterator[Observation]:
-    if start.stuck:
+def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
+    stuck = start.dependence.stuck_weights
+    if stuck:
         yield Observation(
-            where=module_of(start.stuck[0]),
+            where=module_of(stuck[0]),
             evidence=(
                 Evidence(
                     "weight matrices of zeros whose gradient is exactly 0",
-                    len(start.stuck),
+                    len(stuck),
                     "",
                     0,
-                    f"{join_names(start.stuck)}: on all {start.examples} examples, for several "
-                    f"steps",
+                    f"{join_names(stuck)}: on all {start.examples} examples, for several steps",
                 ),
             ),
             changes=(
@@ -505,17 +327,18 @@ def stuck_at_zero(start: Start) -> Iterator[Observation]:
     explains=("RVN-S01",),
     picture="zero-init",
 )
-def copies(start: Start) -> Iterator[Observation]:
-    if start.copies:
+def copied_units(start: StartProfile) -> Iterator[Observation]:
+    copied = start.dependence.copied_weights
+    if copied:
         yield Observation(
-            where=module_of(start.copies[0]),
+            where=module_of(copied[0]),
             evidence=(
                 Evidence(
                     "weight matrices with rows that start equal and move equally",
-                    len(start.copies),
+                    len(copied),
                     "",
                     0,
-                    join_names(start.copies),
+                    join_names(copied),
                 ),
             ),
             changes=(Change("init", "random weights"),),
@@ -529,8 +352,8 @@ def copies(start: Start) -> Iterator[Observation]:
     also=("dropout", "randomness"),
     needs="repeat",
 )
-def unsteady(start: Start) -> Iterator[Observation]:
-    found = start.random
+def random_evaluation(start: StartProfile) -> Iterator[Observation]:
+    found = start.repeat.difference
     if found is None:
         return
     dropped = "dropout" in found.function
@@ -544,7 +367,7 @@ def unsteady(start: Start) -> Iterator[Observation]:
                 1,
                 "of 2",
                 2,
-                f"first apart at {found.function or found.kind}",
+                f"first apart at {found.function or found.module_class}",
             ),
         ),
         changes=(
@@ -567,15 +390,15 @@ def module_of(parameter: str) -> str:
     return parameter.rpartition(".")[0] or parameter
 
 
-EXACT = (
-    mixed,
-    mispaired,
-    looks_ahead,
-    ignores_input,
-    no_gradient,
-    stuck_at_zero,
-    copies,
-    unsteady,
+EXACT_RULES = (
+    mixed_examples,
+    mispaired_targets,
+    future_leak,
+    constant_output,
+    missing_gradient,
+    stuck_zero_weights,
+    copied_units,
+    random_evaluation,
 )
 
 
@@ -588,25 +411,26 @@ EXACT = (
     explains=("RVN-H05",),
     picture="losses",
 )
-def wants_wrong(start: Start) -> Iterator[Observation]:
-    if start.reversed and start.right_loss is not None and start.wrong_loss is not None:
+def reversed_loss(start: StartProfile) -> Iterator[Observation]:
+    form = start.loss.form
+    if form.reversed and form.right_loss is not None and form.wrong_loss is not None:
         yield Observation(
             evidence=(
                 Evidence(
                     "loss of right answers",
-                    start.right_loss,
+                    form.right_loss,
                     "",
-                    start.wrong_loss,
+                    form.wrong_loss,
                     "must be the lower one",
                 ),
-                Evidence("loss of wrong answers", start.wrong_loss),
+                Evidence("loss of wrong answers", form.wrong_loss),
             ),
             changes=(Change("loss", "the other sign"),),
         )
-    elif start.takes == "log-probabilities" and start.targets in ("classes", "tokens"):
-        if start.unbounded and not start.gives:
+    elif form.takes == "log-probabilities" and start.loss.targets.kind in ("classes", "tokens"):
+        if form.unbounded and not form.gives:
             yield Observation(
-                where=start.last_at,
+                where=form.last_at,
                 title="the loss takes log-probabilities and gets any numbers",
                 suspects=("output-activation",),
                 evidence=(
@@ -620,9 +444,9 @@ def wants_wrong(start: Start) -> Iterator[Observation]:
                 ),
                 changes=(Change("loss", "cross_entropy on logits"),),
             )
-        elif start.gives == "probabilities":
+        elif form.gives == "probabilities":
             yield Observation(
-                where=start.last_at,
+                where=form.last_at,
                 title="the loss takes log-probabilities and gets probabilities",
                 severity="warning",
                 confidence="high",
@@ -649,8 +473,12 @@ def wants_wrong(start: Start) -> Iterator[Observation]:
     explains=("RVN-H01", "RVN-H02", "RVN-H08"),
     picture="losses",
 )
-def unfit(start: Start) -> Iterator[Observation]:
-    left = start.unmet
+def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
+    form, kind, left = (
+        start.loss.form,
+        start.loss.targets.kind,
+        start.loss.baselines.unreachable,
+    )
     kept = (
         ()
         if left is None
@@ -659,14 +487,14 @@ def unfit(start: Start) -> Iterator[Observation]:
                 "of the loss of a constant answer stays with the best outputs",
                 100 * left,
                 "%",
-                100 * UNMET,
+                100 * UNREACHABLE_FRACTION,
             ),
         )
     )
-    squashed = start.gives in ("probabilities", "0 to 1")
-    if start.takes == "logits" and squashed and start.targets in ("classes", "tokens", "labels"):
+    squashed = form.gives in ("probabilities", "0 to 1")
+    if form.takes == "logits" and squashed and kind in ("classes", "tokens", "labels"):
         yield Observation(
-            where=start.last_at,
+            where=form.last_at,
             suspects=("loss",),
             evidence=(
                 Evidence("outputs between 0 and 1 where the loss takes logits", 100.0, "%", 0.0),
@@ -674,12 +502,12 @@ def unfit(start: Start) -> Iterator[Observation]:
             ),
             changes=(Change("output", "linear"),),
         )
-    elif left is not None and left > UNMET:
-        numbers = start.targets == "numbers"
+    elif left is not None and left > UNREACHABLE_FRACTION:
+        numbers = kind == "numbers"
         yield Observation(
-            where=start.last_at,
+            where=form.last_at,
             title="the best outputs of the last activation miss the targets",
-            severity="error" if left > 0.5 else "warning",
+            severity="error" if left > UNREACHABLE_ERROR else "warning",
             confidence="high",
             suspects=("target-scale",) if numbers else ("loss",),
             evidence=kept,
@@ -699,15 +527,17 @@ def unfit(start: Start) -> Iterator[Observation]:
     also=("loss",),
     needs="loss",
 )
-def upside_down(start: Start) -> Iterator[Observation]:
-    weights, answer, shares = start.weights, start.answer, start.shares
+def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
+    classes = start.loss.classes
+    weights, answer, shares = classes.weights, classes.answer, classes.shares
     if not shares or len(weights) != len(shares) or len(answer) != len(shares):
         return
-    if start.targets == "labels":
+    if start.loss.targets.kind == "labels":
         low = [
             i
             for i, (p, w, a) in enumerate(zip(shares, weights, answer, strict=True))
-            if w <= too_light(p / (1 - p)) and a / (1 - a) <= too_light(p / (1 - p)) * p / (1 - p)
+            if w <= light_weight_limit(p / (1 - p))
+            and a / (1 - a) <= light_weight_limit(p / (1 - p)) * p / (1 - p)
         ]
         if low and 2 * len(low) >= len(weights):
             i = low[0]
@@ -717,7 +547,7 @@ def upside_down(start: Start) -> Iterator[Observation]:
                         "weight of a 1 over that of a 0",
                         weights[i],
                         "",
-                        too_light(shares[i] / (1 - shares[i])),
+                        light_weight_limit(shares[i] / (1 - shares[i])),
                         f"label {i}; {len(low)} of {len(weights)} labels",
                     ),
                     Evidence("share of ones", 100 * shares[i], "%"),
@@ -731,7 +561,9 @@ def upside_down(start: Start) -> Iterator[Observation]:
     low = [
         i
         for i, p in enumerate(odds)
-        if p > 0 and 0 < weights[i] <= too_light(p) and answer[i] / answer[top] <= too_light(p) * p
+        if p > 0
+        and 0 < weights[i] <= light_weight_limit(p)
+        and answer[i] / answer[top] <= light_weight_limit(p) * p
     ]
     if low:
         i = min(low, key=lambda c: weights[c])
@@ -741,7 +573,7 @@ def upside_down(start: Start) -> Iterator[Observation]:
                     f"weight of an example of class {i} over one of class {top}",
                     weights[i],
                     "",
-                    too_light(odds[i]),
+                    light_weight_limit(odds[i]),
                 ),
                 Evidence(f"share of class {i}", 100 * shares[i], "%"),
                 Evidence("the best constant answer gives it", 100 * answer[i], "%"),
@@ -750,11 +582,11 @@ def upside_down(start: Start) -> Iterator[Observation]:
         )
 
 
-def too_light(odds: float) -> float:
+def light_weight_limit(odds: float) -> float:
     """The weight of a class at or below which it is too light, by how often it comes for each one
     of the others.
     """
-    return LIGHT if odds <= RARE else VERY_LIGHT if odds <= COMMON else 0.0
+    return LIGHT_WEIGHT if odds <= RARE_ODDS else VERY_LIGHT_WEIGHT if odds <= COMMON_ODDS else 0.0
 
 
 @rule(
@@ -762,11 +594,11 @@ def too_light(odds: float) -> float:
     severity="error",
     cause="loss",
     also=("data-degenerate", "initialization", "exploding", "input-scale", "output-activation"),
-    needs="first loss",
+    needs="first_loss",
     explains=("RVN-N01",),
 )
-def breaks_at_once(start: Start) -> Iterator[Observation]:
-    what = start.not_finite
+def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
+    what = start.first_loss.not_finite
     if what not in ("inputs", "targets", "outputs", "loss"):
         return
     cause = {
@@ -783,7 +615,7 @@ def breaks_at_once(start: Start) -> Iterator[Observation]:
         "loss": Change("loss", "one that is defined for these outputs, as with logits"),
     }
     yield Observation(
-        where=start.not_finite_at,
+        where=start.first_loss.not_finite_at,
         title=f"the first loss is not finite, from the {what} on",
         cause=cause[what],
         suspects=also.get(what, ()),
@@ -791,7 +623,7 @@ def breaks_at_once(start: Start) -> Iterator[Observation]:
         evidence=(
             Evidence(
                 "first loss",
-                start.first_loss,
+                start.first_loss.value,
                 "",
                 None,
                 f"the {what} are the first that are not finite"
@@ -808,33 +640,34 @@ def breaks_at_once(start: Start) -> Iterator[Observation]:
     confidence="medium",
     cause="initialization",
     also=("input-scale", "saturation", "exploding", "target-scale"),
-    needs="first loss",
+    needs="first_loss",
     explains=("RVN-I17",),
     picture="initial-loss",
 )
-def starts_high(start: Start) -> Iterator[Observation]:
-    first, base = start.first_loss, max(start.null_loss or 0.0, start.even_loss or 0.0)
-    if first is None or base <= 0 or not first > HIGH * base:
+def high_first_loss(start: StartProfile) -> Iterator[Observation]:
+    first, baselines = start.first_loss.value, start.loss.baselines
+    base = max(baselines.null_loss or 0.0, baselines.even_loss or 0.0)
+    if first is None or base <= 0 or not first > HIGH_LOSS_RATIO * base:
         return
-    wild = [x for x in start.layers if x.scale >= (WILD_TABLE if x.expected == 1.0 else WILD)]
+    large = [layer for layer in start.network.layers if has_large_weights(layer)]
     evidence = (
-        Evidence("first loss", first, "", HIGH * base),
-        Evidence("loss of the best constant answer", start.null_loss),
-        Evidence("spread of the outputs", start.output_spread),
+        Evidence("first loss", first, "", HIGH_LOSS_RATIO * base),
+        Evidence("loss of the best constant answer", baselines.null_loss),
+        Evidence("spread of the outputs", start.first_loss.output_spread),
     )
-    if wild:
+    if large:
         yield Observation(
-            where=wild[0].where,
+            where=large[0].where,
             severity="warning",
             confidence="high",
             suspects=("saturation", "exploding"),
             evidence=(
                 *evidence,
                 Evidence(
-                    f"weights of {wild[0].where}, root mean square",
-                    wild[0].weight,
+                    f"weights of {large[0].where}, root mean square",
+                    large[0].weight_rms,
                     "",
-                    wild[0].expected,
+                    large[0].expected_rms,
                     "usual for so many inputs",
                 ),
             ),
@@ -846,7 +679,7 @@ def starts_high(start: Start) -> Iterator[Observation]:
             suspects=("initialization", "target-scale"),
             evidence=(
                 *evidence,
-                Evidence("spread of the inputs", start.input_spread),
+                Evidence("spread of the inputs", start.first_loss.input_spread),
             ),
             changes=(Change("input.scale", "standardize"),),
         )
@@ -862,19 +695,23 @@ def starts_high(start: Start) -> Iterator[Observation]:
     explains=("RVN-I13", "RVN-I17"),
     picture="deep-tanh",
 )
-def fades(start: Start) -> Iterator[Observation]:
-    signal, gradient = start.signal, start.gradient
-    if signal is None or gradient is None:
+def fading_signal(start: StartProfile) -> Iterator[Observation]:
+    flow = start.network.flow
+    if flow is None:
         return
-    factor = (
-        max(signal, gradient) if signal < 1 else 1 / min(signal, gradient)
-    )  # of the two, the one nearer to 1
-    if not 0 <= factor < FADED:
+    signal, gradient = flow.signal, flow.gradient
+    # of the two, the one nearer to 1
+    factor = max(signal, gradient) if signal < 1 else 1 / min(signal, gradient)
+    if not 0 <= factor < FADED_SIGNAL:
         return
-    scales = sorted(x.scale for x in start.layers if x.expected != 1.0 and x.scale == x.scale)
-    usual = scales[len(scales) // 2] if scales else 1.0
+    ratios = sorted(
+        layer.weight_ratio
+        for layer in start.network.layers
+        if not layer.usual_is_one and not math.isnan(layer.weight_ratio)
+    )
+    usual = ratios[len(ratios) // 2] if ratios else 1.0
     down = signal < 1
-    if usual < TAME or usual > WILD:
+    if usual < SMALL_WEIGHT_RATIO or usual > LARGE_WEIGHT_RATIO:
         cause, also = "initialization", ("vanishing",) if down else ("exploding",)
     else:
         cause = "vanishing" if down else "exploding"
@@ -884,24 +721,24 @@ def fades(start: Start) -> Iterator[Observation]:
             *(("hidden-activation",) if down else ()),
         )
     yield Observation(
-        where=start.signal_at,
+        where=flow.where,
         cause=cause,
         suspects=also,
-        severity="warning" if factor < LOST else "note",
+        severity="warning" if factor < LOST_SIGNAL else "note",
         title="" if down else "the signal grows out of bounds from layer to layer",
         evidence=(
             Evidence(
                 "spread of the last hidden layer's output over the first's",
                 signal,
                 "",
-                FADED if down else 1 / FADED,
-                f"over {start.depth} layers, before any step",
+                FADED_SIGNAL if down else 1 / FADED_SIGNAL,
+                f"over {flow.depth} layers, before any step",
             ),
             Evidence(
                 "gradient at the first layer over that at the last",
                 gradient,
                 "",
-                FADED if down else 1 / FADED,
+                FADED_SIGNAL if down else 1 / FADED_SIGNAL,
             ),
         ),
         changes=(
@@ -920,25 +757,28 @@ def fades(start: Start) -> Iterator[Observation]:
     needs="network",
     picture="activations",
 )
-def dead_at_start(start: Start) -> Iterator[Observation]:
+def dead_units(start: StartProfile) -> Iterator[Observation]:
     found = [
         a
-        for a in start.active
-        if a.rows >= ROWS and a.units >= FEW and not a.last and a.dead >= DARK * a.units
+        for a in start.network.activations
+        if a.values_per_unit >= MIN_UNIT_VALUES
+        and a.units >= MIN_UNITS
+        and not a.makes_output
+        and a.dead_units >= SOME_DEAD_FRACTION * a.units
     ]
     if not found:
         return
-    a = max(found, key=lambda a: a.dead / a.units)
+    a = max(found, key=lambda a: a.dead_units / a.units)
     yield Observation(
         where=a.where,
-        severity="warning" if a.dead >= DEAD * a.units else "note",
+        severity="warning" if a.dead_units >= DEAD_FRACTION * a.units else "note",
         suspects=("initialization", "input-scale"),
         evidence=(
             Evidence(
                 "units that no example activates",
-                a.dead,
+                a.dead_units,
                 "",
-                DEAD * a.units,
+                DEAD_FRACTION * a.units,
                 f"of {a.units} in {a.where}",
             ),
         ),
@@ -956,62 +796,72 @@ def dead_at_start(start: Start) -> Iterator[Observation]:
     explains=("RVN-I17",),
     picture="activations",
 )
-def saturated(start: Start) -> Iterator[Observation]:
+def saturated_units(start: StartProfile) -> Iterator[Observation]:
     found = [
         a
-        for a in start.active
-        if a.units >= FEW
-        and not a.last
-        and 2 * a.flat >= a.units
-        and (a.kind.startswith(("tanh", "hardtanh", "softsign")) or 0.1 < a.center < 0.9)
+        for a in start.network.activations
+        if a.units >= MIN_UNITS
+        and not a.makes_output
+        and a.flat_units >= FLAT_FRACTION * a.units
+        and (
+            a.function.startswith(("tanh", "hardtanh", "softsign"))
+            or GATE_MARGIN < a.mean_output < 1 - GATE_MARGIN
+        )
     ]
     if not found:
         return
-    a = max(found, key=lambda a: a.flat / a.units)
-    scale = next((x.scale for x in start.layers if x.where == a.where), 1.0)
-    wild = scale >= WILD
-    cause = "initialization" if wild else "input-scale" if start.input_spread > 5 else "saturation"
+    a = max(found, key=lambda a: a.flat_units / a.units)
+    ratio = next(
+        (layer.weight_ratio for layer in start.network.layers if layer.where == a.where), 1.0
+    )
+    large = ratio >= LARGE_WEIGHT_RATIO
+    if large:
+        cause = "initialization"
+    elif start.first_loss.input_spread > LARGE_INPUT_SPREAD:
+        cause = "input-scale"
+    else:
+        cause = "saturation"
     yield Observation(
         where=a.where,
-        severity="warning" if a.flat >= DEAD * a.units else "note",
+        severity="warning" if a.flat_units >= DEAD_FRACTION * a.units else "note",
         cause=cause,
         suspects=tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause),
         evidence=(
             Evidence(
                 "units at the flat ends of their activation",
-                a.flat,
+                a.flat_units,
                 "",
-                DEAD * a.units,
+                DEAD_FRACTION * a.units,
                 f"of {a.units} in {a.where}",
             ),
-            Evidence("mean slope over the steepest", 100 * a.slope, "%", 5.0),
-            Evidence("weights over what is usual for so many inputs", scale, "times"),
+            Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", 5.0),
+            Evidence("weights over what is usual for so many inputs", ratio, "times"),
         ),
         changes=(
             Change("init", "weights that fit the width")
-            if wild
+            if large
             else Change("input.scale", "standardize"),
         ),
     )
 
 
 @rule("RVN-I17", severity="note", confidence="medium", cause="initialization", needs="network")
-def odd_scale(start: Start) -> Iterator[Observation]:
-    found: dict[str, Layer] = {}
-    for x in start.layers:
-        tables = x.expected == 1.0
-        if x.scale >= (WILD_TABLE if tables else WILD) or (0 < x.scale <= TINY and not tables):
-            found.setdefault(x.where, x)
+def odd_weight_scale(start: StartProfile) -> Iterator[Observation]:
+    found: dict[str, LayerStats] = {}
+    for layer in start.network.layers:
+        tiny = 0 < layer.weight_ratio <= TINY_WEIGHT_RATIO and not layer.usual_is_one
+        if tiny or has_large_weights(layer):
+            found.setdefault(layer.where, layer)
     if found:
-        worst = max(found.values(), key=lambda x: abs(math.log(x.scale)))
+        worst = max(found.values(), key=lambda layer: abs(math.log(layer.weight_ratio)))
         yield Observation(
             where=worst.where,
             evidence=(
                 Evidence(
                     "weights, root mean square",
-                    worst.weight,
+                    worst.weight_rms,
                     "",
-                    worst.expected,
+                    worst.expected_rms,
                     f"usual for {worst.fan_in} inputs",
                 ),
                 Evidence("layers so far off", len(found), "", 0, join_names(found)),
@@ -1020,50 +870,63 @@ def odd_scale(start: Start) -> Iterator[Observation]:
         )
 
 
+def has_large_weights(layer: LayerStats) -> bool:
+    """Whether the weights of a layer are far larger than usual."""
+    return layer.weight_ratio >= (LARGE_TABLE_RATIO if layer.usual_is_one else LARGE_WEIGHT_RATIO)
+
+
 @rule(
     "RVN-I18",
     severity="warning",
     confidence="high",
     cause="normalization",
     also=("train-eval-mode",),
-    needs="statistics",
+    needs="batch_norms",
 )
-def still_statistics(start: Start) -> Iterator[Observation]:
-    for n in start.normed:
-        if n.batch or n.momentum is None:
+def stale_statistics(start: StartProfile) -> Iterator[Observation]:
+    for norm in start.batch_norms.layers:
+        if norm.batch_statistics or norm.momentum is None:
             continue
-        off = n.shift > SHIFTED or n.stretch > STRETCHED
-        if n.momentum < SLOW and off:
+        off = norm.mean_offset > SHIFTED_MEAN or norm.std_ratio > STRETCHED_STD
+        if norm.momentum < SLOW_MOMENTUM and off:
             yield Observation(
-                where=n.where,
+                where=norm.where,
                 evidence=(
-                    Evidence("momentum of the running statistics", n.momentum, "", SLOW),
+                    Evidence(
+                        "momentum of the running statistics", norm.momentum, "", SLOW_MOMENTUM
+                    ),
                     Evidence(
                         "running mean off by",
-                        n.shift,
+                        norm.mean_offset,
                         "standard deviations",
-                        SHIFTED,
+                        SHIFTED_MEAN,
                         f"after {30} batches",
                     ),
-                    Evidence("running standard deviation off by", n.stretch, "times", STRETCHED),
+                    Evidence(
+                        "running standard deviation off by", norm.std_ratio, "times", STRETCHED_STD
+                    ),
                 ),
                 changes=(Change("model", "momentum 0.1"),),
             )
             return
-        if n.momentum > FAST:
+        if norm.momentum > FAST_MOMENTUM:
             yield Observation(
-                where=n.where,
+                where=norm.where,
                 severity="note",
                 title="batch normalization remembers the last batch only",
-                evidence=(Evidence("momentum of the running statistics", n.momentum, "", FAST),),
+                evidence=(
+                    Evidence(
+                        "momentum of the running statistics", norm.momentum, "", FAST_MOMENTUM
+                    ),
+                ),
                 changes=(Change("model", "momentum 0.1"),),
             )
             return
 
 
 @rule("RVN-I19", severity="note", confidence="medium", cause="dropout", needs="network")
-def much_dropped(start: Start) -> Iterator[Observation]:
-    found = {name: p for name, p in start.dropouts.items() if p >= DROPPED}
+def high_dropout(start: StartProfile) -> Iterator[Observation]:
+    found = {name: p for name, p in start.network.dropouts.items() if p >= HIGH_DROPOUT}
     if found:
         name = max(found, key=found.__getitem__)
         yield Observation(
@@ -1073,7 +936,7 @@ def much_dropped(start: Start) -> Iterator[Observation]:
                     "of the units are dropped",
                     100 * found[name],
                     "%",
-                    100 * DROPPED,
+                    100 * HIGH_DROPOUT,
                     join_names(found),
                 ),
             ),
@@ -1082,13 +945,14 @@ def much_dropped(start: Start) -> Iterator[Observation]:
 
 
 @rule("RVN-I20", severity="note", cause="loss-reduction", needs="loss")
-def adds_up(start: Start) -> Iterator[Observation]:
-    if start.reduction is not None and abs(start.reduction - 2) < 1e-3 and start.examples > 1:
+def summed_loss(start: StartProfile) -> Iterator[Observation]:
+    reduction = start.loss.form.reduction
+    if reduction is not None and abs(reduction - 2) < 1e-3 and start.examples > 1:
         yield Observation(
             evidence=(
                 Evidence(
                     "loss of a batch taken twice over its loss",
-                    start.reduction,
+                    reduction,
                     "",
                     1.0,
                     "a mean has 1",
@@ -1099,10 +963,10 @@ def adds_up(start: Start) -> Iterator[Observation]:
 
 
 @rule("RVN-I21", severity="note", confidence="low", cause="loss", needs="loss")
-def class_as_number(start: Start) -> Iterator[Observation]:
-    if start.class_numbers:
+def classes_as_numbers(start: StartProfile) -> Iterator[Observation]:
+    if start.loss.targets.class_numbers:
         yield Observation(
-            where=start.last_at,
+            where=start.loss.form.last_at,
             evidence=(
                 Evidence(
                     "outputs for several whole-number targets",
@@ -1118,36 +982,20 @@ def class_as_number(start: Start) -> Iterator[Observation]:
         )
 
 
-UNMET = 0.1  # of the null loss
-LIGHT, VERY_LIGHT = (
-    0.5,
-    0.1,
-)  # weights of a class that comes seldom, and of one that comes about as often
-RARE, COMMON = 0.5, 1.5  # for each example of the most frequent class, or each zero
-HIGH = 30.0  # times the loss of saying nothing
-WILD, WILD_TABLE = 3.0, 10.0  # times the usual size of a weight; of an embedding
-TAME, TINY = 0.2, 0.03
-FADED, LOST = 1e-3, 1e-4  # of the signal of the first layer
-ROWS, FEW = 64, 4  # numbers of a unit, and units, of which less is said
-DARK, DEAD = 0.5, 0.9  # share of a layer's units
-SHIFTED, STRETCHED = 1.0, 2.0
-SLOW, FAST = 1e-3, 0.99
-DROPPED = 0.8
-
-LIKELY = (
-    wants_wrong,
-    unfit,
-    upside_down,
-    breaks_at_once,
-    starts_high,
-    fades,
-    dead_at_start,
-    saturated,
-    odd_scale,
-    still_statistics,
-    much_dropped,
-    adds_up,
-    class_as_number,
+LIKELY_RULES = (
+    reversed_loss,
+    unfit_output_activation,
+    reversed_class_weights,
+    first_loss_not_finite,
+    high_first_loss,
+    fading_signal,
+    dead_units,
+    saturated_units,
+    odd_weight_scale,
+    stale_statistics,
+    high_dropout,
+    summed_loss,
+    classes_as_numbers,
 )
 
-ALL = (*EXACT, *LIKELY)
+ALL = (*EXACT_RULES, *LIKELY_RULES)

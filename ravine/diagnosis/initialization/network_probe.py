@@ -1,0 +1,233 @@
+"""Probe how a network starts: the first loss, signal and gradient by layer, activations, and the
+statistics of batch normalization.
+
+Letters: N examples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ravine.diagnosis.initialization.forward_trace import (
+    ForwardTrace,
+    FunctionCall,
+    SourceLayer,
+    count_units,
+    root_mean_square,
+    trace_forward,
+    values_by_unit,
+)
+from ravine.diagnosis.initialization.probed_program import ProbedProgram, copy_model, is_finite
+from ravine.diagnosis.initialization.profile import (
+    ActivationStats,
+    BatchNorms,
+    BatchNormStats,
+    FirstLoss,
+    LayerStats,
+    NetworkProfile,
+    SignalFlow,
+)
+from ravine.diagnosis.op_names import (
+    EMBEDDING_FUNCTIONS,
+    FUSED_FUNCTIONS,
+    MATMUL_FUNCTIONS,
+    RECTIFIER_FUNCTIONS,
+)
+
+FLAT_SLOPE = 0.05  # of an activation's steepest slope
+MIN_DEPTH = 4  # layers along which a signal is followed
+NORM_BATCHES, NORM_BATCH_SIZE = 30, 32  # that batch normalization gets
+
+
+def probe_first_loss(program: ProbedProgram) -> FirstLoss:
+    """The first loss in training mode, and what is not finite."""
+    x, y = program.inputs, program.targets
+    outputs = program.training_trace.output
+    loss = float(program.loss(outputs, y).detach())
+    rows = outputs.detach().double()
+    found = FirstLoss(
+        value=loss,
+        input_spread=float(x.double().std()) if x.is_floating_point() else math.nan,
+        output_spread=_spread_over_examples(rows),
+    )
+    if math.isfinite(loss) and is_finite(rows):  # what the model repairs is no fault of it
+        return found
+    parts = (("inputs", x), ("targets", y), ("outputs", rows))
+    broken = next((name for name, tensor in parts if not is_finite(tensor)), "loss")
+    return replace(
+        found,
+        not_finite=broken,
+        not_finite_at=_first_not_finite(program.trace) if broken == "outputs" else "",
+    )
+
+
+def _first_not_finite(trace: ForwardTrace) -> str:
+    """The first module that makes something not finite of finite inputs."""
+    for call in trace.modules:
+        if all(map(is_finite, call.inputs)) and not all(map(is_finite, call.outputs)):
+            return call.where
+    return ""
+
+
+def _spread_over_examples(x: Tensor) -> float:
+    """Standard deviation over the examples [N, ...], root mean square over all else."""
+    x = x.detach().double()
+    return root_mean_square(x - x.mean(0)) if len(x) > 1 else 0.0
+
+
+def probe_network(program: ProbedProgram) -> NetworkProfile | None:
+    """Signal and gradient by layer, activations, and other settings, in training mode without
+    dropout.
+    """
+    model, trace = program.training_model, program.training_trace
+    if not trace.output.requires_grad or not is_finite(trace.output):
+        return None
+    owners = {id(p): name for name, p in model.named_parameters()}
+    calls = [
+        call
+        for call in trace.functions
+        if (call.weight is not None or call.name in FUSED_FUNCTIONS) and call.output.requires_grad
+    ]
+    loss = program.loss(trace.output, program.targets).sum()
+    made = [call.output for call in calls]
+    grads = torch.autograd.grad(loss, made, allow_unused=True) if made else ()
+    layers = tuple(
+        _measure_layer(call, gradient, owners) for call, gradient in zip(calls, grads, strict=True)
+    )
+    last = trace.output_call
+    stats = (_measure_activation(call, makes_output=call is last) for call in trace.functions)
+    first = next((c for c in trace.functions if c in calls or "_norm" in c.name), None)
+    return NetworkProfile(
+        layers=layers,
+        activations=tuple(found for found in stats if found is not None),
+        norm_first=first is not None and "norm" in first.name,
+        dropouts={
+            name: float(module.p)
+            for name, module in model.named_modules()
+            if isinstance(module, nn.modules.dropout._DropoutNd)
+        },
+        flow=_measure_flow(layers),
+    )
+
+
+def _measure_layer(
+    call: FunctionCall, gradient: Tensor | None, owners: Mapping[int, str]
+) -> LayerStats:
+    weight, output = call.weight, call.output.detach()
+    where, fan_in = call.where, 1
+    if weight is not None:
+        transposed = call.name in MATMUL_FUNCTIONS or "transpose" in call.name
+        fan_in = weight.shape[0] if transposed else weight[0].numel()
+        if call.name in MATMUL_FUNCTIONS:  # the module multiplies by a parameter of its own
+            where = owners.get(id(weight), where)
+    return LayerStats(
+        where=where,
+        function=call.name,
+        units=count_units(call.name, output),
+        fan_in=fan_in,
+        weight_rms=root_mean_square(weight) if weight is not None else math.nan,
+        expected_rms=1.0 if call.name in EMBEDDING_FUNCTIONS else fan_in**-0.5,
+        output_rms=root_mean_square(output),
+        output_spread=_spread_over_examples(output),
+        gradient_rms=None if gradient is None else root_mean_square(gradient),
+    )
+
+
+def _measure_activation(call: FunctionCall, *, makes_output: bool) -> ActivationStats | None:
+    """None for other calls, and where the units cannot be found."""
+    if call.name not in RECTIFIER_FUNCTIONS and call.relative_slope is None:
+        return None
+    source = call.source or SourceLayer(call.where, call.output.shape[-1], -1)
+    values = values_by_unit(call.output, source)
+    if values is None:
+        return None
+    found = ActivationStats(
+        where=source.where,
+        function=call.name,
+        units=len(values),
+        values_per_unit=values.shape[1],
+        makes_output=makes_output,
+    )
+    if call.relative_slope is None:
+        return replace(found, dead_units=int((values <= 0).all(1).sum()))
+    slopes = values_by_unit(call.relative_slope, source)
+    assert slopes is not None  # of the same shape as the output
+    means = slopes.double().mean(1)
+    return replace(
+        found,
+        flat_units=int((means < FLAT_SLOPE).sum()),
+        mean_slope=float(means.mean()),
+        mean_output=float(values.double().mean()),
+    )
+
+
+def _measure_flow(layers: Sequence[LayerStats]) -> SignalFlow | None:
+    """How signal and gradient change with depth: along the hidden layers, or along the calls of one
+    layer that is used again and again, whichever changes more."""
+    hidden = [layer for layer in layers if layer.function not in EMBEDDING_FUNCTIONS]
+    hidden = [layer for layer in hidden[:-1] if layer.output_spread > 0 and layer.gradient_rms]
+    first_calls: dict[str, LayerStats] = {}
+    all_calls: dict[str, list[LayerStats]] = {}
+    for layer in hidden:
+        first_calls.setdefault(layer.where, layer)
+        all_calls.setdefault(layer.where, []).append(layer)
+    best: SignalFlow | None = None
+    for chain in (list(first_calls.values()), *all_calls.values()):
+        if len(chain) < MIN_DEPTH:
+            continue
+        change = math.log10(chain[-1].output_spread) - math.log10(chain[0].output_spread)
+        if best is None or abs(change) > abs(math.log10(best.signal)):
+            gradients = [math.log10(layer.gradient_rms or math.nan) for layer in chain]
+            best = SignalFlow(
+                signal=10.0**change,
+                gradient=10.0 ** (gradients[0] - gradients[-1]),
+                depth=len(chain),
+                where=chain[0].where if change < 0 else chain[min(1, len(chain) - 1)].where,
+            )
+    return best
+
+
+def probe_batch_norms(program: ProbedProgram) -> BatchNorms | None:
+    """The running statistics after thirty batches beside the statistics of all examples."""
+    model = copy_model(program.model, training=True)
+    norms = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    }
+    if not norms:
+        return None
+    n = len(program.inputs)
+    generator = torch.Generator().manual_seed(program.seed)
+    with torch.no_grad():
+        for _ in range(NORM_BATCHES):
+            rows = torch.randint(0, n, (min(NORM_BATCH_SIZE, n),), generator=generator)
+            trace_forward(model, program.inputs[rows], seed=program.seed)
+    # the inputs of a normalization in training mode do not depend on its running statistics
+    inputs = {call.where: call.inputs[0] for call in program.training_trace.modules if call.inputs}
+    return BatchNorms(
+        layers=tuple(_measure_norm(name, norm, inputs.get(name)) for name, norm in norms.items())
+    )
+
+
+def _measure_norm(
+    where: str, norm: nn.modules.batchnorm._BatchNorm, inputs: Tensor | None
+) -> BatchNormStats:
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        return BatchNormStats(where=where, momentum=norm.momentum, batch_statistics=True)
+    found = BatchNormStats(where=where, momentum=norm.momentum)
+    if inputs is None:  # it did not run
+        return found
+    x = inputs.double().movedim(1, 0).flatten(1)
+    std, running_std = (x.var(1) + norm.eps).sqrt(), (variance.double() + norm.eps).sqrt()
+    return replace(
+        found,
+        mean_offset=float(((mean.double() - x.mean(1)).abs() / std).median()),
+        std_ratio=float(torch.maximum(running_std / std, std / running_std).median()),
+    )

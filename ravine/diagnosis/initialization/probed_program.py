@@ -1,0 +1,179 @@
+"""What the probes share: a copy of a model, its loss, some examples, and the forward passes that
+several probes need.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from ravine.diagnosis.initialization.forward_trace import ForwardTrace, trace_forward
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Pass = ForwardTrace | Exception  # an exception where the model raised it
+
+MAX_EXAMPLES = 256
+MAX_INPUT_NUMBERS = 2**18  # numbers that the inputs of these have together
+MIN_EXAMPLES = 16  # however large
+SMALL_BATCHES = (7, 11, 13, 17, 5)  # sizes of the small batch
+EQUAL_OUTPUTS = 1e-6  # of the largest output: equal but for rounding
+
+
+@dataclass(frozen=True)
+class ProbedProgram:
+    """A copy of a model in evaluation mode with its loss and some examples.
+
+    `few` are the rows [n] of a small batch. The passes were made with the random numbers of `seed`,
+    but for `repeated_pass`, for which they are others. Probes that need a pass raise what the model
+    raised in it.
+    """
+
+    model: nn.Module
+    loss: Loss
+    inputs: Tensor
+    targets: Tensor
+    seed: int
+    trace: ForwardTrace  # of all examples
+    few: Tensor
+    few_pass: Pass  # of the small batch
+    repeated_pass: Pass  # of the small batch once more
+    training_pass: Pass  # of all examples in training mode, by `training_model`
+    training_model: nn.Module
+
+    @property
+    def outputs(self) -> Tensor:
+        return self.trace.output
+
+    @property
+    def few_trace(self) -> ForwardTrace:
+        return _trace_of(self.few_pass)
+
+    @property
+    def repeated_trace(self) -> ForwardTrace:
+        return _trace_of(self.repeated_pass)
+
+    @property
+    def training_trace(self) -> ForwardTrace:
+        return _trace_of(self.training_pass)
+
+    @cached_property
+    def first_gradients(self) -> dict[str, Tensor | None] | None:
+        """The gradient of the loss of all examples by parameter; None where the loss has no
+        graph.
+        """
+        loss = self.loss(self.outputs, self.targets)
+        return parameter_gradients(loss, learning_parameters(self.model))
+
+
+def prepare_program(
+    model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, seed: int
+) -> ProbedProgram:
+    """Copy a model, choose examples, and make the passes that several probes need.
+
+    Raises what the model raises for all examples in evaluation mode, and for outputs that are no
+    tensor.
+    """
+    most = max(MIN_EXAMPLES, MAX_INPUT_NUMBERS * len(inputs) // max(1, inputs.numel()))
+    rows = spread_rows(len(inputs), min(len(inputs), MAX_EXAMPLES, most))
+    inputs, targets = inputs[rows].detach(), targets[rows].detach()
+    if isinstance(loss, nn.Module):
+        loss = copy.deepcopy(loss)
+    # what was compiled is probed as it was before: compiling anew for every probe takes long
+    model = copy.deepcopy(getattr(model, "_orig_mod", model)).eval()
+    trace = trace_forward(model, inputs, seed=seed, copy_modules=True)
+    few = _small_batch(inputs, targets, trace.output)
+    training_model = model
+    passes: list[Pass] = []
+    for training, batch, draw in (
+        (False, inputs[few], seed),
+        (False, inputs[few], seed + 1),
+        (True, inputs, seed),
+    ):
+        try:
+            if training:
+                training_model = copy_model(model, training=True)
+            runner = training_model if training else model
+            passes.append(trace_forward(runner, batch, seed=draw, copy_modules=True))
+        except Exception as error:  # the model's own code may raise anything
+            passes.append(error)
+    few_pass, repeated_pass, training_pass = passes
+    return ProbedProgram(
+        model=model,
+        loss=loss,
+        inputs=inputs,
+        targets=targets,
+        seed=seed,
+        trace=trace,
+        few=few,
+        few_pass=few_pass,
+        repeated_pass=repeated_pass,
+        training_pass=training_pass,
+        training_model=training_model,
+    )
+
+
+def spread_rows(total: int, count: int) -> Tensor:
+    """`count` places in `total` rows, evenly spread from the first to the last.
+
+    >>> spread_rows(7, 3)
+    tensor([0, 3, 6])
+    """
+    return torch.linspace(0, total - 1, count).round().long()
+
+
+def _small_batch(inputs: Tensor, targets: Tensor, outputs: Tensor) -> Tensor:
+    """The rows [n] of a few examples: as many as no other dimension is long, so that the dimension
+    of the examples can be told from others.
+    """
+    others = {*inputs.shape[1:], *targets.shape[1:], *outputs.shape[1:]}
+    size = next((s for s in SMALL_BATCHES if s not in others), SMALL_BATCHES[0])
+    return spread_rows(len(inputs), min(size, len(inputs)))
+
+
+def _trace_of(made: Pass) -> ForwardTrace:
+    if isinstance(made, Exception):
+        raise made
+    return made
+
+
+def copy_model(model: nn.Module, *, training: bool) -> nn.Module:
+    """A copy of a model; in training mode with dropout left out."""
+    model = copy.deepcopy(model).train(training)
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+    return model
+
+
+def learning_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def parameter_gradients(
+    loss: Tensor, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor | None] | None:
+    """The gradient at each parameter, None where the loss does not reach it; no dict where the loss
+    has no graph.
+    """
+    if not loss.requires_grad:
+        return None
+    grads = torch.autograd.grad(loss.sum(), list(parameters.values()), allow_unused=True)
+    return dict(zip(parameters, grads, strict=True))
+
+
+def is_constant(rows: Tensor) -> bool:
+    """Whether all examples [N, ...] are equal but for rounding."""
+    rows = rows.detach()
+    if not rows.is_floating_point():
+        return bool((rows == rows[:1]).all())
+    rows = rows.double()
+    return bool(((rows - rows[:1]).abs() <= EQUAL_OUTPUTS * rows.abs().max()).all())
+
+
+def is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
