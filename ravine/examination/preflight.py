@@ -19,8 +19,9 @@ from torch import Tensor
 
 from ravine.data import Examples
 from ravine.diagnosis import recipe_rules
-from ravine.diagnosis.data import profile as data_profile
 from ravine.diagnosis.data import rules as data_rules
+from ravine.diagnosis.data.measure import profile_data
+from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.recipe_rules import LEARNED, Beforehand, Check
 from ravine.diagnosis.rule import Observation, run_rules
 from ravine.errors import InputError
@@ -114,7 +115,7 @@ def checked(
 # The data
 
 
-def examined_data(recipe: Recipe, task: Any) -> data_profile.Examples:
+def examined_data(recipe: Recipe, task: Any) -> DataProfile:
     """What is to be known of a task's examples as networks get them, columns by name."""
     chosen = some(task, spared(task, ROWS, NUMBERS))
     held = task.validation
@@ -126,7 +127,7 @@ def examined_data(recipe: Recipe, task: Any) -> data_profile.Examples:
         )
     sizes = _moments(chosen)
     assert chosen.targets is not None
-    return data_profile.read_examples(
+    return profile_data(
         _inputs(task, chosen, sizes),
         chosen.targets,
         validation=None if held is None else (_inputs(task, held, sizes), held.targets),

@@ -11,7 +11,7 @@ import math
 import torch
 from torch.optim import Adam, AdamW
 
-from ravine.diagnosis.data.profile import Examples, Spread
+from ravine.diagnosis.data.profile import DataProfile, NumberStats
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
@@ -39,7 +39,7 @@ STEPS = 3  # times the budget
 DEEP = 3  # squashing layers in a row
 
 
-def remedies(case: Case, base: Run, *, start: StartProfile, examples: Examples) -> list[Remedy]:
+def remedies(case: Case, base: Run, *, start: StartProfile, examples: DataProfile) -> list[Remedy]:
     """Specific remedies that facts speak for, then the general ones."""
     specific = [
         *_scales(start, examples),
@@ -85,7 +85,7 @@ def _unruly(base: Run) -> tuple[Evidence, ...]:
     return ()
 
 
-def _scales(start: StartProfile, examples: Examples) -> list[Remedy]:
+def _scales(start: StartProfile, examples: DataProfile) -> list[Remedy]:
     """Inputs and targets that are far from mean 0 and standard deviation 1."""
     ours, theirs = Change("input.scale", "standardize"), Change("target.scale", "standardize")
     inputs = (
@@ -108,20 +108,22 @@ def _scales(start: StartProfile, examples: Examples) -> list[Remedy]:
     return found
 
 
-def _off(spread: Spread, what: str) -> tuple[Evidence, ...]:
+def _off(spread: NumberStats, what: str) -> tuple[Evidence, ...]:
     found = []
-    if spread.offset > FAR:
+    if spread.largest_offset > FAR:
         found.append(
-            Evidence(f"mean of a column of the {what} over its spread", spread.offset, "", FAR)
+            Evidence(
+                f"mean of a column of the {what} over its spread", spread.largest_offset, "", FAR
+            )
         )
-    if spread.narrowest > 0 and (ratio := spread.widest / spread.narrowest) > WIDE:
+    if spread.spreads.smallest > 0 and (ratio := spread.spreads.ratio) > WIDE:
         found.append(
             Evidence(
                 f"largest over smallest spread of the {what}",
                 ratio,
                 "",
                 WIDE,
-                f"{spread.widest_name} and {spread.narrowest_name}",
+                f"{spread.spreads.largest_name} and {spread.spreads.smallest_name}",
             )
         )
     size = math.hypot(spread.mean, spread.std)
@@ -153,9 +155,9 @@ def _loss(start: StartProfile) -> list[Remedy]:
     ]
 
 
-def _rare(case: Case, examples: Examples) -> list[Remedy]:
+def _rare(case: Case, examples: DataProfile) -> list[Remedy]:
     """Classes of which there are few."""
-    counts = examples.counts
+    counts = examples.classes.train
     if (
         not isinstance(case.train, Rows)
         or examples.kind not in ("classes", "binary")
@@ -164,7 +166,7 @@ def _rare(case: Case, examples: Examples) -> list[Remedy]:
         return []
     rarest = min(counts, key=lambda k: counts[k])
     share = counts[rarest] / max(counts.values())
-    if share >= RARE or examples.validation_counts.get(rarest, 0) < FEW:
+    if share >= RARE or examples.classes.validation.get(rarest, 0) < FEW:
         return []
     return [
         Remedy(

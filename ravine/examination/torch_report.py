@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ravine.diagnosis.baseline_learners import plain
-from ravine.diagnosis.data.profile import Examples, counted, read_examples
+from ravine.diagnosis.data.measure import count_classes, profile_data
+from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.data.rules import ALL as DATA
 from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
@@ -94,13 +95,13 @@ def _examined(case: Case, watch: Watch, trials: bool) -> Report:
     )
 
 
-def looked_at(case: Case) -> tuple[StartProfile, Examples]:
+def looked_at(case: Case) -> tuple[StartProfile, DataProfile]:
     """Network and loss before the first step, and the examples."""
     inputs, targets = case.examples()
     some = torch.linspace(0, len(inputs) - 1, min(len(inputs), PROBED)).round().long()
     start = profile_start(case.model, case.loss, inputs[some], targets[some], seed=case.seed)
     try:
-        examples = read_examples(
+        examples = profile_data(
             inputs,
             targets,
             validation=None if case.held_out else case.validation,
@@ -112,10 +113,12 @@ def looked_at(case: Case) -> tuple[StartProfile, Examples]:
     except (
         Exception
     ):  # data of a kind that nobody foresaw: the rest of the examination goes on without
-        return start, Examples(rows=len(inputs), shape=tuple(inputs.shape[1:]), layout="", kind="")
+        return start, DataProfile(
+            rows=len(inputs), shape=tuple(inputs.shape[1:]), layout="", kind=""
+        )
     if case.held_out and case.validation is not None:
-        counts = counted(plain(case.validation[1]), examples.kind)
-        examples = replace(examples, validation_counts=counts)
+        counts = count_classes(plain(case.validation[1]), examples.kind)
+        examples = replace(examples, classes=replace(examples.classes, validation=counts))
     return start, examples
 
 
@@ -207,7 +210,7 @@ def weighed(found: list[Finding], causes: list[Finding]) -> tuple[list[Finding],
     return leading, [replace(f, severity="note") if f in general else f for f in causes]
 
 
-def quiet(found: list[Finding], examples: Examples) -> list[Finding]:
+def quiet(found: list[Finding], examples: DataProfile) -> list[Finding]:
     """That nothing was learned is no fault where a quick learner finds nothing to learn, either."""
     if examples.reference is None or examples.reference.informative is not False:
         return found
@@ -248,7 +251,7 @@ def watched_run(case: Case, watch: Watch) -> tuple[list[Finding], Checks, Run]:
 
 
 def trial_findings(
-    case: Case, base: Run, start: StartProfile, examples: Examples
+    case: Case, base: Run, start: StartProfile, examples: DataProfile
 ) -> tuple[list[Finding], Checks]:
     """What trying remedies says, if anything is left to gain."""
     if base.last.score is not None and base.last.score >= GOOD:

@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ravine.diagnosis.data.profile import IGNORED
+from ravine.diagnosis.data.measure import IGNORED_TARGET
 from ravine.examination.torch_changes import logits_first
 from ravine.examination.torch_subject import LOOKED, Case, Loss, Pair, apart, measured
 from ravine.rng import seed_all
@@ -198,7 +198,7 @@ def scored(outputs: Tensor, targets: Tensor) -> float | None:
             (logits_first(outputs, targets).argmax(1) == targets).flatten(),
             targets.flatten(),
         )
-        right, y = right[y != IGNORED], y[y != IGNORED]
+        right, y = right[y != IGNORED_TARGET], y[y != IGNORED_TARGET]
         classes = y.unique()
         if len(classes) < 2:
             return None
@@ -245,7 +245,7 @@ def plain_score(outputs: Tensor, targets: Tensor) -> float | None:
         and outputs.dim() == targets.dim() + 1
         and outputs.numel() > targets.numel()
     ):
-        told = targets != IGNORED
+        told = targets != IGNORED_TARGET
         if not bool(told.any()):
             return None
         right = float((logits_first(outputs, targets).argmax(1) == targets)[told].float().mean())

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ravine.diagnosis.baseline_learners import reference
-from ravine.diagnosis.data.profile import Examples
+from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.trials.rules import BEHIND, POINTS, SEEDS, Outcome, Tried
 from ravine.examination.torch_changes import NotTriedError, as_classes, changed
 from ravine.examination.torch_run import LOOKED, Run, by_groups, plain_score, train
@@ -248,7 +248,7 @@ def _hit(case: Case, steps: int, seed: int, original: Case) -> tuple[float, floa
     return float(missed), run.last.loss
 
 
-def judged_whole(case: Case, base: Run, tried: Tried, examples: Examples) -> Tried:
+def judged_whole(case: Case, base: Run, tried: Tried, examples: DataProfile) -> Tried:
     """What the whole run shows beside what a quick learner does with the same examples."""
     known, behind = examples.reference, BEHIND
     if examples.kind == "inputs":  # a narrow code is meant to lose something

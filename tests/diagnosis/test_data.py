@@ -7,8 +7,14 @@ import pytest
 import torch
 from sklearn import datasets
 
-from ravine.diagnosis.data import profile as data_profile
-from ravine.diagnosis.data.profile import counted, evenness, kind_of, read_examples, spread
+from ravine.diagnosis.data import measure
+from ravine.diagnosis.data.measure import (
+    count_classes,
+    find_task_kind,
+    measure_numbers,
+    profile_data,
+)
+from ravine.diagnosis.data.profile import class_evenness
 from ravine.diagnosis.data.rules import ALL
 from ravine.diagnosis.rule import run_rules
 
@@ -20,7 +26,7 @@ NAMES = ("age", "height", "weight", "pulse", "visits", "refund")
 @pytest.fixture
 def no_reference(monkeypatch):
     """Without the quick learner: it takes most of the time, and these tests do not ask it."""
-    monkeypatch.setattr(data_profile, "reference", lambda *given, **more: None)
+    monkeypatch.setattr(measure, "reference", lambda *given, **more: None)
 
 
 def patients(rows=240, noise=0.6):
@@ -38,7 +44,7 @@ def ill(rows=240):
 
 def found(x, y, **more):
     """Codes by severity."""
-    findings, checks = run_rules(ALL, read_examples(x, y, **more))
+    findings, checks = run_rules(ALL, profile_data(x, y, **more))
     assert checks.failed == ()
     return {f.code: f for f in findings}
 
@@ -102,17 +108,17 @@ def test_numbers_that_are_not_finite_are_named_by_column():
     x, y = patients()
     x[3, 2], x[7, 2], x[9, 4] = float("nan"), float("inf"), float("nan")
     findings = [
-        f for f in run_rules(ALL, read_examples(x, y, names=NAMES))[0] if f.code == "RVN-D01"
+        f for f in run_rules(ALL, profile_data(x, y, names=NAMES))[0] if f.code == "RVN-D01"
     ]
     assert [(f.where, f.evidence[0].value, f.severity) for f in findings] == [
         ("weight", 2.0, "error"),
         ("visits", 1.0, "error"),
     ]
-    pictures = torch.rand(40, 1, 6, 6)
-    pictures[5, 0, 2, 2] = float("nan")
-    assert found(pictures, torch.arange(40) % 4)["RVN-D01"].where == "inputs"
+    images = torch.rand(40, 1, 6, 6)
+    images[5, 0, 2, 2] = float("nan")
+    assert found(images, torch.arange(40) % 4)["RVN-D01"].where == "inputs"
     y[11] = float("nan")
-    assert [f.where for f in run_rules(ALL, read_examples(patients()[0], y))[0]] == ["target"]
+    assert [f.where for f in run_rules(ALL, profile_data(patients()[0], y))[0]] == ["target"]
 
 
 @bare
@@ -138,11 +144,10 @@ def test_scales_are_told_in_figures():
 
 def test_eigenvalues_are_those_of_the_second_moment():
     x = np.random.default_rng(SEED).normal(3, (1, 20), (400, 2))
-    figures = spread(x, {})
-    assert figures.steepest == pytest.approx(np.linalg.eigvalsh(x.T @ x / 400)[-1])
-    assert figures.centered == pytest.approx(np.linalg.eigvalsh(np.cov(x.T, bias=True))[-1])
-    assert figures.even == pytest.approx(np.linalg.eigvalsh(np.corrcoef(x.T))[-1])
-    assert (figures.widest_name, figures.narrowest_name) == ("column 1", "column 0")
+    figures = measure_numbers(x, {})
+    assert figures.steepness.raw == pytest.approx(np.linalg.eigvalsh(x.T @ x / 400)[-1])
+    assert figures.steepness.standardized == pytest.approx(np.linalg.eigvalsh(np.corrcoef(x.T))[-1])
+    assert (figures.spreads.largest_name, figures.spreads.smallest_name) == ("column 1", "column 0")
 
 
 @bare
@@ -161,8 +166,8 @@ def test_repeats_that_are_natural_are_no_leak():
     draw = torch.Generator().manual_seed(SEED)
     x = torch.randint(0, 3, (400, 4), generator=draw).float()
     y = (x.sum(1) > 4).long()
-    measured = read_examples(x[:300], y[:300], validation=(x[300:], y[300:])).copies
-    assert measured.natural and measured.overlap > 80 and measured.expected > 80
+    copies = profile_data(x[:300], y[:300], validation=(x[300:], y[300:])).duplicates
+    assert copies.natural and copies.overlap > 80 and copies.expected_overlap > 80
     assert alarms(x[:300], y[:300], validation=(x[300:], y[300:])) == []
     x, y = patients()
     assert alarms(x[:160].repeat(3, 1), y[:160].repeat(3, 1), validation=(x[160:], y[160:])) == []
@@ -186,7 +191,7 @@ def test_a_column_that_gives_the_target_away():
 def test_targets_that_are_the_inputs_again():
     tokens = torch.randint(0, 9, (60, 8), generator=torch.Generator().manual_seed(SEED))
     assert alarms(tokens, tokens) == ["RVN-D09"]
-    assert read_examples(tokens[:, :-1], tokens[:, 1:]).kind == "next"
+    assert profile_data(tokens[:, :-1], tokens[:, 1:]).kind == "next"
     hidden = torch.where(
         torch.rand(60, 8, generator=torch.Generator().manual_seed(1)) < 0.2, tokens, -100
     )
@@ -203,9 +208,9 @@ def test_validation_inputs_on_another_scale():
     for other in (x[160:], ((x[160:] - mean) / std - mean) / std):  # not at all, and twice
         seen = found((x[:160] - mean) / std, y[:160], validation=(other, y[160:]))["RVN-D10"]
         assert (seen.severity, seen.where, seen.cause) == ("warning", "validation", "input-scale")
-    pictures = torch.rand(80, 1, 8, 8, generator=torch.Generator().manual_seed(SEED))
+    images = torch.rand(80, 1, 8, 8, generator=torch.Generator().manual_seed(SEED))
     assert alarms(
-        pictures[:50], torch.arange(50) % 2, validation=(255 * pictures[50:], torch.arange(30) % 2)
+        images[:50], torch.arange(50) % 2, validation=(255 * images[50:], torch.arange(30) % 2)
     ) == ["RVN-D10"]
 
 
@@ -239,7 +244,7 @@ def test_rare_classes_are_a_note():
     rare = found(x, y)["RVN-D12"]
     assert (rare.severity, rare.where) == ("note", "class 1")
     share = np.array([0.96, 0.04])
-    assert evenness(counted(y.numpy(), "classes")) == pytest.approx(
+    assert class_evenness(count_classes(y.numpy(), "classes")) == pytest.approx(
         np.exp(-(share * np.log(share)).sum()) - 1
     )
 
@@ -297,10 +302,10 @@ def test_labels_without_an_output():
 
 
 @bare
-def test_pictures_that_were_not_read():
-    pictures = torch.rand(60, 1, 6, 6, generator=torch.Generator().manual_seed(SEED))
-    pictures[20:] = 0
-    assert found(pictures, torch.arange(60) % 3)["RVN-D17"].evidence[0].value == 40
+def test_images_that_were_not_read():
+    images = torch.rand(60, 1, 6, 6, generator=torch.Generator().manual_seed(SEED))
+    images[20:] = 0
+    assert found(images, torch.arange(60) % 3)["RVN-D17"].evidence[0].value == 40
 
 
 @pytest.mark.parametrize(
@@ -321,7 +326,7 @@ def test_pictures_that_were_not_read():
     ],
 )
 def test_the_kind_of_targets_is_read_from_them(x, y, kind):
-    assert kind_of(x.numpy(), y.numpy()) == kind
+    assert find_task_kind(x.numpy(), y.numpy()) == kind
 
 
 @pytest.mark.parametrize(
@@ -339,17 +344,17 @@ def test_the_kind_of_targets_is_read_from_them(x, y, kind):
 )
 def test_all_sorts_of_inputs_are_measured(x):
     for y in (torch.arange(len(x)) % 2, torch.rand(len(x), 1), torch.rand(len(x), 3)):
-        findings, checks = run_rules(ALL, read_examples(x, y, validation=(x, y)))
+        findings, checks = run_rules(ALL, profile_data(x, y, validation=(x, y)))
         assert checks.failed == () and not {f.code for f in findings} - {rule.code for rule in ALL}
 
 
 def test_nothing_is_drawn_from_torch_and_nothing_is_changed():
     x, y = patients()
     before, state = x.clone(), torch.random.get_rng_state()
-    read_examples(x, y, shuffled=False)
+    profile_data(x, y, shuffled=False)
     assert torch.equal(x, before) and torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_another_number_of_targets_is_an_error():
     with pytest.raises(ValueError, match="4 inputs and 3 targets"):
-        read_examples(torch.rand(4, 2), torch.rand(3))
+        profile_data(torch.rand(4, 2), torch.rand(3))

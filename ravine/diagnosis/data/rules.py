@@ -1,5 +1,5 @@
-"""Faults of the examples: numbers that are none, copies, leaks, targets of other rows, misleading
-splits and orders.
+"""Faults of the examples: numbers that are not finite, copies, leaks, targets of other rows,
+misleading splits and orders.
 """
 
 from __future__ import annotations
@@ -8,34 +8,44 @@ import math
 from collections.abc import Iterator
 
 from ravine.diagnosis.baseline_learners import SURE
-from ravine.diagnosis.data.profile import BEYOND, Examples
+from ravine.diagnosis.data.measure import BEYOND_DOUBT
+from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.rule import Observation, join_names, rule
 from ravine.finding import Change, Evidence
 
-FEW = 10  # examples: with fewer, equal ones mean nothing
-STEEPER = 30.0  # times as steep, or as flat, as with standardized inputs
-WIDER = 30.0  # times the spread of another column
-FAR = 5.0  # spreads from 0
-LARGE, SMALL = 10.0, 0.03  # spread of targets
-KNOWN = 0.05  # share of validation examples
-TWICE = 3.0  # times what chance gives
-SHIFTED, STRETCHED = 1.0, 2.5  # spreads, times
-COLUMNS, FAR_AWAY = 3.0, 10.0  # columns in effect; with fewer the shift must be this many spreads
-MOVED = 1.5  # spreads, of one column
-SURELY = 8.0  # standard errors
-LESS = 0.1  # of the null loss, and 4 of its standard errors: what validation examples must tell
-UNSEEN = 0.05  # share of validation targets of classes that training lacks
-OUTSIDE = 0.5  # share of validation targets outside the range of training targets
-UNEVEN = 0.5  # (exp H - 1) / (K - 1)
-SEEN = 0.05  # share of the examples with a label
-ONE_CLASS = 0.9  # mean share of the commonest class in a batch
-AGAIN = 0.99  # share of target tokens that are the input token at their place
-CROWD = 0.5  # share of the examples that are one and the same
+MIN_EXAMPLES = 10  # with fewer, equal ones mean nothing
+STEEPNESS_RATIO = 30.0  # times as steep, or as flat, as with standardized inputs
+SPREAD_RATIO = 30.0  # times the spread of another column
+FAR_OFFSET = 5.0  # spreads from 0
+LARGE_TARGETS, SMALL_TARGETS = 10.0, 0.03  # their spread
+LEAKED_FRACTION = 0.05  # of the validation examples
+MIN_LEAKED = 3  # validation examples
+CHANCE_MULTIPLE = 3.0  # times what chance gives
+MEDIAN_SHIFT, MEDIAN_STRETCH = 1.0, 2.5  # spreads, times
+MIN_STRETCH_ROWS = 30  # validation examples
+MIN_EFFECTIVE_COLUMNS = 3.0  # with fewer the shift must be
+FAR_SHIFT = 10.0  # spreads
+COLUMN_SHIFT = 1.5  # spreads, of one column
+SURE_SHIFT = 8.0  # standard errors
+MIN_GAIN = 0.1  # of the null loss: what a learner gains from validation examples alone
+MIN_GAIN_ERRORS = 4.0  # the same in its standard errors
+MIN_UNSEEN = 5  # validation targets of classes that training lacks
+UNSEEN_FRACTION = 0.05  # of the validation targets
+OUTSIDE_FRACTION = 0.5  # of validation targets: outside the range of training targets
+OUTSIDE_NOTE_FRACTION = 0.1
+UNEVEN_CLASSES = 0.5  # (exp H - 1) / (K - 1)
+RARE_LABEL = 0.05  # share of the examples with a label
+ONE_CLASS_FRACTION = 0.9  # mean share of the commonest class in a batch
+SHUFFLED_MARGIN = 0.15  # by which shuffling must lower it
+SAME_TOKEN_FRACTION = 0.99  # of target tokens: the input token at their place
+IDENTICAL_FRACTION = 0.5  # of the examples: one and the same
+MIN_CONTRADICTED = 3  # copies of an input with other targets
+CONTRADICTED_FRACTION = 0.05  # of the examples
 
 
 @rule("RVN-D01", severity="error", cause="data-degenerate", needs="inputs", explains=("RVN-N01",))
-def not_finite(examples: Examples) -> Iterator[Observation]:
-    for broken in examples.broken:
+def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
+    for broken in data.not_finite:
         several = broken.where.startswith(
             "target "
         )  # one of several numbers: a mask in the loss may leave them out
@@ -49,17 +59,19 @@ def not_finite(examples: Examples) -> Iterator[Observation]:
                     broken.rows,
                     "",
                     0,
-                    f"of {examples.rows}: {broken.nans} NaN, {broken.infinities} infinite",
+                    f"of {data.rows}: {broken.nans} NaN, {broken.infinities} infinite",
                 ),
             ),
             changes=(Change("data", "leave these examples out, or fill them in"),),
         )
 
 
-@rule("RVN-D02", severity="error", cause="data-degenerate", needs="copies", explains=("RVN-D14",))
-def all_inputs_equal(examples: Examples) -> Iterator[Observation]:
-    copies = examples.copies
-    if copies is not None and copies.compared >= FEW and copies.distinct == 1:
+@rule(
+    "RVN-D02", severity="error", cause="data-degenerate", needs="duplicates", explains=("RVN-D14",)
+)
+def equal_inputs(data: DataProfile) -> Iterator[Observation]:
+    copies = data.duplicates
+    if copies is not None and copies.compared >= MIN_EXAMPLES and copies.distinct == 1:
         yield Observation(
             evidence=(Evidence("different inputs", 1, "", None, f"of {copies.compared}"),),
             changes=(Change("data", "see how the inputs are read"),),
@@ -67,19 +79,23 @@ def all_inputs_equal(examples: Examples) -> Iterator[Observation]:
 
 
 @rule("RVN-D03", severity="note", confidence="low", cause="data-degenerate", needs="columns")
-def constant_columns(examples: Examples) -> Iterator[Observation]:
-    spread = examples.inputs
+def constant_columns(data: DataProfile) -> Iterator[Observation]:
+    inputs = data.inputs
     if (
-        spread is not None
-        and spread.constant
-        and len(spread.constant) < spread.columns
-        and examples.rows >= FEW
+        inputs is not None
+        and inputs.constant_columns
+        and len(inputs.constant_columns) < inputs.columns
+        and data.rows >= MIN_EXAMPLES
     ):
         yield Observation(
-            where=join_names(spread.constant),
+            where=join_names(inputs.constant_columns),
             evidence=(
                 Evidence(
-                    "columns with one value", len(spread.constant), "", None, f"of {spread.columns}"
+                    "columns with one value",
+                    len(inputs.constant_columns),
+                    "",
+                    None,
+                    f"of {inputs.columns}",
                 ),
             ),
             changes=(Change("data", "without these columns"),),
@@ -87,110 +103,119 @@ def constant_columns(examples: Examples) -> Iterator[Observation]:
 
 
 @rule("RVN-D04", severity="error", cause="data-degenerate", needs="inputs", explains=("RVN-D14",))
-def all_targets_equal(examples: Examples) -> Iterator[Observation]:
-    if examples.rows < FEW:
+def equal_targets(data: DataProfile) -> Iterator[Observation]:
+    if data.rows < MIN_EXAMPLES:
         return
-    if examples.kind in ("classes", "binary", "tokens", "next"):
-        held = [name for name, count in examples.counts.items() if count > 0]
-        if len(held) == 1:
+    if data.kind in ("classes", "binary", "tokens", "next"):
+        present = [name for name, count in data.classes.train.items() if count > 0]
+        if len(present) == 1:
             yield Observation(
-                evidence=(Evidence("classes", 1, "", None, f"all targets are {held[0]}"),),
+                evidence=(Evidence("classes", 1, "", None, f"all targets are {present[0]}"),),
                 changes=(Change("data", "see how the targets are read"),),
             )
     elif (
-        examples.targets is not None
-        and examples.kind != "inputs"
-        and examples.targets.constant
-        and len(examples.targets.constant) == examples.targets.columns
+        data.targets is not None
+        and data.kind != "inputs"
+        and data.targets.constant_columns
+        and len(data.targets.constant_columns) == data.targets.columns
     ):
         yield Observation(
             evidence=(
-                Evidence(
-                    "spread of the targets", 0.0, "", None, f"mean {examples.targets.mean:.3g}"
-                ),
+                Evidence("spread of the targets", 0.0, "", None, f"mean {data.targets.mean:.3g}"),
             ),
             changes=(Change("data", "see how the targets are read"),),
         )
 
 
 @rule("RVN-D05", severity="note", confidence="low", cause="input-scale", needs="numbers")
-def input_scale(examples: Examples) -> Iterator[Observation]:
-    spread = examples.inputs
-    if spread is None or spread.widest == 0:
+def input_scale(data: DataProfile) -> Iterator[Observation]:
+    inputs = data.inputs
+    if inputs is None or inputs.spreads.largest == 0:
         return
-    found = []
-    if not 1 / STEEPER <= spread.steeper <= STEEPER:
+    spreads, steepness, found = inputs.spreads, inputs.steepness, []
+    if not 1 / STEEPNESS_RATIO <= steepness.ratio <= STEEPNESS_RATIO:
         found.append(
             Evidence(
                 "steeper for a first layer than with standardized inputs",
-                spread.steeper,
+                steepness.ratio,
                 "times",
-                STEEPER if spread.steeper > 1 else 1 / STEEPER,
-                f"E[x x^T] has the eigenvalue {spread.steepest:.3g}, {spread.even:.3g} "
+                STEEPNESS_RATIO if steepness.ratio > 1 else 1 / STEEPNESS_RATIO,
+                f"E[x x^T] has the eigenvalue {steepness.raw:.3g}, {steepness.standardized:.3g} "
                 f"standardized",
             )
         )
-    varied = sorted(std for std in spread.stds if std >= spread.narrowest)
+    varied = sorted(std for std in inputs.column_stds if std >= spreads.smallest)
     narrow = varied[len(varied) // 10]  # of many columns, a few that hardly vary are no matter
-    if examples.layout == "table" and spread.widest > WIDER * narrow:
+    if data.layout == "table" and spreads.largest > SPREAD_RATIO * narrow:
         found.append(
             Evidence(
                 "largest spread of a column over the smallest",
-                spread.ratio,
+                spreads.ratio,
                 "",
-                WIDER,
-                f"{spread.widest_name} {spread.widest:.3g}, {spread.narrowest_name} "
-                f"{spread.narrowest:.3g}",
+                SPREAD_RATIO,
+                f"{spreads.largest_name} {spreads.largest:.3g}, {spreads.smallest_name} "
+                f"{spreads.smallest:.3g}",
             )
         )
-    if spread.offset_median > FAR:
+    if inputs.median_offset > FAR_OFFSET:
         found.append(
-            Evidence("distance of a middling column from 0", spread.offset_median, "spreads", FAR)
+            Evidence(
+                "distance of a middling column from 0", inputs.median_offset, "spreads", FAR_OFFSET
+            )
         )
     if found:
         yield Observation(evidence=tuple(found), changes=(Change("input.scale", "standardize"),))
 
 
 @rule("RVN-D06", severity="note", confidence="low", cause="target-scale", needs="values")
-def target_scale(examples: Examples) -> Iterator[Observation]:
-    spread = examples.targets
-    if spread is None or spread.widest == 0:
+def target_scale(data: DataProfile) -> Iterator[Observation]:
+    targets = data.targets
+    if targets is None or targets.spreads.largest == 0:
         return
-    found = []
-    if spread.widest > LARGE or spread.widest < SMALL:
+    spread, found = targets.spreads.largest, []
+    if spread > LARGE_TARGETS or spread < SMALL_TARGETS:
         found.append(
             Evidence(
-                "spread of the targets", spread.widest, "", LARGE if spread.widest > 1 else SMALL
+                "spread of the targets",
+                spread,
+                "",
+                LARGE_TARGETS if spread > 1 else SMALL_TARGETS,
             )
         )
-    if spread.offset > FAR:
-        found.append(Evidence("distance of the targets from 0", spread.offset, "spreads", FAR))
+    if targets.largest_offset > FAR_OFFSET:
+        found.append(
+            Evidence(
+                "distance of the targets from 0", targets.largest_offset, "spreads", FAR_OFFSET
+            )
+        )
     if found:
         yield Observation(
-            evidence=(*found, Evidence("targets from", spread.low), Evidence("to", spread.high)),
+            evidence=(*found, Evidence("targets from", targets.low), Evidence("to", targets.high)),
             changes=(Change("target.scale", "standardize"),),
         )
 
 
 @rule("RVN-D07", severity="warning", confidence="exact", cause="leakage", needs="validation")
-def known_before(examples: Examples) -> Iterator[Observation]:
-    copies = examples.copies
-    if copies is None or not copies.validation or copies.overlap < 3:
+def leaked_examples(data: DataProfile) -> Iterator[Observation]:
+    copies = data.duplicates
+    if copies is None or copies.overlap < MIN_LEAKED:
         return
-    if copies.overlap <= TWICE * copies.expected + 4 * math.sqrt(copies.expected):
+    if copies.overlap <= CHANCE_MULTIPLE * copies.expected_overlap + 4 * math.sqrt(
+        copies.expected_overlap
+    ):
         return
-    share = copies.overlap / copies.validation
+    share = copies.overlap / copies.validation_compared
     yield Observation(
         where="validation",
-        severity="" if share >= KNOWN else "note",
+        severity="" if share >= LEAKED_FRACTION else "note",
         evidence=(
             Evidence(
                 "validation examples that are training examples, too",
                 copies.overlap,
                 "",
-                copies.expected,
-                f"{100 * share:.0f} % of {copies.validation}; chance gives about "
-                f"{copies.expected:.0f}",
+                copies.expected_overlap,
+                f"{100 * share:.0f} % of {copies.validation_compared}; chance gives about "
+                f"{copies.expected_overlap:.0f}",
             ),
         ),
         changes=(Change("data", "take copies out before splitting"),),
@@ -198,24 +223,24 @@ def known_before(examples: Examples) -> Iterator[Observation]:
 
 
 @rule("RVN-D08", severity="warning", confidence="medium", cause="leakage", needs="columns")
-def gives_away(examples: Examples) -> Iterator[Observation]:
-    for column in examples.given_away:
-        missed, missed_by_rest = 1 - column.alone, 1 - column.rest
-        far_behind = missed_by_rest > max(10 * missed, 0.05 * (1 - column.null))
+def leaking_columns(data: DataProfile) -> Iterator[Observation]:
+    for column in data.leaking_columns:
+        missed, missed_by_rest = 1 - column.score, 1 - column.rest_score
+        far_behind = missed_by_rest > max(10 * missed, 0.05 * (1 - column.null_score))
         if missed_by_rest <= 2 * missed:
             continue
-        score = "R2" if examples.kind == "number" else "accuracy"
+        score = "R2" if data.kind == "number" else "accuracy"
         yield Observation(
             where=column.where,
             severity="" if far_behind and column.rest_informative else "note",
             evidence=(
-                Evidence(f"{score} of this column alone", column.alone),
+                Evidence(f"{score} of this column alone", column.score),
                 Evidence(
                     f"{score} of all others together",
-                    column.rest,
+                    column.rest_score,
                     "",
                     None,
-                    f"the best constant has {column.null:.3g}",
+                    f"the best constant has {column.null_score:.3g}",
                 ),
             ),
             changes=(
@@ -232,15 +257,15 @@ def gives_away(examples: Examples) -> Iterator[Observation]:
     also=("leakage",),
     needs="sequences",
 )
-def same_again(examples: Examples) -> Iterator[Observation]:
-    if examples.same >= AGAIN and len(examples.counts) > 1:
+def unshifted_tokens(data: DataProfile) -> Iterator[Observation]:
+    if data.same_tokens >= SAME_TOKEN_FRACTION and len(data.classes.train) > 1:
         yield Observation(
             evidence=(
                 Evidence(
                     "targets that are the token at their own place",
-                    100 * examples.same,
+                    100 * data.same_tokens,
                     "%",
-                    100 * AGAIN,
+                    100 * SAME_TOKEN_FRACTION,
                     "a network that copies is right",
                 ),
             ),
@@ -256,14 +281,22 @@ def same_again(examples: Examples) -> Iterator[Observation]:
     also=("split", "normalization"),
     needs="validation",
 )
-def validation_differs(examples: Examples) -> Iterator[Observation]:
-    drift = examples.drift
-    if drift is None:
+def validation_shift(data: DataProfile) -> Iterator[Observation]:
+    shift = data.validation.shift if data.validation else None
+    if shift is None:
         return
-    stretch = max(drift.stretch, 1 / drift.stretch) if drift.stretch > 0 else math.inf
-    moved = drift.shift > SHIFTED and drift.median_sure > SURELY / 2
-    stretched = stretch > STRETCHED and drift.rows >= 30
-    several = drift.columns > COLUMNS or drift.shift > FAR_AWAY or stretch > 2 * STRETCHED
+    stretch = (
+        max(shift.median_stretch, 1 / shift.median_stretch)
+        if shift.median_stretch > 0
+        else math.inf
+    )
+    moved = shift.median_shift > MEDIAN_SHIFT and shift.median_z > SURE_SHIFT / 2
+    stretched = stretch > MEDIAN_STRETCH and shift.rows >= MIN_STRETCH_ROWS
+    several = (
+        shift.effective_columns > MIN_EFFECTIVE_COLUMNS
+        or shift.median_shift > FAR_SHIFT
+        or stretch > 2 * MEDIAN_STRETCH
+    )
     if moved or stretched:
         yield Observation(
             where="validation",
@@ -273,29 +306,31 @@ def validation_differs(examples: Examples) -> Iterator[Observation]:
             evidence=(
                 Evidence(
                     "the middle of a column lies away by",
-                    drift.shift,
+                    shift.median_shift,
                     "spreads",
-                    SHIFTED,
+                    MEDIAN_SHIFT,
                     "median of all columns",
                 ),
                 Evidence(
                     "spread over that in training",
-                    drift.stretch,
+                    shift.median_stretch,
                     "",
-                    STRETCHED if drift.stretch > 1 else 1 / STRETCHED,
+                    MEDIAN_STRETCH if shift.median_stretch > 1 else 1 / MEDIAN_STRETCH,
                     "median of all columns",
                 ),
             ),
             changes=(Change("data", "mean and spread of the training examples, for both"),),
         )
-    elif abs(drift.farthest) > MOVED and drift.sure > SURELY:
+    elif abs(shift.largest_shift) > COLUMN_SHIFT and shift.largest_z > SURE_SHIFT:
         yield Observation(
             where="validation",
             severity="note",
             confidence="medium",
             cause="split",
-            title=f"{drift.farthest_name} is otherwise in validation",
-            evidence=(Evidence("its middle lies away by", drift.farthest, "spreads", MOVED),),
+            title=f"{shift.largest_shift_name} is otherwise in validation",
+            evidence=(
+                Evidence("its middle lies away by", shift.largest_shift, "spreads", COLUMN_SHIFT),
+            ),
             changes=(Change("data", "a random split, unless new data will differ like this"),),
         )
 
@@ -308,17 +343,17 @@ def validation_differs(examples: Examples) -> Iterator[Observation]:
     also=("target-scale",),
     needs="validation",
 )
-def other_targets(examples: Examples) -> Iterator[Observation]:
-    train, new = examples.counts, examples.validation_counts
+def unseen_targets(data: DataProfile) -> Iterator[Observation]:
+    train, new = data.classes.train, data.classes.validation
     total, rows = sum(new.values()), sum(train.values())
     change = (Change("data", "a split with all classes in both parts"),)
-    if examples.kind in ("classes", "binary", "tokens", "next") and total and rows:
+    if data.kind in ("classes", "binary", "tokens", "next") and total and rows:
         unseen = {name: count for name, count in new.items() if count and not train.get(name)}
         count = sum(unseen.values())
         if count:
             yield Observation(
                 where="validation",
-                severity="" if count >= max(5, UNSEEN * total) else "note",
+                severity="" if count >= max(MIN_UNSEEN, UNSEEN_FRACTION * total) else "note",
                 evidence=(
                     Evidence(
                         "validation targets of classes that training lacks",
@@ -333,7 +368,7 @@ def other_targets(examples: Examples) -> Iterator[Observation]:
         due = {
             name: share * total / rows
             for name, share in train.items()
-            if share * total / rows >= FEW
+            if share * total / rows >= MIN_EXAMPLES
         }
         if len(due) > 1 and sum(count > 0 for count in new.values()) == 1 and not count:
             yield Observation(
@@ -344,21 +379,27 @@ def other_targets(examples: Examples) -> Iterator[Observation]:
                 ),
                 changes=change,
             )
-    elif examples.outside >= OUTSIDE / 5 and examples.targets is not None:
-        told = examples.validation_targets
+        return
+    outside = data.validation.outside_fraction if data.validation else 0.0
+    if outside >= OUTSIDE_NOTE_FRACTION and data.targets is not None and data.validation:
+        new_targets = data.validation.targets
         yield Observation(
             where="validation",
             title="validation targets lie where training has none",
-            severity="" if examples.outside >= OUTSIDE else "note",
+            severity="" if outside >= OUTSIDE_FRACTION else "note",
             suspects=("target-scale",),
             evidence=(
                 Evidence(
                     "validation targets outside the training targets' range",
-                    100 * examples.outside,
+                    100 * outside,
                     "%",
-                    100 * OUTSIDE,
-                    f"training {examples.targets.low:.3g} to {examples.targets.high:.3g}"
-                    + (f", validation {told.low:.3g} to {told.high:.3g}" if told else ""),
+                    100 * OUTSIDE_FRACTION,
+                    f"training {data.targets.low:.3g} to {data.targets.high:.3g}"
+                    + (
+                        f", validation {new_targets.low:.3g} to {new_targets.high:.3g}"
+                        if new_targets
+                        else ""
+                    ),
                 ),
             ),
             changes=(Change("data", "a random split, and one scale for both"),),
@@ -366,37 +407,44 @@ def other_targets(examples: Examples) -> Iterator[Observation]:
 
 
 @rule("RVN-D12", severity="note", confidence="low", cause="imbalance", needs="inputs")
-def uneven(examples: Examples) -> Iterator[Observation]:
-    held = {name: count for name, count in examples.counts.items() if count > 0}
-    if len(held) < 2:
+def uneven_classes(data: DataProfile) -> Iterator[Observation]:
+    present = {name: count for name, count in data.classes.train.items() if count > 0}
+    if len(present) < 2:
         return
-    rarest = min(held, key=lambda name: held[name])
-    if examples.kind == "labels":
-        share = held[rarest] / examples.rows
-        if share < SEEN:
+    rarest = min(present, key=lambda name: present[name])
+    if data.kind == "labels":
+        share = present[rarest] / data.rows
+        if share < RARE_LABEL:
             yield Observation(
                 where=f"label {rarest}",
                 evidence=(
                     Evidence(
                         "examples with this label",
-                        held[rarest],
+                        present[rarest],
                         "",
-                        SEEN * examples.rows,
+                        RARE_LABEL * data.rows,
                         f"{100 * share:.2g} %",
                     ),
                 ),
                 changes=(Change("loss", "pos_weight"),),
             )
-    elif examples.evenness < UNEVEN:
-        share = held[rarest] / sum(held.values())
+    elif data.classes.evenness < UNEVEN_CLASSES:
+        share = present[rarest] / sum(present.values())
         yield Observation(
             where=f"class {rarest}",
             evidence=(
                 Evidence(
-                    "evenness of the classes, (exp H - 1) / (K - 1)", examples.evenness, "", UNEVEN
+                    "evenness of the classes, (exp H - 1) / (K - 1)",
+                    data.classes.evenness,
+                    "",
+                    UNEVEN_CLASSES,
                 ),
                 Evidence(
-                    "examples of the rarest class", held[rarest], "", None, f"{100 * share:.2g} %"
+                    "examples of the rarest class",
+                    present[rarest],
+                    "",
+                    None,
+                    f"{100 * share:.2g} %",
                 ),
             ),
             changes=(Change("loss", "weights by class"),),
@@ -404,34 +452,37 @@ def uneven(examples: Examples) -> Iterator[Observation]:
 
 
 @rule("RVN-D13", severity="warning", confidence="high", cause="shuffling", needs="order")
-def sorted_examples(examples: Examples) -> Iterator[Observation]:
-    order = examples.order
+def sorted_examples(data: DataProfile) -> Iterator[Observation]:
+    order = data.order
     if order is None:
         return
-    if examples.kind == "number":
-        if order.sorted or order.purity > ONE_CLASS > 3 * order.chance:
+    if data.kind == "number":
+        if order.is_sorted or order.purity > ONE_CLASS_FRACTION > 3 * order.shuffled_purity:
             yield Observation(
-                severity="" if order.sorted else "note",
+                severity="" if order.is_sorted else "note",
                 evidence=(
                     Evidence(
                         "of the targets' variance is between batches",
                         100 * order.purity,
                         "%",
-                        100 * ONE_CLASS,
-                        f"{100 * max(order.chance, 0):.0f} % when shuffled",
+                        100 * ONE_CLASS_FRACTION,
+                        f"{100 * max(order.shuffled_purity, 0):.0f} % when shuffled",
                     ),
                 ),
                 changes=(Change("shuffle", True),),
             )
-    elif order.purity >= ONE_CLASS and order.chance < ONE_CLASS - 0.15:
+    elif (
+        order.purity >= ONE_CLASS_FRACTION
+        and order.shuffled_purity < ONE_CLASS_FRACTION - SHUFFLED_MARGIN
+    ):
         yield Observation(
             evidence=(
                 Evidence(
                     "of a batch is one class, on average",
                     100 * order.purity,
                     "%",
-                    100 * ONE_CLASS,
-                    f"{100 * order.chance:.0f} % when shuffled",
+                    100 * ONE_CLASS_FRACTION,
+                    f"{100 * order.shuffled_purity:.0f} % when shuffled",
                 ),
             ),
             changes=(Change("shuffle", True),),
@@ -439,9 +490,9 @@ def sorted_examples(examples: Examples) -> Iterator[Observation]:
 
 
 @rule("RVN-D14", severity="note", confidence="medium", cause="labels", needs="reference")
-def no_information(examples: Examples) -> Iterator[Observation]:
-    known = examples.reference
-    if known is not None and known.informative is False and examples.slipped is None:
+def no_information(data: DataProfile) -> Iterator[Observation]:
+    known = data.reference
+    if known is not None and known.informative is False and data.shifted_targets is None:
         yield Observation(
             evidence=(
                 Evidence(
@@ -471,11 +522,17 @@ def no_information(examples: Examples) -> Iterator[Observation]:
     needs="reference",
     explains=("RVN-D14",),
 )
-def only_validation_tells(examples: Examples) -> Iterator[Observation]:
-    known, other = examples.reference, examples.validation_reference
-    if known is None or other is None or other.signal <= BEYOND or other.examples > known.examples:
+def uninformative_training(data: DataProfile) -> Iterator[Observation]:
+    known = data.reference
+    other = data.validation.reference if data.validation else None
+    if (
+        known is None
+        or other is None
+        or other.signal <= BEYOND_DOUBT
+        or other.examples > known.examples
+    ):
         return
-    if other.share > LESS and other.gain > 4 * other.gain_error:
+    if other.share > MIN_GAIN and other.gain > MIN_GAIN_ERRORS * other.gain_error:
         yield Observation(
             evidence=(
                 Evidence(
@@ -505,30 +562,30 @@ def only_validation_tells(examples: Examples) -> Iterator[Observation]:
     needs="reference",
     explains=("RVN-D14",),
 )
-def of_other_rows(examples: Examples) -> Iterator[Observation]:
-    slipped = examples.slipped
-    if slipped is not None:
+def shifted_targets(data: DataProfile) -> Iterator[Observation]:
+    shifted = data.shifted_targets
+    if shifted is not None:
         how = (
             "in the opposite order"
-            if not slipped.by
-            else f"{abs(slipped.by)} row {'on' if slipped.by > 0 else 'back'}"
+            if not shifted.rows
+            else f"{abs(shifted.rows)} row {'on' if shifted.rows > 0 else 'back'}"
         )
         yield Observation(
             title=f"targets belong to other rows: {how}",
             evidence=(
                 Evidence(
                     f"score with the targets {how}",
-                    slipped.score,
+                    shifted.score,
                     "",
                     None,
-                    f"{slipped.signal:.0f} standard errors beyond chance",
+                    f"{shifted.signal:.0f} standard errors beyond chance",
                 ),
                 Evidence(
                     "as they are paired",
-                    slipped.given,
+                    shifted.given_signal,
                     "standard errors",
                     SURE,
-                    f"the best constant scores {slipped.null_score:.3g}",
+                    f"the best constant scores {shifted.null_score:.3g}",
                 ),
             ),
             changes=(Change("data", "one order for inputs and targets"),),
@@ -536,9 +593,9 @@ def of_other_rows(examples: Examples) -> Iterator[Observation]:
 
 
 @rule("RVN-D16", severity="error", cause="labels", needs="labels")
-def no_output(examples: Examples) -> Iterator[Observation]:
-    if examples.beyond_classes:
-        lowest, highest = min(examples.counts), max(examples.counts)
+def missing_outputs(data: DataProfile) -> Iterator[Observation]:
+    if data.classes.beyond_outputs:
+        lowest, highest = min(data.classes.train), max(data.classes.train)
         counted = f"labels go from {lowest} to {highest}" + (", not from 0" if lowest == 1 else "")
         change = (
             Change("data", "labels less 1")
@@ -550,21 +607,21 @@ def no_output(examples: Examples) -> Iterator[Observation]:
             evidence=(
                 Evidence(
                     "targets without an output of their own",
-                    examples.beyond_classes,
+                    data.classes.beyond_outputs,
                     "",
                     0,
                     counted,
                 ),
             ),
         )
-    elif examples.below_classes:
+    elif data.classes.below_zero:
         yield Observation(
             severity="note",
             confidence="medium",
             evidence=(
                 Evidence(
                     "targets below 0",
-                    examples.below_classes,
+                    data.classes.below_zero,
                     "",
                     0,
                     "right only if the loss leaves them out",
@@ -580,26 +637,26 @@ def no_output(examples: Examples) -> Iterator[Observation]:
     confidence="medium",
     cause="data-degenerate",
     also=("labels",),
-    needs="copies",
+    needs="duplicates",
 )
-def repeated(examples: Examples) -> Iterator[Observation]:
-    copies = examples.copies
-    if copies is None or copies.compared < FEW or copies.distinct == 1 or copies.natural:
+def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
+    copies = data.duplicates
+    if copies is None or copies.compared < MIN_EXAMPLES or copies.distinct == 1 or copies.natural:
         return
-    if copies.largest > CROWD * copies.compared:
+    if copies.most_frequent > IDENTICAL_FRACTION * copies.compared:
         yield Observation(
             evidence=(
                 Evidence(
                     "examples with one and the same input",
-                    copies.largest,
+                    copies.most_frequent,
                     "",
-                    CROWD * copies.compared,
+                    IDENTICAL_FRACTION * copies.compared,
                     f"of {copies.compared}",
                 ),
             ),
             changes=(Change("data", "see how the inputs are read"),),
         )
-    elif copies.contradicted > max(3, 0.05 * copies.compared):
+    elif copies.contradicted > max(MIN_CONTRADICTED, CONTRADICTED_FRACTION * copies.compared):
         yield Observation(
             cause="labels",
             title="copies of an input have other targets",
@@ -617,22 +674,22 @@ def repeated(examples: Examples) -> Iterator[Observation]:
 
 
 ALL = (
-    not_finite,
-    all_inputs_equal,
+    not_finite_numbers,
+    equal_inputs,
     constant_columns,
-    all_targets_equal,
+    equal_targets,
     input_scale,
     target_scale,
-    known_before,
-    gives_away,
-    same_again,
-    validation_differs,
-    other_targets,
-    uneven,
+    leaked_examples,
+    leaking_columns,
+    unshifted_tokens,
+    validation_shift,
+    unseen_targets,
+    uneven_classes,
     sorted_examples,
     no_information,
-    of_other_rows,
-    no_output,
-    repeated,
-    only_validation_tells,
+    shifted_targets,
+    missing_outputs,
+    repeated_inputs,
+    uninformative_training,
 )
