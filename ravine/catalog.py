@@ -186,7 +186,7 @@ def image() -> Recipe:
 NAMED = {f.__name__: f for f in (default, realmlp_td_s, plain, image)}
 
 
-def named(name: str) -> Recipe:
+def named_recipe(name: str) -> Recipe:
     """The recipe of that name. Raises `RecipeError` with the nearest one."""
     found = {folded(n): n for n in NAMED}.get(folded(name))
     if found is None:
@@ -265,7 +265,7 @@ def recipe_from(given: Mapping[str, Any]) -> Recipe:
         raise RecipeError(
             f"base is {base!r}", why="it must be the name of a recipe: " + nearest("", NAMED)
         )
-    return changed(named(base), given)
+    return changed(named_recipe(base), given)
 
 
 def changed(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:

@@ -176,7 +176,9 @@ def test_strengths_that_make_no_sense_are_refused(cls):
 
 def test_every_part_can_be_written_in_a_recipe():
     for cls in augment.ALL:
-        found = catalog.changed(catalog.named("image"), {"augment": [{"name": cls.__name__}]})
+        found = catalog.changed(
+            catalog.named_recipe("image"), {"augment": [{"name": cls.__name__}]}
+        )
         assert found.augment == (cls(),)
 
 
@@ -522,7 +524,10 @@ def pictures(count=60):
     y = np.arange(count) % 2
     x = (generator.integers(0, 120, (count, 8, 8)) + 120 * y[:, None, None]).astype(np.uint8)
     recipe = (
-        catalog.named("image").vary("network.channels", (4,)).vary("epochs", 2).vary("batch", 16)
+        catalog.named_recipe("image")
+        .vary("network.channels", (4,))
+        .vary("epochs", 2)
+        .vary("batch", 16)
     )
     return recipe.vary("seeds", 2), (x, y)
 
@@ -547,7 +552,9 @@ def test_networks_are_judged_on_pictures_as_they_are():
 
 
 def test_a_table_cannot_be_augmented():
-    recipe = catalog.named("plain").vary("data.source", "iris").vary("augment", (augment.Flip(),))
+    recipe = (
+        catalog.named_recipe("plain").vary("data.source", "iris").vary("augment", (augment.Flip(),))
+    )
     with pytest.raises(RecipeError, match="rows of a table"):
         train(recipe)
 

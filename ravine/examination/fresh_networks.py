@@ -65,8 +65,8 @@ def spared(task: Any, count: int, values: int = VALUES) -> int:
 def rate_path(recipe: Recipe) -> str:
     """Where the learning rate stands: in the optimizer, or in the one that it is put around.
 
-    >>> from ravine.catalog import named
-    >>> rate_path(named("plain"))
+    >>> from ravine.catalog import named_recipe
+    >>> rate_path(named_recipe("plain"))
     'optimizer.lr'
     """
     part, path = recipe.optimizer, "optimizer"

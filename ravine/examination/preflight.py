@@ -71,8 +71,8 @@ def check(recipe: Recipe, frame: Any = None) -> Report:
     """All checks of a recipe and its data before training: seconds, whatever it would take to
     train.
 
-    >>> from ravine.catalog import named
-    >>> report = check(named("plain").vary("data.source", "iris"))
+    >>> from ravine.catalog import named_recipe
+    >>> report = check(named_recipe("plain").vary("data.source", "iris"))
     >>> report.findings, report.checks.failed
     ((), ())
     """
@@ -626,8 +626,8 @@ def unhindered(recipe: Recipe) -> Recipe:
     """The recipe without all that stands in the way of learning by heart, on all examples at a
     constant rate.
 
-    >>> from ravine.catalog import named
-    >>> unhindered(named("default")).network.dropout is None
+    >>> from ravine.catalog import named_recipe
+    >>> unhindered(named_recipe("default")).network.dropout is None
     True
     """
     plain = dataclasses.replace(

@@ -64,8 +64,9 @@ def applied(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
 
     A value is a number, a word, or a part as plain data; None takes a part out.
 
-    >>> from ravine.catalog import named
-    >>> applied(named("plain"), [Change("network.activation", {"name": "Tanh"})]).network.activation
+    >>> from ravine.catalog import named_recipe
+    >>> tanh = Change("network.activation", {"name": "Tanh"})
+    >>> applied(named_recipe("plain"), [tanh]).network.activation
     Tanh()
     """
     for change in changes:

@@ -186,7 +186,7 @@ def judge(task: Any) -> Metric:
     """What members are chosen by: the log loss where there are classes or labels (finer than
     accuracy), else R².
     """
-    return metrics.headline(task.kind) if task.kind == "regression" else metrics.LOG_LOSS
+    return metrics.main_metric(task.kind) if task.kind == "regression" else metrics.LOG_LOSS
 
 
 def _of(model: Model, weights: Tensor, buffers: dict[str, Tensor]) -> Model:
@@ -335,8 +335,8 @@ def compare_ensembles(
     or budgets would differ; the rest is the recipe's. All are judged on the same test examples.
     Raises `RecipeError` where budgets cannot be split, and without a test split.
 
-    >>> from ravine.catalog import named
-    >>> recipe = named("plain").vary("data.source", "iris").vary("epochs", 4)
+    >>> from ravine.catalog import named_recipe
+    >>> recipe = named_recipe("plain").vary("data.source", "iris").vary("epochs", 4)
     >>> found = compare_ensembles(recipe, members=2, repeats=2)
     >>> [line.budget for line in found.lines]
     [1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
@@ -432,7 +432,7 @@ def _compared(
     """
     truth = task.encoder.target.decode(task.test.targets)
     metric, loss = (
-        metrics.headline(task.kind),
+        metrics.main_metric(task.kind),
         metrics.RMSE if task.kind == "regression" else metrics.LOG_LOSS,
     )
     draw = np.random.default_rng(0)

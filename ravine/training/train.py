@@ -326,7 +326,7 @@ def _source(task: Any, cohort: Cohort) -> Batches:
 
 def _evaluator(task: Any, job: Job) -> Evaluator:
     recipe = job.recipes[0]
-    metric = metrics.headline(task.kind)
+    metric = metrics.main_metric(task.kind)
     examples = task.validation
     validation = (
         None if examples is None else examples.to(job.device, getattr(torch, recipe.precision))
