@@ -37,7 +37,7 @@ from ravine import (
 )
 from ravine.errors import RecipeError, folded, may_read, nearest, shortened
 from ravine.networks import activations, conv, initializers, mlp, pretrained, torch_module
-from ravine.part import from_plain, is_part, to_plain
+from ravine.part import is_part
 from ravine.protocols import (
     Activation,
     Augmentation,
@@ -61,6 +61,7 @@ from ravine.protocols import (
     Tuning,
 )
 from ravine.recipe import Recipe
+from ravine.serialization import from_plain, to_plain
 
 CHOICES: Mapping[Any, Sequence[type]] = {
     Activation: activations.ALL,

@@ -1071,12 +1071,12 @@ def _setting_meant(option: str) -> str:
     """
     from ravine.catalog import named_recipe
     from ravine.errors import folded
-    from ravine.part import hints, is_part
+    from ravine.part import field_types, is_part
 
     found: list[str] = []
 
     def walk(part: Any, above: str) -> None:
-        for name in hints(type(part)):
+        for name in field_types(type(part)):
             value = getattr(part, name)
             found.append(f"{above}{name}")
             if is_part(value):

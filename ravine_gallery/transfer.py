@@ -29,10 +29,10 @@ from ravine.networks.conv import Conv
 from ravine.networks.mlp import Mlp
 from ravine.networks.pretrained import RANDOM, Continued, Pretrained
 from ravine.optimizers import AdamW
-from ravine.part import vary
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.schedules import Cosine
+from ravine.serialization import vary
 from ravine.studies.feature_extraction import feature_table, features
 from ravine.training.train import train, train_all
 from ravine_gallery.experiment import Experiment, Outcome

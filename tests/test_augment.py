@@ -18,7 +18,7 @@ from ravine.augment import affine, colors, flips, mixing, randaugment, sampling
 from ravine.effects import Meter
 from ravine.errors import InputError, RecipeError
 from ravine.losses import SoftmaxCrossEntropy
-from ravine.part import hints, is_number, rows_of, stack
+from ravine.part import field_types, is_number, rows_of, stack
 from ravine.protocols import Batch, Pass, Picture
 from ravine.training.train import train
 
@@ -89,7 +89,7 @@ def test_alone_equals_in_a_cohort_with_other_strengths(cls):
     spread = [
         {
             n: STRONGER[n] if i == 1 else getattr(cls(), n)
-            for n, hint in hints(cls).items()
+            for n, hint in field_types(cls).items()
             if is_number(hint)
         }
         for i in range(3)
@@ -168,7 +168,7 @@ def test_grey_small_and_odd_pictures_in_both_precisions(cls, shape):
 
 @every
 def test_strengths_that_make_no_sense_are_refused(cls):
-    for name, hint in hints(cls).items():
+    for name, hint in field_types(cls).items():
         if is_number(hint):
             with pytest.raises(RecipeError, match=f"{cls.__name__}.{name} is -1"):
                 cls(**{name: -1.0})

@@ -14,7 +14,7 @@ import ravine
 ROOT = Path(ravine.__file__).parents[1]
 PACKAGES = ("ravine", "ravine_gallery")
 FLOORS = (
-    {"errors", "part", "rng", "layout", "effects", "protocols", "statistics"},
+    {"errors", "part", "serialization", "rng", "layout", "effects", "protocols", "statistics"},
     {"causes", "recipe", "record", "finding"},
     {
         "data",

@@ -16,7 +16,7 @@ from ravine.cli import app, run_command
 from ravine.data import Grouped, Random
 from ravine.errors import RecipeError
 from ravine.optimizers import AdamW
-from ravine.part import get
+from ravine.serialization import get
 from ravine.training.jobs import prepare
 
 

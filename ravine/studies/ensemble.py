@@ -24,10 +24,11 @@ from ravine.early_stopping import Snapshots
 from ravine.errors import RecipeError
 from ravine.metrics import Metric
 from ravine.optimizers import Ema, Swa
-from ravine.part import program, stack, to_plain
+from ravine.part import group_key, stack
 from ravine.recipe import Recipe
 from ravine.record import Member, Record
 from ravine.schedules import SGDR, Constant
+from ravine.serialization import to_plain
 from ravine.statistics import Interval, student
 from ravine.training.batchnorm_stats import recomputed
 from ravine.training.cohort import Job
@@ -54,7 +55,7 @@ def joined(models: Sequence[Model]) -> Model:
     first = models[0]
     for model in models[1:]:
         if (
-            program(model.recipe.network) != program(first.recipe.network)
+            group_key(model.recipe.network) != group_key(first.recipe.network)
             or model.signature != first.signature
         ):
             raise RecipeError(

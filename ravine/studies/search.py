@@ -23,9 +23,10 @@ from numpy.typing import ArrayLike
 from ravine import metrics
 from ravine.catalog import changed
 from ravine.errors import RecipeError
-from ravine.part import get, hints, is_number, is_part
+from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
 from ravine.rng import stream
+from ravine.serialization import get
 from ravine.statistics import RESAMPLES
 from ravine.training.jobs import load_task, resolve
 from ravine.training.train import Run, train, train_on
@@ -230,8 +231,8 @@ def _whole(recipe: Recipe, path: str) -> bool:
     owner = get(recipe, above) if above else recipe
     return (
         is_part(owner)
-        and not is_number(hints(type(owner))[name])
-        and "int" in str(hints(type(owner))[name])
+        and not is_number(field_types(type(owner))[name])
+        and "int" in str(field_types(type(owner))[name])
     )
 
 

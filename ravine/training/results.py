@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from ravine import metrics
-from ravine.part import to_plain
 from ravine.recipe import Recipe
 from ravine.record import EffectShown, Event, Member, Record, Score, Series
+from ravine.serialization import to_plain
 from ravine.training.cohort import Cohort
 from ravine.training.effects import shown_effects
 from ravine.training.jobs import Work, plan_of, signature

@@ -18,7 +18,7 @@ import torch
 from ravine import data, metrics
 from ravine.diagnosis.training_curves.series import ALPHA
 from ravine.errors import Interrupted, RunError
-from ravine.part import program, stack
+from ravine.part import group_key, stack
 from ravine.protocols import Batch
 from ravine.recipe import Recipe
 from ravine.record import Record, Score, read_json
@@ -167,9 +167,9 @@ def train_all(
     prepared = []
     for recipe in recipes:
         key = (
-            program(recipe.data),
-            program(recipe.split),
-            program(recipe.encoding),
+            group_key(recipe.data),
+            group_key(recipe.split),
+            group_key(recipe.encoding),
             recipe.split_seed,
         )
         if key not in tasks:
