@@ -35,7 +35,8 @@ from ravine import (
     penalties,
     schedules,
 )
-from ravine.errors import RecipeError, folded, may_read, nearest, shortened
+from ravine.errors import RecipeError, folded, nearest, shortened
+from ravine.files import check_readable, lasting_path
 from ravine.networks import activations, conv, initializers, mlp, pretrained, torch_module
 from ravine.part import is_part
 from ravine.protocols import (
@@ -205,7 +206,7 @@ def read_recipe(path: str | Path) -> Recipe:
     Relative paths in it, of data and of weights, are relative to the file's folder and to no other.
     """
     path = Path(path)
-    may_read(path, RecipeError)
+    check_readable(path, RecipeError)
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
@@ -238,12 +239,8 @@ def placed(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
     it.
     """
     for place, file in _files(recipe):
-        whole = Path(os.path.abspath(file))
         if Path(file).exists():
-            here = None if folder is None else Path(os.path.abspath(folder))
-            inside = here is not None and here in whole.parents
-            shown = whole.relative_to(here) if here is not None and inside else whole
-            recipe = recipe.vary(place, str(shown))
+            recipe = recipe.vary(place, lasting_path(file, folder))
     return recipe
 
 

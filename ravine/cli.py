@@ -166,7 +166,7 @@ def predict(run: Path, table: Path, /, *, out: Out = None, force: Force = False)
     if out is None:
         predictions.to_csv(sys.stdout, index=False)
         return 0
-    from ravine.training.checkpoint import write_atomically
+    from ravine.files import write_atomically
 
     write_atomically(out, _encoded(predictions, out.suffix.lower()))
     print(f"{len(predictions):,} predictions in {out}", file=sys.stderr)
@@ -451,7 +451,7 @@ def doctor(
     with _saying(quiet) as say:
         report = examined(patient, trials=trials, say=say)
     if patient.name is not None:
-        from ravine.training.checkpoint import write_atomically
+        from ravine.files import write_atomically
 
         text = _plain(report.to_json(), indent=1)
         write_atomically(Path(patient.name) / "doctor.json", text.encode())
@@ -549,9 +549,9 @@ def search(
         Where to write the best recipe (.toml).
     """
     from ravine.catalog import recipe_text
+    from ravine.files import write_atomically
     from ravine.studies.search import read_spaces
     from ravine.studies.search import search as best_of
-    from ravine.training.checkpoint import write_atomically
 
     if out is not None:
         _writable(out, force=force, endings=(".toml",), what="recipes")
@@ -739,8 +739,8 @@ def _draw(picture: Any, out: Path) -> None:
     """Write a picture in the form that its file's ending says."""
     import io
 
+    from ravine.files import write_atomically
     from ravine.reporting.plot_style import svg
-    from ravine.training.checkpoint import write_atomically
 
     if out.suffix.lower() == ".svg":
         write_atomically(out, svg(picture, title=out.stem).encode())
@@ -754,7 +754,7 @@ def _draw_explained(rule: Any, out: Path, *, force: bool) -> None:
     """Run the experiment of the gallery that shows a finding, quickly, and write its first
     picture.
     """
-    from ravine.training.checkpoint import write_atomically
+    from ravine.files import write_atomically
     from ravine_gallery import experiment
     from ravine_gallery.run_all import run
 
@@ -861,7 +861,7 @@ def _mend(recipe: Any, report: Any, out: Path, *, said: Any) -> None:
     """Write the recipe with the remedies that helped, and show what is different."""
     from ravine.catalog import recipe_text
     from ravine.examination.report import differences, fixed
-    from ravine.training.checkpoint import write_atomically
+    from ravine.files import write_atomically
 
     mended = fixed(recipe, report)
     if mended == recipe:

@@ -14,7 +14,17 @@ import ravine
 ROOT = Path(ravine.__file__).parents[1]
 PACKAGES = ("ravine", "ravine_gallery")
 FLOORS = (
-    {"errors", "part", "serialization", "rng", "layout", "effects", "protocols", "statistics"},
+    {
+        "errors",
+        "part",
+        "serialization",
+        "files",
+        "rng",
+        "layout",
+        "effects",
+        "protocols",
+        "statistics",
+    },
     {"causes", "recipe", "record", "finding"},
     {
         "data",

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ravine.diagnosis.data.profile import IGNORED
-from ravine.diagnosis.initialization.probe import seed_all
 from ravine.examination.torch_changes import logits_first
-from ravine.examination.torch_subject import LOOKED, Case, Loss, Pair, apart, measured
+from ravine.examination.torch_subject import LOOKED, Case, Loss, Pair, measured
+from ravine.rng import isolated_rng, seed_generators
 
 
 class Watched(Protocol):
@@ -97,11 +97,11 @@ def train(
         else (case.validation[0][:LOOKED], case.validation[1][:LOOKED])
     )
     run, due = Run(), {*looks, steps}
-    with apart(seed):
+    with isolated_rng(seed):
         model, optimizer = case.build()
         model.train()
         run.looks.append(look(case, model, sample, others, 0))
-        seed_all(seed + 1)  # the order is the same whatever was drawn while building
+        seed_generators(seed + 1)  # the order is the same whatever was drawn while building
         failed = 0
         with watch(model, optimizer) as watched:
             for inputs, targets in _batches(case, steps):
@@ -144,7 +144,7 @@ def look(case: Case, model: nn.Module, sample: Pair, others: Pair | None, step: 
     """The model as it is now, in evaluation mode; training goes on as if nobody had looked."""
     training = model.training
     model.eval()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), isolated_rng():
         seen = grouped(case, model, sample)
         rest, score = (), None
         if others is None:
