@@ -47,7 +47,7 @@ from ravine.protocols import Batch, Loss, Pass
 from ravine.recipe import Recipe, lr_path
 from ravine.schedules import Constant
 from ravine.serialization import replace_everywhere
-from ravine.statistics import Interval, student
+from ravine.statistics import Interval, t_interval
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.jobs import batch_size, prepare, signature
 from ravine.training.train import train_on
@@ -215,7 +215,7 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
     examples = some(task, spared(task, EXAMPLES))
     chance = chance_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
     least = constant_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
-    found = student(values)
+    found = t_interval(values)
     numbers = {
         "initial loss": found.value,
         "low": found.low,

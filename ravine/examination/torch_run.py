@@ -21,6 +21,7 @@ from ravine.diagnosis.data.profile import IGNORED
 from ravine.examination.torch_changes import logits_first
 from ravine.examination.torch_subject import LOOKED, Case, Loss, Pair, measured
 from ravine.rng import isolated_rng, seed_generators
+from ravine.statistics import roc_auc
 
 
 class Watched(Protocol):
@@ -208,25 +209,10 @@ def scored(outputs: Tensor, targets: Tensor) -> float | None:
         return None
     out, y = outputs.reshape(len(targets), -1).double(), targets.reshape(len(targets), -1).double()
     if bool(((y == 0) | (y == 1)).all()):
-        aucs = [a for k in range(y.shape[1]) if (a := auc(out[:, k], y[:, k])) is not None]
-        return 2 * sum(aucs) / len(aucs) - 1 if aucs else None
+        area = float(roc_auc(out[None], y, torch.ones(len(y), dtype=y.dtype))[0])
+        return None if math.isnan(area) else 2 * area - 1
     rest = float(((out - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum().clamp_min(1e-30))
     return max(-1.0, 1 - rest)
-
-
-def auc(said: Tensor, true: Tensor) -> float | None:
-    """The chance that a 1 is said to be more than a 0, ties counting half (Mann and Whitney); None
-    without both.
-
-    >>> auc(torch.tensor([0.1, 0.4, 0.4]), torch.tensor([0.0, 0.0, 1.0]))
-    0.75
-    """
-    ones, zeros = said[true > 0.5], said[true <= 0.5].sort().values
-    if len(ones) == 0 or len(zeros) == 0:
-        return None
-    below = torch.searchsorted(zeros, ones.contiguous(), right=False)
-    upto = torch.searchsorted(zeros, ones.contiguous(), right=True)
-    return float((below + upto).double().mean()) / 2 / len(zeros)
 
 
 def plain_score(outputs: Tensor, targets: Tensor) -> float | None:

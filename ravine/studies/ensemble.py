@@ -29,7 +29,7 @@ from ravine.recipe import Recipe
 from ravine.record import Member, Record
 from ravine.schedules import SGDR, Constant
 from ravine.serialization import to_plain
-from ravine.statistics import Interval, student
+from ravine.statistics import Interval, t_interval
 from ravine.training.batchnorm_stats import recomputed
 from ravine.training.cohort import Job
 from ravine.training.determinism import exact_arithmetic
@@ -474,8 +474,8 @@ def _compared(
                 name,
                 networks.get(name, 1),
                 float(members) if dear else 1.0,
-                student(found[metric.name][name][0]),
-                student(found[loss.name][name][0]),
+                t_interval(found[metric.name][name][0]),
+                t_interval(found[loss.name][name][0]),
                 None if same else difference(metric, name, single),
                 None if same else difference(loss, name, single),
             )

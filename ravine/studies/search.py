@@ -27,7 +27,7 @@ from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
 from ravine.rng import stream
 from ravine.serialization import get
-from ravine.statistics import RESAMPLES
+from ravine.statistics import BOOTSTRAP_RESAMPLES
 from ravine.training.jobs import load_task, resolve
 from ravine.training.train import Run, train, train_on
 
@@ -483,7 +483,9 @@ def best_of_k_interval(
     x = np.asarray(scores, dtype=float).ravel()
     sign = 1.0 if higher_is_better else -1.0
     x = np.where(np.isnan(x), np.nanmin(sign * x), sign * x)
-    drawn = np.sort(x[np.random.default_rng(seed).integers(0, len(x), (RESAMPLES, len(x)))], axis=1)
+    drawn = np.sort(
+        x[np.random.default_rng(seed).integers(0, len(x), (BOOTSTRAP_RESAMPLES, len(x)))], axis=1
+    )
     return np.sort(sign * np.quantile(drawn @ _shares(len(x)).T, (0.025, 0.975), axis=0), axis=0)
 
 
