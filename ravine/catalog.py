@@ -35,9 +35,10 @@ from ravine import (
     penalties,
     schedules,
 )
-from ravine.errors import RecipeError, folded, may_read, nearest, shortened
+from ravine.errors import RecipeError, folded, nearest, shortened
+from ravine.files import check_readable, lasting_path
 from ravine.networks import activations, conv, initializers, mlp, pretrained, torch_module
-from ravine.part import from_plain, is_part, to_plain
+from ravine.part import is_part
 from ravine.protocols import (
     Activation,
     Augmentation,
@@ -61,6 +62,7 @@ from ravine.protocols import (
     Tuning,
 )
 from ravine.recipe import Recipe
+from ravine.serialization import from_plain, to_plain
 
 CHOICES: Mapping[Any, Sequence[type]] = {
     Activation: activations.ALL,
@@ -186,7 +188,7 @@ def image() -> Recipe:
 NAMED = {f.__name__: f for f in (default, realmlp_td_s, plain, image)}
 
 
-def named(name: str) -> Recipe:
+def named_recipe(name: str) -> Recipe:
     """The recipe of that name. Raises `RecipeError` with the nearest one."""
     found = {folded(n): n for n in NAMED}.get(folded(name))
     if found is None:
@@ -204,7 +206,7 @@ def read_recipe(path: str | Path) -> Recipe:
     Relative paths in it, of data and of weights, are relative to the file's folder and to no other.
     """
     path = Path(path)
-    may_read(path, RecipeError)
+    check_readable(path, RecipeError)
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
@@ -237,12 +239,8 @@ def placed(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
     it.
     """
     for place, file in _files(recipe):
-        whole = Path(os.path.abspath(file))
         if Path(file).exists():
-            here = None if folder is None else Path(os.path.abspath(folder))
-            inside = here is not None and here in whole.parents
-            shown = whole.relative_to(here) if here is not None and inside else whole
-            recipe = recipe.vary(place, str(shown))
+            recipe = recipe.vary(place, lasting_path(file, folder))
     return recipe
 
 
@@ -265,7 +263,7 @@ def recipe_from(given: Mapping[str, Any]) -> Recipe:
         raise RecipeError(
             f"base is {base!r}", why="it must be the name of a recipe: " + nearest("", NAMED)
         )
-    return changed(named(base), given)
+    return changed(named_recipe(base), given)
 
 
 def changed(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:

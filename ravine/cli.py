@@ -166,7 +166,7 @@ def predict(run: Path, table: Path, /, *, out: Out = None, force: Force = False)
     if out is None:
         predictions.to_csv(sys.stdout, index=False)
         return 0
-    from ravine.training.checkpoint import write_atomically
+    from ravine.files import write_atomically
 
     write_atomically(out, _encoded(predictions, out.suffix.lower()))
     print(f"{len(predictions):,} predictions in {out}", file=sys.stderr)
@@ -201,7 +201,7 @@ def recipes(name: str | None = None, /) -> int:
     from ravine.data import BUNDLED
 
     if name is not None:
-        print(catalog.recipe_text(catalog.named(name)), end="")
+        print(catalog.recipe_text(catalog.named_recipe(name)), end="")
         return 0
     print("Recipes (ravine train WHAT --recipe NAME; ravine recipes NAME prints one):")
     for known, make in catalog.NAMED.items():
@@ -451,7 +451,7 @@ def doctor(
     with _saying(quiet) as say:
         report = examined(patient, trials=trials, say=say)
     if patient.name is not None:
-        from ravine.training.checkpoint import write_atomically
+        from ravine.files import write_atomically
 
         text = _plain(report.to_json(), indent=1)
         write_atomically(Path(patient.name) / "doctor.json", text.encode())
@@ -549,9 +549,9 @@ def search(
         Where to write the best recipe (.toml).
     """
     from ravine.catalog import recipe_text
+    from ravine.files import write_atomically
     from ravine.studies.search import read_spaces
     from ravine.studies.search import search as best_of
-    from ravine.training.checkpoint import write_atomically
 
     if out is not None:
         _writable(out, force=force, endings=(".toml",), what="recipes")
@@ -680,9 +680,9 @@ def recipe_for(
             )
         recipe = catalog.read_recipe(what)
     elif data.holds_pictures(what):
-        recipe = catalog.named(name or "image").vary("data", data.Images(source=what))
+        recipe = catalog.named_recipe(name or "image").vary("data", data.Images(source=what))
     else:
-        recipe = catalog.named(name or "default").vary("data.source", what)
+        recipe = catalog.named_recipe(name or "default").vary("data.source", what)
     recipe = _told(recipe, wanted)
     for path, value in (("seeds", seeds), ("seed", seed), ("data.memory", memory)):
         if value is not None:
@@ -739,8 +739,8 @@ def _draw(picture: Any, out: Path) -> None:
     """Write a picture in the form that its file's ending says."""
     import io
 
+    from ravine.files import write_atomically
     from ravine.reporting.plot_style import svg
-    from ravine.training.checkpoint import write_atomically
 
     if out.suffix.lower() == ".svg":
         write_atomically(out, svg(picture, title=out.stem).encode())
@@ -754,7 +754,7 @@ def _draw_explained(rule: Any, out: Path, *, force: bool) -> None:
     """Run the experiment of the gallery that shows a finding, quickly, and write its first
     picture.
     """
-    from ravine.training.checkpoint import write_atomically
+    from ravine.files import write_atomically
     from ravine_gallery import experiment
     from ravine_gallery.run_all import run
 
@@ -861,7 +861,7 @@ def _mend(recipe: Any, report: Any, out: Path, *, said: Any) -> None:
     """Write the recipe with the remedies that helped, and show what is different."""
     from ravine.catalog import recipe_text
     from ravine.examination.report import differences, fixed
-    from ravine.training.checkpoint import write_atomically
+    from ravine.files import write_atomically
 
     mended = fixed(recipe, report)
     if mended == recipe:
@@ -1069,20 +1069,20 @@ def _setting_meant(option: str) -> str:
     """The path of the default recipe's setting that an option's name means: its path, its last
     name, its initials.
     """
-    from ravine.catalog import named
+    from ravine.catalog import named_recipe
     from ravine.errors import folded
-    from ravine.part import hints, is_part
+    from ravine.part import field_types, is_part
 
     found: list[str] = []
 
     def walk(part: Any, above: str) -> None:
-        for name in hints(type(part)):
+        for name in field_types(type(part)):
             value = getattr(part, name)
             found.append(f"{above}{name}")
             if is_part(value):
                 walk(value, f"{above}{name}.")
 
-    walk(named("default"), "")
+    walk(named_recipe("default"), "")
     initials = "".join(word[0] for word in option.replace("_", "-").split("-") if word)
     for meant in (option, initials):
         fits = [

@@ -1,5 +1,5 @@
 """One random stream per (seed, purpose, index): choices with one seed share their start and their
-order of examples. And the global generators, which the code of users draws from.
+order of examples.
 
 Streams are made when they are needed and thrown away: nothing about randomness has to be saved to
 resume a run.
@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 
-def number(seed: int, purpose: str, index: int = 0) -> int:
+def stream_seed(seed: int, purpose: str, index: int = 0) -> int:
     """The 63-bit seed of a stream. Different purposes and indices give unrelated streams.
 
-    >>> number(0, "order", 1) == number(0, "order", 1), number(0, "order", 1) == number(0,
-    ...                                                                                 "order", 2)
-    (True, False)
+    >>> stream_seed(0, "order", 1) == stream_seed(0, "order", 1)
+    True
+    >>> stream_seed(0, "order", 1) == stream_seed(0, "order", 2)
+    False
     """
     digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
@@ -39,7 +40,7 @@ def stream(
     ...     generator=stream(7, "weights")))
     True
     """
-    return torch.Generator(device=device).manual_seed(number(seed, purpose, index))
+    return torch.Generator(device=device).manual_seed(stream_seed(seed, purpose, index))
 
 
 def streams(seeds: list[int], purpose: str, index: int = 0) -> list[torch.Generator]:
@@ -47,29 +48,35 @@ def streams(seeds: list[int], purpose: str, index: int = 0) -> list[torch.Genera
     return [stream(seed, purpose, index) for seed in seeds]
 
 
-def seed_all(seed: int) -> None:
-    """Seed the global generators of torch, numpy and Python."""
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 2 ms without a GPU in use
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
-
-
 @contextmanager
-def isolated_rng(seed: int) -> Iterator[None]:
-    """Global random numbers from a seed, and afterwards as if none had been drawn.
+def isolated_rng(seed: int | None = None) -> Iterator[None]:
+    """Set the random numbers of torch, numpy and Python back afterwards, as if none had been drawn.
 
-    >>> with isolated_rng(0): first = torch.rand(2)
-    >>> with isolated_rng(0): torch.equal(torch.rand(2), first)
+    With a seed they start from it. The generators of GPUs are included once a GPU is in use.
+
+    >>> before = torch.get_rng_state()
+    >>> with isolated_rng(3):
+    ...     _ = torch.rand(5)
+    >>> torch.equal(torch.get_rng_state(), before)
     True
     """
     before = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        seed_all(seed)
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=list(gpus)):
+        if seed is not None:
+            seed_generators(seed)
         try:
             yield
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of torch, numpy and Python."""
+    # torch.manual_seed takes 2 ms where no GPU was ever used
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.examination.preflight import (
     LEARNED,
@@ -24,7 +24,7 @@ from ravine.networks.initializers import He, Normal, Zero
 from ravine.optimizers import SGD
 from ravine.penalties import L2
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
-from ravine.statistics import student
+from ravine.statistics import t_interval
 from ravine.training.jobs import prepare
 from ravine.training.train import train_all, train_on
 from ravine_gallery.experiment import Experiment, Outcome
@@ -59,7 +59,7 @@ def run(quick: bool) -> Outcome:
         ),
     }
     did = np.isfinite(reached).all() and all((b > 0.5 * level).all() for b in broken.values())
-    he = student(first["digits"][-1])
+    he = t_interval(first["digits"][-1])
     said = (
         f"With weights of SD 0.001 the first loss is within {100 * ratio:.2g} % of log 10, log 3 "
         f"and ½ Var y. He's "
@@ -89,7 +89,7 @@ def _first_losses(networks: int) -> tuple[dict[str, list[np.ndarray]], dict[str,
     levels, worst = {}, 0.0
     for name in SETS:
         task, recipe = prepare(
-            named("plain").vary("data.source", name).vary("penalties", (L2(strength=0.01),))
+            named_recipe("plain").vary("data.source", name).vary("penalties", (L2(strength=0.01),))
         )
         starts = [Normal(sd=sd) for sd in SDS] + [He()]
         first[name] = [
@@ -106,7 +106,12 @@ def _penalized(epochs: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
     """What the penalty adds before training [strengths], and the training loss after it [strengths,
     seeds].
     """
-    base = named("plain").vary("data.source", "digits").vary("epochs", epochs).vary("seeds", seeds)
+    base = (
+        named_recipe("plain")
+        .vary("data.source", "digits")
+        .vary("epochs", epochs)
+        .vary("seeds", seeds)
+    )
     recipes = [base.vary("penalties", (L2(strength=s),)) for s in STRENGTHS]
     after = [run.record.series["train/loss"].values[-1] for run in train_all(recipes, workers=1)]
     added = [0.0]
@@ -121,7 +126,7 @@ def _few(steps: int, seeds: int) -> tuple[Any, dict[str, np.ndarray], float]:
     chance level.
     """
     task, recipe = prepare(
-        named("plain").vary("data.source", "digits").vary("split", Random(validation=0.1))
+        named_recipe("plain").vary("data.source", "digits").vary("split", Random(validation=0.1))
     )
     bare = unhindered(recipe).vary("epochs", steps).vary("seeds", seeds)
     small = dataclasses.replace(

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, intervals, line_style
-from ravine.statistics import student
+from ravine.statistics import t_interval
 from ravine.studies.lr_range_test import RangeTest, range_test
 from ravine.training.jobs import prepare
 from ravine.training.train import train_all
@@ -27,7 +27,7 @@ def run(quick: bool) -> Outcome:
     model.
     """
     rates, steps, seeds, epochs = (15, 60, 2, 2) if quick else (36, 200, 4, 10)
-    digits = named("plain").vary("data.source", "digits")
+    digits = named_recipe("plain").vary("data.source", "digits")
     found = range_test(digits, rates=rates, steps=steps, seeds=seeds)
     recipes = [
         digits.vary("optimizer.lr", found.rate * t).vary("epochs", epochs).vary("seeds", 2 * seeds)
@@ -43,7 +43,7 @@ def run(quick: bool) -> Outcome:
     place = TIMES.index(1.0)
     means = np.array([np.where(np.isnan(x).any(), math.inf, x.mean()) for x in losses])
     linear = (
-        named("plain")
+        named_recipe("plain")
         .vary("data.source", "diabetes")
         .vary("network.hidden", ())
         .vary("optimizer", SGD(lr=0.1))
@@ -68,7 +68,7 @@ def run(quick: bool) -> Outcome:
         "limit of the linear model": limit,
         "found": exact.largest.value,
     }
-    at, tenth = student(losses[place]), student(losses[1])
+    at, tenth = t_interval(losses[place]), t_interval(losses[1])
     tenfold = "diverges" if math.isinf(means[-1]) else f"{means[-1]:.2g}"
     said = (
         f"On the digits usable rates end at {found.largest.value:.2g} [{found.largest.low:.2g}, "
@@ -141,7 +141,7 @@ def _picture(found: RangeTest, exact: RangeTest, limit: float, losses: list[np.n
     known = [
         i for i, x in enumerate(losses) if np.isfinite(x).all() and x.mean() < found.starts.mean()
     ]
-    spread = [student(losses[i]) for i in known]
+    spread = [t_interval(losses[i]) for i in known]
     intervals(
         right,
         [found.rate * TIMES[i] for i in known],

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.networks.batched import Program
 from ravine.networks.mlp import BatchNorm, Mlp
@@ -23,7 +23,7 @@ from ravine.protocols import Batch, Pass
 from ravine.reporting.plot_style import COLORS, band, figure, intervals, line_style
 from ravine.rng import stream
 from ravine.schedules import Cosine
-from ravine.statistics import student
+from ravine.statistics import t_interval
 from ravine.training.evaluation import mean_loss, outputs_on
 from ravine.training.jobs import prepare
 from ravine.training.train import Run, train_all
@@ -38,7 +38,7 @@ def run(quick: bool) -> Outcome:
     """
     seeds, epochs, directions = (3, 6, 2) if quick else (12, 30, 8)
     base = dataclasses.replace(
-        named("plain"),
+        named_recipe("plain"),
         network=Mlp(hidden=(32,), norm=BatchNorm()),
         split=Random(validation=0.1, test=0.5),
         epochs=epochs,
@@ -60,11 +60,11 @@ def run(quick: bool) -> Outcome:
     assert averaged is not None and raw is not None
     stale = _losses(runs["SWA"], averaged.weights, test, buffers=raw.buffers)
     far = DISTANCES.index(2.0)
-    lower = {name: student(at_test["raw"] - at_test[name]) for name in ("SWA", "EMA", "cosine")}
+    lower = {name: t_interval(at_test["raw"] - at_test[name]) for name in ("SWA", "EMA", "cosine")}
     flatter = {
-        name: student(rise["raw"][far] - rise[name][far]) for name in ("SWA", "EMA", "cosine")
+        name: t_interval(rise["raw"][far] - rise[name][far]) for name in ("SWA", "EMA", "cosine")
     }
-    mended = student(stale - at_test["SWA"])
+    mended = t_interval(stale - at_test["SWA"])
     numbers = {f"test loss, {name}": float(v.mean()) for name, v in at_test.items()}
     numbers |= {f"rise at distance 2, {name}": float(v[far].mean()) for name, v in rise.items()}
     numbers |= {f"test loss below raw, {name}": v.value for name, v in lower.items()}
@@ -148,7 +148,7 @@ def _picture(at_test: dict[str, np.ndarray], rise: dict[str, np.ndarray]) -> Any
     picture = figure(9.6, 3.5)
     left, right = picture.subplots(1, 2)
     for i, values in enumerate(at_test.values()):
-        found = student(values)
+        found = t_interval(values)
         left.plot(
             values, np.full(len(values), i) + 0.18, "|", color=COLORS[i], markersize=7, alpha=0.7
         )
@@ -159,7 +159,7 @@ def _picture(at_test: dict[str, np.ndarray], rise: dict[str, np.ndarray]) -> Any
     left.invert_yaxis()
     left.set(xlabel="test loss", title="Ticks: runs; dots: mean with 95 % interval")
     for i, (name, values) in enumerate(rise.items()):
-        spread = [student(v) for v in values]
+        spread = [t_interval(v) for v in values]
         right.plot(DISTANCES, values.mean(1), label=name, **line_style(i))
         band(right, DISTANCES, [s.low for s in spread], [s.high for s in spread], color=COLORS[i])
     right.set(

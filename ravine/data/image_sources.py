@@ -24,7 +24,8 @@ from ravine.data.parsing import is_text
 from ravine.data.source import TARGETS, Data, check_columns
 from ravine.data.splits import NAMES, WORDS
 from ravine.data.tables import JSON_LINES, PARQUET, from_frame, kind_of, missing, read_table
-from ravine.errors import DataError, may_read, nearest
+from ravine.errors import DataError, nearest
+from ravine.files import check_readable
 
 PATHS = (
     "path",
@@ -113,7 +114,7 @@ def holds_pictures(source: str) -> bool:
         return False
     if kind_of(place) not in (".csv", ".tsv", ".txt", *JSON_LINES):
         return is_idx(place)
-    may_read(place)
+    check_readable(place)
     with open(place, "rb") as file:
         start = file.read(2**16).lower()
     if not any(suffix.encode() in start for suffix in SUFFIXES):

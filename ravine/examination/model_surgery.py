@@ -25,6 +25,7 @@ from ravine.diagnosis.op_names import (
     SOFTMAX_FUNCTIONS,
     WEIGHT_FUNCTIONS,
 )
+from ravine.rng import isolated_rng
 
 RECORDED_FUNCTIONS = ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS | WEIGHT_FUNCTIONS | DROPOUT_FUNCTIONS
 
@@ -138,7 +139,7 @@ class Rewired(nn.Module):
 def calls_of(model: nn.Module, inputs: Tensor, *, training: bool = True) -> list[Call]:
     """The calls of one forward pass of a copy, which is not recorded by autograd."""
     recording, model = _Recording(), copy.deepcopy(model).train(training)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), recording:
+    with torch.no_grad(), isolated_rng(), recording:
         model(inputs)
     return recording.calls
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ravine.effects import Effect
-from ravine.errors import RecipeError, may_read, nearest
+from ravine.errors import RecipeError, nearest
+from ravine.files import check_readable
 from ravine.layout import Slot, fits
 from ravine.networks.activations import ReLU
 from ravine.networks.conv import finished, picture_of
@@ -390,7 +391,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             why="weights are read from it",
             do="name a .safetensors or .pt file",
         )
-    may_read(path, RecipeError)
+    check_readable(path, RecipeError)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)

@@ -23,7 +23,7 @@ from ravine.examination.preflight import starting_losses
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure
 from ravine.schedules import Constant
-from ravine.statistics import Interval, bootstrap
+from ravine.statistics import Interval, bootstrap_interval
 from ravine.training.jobs import batch_size, examples_of, prepare
 from ravine.training.train import train_on
 
@@ -168,8 +168,9 @@ def range_test(
     left out; a large training split is cut so that the loss is known at five times at least. Raises
     `RecipeError` for a range that is none, and where at no rate the loss falls.
 
-    >>> from ravine.catalog import named
-    >>> found = range_test(named("plain").vary("data.source", "iris"), rates=15, steps=60, seeds=2)
+    >>> from ravine.catalog import named_recipe
+    >>> recipe = named_recipe("plain").vary("data.source", "iris")
+    >>> found = range_test(recipe, rates=15, steps=60, seeds=2)
     >>> 1e-3 < found.rate < 3 and found.rate <= found.largest.value
     True
     """
@@ -254,7 +255,7 @@ def judged(rates: np.ndarray, starts: np.ndarray, losses: np.ndarray, *, steps: 
 
 def _geometric(logs: list[float]) -> Interval:
     """The geometric mean of rates, with its bootstrap interval over seeds."""
-    return Interval(*(math.exp(x) for x in bootstrap(logs, lambda drawn: drawn.mean(1))))
+    return Interval(*(math.exp(x) for x in bootstrap_interval(logs, lambda drawn: drawn.mean(1))))
 
 
 def _last(record: Any) -> float:

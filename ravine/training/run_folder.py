@@ -23,13 +23,13 @@ import torch
 
 from ravine import data
 from ravine.catalog import placed, recipe_from, recipe_text
-from ravine.errors import InputError, RunError, may_read
+from ravine.errors import InputError, RunError
+from ravine.files import check_readable, write_atomically
 from ravine.networks.batched import Program
 from ravine.part import stack
 from ravine.protocols import Picture, Signature
 from ravine.recipe import Recipe
 from ravine.record import SCHEMA, Record, check_schema, read_json, read_record, record_files
-from ravine.training.checkpoint import write_atomically
 from ravine.training.jobs import signature
 from ravine.training.model import Model
 
@@ -148,7 +148,7 @@ def _signature(plain: Mapping[str, Any]) -> Signature:
 
 def read_encoder(path: Path) -> Any:
     """The plain data of an encoder. Raises `RunError`."""
-    may_read(path, RunError)
+    check_readable(path, RunError)
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -166,7 +166,7 @@ def _weights(model: Model) -> bytes:
 
 def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> Any:
     layout = Program(stack([recipe]).network, shape).layout
-    may_read(path, RunError)
+    check_readable(path, RunError)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             check_schema(int((file.metadata() or {}).get("schema", 0)), path)

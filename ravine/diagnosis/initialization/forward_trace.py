@@ -23,7 +23,7 @@ from ravine.diagnosis.op_names import (
     MATMUL_FUNCTIONS,
     VIEW_FUNCTIONS,
 )
-from ravine.rng import seed_all
+from ravine.rng import seed_generators
 
 ROUNDING_ERROR = 1e-6  # of the largest number: sums in another order differ by less
 RELATIVE_SLOPES: dict[str, Callable[[Tensor], Tensor]] = {  # over the steepest, by the output
@@ -138,7 +138,7 @@ def trace_forward(
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(module.register_forward_hook(leave, with_kwargs=True))
     if seed is not None:
-        seed_all(seed)
+        seed_generators(seed)
     try:
         with recorder:
             trace.returned = model(inputs)
