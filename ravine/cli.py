@@ -912,14 +912,14 @@ def _shown(run: Any, *, as_json: bool) -> int:
     """Print a run's result; the exit code says whether there is a model."""
     from ravine.diagnosis.rule import run_rules
     from ravine.diagnosis.training_curves import rules as curve_rules
-    from ravine.diagnosis.training_curves.series import course_of
+    from ravine.diagnosis.training_curves.series import curves_of_record
     from ravine.finding import Finding, arrange
     from ravine.reporting.findings_text import finding_line
     from ravine.reporting.run_summary import summary
 
     folder = "" if run.folder is None else str(run.folder)
     before = [Finding.from_json(f) for f in run.record.findings]
-    found = arrange([*before, *run_rules(curve_rules.ALL, course_of(run.record))[0]])
+    found = arrange([*before, *run_rules(curve_rules.ALL, curves_of_record(run.record))[0]])
     if as_json:
         plain = run.record.to_json()
         score, _ = plain.pop("score"), plain.pop("findings")

@@ -15,7 +15,7 @@ from ravine.catalog import recipe_from
 from ravine.data import RowGroups
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.training_curves import rules as curve_rules
-from ravine.diagnosis.training_curves.series import Course, course_of
+from ravine.diagnosis.training_curves.series import TrainingCurves, curves_of_record
 from ravine.diagnosis.trials import rules as trial_rules
 from ravine.diagnosis.trials.rules import Outcome, Tried
 from ravine.errors import InputError
@@ -129,16 +129,17 @@ def examined(patient: Patient, *, trials: bool = True, say: Say = silent) -> Rep
     return Report(run=patient.name, score=score, checks=checks, findings=arrange(found))
 
 
-def course_with_null(record: Record, recipe: Recipe, task: Any) -> Course:
+def course_with_null(record: Record, recipe: Recipe, task: Any) -> TrainingCurves:
     """The course of a run, beside what the best constant answer would have lost."""
-    course = course_of(record)
+    course = curves_of_record(record)
     if task.validation is None or isinstance(task.train, RowGroups):
         return course
-    return replace(
-        course,
-        null=constant_level(recipe.loss, task.train, task.outputs),  # type: ignore[arg-type]
+    references = replace(
+        course.references,
+        null_train=constant_level(recipe.loss, task.train, task.outputs),  # type: ignore[arg-type]
         null_validation=constant_level(recipe.loss, task.validation, task.outputs),  # type: ignore
     )
+    return replace(course, references=references)
 
 
 # Findings and trials

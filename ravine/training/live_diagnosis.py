@@ -1,7 +1,7 @@
 """Judges the course of a cohort while it trains: at looks, what is found is told once and kept
 among the events.
 
-A look costs a few milliseconds, and a run has at most `len(LOOKS)` of them, however many
+A look costs a few milliseconds, and a run has at most `len(INTERIM_SHARES)` of them, however many
 evaluations it has.
 """
 
@@ -13,7 +13,11 @@ import numpy as np
 
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.training_curves import rules as curve_rules
-from ravine.diagnosis.training_curves.series import LOOKS, course_from
+from ravine.diagnosis.training_curves.series import (
+    INTERIM_SHARES,
+    RunPlan,
+    curves_of_series,
+)
 from ravine.finding import Finding
 from ravine.record import Series
 from ravine.training.cohort import Cohort
@@ -27,13 +31,13 @@ WHILE = tuple(
 
 def is_look(cohort: Cohort) -> bool:
     """Whether the evaluation that was just made is the first one at or after a share of the budget
-    in `LOOKS`.
+    in `INTERIM_SHARES`.
     """
     points = cohort.series.get("train/loss", ())
     if not points or points[-1][0] != cohort.step:
         return False
     before = points[-2][0] if len(points) > 1 else 0
-    return any(before < share * cohort.job.plan.steps <= cohort.step for share in LOOKS)
+    return any(before < share * cohort.job.plan.steps <= cohort.step for share in INTERIM_SHARES)
 
 
 def judge(cohort: Cohort, *, alpha: float) -> tuple[Finding, ...]:
@@ -48,22 +52,23 @@ def judge(cohort: Cohort, *, alpha: float) -> tuple[Finding, ...]:
     }
     count = len(cohort.job.seeds)
     plan = cohort.job.plan
-    course = course_from(
+    curves = curves_of_series(
         series,
         range(count),
         outcomes=cohort.outcomes,
         steps=cohort.step,
-        budget=plan.steps,
-        per_epoch=plan.per_epoch,
-        batch=cohort.job.batch,
-        keeps_best=cohort.parts.stop is not None,
-        alpha=alpha,
-        now=True,
+        plan=RunPlan(
+            budget=plan.steps,
+            steps_per_epoch=plan.per_epoch,
+            keeps_best=cohort.parts.stop is not None,
+            networks=count,
+        ),
     )
+    curves = replace(curves, alpha=alpha, only_now=True)
     told = {event["kind"] for event in cohort.events}
     found = [
         replace(f, since=f.since or cohort.step)
-        for f in run_rules(WHILE, course)[0]
+        for f in run_rules(WHILE, curves)[0]
         if f.code not in told
     ]
     for finding in found:

@@ -16,7 +16,7 @@ import joblib
 import torch
 
 from ravine import data, metrics
-from ravine.diagnosis.training_curves.series import ALPHA
+from ravine.diagnosis.training_curves.series import FALSE_ALARM_CHANCE
 from ravine.errors import Interrupted, RunError
 from ravine.part import group_key, stack
 from ravine.protocols import Batch
@@ -359,7 +359,7 @@ def _finish(
             report=report if i % max(workers, 1) == 0 else None,
             checkpoint=None if folder is None else folder / f"checkpoint-{i}.safetensors",
             stop=None if folder is None else folder / "stop",
-            alpha=ALPHA / len(works) if len(recipes) == 1 else 0.0,
+            alpha=FALSE_ALARM_CHANCE / len(works) if len(recipes) == 1 else 0.0,
         )
         for i in range(len(works))
     ]

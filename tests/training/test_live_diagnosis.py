@@ -12,7 +12,7 @@ import torch
 from ravine import catalog, losses
 from ravine.catalog import with_setting
 from ravine.cli import run_command
-from ravine.diagnosis.training_curves.series import LOOKS, course_of
+from ravine.diagnosis.training_curves.series import INTERIM_SHARES, curves_of_record
 from ravine.finding import Finding
 from ravine.losses import (
     AbsoluteError,
@@ -227,7 +227,7 @@ def test_a_run_has_no_more_looks_than_its_budget_of_alarms_has():
             series={"train/loss": points}, step=step, job=SimpleNamespace(plan=plan)
         )
         seen += is_look(cohort)  # type: ignore[arg-type]
-    assert 10 < seen <= len(LOOKS)
+    assert 10 < seen <= len(INTERIM_SHARES)
 
 
 def test_live_and_afterwards_agree_on_when_it_was(sick):
@@ -235,7 +235,7 @@ def test_live_and_afterwards_agree_on_when_it_was(sick):
     from ravine.diagnosis.training_curves import rules as curve_rules
 
     run, told = sick
-    after = {f.code: f.since for f in run_rules(curve_rules.ALL, course_of(run.record))[0]}
+    after = {f.code: f.since for f in run_rules(curve_rules.ALL, curves_of_record(run.record))[0]}
     for finding in findings(told):
         assert after[finding.code] == finding.since
 

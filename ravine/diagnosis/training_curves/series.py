@@ -1,41 +1,28 @@
-"""The course of a run: its series as plain data, and the statistics by which rules judge them.
+"""The curves of a run as plain data: of one network, or of a typical one of several.
 
-Letters: T values of a series, M networks of a run.
+Letters: T values of a curve, M networks of a run.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from statistics import NormalDist
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from ravine.record import EffectShown, Record, Series
 from ravine.statistics import t_quantile
 
-LOOKS = (
-    0.02,
-    0.05,
-    0.1,
-    0.15,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.6,
-    0.7,
-    0.8,
-    0.9,
-    1.0,
-)  # of the budget: when a run is judged
-ALPHA = 0.05  # chance that any test of a healthy run calls a warning
-TESTS = 8  # rules that share it
-BLOCKS = 60  # a longer series is judged by the means of so many blocks
-PATHS = {
+# of the budget: when a run is checked. Each check takes its part of the budget of false alarms.
+INTERIM_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+FALSE_ALARM_CHANCE = 0.05  # that any test of a healthy run gives a warning
+STATISTICAL_TESTS = 8  # rules that share it
+MAX_BLOCKS = 60  # a longer curve is checked by the means of so many blocks
+SETTING_PATHS = {  # by the name of an effect
     "clip": "clip",
     "dropout": "network.dropout",
     "weight decay": "optimizer.weight_decay",
@@ -82,7 +69,7 @@ class Curve:
         place = int(np.searchsorted(self.steps, step, side="right")) - 1
         return float(self.values[place]) if place >= 0 else math.nan
 
-    def blocks(self, most: int = BLOCKS) -> Curve:
+    def block_means(self, most: int = MAX_BLOCKS) -> Curve:
         """The means of at most so many blocks of neighboring values, each at its last step."""
         if len(self) <= most:
             return self
@@ -92,14 +79,25 @@ class Curve:
             np.array([self.values[p].mean() for p in parts]),
         )
 
+    def finite(self) -> Curve:
+        """The values that are finite."""
+        known = np.isfinite(self.values)
+        return self if known.all() else Curve(self.steps[known], self.values[known])
 
-EMPTY = Curve(np.zeros(0), np.zeros(0))
+    @property
+    def first_not_finite(self) -> int | None:
+        """The first step at which the value was not finite."""
+        broken = self.steps[~np.isfinite(self.values)]
+        return int(broken[0]) if len(broken) else None
 
 
-def curve(values: Iterable[float], steps: Iterable[float] | None = None) -> Curve:
+NO_CURVE = Curve(np.zeros(0), np.zeros(0))
+
+
+def make_curve(values: Iterable[float], steps: Iterable[float] | None = None) -> Curve:
     """A curve from plain numbers; without steps they are those of the steps 1, 2, ... of a run.
 
-    >>> curve([3.0, 2.0]).at(5)
+    >>> make_curve([3.0, 2.0]).at(5)
     2.0
     """
     values = np.asarray(list(values), dtype=float)
@@ -113,191 +111,230 @@ def curve(values: Iterable[float], steps: Iterable[float] | None = None) -> Curv
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Course:
-    """The series of one network, or of a typical one of several, and what else is known of the run.
+class LossCurves:
+    """Losses: in training of each step or averaged between evaluations, in validation always of the
+    same examples. `rise` is the distance from the lowest evaluation so far.
+    """
 
-    `train` is the loss in training, of each step or averaged between looks; `validation` and
-    `score` are measured on the same examples at each look. `error` is the standard error of the
-    validation loss over its examples, `rise` its distance from the lowest look so far with, as
-    `rise_error`, the standard error of that difference over examples. `noise` is the standard error
-    of the training loss of a step over the examples of its batch.
+    train: Curve = NO_CURVE
+    validation: Curve = NO_CURVE
+    validation_error: Curve = NO_CURVE  # standard error over the examples
+    rise: Curve = NO_CURVE
+    rise_error: Curve = NO_CURVE  # standard error of that difference over the examples
+
+    @cached_property
+    def train_blocks(self) -> Curve:
+        """The training loss, in at most `MAX_BLOCKS` means."""
+        return self.train.block_means()
+
+    @property
+    def monitored(self) -> Curve:
+        """The loss that counts: of validation where there is one."""
+        return self.validation if len(self.validation) else self.train_blocks
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceLosses:
+    """Losses to compare with, where they are known."""
+
+    null_train: float | None = None  # of the best constant answer
+    null_validation: float | None = None  # of that answer
+    reachable: float | None = None  # known to be achievable
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreCurve:
+    """The score on the validation examples."""
+
+    curve: Curve = NO_CURVE
+    examples: int = 0
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UpdateCurves:
+    """What the optimizer did: learning rate, gradient, and how far the weights moved."""
+
+    lr: Curve = NO_CURVE
+    gradient_norm: Curve = NO_CURVE  # as the optimizer got it
+    clip_kept: Curve = NO_CURVE  # share of the gradient's length that clipping left
+    weight_norm: Curve = NO_CURVE
+    update_ratio: Curve = NO_CURVE  # |update| / |weights| of a step, all weights together
+    # the same of each layer that is meant to move
+    layer_ratios: Mapping[str, Curve] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModeLosses:
+    """The loss of the same training examples at the end, in training and in evaluation mode."""
+
+    training: float | None = None
+    evaluation: float | None = None
+    gap_error: float | None = None  # standard error of their difference
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What was planned."""
+
+    budget: int  # steps
+    steps_per_epoch: int = 0
+    keeps_best: bool = False  # the result is the weights of the best evaluation, not the last ones
+    networks: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TechniqueEffects:
+    """How much each technique did, by its name: 0 if it did nothing. What the number means."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingCurves:
+    """The curves of one network, or of a typical one of several, and what else is known of the run.
+
+    Curves keep their finite values only; `broken_at` is the first step at which a loss was not
+    finite.
     """
 
     steps: int  # made
-    budget: int  # planned
-    train: Curve = EMPTY
-    validation: Curve = EMPTY
-    score: Curve = EMPTY
-    error: Curve = EMPTY
-    rise: Curve = EMPTY
-    rise_error: Curve = EMPTY
-    noise: Curve = EMPTY
-    lr: Curve = EMPTY
-    gradient: Curve = EMPTY  # its norm, as the optimizer got it
-    kept: Curve = EMPTY  # share of the gradient's length that clipping left
-    weights: Curve = EMPTY  # their norm
-    update: Curve = EMPTY  # of all weights in a step, over their norm
-    layers: Mapping[str, Curve] = field(
-        default_factory=dict
-    )  # the same of each layer that is meant to move
-    null: float | None = None  # training loss of the best constant answer
-    null_validation: float | None = None  # that answer's validation loss
-    reachable: float | None = None  # a loss known to be achievable
-    in_training: float | None = None  # loss of some training examples at the end, in training mode
-    in_evaluation: float | None = None  # of the same examples in evaluation mode
-    gap_error: float | None = None  # standard error of the difference of these two
-    examples: int = 0  # on which the score is measured
-    higher_is_better: bool = True
-    per_epoch: int = 0  # steps
-    batch: int = 0
+    plan: RunPlan
+    losses: LossCurves = field(default_factory=LossCurves)
+    references: ReferenceLosses = field(default_factory=ReferenceLosses)
+    score: ScoreCurve = field(default_factory=ScoreCurve)
+    updates: UpdateCurves = field(default_factory=UpdateCurves)
+    modes: ModeLosses = field(default_factory=ModeLosses)
+    effects: TechniqueEffects = field(default_factory=TechniqueEffects)
     outcome: str = ""  # finished, stopped, diverged; nothing while it runs
-    keeps_best: bool = False  # the weights of the best look are the result, not the last ones
-    networks: int = 1
-    diverged: int = 0  # of these
-    effects: Mapping[str, float] = field(
-        default_factory=dict
-    )  # of each technique a number, 0 if it did nothing
-    meanings: Mapping[str, str] = field(default_factory=dict)
-    alpha: float = ALPHA
-    now: bool = False  # only what shows at this moment is asked for, not since when
-    broken: int | None = None  # the first step at which a loss was not finite
+    diverged: int = 0  # of the networks
+    alpha: float = FALSE_ALARM_CHANCE
+    only_now: bool = False  # only what shows at this moment is asked for, not since when
+    broken_at: int | None = None
 
     def __post_init__(self) -> None:
-        """Curves keep their finite values only; `broken` remembers where a loss was not."""
-        for name in _CURVES:
-            found: Curve = getattr(self, name)
-            known = np.isfinite(found.values)
-            if known.all():
-                continue
-            if name in ("train", "validation"):
-                first = int(found.steps[~known][0])
-                object.__setattr__(
-                    self, "broken", first if self.broken is None else min(first, self.broken)
-                )
-            object.__setattr__(self, name, Curve(found.steps[known], found.values[known]))
+        points = (
+            self.broken_at,
+            self.losses.train.first_not_finite,
+            self.losses.validation.first_not_finite,
+        )
+        known = [point for point in points if point is not None]
+        object.__setattr__(self, "broken_at", min(known, default=None))
+        for name in ("losses", "score", "updates"):
+            object.__setattr__(self, name, _keep_finite(getattr(self, name)))
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         return bool(self.outcome)
 
-    @cached_property
-    def trend(self) -> Curve:
-        """The training loss, in at most `BLOCKS` means."""
-        return self.train.blocks()
+    @property
+    def null_monitored(self) -> float | None:
+        """The best constant answer's loss on the examples whose loss counts."""
+        has_validation = len(self.losses.validation)
+        return self.references.null_validation if has_validation else self.references.null_train
 
     @cached_property
-    def judged(self) -> Curve:
-        """The loss that counts: of validation where there is one."""
-        return self.validation if len(self.validation) else self.trend
+    def distance(self) -> float:
+        """The sum of all updates over the weights: an upper limit of how far these moved."""
+        return total_update(self.updates.update_ratio, self.steps)
 
     @property
-    def null_judged(self) -> float | None:
-        return self.null_validation if len(self.validation) else self.null
-
-    @cached_property
-    def moved(self) -> float:
-        """The length of the way that the weights went, over their own: an upper limit of the
-        distance.
-        """
-        return total_update(self.update, self.steps)
-
-    @property
-    def z(self) -> float:
-        """The critical value of one test at one look: alpha / (rules · looks), one-sided, of a
+    def critical_z(self) -> float:
+        """The critical value of one test at one check: alpha / (tests · checks), one-sided, of a
         normal distribution.
 
-        Of a healthy run any of the tests calls a warning with a chance of at most alpha, however
+        Of a healthy run any of the tests gives a warning with a chance of at most alpha, however
         they depend on each other (Bonferroni).
 
-        >>> round(Course(steps=0, budget=1).z, 2)
+        >>> round(TrainingCurves(steps=0, plan=RunPlan(budget=1)).critical_z, 2)
         3.3
         """
-        return NormalDist().inv_cdf(1 - self.chance)
+        return NormalDist().inv_cdf(1 - self.test_chance)
 
     @property
-    def chance(self) -> float:
-        """The false-alarm budget of one test at one look."""
-        return self.alpha / (TESTS * len(LOOKS))
+    def test_chance(self) -> float:
+        """The false-alarm budget of one test at one check."""
+        return self.alpha / (STATISTICAL_TESTS * len(INTERIM_SHARES))
 
-    def critical(self, values: int) -> float:
+    def critical_t(self, values: int) -> float:
         """The critical value where the spread was estimated from so many values."""
         # with fewer than five values the tail is too wide to say anything
-        return t_quantile(self.z, values - 1) if values > 4 else math.inf
+        return t_quantile(self.critical_z, values - 1) if values > 4 else math.inf
 
     def has(self, need: str) -> bool | None:
-        """Whether it was measured, and long enough to tell: "loss" (anything), "trend" (12 values
-        of training loss), "looks" (4 of the validation loss; None: there is none), "null" (the best
-        constant's loss and 6 values), "layers", "lr", "effects", "modes" (both losses of the same
-        examples), "reachable", and "ended".
+        """Whether it was measured, and long enough to tell: "loss" (anything), "train" (12 values
+        of training loss), "validation" (4 of the validation loss; None: there is none), "null" (the
+        best constant's loss and 6 values), "layers", "lr", "effects", "modes" (both losses of the
+        same examples), "reachable", and "ended".
         """
+        losses, references = self.losses, self.references
+        count = max(len(losses.train_blocks), len(losses.validation))
+        reachable = references.reachable is not None and len(losses.monitored) >= 4
         return {
-            "loss": len(self.train) + len(self.validation) > 0
-            or self.outcome == "diverged"
-            or self.broken is not None,
-            "trend": len(self.trend) >= 12,
-            "looks": len(self.validation) >= 4 if len(self.validation) else None,
-            "null": self.null_judged is not None
-            and max(len(self.trend), len(self.validation)) >= 6,
-            "layers": any(len(c) >= 3 for c in self.layers.values()),
-            "lr": len(self.lr) >= 6,
-            "effects": bool(self.effects),
-            "modes": self.in_training is not None and self.in_evaluation is not None,
-            "reachable": True if self.reachable is not None and len(self.judged) >= 4 else None,
-            "ended": self.ended,
+            "loss": count > 0 or self.outcome == "diverged" or self.broken_at is not None,
+            "train": len(losses.train_blocks) >= 12,
+            "validation": len(losses.validation) >= 4 if len(losses.validation) else None,
+            "null": self.null_monitored is not None and count >= 6,
+            "layers": any(len(c) >= 3 for c in self.updates.layer_ratios.values()),
+            "lr": len(self.updates.lr) >= 6,
+            "effects": bool(self.effects.values),
+            "modes": self.modes.training is not None and self.modes.evaluation is not None,
+            "reachable": True if reachable else None,
+            "ended": self.has_ended,
         }[need]
 
-    def until(self, step: int) -> Course:
-        """The course as it was known at a step."""
+    def until(self, step: int) -> TrainingCurves:
+        """The curves as they were known at a step."""
         if step >= self.steps:
             return self
-        cut = {name: getattr(self, name).until(step) for name in _CURVES}
+        layers = {name: c.until(step) for name, c in self.updates.layer_ratios.items()}
         return replace(
             self,
-            **cut,
+            losses=_cut(self.losses, step),
+            score=_cut(self.score, step),
+            updates=replace(_cut(self.updates, step), layer_ratios=layers),
             steps=step,
             outcome="",
             diverged=0,
-            effects={},
-            in_training=None,
-            in_evaluation=None,
-            broken=None,
-            layers={n: c.until(step) for n, c in self.layers.items()},
+            effects=TechniqueEffects(),
+            modes=replace(self.modes, training=None, evaluation=None),
+            broken_at=None,
         )
 
     @cached_property
-    def looks(self) -> tuple[Course, ...]:
-        """The course at each of the looks that were reached, the last one as it is.
+    def interim_curves(self) -> tuple[TrainingCurves, ...]:
+        """The curves at each check that was reached, the last one as they are.
 
-        Looks are at measurements: the first one at or after each of the shares `LOOKS` of the
-        budget.
+        Checks are at evaluations: the first one at or after each of the shares `INTERIM_SHARES` of
+        the budget.
         """
-        if self.now:
+        if self.only_now:
             return (self,)
-        points = self.judged.steps
-        places = np.searchsorted(points, [share * self.budget for share in LOOKS])
+        points = self.losses.monitored.steps
+        places = np.searchsorted(points, [share * self.plan.budget for share in INTERIM_SHARES])
         steps = sorted({int(points[p]) for p in places if p < len(points)})
         return (*(self.until(s) for s in steps if s < self.steps), self)
 
 
-_CURVES = (
-    "train",
-    "validation",
-    "score",
-    "error",
-    "rise",
-    "rise_error",
-    "noise",
-    "lr",
-    "gradient",
-    "kept",
-    "weights",
-    "update",
-)
+Group = TypeVar("Group", LossCurves, ScoreCurve, UpdateCurves)
 
 
-def course_of(record: Record, member: int | None = None) -> Course:
-    """The course of one member of a run; or, without `member`, that of a typical one: medians over
-    the members.
+def _keep_finite(group: Group) -> Group:
+    """The group with the finite values of its curves; those of single layers stay as they are."""
+    curves = {f.name: getattr(group, f.name) for f in fields(group)}
+    return replace(group, **{n: c.finite() for n, c in curves.items() if isinstance(c, Curve)})
+
+
+def _cut(group: Group, step: int) -> Group:
+    """The group with its curves up to a step; those of single layers stay as they are."""
+    curves = {f.name: getattr(group, f.name) for f in fields(group)}
+    return replace(group, **{n: c.until(step) for n, c in curves.items() if isinstance(c, Curve)})
+
+
+def curves_of_record(record: Record, member: int | None = None) -> TrainingCurves:
+    """The curves of one member of a run; or, without `member`, of a typical one: medians over the
+    members.
 
     Members that diverged are left out of the medians; one that stopped early keeps its last value.
     """
@@ -309,62 +346,80 @@ def course_of(record: Record, member: int | None = None) -> Course:
     per_epoch = -(-counts.get("train", 0) // batch) if batch else 0
     steps = max((members[m].steps for m in chosen), default=0)
     alive = [o for o in outcomes if o != "diverged"]
-    return course_from(
+    curves = curves_of_series(
         record.series,
         chosen,
         outcomes=outcomes,
         steps=steps,
-        budget=max(per_epoch * (recipe.get("epochs") or 0), steps),
+        plan=RunPlan(
+            budget=max(per_epoch * (recipe.get("epochs") or 0), steps),
+            steps_per_epoch=per_epoch,
+            keeps_best=recipe.get("stop") is not None,
+            networks=len(chosen),
+        ),
+    )
+    return replace(
+        curves,
         outcome="diverged" if not alive else "finished" if "finished" in alive else alive[0],
-        per_epoch=per_epoch,
-        batch=batch,
-        keeps_best=recipe.get("stop") is not None,
-        higher_is_better=record.score is None or record.score.higher_is_better,
-        examples=counts.get("validation", 0),
-        effects=_medians(record.effects, chosen),
-        meanings={e.name: e.meaning for e in record.effects},
+        score=replace(
+            curves.score,
+            examples=counts.get("validation", 0),
+            higher_is_better=record.score is None or record.score.higher_is_better,
+        ),
+        effects=TechniqueEffects(
+            values=_median_effects(record.effects, chosen),
+            meanings={e.name: e.meaning for e in record.effects},
+        ),
     )
 
 
-def course_from(
-    series: Mapping[str, Series], chosen: Iterable[int], *, outcomes: Sequence[str], **known: Any
-) -> Course:
-    """The course of the chosen columns of series as a run writes them; `known` are further fields
-    of `Course`.
-    """
-    chosen = list(chosen)
-    alive = [m for m, outcome in zip(chosen, outcomes, strict=True) if outcome != "diverged"]
-    found = {name: _typical(s, alive or chosen) for name, s in series.items()}
+def curves_of_series(
+    series: Mapping[str, Series],
+    members: Iterable[int],
+    *,
+    outcomes: Sequence[str],
+    steps: int,
+    plan: RunPlan,
+) -> TrainingCurves:
+    """The curves of some members (columns) of series as a run writes them."""
+    members = list(members)
+    alive = [m for m, outcome in zip(members, outcomes, strict=True) if outcome != "diverged"]
+    found = {name: _median_curve(s, alive or members) for name, s in series.items()}
     score = next((n for n in found if n.startswith("validation/") and n != "validation/loss"), "")
-    null = {split: found.get(f"null/{split}/loss", EMPTY) for split in ("train", "validation")}
-    return Course(
-        train=found.get("train/loss", EMPTY),
-        validation=found.get("validation/loss", EMPTY),
-        score=found.get(score, EMPTY),
-        error=found.get("error/validation/loss", EMPTY),
-        rise=found.get("rise/validation/loss", EMPTY),
-        rise_error=found.get("error/rise/validation/loss", EMPTY),
-        lr=found.get("lr", EMPTY),
-        gradient=found.get("gradient/norm", EMPTY),
-        kept=found.get("clip/kept", EMPTY),
-        weights=found.get("weights/norm", EMPTY),
-        update=found.get("update/ratio", EMPTY),
-        layers={
-            n.removeprefix("update/ratio/"): c
-            for n, c in found.items()
-            if n.startswith("update/ratio/")
-        },
-        null=float(null["train"].values[0]) if len(null["train"]) else None,
-        null_validation=float(null["validation"].values[0]) if len(null["validation"]) else None,
-        networks=len(chosen),
+    null_train, null_validation = (
+        found.get(f"null/{split}/loss", NO_CURVE) for split in ("train", "validation")
+    )
+    layers = {n: c for n, c in found.items() if n.startswith("update/ratio/")}
+    return TrainingCurves(
+        steps=steps,
+        plan=plan,
+        losses=LossCurves(
+            train=found.get("train/loss", NO_CURVE),
+            validation=found.get("validation/loss", NO_CURVE),
+            validation_error=found.get("error/validation/loss", NO_CURVE),
+            rise=found.get("rise/validation/loss", NO_CURVE),
+            rise_error=found.get("error/rise/validation/loss", NO_CURVE),
+        ),
+        references=ReferenceLosses(
+            null_train=float(null_train.values[0]) if len(null_train) else None,
+            null_validation=float(null_validation.values[0]) if len(null_validation) else None,
+        ),
+        score=ScoreCurve(curve=found.get(score, NO_CURVE)),
+        updates=UpdateCurves(
+            lr=found.get("lr", NO_CURVE),
+            gradient_norm=found.get("gradient/norm", NO_CURVE),
+            clip_kept=found.get("clip/kept", NO_CURVE),
+            weight_norm=found.get("weights/norm", NO_CURVE),
+            update_ratio=found.get("update/ratio", NO_CURVE),
+            layer_ratios={n.removeprefix("update/ratio/"): c for n, c in layers.items()},
+        ),
         diverged=sum(o == "diverged" for o in outcomes),
-        **known,
     )
 
 
-def _typical(series: Series, chosen: Sequence[int]) -> Curve:
+def _median_curve(series: Series, members: Sequence[int]) -> Curve:
     """The median of some columns, where one that ended keeps its last value."""
-    values = np.array(series.values[:, list(chosen)], dtype=float)
+    values = np.array(series.values[:, list(members)], dtype=float)
     if values.shape[1] == 1:
         there = ~np.isnan(values[:, 0])  # how it ended, its outcome says
         return Curve(series.steps[there], values[there, 0])
@@ -374,8 +429,8 @@ def _typical(series: Series, chosen: Sequence[int]) -> Curve:
     return Curve(series.steps[known], np.nanmedian(values[known], axis=1))
 
 
-def _medians(effects: Iterable[EffectShown], chosen: Iterable[int]) -> dict[str, float]:
-    places = list(chosen)
+def _median_effects(effects: Iterable[EffectShown], members: Iterable[int]) -> dict[str, float]:
+    places = list(members)
     found = {}
     for effect in effects:
         own = [effect.values[p] for p in places if p < len(effect.values)] or list(effect.values)

@@ -1,0 +1,96 @@
+"""Why a run learned nothing or too little, by its figures, and what to change."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ravine.diagnosis.training_curves.progress import falls_evenly
+from ravine.diagnosis.training_curves.series import SETTING_PATHS, TrainingCurves
+from ravine.finding import Change, Evidence
+
+CUT_STEPS = 0.99  # share of the steps in which the gradient was clipped
+KEPT_LENGTH = 0.01  # share of the gradient's length that clipping left
+DROPPED_UNITS = 0.9  # share
+SHRUNK_WEIGHTS = 0.1  # of the weights' norm at the start
+LONG_UPDATE = 0.05  # |update| / |weights| of a typical step
+SHORT_DISTANCE = 0.05  # of the weights: they hardly moved
+SHORT_RUN = 100  # steps
+ABOVE_NULL = 0.5  # of the constant's loss: so far above it
+FADED_GRADIENT = 1e-4  # of the first gradient
+
+
+def likely_causes(curves: TrainingCurves) -> tuple[str, ...]:
+    """Why nothing was learned: causes, likeliest first."""
+    losses, updates, references = curves.losses, curves.updates, curves.references
+    found = []
+    clipped = curves.effects.values.get("clip", 0.0) > CUT_STEPS or (
+        len(updates.clip_kept) > 2 and float(np.median(updates.clip_kept.values)) < KEPT_LENGTH
+    )
+    if clipped and curves.distance < 1:
+        found.append("gradient-clipping")
+    if weights_shrank(curves):
+        found.append("over-regularized")
+    if curves.effects.values.get("dropout", 0.0) > DROPPED_UNITS:
+        found.append("dropout")
+    pairs = (
+        (losses.train_blocks, references.null_train),
+        (losses.validation, references.null_validation),
+    )
+    if any(
+        null is not None
+        and len(curve)
+        and float(np.median(curve.values[-5:])) > null + ABOVE_NULL * abs(null)
+        for curve, null in pairs
+    ):
+        found.append("learning-rate-high")
+    if len(updates.update_ratio) and float(np.median(updates.update_ratio.values)) > LONG_UPDATE:
+        found.append("learning-rate-high")
+    if curves.distance < SHORT_DISTANCE:
+        reasons = ["learning-rate-low", "too-few-steps"]
+        found += reversed(reasons) if 0 < curves.steps < SHORT_RUN else reasons
+    elif falls_evenly(curves):
+        found.append("learning-rate-low")
+    gradient = updates.gradient_norm.values
+    if len(gradient) > 3 and gradient[-1] < FADED_GRADIENT * max(gradient[0], 1e-30):
+        found += ["dead-units", "vanishing", "saturation"]
+    return tuple(
+        dict.fromkeys((*found, "labels", "learning-rate-high", "initialization", "input-scale"))
+    )
+
+
+def weights_shrank(curves: TrainingCurves) -> bool:
+    """Whether the weights shrank to almost nothing."""
+    norms = curves.updates.weight_norm.values
+    return len(norms) > 2 and norms[-1] < SHRUNK_WEIGHTS * norms[0]
+
+
+def distance_evidence(curves: TrainingCurves) -> tuple[Evidence, ...]:
+    """How far the weights moved, if it is known."""
+    if not len(curves.updates.update_ratio):
+        return ()
+    return (
+        Evidence(
+            "the weights moved by at most",
+            100 * curves.distance,
+            "%",
+            None,
+            f"in {curves.steps:,} steps",
+        ),
+    )
+
+
+def lower_rate() -> tuple[Change, ...]:
+    return (Change("optimizer.lr", "divided by 3 to 10"),)
+
+
+def changes_against(cause: str) -> tuple[Change, ...]:
+    """What to change in a recipe against a cause."""
+    return {
+        "learning-rate-high": lower_rate(),
+        "learning-rate-low": (Change("optimizer.lr", "times 10"),),
+        "too-few-steps": (Change("epochs", "times 3"),),
+        "gradient-clipping": (Change("clip", "none"),),
+        "over-regularized": (Change(SETTING_PATHS["weight decay"], 0.0),),
+        "dropout": (Change(SETTING_PATHS["dropout"], 0.2),),
+        "architecture-too-small": (Change("network.hidden", "wider"),),
+    }.get(cause, ())

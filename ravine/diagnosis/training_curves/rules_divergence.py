@@ -1,0 +1,177 @@
+"""Losses that are not finite, that rise, or that do not settle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.training_curves.failure_causes import (
+    changes_against,
+    distance_evidence,
+    lower_rate,
+    weights_shrank,
+)
+from ravine.diagnosis.training_curves.onset import with_onset
+from ravine.diagnosis.training_curves.progress import MIN_FALL, measure_fall
+from ravine.diagnosis.training_curves.series import TrainingCurves
+from ravine.finding import Change, Evidence
+from ravine.statistics import binomial_tail, mean_with_error
+
+EARLY_SHARE = 0.1  # of the budget: a loss that is not finite so soon never went well
+HALF_LEARNED = 0.5  # of the first loss, and of the fall: it went well before
+RISE_ABOVE_START = 0.1  # of the first loss
+SMALL_JUMP, LARGE_JUMP = 0.1, 0.25  # of the fall: rise from one evaluation to the next
+JUMP_SHARE = 0.05  # of the evaluations: that many a healthy run may have
+MIN_EVALUATIONS = 12  # of which the second half is looked at for jumps
+
+
+@rule(
+    "RVN-T01",
+    severity="error",
+    cause="learning-rate-high",
+    also=("exploding", "optimizer-numerics", "data-degenerate", "precision"),
+    needs="loss",
+    explains=("RVN-T02", "RVN-T03", "RVN-T04", "RVN-T14"),
+    picture="range-test",
+)
+def divergence(curves: TrainingCurves) -> Iterator[Observation]:
+    broken_at, networks = curves.broken_at, curves.plan.networks
+    if curves.outcome != "diverged" and broken_at is None and not curves.diverged:
+        return
+    losses = curves.losses.train if len(curves.losses.train) else curves.losses.validation
+    early = broken_at is not None and broken_at < EARLY_SHARE * curves.plan.budget
+    evidence = [Evidence("training ended at step", curves.steps, "", curves.plan.budget)]
+    if curves.diverged and networks > 1:
+        evidence = [Evidence("networks that diverged", curves.diverged, "", 0, f"of {networks}")]
+    cause, suspects = "learning-rate-high", ("exploding", "optimizer-numerics", "data-degenerate")
+    if len(losses) > 3:
+        first, last = float(losses.values[0]), float(losses.values[-1])
+        lowest = float(losses.values.min())
+        evidence.append(
+            Evidence("last finite loss", last, "", None, f"first {first:.3g}, lowest {lowest:.3g}")
+        )
+        went_well = last < HALF_LEARNED * first and last < lowest + HALF_LEARNED * (first - lowest)
+        if went_well and not early:
+            cause, suspects = "exploding", ("learning-rate-high", "optimizer-numerics", "precision")
+    minor = networks > 1 and curves.diverged < networks / 2
+    since = broken_at
+    if since is None and curves.outcome == "diverged":
+        since = curves.steps
+    yield Observation(
+        since=since,
+        title=f"{curves.diverged} of {networks} networks diverged" if networks > 1 else "",
+        severity="warning" if minor else "",
+        cause=cause,
+        suspects=suspects,
+        evidence=tuple(evidence),
+        changes=lower_rate(),
+    )
+
+
+@rule(
+    "RVN-T03",
+    severity="warning",
+    confidence="high",
+    cause="learning-rate-high",
+    also=("over-regularized", "loss", "exploding"),
+    needs="train",
+    explains=("RVN-T02", "RVN-T04", "RVN-T14"),
+    picture="gradient-paths",
+)
+@with_onset
+def rising_loss(curves: TrainingCurves) -> Iterator[Observation]:
+    curve, validation = curves.losses.train_blocks, curves.losses.validation
+    null = curves.references.null_train
+    if len(curve) < 6:
+        return
+    late = curve.values[-max(3, len(curve) // 4) :]
+    first = float(curve.values[0])
+    mean, error = mean_with_error(late)
+    base = first if null is None else max(first, null)
+    sure = mean - curves.critical_t(len(late) + 3) * error > base
+    large = mean > base + RISE_ABOVE_START * abs(base)
+    elsewhere = len(validation) > 2 and bool(
+        (validation.values[-2:] > validation.values[0] * (1 + RISE_ABOVE_START)).all()
+    )
+    if not (sure and large) or float(late.min()) <= base or (null is None and not elsewhere):
+        # without a constant to compare with, a rising loss may be a game's (adversarial training)
+        return
+    cause, suspects = "learning-rate-high", ("loss", "exploding")
+    if weights_shrank(curves):
+        cause, suspects = "over-regularized", ("learning-rate-high", "loss", "exploding")
+    yield Observation(
+        evidence=(
+            Evidence("training loss at the end", mean, "", base, f"first {first:.3g}"),
+            *distance_evidence(curves),
+        ),
+        cause=cause,
+        suspects=suspects,
+        changes=changes_against(cause),
+    )
+
+
+@rule(
+    "RVN-T04",
+    severity="warning",
+    confidence="medium",
+    cause="learning-rate-high",
+    also=("batch-size", "schedule"),
+    needs="validation",
+    picture="schedules",
+)
+@with_onset
+def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
+    curve, lr = curves.losses.validation, curves.updates.lr
+    if len(curve) < MIN_EVALUATIONS:
+        return
+    lowest = float(curve.values.min())
+    fall = measure_fall(curves, lowest)
+    half = len(curve) // 2 - 1
+    late, rates = curve.values[half:], np.array([lr.at(step) for step in curve.steps[half:]])
+    # a warm restart raises the rate, and with it the loss
+    calm = ~(rates[1:] > 1.5 * rates[:-1]) if len(lr) else np.ones(len(late) - 1, dtype=bool)
+    rises = np.diff(late)[calm]
+    null = curves.null_monitored
+    unlearned = null is not None and lowest > null - MIN_FALL * abs(null)
+    if fall <= 0 or len(rises) < 6 or unlearned:
+        return
+    above_lowest = float(late.mean()) - lowest
+    counts = {jump: int((rises > jump * fall).sum()) for jump in (LARGE_JUMP, SMALL_JUMP)}
+    jump = next(
+        (
+            jump
+            for jump, count in counts.items()
+            if binomial_tail(count, len(rises), JUMP_SHARE) < curves.test_chance
+            and above_lowest > 0.5 * jump * fall
+        ),
+        None,
+    )
+    if jump is None:
+        return
+    highest = float(lr.values.max()) if len(lr) else math.nan
+    settled = float(rates[-1]) < 0.1 * highest and curve.values[-1] < lowest + SMALL_JUMP * fall
+    harmless = curves.plan.keeps_best or settled or not curves.has_ended or jump == SMALL_JUMP
+    yield Observation(
+        severity="note" if harmless else "",
+        evidence=(
+            Evidence(
+                "rises from one look to the next",
+                100 * counts[jump] / len(rises),
+                "%",
+                100 * JUMP_SHARE,
+                f"by over {jump:.0%} of all that was gained, in the second half",
+            ),
+            Evidence(
+                "validation loss, mean",
+                lowest + above_lowest,
+                "",
+                lowest,
+                "the limit is the lowest",
+            ),
+        ),
+        suspects=("batch-size", "schedule"),
+        changes=(*lower_rate(), Change("schedule", "one that ends low")),
+    )

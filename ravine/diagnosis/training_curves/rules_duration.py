@@ -1,0 +1,201 @@
+"""Runs that ended too soon, went on for nothing, or whose schedule was over before them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.training_curves.failure_causes import (
+    SHORT_DISTANCE,
+    SHORT_RUN,
+    changes_against,
+    distance_evidence,
+)
+from ravine.diagnosis.training_curves.progress import (
+    CLEAR_GAIN,
+    MIN_FALL,
+    falls_evenly,
+    further_gain,
+    measure_fall,
+)
+from ravine.diagnosis.training_curves.series import TrainingCurves
+from ravine.finding import Change, Evidence
+
+FURTHER_GAIN, LARGE_FURTHER_GAIN = 0.1, 0.3  # of what was gained, in as many steps again
+MIN_EPOCHS = 5  # with fewer, more steps are what is missing
+BARELY_EPOCHS = 3  # a run that has barely begun
+HIGH_LOSS = 0.5  # of the constant's loss: too high to end at
+ENDED_RATE = 0.01  # of the highest learning rate: the schedule has ended
+WASTED_SHARE = 0.4  # of the budget
+FLAT_GAIN = 0.01  # of the fall
+SOLVED_LOSS = 0.05  # of the constant's loss: nothing is left to gain
+
+
+@rule(
+    "RVN-T06",
+    severity="note",
+    confidence="medium",
+    cause="too-few-steps",
+    also=("learning-rate-low",),
+    needs="ended",
+    picture="rates-and-batches",
+)
+def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
+    if curves.outcome != "finished":
+        return
+    losses = curves.losses
+    curve = losses.monitored if len(losses.monitored) >= 12 else losses.train_blocks
+    if len(curve) < 12:
+        yield from _barely_begun(curves)
+        return
+    gain, gained = further_gain(curves, curve)
+    if gained <= 0 or gain < FURTHER_GAIN * gained:
+        return
+    per_epoch = curves.plan.steps_per_epoch
+    epochs = curves.steps / per_epoch if per_epoch else math.inf
+    short = epochs < MIN_EPOCHS or curves.steps < SHORT_RUN
+    slow = not short and (curves.distance < SHORT_DISTANCE or falls_evenly(curves))
+    cause, other = "too-few-steps", "learning-rate-low"
+    if slow:
+        cause, other = other, cause
+    yield Observation(
+        severity="warning" if gain > LARGE_FURTHER_GAIN * gained else "note",
+        evidence=(
+            Evidence(
+                "as many steps again would gain",
+                100 * gain / gained,
+                "%",
+                100 * FURTHER_GAIN,
+                "of what was gained so far",
+            ),
+            *distance_evidence(curves),
+        ),
+        cause=cause,
+        suspects=(other,),
+        changes=changes_against(cause),
+    )
+
+
+def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
+    """A run of under 100 steps and 3 epochs, of which an evaluation or two show that it was on its
+    way down.
+
+    The training loss is a mean over the steps before an evaluation, the validation loss is that of
+    the moment: where the second lies well below the first, the loss fell in between.
+    """
+    losses, per_epoch = curves.losses, curves.plan.steps_per_epoch
+    null, error = curves.references.null_validation, losses.validation_error
+    if null is None or not len(losses.train) or not len(losses.validation) or not len(error):
+        return
+    short = curves.steps < SHORT_RUN and 0 < curves.steps < BARELY_EPOCHS * per_epoch
+    now, before = float(losses.validation.values[-1]), float(losses.train.values[-1])
+    least = max(CLEAR_GAIN * abs(null), curves.critical_z * float(error.values[-1]))
+    if not short or before - now < least or now < MIN_FALL * abs(null):
+        return
+    yield Observation(
+        title="the run ended when it had hardly begun",
+        severity="warning" if now > HIGH_LOSS * abs(null) else "note",
+        evidence=(
+            Evidence(
+                "steps", curves.steps, "", SHORT_RUN, f"{curves.steps / per_epoch:.1f} epochs"
+            ),
+            Evidence("loss at the end", now, "", before, "the limit is the mean on the way there"),
+        ),
+        cause="too-few-steps",
+        suspects=("learning-rate-low",),
+        changes=changes_against("too-few-steps"),
+    )
+
+
+@rule(
+    "RVN-T09",
+    severity="note",
+    confidence="high",
+    cause="schedule",
+    also=("learning-rate-low",),
+    needs="lr",
+    explains=("RVN-T06", "RVN-T10"),
+    picture="schedules",
+)
+def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
+    lr = curves.updates.lr
+    if not curves.has_ended or curves.outcome == "diverged" or len(lr) < 6:
+        return
+    highest = float(lr.values.max())
+    high = lr.steps[lr.values >= ENDED_RATE * highest]
+    end = int(high[-1]) if highest > 0 and len(high) else 0
+    rest = 1 - end / curves.steps if curves.steps else 0.0
+    if rest < WASTED_SHARE or lr.values[-1] >= ENDED_RATE * highest:
+        return
+    before = curves.until(end)
+    losses = before.losses
+    curve = losses.monitored if len(losses.monitored) >= 6 else losses.train_blocks
+    if len(curve) < 4:
+        return
+    gain, gained = further_gain(before, curve)
+    falling = gained > 0 and gain > FURTHER_GAIN * gained
+    evidence = [
+        Evidence(
+            "of the steps had under 1 % of the highest learning rate",
+            100 * rest,
+            "%",
+            100 * WASTED_SHARE,
+        )
+    ]
+    if falling:
+        evidence.append(
+            Evidence(
+                "it was still falling: as many steps again would gain",
+                100 * gain / gained,
+                "%",
+                100 * FURTHER_GAIN,
+            )
+        )
+    yield Observation(
+        since=end,
+        severity="warning" if falling else "note",
+        evidence=tuple(evidence),
+        suspects=("learning-rate-low",),
+        changes=(Change("schedule", "one that lasts the whole run"),),
+    )
+
+
+@rule(
+    "RVN-T10",
+    severity="note",
+    confidence="medium",
+    cause="schedule",
+    also=("learning-rate-high", "architecture-too-small"),
+    needs="ended",
+    picture="early-stopping",
+)
+def plateau(curves: TrainingCurves) -> Iterator[Observation]:
+    curve, null = curves.losses.monitored, curves.null_monitored
+    if not curves.has_ended or curves.outcome == "diverged" or len(curve) < 12:
+        return
+    half = len(curve) // 2
+    lowest = float(curve.values.min())
+    fall = measure_fall(curves, lowest)
+    in_the_middle = float(np.median(curve.values[half - half // 4 : half]))
+    gained = in_the_middle - float(np.median(curve.values[-max(3, half // 4) :]))
+    unlearned = fall <= 0 or (null is not None and lowest > null - MIN_FALL * abs(null))
+    solved = null is not None and lowest < SOLVED_LOSS * abs(null)
+    if unlearned or solved or abs(gained) > FLAT_GAIN * fall:
+        return
+    yield Observation(
+        since=int(curve.steps[half - 1]),
+        evidence=(
+            Evidence(
+                "gained in the second half",
+                100 * gained / fall,
+                "%",
+                100 * FLAT_GAIN,
+                "of all that was gained",
+            ),
+            Evidence("loss at the end", float(curve.values[-1])),
+        ),
+        suspects=("learning-rate-high", "architecture-too-small"),
+    )

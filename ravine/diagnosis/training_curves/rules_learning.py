@@ -1,0 +1,247 @@
+"""Networks, or layers, that learned nothing or too little."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.diagnosis.training_curves.failure_causes import (
+    changes_against,
+    distance_evidence,
+    likely_causes,
+)
+from ravine.diagnosis.training_curves.onset import with_onset
+from ravine.diagnosis.training_curves.progress import CLEAR_GAIN, measure_fall
+from ravine.diagnosis.training_curves.series import Curve, TrainingCurves, total_update
+from ravine.finding import Change, Evidence
+from ravine.statistics import binomial_tail, mean_with_error
+
+NO_GAIN = 0.005  # of the constant's loss: less than this is not learning
+FAR_ABOVE_NULL = 0.5  # of the constant's loss: an error
+LATE_SHARE = 0.5  # of the budget: before, a network that has not learned may yet
+FAR_FROM_REACHABLE = 0.25  # of the fall
+NO_LOWER_IN_TRAINING = 0.5  # of the distance from what can be reached
+STUCK_DISTANCE = 0.01  # of a layer's weights, in the whole run
+DISTANCE_RATIO = 30.0  # times: how much further another layer must have moved
+STUCK_SHARE = 0.25  # of the budget: before, a layer may yet move
+MODE_GAP = 0.2  # of the constant's loss: between training and evaluation mode
+MODE_RATIO = 1.5  # times the loss in training mode
+
+
+@rule(
+    "RVN-T02",
+    severity="warning",
+    confidence="high",
+    cause="labels",
+    also=(
+        "learning-rate-low",
+        "learning-rate-high",
+        "too-few-steps",
+        "gradient-clipping",
+        "over-regularized",
+        "dropout",
+        "dead-units",
+        "vanishing",
+        "saturation",
+        "initialization",
+        "input-scale",
+    ),
+    needs="null",
+    picture="initial-loss",
+)
+@with_onset
+def nothing_learned(curves: TrainingCurves) -> Iterator[Observation]:
+    if curves.steps < LATE_SHARE * curves.plan.budget and not curves.has_ended:
+        return
+    losses, references = curves.losses, curves.references
+    shown = []
+    for curve, null, name in (
+        (losses.train_blocks, references.null_train, "training loss"),
+        (losses.validation, references.null_validation, "validation loss"),
+    ):
+        if null is None or len(curve) < 3:
+            continue
+        late = curve.values[len(curve) // 2 :]
+        mean, error = mean_with_error(late)
+        scale = abs(null) if abs(null) > 1e-12 else 1.0
+        if name == "validation loss" and len(losses.validation_error):
+            last_error = float(losses.validation_error.values[-1])
+            error = math.hypot(error, 0.0 if len(losses.train) else last_error)
+        seen = curve.values[len(curve) // 3 :]
+        below = int((seen < null - NO_GAIN * scale).sum())
+        chance = binomial_tail(len(seen) - below, len(seen), 0.5)
+        least = mean - curves.critical_t(min(10, len(late))) * error
+        sure = chance < curves.test_chance or least > null - CLEAR_GAIN * scale
+        if mean < null - NO_GAIN * scale or (name == "training loss" and not sure):
+            # one of the two is better than the constant: something was learned, if only to overfit
+            return
+        shown.append(
+            Evidence(
+                f"{name}, second half", mean, "", null, "the limit is the best constant answer's"
+            )
+        )
+    if not shown:
+        return
+    worse = all(
+        e.value is not None
+        and e.limit is not None
+        and e.value > e.limit + FAR_ABOVE_NULL * abs(e.limit)
+        for e in shown
+    )
+    cause, *suspects = likely_causes(curves)
+    early = not curves.has_ended
+    yield Observation(
+        title="not learned so far" if early else "",
+        severity="note" if early else "error" if worse else "warning",
+        evidence=(*shown, *distance_evidence(curves)),
+        cause=cause,
+        suspects=tuple(suspects),
+        changes=changes_against(cause),
+    )
+
+
+@rule(
+    "RVN-T07",
+    severity="warning",
+    confidence="medium",
+    cause="architecture-too-small",
+    also=("dropout", "over-regularized", "learning-rate-low"),
+    needs="reachable",
+)
+def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
+    curve, train_blocks = curves.losses.monitored, curves.losses.train_blocks
+    reachable = curves.references.reachable
+    if not curves.has_ended or reachable is None or len(curve) < 4:
+        return
+    late, error = mean_with_error(curve.values[-max(4, len(curve) // 4) :])
+    fall = measure_fall(curves, min(reachable, late))
+    train = float(train_blocks.values[-3:].mean()) if len(train_blocks) else late
+    sure = late - curves.critical_t(10) * error > reachable
+    far = late - reachable > FAR_FROM_REACHABLE * max(fall, 1e-12)
+    lower = train < reachable + NO_LOWER_IN_TRAINING * (late - reachable)
+    if not (sure and far) or lower:
+        return
+    reasons = ("dropout", "over-regularized", "learning-rate-low")
+    cause = next((c for c in likely_causes(curves) if c in reasons), "architecture-too-small")
+    others = ("architecture-too-small", "over-regularized", "learning-rate-low")
+    yield Observation(
+        evidence=(
+            Evidence("loss at the end", late, "", reachable, "the limit can be reached"),
+            Evidence("training loss", train, "", None, "no lower"),
+        ),
+        cause=cause,
+        suspects=tuple(c for c in others if c != cause),
+        changes=changes_against(cause),
+    )
+
+
+@rule(
+    "RVN-T08",
+    severity="note",
+    confidence="high",
+    cause="vanishing",
+    also=(
+        "learning-rate-low",
+        "too-few-steps",
+        "gradient-clipping",
+        "frozen-parameters",
+        "saturation",
+    ),
+    needs="layers",
+    explains=("RVN-T02",),
+    picture="deep-tanh",
+)
+@with_onset
+def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
+    if curves.steps < STUCK_SHARE * curves.plan.budget and not curves.has_ended:
+        return
+    distances = {
+        name: _whole_distance(curve, curves)
+        for name, curve in curves.updates.layer_ratios.items()
+        if len(curve) >= 3
+    }
+    if not distances:
+        return
+    furthest = max(distances.values())
+    stuck = {
+        name: distance
+        for name, distance in distances.items()
+        if distance < STUCK_DISTANCE
+        and (distance * DISTANCE_RATIO < furthest or furthest < STUCK_DISTANCE)
+    }
+    if not stuck:
+        return
+    every = len(stuck) == len(distances)
+    name, least = min(stuck.items(), key=lambda pair: pair[1])
+    useless = bool(list(nothing_learned(curves)))
+    evidence = [
+        Evidence(
+            f"{name} moves in the whole run by at most",
+            100 * least,
+            "%",
+            100 * STUCK_DISTANCE,
+            "of its weights",
+        )
+    ]
+    if not every:
+        evidence.append(Evidence("the layer that moves furthest", 100 * furthest, "%"))
+    cause, suspects = "vanishing", ("frozen-parameters", "saturation")
+    if every:
+        cause, suspects = "learning-rate-low", ("too-few-steps", "gradient-clipping")
+    yield Observation(
+        where="" if every else join_names(stuck),
+        severity="warning" if useless and curves.has_ended else "note",
+        title="the weights will hardly move" if every else "",
+        evidence=tuple(evidence),
+        cause=cause,
+        suspects=suspects,
+        changes=(Change("optimizer.lr", "times 10"),) if every else (),
+    )
+
+
+def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:
+    """The distance so far and what remains at the pace of the last quarter: an upper limit."""
+    so_far = total_update(ratios, curves.steps)
+    if curves.has_ended:
+        return so_far
+    late = ratios.values[-max(2, len(ratios) // 4) :]
+    return so_far + float(late.mean()) * max(0, curves.plan.budget - curves.steps)
+
+
+@rule(
+    "RVN-T13",
+    severity="warning",
+    confidence="high",
+    cause="normalization",
+    also=("train-eval-mode", "batch-size"),
+    needs="modes",
+    picture="batch-norm-drift",
+)
+def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
+    modes, null = curves.modes, curves.references.null_train
+    training, evaluation = modes.training, modes.evaluation
+    if training is None or evaluation is None:
+        return
+    scale = abs(null) if null else max(abs(training), 1e-12)
+    error = modes.gap_error if modes.gap_error is not None else 0.0
+    gap = evaluation - training
+    if (
+        gap < MODE_GAP * scale
+        or gap < curves.critical_z * error
+        or evaluation < MODE_RATIO * training
+    ):
+        return
+    yield Observation(
+        evidence=(
+            Evidence(
+                "loss in evaluation mode",
+                evaluation,
+                "",
+                training,
+                "the limit is the loss in training mode, of the same examples",
+            ),
+        ),
+        suspects=("train-eval-mode", "batch-size"),
+        changes=(Change("normalization", "LayerNorm, or larger batches"),),
+    )

@@ -1,0 +1,209 @@
+"""Validation losses that rise again, or that never came near the training loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.training_curves.failure_causes import lower_rate
+from ravine.diagnosis.training_curves.onset import with_onset
+from ravine.diagnosis.training_curves.progress import MIN_FALL, measure_fall
+from ravine.diagnosis.training_curves.series import Curve, TrainingCurves
+from ravine.finding import Change, Evidence
+
+MEMORIZED_LOSS = 0.05  # of the constant's training loss: the examples are learned by heart
+MAX_CARRIED_GAIN = 0.3  # of the constant's validation loss: more is generalization
+RISEN_LOSS = 0.15  # of the fall: validation loss above its lowest
+TRAIN_RISE = 1.02  # times what it was at the lowest validation loss: training got worse, too
+EARLY_BEST = 0.1  # of the budget
+EARLY_BEST_SHARE = 0.3  # of the budget: before, nothing is said of an early best
+
+
+@rule(
+    "RVN-T05",
+    severity="warning",
+    confidence="high",
+    cause="overfitting",
+    also=("labels",),
+    needs="validation",
+    picture="early-stopping",
+)
+@with_onset
+def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
+    risen = list(_rising_again(curves))
+    yield from risen or _memorized(curves)
+
+
+def _memorized(curves: TrainingCurves) -> Iterator[Observation]:
+    """Overfitting from the first evaluations on: all is known of the training examples, little of
+    others.
+    """
+    references, losses = curves.references, curves.losses
+    null, null_validation = references.null_train, references.null_validation
+    if null is None or null_validation is None or min(null, null_validation) <= 0:
+        return
+    if len(losses.train_blocks) < 3:
+        return
+    train = float(np.median(losses.train_blocks.values[-3:]))
+    values, errors = losses.validation.values, losses.validation_error.values
+    last = float(values.min() if curves.plan.keeps_best else np.median(values[-3:]))
+    gained = (null_validation - last) / null_validation
+    error = float(errors[-1]) if len(errors) else math.inf
+    worse = last - curves.critical_z * error > null_validation
+    if train > MEMORIZED_LOSS * null or gained > MAX_CARRIED_GAIN:
+        return
+    title = "the training examples are learned by heart, little carries over"
+    if worse:
+        title = (
+            "the training examples are learned by heart, others are answered no better than by a "
+            "constant"
+        )
+    yield Observation(
+        severity="warning" if worse else "note",
+        title=title,
+        evidence=(
+            Evidence(
+                "training loss", train, "", MEMORIZED_LOSS * null, f"best constant {null:.3g}"
+            ),
+            Evidence(
+                "validation loss",
+                last,
+                "",
+                null_validation,
+                "the limit is the best constant answer's",
+            ),
+        ),
+        suspects=("labels",),
+        changes=(Change("network.dropout", 0.2), Change("data", "more examples")),
+    )
+
+
+def _rising_again(curves: TrainingCurves) -> Iterator[Observation]:
+    """Validation loss that fell and surely rises again."""
+    curve, train = curves.losses.validation, curves.losses.train_blocks
+    place = int(curve.values.argmin())
+    lowest, best = float(curve.values[place]), int(curve.steps[place])
+    later, fall = curve.after(best), measure_fall(curves, lowest)
+    if not _has_risen(curves, later, lowest, fall):
+        return
+    before, now = train.until(best), train.after(best)
+    if _training_got_worse(before, now) or _mean_of_last(now) > _mean_of_last(later):
+        # the first is the rule of an early best; in the second training is not ahead of validation
+        return
+    null = curves.references.null_train
+    if len(now) and null is not None and _mean_of_last(now) > null - MIN_FALL * abs(null):
+        return  # the training examples were not learned, either
+    flat, keeps_best = _score_stays(curves, best), curves.plan.keeps_best
+    evidence = [
+        Evidence(
+            "validation loss", float(curve.values[-1]), "", lowest, f"lowest at step {best:,}"
+        ),
+        Evidence(
+            "of all that was gained, lost again",
+            100 * (float(curve.values[-1]) - lowest) / fall,
+            "%",
+            100 * RISEN_LOSS,
+        ),
+    ]
+    if len(now):
+        evidence.append(Evidence("training loss", float(now.values[-1]), "", None, "still falls"))
+    if keeps_best:
+        evidence.append(Evidence("best weights are kept", best, "step"))
+    yield Observation(
+        severity="note" if keeps_best or flat else "",
+        title="the confidence of the predictions rises, the score does not fall" if flat else "",
+        evidence=tuple(evidence),
+        changes=()
+        if keeps_best
+        else (Change("stop", "EarlyStopping"), Change("network.dropout", 0.2)),
+    )
+
+
+def _has_risen(curves: TrainingCurves, later: Curve, lowest: float, fall: float) -> bool:
+    """Whether the last three evaluations are surely above the lowest, by enough of the fall."""
+    if len(later) < 3 or fall <= 0:
+        return False
+    last, losses = later.values[-3:], curves.losses
+    if float(last.min()) - lowest < RISEN_LOSS * fall:
+        return False
+    if len(losses.rise) and len(losses.rise_error):
+        rise = np.array([losses.rise.at(step) for step in later.steps[-3:]])
+        error = np.array([losses.rise_error.at(step) for step in later.steps[-3:]])
+        return bool((rise > curves.critical_z * error).all())
+    if len(losses.validation_error):
+        error = math.sqrt(2) * losses.validation_error.at(later.steps[-1])
+        return bool((last - lowest > curves.critical_z * error).all())
+    changes = np.abs(np.diff(losses.validation.values))
+    noise = 1.4826 * float(np.median(changes)) / math.sqrt(2)
+    limit = 2 * curves.critical_t(len(changes)) * noise
+    return len(changes) >= 6 and bool((last - lowest > limit).all())
+
+
+def _training_got_worse(before: Curve, now: Curve) -> bool:
+    """Whether the training loss is higher than it was at the lowest validation loss."""
+    if not len(before) or not len(now):
+        return False
+    return _mean_of_last(now) > TRAIN_RISE * _mean_of_last(before)
+
+
+def _mean_of_last(curve: Curve) -> float:
+    """The mean of the last three values; lower than any number if there are none."""
+    return float(curve.values[-3:].mean()) if len(curve) else -math.inf
+
+
+def _score_stays(curves: TrainingCurves, best: int) -> bool:
+    """Whether the score at the end is as good as at the lowest validation loss."""
+    score = curves.score
+    if not len(score.curve):
+        return False
+    sign = 1 if score.higher_is_better else -1
+    now = sign * float(np.median(score.curve.values[-3:]))
+    then = sign * score.curve.at(best)
+    variance = max(abs(then) * (1 - abs(then)), 0.01)
+    spread = math.sqrt(variance / score.examples) if score.examples else 0.01
+    return now >= then - min(spread, 0.05)
+
+
+@rule(
+    "RVN-T14",
+    severity="warning",
+    confidence="medium",
+    cause="learning-rate-high",
+    also=("schedule", "exploding"),
+    needs="validation",
+    picture="schedules",
+)
+@with_onset
+def early_best(curves: TrainingCurves) -> Iterator[Observation]:
+    curve, train, budget = curves.losses.validation, curves.losses.train_blocks, curves.plan.budget
+    if len(curve) < 6 or (curves.steps < EARLY_BEST_SHARE * budget and not curves.has_ended):
+        return
+    place = int(curve.values.argmin())
+    lowest, best = float(curve.values[place]), int(curve.steps[place])
+    if best > EARLY_BEST * budget:
+        return
+    if not _has_risen(curves, curve.after(best), lowest, measure_fall(curves, lowest)):
+        return
+    before, now = train.until(best), train.after(best)
+    if not _training_got_worse(before, now):
+        return  # that is overfitting
+    yield Observation(
+        severity="note" if curves.plan.keeps_best else "",
+        evidence=(
+            Evidence(
+                "validation loss", float(curve.values[-1]), "", lowest, f"lowest at step {best:,}"
+            ),
+            Evidence(
+                "training loss",
+                float(now.values[-1]),
+                "",
+                float(before.values[-1]),
+                "higher as well",
+            ),
+        ),
+        suspects=("schedule", "exploding"),
+        changes=lower_rate(),
+    )

@@ -1,0 +1,158 @@
+"""Techniques of a recipe that did nothing, or far too much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.training_curves.failure_causes import (
+    CUT_STEPS,
+    DROPPED_UNITS,
+    KEPT_LENGTH,
+    SHORT_DISTANCE,
+    SHRUNK_WEIGHTS,
+    distance_evidence,
+    weights_shrank,
+)
+from ravine.diagnosis.training_curves.onset import with_onset
+from ravine.diagnosis.training_curves.progress import CLEAR_GAIN, falls_evenly
+from ravine.diagnosis.training_curves.rules_learning import nothing_learned
+from ravine.diagnosis.training_curves.series import SETTING_PATHS, TrainingCurves
+from ravine.finding import Change, Evidence
+
+DECAY_NAMES = ("weight decay", "L2", "L1", "elastic net")
+IDLE_CAUSES = {  # by the setting of a technique that did nothing
+    "clip": "gradient-clipping",
+    "penalties": "over-regularized",
+    "schedule": "schedule",
+    "class_weights": "imbalance",
+    "loss": "loss",
+    "stop": "too-few-steps",
+}
+POOR_LOSS = 0.5  # of the constant's loss
+
+
+@rule(
+    "RVN-T11",
+    severity="note",
+    cause="optimizer",
+    also=(
+        "gradient-clipping",
+        "over-regularized",
+        "schedule",
+        "imbalance",
+        "loss",
+        "too-few-steps",
+    ),
+    needs="effects",
+)
+def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
+    if not curves.has_ended or curves.outcome == "diverged":
+        return
+    for name, value in curves.effects.values.items():
+        if value == 0 and name not in ("update", "early stopping"):  # nothing to stop is no fault
+            path = SETTING_PATHS.get(name, name)
+            cause = IDLE_CAUSES.get(path.split(".")[0], "optimizer")
+            yield Observation(
+                where=path,
+                title="clip never cut" if name == "clip" else f"{name} did nothing",
+                evidence=(Evidence(curves.effects.meanings.get(name, name), 0.0),),
+                cause=cause,
+            )
+
+
+@rule(
+    "RVN-T12",
+    severity="note",
+    confidence="high",
+    cause="over-regularized",
+    also=("gradient-clipping", "dropout", "learning-rate-low", "learning-rate-high"),
+    needs="loss",
+    explains=("RVN-T02", "RVN-T06", "RVN-T07", "RVN-T08"),
+    picture="dropout-expectation",
+)
+@with_onset
+def excessive_regularization(curves: TrainingCurves) -> Iterator[Observation]:
+    useless = curves.has_ended and bool(list(nothing_learned(curves)))
+    yield from _tight_clipping(curves, useless)
+    yield from _high_dropout(curves, useless)
+    yield from _strong_decay(curves, useless)
+
+
+def _tight_clipping(curves: TrainingCurves, useless: bool) -> Iterator[Observation]:
+    kept = curves.updates.clip_kept.values
+    if len(kept) < 5:
+        return
+    typical, cut = float(np.median(kept)), float((kept < 1).mean())
+    always = cut > CUT_STEPS and curves.effects.values.get("clip", 1.0) > CUT_STEPS
+    if typical >= KEPT_LENGTH or not always:
+        return
+    slow = curves.distance < SHORT_DISTANCE or falls_evenly(curves)
+    yield Observation(
+        where="clip",
+        severity="warning" if useless or (slow and curves.has_ended) else "note",
+        title="clipping leaves almost nothing of the gradient",
+        evidence=(
+            Evidence("steps in which the gradient was cut", 100 * cut, "%", 100 * CUT_STEPS),
+            Evidence("of its length was left", 100 * typical, "%", 100 * KEPT_LENGTH),
+            *distance_evidence(curves),
+        ),
+        cause="gradient-clipping",
+        suspects=("learning-rate-low",),
+        changes=(Change("clip", "a limit near the gradient's usual norm"),),
+    )
+
+
+def _high_dropout(curves: TrainingCurves, useless: bool) -> Iterator[Observation]:
+    curve, null = curves.losses.monitored, curves.null_monitored
+    dropped = curves.effects.values.get("dropout", 0.0)
+    if dropped <= DROPPED_UNITS:
+        return
+    last = float(np.median(curve.values[-3:])) if len(curve) else math.inf
+    poor = null is not None and last > POOR_LOSS * abs(null)
+    yield Observation(
+        where=SETTING_PATHS["dropout"],
+        severity="warning" if useless or (curves.has_ended and poor) else "note",
+        title=f"dropout leaves {100 * (1 - dropped):.0f} % of the units",
+        evidence=(Evidence("units dropped", 100 * dropped, "%", 100 * DROPPED_UNITS),),
+        cause="dropout",
+        suspects=("over-regularized",),
+        changes=(Change(SETTING_PATHS["dropout"], 0.2),),
+    )
+
+
+def _strong_decay(curves: TrainingCurves, useless: bool) -> Iterator[Observation]:
+    curve, null = curves.losses.monitored, curves.null_monitored
+    if not weights_shrank(curves):
+        return
+    last = float(np.median(curve.values[-3:])) if len(curve) else math.inf
+    if not useless and (null is None or last <= null - CLEAR_GAIN * abs(null)):
+        return
+    norms, effects = curves.updates.weight_norm.values, curves.effects.values
+    path = SETTING_PATHS[next((name for name in DECAY_NAMES if effects.get(name)), DECAY_NAMES[0])]
+    yield Observation(
+        where=path,
+        severity="warning" if curves.has_ended else "note",
+        title="decay shrinks the weights to almost nothing",
+        evidence=(
+            Evidence(
+                "norm of the weights, of what it was",
+                100 * float(norms[-1] / norms[0]),
+                "%",
+                100 * SHRUNK_WEIGHTS,
+            ),
+            Evidence(
+                "loss",
+                float(curve.values[-1]),
+                "",
+                null,
+                "the limit is the best constant answer's",
+            ),
+        ),
+        cause="over-regularized",
+        suspects=("learning-rate-high",),
+        changes=(Change(path, "much weaker"),),
+    )
