@@ -17,7 +17,7 @@ from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.training_curves import rules as curve_rules
 from ravine.diagnosis.training_curves.series import TrainingCurves, curves_of_record
 from ravine.diagnosis.trials import rules as trial_rules
-from ravine.diagnosis.trials.rules import Outcome, Tried
+from ravine.diagnosis.trials.outcome import Outcome, TrialResults
 from ravine.errors import InputError
 from ravine.examination.preflight import checked, constant_level, quick, slow
 from ravine.examination.remedies import applied, remedies, useful
@@ -146,7 +146,7 @@ def course_with_null(record: Record, recipe: Recipe, task: Any) -> TrainingCurve
 
 
 def treated(
-    recipe: Recipe, found: list[Finding], blamed: list[Finding], seen: Tried
+    recipe: Recipe, found: list[Finding], blamed: list[Finding], seen: TrialResults
 ) -> list[Finding]:
     """Findings with what was tried against them; a cause that a check has found already is not told
     twice.
@@ -193,7 +193,9 @@ def _symptom(finding: Finding) -> bool:
     return finding.code.startswith(SYMPTOMS)
 
 
-def _with_trial(recipe: Recipe, finding: Finding, outcome: Outcome | None, seen: Tried) -> Finding:
+def _with_trial(
+    recipe: Recipe, finding: Finding, outcome: Outcome | None, seen: TrialResults
+) -> Finding:
     if outcome is None:
         return (
             finding
@@ -216,7 +218,7 @@ def _finite(loss: float) -> float | None:
     return loss if math.isfinite(loss) else None
 
 
-def _why(seen: Tried) -> str:
+def _why(seen: TrialResults) -> str:
     return (
         "it is to be made by hand"
         if seen.outcomes

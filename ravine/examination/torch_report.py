@@ -25,7 +25,7 @@ from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.initialization.rules import ALL as STARTS
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials import rules as trial_rules
-from ravine.diagnosis.trials.rules import GENERAL, GOOD
+from ravine.diagnosis.trials.outcome import GENERAL_CAUSES, NEAR_PERFECT_SCORE
 from ravine.errors import InputError
 from ravine.examination.torch_remedies import remedies
 from ravine.examination.torch_run import Run, train
@@ -192,7 +192,9 @@ def weighed(found: list[Finding], causes: list[Finding]) -> tuple[list[Finding],
         and not f.code.startswith(SYMPTOMS)
     ]
     general = [
-        f for f in causes if f.severity != "note" and f.cause in GENERAL and f.since is not None
+        f
+        for f in causes
+        if f.severity != "note" and f.cause in GENERAL_CAUSES and f.since is not None
     ]
     if not facts or not general:
         return found, causes
@@ -254,20 +256,20 @@ def trial_findings(
     case: Case, base: Run, start: StartProfile, examples: DataProfile
 ) -> tuple[list[Finding], Checks]:
     """What trying remedies says, if anything is left to gain."""
-    if base.last.score is not None and base.last.score >= GOOD:
+    if base.last.score is not None and base.last.score >= NEAR_PERFECT_SCORE:
         return [], Checks(
             not_measured=tuple(rule.code for rule in trial_rules.ALL)
         )  # nothing is left to gain
     wanted = remedies(case, base, start=start, examples=examples)
     seen = judged_whole(case, base, attempted(case, base, wanted, seed=case.seed), examples)
-    while (first := seen.blamed) is not None and first.trial is None:
+    while (first := seen.best_explanation) is not None and first.trial is None:
         outcome = confirmed(case, seen, first, seed=case.seed)
         seen = replace(seen, outcomes=tuple(outcome if o is first else o for o in seen.outcomes))
     if (
-        seen.blamed is None
+        seen.best_explanation is None
         and (outcome := with_classes(case, base, seen, seed=case.seed)) is not None
     ):
-        seen = replace(seen, outcomes=(*seen.outcomes, outcome), settled=outcome)
+        seen = replace(seen, outcomes=(*seen.outcomes, outcome), preferred=outcome)
     found, checks = run_rules(trial_rules.ALL, seen)
     learned_by_heart = [f for f in found if f.cause == "overfitting"]
     for finding in learned_by_heart:

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from ravine.diagnosis.baseline_learners import reference
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.trials.rules import BEHIND, POINTS, SEEDS, Outcome, Tried
+from ravine.diagnosis.trials.outcome import (
+    LEARNER_MARGIN,
+    SCORE_GAIN,
+    TRIAL_SEEDS,
+    LearnerComparison,
+    Outcome,
+    TrialResults,
+    WholeRun,
+)
 from ravine.examination.torch_changes import NotTriedError, as_classes, changed
 from ravine.examination.torch_run import LOOKED, Run, by_groups, plain_score, train
 from ravine.examination.torch_subject import Case
@@ -44,19 +52,16 @@ class Remedy:
     suspects: tuple[str, ...] = ()
 
 
-def attempted(case: Case, base: Run, remedies: list[Remedy], *, seed: int) -> Tried:
+def attempted(case: Case, base: Run, remedies: list[Remedy], *, seed: int) -> TrialResults:
     """The case's run beside what the remedies do in as many steps."""
     steps = min(case.steps, LONGEST)
     judge = replace(case, judged=case.loss) if case.judged is None else case
     marks = [look.step for look in base.looks if 0 < look.step < steps]
-    tried = Tried(
+    tried = TrialResults(
         base=_outcome("healthy", until(base, steps)),
-        null=null_loss(case),
-        start=base.looks[0].loss,
+        null_loss=null_loss(case),
+        start_loss=base.looks[0].loss,
         steps=steps,
-        highest=max(
-            (look.loss for look in base.looks[1:] if math.isfinite(look.loss)), default=math.nan
-        ),
     )
     outcomes: list[Outcome] = []
     refused: list[tuple[Change, str]] = []
@@ -81,14 +86,14 @@ def attempted(case: Case, base: Run, remedies: list[Remedy], *, seed: int) -> Tr
             found = replace(
                 _outcome(remedy.cause, run),
                 changes=strength,
-                grounds=remedy.grounds,
+                evidence=remedy.grounds,
                 where=remedy.where,
                 suspects=remedy.suspects,
             )
             so_far = replace(tried, outcomes=(*outcomes, found, *(() if best is None else (best,))))
-            if best is None or so_far.gain(found) > so_far.gain(best):
+            if best is None or so_far.gain_of(found) > so_far.gain_of(best):
                 best = found
-            elif so_far.gain(found) < so_far.gain(best) - 0.1:
+            elif so_far.gain_of(found) < so_far.gain_of(best) - 0.1:
                 break  # past the best strength
         if best is not None:
             outcomes.append(best)
@@ -100,7 +105,7 @@ def stopped_early(case: Case, base: Run, step: int, *, seed: int) -> Trial:
     runs.
     """
     before, after = [], []
-    for s in range(seed, seed + SEEDS):
+    for s in range(seed, seed + TRIAL_SEEDS):
         run = base if s == seed else train(case, seed=s, looks=(step,))
         found = next((k for k in run.looks if k.step == step), run.last)
         before.append(run.last.loss)
@@ -143,10 +148,10 @@ def cured(case: Case, base: Run, finding: Finding) -> Finding:
     A change that is made by hand stays as it is, not tried.
     """
     steps = min(case.steps, LONGEST)
-    tried = Tried(
+    tried = TrialResults(
         base=_outcome("healthy", until(base, steps)),
-        null=null_loss(case),
-        start=base.looks[0].loss,
+        null_loss=null_loss(case),
+        start_loss=base.looks[0].loss,
         steps=steps,
     )
     failed: Trial | None = None
@@ -180,7 +185,7 @@ def cured(case: Case, base: Run, finding: Finding) -> Finding:
     return replace(finding, trial=Trial(verdict="not tried", why=why))
 
 
-def with_classes(case: Case, base: Run, tried: Tried, *, seed: int) -> Outcome | None:
+def with_classes(case: Case, base: Run, tried: TrialResults, *, seed: int) -> Outcome | None:
     """The remedy of an output for each value, where targets are a few whole numbers and the network
     has one output.
 
@@ -205,7 +210,7 @@ def with_classes(case: Case, base: Run, tried: Tried, *, seed: int) -> Outcome |
         ):  # a cross entropy has smaller gradients than squares of numbers
             other = changed(as_classes(case), *rate)
             found = []
-            for s in range(seed, seed + SEEDS):
+            for s in range(seed, seed + TRIAL_SEEDS):
                 found.append((_hit(case, tried.steps, s, case), _hit(other, tried.steps, s, case)))
                 (missed, loss), (fewer, lower) = found[0]
                 if missed - fewer < HITS or lower > 1.2 * loss:
@@ -225,7 +230,7 @@ def with_classes(case: Case, base: Run, tried: Tried, *, seed: int) -> Outcome |
         losses=tuple(after),
         scores=(None,) * len(after),
         trial=weigh(before, after, steps=tried.steps, least=HITS),
-        grounds=(
+        evidence=(
             Evidence(
                 "different values of the target", len(values), "", VALUES, "all whole numbers"
             ),
@@ -249,11 +254,11 @@ def _hit(case: Case, steps: int, seed: int, original: Case) -> tuple[float, floa
     return float(missed), run.last.loss
 
 
-def judged_whole(case: Case, base: Run, tried: Tried, examples: DataProfile) -> Tried:
+def judged_whole(case: Case, base: Run, tried: TrialResults, examples: DataProfile) -> TrialResults:
     """What the whole run shows beside what a quick learner does with the same examples."""
-    known, behind = examples.reference, BEHIND
+    known, behind = examples.reference, LEARNER_MARGIN
     if examples.kind == "inputs":  # a narrow code is meant to lose something
-        known, behind = reference(*case.examples(), "numbers", seed=case.seed), 2 * BEHIND
+        known, behind = reference(*case.examples(), "numbers", seed=case.seed), 2 * LEARNER_MARGIN
     reached = fitted = None
     if base.model is not None and case.validation is not None and not base.diverged:
         base.model.eval()
@@ -270,14 +275,18 @@ def judged_whole(case: Case, base: Run, tried: Tried, examples: DataProfile) -> 
         score = (known.score - least) / (1 - least)
     return replace(
         tried,
-        known=score,
-        behind=behind,
-        informative=None if known is None else known.informative,
-        reached=reached,
-        fitted=fitted,
-        loss_fitted=sum(base.last.train) / len(base.last.train),
-        whole=tuple((k.step, k.loss, k.score) for k in base.looks),
-        rise=risen(base),
+        learner=LearnerComparison(
+            score=score,
+            margin=behind,
+            informative=None if known is None else known.informative,
+            validation_score=reached,
+            train_score=fitted,
+        ),
+        whole_run=WholeRun(
+            evaluations=tuple((k.step, k.loss, k.score) for k in base.looks),
+            rise=risen(base),
+            train_loss=sum(base.last.train) / len(base.last.train),
+        ),
     )
 
 
@@ -311,7 +320,7 @@ def until(run: Run, step: int) -> Run:
 def _outcome(cause: str, run: Run) -> Outcome:
     loss = run.last.loss if not run.diverged else math.nan
     course = tuple((look.step, look.loss, look.score) for look in run.looks)
-    return Outcome(cause=cause, losses=(loss,), scores=(run.last.score,), course=course)
+    return Outcome(cause=cause, losses=(loss,), scores=(run.last.score,), evaluations=course)
 
 
 def null_loss(case: Case) -> float:
@@ -422,7 +431,7 @@ def _priors(like: Tensor, targets: Tensor) -> Iterator[Tensor]:
 
 
 def confirmed(
-    case: Case, tried: Tried, outcome: Outcome, *, seed: int, wrong_loss: bool = False
+    case: Case, tried: TrialResults, outcome: Outcome, *, seed: int, wrong_loss: bool = False
 ) -> Outcome:
     """The remedy tried with more seeds, and the verdict: on 1 - score where the score tells them
     apart, else the loss.
@@ -434,7 +443,7 @@ def confirmed(
     other = changed(judge, *outcome.changes)
     longer = any(c.path == "steps" for c in outcome.changes)
     before, after = [(tried.base.loss, tried.base.score)], [(outcome.loss, outcome.score)]
-    for s in range(seed + 1, seed + SEEDS):
+    for s in range(seed + 1, seed + TRIAL_SEEDS):
         for one, kept in ((judge, before), (other, after)):
             run = train(
                 one,
@@ -447,14 +456,14 @@ def confirmed(
         raise NotTriedError("there is no score to compare")
     if (
         scored
-        and (tried.scored or wrong_loss)
-        and (outcome.score or 0.0) - (tried.base.score or 0.0) >= POINTS
+        and (tried.has_score or wrong_loss)
+        and (outcome.score or 0.0) - (tried.base.score or 0.0) >= SCORE_GAIN
     ):
         trial = weigh(
             [_error(*b) for b in before],
             [_error(*a) for a in after],
             steps=tried.steps,
-            least=POINTS / 2,
+            least=SCORE_GAIN / 2,
         )
     else:
         trial = weigh([b for b, _ in before], [a for a, _ in after], steps=tried.steps)

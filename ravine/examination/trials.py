@@ -18,7 +18,12 @@ import numpy as np
 import torch
 
 from ravine.data import RowGroups
-from ravine.diagnosis.trials.rules import GOOD, SEEDS, Outcome, Tried
+from ravine.diagnosis.trials.outcome import (
+    NEAR_PERFECT_SCORE,
+    TRIAL_SEEDS,
+    Outcome,
+    TrialResults,
+)
 from ravine.errors import RavineError
 from ravine.examination.recipe_subject import Judge, Marks, judge_of
 from ravine.examination.remedies import Remedy, applied
@@ -73,18 +78,20 @@ def bench_of(
 
     `say` is told what takes a while.
     """
-    recipe, small = recipe.vary("seeds", SEEDS), cut(task, recipe)
+    recipe, small = recipe.vary("seeds", TRIAL_SEEDS), cut(task, recipe)
     seconds = pace(small, recipe)
     steps = int(max(LEAST_STEPS, min(STEPS, SECONDS / TRIALS / seconds)))
-    length = int(max(steps, min(BASE_STEPS, SECONDS / 4 / SEEDS / seconds)))
+    length = int(max(steps, min(BASE_STEPS, SECONDS / 4 / TRIAL_SEEDS / seconds)))
     whole = small is task
-    if run is None or not whole or len(run.record.members) < SEEDS:
+    if run is None or not whole or len(run.record.members) < TRIAL_SEEDS:
         short = shortened(recipe, small, length)
-        say(f"training the untouched recipe: {plan_of(short, small).steps:,} steps, {SEEDS} seeds")
+        planned = plan_of(short, small).steps
+        say(f"training the untouched recipe: {planned:,} steps, {TRIAL_SEEDS} seeds")
+
         run, whole = train_on([small], [short])[0], whole and short.epochs == recipe.epochs
     judge = judge_of(small)
     return Bench(
-        recipe, small, frame, judge, run, whole, judge.marks(run, small, SEEDS), steps, length
+        recipe, small, frame, judge, run, whole, judge.marks(run, small, TRIAL_SEEDS), steps, length
     )
 
 
@@ -108,7 +115,7 @@ def pace(task: Any, recipe: Recipe) -> float:
     short = shortened(recipe, replace(task, train=few, validation=None, test=None), PACED)
     began = time.perf_counter()
     train_on([replace(task, train=few, test=None)], [short], workers=1)
-    return (time.perf_counter() - began) / (SEEDS * PACED)
+    return (time.perf_counter() - began) / (TRIAL_SEEDS * PACED)
 
 
 def shortened(recipe: Recipe, task: Any, steps: int) -> Recipe:
@@ -123,30 +130,32 @@ def shortened(recipe: Recipe, task: Any, steps: int) -> Recipe:
 
 def tried_on(
     bench: Bench, remedies: Sequence[Remedy], *, sure: Sequence[str] = (), say: Say = silent
-) -> Tried:
+) -> TrialResults:
     """What remedies did: each at its best strength; the one to blame is confirmed, and those for
     causes in `sure`.
 
     Nothing is tried where nothing is left to gain.
     """
     base = _outcome("healthy", (), bench.marks)
-    seen = Tried(base=base, null=bench.judge.null, start=bench.judge.null, steps=bench.steps)
-    if base.score is not None and base.score >= GOOD:
+    seen = TrialResults(
+        base=base, null_loss=bench.judge.null, start_loss=bench.judge.null, steps=bench.steps
+    )
+    if base.score is not None and base.score >= NEAR_PERFECT_SCORE:
         return seen
     count = sum(len(r.strengths) for r in remedies)
     say(f"trying {count} changes: {bench.steps} steps, {FEW} seeds")
     seen = screened(bench, seen, remedies)
-    while (first := seen.blamed) is not None and first.trial is None:
-        say(f"confirming {first.cause}: {SEEDS} seeds")
+    while (first := seen.best_explanation) is not None and first.trial is None:
+        say(f"confirming {first.cause}: {TRIAL_SEEDS} seeds")
         seen = _with(seen, first, confirmed(bench, first))
     for outcome in seen.outcomes:
-        if outcome.cause in sure and outcome.trial is None and seen.gain(outcome) > LITTLE:
-            say(f"confirming {outcome.cause}: {SEEDS} seeds")
+        if outcome.cause in sure and outcome.trial is None and seen.gain_of(outcome) > LITTLE:
+            say(f"confirming {outcome.cause}: {TRIAL_SEEDS} seeds")
             seen = _with(seen, outcome, confirmed(bench, outcome))
     return seen
 
 
-def screened(bench: Bench, seen: Tried, remedies: Sequence[Remedy]) -> Tried:
+def screened(bench: Bench, seen: TrialResults, remedies: Sequence[Remedy]) -> TrialResults:
     """What each remedy does at the best of its strengths, on a few seeds."""
     chosen, recipes, refused = [], [], list(seen.refused)
     for remedy in remedies:
@@ -160,7 +169,7 @@ def screened(bench: Bench, seen: Tried, remedies: Sequence[Remedy]) -> Tried:
     for (remedy, strength), marks in zip(chosen, _trials(bench, recipes, seeds=FEW), strict=True):
         outcome = replace(
             _outcome(remedy.cause, strength, marks),
-            grounds=remedy.grounds,
+            evidence=remedy.grounds,
             where=remedy.where,
             suspects=remedy.suspects,
         )
@@ -171,15 +180,15 @@ def screened(bench: Bench, seen: Tried, remedies: Sequence[Remedy]) -> Tried:
     return replace(seen, outcomes=tuple(_best(seen, same) for same in found.values()))
 
 
-def _best(seen: Tried, outcomes: Sequence[Outcome]) -> Outcome:
+def _best(seen: TrialResults, outcomes: Sequence[Outcome]) -> Outcome:
     """The outcome that gains most; of learning rates the lowest that gains as much, for a trial is
     short.
     """
-    most = max(seen.gain(o) for o in outcomes)
+    most = max(seen.gain_of(o) for o in outcomes)
     near = [
         o
         for o in outcomes
-        if seen.gain(o) >= most - (NEAR if o.cause.startswith("learning-rate") else 0.0)
+        if seen.gain_of(o) >= most - (NEAR if o.cause.startswith("learning-rate") else 0.0)
     ]
     return (
         min(near, key=lambda o: o.changes[0].value)
@@ -195,7 +204,7 @@ def confirmed(bench: Bench, outcome: Outcome) -> Outcome:
     end.
     """
     recipe = _treated(bench, outcome.changes, bench.length)
-    marks = _trials(bench, [recipe], seeds=SEEDS)[0]
+    marks = _trials(bench, [recipe], seeds=TRIAL_SEEDS)[0]
     pairs = list(zip(bench.marks.losses, marks.losses, strict=False))
     trial = weigh([b for b, _ in pairs], [a for _, a in pairs], steps=_length(bench, recipe))
     found = _outcome(outcome.cause, outcome.changes, marks)
@@ -231,5 +240,5 @@ def _outcome(cause: str, changes: tuple[Change, ...], marks: Marks) -> Outcome:
     return Outcome(cause=cause, changes=changes, losses=(loss,), scores=(score,))
 
 
-def _with(seen: Tried, old: Outcome, new: Outcome) -> Tried:
+def _with(seen: TrialResults, old: Outcome, new: Outcome) -> TrialResults:
     return replace(seen, outcomes=tuple(new if o is old else o for o in seen.outcomes))

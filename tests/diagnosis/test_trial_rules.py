@@ -1,4 +1,4 @@
-"""What trials say, on outcomes made by hand: who is blamed, and when nobody is."""
+"""Which remedy explains a run best, on outcomes made by hand, and when none does."""
 
 import math
 from dataclasses import replace
@@ -8,20 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.trials.rules import (
-    ALL,
-    BEHIND,
-    CLEAR,
-    GENERAL,
-    LACKING,
-    NEARLY,
-    POINTS,
-    RISEN,
-    SHORT,
-    SURE,
+from ravine.diagnosis.trials.outcome import (
+    LearnerComparison,
     Outcome,
-    Tried,
+    TrialResults,
+    WholeRun,
+    find_lag,
 )
+from ravine.diagnosis.trials.rules import ALL
 from ravine.finding import CAUSES, Change, Evidence, Trial
 
 FACT = (Evidence("a fact", 1.0),)
@@ -35,20 +29,20 @@ def outcome(cause, loss, score=None, *, fact=False, trial=HELPED, **more):
         losses=(loss,),
         scores=(score,),
         trial=trial,
-        grounds=FACT if fact else (),
+        evidence=FACT if fact else (),
         **more,
     )
 
 
-def tried(base, *outcomes, score=None, null=1.0, **more):
+def results(base, *outcomes, score=None, null=1.0, **more):
     """A run that ended at a loss of `base`; the best constant answer has 1 unless said
     otherwise.
     """
-    return Tried(
+    return TrialResults(
         base=outcome("healthy", base, score, trial=None),
         outcomes=outcomes,
-        null=null,
-        start=2.0,
+        null_loss=null,
+        start_loss=2.0,
         steps=100,
         **more,
     )
@@ -58,12 +52,16 @@ def causes(seen):
     return [f.cause for f in run_rules(ALL, seen)[0]]
 
 
+def required(remedy):
+    return 0.2 if remedy.evidence else 0.45
+
+
 # Gains
 
 
 def test_a_gain_is_a_share_of_what_there_was_to_gain():
-    seen = tried(0.8, outcome("optimizer", 0.3), outcome("dropout", 0.0))
-    assert [seen.gain(o) for o in seen.outcomes] == pytest.approx([0.5, 0.8])
+    seen = results(0.8, outcome("optimizer", 0.3), outcome("dropout", 0.0))
+    assert [seen.gain_of(o) for o in seen.outcomes] == pytest.approx([0.5, 0.8])
 
 
 @pytest.mark.parametrize(
@@ -84,23 +82,23 @@ def test_a_gain_is_a_share_of_what_there_was_to_gain():
     ],
 )
 def test_gains_at_the_edges(base, loss, null, gain):
-    seen = tried(base, outcome("optimizer", loss), null=null)
-    assert seen.gain(seen.outcomes[0]) == pytest.approx(gain)
+    seen = results(base, outcome("optimizer", loss), null=null)
+    assert seen.gain_of(seen.outcomes[0]) == pytest.approx(gain)
 
 
 def test_where_a_score_means_something_it_must_gain_too():
     better = outcome("optimizer", 0.2, 0.60)
-    assert tried(0.8, better, score=0.58).gain(better) == 0.0  # under 0.05 of the score
-    assert tried(0.8, better, score=0.50).gain(better) == pytest.approx(0.75)
+    assert results(0.8, better, score=0.58).gain_of(better) == 0.0  # under 0.05 of the score
+    assert results(0.8, better, score=0.50).gain_of(better) == pytest.approx(0.75)
     assert (
-        tried(0.8, outcome("optimizer", 0.2, 0.0), score=-0.5).scored is False
+        results(0.8, outcome("optimizer", 0.2, 0.0), score=-0.5).has_score is False
     )  # no run does better than chance
 
 
 def test_a_clear_gain_of_score_counts_whatever_the_loss_says():
     surer = outcome("optimizer", 1.5, 0.9)
-    seen = tried(0.8, surer, outcome("dropout", 0.6, 0.7), score=0.5)
-    assert seen.gain(surer) == pytest.approx(0.4) and 0.4 >= CLEAR
+    seen = results(0.8, surer, outcome("dropout", 0.6, 0.7), score=0.5)
+    assert seen.gain_of(surer) == pytest.approx(0.4)  # over 0.3
 
 
 @given(
@@ -115,26 +113,22 @@ def test_gains_lie_between_minus_1_and_1_and_only_enough_of_it_is_blamed(
 ):
     names = ("optimizer", "dropout", "learning-rate-low", "input-scale", "initialization")
     outcomes = [outcome(names[i], loss, s, fact=i % 2 == 1) for i, (loss, s) in enumerate(made)]
-    seen = tried(
+    seen = results(
         math.nan if diverged else base, *outcomes, score=score, null=1.0 if known else math.nan
     )
-    gains = [seen.gain(o) for o in outcomes]
+    gains = [seen.gain_of(o) for o in outcomes]
     assert all(-1 <= g <= 1 for g in gains)
-    blamed = seen.blamed
+    blamed = seen.best_explanation
     if blamed is None:
-        assert all(
-            g < (SHORT if o.grounds else LACKING) for g, o in zip(gains, outcomes, strict=True)
-        )
+        assert all(g < required(o) for g, o in zip(gains, outcomes, strict=True))
     else:
-        assert seen.gain(blamed) >= (SHORT if blamed.grounds else LACKING)
-        assert seen.gain(blamed) >= NEARLY * max(
-            g
-            for g, o in zip(gains, outcomes, strict=True)
-            if g >= (SHORT if o.grounds else LACKING)
+        assert seen.gain_of(blamed) >= required(blamed)
+        assert seen.gain_of(blamed) >= 0.75 * max(
+            g for g, o in zip(gains, outcomes, strict=True) if g >= required(o)
         )
         assert (
             blamed.loss < (base if math.isfinite(seen.base.loss) else math.inf)
-            or blamed.score >= max(score, 0.0) + CLEAR
+            or blamed.score >= max(score, 0.0) + 0.3
         )
 
 
@@ -142,8 +136,8 @@ def test_gains_lie_between_minus_1_and_1_and_only_enough_of_it_is_blamed(
 def test_blame_does_not_depend_on_the_unit_of_the_loss(base, unit):
     outcomes = [outcome("optimizer", 0.02), outcome("dropout", 0.04, fact=True)]
     scaled = [replace(o, losses=(o.loss * unit,)) for o in outcomes]
-    one, other = tried(base, *outcomes), tried(base * unit, *scaled, null=unit)
-    assert [o.cause for o in one.ranked] == [o.cause for o in other.ranked]
+    one, other = results(base, *outcomes), results(base * unit, *scaled, null=unit)
+    assert [o.cause for o in one.ranking] == [o.cause for o in other.ranking]
 
 
 # Who is blamed
@@ -151,28 +145,36 @@ def test_blame_does_not_depend_on_the_unit_of_the_loss(base, unit):
 
 def test_what_a_fact_speaks_for_goes_before_what_gains_a_little_more_without():
     general, specific = outcome("learning-rate-low", 0.0), outcome("input-scale", 0.2, fact=True)
-    seen = tried(1.0, general, specific)
-    assert [o.cause for o in seen.ranked] == ["input-scale", "learning-rate-low"]
+    seen = results(1.0, general, specific)
+    assert [o.cause for o in seen.ranking] == ["input-scale", "learning-rate-low"]
     assert causes(seen) == ["input-scale"]
     assert run_rules(ALL, seen)[0][0].suspects[0] == "learning-rate-low"
 
 
 def test_but_not_before_what_gains_far_more():
-    seen = tried(1.0, outcome("learning-rate-low", 0.0), outcome("input-scale", 0.5, fact=True))
+    seen = results(1.0, outcome("learning-rate-low", 0.0), outcome("input-scale", 0.5, fact=True))
     assert causes(seen) == ["learning-rate-low"]
 
 
 def test_a_specific_cause_goes_before_a_general_one_that_a_fact_speaks_for():
-    seen = tried(
+    seen = results(
         1.0, outcome("learning-rate-high", 0.0, fact=True), outcome("target-scale", 0.1, fact=True)
     )
     assert causes(seen) == ["target-scale"]
 
 
 def test_general_causes_have_an_order_of_their_own():
-    losses = dict(zip(GENERAL, (0.10, 0.08, 0.06, 0.04, 0.02, 0.0), strict=True))
-    seen = tried(1.0, *(outcome(cause, loss) for cause, loss in reversed(losses.items())))
-    assert [o.cause for o in seen.ranked] == list(GENERAL)
+    general = (
+        "learning-rate-high",
+        "learning-rate-low",
+        "too-few-steps",
+        "batch-size",
+        "initialization",
+        "optimizer",
+    )
+    losses = dict(zip(general, (0.10, 0.08, 0.06, 0.04, 0.02, 0.0), strict=True))
+    seen = results(1.0, *(outcome(cause, loss) for cause, loss in reversed(losses.items())))
+    assert [o.cause for o in seen.ranking] == list(general)
 
 
 @pytest.mark.parametrize(
@@ -180,19 +182,15 @@ def test_general_causes_have_an_order_of_their_own():
     [(0.79, True, True), (0.81, True, False), (0.54, False, True), (0.56, False, False)],
 )
 def test_a_remedy_without_a_fact_must_gain_more(loss, fact, blamed):
-    other = Outcome(
-        cause="healthy", losses=(0.0,), scores=(None,)
-    )  # so that 1 is all there was to gain
-    seen = replace(
-        tried(1.0, outcome("optimizer", loss, fact=fact)), base=replace(other, losses=(1.0,))
-    )
-    seen = replace(seen, outcomes=(*seen.outcomes, replace(other, trial=IDLE, losses=(0.0,))))
-    assert (SHORT, LACKING) == (0.2, 0.45)
-    assert (seen.gain(seen.outcomes[0]) >= (SHORT if fact else LACKING)) == blamed
+    # the least loss of all brings nothing in score: so 1 is all there was to gain
+    other = outcome("dropout", 0.0, 0.5)
+    seen = results(1.0, outcome("optimizer", loss, 0.56, fact=fact), other, score=0.5)
+    assert seen.gain_of(other) == 0 and seen.gain_of(seen.outcomes[0]) == pytest.approx(1 - loss)
+    assert (causes(seen) == ["optimizer"]) == blamed
 
 
 def test_a_remedy_that_did_not_help_when_it_was_confirmed_is_not_blamed():
-    seen = tried(
+    seen = results(
         1.0, outcome("input-scale", 0.0, fact=True, trial=IDLE), outcome("learning-rate-low", 0.1)
     )
     assert causes(seen) == ["learning-rate-low"]
@@ -201,29 +199,29 @@ def test_a_remedy_that_did_not_help_when_it_was_confirmed_is_not_blamed():
 
 def test_a_remedy_that_is_still_to_be_confirmed_comes_up_in_its_turn():
     first = outcome("input-scale", 0.0, fact=True, trial=None)
-    seen = tried(1.0, outcome("learning-rate-low", 0.1, trial=None), first)
-    assert seen.blamed is first
+    seen = results(1.0, outcome("learning-rate-low", 0.1, trial=None), first)
+    assert seen.best_explanation is first
 
 
-def test_what_is_settled_otherwise_comes_first():
+def test_what_is_compared_otherwise_comes_first():
     numbers = outcome("loss", 0.9)
-    seen = replace(tried(1.0, outcome("learning-rate-low", 0.0), numbers), settled=numbers)
+    seen = replace(results(1.0, outcome("learning-rate-low", 0.0), numbers), preferred=numbers)
     assert causes(seen) == ["loss"]
-    assert causes(replace(seen, settled=replace(numbers, trial=IDLE))) == ["learning-rate-low"]
+    assert causes(replace(seen, preferred=replace(numbers, trial=IDLE))) == ["learning-rate-low"]
 
 
 def test_nothing_is_found_where_nothing_helps_and_nothing_measured_where_nothing_was_tried():
     found, checks = run_rules(
-        ALL, tried(0.1, outcome("learning-rate-low", 0.09), outcome("dropout", 0.3, fact=True))
+        ALL, results(0.1, outcome("learning-rate-low", 0.09), outcome("dropout", 0.3, fact=True))
     )
     assert found == [] and checks.passed == tuple(rule.code for rule in ALL)
-    assert run_rules(ALL, tried(0.1))[1].not_measured == checks.passed
+    assert run_rules(ALL, results(0.1))[1].not_measured == checks.passed
 
 
 def test_only_one_cause_is_blamed_and_every_cause_has_its_rule():
     for cause in {rule.cause for rule in ALL} - {"overfitting", "labels", "architecture-too-small"}:
         assert cause in CAUSES
-        (finding,) = run_rules(ALL, tried(1.0, outcome(cause, 0.0, fact=True, where="layer")))[0]
+        (finding,) = run_rules(ALL, results(1.0, outcome(cause, 0.0, fact=True, where="layer")))[0]
         assert (finding.cause, finding.where, finding.severity, finding.trial) == (
             cause,
             "layer",
@@ -236,7 +234,7 @@ def test_how_sure_and_how_bad_goes_by_the_gain():
     def shown(loss, *, fact, trial=HELPED):
         best = outcome("dropout", 0.0, fact=False, trial=IDLE)
         (finding,) = run_rules(
-            ALL, tried(1.0, outcome("input-scale", loss, fact=fact, trial=trial), best)
+            ALL, results(1.0, outcome("input-scale", loss, fact=fact, trial=trial), best)
         )[0]
         return finding.severity, finding.confidence
 
@@ -247,18 +245,22 @@ def test_how_sure_and_how_bad_goes_by_the_gain():
 def test_a_run_s_lag_begins_where_half_of_it_is_there():
     base = replace(
         outcome("healthy", 1.0),
-        course=((0, 1.0, None), (10, 1.0, None), (20, 1.0, None), (50, 1.0, None)),
+        evaluations=((0, 1.0, None), (10, 1.0, None), (20, 1.0, None), (50, 1.0, None)),
     )
     better = outcome(
-        "optimizer", 0.2, course=((0, 0.3, None), (10, 0.7, None), (20, 0.6, None), (50, 0.2, None))
+        "optimizer",
+        0.2,
+        evaluations=((0, 0.3, None), (10, 0.7, None), (20, 0.6, None), (50, 0.2, None)),
     )
-    seen = Tried(base=base, outcomes=(better,), null=1.0, steps=50)
-    assert seen.since(better) == 20
-    broken = replace(base, losses=(math.nan,), course=((0, 1.0, None), (10, math.nan, None)))
-    assert replace(seen, base=broken).since(better) == 10
-    other = replace(better, losses=(1.0,), scores=(0.8,), course=((20, 1.0, 0.1), (50, 1.0, 0.8)))
-    scored = replace(base, scores=(0.0,), course=((20, 1.0, 0.0), (50, 1.0, 0.0)))
-    assert replace(seen, base=scored, outcomes=(other,)).since(other) == 50
+    seen = TrialResults(base=base, outcomes=(better,), null_loss=1.0, steps=50)
+    assert find_lag(seen, better) == 20
+    broken = replace(base, losses=(math.nan,), evaluations=((0, 1.0, None), (10, math.nan, None)))
+    assert find_lag(replace(seen, base=broken), better) == 10
+    other = replace(
+        better, losses=(1.0,), scores=(0.8,), evaluations=((20, 1.0, 0.1), (50, 1.0, 0.8))
+    )
+    scored = replace(base, scores=(0.0,), evaluations=((20, 1.0, 0.0), (50, 1.0, 0.0)))
+    assert find_lag(replace(seen, base=scored, outcomes=(other,)), other) == 50
 
 
 # Learned by heart
@@ -267,13 +269,11 @@ def test_a_run_s_lag_begins_where_half_of_it_is_there():
 def by_heart(*, rise=(0.4, 0.05), fitted=0.05, scores=(None, None, None, None), ended=0.8, **more):
     losses = (1.0, 0.4, 0.5, ended)
     whole = tuple(zip((0, 10, 20, 40), losses, scores, strict=True))
-    return tried(
+    return results(
         ended,
         outcome("dropout", ended, scores[-1], fact=True),
         score=scores[-1],
-        whole=whole,
-        rise=rise,
-        loss_fitted=fitted,
+        whole_run=WholeRun(evaluations=whole, rise=rise, train_loss=fitted),
         **more,
     )
 
@@ -290,8 +290,8 @@ def test_a_loss_that_rose_again_is_overfitting_and_says_where_to_stop():
 @pytest.mark.parametrize(
     "seen",
     [
-        by_heart(rise=(0.4, 0.4 / SURE * 1.01)),  # not beyond what groups of examples differ by
-        by_heart(rise=(RISEN * 0.6 * 0.99, 0.01)),  # of the fall of 0.6
+        by_heart(rise=(0.4, 0.162)),  # not beyond what groups of examples differ by
+        by_heart(rise=(0.178, 0.01)),  # of the fall of 0.6
         by_heart(rise=None),
         by_heart(fitted=0.45),  # it does not fit its own examples any better
         by_heart(scores=(0.0, 0.80, 0.80, 0.79)),  # it only grows too sure of itself
@@ -310,11 +310,18 @@ def test_overfitting_that_costs_score_is_found():
 
 
 def untold(*outcomes, **more):
-    given = {"informative": False, "known": 0.0, "loss_fitted": 0.2, "rise": (0.6, 0.05)} | more
-    return tried(
+    given = {"informative": False, "fitted": 0.2, "rise": (0.6, 0.05), "ended": 1.6} | more
+    run = WholeRun(
+        evaluations=((0, 1.0, None), (40, given.pop("ended"), None)),
+        rise=given.pop("rise"),
+        train_loss=given.pop("fitted"),
+    )
+    learner = LearnerComparison(score=0.0, informative=given.pop("informative"))
+    return results(
         1.6,
         *(outcomes or (outcome("dropout", 1.6, fact=True),)),
-        whole=((0, 1.0, None), (40, 1.6, None)),
+        whole_run=run,
+        learner=learner,
         **given,
     )
 
@@ -329,7 +336,7 @@ def test_labels_are_blamed_where_nobody_can_tell_them_and_only_if_nothing_else_h
     [
         {"informative": None},  # nobody knows
         {"informative": True},
-        {"loss_fitted": 0.95},  # it does not even fit its own examples
+        {"fitted": 0.95},  # it does not even fit its own examples
         {"rise": (0.6, 0.6)},
         {"rise": None},
         {"null": math.nan},
@@ -341,11 +348,12 @@ def test_labels_are_not_blamed_on_less(more):
 
 
 def small(*outcomes, **more):
-    given = {"known": 0.9, "reached": 0.4, "fitted": 0.45} | more
-    score = given.pop("score", 0.4)
-    return tried(
-        0.5, *(outcomes or (outcome("dropout", 0.49, 0.41, fact=True),)), score=score, **given
+    given = {"known": 0.9, "reached": 0.4, "fitted": 0.45, "score": 0.4} | more
+    learner = LearnerComparison(
+        score=given["known"], validation_score=given["reached"], train_score=given["fitted"]
     )
+    remedies = outcomes or (outcome("dropout", 0.49, 0.41, fact=True),)
+    return results(0.5, *remedies, score=given["score"], learner=learner)
 
 
 def test_a_network_is_too_small_if_a_quick_learner_does_better_and_only_if_nothing_else_helps():
@@ -361,10 +369,10 @@ def test_a_network_is_too_small_if_a_quick_learner_does_better_and_only_if_nothi
         {"known": None},
         {"reached": None},
         {"fitted": None},
-        {"fitted": 0.9 - BEHIND + 0.01},  # it does well on its own examples
-        {"reached": 0.9 - BEHIND + 0.01},
+        {"fitted": 0.76},  # it does well on its own examples
+        {"reached": 0.76},
         {
-            "known": 2 * BEHIND - 0.01,
+            "known": 0.29,
             "reached": 0.0,
             "fitted": 0.0,
         },  # the quick learner does little better itself
@@ -378,8 +386,7 @@ def test_a_network_is_not_too_small_on_less(more):
     assert "architecture-too-small" not in causes(small(*more.pop("outcomes", ()), **more))
 
 
-def test_thresholds_are_as_they_are_told():
-    assert (POINTS, CLEAR, SHORT, LACKING) == (0.05, 0.3, 0.2, 0.45)
+def test_the_explanation_of_a_trial_has_its_thresholds():
     (detected,) = {rule.explanation.detected for rule in ALL if rule.code < "RVN-X20"}
     for said in ("20%", "45%", "0.05", "0.3 of the score", "5 seeds"):
         assert said in detected

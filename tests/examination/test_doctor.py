@@ -12,7 +12,7 @@ import torch
 import ravine
 from ravine import catalog
 from ravine.data import Encoding
-from ravine.diagnosis.trials.rules import Outcome, Tried
+from ravine.diagnosis.trials.outcome import Outcome, TrialResults
 from ravine.errors import InputError
 from ravine.examination.recipe_subject import judge_of
 from ravine.examination.remedies import applied, remedies, useful
@@ -155,10 +155,10 @@ def finding(code, cause, **fields):
 
 
 def test_what_did_not_help_is_not_recommended_and_its_trial_stays():
-    seen = Tried(
+    seen = TrialResults(
         base=outcome("healthy", "not tried", 1.0),
         outcomes=(outcome("dropout", "no effect"),),
-        null=1.0,
+        null_loss=1.0,
     )
     (told,) = treated(
         plain(),
@@ -173,10 +173,10 @@ def test_what_did_not_help_is_not_recommended_and_its_trial_stays():
 
 
 def test_a_cause_is_told_once_and_what_it_explains_is_noted():
-    seen = Tried(
+    seen = TrialResults(
         base=outcome("healthy", "not tried", 1.0),
         outcomes=(outcome("learning-rate-low", "helped"),),
-        null=1.0,
+        null_loss=1.0,
     )
     known = finding("RVN-C01", "learning-rate-low")
     symptom = finding("RVN-T02", "labels", severity="error")

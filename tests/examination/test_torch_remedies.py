@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from ravine.diagnosis.trials.rules import GENERAL
+from ravine.diagnosis.trials.outcome import GENERAL_CAUSES
 from ravine.examination.torch_changes import CHANGES, NotTriedError, changed
 from ravine.examination.torch_remedies import remedies
 from ravine.examination.torch_report import looked_at
@@ -187,7 +187,7 @@ def test_trained_layers_that_are_frozen_are_nobody_s_fault():
 def test_every_remedy_names_what_can_be_tried(cause):
     for remedy in of_sick(cause)[0]:
         assert remedy.cause in CAUSES and set(remedy.suspects) <= set(CAUSES)
-        assert remedy.grounds or remedy.cause in (*GENERAL, "over-regularized")
+        assert remedy.grounds or remedy.cause in (*GENERAL_CAUSES, "over-regularized")
         assert (
             {c.path for strength in remedy.strengths for c in strength}
             <= set(TRIED)
@@ -211,7 +211,7 @@ def test_what_is_tried_is_judged_by_the_program_s_own_loss_on_the_same_examples(
             for o, y in zip(out.tensor_split(7), Y.tensor_split(7), strict=True)
         ]
     assert other.loss == pytest.approx(sum(groups) / 7, rel=1e-5)
-    assert tried.base.loss == base.last.loss and tried.start == base.looks[0].loss
+    assert tried.base.loss == base.last.loss and tried.start_loss == base.looks[0].loss
 
 
 def test_a_remedy_that_cannot_be_made_or_breaks_is_refused_and_the_others_are_tried():

@@ -1,245 +1,73 @@
-"""What trying remedies showed: which one explains best why the run fell short, and whether it fell
-short at all.
-
-A gain is a share of what there was to gain: (loss without - loss with) / (loss of the best constant
-- least loss seen).
-"""
+"""The rules that read what trying remedies showed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 from ravine.diagnosis.rule import Observation, Rule, rule
-from ravine.finding import Change, Evidence, Trial
-
-SHORT = 0.2  # share of what there was to gain in loss that a run must have missed to be called sick
-LACKING = 0.45  # the same for remedies that no fact speaks for
-POINTS = 0.05  # and of the score, on a scale from 0 (best constant) to 1, where there is one
-CLEAR = 0.3  # of the score: enough by itself, whatever the loss says
-NOTHING = 0.03  # of the best constant's loss: who gains less has learned nothing
-NEARLY = 0.75  # of the best remedy's gain: as good, if something speaks for it besides
-GENERAL = (
-    "learning-rate-high",
-    "learning-rate-low",
-    "too-few-steps",
-    "batch-size",
-    "initialization",
-    "optimizer",
+from ravine.diagnosis.trials.outcome import (
+    CLEAR_SCORE_GAIN,
+    LEARNER_MARGIN,
+    MISSED_GAIN,
+    NEGLIGIBLE_GAIN,
+    SCORE_GAIN,
+    TRIAL_SEEDS,
+    UNSUPPORTED_GAIN,
+    TrialResults,
+    find_lag,
 )
-RISEN = 0.3  # of the fall of the loss on other examples that is lost again
-SURE = 2.5  # standard errors
-BEHIND = 0.15  # of the score
-GOOD = 0.97  # score of a run from which nothing is left to gain
-SEEDS = 5  # on which a remedy must have helped
+from ravine.finding import Change, Evidence
+
+ERROR_GAIN = 0.6  # of what there was to gain: an error
+SURE_GAIN = 0.5  # of what there was to gain: as sure as evidence
+PREFERRED_GAIN = 0.5  # of a preferred remedy, whose loss says nothing
+RISEN_FRACTION = 0.3  # of the fall of the loss on other examples, that is lost again
+SURE_RISE = 2.5  # standard errors
+FITTED_LOSS = 0.9  # of the best constant's loss: the training examples are fitted
+WORSE_LOSS = 1.1  # of the best constant's loss: other examples are answered worse
+TRIAL_METHOD = (
+    "The same program is run again with this change, from the same seed, and judged on examples "
+    "that it did not learn "
+    f"from. It must gain {MISSED_GAIN:.0%} ({UNSUPPORTED_GAIN:.0%} if no other fact speaks for it) "
+    f"of what there was to gain (the "
+    "loss of the best constant answer less the least loss of any run) and, where there is a score, "
+    f"{SCORE_GAIN:g} of it from 0, a constant answer, to 1; or {CLEAR_SCORE_GAIN:g} of the score "
+    f"alone. Then both are run with "
+    f"{TRIAL_SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as much, "
+    f"one that facts speak for "
+    "comes first."
+)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How one remedy did with each seed: losses and scores on examples that were not learned from.
-
-    `grounds` are facts that speak for it, found without trying; a remedy without any was tried on
-    general grounds.
-    """
-
-    cause: str
-    changes: tuple[Change, ...] = ()
-    losses: tuple[float, ...] = ()
-    scores: tuple[float | None, ...] = ()
-    grounds: tuple[Evidence, ...] = ()
-    where: str = ""
-    suspects: tuple[str, ...] = ()
-    trial: Trial | None = None
-    course: tuple[tuple[int, float, float | None], ...] = ()  # step, loss and score at looks
-
-    @property
-    def loss(self) -> float:
-        return self.losses[0]
-
-    @property
-    def score(self) -> float | None:
-        return self.scores[0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """A run as it is (`base`) and with remedies; `null` is the loss of the best constant answer,
-    NaN if unknown.
-    """
-
-    base: Outcome
-    outcomes: tuple[Outcome, ...] = ()
-    null: float = math.nan
-    start: float = math.nan  # the loss before the first step
-    steps: int = 0
-    highest: float = math.nan  # loss seen in the run
-    refused: tuple[tuple[Change, str], ...] = ()  # what was not tried, and why
-    known: float | None = (
-        None  # what a quick learner that is no network reaches: accuracy or R2, 0 for a constant
-    )
-    behind: float = BEHIND  # how far the network must stay behind that to be called too small
-    informative: bool | None = None  # whether the inputs tell anything about the targets
-    reached: float | None = (
-        None  # the same score of the run, on examples that it did not learn from
-    )
-    fitted: float | None = None  # and on those it did
-    loss_fitted: float = math.nan  # the loss on examples it learned from, at the end
-    whole: tuple[
-        tuple[int, float, float | None], ...
-    ] = ()  # the whole budget: step, loss and score at looks
-    rise: tuple[float, float] | None = (
-        None  # mean and standard error, over groups of examples, of the loss's rise
-    )
-
-    settled: Outcome | None = None  # a remedy that is judged by something else than loss and score
-
-    @cached_property
-    def best(self) -> tuple[int, float]:
-        """Step and loss of the look with the least loss."""
-        step, loss, _ = min(
-            (w for w in self.whole if math.isfinite(w[1])),
-            key=lambda w: w[1],
-            default=(0, math.nan, None),
-        )
-        return step, loss
-
-    def has(self, need: str) -> bool | None:
-        """ "tried": some remedy was tried."""
-        return bool(self.outcomes)
-
-    @cached_property
-    def least(self) -> float:
-        """The least loss of any run."""
-        finite = [o.loss for o in (self.base, *self.outcomes) if math.isfinite(o.loss)]
-        return min(finite, default=math.nan)
-
-    @cached_property
-    def scored(self) -> bool:
-        """Whether the score means something here: the run with the least loss has one above 0."""
-        best = min(
-            (o for o in (self.base, *self.outcomes) if math.isfinite(o.loss)),
-            key=lambda o: o.loss,
-            default=None,
-        )
-        top = max(
-            (o.score for o in (self.base, *self.outcomes) if o.score is not None), default=-1.0
-        )
-        return best is not None and best.score is not None and top > 0 and best.score > 0.3 * top
-
-    def gain(self, outcome: Outcome) -> float:
-        """What a remedy gains, as a share of what there was to gain; at most 1, below 0 if it does
-        harm.
-        """
-        before, after = self.base.loss, outcome.loss
-        if not math.isfinite(after):
-            return -1.0
-        top = self.null if math.isfinite(self.null) else self.start
-        whole = top - self.least
-        if not whole > NOTHING * abs(top):
-            return 0.0  # no run does better than a constant answer
-        if not math.isfinite(before):
-            before = top
-        by_loss = (min(before, top) - min(after, top)) / whole
-        if not self.scored or self.base.score is None or outcome.score is None:
-            return max(-1.0, min(1.0, by_loss))
-        by_score = outcome.score - max(self.base.score, 0.0)
-        if by_score >= CLEAR:
-            return min(1.0, max(by_score, by_loss))
-        if by_score < POINTS:
-            return max(-1.0, min(by_score, 0.0))
-        return max(-1.0, min(1.0, by_loss))
-
-    def since(self, outcome: Outcome) -> int | None:
-        """The first look at which the run lags behind the one with the remedy, by half of what it
-        misses in the end.
-        """
-        missed = 0.5 * (self.base.loss - outcome.loss)
-        points = 0.5 * ((outcome.score or 0.0) - (self.base.score or 0.0))
-        mine = {step: (loss, score) for step, loss, score in self.base.course}
-        for step, loss, score in outcome.course:
-            if step == 0 or step not in mine:
-                continue
-            before, mark = mine[step]
-            if (
-                not math.isfinite(before)
-                or (missed > 0 and before - loss >= missed)
-                or (points > POINTS / 2 and (score or 0.0) - (mark or 0.0) >= points)
-            ):
-                return step
-        return self.steps
-
-    @cached_property
-    def ranked(self) -> tuple[Outcome, ...]:
-        """Remedies that make up for what was missed, the likeliest cause first.
-
-        One that facts speak for goes before one that was tried on general grounds, if it gains
-        nearly as much.
-        """
-        gains = [(self.gain(o), o) for o in self.outcomes]
-        best = max(
-            (g for g, o in gains if g >= (SHORT if o.grounds else LACKING)), default=math.inf
-        )
-        near = [
-            (g, o) for g, o in gains if g >= max(SHORT if o.grounds else LACKING, NEARLY * best)
-        ]
-        return tuple(
-            o
-            for _, o in sorted(
-                near,
-                key=lambda p: (
-                    (not p[1].grounds, GENERAL.index(p[1].cause), -p[0])
-                    if p[1].cause in GENERAL
-                    else (not p[1].grounds, -1, -p[0])
-                ),
-            )
-        )
-
-    @cached_property
-    def blamed(self) -> Outcome | None:
-        """The first of the ranked remedies that helped on every count; None if the run lacks
-        nothing that was tried.
-        """
-        if (
-            self.settled is not None
-            and self.settled.trial is not None
-            and self.settled.trial.verdict == "helped"
-        ):
-            return self.settled
-        return next(
-            (o for o in self.ranked if o.trial is None or o.trial.verdict == "helped"), None
-        )
-
-
-def blamed(tried: Tried, *, cause: str) -> Iterator[Observation]:
-    """The cause whose remedy helped, if it is this one."""
-    found = tried.blamed
+def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observation]:
+    """The cause whose remedy explains the run best, if it is this one."""
+    found = results.best_explanation
     if found is None or found.cause != cause:
         return
-    gain, others = (
-        0.5 if found is tried.settled else tried.gain(found),
-        [o.cause for o in tried.ranked if o.cause != cause],
-    )
+    gain = PREFERRED_GAIN if found is results.preferred else results.gain_of(found)
+    others = [outcome.cause for outcome in results.ranking if outcome.cause != cause]
     evidence = [
-        *found.grounds,
-        Evidence("part of the possible gain that was missed", 100 * gain, "%", 100 * SHORT),
+        *found.evidence,
+        Evidence("part of the possible gain that was missed", 100 * gain, "%", 100 * MISSED_GAIN),
     ]
-    if found.score is not None and tried.base.score is not None and tried.scored:
+    if found.score is not None and results.base.score is not None and results.has_score:
         evidence.append(
             Evidence(
                 "score without the change",
-                tried.base.score,
+                results.base.score,
                 "",
                 None,
                 f"{found.score:.3g} with it, from 0 (best constant answer) to 1",
             )
         )
-    sure = found.trial is not None and (bool(found.grounds) or gain > 0.5)
+    sure = found.trial is not None and (bool(found.evidence) or gain > SURE_GAIN)
+    from_the_start = bool(found.evidence) and cause != "learning-rate-high"
     yield Observation(
         where=found.where,
-        since=None if found.grounds and cause != "learning-rate-high" else tried.since(found),
-        severity="error" if gain > 0.6 else "warning",
+        since=None if from_the_start else find_lag(results, found),
+        severity="error" if gain > ERROR_GAIN else "warning",
         confidence="high" if sure else "medium",
         evidence=tuple(evidence),
         changes=found.changes,
@@ -254,47 +82,47 @@ def blamed(tried: Tried, *, cause: str) -> Iterator[Observation]:
     confidence="high",
     cause="overfitting",
     also=("labels", "architecture-too-small"),
-    needs="tried",
+    needs="trials",
     picture="early-stopping",
 )
-def by_heart(tried: Tried) -> Iterator[Observation]:
+def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
     """The loss on other examples rose again by a good part of what it fell, while that on its own
     kept falling.
     """
-    if tried.rise is None or not tried.whole or not math.isfinite(tried.best[1]):
+    run = results.whole_run
+    known = [(step, loss) for step, loss, _ in run.evaluations if math.isfinite(loss)]
+    if run.rise is None or not known:
         return
-    step, least = tried.best
-    mean, error = tried.rise
-    first = min(tried.whole[0][1], tried.null) if math.isfinite(tried.null) else tried.whole[0][1]
+    step, least = min(known, key=lambda pair: pair[1])
+    mean, error = run.rise
+    first = run.evaluations[0][1]
+    first = min(first, results.null_loss) if math.isfinite(results.null_loss) else first
     fell = first - least
-    if (
-        fell <= NOTHING * abs(first)
-        or mean < RISEN * fell
-        or mean < SURE * error
-        or tried.loss_fitted > least
-    ):
+    if fell <= NEGLIGIBLE_GAIN * abs(first) or run.train_loss > least:
         return
-    scores = [score for at, _, score in tried.whole if score is not None and at >= step]
-    if tried.scored and scores and max(scores) - scores[-1] < POINTS / 2:
+    if mean < RISEN_FRACTION * fell or mean < SURE_RISE * error:
+        return
+    scores = [score for at, _, score in run.evaluations if score is not None and at >= step]
+    if results.has_score and scores and max(scores) - scores[-1] < SCORE_GAIN / 2:
         return  # it only grows too sure of itself
+    half = RISEN_FRACTION * fell / 2
     yield Observation(
         since=next(
-            (at for at, loss, _ in tried.whole if at > step and loss - least > RISEN * fell / 2),
-            step,
+            (at for at, loss, _ in run.evaluations if at > step and loss - least > half), step
         ),
         evidence=(
             Evidence(
                 "loss on held-out examples over its least",
                 mean,
                 "",
-                RISEN * fell,
+                RISEN_FRACTION * fell,
                 f"least at step {step}",
             ),
             Evidence("standard error of that", error),
-            Evidence("loss on training examples", tried.loss_fitted),
+            Evidence("loss on training examples", run.train_loss),
         ),
         changes=(Change("steps", step),),
-        suspects=("labels", "architecture-too-small")[:1],
+        suspects=("labels",),
     )
 
 
@@ -304,37 +132,31 @@ def by_heart(tried: Tried) -> Iterator[Observation]:
     confidence="medium",
     cause="labels",
     also=("overfitting",),
-    needs="tried",
+    needs="trials",
 )
-def untold(tried: Tried) -> Iterator[Observation]:
+def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     """What it learns by heart does not hold for other examples, nor can any quick learner tell
     their targets.
     """
-    if (
-        tried.informative is not False
-        or not tried.whole
-        or not math.isfinite(tried.null)
-        or tried.blamed is not None
-    ):
+    run, learner, null = results.whole_run, results.learner, results.null_loss
+    if learner.informative is not False or not run.evaluations or not math.isfinite(null):
         return
-    last = tried.whole[-1][1]
-    mean, error = tried.rise if tried.rise is not None else (0.0, math.inf)
-    fits = tried.loss_fitted < 0.9 * tried.null
-    if fits and last > 1.1 * tried.null and mean > SURE * error:
+    if results.best_explanation is not None:
+        return
+    last = run.evaluations[-1][1]
+    mean, error = run.rise if run.rise is not None else (0.0, math.inf)
+    fits = run.train_loss < FITTED_LOSS * null
+    if fits and last > WORSE_LOSS * null and mean > SURE_RISE * error:
         yield Observation(
             since=None,
             evidence=(
                 Evidence(
-                    "loss on held-out examples",
-                    last,
-                    "",
-                    tried.null,
-                    "that of the best constant answer",
+                    "loss on held-out examples", last, "", null, "that of the best constant answer"
                 ),
-                Evidence("loss on training examples", tried.loss_fitted),
+                Evidence("loss on training examples", run.train_loss),
                 Evidence(
                     "what a quick learner tells of the targets",
-                    tried.known or 0.0,
+                    learner.score or 0.0,
                     "",
                     None,
                     "0 is nothing",
@@ -351,54 +173,38 @@ def untold(tried: Tried) -> Iterator[Observation]:
     confidence="medium",
     cause="architecture-too-small",
     also=("labels", "hidden-activation"),
-    needs="tried",
+    needs="trials",
 )
-def too_small(tried: Tried) -> Iterator[Observation]:
+def small_network(results: TrialResults) -> Iterator[Observation]:
     """The network stays behind a quick learner, on its own training examples too, whatever was
     tried.
     """
-    if tried.known is None or tried.reached is None or tried.fitted is None or not tried.scored:
+    learner = results.learner
+    score, own, others = learner.score, learner.train_score, learner.validation_score
+    if score is None or own is None or others is None or not results.has_score:
         return
-    if any(tried.gain(o) >= SHORT for o in tried.outcomes):
+    if any(results.gain_of(outcome) >= MISSED_GAIN for outcome in results.outcomes):
         return  # something else helps
-    behind = tried.known - max(tried.reached, tried.fitted)
-    if behind < tried.behind or tried.known < 2 * BEHIND:
+    if score - max(others, own) < learner.margin or score < 2 * LEARNER_MARGIN:
         return
     yield Observation(
         since=None,
         evidence=(
             Evidence(
                 "score of a quick learner on examples it did not see",
-                tried.known,
+                score,
                 "",
                 None,
                 "1 is perfect",
             ),
             Evidence(
-                "score of the network on examples it learned from",
-                tried.fitted,
-                "",
-                tried.known - tried.behind,
+                "score of the network on examples it learned from", own, "", score - learner.margin
             ),
-            Evidence("on others", tried.reached),
+            Evidence("on others", others),
         ),
         changes=(Change("model", "more units, or layers that see more of the input"),),
         suspects=("labels", "hidden-activation"),
     )
-
-
-TRIAL_METHOD = (
-    "The same program is run again with this change, from the same seed, and judged on examples "
-    "that it did not learn "
-    f"from. It must gain {SHORT:.0%} ({LACKING:.0%} if no other fact speaks for it) of what there "
-    f"was to gain (the "
-    "loss of the best constant answer less the least loss of any run) and, where there is a score, "
-    f"{POINTS:g} of it from 0, a constant answer, to 1; or {CLEAR:g} of the score alone. Then both "
-    f"are run with "
-    f"{SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as much, one "
-    f"that facts speak for "
-    "comes first."
-)
 
 
 def remedy_rule(
@@ -409,18 +215,17 @@ def remedy_rule(
     also: tuple[str, ...] = (),
     picture: str = "",
 ) -> Rule:
-    """The rule that blames a cause if its remedy was tried and helped."""
-    find = partial(blamed, cause=cause)
+    """The rule that names a cause if its remedy explains the run best."""
     return rule(
         code,
         severity="warning",
         confidence="medium",
         cause=cause,
-        needs="tried",
+        needs="trials",
         explains=explains,
         also=also,
         picture=picture,
-    )(find)
+    )(partial(explain_by_cause, cause=cause))
 
 
 ALL = (
@@ -443,9 +248,9 @@ ALL = (
     remedy_rule("RVN-X17", "imbalance"),
     remedy_rule("RVN-X18", "loss", picture="losses"),
     remedy_rule("RVN-X19", "frozen-parameters", picture="transfer"),
-    by_heart,
-    untold,
-    too_small,
+    rising_held_out_loss,
+    unlearnable_labels,
+    small_network,
     remedy_rule("RVN-X51", "architecture-too-small", explains=("RVN-C03", "RVN-T02", "RVN-T07")),
     remedy_rule(
         "RVN-X52",

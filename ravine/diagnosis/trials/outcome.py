@@ -1,0 +1,206 @@
+"""What trying remedies showed: the outcome of each, and which of them explains best why the run
+fell short, if it fell short at all.
+
+A gain is a share of what there was to gain: (loss without - loss with) / (loss of the best constant
+- least loss seen).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeAlias
+
+from ravine.finding import Change, Evidence, Trial
+
+MISSED_GAIN = 0.2  # of what there was to gain in loss: a run that missed as much fell short
+UNSUPPORTED_GAIN = 0.45  # the same for remedies that no evidence speaks for
+SCORE_GAIN = 0.05  # and of the score, from 0 (best constant) to 1, where there is one
+CLEAR_SCORE_GAIN = 0.3  # of the score: enough by itself, whatever the loss says
+NEGLIGIBLE_GAIN = 0.03  # of the best constant's loss: less is no learning
+NEAR_BEST = 0.75  # of the best remedy's gain: as good, if evidence speaks for it besides
+MEANINGFUL_SCORE = 0.3  # of the highest score, where the loss is least: the score means something
+GENERAL_CAUSES = (
+    "learning-rate-high",
+    "learning-rate-low",
+    "too-few-steps",
+    "batch-size",
+    "initialization",
+    "optimizer",
+)
+LEARNER_MARGIN = 0.15  # of the score, by which a network may stay behind a quick learner
+NEAR_PERFECT_SCORE = 0.97  # nothing is left to gain
+TRIAL_SEEDS = 5  # on which a remedy must have helped
+
+Evaluations: TypeAlias = tuple[tuple[int, float, float | None], ...]  # step, loss and score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one remedy did with each seed: losses and scores on examples that were not learned from.
+
+    `evidence` speaks for it and was found without trying; a remedy without any was tried on general
+    grounds.
+    """
+
+    cause: str
+    changes: tuple[Change, ...] = ()
+    losses: tuple[float, ...] = ()
+    scores: tuple[float | None, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    where: str = ""
+    suspects: tuple[str, ...] = ()
+    trial: Trial | None = None
+    evaluations: Evaluations = ()
+
+    @property
+    def loss(self) -> float:
+        return self.losses[0]
+
+    @property
+    def score(self) -> float | None:
+        return self.scores[0]
+
+    @property
+    def required_gain(self) -> float:
+        """What it must gain to explain anything."""
+        return MISSED_GAIN if self.evidence else UNSUPPORTED_GAIN
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeRun:
+    """What the run shows over its whole budget."""
+
+    evaluations: Evaluations = ()
+    # mean and standard error, over groups of examples, of the rise of the loss above its lowest
+    rise: tuple[float, float] | None = None
+    train_loss: float = math.nan  # at the end, on examples that it learned from
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerComparison:
+    """The network beside a quick learner that is no network. Scores are accuracy or R2, 0 for the
+    best constant.
+    """
+
+    score: float | None = None  # of the quick learner
+    margin: float = LEARNER_MARGIN  # by which the network must stay behind to be too small
+    informative: bool | None = None  # whether the inputs tell anything about the targets
+    validation_score: float | None = None  # of the network
+    train_score: float | None = None  # of the network, on examples that it learned from
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResults:
+    """A run as it is (`base`) and with remedies.
+
+    `null_loss` is the loss of the best constant answer and `start_loss` that before the first step,
+    NaN if unknown. `preferred` is a remedy that is compared by something else than loss and score,
+    and counts first if it helped.
+    """
+
+    base: Outcome
+    outcomes: tuple[Outcome, ...] = ()
+    null_loss: float = math.nan
+    start_loss: float = math.nan
+    steps: int = 0
+    refused: tuple[tuple[Change, str], ...] = ()  # what was not tried, and why
+    whole_run: WholeRun = field(default_factory=WholeRun)
+    learner: LearnerComparison = field(default_factory=LearnerComparison)
+    preferred: Outcome | None = None
+
+    def has(self, need: str) -> bool | None:
+        """ "trials": some remedy was tried."""
+        return bool(self.outcomes)
+
+    @cached_property
+    def least_loss(self) -> float:
+        """The least loss of any run."""
+        losses = (o.loss for o in (self.base, *self.outcomes))
+        return min((loss for loss in losses if math.isfinite(loss)), default=math.nan)
+
+    @cached_property
+    def has_score(self) -> bool:
+        """Whether the score means something here: the run with the least loss has one above 0."""
+        runs = (self.base, *self.outcomes)
+        finite = (o for o in runs if math.isfinite(o.loss))
+        best = min(finite, key=lambda o: o.loss, default=None)
+        top = max((o.score for o in runs if o.score is not None), default=-1.0)
+        if best is None or best.score is None:
+            return False
+        return top > 0 and best.score > MEANINGFUL_SCORE * top
+
+    def gain_of(self, outcome: Outcome) -> float:
+        """What a remedy gains, as a share of what there was to gain; at most 1, below 0 if it does
+        harm.
+        """
+        before, after = self.base.loss, outcome.loss
+        if not math.isfinite(after):
+            return -1.0
+        top = self.null_loss if math.isfinite(self.null_loss) else self.start_loss
+        whole = top - self.least_loss
+        if not whole > NEGLIGIBLE_GAIN * abs(top):
+            return 0.0  # no run does better than a constant answer
+        if not math.isfinite(before):
+            before = top
+        by_loss = (min(before, top) - min(after, top)) / whole
+        if not self.has_score or self.base.score is None or outcome.score is None:
+            return max(-1.0, min(1.0, by_loss))
+        by_score = outcome.score - max(self.base.score, 0.0)
+        if by_score >= CLEAR_SCORE_GAIN:
+            return min(1.0, max(by_score, by_loss))
+        if by_score < SCORE_GAIN:
+            return max(-1.0, min(by_score, 0.0))
+        return max(-1.0, min(1.0, by_loss))
+
+    @cached_property
+    def ranking(self) -> tuple[Outcome, ...]:
+        """Remedies that make up for what was missed, the likeliest cause first.
+
+        One that evidence speaks for goes before one that was tried on general grounds, if it gains
+        nearly as much.
+        """
+        gains = [(self.gain_of(outcome), outcome) for outcome in self.outcomes]
+        enough = [(gain, outcome) for gain, outcome in gains if gain >= outcome.required_gain]
+        best = max((gain for gain, _ in enough), default=math.inf)
+
+        def rank(pair: tuple[float, Outcome]) -> tuple[bool, int, float]:
+            gain, outcome = pair
+            general = outcome.cause in GENERAL_CAUSES
+            place = GENERAL_CAUSES.index(outcome.cause) if general else -1
+            return not outcome.evidence, place, -gain
+
+        near = [(gain, outcome) for gain, outcome in enough if gain >= NEAR_BEST * best]
+        return tuple(outcome for _, outcome in sorted(near, key=rank))
+
+    @cached_property
+    def best_explanation(self) -> Outcome | None:
+        """The first of the ranked remedies that helped with all seeds, or that were not confirmed
+        yet; None if the run lacks nothing that was tried.
+        """
+        preferred = self.preferred
+        if preferred is not None and preferred.trial and preferred.trial.verdict == "helped":
+            return preferred
+        return next(
+            (o for o in self.ranking if o.trial is None or o.trial.verdict == "helped"), None
+        )
+
+
+def find_lag(results: TrialResults, outcome: Outcome) -> int:
+    """The first evaluation at which the run lags behind the one with a remedy, by half of what it
+    misses in the end.
+    """
+    base = results.base
+    missed = 0.5 * (base.loss - outcome.loss)
+    points = 0.5 * ((outcome.score or 0.0) - (base.score or 0.0))
+    without = {step: (loss, score) for step, loss, score in base.evaluations}
+    for step, loss, score in outcome.evaluations:
+        if step == 0 or step not in without:
+            continue
+        before, score_before = without[step]
+        lags_in_loss = missed > 0 and before - loss >= missed
+        lags_in_score = (score or 0.0) - (score_before or 0.0) >= points > SCORE_GAIN / 2
+        if not math.isfinite(before) or lags_in_loss or lags_in_score:
+            return step
+    return results.steps
