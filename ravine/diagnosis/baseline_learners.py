@@ -1,4 +1,4 @@
-"""What a quick learner that is no network reaches on some examples, cross-validated: what a network
+"""What quick learners that are no networks reach on some examples, cross-validated: what a network
 should reach, too.
 
 Shapes: N examples, F features, K outputs (a column for each class, label or number), T tokens.
@@ -18,39 +18,34 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 Array: TypeAlias = np.ndarray
-Learner: TypeAlias = Callable[
-    [Array, Array, Array, int], Array
-]  # known inputs, their targets, new inputs, seed
+# of training inputs, their targets, new inputs and a seed: predictions for the new inputs
+Learner: TypeAlias = Callable[[Array, Array, Array, int], Array]
 
-KINDS = ("classes", "binary", "labels", "number", "numbers", "tokens")
-CHOICES = (
-    "classes",
-    "binary",
-    "tokens",
-)  # one of several answers: exactly one column of the targets is 1
-FEWEST = 100  # examples; with fewer nothing is said about whether targets can be known at all
-MOST = 2000  # examples
-KERNEL = 700  # examples that the kernel learns from
-FOLDS = 3
-MANY = 20  # outputs; half as many examples then
-OUTPUTS = 64  # more classes than this take too long
-WINDOW = 4  # tokens, the present one counted
-WIDEST = 600  # features
-SURE = 3.0  # standard errors above 0: without information one in twenty gets there, see `together`
-OPPOSED = -5.0
-ROUND = 1e-3  # least probability: nobody is that sure
+TASK_KINDS = ("classes", "binary", "labels", "number", "numbers", "tokens")
+CLASS_KINDS = ("classes", "binary", "tokens")  # exactly one column of the targets is 1
+MIN_LEARNED_EXAMPLES = 30  # with fewer nothing is fitted
+MIN_INFORMED_EXAMPLES = 100  # with fewer nothing is said about whether inputs are informative
+MAX_LEARNED_EXAMPLES = 2000
+KERNEL_EXAMPLES = 700  # that the kernel learns from
+FOLD_COUNT = 3
+MANY_OUTPUTS = 20  # half as many examples then
+MAX_OUTPUTS = 64  # more classes take too long
+TOKEN_WINDOW = 4  # tokens, the present one counted
+MAX_FEATURES = 600
+# standard errors above 0; of uninformative inputs one in twenty gets there, see `association_z`
+SURE_SIGNAL = 3.0
+OPPOSED_SIGNAL = -5.0
+MIN_PROBABILITY = 1e-3  # nobody is surer than that
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reference:
+class BaselineResult:
     """Loss and score of the best constant answer (`null_`) and of the best quick learner, on
     examples it did not see.
 
     `loss` is the cross entropy in nats (classes), the mean binary cross entropy (labels) or the
     mean squared error in the targets' units; `score` is the accuracy (of labels: over all of them)
-    or R2 (mean over the outputs). `gain` is the mean of null loss - loss over examples, paired, and
-    `gain_error` its standard error. `signal` says by how many standard errors predictions and
-    targets (of numbers: their ranks) go together, for the learner where they do most.
+    or R2 (mean over the outputs). `gain` is the mean of null loss - loss over examples, paired.
     """
 
     kind: str
@@ -61,10 +56,10 @@ class Reference:
     null_score: float
     score: float
     gain: float
-    gain_error: float
-    signal: float
-    opposed: float = 0.0  # the same for the learner where they do least
-    tried: Mapping[str, float] = field(default_factory=dict)  # loss by learner
+    gain_error: float  # standard error
+    signal: float  # largest `association_z` of a learner
+    lowest_signal: float = 0.0
+    losses: Mapping[str, float] = field(default_factory=dict)  # by learner
 
     @property
     def informative(self) -> bool | None:
@@ -74,140 +69,142 @@ class Reference:
         something to be known that these learners take the wrong way, as where neighbors differ
         (parity, sums modulo a number).
         """
-        if self.signal > SURE:
+        if self.signal > SURE_SIGNAL:
             return True
-        return None if self.examples < FEWEST or self.opposed < OPPOSED else False
+        unclear = self.examples < MIN_INFORMED_EXAMPLES or self.lowest_signal < OPPOSED_SIGNAL
+        return None if unclear else False
 
     @property
-    def share(self) -> float:
-        """Of the null loss, the part that the reference takes away: 0 nothing, 1 all."""
+    def gained_share(self) -> float:
+        """The part of the null loss that the learner takes away: 0 nothing, 1 all."""
         return self.gain / self.null_loss if self.null_loss > 0 else 0.0
 
 
-def reference(
+def fit_baseline(
     inputs: Tensor,
     targets: Tensor,
     kind: str,
     *,
     seed: int = 0,
-    most: int = MOST,
+    most: int = MAX_LEARNED_EXAMPLES,
     learners: Sequence[str] = ("linear", "neighbors", "kernel", "trees"),
-) -> Reference | None:
+) -> BaselineResult | None:
     """The best of a few quick learners on at most `most` of the examples, spread evenly, each
     predicted by learners that did not see it (3 folds; copies of an example of measured numbers
     fall in one fold).
 
     Tried: linear (ridge or logistic), nearest neighbors, kernel ridge with a Gaussian, extremely
     randomized trees (Geurts et al. 2006); predictions are drawn towards the null answer by the
-    factor that suits them best. Pictures and signals are flattened, with averages over places
-    beside; tokens [N, T] are told by place, by count and in pairs; of a target for each token
-    (`kind` "tokens") only the present and the last tokens are known. Targets of -100 are left out.
+    factor that suits them best. Images and signals are flattened, with averages over places
+    beside; tokens [N, T] become features by place, by count and in pairs; of a target for each
+    token (`kind` "tokens") only the present and the last tokens are used. Targets of -100 are left
+    out.
 
     None for other kinds, fewer than 30 examples, targets that are constant, or more than 64
     classes.
 
     >>> import torch
     >>> x = torch.linspace(-1, 1, 200)[:, None]
-    >>> found = reference(x, 2 * x + 1, "number")
+    >>> found = fit_baseline(x, 2 * x + 1, "number")
     >>> found is not None and found.informative and found.score > 0.99
     True
     """
-    if kind not in KINDS or len(inputs) < 30 or targets.is_complex():
+    if kind not in TASK_KINDS or len(inputs) < MIN_LEARNED_EXAMPLES or targets.is_complex():
         return None
-    rows = evenly(len(inputs), most)
-    x, y = plain(inputs[rows]), plain(targets[rows])
+    rows = evenly_spaced_rows(len(inputs), most)
+    x, y = to_array(inputs[rows]), to_array(targets[rows])
     groups = np.arange(len(rows))
     if kind == "tokens":
         if x.shape[:2] != y.shape or y.ndim != 2 or x.ndim != 2:
             return None
-        features, y, groups = windows(x, y, most, seed)
+        features, y, groups = token_windows(x, y, most, seed)
     else:
-        features, groups = described(x), copies(x)
-    answers = columns(y, kind)
+        features, groups = make_features(x), duplicate_groups(x)
+    answers = target_columns(y, kind)
     known = np.isfinite(answers).all(1)
     features, answers, groups = features[known], answers[known], groups[known]
     if (
-        len(answers) < 30
-        or answers.shape[1] > OUTPUTS
+        len(answers) < MIN_LEARNED_EXAMPLES
+        or answers.shape[1] > MAX_OUTPUTS
         or not (answers.std(0) > 0).any()
         or features.shape[1] == 0
     ):
         return None
-    if answers.shape[1] > MANY:
-        some = evenly(len(answers), most // 2)
+    if answers.shape[1] > MANY_OUTPUTS:
+        some = evenly_spaced_rows(len(answers), most // 2)
         features, answers, groups = features[some], answers[some], groups[some]
-    return _best(features, answers, groups, kind, seed, learners)
+    return _cross_validate(features, answers, groups, kind, seed, learners)
 
 
-def _best(
+def _cross_validate(
     x: Array, y: Array, groups: Array, kind: str, seed: int, learners: Sequence[str]
-) -> Reference:
-    folds, few = folded(groups, seed), _narrow(x)
+) -> BaselineResult:
+    folds, few = assign_folds(groups, seed), _project(x)
     null = np.empty_like(y)
-    for fold in range(FOLDS):
+    for fold in range(FOLD_COUNT):
         null[folds == fold] = y[folds != fold].mean(0)
     losses: dict[str, Array] = {}
-    said: dict[str, Array] = {}
+    predictions: dict[str, Array] = {}
     signals: dict[str, float] = {}
     for name in learners:
-        learner = _logistic if name == "linear" and kind in CHOICES else LEARNERS[name]
+        learner = _logistic if name == "linear" and kind in CLASS_KINDS else LEARNERS[name]
         given = x if name == "trees" else few
         out = np.empty_like(y)
-        for fold in range(FOLDS):
+        for fold in range(FOLD_COUNT):
             old, new = folds != fold, folds == fold
             out[new] = learner(given[old], y[old], given[new], seed)
         out = np.nan_to_num(out)
         signals[name] = (
-            together(out, y, folds, groups)
-            if kind in (*CHOICES, "labels")
-            else together(ranks(out), ranks(y), folds, groups)
+            association_z(out, y, folds, groups)
+            if kind in (*CLASS_KINDS, "labels")
+            else association_z(mean_ranks(out), mean_ranks(y), folds, groups)
         )
-        said[name] = min(
+        predictions[name] = min(
             (null + a * (out - null) for a in (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)),
             key=lambda p: float(_losses(p, y, kind).mean()),
         )
-        losses[name] = _losses(said[name], y, kind)
+        losses[name] = _losses(predictions[name], y, kind)
     best = min(losses, key=lambda name: float(losses[name].mean()))
     nothing = _losses(null, y, kind)
-    difference = by_group(nothing - losses[best], groups)
-    return Reference(
+    difference = group_means(nothing - losses[best], groups)
+    return BaselineResult(
         kind=kind,
         learner=best,
         examples=len(np.unique(groups)),
         null_loss=float(nothing.mean()),
         loss=float(losses[best].mean()),
         null_score=_score(np.broadcast_to(y.mean(0), y.shape), y, kind),
-        score=_score(said[best], y, kind),
+        score=_score(predictions[best], y, kind),
         gain=float((nothing - losses[best]).mean()),
         gain_error=float(difference.std() / math.sqrt(len(difference))),
         signal=max(signals.values()),
-        opposed=min(signals.values()),
-        tried={name: float(each.mean()) for name, each in losses.items()},
+        lowest_signal=min(signals.values()),
+        losses={name: float(each.mean()) for name, each in losses.items()},
     )
 
 
-def _losses(said: Array, y: Array, kind: str) -> Array:
-    if kind in CHOICES:
-        p = np.clip(said, ROUND, 1)
+def _losses(predicted: Array, y: Array, kind: str) -> Array:
+    if kind in CLASS_KINDS:
+        p = np.clip(predicted, MIN_PROBABILITY, 1)
         return -(y * np.log(p / p.sum(1, keepdims=True))).sum(1)
     if kind == "labels":
-        p = np.clip(said, ROUND, 1 - ROUND)
+        p = np.clip(predicted, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
         return -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean(1)
-    return ((said - y) ** 2).mean(1)
+    return ((predicted - y) ** 2).mean(1)
 
 
-def _score(said: Array, y: Array, kind: str) -> float:
-    if kind in CHOICES:
-        return float((said.argmax(1) == y.argmax(1)).mean())
+def _score(predicted: Array, y: Array, kind: str) -> float:
+    if kind in CLASS_KINDS:
+        return float((predicted.argmax(1) == y.argmax(1)).mean())
     if kind == "labels":
-        return float(((said > 0.5) == (y > 0.5)).mean())
+        return float(((predicted > 0.5) == (y > 0.5)).mean())
     varied = y.std(0) > 0
-    return float((1 - ((said - y) ** 2).mean(0)[varied] / y.var(0)[varied]).mean())
+    return float((1 - ((predicted - y) ** 2).mean(0)[varied] / y.var(0)[varied]).mean())
 
 
-def together(said: Array, y: Array, folds: Array, groups: Array) -> float:
-    """Mean over its standard error of the products of prediction and target, each less its fold's
-    mean.
+def association_z(predicted: Array, y: Array, folds: Array, groups: Array) -> float:
+    """How surely predictions and targets go together: mean over its standard error of their
+    products, each less its fold's mean.
 
     Unlike the loss it does not mind predictions that are too sure. Without any information its mean
     is about 0 and its spread about 1.4, not 1: each pair of examples in different folds counts
@@ -219,14 +216,14 @@ def together(said: Array, y: Array, folds: Array, groups: Array) -> float:
     for fold in np.unique(folds):
         rows = folds == fold
         product[rows] = (
-            (said[rows] - said[rows].mean(0)) * (y[rows] - y[rows].mean(0)) / scale**2
+            (predicted[rows] - predicted[rows].mean(0)) * (y[rows] - y[rows].mean(0)) / scale**2
         ).sum(1)
-    each = by_group(product, groups)
+    each = group_means(product, groups)
     error = each.std() / math.sqrt(len(each))
     return float(each.mean() / error) if error > 0 else 0.0
 
 
-def ranks(x: Array) -> Array:
+def mean_ranks(x: Array) -> Array:
     """Mean ranks, ties shared."""
     out = np.empty(x.shape)
     for place in range(x.shape[1]):
@@ -235,19 +232,19 @@ def ranks(x: Array) -> Array:
     return out
 
 
-def by_group(values: Array, groups: Array) -> Array:
+def group_means(values: Array, groups: Array) -> Array:
     """The mean of each group: what belongs together is one witness."""
     _, at, counts = np.unique(groups, return_inverse=True, return_counts=True)
     return np.bincount(at, weights=values) / counts
 
 
-def folded(groups: Array, seed: int) -> Array:
+def assign_folds(groups: Array, seed: int) -> Array:
     """A fold for each example, drawn by group."""
     names, at = np.unique(groups, return_inverse=True)
-    return (np.random.default_rng(seed).permutation(len(names)) % FOLDS)[at]
+    return (np.random.default_rng(seed).permutation(len(names)) % FOLD_COUNT)[at]
 
 
-def plain(values: Tensor) -> Array:
+def to_array(values: Tensor) -> Array:
     """A tensor as an array that numpy can count with; half precision becomes single."""
     values = values.detach().cpu()
     return (
@@ -255,29 +252,29 @@ def plain(values: Tensor) -> Array:
     ).numpy()
 
 
-def evenly(count: int, most: int) -> Array:
+def evenly_spaced_rows(count: int, most: int) -> Array:
     """Places of at most `most` of `count` examples, spread evenly.
 
-    >>> evenly(10, 4)
+    >>> evenly_spaced_rows(10, 4)
     array([0, 2, 5, 7])
     """
     return np.arange(count) if count <= most else np.arange(most) * count // most
 
 
-def columns(y: Array, kind: str) -> Array:
+def target_columns(y: Array, kind: str) -> Array:
     """Targets as columns [N, K]: of classes a column of 0 and 1 for each that occurs."""
-    if kind in CHOICES and (y.ndim == 1 or y.shape[1:] == (1,)):
+    if kind in CLASS_KINDS and (y.ndim == 1 or y.shape[1:] == (1,)):
         names = np.unique(y.reshape(-1))
         return (y.reshape(-1, 1) == names[None]).astype(float)
     return y.reshape(len(y), -1).astype(float)
 
 
-def copies(x: Array) -> Array:
+def duplicate_groups(x: Array) -> Array:
     """A number for each example, the same for copies; all different where values are few and
     repeats natural.
     """
     flat = x.reshape(len(x), -1)
-    if not measured(flat):
+    if not has_measured_numbers(flat):
         return np.arange(len(x))
     found: dict[bytes, int] = {}
     return np.array(
@@ -285,29 +282,30 @@ def copies(x: Array) -> Array:
     )
 
 
-def measured(flat: Array) -> bool:
+def has_measured_numbers(flat: Array) -> bool:
     """Whether some column has so many values that two equal rows are hardly chance.
 
-    >>> measured(np.random.default_rng(0).normal(size=(100, 1))), measured(np.arange(100)[:,
-    ...     None] % 3 + 0.5)
-    (True, False)
+    >>> has_measured_numbers(np.random.default_rng(0).normal(size=(100, 1)))
+    True
+    >>> has_measured_numbers(np.arange(100)[:, None] % 3 + 0.5)
+    False
     """
     if flat.dtype.kind != "f" or not len(flat):
         return False
     distinct = len({row.tobytes() for row in np.ascontiguousarray(flat)})
-    chosen = flat[:, evenly(flat.shape[1], 100)]
+    chosen = flat[:, evenly_spaced_rows(flat.shape[1], 100)]
     values = max((len(np.unique(column)) for column in chosen.T), default=0)
     return values >= max(10, 0.3 * distinct)
 
 
-def described(x: Array) -> Array:
+def make_features(x: Array) -> Array:
     """Inputs as features [N, F]: numbers in units of their spread, tokens by place, by count and in
     pairs.
     """
-    if tokens(x):
-        return _tokens(x)
+    if are_tokens(x):
+        return _token_features(x)
     small = x.astype(float)
-    while small[0].size > WIDEST and small.ndim == 4 and min(small.shape[2:]) >= 4:
+    while small[0].size > MAX_FEATURES and small.ndim == 4 and min(small.shape[2:]) >= 4:
         corners = [
             small[
                 :, :, a : a + 2 * (small.shape[2] // 2) : 2, b : b + 2 * (small.shape[3] // 2) : 2
@@ -317,18 +315,18 @@ def described(x: Array) -> Array:
         ]
         small = np.mean(corners, axis=0)
     flat = small.reshape(len(x), -1)
-    parts = [flat[:, evenly(flat.shape[1], WIDEST)]]
+    parts = [flat[:, evenly_spaced_rows(flat.shape[1], MAX_FEATURES)]]
     if x.ndim > 2:
-        parts.append(_anywhere(x.astype(float)))
-    return _standardized(np.concatenate(parts, 1))
+        parts.append(_features_of_any_place(x.astype(float)))
+    return _standardize(np.concatenate(parts, 1))
 
 
-def tokens(x: Array) -> bool:
+def are_tokens(x: Array) -> bool:
     """Whether inputs are numbers of tokens: integers from 0, [N, T]."""
     return x.ndim == 2 and x.dtype.kind in "iu" and x.size > 0 and x.min() >= 0
 
 
-def _standardized(flat: Array) -> Array:
+def _standardize(flat: Array) -> Array:
     flat = np.where(np.isfinite(flat), flat, np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a column without any number
@@ -337,7 +335,7 @@ def _standardized(flat: Array) -> Array:
     return np.clip(np.nan_to_num((flat[:, varied] - middle[varied]) / spread[varied]), -8, 8)
 
 
-def _anywhere(x: Array) -> Array:
+def _features_of_any_place(x: Array) -> Array:
     """What does not depend on the place: of each channel mean, spread, ends, and products of
     neighbors (their autocorrelation). Signals are taken to be [N, C, T] and [N, T, C] both."""
     x = np.nan_to_num(x - np.nanmean(x))
@@ -361,27 +359,27 @@ def _anywhere(x: Array) -> Array:
     return np.concatenate(found, 1) if found else np.empty((len(x), 0))
 
 
-def _tokens(x: Array) -> Array:
+def _token_features(x: Array) -> Array:
     names, at = np.unique(x, return_inverse=True)
     at = at.reshape(x.shape)
     common = np.argsort(-np.bincount(at.reshape(-1)))[:200]
     counts = np.stack([(at == name).sum(1) for name in common], 1).astype(float)
     parts = [counts]
-    if x.shape[1] * len(names) <= WIDEST // 2:
+    if x.shape[1] * len(names) <= MAX_FEATURES // 2:
         parts.append((at[:, :, None] == np.arange(len(names))).reshape(len(x), -1).astype(float))
     if len(names) <= 12 and x.shape[1] > 1:
         pairs = at[:, 1:] * len(names) + at[:, :-1]
         parts.append(
             np.stack([(pairs == pair).sum(1) for pair in range(len(names) ** 2)], 1).astype(float)
         )
-    return _standardized(np.concatenate(parts, 1))
+    return _standardize(np.concatenate(parts, 1))
 
 
-def windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Array, Array]:
+def token_windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Array, Array]:
     """For some places in sequences: the present and the last tokens as features, the target, and
     which sequence.
     """
-    if not tokens(x):
+    if not are_tokens(x):
         return np.empty((len(x), 0)), y[:, 0], np.arange(len(x))
     rows, places = np.nonzero(y != -100)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])
@@ -393,7 +391,7 @@ def windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Array, Arr
     at = at.reshape(x.shape)
     back = [
         np.where(places >= b, at[rows, np.maximum(places - b, 0)], len(names))
-        for b in range(WINDOW)
+        for b in range(TOKEN_WINDOW)
     ]
     parts = [(rank[each][:, None] == np.arange(len(common) + 1)).astype(float) for each in back]
     if len(common) <= 12:
@@ -401,10 +399,10 @@ def windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Array, Arr
         parts.append((pair[:, None] == np.arange((len(common) + 1) ** 2)).astype(float))
         same = [(back[0] == each).astype(float)[:, None] for each in back[1:]]
         parts += same
-    return _standardized(np.concatenate(parts, 1)), y[rows, places], rows
+    return _standardize(np.concatenate(parts, 1)), y[rows, places], rows
 
 
-def _narrow(x: Array, most: int = 100) -> Array:
+def _project(x: Array, most: int = 100) -> Array:
     """The directions in which inputs vary most, where there are many features."""
     if x.shape[1] <= most:
         return x
@@ -462,7 +460,7 @@ def _kernel(x: Array, y: Array, new: Array, seed: int) -> Array:
     """Ridge with a Gaussian kernel of median width, or a third of it; the strength by leaving one
     out.
     """
-    chosen = evenly(len(x), KERNEL)
+    chosen = evenly_spaced_rows(len(x), KERNEL_EXAMPLES)
     x, y = x[chosen], y[chosen]
     mean = y.mean(0)
     distances, to_new = _squares(x, x), _squares(new, x)

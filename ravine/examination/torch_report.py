@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ravine.diagnosis.baseline_learners import plain
+from ravine.diagnosis.baseline_learners import to_array
 from ravine.diagnosis.data.measure import count_classes, profile_data
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.data.rules import ALL as DATA
@@ -117,7 +117,7 @@ def looked_at(case: Case) -> tuple[StartProfile, DataProfile]:
             rows=len(inputs), shape=tuple(inputs.shape[1:]), layout="", kind=""
         )
     if case.held_out and case.validation is not None:
-        counts = count_classes(plain(case.validation[1]), examples.kind)
+        counts = count_classes(to_array(case.validation[1]), examples.kind)
         examples = replace(examples, classes=replace(examples.classes, validation=counts))
     return start, examples
 
@@ -214,7 +214,7 @@ def weighed(found: list[Finding], causes: list[Finding]) -> tuple[list[Finding],
 
 def quiet(found: list[Finding], examples: DataProfile) -> list[Finding]:
     """That nothing was learned is no fault where a quick learner finds nothing to learn, either."""
-    if examples.reference is None or examples.reference.informative is not False:
+    if examples.baseline is None or examples.baseline.informative is not False:
         return found
     return [replace(f, severity="note") if f.code == "RVN-T22" else f for f in found]
 

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ravine.diagnosis.baseline_learners import reference
+from ravine.diagnosis.baseline_learners import fit_baseline
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.trials.outcome import (
     LEARNER_MARGIN,
@@ -256,9 +256,12 @@ def _hit(case: Case, steps: int, seed: int, original: Case) -> tuple[float, floa
 
 def judged_whole(case: Case, base: Run, tried: TrialResults, examples: DataProfile) -> TrialResults:
     """What the whole run shows beside what a quick learner does with the same examples."""
-    known, behind = examples.reference, LEARNER_MARGIN
+    known, behind = examples.baseline, LEARNER_MARGIN
     if examples.kind == "inputs":  # a narrow code is meant to lose something
-        known, behind = reference(*case.examples(), "numbers", seed=case.seed), 2 * LEARNER_MARGIN
+        known, behind = (
+            fit_baseline(*case.examples(), "numbers", seed=case.seed),
+            2 * LEARNER_MARGIN,
+        )
     reached = fitted = None
     if base.model is not None and case.validation is not None and not base.diverged:
         base.model.eval()

@@ -11,7 +11,13 @@ from scipy import stats
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import cross_val_score
 
-from ravine.diagnosis.baseline_learners import described, measured, ranks, reference, together
+from ravine.diagnosis.baseline_learners import (
+    association_z,
+    fit_baseline,
+    has_measured_numbers,
+    make_features,
+    mean_ranks,
+)
 
 
 def numbers(rows, columns, seed=3):
@@ -20,7 +26,7 @@ def numbers(rows, columns, seed=3):
 
 def test_a_line_with_noise_is_known_up_to_the_noise():
     x, noise = numbers(500, 4), 0.5 * numbers(500, 1, 4)
-    known = reference(x, x @ torch.tensor([[1.0], [-2], [0], [0.5]]) + noise, "number")
+    known = fit_baseline(x, x @ torch.tensor([[1.0], [-2], [0], [0.5]]) + noise, "number")
     assert known.loss == pytest.approx(0.25, rel=0.15)
     assert (
         known.score == pytest.approx(1 - 0.25 / 5.5, abs=0.02)
@@ -37,25 +43,25 @@ def test_a_bend_is_known_where_a_line_is_not():
     x = numbers(400, 2)
     y = (x[:, :1] * x[:, 1:]).sign()  # XOR
     line = cross_val_score(LinearRegression(), x.numpy(), y[:, 0].numpy(), cv=3).mean()
-    known = reference(x, y[:, 0].long(), "classes")
+    known = fit_baseline(x, y[:, 0].long(), "classes")
     assert line < 0.05 and known.score > 0.9
 
 
 def test_the_null_answers_with_frequencies_and_mean():
     x, y = numbers(300, 3), torch.arange(300) % 4 // 3
-    known = reference(x, y, "classes")
+    known = fit_baseline(x, y, "classes")
     assert known.null_loss == pytest.approx(
         -0.25 * math.log(0.25) - 0.75 * math.log(0.75), rel=0.01
     )
     assert known.null_score == 0.75
     y = 5 + 2 * numbers(300, 1, 8)
-    assert reference(x, y, "number").null_loss == pytest.approx(float(y.var()), rel=0.03)
+    assert fit_baseline(x, y, "number").null_loss == pytest.approx(float(y.var()), rel=0.03)
 
 
 def test_targets_without_information_are_seldom_called_informative():
     x = numbers(120, 4)
     told = [
-        reference(
+        fit_baseline(
             x,
             torch.randint(0, 2, (120,), generator=torch.Generator().manual_seed(seed)),
             "classes",
@@ -68,20 +74,23 @@ def test_targets_without_information_are_seldom_called_informative():
 
 def test_too_few_examples_say_nothing():
     x = numbers(60, 3)
-    assert reference(x, numbers(60, 1, 5), "number").informative is None
-    assert reference(x[:20], x[:20, 0], "number") is None
-    assert reference(x, x, "inputs") is None and reference(x, torch.ones(60), "number") is None
+    assert fit_baseline(x, numbers(60, 1, 5), "number").informative is None
+    assert fit_baseline(x[:20], x[:20, 0], "number") is None
+    assert (
+        fit_baseline(x, x, "inputs") is None and fit_baseline(x, torch.ones(60), "number") is None
+    )
 
 
 def test_sums_modulo_a_number_are_not_called_empty():
     pairs = torch.cartesian_prod(torch.arange(23), torch.arange(23))
-    assert reference(pairs, pairs.sum(1) % 23, "classes").informative is not False
+    assert fit_baseline(pairs, pairs.sum(1) % 23, "classes").informative is not False
 
 
 def test_copies_of_an_example_are_never_on_both_sides():
     x, y = numbers(120, 5), numbers(120, 1, 9)
     once, thrice = (
-        reference(x.repeat(n, 1), y.repeat(n, 1), "number", learners=("neighbors",)) for n in (1, 3)
+        fit_baseline(x.repeat(n, 1), y.repeat(n, 1), "number", learners=("neighbors",))
+        for n in (1, 3)
     )
     assert (
         thrice.score < 0.1 and once.score < 0.1
@@ -91,16 +100,16 @@ def test_copies_of_an_example_are_never_on_both_sides():
 
 def test_tokens_are_known_by_place_and_by_count():
     x = torch.randint(0, 4, (400, 10), generator=torch.Generator().manual_seed(2))
-    assert reference(x, x[:, 0], "classes").score > 0.98
-    assert reference(x, ((x == 1).sum(1) > (x == 2).sum(1)).long(), "classes").score > 0.9
+    assert fit_baseline(x, x[:, 0], "classes").score > 0.98
+    assert fit_baseline(x, ((x == 1).sum(1) > (x == 2).sum(1)).long(), "classes").score > 0.9
 
 
 def test_of_a_target_for_each_token_the_future_is_not_used():
     x = torch.randint(0, 5, (60, 9), generator=torch.Generator().manual_seed(2))
     past, future = x.roll(1, 1), x.roll(-1, 1)
     past[:, 0] = future[:, -1] = -100
-    assert reference(x, past, "tokens").score > 0.98
-    assert reference(x, future, "tokens").score < 0.3
+    assert fit_baseline(x, past, "tokens").score > 0.98
+    assert fit_baseline(x, future, "tokens").score < 0.3
 
 
 def test_a_thing_somewhere_in_a_picture_is_known():
@@ -109,14 +118,14 @@ def test_a_thing_somewhere_in_a_picture_is_known():
     for picture, kind in zip(pictures, kinds, strict=True):
         row, column = draw.integers(0, 5, 2)
         picture[0][(row, slice(column, column + 5)) if kind else (slice(row, row + 5), column)] += 1
-    assert reference(torch.tensor(pictures), torch.tensor(kinds), "classes").score > 0.95
+    assert fit_baseline(torch.tensor(pictures), torch.tensor(kinds), "classes").score > 0.95
 
 
 def test_labels_and_several_numbers():
     x = numbers(300, 5)
-    known = reference(x, (x[:, :3] > 0).float(), "labels")
+    known = fit_baseline(x, (x[:, :3] > 0).float(), "labels")
     assert known.null_loss == pytest.approx(math.log(2), abs=0.02) and known.score > 0.85
-    assert reference(x, torch.stack([x[:, 0], x[:, 1] ** 2], 1), "numbers").score > 0.8
+    assert fit_baseline(x, torch.stack([x[:, 0], x[:, 1] ** 2], 1), "numbers").score > 0.8
 
 
 def test_going_together_is_a_t_statistic():
@@ -124,28 +133,28 @@ def test_going_together_is_a_t_statistic():
     said, y, folds = draw.normal(size=(300, 1)), draw.normal(size=(300, 1)), np.zeros(300, int)
     product = (said - said.mean()) * (y - y.mean())
     expected = stats.ttest_1samp(product[:, 0], 0).statistic * math.sqrt(300 / 299)
-    assert together(said, y, folds, np.arange(300)) == pytest.approx(expected)
+    assert association_z(said, y, folds, np.arange(300)) == pytest.approx(expected)
 
 
 def test_ranks_are_scipys():
     x = np.random.default_rng(2).integers(0, 9, (40, 3)).astype(float)
-    assert np.allclose(ranks(x), stats.rankdata(x, axis=0))
+    assert np.allclose(mean_ranks(x), stats.rankdata(x, axis=0))
 
 
 def test_columns_are_standardized_and_constant_ones_left_out():
     x = np.random.default_rng(3).normal(50, 7, (200, 3))
     x[:, 1], x[4, 2] = 3.0, np.nan
-    features = described(x)
+    features = make_features(x)
     assert (
         features.shape == (200, 2)
         and np.allclose(features.mean(0), 0, atol=1e-9)
         and np.isfinite(features).all()
     )
-    assert measured(x) and not measured(np.arange(200)[:, None] % 4.0)
+    assert has_measured_numbers(x) and not has_measured_numbers(np.arange(200)[:, None] % 4.0)
 
 
 def test_the_same_seed_gives_the_same():
     x = numbers(200, 4)
-    assert reference(x, x[:, :1] ** 2, "number", seed=5) == reference(
+    assert fit_baseline(x, x[:, :1] ** 2, "number", seed=5) == fit_baseline(
         x, x[:, :1] ** 2, "number", seed=5
     )

@@ -19,14 +19,14 @@ from ravine.diagnosis.data.rules import ALL
 from ravine.diagnosis.rule import run_rules
 
 SEED = 20
-bare = pytest.mark.usefixtures("no_reference")
+bare = pytest.mark.usefixtures("no_baseline")
 NAMES = ("age", "height", "weight", "pulse", "visits", "refund")
 
 
 @pytest.fixture
-def no_reference(monkeypatch):
+def no_baseline(monkeypatch):
     """Without the quick learner: it takes most of the time, and these tests do not ask it."""
-    monkeypatch.setattr(measure, "reference", lambda *given, **more: None)
+    monkeypatch.setattr(measure, "fit_baseline", lambda *given, **more: None)
 
 
 def patients(rows=240, noise=0.6):

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from ravine.diagnosis.baseline_learners import (
     Array,
-    Reference,
-    evenly,
-    measured,
-    plain,
-    ranks,
-    reference,
-    tokens,
+    BaselineResult,
+    are_tokens,
+    evenly_spaced_rows,
+    fit_baseline,
+    has_measured_numbers,
+    mean_ranks,
+    to_array,
 )
 from ravine.diagnosis.data.profile import (
     ClassCounts,
@@ -82,10 +82,10 @@ def profile_data(
         )
     if validation is not None and not len(validation[0]):
         validation = None
-    x, y = plain(inputs), plain(targets)
+    x, y = to_array(inputs), to_array(targets)
     layout, kind = find_layout(x), find_task_kind(x, y, outputs)
     at = _name_columns(names, x.shape[1:], layout)
-    sample = evenly(len(x), MAX_SAMPLE)
+    sample = evenly_spaced_rows(len(x), MAX_SAMPLE)
     found = DataProfile(
         rows=len(x),
         shape=x.shape[1:],
@@ -107,16 +107,16 @@ def profile_data(
     if not shuffled and 2 * batch <= len(x):
         found = replace(found, order=_measure_order(y, kind, batch, seed))
     if validation is not None:
-        new_x, new_y = plain(validation[0]), plain(validation[1])
+        new_x, new_y = to_array(validation[0]), to_array(validation[1])
         found = replace(
             found,
             classes=replace(found.classes, validation=count_classes(new_y, kind)),
             validation=_profile_validation(found, x[sample], y, new_x, new_y, at),
         )
-    return _with_reference(found, inputs, targets, validation, seed)
+    return _with_baseline(found, inputs, targets, validation, seed)
 
 
-def _with_reference(
+def _with_baseline(
     found: DataProfile,
     inputs: Tensor,
     targets: Tensor,
@@ -127,8 +127,8 @@ def _with_reference(
     targets of other rows, and of the validation examples alone.
     """
     kind = "tokens" if found.kind == "next" else found.kind
-    best = reference(inputs, targets, kind, seed=seed)
-    found = replace(found, reference=best)
+    best = fit_baseline(inputs, targets, kind, seed=seed)
+    found = replace(found, baseline=best)
     if best is None or best.informative is not False:
         return found
     shifted = _find_shifted_targets(inputs, targets, kind, best, seed)
@@ -136,13 +136,13 @@ def _with_reference(
         return replace(found, shifted_targets=shifted)
     if validation is None or found.validation is None:
         return found
-    other = reference(*validation, kind, seed=seed, most=min(best.examples, 600))
-    return replace(found, validation=replace(found.validation, reference=other))
+    other = fit_baseline(*validation, kind, seed=seed, most=min(best.examples, 600))
+    return replace(found, validation=replace(found.validation, baseline=other))
 
 
 def find_layout(x: Array) -> str:
     """The layout of inputs by their shape; see `DataProfile`."""
-    if tokens(x) and x.shape[1] > 1:
+    if are_tokens(x) and x.shape[1] > 1:
         return "tokens"
     return {0: "table", 1: "table", 2: "table", 3: "signals"}.get(x.ndim, "images")
 
@@ -155,11 +155,11 @@ def find_task_kind(x: Array, y: Array, outputs: tuple[int, ...] = ()) -> str:
     if y.dtype.kind in "iub":
         if one:
             return "binary" if outputs in ((1,),) and len(np.unique(y)) <= 2 else "classes"
-        if y.ndim == 2 and y.shape[1:] == x.shape[1:2] and tokens(x):
+        if y.ndim == 2 and y.shape[1:] == x.shape[1:2] and are_tokens(x):
             return "next" if y.shape[1] > 2 and _are_next_tokens(x, y) else "tokens"
         binary = y.ndim == 2 and y.min() >= 0 and y.max() <= 1
         return ("classes" if (y.sum(1) == 1).all() else "labels") if binary else "tokens"
-    values = np.unique(y[evenly(len(y), MAX_SAMPLE)])
+    values = np.unique(y[evenly_spaced_rows(len(y), MAX_SAMPLE)])
     two = len(values) == 2 and tuple(values) in ((0.0, 1.0), (-1.0, 1.0))
     if one:
         return "binary" if two else "number"
@@ -203,7 +203,7 @@ def measure_numbers(
 ) -> NumberStats | None:
     """Where numbers lie; None if none is finite. Numbers that are not finite are left out."""
     flat = x.reshape(len(x), -1)
-    flat = flat[:, evenly(flat.shape[1], MAX_NAMED_COLUMNS)].astype(float)
+    flat = flat[:, evenly_spaced_rows(flat.shape[1], MAX_NAMED_COLUMNS)].astype(float)
     flat = np.where(np.isfinite(flat), flat, np.nan)
     if np.isnan(flat).all():
         return None
@@ -230,7 +230,7 @@ def measure_numbers(
         return found
     places, m, s = np.nonzero(varied)[0], means[varied], stds[varied]
     offsets = np.abs(m) / s
-    few = evenly(len(places), MAX_COLUMNS)
+    few = evenly_spaced_rows(len(places), MAX_COLUMNS)
     part = np.where(np.isnan(flat), means, flat)[:, places[few]]
     standard = (part - m[few]) / s[few]
     return replace(
@@ -292,15 +292,15 @@ def _find_duplicates(
 ) -> Duplicates | None:
     """Examples that occur more than once, by their bytes."""
     most = max(100, MAX_COMPARED_BYTES // max(1, x[0].nbytes))
-    kept = evenly(len(x), most)
+    kept = evenly_spaced_rows(len(x), most)
     rows, answers = _row_bytes(x[kept]), _row_bytes(y[kept])
     first: dict[bytes, bytes] = {}
     contradicted = 0
     for row, answer in zip(rows, answers, strict=True):
         contradicted += first.setdefault(row, answer) != answer
     counts = Counter(rows)
-    sample = x[evenly(len(x), MAX_SAMPLE)]
-    natural = not measured(sample.reshape(len(sample), -1))
+    sample = x[evenly_spaced_rows(len(x), MAX_SAMPLE)]
+    natural = not has_measured_numbers(sample.reshape(len(sample), -1))
     found = Duplicates(
         compared=len(rows),
         distinct=len(counts),
@@ -310,10 +310,10 @@ def _find_duplicates(
     )
     if validation is None:
         return found
-    new_x, new_y = plain(validation[0]), plain(validation[1])
+    new_x, new_y = to_array(validation[0]), to_array(validation[1])
     if new_x.shape[1:] != x.shape[1:] or new_x.dtype != x.dtype:
         return found
-    some = evenly(len(new_x), most)
+    some = evenly_spaced_rows(len(new_x), most)
     new_rows, new_answers = _row_bytes(new_x[some]), _row_bytes(new_y[some])
     known = set(zip(rows, answers, strict=True))
     overlap = sum(pair in known for pair in zip(new_rows, new_answers, strict=True))
@@ -401,8 +401,8 @@ def _measure_shift(x: Array, new: Array, at: Mapping[int, str]) -> ValidationShi
     """
     if x.shape[1:] != new.shape[1:] or len(new) < 20 or len(x) < 20 or x.dtype.kind not in "fiub":
         return None
-    new = new[evenly(len(new), MAX_SAMPLE)]
-    places = evenly(int(np.prod(x.shape[1:], dtype=int)), MAX_COLUMNS)
+    new = new[evenly_spaced_rows(len(new), MAX_SAMPLE)]
+    places = evenly_spaced_rows(int(np.prod(x.shape[1:], dtype=int)), MAX_COLUMNS)
     a, b = (each.reshape(len(each), -1)[:, places].astype(float) for each in (x, new))
     a, b = a[np.isfinite(a).all(1)], b[np.isfinite(b).all(1)]
     if len(a) < 20 or len(b) < 20:
@@ -479,7 +479,7 @@ def _find_leaking_columns(
     if not rest.size:
         return ()
     kind = "number" if kind == "number" else "classes"
-    other = reference(Tensor(rest), Tensor(answers), kind, seed=seed, most=800)
+    other = fit_baseline(Tensor(rest), Tensor(answers), kind, seed=seed, most=800)
     if other is None:
         return ()
     return tuple(
@@ -499,7 +499,10 @@ def _score_columns_of_number(x: Array, y: Array) -> Array:
     a thousandth.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        straight, monotone = _correlate(x, y), _correlate(ranks(x), ranks(y[:, None])[:, 0])
+        straight, monotone = (
+            _correlate(x, y),
+            _correlate(mean_ranks(x), mean_ranks(y[:, None])[:, 0]),
+        )
     best = np.maximum(np.nan_to_num(straight) ** 2, np.nan_to_num(monotone) ** 2)
     return np.where(best >= 1 - OPEN_VARIANCE, best, 0.0)
 
@@ -528,7 +531,7 @@ def _score_columns_of_classes(x: Array, y: Array) -> Array:
 
 
 def _find_shifted_targets(
-    inputs: Tensor, targets: Tensor, kind: str, given: Reference, seed: int
+    inputs: Tensor, targets: Tensor, kind: str, given: BaselineResult, seed: int
 ) -> ShiftedTargets | None:
     """The pairing with other rows' targets that is surest, if it is beyond doubt; asked where the
     given one is not.
@@ -539,7 +542,7 @@ def _find_shifted_targets(
             x, y = (inputs[:-by], targets[by:]) if by > 0 else (inputs[-by:], targets[:by])
         else:
             x, y = inputs, targets.flip(0)
-        found = reference(x, y, kind, seed=seed, most=400, learners=("linear", "trees"))
+        found = fit_baseline(x, y, kind, seed=seed, most=400, learners=("linear", "trees"))
         if found is not None and found.signal > max(BEYOND_DOUBT, best.signal if best else 0.0):
             best = ShiftedTargets(
                 rows=by,
@@ -554,7 +557,7 @@ def _find_shifted_targets(
 def _are_inputs(x: Array, y: Array) -> bool:
     """Whether targets are the inputs, but for a scale or for some places."""
     a, b = (
-        each[evenly(len(each), 500)].reshape(min(len(each), 500), -1).astype(float)
+        each[evenly_spaced_rows(len(each), 500)].reshape(min(len(each), 500), -1).astype(float)
         for each in (x, y)
     )
     if a.shape[1] < 2 or a.std() == 0:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ravine.diagnosis.baseline_learners import Reference
+from ravine.diagnosis.baseline_learners import BaselineResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,7 @@ class ValidationProfile:
     outside_fraction: float = 0.0  # of the targets: outside the range of training targets
     shift: ValidationShift | None = None
     # learned from validation examples, where training examples are not informative
-    reference: Reference | None = None
+    baseline: BaselineResult | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,14 +190,14 @@ class DataProfile:
     leaking_columns: tuple[LeakingColumn, ...] = ()
     same_tokens: float = 0.0  # share of target tokens that are the input token at their place
     order: ExampleOrder | None = None  # None where training shuffles
-    reference: Reference | None = None
+    baseline: BaselineResult | None = None
     shifted_targets: ShiftedTargets | None = None
 
     def has(self, need: str) -> bool | None:
         """Whether it was measured: "inputs", "columns" (None: no table), "numbers" (the inputs are
         numbers), "values" (the targets are), "classes", "labels" (classes whose number of outputs
         is known), "validation", "order" (None: it does not matter), "sequences" (tokens in and
-        out), "reference", "duplicates"."""
+        out), "baseline", "duplicates"."""
         has_classes = True if self.kind in ("classes", "binary", "tokens", "next") else None
         known_outputs = bool(self.classes.outputs) and bool(self.classes.train)
         sequences = self.layout == "tokens" and self.kind in ("tokens", "next")
@@ -211,7 +211,7 @@ class DataProfile:
             "validation": None if self.validation is None else True,
             "order": None if self.order is None else True,
             "sequences": True if sequences else None,
-            "reference": None if self.kind == "inputs" else self.reference is not None,
+            "baseline": None if self.kind == "inputs" else self.baseline is not None,
             "duplicates": self.duplicates is not None,
         }[need]
 

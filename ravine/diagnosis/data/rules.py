@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ravine.diagnosis.baseline_learners import SURE
+from ravine.diagnosis.baseline_learners import SURE_SIGNAL
 from ravine.diagnosis.data.measure import BEYOND_DOUBT
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.rule import Observation, join_names, rule
@@ -489,9 +489,9 @@ def sorted_examples(data: DataProfile) -> Iterator[Observation]:
         )
 
 
-@rule("RVN-D14", severity="note", confidence="medium", cause="labels", needs="reference")
+@rule("RVN-D14", severity="note", confidence="medium", cause="labels", needs="baseline")
 def no_information(data: DataProfile) -> Iterator[Observation]:
-    known = data.reference
+    known = data.baseline
     if known is not None and known.informative is False and data.shifted_targets is None:
         yield Observation(
             evidence=(
@@ -499,8 +499,8 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
                     "predictions and targets go together by",
                     known.signal,
                     "standard errors",
-                    SURE,
-                    f"the surest of {join_names(known.tried, 5)}, {known.examples} examples",
+                    SURE_SIGNAL,
+                    f"the surest of {join_names(known.losses, 5)}, {known.examples} examples",
                 ),
                 Evidence(
                     "best score",
@@ -519,12 +519,12 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
     severity="warning",
     confidence="high",
     cause="labels",
-    needs="reference",
+    needs="baseline",
     explains=("RVN-D14",),
 )
 def uninformative_training(data: DataProfile) -> Iterator[Observation]:
-    known = data.reference
-    other = data.validation.reference if data.validation else None
+    known = data.baseline
+    other = data.validation.baseline if data.validation else None
     if (
         known is None
         or other is None
@@ -532,7 +532,7 @@ def uninformative_training(data: DataProfile) -> Iterator[Observation]:
         or other.examples > known.examples
     ):
         return
-    if other.share > MIN_GAIN and other.gain > MIN_GAIN_ERRORS * other.gain_error:
+    if other.gained_share > MIN_GAIN and other.gain > MIN_GAIN_ERRORS * other.gain_error:
         yield Observation(
             evidence=(
                 Evidence(
@@ -547,7 +547,7 @@ def uninformative_training(data: DataProfile) -> Iterator[Observation]:
                     "predictions and targets in training go together by",
                     known.signal,
                     "standard errors",
-                    SURE,
+                    SURE_SIGNAL,
                 ),
             ),
             changes=(Change("data", "see whether training inputs and targets are paired"),),
@@ -559,7 +559,7 @@ def uninformative_training(data: DataProfile) -> Iterator[Observation]:
     severity="error",
     confidence="high",
     cause="labels",
-    needs="reference",
+    needs="baseline",
     explains=("RVN-D14",),
 )
 def shifted_targets(data: DataProfile) -> Iterator[Observation]:
@@ -584,7 +584,7 @@ def shifted_targets(data: DataProfile) -> Iterator[Observation]:
                     "as they are paired",
                     shifted.given_signal,
                     "standard errors",
-                    SURE,
+                    SURE_SIGNAL,
                     f"the best constant scores {shifted.null_score:.3g}",
                 ),
             ),
