@@ -320,11 +320,11 @@ def explain(
     from ravine.diagnosis.explain import (
         cause_page,
         find_topic,
-        listing,
-        naming,
+        list_rules,
         normalize_code,
-        page,
-        to_json,
+        rule_page,
+        rule_to_json,
+        rules_naming,
     )
     from ravine.diagnosis.registry import ALL_RULES, FAMILIES, RETIRED_CODES
 
@@ -351,24 +351,24 @@ def explain(
                 }
             )
         else:
-            print(listing(FAMILIES, color=color))
+            print(list_rules(FAMILIES, color=color))
     elif isinstance(found, str):
         if json:
             _as_json(
                 {
                     "cause": found,
                     "means": CAUSES[found],
-                    "codes": [r.code for r in naming(found, ALL_RULES)],
+                    "codes": [r.code for r in rules_naming(found, ALL_RULES)],
                 }
             )
         else:
             print(cause_page(found, ALL_RULES, color=color))
     elif json:
-        _as_json(to_json(found))
+        _as_json(rule_to_json(found))
     else:
         if normalize_code(name) in RETIRED_CODES:
             print(f"{normalize_code(name)} is now {found.code}.\n")
-        print(page(found, ALL_RULES, color=color))
+        print(rule_page(found, ALL_RULES, color=color))
     return 0
 
 

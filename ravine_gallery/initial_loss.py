@@ -13,7 +13,7 @@ import numpy as np
 from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.examination.preflight import (
-    LEARNED,
+    LEARNED_LOSS,
     initial_loss,
     overfits,
     penalty_raises,
@@ -144,7 +144,7 @@ def _steps_to(curves: Any, level: float) -> np.ndarray:
     """The step at which each healthy network's loss fell below 2 % of chance; ∞ where it did
     not.
     """
-    below = curves[0].values < LEARNED * level
+    below = curves[0].values < LEARNED_LOSS * level
     return np.where(below.any(0), curves[0].steps[below.argmax(0)], math.inf)
 
 

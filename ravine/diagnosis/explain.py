@@ -15,9 +15,9 @@ from ravine.causes import CAUSES
 from ravine.diagnosis.rule import Rule
 from ravine.errors import InputError, folded
 
-WIDTH = 80
-COLORS = {"error": "31", "warning": "33", "note": "36", "+": "32", "-": "31"}
-RESET, BOLD = "\x1b[0m", "\x1b[1m"
+PAGE_WIDTH = 80
+ANSI_COLORS = {"error": "31", "warning": "33", "note": "36", "+": "32", "-": "31"}
+ANSI_RESET, ANSI_BOLD = "\x1b[0m", "\x1b[1m"
 
 
 def find_topic(name: str, rules: Sequence[Rule], redirects: Mapping[str, str]) -> Rule | str:
@@ -53,7 +53,7 @@ def normalize_code(name: str) -> str:
     return f"RVN-{match[1]}{int(match[2]):02d}" if match else ""
 
 
-def naming(cause: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
+def rules_naming(cause: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """The rules that may name a cause: as theirs, instead of theirs, or as a suspect beside it."""
     rules = tuple(rules)
     return (
@@ -62,7 +62,7 @@ def naming(cause: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
     )
 
 
-def to_json(rule: Rule) -> dict[str, Any]:
+def rule_to_json(rule: Rule) -> dict[str, Any]:
     """A rule and its explanation as JSON-ready data."""
     about = {
         name: getattr(rule, name)
@@ -80,7 +80,9 @@ def to_json(rule: Rule) -> dict[str, Any]:
     return about | asdict(rule.explanation)
 
 
-def page(rule: Rule, rules: Iterable[Rule], *, width: int = WIDTH, color: bool = False) -> str:
+def rule_page(
+    rule: Rule, rules: Iterable[Rule], *, width: int = PAGE_WIDTH, color: bool = False
+) -> str:
     """The page of a rule for a terminal; `rules` give the titles of the codes that it mentions."""
     titles = {r.code: r for r in rules}
     about = rule.explanation
@@ -88,21 +90,19 @@ def page(rule: Rule, rules: Iterable[Rule], *, width: int = WIDTH, color: bool =
     causes = f"cause {rule.cause}" + (f", or {', '.join(rule.also)}" if rule.also else "")
     blocks = [
         "\n".join(
-            [*_heading(rule, width, color), *_wrapped(f"{rule.severity}, {sure}; {causes}", width)]
+            [*_heading(rule, width, color), *_wrap(f"{rule.severity}, {sure}; {causes}", width)]
         ),
-        _section("What it means", _wrapped(about.means, width), color),
-        _section("Why it happens", _wrapped(about.because, width), color),
-        _section("How it is detected", _wrapped(about.detected, width), color),
-        _section("What it misses", _wrapped(about.misses, width), color),
+        _section("What it means", _wrap(about.means, width), color),
+        _section("Why it happens", _wrap(about.because, width), color),
+        _section("How it is detected", _wrap(about.detected, width), color),
+        _section("What it misses", _wrap(about.misses, width), color),
         _section(
-            "What to do", [*_wrapped(about.remedy, width), "", *_patch(about.patch, color)], color
+            "What to do", [*_wrap(about.remedy, width), "", *_patch(about.patch, color)], color
         ),
     ]
     if rule.explains:
         lines = [
-            line
-            for code in rule.explains
-            for line in _wrapped(f"{code} {titles[code].title}", width)
+            line for code in rule.explains for line in _wrap(f"{code} {titles[code].title}", width)
         ]
         blocks.append(_section("What it accounts for", lines, color))
     if rule.picture:
@@ -117,13 +117,13 @@ def page(rule: Rule, rules: Iterable[Rule], *, width: int = WIDTH, color: bool =
             )
         )
     if about.references:
-        lines = [line for text in about.references for line in _wrapped(text, width, first="- ")]
+        lines = [line for text in about.references for line in _wrap(text, width, first="- ")]
         blocks.append(_section("References", lines, color))
     return "\n\n".join(blocks)
 
 
-def listing(
-    families: Mapping[str, Sequence[Rule]], *, width: int = WIDTH, color: bool = False
+def list_rules(
+    families: Mapping[str, Sequence[Rule]], *, width: int = PAGE_WIDTH, color: bool = False
 ) -> str:
     """All codes with their titles, by family."""
     blocks = []
@@ -138,15 +138,13 @@ def listing(
 
 
 def cause_page(
-    cause: str, rules: Iterable[Rule], *, width: int = WIDTH, color: bool = False
+    cause: str, rules: Iterable[Rule], *, width: int = PAGE_WIDTH, color: bool = False
 ) -> str:
     """A cause: what it means, and the codes that may name it."""
-    named = naming(cause, rules)
-    lines = [
-        line for rule in named for line in _wrapped(f"{rule.code}  {rule.title}", width, hang=9)
-    ]
+    named = rules_naming(cause, rules)
+    lines = [line for rule in named for line in _wrap(f"{rule.code}  {rule.title}", width, hang=9)]
     found = _section("Named by", lines or ["  no check yet"], color)
-    return "\n\n".join([_section(cause, _wrapped(CAUSES[cause], width), color), found])
+    return "\n\n".join([_section(cause, _wrap(CAUSES[cause], width), color), found])
 
 
 def _nearest(name: str, code: str, codes: Mapping[str, Rule]) -> str:
@@ -170,15 +168,19 @@ def _nearest(name: str, code: str, codes: Mapping[str, Rule]) -> str:
 
 def _heading(rule: Rule, width: int, color: bool) -> list[str]:
     lines = textwrap.wrap(rule.title, width - len(rule.code) - 2)
-    code = f"\x1b[{COLORS[rule.severity]}m{BOLD}{rule.code}{RESET}" if color else rule.code
+    code = (
+        f"\x1b[{ANSI_COLORS[rule.severity]}m{ANSI_BOLD}{rule.code}{ANSI_RESET}"
+        if color
+        else rule.code
+    )
     return [f"{code}  {lines[0]}", *(f"{'':{len(rule.code) + 2}}{line}" for line in lines[1:])]
 
 
 def _section(title: str, lines: Iterable[str], color: bool) -> str:
-    return "\n".join([f"{BOLD}{title}{RESET}" if color else title, *lines])
+    return "\n".join([f"{ANSI_BOLD}{title}{ANSI_RESET}" if color else title, *lines])
 
 
-def _wrapped(text: str, width: int, *, first: str = "", hang: int = 0) -> list[str]:
+def _wrap(text: str, width: int, *, first: str = "", hang: int = 0) -> list[str]:
     """The lines of a text, an empty one between its paragraphs."""
     lines: list[str] = []
     for paragraph in text.split("\n\n"):
@@ -197,7 +199,7 @@ def _wrapped(text: str, width: int, *, first: str = "", hang: int = 0) -> list[s
 def _patch(patch: str, color: bool) -> Iterator[str]:
     for line in patch.splitlines():
         yield (
-            f"    \x1b[{COLORS[line[0]]}m{line}{RESET}"
+            f"    \x1b[{ANSI_COLORS[line[0]]}m{line}{ANSI_RESET}"
             if color and line[0] in "+-"
             else f"    {line}"
         )

@@ -1,7 +1,6 @@
-"""Faults of a recipe that show before its first step: what each check needs, and the rules that
-read the checks.
+"""Faults of a recipe that show before its first step: the rules that hand on what checks observed.
 
-The measuring is done by whoever can run a network; here stands what it means.
+The checks run networks and stand in `ravine.examination`; here stands what they mean.
 """
 
 from __future__ import annotations
@@ -11,47 +10,41 @@ from dataclasses import dataclass, field
 
 from ravine.diagnosis.rule import Observation, Rule, rule
 
-LEARNED = 0.02  # of the chance level: a loss that counts as about zero
-FADED = 1e-3  # signal of the last hidden layer over that of the first
-STILL = 0.9  # share of a layer's units that say the same of every example
-FLAT = 0.05  # of an activation's steepest slope
-SATURATED = 0.5  # share of a layer's units that sit where the slope is next to 0
-DISAGREE = 1e-3  # relative difference of a gradient from finite differences, in float64
+LEARNED_LOSS = 0.02  # of the chance level: a loss that counts as about zero
+FADED_HIDDEN_SIGNAL = 1e-3  # of the last hidden layer over that of the first
+CONSTANT_UNITS = 0.9  # share of a layer's units with the same output for every example
+FLAT_UNIT_SLOPE = 0.05  # of an activation's steepest slope
+SATURATED_UNITS = 0.5  # share of a layer's units where the slope is next to 0
+GRADIENT_DIFFERENCE = 1e-3  # of a gradient from finite differences, relative, in float64
 
 
 @dataclass(frozen=True)
-class Check:
-    """One check: did it pass (None: it does not apply), what came out in a sentence, the numbers,
-    and what was seen.
-
-    A check may pass and yet have seen something to note.
-    """
+class RecipeCheck:
+    """One check of a recipe. It may pass and yet have observed something to note."""
 
     name: str
-    passed: bool | None
-    said: str
+    passed: bool | None  # None: it does not apply
+    summary: str  # what came out, in a sentence
     values: Mapping[str, float] = field(default_factory=dict)
-    seen: Observation | None = None
+    observation: Observation | None = None
 
 
 @dataclass(frozen=True)
-class Beforehand:
-    """The checks that were made of a recipe by their rules' needs; an exception where a check
-    broke.
-    """
+class RecipeChecks:
+    """The checks of a recipe by their names; an exception where a check broke."""
 
-    made: Mapping[str, Check | Exception]
+    checks: Mapping[str, RecipeCheck | Exception]
 
     def has(self, need: str) -> bool | None:
         """The name of a check: None where it does not apply, False where it was not made."""
-        check = self.made.get(need)
-        if isinstance(check, Check) and check.passed is None:
+        check = self.checks.get(need)
+        if isinstance(check, RecipeCheck) and check.passed is None:
             return None
         return check is not None
 
-    def of(self, need: str) -> Check:
+    def get(self, name: str) -> RecipeCheck:
         """A check that was made. Raises what it raised."""
-        check = self.made[need]
+        check = self.checks[name]
         if isinstance(check, Exception):
             raise check
         return check
@@ -68,12 +61,12 @@ def _check_rule(
     also: tuple[str, ...] = (),
     picture: str = "",
 ) -> Rule:
-    """The rule that hands on what its check saw."""
+    """The rule that hands on what its check observed."""
 
-    def find(beforehand: Beforehand) -> Iterator[Observation]:
-        check = beforehand.of(need)
-        if check.seen is not None:
-            yield check.seen
+    def find(checks: RecipeChecks) -> Iterator[Observation]:
+        observation = checks.get(need).observation
+        if observation is not None:
+            yield observation
 
     return rule(
         code,

@@ -15,7 +15,7 @@ from ravine.diagnosis.explanation import Explanation, read_explanation
 from ravine.finding import Change, Checks, Evidence, Finding, Trial
 
 
-class Measured(Protocol):
+class RuleInput(Protocol):
     """What rules read: plain data that was measured of a loop, of examples, of a network or of a
     run.
     """
@@ -77,7 +77,7 @@ class Rule:
         """The rule's title, a clause."""
         return self.explanation.title
 
-    def judge(self, measured: Measured) -> list[Finding]:
+    def judge(self, measured: RuleInput) -> list[Finding]:
         """The findings of this rule."""
         return [
             Finding(
@@ -137,7 +137,7 @@ def rule(
     return decorate
 
 
-def run_rules(rules: Iterable[Rule], measured: Measured) -> tuple[list[Finding], Checks]:
+def run_rules(rules: Iterable[Rule], measured: RuleInput) -> tuple[list[Finding], Checks]:
     """What the rules find in what was measured, and how every check went. A rule that breaks is a
     failed check.
     """

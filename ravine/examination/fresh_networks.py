@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 from ravine.data import Examples, RowGroups
-from ravine.diagnosis.recipe_rules import DISAGREE, FADED, FLAT, SATURATED, STILL, Check
+from ravine.diagnosis.recipe_rules import (
+    CONSTANT_UNITS,
+    FADED_HIDDEN_SIGNAL,
+    FLAT_UNIT_SLOPE,
+    GRADIENT_DIFFERENCE,
+    SATURATED_UNITS,
+    RecipeCheck,
+)
 from ravine.diagnosis.rule import Observation, join_names
 from ravine.finding import Change, Evidence
 from ravine.networks.activations import Identity
@@ -135,13 +142,13 @@ def batch_of(examples: Examples, dtype: torch.dtype = torch.float32) -> Batch:
     return Batch(*(None if t is None else t[None] for t in fields))  # type: ignore[arg-type]
 
 
-def signal_fades(found: Signals) -> Check:
+def signal_fades(found: Signals) -> RecipeCheck:
     """C06: the signal, by the standard deviation over examples, has a like size in the first and
     last hidden layer.
     """
     name = "signal"
     if len(found.weighted) < LAYERS:
-        return Check(name, None, f"fewer than {LAYERS} hidden layers")
+        return RecipeCheck(name, None, f"fewer than {LAYERS} hidden layers")
     sizes = torch.stack([_spread(t.made) for t in found.weighted])  # [layers, P]
     ratio = sizes[-1] / sizes[0].clamp_min(1e-300)
     middle = sizes.clamp_min(1e-300).log().mean(1).exp().tolist()
@@ -152,10 +159,13 @@ def signal_fades(found: Signals) -> Check:
         f"{middle[0]:.2g} to "
         f"{middle[-1]:.2g}, x {factor:.2g} a layer"
     )
-    fades, grows = bool((ratio < FADED).all()), bool((~(ratio < 1 / FADED)).all())
+    fades, grows = (
+        bool((ratio < FADED_HIDDEN_SIGNAL).all()),
+        bool((~(ratio < 1 / FADED_HIDDEN_SIGNAL)).all()),
+    )
     if not fades and not grows:
-        return Check(name, True, said, values)
-    limit = FADED if fades else 1 / FADED
+        return RecipeCheck(name, True, said, values)
+    limit = FADED_HIDDEN_SIGNAL if fades else 1 / FADED_HIDDEN_SIGNAL
     least = float(ratio.max() if fades else ratio.min())
     seen = Observation(
         where=found.weighted[-1].name,
@@ -167,7 +177,7 @@ def signal_fades(found: Signals) -> Check:
         ),
         changes=(Change("network.initializer", {"name": "He"}),),
     )
-    return Check(name, False, said, values, seen)
+    return RecipeCheck(name, False, said, values, seen)
 
 
 def _spread(x: Tensor) -> Tensor:
@@ -178,11 +188,11 @@ def _spread(x: Tensor) -> Tensor:
     return flat.var(1, correction=0).mean(1).sqrt()
 
 
-def units_dead(found: Signals) -> Check:
+def units_dead(found: Signals) -> RecipeCheck:
     """C07: units behind an activation differ between examples."""
     name = "dead"
     if not found.activated or found.examples < ENOUGH:
-        return Check(name, None, "no hidden units, or too few examples")
+        return RecipeCheck(name, None, "no hidden units, or too few examples")
     still = {}
     for tapped in found.activated:
         flat = (
@@ -191,7 +201,7 @@ def units_dead(found: Signals) -> Check:
             else tapped.made
         )
         still[tapped.name] = float((flat.amax(1) == flat.amin(1)).double().mean(1).min())
-    where = [n for n, share in still.items() if share >= STILL]
+    where = [n for n, share in still.items() if share >= CONSTANT_UNITS]
     most = max(still, key=lambda n: still[n])
     said = (
         f"at most {still[most]:.0%} of a layer's units say the same of all {found.examples} "
@@ -199,12 +209,12 @@ def units_dead(found: Signals) -> Check:
     )
     values = {f"still units of {n}": share for n, share in still.items()}
     if not where:
-        return Check(name, True, said, values)
+        return RecipeCheck(name, True, said, values)
     evidence = Evidence(
         "units with the same output for all examples",
         100 * still[most],
         "%",
-        100 * STILL,
+        100 * CONSTANT_UNITS,
         f"in {most}, of {found.examples} examples",
     )
     seen = Observation(
@@ -217,24 +227,24 @@ def units_dead(found: Signals) -> Check:
             Change("network.initializer", {"name": "He"}),
         ),
     )
-    return Check(name, False, said, values, seen)
+    return RecipeCheck(name, False, said, values, seen)
 
 
-def units_saturated(found: Signals) -> Check:
+def units_saturated(found: Signals) -> RecipeCheck:
     """C08: bounded activations have a slope where their inputs are."""
     name = "saturation"
     bounded = [t for t in found.activated if _bounded(t.layer.activation)]
     if not bounded:
-        return Check(name, None, "no activation with bounds")
+        return RecipeCheck(name, None, "no activation with bounds")
     flat = {t.name: _flat(t) for t in bounded}
-    where = [n for n, share in flat.items() if share >= SATURATED]
+    where = [n for n, share in flat.items() if share >= SATURATED_UNITS]
     most = max(flat, key=lambda n: flat[n])
     said = f"at most {flat[most]:.0%} of a layer's units are saturated ({most})"
     values = {f"saturated units of {n}": share for n, share in flat.items()}
     if not where:
-        return Check(name, True, said, values)
+        return RecipeCheck(name, True, said, values)
     evidence = Evidence(
-        "units with next to no slope", 100 * flat[most], "%", 100 * SATURATED, f"in {most}"
+        "units with next to no slope", 100 * flat[most], "%", 100 * SATURATED_UNITS, f"in {most}"
     )
     seen = Observation(
         where=join_names(where),
@@ -242,7 +252,7 @@ def units_saturated(found: Signals) -> Check:
         evidence=(evidence,),
         changes=(Change("network.initializer", {"name": "Glorot"}),),
     )
-    return Check(name, False, said, values, seen)
+    return RecipeCheck(name, False, said, values, seen)
 
 
 def _bounded(f: Callable[[Tensor], Tensor]) -> bool:
@@ -261,18 +271,18 @@ def _flat(tapped: Tapped) -> float:
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(tapped.layer.activation(x).sum(), x)
     by_unit = slope.abs().flatten(3).mean(3) if slope.dim() > 3 else slope.abs()
-    return float((by_unit.mean(1) < FLAT * slopes.abs().max()).double().mean(1).min())
+    return float((by_unit.mean(1) < FLAT_UNIT_SLOPE * slopes.abs().max()).double().mean(1).min())
 
 
-def nonlinear(recipe: Recipe, found: Signals) -> Check:
+def nonlinear(recipe: Recipe, found: Signals) -> RecipeCheck:
     """C09: hidden layers have a nonlinearity."""
     name = "nonlinearity"
     activation = getattr(recipe.network, "activation", None)
     if activation is None or not found.weighted:
-        return Check(name, None, "no hidden layers of ours")
+        return RecipeCheck(name, None, "no hidden layers of ours")
     count = len(found.weighted)
     if not isinstance(activation, Identity):
-        return Check(
+        return RecipeCheck(
             name, True, f"{count} hidden layers, each followed by {type(activation).__name__}"
         )
     said = f"{count} hidden layers and the output layer are one linear map"
@@ -289,18 +299,18 @@ def nonlinear(recipe: Recipe, found: Signals) -> Check:
         ),
         changes=(Change("network.activation", {"name": "ReLU"}),),
     )
-    return Check(name, False, said, {"layers": float(count + 1)}, seen)
+    return RecipeCheck(name, False, said, {"layers": float(count + 1)}, seen)
 
 
-def units_differ(found: Signals) -> Check:
+def units_differ(found: Signals) -> RecipeCheck:
     """C10: the units of a hidden layer do not all start equal."""
     name = "symmetry"
     many = [t for t in found.weighted if t.made.shape[2] > 1]
     if not many:
-        return Check(name, None, "no hidden layer with two units or more")
+        return RecipeCheck(name, None, "no hidden layer with two units or more")
     equal = [t for t in many if t.weights is not None and _all_equal(t.weights)]
     if not equal:
-        return Check(name, True, "units start different")
+        return RecipeCheck(name, True, "units start different")
     units = equal[0].made.shape[2]
     said = f"the {units} units of {equal[0].name} have the same weights"
     changes = (Change("network.initializer", {"name": "He"}),)
@@ -309,7 +319,7 @@ def units_differ(found: Signals) -> Check:
         evidence=(Evidence("units equal to each other", units, "", 1, f"in {equal[0].name}"),),
         changes=changes,
     )
-    return Check(name, False, said, {"equal units": float(units)}, seen)
+    return RecipeCheck(name, False, said, {"equal units": float(units)}, seen)
 
 
 def _all_equal(weights: Tensor) -> bool:
@@ -322,7 +332,7 @@ def _all_equal(weights: Tensor) -> bool:
 
 def gradient_agrees(
     recipe: Recipe, task: Any, *, networks: int = 2, examples: int = CHECKED
-) -> Check:
+) -> RecipeCheck:
     """C04: the gradient that training would use against central differences of the loss it belongs
     to, in float64.
 
@@ -365,9 +375,9 @@ def gradient_agrees(
         grads, losses = at(kept)
         size = grads.norm(dim=1, keepdim=True)
         if not bool(losses.isfinite().all() and size.isfinite().all()):
-            return Check(name, None, "the loss or its gradient is not finite")
+            return RecipeCheck(name, None, "the loss or its gradient is not finite")
         if not bool((size > 0).all()):
-            return Check(name, None, "the gradient is 0")
+            return RecipeCheck(name, None, "the gradient is 0")
         worst = 0.0
         for k in range(DIRECTIONS + 1):
             d = grads / size if k == 0 else _direction(kept, recipe.seed, k)
@@ -384,16 +394,16 @@ def gradient_agrees(
             worst = max(worst, min(errors))
     said = f"gradient and finite differences differ by {worst:.1g} of the gradient's length"
     values = {"relative difference": worst}
-    if worst <= DISAGREE:
-        return Check(name, True, said, values)
+    if worst <= GRADIENT_DIFFERENCE:
+        return RecipeCheck(name, True, said, values)
     evidence = Evidence(
         "gradient's difference from finite differences",
         worst,
         "of its length",
-        DISAGREE,
+        GRADIENT_DIFFERENCE,
         f"in float64, {networks} networks, {chosen.count} examples",
     )
-    return Check(
+    return RecipeCheck(
         name, False, said, values, Observation(evidence=(evidence,), suspects=("precision",))
     )
 
@@ -407,7 +417,7 @@ def _direction(like: Tensor, seed: int, k: int) -> Tensor:
 # C05: independence
 
 
-def examples_apart(recipe: Recipe, task: Any, *, networks: int = 2) -> Check:
+def examples_apart(recipe: Recipe, task: Any, *, networks: int = 2) -> RecipeCheck:
     """C05: in evaluation the answers to the first half of a batch stay when the second half is
     another one.
     """
@@ -415,7 +425,7 @@ def examples_apart(recipe: Recipe, task: Any, *, networks: int = 2) -> Check:
     chosen = some(task, 3 * min(64, spared(task, EXAMPLES)))
     third = chosen.count // 3
     if third < 1:
-        return Check(name, None, "fewer than three examples")
+        return RecipeCheck(name, None, "fewer than three examples")
     order = torch.arange(chosen.count)
     first, second = order[: 2 * third], torch.cat([order[:third], order[2 * third : 3 * third]])
     seeds = list(range(recipe.seed, recipe.seed + networks))
@@ -434,9 +444,9 @@ def examples_apart(recipe: Recipe, task: Any, *, networks: int = 2) -> Check:
     said = f"answers change by {differ:.1g} of their size with the other examples of a batch"
     values = {"relative difference": differ}
     if not math.isfinite(differ):
-        return Check(name, None, "the outputs are not finite")
+        return RecipeCheck(name, None, "the outputs are not finite")
     if differ <= APART:
-        return Check(name, True, said, values)
+        return RecipeCheck(name, True, said, values)
     evidence = Evidence(
         "change of answers with the other examples of a batch",
         differ,
@@ -445,4 +455,4 @@ def examples_apart(recipe: Recipe, task: Any, *, networks: int = 2) -> Check:
         "in evaluation",
     )
     seen = Observation(evidence=(evidence,), suspects=("shape-pairing", "train-eval-mode"))
-    return Check(name, False, said, values, seen)
+    return RecipeCheck(name, False, said, values, seen)

@@ -22,7 +22,7 @@ from ravine.diagnosis import recipe_rules
 from ravine.diagnosis.data import rules as data_rules
 from ravine.diagnosis.data.measure import profile_data
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.recipe_rules import LEARNED, Beforehand, Check
+from ravine.diagnosis.recipe_rules import LEARNED_LOSS, RecipeCheck, RecipeChecks
 from ravine.diagnosis.rule import Observation, run_rules
 from ravine.errors import InputError
 from ravine.examination.fresh_networks import (
@@ -93,7 +93,7 @@ def reported(findings: list[Finding], checks: Checks) -> Report:
 
 
 def checked(
-    recipe: Recipe, task: Any, wanted: Mapping[str, Callable[[], Check]]
+    recipe: Recipe, task: Any, wanted: Mapping[str, Callable[[], RecipeCheck]]
 ) -> tuple[list[Finding], Checks]:
     """What the wanted checks and those of the data find, with the changes that make a difference to
     the recipe.
@@ -159,7 +159,7 @@ def _moments(chosen: Examples) -> tuple[Tensor, Tensor] | None:
     return codes.mean(0), codes.std(0, correction=0).clamp_min(1e-6)
 
 
-def quick(recipe: Recipe, task: Any) -> dict[str, Callable[[], Check]]:
+def quick(recipe: Recipe, task: Any) -> dict[str, Callable[[], RecipeCheck]]:
     """The checks that take about a second, to be made, by the names that their rules need."""
     passed = functools.cache(lambda: signals(recipe, task))
     return {
@@ -174,7 +174,7 @@ def quick(recipe: Recipe, task: Any) -> dict[str, Callable[[], Check]]:
     }
 
 
-def slow(recipe: Recipe, task: Any) -> dict[str, Callable[[], Check]]:
+def slow(recipe: Recipe, task: Any) -> dict[str, Callable[[], RecipeCheck]]:
     """The checks that take some seconds, to be made."""
     return {
         "gradient": lambda: gradient_agrees(recipe, task),
@@ -182,11 +182,11 @@ def slow(recipe: Recipe, task: Any) -> dict[str, Callable[[], Check]]:
     }
 
 
-def made(wanted: Mapping[str, Callable[[], Check]]) -> tuple[list[Finding], Checks]:
+def made(wanted: Mapping[str, Callable[[], RecipeCheck]]) -> tuple[list[Finding], Checks]:
     """Make checks: what their rules find, and how each went. One that breaks is a failed check, the
     others count.
     """
-    done: dict[str, Check | Exception] = {}
+    done: dict[str, RecipeCheck | Exception] = {}
     for name, make in wanted.items():
         try:
             done[name] = make()
@@ -194,13 +194,13 @@ def made(wanted: Mapping[str, Callable[[], Check]]) -> tuple[list[Finding], Chec
             raise
         except Exception as error:
             done[name] = error
-    return run_rules([r for r in recipe_rules.ALL if r.needs in wanted], Beforehand(done))
+    return run_rules([r for r in recipe_rules.ALL if r.needs in wanted], RecipeChecks(done))
 
 
 # C1: the first loss
 
 
-def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Check:
+def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> RecipeCheck:
     """C1: before the first step the loss is what guessing gives.
 
     Compared are the mean loss of `networks` fresh networks, as training would see it (batch
@@ -233,7 +233,7 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
             f"the first loss is {found.value}: look for values that are not finite in the data, "
             f"or weights that "
         )
-        return Check(
+        return RecipeCheck(
             "initial loss",
             False,
             said + "start too large",
@@ -249,7 +249,7 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
             evidence=(evidence,),
             title="the first loss is far above that of guessing",
         )
-        return Check(
+        return RecipeCheck(
             "initial loss",
             False,
             said + ". The outputs start too large: smaller weights in the last layer "
@@ -266,7 +266,7 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
             cause="leakage",
             evidence=(evidence,),
         )
-        return Check(
+        return RecipeCheck(
             "initial loss",
             False,
             said
@@ -277,7 +277,7 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
             numbers,
             seen,
         )
-    return Check("initial loss", True, said, numbers)
+    return RecipeCheck("initial loss", True, said, numbers)
 
 
 def _not_finite(examples: Examples, value: float) -> Observation:
@@ -406,7 +406,7 @@ def _each(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
 # C2: penalties
 
 
-def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> Check:
+def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> RecipeCheck:
     """C2: the stronger the penalty, the higher the loss; and by exactly what the penalty's formula
     says.
 
@@ -417,7 +417,7 @@ def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> Check:
         said = "the recipe has no penalties"
         if getattr(recipe.optimizer, "weight_decay", 0):
             said += " (weight decay is part of the optimizer's step, not of the loss)"
-        return Check("penalty", None, said)
+        return RecipeCheck("penalty", None, said)
     built = Program(stack([recipe] * networks).network, signature(task))
     weights, _ = built.start(list(range(recipe.seed, recipe.seed + networks)))
     weights, decays = weights.double(), built.layout.decays(dtype=torch.float64)
@@ -462,7 +462,7 @@ def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> Check:
                 ),
             ),
         )
-        return Check(
+        return RecipeCheck(
             "penalty",
             False,
             said + "; stronger penalties do not raise it: is a strength 0, or every weight?",
@@ -476,14 +476,14 @@ def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> Check:
             severity="error",
             evidence=(Evidence("difference from the formula", worst, "relative", 1e-9),),
         )
-        return Check(
+        return RecipeCheck(
             "penalty",
             False,
             said + f"; by the formula it should be {worst:.2g} (relative) off that",
             numbers,
             seen,
         )
-    return Check(
+    return RecipeCheck(
         "penalty", True, said + ", and ten times as much at ten times the strength", numbers
     )
 
@@ -513,7 +513,7 @@ def closed_form(penalty: Any, matrices: list[Tensor]) -> Tensor | None:
 
 def overfits(
     recipe: Recipe, task: Any, *, few: int = FEW, steps: int = STEPS, seeds: int = 2
-) -> Check:
+) -> RecipeCheck:
     """C3: fresh networks learn a few examples by heart: their loss falls to about zero within
     `steps` steps.
 
@@ -525,14 +525,14 @@ def overfits(
     """
     chosen = _distinct(some(task, 20 * few), few)
     if chosen.count < 2:
-        return Check("overfit a few", None, "all training examples have the same inputs")
+        return RecipeCheck("overfit a few", None, "all training examples have the same inputs")
     bare = unhindered(recipe)
     level = constant_level(bare.loss, chosen, task.outputs)  # type: ignore[arg-type]
     if level < 1e-6:
-        return Check("overfit a few", None, "the few examples all have the same target")
+        return RecipeCheck("overfit a few", None, "the few examples all have the same target")
     lr = float(recipe.optimizer.lr)
     small = dataclasses.replace(task, train=chosen, validation=None, test=None)
-    limit = LEARNED * level
+    limit = LEARNED_LOSS * level
     tried: dict[float, tuple[float, float]] = {}
     for count in dict.fromkeys(
         (min(SOON, steps), steps)
@@ -548,7 +548,7 @@ def overfits(
         numbers |= {f"steps at lr {lr * times:g}": step, f"least loss at lr {lr * times:g}": loss}
     if math.isfinite(tried[1.0][0]):
         said = f"{chosen.count} examples are learned by heart in {tried[1.0][0]:.0f} steps"
-        return Check(
+        return RecipeCheck(
             "overfit a few", True, said + f" (loss {level:.3g} to below {limit:.2g})", numbers
         )
     best = min(tried, key=lambda times: (tried[times][0], abs(math.log(times))))
@@ -577,7 +577,7 @@ def overfits(
             ),
             changes=(Change(lr_path(recipe), lr * best),),
         )
-        return Check("overfit a few", not far, said, numbers, seen)
+        return RecipeCheck("overfit a few", not far, said, numbers, seen)
     least = min(loss for _, loss in tried.values())
     said = (
         f"{chosen.count} examples are not learned in {steps} steps at any of {len(tried)} "
@@ -604,7 +604,7 @@ def overfits(
             evidence=(evidence,),
             changes=(Change(lr_path(recipe), lr * nearest),),
         )
-    return Check("overfit a few", False, said + "the network is far too small", numbers, seen)
+    return RecipeCheck("overfit a few", False, said + "the network is far too small", numbers, seen)
 
 
 def _by_heart(

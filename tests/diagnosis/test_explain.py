@@ -18,7 +18,14 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ravine.catalog import recipe_from
 from ravine.causes import CAUSES
-from ravine.diagnosis.explain import cause_page, find_topic, listing, naming, page, to_json
+from ravine.diagnosis.explain import (
+    cause_page,
+    find_topic,
+    list_rules,
+    rule_page,
+    rule_to_json,
+    rules_naming,
+)
 from ravine.diagnosis.explanation import SECTIONS, parse_explanation
 from ravine.diagnosis.registry import ALL_RULES, FAMILIES, RETIRED_CODES
 from ravine.errors import InputError
@@ -214,7 +221,7 @@ def test_another_name_is_an_error_that_says_the_nearest(name, near):
 
 @each_rule
 def test_the_page_fits_a_terminal_and_says_all(rule):
-    text = page(rule, ALL_RULES)
+    text = rule_page(rule, ALL_RULES)
     assert max(map(len, text.splitlines())) <= 80 and "\x1b" not in text
     joined = " ".join(text.split())
     about = rule.explanation
@@ -229,17 +236,17 @@ def test_the_page_fits_a_terminal_and_says_all(rule):
     ):
         assert " ".join(part.split()) in joined
     assert all(f"    {line}" in text.splitlines() for line in rule.explanation.patch.splitlines())
-    assert re.sub(r"\x1b\[\d+m", "", page(rule, ALL_RULES, color=True)) == text
-    assert json.loads(json.dumps(to_json(rule)))["code"] == rule.code
+    assert re.sub(r"\x1b\[\d+m", "", rule_page(rule, ALL_RULES, color=True)) == text
+    assert json.loads(json.dumps(rule_to_json(rule)))["code"] == rule.code
 
 
 def test_the_list_has_every_code_once_and_a_cause_those_that_may_name_it():
-    text = listing(FAMILIES)
+    text = list_rules(FAMILIES)
     assert max(map(len, text.splitlines())) <= 80
     assert sorted(re.findall(r"^  (RVN-\S+)", text, re.M)) == sorted(
         rule.code for rule in ALL_RULES
     )
-    named = naming("learning-rate-high", ALL_RULES)
+    named = rules_naming("learning-rate-high", ALL_RULES)
     assert {"RVN-N01", "RVN-S03"} <= {rule.code for rule in named}
     assert re.findall(r"^  (RVN-\S+)", cause_page("learning-rate-high", ALL_RULES), re.M) == [
         r.code for r in named

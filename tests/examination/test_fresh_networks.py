@@ -52,14 +52,14 @@ def test_a_linear_network_multiplies_the_signal_by_what_its_weights_say():
     assert factor == pytest.approx(
         sd * math.sqrt(width), rel=0.05
     )  # five layers of 16 networks: 3 % at one sd
-    assert found.passed is False and found.seen.cause == "vanishing"
+    assert found.passed is False and found.observation.cause == "vanishing"
     grown = made(
         "digits",
         network__hidden=(width,) * 6,
         network__activation=Identity(),
         network__initializer=Normal(sd=1.0),
     )
-    assert signal_fades(signals(*grown)).seen.cause == "exploding"
+    assert signal_fades(signals(*grown)).observation.cause == "exploding"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_units_that_never_fire_are_dead_and_live_ones_are_not():
     sick = units_dead(signals(*made("digits", network__bias=Constant(value=-30.0))))
     assert (
         sick.passed is False
-        and sick.seen.severity == "error"
+        and sick.observation.severity == "error"
         and sick.values["still units of hidden.0"] == 1.0
     )
     assert units_dead(signals(*made("digits"))).passed

@@ -117,7 +117,7 @@ def test_small_outputs_cost_half_their_variance():
 def test_large_weights_and_values_not_finite_are_not_ok(source):
     task, recipe = prepare(plain(source, network__initializer=Normal(sd=3.0)))
     found = initial_loss(recipe, task)
-    assert found.passed is False and "start too large" in found.said
+    assert found.passed is False and "start too large" in found.summary
     task.train.numbers[0, 0] = torch.nan
     assert initial_loss(recipe, task).passed is False
 
@@ -129,7 +129,7 @@ def test_a_network_that_knows_the_answer_before_the_first_step_is_not_ok():
     )
     task, recipe = prepare(recipe, pd.DataFrame({"x": x, "y": 3 * x}))
     found = initial_loss(recipe, task)
-    assert found.passed is False and "No untrained network" in found.said
+    assert found.passed is False and "No untrained network" in found.summary
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_penalty_that_does_nothing_is_found():
 def test_without_a_penalty_the_check_does_not_apply_and_says_where_decay_is():
     task, recipe = prepare(plain(optimizer=AdamW()))
     found = penalty_raises(recipe, task)
-    assert found.passed is None and "weight decay" in found.said
+    assert found.passed is None and "weight decay" in found.summary
 
 
 @pytest.mark.parametrize("source", ["iris", "diabetes", "moons"])
@@ -209,7 +209,7 @@ def test_a_few_examples_are_learned_whatever_regularizes(source):
 def test_what_cannot_learn_is_not_ok():
     task, recipe = prepare(plain("digits", optimizer=SGD(lr=1e-7)))
     found = overfits(recipe, task, steps=100)
-    assert found.passed is False and "not learned in 100 steps" in found.said
+    assert found.passed is False and "not learned in 100 steps" in found.summary
     task, recipe = prepare(plain("moons", network__hidden=()))  # linear, and the moons are not
     task.train.targets[:] = (torch.arange(task.train.count) % 2).float()[:, None]
     assert overfits(recipe, task, steps=100).passed is False
@@ -218,7 +218,7 @@ def test_what_cannot_learn_is_not_ok():
 def test_another_rate_that_would_learn_is_named():
     task, recipe = prepare(plain("digits", optimizer=SGD(lr=0.005)))
     found = overfits(recipe, task, steps=160)
-    assert found.passed and "only at another learning rate: 0.05" in found.said
+    assert found.passed and "only at another learning rate: 0.05" in found.summary
 
 
 def test_equal_inputs_count_once():
