@@ -34,6 +34,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from ravine.diagnosis.constant_baseline import SavedTargetBaseline
 from ravine.diagnosis.registry import LOOP_RULES
 from ravine.diagnosis.training_loop import rules_loss_curve
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
@@ -41,12 +42,11 @@ from ravine.diagnosis.training_loop.history import Broken, Cut, Idle, Inputs, Mo
 from ravine.diagnosis.training_loop.optimizer_monitor import Eye, rates
 from ravine.diagnosis.training_loop.parameter_names import Names, parameters
 from ravine.diagnosis.training_loop.tensor_stats import (
-    Constant,
-    dark,
-    excerpt,
+    batch_excerpt,
+    count_duplicate_rows,
+    find_tables,
     first_tensor,
-    tables,
-    twins,
+    inactive_units,
 )
 from ravine.errors import InputError
 from ravine.finding import Checks, Finding, Report, arrange
@@ -189,7 +189,7 @@ class Watched:
         )  # whether gradients of scaled losses were finite
         self._scaler = False
         self._due = DUE
-        self._constant = Constant()
+        self._constant = SavedTargetBaseline()
         self._input: Tensor | None = None  # an excerpt of the first one
         self._tables: list[Any] = []
         self._next_told = COURSE
@@ -354,7 +354,7 @@ class Watched:
             if not bool(torch.isfinite(given.detach()).all()):
                 self._bad_inputs = True
                 return
-        old, some = story.inputs, excerpt(given)
+        old, some = story.inputs, batch_excerpt(given)
         if old.looks and eye.passes:
             return  # another batch of the same step
         if self._input is None:
@@ -371,7 +371,7 @@ class Watched:
             if any(seen() is not None for seen in self._tables):
                 larger = -1
             elif old.looks == SUSPICIOUS:
-                kept, larger = tables(given, gc.get_objects())
+                kept, larger = find_tables(given, gc.get_objects())
                 self._tables = [weakref.ref(x) for x in (*kept, given)]
             else:
                 self._tables = [weakref.ref(given)]
@@ -459,7 +459,7 @@ class Watched:
 
     def _lit(self, name: str, made: Tensor, last: bool) -> None:
         if torch.is_grad_enabled():  # not what is validated between
-            units, rows = dark(made, last=last)
+            units, rows = inactive_units(made, last=last)
             self._dark.setdefault(name, deque(maxlen=WINDOW)).append((rows, units))
             self._dark_first.setdefault(name, int(units.sum()))
 
@@ -499,7 +499,7 @@ class Watched:
         kind = self._constant.add(value)
         story.kind = kind if story.told.count == 0 or story.kind == kind else ""
         if kind:
-            story.constant, story.spread = self._constant.loss, self._constant.error
+            story.constant, story.spread = self._constant.loss, self._constant.standard_error
         step = self._eyes[0].steps
         if self._graph_read != story.steps and (step < GRAPHS or step % self.every == 0):
             self._graph_read = story.steps
@@ -776,7 +776,7 @@ class Watched:
             )
             if skip or not self._twins.get(name, eye.steps == 0):
                 continue
-            if twins(p.detach()) == 0:
+            if count_duplicate_rows(p.detach()) == 0:
                 self._twins[name] = False
                 continue
             rows = [p.detach().flatten(1)]
@@ -788,7 +788,7 @@ class Watched:
                     )
             if bias is not None and bias.dim() == 1 and len(bias) == len(p):
                 rows.append(bias.detach()[:, None])
-            same = twins(torch.cat(rows, dim=1))
+            same = count_duplicate_rows(torch.cat(rows, dim=1))
             self._twins[name] = same > 0
             if same:
                 found[name] = (same, len(p))

@@ -6,7 +6,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
-from ravine.diagnosis.training_loop.tensor_stats import dark, fresh, hidden_parameters, twins
+from ravine.diagnosis.training_loop.tensor_stats import (
+    count_duplicate_rows,
+    hidden_parameters,
+    inactive_units,
+    looks_default_initialized,
+)
 
 
 def read(model, loss, dropped=None):
@@ -72,21 +77,25 @@ def test_a_freed_graph_can_still_be_read():
 
 
 def test_equal_rows_are_counted():
-    assert twins(torch.zeros(4, 3, 2, 2)) == 4 and twins(torch.randn(4, 30)) == 0
+    assert (
+        count_duplicate_rows(torch.zeros(4, 3, 2, 2)) == 4
+        and count_duplicate_rows(torch.randn(4, 30)) == 0
+    )
     same = torch.randn(5, 30)
     same[3] = same[0]
-    assert twins(same) == 2
+    assert count_duplicate_rows(same) == 2
     same[3, 20] += 1  # equal in the first eight only
-    assert twins(same) == 0
+    assert count_duplicate_rows(same) == 0
 
 
 def test_dark_units_of_convolutions_and_sequences():
     made = torch.ones(2, 3, 4, 4)
     made[:, 1] = -1
-    assert [*dark(made, last=False)][0].tolist() == [False, True, False] and dark(made, last=False)[
-        1
-    ] == 2
-    units, rows = dark(made.movedim(1, -1), last=True)
+    assert (
+        inactive_units(made, last=False)[0].tolist() == [False, True, False]
+        and inactive_units(made, last=False)[1] == 2
+    )
+    units, rows = inactive_units(made.movedim(1, -1), last=True)
     assert units.tolist() == [False, True, False] and rows == 32
 
 
@@ -100,10 +109,10 @@ def test_a_trained_layer_does_not_look_fresh():
         nn.LSTM(8, 16),
     ):
         weights = [p for p in layer.parameters() if p.dim() > 1]
-        assert all(fresh(p, layer) for p in weights)
-        assert not any(fresh(p * 1.5, layer) for p in weights)
+        assert all(looks_default_initialized(p, layer) for p in weights)
+        assert not any(looks_default_initialized(p * 1.5, layer) for p in weights)
     layer = nn.Linear(20, 30)
-    assert not fresh(nn.init.kaiming_normal_(layer.weight), layer)
+    assert not looks_default_initialized(nn.init.kaiming_normal_(layer.weight), layer)
 
 
 def test_registered_lists_hide_nothing():

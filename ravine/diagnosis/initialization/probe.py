@@ -42,7 +42,7 @@ from ravine.diagnosis.op_names import (
     MATMUL_FUNCTIONS,
     RECTIFIER_FUNCTIONS,
 )
-from ravine.diagnosis.training_loop.tensor_stats import fresh
+from ravine.diagnosis.training_loop.tensor_stats import looks_default_initialized
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -372,7 +372,7 @@ def takes_part(subject: Subject, name: str) -> bool:
     model = subject.copy(training=False)
     owner = model.get_submodule(name.rpartition(".")[0])
     weight = model.get_parameter(name)
-    if not fresh(weight, owner):
+    if not looks_default_initialized(weight, owner):
         return False
     with torch.no_grad():
         weight.mul_(

@@ -101,10 +101,10 @@ class Written:
     there instead.
     """
 
-    start: int = 0  # what had been there when watching began
-    again: int = 0  # what had been written there before
-    anew: int = 0  # nothing like what was there
-    cut: int = 0  # the same, cut to a range or with zeros put in
+    to_start: int = 0  # what had been there when watching began
+    repeated: int = 0  # what had been written there before
+    unrelated: int = 0  # nothing like what was there
+    clamped: int = 0  # the same, cut to a range or with zeros put in
     other: int = 0
     where: str = ""
     first: int = 0  # the step before the first

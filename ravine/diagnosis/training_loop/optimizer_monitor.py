@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ravine.diagnosis.training_loop.history import Look, Written
-from ravine.diagnosis.training_loop.tensor_stats import FEW, SAMPLE, written
+from ravine.diagnosis.training_loop.tensor_stats import MIN_NUMBERS, SAMPLE_SIZE, classify_overwrite
 
 SAMPLED = 8  # parameters of which numbers are compared before and after a step
 # times that the weights were changed from outside, after which only looked-at steps are compared
@@ -77,7 +77,7 @@ class Eye:
         """Mind two parameters, the first and the last of some size: whoever writes them writes
         most.
         """
-        fit = [p for p in held if p.requires_grad and p.numel() >= FEW] or [
+        fit = [p for p in held if p.requires_grad and p.numel() >= MIN_NUMBERS] or [
             p for p in held if p.requires_grad
         ]
         self.guarded = [*fit[:1], *fit[1:][-1:]]
@@ -114,7 +114,7 @@ class Eye:
             now = sample(p)
             last = None if first else self.last[i]
             kinds.append(
-                written(left, now, start=self.starts[i], last=last)
+                classify_overwrite(left, now, start=self.starts[i], last=last)
                 if now.shape == left.shape
                 else "other"
             )
@@ -125,10 +125,11 @@ class Eye:
         if not some:
             return told
         self.writes += 1
-        self.keeping = self.writes < BENIGN or told.start + told.anew > 0
+        self.keeping = self.writes < BENIGN or told.to_start + told.unrelated > 0
         kind, p = some[0]
         counts = {
-            k: getattr(told, k) + (k == kind) for k in ("start", "again", "anew", "cut", "other")
+            k: getattr(told, k) + (k == kind)
+            for k in ("to_start", "repeated", "unrelated", "clamped", "other")
         }
         before = told.first if sum(counts.values()) > 1 else self.steps
         return Written(
@@ -244,14 +245,14 @@ class Eye:
 def sample(p: Tensor) -> Tensor:
     """The first numbers of a tensor: a view, where its layout allows."""
     return (
-        p.detach().flatten()[:SAMPLE]
-        if p.numel() <= SAMPLE or p.dim() < 2
+        p.detach().flatten()[:SAMPLE_SIZE]
+        if p.numel() <= SAMPLE_SIZE or p.dim() < 2
         else p.detach()[: _rows(p)].flatten()
     )
 
 
 def _rows(p: Tensor) -> int:
-    return max(1, SAMPLE * len(p) // p.numel())
+    return max(1, SAMPLE_SIZE * len(p) // p.numel())
 
 
 def lengths_of(some: list[Tensor]) -> list[Tensor]:

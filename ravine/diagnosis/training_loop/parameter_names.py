@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ravine.diagnosis.training_loop.history import Weight
-from ravine.diagnosis.training_loop.tensor_stats import fresh, hidden_parameters
+from ravine.diagnosis.training_loop.tensor_stats import hidden_parameters, looks_default_initialized
 
 
 class Names:
@@ -102,7 +102,7 @@ class Names:
             return False
         if name not in self._fresh:
             owner = self.owners.get(name)
-            self._fresh[name] = owner is not None and fresh(p, owner)
+            self._fresh[name] = owner is not None and looks_default_initialized(p, owner)
         return self._fresh[name]
 
 

@@ -44,14 +44,14 @@ def written(story: Story) -> Iterator[Observation]:
     w = story.written
     apart = Evidence("steps between the last two times", w.apart)
     mend = (Change("loop", "no load_state_dict and no initialization within the loop"),)
-    if w.start >= UNDONE:
+    if w.to_start >= UNDONE:
         yield Observation(
             where=w.where,
             since=w.first,
             evidence=(
                 Evidence(
                     "times that the weights were set back to their start, bit for bit",
-                    w.start,
+                    w.to_start,
                     "",
                     0,
                 ),
@@ -59,7 +59,7 @@ def written(story: Story) -> Iterator[Observation]:
             ),
             changes=mend,
         )
-    elif w.anew >= UNDONE:
+    elif w.unrelated >= UNDONE:
         yield Observation(
             where=w.where,
             since=w.first,
@@ -68,12 +68,12 @@ def written(story: Story) -> Iterator[Observation]:
             changes=mend,
             evidence=(
                 Evidence(
-                    "times that the weights were replaced by unrelated numbers", w.anew, "", 0
+                    "times that the weights were replaced by unrelated numbers", w.unrelated, "", 0
                 ),
                 apart,
             ),
         )
-    elif w.again >= AGAIN:
+    elif w.repeated >= AGAIN:
         yield Observation(
             where=w.where,
             since=w.first,
@@ -83,15 +83,15 @@ def written(story: Story) -> Iterator[Observation]:
             evidence=(
                 Evidence(
                     "times in a row that the weights loaded were the same, bit for bit",
-                    w.again,
+                    w.repeated,
                     "",
                     AGAIN,
                 ),
                 apart,
             ),
         )
-    elif w.other + w.again + w.cut >= UNDONE:
-        cut = w.cut > w.other + w.again
+    elif w.other + w.repeated + w.clamped >= UNDONE:
+        cut = w.clamped > w.other + w.repeated
         title = (
             "the weights are cut to a range between steps"
             if cut
@@ -105,7 +105,7 @@ def written(story: Story) -> Iterator[Observation]:
             evidence=(
                 Evidence(
                     "times that the weights were not as the optimizer left them",
-                    w.other + w.again + w.cut,
+                    w.other + w.repeated + w.clamped,
                 ),
                 apart,
             ),
