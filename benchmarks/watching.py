@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 import ravine
-from ravine.watching.watcher import EVERY, Watched
+from ravine.watching.inspection import INSPECTION_INTERVAL
+from ravine.watching.watcher import Watcher
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Loop:
         kind: type[Optimizer] = Adam if case.adam else SGD
         self.optimizer = kind(self.model.parameters(), lr=1e-3)  # type: ignore[call-arg]
 
-    def seconds(self, steps: int, watched: Watched | Alone) -> float:
+    def seconds(self, steps: int, watched: Watcher | Alone) -> float:
         start = time.process_time()
         for i in range(steps):
             x, y = self.batches[i % 4]
@@ -128,7 +129,7 @@ def running(case: Case, pairs: int, every: int, block: int) -> list[tuple[float,
     bare, seen = Loop(case), Loop(case)
     found = []
     with ravine.watch(seen.model, seen.optimizer, quiet=True, every=every) as watched:
-        seen.seconds(2 * EVERY, watched)
+        seen.seconds(2 * INSPECTION_INTERVAL, watched)
         bare.seconds(20, Alone())
         for i in range(pairs):
             times = {}
@@ -187,7 +188,10 @@ def main() -> None:
         if options.only in ("", name):
             few = max(8, options.pairs // 5)
             print(line(name, "always", running(case, options.pairs, 10**9, case.block)), flush=True)
-            print(line(name, "probes", running(case, few, EVERY, EVERY)), flush=True)
+            print(
+                line(name, "probes", running(case, few, INSPECTION_INTERVAL, INSPECTION_INTERVAL)),
+                flush=True,
+            )
             print(line(name, "first 200", beginning(case, few)), flush=True)
 
 

@@ -50,7 +50,7 @@ import ravine
 from ravine.diagnosis.registry import LOOP_RULES
 from ravine.errors import InputError
 from ravine.finding import Report
-from ravine.watching.watcher import Watched
+from ravine.watching.step_hooks import StepHooks
 
 
 class Unwatched:
@@ -180,7 +180,7 @@ def test_faults_are_found_within_a_few_steps(program, latest):
             told = watched.loss
 
             def loss(value):
-                if watched.story.steps > latest:
+                if watched.history.steps > latest:
                     raise Stop
                 return told(value)
 
@@ -243,7 +243,7 @@ def test_the_report_comes_back_from_json():
 
 
 def test_a_rule_that_breaks_does_not_break_the_loop(monkeypatch):
-    monkeypatch.setattr(Watched, "_look_after", lambda *_: 1 / 0)
+    monkeypatch.setattr(StepHooks, "_record", lambda *_: 1 / 0)
     watch = Seeing()
     assert run(plain, watch)
     assert "ZeroDivisionError" in watch.given[0].report().checks.failed[0]
@@ -300,7 +300,7 @@ def test_a_task_that_is_done_has_not_lost_its_steps_in_rounding():
             watched.loss(F.mse_loss(model(x), y)).backward()
             optimizer.step()
     assert (
-        watched.story.looks[-1].unchanged == 1.0
+        watched.history.snapshots[-1].unchanged_fraction == 1.0
     )  # the weights stand still, their gradient is not quite 0
     assert [f.code for f in watched.findings() if f.severity != "note"] == []
 
@@ -319,7 +319,7 @@ def test_a_watch_takes_a_constant_memory():
             watched.loss(model(x).square().mean()).backward()
             optimizer.step()
         tracemalloc.stop()
-    assert len(watched.story.tape) <= 400 and len(watched.story.looks) <= 80
+    assert len(watched.history.tape) <= 400 and len(watched.history.snapshots) <= 80
     assert (
         taken[1] - taken[0] < 100_000
     )  # bytes in 1,500 steps; 300 of them are looked at, a look takes 1,500 bytes
