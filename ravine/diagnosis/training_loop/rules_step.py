@@ -1,6 +1,4 @@
-"""Faults of the training loop itself: gradients, the order of calls, modes, schedulers, clipping,
-and parameters that no optimizer trains.
-"""
+"""Faults within a step: the order of its calls, gradients, modes, clipping, numbers not finite."""
 
 from __future__ import annotations
 
@@ -13,10 +11,6 @@ from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot, Wa
 from ravine.finding import Change, Evidence
 
 AGREEING_STEPS = 2  # inspected steps in a row that must show the same
-OPTIMIZER_CHECK_STEPS = 7  # after which every optimizer of the usual loops has stepped
-LONG_RUN_STEPS = 20  # after which a parameter without a gradient counts as unused
-ZERO_LR_STEPS = 10  # in a row; a warm-up from 0 and the last step of a schedule have fewer
-LOW_LR_STEPS = 50
 CLIPPING_STEPS = 5  # inspected steps in a row
 CLIPPED_FRACTION = 0.01  # of the gradient's norm
 SCALER_FACTOR = 256.0  # a loss that is multiplied by more is scaled by a gradient scaler
@@ -146,151 +140,6 @@ def backward_after_step(history: LoopHistory) -> Iterator[Observation]:
         )
 
 
-@rule("RVN-L05", severity="error", cause="parameters-not-in-optimizer", needs="steps")
-def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
-    parameters = history.model.parameters
-    missing = [
-        p
-        for p in parameters
-        if p.trainable
-        and p.in_model
-        and p.registered
-        and p.optimizer is None
-        and p.received_gradient
-    ]
-    optimized = [i for i, p in enumerate(parameters) if p.in_model and p.optimizer is not None]
-    if not missing or history.steps < OPTIMIZER_CHECK_STEPS or not history.snapshots:
-        return
-    is_backbone = bool(optimized) and parameters.index(missing[-1]) < optimized[0]
-    untrained = any(p.default_initialized for p in missing)
-    yield Observation(
-        where=join_names(p.name for p in missing),
-        severity="note" if is_backbone and not untrained else "error",  # a note: may be meant
-        evidence=(
-            Evidence(
-                "parameters with gradients that are in no optimizer",
-                len(missing),
-                "",
-                0,
-                "some still as initialized" if untrained else "",
-            ),
-            Evidence("numbers in them", sum(math.prod(p.shape) for p in missing)),
-        ),
-        changes=(Change("optimizer", "build it from all of model.parameters()"),),
-    )
-
-
-@rule(
-    "RVN-L06",
-    severity="error",
-    cause="parameters-not-in-optimizer",
-    needs="steps",
-    explains=("RVN-L05", "RVN-L02", "RVN-L01"),
-)
-def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
-    if len(history.snapshots) < AGREEING_STEPS:
-        return
-    parameters = history.model.parameters
-    foreign = [p for p in parameters if not p.in_model and p.optimizer not in (None, -1)]
-    unused = [p for p in foreign if not p.received_gradient]
-    missing = [p for p in parameters if p.in_model and p.trainable and p.optimizer is None]
-    if unused and missing:
-        yield Observation(
-            where=join_names(p.name for p in missing),
-            since=0,
-            evidence=(
-                Evidence(
-                    "parameters in the optimizer that are not the model's and get no gradient",
-                    len(unused),
-                    "",
-                    0,
-                ),
-                Evidence("parameters of the model in no optimizer", len(missing), "", 0),
-            ),
-            changes=(Change("optimizer", "build it after the model is complete"),),
-        )
-
-
-@rule("RVN-L07", severity="error", cause="parameters-not-in-optimizer", needs="steps")
-def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
-    hidden = [
-        p
-        for p in history.model.parameters
-        if not p.registered
-        and p.trainable
-        and p.optimizer is None
-        and (p.received_gradient or p.name in history.loss.parameters)
-    ]
-    if hidden:
-        yield Observation(
-            where=join_names(p.name for p in hidden),
-            since=0,
-            evidence=(
-                Evidence(
-                    "parameters in a plain list or dict",
-                    len(hidden),
-                    "",
-                    0,
-                    "model.parameters() leaves them out",
-                ),
-            ),
-            changes=(Change("model", "nn.ModuleList, nn.ModuleDict or nn.ParameterList"),),
-        )
-
-
-@rule("RVN-L08", severity="note", cause="frozen-parameters", needs="snapshots", picture="transfer")
-def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
-    own = [p for p in history.model.parameters if p.in_model]
-    frozen = [p for p in own if not p.trainable]
-    if frozen and history.snapshots:
-        untrained = [p for p in frozen if p.default_initialized]
-        yield Observation(
-            where=join_names(p.name for p in frozen),
-            evidence=(
-                Evidence(
-                    "parameters with requires_grad=False", len(frozen), "", None, f"of {len(own)}"
-                ),
-                Evidence("of these, still as initialized", len(untrained)),
-            ),
-        )
-
-
-@rule("RVN-L09", severity="warning", cause="detached-graph", needs="snapshots")
-def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
-    parameters = history.model.parameters
-    if history.steps < LONG_RUN_STEPS or not any(p.received_gradient for p in parameters):
-        return
-    unused = [
-        p
-        for p in parameters
-        if p.in_model
-        and p.trainable
-        and not p.received_gradient
-        and p.name not in history.loss.parameters
-        and p.optimizer is not None
-    ]
-    cut_off = [p for p in unused if p.module_ran and p.default_initialized]
-    if unused:
-        where: list[WatchedParameter] = cut_off or unused
-        yield Observation(
-            where=join_names(p.name for p in where),
-            severity="warning" if cut_off else "note",
-            evidence=(
-                Evidence(
-                    "parameters without a gradient so far",
-                    len(unused),
-                    "",
-                    0,
-                    f"in {history.steps} steps",
-                ),
-                Evidence("of these, as initialized and in modules that ran", len(cut_off)),
-            ),
-            changes=(
-                Change("model", "no detach() or no_grad() between these layers and the loss"),
-            ),
-        )
-
-
 @rule(
     "RVN-L10",
     severity="error",
@@ -409,85 +258,6 @@ def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
         )
 
 
-@rule("RVN-L14", severity="warning", cause="schedule", needs="schedule", picture="schedules")
-def scheduler_before_optimizer(history: LoopHistory) -> Iterator[Observation]:
-    for scheduler in history.rates.schedulers:
-        if scheduler.stepped_first:
-            yield Observation(
-                where=scheduler.kind,
-                since=0,
-                evidence=(
-                    Evidence(
-                        "scheduler steps before the first optimizer step",
-                        1,
-                        "",
-                        0,
-                        "the first learning rate is skipped",
-                    ),
-                ),
-                changes=(Change("loop", "optimizer.step() before scheduler.step()"),),
-            )
-
-
-@rule("RVN-L15", severity="warning", cause="schedule", needs="schedule", picture="schedules")
-def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
-    for scheduler in history.rates.schedulers:
-        if history.ended and scheduler.steps == 0 and history.steps >= LONG_RUN_STEPS:
-            yield Observation(
-                where=scheduler.kind,
-                evidence=(
-                    Evidence("scheduler steps", 0, "", 1, f"in {history.steps} optimizer steps"),
-                ),
-                changes=(Change("loop", "scheduler.step() once an epoch, or once a step"),),
-            )
-
-
-@rule(
-    "RVN-L16",
-    severity="warning",
-    cause="schedule",
-    needs="steps",
-    explains=("RVN-L18", "RVN-L19"),
-    picture="schedules",
-)
-def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
-    changes = (Change("loop", "step it once an epoch, or give its length in steps"),)
-    rates = history.rates
-    for scheduler in rates.schedulers:
-        if scheduler.length is not None and scheduler.steps > scheduler.length + 1:
-            yield Observation(
-                where=scheduler.kind,
-                title="the schedule ran past its end",
-                evidence=(
-                    Evidence(
-                        "scheduler steps",
-                        scheduler.steps,
-                        "",
-                        scheduler.length,
-                        "past its end the learning rate rises again",
-                    ),
-                    Evidence("optimizer steps", history.steps),
-                ),
-                changes=changes,
-            )
-            return
-    low = rates.steps_below_thousandth
-    if low >= max(LOW_LR_STEPS, history.steps / 2):
-        yield Observation(
-            since=history.steps - low,
-            evidence=(
-                Evidence(
-                    "steps at less than 1/1000 of the highest learning rate",
-                    low,
-                    "",
-                    history.steps / 2,
-                ),
-                Evidence("learning rate", rates.now, "", None, f"was {rates.highest:.3g}"),
-            ),
-            changes=changes,
-        )
-
-
 @rule(
     "RVN-L17",
     severity="error",
@@ -561,28 +331,6 @@ def _step_size(
     limit = 10 * settings.eps
     shown = Evidence("gradient of one number", size, "", limit, "compared with the optimizer's eps")
     return shown, size < limit
-
-
-@rule(
-    "RVN-L18",
-    severity="error",
-    cause="learning-rate-low",
-    also=("schedule",),
-    needs="steps",
-    explains=("RVN-N02",),
-    picture="schedules",
-)
-def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
-    steps = history.rates.steps_at_zero
-    if steps >= ZERO_LR_STEPS:
-        yield Observation(
-            since=history.steps - steps,
-            cause="schedule" if history.rates.highest > 0 else "learning-rate-low",
-            evidence=(
-                Evidence("steps in a row at a learning rate of 0", steps, "", ZERO_LR_STEPS),
-            ),
-            changes=(Change("lr", "above 0"),),
-        )
 
 
 @rule(
@@ -755,20 +503,11 @@ ALL = (
     step_without_gradient,
     gradients_cleared_before_step,
     backward_after_step,
-    parameters_in_no_optimizer,
-    outdated_optimizer,
-    unregistered_parameters,
-    frozen_parameters,
-    parameters_without_gradient,
     detached_loss,
     training_without_graph,
     training_in_evaluation_mode,
     validation_in_training_mode,
-    scheduler_before_optimizer,
-    unused_scheduler,
-    exhausted_schedule,
     excessive_clipping,
-    zero_learning_rate,
     steps_lost_in_rounding,
     nonfinite_numbers,
     unchanging_loss,
