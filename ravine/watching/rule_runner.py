@@ -86,5 +86,9 @@ class RuleRunner:
             return
         report = self.report(history)
         color = self.out.isatty() and not os.environ.get("NO_COLOR")
-        text = findings_text(report, color=color) if report.findings else ""
-        print(text or f"ravine: {closing(report)}", file=self.out)
+        if report.findings:
+            code = report.findings[0].code
+            text = f"{findings_text(report, color=color)} (more: ravine explain {code})"
+        else:
+            text = f"ravine: {closing(report)}"
+        print(text, file=self.out)

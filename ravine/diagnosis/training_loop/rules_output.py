@@ -278,7 +278,7 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
             suspects=("target-scale",),
             evidence=(
                 Evidence(
-                    "of the target's variance is out of range",
+                    "share of the target's variance out of range",
                     100 * lost,
                     "%",
                     100 * UNREACHABLE_FRACTION,

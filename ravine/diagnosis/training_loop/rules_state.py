@@ -367,7 +367,7 @@ def skipped_steps(history: LoopHistory) -> Iterator[Observation]:
         yield Observation(
             evidence=(
                 Evidence(
-                    "of the last scaled gradients are not finite",
+                    "share of the last scaled gradients that are not finite",
                     round(100 * gradients.nonfinite / gradients.count, 1),
                     "%",
                     100 * MAX_SKIPPED_FRACTION,

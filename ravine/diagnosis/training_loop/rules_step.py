@@ -283,7 +283,7 @@ def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
                 suspects=("precision",) if scaled else ("learning-rate-low",),
                 evidence=(
                     Evidence(
-                        "of the gradient is left after clipping",
+                        "share of the gradient left after clipping",
                         100 * (kept[-1] or 0.0),
                         "%",
                         100 * CLIPPED_FRACTION,
@@ -356,7 +356,7 @@ def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
                 suspects=("precision",),
                 evidence=(
                     Evidence(
-                        "of the weights did not change in a step",
+                        "share of the weights that a step does not change",
                         100 * (snapshots[-1].unchanged_fraction or 0),
                         "%",
                         100 * UNCHANGED_FRACTION,
