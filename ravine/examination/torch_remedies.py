@@ -15,7 +15,7 @@ from ravine.diagnosis.data.profile import DataProfile, NumberStats
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
-from ravine.diagnosis.training_loop.tensor_stats import fresh
+from ravine.diagnosis.training_loop.tensor_stats import looks_default_initialized
 from ravine.examination.model_surgery import calls_of, head_calls, hidden_calls, missing_after
 from ravine.examination.torch_changes import NORMS
 from ravine.examination.torch_run import Run
@@ -198,7 +198,9 @@ def _frozen(case: Case) -> list[Remedy]:
     left = [
         n
         for n, p in model.named_parameters()
-        if (not p.requires_grad or id(p) not in held) and n in owners and fresh(p, owners[n])
+        if (not p.requires_grad or id(p) not in held)
+        and n in owners
+        and looks_default_initialized(p, owners[n])
     ]
     if not left:
         return []

@@ -77,7 +77,7 @@ from ravine.diagnosis.initialization.profile import (
     TargetProfile,
 )
 from ravine.diagnosis.op_names import RECTIFIER_FUNCTIONS
-from ravine.diagnosis.training_loop.tensor_stats import fresh
+from ravine.diagnosis.training_loop.tensor_stats import looks_default_initialized
 from ravine.rng import isolated_rng
 
 GRADIENT_STEPS = 4  # small steps after which what did not move does not move
@@ -347,7 +347,7 @@ def _with_changed_parameter(model: nn.Module, name: str) -> nn.Module | None:
     """
     model = copy_model(model, training=False)
     weight = model.get_parameter(name)
-    if not fresh(weight, model.get_submodule(name.rpartition(".")[0])):
+    if not looks_default_initialized(weight, model.get_submodule(name.rpartition(".")[0])):
         return None
     with torch.no_grad():
         ramp = torch.linspace(0.5, 1.5, weight.numel(), device=weight.device, dtype=weight.dtype)
