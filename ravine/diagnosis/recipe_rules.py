@@ -59,6 +59,7 @@ def _check_rule(
     confidence: str = "exact",
     explains: tuple[str, ...] = (),
     also: tuple[str, ...] = (),
+    symptom: bool = False,
     picture: str = "",
 ) -> Rule:
     """The rule that hands on what its check observed."""
@@ -76,6 +77,7 @@ def _check_rule(
         confidence=confidence,
         explains=explains,
         also=also,
+        symptom=symptom,
         picture=picture,
     )(find)
 
@@ -98,6 +100,7 @@ ALL = (
         confidence="high",
         cause="architecture-too-small",
         also=("learning-rate-high", "learning-rate-low", "hidden-activation", "initialization"),
+        symptom=True,
         picture="initial-loss",
     ),
     _check_rule("RVN-C04", "gradient", severity="error", cause="loss", also=("precision",)),

@@ -44,4 +44,5 @@ FAMILIES: Mapping[str, tuple[Rule, ...]] = {
     "trials": trial_rules.ALL,
 }
 ALL_RULES: tuple[Rule, ...] = tuple(rule for rules in FAMILIES.values() for rule in rules)
+SYMPTOM_CODES = frozenset(rule.code for rule in ALL_RULES if rule.symptom)
 RETIRED_CODES: Mapping[str, str] = {}

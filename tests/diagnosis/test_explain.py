@@ -27,7 +27,7 @@ from ravine.diagnosis.explain import (
     rules_naming,
 )
 from ravine.diagnosis.explanation import SECTIONS, parse_explanation
-from ravine.diagnosis.registry import ALL_RULES, FAMILIES, RETIRED_CODES
+from ravine.diagnosis.registry import ALL_RULES, FAMILIES, RETIRED_CODES, SYMPTOM_CODES
 from ravine.errors import InputError
 from ravine_gallery import names
 
@@ -121,6 +121,13 @@ def test_every_code_has_a_page_and_every_page_a_code():
 def test_retired_codes_lead_to_rules_and_are_no_rules_themselves():
     codes = {rule.code for rule in ALL_RULES}
     assert set(RETIRED_CODES.values()) <= codes and not set(RETIRED_CODES) & codes
+
+
+def test_symptoms_are_dead_units_numbers_curves_and_what_a_start_shows():
+    """They say that something goes wrong, not why: a cause that is found accounts for them."""
+    starts = {f"RVN-I{number}" for number in (13, 14, 15, 16)}
+    curves = {f"RVN-T{number:02d}" for number in (*range(1, 15), *range(21, 25))}
+    assert SYMPTOM_CODES == starts | curves | {"RVN-C03", "RVN-S03", "RVN-N01", "RVN-N02"}
 
 
 @each_rule

@@ -643,6 +643,7 @@ def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     needs="first_loss",
     explains=("RVN-I17",),
     picture="initial-loss",
+    symptom=True,
 )
 def high_first_loss(start: StartProfile) -> Iterator[Observation]:
     first, baselines = start.first_loss.value, start.loss.baselines
@@ -694,6 +695,7 @@ def high_first_loss(start: StartProfile) -> Iterator[Observation]:
     needs="network",
     explains=("RVN-I13", "RVN-I17"),
     picture="deep-tanh",
+    symptom=True,
 )
 def fading_signal(start: StartProfile) -> Iterator[Observation]:
     flow = start.network.flow
@@ -756,6 +758,7 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     also=("initialization", "input-scale"),
     needs="network",
     picture="activations",
+    symptom=True,
 )
 def dead_units(start: StartProfile) -> Iterator[Observation]:
     found = [
@@ -795,6 +798,7 @@ def dead_units(start: StartProfile) -> Iterator[Observation]:
     needs="network",
     explains=("RVN-I17",),
     picture="activations",
+    symptom=True,
 )
 def saturated_units(start: StartProfile) -> Iterator[Observation]:
     found = [

@@ -36,6 +36,7 @@ MIN_EVALUATIONS = 12  # of which the second half is looked at for jumps
     needs="loss",
     explains=("RVN-T02", "RVN-T03", "RVN-T04", "RVN-T14"),
     picture="range-test",
+    symptom=True,
 )
 def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     broken_at, networks = curves.broken_at, curves.plan.networks
@@ -80,6 +81,7 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     needs="train",
     explains=("RVN-T02", "RVN-T04", "RVN-T14"),
     picture="gradient-paths",
+    symptom=True,
 )
 @with_onset
 def rising_loss(curves: TrainingCurves) -> Iterator[Observation]:
@@ -121,6 +123,7 @@ def rising_loss(curves: TrainingCurves) -> Iterator[Observation]:
     also=("batch-size", "schedule"),
     needs="validation",
     picture="schedules",
+    symptom=True,
 )
 @with_onset
 def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:

@@ -42,6 +42,7 @@ SOLVED_LOSS = 0.05  # of the constant's loss: nothing is left to gain
     also=("learning-rate-low",),
     needs="ended",
     picture="rates-and-batches",
+    symptom=True,
 )
 def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     if curves.outcome != "finished":
@@ -119,6 +120,7 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     needs="lr",
     explains=("RVN-T06", "RVN-T10"),
     picture="schedules",
+    symptom=True,
 )
 def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     lr = curves.updates.lr
@@ -171,6 +173,7 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     also=("learning-rate-high", "architecture-too-small"),
     needs="ended",
     picture="early-stopping",
+    symptom=True,
 )
 def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     curve, null = curves.losses.monitored, curves.null_monitored

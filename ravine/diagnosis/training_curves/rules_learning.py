@@ -49,6 +49,7 @@ MODE_RATIO = 1.5  # times the loss in training mode
     ),
     needs="null",
     picture="initial-loss",
+    symptom=True,
 )
 @with_onset
 def nothing_learned(curves: TrainingCurves) -> Iterator[Observation]:
@@ -108,6 +109,7 @@ def nothing_learned(curves: TrainingCurves) -> Iterator[Observation]:
     cause="architecture-too-small",
     also=("dropout", "over-regularized", "learning-rate-low"),
     needs="reachable",
+    symptom=True,
 )
 def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     curve, train_blocks = curves.losses.monitored, curves.losses.train_blocks
@@ -151,6 +153,7 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     needs="layers",
     explains=("RVN-T02",),
     picture="deep-tanh",
+    symptom=True,
 )
 @with_onset
 def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
@@ -217,6 +220,7 @@ def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:
     also=("train-eval-mode", "batch-size"),
     needs="modes",
     picture="batch-norm-drift",
+    symptom=True,
 )
 def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     modes, null = curves.modes, curves.references.null_train

@@ -30,6 +30,7 @@ EARLY_BEST_SHARE = 0.3  # of the budget: before, nothing is said of an early bes
     also=("labels",),
     needs="validation",
     picture="early-stopping",
+    symptom=True,
 )
 @with_onset
 def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
@@ -175,6 +176,7 @@ def _score_stays(curves: TrainingCurves, best: int) -> bool:
     also=("schedule", "exploding"),
     needs="validation",
     picture="schedules",
+    symptom=True,
 )
 @with_onset
 def early_best(curves: TrainingCurves) -> Iterator[Observation]:

@@ -48,6 +48,7 @@ POOR_LOSS = 0.5  # of the constant's loss
         "too-few-steps",
     ),
     needs="effects",
+    symptom=True,
 )
 def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
     if not curves.has_ended or curves.outcome == "diverged":
@@ -73,6 +74,7 @@ def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
     needs="loss",
     explains=("RVN-T02", "RVN-T06", "RVN-T07", "RVN-T08"),
     picture="dropout-expectation",
+    symptom=True,
 )
 @with_onset
 def excessive_regularization(curves: TrainingCurves) -> Iterator[Observation]:

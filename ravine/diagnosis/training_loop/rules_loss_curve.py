@@ -58,6 +58,7 @@ def significance(losses: int) -> float:
     also=("exploding", "input-scale"),
     needs="losses",
     picture="range-test",
+    symptom=True,
 )
 def rising_loss(history: LoopHistory) -> Iterator[Observation]:
     """All of the last 8 of 32 means are above all of the first 16: by chance, once in C(24, 8) =
@@ -102,6 +103,7 @@ def rising_loss(history: LoopHistory) -> Iterator[Observation]:
     ),
     needs="baseline",
     picture="initial-loss",
+    symptom=True,
 )
 def nothing_learned(history: LoopHistory) -> Iterator[Observation]:
     """At the end: the mean of the last quarter, less its error, is no better than the entropy or
@@ -144,6 +146,7 @@ def nothing_learned(history: LoopHistory) -> Iterator[Observation]:
     needs="losses",
     explains=("RVN-L16",),
     picture="schedules",
+    symptom=True,
 )
 def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     """Less than a hundredth of the highest rate for two thirds of all steps, while the loss does
@@ -186,6 +189,7 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     cause="learning-rate-high",
     also=("data-degenerate", "schedule"),
     needs="losses",
+    symptom=True,
 )
 def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     """Runs of losses far above the others, so long that independent losses would hardly make them.

@@ -105,6 +105,7 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
     needs="graph",
     explains=("RVN-N02",),
     picture="activations",
+    symptom=True,
 )
 def dead_units(history: LoopHistory) -> Iterator[Observation]:
     last: dict[str, InactiveUnits] = {}

@@ -391,6 +391,7 @@ def _is_unchanged(snapshot: StepSnapshot) -> bool:
     ),
     needs="snapshots",
     picture="range-test",
+    symptom=True,
 )
 def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     event = history.nonfinite
@@ -465,6 +466,7 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     cause="detached-graph",
     also=("dead-units", "learning-rate-low"),
     needs="snapshots",
+    symptom=True,
 )
 def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
     losses = history.loss.first[:EQUAL_LOSSES]
