@@ -13,6 +13,7 @@ from typing import Any
 
 from ravine.catalog import recipe_from
 from ravine.data import RowGroups
+from ravine.diagnosis.registry import SYMPTOM_CODES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.training_curves import rules as curve_rules
 from ravine.diagnosis.training_curves.series import TrainingCurves, curves_of_record
@@ -28,8 +29,6 @@ from ravine.record import Record, read_json
 from ravine.training.jobs import load_task, resolve
 from ravine.training.run_folder import plain_recipe, planned_recipe
 from ravine.training.train import Run, open_run
-
-SYMPTOMS = ("RVN-C03", "RVN-T")  # beginnings of codes that say that, not why, something goes wrong
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ def _helped(finding: Finding) -> bool:
 
 
 def _symptom(finding: Finding) -> bool:
-    return finding.code.startswith(SYMPTOMS)
+    return finding.code in SYMPTOM_CODES
 
 
 def _with_trial(

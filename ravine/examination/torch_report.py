@@ -23,6 +23,7 @@ from ravine.diagnosis.data.rules import ALL as DATA
 from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.initialization.rules import ALL as STARTS
+from ravine.diagnosis.registry import SYMPTOM_CODES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials import rules as trial_rules
 from ravine.diagnosis.trials.outcome import GENERAL_CAUSES, NEAR_PERFECT_SCORE
@@ -45,9 +46,6 @@ from ravine.finding import BY_HAND, Checks, Finding, Report, Trial, arrange
 SMALL = 500_000  # parameters
 PROBED = 256  # training examples on which the start is probed
 EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
-# codes of what other causes explain, if one is found: dead units, numbers, the course, signal and
-# units at the start
-SYMPTOMS = ("RVN-S03", "RVN-N01", "RVN-N02", "RVN-T", "RVN-I13", "RVN-I14", "RVN-I15", "RVN-I16")
 
 
 class Watching(Protocol):
@@ -125,7 +123,7 @@ def looked_at(case: Case) -> tuple[StartProfile, DataProfile]:
 def certain(finding: Finding) -> bool:
     """Whether a finding is a cause without doubt, so that nothing needs to be tried."""
     sure = finding.severity == "error" and finding.confidence in ("exact", "high")
-    return sure and not finding.code.startswith(SYMPTOMS)
+    return sure and finding.code not in SYMPTOM_CODES
 
 
 def settled(case: Case, base: Run, found: list[Finding], *, trials: bool) -> list[Finding]:
@@ -189,7 +187,7 @@ def weighed(found: list[Finding], causes: list[Finding]) -> tuple[list[Finding],
         for f in found
         if f.severity != "note"
         and f.confidence in ("exact", "high")
-        and not f.code.startswith(SYMPTOMS)
+        and f.code not in SYMPTOM_CODES
     ]
     general = [
         f
@@ -223,8 +221,8 @@ def explained(found: list[Finding], causes: list[Finding]) -> list[Finding]:
     """All findings; symptoms become notes where a cause was found that accounts for them."""
     if not any(f.severity in ("error", "warning") for f in causes):
         return [*found, *causes]
-    codes = tuple(dict.fromkeys(f.code for f in found if f.code.startswith(SYMPTOMS)))
-    notes = [replace(f, severity="note") if f.code.startswith(SYMPTOMS) else f for f in found]
+    codes = tuple(dict.fromkeys(f.code for f in found if f.code in SYMPTOM_CODES))
+    notes = [replace(f, severity="note") if f.code in SYMPTOM_CODES else f for f in found]
     return [*notes, *(replace(f, explains=(*f.explains, *codes)) for f in causes)]
 
 
