@@ -2,11 +2,14 @@
 without.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sklearn import datasets
 
+from ravine.diagnosis.baseline_learners import BaselineResult
 from ravine.diagnosis.data import measure
 from ravine.diagnosis.data.measure import (
     count_classes,
@@ -14,7 +17,18 @@ from ravine.diagnosis.data.measure import (
     measure_numbers,
     profile_data,
 )
-from ravine.diagnosis.data.profile import class_evenness
+from ravine.diagnosis.data.profile import (
+    ClassCounts,
+    DataProfile,
+    Duplicates,
+    ExampleOrder,
+    NumberStats,
+    SpreadRange,
+    Steepness,
+    ValidationProfile,
+    ValidationShift,
+    class_evenness,
+)
 from ravine.diagnosis.data.rules import ALL
 from ravine.diagnosis.rule import run_rules
 
@@ -358,3 +372,226 @@ def test_nothing_is_drawn_from_torch_and_nothing_is_changed():
 def test_another_number_of_targets_is_an_error():
     with pytest.raises(ValueError, match="4 inputs and 3 targets"):
         profile_data(torch.rand(4, 2), torch.rand(3))
+
+
+# Just on either side of each threshold
+
+
+def profile(kind="classes", layout="table", **known):
+    return DataProfile(rows=100, shape=(4,), layout=layout, kind=kind, **known)
+
+
+def numbers(**known):
+    return NumberStats(columns=4, low=-3.0, high=3.0, mean=0.0, std=1.0, **known)
+
+
+def spreads(largest, smallest=1.0):
+    """Numbers whose columns have the largest spread, and all others the smallest."""
+    stds = (smallest,) * 9 + (largest,)
+    return numbers(column_stds=stds, spreads=SpreadRange(largest=largest, smallest=smallest))
+
+
+def wide(**known):
+    return numbers(column_stds=(1.0,), spreads=SpreadRange(largest=1.0, smallest=1.0), **known)
+
+
+def duplicates(compared=100, distinct=90, **known):
+    known = {"most_frequent": 1, "natural": False, "contradicted": 0, **known}
+    return profile(duplicates=Duplicates(compared=compared, distinct=distinct, **known))
+
+
+def shift(**known):
+    figures = {
+        "median_shift": 0.0,
+        "median_stretch": 1.0,
+        "largest_shift": 0.0,
+        "largest_shift_name": "pulse",
+        "largest_z": 99.0,
+        "median_z": 99.0,
+        "rows": 100,
+        "effective_columns": 4.0,
+    }
+    return profile(validation=ValidationProfile(rows=100, shift=ValidationShift(**figures | known)))
+
+
+def classes(train, validation=None):
+    return profile(
+        classes=ClassCounts(train=train, validation=validation or {}),
+        validation=ValidationProfile(rows=100),
+    )
+
+
+def outside(fraction):
+    found = ValidationProfile(rows=100, targets=numbers(), outside_fraction=fraction)
+    return profile(kind="number", targets=numbers(), validation=found)
+
+
+def order(purity, shuffled):
+    found = ExampleOrder(purity=purity, shuffled_purity=shuffled, is_sorted=False)
+    return profile(order=found)
+
+
+def learned(**known):
+    figures = {
+        "kind": "classes",
+        "learner": "linear",
+        "examples": 200,
+        "null_loss": 1.0,
+        "loss": 0.5,
+        "null_score": 0.5,
+        "score": 0.9,
+        "gain": 0.5,
+        "gain_error": 0.01,
+        "signal": 9.0,
+    }
+    return BaselineResult(**figures | known)
+
+
+def validation_alone(**known):
+    """Training examples tell nothing, validation examples do."""
+    beside = ValidationProfile(rows=100, baseline=learned(**known))
+    return profile(baseline=learned(signal=0.0), validation=beside)
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "beyond", "short"),
+    [
+        ("RVN-D02", "error", duplicates(10, 1), duplicates(9, 1)),
+        (
+            "RVN-D05",
+            "note",
+            profile(inputs=wide(steepness=Steepness(raw=30.5, standardized=1.0))),
+            profile(inputs=wide(steepness=Steepness(raw=29.5, standardized=1.0))),
+        ),
+        (
+            "RVN-D05",
+            "note",
+            profile(inputs=wide(steepness=Steepness(raw=1.0, standardized=30.5))),
+            profile(inputs=wide(steepness=Steepness(raw=1.0, standardized=29.5))),
+        ),
+        ("RVN-D05", "note", profile(inputs=spreads(30.5)), profile(inputs=spreads(29.5))),
+        (
+            "RVN-D05",
+            "note",
+            profile(inputs=wide(median_offset=5.1)),
+            profile(inputs=wide(median_offset=4.9)),
+        ),
+        (
+            "RVN-D06",
+            "note",
+            profile("number", targets=spreads(10.1)),
+            profile("number", targets=spreads(9.9)),
+        ),
+        (
+            "RVN-D06",
+            "note",
+            profile("number", targets=spreads(0.0299, 0.0299)),
+            profile("number", targets=spreads(0.0301, 0.0301)),
+        ),
+        (
+            "RVN-D06",
+            "note",
+            profile("number", targets=wide(largest_offset=5.1)),
+            profile("number", targets=wide(largest_offset=4.9)),
+        ),
+        ("RVN-D10", "warning", shift(median_shift=1.01), shift(median_shift=0.99)),
+        (
+            "RVN-D10",
+            "warning",
+            shift(median_shift=1.1, median_z=4.1),
+            shift(median_shift=1.1, median_z=3.9),
+        ),
+        ("RVN-D10", "warning", shift(median_stretch=2.51), shift(median_stretch=2.49)),
+        (
+            "RVN-D10",
+            "warning",
+            shift(median_stretch=2.6, rows=30),
+            shift(median_stretch=2.6, rows=29),
+        ),
+        (
+            "RVN-D10",
+            "warning",
+            shift(median_shift=1.1, effective_columns=3.1),
+            shift(median_shift=1.1, effective_columns=2.9),
+        ),
+        (
+            "RVN-D10",
+            "warning",
+            shift(median_shift=10.1, effective_columns=1.0),
+            shift(median_shift=9.9, effective_columns=1.0),
+        ),
+        ("RVN-D10", "note", shift(largest_shift=1.51), shift(largest_shift=1.49)),
+        (
+            "RVN-D10",
+            "note",
+            shift(largest_shift=2.0, largest_z=8.1),
+            shift(largest_shift=2.0, largest_z=7.9),
+        ),
+        ("RVN-D11", "warning", classes({0: 40}, {1: 5}), classes({0: 40}, {1: 4})),
+        (
+            "RVN-D11",
+            "warning",
+            classes({0: 40}, {0: 950, 1: 50}),
+            classes({0: 40}, {0: 951, 1: 49}),
+        ),
+        ("RVN-D11", "warning", classes({0: 50, 1: 50}, {0: 20}), classes({0: 52, 1: 48}, {0: 20})),
+        ("RVN-D11", "warning", outside(0.5), outside(0.49)),
+        ("RVN-D11", "note", outside(0.1), outside(0.09)),
+        ("RVN-D12", "note", classes({0: 87, 1: 13}), classes({0: 85, 1: 15})),
+        (
+            "RVN-D12",
+            "note",
+            profile("labels", classes=ClassCounts(train={0: 50, 1: 4})),
+            profile("labels", classes=ClassCounts(train={0: 50, 1: 5})),
+        ),
+        ("RVN-D13", "warning", order(0.9, 0.5), order(0.89, 0.5)),
+        ("RVN-D13", "warning", order(0.95, 0.74), order(0.95, 0.76)),
+        (
+            "RVN-D09",
+            "warning",
+            profile("tokens", "tokens", same_tokens=0.99, classes=ClassCounts(train={0: 5, 1: 5})),
+            profile("tokens", "tokens", same_tokens=0.989, classes=ClassCounts(train={0: 5, 1: 5})),
+        ),
+        ("RVN-D17", "note", duplicates(most_frequent=51), duplicates(most_frequent=50)),
+        ("RVN-D17", "note", duplicates(20, contradicted=4), duplicates(20, contradicted=3)),
+        ("RVN-D17", "note", duplicates(1000, contradicted=51), duplicates(1000, contradicted=50)),
+        ("RVN-D18", "warning", validation_alone(gain=0.101), validation_alone(gain=0.099)),
+        (
+            "RVN-D18",
+            "warning",
+            validation_alone(gain_error=0.12),
+            validation_alone(gain_error=0.13),
+        ),
+        ("RVN-D18", "warning", validation_alone(signal=8.1), validation_alone(signal=7.9)),
+        (
+            "RVN-D14",
+            "note",
+            profile(baseline=learned(signal=2.9)),
+            profile(baseline=learned(signal=3.1)),
+        ),
+    ],
+)
+def test_thresholds(code, severity, beyond, short):
+    found, short_of = (
+        {f.code: f.severity for f in run_rules(ALL, data)[0]} for data in (beyond, short)
+    )
+    assert found.get(code) == severity and short_of.get(code) != severity
+
+
+def leaked(overlap, *, of=1000, expected=0.0):
+    return duplicates(validation_compared=of, overlap=overlap, expected_overlap=expected)
+
+
+@pytest.mark.parametrize(
+    ("severity", "beyond", "short"),
+    [
+        ("note", leaked(3), leaked(2)),
+        ("warning", leaked(50), leaked(49)),
+        ("warning", leaked(341, expected=100.0), leaked(340, expected=100.0)),
+    ],
+)
+def test_thresholds_of_leaked_examples(severity, beyond, short):
+    beyond, short = (
+        replace(data, validation=ValidationProfile(rows=1000)) for data in (beyond, short)
+    )
+    test_thresholds("RVN-D07", severity, beyond, short)

@@ -17,8 +17,23 @@ from torch import nn
 
 from ravine.diagnosis.initialization.loss_probe import ProbedLoss, probe_pairing
 from ravine.diagnosis.initialization.probe import PROBES, profile_start
-from ravine.diagnosis.initialization.profile import StartProfile
+from ravine.diagnosis.initialization.profile import (
+    ActivationStats,
+    BaselineLosses,
+    BatchNorms,
+    BatchNormStats,
+    ClassWeights,
+    FirstLoss,
+    LayerStats,
+    LossForm,
+    LossProfile,
+    NetworkProfile,
+    SignalFlow,
+    StartProfile,
+    TargetProfile,
+)
 from ravine.diagnosis.initialization.rules import ALL
+from ravine.diagnosis.initialization.rules_loss import light_weight_limit
 from ravine.diagnosis.rule import run_rules
 
 
@@ -1016,3 +1031,189 @@ class Timed(nn.Module):
 def test_odd_and_healthy(program):
     start = profile_start(*program())
     assert start.has("outputs") and alarms(start) == {}
+
+
+# Just on either side of each threshold
+
+
+def started(**known):
+    """A profile of which all was measured."""
+    return StartProfile(measured=dict.fromkeys((*PROBES, "outputs"), True), **known)
+
+
+def with_form(*, unreachable=None, **known):
+    return started(
+        loss=LossProfile(form=LossForm(**known), baselines=BaselineLosses(unreachable=unreachable))
+    )
+
+
+def with_classes(shares, weights, answer):
+    return started(
+        loss=LossProfile(
+            classes=ClassWeights(shares=shares, weights=weights, answer=answer),
+            targets=TargetProfile(kind="classes"),
+        )
+    )
+
+
+def with_first_loss(value, **known):
+    return started(
+        first_loss=FirstLoss(value=value),
+        loss=LossProfile(baselines=BaselineLosses(null_loss=1.0, even_loss=1.0)),
+        **known,
+    )
+
+
+def layer(ratio, *, expected=0.1, where="0"):
+    return LayerStats(
+        where=where,
+        function="linear",
+        units=8,
+        fan_in=100,
+        weight_rms=ratio * expected,
+        expected_rms=expected,
+        output_rms=1.0,
+        output_spread=1.0,
+    )
+
+
+def with_layers(*ratios, signal=1.0, gradient=None, **known):
+    flow = SignalFlow(
+        signal=signal, gradient=signal if gradient is None else gradient, depth=6, where="0"
+    )
+    layers = tuple(layer(ratio, **known) for ratio in ratios)
+    return started(network=NetworkProfile(layers=layers, flow=flow))
+
+
+def with_activation(*, input_spread=1.0, ratio=1.0, **known):
+    figures = {"where": "0", "function": "relu", "units": 100, "values_per_unit": 1000}
+    network = NetworkProfile(
+        layers=(layer(ratio),), activations=(ActivationStats(**figures | known),)
+    )
+    return started(network=network, first_loss=FirstLoss(input_spread=input_spread))
+
+
+def with_norm(**known):
+    figures = {"where": "0", "momentum": 0.0005, "mean_offset": 3.0}
+    return started(batch_norms=BatchNorms(layers=(BatchNormStats(**figures | known),)))
+
+
+def with_dropout(share):
+    return started(network=NetworkProfile(dropouts={"0": share}))
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "beyond", "short"),
+    [
+        ("RVN-I10", "warning", with_form(unreachable=0.11), with_form(unreachable=0.09)),
+        ("RVN-I10", "error", with_form(unreachable=0.51), with_form(unreachable=0.49)),
+        # a class for half as many examples, of half the weight: it gets a quarter of the answer
+        (
+            "RVN-I11",
+            "warning",
+            with_classes((0.667, 0.333), (1.0, 0.49), (0.81, 0.19)),
+            with_classes((0.667, 0.333), (1.0, 0.51), (0.81, 0.19)),
+        ),
+        (
+            "RVN-I11",
+            "warning",
+            with_classes((0.667, 0.333), (1.0, 0.4), (0.9, 0.1)),
+            with_classes((0.665, 0.335), (1.0, 0.4), (0.9, 0.1)),
+        ),
+        (
+            "RVN-I11",
+            "warning",
+            with_classes((0.5, 0.5), (1.0, 0.09), (0.95, 0.05)),
+            with_classes((0.5, 0.5), (1.0, 0.11), (0.95, 0.05)),
+        ),
+        ("RVN-I13", "note", with_first_loss(30.5), with_first_loss(29.5)),
+        ("RVN-I17", "note", with_layers(3.05), with_layers(2.95)),
+        ("RVN-I17", "note", with_layers(10.1, expected=1.0), with_layers(9.9, expected=1.0)),
+        ("RVN-I17", "note", with_layers(0.0299), with_layers(0.0301)),
+        ("RVN-I14", "note", with_layers(1.0, signal=0.99e-3), with_layers(1.0, signal=1.01e-3)),
+        ("RVN-I14", "warning", with_layers(1.0, signal=0.99e-4), with_layers(1.0, signal=1.01e-4)),
+        ("RVN-I14", "warning", with_layers(1.0, signal=1.01e4), with_layers(1.0, signal=0.99e4)),
+        ("RVN-I15", "note", with_activation(dead_units=50), with_activation(dead_units=49)),
+        ("RVN-I15", "warning", with_activation(dead_units=90), with_activation(dead_units=89)),
+        (
+            "RVN-I15",
+            "warning",
+            with_activation(dead_units=99, values_per_unit=64),
+            with_activation(dead_units=99, values_per_unit=63),
+        ),
+        (
+            "RVN-I15",
+            "warning",
+            with_activation(dead_units=4, units=4),
+            with_activation(dead_units=3, units=3),
+        ),
+        (
+            "RVN-I16",
+            "note",
+            with_activation(function="tanh", flat_units=50),
+            with_activation(function="tanh", flat_units=49),
+        ),
+        (
+            "RVN-I16",
+            "warning",
+            with_activation(function="tanh", flat_units=90),
+            with_activation(function="tanh", flat_units=89),
+        ),
+        (
+            "RVN-I16",
+            "warning",
+            with_activation(function="sigmoid", flat_units=99, mean_output=0.11),
+            with_activation(function="sigmoid", flat_units=99, mean_output=0.09),
+        ),
+        ("RVN-I18", "warning", with_norm(mean_offset=1.01), with_norm(mean_offset=0.99)),
+        (
+            "RVN-I18",
+            "warning",
+            with_norm(mean_offset=0.0, std_ratio=2.01),
+            with_norm(mean_offset=0.0, std_ratio=1.99),
+        ),
+        ("RVN-I18", "warning", with_norm(momentum=0.00099), with_norm(momentum=0.00101)),
+        ("RVN-I18", "note", with_norm(momentum=0.991), with_norm(momentum=0.989)),
+        ("RVN-I19", "note", with_dropout(0.8), with_dropout(0.79)),
+    ],
+)
+def test_thresholds(code, severity, beyond, short):
+    found, short_of = (
+        {f.code: f.severity for f in run_rules(ALL, start)[0]} for start in (beyond, short)
+    )
+    assert found.get(code) == severity and short_of.get(code) != severity
+
+
+@pytest.mark.parametrize(("odds", "weight"), [(0.49, 0.5), (0.51, 0.1), (1.49, 0.1), (1.51, 0.0)])
+def test_thresholds_of_a_classs_weight_go_by_how_often_it_occurs(odds, weight):
+    assert light_weight_limit(odds) == weight
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "beyond", "short"),
+    [
+        (
+            "RVN-I14",
+            "initialization",
+            with_layers(0.19, signal=1e-5),
+            with_layers(0.21, signal=1e-5),
+        ),
+        (
+            "RVN-I16",
+            "input-scale",
+            with_activation(function="tanh", flat_units=99, input_spread=5.1),
+            with_activation(function="tanh", flat_units=99, input_spread=4.9),
+        ),
+        (
+            "RVN-I16",
+            "initialization",
+            with_activation(function="tanh", flat_units=99, ratio=3.1),
+            with_activation(function="tanh", flat_units=99, ratio=2.9),
+        ),
+    ],
+)
+def test_thresholds_between_causes(code, cause, beyond, short):
+    found, short_of = (
+        {f.code: f.cause for f in run_rules(ALL, start)[0]} for start in (beyond, short)
+    )
+    assert found[code] == cause != short_of[code]

@@ -487,3 +487,265 @@ def test_healthy_runs_keep_the_budget_of_false_alarms():
     assert len(alarms) <= 0.05 * RUNS * len(FAMILIES), alarms
     most = scipy.stats.binom.isf(0.01, RUNS, 0.05)
     assert all(sum(a[0] == name for a in alarms) <= most for name in FAMILIES), alarms
+
+
+# Just on either side of each threshold
+
+
+def switched(first, then, at):
+    """T values: the first ones up to a place, others from there on."""
+    return np.where(np.arange(T) < at, first, then)
+
+
+def constant(loss, **known):
+    return finished(np.full(T, loss), np.full(T, loss), error=1e-4, **known)
+
+
+def broken_after(count, last=0.2):
+    """A training loss that falls, and is no number from some evaluation on."""
+    losses = np.linspace(1.0, 0.2, count)
+    losses[-1] = last
+    return finished(np.concatenate([losses, np.full(T - count, np.inf)]))
+
+
+def jumping(jump, count=15):
+    """A validation loss of which the second half jumps up and down again some times."""
+    places = T // 2 + 2 * np.arange(count)
+    values = np.full(T, 0.2)
+    values[places] += jump
+    return finished(LEARNED, values, error=1e-4)
+
+
+def rising_at_the_end(count):
+    """A few evaluations of which the last six are each higher than the one before."""
+    values = np.concatenate([np.full(count - 6, 0.2), 0.2 + 0.3 * np.arange(1, 7)])
+    steps = PER * np.arange(1, count + 1)
+    return flat_curves(
+        steps=int(steps[-1]),
+        budget=int(steps[-1]),
+        outcome="finished",
+        validation=make_curve(values, steps),
+        null_validation=1.0,
+    )
+
+
+def turning(place, height, train=0.1, **known):
+    """A validation loss with its lowest value of 0.2 at a place, and a height from then on; its
+    best constant has 1. `train` is the training loss from then on, 0.1 before.
+    """
+    validation = switched(np.linspace(1.0, 0.21, T), height, place + 1)
+    validation[place] = 0.2
+    return finished(switched(0.1, train, place + 1), validation, error=1e-3, **known)
+
+
+def stuck(*ratios, **known):
+    """Layers that move by so much of their weights in each of 1,200 steps."""
+    layers = {name: at_steps(ratio) for name, ratio in zip("ab", ratios, strict=True)}
+    return finished(LEARNED, LEARNED, layer_ratios=layers, **known)
+
+
+def power_law(null, **known):
+    """A loss that falls with the power 0.3 of the steps to 0.5."""
+    return finished(0.5 * AT**-0.3, 0.5 * AT**-0.3, null=null, error=1e-4, **known)
+
+
+def with_setback(count):
+    """A loss that falls with the steps, but for the last but one of some evaluations."""
+    steps = PER * np.arange(1, count + 1)
+    values = 0.5 * (steps / steps[-1]) ** -0.3
+    values[-2] = 1.001 * values[-3]
+    return flat_curves(
+        steps=int(steps[-1]),
+        budget=int(steps[-1]),
+        outcome="finished",
+        train=make_curve(values, steps),
+        null_train=1.0,
+    )
+
+
+def begun(now, steps_per_epoch, steps=50):
+    """A run of 50 steps and two evaluations."""
+    at = [steps // 2, steps]
+    return flat_curves(
+        steps=steps,
+        budget=steps,
+        steps_per_epoch=steps_per_epoch,
+        outcome="finished",
+        train=make_curve([2.0, now + 0.3], at),
+        validation=make_curve([1.2, now], at),
+        validation_error=make_curve([0.001, 0.001], at),
+        null_validation=1.0,
+        null_train=1.0,
+    )
+
+
+def short(steps):
+    """A run of some steps that learned nothing, by updates of next to nothing."""
+    at = steps * np.arange(1, T + 1) / T
+    return flat_curves(
+        steps=steps,
+        budget=steps,
+        outcome="finished",
+        train=make_curve(np.ones(T), at),
+        update_ratio=make_curve(np.full(T, 1e-6), at),
+        null_train=1.0,
+    )
+
+
+def scheduled(until, rest=1e-4):
+    lr = at_steps(switched(1.0, rest, until))
+    return finished(LEARNED, LEARNED, lr=lr)
+
+
+def clipped(kept):
+    return finished(LEARNED, clip_kept=at_steps(kept), update_ratio=at_steps(1e-3))
+
+
+def shrinking(left, loss=1.0):
+    weights = at_steps(np.linspace(1.0, left, T))
+    return constant(loss, weight_norm=weights)
+
+
+def dropping(share, loss=0.3):
+    return constant(loss, values={"dropout": share})
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "beyond", "short_of"),
+    [
+        (
+            "RVN-T03",
+            "warning",
+            finished(switched(1.0, 1.11, 1)),
+            finished(switched(1.0, 1.09, 1)),
+        ),
+        ("RVN-T04", "warning", jumping(0.21), jumping(0.199)),  # of a fall of 0.8
+        ("RVN-T04", "note", jumping(0.085), jumping(0.079)),
+        ("RVN-T04", "warning", jumping(0.6, count=8), jumping(0.6, count=7)),
+        ("RVN-T04", "warning", rising_at_the_end(12), rising_at_the_end(11)),
+        ("RVN-T10", "note", constant(0.949), constant(0.951)),
+        ("RVN-T10", "note", constant(0.051), constant(0.049)),
+        (
+            "RVN-T10",
+            "note",
+            finished(LEARNED, switched(0.5049, 0.5, 45)),
+            finished(LEARNED, switched(0.5051, 0.5, 45)),
+        ),
+        ("RVN-T02", "warning", constant(0.9951), constant(0.9949)),
+        ("RVN-T02", "error", constant(1.51), constant(1.49)),
+        (
+            "RVN-T02",
+            "note",
+            constant(1.0, outcome="", budget=2390),
+            constant(1.0, outcome="", budget=2410),
+        ),
+        ("RVN-T07", "warning", constant(0.41, reachable=0.2), constant(0.39, reachable=0.2)),
+        (
+            "RVN-T07",
+            "warning",
+            finished(np.full(T, 0.41), np.full(T, 0.6), reachable=0.2),
+            finished(np.full(T, 0.39), np.full(T, 0.6), reachable=0.2),
+        ),
+        ("RVN-T08", "note", stuck(8.25e-6, 1e-3), stuck(8.42e-6, 1e-3)),
+        ("RVN-T08", "note", stuck(7e-6, 2.15e-4), stuck(7e-6, 2.05e-4)),
+        (
+            "RVN-T08",
+            "note",
+            stuck(1e-7, 1e-3, outcome="", budget=4790),
+            stuck(1e-7, 1e-3, outcome="", budget=4810),
+        ),
+        (
+            "RVN-T13",
+            "warning",
+            finished(LEARNED, training=0.1, evaluation=0.301),
+            finished(LEARNED, training=0.1, evaluation=0.299),
+        ),
+        (
+            "RVN-T13",
+            "warning",
+            finished(LEARNED, training=1.0, evaluation=1.51),
+            finished(LEARNED, training=1.0, evaluation=1.49),
+        ),
+        (
+            "RVN-T05",
+            "note",
+            finished(np.full(T, 0.049), np.full(T, 0.9)),
+            finished(np.full(T, 0.051), np.full(T, 0.9)),
+        ),
+        (
+            "RVN-T05",
+            "note",
+            finished(np.full(T, 0.01), np.full(T, 0.701)),
+            finished(np.full(T, 0.01), np.full(T, 0.699)),
+        ),
+        ("RVN-T05", "warning", turning(20, 0.321), turning(20, 0.319)),  # of a fall of 0.8
+        ("RVN-T05", "warning", turning(20, 0.4, 0.1019), turning(20, 0.4, 0.1021)),
+        ("RVN-T14", "warning", turning(5, 0.4, 0.2), turning(6, 0.4, 0.2)),
+        (
+            "RVN-T14",
+            "warning",
+            turning(5, 0.4, 0.2, outcome="", budget=3990),
+            turning(5, 0.4, 0.2, outcome="", budget=4010),
+        ),
+        ("RVN-T06", "note", power_law(1.42), power_law(1.46)),
+        ("RVN-T06", "warning", power_law(0.805), power_law(0.82)),
+        ("RVN-T06", "note", with_setback(27), with_setback(24)),
+        ("RVN-T06", "warning", begun(0.6, 17), begun(0.6, 16)),
+        ("RVN-T06", "warning", begun(0.51, 50), begun(0.49, 50)),
+        ("RVN-T09", "note", scheduled(36), scheduled(37)),
+        ("RVN-T09", "note", scheduled(30, 0.0099), scheduled(30, 0.0101)),
+        ("RVN-T12", "note", clipped(0.0099), clipped(0.0101)),
+        ("RVN-T12", "note", clipped(1e-4), clipped(switched(1.0, 1e-4, 1))),
+        ("RVN-T12", "note", dropping(0.901), dropping(0.899)),
+        ("RVN-T12", "warning", dropping(0.95, 0.51), dropping(0.95, 0.49)),
+        ("RVN-T12", "warning", shrinking(0.099), shrinking(0.101)),
+        ("RVN-T12", "warning", shrinking(0.01, 0.981), shrinking(0.01, 0.979)),
+    ],
+)
+def test_thresholds(code, severity, beyond, short_of):
+    found, others = (
+        {f.code: f.severity for f in run_rules(curve_rules.ALL, curves)[0]}
+        for curves in (beyond, short_of)
+    )
+    assert found.get(code) == severity and others.get(code) != severity
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "beyond", "short_of"),
+    [
+        ("RVN-T01", "exploding", broken_after(5), broken_after(4)),
+        ("RVN-T01", "exploding", broken_after(30, 0.49), broken_after(30, 0.51)),
+        ("RVN-T02", "learning-rate-high", constant(1.51), constant(1.49)),
+        (
+            "RVN-T02",
+            "learning-rate-high",
+            constant(1.0, update_ratio=at_steps(0.0501)),
+            constant(1.0, update_ratio=at_steps(0.0499)),
+        ),
+        (
+            "RVN-T02",
+            "learning-rate-low",
+            constant(1.0, update_ratio=at_steps(4.15e-5)),
+            constant(1.0, update_ratio=at_steps(4.19e-5)),
+        ),
+        ("RVN-T02", "too-few-steps", short(99), short(101)),
+        (
+            "RVN-T02",
+            "dead-units",
+            constant(1.0, gradient_norm=at_steps(np.linspace(1.0, 0.99e-4, T))),
+            constant(1.0, gradient_norm=at_steps(np.linspace(1.0, 1.01e-4, T))),
+        ),
+        (
+            "RVN-T06",
+            "too-few-steps",
+            power_law(0.8, update_ratio=at_steps(1e-6), steps_per_epoch=241),
+            power_law(0.8, update_ratio=at_steps(1e-6), steps_per_epoch=239),
+        ),
+    ],
+)
+def test_thresholds_between_causes(code, cause, beyond, short_of):
+    found, others = (
+        {f.code: f.cause for f in run_rules(curve_rules.ALL, curves)[0]}
+        for curves in (beyond, short_of)
+    )
+    assert found[code] == cause != others[code]

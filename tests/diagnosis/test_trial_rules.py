@@ -390,3 +390,105 @@ def test_the_explanation_of_a_trial_has_its_thresholds():
     (detected,) = {rule.explanation.detected for rule in ALL if rule.code < "RVN-X20"}
     for said in ("20%", "45%", "0.05", "0.3 of the score", "5 seeds"):
         assert said in detected
+
+
+# Just on either side of each threshold
+
+
+@pytest.mark.parametrize(("loss", "gain"), [(0.969, 1.0), (0.971, 0.0)])
+def test_thresholds_of_what_is_no_learning(loss, gain):
+    seen = results(1.0, outcome("optimizer", loss))
+    assert seen.gain_of(seen.outcomes[0]) == pytest.approx(gain)
+
+
+@pytest.mark.parametrize(("score", "gain"), [(0.551, 0.75), (0.549, 0.0)])
+def test_thresholds_of_what_a_score_must_gain(score, gain):
+    seen = results(0.8, outcome("optimizer", 0.2, score), score=0.5)
+    assert seen.gain_of(seen.outcomes[0]) == pytest.approx(gain)
+
+
+@pytest.mark.parametrize(("score", "gain"), [(0.81, 0.31), (0.79, -0.5)])
+def test_thresholds_of_a_score_that_is_enough(score, gain):
+    surer, other = outcome("optimizer", 1.5, score), outcome("dropout", 0.6, 0.7)
+    seen = results(0.8, surer, other, score=0.5)
+    assert seen.gain_of(surer) == pytest.approx(gain)
+
+
+@pytest.mark.parametrize(("score", "meaningful"), [(0.31, True), (0.29, False)])
+def test_thresholds_of_a_score_that_means_something(score, meaningful):
+    """The run with the least loss is nearly the best in score, too."""
+    seen = results(0.9, outcome("optimizer", 0.2, score), outcome("dropout", 0.5, 1.0), score=0.1)
+    assert seen.has_score == meaningful
+
+
+@pytest.mark.parametrize(("loss", "first"), [(0.24, "input-scale"), (0.26, "learning-rate-low")])
+def test_thresholds_of_what_is_as_good_as_the_best(loss, first):
+    seen = results(1.0, outcome("learning-rate-low", 0.0), outcome("input-scale", loss, fact=True))
+    assert causes(seen) == [first]
+
+
+@pytest.mark.parametrize(
+    ("loss", "severity", "confidence"),
+    [
+        (0.39, "error", "high"),
+        (0.41, "warning", "high"),
+        (0.49, "warning", "high"),
+        (0.51, "warning", "medium"),
+    ],
+)
+def test_thresholds_of_severity_and_confidence(loss, severity, confidence):
+    # the least loss of all brings nothing in score: so 1 is all there was to gain
+    other = outcome("dropout", 0.0, 0.5)
+    seen = results(1.0, outcome("optimizer", loss, 0.56), other, score=0.5)
+    (found,) = run_rules(ALL, seen)[0]
+    assert (found.severity, found.confidence) == (severity, confidence)
+
+
+def test_thresholds_of_a_remedy_that_is_compared_otherwise():
+    numbers = outcome("loss", 0.9)
+    (found,) = run_rules(ALL, results(1.0, numbers, preferred=numbers))[0]
+    assert found.evidence[0].value == 50 and found.severity == "warning"
+
+
+@pytest.mark.parametrize(
+    ("beyond", "short"),
+    [
+        ({"rise": (0.181, 0.01)}, {"rise": (0.179, 0.01)}),  # of a fall of 0.6
+        ({"rise": (0.4, 0.159)}, {"rise": (0.4, 0.161)}),
+        ({"null": 0.413}, {"null": 0.411}),  # it fell from there to 0.4
+        (
+            {"scores": (0.0, 0.80, 0.80, 0.774), "rise": (0.4, 0.05)},
+            {"scores": (0.0, 0.80, 0.80, 0.776), "rise": (0.4, 0.05)},
+        ),
+    ],
+)
+def test_thresholds_of_overfitting(beyond, short):
+    assert "overfitting" in causes(by_heart(**beyond))
+    assert "overfitting" not in causes(by_heart(**short))
+
+
+@pytest.mark.parametrize(
+    ("beyond", "short"),
+    [
+        ({"fitted": 0.89}, {"fitted": 0.91}),
+        ({"ended": 1.11}, {"ended": 1.09}),
+        ({"rise": (0.6, 0.239)}, {"rise": (0.6, 0.241)}),
+    ],
+)
+def test_thresholds_of_labels(beyond, short):
+    assert "labels" in causes(untold(**beyond)) and "labels" not in causes(untold(**short))
+
+
+@pytest.mark.parametrize(
+    ("beyond", "short"),
+    [
+        ({"known": 0.61}, {"known": 0.59}),  # the network reaches 0.45
+        (
+            {"known": 0.31, "reached": 0.0, "fitted": 0.0},
+            {"known": 0.29, "reached": 0.0, "fitted": 0.0},
+        ),
+    ],
+)
+def test_thresholds_of_a_small_network(beyond, short):
+    found = "architecture-too-small"
+    assert found in causes(small(**beyond)) and found not in causes(small(**short))

@@ -17,9 +17,9 @@ from ravine.diagnosis.initialization.forward_trace import ForwardTrace, trace_fo
 Loss = Callable[[Tensor, Tensor], Tensor]
 Pass = ForwardTrace | Exception  # an exception where the model raised it
 
-MAX_EXAMPLES = 256
+MAX_PROBED_EXAMPLES = 256
 MAX_INPUT_NUMBERS = 2**18  # numbers that the inputs of these have together
-MIN_EXAMPLES = 16  # however large
+MIN_PROBED_EXAMPLES = 16  # however large
 SMALL_BATCHES = (7, 11, 13, 17, 5)  # sizes of the small batch
 EQUAL_OUTPUTS = 1e-6  # of the largest output: equal but for rounding
 
@@ -78,8 +78,8 @@ def prepare_program(
     Raises what the model raises for all examples in evaluation mode, and for outputs that are no
     tensor.
     """
-    most = max(MIN_EXAMPLES, MAX_INPUT_NUMBERS * len(inputs) // max(1, inputs.numel()))
-    rows = spread_rows(len(inputs), min(len(inputs), MAX_EXAMPLES, most))
+    most = max(MIN_PROBED_EXAMPLES, MAX_INPUT_NUMBERS * len(inputs) // max(1, inputs.numel()))
+    rows = spread_rows(len(inputs), min(len(inputs), MAX_PROBED_EXAMPLES, most))
     inputs, targets = inputs[rows].detach(), targets[rows].detach()
     if isinstance(loss, nn.Module):
         loss = copy.deepcopy(loss)

@@ -20,8 +20,8 @@ from ravine.diagnosis.training_curves import (
 
 ALL = (
     rules_divergence.divergence,
-    rules_learning.nothing_learned,
-    rules_divergence.rising_loss,
+    rules_learning.no_better_than_constant,
+    rules_divergence.rising_training_loss,
     rules_divergence.jumping_loss,
     rules_overfitting.overfitting,
     rules_duration.still_falling,

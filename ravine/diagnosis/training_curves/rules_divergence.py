@@ -84,7 +84,7 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     symptom=True,
 )
 @with_onset
-def rising_loss(curves: TrainingCurves) -> Iterator[Observation]:
+def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     curve, validation = curves.losses.train_blocks, curves.losses.validation
     null = curves.references.null_train
     if len(curve) < 6:

@@ -52,7 +52,7 @@ MODE_RATIO = 1.5  # times the loss in training mode
     symptom=True,
 )
 @with_onset
-def nothing_learned(curves: TrainingCurves) -> Iterator[Observation]:
+def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
     if curves.steps < LATE_SHARE * curves.plan.budget and not curves.has_ended:
         return
     losses, references = curves.losses, curves.references
@@ -177,7 +177,7 @@ def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
         return
     every = len(stuck) == len(distances)
     name, least = min(stuck.items(), key=lambda pair: pair[1])
-    useless = bool(list(nothing_learned(curves)))
+    useless = bool(list(no_better_than_constant(curves)))
     evidence = [
         Evidence(
             f"{name} moves in the whole run by at most",

@@ -35,10 +35,10 @@ EARLY_BEST_SHARE = 0.3  # of the budget: before, nothing is said of an early bes
 @with_onset
 def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
     risen = list(_rising_again(curves))
-    yield from risen or _memorized(curves)
+    yield from risen or _memorization(curves)
 
 
-def _memorized(curves: TrainingCurves) -> Iterator[Observation]:
+def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
     """Overfitting from the first evaluations on: all is known of the training examples, little of
     others.
     """

@@ -19,7 +19,7 @@ from ravine.diagnosis.training_curves.failure_causes import (
 )
 from ravine.diagnosis.training_curves.onset import with_onset
 from ravine.diagnosis.training_curves.progress import CLEAR_GAIN, falls_evenly
-from ravine.diagnosis.training_curves.rules_learning import nothing_learned
+from ravine.diagnosis.training_curves.rules_learning import no_better_than_constant
 from ravine.diagnosis.training_curves.series import SETTING_PATHS, TrainingCurves
 from ravine.finding import Change, Evidence
 
@@ -78,7 +78,7 @@ def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
 )
 @with_onset
 def excessive_regularization(curves: TrainingCurves) -> Iterator[Observation]:
-    useless = curves.has_ended and bool(list(nothing_learned(curves)))
+    useless = curves.has_ended and bool(list(no_better_than_constant(curves)))
     yield from _tight_clipping(curves, useless)
     yield from _high_dropout(curves, useless)
     yield from _strong_decay(curves, useless)

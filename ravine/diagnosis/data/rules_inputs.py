@@ -1,0 +1,185 @@
+"""Inputs that are not finite, constant, copied or badly scaled, and columns that are the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ravine.diagnosis.data.profile import DataProfile
+from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.finding import Change, Evidence
+
+MIN_EXAMPLES = 10  # with fewer, equal ones mean nothing
+STEEPNESS_RATIO = 30.0  # times as steep, or as flat, as with standardized inputs
+SPREAD_RATIO = 30.0  # times the spread of another column
+FAR_OFFSET = 5.0  # spreads from 0
+IDENTICAL_FRACTION = 0.5  # of the examples: one and the same
+MIN_CONTRADICTED = 3  # copies of an input with other targets
+CONTRADICTED_FRACTION = 0.05  # of the examples
+
+
+@rule("RVN-D01", severity="error", cause="data-degenerate", needs="inputs", explains=("RVN-N01",))
+def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
+    for broken in data.not_finite:
+        several = broken.where.startswith(
+            "target "
+        )  # one of several numbers: a mask in the loss may leave them out
+        yield Observation(
+            where=broken.where,
+            severity="note" if several else "",
+            confidence="medium" if several else "",
+            evidence=(
+                Evidence(
+                    "examples with NaN or infinity",
+                    broken.rows,
+                    "",
+                    0,
+                    f"of {data.rows}: {broken.nans} NaN, {broken.infinities} infinite",
+                ),
+            ),
+            changes=(Change("data", "leave these examples out, or fill them in"),),
+        )
+
+
+@rule(
+    "RVN-D02", severity="error", cause="data-degenerate", needs="duplicates", explains=("RVN-D14",)
+)
+def equal_inputs(data: DataProfile) -> Iterator[Observation]:
+    copies = data.duplicates
+    if copies is not None and copies.compared >= MIN_EXAMPLES and copies.distinct == 1:
+        yield Observation(
+            evidence=(Evidence("different inputs", 1, "", None, f"of {copies.compared}"),),
+            changes=(Change("data", "see how the inputs are read"),),
+        )
+
+
+@rule("RVN-D03", severity="note", confidence="low", cause="data-degenerate", needs="columns")
+def constant_columns(data: DataProfile) -> Iterator[Observation]:
+    inputs = data.inputs
+    if (
+        inputs is not None
+        and inputs.constant_columns
+        and len(inputs.constant_columns) < inputs.columns
+        and data.rows >= MIN_EXAMPLES
+    ):
+        yield Observation(
+            where=join_names(inputs.constant_columns),
+            evidence=(
+                Evidence(
+                    "columns with one value",
+                    len(inputs.constant_columns),
+                    "",
+                    None,
+                    f"of {inputs.columns}",
+                ),
+            ),
+            changes=(Change("data", "without these columns"),),
+        )
+
+
+@rule("RVN-D05", severity="note", confidence="low", cause="input-scale", needs="numbers")
+def input_scale(data: DataProfile) -> Iterator[Observation]:
+    inputs = data.inputs
+    if inputs is None or inputs.spreads.largest == 0:
+        return
+    spreads, steepness, found = inputs.spreads, inputs.steepness, []
+    if not 1 / STEEPNESS_RATIO <= steepness.ratio <= STEEPNESS_RATIO:
+        found.append(
+            Evidence(
+                "steeper for a first layer than with standardized inputs",
+                steepness.ratio,
+                "times",
+                STEEPNESS_RATIO if steepness.ratio > 1 else 1 / STEEPNESS_RATIO,
+                f"E[x x^T] has the eigenvalue {steepness.raw:.3g}, {steepness.standardized:.3g} "
+                f"standardized",
+            )
+        )
+    varied = sorted(std for std in inputs.column_stds if std >= spreads.smallest)
+    narrow = varied[len(varied) // 10]  # of many columns, a few that hardly vary are no matter
+    if data.layout == "table" and spreads.largest > SPREAD_RATIO * narrow:
+        found.append(
+            Evidence(
+                "largest spread of a column over the smallest",
+                spreads.ratio,
+                "",
+                SPREAD_RATIO,
+                f"{spreads.largest_name} {spreads.largest:.3g}, {spreads.smallest_name} "
+                f"{spreads.smallest:.3g}",
+            )
+        )
+    if inputs.median_offset > FAR_OFFSET:
+        found.append(
+            Evidence(
+                "distance of a middling column from 0", inputs.median_offset, "spreads", FAR_OFFSET
+            )
+        )
+    if found:
+        yield Observation(evidence=tuple(found), changes=(Change("input.scale", "standardize"),))
+
+
+@rule("RVN-D08", severity="warning", confidence="medium", cause="leakage", needs="columns")
+def leaking_columns(data: DataProfile) -> Iterator[Observation]:
+    for column in data.leaking_columns:
+        missed, missed_by_rest = 1 - column.score, 1 - column.rest_score
+        far_behind = missed_by_rest > max(10 * missed, 0.05 * (1 - column.null_score))
+        if missed_by_rest <= 2 * missed:
+            continue
+        score = "R2" if data.kind == "number" else "accuracy"
+        yield Observation(
+            where=column.where,
+            severity="" if far_behind and column.rest_informative else "note",
+            evidence=(
+                Evidence(f"{score} of this column alone", column.score),
+                Evidence(
+                    f"{score} of all others together",
+                    column.rest_score,
+                    "",
+                    None,
+                    f"the best constant has {column.null_score:.3g}",
+                ),
+            ),
+            changes=(
+                Change("data", f"without {column.where}, if it is not known when predicting"),
+            ),
+        )
+
+
+@rule(
+    "RVN-D17",
+    severity="note",
+    confidence="medium",
+    cause="data-degenerate",
+    also=("labels",),
+    needs="duplicates",
+)
+def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
+    copies = data.duplicates
+    if copies is None or copies.compared < MIN_EXAMPLES or copies.distinct == 1 or copies.natural:
+        return
+    if copies.most_frequent > IDENTICAL_FRACTION * copies.compared:
+        yield Observation(
+            evidence=(
+                Evidence(
+                    "examples with one and the same input",
+                    copies.most_frequent,
+                    "",
+                    IDENTICAL_FRACTION * copies.compared,
+                    f"of {copies.compared}",
+                ),
+            ),
+            changes=(Change("data", "see how the inputs are read"),),
+        )
+    elif copies.contradicted > max(MIN_CONTRADICTED, CONTRADICTED_FRACTION * copies.compared):
+        yield Observation(
+            cause="labels",
+            title="copies of an input have other targets",
+            evidence=(
+                Evidence(
+                    "copies with another target than the first",
+                    copies.contradicted,
+                    "",
+                    0,
+                    f"of {copies.compared}",
+                ),
+            ),
+            changes=(Change("data", "see how the targets are read"),),
+        )

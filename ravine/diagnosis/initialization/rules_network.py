@@ -1,0 +1,337 @@
+"""First losses, signals, units, weights and settings of a network that starts badly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from ravine.diagnosis.initialization.profile import LayerStats, StartProfile
+from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.finding import Change, Evidence
+
+HIGH_LOSS_RATIO = 30.0  # times the loss of the best constant answer
+LARGE_WEIGHT_RATIO, LARGE_TABLE_RATIO = 3.0, 10.0  # times the usual weight, in an embedding
+SMALL_WEIGHT_RATIO, TINY_WEIGHT_RATIO = 0.2, 0.03
+FADED_SIGNAL, LOST_SIGNAL = 1e-3, 1e-4  # of the signal of the first layer
+MIN_UNIT_VALUES, MIN_UNITS = 64, 4  # with fewer nothing is said
+SOME_DEAD_FRACTION, DEAD_FRACTION = 0.5, 0.9  # of a layer's units
+FLAT_UNITS_FRACTION = 0.5  # of a layer's units
+GATE_MARGIN = 0.1  # a mean output nearer to 0 or 1 is that of a closed or open gate
+LARGE_INPUT_SPREAD = 5.0
+SHIFTED_MEAN, STRETCHED_STD = 1.0, 2.0  # standard deviations; times
+SLOW_MOMENTUM, FAST_MOMENTUM = 1e-3, 0.99
+HIGH_DROPOUT = 0.8
+
+
+@rule(
+    "RVN-I13",
+    severity="note",
+    confidence="medium",
+    cause="initialization",
+    also=("input-scale", "saturation", "exploding", "target-scale"),
+    needs="first_loss",
+    explains=("RVN-I17",),
+    picture="initial-loss",
+    symptom=True,
+)
+def high_first_loss(start: StartProfile) -> Iterator[Observation]:
+    first, baselines = start.first_loss.value, start.loss.baselines
+    base = max(baselines.null_loss or 0.0, baselines.even_loss or 0.0)
+    if first is None or base <= 0 or not first > HIGH_LOSS_RATIO * base:
+        return
+    large = [layer for layer in start.network.layers if has_large_weights(layer)]
+    evidence = (
+        Evidence("first loss", first, "", HIGH_LOSS_RATIO * base),
+        Evidence("loss of the best constant answer", baselines.null_loss),
+        Evidence("spread of the outputs", start.first_loss.output_spread),
+    )
+    if large:
+        yield Observation(
+            where=large[0].where,
+            severity="warning",
+            confidence="high",
+            suspects=("saturation", "exploding"),
+            evidence=(
+                *evidence,
+                Evidence(
+                    f"weights of {large[0].where}, root mean square",
+                    large[0].weight_rms,
+                    "",
+                    large[0].expected_rms,
+                    "usual for so many inputs",
+                ),
+            ),
+            changes=(Change("init", "weights that fit the width"),),
+        )
+    else:
+        yield Observation(
+            cause="input-scale",
+            suspects=("initialization", "target-scale"),
+            evidence=(
+                *evidence,
+                Evidence("spread of the inputs", start.first_loss.input_spread),
+            ),
+            changes=(Change("input.scale", "standardize"),),
+        )
+
+
+@rule(
+    "RVN-I14",
+    severity="warning",
+    confidence="high",
+    cause="vanishing",
+    also=("initialization", "exploding", "architecture-too-deep", "hidden-activation"),
+    needs="network",
+    explains=("RVN-I13", "RVN-I17"),
+    picture="deep-tanh",
+    symptom=True,
+)
+def fading_signal(start: StartProfile) -> Iterator[Observation]:
+    flow = start.network.flow
+    if flow is None:
+        return
+    signal, gradient = flow.signal, flow.gradient
+    # of the two, the one nearer to 1
+    factor = max(signal, gradient) if signal < 1 else 1 / min(signal, gradient)
+    if not 0 <= factor < FADED_SIGNAL:
+        return
+    ratios = sorted(
+        layer.weight_ratio
+        for layer in start.network.layers
+        if not layer.usual_is_one and not math.isnan(layer.weight_ratio)
+    )
+    usual = ratios[len(ratios) // 2] if ratios else 1.0
+    down = signal < 1
+    if usual < SMALL_WEIGHT_RATIO or usual > LARGE_WEIGHT_RATIO:
+        cause, also = "initialization", ("vanishing",) if down else ("exploding",)
+    else:
+        cause = "vanishing" if down else "exploding"
+        also = (
+            "initialization",
+            "architecture-too-deep",
+            *(("hidden-activation",) if down else ()),
+        )
+    yield Observation(
+        where=flow.where,
+        cause=cause,
+        suspects=also,
+        severity="warning" if factor < LOST_SIGNAL else "note",
+        title="" if down else "the signal grows out of bounds from layer to layer",
+        evidence=(
+            Evidence(
+                "spread of the last hidden layer's output over the first's",
+                signal,
+                "",
+                FADED_SIGNAL if down else 1 / FADED_SIGNAL,
+                f"over {flow.depth} layers, before any step",
+            ),
+            Evidence(
+                "gradient at the first layer over that at the last",
+                gradient,
+                "",
+                FADED_SIGNAL if down else 1 / FADED_SIGNAL,
+            ),
+        ),
+        changes=(
+            Change("init", "He, Glorot or LeCun"),
+            Change("normalization", "between the layers"),
+        ),
+    )
+
+
+@rule(
+    "RVN-I15",
+    severity="warning",
+    confidence="high",
+    cause="dead-units",
+    also=("initialization", "input-scale"),
+    needs="network",
+    picture="activations",
+    symptom=True,
+)
+def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
+    found = [
+        a
+        for a in start.network.activations
+        if a.values_per_unit >= MIN_UNIT_VALUES
+        and a.units >= MIN_UNITS
+        and not a.makes_output
+        and a.dead_units >= SOME_DEAD_FRACTION * a.units
+    ]
+    if not found:
+        return
+    a = max(found, key=lambda a: a.dead_units / a.units)
+    yield Observation(
+        where=a.where,
+        severity="warning" if a.dead_units >= DEAD_FRACTION * a.units else "note",
+        suspects=("initialization", "input-scale"),
+        evidence=(
+            Evidence(
+                "units that no example activates",
+                a.dead_units,
+                "",
+                DEAD_FRACTION * a.units,
+                f"of {a.units} in {a.where}",
+            ),
+        ),
+        changes=(Change("init", "biases of 0"), Change("activation", "leaky_relu")),
+    )
+
+
+@rule(
+    "RVN-I16",
+    severity="warning",
+    confidence="high",
+    cause="saturation",
+    also=("initialization", "input-scale"),
+    needs="network",
+    explains=("RVN-I17",),
+    picture="activations",
+    symptom=True,
+)
+def saturated_units(start: StartProfile) -> Iterator[Observation]:
+    found = [
+        a
+        for a in start.network.activations
+        if a.units >= MIN_UNITS
+        and not a.makes_output
+        and a.flat_units >= FLAT_UNITS_FRACTION * a.units
+        and (
+            a.function.startswith(("tanh", "hardtanh", "softsign"))
+            or GATE_MARGIN < a.mean_output < 1 - GATE_MARGIN
+        )
+    ]
+    if not found:
+        return
+    a = max(found, key=lambda a: a.flat_units / a.units)
+    ratio = next(
+        (layer.weight_ratio for layer in start.network.layers if layer.where == a.where), 1.0
+    )
+    large = ratio >= LARGE_WEIGHT_RATIO
+    if large:
+        cause = "initialization"
+    elif start.first_loss.input_spread > LARGE_INPUT_SPREAD:
+        cause = "input-scale"
+    else:
+        cause = "saturation"
+    yield Observation(
+        where=a.where,
+        severity="warning" if a.flat_units >= DEAD_FRACTION * a.units else "note",
+        cause=cause,
+        suspects=tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause),
+        evidence=(
+            Evidence(
+                "units at the flat ends of their activation",
+                a.flat_units,
+                "",
+                DEAD_FRACTION * a.units,
+                f"of {a.units} in {a.where}",
+            ),
+            Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", 5.0),
+            Evidence("weights over what is usual for so many inputs", ratio, "times"),
+        ),
+        changes=(
+            Change("init", "weights that fit the width")
+            if large
+            else Change("input.scale", "standardize"),
+        ),
+    )
+
+
+@rule("RVN-I17", severity="note", confidence="medium", cause="initialization", needs="network")
+def odd_weight_scale(start: StartProfile) -> Iterator[Observation]:
+    found: dict[str, LayerStats] = {}
+    for layer in start.network.layers:
+        tiny = 0 < layer.weight_ratio <= TINY_WEIGHT_RATIO and not layer.usual_is_one
+        if tiny or has_large_weights(layer):
+            found.setdefault(layer.where, layer)
+    if found:
+        worst = max(found.values(), key=lambda layer: abs(math.log(layer.weight_ratio)))
+        yield Observation(
+            where=worst.where,
+            evidence=(
+                Evidence(
+                    "weights, root mean square",
+                    worst.weight_rms,
+                    "",
+                    worst.expected_rms,
+                    f"usual for {worst.fan_in} inputs",
+                ),
+                Evidence("layers so far off", len(found), "", 0, join_names(found)),
+            ),
+            changes=(Change("init", "weights that fit the width"),),
+        )
+
+
+def has_large_weights(layer: LayerStats) -> bool:
+    """Whether the weights of a layer are far larger than usual."""
+    return layer.weight_ratio >= (LARGE_TABLE_RATIO if layer.usual_is_one else LARGE_WEIGHT_RATIO)
+
+
+@rule(
+    "RVN-I18",
+    severity="warning",
+    confidence="high",
+    cause="normalization",
+    also=("train-eval-mode",),
+    needs="batch_norms",
+)
+def stale_statistics(start: StartProfile) -> Iterator[Observation]:
+    for norm in start.batch_norms.layers:
+        if norm.batch_statistics or norm.momentum is None:
+            continue
+        off = norm.mean_offset > SHIFTED_MEAN or norm.std_ratio > STRETCHED_STD
+        if norm.momentum < SLOW_MOMENTUM and off:
+            yield Observation(
+                where=norm.where,
+                evidence=(
+                    Evidence(
+                        "momentum of the running statistics", norm.momentum, "", SLOW_MOMENTUM
+                    ),
+                    Evidence(
+                        "running mean off by",
+                        norm.mean_offset,
+                        "standard deviations",
+                        SHIFTED_MEAN,
+                        f"after {30} batches",
+                    ),
+                    Evidence(
+                        "running standard deviation off by", norm.std_ratio, "times", STRETCHED_STD
+                    ),
+                ),
+                changes=(Change("model", "momentum 0.1"),),
+            )
+            return
+        if norm.momentum > FAST_MOMENTUM:
+            yield Observation(
+                where=norm.where,
+                severity="note",
+                title="batch normalization remembers the last batch only",
+                evidence=(
+                    Evidence(
+                        "momentum of the running statistics", norm.momentum, "", FAST_MOMENTUM
+                    ),
+                ),
+                changes=(Change("model", "momentum 0.1"),),
+            )
+            return
+
+
+@rule("RVN-I19", severity="note", confidence="medium", cause="dropout", needs="network")
+def high_dropout(start: StartProfile) -> Iterator[Observation]:
+    found = {name: p for name, p in start.network.dropouts.items() if p >= HIGH_DROPOUT}
+    if found:
+        name = max(found, key=found.__getitem__)
+        yield Observation(
+            where=name,
+            evidence=(
+                Evidence(
+                    "of the units are dropped",
+                    100 * found[name],
+                    "%",
+                    100 * HIGH_DROPOUT,
+                    join_names(found),
+                ),
+            ),
+            changes=(Change("dropout", 0.2),),
+        )
