@@ -263,7 +263,7 @@ SICK = {
         "RVN-T05",
         "overfitting",
     ),
-    "by heart": (
+    "memorizes": (
         finished(np.exp(-9 * AT), 1 + 2 * np.minimum(1, AT * 40)),
         "RVN-T05",
         "overfitting",
@@ -357,9 +357,9 @@ def test_overfitting_that_does_no_harm_is_a_note(changed, code):
     assert code not in find(of) and find(of, least="note")[code].severity == "note"
 
 
-def test_by_heart_and_no_worse_than_a_constant_is_a_note():
+def test_memorized_and_no_worse_than_a_constant_is_a_note():
     of = finished(np.exp(-9 * AT), 0.9 + 0.01 * AT)
-    assert "RVN-T05" not in find(of) and "by heart" in find(of, least="note")["RVN-T05"].title
+    assert "RVN-T05" not in find(of) and "memorized" in find(of, least="note")["RVN-T05"].title
     assert "RVN-T05" not in find(finished(np.exp(-9 * AT), 0.5 + 0.01 * AT), least="note")
 
 

@@ -20,9 +20,8 @@ CONTRADICTED_FRACTION = 0.05  # of the examples
 @rule("RVN-D01", severity="error", cause="data-degenerate", needs="inputs", explains=("RVN-N01",))
 def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
     for broken in data.not_finite:
-        several = broken.where.startswith(
-            "target "
-        )  # one of several numbers: a mask in the loss may leave them out
+        # one of several numbers: a mask in the loss may leave them out
+        several = broken.where.startswith("target ")
         yield Observation(
             where=broken.where,
             severity="note" if several else "",

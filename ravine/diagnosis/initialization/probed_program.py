@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ravine.diagnosis.initialization.forward_trace import ForwardTrace, trace_forward
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Pass = ForwardTrace | Exception  # an exception where the model raised it
+TraceOrError = ForwardTrace | Exception  # an exception where the model raised it
 
 MAX_PROBED_EXAMPLES = 256
 MAX_INPUT_NUMBERS = 2**18  # numbers that the inputs of these have together
@@ -40,9 +40,9 @@ class ProbedProgram:
     seed: int
     trace: ForwardTrace  # of all examples
     few: Tensor
-    few_pass: Pass  # of the small batch
-    repeated_pass: Pass  # of the small batch once more
-    training_pass: Pass  # of all examples in training mode, by `training_model`
+    few_pass: TraceOrError  # of the small batch
+    repeated_pass: TraceOrError  # of the small batch once more
+    training_pass: TraceOrError  # of all examples in training mode, by `training_model`
     training_model: nn.Module
 
     @property
@@ -88,7 +88,7 @@ def prepare_program(
     trace = trace_forward(model, inputs, seed=seed, copy_modules=True)
     few = _small_batch(inputs, targets, trace.output)
     training_model = model
-    passes: list[Pass] = []
+    passes: list[TraceOrError] = []
     for training, batch, draw in (
         (False, inputs[few], seed),
         (False, inputs[few], seed + 1),
@@ -128,14 +128,14 @@ def spread_rows(total: int, count: int) -> Tensor:
 
 def _small_batch(inputs: Tensor, targets: Tensor, outputs: Tensor) -> Tensor:
     """The rows [n] of a few examples: as many as no other dimension is long, so that the dimension
-    of the examples can be told from others.
+    of the examples is unambiguous.
     """
     others = {*inputs.shape[1:], *targets.shape[1:], *outputs.shape[1:]}
     size = next((s for s in SMALL_BATCHES if s not in others), SMALL_BATCHES[0])
     return spread_rows(len(inputs), min(size, len(inputs)))
 
 
-def _trace_of(made: Pass) -> ForwardTrace:
+def _trace_of(made: TraceOrError) -> ForwardTrace:
     if isinstance(made, Exception):
         raise made
     return made

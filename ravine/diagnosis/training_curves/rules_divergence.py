@@ -161,7 +161,7 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
         severity="note" if harmless else "",
         evidence=(
             Evidence(
-                "rises from one look to the next",
+                "rises from one evaluation to the next",
                 100 * counts[jump] / len(rises),
                 "%",
                 100 * JUMP_SHARE,

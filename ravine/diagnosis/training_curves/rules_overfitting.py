@@ -14,7 +14,7 @@ from ravine.diagnosis.training_curves.progress import MIN_FALL, measure_fall
 from ravine.diagnosis.training_curves.series import Curve, TrainingCurves
 from ravine.finding import Change, Evidence
 
-MEMORIZED_LOSS = 0.05  # of the constant's training loss: the examples are learned by heart
+MEMORIZED_LOSS = 0.05  # of the constant's training loss: the examples are memorized
 MAX_CARRIED_GAIN = 0.3  # of the constant's validation loss: more is generalization
 RISEN_LOSS = 0.15  # of the fall: validation loss above its lowest
 TRAIN_RISE = 1.02  # times what it was at the lowest validation loss: training got worse, too
@@ -39,8 +39,8 @@ def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
 
 
 def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
-    """Overfitting from the first evaluations on: all is known of the training examples, little of
-    others.
+    """Overfitting from the first evaluations on: the training examples are memorized, and little
+    generalizes.
     """
     references, losses = curves.references, curves.losses
     null, null_validation = references.null_train, references.null_validation
@@ -56,11 +56,10 @@ def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
     worse = last - curves.critical_z * error > null_validation
     if train > MEMORIZED_LOSS * null or gained > MAX_CARRIED_GAIN:
         return
-    title = "the training examples are learned by heart, little carries over"
+    title = "the training examples are memorized, little generalizes"
     if worse:
         title = (
-            "the training examples are learned by heart, others are answered no better than by a "
-            "constant"
+            "the training examples are memorized, others are answered no better than by a constant"
         )
     yield Observation(
         severity="warning" if worse else "note",

@@ -135,8 +135,8 @@ def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
     needs="trials",
 )
 def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
-    """What it learns by heart does not hold for other examples, nor can any quick learner tell
-    their targets.
+    """The training examples are memorized, others are answered worse than by a constant, and a
+    quick learner cannot predict their targets either.
     """
     run, learner, null = results.whole_run, results.learner, results.null_loss
     if learner.informative is not False or not run.evaluations or not math.isfinite(null):
