@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from ravine.catalog import named as named_recipe
     from ravine.catalog import read_recipe
     from ravine.errors import InputError, RavineError
-    from ravine.examination.api import examine
-    from ravine.examination.report import doctor
+    from ravine.examination.api import doctor, examine
     from ravine.recipe import Recipe
     from ravine.record import Record
     from ravine.reporting.findings_text import findings_text
@@ -37,7 +36,7 @@ _HOMES = {
     "examine": ("ravine.examination.api", "examine"),
     "findings_text": ("ravine.reporting.findings_text", "findings_text"),
     "open_run": ("ravine.training.train", "open_run"),
-    "doctor": ("ravine.examination.report", "doctor"),
+    "doctor": ("ravine.examination.api", "doctor"),
     "named_recipe": ("ravine.catalog", "named"),
     "read_recipe": ("ravine.catalog", "read_recipe"),
     "resume": ("ravine.training.train", "resume"),
