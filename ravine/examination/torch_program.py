@@ -69,11 +69,8 @@ class TorchRun:
     def diverged(self) -> bool:
         return not all(map(math.isfinite, self.losses)) or not math.isfinite(self.last.loss)
 
-    def add_evaluation(
-        self, program: TorchProgram, step: int, outputs: Tensor, targets: Tensor
-    ) -> None:
+    def add_evaluation(self, loss: Loss, step: int, outputs: Tensor, targets: Tensor) -> None:
         """Note what the outputs of the evaluated examples are worth."""
-        loss = program.evaluation_loss or program.loss
         losses = losses_by_group(loss, outputs, targets)
         self.evaluations.append(Evaluation(step, losses, scaled_score(outputs, targets)))
 
@@ -150,7 +147,8 @@ def train_program(
     model and optimizer, and is told the loss of every step. The third loss that is not finite ends
     the run.
     """
-    loss_of = copy.deepcopy(program.loss) if isinstance(program.loss, nn.Module) else program.loss
+    # copies: a loss may keep something of every call
+    loss_of, evaluation_loss = _copy_losses(program)
     steps = program.steps if steps is None else steps
     examples, due, run = program.evaluated(), {*evaluate_at, steps}, TorchRun()
     with isolated_rng(seed):
@@ -162,7 +160,7 @@ def train_program(
         model.train()
         if 0 in due:
             with evaluating(model):
-                run.add_evaluation(program, 0, model(examples[0]), examples[1])
+                run.add_evaluation(evaluation_loss, 0, model(examples[0]), examples[1])
         seed_all(seed + 1)  # the order is the same whatever was drawn while building
         bad = 0
         with (watch or _no_watch)(model, optimizer) as listener:
@@ -182,11 +180,19 @@ def train_program(
                 if len(run.losses) in due or (broken and bad == 1):
                     with evaluating(model):
                         outputs = model(examples[0])
-                        run.add_evaluation(program, len(run.losses), outputs, examples[1])
+                        step = len(run.losses)
+                        run.add_evaluation(evaluation_loss, step, outputs, examples[1])
                 if bad >= MAX_BAD_LOSSES:  # the last two show a watch where it began
                     break
     run.model = model
     return run
+
+
+def _copy_losses(program: TorchProgram) -> tuple[Loss, Loss]:
+    """The loss that a run trains with and the loss by which it is evaluated."""
+    losses = program.loss, program.evaluation_loss or program.loss
+    first, second = (copy.deepcopy(k) if isinstance(k, nn.Module) else k for k in losses)
+    return first, second
 
 
 def _no_watch(model: nn.Module, optimizer: Optimizer) -> AbstractContextManager[None]:
