@@ -17,7 +17,17 @@ from ravine.examination.trials import try_cures, try_remedies, try_stopping_at
 from ravine.finding import BY_HAND, SEVERITIES, Checks, Finding, Report, Trial, arrange
 
 STOPS_EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
-SYMPTOMS = ("RVN-S03", "RVN-N01", "RVN-N02", "RVN-T", "RVN-I13", "RVN-I14", "RVN-I15", "RVN-I16")
+SYMPTOMS = (
+    "RVN-C03",
+    "RVN-S03",
+    "RVN-N01",
+    "RVN-N02",
+    "RVN-T",
+    "RVN-I13",
+    "RVN-I14",
+    "RVN-I15",
+    "RVN-I16",
+)
 NOTHING_LEARNED = ("RVN-T02", "RVN-T22")
 
 
