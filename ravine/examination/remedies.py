@@ -103,10 +103,11 @@ def _merge_by_cause(remedies: Iterable[Remedy]) -> list[Remedy]:
         if known is None:
             by_cause[remedy.cause] = remedy
             continue
-        new = tuple(s for s in remedy.strengths if s not in known.strengths)
+        # what one finding asks for is no step of the ladder: it comes behind it
+        apart = tuple(s for s in known.strengths if s not in remedy.strengths)
         by_cause[remedy.cause] = replace(
             known,
-            strengths=known.strengths + new,
+            strengths=remedy.strengths + apart,
             evidence=known.evidence or remedy.evidence,
             where=known.where or remedy.where,
             ordered=known.ordered and remedy.ordered,
