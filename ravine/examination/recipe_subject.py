@@ -138,9 +138,11 @@ class RecipeSubject:
 
     def _own_results(self, runs: Sequence[SeedRun]) -> Tried:
         assert self.bench is not None
-        null = self.bench.null
+        bench, null = self.bench, self.bench.null
         base: Outcome = mean_outcome("healthy", runs[:SCREENING_SEEDS])
-        return Tried(base=base, null=null, start=null, steps=self.budget.steps)
+        as_tried = bench.shortened_with((), bench.budget.steps)
+        steps = plan_of(as_tried, bench.task).steps
+        return Tried(base=base, null=null, start=null, steps=steps)
 
     # What can be changed
 

@@ -153,8 +153,10 @@ class Tried:
 
     def since(self, outcome: Outcome) -> int | None:
         """The first look at which the run lags behind the one with the remedy, by half of what it
-        misses in the end.
+        misses in the end; None where the run was not looked at on the way.
         """
+        if not self.base.course:
+            return None
         missed = 0.5 * (self.base.loss - outcome.loss)
         points = 0.5 * ((outcome.score or 0.0) - (self.base.score or 0.0))
         mine = {step: (loss, score) for step, loss, score in self.base.course}
