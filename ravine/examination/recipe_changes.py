@@ -17,11 +17,13 @@ from ravine.recipe import Recipe
 from ravine.training.run_folder import plain_recipe
 
 HE_START = Change("network.initializer", {"name": "He"})
+ZERO_BIAS = Change("network.bias", {"name": "Constant", "value": 0.0})
 IN_RECIPES: Mapping[tuple[str, str], Change] = {  # by path and, where it matters, value
     ("input.scale", ""): Change("encoding.scale", "standard"),
     ("target.scale", ""): Change("encoding.target", "standard"),
     ("loss", "weights by class"): Change("class_weights", "balanced"),
     ("loss", "pos_weight"): Change("class_weights", "balanced"),
+    ("init", "biases of 0"): ZERO_BIAS,
     ("init", ""): HE_START,
     ("activation", ""): Change("network.activation", {"name": "ReLU"}),
     ("dropout", ""): Change("network.dropout", None),

@@ -33,6 +33,7 @@ from ravine.examination.preflight import (
 )
 from ravine.examination.recipe_changes import (
     HE_START,
+    ZERO_BIAS,
     SetSetting,
     apply_changes,
     useful_changes,
@@ -70,6 +71,7 @@ SMALL_WIDTH = 32  # units of the widest layer
 WIDE_LAYERS = [256, 256]
 FEW_EPOCH_STEPS, MANY_EXAMPLES = 4, 64  # steps of so many examples that are few
 WIDTH_AWARE = (He, Glorot, LeCun, Orthogonal, TorchDefault)  # initializers that mind the width
+START_CAUSES = ("initialization", "dead-units", "saturation", "vanishing", "exploding")
 
 SCREENING_SEEDS, SCREENING_STEPS, MIN_SCREENING_STEPS = 2, 300, 40
 MAX_TRIAL_STEPS = 1500  # of a trial that counts, and of the recipe where there is no run of it
@@ -173,9 +175,8 @@ class RecipeSubject:
             return self._unregularized()
         if cause == "schedule":
             return tuple((Change("schedule", {"name": name}),) for name in ("Cosine", "Constant"))
-        if cause == "initialization":
-            constant = Change("network.bias", {"name": "Constant", "value": 0.0})
-            bias = (constant,) if hasattr(network, "bias") else ()
+        if cause in START_CAUSES:
+            bias = (ZERO_BIAS,) if hasattr(network, "bias") else ()
             fitted = getattr(network, "parametrization", "standard") == "standard"
             return ((HE_START, *bias),) if hasattr(network, "initializer") and fitted else ()
         if cause == "dropout":
