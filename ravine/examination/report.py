@@ -204,8 +204,12 @@ def explain_symptoms(found: list[Finding], causes: list[Finding]) -> list[Findin
         return [*found, *causes]
     codes = tuple(dict.fromkeys(f.code for f in found if is_symptom(f)))
     notes = [replace(f, severity="note") if is_symptom(f) else f for f in found]
-    explained = [replace(f, explains=(*f.explains, *codes)) if f in named else f for f in notes]
-    return [*explained, *(replace(f, explains=(*f.explains, *codes)) for f in causes)]
+    explained = [_explaining(f, codes) if f in named else f for f in notes]
+    return [*explained, *(_explaining(f, codes) for f in causes)]
+
+
+def _explaining(finding: Finding, codes: tuple[str, ...]) -> Finding:
+    return replace(finding, explains=tuple(dict.fromkeys((*finding.explains, *codes))))
 
 
 def _names_cause(finding: Finding) -> bool:
