@@ -11,12 +11,12 @@ from torch import nn
 
 from ravine.examination.model_surgery import (
     RewiredModel,
-    with_activation,
-    record_calls,
-    output_calls,
     hidden_activations,
-    with_linear_output,
     layers_without_activation,
+    output_calls,
+    record_calls,
+    with_activation,
+    with_linear_output,
     with_sigmoid_output,
     without_dropout,
 )
@@ -129,7 +129,10 @@ def test_a_model_that_calls_less_in_evaluation_is_replaced_rightly_in_both_modes
 
     torch.manual_seed(0)
     model = Less()
-    straight, bent = with_linear_output(model, X).eval(), with_activation(model, X, torch.relu).eval()
+    straight, bent = (
+        with_linear_output(model, X).eval(),
+        with_activation(model, X, torch.relu).eval(),
+    )
     with torch.no_grad():
         assert torch.equal(straight(X), model.two(torch.tanh(model.one(X))))
         assert torch.equal(bent(X), torch.sigmoid(model.two(torch.relu(model.one(X)))))
@@ -207,7 +210,9 @@ def test_attention_is_no_head_and_keeps_its_softmax():
 
     x = torch.randn(2, 3, 4)
     calls = record_calls(Attending(), x)
-    assert [calls[i].name for i in output_calls(calls)] == ["sigmoid"] and hidden_activations(calls) == []
+    assert [calls[i].name for i in output_calls(calls)] == ["sigmoid"] and hidden_activations(
+        calls
+    ) == []
     assert [c.name for c in calls] == ["linear", "matmul", "softmax", "matmul", "linear", "sigmoid"]
 
 
