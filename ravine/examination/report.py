@@ -132,8 +132,9 @@ def stop_early(found: Sequence[Finding], trial: Trial) -> list[Finding]:
 def join_trials(
     found: list[Finding], causes: list[Finding], results: Tried
 ) -> tuple[list[Finding], list[Finding]]:
-    """Findings with what was tried against their cause. A cause that trials name and a check has
-    found already is told once, by the finding of the check.
+    """Findings with what was tried against their cause; a change that did not help is not
+    recommended. A cause that trials name and a check has found already is told once, by the finding
+    of the check.
     """
     outcomes = {o.cause: o for o in results.outcomes if o.trial is not None}
     joined = []
@@ -141,7 +142,8 @@ def join_trials(
         outcome = outcomes.get(finding.cause)
         if outcome is not None and not is_symptom(finding) and finding.trial is None:
             helped = outcome.trial is not None and outcome.trial.verdict == "helped"
-            changes = outcome.changes if helped else finding.changes
+            by_hand = tuple(c for c in finding.changes if c.path in BY_HAND)
+            changes = outcome.changes if helped else by_hand
             finding = replace(finding, trial=outcome.trial, changes=changes)
         joined.append(finding)
     rest = []
