@@ -41,6 +41,7 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
         observed = subject.observe(trials=trials, say=say)
         found, checks, own = observed.findings, observed.checks, observed.results
         untried = Checks(not_measured=tuple(rule.code for rule in TRIAL_RULES))
+        why = "no trials were asked for" if own is None else "another cause was tried first"
         if any(is_certain(f) for f in found):
             leads = lead_findings(found)
             if own is not None:
@@ -50,6 +51,7 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
             went = untried
         elif own.base.score is not None and own.base.score >= GOOD:
             found, went = excuse_unlearnable(found, observed.data), untried
+            why = "nothing is left to gain: the score is near its best"
         else:
             found = excuse_unlearnable(found, observed.data)
             causes = [f.cause for f in found if not is_symptom(f)]
@@ -60,7 +62,7 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
                 trial = try_stopping_at(subject, step_to_stop(overfitting[0]))
                 new = stop_early(new, trial)
             found = explain_symptoms(*weigh_facts(*join_trials(found, new, results)))
-        findings = tuple(_with_trial(f, trials=trials) for f in arrange(found))
+        findings = tuple(_with_trial(f, why) for f in arrange(found))
     return Report(
         run=subject.name, score=subject.score, checks=checks.and_(went), findings=findings
     )
@@ -221,14 +223,10 @@ def _names_cause(finding: Finding) -> bool:
     )
 
 
-def _with_trial(finding: Finding, *, trials: bool) -> Finding:
-    """A finding that recommends something says what became of it: here, that nobody tried."""
+def _with_trial(finding: Finding, why: str) -> Finding:
+    """A finding that recommends something says what became of it: here, why nobody tried."""
     if finding.trial is not None or not finding.changes:
         return finding
     by_hand = all(change.path in BY_HAND for change in finding.changes)
-    why = "no trials were asked for"
-    if by_hand:
-        why = "made by hand"
-    elif trials:
-        why = "another cause was tried first"
+    why = "made by hand" if by_hand else why
     return replace(finding, trial=Trial(verdict="not tried", why=why))
