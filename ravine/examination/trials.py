@@ -187,8 +187,17 @@ class Screening:
         before = -math.inf if known is None else so_far.gain(known)
         if gain > before:
             self.best[remedy.cause] = outcome
-        learned = self.own.base.loss < self.own.null
-        return gain >= max(before, 0.0 if remedy.ordered and learned else -math.inf) - HARM
+        harmful = remedy.ordered and gain < -HARM and self._lost_something(outcome)
+        return gain >= before - HARM and not harmful
+
+    def _lost_something(self, outcome: Outcome) -> bool:
+        """Whether the run has learned something, and no score says that it does better with the
+        remedy: a rate that is far too high can end at a low loss, by chance.
+        """
+        own = self.own.base
+        scored = outcome.score is not None and own.score is not None
+        better = scored and outcome.score > own.score  # type: ignore[operator]
+        return own.loss < self.own.null and not better
 
 
 def to_confirm(results: Tried, found_causes: Iterable[str]) -> Outcome | None:

@@ -120,6 +120,16 @@ def test_ordered_strengths_stop_after_harm_only_where_the_run_has_learned_someth
     assert (paths(screening.next_round()) == ["x0.01"]) is goes_on
 
 
+def test_harm_to_the_loss_alone_does_not_stop_ordered_strengths():
+    """At a rate far too high the loss is low by chance, and the score tells the two apart."""
+    rates = remedy("learning-rate-high", "x0.1", "x0.01", ordered=True)
+    for score, goes_on in ((0.56, True), (0.2, False)):
+        screening = Screening(results(0.52, 0.69, score=0.39), [rates])
+        screening.next_round()
+        screening.record([run(0.68, score)])
+        assert (paths(screening.next_round()) == ["x0.01"]) is goes_on
+
+
 def test_little_harm_does_not_stop_ordered_strengths():
     rates = remedy("learning-rate-low", "x10", "x100", ordered=True)
     screening = Screening(results(1.0), [remedy("dropout", "good"), rates])
