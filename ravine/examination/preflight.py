@@ -134,7 +134,7 @@ def profile_data(recipe: Recipe, task: Any) -> data_profile.Examples:
 
 
 def _inputs(task: Any, chosen: Examples, scale: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Images standardized as networks see them; of rows the numbers, then the codes on one scale."""
+    """Images standardized as networks see them; of rows the numbers, then codes on one scale."""
     picture = signature(task).picture
     if picture is not None:
         mean, sd = (torch.tensor(values)[:, None, None] for values in picture[3:])

@@ -108,7 +108,7 @@ class Subject(Protocol):
         ...
 
     def strengths(self, cause: str) -> tuple[Strength, ...]:
-        """The treatments of a cause to try, from weak to strong; none where it cannot be changed."""
+        """The treatments of a cause to try, from weak to strong; none where nothing can be."""
         ...
 
     def cures(self, finding: Finding) -> tuple[Strength, ...]:
@@ -133,8 +133,8 @@ class Subject(Protocol):
         loss_in_doubt: bool = False,
     ) -> list[list[SeedRun] | CannotTryError]:
         """Train it with each of some sets of treatments for so many steps (None: its whole budget);
-        longer where a treatment makes it longer. Seeds count from its own. Where the loss is in doubt each is evaluated by
-        its own.
+        longer where a treatment makes it longer. Seeds count from its own. Where the loss is in
+        doubt each is evaluated by its own.
         """
         ...
 

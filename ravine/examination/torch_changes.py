@@ -221,7 +221,7 @@ class BalanceClasses:
 
 
 class StandardizedInputs(nn.Module):
-    """A model whose inputs are first brought to mean 0 and standard deviation 1: (x − mean) / sd."""
+    """A model whose inputs are first standardized: (x − mean) / sd."""
 
     mean: Tensor
     sd: Tensor
@@ -264,7 +264,7 @@ def mean_and_sd(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class RescaledOutputs(nn.Module):
-    """A model that learns standardized targets and answers in their own units: sd model(x) + mean."""
+    """A model that learns standardized targets and answers in their units: sd model(x) + mean."""
 
     mean: Tensor
     sd: Tensor
@@ -559,7 +559,7 @@ class OutputForEachClass:
         return Change("loss", "cross entropy, one output for each class")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        """Raises `CannotTryError` if the last layer with weights is no linear one with one output."""
+        """Raises `CannotTryError` if the last layer with weights is not linear with one output."""
         inputs, targets = program.examples()
         if isinstance(program.optimizer, Optimizer):
             raise CannotTryError("the optimizer holds the old last layer")

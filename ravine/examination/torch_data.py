@@ -75,7 +75,7 @@ class LoaderData:
 
     @property
     def shuffled(self) -> bool:
-        """Whether the order may differ from pass to pass; True for samplers that are not torch's."""
+        """Whether the order may differ from pass to pass; True for samplers not of torch's."""
         batches = self.loader.batch_sampler
         sampler = self.loader.sampler if batches is None else getattr(batches, "sampler", None)
         sequential = isinstance(sampler, SequentialSampler)

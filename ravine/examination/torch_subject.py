@@ -344,9 +344,9 @@ class TorchSubject:
     def _norm_momentum(self, observed: Observed) -> Facts | None:
         for name, module in self.program.model.named_modules():
             tracks = isinstance(module, RUNNING_NORMS) and module.track_running_stats
-            momentum = module.momentum if tracks else None  # type: ignore[union-attr]
-            if momentum is not None and not NORM_MOMENTUM[0] < momentum < NORM_MOMENTUM[1]:  # type: ignore[operator]
-                evidence = Evidence("momentum of the running statistics", momentum, "", 0.1)  # type: ignore[arg-type]
+            momentum: Any = module.momentum if tracks else None
+            if momentum is not None and not NORM_MOMENTUM[0] < momentum < NORM_MOMENTUM[1]:
+                evidence = Evidence("momentum of the running statistics", momentum, "", 0.1)
                 return Facts((evidence,), name, ("train-eval-mode",))
         return None
 

@@ -180,7 +180,7 @@ class Screening:
         self.open = still_open
 
     def _is_worth_more(self, remedy: Remedy, outcome: Outcome) -> bool:
-        """Keep the outcome if it is the remedy's best; whether the next strength is worth trying."""
+        """Keep the outcome if it is the remedy's best; whether to try the next strength."""
         known = self.best.get(remedy.cause)
         so_far = replace(self.own, outcomes=(*self.best.values(), outcome))
         gain = so_far.gain(outcome)
