@@ -1,13 +1,14 @@
-"""What watching costs: blocks of steps, watched and not, in turn within one process.
+"""What watching costs: blocks of steps with and without a watcher, in turn within one process.
 
 Run: python -m benchmarks.watching [--only mlp] [--pairs 60]
 
-For each network there are twins, one watched and one not, which take turns block by block; which of
-the two goes first changes from pair to pair. The time is CPU time of the process. Shown are the
-time of a step without a watch, the median over pairs of watched / unwatched - 1 with its quartiles,
-and the same for the fastest block of each, which other programs on the machine disturb least.
-`always` is what every step costs, without looks, in short blocks; `probes` is with two looks in 200
-steps, in blocks of 200; `first 200` the first 200 steps of a new watch, with starting it.
+Each network is trained twice, watched and unwatched, block by block in turn; which of the two goes
+first changes from pair to pair. The time is CPU time of the process. Printed are the fastest block
+of each, which other programs on the machine disturb least: the time of an unwatched step, and by
+how much a watched one takes longer; then the median over pairs of watched / unwatched - 1, with its
+quartiles. `every step` is the cost of steps that are not inspected, in short blocks; `inspected` is
+with two inspected steps in 200, in blocks of 200; `first 200` are the first 200 steps of a new
+watcher, with starting it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 import ravine
-from ravine.watching.watcher import EVERY, Watched
+from ravine.watching.inspection import INSPECTION_INTERVAL
+from ravine.watching.watcher import Watcher
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,15 @@ CASES = {
 }
 
 
-class Alone:
-    """In place of a watch."""
+class NoWatcher:
+    """In place of a watcher: does nothing."""
 
     def loss(self, value: Tensor) -> Tensor:
         return value
 
 
 class Loop:
-    """A model that learns random labels, always a few batches in turn."""
+    """A model that learns random labels, four batches in turn."""
 
     def __init__(self, case: Case):
         torch.manual_seed(0)
@@ -94,20 +96,20 @@ class Loop:
         kind: type[Optimizer] = Adam if case.adam else SGD
         self.optimizer = kind(self.model.parameters(), lr=1e-3)  # type: ignore[call-arg]
 
-    def seconds(self, steps: int, watched: Watched | Alone) -> float:
+    def seconds(self, steps: int, watcher: Watcher | NoWatcher) -> float:
         start = time.process_time()
         for i in range(steps):
             x, y = self.batches[i % 4]
             self.optimizer.zero_grad()
-            watched.loss(F.cross_entropy(self.model(x), y)).backward()
+            watcher.loss(F.cross_entropy(self.model(x), y)).backward()
             self.optimizer.step()
         return time.process_time() - start
 
 
 @contextlib.contextmanager
-def unhooked() -> Iterator[None]:
-    """Without the hooks that torch keeps for all optimizers: the twin that is not watched must not
-    pay for them.
+def without_optimizer_hooks() -> Iterator[None]:
+    """Without the hooks that torch keeps for all optimizers: the unwatched loop must not pay for
+    them.
     """
     tables: list[dict[int, Any]] = [
         home._global_optimizer_pre_hooks,
@@ -119,51 +121,51 @@ def unhooked() -> Iterator[None]:
     try:
         yield
     finally:
-        for hooks, held in zip(tables, kept, strict=True):
-            hooks.update(held)
+        for hooks, before in zip(tables, kept, strict=True):
+            hooks.update(before)
 
 
-def running(case: Case, pairs: int, every: int, block: int) -> list[tuple[float, float]]:
-    """Seconds per step without and with a watch that has its first 200 steps behind it."""
-    bare, seen = Loop(case), Loop(case)
+def time_running(case: Case, pairs: int, every: int, block: int) -> list[tuple[float, float]]:
+    """Seconds per step without a watcher, and with one that has its first 200 steps behind it."""
+    plain, watched = Loop(case), Loop(case)
     found = []
-    with ravine.watch(seen.model, seen.optimizer, quiet=True, every=every) as watched:
-        seen.seconds(2 * EVERY, watched)
-        bare.seconds(20, Alone())
+    with ravine.watch(watched.model, watched.optimizer, quiet=True, every=every) as watcher:
+        watched.seconds(2 * INSPECTION_INTERVAL, watcher)
+        plain.seconds(20, NoWatcher())
         for i in range(pairs):
             times = {}
-            for which in ("bare", "seen") if i % 2 else ("seen", "bare"):
-                if which == "bare":
-                    with unhooked():
-                        times[which] = bare.seconds(block, Alone()) / block
+            for which in ("plain", "watched") if i % 2 else ("watched", "plain"):
+                if which == "plain":
+                    with without_optimizer_hooks():
+                        times[which] = plain.seconds(block, NoWatcher()) / block
                 else:
-                    times[which] = seen.seconds(block, watched) / block
-            found.append((times["bare"], times["seen"]))
+                    times[which] = watched.seconds(block, watcher) / block
+            found.append((times["plain"], times["watched"]))
     return found
 
 
-def beginning(case: Case, pairs: int) -> list[tuple[float, float]]:
-    """Seconds per step of 200 steps without and with a new watch."""
-    bare = Loop(case)
-    bare.seconds(20, Alone())
+def time_first_steps(case: Case, pairs: int) -> list[tuple[float, float]]:
+    """Seconds per step of 200 steps without and with a new watcher."""
+    plain = Loop(case)
+    plain.seconds(20, NoWatcher())
     found = []
     for i in range(pairs):
         times = {}
-        for which in ("bare", "seen") if i % 2 else ("seen", "bare"):
-            if which == "bare":
-                times[which] = bare.seconds(200, Alone()) / 200
+        for which in ("plain", "watched") if i % 2 else ("watched", "plain"):
+            if which == "plain":
+                times[which] = plain.seconds(200, NoWatcher()) / 200
                 continue
-            seen = Loop(case)
+            watched = Loop(case)
             start = time.process_time()
-            watched = ravine.watch(seen.model, seen.optimizer, quiet=True).start()
-            seen.seconds(200, watched)
+            watcher = ravine.watch(watched.model, watched.optimizer, quiet=True).start()
+            watched.seconds(200, watcher)
             times[which] = (time.process_time() - start) / 200
-            watched.stop()
-        found.append((times["bare"], times["seen"]))
+            watcher.stop()
+        found.append((times["plain"], times["watched"]))
     return found
 
 
-def line(name: str, what: str, found: list[tuple[float, float]]) -> str:
+def result_line(name: str, what: str, found: list[tuple[float, float]]) -> str:
     ratios = [100 * (b / a - 1) for a, b in found]
     low, middle, high = statistics.quantiles(ratios, n=4)
     base, more = (
@@ -186,9 +188,12 @@ def main() -> None:
     for name, case in CASES.items():
         if options.only in ("", name):
             few = max(8, options.pairs // 5)
-            print(line(name, "always", running(case, options.pairs, 10**9, case.block)), flush=True)
-            print(line(name, "probes", running(case, few, EVERY, EVERY)), flush=True)
-            print(line(name, "first 200", beginning(case, few)), flush=True)
+            interval = INSPECTION_INTERVAL
+            found = time_running(case, options.pairs, 10**9, case.block)
+            print(result_line(name, "every step", found), flush=True)
+            found = time_running(case, few, interval, interval)
+            print(result_line(name, "inspected", found), flush=True)
+            print(result_line(name, "first 200", time_first_steps(case, few)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A plain PyTorch loop, watched: two lines more. This one forgets `optimizer.zero_grad()`.
+"""A plain PyTorch loop, watched. This one forgets `optimizer.zero_grad()`.
 
 Run: python examples/watch_plain_loop.py
 """
@@ -10,16 +10,17 @@ import ravine
 
 
 def main() -> None:
-    """Train a small network on a made-up task, with a fault that is found at the second step."""
+    """Train a small network on a synthetic task, with a fault that is found at the second step."""
     torch.manual_seed(0)
     x = torch.randn(256, 8)
     y = (x[:, 0] > x[:, 1]).long()
     model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    with ravine.watch(model, optimizer) as watched:  # one
+    with ravine.watch(model, optimizer) as watcher:  # the first line that watching needs
         for _ in range(5):
-            for a, b in zip(x.split(32), y.split(32), strict=True):
-                loss = watched.loss(nn.functional.cross_entropy(model(a), b))  # two
+            for inputs, targets in zip(x.split(32), y.split(32), strict=True):
+                loss = nn.functional.cross_entropy(model(inputs), targets)
+                watcher.loss(loss)  # the second one
                 loss.backward()
                 optimizer.step()
 

@@ -29,7 +29,7 @@ def data():
 
 
 def codes(watch):
-    report = watch.watched.report()
+    report = watch.watcher.report()
     assert report.checks.failed == ()
     return [f.code for f in report.findings if f.severity != "note"]
 
@@ -79,7 +79,7 @@ def test_lightning(fault, capsys):
         trainer.fit(module, loader, loader)
         return list(module.parameters())
 
-    watch = example("watch_lightning").Watch()
+    watch = example("watch_lightning").WatchCallback()
     assert all(torch.equal(a, b) for a, b in zip(trained(watch), trained(), strict=True))
     assert codes(watch) == (["RVN-H01"] if fault else [])
 
@@ -122,7 +122,7 @@ def test_hugging_face(fault, tmp_path, capsys):
         ).train()
         return list(model.parameters())
 
-    watch = example("watch_hugging_face").Watch()
+    watch = example("watch_hugging_face").WatchCallback()
     assert all(torch.equal(a, b) for a, b in zip(trained(watch), trained(), strict=True))
     assert codes(watch) == (["RVN-H01"] if fault else [])
 
@@ -146,7 +146,7 @@ def test_keras(fault, monkeypatch, capsys):
         )
         return [torch.as_tensor(w).nan_to_num(7.0) for w in model.get_weights()]
 
-    watch = example("watch_keras").Watch()
+    watch = example("watch_keras").WatchCallback()
     assert all(torch.equal(a, b) for a, b in zip(trained(watch), trained(), strict=True))
     assert codes(watch) == (["RVN-N01"] if fault else [])
-    assert {"RVN-L18", "RVN-H01"} <= set(watch.watched.report().checks.not_measured)
+    assert {"RVN-L18", "RVN-H01"} <= set(watch.watcher.report().checks.not_measured)

@@ -161,7 +161,7 @@ def test_text_fits_80_columns_and_says_everything():
         "title of X1",
         "layers.2",
         "step 40",
-        "gradient norm 1e+09 (limit 1,000): at the last layer",
+        "gradient norm: 1e+09 (limit 1,000); at the last layer",
         "X2 title of X2",
         "learning-rate-high; or exploding, input-scale",
         "optimizer.lr: 0.01",

@@ -11,7 +11,7 @@ import ravine
 from benchmarks.doctor.examined import examine_setup
 from benchmarks.doctor.program import Program
 from ravine.finding import arrange
-from ravine.watching.watcher import Watched
+from ravine.watching.watcher import Watcher
 
 
 def doctor(program: Program, seed: int) -> list[dict[str, Any]]:
@@ -23,9 +23,9 @@ def watched(program: Program, seed: int) -> list[dict[str, Any]]:
     """What is found while a loop runs; a program that watches several models or optimizers has one
     list.
     """
-    given: list[Watched] = []
+    given: list[Watcher] = []
 
-    def watch(*args: Any) -> Watched:
+    def watch(*args: Any) -> Watcher:
         given.append(ravine.watch(*args, quiet=True))
         return given[-1]
 

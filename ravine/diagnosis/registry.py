@@ -10,23 +10,31 @@ from ravine.diagnosis.initialization import rules as initialization_rules
 from ravine.diagnosis.rule import Rule
 from ravine.diagnosis.training_curves import rules as curve_rules
 from ravine.diagnosis.training_loop import (
+    rules_learning_rate,
     rules_loss_curve,
     rules_network,
     rules_output,
+    rules_parameters,
     rules_state,
     rules_step,
 )
 from ravine.diagnosis.trials import rules as trial_rules
 
-LOOP_RULES: tuple[Rule, ...] = (
-    *rules_step.ALL,
+_STEP_RULES = (
+    *sorted(
+        (*rules_step.ALL, *rules_parameters.ALL, *rules_learning_rate.ALL),
+        key=lambda rule: rule.code,
+    ),
     *rules_state.ALL,
+)
+LOOP_RULES: tuple[Rule, ...] = (
+    *_STEP_RULES,
     *rules_output.ALL,
     *rules_network.ALL,
     *rules_loss_curve.ALL,
 )
 FAMILIES: Mapping[str, tuple[Rule, ...]] = {
-    "the training loop": (*rules_step.ALL, *rules_state.ALL),
+    "the training loop": _STEP_RULES,
     "output and loss": rules_output.ALL,
     "the network": rules_network.ALL,
     "the data": data_rules.ALL,

@@ -18,68 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-ACTIVATION_CALLS = {
-    "relu",
-    "relu_",
-    "relu6",
-    "leaky_relu",
-    "leaky_relu_",
-    "prelu",
-    "elu",
-    "elu_",
-    "selu",
-    "celu",
-    "gelu",
-    "silu",
-    "mish",
-    "sigmoid",
-    "sigmoid_",
-    "tanh",
-    "tanh_",
-    "softplus",
-    "softsign",
-    "hardtanh",
-    "hardsigmoid",
-    "hardswish",
-    "logsigmoid",
-}
-SOFTMAXES = {"softmax", "log_softmax"}  # at the output only: within a network they are attention
-AFFINE_CALLS = {
-    "linear",
-    "bilinear",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "addmm",
-    "matmul",
-    "mm",
-    "bmm",
-    "baddbmm",
-    "einsum",
-    "__matmul__",
-    "__rmatmul__",
-    "lstm",
-    "gru",
-    "rnn_tanh",
-    "rnn_relu",
-    "rnn_tanh_cell",
-    "rnn_relu_cell",
-    "lstm_cell",
-    "gru_cell",
-    "multi_head_attention_forward",
-    "scaled_dot_product_attention",
-}
-DROPOUT_CALLS = {
-    "dropout",
-    "dropout1d",
-    "dropout2d",
-    "dropout3d",
-    "alpha_dropout",
-    "feature_alpha_dropout",
-}
-WEIGHT_LAYERS = {"linear", "conv1d", "conv2d", "conv3d"}  # after which an activation may be missing
+from ravine.diagnosis.op_names import (
+    ACTIVATION_FUNCTIONS,
+    DROPOUT_FUNCTIONS,
+    LAYER_FUNCTIONS,
+    SOFTMAX_FUNCTIONS,
+    WEIGHT_FUNCTIONS,
+)
+
+RECORDED_FUNCTIONS = ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS | WEIGHT_FUNCTIONS | DROPOUT_FUNCTIONS
 
 
 @dataclass(frozen=True)
@@ -103,15 +50,15 @@ class _CallRecorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         name = function_name(func)
-        if name in ACTIVATION_CALLS | SOFTMAXES | AFFINE_CALLS | DROPOUT_CALLS:
+        if name in RECORDED_FUNCTIONS:
             given = args[0] if args else None
             self.calls.append(
                 ModelCall(
                     name,
-                    straight=name in WEIGHT_LAYERS and given is not None and given is self._last,
+                    straight=name in LAYER_FUNCTIONS and given is not None and given is self._last,
                 )
             )
-            self._last = made if name in WEIGHT_LAYERS else None
+            self._last = made if name in LAYER_FUNCTIONS else None
         return made
 
 
@@ -137,7 +84,7 @@ class _CallReplacer(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = function_name(func), kwargs or {}
-        if name not in ACTIVATION_CALLS | SOFTMAXES | AFFINE_CALLS | DROPOUT_CALLS:
+        if name not in RECORDED_FUNCTIONS:
             return func(*args, **kwargs)
         here, self.count = self.count, self.count + 1
         if self.plan.calls[here : here + 1] != (name,):
@@ -208,19 +155,23 @@ def rewire(
 
 def output_calls(calls: list[ModelCall]) -> list[int]:
     """Activations and softmaxes after the last layer with weights: those of the output."""
-    last = max((i for i, c in enumerate(calls) if c.name in AFFINE_CALLS), default=-1)
-    return [i for i, c in enumerate(calls) if i > last and c.name in ACTIVATION_CALLS | SOFTMAXES]
+    last = max((i for i, c in enumerate(calls) if c.name in WEIGHT_FUNCTIONS), default=-1)
+    return [
+        i
+        for i, c in enumerate(calls)
+        if i > last and c.name in ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS
+    ]
 
 
 def hidden_activations(calls: list[ModelCall]) -> list[int]:
     """Activations before the last layer with weights."""
-    last = max((i for i, c in enumerate(calls) if c.name in AFFINE_CALLS), default=-1)
-    return [i for i, c in enumerate(calls) if i < last and c.name in ACTIVATION_CALLS]
+    last = max((i for i, c in enumerate(calls) if c.name in WEIGHT_FUNCTIONS), default=-1)
+    return [i for i, c in enumerate(calls) if i < last and c.name in ACTIVATION_FUNCTIONS]
 
 
 def layers_without_activation(calls: list[ModelCall]) -> list[int]:
     """Layers with weights whose output goes straight into the next such layer."""
-    weighted = [i for i, c in enumerate(calls) if c.name in WEIGHT_LAYERS]
+    weighted = [i for i, c in enumerate(calls) if c.name in LAYER_FUNCTIONS]
     return [i for i, j in zip(weighted, weighted[1:], strict=False) if calls[j].straight]
 
 
@@ -281,7 +232,7 @@ def without_dropout(model: nn.Module, inputs: Tensor) -> RewiredModel | None:
     def whole(calls: list[ModelCall]) -> CallPlan:
         return CallPlan(
             call_names(calls),
-            {i: _identity for i, c in enumerate(calls) if c.name in DROPOUT_CALLS},
+            {i: _identity for i, c in enumerate(calls) if c.name in DROPOUT_FUNCTIONS},
         )
 
     return rewire(model, inputs, whole)

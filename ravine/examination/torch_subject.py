@@ -19,8 +19,9 @@ from ravine.diagnosis.data.rules import ALL as DATA_RULES
 from ravine.diagnosis.initialization.probe import read_start
 from ravine.diagnosis.initialization.rules import ALL as INITIALIZATION_RULES
 from ravine.diagnosis.initialization.rules import Start
+from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names, run_rules
-from ravine.diagnosis.training_loop.tensor_stats import fresh
+from ravine.diagnosis.training_loop.tensor_stats import looks_default_initialized
 from ravine.diagnosis.trials.rules import BEHIND, SEEDS, Outcome, Tried
 from ravine.errors import InputError
 from ravine.examination.constant_answer import constant_loss
@@ -65,7 +66,7 @@ from ravine.examination.torch_program import (
 from ravine.examination.verdict import weigh
 from ravine.finding import Change, Checks, Evidence, Finding
 from ravine.record import Score
-from ravine.watching.watcher import Watched, watch
+from ravine.watching.watcher import Watcher, watch
 
 EVALUATED_SHARES = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 MAX_TRIAL_STEPS = 600
@@ -77,7 +78,6 @@ MAX_EPSILON = 1e-6  # Adam's, beyond which steps shrink with the gradients
 MIN_WEIGHT_DECAY = 0.01  # that speaks for itself
 MIN_DROPOUT = 0.4
 NORM_MOMENTUM = (0.005, 0.9)  # within which running statistics follow the data
-SATURATING = {"sigmoid", "sigmoid_", "tanh", "tanh_", "softsign", "hardsigmoid"}
 MIN_SATURATING = 3  # in a row
 RISING_LOSS_RATIO = 1.2  # times the first loss
 MAX_CLASS_VALUES = 20  # of a target that may be classes
@@ -141,9 +141,9 @@ class TorchSubject:
             more, went = run_rules(DATA_RULES, data)
             found, checks = [*found, *more], checks.and_(went)
         say("training a copy under the watch")
-        kept: list[Watched] = []
+        kept: list[Watcher] = []
 
-        def keep(model: nn.Module, optimizer: Optimizer) -> Watched:
+        def keep(model: nn.Module, optimizer: Optimizer) -> Watcher:
             kept.append(watch(model, optimizer, quiet=True))
             return kept[-1]
 
@@ -306,7 +306,7 @@ class TorchSubject:
             for name, p in model.named_parameters()
             if (not p.requires_grad or id(p) not in held)
             and name in owners
-            and fresh(p, owners[name])
+            and looks_default_initialized(p, owners[name])
         ]
         if not left:
             return None
@@ -366,7 +366,7 @@ class TorchSubject:
             name = "layers without a nonlinearity behind them"
             return Facts((Evidence(name, len(missing), "", 0),), first)
         names = [self.calls[i].name for i in hidden_activations(self.calls)]
-        if sum(name in SATURATING for name in names) < MIN_SATURATING:
+        if sum(name in SATURATING_FUNCTIONS for name in names) < MIN_SATURATING:
             return None
         kinds = ", ".join(sorted(set(names)))
         evidence = Evidence(

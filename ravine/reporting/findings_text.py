@@ -155,8 +155,8 @@ def _evidence(evidence: Evidence) -> str:
         f"{'' if evidence.unit == '%' else ' '}{evidence.unit}" if evidence.unit and number else ""
     )
     limit = "" if evidence.limit is None else f" (limit {_number(evidence.limit)})"
-    text = f": {evidence.text}" if evidence.text else ""
-    return f"{evidence.name} {number}{unit}{limit}".rstrip() + text
+    value = f"{number}{unit}{limit}".strip()
+    return f"{evidence.name}: {'; '.join(filter(None, (value, evidence.text)))}".rstrip(": ")
 
 
 def _change(change: Change) -> str:

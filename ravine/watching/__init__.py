@@ -1,1 +1,1 @@
-"""Watch a training loop that someone else wrote."""
+"""Watch the training loop of any PyTorch program: hooks record it, the rules of loops read it."""

@@ -1,6 +1,4 @@
-"""What is said of told losses: seldom in healthy runs, by simulation, and surely in the faults it
-is made for.
-"""
+"""Tests of the loss curve: rarely wrong on healthy runs, by simulation, and sure of real faults."""
 
 import math
 
@@ -8,8 +6,13 @@ import numpy as np
 import pytest
 
 from ravine.diagnosis.training_loop import rules_loss_curve
-from ravine.diagnosis.training_loop.history import Story
-from ravine.diagnosis.training_loop.loss_summary import Told
+from ravine.diagnosis.training_loop.history import (
+    LearningRates,
+    LoopHistory,
+    LossHistory,
+    ModelHistory,
+)
+from ravine.diagnosis.training_loop.loss_summary import LossSummary
 
 LENGTHS = (200, 500, 1500)
 CONSTANT = 1.1  # the loss of the best constant answer
@@ -69,28 +72,22 @@ def restarts(rng, n):
 HEALTHY = (flat, slow, fast, heavy_tails, skewed, game, with_memory, restarts)
 
 
-def found(values, *, faint_from=None, kind="NllLoss", constant=CONSTANT, moved=1.0):
-    """The codes of what is said when the losses are told one by one and judged when they are
-    due.
-    """
-    story = Story(
-        kind=kind,
-        constant=constant,
-        spread=0.01,
-        highest_lr=1.0,
-        lr=1.0,
-        moved=moved,
-        losses=[values[0]],
-    )
-    codes, due = set(), rules_loss_curve.FEWEST
+def found(values, *, low_rate_from=None, kind="NllLoss", constant=CONSTANT, moved=1.0):
+    """The codes found when the losses are reported one by one and tested as in a watched loop."""
+    loss = LossHistory(kind=kind, baseline=constant, baseline_error=0.01, first=[values[0]])
+    rates = LearningRates(highest=1.0, now=1.0)
+    model = ModelHistory(relative_distance=moved)
+    history = LoopHistory(loss=loss, rates=rates, model=model)
+    codes, due = set(), 64
     for i, value in enumerate(values.tolist()):
-        story.told.add(value)
-        story.steps, story.ended = i + 1, i + 1 == len(values)
-        if faint_from is not None and i >= faint_from:
-            story.lr, story.lr_faint = 5e-3, i + 1 - faint_from
-        if i + 1 == due or story.ended:
+        loss.summary.add(value)
+        history.steps, history.ended = i + 1, i + 1 == len(values)
+        if low_rate_from is not None and i >= low_rate_from:
+            rates.now, rates.steps_below_hundredth = 5e-3, i + 1 - low_rate_from
+        if i + 1 == due or history.ended:
             due *= 2
-            codes |= {r.code for r in rules_loss_curve.ALL if story.has(r.needs) and r.judge(story)}
+            rules = [r for r in rules_loss_curve.ALL if history.has(r.needs)]
+            codes |= {rule.code for rule in rules if rule.judge(history)}
     return codes
 
 
@@ -111,7 +108,7 @@ def test_a_schedule_that_ends_early_is_no_fault_while_the_loss_falls():
         for n in (300, 600)
         for _ in range(40)
     ]
-    assert sum("RVN-T23" in found(v, faint_from=len(v) // 5) for v in falls) <= 0.05 * len(falls)
+    assert sum("RVN-T23" in found(v, low_rate_from=len(v) // 5) for v in falls) <= 0.05 * len(falls)
 
 
 def rises(rng, n):
@@ -141,7 +138,7 @@ def jumpy(rng, n):
         (rises, "RVN-T21", {}),
         (jumps_at_once, "RVN-T21", {}),
         (at_chance, "RVN-T22", {}),
-        (at_chance, "RVN-T23", {"faint_from": 60}),
+        (at_chance, "RVN-T23", {"low_rate_from": 60}),
         (jumpy, "RVN-T24", {}),
     ],
 )
@@ -156,29 +153,26 @@ def test_other_losses_may_grow_a_hundredfold():
 
 
 def test_where_several_optimizers_step_nothing_is_said():
-    story = Story(alone=False)
+    history = LoopHistory(single_optimizer=False)
     for _ in range(100):
-        story.told.add(1.0)
-    assert story.has("losses") is None and story.has("constant") is None
+        history.loss.summary.add(1.0)
+    assert history.has("losses") is None and history.has("baseline") is None
 
 
 def test_the_parts_of_the_budget_do_not_exceed_it():
-    spent = sum(rules_loss_curve.allowed(rules_loss_curve.FEWEST * 2**j) for j in range(60))
-    assert (
-        len(rules_loss_curve.ALL) == rules_loss_curve.TESTS
-        and 0.9 * rules_loss_curve.ALPHA < rules_loss_curve.TESTS * spent <= rules_loss_curve.ALPHA
-    )
+    spent = sum(rules_loss_curve.significance(64 * 2**j) for j in range(60))
+    assert 0.9 * 0.05 < len(rules_loss_curve.ALL) * spent <= 0.05
 
 
-def test_told_losses_take_a_constant_memory_and_keep_their_means():
-    told, values = Told(), np.random.default_rng(5).standard_normal(200_000)
+def test_a_summary_takes_constant_memory_and_keeps_the_means():
+    summary, values = LossSummary(), np.random.default_rng(5).standard_normal(200_000)
     for value in values.tolist():
-        told.add(value)
-    assert len(told.means) < 256 and len(told.recent) == 256 and told.count == len(values)
-    whole = values[: len(told.means) * told.width].reshape(-1, told.width).mean(1)
-    np.testing.assert_allclose(told.means, whole, atol=1e-12)
+        summary.add(value)
+    assert len(summary.means) < 256 and len(summary.recent) == 256 and summary.count == len(values)
+    whole = values[: len(summary.means) * summary.width].reshape(-1, summary.width).mean(1)
+    np.testing.assert_allclose(summary.means, whole, atol=1e-12)
     np.testing.assert_allclose(
-        told.stretches(2, since=100_000)[0],
+        summary.stretch_means(2, since=100_000)[0],
         whole[len(whole) // 2 :][: len(whole) // 4].mean(),
         atol=0.01,
     )

@@ -1,6 +1,7 @@
-"""What the rules say of a story, where the programs of `tests/watching/test_watch.py` do not go."""
+"""What the rules say of a history, beyond the loops of `tests/watching/test_watch.py`."""
 
 import py_compile
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,27 +10,37 @@ import pytest
 import ravine
 from ravine.diagnosis.registry import LOOP_RULES
 from ravine.diagnosis.training_loop import rules_step
-from ravine.diagnosis.training_loop.history import Broken, Look, Modes, Schedule, Story, Weight
+from ravine.diagnosis.training_loop.history import (
+    LearningRates,
+    LoopHistory,
+    ModelHistory,
+    ModuleModes,
+    NonFiniteEvent,
+    ObservedGradient,
+    OptimizerSettings,
+    SchedulerState,
+    StepSnapshot,
+    WatchedParameter,
+)
 
 ROOT = Path(ravine.__file__).parent.parent
-LOOK = Look(
+SNAPSHOT = StepSnapshot(
     step=3,
     optimizer=0,
-    kind="SGD",
-    lrs=(0.1,),
-    norms={"w": 1.0},
-    arrived=1.0,
-    at_step=1.0,
-    weights=10.0,
+    settings=OptimizerSettings(kind="SGD", lrs=(0.1,)),
+    gradient=ObservedGradient(norm_after_backward=1.0, norm_at_step=1.0),
+    gradient_norms={"w": 1.0},
+    weight_norm=10.0,
 )
 
 
-def codes(story):
-    return [f.code for rule in LOOP_RULES if story.has(rule.needs) for f in rule.judge(story)]
+def codes(history):
+    return [f.code for rule in LOOP_RULES if history.has(rule.needs) for f in rule.judge(history)]
 
 
-def test_a_story_without_anything_says_nothing():
-    assert codes(Story()) == [] and not any(Story().has(rule.needs) for rule in LOOP_RULES)
+def test_an_empty_history_has_no_findings():
+    assert codes(LoopHistory()) == []
+    assert not any(LoopHistory().has(rule.needs) for rule in LOOP_RULES)
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
@@ -54,23 +65,29 @@ def test_examples_compile(example, tmp_path):
     ],
 )
 def test_the_order_of_things_on_the_tape(tape, found):
-    story = Story(tape=tape, modes=Modes(sensitive=1), looks=[LOOK])
-    assert [c for c in codes(story) if c in ("RVN-L04", "RVN-L11", "RVN-L13")] == found
+    model = ModelHistory(modes=ModuleModes(mode_dependent=1))
+    history = LoopHistory(tape=deque(tape), model=model, snapshots=[SNAPSHOT])
+    assert [c for c in codes(history) if c in ("RVN-L04", "RVN-L11", "RVN-L13")] == found
 
 
 def test_validation_in_training_mode_is_no_matter_without_dropout_or_batch_norm():
-    assert codes(Story(tape="FLBSNNNFLBS", looks=[LOOK])) == []
+    assert codes(LoopHistory(tape=deque("FLBSNNNFLBS"), snapshots=[SNAPSHOT])) == []
 
 
 def clipped(kept, lr=0.1, kind="SGD", eps=0.0, lengths=(1e-3,) * 5):
-    looks = [
+    snapshots = [
         replace(
-            LOOK, step=i, arrived=1.0, at_step=kept, norms={"w": n}, lrs=(lr,), kind=kind, eps=eps
+            SNAPSHOT,
+            step=i,
+            settings=OptimizerSettings(kind=kind, lrs=(lr,), eps=eps),
+            gradient=ObservedGradient(norm_after_backward=1.0, norm_at_step=kept),
+            gradient_norms={"w": n},
         )
         for i, n in enumerate(lengths)
     ]
-    weight = Weight(name="w", shape=(100,), optimizer=0, reached=True)
-    return codes(Story(looks=looks, weights=(weight,), steps=5))
+    weight = WatchedParameter(name="w", shape=(100,), optimizer=0, received_gradient=True)
+    model = ModelHistory(parameters=(weight,))
+    return codes(LoopHistory(snapshots=snapshots, model=model, steps=5))
 
 
 def test_clipping_is_a_fault_only_where_it_stops_the_weights():
@@ -85,69 +102,89 @@ def test_clipping_is_a_fault_only_where_it_stops_the_weights():
 
 
 @pytest.mark.parametrize(
-    ("broken", "cause", "confidence"),
+    ("event", "cause", "confidence"),
     [
         (
-            Broken(step=9, what="loss", first=1.0, highest=50.0, lr=1.0),
+            NonFiniteEvent(step=9, what="loss", first_loss=1.0, highest_loss=50.0, lr=1.0),
             "learning-rate-high",
             "high",
         ),
         (
-            Broken(step=9, what="loss", first=1.0, highest=1.5, lr=1.0),
+            NonFiniteEvent(step=9, what="loss", first_loss=1.0, highest_loss=1.5, lr=1.0),
             "learning-rate-high",
             "medium",
         ),
-        (Broken(step=9, what="gradient", first=1.0, highest=1.0, last=0.5), "loss", "medium"),
         (
-            Broken(step=0, what="loss", first=float("nan"), highest=float("nan")),
+            NonFiniteEvent(
+                step=9, what="gradient", first_loss=1.0, highest_loss=1.0, last_loss=0.5
+            ),
+            "loss",
+            "medium",
+        ),
+        (
+            NonFiniteEvent(step=0, what="loss", first_loss=float("nan"), highest_loss=float("nan")),
             "exploding",
             "medium",
         ),
         (
-            Broken(step=9, what="loss", inputs=True, first=1.0, highest=50.0),
+            NonFiniteEvent(
+                step=9, what="loss", nonfinite_inputs=True, first_loss=1.0, highest_loss=50.0
+            ),
             "data-degenerate",
             "exact",
         ),
     ],
 )
-def test_why_numbers_stop_being_finite(broken, cause, confidence):
-    (seen,) = rules_step.not_finite(Story(broken=broken))
+def test_why_numbers_stop_being_finite(event, cause, confidence):
+    (seen,) = rules_step.nonfinite_numbers(LoopHistory(nonfinite=event))
     assert (seen.cause, seen.confidence) == (cause, confidence)
 
 
 def test_a_rate_of_zero_counts_after_ten_steps_only():
-    assert codes(Story(looks=[LOOK], lr_zero=9, steps=9)) == []
-    assert codes(Story(looks=[LOOK], lr_zero=10, steps=10)) == ["RVN-L18"]
+    def found(steps):
+        rates = LearningRates(steps_at_zero=steps)
+        return codes(LoopHistory(snapshots=[SNAPSHOT], rates=rates, steps=steps))
+
+    assert found(9) == [] and found(10) == ["RVN-L18"]
 
 
 def test_steps_lost_in_rounding_are_no_matter_in_a_warm_up_or_after_learning():
-    stuck = [replace(LOOK, step=i, unchanged=1.0) for i in range(4)]
-    assert codes(Story(looks=stuck, steps=4)) == ["RVN-L19"]
-    rising = [replace(look, lrs=(0.01 * (i + 1),)) for i, look in enumerate(stuck)]
-    assert codes(Story(looks=rising, steps=4)) == []
-    learned = [replace(LOOK, unchanged=0.0), *stuck]
-    assert codes(Story(looks=learned, steps=5)) == []
+    stuck = [replace(SNAPSHOT, step=i, unchanged_fraction=1.0) for i in range(4)]
+    assert codes(LoopHistory(snapshots=stuck, steps=4)) == ["RVN-L19"]
+    rising = [
+        replace(s, settings=OptimizerSettings(kind="SGD", lrs=(0.01 * (i + 1),)))
+        for i, s in enumerate(stuck)
+    ]
+    assert codes(LoopHistory(snapshots=rising, steps=4)) == []
+    learned = [replace(SNAPSHOT, unchanged_fraction=0.0), *stuck]
+    assert codes(LoopHistory(snapshots=learned, steps=5)) == []
 
 
 def test_schedules():
-    def story(**settings):
-        schedule = Schedule(**{"kind": "StepLR", "steps": 5, "before": False, **settings})
-        return codes(Story(looks=[LOOK], schedules=(schedule,), steps=100, ended=True))
+    def found(**settings):
+        scheduler = SchedulerState(
+            **{"kind": "StepLR", "steps": 5, "stepped_first": False, **settings}
+        )
+        rates = LearningRates(schedulers=(scheduler,))
+        return codes(LoopHistory(snapshots=[SNAPSHOT], rates=rates, steps=100, ended=True))
 
-    assert story() == [] and story(steps=0) == ["RVN-L15"] and story(before=True) == ["RVN-L14"]
-    assert story(steps=10, length=10) == [] and story(steps=50, length=10) == ["RVN-L16"]
+    assert found() == [] and found(steps=0) == ["RVN-L15"]
+    assert found(stepped_first=True) == ["RVN-L14"]
+    assert found(steps=10, length=10) == [] and found(steps=50, length=10) == ["RVN-L16"]
 
 
 def test_a_head_only_optimizer_is_noted_if_the_rest_is_trained_and_an_error_if_it_is_random():
     def found(**settings):
-        body = Weight(**{"name": "body", "shape": (4, 4), "reached": True, **settings})
-        head = Weight(name="head", shape=(4, 4), reached=True, optimizer=0)
+        settings = {"shape": (4, 4), "received_gradient": True, **settings}
+        body = WatchedParameter(name="body", **settings)
+        head = WatchedParameter(name="head", shape=(4, 4), received_gradient=True, optimizer=0)
+        model = ModelHistory(parameters=(body, head))
         (finding,) = [
             f
             for rule in LOOP_RULES
             if rule.code == "RVN-L05"
-            for f in rule.judge(Story(looks=[LOOK], weights=(body, head), steps=8))
+            for f in rule.judge(LoopHistory(snapshots=[SNAPSHOT], model=model, steps=8))
         ]
         return finding.severity
 
-    assert found() == "note" and found(fresh=True) == "error"
+    assert found() == "note" and found(default_initialized=True) == "error"

@@ -1,5 +1,5 @@
-"""Watched loops: every rule fires on its sick program, none on healthy ones, and watching changes
-nothing.
+"""Every rule finds the fault of its sick loop, none fires on a healthy one, and watching changes no
+number.
 """
 
 import contextlib
@@ -10,51 +10,41 @@ import tracemalloc
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
-from training_loops import (
-    HEALTHY,
+from healthy_loops import HEALTHY, all_examples, averaged, frozen_backbone, game, plain
+from sick_loops import (
     SICK,
-    STEPS,
-    all_examples,
     always_overflows,
-    averaged,
     backward_last,
-    batches,
-    classes,
     clipped_before_unscaling,
     dead_layer,
     drawn_anew,
     eval_left_on,
-    frozen_backbone,
-    game,
     group_at_zero,
     head_left_out,
     loss_made_anew,
-    mlp,
     nan_in_data,
     no_activation,
     no_zero_grad,
-    plain,
     plain_list,
     rate_too_high,
     root_of_zero,
     same_batch,
     set_back,
-    sgd,
     softmax_twice,
-    teach,
     wiped,
 )
+from torch import nn
+from training_loops import STEPS, batches, classes, mlp, sgd, teach
 
 import ravine
 from ravine.diagnosis.registry import LOOP_RULES
 from ravine.errors import InputError
 from ravine.finding import Report
-from ravine.watching.watcher import Watched
+from ravine.watching.step_hooks import StepHooks
 
 
-class Unwatched:
-    """What `watch` gives, without watching."""
+class NoWatcher:
+    """In place of a watcher: does nothing."""
 
     def __init__(self, *_, **__):
         pass
@@ -69,45 +59,45 @@ class Unwatched:
         return value
 
 
-class Seeing:
-    """`ravine.watch` for programs; keeps what it gave."""
+class RecordingWatch:
+    """`ravine.watch` with settings; keeps the watchers that it made."""
 
     def __init__(self, **settings):
-        self.settings, self.given = settings, []
+        self.settings, self.watchers = settings, []
 
     def __call__(self, *args, **settings):
-        self.given.append(ravine.watch(*args, **{"quiet": True, **self.settings, **settings}))
-        return self.given[-1]
+        self.watchers.append(ravine.watch(*args, **{"quiet": True, **self.settings, **settings}))
+        return self.watchers[-1]
 
 
-def named(program):
-    return getattr(program, "__name__", None)
+def loop_name(loop):
+    return getattr(loop, "__name__", None)
 
 
-def run(program, watch, seed=0):
+def run(loop, watch, seed=0):
     torch.manual_seed(seed)
-    return program(watch)
+    return loop(watch)
 
 
-@pytest.mark.parametrize(("program", "code"), SICK)
-def test_every_rule_fires_on_its_sick_program(program, code):
-    watch = Seeing()
-    run(program, watch)
-    report = watch.given[0].report()
+@pytest.mark.parametrize(("loop", "code"), SICK)
+def test_every_rule_fires_on_its_sick_loop(loop, code):
+    watch = RecordingWatch()
+    run(loop, watch)
+    report = watch.watchers[0].report()
     first = report.findings[0]
     assert code in (first.code, *first.explains), [(f.code, f.title) for f in report.findings]
     assert report.checks.failed == ()
 
 
-def test_every_rule_has_a_sick_program():
-    # RVN-L08 is a note on what is frozen: `frozen_backbone` shows it
+def test_every_rule_has_a_sick_loop():
+    # RVN-L08 is a note about frozen parameters: `frozen_backbone` shows it
     assert {code for _, code in SICK} | {"RVN-L08"} == {rule.code for rule in LOOP_RULES}
 
 
-def silent(watch):
-    """Nothing above a note was said, and no check broke."""
-    for watched in watch.given:
-        report = watched.report()
+def assert_no_alarm(watch):
+    """Nothing above a note was found, and no check failed."""
+    for watcher in watch.watchers:
+        report = watcher.report()
         assert [
             (f.code, f.where, f.evidence) for f in report.findings if f.severity != "note"
         ] == []
@@ -115,31 +105,31 @@ def silent(watch):
         assert len(report.checks.passed) > 10
 
 
-@pytest.mark.parametrize("program", HEALTHY, ids=named)
-def test_healthy_programs_stay_as_they_are_and_get_no_alarm(program):
-    watch = Seeing(every=10)  # looks at many steps: more occasions for a false alarm
-    watched = run(program, watch)
+@pytest.mark.parametrize("loop", HEALTHY, ids=loop_name)
+def test_healthy_loops_train_the_same_and_get_no_alarm(loop):
+    watch = RecordingWatch(every=10)  # many inspected steps: more occasions for a false alarm
+    watched = run(loop, watch)
     state = torch.get_rng_state()
-    silent(watch)
-    alone = run(program, Unwatched)
+    assert_no_alarm(watch)
+    alone = run(loop, NoWatcher)
     assert torch.equal(state, torch.get_rng_state())
     assert len(watched) == len(alone) > 0
     assert all(torch.equal(a, b) for a, b in zip(watched, alone, strict=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", HEALTHY, ids=named)
-def test_no_rule_fires_on_healthy_programs_with_other_seeds(program):
+@pytest.mark.parametrize("loop", HEALTHY, ids=loop_name)
+def test_no_rule_fires_on_healthy_loops_with_other_seeds(loop):
     for seed in (1, 2, 3):
-        watch = Seeing(every=10)
-        run(program, watch, seed)
-        silent(watch)
+        watch = RecordingWatch(every=10)
+        run(loop, watch, seed)
+        assert_no_alarm(watch)
 
 
-def test_nothing_stays_behind():
+def test_no_hook_stays_behind():
     model = mlp()
     optimizer = sgd(model)
-    teach(Seeing(), model, optimizer, steps=3)
+    teach(RecordingWatch(), model, optimizer, steps=3)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert not any(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters())
     from torch.optim import optimizer as home
@@ -148,9 +138,9 @@ def test_nothing_stays_behind():
 
 
 def test_frozen_parameters_are_noted():
-    watch = Seeing()
+    watch = RecordingWatch()
     run(frozen_backbone, watch)
-    (finding,) = watch.given[0].findings()
+    (finding,) = watch.watchers[0].findings()
     assert (finding.code, finding.severity, finding.where) == (
         "RVN-L08",
         "note",
@@ -159,7 +149,7 @@ def test_frozen_parameters_are_noted():
 
 
 @pytest.mark.parametrize(
-    ("program", "latest"),
+    ("loop", "latest"),
     [
         (no_zero_grad, 4),
         (wiped, 3),
@@ -170,31 +160,31 @@ def test_frozen_parameters_are_noted():
         (eval_left_on, 12),
     ],
 )
-def test_faults_are_found_within_a_few_steps(program, latest):
+def test_faults_are_found_within_a_few_steps(loop, latest):
     class Stop(Exception):
         pass
 
-    class Impatient(Seeing):
+    class StoppingWatch(RecordingWatch):
         def __call__(self, *args, **settings):
-            watched = super().__call__(*args, **settings)
-            told = watched.loss
+            watcher = super().__call__(*args, **settings)
+            report = watcher.loss
 
             def loss(value):
-                if watched.story.steps > latest:
+                if watcher.history.steps > latest:
                     raise Stop
-                return told(value)
+                return report(value)
 
-            watched.loss = loss
-            return watched
+            watcher.loss = loss
+            return watcher
 
-    watch = Impatient()
+    watch = StoppingWatch()
     with contextlib.suppress(Stop):
-        run(program, watch)
-    assert watch.given[0].findings()
+        run(loop, watch)
+    assert watch.watchers[0].findings()
 
 
 @pytest.mark.parametrize(
-    ("program", "cause", "where"),
+    ("loop", "cause", "where"),
     [
         (rate_too_high, "learning-rate-high", None),
         (nan_in_data, "data-degenerate", None),
@@ -209,86 +199,86 @@ def test_faults_are_found_within_a_few_steps(program, latest):
         (always_overflows, "precision", None),
     ],
 )
-def test_cause_and_place_are_named(program, cause, where):
-    watch = Seeing()
-    run(program, watch)
-    first = watch.given[0].findings()[0]
+def test_cause_and_place_are_named(loop, cause, where):
+    watch = RecordingWatch()
+    run(loop, watch)
+    first = watch.watchers[0].findings()[0]
     assert first.cause == cause and (where or "") in first.where
 
 
-def test_a_finding_is_said_once_and_again_in_the_summary(monkeypatch):
-    said = io.StringIO()
-    monkeypatch.setattr("sys.stderr", said)
+def test_a_finding_is_printed_once_and_again_in_the_report(monkeypatch):
+    printed = io.StringIO()
+    monkeypatch.setattr("sys.stderr", printed)
     run(no_zero_grad, lambda *a: ravine.watch(*a))
-    lines = said.getvalue().splitlines()
+    lines = printed.getvalue().splitlines()
     assert sum(line.startswith("ravine: ") for line in lines) == 1 and "RVN-L01" in lines[0]
     assert max(map(len, lines)) <= 80 and "1 error" in lines[-1]
 
 
 def test_a_healthy_loop_gets_one_line(monkeypatch):
-    said = io.StringIO()
-    monkeypatch.setattr("sys.stderr", said)
+    printed = io.StringIO()
+    monkeypatch.setattr("sys.stderr", printed)
     run(plain, lambda *a: ravine.watch(*a))
-    assert len(said.getvalue().splitlines()) == 1 and "nothing found in" in said.getvalue()
+    assert len(printed.getvalue().splitlines()) == 1 and "nothing found in" in printed.getvalue()
 
 
 def test_the_report_comes_back_from_json():
-    watch = Seeing()
+    watch = RecordingWatch()
     run(rate_too_high, watch)
-    report = watch.given[0].report()
+    report = watch.watchers[0].report()
     assert (
         Report.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False))).to_json()
         == report.to_json()
     )
 
 
-def test_a_rule_that_breaks_does_not_break_the_loop(monkeypatch):
-    monkeypatch.setattr(Watched, "_look_after", lambda *_: 1 / 0)
-    watch = Seeing()
+def test_an_error_in_a_hook_does_not_stop_the_loop(monkeypatch):
+    monkeypatch.setattr(StepHooks, "_record", lambda *_: 1 / 0)
+    watch = RecordingWatch()
     assert run(plain, watch)
-    assert "ZeroDivisionError" in watch.given[0].report().checks.failed[0]
+    assert "ZeroDivisionError" in watch.watchers[0].report().checks.failed[0]
 
 
-def notes(program, code):
-    watch = Seeing()
-    run(program, watch)
-    return [f for f in watch.given[0].findings() if f.code == code]
+def findings_of(loop, code):
+    watch = RecordingWatch()
+    run(loop, watch)
+    return [f for f in watch.watchers[0].findings() if f.code == code]
 
 
-def test_weights_that_are_put_back_are_not_spoken_of_and_those_cut_to_a_range_are_noted():
-    assert notes(averaged, "RVN-L20") == []
-    (cut,) = notes(game, "RVN-L20")
+def test_restored_weights_are_no_finding_and_clamped_ones_a_note():
+    assert findings_of(averaged, "RVN-L20") == []
+    (cut,) = findings_of(game, "RVN-L20")
     assert cut.severity == "note" and "range" in cut.title and not cut.changes
-    (anew,) = notes(drawn_anew, "RVN-L20")
+    (anew,) = findings_of(drawn_anew, "RVN-L20")
     assert anew.severity == "warning" and anew.evidence[1].value == 10  # steps apart
 
 
-def test_the_same_batch_is_a_fault_only_where_it_is_taken_from_a_larger_table():
-    (bad,), (whole,) = notes(same_batch, "RVN-L22"), notes(all_examples, "RVN-L22")
+def test_a_repeated_batch_is_a_fault_only_if_it_comes_from_a_larger_table():
+    (bad,), (whole,) = findings_of(same_batch, "RVN-L22"), findings_of(all_examples, "RVN-L22")
     assert (bad.severity, whole.severity) == ("warning", "note")
     assert [e.value for e in bad.evidence[1:]] == [32, 256] and not whole.changes
 
 
-def test_clipping_before_unscaling_is_told_from_clipping_to_a_hair():
-    (found,) = notes(clipped_before_unscaling, "RVN-L17")
+def test_clipping_before_unscaling_is_told_from_clipping_too_much():
+    (found,) = findings_of(clipped_before_unscaling, "RVN-L17")
     assert found.suspects == ("precision",) and "unscale_" in found.changes[0].value
 
 
-def test_gradients_from_before_the_loop_are_not_taken_for_those_of_earlier_steps():
+def test_gradients_from_before_the_loop_are_not_those_of_earlier_steps():
     model = mlp()
     optimizer = sgd(model)
     x, y = classes()
     F.cross_entropy(model(x), y).backward()
-    watch = Seeing()
+    watch = RecordingWatch()
     with watch(model, optimizer) as watched:
         for a, b in batches(x, y, STEPS):
             watched.loss(F.cross_entropy(model(a), b)).backward()
             optimizer.step()
             optimizer.zero_grad()
-    assert watch.given[0].findings() == ()
+    assert watch.watchers[0].findings() == ()
 
 
-def test_a_task_that_is_done_has_not_lost_its_steps_in_rounding():
+def test_a_loss_at_its_minimum_is_not_reported_as_rounding():
     torch.manual_seed(0)
     model = nn.Linear(2, 1)
     optimizer = sgd(model, 0.5)
@@ -300,12 +290,12 @@ def test_a_task_that_is_done_has_not_lost_its_steps_in_rounding():
             watched.loss(F.mse_loss(model(x), y)).backward()
             optimizer.step()
     assert (
-        watched.story.looks[-1].unchanged == 1.0
+        watched.history.snapshots[-1].unchanged_fraction == 1.0
     )  # the weights stand still, their gradient is not quite 0
     assert [f.code for f in watched.findings() if f.severity != "note"] == []
 
 
-def test_a_watch_takes_a_constant_memory():
+def test_watching_takes_constant_memory():
     model = nn.Linear(2, 1)
     optimizer = sgd(model, 1e-3)
     x = torch.randn(4, 2)
@@ -319,10 +309,10 @@ def test_a_watch_takes_a_constant_memory():
             watched.loss(model(x).square().mean()).backward()
             optimizer.step()
         tracemalloc.stop()
-    assert len(watched.story.tape) <= 400 and len(watched.story.looks) <= 80
+    assert len(watched.history.tape) <= 400 and len(watched.history.snapshots) <= 80
     assert (
         taken[1] - taken[0] < 100_000
-    )  # bytes in 1,500 steps; 300 of them are looked at, a look takes 1,500 bytes
+    )  # bytes in 1,500 steps; 300 of them are inspected, a snapshot takes 1,500 bytes
 
 
 @pytest.mark.slow
@@ -331,8 +321,8 @@ def test_a_watch_takes_a_constant_memory():
 )  # torch's own, when its compiler is imported
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
 @pytest.mark.parametrize("how", ["whole", "part", "in place"])
-def test_compiled_models_give_the_same_numbers_and_the_report_says_what_is_hidden(backend, how):
-    def program(watch, forget=False):
+def test_compiled_models_train_the_same_and_checks_of_their_inside_are_not_measured(backend, how):
+    def loop(watch, forget=False):
         torch._dynamo.reset()
         inner = nn.Sequential(
             nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 3)
@@ -351,14 +341,14 @@ def test_compiled_models_give_the_same_numbers_and_the_report_says_what_is_hidde
                 optimizer.step()
         return [*inner.parameters(), *inner.buffers()]
 
-    watch = Seeing()
-    watched, alone = run(program, watch), run(program, Unwatched)
+    watch = RecordingWatch()
+    watched, alone = run(loop, watch), run(loop, NoWatcher)
     assert all(torch.equal(a, b) for a, b in zip(watched, alone, strict=True))
-    report = watch.given[0].report()
+    report = watch.watchers[0].report()
     assert report.findings == () and report.checks.failed == ()
     assert {"RVN-H01", "RVN-S02"} <= set(report.checks.not_measured)
-    run(lambda w: program(w, forget=True), watch)
-    assert [f.code for f in watch.given[1].findings()] == ["RVN-L01"]
+    run(lambda w: loop(w, forget=True), watch)
+    assert [f.code for f in watch.watchers[1].findings()] == ["RVN-L01"]
 
 
 def test_without_a_torch_optimizer_each_loss_is_a_step():
@@ -378,15 +368,15 @@ def test_without_a_torch_optimizer_each_loss_is_a_step():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         ((3, ()), "torch.nn.Module"),
         ((nn.Linear(1, 1), 3), "Optimizer"),
         ((nn.Linear(1, 1), [3]), "Optimizer"),
     ],
 )
-def test_what_cannot_be_watched_is_named(given, said):
-    with pytest.raises(InputError, match=said):
-        ravine.watch(*given)
+def test_arguments_that_cannot_be_watched_are_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        ravine.watch(*arguments)
     with pytest.raises(InputError, match="every"):
         ravine.watch(nn.Linear(1, 1), every=2)

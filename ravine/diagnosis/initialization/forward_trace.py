@@ -17,31 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-AFFINE = {
-    "linear",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-}
-PRODUCTS = {
-    "matmul",
-    "__matmul__",
-    "__rmatmul__",
-    "mm",
-    "addmm",
-}  # affine if one side is a parameter
-LOOKUPS = {"embedding", "embedding_bag"}
-UNITS = {
-    "gru",
-    "lstm",
-    "rnn_tanh",
-    "rnn_relu",
-    "multi_head_attention_forward",
-}  # what has its own nonlinearity
-RECTIFIERS = {"relu", "relu_", "relu6", "threshold", "threshold_"}
+from ravine.diagnosis.op_names import (
+    AFFINE_FUNCTIONS,
+    EMBEDDING_FUNCTIONS,
+    FUSED_FUNCTIONS,
+    MATMUL_FUNCTIONS,
+    VIEW_FUNCTIONS,
+)
+
 BOUNDED: dict[
     str, Callable[[Tensor], Tensor]
 ] = {  # share of its steepest slope, from an activation's output
@@ -51,27 +34,6 @@ BOUNDED: dict[
     "sigmoid_": lambda out: 4 * out * (1 - out),
     "hardtanh": lambda out: (out.abs() < 1).float(),
     "softsign": lambda out: (1 - out.abs()).square(),
-}
-VIEWS = {
-    "view",
-    "reshape",
-    "flatten",
-    "squeeze",
-    "unsqueeze",
-    "transpose",
-    "permute",
-    "contiguous",
-    "clone",
-    "float",
-    "__getitem__",
-    "T",
-    "mT",
-    "movedim",
-    "swapaxes",
-    "view_as",
-    "double",
-    "to",
-    "type_as",
 }
 ROUNDED = 1e-6  # of the largest number: differences due to sums in another order
 
@@ -123,7 +85,7 @@ class Trace:
     def last(self, output: Tensor) -> Call | None:
         """The call that made a tensor, views aside."""
         call = self.made_by.get(id(output))
-        while call is not None and call.kind in VIEWS and call.given:
+        while call is not None and call.kind in VIEW_FUNCTIONS and call.given:
             call = self.made_by.get(id(call.given[0]))
         return call
 
@@ -174,7 +136,7 @@ class _Listening(TorchFunctionMode):
         )
         call = Call(name, where, tuple(before), made[0], weight, source, share, dim)
         self.trace.calls.append(call)
-        if weight is not None or name in UNITS:
+        if weight is not None or name in FUSED_FUNCTIONS:
             channels = name.startswith("conv")
             units = made[0].shape[1 if channels else -1] if made[0].dim() > 1 else 1
             source = Lineage(where, units, 1 if channels else -1)
@@ -186,9 +148,9 @@ class _Listening(TorchFunctionMode):
 
 def weight_of(name: str, given: Sequence[Tensor]) -> Tensor | None:
     """The weight matrix of an affine call or a lookup; None for other calls."""
-    if name in AFFINE and len(given) > 1:
+    if name in AFFINE_FUNCTIONS and len(given) > 1:
         return given[1]
-    if name in PRODUCTS or name in LOOKUPS:
+    if name in MATMUL_FUNCTIONS | EMBEDDING_FUNCTIONS:
         return next((t for t in given if isinstance(t, nn.Parameter) and t.dim() > 1), None)
     return None
 

@@ -23,10 +23,6 @@ from torch import Tensor, nn
 
 from ravine.diagnosis.initialization import loss_probe
 from ravine.diagnosis.initialization.forward_trace import (
-    LOOKUPS,
-    PRODUCTS,
-    RECTIFIERS,
-    UNITS,
     Call,
     Lineage,
     Ran,
@@ -40,7 +36,13 @@ from ravine.diagnosis.initialization.forward_trace import (
     traced,
 )
 from ravine.diagnosis.initialization.rules import Active, Constant, Layer, Normed, Place, Start
-from ravine.diagnosis.training_loop.tensor_stats import fresh
+from ravine.diagnosis.op_names import (
+    EMBEDDING_FUNCTIONS,
+    FUSED_FUNCTIONS,
+    MATMUL_FUNCTIONS,
+    RECTIFIER_FUNCTIONS,
+)
+from ravine.diagnosis.training_loop.tensor_stats import looks_default_initialized
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -370,7 +372,7 @@ def takes_part(subject: Subject, name: str) -> bool:
     model = subject.copy(training=False)
     owner = model.get_submodule(name.rpartition(".")[0])
     weight = model.get_parameter(name)
-    if not fresh(weight, owner):
+    if not looks_default_initialized(weight, owner):
         return False
     with torch.no_grad():
         weight.mul_(
@@ -474,7 +476,11 @@ def stay_copies(before: Tensor, after: Tensor) -> bool:
 
 def why_constant(subject: Subject, after: bool, zeros: tuple[str, ...], moves: bool) -> Constant:
     """What may be why all outputs are equal."""
-    dark = [c for c in subject.trace.calls if c.kind in RECTIFIERS and bool((c.made <= 0).all())]
+    dark = [
+        c
+        for c in subject.trace.calls
+        if c.kind in RECTIFIER_FUNCTIONS and bool((c.made <= 0).all())
+    ]
     dead = [fed_by(call) for call in dark]
     last = subject.trace.last(subject.outputs)
     one = (
@@ -678,7 +684,9 @@ def network(subject: Subject) -> dict[str, Any] | None:
         return None
     owners = {id(p): name for name, p in model.named_parameters()}
     calls = [
-        c for c in trace.calls if (c.weight is not None or c.kind in UNITS) and c.made.requires_grad
+        c
+        for c in trace.calls
+        if (c.weight is not None or c.kind in FUSED_FUNCTIONS) and c.made.requires_grad
     ]
     loss = subject.loss(trace.output, subject.targets).sum()
     weights = [p for p in model.parameters() if p.requires_grad]
@@ -728,14 +736,14 @@ def layer(
     if weight is not None:
         fan = (
             weight.shape[0]
-            if call.kind in PRODUCTS or "transpose" in call.kind
+            if call.kind in MATMUL_FUNCTIONS or "transpose" in call.kind
             else weight[0].numel()
         )
     pull = pulled.get(id(weight)) if weight is not None else None
     size = root_mean_square(weight) if weight is not None else math.nan
     where = call.where
     if (
-        call.kind in PRODUCTS and weight is not None
+        call.kind in MATMUL_FUNCTIONS and weight is not None
     ):  # a parameter of a module that multiplies by itself
         where = owners.get(id(weight), where)
     return Layer(
@@ -744,7 +752,7 @@ def layer(
         units=made.shape[1 if call.kind.startswith("conv") else -1] if made.dim() > 1 else 1,
         fan_in=fan,
         weight=size,
-        expected=1.0 if call.kind in LOOKUPS else fan**-0.5,
+        expected=1.0 if call.kind in EMBEDDING_FUNCTIONS else fan**-0.5,
         level=root_mean_square(made),
         spread=spread(made),
         gradient=None if gradient is None else root_mean_square(gradient),
@@ -756,7 +764,7 @@ def active(call: Call, last: bool) -> Active | None:
     """What an activation makes of its units; None for other calls, and where units cannot be
     told.
     """
-    if call.kind not in RECTIFIERS and call.share is None:
+    if call.kind not in RECTIFIER_FUNCTIONS and call.share is None:
         return None
     source = call.source or Lineage(call.where, call.made.shape[-1], -1)
     made = by_unit(call.made, source)
@@ -794,7 +802,7 @@ def scores(call: Call) -> float:
 def through(layers: Sequence[Layer]) -> dict[str, Any]:
     """How signal and gradient change with depth: along the hidden layers, or along the calls of one
     layer that is used again and again, whichever changes more."""
-    hidden = [x for x in layers if x.kind not in LOOKUPS]
+    hidden = [x for x in layers if x.kind not in EMBEDDING_FUNCTIONS]
     hidden = [x for x in hidden[:-1] if x.spread > 0 and x.gradient]
     first: dict[str, Layer] = {}
     again: dict[str, list[Layer]] = {}

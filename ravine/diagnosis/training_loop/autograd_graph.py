@@ -1,108 +1,72 @@
-"""The graph that autograd recorded for a loss, as plain data: which operation was fed by which, and
-with what shapes.
+"""The graph that autograd recorded for a loss, as plain data: operations, their inputs and shapes.
 
-Only names and shapes are kept, and a few facts on targets at the loss itself; no tensor outlives
-the reading.
+Only names and shapes are kept, and a few facts about the targets of the loss. No tensor is kept.
+A *place* is the index of an operation in its graph; the loss is at place 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-AFFINE = {
-    "Addmm": (1, 2),
-    "Mm": (0, 1),
-    "Linear": (0, 1),
-    "Convolution": (0, 1),
-    "MkldnnConvolution": (0, 1),
-}
-MIXING = {
-    *AFFINE,
-    "Bmm",
-    "Baddbmm",
-    "Embedding",
-    "NativeLayerNorm",
-}  # the output's head ends before these
-VIEWS = {
-    "View",
-    "UnsafeView",
-    "Reshape",
-    "ReshapeAlias",
-    "Squeeze",
-    "Unsqueeze",
-    "Transpose",
-    "Permute",
-    "T",
-    "Slice",
-    "Select",
-    "Clone",
-    "Alias",
-    "ToCopy",
-    "SqueezeDim",
-    "Flatten",
-    "AsStrided",
-}
-NORMS = {"NativeBatchNorm", "CudnnBatchNorm"}
-LINEAR = {
-    "Dropout",
-    "NativeDropout",
-    "NativeBatchNorm",
-    "CudnnBatchNorm",
-    "AvgPool2D",
-    "AvgPool1D",
-    "AvgPool3D",
-}
-WITH_TARGET = {"MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropyWithLogits"}
-REACH = {
-    "Sigmoid": (0.0, 1.0),
-    "Softmax": (0.0, 1.0),
-    "Tanh": (-1.0, 1.0),
-    "Relu": (0.0, float("inf")),
-}
-ROUNDING = 1e-4  # a target worked out from a difference is not exact
-LARGEST = 20_000  # nodes; a graph beyond is read up to here
+from ravine.diagnosis.op_names import (
+    AFFINE_NODES,
+    BATCH_NORM_NODES,
+    MIXING_NODES,
+    NODE_OUTPUT_RANGES,
+    TARGET_LOSS_NODES,
+    VIEW_NODES,
+)
+
+TARGET_TOLERANCE = 1e-4  # a target that is worked out from a difference is not exact
+MAX_NODES = 20_000  # of a larger graph, so many are read
+UNNAMED_PARAMETER = "?"
 
 
 @dataclass(frozen=True)
 class Node:
-    """One recorded operation: its `inputs` are places in the graph, -1 for what needs no
-    gradient.
-    """
+    """One operation. Its `inputs` are places in the graph, -1 for what needs no gradient."""
 
-    name: str
+    name: str  # of its autograd node, without "Backward0"
     inputs: tuple[int, ...] = ()
     shape: tuple[int, ...] | None = None  # of its output
-    weight: str = ""  # of a leaf: the parameter's name; "?" for one that nobody named
+    parameter: str = ""  # of a leaf: the name of the parameter
     dim: int | None = None  # of a softmax
     groups: int = 1  # of a convolution
-    # of a loss with a target: the target's least and greatest value; of a hardtanh: its least
-    # output
-    low: float = 0.0
-    high: float = 0.0
-    module: str = ""  # of whose forward pass it is the last operation
-    several: bool = (
-        False  # of a binary cross entropy: some row of its target does not have exactly one 1
-    )
+    low: float = 0.0  # of a loss: the least value of its target; of a hardtanh: its least output
+    high: float = 0.0  # of a loss: the greatest value of its target
+    module: str = ""  # whose forward pass ends with this operation
+    multi_label: bool = False  # of a binary cross entropy: rows of the target do not sum to 1
+
+
+@dataclass
+class ModuleNodes:
+    """What hooks on modules know of the operations in a graph, which autograd does not show."""
+
+    dropout: dict[Any, Any] = field(default_factory=dict)  # nodes of dropout, with their input
+    modules: dict[Any, str] = field(default_factory=dict)  # the module whose output a node made
+
+    def clear(self) -> None:
+        self.dropout.clear()
+        self.modules.clear()
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The operations of one loss, the loss first."""
+    """The operations behind one loss, the loss first."""
 
     nodes: tuple[Node, ...]
-    lost: Mapping[
-        int, float
-    ]  # by loss: the share of its target's variance that its output cannot reach
+    # by place of a loss: the share of its target's variance that the output cannot reach
+    unreachable: Mapping[int, float]
 
     @cached_property
     def consumers(self) -> tuple[int, ...]:
-        """How many operations each node feeds."""
+        """How many operations use the output of each node."""
         counts = [0] * len(self.nodes)
         for node in self.nodes:
             for i in node.inputs:
@@ -111,45 +75,53 @@ class Graph:
         return tuple(counts)
 
     @cached_property
-    def weights(self) -> frozenset[str]:
+    def parameters(self) -> frozenset[str]:
         """The names of the parameters that the loss depends on."""
-        return frozenset(n.weight for n in self.nodes if n.weight)
+        return frozenset(n.parameter for n in self.nodes if n.parameter)
 
-    def source(self, place: int, also: frozenset[str] = frozenset()) -> int:
-        """The node behind views (and operations in `also`); -1 if it needs no gradient."""
-        while place >= 0 and (self.nodes[place].name in VIEWS or self.nodes[place].name in also):
-            place = next(iter(self.nodes[place].inputs), -1)
-        return place
-
-    def named(self, place: int) -> str:
-        """The operation behind views, "" where there is none."""
-        place = self.source(place)
-        return self.nodes[place].name if place >= 0 else ""
+    @property
+    def lacks_parameters(self) -> bool:
+        """Whether the loss depends on no parameter that has a name."""
+        return not self.parameters - {UNNAMED_PARAMETER}
 
     @cached_property
     def head(self) -> tuple[int, ...]:
-        """The places between the loss and the last layers with weights, both ends included."""
+        """The places between the loss and the last layers with weights, both included."""
         found, waiting = {}, [0]
         while waiting:
             place = waiting.pop()
             if place < 0 or place in found:
                 continue
             found[place] = None
-            if self.nodes[place].name not in MIXING:
+            if self.nodes[place].name not in MIXING_NODES:
                 waiting.extend(self.nodes[place].inputs)
         return tuple(found)
 
+    def affine_places(self) -> Iterator[int]:
+        """The places of operations with a weight matrix."""
+        return (i for i, node in enumerate(self.nodes) if node.name in AFFINE_NODES)
+
+    def source(self, place: int, skipped: frozenset[str] = frozenset()) -> int:
+        """The place before views and operations in `skipped`; -1 if it needs no gradient."""
+        passed = VIEW_NODES | skipped if skipped else VIEW_NODES
+        while place >= 0 and self.nodes[place].name in passed:
+            place = next(iter(self.nodes[place].inputs), -1)
+        return place
+
+    def source_name(self, place: int) -> str:
+        """The operation before views, "" if it needs no gradient."""
+        place = self.source(place)
+        return self.nodes[place].name if place >= 0 else ""
+
     def weight_of(self, place: int) -> str:
-        """The name of an affine operation's weight matrix, "" if it is no parameter that learns."""
+        """The weight matrix of an affine operation, "" if it is not a parameter that trains."""
         node = self.nodes[place]
-        at = AFFINE.get(node.name, (0, 1))[1]
+        at = AFFINE_NODES.get(node.name, (0, 1))[1]
         leaf = self.source(node.inputs[at]) if at < len(node.inputs) else -1
-        return self.nodes[leaf].weight if leaf >= 0 else ""
+        return self.nodes[leaf].parameter if leaf >= 0 else ""
 
     def last_weight(self, place: int) -> str:
-        """The weight of the last affine layer before an operation, "" if there are several or
-        none.
-        """
+        """The weight of the last affine layer before a place, "" if there are several or none."""
         seen: set[int] = set()
         waiting, found = [place], set()
         while waiting:
@@ -157,174 +129,176 @@ class Graph:
             if i < 0 or i in seen:
                 continue
             seen.add(i)
-            if self.nodes[i].name in AFFINE:
+            if self.nodes[i].name in AFFINE_NODES:
                 found.add(self.weight_of(i))
-            elif self.nodes[i].name not in MIXING:
+            elif self.nodes[i].name not in MIXING_NODES:
                 waiting.extend(self.nodes[i].inputs)
         return found.pop() if len(found) == 1 else ""
 
-    def affine(self) -> Iterator[int]:
-        """The places of operations with a weight matrix."""
-        return (i for i, node in enumerate(self.nodes) if node.name in AFFINE)
-
     @cached_property
-    def rectified(self) -> Mapping[str, str]:
-        """The weights whose output goes through a ReLU (ReLU6) and nowhere else.
+    def rectified_weights(self) -> Mapping[str, str]:
+        """The weights of layers whose output goes through a ReLU (or ReLU6) and nowhere else.
 
-        Beside each, a weight of the module whose output the rectifier takes: its own, or that of a
-        batch norm between.
+        Each with a weight of the module whose output the ReLU takes: the layer's own weight, or
+        that of a batch norm in between.
         """
         found = {}
         for node in self.nodes:
-            if (node.name == "Relu" or (node.name == "Hardtanh" and node.low == 0)) and node.inputs:
-                gate = self.source(node.inputs[0])
-                place = self.source(gate, frozenset(NORMS))
-                if place < 0 or self.nodes[place].name not in AFFINE or self.consumers[place] != 1:
-                    continue
-                between = self.nodes[gate].name in NORMS
-                leaf = self.nodes[gate].inputs[1] if between else -1
-                by = (
-                    (self.nodes[leaf].weight if leaf >= 0 else "")
-                    if between
-                    else self.weight_of(place)
-                )
-                if by and self.weight_of(place):
-                    found[self.weight_of(place)] = by
+            rectifies = node.name == "Relu" or (node.name == "Hardtanh" and node.low == 0)
+            if not rectifies or not node.inputs:
+                continue
+            gate = self.source(node.inputs[0])
+            layer = self.source(gate, BATCH_NORM_NODES)
+            if layer < 0 or self.nodes[layer].name not in AFFINE_NODES:
+                continue
+            if self.consumers[layer] != 1:
+                continue
+            weight = module_weight = self.weight_of(layer)
+            if self.nodes[gate].name in BATCH_NORM_NODES:
+                leaf = self.nodes[gate].inputs[1]
+                module_weight = self.nodes[leaf].parameter if leaf >= 0 else ""
+            if weight and module_weight:
+                found[weight] = module_weight
         return found
 
 
 def read_graph(
-    loss: Tensor,
-    names: Mapping[int, str],
-    dropped: Mapping[Any, Any] | None = None,
-    makers: Mapping[Any, str] | None = None,
+    loss: Tensor, names: Mapping[int, str], modules: ModuleNodes | None = None
 ) -> Graph | None:
-    """The graph behind a loss; None if it has none. `names` gives parameters' names by `id`,
-    `makers` the module whose output an operation made.
+    """The graph of a loss; None if it has none. `names` are those of parameters, by `id`.
 
-    `dropped` are nodes that a dropout module made, with the node that went in: on a CPU autograd
-    shows no more of dropout than a product.
+    Without `modules`, a dropout module on a CPU is a product like any other.
 
     >>> weight = torch.ones(2, 1, requires_grad=True)
     >>> graph = read_graph((torch.ones(3, 2) @ weight).relu().sum(), {id(weight): "w"})
-    >>> [node.name for node in graph.nodes], graph.rectified
+    >>> [node.name for node in graph.nodes], graph.rectified_weights
     (['Sum', 'Relu', 'Mm', 'AccumulateGrad'], {'w': 'w'})
     """
     if loss.grad_fn is None:
         return None
+    known = modules or ModuleNodes()
     order: list[Any] = [loss.grad_fn]
     places = {loss.grad_fn: 0}
     nodes: list[Node] = []
-    lost: dict[int, float] = {}
+    unreachable: dict[int, float] = {}
     for made in order:  # grows while it is read
-        inputs = [n for n, _ in made.next_functions]
-        if dropped and made in dropped:
-            inputs = [dropped[made]]
-        for given in inputs:
-            if given is not None and given not in places and len(order) < LARGEST:
-                places[given] = len(order)
-                order.append(given)
-        name = "Dropout" if dropped and made in dropped else _name(made)
-        if name in WITH_TARGET:
-            source = inputs[0] if inputs else None
-            while source is not None and _name(source) in VIEWS:
-                source = source.next_functions[0][0] if source.next_functions else None
-            nodes.append(
-                _loss_node(
-                    made, name, [places.get(g, -1) for g in inputs], len(nodes), lost, _name(source)
-                )
-            )
+        sources = [n for n, _ in made.next_functions]
+        if made in known.dropout:
+            sources = [known.dropout[made]]
+        for source in sources:
+            if source is not None and source not in places and len(order) < MAX_NODES:
+                places[source] = len(order)
+                order.append(source)
+        name = "Dropout" if made in known.dropout else _node_name(made)
+        inputs = tuple(places.get(s, -1) for s in sources)
+        lost = None
+        if name in TARGET_LOSS_NODES:
+            node, lost = _read_loss_node(made, name, inputs, sources)
         else:
             if name in ("Abs", "Pow"):
-                _by_hand(made, len(nodes), lost)
-            nodes.append(_node(made, name, tuple(places.get(g, -1) for g in inputs), names))
-        if makers and made in makers:
-            nodes[-1] = replace(nodes[-1], module=makers[made])
-    return Graph(tuple(nodes), lost)
+                lost = _read_written_out_loss(made)
+            node = _read_node(made, name, inputs, names)
+        if lost is not None:
+            unreachable[len(nodes)] = lost
+        if made in known.modules:
+            node = replace(node, module=known.modules[made])
+        nodes.append(node)
+    return Graph(tuple(nodes), unreachable)
 
 
-def _name(made: Any) -> str:
+def _node_name(made: Any) -> str:
     if made is None:
         return ""
     name = made.name().rpartition("::")[2].partition("Backward")[0]
     return "NllLoss" if name == "NllLoss2D" else name
 
 
-def _node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int, str]) -> Node:
-    weight, dim, groups = "", None, 1
+def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int, str]) -> Node:
+    parameter, dim, groups = "", None, 1
     if name == "AccumulateGrad":
-        weight = names.get(id(made.variable), "?")
+        parameter = names.get(id(made.variable), UNNAMED_PARAMETER)
     elif name in ("Softmax", "LogSoftmax"):
-        dim = _signed(made._saved_dim)
+        dim = _signed_dim(made._saved_dim)
     elif name == "Convolution":
         groups = int(made._saved_groups)
     low = float(made._saved_min_val) if name == "Hardtanh" else 0.0
-    several = name == "BinaryCrossEntropy" and _several(made)
-    return Node(name, inputs, _shape(made), weight, dim, groups, low, several=several)
+    multi_label = name == "BinaryCrossEntropy" and _has_multi_label_target(made)
+    shape = _output_shape(made)
+    return Node(name, inputs, shape, parameter, dim, groups, low, multi_label=multi_label)
 
 
-def _several(made: Any) -> bool:
-    try:
-        target = made._saved_target.detach()
-    except (AttributeError, RuntimeError):  # the graph was freed
+def _has_multi_label_target(made: Any) -> bool:
+    target = _saved_target(made)
+    if target is None:
         return False
     return target.dim() > 1 and bool((target.flatten(0, -2).sum(-1) != 1).any())
 
 
-def _signed(dim: int) -> int:
+def _saved_target(made: Any) -> Tensor | None:
+    """The target of a loss; None if the graph was freed, as backward came first."""
+    try:
+        return made._saved_target.detach()
+    except (AttributeError, RuntimeError):
+        return None
+
+
+def _signed_dim(dim: int) -> int:
     return dim - 2**64 if dim >= 2**63 else dim  # torch shows a negative dim as an unsigned number
 
 
-def _shape(made: Any) -> tuple[int, ...] | None:
+def _output_shape(made: Any) -> tuple[int, ...] | None:
     try:
         return tuple(int(n) for n in made._input_metadata[0].shape)
     except (AttributeError, IndexError, TypeError, RuntimeError):
         return None
 
 
-def _loss_node(
-    made: Any, name: str, inputs: list[int], place: int, lost: dict[int, float], source: str
-) -> Node:
-    try:
-        target = made._saved_target.detach()
-    except (AttributeError, RuntimeError):  # the graph was freed: backward came first
-        return Node(name, tuple(inputs), _shape(made))
-    if not target.numel() or not torch.isfinite(target).all():
-        return Node(name, tuple(inputs), _shape(made))
+def _read_loss_node(
+    made: Any, name: str, inputs: tuple[int, ...], sources: list[Any]
+) -> tuple[Node, float | None]:
+    """A loss with a target, and the share of the target's variance beyond the output's range."""
+    node = Node(name, inputs, _output_shape(made))
+    target = _saved_target(made)
+    if target is None or not target.numel() or not torch.isfinite(target).all():
+        return node, None
     low, high = (float(x) for x in target.aminmax())
-    if source in REACH and name != "BinaryCrossEntropyWithLogits":
-        lost[place] = _lost(target, source)
-    return Node(name, tuple(inputs), _shape(made), low=low, high=high)
+    source = sources[0] if sources else None
+    while source is not None and _node_name(source) in VIEW_NODES:
+        source = source.next_functions[0][0] if source.next_functions else None
+    bounded = _node_name(source) in NODE_OUTPUT_RANGES and name != "BinaryCrossEntropyWithLogits"
+    lost = _unreachable_fraction(target, _node_name(source)) if bounded else None
+    return replace(node, low=low, high=high), lost
 
 
-def _by_hand(made: Any, place: int, lost: dict[int, float]) -> None:
-    """|output - target| or (output - target)^2 written out: the target is what the difference
-    leaves of the output.
+def _read_written_out_loss(made: Any) -> float | None:
+    """The same for |output - target| or (output - target)^2 written out.
+
+    The target is worked out: the output less the difference.
     """
-    between = made.next_functions[0][0]
-    if _name(between) != "Sub" or made._input_metadata[0].shape != between._input_metadata[0].shape:
-        return
-    given = [n for n, _ in between.next_functions]
-    squashed = [n for n in given if n is not None]
-    if len(squashed) != 1 or _name(squashed[0]) not in REACH:
-        return
+    difference = made.next_functions[0][0]
+    if _node_name(difference) != "Sub":
+        return None
+    if made._input_metadata[0].shape != difference._input_metadata[0].shape:
+        return None
+    sources = [n for n, _ in difference.next_functions]
+    outputs = [n for n in sources if n is not None]
+    if len(outputs) != 1 or _node_name(outputs[0]) not in NODE_OUTPUT_RANGES:
+        return None
     try:
-        output, apart = squashed[0]._saved_result.detach(), made._saved_self.detach()
+        output, apart = outputs[0]._saved_result.detach(), made._saved_self.detach()
     except (AttributeError, RuntimeError):
-        return
-    if output.shape == apart.shape and bool(torch.isfinite(apart).all()):
-        lost[place] = _lost(
-            output - apart if given[0] is not None else output + apart, _name(squashed[0])
-        )
+        return None
+    if output.shape != apart.shape or not bool(torch.isfinite(apart).all()):
+        return None
+    target = output - apart if sources[0] is not None else output + apart
+    return _unreachable_fraction(target, _node_name(outputs[0]))
 
 
-def _lost(target: Tensor, source: str) -> float:
-    """The share of a target's variance beyond what an activation gives; rounding of the target does
-    not count.
-    """
-    least, most = REACH[source]
+def _unreachable_fraction(target: Tensor, activation: str) -> float:
+    """The share of a target's variance beyond the range of an activation, rounding aside."""
+    low, high = NODE_OUTPUT_RANGES[activation]
     wide = target.detach().double()
-    missed = wide - wide.clamp(least, most)
-    missed = torch.where(missed.abs() < ROUNDING, 0.0, missed)
+    missed = wide - wide.clamp(low, high)
+    missed = torch.where(missed.abs() < TARGET_TOLERANCE, 0.0, missed)
     spread = (wide - wide.mean()).square().sum()
     return float(missed.square().sum() / spread) if spread > 0 else float(bool(missed.any()))

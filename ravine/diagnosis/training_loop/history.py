@@ -1,239 +1,261 @@
-"""What was seen of a loop that someone else runs, as plain data for the rules.
+"""What was recorded of a training loop, as plain data: the rules of training loops read it.
 
-A tape of letters tells in which order things happened: F a forward pass in training, E one in
-evaluation mode that still records a graph, N one in training mode without a graph, n one without a
-graph in evaluation mode, L a loss told, B a gradient that arrived at the watched parameters, S a
-step of a watched optimizer, s of another one. B is noted at looked-at steps only, and the tape is
-as long as its last letters; everything here has a bound.
+Every step adds to the events and to the summary of the losses. Some steps are *inspected*: each
+leaves a `StepSnapshot`. The history has a bounded size, however long the loop runs.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ravine.diagnosis.training_loop.autograd_graph import Graph
-from ravine.diagnosis.training_loop.loss_summary import Told
+from ravine.diagnosis.training_loop.events import FORWARD_EVENTS, MAX_EVENTS
+from ravine.diagnosis.training_loop.loss_summary import LossSummary
+
+MIN_LOSSES = 64  # for a statistical test of the losses
+MIN_SCALED_GRADIENTS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weight:
-    """A parameter: of the model, or held by a watched optimizer though the model does not have
-    it.
-    """
+class WatchedParameter:
+    """A parameter of the model, or one that only a watched optimizer has."""
 
     name: str
     shape: tuple[int, ...]
-    owner: str = ""  # the class of the module that has it
+    owner: str = ""  # the class of its module
     trainable: bool = True
     in_model: bool = True
-    registered: bool = True  # not merely in a list or dict of a module
-    optimizer: int | None = (
-        None  # the watched optimizer that holds it; -1 for another one that was seen stepping
-    )
-    reached: bool = False  # a gradient arrived at least once
-    called: bool = True  # its module took part in a forward pass
-    fresh: bool = False  # still as torch initializes by default
-    still: bool = False  # its group of the optimizer had a learning rate of 0 at every look so far
+    registered: bool = True  # False: it is in a plain list or dict of a module
+    optimizer: int | None = None  # the index of its watched optimizer; -1: of another optimizer
+    received_gradient: bool = False  # at least once
+    module_ran: bool = True  # in a forward pass
+    default_initialized: bool = False  # still looks as torch initializes it
+    zero_lr: bool = False  # its group had a learning rate of 0 at every inspected step
 
 
 @dataclass(frozen=True, kw_only=True)
-class Idle:
-    """Of a rectified layer: how many `units` no example of the last batches (`rows` in all)
-    activates.
-    """
+class InactiveUnits:
+    """The units of a layer that a ReLU sets to 0 for every example of the last batches."""
 
     count: int
     units: int
-    rows: int
-    first: int  # how many none of the first batch did
+    examples: int
+    at_first: int  # units that the first batch left at 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """One step of an optimizer, looked at closely. Norms are of this optimizer's gradients, by
-    parameter.
-    """
+class OptimizerSettings:
+    """An optimizer at one step."""
 
-    step: int
-    optimizer: int
-    kind: str  # the optimizer's class; "": each told loss counts as a step
-    lrs: tuple[float, ...]
+    kind: str = ""  # its class; "": there is no torch optimizer, each reported loss is a step
+    lrs: tuple[float, ...] = ()  # of its groups
     momentum: float = 0.0
     eps: float = 0.0
-    norms: Mapping[str, float] = field(
-        default_factory=dict
-    )  # gradients at the step; parameters without are absent
-    arrived: float | None = (
-        None  # norm at one parameter just after backward; None if no gradient arrived
-    )
-    at_step: float | None = None  # its norm when the step used it
-    stale: str = (
-        ""  # the parameter whose gradient is, bit for bit, the last step's plus the new one
-    )
-    kept: float = 0.0  # of that gradient: the old part's norm over the whole's
-    weights: float = 0.0  # norm of this optimizer's parameters
-    unchanged: float | None = (
-        None  # share of entries with a gradient that the step left as they were
-    )
-    idle: Mapping[str, Idle] = field(default_factory=dict)  # of rectified layers, by weight
-    twins: Mapping[str, tuple[int, int]] = field(
-        default_factory=dict
-    )  # rows equal to another's, rows
-    scale: float | None = (
-        None  # the gradient that the told loss got: 1, or what it was multiplied by; None: not seen
-    )
-    passes: int = 1  # backward passes that reached that parameter
-    thrown: int = (
-        0  # of these: gradients that were cleared before the next came, the weights standing still
-    )
-    told: int = 0  # losses told since the last step
-    second: float | None = (
-        None  # root of the mean second moment that the optimizer has for some numbers
-    )
-    beside: float = 0.0  # the largest root mean square of their gradient in any look so far
     maximize: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
-    """How often the weights before a step were not as the last one left them, by what was found
-    there instead.
-    """
+class ObservedGradient:
+    """The gradient of one parameter, from the backward pass to the step."""
 
-    start: int = 0  # what had been there when watching began
-    again: int = 0  # what had been written there before
-    anew: int = 0  # nothing like what was there
-    cut: int = 0  # the same, cut to a range or with zeros put in
-    other: int = 0
-    where: str = ""
-    first: int = 0  # the step before the first
-    apart: int = 0  # steps between the last two
+    norm_after_backward: float | None = None  # None: no gradient arrived; NaN: a sparse one did
+    norm_at_step: float | None = None
+    accumulated_in: str = ""  # the parameter, if its gradient is the last step's plus the new one
+    leftover_fraction: float = 0.0  # the norm of the last step's part over that of the whole
+    passes: int = 1  # backward passes that reached the parameter
+    discarded: int = 0  # of these, gradients that were cleared though no step had used them
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """The model's first input, at looked-at steps in training."""
-
-    looks: int = 0
-    same: int = 0  # looks so far, all with the same numbers
-    rows: int = 0
-    # rows of a table in memory that has all of them; 0: none was found, -1: the input itself is
-    # kept
-    larger: int = 0
-    first: int = 0  # the step of the first look
-    spreads: tuple[tuple[int, float], ...] = ()  # step and standard deviation
-    mean: float = 0.0  # of the last one
-    spread: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """A module that was called again and again within one graph on its own output, `cut` times
-    detached of it.
-    """
-
-    where: str
-    cut: int
-    used: int  # of its calls, how many the loss depends on
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """A learning rate schedule: its class, how often it was stepped, and its planned length (None:
-    it has none).
-    """
-
-    kind: str
-    steps: int
-    before: bool  # stepped before the optimizer's first step
-    length: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Modes:
-    """Modules that behave differently in training: how many there are, and how many stood in
-    evaluation mode.
-    """
-
-    sensitive: int = 0
-    in_evaluation: int = 0  # those with weights that learn, at the last step
-    names: tuple[str, ...] = ()
-    was_training: bool = False  # an earlier step had the model in training mode
-    steps: int = 0  # consecutive steps in evaluation mode
-
-
-@dataclass(frozen=True, kw_only=True)
-class Broken:
-    """The first number that was not finite."""
+class StepSnapshot:
+    """One inspected step of an optimizer."""
 
     step: int
-    what: str  # loss, gradient, weights
-    where: str = ""  # a parameter or module
-    inputs: bool = False  # the model's inputs already had one
-    first: float = 0.0  # the first loss
-    highest: float = 0.0  # the highest finite loss before
-    last: float = 0.0  # the last finite loss
+    optimizer: int  # its index
+    settings: OptimizerSettings = OptimizerSettings()
+    gradient: ObservedGradient = ObservedGradient()
+    gradient_norms: Mapping[str, float] = field(default_factory=dict)  # by parameter
+    weight_norm: float = 0.0  # of all parameters of this optimizer
+    unchanged_fraction: float | None = None  # of the numbers with a gradient that is not 0
+    inactive: Mapping[str, InactiveUnits] = field(default_factory=dict)  # by weight of the layer
+    duplicate_rows: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # and all rows
+    loss_scale: float | None = None  # by which the loss was multiplied; None: unknown
+    losses: int = 0  # reported since the last step
+    second_moment: float | None = None  # root of the optimizer's mean for some numbers
+    largest_gradient: float = 0.0  # root mean square of their gradient at any inspected step
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether any parameter of this optimizer has a gradient that is not 0."""
+        return any(norm != 0 for norm in self.gradient_norms.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightOverwrites:
+    """How often something other than the optimizer wrote the weights, by what was written."""
+
+    to_start: int = 0  # the weights from before the first step
+    repeated: int = 0  # what had been written the last time
+    unrelated: int = 0  # other numbers
+    clamped: int = 0  # the same numbers, cut to a range or partly set to 0
+    other: int = 0
+    where: str = ""
+    first_step: int = 0
+    interval: int = 0  # steps from the first time to the last
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputHistory:
+    """The model's first input at inspected steps in training mode."""
+
+    count: int = 0
+    identical: int = 0  # the first so many had the same numbers
+    rows: int = 0
+    table_rows: int = 0  # of a table in memory that contains it; 0: none, -1: the input is kept
+    first_step: int = 0
+    stds: tuple[tuple[int, float], ...] = ()  # step and standard deviation
+    mean: float = 0.0  # of the last input
+    std: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetachedState:
+    """A module that was called on its own output again and again, each time detached."""
+
+    where: str
+    detached_calls: int
+    loss_calls: int  # calls that the loss depends on
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerState:
+    """A learning rate scheduler."""
+
+    kind: str
+    steps: int  # since watching began
+    stepped_first: bool  # before the first step of the optimizer
+    length: int | None = None  # planned steps, where it has a length
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleModes:
+    """Modules that behave differently in training and in evaluation: dropout, batch norm."""
+
+    mode_dependent: int = 0
+    in_evaluation: int = 0  # of these, modules that train but were in evaluation mode
+    names: tuple[str, ...] = ()
+    was_training: bool = False  # the model was in training mode at an earlier step
+    evaluation_steps: int = 0  # consecutive steps in evaluation mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonFiniteEvent:
+    """The first loss, gradient or weight that was not finite."""
+
+    step: int
+    what: str  # loss, gradient
+    where: str = ""  # a parameter or a module
+    nonfinite_inputs: bool = False  # the model's inputs had such a number before
+    first_loss: float = 0.0
+    highest_loss: float = 0.0  # of the finite ones
+    last_loss: float = 0.0  # the last finite one
     lr: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScaledGradients:
+    """Gradients of the last losses that a gradient scaler had multiplied."""
+
+    count: int = 0
+    nonfinite: int = 0
+
+
 @dataclass(kw_only=True)
-class Story:
-    """All that was seen so far; whoever watches adds to it, the rules only read."""
+class LossHistory:
+    """The reported losses."""
+
+    first: list[float] = field(default_factory=list)
+    summary: LossSummary = field(default_factory=LossSummary)
+    kind: str = ""  # torch's name of the loss, if it is known and was reported unchanged
+    negated: bool = False  # a loss that cannot be negative was reported with a minus
+    missing_graph: str = ""  # why there is none: "leaf", a new tensor; "none", only a number
+    parameters: frozenset[str] = frozenset()  # those that any loss depended on
+    baseline: float | None = None  # the loss of the best constant answer, from the targets so far
+    baseline_error: float = 0.0  # its standard error
+
+
+@dataclass(kw_only=True)
+class LearningRates:
+    """The highest learning rate of all groups, and the schedulers."""
+
+    now: float = 0.0
+    highest: float = 0.0
+    steps_at_zero: int = 0  # consecutive steps
+    steps_below_thousandth: int = 0  # of the highest, consecutive
+    steps_below_hundredth: int = 0
+    schedulers: tuple[SchedulerState, ...] = ()
+
+
+@dataclass(kw_only=True)
+class ModelHistory:
+    """The model: its parameters, the modes of its modules, and what happened to its weights."""
+
+    parameters: tuple[WatchedParameter, ...] = ()
+    modes: ModuleModes = ModuleModes()
+    compiled: str = ""  # a part that torch.compile has compiled: its inside cannot be read
+    overwrites: WeightOverwrites = WeightOverwrites()
+    detached_states: tuple[DetachedState, ...] = ()
+    relative_distance: float = 0.0  # of the weights from their start, over their length there
+
+
+@dataclass(kw_only=True)
+class LoopHistory:
+    """Everything that was recorded of a loop so far."""
 
     steps: int = 0  # of all watched optimizers
-    optimizers: int = 1
-    tape: str = ""  # the last letters
-    weights: tuple[Weight, ...] = ()
-    looks: list[Look] = field(default_factory=list)
-    graph: Graph | None = None  # of the last loss that was looked at
-    reached: frozenset[str] = frozenset()  # parameters in the graph of any loss
-    losses: list[float] = field(default_factory=list)  # the first ones
-    told: Told = field(default_factory=Told)  # all of them, in summary
-    constant: float | None = (
-        None  # the loss of the best constant answer, by the targets that were seen
-    )
-    spread: float = 0.0  # the standard error of that
-    kind: str = (
-        ""  # the loss by name if it is torch's and nothing stands between it and what was told
-    )
-    flipped: bool = False  # a loss that cannot be below 0 was told with a minus before it
-    moved: float = 0.0  # distance of the weights from their start over their length there
-    written: Written = Written()
-    inputs: Inputs = Inputs()
-    cuts: tuple[Cut, ...] = ()
-    lost: tuple[int, int] = (
-        0,
-        0,
-    )  # of the last looked-at backward passes with a scaled loss: not finite, all
-    alone: bool = True  # no optimizer steps beside one watched optimizer
-    opaque: str = ""  # a compiled part of the model, into which nobody can look
-    cut: str = ""  # a loss without a graph: "leaf" if it asks for a gradient itself, "none" if not
-    schedules: tuple[Schedule, ...] = ()
-    highest_lr: float = 0.0
-    lr: float = 0.0  # the highest of the last step
-    lr_zero: int = 0  # consecutive steps at which every learning rate was 0
-    lr_low: int = 0  # consecutive steps at less than a thousandth of the highest
-    lr_faint: int = 0  # consecutive steps at less than a hundredth of the highest
-    modes: Modes = Modes()
-    broken: Broken | None = None
     ended: bool = False
+    tape: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))  # see `LoopEvent`
+    optimizers: int = 1
+    single_optimizer: bool = True  # no optimizer steps beside the one that is watched
+    snapshots: list[StepSnapshot] = field(default_factory=list)
+    model: ModelHistory = field(default_factory=ModelHistory)
+    graph: Graph | None = None  # of the last inspected loss
+    loss: LossHistory = field(default_factory=LossHistory)
+    inputs: InputHistory = InputHistory()
+    rates: LearningRates = field(default_factory=LearningRates)
+    scaled_gradients: ScaledGradients = ScaledGradients()
+    nonfinite: NonFiniteEvent | None = None
+
+    @property
+    def events(self) -> str:
+        """The letters of the last events."""
+        return "".join(self.tape)
+
+    def snapshots_of(self, optimizer: int) -> list[StepSnapshot]:
+        """The snapshots of one optimizer, by its index."""
+        return [s for s in self.snapshots if s.optimizer == optimizer]
 
     def has(self, need: str) -> bool | None:
-        """Whether it was seen: "looks" (a step), "steps" (of an optimizer), "graph" (a loss as a
-        tensor, the model not compiled), "forward" (the model was called), "inputs" (as a whole,
-        with a tensor), "schedule" (None: there is none), "scaler" (gradients of scaled losses;
-        None: there are none), "losses" (enough of them for a test; None: several optimizers pull at
-        them), "constant" (targets of a loss that is known)."""
-        enough = None if not self.alone else self.told.count >= 64
+        """Whether something was recorded that rules need; None where it does not apply.
+
+        "snapshots": an inspected step. "steps": one of a torch optimizer. "graph": a loss as a
+        tensor, of a model that is not compiled. "forward": a call of the model. "inputs": one with
+        a tensor. "schedule": None without a scheduler. "scaler": None without a gradient scaler.
+        "losses": enough for a statistical test; None where several optimizers step. "baseline":
+        also the targets of a known loss.
+        """
+        enough = None if not self.single_optimizer else self.loss.summary.count >= MIN_LOSSES
+        scaled = self.scaled_gradients.count
         return {
-            "looks": bool(self.looks),
-            "steps": bool(self.looks) and bool(self.looks[-1].kind),
-            "scaler": None if not self.lost[1] else self.lost[1] >= 20,
-            "graph": self.graph is not None and not self.opaque,
-            "forward": any(letter in self.tape for letter in "FENn"),
-            "inputs": self.inputs.looks > 0,
-            "schedule": True if self.schedules else None,
+            "snapshots": bool(self.snapshots),
+            "steps": bool(self.snapshots) and bool(self.snapshots[-1].settings.kind),
+            "scaler": None if not scaled else scaled >= MIN_SCALED_GRADIENTS,
+            "graph": self.graph is not None and not self.model.compiled,
+            "forward": not FORWARD_EVENTS.isdisjoint(self.tape),
+            "inputs": self.inputs.count > 0,
+            "schedule": True if self.rates.schedulers else None,
             "losses": enough,
-            "constant": enough and self.constant is not None,
+            "baseline": enough and self.loss.baseline is not None,
         }[need]

@@ -1,4 +1,4 @@
-"""The losses that a loop has told, which may go on for ever, in a memory of constant size."""
+"""A summary of a series of losses, which may have any length, in memory of constant size."""
 
 from __future__ import annotations
 
@@ -6,53 +6,52 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-HELD = 256  # means at most; they then halve, each of twice as many numbers
-RECENT = 256
+MAX_MEANS = 256  # at which neighbors are merged, each mean then of twice as many losses
+RECENT_LOSSES = 256
 
 
 @dataclass
-class Told:
-    """Means of successive, equally long stretches of all numbers so far, and the last numbers
-    themselves.
+class LossSummary:
+    """Means of successive stretches of equal length, and the last losses themselves.
 
-    When there are more than 256 means, neighbors are merged: always 128 to 256 of them once there
-    are so many numbers.
+    Neighboring means are merged at 256 of them: a long series always has 128 to 256 means.
 
-    >>> told = Told()
+    >>> summary = LossSummary()
     >>> for i in range(1000):
-    ...     told.add(float(i))
-    >>> told.count, told.width, len(told.means), told.stretches(4)
+    ...     summary.add(float(i))
+    >>> summary.count, summary.width, len(summary.means), summary.stretch_means(4)
     (1000, 4, 250, (123.5, 373.5, 623.5, 873.5))
     """
 
     count: int = 0
-    width: int = 1  # numbers in a mean
+    width: int = 1  # losses in a mean
     means: list[float] = field(default_factory=list)
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_LOSSES))
     _sum: float = 0.0
-    _in: int = 0
+    _pending: int = 0
 
     def add(self, value: float) -> None:
-        """Take the next number, which is finite."""
+        """Add the next loss, which must be finite."""
         self.count += 1
         self.recent.append(value)
         self._sum += value
-        self._in += 1
-        if self._in == self.width:
-            self.means.append(self._sum / self._in)
-            self._sum, self._in = 0.0, 0
-            if len(self.means) == HELD:
+        self._pending += 1
+        if self._pending == self.width:
+            self.means.append(self._sum / self._pending)
+            self._sum, self._pending = 0.0, 0
+            if len(self.means) == MAX_MEANS:
                 self.means = [
                     (a + b) / 2 for a, b in zip(self.means[::2], self.means[1::2], strict=True)
                 ]
                 self.width *= 2
 
-    def stretches(self, count: int, *, since: int = 0) -> tuple[float, ...]:
-        """The means of `count` stretches of nearly equal length, from number `since` on; () if
-        there are too few.
+    def stretch_means(self, count: int, *, since: int = 0) -> tuple[float, ...]:
+        """The means of `count` stretches of nearly equal length, from loss number `since` on.
+
+        Empty if there are too few losses.
         """
-        held: Sequence[float] = self.means[-(-since // self.width) :]
-        if len(held) < count:
+        means: Sequence[float] = self.means[-(-since // self.width) :]
+        if len(means) < count:
             return ()
-        ends = [len(held) * i // count for i in range(count + 1)]
-        return tuple(sum(held[a:b]) / (b - a) for a, b in zip(ends[:-1], ends[1:], strict=True))
+        ends = [len(means) * i // count for i in range(count + 1)]
+        return tuple(sum(means[a:b]) / (b - a) for a, b in zip(ends[:-1], ends[1:], strict=True))

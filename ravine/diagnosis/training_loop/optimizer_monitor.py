@@ -1,8 +1,7 @@
-"""What is remembered of one optimizer between its steps, and what one step looks like close up.
+"""Monitors of one optimizer: arriving gradients, its steps, and overwritten weights.
 
-The eye rests on one parameter, small and near the output, for the gradients that come; and on a
-sample of numbers of the first parameters, for what the step does. Everything that it keeps is a
-copy of a bounded size.
+One parameter is observed for the gradients that arrive, and samples of a few others for what a step
+changes. Everything that is kept is a copy of bounded size.
 """
 
 from __future__ import annotations
@@ -15,271 +14,374 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ravine.diagnosis.training_loop.history import Look, Written
-from ravine.diagnosis.training_loop.tensor_stats import FEW, SAMPLE, written
+from ravine.diagnosis.training_loop.history import (
+    InactiveUnits,
+    ObservedGradient,
+    OptimizerSettings,
+    StepSnapshot,
+    WeightOverwrites,
+)
+from ravine.diagnosis.training_loop.tensor_stats import (
+    MIN_NUMBERS,
+    SAMPLE_SIZE,
+    classify_overwrite,
+)
 
-SAMPLED = 8  # parameters of which numbers are compared before and after a step
-# times that the weights were changed from outside, after which only looked-at steps are compared
-BENIGN = 50
-SECONDS = ("exp_avg_sq", "square_avg")  # what torch's optimizers call their running mean of squares
+SAMPLED_PARAMETERS = 8  # whose numbers are compared before and after a step
+OBSERVED_SIZES = (2, 100_000)  # numbers in the parameter whose gradients are observed
+# overwrites by others after which only inspected steps are compared, as nothing new is learned
+FREQUENT_OVERWRITES = 50
+MAX_OPTIMIZERS = 100  # unwatched ones that are remembered
+SQUARES_NAMES = ("exp_avg_sq", "square_avg")  # of torch's optimizers: running means of squares
 
 
-class Eye:
-    """One optimizer, the step that it is about to make, and the weights that its last step left."""
+class GradientObserver:
+    """The gradients that arrive at one parameter within an inspected step."""
 
-    def __init__(self, place: int, optimizer: Optimizer | None):
-        self.place, self.optimizer = place, optimizer
-        self.steps = 0
-        self.watched: nn.Parameter | None = None
-        self.handles: list[Any] = []  # on the parameter, while a step is looked at
-        self.guarded: list[Tensor] = []
-        self.starts: list[Tensor] = []
-        self.left: list[Tensor] = []  # their numbers as the last step left them; empty: not kept
-        self.last: list[Tensor] = []  # as they were last written from outside
-        self.stamps: list[tuple[int, int]] = []
-        self.keeping = False  # something else has written: keep what each step leaves
-        self.writes = 0
-        self.still: set[int] = (
-            set()
-        )  # ids of parameters in groups that were at a rate of 0 at every look
-        self.beside = 0.0
-        self._sharing: dict[int, bool] = {}
-        self.forget()
+    def __init__(self) -> None:
+        self.parameter: nn.Parameter | None = None
+        self.handles: list[Any] = []  # hooks on the parameter
+        self.forget_step()
 
-    def forget(self) -> None:
-        """Forget the step."""
-        self.before: Tensor | None = None  # the gradient that the last step left behind
+    def forget_step(self) -> None:
+        """Start with a new step."""
+        self.leftover: Tensor | None = None  # the gradient that the last step left behind
         self.incoming: Tensor | None = None
-        self.fresh: Tensor | None = None  # the sum of this step's gradients
-        self.expected: Tensor | None = None  # the same, on top of what was left behind
-        self.came, self.stale, self.kept, self.passes, self.thrown, self.version = (
-            False,
-            False,
-            0.0,
-            0,
-            0,
-            -1,
-        )
-        self.arrived: float | None = None
-        self.at_step: float | None = None
-        self.norms: dict[str, float] = {}
-        self.samples: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.second: float | None = None
+        self.total: Tensor | None = None  # of the gradients of this step
+        self.total_with_leftover: Tensor | None = None
+        self.version = -1  # of the weights when the last gradient arrived
+        self.norm: float | None = None
+        self.norm_at_step: float | None = None
+        self.accumulates = False
+        self.leftover_fraction = 0.0
+        self.passes, self.discarded = 0, 0
 
-    def choose(self, held: Iterable[Tensor]) -> None:
-        """Look at one parameter: a small one near the output, where every gradient passes."""
-        self.watched, self.before = None, None
-        fit = [p for p in held if p.requires_grad and p.is_leaf and isinstance(p, nn.Parameter)]
-        good = [p for p in fit if 2 <= p.numel() <= 100_000] or fit
-        self.watched = good[-1] if good else None
+    def choose_parameter(self, parameters: Iterable[Tensor]) -> None:
+        """Observe a small parameter near the output, where every gradient passes."""
+        fit = [p for p in parameters if p.requires_grad and p.is_leaf]
+        fit = [p for p in fit if isinstance(p, nn.Parameter)]
+        low, high = OBSERVED_SIZES
+        good = [p for p in fit if low <= p.numel() <= high] or fit
+        self.parameter, self.leftover = good[-1] if good else None, None
 
-    def guard(self, held: Sequence[Tensor]) -> None:
-        """Mind two parameters, the first and the last of some size: whoever writes them writes
-        most.
-        """
-        fit = [p for p in held if p.requires_grad and p.numel() >= FEW] or [
-            p for p in held if p.requires_grad
-        ]
-        self.guarded = [*fit[:1], *fit[1:][-1:]]
-        self.starts = [sample(p).clone() for p in self.guarded]
+    def remove_hooks(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+        self.handles = []
 
-    def leave(self, *, closely: bool) -> None:
-        """Remember what a step left."""
-        self.stamps = [(p._version, p.data_ptr()) for p in self.guarded]
-        self.left = [sample(p).clone() for p in self.guarded] if self.keeping or closely else []
+    def keep_leftover(self) -> None:
+        """Remember the gradient that is there before the step's own gradients arrive."""
+        grad = None if self.parameter is None else self.parameter.grad
+        if grad is not None and not grad.is_sparse:
+            self.leftover = grad.detach().clone()
 
-    def shares(self, optimizer: Optimizer) -> bool:
-        """Whether another optimizer steps the guarded weights, too."""
-        if id(optimizer) not in self._sharing:
-            if len(self._sharing) > 100:
-                self._sharing.clear()
-            mine = {id(p) for p in self.guarded}
-            self._sharing[id(optimizer)] = any(
-                id(p) in mine for g in optimizer.param_groups for p in g["params"]
-            )
-        return self._sharing[id(optimizer)]
+    def record_incoming(self, grad: Tensor) -> None:
+        """Remember a gradient that is about to be added."""
+        if not grad.is_sparse:
+            self.incoming = grad.detach().clone()
 
-    def untouched(self) -> bool:
-        """Whether nobody has written the weights since, as far as their version counters tell."""
-        for p, (version, place) in zip(self.guarded, self.stamps, strict=False):
-            if p._version != version or p.data_ptr() != place:
-                return False
-        return True
-
-    def compare(self, told: Written, names: dict[int, str]) -> Written:
-        """What is in the weights in place of what the last step left."""
-        first = len(self.last) == 0
-        kinds = []
-        for i, (p, left) in enumerate(zip(self.guarded, self.left, strict=False)):
-            now = sample(p)
-            last = None if first else self.last[i]
-            kinds.append(
-                written(left, now, start=self.starts[i], last=last)
-                if now.shape == left.shape
-                else "other"
-            )
-        some = [(kind, p) for kind, p in zip(kinds, self.guarded, strict=False) if kind]
-        if not self.untouched():
-            self.last = [sample(p).clone() for p in self.guarded]
-            self.keeping = self.writes < BENIGN
-        if not some:
-            return told
-        self.writes += 1
-        self.keeping = self.writes < BENIGN or told.start + told.anew > 0
-        kind, p = some[0]
-        counts = {
-            k: getattr(told, k) + (k == kind) for k in ("start", "again", "anew", "cut", "other")
-        }
-        before = told.first if sum(counts.values()) > 1 else self.steps
-        return Written(
-            **counts, where=names.get(id(p), ""), first=before, apart=self.steps - before
-        )
-
-    def arrive(self, parameter: nn.Parameter) -> None:
-        """A gradient was added to the parameter; `incoming` is what was added."""
+    def record_arrival(self, parameter: nn.Parameter) -> None:
+        """Record that the expected gradient was added."""
         grad, new = parameter.grad, self.incoming
-        self.incoming, self.came = None, True
+        self.incoming = None
         self.passes += 1
         if grad is None or grad.is_sparse:
             return
-        self.arrived = float(grad.detach().norm())
+        self.norm = float(grad.detach().norm())
         if new is None:
             return
-        if self.fresh is not None and parameter._version == self.version and bool(self.fresh.any()):
-            self.thrown += bool(torch.equal(grad, new))
+        if self.total is not None and parameter._version == self.version and bool(self.total.any()):
+            self.discarded += bool(torch.equal(grad, new))
         self.version = parameter._version
-        self.fresh = new if self.fresh is None else self.fresh + new
-        if self.before is not None:
-            self.expected = self.before + new if self.expected is None else self.expected + new
-            self.stale = bool(torch.equal(grad, self.expected)) and not bool(
-                torch.equal(grad, self.fresh)
+        self.total = new if self.total is None else self.total + new
+        if self.leftover is not None:
+            before = self.leftover if self.total_with_leftover is None else self.total_with_leftover
+            self.total_with_leftover = before + new
+            self.accumulates = bool(torch.equal(grad, self.total_with_leftover)) and not bool(
+                torch.equal(grad, self.total)
             )
-            self.kept = float(self.before.norm()) / max(self.arrived, 1e-30) if self.stale else 0.0
+            self.leftover_fraction = (
+                float(self.leftover.norm()) / max(self.norm, 1e-30) if self.accumulates else 0.0
+            )
 
-    @torch.no_grad()
-    def look_before(self, held: Sequence[Tensor], names: dict[int, str], scale: float) -> None:
-        """The gradients that the step will use, over `scale`, and some of the weights that it will
-        change.
-        """
-        self.norms = norms(held, names, scale)
-        self.at_step = norm(self.watched, scale)
-        self.samples = [
-            (p, sample(p).clone(), sample(p.grad) != 0)
-            for p in held[:SAMPLED]
-            if p.grad is not None and not p.grad.is_sparse
-        ]
-        self.second = None
-        grad = self.guarded[0].grad if self.guarded else None
-        if self.optimizer is None or grad is None or grad.is_sparse:
-            return
-        state: dict[str, Any] = self.optimizer.state.get(self.guarded[0], {})
-        squares = next(
-            (state[name] for name in SECONDS if isinstance(state.get(name), Tensor)), None
-        )
-        given = sample(grad).float() / scale
-        there = given != 0
-        if not bool(there.any()):
-            return
-        self.beside = max(self.beside, float(given[there].square().mean().sqrt()))
-        if squares is not None and squares.shape == grad.shape:
-            self.second = float(sample(squares)[there].float().mean().sqrt())
-
-    @torch.no_grad()
-    def look_after(self, held: Sequence[Tensor], names: dict[int, str], **seen: Any) -> Look:
-        """The step that was made just now; `seen` is what the eye does not see itself."""
-        if not self.norms:  # a closure made the gradients within the step, or there is no optimizer
-            self.norms, self.at_step = norms(held, names, 1.0), norm(self.watched, 1.0)
-        groups = self.optimizer.param_groups if self.optimizer is not None else []
-        group = groups[0] if groups else {}
-        standing = {id(p) for g in groups if "lr" in g and float(g["lr"]) == 0 for p in g["params"]}
-        self.still = standing if self.steps == 0 else self.still & standing
-        same = [
-            (torch.eq(old, sample(p)) & moved).sum()
-            for p, old, moved in self.samples
-            if old.shape == moved.shape
-        ]
-        with_gradient = (
-            int(torch.stack([moved.sum() for _, _, moved in self.samples]).sum())
-            if self.samples
-            else 0
-        )
-        lengths = lengths_of([p.detach() for p in held]) if held else []
-        return Look(
-            step=self.steps,
-            optimizer=self.place,
-            kind=type(self.optimizer).__name__ if self.optimizer is not None else "",
-            lrs=rates(self.optimizer) or (math.nan,),
-            momentum=float(group.get("momentum") or 0.0),
-            eps=float(eps)
-            if isinstance(eps := group.get("eps"), int | float)
-            else 0.0,  # Adafactor has two
-            maximize=bool(group.get("maximize")),
-            norms=self.norms,
-            arrived=(self.arrived if self.arrived is not None else math.nan) if self.came else None,
-            at_step=self.at_step,
-            stale=names.get(id(self.watched), "") if self.stale else "",
-            kept=self.kept,
+    def describe(self, names: dict[int, str]) -> ObservedGradient:
+        """What was observed in this step."""
+        norm = math.nan if self.norm is None else self.norm  # of a sparse gradient
+        return ObservedGradient(
+            norm_after_backward=norm if self.passes else None,
+            norm_at_step=self.norm_at_step,
+            accumulated_in=names.get(id(self.parameter), "") if self.accumulates else "",
+            leftover_fraction=self.leftover_fraction,
             passes=self.passes,
-            thrown=self.thrown,
-            second=self.second,
-            beside=self.beside,
-            weights=float(torch.stack([v.float() for v in lengths]).norm()) if lengths else 0.0,
-            unchanged=int(torch.stack(same).sum()) / with_gradient
-            if with_gradient and same
-            else None,
-            **seen,
+            discarded=self.discarded,
+        )
+
+
+class OverwriteMonitor:
+    """Whether anything but the optimizer writes the weights.
+
+    Two parameters are compared, the first and the last of some size: overwrites usually concern
+    most of the weights.
+    """
+
+    def __init__(self) -> None:
+        self.parameters: list[Tensor] = []
+        self.starts: list[Tensor] = []  # samples of them when watching began
+        self.left: list[Tensor] = []  # as the last step left them; empty: not kept
+        self.last: list[Tensor] = []  # as they were last overwritten
+        self.versions: list[tuple[int, int]] = []  # and addresses, after the last step
+        self.keeps_samples = False  # of every step, as something else does write
+        self.count = 0
+        self._sharing: dict[int, bool] = {}  # by id of other optimizers
+
+    def choose_parameters(self, parameters: Sequence[Tensor]) -> None:
+        trainable = [p for p in parameters if p.requires_grad]
+        fit = [p for p in trainable if p.numel() >= MIN_NUMBERS] or trainable
+        self.parameters = [*fit[:1], *fit[1:][-1:]]
+        self.starts = [sample(p).clone() for p in self.parameters]
+
+    def remember(self, *, sampled: bool) -> None:
+        """Remember what a step left: the versions of the weights, and their numbers if `sampled`
+        or once something else has written them.
+        """
+        self.versions = [(p._version, p.data_ptr()) for p in self.parameters]
+        keep = self.keeps_samples or sampled
+        self.left = [sample(p).clone() for p in self.parameters] if keep else []
+
+    def shares_weights(self, optimizer: Optimizer) -> bool:
+        """Whether another optimizer steps the same weights."""
+        if id(optimizer) not in self._sharing:
+            if len(self._sharing) > MAX_OPTIMIZERS:
+                self._sharing.clear()
+            ids = {id(p) for p in self.parameters}
+            self._sharing[id(optimizer)] = any(
+                id(p) in ids for g in optimizer.param_groups for p in g["params"]
+            )
+        return self._sharing[id(optimizer)]
+
+    def must_compare(self) -> bool:
+        """Whether the weights have to be compared: something may have written them."""
+        return bool(self.versions) and (bool(self.left) or not self._is_untouched())
+
+    def _is_untouched(self) -> bool:
+        """Whether the versions of the weights are as the last step left them."""
+        for p, (version, address) in zip(self.parameters, self.versions, strict=False):
+            if p._version != version or p.data_ptr() != address:
+                return False
+        return True
+
+    def compare(
+        self, before: WeightOverwrites, names: dict[int, str], step: int
+    ) -> WeightOverwrites:
+        """Count what stands in the weights in place of what the last step left there."""
+        kinds = []
+        for i, (p, left) in enumerate(zip(self.parameters, self.left, strict=False)):
+            now = sample(p)
+            last = self.last[i] if self.last else None
+            same_shape = now.shape == left.shape
+            kinds.append(
+                classify_overwrite(left, now, start=self.starts[i], last=last)
+                if same_shape
+                else "other"
+            )
+        written = [(kind, p) for kind, p in zip(kinds, self.parameters, strict=False) if kind]
+        if not self._is_untouched():
+            self.last = [sample(p).clone() for p in self.parameters]
+            self.keeps_samples = self.count < FREQUENT_OVERWRITES
+        if not written:
+            return before
+        self.count += 1
+        self.keeps_samples = (
+            self.count < FREQUENT_OVERWRITES or before.to_start + before.unrelated > 0
+        )
+        kind, p = written[0]
+        counts = {
+            name: getattr(before, name) + (name == kind)
+            for name in ("to_start", "repeated", "unrelated", "clamped", "other")
+        }
+        first = before.first_step if sum(counts.values()) > 1 else step
+        return WeightOverwrites(
+            **counts, where=names.get(id(p), ""), first_step=first, interval=step - first
         )
 
     @torch.no_grad()
-    def moved(self) -> float:
-        """How far the guarded weights are from their start, over their length there."""
+    def relative_distance(self) -> float:
+        """How far the weights are from their start, over their length there."""
         apart = [
             float((sample(p).float() - s.float()).norm())
-            for p, s in zip(self.guarded, self.starts, strict=False)
+            for p, s in zip(self.parameters, self.starts, strict=False)
         ]
         length = [float(s.float().norm()) for s in self.starts]
         return math.hypot(*apart) / max(math.hypot(*length), 1e-30) if apart else 0.0
 
 
+class StepSampler:
+    """What one step does to a sample of numbers, and with what gradients."""
+
+    def __init__(self) -> None:
+        self.largest_gradient = 0.0
+        self.forget_step()
+
+    def forget_step(self) -> None:
+        self.gradient_norms: dict[str, float] = {}
+        self.samples: list[tuple[Tensor, Tensor, Tensor]] = []  # weight, numbers, has gradient
+        self.second_moment: float | None = None
+
+    def sample_weights(self, parameters: Sequence[Tensor]) -> None:
+        """Copy some numbers that the step will change."""
+        self.samples = [
+            (p, sample(p).clone(), sample(p.grad) != 0)
+            for p in parameters[:SAMPLED_PARAMETERS]
+            if p.grad is not None and not p.grad.is_sparse
+        ]
+
+    def sample_moments(self, optimizer: Optimizer | None, weight: Tensor, scale: float) -> None:
+        """Compare the second moments that the optimizer has for a weight with its gradient."""
+        self.second_moment = None
+        grad = weight.grad
+        if optimizer is None or grad is None or grad.is_sparse:
+            return
+        state: dict[str, Any] = optimizer.state.get(weight, {})
+        moments = (state[name] for name in SQUARES_NAMES if isinstance(state.get(name), Tensor))
+        squares = next(moments, None)
+        sampled = sample(grad).float() / scale
+        nonzero = sampled != 0
+        if not bool(nonzero.any()):
+            return
+        size = float(sampled[nonzero].square().mean().sqrt())
+        self.largest_gradient = max(self.largest_gradient, size)
+        if squares is not None and squares.shape == grad.shape:
+            self.second_moment = float(sample(squares)[nonzero].float().mean().sqrt())
+
+    def unchanged_fraction(self) -> float | None:
+        """The share of sampled numbers with a gradient that the step left as they were."""
+        same = [
+            (torch.eq(old, sample(p)) & nonzero).sum()
+            for p, old, nonzero in self.samples
+            if old.shape == nonzero.shape
+        ]
+        if not same:
+            return None
+        count = int(torch.stack([nonzero.sum() for _, _, nonzero in self.samples]).sum())
+        return int(torch.stack(same).sum()) / count if count else None
+
+
+class OptimizerMonitor:
+    """One optimizer, or none: then each reported loss counts as a step."""
+
+    def __init__(self, index: int, optimizer: Optimizer | None):
+        self.index, self.optimizer = index, optimizer
+        self.steps = 0
+        self.gradients = GradientObserver()
+        self.overwrites = OverwriteMonitor()
+        self.sampler = StepSampler()
+        # ids of parameters in groups whose learning rate was 0 at every inspected step
+        self.zero_lr: set[int] = set()
+
+    def start(self, parameters: Sequence[Tensor]) -> None:
+        """Choose what is observed."""
+        self.gradients.choose_parameter(parameters)
+        self.overwrites.choose_parameters(parameters)
+
+    def forget_step(self) -> None:
+        self.gradients.forget_step()
+        self.sampler.forget_step()
+
+    @torch.no_grad()
+    def before_step(
+        self, parameters: Sequence[Tensor], names: dict[int, str], scale: float
+    ) -> None:
+        """Record the gradients that the step will use, divided by `scale`, and some weights."""
+        self.sampler.gradient_norms = gradient_norms(parameters, names, scale)
+        self.gradients.norm_at_step = gradient_norm(self.gradients.parameter, scale)
+        self.sampler.sample_weights(parameters)
+        for weight in self.overwrites.parameters[:1]:
+            self.sampler.sample_moments(self.optimizer, weight, scale)
+
+    @torch.no_grad()
+    def after_step(
+        self,
+        parameters: Sequence[Tensor],
+        names: dict[int, str],
+        *,
+        inactive: dict[str, InactiveUnits],
+        duplicate_rows: dict[str, tuple[int, int]],
+        loss_scale: float | None,
+        losses: int,
+    ) -> StepSnapshot:
+        """The step that was just made; the keyword arguments are recorded elsewhere."""
+        sampler = self.sampler
+        if not sampler.gradient_norms:  # a closure made them within the step, or no optimizer
+            sampler.gradient_norms = gradient_norms(parameters, names, 1.0)
+            self.gradients.norm_at_step = gradient_norm(self.gradients.parameter, 1.0)
+        groups = self.optimizer.param_groups if self.optimizer is not None else []
+        at_zero = {id(p) for g in groups if "lr" in g and float(g["lr"]) == 0 for p in g["params"]}
+        self.zero_lr = at_zero if self.steps == 0 else self.zero_lr & at_zero
+        norms = tensor_norms([p.detach() for p in parameters]) if parameters else []
+        return StepSnapshot(
+            step=self.steps,
+            optimizer=self.index,
+            settings=optimizer_settings(self.optimizer),
+            gradient=self.gradients.describe(names),
+            gradient_norms=sampler.gradient_norms,
+            weight_norm=float(torch.stack([v.float() for v in norms]).norm()) if norms else 0.0,
+            unchanged_fraction=sampler.unchanged_fraction(),
+            inactive=inactive,
+            duplicate_rows=duplicate_rows,
+            loss_scale=loss_scale,
+            losses=losses,
+            second_moment=sampler.second_moment,
+            largest_gradient=sampler.largest_gradient,
+        )
+
+
+def optimizer_settings(optimizer: Optimizer | None) -> OptimizerSettings:
+    """The settings of an optimizer: of its first group, and all learning rates."""
+    if optimizer is None:
+        return OptimizerSettings(lrs=(math.nan,))
+    group = next(iter(optimizer.param_groups), {})
+    eps = group.get("eps")
+    return OptimizerSettings(
+        kind=type(optimizer).__name__,
+        lrs=group_learning_rates(optimizer) or (math.nan,),
+        momentum=float(group.get("momentum") or 0.0),
+        eps=float(eps) if isinstance(eps, int | float) else 0.0,  # Adafactor has two
+        maximize=bool(group.get("maximize")),
+    )
+
+
+def group_learning_rates(optimizer: Optimizer) -> tuple[float, ...]:
+    """The learning rates of an optimizer's groups."""
+    return tuple(float(g["lr"]) for g in optimizer.param_groups if "lr" in g)
+
+
 def sample(p: Tensor) -> Tensor:
     """The first numbers of a tensor: a view, where its layout allows."""
-    return (
-        p.detach().flatten()[:SAMPLE]
-        if p.numel() <= SAMPLE or p.dim() < 2
-        else p.detach()[: _rows(p)].flatten()
-    )
+    if p.numel() <= SAMPLE_SIZE or p.dim() < 2:
+        return p.detach().flatten()[:SAMPLE_SIZE]
+    rows = max(1, SAMPLE_SIZE * len(p) // p.numel())
+    return p.detach()[:rows].flatten()
 
 
-def _rows(p: Tensor) -> int:
-    return max(1, SAMPLE * len(p) // p.numel())
+def tensor_norms(tensors: list[Tensor]) -> list[Tensor]:
+    """The norms of tensors, in one call as torch's clipping makes it."""
+    return list(torch._foreach_norm(tensors))  # pyright: ignore[reportPrivateImportUsage]
 
 
-def lengths_of(some: list[Tensor]) -> list[Tensor]:
-    """The lengths of tensors, in one call as torch's clipping makes it."""
-    return list(torch._foreach_norm(some))  # pyright: ignore[reportPrivateImportUsage]
-
-
-def rates(optimizer: Optimizer | None) -> tuple[float, ...]:
-    """The learning rates of an optimizer's groups."""
-    return (
-        ()
-        if optimizer is None
-        else tuple(float(g["lr"]) for g in optimizer.param_groups if "lr" in g)
-    )
-
-
-def norm(parameter: nn.Parameter | None, scale: float) -> float | None:
-    """The length of a parameter's gradient over `scale`; None if it has none."""
+def gradient_norm(parameter: nn.Parameter | None, scale: float) -> float | None:
+    """The norm of a parameter's gradient divided by `scale`; None if it has none."""
     if parameter is None or parameter.grad is None or parameter.grad.is_sparse:
         return None
     return float(parameter.grad.detach().norm()) / scale
 
 
-def norms(held: Iterable[Tensor], names: dict[int, str], scale: float) -> dict[str, float]:
-    """The lengths of the gradients of some parameters, over `scale`, by name."""
-    some = [p for p in held if p.grad is not None and not p.grad.is_sparse]
+def gradient_norms(
+    parameters: Iterable[Tensor], names: dict[int, str], scale: float
+) -> dict[str, float]:
+    """The norms of the gradients of some parameters, divided by `scale`, by name."""
+    some = [p for p in parameters if p.grad is not None and not p.grad.is_sparse]
     if not some:
         return {}
-    lengths = lengths_of([p.grad.detach() for p in some if p.grad is not None])
-    values = torch.stack([v.float() for v in lengths]).tolist()
+    norms = tensor_norms([p.grad.detach() for p in some if p.grad is not None])
+    values = torch.stack([v.float() for v in norms]).tolist()
     return {names.get(id(p), "?"): v / scale for p, v in zip(some, values, strict=True)}

@@ -1,4 +1,4 @@
-"""What the parameters of a watched loop are called, who has them, and who steps them."""
+"""The parameters of a watched loop: their names, their modules, and which optimizer steps them."""
 
 from __future__ import annotations
 
@@ -8,104 +8,117 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ravine.diagnosis.training_loop.history import Weight
-from ravine.diagnosis.training_loop.tensor_stats import fresh, hidden_parameters
+from ravine.diagnosis.training_loop.history import WatchedParameter
+from ravine.diagnosis.training_loop.tensor_stats import (
+    hidden_parameters,
+    looks_default_initialized,
+)
+
+MAX_OTHER_OPTIMIZERS = 100  # some loops make a new one for each step
 
 
-class Names:
-    """The names of all parameters: the model's, those in its lists, and what else the optimizers
-    hold.
-    """
+class ParameterNames:
+    """The names of all parameters: of the model, of its plain lists, and of the optimizers."""
 
     def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]):
         self.model, self.optimizers = model, optimizers
-        self.names: dict[int, str] = {}  # by id
+        self.by_id: dict[int, str] = {}
         self.parameters: dict[str, nn.Parameter] = {}
         self.owners: dict[str, nn.Module] = {}
-        self._hidden: set[str] = set()
-        self._foreign: set[str] = set()
-        self._fresh: dict[str, bool] = {}
-        self._elsewhere: dict[
-            int, set[int]
-        ] = {}  # optimizers that nobody watches, and the ids of their parameters
-        self._held: tuple[int, ...] = ()
-        self.read()
+        self._hidden: set[str] = set()  # in plain lists and dicts of the model
+        self._foreign: set[str] = set()  # in an optimizer only
+        self._received_gradient: set[str] = set()
+        self._default_initialized: dict[str, bool] = {}
+        self._other_optimizers: dict[int, set[int]] = {}  # ids of their parameters
+        self._optimized: tuple[int, ...] = ()  # ids, when the names were last read
+        self.refresh()
 
-    def read(self) -> None:
-        """Read all names, which layers that come and go may change."""
-        held = tuple(id(p) for o in self.optimizers for p in parameters(o))
-        mine = dict(self.model.named_parameters())
-        if held == self._held and mine.keys() <= self.parameters.keys():
-            if all(self.parameters[n] is p for n, p in mine.items()):
+    def refresh(self) -> None:
+        """Read all names again where layers have come or gone."""
+        optimized = tuple(id(p) for o in self.optimizers for p in optimizer_parameters(o))
+        own = dict(self.model.named_parameters())
+        if optimized == self._optimized and own.keys() <= self.parameters.keys():
+            if all(self.parameters[n] is p for n, p in own.items()):
                 return
-        self._held, self.parameters = held, mine
+        self._optimized, self.parameters = optimized, own
         self.owners = {
             f"{path}.{name}" if path else name: module
             for path, module in self.model.named_modules()
             for name, _ in module.named_parameters(recurse=False)
         }
-        self.names = {id(p): n for n, p in self.parameters.items()}
+        self.by_id = {id(p): n for n, p in self.parameters.items()}
         hidden = hidden_parameters(self.model)
         self._hidden, self._foreign = set(hidden), set()
         for n, p in hidden.items():
             self.parameters[n] = p
-            self.names[id(p)] = n
+            self.by_id[id(p)] = n
         for i, optimizer in enumerate(self.optimizers):
-            for j, p in enumerate(parameters(optimizer)):
-                if id(p) not in self.names and isinstance(p, nn.Parameter):
+            for j, p in enumerate(optimizer_parameters(optimizer)):
+                if id(p) not in self.by_id and isinstance(p, nn.Parameter):
                     name = f"optimizer {i} parameter {j}"
-                    self.names[id(p)], self.parameters[name] = name, p
+                    self.by_id[id(p)], self.parameters[name] = name, p
                     self._foreign.add(name)
 
-    def elsewhere(self, optimizer: Optimizer) -> None:
-        """Note an optimizer that steps and is not watched; a few of them, where each step has one
-        of its own.
-        """
-        if id(optimizer) not in self._elsewhere and len(self._elsewhere) < 100:
-            self._elsewhere[id(optimizer)] = {id(p) for p in parameters(optimizer)}
+    def note_other_optimizer(self, optimizer: Optimizer) -> None:
+        """Note an optimizer that steps and is not watched."""
+        known = self._other_optimizers
+        if id(optimizer) not in known and len(known) < MAX_OTHER_OPTIMIZERS:
+            known[id(optimizer)] = {id(p) for p in optimizer_parameters(optimizer)}
 
     @property
-    def alone(self) -> bool:
-        """Whether there is one optimizer at most."""
-        return len(self.optimizers) <= 1 and not self._elsewhere
+    def single_optimizer(self) -> bool:
+        """Whether one optimizer steps at most, watched or not."""
+        return len(self.optimizers) <= 1 and not self._other_optimizers
 
-    def weights(self, reached: set[str], called: set[int], still: set[int]) -> tuple[Weight, ...]:
-        """All of them as plain data. `called` are the modules that ran (ids; empty: not known),
-        `still` the ids of parameters in groups whose learning rate has been 0."""
-        held = {id(p): i for i, o in enumerate(self.optimizers) for p in parameters(o)}
-        out = {i for ids in self._elsewhere.values() for i in ids}
-        unknown = not self.optimizers  # who steps is not seen, so nothing is known to be left out
+    def are_optimized(self, names: frozenset[str]) -> bool:
+        """Whether the only optimizer trains all of these parameters."""
+        ids = {id(p) for o in self.optimizers for p in optimizer_parameters(o)}
+        if not ids or not self.single_optimizer:
+            return False
+        return all(n in self.parameters and id(self.parameters[n]) in ids for n in names)
+
+    def describe(self, ran: set[int], zero_lr: set[int]) -> tuple[WatchedParameter, ...]:
+        """All parameters as plain data.
+
+        `ran` are the ids of modules that ran (empty: unknown), `zero_lr` those of parameters in
+        groups whose learning rate has been 0.
+        """
+        seen = self._received_gradient
+        seen.update(n for n, p in self.parameters.items() if n not in seen and p.grad is not None)
+        index = {id(p): i for i, o in enumerate(self.optimizers) for p in optimizer_parameters(o)}
+        others = {i for ids in self._other_optimizers.values() for i in ids}
+        unknown = not self.optimizers  # without a torch optimizer nobody can say who steps what
         return tuple(
-            Weight(
+            WatchedParameter(
                 name=name,
                 shape=tuple(p.shape),
                 owner=type(self.owners.get(name)).__name__,
                 trainable=p.requires_grad,
                 in_model=name not in self._foreign,
                 registered=name not in self._hidden,
-                optimizer=held.get(id(p), -1 if unknown or id(p) in out else None),
-                reached=name in reached,
-                called=not called or id(self.owners.get(name)) in called,
-                fresh=self._is_fresh(
-                    name, p, asked=id(p) not in held or id(p) in still or name not in reached
+                optimizer=index.get(id(p), -1 if unknown or id(p) in others else None),
+                received_gradient=name in seen,
+                module_ran=not ran or id(self.owners.get(name)) in ran,
+                default_initialized=self._is_default_initialized(
+                    name, p, trains=id(p) in index and id(p) not in zero_lr and name in seen
                 ),
-                still=id(p) in still,
+                zero_lr=id(p) in zero_lr,
             )
             for name, p in self.parameters.items()
         )
 
-    def _is_fresh(self, name: str, p: Tensor, *, asked: bool) -> bool:
-        """Worked out once, and only where it is asked: for what is frozen, in no optimizer, or
-        without a gradient.
-        """
-        if p.requires_grad and not asked:
+    def _is_default_initialized(self, name: str, p: Tensor, *, trains: bool) -> bool:
+        """Worked out once for each name, and False for parameters that train: no rule asks."""
+        if p.requires_grad and trains:
             return False
-        if name not in self._fresh:
+        if name not in self._default_initialized:
             owner = self.owners.get(name)
-            self._fresh[name] = owner is not None and fresh(p, owner)
-        return self._fresh[name]
+            self._default_initialized[name] = owner is not None and looks_default_initialized(
+                p, owner
+            )
+        return self._default_initialized[name]
 
 
-def parameters(optimizer: Optimizer) -> list[Any]:
+def optimizer_parameters(optimizer: Optimizer) -> list[Any]:
     """All parameters of an optimizer."""
     return [p for group in optimizer.param_groups for p in group["params"]]

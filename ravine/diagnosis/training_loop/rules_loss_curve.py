@@ -1,13 +1,12 @@
-"""What the told losses say: whether they rise, whether anything was learned, whether a schedule
-ended too soon.
+"""What the reported losses show: they rise, nothing is learned, the rate fell too soon, they jump.
 
-These rules are not exact. They share one budget: in a run that has none of these faults, the chance
-that any of them says anything, at any look, is meant to be 5 % at most. Each of `TESTS` rules gets
-an equal part of it; a rule spends 6 / (pi^2 j^2) of its part at its j-th look, which comes after
-64, 128, 256, ... losses, so that the sum over all looks stays within the part however long the run.
-Beside being sure, a difference must be large enough to matter. The tests take the means of
-stretches as exchangeable where nothing happens. Losses that wander slowly, as of networks that play
-against each other, are not: where several optimizers step, nothing is said.
+These rules are statistical tests, and they share one budget: in a run without any of these faults,
+the chance that any of them reports something, at any check, is meant to be 5 % at most. Each of the
+`TEST_COUNT` rules gets an equal part; it spends 6 / (π² j²) of its part at its j-th check, which
+comes after 64, 128, 256, ... losses, so the sum over all checks stays within the part however long
+the run is. Beside being significant, a difference must be large enough to matter. The tests take
+the means of stretches as exchangeable where nothing happens. Losses that wander slowly, as of
+networks that play against each other, are not: where several optimizers step, nothing is reported.
 """
 
 from __future__ import annotations
@@ -17,38 +16,38 @@ from collections.abc import Iterator
 from statistics import NormalDist, median
 
 from ravine.diagnosis.rule import Observation, rule
-from ravine.diagnosis.training_loop.history import Story
+from ravine.diagnosis.training_loop.history import MIN_LOSSES, LoopHistory
 from ravine.finding import Change, Evidence
 
-ALPHA = 0.05
-TESTS = 4
-FEWEST = 64  # losses
-STRETCHES = 32
-LAST = 8  # stretches, which are held against the first 16
-TWICE = 2.0  # a cross entropy that rises so much above its start is no noise of learning
-FAR = 100.0  # any other loss: that of a game or a moving target may grow with what is learned
-NULL_LOSSES = 200
-BETTER = 0.02  # than a constant answer: less counts as nothing learned
-WORSE = 1.2  # than a constant answer: steps too long rather than nothing to learn
-FLAT = 0.1  # of its level by which a loss may still fall
-FAINT = 2 / 3  # share of the steps
-DONE = 0.1  # of the first loss: below, there is little left to learn
-JUMP, HIGH, RUNS = (
-    20.0,
-    3.0,
-    2,
-)  # spreads above the median, times the median, and how many such runs
-MOVED = 0.01  # of their length, by which weights move when they learn
+FALSE_ALARM_BUDGET = 0.05
+TEST_COUNT = 4
+STRETCH_COUNT = 32
+LAST_STRETCHES = 8  # which are compared with the first 16
+RISEN_FACTOR = 2.0  # a cross entropy so much above its start is no noise of learning
+FAR_RISEN_FACTOR = (
+    100.0  # any other loss: that of a game or a moving target may grow while it learns
+)
+NOTHING_LEARNED_LOSSES = 200
+LEARNED_FRACTION = 0.02  # below a constant answer: less counts as nothing learned
+WORSE_FACTOR = 1.2  # above a constant answer: steps are too long, rather than nothing to learn
+STALLED_LOSS_FRACTION = 0.1  # of its level, by which a loss may still fall
+LOW_RATE_FRACTION = 2 / 3  # of the steps
+DONE_FRACTION = 0.1  # of the first loss: below it, there is little left to learn
+SPIKE_SPREADS = 20.0  # above the median
+SPIKE_FACTOR = 3.0  # times the median
+MIN_SPIKES = 2
+SPIKE_LENGTH = 3  # losses in a row, at least
+MIN_DISTANCE = 0.01  # over the weights' length: weights that learn move farther
 
 
-def allowed(count: int) -> float:
-    """The chance of a false alarm that one test may take at the look after so many losses.
+def significance(losses: int) -> float:
+    """The chance of a false alarm that one test may take at the check after so many losses.
 
-    >>> [round(allowed(n), 5) for n in (64, 127, 128, 256)]
+    >>> [round(significance(n), 5) for n in (64, 127, 128, 256)]
     [0.0076, 0.0076, 0.0019, 0.00084]
     """
-    j = max(1, (count // FEWEST).bit_length())
-    return ALPHA / TESTS * 6 / (math.pi**2 * j * j)
+    j = max(1, (losses // MIN_LOSSES).bit_length())
+    return FALSE_ALARM_BUDGET / TEST_COUNT * 6 / (math.pi**2 * j * j)
 
 
 @rule(
@@ -60,26 +59,31 @@ def allowed(count: int) -> float:
     needs="losses",
     picture="range-test",
 )
-def rising(story: Story) -> Iterator[Observation]:
-    """All of the last 8 of 32 means above all of the first 16: by chance once in C(24, 8) = 735,471
-    times. Or their mean, less its error, far above the loss of the best constant answer."""
-    means = story.told.stretches(STRETCHES)
-    if not means or 1 / math.comb(LAST + STRETCHES // 2, LAST) > allowed(story.told.count):
+def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
+    """All of the last 8 of 32 means are above all of the first 16: by chance, once in C(24, 8) =
+    735,471 times. Or their mean, less its error, is far above the best constant answer.
+    """
+    loss = history.loss
+    means = loss.summary.stretch_means(STRETCH_COUNT)
+    by_chance = 1 / math.comb(LAST_STRETCHES + STRETCH_COUNT // 2, LAST_STRETCHES)
+    if not means or by_chance > significance(loss.summary.count):
         return
-    early, late = means[: STRETCHES // 2], means[-LAST:]
-    times = TWICE if story.kind in ("NllLoss", "BinaryCrossEntropyWithLogits") else FAR
-    start = story.losses[0] if story.losses else early[0]
-    rose = 0 < max(early) * times < min(late)
-    level = sum(late) / LAST
-    if story.constant is not None and story.kind and not rose:
-        rose = level - _sure(story) * _error(late) > times * (story.constant + story.spread)
-    if rose and 0 < start * times < min(late):
+    early, late = means[: STRETCH_COUNT // 2], means[-LAST_STRETCHES:]
+    is_entropy = loss.kind in ("NllLoss", "BinaryCrossEntropyWithLogits")
+    factor = RISEN_FACTOR if is_entropy else FAR_RISEN_FACTOR
+    start = loss.first[0] if loss.first else early[0]
+    level = sum(late) / LAST_STRETCHES
+    rose = 0 < max(early) * factor < min(late)
+    if loss.baseline is not None and loss.kind and not rose:
+        low = level - _required_errors(history) * _mean_error(late)
+        rose = low > factor * (loss.baseline + loss.baseline_error)
+    if rose and 0 < start * factor < min(late):
         yield Observation(
             evidence=(
-                Evidence("loss at first", start),
-                Evidence("mean loss lately", sum(late) / LAST, "", times * start),
+                Evidence("first loss", start),
+                Evidence("mean loss of the last quarter", level, "", factor * start),
             ),
-            changes=(Change("lr", story.lr / 10),),
+            changes=(Change("lr", history.rates.now / 10),),
         )
 
 
@@ -96,43 +100,38 @@ def rising(story: Story) -> Iterator[Observation]:
         "schedule",
         "too-few-steps",
     ),
-    needs="constant",
+    needs="baseline",
     picture="initial-loss",
 )
-def nothing_learned(story: Story) -> Iterator[Observation]:
-    """At the end: the mean of the last quarter, plus its error, against the entropy or variance of
-    the targets.
+def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
+    """At the end: the mean of the last quarter, less its error, is no better than the entropy or
+    the variance of the targets.
     """
-    if (
-        not story.ended
-        or story.constant is None
-        or story.told.count < NULL_LOSSES
-        or not story.kind
-    ):
+    loss, distance = history.loss, history.model.relative_distance
+    if not history.ended or loss.baseline is None or not loss.kind:
         return
-    means = story.told.stretches(STRETCHES)
-    if not means or any(True for _ in rising(story)):
+    means = loss.summary.stretch_means(STRETCH_COUNT)
+    if loss.summary.count < NOTHING_LEARNED_LOSSES or not means:
         return
-    late = means[-LAST:]
-    level, error, sure = sum(late) / LAST, _error(late), _sure(story)
-    best = story.constant - sure * story.spread
-    if (
-        best > 0
-        and level - sure * error > (1 - BETTER) * best
-        and level - sure * error > 0.9 * story.constant
-    ):
+    if any(True for _ in rising_reported_loss(history)):
+        return
+    late, errors = means[-LAST_STRETCHES:], _required_errors(history)
+    level = sum(late) / LAST_STRETCHES
+    low = level - errors * _mean_error(late)
+    best = loss.baseline - errors * loss.baseline_error
+    if best > 0 and low > (1 - LEARNED_FRACTION) * best and low > 0.9 * loss.baseline:
         cause, suspects = "labels", ("shuffling", "learning-rate-high", "architecture-too-small")
-        if story.moved < MOVED:
+        if distance < MIN_DISTANCE:
             cause, suspects = "learning-rate-low", ("schedule", "too-few-steps")
-        elif level > WORSE * story.constant:
+        elif level > WORSE_FACTOR * loss.baseline:
             cause, suspects = "learning-rate-high", ("labels", "shuffling")
         yield Observation(
             cause=cause,
             suspects=suspects,
             evidence=(
-                Evidence("mean loss at the end", level, "", (1 - BETTER) * best),
-                Evidence("loss of the best constant answer", story.constant),
-                Evidence("the weights moved, of their length", 100 * story.moved, "%"),
+                Evidence("mean loss of the last quarter", level, "", (1 - LEARNED_FRACTION) * best),
+                Evidence("loss of the best constant answer", loss.baseline),
+                Evidence("distance that the weights moved, of their length", 100 * distance, "%"),
             ),
         )
 
@@ -146,37 +145,35 @@ def nothing_learned(story: Story) -> Iterator[Observation]:
     explains=("RVN-L16",),
     picture="schedules",
 )
-def stopped_early(story: Story) -> Iterator[Observation]:
-    """Less than a hundredth of the rate for two thirds of all steps, over which the loss does not
-    fall any more.
+def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
+    """Less than a hundredth of the highest rate for two thirds of all steps, while the loss does
+    not fall.
     """
-    if story.lr_faint < max(FEWEST, FAINT * story.steps) or story.lr == 0 or not story.losses:
+    rates, loss, steps = history.rates, history.loss, history.steps
+    low_steps = rates.steps_below_hundredth
+    if low_steps < max(MIN_LOSSES, LOW_RATE_FRACTION * steps) or rates.now == 0 or not loss.first:
         return
-    share = 1 - story.lr_faint / story.steps
-    since = math.ceil(share * story.told.count)
-    means = story.told.stretches(2 * LAST, since=since)
+    since = math.ceil((1 - low_steps / steps) * loss.summary.count)
+    means = loss.summary.stretch_means(2 * LAST_STRETCHES, since=since)
     if not means:
         return
-    early, late = means[:LAST], means[LAST:]
-    level = sum(late) / LAST
-    noise = math.sqrt(
-        sum((b - a) ** 2 for a, b in zip(means, means[1:], strict=False)) / (4 * LAST - 2)
-    )
-    could = (
-        sum(early) / LAST - level + _sure(story) * noise * math.sqrt(2 / LAST)
-    )  # the most that it may have fallen
-    if level > DONE * story.losses[0] > 0 and could < FLAT * level:
+    before = sum(means[:LAST_STRETCHES]) / LAST_STRETCHES
+    level = sum(means[LAST_STRETCHES:]) / LAST_STRETCHES
+    squares = sum((b - a) ** 2 for a, b in zip(means, means[1:], strict=False))
+    noise = math.sqrt(squares / (4 * LAST_STRETCHES - 2))
+    most = before - level + _required_errors(history) * noise * math.sqrt(2 / LAST_STRETCHES)
+    if level > DONE_FRACTION * loss.first[0] > 0 and most < STALLED_LOSS_FRACTION * level:
         yield Observation(
-            since=story.steps - story.lr_faint,
+            since=steps - low_steps,
             evidence=(
                 Evidence(
                     "steps at less than 1/100 of the highest learning rate",
-                    story.lr_faint,
+                    low_steps,
                     "",
-                    FAINT * story.steps,
+                    LOW_RATE_FRACTION * steps,
                 ),
-                Evidence("loss then", sum(early) / LAST),
-                Evidence("loss lately", level),
+                Evidence("mean loss when the rate had fallen", before),
+                Evidence("mean loss at the end", level),
             ),
             changes=(Change("loop", "a schedule as long as the run; step it once an epoch"),),
         )
@@ -190,58 +187,57 @@ def stopped_early(story: Story) -> Iterator[Observation]:
     also=("data-degenerate", "schedule"),
     needs="losses",
 )
-def spikes(story: Story) -> Iterator[Observation]:
+def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     """Runs of losses far above the others, so long that independent losses would hardly make them.
 
-    With a share q of the last losses that high, a run of r is found by chance with at most n q^r.
+    With a share q of the last n losses that high, a run of r is found by chance with at most n q^r.
     """
-    values = list(story.told.recent)
-    if len(values) < FEWEST:
+    values = list(history.loss.summary.recent)
+    if len(values) < MIN_LOSSES:
         return
     middle = median(values)
     spread = 1.4826 * median(abs(v - middle) for v in values)
-    high = (
-        [v > max(middle + JUMP * spread, HIGH * middle) for v in values] if middle > 0 else [False]
-    )
+    limit = max(middle + SPIKE_SPREADS * spread, SPIKE_FACTOR * middle)
+    high = [v > limit for v in values] if middle > 0 else [False]
     share = max(sum(high), 1) / len(values)
-    least = max(
-        3, math.ceil(math.log(allowed(story.told.count) / len(values)) / math.log(min(share, 0.5)))
-    )
-    runs, length = 0, 0
+    chance = significance(history.loss.summary.count) / len(values)
+    length = max(SPIKE_LENGTH, math.ceil(math.log(chance) / math.log(min(share, 0.5))))
+    spikes, run = 0, 0
     for above in [*high, False]:
-        if not above and length >= least:
-            runs += 1
-        length = length + 1 if above else 0
-    if runs >= RUNS and not high[0] and not high[-1]:
+        spikes += not above and run >= length
+        run = run + 1 if above else 0
+    if spikes >= MIN_SPIKES and not high[0] and not high[-1]:
         yield Observation(
             evidence=(
                 Evidence(
                     "times that the loss jumped up and came down again",
-                    runs,
+                    spikes,
                     "",
                     None,
                     f"in {len(values)} losses",
                 ),
-                Evidence("its median", middle),
-                Evidence("the highest", max(values), "", max(middle + JUMP * spread, 0.0)),
+                Evidence("median loss", middle),
+                Evidence(
+                    "highest loss", max(values), "", max(middle + SPIKE_SPREADS * spread, 0.0)
+                ),
             )
         )
 
 
-def _sure(story: Story) -> float:
-    """How many standard errors this look asks for."""
-    return NormalDist().inv_cdf(1 - allowed(story.told.count))
+def _required_errors(history: LoopHistory) -> float:
+    """How many standard errors a difference must have at this check."""
+    return NormalDist().inv_cdf(1 - significance(history.loss.summary.count))
 
 
-def _error(means: tuple[float, ...]) -> float:
+def _mean_error(means: tuple[float, ...]) -> float:
     """The standard error of the mean of some means."""
     middle = sum(means) / len(means)
     return math.sqrt(sum((m - middle) ** 2 for m in means) / (len(means) - 1) / len(means))
 
 
 ALL = (
-    rising,
-    nothing_learned,
-    stopped_early,
-    spikes,
+    rising_reported_loss,
+    no_gain_over_baseline,
+    early_schedule_end,
+    loss_spikes,
 )

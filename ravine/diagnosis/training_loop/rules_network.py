@@ -1,24 +1,23 @@
-"""Faults of the network itself that show in its graph and gradients: equal units, no nonlinearity,
-dead units.
+"""Faults of the network that show in its graph and gradients: equal units, no nonlinearity between
+layers, dead units.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ravine.diagnosis.op_names import AFFINE_NODES, CONVOLUTION_NODES, LINEAR_NODES
 from ravine.diagnosis.rule import Observation, join_names, rule
-from ravine.diagnosis.training_loop.autograd_graph import AFFINE, LINEAR, Graph
-from ravine.diagnosis.training_loop.history import Idle, Story
+from ravine.diagnosis.training_loop.autograd_graph import Graph, Node
+from ravine.diagnosis.training_loop.history import InactiveUnits, LoopHistory
 from ravine.finding import Change, Evidence
 
-EQUAL = 0.5  # share of a layer's units
-DEAD = 0.9  # share of a layer's units
-SOME_DEAD = DEAD / 2
-EXAMPLES = 128  # fewer, and a unit may be silent by chance
-STEPS = (
-    3  # before units that start equal are called equal: a last layer of zeros parts them after one
-)
-INSIDE = (
+EQUAL_UNITS_FRACTION = 0.5  # of a layer's units
+EQUAL_UNITS_STEPS = 3  # before: with a last layer of zeros, units are equal for one step
+DEAD_UNITS_FRACTION = 0.9  # of a layer's units
+ALIVE_UNITS_FRACTION = DEAD_UNITS_FRACTION / 2  # dead at first: with fewer, training killed them
+INACTIVE_EXAMPLES = 128  # with fewer, a unit may be inactive by chance
+NONLINEAR_MODULES = (
     "RNN",
     "GRU",
     "LSTM",
@@ -26,38 +25,36 @@ INSIDE = (
     "GRUCell",
     "LSTMCell",
     "MultiheadAttention",
-)  # have their own nonlinearity
+)
 
 
 @rule(
     "RVN-S01",
     severity="error",
     cause="initialization",
-    needs="looks",
+    needs="snapshots",
     explains=("RVN-N02",),
     picture="zero-init",
 )
-def equal_units(story: Story) -> Iterator[Observation]:
+def equal_units(history: LoopHistory) -> Iterator[Observation]:
     found: dict[str, tuple[int, int]] = {}
-    for look in story.looks:
-        if look.step >= STEPS:
-            found |= {
-                name: counts
-                for name, counts in look.twins.items()
-                if counts[0] >= EQUAL * counts[1]
-            }
+    for snapshot in history.snapshots:
+        if snapshot.step >= EQUAL_UNITS_STEPS:
+            for name, (equal, units) in snapshot.duplicate_rows.items():
+                if equal >= EQUAL_UNITS_FRACTION * units:
+                    found[name] = (equal, units)
     if found:
-        same, units = next(iter(found.values()))
+        name, (equal, units) = next(iter(found.items()))
         yield Observation(
             where=join_names(found),
             since=0,
             evidence=(
                 Evidence(
                     "units equal to another, in weights and in gradient",
-                    same,
+                    equal,
                     "",
                     0,
-                    f"of {units} in {next(iter(found))}: they stay equal",
+                    f"of {units} in {name}: they stay equal",
                 ),
             ),
             changes=(Change("init", "random"),),
@@ -65,37 +62,35 @@ def equal_units(story: Story) -> Iterator[Observation]:
 
 
 @rule("RVN-S02", severity="warning", cause="hidden-activation", needs="graph")
-def no_nonlinearity(story: Story) -> Iterator[Observation]:
-    graph = story.graph
+def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
+    graph = history.graph
     if graph is None:
         return
-    owners = {w.name: w.owner for w in story.weights}
+    owners = {p.name: p.owner for p in history.model.parameters}
+    places = list(graph.affine_places())
     pairs = []
-    for place in graph.affine():
-        node = graph.nodes[place]
-        given = graph.source(node.inputs[AFFINE[node.name][0]], frozenset(LINEAR))
-        if given < 0 or graph.nodes[given].name not in AFFINE or not _alone(graph, node, given):
+    for place in places:
+        first = _linear_source(graph, place)
+        if first is None:
             continue
-        first, second = graph.weight_of(given), graph.weight_of(place)
-        if not first or not second or owners.get(first) in INSIDE or owners.get(second) in INSIDE:
+        weights = graph.weight_of(first), graph.weight_of(place)
+        if not all(weights) or any(owners.get(w) in NONLINEAR_MODULES for w in weights):
             continue
-        if _full(graph, given, place):
-            pairs.append((first, second))
+        if _is_redundant(graph, first, place):
+            pairs.append(weights)
     if pairs:
-        some = (
-            2 * len(pairs) < sum(1 for _ in graph.affine()) - 1
-        )  # most layers do have one behind them
+        exception = 2 * len(pairs) < len(places) - 1  # most layers do have a nonlinearity
         yield Observation(
             where=join_names(f"between {a} and {b}" for a, b in reversed(pairs)),
             since=0,
-            severity="note" if some else "warning",
+            severity="note" if exception else "warning",
             evidence=(
                 Evidence(
                     "layers without a nonlinearity between them",
                     len(pairs) + 1,
                     "",
                     1,
-                    "they can do what one can",
+                    "together they can do no more than one",
                 ),
             ),
             changes=(Change("model", "an activation between these layers"),),
@@ -111,20 +106,22 @@ def no_nonlinearity(story: Story) -> Iterator[Observation]:
     explains=("RVN-N02",),
     picture="activations",
 )
-def dead_units(story: Story) -> Iterator[Observation]:
-    last: dict[str, Idle] = {}
-    for look in story.looks:
-        last |= look.idle
+def dead_relu_units(history: LoopHistory) -> Iterator[Observation]:
+    last: dict[str, InactiveUnits] = {}
+    for snapshot in history.snapshots:
+        last |= snapshot.inactive
     found = {
-        name: idle
-        for name, idle in last.items()
-        if idle.units > 1 and idle.rows >= EXAMPLES and idle.count >= DEAD * idle.units
+        name: layer
+        for name, layer in last.items()
+        if layer.units > 1
+        and layer.examples >= INACTIVE_EXAMPLES
+        and layer.count >= DEAD_UNITS_FRACTION * layer.units
     }
     if not found:
         return
-    name, idle = max(found.items(), key=lambda f: f[1].count / f[1].units)
-    whole = idle.count == idle.units
-    died = idle.first < SOME_DEAD * idle.units  # they were alive: a step put them out
+    name, layer = max(found.items(), key=lambda f: f[1].count / f[1].units)
+    whole = layer.count == layer.units
+    died = layer.at_first < ALIVE_UNITS_FRACTION * layer.units
     yield Observation(
         where=join_names([name, *(n for n in found if n != name)]),
         severity="error" if whole else "warning",
@@ -133,63 +130,63 @@ def dead_units(story: Story) -> Iterator[Observation]:
         suspects=("dead-units",) if died else ("initialization", "input-scale"),
         evidence=(
             Evidence(
-                "units that no example activates",
-                idle.count,
+                "units that are 0 for every example",
+                layer.count,
                 "",
                 None,
-                f"of {idle.units}; {idle.first} in the first batch",
+                f"of {layer.units}; {layer.at_first} in the first batch",
             ),
         ),
-        title="a whole layer of rectifiers is dead" if whole else "",
+        title="all units of a ReLU layer are dead" if whole else "",
         changes=(Change("lr", "3 to 10 times lower"), Change("activation", "leaky_relu")),
     )
 
 
-def _alone(graph: Graph, node, given: int) -> bool:
-    """Whether the first layer's output goes to the second and nowhere else, step by step."""
-    place = node.inputs[AFFINE[node.name][0]]
-    while place != given:
+def _linear_source(graph: Graph, place: int) -> int | None:
+    """The affine operation whose output goes straight into this one and nowhere else, if any."""
+    node = graph.nodes[place]
+    first = graph.source(node.inputs[AFFINE_NODES[node.name][0]], LINEAR_NODES)
+    if first < 0 or graph.nodes[first].name not in AFFINE_NODES:
+        return None
+    return first if _feeds_only(graph, node, first) else None
+
+
+def _feeds_only(graph: Graph, node: Node, first: int) -> bool:
+    """Whether the output of `first` goes to a node and nowhere else, operation by operation."""
+    place = node.inputs[AFFINE_NODES[node.name][0]]
+    while place != first:
         if graph.consumers[place] != 1:
             return False
         place = graph.nodes[place].inputs[0]
-    return graph.consumers[given] == 1
+    return graph.consumers[first] == 1
 
 
-def _full(graph: Graph, first: int, second: int) -> bool:
-    """Whether the pair is no bottleneck: a narrow layer between two wide ones is a factorization,
-    and may be meant.
-    """
+def _is_redundant(graph: Graph, first: int, second: int) -> bool:
+    """Whether one layer could do what a pair does; grouped or narrow pairs may be meant."""
     a, b = graph.nodes[first], graph.nodes[second]
-    if "Convolution" in (a.name, b.name):
-        return a.groups == b.groups == 1 and _wide(
-            _features(graph, first), _features(graph, second)
-        )
-    return _wide(_features(graph, first), _features(graph, second))
-
-
-def _wide(first: tuple[int, int], second: tuple[int, int]) -> bool:
-    return first[0] > 0 and second[0] > 0 and first[1] >= min(first[0], second[1])
+    if "Convolution" in (a.name, b.name) and not a.groups == b.groups == 1:
+        return False
+    before, between = _features(graph, first)
+    inputs, after = _features(graph, second)
+    return before > 0 and inputs > 0 and between >= min(before, after)
 
 
 def _features(graph: Graph, place: int) -> tuple[int, int]:
-    """Numbers that go into and come out of an affine operation, from its weight's shape; (0, 0) if
-    unknown.
-    """
+    """Input and output features of an affine operation by its weight; (0, 0) if unknown."""
     node = graph.nodes[place]
-    at = AFFINE[node.name][1]
-    weight = graph.nodes[node.inputs[at]].shape
-    if weight is None or len(weight) < 2:
+    shape = graph.nodes[node.inputs[AFFINE_NODES[node.name][1]]].shape
+    if shape is None or len(shape) < 2:
         return 0, 0
-    if node.name in ("Convolution", "MkldnnConvolution", "Linear"):
-        taps = 1
-        for n in weight[2:]:
-            taps *= n
-        return weight[1] * taps, weight[0]
-    return weight[0], weight[1]
+    if node.name in CONVOLUTION_NODES or node.name == "Linear":
+        kernel = 1
+        for size in shape[2:]:
+            kernel *= size
+        return shape[1] * kernel, shape[0]
+    return shape[0], shape[1]
 
 
 ALL = (
     equal_units,
-    no_nonlinearity,
-    dead_units,
+    missing_nonlinearity,
+    dead_relu_units,
 )

@@ -1,5 +1,5 @@
-"""Faults between output and loss, read from the graph: activations that do not fit the loss,
-shapes, targets.
+"""Faults between output and loss, which show in the graph: an activation that does not fit the
+loss, shapes that are broadcast, targets that cannot be reached.
 """
 
 from __future__ import annotations
@@ -7,67 +7,64 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from ravine.diagnosis.op_names import (
+    BROADCASTING_NODES,
+    LOGIT_NODES,
+    NODE_OUTPUT_RANGES,
+    PROBABILITY_NODES,
+)
 from ravine.diagnosis.rule import Observation, rule
 from ravine.diagnosis.training_loop.autograd_graph import Graph
-from ravine.diagnosis.training_loop.history import Story
+from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
-RAW = {
-    "Addmm",
-    "Mm",
-    "Linear",
-    "Convolution",
-    "Relu",
-    "Tanh",
-}  # what no probability and no logarithm of one comes from
-PAIRED = ("Sub", "MseLoss", "SmoothL1Loss", "HuberLoss", "Expand")
-SQUASHING = {"Softmax", "Sigmoid", "Tanh", "Relu"}
-UNREACHED = 0.05  # share of the target's variance
+UNREACHABLE_TARGET_FRACTION = 0.05  # of the target's variance
 
 
-def of(story: Story, *names: str) -> Iterator[tuple[Graph, int]]:
-    """Places of operations of these names between the last layers and the loss."""
-    graph = story.graph
+def head_operations(history: LoopHistory, *names: str) -> Iterator[tuple[Graph, int]]:
+    """The places of operations of these names between the last layers and the loss."""
+    graph = history.graph
     if graph is not None:
         yield from ((graph, place) for place in graph.head if graph.nodes[place].name in names)
 
 
 @rule("RVN-H01", severity="error", cause="output-activation", needs="graph", picture="losses")
-def squashed_twice(story: Story) -> Iterator[Observation]:
-    for graph, place in of(story, "LogSoftmax"):
-        before = graph.named(graph.nodes[place].inputs[0])
-        shape = graph.nodes[place].shape or ()
-        classes = shape[graph.nodes[place].dim or 0] if shape else 0
-        if before in ("Softmax", "Sigmoid") and classes > 1:
-            floor = math.log(1 + (classes - 1) / math.e)
+def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observation]:
+    for graph, place in head_operations(history, "LogSoftmax"):
+        node = graph.nodes[place]
+        before = graph.source_name(node.inputs[0])
+        classes = node.shape[node.dim or 0] if node.shape else 0
+        if classes <= 1:
+            continue
+        if before in PROBABILITY_NODES:
             yield Observation(
-                where=_layer(graph, place),
+                where=_module_at(graph, place),
                 since=0,
                 title=f"{before.lower()} before cross entropy",
                 evidence=(
                     Evidence(
-                        "the loss cannot fall below",
-                        floor,
+                        "lowest loss that can be reached",
+                        math.log(1 + (classes - 1) / math.e),
                         "",
                         None,
-                        f"for {classes} classes: outputs are 0 to 1",
+                        f"for {classes} classes, as outputs are between 0 and 1",
                     ),
                 ),
                 changes=(Change("output", f"without {before.lower()}; cross entropy has its own"),),
             )
-        elif before in ("Tanh", "Relu") and classes > 1:
+        elif before in ("Tanh", "Relu"):
             yield Observation(
-                where=_layer(graph, place),
+                where=_module_at(graph, place),
                 since=0,
                 title=f"{before.lower()} before cross entropy",
                 severity="warning",
                 evidence=(
                     Evidence(
-                        "lowest logit",
-                        -1.0 if before == "Tanh" else 0.0,
+                        "lowest possible logit",
+                        NODE_OUTPUT_RANGES[before][0],
                         "",
                         None,
-                        "logits should be free",
+                        "logits should not be bounded",
                     ),
                 ),
                 changes=(Change("output", f"without {before.lower()}"),),
@@ -75,19 +72,19 @@ def squashed_twice(story: Story) -> Iterator[Observation]:
 
 
 @rule("RVN-H02", severity="error", cause="output-activation", needs="graph", picture="losses")
-def squashed_before_binary(story: Story) -> Iterator[Observation]:
-    for graph, place in of(story, "BinaryCrossEntropyWithLogits"):
-        before = graph.named(graph.nodes[place].inputs[0])
-        if before in ("Sigmoid", "Softmax", "Tanh", "Relu"):
-            best = 1.0 if before != "Tanh" else 2.0
+def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]:
+    for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
+        before = graph.source_name(graph.nodes[place].inputs[0])
+        if before in NODE_OUTPUT_RANGES:
             yield Observation(
-                where=_layer(graph, place),
+                where=_module_at(graph, place),
                 since=0,
                 title=f"{before.lower()} before a loss that takes logits",
-                severity="warning" if before in ("Tanh", "Relu") else "error",
+                severity="error" if before in PROBABILITY_NODES else "warning",
                 evidence=(
                     Evidence(
-                        "the probability of one class is at least", 0.5 if best == 1.0 else 0.27
+                        "lowest possible probability of one class",
+                        0.27 if before == "Tanh" else 0.5,
                     ),
                 ),
                 changes=(
@@ -95,31 +92,31 @@ def squashed_before_binary(story: Story) -> Iterator[Observation]:
                 ),
             )
 
-    for graph, place in of(story, "LogSigmoid"):
+    for graph, place in head_operations(history, "LogSigmoid"):
         before = graph.source(graph.nodes[place].inputs[0], frozenset({"Neg"}))
-        if before >= 0 and graph.nodes[before].name in ("Sigmoid", "Softmax"):
+        if before >= 0 and graph.nodes[before].name in PROBABILITY_NODES:
             name = graph.nodes[before].name.lower()
             yield Observation(
-                where=_layer(graph, before),
+                where=_module_at(graph, before),
                 since=0,
                 title=f"{name} before a loss that takes logits",
-                evidence=(Evidence("the probability of one class is at least", 0.5),),
+                evidence=(Evidence("lowest possible probability of one class", 0.5),),
                 changes=(Change("output", f"without {name}"),),
             )
             return
 
 
 @rule("RVN-H10", severity="error", cause="output-activation", also=("loss",), needs="graph")
-def shared_among_labels(story: Story) -> Iterator[Observation]:
-    for graph, place in of(story, "BinaryCrossEntropy"):
+def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
+    for graph, place in head_operations(history, "BinaryCrossEntropy"):
         node = graph.nodes[place]
         before = graph.source(node.inputs[0])
-        if before < 0 or graph.nodes[before].name != "Softmax" or not node.several:
+        if before < 0 or graph.nodes[before].name != "Softmax" or not node.multi_label:
             continue
         shape = graph.nodes[before].shape or ()
         if shape and shape[-1] > 1:
             yield Observation(
-                where=_layer(graph, before),
+                where=_module_at(graph, before),
                 since=0,
                 evidence=(
                     Evidence(
@@ -127,7 +124,7 @@ def shared_among_labels(story: Story) -> Iterator[Observation]:
                         1.0,
                         "",
                         None,
-                        f"for {shape[-1]} labels that exclude each other; the targets do not",
+                        f"over {shape[-1]} labels; the labels of an example do not sum to 1",
                     ),
                 ),
                 changes=(Change("output", "sigmoid"),),
@@ -135,11 +132,11 @@ def shared_among_labels(story: Story) -> Iterator[Observation]:
 
 
 @rule("RVN-H03", severity="note", cause="loss", needs="graph")
-def twice_the_logarithm(story: Story) -> Iterator[Observation]:
-    for graph, place in of(story, "LogSoftmax"):
-        if graph.named(graph.nodes[place].inputs[0]) == "LogSoftmax":
+def log_softmax_twice(history: LoopHistory) -> Iterator[Observation]:
+    for graph, place in head_operations(history, "LogSoftmax"):
+        if graph.source_name(graph.nodes[place].inputs[0]) == "LogSoftmax":
             yield Observation(
-                where=_layer(graph, place),
+                where=_module_at(graph, place),
                 since=0,
                 evidence=(
                     Evidence("log_softmax in a row", 2, "", 1, "the second changes nothing"),
@@ -155,43 +152,40 @@ def twice_the_logarithm(story: Story) -> Iterator[Observation]:
     needs="graph",
     explains=("RVN-N02", "RVN-S03", "RVN-H01"),
 )
-def one_unit(story: Story) -> Iterator[Observation]:
-    for graph, place in of(story, "Softmax", "LogSoftmax"):
+def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
+    for graph, place in head_operations(history, "Softmax", "LogSoftmax"):
         node = graph.nodes[place]
-        if (
-            node.shape
-            and node.dim is not None
-            and len(node.shape) > 1
-            and node.shape[node.dim] == 1
-        ):
+        if not node.shape or node.dim is None or len(node.shape) <= 1:
+            continue
+        if node.shape[node.dim] == 1:
             yield Observation(
-                where=_layer(graph, place),
+                where=_module_at(graph, place),
                 since=0,
                 evidence=(
-                    Evidence("units of the softmax", 1, "", 2, "its output is 1 whatever goes in"),
+                    Evidence("units of the softmax", 1, "", 2, "its output is 1 for any input"),
                 ),
                 changes=(Change("output", "sigmoid for one unit, or a unit for each class"),),
             )
 
 
 @rule("RVN-H05", severity="error", cause="loss", needs="graph", picture="losses")
-def no_probability(story: Story) -> Iterator[Observation]:
-    for graph, place in of(story, "NllLoss"):
-        before = graph.named(graph.nodes[place].inputs[0])
-        if before in RAW | {"Softmax", "Sigmoid"}:
-            given = {"Softmax": "probabilities", "Sigmoid": "probabilities"}.get(before, "logits")
+def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
+    for graph, place in head_operations(history, "NllLoss"):
+        before = graph.source_name(graph.nodes[place].inputs[0])
+        if before in LOGIT_NODES | PROBABILITY_NODES:
+            inputs = "probabilities" if before in PROBABILITY_NODES else "logits"
             yield Observation(
-                where=_layer(graph, place),
+                where=_module_at(graph, place),
                 since=0,
-                title=f"nll_loss gets {given}, not log-probabilities",
+                title=f"nll_loss gets {inputs}, not log-probabilities",
                 evidence=(Evidence("operation before the loss", None, "", None, before.lower()),),
                 changes=(Change("loss", "cross_entropy on logits"),),
             )
-    for graph, place in of(story, "BinaryCrossEntropy"):
-        before = graph.named(graph.nodes[place].inputs[0])
-        if before in RAW:
+    for graph, place in head_operations(history, "BinaryCrossEntropy"):
+        before = graph.source_name(graph.nodes[place].inputs[0])
+        if before in LOGIT_NODES:
             yield Observation(
-                where=_layer(graph, place),
+                where=_module_at(graph, place),
                 since=0,
                 title="binary cross entropy gets logits, not probabilities",
                 evidence=(Evidence("operation before the loss", None, "", None, before.lower()),),
@@ -200,17 +194,17 @@ def no_probability(story: Story) -> Iterator[Observation]:
 
 
 @rule("RVN-H06", severity="error", cause="shape-pairing", needs="graph")
-def paired(story: Story) -> Iterator[Observation]:
-    for graph, place in of(story, *PAIRED):
+def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
+    for graph, place in head_operations(history, *BROADCASTING_NODES):
         node = graph.nodes[place]
-        learned = [i for i in node.inputs if i >= 0]
-        if len(learned) != 1 or node.shape is None or len(node.shape) != 2:
+        outputs = [i for i in node.inputs if i >= 0]
+        if len(outputs) != 1 or node.shape is None or len(node.shape) != 2:
             continue
-        given = graph.nodes[learned[0]].shape
-        rows = node.shape[0]
-        if rows > 1 and node.shape == (rows, rows) and given in ((rows, 1), (rows,)):
+        output, rows = graph.nodes[outputs[0]].shape, node.shape[0]
+        if rows > 1 and node.shape == (rows, rows) and output in ((rows, 1), (rows,)):
+            target = [rows] if len(output) == 2 else [rows, 1]
             yield Observation(
-                where=_layer(graph, place),
+                where=_module_at(graph, place),
                 since=0,
                 evidence=(
                     Evidence(
@@ -218,9 +212,7 @@ def paired(story: Story) -> Iterator[Observation]:
                         rows * rows,
                         "",
                         rows,
-                        f"output {list(given)} against a target of "
-                        f"{[rows] if len(given) == 2 else [rows, 1]}: every output meets every "
-                        f"target",
+                        f"an output of shape {list(output)} and a target of shape {target}",
                     ),
                 ),
                 changes=(Change("loss", "output.squeeze(1), or target.unsqueeze(1)"),),
@@ -229,20 +221,16 @@ def paired(story: Story) -> Iterator[Observation]:
 
 
 @rule("RVN-H07", severity="error", cause="output-activation", needs="graph")
-def over_the_batch(story: Story) -> Iterator[Observation]:
-    for graph, place in of(story, "Softmax", "LogSoftmax"):
+def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
+    for graph, place in head_operations(history, "Softmax", "LogSoftmax"):
         node = graph.nodes[place]
-        before = graph.named(node.inputs[0])
-        if (
-            node.dim not in (0, -2)
-            or node.shape is None
-            or len(node.shape) != 2
-            or node.shape[0] == node.shape[1]
-        ):
+        if node.dim not in (0, -2) or node.shape is None or len(node.shape) != 2:
             continue
-        if before in ("Addmm", "Linear") and node.shape[0] > 1:
+        rows, columns = node.shape
+        before = graph.source_name(node.inputs[0])
+        if rows != columns and rows > 1 and before in ("Addmm", "Linear"):
             yield Observation(
-                where=_layer(graph, place),
+                where=_module_at(graph, place),
                 since=0,
                 evidence=(
                     Evidence(
@@ -250,7 +238,7 @@ def over_the_batch(story: Story) -> Iterator[Observation]:
                         0,
                         "",
                         1,
-                        f"of outputs {list(node.shape)}: examples, not classes",
+                        f"of outputs of shape {list(node.shape)}: the examples, not the classes",
                     ),
                 ),
                 changes=(Change("output", "softmax over dim=1"),),
@@ -265,31 +253,35 @@ def over_the_batch(story: Story) -> Iterator[Observation]:
     also=("target-scale",),
     needs="graph",
 )
-def out_of_reach(story: Story) -> Iterator[Observation]:
-    graph = story.graph
+def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
+    graph = history.graph
     if graph is None:
         return
-    for place, lost in graph.lost.items():
-        if lost <= UNREACHED:
+    for place, lost in graph.unreachable.items():
+        if lost <= UNREACHABLE_TARGET_FRACTION:
             continue
         node = graph.nodes[place]
-        before = graph.named(node.inputs[0])
+        before = graph.source_name(node.inputs[0])
         if before == "Sub":
-            before = next(graph.named(i) for i in graph.nodes[node.inputs[0]].inputs if i >= 0)
+            inputs = graph.nodes[node.inputs[0]].inputs
+            before = next(graph.source_name(i) for i in inputs if i >= 0)
         bounds = (
             (Evidence("target from", node.low), Evidence("to", node.high))
             if node.high > node.low
             else ()
         )
         yield Observation(
-            where=_layer(graph, place),
+            where=_module_at(graph, place),
             since=0,
-            title=f"the target is out of the reach of {before.lower()}",
+            title=f"{before.lower()} cannot reach the targets",
             severity="error" if lost > 0.5 else "warning",
             suspects=("target-scale",),
             evidence=(
                 Evidence(
-                    "of the target's variance cannot be met", 100 * lost, "%", 100 * UNREACHED
+                    "share of the target's variance out of range",
+                    100 * lost,
+                    "%",
+                    100 * UNREACHABLE_TARGET_FRACTION,
                 ),
                 *bounds,
             ),
@@ -299,46 +291,42 @@ def out_of_reach(story: Story) -> Iterator[Observation]:
 
 
 @rule("RVN-H09", severity="error", cause="labels", needs="graph")
-def beyond_probability(story: Story) -> Iterator[Observation]:
-    for graph, place in of(story, "BinaryCrossEntropyWithLogits"):
+def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]:
+    for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         node = graph.nodes[place]
         if node.low < 0 or node.high > 1:
             yield Observation(
                 since=0,
                 evidence=(
                     Evidence("target from", node.low, "", 0.0),
-                    Evidence("to", node.high, "", 1.0, "the loss has no bound"),
+                    Evidence("to", node.high, "", 1.0, "the loss has no lower bound"),
                 ),
                 changes=(Change("data", "targets from 0 to 1"),),
             )
 
 
-def _layer(graph: Graph, place: int) -> str:
-    """The module of the activation behind a place of the loss, or of an activation at it; else the
-    last weight.
+def _module_at(graph: Graph, place: int) -> str:
+    """The module of the activation before a loss, or of the activation at a place.
+
+    Without a module, the last weight before it.
     """
     node = graph.nodes[place]
-    if node.name not in SQUASHING:
-        place = next(
-            (
-                i
-                for given in node.inputs
-                if (i := graph.source(given, frozenset({"Neg", "Sub"}))) >= 0
-            ),
-            place,
-        )
+    if node.name not in NODE_OUTPUT_RANGES:
+        arithmetic = frozenset({"Neg", "Sub"})
+        sources = (graph.source(i, arithmetic) for i in node.inputs)
+        place = next((source for source in sources if source >= 0), place)
     return graph.nodes[place].module or graph.last_weight(place)
 
 
 ALL = (
-    squashed_twice,
-    squashed_before_binary,
-    twice_the_logarithm,
-    one_unit,
-    no_probability,
-    paired,
-    over_the_batch,
-    out_of_reach,
-    beyond_probability,
-    shared_among_labels,
+    activation_before_cross_entropy,
+    activation_before_logits_loss,
+    log_softmax_twice,
+    softmax_over_one_unit,
+    wrong_loss_inputs,
+    broadcast_loss,
+    softmax_over_batch,
+    unreachable_target,
+    targets_outside_probabilities,
+    softmax_for_several_labels,
 )

@@ -1,5 +1,5 @@
-"""Faults between the steps of a loop: who else writes weights, gradients and states, and what the
-inputs are.
+"""Faults between the steps of a loop: overwritten weights, gradients and optimizer states, repeated
+or unusual inputs, a loss with the wrong sign.
 """
 
 from __future__ import annotations
@@ -8,28 +8,29 @@ import math
 from collections.abc import Iterator
 
 from ravine.diagnosis.rule import Observation, join_names, rule
-from ravine.diagnosis.training_loop.history import Look, Story
+from ravine.diagnosis.training_loop.autograd_graph import UNNAMED_PARAMETER
+from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot
 from ravine.finding import Change, Evidence
 
-UNDONE = 2  # times that the weights went back to their start
-# times in a row that the same weights were loaded: more than a patient loop does to go on from its
-# best
-AGAIN = 10
-THROWN = 3  # looks at which gradients were cleared between backward passes
-PASSES = 3  # backward passes to a step, where no division shows that they belong together
-SAME = 12  # looks at the same inputs
-STILL = 10  # steps at a rate of 0
-OLD = 100.0  # times the gradient that the optimizer's second moments may be at most
-DRIFT = 30.0  # times by which inputs may grow or shrink while training
-WIDE, NARROW = 30.0, 0.03  # spreads of inputs beyond which it is worth a note
-FIRST_LOOKS = 6
-LOST = 20  # backward passes
+MIN_OVERWRITES = 2
+# times in a row that the same weights were loaded: a patient loop that goes back to its best
+# weights does so less often
+MIN_RELOADS = 10
+DISCARDING_STEPS = 3  # inspected steps in which gradients were discarded or summed
+UNDIVIDED_PASSES = 3  # backward passes to a step, where no division shows that they belong together
+REPEATED_INPUTS = 12  # inspected steps with the same inputs
+ZERO_GROUP_STEPS = 10
+STALE_STEPS = 3  # inspected steps in a row
+STALE_FACTOR = 100.0  # of the second moments over the largest gradient
+DRIFT_FACTOR = 30.0  # by which inputs may grow or shrink while training
+DRIFT_SNAPSHOTS = 6
+WIDE_INPUTS, NARROW_INPUTS = 30.0, 0.03  # standard deviations that are worth a note
+MAX_SKIPPED_FRACTION = 0.5
 
 
-def of_each(story: Story) -> Iterator[list[Look]]:
-    """The looks at each optimizer."""
-    for place in range(story.optimizers):
-        yield [look for look in story.looks if look.optimizer == place]
+def snapshots_by_optimizer(history: LoopHistory) -> Iterator[list[StepSnapshot]]:
+    """The snapshots of each optimizer."""
+    return (history.snapshots_of(index) for index in range(history.optimizers))
 
 
 @rule(
@@ -40,135 +41,122 @@ def of_each(story: Story) -> Iterator[list[Look]]:
     also=("step-order", "optimizer"),
     needs="steps",
 )
-def written(story: Story) -> Iterator[Observation]:
-    w = story.written
-    apart = Evidence("steps between the last two times", w.apart)
-    mend = (Change("loop", "no load_state_dict and no initialization within the loop"),)
-    if w.start >= UNDONE:
-        yield Observation(
-            where=w.where,
-            since=w.first,
-            evidence=(
-                Evidence(
-                    "times that the weights were set back to their start, bit for bit",
-                    w.start,
-                    "",
-                    0,
-                ),
-                apart,
-            ),
-            changes=mend,
+def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
+    overwrites = history.model.overwrites
+    where, since = overwrites.where, overwrites.first_step
+    interval = Evidence("steps from the first time to the last", overwrites.interval)
+    others = overwrites.other + overwrites.repeated + overwrites.clamped
+    changes = (Change("loop", "no load_state_dict and no initialization within the loop"),)
+    if overwrites.to_start >= MIN_OVERWRITES:
+        evidence = Evidence(
+            "times that the weights were reset to their start, bit for bit",
+            overwrites.to_start,
+            "",
+            0,
         )
-    elif w.anew >= UNDONE:
+        yield Observation(where=where, since=since, evidence=(evidence, interval), changes=changes)
+    elif overwrites.unrelated >= MIN_OVERWRITES:
+        evidence = Evidence(
+            "times that the weights were replaced by unrelated numbers", overwrites.unrelated, "", 0
+        )
         yield Observation(
-            where=w.where,
-            since=w.first,
-            title="the weights are drawn anew between steps",
+            where=where,
+            since=since,
+            title="the weights are initialized again between steps",
             severity="warning",
-            changes=mend,
-            evidence=(
-                Evidence(
-                    "times that the weights were replaced by unrelated numbers", w.anew, "", 0
-                ),
-                apart,
-            ),
+            changes=changes,
+            evidence=(evidence, interval),
         )
-    elif w.again >= AGAIN:
+    elif overwrites.repeated >= MIN_RELOADS:
+        evidence = Evidence(
+            "times in a row that the same weights were loaded, bit for bit",
+            overwrites.repeated,
+            "",
+            MIN_RELOADS,
+        )
         yield Observation(
-            where=w.where,
-            since=w.first,
+            where=where,
+            since=since,
             title="the same weights are loaded again and again",
             severity="warning",
             confidence="medium",
-            evidence=(
-                Evidence(
-                    "times in a row that the weights loaded were the same, bit for bit",
-                    w.again,
-                    "",
-                    AGAIN,
-                ),
-                apart,
-            ),
+            evidence=(evidence, interval),
         )
-    elif w.other + w.again + w.cut >= UNDONE:
-        cut = w.cut > w.other + w.again
-        title = (
-            "the weights are cut to a range between steps"
-            if cut
-            else "something else writes the weights"
-        )
+    elif others >= MIN_OVERWRITES:
+        clamped = overwrites.clamped > overwrites.other + overwrites.repeated
+        evidence = Evidence("times that the weights were not as the optimizer left them", others)
         yield Observation(
-            where=w.where,
-            since=w.first,
-            title=title,
+            where=where,
+            since=since,
+            title="the weights are clamped to a range between steps"
+            if clamped
+            else "something else than the optimizer writes the weights",
             severity="note",
-            evidence=(
-                Evidence(
-                    "times that the weights were not as the optimizer left them",
-                    w.other + w.again + w.cut,
-                ),
-                apart,
-            ),
+            evidence=(evidence, interval),
         )
 
 
 @rule("RVN-L21", severity="error", cause="zero-grad", also=("step-order",), needs="steps")
-def thrown_away(story: Story) -> Iterator[Observation]:
-    if not story.alone:
-        # a backward pass for another optimizer's sake leaves gradients that are rightly cleared
+def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
+    if not history.single_optimizer:
+        # a backward pass for another optimizer leaves gradients that are rightly cleared
         return
-    for looks in of_each(story):
-        found = [k for k in looks if k.thrown and k.thrown == k.passes - 1 and k.told >= k.passes]
-        some = found[-1] if found else None
-        if some is None or len(found) < THROWN:
+    for snapshots in snapshots_by_optimizer(history):
+        found = [s for s in snapshots if _discards_all_but_one(s)]
+        if len(found) < DISCARDING_STEPS:
             continue
-        divided = some.scale is not None and abs(some.scale * some.passes - 1) < 1e-3
-        if some.passes >= PASSES or divided:
-            change = Change(
-                "loop", "zero_grad once for each step, and a step for each backward pass or for all"
-            )
+        passes, scale = found[-1].gradient.passes, found[-1].loss_scale
+        divided = scale is not None and abs(scale * passes - 1) < 1e-3
+        if passes >= UNDIVIDED_PASSES or divided:
+            advice = "zero_grad once for each step, and a step for each backward pass or for all"
             yield Observation(
                 since=found[0].step,
-                changes=(change,),
+                changes=(Change("loop", advice),),
                 evidence=(
                     Evidence(
                         "backward passes to a step",
-                        some.passes,
+                        passes,
                         "",
                         None,
-                        "the last one's gradient alone is used",
+                        "only the gradient of the last one is used",
                     ),
                     Evidence(
-                        "of their gradients are cleared",
-                        some.thrown,
-                        "",
-                        0,
-                        "the weights standing still",
+                        "gradients that are cleared unused", found[-1].gradient.discarded, "", 0
                     ),
                 ),
             )
+
+
+def _discards_all_but_one(snapshot: StepSnapshot) -> bool:
+    gradient = snapshot.gradient
+    return 0 < gradient.discarded == gradient.passes - 1 and snapshot.losses >= gradient.passes
 
 
 @rule(
     "RVN-L23", severity="note", cause="loss-reduction", also=("learning-rate-high",), needs="steps"
 )
-def summed(story: Story) -> Iterator[Observation]:
-    for looks in of_each(story):
-        some = [
-            k
-            for k in looks
-            if k.passes > 1 and not k.thrown and k.told == k.passes and k.scale == 1.0
+def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
+    if not history.single_optimizer or not history.loss.kind:
+        return
+    for snapshots in snapshots_by_optimizer(history):
+        found = [
+            s
+            for s in snapshots
+            if s.gradient.passes > 1
+            and not s.gradient.discarded
+            and s.losses == s.gradient.passes
+            and s.loss_scale == 1.0
         ]
-        if story.alone and story.kind and len(some) >= THROWN:
+        if len(found) >= DISCARDING_STEPS:
             yield Observation(
-                since=some[0].step,
+                since=found[0].step,
                 evidence=(
                     Evidence(
                         "gradients that are added for a step",
-                        some[-1].passes,
+                        found[-1].gradient.passes,
                         "",
                         1,
-                        "each of a batch's mean loss",
+                        "each of the mean loss of a batch",
                     ),
                 ),
             )
@@ -182,25 +170,31 @@ def summed(story: Story) -> Iterator[Observation]:
     also=("randomness", "overfitting"),
     needs="inputs",
 )
-def same_batch(story: Story) -> Iterator[Observation]:
-    given = story.inputs
-    if given.same < max(SAME, given.looks):
+def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
+    inputs = history.inputs
+    if inputs.identical < max(REPEATED_INPUTS, inputs.count):
         return
     evidence = [
-        Evidence("looks, all at the same inputs", given.looks, "", None, f"in {story.steps} steps"),
-        Evidence("examples in them", given.rows),
+        Evidence(
+            "inspected steps, all with the same inputs",
+            inputs.count,
+            "",
+            None,
+            f"in {history.steps} steps",
+        ),
+        Evidence("examples in them", inputs.rows),
     ]
-    if given.larger > 0:
-        evidence.append(Evidence("examples in the table that they are taken from", given.larger))
+    if inputs.table_rows > 0:
+        evidence.append(Evidence("examples in the table they come from", inputs.table_rows))
         yield Observation(
-            since=given.first,
+            since=inputs.first_step,
             severity="warning",
             suspects=("randomness", "overfitting"),
             evidence=tuple(evidence),
             changes=(Change("loop", "the next batch for each step"),),
         )
     else:
-        yield Observation(since=given.first, evidence=tuple(evidence))
+        yield Observation(since=inputs.first_step, evidence=tuple(evidence))
 
 
 @rule(
@@ -211,23 +205,30 @@ def same_batch(story: Story) -> Iterator[Observation]:
     also=("optimizer-numerics", "learning-rate-low"),
     needs="steps",
 )
-def stale_state(story: Story) -> Iterator[Observation]:
-    for looks in of_each(story):
-        some = [k for k in looks[-3:] if k.second is not None and k.beside > 0]
-        if len(some) == 3 and all(
-            (k.second or 0) > OLD * max(looks[-1].beside, 100 * k.eps) for k in some
+def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
+    for snapshots in snapshots_by_optimizer(history):
+        last = [
+            s
+            for s in snapshots[-STALE_STEPS:]
+            if s.second_moment is not None and s.largest_gradient > 0
+        ]
+        if len(last) < STALE_STEPS:
+            continue
+        largest = snapshots[-1].largest_gradient
+        if all(
+            (s.second_moment or 0) > STALE_FACTOR * max(largest, 100 * s.settings.eps) for s in last
         ):
-            look = some[-1]
+            moment = last[-1].second_moment or 0
             yield Observation(
-                since=some[0].step,
+                since=last[0].step,
                 suspects=("optimizer-numerics", "learning-rate-low"),
                 evidence=(
-                    Evidence("root of the optimizer's second moments", look.second),
+                    Evidence("root of the optimizer's second moments", moment),
                     Evidence(
-                        "largest gradient seen, root mean square",
-                        look.beside,
+                        "largest root mean square of the gradient",
+                        last[-1].largest_gradient,
                         "",
-                        (look.second or 0) / OLD,
+                        moment / STALE_FACTOR,
                     ),
                 ),
                 changes=(
@@ -237,19 +238,26 @@ def stale_state(story: Story) -> Iterator[Observation]:
 
 
 @rule("RVN-L25", severity="warning", confidence="high", cause="detached-graph", needs="graph")
-def cut_off(story: Story) -> Iterator[Observation]:
-    for cut in story.cuts:
-        alone = cut.used == 1
+def detached_recurrent_state(history: LoopHistory) -> Iterator[Observation]:
+    for state in history.model.detached_states:
+        only_last = state.loss_calls == 1
         yield Observation(
-            where=cut.where,
+            where=state.where,
             since=0,
-            severity="" if alone else "note",
+            severity="" if only_last else "note",
             evidence=(
-                Evidence("calls on its own output", cut.cut, "", 0, "all of them detached"),
-                Evidence("calls that the loss depends on", cut.used, "", cut.cut + 1),
+                Evidence(
+                    "calls on its own output", state.detached_calls, "", 0, "all of them detached"
+                ),
+                Evidence(
+                    "calls that the loss depends on",
+                    state.loss_calls,
+                    "",
+                    state.detached_calls + 1,
+                ),
             ),
             changes=(Change("model", "no detach() on the state within a sequence"),)
-            if alone
+            if only_last
             else (),
         )
 
@@ -262,30 +270,26 @@ def cut_off(story: Story) -> Iterator[Observation]:
     needs="inputs",
     picture="scaling-table",
 )
-def drifting(story: Story) -> Iterator[Observation]:
-    spreads = [(step, s) for step, s in story.inputs.spreads if s > 0]
-    if len(spreads) < FIRST_LOOKS or not all(math.isfinite(s) for _, s in spreads):
+def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
+    stds = [(step, std) for step, std in history.inputs.stds if std > 0]
+    if len(stds) < DRIFT_SNAPSHOTS or not all(math.isfinite(std) for _, std in stds):
         return
     for sign in (1, -1):
-        logs = [sign * math.log(s) for _, s in spreads]
+        logs = [sign * math.log(std) for _, std in stds]
         falls = sum(b < a - 0.05 for a, b in zip(logs, logs[1:], strict=False))
         rises = sum(b > a + 0.5 for a, b in zip(logs, logs[1:], strict=False))
-        if (
-            logs[0] - logs[-1] > math.log(DRIFT)
-            and logs[-1] < min(logs[:-2])
-            and falls >= 3
-            and not rises
-        ):
+        far = logs[0] - logs[-1] > math.log(DRIFT_FACTOR) and logs[-1] < min(logs[:-2])
+        if far and falls >= 3 and not rises:
             since = next(
                 step
-                for (step, _), v in zip(spreads, logs, strict=True)
-                if logs[0] - v > math.log(2)
+                for (step, _), value in zip(stds, logs, strict=True)
+                if logs[0] - value > math.log(2)
             )
             yield Observation(
                 since=since,
                 evidence=(
-                    Evidence("standard deviation of the inputs at first", spreads[0][1]),
-                    Evidence("now", spreads[-1][1], "", None, "one way at every look"),
+                    Evidence("standard deviation of the inputs at first", stds[0][1]),
+                    Evidence("now", stds[-1][1], "", None, "steadily in one direction"),
                 ),
                 changes=(Change("data", "scaled once, before the loop, into a new tensor"),),
             )
@@ -299,21 +303,17 @@ def drifting(story: Story) -> Iterator[Observation]:
     needs="inputs",
     picture="scaling-table",
 )
-def scaled(story: Story) -> Iterator[Observation]:
-    given = story.inputs
-    if len(given.spreads) < SAME or not given.spread > 0:
+def unusual_input_scale(history: LoopHistory) -> Iterator[Observation]:
+    inputs = history.inputs
+    if len(inputs.stds) < REPEATED_INPUTS or not inputs.std > 0:
         return
-    spread = sorted(s for _, s in given.spreads)[len(given.spreads) // 2]
-    if math.isfinite(spread) and (spread > WIDE or 0 < spread < NARROW):
+    std = sorted(std for _, std in inputs.stds)[len(inputs.stds) // 2]
+    if math.isfinite(std) and (std > WIDE_INPUTS or 0 < std < NARROW_INPUTS):
+        limit = WIDE_INPUTS if std > WIDE_INPUTS else NARROW_INPUTS
         yield Observation(
             evidence=(
-                Evidence(
-                    "standard deviation of the inputs",
-                    spread,
-                    "",
-                    WIDE if spread > WIDE else NARROW,
-                ),
-                Evidence("their mean", given.mean),
+                Evidence("standard deviation of the inputs", std, "", limit),
+                Evidence("their mean", inputs.mean),
             )
         )
 
@@ -327,47 +327,50 @@ def scaled(story: Story) -> Iterator[Observation]:
     needs="graph",
     explains=("RVN-N01", "RVN-T21", "RVN-T22"),
 )
-def uphill(story: Story) -> Iterator[Observation]:
-    looks = [k for looks in of_each(story) for k in looks[-1:]]
-    if not story.alone or not looks or story.graph is None or "?" in story.graph.weights:
+def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
+    last = [s for snapshots in snapshots_by_optimizer(history) for s in snapshots[-1:]]
+    if not history.single_optimizer or not last or history.graph is None:
         return
-    known = story.flipped or story.kind
-    held = {
-        w.name for w in story.weights if w.optimizer == 0 and w.in_model
-    }  # not inputs that someone makes worse
-    if known and story.graph.weights <= held and looks[0].maximize != story.flipped:
-        first, now = story.losses[:1], story.told.stretches(4)
+    parameters, loss = history.graph.parameters, history.loss
+    if UNNAMED_PARAMETER in parameters:
+        return
+    trained = {p.name for p in history.model.parameters if p.optimizer == 0 and p.in_model}
+    if not parameters <= trained:
+        return  # perhaps inputs are changed on purpose so that the loss is large
+    maximizes = last[0].settings.maximize
+    if (loss.negated or loss.kind) and maximizes != loss.negated:
+        recent = loss.summary.stretch_means(4)
         yield Observation(
             since=0,
-            cause="loss" if story.flipped else "optimizer",
+            cause="loss" if loss.negated else "optimizer",
             title="the loss has the wrong sign"
-            if story.flipped
-            else "the optimizer makes the loss larger",
-            suspects=("optimizer",) if story.flipped else ("loss",),
+            if loss.negated
+            else "the optimizer maximizes the loss",
+            suspects=("optimizer",) if loss.negated else ("loss",),
             evidence=(
-                Evidence("optimizer's maximize", float(looks[0].maximize)),
-                Evidence("loss at first", first[0] if first else None),
-                Evidence("lately", now[-1] if now else None),
+                Evidence("maximize of the optimizer", float(maximizes)),
+                Evidence("loss at first", loss.first[0] if loss.first else None),
+                Evidence("loss of the last steps", recent[-1] if recent else None),
             ),
             changes=(
                 Change("loop", "the loss without its minus")
-                if story.flipped
+                if loss.negated
                 else Change("optimizer", "maximize=False"),
             ),
         )
 
 
 @rule("RVN-L29", severity="error", cause="precision", needs="scaler", explains=("RVN-N02",))
-def skipped(story: Story) -> Iterator[Observation]:
-    lost, seen = story.lost
-    if seen >= LOST and lost > seen / 2:
+def skipped_steps(history: LoopHistory) -> Iterator[Observation]:
+    gradients = history.scaled_gradients
+    if gradients.nonfinite > MAX_SKIPPED_FRACTION * gradients.count:
         yield Observation(
             evidence=(
                 Evidence(
-                    "of the last scaled gradients not finite",
-                    round(100 * lost / seen, 1),
+                    "share of the last scaled gradients that are not finite",
+                    round(100 * gradients.nonfinite / gradients.count, 1),
                     "%",
-                    50.0,
+                    100 * MAX_SKIPPED_FRACTION,
                     "their steps are skipped",
                 ),
             ),
@@ -385,14 +388,20 @@ def skipped(story: Story) -> Iterator[Observation]:
     also=("frozen-parameters", "schedule"),
     needs="steps",
 )
-def group_at_zero(story: Story) -> Iterator[Observation]:
-    if not story.looks or story.steps < STILL or story.highest_lr == 0 or story.lr == 0:
+def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
+    if not history.snapshots or history.steps < ZERO_GROUP_STEPS:
         return
-    still = [w for w in story.weights if w.still and w.in_model and w.trainable and w.reached]
-    random = [w for w in still if w.fresh]
-    if random:
+    if history.rates.highest == 0 or history.rates.now == 0:
+        return  # RVN-L18 reports a rate of 0 in all groups
+    still = [
+        p
+        for p in history.model.parameters
+        if p.zero_lr and p.in_model and p.trainable and p.received_gradient
+    ]
+    untrained = [p for p in still if p.default_initialized]
+    if untrained:
         yield Observation(
-            where=join_names(w.name for w in still),
+            where=join_names(p.name for p in still),
             since=0,
             suspects=("frozen-parameters", "schedule"),
             evidence=(
@@ -402,22 +411,22 @@ def group_at_zero(story: Story) -> Iterator[Observation]:
                     "",
                     0,
                 ),
-                Evidence("matrices of them still as initialized at random", len(random), "", 0),
+                Evidence("of these, matrices still as initialized", len(untrained), "", 0),
             ),
             changes=(Change("optimizer", "a learning rate above 0 for every group"),),
         )
 
 
 ALL = (
-    written,
-    thrown_away,
-    same_batch,
-    summed,
-    stale_state,
-    cut_off,
-    drifting,
-    scaled,
-    uphill,
-    skipped,
-    group_at_zero,
+    overwritten_weights,
+    discarded_gradients,
+    repeated_batch,
+    summed_gradients,
+    stale_optimizer_state,
+    detached_recurrent_state,
+    drifting_input_scale,
+    unusual_input_scale,
+    maximized_loss,
+    skipped_steps,
+    zero_rate_group,
 )

@@ -1,0 +1,150 @@
+"""The names of torch operations, by what they do: the only table of them.
+
+The same operation has two names. Autograd records *nodes*, whose names stand here without the
+ending `Backward0`: `Addmm`, `NativeBatchNorm`. A `TorchFunctionMode` sees *functions*: `linear`,
+`conv2d`, `relu_`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# Nodes of autograd
+
+AFFINE_NODES: Mapping[str, tuple[int, int]] = {  # the places of input and weight among their inputs
+    "Addmm": (1, 2),
+    "Mm": (0, 1),
+    "Linear": (0, 1),
+    "Convolution": (0, 1),
+    "MkldnnConvolution": (0, 1),
+}
+CONVOLUTION_NODES = frozenset({"Convolution", "MkldnnConvolution"})
+BATCH_NORM_NODES = frozenset({"NativeBatchNorm", "CudnnBatchNorm"})
+DROPOUT_NODES = frozenset({"Dropout", "NativeDropout"})
+POOLING_NODES = frozenset({"AvgPool1D", "AvgPool2D", "AvgPool3D"})
+LINEAR_NODES = BATCH_NORM_NODES | DROPOUT_NODES | POOLING_NODES  # no nonlinearity, no weight matrix
+MIXING_NODES = frozenset(  # combine the features of an example
+    {*AFFINE_NODES, "Bmm", "Baddbmm", "Embedding", "NativeLayerNorm"}
+)
+VIEW_NODES = frozenset(
+    {
+        "Alias",
+        "AsStrided",
+        "Clone",
+        "Flatten",
+        "Permute",
+        "Reshape",
+        "ReshapeAlias",
+        "Select",
+        "Slice",
+        "Squeeze",
+        "SqueezeDim",
+        "T",
+        "ToCopy",
+        "Transpose",
+        "UnsafeView",
+        "Unsqueeze",
+        "View",
+    }
+)
+NODE_OUTPUT_RANGES: Mapping[str, tuple[float, float]] = {  # of activations
+    "Sigmoid": (0.0, 1.0),
+    "Softmax": (0.0, 1.0),
+    "Tanh": (-1.0, 1.0),
+    "Relu": (0.0, float("inf")),
+}
+PROBABILITY_NODES = frozenset({"Softmax", "Sigmoid"})
+LOGIT_NODES = frozenset(  # whose output is neither a probability nor the logarithm of one
+    {"Addmm", "Mm", "Linear", "Convolution", "Relu", "Tanh"}
+)
+TARGET_LOSS_NODES = frozenset(  # losses that keep their target in the graph
+    {"MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropyWithLogits"}
+)
+ELEMENTWISE_LOSS_NODES = frozenset({"MseLoss", "SmoothL1Loss", "HuberLoss"})
+BROADCASTING_NODES = ELEMENTWISE_LOSS_NODES | {"Sub", "Expand"}
+
+# Functions of torch, as they are called
+
+CONVOLUTION_FUNCTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
+TRANSPOSED_CONVOLUTION_FUNCTIONS = frozenset(
+    {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
+)
+LAYER_FUNCTIONS = CONVOLUTION_FUNCTIONS | {"linear"}
+AFFINE_FUNCTIONS = LAYER_FUNCTIONS | TRANSPOSED_CONVOLUTION_FUNCTIONS  # their weight comes second
+MATMUL_FUNCTIONS = frozenset({"matmul", "__matmul__", "__rmatmul__", "mm", "addmm"})
+EMBEDDING_FUNCTIONS = frozenset({"embedding", "embedding_bag"})
+RECURRENT_FUNCTIONS = frozenset({"gru", "lstm", "rnn_tanh", "rnn_relu"})
+FUSED_FUNCTIONS = RECURRENT_FUNCTIONS | {"multi_head_attention_forward"}  # nonlinear within
+WEIGHT_FUNCTIONS = (  # combine features, whatever the form
+    AFFINE_FUNCTIONS
+    | MATMUL_FUNCTIONS
+    | FUSED_FUNCTIONS
+    | {
+        "baddbmm",
+        "bilinear",
+        "bmm",
+        "einsum",
+        "gru_cell",
+        "lstm_cell",
+        "rnn_relu_cell",
+        "rnn_tanh_cell",
+        "scaled_dot_product_attention",
+    }
+)
+SATURATING_FUNCTIONS = frozenset(
+    {"hardsigmoid", "sigmoid", "sigmoid_", "softsign", "tanh", "tanh_"}
+)
+ACTIVATION_FUNCTIONS = SATURATING_FUNCTIONS | {
+    "celu",
+    "elu",
+    "elu_",
+    "gelu",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "leaky_relu_",
+    "logsigmoid",
+    "mish",
+    "prelu",
+    "relu",
+    "relu6",
+    "relu_",
+    "selu",
+    "silu",
+    "softplus",
+}
+RECTIFIER_FUNCTIONS = frozenset({"relu", "relu6", "relu_", "threshold", "threshold_"})
+SOFTMAX_FUNCTIONS = frozenset({"softmax", "log_softmax"})
+DROPOUT_FUNCTIONS = frozenset(
+    {
+        "alpha_dropout",
+        "dropout",
+        "dropout1d",
+        "dropout2d",
+        "dropout3d",
+        "feature_alpha_dropout",
+    }
+)
+VIEW_FUNCTIONS = frozenset(
+    {
+        "T",
+        "__getitem__",
+        "clone",
+        "contiguous",
+        "double",
+        "flatten",
+        "float",
+        "mT",
+        "movedim",
+        "permute",
+        "reshape",
+        "squeeze",
+        "swapaxes",
+        "to",
+        "transpose",
+        "type_as",
+        "unsqueeze",
+        "view",
+        "view_as",
+    }
+)

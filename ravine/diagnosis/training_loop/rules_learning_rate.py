@@ -1,0 +1,122 @@
+"""Faults of the learning rate: schedulers that are stepped wrongly, and a rate of 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.training_loop.history import LoopHistory
+from ravine.finding import Change, Evidence
+
+IDLE_SCHEDULER_STEPS = 20
+LOW_LR_STEPS = 50
+ZERO_LR_STEPS = 10  # in a row; a warm-up from 0 and the last step of a schedule have fewer
+
+
+@rule("RVN-L14", severity="warning", cause="schedule", needs="schedule", picture="schedules")
+def scheduler_before_optimizer(history: LoopHistory) -> Iterator[Observation]:
+    for scheduler in history.rates.schedulers:
+        if scheduler.stepped_first:
+            yield Observation(
+                where=scheduler.kind,
+                since=0,
+                evidence=(
+                    Evidence(
+                        "scheduler steps before the first optimizer step",
+                        1,
+                        "",
+                        0,
+                        "the first learning rate is skipped",
+                    ),
+                ),
+                changes=(Change("loop", "optimizer.step() before scheduler.step()"),),
+            )
+
+
+@rule("RVN-L15", severity="warning", cause="schedule", needs="schedule", picture="schedules")
+def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
+    for scheduler in history.rates.schedulers:
+        if history.ended and scheduler.steps == 0 and history.steps >= IDLE_SCHEDULER_STEPS:
+            yield Observation(
+                where=scheduler.kind,
+                evidence=(
+                    Evidence("scheduler steps", 0, "", 1, f"in {history.steps} optimizer steps"),
+                ),
+                changes=(Change("loop", "scheduler.step() once an epoch, or once a step"),),
+            )
+
+
+@rule(
+    "RVN-L16",
+    severity="warning",
+    cause="schedule",
+    needs="steps",
+    explains=("RVN-L18", "RVN-L19"),
+    picture="schedules",
+)
+def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
+    changes = (Change("loop", "step it once an epoch, or give its length in steps"),)
+    rates = history.rates
+    for scheduler in rates.schedulers:
+        if scheduler.length is not None and scheduler.steps > scheduler.length + 1:
+            yield Observation(
+                where=scheduler.kind,
+                title="the schedule ran past its end",
+                evidence=(
+                    Evidence(
+                        "scheduler steps",
+                        scheduler.steps,
+                        "",
+                        scheduler.length,
+                        "past its end the learning rate rises again",
+                    ),
+                    Evidence("optimizer steps", history.steps),
+                ),
+                changes=changes,
+            )
+            return
+    low = rates.steps_below_thousandth
+    if low >= max(LOW_LR_STEPS, history.steps / 2):
+        yield Observation(
+            since=history.steps - low,
+            evidence=(
+                Evidence(
+                    "steps at less than 1/1000 of the highest learning rate",
+                    low,
+                    "",
+                    history.steps / 2,
+                ),
+                Evidence("learning rate", rates.now, "", None, f"was {rates.highest:.3g}"),
+            ),
+            changes=changes,
+        )
+
+
+@rule(
+    "RVN-L18",
+    severity="error",
+    cause="learning-rate-low",
+    also=("schedule",),
+    needs="steps",
+    explains=("RVN-N02",),
+    picture="schedules",
+)
+def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
+    steps = history.rates.steps_at_zero
+    if steps >= ZERO_LR_STEPS:
+        yield Observation(
+            since=history.steps - steps,
+            cause="schedule" if history.rates.highest > 0 else "learning-rate-low",
+            evidence=(
+                Evidence("steps in a row at a learning rate of 0", steps, "", ZERO_LR_STEPS),
+            ),
+            changes=(Change("lr", "above 0"),),
+        )
+
+
+ALL = (
+    scheduler_before_optimizer,
+    unused_scheduler,
+    exhausted_schedule,
+    zero_learning_rate,
+)

@@ -1,0 +1,168 @@
+"""Parameters that do not train: in no optimizer, not registered, frozen, without a gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.diagnosis.training_loop.history import LoopHistory, WatchedParameter
+from ravine.finding import Change, Evidence
+
+OPTIMIZER_CHECK_STEPS = 7  # after which every optimizer of the usual loops has stepped
+MIN_SNAPSHOTS = 2
+UNUSED_STEPS = 20  # after which a parameter without a gradient counts as unused
+
+
+@rule("RVN-L05", severity="error", cause="parameters-not-in-optimizer", needs="steps")
+def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
+    parameters = history.model.parameters
+    missing = [
+        p
+        for p in parameters
+        if p.trainable
+        and p.in_model
+        and p.registered
+        and p.optimizer is None
+        and p.received_gradient
+    ]
+    optimized = [i for i, p in enumerate(parameters) if p.in_model and p.optimizer is not None]
+    if not missing or history.steps < OPTIMIZER_CHECK_STEPS or not history.snapshots:
+        return
+    is_backbone = bool(optimized) and parameters.index(missing[-1]) < optimized[0]
+    untrained = any(p.default_initialized for p in missing)
+    yield Observation(
+        where=join_names(p.name for p in missing),
+        severity="note" if is_backbone and not untrained else "error",  # a note: may be meant
+        evidence=(
+            Evidence(
+                "parameters with gradients that are in no optimizer",
+                len(missing),
+                "",
+                0,
+                "some still as initialized" if untrained else "",
+            ),
+            Evidence("numbers in them", sum(math.prod(p.shape) for p in missing)),
+        ),
+        changes=(Change("optimizer", "build it from all of model.parameters()"),),
+    )
+
+
+@rule(
+    "RVN-L06",
+    severity="error",
+    cause="parameters-not-in-optimizer",
+    needs="steps",
+    explains=("RVN-L05", "RVN-L02", "RVN-L01"),
+)
+def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
+    if len(history.snapshots) < MIN_SNAPSHOTS:
+        return
+    parameters = history.model.parameters
+    foreign = [p for p in parameters if not p.in_model and p.optimizer not in (None, -1)]
+    unused = [p for p in foreign if not p.received_gradient]
+    missing = [p for p in parameters if p.in_model and p.trainable and p.optimizer is None]
+    if unused and missing:
+        yield Observation(
+            where=join_names(p.name for p in missing),
+            since=0,
+            evidence=(
+                Evidence(
+                    "parameters in the optimizer that are not the model's and get no gradient",
+                    len(unused),
+                    "",
+                    0,
+                ),
+                Evidence("parameters of the model in no optimizer", len(missing), "", 0),
+            ),
+            changes=(Change("optimizer", "build it after the model is complete"),),
+        )
+
+
+@rule("RVN-L07", severity="error", cause="parameters-not-in-optimizer", needs="steps")
+def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
+    hidden = [
+        p
+        for p in history.model.parameters
+        if not p.registered
+        and p.trainable
+        and p.optimizer is None
+        and (p.received_gradient or p.name in history.loss.parameters)
+    ]
+    if hidden:
+        yield Observation(
+            where=join_names(p.name for p in hidden),
+            since=0,
+            evidence=(
+                Evidence(
+                    "parameters in a plain list or dict",
+                    len(hidden),
+                    "",
+                    0,
+                    "model.parameters() leaves them out",
+                ),
+            ),
+            changes=(Change("model", "nn.ModuleList, nn.ModuleDict or nn.ParameterList"),),
+        )
+
+
+@rule("RVN-L08", severity="note", cause="frozen-parameters", needs="snapshots", picture="transfer")
+def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
+    own = [p for p in history.model.parameters if p.in_model]
+    frozen = [p for p in own if not p.trainable]
+    if frozen and history.snapshots:
+        untrained = [p for p in frozen if p.default_initialized]
+        yield Observation(
+            where=join_names(p.name for p in frozen),
+            evidence=(
+                Evidence(
+                    "parameters with requires_grad=False", len(frozen), "", None, f"of {len(own)}"
+                ),
+                Evidence("of these, still as initialized", len(untrained)),
+            ),
+        )
+
+
+@rule("RVN-L09", severity="warning", cause="detached-graph", needs="snapshots")
+def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
+    parameters = history.model.parameters
+    if history.steps < UNUSED_STEPS or not any(p.received_gradient for p in parameters):
+        return
+    unused = [
+        p
+        for p in parameters
+        if p.in_model
+        and p.trainable
+        and not p.received_gradient
+        and p.name not in history.loss.parameters
+        and p.optimizer is not None
+    ]
+    cut_off = [p for p in unused if p.module_ran and p.default_initialized]
+    if unused:
+        where: list[WatchedParameter] = cut_off or unused
+        yield Observation(
+            where=join_names(p.name for p in where),
+            severity="warning" if cut_off else "note",
+            evidence=(
+                Evidence(
+                    "parameters without a gradient so far",
+                    len(unused),
+                    "",
+                    0,
+                    f"in {history.steps} steps",
+                ),
+                Evidence("of these, as initialized and in modules that ran", len(cut_off)),
+            ),
+            changes=(
+                Change("model", "no detach() or no_grad() between these layers and the loss"),
+            ),
+        )
+
+
+ALL = (
+    parameters_in_no_optimizer,
+    outdated_optimizer,
+    unregistered_parameters,
+    frozen_parameters,
+    parameters_without_gradient,
+)

@@ -1,0 +1,41 @@
+"""What failed while watching: it is reported, and never stops the watched loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.compiler import is_compiling
+
+MAX_FAILURES = 64
+
+
+class FailureLog:
+    """The rules that failed, by code, and the errors that hooks raised."""
+
+    def __init__(self) -> None:
+        self.failed: dict[str, None] = {}
+
+    def add_error(self, error: Exception) -> None:
+        if len(self.failed) < MAX_FAILURES:
+            self.failed[f"watching: {type(error).__name__}, {str(error)[:80]}"] = None
+
+    def add_rule(self, code: str) -> None:
+        self.failed[code] = None
+
+    def guard(self, function: Callable[..., None]) -> Callable[..., None]:
+        """A hook that calls a function, and keeps an error that it raises.
+
+        While torch.compile traces, the hook does nothing: it would become a part of what is
+        compiled.
+        """
+
+        def hook(*arguments: Any) -> None:
+            if is_compiling():
+                return
+            try:
+                function(*arguments)
+            except Exception as error:
+                self.add_error(error)
+
+        return hook

@@ -1,0 +1,293 @@
+"""Hooks on the model's forward pass: its mode, its inputs, and the order of passes and steps."""
+
+from __future__ import annotations
+
+import gc
+import math
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ravine.diagnosis.training_loop.events import FORWARD_EVENTS, LoopEvent
+from ravine.diagnosis.training_loop.history import InputHistory, LoopHistory, ModuleModes
+from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
+from ravine.diagnosis.training_loop.parameter_names import ParameterNames
+from ravine.diagnosis.training_loop.tensor_stats import batch_excerpt, find_tables, first_tensor
+from ravine.watching.failures import FailureLog
+from ravine.watching.inspection import CONSECUTIVE_STEPS, Inspection
+from ravine.watching.module_hooks import (
+    BATCH_NORM_MODULES,
+    DROPOUT_MODULES,
+    FAST_PATH_MODULES,
+    InactiveUnitMonitor,
+    ModuleHooks,
+)
+
+SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is looked for
+MAX_STDS = 64
+FORWARD_LETTERS = (  # by whether a graph is recorded, and by training mode
+    LoopEvent.NO_GRAD_EVAL_FORWARD,
+    LoopEvent.NO_GRAD_FORWARD,
+    LoopEvent.EVAL_FORWARD,
+    LoopEvent.FORWARD,
+)
+
+
+class ForwardHooks:
+    """The hook on the model itself, with monitors of its mode, its inputs and its modules."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        history: LoopHistory,
+        names: ParameterNames,
+        monitor: OptimizerMonitor,
+        *,
+        inspection: Inspection,
+        failures: FailureLog,
+    ):
+        self.model, self.history, self.names = model, history, names
+        self.monitor = monitor  # of the first optimizer: inputs are counted by its steps
+        self.inspection, self.failures = inspection, failures
+        self.modes = ModeMonitor(names.model, history)
+        self.inputs = InputMonitor(history)
+        self.modules = ModuleHooks(model, history, failures)
+        self.units = InactiveUnitMonitor(failures)
+        self._can_be_hooked = False
+        self._handle: Any = None
+        self._entrance_handle: Any = None
+
+    def start(self) -> None:
+        """Register the hooks, as far as the model takes any."""
+        self.modes.find_modules()
+        self.history.model.compiled = next(
+            (name or "the model" for name, m in self.model.named_modules() if is_compiled(m)), ""
+        )
+        in_place = getattr(self.model, "_compiled_call_impl", None) is not None  # with its hooks
+        unhookable = (*FAST_PATH_MODULES, torch.jit.ScriptModule)
+        self._can_be_hooked = not in_place and not isinstance(self.model, unhookable)
+        self.update_model_hook()
+        self.modules.register(fast_path=False)
+
+    def stop(self) -> None:
+        self._can_be_hooked = False
+        self.update_model_hook()
+        if self._entrance_handle is not None:
+            self._entrance_handle.remove()
+        self.modules.stop()
+        self.inputs.stop()
+
+    def update_model_hook(self) -> None:
+        """Hook the model: always where its mode matters, otherwise in inspected steps only.
+
+        Torch calls a module without hooks on a shorter path, which saves microseconds a step.
+        """
+        wanted = self._can_be_hooked and (self.inspection.active or bool(self.modes.modules))
+        if wanted and self._handle is None:
+            hook = self.failures.guard(self._before_forward)
+            self._handle = self.model.register_forward_pre_hook(hook, with_kwargs=True)
+        elif self._handle is not None and not wanted:
+            self._handle.remove()
+            self._handle = None
+
+    def begin_step(self) -> None:
+        """Forget the last step."""
+        self.units.is_hooked = False
+        self.modules.states.forget_step()
+
+    def search_nonfinite(self, wanted: bool) -> None:
+        """From the next forward pass on, look for the module whose output is not finite."""
+        self.modules.searches = self.inspection.active = wanted
+        if wanted:
+            self.update_model_hook()
+
+    def find_entrance(self) -> None:
+        """After the first step: where the model is never called as a whole, use the calls of one
+        of its modules in the order of events.
+        """
+        called, self.modules.first_calls = self.modules.first_calls, []
+        if not called or not FORWARD_EVENTS.isdisjoint(self.history.tape):
+            return
+        entrance = next((m for m in called if depends_on_mode(m)), called[0])
+        self._entrance_handle = entrance.register_forward_pre_hook(
+            self.failures.guard(self._before_entrance)
+        )
+
+    def _before_entrance(self, module: nn.Module, *_: Any) -> None:
+        if torch.is_grad_enabled():
+            self.history.tape.append(
+                LoopEvent.FORWARD if module.training else LoopEvent.EVAL_FORWARD
+            )
+
+    def _before_forward(
+        self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
+        recording, training = torch.is_grad_enabled(), module.training
+        self.history.tape.append(FORWARD_LETTERS[2 * recording + training])
+        if not (recording and training):
+            self.modes.trained_without_graph |= training
+            return
+        if not self.inspection.active:
+            return
+        first = first_tensor((*inputs, *named.values()))
+        if first is not None:
+            is_first_pass = not self.monitor.gradients.passes
+            self.inputs.read(first, step=self.monitor.steps, is_first_pass=is_first_pass)
+        if self.modules.searches or self.history.steps < CONSECUTIVE_STEPS:
+            self.modules.register(fast_path=True)
+        if not self.units.is_hooked:
+            graph = None if self.history.model.compiled else self.history.graph
+            self.modules.handles += self.units.register(graph, self.names.owners)
+
+
+class ModeMonitor:
+    """Whether the model trains in evaluation mode, or runs in training mode without a graph."""
+
+    def __init__(self, model: nn.Module, history: LoopHistory):
+        self.model, self.history = model, history
+        self.modules: list[tuple[str, nn.Module]] = []  # that depend on the mode
+        self.evaluation_steps = 0
+        self.trained_without_graph = False  # since the last step
+
+    def find_modules(self) -> None:
+        self.modules = [
+            (name or type(m).__name__, m)
+            for name, m in self.model.named_modules()
+            if depends_on_mode(m)
+        ]
+
+    def update(self, *, inspected: bool) -> bool:
+        """After a step: note its mode. True if it is certain just now that the mode is wrong."""
+        modes = self.history.model.modes
+        if self.model.training:
+            if self.evaluation_steps or not modes.was_training:
+                self.evaluation_steps = 0
+                self.history.model.modes = ModuleModes(
+                    mode_dependent=len(self.modules),
+                    was_training=True,
+                    names=tuple(name for name, _ in self.modules),
+                )
+            return False
+        if self.evaluation_steps > CONSECUTIVE_STEPS and not inspected:
+            self.evaluation_steps += 1
+            return False
+        events = self.history.events
+        is_evaluating = events.rfind(LoopEvent.EVAL_FORWARD) > events.rfind(LoopEvent.FORWARD)
+        self.evaluation_steps = self.evaluation_steps + 1 if is_evaluating else 0
+        names = self._names_in_evaluation()
+        self.history.model.modes = ModuleModes(
+            mode_dependent=len(self.modules),
+            in_evaluation=len(names),
+            names=names,
+            evaluation_steps=self.evaluation_steps,
+            was_training=modes.was_training,
+        )
+        return self.evaluation_steps == CONSECUTIVE_STEPS
+
+    def _names_in_evaluation(self) -> tuple[str, ...]:
+        """Modules in evaluation mode, but for those that a partly frozen model leaves there."""
+        partly_frozen = any(not p.requires_grad for p in self.model.parameters())
+        return tuple(
+            name
+            for name, m in self.modules
+            if not m.training
+            and (
+                any(p.requires_grad for p in m.parameters())
+                or not (partly_frozen or isinstance(m, BATCH_NORM_MODULES))
+            )
+        )
+
+
+class InputMonitor:
+    """Whether the model's first input changes from step to step, and on which scale it is."""
+
+    def __init__(self, history: LoopHistory):
+        self.history = history
+        self.excerpt: Tensor | None = None  # of the first input
+        self.nonfinite = False
+        self._copies: list[Any] = []  # weak references to tensors that hold just this input
+
+    def stop(self) -> None:
+        self.excerpt, self._copies = None, []
+
+    def read(self, batch: Tensor, *, step: int, is_first_pass: bool) -> None:
+        """Record an input; of several batches in one step only the first."""
+        if _is_nonfinite(batch):
+            self.nonfinite = True
+            return
+        old = self.history.inputs
+        if old.count and not is_first_pass:
+            return
+        excerpt = batch_excerpt(batch)
+        same = self._is_same(excerpt)
+        table_rows = self._find_table(batch) if same else old.table_rows
+        numeric = batch.is_floating_point() and batch.numel() > 1
+        std, mean = (float(v) for v in torch.std_mean(excerpt.float())) if numeric else (0.0, 0.0)
+        stds = old.stds
+        if numeric and not batch.requires_grad:
+            stds = (*stds, (step, std))
+        if len(stds) > MAX_STDS:
+            stds = stds[: MAX_STDS // 2] + stds[MAX_STDS // 2 :: 2]
+        self.history.inputs = InputHistory(
+            count=old.count + 1,
+            identical=old.identical + same,
+            rows=len(batch),
+            table_rows=table_rows,
+            first_step=step if not old.count else old.first_step,
+            stds=stds,
+            mean=mean,
+            std=std,
+        )
+
+    def _is_same(self, excerpt: Tensor) -> bool:
+        """Whether all inputs so far had the numbers of this one."""
+        inputs = self.history.inputs
+        if self.excerpt is None:
+            self.excerpt = excerpt
+        return (
+            inputs.identical == inputs.count
+            and self.excerpt.shape == excerpt.shape
+            and bool(torch.equal(self.excerpt, excerpt))
+        )
+
+    def _find_table(self, batch: Tensor) -> int:
+        """The rows of a table that contains the same inputs at every step; 0: none is found.
+
+        A loop that trains on all examples at once keeps them from step to step (-1). A batch that
+        is taken from a larger table at every step is gone at the next one.
+        """
+        inputs = self.history.inputs
+        table_rows = inputs.table_rows
+        if table_rows < 0 or inputs.count > SUSPECT_INPUTS + 1:
+            return table_rows
+        if any(copy() is not None for copy in self._copies):
+            return -1
+        if inputs.count == SUSPECT_INPUTS:
+            copies, table_rows = find_tables(batch, gc.get_objects())
+            self._copies = [weakref.ref(x) for x in (*copies, batch)]
+        else:
+            self._copies = [weakref.ref(batch)]
+        return table_rows
+
+
+def _is_nonfinite(batch: Tensor) -> bool:
+    """Whether a batch has a number that is not finite."""
+    if not batch.is_floating_point():
+        return False
+    # a sum is the quickest check of all numbers; it may also be too large though each is finite
+    if math.isfinite(float(batch.detach().sum())):
+        return False
+    return not bool(torch.isfinite(batch.detach()).all())
+
+
+def depends_on_mode(module: nn.Module) -> bool:
+    """Whether a module behaves differently in training and in evaluation."""
+    is_dropout = isinstance(module, DROPOUT_MODULES) and module.p > 0
+    return is_dropout or isinstance(module, BATCH_NORM_MODULES)
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether torch.compile has compiled a module, as a copy or in place."""
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None

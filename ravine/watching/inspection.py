@@ -1,0 +1,26 @@
+"""Which steps of a loop are inspected closely."""
+
+from __future__ import annotations
+
+INSPECTION_INTERVAL = 200  # steps
+FIRST_STEPS = 8  # all inspected
+CONSECUTIVE_STEPS = 2  # rules ask that neighbors agree
+
+
+class Inspection:
+    """Two steps in `every` are inspected, more at first: 0 to 7, and two from each power of two."""
+
+    def __init__(self, every: int):
+        self.every = every
+        self.active = True  # the current step is inspected
+
+    def includes(self, step: int) -> bool:
+        """Whether a step is inspected.
+
+        >>> inspection = Inspection(every=200)
+        >>> [step for step in range(420) if inspection.includes(step)][8:]
+        [8, 9, 16, 17, 32, 33, 64, 65, 128, 129, 200, 201, 400, 401]
+        """
+        if step >= self.every:
+            return step % self.every < CONSECUTIVE_STEPS
+        return step < FIRST_STEPS or step - (1 << (step.bit_length() - 1)) < CONSECUTIVE_STEPS

@@ -1,0 +1,256 @@
+"""The reported losses: their values, their graph, a gradient scaler, and the first that is NaN."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ravine.diagnosis.constant_baseline import SavedTargetBaseline
+from ravine.diagnosis.training_loop.autograd_graph import read_graph
+from ravine.diagnosis.training_loop.events import LoopEvent
+from ravine.diagnosis.training_loop.history import LoopHistory, NonFiniteEvent, ScaledGradients
+from ravine.diagnosis.training_loop.parameter_names import ParameterNames
+from ravine.watching.failures import FailureLog
+from ravine.watching.forward_hooks import ForwardHooks
+from ravine.watching.inspection import Inspection
+
+FIRST_LOSSES = 8  # kept one by one
+PENDING_LOSSES = 10  # on an accelerator, that are read together
+GRAPH_STEPS = 4  # the first, whose graph is read
+MIN_LOSS_SCALE = 2.0  # a loss that is multiplied by more has a gradient scaler
+SCALED_PASSES = 40  # backward passes that are remembered
+NONFINITE_INTERVAL = 20  # gradients of scaled losses that are not finite, after which rules run
+NONNEGATIVE_LOSSES = (
+    "NllLoss",
+    "MseLoss",
+    "BinaryCrossEntropy",
+    "BinaryCrossEntropyWithLogits",
+    "SmoothL1Loss",
+)
+
+
+class LossReader:
+    """Reads each reported loss, and its graph in inspected steps."""
+
+    def __init__(
+        self,
+        history: LoopHistory,
+        names: ParameterNames,
+        forward: ForwardHooks,
+        *,
+        inspection: Inspection,
+        failures: FailureLog,
+    ):
+        self.history, self.names, self.forward = history, names, forward
+        self.inspection, self.failures = inspection, failures
+        self.count = 0  # in this step, if it is inspected
+        self.scaler = ScalerMonitor()
+        self.divergence = DivergenceMonitor(history)
+        self.baseline = SavedTargetBaseline()
+        self._pending: list[Tensor] = []  # on an accelerator
+        self._graph_step = -1
+
+    def begin_step(self) -> None:
+        self.count = 0
+
+    def read(self, value: Any, *, step: int) -> bool:
+        """Read a loss at a step of the first optimizer. True if the rules should run."""
+        self.history.tape.append(LoopEvent.LOSS)
+        if self.inspection.active:
+            self.count += 1
+            if isinstance(value, Tensor) and value.numel() == 1:
+                self._read_tensor(value, step)
+        if not isinstance(value, Tensor):
+            return self._add(float(value))
+        if value.is_cpu:
+            one = value.numel() == 1
+            return self._add(value.item() if one else float(value.detach().double().mean()))
+        # one at a time, the loop would wait for the device
+        self._pending.append(value.detach())
+        if len(self._pending) >= PENDING_LOSSES or self.inspection.active:
+            return self.read_pending()
+        return False
+
+    def read_pending(self) -> bool:
+        """Read the losses that are still on an accelerator. True if the rules should run."""
+        values, self._pending = self._pending, []
+        means = [v.double().mean() for v in values if v.numel()]
+        found = [self._add(value) for value in torch.stack(means).tolist()] if means else []
+        return any(found)
+
+    def finish(self) -> None:
+        """At the end: a search for a number that is not finite has found what it could."""
+        if self.divergence.pending is not None:
+            self.history.nonfinite, self.divergence.pending = self.divergence.pending, None
+
+    def _read_tensor(self, value: Tensor, step: int) -> None:
+        loss = self.history.loss
+        if value.grad_fn is None:
+            is_leaf = value.requires_grad and not isinstance(value, nn.Parameter)
+            loss.missing_graph = "leaf" if is_leaf else "none"
+            return
+        loss.missing_graph = ""
+        self.scaler.scale = None
+        value.register_hook(self.failures.guard(self.scaler.read_scale))
+        kind = self.baseline.add(value)
+        loss.kind = kind if loss.summary.count == 0 or loss.kind == kind else ""
+        if kind:
+            loss.baseline = self.baseline.loss
+            loss.baseline_error = self.baseline.standard_error
+        if self._graph_step != self.history.steps and (
+            step < GRAPH_STEPS or step % self.inspection.every == 0
+        ):
+            self._graph_step = self.history.steps
+            self._read_graph(value)
+        self.forward.modules.nodes.clear()  # they hold a part of the graph: not beyond the step
+
+    def _read_graph(self, value: Tensor) -> None:
+        history, modules = self.history, self.forward.modules
+        graph = history.graph = read_graph(value, self.names.by_id, modules.nodes)
+        if graph is None:
+            return
+        history.loss.parameters |= graph.parameters
+        history.model.detached_states = modules.states.detached_states(graph)
+        # in a game, the loss of a player that is not trained here is rightly negated
+        history.loss.negated = is_negated(value) and self.names.are_optimized(graph.parameters)
+
+    def _add(self, value: float) -> bool:
+        """Add a loss to the history. True if the place of a number that is not finite is known."""
+        history, divergence = self.history, self.divergence
+        if len(history.loss.first) < FIRST_LOSSES:
+            history.loss.first.append(value)
+        if math.isfinite(value):
+            history.loss.summary.add(value)
+            divergence.add(value)
+            if divergence.pending is None:
+                return False
+        if history.nonfinite is not None:
+            return False
+        inputs, modules = self.forward.inputs, self.forward.modules
+        if divergence.pending is None:
+            weight = next((n for n, p in self.names.parameters.items() if _has_nonfinite(p)), "")
+            divergence.begin(value, where=weight, nonfinite_inputs=inputs.nonfinite)
+            self.forward.search_nonfinite(not weight)
+            if not weight:
+                return False  # the next forward pass shows in which module
+        divergence.complete(modules.nonfinite_module or "loss", nonfinite_inputs=inputs.nonfinite)
+        modules.searches = False
+        return True
+
+
+class ScalerMonitor:
+    """By how much a gradient scaler multiplies the loss, and which gradients it makes overflow."""
+
+    def __init__(self) -> None:
+        self.scale: float | None = None  # the gradient of the last reported loss
+        self.is_used = False
+        self.are_finite: deque[bool] = deque(maxlen=SCALED_PASSES)
+        self.remaining = NONFINITE_INTERVAL  # gradients not finite until the rules should run
+
+    def read_scale(self, grad: Tensor) -> None:
+        self.scale = float(grad.detach())
+
+    def add_gradient(self, norm: float | None) -> None:
+        """Note the norm of a gradient that arrived at the observed parameter."""
+        if norm is None or self.scale is None:
+            return
+        if not (self.is_used or abs(self.scale) >= MIN_LOSS_SCALE):
+            return
+        self.is_used, is_finite = True, math.isfinite(norm)
+        # at first, a scaler looks for its scale from above
+        if is_finite or self.are_finite or abs(self.scale) <= 1:
+            self.are_finite.append(is_finite)
+            self.remaining -= not is_finite
+
+    def summary(self) -> ScaledGradients:
+        return ScaledGradients(
+            count=len(self.are_finite), nonfinite=sum(not finite for finite in self.are_finite)
+        )
+
+
+class DivergenceMonitor:
+    """The course of the losses up to the first number that is not finite, and where that is."""
+
+    def __init__(self, history: LoopHistory):
+        self.history = history
+        self.first: float | None = None
+        self.highest, self.last = -math.inf, math.nan  # of the finite losses
+        self.pending: NonFiniteEvent | None = None  # its place is being looked for
+
+    def add(self, value: float) -> None:
+        """Add a finite loss."""
+        if self.first is None:
+            self.first = value
+        if value > self.highest:
+            self.highest = value
+        self.last = value
+
+    def begin(self, value: float, *, where: str, nonfinite_inputs: bool) -> None:
+        """A loss is not finite."""
+        first = value if self.first is None else self.first
+        self.pending = NonFiniteEvent(
+            step=self.history.steps,
+            what="loss",
+            where=where,
+            nonfinite_inputs=nonfinite_inputs,
+            first_loss=first,
+            highest_loss=max(self.highest, first),
+            last_loss=self.last,
+            lr=self.history.rates.now,
+        )
+
+    def complete(self, where: str, *, nonfinite_inputs: bool) -> None:
+        """The place is known, or cannot be known better."""
+        event = self.pending
+        if event is not None:
+            self.history.nonfinite = replace(
+                event,
+                where=event.where or where,
+                nonfinite_inputs=event.nonfinite_inputs or nonfinite_inputs,
+            )
+        self.pending = None
+
+    def add_gradient_norms(
+        self, norms: Mapping[str, float], *, step: int, nonfinite_inputs: bool
+    ) -> None:
+        """Check the gradients of an inspected step while the loss is still finite."""
+        if self.history.nonfinite is not None or self.pending is not None:
+            return
+        where = next((name for name, norm in norms.items() if not math.isfinite(norm)), None)
+        if where is not None and math.isfinite(self.last):
+            self.history.nonfinite = NonFiniteEvent(
+                step=step,
+                what="gradient",
+                where=where,
+                nonfinite_inputs=nonfinite_inputs,
+                first_loss=self.first or 0.0,
+                highest_loss=self.highest,
+                last_loss=self.last,
+                lr=self.history.rates.now,
+            )
+
+
+def _has_nonfinite(parameter: Tensor) -> bool:
+    return not bool(torch.isfinite(parameter.detach()).all())
+
+
+def is_negated(loss: Tensor) -> bool:
+    """Whether a loss that cannot be negative is, with nothing but a sign before it."""
+    node: Any = loss.grad_fn
+    if node is None or float(loss.detach()) >= 0:
+        return False
+    if node.name().partition("Backward")[0] not in ("Neg", "Mul"):
+        return False
+    sources = [n for n, _ in node.next_functions if n is not None]
+    if len(sources) != 1:
+        return False
+    name = sources[0].name().partition("Backward")[0]
+    if name == "NllLoss" and not sources[0].next_functions[0][0].name().startswith("LogSoftmax"):
+        return False
+    return name in NONNEGATIVE_LOSSES

@@ -1,0 +1,190 @@
+"""Hooks on single modules, for one step: which of them run, and what they do to the graph."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ravine.diagnosis.training_loop.autograd_graph import Graph, ModuleNodes
+from ravine.diagnosis.training_loop.history import DetachedState, InactiveUnits, LoopHistory
+from ravine.diagnosis.training_loop.tensor_stats import inactive_units
+from ravine.watching.failures import FailureLog
+
+DROPOUT_MODULES = (nn.modules.dropout._DropoutNd,)
+BATCH_NORM_MODULES = (nn.modules.batchnorm._BatchNorm,)
+FAST_PATH_MODULES = (  # in evaluation; a hook would turn it off
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.MultiheadAttention,
+)
+RECENT_BATCHES = 16  # whose inactive units are kept
+MIN_BATCHES, MIN_ROWS = 4, 128  # that must leave a unit at 0
+MIN_DETACHED_CALLS = 2
+
+
+class ModuleHooks:
+    """Which modules run, which nodes of the graph they make, and which output is not finite."""
+
+    def __init__(self, model: nn.Module, history: LoopHistory, failures: FailureLog):
+        self.model, self.history, self.failures = model, history, failures
+        self.handles: list[Any] = []
+        self.ran: set[int] = set()  # ids of modules, in any step
+        self.first_calls: list[nn.Module] = []  # in the first step, with a graph
+        self.nodes = ModuleNodes()
+        self.states = RecurrentStateMonitor()
+        self.searches = False  # for a module whose output is not finite
+        self.nonfinite_module = ""
+
+    def register(self, *, fast_path: bool) -> None:
+        """Hook all modules, for one step; those with a fast path only if `fast_path`, and while
+        they train.
+        """
+        if self.history.model.compiled or (self.handles and not fast_path):
+            return
+        left_out = {
+            id(inner)
+            for m in self.model.modules()
+            if isinstance(m, FAST_PATH_MODULES) and not (fast_path and m.training)
+            for inner in m.modules()
+        }
+        self.remove()
+        for name, module in self.model.named_modules():
+            if not name or id(module) in left_out or isinstance(module, torch.jit.ScriptModule):
+                continue
+            hook = self.failures.guard(
+                lambda m, inputs, output, name=name: self._after_module(name, m, inputs, output)
+            )
+            self.handles.append(module.register_forward_hook(hook))
+
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+        self.handles = []
+
+    def stop(self) -> None:
+        self.remove()
+        self.states.forget_step()
+        self.nodes.clear()
+
+    def _after_module(
+        self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
+    ) -> None:
+        self.ran.add(id(module))
+        if not torch.is_grad_enabled():
+            return
+        if self.history.steps == 0:
+            self.first_calls.append(module)
+        self.states.add_call(name, inputs, output)
+        if not isinstance(output, Tensor):
+            return
+        node = output.grad_fn
+        if node is not None:
+            self.nodes.modules.setdefault(node, name)
+        source = inputs[0].grad_fn if inputs and isinstance(inputs[0], Tensor) else None
+        if isinstance(module, DROPOUT_MODULES) and node is not None and node is not source:
+            self.nodes.dropout[node] = source
+        if self.searches and not self.nonfinite_module and output.is_floating_point():
+            is_leaf = next(module.children(), None) is None
+            if is_leaf and not bool(torch.isfinite(output).all()):
+                self.nonfinite_module = name
+
+
+class RecurrentStateMonitor:
+    """Whether modules are called on their own output, and whether it is detached first."""
+
+    def __init__(self) -> None:
+        self.outputs: dict[str, list[Tensor]] = {}  # kept, so that no other gets their memory
+        self.calls: dict[str, tuple[int, int]] = {}  # on its own output: detached, and not
+
+    def forget_step(self) -> None:
+        self.outputs, self.calls = {}, {}
+
+    def add_call(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
+        for x in _flat_tensors(inputs):
+            for y in self.outputs.get(name, ()):
+                if x.data_ptr() == y.data_ptr() and x.shape == y.shape and y.requires_grad:
+                    detached, attached = self.calls.get(name, (0, 0))
+                    self.calls[name] = (
+                        detached + (not x.requires_grad),
+                        attached + x.requires_grad,
+                    )
+        self.outputs[name] = list(_flat_tensors((output,)))
+
+    def detached_states(self, graph: Graph) -> tuple[DetachedState, ...]:
+        """The modules whose state is detached at every call, by the graph of the loss."""
+        uses = {
+            node.parameter: graph.consumers[i]
+            for i, node in enumerate(graph.nodes)
+            if node.parameter
+        }
+        found = []
+        for name, (detached, attached) in self.calls.items():
+            own = (n for parameter, n in uses.items() if parameter.startswith(f"{name}."))
+            used = max(own, default=0)
+            if detached >= MIN_DETACHED_CALLS and not attached and used:
+                found.append(DetachedState(where=name, detached_calls=detached, loss_calls=used))
+        return tuple(found)
+
+
+class InactiveUnitMonitor:
+    """Which units of ReLU layers are 0 for every example of the last inspected batches."""
+
+    def __init__(self, failures: FailureLog):
+        self.failures = failures
+        self.is_hooked = False  # in this step
+        self.recent: dict[str, deque[tuple[int, Tensor]]] = {}  # rows and inactive units
+        self.at_first: dict[str, int] = {}
+
+    def register(self, graph: Graph | None, owners: Mapping[str, nn.Module]) -> list[Any]:
+        """Hook the modules whose output goes into a ReLU, for one step. Returns the handles."""
+        self.is_hooked = True
+        handles = []
+        for name, module_weight in (graph.rectified_weights if graph else {}).items():
+            module = owners.get(module_weight)
+            if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, *BATCH_NORM_MODULES)):
+                last = isinstance(module, nn.Linear)
+                hook = self.failures.guard(
+                    lambda m, inputs, output, name=name, last=last: self._after_module(
+                        name, output, last
+                    )
+                )
+                handles.append(module.register_forward_hook(hook))
+        return handles
+
+    def _after_module(self, name: str, output: Tensor, last: bool) -> None:
+        if torch.is_grad_enabled():  # no validation between steps
+            units, rows = inactive_units(output, last=last)
+            self.recent.setdefault(name, deque(maxlen=RECENT_BATCHES)).append((rows, units))
+            self.at_first.setdefault(name, int(units.sum()))
+
+    def summary(self) -> dict[str, InactiveUnits]:
+        """By layer: the units that were inactive in all of the last batches, once there are enough
+        of these.
+        """
+        found = {}
+        for name, recent in self.recent.items():
+            inactive, rows = recent[-1][1], 0
+            for i, (batch_rows, units) in enumerate(reversed(recent)):
+                inactive, rows = inactive & units, rows + batch_rows
+                if i + 1 >= MIN_BATCHES and rows >= MIN_ROWS:
+                    found[name] = InactiveUnits(
+                        count=int(inactive.sum()),
+                        units=len(inactive),
+                        examples=rows,
+                        at_first=self.at_first[name],
+                    )
+                    break
+        return found
+
+
+def _flat_tensors(values: Iterable[Any]) -> Iterable[Tensor]:
+    """The tensors of arguments or results, also those in tuples and lists."""
+    for x in values:
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, tuple | list):
+            yield from (y for y in x if isinstance(y, Tensor))

@@ -1,0 +1,94 @@
+"""Runs the rules of training loops while a loop is watched, and keeps what they find."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TextIO
+
+from ravine.diagnosis.registry import LOOP_RULES
+from ravine.diagnosis.training_loop import rules_loss_curve
+from ravine.diagnosis.training_loop.history import MIN_LOSSES, LoopHistory
+from ravine.finding import Checks, Finding, Report, arrange
+from ravine.reporting.findings_text import closing, finding_line, findings_text
+from ravine.watching.failures import FailureLog
+
+RULE_NEEDS = frozenset(rule.needs for rule in LOOP_RULES)
+LOSS_CURVE_CODES = frozenset(rule.code for rule in rules_loss_curve.ALL)
+LINE_WIDTH = 72
+
+
+class RuleRunner:
+    """The findings so far. Each is printed once, when it is found, to `out` (None: not at all)."""
+
+    def __init__(self, out: TextIO | None, failures: FailureLog):
+        self.out, self.failures = out, failures
+        self.found: list[Finding] = []
+        self.next_losses = MIN_LOSSES  # losses at which their curve is tested; then twice as many
+
+    def run(self, history: LoopHistory) -> None:
+        """Run the rules that have found nothing yet, as far as what they need was recorded."""
+        losses = history.loss.summary.count
+        tests_losses = history.ended or losses >= self.next_losses
+        while self.next_losses <= losses:
+            self.next_losses *= 2
+        done = {f.code for f in self.found} | (set() if tests_losses else LOSS_CURVE_CODES)
+        has = {need: history.has(need) for need in RULE_NEEDS}
+        for rule in LOOP_RULES:
+            if rule.code in done or rule.code in self.failures.failed or not has[rule.needs]:
+                continue
+            try:
+                new = rule.judge(history)[:1]
+            except Exception:  # a rule that fails must not stop the loop; the report names it
+                self.failures.add_rule(rule.code)
+                continue
+            self.found += new
+            self._print_lines(new)
+
+    def _print_lines(self, findings: Iterable[Finding]) -> None:
+        if self.out is not None:
+            for finding in findings:
+                print(f"ravine: {finding_line(finding, width=LINE_WIDTH)}", file=self.out)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """The findings, most important first.
+
+        What a certain finding explains becomes a note; so do tests of the losses beside any certain
+        finding.
+        """
+        certain = [
+            f for f in self.found if f.confidence in ("exact", "high") and f.severity != "note"
+        ]
+        explained = {code for f in certain for code in f.explains}
+        if any(f.code not in LOSS_CURVE_CODES for f in certain):
+            explained |= LOSS_CURVE_CODES
+        return arrange(
+            replace(f, severity="note") if f.code in explained else f for f in self.found
+        )
+
+    def report(self, history: LoopHistory) -> Report:
+        """The findings, and how every check went."""
+        failed = self.failures.failed
+        done = {f.code for f in self.found} | failed.keys()
+        has = {r.code: history.has(r.needs) for r in LOOP_RULES if r.code not in done}
+        checks = Checks(
+            passed=tuple(code for code, was in has.items() if was),
+            not_applicable=tuple(code for code, was in has.items() if was is None),
+            not_measured=tuple(code for code, was in has.items() if was is False),
+            failed=tuple(failed),
+        )
+        return Report(checks=checks, findings=self.findings())
+
+    def print_report(self, history: LoopHistory) -> None:
+        """Print all findings with their evidence; one line if there is none."""
+        if self.out is None:
+            return
+        report = self.report(history)
+        color = self.out.isatty() and not os.environ.get("NO_COLOR")
+        if report.findings:
+            code = report.findings[0].code
+            text = f"{findings_text(report, color=color)} (more: ravine explain {code})"
+        else:
+            text = f"ravine: {closing(report)}"
+        print(text, file=self.out)

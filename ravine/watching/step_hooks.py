@@ -1,0 +1,266 @@
+"""Hooks on gradients and optimizer steps: snapshots of inspected steps, overwritten weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ravine.diagnosis.training_loop.events import LoopEvent
+from ravine.diagnosis.training_loop.history import LoopHistory
+from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
+from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optimizer_parameters
+from ravine.diagnosis.training_loop.tensor_stats import count_duplicate_rows
+from ravine.watching.failures import FailureLog
+from ravine.watching.forward_hooks import ForwardHooks
+from ravine.watching.inspection import FIRST_STEPS, Inspection
+from ravine.watching.learning_rates import (
+    READING_INTERVAL,
+    LearningRateMonitor,
+    SchedulerMonitor,
+)
+from ravine.watching.loss_reader import LossReader
+
+MAX_SNAPSHOTS = 64  # beside the first
+FIRST_SNAPSHOTS = 16  # kept: they show whether something was so from the start
+DUPLICATE_STEPS = 16  # the first, in which rows are compared
+
+
+class StepHooks:
+    """The monitors of all watched optimizers, and what is recorded at each of their steps."""
+
+    def __init__(
+        self,
+        monitors: Sequence[OptimizerMonitor],
+        scheduler: LRScheduler | None,
+        history: LoopHistory,
+        names: ParameterNames,
+        *,
+        forward: ForwardHooks,
+        losses: LossReader,
+        inspection: Inspection,
+        failures: FailureLog,
+    ):
+        self.monitors, self.history, self.names = monitors, history, names
+        self.forward, self.losses = forward, losses
+        self.inspection, self.failures = inspection, failures
+        self.rates = LearningRateMonitor(history)
+        self.schedulers = SchedulerMonitor(scheduler, names.optimizers)
+        self.duplicates = DuplicateRowMonitor(names)
+        self._by_optimizer = {id(m.optimizer): m for m in monitors if m.optimizer is not None}
+
+    def start(self) -> None:
+        self.names.refresh()
+        self.schedulers.find()
+        for monitor in self.monitors:
+            monitor.start(self._parameters(monitor))
+            self._observe_gradients(monitor)
+
+    def stop(self) -> None:
+        for monitor in self.monitors:
+            monitor.gradients.remove_hooks()
+            monitor.gradients.parameter, monitor.overwrites.left = None, []
+            monitor.forget_step()
+
+    def monitor_of(self, optimizer: Optimizer) -> OptimizerMonitor | None:
+        """The monitor of a watched optimizer; None for any other."""
+        return self._by_optimizer.get(id(optimizer))
+
+    def before_step(self, optimizer: Optimizer, *_: Any) -> None:
+        """An optimizer is about to step."""
+        monitor = self._by_optimizer.get(id(optimizer))
+        if monitor is None:
+            self.history.tape.append(LoopEvent.OTHER_STEP)
+            self.names.note_other_optimizer(optimizer)
+            return
+        if self.history.steps == 0:
+            self.schedulers.find()
+            self.schedulers.note_first_step()
+        if monitor.overwrites.must_compare():
+            model = self.history.model
+            model.overwrites = monitor.overwrites.compare(
+                model.overwrites, self.names.by_id, monitor.steps
+            )
+        if self.inspection.active and self.inspection.includes(monitor.steps):
+            is_skipped, scale = fused_scaling(optimizer)
+            if not is_skipped:
+                monitor.before_step(optimizer_parameters(optimizer), self.names.by_id, scale)
+
+    def end_step(self, monitor: OptimizerMonitor) -> bool:
+        """A step was made. True if the rules should run."""
+        history, inspection, forward = self.history, self.inspection, self.forward
+        inspected = inspection.active and inspection.includes(monitor.steps)
+        if inspected:
+            self._record(monitor)
+        if forward.modules.handles:
+            forward.modules.remove()
+        if history.steps == 0:
+            forward.find_entrance()
+        monitor.steps += 1
+        history.steps += 1
+        optimizer = monitor.optimizer
+        if optimizer is not None and (inspected or monitor.steps % READING_INTERVAL == 0):
+            self.rates.read(optimizer)
+        modes = forward.modes
+        mode_changed = bool(modes.modules) and modes.update(inspected=inspection.active)
+        without_graph, modes.trained_without_graph = modes.trained_without_graph, False
+        next_inspected = inspection.includes(monitor.steps)
+        if inspection.active or next_inspected:
+            self._begin_step(monitor)
+        if optimizer is not None:
+            monitor.overwrites.remember(sampled=next_inspected)
+        return (
+            (inspected and not next_inspected)  # of consecutive inspected steps, after the last
+            or monitor.steps <= FIRST_STEPS
+            or mode_changed
+            or without_graph
+            or self.rates.is_negligible()
+        )
+
+    def remember_shared(self, optimizer: Optimizer) -> None:
+        """After the step of one optimizer: the weights that others share with it are as it left
+        them.
+        """
+        for monitor in self.monitors:
+            overwrites = monitor.overwrites
+            if monitor.optimizer is not optimizer and overwrites.versions:
+                if overwrites.shares_weights(optimizer):
+                    overwrites.remember(sampled=bool(overwrites.left))
+
+    def update_history(self) -> None:
+        """Bring the history up to date for the rules."""
+        history = self.history
+        zero_lr = {i for monitor in self.monitors for i in monitor.zero_lr}
+        history.model.parameters = self.names.describe(self.forward.modules.ran, zero_lr)
+        history.single_optimizer = self.names.single_optimizer
+        history.rates.schedulers = self.schedulers.states()
+        history.scaled_gradients = self.losses.scaler.summary()
+        if history.ended:
+            history.model.relative_distance = max(
+                monitor.overwrites.relative_distance() for monitor in self.monitors
+            )
+
+    def _begin_step(self, monitor: OptimizerMonitor) -> None:
+        """Forget the last step, and hook what the next one needs."""
+        self.forward.begin_step()
+        self.losses.begin_step()
+        monitor.forget_step()
+        self._observe_gradients(monitor)
+        self.inspection.active = self.forward.modules.searches or any(
+            self.inspection.includes(m.steps) for m in self.monitors
+        )
+        self.forward.update_model_hook()
+
+    def _parameters(self, monitor: OptimizerMonitor) -> list[Any]:
+        if monitor.optimizer is None:
+            return list(self.names.model.parameters())
+        return optimizer_parameters(monitor.optimizer)
+
+    def _record(self, monitor: OptimizerMonitor) -> None:
+        """Add a snapshot of the step, unless a gradient scaler makes a fused step do nothing."""
+        self.names.refresh()
+        is_skipped, _ = fused_scaling(monitor.optimizer)
+        if is_skipped:
+            return
+        parameters = self._parameters(monitor)
+        snapshot = monitor.after_step(
+            parameters,
+            self.names.by_id,
+            inactive=self.forward.units.summary(),
+            duplicate_rows=self.duplicates.find(monitor.steps, self.history.steps),
+            loss_scale=self.losses.scaler.scale,
+            losses=self.losses.count,
+        )
+        snapshots = self.history.snapshots
+        snapshots.append(snapshot)
+        del snapshots[FIRST_SNAPSHOTS : max(FIRST_SNAPSHOTS, len(snapshots) - MAX_SNAPSHOTS)]
+        self.losses.divergence.add_gradient_norms(
+            snapshot.gradient_norms,
+            step=monitor.steps,
+            nonfinite_inputs=self.forward.inputs.nonfinite,
+        )
+        if not monitor.gradients.passes and snapshot.gradient_norms:
+            if monitor.steps < FIRST_STEPS:  # other parameters do get gradients: observe one
+                monitor.gradients.choose_parameter(p for p in parameters if p.grad is not None)
+
+    def _observe_gradients(self, monitor: OptimizerMonitor) -> None:
+        """If the next step is inspected: observe the gradients that arrive in it."""
+        gradients = monitor.gradients
+        gradients.remove_hooks()
+        parameter = gradients.parameter
+        if parameter is None or not self.inspection.includes(monitor.steps):
+            return
+
+        def on_arrival(parameter: nn.Parameter) -> None:
+            self._gradient_arrived(monitor, parameter)
+
+        guard = self.failures.guard
+        gradients.handles = [
+            parameter.register_hook(guard(gradients.record_incoming)),
+            parameter.register_post_accumulate_grad_hook(guard(on_arrival)),
+        ]
+        gradients.keep_leftover()
+
+    def _gradient_arrived(self, monitor: OptimizerMonitor, parameter: nn.Parameter) -> None:
+        tape = self.history.tape
+        if not tape or tape[-1] != LoopEvent.BACKWARD:
+            tape.append(LoopEvent.BACKWARD)
+        self.forward.modules.states.forget_step()
+        monitor.gradients.record_arrival(parameter)
+        self.losses.scaler.add_gradient(monitor.gradients.norm)
+
+
+class DuplicateRowMonitor:
+    """Weight matrices whose rows were equal at the start and stay equal, also in their gradient."""
+
+    def __init__(self, names: ParameterNames):
+        self.names = names
+        self._has_duplicates: dict[str, bool] = {}  # by name of the matrix
+
+    def find(self, step: int, loop_steps: int) -> dict[str, tuple[int, int]]:
+        """By matrix: how many rows equal another one, and how many rows there are."""
+        if loop_steps >= DUPLICATE_STEPS:
+            return {}
+        found = {}
+        for name, weight in self.names.parameters.items():
+            owner = self.names.owners.get(name)
+            if weight.dim() < 2 or len(weight) < 2 or not weight.requires_grad:
+                continue
+            if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
+                continue
+            if not self._has_duplicates.get(name, step == 0):
+                continue
+            if count_duplicate_rows(weight.detach()) == 0:
+                self._has_duplicates[name] = False
+                continue
+            count = count_duplicate_rows(torch.cat(self._columns(name, weight), dim=1))
+            self._has_duplicates[name] = count > 0
+            if count:
+                found[name] = (count, len(weight))
+        return found
+
+    def _columns(self, name: str, weight: Tensor) -> list[Tensor]:
+        """The rows of a matrix beside those of its gradient, its bias, and the bias's gradient."""
+        columns = [weight.detach().flatten(1)]
+        bias = self.names.parameters.get(name.removesuffix("weight") + "bias")
+        for p in (weight, bias):
+            if p is not None and p.grad is not None and len(p) == len(weight):
+                grad = p.grad.detach()
+                columns.append(grad.flatten(1) if p.dim() > 1 else grad[:, None])
+        if bias is not None and bias.dim() == 1 and len(bias) == len(weight):
+            columns.append(bias.detach()[:, None])
+        return columns
+
+
+def fused_scaling(optimizer: Optimizer | None) -> tuple[bool, float]:
+    """Whether a gradient scaler makes a fused step do nothing, and by what the step divides the
+    gradients.
+    """
+    found_inf = getattr(optimizer, "found_inf", None)
+    scale = getattr(optimizer, "grad_scale", None)
+    is_skipped = found_inf is not None and float(found_inf) > 0
+    return is_skipped, 1.0 if scale is None else float(scale)

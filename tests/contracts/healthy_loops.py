@@ -1,0 +1,828 @@
+"""Training loops without a fault: nothing above a note may be found in `HEALTHY`.
+
+Each loop is given `ravine.watch`, or what stands for it, and returns the tensors that it trained.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint
+from torch import nn
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    LambdaLR,
+    OneCycleLR,
+)
+from training_loops import STEPS, Stepwise, batches, classes, mlp, numbers, sgd, teach
+
+
+def plain(watch):
+    model = mlp()
+    return teach(watch, model, sgd(model))
+
+
+def plain_functional(watch):
+    first, second = (nn.Parameter(torch.randn(8, 16) * 0.3), nn.Parameter(torch.randn(16, 3) * 0.3))
+    model = nn.ParameterList([first, second])
+    return teach(watch, model, sgd(model), forward=lambda x: (x @ first).relu() @ second)
+
+
+def accumulation(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), 4 * STEPS)):
+            (watched.loss(F.cross_entropy(model(a), b)) / 4).backward()
+            if i % 4 == 3:
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+    return list(model.parameters())
+
+
+def zeros_kept(watch):
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), foreach=True)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            optimizer.zero_grad(set_to_none=False)
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def fused(watch):
+    model = mlp(act=nn.GELU)
+    return teach(watch, model, torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True))
+
+
+def dropout_and_batch_norm(watch):
+    model = nn.Sequential(
+        nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.4), nn.Linear(32, 3)
+    )
+    x, y = classes()
+    seen = []
+
+    def validate(i):
+        if i % 8 == 7:
+            model.eval()
+            with torch.no_grad():
+                seen.append(F.cross_entropy(model(x), y))
+                seen.append(F.cross_entropy(model(x[:8]), y[:8]))
+            model.train()
+
+    weights = teach(watch, model, sgd(model, momentum=0.9), after=validate)
+    return [*weights, *model.buffers(), *seen]
+
+
+def convolutions(watch):
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(8 * 9, 16),
+        nn.ReLU(),
+        nn.Linear(16, 3),
+    )
+    x, y = classes(features=64)
+    return teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x.view(-1, 1, 8, 8), y),
+        loss=nn.CrossEntropyLoss(label_smoothing=0.1),
+    )
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.into, self.rnn, self.out = (
+            nn.Linear(2, 8),
+            kind(8, 16, batch_first=True),
+            nn.Linear(16, 3),
+        )
+
+    def forward(self, x):
+        return self.out(self.rnn(self.into(x.view(len(x), 4, 2)))[0][:, -1])
+
+
+def recurrent(watch, kind=nn.GRU):
+    model = Recurrent(kind)
+
+    def clip(i):
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+
+    return teach(watch, model, torch.optim.RMSprop(model.parameters(), lr=1e-3), before_step=clip)
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.into = nn.Linear(2, 16)
+        self.body = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.1, batch_first=True)
+        self.out = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.out(self.body(self.into(x.view(len(x), 4, 2))).mean(dim=1))
+
+
+def attention(watch):
+    model = Attending()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    warm = LambdaLR(optimizer, lambda i: min(1.0, i / 10))
+    x, y = classes()
+    seen = []
+
+    def validate(i):
+        warm.step()
+        if i % 10 == 9:
+            model.eval()
+            with torch.no_grad():
+                seen.append(model(x))
+            model.train()
+
+    return [*teach(watch, model, optimizer, data=(x, y), after=validate), *seen]
+
+
+def closure(watch):
+    x, y = numbers()
+    model = mlp(1, act=nn.Tanh)
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=4)
+    with watch(model, optimizer) as watched:
+        for _ in range(12):
+
+            def evaluate():
+                optimizer.zero_grad()
+                value = watched.loss(F.mse_loss(model(x), y[:, None]))
+                value.backward()
+                return value
+
+            optimizer.step(evaluate)
+    return list(model.parameters())
+
+
+def tied(watch):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.out = nn.Embedding(12, 8), nn.Linear(8, 12, bias=False)
+            self.out.weight = self.table.weight
+
+        def forward(self, x):
+            return self.out(torch.tanh(self.table(x)))
+
+    model = Tied()
+    at = torch.randint(0, 12, (64,))
+    return teach(watch, model, torch.optim.Adam(model.parameters()), data=(at, (at + 1) % 12))
+
+
+def frozen_backbone(watch):
+    model = mlp()
+    for p in model[:2].parameters():
+        p.requires_grad_(False)
+    return teach(watch, model, torch.optim.Adam([p for p in model.parameters() if p.requires_grad]))
+
+
+def trained_backbone_left_out(watch):
+    model = mlp()
+    with torch.no_grad():
+        model[0].weight.mul_(2)  # as after training: not as initialized
+        model[2].weight.mul_(2)
+    return teach(watch, model, torch.optim.SGD(model[4].parameters(), lr=0.1))
+
+
+def frozen_normalization(watch):
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    for p in model[1].parameters():
+        p.requires_grad_(False)
+    model.eval()
+    return teach(watch, model, sgd(model))
+
+
+def two_optimizers(watch):
+    model = mlp()
+    one, two = (
+        torch.optim.SGD(model[0].parameters(), lr=0.05),
+        torch.optim.Adam(model[2:].parameters()),
+    )
+    with watch(model, [one, two]) as watched:
+        for a, b in batches(*classes(), STEPS):
+            one.zero_grad()
+            two.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            one.step()
+            two.step()
+    return list(model.parameters())
+
+
+def optimizer_elsewhere(watch):
+    model = mlp()
+    one, two = (
+        torch.optim.SGD(model[0].parameters(), lr=0.05),
+        torch.optim.Adam(model[2:].parameters()),
+    )
+    with watch(model, one) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), STEPS)):
+            model.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            one.step()
+            if i % 5 == 4:
+                two.step()
+    return list(model.parameters())
+
+
+def adversarial(watch, apart=False):
+    made, judge = mlp(2, 4), mlp(1, 2)
+    first, second = (
+        torch.optim.Adam(made.parameters(), lr=1e-3),
+        torch.optim.Adam(judge.parameters(), lr=1e-3),
+    )
+    real = torch.randn(64, 2) * 0.5 + 1
+    entropy = F.binary_cross_entropy_with_logits
+    both = nn.ModuleList([made, judge])
+    with watch(made, first) if apart else watch(both, [first, second]) as watched:
+        for i in range(STEPS):
+            with torch.no_grad():
+                fake = made(torch.randn(32, 4))
+            second.zero_grad()
+            right, wrong = judge(real[:32]), judge(fake)
+            (
+                entropy(right, torch.ones_like(right)) + entropy(wrong, torch.zeros_like(wrong))
+            ).backward()
+            second.step()
+            if i % 3 == 2:
+                first.zero_grad()
+                out = judge(made(torch.randn(32, 4)))
+                watched.loss(
+                    entropy(out, torch.ones_like(out))
+                ).backward()  # also adds to the judge's gradients
+                first.step()
+    return list(both.parameters())
+
+
+def alternating_heads(watch):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 3), nn.Linear(16, 3)
+
+        def forward(self, x, first):
+            return (self.a if first else self.b)(self.body(x).relu())
+
+    model = Two()
+    optimizer = torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), STEPS)):
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a, i % 2 == 0), b)).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def restarts(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = CosineAnnealingWarmRestarts(optimizer, 10)
+    return teach(watch, model, optimizer, steps=50, after=lambda i: scheduler.step())
+
+
+def one_cycle(watch):
+    model = mlp()
+    optimizer = sgd(model, momentum=0.9)
+    scheduler = OneCycleLR(optimizer, 0.1, total_steps=100)
+    return teach(watch, model, optimizer, steps=100, after=lambda i: scheduler.step())
+
+
+def cosine_by_epoch(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = CosineAnnealingLR(optimizer, T_max=10)
+    return teach(
+        watch, model, optimizer, steps=50, after=lambda i: scheduler.step() if i % 5 == 4 else None
+    )
+
+
+def zero_last_layer(watch):
+    model = mlp()
+    nn.init.zeros_(model[4].weight)
+    nn.init.zeros_(model[4].bias)
+    return teach(watch, model, sgd(model))
+
+
+def bottleneck(watch):
+    model = nn.Sequential(nn.Linear(8, 2), nn.Linear(2, 8))
+    x, _ = numbers()
+    return teach(watch, model, torch.optim.Adam(model.parameters()), data=(x, x), loss=F.mse_loss)
+
+
+def sparse_units(watch):
+    model = mlp()
+    with torch.no_grad():
+        model[0].bias.sub_(0.7)
+        model[2].bias.sub_(0.3)
+    return teach(watch, model, sgd(model))
+
+
+def told_after(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            value = F.cross_entropy(model(a), b)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            watched.loss(value.item())
+    return list(model.parameters())
+
+
+def told_detached(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            value = F.cross_entropy(model(a), b)
+            watched.loss(value.detach())
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def memorized(watch):
+    model = mlp(width=64)
+    return teach(
+        watch, model, torch.optim.Adam(model.parameters(), lr=0.02), data=classes(32), steps=260
+    )
+
+
+def brier(watch):
+    x, y = classes()
+    model = nn.Sequential(mlp(), nn.Softmax(dim=1))
+    return teach(watch, model, sgd(model), data=(x, F.one_hot(y, 3).float()), loss=F.mse_loss)
+
+
+def pairwise(watch):
+    model = mlp(1)
+
+    def ranked(o, y):
+        apart, order = o - o.T, (y[:, None] - y[None]).sign()
+        return (1 - apart * order).relu().mean()
+
+    return teach(watch, model, sgd(model), data=numbers(), loss=ranked)
+
+
+def checkpointed(watch):
+    model = nn.Sequential(
+        nn.Linear(8, 32),
+        nn.Sequential(nn.Linear(32, 32), nn.Dropout(0.3), nn.ReLU()),
+        nn.Linear(32, 3),
+    )
+
+    def again(x):
+        hidden = model[0](x).relu()
+        return model[2](torch.utils.checkpoint.checkpoint(model[1], hidden, use_reentrant=False))
+
+    return teach(watch, model, sgd(model), forward=again)
+
+
+def clipped_by_adam(watch):
+    model = mlp()
+
+    def clip(i):
+        nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+
+    return teach(watch, model, torch.optim.Adam(model.parameters()), before_step=clip)
+
+
+class Residual(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.a, self.b = (nn.Conv2d(features, features, 3, padding=1, bias=False) for _ in range(2))
+        self.m, self.n = nn.BatchNorm2d(features), nn.BatchNorm2d(features)
+        nn.init.zeros_(self.n.weight)
+
+    def forward(self, x):
+        return (x + self.n(self.b(self.m(self.a(x)).relu()))).relu()
+
+
+def residual(watch):
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        Residual(8),
+        Residual(8),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+    x, y = classes(features=64)
+    return teach(
+        watch, model, sgd(model, 0.1, momentum=0.9, nesterov=True), data=(x.view(-1, 1, 8, 8), y)
+    )
+
+
+def separable(watch):
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Conv2d(8, 16, 1),
+        nn.ReLU6(),
+        nn.Conv2d(16, 4, 1),
+        nn.Conv2d(4, 24, 1),
+        nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(24, 3),
+    )
+    x, y = classes(features=64)
+    return teach(watch, model, sgd(model), data=(x.view(-1, 1, 8, 8), y))
+
+
+def margin_met(watch):
+    x, _ = numbers(32)
+    model = mlp(1)
+    return teach(
+        watch,
+        model,
+        sgd(model, 0.1),
+        data=(5 * x, x[:, 0].sign()),
+        steps=150,
+        loss=lambda o, y: (1 - o[:, 0] * y).relu().mean(),
+    )
+
+
+def sparse_gradients(watch):
+    model = nn.Sequential(nn.EmbeddingBag(50, 8, sparse=True), nn.Linear(8, 3))
+    x = torch.randint(0, 50, (64, 5))
+    return teach(watch, model, sgd(model), data=(x, x[:, 0] % 3))
+
+
+def sharpness_aware(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            moves = [0.01 * p.grad for p in model.parameters()]
+            with torch.no_grad():
+                torch._foreach_add_(list(model.parameters()), moves)
+            optimizer.zero_grad()
+            F.cross_entropy(model(a), b).backward()
+            with torch.no_grad():
+                torch._foreach_sub_(list(model.parameters()), moves)
+            optimizer.step()
+            optimizer.zero_grad()
+    return list(model.parameters())
+
+
+def own_labels(watch):
+    model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3))
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            with torch.no_grad():
+                guessed = model(a).argmax(dim=1)
+            noisy = a + 0.1 * torch.randn_like(a)
+            optimizer.zero_grad()
+            watched.loss(
+                F.cross_entropy(model(a), b) + F.cross_entropy(model(noisy), guessed)
+            ).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def thawed(watch):
+    model = mlp()
+    model[:2].requires_grad_(False)
+
+    def thaw(i):
+        if i == 12:
+            model.requires_grad_(True)
+
+    return teach(watch, model, sgd(model), after=thaw, steps=60)
+
+
+def low_rank_adapter(watch):
+    model = nn.ModuleDict(
+        {"base": mlp(), "a": nn.Linear(8, 2, bias=False), "b": nn.Linear(2, 32, bias=False)}
+    )
+    model["base"].requires_grad_(False)
+    nn.init.zeros_(model["b"].weight)
+    optimizer = torch.optim.Adam([*model["a"].parameters(), *model["b"].parameters()], lr=1e-2)
+
+    def forward(x):
+        return model["base"][1:](model["base"][0](x) + model["b"](model["a"](x)))
+
+    return teach(watch, model, optimizer, forward=forward)
+
+
+def one_at_a_time(watch):
+    x, y = numbers(150)
+    model = mlp(1)
+    optimizer = sgd(model, 0.01)
+    with watch(model, optimizer) as watched:
+        for a, b in zip(x, y, strict=True):
+            optimizer.zero_grad()
+            watched.loss((model(a[None])[0, 0] - b).square()).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def game(watch):
+    """Two optimizers in one watch; the critic's weights are cut to a range after each step."""
+    model = nn.ModuleDict(
+        {
+            "made": nn.Sequential(nn.Linear(4, 24), nn.ReLU(), nn.Linear(24, 2)),
+            "critic": nn.Sequential(nn.Linear(2, 24), nn.LeakyReLU(0.2), nn.Linear(24, 1)),
+        }
+    )
+    made, critic = model["made"], model["critic"]
+    fool, judge = sgd(made, 1e-2), torch.optim.RMSprop(critic.parameters(), lr=5e-4)
+    with watch(model, [fool, judge]) as watched:
+        for _ in range(3 * STEPS):
+            real, given = torch.randn(32, 2) * 0.4 + 1, torch.randn(32, 4)
+            judge.zero_grad()
+            watched.loss(critic(made(given).detach()).mean() - critic(real).mean()).backward()
+            judge.step()
+            for p in critic.parameters():
+                p.data.clamp_(-0.05, 0.05)
+            fool.zero_grad()
+            watched.loss(-critic(made(given)).mean()).backward()
+            fool.step()
+    return list(model.parameters())
+
+
+def averaged(watch):
+    """The running average is put in for validation, and the weights are put back after it."""
+    model = mlp()
+    average = {n: v.clone() for n, v in model.state_dict().items()}
+    x, y = classes()
+    seen = []
+
+    def validate(i):
+        for n, v in model.state_dict().items():
+            average[n].lerp_(v, 0.1)
+        if i % 7 == 6:
+            own = copy.deepcopy(model.state_dict())
+            model.load_state_dict(average)
+            with torch.no_grad():
+                seen.append(F.cross_entropy(model(x), y))
+            model.load_state_dict(own)
+
+    return [*teach(watch, model, sgd(model), data=(x, y), steps=60, after=validate), *seen]
+
+
+def scaled(watch, fused=False):
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), fused=fused)
+    scaler = torch.amp.GradScaler("cpu")
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), 3 * STEPS)):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = watched.loss(F.cross_entropy(model(a), b))
+            (
+                scaler.scale(loss) * (float("inf") if i < 12 else 1.0)
+            ).backward()  # skipped, until the scale fits
+            if not fused:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+    return list(model.parameters())
+
+
+def few_bits(watch):
+    model = nn.Sequential(
+        nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 3)
+    )
+
+    def forward(x):
+        return model(x).float()
+
+    x, y = classes()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        weights = teach(
+            watch, model, sgd(model, 0.1, momentum=0.9), data=(x, y), forward=forward, steps=60
+        )
+    return [*weights, *model.buffers()]
+
+
+def stepwise(watch):
+    model = Stepwise(False)
+    return teach(watch, model, torch.optim.Adam(model.parameters()))
+
+
+def in_pieces(watch):
+    """Backpropagation through time in pieces, all for one step."""
+    model = nn.ModuleDict({"cell": nn.GRU(2, 16, batch_first=True), "out": nn.Linear(16, 3)})
+    optimizer = torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(64, 16), STEPS):
+            optimizer.zero_grad()
+            state = None
+            for piece in a.view(len(a), 8, 2).split(2, dim=1):
+                state = None if state is None else state.detach()
+                made, state = model["cell"](piece, state)
+                watched.loss(F.cross_entropy(model["out"](made[:, -1]), b) / 4).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def all_examples(watch, anew=False):
+    """All examples at every step; `anew`: converted again at each."""
+    x, y = classes(40)
+    wide = x.double()
+    model = mlp()
+    return teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x, y),
+        forward=lambda _: model(wide.float() if anew else x),
+        loss=lambda o, _: F.cross_entropy(o, y),
+        steps=60,
+    )
+
+
+def one_batch(watch):
+    """Can it learn one batch by heart? A usual test."""
+    a, b = next(
+        iter(
+            torch.utils.data.DataLoader(
+                torch.utils.data.TensorDataset(*classes(256)), batch_size=16
+            )
+        )
+    )
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    with watch(model, optimizer) as watched:
+        for _ in range(80):
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def looked_ahead(watch):
+    """Every five steps the weights go half the way back to where they were."""
+    model = mlp()
+    slow = [p.detach().clone() for p in model.parameters()]
+
+    def ahead(i):
+        if i % 5 == 4:
+            with torch.no_grad():
+                for s, p in zip(slow, model.parameters(), strict=True):
+                    s.lerp_(p, 0.5)
+                    p.copy_(s)
+
+    return teach(watch, model, torch.optim.Adam(model.parameters()), steps=60, after=ahead)
+
+
+def from_large_gradients(watch):
+    """The loss falls by orders of magnitude: the second moments still know of the first
+    gradients.
+    """
+    x, y = numbers()
+    model = mlp(1)
+    return teach(
+        watch,
+        model,
+        torch.optim.Adam(model.parameters(), lr=1e-2),
+        data=(x, 30 * y[:, None]),
+        loss=F.mse_loss,
+        steps=300,
+    )
+
+
+def gradual_rates(watch):
+    model = mlp()
+    with torch.no_grad():
+        model[0].weight.mul_(2)  # trained before
+    groups = [{"params": model[:2].parameters(), "lr": 0.0}, {"params": model[2:].parameters()}]
+    return teach(watch, model, torch.optim.SGD(groups, lr=0.05))
+
+
+def attack(watch):
+    """The weights stand still; the inputs are learned so that the loss is large."""
+    model = mlp().requires_grad_(False)
+    x, y = classes(32)
+    moved = nn.Parameter(torch.zeros_like(x))
+    optimizer = torch.optim.Adam([moved], maximize=True)
+    with watch(model, optimizer) as watched:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(x + moved), y)).backward()
+            optimizer.step()
+    return [moved]
+
+
+def adversary(watch):
+    """The inputs are moved so that the loss is larger, before the step makes it smaller."""
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            a = a.clone().requires_grad_()
+            (grad,) = torch.autograd.grad(F.cross_entropy(model(a), b), a)
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model((a + 0.1 * grad.sign()).detach()), b)).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def in_parts(watch):
+    """The model's parts are called, never the model."""
+    model = nn.Sequential(
+        nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 3)
+    )
+    x, y = classes()
+    seen = []
+
+    def validate(i):
+        if i % 10 == 9:
+            model.eval()
+            with torch.no_grad():
+                seen.append(model[2:](model[:2](x)))
+            model.train()
+
+    weights = teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x, y),
+        forward=lambda a: model[2:](model[:2](a)),
+        after=validate,
+        steps=60,
+    )
+    return [*weights, *model.buffers(), *seen]
+
+
+HEALTHY = [
+    plain,
+    plain_functional,
+    accumulation,
+    zeros_kept,
+    fused,
+    dropout_and_batch_norm,
+    convolutions,
+    recurrent,
+    lambda watch: recurrent(watch, nn.LSTM),
+    attention,
+    closure,
+    tied,
+    frozen_backbone,
+    trained_backbone_left_out,
+    frozen_normalization,
+    two_optimizers,
+    optimizer_elsewhere,
+    adversarial,
+    lambda watch: adversarial(watch, apart=True),
+    alternating_heads,
+    restarts,
+    one_cycle,
+    cosine_by_epoch,
+    zero_last_layer,
+    bottleneck,
+    sparse_units,
+    told_after,
+    told_detached,
+    memorized,
+    brier,
+    pairwise,
+    checkpointed,
+    clipped_by_adam,
+    residual,
+    separable,
+    margin_met,
+    sparse_gradients,
+    sharpness_aware,
+    own_labels,
+    thawed,
+    low_rank_adapter,
+    one_at_a_time,
+    game,
+    averaged,
+    scaled,
+    lambda watch: scaled(watch, fused=True),
+    few_bits,
+    stepwise,
+    in_pieces,
+    all_examples,
+    lambda watch: all_examples(watch, anew=True),
+    one_batch,
+    looked_ahead,
+    from_large_gradients,
+    gradual_rates,
+    attack,
+    adversary,
+    in_parts,
+]

@@ -1,0 +1,643 @@
+"""Training loops with a fault, and the code that must be found in each: `SICK`.
+
+Each loop is given `ravine.watch`, or what stands for it.
+"""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, StepLR
+from training_loops import STEPS, Stepwise, batches, classes, mlp, numbers, sgd, teach
+
+
+def no_zero_grad(watch):
+    model = mlp()
+    optimizer = sgd(model, 0.01)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+
+
+def no_zero_grad_with_clip(watch):
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+
+
+def no_backward(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b))
+            optimizer.step()
+
+
+def wiped(watch, none=True):
+    model = mlp()
+    optimizer = sgd(model)
+    teach(watch, model, optimizer, before_step=lambda i: optimizer.zero_grad(set_to_none=none))
+
+
+def backward_last(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            optimizer.zero_grad()
+            value = watched.loss(F.cross_entropy(model(a), b))
+            optimizer.step()
+            value.backward()
+
+
+def head_left_out(watch):
+    model = mlp()
+    teach(watch, model, torch.optim.SGD(model[:4].parameters(), lr=0.1))
+
+
+def first_layer_left_out(watch):
+    model = mlp()
+    teach(watch, model, torch.optim.SGD(model[2:].parameters(), lr=0.1))
+
+
+def head_replaced(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    model[4] = nn.Linear(32, 3)
+    teach(watch, model, optimizer)
+
+
+def other_model(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    teach(watch, copy.deepcopy(model), optimizer)
+
+
+class Listed(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.layers = kind([nn.Linear(8, 8) for _ in range(3)])
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x).relu()
+        return self.head(x)
+
+
+def plain_list(watch):
+    model = Listed(list)
+    teach(watch, model, sgd(model))
+
+
+def detached_features(watch):
+    model = mlp()
+    teach(watch, model, sgd(model), forward=lambda x: model[2:](model[:2](x).detach()))
+
+
+def loss_made_anew(watch):
+    model = mlp()
+    teach(
+        watch,
+        model,
+        sgd(model),
+        loss=lambda o, y: torch.tensor(F.cross_entropy(o, y).item(), requires_grad=True),
+    )
+
+
+def detached_output(watch):
+    model = mlp()
+    teach(watch, model, sgd(model), forward=lambda x: model(x).detach().requires_grad_())
+
+
+def no_grad(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            with torch.no_grad():
+                watched.loss(F.cross_entropy(model(a), b))
+            optimizer.step()
+
+
+def eval_left_on(watch):
+    model = nn.Sequential(
+        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3)
+    )
+    teach(watch, model, sgd(model), after=lambda i: model.eval() if i == 9 else None)
+
+
+def train_at_validation(watch):
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    x, _ = classes()
+
+    def validate(i):
+        if i % 10 == 9:
+            with torch.no_grad():
+                for a in x.split(16):
+                    model(a)
+
+    teach(watch, model, sgd(model), after=validate)
+
+
+def schedule_first(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = StepLR(optimizer, 10)
+    with watch(model, optimizer) as watched, pytest.warns(UserWarning, match="lr_scheduler.step"):
+        for a, b in batches(*classes(), STEPS):
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            scheduler.step()
+            optimizer.step()
+
+
+def schedule_idle(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = StepLR(optimizer, 10)
+    teach(watch, model, optimizer)
+    return scheduler
+
+
+def epochs_as_steps(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = CosineAnnealingLR(optimizer, T_max=10)
+    teach(watch, model, optimizer, steps=60, after=lambda i: scheduler.step())
+
+
+def rate_run_out(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = StepLR(optimizer, 5)
+    teach(watch, model, optimizer, steps=160, after=lambda i: scheduler.step())
+
+
+def clipped_away(watch):
+    model = mlp()
+    optimizer = sgd(model, 0.1)
+    teach(
+        watch,
+        model,
+        optimizer,
+        before_step=lambda i: nn.utils.clip_grad_norm_(model.parameters(), 1e-4),
+    )
+
+
+def zero_rate(watch):
+    model = mlp()
+    teach(watch, model, sgd(model, 0.0))
+
+
+def rounded_away(watch):
+    model = mlp()
+    teach(watch, model, sgd(model, 1e-12))
+
+
+def rate_too_high(watch):
+    model = mlp(1)
+    teach(
+        watch,
+        model,
+        sgd(model, 30.0),
+        data=numbers(),
+        loss=lambda o, y: F.mse_loss(o.squeeze(1), y),
+    )
+
+
+def nan_in_data(watch):
+    x, y = classes()
+    x[40, 3] = float("nan")
+    model = mlp()
+    teach(watch, model, sgd(model), data=(x, y))
+
+
+def root_of_zero(watch):
+    model = mlp(1)
+    teach(
+        watch,
+        model,
+        sgd(model),
+        data=numbers(),
+        loss=lambda o, y: o.squeeze(1).sub(y).abs().mean() + (o * 0).sum().sqrt(),
+    )
+
+
+def full_batch_still(watch):
+    x, y = classes(32)
+    model = mlp()
+    teach(watch, model, sgd(model, 1e-12), data=(x, y))
+
+
+def softmax_twice(watch):
+    model = nn.Sequential(mlp(), nn.Softmax(dim=1))
+    teach(watch, model, sgd(model))
+
+
+def sigmoid_before_entropy(watch):
+    model = mlp()
+    teach(watch, model, sgd(model), forward=lambda x: model(x).sigmoid())
+
+
+def sigmoid_twice(watch):
+    x, y = numbers()
+    model = nn.Sequential(mlp(1), nn.Sigmoid())
+    teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x, (y > 0).float()),
+        loss=lambda o, y: F.binary_cross_entropy_with_logits(o.squeeze(1), y),
+    )
+
+
+def log_softmax_twice(watch):
+    model = nn.Sequential(mlp(), nn.LogSoftmax(dim=1))
+    teach(watch, model, sgd(model))
+
+
+def one_unit(watch):
+    x, y = numbers()
+    model = nn.Sequential(mlp(1), nn.Softmax(dim=1))
+    teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x, (y > 0).float()),
+        loss=lambda o, y: F.binary_cross_entropy(o.squeeze(1), y),
+    )
+
+
+def logits_as_probabilities(watch):
+    model = mlp()
+    teach(watch, model, sgd(model, 1e-3), loss=F.nll_loss)
+
+
+def broadcast(watch):
+    model = mlp(1)
+    teach(watch, model, sgd(model), data=numbers(), loss=lambda o, y: (o - y).square().mean())
+
+
+def broadcast_in_mse(watch):
+    model = mlp(1)
+    with pytest.warns(UserWarning, match="target size"):
+        teach(watch, model, sgd(model), data=numbers(), loss=F.mse_loss)
+
+
+def over_the_batch(watch):
+    x, y = classes()
+    model = nn.Sequential(mlp(), nn.Softmax(dim=0))
+    teach(watch, model, sgd(model), data=(x, F.one_hot(y, 3).float()), loss=F.mse_loss)
+
+
+def out_of_reach(watch):
+    x, y = numbers()
+    model = nn.Sequential(mlp(1), nn.Sigmoid())
+    teach(watch, model, sgd(model), data=(x, y[:, None] * 10), loss=F.mse_loss)
+
+
+def out_of_reach_by_hand(watch):
+    x, y = numbers()
+    model = nn.Sequential(mlp(1), nn.Tanh())
+    teach(
+        watch, model, sgd(model), data=(x, y[:, None] * 10), loss=lambda o, y: (y - o).abs().mean()
+    )
+
+
+def labels_of_minus_one(watch):
+    x, y = numbers()
+    model = mlp(1)
+    teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x, y.sign()),
+        loss=lambda o, y: F.binary_cross_entropy_with_logits(o.squeeze(1), y),
+    )
+
+
+def softmax_of_labels(watch):
+    x, _ = classes()
+    model = nn.Sequential(mlp(), nn.Softmax(dim=1))
+    teach(watch, model, sgd(model), data=(x, (x[:, :3] > 0).float()), loss=F.binary_cross_entropy)
+
+
+def constant_start(watch):
+    model = mlp()
+    for p in model.parameters():
+        nn.init.constant_(p, 0.1)
+    teach(watch, model, sgd(model))
+
+
+def zeros_start(watch):
+    model = mlp()
+    for p in model.parameters():
+        nn.init.zeros_(p)
+    teach(watch, model, sgd(model))
+
+
+def no_activation(watch):
+    model = nn.Sequential(nn.Linear(8, 32), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3))
+    teach(watch, model, sgd(model))
+
+
+def dropout_for_activation(watch):
+    model = nn.Sequential(nn.Linear(8, 32), nn.Dropout(0.2), nn.Linear(32, 3))
+    teach(watch, model, sgd(model))
+
+
+def no_activation_in_convolutions(watch):
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4 * 16, 3),
+    )
+    x, y = classes(features=64)
+    teach(watch, model, sgd(model), data=(x.view(-1, 1, 8, 8), y))
+
+
+def dead_layer(watch):
+    model = mlp()
+    nn.init.constant_(model[2].bias, -100.0)
+    teach(watch, model, sgd(model))
+
+
+def nearly_dead_layer(watch):
+    model = mlp()
+    with torch.no_grad():
+        model[2].bias[:30] = -100.0
+    teach(watch, model, sgd(model))
+
+
+def set_back(watch):
+    model = mlp()
+    start = copy.deepcopy(model.state_dict())
+    teach(
+        watch,
+        model,
+        torch.optim.Adam(model.parameters()),
+        steps=60,
+        after=lambda i: model.load_state_dict(start) if i % 10 == 9 else None,
+    )
+
+
+def drawn_anew(watch):
+    model = mlp()
+
+    def again(i):
+        for m in model:
+            if i % 10 == 9 and isinstance(m, nn.Linear):
+                m.reset_parameters()
+
+    teach(watch, model, torch.optim.Adam(model.parameters()), steps=60, after=again)
+
+
+def cleared_between(watch, divide=True):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), 4 * STEPS)):
+            loss = F.cross_entropy(model(a), b)
+            watched.loss(loss / 4 if divide else loss).backward()
+            if i % 4 == 3:
+                optimizer.step()
+            optimizer.zero_grad()
+
+
+def same_batch(watch):
+    x, y = classes(256)
+    model = mlp()
+    optimizer = sgd(model)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=32)
+    with watch(model, optimizer) as watched:
+        for _ in range(STEPS):
+            a, b = next(iter(loader))
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+
+
+def summed(watch):
+    model = mlp()
+    optimizer = sgd(model, 0.01)
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), 4 * STEPS)):
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            if i % 4 == 3:
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+def stale_moments(watch):
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+
+    def spoil(i):
+        if i == 4:
+            for state in optimizer.state.values():
+                state["exp_avg_sq"].fill_(1e4)
+
+    teach(watch, model, optimizer, after=spoil, steps=40)
+
+
+def cut_in_time(watch, kind=nn.GRUCell):
+    model = Stepwise(True, kind)
+    teach(watch, model, torch.optim.Adam(model.parameters()))
+
+
+def normalized_again(watch):
+    x, y = classes(128)
+    model = mlp()
+
+    def normalize(i):
+        if i % 4 == 3:
+            x.sub_(x.mean()).div_(3)
+
+    teach(watch, model, sgd(model), data=(x, y), after=normalize, steps=70)
+
+
+def on_a_large_scale(watch):
+    x, y = classes()
+    model = mlp()
+    teach(watch, model, torch.optim.Adam(model.parameters(), lr=1e-4), data=(1000 * x, y))
+
+
+def maximized(watch):
+    model = mlp()
+    teach(watch, model, torch.optim.SGD(model.parameters(), lr=0.05, maximize=True))
+
+
+def minus(watch):
+    model = mlp()
+    teach(watch, model, sgd(model), loss=lambda o, y: -F.cross_entropy(o, y))
+
+
+def always_overflows(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scaler = torch.amp.GradScaler(
+        "cpu", init_scale=2.0**40, growth_interval=1, growth_factor=2.0**20, backoff_factor=2.0**-1
+    )
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), STEPS)):
+            optimizer.zero_grad()
+            loss = watched.loss(F.cross_entropy(model(a), b))
+            (scaler.scale(loss) * (float("inf") if i > 1 else 1.0)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+
+def clipped_before_unscaling(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scaler = torch.amp.GradScaler("cpu")
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            optimizer.zero_grad()
+            scaler.scale(watched.loss(F.cross_entropy(model(a), b))).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+
+
+def clipped_by_value(watch):
+    model = mlp()
+    teach(
+        watch,
+        model,
+        sgd(model),
+        before_step=lambda i: nn.utils.clip_grad_value_(model.parameters(), 1e-6),
+    )
+
+
+def group_at_zero(watch):
+    model = mlp()
+    groups = [{"params": model[:4].parameters(), "lr": 0.0}, {"params": model[4].parameters()}]
+    teach(watch, model, torch.optim.SGD(groups, lr=0.05))
+
+
+def diverging(watch):
+    x, y = classes(512)
+    y = torch.where(torch.rand(512) < 0.5, y, torch.randint(0, 3, (512,)))
+    model = nn.Linear(8, 3)
+    teach(watch, model, sgd(model, 40.0, momentum=0.9), data=(x, y), steps=200)
+
+
+def shuffled_labels(watch):
+    x, y = classes(600)
+    model = nn.Linear(8, 3)
+    optimizer = sgd(model, 0.02)
+    with watch(model, optimizer) as watched:
+        for _ in range(15):
+            order, other = torch.randperm(len(x)), torch.randperm(len(x))
+            for a, b in zip(x[order].split(30), y[other].split(30), strict=True):
+                optimizer.zero_grad()
+                watched.loss(F.cross_entropy(model(a), b)).backward()
+                optimizer.step()
+
+
+def rate_falls_at_once(watch):
+    model = mlp()
+    optimizer = sgd(model, 0.02)
+    scheduler = LambdaLR(optimizer, lambda i: 1.0 if i < 40 else 5e-3)
+    teach(watch, model, optimizer, data=classes(600), steps=400, after=lambda i: scheduler.step())
+
+
+def jumpy(watch):
+    model = nn.Linear(8, 1)
+    x, y = numbers(512)
+    teach(
+        watch,
+        model,
+        sgd(model, 0.05),
+        data=(x, y[:, None] + torch.randn(512, 1)),
+        loss=F.mse_loss,
+        steps=256,
+        after=lambda i: model.weight.data.add_(5) if i in (130, 190) else None,
+    )
+
+
+SICK = [
+    (no_zero_grad, "RVN-L01"),
+    (no_zero_grad_with_clip, "RVN-L01"),
+    (no_backward, "RVN-L02"),
+    (wiped, "RVN-L03"),
+    (lambda watch: wiped(watch, none=False), "RVN-L03"),
+    (backward_last, "RVN-L04"),
+    (head_left_out, "RVN-L05"),
+    (first_layer_left_out, "RVN-L05"),
+    (head_replaced, "RVN-L06"),
+    (other_model, "RVN-L06"),
+    (plain_list, "RVN-L07"),
+    (detached_features, "RVN-L09"),
+    (loss_made_anew, "RVN-L10"),
+    (detached_output, "RVN-L10"),
+    (no_grad, "RVN-L11"),
+    (eval_left_on, "RVN-L12"),
+    (train_at_validation, "RVN-L13"),
+    (schedule_first, "RVN-L14"),
+    (schedule_idle, "RVN-L15"),
+    (epochs_as_steps, "RVN-L16"),
+    (rate_run_out, "RVN-L16"),
+    (clipped_away, "RVN-L17"),
+    (zero_rate, "RVN-L18"),
+    (rounded_away, "RVN-L19"),
+    (rate_too_high, "RVN-N01"),
+    (nan_in_data, "RVN-N01"),
+    (root_of_zero, "RVN-N01"),
+    (full_batch_still, "RVN-N02"),
+    (softmax_twice, "RVN-H01"),
+    (sigmoid_before_entropy, "RVN-H01"),
+    (sigmoid_twice, "RVN-H02"),
+    (log_softmax_twice, "RVN-H03"),
+    (one_unit, "RVN-H04"),
+    (logits_as_probabilities, "RVN-H05"),
+    (broadcast, "RVN-H06"),
+    (broadcast_in_mse, "RVN-H06"),
+    (over_the_batch, "RVN-H07"),
+    (out_of_reach, "RVN-H08"),
+    (out_of_reach_by_hand, "RVN-H08"),
+    (labels_of_minus_one, "RVN-H09"),
+    (softmax_of_labels, "RVN-H10"),
+    (constant_start, "RVN-S01"),
+    (zeros_start, "RVN-S01"),
+    (no_activation, "RVN-S02"),
+    (dropout_for_activation, "RVN-S02"),
+    (no_activation_in_convolutions, "RVN-S02"),
+    (dead_layer, "RVN-S03"),
+    (nearly_dead_layer, "RVN-S03"),
+    (set_back, "RVN-L20"),
+    (drawn_anew, "RVN-L20"),
+    (cleared_between, "RVN-L21"),
+    (lambda watch: cleared_between(watch, divide=False), "RVN-L21"),
+    (same_batch, "RVN-L22"),
+    (summed, "RVN-L23"),
+    (stale_moments, "RVN-L24"),
+    (cut_in_time, "RVN-L25"),
+    (lambda watch: cut_in_time(watch, nn.LSTMCell), "RVN-L25"),
+    (normalized_again, "RVN-L26"),
+    (on_a_large_scale, "RVN-L27"),
+    (maximized, "RVN-L28"),
+    (minus, "RVN-L28"),
+    (always_overflows, "RVN-L29"),
+    (clipped_before_unscaling, "RVN-L17"),
+    (clipped_by_value, "RVN-L17"),
+    (group_at_zero, "RVN-L30"),
+    (diverging, "RVN-T21"),
+    (shuffled_labels, "RVN-T22"),
+    (rate_falls_at_once, "RVN-T23"),
+    (jumpy, "RVN-T24"),
+]
