@@ -22,7 +22,7 @@ HOME_MODULES = {
     "Recipe": "ravine.recipe",
     "Record": "ravine.record",
     "Run": "ravine.training.train",
-    "doctor": "ravine.examination.report",
+    "doctor": "ravine.examination.api",
     "examine": "ravine.examination.api",
     "findings_text": "ravine.reporting.findings_text",
     "named_recipe": "ravine.catalog",

@@ -389,7 +389,7 @@ def check(
     fail_on
         Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
     """
-    from ravine.examination.preflight import check as checked
+    from ravine.examination.api import check as checked
 
     asked = recipe_for(what, wanted)
     return _reported(checked(asked), as_json=json, fail_on=fail_on)
@@ -425,7 +425,8 @@ def doctor(
     fail_on
         Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
     """
-    from ravine.examination.report import examined, patient_of
+    from ravine.examination.recipe_subject import subject_of
+    from ravine.examination.report import examine_subject
 
     if out is not None and not fix:
         raise InputError(f"-o {out} without --fix", why="there is nothing to write", do="add --fix")
@@ -443,13 +444,13 @@ def doctor(
                 why="a run is examined as it was trained",
                 do=f"write only: ravine doctor {what}",
             )
-        patient = patient_of(Path(what))
+        patient = subject_of(Path(what))
         asked = patient.recipe
     else:
         asked = recipe_for(what, wanted)
-        patient = patient_of(asked)
+        patient = subject_of(asked)
     with _saying(quiet) as say:
-        report = examined(patient, trials=trials, say=say)
+        report = examine_subject(patient, trials=trials, say=say)
     if patient.name is not None:
         from ravine.files import write_atomically
 
@@ -860,16 +861,16 @@ def _mended_at(what: str, out: Path | None, *, force: bool) -> Path:
 def _mend(recipe: Any, report: Any, out: Path, *, said: Any) -> None:
     """Write the recipe with the remedies that helped, and show what is different."""
     from ravine.catalog import recipe_text
-    from ravine.examination.report import differences, fixed
+    from ravine.examination.recipe_changes import fix_recipe, recipe_differences
     from ravine.files import write_atomically
 
-    mended = fixed(recipe, report)
+    mended = fix_recipe(recipe, report)
     if mended == recipe:
         print("no remedy was tried and helped: nothing is written", file=said)
         return
     write_atomically(out, recipe_text(mended, out.parent).encode())
     print(f"\n{out}", file=said)
-    for path, old, new in differences(recipe, mended):
+    for path, old, new in recipe_differences(recipe, mended):
         for sign, value in (("-", old), ("+", new)):
             if value is not None:
                 print(f"{sign} {path} = {value}", file=said)
@@ -941,7 +942,7 @@ def _preflight(quiet: bool) -> Any:
     """
     import time
 
-    from ravine.examination.preflight import quick_check
+    from ravine.examination.api import quick_check
     from ravine.reporting.findings_text import finding_line, preflight_line
 
     def checked(recipe: Any, task: Any) -> list[dict[str, Any]]:

@@ -14,9 +14,11 @@ from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.examination.preflight import (
     LEARNED_LOSS,
-    initial_loss,
-    overfits,
-    penalty_raises,
+    PROBED_EXAMPLES,
+    chance_level,
+    check_overfits_few,
+    check_penalty,
+    some,
     starting_losses,
     unhindered,
 )
@@ -95,9 +97,10 @@ def _first_losses(networks: int) -> tuple[dict[str, list[np.ndarray]], dict[str,
         first[name] = [
             starting_losses(recipe.vary("network.initializer", i), task, networks) for i in starts
         ]
-        levels[name] = initial_loss(recipe, task, networks=2).values["chance"]
+        assert recipe.loss is not None  # resolved
+        levels[name] = chance_level(recipe.loss, some(task, PROBED_EXAMPLES), task.outputs)
         worst = max(
-            worst, penalty_raises(recipe, task).values["relative difference from the closed form"]
+            worst, check_penalty(recipe, task).values["relative difference from the closed form"]
         )
     return first, levels, worst
 
@@ -117,7 +120,7 @@ def _penalized(epochs: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
     added = [0.0]
     for recipe in recipes[1:]:
         task, resolved = prepare(recipe)
-        added.append(penalty_raises(resolved, task).values["L2 0"])
+        added.append(check_penalty(resolved, task).values["L2 0"])
     return np.array(added), np.array(after)
 
 
@@ -136,7 +139,7 @@ def _few(steps: int, seeds: int) -> tuple[Any, dict[str, np.ndarray], float]:
     slow = bare.vary("optimizer", SGD(lr=1e-5))
     runs = train_on([small] * 3, [bare, zero, slow], workers=1)
     curves = [run.record.series["train/loss"] for run in runs]
-    level = overfits(recipe, small, few=FEW, steps=8).values["chance"]
+    level = check_overfits_few(recipe, small, few=FEW, steps=8).values["chance"]
     return curves, {"zero start": curves[1].values[-1], "rate 1e-5": curves[2].values[-1]}, level
 
 

@@ -8,7 +8,7 @@ from benchmarks.doctor.program import Program
 from ravine.examination.api import examine
 
 
-def examined(program: Program, seed: int) -> list[dict[str, Any]]:
+def examine_setup(program: Program, seed: int) -> list[dict[str, Any]]:
     s = program.build(seed)
     report = examine(
         s.model,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import ravine
-from benchmarks.doctor.examined import examined
+from benchmarks.doctor.examined import examine_setup
 from benchmarks.doctor.program import Program
 from ravine.finding import arrange
 from ravine.watching.watcher import Watcher
@@ -16,7 +16,7 @@ from ravine.watching.watcher import Watcher
 
 def doctor(program: Program, seed: int) -> list[dict[str, Any]]:
     """The findings on one program, as `--json` writes them, most important first."""
-    return watched(program, seed) if program.kind == "loop" else examined(program, seed)
+    return watched(program, seed) if program.kind == "loop" else examine_setup(program, seed)
 
 
 def watched(program: Program, seed: int) -> list[dict[str, Any]]:

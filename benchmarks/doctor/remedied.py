@@ -6,49 +6,80 @@ examples nobody saw.
 A sick setup is examined once; the changes of the first finding whose trial helped are made; the
 setup is then trained for its whole budget with every seed, as it is, with the remedy, and in its
 healthy form. Random search draws as many combinations of changes as the examination trained
-networks, and keeps the one that does best on validation.
+networks beside the setup as it is, and keeps the one that does best on validation.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from benchmarks.doctor.program import Program, Setup
 from benchmarks.doctor.programs import ALL
 from benchmarks.doctor.score import Share, gain_reached
-from ravine.examination import torch_trials
+from ravine.examination import torch_subject
 from ravine.examination.api import examine
-from ravine.examination.torch_changes import NotTriedError, changed
-from ravine.examination.torch_run import train
-from ravine.examination.torch_subject import Case, read_case
+from ravine.examination.subject import CannotTryError
+from ravine.examination.torch_arguments import read_program
+from ravine.examination.torch_changes import (
+    CURES,
+    STRENGTHS,
+    AverageLoss,
+    BalanceClasses,
+    ClipGradient,
+    LinearOutput,
+    OutputForEachClass,
+    Reinitialize,
+    RemoveDropout,
+    ReplaceActivations,
+    ResetNormalization,
+    ScaleLearningRate,
+    SetBatchSize,
+    SetSteps,
+    SetWeightDecay,
+    ShuffleExamples,
+    StandardizeInputs,
+    StandardizeTargets,
+    TorchChange,
+    UnitVarianceStart,
+    UseAdam,
+)
+from ravine.examination.torch_program import TorchProgram, train_program
+from ravine.examination.torch_subject import apply_changes
 from ravine.finding import Change
 
-DRAWN = {
-    "lr": [f"x{k:g}" for k in (1e-3, 1e-2, 0.1, 0.3, 3, 10, 100, 1000)],
-    "clip": [1.0, 0.1],
-    "batch": [8, 16, 32, 64],
-    "input.scale": ["standardize"],
-    "target.scale": ["standardize"],
-    "init": ["default", "unit variance"],
-    "activation": ["relu", "tanh", "leaky_relu"],
-    "output": ["linear"],
-    "dropout": [0],
-    "decay": [0.0],
-    "optimizer": ["adam", "adam 0.01"],
-    "loss": ["mean", "balanced"],
-    "shuffle": [True],
-    "normalization": ["usual"],
-    "steps": [3],  # times the budget
+RANDOM_CHANGES: Mapping[str, tuple[TorchChange, ...]] = {  # steps are drawn beside these
+    "lr": tuple(ScaleLearningRate(k) for k in (1e-3, 1e-2, 0.1, 0.3, 3, 10, 100, 1000)),
+    "clip": (ClipGradient(1.0), ClipGradient(0.1)),
+    "batch": tuple(SetBatchSize(size) for size in (8, 16, 32, 64)),
+    "input.scale": (StandardizeInputs(),),
+    "target.scale": (StandardizeTargets(),),
+    "init": (Reinitialize(), UnitVarianceStart()),
+    "activation": tuple(ReplaceActivations(name) for name in ("relu", "tanh", "leaky_relu")),
+    "output": (LinearOutput(),),
+    "dropout": (RemoveDropout(),),
+    "decay": (SetWeightDecay(0.0),),
+    "optimizer": (UseAdam(), UseAdam(0.01)),
+    "loss": (AverageLoss(), BalanceClasses()),
+    "shuffle": (ShuffleExamples(),),
+    "normalization": (ResetNormalization(),),
+}
+LONGER_TIMES = 3  # the budget
+TABLE_CHANGES = {
+    (made.change.path, made.change.value): made
+    for table in (STRENGTHS, CURES)
+    for strengths in table.values()
+    for strength in strengths
+    for made in strength
 }
 
 
 @dataclass(frozen=True)
-class Treated:
+class Retrained:
     """Mean scores over seeds of one program, and what was changed; None without a remedy."""
 
     program: Program
@@ -61,8 +92,8 @@ class Treated:
     found: tuple[Change, ...] = ()
 
 
-def case_of(setup: Setup, seed: int) -> Case:
-    return read_case(
+def torch_program(setup: Setup, seed: int) -> TorchProgram:
+    return read_program(
         setup.model,
         setup.loss,
         setup.train,
@@ -74,14 +105,33 @@ def case_of(setup: Setup, seed: int) -> Case:
     )
 
 
-def judged(program: Program, seeds: Sequence[int], changes: Sequence[Change] = ()) -> float:
+def recommended_change(change: Change) -> TorchChange:
+    """The change of a program behind what a finding recommends.
+
+    >>> recommended_change(Change("lr", "x10"))
+    ScaleLearningRate(factor=10)
+    >>> recommended_change(Change("steps", 300))
+    SetSteps(steps=300)
+    """
+    if change.path == "steps":
+        return SetSteps(change.value)
+    if change.path == "batch":
+        return SetBatchSize(change.value)
+    if change == OutputForEachClass().change:
+        return OutputForEachClass()
+    return TABLE_CHANGES[change.path, change.value]
+
+
+def mean_score(
+    program: Program, seeds: Sequence[int], changes: Sequence[TorchChange] = ()
+) -> float:
     """The mean score of a program with changes, trained for its whole budget."""
     scores = []
     for seed in seeds:
         setup = program.build(seed)
         try:
-            run = train(changed(case_of(setup, seed), *changes), seed=seed)
-        except (NotTriedError, RuntimeError, ValueError, IndexError):
+            run = train_program(apply_changes(torch_program(setup, seed), changes), seed=seed)
+        except (CannotTryError, RuntimeError, ValueError, IndexError):
             scores.append(setup.judge.worst)
             continue
         assert run.model is not None
@@ -89,18 +139,18 @@ def judged(program: Program, seeds: Sequence[int], changes: Sequence[Change] = (
     return sum(scores) / len(scores)
 
 
-def treated(program: Program, partner: Program, seeds: Sequence[int]) -> Treated:
+def retrain(program: Program, partner: Program, seeds: Sequence[int]) -> Retrained:
     """The doctor's remedy and the search's, with the number of networks that the examination
     trained.
     """
     setup, counted = program.build(seeds[0]), [0]
-    original = torch_trials.train
+    original = torch_subject.train_program
 
     def counting(*args, **kwargs):
         counted[0] += 1
         return original(*args, **kwargs)
 
-    torch_trials.train = counting  # how much was spent is nobody's business but the benchmark's
+    torch_subject.train_program = counting
     try:
         report = examine(
             setup.model,
@@ -113,43 +163,44 @@ def treated(program: Program, partner: Program, seeds: Sequence[int]) -> Treated
             seed=seeds[0],
         )
     finally:
-        torch_trials.train = original
+        torch_subject.train_program = original
     helped = next(
         (f for f in report.findings if f.trial is not None and f.trial.verdict == "helped"), None
     )
-    changes = () if helped is None else helped.changes
-    best, found = searched(program, counted[0], seeds[0])
-    return Treated(
+    changes = [] if helped is None else [recommended_change(c) for c in helped.changes]
+    runs = counted[0] - 1  # the setup as it is, which the search trains as well
+    best, found = search_at_random(program, runs, seeds[0])
+    return Retrained(
         program=program,
-        before=judged(program, seeds),
-        healthy=judged(partner, seeds),
-        doctor=judged(program, seeds, changes) if changes else None,
-        search=best if not found else judged(program, seeds, found),
-        runs=counted[0],
-        changes=changes,
-        found=found,
+        before=mean_score(program, seeds),
+        healthy=mean_score(partner, seeds),
+        doctor=mean_score(program, seeds, changes) if changes else None,
+        search=best if not found else mean_score(program, seeds, found),
+        runs=runs,
+        changes=tuple(made.change for made in changes),
+        found=tuple(made.change for made in found),
     )
 
 
-def searched(program: Program, runs: int, seed: int) -> tuple[float, tuple[Change, ...]]:
+def search_at_random(
+    program: Program, runs: int, seed: int
+) -> tuple[float, tuple[TorchChange, ...]]:
     """The best by validation loss of so many random combinations of one or two changes."""
     draw = random.Random(seed)
-    setup = program.build(seed)
-    case = case_of(setup, seed)
-    case = replace(case, judged=case.loss)  # a change of the loss must not change the measure
-    best, found = train(case, seed=seed).last.loss, ()
+    # a change of the loss must not change the measure
+    given = torch_program(program.build(seed), seed).keeping_measure()
+    drawn = {**RANDOM_CHANGES, "steps": (SetSteps(LONGER_TIMES * given.steps),)}
+    best, found = train_program(given, seed=seed).last.loss, ()
     for _ in range(runs):
-        changes = []
-        for path in draw.sample(sorted(DRAWN), draw.choice((1, 2))):
-            value = draw.choice(DRAWN[path])
-            changes.append(Change(path, value * case.steps if path == "steps" else value))
+        paths = draw.sample(sorted(drawn), draw.choice((1, 2)))
+        changes = tuple(draw.choice(drawn[path]) for path in paths)
         try:
-            run = train(changed(case, *changes), seed=seed)
-        except (NotTriedError, RuntimeError, ValueError, IndexError):
+            run = train_program(apply_changes(given, changes), seed=seed)
+        except (CannotTryError, RuntimeError, ValueError, IndexError):
             continue
         if not run.diverged and (run.last.loss < best or best != best):
-            best, found = run.last.loss, tuple(changes)
-    return judged(program, [seed]), found
+            best, found = run.last.loss, changes
+    return mean_score(program, [seed]), found
 
 
 def main() -> None:
@@ -173,7 +224,7 @@ def main() -> None:
             continue
         if program.proof != "score":
             continue
-        rows.append(treated(program, by_name[program.partner], range(options.seeds)))
+        rows.append(retrain(program, by_name[program.partner], range(options.seeds)))
         r = rows[-1]
         doctor = "none" if r.doctor is None else f"{r.doctor:.3f}"
         print(
@@ -185,7 +236,7 @@ def main() -> None:
         )
     with_one = [r for r in rows if r.doctor is not None]
 
-    def share(doctor: bool, of: list[Treated]) -> Share:
+    def share(doctor: bool, of: list[Retrained]) -> Share:
         reached = [
             gain_reached(r.before, score, r.healthy)
             for r in of

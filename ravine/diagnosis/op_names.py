@@ -47,7 +47,7 @@ VIEW_NODES = frozenset(
         "View",
     }
 )
-OUTPUT_RANGES: Mapping[str, tuple[float, float]] = {  # of activations
+NODE_OUTPUT_RANGES: Mapping[str, tuple[float, float]] = {  # of activations
     "Sigmoid": (0.0, 1.0),
     "Softmax": (0.0, 1.0),
     "Tanh": (-1.0, 1.0),

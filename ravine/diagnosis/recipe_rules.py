@@ -30,7 +30,7 @@ class RecipeCheck:
 
 
 @dataclass(frozen=True)
-class RecipeChecks:
+class NamedChecks:
     """The checks of a recipe by their names; an exception where a check broke."""
 
     checks: Mapping[str, RecipeCheck | Exception]
@@ -64,7 +64,7 @@ def _check_rule(
 ) -> Rule:
     """The rule that hands on what its check observed."""
 
-    def find(checks: RecipeChecks) -> Iterator[Observation]:
+    def find(checks: NamedChecks) -> Iterator[Observation]:
         observation = checks.get(need).observation
         if observation is not None:
             yield observation

@@ -1,5 +1,5 @@
-"""Examine somebody's training code: `examine` takes model, loss, examples and optimizer, and says
-what is wrong.
+"""Find out why training goes wrong: `examine` a torch program, `check` a recipe before it trains,
+`doctor` a recipe or a run.
 
 Everything happens on copies: the model, the optimizer and torch's random numbers are left as they
 were.
@@ -7,15 +7,20 @@ were.
 
 from __future__ import annotations
 
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ravine.examination.torch_report import examined
-from ravine.examination.torch_subject import read_case
-from ravine.finding import Report
-from ravine.watching.watcher import watch
+from ravine.examination.preflight import RecipeChecks, check_recipe
+from ravine.examination.recipe_subject import subject_of
+from ravine.examination.report import examine_subject
+from ravine.examination.torch_arguments import read_program
+from ravine.examination.torch_subject import TorchSubject
+from ravine.finding import Report, arrange
+from ravine.recipe import Recipe
+from ravine.training.jobs import prepare
+from ravine.training.train import Run
 
 
 def examine(
@@ -51,7 +56,7 @@ def examine(
     >>> report.findings[0].cause
     'output-activation'
     """
-    case = read_case(
+    program = read_program(
         model,
         loss,
         train,
@@ -61,4 +66,47 @@ def examine(
         epochs=epochs,
         seed=seed,
     )
-    return examined(case, watch=partial(watch, quiet=True), trials=trials)
+    return examine_subject(TorchSubject(program), trials=trials)
+
+
+def check(recipe: Recipe, frame: Any = None) -> Report:
+    """All checks of a recipe and its data before training: seconds, whatever it would take to
+    train.
+
+    >>> from ravine.catalog import named_recipe
+    >>> report = check(named_recipe("plain").vary("data.source", "iris"))
+    >>> report.findings, report.checks.failed
+    ((), ())
+    """
+    task, resolved = prepare(recipe, frame)
+    return _report(check_recipe(resolved, task))
+
+
+def quick_check(recipe: Recipe, task: Any) -> Report:
+    """The checks of a resolved recipe that take about a second: all but the gradient's and the
+    trial of overfitting a few examples.
+    """
+    return _report(check_recipe(recipe, task, quick=True))
+
+
+def _report(made: RecipeChecks) -> Report:
+    return Report(findings=arrange(made.findings), checks=made.checks)
+
+
+def doctor(
+    what: str | Path | Run | Recipe, frame: Any = None, *, trials: bool = True, module: Any = None
+) -> Report:
+    """What is wrong with a run (its folder, or what `train` returned) or with a recipe, and what
+    helps against it.
+
+    All checks before training are made, a run's curves are read, and remedies are tried unless
+    `trials` is False. `frame` is the table where the recipe names no source, `module` makes the
+    network where that is a module of one's own. Raises `InputError` for a folder that is no run,
+    and for data that are not those of the run.
+
+    >>> from ravine.catalog import named_recipe
+    >>> recipe = named_recipe("plain").vary("data.source", "iris").vary("optimizer.lr", 1e-6)
+    >>> doctor(recipe).findings[0].cause
+    'learning-rate-low'
+    """
+    return examine_subject(subject_of(what, frame, module=module), trials=trials)

@@ -25,13 +25,12 @@ from ravine.diagnosis.op_names import (
     SOFTMAX_FUNCTIONS,
     WEIGHT_FUNCTIONS,
 )
-from ravine.rng import isolated_rng
 
 RECORDED_FUNCTIONS = ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS | WEIGHT_FUNCTIONS | DROPOUT_FUNCTIONS
 
 
 @dataclass(frozen=True)
-class Call:
+class ModelCall:
     """One call of a forward pass that may be replaced; `straight`: its input is a weighted layer's
     own output.
     """
@@ -40,21 +39,21 @@ class Call:
     straight: bool = False
 
 
-class _Recording(TorchFunctionMode):
+class _CallRecorder(TorchFunctionMode):
     """Notes the calls of interest, in their order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[Call] = []
+        self.calls: list[ModelCall] = []
         self._last: Any = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        name = short(func)
+        name = function_name(func)
         if name in RECORDED_FUNCTIONS:
             given = args[0] if args else None
             self.calls.append(
-                Call(
+                ModelCall(
                     name,
                     straight=name in LAYER_FUNCTIONS and given is not None and given is self._last,
                 )
@@ -64,7 +63,7 @@ class _Recording(TorchFunctionMode):
 
 
 @dataclass(frozen=True)
-class Plan:
+class CallPlan:
     """What becomes of the calls of a forward pass in one mode: by number, functions `instead` and
     `after` of them.
     """
@@ -74,17 +73,17 @@ class Plan:
     after: Mapping[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
 
-class _Replacing(TorchFunctionMode):
+class _CallReplacer(TorchFunctionMode):
     """Answers some calls by other functions of their first argument, and passes what others made
     through functions.
     """
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: CallPlan):
         super().__init__()
         self.plan, self.count = plan, 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name, kwargs = short(func), kwargs or {}
+        name, kwargs = function_name(func), kwargs or {}
         if name not in RECORDED_FUNCTIONS:
             return func(*args, **kwargs)
         here, self.count = self.count, self.count + 1
@@ -103,31 +102,31 @@ class _Replacing(TorchFunctionMode):
         return self.plan.after[here](made) if here in self.plan.after else made
 
 
-def short(func: Any) -> str:
+def function_name(func: Any) -> str:
     """The last part of a torch function's name.
 
-    >>> short(torch.relu), short(torch.Tensor.sigmoid), short(torch.conv2d)
-    ('relu', 'sigmoid', 'conv2d')
+    >>> function_name(torch.relu), function_name(torch.Tensor.sigmoid)
+    ('relu', 'sigmoid')
     """
     name = getattr(func, "__name__", "") or resolve_name(func) or ""
     return name.rpartition(".")[2]
 
 
-class Rewired(nn.Module):
+class RewiredModel(nn.Module):
     """A model whose calls are partly replaced; parameters and buffers are the model's own.
 
     There is a plan for each mode, as a model may call less in evaluation. A pass that calls
     something else than was planned raises `RuntimeError`.
     """
 
-    def __init__(self, model: nn.Module, training: Plan, evaluation: Plan):
+    def __init__(self, model: nn.Module, training: CallPlan, evaluation: CallPlan):
         super().__init__()
         self.model = model
         self.plans = {True: training, False: evaluation}
 
     def forward(self, *inputs: Any) -> Any:
         plan = self.plans[self.training]
-        with _Replacing(plan) as replacing:
+        with _CallReplacer(plan) as replacing:
             made = self.model(*inputs)
         if replacing.count != len(plan.calls):
             raise RuntimeError(
@@ -136,23 +135,25 @@ class Rewired(nn.Module):
         return made
 
 
-def calls_of(model: nn.Module, inputs: Tensor, *, training: bool = True) -> list[Call]:
+def record_calls(model: nn.Module, inputs: Tensor, *, training: bool = True) -> list[ModelCall]:
     """The calls of one forward pass of a copy, which is not recorded by autograd."""
-    recording, model = _Recording(), copy.deepcopy(model).train(training)
-    with torch.no_grad(), isolated_rng(), recording:
+    recording, model = _CallRecorder(), copy.deepcopy(model).train(training)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), recording:
         model(inputs)
     return recording.calls
 
 
-def rewired(model: nn.Module, inputs: Tensor, how: Callable[[list[Call]], Plan]) -> Rewired | None:
+def rewire(
+    model: nn.Module, inputs: Tensor, how: Callable[[list[ModelCall]], CallPlan]
+) -> RewiredModel | None:
     """The model with its calls replaced in both modes; None if there is nothing to replace in
     training.
     """
-    plans = [how(calls_of(model, inputs, training=training)) for training in (True, False)]
-    return Rewired(model, *plans) if plans[0].instead or plans[0].after else None
+    plans = [how(record_calls(model, inputs, training=training)) for training in (True, False)]
+    return RewiredModel(model, *plans) if plans[0].instead or plans[0].after else None
 
 
-def head_calls(calls: list[Call]) -> list[int]:
+def output_calls(calls: list[ModelCall]) -> list[int]:
     """Activations and softmaxes after the last layer with weights: those of the output."""
     last = max((i for i, c in enumerate(calls) if c.name in WEIGHT_FUNCTIONS), default=-1)
     return [
@@ -162,80 +163,84 @@ def head_calls(calls: list[Call]) -> list[int]:
     ]
 
 
-def hidden_calls(calls: list[Call]) -> list[int]:
+def hidden_activations(calls: list[ModelCall]) -> list[int]:
     """Activations before the last layer with weights."""
     last = max((i for i, c in enumerate(calls) if c.name in WEIGHT_FUNCTIONS), default=-1)
     return [i for i, c in enumerate(calls) if i < last and c.name in ACTIVATION_FUNCTIONS]
 
 
-def missing_after(calls: list[Call]) -> list[int]:
+def layers_without_activation(calls: list[ModelCall]) -> list[int]:
     """Layers with weights whose output goes straight into the next such layer."""
     weighted = [i for i, c in enumerate(calls) if c.name in LAYER_FUNCTIONS]
     return [i for i, j in zip(weighted, weighted[1:], strict=False) if calls[j].straight]
 
 
-def linear_output(model: nn.Module, inputs: Tensor) -> Rewired | None:
+def with_linear_output(model: nn.Module, inputs: Tensor) -> RewiredModel | None:
     """The model without activations at its output; None if it has none.
 
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1), nn.Sigmoid())
     >>> x = torch.ones(3, 2)
-    >>> torch.equal(torch.sigmoid(linear_output(model, x)(x)), model(x))
+    >>> torch.equal(torch.sigmoid(with_linear_output(model, x)(x)), model(x))
     True
     """
-    return rewired(
-        model, inputs, lambda calls: Plan(named(calls), dict.fromkeys(head_calls(calls), _same))
+    return rewire(
+        model,
+        inputs,
+        lambda calls: CallPlan(call_names(calls), dict.fromkeys(output_calls(calls), _identity)),
     )
 
 
-def sigmoid_output(model: nn.Module, inputs: Tensor) -> Rewired | None:
+def with_sigmoid_output(model: nn.Module, inputs: Tensor) -> RewiredModel | None:
     """The model with a sigmoid in place of its output's activation; None if it has none."""
 
-    def bounded(calls: list[Call]) -> Plan:
-        head = head_calls(calls)
-        return Plan(
-            named(calls), dict.fromkeys(head, _same) | dict.fromkeys(head[:1], torch.sigmoid)
+    def bounded(calls: list[ModelCall]) -> CallPlan:
+        head = output_calls(calls)
+        return CallPlan(
+            call_names(calls),
+            dict.fromkeys(head, _identity) | dict.fromkeys(head[:1], torch.sigmoid),
         )
 
-    return rewired(model, inputs, bounded)
+    return rewire(model, inputs, bounded)
 
 
-def activated(
+def with_activation(
     model: nn.Module, inputs: Tensor, activation: Callable[[Tensor], Tensor]
-) -> Rewired | None:
+) -> RewiredModel | None:
     """The model with one activation in all hidden places, also where none stands between two
     layers; None if there is no such place.
 
     >>> x = torch.randn(5, 2)
-    >>> bent = activated(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)), x, torch.relu)
+    >>> bent = with_activation(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)), x, torch.relu)
     >>> torch.allclose(bent(x) + bent(-x), bent(2 * x) + bent(-2 * x))
     False
     """
 
-    def bent(calls: list[Call]) -> Plan:
-        hidden, missing = hidden_calls(calls), missing_after(calls)
-        return Plan(
-            named(calls), dict.fromkeys(hidden, activation), dict.fromkeys(missing, activation)
+    def bent(calls: list[ModelCall]) -> CallPlan:
+        hidden, missing = hidden_activations(calls), layers_without_activation(calls)
+        return CallPlan(
+            call_names(calls), dict.fromkeys(hidden, activation), dict.fromkeys(missing, activation)
         )
 
-    return rewired(model, inputs, bent)
+    return rewire(model, inputs, bent)
 
 
-def without_dropout(model: nn.Module, inputs: Tensor) -> Rewired | None:
+def without_dropout(model: nn.Module, inputs: Tensor) -> RewiredModel | None:
     """The model without dropout, also where a function drops; None if nothing is dropped by a
     call.
     """
 
-    def whole(calls: list[Call]) -> Plan:
-        return Plan(
-            named(calls), {i: _same for i, c in enumerate(calls) if c.name in DROPOUT_FUNCTIONS}
+    def whole(calls: list[ModelCall]) -> CallPlan:
+        return CallPlan(
+            call_names(calls),
+            {i: _identity for i, c in enumerate(calls) if c.name in DROPOUT_FUNCTIONS},
         )
 
-    return rewired(model, inputs, whole)
+    return rewire(model, inputs, whole)
 
 
-def named(calls: list[Call]) -> tuple[str, ...]:
+def call_names(calls: list[ModelCall]) -> tuple[str, ...]:
     return tuple(call.name for call in calls)
 
 
-def _same(x: Tensor) -> Tensor:
+def _identity(x: Tensor) -> Tensor:
     return x

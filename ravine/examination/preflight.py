@@ -1,14 +1,13 @@
-"""What `ravine check` asks of a recipe and its data before training: quick checks, then whether a
-few are learned.
+"""What `ravine check` asks of a recipe and its data before training: the probes of the start that
+any torch program gets, and what only a recipe can be asked.
 
-Each check is a function that returns a `Check`; `check` makes all of them and reports what they
-found. Letters: P networks, N examples, C outputs.
+A check of a recipe is a function that returns a `RecipeCheck`. Letters: P networks, N examples, C
+outputs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,119 +16,121 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data import Examples
+from ravine.data import Examples, RowGroups
 from ravine.diagnosis import recipe_rules
-from ravine.diagnosis.data import rules as data_rules
-from ravine.diagnosis.data.measure import profile_data
+from ravine.diagnosis.data import measure
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.recipe_rules import LEARNED_LOSS, RecipeCheck, RecipeChecks
+from ravine.diagnosis.data.rules import ALL as DATA_RULES
+from ravine.diagnosis.initialization import probe
+from ravine.diagnosis.initialization.profile import StartProfile
+from ravine.diagnosis.initialization.rules import ALL as INITIALIZATION_RULES
+from ravine.diagnosis.recipe_rules import (
+    GRADIENT_DIFFERENCE,
+    LEARNED_LOSS,
+    NamedChecks,
+    RecipeCheck,
+)
 from ravine.diagnosis.rule import Observation, run_rules
 from ravine.errors import InputError
-from ravine.examination.fresh_networks import (
-    EXAMPLES,
-    examples_apart,
-    gradient_agrees,
-    nonlinear,
-    signal_fades,
-    signals,
-    some,
-    spared,
-    units_dead,
-    units_differ,
-    units_saturated,
-)
-from ravine.examination.remedies import useful
-from ravine.finding import Change, Checks, Evidence, Finding, Report, arrange
+from ravine.examination.recipe_changes import useful_changes
+from ravine.finding import Change, Checks, Evidence, Finding
 from ravine.losses import AbsoluteError, BinaryCrossEntropy, SoftmaxCrossEntropy, SquaredError
+from ravine.networks.as_module import NetworkModule, as_module
 from ravine.networks.batched import Program
-from ravine.part import stack
+from ravine.optimizers import SGD
+from ravine.part import field_types, stack
 from ravine.penalties import L1, L2, ElasticNet
 from ravine.protocols import Batch, Loss, Pass
-from ravine.recipe import Recipe, lr_path
+from ravine.recipe import Recipe
+from ravine.rng import stream
 from ravine.schedules import Constant
 from ravine.serialization import replace_everywhere
-from ravine.statistics import Interval, t_interval
+from ravine.training.cohort import Job, start
 from ravine.training.determinism import exact_arithmetic
-from ravine.training.jobs import batch_size, prepare, signature
+from ravine.training.jobs import batch_size, plan_of, signature
+from ravine.training.loop import augmented, gradients
 from ravine.training.train import train_on
 
-ROWS, NUMBERS = 20_000, 2**23  # of the data that are looked at, numbers only of pictures
-NETWORKS = 16  # starts from which the first loss is judged
-# what outputs of variance 2 cost for each output: the most that He's rule gives on standardized
-# inputs
-HE = 1.0
-LOUD = 5.0  # root mean square of inputs or targets that are far from standardized
-FEW = 16  # examples that must be learned by heart
-HALF = 0.5  # of the chance level: learned at least in part
-STEPS = 600  # in which they must be
-SOON = 100  # in which most are
-RATES = (1.0, 0.1, 10.0)  # multiples of the recipe's learning rate that are tried, its own first
-FAR_RATES = (100.0, 0.01, 1000.0, 0.001)  # those that are tried when none of these learns
+PROFILED_ROWS, PROFILED_NUMBERS = 20_000, 2**23  # of the data, numbers only of images
+PROBED_EXAMPLES, PROBED_NUMBERS = 512, 2**18
+FEW_EXAMPLES = 16  # that must be overfit
+HALF_LEVEL = 0.5  # of the chance level: learned at least in part
+OVERFIT_STEPS = 600  # in which they must be
+QUICK_OVERFIT_STEPS = 100  # in which most are
+RATE_FACTORS = (1.0, 0.1, 10.0)  # of the recipe's learning rate that are tried, its own first
+FAR_RATE_FACTORS = (100.0, 0.01, 1000.0, 0.001)  # those that are tried when none of these learns
+GRADIENT_EXAMPLES = 32
+RANDOM_DIRECTIONS = 3  # beside the gradient's own
+NEARBY = 1e-3  # how far from the start gradients are checked, relative to the weights' spread
+DIFFERENCE_STEPS = (1e-5, 1e-6, 1e-7)  # of finite differences, relative to the weights' length
+MIN_CONSTANT_LOSS = 1e-6  # below, all targets are the same
 
 
-def check(recipe: Recipe, frame: Any = None) -> Report:
-    """All checks of a recipe and its data before training: seconds, whatever it would take to
-    train.
+@dataclasses.dataclass(frozen=True)
+class RecipeChecks:
+    """What was found before training, and the profiles behind it."""
 
-    >>> from ravine.catalog import named_recipe
-    >>> report = check(named_recipe("plain").vary("data.source", "iris"))
-    >>> report.findings, report.checks.failed
-    ((), ())
+    findings: list[Finding]
+    checks: Checks
+    start: StartProfile
+    data: DataProfile | None
+
+
+def check_recipe(recipe: Recipe, task: Any, *, quick: bool = False) -> RecipeChecks:
+    """All checks of a resolved recipe and its task; of `quick` ones those that take about a
+    second.
     """
-    task, resolved = prepare(recipe, frame)
-    return reported(*checked(resolved, task, quick(resolved, task) | slow(resolved, task)))
-
-
-def quick_check(recipe: Recipe, task: Any) -> Report:
-    """The checks of a resolved recipe that take about a second: all but the gradient's and the
-    trial on a few.
-    """
-    return reported(*checked(recipe, task, quick(recipe, task)))
-
-
-def reported(findings: list[Finding], checks: Checks) -> Report:
-    """The report of what was found, most important first."""
-    return Report(findings=arrange(findings), checks=checks)
-
-
-def checked(
-    recipe: Recipe, task: Any, wanted: Mapping[str, Callable[[], RecipeCheck]]
-) -> tuple[list[Finding], Checks]:
-    """What the wanted checks and those of the data find, with the changes that make a difference to
-    the recipe.
-    """
+    start, data = profile_start(recipe, task), None
+    found, checks = run_rules(INITIALIZATION_RULES, start)
     try:
-        in_data, went = run_rules(data_rules.ALL, examined_data(recipe, task))
+        data = profile_data(recipe, task)
     except InputError:
         raise
     except Exception:  # the checks of the recipe still count
-        in_data, went = [], Checks(failed=tuple(rule.code for rule in data_rules.ALL))
-    in_recipe, made_so = made(wanted)
+        checks = checks.and_(Checks(failed=tuple(rule.code for rule in DATA_RULES)))
+    else:
+        in_data, went = run_rules(DATA_RULES, data)
+        found, checks = [*in_data, *found], checks.and_(went)
+    in_recipe, went = _make_checks(QUICK_CHECKS if quick else CHECKS, recipe, task)
     found = [
-        dataclasses.replace(f, changes=useful(recipe, f.changes)) for f in (*in_data, *in_recipe)
+        dataclasses.replace(f, changes=useful_changes(recipe, f.changes))
+        for f in (*found, *in_recipe)
     ]
-    return found, went.and_(made_so)
+    return RecipeChecks(found, checks.and_(went), start, data)
 
 
-# The data
+def _make_checks(
+    checks: Mapping[str, Callable[[Recipe, Any], RecipeCheck]], recipe: Recipe, task: Any
+) -> tuple[list[Finding], Checks]:
+    """Make checks: what their rules find, and how each went. One that breaks is a failed check, the
+    others count.
+    """
+    done: dict[str, RecipeCheck | Exception] = {}
+    for name, check in checks.items():
+        try:
+            done[name] = check(recipe, task)
+        except InputError:
+            raise
+        except Exception as error:
+            done[name] = error
+    return run_rules([r for r in recipe_rules.ALL if r.needs in checks], NamedChecks(done))
 
 
-def examined_data(recipe: Recipe, task: Any) -> DataProfile:
+# Profiles
+
+
+def profile_data(recipe: Recipe, task: Any) -> DataProfile:
     """What is to be known of a task's examples as networks get them, columns by name."""
-    chosen = some(task, spared(task, ROWS, NUMBERS))
-    held = task.validation
+    count = spared(task, PROFILED_ROWS, PROFILED_NUMBERS)
+    chosen, held = some(task, count), task.validation
     if held is not None:
-        held = held.take(
-            torch.linspace(0, held.count - 1, min(held.count, spared(task, ROWS, NUMBERS)))
-            .round()
-            .long()
-        )
-    sizes = _moments(chosen)
+        held = held.take(torch.linspace(0, held.count - 1, min(held.count, count)).round().long())
+    scale = _code_scale(chosen)
     assert chosen.targets is not None
-    return profile_data(
-        _inputs(task, chosen, sizes),
+    return measure.profile_data(
+        _inputs(task, chosen, scale),
         chosen.targets,
-        validation=None if held is None else (_inputs(task, held, sizes), held.targets),
+        validation=None if held is None else (_inputs(task, held, scale), held.targets),
         names=()
         if signature(task).picture is not None
         else (*task.encoder.features, *task.encoder.code_names),
@@ -139,197 +140,90 @@ def examined_data(recipe: Recipe, task: Any) -> DataProfile:
     )
 
 
-def _inputs(task: Any, chosen: Examples, sizes: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Pictures standardized as networks see them; of rows the numbers, then the codes brought to
-    one scale.
-    """
+def _inputs(task: Any, chosen: Examples, scale: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Images standardized as networks see them; of rows the numbers, then codes on one scale."""
     picture = signature(task).picture
     if picture is not None:
         mean, sd = (torch.tensor(values)[:, None, None] for values in picture[3:])
         return (chosen.numbers.float() / 255 - mean) / sd
-    if chosen.codes is None or sizes is None:
+    if chosen.codes is None or scale is None:
         return chosen.numbers
-    return torch.cat([chosen.numbers, (chosen.codes.float() - sizes[0]) / sizes[1]], 1)
+    return torch.cat([chosen.numbers, (chosen.codes.float() - scale[0]) / scale[1]], 1)
 
 
-def _moments(chosen: Examples) -> tuple[Tensor, Tensor] | None:
+def _code_scale(chosen: Examples) -> tuple[Tensor, Tensor] | None:
     if chosen.codes is None:
         return None
     codes = chosen.codes.float()
     return codes.mean(0), codes.std(0, correction=0).clamp_min(1e-6)
 
 
-def quick(recipe: Recipe, task: Any) -> dict[str, Callable[[], RecipeCheck]]:
-    """The checks that take about a second, to be made, by the names that their rules need."""
-    passed = functools.cache(lambda: signals(recipe, task))
-    return {
-        "initial loss": lambda: initial_loss(recipe, task),
-        "penalty": lambda: penalty_raises(recipe, task),
-        "independence": lambda: examples_apart(recipe, task),
-        "signal": lambda: signal_fades(passed()),
-        "dead": lambda: units_dead(passed()),
-        "saturation": lambda: units_saturated(passed()),
-        "nonlinearity": lambda: nonlinear(recipe, passed()),
-        "symmetry": lambda: units_differ(passed()),
-    }
-
-
-def slow(recipe: Recipe, task: Any) -> dict[str, Callable[[], RecipeCheck]]:
-    """The checks that take some seconds, to be made."""
-    return {
-        "gradient": lambda: gradient_agrees(recipe, task),
-        "overfit a few": lambda: overfits(recipe, task),
-    }
-
-
-def made(wanted: Mapping[str, Callable[[], RecipeCheck]]) -> tuple[list[Finding], Checks]:
-    """Make checks: what their rules find, and how each went. One that breaks is a failed check, the
-    others count.
+def profile_start(recipe: Recipe, task: Any) -> StartProfile:
+    """Network and loss before the first step, of the first seed, by the probes that any torch
+    program gets.
     """
-    done: dict[str, RecipeCheck | Exception] = {}
-    for name, make in wanted.items():
-        try:
-            done[name] = make()
-        except InputError:
-            raise
-        except Exception as error:
-            done[name] = error
-    return run_rules([r for r in recipe_rules.ALL if r.needs in wanted], RecipeChecks(done))
+    examples = some(task, spared(task, PROBED_EXAMPLES, PROBED_NUMBERS))
+    targets = examples.targets
+    assert targets is not None and recipe.loss is not None
+    loss_part = recipe.loss
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return loss_part.each(outputs[None], targets[None]).mean()
+
+    with exact_arithmetic():
+        module = recipe_module(recipe, task)
+        return probe.profile_start(module, loss, module_inputs(examples), targets, seed=recipe.seed)
 
 
-# C1: the first loss
+def recipe_module(recipe: Recipe, task: Any) -> NetworkModule:
+    """The network of a resolved recipe's first seed before its first step, as a torch module."""
+    network = Program(recipe.network, signature(task))
+    weights, buffers = network.start([recipe.seed])
+    return as_module(network, signature(task), weights, buffers)
 
 
-def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> RecipeCheck:
-    """C1: before the first step the loss is what guessing gives.
+def module_inputs(examples: Examples) -> Tensor:
+    """Examples as `recipe_module` takes them: images from 0 to 1, or numbers and then codes."""
+    if not examples.numbers.is_floating_point():
+        return examples.numbers.float() / 255
+    if examples.codes is None:
+        return examples.numbers
+    return torch.cat([examples.numbers, examples.codes.float()], 1)
 
-    Compared are the mean loss of `networks` fresh networks, as training would see it (batch
-    normalization by the batch, dropout on), and the loss of a network whose outputs are all 0: log
-    C for C classes, log 2 for each label, half the variance of a standardized target. Outputs of SD
-    σ cost about σ²/2 more, by He's rule up to 1; so the check fails where the excess is more than
-    twice that and more than the chance level, or if the loss is not finite. Beside it stands the
-    best that a constant can do: H(y), the entropy of the classes, or the same half variance. Below
-    that no untrained network should be, so a first loss whose whole interval is below it fails,
-    too.
+
+def some(task: Any, count: int) -> Examples:
+    """Training examples evenly spread over the split, `count` at most; of a streamed table the
+    first pieces' ones.
     """
-    values = starting_losses(recipe, task, networks)
-    examples = some(task, spared(task, EXAMPLES))
-    chance = chance_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
-    least = constant_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
-    found = t_interval(values)
-    numbers = {
-        "initial loss": found.value,
-        "low": found.low,
-        "high": found.high,
-        "chance": chance,
-        "constant": least,
-    }
-    said = (
-        f"the first loss is {_shown(found)}; guessing gives {chance:.3g}, the best constant "
-        f"{least:.3g}"
-    )
-    if not math.isfinite(found.value):
-        said = (
-            f"the first loss is {found.value}: look for values that are not finite in the data, "
-            f"or weights that "
-        )
-        return RecipeCheck(
-            "initial loss",
-            False,
-            said + "start too large",
-            numbers,
-            _not_finite(examples, found.value),
-        )
-    summed = 1 if isinstance(recipe.loss, SoftmaxCrossEntropy) else task.outputs
-    limit = chance + max(chance, 2 * HE * summed)
-    if found.value > limit and found.low > chance:
-        evidence = Evidence("first loss", found.value, "", limit, f"guessing gives {chance:.3g}")
-        seen = dataclasses.replace(
-            _too_large(recipe, task, examples, limit),
-            evidence=(evidence,),
-            title="the first loss is far above that of guessing",
-        )
-        return RecipeCheck(
-            "initial loss",
-            False,
-            said + ". The outputs start too large: smaller weights in the last layer "
-            "(network.zero_output = true), or a scaled target",
-            numbers,
-            seen,
-        )
-    if found.high < (1 - 1e-6) * least:
-        evidence = Evidence(
-            "first loss", found.value, "", least, "the best constant gives that limit"
-        )
-        seen = Observation(
-            title="a fresh network is better than any constant",
-            cause="leakage",
-            evidence=(evidence,),
-        )
-        return RecipeCheck(
-            "initial loss",
-            False,
-            said
-            + (
-                ". No untrained network can be better than that: something of the target is in the "
-                "loss already"
-            ),
-            numbers,
-            seen,
-        )
-    return RecipeCheck("initial loss", True, said, numbers)
+    if isinstance(task.train, RowGroups):
+        chunk = next(iter(task.train.epoch(0, 0)))
+        return chunk.take(torch.arange(min(count, chunk.count)))
+    places = torch.linspace(0, task.train.count - 1, min(count, task.train.count)).round().long()
+    return task.train.take(places)
 
 
-def _not_finite(examples: Examples, value: float) -> Observation:
-    """What a first loss that is not finite points to: the data, if they are not, else the
-    weights.
+def spared(task: Any, count: int, values: int = PROBED_NUMBERS) -> int:
+    """How many examples of a task to look at, so that images stay affordable."""
+    picture = signature(task).picture
+    if picture is None:
+        return count
+    return max(16, min(count, values // math.prod(picture[:3])))
+
+
+def rate_path(recipe: Recipe) -> str:
+    """Where the learning rate stands: in the optimizer, or in the one that it is put around.
+
+    >>> from ravine.catalog import named_recipe
+    >>> rate_path(named_recipe("plain"))
+    'optimizer.lr'
     """
-    assert examples.targets is not None
-    finite = bool(examples.numbers.isfinite().all() and examples.targets.isfinite().all())
-    text = f"it is {value}; the examples are " + ("finite" if finite else "not")
-    return Observation(
-        title="the first loss is not finite",
-        severity="error",
-        confidence="exact",
-        cause="initialization" if finite else "data-degenerate",
-        suspects=("exploding",) if finite else (),
-        evidence=(Evidence("first loss", None, text=text),),
-    )
+    part, path = recipe.optimizer, "optimizer"
+    while "lr" not in field_types(type(part)):
+        part, path = part.inner, f"{path}.inner"  # type: ignore[attr-defined]
+    return f"{path}.lr"
 
 
-def _too_large(recipe: Recipe, task: Any, examples: Examples, limit: float) -> Observation:
-    """Why outputs start too large: the target's size, dropout, the inputs' size, or the starting
-    weights.
-    """
-    assert examples.targets is not None
-    regression = task.kind == "regression"
-    if regression and float(examples.targets.double().square().mean().sqrt()) > LOUD:
-        return Observation(
-            where=", ".join(task.targets),
-            cause="target-scale",
-            changes=(Change("encoding.target", "auto"),),
-        )
-    calm = recipe.vary(
-        "network", replace_everywhere(recipe.network, {"dropout": None, "spatial_dropout": None})
-    )
-    if (
-        calm.network != recipe.network
-        and float(np.mean(starting_losses(calm, task, NETWORKS))) <= limit
-    ):
-        return Observation(
-            where="network.dropout", cause="dropout", changes=(Change("network.dropout", None),)
-        )
-    if (
-        signature(task).picture is None
-        and float(examples.numbers.double().square().mean().sqrt()) > LOUD
-    ):
-        return Observation(
-            cause="input-scale",
-            suspects=("initialization",),
-            changes=(Change("encoding.scale", "standard"),),
-        )
-    changes = (Change("network.initializer", {"name": "He"}),)
-    return Observation(where="output", suspects=("input-scale",), changes=changes)
+# What untrained networks and a constant answer lose
 
 
 def starting_losses(recipe: Recipe, task: Any, networks: int) -> np.ndarray:
@@ -338,7 +232,7 @@ def starting_losses(recipe: Recipe, task: Any, networks: int) -> np.ndarray:
     built = Program(stack([recipe] * networks).network, signature(task))
     with exact_arithmetic(), torch.no_grad():
         weights, buffers = built.start(list(seeds))
-        examples = some(task, spared(task, EXAMPLES))
+        examples = some(task, spared(task, PROBED_EXAMPLES))
         now = Pass(training=True, seeds=list(seeds), step=0, batch=examples.count, buffers=buffers)
         numbers, codes = (
             examples.numbers[None],
@@ -403,10 +297,10 @@ def _each(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
     return loss.each(outputs, targets.expand(len(outputs), *targets.shape))
 
 
-# C2: penalties
+# The penalty
 
 
-def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> RecipeCheck:
+def check_penalty(recipe: Recipe, task: Any, *, networks: int = 4) -> RecipeCheck:
     """C2: the stronger the penalty, the higher the loss; and by exactly what the penalty's formula
     says.
 
@@ -508,11 +402,16 @@ def closed_form(penalty: Any, matrices: list[Tensor]) -> Tensor | None:
     return None
 
 
-# C3: a few examples
+# A few examples
 
 
-def overfits(
-    recipe: Recipe, task: Any, *, few: int = FEW, steps: int = STEPS, seeds: int = 2
+def check_overfits_few(
+    recipe: Recipe,
+    task: Any,
+    *,
+    few: int = FEW_EXAMPLES,
+    steps: int = OVERFIT_STEPS,
+    seeds: int = 2,
 ) -> RecipeCheck:
     """C3: fresh networks learn a few examples by heart: their loss falls to about zero within
     `steps` steps.
@@ -528,21 +427,21 @@ def overfits(
         return RecipeCheck("overfit a few", None, "all training examples have the same inputs")
     bare = unhindered(recipe)
     level = constant_level(bare.loss, chosen, task.outputs)  # type: ignore[arg-type]
-    if level < 1e-6:
+    if level < MIN_CONSTANT_LOSS:
         return RecipeCheck("overfit a few", None, "the few examples all have the same target")
     lr = float(recipe.optimizer.lr)
     small = dataclasses.replace(task, train=chosen, validation=None, test=None)
     limit = LEARNED_LOSS * level
     tried: dict[float, tuple[float, float]] = {}
     for count in dict.fromkeys(
-        (min(SOON, steps), steps)
+        (min(QUICK_OVERFIT_STEPS, steps), steps)
     ):  # most learn soon: then nothing else has to be tried
         if 1.0 not in tried or not math.isfinite(tried[1.0][0]):
-            tried = _by_heart(bare, small, RATES[:1], limit, steps=count, seeds=seeds)
+            tried = _by_heart(bare, small, RATE_FACTORS[:1], limit, steps=count, seeds=seeds)
     if not math.isfinite(tried[1.0][0]):
-        tried |= _by_heart(bare, small, RATES[1:], limit, steps=steps, seeds=seeds)
+        tried |= _by_heart(bare, small, RATE_FACTORS[1:], limit, steps=steps, seeds=seeds)
     if not any(math.isfinite(step) for step, _ in tried.values()):
-        tried |= _by_heart(bare, small, FAR_RATES, limit, steps=steps, seeds=seeds)
+        tried |= _by_heart(bare, small, FAR_RATE_FACTORS, limit, steps=steps, seeds=seeds)
     numbers = {"examples": float(chosen.count), "chance": level}
     for times, (step, loss) in tried.items():
         numbers |= {f"steps at lr {lr * times:g}": step, f"least loss at lr {lr * times:g}": loss}
@@ -558,9 +457,9 @@ def overfits(
             f"{lr * best:g} takes"
         )
         said += f" {tried[best][0]:.0f} steps, the recipe's {lr:g} does not in {steps}"
-        far = best not in RATES
+        far = best not in RATE_FACTORS
         seen = Observation(
-            where=lr_path(recipe),
+            where=rate_path(recipe),
             severity="warning" if far else "note",
             suspects=("too-few-steps",),
             title=f"a few examples are learned by heart only at a learning rate {best:g} times as "
@@ -575,7 +474,7 @@ def overfits(
                     f"at {lr * best:g}; at {lr:g} they are not learned in {steps}",
                 ),
             ),
-            changes=(Change(lr_path(recipe), lr * best),),
+            changes=(Change(rate_path(recipe), lr * best),),
         )
         return RecipeCheck("overfit a few", not far, said, numbers, seen)
     least = min(loss for _, loss in tried.values())
@@ -595,14 +494,14 @@ def overfits(
         where="network", evidence=(evidence,), suspects=("hidden-activation", "initialization")
     )
     if (
-        nearest in FAR_RATES and least < HALF * level < tried[1.0][1]
+        nearest in FAR_RATE_FACTORS and least < HALF_LEVEL * level < tried[1.0][1]
     ):  # no rate is enough, but one far away is nearest
         seen = Observation(
-            where=lr_path(recipe),
+            where=rate_path(recipe),
             cause="learning-rate-low" if nearest > 1 else "learning-rate-high",
             suspects=("architecture-too-small",),
             evidence=(evidence,),
-            changes=(Change(lr_path(recipe), lr * nearest),),
+            changes=(Change(rate_path(recipe), lr * nearest),),
         )
     return RecipeCheck("overfit a few", False, said + "the network is far too small", numbers, seen)
 
@@ -614,7 +513,7 @@ def _by_heart(
     above), and the least.
     """
     lr = float(bare.optimizer.lr)
-    path = lr_path(bare)
+    path = rate_path(bare)
     recipes = [
         bare.vary(path, lr * times).vary("epochs", steps).vary("seeds", seeds) for times in rates
     ]
@@ -680,5 +579,102 @@ def _reached(record: Any, limit: float) -> tuple[float, float]:
     return float(series.steps[below.argmax(0)].max()), least
 
 
-def _shown(found: Interval) -> str:
-    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+# The gradient
+
+
+def check_gradient(
+    recipe: Recipe, task: Any, *, networks: int = 2, examples: int = GRADIENT_EXAMPLES
+) -> RecipeCheck:
+    """C04: the gradient that training would use against central differences of the loss it belongs
+    to, in float64.
+
+    The error is |⟨g, d⟩ − (L(w + h d) − L(w − h d)) / 2h| / |g| for directions d of length 1: the
+    gradient's own, and random ones scaled by √W, so that ⟨g, d⟩ is about |g|; the best h counts.
+    The weights are those of the start, moved a little: biases of 0 can put rectifiers exactly at
+    their kink.
+    """
+    name = "gradient"
+    bare = dataclasses.replace(
+        recipe, precision="float64", optimizer=SGD(lr=0.1), tuning=(), average=None, clip=None
+    )
+    seeds = tuple(range(recipe.seed, recipe.seed + networks))
+    chosen = some(task, examples)
+    job = Job(
+        recipes=(bare,) * networks,
+        seeds=seeds,
+        signature=signature(task),
+        plan=plan_of(bare, task),
+        batch=chosen.count,
+    )
+    with exact_arithmetic():
+        cohort = start(job)
+        batch = augmented(cohort, batch_of(chosen, torch.float64), None)
+        sd = cohort.weights.std(1, correction=0, keepdim=True)
+        kept = cohort.weights + NEARBY * sd * _direction(cohort.weights, recipe.seed, 0)
+        buffers = {n: b.clone() for n, b in cohort.buffers.items()}
+
+        def at(rows: Tensor) -> tuple[Tensor, Tensor]:
+            cohort.weights.copy_(rows)
+            for known, value in buffers.items():
+                cohort.buffers[known].copy_(value)
+            grads, losses = gradients(cohort, batch, None)
+            grads, losses = grads.clone(), losses.clone()
+            for penalty in cohort.parts.penalties:
+                grads = grads + penalty.gradient(cohort.weights, cohort.decays, None)
+                losses = losses + penalty.value(cohort.weights, cohort.decays)
+            return grads, losses
+
+        grads, losses = at(kept)
+        size = grads.norm(dim=1, keepdim=True)
+        if not bool(losses.isfinite().all() and size.isfinite().all()):
+            return RecipeCheck(name, None, "the loss or its gradient is not finite")
+        if not bool((size > 0).all()):
+            return RecipeCheck(name, None, "the gradient is 0")
+        worst = 0.0
+        for k in range(RANDOM_DIRECTIONS + 1):
+            d = grads / size if k == 0 else _direction(kept, recipe.seed, k)
+            along = (grads * d).sum(1, keepdim=True)
+            errors = []
+            for step in DIFFERENCE_STEPS:
+                h = (
+                    step
+                    * kept.norm(dim=1, keepdim=True).clamp_min(1.0)
+                    / d.norm(dim=1, keepdim=True)
+                )
+                difference = (at(kept + h * d)[1] - at(kept - h * d)[1]) / (2 * h)
+                errors.append(float(((along - difference).abs() / size).max()))
+            worst = max(worst, min(errors))
+    said = f"gradient and finite differences differ by {worst:.1g} of the gradient's length"
+    values = {"relative difference": worst}
+    if worst <= GRADIENT_DIFFERENCE:
+        return RecipeCheck(name, True, said, values)
+    evidence = Evidence(
+        "gradient's difference from finite differences",
+        worst,
+        "of its length",
+        GRADIENT_DIFFERENCE,
+        f"in float64, {networks} networks, {chosen.count} examples",
+    )
+    return RecipeCheck(
+        name, False, said, values, Observation(evidence=(evidence,), suspects=("precision",))
+    )
+
+
+def _direction(like: Tensor, seed: int, k: int) -> Tensor:
+    """Normal numbers with the shape of some rows, the same for all networks."""
+    drawn = torch.randn(like.shape[1], generator=stream(seed, "directions", k), dtype=torch.float64)
+    return drawn.expand_as(like)
+
+
+def batch_of(examples: Examples, dtype: torch.dtype = torch.float32) -> Batch:
+    """Examples as the batch of every network."""
+    fields = examples.to("cpu", dtype).fields
+    return Batch(*(None if t is None else t[None] for t in fields))  # type: ignore[arg-type]
+
+
+QUICK_CHECKS: Mapping[str, Callable[[Recipe, Any], RecipeCheck]] = {"penalty": check_penalty}
+CHECKS: Mapping[str, Callable[[Recipe, Any], RecipeCheck]] = {
+    **QUICK_CHECKS,
+    "gradient": check_gradient,
+    "overfit a few": check_overfits_few,
+}

@@ -1,377 +1,239 @@
-"""Remedies for a recipe: a remedy is a change of settings; what there is to try, what speaks for
-it, how it is applied.
+"""Which remedies to try on a subject, and what speaks for each: the one catalogue.
 
-A remedy without grounds is tried on general grounds.
+Specific remedies are tried if facts speak for them: measurements of the start and the data, or
+settings of the subject. General ones (learning rate, steps, optimizer, batch size, another start)
+are tried in any case.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-import torch
+from ravine.diagnosis.data.profile import NumberStats
+from ravine.diagnosis.initialization.profile import StartProfile
+from ravine.examination.subject import Facts, Observed, Strength, Subject
+from ravine.finding import BY_HAND, Evidence
 
-from ravine.catalog import changed
-from ravine.errors import RecipeError
-from ravine.finding import BY_HAND, Change, Evidence, Finding
-from ravine.networks.activations import Identity
-from ravine.networks.initializers import Glorot, He, LeCun, Orthogonal, TorchDefault
-from ravine.networks.mlp import Mlp
-from ravine.part import field_types, is_number, is_part
-from ravine.recipe import Recipe, lr_path
-from ravine.schedules import Constant, Cosine, WarmUp
-from ravine.serialization import get
-from ravine.training.jobs import examples_of, plan_of, signature
+FAR_MEAN = 3.0  # standard deviations of a column's mean from 0
+SPREAD_RATIO = 10.0  # of standard deviations of columns
+LARGE_RMS, SMALL_RMS = 5.0, 0.2  # root mean square of inputs or targets
+WEIGHT_RATIO = 4.0  # times the usual size of weights, or a quarter of it
+LAYER_RATIO = 300.0  # of signal or gradient between layers
+FIRST_LOSS_RATIO = 2.0  # times the loss of the best constant answer, and as much more
+DEAD_SHARE, SATURATED_SHARE = 0.9, 0.4  # of a layer's units
+DROPOUT_RATE = 0.4  # that may be too much
+SUM_RATIO = 1.8  # of the loss of a batch taken twice over that of the batch: a sum has 2
+RARE_SHARE = 0.2  # of the rarest class over that of the most frequent
+MIN_RARE_EXAMPLES = 3  # held-out ones of the rarest class
+SATURATING_LAYERS = 3  # in a row
 
-RATES = (0.1, 0.01, 0.001), (3.0, 10.0, 100.0, 1000.0)
-LONGER = (3, 10, 30)  # times the epochs
-LONGEST = 1500  # steps of a longer run that is tried
-MUCH_DROPPED = 0.4  # dropout that may be too much
-SHRUNK = (
-    3.0  # weight decay times learning rate times steps: e^-3 of a weight that nothing holds is left
-)
-SMALL = 32  # units of the widest layer
-RARE = 0.2  # share of the rarest class over that of the most frequent
-LOUD, FAINT = 5.0, 0.2  # root mean square of inputs or targets
-IN_A_RECIPE = {
-    ("input.scale", "standardize"): Change("encoding.scale", "standard"),
-    ("target.scale", "standardize"): Change("encoding.target", "standard"),
-    ("loss", "weights by class"): Change("class_weights", "balanced"),
-    ("loss", "pos_weight"): Change("class_weights", "balanced"),
+GENERAL_CAUSES = {  # with what else their remedies may help against
+    "learning-rate-low": ("too-few-steps", "optimizer"),
+    "learning-rate-high": ("exploding", "optimizer"),
+    "too-few-steps": ("learning-rate-low",),
+    "optimizer": ("learning-rate-low",),
+    "batch-size": ("too-few-steps", "learning-rate-low"),
 }
-FITTED = (He, Glorot, LeCun, Orthogonal, TorchDefault)  # initializers that mind the width
+SETTING_CAUSES = (  # for which a subject's settings may speak
+    "frozen-parameters",
+    "dropout",
+    "over-regularized",
+    "optimizer-numerics",
+    "normalization",
+    "output-activation",
+    "hidden-activation",
+    "shuffling",
+    "architecture-too-small",
+    "schedule",
+    "gradient-clipping",
+)
+ORDERED_CAUSES = ("learning-rate-low", "learning-rate-high")
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """Changes that may be made at different strengths; the best of those tried counts."""
+    """Treatments for one cause at different strengths; the best of those tried counts.
+
+    `evidence` are facts that speak for it; one without any is tried on general grounds. `ordered`
+    strengths go on in one direction: after one that does harm the next are not tried.
+    """
 
     cause: str
-    strengths: tuple[tuple[Change, ...], ...]
-    grounds: tuple[Evidence, ...] = ()
+    strengths: tuple[Strength, ...]
+    evidence: tuple[Evidence, ...] = ()
     where: str = ""
     suspects: tuple[str, ...] = ()
+    ordered: bool = False
 
 
-# Applying
-
-
-def applied(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
-    """The recipe with changes made, one after another. Raises `RecipeError` where a setting or a
-    value is wrong.
-
-    A value is a number, a word, or a part as plain data; None takes a part out.
-
-    >>> from ravine.catalog import named_recipe
-    >>> tanh = Change("network.activation", {"name": "Tanh"})
-    >>> applied(named_recipe("plain"), [tanh]).network.activation
-    Tanh()
-    """
-    for change in changes:
-        get(recipe, change.path)
-        value: Any = "none" if change.value is None else change.value
-        if any(name.isdecimal() for name in change.path.split(".")):
-            recipe = recipe.vary(change.path, value)
-            continue
-        for name in reversed(change.path.split(".")[1:]):
-            value = {name: value}
-        recipe = changed(recipe, {change.path.split(".")[0]: value})
-    return recipe
-
-
-def useful(recipe: Recipe, changes: Iterable[Change]) -> tuple[Change, ...]:
-    """Those of the changes that can be made and make a difference; and those that are made by hand.
-
-    What a rule for any program calls `input.scale` has its own name in a recipe.
-    """
-    named = [IN_A_RECIPE.get((c.path, str(c.value)), c) for c in changes]
-    return tuple(c for c in named if c.path in BY_HAND or _differs(recipe, c))
-
-
-def _differs(recipe: Recipe, change: Change) -> bool:
-    try:
-        return applied(recipe, [change]) != recipe
-    except RecipeError:
-        return False
-
-
-# What to try
-
-
-def remedies(recipe: Recipe, task: Any, findings: Sequence[Finding] = ()) -> list[Remedy]:
-    """What to try on a resolved recipe: what settings and findings speak for, then learning rate,
-    steps and the like.
-
-    Findings give grounds to the remedy of their cause; what they want changed is tried, too.
+def remedies_of(subject: Subject, observed: Observed) -> list[Remedy]:
+    """What to try: what findings ask for, what facts speak for, then the general remedies. Of
+    several for one cause there is one, with the strengths of all.
     """
     found = [
-        *_asked(findings),
-        *_scales(recipe, task),
-        *_network(recipe),
-        *_braking(recipe, task),
-        *_imbalance(recipe, task),
-        *_schedule(recipe),
-        *_rates(recipe),
-        *_steps(recipe, task),
+        *_asked_for(subject, observed),
+        *_scales(subject, observed),
+        *_reduction(subject, observed.start),
+        *_rare_classes(subject, observed),
+        *_start(subject, observed.start),
+        *_settings(subject, observed),
     ]
-    return _merged(recipe, [_with_grounds(r, findings) for r in found])
+    general = []
+    for cause, suspects in GENERAL_CAUSES.items():
+        facts = subject.facts(cause, observed) or Facts(())
+        general.append(
+            Remedy(
+                cause,
+                subject.strengths(cause),
+                facts.evidence,
+                facts.where,
+                suspects,
+                ordered=cause in ORDERED_CAUSES,
+            )
+        )
+    return _merge_by_cause([*found, *general])
 
 
-def _asked(findings: Sequence[Finding]) -> Iterator[Remedy]:
-    """The changes that findings ask for."""
-    for f in findings:
-        if f.changes and not any(c.path in BY_HAND for c in f.changes):
-            yield Remedy(f.cause, (f.changes,), f.evidence[:1], f.where, f.suspects)
-
-
-def _with_grounds(remedy: Remedy, findings: Sequence[Finding]) -> Remedy:
-    speaking = [f for f in findings if f.cause == remedy.cause and f.confidence != "low"]
-    if remedy.grounds or not speaking:
-        return remedy
-    return replace(remedy, grounds=speaking[0].evidence[:1])
-
-
-def _merged(recipe: Recipe, found: Iterable[Remedy]) -> list[Remedy]:
-    """Remedies by cause, each change once, those that cannot be made or do nothing left out."""
+def _merge_by_cause(remedies: Iterable[Remedy]) -> list[Remedy]:
     by_cause: dict[str, Remedy] = {}
-    for remedy in found:
-        strengths = tuple(s for s in (useful(recipe, changes) for changes in remedy.strengths) if s)
+    for remedy in remedies:
         known = by_cause.get(remedy.cause)
         if known is None:
-            by_cause[remedy.cause] = replace(remedy, strengths=strengths)
+            by_cause[remedy.cause] = remedy
             continue
-        new = tuple(s for s in strengths if s not in known.strengths)
+        # what one finding asks for is no step of the ladder: it comes behind it
+        apart = tuple(s for s in known.strengths if s not in remedy.strengths)
         by_cause[remedy.cause] = replace(
             known,
-            strengths=known.strengths + new,
-            grounds=known.grounds or remedy.grounds,
+            strengths=remedy.strengths + apart,
+            evidence=known.evidence or remedy.evidence,
             where=known.where or remedy.where,
+            ordered=known.ordered and remedy.ordered,
         )
-    return [r for r in by_cause.values() if r.strengths]
+    return [remedy for remedy in by_cause.values() if remedy.strengths]
 
 
-def _rates(recipe: Recipe) -> Iterator[Remedy]:
-    path = lr_path(recipe)
-    lr = float(get(recipe, path))
-    usual = float(type(get(recipe, path.rpartition(".")[0]))().lr)
-    for cause, times, suspects in (
-        ("learning-rate-high", RATES[0], ("exploding", "optimizer")),
-        ("learning-rate-low", RATES[1], ("too-few-steps", "optimizer")),
-    ):
-        rates = [float(f"{lr * k:.6g}") for k in times]
-        if (rates[0] < lr and usual < min(rates)) or (
-            rates[0] > lr and usual > max(rates)
-        ):  # further off than these
-            rates.append(usual)
-        yield Remedy(
-            cause, tuple((Change(path, rate),) for rate in rates), where=path, suspects=suspects
-        )
-
-
-def _steps(recipe: Recipe, task: Any) -> Iterator[Remedy]:
-    """More epochs of a run that is short; fewer examples a step of one that makes few steps of many
-    examples.
-    """
-    plan = plan_of(recipe, task)
-    assert recipe.epochs is not None  # resolved
-    longer = [k * recipe.epochs for k in LONGER if k * plan.steps <= LONGEST]
-    if longer:
-        yield Remedy(
-            "too-few-steps",
-            tuple((Change("epochs", n),) for n in longer),
-            where="epochs",
-            suspects=("learning-rate-low",),
-        )
-    count = examples_of(task)
-    if plan.per_epoch <= 4 and count >= 64:
-        batch = min(256, max(16, 2 ** round(math.log2(max(1, count / 30)))))
-        grounds = (Evidence("steps in a pass over the examples", plan.per_epoch, "", 4.0),)
-        yield Remedy(
-            "batch-size", ((Change("batch", batch),),), grounds, "batch", ("too-few-steps",)
-        )
-
-
-def _schedule(recipe: Recipe) -> Iterator[Remedy]:
-    if isinstance(recipe.schedule, (Cosine, WarmUp, Constant)):
-        return
-    kinds = ("Cosine", "Constant")
-    yield Remedy(
-        "schedule",
-        tuple((Change("schedule", {"name": k}),) for k in kinds),
-        where="schedule",
-        suspects=("learning-rate-low",),
-    )
-
-
-def _scales(recipe: Recipe, task: Any) -> Iterator[Remedy]:
-    if signature(task).picture is not None or not hasattr(task.train, "numbers"):
-        return
-    encoding: Any = recipe.encoding
-    numbers, targets = task.train.numbers, task.train.targets
-    if encoding.scale == "none" and numbers.shape[1]:
-        size = float(numbers.double().square().mean().sqrt())
-        sds = numbers.double().std(0, correction=0)
-        ratio = float(sds.max() / sds[sds > 0].min()) if bool((sds > 0).any()) else 1.0
-        grounds = (
-            (Evidence("root mean square of the inputs", size, "", LOUD if size > 1 else FAINT),)
-            if not FAINT < size < LOUD
-            else (Evidence("largest over smallest standard deviation of inputs", ratio, "", 10.0),)
-            if ratio > 10
-            else ()
-        )
-        yield Remedy(
-            "input-scale", ((Change("encoding.scale", "standard"),),), grounds, "encoding.scale"
-        )
-    if task.kind == "regression" and encoding.target == "none":
-        size = float(targets.double().square().mean().sqrt())
-        grounds = (
-            ()
-            if FAINT < size < LOUD
-            else (
-                Evidence("root mean square of the targets", size, "", LOUD if size > 1 else FAINT),
-            )
-        )
-        yield Remedy(
-            "target-scale",
-            ((Change("encoding.target", "standard"),),),
-            grounds,
-            ", ".join(task.targets),
-        )
-
-
-def _network(recipe: Recipe) -> Iterator[Remedy]:
-    network: Any = recipe.network
-    activation, initializer = (
-        getattr(network, "activation", None),
-        getattr(network, "initializer", None),
-    )
-    if activation is not None:
-        linear = isinstance(activation, Identity)
-        grounds = (
-            (Evidence("activation between the layers", None, "", None, "Identity"),)
-            if linear
-            else ()
-        )
-        yield Remedy(
-            "hidden-activation",
-            ((Change("network.activation", {"name": "ReLU"}),),),
-            grounds,
-            "network.activation",
-        )
-    if initializer is not None and getattr(network, "parametrization", "standard") == "standard":
-        grounds = (
-            ()
-            if isinstance(initializer, FITTED)
-            else (
-                Evidence(
-                    "initializer that does not mind the width", None, "", None, repr(initializer)
-                ),
-            )
-        )
-        bias = (
-            (Change("network.bias", {"name": "Constant", "value": 0.0}),)
-            if hasattr(network, "bias")
-            else ()
-        )
-        yield Remedy(
-            "initialization",
-            ((Change("network.initializer", {"name": "He"}), *bias),),
-            grounds,
-            "network.initializer",
-            ("vanishing", "exploding"),
-        )
-    if isinstance(network, Mlp) and max(network.hidden, default=0) < SMALL and network.hidden:
-        grounds = (Evidence("units of the widest hidden layer", max(network.hidden), "", SMALL),)
-        yield Remedy(
-            "architecture-too-small",
-            ((Change("network.hidden", [256, 256]),),),
-            grounds,
-            "network.hidden",
-        )
-
-
-def _braking(recipe: Recipe, task: Any) -> Iterator[Remedy]:
-    """Dropout, weight decay, penalties, label smoothing, a clip."""
-    network: Any = recipe.network
-    for name in ("dropout", "spatial_dropout"):
-        rate = float(getattr(getattr(network, name, None), "rate", 0.0))
-        if rate > 0:
-            grounds = (
-                (Evidence("dropout rate", rate, "", MUCH_DROPPED),) if rate >= MUCH_DROPPED else ()
-            )
-            yield Remedy(
-                "dropout",
-                ((Change(f"network.{name}", None),),),
-                grounds,
-                f"network.{name}",
-                ("over-regularized",),
-            )
-    for path, value in _settings(recipe.optimizer, "optimizer"):
-        if path.endswith(".weight_decay") and value > 0:
-            shrinking = value * float(recipe.optimizer.lr) * plan_of(recipe, task).steps
-            grounds = (
-                (
-                    Evidence(
-                        "weight decay",
-                        value,
-                        "",
-                        None,
-                        f"{shrinking:.3g} times e less is left of a weight that nothing holds",
-                    ),
+def _asked_for(subject: Subject, observed: Observed) -> Iterator[Remedy]:
+    """What findings ask to be changed, where the subject knows how."""
+    for finding in observed.findings:
+        if finding.changes and not any(c.path in BY_HAND for c in finding.changes):
+            strength = subject.treatments_for(finding.changes)
+            if strength:
+                yield Remedy(
+                    finding.cause,
+                    (strength,),
+                    finding.evidence[:1],
+                    finding.where,
+                    finding.suspects,
                 )
-                if shrinking > SHRUNK
-                else ()
-            )
-            yield Remedy("over-regularized", ((Change(path, 0.0),),), grounds, path)
-    if recipe.penalties:
-        grounds = (
-            Evidence(
-                "penalties", len(recipe.penalties), "", None, ", ".join(map(repr, recipe.penalties))
-            ),
-        )
-        yield Remedy("over-regularized", ((Change("penalties", []),),), grounds, "penalties")
-    if float(getattr(recipe.loss, "label_smoothing", 0.0)) >= MUCH_DROPPED:
-        smoothing = float(recipe.loss.label_smoothing)  # type: ignore[union-attr]
-        yield Remedy(
-            "over-regularized",
-            ((Change("loss.label_smoothing", 0.0),),),
-            (Evidence("label smoothing", smoothing, "", MUCH_DROPPED),),
-            "loss.label_smoothing",
-        )
-    if recipe.clip is not None:
-        yield Remedy(
-            "gradient-clipping",
-            ((Change("clip", None),),),
-            where="clip",
-            suspects=("learning-rate-low",),
-        )
 
 
-def _imbalance(recipe: Recipe, task: Any) -> Iterator[Remedy]:
-    if (
-        task.kind not in ("binary", "classes")
-        or recipe.class_weights != "none"
-        or not hasattr(task.train, "targets")
-    ):
+def _scales(subject: Subject, observed: Observed) -> Iterator[Remedy]:
+    """Inputs and targets that are far from mean 0 and standard deviation 1."""
+    data = observed.data
+    if data is None:
         return
-    counts = torch.bincount(task.train.targets.reshape(-1).long())
-    share = float(counts.min() / counts.max())
-    if share < RARE:
-        grounds = (
-            Evidence("share of the rarest class over the most frequent one's", share, "", RARE),
-        )
-        yield Remedy(
-            "imbalance", ((Change("class_weights", "balanced"),),), grounds, ", ".join(task.targets)
-        )
+    normed = data.inputs is None or observed.start.network.norm_first
+    inputs = () if normed or data.inputs is None else _off_scale(data.inputs, "inputs")
+    numeric = data.targets is not None and data.kind != "labels"
+    targets = _off_scale(data.targets, "targets") if numeric and data.targets is not None else ()
+    ours, theirs = subject.strengths("input-scale"), subject.strengths("target-scale")
+    both = ((*ours[0], *theirs[0]),) if inputs and targets and ours and theirs else ()
+    suspects = ("learning-rate-high",)
+    if inputs and ours:
+        yield Remedy("input-scale", (*ours, *both), inputs, suspects=suspects)
+    if targets and theirs:
+        yield Remedy("target-scale", (*theirs, *both), targets, suspects=suspects)
 
 
-def _settings(part: Any, path: str) -> Iterator[tuple[str, float]]:
-    """The numbers among a part's settings, and among those of the parts in it, by path."""
-    for name, hint in field_types(type(part)).items():
-        value = getattr(part, name)
-        if is_part(value):
-            yield from _settings(value, f"{path}.{name}")
-        elif is_number(hint):
-            yield f"{path}.{name}", float(value)
+def _off_scale(spread: NumberStats, what: str) -> tuple[Evidence, ...]:
+    found = []
+    if spread.largest_offset > FAR_MEAN:
+        name = f"mean of a column of the {what} over its spread"
+        found.append(Evidence(name, spread.largest_offset, "", FAR_MEAN))
+    if spread.spreads.smallest > 0 and (ratio := spread.spreads.ratio) > SPREAD_RATIO:
+        columns = f"{spread.spreads.largest_name} and {spread.spreads.smallest_name}"
+        name = f"largest over smallest spread of the {what}"
+        found.append(Evidence(name, ratio, "", SPREAD_RATIO, columns))
+    size = math.hypot(spread.mean, spread.std)
+    if size > LARGE_RMS or 0 < size < SMALL_RMS:
+        limit = LARGE_RMS if size > LARGE_RMS else SMALL_RMS
+        found.append(Evidence(f"root mean square of the {what}", size, "", limit))
+    return tuple(found)
+
+
+def _reduction(subject: Subject, start: StartProfile) -> Iterator[Remedy]:
+    reduction = start.loss.form.reduction
+    if reduction is not None and reduction >= SUM_RATIO:
+        name = "loss of a batch taken twice over the loss of the batch"
+        evidence = Evidence(name, reduction, "", 1.0, "a sum, not a mean")
+        strengths = subject.strengths("loss-reduction")
+        yield Remedy("loss-reduction", strengths, (evidence,), suspects=("learning-rate-high",))
+
+
+def _rare_classes(subject: Subject, observed: Observed) -> Iterator[Remedy]:
+    data = observed.data
+    if data is None or data.kind not in ("classes", "binary") or len(data.classes.train) < 2:
+        return
+    counts, held_out = data.classes.train, data.classes.validation
+    rarest = min(counts, key=lambda k: counts[k])
+    share = counts[rarest] / max(counts.values())
+    if share >= RARE_SHARE or held_out.get(rarest, 0) < MIN_RARE_EXAMPLES:
+        return
+    name = "examples of the rarest class for one of the most frequent"
+    evidence = Evidence(name, share, "", RARE_SHARE, f"class {rarest}")
+    yield Remedy("imbalance", subject.strengths("imbalance"), (evidence,))
+
+
+def _start(subject: Subject, start: StartProfile) -> Iterator[Remedy]:
+    """Another start, with what speaks against the one there is."""
+    evidence: list[Evidence] = []
+    where, suspects = "", ["vanishing", "exploding"]
+    layers, flow = start.network.layers, start.network.flow
+    for layer in layers:
+        if layer.weight_rms > 0 and not 1 / WEIGHT_RATIO < layer.weight_ratio < WEIGHT_RATIO:
+            name = "size of the weights over the usual one"
+            evidence.append(Evidence(name, layer.weight_ratio, "", WEIGHT_RATIO, layer.where))
+            where = where or layer.where
+    for call in start.network.activations:
+        if call.units > 1 and not call.makes_output and call.dead_units >= DEAD_SHARE * call.units:
+            name = "units at 0 for every example"
+            evidence.append(Evidence(name, call.dead_units, "", None, f"of {call.units}"))
+            where, suspects = where or call.where, ["dead-units", *suspects]
+        elif call.units > 1 and call.flat_units >= SATURATED_SHARE * call.units:
+            name = "saturated units"
+            evidence.append(Evidence(name, call.flat_units, "", None, f"of {call.units}"))
+            where, suspects = where or call.where, ["saturation", *suspects]
+    for name, ratio in (
+        ("spread of the last hidden layer over the first's", flow.signal if flow else None),
+        ("gradient at the first hidden layer over the last's", flow.gradient if flow else None),
+    ):
+        if ratio is not None and ratio > 0 and not 1 / LAYER_RATIO < ratio < LAYER_RATIO:
+            limit = LAYER_RATIO if ratio > 1 else 1 / LAYER_RATIO
+            evidence.append(Evidence(name, ratio, "", limit))
+            where = where or (layers[0].where if layers else "")
+    first, null = start.first_loss.value, start.loss.baselines.null_loss
+    known = first is not None and null is not None and null > 0
+    if known and first > FIRST_LOSS_RATIO * null + FIRST_LOSS_RATIO:  # type: ignore[operator]
+        evidence.append(Evidence("first loss", first, "", null, "that of the best constant answer"))
+        largest = max(layers, key=lambda k: k.weight_ratio, default=None)
+        where = where or ("" if largest is None else largest.where)
+    yield Remedy(
+        "initialization",
+        subject.strengths("initialization"),
+        tuple(evidence[:3]),
+        where,
+        tuple(suspects),
+    )
+
+
+def _settings(subject: Subject, observed: Observed) -> Iterator[Remedy]:
+    """What the subject's own settings speak for."""
+    for cause in SETTING_CAUSES:
+        facts = subject.facts(cause, observed)
+        if facts is not None:
+            yield Remedy(
+                cause, subject.strengths(cause), facts.evidence, facts.where, facts.suspects
+            )

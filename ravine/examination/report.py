@@ -1,262 +1,228 @@
-"""What is wrong with a recipe or a run: all checks, the course of training, and remedies that were
-tried.
+"""The examination of a subject: what is found without trying, what trials show, and the order of
+causes and symptoms.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from ravine.catalog import recipe_from
-from ravine.data import RowGroups
+from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.registry import SYMPTOM_CODES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.training_curves import rules as curve_rules
-from ravine.diagnosis.training_curves.series import TrainingCurves, curves_of_record
-from ravine.diagnosis.trials import rules as trial_rules
-from ravine.diagnosis.trials.outcome import Outcome, TrialResults
-from ravine.errors import InputError
-from ravine.examination.preflight import checked, constant_level, quick, slow
-from ravine.examination.remedies import applied, remedies, useful
-from ravine.examination.trials import FEW, Say, bench_of, silent, tried_on
-from ravine.finding import BY_HAND, SEVERITIES, Finding, Report, Trial, arrange
-from ravine.recipe import Recipe
-from ravine.record import Record, read_json
-from ravine.training.jobs import load_task, resolve
-from ravine.training.run_folder import plain_recipe, planned_recipe
-from ravine.training.train import Run, open_run
+from ravine.diagnosis.trials.outcome import (
+    NEAR_PERFECT_SCORE,
+    ORDERED_GENERAL_CAUSES,
+    TrialResults,
+)
+from ravine.diagnosis.trials.rules import ALL as TRIAL_RULES
+from ravine.examination.remedies import remedies_of
+from ravine.examination.subject import Say, Subject, stay_silent
+from ravine.examination.trials import try_cures, try_remedies, try_stopping_at
+from ravine.finding import BY_HAND, SEVERITIES, Checks, Finding, Report, Trial, arrange
+
+STOPS_EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
+NOTHING_LEARNED = ("RVN-T02", "RVN-T22")
 
 
-@dataclass(frozen=True)
-class Patient:
-    """What is examined: a resolved recipe, its task, and a run of it (None: it is trained for the
-    trials).
+def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -> Report:
+    """Everything that can be said of a subject; `say` is told what takes a while.
+
+    Where a cause is certain, only what cures it is tried; else remedies are tried, and what helps
+    names the cause. Nothing is tried where nothing is left to gain.
     """
-
-    recipe: Recipe
-    task: Any
-    run: Run | None = None
-    name: str | None = None
-    frame: Any = None
-
-
-def doctor(
-    what: str | Path | Run | Recipe, frame: Any = None, *, trials: bool = True, module: Any = None
-) -> Report:
-    """What is wrong with a run (its folder, or what `train` returned) or with a recipe, and what
-    helps against it.
-
-    All checks before training are made, a run's course is judged, and remedies are tried unless
-    `trials` is False. `frame` is the table where the recipe names no source, `module` makes the
-    network where that is a module of one's own. Raises `InputError` for a folder that is no run,
-    and for data that are not those of the run.
-
-    >>> from ravine.catalog import named_recipe
-    >>> recipe = named_recipe("plain").vary("data.source", "iris").vary("optimizer.lr", 1e-6)
-    >>> doctor(recipe).findings[0].cause
-    'learning-rate-low'
-    """
-    return examined(patient_of(what, frame, module=module), trials=trials)
-
-
-def patient_of(
-    what: str | Path | Run | Recipe, frame: Any = None, *, module: Any = None
-) -> Patient:
-    """What a folder, a run or a recipe stands for. Raises `InputError`."""
-    if isinstance(what, Recipe):
-        return _of_recipe(what, frame)
-    if isinstance(what, Run):
-        recipe = (
-            what.model.recipe
-            if what.model is not None
-            else recipe_from({"base": "plain", **what.record.recipe})
-        )
-        return _of_run(what, recipe, frame, what.record.task["fingerprint"])
-    folder = Path(what)
-    if not (folder / "plan.json").exists():
-        raise InputError(
-            f"{folder} is not a run",
-            why="it has no plan.json",
-            do="name the folder that `ravine train` "
-            "printed, or a recipe file, a table or a bundled set",
-        )
-    plan = read_json(folder / "plan.json")
-    recipe = planned_recipe(plan, module)
-    if not (folder / "record.json").exists():  # unfinished: what it is to become is tried instead
-        return replace(_of_recipe(recipe, frame), name=str(folder))
-    return _of_run(open_run(folder, module=module), recipe, frame, plan["fingerprint"])
-
-
-def _of_recipe(recipe: Recipe, frame: Any) -> Patient:
-    task = load_task(recipe, frame)
-    return Patient(resolve(recipe, task), task, frame=frame)
-
-
-def _of_run(run: Run, recipe: Recipe, frame: Any, fingerprint: str) -> Patient:
-    task = load_task(recipe, frame)
-    if task.fingerprint != fingerprint:
-        raise InputError(
-            "the data of the run have changed",
-            why="what was measured then says nothing of these",
-            do="restore the data, or train anew",
-        )
-    return Patient(recipe, task, run, None if run.folder is None else str(run.folder), frame)
-
-
-def examined(patient: Patient, *, trials: bool = True, say: Say = silent) -> Report:
-    """Everything that can be said of a patient; `say` is told what takes a while."""
-    recipe, task = patient.recipe, patient.task
-    say("checking recipe and data")
-    found, checks = checked(recipe, task, quick(recipe, task) | slow(recipe, task))
-    bench = bench_of(recipe, task, patient.run, patient.frame, say=say) if trials else None
-    run = patient.run or (bench.run if bench is not None and bench.whole else None)
-    if run is not None:
-        more, went = run_rules(curve_rules.ALL, course_with_null(run.record, recipe, task))
-        more = [replace(f, changes=useful(recipe, f.changes)) for f in more]
-        found, checks = [*found, *more], checks.and_(went)
-    if bench is not None:
-        seen = tried_on(
-            bench, remedies(recipe, bench.task, found), sure=[f.cause for f in found], say=say
-        )
-        more, went = run_rules(trial_rules.ALL, seen)
-        found, checks = treated(recipe, found, more, seen), checks.and_(went)
-    score = None if patient.run is None else patient.run.score
-    return Report(run=patient.name, score=score, checks=checks, findings=arrange(found))
-
-
-def course_with_null(record: Record, recipe: Recipe, task: Any) -> TrainingCurves:
-    """The course of a run, beside what the best constant answer would have lost."""
-    course = curves_of_record(record)
-    if task.validation is None or isinstance(task.train, RowGroups):
-        return course
-    references = replace(
-        course.references,
-        null_train=constant_level(recipe.loss, task.train, task.outputs),  # type: ignore[arg-type]
-        null_validation=constant_level(recipe.loss, task.validation, task.outputs),  # type: ignore
-    )
-    return replace(course, references=references)
-
-
-# Findings and trials
-
-
-def treated(
-    recipe: Recipe, found: list[Finding], blamed: list[Finding], seen: TrialResults
-) -> list[Finding]:
-    """Findings with what was tried against them; a cause that a check has found already is not told
-    twice.
-
-    Changes that were tried and did not help are dropped: the trial stays. What a cause accounts
-    for, if its remedy helped, is noted under it.
-    """
-    outcomes = {o.cause: o for o in seen.outcomes}
-    told = [_with_trial(recipe, f, outcomes.get(f.cause), seen) for f in found]
-    for cause in blamed:
-        # since when, trials do not tell: they are judged at their end
-        cause = replace(_with_trial(recipe, cause, outcomes.get(cause.cause), seen), since=None)
-        same = next(
-            (i for i, f in enumerate(told) if f.cause == cause.cause and not _symptom(f)), None
-        )
-        symptoms = [f.code for f in told if _symptom(f)]
-        if same is None:
-            told.append(replace(cause, explains=_once(*cause.explains, *symptoms)))
+    with subject.limit_threads():
+        observed = subject.observe(trials=trials, say=say)
+        found, checks, own = observed.findings, observed.checks, observed.results
+        untried = Checks(not_measured=tuple(rule.code for rule in TRIAL_RULES))
+        why = "no trials were asked for" if own is None else "another cause was tried first"
+        if any(is_certain(f) for f in found):
+            leads = lead_findings(found)
+            if own is not None:
+                leads = {c: try_cures(subject, observed, f) for c, f in leads.items()}
+            found, went = settle(found, leads), untried
+        elif own is None:
+            went = untried
+        elif own.base.score is not None and own.base.score >= NEAR_PERFECT_SCORE:
+            found, went = excuse_unlearnable(found, observed.data), untried
+            why = "nothing is left to gain: the score is near its best"
         else:
-            known = told[same]
-            worse = min(known.severity, cause.severity, key=SEVERITIES.index)
-            told[same] = replace(
-                known,
-                explains=_once(*known.explains, *symptoms),
-                severity=worse,
-                evidence=(*known.evidence, *cause.evidence[-1:]),
-            )
-    settled = {code for f in told if _helped(f) for code in f.explains if code != f.code}
-    return [
-        replace(f, severity="note", changes=(), trial=None) if f.code in settled else f
-        for f in told
-    ]
+            found = excuse_unlearnable(found, observed.data)
+            causes = [f.cause for f in found if not is_symptom(f)]
+            remedies = remedies_of(subject, observed)
+            results = try_remedies(subject, observed, remedies, found_causes=causes, say=say)
+            new, went = run_rules(TRIAL_RULES, results)
+            if overfitting := [f for f in new if f.cause == "overfitting"]:
+                trial = try_stopping_at(subject, step_to_stop(overfitting[0]))
+                new = stop_early(new, trial)
+            found = explain_symptoms(*weigh_facts(*join_trials(found, new, results)))
+        findings = tuple(_with_trial(f, why) for f in arrange(found))
+    return Report(
+        run=subject.name, score=subject.score, checks=checks.and_(went), findings=findings
+    )
 
 
-def _once(*codes: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(codes))
-
-
-def _helped(finding: Finding) -> bool:
-    return finding.trial is not None and finding.trial.verdict == "helped"
-
-
-def _symptom(finding: Finding) -> bool:
+def is_symptom(finding: Finding) -> bool:
+    """Whether a finding says that, not why, something goes wrong."""
     return finding.code in SYMPTOM_CODES
 
 
-def _with_trial(
-    recipe: Recipe, finding: Finding, outcome: Outcome | None, seen: TrialResults
-) -> Finding:
-    if outcome is None:
-        return (
-            finding
-            if not finding.changes
-            else replace(finding, trial=Trial(verdict="not tried", why=_why(seen)))
+def is_certain(finding: Finding) -> bool:
+    """Whether a finding is a cause without doubt, so that nothing else needs to be tried."""
+    sure = finding.severity == "error" and finding.confidence in ("exact", "high")
+    return sure and not is_symptom(finding)
+
+
+def lead_findings(found: Sequence[Finding]) -> dict[str, Finding]:
+    """The most important finding of each cause that is certain, by cause."""
+    leads: dict[str, Finding] = {}
+    for finding in arrange(f for f in found if is_certain(f)):
+        leads.setdefault(finding.cause, finding)
+    return leads
+
+
+def settle(found: Sequence[Finding], leads: Mapping[str, Finding]) -> list[Finding]:
+    """The findings where causes are certain. A fault that was seen twice is an error once, by the
+    finding that leads, if that names the place.
+    """
+    seen = []
+    for finding in found:
+        if not is_certain(finding):
+            continue
+        lead = leads[finding.cause]
+        if (finding.code, finding.where) == (lead.code, lead.where):
+            seen.append(lead)
+        else:
+            severity = "note" if lead.where else finding.severity
+            again = replace(finding, trial=lead.trial, changes=lead.changes, severity=severity)
+            seen.append(again)
+    return explain_symptoms([f for f in found if not is_certain(f)], seen)
+
+
+def excuse_unlearnable(found: Sequence[Finding], data: DataProfile | None) -> list[Finding]:
+    """That nothing was learned is no fault where a quick learner finds nothing to learn, either."""
+    if data is None or data.baseline is None or data.baseline.informative is not False:
+        return list(found)
+    return [replace(f, severity="note") if f.code in NOTHING_LEARNED else f for f in found]
+
+
+def step_to_stop(overfitting: Finding) -> int:
+    """The step at which a finding of overfitting says to stop."""
+    return next(int(c.value) for c in overfitting.changes if c.path == "steps")
+
+
+def stop_early(found: Sequence[Finding], trial: Trial) -> list[Finding]:
+    """Overfitting with its trial of stopping; what helps because it stops earlier is no cause
+    beside it.
+    """
+    kept = []
+    for finding in found:
+        if finding.cause == "overfitting":
+            changes = finding.changes if trial.verdict == "helped" else ()
+            kept.append(replace(finding, trial=trial, changes=changes))
+        elif finding.cause not in STOPS_EARLIER:
+            kept.append(finding)
+    return kept
+
+
+def join_trials(
+    found: list[Finding], causes: list[Finding], results: TrialResults
+) -> tuple[list[Finding], list[Finding]]:
+    """Findings with what was tried against their cause; a change that did not help is not
+    recommended. A cause that trials name and a check has found already is told once, by the finding
+    of the check.
+    """
+    outcomes = {o.cause: o for o in results.outcomes if o.trial is not None}
+    joined = []
+    for finding in found:
+        outcome = outcomes.get(finding.cause)
+        if outcome is not None and not is_symptom(finding) and finding.trial is None:
+            helped = outcome.trial is not None and outcome.trial.verdict == "helped"
+            by_hand = tuple(c for c in finding.changes if c.path in BY_HAND)
+            changes = outcome.changes if helped else by_hand
+            finding = replace(finding, trial=outcome.trial, changes=changes)
+        joined.append(finding)
+    rest = []
+    for cause in causes:
+        place = next(
+            (i for i, f in enumerate(joined) if _is_same_fault(f, cause)),
+            None,
         )
-    trial = outcome.trial or Trial(
-        verdict="no effect",
-        steps=seen.steps,
-        seeds=FEW,
-        before=_finite(seen.base.loss),
-        after=_finite(outcome.loss),
-    )
-    if trial.verdict == "helped":
-        return replace(finding, changes=useful(recipe, outcome.changes), trial=trial)
-    return replace(finding, changes=(), trial=trial)
+        if place is None:
+            rest.append(cause)
+            continue
+        known = joined[place]
+        worse = min(known.severity, cause.severity, key=SEVERITIES.index)
+        evidence = (*known.evidence, *cause.evidence[-1:])
+        where = known.where or cause.where
+        joined[place] = replace(known, severity=worse, evidence=evidence, where=where)
+    return joined, rest
 
 
-def _finite(loss: float) -> float | None:
-    return loss if math.isfinite(loss) else None
-
-
-def _why(seen: TrialResults) -> str:
+def _is_same_fault(found: Finding, cause: Finding) -> bool:
+    """Whether a check has found what a trial names: the same cause, at no other place."""
+    one_place = not found.where or not cause.where or found.where == cause.where
     return (
-        "it is to be made by hand"
-        if seen.outcomes
-        else "nothing is left to gain: the score is near its best"
+        one_place
+        and found.cause == cause.cause
+        and not is_symptom(found)
+        and found.severity != "note"
     )
 
 
-def fixed(recipe: Recipe, report: Report) -> Recipe:
-    """The recipe with all changes of a report that were tried and helped; of two for one setting
-    the first.
+def weigh_facts(found: list[Finding], causes: list[Finding]) -> tuple[list[Finding], list[Finding]]:
+    """Measured facts before what helped on general grounds: another rate or more steps make up for
+    many faults.
     """
-    paths: set[str] = set()
-    for finding in report.findings:
-        if _helped(finding):
-            changes = [c for c in finding.changes if c.path not in paths and c.path not in BY_HAND]
-            recipe = applied(recipe, changes)
-            paths |= {c.path for c in changes}
-    return recipe
-
-
-def differences(old: Recipe, new: Recipe) -> list[tuple[str, str | None, str | None]]:
-    """Settings that differ, by path, with both values as JSON; None where a recipe has no such
-    setting.
-
-    >>> from ravine.catalog import named_recipe
-    >>> differences(named_recipe("plain"), named_recipe("plain").vary("optimizer.lr", 0.5))
-    [('optimizer.lr', '0.1', '0.5')]
-    """
-    before, after = (dict(_flat(plain_recipe(r))) for r in (old, new))
-    return [
-        (path, before.get(path), after.get(path))
-        for path in dict.fromkeys((*before, *after))
-        if before.get(path) != after.get(path)
+    facts = [
+        f
+        for f in found
+        if f.severity != "note" and f.confidence in ("exact", "high") and not is_symptom(f)
     ]
+    general = [
+        f
+        for f in causes
+        if f.severity != "note" and f.cause in ORDERED_GENERAL_CAUSES and f.since is not None
+    ]
+    if not facts or not general:
+        return found, causes
+    worst = "error" if any(f.severity == "error" for f in general) else "warning"
+    also = [f.cause for f in general]
+    leading = [
+        replace(f, severity=worst, suspects=tuple(dict.fromkeys((*f.suspects, *also))))
+        if f in facts
+        else f
+        for f in found
+    ]
+    return leading, [replace(f, severity="note") if f in general else f for f in causes]
 
 
-def _flat(plain: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(plain, dict):
-        for name, value in plain.items():
-            yield from _flat(value, f"{path}.{name}".lstrip("."))
-    else:
-        yield path, json.dumps(plain)
+def explain_symptoms(found: list[Finding], causes: list[Finding]) -> list[Finding]:
+    """All findings; symptoms become notes where a cause was found that accounts for them."""
+    named = [f for f in (*found, *causes) if _names_cause(f)]
+    if not any(f.severity in ("error", "warning") for f in (*causes, *named)):
+        return [*found, *causes]
+    codes = tuple(dict.fromkeys(f.code for f in found if is_symptom(f)))
+    notes = [replace(f, severity="note") if is_symptom(f) else f for f in found]
+    explained = [_explaining(f, codes) if f in named else f for f in notes]
+    return [*explained, *(_explaining(f, codes) for f in causes)]
+
+
+def _explaining(finding: Finding, codes: tuple[str, ...]) -> Finding:
+    return replace(finding, explains=tuple(dict.fromkeys((*finding.explains, *codes))))
+
+
+def _names_cause(finding: Finding) -> bool:
+    """Whether a trial has shown that a check found the cause."""
+    return (
+        not is_symptom(finding) and finding.trial is not None and finding.trial.verdict == "helped"
+    )
+
+
+def _with_trial(finding: Finding, why: str) -> Finding:
+    """A finding that recommends something says what became of it: here, why nobody tried."""
+    if finding.trial is not None or not finding.changes:
+        return finding
+    by_hand = all(change.path in BY_HAND for change in finding.changes)
+    why = "made by hand" if by_hand else why
+    return replace(finding, trial=Trial(verdict="not tried", why=why))

@@ -1,16 +1,18 @@
-"""Remedies for foreign code, as changes of a case: rate, batch, scales, output, start, activation,
-loss, and more.
+"""Changes of a torch program, a class for each: of its rate, batches, scales, start, activations,
+loss and more.
 
-Letters: N examples, F features.
+A change names itself in a finding by `change`, a path and a value; `apply` gives the program with
+the change made. Letters: N examples, F features.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,29 +20,208 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ravine.examination.model_surgery import (
-    activated,
-    linear_output,
-    sigmoid_output,
+    with_activation,
+    with_linear_output,
+    with_sigmoid_output,
     without_dropout,
 )
-from ravine.examination.torch_subject import Case, Rows
+from ravine.examination.scores import classes_second
+from ravine.examination.subject import CannotTryError
+from ravine.examination.torch_data import TensorData
+from ravine.examination.torch_program import TorchProgram
 from ravine.finding import Change
 from ravine.rng import isolated_rng
 
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
-HIDDEN = {"relu": torch.relu, "leaky_relu": F.leaky_relu, "tanh": torch.tanh, "gelu": F.gelu}
-PLAIN = 1e-3  # learning rate of the plain Adam that is tried in another optimizer's place
-PROBE = 64  # examples on which a start is scaled
+RUNNING_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+HIDDEN_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "leaky_relu": F.leaky_relu,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+}
+SURGERY_EXAMPLES = 64  # on which calls are recorded and a start is scaled
 
 
-class NotTriedError(Exception):
-    """Why a change cannot be tried on this case."""
+class TorchChange(Protocol):
+    """One change of a torch program."""
+
+    @property
+    def change(self) -> Change:
+        """The change as findings and `--json` name it."""
+        ...
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        """The program with the change made. Raises `CannotTryError` where it cannot be."""
+        ...
 
 
-class Scaled(nn.Module):
-    """A model whose inputs are first brought to mean 0 and standard deviation 1: (x - mean) /
-    sd.
-    """
+# Optimizer and budget
+
+
+@dataclass(frozen=True)
+class ScaleLearningRate:
+    """Every group's learning rate times a factor."""
+
+    factor: float
+
+    @property
+    def change(self) -> Change:
+        return Change("lr", f"x{self.factor:g}")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        def scale(model: nn.Module, optimizer: Optimizer) -> None:
+            for group in optimizer.param_groups:
+                group["lr"] = group["lr"] * self.factor
+                if "initial_lr" in group:
+                    group["initial_lr"] = group["lr"]
+
+        return _prepare(program, scale)
+
+
+@dataclass(frozen=True)
+class SetWeightDecay:
+    """One weight decay for all groups."""
+
+    value: float
+
+    @property
+    def change(self) -> Change:
+        return Change("decay", self.value)
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        def set_decay(model: nn.Module, optimizer: Optimizer) -> None:
+            for group in optimizer.param_groups:
+                group["weight_decay"] = float(self.value)
+
+        return _prepare(program, set_decay)
+
+
+@dataclass(frozen=True)
+class ClipGradient:
+    """The gradient's norm clipped to a limit before each step."""
+
+    limit: float
+
+    @property
+    def change(self) -> Change:
+        return Change("clip", self.limit)
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        return replace(program, clip=float(self.limit))
+
+
+@dataclass(frozen=True)
+class UseAdam:
+    """A plain Adam for the parameters that the program's own optimizer holds."""
+
+    lr: float = 1e-3
+
+    @property
+    def change(self) -> Change:
+        return Change("optimizer", "adam" if self.lr == 1e-3 else f"adam {self.lr:g}")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        own = program.optimizer
+        if isinstance(own, Optimizer):
+            held = {id(p) for group in own.param_groups for p in group["params"]}
+            places = [i for i, p in enumerate(program.model.parameters()) if id(p) in held]
+            return replace(
+                program,
+                optimizer=lambda parameters: Adam(
+                    [p for i, p in enumerate(parameters) if i in places], lr=self.lr
+                ),
+            )
+        return replace(
+            program,
+            optimizer=lambda parameters: Adam(
+                [p for group in own(parameters).param_groups for p in group["params"]], lr=self.lr
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class TrainAllParameters:
+    """All parameters in the optimizer and trained, also those that are frozen or were left out."""
+
+    @property
+    def change(self) -> Change:
+        return Change("optimizer", "all parameters")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        def hold_all(model: nn.Module, optimizer: Optimizer) -> None:
+            held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            missing = [p for p in model.parameters() if id(p) not in held]
+            for p in model.parameters():
+                p.requires_grad_(p.is_floating_point() or p.is_complex())
+            if missing:
+                optimizer.add_param_group({"params": missing})
+
+        return _prepare(program, hold_all)
+
+
+@dataclass(frozen=True)
+class SetSteps:
+    """Another budget: so many steps, in whole epochs."""
+
+    steps: int
+
+    @property
+    def change(self) -> Change:
+        return Change("steps", self.steps)
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        epochs = max(1, math.ceil(float(self.steps) / len(program.train)))
+        return replace(program, epochs=epochs)
+
+
+# Examples
+
+
+@dataclass(frozen=True)
+class SetBatchSize:
+    """Another batch size at the same number of passes."""
+
+    size: int
+
+    @property
+    def change(self) -> Change:
+        return Change("batch", self.size)
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        data = _in_memory(program, "the batches come")
+        size = min(int(self.size), len(data.inputs))
+        return replace(program, train=replace(data, batch=size))
+
+
+@dataclass(frozen=True)
+class ShuffleExamples:
+    """A new order of the examples in every pass."""
+
+    @property
+    def change(self) -> Change:
+        return Change("shuffle", True)
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        return replace(
+            program, train=replace(_in_memory(program, "the order comes"), shuffled=True)
+        )
+
+
+@dataclass(frozen=True)
+class BalanceClasses:
+    """Classes (labels) drawn equally often."""
+
+    @property
+    def change(self) -> Change:
+        return Change("loss", "balanced")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        data = _in_memory(program, "the examples come")
+        return replace(program, train=replace(data, balanced=True))
+
+
+class StandardizedInputs(nn.Module):
+    """A model whose inputs are first standardized: (x − mean) / sd."""
 
     mean: Tensor
     sd: Tensor
@@ -55,10 +236,35 @@ class Scaled(nn.Module):
         return self.model(((x - self.mean) / self.sd).to(x.dtype))
 
 
-class Unscaled(nn.Module):
-    """A model that learns standardized targets and answers in the targets' own units: sd model(x) +
-    mean.
+@dataclass(frozen=True)
+class StandardizeInputs:
+    """Inputs brought to mean 0 and standard deviation 1, by feature or channel."""
+
+    @property
+    def change(self) -> Change:
+        return Change("input.scale", "standardize")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        inputs, _ = program.examples()
+        if not inputs.is_floating_point():
+            raise CannotTryError("the inputs are whole numbers")
+        return replace(program, model=StandardizedInputs(program.model, *mean_and_sd(inputs)))
+
+
+def mean_and_sd(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature (of [N, F], [N, T, F]) or channel
+    ([N, C, H, W]); 1 in place of the standard deviation of a constant.
     """
+    over = (0, 2, 3) if x.dim() == 4 else tuple(range(x.dim() - 1)) if x.dim() > 1 else (0,)
+    kind = x.dtype if x.is_floating_point() and x.element_size() > 4 else torch.float
+    x = x.double()
+    mean, sd = x.mean(over, keepdim=True)[0], x.std(over, keepdim=True, correction=0)[0]
+    constant = (sd <= 1e-12 * (mean.abs() + 1e-300)) | (sd == 0)
+    return mean.to(kind), torch.where(constant, torch.ones_like(sd), sd).to(kind)
+
+
+class RescaledOutputs(nn.Module):
+    """A model that learns standardized targets and answers in their units: sd model(x) + mean."""
 
     mean: Tensor
     sd: Tensor
@@ -73,155 +279,134 @@ class Unscaled(nn.Module):
         return self.model(x) * self.sd + self.mean
 
 
-def changed(case: Case, *changes: Change) -> Case:
-    """The case with changes made, one after another. Raises `NotTriedError` with the reason where
-    one cannot be.
-    """
-    for change in changes:
-        if change.path not in CHANGES:
-            raise NotTriedError(f"a change of {change.path} is made by hand")
-        case = CHANGES[change.path](case, change.value)
-    return case
-
-
-def _rate(case: Case, value: Any) -> Case:
-    """`value`: the new rate, or "x10", "x0.1": a multiple of every group's."""
-
-    def set_rate(model: nn.Module, optimizer: Optimizer) -> None:
-        for group in optimizer.param_groups:
-            group["lr"] = group["lr"] * float(value[1:]) if isinstance(value, str) else float(value)
-            if "initial_lr" in group:
-                group["initial_lr"] = group["lr"]
-
-    return _prepared(case, set_rate)
-
-
-def _decay(case: Case, value: Any) -> Case:
-    def set_decay(model: nn.Module, optimizer: Optimizer) -> None:
-        for group in optimizer.param_groups:
-            group["weight_decay"] = float(value)
-
-    return _prepared(case, set_decay)
-
-
-def _dropout(case: Case, value: Any) -> Case:
-    """Only 0 can be tried: modules, functions and the attributes of attention and recurrent
-    layers.
-    """
-    if value != 0:
-        raise NotTriedError("only dropout 0 is tried")
-
-    def no_dropout(model: nn.Module, optimizer: Optimizer) -> None:
-        for module in model.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.p = 0.0
-            elif isinstance(getattr(module, "dropout", None), float):
-                module.dropout = 0.0  # type: ignore[assignment]
-
-    case = _prepared(case, no_dropout)
-    plain = _rewired(case, without_dropout)
-    return case if plain is None else replace(case, model=plain)
-
-
-def _clip(case: Case, value: Any) -> Case:
-    return replace(case, clip=float(value))
-
-
-def _steps(case: Case, value: Any) -> Case:
-    return replace(case, epochs=max(1, math.ceil(float(value) / len(case.train))))
-
-
-def _batch(case: Case, value: Any) -> Case:
-    """Another batch size at the same number of passes."""
-    if not isinstance(case.train, Rows):
-        raise NotTriedError("the batches come from a loader that cannot be built anew")
-    return replace(case, train=replace(case.train, batch=min(int(value), len(case.train.inputs))))
-
-
-def _shuffle(case: Case, value: Any) -> Case:
-    if not isinstance(case.train, Rows):
-        raise NotTriedError("the order comes from a loader that cannot be built anew")
-    return replace(case, train=replace(case.train, shuffled=bool(value)))
-
-
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature (of [N, F], [N, T, F]) or channel ([N, C, H, W]);
-    1 for constants.
-    """
-    over = (0, 2, 3) if x.dim() == 4 else tuple(range(x.dim() - 1)) if x.dim() > 1 else (0,)
-    kind = x.dtype if x.is_floating_point() and x.element_size() > 4 else torch.float
-    x = x.double()
-    mean, sd = x.mean(over, keepdim=True)[0], x.std(over, keepdim=True, correction=0)[0]
-    tiny = sd <= 1e-12 * (mean.abs() + 1e-300)
-    return mean.to(kind), torch.where(tiny | (sd == 0), torch.ones_like(sd), sd).to(kind)
-
-
-def _input_scale(case: Case, value: Any) -> Case:
-    inputs, _ = case.examples()
-    if not inputs.is_floating_point():
-        raise NotTriedError("the inputs are whole numbers")
-    return replace(case, model=Scaled(case.model, *moments(inputs)))
-
-
-def _target_scale(case: Case, value: Any) -> Case:
+@dataclass(frozen=True)
+class StandardizeTargets:
     """Targets standardized for the loss; the outputs stay in the targets' units."""
-    inputs, targets = case.examples()
-    if not targets.is_floating_point():
-        raise NotTriedError("the targets are whole numbers")
-    with isolated_rng(case.seed), torch.no_grad():
-        outputs = copy.deepcopy(case.model).eval()(inputs[:4])
-    if not isinstance(outputs, Tensor) or outputs.numel() != targets[:4].numel():
-        raise NotTriedError("outputs and targets are not paired number by number")
-    flat = targets.double().reshape(len(targets), -1)
-    mean, sd = flat.mean(), flat.std(correction=0)
-    if float(sd) == 0:
-        raise NotTriedError("all targets are equal")
-    mean, sd, loss = mean.to(targets.dtype), sd.to(targets.dtype), case.loss
-    return replace(
-        case,
-        model=Unscaled(case.model, mean, sd),
-        loss=lambda out, y: loss((out - mean) / sd, (y - mean) / sd),
-    )
+
+    @property
+    def change(self) -> Change:
+        return Change("target.scale", "standardize")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        inputs, targets = program.examples()
+        if not targets.is_floating_point():
+            raise CannotTryError("the targets are whole numbers")
+        with isolated_rng(program.seed), torch.no_grad():
+            outputs = copy.deepcopy(program.model).eval()(inputs[:4])
+        if not isinstance(outputs, Tensor) or outputs.numel() != targets[:4].numel():
+            raise CannotTryError("outputs and targets are not paired number by number")
+        flat = targets.double().reshape(len(targets), -1)
+        mean, sd = flat.mean(), flat.std(correction=0)
+        if float(sd) == 0:
+            raise CannotTryError("all targets are equal")
+        mean, sd, loss = mean.to(targets.dtype), sd.to(targets.dtype), program.loss
+        return replace(
+            program,
+            model=RescaledOutputs(program.model, mean, sd),
+            loss=lambda out, y: loss((out - mean) / sd, (y - mean) / sd),
+        )
 
 
-def _output(case: Case, value: Any) -> Case:
-    """ "linear" or "sigmoid" in place of the output's activation."""
-    linear = _rewired(case, sigmoid_output if value == "sigmoid" else linear_output)
-    if linear is None:
-        raise NotTriedError("the output has no activation that was seen")
-    return replace(case, model=linear)
+# Network
 
 
-def _activation(case: Case, value: Any) -> Case:
-    bent = _rewired(case, lambda model, inputs: activated(model, inputs, HIDDEN[value]))
-    if bent is None:
-        raise NotTriedError("no activation was seen between layers")
-    return replace(case, model=bent)
+@dataclass(frozen=True)
+class RemoveDropout:
+    """No dropout: in modules, functions and the attributes of attention and recurrent layers."""
+
+    @property
+    def change(self) -> Change:
+        return Change("dropout", 0)
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        def no_dropout(model: nn.Module, optimizer: Optimizer) -> None:
+            for module in model.modules():
+                if isinstance(module, nn.modules.dropout._DropoutNd):
+                    module.p = 0.0
+                elif isinstance(getattr(module, "dropout", None), float):
+                    module.dropout = 0.0  # type: ignore[assignment]
+
+        program = _prepare(program, no_dropout)
+        plain = _operate(program, without_dropout)
+        return program if plain is None else replace(program, model=plain)
 
 
-def _rewired(case: Case, how: Callable[[nn.Module, Tensor], nn.Module | None]) -> nn.Module | None:
-    inputs, _ = case.examples(PROBE)
-    with isolated_rng(case.seed):
-        return how(case.model, inputs)
+@dataclass(frozen=True)
+class LinearOutput:
+    """No activation at the output."""
+
+    @property
+    def change(self) -> Change:
+        return Change("output", "linear")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        return _with_output(program, with_linear_output)
 
 
-def _init(case: Case, value: Any) -> Case:
-    """The start drawn anew: He's or Glorot's for matrices, orthogonal for recurrent ones, then each
-    layer's output brought to variance 1 on a batch ("unit variance", Mishkin and Matas 2016)."""
-    if value not in ("default", "unit variance"):
-        raise NotTriedError(f"a start {value!r} is made by hand")
-    inputs, _ = case.examples(PROBE)
+@dataclass(frozen=True)
+class SigmoidOutput:
+    """A sigmoid in place of the output's activation."""
 
-    def restart(model: nn.Module, optimizer: Optimizer) -> None:
-        for module in model.modules():
-            _restart(module)
-        if value == "unit variance":
-            _unit_variance(model, inputs)
+    @property
+    def change(self) -> Change:
+        return Change("output", "sigmoid")
 
-    return _prepared(case, restart)
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        return _with_output(program, with_sigmoid_output)
 
 
-def _restart(module: nn.Module) -> None:
+@dataclass(frozen=True)
+class ReplaceActivations:
+    """One activation, of `HIDDEN_ACTIVATIONS`, in all hidden places, also where none stands."""
+
+    activation: str
+
+    @property
+    def change(self) -> Change:
+        return Change("activation", self.activation)
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        function = HIDDEN_ACTIVATIONS[self.activation]
+        model = _operate(program, lambda model, x: with_activation(model, x, function))
+        if model is None:
+            raise CannotTryError("no activation was seen between layers")
+        return replace(program, model=model)
+
+
+@dataclass(frozen=True)
+class Reinitialize:
+    """New starting weights: He's for linear layers and convolutions, orthogonal for recurrent
+    matrices; norms and embeddings as new.
+    """
+
+    @property
+    def change(self) -> Change:
+        return Change("init", "default")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        def restart(model: nn.Module, optimizer: Optimizer) -> None:
+            for module in model.modules():
+                _reinitialize_(module)
+
+        return _prepare(program, restart)
+
+
+@dataclass(frozen=True)
+class UnitVarianceStart:
+    """New starting weights, then each layer's output brought to variance 1 on a batch (Mishkin and
+    Matas 2016).
+    """
+
+    @property
+    def change(self) -> Change:
+        return Change("init", "unit variance")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        inputs, _ = program.examples(SURGERY_EXAMPLES)
+        return replace(Reinitialize().apply(program), first_pass=(inputs, unit_variance_hooks))
+
+
+def _reinitialize_(module: nn.Module) -> None:
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         for name, p in module.named_parameters(recurse=False):
             if p.dim() > 1:
@@ -236,18 +421,19 @@ def _restart(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=1 / math.sqrt(module.embedding_dim))
         if module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
-    elif isinstance(module, nn.modules.batchnorm._NormBase):
+    elif isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm):
         module.reset_parameters()  # with the running statistics
-    elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
-        module.reset_parameters()
 
 
-def _unit_variance(model: nn.Module, inputs: Tensor) -> None:
-    """Divide every linear and convolutional weight by the standard deviation of its output, in
-    order of use.
+@contextlib.contextmanager
+def unit_variance_hooks(model: nn.Module) -> Iterator[None]:
+    """In the next forward pass, divide every linear and convolutional weight by the standard
+    deviation of its output, in order of use.
     """
+    kinds = nn.Linear | nn.modules.conv._ConvNd
+    done: set[int] = set()
 
-    def rescale(module: nn.Module, given: Any, made: Tensor) -> Tensor | None:
+    def rescale(module: Any, given: Any, made: Tensor) -> Tensor | None:
         if id(module) in done or made.numel() < 2:
             return None
         done.add(id(module))
@@ -255,102 +441,101 @@ def _unit_variance(model: nn.Module, inputs: Tensor) -> None:
         if not math.isfinite(sd) or sd < 1e-12:
             return None
         with torch.no_grad():
-            module.weight.div_(sd)  # type: ignore[operator,union-attr]
-        return (
-            made / sd
-            if module.bias is None
-            else (made - _bias(module, made)) / sd + _bias(module, made)
-        )
+            module.weight.div_(sd)
+        if module.bias is None:
+            return made / sd
+        bias = module.bias
+        if not isinstance(module, nn.Linear):
+            bias = bias.reshape(-1, *[1] * (made.dim() - 2))
+        return (made - bias) / sd + bias
 
-    done: set[int] = set()
-    hooks = [
-        m.register_forward_hook(rescale)
-        for m in model.modules()
-        if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)
-    ]
-    mode = model.training
-    with torch.no_grad():
-        model.eval()
-        model(inputs)
-    model.train(mode)
-    for hook in hooks:
-        hook.remove()
+    hooks = [m.register_forward_hook(rescale) for m in model.modules() if isinstance(m, kinds)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
-def _bias(module: nn.Module, made: Tensor) -> Tensor:
-    bias: Any = module.bias
-    return bias if isinstance(module, nn.Linear) else bias.reshape(-1, *[1] * (made.dim() - 2))
+@dataclass(frozen=True)
+class ResetNormalization:
+    """The usual momentum (0.1) and epsilon (1e-5) of normalization with running statistics."""
+
+    @property
+    def change(self) -> Change:
+        return Change("normalization", "usual")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        def reset(model: nn.Module, optimizer: Optimizer) -> None:
+            for module in model.modules():
+                if isinstance(module, RUNNING_NORMS):
+                    module.momentum, module.eps = 0.1, 1e-5
+
+        return _prepare(program, reset)
 
 
-def _loss(case: Case, value: Any) -> Case:
-    """ "mean": the sum divided by the batch; "balanced": classes (labels) drawn equally often;
-    "cross entropy" and "binary cross entropy" on the outputs as logits."""
-    loss, train = case.loss, case.train
-    if value == "mean":
-        return replace(case, loss=lambda out, y: loss(out, y) / len(out))
-    if value == "paired":
-        return replace(case, loss=lambda out, y: loss(out.reshape(y.shape), y))
-    if value == "balanced":
-        if not isinstance(train, Rows):
-            raise NotTriedError("the examples come from a loader that cannot be built anew")
-        return replace(case, train=replace(train, balanced=True))
-    if value == "cross entropy":
-        return replace(case, loss=lambda out, y: F.cross_entropy(logits_first(out, y), y))
-    if value == "binary cross entropy":
-        return replace(
-            case,
-            loss=lambda out, y: F.binary_cross_entropy_with_logits(out.reshape(y.shape), y.float()),
-        )
-    raise NotTriedError(f"a loss {value!r} is not known")
+# Loss
 
 
-def logits_first(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Outputs with the classes in dimension 1, where cross entropy wants them."""
-    if (
-        outputs.dim() == targets.dim() + 1
-        and outputs.shape[1:-1] == targets.shape[1:]
-        and outputs.dim() > 2
-    ):
-        return outputs.movedim(-1, 1)
-    return outputs
+@dataclass(frozen=True)
+class AverageLoss:
+    """The loss, a sum, divided by the size of the batch."""
+
+    @property
+    def change(self) -> Change:
+        return Change("loss", "mean")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        loss = program.loss
+        return replace(program, loss=lambda out, y: loss(out, y) / len(out))
 
 
-def _optimizer(case: Case, value: Any) -> Case:
-    """A plain Adam, "adam" or "adam 0.003", for the parameters that the case's own optimizer holds;
-    or its own for "all parameters", also those that are frozen or in no optimizer."""
-    if value == "all parameters":
-        return _prepared(case, _hold_all)
-    own = case.optimizer
-    lr = float(str(value).partition(" ")[2] or PLAIN)
-    if isinstance(own, Optimizer):
-        held = {id(p) for group in own.param_groups for p in group["params"]}
-        places = [i for i, p in enumerate(case.model.parameters()) if id(p) in held]
-        return replace(
-            case,
-            optimizer=lambda parameters: Adam(
-                [p for i, p in enumerate(parameters) if i in places], lr=lr
-            ),
-        )
-    return replace(
-        case,
-        optimizer=lambda parameters: Adam(
-            [p for group in own(parameters).param_groups for p in group["params"]], lr=lr
-        ),
-    )
+@dataclass(frozen=True)
+class PairLoss:
+    """Outputs in the targets' shape before they reach the loss."""
+
+    @property
+    def change(self) -> Change:
+        return Change("loss", "paired")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        loss = program.loss
+        return replace(program, loss=lambda out, y: loss(out.reshape(y.shape), y))
 
 
-def _hold_all(model: nn.Module, optimizer: Optimizer) -> None:
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    missing = [p for p in model.parameters() if id(p) not in held]
-    for p in model.parameters():
-        p.requires_grad_(p.is_floating_point() or p.is_complex())
-    if missing:
-        optimizer.add_param_group({"params": missing})
+@dataclass(frozen=True)
+class UseCrossEntropy:
+    """Cross entropy on the outputs as logits."""
+
+    @property
+    def change(self) -> Change:
+        return Change("loss", "cross entropy")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        def loss(out: Tensor, y: Tensor) -> Tensor:
+            return F.cross_entropy(classes_second(out, y), y)
+
+        return replace(program, loss=loss)
 
 
-class Chosen(nn.Module):
-    """A network with an output for each class; while it is evaluated, it answers with the number of
-    the likeliest.
+@dataclass(frozen=True)
+class UseBinaryCrossEntropy:
+    """Binary cross entropy on the outputs as logits."""
+
+    @property
+    def change(self) -> Change:
+        return Change("loss", "binary cross entropy")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        def loss(out: Tensor, y: Tensor) -> Tensor:
+            return F.binary_cross_entropy_with_logits(out.reshape(y.shape), y.float())
+
+        return replace(program, loss=loss)
+
+
+class LikeliestClass(nn.Module):
+    """A network with an output for each class; in evaluation mode it answers with the value of the
+    likeliest.
     """
 
     values: Tensor
@@ -365,74 +550,118 @@ class Chosen(nn.Module):
         return logits if self.training else self.values[logits.argmax(1)].reshape(-1, *self.shape)
 
 
-def as_classes(case: Case) -> Case:
-    """The case with an output for each value of its targets and cross entropy, its last layer drawn
-    anew.
+@dataclass(frozen=True)
+class OutputForEachClass:
+    """An output for each value of the targets and cross entropy; the last layer starts anew."""
 
-    Raises `NotTriedError` if the last layer with weights is no linear one with one output.
-    """
-    _, targets = case.examples()
-    if isinstance(case.optimizer, Optimizer):
-        raise NotTriedError("the optimizer holds the old last layer")
-    with isolated_rng(case.seed):
-        model = copy.deepcopy(case.model)
-        linear = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
-        if not linear or linear[-1][1].out_features != 1:
-            raise NotTriedError("the last layer is no linear one with one output")
+    @property
+    def change(self) -> Change:
+        return Change("loss", "cross entropy, one output for each class")
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        """Raises `CannotTryError` if the last layer with weights is not linear with one output."""
+        inputs, targets = program.examples()
+        if isinstance(program.optimizer, Optimizer):
+            raise CannotTryError("the optimizer holds the old last layer")
         values = torch.unique(targets).float()
-        name, last = linear[-1]
-        head = nn.Linear(
-            last.in_features,
-            len(values),
-            bias=last.bias is not None,
-            device=last.weight.device,
-            dtype=last.weight.dtype,
-        )
-    above, _, own = name.rpartition(".")
-    setattr(model.get_submodule(above), own, head)
-    with isolated_rng(case.seed), torch.no_grad():
-        outputs = copy.deepcopy(case.model).eval()(case.examples(2)[0])
+        with isolated_rng(program.seed):
+            model = copy.deepcopy(program.model)
+            linear = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
+            if not linear or linear[-1][1].out_features != 1:
+                raise CannotTryError("the last layer is no linear one with one output")
+            name, last = linear[-1]
+            head = nn.Linear(
+                last.in_features,
+                len(values),
+                bias=last.bias is not None,
+                device=last.weight.device,
+                dtype=last.weight.dtype,
+            )
+        above, _, own = name.rpartition(".")
+        setattr(model.get_submodule(above), own, head)
+        with isolated_rng(program.seed), torch.no_grad():
+            outputs = copy.deepcopy(program.model).eval()(program.examples(2)[0])
         if not isinstance(outputs, Tensor):
-            raise NotTriedError("the model gives no tensor")
-        shape = tuple(outputs.shape[1:])
-    judged = case.judged or case.loss
+            raise CannotTryError("the model gives no tensor")
 
-    def loss(out: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(out, torch.searchsorted(values, y.flatten().float()))
+        def loss(out: Tensor, y: Tensor) -> Tensor:
+            return F.cross_entropy(out, torch.searchsorted(values, y.flatten().float()))
 
-    return replace(case, model=Chosen(model, values, shape), loss=loss, judged=judged)
-
-
-def _normalization(case: Case, value: Any) -> Case:
-    if value != "usual":
-        raise NotTriedError(f"normalization {value!r} is made by hand")
-
-    def usual(model: nn.Module, optimizer: Optimizer) -> None:
-        for module in model.modules():
-            if isinstance(module, NORMS):
-                module.momentum, module.eps = 0.1, 1e-5
-
-    return _prepared(case, usual)
+        return replace(
+            program.keeping_measure(),
+            model=LikeliestClass(model, values, tuple(outputs.shape[1:])),
+            loss=loss,
+        )
 
 
-def _prepared(case: Case, change: Callable[[nn.Module, Optimizer], None]) -> Case:
-    return replace(case, prepare=(*case.prepare, change))
+def _prepare(program: TorchProgram, change: Callable[[nn.Module, Optimizer], None]) -> TorchProgram:
+    return replace(program, prepare=(*program.prepare, change))
 
 
-CHANGES: dict[str, Callable[[Case, Any], Case]] = {
-    "lr": _rate,
-    "decay": _decay,
-    "dropout": _dropout,
-    "clip": _clip,
-    "steps": _steps,
-    "batch": _batch,
-    "shuffle": _shuffle,
-    "input.scale": _input_scale,
-    "target.scale": _target_scale,
-    "output": _output,
-    "activation": _activation,
-    "init": _init,
-    "loss": _loss,
-    "optimizer": _optimizer,
-    "normalization": _normalization,
+def _in_memory(program: TorchProgram, what: str) -> TensorData:
+    if not isinstance(program.train, TensorData):
+        raise CannotTryError(f"{what} from a loader that cannot be built again")
+    return program.train
+
+
+def _operate(
+    program: TorchProgram, operation: Callable[[nn.Module, Tensor], nn.Module | None]
+) -> nn.Module | None:
+    inputs, _ = program.examples(SURGERY_EXAMPLES)
+    with isolated_rng(program.seed):
+        return operation(program.model, inputs)
+
+
+def _with_output(
+    program: TorchProgram, operation: Callable[[nn.Module, Tensor], nn.Module | None]
+) -> TorchProgram:
+    model = _operate(program, operation)
+    if model is None:
+        raise CannotTryError("the output has no activation that was seen")
+    return replace(program, model=model)
+
+
+# What can be tried for a cause that is suspected, from weak to strong
+STRENGTHS: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
+    "learning-rate-low": tuple((ScaleLearningRate(k),) for k in (10, 100, 1000)),
+    "learning-rate-high": tuple((ScaleLearningRate(k),) for k in (0.1, 0.01, 0.001)),
+    "optimizer": ((UseAdam(),), (UseAdam(0.01),)),
+    "optimizer-numerics": ((UseAdam(),), (UseAdam(0.01),)),
+    "input-scale": ((StandardizeInputs(),),),
+    "target-scale": ((StandardizeTargets(),),),
+    "loss-reduction": ((AverageLoss(),),),
+    "imbalance": ((BalanceClasses(),),),
+    "frozen-parameters": ((TrainAllParameters(),),),
+    "initialization": ((Reinitialize(),), (UnitVarianceStart(),)),
+    "dropout": ((RemoveDropout(),),),
+    "over-regularized": ((SetWeightDecay(0.0),),),
+    "normalization": ((ResetNormalization(),),),
+    "output-activation": ((LinearOutput(),),),
+    "hidden-activation": ((ReplaceActivations("relu"),), (ReplaceActivations("tanh"),)),
+    "shuffling": ((ShuffleExamples(),),),
+}
+
+# What can be tried for a cause that is certain, the likeliest first
+CURES: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
+    "output-activation": ((LinearOutput(),), (SigmoidOutput(),)),
+    "shape-pairing": ((PairLoss(),),),
+    "initialization": ((Reinitialize(),), (ReplaceActivations("relu"), Reinitialize())),
+    "dead-units": ((Reinitialize(),),),
+    "hidden-activation": ((ReplaceActivations("relu"),),),
+    "vanishing": (
+        (ReplaceActivations("relu"),),
+        (ReplaceActivations("relu"), Reinitialize()),
+        (UnitVarianceStart(),),
+    ),
+    "exploding": ((Reinitialize(),), (UnitVarianceStart(),)),
+    "saturation": ((Reinitialize(),), (StandardizeInputs(),)),
+    "parameters-not-in-optimizer": ((TrainAllParameters(),),),
+    "frozen-parameters": ((TrainAllParameters(),),),
+    "imbalance": ((BalanceClasses(),),),
+    "loss": ((UseCrossEntropy(),), (UseBinaryCrossEntropy(),)),
+    "shuffling": ((ShuffleExamples(),),),
+    "normalization": ((ResetNormalization(),),),
+    "dropout": ((RemoveDropout(),),),
+    "input-scale": ((StandardizeInputs(),),),
+    "target-scale": ((StandardizeTargets(),),),
 }

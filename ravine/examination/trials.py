@@ -1,244 +1,276 @@
-"""Remedies tried on a recipe: short runs on the same seeds, judged on the validation split beside
-the untouched recipe.
+"""Remedies tried on a subject: screened with a few seeds, confirmed with more, weighed in pairs.
 
-The untouched recipe may train as long as it is meant to. Remedies are looked at for a few hundred
-steps; what gets further in these is tried with more seeds, and for as many steps as can be
-afforded.
+A remedy is screened at each of its strengths; the one that explains best what was missed is
+confirmed: the subject with it and without it on the same seeds. Here is decided what to run and
+what it showed; all running is done by `try_remedies` and `try_cures`, in `subject.run`.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
-import torch
 
-from ravine.data import RowGroups
-from ravine.diagnosis.trials.outcome import (
-    NEAR_PERFECT_SCORE,
-    TRIAL_SEEDS,
-    Outcome,
-    TrialResults,
+from ravine.diagnosis.trials.outcome import SCORE_GAIN, Outcome, TrialResults
+from ravine.examination.remedies import Remedy
+from ravine.examination.subject import (
+    CannotTryError,
+    Observed,
+    Say,
+    SeedRun,
+    Strength,
+    Subject,
 )
-from ravine.errors import RavineError
-from ravine.examination.recipe_subject import Judge, Marks, judge_of
-from ravine.examination.remedies import Remedy, applied
 from ravine.examination.verdict import weigh
-from ravine.finding import Change
-from ravine.recipe import Recipe
-from ravine.training.jobs import batch_size, examples_of, load_task, plan_of, resolve
-from ravine.training.train import Run, train_on
+from ravine.finding import BY_HAND, Change, Finding, Trial
 
-FEW = 2  # of these that look first
-STEPS = 300  # of a first look at a remedy
-LEAST_STEPS = 40
-BASE_STEPS = 1500  # of a trial that counts, and of the untouched recipe where there is no run of it
-SECONDS = 60.0  # for all trials together, about
-TRIALS = 60  # networks trained for a trial's steps, about
-LITTLE = 0.1  # of what there was to gain: not worth more seeds
-NEAR = 0.05  # of what there was to gain: as good
-PACED = 8  # steps by which the time of one is measured
+HARM = 0.1  # of what there was to gain: after a strength that loses so much none is tried
+MIN_GAIN_TO_CONFIRM = 0.1  # of what there was to gain
+LOSS_CAUSES = ("loss", "shape-pairing")  # where they are certain, the loss measures nothing
+FAILED_ERROR = 2.0  # 1 − score of a run that diverged: as bad as can be
 
 
-Say: TypeAlias = Callable[[str], None]
-
-
-def silent(line: str) -> None:
-    """Say nothing."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What trials need: the recipe (resolved) on a task that is small enough, its run, and who
-    judges.
-    """
-
-    recipe: Recipe
-    task: Any
-    frame: Any
-    judge: Judge
-    run: Run
-    whole: bool  # the run is as long as the recipe says, and on all its examples
-    marks: Marks  # of the run
-    steps: int  # of a first look at a remedy
-    length: (
-        int  # steps of a trial that counts: as long as the recipe means, if that can be afforded
-    )
-
-
-def bench_of(
-    recipe: Recipe, task: Any, run: Run | None, frame: Any = None, *, say: Say = silent
-) -> Bench:
-    """Everything that trials need; the untouched recipe is trained where there is no run of it on
-    these examples with enough seeds.
-
-    `say` is told what takes a while.
-    """
-    recipe, small = recipe.vary("seeds", TRIAL_SEEDS), cut(task, recipe)
-    seconds = pace(small, recipe)
-    steps = int(max(LEAST_STEPS, min(STEPS, SECONDS / TRIALS / seconds)))
-    length = int(max(steps, min(BASE_STEPS, SECONDS / 4 / TRIAL_SEEDS / seconds)))
-    whole = small is task
-    if run is None or not whole or len(run.record.members) < TRIAL_SEEDS:
-        short = shortened(recipe, small, length)
-        planned = plan_of(short, small).steps
-        say(f"training the untouched recipe: {planned:,} steps, {TRIAL_SEEDS} seeds")
-
-        run, whole = train_on([small], [short])[0], whole and short.epochs == recipe.epochs
-    judge = judge_of(small)
-    return Bench(
-        recipe, small, frame, judge, run, whole, judge.marks(run, small, TRIAL_SEEDS), steps, length
-    )
-
-
-def cut(task: Any, recipe: Recipe) -> Any:
-    """The task with so few training examples that a pass over them is no longer than a trial; most
-    stay as they are.
-    """
-    if isinstance(task.train, RowGroups):
-        train = next(iter(task.train.epoch(recipe.seed, 0)))
-    else:
-        most = max(2, STEPS) * batch_size(recipe, task)
-        if recipe.batch == "all" or examples_of(task) <= 2 * most:
-            return task
-        train = task.train.take(torch.linspace(0, task.train.count - 1, most).round().long())
-    return replace(task, train=train, test=None, fingerprint=f"{task.fingerprint} cut")
-
-
-def pace(task: Any, recipe: Recipe) -> float:
-    """Seconds that one network takes for one step, by a few of them."""
-    few = task.train.take(torch.arange(min(task.train.count, PACED * batch_size(recipe, task))))
-    short = shortened(recipe, replace(task, train=few, validation=None, test=None), PACED)
-    began = time.perf_counter()
-    train_on([replace(task, train=few, test=None)], [short], workers=1)
-    return (time.perf_counter() - began) / (TRIAL_SEEDS * PACED)
-
-
-def shortened(recipe: Recipe, task: Any, steps: int) -> Recipe:
-    """The recipe with so few epochs that it makes about so many steps, if it makes more."""
-    per_epoch = -(-examples_of(task) // batch_size(recipe, task))
-    assert recipe.epochs is not None  # resolved
-    return recipe.vary("epochs", min(recipe.epochs, max(1, round(steps / per_epoch))))
-
-
-# Trying
-
-
-def tried_on(
-    bench: Bench, remedies: Sequence[Remedy], *, sure: Sequence[str] = (), say: Say = silent
+def try_remedies(
+    subject: Subject,
+    observed: Observed,
+    remedies: Sequence[Remedy],
+    *,
+    found_causes: Sequence[str] = (),
+    say: Say,
 ) -> TrialResults:
-    """What remedies did: each at its best strength; the one to blame is confirmed, and those for
-    causes in `sure`.
-
-    Nothing is tried where nothing is left to gain.
+    """What remedies did, each at its best strength. Confirmed are the one to blame, and those for
+    causes that a check has found already.
     """
-    base = _outcome("healthy", (), bench.marks)
-    seen = TrialResults(
-        base=base, null_loss=bench.judge.null, start_loss=bench.judge.null, steps=bench.steps
-    )
-    if base.score is not None and base.score >= NEAR_PERFECT_SCORE:
-        return seen
-    count = sum(len(r.strengths) for r in remedies)
-    say(f"trying {count} changes: {bench.steps} steps, {FEW} seeds")
-    seen = screened(bench, seen, remedies)
-    while (first := seen.best_explanation) is not None and first.trial is None:
-        say(f"confirming {first.cause}: {TRIAL_SEEDS} seeds")
-        seen = _with(seen, first, confirmed(bench, first))
-    for outcome in seen.outcomes:
-        if outcome.cause in sure and outcome.trial is None and seen.gain_of(outcome) > LITTLE:
-            say(f"confirming {outcome.cause}: {TRIAL_SEEDS} seeds")
-            seen = _with(seen, outcome, confirmed(bench, outcome))
-    return seen
+    assert observed.results is not None
+    budget, screening = subject.budget, Screening(observed.results, remedies)
+    count = sum(len(remedy.strengths) for remedy in remedies)
+    say(f"trying {count} changes: {budget.screening_steps} steps, {budget.screening_seeds} seeds")
+    while strengths := screening.next_round():
+        seeds = range(budget.screening_seeds)
+        screening.record(subject.run(strengths, seeds=seeds, steps=budget.screening_steps))
+    results, own = screening.results, list(observed.runs)
+    while (outcome := to_confirm(results, found_causes)) is not None:
+        say(f"confirming {outcome.cause}: {budget.seeds} seeds")
+        strength, known = screening.tried[_key(outcome.changes)]
+        known = known if budget.steps == budget.screening_steps else []
+        seeds, own_seeds = range(len(known), budget.seeds), range(len(own), budget.seeds)
+        (more,) = subject.run([strength], seeds=seeds, steps=budget.steps)
+        (less,) = subject.run([()], seeds=own_seeds, steps=budget.steps)
+        after = [*known, *_require_runs(more)]
+        own += _require_runs(less)
+        new = confirm(results, outcome, own, after, screened=budget.screening_seeds)
+        results = _replace(results, outcome, new)
+    blamed = results.best_explanation
+    if blamed is None:
+        return subject.try_otherwise(results)
+    evaluate_at = [step for step, _, _ in results.base.evaluations if step < results.steps]
+    known_since = bool(blamed.evidence) and blamed.cause != "learning-rate-high"
+    if not evaluate_at or known_since:  # what facts speak for was so from the beginning
+        return results
+    strength, _ = screening.tried[_key(blamed.changes)]
+    steps = budget.screening_steps
+    (runs,) = subject.run([strength], seeds=range(1), steps=steps, evaluate_at=evaluate_at)
+    traced = replace(blamed, evaluations=_require_runs(runs)[0].evaluations)
+    return _replace(results, blamed, traced)
 
 
-def screened(bench: Bench, seen: TrialResults, remedies: Sequence[Remedy]) -> TrialResults:
-    """What each remedy does at the best of its strengths, on a few seeds."""
-    chosen, recipes, refused = [], [], list(seen.refused)
-    for remedy in remedies:
-        for strength in remedy.strengths:
-            try:
-                recipes.append(_treated(bench, strength, bench.steps))
-                chosen.append((remedy, strength))
-            except RavineError as error:
-                refused.append((strength[0], str(error)))
-    found: dict[str, list[Outcome]] = {}
-    for (remedy, strength), marks in zip(chosen, _trials(bench, recipes, seeds=FEW), strict=True):
+def try_cures(subject: Subject, observed: Observed, finding: Finding) -> Finding:
+    """A finding whose cause is certain with a trial of what cures it; a change that did not help is
+    not recommended.
+
+    A change that is made by hand stays as it is, not tried.
+    """
+    assert observed.results is not None
+    budget, in_doubt = subject.budget, finding.cause in LOSS_CAUSES
+    own = list(observed.runs)
+    failed: Trial | None = None
+    why = "made by hand" if finding.changes else "nothing to change was found"
+    for strength in subject.cures(finding):
+        changes = tuple(treatment.change for treatment in strength)
+        seeds = range(budget.seeds)
+        (runs,) = subject.run([strength], seeds=seeds, steps=budget.steps, loss_in_doubt=in_doubt)
+        if isinstance(runs, CannotTryError):
+            why = str(runs)
+            continue
+        if len(own) < budget.seeds:
+            seeds = range(len(own), budget.seeds)
+            (less,) = subject.run([()], seeds=seeds, steps=budget.steps, loss_in_doubt=in_doubt)
+            own += _require_runs(less)
         outcome = replace(
-            _outcome(remedy.cause, strength, marks),
-            evidence=remedy.grounds,
-            where=remedy.where,
-            suspects=remedy.suspects,
+            mean_outcome(finding.cause, runs[: budget.screening_seeds]), changes=changes
         )
-        found.setdefault(remedy.cause, []).append(outcome)
-    seen = replace(
-        seen, outcomes=tuple(o for same in found.values() for o in same), refused=tuple(refused)
-    )
-    return replace(seen, outcomes=tuple(_best(seen, same) for same in found.values()))
+        seen = replace(observed.results, outcomes=(outcome,))
+        if in_doubt and any(run.score is None for run in (*own, *runs)):
+            why = "there is no score to compare"
+            continue
+        trial = confirm(
+            seen, outcome, own, runs, screened=budget.screening_seeds, loss_in_doubt=in_doubt
+        ).trial
+        if trial is not None and trial.verdict == "helped":
+            return replace(finding, changes=changes, trial=trial)
+        failed = failed or trial
+    if failed is not None:
+        by_hand = tuple(c for c in finding.changes if c.path in BY_HAND)
+        return replace(finding, trial=failed, changes=by_hand)
+    return replace(finding, trial=Trial(verdict="not tried", why=why))
 
 
-def _best(seen: TrialResults, outcomes: Sequence[Outcome]) -> Outcome:
-    """The outcome that gains most; of learning rates the lowest that gains as much, for a trial is
-    short.
+def try_stopping_at(subject: Subject, step: int) -> Trial:
+    """What ending at a step does: the loss on held-out examples there, and at the end of the same
+    runs.
     """
-    most = max(seen.gain_of(o) for o in outcomes)
-    near = [
-        o
-        for o in outcomes
-        if seen.gain_of(o) >= most - (NEAR if o.cause.startswith("learning-rate") else 0.0)
+    seeds = range(subject.budget.seeds)
+    (runs,) = subject.run([()], seeds=seeds, steps=None, evaluate_at=(step,))
+    runs = _require_runs(runs)
+    at_step = [
+        next((loss for at, loss, _ in run.evaluations if at == step), run.loss) for run in runs
     ]
-    return (
-        min(near, key=lambda o: o.changes[0].value)
-        if len(near) > 1 and near[0].cause.startswith("learning-rate")
-        else near[0]
+    return weigh([run.loss for run in runs], at_step, steps=step)
+
+
+# What to run next, and what it showed
+
+
+class Screening:
+    """The screening of remedies, in rounds: in each, every remedy at its next strength.
+
+    None is tried after one that is clearly worse than the best so far; of `ordered` strengths none
+    after one that does harm to a run that has learned something.
+    """
+
+    def __init__(self, results: TrialResults, remedies: Sequence[Remedy]):
+        self.own, self.open = results, list(remedies)
+        self.place = -1
+        self.best: dict[str, Outcome] = {}
+        self.refused: list[tuple[Change, str]] = []
+        self.tried: dict[tuple, tuple[Strength, list[SeedRun]]] = {}  # by an outcome's changes
+
+    @property
+    def results(self) -> TrialResults:
+        outcomes, refused = tuple(self.best.values()), tuple(self.refused)
+        return replace(self.own, outcomes=outcomes, refused=refused)
+
+    def next_round(self) -> list[Strength]:
+        """The strengths to try next; none where the screening is over."""
+        self.place += 1
+        self.open = [r for r in self.open if self.place < len(r.strengths)]
+        return [r.strengths[self.place] for r in self.open]
+
+    def record(self, found: Sequence[list[SeedRun] | CannotTryError]) -> None:
+        """Take what the strengths of this round did."""
+        still_open = []
+        for remedy, runs in zip(self.open, found, strict=True):
+            strength = remedy.strengths[self.place]
+            if isinstance(runs, CannotTryError):
+                self.refused.append((strength[0].change, str(runs)))
+                continue
+            changes = tuple(treatment.change for treatment in strength)
+            self.tried[_key(changes)] = strength, runs
+            outcome = replace(
+                mean_outcome(remedy.cause, runs),
+                changes=changes,
+                evidence=remedy.evidence,
+                where=remedy.where,
+                suspects=remedy.suspects,
+            )
+            if self._is_worth_more(remedy, outcome):
+                still_open.append(remedy)
+        self.open = still_open
+
+    def _is_worth_more(self, remedy: Remedy, outcome: Outcome) -> bool:
+        """Keep the outcome if it is the remedy's best; whether to try the next strength."""
+        known = self.best.get(remedy.cause)
+        so_far = replace(self.own, outcomes=(*self.best.values(), outcome))
+        gain = so_far.gain_of(outcome)
+        before = -math.inf if known is None else so_far.gain_of(known)
+        if gain > before:
+            self.best[remedy.cause] = outcome
+        harmful = remedy.ordered and gain < -HARM and self._lost_something(outcome)
+        return gain >= before - HARM and not harmful
+
+    def _lost_something(self, outcome: Outcome) -> bool:
+        """Whether the run has learned something, and no score says that it does better with the
+        remedy: a rate that is far too high can end at a low loss, by chance.
+        """
+        own = self.own.base
+        scored = outcome.score is not None and own.score is not None
+        better = scored and outcome.score > own.score  # type: ignore[operator]
+        return own.loss < self.own.null_loss and not better
+
+
+def to_confirm(results: TrialResults, found_causes: Iterable[str]) -> Outcome | None:
+    """The next outcome that more seeds must confirm: that to blame, then those of causes that a
+    check has found, if they gain something.
+    """
+    first = results.best_explanation
+    if first is not None and first.trial is None:
+        return first
+    causes = set(found_causes)
+    return next(
+        (
+            outcome
+            for outcome in results.outcomes
+            if outcome.cause in causes
+            and outcome.trial is None
+            and results.gain_of(outcome) > MIN_GAIN_TO_CONFIRM
+        ),
+        None,
     )
 
 
-def confirmed(bench: Bench, outcome: Outcome) -> Outcome:
-    """The remedy tried with all seeds, paired with the untouched recipe, and the verdict.
+def confirm(
+    results: TrialResults,
+    outcome: Outcome,
+    before: Sequence[SeedRun],
+    after: Sequence[SeedRun],
+    *,
+    screened: int,
+    loss_in_doubt: bool = False,
+) -> Outcome:
+    """The outcome with the verdict on runs of the same seeds without it and with it.
 
-    Longer than it was first looked at: what only learns faster, or overfits later, must hold to the
-    end.
+    Compared is 1 − score where the score tells the two apart, else the loss: losses of runs that go
+    wrong differ by orders of magnitude, and say less with a few seeds. Where the loss is in doubt
+    the score alone is compared.
     """
-    recipe = _treated(bench, outcome.changes, bench.length)
-    marks = _trials(bench, [recipe], seeds=TRIAL_SEEDS)[0]
-    pairs = list(zip(bench.marks.losses, marks.losses, strict=False))
-    trial = weigh([b for b, _ in pairs], [a for _, a in pairs], steps=_length(bench, recipe))
-    found = _outcome(outcome.cause, outcome.changes, marks)
-    return replace(outcome, losses=found.losses, scores=found.scores, trial=trial)
+    before = before[: len(after)]
+    scored = all(run.score is not None for run in (*before, *after))
+    new = mean_outcome(outcome.cause, after[:screened])
+    gained = (new.score or 0.0) - (results.base.score or 0.0)
+    if scored and (results.has_score or loss_in_doubt) and gained >= SCORE_GAIN:
+        errors = [[_error(run) for run in runs] for runs in (before, after)]
+        trial = weigh(*errors, steps=results.steps, least=SCORE_GAIN / 2)
+    else:
+        losses = [[run.loss for run in runs] for runs in (before, after)]
+        trial = weigh(*losses, steps=results.steps)
+    return replace(outcome, losses=new.losses, scores=new.scores, trial=trial)
 
 
-def _treated(bench: Bench, changes: Sequence[Change], steps: int) -> Recipe:
-    """The recipe with changes, as it is tried: a run that is meant to be longer stays so."""
-    recipe = resolve(applied(bench.recipe, changes), bench.task)
-    return recipe if recipe.epochs != bench.recipe.epochs else shortened(recipe, bench.task, steps)
+def mean_outcome(cause: str, runs: Sequence[SeedRun]) -> Outcome:
+    """Loss and score averaged over seeds; the loss NaN where most of them diverged."""
+    finite = [run for run in runs if math.isfinite(run.loss)]
+    counted = finite or list(runs)
+    scores = [run.score for run in counted if run.score is not None]
+    loss = float(np.mean([run.loss for run in finite])) if 2 * len(finite) > len(runs) else math.nan
+    score = float(np.mean(scores)) if len(scores) == len(counted) else None
+    return Outcome(cause=cause, losses=(loss,), scores=(score,))
 
 
-def _length(bench: Bench, recipe: Recipe) -> int:
-    return plan_of(recipe, bench.task).steps
+def _error(run: SeedRun) -> float:
+    return 1.0 - (run.score or 0.0) if math.isfinite(run.loss) else FAILED_ERROR
 
 
-def _trials(bench: Bench, recipes: Sequence[Recipe], *, seeds: int) -> list[Marks]:
-    """The marks of recipes' runs; one that encodes its examples differently loads them."""
-    tasks = [
-        bench.task if r.encoding == bench.recipe.encoding else cut(load_task(r, bench.frame), r)
-        for r in recipes
-    ]
-    runs = train_on(tasks, [r.vary("seeds", seeds) for r in recipes])
-    return [bench.judge.marks(run, task, seeds) for run, task in zip(runs, tasks, strict=True)]
+def _require_runs(found: list[SeedRun] | CannotTryError) -> list[SeedRun]:
+    if isinstance(found, CannotTryError):
+        raise found
+    return found
 
 
-def _outcome(cause: str, changes: tuple[Change, ...], marks: Marks) -> Outcome:
-    """Loss and score averaged over seeds; NaN where most of them diverged."""
-    finite = [(loss, score) for loss, score in zip(*marks, strict=True) if math.isfinite(loss)]
-    if 2 * len(finite) <= len(marks.losses):
-        return Outcome(cause=cause, changes=changes, losses=(math.nan,), scores=(None,))
-    loss, score = np.mean(finite, axis=0).tolist()
-    return Outcome(cause=cause, changes=changes, losses=(loss,), scores=(score,))
+def _replace(results: TrialResults, old: Outcome, new: Outcome) -> TrialResults:
+    return replace(results, outcomes=tuple(new if o is old else o for o in results.outcomes))
 
 
-def _with(seen: TrialResults, old: Outcome, new: Outcome) -> TrialResults:
-    return replace(seen, outcomes=tuple(new if o is old else o for o in seen.outcomes))
+def _key(changes: Iterable[Change]) -> tuple:
+    return tuple((change.path, repr(change.value)) for change in changes)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.diagnosis.training_loop.events import FORWARD_EVENTS, Event
+from ravine.diagnosis.training_loop.events import FORWARD_EVENTS, LoopEvent
 from ravine.diagnosis.training_loop.history import InputHistory, LoopHistory, ModuleModes
 from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames
@@ -28,15 +28,15 @@ from ravine.watching.module_hooks import (
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is looked for
 MAX_STDS = 64
 FORWARD_LETTERS = (  # by whether a graph is recorded, and by training mode
-    Event.NO_GRAD_EVAL_FORWARD,
-    Event.NO_GRAD_FORWARD,
-    Event.EVAL_FORWARD,
-    Event.FORWARD,
+    LoopEvent.NO_GRAD_EVAL_FORWARD,
+    LoopEvent.NO_GRAD_FORWARD,
+    LoopEvent.EVAL_FORWARD,
+    LoopEvent.FORWARD,
 )
 
 
 class ForwardHooks:
-    """The hook on the model itself, and the monitors of what it leads to."""
+    """The hook on the model itself, with monitors of its mode, its inputs and its modules."""
 
     def __init__(
         self,
@@ -104,8 +104,8 @@ class ForwardHooks:
             self.update_model_hook()
 
     def find_entrance(self) -> None:
-        """After the first step: if the model is not called as a whole, one of its modules stands
-        for it in the order of events.
+        """After the first step: where the model is never called as a whole, use the calls of one
+        of its modules in the order of events.
         """
         called, self.modules.first_calls = self.modules.first_calls, []
         if not called or not FORWARD_EVENTS.isdisjoint(self.history.tape):
@@ -117,7 +117,9 @@ class ForwardHooks:
 
     def _before_entrance(self, module: nn.Module, *_: Any) -> None:
         if torch.is_grad_enabled():
-            self.history.tape.append(Event.FORWARD if module.training else Event.EVAL_FORWARD)
+            self.history.tape.append(
+                LoopEvent.FORWARD if module.training else LoopEvent.EVAL_FORWARD
+            )
 
     def _before_forward(
         self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
@@ -172,7 +174,7 @@ class ModeMonitor:
             self.evaluation_steps += 1
             return False
         events = self.history.events
-        is_evaluating = events.rfind(Event.EVAL_FORWARD) > events.rfind(Event.FORWARD)
+        is_evaluating = events.rfind(LoopEvent.EVAL_FORWARD) > events.rfind(LoopEvent.FORWARD)
         self.evaluation_steps = self.evaluation_steps + 1 if is_evaluating else 0
         names = self._names_in_evaluation()
         self.history.model.modes = ModuleModes(
@@ -253,8 +255,8 @@ class InputMonitor:
     def _find_table(self, batch: Tensor) -> int:
         """The rows of a table that contains the same inputs at every step; 0: none is found.
 
-        Whoever trains on all examples at once keeps them at hand from step to step (-1). A batch
-        that is taken from a larger table at every step is gone at the next one.
+        A loop that trains on all examples at once keeps them from step to step (-1). A batch that
+        is taken from a larger table at every step is gone at the next one.
         """
         inputs = self.history.inputs
         table_rows = inputs.table_rows

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from ravine.diagnosis.training_loop.history import LoopHistory, SchedulerState
-from ravine.diagnosis.training_loop.optimizer_monitor import learning_rates
+from ravine.diagnosis.training_loop.optimizer_monitor import group_learning_rates
 from ravine.watching.inspection import FIRST_STEPS
 
 READING_INTERVAL = 10  # steps
@@ -26,7 +26,7 @@ class LearningRateMonitor:
         """Note the highest rate of an optimizer. The steps since the last reading count as made at
         the new rate if the old one was as low.
         """
-        lrs = learning_rates(optimizer)
+        lrs = group_learning_rates(optimizer)
         if not lrs:
             return
         rates, steps = self.history.rates, self.history.steps

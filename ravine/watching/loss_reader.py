@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ravine.diagnosis.constant_baseline import SavedTargetBaseline
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
-from ravine.diagnosis.training_loop.events import Event
+from ravine.diagnosis.training_loop.events import LoopEvent
 from ravine.diagnosis.training_loop.history import LoopHistory, NonFiniteEvent, ScaledGradients
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames
 from ravine.watching.failures import FailureLog
@@ -61,7 +61,7 @@ class LossReader:
 
     def read(self, value: Any, *, step: int) -> bool:
         """Read a loss at a step of the first optimizer. True if the rules should run."""
-        self.history.tape.append(Event.LOSS)
+        self.history.tape.append(LoopEvent.LOSS)
         if self.inspection.active:
             self.count += 1
             if isinstance(value, Tensor) and value.numel() == 1:

@@ -14,7 +14,7 @@ from ravine.finding import Checks, Finding, Report, arrange
 from ravine.reporting.findings_text import closing, finding_line, findings_text
 from ravine.watching.failures import FailureLog
 
-NEEDS = frozenset(rule.needs for rule in LOOP_RULES)
+RULE_NEEDS = frozenset(rule.needs for rule in LOOP_RULES)
 LOSS_CURVE_CODES = frozenset(rule.code for rule in rules_loss_curve.ALL)
 LINE_WIDTH = 72
 
@@ -34,7 +34,7 @@ class RuleRunner:
         while self.next_losses <= losses:
             self.next_losses *= 2
         done = {f.code for f in self.found} | (set() if tests_losses else LOSS_CURVE_CODES)
-        has = {need: history.has(need) for need in NEEDS}
+        has = {need: history.has(need) for need in RULE_NEEDS}
         for rule in LOOP_RULES:
             if rule.code in done or rule.code in self.failures.failed or not has[rule.needs]:
                 continue

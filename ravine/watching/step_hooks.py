@@ -1,4 +1,4 @@
-"""Hooks on gradients and optimizer steps: snapshots of inspected steps, and who writes weights."""
+"""Hooks on gradients and optimizer steps: snapshots of inspected steps, overwritten weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ravine.diagnosis.training_loop.events import Event
+from ravine.diagnosis.training_loop.events import LoopEvent
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optimizer_parameters
@@ -74,7 +74,7 @@ class StepHooks:
         """An optimizer is about to step."""
         monitor = self._by_optimizer.get(id(optimizer))
         if monitor is None:
-            self.history.tape.append(Event.OTHER_STEP)
+            self.history.tape.append(LoopEvent.OTHER_STEP)
             self.names.note_other_optimizer(optimizer)
             return
         if self.history.steps == 0:
@@ -161,7 +161,7 @@ class StepHooks:
         return optimizer_parameters(monitor.optimizer)
 
     def _record(self, monitor: OptimizerMonitor) -> None:
-        """Add a snapshot of the step, unless a gradient scaler told a fused step to do nothing."""
+        """Add a snapshot of the step, unless a gradient scaler makes a fused step do nothing."""
         self.names.refresh()
         is_skipped, _ = fused_scaling(monitor.optimizer)
         if is_skipped:
@@ -195,22 +195,22 @@ class StepHooks:
         if parameter is None or not self.inspection.includes(monitor.steps):
             return
 
-        def arrived(parameter: nn.Parameter) -> None:
+        def on_arrival(parameter: nn.Parameter) -> None:
             self._gradient_arrived(monitor, parameter)
 
         guard = self.failures.guard
         gradients.handles = [
-            parameter.register_hook(guard(gradients.expect)),
-            parameter.register_post_accumulate_grad_hook(guard(arrived)),
+            parameter.register_hook(guard(gradients.record_incoming)),
+            parameter.register_post_accumulate_grad_hook(guard(on_arrival)),
         ]
         gradients.keep_leftover()
 
     def _gradient_arrived(self, monitor: OptimizerMonitor, parameter: nn.Parameter) -> None:
         tape = self.history.tape
-        if not tape or tape[-1] != Event.BACKWARD:
-            tape.append(Event.BACKWARD)
+        if not tape or tape[-1] != LoopEvent.BACKWARD:
+            tape.append(LoopEvent.BACKWARD)
         self.forward.modules.states.forget_step()
-        monitor.gradients.arrive(parameter)
+        monitor.gradients.record_arrival(parameter)
         self.losses.scaler.add_gradient(monitor.gradients.norm)
 
 
@@ -257,7 +257,7 @@ class DuplicateRowMonitor:
 
 
 def fused_scaling(optimizer: Optimizer | None) -> tuple[bool, float]:
-    """Whether a gradient scaler tells a fused step to do nothing, and by what the step divides the
+    """Whether a gradient scaler makes a fused step do nothing, and by what the step divides the
     gradients.
     """
     found_inf = getattr(optimizer, "found_inf", None)

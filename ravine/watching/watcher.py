@@ -26,7 +26,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from ravine.diagnosis.training_loop.events import Event
+from ravine.diagnosis.training_loop.events import LoopEvent
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames
@@ -198,7 +198,7 @@ class Watcher:
     def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
         monitor = self._steps.monitor_of(optimizer)
         if monitor is not None:
-            self.history.tape.append(Event.STEP)
+            self.history.tape.append(LoopEvent.STEP)
             self._end_step(monitor)
         self._steps.remember_shared(optimizer)
 

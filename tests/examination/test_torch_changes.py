@@ -4,6 +4,7 @@ nothing else.
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,10 +12,41 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from ravine.examination.torch_changes import CHANGES, NotTriedError, as_classes, changed, moments
-from ravine.examination.torch_run import train
-from ravine.examination.torch_subject import Rows, evened, read_case
-from ravine.finding import TRIED, Change
+from ravine.examination import torch_changes
+from ravine.examination.subject import CannotTryError
+from ravine.examination.torch_arguments import read_program
+from ravine.examination.torch_changes import (
+    CURES,
+    STRENGTHS,
+    AverageLoss,
+    BalanceClasses,
+    ClipGradient,
+    LinearOutput,
+    OutputForEachClass,
+    PairLoss,
+    Reinitialize,
+    RemoveDropout,
+    ReplaceActivations,
+    ResetNormalization,
+    ScaleLearningRate,
+    SetBatchSize,
+    SetSteps,
+    SetWeightDecay,
+    ShuffleExamples,
+    SigmoidOutput,
+    StandardizeInputs,
+    StandardizeTargets,
+    TrainAllParameters,
+    UnitVarianceStart,
+    UseAdam,
+    UseBinaryCrossEntropy,
+    UseCrossEntropy,
+    mean_and_sd,
+)
+from ravine.examination.torch_data import TensorData
+from ravine.examination.torch_program import train_program
+from ravine.examination.torch_subject import apply_changes
+from ravine.finding import TRIED
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(100, 4, generator=RNG) * torch.tensor([1.0, 50.0, 0.01, 1.0]) + torch.tensor(
@@ -33,14 +65,10 @@ def sgd(parameters):
     return torch.optim.SGD(parameters, lr=0.01)
 
 
-def case(model=None, *, loss=F.cross_entropy, train=(X, Y), **more):
+def program(model=None, *, loss=F.cross_entropy, train=(X, Y), **more):
     batch, others = (None, None) if isinstance(train, DataLoader) else (10, train)
     given = {"optimizer": sgd, "epochs": 2, "batch_size": batch, "validation": others} | more
-    return read_case(network() if model is None else model, loss, train, **given)
-
-
-def change(given, path, value):
-    return changed(given, Change(path, value))
+    return read_program(network() if model is None else model, loss, train, **given)
 
 
 def grouped():
@@ -74,10 +102,71 @@ class Pairs(Dataset):
         return X[i], Y[i]
 
 
-def test_every_change_that_a_finding_may_name_can_be_tried():
-    assert set(CHANGES) == set(TRIED)
-    with pytest.raises(NotTriedError, match="by hand"):
-        change(case(), "model", "wider")
+CHANGES = {
+    type(made): made
+    for made in (
+        ScaleLearningRate(10),
+        SetWeightDecay(0.0),
+        ClipGradient(1.0),
+        UseAdam(0.01),
+        TrainAllParameters(),
+        SetSteps(30),
+        SetBatchSize(5),
+        ShuffleExamples(),
+        BalanceClasses(),
+        StandardizeInputs(),
+        StandardizeTargets(),
+        RemoveDropout(),
+        LinearOutput(),
+        SigmoidOutput(),
+        ReplaceActivations("relu"),
+        Reinitialize(),
+        UnitVarianceStart(),
+        ResetNormalization(),
+        AverageLoss(),
+        PairLoss(),
+        UseCrossEntropy(),
+        UseBinaryCrossEntropy(),
+        OutputForEachClass(),
+    )
+}
+
+
+def test_every_change_is_listed_above_and_every_path_that_a_finding_may_name_has_one():
+    own = [k for k in vars(torch_changes).values() if isinstance(k, type)]
+    classes = {k for k in own if isinstance(vars(k).get("change"), property)}
+    assert classes - {torch_changes.TorchChange} == set(CHANGES)
+    assert {made.change.path for made in CHANGES.values()} == set(TRIED)
+    for table in (STRENGTHS, CURES):
+        for strengths in table.values():
+            assert {type(made) for strength in strengths for made in strength} <= set(CHANGES)
+
+
+@pytest.mark.parametrize(
+    ("made", "path", "value"),
+    [
+        (ScaleLearningRate(10), "lr", "x10"),
+        (ScaleLearningRate(0.001), "lr", "x0.001"),
+        (SetWeightDecay(0.0), "decay", 0.0),
+        (UseAdam(), "optimizer", "adam"),
+        (UseAdam(0.01), "optimizer", "adam 0.01"),
+        (TrainAllParameters(), "optimizer", "all parameters"),
+        (SetSteps(30), "steps", 30),
+        (StandardizeInputs(), "input.scale", "standardize"),
+        (RemoveDropout(), "dropout", 0),
+        (SigmoidOutput(), "output", "sigmoid"),
+        (ReplaceActivations("tanh"), "activation", "tanh"),
+        (Reinitialize(), "init", "default"),
+        (UnitVarianceStart(), "init", "unit variance"),
+        (ResetNormalization(), "normalization", "usual"),
+        (AverageLoss(), "loss", "mean"),
+        (BalanceClasses(), "loss", "balanced"),
+        (UseBinaryCrossEntropy(), "loss", "binary cross entropy"),
+        (OutputForEachClass(), "loss", "cross entropy, one output for each class"),
+    ],
+)
+def test_a_change_is_named_as_findings_name_it(made, path, value):
+    assert (made.change.path, made.change.value) == (path, value)
 
 
 # Settings
@@ -85,13 +174,15 @@ def test_every_change_that_a_finding_may_name_can_be_tried():
 
 def test_a_multiple_of_the_rate_is_one_of_every_group_s():
     model, optimizer = grouped()
-    given = case(model, optimizer=optimizer)
-    assert [g["lr"] for g in groups(change(given, "lr", "x10"))] == pytest.approx([1e-2, 1e-1])
-    assert [g["lr"] for g in groups(change(given, "lr", "x0.1"))] == pytest.approx([1e-4, 1e-3])
-    assert [g["lr"] for g in groups(change(given, "lr", 0.5))] == [0.5, 0.5]
-    assert [
-        g["lr"] for g in groups(changed(given, Change("lr", "x10"), Change("lr", "x10")))
-    ] == pytest.approx([0.1, 1])
+    given = program(model, optimizer=optimizer)
+    assert [g["lr"] for g in groups(ScaleLearningRate(10).apply(given))] == pytest.approx(
+        [1e-2, 1e-1]
+    )
+    assert [g["lr"] for g in groups(ScaleLearningRate(0.1).apply(given))] == pytest.approx(
+        [1e-4, 1e-3]
+    )
+    twice = apply_changes(given, (ScaleLearningRate(10), ScaleLearningRate(10)))
+    assert [g["lr"] for g in groups(twice)] == pytest.approx([0.1, 1])
     assert [g["lr"] for g in optimizer.param_groups] == [1e-3, 1e-2]  # the user's own
 
 
@@ -99,7 +190,7 @@ def test_a_rate_that_is_a_tensor_or_that_a_schedule_began_with_is_multiplied_too
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1))
     torch.optim.lr_scheduler.StepLR(optimizer, 5)
-    (group,) = groups(change(case(model, optimizer=optimizer), "lr", "x10"))
+    (group,) = groups(ScaleLearningRate(10).apply(program(model, optimizer=optimizer)))
     assert float(group["lr"]) == pytest.approx(1.0) and float(group["initial_lr"]) == pytest.approx(
         1.0
     )
@@ -108,7 +199,7 @@ def test_a_rate_that_is_a_tensor_or_that_a_schedule_began_with_is_multiplied_too
 
 def test_decay_is_set_in_every_group_and_the_state_is_kept():
     model, optimizer = grouped()
-    built, stepper = change(case(model, optimizer=optimizer), "decay", 0.0).build()
+    built, stepper = SetWeightDecay(0.0).apply(program(model, optimizer=optimizer)).build()
     assert [g["weight_decay"] for g in stepper.param_groups] == [0.0, 0.0]
     for mine, theirs in zip(model.parameters(), built.parameters(), strict=True):
         assert torch.equal(optimizer.state[mine]["exp_avg"], stepper.state[theirs]["exp_avg"])
@@ -116,11 +207,11 @@ def test_decay_is_set_in_every_group_and_the_state_is_kept():
 
 
 def test_clipping_makes_steps_no_longer_than_the_limit():
-    given = case(
+    given = program(
         network(1), loss=F.mse_loss, train=(X, R), optimizer=lambda p: torch.optim.SGD(p, lr=1.0)
     )
-    clipped = change(given, "clip", 0.25)
-    run = train(clipped, seed=0, steps=1)
+    clipped = ClipGradient(0.25).apply(given)
+    run = train_program(clipped, seed=0, steps=1)
     moved = [
         (a - b).detach()
         for a, b in zip(run.model.parameters(), given.model.parameters(), strict=True)
@@ -129,22 +220,22 @@ def test_clipping_makes_steps_no_longer_than_the_limit():
 
 
 def test_more_steps_are_whole_passes():
-    given = case()
+    given = program()
     assert given.steps == 20
-    assert change(given, "steps", 60).steps == 60 and change(given, "steps", 41).steps == 50
+    assert SetSteps(60).apply(given).steps == 60 and SetSteps(41).apply(given).steps == 50
 
 
 def test_another_batch_keeps_the_passes():
-    given = case()
-    small, large = change(given, "batch", 4), change(given, "batch", 10_000)
+    given = program()
+    small, large = SetBatchSize(4).apply(given), SetBatchSize(10_000).apply(given)
     assert [len(x) for x, _ in small.train.epoch()] == [4] * 25 and small.epochs == 2
     assert [len(x) for x, _ in large.train.epoch()] == [100]
 
 
 def test_shuffling_makes_another_order_in_every_pass():
-    ordered = case(train=DataLoader(TensorDataset(X, Y), batch_size=10))
+    ordered = program(train=DataLoader(TensorDataset(X, Y), batch_size=10))
     assert not ordered.train.shuffled
-    shuffled = change(ordered, "shuffle", True)
+    shuffled = ShuffleExamples().apply(ordered)
     passes = [torch.cat([x for x, _ in shuffled.train.epoch()]) for _ in range(2)]
     assert not torch.equal(*passes) and all(
         torch.equal(p[:, 0].sort()[0], passes[0][:, 0].sort()[0]) for p in passes
@@ -155,16 +246,12 @@ def test_shuffling_makes_another_order_in_every_pass():
 
 def test_balanced_draws_take_every_class_equally_often():
     y = torch.tensor([0] * 1800 + [1] * 150 + [2] * 50)
-    given = case(network(3), train=(torch.randn(2000, 4), y), batch_size=2000)
-    drawn = torch.cat(
-        [t for _ in range(5) for _, t in change(given, "loss", "balanced").train.epoch()]
-    )
+    given = program(network(3), train=(torch.randn(2000, 4), y), batch_size=2000)
+    balanced = BalanceClasses().apply(given).train
+    drawn = torch.cat([t for _ in range(5) for _, t in balanced.epoch()])
     counts = torch.bincount(drawn)
     # 10,000 draws at 1/3: a standard deviation of 47
     assert len(drawn) == 10_000 and bool(((counts - 10_000 / 3).abs() < 5 * 47).all())
-    labels = (torch.rand(500, 2, generator=RNG) < torch.tensor([0.02, 0.5])).float()
-    weights = evened(labels)
-    assert float(weights[labels[:, 0] > 0].min()) > 10 * float(weights[labels[:, 0] == 0].max())
 
 
 def test_dropout_goes_from_modules_functions_and_attributes():
@@ -181,19 +268,17 @@ def test_dropout_goes_from_modules_functions_and_attributes():
             return self.out(F.dropout(x, 0.5, self.training))
 
     model = Mixed()
-    whole, _ = change(case(model), "dropout", 0).build()
+    whole, _ = RemoveDropout().apply(program(model)).build()
     whole.train()
     assert torch.equal(whole(X), whole(X)) and not torch.equal(model(X), model(X))
     assert model.run.dropout == model.attend.dropout == model.drop.p == 0.5
-    with pytest.raises(NotTriedError):
-        change(case(model), "dropout", 0.2)
 
 
 def test_normalization_gets_the_usual_momentum_and_epsilon():
     model = nn.Sequential(
         nn.Linear(4, 8), nn.BatchNorm1d(8, momentum=1e-4, eps=10.0), nn.Linear(8, 2)
     )
-    built, _ = change(case(model), "normalization", "usual").build()
+    built, _ = ResetNormalization().apply(program(model)).build()
     usual = nn.BatchNorm1d(8)
     assert (built[1].momentum, built[1].eps) == (usual.momentum, usual.eps) and model[
         1
@@ -208,78 +293,77 @@ def test_scaled_inputs_are_inputs_standardized_by_hand(kind):
     x = X.to(kind)
     sd = x.std(0, correction=0)
     model = network().to(kind)
-    scaled = change(case(model, train=(x, Y)), "input.scale", "standardize")
-    by_hand = case(model, train=((x - x.mean(0)) / sd, Y))
-    run, known = train(scaled, seed=0), train(by_hand, seed=0)
+    scaled = StandardizeInputs().apply(program(model, train=(x, Y)))
+    by_hand = program(model, train=((x - x.mean(0)) / sd, Y))
+    run, known = train_program(scaled, seed=0), train_program(by_hand, seed=0)
     assert run.losses == pytest.approx(known.losses, rel=1e-4 if kind == torch.float32 else 1e-10)
-    assert run.last.others == pytest.approx(known.last.others, rel=1e-3)
+    assert run.last.losses == pytest.approx(known.last.losses, rel=1e-3)
     assert [n for n, _ in scaled.model.named_parameters()] == [
         f"model.{n}" for n, _ in model.named_parameters()
     ]
 
 
-def test_pictures_are_scaled_by_channel_and_constants_only_moved():
-    pictures = (
+def test_images_are_scaled_by_channel_and_constants_only_moved():
+    images = (
         torch.randn(20, 3, 5, 5, generator=RNG) * torch.tensor([1.0, 9.0, 0.0]).reshape(3, 1, 1) + 7
     )
-    mean, sd = moments(pictures)
-    made = (pictures - mean) / sd
+    mean, sd = mean_and_sd(images)
+    made = (images - mean) / sd
     assert mean.shape == (3, 1, 1)
     assert torch.allclose(made.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
     assert torch.allclose(
         made.std((0, 2, 3), correction=0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-5
     )
     sequences = torch.randn(20, 6, 2, generator=RNG) + torch.tensor([5.0, -5.0])
-    mean, _ = moments(sequences)
+    mean, _ = mean_and_sd(sequences)
     assert torch.allclose(mean.squeeze(), sequences.mean((0, 1)))
 
 
 def test_scaled_targets_are_targets_standardized_by_hand_and_answers_keep_their_units():
     x = X / X.std(0)
-    given = case(network(1), loss=F.mse_loss, train=(x, R))
+    given = program(network(1), loss=F.mse_loss, train=(x, R))
     mean, sd = R.mean(), R.std(correction=0)
-    by_hand = case(network(1), loss=F.mse_loss, train=(x, (R - mean) / sd))
-    run, known = train(change(given, "target.scale", "standardize"), seed=0), train(by_hand, seed=0)
+    by_hand = program(network(1), loss=F.mse_loss, train=(x, (R - mean) / sd))
+    scaled = StandardizeTargets().apply(given)
+    run, known = train_program(scaled, seed=0), train_program(by_hand, seed=0)
     assert run.losses == pytest.approx(known.losses, rel=1e-3)
     with torch.no_grad():
         assert torch.allclose(run.model(x), known.model(x) * sd + mean, rtol=1e-4)
 
 
+WHOLE_NUMBERS = {
+    "model": nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2)),
+    "train": (torch.randint(0, 9, (100, 3)), Y),
+}
+UNPAIRED = {
+    "model": network(3),
+    "loss": lambda o, t: (o.mean(1) - t[:, 0]).square().mean(),
+    "train": (X, R),
+}
+
+
 @pytest.mark.parametrize(
-    ("path", "program", "why"),
+    ("made", "arguments", "why"),
     [
+        (StandardizeInputs(), WHOLE_NUMBERS, "whole numbers"),
+        (StandardizeTargets(), {}, "whole numbers"),
+        (StandardizeTargets(), UNPAIRED, "number by number"),
         (
-            "input.scale",
-            {
-                "model": nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2)),
-                "train": (torch.randint(0, 9, (100, 3)), Y),
-            },
-            "whole numbers",
+            StandardizeTargets(),
+            {"model": network(1), "loss": F.mse_loss, "train": (X, 0 * R)},
+            "equal",
         ),
-        ("target.scale", {}, "whole numbers"),
-        (
-            "target.scale",
-            {
-                "model": network(3),
-                "loss": lambda o, t: (o.mean(1) - t[:, 0]).square().mean(),
-                "train": (X, R),
-            },
-            "number by number",
-        ),
-        ("target.scale", {"model": network(1), "loss": F.mse_loss, "train": (X, 0 * R)}, "equal"),
-        ("output", {}, "no activation"),
-        ("activation", {"model": nn.Linear(4, 2)}, "no activation"),
-        ("batch", {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
-        ("shuffle", {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
-        ("loss", {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
+        (LinearOutput(), {}, "no activation"),
+        (SigmoidOutput(), {}, "no activation"),
+        (ReplaceActivations("relu"), {"model": nn.Linear(4, 2)}, "no activation"),
+        (SetBatchSize(5), {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
+        (ShuffleExamples(), {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
+        (BalanceClasses(), {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
     ],
 )
-def test_what_cannot_be_tried_says_why(path, program, why):
-    value = {"loss": "balanced", "activation": "relu", "output": "linear", "batch": 5}.get(
-        path, True
-    )
-    with pytest.raises(NotTriedError, match=why):
-        change(case(**program), path, value)
+def test_what_cannot_be_tried_says_why(made, arguments, why):
+    with pytest.raises(CannotTryError, match=why):
+        made.apply(program(**arguments))
 
 
 # The start
@@ -306,21 +390,20 @@ def test_unit_variance_gives_every_layer_outputs_of_variance_one():
     )
     x = 100 * torch.rand(60, 1, 8, 8, generator=RNG)
     y = torch.arange(60) % 2
-    given = change(case(model, train=(x, y)), "init", "unit variance")
+    given = UnitVarianceStart().apply(program(model, train=(x, y)))
+    start = train_program(given, seed=0, steps=0).model
     made = []
-    torch.manual_seed(0)
-    built, _ = given.build()
-    for module in built:
+    for module in start:
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(lambda m, i, o: made.append(float(o.detach().std())))
-    built(given.examples(64)[0])
+    start(given.examples(64)[0])
     assert made == pytest.approx([1.0] * 4, rel=1e-4)
 
 
 def test_a_default_start_differs_by_seed_and_is_the_same_by_the_same_seed():
     model = spoiled(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)))
     model[1].running_mean.fill_(3.0)
-    given = change(case(model), "init", "default")
+    given = Reinitialize().apply(program(model))
     starts = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -342,7 +425,7 @@ def test_a_default_start_has_the_variance_of_its_rule():
     )
     x, y = torch.randn(70, 400, generator=RNG), torch.arange(70) % 300
     torch.manual_seed(0)
-    built, _ = change(case(model, train=(x, y)), "init", "default").build()
+    built, _ = Reinitialize().apply(program(model, train=(x, y))).build()
     assert float(built["wide"].weight.detach().std()) == pytest.approx(math.sqrt(2 / 400), rel=0.02)
     recurrent = built["run"].weight_hh_l0.detach()
     assert torch.allclose(recurrent @ recurrent.T, torch.eye(50), atol=1e-5)
@@ -360,11 +443,9 @@ def test_another_optimizer_holds_what_the_own_one_held(instance):
     def own(parameters):
         return torch.optim.SGD(list(parameters)[2:], lr=0.1, momentum=0.9)
 
-    given = case(model, optimizer=own(model.parameters()) if instance else own)
-    for value, lr in (("adam", 1e-3), ("adam 0.01", 0.01)):
-        built, stepper = changed(
-            given, Change("init", "default"), Change("optimizer", value)
-        ).build()
+    given = program(model, optimizer=own(model.parameters()) if instance else own)
+    for adam, lr in ((UseAdam(), 1e-3), (UseAdam(0.01), 0.01)):
+        built, stepper = apply_changes(given, (Reinitialize(), adam)).build()
         assert type(stepper) is torch.optim.Adam and stepper.param_groups[0]["lr"] == lr
         held = [p for g in stepper.param_groups for p in g["params"]]
         assert [id(p) for p in held] == [id(p) for p in list(built.parameters())[2:]]
@@ -379,23 +460,22 @@ def test_all_parameters_are_held_and_trained(instance):
     def own(parameters):
         return torch.optim.SGD(list(parameters)[2:], lr=0.1, momentum=0.9)
 
-    given = case(model, optimizer=own(model.parameters()) if instance else own)
-    run = train(change(given, "optimizer", "all parameters"), seed=0)
+    given = program(model, optimizer=own(model.parameters()) if instance else own)
+    run = train_program(TrainAllParameters().apply(given), seed=0)
     assert all(
         not torch.equal(a, b)
         for a, b in zip(run.model.parameters(), model.parameters(), strict=True)
     )
     assert not model[0].weight.requires_grad
-    untouched = train(given, seed=0).model
+    untouched = train_program(given, seed=0).model
     assert torch.equal(untouched[0].weight, model[0].weight)
 
 
 def test_weights_that_are_whole_numbers_do_not_keep_all_others_from_being_trained():
     model = network()
     model.register_parameter("codes", nn.Parameter(torch.arange(3), requires_grad=False))
-    built, stepper = change(
-        case(model, optimizer=lambda p: sgd(list(p)[1:])), "optimizer", "all parameters"
-    ).build()
+    given = program(model, optimizer=lambda p: sgd(list(p)[1:]))
+    built, _ = TrainAllParameters().apply(given).build()
     assert all(p.requires_grad for p in built.parameters() if p.is_floating_point())
 
 
@@ -403,19 +483,19 @@ def test_weights_that_are_whole_numbers_do_not_keep_all_others_from_being_traine
 
 
 @pytest.mark.parametrize(
-    ("value", "own", "known", "outputs", "targets"),
+    ("other", "own", "known", "outputs", "targets"),
     [
-        ("mean", nn.CrossEntropyLoss(reduction="sum"), F.cross_entropy, 2, Y),
+        (AverageLoss(), nn.CrossEntropyLoss(reduction="sum"), F.cross_entropy, 2, Y),
         (
-            "paired",
+            PairLoss(),
             lambda o, t: (o - t).square().mean(),
             lambda o, t: F.mse_loss(o.squeeze(1), t),
             1,
             R.squeeze(1),
         ),
-        ("cross entropy", lambda o, t: -o.softmax(1)[:, 0].mean(), F.cross_entropy, 2, Y),
+        (UseCrossEntropy(), lambda o, t: -o.softmax(1)[:, 0].mean(), F.cross_entropy, 2, Y),
         (
-            "binary cross entropy",
+            UseBinaryCrossEntropy(),
             lambda o, t: o.square().mean(),
             lambda o, t: F.binary_cross_entropy_with_logits(o.squeeze(1), t.float()),
             1,
@@ -423,38 +503,34 @@ def test_weights_that_are_whole_numbers_do_not_keep_all_others_from_being_traine
         ),
     ],
 )
-def test_another_loss_is_that_loss(value, own, known, outputs, targets):
-    given = case(network(outputs), loss=own, train=(X, targets))
-    made, out = change(given, "loss", value), torch.randn(10, outputs, generator=RNG)
+def test_another_loss_is_that_loss(other, own, known, outputs, targets):
+    given = program(network(outputs), loss=own, train=(X, targets))
+    made, out = other.apply(given), torch.randn(10, outputs, generator=RNG)
     assert float(made.loss(out, targets[:10])) == pytest.approx(
         float(known(out, targets[:10])), rel=1e-5
     )
-    with pytest.raises(NotTriedError):
-        change(given, "loss", "kinder")
 
 
 def test_an_output_is_linear_or_logistic_instead():
     model = network(2, nn.Softmax(1))
     body = model[:3]
-    given = case(model)
-    assert torch.equal(change(given, "output", "linear").model(X), body(X))
-    assert torch.equal(change(given, "output", "sigmoid").model(X), torch.sigmoid(body(X)))
+    given = program(model)
+    assert torch.equal(LinearOutput().apply(given).model(X), body(X))
+    assert torch.equal(SigmoidOutput().apply(given).model(X), torch.sigmoid(body(X)))
 
 
-def test_an_activation_is_another_in_training_and_at_looks():
+def test_an_activation_is_another_in_training_and_in_evaluation():
     model, by_hand = network(), network()
     by_hand[1] = nn.Tanh()
-    run, known = (
-        train(change(case(model), "activation", "tanh"), seed=3),
-        train(case(by_hand), seed=3),
-    )
-    assert run.losses == known.losses and run.looks == known.looks
+    replaced = ReplaceActivations("tanh").apply(program(model))
+    run, known = train_program(replaced, seed=3), train_program(program(by_hand), seed=3)
+    assert run.losses == known.losses and run.evaluations == known.evaluations
 
 
 def test_numbers_become_classes_with_an_output_for_each():
     targets = (torch.arange(100) % 3).float()[:, None] * 10
-    given = case(network(1), loss=F.mse_loss, train=(X / 100, targets))
-    made = as_classes(given)
+    given = program(network(1), loss=F.mse_loss, train=(X / 100, targets))
+    made = OutputForEachClass().apply(given)
     model = made.model
     assert model.train()(X).shape == (100, 3)
     said = model.eval()(X)
@@ -462,40 +538,22 @@ def test_numbers_become_classes_with_an_output_for_each():
     out = torch.randn(6, 3, generator=RNG)
     known = F.cross_entropy(out, torch.tensor([0, 1, 2, 0, 1, 2]))
     assert float(made.loss(out, targets[:6])) == pytest.approx(float(known))
-    assert made.judged is F.mse_loss and given.model[2].out_features == 1
-    with pytest.raises(NotTriedError, match="last layer"):
-        as_classes(case())
+    assert made.evaluation_loss is F.mse_loss and given.model[2].out_features == 1
+    with pytest.raises(CannotTryError, match="last layer"):
+        OutputForEachClass().apply(program())
     fixed = network(1)
-    with pytest.raises(NotTriedError, match="optimizer"):
-        as_classes(
-            case(fixed, loss=F.mse_loss, train=(X, targets), optimizer=sgd(fixed.parameters()))
+    with pytest.raises(CannotTryError, match="optimizer"):
+        OutputForEachClass().apply(
+            program(fixed, loss=F.mse_loss, train=(X, targets), optimizer=sgd(fixed.parameters()))
         )
 
 
 # Nothing else
 
-VALUES = {
-    "lr": "x10",
-    "batch": 5,
-    "clip": 1.0,
-    "input.scale": "standardize",
-    "target.scale": "standardize",
-    "output": "linear",
-    "init": "unit variance",
-    "activation": "relu",
-    "loss": "paired",
-    "dropout": 0,
-    "decay": 0.0,
-    "steps": 30,
-    "optimizer": "all parameters",
-    "normalization": "usual",
-    "shuffle": False,
-}
 
-
-@pytest.mark.parametrize("path", CHANGES)
+@pytest.mark.parametrize("kind", sorted(set(CHANGES), key=lambda k: k.__name__))
 @pytest.mark.parametrize("training", [True, False])
-def test_no_change_touches_the_user_s_model_optimizer_examples_or_random_numbers(path, training):
+def test_no_change_touches_the_user_s_model_optimizer_examples_or_random_numbers(kind, training):
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Linear(4, 8),
@@ -511,11 +569,13 @@ def test_no_change_touches_the_user_s_model_optimizer_examples_or_random_numbers
         [{"params": model[0].parameters()}, {"params": model[4].parameters(), "lr": 1e-2}]
     )
     x, y = X.clone(), X[:, :1].clone()
-    given = case(model, loss=F.mse_loss, train=(x, y), optimizer=optimizer)
+    given = program(model, loss=F.mse_loss, train=(x, y), optimizer=optimizer)
     before = copy.deepcopy(
         (model.state_dict(), optimizer.state_dict(), x, y, torch.get_rng_state())
     )
-    run = train(change(given, path, VALUES[path]), seed=0, steps=12)
+    if kind is OutputForEachClass:  # which an optimizer that holds the old last layer refuses
+        given = replace(given, optimizer=sgd, train=replace(given.train, targets=y.round()))
+    run = train_program(CHANGES[kind].apply(given), seed=0, steps=12)
     assert not run.diverged
     after = (model.state_dict(), optimizer.state_dict(), x, y, torch.get_rng_state())
     assert all(torch.equal(v, after[0][k]) for k, v in before[0].items()) and before[1] == after[1]
@@ -524,4 +584,4 @@ def test_no_change_touches_the_user_s_model_optimizer_examples_or_random_numbers
         model.training == training
         and [p.requires_grad for p in model.parameters()] == [True, False] + [True] * 4
     )
-    assert all(p.grad is None for p in model.parameters()) and isinstance(given.train, Rows)
+    assert all(p.grad is None for p in model.parameters()) and isinstance(given.train, TensorData)

@@ -10,7 +10,7 @@ from ravine.finding import Change, Evidence
 
 MIN_EXAMPLES = 10  # with fewer, equal ones mean nothing
 STEEPNESS_RATIO = 30.0  # times as steep, or as flat, as with standardized inputs
-SPREAD_RATIO = 30.0  # times the spread of another column
+COLUMN_SPREAD_RATIO = 30.0  # times the spread of another column
 FAR_OFFSET = 5.0  # spreads from 0
 IDENTICAL_FRACTION = 0.5  # of the examples: one and the same
 MIN_CONTRADICTED = 3  # copies of an input with other targets
@@ -94,13 +94,13 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
         )
     varied = sorted(std for std in inputs.column_stds if std >= spreads.smallest)
     narrow = varied[len(varied) // 10]  # of many columns, a few that hardly vary are no matter
-    if data.layout == "table" and spreads.largest > SPREAD_RATIO * narrow:
+    if data.layout == "table" and spreads.largest > COLUMN_SPREAD_RATIO * narrow:
         found.append(
             Evidence(
                 "largest spread of a column over the smallest",
                 spreads.ratio,
                 "",
-                SPREAD_RATIO,
+                COLUMN_SPREAD_RATIO,
                 f"{spreads.largest_name} {spreads.largest:.3g}, {spreads.smallest_name} "
                 f"{spreads.smallest:.3g}",
             )

@@ -18,7 +18,7 @@ from ravine.diagnosis.op_names import (
     AFFINE_NODES,
     BATCH_NORM_NODES,
     MIXING_NODES,
-    OUTPUT_RANGES,
+    NODE_OUTPUT_RANGES,
     TARGET_LOSS_NODES,
     VIEW_NODES,
 )
@@ -265,7 +265,7 @@ def _read_loss_node(
     source = sources[0] if sources else None
     while source is not None and _node_name(source) in VIEW_NODES:
         source = source.next_functions[0][0] if source.next_functions else None
-    bounded = _node_name(source) in OUTPUT_RANGES and name != "BinaryCrossEntropyWithLogits"
+    bounded = _node_name(source) in NODE_OUTPUT_RANGES and name != "BinaryCrossEntropyWithLogits"
     lost = _unreachable_fraction(target, _node_name(source)) if bounded else None
     return replace(node, low=low, high=high), lost
 
@@ -282,7 +282,7 @@ def _read_written_out_loss(made: Any) -> float | None:
         return None
     sources = [n for n, _ in difference.next_functions]
     outputs = [n for n in sources if n is not None]
-    if len(outputs) != 1 or _node_name(outputs[0]) not in OUTPUT_RANGES:
+    if len(outputs) != 1 or _node_name(outputs[0]) not in NODE_OUTPUT_RANGES:
         return None
     try:
         output, apart = outputs[0]._saved_result.detach(), made._saved_self.detach()
@@ -296,7 +296,7 @@ def _read_written_out_loss(made: Any) -> float | None:
 
 def _unreachable_fraction(target: Tensor, activation: str) -> float:
     """The share of a target's variance beyond the range of an activation, rounding aside."""
-    low, high = OUTPUT_RANGES[activation]
+    low, high = NODE_OUTPUT_RANGES[activation]
     wide = target.detach().double()
     missed = wide - wide.clamp(low, high)
     missed = torch.where(missed.abs() < TARGET_TOLERANCE, 0.0, missed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 MAX_EVENTS = 400  # letters that are kept
 
 
-class Event:
+class LoopEvent:
     """The letters. A forward pass has one of four, by mode and by whether it records a graph."""
 
     FORWARD = "F"  # in training mode, with a graph
@@ -23,5 +23,10 @@ class Event:
 
 
 FORWARD_EVENTS = frozenset(
-    {Event.FORWARD, Event.EVAL_FORWARD, Event.NO_GRAD_FORWARD, Event.NO_GRAD_EVAL_FORWARD}
+    {
+        LoopEvent.FORWARD,
+        LoopEvent.EVAL_FORWARD,
+        LoopEvent.NO_GRAD_FORWARD,
+        LoopEvent.NO_GRAD_EVAL_FORWARD,
+    }
 )

@@ -216,7 +216,7 @@ class LoopHistory:
 
     steps: int = 0  # of all watched optimizers
     ended: bool = False
-    tape: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))  # see `Event`
+    tape: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))  # see `LoopEvent`
     optimizers: int = 1
     single_optimizer: bool = True  # no optimizer steps beside the one that is watched
     snapshots: list[StepSnapshot] = field(default_factory=list)

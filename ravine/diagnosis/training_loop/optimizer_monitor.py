@@ -1,4 +1,4 @@
-"""What is recorded of one optimizer: gradients as they arrive, its steps, and who writes weights.
+"""Monitors of one optimizer: arriving gradients, its steps, and overwritten weights.
 
 One parameter is observed for the gradients that arrive, and samples of a few others for what a step
 changes. Everything that is kept is a copy of bounded size.
@@ -75,12 +75,12 @@ class GradientObserver:
         if grad is not None and not grad.is_sparse:
             self.leftover = grad.detach().clone()
 
-    def expect(self, grad: Tensor) -> None:
+    def record_incoming(self, grad: Tensor) -> None:
         """Remember a gradient that is about to be added."""
         if not grad.is_sparse:
             self.incoming = grad.detach().clone()
 
-    def arrive(self, parameter: nn.Parameter) -> None:
+    def record_arrival(self, parameter: nn.Parameter) -> None:
         """Record that the expected gradient was added."""
         grad, new = parameter.grad, self.incoming
         self.incoming = None
@@ -118,10 +118,10 @@ class GradientObserver:
 
 
 class OverwriteMonitor:
-    """Whether anything but the optimizer writes the weights: two parameters are compared.
+    """Whether anything but the optimizer writes the weights.
 
-    Whoever writes weights writes most of them, so the first and the last parameter of some size are
-    enough.
+    Two parameters are compared, the first and the last of some size: overwrites usually concern
+    most of the weights.
     """
 
     def __init__(self) -> None:
@@ -343,14 +343,14 @@ def optimizer_settings(optimizer: Optimizer | None) -> OptimizerSettings:
     eps = group.get("eps")
     return OptimizerSettings(
         kind=type(optimizer).__name__,
-        lrs=learning_rates(optimizer) or (math.nan,),
+        lrs=group_learning_rates(optimizer) or (math.nan,),
         momentum=float(group.get("momentum") or 0.0),
         eps=float(eps) if isinstance(eps, int | float) else 0.0,  # Adafactor has two
         maximize=bool(group.get("maximize")),
     )
 
 
-def learning_rates(optimizer: Optimizer) -> tuple[float, ...]:
+def group_learning_rates(optimizer: Optimizer) -> tuple[float, ...]:
     """The learning rates of an optimizer's groups."""
     return tuple(float(g["lr"]) for g in optimizer.param_groups if "lr" in g)
 

@@ -30,7 +30,7 @@ FAR_RISEN_FACTOR = (
 NOTHING_LEARNED_LOSSES = 200
 LEARNED_FRACTION = 0.02  # below a constant answer: less counts as nothing learned
 WORSE_FACTOR = 1.2  # above a constant answer: steps are too long, rather than nothing to learn
-FLAT_FRACTION = 0.1  # of its level, by which a loss may still fall
+STALLED_LOSS_FRACTION = 0.1  # of its level, by which a loss may still fall
 LOW_RATE_FRACTION = 2 / 3  # of the steps
 DONE_FRACTION = 0.1  # of the first loss: below it, there is little left to learn
 SPIKE_SPREADS = 20.0  # above the median
@@ -60,7 +60,7 @@ def significance(losses: int) -> float:
     picture="range-test",
     symptom=True,
 )
-def rising_loss(history: LoopHistory) -> Iterator[Observation]:
+def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     """All of the last 8 of 32 means are above all of the first 16: by chance, once in C(24, 8) =
     735,471 times. Or their mean, less its error, is far above the best constant answer.
     """
@@ -105,7 +105,7 @@ def rising_loss(history: LoopHistory) -> Iterator[Observation]:
     picture="initial-loss",
     symptom=True,
 )
-def nothing_learned(history: LoopHistory) -> Iterator[Observation]:
+def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
     """At the end: the mean of the last quarter, less its error, is no better than the entropy or
     the variance of the targets.
     """
@@ -115,7 +115,7 @@ def nothing_learned(history: LoopHistory) -> Iterator[Observation]:
     means = loss.summary.stretch_means(STRETCH_COUNT)
     if loss.summary.count < NOTHING_LEARNED_LOSSES or not means:
         return
-    if any(True for _ in rising_loss(history)):
+    if any(True for _ in rising_reported_loss(history)):
         return
     late, errors = means[-LAST_STRETCHES:], _required_errors(history)
     level = sum(late) / LAST_STRETCHES
@@ -165,7 +165,7 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     squares = sum((b - a) ** 2 for a, b in zip(means, means[1:], strict=False))
     noise = math.sqrt(squares / (4 * LAST_STRETCHES - 2))
     most = before - level + _required_errors(history) * noise * math.sqrt(2 / LAST_STRETCHES)
-    if level > DONE_FRACTION * loss.first[0] > 0 and most < FLAT_FRACTION * level:
+    if level > DONE_FRACTION * loss.first[0] > 0 and most < STALLED_LOSS_FRACTION * level:
         yield Observation(
             since=steps - low_steps,
             evidence=(
@@ -240,8 +240,8 @@ def _mean_error(means: tuple[float, ...]) -> float:
 
 
 ALL = (
-    rising_loss,
-    nothing_learned,
+    rising_reported_loss,
+    no_gain_over_baseline,
     early_schedule_end,
     loss_spikes,
 )

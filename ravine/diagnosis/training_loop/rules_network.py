@@ -107,7 +107,7 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
     picture="activations",
     symptom=True,
 )
-def dead_units(history: LoopHistory) -> Iterator[Observation]:
+def dead_relu_units(history: LoopHistory) -> Iterator[Observation]:
     last: dict[str, InactiveUnits] = {}
     for snapshot in history.snapshots:
         last |= snapshot.inactive
@@ -189,5 +189,5 @@ def _features(graph: Graph, place: int) -> tuple[int, int]:
 ALL = (
     equal_units,
     missing_nonlinearity,
-    dead_units,
+    dead_relu_units,
 )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ravine.diagnosis.op_names import (
     BROADCASTING_NODES,
     LOGIT_NODES,
-    OUTPUT_RANGES,
+    NODE_OUTPUT_RANGES,
     PROBABILITY_NODES,
 )
 from ravine.diagnosis.rule import Observation, rule
@@ -18,7 +18,7 @@ from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
-UNREACHABLE_FRACTION = 0.05  # of the target's variance
+UNREACHABLE_TARGET_FRACTION = 0.05  # of the target's variance
 
 
 def head_operations(history: LoopHistory, *names: str) -> Iterator[tuple[Graph, int]]:
@@ -61,7 +61,7 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
                 evidence=(
                     Evidence(
                         "lowest possible logit",
-                        OUTPUT_RANGES[before][0],
+                        NODE_OUTPUT_RANGES[before][0],
                         "",
                         None,
                         "logits should not be bounded",
@@ -75,7 +75,7 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
 def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         before = graph.source_name(graph.nodes[place].inputs[0])
-        if before in OUTPUT_RANGES:
+        if before in NODE_OUTPUT_RANGES:
             yield Observation(
                 where=_module_at(graph, place),
                 since=0,
@@ -258,7 +258,7 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     if graph is None:
         return
     for place, lost in graph.unreachable.items():
-        if lost <= UNREACHABLE_FRACTION:
+        if lost <= UNREACHABLE_TARGET_FRACTION:
             continue
         node = graph.nodes[place]
         before = graph.source_name(node.inputs[0])
@@ -281,7 +281,7 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
                     "share of the target's variance out of range",
                     100 * lost,
                     "%",
-                    100 * UNREACHABLE_FRACTION,
+                    100 * UNREACHABLE_TARGET_FRACTION,
                 ),
                 *bounds,
             ),
@@ -311,7 +311,7 @@ def _module_at(graph: Graph, place: int) -> str:
     Without a module, the last weight before it.
     """
     node = graph.nodes[place]
-    if node.name not in OUTPUT_RANGES:
+    if node.name not in NODE_OUTPUT_RANGES:
         arithmetic = frozenset({"Neg", "Sub"})
         sources = (graph.source(i, arithmetic) for i in node.inputs)
         place = next((source for source in sources if source >= 0), place)

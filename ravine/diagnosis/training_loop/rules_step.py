@@ -19,7 +19,7 @@ MIN_RELATIVE_STEP = 1e-4
 UNCHANGED_FRACTION = 0.99  # of the sampled numbers
 EQUAL_LOSSES = 8
 
-# In the letters of `Event`
+# In the letters of `LoopEvent`
 NO_GRAPH_STEP = r"N+LS"
 CLEARED_BEFORE_STEP = r"B[LSs]*S[s]*$"
 BACKWARD_AFTER_STEP = r"(?:F+L?Ss*B+L?){3}"

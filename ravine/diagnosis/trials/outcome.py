@@ -21,7 +21,7 @@ CLEAR_SCORE_GAIN = 0.3  # of the score: enough by itself, whatever the loss says
 NEGLIGIBLE_GAIN = 0.03  # of the best constant's loss: less is no learning
 NEAR_BEST = 0.75  # of the best remedy's gain: as good, if evidence speaks for it besides
 MEANINGFUL_SCORE = 0.3  # of the highest score, where the loss is least: the score means something
-GENERAL_CAUSES = (
+ORDERED_GENERAL_CAUSES = (
     "learning-rate-high",
     "learning-rate-low",
     "too-few-steps",
@@ -167,8 +167,8 @@ class TrialResults:
 
         def rank(pair: tuple[float, Outcome]) -> tuple[bool, int, float]:
             gain, outcome = pair
-            general = outcome.cause in GENERAL_CAUSES
-            place = GENERAL_CAUSES.index(outcome.cause) if general else -1
+            general = outcome.cause in ORDERED_GENERAL_CAUSES
+            place = ORDERED_GENERAL_CAUSES.index(outcome.cause) if general else -1
             return not outcome.evidence, place, -gain
 
         near = [(gain, outcome) for gain, outcome in enough if gain >= NEAR_BEST * best]
@@ -187,11 +187,13 @@ class TrialResults:
         )
 
 
-def find_lag(results: TrialResults, outcome: Outcome) -> int:
+def find_lag(results: TrialResults, outcome: Outcome) -> int | None:
     """The first evaluation at which the run lags behind the one with a remedy, by half of what it
-    misses in the end.
+    misses in the end; None where the run was not evaluated on the way.
     """
     base = results.base
+    if not base.evaluations:
+        return None
     missed = 0.5 * (base.loss - outcome.loss)
     points = 0.5 * ((outcome.score or 0.0) - (base.score or 0.0))
     without = {step: (loss, score) for step, loss, score in base.evaluations}

@@ -1,0 +1,119 @@
+"""Changes of a recipe: how a setting is changed, what is worth changing, and what the changes that
+rules of any program name are called in a recipe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ravine.catalog import changed
+from ravine.errors import RecipeError
+from ravine.finding import BY_HAND, Change, Report
+from ravine.recipe import Recipe
+from ravine.serialization import get
+from ravine.training.run_folder import plain_recipe
+
+HE_START = Change("network.initializer", {"name": "He"})
+ZERO_BIAS = Change("network.bias", {"name": "Constant", "value": 0.0})
+IN_RECIPES: Mapping[tuple[str, str], Change] = {  # by path and, where it matters, value
+    ("input.scale", ""): Change("encoding.scale", "standard"),
+    ("target.scale", ""): Change("encoding.target", "standard"),
+    ("loss", "weights by class"): Change("class_weights", "balanced"),
+    ("loss", "pos_weight"): Change("class_weights", "balanced"),
+    ("init", "biases of 0"): ZERO_BIAS,
+    ("init", ""): HE_START,
+    ("activation", ""): Change("network.activation", {"name": "ReLU"}),
+    ("dropout", ""): Change("network.dropout", None),
+    ("clip", ""): Change("clip", None),
+}
+
+
+@dataclass(frozen=True)
+class SetSetting:
+    """A setting of a recipe and its new value: a number, a word, a part as plain data, or None."""
+
+    change: Change
+
+    def apply(self, recipe: Recipe) -> Recipe:
+        return apply_changes(recipe, (self.change,))
+
+
+def apply_changes(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
+    """The recipe with changes made, one after another. Raises `RecipeError` where a setting or a
+    value is wrong.
+
+    A value is a number, a word, or a part as plain data; None takes a part out.
+
+    >>> from ravine.catalog import named_recipe
+    >>> change = Change("network.activation", {"name": "Tanh"})
+    >>> apply_changes(named_recipe("plain"), [change]).network.activation
+    Tanh()
+    """
+    for change in changes:
+        get(recipe, change.path)
+        value: Any = "none" if change.value is None else change.value
+        if any(name.isdecimal() for name in change.path.split(".")):
+            recipe = recipe.vary(change.path, value)
+            continue
+        for name in reversed(change.path.split(".")[1:]):
+            value = {name: value}
+        recipe = changed(recipe, {change.path.split(".")[0]: value})
+    return recipe
+
+
+def useful_changes(recipe: Recipe, changes: Iterable[Change]) -> tuple[Change, ...]:
+    """Those of the changes that can be made and make a difference; and those that are made by hand.
+
+    What a rule for any program calls `input.scale` has its own name in a recipe.
+    """
+    named = (
+        IN_RECIPES.get((c.path, str(c.value))) or IN_RECIPES.get((c.path, "")) or c for c in changes
+    )
+    return tuple(c for c in named if c.path in BY_HAND or _differs(recipe, c))
+
+
+def _differs(recipe: Recipe, change: Change) -> bool:
+    try:
+        return apply_changes(recipe, [change]) != recipe
+    except RecipeError:
+        return False
+
+
+def fix_recipe(recipe: Recipe, report: Report) -> Recipe:
+    """The recipe with all changes of a report that were tried and helped; of two for one setting
+    the first.
+    """
+    paths: set[str] = set()
+    for finding in report.findings:
+        if finding.trial is not None and finding.trial.verdict == "helped":
+            changes = [c for c in finding.changes if c.path not in paths and c.path not in BY_HAND]
+            recipe = apply_changes(recipe, changes)
+            paths |= {c.path for c in changes}
+    return recipe
+
+
+def recipe_differences(old: Recipe, new: Recipe) -> list[tuple[str, str | None, str | None]]:
+    """Settings that differ, by path, with both values as JSON; None where a recipe has no such
+    setting.
+
+    >>> from ravine.catalog import named_recipe
+    >>> recipe_differences(named_recipe("plain"), named_recipe("plain").vary("optimizer.lr", 0.5))
+    [('optimizer.lr', '0.1', '0.5')]
+    """
+    before, after = (dict(_flatten(plain_recipe(r))) for r in (old, new))
+    return [
+        (path, before.get(path), after.get(path))
+        for path in dict.fromkeys((*before, *after))
+        if before.get(path) != after.get(path)
+    ]
+
+
+def _flatten(plain: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(plain, dict):
+        for name, value in plain.items():
+            yield from _flatten(value, f"{path}.{name}".lstrip("."))
+    else:
+        yield path, json.dumps(plain)

@@ -1,0 +1,108 @@
+"""How good answers are, on one scale for every task: 0 for the best constant answer, 1 at best.
+
+Letters: N examples, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ravine.diagnosis.data.measure import IGNORED_TARGET
+
+
+def scaled_score(outputs: Tensor, targets: Tensor) -> float | None:
+    """How well outputs answer, rare classes counting as much as frequent ones; None if unclear.
+
+    Classes: (mean recall − 1/K) / (1 − 1/K) over the K classes there are. Targets 0 and 1:
+    2 AUC − 1, averaged over labels. Numbers: R², not below −1. Outputs that are not finite: −1.
+
+    >>> scaled_score(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 1, 0]))
+    1.0
+    >>> scaled_score(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 3.0]))
+    -1.0
+    """
+    if not isinstance(outputs, Tensor):
+        return None
+    outputs = outputs.detach().float()
+    if not bool(torch.isfinite(outputs).all()):
+        return -1.0
+    if are_classes(outputs, targets):
+        right = (classes_second(outputs, targets).argmax(1) == targets).flatten()
+        y = targets.flatten()
+        right, y = right[y != IGNORED_TARGET], y[y != IGNORED_TARGET]
+        classes = y.unique()
+        if len(classes) < 2:
+            return None
+        recall = sum(float(right[y == k].float().mean()) for k in classes) / len(classes)
+        return (recall - 1 / len(classes)) / (1 - 1 / len(classes))
+    if outputs.numel() != targets.numel():
+        return None
+    out = outputs.reshape(len(targets), -1).double()
+    y = targets.reshape(len(targets), -1).double()
+    if bool(((y == 0) | (y == 1)).all()):
+        areas = [a for k in range(y.shape[1]) if (a := roc_area(out[:, k], y[:, k])) is not None]
+        return 2 * sum(areas) / len(areas) - 1 if areas else None
+    rest = float(((out - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum().clamp_min(1e-30))
+    return max(-1.0, 1 - rest)
+
+
+def scaled_accuracy(outputs: Tensor, targets: Tensor) -> float | None:
+    """Accuracy of classes and of targets 0 and 1, or R²: what quick learners are compared by.
+
+    (accuracy − share of the most frequent class) / (1 − that share). One output for 0 and 1 is cut
+    at 0 or at 0.5, whichever is right more often. None where it is not clear.
+
+    >>> outputs = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
+    >>> scaled_accuracy(outputs, torch.tensor([0, 1, 0]))
+    1.0
+    """
+    if not isinstance(outputs, Tensor) or not bool(torch.isfinite(outputs).all()):
+        return None
+    if are_classes(outputs, targets):
+        known = targets != IGNORED_TARGET
+        if not bool(known.any()):
+            return None
+        right = classes_second(outputs, targets).argmax(1) == targets
+        accuracy = float(right[known].float().mean())
+        counts = torch.unique(targets[known], return_counts=True)[1]
+        base = float(counts.max()) / int(known.sum())
+    elif outputs.numel() == targets.numel() and bool(((targets == 0) | (targets == 1)).all()):
+        out, y = outputs.reshape(targets.shape), targets > 0.5
+        accuracy = max(float(((out > cut) == y).float().mean()) for cut in (0.0, 0.5))
+        share = y.reshape(len(y), -1).float().mean(0)
+        base = float(torch.maximum(share, 1 - share).mean())
+    elif outputs.numel() == targets.numel():
+        return scaled_score(outputs, targets)
+    else:
+        return None
+    return (accuracy - base) / (1 - base) if base < 1 else None
+
+
+def are_classes(outputs: Tensor, targets: Tensor) -> bool:
+    """Whether the targets are class numbers and the outputs have a number for each class."""
+    whole = not targets.is_floating_point()
+    return whole and outputs.dim() == targets.dim() + 1 and outputs.numel() > targets.numel()
+
+
+def classes_second(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Outputs with the classes in dimension 1, where torch's cross entropy expects them."""
+    places = outputs.dim() > 2 and outputs.dim() == targets.dim() + 1
+    if places and outputs.shape[1:-1] == targets.shape[1:]:
+        return outputs.movedim(-1, 1)
+    return outputs
+
+
+def roc_area(scores: Tensor, labels: Tensor) -> float | None:
+    """The probability that a 1 gets a higher score than a 0, ties counting half (Mann and Whitney
+    1947); None without both.
+
+    >>> roc_area(torch.tensor([0.1, 0.4, 0.4]), torch.tensor([0.0, 0.0, 1.0]))
+    0.75
+    """
+    ones, zeros = scores[labels > 0.5], scores[labels <= 0.5].sort().values
+    if len(ones) == 0 or len(zeros) == 0:
+        return None
+    below = torch.searchsorted(zeros, ones.contiguous(), right=False)
+    not_above = torch.searchsorted(zeros, ones.contiguous(), right=True)
+    return float((below + not_above).double().mean()) / 2 / len(zeros)

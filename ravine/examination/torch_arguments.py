@@ -1,0 +1,271 @@
+"""The arguments of `examine`, checked and tried once: a program that runs, or one clear error."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import operator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from ravine.errors import InputError
+from ravine.examination.torch_data import (
+    LoaderData,
+    Pair,
+    TensorData,
+    as_pair,
+    read_loader,
+    require_batches,
+    require_rows,
+)
+from ravine.examination.torch_program import PROFILED_EXAMPLES, TorchProgram, loss_or_nan
+from ravine.examination.user_code import UserCodeError, run_user_code
+from ravine.rng import isolated_rng
+
+HELD_OUT_SHARE = 0.2  # of the training examples, where no validation examples are given
+MIN_EXAMPLES_TO_SPLIT = 60
+
+
+def read_program(
+    model: Any,
+    loss: Any,
+    train: Any,
+    *,
+    optimizer: Any,
+    validation: Any = None,
+    batch_size: int | None,
+    epochs: int,
+    seed: int = 0,
+) -> TorchProgram:
+    """The program behind the arguments of `examine`. Raises `InputError` for what cannot be run."""
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"the model is a {type(model).__name__}",
+            why="only a torch.nn.Module can be examined",
+            do="give the module whose parameters are trained",
+        )
+    if not callable(loss):
+        raise InputError(
+            f"the loss is a {type(loss).__name__}",
+            why="it is called as loss(outputs, targets)",
+            do="give a function, or a module such as torch.nn.CrossEntropyLoss()",
+        )
+    if not isinstance(optimizer, Optimizer) and not callable(optimizer):
+        raise InputError(
+            f"the optimizer is a {type(optimizer).__name__}",
+            why="every trial needs a new optimizer",
+            do="give a torch optimizer on the model's parameters, or a function such as "
+            "lambda parameters: torch.optim.Adam(parameters, lr=1e-3)",
+        )
+    loss_of: Any = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss  # as it is now
+    stepper: Any = optimizer
+    epochs = _integer(
+        "epochs", epochs, why="training needs at least one pass", do="give a whole number"
+    )
+    seed = _integer(
+        "seed", seed, least=None, why="random numbers are drawn from it", do="give a whole number"
+    )
+    data = _training_data(train, batch_size)
+    if validation is not None:
+        validation = _validation_data(validation)
+    if any(is_lazy(p) for p in model.parameters()):
+        model, stepper = _materialize(model, stepper, data, seed % 2**32)
+    program = TorchProgram(
+        model=model,
+        loss=loss_of,
+        train=data,
+        optimizer=stepper,
+        epochs=epochs,
+        validation=validation,
+        seed=seed % 2**32,
+    )
+    if (
+        validation is None
+        and isinstance(data, TensorData)
+        and len(data.inputs) >= MIN_EXAMPLES_TO_SPLIT
+    ):
+        program = _hold_out(program, data)
+    _try_once(program)
+    return program
+
+
+def _integer(name: str, value: Any, *, least: int | None = 1, why: str, do: str) -> int:
+    """The value as a whole number, of whatever type it is."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or (least is not None and number < least):
+        raise InputError(f"{name} is {value!r}", why=why, do=do)
+    return number
+
+
+def _training_data(train: Any, batch_size: int | None) -> TensorData | LoaderData:
+    if isinstance(train, DataLoader):
+        return read_loader(train)
+    inputs, targets = require_rows(as_pair(train), "training")
+    batch = _integer(
+        "batch_size",
+        batch_size,
+        why="tensors are cut into batches",
+        do="give the number of examples in a step",
+    )
+    return TensorData(inputs, targets, batch)
+
+
+def _validation_data(validation: Any) -> Pair:
+    if isinstance(validation, DataLoader):
+        require_batches(validation, "validation")
+        with isolated_rng(0):
+            return LoaderData(validation).first(PROFILED_EXAMPLES)
+    return require_rows(as_pair(validation), "validation")
+
+
+def _materialize(
+    model: nn.Module, optimizer: Any, data: TensorData | LoaderData, seed: int
+) -> tuple[nn.Module, Any]:
+    """Copies of a model and its optimizer, if it is one, in which lazy layers have got their
+    shapes.
+    """
+    if isinstance(optimizer, Optimizer):
+        model, optimizer = copy.deepcopy((model, optimizer))
+    else:
+        model = copy.deepcopy(model)
+    with isolated_rng(seed), torch.no_grad():
+        try:
+            run_user_code(lambda: model(next(iter(data.epoch()))[0]))
+        except UserCodeError as error:
+            raise _not_running(error) from error
+    return model, optimizer
+
+
+def _hold_out(program: TorchProgram, data: TensorData) -> TorchProgram:
+    """The program with a part of its training examples held out, drawn at random."""
+    count = len(data.inputs)
+    with isolated_rng(program.seed):
+        order = torch.randperm(count)
+    out = round(HELD_OUT_SHARE * count)
+    if (count - out) % data.batch == 1 and count % data.batch != 1:
+        out += 1  # or the last batch would have one example, which normalization refuses
+    held, kept = order[:out], order[out:].sort().values
+    return replace(
+        program,
+        train=replace(data, inputs=data.inputs[kept], targets=data.targets[kept]),
+        held_out=True,
+        validation=(data.inputs[held], data.targets[held]),
+    )
+
+
+def _try_once(program: TorchProgram) -> None:
+    """One forward and backward pass and one step, so that what cannot run says so before anything
+    else.
+    """
+    with isolated_rng(program.seed):
+        try:
+            model, optimizer = run_user_code(program.build)
+        except UserCodeError as error:
+            raise InputError(
+                "model and optimizer cannot be built again",
+                why=str(error),
+                do="give an optimizer on the model's parameters, or a function from parameters to "
+                "one",
+            ) from error
+        _check_optimizer(program, optimizer)
+        gradients = [p.grad for p in program.model.parameters()]
+        try:
+            for p in program.model.parameters():
+                p.grad = None
+            _step_once(program, model.train(), optimizer)
+            if program.validation is not None:
+                _evaluate_once(program, model.eval())
+            if any(p.grad is not None for p in program.model.parameters()):
+                raise InputError(
+                    "loss or forward pass use the parameters of the very model that was given",
+                    why="copies of it are trained, whose parameters that does not reach",
+                    do="give a loss of outputs and targets alone, and decay to the optimizer",
+                )
+        finally:
+            for p, gradient in zip(program.model.parameters(), gradients, strict=True):
+                p.grad = gradient
+
+
+def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(
+            f"the optimizer function made a {type(optimizer).__name__}",
+            why="only a torch.optim.Optimizer can be stepped",
+            do="return one",
+        )
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if any(id(p) in held for p in program.model.parameters()):
+        raise InputError(
+            "the optimizer function does not use the parameters that it is given",
+            why="copies of the model are trained, and it holds those of the model itself",
+            do="write it as lambda parameters: torch.optim.Adam(parameters, lr=1e-3)",
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise InputError(
+            f"the optimizer is {type(optimizer).__name__}",
+            why="its step needs a closure that works the loss out again, and trials step without "
+            "one",
+            do="examine the program with another optimizer, such as torch.optim.Adam",
+        )
+
+
+def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) -> None:
+    def forward() -> Any:
+        inputs, targets = next(iter(program.train.epoch()))
+        return loss_or_nan(program.loss, model(inputs), targets)
+
+    def step() -> None:
+        if loss.requires_grad:
+            loss.backward()
+        optimizer.step()
+
+    try:
+        loss = run_user_code(forward)
+    except UserCodeError as error:
+        raise _not_running(error) from error
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise InputError(
+            f"the loss gives {shape}",
+            why="a step goes down the gradient of one number",
+            do="return the mean of the losses",
+        )
+    try:
+        run_user_code(step)
+    except UserCodeError as error:
+        raise InputError(
+            "a step cannot be made",
+            why=str(error),
+            do="call loss.backward() and optimizer.step() on one batch yourself",
+        ) from error
+
+
+def _evaluate_once(program: TorchProgram, model: nn.Module) -> None:
+    inputs, targets = program.evaluated()
+    try:
+        with torch.no_grad():
+            run_user_code(lambda: loss_or_nan(program.loss, model(inputs), targets))
+    except UserCodeError as error:
+        raise InputError(
+            "model and loss do not run on the validation examples",
+            why=str(error),
+            do="give examples of the same kind as for training",
+        ) from error
+
+
+def _not_running(error: UserCodeError) -> InputError:
+    return InputError(
+        "model and loss do not run on a batch",
+        why=str(error),
+        do="call loss(model(inputs), targets) on one batch yourself",
+    )

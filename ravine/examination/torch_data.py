@@ -1,0 +1,218 @@
+"""The training examples of somebody's torch program: tensors in batches, or a DataLoader as it is.
+
+Letters: N examples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+    default_collate,
+)
+
+from ravine.errors import InputError
+from ravine.rng import isolated_rng
+
+Pair: TypeAlias = tuple[Tensor, Tensor]  # inputs and targets
+
+
+@dataclass(frozen=True)
+class TensorData:
+    """Training examples in memory, in batches; `balanced` draws every class (or label) equally
+    often.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    batch: int
+    shuffled: bool = True
+    drop_last: bool = False
+    balanced: bool = False
+
+    def __len__(self) -> int:
+        whole = len(self.inputs) // self.batch
+        return max(1, whole if self.drop_last else math.ceil(len(self.inputs) / self.batch))
+
+    def epoch(self) -> Iterator[Pair]:
+        """The batches of one pass, in an order drawn from torch's generator."""
+        count = len(self.inputs)
+        order = torch.randperm(count) if self.shuffled else torch.arange(count)
+        if self.balanced:
+            order = torch.multinomial(sampling_weights(self.targets), count, replacement=True)
+        for rows in order.split(self.batch)[: len(self)]:
+            yield self.inputs[rows], self.targets[rows]
+
+    def first(self, count: int) -> Pair:
+        """Some of the examples, evenly spread."""
+        n = len(self.inputs)
+        rows = torch.linspace(0, n - 1, min(n, count)).round().long()
+        return self.inputs[rows], self.targets[rows]
+
+
+@dataclass(frozen=True)
+class LoaderData:
+    """Training examples from a DataLoader that cannot be taken apart: it is iterated as it is."""
+
+    loader: DataLoader[Any]
+
+    @property
+    def batch(self) -> int:
+        if self.loader.batch_size is not None:
+            return self.loader.batch_size
+        with isolated_rng(0):
+            return len(next(iter(self.epoch()))[0])
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether the order may differ from pass to pass; True for samplers not of torch's."""
+        batches = self.loader.batch_sampler
+        sampler = self.loader.sampler if batches is None else getattr(batches, "sampler", None)
+        sequential = isinstance(sampler, SequentialSampler)
+        return not (sequential and type(batches) in (BatchSampler, type(None)))
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self) -> Iterator[Pair]:
+        """The batches of one pass. Generators of the loader's own are seeded from torch's, and set
+        back afterwards.
+        """
+        owners = (
+            self.loader,
+            self.loader.sampler,
+            self.loader.batch_sampler,
+            getattr(self.loader.batch_sampler, "sampler", None),
+        )
+        found = (getattr(owner, "generator", None) for owner in owners)
+        generators = {id(g): g for g in found if isinstance(g, torch.Generator)}
+        states = [(g, g.get_state()) for g in generators.values()]
+        for generator, _ in states:
+            generator.manual_seed(int(torch.randint(2**62, ())))
+        try:
+            for batch in self.loader:
+                yield as_pair(batch)
+        finally:
+            for generator, state in states:
+                generator.set_state(state)
+
+    def first(self, count: int) -> Pair:
+        """The examples of the first batches; of batches of different shapes, those that are like
+        the first.
+        """
+        kept: list[Pair] = []
+        for batch in self.epoch():
+            if not kept or all(
+                a.shape[1:] == b.shape[1:] for a, b in zip(batch, kept[0], strict=True)
+            ):
+                kept.append(batch)
+            if sum(len(x) for x, _ in kept) >= count:
+                break
+        return torch.cat([x for x, _ in kept])[:count], torch.cat([y for _, y in kept])[:count]
+
+
+def read_loader(loader: DataLoader[Any]) -> TensorData | LoaderData:
+    """The examples of a loader: as tensors where it does nothing but batch and shuffle them.
+
+    Raises `InputError` for a loader that gives no batch, or has no length.
+    """
+    require_batches(loader, "training")
+    plain = (
+        type(loader.dataset) is TensorDataset
+        and len(loader.dataset.tensors) == 2
+        and type(loader.batch_sampler) is BatchSampler
+        and type(loader.sampler) in (RandomSampler, SequentialSampler)
+        and loader.collate_fn is default_collate
+        and not getattr(loader.sampler, "replacement", False)
+        and getattr(loader.sampler, "num_samples", len(loader.dataset)) == len(loader.dataset)
+    )
+    if not plain or loader.batch_size is None:
+        return LoaderData(loader)
+    inputs, targets = as_pair(loader.dataset.tensors)  # type: ignore[union-attr]
+    return TensorData(
+        inputs,
+        targets,
+        loader.batch_size,
+        shuffled=type(loader.sampler) is RandomSampler,
+        drop_last=loader.drop_last,
+    )
+
+
+def require_batches(loader: DataLoader[Any], split: str) -> None:
+    """Raise `InputError` for a loader that gives no batch, or has no length."""
+    try:
+        count = len(loader)
+    except TypeError as error:
+        raise InputError(
+            f"the {split} loader has no length",
+            why="the budget is a number of epochs",
+            do="give a dataset with a length, or tensors",
+        ) from error
+    if count == 0:
+        raise InputError(
+            f"no {split} examples",
+            why="the loader gives no batch",
+            do="give more examples, or smaller batches",
+        )
+
+
+def as_pair(given: Any) -> Pair:
+    """Inputs and targets of a batch, without their history. Raises `InputError` for anything else
+    than two tensors.
+    """
+    several = isinstance(given, list | tuple)
+    if several and len(given) == 2 and all(isinstance(t, Tensor) for t in given):
+        return given[0].detach(), given[1].detach()
+    shown = f"a {type(given).__name__}"
+    if several:
+        shown += " of " + " and ".join(type(part).__name__ for part in given[:4])
+    raise InputError(
+        f"the examples are {shown}",
+        why="an example is a pair of tensors, input and target",
+        do="give (inputs, targets), or a DataLoader whose batches are such pairs",
+    )
+
+
+def require_rows(examples: Pair, split: str) -> Pair:
+    """Examples row by row, at least one. Raises `InputError` for others."""
+    inputs, targets = examples
+    if inputs.dim() == 0 or targets.dim() == 0:
+        raise InputError(
+            f"the {split} examples are single numbers",
+            why="the first dimension counts the examples",
+            do="give tensors with a row for each example",
+        )
+    if len(inputs) != len(targets):
+        raise InputError(
+            f"{len(inputs)} inputs and {len(targets)} targets",
+            why="they are paired row by row",
+            do="give as many of one as of the other",
+        )
+    if len(inputs) == 0:
+        raise InputError(f"no {split} examples", why="the inputs are empty", do="give some")
+    return inputs, targets
+
+
+def sampling_weights(targets: Tensor) -> Tensor:
+    """How often to draw each example so that all classes come equally often, [N]; of several
+    labels, the rarest decides.
+
+    >>> sampling_weights(torch.tensor([0, 0, 1])).tolist()
+    [0.5, 0.5, 1.0]
+    """
+    flat = targets.reshape(len(targets), -1)
+    if flat.shape[1] == 1:
+        _, codes, counts = torch.unique(flat[:, 0], return_inverse=True, return_counts=True)
+        return 1 / counts[codes].float()
+    share = (flat > 0.5).float().mean(0).clamp(1 / len(flat), 1 - 1 / len(flat))
+    return torch.where(flat > 0.5, 1 / share, 1 / (1 - share)).amax(1)

@@ -1,0 +1,244 @@
+"""Somebody's torch program: it trains again and again, on deep copies and under random
+numbers of its own.
+
+Letters: N examples, G groups of examples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ravine.examination.scores import scaled_score
+from ravine.examination.torch_data import LoaderData, Pair, TensorData
+from ravine.rng import isolated_rng, seed_generators
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+PROFILED_EXAMPLES = 4096  # of the training examples that are measured
+EVALUATED_EXAMPLES = 1024
+LOSS_GROUPS = 16  # parts of the examples whose losses are compared in pairs
+MAX_BAD_LOSSES = 3  # that are not finite, after which a run ends
+
+
+class LossListener(Protocol):
+    """What is told the losses of a run."""
+
+    def loss(self, value: Tensor) -> object: ...
+
+
+Watch: TypeAlias = Callable[[nn.Module, Optimizer], AbstractContextManager[LossListener | None]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The network at one step, in evaluation mode: losses of G groups of examples, and a score
+    where one is known. On the validation examples where there are any, else on training examples.
+    """
+
+    step: int
+    losses: tuple[float, ...]
+    score: float | None
+
+    @property
+    def loss(self) -> float:
+        return sum(self.losses) / len(self.losses)
+
+
+@dataclass
+class TorchRun:
+    """What a run left: the loss of every step, evaluations, and the trained model."""
+
+    losses: list[float] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    model: nn.Module | None = None
+
+    @property
+    def last(self) -> Evaluation:
+        return self.evaluations[-1]
+
+    @property
+    def diverged(self) -> bool:
+        return not all(map(math.isfinite, self.losses)) or not math.isfinite(self.last.loss)
+
+    def add_evaluation(self, loss: Loss, step: int, outputs: Tensor, targets: Tensor) -> None:
+        """Note what the outputs of the evaluated examples are worth."""
+        losses = losses_by_group(loss, outputs, targets)
+        self.evaluations.append(Evaluation(step, losses, scaled_score(outputs, targets)))
+
+    def until(self, step: int) -> TorchRun:
+        """The run as it stood at its first evaluation from a step on, or at its end."""
+        end = next((e for e in self.evaluations if e.step >= step), self.last)
+        evaluations = [e for e in self.evaluations if e.step <= end.step]
+        return TorchRun(self.losses[: end.step], evaluations, self.model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchProgram:
+    """What `examine` was given, checked (see `torch_arguments.read_program`)."""
+
+    model: nn.Module
+    loss: Loss
+    train: TensorData | LoaderData
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | Optimizer
+    epochs: int
+    validation: Pair | None = None
+    held_out: bool = False  # the validation examples were taken out of the training examples
+    seed: int = 0
+    clip: float | None = None
+    evaluation_loss: Loss | None = None  # where a change has given training another loss
+    prepare: tuple[Callable[[nn.Module, Optimizer], None], ...] = ()  # settings changed at building
+    # a pass over some inputs before training, under hooks that change the weights
+    first_pass: tuple[Tensor, Callable[[nn.Module], AbstractContextManager[None]]] | None = None
+
+    @property
+    def steps(self) -> int:
+        """Updates in the whole budget."""
+        return self.epochs * len(self.train)
+
+    def build(self) -> tuple[nn.Module, Optimizer]:
+        """A copy of the model, and an optimizer of the copy's parameters."""
+        if isinstance(self.optimizer, Optimizer):
+            model, optimizer = copy.deepcopy((self.model, self.optimizer))
+        else:
+            model = copy.deepcopy(self.model)
+            optimizer = self.optimizer(model.parameters())
+        for change in self.prepare:
+            change(model, optimizer)
+        return model, optimizer
+
+    def examples(self, count: int = PROFILED_EXAMPLES) -> Pair:
+        """Some training examples to look at."""
+        with isolated_rng(self.seed):
+            return self.train.first(count)
+
+    def evaluated(self) -> Pair:
+        """The examples on which runs are compared."""
+        if self.validation is None:
+            return self.examples(EVALUATED_EXAMPLES)
+        inputs, targets = self.validation
+        return inputs[:EVALUATED_EXAMPLES], targets[:EVALUATED_EXAMPLES]
+
+    def keeping_measure(self) -> TorchProgram:
+        """The program that goes on being evaluated by today's loss, whatever it trains with."""
+        return self if self.evaluation_loss else replace(self, evaluation_loss=self.loss)
+
+
+def train_program(
+    program: TorchProgram,
+    *,
+    seed: int,
+    steps: int | None = None,
+    evaluate_at: Sequence[int] = (),
+    watch: Watch | None = None,
+) -> TorchRun:
+    """Train a copy of the program's model for `steps` (its whole budget) with the order drawn from
+    `seed`.
+
+    It is evaluated at the steps `evaluate_at` (0 is before the first) and at the end. `watch` gets
+    model and optimizer, and is told the loss of every step. The third loss that is not finite ends
+    the run.
+    """
+    # copies: a loss may keep something of every call
+    loss_of, evaluation_loss = _copy_losses(program)
+    steps = program.steps if steps is None else steps
+    examples, due, run = program.evaluated(), {*evaluate_at, steps}, TorchRun()
+    with isolated_rng(seed):
+        model, optimizer = program.build()
+        if program.first_pass is not None:
+            given, hooks = program.first_pass
+            with hooks(model), torch.no_grad():
+                model.eval()(given)
+        model.train()
+        if 0 in due:
+            with evaluating(model):
+                run.add_evaluation(evaluation_loss, 0, model(examples[0]), examples[1])
+        seed_generators(seed + 1)  # the order is the same whatever was drawn while building
+        bad = 0
+        with (watch or _no_watch)(model, optimizer) as listener:
+            for inputs, targets in _batches(program.train, steps):
+                optimizer.zero_grad()
+                loss = loss_or_nan(loss_of, model(inputs), targets)
+                if listener is not None:
+                    listener.loss(loss)
+                if loss.requires_grad:
+                    loss.backward()
+                if program.clip is not None:
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), program.clip)
+                optimizer.step()
+                run.losses.append(float(loss.detach()))
+                broken = not math.isfinite(run.losses[-1])
+                bad += broken
+                if len(run.losses) in due or (broken and bad == 1):
+                    with evaluating(model):
+                        outputs = model(examples[0])
+                        step = len(run.losses)
+                        run.add_evaluation(evaluation_loss, step, outputs, examples[1])
+                if bad >= MAX_BAD_LOSSES:  # the last two show a watch where it began
+                    break
+    run.model = model
+    return run
+
+
+def _copy_losses(program: TorchProgram) -> tuple[Loss, Loss]:
+    """The loss that a run trains with and the loss by which it is evaluated."""
+    losses = program.loss, program.evaluation_loss or program.loss
+    first, second = (copy.deepcopy(k) if isinstance(k, nn.Module) else k for k in losses)
+    return first, second
+
+
+def _no_watch(model: nn.Module, optimizer: Optimizer) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def _batches(train: TensorData | LoaderData, steps: int) -> Iterator[Pair]:
+    """As many batches as there are steps, pass after pass."""
+    given = 0
+    while given < steps:
+        for batch in train.epoch():
+            yield batch
+            given += 1
+            if given == steps:
+                return
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, without gradients; training goes on as if it had not been interrupted."""
+    training = model.training
+    model.eval()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        yield
+    model.train(training)
+
+
+def losses_by_group(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[float, ...]:
+    """The loss of each of up to G groups of neighboring examples, from outputs."""
+    if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
+        return (float(loss_or_nan(loss, outputs, targets)),)
+    groups = min(LOSS_GROUPS, max(1, len(targets) // 4))
+    places = torch.arange(len(targets)).tensor_split(groups)
+    return tuple(float(loss_or_nan(loss, outputs[p], targets[p])) for p in places)
+
+
+def loss_or_nan(loss: Loss, outputs: object, targets: Tensor) -> Tensor:
+    """The loss; NaN where it refuses outputs that are not finite, as torch's binary cross entropy
+    does.
+
+    >>> loss_or_nan(nn.BCELoss(), torch.tensor([math.nan]), torch.tensor([1.0]))
+    tensor(nan)
+    """
+    try:
+        return loss(outputs, targets)  # type: ignore[arg-type]
+    except Exception:  # whatever a loss raises
+        if not isinstance(outputs, Tensor) or bool(torch.isfinite(outputs).all()):
+            raise
+        return outputs.float().sum() * math.nan

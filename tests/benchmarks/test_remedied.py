@@ -1,0 +1,32 @@
+"""Recommended remedies are retrained beside a random search of equal cost."""
+
+import pytest
+
+from benchmarks.doctor import remedied
+from benchmarks.doctor.programs import ALL
+from benchmarks.doctor.remedied import RANDOM_CHANGES, recommended_change, retrain
+from ravine.examination.torch_changes import CURES, STRENGTHS, OutputForEachClass, SetBatchSize
+from ravine.finding import TRIED
+
+PROGRAMS = {p.name: p for p in ALL}
+
+
+def test_every_change_that_is_recommended_can_be_made_again():
+    made = [m for table in (STRENGTHS, CURES) for s in table.values() for k in s for m in k]
+    for change in (*made, OutputForEachClass(), SetBatchSize(8)):
+        assert recommended_change(change.change) == change
+
+
+def test_the_search_draws_every_kind_of_change():
+    assert {*RANDOM_CHANGES, "steps"} == set(TRIED)
+    for path, changes in RANDOM_CHANGES.items():
+        assert {made.change.path for made in changes} == {path}
+
+
+@pytest.mark.slow
+def test_a_remedy_is_compared_with_a_search_of_as_many_networks():
+    sick = PROGRAMS["wine/hot"]
+    found = retrain(sick, PROGRAMS[sick.partner], range(1))
+    assert found.doctor is not None and found.before < found.doctor <= 1
+    assert found.changes[0].path == "lr" and 10 < found.runs < 40
+    assert remedied.torch_subject.train_program is remedied.train_program  # nothing is left behind

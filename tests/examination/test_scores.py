@@ -1,0 +1,92 @@
+"""Scores of an examination against scikit-learn."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, r2_score, roc_auc_score
+
+from ravine.examination.scores import roc_area, scaled_accuracy, scaled_score
+
+RNG = torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_the_score_of_classes_is_balanced_accuracy_over_chance(classes):
+    y = torch.randint(0, classes, (200,), generator=RNG)
+    out = torch.randn(200, classes, generator=RNG) + F.one_hot(y, classes)
+    known = balanced_accuracy_score(y, out.argmax(1), adjusted=True)
+    assert scaled_score(out, y) == pytest.approx(known, abs=1e-6)
+
+
+def test_the_score_of_yes_and_no_is_twice_the_auc_less_one_averaged_over_labels():
+    y = (torch.rand(150, 3, generator=RNG) < torch.tensor([0.1, 0.5, 0.8])).float()
+    out = (torch.randn(150, 3, generator=RNG) + y).mul(2).round()  # with ties
+    known = 2 * roc_auc_score(y, out, average="macro") - 1
+    assert scaled_score(out, y) == pytest.approx(known, abs=1e-6)
+    assert roc_area(out[:, 0], y[:, 0]) == pytest.approx(roc_auc_score(y[:, 0], out[:, 0]))
+    assert roc_area(out[:, 0], torch.ones(150)) is None
+    one = 2 * roc_auc_score(y[:, 0], out[:, 0]) - 1
+    assert scaled_score(out[:, :1], y[:, 0]) == pytest.approx(one)  # [N, 1] and [N]
+
+
+def test_the_score_of_numbers_is_r2():
+    y = torch.randn(80, 2, generator=RNG) * torch.tensor([1.0, 5.0])
+    out = y + torch.randn(80, 2, generator=RNG)
+    known = r2_score(y, out, multioutput="variance_weighted")
+    assert scaled_score(out, y) == pytest.approx(known, abs=1e-6)
+    known = r2_score(y[:, 0], out[:, 0])
+    assert scaled_score(out[:, :1], y[:, 0]) == pytest.approx(known, abs=1e-6)
+    assert scaled_score(1000 * out, y) == -1.0
+
+
+def test_classes_may_stand_in_dimension_one_or_last_and_ignored_places_do_not_count():
+    y = torch.randint(0, 4, (20, 7), generator=RNG)
+    out = torch.randn(20, 7, 4, generator=RNG) + F.one_hot(y, 4)
+    known = balanced_accuracy_score(y.flatten(), out.argmax(-1).flatten(), adjusted=True)
+    both = scaled_score(out, y), scaled_score(out.movedim(-1, 1), y)
+    assert both[0] == both[1] == pytest.approx(known, abs=1e-6)
+    masked = torch.where(torch.arange(7) > 3, -100, y)
+    assert scaled_score(out, masked) == pytest.approx(scaled_score(out[:, :4], y[:, :4]))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "score"),
+    [
+        (torch.full((4, 2), math.nan), torch.tensor([0, 1, 0, 1]), -1.0),
+        (torch.zeros(4, 2), torch.zeros(4).long(), None),  # one class
+        (torch.zeros(4, 3), torch.zeros(4, 2), None),  # nothing to pair
+        ((torch.zeros(4), torch.zeros(4)), torch.zeros(4), None),  # a tuple
+        (torch.zeros(4, 1), torch.tensor([True, False, True, False]), 0.0),
+        (torch.zeros(4, 2), torch.tensor([0, 1, 0, 1], dtype=torch.uint8), 0.0),
+    ],
+)
+def test_scores_at_the_edges(outputs, targets, score):
+    assert scaled_score(outputs, targets) == score
+
+
+def test_the_scaled_accuracy_is_accuracy_over_that_of_the_most_frequent_class():
+    y = (torch.rand(200, generator=RNG) < 0.3).long()
+    logits = torch.randn(200, generator=RNG) + 2 * y - 1
+    base = max(float(y.float().mean()), 1 - float(y.float().mean()))
+    known = (accuracy_score(y, logits > 0) - base) / (1 - base)
+    found = scaled_accuracy(torch.stack([-logits, logits], 1), y)
+    assert found == pytest.approx(known, abs=1e-5)
+    cut = max(accuracy_score(y, logits > at) for at in (0.0, 0.5))
+    found = scaled_accuracy(logits[:, None], y.float())
+    assert found == pytest.approx((cut - base) / (1 - base), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "accuracy"),
+    [
+        (torch.full((4, 2), math.nan), torch.tensor([0, 1, 0, 1]), None),
+        (torch.zeros(4, 3), torch.zeros(4, 2), None),  # nothing to pair
+        (torch.zeros(4, 2), torch.full((4,), -100), None),  # nothing but ignored places
+        (torch.zeros(4, 2), torch.zeros(4).long(), None),  # one class: a constant is right
+        (torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0]), 1.0),  # R2 of numbers
+    ],
+)
+def test_scaled_accuracies_at_the_edges(outputs, targets, accuracy):
+    assert scaled_accuracy(outputs, targets) == accuracy
