@@ -1,10 +1,10 @@
 """A foreign model with other activations, without its output's activation, or without dropout:
 weights shared, code untouched.
 
-The calls that a forward pass makes are numbered by a `TorchFunctionMode`, once to see what they
-are, and again at every pass to replace some. Modules and functions look the same to it. What is
-done inside compiled kernels (the gates of an LSTM, scripted modules) is not seen and stays as it
-is.
+The calls that a forward pass makes are numbered, once as `trace_forward` records them, and again by
+a `TorchFunctionMode` at every pass to replace some. Modules and functions look the same to it.
+What is done inside compiled kernels (the gates of an LSTM, scripted modules) is not seen and stays
+as it is.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode
 
+from ravine.diagnosis.initialization.forward_trace import function_name, trace_forward
 from ravine.diagnosis.op_names import (
     ACTIVATION_FUNCTIONS,
     DROPOUT_FUNCTIONS,
@@ -25,6 +27,7 @@ from ravine.diagnosis.op_names import (
     SOFTMAX_FUNCTIONS,
     WEIGHT_FUNCTIONS,
 )
+from ravine.rng import isolated_rng
 
 RECORDED_FUNCTIONS = ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS | WEIGHT_FUNCTIONS | DROPOUT_FUNCTIONS
 
@@ -37,29 +40,6 @@ class ModelCall:
 
     name: str
     straight: bool = False
-
-
-class _CallRecorder(TorchFunctionMode):
-    """Notes the calls of interest, in their order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[ModelCall] = []
-        self._last: Any = None
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        name = function_name(func)
-        if name in RECORDED_FUNCTIONS:
-            given = args[0] if args else None
-            self.calls.append(
-                ModelCall(
-                    name,
-                    straight=name in LAYER_FUNCTIONS and given is not None and given is self._last,
-                )
-            )
-            self._last = made if name in LAYER_FUNCTIONS else None
-        return made
 
 
 @dataclass(frozen=True)
@@ -102,16 +82,6 @@ class _CallReplacer(TorchFunctionMode):
         return self.plan.after[here](made) if here in self.plan.after else made
 
 
-def function_name(func: Any) -> str:
-    """The last part of a torch function's name.
-
-    >>> function_name(torch.relu), function_name(torch.Tensor.sigmoid)
-    ('relu', 'sigmoid')
-    """
-    name = getattr(func, "__name__", "") or resolve_name(func) or ""
-    return name.rpartition(".")[2]
-
-
 class RewiredModel(nn.Module):
     """A model whose calls are partly replaced; parameters and buffers are the model's own.
 
@@ -137,10 +107,18 @@ class RewiredModel(nn.Module):
 
 def record_calls(model: nn.Module, inputs: Tensor, *, training: bool = True) -> list[ModelCall]:
     """The calls of one forward pass of a copy, which is not recorded by autograd."""
-    recording, model = _CallRecorder(), copy.deepcopy(model).train(training)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), recording:
-        model(inputs)
-    return recording.calls
+    model = copy.deepcopy(model).train(training)
+    with torch.no_grad(), isolated_rng():
+        functions = trace_forward(model, inputs).functions
+    calls = [call for call in functions if call.name in RECORDED_FUNCTIONS]
+    straight = [
+        {before.name, call.name} <= LAYER_FUNCTIONS and call.follows(before)
+        for before, call in pairwise(calls)
+    ]
+    return [
+        ModelCall(call.name, straight=so)
+        for call, so in zip(calls, (False, *straight), strict=False)
+    ]
 
 
 def rewire(
