@@ -21,7 +21,7 @@ from ravine.protocols import Activation, Batch, Pass, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals, line_style
 from ravine.rng import stream
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import (
     Interval,
     interval,
@@ -125,7 +125,16 @@ def deep(seeds: int, epochs: int) -> dict[str, list[np.ndarray]]:
     return found
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "activations",
+    title="Sigmoid, tanh and ReLU fail in their own ways",
+    claim="The sigmoid's slope is tiny outside [−5, 5], and since its outputs are always positive "
+    "all weights of a unit move the same way in a step; tanh has no such problem; a ReLU whose "
+    "input is too small dies.",
+    rows=("A1",),
+    seconds=8,
+)
+def compare_activations(quick: bool) -> Outcome:
     """Slopes, signs of gradients, dead units, and what they cost in training."""
     seeds = 3 if quick else 8
     outside = np.concatenate([-np.linspace(5, 20, 200), np.linspace(5, 20, 200)])
@@ -237,16 +246,3 @@ def _costs(dead: dict[float, Interval], losses: dict[str, list[np.ndarray]]) -> 
     )
     right.legend()
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="activations",
-    title="Sigmoid, tanh and ReLU fail in their own ways",
-    rows=("A1",),
-    claim="The sigmoid's slope is tiny outside [−5, 5], and since its outputs are always positive "
-    "all weights of a "
-    "unit move the same way in a step; tanh has no such problem; a ReLU whose input is too small "
-    "dies.",
-    seconds=8,
-    run=run,
-)

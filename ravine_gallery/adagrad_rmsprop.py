@@ -14,7 +14,7 @@ from torch import Tensor
 from ravine.optimizers import SGD, Adadelta, Adagrad, RMSprop
 from ravine.reporting.plot_style import GRAY, figure, line_style
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.optimizer_paths import slope, surface, values, walk
 
 LR = 0.01
@@ -31,7 +31,14 @@ COMPARED: dict[str, Any] = {
 SCALES = np.logspace(-3, 3, 13)
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "adagrad-rmsprop",
+    title="A rate for each weight: Adagrad, RMSprop, Adadelta",
+    claim="Adagrad's steps shrink for ever, RMSprop's do not, and Adadelta needs no learning rate.",
+    rows=("O4", "O5", "O6"),
+    seconds=5,
+)
+def measure_step_lengths(quick: bool) -> Outcome:
     steps, walkers = (1_000, 8) if quick else (4_000, 50)
     lengths = {name: _lengths(rule, steps, walkers) for name, rule in RULES.items()}
     slopes = {name: _slope(found) for name, found in lengths.items()}
@@ -187,13 +194,3 @@ def _draw_scales(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
     )
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="adagrad-rmsprop",
-    title="A rate for each weight: Adagrad, RMSprop, Adadelta",
-    rows=("O4", "O5", "O6"),
-    claim="Adagrad's steps shrink for ever, RMSprop's do not, and Adadelta needs no learning rate.",
-    seconds=5.0,
-    run=run,
-)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ravine.optimizers import Adam
 from ravine.reporting.plot_style import GRAY, band, figure, line_style
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.optimizer_paths import ground, slope, surface, target, trail, values, walk
 
 DEFAULTS = (0.9, 0.999)
@@ -24,7 +24,15 @@ STEPS = 3_000
 NEAR = 0.05
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "adam-bias",
+    title="Adam without its bias correction",
+    claim="Because the averages start at zero, Adam's first steps are too large without the bias "
+    "correction.",
+    rows=("O7",),
+    seconds=4,
+)
+def remove_bias_correction(quick: bool) -> Outcome:
     ratios = {pair: _ratio(*pair) for pair in PAIRS}
     wrong = max(float(np.abs(found - _law(*pair)).max()) for pair, found in ratios.items())
     usual = ratios[DEFAULTS]
@@ -165,14 +173,3 @@ def _draw_ways() -> Figure:
     axes.set_ylabel("y")
     axes.legend(loc="upper right")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="adam-bias",
-    title="Adam without its bias correction",
-    rows=("O7",),
-    claim="Because the averages start at zero, Adam's first steps are too large without the bias "
-    "correction.",
-    seconds=4.0,
-    run=run,
-)

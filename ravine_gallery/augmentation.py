@@ -19,7 +19,7 @@ from ravine.protocols import Batch, Pass
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.studies.contact_sheet import drawn
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import Interval, interval, watched
 
 WAYS = ("as they are", "shifted, turned, stretched", "mirrored")
@@ -81,7 +81,15 @@ def accuracies(x: np.ndarray, y: np.ndarray, *, size: int, steps: int, seed: int
     return (said == y[judged]).mean(1).tolist()
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "augmentation",
+    title="Augmentation on few images",
+    claim="Small sets of images that are augmented while training (shifted, turned, stretched) "
+    "generalize better.",
+    rows=("D5",),
+    seconds=25,
+)
+def compare_augmentations(quick: bool) -> Outcome:
     """Train on several draws of few digits, with and without augmentation, the same number of
     steps.
 
@@ -182,14 +190,3 @@ def _seen(x: np.ndarray, y: np.ndarray) -> Any:
             axes.spines[:].set_visible(False)
         grid[row][0].set_ylabel(way, rotation=0, ha="right", va="center")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="augmentation",
-    title="Augmentation on few images",
-    rows=("D5",),
-    claim="Small sets of images that are augmented while training (shifted, turned, stretched) "
-    "generalize better.",
-    seconds=25,
-    run=run,
-)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ravine.optimizers import ASGD, SGD
 from ravine.reporting.plot_style import COLORS, band, figure, line_style
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import interval
 from ravine_gallery.optimizer_paths import Walk, ground, slope, surface, target, trail, walk
 
@@ -20,7 +20,15 @@ BOWL = surface("quadratic")
 LR, NOISE = 0.1, 10.0  # the noise is the SD of each entry of the gradient
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "averaged-sgd",
+    title="The average of noisy steps",
+    claim="On 1.25 (x₁ + 6)² + (x₂ − 8)² stochastic gradient descent wanders about the minimum; "
+    "its averaged iterate is nearer to it.",
+    rows=("O1",),
+    seconds=2,
+)
+def compare_averages(quick: bool) -> Outcome:
     walkers, steps = (40, 300) if quick else (400, 1000)
     half = steps // 2
     plain = walk(SGD(lr=LR), _starts(walkers), _noisy(walkers, steps), steps)
@@ -121,15 +129,3 @@ def _draw(apart: dict[str, np.ndarray], half: int) -> Figure:
     axes.set_ylabel("distance")
     axes.legend(loc="lower left")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="averaged-sgd",
-    title="The average of noisy steps",
-    rows=("O1",),
-    claim="On 1.25 (x₁ + 6)² + (x₂ − 8)² stochastic gradient descent wanders about the minimum; "
-    "its averaged iterate "
-    "is nearer to it.",
-    seconds=2.0,
-    run=run,
-)

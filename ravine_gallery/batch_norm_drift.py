@@ -15,7 +15,7 @@ from ravine.networks.mlp import BatchNorm, Mlp
 from ravine.optimizers import SGD
 from ravine.protocols import Batch, Norm, Pass
 from ravine.reporting.plot_style import COLORS, band, figure, line_style
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import interval, watched
 
 LAYERS = 6
@@ -44,7 +44,15 @@ def statistics(cohort: Any, task: Any, *, normed: bool) -> tuple[np.ndarray, np.
     )
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "batch-norm-drift",
+    title="Batch norm keeps layers where they are",
+    claim="With batch norm the mean and the SD of each layer stay put during training, where they "
+    "drift in a plain network that started well.",
+    rows=("N1",),
+    seconds=6,
+)
+def measure_drift(quick: bool) -> Outcome:
     """Train six layers on the digits with and without batch norm and follow every layer's
     statistics.
     """
@@ -116,15 +124,3 @@ def _picture(means: dict[str, np.ndarray], sds: dict[str, np.ndarray]) -> Any:
     axes[0, 0].legend()
     picture.suptitle("Inputs to three of six layers of ReLUs; line: mean, band: range of seeds")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="batch-norm-drift",
-    title="Batch norm keeps layers where they are",
-    rows=("N1",),
-    claim="With batch norm the mean and the SD of each layer stay put during training, where they "
-    "drift in a plain "
-    "network that started well.",
-    seconds=6,
-    run=run,
-)

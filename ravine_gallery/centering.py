@@ -17,7 +17,7 @@ from ravine.metrics import wilson
 from ravine.probes.curvature import Objective, condition
 from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import interval
 
 EXAMPLES = 500  # the lecture's
@@ -76,7 +76,16 @@ def steps_needed(values: torch.Tensor) -> torch.Tensor:
     return math.log(ALMOST) / (2 * ((kappa - 1) / (kappa + 1)).log())
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "centering",
+    title="Centering and the ellipse of the loss",
+    claim="The Hessian of a linear neuron's squared error is Σ + μμᵀ; centering the inputs removes "
+    "μμᵀ and lowers its condition number, standardizing makes the ellipse of the loss rounder "
+    "still.",
+    rows=("D1", "D2", "O9"),
+    seconds=5,
+)
+def measure_hessians(quick: bool) -> Outcome:
     count = 200 if quick else 2000
     found, worst = {}, 0.0
     for mean in (0.0, 1.0, 3.0, 10.0):
@@ -235,15 +244,3 @@ def _conditions(kappas: Any, lowered: Any) -> Any:
         title="Centering lowers the condition number, 95 % interval",
     )
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="centering",
-    title="Centering and the ellipse of the loss",
-    rows=("D1", "D2", "O9"),
-    claim="The Hessian of a linear neuron's squared error is Σ + μμᵀ; centering the inputs removes "
-    "μμᵀ and lowers its "
-    "condition number, standardizing makes the ellipse of the loss rounder still.",
-    seconds=5,
-    run=run,
-)

@@ -19,7 +19,7 @@ from ravine.networks.mlp import Mlp
 from ravine.protocols import Batch, Pass, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import Interval, interval
 
 LAYERS, WIDTH = 7, 1024
@@ -48,7 +48,16 @@ def layers(
     return [t[0] for t in tapped[2:-1:2]]  # after Columns come Linear and Activate in turn
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "deep-tanh",
+    title="Seven layers of 1024 tanh units: saturate or collapse",
+    claim="With weights of too large a variance tanh units saturate, with too small a one the "
+    "signal collapses; LeCun's variance 1/n keeps the variance of outputs constant from layer to "
+    "layer.",
+    rows=("I2",),
+    seconds=8,
+)
+def measure_tanh_layers(quick: bool) -> Outcome:
     """Measure the SD of every layer's outputs from each start, over seeds."""
     seeds = range(1 if quick else 4)
     found: dict[str, list[list[float]]] = {}
@@ -128,15 +137,3 @@ def _third(third: dict[str, np.ndarray]) -> Any:
         "Distribution of the outputs of layer 3: collapsed, about normal, evenly spread, saturated"
     )
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="deep-tanh",
-    title="Seven layers of 1024 tanh units: saturate or collapse",
-    rows=("I2",),
-    claim="With weights of too large a variance tanh units saturate, with too small a one the "
-    "signal collapses; "
-    "LeCun's variance 1/n keeps the variance of outputs constant from layer to layer.",
-    seconds=8,
-    run=run,
-)

@@ -18,7 +18,7 @@ from ravine.networks.layers import DropoutLayer
 from ravine.networks.mlp import Dropout
 from ravine.protocols import Pass
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import interval, percent, tensor, unscaled, watched
 
 HIDDEN = 10
@@ -60,7 +60,15 @@ def sub_networks(views: dict[str, Tensor], points: np.ndarray, rate: float) -> T
     return torch.einsum("pnh,pmh->pmn", hidden, weights) + views["output.bias"]
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "dropout-expectation",
+    title="Dropout in expectation, and its sub-networks",
+    claim="Inverted and classic dropout are equal in expectation; a network with dropout is an "
+    "ensemble of its sub-networks, which scaling at test time averages.",
+    rows=("R3",),
+    seconds=6,
+)
+def compare_dropout_forms(quick: bool) -> Outcome:
     """Compare both forms of dropout, then judge every sub-network of trained networks, and their
     mean.
     """
@@ -164,15 +172,3 @@ def _subs(each: Tensor, scores: dict[str, Any]) -> Any:
         xlabel="test accuracy, %", title="Mean over networks, 95 % interval", ylim=(2.5, -0.5)
     )
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="dropout-expectation",
-    title="Dropout in expectation, and its sub-networks",
-    rows=("R3",),
-    claim="Inverted and classic dropout are equal in expectation; a network with dropout is an "
-    "ensemble of its "
-    "sub-networks, which scaling at test time averages.",
-    seconds=6,
-    run=run,
-)

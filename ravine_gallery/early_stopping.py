@@ -12,7 +12,7 @@ from ravine.early_stopping import EarlyStopping
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.training.train import Run, train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import Interval, curved, interval, percent
 
 PATIENCE = 30
@@ -38,7 +38,15 @@ def judged(run: Run, points: np.ndarray) -> tuple[float, float]:
     return loss, float(curved().error_of(chance[None] > 0.5, points)[0])
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "early-stopping",
+    title="Early stopping",
+    claim="Stopping when the validation loss no longer improves, and keeping the best weights, "
+    "generalizes better than training to the end, for less work.",
+    rows=("R4",),
+    seconds=15,
+)
+def compare_stopping(quick: bool) -> Outcome:
     """Train the same networks to the end and with early stopping on several draws of the data."""
     draws, epochs = (2, 40) if quick else (10, 250)
     points = curved().draw(4000 if quick else 20_000, 999)[0]
@@ -105,15 +113,3 @@ def _picture(table: np.ndarray, error: dict[str, Interval], bayes: float) -> Any
     right.hist(100 * table[:, 4], bins=10, color=COLORS[1])
     right.set(xlabel="steps made, % of the budget", ylabel="networks", title="When they stopped")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="early-stopping",
-    title="Early stopping",
-    rows=("R4",),
-    claim="Stopping when the validation loss no longer improves, and keeping the best weights, "
-    "generalizes better than "
-    "training to the end, for less work.",
-    seconds=15,
-    run=run,
-)

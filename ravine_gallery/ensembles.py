@@ -17,7 +17,7 @@ from ravine.data import Random
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.training.jobs import load_task
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import Interval, interval, percent
 
 SIZES = (1, 2, 4, 8, 16)
@@ -31,7 +31,14 @@ def losses_and_errors(chance: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     return -of_truth.clamp_min(1e-30).log().mean(1), (chance.argmax(2) != truth).double().mean(1)
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "ensembles",
+    title="Ensembles beat their average member",
+    claim="Training several independent models and averaging their results improves performance.",
+    rows=("E1",),
+    seconds=8,
+)
+def compare_ensemble_sizes(quick: bool) -> Outcome:
     """Train independent networks on the digits in several splits, and average more and more of
     them.
     """
@@ -104,13 +111,3 @@ def _picture(sizes: list[int], loss: np.ndarray, error: np.ndarray) -> Any:
             title="Mean over splits, 95 % interval; gray: each split",
         )
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="ensembles",
-    title="Ensembles beat their average member",
-    rows=("E1",),
-    claim="Training several independent models and averaging their results improves performance.",
-    seconds=8,
-    run=run,
-)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, figure, line_style
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import interval
 from ravine_gallery.optimizer_paths import (
     Regression,
@@ -34,7 +34,16 @@ RATES = {
 }  # shares of the sample's own limit
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "gradient-paths",
+    title="Gradient and stochastic paths",
+    claim="The gradient's path goes straight down, a stochastic path reaches the same place "
+    "noisily. A rate that is too small is very slow; one that is too large jumps around the "
+    "minimum and may not converge.",
+    rows=("O1", "V1"),
+    seconds=3,
+)
+def compare_gradient_paths(quick: bool) -> Outcome:
     data = regression(0, EXAMPLES)
     walkers = 5 if quick else 60
     full = walk(SGD(lr=RATE), START, data.gradient, STEPS).rows
@@ -160,16 +169,3 @@ def _draw_rates(data: Regression, excess: dict[str, np.ndarray], limit: float) -
     right.set_ylabel("w₂")
     right.legend(loc="upper right")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="gradient-paths",
-    title="Gradient and stochastic paths",
-    rows=("O1", "V1"),
-    claim="The gradient's path goes straight down, a stochastic path reaches the same place "
-    "noisily. A rate that "
-    "is too small is very slow; one that is too large jumps around the minimum and may not "
-    "converge.",
-    seconds=3.0,
-    run=run,
-)

@@ -21,7 +21,7 @@ from ravine.protocols import Batch, Pass, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals, line_style
 from ravine.rng import stream
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import Interval, interval
 
 MULTIPLIERS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -40,7 +40,15 @@ def variances(multiplier: float, seed: int, examples: int) -> list[float]:
     return [float(t.square().mean()) for t in tapped[1:-1:2]]
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "he-multiplier",
+    title="He's variance, and multiples of it",
+    claim="With σ² = mult · 2/n the variance of a deep ReLU network's signal is multiplied by mult "
+    "at each layer: below 1 it dies out, above 1 it explodes, and He's own (mult = 1) keeps it.",
+    rows=("I2",),
+    seconds=10,
+)
+def measure_relu_layers(quick: bool) -> Outcome:
     """Measure the growth of the signal by multiplier, and train a deep network from each start."""
     seeds = range(2 if quick else 8)
     signal = {
@@ -130,15 +138,3 @@ def _picture(signal: dict[float, np.ndarray], accuracy: dict[float, tuple[Interv
         ylim=(0, 103),
     )
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="he-multiplier",
-    title="He's variance, and multiples of it",
-    rows=("I2",),
-    claim="With σ² = mult · 2/n the variance of a deep ReLU network's signal is multiplied by mult "
-    "at each layer: "
-    "below 1 it dies out, above 1 it explodes, and He's own (mult = 1) keeps it.",
-    seconds=10,
-    run=run,
-)

@@ -1,5 +1,4 @@
-"""One page of all experiments: claim, verdict, what was measured, pictures, and how to run each
-again.
+"""One page of all experiments: claim, verdict, outcome, pictures, and the command to repeat each.
 
 The page is one file: pictures are inline SVG, nothing is fetched, nothing needs JavaScript.
 """
@@ -18,12 +17,18 @@ import jinja2
 from ravine.reporting.plot_style import svg
 from ravine_gallery.experiment import Experiment, Outcome
 
+VERDICT_GLYPHS = {"held": "✓", "partly": "◐", "not held": "✗", "failed": "!"}
+VERDICT_WORDS = {
+    "held": "The claim held",
+    "partly": "It held in part",
+    "not held": "It did not hold",
+    "failed": "It failed",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """An experiment and what came of running it: an outcome with its pictures as SVG by title, or
-    an error.
-    """
+    """An experiment that was run: its outcome and pictures (SVG by title), or the error."""
 
     experiment: Experiment
     quick: bool
@@ -41,62 +46,47 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; numbers that are not finite become None."""
-        e, numbers = self.experiment, {} if self.outcome is None else self.outcome.numbers
+        each, numbers = self.experiment, self.outcome.numbers if self.outcome else {}
         return {
-            "name": e.name,
-            "title": e.title,
-            "rows": list(e.rows),
-            "claim": e.claim,
+            "name": each.name,
+            "title": each.title,
+            "rows": list(each.rows),
+            "claim": each.claim,
             "verdict": self.verdict,
-            "said": "" if self.outcome is None else self.outcome.said,
+            "said": self.outcome.said if self.outcome else "",
             "error": self.error,
-            "numbers": {
-                name: float(v) if math.isfinite(v) else None for name, v in numbers.items()
-            },
+            "numbers": {k: float(v) if math.isfinite(v) else None for k, v in numbers.items()},
             "quick": self.quick,
             "seconds": round(self.seconds, 2),
         }
 
 
-def drawn(experiment: Experiment, outcome: Outcome) -> dict[str, str]:
-    """The outcome's pictures as SVG by title, with ids that are their own also where all stand in
-    one page.
-    """
+def draw_pictures(experiment: Experiment, outcome: Outcome) -> dict[str, str]:
+    """The outcome's pictures as SVG by title, with ids that are unique among all experiments."""
     return {
         title: svg(picture, title=title, prefix=f"{experiment.name}-{i}-")
         for i, (title, picture) in enumerate(outcome.figures.items(), 1)
     }
 
 
-GLYPHS = {"held": "✓", "partly": "◐", "not held": "✗", "failed": "!"}
-WORDS = {
-    "held": "The claim held",
-    "partly": "It held in part",
-    "not held": "It did not hold",
-    "failed": "It failed",
-}
-
-
-def page(results: Sequence[Result]) -> str:
+def render_page(results: Sequence[Result]) -> str:
     """The page as HTML text."""
-    counts = {verdict: sum(r.verdict == verdict for r in results) for verdict in GLYPHS}
-    quick = any(r.quick for r in results)
-    return (
-        _environment()
-        .get_template("page")
-        .render(
-            results=results,
-            counts=counts,
-            glyphs=GLYPHS,
-            words=WORDS,
-            quick=quick,
-            made=surroundings(),
-            seconds=sum(r.seconds for r in results),
-        )
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"number": format_number, "width": picture_width}
+    return environment.from_string(PAGE_TEMPLATE).render(
+        results=results,
+        counts={verdict: sum(r.verdict == verdict for r in results) for verdict in VERDICT_GLYPHS},
+        glyphs=VERDICT_GLYPHS,
+        words=VERDICT_WORDS,
+        quick=any(r.quick for r in results),
+        versions=describe_versions(),
+        seconds=sum(r.seconds for r in results),
     )
 
 
-def surroundings() -> str:
+def describe_versions() -> str:
     """The versions that the numbers were made with."""
     import matplotlib
     import numpy
@@ -108,39 +98,26 @@ def surroundings() -> str:
     )
 
 
-def number_text(value: float) -> str:
-    """A number as a reader wants it.
+def format_number(value: float) -> str:
+    """A number with four digits.
 
-    >>> number_text(3.0), number_text(0.123456), number_text(1.5e-12), number_text(float("nan"))
-    ('3', '0.1235', '1.5e-12', 'none')
+    >>> [format_number(v) for v in (3.0, 0.123456, 1.5e-12, float("nan"))]
+    ['3', '0.1235', '1.5e-12', 'none']
     """
     return f"{value:.4g}" if math.isfinite(value) else "none"
 
 
-def wide(picture: str) -> int:
-    """How many pixels wide a picture's text is as large as it was drawn: its own width, 4 pixels
-    for 3 points.
+def picture_width(picture: str) -> int:
+    """The width in pixels at which a picture has its own size: 4 pixels for 3 points.
 
-    >>> wide('<svg viewBox="0 0 460.8 288">')
+    >>> picture_width('<svg viewBox="0 0 460.8 288">')
     614
     """
     found = re.search(r'viewBox="0 0 ([\d.]+)', picture)
     return round(float(found[1]) * 4 / 3) if found else 640
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.DictLoader({"page": PAGE}),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"number": number_text, "wide": wide}
-    return environment
-
-
-PAGE = """<!doctype html>
+PAGE_TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -187,16 +164,16 @@ td:last-child { text-align: right; font-variant-numeric: tabular-nums; padding-r
 <body>
 <header>
 <h1>The lectures' claims, put to the test</h1>
-<p>Each experiment states a claim, runs it on data and says what came out, also where the claim did
-not hold.
+<p>Each experiment states a claim, tests it on data and reports the outcome, whether or not the
+claim held.
 {{ results | length }} {{ "experiment" if results | length == 1 else "experiments" }}:
 {% for verdict, count in counts.items() if count %}
 <span class="{{ verdict }}">{{ glyphs[verdict] }} {{ count }} {{ verdict }}</span>
 {{- ", " if not loop.last else "." }}
 {% endfor %}
 </p>
-<p class="soft">{{ made }}; {{ "%.0f" | format(seconds) }} seconds in all.
-{% if quick %}<strong>A quick run: fewer seeds and steps than the numbers deserve.</strong>
+<p class="soft">{{ versions }}; {{ "%.0f" | format(seconds) }} seconds in all.
+{% if quick %}<strong>A quick run: too few seeds and steps for numbers to cite.</strong>
 {% endif %}</p>
 <nav aria-label="Experiments"><ul class="list">
 {% for r in results %}
@@ -215,7 +192,7 @@ not hold.
 {{ r.outcome.said }}</p>
 {% for title, picture in r.pictures.items() %}
 <figure><figcaption>{{ title }}</figcaption>
-<div class="picture" style="--wide: {{ picture | wide }}px" tabindex="0" role="group"
+<div class="picture" style="--wide: {{ picture | width }}px" tabindex="0" role="group"
  aria-label="{{ title }}">
 {{ picture | safe }}</div></figure>
 {% endfor %}

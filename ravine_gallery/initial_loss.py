@@ -27,7 +27,7 @@ from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine.statistics import student
 from ravine.training.jobs import prepare
 from ravine.training.train import train_all, train_on
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 
 SETS = {"digits": "log 10", "iris": "log 3", "diabetes": "½ Var y"}
 SDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -35,7 +35,15 @@ STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2)
 FEW = 16
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "initial-loss",
+    title="Three checks before training",
+    claim="Before training the loss is that of guessing (log C, ½ Var y); more regularization "
+    "means more loss; a few examples can be learned to about zero loss.",
+    rows=("C1", "C2", "C3"),
+    seconds=6,
+)
+def run_first_checks(quick: bool) -> Outcome:
     """The first loss by the weights' size, the loss by the penalty's strength, and 16 digits
     learned by heart.
     """
@@ -186,15 +194,3 @@ def _picture(
     )
     right.legend()
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="initial-loss",
-    title="Three checks before training",
-    rows=("C1", "C2", "C3"),
-    claim="Before training the loss is that of guessing (log C, ½ Var y); more regularization "
-    "means more loss; a few "
-    "examples can be learned to about zero loss.",
-    seconds=6,
-    run=run,
-)

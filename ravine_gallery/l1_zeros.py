@@ -16,7 +16,7 @@ from ravine.protocols import Penalty
 from ravine.reporting.plot_style import COLORS, figure, intervals, line_style
 from ravine.schedules import Cosine
 from ravine.training.train import Run, train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import Interval, interval, percent
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
@@ -42,7 +42,15 @@ def weights_of(run: Run) -> np.ndarray:
     )
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "l1-zeros",
+    title="L1's zeros",
+    claim="An L1 penalty makes networks sparse, an L2 penalty only makes weights small; an elastic "
+    "net does some of both.",
+    rows=("R2",),
+    seconds=8,
+)
+def count_zeros(quick: bool) -> Outcome:
     """Train on ten inputs, five of them without meaning, under each penalty and strength."""
     seeds, epochs = (2, 15) if quick else (6, 60)
     base = (
@@ -139,15 +147,3 @@ def _weights(shown: dict[str, np.ndarray], best: dict[str, Any]) -> Any:
     axes[0].set_ylabel("input (x6 to x10 mean nothing)")
     picture.colorbar(image, ax=list(axes), label="weight")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="l1-zeros",
-    title="L1's zeros",
-    rows=("R2",),
-    claim="An L1 penalty makes networks sparse, an L2 penalty only makes weights small; an elastic "
-    "net "
-    "does some of both.",
-    seconds=8,
-    run=run,
-)

@@ -14,7 +14,7 @@ from ravine.catalog import named
 from ravine.data import Encoding, Random
 from ravine.optimizers import SGD, Momentum
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import curved, interval, percent, watched
 
 Curves = dict[str, np.ndarray]  # [T, P] by the name of a series
@@ -42,7 +42,15 @@ def rises(values: np.ndarray) -> np.ndarray:
     return (np.diff(values, axis=0) > 0).mean(0)
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "learning-curves",
+    title="Learning curves, typical and fairy-tale",
+    claim="Training performance always improves; validation and test curves are the same up to "
+    "sampling error; validation performance first improves and then worsens.",
+    rows=("L2",),
+    seconds=8,
+)
+def measure_learning_curves(quick: bool) -> Outcome:
     """Train with small batches and with gradient descent, and hold each sentence of the lecture to
     the curves.
     """
@@ -129,15 +137,3 @@ def _splits(noisy: Curves, steps: np.ndarray) -> Any:
     )
     right.legend()
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="learning-curves",
-    title="Learning curves, typical and fairy-tale",
-    rows=("L2",),
-    claim="Training performance always improves; validation and test curves are the same up to "
-    "sampling error; "
-    "validation performance first improves and then worsens.",
-    seconds=8,
-    run=run,
-)

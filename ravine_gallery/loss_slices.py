@@ -20,7 +20,7 @@ from ravine.networks.batched import Program
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.rng import stream
 from ravine.training.evaluation import mean_loss, outputs_on
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import interval, percent, watched
 
 HIDDEN = 32
@@ -77,7 +77,15 @@ def trained(epochs: int, seeds: int) -> tuple[list[Tensor], Program, Any]:
     return list(path), cohort.program, task.train
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "loss-slices",
+    title="The loss of a real network, in slices",
+    claim="The loss of a network can be looked at on a plane: the two principal directions of its "
+    "training path show nearly all of the path, two random directions show next to nothing of it.",
+    rows=("V1",),
+    seconds=10,
+)
+def slice_loss(quick: bool) -> Outcome:
     """Record the training of a network on the digits, and look at its loss on planes through its
     end.
     """
@@ -190,15 +198,3 @@ def _shares(shares: list[Tensor], walks: list[Tensor]) -> Any:
     )
     ax.legend()
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="loss-slices",
-    title="The loss of a real network, in slices",
-    rows=("V1",),
-    claim="The loss of a network can be looked at on a plane: the two principal directions of its "
-    "training path show "
-    "nearly all of the path, two random directions show next to nothing of it.",
-    seconds=10,
-    run=run,
-)

@@ -20,7 +20,7 @@ from ravine.networks.initializers import Constant, Glorot
 from ravine.networks.mlp import Mlp
 from ravine.protocols import Batch, Pass, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import Interval, interval, percent, tensor
 
 LOGITS = (-1e4, -1000.0, -100.0, -20.0, 0.0, 20.0, 100.0, 1000.0, 1e4)
@@ -69,7 +69,16 @@ def learned(squared: bool, *, seeds: int, steps: int, start: float) -> Tensor:
     return torch.stack(accuracy)
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "losses",
+    title="Losses: stable at extreme logits, and which of them pulls",
+    claim="Binary cross entropy is finite at every logit if it is worked out on the logit; for a "
+    "classifier it keeps its pull where an answer is surely wrong, which ½ (y − f)² on "
+    "probabilities does not.",
+    rows=("L1",),
+    seconds=6,
+)
+def compare_losses(quick: bool) -> Outcome:
     """Evaluate both forms at extreme logits, and train a classifier with both losses from a wrong
     start.
     """
@@ -182,15 +191,3 @@ def _curves(curves: dict[tuple[str, float], Tensor]) -> Any:
     axes[0].set_ylabel("test accuracy, %")
     axes[0].legend()
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="losses",
-    title="Losses: stable at extreme logits, and which of them pulls",
-    rows=("L1",),
-    claim="Binary cross entropy is finite at every logit if it is worked out on the logit; for a "
-    "classifier it keeps "
-    "its pull where an answer is surely wrong, which ½ (y − f)² on probabilities does not.",
-    seconds=6,
-    run=run,
-)

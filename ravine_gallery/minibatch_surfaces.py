@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import interval
 from ravine_gallery.optimizer_paths import Regression, epochs_of, ground, regression, target
 
@@ -20,7 +20,15 @@ PLACE = torch.tensor([[-0.5, 0.5]], dtype=torch.float64)  # where gradients are 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "minibatch-surfaces",
+    title="What each minibatch sees",
+    claim="Each minibatch sees a surface of its own; its gradient is unbiased, with a variance "
+    "that falls as 1/batch.",
+    rows=("D4", "V1"),
+    seconds=4,
+)
+def measure_gradient_variance(quick: bool) -> Outcome:
     datasets, draws = (3, 200) if quick else (20, 600)
     samples = [regression(seed, EXAMPLES) for seed in range(datasets)]
     replaced = np.array(
@@ -168,14 +176,3 @@ def _draw_variance(replaced: np.ndarray, parted: np.ndarray) -> Figure:
     axes.set_ylabel("relative to one example")
     axes.legend(loc="lower left")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="minibatch-surfaces",
-    title="What each minibatch sees",
-    rows=("D4", "V1"),
-    claim="Each minibatch sees a surface of its own; its gradient is unbiased, with a variance "
-    "that falls as 1/batch.",
-    seconds=4.0,
-    run=run,
-)

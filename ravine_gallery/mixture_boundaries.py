@@ -15,7 +15,7 @@ from ravine.penalties import L2
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import (
     Interval,
     TwoClasses,
@@ -41,7 +41,16 @@ def recipes(epochs: int) -> dict[str, Recipe]:
     return found | {DROPOUT: base.vary("network.dropout", Dropout(rate=0.3))}
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "mixture-boundaries",
+    title="Weight decay and dropout smooth the boundary",
+    claim="A network of 50 units overfits 200 points of a Gaussian mixture (learning rate 0.1, "
+    "momentum 0.9); weight decay of 1e-4, 1e-3 or 1e-2, or dropout that keeps 0.7, brings its "
+    "boundary closer to Bayes'.",
+    rows=("R1", "R3"),
+    seconds=20,
+)
+def compare_boundaries(quick: bool) -> Outcome:
     """Train all recipes on several draws of 200 points and compare error rates, draw by draw."""
     problem, draws = curved(), 2 if quick else 10
     chosen = recipes(20 if quick else 300)
@@ -140,15 +149,3 @@ def _errors(found: dict[str, Interval], gains: dict[str, Interval], bayes: float
     left.set_title("Mean over draws of the data, 95 % interval")
     right.set_title("In the same draw")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="mixture-boundaries",
-    title="Weight decay and dropout smooth the boundary",
-    rows=("R1", "R3"),
-    claim="A network of 50 units overfits 200 points of a Gaussian mixture (learning rate 0.1, "
-    "momentum 0.9); weight "
-    "decay of 1e-4, 1e-3 or 1e-2, or dropout that keeps 0.7, brings its boundary closer to Bayes'.",
-    seconds=20,
-    run=run,
-)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ravine.optimizers import Momentum
 from ravine.reporting.plot_style import GRAY, figure, line_style
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.optimizer_paths import Walk, ground, slope, surface, target, trail, values, walk
 
 RAVINE = surface("ravine")
@@ -24,7 +24,15 @@ STEPS = 60
 DROP, FACTOR = 20, 0.1  # after how many steps the rate falls, and to what share
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "momentum",
+    title="Momentum: damping, speed, and two conventions",
+    claim="Momentum damps the oscillation across a ravine and gathers speed along it; it “can help "
+    "a lot, almost never hurts”. The weights move by a weighted sum of all past gradients.",
+    rows=("O2",),
+    seconds=1,
+)
+def measure_momentum(quick: bool) -> Outcome:
     ways = {μ: walk(Momentum(lr=SLIDE, momentum=μ), START, slope(RAVINE), STEPS) for μ in STRENGTHS}
     swings = {μ: float(_swing(way)) for μ, way in ways.items()}
     rates = np.geomspace(0.003, 0.35, 24 if quick else 120)
@@ -173,15 +181,3 @@ def _parting(same: np.ndarray, parted: np.ndarray) -> Figure:
     axes.set_ylabel("distance of the two paths")
     axes.legend(loc="center right")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="momentum",
-    title="Momentum: damping, speed, and two conventions",
-    rows=("O2",),
-    claim="Momentum damps the oscillation across a ravine and gathers speed along it; it “can help "
-    "a lot, almost never "
-    "hurts”. The weights move by a weighted sum of all past gradients.",
-    seconds=1.0,
-    run=run,
-)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ravine.optimizers import Momentum, Nesterov
 from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import interval
 from ravine_gallery.optimizer_paths import ground, slope, surface, target, trail, walk
 
@@ -22,7 +22,15 @@ CASES = {"ravine": 0.02, "beale": 0.002, "rosenbrock": 0.0005}  # surfaces and r
 MOMENTUM, STEPS = 0.9, 200
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "nesterov",
+    title="Nesterov's momentum in two forms",
+    claim="The look-ahead form and the change of variables give the same path, and it is more "
+    "direct than momentum's.",
+    rows=("O3",),
+    seconds=1,
+)
+def compare_nesterov_forms(quick: bool) -> Outcome:
     count = 10 if quick else 100
     errors: dict[str, np.ndarray] = {}
     numbers: dict[str, float] = {}
@@ -131,14 +139,3 @@ def _apart(errors: dict[str, np.ndarray]) -> Figure:
     axes.set_ylabel("distance (float64)")
     axes.legend()
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="nesterov",
-    title="Nesterov's momentum in two forms",
-    rows=("O3",),
-    claim="The look-ahead form and the change of variables give the same path, and it is more "
-    "direct than momentum's.",
-    seconds=1.0,
-    run=run,
-)

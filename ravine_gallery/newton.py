@@ -23,7 +23,7 @@ from ravine.probes.curvature import Objective, condition, ends, judge
 from ravine.protocols import Batch, Evaluated, Now, Searches, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals, line_style
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.surfaces import ALL as SURFACES
 
 FLAT = 1e-4  # a gradient this short counts as 0
@@ -116,7 +116,15 @@ def share(found: Sequence[str], kind: str) -> tuple[float, float, float]:
 # The experiment
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "newton",
+    title="Newton's step and its saddle",
+    claim="One Newton step θ − H⁻¹∇J solves a quadratic whatever its condition number; but it goes "
+    "to any stationary point, so that saddles attract it, and replacing H by |H| mends that.",
+    rows=("O8", "O9"),
+    seconds=15,
+)
+def compare_newton_steps(quick: bool) -> Outcome:
     descent, newton, kappa = quadratic()
     surface = Objective.of_rows(wells, width=2)
     count = 40 if quick else 200
@@ -264,15 +272,3 @@ def _ends(kinds: dict[str, list[str]], losses: dict[str, Tensor], mean: float) -
     )
     right.legend(loc=(0.13, 0.42))
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="newton",
-    title="Newton's step and its saddle",
-    rows=("O8", "O9"),
-    claim="One Newton step θ − H⁻¹∇J solves a quadratic whatever its condition number; but it goes "
-    "to any stationary "
-    "point, so that saddles attract it, and replacing H by |H| mends that.",
-    seconds=15,
-    run=run,
-)

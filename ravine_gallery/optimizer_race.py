@@ -14,7 +14,7 @@ from torch import Tensor
 from ravine.optimizers import SGD, Adadelta, Adagrad, Adam, Momentum, Nesterov, RMSprop
 from ravine.reporting.plot_style import COLORS, band, figure
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.optimizer_paths import ground, slope, surface, target, values, walk
 from ravine_gallery.surfaces import Surface
 
@@ -43,7 +43,14 @@ class Race(NamedTuple):
     best: dict[str, float]
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "optimizer-race",
+    title="The optimizer race, each at its best rate",
+    claim="Which optimizer is best depends on the problem; typically the best option is Adam.",
+    rows=("V2", "O1", "O2", "O3", "O4", "O5", "O6", "O7"),
+    seconds=12,
+)
+def race_optimizers(quick: bool) -> Outcome:
     rates = np.geomspace(1e-4, 1e2, 19 if quick else 49)
     starts, steps = (4, 50) if quick else (25, 200)
     races = {name: _race(surface(name), rates, starts, steps) for name in (*GROUNDS, "saddle")}
@@ -213,13 +220,3 @@ def _draw_rates(races: dict[str, Race]) -> Figure:
         columnspacing=1.2,
     )
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="optimizer-race",
-    title="The optimizer race, each at its best rate",
-    rows=("V2", "O1", "O2", "O3", "O4", "O5", "O6", "O7"),
-    claim="Which optimizer is best depends on the problem; typically the best option is Adam.",
-    seconds=12.0,
-    run=run,
-)

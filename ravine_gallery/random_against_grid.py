@@ -20,7 +20,7 @@ from ravine.penalties import L2
 from ravine.reporting.plot_style import COLORS, band, figure, line_style
 from ravine.statistics import student
 from ravine.studies.search import Choice, LogUniform, Search, Uniform, search
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 
 LEVELS = 3  # of each of three settings: 27 trials
 NAMES = {
@@ -30,7 +30,15 @@ NAMES = {
 }
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "random-against-grid",
+    title="Random search against a grid",
+    claim="With as many trials random search finds better settings than a grid, since few settings "
+    "matter and it tries more values of those.",
+    rows=("H1",),
+    seconds=19,
+)
+def compare_searches(quick: bool) -> Outcome:
     """Search three settings of a small network on the digits, both ways, in ranges that begin
     anywhere.
     """
@@ -175,15 +183,3 @@ def _curves(curves: Any, best: Any) -> Any:
         xlabel="best of the grid, %", ylabel="best at random, %", title="Each range; dotted: equal"
     )
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="random-against-grid",
-    title="Random search against a grid",
-    rows=("H1",),
-    claim="With as many trials random search finds better settings than a grid, since few settings "
-    "matter and it tries "
-    "more values of those.",
-    seconds=19,
-    run=run,
-)

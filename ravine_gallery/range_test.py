@@ -17,12 +17,20 @@ from ravine.statistics import student
 from ravine.studies.lr_range_test import RangeTest, range_test
 from ravine.training.jobs import prepare
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 
 TIMES = (1 / 30, 1 / 10, 1 / 3, 1.0, 3.0, 10.0)
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "range-test",
+    title="The learning-rate range test",
+    claim="Loss not going down: the learning rate is too low. Loss exploding: too high. A short "
+    "test finds the usable rates, and the network trains well there.",
+    rows=("S7",),
+    seconds=12,
+)
+def verify_range_test(quick: bool) -> Outcome:
     """Find the rates of a network on the digits and train at them; find the limit 2/λ of a linear
     model.
     """
@@ -167,15 +175,3 @@ def _picture(found: RangeTest, exact: RangeTest, limit: float, losses: list[np.n
         title="Trained at it: 95 % intervals; × exploded",
     )
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="range-test",
-    title="The learning-rate range test",
-    rows=("S7",),
-    claim="Loss not going down: the learning rate is too low. Loss exploding: too high. A short "
-    "test finds the usable "
-    "rates, and the network trains well there.",
-    seconds=12,
-    run=run,
-)

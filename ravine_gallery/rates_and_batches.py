@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, figure, intervals
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.optimizer_paths import epochs_of, regression, walk
 
 EXAMPLES = 256
@@ -18,7 +18,15 @@ START = (-1.5, 1.5)
 EPOCHS = 4
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "rates-and-batches",
+    title="The influence of learning rate and batch size",
+    claim="Gradients of small batches are noisy, so their rate must be smaller; large batches make "
+    "training slow. Too large a rate hinders convergence, too small a one is slow.",
+    rows=("O1", "D4"),
+    seconds=4,
+)
+def find_best_rates(quick: bool) -> Outcome:
     batches = (1, 8, 64) if quick else (1, 4, 16, 64, 256)
     seeds = 4 if quick else 16
     rates = np.geomspace(0.002, 1.0, 10 if quick else 19)
@@ -138,15 +146,3 @@ def _draw_best(best: dict[int, np.ndarray]) -> Figure:
     axes.set_xlabel("batch")
     axes.set_ylabel("best rate (95 % interval)")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="rates-and-batches",
-    title="The influence of learning rate and batch size",
-    rows=("O1", "D4"),
-    claim="Gradients of small batches are noisy, so their rate must be smaller; large batches make "
-    "training slow. Too "
-    "large a rate hinders convergence, too small a one is slow.",
-    seconds=4.0,
-    run=run,
-)

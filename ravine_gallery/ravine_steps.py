@@ -16,7 +16,7 @@ from ravine.layout import Rows
 from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.optimizer_paths import Walk, ground, slope, surface, target, trail, values, walk
 
 RAVINE = surface("ravine")
@@ -64,7 +64,15 @@ def adaptive(rate: Callable[[Rows, Rows, Rows], Tensor], starts: Tensor) -> Walk
     return walk(SGD(lr=1.0), starts, rule.gradient, ADAPTIVE, factor=rule.factor)
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "ravine-steps",
+    title="A ravine: fixed against adaptive rates",
+    claim="On R = 10 θ₁² + θ₂²/2, forty steps with a learning rate that adapts do what a hundred "
+    "with a fixed one do.",
+    rows=("O1",),
+    seconds=1,
+)
+def compare_fixed_and_adaptive_rates(quick: bool) -> Outcome:
     count = 8 if quick else 100
     angles = 2 * math.pi * torch.rand(count, generator=stream(0, "starts"), dtype=torch.float64)
     starts = 4 * torch.stack([angles.cos(), angles.sin()], 1)
@@ -148,14 +156,3 @@ def _rates(rates: np.ndarray, fixed: np.ndarray, adapted: dict[str, np.ndarray])
     right.set_xlim(-0.6, len(adapted) - 0.4)
     right.set_title(f"{ADAPTIVE} adaptive ones")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="ravine-steps",
-    title="A ravine: fixed against adaptive rates",
-    rows=("O1",),
-    claim="On R = 10 θ₁² + θ₂²/2, forty steps with a learning rate that adapts do what a hundred "
-    "with a fixed one do.",
-    seconds=1.0,
-    run=run,
-)

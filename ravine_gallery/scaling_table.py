@@ -17,7 +17,7 @@ from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import Interval, interval, unscaled
 
 SLIDE = np.array(
@@ -78,7 +78,15 @@ def best_losses(x: np.ndarray, y: np.ndarray, form: str, steps: int, seed: int) 
     )  # 0.5: predicting the mean, where all start
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "scaling-table",
+    title="The table with 114.8 and 0.00323",
+    claim="Where one input is about 100 and another about 0.003, the loss is a ravine: gradient "
+    "descent on the raw table is hopeless; with inputs of mean 0 and SD 1 it is easy.",
+    rows=("D1", "D2"),
+    seconds=8,
+)
+def compare_scalings(quick: bool) -> Outcome:
     """Condition numbers of the slide's columns, and gradient descent on each form of them."""
     draws, steps = (2, 200) if quick else (8, 2000)
     conditions = {form: [] for form in FORMS}
@@ -174,15 +182,3 @@ def _curves(curves: dict[str, list[np.ndarray]]) -> Any:
     )
     ax.legend(loc="lower left")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="scaling-table",
-    title="The table with 114.8 and 0.00323",
-    rows=("D1", "D2"),
-    claim="Where one input is about 100 and another about 0.003, the loss is a ravine: gradient "
-    "descent on the raw "
-    "table is hopeless; with inputs of mean 0 and SD 1 it is easy.",
-    seconds=8,
-    run=run,
-)

@@ -30,7 +30,7 @@ from ravine.schedules import (
     StepDecay,
 )
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import Interval, interval
 from ravine_gallery.optimizer_paths import slope, surface, walk
 
@@ -76,7 +76,15 @@ def _triangle(t: float) -> float:
     return LEAST + (LR - LEAST) * (1 - abs(t % 2 - 1))
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "schedules",
+    title="Schedules as executed, and why rates fall",
+    claim="The rate of each step is what the schedule's formula says, and a rate that falls lets "
+    "stochastic descent settle where a constant one keeps wandering.",
+    rows=("S1", "S2", "S3", "S4", "S5", "S6"),
+    seconds=8,
+)
+def compare_schedules(quick: bool) -> Outcome:
     plain = (
         named("plain").vary("data.source", "iris").vary("epochs", EPOCHS).vary("optimizer.lr", LR)
     )
@@ -214,15 +222,3 @@ def _draw_settling(settled: dict[str, np.ndarray]) -> Figure:
     axes.set_ylabel("median distance (band: middle half)")
     axes.legend(loc="upper right", ncols=2)
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="schedules",
-    title="Schedules as executed, and why rates fall",
-    rows=("S1", "S2", "S3", "S4", "S5", "S6"),
-    claim="The rate of each step is what the schedule's formula says, and a rate that falls lets "
-    "stochastic descent "
-    "settle where a constant one keeps wandering.",
-    seconds=8.0,
-    run=run,
-)

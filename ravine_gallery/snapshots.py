@@ -25,13 +25,21 @@ from ravine.statistics import student
 from ravine.training.evaluation import mean_loss, outputs_on
 from ravine.training.jobs import prepare
 from ravine.training.train import Run, train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 
 CYCLES = 5
 BETWEEN = tuple(np.linspace(0, 1, 11).tolist())  # places on the straight line between two snapshots
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "snapshots",
+    title="Warm restarts, and an ensemble from one run",
+    claim="Restarts leave the minimum that was found; the snapshots before them are M models for "
+    "the budget of one, and their mean beats one long decay.",
+    rows=("S4", "E2"),
+    seconds=15,
+)
+def compare_snapshots(quick: bool) -> Outcome:
     """Train networks on the digits with restarts and without, for one budget; average the snapshots
     of each.
     """
@@ -183,15 +191,3 @@ def _picture(
     )
     right.legend()
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="snapshots",
-    title="Warm restarts, and an ensemble from one run",
-    rows=("S4", "E2"),
-    claim="Restarts leave the minimum that was found; the snapshots before them are M models for "
-    "the budget of one, "
-    "and their mean beats one long decay.",
-    seconds=15,
-    run=run,
-)

@@ -18,7 +18,7 @@ from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.training.jobs import load_task
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import Interval, interval, percent
 
 COUNT, FEATURES, KEPT = 120, 1000, 20  # rows, columns, and columns that are chosen
@@ -125,7 +125,15 @@ def cases(seed: int, recipe: Recipe) -> dict[str, tuple[float, float]]:
     return found
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "splits",
+    title="Leakage: statistics of all rows, relatives on both sides",
+    claim="A test score is honest only if everything is fitted on the training rows alone, and if "
+    "no row has relatives on the other side of the split.",
+    rows=("D3",),
+    seconds=12,
+)
+def measure_leakage(quick: bool) -> Outcome:
     """Measure each leak on several draws of its table, and look at what the encoding of this
     package is fitted on.
     """
@@ -200,15 +208,3 @@ def _picture(leaked: dict[str, Interval], honest: dict[str, Interval]) -> Any:
     ax.set(xlabel="test accuracy, %", title="Mean over draws of the table, 95 % interval")
     ax.legend()
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="splits",
-    title="Leakage: statistics of all rows, relatives on both sides",
-    rows=("D3",),
-    claim="A test score is honest only if everything is fitted on the training rows alone, and if "
-    "no row has relatives "
-    "on the other side of the split.",
-    seconds=12,
-    run=run,
-)

@@ -27,12 +27,20 @@ from ravine.statistics import student
 from ravine.training.evaluation import mean_loss, outputs_on
 from ravine.training.jobs import prepare
 from ravine.training.train import Run, train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 
 DISTANCES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # from the weights; |w| is about 8
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "swa",
+    title="Averaged weights: flatter, and better on the test set?",
+    claim="The mean of the weights of late epochs lies in a flatter place than the last weights "
+    "and has a lower test loss, once batch norm's statistics are worked out for it.",
+    rows=("E3",),
+    seconds=12,
+)
+def compare_averaged_weights(quick: bool) -> Outcome:
     """Train a network with batch norm on the digits at a constant rate, once, and judge three kinds
     of its weights.
     """
@@ -169,15 +177,3 @@ def _picture(at_test: dict[str, np.ndarray], rise: dict[str, np.ndarray]) -> Any
     )
     right.legend()
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="swa",
-    title="Averaged weights: flatter, and better on the test set?",
-    rows=("E3",),
-    claim="The mean of the weights of late epochs lies in a flatter place than the last weights "
-    "and has a lower test "
-    "loss, once batch norm's statistics are worked out for it.",
-    seconds=12,
-    run=run,
-)

@@ -35,7 +35,7 @@ from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.schedules import Cosine
 from ravine.studies.feature_extraction import feature_table, features
 from ravine.training.train import train, train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import interval, percent
 
 WAYS = ("scratch", "features", "fine-tuned")
@@ -245,7 +245,16 @@ def on_emoji(folder: Path, sizes: Sequence[int], draws: int, steps: int) -> dict
 # What came out
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "transfer",
+    title="Transfer: small data profit from what was learned on large",
+    claim="On a small data set, features of a network trained on a similar, larger one, or "
+    "fine-tuning it, beat training from scratch; the more data there are and the less alike the "
+    "tasks, the less it brings.",
+    rows=("T1", "T2"),
+    seconds=20,
+)
+def compare_transfer(quick: bool) -> Outcome:
     """Compare the ways on shapes and digits, and on emoji where they are at hand."""
     draws, first, sizes = (3, 6, (3,)) if quick else (6, 10, (3, 10, 40))
     accuracy = on_shapes(sizes, draws, first)
@@ -383,16 +392,3 @@ def _emoji_curves(sizes: Sequence[int], accuracy: Mapping[str, np.ndarray]) -> A
     ax.set(ylabel="test accuracy, %", title="Nine categories of emoji, network from ImageNet")
     ax.legend(loc="upper left")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="transfer",
-    title="Transfer: small data profit from what was learned on large",
-    rows=("T1", "T2"),
-    claim="On a small data set, features of a network trained on a similar, larger one, or "
-    "fine-tuning it, beat "
-    "training from scratch; the more data there are and the less alike the tasks, the less it "
-    "brings.",
-    seconds=20,
-    run=run,
-)

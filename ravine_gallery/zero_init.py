@@ -14,7 +14,7 @@ from ravine.networks.initializers import Constant, He, Zero
 from ravine.networks.mlp import Dropout, Mlp
 from ravine.protocols import Batch, Pass
 from ravine.reporting.plot_style import COLORS, figure, intervals, line_style
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Outcome, experiment
 from ravine_gallery.network_experiments import interval, percent, square, tensor, unscaled, watched
 
 HIDDEN = 16
@@ -57,7 +57,15 @@ def units_of(tensors: dict[str, Tensor], network: int) -> Tensor:
     return torch.cat([into.T, bias.T, out], 1)
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "zero-init",
+    title="Zero and constant starts: one unit, many times",
+    claim="If all weights start at 0 nothing is learned; if all start at a constant, all neurons "
+    "of a layer stay the same: the number of different hidden units is 1 throughout training.",
+    rows=("I1", "I3"),
+    seconds=4,
+)
+def count_distinct_units(quick: bool) -> Outcome:
     """Train a network on the moons from each start and count its different hidden units after each
     epoch.
     """
@@ -160,15 +168,3 @@ def _maps(maps: dict[str, np.ndarray], data: tuple[np.ndarray, np.ndarray]) -> A
         ax.set(title=name, xlim=(-1.8, 2.5), ylim=(-1.5, 2.0))
         ax.grid(False)
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="zero-init",
-    title="Zero and constant starts: one unit, many times",
-    rows=("I1", "I3"),
-    claim="If all weights start at 0 nothing is learned; if all start at a constant, all neurons "
-    "of a layer stay the "
-    "same: the number of different hidden units is 1 throughout training.",
-    seconds=4,
-    run=run,
-)

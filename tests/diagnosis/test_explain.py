@@ -22,7 +22,7 @@ from ravine.diagnosis.explain import cause_page, find_topic, listing, naming, pa
 from ravine.diagnosis.explanation import SECTIONS, parse_explanation
 from ravine.diagnosis.registry import ALL_RULES, FAMILIES, RETIRED_CODES
 from ravine.errors import InputError
-from ravine_gallery import names
+from ravine_gallery import experiment_names
 
 PAGES = resources.files("ravine.diagnosis").joinpath("explanations")
 each_rule = pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.code)
@@ -124,7 +124,7 @@ def test_every_rule_is_explained(rule):
         assert text.endswith(".") and "  " not in text and not re.search(r"[{}]", text)
     assert len(about.means) >= 60 and len(re.findall(r"[.!?](?= |$)", about.means)) <= 5
     assert about.references and about.title and about.patch
-    assert rule.picture == "" or rule.picture in names()
+    assert rule.picture == "" or rule.picture in experiment_names()
     assert set(rule.also) <= set(CAUSES) - {rule.cause}
 
 

@@ -22,10 +22,8 @@ def test_every_shape_can_be_told_from_the_others_when_it_stands_still():
     assert min(ink) > 0.25 * 255 and len(set(np.round(ink, 1))) == 10
 
 
-def test_features_help_on_a_like_task_and_not_on_an_unlike_one():
-    outcome = transfer.EXPERIMENT.run(True)
-    gain = {
-        task: outcome.numbers[f"gain of features, {task}, 3 a class"] for task in transfer.TASKS
-    }
-    assert gain["like"] > 0.1 and gain["unlike"] < 0
-    assert len(outcome.figures) == 2
+def test_features_help_on_a_like_task_and_not_on_an_unlike_one(outcome):
+    found = outcome("transfer")
+    assert found.numbers["gain of features, like, 3 a class"] > 0.1
+    assert found.numbers["gain of features, unlike, 3 a class"] < 0
+    assert len(found.figures) == 2
