@@ -10,6 +10,7 @@ import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -74,8 +75,9 @@ def render_page(results: Sequence[Result]) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    template = Path(__file__).with_name("page.html").read_text("utf-8")
     environment.filters |= {"number": format_number, "width": picture_width}
-    return environment.from_string(PAGE_TEMPLATE).render(
+    return environment.from_string(template).render(
         results=results,
         counts={verdict: sum(r.verdict == verdict for r in results) for verdict in VERDICT_GLYPHS},
         glyphs=VERDICT_GLYPHS,
@@ -115,100 +117,3 @@ def picture_width(picture: str) -> int:
     """
     found = re.search(r'viewBox="0 0 ([\d.]+)', picture)
     return round(float(found[1]) * 4 / 3) if found else 640
-
-
-PAGE_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" 
- content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>Ravine: the gallery</title>
-<style>
-:root { color-scheme: light; --ink: #1c1c1c; --soft: #595959; --line: #dddddd; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 58rem; padding: 1.2rem 1rem 4rem; background: #fff;
-  color: var(--ink);
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .4rem; }
-h2 { font-size: 1.25rem; line-height: 1.3; margin: 0 0 .5rem; }
-a { color: #005a94; }
-code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace; background: #f3f3f3;
-  padding: .1em .3em;
-  border-radius: 3px; overflow-wrap: anywhere; }
-.soft { color: var(--soft); font-size: .9rem; }
-.list { list-style: none; margin: 1rem 0 0; padding: 0; columns: 20rem 2; column-gap: 2rem; }
-.list li { break-inside: avoid; padding: .12rem 0 .12rem 1.5rem; text-indent: -1.5rem; }
-.glyph { display: inline-block; width: 1.5rem; text-indent: 0; font-weight: 700; }
-.held { color: #00704f; } .partly { color: #8a5a00; }
-.not { color: #b3261e; } .failed { color: #b3261e; }
-section { border-top: 1px solid var(--line); margin-top: 2.2rem; padding-top: 1.6rem; }
-blockquote { margin: 0 0 .8rem; padding: .1rem 0 .1rem .9rem; border-left: 3px solid var(--line);
-  color: #333; }
-.verdict { font-weight: 700; }
-figure { margin: 1.2rem 0; }
-figcaption { font-weight: 600; font-size: .95rem; margin-bottom: .3rem; }
-.picture { overflow-x: auto; }
-.picture svg { display: block; width: 100%; max-width: var(--wide);
-  min-width: calc(0.7 * var(--wide)); height: auto; }
-details { margin: .6rem 0; }
-summary { cursor: pointer; color: #005a94; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0; }
-td { padding: .15rem 1rem .15rem 0; border-bottom: 1px solid #eee; }
-td:last-child { text-align: right; font-variant-numeric: tabular-nums; padding-right: 0; }
-@media print { .picture svg { min-width: 0; } section { break-inside: avoid-page; } }
-</style>
-</head>
-<body>
-<header>
-<h1>The lectures' claims, put to the test</h1>
-<p>Each experiment states a claim, tests it on data and reports the outcome, whether or not the
-claim held.
-{{ results | length }} {{ "experiment" if results | length == 1 else "experiments" }}:
-{% for verdict, count in counts.items() if count %}
-<span class="{{ verdict }}">{{ glyphs[verdict] }} {{ count }} {{ verdict }}</span>
-{{- ", " if not loop.last else "." }}
-{% endfor %}
-</p>
-<p class="soft">{{ versions }}; {{ "%.0f" | format(seconds) }} seconds in all.
-{% if quick %}<strong>A quick run: too few seeds and steps for numbers to cite.</strong>
-{% endif %}</p>
-<nav aria-label="Experiments"><ul class="list">
-{% for r in results %}
-<li><span class="glyph {{ r.verdict }}" aria-hidden="true">{{ glyphs[r.verdict] }}</span
-><a href="#{{ r.experiment.name }}">{{ r.experiment.title }}</a></li>
-{% endfor %}
-</ul></nav>
-</header>
-<main>
-{% for r in results %}
-<section id="{{ r.experiment.name }}">
-<h2>{{ r.experiment.title }}</h2>
-<blockquote>{{ r.experiment.claim }}</blockquote>
-{% if r.outcome %}
-<p><span class="verdict {{ r.verdict }}">{{ glyphs[r.verdict] }} {{ words[r.verdict] }}.</span>
-{{ r.outcome.said }}</p>
-{% for title, picture in r.pictures.items() %}
-<figure><figcaption>{{ title }}</figcaption>
-<div class="picture" style="--wide: {{ picture | width }}px" tabindex="0" role="group"
- aria-label="{{ title }}">
-{{ picture | safe }}</div></figure>
-{% endfor %}
-<details><summary>The numbers</summary><div class="wide"><table>
-{% for name, value in r.outcome.numbers.items() %}
-<tr><td>{{ name }}</td><td>{{ value | number }}</td></tr>
-{% endfor %}
-</table></div></details>
-{% else %}
-<p><span class="verdict failed">! It failed to run.</span> {{ r.error }}</p>
-{% endif %}
-<p class="soft">{{ r.experiment.rows | join(", ") }} · {{ "%.1f" | format(r.seconds) }} s ·
-again: <code>ravine gallery {{ r.experiment.name }}{{ " --quick" if r.quick }} -o gallery</code></p>
-</section>
-{% endfor %}
-</main>
-</body>
-</html>
-"""
