@@ -1,6 +1,4 @@
-"""The experiments on networks: numbers that have a closed form, or that the lecture's claim pins;
-quick runs.
-"""
+"""The experiments on networks: numbers of quick runs with a closed form, or that a claim pins."""
 
 import math
 
@@ -12,7 +10,6 @@ from ravine.data.synthetic import mixture
 from ravine_gallery import (
     dropout_expectation,
     ensembles,
-    he_multiplier,
     loss_slices,
     mixture_boundaries,
     network_experiments,
@@ -23,34 +20,25 @@ from ravine_gallery import (
 # What they share
 
 
-def test_an_interval_is_students():
-    found = network_experiments.interval([1.0, 2.0, 4.0, 7.0])
-    half = 3.182446 * np.std([1, 2, 4, 7], ddof=1) / 2  # t of three degrees of freedom, from tables
-    assert found.mean == 3.5
-    assert found.high - found.mean == pytest.approx(half, rel=1e-6)
-    assert math.isnan(network_experiments.interval([1.0]).low)
-
-
 def test_bayes_error_by_integral_is_the_closed_form_of_two_components():
     two = network_experiments.TwoClasses(mixture(2, spread=0.7))
     assert two.error() == pytest.approx(mixture(2, spread=0.7).error(), abs=2e-5)  # cells of 0.02
 
 
 def test_bayes_error_of_the_curved_mixture_is_what_drawn_labels_give():
-    problem = network_experiments.curved()
+    problem = network_experiments.curved_classes()
     points, classes = problem.draw(20_000, 3)
     wrong = ((problem.probability(points) > 0.5) != classes).mean()
     assert wrong == pytest.approx(problem.error(), abs=4 * math.sqrt(0.1 * 0.9 / 20_000))
-    says = problem.probability(points)[None] > 0.5
-    assert problem.error_of(says, points)[0] == pytest.approx(problem.error(), abs=0.004)
-    assert problem.error_of(~says, points)[0] == pytest.approx(1 - problem.error(), abs=0.004)
+    bayes = problem.probability(points)[None] > 0.5
+    assert problem.error_of(bayes, points)[0] == pytest.approx(problem.error(), abs=0.004)
+    assert problem.error_of(~bayes, points)[0] == pytest.approx(1 - problem.error(), abs=0.004)
 
 
 def test_the_density_of_the_mixture_sums_to_one():
-    problem = network_experiments.curved()
-    assert problem.density(network_experiments.square(6.0, 301)).sum() * (
-        12 / 300
-    ) ** 2 == pytest.approx(1, abs=1e-6)
+    problem = network_experiments.curved_classes()
+    density = problem.density(network_experiments.square_grid(6.0, 301))
+    assert density.sum() * (12 / 300) ** 2 == pytest.approx(1, abs=1e-6)
 
 
 # Starts
@@ -59,12 +47,12 @@ def test_the_density_of_the_mixture_sums_to_one():
 def test_zero_and_constant_starts_leave_one_unit(numbers):
     found = numbers("zero-init")
     assert found["distinct units, zero"] == found["distinct units, constant 0.5"] == 1
-    assert found["distinct units, random (He)"] == zero_init.HIDDEN
+    assert found["distinct units, random (He)"] == 16
     assert found["largest change of a weight, zero"] == 0
     assert found["largest change of a weight, constant 0.5"] > 0.1  # it learns, but as one unit
 
 
-def test_units_are_told_apart_by_any_of_their_weights():
+def test_units_differ_if_any_of_their_weights_does():
     units = torch.ones(3, 4)
     assert zero_init.distinct_units(units) == 1
     units[1, 3] += 0.01
@@ -86,7 +74,7 @@ def test_tanh_layers_collapse_as_linear_layers_would_and_saturate(numbers):
 
 
 def test_a_multiple_of_hes_variance_multiplies_the_signal_at_each_layer(numbers):
-    for m in he_multiplier.MULTIPLIERS:
+    for m in (0.25, 0.5, 1, 2, 4):
         assert numbers("he-multiplier")[f"growth per layer, mult {m:g}"] == pytest.approx(
             m, rel=0.1
         )
@@ -157,12 +145,12 @@ def test_dropouts_agree_in_expectation(numbers):
 
 
 def test_sub_networks_of_every_mask_are_there_once():
-    masks = dropout_expectation._masks(3)
+    masks = dropout_expectation.all_masks(3)
     assert len(set(masks)) == 8 and np.mean(masks) == 0.5
 
 
 def test_the_lectures_network_has_about_200_weights_and_its_settings():
-    recipes = mixture_boundaries.recipes(1)
+    recipes = mixture_boundaries.regularized_recipes(1)
     assert list(recipes) == ["λ = 0", "λ = 0.0001", "λ = 0.001", "λ = 0.01", "dropout, keep 0.7"]
     for recipe in recipes.values():
         assert recipe.network.hidden == (50,)
@@ -201,15 +189,15 @@ def test_the_table_is_badly_conditioned_and_standardizing_mends_it(numbers):
     assert found["condition, as it is"] > 1e9
     assert found["condition, standardized"] < 2
     assert found["left, as it is"] > 0.4 > 0.01 > found["left, standardized"]
-    rows = scaling_table.SLIDE
+    rows = scaling_table.SLIDE_ROWS
     assert rows[0].tolist() == [114.8, 0.00323, 5.1]
 
 
 def test_centering_takes_the_mean_out_of_the_hessian():
-    x, _ = scaling_table.table(50, 0)
+    x, _ = scaling_table.draw_table(50, 0)
     mean = x.mean(0)
     raw, centered = (
-        scaling_table.hessian(scaling_table.formed(x, form))[:2, :2]
+        scaling_table.neuron_hessian(scaling_table.transform_table(x, form))[:2, :2]
         for form in ("as it is", "centered")
     )
     np.testing.assert_allclose(raw - np.outer(mean, mean), centered, rtol=1e-9, atol=1e-12)
@@ -217,8 +205,8 @@ def test_centering_takes_the_mean_out_of_the_hessian():
         np.random.default_rng(0).standard_normal((50, 2)) + 5
     )  # equal scales: there the mean is what hurts
     conditions = [
-        np.linalg.cond(scaling_table.hessian(scaling_table.formed(shifted, f)))
-        for f in scaling_table.FORMS
+        np.linalg.cond(scaling_table.neuron_hessian(scaling_table.transform_table(shifted, form)))
+        for form in ("as it is", "centered")
     ]
     assert conditions[0] > 100 > 2 > conditions[1]
 
@@ -254,7 +242,7 @@ def test_a_straight_path_lies_in_one_direction_and_a_random_plane_misses_it():
     line = torch.linspace(0, 1, 20)[:, None] * torch.randn(
         1, 50, generator=torch.Generator().manual_seed(0)
     )
-    assert float(loss_slices.plane_of(line)[1][0]) == pytest.approx(1)
+    assert float(loss_slices.principal_plane(line)[1][0]) == pytest.approx(1)
     plane = loss_slices.random_plane(1000, 0)
     torch.testing.assert_close(plane @ plane.T, torch.eye(2), atol=1e-6, rtol=0)
 

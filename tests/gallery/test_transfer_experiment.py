@@ -9,14 +9,14 @@ from ravine_gallery import transfer
 
 def test_a_draws_larger_sets_hold_its_smaller_ones_and_no_test_picture():
     y = np.repeat(["a", "b"], 20)
-    small, test = transfer.drawn(y, 3, 5, 1)
-    large, again = transfer.drawn(y, 15, 5, 1)
+    small, test = transfer.draw_split(y, 3, 5, 1)
+    large, again = transfer.draw_split(y, 15, 5, 1)
     assert set(small.train_rows) < set(large.train_rows) and (test == again).all()
     assert not set(large.train_rows) & set(test.tolist()) and len(test) == 10
 
 
 def test_every_shape_can_be_told_from_the_others_when_it_stands_still():
-    X, y = transfer.shapes((*transfer.KNOWN, *transfer.NEW), 60, 0)
+    X, y = transfer.draw_shapes((*transfer.KNOWN_SHAPES, *transfer.NEW_SHAPES), 60, 0)
     assert X.shape == (600, 1, 16, 16) and X.dtype == np.uint8
     ink = [float(X[y == name].mean()) for name in dict.fromkeys(y)]
     assert min(ink) > 0.25 * 255 and len(set(np.round(ink, 1))) == 10
