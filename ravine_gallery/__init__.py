@@ -1,7 +1,8 @@
 """The lectures' claims, each tested on data: one file for each experiment.
 
-An experiment is a module with one function that is decorated with `@experiment`; `MODULES` lists
-them. Its name is that of the module, with hyphens. A module is imported when it is asked for.
+An experiment is a module with one function that is decorated with `@experiment`;
+`EXPERIMENT_MODULES` lists them. Its name is that of the module, with hyphens. A module is imported
+when it is asked for.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import importlib
 
 from ravine.errors import InputError, nearest
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Experiment, ExperimentOutcome
 
-MODULES: tuple[str, ...] = (
+EXPERIMENT_MODULES: tuple[str, ...] = (
     "centering",
     "scaling_table",
     "splits",
@@ -49,18 +50,24 @@ MODULES: tuple[str, ...] = (
     "loss_slices",
 )
 
-__all__ = ["MODULES", "Experiment", "Outcome", "experiment_names", "find_experiment"]
+__all__ = [
+    "EXPERIMENT_MODULES",
+    "Experiment",
+    "ExperimentOutcome",
+    "experiment_names",
+    "find_experiment",
+]
 
 
 def experiment_names() -> tuple[str, ...]:
     """The names of all experiments, in the order of the page."""
-    return tuple(module.replace("_", "-") for module in MODULES)
+    return tuple(module.replace("_", "-") for module in EXPERIMENT_MODULES)
 
 
 def find_experiment(name: str) -> Experiment:
     """The experiment of that name. Raises `InputError` with the nearest name."""
     module = name.replace("-", "_")
-    if module not in MODULES:
+    if module not in EXPERIMENT_MODULES:
         why = nearest(name, experiment_names())
         raise InputError(f"no experiment {name!r}", why=why, do="ravine gallery lists them")
     contents = vars(importlib.import_module(f"ravine_gallery.{module}")).values()

@@ -23,7 +23,7 @@ from ravine.reporting.plot_style import GRAY, figure, line_style
 from ravine.rng import stream
 from ravine.statistics import Interval, student
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import (
     draw_intervals,
     draw_named_intervals,
@@ -31,14 +31,14 @@ from ravine_gallery.intervals import (
     label_numbers,
 )
 from ravine_gallery.network_experiments import (
+    make_recipe,
+    make_unscaled_recipe,
     network_inputs,
-    plain_recipe,
-    train_cohort,
+    train_and_observe,
     trained_outputs,
-    unscaled_recipe,
 )
 
-ACTIVATIONS: dict[str, Activation] = {"sigmoid": Sigmoid(), "tanh": Tanh(), "ReLU": ReLU()}
+COMPARED_ACTIVATIONS: dict[str, Activation] = {"sigmoid": Sigmoid(), "tanh": Tanh(), "ReLU": ReLU()}
 DYING_RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
@@ -51,15 +51,16 @@ DYING_RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
     rows=("A1",),
     seconds=8,
 )
-def compare_activations(quick: bool) -> Outcome:
+def compare_activations(quick: bool) -> ExperimentOutcome:
     """Measure slopes, signs of gradients and dead units, and what they cost in training."""
     seeds = 3 if quick else 8
     far = np.linspace(5, 20, 200)
     outside = np.concatenate([-far, far])
-    steepest = {name: float(_slope(f, outside).max()) for name, f in ACTIVATIONS.items()}
-    one_sign = {name: student(_one_sign_shares(f, 20)) for name, f in ACTIVATIONS.items()}
+    steepest = {name: float(_slope(f, outside).max()) for name, f in COMPARED_ACTIVATIONS.items()}
+    one_sign = {name: student(_one_sign_shares(f, 20)) for name, f in COMPARED_ACTIVATIONS.items()}
     walks = {
-        name: [_zigzag(ACTIVATIONS[name], s) for s in range(20)] for name in ("sigmoid", "tanh")
+        name: [_zigzag(COMPARED_ACTIVATIONS[name], s) for s in range(20)]
+        for name in ("sigmoid", "tanh")
     }
     paths = {name: found[0][0] for name, found in walks.items()}
     wrong = {name: student([share for _, share in found]) for name, found in walks.items()}
@@ -93,7 +94,7 @@ def compare_activations(quick: bool) -> Outcome:
         "Dead units and deep networks": _draw_costs(dead, losses),
     }
     held = bool(steepest["sigmoid"] < 0.007 and signed and dies)
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _slope(f: Activation, at: np.ndarray) -> np.ndarray:
@@ -143,9 +144,9 @@ def _dead_shares(seeds: int, epochs: int) -> dict[float, Interval]:
     learning rate.
     """
     settings = {"network.hidden": (64,), "optimizer": SGD(), "epochs": epochs, "seeds": seeds}
-    recipe = unscaled_recipe(settings)
+    recipe = make_unscaled_recipe(settings)
     recipes = [recipe.vary("optimizer.lr", lr) for lr in DYING_RATES]
-    cohort, task = train_cohort(recipes, synthetic.moons(400, 0))
+    cohort, task = train_and_observe(recipes, synthetic.moons(400, 0))
     layers: list[Tensor] = []
     trained_outputs(cohort, network_inputs(task.train.numbers.numpy()), layers=layers)
     dead = (layers[2] <= 0).all(1).double().mean(1).reshape(len(DYING_RATES), seeds)
@@ -155,9 +156,9 @@ def _dead_shares(seeds: int, epochs: int) -> dict[float, Interval]:
 def _deep_losses(seeds: int, epochs: int) -> dict[str, np.ndarray]:
     """The training loss of five hidden layers on the digits, [T, P] for each activation."""
     found = {}
-    for name, f in ACTIVATIONS.items():
+    for name, f in COMPARED_ACTIVATIONS.items():
         start = Glorot(gain=math.sqrt(2) if name == "ReLU" else 1.0)
-        recipe = plain_recipe(
+        recipe = make_recipe(
             {
                 "data.source": "digits",
                 "network": Mlp(hidden=(64,) * 5, activation=f, initializer=start),
@@ -175,7 +176,7 @@ def _draw_functions() -> Figure:
     picture = figure(9.6, 3.2)
     left, right = picture.subplots(1, 2)
     z = np.linspace(-8, 8, 400)
-    for i, (name, f) in enumerate(ACTIVATIONS.items()):
+    for i, (name, f) in enumerate(COMPARED_ACTIVATIONS.items()):
         left.plot(z, f(torch.tensor(z)[None])[0].numpy(), label=name, **line_style(i))
         right.plot(z, _slope(f, z), label=name, **line_style(i))
     for edge in (-5, 5):

@@ -15,7 +15,7 @@ from torch import Tensor
 from ravine.optimizers import SGD, Adadelta, Adagrad, RMSprop
 from ravine.reporting.plot_style import GRAY, figure, line_style
 from ravine.rng import stream
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
 from ravine_gallery.optimizer_paths import evaluate_at, gradient_of, walk
 from ravine_gallery.surfaces import find_surface
@@ -42,7 +42,7 @@ SCALED_STEPS = 600
     rows=("O4", "O5", "O6"),
     seconds=5,
 )
-def measure_step_lengths(quick: bool) -> Outcome:
+def measure_step_lengths(quick: bool) -> ExperimentOutcome:
     """Measure steps on gradients of constant size, and results at other scales and rates."""
     steps, walkers = (1_000, 8) if quick else (4_000, 50)
     lengths = {name: _step_lengths(rule, steps, walkers) for name, rule in ADAPTIVE_RULES.items()}
@@ -81,7 +81,7 @@ def measure_step_lengths(quick: bool) -> Outcome:
         ),
     }
     held = bool(shrink and free) if shrink == free else None
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _step_lengths(rule: Any, steps: int, walkers: int) -> np.ndarray:

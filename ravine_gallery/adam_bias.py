@@ -14,7 +14,7 @@ from torch import Tensor
 from ravine.optimizers import Adam
 from ravine.reporting.plot_style import GRAY, band, figure, line_style
 from ravine.rng import stream
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
 from ravine_gallery.optimizer_paths import (
     draw_path,
@@ -41,7 +41,7 @@ ROSENBROCK_VALLEY = find_surface("rosenbrock")
     rows=("O7",),
     seconds=4,
 )
-def remove_bias_correction(quick: bool) -> Outcome:
+def remove_bias_correction(quick: bool) -> ExperimentOutcome:
     """Compare Adam's steps and results with and without the correction."""
     ratios = {pair: _step_ratios(*pair) for pair in BETA_PAIRS}
     wrong = max(float(np.abs(found - _formula(*pair)).max()) for pair, found in ratios.items())
@@ -80,7 +80,7 @@ def remove_bias_correction(quick: bool) -> Outcome:
         "The first 100 steps on Rosenbrock's function at a rate of 0.05": _draw_ways(),
     }
     held = bool(usual[0] > 2 and wrong < 1e-6)
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _step_ratios(beta1: float, beta2: float) -> np.ndarray:

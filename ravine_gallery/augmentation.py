@@ -21,12 +21,12 @@ from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, student
 from ravine.studies.contact_sheet import drawn
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import decide, draw_intervals, format_interval
-from ravine_gallery.network_experiments import train_cohort, trained_outputs, vary_all
+from ravine_gallery.network_experiments import train_and_observe, trained_outputs, vary_all
 
 AUGMENTATION_NAMES = ("as they are", "shifted, turned, stretched", "mirrored")
-TEST_COUNT = 797  # digits that no network trains on
+TEST_DIGITS = 797  # digits that no network trains on
 BATCH_SIZE = 32
 
 
@@ -40,7 +40,7 @@ def _parts(flip: float, pixels: float, degrees: float, factor: float) -> tuple[A
     )
 
 
-AUGMENTATIONS = (
+AUGMENTATION_PARTS = (
     _parts(0.0, 0.0, 0.0, 1.0),
     _parts(0.0, 1.0, 15.0, 1.15),
     _parts(0.5, 0.0, 0.0, 1.0),
@@ -55,7 +55,7 @@ AUGMENTATIONS = (
     rows=("D5",),
     seconds=25,
 )
-def compare_augmentations(quick: bool) -> Outcome:
+def compare_augmentations(quick: bool) -> ExperimentOutcome:
     """Train on several draws of few digits, with and without augmentation, the same number of
     steps.
 
@@ -94,7 +94,7 @@ def compare_augmentations(quick: bool) -> Outcome:
         "Accuracy by the number of training digits": _draw_sizes(tables, sizes, gains, mirrored),
         "What the networks see": _draw_digits(x, y),
     }
-    return Outcome(held=decide(gains), said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=decide(gains), said=said, numbers=numbers, figures=figures)
 
 
 def _large_digits() -> tuple[np.ndarray, np.ndarray]:
@@ -125,10 +125,10 @@ def _accuracies(x: np.ndarray, y: np.ndarray, *, size: int, steps: int, seed: in
     digits and one start.
     """
     order = np.random.default_rng(seed).permutation(len(y))
-    test, train = order[:TEST_COUNT], order[TEST_COUNT : TEST_COUNT + size]
+    test, train = order[:TEST_DIGITS], order[TEST_DIGITS : TEST_DIGITS + size]
     recipe = _recipe(size, steps).vary("seed", seed)
-    recipes = [recipe.vary("augment", parts) for parts in AUGMENTATIONS]
-    cohort, task = train_cohort(recipes, (x[train], y[train]))
+    recipes = [recipe.vary("augment", parts) for parts in AUGMENTATION_PARTS]
+    cohort, task = train_and_observe(recipes, (x[train], y[train]))
     outputs = trained_outputs(cohort, torch.from_numpy(x[test])[None, :, None])
     predictions = np.asarray(task.classes)[outputs.argmax(2).numpy()]
     return (predictions == y[test]).mean(1).tolist()
@@ -162,7 +162,7 @@ def _draw_digits(x: np.ndarray, y: np.ndarray) -> Figure:
     classes = torch.from_numpy(y[chosen])
     rows = [torch.stack([originals, originals])] + [
         drawn(named("image").vary("augment", parts), originals, classes, 2).numbers
-        for parts in AUGMENTATIONS[1:]
+        for parts in AUGMENTATION_PARTS[1:]
     ]  # [2, 4, 1, 16, 16] each
     picture = figure(7.2, 2.3)
     grid = picture.subplots(3, 8)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ravine.optimizers import ASGD, SGD
 from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.statistics import student
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_quartiles, label_numbers
 from ravine_gallery.optimizer_paths import (
     Walk,
@@ -36,7 +36,7 @@ GRADIENT_SD = 10.0  # of the noise in each entry of the gradient
     rows=("O1",),
     seconds=2,
 )
-def compare_averages(quick: bool) -> Outcome:
+def compare_averages(quick: bool) -> ExperimentOutcome:
     """Compare the last iterate with averages from the start and from halfway."""
     walkers, steps = (40, 300) if quick else (400, 1000)
     half = steps // 2
@@ -69,7 +69,9 @@ def compare_averages(quick: bool) -> Outcome:
         "One walker, and its average in black": _draw_ways(plain, steps),
         "The distance from the minimum (median and middle half)": _draw_distances(distances, half),
     }
-    return Outcome(held=bool(whole.high < last.low), said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(
+        held=bool(whole.high < last.low), said=said, numbers=numbers, figures=figures
+    )
 
 
 def _noisy_walk(rule: SGD | ASGD, walkers: int, steps: int) -> Walk:

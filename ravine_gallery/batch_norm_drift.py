@@ -17,9 +17,9 @@ from ravine.optimizers import SGD
 from ravine.protocols import Batch, Norm, Pass
 from ravine.reporting.plot_style import figure, line_style
 from ravine.statistics import student
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_range, label_numbers
-from ravine_gallery.network_experiments import plain_recipe, train_cohort
+from ravine_gallery.network_experiments import make_recipe, train_and_observe
 
 DRIFTING_LAYERS = 6
 LAYER_NORMS: dict[str, Norm | None] = {"plain (He's start)": None, "batch norm": BatchNorm()}
@@ -33,14 +33,14 @@ LAYER_NORMS: dict[str, Norm | None] = {"plain (He's start)": None, "batch norm":
     rows=("N1",),
     seconds=6,
 )
-def measure_drift(quick: bool) -> Outcome:
+def measure_drift(quick: bool) -> ExperimentOutcome:
     """Train six layers on the digits with and without batch norm and follow every layer's
     statistics.
     """
     seeds, epochs = (3, 4) if quick else (6, 25)
     means, sds, accuracy = {}, {}, {}
     for name, norm in LAYER_NORMS.items():
-        recipe = plain_recipe(
+        recipe = make_recipe(
             {
                 "data.source": "digits",
                 "network": Mlp(hidden=(64,) * DRIFTING_LAYERS, norm=norm),
@@ -55,7 +55,7 @@ def measure_drift(quick: bool) -> Outcome:
             if cohort.ids and cohort.step % cohort.job.plan.per_epoch == 0:
                 seen.append(_layer_statistics(cohort, task, normed=normed))
 
-        cohort, _ = train_cohort([recipe], observe=observe)
+        cohort, _ = train_and_observe([recipe], observe=observe)
         means[name], sds[name] = np.stack(seen, 1)  # [T, P, K] each
         accuracy[name] = student(cohort.series["validation/accuracy"][-1][1])
     drift = {k: student(np.abs(np.log(v / v[0])).max(0).mean(1)) for k, v in sds.items()}
@@ -76,7 +76,7 @@ def measure_drift(quick: bool) -> Outcome:
     steadier = [found[normed].high < found[plain].low for found in (drift, shift)]
     held = None if steadier[0] != steadier[1] else all(steadier)
     figures = {"Layers during training": _draw_statistics(means, sds)}
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _layer_statistics(cohort: Any, task: Any, *, normed: bool) -> np.ndarray:

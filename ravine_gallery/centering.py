@@ -16,7 +16,7 @@ from ravine.probes.curvature import Objective, condition
 from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.rng import stream
 from ravine.statistics import Interval, student
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import (
     draw_intervals,
     format_interval,
@@ -39,7 +39,7 @@ TARGET_EXCESS = 1e-6  # the share of the initial excess loss at which gradient d
     rows=("D1", "D2", "O9"),
     seconds=5,
 )
-def measure_hessians(quick: bool) -> Outcome:
+def measure_hessians(quick: bool) -> ExperimentOutcome:
     """Compare condition numbers of many random problems in three forms of their inputs."""
     count = 200 if quick else 2000
     eigenvalues, worst = {}, 0.0
@@ -90,7 +90,7 @@ def measure_hessians(quick: bool) -> Outcome:
         "Condition numbers": _draw_conditions(kappas[3.0], lowered),
     }
     held = worst < 1e-9 and gain.low > 0 and (True if always else None)
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def draw_problems(networks: int, *, mean: float, seed: int) -> tuple[Tensor, Tensor]:

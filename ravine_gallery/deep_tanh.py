@@ -18,7 +18,7 @@ from ravine.networks.mlp import Mlp
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.rng import stream
 from ravine.statistics import student
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
 from ravine_gallery.network_experiments import fresh_layers
 
@@ -42,7 +42,7 @@ SATURATED_OUTPUT = 0.99  # of tanh: its slope is below 0.02
     rows=("I2",),
     seconds=8,
 )
-def measure_tanh_layers(quick: bool) -> Outcome:
+def measure_tanh_layers(quick: bool) -> ExperimentOutcome:
     """Measure the SD of every layer's outputs from each start, over seeds."""
     seeds = range(1 if quick else 4)
     sds: dict[str, list[list[float]]] = {}
@@ -72,7 +72,7 @@ def measure_tanh_layers(quick: bool) -> Outcome:
     as_claimed = tiny < 0.01 and saturated["σ = 1"] > 0.5 and abs(kept.value - 1) < 0.05
     figures = {"SD through the layers": _draw_sds(sds), "Outputs at layer 3": _draw_third(third)}
     held = None if as_claimed and lecun < 0.5 else bool(as_claimed)
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _layer_outputs(sd: float, seed: int, *, inputs_sd: float = 1.0, examples: int) -> list[Tensor]:

@@ -19,16 +19,16 @@ from ravine.networks.mlp import Dropout
 from ravine.protocols import Pass
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, student
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_named_intervals, format_percent, label_numbers
 from ravine_gallery.network_experiments import (
+    make_unscaled_recipe,
     network_inputs,
-    train_cohort,
+    train_and_observe,
     trained_weights,
-    unscaled_recipe,
 )
 
-DROPPED_UNITS = 10
+DROPOUT_UNITS = 10
 DROPOUT_RATE = 0.5
 
 
@@ -40,7 +40,7 @@ DROPOUT_RATE = 0.5
     rows=("R3",),
     seconds=6,
 )
-def compare_dropout_forms(quick: bool) -> Outcome:
+def compare_dropout_forms(quick: bool) -> ExperimentOutcome:
     """Compare both forms of dropout, then evaluate every sub-network of trained networks, and their
     mean.
     """
@@ -50,16 +50,16 @@ def compare_dropout_forms(quick: bool) -> Outcome:
     four, half = float(sum(masked) / 4), 0.5 * sum(inputs)
     x, inverted, classic, at_test = _layer_means(0.3, 2000 if quick else 20_000)
     off = float((inverted - x).abs().max()), float((classic - at_test).abs().max())
-    recipe = unscaled_recipe(
+    recipe = make_unscaled_recipe(
         {
-            "network.hidden": (DROPPED_UNITS,),
+            "network.hidden": (DROPOUT_UNITS,),
             "network.dropout": Dropout(rate=DROPOUT_RATE),
             "epochs": epochs,
             "seeds": seeds,
             "optimizer.lr": 0.05,
         }
     )
-    cohort, _ = train_cohort([recipe], synthetic.moons(200, 0))
+    cohort, _ = train_and_observe([recipe], synthetic.moons(200, 0))
     points, classes = synthetic.moons(500 if quick else 2000, 1)
     truth = torch.tensor(classes, dtype=torch.bool)
     scaled, logits = _sub_networks(trained_weights(cohort), points)
@@ -88,7 +88,7 @@ def compare_dropout_forms(quick: bool) -> Outcome:
     said = (
         f"Averaged over draws, the output of inverted dropout is its input up to {off[0]:.3f}, "
         f"that of classic dropout its own test output up to {off[1]:.3f} (values up to 2). All "
-        f"{2**DROPPED_UNITS:,} sub-networks of each trained network were evaluated: their mean "
+        f"{2**DROPOUT_UNITS:,} sub-networks of each trained network were evaluated: their mean "
         f"logit is that of the network at test time (difference {apart:.0e}), the mean of their "
         f"probabilities differs by {gap:.3f}. The network at test time is right on {network}, its "
         f"average sub-network on {average} and their ensemble on {ensemble}."
@@ -98,7 +98,7 @@ def compare_dropout_forms(quick: bool) -> Outcome:
         "Expectation": _draw_expectation(x, inverted, classic, at_test),
         "Sub-networks": _draw_sub_networks(each[0], scores),
     }
-    return Outcome(held=bool(held), said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=bool(held), said=said, numbers=numbers, figures=figures)
 
 
 def all_masks(units: int) -> list[tuple[float, ...]]:

@@ -13,7 +13,7 @@ from ravine.early_stopping import EarlyStopping
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, student
 from ravine.training.train import Run, train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import (
     decide,
     draw_named_intervals,
@@ -21,7 +21,7 @@ from ravine_gallery.intervals import (
     format_percent,
     label_numbers,
 )
-from ravine_gallery.network_experiments import curved_classes, model_of, plain_recipe
+from ravine_gallery.network_experiments import curved_classes, make_recipe, model_of
 
 STOPPING_PATIENCE = 30
 STOPPING_NAMES = ("to the end", "stopped early")
@@ -35,11 +35,11 @@ STOPPING_NAMES = ("to the end", "stopped early")
     rows=("R4",),
     seconds=15,
 )
-def compare_stopping(quick: bool) -> Outcome:
+def compare_stopping(quick: bool) -> ExperimentOutcome:
     """Train the same networks to the end and with early stopping on several draws of the data."""
     draws, epochs = (2, 40) if quick else (10, 250)
     points = curved_classes().draw(4000 if quick else 20_000, 999)[0]
-    to_the_end = plain_recipe(
+    to_the_end = make_recipe(
         {
             "encoding": Encoding(smooth_clip=None),
             "split": Random(validation=0.3, test=0.0),
@@ -83,7 +83,7 @@ def compare_stopping(quick: bool) -> Outcome:
     )
     figures = {"Stopped and not": _draw_draws(losses, error, shares, bayes)}
     held = decide([gain, errors_saved])
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _loss_and_error(run: Run, points: np.ndarray) -> tuple[float, float]:

@@ -15,9 +15,9 @@ from ravine.reporting.plot_style import GRAY, figure
 from ravine.statistics import student
 from ravine.training.jobs import load_task
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, format_interval, format_percent
-from ravine_gallery.network_experiments import model_of, plain_recipe
+from ravine_gallery.network_experiments import make_recipe, model_of
 
 ENSEMBLE_SIZES = (1, 2, 4, 8, 16)
 
@@ -29,13 +29,13 @@ ENSEMBLE_SIZES = (1, 2, 4, 8, 16)
     rows=("E1",),
     seconds=8,
 )
-def compare_ensemble_sizes(quick: bool) -> Outcome:
+def compare_ensemble_sizes(quick: bool) -> ExperimentOutcome:
     """Train independent networks on the digits in several splits, and average more and more of
     them.
     """
     splits, epochs, members = (2, 4, 4) if quick else (6, 15, 16)
     sizes = [size for size in ENSEMBLE_SIZES if size <= members]
-    recipe = plain_recipe(
+    recipe = make_recipe(
         {
             "data.source": "digits",
             "network.hidden": (32,),
@@ -77,7 +77,7 @@ def compare_ensemble_sizes(quick: bool) -> Outcome:
     better = (saved.low > 0, cut.low > 0)
     held = True if all(better) else None if any(better) else False
     figures = {"By the number of members": _draw_sizes(sizes, loss, error)}
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def losses_and_errors(predictions: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class ExperimentOutcome:
     """What running an experiment gave.
 
     `held` says whether the claim held on the data; None where it held in part, or where the data
@@ -38,22 +38,22 @@ class Experiment:
     claim: str
     rows: tuple[str, ...]
     seconds: float
-    run: Callable[[bool], Outcome]
+    run: Callable[[bool], ExperimentOutcome]
 
 
 def experiment(
     name: str, *, title: str, claim: str, rows: tuple[str, ...], seconds: float
-) -> Callable[[Callable[[bool], Outcome]], Experiment]:
+) -> Callable[[Callable[[bool], ExperimentOutcome]], Experiment]:
     """Make a function that tests a claim an `Experiment`, which has the same arguments.
 
     >>> @experiment("sum", title="A sum", claim="1 + 1 = 2.", rows=("O1",), seconds=1)
     ... def add(quick):
-    ...     return Outcome(held=1 + 1 == 2, said="It is 2.", numbers={"sum": 2.0})
+    ...     return ExperimentOutcome(held=1 + 1 == 2, said="It is 2.", numbers={"sum": 2.0})
     >>> add.name, add.run(True).held
     ('sum', True)
     """
 
-    def decorate(run: Callable[[bool], Outcome]) -> Experiment:
+    def decorate(run: Callable[[bool], ExperimentOutcome]) -> Experiment:
         return Experiment(name=name, title=title, claim=claim, rows=rows, seconds=seconds, run=run)
 
     return decorate

@@ -10,7 +10,7 @@ from torch import Tensor
 from ravine.optimizers import SGD
 from ravine.reporting.plot_style import figure, line_style
 from ravine.statistics import student
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
 from ravine_gallery.optimizer_paths import (
     Regression,
@@ -40,7 +40,7 @@ SHARES_OF_LIMIT = {"too small": 0.002, "good": 0.5, "large": 0.97, "too large": 
     rows=("O1", "V1"),
     seconds=3,
 )
-def compare_gradient_paths(quick: bool) -> Outcome:
+def compare_gradient_paths(quick: bool) -> ExperimentOutcome:
     """Walk on one regression with all examples and with minibatches, and at several rates."""
     data = make_regression(0, EXAMPLES_SEEN)
     walkers = 5 if quick else 60
@@ -89,7 +89,7 @@ def compare_gradient_paths(quick: bool) -> Outcome:
             data, excess, limit
         ),
     }
-    return Outcome(held=bool(held), said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=bool(held), said=said, numbers=numbers, figures=figures)
 
 
 def _stochastic_path(data: Regression, batch: int, walkers: int) -> Tensor:

@@ -18,9 +18,9 @@ from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.rng import stream
 from ravine.statistics import Interval, student
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_named_intervals
-from ravine_gallery.network_experiments import fresh_layers, plain_recipe
+from ravine_gallery.network_experiments import fresh_layers, make_recipe
 
 VARIANCE_MULTIPLIERS = (0.25, 0.5, 1.0, 2.0, 4.0)
 RELU_LAYERS, RELU_WIDTH = 10, 256
@@ -34,7 +34,7 @@ RELU_LAYERS, RELU_WIDTH = 10, 256
     rows=("I2",),
     seconds=10,
 )
-def measure_relu_layers(quick: bool) -> Outcome:
+def measure_relu_layers(quick: bool) -> ExperimentOutcome:
     """Measure the growth of the signal by multiplier, and train a deep network from each start."""
     seeds, examples = range(2 if quick else 8), 16 if quick else 64
     signal = {
@@ -44,7 +44,7 @@ def measure_relu_layers(quick: bool) -> Outcome:
         m: math.exp(np.log(v[:, -1] / v[:, 0]).mean() / (RELU_LAYERS - 1))
         for m, v in signal.items()
     }
-    recipe = plain_recipe(
+    recipe = make_recipe(
         {
             "data.source": "digits",
             "network": Mlp(hidden=(64,) * RELU_LAYERS),
@@ -78,7 +78,7 @@ def measure_relu_layers(quick: bool) -> Outcome:
     )
     held = all(abs(value / m - 1) < 0.1 for m, value in growth.items())
     figures = {"He's variance times a multiplier": _draw_signal(signal, accuracy, diverged)}
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _variances(multiplier: float, seed: int, examples: int) -> list[float]:

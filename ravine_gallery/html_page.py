@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 
 from ravine.reporting.plot_style import svg
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Experiment, ExperimentOutcome
 
 VERDICT_GLYPHS = {"held": "✓", "partly": "◐", "not held": "✗", "failed": "!"}
 VERDICT_WORDS = {
@@ -28,13 +28,13 @@ VERDICT_WORDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class ExperimentResult:
     """An experiment that was run: its outcome and pictures (SVG by title), or the error."""
 
     experiment: Experiment
     quick: bool
     seconds: float
-    outcome: Outcome | None = None
+    outcome: ExperimentOutcome | None = None
     error: str = ""
     pictures: dict[str, str] = field(default_factory=dict)
 
@@ -62,7 +62,7 @@ class Result:
         }
 
 
-def draw_pictures(experiment: Experiment, outcome: Outcome) -> dict[str, str]:
+def draw_pictures(experiment: Experiment, outcome: ExperimentOutcome) -> dict[str, str]:
     """The outcome's pictures as SVG by title, with ids that are unique among all experiments."""
     return {
         title: svg(picture, title=title, prefix=f"{experiment.name}-{i}-")
@@ -70,7 +70,7 @@ def draw_pictures(experiment: Experiment, outcome: Outcome) -> dict[str, str]:
     }
 
 
-def render_page(results: Sequence[Result]) -> str:
+def render_page(results: Sequence[ExperimentResult]) -> str:
     """The page as HTML text."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined

@@ -22,9 +22,9 @@ from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.statistics import student
 from ravine.training.jobs import prepare
 from ravine.training.train import train_all, train_on
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_range, format_interval
-from ravine_gallery.network_experiments import plain_recipe
+from ravine_gallery.network_experiments import make_recipe
 
 CHANCE_LOSSES = {"digits": "log 10", "iris": "log 3", "diabetes": "½ Var y"}
 WEIGHT_SDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -40,7 +40,7 @@ SMALL_BATCH = 16
     rows=("C1", "C2", "C3"),
     seconds=6,
 )
-def run_first_checks(quick: bool) -> Outcome:
+def run_first_checks(quick: bool) -> ExperimentOutcome:
     """Measure the first loss by the size of the weights and the loss by the strength of the
     penalty, and overfit 16 digits.
     """
@@ -77,7 +77,7 @@ def run_first_checks(quick: bool) -> Outcome:
     figures = {"Three checks": _draw_checks(first, chance, added, after, curves, level)}
     overfit = np.isfinite(reached).all() and least > 0.5
     held = bool(ratio < 0.01 and rising and overfit)
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _first_losses(networks: int) -> tuple[dict[str, list[np.ndarray]], dict[str, float]]:
@@ -95,7 +95,7 @@ def _first_losses(networks: int) -> tuple[dict[str, list[np.ndarray]], dict[str,
 
 
 def _penalized_recipe(source: str) -> Recipe:
-    return plain_recipe({"data.source": source, "penalties": (L2(strength=0.01),)})
+    return make_recipe({"data.source": source, "penalties": (L2(strength=0.01),)})
 
 
 def _penalty_error(source: str) -> float:
@@ -109,7 +109,7 @@ def _penalized_losses(epochs: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
     """What the penalty adds before training, for each strength, and the training loss after it,
     [strengths, P].
     """
-    base = plain_recipe({"data.source": "digits", "epochs": epochs, "seeds": seeds})
+    base = make_recipe({"data.source": "digits", "epochs": epochs, "seeds": seeds})
     recipes = [base.vary("penalties", (L2(strength=s),)) for s in L2_STRENGTHS]
     after = [run.record.series["train/loss"].values[-1] for run in train_all(recipes, workers=1)]
     added = [0.0]
@@ -123,7 +123,7 @@ def _small_batch_losses(steps: int, seeds: int) -> tuple[dict[str, Series], floa
     """The loss curves of healthy and of broken networks on a small batch, and the loss of
     guessing.
     """
-    recipe = plain_recipe({"data.source": "digits", "split": Random(validation=0.1)})
+    recipe = make_recipe({"data.source": "digits", "split": Random(validation=0.1)})
     task, recipe = prepare(recipe)
     bare = preflight.unhindered(recipe).vary("epochs", steps).vary("seeds", seeds)
     few = task.train.take(slice(0, SMALL_BATCH))

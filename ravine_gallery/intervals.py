@@ -63,7 +63,7 @@ def decide(gains: Iterable[Interval]) -> bool | None:
 
 
 def label_numbers(label: str, values: Mapping[Any, SupportsFloat | Interval]) -> dict[str, float]:
-    """Numbers for an `Outcome`, one for each name; of an interval its value.
+    """Numbers for an `ExperimentOutcome`, one for each name; of an interval its value.
 
     >>> label_numbers("error", {"SGD": 0.5, "Adam": Interval(0.25, 0.2, 0.3)})
     {'error, SGD': 0.5, 'error, Adam': 0.25}

@@ -16,9 +16,9 @@ from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.schedules import Cosine
 from ravine.statistics import Interval, student
 from ravine.training.train import Run, train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, format_percent, label_numbers
-from ravine_gallery.network_experiments import model_of, plain_recipe, program_of
+from ravine_gallery.network_experiments import make_recipe, model_of, program_of
 
 PENALTY_STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 PENALTY_KINDS = ("L1", "L2", "elastic net")
@@ -35,10 +35,10 @@ Key = tuple[str, float]  # a kind of penalty and its strength
     rows=("R2",),
     seconds=8,
 )
-def count_zeros(quick: bool) -> Outcome:
+def count_zeros(quick: bool) -> ExperimentOutcome:
     """Train on ten inputs, five of them irrelevant, under each penalty and strength."""
     seeds, epochs = (2, 15) if quick else (6, 60)
-    recipe = plain_recipe(
+    recipe = make_recipe(
         {
             "data.source": "friedman1",
             "network.hidden": (32,),
@@ -89,7 +89,7 @@ def count_zeros(quick: bool) -> Outcome:
         ),
     }
     held = bool(zeros[best["L1"]].low > zeros[best["L2"]].high)
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _penalty(kind: str, strength: float) -> Penalty:

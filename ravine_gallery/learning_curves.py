@@ -13,9 +13,9 @@ from ravine.data import Encoding, Random
 from ravine.optimizers import SGD, Momentum
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.statistics import student
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import format_interval, format_percent
-from ravine_gallery.network_experiments import curved_classes, plain_recipe, train_cohort
+from ravine_gallery.network_experiments import curved_classes, make_recipe, train_and_observe
 
 Curves = dict[str, np.ndarray]  # [T, P] by the name of a series; "steps" [T]
 
@@ -28,7 +28,7 @@ Curves = dict[str, np.ndarray]  # [T, P] by the name of a series; "steps" [T]
     rows=("L2",),
     seconds=8,
 )
-def measure_learning_curves(quick: bool) -> Outcome:
+def measure_learning_curves(quick: bool) -> ExperimentOutcome:
     """Train with small batches and with gradient descent, and test each sentence of the lecture on
     the curves.
     """
@@ -72,12 +72,12 @@ def measure_learning_curves(quick: bool) -> Outcome:
         "Typical and fairy-tale curves": _draw_losses(noisy, calm),
         "The three splits": _draw_splits(noisy),
     }
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _curves(epochs: int, seeds: int, *, batch: int | str) -> Curves:
     """Loss and accuracy on all three splits of 400 points of the mixture."""
-    recipe = plain_recipe(
+    recipe = make_recipe(
         {
             "encoding": Encoding(scale="standard", smooth_clip=None),
             "epochs": epochs,
@@ -88,7 +88,7 @@ def _curves(epochs: int, seeds: int, *, batch: int | str) -> Curves:
             "optimizer": SGD(lr=0.05) if batch == "all" else Momentum(lr=0.1, momentum=0.9),
         }
     )
-    cohort, _ = train_cohort([recipe], curved_classes().draw(400, 5), test=True)
+    cohort, _ = train_and_observe([recipe], curved_classes().draw(400, 5), test=True)
     names = ("train/loss", "validation/loss", "test/loss", "validation/accuracy", "test/accuracy")
     curves = {name: np.array([values for _, values in cohort.series[name]]) for name in names}
     return curves | {"steps": np.array([step for step, _ in cohort.series["train/loss"]])}

@@ -20,9 +20,9 @@ from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.rng import stream
 from ravine.statistics import student
 from ravine.training.evaluation import mean_loss, outputs_on
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import format_percent
-from ravine_gallery.network_experiments import plain_recipe, train_cohort
+from ravine_gallery.network_experiments import make_recipe, train_and_observe
 
 
 @experiment(
@@ -33,7 +33,7 @@ from ravine_gallery.network_experiments import plain_recipe, train_cohort
     rows=("V1",),
     seconds=10,
 )
-def slice_loss(quick: bool) -> Outcome:
+def slice_loss(quick: bool) -> ExperimentOutcome:
     """Record the training of networks on the digits, and draw the loss on planes through the end of
     one.
     """
@@ -83,7 +83,7 @@ def slice_loss(quick: bool) -> Outcome:
         "Two planes through one network": _draw_planes(maps, paths[0], planes),
         "Shares of the directions": _draw_shares(shares, walks),
     }
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def principal_plane(path: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,7 +118,7 @@ def _losses(program: Program, rows: Tensor, examples: Any) -> np.ndarray:
 
 def _training_paths(epochs: int, seeds: int) -> tuple[Tensor, Program, Any]:
     """The weights of each network every few steps, [P, T, W]; the program and the examples."""
-    recipe = plain_recipe(
+    recipe = make_recipe(
         {
             "data.source": "digits",
             "network.hidden": (32,),
@@ -133,7 +133,7 @@ def _training_paths(epochs: int, seeds: int) -> tuple[Tensor, Program, Any]:
         if cohort.ids and cohort.step % 8 == 0:
             points.append(cohort.weights.clone())
 
-    cohort, task = train_cohort([recipe], observe=observe)
+    cohort, task = train_and_observe([recipe], observe=observe)
     return torch.stack(points, 1), cohort.program, task.train
 
 

@@ -22,7 +22,7 @@ from ravine.networks.mlp import Mlp
 from ravine.protocols import Batch, Pass, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.statistics import student
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_mean, format_percent
 from ravine_gallery.network_experiments import network_inputs
 
@@ -40,7 +40,7 @@ SQUARED_ERROR, CROSS_ENTROPY = "½ (y − p)²", "cross entropy"
     rows=("L1",),
     seconds=6,
 )
-def compare_losses(quick: bool) -> Outcome:
+def compare_losses(quick: bool) -> ExperimentOutcome:
     """Evaluate both forms at extreme logits, and train a classifier with both losses from a wrong
     start.
     """
@@ -85,7 +85,7 @@ def compare_losses(quick: bool) -> Outcome:
         "Losses and gradients": _draw_shapes(),
         "Learning from two starts": _draw_curves(curves),
     }
-    return Outcome(held=bool(held), said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=bool(held), said=said, numbers=numbers, figures=figures)
 
 
 def _by_formula(logit: Tensor, target: float) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.rng import stream
 from ravine.statistics import student
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.optimizer_paths import (
     Regression,
     draw_surface,
@@ -23,7 +23,7 @@ from ravine_gallery.optimizer_paths import (
     shuffled_minibatches,
 )
 
-SAMPLE_SIZE = 512
+SAMPLED_EXAMPLES = 512
 GRADIENT_PLACE = torch.tensor([[-0.5, 0.5]], dtype=torch.float64)  # where gradients are taken
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -36,17 +36,17 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     rows=("D4", "V1"),
     seconds=4,
 )
-def measure_gradient_variance(quick: bool) -> Outcome:
+def measure_gradient_variance(quick: bool) -> ExperimentOutcome:
     """Measure mean and variance of gradients on minibatches drawn with and without replacement."""
     datasets, draws = (3, 200) if quick else (20, 600)
-    samples = [make_regression(seed, SAMPLE_SIZE) for seed in range(datasets)]
+    samples = [make_regression(seed, SAMPLED_EXAMPLES) for seed in range(datasets)]
     replaced = np.array(
         [
             [_variance(data, _draw(draws, b, seed)) for b in BATCH_SIZES]
             for seed, data in enumerate(samples)
         ]
     )
-    orders = torch.rand(draws, SAMPLE_SIZE, generator=stream(0, "dealt")).argsort(1)
+    orders = torch.rand(draws, SAMPLED_EXAMPLES, generator=stream(0, "dealt")).argsort(1)
     parted = np.array(
         [[_variance(data, orders[:, :batch]) for batch in BATCH_SIZES] for data in samples]
     )
@@ -56,7 +56,7 @@ def measure_gradient_variance(quick: bool) -> Outcome:
     # 2.45: the square root of chi-square's 95 % point with two degrees of freedom
     unbiased = float((bias < 2.45).mean())
     relative = parted * np.array(BATCH_SIZES) / parted[:, :1]
-    law = np.array([(SAMPLE_SIZE - b) / (SAMPLE_SIZE - 1) for b in BATCH_SIZES])
+    law = np.array([(SAMPLED_EXAMPLES - b) / (SAMPLED_EXAMPLES - 1) for b in BATCH_SIZES])
     half = float(relative[:, -1].mean())
     numbers = {
         "exponent of the variance": slopes.value,
@@ -84,12 +84,12 @@ def measure_gradient_variance(quick: bool) -> Outcome:
         "The variance of the gradient": _draw_variance(replaced, parted),
     }
     held = bool(falls and epoch < 1e-12)
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _draw(draws: int, batch: int, seed: int, purpose: str = "with replacement") -> Tensor:
     """Minibatches drawn with replacement, [D, B]."""
-    return torch.randint(SAMPLE_SIZE, (draws, batch), generator=stream(seed, purpose, batch))
+    return torch.randint(SAMPLED_EXAMPLES, (draws, batch), generator=stream(seed, purpose, batch))
 
 
 def _errors(data: Regression, examples: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def _variance(data: Regression, examples: Tensor) -> float:
 
 def _epoch_error(data: Regression, batch: int) -> float:
     """How far the mean over the minibatches of an epoch is from the gradient of all examples."""
-    batches = torch.cat(list(shuffled_minibatches(SAMPLE_SIZE, batch, (0,), 1)))
+    batches = torch.cat(list(shuffled_minibatches(SAMPLED_EXAMPLES, batch, (0,), 1)))
     return float(_errors(data, batches).mean(0).abs().max())
 
 
@@ -126,7 +126,9 @@ def _draw_surfaces(data: Regression) -> Figure:
     for axes, batch in zip(picture.subplots(1, 3, sharey=True), (1, 4, 32), strict=True):
         draw_surface(axes, data.loss, window, levels=14)
         for i in range(3):
-            chosen = torch.randint(SAMPLE_SIZE, (batch,), generator=stream(i + 20, "seen", batch))
+            chosen = torch.randint(
+                SAMPLED_EXAMPLES, (batch,), generator=stream(i + 20, "seen", batch)
+            )
             seen = Regression(data.inputs[chosen], data.targets[chosen])
             height = evaluate_at(seen.loss, grid)
             style = {"levels": [0.15, 1.0], "colors": COLORS[i], "linewidths": (1.8, 0.9)}
@@ -151,7 +153,7 @@ def _draw_variance(replaced: np.ndarray, parted: np.ndarray) -> Figure:
         at = x * (1 + 0.06 * (i - 0.5))
         intervals(axes, at, middle, low, high, color=COLORS[i], label=name, marker="os"[i])
     axes.plot(x, 1 / x, color=GRAY, linewidth=1, label="1 / batch")
-    law, label = (SAMPLE_SIZE - x) / (SAMPLE_SIZE - 1) / x, "(N − B) / ((N − 1) B)"
+    law, label = (SAMPLED_EXAMPLES - x) / (SAMPLED_EXAMPLES - 1) / x, "(N − B) / ((N − 1) B)"
     axes.plot(x, law, color=GRAY, linewidth=1, linestyle=":", label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks(x, [str(b) for b in BATCH_SIZES])

@@ -14,7 +14,7 @@ from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, student
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import (
     decide,
     draw_named_intervals,
@@ -27,8 +27,8 @@ from ravine_gallery.network_experiments import (
     curved_classes,
     draw_classes,
     draw_decision,
+    make_unscaled_recipe,
     square_grid,
-    unscaled_recipe,
 )
 
 DECAY_STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2)
@@ -44,7 +44,7 @@ PLANE_REACH, PLANE_CELLS = 3.6, 121
     rows=("R1", "R3"),
     seconds=20,
 )
-def compare_boundaries(quick: bool) -> Outcome:
+def compare_boundaries(quick: bool) -> ExperimentOutcome:
     """Train all recipes on several draws of 200 points and compare error rates, draw by draw."""
     problem, draws = curved_classes(), 2 if quick else 10
     recipes = regularized_recipes(20 if quick else 300)
@@ -80,14 +80,16 @@ def compare_boundaries(quick: bool) -> Outcome:
         "Learned boundaries beside Bayes'": _draw_boundaries(problem, first, maps, rates),
         "Error rates": _draw_errors(rates, gains, bayes),
     }
-    return Outcome(held=decide(gains.values()), said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(
+        held=decide(gains.values()), said=said, numbers=numbers, figures=figures
+    )
 
 
 def regularized_recipes(epochs: int) -> dict[str, Recipe]:
     """The lecture's network, 2-50-1, with SGD at 0.1 and momentum 0.9, under each kind of
     regularization.
     """
-    base = unscaled_recipe({"network.hidden": (50,), "epochs": epochs, "batch": 20})
+    base = make_unscaled_recipe({"network.hidden": (50,), "epochs": epochs, "batch": 20})
     decayed = {f"λ = {s:g}": base.vary("penalties", (L2(strength=s),)) for s in DECAY_STRENGTHS}
     return decayed | {"dropout, keep 0.7": base.vary("network.dropout", Dropout(rate=0.3))}
 

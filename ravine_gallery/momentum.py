@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ravine.optimizers import Momentum
 from ravine.reporting.plot_style import GRAY, figure, line_style
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.optimizer_paths import Walk, draw_paths, evaluate_at, gradient_of, walk
 from ravine_gallery.surfaces import find_surface
 
@@ -28,7 +28,7 @@ DROP_STEP, DROP_FACTOR = 20, 0.1  # after how many steps the rate falls, and to 
     rows=("O2",),
     seconds=1,
 )
-def measure_momentum(quick: bool) -> Outcome:
+def measure_momentum(quick: bool) -> ExperimentOutcome:
     """Walk down a ravine with three values of momentum, at one rate and at many."""
     walks = {μ: _walk(Momentum(lr=SLIDE_RATE, momentum=μ)) for μ in MOMENTUM_VALUES}
     swings = {μ: float(way.rows[:, 0, 0].diff().abs().sum()) for μ, way in walks.items()}
@@ -73,7 +73,7 @@ def measure_momentum(quick: bool) -> Outcome:
     }
     damped = swings[0.5] < 0.2 * swings[0.0]
     held = (None if hurts > 0.1 else True) if damped else False
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _walk(rule: Momentum, *, drop: bool = False) -> Walk:

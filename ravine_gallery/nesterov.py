@@ -12,7 +12,7 @@ from torch import Tensor
 from ravine.optimizers import Momentum, Nesterov
 from ravine.reporting.plot_style import figure, line_style
 from ravine.statistics import student
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.optimizer_paths import (
     draw_paths,
     gradient_of,
@@ -34,7 +34,7 @@ NESTEROV_MOMENTUM, NESTEROV_STEPS = 0.9, 200
     rows=("O3",),
     seconds=1,
 )
-def compare_nesterov_forms(quick: bool) -> Outcome:
+def compare_nesterov_forms(quick: bool) -> ExperimentOutcome:
     """Compare both forms on three surfaces, and path lengths from many starts on the ravine."""
     count = 10 if quick else 100
     errors: dict[str, np.ndarray] = {}
@@ -76,7 +76,7 @@ def compare_nesterov_forms(quick: bool) -> Outcome:
         "How far the two forms are apart": _draw_errors(errors),
     }
     held = bool(worst < 1e-9 and ratio.high < 1)
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _nesterov(lr: float, form: Literal["torch", "lookahead"]) -> Nesterov:

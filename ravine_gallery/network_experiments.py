@@ -44,12 +44,12 @@ def vary_all(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
     return recipe
 
 
-def plain_recipe(settings: Mapping[str, object]) -> Recipe:
+def make_recipe(settings: Mapping[str, object]) -> Recipe:
     """The recipe "plain" with these settings."""
     return vary_all(named("plain"), settings)
 
 
-def unscaled_recipe(settings: Mapping[str, object]) -> Recipe:
+def make_unscaled_recipe(settings: Mapping[str, object]) -> Recipe:
     """The same on inputs as they are, with all rows in training: the experiments that use it
     evaluate on examples that they draw anew.
     """
@@ -57,10 +57,10 @@ def unscaled_recipe(settings: Mapping[str, object]) -> Recipe:
         "split": Random(validation=0.0, test=0.0),
         "encoding": Encoding(scale="none", smooth_clip=None),
     }
-    return plain_recipe({**bare, **settings})
+    return make_recipe({**bare, **settings})
 
 
-def train_cohort(
+def train_and_observe(
     recipes: Sequence[Recipe],
     data: Any = None,
     *,

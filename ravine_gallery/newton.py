@@ -22,7 +22,7 @@ from ravine.probes.curvature import Objective, condition, ends, judge
 from ravine.protocols import Batch, Evaluated, Now, Searches, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.rng import stream
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import (
     draw_intervals,
     format_percent,
@@ -49,7 +49,7 @@ SEARCH_STEPS = 60
     rows=("O8", "O9"),
     seconds=15,
 )
-def compare_newton_steps(quick: bool) -> Outcome:
+def compare_newton_steps(quick: bool) -> ExperimentOutcome:
     """Count how often Newton's method and its saddle-free form end at a saddle."""
     descent, newton, kappa = quadratic_losses()
     generator = stream(1, "gallery/newton")
@@ -99,7 +99,7 @@ def compare_newton_steps(quick: bool) -> Outcome:
         "Where networks end": _draw_ends(kinds, losses, mean_loss),
     }
     held = False if refuted else decided or None
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 class _Around(NamedTuple):

@@ -15,7 +15,7 @@ from torch import Tensor
 from ravine.optimizers import SGD, Adadelta, Adagrad, Adam, Momentum, Nesterov, RMSprop
 from ravine.reporting.plot_style import COLORS, figure
 from ravine.rng import stream
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_quartiles, label_numbers
 from ravine_gallery.optimizer_paths import (
     Window,
@@ -77,7 +77,7 @@ class Race(NamedTuple):
     rows=("V2", "O1", "O2", "O3", "O4", "O5", "O6", "O7"),
     seconds=12,
 )
-def race_optimizers(quick: bool) -> Outcome:
+def race_optimizers(quick: bool) -> ExperimentOutcome:
     """Race on each surface, and leave the saddle once more with one rate for all."""
     rates = np.geomspace(1e-4, 1e2, 19 if quick else 49)
     starts, steps = (4, 50) if quick else (25, 200)
@@ -119,7 +119,7 @@ def race_optimizers(quick: bool) -> Outcome:
         title: _draw_ways(races, steps),
         "Is the winner only well tuned? The result for each rate": _draw_rates(races),
     }
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _called(name: str) -> str:

@@ -19,9 +19,9 @@ from ravine.penalties import L2
 from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.statistics import student
 from ravine.studies.search import Choice, LogUniform, Search, Uniform, search
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import decide, draw_mean, format_interval, label_numbers
-from ravine_gallery.network_experiments import plain_recipe
+from ravine_gallery.network_experiments import make_recipe
 
 GRID_LEVELS = 3  # of each of three settings: 27 trials
 SETTING_NAMES = {
@@ -39,13 +39,13 @@ SETTING_NAMES = {
     rows=("H1",),
     seconds=19,
 )
-def compare_searches(quick: bool) -> Outcome:
+def compare_searches(quick: bool) -> ExperimentOutcome:
     """Search three settings of a small network on the digits, both ways, in ranges with random
     limits.
     """
     ranges, epochs = (2, 2) if quick else (12, 4)
     trials = GRID_LEVELS ** len(SETTING_NAMES)
-    recipe = plain_recipe(
+    recipe = make_recipe(
         {
             "data.source": "digits",
             "split": Random(validation=0.45, test=0.1),
@@ -94,7 +94,7 @@ def compare_searches(quick: bool) -> Outcome:
         "Where trials fall": _draw_trials({k: v[0] for k, v in found.items()}, order[0]),
         "Best of k trials": _draw_curves(curves, best),
     }
-    return Outcome(held=decide([gain]), said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=decide([gain]), said=said, numbers=numbers, figures=figures)
 
 
 def _space(low: float) -> dict[str, Any]:

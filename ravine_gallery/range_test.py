@@ -19,9 +19,9 @@ from ravine.statistics import student
 from ravine.studies import lr_range_test
 from ravine.training.jobs import prepare
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, draw_range, format_interval
-from ravine_gallery.network_experiments import plain_recipe
+from ravine_gallery.network_experiments import make_recipe
 
 RATE_MULTIPLES = (1 / 30, 1 / 10, 1 / 3, 1.0, 3.0, 10.0)  # of the rate that the test finds
 
@@ -34,12 +34,12 @@ RATE_MULTIPLES = (1 / 30, 1 / 10, 1 / 3, 1.0, 3.0, 10.0)  # of the rate that the
     rows=("S7",),
     seconds=12,
 )
-def verify_range_test(quick: bool) -> Outcome:
+def verify_range_test(quick: bool) -> ExperimentOutcome:
     """Find the rates of a network on the digits and train at them; find the limit 2/λ of a linear
     model.
     """
     rates, steps, seeds, epochs = (15, 60, 2, 2) if quick else (36, 200, 4, 10)
-    digits = plain_recipe({"data.source": "digits"})
+    digits = make_recipe({"data.source": "digits"})
     found = lr_range_test.range_test(digits, rates=rates, steps=steps, seeds=seeds)
     longer = digits.vary("epochs", epochs).vary("seeds", 2 * seeds)
     recipes = [longer.vary("optimizer.lr", found.rate * times) for times in RATE_MULTIPLES]
@@ -48,7 +48,7 @@ def verify_range_test(quick: bool) -> Outcome:
         for members in (run.record.members for run in train_all(recipes, workers=1))
     ]
     means = [math.inf if np.isnan(x).any() else float(x.mean()) for x in losses]
-    linear = plain_recipe(
+    linear = make_recipe(
         {
             "data.source": "diabetes",
             "network.hidden": (),
@@ -89,7 +89,7 @@ def verify_range_test(quick: bool) -> Outcome:
     complete = within and right and not math.isnan(found.too_low)
     held = True if complete else None if within or right else False
     figures = {"Range test": _draw_tests(found, exact, limit, losses)}
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _stability_limit(recipe: Recipe) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, figure, intervals
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.optimizer_paths import (
     evaluate_at,
     make_regression,
@@ -34,7 +34,7 @@ EPOCH_COUNT = 4
     rows=("O1", "D4"),
     seconds=4,
 )
-def find_best_rates(quick: bool) -> Outcome:
+def find_best_rates(quick: bool) -> ExperimentOutcome:
     """Find the best rate for each batch size, and the loss at which a fixed rate settles."""
     batches = (1, 8, 64) if quick else (1, 4, 16, 64, 256)
     seeds = 4 if quick else 16
@@ -69,7 +69,7 @@ def find_best_rates(quick: bool) -> Outcome:
         title: _draw_map(rates, medians),
         "The best rate for each batch": _draw_best(best),
     }
-    return Outcome(held=bool(held), said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=bool(held), said=said, numbers=numbers, figures=figures)
 
 
 def _excess_losses(batch: int, rates: np.ndarray, seeds: int, epochs: int) -> Tensor:

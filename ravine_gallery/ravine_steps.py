@@ -13,7 +13,7 @@ from ravine.layout import Rows
 from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure
 from ravine.rng import stream
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
 from ravine_gallery.optimizer_paths import (
     Walk,
@@ -41,7 +41,7 @@ Rate = Callable[[Rows, Rows, Rows], Tensor]  # from the gradient and the last ch
     rows=("O1",),
     seconds=1,
 )
-def compare_fixed_and_adaptive_rates(quick: bool) -> Outcome:
+def compare_fixed_and_adaptive_rates(quick: bool) -> ExperimentOutcome:
     """Descend from many starts at many fixed rates, and with two rates that adapt."""
     count = 8 if quick else 100
     starts = starts_on_circle(count)
@@ -73,7 +73,9 @@ def compare_fixed_and_adaptive_rates(quick: bool) -> Outcome:
             rates, fixed, adapted
         ),
     }
-    return Outcome(held=wins["two-point rate"] == 1, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(
+        held=wins["two-point rate"] == 1, said=said, numbers=numbers, figures=figures
+    )
 
 
 class _Adapting:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ravine.errors import InputError
 from ravine_gallery import find_experiment
 from ravine_gallery.experiment import Experiment
-from ravine_gallery.html_page import Result, describe_versions, draw_pictures, render_page
+from ravine_gallery.html_page import ExperimentResult, describe_versions, draw_pictures, render_page
 
 SCHEMA_VERSION = 1
 PAGE_FILE, RESULTS_FILE = "index.html", "results.json"
@@ -22,7 +22,7 @@ def run_experiments(
     folder: Path | None = None,
     quick: bool = False,
     say: Callable[[str], None] = lambda line: None,
-) -> list[Result]:
+) -> list[ExperimentResult]:
     """Run the experiments of these names; with `folder` write NAME.svg, NAME-2.svg, ...,
     results.json and index.html.
 
@@ -33,7 +33,7 @@ def run_experiments(
     experiments = [find_experiment(name) for name in names]
     if folder is not None:
         prepare_folder(folder)
-    results: list[Result] = []
+    results: list[ExperimentResult] = []
     try:
         for i, each in enumerate(experiments, 1):
             seconds = max(1, round(each.seconds / (8 if quick else 1)))
@@ -51,7 +51,7 @@ def run_experiments(
     return results
 
 
-def run_experiment(each: Experiment, *, quick: bool) -> Result:
+def run_experiment(each: Experiment, *, quick: bool) -> ExperimentResult:
     """Run one experiment and draw its pictures; any exception becomes the result's error."""
     began = time.perf_counter()
     outcome, pictures, message = None, {}, ""
@@ -60,7 +60,7 @@ def run_experiment(each: Experiment, *, quick: bool) -> Result:
         pictures = draw_pictures(each, outcome)
     except Exception as error:  # an experiment's mistake must not cost the others their results
         outcome, message = None, f"{type(error).__name__}: {error}"
-    return Result(
+    return ExperimentResult(
         experiment=each,
         quick=quick,
         seconds=time.perf_counter() - began,
@@ -70,7 +70,7 @@ def run_experiment(each: Experiment, *, quick: bool) -> Result:
     )
 
 
-def results_to_json(results: Sequence[Result]) -> str:
+def results_to_json(results: Sequence[ExperimentResult]) -> str:
     """All results as one JSON object with a version number."""
     plain = {
         "schema": SCHEMA_VERSION,
@@ -97,7 +97,7 @@ def prepare_folder(folder: Path) -> None:
         raise InputError(f"{folder} cannot be made", why=why, do=elsewhere) from None
 
 
-def _write_pictures(result: Result, folder: Path) -> None:
+def _write_pictures(result: ExperimentResult, folder: Path) -> None:
     for i, text in enumerate(result.pictures.values(), 1):
         name = f"{result.experiment.name}.svg" if i == 1 else f"{result.experiment.name}-{i}.svg"
         (folder / name).write_text(text, "utf-8")

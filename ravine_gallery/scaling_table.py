@@ -18,9 +18,9 @@ from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine.statistics import student
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
-from ravine_gallery.network_experiments import unscaled_recipe
+from ravine_gallery.network_experiments import make_unscaled_recipe
 
 # x1, x2, t of the lecture
 SLIDE_ROWS = np.array([[114.8, 0.00323, 5.1], [338.1, 0.00183, 3.2], [98.8, 0.00279, 4.1]])
@@ -36,7 +36,7 @@ TABLE_FORMS = ("as it is", "centered", "standardized")
     rows=("D1", "D2"),
     seconds=8,
 )
-def compare_scalings(quick: bool) -> Outcome:
+def compare_scalings(quick: bool) -> ExperimentOutcome:
     """Condition numbers of the slide's columns, and gradient descent on each form of them."""
     draws, steps = (2, 200) if quick else (8, 2000)
     conditions: dict[str, list[float]] = {form: [] for form in TABLE_FORMS}
@@ -70,7 +70,7 @@ def compare_scalings(quick: bool) -> Outcome:
         "The loss of two weights": _draw_ellipses(),
         "Gradient descent": _draw_curves(curves),
     }
-    return Outcome(held=bool(held), said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=bool(held), said=said, numbers=numbers, figures=figures)
 
 
 def draw_table(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +103,7 @@ def _excess_losses(x: np.ndarray, y: np.ndarray, form: str, steps: int, seed: in
     """
     inputs = transform_table(x, form)
     largest = 2 / np.linalg.eigvalsh(neuron_hessian(inputs))[-1]
-    recipe = unscaled_recipe(
+    recipe = make_unscaled_recipe(
         {
             "network": Mlp(hidden=(), initializer=Zero()),
             "optimizer": SGD(),

@@ -30,9 +30,9 @@ from ravine.schedules import (
 )
 from ravine.statistics import student
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
-from ravine_gallery.network_experiments import plain_recipe
+from ravine_gallery.network_experiments import make_recipe
 from ravine_gallery.optimizer_paths import noisy_gradient, walk
 from ravine_gallery.surfaces import find_surface
 
@@ -97,14 +97,14 @@ FORMULA_SCHEDULES: dict[str, tuple[str, Any, Formula]] = {
     rows=("S1", "S2", "S3", "S4", "S5", "S6"),
     seconds=8,
 )
-def compare_schedules(quick: bool) -> Outcome:
+def compare_schedules(quick: bool) -> ExperimentOutcome:
     """Compare the rates of runs with the formulas, and where noisy descent ends with each."""
     settings = {
         "data.source": "iris",
         "epochs": SCHEDULED_EPOCHS,
         "optimizer.lr": LARGEST_RATE,
     }
-    plain = plain_recipe(settings if quick else {**settings, "batch": 16})
+    plain = make_recipe(settings if quick else {**settings, "batch": 16})
     planned = [schedule for _, schedule, _ in FORMULA_SCHEDULES.values()]
     recipes = [plain.vary("schedule", each) for each in (*planned, PLATEAU_SCHEDULE)]
     records = [run.record for run in train_all(recipes, workers=1)]
@@ -133,7 +133,7 @@ def compare_schedules(quick: bool) -> Outcome:
         "The learning rate that each run used (dots), and the formula (line)": _draw_rates(named),
         "With noisy gradients: the distance from the minimum": _draw_distances(distances),
     }
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _recorded_rates(record: Record) -> tuple[np.ndarray, np.ndarray]:

@@ -21,9 +21,9 @@ from ravine.statistics import student
 from ravine.training.evaluation import mean_loss, outputs_on
 from ravine.training.jobs import prepare
 from ravine.training.train import Run, train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import decide, draw_mean, format_interval
-from ravine_gallery.network_experiments import model_of, plain_recipe, program_of, vary_all
+from ravine_gallery.network_experiments import make_recipe, model_of, program_of, vary_all
 
 CYCLE_COUNT = 5
 LINE_PLACES = np.linspace(0, 1, 11)  # on the straight line between two snapshots
@@ -37,12 +37,12 @@ LINE_PLACES = np.linspace(0, 1, 11)  # on the straight line between two snapshot
     rows=("S4", "E2"),
     seconds=15,
 )
-def compare_snapshots(quick: bool) -> Outcome:
+def compare_snapshots(quick: bool) -> ExperimentOutcome:
     """Train networks on the digits with restarts and without, for one budget; average the snapshots
     of each.
     """
     seeds, epochs = (3, 2) if quick else (16, 8)
-    base = plain_recipe(
+    base = make_recipe(
         {
             "data.source": "digits",
             "split": Random(validation=0.2, test=0.5),
@@ -107,7 +107,7 @@ def compare_snapshots(quick: bool) -> Outcome:
     gained = decide([better, than_last])
     held = gained if gained == left_behind else None
     figures = {"Restarts and snapshots": _draw_runs(groups[0], alone, last_k, others, barriers)}
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def log_losses(predictions: Tensor, truth: Tensor) -> np.ndarray:

@@ -16,9 +16,9 @@ from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, student
 from ravine.training.jobs import load_task
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, format_percent, label_numbers
-from ravine_gallery.network_experiments import plain_recipe
+from ravine_gallery.network_experiments import make_recipe
 
 ROW_COUNT, FEATURE_COUNT, SELECTED_COUNT = 120, 1000, 20
 
@@ -31,7 +31,7 @@ ROW_COUNT, FEATURE_COUNT, SELECTED_COUNT = 120, 1000, 20
     rows=("D3",),
     seconds=12,
 )
-def measure_leakage(quick: bool) -> Outcome:
+def measure_leakage(quick: bool) -> ExperimentOutcome:
     """Measure each leak on several draws of its table, and test what the encoding of this package
     is fitted on.
     """
@@ -58,7 +58,9 @@ def measure_leakage(quick: bool) -> Outcome:
         f"fitted on training rows alone: test rows a thousand times larger change it by {moved:g}."
     )
     figures = {"Scores with and without a leak": _draw_scores(leaked, honest)}
-    return Outcome(held=None if rest else True, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(
+        held=None if rest else True, said=said, numbers=numbers, figures=figures
+    )
 
 
 # Tables
@@ -115,7 +117,7 @@ def _standardize(x: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
 
 
 def _small_recipe(epochs: int) -> Recipe:
-    return plain_recipe({"network.hidden": (16,), "epochs": epochs, "data.target": ("target",)})
+    return make_recipe({"network.hidden": (16,), "epochs": epochs, "data.target": ("target",)})
 
 
 def _accuracy(frame: pd.DataFrame, recipe: Recipe) -> float:

@@ -22,7 +22,7 @@ from ravine.statistics import student
 from ravine.training.evaluation import mean_loss, outputs_on
 from ravine.training.jobs import prepare
 from ravine.training.train import Run, train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import (
     decide,
     draw_mean,
@@ -30,7 +30,7 @@ from ravine_gallery.intervals import (
     format_interval,
     label_numbers,
 )
-from ravine_gallery.network_experiments import model_of, plain_recipe, program_of
+from ravine_gallery.network_experiments import make_recipe, model_of, program_of
 
 RANDOM_DISTANCES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # from the weights; |w| is about 8
 
@@ -43,12 +43,12 @@ RANDOM_DISTANCES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # from the weights; |w| is ab
     rows=("E3",),
     seconds=12,
 )
-def compare_averaged_weights(quick: bool) -> Outcome:
+def compare_averaged_weights(quick: bool) -> ExperimentOutcome:
     """Train a network with batch norm on the digits at a constant rate, and evaluate its raw and
     averaged weights.
     """
     seeds, epochs, directions = (3, 6, 2) if quick else (12, 30, 8)
-    raw = plain_recipe(
+    raw = make_recipe(
         {
             "network": Mlp(hidden=(32,), norm=BatchNorm()),
             "split": Random(validation=0.1, test=0.5),
@@ -96,7 +96,7 @@ def compare_averaged_weights(quick: bool) -> Outcome:
     )
     figures = {"Test loss and flatness": _draw_losses(test_loss, rise)}
     held = decide([lower["SWA"], flatter["SWA"]])
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def _losses(run: Run, examples: Any, *, buffers: Any = None) -> np.ndarray:

@@ -36,9 +36,9 @@ from ravine.schedules import Cosine
 from ravine.statistics import Interval, student
 from ravine.studies.feature_extraction import feature_table, features
 from ravine.training.train import Run, train, train_all
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, format_interval, format_percent
-from ravine_gallery.network_experiments import model_of, plain_recipe, vary_all
+from ravine_gallery.network_experiments import make_recipe, model_of, vary_all
 
 TRANSFER_WAYS = ("scratch", "features", "fine-tuned")
 SMALL_NETWORK = Mlp(hidden=(128, 64))
@@ -59,7 +59,7 @@ EMOJI_VARIABLE = "RAVINE_EMOJI"
     rows=("T1", "T2"),
     seconds=20,
 )
-def compare_transfer(quick: bool) -> Outcome:
+def compare_transfer(quick: bool) -> ExperimentOutcome:
     """Compare the ways on shapes and digits, and on emoji where their folder is given."""
     draws, epochs, sizes = (3, 6, (3,)) if quick else (6, 10, (3, 10, 40))
     accuracy = _shape_accuracies(sizes, draws, epochs)
@@ -113,7 +113,7 @@ def compare_transfer(quick: bool) -> Outcome:
             f" On {emoji_sizes[0]} emoji of each of nine categories, a head on ImageNet's features "
             f"gains {format_percent(ahead)} over the better of two networks from scratch."
         )
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 # Shapes and digits
@@ -169,7 +169,7 @@ def draw_split(y: np.ndarray, count: int, tests: int, draw: int) -> tuple[Given,
 
 def _recipe(epochs: int, batch: int = 10) -> Recipe:
     """AdamW with a cosine schedule, no early stopping: the same for every way."""
-    return plain_recipe(
+    return make_recipe(
         {
             "data": Images(),
             "optimizer": AdamW(lr=0.01),

@@ -18,17 +18,17 @@ from ravine.networks.initializers import Constant, He, Zero
 from ravine.networks.mlp import Dropout, Mlp
 from ravine.reporting.plot_style import figure, line_style
 from ravine.statistics import Interval, student
-from ravine_gallery.experiment import Outcome, experiment
+from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_named_intervals, format_percent, label_numbers
 from ravine_gallery.network_experiments import (
     draw_classes,
     draw_decision,
+    make_unscaled_recipe,
     network_inputs,
     square_grid,
-    train_cohort,
+    train_and_observe,
     trained_outputs,
     trained_weights,
-    unscaled_recipe,
 )
 
 UNIT_COUNT = 16
@@ -54,7 +54,7 @@ STARTED_NETWORKS = {
     rows=("I1", "I3"),
     seconds=4,
 )
-def count_distinct_units(quick: bool) -> Outcome:
+def count_distinct_units(quick: bool) -> ExperimentOutcome:
     """Train a network on the moons from each start and count its distinct hidden units after each
     epoch.
     """
@@ -62,7 +62,7 @@ def count_distinct_units(quick: bool) -> Outcome:
     data, (points, truth) = synthetic.moons(400, 0), synthetic.moons(4000, 1)
     counts, accuracy, moved, maps = {}, {}, {}, {}
     for name, network in STARTED_NETWORKS.items():
-        recipe = unscaled_recipe({"network": network, "epochs": epochs, "seeds": seeds})
+        recipe = make_unscaled_recipe({"network": network, "epochs": epochs, "seeds": seeds})
         seen: list[list[int]] = []
         starts: list[Tensor] = []
 
@@ -73,7 +73,7 @@ def count_distinct_units(quick: bool) -> Outcome:
                 views = cohort.program.layout.views(cohort.weights)
                 seen.append([distinct_units(units) for units in _units(views)])
 
-        cohort, _ = train_cohort([recipe], data, observe=observe)
+        cohort, _ = train_and_observe([recipe], data, observe=observe)
         counts[name] = np.array(seen)
         before, after = cohort.program.layout.views(starts[0]), trained_weights(cohort)
         changes = [after[n] - before[n] for n in ("hidden.0.weight", "output.weight")]
@@ -100,7 +100,7 @@ def count_distinct_units(quick: bool) -> Outcome:
     }
     equal = all((counts[name] == 1).all() for name in ("zero", "constant 0.5"))
     held = bool(equal and moved["zero"] == 0)
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
 def distinct_units(weights: Tensor, *, tolerance: float = 1e-3) -> int:

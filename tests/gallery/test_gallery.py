@@ -15,7 +15,7 @@ from ravine.cli import run_command
 from ravine.errors import InputError
 from ravine.reporting.plot_style import COLORS, figure, svg
 from ravine_gallery import run_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Experiment, ExperimentOutcome
 
 FAMILIES = {
     "D": 5,
@@ -105,9 +105,9 @@ def test_a_full_run_gives_the_verdict_of_the_table(name):
 
 
 def test_names_are_the_modules_and_none_is_there_twice():
-    assert len(set(gallery.MODULES)) == len(gallery.MODULES) > 0
+    assert len(set(gallery.EXPERIMENT_MODULES)) == len(gallery.EXPERIMENT_MODULES) > 0
     assert gallery.experiment_names() == tuple(
-        module.replace("_", "-") for module in gallery.MODULES
+        module.replace("_", "-") for module in gallery.EXPERIMENT_MODULES
     )
 
 
@@ -138,7 +138,7 @@ def invented(name, run):
 
 def fine(quick):
     numbers = {"share": 0.25, "none": math.inf}
-    return Outcome(
+    return ExperimentOutcome(
         held=None,
         said="Only half < all.",
         numbers=numbers,
