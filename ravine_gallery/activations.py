@@ -53,7 +53,7 @@ DYING_RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
 )
 def compare_activations(quick: bool) -> ExperimentOutcome:
     """Measure slopes, signs of gradients and dead units, and what they cost in training."""
-    seeds = 3 if quick else 8
+    seeds = 5 if quick else 8
     far = np.linspace(5, 20, 200)
     outside = np.concatenate([-far, far])
     steepest = {name: float(_slope(f, outside).max()) for name, f in COMPARED_ACTIVATIONS.items()}

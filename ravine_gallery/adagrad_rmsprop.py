@@ -44,7 +44,7 @@ SCALED_STEPS = 600
 )
 def measure_step_lengths(quick: bool) -> ExperimentOutcome:
     """Measure steps on gradients of constant size, and results at other scales and rates."""
-    steps, walkers = (1_000, 8) if quick else (4_000, 50)
+    steps, walkers = (1_000 if quick else 4_000), 50
     lengths = {name: _step_lengths(rule, steps, walkers) for name, rule in ADAPTIVE_RULES.items()}
     exponents = {name: _exponent(found) for name, found in lengths.items()}
     by_loss, by_weights = _results_by_loss_scale(), _results_by_weight_scale()

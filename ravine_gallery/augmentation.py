@@ -62,7 +62,7 @@ def compare_augmentations(quick: bool) -> ExperimentOutcome:
     Augmented digits take longer to learn: with 400 steps instead of 600 nothing is gained with 500
     of them.
     """
-    sizes, draws, steps = ((100,), 2, 60) if quick else ((50, 150, 500), 8, 600)
+    sizes, draws, steps = ((50,), 4, 300) if quick else ((50, 150, 500), 8, 600)
     x, y = _large_digits()
     tables = [
         np.array([_accuracies(x, y, size=size, steps=steps, seed=s) for s in range(draws)])

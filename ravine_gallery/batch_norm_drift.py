@@ -37,7 +37,7 @@ def measure_drift(quick: bool) -> ExperimentOutcome:
     """Train six layers on the digits with and without batch norm and follow every layer's
     statistics.
     """
-    seeds, epochs = (3, 4) if quick else (6, 25)
+    seeds, epochs = (5, 4) if quick else (6, 25)
     means, sds, accuracy = {}, {}, {}
     for name, norm in LAYER_NORMS.items():
         recipe = make_recipe(

@@ -44,7 +44,7 @@ def run_first_checks(quick: bool) -> ExperimentOutcome:
     """Measure the first loss by the size of the weights and the loss by the strength of the
     penalty, and overfit 16 digits.
     """
-    networks, epochs, steps, seeds = (4, 3, 120, 2) if quick else (16, 15, 400, 6)
+    networks, epochs, steps, seeds = (4, 8, 120, 4) if quick else (16, 15, 400, 6)
     first, chance = _first_losses(networks)
     added, after = _penalized_losses(epochs, seeds)
     curves, level = _small_batch_losses(steps, seeds)

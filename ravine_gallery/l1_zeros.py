@@ -37,7 +37,7 @@ Key = tuple[str, float]  # a kind of penalty and its strength
 )
 def count_zeros(quick: bool) -> ExperimentOutcome:
     """Train on ten inputs, five of them irrelevant, under each penalty and strength."""
-    seeds, epochs = (2, 15) if quick else (6, 60)
+    seeds, epochs = (4, 15) if quick else (6, 60)
     recipe = make_recipe(
         {
             "data.source": "friedman1",

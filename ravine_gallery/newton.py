@@ -53,11 +53,11 @@ def compare_newton_steps(quick: bool) -> ExperimentOutcome:
     """Count how often Newton's method and its saddle-free form end at a saddle."""
     descent, newton, kappa = quadratic_losses()
     generator = stream(1, "gallery/newton")
-    count = 40 if quick else 200
+    count = 100 if quick else 200
     starts = torch.rand(count, 2, generator=generator, dtype=torch.float64) * 4 - 2
     wells = Objective.of_rows(two_wells, width=2)
     paths = {n: search_path(rule, wells, starts, SEARCH_STEPS) for n, rule in NEWTON_RULES.items()}
-    objective, near, usual, mean_loss = _small_networks(24 if quick else 100)
+    objective, near, usual, mean_loss = _small_networks(30 if quick else 100)
     ends_near = {n: _end(rule, objective, near) for n, rule in NEWTON_RULES.items()}
     kinds = {name: point_kinds(objective, end) for name, end in ends_near.items()}
     losses = {name: objective.value(end)[:, 0] for name, end in ends_near.items()}

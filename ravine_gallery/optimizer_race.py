@@ -80,7 +80,7 @@ class Race(NamedTuple):
 def race_optimizers(quick: bool) -> ExperimentOutcome:
     """Race on each surface, and leave the saddle once more with one rate for all."""
     rates = np.geomspace(1e-4, 1e2, 19 if quick else 49)
-    starts, steps = (4, 50) if quick else (25, 200)
+    starts, steps = (8, 50) if quick else (25, 200)
     races = {name: _race(find_surface(name), rates, starts, steps) for name in RACE_WINDOWS}
     ranks = {name: race.ranks() for name, race in races.items()}
     winners = {

@@ -38,7 +38,7 @@ def verify_range_test(quick: bool) -> ExperimentOutcome:
     """Find the rates of a network on the digits and train at them; find the limit 2/λ of a linear
     model.
     """
-    rates, steps, seeds, epochs = (15, 60, 2, 2) if quick else (36, 200, 4, 10)
+    rates, steps, seeds, epochs = (15, 60, 2, 5) if quick else (36, 200, 4, 10)
     digits = make_recipe({"data.source": "digits"})
     found = lr_range_test.range_test(digits, rates=rates, steps=steps, seeds=seeds)
     longer = digits.vary("epochs", epochs).vary("seeds", 2 * seeds)

@@ -41,7 +41,7 @@ def compare_snapshots(quick: bool) -> ExperimentOutcome:
     """Train networks on the digits with restarts and without, for one budget; average the snapshots
     of each.
     """
-    seeds, epochs = (3, 2) if quick else (16, 8)
+    seeds, epochs = (5, 4) if quick else (16, 8)
     base = make_recipe(
         {
             "data.source": "digits",

@@ -61,7 +61,7 @@ EMOJI_VARIABLE = "RAVINE_EMOJI"
 )
 def compare_transfer(quick: bool) -> ExperimentOutcome:
     """Compare the ways on shapes and digits, and on emoji where their folder is given."""
-    draws, epochs, sizes = (3, 6, (3,)) if quick else (6, 10, (3, 10, 40))
+    draws, epochs, sizes = (4, 4, (3,)) if quick else (6, 10, (3, 10, 40))
     accuracy = _shape_accuracies(sizes, draws, epochs)
     gain = {
         f"{way}, {task}": [
