@@ -37,6 +37,7 @@ from ravine_gallery.optimizer_paths import noisy_gradient, walk
 from ravine_gallery.surfaces import find_surface
 
 LARGEST_RATE, LEAST_RATE = 0.1, 0.01  # the slides' rate, and their η_min
+RATE_RATIO = LEAST_RATE / LARGEST_RATE
 SCHEDULED_EPOCHS = 70
 PLATEAU_SCHEDULE = ReduceOnPlateau(gamma=0.5, patience=4.0, minimum=0.05)
 
@@ -61,31 +62,21 @@ def _triangle(t: float) -> float:
     return LEAST_RATE + (LARGEST_RATE - LEAST_RATE) * (1 - abs(t / 5 % 2 - 1))
 
 
-# each schedule with the slides' formula for it; the titles name the rows of docs/techniques.md
-FORMULA_SCHEDULES: dict[str, tuple[str, Any, Formula]] = {
+# each schedule with the slides' formula for it
+FORMULA_SCHEDULES: dict[str, tuple[Any, Formula]] = {
     "step decay": (
-        "S1",
         StepDecay(milestones=(2 / 7, 4 / 7), gamma=0.5),
         lambda t: LARGEST_RATE * 0.5 ** (int(t >= 20) + int(t >= 40)),
     ),
     "halved": (
-        "S1",
         EveryK(epochs=10.0, gamma=0.5),
         lambda t: LARGEST_RATE * 0.5 ** math.floor(t / 10),
     ),
-    "exponential": ("S2", Exponential(k=0.05), lambda t: LARGEST_RATE * math.exp(-0.05 * t)),
-    "1/t": ("S2", InverseTime(k=0.1), lambda t: LARGEST_RATE / (1 + 0.1 * t)),
-    "cosine": (
-        "S3",
-        Cosine(minimum=LEAST_RATE / LARGEST_RATE),
-        lambda t: _cosine(t / SCHEDULED_EPOCHS),
-    ),
-    "warm restarts": (
-        "S4",
-        SGDR(epochs=10.0, times=2.0, minimum=LEAST_RATE / LARGEST_RATE),
-        _restarts,
-    ),
-    "triangular": ("S5", Cyclical(epochs=5.0, minimum=LEAST_RATE / LARGEST_RATE), _triangle),
+    "exponential": (Exponential(k=0.05), lambda t: LARGEST_RATE * math.exp(-0.05 * t)),
+    "1/t": (InverseTime(k=0.1), lambda t: LARGEST_RATE / (1 + 0.1 * t)),
+    "cosine": (Cosine(minimum=RATE_RATIO), lambda t: _cosine(t / SCHEDULED_EPOCHS)),
+    "warm restarts": (SGDR(epochs=10.0, times=2.0, minimum=RATE_RATIO), _restarts),
+    "triangular": (Cyclical(epochs=5.0, minimum=RATE_RATIO), _triangle),
 }
 
 
@@ -105,11 +96,11 @@ def compare_schedules(quick: bool) -> ExperimentOutcome:
         "optimizer.lr": LARGEST_RATE,
     }
     plain = make_recipe(settings if quick else {**settings, "batch": 16})
-    planned = [schedule for _, schedule, _ in FORMULA_SCHEDULES.values()]
+    planned = [schedule for schedule, _ in FORMULA_SCHEDULES.values()]
     recipes = [plain.vary("schedule", each) for each in (*planned, PLATEAU_SCHEDULE)]
     records = [run.record for run in train_all(recipes, workers=1)]
     named = dict(zip((*FORMULA_SCHEDULES, "on a plateau"), records, strict=True))
-    errors = {k: _error(named[k], formula) for k, (_, _, formula) in FORMULA_SCHEDULES.items()}
+    errors = {k: _error(named[k], formula) for k, (_, formula) in FORMULA_SCHEDULES.items()}
     falls, expected = _plateau_falls(records[-1])
     distances = _noisy_distances(100 if quick else 1000)
     ends = {name: student(found[-1]) for name, found in distances.items()}
@@ -121,8 +112,8 @@ def compare_schedules(quick: bool) -> ExperimentOutcome:
     worst = max(errors.values()) / LARGEST_RATE
     said = (
         f"The rates that seven runs used are those of the formulas up to {worst:.0e} of the rate; "
-        f"on a plateau of the validation loss the rate fell {falls} times, as its rule asks for. "
-        f"Lower rates help: with noisy gradients a constant rate stays {constant.value:.2f} "
+        f"on a plateau of the validation loss the number of falls, {falls}, is what its rule asks "
+        f"for. Lower rates help: with noisy gradients a constant rate stays {constant.value:.2f} "
         f"[{constant.low:.2f}, {constant.high:.2f}] from the minimum after 400 steps, and all "
         f"rates that fall end nearer, from {ends[nearest].value:.2f} ({nearest}) to "
         f"{ends[farthest].value:.2f} ({farthest})."
@@ -197,12 +188,11 @@ def _draw_rates(records: dict[str, Record]) -> Figure:
     fine = np.linspace(0, SCHEDULED_EPOCHS, 1401)[:-1]
     dots: Any = {"linestyle": "none", "marker": "o", "markersize": 1.8, "color": COLORS[0]}
     for axes, (name, record) in zip(panels.flat, records.items(), strict=False):
-        row = "S6"
         if name in FORMULA_SCHEDULES:
-            row, _, formula = FORMULA_SCHEDULES[name]
+            _, formula = FORMULA_SCHEDULES[name]
             axes.plot(fine, [formula(t) for t in fine], color=GRAY, linewidth=0.8)
         axes.plot(*_recorded_rates(record), **dots)
-        axes.set_title(f"{row} {name}")
+        axes.set_title(name)
     for axes in panels[1]:
         axes.set_xlabel("epoch")
     for axes in panels[:, 0]:
