@@ -143,8 +143,7 @@ def _dead_shares(seeds: int, epochs: int) -> dict[float, Interval]:
     """The share of hidden ReLUs whose output is 0 for every training example after training, by
     learning rate.
     """
-    settings = {"network.hidden": (64,), "optimizer": SGD(), "epochs": epochs, "seeds": seeds}
-    recipe = make_unscaled_recipe(settings)
+    recipe = make_unscaled_recipe(optimizer=SGD(), epochs=epochs, seeds=seeds)
     recipes = [recipe.vary("optimizer.lr", lr) for lr in DYING_RATES]
     cohort, task = train_and_observe(recipes, synthetic.moons(400, 0))
     layers: list[Tensor] = []
@@ -158,14 +157,10 @@ def _deep_losses(seeds: int, epochs: int) -> dict[str, np.ndarray]:
     found = {}
     for name, f in COMPARED_ACTIVATIONS.items():
         start = Glorot(gain=math.sqrt(2) if name == "ReLU" else 1.0)
+        network = Mlp(hidden=(64,) * 5, activation=f, initializer=start)
+        optimizer = SGD(lr=0.1)
         recipe = make_recipe(
-            {
-                "data.source": "digits",
-                "network": Mlp(hidden=(64,) * 5, activation=f, initializer=start),
-                "optimizer": SGD(lr=0.1),
-                "epochs": epochs,
-                "seeds": seeds,
-            }
+            "digits", network=network, optimizer=optimizer, epochs=epochs, seeds=seeds
         )
         run = train_all([recipe], workers=1)[0]
         found[name] = run.record.series["train/loss"].values

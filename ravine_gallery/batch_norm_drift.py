@@ -40,14 +40,9 @@ def measure_drift(quick: bool) -> ExperimentOutcome:
     seeds, epochs = (5, 4) if quick else (6, 25)
     means, sds, accuracy = {}, {}, {}
     for name, norm in LAYER_NORMS.items():
+        network = Mlp(hidden=(64,) * DRIFTING_LAYERS, norm=norm)
         recipe = make_recipe(
-            {
-                "data.source": "digits",
-                "network": Mlp(hidden=(64,) * DRIFTING_LAYERS, norm=norm),
-                "optimizer": SGD(lr=0.05),
-                "epochs": epochs,
-                "seeds": seeds,
-            }
+            "digits", network=network, optimizer=SGD(lr=0.05), epochs=epochs, seeds=seeds
         )
         seen: list[np.ndarray] = []
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ravine.data import synthetic
 from ravine.networks.layers import DropoutLayer
-from ravine.networks.mlp import Dropout
+from ravine.networks.mlp import Dropout, Mlp
+from ravine.optimizers import Momentum
 from ravine.protocols import Pass
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, student
@@ -50,14 +51,9 @@ def compare_dropout_forms(quick: bool) -> ExperimentOutcome:
     four, half = float(sum(masked) / 4), 0.5 * sum(inputs)
     x, inverted, classic, at_test = _layer_means(0.3, 20_000)
     off = float((inverted - x).abs().max()), float((classic - at_test).abs().max())
+    network = Mlp(hidden=(DROPOUT_UNITS,), dropout=Dropout(rate=DROPOUT_RATE))
     recipe = make_unscaled_recipe(
-        {
-            "network.hidden": (DROPOUT_UNITS,),
-            "network.dropout": Dropout(rate=DROPOUT_RATE),
-            "epochs": epochs,
-            "seeds": seeds,
-            "optimizer.lr": 0.05,
-        }
+        network=network, optimizer=Momentum(lr=0.05), epochs=epochs, seeds=seeds
     )
     cohort, _ = train_and_observe([recipe], synthetic.moons(200, 0))
     points, classes = synthetic.moons(500 if quick else 2000, 1)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ravine.data import Encoding, Random
 from ravine.early_stopping import EarlyStopping
+from ravine.networks.mlp import Mlp
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, student
 from ravine.training.train import Run, train_all
@@ -40,14 +41,11 @@ def compare_stopping(quick: bool) -> ExperimentOutcome:
     draws, epochs = (2, 40) if quick else (10, 250)
     points = curved_classes().draw(4000 if quick else 20_000, 999)[0]
     to_the_end = make_recipe(
-        {
-            "encoding": Encoding(smooth_clip=None),
-            "split": Random(validation=0.3, test=0.0),
-            "network.hidden": (100,),
-            "epochs": epochs,
-            "batch": 16,
-            "stop": None,
-        }
+        encoding=Encoding(smooth_clip=None),
+        split=Random(validation=0.3, test=0.0),
+        network=Mlp(hidden=(100,)),
+        epochs=epochs,
+        batch=16,
     )
     recipes = [to_the_end, to_the_end.vary("stop", EarlyStopping(patience=STOPPING_PATIENCE))]
     scores, shares = [], []

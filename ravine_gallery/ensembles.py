@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.data import Random
+from ravine.networks.mlp import Mlp
+from ravine.optimizers import Momentum
 from ravine.reporting.plot_style import GRAY, figure
 from ravine.statistics import student
 from ravine.training.jobs import load_task
@@ -36,14 +38,12 @@ def compare_ensemble_sizes(quick: bool) -> ExperimentOutcome:
     splits, epochs, members = (5, 4, 4) if quick else (6, 15, 16)
     sizes = [size for size in ENSEMBLE_SIZES if size <= members]
     recipe = make_recipe(
-        {
-            "data.source": "digits",
-            "network.hidden": (32,),
-            "optimizer.lr": 0.05,
-            "split": Random(validation=0.0, test=0.7),
-            "epochs": epochs,
-            "seeds": members,
-        }
+        "digits",
+        network=Mlp(hidden=(32,)),
+        optimizer=Momentum(lr=0.05),
+        split=Random(validation=0.0, test=0.7),
+        epochs=epochs,
+        seeds=members,
     )
     recipes = [recipe.vary("split_seed", s).vary("seed", 1000 * s) for s in range(splits)]
     scores = np.zeros((2, splits, len(sizes)))

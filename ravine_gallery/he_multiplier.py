@@ -44,14 +44,9 @@ def measure_relu_layers(quick: bool) -> ExperimentOutcome:
         m: math.exp(np.log(v[:, -1] / v[:, 0]).mean() / (RELU_LAYERS - 1))
         for m, v in signal.items()
     }
+    network, epochs = Mlp(hidden=(64,) * RELU_LAYERS), 2 if quick else 12
     recipe = make_recipe(
-        {
-            "data.source": "digits",
-            "network": Mlp(hidden=(64,) * RELU_LAYERS),
-            "optimizer": SGD(lr=0.05),
-            "epochs": 2 if quick else 12,
-            "seeds": len(seeds),
-        }
+        "digits", network=network, optimizer=SGD(lr=0.05), epochs=epochs, seeds=len(seeds)
     )
     starts = [He(gain=math.sqrt(m)) for m in VARIANCE_MULTIPLIERS]
     runs = train_all([recipe.vary("network.initializer", start) for start in starts], workers=1)
@@ -73,7 +68,7 @@ def measure_relu_layers(quick: bool) -> ExperimentOutcome:
     said = (
         "The variance of a layer's inputs grows by the multiplier itself, layer after layer: "
         + ", ".join(f"{value:.2f} for {m:g}" for m, value in growth.items())
-        + f". Ten layers of 64 learn the digits (test accuracy after {recipe.epochs} epochs of "
+        + f". Ten layers of 64 learn the digits (test accuracy after {epochs} epochs of "
         "SGD) to " + ", ".join(f"{reached(m)} with {m:g}" for m in VARIANCE_MULTIPLIERS) + "."
     )
     held = all(abs(value / m - 1) < 0.1 for m, value in growth.items())

@@ -95,7 +95,7 @@ def _first_losses(networks: int) -> tuple[dict[str, list[np.ndarray]], dict[str,
 
 
 def _penalized_recipe(source: str) -> Recipe:
-    return make_recipe({"data.source": source, "penalties": (L2(strength=0.01),)})
+    return make_recipe(source, penalties=(L2(strength=0.01),))
 
 
 def _penalty_error(source: str) -> float:
@@ -109,7 +109,7 @@ def _penalized_losses(epochs: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
     """What the penalty adds before training, for each strength, and the training loss after it,
     [strengths, P].
     """
-    base = make_recipe({"data.source": "digits", "epochs": epochs, "seeds": seeds})
+    base = make_recipe("digits", epochs=epochs, seeds=seeds)
     recipes = [base.vary("penalties", (L2(strength=s),)) for s in L2_STRENGTHS]
     after = [run.record.series["train/loss"].values[-1] for run in train_all(recipes, workers=1)]
     added = [0.0]
@@ -123,8 +123,7 @@ def _small_batch_losses(steps: int, seeds: int) -> tuple[dict[str, Series], floa
     """The loss curves of healthy and of broken networks on a small batch, and the loss of
     guessing.
     """
-    recipe = make_recipe({"data.source": "digits", "split": Random(validation=0.1)})
-    task, recipe = prepare(recipe)
+    task, recipe = prepare(make_recipe("digits", split=Random(validation=0.1)))
     bare = preflight.unhindered(recipe).vary("epochs", steps).vary("seeds", seeds)
     few = task.train.take(slice(0, SMALL_BATCH))
     small = dataclasses.replace(task, train=few, validation=None, test=None)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ravine.networks.mlp import Mlp
+from ravine.optimizers import Momentum
 from ravine.penalties import L1, L2, ElasticNet
 from ravine.protocols import Penalty
 from ravine.reporting.plot_style import COLORS, figure, line_style
@@ -39,15 +41,13 @@ def count_zeros(quick: bool) -> ExperimentOutcome:
     """Train on ten inputs, five of them irrelevant, under each penalty and strength."""
     seeds, epochs = (4, 15) if quick else (6, 60)
     recipe = make_recipe(
-        {
-            "data.source": "friedman1",
-            "network.hidden": (32,),
-            "optimizer.lr": 0.05,
-            "epochs": epochs,
-            "seeds": seeds,
-            "schedule": Cosine(),
-            "batch": 128,
-        }
+        "friedman1",
+        network=Mlp(hidden=(32,)),
+        optimizer=Momentum(lr=0.05),
+        schedule=Cosine(),
+        batch=128,
+        epochs=epochs,
+        seeds=seeds,
     )
     keys = [(kind, strength) for kind in PENALTY_KINDS for strength in PENALTY_STRENGTHS]
     recipes = [recipe.vary("penalties", (_penalty(*key),)) for key in keys] + [recipe]

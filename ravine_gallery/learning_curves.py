@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ravine.data import Encoding, Random
+from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD, Momentum
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.statistics import student
@@ -78,15 +79,13 @@ def measure_learning_curves(quick: bool) -> ExperimentOutcome:
 def _curves(epochs: int, seeds: int, *, batch: int | str) -> Curves:
     """Loss and accuracy on all three splits of 400 points of the mixture."""
     recipe = make_recipe(
-        {
-            "encoding": Encoding(scale="standard", smooth_clip=None),
-            "epochs": epochs,
-            "split": Random(validation=0.25, test=0.25),
-            "network.hidden": (100,),
-            "batch": batch,
-            "seeds": seeds,
-            "optimizer": SGD(lr=0.05) if batch == "all" else Momentum(lr=0.1, momentum=0.9),
-        }
+        encoding=Encoding(scale="standard", smooth_clip=None),
+        split=Random(validation=0.25, test=0.25),
+        network=Mlp(hidden=(100,)),
+        optimizer=SGD(lr=0.05) if batch == "all" else Momentum(lr=0.1),
+        batch=batch,
+        epochs=epochs,
+        seeds=seeds,
     )
     cohort, _ = train_and_observe([recipe], curved_classes().draw(400, 5), test=True)
     names = ("train/loss", "validation/loss", "test/loss", "validation/accuracy", "test/accuracy")

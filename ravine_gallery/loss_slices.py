@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ravine.losses import SoftmaxCrossEntropy
 from ravine.networks.batched import Program
+from ravine.networks.mlp import Mlp
+from ravine.optimizers import Momentum
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.rng import stream
 from ravine.statistics import student
@@ -118,15 +120,8 @@ def _losses(program: Program, rows: Tensor, examples: Any) -> np.ndarray:
 
 def _training_paths(epochs: int, seeds: int) -> tuple[Tensor, Program, Any]:
     """The weights of each network every few steps, [P, T, W]; the program and the examples."""
-    recipe = make_recipe(
-        {
-            "data.source": "digits",
-            "network.hidden": (32,),
-            "optimizer.lr": 0.02,
-            "epochs": epochs,
-            "seeds": seeds,
-        }
-    )
+    network, optimizer = Mlp(hidden=(32,)), Momentum(lr=0.02)
+    recipe = make_recipe("digits", network=network, optimizer=optimizer, epochs=epochs, seeds=seeds)
     points: list[Tensor] = []
 
     def observe(cohort: Any, task: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from ravine.networks.mlp import Dropout
+from ravine.networks.mlp import Dropout, Mlp
 from ravine.penalties import L2
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure
@@ -89,7 +89,7 @@ def regularized_recipes(epochs: int) -> dict[str, Recipe]:
     """The lecture's network, 2-50-1, with SGD at 0.1 and momentum 0.9, under each kind of
     regularization.
     """
-    base = make_unscaled_recipe({"network.hidden": (50,), "epochs": epochs, "batch": 20})
+    base = make_unscaled_recipe(network=Mlp(hidden=(50,)), epochs=epochs, batch=20)
     decayed = {f"λ = {s:g}": base.vary("penalties", (L2(strength=s),)) for s in DECAY_STRENGTHS}
     return decayed | {"dropout, keep 0.7": base.vary("network.dropout", Dropout(rate=0.3))}
 

@@ -6,6 +6,7 @@ Letters: P networks, N examples, F inputs.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ravine import metrics
 from ravine.catalog import named
-from ravine.data import Encoding, Random
+from ravine.data import Data, Encoding, Random
 from ravine.data.synthetic import Mixture
 from ravine.networks.batched import Program
 from ravine.networks.mlp import Mlp
@@ -44,12 +45,14 @@ def vary_all(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
     return recipe
 
 
-def make_recipe(settings: Mapping[str, object]) -> Recipe:
-    """The recipe "plain" with these settings."""
-    return vary_all(named("plain"), settings)
+def make_recipe(source: str = "", **parts: Any) -> Recipe:
+    """The recipe "plain" (momentum 0.9, one hidden layer) with other parts, on a built-in data
+    set.
+    """
+    return dataclasses.replace(named("plain"), data=Data(source=source), **parts)
 
 
-def make_unscaled_recipe(settings: Mapping[str, object]) -> Recipe:
+def make_unscaled_recipe(**parts: Any) -> Recipe:
     """The same on inputs as they are, with all rows in training: the experiments that use it
     evaluate on examples that they draw anew.
     """
@@ -57,7 +60,7 @@ def make_unscaled_recipe(settings: Mapping[str, object]) -> Recipe:
         "split": Random(validation=0.0, test=0.0),
         "encoding": Encoding(scale="none", smooth_clip=None),
     }
-    return make_recipe({**bare, **settings})
+    return make_recipe(**bare | parts)
 
 
 def train_and_observe(

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
 from ravine.data import Random
-from ravine.networks.mlp import Dropout
+from ravine.networks.mlp import Dropout, Mlp
 from ravine.penalties import L2
 from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.statistics import student
@@ -46,14 +46,11 @@ def compare_searches(quick: bool) -> ExperimentOutcome:
     ranges, epochs = (2, 2) if quick else (12, 4)
     trials = GRID_LEVELS ** len(SETTING_NAMES)
     recipe = make_recipe(
-        {
-            "data.source": "digits",
-            "split": Random(validation=0.45, test=0.1),
-            "network.hidden": (16,),
-            "network.dropout": Dropout(),
-            "penalties": (L2(),),
-            "epochs": epochs,
-        }
+        "digits",
+        split=Random(validation=0.45, test=0.1),
+        network=Mlp(hidden=(16,), dropout=Dropout()),
+        penalties=(L2(),),
+        epochs=epochs,
     )
     found: dict[str, list[Search]] = {"grid": [], "random": []}
     for r in range(ranges):

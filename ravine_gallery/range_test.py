@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
@@ -39,7 +40,7 @@ def verify_range_test(quick: bool) -> ExperimentOutcome:
     model.
     """
     rates, steps, seeds, epochs = (15, 60, 2, 5) if quick else (36, 200, 4, 10)
-    digits = make_recipe({"data.source": "digits"})
+    digits = make_recipe("digits")
     found = lr_range_test.range_test(digits, rates=rates, steps=steps, seeds=seeds)
     longer = digits.vary("epochs", epochs).vary("seeds", 2 * seeds)
     recipes = [longer.vary("optimizer.lr", found.rate * times) for times in RATE_MULTIPLES]
@@ -48,14 +49,7 @@ def verify_range_test(quick: bool) -> ExperimentOutcome:
         for members in (run.record.members for run in train_all(recipes, workers=1))
     ]
     means = [math.inf if np.isnan(x).any() else float(x.mean()) for x in losses]
-    linear = make_recipe(
-        {
-            "data.source": "diabetes",
-            "network.hidden": (),
-            "optimizer": SGD(lr=0.1),
-            "batch": "all",
-        }
-    )
+    linear = make_recipe("diabetes", network=Mlp(hidden=()), optimizer=SGD(lr=0.1), batch="all")
     limit = _stability_limit(linear)
     exact = lr_range_test.range_test(linear, low=1e-3, rates=rates, steps=steps, seeds=seeds)
     next_rate = exact.largest.value * exact.spacing

@@ -104,14 +104,12 @@ def _excess_losses(x: np.ndarray, y: np.ndarray, form: str, steps: int, seed: in
     inputs = transform_table(x, form)
     largest = 2 / np.linalg.eigvalsh(neuron_hessian(inputs))[-1]
     recipe = make_unscaled_recipe(
-        {
-            "network": Mlp(hidden=(), initializer=Zero()),
-            "optimizer": SGD(),
-            "batch": "all",
-            "epochs": steps,
-            "encoding": Encoding(scale="none", smooth_clip=None, target="standard"),
-            "seed": seed,
-        }
+        network=Mlp(hidden=(), initializer=Zero()),
+        optimizer=SGD(),
+        batch="all",
+        epochs=steps,
+        encoding=Encoding(scale="none", smooth_clip=None, target="standard"),
+        seed=seed,
     )
     recipes = [recipe.vary("optimizer.lr", float(share * largest)) for share in RATE_SHARES]
     runs = train_all(recipes, (inputs, y), workers=1)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ravine.optimizers import SGD
+from ravine.optimizers import SGD, Momentum
 from ravine.protocols import Plan
 from ravine.record import Record
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
@@ -90,12 +90,12 @@ FORMULA_SCHEDULES: dict[str, tuple[Any, Formula]] = {
 )
 def compare_schedules(quick: bool) -> ExperimentOutcome:
     """Compare the rates of runs with the formulas, and where noisy descent ends with each."""
-    settings = {
-        "data.source": "iris",
-        "epochs": SCHEDULED_EPOCHS,
-        "optimizer.lr": LARGEST_RATE,
-    }
-    plain = make_recipe(settings if quick else {**settings, "batch": 16})
+    plain = make_recipe(
+        "iris",
+        epochs=SCHEDULED_EPOCHS,
+        optimizer=Momentum(lr=LARGEST_RATE),
+        batch=32 if quick else 16,
+    )
     planned = [schedule for schedule, _ in FORMULA_SCHEDULES.values()]
     recipes = [plain.vary("schedule", each) for each in (*planned, PLATEAU_SCHEDULE)]
     records = [run.record for run in train_all(recipes, workers=1)]

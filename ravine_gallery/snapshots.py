@@ -15,6 +15,7 @@ from torch import Tensor
 from ravine import metrics
 from ravine.data import Random
 from ravine.early_stopping import Snapshots
+from ravine.networks.mlp import Mlp
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine.schedules import SGDR, Cosine
 from ravine.statistics import student
@@ -43,13 +44,10 @@ def compare_snapshots(quick: bool) -> ExperimentOutcome:
     """
     seeds, epochs = (5, 4) if quick else (16, 8)
     base = make_recipe(
-        {
-            "data.source": "digits",
-            "split": Random(validation=0.2, test=0.5),
-            "network.hidden": (32,),
-            "optimizer.lr": 0.1,
-            "epochs": CYCLE_COUNT * epochs,
-        }
+        "digits",
+        split=Random(validation=0.2, test=0.5),
+        network=Mlp(hidden=(32,)),
+        epochs=CYCLE_COUNT * epochs,
     )
     restarts = SGDR(epochs=float(epochs), times=1.0)
     cyclic = vary_all(base, {"schedule": restarts, "snapshots": Snapshots()})

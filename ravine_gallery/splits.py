@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ravine.data import Encoding, Given, Grouped, Random
+from ravine.networks.mlp import Mlp
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, student
@@ -117,7 +118,7 @@ def _standardize(x: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
 
 
 def _small_recipe(epochs: int) -> Recipe:
-    return make_recipe({"network.hidden": (16,), "epochs": epochs, "data.target": ("target",)})
+    return make_recipe(network=Mlp(hidden=(16,)), epochs=epochs).vary("data.target", ("target",))
 
 
 def _accuracy(frame: pd.DataFrame, recipe: Recipe) -> float:

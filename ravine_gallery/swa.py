@@ -49,14 +49,11 @@ def compare_averaged_weights(quick: bool) -> ExperimentOutcome:
     """
     seeds, epochs, directions = (3, 6, 2) if quick else (12, 30, 8)
     raw = make_recipe(
-        {
-            "network": Mlp(hidden=(32,), norm=BatchNorm()),
-            "split": Random(validation=0.1, test=0.5),
-            "epochs": epochs,
-            "seeds": seeds,
-            "data.source": "digits",
-            "optimizer.lr": 0.1,
-        }
+        "digits",
+        network=Mlp(hidden=(32,), norm=BatchNorm()),
+        split=Random(validation=0.1, test=0.5),
+        epochs=epochs,
+        seeds=seeds,
     )
     recipes = {
         "raw": raw,

@@ -169,15 +169,8 @@ def draw_split(y: np.ndarray, count: int, tests: int, draw: int) -> tuple[Given,
 
 def _recipe(epochs: int, batch: int = 10) -> Recipe:
     """AdamW with a cosine schedule, no early stopping: the same for every way."""
-    return make_recipe(
-        {
-            "data": Images(),
-            "optimizer": AdamW(lr=0.01),
-            "schedule": Cosine(),
-            "epochs": epochs,
-            "batch": batch,
-        }
-    )
+    recipe = make_recipe(optimizer=AdamW(lr=0.01), schedule=Cosine(), epochs=epochs, batch=batch)
+    return recipe.vary("data", Images())
 
 
 def _epochs(steps: int, examples: int, batch: int) -> int:

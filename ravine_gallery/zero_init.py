@@ -62,7 +62,7 @@ def count_distinct_units(quick: bool) -> ExperimentOutcome:
     data, (points, truth) = synthetic.moons(400, 0), synthetic.moons(4000, 1)
     counts, accuracy, moved, maps = {}, {}, {}, {}
     for name, network in STARTED_NETWORKS.items():
-        recipe = make_unscaled_recipe({"network": network, "epochs": epochs, "seeds": seeds})
+        recipe = make_unscaled_recipe(network=network, epochs=epochs, seeds=seeds)
         seen: list[list[int]] = []
         starts: list[Tensor] = []
 
