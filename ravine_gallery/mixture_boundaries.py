@@ -15,12 +15,7 @@ from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, student
 from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
-from ravine_gallery.intervals import (
-    decide,
-    draw_named_intervals,
-    format_percent,
-    label_numbers,
-)
+from ravine_gallery.intervals import decide, draw_named_intervals, format_percent, label_numbers
 from ravine_gallery.network_experiments import (
     TwoClasses,
     class_probabilities,

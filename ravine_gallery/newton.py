@@ -23,12 +23,7 @@ from ravine.protocols import Batch, Evaluated, Now, Searches, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.rng import stream
 from ravine_gallery.experiment import ExperimentOutcome, experiment
-from ravine_gallery.intervals import (
-    draw_intervals,
-    format_percent,
-    label_numbers,
-    share_interval,
-)
+from ravine_gallery.intervals import draw_intervals, format_percent, label_numbers, share_interval
 from ravine_gallery.surfaces import find_surface
 
 ZERO_GRADIENT = 1e-4  # a gradient this short counts as 0

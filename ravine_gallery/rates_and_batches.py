@@ -14,12 +14,7 @@ from torch import Tensor
 from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, figure, intervals
 from ravine_gallery.experiment import ExperimentOutcome, experiment
-from ravine_gallery.optimizer_paths import (
-    evaluate_at,
-    make_regression,
-    shuffled_minibatches,
-    walk,
-)
+from ravine_gallery.optimizer_paths import evaluate_at, make_regression, shuffled_minibatches, walk
 
 EPOCH_EXAMPLES = 256
 WALKER_START = (-1.5, 1.5)
@@ -65,10 +60,7 @@ def find_best_rates(quick: bool) -> ExperimentOutcome:
     )
     held = centers[first] < centers[last] and least[first] < least[last] and slope_batch < -0.8
     title = f"The excess loss after {EPOCH_COUNT} epochs of {EPOCH_EXAMPLES} examples"
-    figures = {
-        title: _draw_map(rates, medians),
-        "The best rate for each batch": _draw_best(best),
-    }
+    figures = {title: _draw_map(rates, medians), "The best rate for each batch": _draw_best(best)}
     return ExperimentOutcome(held=bool(held), said=said, numbers=numbers, figures=figures)
 
 

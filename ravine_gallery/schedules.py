@@ -68,10 +68,7 @@ FORMULA_SCHEDULES: dict[str, tuple[Any, Formula]] = {
         StepDecay(milestones=(2 / 7, 4 / 7), gamma=0.5),
         lambda t: LARGEST_RATE * 0.5 ** (int(t >= 20) + int(t >= 40)),
     ),
-    "halved": (
-        EveryK(epochs=10.0, gamma=0.5),
-        lambda t: LARGEST_RATE * 0.5 ** math.floor(t / 10),
-    ),
+    "halved": (EveryK(epochs=10.0, gamma=0.5), lambda t: LARGEST_RATE * 0.5 ** math.floor(t / 10)),
     "exponential": (Exponential(k=0.05), lambda t: LARGEST_RATE * math.exp(-0.05 * t)),
     "1/t": (InverseTime(k=0.1), lambda t: LARGEST_RATE / (1 + 0.1 * t)),
     "cosine": (Cosine(minimum=RATE_RATIO), lambda t: _cosine(t / SCHEDULED_EPOCHS)),
