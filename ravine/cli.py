@@ -265,8 +265,10 @@ def gallery(
     quick
         Fewer seeds and steps: to look, not to cite.
     """
-    from ravine_gallery import experiment, names
-    from ravine_gallery.run_all import as_json, exhibit
+    from ravine_gallery import experiment_names as names
+    from ravine_gallery import find_experiment as experiment
+    from ravine_gallery.run_all import results_to_json as as_json
+    from ravine_gallery.run_all import run_experiments as exhibit
 
     if name is not None and all_:
         raise InputError(
@@ -756,8 +758,8 @@ def _draw_explained(rule: Any, out: Path, *, force: bool) -> None:
     picture.
     """
     from ravine.files import write_atomically
-    from ravine_gallery import experiment
-    from ravine_gallery.run_all import run
+    from ravine_gallery import find_experiment as experiment
+    from ravine_gallery.run_all import run_experiment as run
 
     shows = getattr(rule, "picture", "")
     if not shows:

@@ -1,8 +1,8 @@
-"""The lectures' claims, each put to the test on data: one file for each experiment.
+"""The lectures' claims, each tested on data: one file for each experiment.
 
-An experiment is a module of this package that ends in a constant `EXPERIMENT`; it is listed by
-being in `MODULES`. Its name is that of the module, with hyphens. Nothing is imported before it is
-asked for.
+An experiment is a module with one function that is decorated with `@experiment`;
+`EXPERIMENT_MODULES` lists them. Its name is that of the module, with hyphens. A module is imported
+when it is asked for.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import importlib
 
 from ravine.errors import InputError, nearest
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import Experiment, ExperimentOutcome
 
-MODULES: tuple[str, ...] = (
+EXPERIMENT_MODULES: tuple[str, ...] = (
     "centering",
     "scaling_table",
     "splits",
@@ -50,19 +50,25 @@ MODULES: tuple[str, ...] = (
     "loss_slices",
 )
 
-__all__ = ["MODULES", "Experiment", "Outcome", "experiment", "names"]
+__all__ = [
+    "EXPERIMENT_MODULES",
+    "Experiment",
+    "ExperimentOutcome",
+    "experiment_names",
+    "find_experiment",
+]
 
 
-def names() -> tuple[str, ...]:
+def experiment_names() -> tuple[str, ...]:
     """The names of all experiments, in the order of the page."""
-    return tuple(module.replace("_", "-") for module in MODULES)
+    return tuple(module.replace("_", "-") for module in EXPERIMENT_MODULES)
 
 
-def experiment(name: str) -> Experiment:
-    """The experiment of that name. Raises `InputError` with the names there are."""
+def find_experiment(name: str) -> Experiment:
+    """The experiment of that name. Raises `InputError` with the nearest name."""
     module = name.replace("-", "_")
-    if module not in MODULES:
-        raise InputError(
-            f"no experiment {name!r}", why=nearest(name, names()), do="ravine gallery lists them"
-        )
-    return importlib.import_module(f"ravine_gallery.{module}").EXPERIMENT
+    if module not in EXPERIMENT_MODULES:
+        why = nearest(name, experiment_names())
+        raise InputError(f"no experiment {name!r}", why=why, do="ravine gallery lists them")
+    contents = vars(importlib.import_module(f"ravine_gallery.{module}")).values()
+    return next(each for each in contents if isinstance(each, Experiment))

@@ -1,4 +1,4 @@
-"""Batch norm holds each layer's mean and SD in place while training; without it they drift (N1).
+"""Batch norm holds each layer's mean and SD in place during training; without it they drift.
 
 Letters: T times, K layers, P networks.
 """
@@ -9,106 +9,98 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
-from ravine.catalog import named_recipe
 from ravine.networks.mlp import BatchNorm, Mlp
 from ravine.optimizers import SGD
 from ravine.protocols import Batch, Norm, Pass
-from ravine.reporting.plot_style import COLORS, band, figure, line_style
-from ravine_gallery.experiment import Experiment, Outcome
-from ravine_gallery.network_experiments import interval, watched
+from ravine.reporting.plot_style import figure, line_style
+from ravine.statistics import t_interval
+from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.intervals import draw_range, label_numbers
+from ravine_gallery.network_experiments import make_recipe, train_and_observe
 
-LAYERS = 6
-NORMS: dict[str, Norm | None] = {"plain (He's start)": None, "batch norm": BatchNorm()}
-
-
-def statistics(cohort: Any, task: Any, *, normed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and SD of each layer's inputs to its ReLUs, over units and 256 training examples, [P, K]
-    each.
-
-    Batch norm is looked at as it is in training: with the statistics of these examples, on copies
-    of its buffers.
-    """
-    tapped: list[torch.Tensor] = []
-    buffers = {name: value.clone() for name, value in cohort.buffers.items()}
-    now = Pass(training=True, seeds=cohort.seeds, tapped=tapped, buffers=buffers)
-    with torch.no_grad():
-        cohort.program(
-            cohort.program.layout.views(cohort.weights), Batch(task.train.numbers[None, :256]), now
-        )
-    each = 3 if normed else 2  # layers of a block: linear, (norm,) activation
-    before = [tapped[1 + k * each + each - 2] for k in range(LAYERS)]
-    return (
-        np.array([x.mean((1, 2)).tolist() for x in before]).T,
-        np.array([x.flatten(1).std(1).tolist() for x in before]).T,
-    )
+DRIFTING_LAYERS = 6
+LAYER_NORMS: dict[str, Norm | None] = {"plain (He's start)": None, "batch norm": BatchNorm()}
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "batch-norm-drift",
+    title="Batch norm keeps layers where they are",
+    claim="With batch norm the mean and the SD of each layer hardly move during training; they "
+    "drift in a plain network that started well.",
+    rows=("N1",),
+    seconds=6,
+)
+def measure_drift(quick: bool) -> ExperimentOutcome:
     """Train six layers on the digits with and without batch norm and follow every layer's
     statistics.
     """
-    seeds, epochs = (3, 4) if quick else (6, 25)
+    seeds, epochs = (5, 4) if quick else (6, 25)
     means, sds, accuracy = {}, {}, {}
-    for name, norm in NORMS.items():
-        network = Mlp(hidden=(64,) * LAYERS, norm=norm)
-        recipe = (
-            named_recipe("plain")
-            .vary("data.source", "digits")
-            .vary("network", network)
-            .vary("optimizer", SGD(lr=0.05))
+    for name, norm in LAYER_NORMS.items():
+        network = Mlp(hidden=(64,) * DRIFTING_LAYERS, norm=norm)
+        recipe = make_recipe(
+            "digits", network=network, optimizer=SGD(lr=0.05), epochs=epochs, seeds=seeds
         )
-        recipe = recipe.vary("epochs", epochs).vary("seeds", seeds)
-        seen: list[tuple[np.ndarray, np.ndarray]] = []
+        seen: list[np.ndarray] = []
 
-        def look(cohort: Any, task: Any, seen: Any = seen, normed: bool = norm is not None) -> None:
+        def observe(cohort: Any, task: Any, seen: Any = seen, normed: bool = bool(norm)) -> None:
             if cohort.ids and cohort.step % cohort.job.plan.per_epoch == 0:
-                seen.append(statistics(cohort, task, normed=normed))
+                seen.append(_layer_statistics(cohort, task, normed=normed))
 
-        cohort, _ = watched([recipe], look)
-        means[name] = np.array([m for m, _ in seen])  # [T, P, K]
-        sds[name] = np.array([s for _, s in seen])
-        accuracy[name] = interval(cohort.series["validation/accuracy"][-1][1])
-    drift = {name: interval(np.abs(np.log(v / v[0])).max(0).mean(1)) for name, v in sds.items()}
-    wander = {
-        name: interval((np.abs(v - v[0]) / sds[name][0]).max(0).mean(1))
-        for name, v in means.items()
-    }
-    plain, normed = NORMS
-    numbers = {f"sd drift, {name}": value.mean for name, value in drift.items()}
-    numbers |= {f"mean drift, {name}": value.mean for name, value in wander.items()}
-    numbers |= {f"accuracy, {name}": value.mean for name, value in accuracy.items()}
+        cohort, _ = train_and_observe([recipe], observe=observe)
+        means[name], sds[name] = np.stack(seen, 1)  # [T, P, K] each
+        accuracy[name] = t_interval(cohort.series["validation/accuracy"][-1][1])
+    drift = {k: t_interval(np.abs(np.log(v / v[0])).max(0).mean(1)) for k, v in sds.items()}
+    shift = {k: t_interval((np.abs(v - v[0]) / sds[k][0]).max(0).mean(1)) for k, v in means.items()}
+    plain, normed = LAYER_NORMS
+    numbers = label_numbers("sd drift", drift) | label_numbers("mean drift", shift)
+    numbers |= label_numbers("accuracy", accuracy)
     numbers["sd at start, batch norm"] = float(sds[normed][0].mean())
     numbers["mean at start, batch norm"] = float(np.abs(means[normed][0]).max())
-    calmer = [drift[normed].high < drift[plain].low, wander[normed].high < wander[plain].low]
     said = (
         f"In {epochs} epochs the SD of a layer's inputs changes by a factor of up to "
-        f"{np.exp(drift[plain].mean):.2f} "
-        f"without and {np.exp(drift[normed].mean):.2f} with batch norm (mean over layers and "
-        f"{seeds} seeds), their "
-        f"mean moves by up to {wander[plain].mean:.2f} and {wander[normed].mean:.2f} starting SDs. "
-        f"What batch norm "
-        f"leaves to move is its own γ and β. Validation accuracy: {100 * accuracy[plain].mean:.1f} "
-        f"and "
-        f"{100 * accuracy[normed].mean:.1f} %."
+        f"{np.exp(drift[plain].value):.2f} without and {np.exp(drift[normed].value):.2f} with "
+        f"batch norm (mean over layers and {seeds} seeds); their mean moves by up to "
+        f"{shift[plain].value:.2f} and {shift[normed].value:.2f} initial SDs. With batch norm only "
+        "its own γ and β can still move them. Validation accuracy: "
+        f"{100 * accuracy[plain].value:.1f} and {100 * accuracy[normed].value:.1f} %."
     )
-    return Outcome(
-        held=None if calmer[0] != calmer[1] else all(calmer),
-        said=said,
-        numbers=numbers,
-        figures={"Layers during training": _picture(means, sds)},
-    )
+    steadier = [found[normed].high < found[plain].low for found in (drift, shift)]
+    held = None if steadier[0] != steadier[1] else all(steadier)
+    figures = {"Layers during training": _draw_statistics(means, sds)}
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
-def _picture(means: dict[str, np.ndarray], sds: dict[str, np.ndarray]) -> Any:
+def _layer_statistics(cohort: Any, task: Any, *, normed: bool) -> np.ndarray:
+    """Mean and SD of each layer's inputs to its ReLUs, over units and 256 training examples:
+    [2, P, K].
+
+    Batch norm is measured as in training: with the statistics of these examples, on copies of its
+    buffers.
+    """
+    layers: list[Tensor] = []
+    buffers = {name: value.clone() for name, value in cohort.buffers.items()}
+    context = Pass(training=True, seeds=cohort.seeds, tapped=layers, buffers=buffers)
+    views = cohort.program.layout.views(cohort.weights)
+    with torch.no_grad():
+        cohort.program(views, Batch(task.train.numbers[None, :256]), context)
+    size = 3 if normed else 2  # layers of a block: linear, (norm,) activation
+    inputs = [layers[1 + k * size + size - 2] for k in range(DRIFTING_LAYERS)]
+    found = [[x.mean((1, 2)).tolist(), x.flatten(1).std(1).tolist()] for x in inputs]
+    return np.array(found).transpose(1, 2, 0)
+
+
+def _draw_statistics(means: dict[str, np.ndarray], sds: dict[str, np.ndarray]) -> Figure:
     picture = figure(9.6, 5.6)
     axes = picture.subplots(2, 2, sharey="row", sharex=True)
-    for row, (values, label) in zip(axes, ((means, "mean"), (sds, "SD")), strict=True):
-        for ax, (name, v) in zip(row, values.items(), strict=True):
-            for i, layer in enumerate((0, LAYERS // 2, LAYERS - 1)):
-                shown = v[:, :, layer]
-                ax.plot(shown.mean(1), label=f"layer {layer + 1}", **line_style(i))
-                band(ax, np.arange(len(shown)), shown.min(1), shown.max(1), color=COLORS[i])
+    for row, (label, found) in zip(axes, {"mean": means, "SD": sds}.items(), strict=True):
+        for ax, (name, values) in zip(row, found.items(), strict=True):
+            for i, layer in enumerate((0, DRIFTING_LAYERS // 2, DRIFTING_LAYERS - 1)):
+                shown, style = values[:, :, layer], line_style(i)
+                draw_range(ax, np.arange(len(shown)), shown, label=f"layer {layer + 1}", **style)
             ax.set_title(f"{label}: {name}")
         row[0].set_ylabel(f"{label} of inputs to ReLU")
     for ax in axes[1]:
@@ -116,15 +108,3 @@ def _picture(means: dict[str, np.ndarray], sds: dict[str, np.ndarray]) -> Any:
     axes[0, 0].legend()
     picture.suptitle("Inputs to three of six layers of ReLUs; line: mean, band: range of seeds")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="batch-norm-drift",
-    title="Batch norm keeps layers where they are",
-    rows=("N1",),
-    claim="With batch norm the mean and the SD of each layer stay put during training, where they "
-    "drift in a plain "
-    "network that started well.",
-    seconds=6,
-    run=run,
-)

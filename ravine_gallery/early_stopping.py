@@ -1,119 +1,111 @@
-"""Early stopping: the weights of the best validation loss against those of the last step (R4)."""
+"""Early stopping: the weights of the best validation loss against those of the last step."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from ravine.catalog import named_recipe
 from ravine.data import Encoding, Random
 from ravine.early_stopping import EarlyStopping
-from ravine.recipe import Recipe
-from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
+from ravine.networks.mlp import Mlp
+from ravine.reporting.plot_style import COLORS, GRAY, figure
+from ravine.statistics import Interval, t_interval
 from ravine.training.train import Run, train_all
-from ravine_gallery.experiment import Experiment, Outcome
-from ravine_gallery.network_experiments import Interval, curved, interval, percent
+from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.intervals import (
+    decide,
+    draw_named_intervals,
+    format_interval,
+    format_percent,
+    label_numbers,
+)
+from ravine_gallery.network_experiments import curved_classes, make_recipe, model_of
 
-PATIENCE = 30
-
-
-def recipe(epochs: int, *, stops: bool) -> Recipe:
-    """A hundred hidden units on 300 points, stopped early or not."""
-    found = (
-        named_recipe("plain")
-        .vary("encoding", Encoding(smooth_clip=None))
-        .vary("split", Random(validation=0.3, test=0.0))
-    )
-    found = found.vary("network.hidden", (100,)).vary("epochs", epochs).vary("batch", 16)
-    return found.vary("stop", EarlyStopping(patience=PATIENCE) if stops else None)
+STOPPING_PATIENCE = 30
+STOPPING_NAMES = ("to the end", "stopped early")
 
 
-def judged(run: Run, points: np.ndarray) -> tuple[float, float]:
-    """Mean cross entropy and error rate on fresh points, labels averaged out."""
-    assert run.model is not None
-    chance = run.model.on(points).numpy()[:, 0].clip(1e-7, 1 - 1e-7)
-    truth = curved().probability(points)
-    loss = float(-(truth * np.log(chance) + (1 - truth) * np.log1p(-chance)).mean())
-    return loss, float(curved().error_of(chance[None] > 0.5, points)[0])
-
-
-def run(quick: bool) -> Outcome:
+@experiment(
+    "early-stopping",
+    title="Early stopping",
+    claim="Stopping when the validation loss no longer improves, and keeping the best weights, "
+    "generalizes better than training to the end, for less work.",
+    rows=("R4",),
+    seconds=15,
+)
+def compare_stopping(quick: bool) -> ExperimentOutcome:
     """Train the same networks to the end and with early stopping on several draws of the data."""
     draws, epochs = (2, 40) if quick else (10, 250)
-    points = curved().draw(4000 if quick else 20_000, 999)[0]
-    rows = []
+    points = curved_classes().draw(4000 if quick else 20_000, 999)[0]
+    to_the_end = make_recipe(
+        encoding=Encoding(smooth_clip=None),
+        split=Random(validation=0.3, test=0.0),
+        network=Mlp(hidden=(100,)),
+        epochs=epochs,
+        batch=16,
+    )
+    recipes = [to_the_end, to_the_end.vary("stop", EarlyStopping(patience=STOPPING_PATIENCE))]
+    scores, shares = [], []
     for seed in range(draws):
-        data = curved().draw(300, seed)
-        chosen = [recipe(epochs, stops=stops).vary("seed", seed) for stops in (False, True)]
-        runs = train_all(chosen, data, workers=1)
-        ended = [judged(r, points) for r in runs]
-        steps = [r.record.members[0].steps for r in runs]
-        rows.append([*ended[0], *ended[1], steps[1] / steps[0]])
-    table = np.array(rows)
-    loss = {"to the end": interval(table[:, 0]), "stopped early": interval(table[:, 2])}
-    error = {"to the end": interval(table[:, 1]), "stopped early": interval(table[:, 3])}
-    gain, errors_saved = interval(table[:, 0] - table[:, 2]), interval(table[:, 1] - table[:, 3])
-    spent = interval(table[:, 4])
-    bayes = curved().error()
+        data = curved_classes().draw(300, seed)
+        runs = train_all([recipe.vary("seed", seed) for recipe in recipes], data, workers=1)
+        scores.append([_loss_and_error(run, points) for run in runs])
+        steps = [run.record.members[0].steps for run in runs]
+        shares.append(steps[1] / steps[0])
+    losses, errors = np.array(scores).transpose(2, 0, 1)  # [draws, 2] each
+    loss = dict(zip(STOPPING_NAMES, map(t_interval, losses.T), strict=True))
+    error = dict(zip(STOPPING_NAMES, map(t_interval, errors.T), strict=True))
+    gain, errors_saved = (t_interval(table[:, 0] - table[:, 1]) for table in (losses, errors))
+    spent, bayes = t_interval(shares), curved_classes().error()
     numbers = {
-        "loss gain": gain.mean,
+        "loss gain": gain.value,
         "loss gain low": gain.low,
-        "error gain": errors_saved.mean,
+        "error gain": errors_saved.value,
         "error gain low": errors_saved.low,
-        "steps spent": spent.mean,
+        "steps spent": spent.value,
         "bayes": bayes,
     }
-    numbers |= {f"loss, {name}": value.mean for name, value in loss.items()}
-    numbers |= {f"error, {name}": value.mean for name, value in error.items()}
-    better = (gain.low > 0, errors_saved.low > 0)
-    held = True if all(better) else False if gain.high < 0 and errors_saved.high < 0 else None
+    numbers |= label_numbers("loss", loss) | label_numbers("error", error)
+    doubt = "" if errors_saved.low > 0 else ", which may be 0"
     said = (
-        f"With a patience of {PATIENCE} epochs networks stop after {percent(spent)} of the budget. "
-        f"Test loss is "
-        f"{loss['stopped early']} instead of {loss['to the end']}, a gain of {gain} in the same "
-        f"draw; the "
-        "error rate is "
-        f"{percent(error['stopped early'])} instead of {percent(error['to the end'])} (Bayes' rule "
-        f"{100 * bayes:.1f} %), a gain of "
-        f"{percent(errors_saved)}{'' if better[1] else ', which may be 0'}."
+        f"With a patience of {STOPPING_PATIENCE} epochs networks stop after "
+        f"{format_percent(spent)} of the budget. The test loss is "
+        f"{format_interval(loss['stopped early'])} instead of "
+        f"{format_interval(loss['to the end'])}, a gain of {format_interval(gain)} on the same "
+        f"draw; the error rate is {format_percent(error['stopped early'])} instead of "
+        f"{format_percent(error['to the end'])} (Bayes' rule {100 * bayes:.1f} %), a gain of "
+        f"{format_percent(errors_saved)}{doubt}."
     )
-    return Outcome(
-        held=held,
-        said=said,
-        numbers=numbers,
-        figures={"Stopped and not": _picture(table, error, bayes)},
-    )
+    figures = {"Stopped and not": _draw_draws(losses, error, shares, bayes)}
+    held = decide([gain, errors_saved])
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
-def _picture(table: np.ndarray, error: dict[str, Interval], bayes: float) -> Any:
+def _loss_and_error(run: Run, points: np.ndarray) -> tuple[float, float]:
+    """Mean cross entropy and error rate on fresh points, labels averaged out."""
+    p = model_of(run).on(points).numpy()[:, 0].clip(1e-7, 1 - 1e-7)
+    truth = curved_classes().probability(points)
+    loss = float(-(truth * np.log(p) + (1 - truth) * np.log1p(-p)).mean())
+    return loss, float(curved_classes().error_of(p[None] > 0.5, points)[0])
+
+
+def _draw_draws(
+    losses: np.ndarray, error: Mapping[Any, Interval], shares: list[float], bayes: float
+) -> Figure:
     picture = figure(9.6, 3.4)
     left, middle, right = picture.subplots(1, 3)
-    for row in table:
-        left.plot([0, 1], [row[0], row[2]], color=COLORS[0], marker="o", linewidth=0.9)
-    left.set_xticks([0, 1], ["to the end", "stopped early"])
+    for pair in losses:
+        left.plot([0, 1], pair, color=COLORS[0], marker="o", linewidth=0.9)
+    left.set_xticks([0, 1], STOPPING_NAMES)
     left.set(ylabel="test loss", title="Each draw of the data", xlim=(-0.3, 1.3))
-    for i, value in enumerate(error.values()):
-        mean, low, high = (100 * v for v in value)
-        intervals(middle, [i], [mean], [low], [high], color=COLORS[i])
+    draw_named_intervals(middle, error, scale=100)
     middle.axhline(100 * bayes, color=GRAY, linestyle="--")
-    middle.annotate(
-        "Bayes' rule", (0.5, 100 * bayes), xytext=(0, 4), textcoords="offset points", color=GRAY
-    )
-    middle.set_xticks([0, 1], list(error))
+    at, offset = (0.5, 100 * bayes), (0, 4)
+    middle.annotate("Bayes' rule", at, xytext=offset, textcoords="offset points", color=GRAY)
     middle.set(ylabel="test error, %", title="Mean, 95 % interval", xlim=(-0.5, 1.5))
-    right.hist(100 * table[:, 4], bins=10, color=COLORS[1])
+    right.hist(100 * np.array(shares), bins=10, color=COLORS[1])
     right.set(xlabel="steps made, % of the budget", ylabel="networks", title="When they stopped")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="early-stopping",
-    title="Early stopping",
-    rows=("R4",),
-    claim="Stopping when the validation loss no longer improves, and keeping the best weights, "
-    "generalizes better than "
-    "training to the end, for less work.",
-    seconds=15,
-    run=run,
-)

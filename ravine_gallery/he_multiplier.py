@@ -1,144 +1,107 @@
-"""He's variance times a multiplier: deep ReLU signals die out below 1, explode above, and train
-only near it (I2).
+"""He's variance times a multiplier: deep ReLU signals die out below 1 and explode above.
 
-Letters: K layers, H units, m the multiplier: σ² = m · 2/n.
+Letters: K layers, S seeds, m the multiplier: σ² = m · 2/n.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
-from ravine.catalog import named_recipe
-from ravine.networks.batched import Program
 from ravine.networks.initializers import He
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
-from ravine.protocols import Batch, Pass, Signature
-from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals, line_style
+from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.rng import stream
+from ravine.statistics import Interval, t_interval
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Experiment, Outcome
-from ravine_gallery.network_experiments import Interval, interval
+from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.intervals import draw_named_intervals
+from ravine_gallery.network_experiments import fresh_layers, make_recipe
 
-MULTIPLIERS = (0.25, 0.5, 1.0, 2.0, 4.0)
-LAYERS, WIDTH = 10, 256
-DEEP = (64,) * 10  # the network that is trained
-
-
-def variances(multiplier: float, seed: int, examples: int) -> list[float]:
-    """The variance of each layer's inputs to its ReLUs."""
-    network = Mlp(hidden=(WIDTH,) * LAYERS, initializer=He(gain=math.sqrt(multiplier)))
-    program = Program(network, Signature(WIDTH, (), 1))
-    weights, _ = program.start([seed])
-    x = torch.randn(1, examples, WIDTH, generator=stream(seed, "inputs"))
-    tapped: list[torch.Tensor] = []
-    program(program.layout.views(weights), Batch(x), Pass(training=False, tapped=tapped))
-    return [float(t.square().mean()) for t in tapped[1:-1:2]]
+VARIANCE_MULTIPLIERS = (0.25, 0.5, 1.0, 2.0, 4.0)
+RELU_LAYERS, RELU_WIDTH = 10, 256
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "he-multiplier",
+    title="He's variance, and multiples of it",
+    claim="With σ² = mult · 2/n the variance of a deep ReLU network's signal is multiplied by mult "
+    "at each layer: below 1 it dies out, above 1 it explodes, and He's own (mult = 1) keeps it.",
+    rows=("I2",),
+    seconds=10,
+)
+def measure_relu_layers(quick: bool) -> ExperimentOutcome:
     """Measure the growth of the signal by multiplier, and train a deep network from each start."""
-    seeds = range(2 if quick else 8)
+    seeds, examples = range(2 if quick else 8), 16 if quick else 64
     signal = {
-        m: np.array([variances(m, s, 16 if quick else 64) for s in seeds]) for m in MULTIPLIERS
+        m: np.array([_variances(m, s, examples) for s in seeds]) for m in VARIANCE_MULTIPLIERS
+    }  # [S, K] each
+    growth = {
+        m: math.exp(np.log(v[:, -1] / v[:, 0]).mean() / (RELU_LAYERS - 1))
+        for m, v in signal.items()
     }
-    growth = {m: interval(np.log(v[:, -1] / v[:, 0]) / (LAYERS - 1)) for m, v in signal.items()}
-    base = (
-        named_recipe("plain")
-        .vary("data.source", "digits")
-        .vary("network", Mlp(hidden=DEEP))
-        .vary("optimizer", SGD(lr=0.05))
+    network, epochs = Mlp(hidden=(64,) * RELU_LAYERS), 2 if quick else 12
+    recipe = make_recipe(
+        "digits", network=network, optimizer=SGD(lr=0.05), epochs=epochs, seeds=len(seeds)
     )
-    base = base.vary("epochs", 2 if quick else 12).vary("seeds", len(seeds))
-    runs = train_all(
-        [base.vary("network.initializer", He(gain=math.sqrt(m))) for m in MULTIPLIERS], workers=1
-    )
-    accuracy = {}
-    for m, done in zip(MULTIPLIERS, runs, strict=True):
-        values = [member.test.get("accuracy", math.nan) for member in done.record.members]
-        accuracy[m] = (
-            interval([v for v in values if math.isfinite(v)] or [math.nan]),
-            done.record.failures,
-        )
-    numbers = {f"growth per layer, mult {m:g}": math.exp(growth[m].mean) for m in MULTIPLIERS}
-    numbers |= {
-        f"accuracy, mult {m:g}": found.mean
-        for m, (found, _) in accuracy.items()
-        if math.isfinite(found.mean)
-    }
-    numbers |= {f"diverged, mult {m:g}": float(accuracy[m][1]) for m in MULTIPLIERS}
-    follows = all(abs(math.exp(growth[m].mean) / m - 1) < 0.1 for m in MULTIPLIERS)
+    starts = [He(gain=math.sqrt(m)) for m in VARIANCE_MULTIPLIERS]
+    runs = train_all([recipe.vary("network.initializer", start) for start in starts], workers=1)
+    accuracy, diverged = {}, {}
+    for m, run in zip(VARIANCE_MULTIPLIERS, runs, strict=True):
+        values = [member.test.get("accuracy", math.nan) for member in run.record.members]
+        accuracy[m] = t_interval([v for v in values if math.isfinite(v)] or [math.nan])
+        diverged[m] = run.record.failures
+    finite = {m: found.value for m, found in accuracy.items() if math.isfinite(found.value)}
+    numbers = {f"growth per layer, mult {m:g}": value for m, value in growth.items()}
+    numbers |= {f"accuracy, mult {m:g}": value for m, value in finite.items()}
+    numbers |= {f"diverged, mult {m:g}": float(count) for m, count in diverged.items()}
+
+    def reached(m: float) -> str:
+        if m not in finite:
+            return "nothing (all diverged)"
+        return f"{100 * finite[m]:.0f} %" + (f" ({diverged[m]} diverged)" if diverged[m] else "")
+
     said = (
         "The variance of a layer's inputs grows by the multiplier itself, layer after layer: "
-        + ", ".join(f"{math.exp(growth[m].mean):.2f} for {m:g}" for m in MULTIPLIERS)
-        + (
-            f". Ten layers of 64 learn the digits (test accuracy after {base.epochs} epochs of "
-            f"SGD) "
-            f"to "
-        )
-        + ", ".join(f"{_shown(accuracy[m])} with {m:g}" for m in MULTIPLIERS)
-        + "."
+        + ", ".join(f"{value:.2f} for {m:g}" for m, value in growth.items())
+        + f". Ten layers of 64 learn the digits (test accuracy after {epochs} epochs of "
+        "SGD) to " + ", ".join(f"{reached(m)} with {m:g}" for m in VARIANCE_MULTIPLIERS) + "."
     )
-    return Outcome(
-        held=follows,
-        said=said,
-        numbers=numbers,
-        figures={"He's variance times a multiplier": _picture(signal, accuracy)},
-    )
+    held = all(abs(value / m - 1) < 0.1 for m, value in growth.items())
+    figures = {"He's variance times a multiplier": _draw_signal(signal, accuracy, diverged)}
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
-def _shown(found: tuple[Interval, int]) -> str:
-    if math.isnan(found[0].mean):
-        return "nothing (all diverged)"
-    return f"{100 * found[0].mean:.0f} %" + (f" ({found[1]} diverged)" if found[1] else "")
+def _variances(multiplier: float, seed: int, examples: int) -> list[float]:
+    """The variance of each layer's inputs to its ReLUs, [K]."""
+    start = He(gain=math.sqrt(multiplier))
+    network = Mlp(hidden=(RELU_WIDTH,) * RELU_LAYERS, initializer=start)
+    x = torch.randn(1, examples, RELU_WIDTH, generator=stream(seed, "inputs"))
+    return [float(layer.square().mean()) for layer in fresh_layers(network, seed, x)[1:-1:2]]
 
 
-def _picture(signal: dict[float, np.ndarray], accuracy: dict[float, tuple[Interval, int]]) -> Any:
+def _draw_signal(
+    signal: dict[float, np.ndarray], accuracy: dict[float, Interval], diverged: dict[float, int]
+) -> Figure:
     picture = figure(9.6, 3.9)
     left, right = picture.subplots(1, 2)
+    layers = np.arange(1, RELU_LAYERS + 1)
     for i, (m, values) in enumerate(signal.items()):
-        left.plot(
-            range(1, LAYERS + 1), values.mean(0), marker="o", label=f"mult = {m:g}", **line_style(i)
-        )
-        left.plot(
-            range(1, LAYERS + 1),
-            values.mean(0)[0] * m ** np.arange(LAYERS),
-            color=GRAY,
-            linewidth=0.8,
-        )
-        mean, low, high = (100 * v for v in accuracy[m][0])
-        intervals(right, [i], [mean], [low], [high], color=COLORS[i])
-        if accuracy[m][1]:
-            text = f"{accuracy[m][1]} of {len(values)}\ndiverged"
+        means = values.mean(0)
+        left.plot(layers, means, marker="o", label=f"mult = {m:g}", **line_style(i))
+        left.plot(layers, means[0] * m ** (layers - 1), color=GRAY, linewidth=0.8)
+        if diverged[m]:
+            text = f"{diverged[m]} of {len(values)}\ndiverged"
             right.annotate(text, (i, 3), ha="center", color=GRAY, fontsize=9)
-    left.set_yscale("log")
-    left.set(
-        xlabel="layer",
-        ylabel="variance of the inputs to ReLU",
-        title="Start of 10 × 256; thin: mult^layer",
-    )
+    left.set(yscale="log", xlabel="layer", ylabel="variance of the inputs to ReLU")
+    left.set_title("Start of 10 × 256; thin: mult^layer")
     left.legend()
-    right.set_xticks(range(len(accuracy)), [f"{m:g}" for m in accuracy])
-    right.set(
-        xlabel="mult",
-        ylabel="test accuracy, %",
-        title="10 × 64 on digits: mean over seeds, 95 % interval",
-        ylim=(0, 103),
-    )
+    named = {f"{m:g}": found for m, found in accuracy.items()}
+    draw_named_intervals(right, named, scale=100, colors=COLORS)
+    right.set(xlabel="mult", ylabel="test accuracy, %", ylim=(0, 103))
+    right.set_title("10 × 64 on digits: mean over seeds, 95 % interval")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="he-multiplier",
-    title="He's variance, and multiples of it",
-    rows=("I2",),
-    claim="With σ² = mult · 2/n the variance of a deep ReLU network's signal is multiplied by mult "
-    "at each layer: "
-    "below 1 it dies out, above 1 it explodes, and He's own (mult = 1) keeps it.",
-    seconds=10,
-    run=run,
-)

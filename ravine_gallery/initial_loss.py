@@ -1,208 +1,175 @@
-"""Checks before training (C1 to C3): the first loss is that of guessing, penalties add, a few are
-learned by heart.
+"""Checks before training: the first loss, what penalties add to it, and a small batch to overfit.
+
+Letters: P networks.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from ravine.catalog import named_recipe
 from ravine.data import Random
-from ravine.examination.preflight import (
-    LEARNED_LOSS,
-    PROBED_EXAMPLES,
-    chance_level,
-    check_overfits_few,
-    check_penalty,
-    some,
-    starting_losses,
-    unhindered,
-)
+from ravine.examination import preflight
 from ravine.networks.initializers import He, Normal, Zero
 from ravine.optimizers import SGD
 from ravine.penalties import L2
-from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
+from ravine.recipe import Recipe
+from ravine.record import Series
+from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.statistics import t_interval
 from ravine.training.jobs import prepare
 from ravine.training.train import train_all, train_on
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.intervals import draw_range, format_interval
+from ravine_gallery.network_experiments import make_recipe
 
-SETS = {"digits": "log 10", "iris": "log 3", "diabetes": "½ Var y"}
-SDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2)
-FEW = 16
+CHANCE_LOSSES = {"digits": "log 10", "iris": "log 3", "diabetes": "½ Var y"}
+WEIGHT_SDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+L2_STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2)
+SMALL_BATCH = 16
 
 
-def run(quick: bool) -> Outcome:
-    """The first loss by the weights' size, the loss by the penalty's strength, and 16 digits
-    learned by heart.
+@experiment(
+    "initial-loss",
+    title="Three checks before training",
+    claim="Before training the loss is that of guessing (log C, ½ Var y); more regularization "
+    "means more loss; a few examples can be overfitted to about zero loss.",
+    rows=("C1", "C2", "C3"),
+    seconds=6,
+)
+def run_first_checks(quick: bool) -> ExperimentOutcome:
+    """Measure the first loss by the size of the weights and the loss by the strength of the
+    penalty, and overfit 16 digits.
     """
-    networks, epochs, steps = (4, 3, 120) if quick else (16, 15, 400)
-    first, levels, exact = _first_losses(networks)
-    before, after = _penalized(epochs, 2 if quick else 6)
-    learned, broken, level = _few(steps, 2 if quick else 6)
-    ratio = max(abs(first[name][0].mean() / levels[name] - 1) for name in SETS)
-    rising = bool((np.diff(before) > 0).all()) and bool((np.diff(after.mean(1)) > 0).all())
-    reached = _steps_to(learned, level)
+    networks, epochs, steps, seeds = (4, 8, 120, 4) if quick else (16, 15, 400, 6)
+    first, chance = _first_losses(networks)
+    added, after = _penalized_losses(epochs, seeds)
+    curves, level = _small_batch_losses(steps, seeds)
+    ratio = max(abs(first[name][0].mean() / chance[name] - 1) for name in CHANCE_LOSSES)
+    exact = max(_penalty_error(name) for name in CHANCE_LOSSES)
+    rising = bool((np.diff(added) > 0).all() and (np.diff(after.mean(1)) > 0).all())
+    healthy, *broken = curves.values()
+    below = healthy.values < preflight.LEARNED_LOSS * level
+    reached = np.where(below.any(0), healthy.steps[below.argmax(0)], math.inf)
+    least = float(min(curve.values[-1].min() for curve in broken) / level)
+    he = t_interval(first["digits"][-1])
     numbers = {
-        "largest relative distance from chance, weights of SD 0.001": ratio,
-        "first loss, He, digits": float(first["digits"][-1].mean()),
+        "largest relative distance from chance, weights of SD 0.001": float(ratio),
+        "first loss, He, digits": he.value,
         "penalty's relative difference from its formula": exact,
         "loss after training without penalty": float(after[0].mean()),
         "loss after training, strongest penalty": float(after[-1].mean()),
-        "steps to learn a few by heart": float(np.nanmean(reached)),
+        "steps to overfit a small batch": float(np.nanmean(reached)),
         "share of networks that did": float(np.isfinite(reached).mean()),
-        "least loss of the broken ones, of chance": float(
-            min(b.min() for b in broken.values()) / level
-        ),
+        "least loss of the broken ones, of chance": least,
     }
-    did = np.isfinite(reached).all() and all((b > 0.5 * level).all() for b in broken.values())
-    he = t_interval(first["digits"][-1])
     said = (
         f"With weights of SD 0.001 the first loss is within {100 * ratio:.2g} % of log 10, log 3 "
-        f"and ½ Var y. He's "
-        f"start gives {he.value:.3g} [{he.low:.3g}, {he.high:.3g}] on the digits, not log 10 = "
-        f"2.30: outputs of "
-        f"random sign cost more than none. Each stronger penalty raises the loss, before training "
-        f"by exactly its "
-        f"formula (to {exact:.0e}) and after it. {FEW} digits are learned by heart in "
-        f"{np.mean(reached):.0f} steps by "
-        "all networks; with weights that start at zero, or a rate of 1e-5, by none."
+        f"and ½ Var y. He's initialization gives {format_interval(he)} on the digits, not log 10 = "
+        "2.30: outputs of random sign cost more than none. Each stronger penalty raises the loss, "
+        f"before training by exactly its formula (up to {exact:.0e}) and after it. All networks "
+        f"overfit {SMALL_BATCH} digits, in {np.mean(reached):.0f} steps; with weights that start "
+        "at zero, or a rate of 1e-5, none does."
     )
-    drawn = _picture(first, levels, before, after, learned, broken, level)
-    held = bool(ratio < 0.01 and rising and did)
-    return Outcome(
-        held=held,
-        said=said,
-        numbers={k: float(v) for k, v in numbers.items()},
-        figures={"Three checks": drawn},
-    )
+    figures = {"Three checks": _draw_checks(first, chance, added, after, curves, level)}
+    overfit = np.isfinite(reached).all() and least > 0.5
+    held = bool(ratio < 0.01 and rising and overfit)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
-def _first_losses(networks: int) -> tuple[dict[str, list[np.ndarray]], dict[str, float], float]:
-    """First losses [networks] by the size of the weights (last: He's start), chance levels, and the
-    penalty's error.
+def _first_losses(networks: int) -> tuple[dict[str, list[np.ndarray]], dict[str, float]]:
+    """First losses [P] by the size of the weights (last: He's initialization), and the loss of
+    guessing, on each data set.
     """
-    first: dict[str, list[np.ndarray]] = {}
-    levels, worst = {}, 0.0
-    for name in SETS:
-        task, recipe = prepare(
-            named_recipe("plain").vary("data.source", name).vary("penalties", (L2(strength=0.01),))
-        )
-        starts = [Normal(sd=sd) for sd in SDS] + [He()]
-        first[name] = [
-            starting_losses(recipe.vary("network.initializer", i), task, networks) for i in starts
-        ]
+    first, chance = {}, {}
+    for name in CHANCE_LOSSES:
+        task, recipe = prepare(_penalized_recipe(name))
+        starts = [Normal(sd=sd) for sd in WEIGHT_SDS] + [He()]
+        varied = [recipe.vary("network.initializer", start) for start in starts]
+        first[name] = [preflight.starting_losses(each, task, networks) for each in varied]
         assert recipe.loss is not None  # resolved
-        levels[name] = chance_level(recipe.loss, some(task, PROBED_EXAMPLES), task.outputs)
-        worst = max(
-            worst, check_penalty(recipe, task).values["relative difference from the closed form"]
-        )
-    return first, levels, worst
+        examples = preflight.some(task, preflight.PROBED_EXAMPLES)
+        chance[name] = preflight.chance_level(recipe.loss, examples, task.outputs)
+    return first, chance
 
 
-def _penalized(epochs: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the penalty adds before training [strengths], and the training loss after it [strengths,
-    seeds].
+def _penalized_recipe(source: str) -> Recipe:
+    return make_recipe(source, penalties=(L2(strength=0.01),))
+
+
+def _penalty_error(source: str) -> float:
+    """The relative difference of what a penalty adds from its formula."""
+    task, recipe = prepare(_penalized_recipe(source))
+    values = preflight.check_penalty(recipe, task).values
+    return values["relative difference from the closed form"]
+
+
+def _penalized_losses(epochs: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the penalty adds before training, for each strength, and the training loss after it,
+    [strengths, P].
     """
-    base = (
-        named_recipe("plain")
-        .vary("data.source", "digits")
-        .vary("epochs", epochs)
-        .vary("seeds", seeds)
-    )
-    recipes = [base.vary("penalties", (L2(strength=s),)) for s in STRENGTHS]
+    base = make_recipe("digits", epochs=epochs, seeds=seeds)
+    recipes = [base.vary("penalties", (L2(strength=s),)) for s in L2_STRENGTHS]
     after = [run.record.series["train/loss"].values[-1] for run in train_all(recipes, workers=1)]
     added = [0.0]
     for recipe in recipes[1:]:
         task, resolved = prepare(recipe)
-        added.append(check_penalty(resolved, task).values["L2 0"])
+        added.append(preflight.check_penalty(resolved, task).values["L2 0"])
     return np.array(added), np.array(after)
 
 
-def _few(steps: int, seeds: int) -> tuple[Any, dict[str, np.ndarray], float]:
-    """The loss curves of healthy networks on a few digits, the last losses of broken ones, and the
-    chance level.
+def _small_batch_losses(steps: int, seeds: int) -> tuple[dict[str, Series], float]:
+    """The loss curves of healthy and of broken networks on a small batch, and the loss of
+    guessing.
     """
-    task, recipe = prepare(
-        named_recipe("plain").vary("data.source", "digits").vary("split", Random(validation=0.1))
-    )
-    bare = unhindered(recipe).vary("epochs", steps).vary("seeds", seeds)
-    small = dataclasses.replace(
-        task, train=task.train.take(slice(0, FEW)), validation=None, test=None
-    )
-    zero = bare.vary("network.initializer", Zero())
-    slow = bare.vary("optimizer", SGD(lr=1e-5))
-    runs = train_on([small] * 3, [bare, zero, slow], workers=1)
+    task, recipe = prepare(make_recipe("digits", split=Random(validation=0.1)))
+    bare = preflight.unhindered(recipe).vary("epochs", steps).vary("seeds", seeds)
+    few = task.train.take(slice(0, SMALL_BATCH))
+    small = dataclasses.replace(task, train=few, validation=None, test=None)
+    recipes = {
+        "healthy": bare,
+        "zero start": bare.vary("network.initializer", Zero()),
+        "rate 1e-5": bare.vary("optimizer", SGD(lr=1e-5)),
+    }
+    runs = train_on([small] * 3, list(recipes.values()), workers=1)
     curves = [run.record.series["train/loss"] for run in runs]
-    level = check_overfits_few(recipe, small, few=FEW, steps=8).values["chance"]
-    return curves, {"zero start": curves[1].values[-1], "rate 1e-5": curves[2].values[-1]}, level
+    level = preflight.check_overfits_few(recipe, small, few=SMALL_BATCH, steps=8).values["chance"]
+    return dict(zip(recipes, curves, strict=True)), level
 
 
-def _steps_to(curves: Any, level: float) -> np.ndarray:
-    """The step at which each healthy network's loss fell below 2 % of chance; ∞ where it did
-    not.
-    """
-    below = curves[0].values < LEARNED_LOSS * level
-    return np.where(below.any(0), curves[0].steps[below.argmax(0)], math.inf)
-
-
-def _picture(
-    first: Any, levels: Any, before: Any, after: Any, learned: Any, broken: Any, level: float
-) -> Any:
+def _draw_checks(
+    first: dict[str, list[np.ndarray]],
+    chance: dict[str, float],
+    added: np.ndarray,
+    after: np.ndarray,
+    curves: dict[str, Series],
+    level: float,
+) -> Figure:
     picture = figure(11, 3.6)
     left, middle, right = picture.subplots(1, 3)
-    for i, (name, words) in enumerate(SETS.items()):
-        values = np.array(first[name][:-1])
-        left.plot(
-            SDS, values.mean(1), label=f"{name}: {words} = {levels[name]:.2f}", **line_style(i)
-        )
-        band(left, SDS, values.min(1), values.max(1), color=COLORS[i])
-        left.axhline(levels[name], color=COLORS[i], linewidth=0.8, linestyle=":")
-    left.set(
-        xscale="log",
-        yscale="log",
-        xlabel="SD of the starting weights",
-        ylabel="first loss",
-        title="First loss; dotted: chance level",
-    )
+    for i, (name, formula) in enumerate(CHANCE_LOSSES.items()):
+        label = f"{name}: {formula} = {chance[name]:.2f}"
+        draw_range(left, WEIGHT_SDS, np.array(first[name][:-1]), label=label, **line_style(i))
+        left.axhline(chance[name], color=COLORS[i], linewidth=0.8, linestyle=":")
+    left.set(xscale="log", yscale="log", xlabel="SD of the starting weights", ylabel="first loss")
+    left.set_title("First loss; dotted: that of guessing")
     left.legend()
-    x = np.arange(len(STRENGTHS))
-    middle.plot(x, before, marker="o", label="added before training", **line_style(0))
-    middle.plot(x, after.mean(1), marker="s", label="training loss at the end", **line_style(1))
-    band(middle, x, after.min(1), after.max(1), color=COLORS[1])
-    middle.set_xticks(x, [f"{s:g}" for s in STRENGTHS])
-    middle.set(
-        yscale="symlog",
-        xlabel="strength λ of the L2 penalty",
-        ylabel="loss",
-        title="A stronger penalty",
-    )
+    x = np.arange(len(L2_STRENGTHS))
+    middle.plot(x, added, marker="o", label="added before training", **line_style(0))
+    label = "training loss at the end"
+    draw_range(middle, x, after, marker="s", label=label, **line_style(1))
+    middle.set_xticks(x, [f"{strength:g}" for strength in L2_STRENGTHS])
     middle.set_yscale("symlog", linthresh=1e-3)
-    middle.set_ylim(-2e-4, 4)
+    middle.set(xlabel="strength λ of the L2 penalty", ylabel="loss", ylim=(-2e-4, 4))
+    middle.set_title("A stronger penalty")
     middle.legend()
-    for i, (curve, name) in enumerate(zip(learned, ("healthy", *broken), strict=True)):
-        right.plot(curve.steps, curve.values.mean(1), label=name, **line_style(i))
-        band(right, curve.steps, curve.values.min(1), curve.values.max(1), color=COLORS[i])
+    for i, (name, curve) in enumerate(curves.items()):
+        draw_range(right, curve.steps, curve.values, label=name, **line_style(i))
     right.axhline(level, color=GRAY, linewidth=1, linestyle=":")
-    right.set(
-        yscale="log", xlabel="step", ylabel="loss", title=f"{FEW} digits by heart; dotted: chance"
-    )
+    right.set(yscale="log", xlabel="step", ylabel="loss")
+    right.set_title(f"Overfitting {SMALL_BATCH} digits; dotted: guessing")
     right.legend()
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="initial-loss",
-    title="Three checks before training",
-    rows=("C1", "C2", "C3"),
-    claim="Before training the loss is that of guessing (log C, ½ Var y); more regularization "
-    "means more loss; a few "
-    "examples can be learned to about zero loss.",
-    seconds=6,
-    run=run,
-)

@@ -1,5 +1,6 @@
-"""What each minibatch sees: a surface of its own; its gradient is right on average, its variance
-falls as 1/batch.
+"""Each minibatch has its own loss surface; its gradient is unbiased, its variance falls as 1/batch.
+
+Letters: D draws, B examples of a minibatch.
 """
 
 from __future__ import annotations
@@ -11,101 +12,108 @@ from torch import Tensor
 
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
-from ravine_gallery.network_experiments import interval
-from ravine_gallery.optimizer_paths import Regression, epochs_of, ground, regression, target
+from ravine.statistics import t_interval
+from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.optimizer_paths import (
+    Regression,
+    draw_surface,
+    evaluate_at,
+    make_regression,
+    mark_minima,
+    shuffled_minibatches,
+)
 
-EXAMPLES = 512
-PLACE = torch.tensor([[-0.5, 0.5]], dtype=torch.float64)  # where gradients are taken
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SAMPLED_EXAMPLES = 512
+GRADIENT_PLACE = torch.tensor([[-0.5, 0.5]], dtype=torch.float64)  # where gradients are taken
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "minibatch-surfaces",
+    title="What each minibatch sees",
+    claim="Each minibatch has its own loss surface; its gradient is unbiased, with a variance that "
+    "falls as 1/batch.",
+    rows=("D4", "V1"),
+    seconds=4,
+)
+def measure_gradient_variance(quick: bool) -> ExperimentOutcome:
+    """Measure mean and variance of gradients on minibatches drawn with and without replacement."""
     datasets, draws = (3, 200) if quick else (20, 600)
-    samples = [regression(seed, EXAMPLES) for seed in range(datasets)]
+    samples = [make_regression(seed, SAMPLED_EXAMPLES) for seed in range(datasets)]
     replaced = np.array(
         [
-            [_variance(data, batch, draws, seed) for batch in BATCHES]
+            [_variance(data, _draw(draws, b, seed)) for b in BATCH_SIZES]
             for seed, data in enumerate(samples)
         ]
     )
-    orders = torch.rand(draws, EXAMPLES, generator=stream(0, "dealt")).argsort(1)
+    orders = torch.rand(draws, SAMPLED_EXAMPLES, generator=stream(0, "dealt")).argsort(1)
     parted = np.array(
-        [[_variance_of_epochs(data, orders[:, :batch]) for batch in BATCHES] for data in samples]
+        [[_variance(data, orders[:, :batch]) for batch in BATCH_SIZES] for data in samples]
     )
-    slopes = interval([np.polyfit(np.log(BATCHES), np.log(row), 1)[0] for row in replaced])
-    epoch = max(_epoch_error(data, batch) for data in samples for batch in BATCHES)
+    slopes = t_interval([np.polyfit(np.log(BATCH_SIZES), np.log(row), 1)[0] for row in replaced])
+    epoch = max(_epoch_error(data, batch) for data in samples for batch in BATCH_SIZES)
     bias = np.array([_bias(data, 16, draws, seed) for seed, data in enumerate(samples)])
-    inside = float(
-        (bias < 2.45).mean()
-    )  # the square root of chi-square's 95 % point with two degrees of freedom
-    law = [(EXAMPLES - b) / (EXAMPLES - 1) for b in BATCHES]
-    off = float(
-        np.abs(parted[:, :-1] * np.array(BATCHES[:-1]) / parted[:, :1] / law[:-1] - 1)
-        .mean(1)
-        .mean()
-    )
+    # 2.45: the square root of chi-square's 95 % point with two degrees of freedom
+    unbiased = float((bias < 2.45).mean())
+    relative = parted * np.array(BATCH_SIZES) / parted[:, :1]
+    law = np.array([(SAMPLED_EXAMPLES - b) / (SAMPLED_EXAMPLES - 1) for b in BATCH_SIZES])
+    half = float(relative[:, -1].mean())
     numbers = {
-        "exponent of the variance": slopes.mean,
+        "exponent of the variance": slopes.value,
         "exponent, low": slopes.low,
         "exponent, high": slopes.high,
-        "share of data sets without a bias beyond chance": inside,
+        "share of data sets without a bias beyond chance": unbiased,
         "mean gradient of an epoch's batches less that of all examples, at most": epoch,
-        "half the examples a batch, without replacement, over 1/batch": float(
-            (parted[:, -1] * BATCHES[-1] / parted[:, 0]).mean()
+        "half the examples a batch, without replacement, over 1/batch": half,
+        "mean distance from the law without replacement": float(
+            np.abs(relative / law - 1)[:, :-1].mean(1).mean()
         ),
-        "mean distance from the law without replacement": off,
     }
     said = (
-        f"The variance of a minibatch's gradient falls as the batch to the power {slopes.mean:.3f} "
-        f"[{slopes.low:.3f}, {slopes.high:.3f}] over {datasets} data sets, where examples are "
-        f"drawn with "
-        "replacement. As networks are trained, without, it falls faster: by (N − B)/(N − 1) more, "
-        "so that batches "
-        f"of half the examples have "
-        f"{numbers['half the examples a batch, without replacement, over 1/batch']:.2f} of "
-        "1/batch. Nothing is biased: the mean over an epoch's batches is the gradient of all "
-        "examples to "
-        f"{epoch:.0e}, and {inside:.0%} of the means of {draws} draws are within their 95 % "
-        f"ellipse."
+        "The variance of a minibatch's gradient falls as the batch to the power "
+        f"{slopes.value:.3f} [{slopes.low:.3f}, {slopes.high:.3f}] over {datasets} data sets, "
+        "where examples are drawn with replacement. Without replacement, as networks are trained, "
+        "it falls faster, by another (N − B)/(N − 1): batches of half the examples have "
+        f"{half:.2f} of 1/batch. Nothing is biased: the mean over an epoch's batches is the "
+        f"gradient of all examples up to {epoch:.0e}, and {unbiased:.0%} of the means of {draws} "
+        "draws lie within their 95 % ellipse."
     )
-    held = slopes.low <= -1 <= slopes.high or abs(slopes.mean + 1) < 0.02
+    falls = slopes.low <= -1 <= slopes.high or abs(slopes.value + 1) < 0.02
     figures = {
         "What each of three minibatches sees, and all examples (gray)": _draw_surfaces(samples[0]),
         "The variance of the gradient": _draw_variance(replaced, parted),
     }
-    return Outcome(held=bool(held and epoch < 1e-12), said=said, numbers=numbers, figures=figures)
+    held = bool(falls and epoch < 1e-12)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
-def _variance(data: Regression, batch: int, draws: int, seed: int) -> float:
-    """The variance of gradients on batches drawn with replacement, summed over both entries."""
-    chosen = torch.randint(
-        EXAMPLES, (draws, batch), generator=stream(seed, "with replacement", batch)
-    )
-    grads = data.batch_gradient(PLACE.expand(draws, 2), chosen)
-    return float(((grads - data.gradient(PLACE, 0)) ** 2).sum(1).mean())
+def _draw(draws: int, batch: int, seed: int, purpose: str = "with replacement") -> Tensor:
+    """Minibatches drawn with replacement, [D, B]."""
+    return torch.randint(SAMPLED_EXAMPLES, (draws, batch), generator=stream(seed, purpose, batch))
 
 
-def _variance_of_epochs(data: Regression, dealt: Tensor) -> float:
-    """The same where the examples are shuffled and dealt out: `dealt` are many first batches [D,
-    B].
-    """
-    grads = data.batch_gradient(PLACE.expand(len(dealt), 2), dealt)
-    return float(((grads - data.gradient(PLACE, 0)) ** 2).sum(1).mean())
+def _errors(data: Regression, examples: Tensor) -> Tensor:
+    """The gradients on minibatches [D, B], less that of all examples, [D, 2]."""
+    rows = GRADIENT_PLACE.expand(len(examples), 2)
+    return data.batch_gradient(rows, examples) - data.gradient(GRADIENT_PLACE, 0)
+
+
+def _variance(data: Regression, examples: Tensor) -> float:
+    """The variance of the gradients on minibatches [D, B], summed over both entries."""
+    return float((_errors(data, examples) ** 2).sum(1).mean())
 
 
 def _epoch_error(data: Regression, batch: int) -> float:
     """How far the mean over the minibatches of an epoch is from the gradient of all examples."""
-    grads = [data.batch_gradient(PLACE, chosen) for chosen in epochs_of(EXAMPLES, batch, (0,), 1)]
-    return float((torch.stack(grads).mean(0) - data.gradient(PLACE, 0)).abs().max())
+    batches = torch.cat(list(shuffled_minibatches(SAMPLED_EXAMPLES, batch, (0,), 1)))
+    return float(_errors(data, batches).mean(0).abs().max())
 
 
 def _bias(data: Regression, batch: int, draws: int, seed: int) -> float:
     """The length of the mean error of many gradients, in units of its standard error
     (Mahalanobis).
     """
-    chosen = torch.randint(EXAMPLES, (draws, batch), generator=stream(seed, "bias", batch))
-    wrong = data.batch_gradient(PLACE.expand(draws, 2), chosen) - data.gradient(PLACE, 0)
+    wrong = _errors(data, _draw(draws, batch, seed, "bias"))
     mean, spread = wrong.mean(0), torch.cov(wrong.T) / draws
     return float((mean @ torch.linalg.solve(spread, mean)).sqrt())
 
@@ -114,21 +122,22 @@ def _draw_surfaces(data: Regression) -> Figure:
     picture = figure(8.0, 3.5)
     window = (-1.6, 3.6, -3.2, 1.4)
     x, y = torch.linspace(*window[:2], 81).double(), torch.linspace(*window[2:], 81).double()
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
     for axes, batch in zip(picture.subplots(1, 3, sharey=True), (1, 4, 32), strict=True):
-        ground(axes, data.loss, window, levels=14)
+        draw_surface(axes, data.loss, window, levels=14)
         for i in range(3):
-            chosen = torch.randint(EXAMPLES, (batch,), generator=stream(i + 20, "seen", batch))
+            chosen = torch.randint(
+                SAMPLED_EXAMPLES, (batch,), generator=stream(i + 20, "seen", batch)
+            )
             seen = Regression(data.inputs[chosen], data.targets[chosen])
-            height = (seen.loss(grid) - seen.loss(grid).min()).reshape(len(y), len(x))
-            axes.contour(x, y, height, levels=[0.15, 1.0], colors=COLORS[i], linewidths=(1.8, 0.9))
+            height = evaluate_at(seen.loss, grid)
+            style = {"levels": [0.15, 1.0], "colors": COLORS[i], "linewidths": (1.8, 0.9)}
+            axes.contour(x, y, height - height.min(), **style)
             if batch > 1:
-                axes.plot(*seen.best()[0].tolist(), marker="x", color=COLORS[i])
-        target(axes, tuple(data.best()[0].tolist()))
-        axes.set_title("one example" if batch == 1 else f"{batch} examples")
-        axes.set_xlabel("w₁")
-        axes.set_xlim(*window[:2])
-        axes.set_ylim(*window[2:])
+                axes.plot(*seen.best_point(), marker="x", color=COLORS[i])
+        mark_minima(axes, data.best_point())
+        axes.set(title="one example" if batch == 1 else f"{batch} examples", xlabel="w₁")
+        axes.set(xlim=window[:2], ylim=window[2:])
     picture.axes[0].set_ylabel("w₂")
     return picture
 
@@ -136,46 +145,18 @@ def _draw_surfaces(data: Regression) -> Figure:
 def _draw_variance(replaced: np.ndarray, parted: np.ndarray) -> Figure:
     picture = figure(6.4, 3.6)
     axes = picture.subplots()
-    x = np.array(BATCHES, float)
+    x = np.array(BATCH_SIZES, float)
     for i, (name, found) in enumerate(
         {"with replacement": replaced, "without, as in training": parted}.items()
     ):
-        relative = found / replaced[:, :1]
-        low, middle, high = np.percentile(relative, [2.5, 50, 97.5], axis=0)
-        intervals(
-            axes,
-            x * (1 + 0.06 * (i - 0.5)),
-            middle,
-            low,
-            high,
-            color=COLORS[i],
-            label=name,
-            marker="os"[i],
-        )
+        low, middle, high = np.percentile(found / replaced[:, :1], [2.5, 50, 97.5], axis=0)
+        at = x * (1 + 0.06 * (i - 0.5))
+        intervals(axes, at, middle, low, high, color=COLORS[i], label=name, marker="os"[i])
     axes.plot(x, 1 / x, color=GRAY, linewidth=1, label="1 / batch")
-    axes.plot(
-        x,
-        (EXAMPLES - x) / (EXAMPLES - 1) / x,
-        color=GRAY,
-        linewidth=1,
-        linestyle=":",
-        label="(N − B) / ((N − 1) B)",
-    )
+    law, label = (SAMPLED_EXAMPLES - x) / (SAMPLED_EXAMPLES - 1) / x, "(N − B) / ((N − 1) B)"
+    axes.plot(x, law, color=GRAY, linewidth=1, linestyle=":", label=label)
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_xticks(x, [str(b) for b in BATCHES])
-    axes.set_xlabel("batch")
-    axes.set_ylabel("relative to one example")
+    axes.set_xticks(x, [str(b) for b in BATCH_SIZES])
+    axes.set(yscale="log", xlabel="batch", ylabel="relative to one example")
     axes.legend(loc="lower left")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="minibatch-surfaces",
-    title="What each minibatch sees",
-    rows=("D4", "V1"),
-    claim="Each minibatch sees a surface of its own; its gradient is unbiased, with a variance "
-    "that falls as 1/batch.",
-    seconds=4.0,
-    run=run,
-)

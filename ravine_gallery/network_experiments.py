@@ -1,97 +1,82 @@
-"""What experiments on networks share: intervals over seeds, networks watched while they train,
-mixtures with answers.
+"""What experiments on networks share: recipes, networks observed while they train, and a mixture of
+two classes whose best boundary is known.
 
-Letters: P networks, S seeds, N examples, C outputs.
+Letters: P networks, N examples, F inputs.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from scipy.special import stdtrit
+from matplotlib.axes import Axes
+from torch import Tensor
 
 from ravine import metrics
 from ravine.catalog import named_recipe
-from ravine.data import Encoding, Random
+from ravine.data import Data, Encoding, Random
 from ravine.data.synthetic import Mixture
+from ravine.networks.batched import Program
+from ravine.networks.mlp import Mlp
+from ravine.part import stack
+from ravine.protocols import Batch, Pass, Signature
 from ravine.recipe import Recipe
+from ravine.reporting.plot_style import COLORS
 from ravine.training.batches import InMemory
 from ravine.training.cohort import Cohort, Job, start
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator
 from ravine.training.jobs import batch_size, load_task, plan_of, resolve, signature
 from ravine.training.loop import run
-
-
-class Interval(NamedTuple):
-    """A mean with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
-
-
-def interval(values: ArrayLike) -> Interval:
-    """The mean of values that are independent of one another, with Student's 95 % interval.
-
-    One value has no interval: its ends are NaN.
-
-    >>> str(interval([1.0, 2.0, 3.0]))
-    '2 [-0.484, 4.48]'
-    """
-    x = np.asarray(values, float).ravel()
-    if len(x) < 2:
-        return Interval(float(x.mean()), math.nan, math.nan)
-    half = float(stdtrit(len(x) - 1, 0.975)) * x.std(ddof=1) / math.sqrt(len(x))
-    return Interval(float(x.mean()), float(x.mean() - half), float(x.mean() + half))
-
-
-def percent(found: Interval) -> str:
-    """An interval of shares, as a reader wants it.
-
-    >>> percent(Interval(0.5, 0.4, 0.6))
-    '50.0 % [40.0, 60.0]'
-    """
-    return f"{100 * found.mean:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-
+from ravine.training.model import Model
+from ravine.training.train import Run
 
 # Recipes and training
 
 
-def unscaled() -> Recipe:
-    """The recipe "plain" on inputs as they are, all rows in training: what is judged, the
-    experiment draws anew.
+def vary_all(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
+    """A copy of a recipe with several settings changed, one after the other."""
+    for path, value in settings.items():
+        recipe = recipe.vary(path, value)
+    return recipe
+
+
+def make_recipe(source: str = "", **parts: Any) -> Recipe:
+    """The recipe "plain" (momentum 0.9, one hidden layer) with other parts, on a built-in data
+    set.
     """
-    return (
-        named_recipe("plain")
-        .vary("split", Random(validation=0.0, test=0.0))
-        .vary("encoding", Encoding(scale="none", smooth_clip=None))
-    )
+    return dataclasses.replace(named_recipe("plain"), data=Data(source=source), **parts)
 
 
-def watched(
+def make_unscaled_recipe(**parts: Any) -> Recipe:
+    """The same on inputs as they are, with all rows in training: the experiments that use it
+    evaluate on examples that they draw anew.
+    """
+    bare = {
+        "split": Random(validation=0.0, test=0.0),
+        "encoding": Encoding(scale="none", smooth_clip=None),
+    }
+    return make_recipe(**bare | parts)
+
+
+def train_and_observe(
     recipes: Sequence[Recipe],
-    look: Callable[[Cohort, Any], None],
-    frame: Any = None,
+    data: Any = None,
     *,
+    observe: Callable[[Cohort, Any], None] = lambda cohort, task: None,
     test: bool = False,
 ) -> tuple[Cohort, Any]:
-    """Train recipes of one program as one cohort and call `look(cohort, task)` before the first and
-    after each step.
+    """Train recipes of one program as one cohort, and call `observe(cohort, task)` before the first
+    step and after each.
 
-    With `test` the test split is judged as often as the validation split (its series are test/...).
-    Returns the cohort, whose `ended` holds the kept weights, and the task.
+    With `test` the test split is evaluated as often as the validation split (its series are
+    test/...). Returns the cohort and the task.
     """
-    task = load_task(recipes[0], frame)
+    task = load_task(recipes[0], data)
     resolved = [resolve(recipe, task) for recipe in recipes]
     first = resolved[0]
     job = Job(
@@ -114,21 +99,67 @@ def watched(
         )
 
         def pause(cohort: Cohort) -> bool:
-            look(cohort, task)
+            observe(cohort, task)
             return False
 
-        look(cohort, task)
+        observe(cohort, task)
         run(cohort, InMemory(task.train, cohort.seeds, batch=job.batch), evaluate, pause=pause)
     return cohort, task
 
 
-# A problem with answer
+def trained_weights(cohort: Cohort) -> dict[str, Tensor]:
+    """The kept weights of a trained cohort by name, [P, ...] each."""
+    assert cohort.ended is not None
+    return cohort.program.layout.views(cohort.ended["weights"])
+
+
+def trained_outputs(
+    cohort: Cohort, inputs: Tensor, *, layers: list[Tensor] | None = None
+) -> Tensor:
+    """The outputs of a trained cohort on inputs [1, N, ...]; those of its layers go to `layers`."""
+    context = Pass(training=False, buffers={}, tapped=layers)
+    return cohort.program(trained_weights(cohort), Batch(inputs), context)
+
+
+def fresh_layers(network: Mlp, seed: int, inputs: Tensor) -> list[Tensor]:
+    """The outputs of all layers of an untrained network on inputs [1, N, F], [1, N, ...] each."""
+    program = Program(network, Signature(inputs.shape[2], (), 1))
+    weights, _ = program.start([seed])
+    layers: list[Tensor] = []
+    context = Pass(training=False, tapped=layers)
+    program(program.layout.views(weights), Batch(inputs), context)
+    return layers
+
+
+def model_of(run: Run) -> Model:
+    """The model of a run whose networks did not all diverge."""
+    assert run.model is not None
+    return run.model
+
+
+def program_of(model: Model) -> Program:
+    """The program that the networks of a model run."""
+    return Program(stack([model.recipe]).network, model.signature)
+
+
+def class_probabilities(run: Run, points: np.ndarray) -> np.ndarray:
+    """P(class 1) by each network of a run on points [N, 2], [P, N]."""
+    model = model_of(run)
+    return model.members(model.encoder.apply(points)).squeeze(-1).numpy()
+
+
+def network_inputs(values: np.ndarray) -> Tensor:
+    """Numbers as the networks read them, float32 [1, N, F]."""
+    return torch.as_tensor(np.asarray(values), dtype=torch.float32)[None]
+
+
+# Two classes with a known boundary
 
 
 @dataclass(frozen=True)
 class TwoClasses:
-    """A Gaussian mixture whose components belong to two classes in turn: Bayes' boundary is known
-    and curved.
+    """A Gaussian mixture whose components belong to two classes in turn: the boundary of Bayes'
+    rule is known and curved.
     """
 
     mixture: Mixture
@@ -146,12 +177,10 @@ class TwoClasses:
         """The error rate of Bayes' rule: ∫ p(x) min(P(0 | x), P(1 | x)) dx, as a sum over a
         grid.
         """
-        grid = square(reach, cells)
+        grid = square_grid(reach, cells)
         share = self.probability(grid)
-        return float(
-            (self.density(grid) * np.minimum(share, 1 - share)).sum()
-            * (2 * reach / (cells - 1)) ** 2
-        )
+        cell = (2 * reach / (cells - 1)) ** 2
+        return float((self.density(grid) * np.minimum(share, 1 - share)).sum() * cell)
 
     def density(self, points: np.ndarray) -> np.ndarray:
         """p(x), [N]."""
@@ -159,40 +188,43 @@ class TwoClasses:
         distance = ((points[:, None] - centers[None]) ** 2).sum(2) / (2 * spread**2)
         return np.exp(-distance).mean(1) / (2 * np.pi * spread**2)
 
-    def error_of(self, says_one: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """The error rate of classifiers [P, N] on points drawn from the mixture, labels averaged
-        out, [P].
+    def error_of(self, predictions: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """The error rate of classifiers, whose `predictions` [P, N] are True for class 1, on points
+        drawn from the mixture: [P].
 
-        The chance that the label differs from what a classifier says is known at every point, so no
-        label is drawn: less noise than counting mistakes.
+        The probability that the label differs from the prediction is known at every point, so no
+        labels are drawn: less noise than counting mistakes.
         """
         share = self.probability(points)
-        return np.where(says_one, 1 - share, share).mean(1)
+        return np.where(predictions, 1 - share, share).mean(1)
 
 
-def curved() -> TwoClasses:
-    """Three components for each class, close enough that one point in ten is on the wrong side of
-    Bayes' boundary.
-    """
-    centers = np.array(
-        [[-1.6, 0.6], [-0.6, -0.9], [0.0, 1.1], [0.2, -0.1], [1.5, 0.4], [1.3, -1.3]]
-    )
-    return TwoClasses(Mixture(centers, 0.55))
+def curved_classes() -> TwoClasses:
+    """Three components for each class, so close that Bayes' rule errs on one point in ten."""
+    centers = [[-1.6, 0.6], [-0.6, -0.9], [0.0, 1.1], [0.2, -0.1], [1.5, 0.4], [1.3, -1.3]]
+    return TwoClasses(Mixture(np.array(centers), 0.55))
 
 
-def square(reach: float, cells: int) -> np.ndarray:
+def square_grid(reach: float, cells: int) -> np.ndarray:
     """The points of a grid from −reach to reach both ways, [cells², 2], row by row from below."""
     line = np.linspace(-reach, reach, cells)
     x, y = np.meshgrid(line, line)
     return np.stack([x.ravel(), y.ravel()], 1)
 
 
-def probabilities(run: Any, points: np.ndarray) -> np.ndarray:
-    """P(class 1) by each member of a run on two columns of numbers, [P, N]."""
-    encoded = run.model.encoder.apply(points)
-    return run.model.members(encoded).squeeze(-1).numpy()
+def draw_decision(axes: Axes, values: np.ndarray, *, reach: float, boundary: float) -> None:
+    """What a classifier predicts on a square grid: two colors, and its boundary if it has one."""
+    cells = round(len(values) ** 0.5)
+    line, shown = np.linspace(-reach, reach, cells), values.reshape(cells, cells)
+    style: Any = {"levels": [-1e9, boundary, 1e9], "colors": COLORS[:2], "alpha": 0.22}
+    axes.contourf(line, line, shown, **style)
+    if shown.min() < boundary < shown.max():
+        axes.contour(line, line, shown, levels=[boundary], colors="black", linewidths=1.4)
 
 
-def tensor(values: np.ndarray) -> torch.Tensor:
-    """Numbers as the networks read them, float32 [1, N, F]."""
-    return torch.as_tensor(np.asarray(values), dtype=torch.float32)[None]
+def draw_classes(axes: Axes, data: tuple[np.ndarray, np.ndarray], *, size: float) -> None:
+    """Points [N, 2] of two classes: dots and triangles."""
+    points, classes = data
+    for which, mark in ((0, "o"), (1, "^")):
+        axes.plot(*points[classes == which].T, mark, color=COLORS[which], markersize=size)
+    axes.grid(False)

@@ -1,5 +1,6 @@
-"""All optimizers on four surfaces, each at the best of its rates; the rate is chosen on other
-starts than the race.
+"""All optimizers on four surfaces, each at its best rate, chosen on other starts than the race.
+
+Letters: O optimizers, R rates, P starts.
 """
 
 from __future__ import annotations
@@ -12,13 +13,21 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import SGD, Adadelta, Adagrad, Adam, Momentum, Nesterov, RMSprop
-from ravine.reporting.plot_style import COLORS, band, figure
+from ravine.reporting.plot_style import COLORS, figure
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
-from ravine_gallery.optimizer_paths import ground, slope, surface, target, values, walk
-from ravine_gallery.surfaces import Surface
+from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.intervals import draw_quartiles, label_numbers
+from ravine_gallery.optimizer_paths import (
+    Window,
+    draw_surface,
+    evaluate_at,
+    gradient_of,
+    mark_minima,
+    walk,
+)
+from ravine_gallery.surfaces import Surface, find_surface
 
-RUNNERS: dict[str, Any] = {
+RACED_OPTIMIZERS: dict[str, Any] = {
     "SGD": SGD,
     "momentum": Momentum,
     "Nesterov": Nesterov,
@@ -27,199 +36,178 @@ RUNNERS: dict[str, Any] = {
     "RMSprop": RMSprop,
     "Adam": Adam,
 }
-DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
-LOOKS = dict(zip(RUNNERS, zip((*COLORS, "#7F4A1E", "#6A3D9A"), DASHES, strict=True), strict=True))
-GROUNDS = ("ravine", "beale", "rosenbrock")  # and the saddle, which has no minimum
-LOWEST, HIGHEST = -12.0, 4.0  # heights are powers of ten
+RACE_WINDOWS: dict[str, Window] = {
+    "ravine": (-2.2, 2.2, -2.5, 5),
+    "beale": (-0.5, 4.5, -1.2, 2.2),
+    "rosenbrock": (-2, 1.8, -0.8, 2.4),
+    "saddle": (-2.5, 2.8, -2.2, 2.2),  # it has no minimum: what counts is to leave it
+}
+LINE_COLORS = (*COLORS, "#7F4A1E", "#6A3D9A")
+LINE_DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
+LOWEST_DECADE, HIGHEST_DECADE = -12.0, 4.0  # heights are powers of ten
 
 
 class Race(NamedTuple):
-    """What came of a surface, for O optimizers and R rates: results on the starts for choosing [O,
-    R, P], and the race itself [O, P]."""
+    """The results on one surface: at all rates on the starts for choosing [O, R, P], and of the
+    race at the best rates [O, P].
+    """
 
     rates: np.ndarray
     chosen: np.ndarray
     results: np.ndarray
     best: dict[str, float]
 
+    def medians(self) -> dict[str, float]:
+        """Each optimizer's result in the race."""
+        return dict(zip(RACED_OPTIMIZERS, np.median(self.results, 1).tolist(), strict=True))
 
-def run(quick: bool) -> Outcome:
+    def ranks(self) -> dict[str, float]:
+        """Each optimizer's place by its median; equal ones share the better place."""
+        medians = self.medians()
+        return {
+            name: 1.0 + sum(other < median - 1e-9 for other in medians.values())
+            for name, median in medians.items()
+        }
+
+
+@experiment(
+    "optimizer-race",
+    title="The optimizer race, each at its best rate",
+    claim="Which optimizer is best depends on the problem; typically the best option is Adam.",
+    rows=("V2", "O1", "O2", "O3", "O4", "O5", "O6", "O7"),
+    seconds=12,
+)
+def race_optimizers(quick: bool) -> ExperimentOutcome:
+    """Race on each surface, and leave the saddle once more with one rate for all."""
     rates = np.geomspace(1e-4, 1e2, 19 if quick else 49)
-    starts, steps = (4, 50) if quick else (25, 200)
-    races = {name: _race(surface(name), rates, starts, steps) for name in (*GROUNDS, "saddle")}
-    ranks = {name: _ranks(race) for name, race in races.items()}
+    starts, steps = (8, 50) if quick else (25, 200)
+    races = {name: _race(find_surface(name), rates, starts, steps) for name in RACE_WINDOWS}
+    ranks = {name: race.ranks() for name, race in races.items()}
     winners = {
-        name: [runner for runner, rank in found.items() if rank == 1]
+        name: [optimizer for optimizer, rank in found.items() if rank == 1]
         for name, found in ranks.items()
     }
-    same = _same_rate(0.01)
+    same = _steps_to_leave(0.01)
     numbers = {}
     for name, race in races.items():
         unit = "steps to leave" if name == "saddle" else "powers of ten left"
-        for runner, found in zip(RUNNERS, race.results, strict=True):
-            numbers[f"{name}, {runner}: {unit}"] = float(np.median(found))
-            numbers[f"{name}, {runner}: best rate"] = race.best[runner]
-    numbers |= {
-        f"mean rank, {runner}": float(np.mean([ranks[n][runner] for n in races]))
-        for runner in RUNNERS
-    }
-    numbers |= {
-        f"saddle at a rate of 0.01, {runner}: steps to leave": count
-        for runner, count in same.items()
-    }
-    adam = [f"{ranks[name]['Adam']:.0f} on {_of(name)}" for name in races]
-    told = "; ".join(f"on {_of(name)} {', '.join(winner)}" for name, winner in winners.items())
+        for optimizer, median in race.medians().items():
+            numbers[f"{name}, {optimizer}: {unit}"] = median
+            numbers[f"{name}, {optimizer}: best rate"] = race.best[optimizer]
+    numbers |= label_numbers(
+        "mean rank",
+        {each: np.mean([found[each] for found in ranks.values()]) for each in RACED_OPTIMIZERS},
+    )
+    numbers |= {f"saddle at a rate of 0.01, {k}: steps to leave": v for k, v in same.items()}
+    places = [f"{found['Adam']:.0f} on {_called(name)}" for name, found in ranks.items()]
+    best = "; ".join(f"on {_called(name)} {', '.join(each)}" for name, each in winners.items())
     slow, fast = "SGD", min(same, key=same.__getitem__)
+    tuned = races["saddle"].medians()
     first = sum("Adam" in winner for winner in winners.values())
     said = (
-        f"Each at the best of {len(rates)} rates, on {starts} starts that the rate was not chosen "
-        f"on, the first are "
-        f"{told}. Adam's places among {len(RUNNERS)}: {', '.join(adam)}. So it depends on the "
-        f"surface, and Adam is "
-        f"the first or one of the first on {first} of {len(races)}. One rate for all tells another "
-        f"story: at 0.01 "
-        f"{slow} needs {same[slow]:.0f} steps to leave the saddle, {fast} {same[fast]:.0f}; at "
-        f"their best rates it "
-        f"is {_least(races, slow):.0f} and {_least(races, fast):.0f}."
+        f"Each at the best of {len(rates)} rates, on {starts} starts on which the rate was not "
+        f"chosen, the winners are {best}. Adam's places among {len(RACED_OPTIMIZERS)}: "
+        f"{', '.join(places)}. So the best optimizer depends on the surface, and Adam is among the "
+        f"winners on {first} of {len(races)}. With one rate for all the order is different: at "
+        f"0.01 {slow} needs {same[slow]:.0f} steps to leave the saddle and {fast} "
+        f"{same[fast]:.0f}, at their best rates {tuned[slow]:.0f} and {tuned[fast]:.0f}."
     )
     depends = not set.intersection(*(set(winner) for winner in winners.values()))
+    held = None if depends and first <= len(races) / 2 else depends
+    title = f"The race, each at its best rate ({steps} steps; the first of the starts)"
     figures = {
-        f"The race, each at its best rate ({steps} steps; the first of the starts)": _draw_ways(
-            races, steps
-        ),
+        title: _draw_ways(races, steps),
         "Is the winner only well tuned? The result for each rate": _draw_rates(races),
     }
-    held = None if depends and first <= len(races) / 2 else depends
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
-def _of(name: str) -> str:
+def _called(name: str) -> str:
     return f"the {name}" if name in ("ravine", "saddle") else f"{name.title()}'s"
 
 
-def _least(races: dict[str, Race], runner: str) -> float:
-    return float(np.median(races["saddle"].results[list(RUNNERS).index(runner)]))
-
-
-def _race(ground_: Surface, rates: np.ndarray, starts: int, steps: int) -> Race:
-    """All rates as rows of one cohort for each rule; the rate with the best mean is the one it
-    races with.
-    """
-    choosing, racing = _starts(ground_, "choosing", starts), _starts(ground_, "race", starts)
+def _race(surface: Surface, rates: np.ndarray, starts: int, steps: int) -> Race:
+    """Choose each optimizer's rate, then race. All rates of an optimizer walk as one cohort."""
+    choosing, racing = _starts(surface, "choosing", starts), _starts(surface, "race", starts)
+    gradient = gradient_of(surface)
     chosen, results, best = [], [], {}
-    for name, kind in RUNNERS.items():
+    for name, kind in RACED_OPTIMIZERS.items():
         rules = [kind(lr=float(rate)) for rate in rates for _ in range(starts)]
-        found = _result(
-            ground_, walk(rules, choosing.repeat(len(rates), 1), slope(ground_), steps).rows
-        )
-        found = found.reshape(len(rates), starts)
-        best[name] = float(
-            rates[found.mean(1).argmin()]
-        )  # the mean: a rate that diverges from some starts is none
+        places = walk(rules, choosing.repeat(len(rates), 1), gradient, steps).rows
+        found = _results(surface, places).reshape(len(rates), starts)
+        # by the mean: a rate that diverges from some starts is no good rate
+        best[name] = float(rates[found.mean(1).argmin()])
         chosen.append(found)
-        results.append(
-            _result(ground_, walk(kind(lr=best[name]), racing, slope(ground_), steps).rows)
-        )
+        results.append(_results(surface, walk(kind(lr=best[name]), racing, gradient, steps).rows))
     return Race(rates, np.stack(chosen), np.stack(results), best)
 
 
-def _starts(ground_: Surface, purpose: str, count: int) -> Tensor:
+def _starts(surface: Surface, purpose: str, count: int) -> Tensor:
     """Places near the surface's start; on the saddle the small coordinate keeps its size."""
-    width = torch.tensor(
-        [0.1, 0.0] if ground_.name == "saddle" else [0.1, 0.1], dtype=torch.float64
-    )
-    draws = torch.randn(
-        count, 2, generator=stream(0, f"{ground_.name} {purpose}"), dtype=torch.float64
-    )
-    return torch.tensor(ground_.start, dtype=torch.float64) + width * draws
+    generator = stream(0, f"{surface.name} {purpose}")
+    draws = torch.randn(count, 2, generator=generator, dtype=torch.float64)
+    sd = [0.1, 0.0] if surface.name == "saddle" else [0.1, 0.1]
+    return surface.start_rows() + torch.tensor(sd, dtype=torch.float64) * draws
 
 
-def _result(ground_: Surface, way: Tensor) -> np.ndarray:
+def _results(surface: Surface, places: Tensor) -> np.ndarray:
     """log10 of the height left above the minimum; on the saddle the steps until the walker has left
     it downwards.
     """
-    if ground_.name == "saddle":
-        gone = ((way[..., 1].abs() > 1) & (way[..., 0].abs() < 3)).int()
-        return torch.where(gone.any(0), gone.argmax(0), len(way) - 1).double().numpy()
-    left = (values(ground_, way[-1]) - ground_.minimum).nan_to_num(1e9, posinf=1e9)
-    return left.clamp(10**LOWEST, 10**HIGHEST).log10().numpy()
+    if surface.name == "saddle":
+        gone = ((places[..., 1].abs() > 1) & (places[..., 0].abs() < 3)).int()
+        return torch.where(gone.any(0), gone.argmax(0), len(places) - 1).double().numpy()
+    left = (evaluate_at(surface, places[-1]) - surface.minimum).nan_to_num(1e9, posinf=1e9)
+    return left.clamp(10**LOWEST_DECADE, 10**HIGHEST_DECADE).log10().numpy()
 
 
-def _ranks(race: Race) -> dict[str, float]:
-    """Each runner's place by its median; equal ones share the better place."""
-    middle = np.median(race.results, 1)
-    return {name: 1.0 + float((middle < middle[i] - 1e-9).sum()) for i, name in enumerate(RUNNERS)}
+def _steps_to_leave(rate: float) -> dict[str, float]:
+    """Steps to leave the saddle where all have one rate; 400 where it is not left."""
+    saddle, found = find_surface("saddle"), {}
+    for name, kind in RACED_OPTIMIZERS.items():
+        places = walk(kind(lr=rate), saddle.start_rows(), gradient_of(saddle), 400).rows
+        found[name] = float((places[:, 0, 1].abs() > 1).int().argmax()) or 400.0
+    return found
 
 
-def _same_rate(rate: float) -> dict[str, float]:
-    """Steps to leave the saddle where all have one rate."""
-    saddle = surface("saddle")
-    start = torch.tensor([saddle.start], dtype=torch.float64)
-    ways = {n: walk(kind(lr=rate), start, slope(saddle), 400).rows for n, kind in RUNNERS.items()}
-    return {n: float((way[:, 0, 1].abs() > 1).int().argmax()) or 400.0 for n, way in ways.items()}
+def _line(index: int) -> dict[str, str]:
+    return {"color": LINE_COLORS[index], "linestyle": LINE_DASHES[index]}
+
+
+def _add_legend(picture: Figure) -> None:
+    handles = picture.axes[0].get_legend_handles_labels()
+    style: Any = {"loc": "outside lower center", "frameon": False, "columnspacing": 1.2}
+    picture.legend(*handles, ncols=7, **style)
 
 
 def _draw_ways(races: dict[str, Race], steps: int) -> Figure:
     picture = figure(8.0, 7.2)
-    windows = {
-        "ravine": (-2.2, 2.2, -2.5, 5),
-        "beale": (-0.5, 4.5, -1.2, 2.2),
-        "rosenbrock": (-2, 1.8, -0.8, 2.4),
-        "saddle": (-2.5, 2.8, -2.2, 2.2),
-    }
+    ring: Any = {"marker": "o", "markersize": 6, "color": "#000000", "markerfacecolor": "white"}
     for axes, (name, race) in zip(picture.subplots(2, 2).flat, races.items(), strict=True):
-        floor = surface(name)
-        ground(axes, floor, windows[name], log=name in ("beale", "rosenbrock"), levels=14)
-        start = _starts(floor, "race", 1)
-        for runner, kind in RUNNERS.items():
-            color, dashes = LOOKS[runner]
-            way = walk(kind(lr=race.best[runner]), start, slope(floor), steps).rows[:, 0]
-            axes.plot(*way.T.numpy(), color=color, linestyle=dashes, linewidth=1.4, label=runner)
-        axes.plot(
-            *start[0].tolist(), marker="o", markersize=6, color="#000000", markerfacecolor="white"
-        )
-        target(axes, *floor.minima)
-        axes.set_title(f"{name}: {floor.formula}" if len(floor.formula) < 30 else name)
-    picture.legend(
-        *picture.axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=7,
-        frameon=False,
-        columnspacing=1.2,
-    )
+        surface = find_surface(name)
+        log = name in ("beale", "rosenbrock")
+        draw_surface(axes, surface, RACE_WINDOWS[name], log=log, levels=14)
+        start = _starts(surface, "race", 1)
+        for i, (optimizer, kind) in enumerate(RACED_OPTIMIZERS.items()):
+            rule = kind(lr=race.best[optimizer])
+            path = walk(rule, start, gradient_of(surface), steps).rows[:, 0]
+            axes.plot(*path.T.numpy(), linewidth=1.4, label=optimizer, **_line(i))
+        axes.plot(*start[0].tolist(), **ring)
+        mark_minima(axes, *surface.minima)
+        axes.set_title(f"{name}: {surface.formula}" if len(surface.formula) < 30 else name)
+    _add_legend(picture)
     return picture
 
 
 def _draw_rates(races: dict[str, Race]) -> Figure:
     picture = figure(8.0, 6.0)
-    for axes, (name, race) in zip(
-        picture.subplots(2, 2, sharex=True).flat, races.items(), strict=True
-    ):
-        for runner, found in zip(RUNNERS, race.chosen, strict=True):
-            color, dashes = LOOKS[runner]
-            low, middle, high = np.percentile(found, [25, 50, 75], axis=1)
-            axes.plot(race.rates, middle, color=color, linestyle=dashes, label=runner)
-            band(axes, race.rates, low, high, color=color)
-        axes.set_xscale("log")
-        axes.set_title(name)
+    panels = picture.subplots(2, 2, sharex=True)
+    for axes, (name, race) in zip(panels.flat, races.items(), strict=True):
+        for i, (optimizer, found) in enumerate(zip(RACED_OPTIMIZERS, race.chosen, strict=True)):
+            draw_quartiles(axes, race.rates, found, label=optimizer, **_line(i))
+        axes.set(xscale="log", title=name)
         axes.set_ylabel("steps to leave" if name == "saddle" else "powers of ten left")
-    for axes in picture.axes[2:]:
+    for axes in panels[1]:
         axes.set_xlabel("learning rate")
-    picture.legend(
-        *picture.axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=7,
-        frameon=False,
-        columnspacing=1.2,
-    )
+    _add_legend(picture)
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="optimizer-race",
-    title="The optimizer race, each at its best rate",
-    rows=("V2", "O1", "O2", "O3", "O4", "O5", "O6", "O7"),
-    claim="Which optimizer is best depends on the problem; typically the best option is Adam.",
-    seconds=12.0,
-    run=run,
-)

@@ -1,9 +1,8 @@
-"""Random search against a grid of as many trials (H1; Bergstra & Bengio 2012): better where few
-settings matter.
+"""Random search against a grid of as many trials: better where few settings matter.
 
 How much better depends on the trials: with four settings and 81 trials each (8 ranges, measured
 once) both found good rates, and the difference was not decided: +0.4 points [−0.5, +1.3]. Here
-there are 27 trials. Letters: R ranges, T trials.
+there are 27 trials. The claim is that of Bergstra & Bengio 2012. Letters: R ranges, T trials.
 """
 
 from __future__ import annotations
@@ -11,96 +10,88 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
-from ravine.catalog import named_recipe
 from ravine.data import Random
-from ravine.networks.mlp import Dropout
+from ravine.networks.mlp import Dropout, Mlp
 from ravine.penalties import L2
-from ravine.reporting.plot_style import COLORS, band, figure, line_style
+from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.statistics import t_interval
 from ravine.studies.search import Choice, LogUniform, Search, Uniform, search
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.intervals import decide, draw_mean, format_interval, label_numbers
+from ravine_gallery.network_experiments import make_recipe
 
-LEVELS = 3  # of each of three settings: 27 trials
-NAMES = {
+GRID_LEVELS = 3  # of each of three settings: 27 trials
+SETTING_NAMES = {
     "optimizer.lr": "learning rate",
     "penalties.0.strength": "L2 strength",
     "network.dropout.rate": "dropout",
 }
 
 
-def run(quick: bool) -> Outcome:
-    """Search three settings of a small network on the digits, both ways, in ranges that begin
-    anywhere.
+@experiment(
+    "random-against-grid",
+    title="Random search against a grid",
+    claim="With as many trials random search finds better settings than a grid, since few settings "
+    "matter and it tries more values of those.",
+    rows=("H1",),
+    seconds=19,
+)
+def compare_searches(quick: bool) -> ExperimentOutcome:
+    """Search three settings of a small network on the digits, both ways, in ranges with random
+    limits.
     """
     ranges, epochs = (2, 2) if quick else (12, 4)
-    base = (
-        named_recipe("plain")
-        .vary("data.source", "digits")
-        .vary("split", Random(validation=0.45, test=0.1))
+    trials = GRID_LEVELS ** len(SETTING_NAMES)
+    recipe = make_recipe(
+        "digits",
+        split=Random(validation=0.45, test=0.1),
+        network=Mlp(hidden=(16,), dropout=Dropout()),
+        penalties=(L2(),),
+        epochs=epochs,
     )
-    base = (
-        base.vary("network.hidden", (16,))
-        .vary("network.dropout", Dropout())
-        .vary("penalties", (L2(),))
-    )
-    base = base.vary("epochs", epochs)
-    grids: list[Search] = []
-    randoms: list[Search] = []
+    found: dict[str, list[Search]] = {"grid": [], "random": []}
     for r in range(ranges):
         space = _space(np.random.default_rng(r).uniform(-5.5, -4.0))
-        cells = {
-            path: Choice(tuple(s.draw((i + 0.5) / LEVELS) for i in range(LEVELS)))
-            for path, s in space.items()
-        }
-        grids.append(search(base, cells, method="grid", seed=r, refit=False))
-        randoms.append(search(base, space, trials=LEVELS ** len(space), seed=r, refit=False))
-    best = {
-        name: np.array([s.best.score for s in found])
-        for name, found in (("grid", grids), ("random", randoms))
-    }
-    apart = t_interval(best["random"] - best["grid"])
-    matters = {path: float(np.mean([_matters(s, path) for s in randoms])) for path in NAMES}
-    curves = {
-        name: np.array([s.curve() for s in found])
-        for name, found in (("grid", grids), ("random", randoms))
-    }
-    few = LEVELS**2
+        middles = [(i + 0.5) / GRID_LEVELS for i in range(GRID_LEVELS)]
+        cells = {path: Choice(tuple(s.draw(m) for m in middles)) for path, s in space.items()}
+        found["grid"].append(search(recipe, cells, method="grid", seed=r, refit=False))
+        found["random"].append(search(recipe, space, trials=trials, seed=r, refit=False))
+    best = {name: np.array([s.best.score for s in each]) for name, each in found.items()}
+    curves = {name: np.array([s.curve() for s in each]) for name, each in found.items()}  # [R, T]
+    gain, few = t_interval(best["random"] - best["grid"]), GRID_LEVELS**2
     early = t_interval(curves["random"][:, few - 1] - curves["grid"][:, few - 1])
-    failed = sum(s.failures for s in [*grids, *randoms])
-    numbers = {
-        "best of the grid": best["grid"].mean(),
-        "best at random": best["random"].mean(),
-        "random above grid": apart.value,
-        "random above grid low": apart.low,
-        "random above grid high": apart.high,
-        f"random above grid, {few} trials": early.value,
-        "diverged": float(failed),
+    influence = {
+        name: float(np.mean([rank_influence(s, path) for s in found["random"]]))
+        for path, name in SETTING_NAMES.items()
     }
-    numbers |= {f"rank correlation, {NAMES[path]}": value for path, value in matters.items()}
-    order = sorted(NAMES, key=lambda p: -matters[p])
+    grid, random = float(best["grid"].mean()), float(best["random"].mean())
+    numbers = {
+        "best of the grid": grid,
+        "best at random": random,
+        "random above grid": gain.value,
+        "random above grid low": gain.low,
+        "random above grid high": gain.high,
+        f"random above grid, {few} trials": early.value,
+        "diverged": float(sum(s.failures for each in found.values() for s in each)),
+    } | label_numbers("rank correlation", influence)
+    order = sorted(influence, key=lambda name: -influence[name])
     said = (
-        f"{LEVELS ** len(NAMES)} trials each in {ranges} ranges: the best at random has "
-        f"{100 * best['random'].mean():.1f} % validation accuracy, the best of the grid "
-        f"{100 * best['grid'].mean():.1f} %: {100 * apart.value:+.2f} points ["
-        f"{100 * apart.low:+.2f}, {100 * apart.high:+.2f}]. With {few} of them the difference is "
-        f"{100 * early.value:+.2f} [{100 * early.low:+.2f}, {100 * early.high:+.2f}]. "
-        "What matters: "
-        + ", ".join(f"{NAMES[p]} {matters[p]:.2f}" for p in order)
-        + f" (|rank correlation| with accuracy). The grid tries {LEVELS} values of the one that "
-        f"matters most, random search {LEVELS ** len(NAMES)}."
+        f"{trials} trials each in {ranges} ranges: the best random trial has {100 * random:.1f} % "
+        f"validation accuracy, the best of the grid {100 * grid:.1f} %: "
+        f"{format_interval(gain, '+.2f', scale=100)} points. With {few} trials the difference is "
+        f"{format_interval(early, '+.2f', scale=100)}. The settings that matter: "
+        + ", ".join(f"{name} {influence[name]:.2f}" for name in order)
+        + f" (|rank correlation| with accuracy). The grid tries {GRID_LEVELS} values of the one "
+        f"that matters most, random search {trials}."
     )
-    held = True if apart.low > 0 else False if apart.high < 0 else None
-    return Outcome(
-        held=held,
-        said=said,
-        numbers={k: float(v) for k, v in numbers.items()},
-        figures={
-            "Where trials fall": _trials(grids[0], randoms[0], order[0]),
-            "Best of k trials": _curves(curves, best),
-        },
-    )
+    figures = {
+        "Where trials fall": _draw_trials({k: v[0] for k, v in found.items()}, order[0]),
+        "Best of k trials": _draw_curves(curves, best),
+    }
+    return ExperimentOutcome(held=decide([gain]), said=said, numbers=numbers, figures=figures)
 
 
 def _space(low: float) -> dict[str, Any]:
@@ -114,8 +105,8 @@ def _space(low: float) -> dict[str, Any]:
     }
 
 
-def _matters(found: Search, path: str) -> float:
-    """How strongly accuracy goes with a setting below its best value and above it: the larger
+def rank_influence(found: Search, path: str) -> float:
+    """How strongly accuracy depends on a setting, below its best value or above it: the larger
     |rank correlation|.
     """
     x = np.array([t.values[path] for t in found.trials])
@@ -129,61 +120,37 @@ def _matters(found: Search, path: str) -> float:
     return float(np.nanmax(np.abs(sides))) if sides else 0.0
 
 
-def _trials(grid: Search, random: Search, important: str) -> Any:
-    other = next(path for path in reversed(NAMES) if path != important)
+def _draw_trials(searches: dict[str, Search], important: str) -> Figure:
+    across = next(path for path, name in SETTING_NAMES.items() if name == important)
+    up = next(path for path in reversed(SETTING_NAMES) if path != across)
     picture = figure(9.6, 3.8)
-    for ax, (name, found) in zip(
-        picture.subplots(1, 2, sharex=True, sharey=True),
-        (("grid", grid), ("random", random)),
-        strict=True,
-    ):
-        x, y = ([t.values[path] for t in found.trials] for path in (important, other))
+    panels = picture.subplots(1, 2, sharex=True, sharey=True)
+    style: Any = {"s": 26, "vmin": 0, "vmax": 100, "edgecolors": "#444444", "linewidths": 0.4}
+    for ax, (name, found) in zip(panels, searches.items(), strict=True):
+        x, y = ([t.values[path] for t in found.trials] for path in (across, up))
         score = [0.0 if t.failed else 100 * t.score for t in found.trials]
-        shown = ax.scatter(
-            x, y, c=score, s=26, vmin=0, vmax=100, edgecolors="#444444", linewidths=0.4
-        )
-        ax.set(
-            xscale="log",
-            xlabel=NAMES[important],
-            title=f"{name}: {len(set(x))} values of the {NAMES[important]}",
-        )
-    picture.axes[0].set_ylabel(NAMES[other])
+        ax.scatter(x, y, c=score, **style)
+        ax.set(xscale="log", xlabel=important)
+        ax.set_title(f"{name}: {len(set(x))} values of the {important}")
+    panels[0].set_ylabel(SETTING_NAMES[up])
+    shown = panels[1].collections[0]
     picture.colorbar(shown, ax=picture.axes, label="validation accuracy, %")
     return picture
 
 
-def _curves(curves: Any, best: Any) -> Any:
+def _draw_curves(curves: dict[str, np.ndarray], best: dict[str, np.ndarray]) -> Figure:
     picture = figure(9.6, 3.6)
     left, right = picture.subplots(1, 2)
     k = np.arange(1, curves["grid"].shape[1] + 1)
     for i, (name, values) in enumerate(curves.items()):
-        left.plot(k, 100 * values.mean(0), label=name, **line_style(i))
-        spread = [t_interval(column) for column in 100 * values.T]
-        band(left, k, [s.low for s in spread], [s.high for s in spread], color=COLORS[i])
-    left.set(
-        xscale="log",
-        xlabel="trials k",
-        ylabel="expected best accuracy, %",
-        ylim=(None, 100),
-        title="Mean over ranges, band: 95 % interval",
-    )
+        draw_mean(left, k, 100 * values.T, label=name, **line_style(i))
+    left.set(xscale="log", xlabel="trials k", ylim=(None, 100))
+    left.set(ylabel="expected best accuracy, %", title="Mean over ranges, band: 95 % interval")
     left.legend(loc="lower right")
     right.plot(100 * best["grid"], 100 * best["random"], "o", color=COLORS[0])
-    ends = [100 * min(map(min, best.values())) - 0.5, 100 * max(map(max, best.values())) + 0.5]
+    scores = 100 * np.concatenate(list(best.values()))
+    ends = [scores.min() - 0.5, scores.max() + 0.5]
     right.plot(ends, ends, color="#888888", linewidth=1, linestyle=":")
-    right.set(
-        xlabel="best of the grid, %", ylabel="best at random, %", title="Each range; dotted: equal"
-    )
+    right.set(xlabel="best of the grid, %", ylabel="best at random, %")
+    right.set_title("Each range; dotted: equal")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="random-against-grid",
-    title="Random search against a grid",
-    rows=("H1",),
-    claim="With as many trials random search finds better settings than a grid, since few settings "
-    "matter and it tries "
-    "more values of those.",
-    seconds=19,
-    run=run,
-)

@@ -1,5 +1,6 @@
-"""The learning-rate range test (S7): what it finds on the digits, and on a linear model whose limit
-is known.
+"""The learning-rate range test: on the digits, and on a linear model whose limit is known.
+
+Letters: R rates, S seeds.
 """
 
 from __future__ import annotations
@@ -9,52 +10,50 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
-from ravine.catalog import named_recipe
+from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
-from ravine.reporting.plot_style import COLORS, GRAY, band, figure, intervals, line_style
+from ravine.recipe import Recipe
+from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.statistics import t_interval
-from ravine.studies.lr_range_test import RangeTest, range_test
+from ravine.studies import lr_range_test
 from ravine.training.jobs import prepare
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.intervals import draw_intervals, draw_range, format_interval
+from ravine_gallery.network_experiments import make_recipe
 
-TIMES = (1 / 30, 1 / 10, 1 / 3, 1.0, 3.0, 10.0)
+RATE_MULTIPLES = (1 / 30, 1 / 10, 1 / 3, 1.0, 3.0, 10.0)  # of the rate that the test finds
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "range-test",
+    title="The learning-rate range test",
+    claim="Loss not going down: the learning rate is too low. Loss exploding: too high. A short "
+    "test finds the usable rates, and the network trains well there.",
+    rows=("S7",),
+    seconds=12,
+)
+def verify_range_test(quick: bool) -> ExperimentOutcome:
     """Find the rates of a network on the digits and train at them; find the limit 2/λ of a linear
     model.
     """
-    rates, steps, seeds, epochs = (15, 60, 2, 2) if quick else (36, 200, 4, 10)
-    digits = named_recipe("plain").vary("data.source", "digits")
-    found = range_test(digits, rates=rates, steps=steps, seeds=seeds)
-    recipes = [
-        digits.vary("optimizer.lr", found.rate * t).vary("epochs", epochs).vary("seeds", 2 * seeds)
-        for t in TIMES
+    rates, steps, seeds, epochs = (15, 60, 2, 5) if quick else (36, 200, 4, 10)
+    digits = make_recipe("digits")
+    found = lr_range_test.range_test(digits, rates=rates, steps=steps, seeds=seeds)
+    longer = digits.vary("epochs", epochs).vary("seeds", 2 * seeds)
+    recipes = [longer.vary("optimizer.lr", found.rate * times) for times in RATE_MULTIPLES]
+    losses = [
+        np.array([m.validation["loss"] if m.outcome != "diverged" else math.nan for m in members])
+        for members in (run.record.members for run in train_all(recipes, workers=1))
     ]
-    losses = []
-    for trained in train_all(recipes, workers=1):
-        kept = [
-            m.validation["loss"] if m.outcome != "diverged" else math.nan
-            for m in trained.record.members
-        ]
-        losses.append(np.array(kept))
-    place = TIMES.index(1.0)
-    means = np.array([np.where(np.isnan(x).any(), math.inf, x.mean()) for x in losses])
-    linear = (
-        named_recipe("plain")
-        .vary("data.source", "diabetes")
-        .vary("network.hidden", ())
-        .vary("optimizer", SGD(lr=0.1))
-    )
-    linear = linear.vary("batch", "all")
-    limit = _limit(linear)
-    exact = range_test(linear, low=1e-3, rates=rates, steps=steps, seeds=seeds)
-    within = exact.largest.value <= limit < exact.largest.value * exact.spacing * 1.001
-    near = (
-        means[place] <= 1.1 * means.min()
-    )  # as good as the best of the six, but for a tenth of the loss
+    means = [math.inf if np.isnan(x).any() else float(x.mean()) for x in losses]
+    linear = make_recipe("diabetes", network=Mlp(hidden=()), optimizer=SGD(lr=0.1), batch="all")
+    limit = _stability_limit(linear)
+    exact = lr_range_test.range_test(linear, low=1e-3, rates=rates, steps=steps, seeds=seeds)
+    next_rate = exact.largest.value * exact.spacing
+    _, tenth, _, at_rate, _, tenfold = means
     numbers = {
         "rate": found.rate,
         "largest": found.largest.value,
@@ -62,45 +61,33 @@ def run(quick: bool) -> Outcome:
         "largest high": found.largest.high,
         "too low": found.too_low,
         "too high": found.too_high,
-        "validation loss at the rate": float(means[place]),
-        "at a tenth": float(means[1]),
-        "at ten times": float(means[-1]),
+        "validation loss at the rate": at_rate,
+        "at a tenth": tenth,
+        "at ten times": tenfold,
         "limit of the linear model": limit,
         "found": exact.largest.value,
     }
-    at, tenth = t_interval(losses[place]), t_interval(losses[1])
-    tenfold = "diverges" if math.isinf(means[-1]) else f"{means[-1]:.2g}"
+    within = exact.largest.value <= limit < next_rate * 1.001
     said = (
-        f"On the digits usable rates end at {found.largest.value:.2g} [{found.largest.low:.2g}, "
-        f"{found.largest.high:.2g}]; below {found.too_low:.1g} the loss does not go down, from "
-        f"{found.too_high:.2g} it "
-        f"explodes. Trained for {epochs} epochs at the rate found, {found.rate:.2g}, the "
-        f"validation loss is "
-        f"{at.value:.3g} [{at.low:.3g}, {at.high:.3g}]; a tenth of it gives {tenth.value:.3g} "
-        f"[{tenth.low:.3g}, {tenth.high:.3g}], ten times {tenfold}. The linear model's limit 2/λ = "
-        f"{limit:.3g} is "
-        f"{'found' if within else 'missed'}: {exact.largest.value:.3g} is usable, the next rate "
-        f"tried, "
-        f"{exact.largest.value * exact.spacing:.3g}, not."
+        f"On the digits usable rates end at {format_interval(found.largest, '.2g')}; below "
+        f"{found.too_low:.1g} the loss does not go down, from {found.too_high:.2g} it explodes. "
+        f"After {epochs} epochs at the rate found, {found.rate:.2g}, the validation loss is "
+        f"{format_interval(t_interval(losses[3]))}; a tenth of the rate gives "
+        f"{format_interval(t_interval(losses[1]))}, ten times the rate "
+        f"{'diverges' if math.isinf(tenfold) else f'{tenfold:.2g}'}. The linear model's limit 2/λ "
+        f"= {limit:.3g} is {'found' if within else 'missed'}: {exact.largest.value:.3g} is usable, "
+        f"the next rate tried, {next_rate:.3g}, is not."
     )
-    right = bool(near and means[-1] > means[place])
-    held = (
-        True
-        if within and right and not math.isnan(found.too_low)
-        else None
-        if within or right
-        else False
-    )
-    return Outcome(
-        held=held,
-        said=said,
-        numbers=numbers,
-        figures={"Range test": _picture(found, exact, limit, losses)},
-    )
+    # as good as the best of the six, but for a tenth of the loss
+    right = at_rate <= 1.1 * min(means) and tenfold > at_rate
+    complete = within and right and not math.isnan(found.too_low)
+    held = True if complete else None if within or right else False
+    figures = {"Range test": _draw_tests(found, exact, limit, losses)}
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
-def _limit(recipe: Any) -> float:
-    """2 / λ, the largest stable rate of gradient descent on ½ (y − f)² of a linear model; λ the
+def _stability_limit(recipe: Recipe) -> float:
+    """2 / λ, the largest stable rate of gradient descent on ½ (y − f)² of a linear model; λ is the
     largest curvature.
     """
     task, _ = prepare(recipe)
@@ -108,74 +95,37 @@ def _limit(recipe: Any) -> float:
     return 2 / float(torch.linalg.eigvalsh(x.T @ x / len(x))[-1])
 
 
-def _picture(found: RangeTest, exact: RangeTest, limit: float, losses: list[np.ndarray]) -> Any:
+def _draw_tests(
+    found: lr_range_test.RangeTest,
+    exact: lr_range_test.RangeTest,
+    limit: float,
+    losses: list[np.ndarray],
+) -> Figure:
     picture = figure(11, 3.6)
     left, middle, right = picture.subplots(1, 3)
-    for ax, test, title in (
-        (left, found, "Digits, 64 units"),
-        (middle, exact, "Linear model, all examples a step"),
-    ):
+    for ax, test in ((left, found), (middle, exact)):
         shown = np.where(np.isfinite(test.losses), test.losses, 1e9).clip(max=1e9)
-        ax.plot(test.rates, shown.mean(1), **line_style(0))
-        band(ax, test.rates, shown.min(1), shown.max(1), color=COLORS[0])
-        ax.axhline(test.starts.mean(), color=GRAY, linewidth=1, linestyle=":")
+        draw_range(ax, test.rates, shown, **line_style(0))
+        start = test.starts.mean()
+        ax.axhline(start, color=GRAY, linewidth=1, linestyle=":")
         ax.axvspan(test.lowest.value, test.largest.value, color=COLORS[2], alpha=0.12, linewidth=0)
-        ax.set(
-            xscale="log",
-            xlabel="learning rate",
-            ylabel=f"training loss after {test.steps} steps",
-            title=title,
-            ylim=(0, 2 * test.starts.mean()),
-        )
+        ax.set(xscale="log", xlabel="learning rate", ylim=(0, 2 * start))
+        ax.set_ylabel(f"training loss after {test.steps} steps")
+    left.set_title("Digits, 64 units")
+    middle.set_title("Linear model, all examples a step")
     left.axvline(found.rate, color=COLORS[4], linewidth=1)
     middle.axvline(limit, color=COLORS[1], linewidth=1.4, linestyle="--")
-    middle.annotate(
-        "2 / λ",
-        (limit, 0.92),
-        xycoords=("data", "axes fraction"),
-        xytext=(-4, 0),
-        ha="right",
-        textcoords="offset points",
-        color=COLORS[1],
-    )
-    known = [
-        i for i, x in enumerate(losses) if np.isfinite(x).all() and x.mean() < found.starts.mean()
-    ]
-    spread = [t_interval(losses[i]) for i in known]
-    intervals(
-        right,
-        [found.rate * TIMES[i] for i in known],
-        [s.value for s in spread],
-        [s.low for s in spread],
-        [s.high for s in spread],
-    )
-    for i in range(len(losses)):
-        if i not in known:
-            right.plot(
-                found.rate * TIMES[i],
-                0.97,
-                "x",
-                color=COLORS[1],
-                transform=right.get_xaxis_transform(),
-            )
+    style: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    middle.annotate("2 / λ", (limit, 0.92), xytext=(-4, 0), ha="right", color=COLORS[1], **style)
+    trained = [found.rate * times for times in RATE_MULTIPLES]
+    start = found.starts.mean()
+    usable = [bool(np.isfinite(x).all() and x.mean() < start) for x in losses]
+    shown = [(rate, x) for rate, x, good in zip(trained, losses, usable, strict=True) if good]
+    draw_intervals(right, [rate for rate, _ in shown], [t_interval(x) for _, x in shown])
+    for rate, good in zip(trained, usable, strict=True):
+        if not good:
+            right.plot(rate, 0.97, "x", color=COLORS[1], transform=right.get_xaxis_transform())
     right.axvline(found.rate, color=COLORS[4], linewidth=1)
-    right.set(
-        xscale="log",
-        xlabel="learning rate",
-        ylabel="validation loss",
-        yscale="log",
-        title="Trained at it: 95 % intervals; × exploded",
-    )
+    right.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="validation loss")
+    right.set_title("Trained at it: 95 % intervals; × exploded")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="range-test",
-    title="The learning-rate range test",
-    rows=("S7",),
-    claim="Loss not going down: the learning rate is too low. Loss exploding: too high. A short "
-    "test finds the usable "
-    "rates, and the network trains well there.",
-    seconds=12,
-    run=run,
-)

@@ -1,10 +1,7 @@
-"""A ravine, R = 10 θ₁² + θ₂²/2: a hundred steps with a fixed rate against forty with a rate that
-adapts.
-"""
+"""A hundred steps with a fixed rate, and forty with a rate that adapts, on a ravine."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -16,25 +13,79 @@ from ravine.layout import Rows
 from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure
 from ravine.rng import stream
-from ravine_gallery.experiment import Experiment, Outcome
-from ravine_gallery.optimizer_paths import Walk, ground, slope, surface, target, trail, values, walk
+from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.intervals import label_numbers
+from ravine_gallery.optimizer_paths import (
+    Walk,
+    draw_paths,
+    evaluate_at,
+    gradient_of,
+    starts_on_circle,
+    walk,
+)
+from ravine_gallery.surfaces import find_surface
 
-RAVINE = surface("ravine")
-CURVATURE = torch.tensor(
-    [20.0, 1.0], dtype=torch.float64
-)  # the second derivatives along the two axes
-FIXED, ADAPTIVE = 100, 40  # steps, as on the slide
-BEST = 2 / float(CURVATURE.sum())  # the fixed rate whose slowest direction is fastest
+RAVINE_SURFACE = find_surface("ravine")
+AXIS_CURVATURES = torch.tensor([20.0, 1.0], dtype=torch.float64)  # second derivatives
+FIXED_STEPS, ADAPTIVE_STEPS = 100, 40  # as on the slide
+BEST_FIXED_RATE = 2 / float(AXIS_CURVATURES.sum())  # its slowest direction is fastest
+
+Rate = Callable[[Rows, Rows, Rows], Tensor]  # from the gradient and the last changes of both
 
 
-class Adapting:
-    """The ravine's gradient, and a rate for the next step that is worked out from it."""
+@experiment(
+    "ravine-steps",
+    title="A ravine: fixed against adaptive rates",
+    claim="On R = 10 θ₁² + θ₂²/2, forty steps with a learning rate that adapts do what a hundred "
+    "with a fixed one do.",
+    rows=("O1",),
+    seconds=1,
+)
+def compare_fixed_and_adaptive_rates(quick: bool) -> ExperimentOutcome:
+    """Descend from many starts at many fixed rates, and with two rates that adapt."""
+    count = 8 if quick else 100
+    starts = starts_on_circle(count)
+    rates = np.linspace(0.002, 0.104, 18 if quick else 103)
+    fixed = np.stack([_decades(_fixed_walk(rate, starts)) for rate in rates])
+    kinds = {"line search": _line_search_rate, "two-point rate": _two_point_rate}
+    adapted = {name: _decades(_adaptive_walk(rate, starts)) for name, rate in kinds.items()}
+    best = fixed.max(0)  # the best fixed rate for each start: chosen with hindsight
+    wins = {name: float((found > best).mean()) for name, found in adapted.items()}
+    numbers = {
+        f"decades, fixed {rate:.3g}": float(np.median(_decades(_fixed_walk(rate, starts))))
+        for rate in (0.01, 0.05, BEST_FIXED_RATE)
+    }
+    numbers |= label_numbers("decades", {k: float(np.median(v)) for k, v in adapted.items()})
+    numbers |= label_numbers("fewest decades", {k: v.min() for k, v in adapted.items()})
+    numbers |= label_numbers("share of starts won", wins)
+    said = (
+        f"A hundred fixed steps lower R by {numbers['decades, fixed 0.01']:.1f} powers of ten at a "
+        f"rate of 0.01 and by {np.median(best):.1f} at the rate that is best in hindsight (medians "
+        f"of {count} starts). Forty steps with the two-point rate lower it by "
+        f"{numbers['decades, two-point rate']:.0f}, more than any fixed rate from "
+        f"{wins['two-point rate']:.0%} of the starts. The kind of adaptation matters: a line "
+        f"search wins from only {wins['line search']:.0%}, because where both slopes are alike it "
+        "zigzags as gradient descent does."
+    )
+    figures = {
+        "The way down from one start": _draw_ways(),
+        "How far a hundred fixed steps get, and forty adaptive ones": _draw_decades(
+            rates, fixed, adapted
+        ),
+    }
+    return ExperimentOutcome(
+        held=wins["two-point rate"] == 1, said=said, numbers=numbers, figures=figures
+    )
 
-    def __init__(self, rate: Callable[[Rows, Rows, Rows], Tensor]):
+
+class _Adapting:
+    """The ravine's gradient, and a rate for the next step that is computed from it."""
+
+    def __init__(self, rate: Rate):
         self.rate, self.before, self.now = rate, None, None
 
     def gradient(self, rows: Rows, step: int) -> Rows:
-        grads = slope(RAVINE)(rows, step)
+        grads = gradient_of(RAVINE_SURFACE)(rows, step)
         self.before, self.now = self.now, (rows, grads)
         return grads
 
@@ -44,118 +95,58 @@ class Adapting:
         return self.rate(grads, rows - rows_before, grads - grads_before)
 
 
-def line_search(grads: Rows, moved: Rows, turned: Rows) -> Tensor:
+def _line_search_rate(grads: Rows, moved: Rows, turned: Rows) -> Tensor:
     """The rate that goes to the lowest point along the gradient: g·g / g·Hg."""
-    return (grads * grads).sum(1, keepdim=True) / (grads * CURVATURE * grads).sum(
-        1, keepdim=True
-    ).clamp_min(1e-300)
+    curved = (grads * AXIS_CURVATURES * grads).sum(1, keepdim=True)
+    return (grads * grads).sum(1, keepdim=True) / curved.clamp_min(1e-300)
 
 
-def two_points(grads: Rows, moved: Rows, turned: Rows) -> Tensor:
+def _two_point_rate(grads: Rows, moved: Rows, turned: Rows) -> Tensor:
     """Barzilai and Borwein's rate, from how the gradient changed over the last step: s·s / s·y."""
     along = (moved * turned).sum(1, keepdim=True)
-    return torch.where(
-        along > 0, (moved * moved).sum(1, keepdim=True) / along.clamp_min(1e-300), 0.05
-    )
+    rate = (moved * moved).sum(1, keepdim=True) / along.clamp_min(1e-300)
+    return torch.where(along > 0, rate, 0.05)
 
 
-def adaptive(rate: Callable[[Rows, Rows, Rows], Tensor], starts: Tensor) -> Walk:
-    rule = Adapting(rate)
-    return walk(SGD(lr=1.0), starts, rule.gradient, ADAPTIVE, factor=rule.factor)
+def _adaptive_walk(rate: Rate, starts: Tensor) -> Walk:
+    rule = _Adapting(rate)
+    return walk(SGD(lr=1.0), starts, rule.gradient, ADAPTIVE_STEPS, factor=rule.factor)
 
 
-def run(quick: bool) -> Outcome:
-    count = 8 if quick else 100
-    angles = 2 * math.pi * torch.rand(count, generator=stream(0, "starts"), dtype=torch.float64)
-    starts = 4 * torch.stack([angles.cos(), angles.sin()], 1)
-    rates = np.linspace(0.002, 0.104, 18 if quick else 103)
-    fixed = np.stack([_fall(walk(SGD(lr=float(r)), starts, slope(RAVINE), FIXED)) for r in rates])
-    kinds = {"line search": line_search, "two-point rate": two_points}
-    adapted = {name: _fall(adaptive(rate, starts)) for name, rate in kinds.items()}
-    best = fixed.max(0)  # the best fixed rate for each start: chosen with hindsight
-    wins = {name: float((fall > best).mean()) for name, fall in adapted.items()}
-    numbers = {
-        f"decades, fixed {r:.3g}": float(
-            np.median(_fall(walk(SGD(lr=r), starts, slope(RAVINE), FIXED)))
-        )
-        for r in (0.01, 0.05, BEST)
-    }
-    numbers |= {f"decades, {name}": float(np.median(fall)) for name, fall in adapted.items()}
-    numbers |= {f"fewest decades, {name}": float(fall.min()) for name, fall in adapted.items()}
-    numbers |= {f"share of starts won, {name}": share for name, share in wins.items()}
-    small, two = numbers["decades, fixed 0.01"], numbers["decades, two-point rate"]
-    said = (
-        f"A hundred fixed steps lower R by {small:.1f} powers of ten at 0.01 and by "
-        f"{np.median(best):.1f} at the "
-        f"rate that is best in hindsight (medians of {count} starts). Forty steps with the "
-        f"two-point rate lower it "
-        f"by {two:.0f}, more than any fixed rate from {wins['two-point rate']:.0%} of the starts. "
-        f"Which adaptation "
-        f"it is matters: a line search wins from {wins['line search']:.0%} only, for where both "
-        f"slopes are alike it "
-        "zigzags as gradient descent does."
-    )
-    figures = {
-        "The way down from one start": _ways(),
-        "How far a hundred fixed steps get, and forty adaptive ones": _rates(rates, fixed, adapted),
-    }
-    return Outcome(held=wins["two-point rate"] == 1, said=said, numbers=numbers, figures=figures)
+def _fixed_walk(rate: float, starts: Tensor) -> Walk:
+    return walk(SGD(lr=float(rate)), starts, gradient_of(RAVINE_SURFACE), FIXED_STEPS)
 
 
-def _fall(found: Walk) -> np.ndarray:
+def _decades(found: Walk) -> np.ndarray:
     """By how many powers of ten each walker lowered R; a walker that ends at 0 counts as 30."""
-    height = values(RAVINE, found.rows[[0, -1]])
+    height = evaluate_at(RAVINE_SURFACE, found.rows[[0, -1]])
     return (height[0].log10() - height[1].clamp_min(1e-30).log10()).numpy()
 
 
-def _ways() -> Figure:
-    picture = figure(8.0, 3.3)
+def _draw_ways() -> Figure:
     start = torch.tensor([[0.3, 4.0]], dtype=torch.float64)
-    found = {
-        f"fixed rate 0.095: {FIXED} steps": walk(SGD(lr=BEST), start, slope(RAVINE), FIXED),
-        f"line search: {ADAPTIVE} steps": adaptive(line_search, start),
-        f"two-point rate: {ADAPTIVE} steps": adaptive(two_points, start),
+    walks = {
+        f"fixed rate 0.095: {FIXED_STEPS} steps": _fixed_walk(BEST_FIXED_RATE, start),
+        f"line search: {ADAPTIVE_STEPS} steps": _adaptive_walk(_line_search_rate, start),
+        f"two-point rate: {ADAPTIVE_STEPS} steps": _adaptive_walk(_two_point_rate, start),
     }
-    for axes, (title, way), color in zip(
-        picture.subplots(1, 3, sharey=True), found.items(), COLORS, strict=False
-    ):
-        ground(axes, RAVINE, (-0.55, 0.55, -1.2, 4.5), levels=16)
-        trail(axes, way.rows[:, 0], color=color)
-        target(axes, (0.0, 0.0))
-        axes.set_title(title)
-        axes.set_xlabel("θ₁ (stretched)")
-    picture.axes[0].set_ylabel("θ₂")
-    return picture
+    paths = {title: found.rows[:, 0] for title, found in walks.items()}
+    return draw_paths(RAVINE_SURFACE, (-0.55, 0.55, -1.2, 4.5), paths, size=(8.0, 3.3))
 
 
-def _rates(rates: np.ndarray, fixed: np.ndarray, adapted: dict[str, np.ndarray]) -> Figure:
+def _draw_decades(rates: np.ndarray, fixed: np.ndarray, adapted: dict[str, np.ndarray]) -> Figure:
     picture = figure(6.4, 3.8)
     left, right = picture.subplots(1, 2, sharey=True, width_ratios=(3, 1.2))
     left.plot(rates, np.median(fixed, 1), color=COLORS[0])
     band(left, rates, fixed.min(1), fixed.max(1), color=COLORS[0])
     left.axvline(0.1, color=GRAY, linewidth=1, linestyle=":")
     left.text(0.098, 30, "2 / largest curvature", color=GRAY, ha="right", va="top", fontsize=9)
-    left.set_title(f"{FIXED} steps with a fixed rate (all starts)")
-    left.set_ylim(-5, 33)
-    left.set_xlabel("learning rate")
-    left.set_ylabel("R falls by ... powers of ten")
-    for i, (name, fall) in enumerate(adapted.items()):
-        spread = i + 0.5 * (torch.rand(len(fall), generator=stream(0, name)).numpy() - 0.5)
-        right.plot(
-            spread, fall, linestyle="none", marker="o", markersize=3, alpha=0.5, color=COLORS[i + 1]
-        )
+    left.set(title=f"{FIXED_STEPS} steps with a fixed rate (all starts)", ylim=(-5, 33))
+    left.set(xlabel="learning rate", ylabel="R falls by ... powers of ten")
+    dots = {"linestyle": "none", "marker": "o", "markersize": 3, "alpha": 0.5}
+    for i, (name, found) in enumerate(adapted.items()):
+        spread = i + 0.5 * (torch.rand(len(found), generator=stream(0, name)).numpy() - 0.5)
+        right.plot(spread, found, color=COLORS[i + 1], **dots)
     right.set_xticks(range(len(adapted)), [name.replace(" ", "\n") for name in adapted])
-    right.set_xlim(-0.6, len(adapted) - 0.4)
-    right.set_title(f"{ADAPTIVE} adaptive ones")
+    right.set(xlim=(-0.6, len(adapted) - 0.4), title=f"{ADAPTIVE_STEPS} adaptive ones")
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="ravine-steps",
-    title="A ravine: fixed against adaptive rates",
-    rows=("O1",),
-    claim="On R = 10 θ₁² + θ₂²/2, forty steps with a learning rate that adapts do what a hundred "
-    "with a fixed one do.",
-    seconds=1.0,
-    run=run,
-)

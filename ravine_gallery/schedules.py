@@ -1,5 +1,6 @@
-"""Schedules as executed: the rates that real runs used, against the lectures' formulas; and what
-falling is for.
+"""Schedules as executed: the rates of real runs against the lectures' formulas, and why rates fall.
+
+Letters: T steps, P walkers.
 """
 
 from __future__ import annotations
@@ -12,12 +13,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ravine.catalog import named_recipe
-from ravine.optimizers import SGD
+from ravine.optimizers import SGD, Momentum
 from ravine.protocols import Plan
 from ravine.record import Record
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
-from ravine.rng import stream
 from ravine.schedules import (
     SGDR,
     Constant,
@@ -29,38 +28,25 @@ from ravine.schedules import (
     ReduceOnPlateau,
     StepDecay,
 )
+from ravine.statistics import t_interval
 from ravine.training.train import train_all
-from ravine_gallery.experiment import Experiment, Outcome
-from ravine_gallery.network_experiments import Interval, interval
-from ravine_gallery.optimizer_paths import slope, surface, walk
+from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.intervals import label_numbers
+from ravine_gallery.network_experiments import make_recipe
+from ravine_gallery.optimizer_paths import noisy_gradient, walk
+from ravine_gallery.surfaces import find_surface
 
-LR, EPOCHS = 0.1, 70  # the slides' rate
-LEAST = 0.01  # their η_min
+LARGEST_RATE, LEAST_RATE = 0.1, 0.01  # the slides' rate, and their η_min
+RATE_RATIO = LEAST_RATE / LARGEST_RATE
+SCHEDULED_EPOCHS = 70
+PLATEAU_SCHEDULE = ReduceOnPlateau(gamma=0.5, patience=4.0, minimum=0.05)
 
-# each schedule and the slides' formula for it: the rate at t epochs
-PLANNED: dict[str, tuple[str, Any, Callable[[float], float]]] = {
-    "step decay": (
-        "S1",
-        StepDecay(milestones=(2 / 7, 4 / 7), gamma=0.5),
-        lambda t: LR * 0.5 ** (int(t >= 20) + int(t >= 40)),
-    ),
-    "halved": ("S1", EveryK(epochs=10.0, gamma=0.5), lambda t: LR * 0.5 ** math.floor(t / 10)),
-    "exponential": ("S2", Exponential(k=0.05), lambda t: LR * math.exp(-0.05 * t)),
-    "1/t": ("S2", InverseTime(k=0.1), lambda t: LR / (1 + 0.1 * t)),
-    "cosine": ("S3", Cosine(minimum=LEAST / LR), lambda t: _cosine(t / EPOCHS)),
-    "warm restarts": (
-        "S4",
-        SGDR(epochs=10.0, times=2.0, minimum=LEAST / LR),
-        lambda t: _restarts(t),
-    ),
-    "triangular": ("S5", Cyclical(epochs=5.0, minimum=LEAST / LR), lambda t: _triangle(t / 5)),
-}
-PLATEAU = ReduceOnPlateau(gamma=0.5, patience=4.0, minimum=0.05)
+Formula = Callable[[float], float]  # the rate at t epochs
 
 
 def _cosine(share: float) -> float:
     """η_min + (η_max − η_min) (1 + cos π share) / 2."""
-    return LEAST + (LR - LEAST) * (1 + math.cos(math.pi * share)) / 2
+    return LEAST_RATE + (LARGEST_RATE - LEAST_RATE) * (1 + math.cos(math.pi * share)) / 2
 
 
 def _restarts(t: float) -> float:
@@ -72,100 +58,107 @@ def _restarts(t: float) -> float:
 
 
 def _triangle(t: float) -> float:
-    """Up in one unit of time, down in the next."""
-    return LEAST + (LR - LEAST) * (1 - abs(t % 2 - 1))
+    """Up in five epochs, down in the next five."""
+    return LEAST_RATE + (LARGEST_RATE - LEAST_RATE) * (1 - abs(t / 5 % 2 - 1))
 
 
-def run(quick: bool) -> Outcome:
-    plain = (
-        named_recipe("plain")
-        .vary("data.source", "iris")
-        .vary("epochs", EPOCHS)
-        .vary("optimizer.lr", LR)
+# each schedule with the slides' formula for it
+FORMULA_SCHEDULES: dict[str, tuple[Any, Formula]] = {
+    "step decay": (
+        StepDecay(milestones=(2 / 7, 4 / 7), gamma=0.5),
+        lambda t: LARGEST_RATE * 0.5 ** (int(t >= 20) + int(t >= 40)),
+    ),
+    "halved": (EveryK(epochs=10.0, gamma=0.5), lambda t: LARGEST_RATE * 0.5 ** math.floor(t / 10)),
+    "exponential": (Exponential(k=0.05), lambda t: LARGEST_RATE * math.exp(-0.05 * t)),
+    "1/t": (InverseTime(k=0.1), lambda t: LARGEST_RATE / (1 + 0.1 * t)),
+    "cosine": (Cosine(minimum=RATE_RATIO), lambda t: _cosine(t / SCHEDULED_EPOCHS)),
+    "warm restarts": (SGDR(epochs=10.0, times=2.0, minimum=RATE_RATIO), _restarts),
+    "triangular": (Cyclical(epochs=5.0, minimum=RATE_RATIO), _triangle),
+}
+
+
+@experiment(
+    "schedules",
+    title="Schedules as executed, and why rates fall",
+    claim="The rate of each step is what the schedule's formula says, and a rate that falls lets "
+    "stochastic descent settle where a constant one keeps wandering.",
+    rows=("S1", "S2", "S3", "S4", "S5", "S6"),
+    seconds=8,
+)
+def compare_schedules(quick: bool) -> ExperimentOutcome:
+    """Compare the rates of runs with the formulas, and where noisy descent ends with each."""
+    plain = make_recipe(
+        "iris",
+        epochs=SCHEDULED_EPOCHS,
+        optimizer=Momentum(lr=LARGEST_RATE),
+        batch=32 if quick else 16,
     )
-    if not quick:
-        plain = plain.vary("batch", 16)
-    runs = train_all(
-        [plain.vary("schedule", schedule) for _, schedule, _ in PLANNED.values()]
-        + [plain.vary("schedule", PLATEAU)],
-        workers=1,
-    )
-    records = dict(zip((*PLANNED, "on a plateau"), (done.record for done in runs), strict=True))
-    wrong = {name: _error(records[name], formula) for name, (_, _, formula) in PLANNED.items()}
-    falls, expected = _plateau(records["on a plateau"])
-    walkers = 100 if quick else 1000
-    settled = _settling(walkers)
-    ends = {name: interval(found[-1]) for name, found in settled.items()}
-    numbers = {f"largest error of the rate, {name}": error for name, error in wrong.items()}
+    planned = [schedule for schedule, _ in FORMULA_SCHEDULES.values()]
+    recipes = [plain.vary("schedule", each) for each in (*planned, PLATEAU_SCHEDULE)]
+    records = [run.record for run in train_all(recipes, workers=1)]
+    named = dict(zip((*FORMULA_SCHEDULES, "on a plateau"), records, strict=True))
+    errors = {k: _error(named[k], formula) for k, (_, formula) in FORMULA_SCHEDULES.items()}
+    falls, expected = _plateau_falls(records[-1])
+    distances = _noisy_distances(100 if quick else 1000)
+    ends = {name: t_interval(found[-1]) for name, found in distances.items()}
+    numbers = label_numbers("largest error of the rate", errors)
     numbers |= {"falls on a plateau": float(falls), "falls that its rule asks for": float(expected)}
-    numbers |= {
-        f"distance from the minimum at the end, {name}": end.mean for name, end in ends.items()
-    }
-    still = ends.pop("constant")
-    nearest = min(ends, key=lambda name: ends[name].mean)
-    worst = max(wrong.values()) / LR
+    numbers |= label_numbers("distance from the minimum at the end", ends)
+    constant = ends.pop("constant")
+    nearest, *_, farthest = sorted(ends, key=lambda name: ends[name].value)
+    worst = max(errors.values()) / LARGEST_RATE
     said = (
-        f"The rates that seven runs used are those of the formulas to {worst:.0e} of the rate; on "
-        f"a plateau of the "
-        f"validation loss the rate fell {falls} times, as its rule asks for. And it is a good "
-        f"idea: with noisy "
-        f"gradients a constant rate stays {still.mean:.2f} [{still.low:.2f}, {still.high:.2f}] "
-        f"from the minimum "
-        f"after 400 steps, all that fall end nearer, from {_told(nearest, ends)} to "
-        f"{_told(max(ends, key=lambda n: ends[n].mean), ends)}."
+        f"The rates that seven runs used are those of the formulas up to {worst:.0e} of the rate; "
+        f"on a plateau of the validation loss the number of falls, {falls}, is what its rule asks "
+        f"for. Lower rates help: with noisy gradients a constant rate stays {constant.value:.2f} "
+        f"[{constant.low:.2f}, {constant.high:.2f}] from the minimum after 400 steps, and all "
+        f"rates that fall end nearer, from {ends[nearest].value:.2f} ({nearest}) to "
+        f"{ends[farthest].value:.2f} ({farthest})."
     )
-    held = worst < 1e-6 and falls == expected and all(end.high < still.low for end in ends.values())
+    nearer = all(end.high < constant.low for end in ends.values())
+    held = bool(worst < 1e-6 and falls == expected and nearer)
     figures = {
-        "The learning rate that each run used (dots), and the formula (line)": _draw_rates(records),
-        "With noisy gradients: the distance from the minimum": _draw_settling(settled),
+        "The learning rate that each run used (dots), and the formula (line)": _draw_rates(named),
+        "With noisy gradients: the distance from the minimum": _draw_distances(distances),
     }
-    return Outcome(held=bool(held), said=said, numbers=numbers, figures=figures)
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
-def _told(name: str, ends: dict[str, Interval]) -> str:
-    return f"{ends[name].mean:.2f} ({name})"
-
-
-def _rates(record: Record) -> tuple[np.ndarray, np.ndarray]:
-    """When, in epochs, and what: the rates in a run's record. The first step is at 0."""
+def _recorded_rates(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """The times, in epochs, and the rates in a run's record. The first step is at 0."""
     series = record.series["lr"]
-    return (series.steps - 1) / _per_epoch(record), series.values[:, 0]
+    per_epoch = record.members[0].steps / SCHEDULED_EPOCHS
+    return (series.steps - 1) / per_epoch, series.values[:, 0]
 
 
-def _per_epoch(record: Record) -> float:
-    return record.members[0].steps / EPOCHS
+def _error(record: Record, formula: Formula) -> float:
+    times, rates = _recorded_rates(record)
+    return float(np.abs(rates - [formula(round(t, 9)) for t in times]).max())
 
 
-def _error(record: Record, formula: Callable[[float], float]) -> float:
-    t, rates = _rates(record)
-    return float(np.abs(rates - [formula(round(at, 9)) for at in t]).max())
-
-
-def _plateau(record: Record) -> tuple[int, int]:
+def _plateau_falls(record: Record) -> tuple[int, int]:
     """How often the rate fell, and how often the rule asks for it, replayed on the validation
     losses of the record.
     """
-    _, rates = _rates(record)
+    _, rates = _recorded_rates(record)
     best, stale, factor, expected = math.inf, 0, 1.0, 0
-    for loss in record.series["validation/loss"].values[
-        :-1, 0
-    ]:  # what the last evaluation asks for, no step can do
-        better = loss < best * (1 - PLATEAU.threshold)
+    # without the last evaluation: no step follows it
+    for loss in record.series["validation/loss"].values[:-1, 0]:
+        better = loss < best * (1 - PLATEAU_SCHEDULE.threshold)
         best, stale = (loss, 0) if better else (best, stale + 1)
-        if stale > PLATEAU.patience:
+        if stale > PLATEAU_SCHEDULE.patience:
             lower = max(factor * 0.5, 0.05)
             expected, factor, stale = expected + (lower < factor), lower, 0
     return int((np.diff(rates) < 0).sum()), expected
 
 
-def _settling(walkers: int) -> dict[str, np.ndarray]:
+def _noisy_distances(walkers: int) -> dict[str, np.ndarray]:
     """Distances from the minimum of a bowl, gradients with noise: [T + 1, P] for each schedule,
     over 400 steps.
     """
-    bowl, steps = surface("quadratic"), 400
-    noise = 10 * torch.randn(steps, walkers, 2, generator=stream(0, "noise"), dtype=torch.float64)
-    exact, plan = slope(bowl), Plan(steps=steps, per_epoch=8)
-    shown: dict[str, Any] = {
+    bowl, steps = find_surface("quadratic"), 400
+    times, plan = torch.arange(steps, dtype=torch.float64)[None], Plan(steps=steps, per_epoch=8)
+    compared: dict[str, Any] = {
         "constant": Constant(),
         "step decay": StepDecay(milestones=(0.5, 0.75), gamma=0.1),
         "exponential": Exponential(k=0.1),
@@ -173,29 +166,30 @@ def _settling(walkers: int) -> dict[str, np.ndarray]:
         "cosine": Cosine(),
     }
     found = {}
-    for name, schedule in shown.items():
-        factors = schedule.factor(torch.arange(steps, dtype=torch.float64)[None], plan)[0].tolist()
-        way = walk(
-            SGD(lr=LR),
+    for name, schedule in compared.items():
+        factors = schedule.factor(times, plan)[0].tolist()
+        places = walk(
+            SGD(lr=LARGEST_RATE),
             torch.zeros(walkers, 2),
-            lambda rows, step: exact(rows, step) + noise[step - 1],
+            noisy_gradient(bowl, walkers, steps, sd=10),
             steps,
             factor=lambda step, factors=factors: factors[step - 1],
-        )
-        found[name] = torch.linalg.vector_norm(way.rows - torch.tensor(bowl.minima), dim=2).numpy()
+        ).rows
+        found[name] = torch.linalg.vector_norm(places - torch.tensor(bowl.minima), dim=2).numpy()
     return found
 
 
 def _draw_rates(records: dict[str, Record]) -> Figure:
     picture = figure(8.4, 4.2)
     panels = picture.subplots(2, 4, sharex=True, sharey=True)
+    fine = np.linspace(0, SCHEDULED_EPOCHS, 1401)[:-1]
+    dots: Any = {"linestyle": "none", "marker": "o", "markersize": 1.8, "color": COLORS[0]}
     for axes, (name, record) in zip(panels.flat, records.items(), strict=False):
-        t, rates = _rates(record)
-        if name in PLANNED:
-            fine = np.linspace(0, EPOCHS, 1401)[:-1]
-            axes.plot(fine, [PLANNED[name][2](at) for at in fine], color=GRAY, linewidth=0.8)
-        axes.plot(t, rates, linestyle="none", marker="o", markersize=1.8, color=COLORS[0])
-        axes.set_title(f"{PLANNED[name][0]} {name}" if name in PLANNED else f"S6 {name}")
+        if name in FORMULA_SCHEDULES:
+            _, formula = FORMULA_SCHEDULES[name]
+            axes.plot(fine, [formula(t) for t in fine], color=GRAY, linewidth=0.8)
+        axes.plot(*_recorded_rates(record), **dots)
+        axes.set_title(name)
     for axes in panels[1]:
         axes.set_xlabel("epoch")
     for axes in panels[:, 0]:
@@ -204,28 +198,14 @@ def _draw_rates(records: dict[str, Record]) -> Figure:
     return picture
 
 
-def _draw_settling(settled: dict[str, np.ndarray]) -> Figure:
+def _draw_distances(distances: dict[str, np.ndarray]) -> Figure:
     picture = figure(6.4, 3.6)
     axes = picture.subplots()
-    for i, (name, found) in enumerate(settled.items()):
+    for i, (name, found) in enumerate(distances.items()):
         low, middle, high = np.percentile(found, [25, 50, 75], axis=1)
         axes.plot(middle, label=name, **line_style(i))
         if name in ("constant", "cosine"):
             band(axes, np.arange(len(middle)), low, high, color=COLORS[i])
-    axes.set_yscale("log")
-    axes.set_xlabel("step")
-    axes.set_ylabel("median distance (band: middle half)")
+    axes.set(yscale="log", xlabel="step", ylabel="median distance (band: middle half)")
     axes.legend(loc="upper right", ncols=2)
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="schedules",
-    title="Schedules as executed, and why rates fall",
-    rows=("S1", "S2", "S3", "S4", "S5", "S6"),
-    claim="The rate of each step is what the schedule's formula says, and a rate that falls lets "
-    "stochastic descent "
-    "settle where a constant one keeps wandering.",
-    seconds=8.0,
-    run=run,
-)

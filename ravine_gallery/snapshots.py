@@ -1,76 +1,78 @@
-"""Warm restarts and snapshots (S4, E2): does a restart leave the basin, and do snapshots beat one
-long decay?
+"""Warm restarts and snapshots: does a restart leave the basin, and do snapshots beat one decay?
 
 Letters: S seeds, M cycles, N examples, C classes.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine import metrics
-from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.early_stopping import Snapshots
-from ravine.networks.batched import Program
-from ravine.part import stack
+from ravine.networks.mlp import Mlp
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine.schedules import SGDR, Cosine
 from ravine.statistics import t_interval
 from ravine.training.evaluation import mean_loss, outputs_on
 from ravine.training.jobs import prepare
 from ravine.training.train import Run, train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.intervals import decide, draw_mean, format_interval
+from ravine_gallery.network_experiments import make_recipe, model_of, program_of, vary_all
 
-CYCLES = 5
-BETWEEN = tuple(np.linspace(0, 1, 11).tolist())  # places on the straight line between two snapshots
+CYCLE_COUNT = 5
+LINE_PLACES = np.linspace(0, 1, 11)  # on the straight line between two snapshots
 
 
-def run(quick: bool) -> Outcome:
+@experiment(
+    "snapshots",
+    title="Warm restarts, and an ensemble from one run",
+    claim="Restarts leave the minimum that was found; the snapshots before them are M models for "
+    "the budget of one, and their mean beats one long decay.",
+    rows=("S4", "E2"),
+    seconds=15,
+)
+def compare_snapshots(quick: bool) -> ExperimentOutcome:
     """Train networks on the digits with restarts and without, for one budget; average the snapshots
     of each.
     """
-    seeds, epochs = (3, 2) if quick else (16, 8)
-    base = (
-        named_recipe("plain")
-        .vary("data.source", "digits")
-        .vary("split", Random(validation=0.2, test=0.5))
+    seeds, epochs = (5, 4) if quick else (16, 8)
+    base = make_recipe(
+        "digits",
+        split=Random(validation=0.2, test=0.5),
+        network=Mlp(hidden=(32,)),
+        epochs=CYCLE_COUNT * epochs,
     )
-    base = (
-        base.vary("network.hidden", (32,)).vary("optimizer.lr", 0.1).vary("epochs", CYCLES * epochs)
-    )
-    cyclic = dataclasses.replace(
-        base, schedule=SGDR(epochs=float(epochs), times=1.0), snapshots=Snapshots()
-    )
+    restarts = SGDR(epochs=float(epochs), times=1.0)
+    cyclic = vary_all(base, {"schedule": restarts, "snapshots": Snapshots()})
     cosine = base.vary("schedule", Cosine())
-    short = cosine.vary("epochs", epochs).vary("seeds", CYCLES)
-    recipes = [r.vary("seed", CYCLES * s) for r in (cyclic, cosine, short) for s in range(seeds)]
+    short = vary_all(cosine, {"epochs": epochs, "seeds": CYCLE_COUNT})
+    recipes = [
+        r.vary("seed", CYCLE_COUNT * s) for r in (cyclic, cosine, short) for s in range(seeds)
+    ]
     runs = train_all(recipes, workers=1)
     groups = runs[:seeds], runs[seeds : 2 * seeds], runs[2 * seeds :]
     task, _ = prepare(base)
-    each, single, independent = (
-        torch.stack([r.model.members(task.test) for r in group if r.model is not None])
-        for group in groups
-    )
-    truth = task.test.targets
-    by_cycle = np.stack([_loss(each[:, m], truth) for m in range(CYCLES)])  # [M, S]
-    last_k = np.stack([_loss(each[:, CYCLES - k :].mean(1), truth) for k in range(1, CYCLES + 1)])
-    others = np.stack([_loss(independent[:, :k].mean(1), truth) for k in range(1, CYCLES + 1)])
-    alone = _loss(single[:, 0], truth)
-    barriers = np.stack([_barrier(r, task.train) for r in groups[0]])  # [S, M - 1, places]
-    height = barriers.max(2).mean(1)  # a run's mean barrier
+    snapshots, single, independent = (
+        torch.stack([model_of(run).members(task.test) for run in group]) for group in groups
+    )  # [S, M, N, C], one network each of the second
+    truth, sizes = task.test.targets, range(1, CYCLE_COUNT + 1)
+    last_k = np.stack([log_losses(snapshots[:, -k:].mean(1), truth) for k in sizes])  # [M, S]
+    others = np.stack([log_losses(independent[:, :k].mean(1), truth) for k in sizes])
+    alone = log_losses(single[:, 0], truth)
+    barriers = np.stack([_barriers(run, task.train) for run in groups[0]])  # [S, M - 1, places]
     better, than_last = t_interval(alone - last_k[-1]), t_interval(last_k[0] - last_k[-1])
-    to_short = t_interval(last_k[-1] - others[-1])
-    escaped = t_interval(height)
-    error = [
+    to_short, barrier = t_interval(last_k[-1] - others[-1]), t_interval(barriers.max(2).mean(1))
+    one_error, mean_error, last_error = (
         float((p.argmax(-1) != truth).double().mean())
-        for p in (single[:, 0], each.mean(1), each[:, -1])
-    ]
+        for p in (single[:, 0], snapshots.mean(1), snapshots[:, -1])
+    )
     numbers = {
         "loss, one decay": float(alone.mean()),
         "loss, snapshots": float(last_k[-1].mean()),
@@ -82,118 +84,80 @@ def run(quick: bool) -> Outcome:
         "snapshots below their last": than_last.value,
         "snapshots below their last low": than_last.low,
         "snapshots above short members": to_short.value,
-        "barrier": escaped.value,
-        "barrier low": escaped.low,
-        "error, one decay": error[0],
-        "error, snapshots": error[1],
-        "error, last snapshot": error[2],
+        "barrier": barrier.value,
+        "barrier low": barrier.low,
+        "error, one decay": one_error,
+        "error, snapshots": mean_error,
+        "error, last snapshot": last_error,
     }
-    left_behind = escaped.value > 0 and escaped.low > 0
+    left_behind = barrier.value > 0 and barrier.low > 0
+    rises = f"rises to {format_interval(barrier)} above its ends"
+    if not left_behind:
+        rises = "does not rise above its ends: here restarts do not leave the basin"
     said = (
-        f"{CYCLES} snapshots of one run have {_said(than_last)} less test loss than its last one, "
-        f"and {_said(better)} "
-        f"less than one decay of the same budget; errors are {100 * error[1]:.2f} % and "
-        f"{100 * error[0]:.2f} % (means "
-        f"of {seeds} runs). On the line between consecutive snapshots the training loss "
-        + (
-            f"rises to {_said(escaped)} above its ends"
-            if left_behind
-            else "does not rise above its ends: here restarts do not leave the basin, and the "
-            "snapshots are alike"
-        )
-        + (
-            f". {CYCLES} independent short runs of the same budget have {_said(to_short)} less "
-            f"loss "
-            f"than the snapshots."
-        )
+        f"The mean of {CYCLE_COUNT} snapshots of one run has {format_interval(than_last)} less "
+        f"test loss than its last snapshot, and {format_interval(better)} less than one decay of "
+        f"the same budget; the errors are {100 * mean_error:.2f} % and {100 * one_error:.2f} % "
+        f"(means of {seeds} runs). On the line between consecutive snapshots the training loss "
+        f"{rises}. {CYCLE_COUNT} independent short runs of the same budget have "
+        f"{format_interval(to_short)} less loss than the snapshots."
     )
-    claims = (better.low > 0, than_last.low > 0, left_behind)
-    refuted = better.high < 0 and than_last.high < 0 and not left_behind
-    held = True if all(claims) else False if refuted else None
-    figures = {
-        "Restarts and snapshots": _picture(groups[0], by_cycle, alone, last_k, others, barriers)
-    }
-    return Outcome(held=held, said=said, numbers=numbers, figures=figures)
+    gained = decide([better, than_last])
+    held = gained if gained == left_behind else None
+    figures = {"Restarts and snapshots": _draw_runs(groups[0], alone, last_k, others, barriers)}
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
-def _loss(predictions: Tensor, truth: Tensor) -> np.ndarray:
+def log_losses(predictions: Tensor, truth: Tensor) -> np.ndarray:
     """The log loss of predictions [S, N, C], [S]."""
     return metrics.LOG_LOSS.of(predictions, truth).numpy()
 
 
-def _barrier(run: Run, examples: Any) -> np.ndarray:
+def _barriers(run: Run, examples: Any) -> np.ndarray:
     """The training loss on the straight lines between consecutive snapshots, above the line between
-    its ends.
+    its ends: [M - 1, places].
     """
-    model = run.model
-    assert model is not None and model.recipe.loss is not None
-    program = Program(stack([model.recipe]).network, model.signature)
-    place = torch.tensor(BETWEEN)[:, None, None]
+    model, place = model_of(run), torch.tensor(LINE_PLACES, dtype=torch.float32)[:, None, None]
+    assert model.recipe.loss is not None
     rows = (1 - place) * model.weights[None, :-1] + place * model.weights[None, 1:]
-    loss = mean_loss(
-        model.recipe.loss, outputs_on(program, rows.flatten(0, 1), {}, examples), examples
-    )
-    loss = loss.double().view(len(BETWEEN), -1).T.numpy()  # [M - 1, places]
-    share = np.array(BETWEEN)
-    return loss - ((1 - share) * loss[:, :1] + share * loss[:, -1:])
+    outputs = outputs_on(program_of(model), rows.flatten(0, 1), {}, examples)
+    loss = mean_loss(model.recipe.loss, outputs, examples)
+    loss = loss.double().view(len(LINE_PLACES), -1).T.numpy()
+    return loss - ((1 - LINE_PLACES) * loss[:, :1] + LINE_PLACES * loss[:, -1:])
 
 
-def _said(found: Any) -> str:
-    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
-
-
-def _picture(
-    cyclic: list[Run], by_cycle: Any, alone: Any, last_k: Any, others: Any, barriers: Any
-) -> Any:
+def _draw_runs(
+    cyclic: list[Run],
+    alone: np.ndarray,
+    last_k: np.ndarray,
+    others: np.ndarray,
+    barriers: np.ndarray,
+) -> Figure:
     picture = figure(11, 3.6)
     left, middle, right = picture.subplots(1, 3)
-    series = cyclic[0].record.series
-    loss = np.stack([r.record.series["validation/loss"].values[:, 0] for r in cyclic])
-    steps = series["validation/loss"].steps
+    series = [run.record.series["validation/loss"] for run in cyclic]
+    steps, loss = series[0].steps, np.stack([each.values[:, 0] for each in series])
     left.plot(steps, loss.mean(0), label="validation loss", **line_style(0))
     band(left, steps, np.quantile(loss, 0.1, 0), np.quantile(loss, 0.9, 0), color=COLORS[0])
-    ends = steps[-1] * np.arange(1, CYCLES + 1) / CYCLES
-    for end in ends:
+    k = np.arange(1, CYCLE_COUNT + 1)
+    for end in steps[-1] * k / CYCLE_COUNT:
         left.axvline(end, color=GRAY, linewidth=0.8, linestyle=":")
-    left.set(
-        yscale="log",
-        xlabel="step",
-        ylabel="validation loss",
-        title="Mean and 10–90 % of runs; dotted: restarts",
-    )
-    k = np.arange(1, CYCLES + 1)
-    for i, (name, values) in enumerate((("last k snapshots", last_k), ("k short runs", others))):
-        spread = [t_interval(v) for v in values]
-        middle.plot(k, values.mean(1), marker="o", label=name, **line_style(i))
-        band(middle, k, [s.low for s in spread], [s.high for s in spread], color=COLORS[i])
+    left.set(yscale="log", xlabel="step", ylabel="validation loss")
+    left.set_title("Mean and 10–90 % of runs; dotted: restarts")
+    draw_mean(middle, k, last_k, marker="o", label="last k snapshots", **line_style(0))
+    draw_mean(middle, k, others, marker="o", label="k short runs", **line_style(1))
     one = t_interval(alone)
     middle.axhline(one.value, color=COLORS[2], linestyle="-.", label="one decay, same budget")
     middle.axhspan(one.low, one.high, color=COLORS[2], alpha=0.12, linewidth=0)
     middle.set_xticks(k)
     floor, top = float(others.mean(1).min()), float(max(one.high, t_interval(last_k[0]).high))
     middle.set_ylim(floor - 0.6 * (top - floor), None)  # room for the legend
-    middle.set(
-        xlabel="averaged networks k", ylabel="test loss", title="Bands: 95 % intervals over runs"
-    )
+    middle.set(xlabel="averaged networks k", ylabel="test loss")
+    middle.set_title("Bands: 95 % intervals over runs")
     middle.legend(loc="lower left")
-    for m in range(CYCLES - 1):
-        right.plot(BETWEEN, barriers[:, m].mean(0), label=f"{m + 1} to {m + 2}", **line_style(m))
-    right.set(
-        xlabel="place between two snapshots",
-        ylabel="training loss above its ends",
-        title="Barriers between snapshots, mean",
-    )
+    for m, heights in enumerate(barriers.mean(0)):
+        right.plot(LINE_PLACES, heights, label=f"{m + 1} to {m + 2}", **line_style(m))
+    right.set(xlabel="place between two snapshots", ylabel="training loss above its ends")
+    right.set_title("Barriers between snapshots, mean")
     right.legend()
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="snapshots",
-    title="Warm restarts, and an ensemble from one run",
-    rows=("S4", "E2"),
-    claim="Restarts leave the minimum that was found; the snapshots before them are M models for "
-    "the budget of one, "
-    "and their mean beats one long decay.",
-    seconds=15,
-    run=run,
-)

@@ -1,5 +1,4 @@
-"""Functions of two numbers on which optimizers can be watched, with their gradients by torch and
-their minima.
+"""Functions of two numbers for optimizers to descend, with their minima.
 
 Letters: P points.
 """
@@ -15,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of points [P, 2] -> [P], where it is least, and where to start and look."""
+    """A function of points [P, 2] -> [P], its minima, and where to start and look."""
 
     name: str
     formula: str
@@ -31,8 +30,21 @@ class Surface:
             return -float("inf")
         return float(self.value(torch.tensor(self.minima[:1], dtype=torch.float64))[0])
 
+    def start_rows(self, count: int = 1) -> Tensor:
+        """The start, for each of several walkers: [P, 2] in float64."""
+        return torch.tensor([self.start], dtype=torch.float64).repeat(count, 1)
+
     def __call__(self, points: Tensor) -> Tensor:
         return self.value(points)
+
+
+def find_surface(name: str) -> Surface:
+    """The surface of that name.
+
+    >>> find_surface("ravine").formula
+    '10 x² + y²/2'
+    """
+    return next(surface for surface in ALL if surface.name == name)
 
 
 def _ravine(p: Tensor) -> Tensor:

@@ -1,183 +1,149 @@
-"""Averaged weights (E3): SWA and EMA beside the raw weights of the same run, in test loss and in
-flatness.
+"""Averaged weights: SWA and EMA beside the raw weights of the same run, in test loss and flatness.
 
 Letters: S seeds, D directions, W weights, N examples.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from matplotlib.figure import Figure
 
-from ravine.catalog import named_recipe
 from ravine.data import Random
-from ravine.networks.batched import Program
 from ravine.networks.mlp import BatchNorm, Mlp
 from ravine.optimizers import Ema, Swa
-from ravine.part import stack
 from ravine.protocols import Batch, Pass
-from ravine.reporting.plot_style import COLORS, band, figure, intervals, line_style
+from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.rng import stream
 from ravine.schedules import Cosine
 from ravine.statistics import t_interval
 from ravine.training.evaluation import mean_loss, outputs_on
 from ravine.training.jobs import prepare
 from ravine.training.train import Run, train_all
-from ravine_gallery.experiment import Experiment, Outcome
+from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.intervals import (
+    decide,
+    draw_mean,
+    draw_named_intervals,
+    format_interval,
+    label_numbers,
+)
+from ravine_gallery.network_experiments import make_recipe, model_of, program_of
 
-DISTANCES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # from the weights; |w| is about 8
+RANDOM_DISTANCES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # from the weights; |w| is about 8
 
 
-def run(quick: bool) -> Outcome:
-    """Train a network with batch norm on the digits at a constant rate, once, and judge three kinds
-    of its weights.
+@experiment(
+    "swa",
+    title="Averaged weights: flatter, and better on the test set?",
+    claim="The mean of the weights of late epochs lies in a flatter region than the last weights "
+    "and has a lower test loss, once batch norm's statistics are computed for it.",
+    rows=("E3",),
+    seconds=12,
+)
+def compare_averaged_weights(quick: bool) -> ExperimentOutcome:
+    """Train a network with batch norm on the digits at a constant rate, and evaluate its raw and
+    averaged weights.
     """
     seeds, epochs, directions = (3, 6, 2) if quick else (12, 30, 8)
-    base = dataclasses.replace(
-        named_recipe("plain"),
+    raw = make_recipe(
+        "digits",
         network=Mlp(hidden=(32,), norm=BatchNorm()),
         split=Random(validation=0.1, test=0.5),
         epochs=epochs,
         seeds=seeds,
     )
-    base = base.vary("data.source", "digits").vary("optimizer.lr", 0.1)
-    ways = {
-        "raw": base,
-        "SWA": base.vary("average", Swa(start_at=0.5)),
-        "EMA": base.vary("average", Ema(decay=0.99)),
-        "cosine": base.vary("schedule", Cosine()),
+    recipes = {
+        "raw": raw,
+        "SWA": raw.vary("average", Swa(start_at=0.5)),
+        "EMA": raw.vary("average", Ema(decay=0.99)),
+        "cosine": raw.vary("schedule", Cosine()),
     }
-    runs = dict(zip(ways, train_all(list(ways.values()), workers=1), strict=True))
-    task, _ = prepare(base)
-    train, test = task.train, task.test
-    at_test = {name: _losses(r, r.model.weights, test) for name, r in runs.items()}  # type: ignore
-    rise = {name: _rises(r, train, directions) for name, r in runs.items()}  # [distances, S]
-    averaged, raw = runs["SWA"].model, runs["raw"].model
-    assert averaged is not None and raw is not None
-    stale = _losses(runs["SWA"], averaged.weights, test, buffers=raw.buffers)
-    far = DISTANCES.index(2.0)
-    lower = {name: t_interval(at_test["raw"] - at_test[name]) for name in ("SWA", "EMA", "cosine")}
-    flatter = {
-        name: t_interval(rise["raw"][far] - rise[name][far]) for name in ("SWA", "EMA", "cosine")
-    }
-    mended = t_interval(stale - at_test["SWA"])
-    numbers = {f"test loss, {name}": float(v.mean()) for name, v in at_test.items()}
-    numbers |= {f"rise at distance 2, {name}": float(v[far].mean()) for name, v in rise.items()}
-    numbers |= {f"test loss below raw, {name}": v.value for name, v in lower.items()}
-    numbers |= {f"test loss below raw low, {name}": v.low for name, v in lower.items()}
-    numbers |= {f"flatter than raw, {name}": v.value for name, v in flatter.items()}
-    numbers |= {f"flatter than raw low, {name}": v.low for name, v in flatter.items()}
+    runs = dict(zip(recipes, train_all(list(recipes.values()), workers=1), strict=True))
+    task, _ = prepare(raw)
+    test_loss = {name: _losses(run, task.test) for name, run in runs.items()}  # [S] each
+    rise = {name: _rises(run, task.train, directions) for name, run in runs.items()}
+    far = {name: found[RANDOM_DISTANCES.index(2.0)] for name, found in rise.items()}
+    others = ("SWA", "EMA", "cosine")
+    lower = {name: t_interval(test_loss["raw"] - test_loss[name]) for name in others}
+    flatter = {name: t_interval(far["raw"] - far[name]) for name in others}
+    stale = _losses(runs["SWA"], task.test, buffers=model_of(runs["raw"]).buffers)
+    recomputed = t_interval(stale - test_loss["SWA"])
+    numbers = label_numbers("test loss", {name: v.mean() for name, v in test_loss.items()})
+    numbers |= label_numbers("rise at distance 2", {name: v.mean() for name, v in far.items()})
+    numbers |= label_numbers("test loss below raw", lower)
+    numbers |= label_numbers("test loss below raw low", {k: v.low for k, v in lower.items()})
+    numbers |= label_numbers("flatter than raw", flatter)
+    numbers |= label_numbers("flatter than raw low", {k: v.low for k, v in flatter.items()})
     numbers |= {
-        "saved by recomputed statistics": mended.value,
-        "saved by recomputed statistics low": mended.low,
+        "saved by recomputed statistics": recomputed.value,
+        "saved by recomputed statistics low": recomputed.low,
     }
     said = (
-        f"In {seeds} runs at a constant rate the averaged weights have {_said(lower['SWA'])} less "
-        f"test loss than the "
-        f"raw ones (EMA {_said(lower['EMA'])}; a run with cosine decay {_said(lower['cosine'])}). "
-        f"Two units away in a "
-        f"random direction the training loss rises by {rise['raw'][far].mean():.3g} from the raw "
-        f"weights and by "
-        f"{rise['SWA'][far].mean():.3g} from SWA's: {_said(flatter['SWA'])} less. Statistics of "
-        f"batch norm worked out "
-        f"anew save {_said(mended)} against those of the raw weights."
+        f"In {seeds} runs at a constant rate the averaged weights have "
+        f"{format_interval(lower['SWA'])} less test loss than the raw ones (EMA "
+        f"{format_interval(lower['EMA'])}; a run with cosine decay "
+        f"{format_interval(lower['cosine'])}). At a distance of 2 in a random direction the "
+        f"training loss is {far['raw'].mean():.3g} higher than at the raw weights and "
+        f"{far['SWA'].mean():.3g} higher than at SWA's: {format_interval(flatter['SWA'])} less. "
+        f"Recomputing the statistics of batch norm saves {format_interval(recomputed)} against "
+        "using those of the raw weights."
     )
-    better, flat = lower["SWA"], flatter["SWA"]
-    held = (
-        True
-        if better.low > 0 and flat.low > 0
-        else False
-        if better.high < 0 and flat.high < 0
-        else None
-    )
-    return Outcome(
-        held=held,
-        said=said,
-        numbers=numbers,
-        figures={"Test loss and flatness": _picture(at_test, rise)},
-    )
+    figures = {"Test loss and flatness": _draw_losses(test_loss, rise)}
+    held = decide([lower["SWA"], flatter["SWA"]])
+    return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
-def _losses(run: Run, weights: Tensor, examples: Any, *, buffers: Any = None) -> np.ndarray:
-    """The loss of networks with some weights [S, W] on examples, [S]."""
-    assert run.model is not None and run.model.recipe.loss is not None
-    program = Program(stack([run.model.recipe]).network, run.model.signature)
-    outputs = outputs_on(
-        program, weights, run.model.buffers if buffers is None else buffers, examples
-    )
-    return mean_loss(run.model.recipe.loss, outputs, examples).double().numpy()
+def _losses(run: Run, examples: Any, *, buffers: Any = None) -> np.ndarray:
+    """The loss of a run's networks on examples, [S], with their own or other `buffers`."""
+    model = model_of(run)
+    assert model.recipe.loss is not None
+    kept = model.buffers if buffers is None else buffers
+    outputs = outputs_on(program_of(model), model.weights, kept, examples)
+    return mean_loss(model.recipe.loss, outputs, examples).double().numpy()
 
 
 def _rises(run: Run, examples: Any, directions: int) -> np.ndarray:
     """How much the training loss rises at each distance, the mean over random directions:
     [distances, S].
 
-    Batch norm uses the batch's own statistics (here: of all examples), as they belong to the
-    weights at every place.
+    Batch norm uses the statistics of the batch (here: of all examples), which belong to the weights
+    at every place.
     """
-    model = run.model
-    assert model is not None and model.recipe.loss is not None
-    program = Program(stack([model.recipe]).network, model.signature)
+    model, program = model_of(run), program_of(model_of(run))
+    assert model.recipe.loss is not None
     units = torch.randn(directions, model.size, generator=stream(0, "directions"))
     units = units / units.norm(dim=1, keepdim=True)
+    targets = examples.targets.expand(len(model.weights), -1)
     found = []
-    for distance in DISTANCES:
-        each = []
+    for distance in RANDOM_DISTANCES:
+        losses = []
         for unit in units if distance else units[:1]:
-            now = Pass(
-                training=True, seeds=(), buffers={n: v.clone() for n, v in model.buffers.items()}
-            )
+            buffers = {name: value.clone() for name, value in model.buffers.items()}
+            context = Pass(training=True, seeds=(), buffers=buffers)
             tensors = program.layout.views(model.weights + distance * unit)
-            targets = examples.targets.expand(len(model.weights), -1)
             with torch.no_grad():
-                outputs = program(tensors, Batch(examples.numbers[None]), now)
-                each.append(model.recipe.loss.each(outputs, targets).mean(1).double().numpy())
-        found.append(np.mean(each, 0))
+                outputs = program(tensors, Batch(examples.numbers[None]), context)
+                losses.append(model.recipe.loss.each(outputs, targets).mean(1).double().numpy())
+        found.append(np.mean(losses, 0))
     return np.array(found) - found[0]
 
 
-def _said(found: Any) -> str:
-    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
-
-
-def _picture(at_test: dict[str, np.ndarray], rise: dict[str, np.ndarray]) -> Any:
+def _draw_losses(test_loss: dict[str, np.ndarray], rise: dict[str, np.ndarray]) -> Figure:
     picture = figure(9.6, 3.5)
     left, right = picture.subplots(1, 2)
-    for i, values in enumerate(at_test.values()):
-        found = t_interval(values)
-        left.plot(
-            values, np.full(len(values), i) + 0.18, "|", color=COLORS[i], markersize=7, alpha=0.7
-        )
-        intervals(
-            left, [i], [found.value], [found.low], [found.high], color=COLORS[i], upright=False
-        )
-    left.set_yticks(range(len(at_test)), ["raw, constant rate", "SWA", "EMA", "cosine decay"])
-    left.invert_yaxis()
+    for i, values in enumerate(test_loss.values()):
+        at = np.full(len(values), i + 0.18)
+        left.plot(values, at, "|", color=COLORS[i], markersize=7, alpha=0.7)
+    labels = ("raw, constant rate", "SWA", "EMA", "cosine decay")
+    found = dict(zip(labels, map(t_interval, test_loss.values()), strict=True))
+    draw_named_intervals(left, found, upright=False)
     left.set(xlabel="test loss", title="Ticks: runs; dots: mean with 95 % interval")
     for i, (name, values) in enumerate(rise.items()):
-        spread = [t_interval(v) for v in values]
-        right.plot(DISTANCES, values.mean(1), label=name, **line_style(i))
-        band(right, DISTANCES, [s.low for s in spread], [s.high for s in spread], color=COLORS[i])
-    right.set(
-        xlabel="distance from the weights, in a random direction",
-        ylabel="rise of the training loss",
-        title="Flatness: mean over directions",
-    )
+        draw_mean(right, RANDOM_DISTANCES, values, label=name, **line_style(i))
+    right.set_xlabel("distance from the weights, in a random direction")
+    right.set(ylabel="rise of the training loss", title="Flatness: mean over directions")
     right.legend()
     return picture
-
-
-EXPERIMENT = Experiment(
-    name="swa",
-    title="Averaged weights: flatter, and better on the test set?",
-    rows=("E3",),
-    claim="The mean of the weights of late epochs lies in a flatter place than the last weights "
-    "and has a lower test "
-    "loss, once batch norm's statistics are worked out for it.",
-    seconds=12,
-    run=run,
-)

@@ -91,10 +91,10 @@ def test_the_test_exists(row):
 @pytest.mark.parametrize("row", ROWS)
 def test_the_experiment_shows_the_row(row):
     found = [text for text, _ in links(ROWS[row][5])]
-    assert found and all(name in gallery.names() for name in found)
-    assert all(row in gallery.experiment(name).rows for name in found)
+    assert found and all(name in gallery.experiment_names() for name in found)
+    assert all(row in gallery.find_experiment(name).rows for name in found)
 
 
 def test_every_experiment_is_on_the_page():
     shown = {text for row in ROWS.values() for text, _ in links(row[5])}
-    assert shown == set(gallery.names())
+    assert shown == set(gallery.experiment_names())

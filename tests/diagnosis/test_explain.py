@@ -29,7 +29,7 @@ from ravine.diagnosis.explain import (
 from ravine.diagnosis.explanation import SECTIONS, parse_explanation
 from ravine.diagnosis.registry import ALL_RULES, FAMILIES, RETIRED_CODES, SYMPTOM_CODES
 from ravine.errors import InputError
-from ravine_gallery import names
+from ravine_gallery import experiment_names
 
 PAGES = resources.files("ravine.diagnosis").joinpath("explanations")
 each_rule = pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.code)
@@ -138,7 +138,7 @@ def test_every_rule_is_explained(rule):
         assert text.endswith(".") and "  " not in text and not re.search(r"[{}]", text)
     assert len(about.means) >= 60 and len(re.findall(r"[.!?](?= |$)", about.means)) <= 5
     assert about.references and about.title and about.patch
-    assert rule.picture == "" or rule.picture in names()
+    assert rule.picture == "" or rule.picture in experiment_names()
     assert set(rule.also) <= set(CAUSES) - {rule.cause}
 
 

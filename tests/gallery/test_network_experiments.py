@@ -1,6 +1,4 @@
-"""The experiments on networks: numbers that have a closed form, or that the lecture's claim pins;
-quick runs.
-"""
+"""The experiments on networks: numbers of quick runs with a closed form, or that a claim pins."""
 
 import math
 
@@ -10,76 +8,16 @@ import torch
 
 from ravine.data.synthetic import mixture
 from ravine_gallery import (
-    activations,
-    batch_norm_drift,
-    deep_tanh,
     dropout_expectation,
-    early_stopping,
     ensembles,
-    he_multiplier,
-    l1_zeros,
-    learning_curves,
     loss_slices,
-    losses,
     mixture_boundaries,
-    names,
     network_experiments,
     scaling_table,
-    splits,
     zero_init,
 )
-
-ALL = (
-    activations,
-    batch_norm_drift,
-    deep_tanh,
-    dropout_expectation,
-    early_stopping,
-    ensembles,
-    he_multiplier,
-    l1_zeros,
-    learning_curves,
-    loss_slices,
-    losses,
-    mixture_boundaries,
-    scaling_table,
-    splits,
-    zero_init,
-)
-
-
-@pytest.fixture(scope="module")
-def numbers():
-    """The numbers of an experiment's quick run, each run once."""
-    found = {}
-
-    def of(module):
-        if module not in found:
-            outcome = module.EXPERIMENT.run(True)
-            assert outcome.said and outcome.figures
-            found[module] = dict(outcome.numbers)
-        return found[module]
-
-    return of
-
-
-@pytest.mark.parametrize("module", ALL, ids=lambda m: m.EXPERIMENT.name)
-def test_each_is_listed_under_its_own_name(module):
-    name = module.EXPERIMENT.name
-    assert name in names()
-    assert module.__name__.endswith("." + name.replace("-", "_"))
-    assert 0 < module.EXPERIMENT.seconds <= 20 and module.EXPERIMENT.rows
-
 
 # What they share
-
-
-def test_an_interval_is_students():
-    found = network_experiments.interval([1.0, 2.0, 4.0, 7.0])
-    half = 3.182446 * np.std([1, 2, 4, 7], ddof=1) / 2  # t of three degrees of freedom, from tables
-    assert found.mean == 3.5
-    assert found.high - found.mean == pytest.approx(half, rel=1e-6)
-    assert math.isnan(network_experiments.interval([1.0]).low)
 
 
 def test_bayes_error_by_integral_is_the_closed_form_of_two_components():
@@ -88,34 +26,33 @@ def test_bayes_error_by_integral_is_the_closed_form_of_two_components():
 
 
 def test_bayes_error_of_the_curved_mixture_is_what_drawn_labels_give():
-    problem = network_experiments.curved()
+    problem = network_experiments.curved_classes()
     points, classes = problem.draw(20_000, 3)
     wrong = ((problem.probability(points) > 0.5) != classes).mean()
     assert wrong == pytest.approx(problem.error(), abs=4 * math.sqrt(0.1 * 0.9 / 20_000))
-    says = problem.probability(points)[None] > 0.5
-    assert problem.error_of(says, points)[0] == pytest.approx(problem.error(), abs=0.004)
-    assert problem.error_of(~says, points)[0] == pytest.approx(1 - problem.error(), abs=0.004)
+    bayes = problem.probability(points)[None] > 0.5
+    assert problem.error_of(bayes, points)[0] == pytest.approx(problem.error(), abs=0.004)
+    assert problem.error_of(~bayes, points)[0] == pytest.approx(1 - problem.error(), abs=0.004)
 
 
 def test_the_density_of_the_mixture_sums_to_one():
-    problem = network_experiments.curved()
-    assert problem.density(network_experiments.square(6.0, 301)).sum() * (
-        12 / 300
-    ) ** 2 == pytest.approx(1, abs=1e-6)
+    problem = network_experiments.curved_classes()
+    density = problem.density(network_experiments.square_grid(6.0, 301))
+    assert density.sum() * (12 / 300) ** 2 == pytest.approx(1, abs=1e-6)
 
 
 # Starts
 
 
 def test_zero_and_constant_starts_leave_one_unit(numbers):
-    found = numbers(zero_init)
+    found = numbers("zero-init")
     assert found["distinct units, zero"] == found["distinct units, constant 0.5"] == 1
-    assert found["distinct units, random (He)"] == zero_init.HIDDEN
+    assert found["distinct units, random (He)"] == 16
     assert found["largest change of a weight, zero"] == 0
     assert found["largest change of a weight, constant 0.5"] > 0.1  # it learns, but as one unit
 
 
-def test_units_are_told_apart_by_any_of_their_weights():
+def test_units_differ_if_any_of_their_weights_does():
     units = torch.ones(3, 4)
     assert zero_init.distinct_units(units) == 1
     units[1, 3] += 0.01
@@ -124,7 +61,7 @@ def test_units_are_told_apart_by_any_of_their_weights():
 
 
 def test_tanh_layers_collapse_as_linear_layers_would_and_saturate(numbers):
-    found = numbers(deep_tanh)
+    found = numbers("deep-tanh")
     assert found["sd of layer 7, σ = 0.01"] == pytest.approx(
         found["collapse predicted"], rel=0.15
     )  # tanh takes some
@@ -137,12 +74,14 @@ def test_tanh_layers_collapse_as_linear_layers_would_and_saturate(numbers):
 
 
 def test_a_multiple_of_hes_variance_multiplies_the_signal_at_each_layer(numbers):
-    for m in he_multiplier.MULTIPLIERS:
-        assert numbers(he_multiplier)[f"growth per layer, mult {m:g}"] == pytest.approx(m, rel=0.1)
+    for m in (0.25, 0.5, 1, 2, 4):
+        assert numbers("he-multiplier")[f"growth per layer, mult {m:g}"] == pytest.approx(
+            m, rel=0.1
+        )
 
 
 def test_batch_norm_starts_at_mean_0_and_sd_1_and_drifts_less(numbers):
-    found = numbers(batch_norm_drift)
+    found = numbers("batch-norm-drift")
     assert found["sd at start, batch norm"] == pytest.approx(
         1, abs=0.01
     )  # units that are nearly constant have less
@@ -156,14 +95,14 @@ def test_batch_norm_starts_at_mean_0_and_sd_1_and_drifts_less(numbers):
 
 def test_slopes_are_those_of_the_formulas(numbers):
     at_5 = 1 / (1 + math.exp(-5))
-    found = numbers(activations)
+    found = numbers("activations")
     assert found["largest slope beyond ±5, sigmoid"] == pytest.approx(at_5 * (1 - at_5), rel=1e-9)
     assert found["largest slope beyond ±5, tanh"] == pytest.approx(1 / math.cosh(5) ** 2, rel=1e-9)
     assert found["largest slope beyond ±5, ReLU"] == 1
 
 
 def test_gradients_have_one_sign_behind_positive_outputs(numbers):
-    found = numbers(activations)
+    found = numbers("activations")
     assert found["one sign, sigmoid"] == found["one sign, ReLU"] == 1
     assert found["one sign, tanh"] < 0.1
     assert (
@@ -173,12 +112,12 @@ def test_gradients_have_one_sign_behind_positive_outputs(numbers):
 
 
 def test_relus_die_at_large_rates(numbers):
-    found = numbers(activations)
+    found = numbers("activations")
     assert found["dead, lr 0.1"] < 0.05 < found["dead, lr 10"]
 
 
 def test_cross_entropy_is_finite_where_the_formula_is_not(numbers):
-    found = numbers(losses)
+    found = numbers("losses")
     assert found["stable not finite"] == 0 < found["formula not finite"]
     assert found["stable error"] < 1e-6
     assert found["softmax at ±1e4"] == 20_000  # log Σ e^z − z_y
@@ -187,7 +126,7 @@ def test_cross_entropy_is_finite_where_the_formula_is_not(numbers):
 
 
 def test_squared_error_sticks_where_cross_entropy_learns(numbers):
-    found = numbers(losses)
+    found = numbers("losses")
     assert found["accuracy, ½ (y − p)², start -8"] == 0.5  # no example has changed sides
     assert found["accuracy, cross entropy, start -8"] > 0.75
 
@@ -196,7 +135,7 @@ def test_squared_error_sticks_where_cross_entropy_learns(numbers):
 
 
 def test_dropouts_agree_in_expectation(numbers):
-    found = numbers(dropout_expectation)
+    found = numbers("dropout-expectation")
     assert found["neuron, mean of four masks"] == pytest.approx(found["neuron, scaled"], abs=1e-15)
     # the SD of the mean of 2000 masked values of 2: 2 √(0.3 / 0.7 / 2000) = 0.029, and classic's
     # 0.7 of that
@@ -206,12 +145,12 @@ def test_dropouts_agree_in_expectation(numbers):
 
 
 def test_sub_networks_of_every_mask_are_there_once():
-    masks = dropout_expectation._masks(3)
+    masks = dropout_expectation.all_masks(3)
     assert len(set(masks)) == 8 and np.mean(masks) == 0.5
 
 
 def test_the_lectures_network_has_about_200_weights_and_its_settings():
-    recipes = mixture_boundaries.recipes(1)
+    recipes = mixture_boundaries.regularized_recipes(1)
     assert list(recipes) == ["λ = 0", "λ = 0.0001", "λ = 0.001", "λ = 0.01", "dropout, keep 0.7"]
     for recipe in recipes.values():
         assert recipe.network.hidden == (50,)
@@ -223,7 +162,7 @@ def test_the_lectures_network_has_about_200_weights_and_its_settings():
 
 
 def test_no_network_beats_bayes(numbers):
-    found = numbers(mixture_boundaries)
+    found = numbers("mixture-boundaries")
     assert 0.08 < found["bayes"] < 0.12
     assert all(
         value > found["bayes"] - 0.004 for name, value in found.items() if name.startswith("error")
@@ -231,13 +170,13 @@ def test_no_network_beats_bayes(numbers):
 
 
 def test_l1_has_more_zeros_than_l2_and_none_exactly(numbers):
-    found = numbers(l1_zeros)
+    found = numbers("l1-zeros")
     assert found["zeros, L1"] > 3 * max(found["zeros, L2"], 0.01)
     assert found["exactly zero"] < 0.01
 
 
 def test_early_stopping_never_takes_more_steps(numbers):
-    found = numbers(early_stopping)
+    found = numbers("early-stopping")
     assert 0 < found["steps spent"] <= 1
     assert found["error, stopped early"] > found["bayes"] - 0.004
 
@@ -246,19 +185,19 @@ def test_early_stopping_never_takes_more_steps(numbers):
 
 
 def test_the_table_is_badly_conditioned_and_standardizing_mends_it(numbers):
-    found = numbers(scaling_table)
+    found = numbers("scaling-table")
     assert found["condition, as it is"] > 1e9
     assert found["condition, standardized"] < 2
     assert found["left, as it is"] > 0.4 > 0.01 > found["left, standardized"]
-    rows = scaling_table.SLIDE
+    rows = scaling_table.SLIDE_ROWS
     assert rows[0].tolist() == [114.8, 0.00323, 5.1]
 
 
 def test_centering_takes_the_mean_out_of_the_hessian():
-    x, _ = scaling_table.table(50, 0)
+    x, _ = scaling_table.draw_table(50, 0)
     mean = x.mean(0)
     raw, centered = (
-        scaling_table.hessian(scaling_table.formed(x, form))[:2, :2]
+        scaling_table.neuron_hessian(scaling_table.transform_table(x, form))[:2, :2]
         for form in ("as it is", "centered")
     )
     np.testing.assert_allclose(raw - np.outer(mean, mean), centered, rtol=1e-9, atol=1e-12)
@@ -266,28 +205,28 @@ def test_centering_takes_the_mean_out_of_the_hessian():
         np.random.default_rng(0).standard_normal((50, 2)) + 5
     )  # equal scales: there the mean is what hurts
     conditions = [
-        np.linalg.cond(scaling_table.hessian(scaling_table.formed(shifted, f)))
-        for f in scaling_table.FORMS
+        np.linalg.cond(scaling_table.neuron_hessian(scaling_table.transform_table(shifted, form)))
+        for form in ("as it is", "centered")
     ]
     assert conditions[0] > 100 > 2 > conditions[1]
 
 
 def test_a_leak_shows_and_the_encoding_has_none(numbers):
-    found = numbers(splits)
+    found = numbers("splits")
     assert found["too good by, choosing features"] > 0.1
     assert found["leaked, splitting patients' rows"] > found["honest, splitting patients' rows"]
     assert found["encoder differs by"] == 0
 
 
 def test_gradient_descent_always_falls_and_minibatches_do_not(numbers):
-    found = numbers(learning_curves)
+    found = numbers("learning-curves")
     assert found["train rises, gradient descent"] == 0
     assert found["train rises, minibatches"] > 0.1
     assert found["loss above its best"] >= 0
 
 
 def test_an_ensembles_loss_is_never_above_its_members(numbers):
-    found = numbers(ensembles)
+    found = numbers("ensembles")
     assert found["loss never above its members'"] == 1
     assert found["error of 4"] < found["error of 1"]
 
@@ -303,13 +242,13 @@ def test_a_straight_path_lies_in_one_direction_and_a_random_plane_misses_it():
     line = torch.linspace(0, 1, 20)[:, None] * torch.randn(
         1, 50, generator=torch.Generator().manual_seed(0)
     )
-    assert float(loss_slices.plane_of(line)[1][0]) == pytest.approx(1)
+    assert float(loss_slices.principal_plane(line)[1][0]) == pytest.approx(1)
     plane = loss_slices.random_plane(1000, 0)
     torch.testing.assert_close(plane @ plane.T, torch.eye(2), atol=1e-6, rtol=0)
 
 
 def test_the_plane_of_the_path_holds_it_and_random_directions_do_not(numbers):
-    found = numbers(loss_slices)
+    found = numbers("loss-slices")
     assert found["share of two directions"] > 0.9
     assert found["random plane catches"] < 4 * found["random plane should catch"]
     # Antognini & Sohl-Dickstein 2018: a walk's principal shares tend to those of 1/k², from its end
