@@ -48,7 +48,7 @@ def main() -> None:
     args = arguments()
     train, test = examples(args.folder, "train"), examples(args.folder, "t10k")
     train = train.take(torch.arange(min(args.examples, train.count)))
-    recipe = catalog.named("image").vary("epochs", args.epochs)
+    recipe = catalog.named_recipe("image").vary("epochs", args.epochs)
     smoothing = getattr(recipe.loss, "label_smoothing", 0.0)
     recipe = recipe.vary("loss", SoftmaxCrossEntropy(label_smoothing=smoothing))
     layout = torch.channels_last if args.channels_last else torch.contiguous_format

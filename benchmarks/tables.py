@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    recipe = catalog.named(asked.recipe)
+    recipe = catalog.named_recipe(asked.recipe)
     for assignment in asked.settings:
         recipe = catalog.with_setting(recipe, assignment)
     print(f"{'':14}{'':9} {'ravine':26}{'sklearn MLP':27}{'HistGB':26}")

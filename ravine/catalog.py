@@ -37,7 +37,7 @@ from ravine import (
 )
 from ravine.errors import RecipeError, folded, may_read, nearest, shortened
 from ravine.networks import activations, conv, initializers, mlp, pretrained, torch_module
-from ravine.part import from_plain, is_part, to_plain
+from ravine.part import is_part
 from ravine.protocols import (
     Activation,
     Augmentation,
@@ -61,6 +61,7 @@ from ravine.protocols import (
     Tuning,
 )
 from ravine.recipe import Recipe
+from ravine.serialization import from_plain, to_plain
 
 CHOICES: Mapping[Any, Sequence[type]] = {
     Activation: activations.ALL,
@@ -186,7 +187,7 @@ def image() -> Recipe:
 NAMED = {f.__name__: f for f in (default, realmlp_td_s, plain, image)}
 
 
-def named(name: str) -> Recipe:
+def named_recipe(name: str) -> Recipe:
     """The recipe of that name. Raises `RecipeError` with the nearest one."""
     found = {folded(n): n for n in NAMED}.get(folded(name))
     if found is None:
@@ -265,7 +266,7 @@ def recipe_from(given: Mapping[str, Any]) -> Recipe:
         raise RecipeError(
             f"base is {base!r}", why="it must be the name of a recipe: " + nearest("", NAMED)
         )
-    return changed(named(base), given)
+    return changed(named_recipe(base), given)
 
 
 def changed(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:

@@ -201,7 +201,7 @@ def recipes(name: str | None = None, /) -> int:
     from ravine.data import BUNDLED
 
     if name is not None:
-        print(catalog.recipe_text(catalog.named(name)), end="")
+        print(catalog.recipe_text(catalog.named_recipe(name)), end="")
         return 0
     print("Recipes (ravine train WHAT --recipe NAME; ravine recipes NAME prints one):")
     for known, make in catalog.NAMED.items():
@@ -680,9 +680,9 @@ def recipe_for(
             )
         recipe = catalog.read_recipe(what)
     elif data.holds_pictures(what):
-        recipe = catalog.named(name or "image").vary("data", data.Images(source=what))
+        recipe = catalog.named_recipe(name or "image").vary("data", data.Images(source=what))
     else:
-        recipe = catalog.named(name or "default").vary("data.source", what)
+        recipe = catalog.named_recipe(name or "default").vary("data.source", what)
     recipe = _told(recipe, wanted)
     for path, value in (("seeds", seeds), ("seed", seed), ("data.memory", memory)):
         if value is not None:
@@ -1069,20 +1069,20 @@ def _setting_meant(option: str) -> str:
     """The path of the default recipe's setting that an option's name means: its path, its last
     name, its initials.
     """
-    from ravine.catalog import named
+    from ravine.catalog import named_recipe
     from ravine.errors import folded
-    from ravine.part import hints, is_part
+    from ravine.part import field_types, is_part
 
     found: list[str] = []
 
     def walk(part: Any, above: str) -> None:
-        for name in hints(type(part)):
+        for name in field_types(type(part)):
             value = getattr(part, name)
             found.append(f"{above}{name}")
             if is_part(value):
                 walk(value, f"{above}{name}.")
 
-    walk(named("default"), "")
+    walk(named_recipe("default"), "")
     initials = "".join(word[0] for word in option.replace("_", "-").split("-") if word)
     for meant in (option, initials):
         fits = [

@@ -318,17 +318,17 @@ ALL = (
 )
 
 
-def for_kind(kind: str) -> tuple[Metric, ...]:
+def metrics_for(kind: str) -> tuple[Metric, ...]:
     """The metrics of a kind of task, the one to report first at the front."""
     return BY_KIND[kind]
 
 
-def headline(kind: str) -> Metric:
+def main_metric(kind: str) -> Metric:
     """What a kind of task is judged by."""
     return BY_KIND[kind][0]
 
 
-def named(name: str) -> Metric:
+def metric_named(name: str) -> Metric:
     """The metric of that name. Raises `RecipeError` with the nearest one."""
     for metric in ALL:
         if metric.name == name:
@@ -339,7 +339,7 @@ def named(name: str) -> Metric:
 # Intervals
 
 
-def interval(
+def confidence_interval(
     name: str, predictions: Tensor, targets: Tensor, *, confidence: float = 0.95
 ) -> tuple[float, float]:
     """A confidence interval for a metric of one network's predictions [N, C] on a test split.
@@ -349,12 +349,12 @@ def interval(
     says how the score would vary with other test examples, not with another training. NaN where the
     metric is NaN.
 
-    >>> low, high = interval("accuracy", torch.tensor([[0.9], [0.8], [0.2], [0.7]]),
+    >>> low, high = confidence_interval("accuracy", torch.tensor([[0.9], [0.8], [0.2], [0.7]]),
     ...                      torch.tensor([1, 1, 0, 0]))
     >>> round(low, 3), round(high, 3)
     (0.301, 0.954)
     """
-    metric, predictions = named(name), predictions[None]
+    metric, predictions = metric_named(name), predictions[None]
     value = float(metric.of(predictions, targets))
     if math.isnan(value):
         return math.nan, math.nan

@@ -22,7 +22,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from ravine.errors import RecipeError, folded, nearest, shortened
+from ravine.errors import RecipeError, shortened
 
 Number = Annotated[float | Tensor, "Number"]  # one value, or a column with a value for each network
 P = TypeVar("P")
@@ -75,7 +75,7 @@ def is_part(value: Any) -> bool:
 
 
 @functools.cache
-def hints(cls: type) -> dict[str, Any]:
+def field_types(cls: type) -> dict[str, Any]:
     """The annotations of a part's settings, by name."""
     found = typing.get_type_hints(cls, include_extras=True)
     return {f.name: found[f.name] for f in dataclasses.fields(cls)}
@@ -90,7 +90,7 @@ def is_number(hint: Any) -> bool:
 
 
 def _check(self: Any) -> None:
-    kinds = hints(type(self))
+    kinds = field_types(type(self))
     for field in dataclasses.fields(self):
         value = getattr(self, field.name)
         if isinstance(value, Tensor) and is_number(kinds[field.name]):
@@ -109,12 +109,12 @@ def _values(self: Any) -> list[Any]:
 
 def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
     what = f"{cls.__name__}.{field.name} is {shortened(repr(given))}"
-    hint = hints(cls)[field.name]
+    hint = field_types(cls)[field.name]
     adapter = _adapter(cls, field.name)
     if adapter is None:
         _check_parts(hint, given, what)
         return given
-    value = _plain(given)
+    value = as_setting(given)
     try:
         value = adapter.validate_python(value, strict=True)
     except pydantic.ValidationError as error:
@@ -138,9 +138,9 @@ def _check_parts(hint: Any, given: Any, what: str) -> None:
     """
     many, role = False, hint
     while (
-        not isinstance(role, type) and len(_inner(role)) == 1
+        not isinstance(role, type) and len(inner_types(role)) == 1
     ):  # through `| None` and `tuple[..., ...]`
-        many, role = many or typing.get_origin(role) is tuple, _inner(role)[0]
+        many, role = many or typing.get_origin(role) is tuple, inner_types(role)[0]
     if not getattr(role, "_is_protocol", False) or (
         given is None and type(None) in typing.get_args(hint)
     ):
@@ -154,14 +154,14 @@ def _check_parts(hint: Any, given: Any, what: str) -> None:
             raise RecipeError(what, why=f"it must be {'a tuple of parts' if many else 'a part'}")
 
 
-def _plain(value: Any) -> Any:
+def as_setting(value: Any) -> Any:
     """A setting as a part keeps it: lists are tuples, numpy's scalars Python's own."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (list, tuple)):
-        return tuple(_plain(v) for v in value)
+        return tuple(as_setting(v) for v in value)
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: as_setting(v) for k, v in value.items()}
     return value
 
 
@@ -201,7 +201,7 @@ def _outside(value: Any, bounds: Mapping[str, float]) -> str:
 
 @functools.cache
 def _adapter(cls: type, name: str) -> pydantic.TypeAdapter | None:
-    hint = float if is_number(hints(cls)[name]) else hints(cls)[name]
+    hint = float if is_number(field_types(cls)[name]) else field_types(cls)[name]
     if not _is_plain(hint):
         return None
     return pydantic.TypeAdapter(hint)
@@ -219,216 +219,15 @@ def _is_plain(hint: Any) -> bool:
     return False
 
 
-# Plain data
-
-
-def to_plain(value: Any) -> Any:
-    """A part as plain data: `{"name": "AdamW", "lr": 0.001, ...}`; tuples and columns as lists.
-
-    None is left out where it is the default, and the word "none" where it is not, so `from_plain`
-    gives the part back. A function is told by its name, from which it cannot be made again.
-
-    >>> @part
-    ... class Shrink:
-    ...     rate: Number = 0.1
-    >>> to_plain(Shrink())
-    {'name': 'Shrink', 'rate': 0.1}
-    """
-    if is_part(value):
-        settings = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        usual = {f.name for f in dataclasses.fields(value) if f.default is None}
-        shown = {
-            k: "none" if v is None else v
-            for k, v in settings.items()
-            if v is not None or k not in usual
-        }
-        return {"name": type(value).__name__, **shown}
-    if isinstance(value, (tuple, list)):
-        return [to_plain(v) for v in value]
-    if isinstance(value, Mapping):
-        return {k: to_plain(v) for k, v in value.items()}
-    if isinstance(value, Tensor):
-        return value.flatten().tolist()
-    if callable(value):  # what Python hands in and no file can hold: its name
-        return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    return value
-
-
-def from_plain(
-    cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequence[type]], *, path: str = ""
-) -> P:
-    """The part that plain data describes.
-
-    `choices` says which classes may stand in a field, by the field's annotation (a role of
-    `roles.py`); `path` is where the data stand in their file, for messages. Missing settings take
-    their defaults; a role given as a word alone (`optimizer = "AdamW"`) takes all of them; `"none"`
-    is None. Raises `RecipeError` for unknown names (the nearest is offered), wrong types and
-    values; `error.path` says where.
-    """
-    known = hints(cls)
-    for name in data:
-        if name == "name" and folded(str(data[name])) != folded(cls.__name__):
-            what = f"the name of {cls.__name__} is {data[name]!r}"
-            raise _at(RecipeError(what, why="it must be its own, or left out"), path, name)
-        if name != "name" and name not in known:
-            raise _at(
-                RecipeError(f"{cls.__name__} has no setting {name!r}", why=nearest(name, known)),
-                path,
-                name,
-            )
-    values = {}
-    for name, given in data.items():
-        if name != "name":
-            values[name] = _value(known[name], given, choices, path=f"{path}.{name}".lstrip("."))
-    missing = [
-        f.name
-        for f in dataclasses.fields(cls)  # type: ignore
-        if f.name not in values
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        do = f"set {f'{path}.{missing[0]}'.lstrip('.')}, too"
-        raise _at(RecipeError(f"{cls.__name__} needs {', '.join(missing)}", do=do), path, "")
-    try:
-        return cls(**values)
-    except RecipeError as error:
-        named = error.what.partition(".")[2].partition(" ")[0]
-        raise _at(error, path, named if named in known else "") from None
-
-
-def _value(hint: Any, given: Any, choices: Mapping[Any, Sequence[type]], *, path: str) -> Any:
-    role, many, optional = _role(hint, choices)
-    if role is None:
-        if _is_none(given) and type(None) in typing.get_args(hint):
-            return None
-        return _plain(given)
-    if optional and _is_none(given):
-        return None
-    if many:
-        given = () if _is_none(given) else given
-        given = given if isinstance(given, (list, tuple)) else [given]
-        places = [f"{path}.{i}" if len(given) > 1 else path for i in range(len(given))]
-        return tuple(
-            _part_from(choices[role], g, choices, path=p)
-            for g, p in zip(given, places, strict=True)
-        )
-    return _part_from(choices[role], given, choices, path=path)
-
-
-def _is_none(given: Any) -> bool:
-    return given is None or (isinstance(given, str) and given == "none")
-
-
-def _part_from(
-    classes: Sequence[type], given: Any, choices: Mapping[Any, Sequence[type]], *, path: str
-) -> Any:
-    if is_part(given) and not isinstance(given, type):
-        return given
-    if isinstance(given, str):
-        given = {"name": given}
-    if not isinstance(given, Mapping):
-        raise _at(
-            RecipeError(f"{path} is {given!r}", why="it must be a name or a table with a name"),
-            path,
-            "",
-        )
-    if len(classes) == 1 and "name" not in given:
-        return from_plain(classes[0], given, choices, path=path)
-    names = {folded(c.__name__): c for c in classes}
-    name = given.get("name")
-    if not isinstance(name, str):
-        raise _at(
-            RecipeError(f"{path} has no name", why=nearest("", [c.__name__ for c in classes])),
-            path,
-            "",
-        )
-    cls = names.get(folded(name))
-    if cls is None:
-        what = f"{path} has no {name!r}"
-        raise _at(RecipeError(what, why=nearest(name, [c.__name__ for c in classes])), path, "name")
-    return from_plain(cls, given, choices, path=path)
-
-
-def _role(hint: Any, choices: Mapping[Any, Sequence[type]]) -> tuple[Any, bool, bool]:
-    """(role, many, optional) of a field's annotation; role is None for plain settings."""
-    if isinstance(hint, type) and hint in choices:
-        return hint, False, False
-    inner = _inner(hint)
-    if len(inner) != 1:
-        return None, False, False
-    if isinstance(inner[0], type):
-        many, role = typing.get_origin(hint) is tuple, inner[0]
-    else:
-        role, many, _ = _role(inner[0], choices)
-    return (role if role in choices else None), many, type(None) in typing.get_args(hint)
-
-
-def _inner(hint: Any) -> list[Any]:
+def inner_types(hint: Any) -> list[Any]:
     """What a union or a tuple is made of, without None and the dots."""
     return [a for a in typing.get_args(hint) if a not in (type(None), Ellipsis)]
-
-
-def _at(error: RecipeError, path: str, name: str) -> RecipeError:
-    """Note where in the plain data an error stands, unless a deeper place is known."""
-    if not hasattr(error, "path"):
-        error.path = f"{path}.{name}".strip(".")  # type: ignore[attr-defined]
-    return error
-
-
-# Settings by path
-
-
-def get(value: Any, path: str) -> Any:
-    """The setting at a path: `get(recipe, "optimizer.lr")`. Raises `RecipeError` with the names
-    there are.
-    """
-    for name in path.split("."):
-        value = _step(value, name, path)
-    return value
-
-
-def vary(value: P, path: str, new: Any) -> P:
-    """A copy with the setting at `path` changed; everything that is not on the path is shared.
-
-    >>> @part
-    ... class Shrink:
-    ...     rate: Number = 0.1
-    >>> vary(Shrink(), "rate", 0.2)
-    Shrink(rate=0.2)
-    """
-    name, _, rest = path.partition(".")
-    old = _step(value, name, path)
-    changed = vary(old, rest, new) if rest else new
-    if isinstance(value, tuple):
-        at = int(name)
-        return (*value[:at], changed, *value[at + 1 :])  # type: ignore[return-value]
-    return dataclasses.replace(value, **{name: changed})  # type: ignore[type-var]
-
-
-def _step(value: Any, name: str, path: str) -> Any:
-    if isinstance(value, tuple):
-        if not name.isdecimal() or int(name) >= len(value):
-            why = (
-                f"{name!r} must be a place from 0 to {len(value) - 1}"
-                if value
-                else "there is nothing in it"
-            )
-            raise RecipeError(f"no setting {path!r}", why=why)
-        return value[int(name)]
-    if not is_part(value):
-        raise RecipeError(f"no setting {path!r}", why=f"{value!r} has no settings of its own")
-    if name not in hints(type(value)):
-        raise RecipeError(
-            f"{type(value).__name__} has no setting {name!r}", why=nearest(name, hints(type(value)))
-        )
-    return getattr(value, name)
 
 
 # Cohorts
 
 
-def program(value: Any) -> Any:
+def group_key(value: Any) -> Any:
     """What must be equal for parts to run as one program: everything but the values of Numbers.
     Hashable.
 
@@ -436,20 +235,20 @@ def program(value: Any) -> Any:
     ... class Shrink:
     ...     rate: Number = 0.1
     ...     times: int = 1
-    >>> program(Shrink(rate=0.2)) == program(Shrink(rate=0.3))
+    >>> group_key(Shrink(rate=0.2)) == group_key(Shrink(rate=0.3))
     True
     """
     if is_part(value):
-        kinds = hints(type(value))
+        kinds = field_types(type(value))
         entries = [
-            (f.name, None if is_number(kinds[f.name]) else program(getattr(value, f.name)))
+            (f.name, None if is_number(kinds[f.name]) else group_key(getattr(value, f.name)))
             for f in dataclasses.fields(value)
         ]
         return (type(value), tuple(entries))
     if isinstance(value, (tuple, list)):
-        return tuple(program(v) for v in value)
+        return tuple(group_key(v) for v in value)
     if isinstance(value, Mapping):
-        return tuple(sorted((k, program(v)) for k, v in value.items()))
+        return tuple(sorted((k, group_key(v)) for k, v in value.items()))
     return value
 
 
@@ -459,7 +258,7 @@ def stack(parts: Sequence[P]) -> P:
     """
     first = parts[0]
     if is_part(first):
-        kinds = hints(type(first))
+        kinds = field_types(type(first))
         changes = {}
         for field in dataclasses.fields(first):  # type: ignore[arg-type]
             values = [getattr(p, field.name) for p in parts]
@@ -490,7 +289,7 @@ def rows_of(stacked: P, keep: Tensor) -> P:
     return stacked
 
 
-def condensed(stacked: P) -> P:
+def with_shared_scalars(stacked: P) -> P:
     """The same part with a float for each column whose entries are all equal: fewer operations, the
     same bits.
     """
@@ -499,10 +298,10 @@ def condensed(stacked: P) -> P:
         return float(stacked[0]) if equal else stacked  # type: ignore[return-value]
     if is_part(stacked):
         names = [field.name for field in dataclasses.fields(stacked)]  # type: ignore[arg-type]
-        changes = {name: condensed(getattr(stacked, name)) for name in names}
+        changes = {name: with_shared_scalars(getattr(stacked, name)) for name in names}
         return dataclasses.replace(stacked, **changes)  # type: ignore[type-var]
     if isinstance(stacked, tuple):
-        return tuple(condensed(v) for v in stacked)  # type: ignore[return-value]
+        return tuple(with_shared_scalars(v) for v in stacked)  # type: ignore[return-value]
     return stacked
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ravine.errors import RecipeError
-from ravine.part import part, setting, vary
+from ravine.part import field_types, part, setting
 from ravine.protocols import (
     Augmentation,
     Average,
@@ -26,6 +26,7 @@ from ravine.protocols import (
     Stop,
     Tuning,
 )
+from ravine.serialization import vary
 
 
 @part
@@ -88,3 +89,16 @@ class Recipe:
     def vary(self, path: str, value: object) -> Recipe:
         """A copy with one setting changed: `recipe.vary("optimizer.lr", 0.1)`."""
         return vary(self, path, value)
+
+
+def lr_path(recipe: Recipe) -> str:
+    """Where the learning rate stands: in the optimizer, or in the one that it is put around.
+
+    >>> from ravine.catalog import named_recipe
+    >>> lr_path(named_recipe("plain"))
+    'optimizer.lr'
+    """
+    part, path = recipe.optimizer, "optimizer"
+    while "lr" not in field_types(type(part)):
+        part, path = part.inner, f"{path}.inner"  # type: ignore[attr-defined]
+    return f"{path}.lr"

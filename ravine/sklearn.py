@@ -21,7 +21,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from ravine.catalog import named, with_setting
+from ravine.catalog import named_recipe, with_setting
 from ravine.data import Data, Random, Stratified
 from ravine.errors import RecipeError
 from ravine.recipe import Recipe
@@ -80,7 +80,7 @@ class _Network(BaseEstimator):
 
     def _recipe(self, data: Data, split: Random | Stratified) -> Recipe:
         """The recipe with the estimator's parameters in it; `settings` come last."""
-        recipe = named(self.recipe) if isinstance(self.recipe, str) else self.recipe
+        recipe = named_recipe(self.recipe) if isinstance(self.recipe, str) else self.recipe
         if not isinstance(recipe, Recipe):
             raise TypeError(f"recipe is {recipe!r}: it must be the name of a recipe, or a Recipe")
         if split.validation == 0:

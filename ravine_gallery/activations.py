@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import synthetic
 from ravine.networks.activations import ReLU, Sigmoid, Tanh
 from ravine.networks.batched import Program
@@ -115,7 +115,7 @@ def deep(seeds: int, epochs: int) -> dict[str, list[np.ndarray]]:
             initializer=Glorot(gain=math.sqrt(2) if name == "ReLU" else 1.0),
         )
         recipe = (
-            named("plain")
+            named_recipe("plain")
             .vary("data.source", "digits")
             .vary("network", network)
             .vary("optimizer", SGD(lr=0.1))

@@ -12,7 +12,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 
 from ravine.augment import Crop, Flip, Rotate, Stretch
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Images, Random
 from ravine.networks.mlp import Mlp
 from ravine.protocols import Batch, Pass
@@ -47,7 +47,7 @@ PARTS = (
 def recipe(size: int, steps: int) -> Recipe:
     """128 hidden units; about as many steps whatever the number of training pictures."""
     found = (
-        named("image")
+        named_recipe("image")
         .vary("data", Images(task="classes"))
         .vary("split", Random(validation=0.0, test=0.0))
     )
@@ -166,7 +166,10 @@ def _seen(x: np.ndarray, y: np.ndarray) -> Any:
         originals,
         *(
             drawn(
-                named("image").vary("augment", parts), originals, torch.from_numpy(y[chosen]), 2
+                named_recipe("image").vary("augment", parts),
+                originals,
+                torch.from_numpy(y[chosen]),
+                2,
             ).numbers
             for parts in PARTS[1:]
         ),

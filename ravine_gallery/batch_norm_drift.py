@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.networks.mlp import BatchNorm, Mlp
 from ravine.optimizers import SGD
 from ravine.protocols import Batch, Norm, Pass
@@ -53,7 +53,7 @@ def run(quick: bool) -> Outcome:
     for name, norm in NORMS.items():
         network = Mlp(hidden=(64,) * LAYERS, norm=norm)
         recipe = (
-            named("plain")
+            named_recipe("plain")
             .vary("data.source", "digits")
             .vary("network", network)
             .vary("optimizer", SGD(lr=0.05))

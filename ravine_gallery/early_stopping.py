@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Encoding, Random
 from ravine.early_stopping import EarlyStopping
 from ravine.recipe import Recipe
@@ -21,7 +21,7 @@ PATIENCE = 30
 def recipe(epochs: int, *, stops: bool) -> Recipe:
     """A hundred hidden units on 300 points, stopped early or not."""
     found = (
-        named("plain")
+        named_recipe("plain")
         .vary("encoding", Encoding(smooth_clip=None))
         .vary("split", Random(validation=0.3, test=0.0))
     )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.training.jobs import load_task
@@ -39,7 +39,7 @@ def run(quick: bool) -> Outcome:
     sizes = [m for m in SIZES if m <= members]
     loss, error = np.zeros((splits, len(sizes))), np.zeros((splits, len(sizes)))
     base = (
-        named("plain")
+        named_recipe("plain")
         .vary("data.source", "digits")
         .vary("network.hidden", (32,))
         .vary("optimizer.lr", 0.05)

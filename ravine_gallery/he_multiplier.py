@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.networks.batched import Program
 from ravine.networks.initializers import He
 from ravine.networks.mlp import Mlp
@@ -48,7 +48,7 @@ def run(quick: bool) -> Outcome:
     }
     growth = {m: interval(np.log(v[:, -1] / v[:, 0]) / (LAYERS - 1)) for m, v in signal.items()}
     base = (
-        named("plain")
+        named_recipe("plain")
         .vary("data.source", "digits")
         .vary("network", Mlp(hidden=DEEP))
         .vary("optimizer", SGD(lr=0.05))

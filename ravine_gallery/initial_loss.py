@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.examination.preflight import (
     LEARNED,
@@ -89,7 +89,7 @@ def _first_losses(networks: int) -> tuple[dict[str, list[np.ndarray]], dict[str,
     levels, worst = {}, 0.0
     for name in SETS:
         task, recipe = prepare(
-            named("plain").vary("data.source", name).vary("penalties", (L2(strength=0.01),))
+            named_recipe("plain").vary("data.source", name).vary("penalties", (L2(strength=0.01),))
         )
         starts = [Normal(sd=sd) for sd in SDS] + [He()]
         first[name] = [
@@ -106,7 +106,12 @@ def _penalized(epochs: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
     """What the penalty adds before training [strengths], and the training loss after it [strengths,
     seeds].
     """
-    base = named("plain").vary("data.source", "digits").vary("epochs", epochs).vary("seeds", seeds)
+    base = (
+        named_recipe("plain")
+        .vary("data.source", "digits")
+        .vary("epochs", epochs)
+        .vary("seeds", seeds)
+    )
     recipes = [base.vary("penalties", (L2(strength=s),)) for s in STRENGTHS]
     after = [run.record.series["train/loss"].values[-1] for run in train_all(recipes, workers=1)]
     added = [0.0]
@@ -121,7 +126,7 @@ def _few(steps: int, seeds: int) -> tuple[Any, dict[str, np.ndarray], float]:
     chance level.
     """
     task, recipe = prepare(
-        named("plain").vary("data.source", "digits").vary("split", Random(validation=0.1))
+        named_recipe("plain").vary("data.source", "digits").vary("split", Random(validation=0.1))
     )
     bare = unhindered(recipe).vary("epochs", steps).vary("seeds", seeds)
     small = dataclasses.replace(

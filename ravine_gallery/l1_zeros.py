@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.networks.batched import Program
 from ravine.penalties import L1, L2, ElasticNet
 from ravine.protocols import Penalty
@@ -46,7 +46,7 @@ def run(quick: bool) -> Outcome:
     """Train on ten inputs, five of them without meaning, under each penalty and strength."""
     seeds, epochs = (2, 15) if quick else (6, 60)
     base = (
-        named("plain")
+        named_recipe("plain")
         .vary("data.source", "friedman1")
         .vary("network.hidden", (32,))
         .vary("optimizer.lr", 0.05)

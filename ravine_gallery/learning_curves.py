@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Encoding, Random
 from ravine.optimizers import SGD, Momentum
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
@@ -23,7 +23,7 @@ Curves = dict[str, np.ndarray]  # [T, P] by the name of a series
 def curves(epochs: int, seeds: int, *, batch: int | str) -> tuple[Curves, np.ndarray]:
     """Loss and accuracy on all three splits of 400 points of the mixture, and the steps [T]."""
     recipe = (
-        named("plain")
+        named_recipe("plain")
         .vary("encoding", Encoding(scale="standard", smooth_clip=None))
         .vary("epochs", epochs)
     )

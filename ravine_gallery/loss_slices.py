@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.losses import SoftmaxCrossEntropy
 from ravine.networks.batched import Program
 from ravine.reporting.plot_style import COLORS, GRAY, figure
@@ -61,7 +61,7 @@ def losses_on(program: Program, rows: Tensor, examples: Any) -> np.ndarray:
 def trained(epochs: int, seeds: int) -> tuple[list[Tensor], Program, Any]:
     """The path [T, W] of each network, its weights every few steps."""
     recipe = (
-        named("plain")
+        named_recipe("plain")
         .vary("data.source", "digits")
         .vary("network.hidden", (HIDDEN,))
         .vary("optimizer.lr", 0.02)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from ravine import metrics
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Encoding, Random
 from ravine.data.synthetic import Mixture
 from ravine.recipe import Recipe
@@ -72,7 +72,7 @@ def unscaled() -> Recipe:
     experiment draws anew.
     """
     return (
-        named("plain")
+        named_recipe("plain")
         .vary("split", Random(validation=0.0, test=0.0))
         .vary("encoding", Encoding(scale="none", smooth_clip=None))
     )
@@ -103,7 +103,7 @@ def watched(
     )
     with exact_arithmetic():
         cohort = start(job)
-        metric = metrics.headline(task.kind)
+        metric = metrics.main_metric(task.kind)
         evaluate = Evaluator(
             job.plan,
             task.validation,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.networks.mlp import Dropout
 from ravine.penalties import L2
@@ -36,7 +36,7 @@ def run(quick: bool) -> Outcome:
     """
     ranges, epochs = (2, 2) if quick else (12, 4)
     base = (
-        named("plain")
+        named_recipe("plain")
         .vary("data.source", "digits")
         .vary("split", Random(validation=0.45, test=0.1))
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, intervals, line_style
 from ravine.statistics import student
@@ -27,7 +27,7 @@ def run(quick: bool) -> Outcome:
     model.
     """
     rates, steps, seeds, epochs = (15, 60, 2, 2) if quick else (36, 200, 4, 10)
-    digits = named("plain").vary("data.source", "digits")
+    digits = named_recipe("plain").vary("data.source", "digits")
     found = range_test(digits, rates=rates, steps=steps, seeds=seeds)
     recipes = [
         digits.vary("optimizer.lr", found.rate * t).vary("epochs", epochs).vary("seeds", 2 * seeds)
@@ -43,7 +43,7 @@ def run(quick: bool) -> Outcome:
     place = TIMES.index(1.0)
     means = np.array([np.where(np.isnan(x).any(), math.inf, x.mean()) for x in losses])
     linear = (
-        named("plain")
+        named_recipe("plain")
         .vary("data.source", "diabetes")
         .vary("network.hidden", ())
         .vary("optimizer", SGD(lr=0.1))

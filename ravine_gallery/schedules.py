@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.optimizers import SGD
 from ravine.protocols import Plan
 from ravine.record import Record
@@ -78,7 +78,10 @@ def _triangle(t: float) -> float:
 
 def run(quick: bool) -> Outcome:
     plain = (
-        named("plain").vary("data.source", "iris").vary("epochs", EPOCHS).vary("optimizer.lr", LR)
+        named_recipe("plain")
+        .vary("data.source", "iris")
+        .vary("epochs", EPOCHS)
+        .vary("optimizer.lr", LR)
     )
     if not quick:
         plain = plain.vary("batch", 16)

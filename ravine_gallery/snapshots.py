@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ravine import metrics
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.early_stopping import Snapshots
 from ravine.networks.batched import Program
@@ -37,7 +37,9 @@ def run(quick: bool) -> Outcome:
     """
     seeds, epochs = (3, 2) if quick else (16, 8)
     base = (
-        named("plain").vary("data.source", "digits").vary("split", Random(validation=0.2, test=0.5))
+        named_recipe("plain")
+        .vary("data.source", "digits")
+        .vary("split", Random(validation=0.2, test=0.5))
     )
     base = (
         base.vary("network.hidden", (32,)).vary("optimizer.lr", 0.1).vary("epochs", CYCLES * epochs)

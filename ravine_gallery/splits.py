@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Encoding, Given, Grouped, Random
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
@@ -63,7 +63,7 @@ def frame_of(x: np.ndarray, y: np.ndarray, **columns: np.ndarray) -> pd.DataFram
 def base(epochs: int) -> Recipe:
     """A small network."""
     return (
-        named("plain")
+        named_recipe("plain")
         .vary("network.hidden", (16,))
         .vary("epochs", epochs)
         .vary("data.target", ("target",))

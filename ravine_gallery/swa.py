@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.networks.batched import Program
 from ravine.networks.mlp import BatchNorm, Mlp
@@ -38,7 +38,7 @@ def run(quick: bool) -> Outcome:
     """
     seeds, epochs, directions = (3, 6, 2) if quick else (12, 30, 8)
     base = dataclasses.replace(
-        named("plain"),
+        named_recipe("plain"),
         network=Mlp(hidden=(32,), norm=BatchNorm()),
         split=Random(validation=0.1, test=0.5),
         epochs=epochs,

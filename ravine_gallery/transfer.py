@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
-from ravine.catalog import named
+from ravine.catalog import named_recipe
 from ravine.data import Data, Given
 from ravine.data.image_file import pillow
 from ravine.data.images import Images
@@ -29,10 +29,10 @@ from ravine.networks.conv import Conv
 from ravine.networks.mlp import Mlp
 from ravine.networks.pretrained import RANDOM, Continued, Pretrained
 from ravine.optimizers import AdamW
-from ravine.part import vary
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.schedules import Cosine
+from ravine.serialization import vary
 from ravine.studies.feature_extraction import feature_table, features
 from ravine.training.train import train, train_all
 from ravine_gallery.experiment import Experiment, Outcome
@@ -53,7 +53,7 @@ EMOJI = "RAVINE_EMOJI"
 def base(epochs: int) -> Recipe:
     """AdamW on batches of ten with a cosine, no early stopping: the same for every way."""
     found = (
-        named("plain")
+        named_recipe("plain")
         .vary("data", Images())
         .vary("optimizer", AdamW(lr=0.01))
         .vary("schedule", Cosine())

@@ -18,7 +18,7 @@ from ravine.augment import affine, colors, flips, mixing, randaugment, sampling
 from ravine.effects import Meter
 from ravine.errors import InputError, RecipeError
 from ravine.losses import SoftmaxCrossEntropy
-from ravine.part import hints, is_number, rows_of, stack
+from ravine.part import field_types, is_number, rows_of, stack
 from ravine.protocols import Batch, Pass, Picture
 from ravine.training.train import train
 
@@ -89,7 +89,7 @@ def test_alone_equals_in_a_cohort_with_other_strengths(cls):
     spread = [
         {
             n: STRONGER[n] if i == 1 else getattr(cls(), n)
-            for n, hint in hints(cls).items()
+            for n, hint in field_types(cls).items()
             if is_number(hint)
         }
         for i in range(3)
@@ -168,7 +168,7 @@ def test_grey_small_and_odd_pictures_in_both_precisions(cls, shape):
 
 @every
 def test_strengths_that_make_no_sense_are_refused(cls):
-    for name, hint in hints(cls).items():
+    for name, hint in field_types(cls).items():
         if is_number(hint):
             with pytest.raises(RecipeError, match=f"{cls.__name__}.{name} is -1"):
                 cls(**{name: -1.0})
@@ -176,7 +176,9 @@ def test_strengths_that_make_no_sense_are_refused(cls):
 
 def test_every_part_can_be_written_in_a_recipe():
     for cls in augment.ALL:
-        found = catalog.changed(catalog.named("image"), {"augment": [{"name": cls.__name__}]})
+        found = catalog.changed(
+            catalog.named_recipe("image"), {"augment": [{"name": cls.__name__}]}
+        )
         assert found.augment == (cls(),)
 
 
@@ -522,7 +524,10 @@ def pictures(count=60):
     y = np.arange(count) % 2
     x = (generator.integers(0, 120, (count, 8, 8)) + 120 * y[:, None, None]).astype(np.uint8)
     recipe = (
-        catalog.named("image").vary("network.channels", (4,)).vary("epochs", 2).vary("batch", 16)
+        catalog.named_recipe("image")
+        .vary("network.channels", (4,))
+        .vary("epochs", 2)
+        .vary("batch", 16)
     )
     return recipe.vary("seeds", 2), (x, y)
 
@@ -547,7 +552,9 @@ def test_networks_are_judged_on_pictures_as_they_are():
 
 
 def test_a_table_cannot_be_augmented():
-    recipe = catalog.named("plain").vary("data.source", "iris").vary("augment", (augment.Flip(),))
+    recipe = (
+        catalog.named_recipe("plain").vary("data.source", "iris").vary("augment", (augment.Flip(),))
+    )
     with pytest.raises(RecipeError, match="rows of a table"):
         train(recipe)
 

@@ -92,3 +92,19 @@ def test_nothing_is_offered_where_nothing_is_near():
 def test_a_long_list_is_cut_and_the_guess_still_found():
     text = nearest("colum39", [f"column{i:02d}" for i in range(40)])
     assert "and 10 more." in text and text.endswith("Did you mean 'column39'?")
+
+
+def test_errors_have_three_parts_and_survive_a_process():
+    error = DataError("x is y", why="it must not be", do="change it", where="t.csv:3")
+    assert str(error) == "t.csv:3: x is y: it must not be. To mend it: change it."
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is DataError and str(again) == str(error) and again.exit_code == 2
+    assert isinstance(error, InputError) and isinstance(error, ValueError)
+    assert str(DataError("x", why="is it y?", do="look")) == "x: is it y? To mend it: look."
+
+
+def test_nearest_offers_a_name_only_where_one_is_near():
+    assert nearest("qqq", ["lr", "eps"]) == "there are eps, lr."
+    assert nearest("Weight-Decay", ["weight_decay", "lr"]).endswith("Did you mean 'weight_decay'?")
+    assert nearest("x", []) == "there are none."
+    assert "and 20 more" in nearest("zzz", [f"name{i:02d}" for i in range(50)])

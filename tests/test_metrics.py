@@ -11,7 +11,15 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from ravine.errors import RecipeError
-from ravine.metrics import ALL, BY_KIND, for_kind, headline, interval, named, wilson
+from ravine.metrics import (
+    ALL,
+    BY_KIND,
+    confidence_interval,
+    main_metric,
+    metric_named,
+    metrics_for,
+    wilson,
+)
 
 NETWORKS, EXAMPLES = 4, 211
 
@@ -98,7 +106,7 @@ def test_equals_scikit_learn(kind, name, weighted):
         predictions = predictions / predictions.sum(
             -1, keepdim=True
         )  # to the last bit, or scikit-learn warns
-    found = named(name).of(predictions, targets, weights if weighted else None)
+    found = metric_named(name).of(predictions, targets, weights if weighted else None)
     used = weights if weighted else torch.ones_like(weights)
     expected = [sklearn_value(kind, name, p, targets, used) for p in predictions]
     assert found.dtype == torch.float64
@@ -110,25 +118,25 @@ def test_equals_scikit_learn(kind, name, weighted):
 def test_a_network_gets_the_same_bits_alone_and_in_a_cohort(kind, name, examples):
     predictions, targets, weights = example(kind, examples=examples)
     for used in (None, weights):
-        together = named(name).of(predictions, targets, used)
+        together = metric_named(name).of(predictions, targets, used)
         for i in range(NETWORKS):
-            alone = named(name).of(predictions[i : i + 1], targets, used)
+            alone = metric_named(name).of(predictions[i : i + 1], targets, used)
             assert torch.equal(alone.nan_to_num(7.0), together[i : i + 1].nan_to_num(7.0))
 
 
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_a_network_that_predicts_nan_scores_nan_and_no_other_does(kind, name):
     predictions, targets, _ = example(kind)
-    healthy = named(name).of(predictions, targets)
+    healthy = metric_named(name).of(predictions, targets)
     predictions[1, 5, 0] = math.nan
-    sick = named(name).of(predictions, targets)
+    sick = metric_named(name).of(predictions, targets)
     assert sick[1].isnan() and torch.equal(sick[[0, 2, 3]], healthy[[0, 2, 3]])
 
 
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_better_predictions_score_better(kind, name):
     predictions, targets, _ = example(kind)
-    metric = named(name)
+    metric = metric_named(name)
     perfect = (
         targets.float() if kind != "classes" else torch.nn.functional.one_hot(targets, 5).float()
     )
@@ -142,33 +150,36 @@ def test_better_predictions_score_better(kind, name):
 
 def test_edges():
     one = torch.tensor([[[0.7], [0.2]]])
-    assert named("auc").of(one, torch.ones(2)).isnan().all()  # one kind only: no pairs
-    assert named("auc").of(torch.full((1, 4, 1), 0.5), torch.tensor([1.0, 0, 1, 0])).tolist() == [
-        0.5
-    ]  # all tied
+    assert metric_named("auc").of(one, torch.ones(2)).isnan().all()  # one kind only: no pairs
+    assert metric_named("auc").of(
+        torch.full((1, 4, 1), 0.5), torch.tensor([1.0, 0, 1, 0])
+    ).tolist() == [0.5]  # all tied
     constant = torch.full((5, 1), 3.0)
-    assert named("r2").of(torch.stack([constant, constant + 1]), constant).tolist() == [1.0, 0.0]
+    assert metric_named("r2").of(torch.stack([constant, constant + 1]), constant).tolist() == [
+        1.0,
+        0.0,
+    ]
     sure_and_wrong = torch.tensor([[[0.0], [1.0]]])
-    assert float(named("log_loss").of(sure_and_wrong, torch.tensor([1.0, 0.0]))) == pytest.approx(
-        -math.log(2**-23)
-    )
+    assert float(
+        metric_named("log_loss").of(sure_and_wrong, torch.tensor([1.0, 0.0]))
+    ) == pytest.approx(-math.log(2**-23))
     two = torch.cat([1 - one, one], 2)
     for name in ("accuracy", "auc", "log_loss", "f1"):  # one probability or two: the same
-        assert float(named(name).of(one, torch.tensor([1, 0]))) == pytest.approx(
-            float(named(name).of(two, torch.tensor([1, 0]))), rel=1e-6
+        assert float(metric_named(name).of(one, torch.tensor([1, 0]))) == pytest.approx(
+            float(metric_named(name).of(two, torch.tensor([1, 0]))), rel=1e-6
         )
 
 
 def test_the_table():
-    assert [headline(k).name for k in ("binary", "classes", "labels", "regression")] == [
+    assert [main_metric(k).name for k in ("binary", "classes", "labels", "regression")] == [
         "accuracy",
         "accuracy",
         "label_accuracy",
         "r2",
     ]
-    assert {m for kind in BY_KIND for m in for_kind(kind)} == set(ALL)
+    assert {m for kind in BY_KIND for m in metrics_for(kind)} == set(ALL)
     with pytest.raises(RecipeError, match="Did you mean 'accuracy'"):
-        named("acuracy")
+        metric_named("acuracy")
 
 
 # Intervals
@@ -177,10 +188,10 @@ def test_the_table():
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_an_interval_holds_the_score_and_is_the_same_again(kind, name):
     predictions, targets, _ = example(kind)
-    low, high = interval(name, predictions[0], targets)
-    assert low < float(named(name).of(predictions[:1], targets)) < high
-    assert interval(name, predictions[0], targets) == (low, high)
-    narrow = interval(name, predictions[0], targets, confidence=0.5)
+    low, high = confidence_interval(name, predictions[0], targets)
+    assert low < float(metric_named(name).of(predictions[:1], targets)) < high
+    assert confidence_interval(name, predictions[0], targets) == (low, high)
+    narrow = confidence_interval(name, predictions[0], targets, confidence=0.5)
     assert low < narrow[0] < narrow[1] < high
 
 
@@ -203,11 +214,11 @@ def test_the_standard_error_of_an_area_is_delongs():
     error = math.sqrt(wins.mean(1).var(ddof=1) / len(up) + wins.mean(0).var(ddof=1) / len(down))
     logit, half = math.log(area / (1 - area)), stats.norm.ppf(0.975) * error / (area * (1 - area))
     expected = 1 / (1 + np.exp(-(logit + np.array([-half, half]))))
-    assert interval("auc", predictions[0], targets) == pytest.approx(expected, rel=1e-9)
+    assert confidence_interval("auc", predictions[0], targets) == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_perfect_area_is_not_certain():
-    low, high = interval(
+    low, high = confidence_interval(
         "auc", torch.tensor([[0.1], [0.2], [0.8], [0.9]]), torch.tensor([0.0, 0, 1, 1])
     )
     assert low < 0.5 and high == 1
@@ -218,7 +229,7 @@ def test_the_bootstrap_is_as_wide_as_the_normal_theory(examples):
     generator = torch.Generator().manual_seed(1)
     targets = torch.zeros(examples, 1)
     predictions = torch.randn(examples, 1, generator=generator).abs()
-    low, high = interval("mae", predictions, targets)
+    low, high = confidence_interval("mae", predictions, targets)
     half = 1.96 * float(predictions.std()) / math.sqrt(examples)
     assert (high - low) / 2 == pytest.approx(
         half, rel=0.08
@@ -231,7 +242,7 @@ def test_intervals_cover_as_often_as_they_say():
     for _ in range(100):
         targets = torch.randn(120, 1, generator=generator)
         predictions = targets + torch.randn(120, 1, generator=generator) * 0.5
-        low, high = interval("r2", predictions, targets)
+        low, high = confidence_interval("r2", predictions, targets)
         held += low < 0.75 < high
     assert (
         86 <= held <= 100
@@ -239,5 +250,5 @@ def test_intervals_cover_as_often_as_they_say():
 
 
 def test_nothing_to_go_by_gives_no_interval():
-    low, high = interval("auc", torch.tensor([[0.1], [0.2]]), torch.ones(2))
+    low, high = confidence_interval("auc", torch.tensor([[0.1], [0.2]]), torch.ones(2))
     assert math.isnan(low) and math.isnan(high)

@@ -75,7 +75,8 @@ def test_streamed_rows_and_weights_that_may_not_be_read_are_not_called_damaged(t
 )
 def test_a_run_that_may_not_be_read_is_not_called_damaged(name, tmp_path, forbid):
     train(
-        catalog.named("plain").vary("data.source", "iris").vary("epochs", 1), out=tmp_path / "run"
+        catalog.named_recipe("plain").vary("data.source", "iris").vary("epochs", 1),
+        out=tmp_path / "run",
     )
     forbid(tmp_path / "run" / name)
     with pytest.raises(ValueError, match=f"{name} may not be read: its permissions"):

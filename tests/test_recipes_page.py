@@ -8,7 +8,7 @@ import pytest
 from ravine import protocols
 from ravine.catalog import CHOICES
 from ravine.data import Data
-from ravine.part import hints
+from ravine.part import field_types
 from ravine.recipe import Recipe
 
 PAGE = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text("utf-8")
@@ -24,7 +24,9 @@ WITHIN = (
 )  # of networks
 
 
-@pytest.mark.parametrize("name", [*hints(Recipe), *(f"data.{name}" for name in hints(Data))])
+@pytest.mark.parametrize(
+    "name", [*field_types(Recipe), *(f"data.{name}" for name in field_types(Data))]
+)
 def test_the_page_has_a_row_for_the_setting(name):
     assert name in SETTINGS
 

@@ -9,7 +9,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from ravine.errors import RecipeError
-from ravine.part import hints, is_number, stack
+from ravine.part import field_types, is_number, stack
 from ravine.protocols import Plan, Reactive
 from ravine.schedules import (
     ALL,
@@ -242,7 +242,9 @@ def varied(cls, share):
     """A part with each Number a little different, within its bounds."""
     part = cls()
     bounds = {f.name: f.metadata.get("bounds", {}) for f in dataclasses.fields(cls)}
-    values = {n: getattr(part, n) * share for n, hint in hints(cls).items() if is_number(hint)}
+    values = {
+        n: getattr(part, n) * share for n, hint in field_types(cls).items() if is_number(hint)
+    }
     return dataclasses.replace(
         part, **{n: max(v, bounds[n].get("ge", v)) for n, v in values.items()}
     )
@@ -301,7 +303,9 @@ def test_powers_have_the_same_bits_wherever_they_stand():
         )
 
 
-@pytest.mark.parametrize("cls", [c for c in ALL if any(is_number(h) for h in hints(c).values())])
+@pytest.mark.parametrize(
+    "cls", [c for c in ALL if any(is_number(h) for h in field_types(c).values())]
+)
 def test_columns_give_each_network_its_own_schedule(cls):
     if cls is ReduceOnPlateau:
         return  # its factor is in its state: tested above

@@ -10,7 +10,7 @@ import pytest
 
 import ravine
 import ravine_gallery as gallery
-from ravine.catalog import named, with_setting
+from ravine.catalog import named_recipe, with_setting
 
 ROOT = Path(ravine.__file__).parent.parent
 PAGE = ROOT / "docs" / "techniques.md"
@@ -71,7 +71,7 @@ def test_the_setting_can_be_set_and_the_command_parses(row):
 
     said = re.findall(r"`([^`]+)`", ROWS[row][3])
     assert said or row == "O9"  # asked of a run, from Python
-    recipe = named("plain")
+    recipe = named_recipe("plain")
     for text in said:
         if text.startswith("ravine "):
             app.parse_args(shlex.split(text)[1:], exit_on_error=False, print_error=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,10 +23,11 @@ from ravine.finding import Change, Evidence
 from ravine.networks.activations import Identity
 from ravine.networks.batched import Program
 from ravine.optimizers import SGD
-from ravine.part import hints, is_part, stack
+from ravine.part import stack
 from ravine.protocols import Batch, Pass
 from ravine.recipe import Recipe
 from ravine.rng import stream
+from ravine.serialization import replace_everywhere
 from ravine.training.cohort import Job, start
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.jobs import plan_of, signature
@@ -62,31 +63,6 @@ def spared(task: Any, count: int, values: int = VALUES) -> int:
     return count if picture is None else max(16, min(count, values // math.prod(picture[:3])))
 
 
-def rate_path(recipe: Recipe) -> str:
-    """Where the learning rate stands: in the optimizer, or in the one that it is put around.
-
-    >>> from ravine.catalog import named
-    >>> rate_path(named("plain"))
-    'optimizer.lr'
-    """
-    part, path = recipe.optimizer, "optimizer"
-    while "lr" not in hints(type(part)):
-        part, path = part.inner, f"{path}.inner"  # type: ignore[attr-defined]
-    return f"{path}.lr"
-
-
-def without(value: Any, off: Mapping[str, Any]) -> Any:
-    """A part with some settings changed wherever they stand in it."""
-    if isinstance(value, tuple):
-        return tuple(without(v, off) for v in value)
-    if not is_part(value):
-        return value
-    changes = {
-        n: off[n] if n in off else without(getattr(value, n), off) for n in hints(type(value))
-    }
-    return dataclasses.replace(value, **changes)
-
-
 # What passes through
 
 
@@ -117,7 +93,7 @@ def signals(recipe: Recipe, task: Any, *, networks: int = SIGNALS) -> Signals:
     """Send some training examples through fresh networks, as training would, but without
     dropout.
     """
-    network = without(recipe.network, {"dropout": None, "spatial_dropout": None})
+    network = replace_everywhere(recipe.network, {"dropout": None, "spatial_dropout": None})
     seeds = list(range(recipe.seed, recipe.seed + networks))
     built = Program(stack([network] * networks), signature(task))
     examples = some(task, spared(task, EXAMPLES))

@@ -29,7 +29,6 @@ from ravine.examination.fresh_networks import (
     examples_apart,
     gradient_agrees,
     nonlinear,
-    rate_path,
     signal_fades,
     signals,
     some,
@@ -37,7 +36,6 @@ from ravine.examination.fresh_networks import (
     units_dead,
     units_differ,
     units_saturated,
-    without,
 )
 from ravine.examination.remedies import useful
 from ravine.finding import Change, Checks, Evidence, Finding, Report, arrange
@@ -46,8 +44,9 @@ from ravine.networks.batched import Program
 from ravine.part import stack
 from ravine.penalties import L1, L2, ElasticNet
 from ravine.protocols import Batch, Loss, Pass
-from ravine.recipe import Recipe
+from ravine.recipe import Recipe, lr_path
 from ravine.schedules import Constant
+from ravine.serialization import replace_everywhere
 from ravine.statistics import Interval, student
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.jobs import batch_size, prepare, signature
@@ -71,8 +70,8 @@ def check(recipe: Recipe, frame: Any = None) -> Report:
     """All checks of a recipe and its data before training: seconds, whatever it would take to
     train.
 
-    >>> from ravine.catalog import named
-    >>> report = check(named("plain").vary("data.source", "iris"))
+    >>> from ravine.catalog import named_recipe
+    >>> report = check(named_recipe("plain").vary("data.source", "iris"))
     >>> report.findings, report.checks.failed
     ((), ())
     """
@@ -310,7 +309,7 @@ def _too_large(recipe: Recipe, task: Any, examples: Examples, limit: float) -> O
             changes=(Change("encoding.target", "auto"),),
         )
     calm = recipe.vary(
-        "network", without(recipe.network, {"dropout": None, "spatial_dropout": None})
+        "network", replace_everywhere(recipe.network, {"dropout": None, "spatial_dropout": None})
     )
     if (
         calm.network != recipe.network
@@ -560,7 +559,7 @@ def overfits(
         said += f" {tried[best][0]:.0f} steps, the recipe's {lr:g} does not in {steps}"
         far = best not in RATES
         seen = Observation(
-            where=rate_path(recipe),
+            where=lr_path(recipe),
             severity="warning" if far else "note",
             suspects=("too-few-steps",),
             title=f"a few examples are learned by heart only at a learning rate {best:g} times as "
@@ -575,7 +574,7 @@ def overfits(
                     f"at {lr * best:g}; at {lr:g} they are not learned in {steps}",
                 ),
             ),
-            changes=(Change(rate_path(recipe), lr * best),),
+            changes=(Change(lr_path(recipe), lr * best),),
         )
         return Check("overfit a few", not far, said, numbers, seen)
     least = min(loss for _, loss in tried.values())
@@ -598,11 +597,11 @@ def overfits(
         nearest in FAR_RATES and least < HALF * level < tried[1.0][1]
     ):  # no rate is enough, but one far away is nearest
         seen = Observation(
-            where=rate_path(recipe),
+            where=lr_path(recipe),
             cause="learning-rate-low" if nearest > 1 else "learning-rate-high",
             suspects=("architecture-too-small",),
             evidence=(evidence,),
-            changes=(Change(rate_path(recipe), lr * nearest),),
+            changes=(Change(lr_path(recipe), lr * nearest),),
         )
     return Check("overfit a few", False, said + "the network is far too small", numbers, seen)
 
@@ -614,7 +613,7 @@ def _by_heart(
     above), and the least.
     """
     lr = float(bare.optimizer.lr)
-    path = rate_path(bare)
+    path = lr_path(bare)
     recipes = [
         bare.vary(path, lr * times).vary("epochs", steps).vary("seeds", seeds) for times in rates
     ]
@@ -626,8 +625,8 @@ def unhindered(recipe: Recipe) -> Recipe:
     """The recipe without all that stands in the way of learning by heart, on all examples at a
     constant rate.
 
-    >>> from ravine.catalog import named
-    >>> unhindered(named("default")).network.dropout is None
+    >>> from ravine.catalog import named_recipe
+    >>> unhindered(named_recipe("default")).network.dropout is None
     True
     """
     plain = dataclasses.replace(
@@ -642,7 +641,7 @@ def unhindered(recipe: Recipe) -> Recipe:
         class_weights="none",
     )
     off = {"dropout": None, "weight_decay": 0.0, "label_smoothing": 0.0, "snapshots": None}
-    return without(plain, off)
+    return replace_everywhere(plain, off)
 
 
 def _distinct(examples: Examples, count: int) -> Examples:

@@ -78,7 +78,7 @@ class Judge:
 def judge_of(task: Any) -> Judge:
     """The judge of a task."""
     held, train = held_out(task), some(task, JUDGED)
-    score = metrics.headline(task.kind)
+    score = metrics.main_metric(task.kind)
     assert held.targets is not None and train.targets is not None
     if task.kind in ("binary", "classes"):
         counts = torch.bincount(held.targets.reshape(-1).long(), minlength=len(task.classes))

@@ -15,14 +15,14 @@ import torch
 
 from ravine.catalog import changed
 from ravine.errors import RecipeError
-from ravine.examination.fresh_networks import rate_path
 from ravine.finding import BY_HAND, Change, Evidence, Finding
 from ravine.networks.activations import Identity
 from ravine.networks.initializers import Glorot, He, LeCun, Orthogonal, TorchDefault
 from ravine.networks.mlp import Mlp
-from ravine.part import get, hints, is_number, is_part
-from ravine.recipe import Recipe
+from ravine.part import field_types, is_number, is_part
+from ravine.recipe import Recipe, lr_path
 from ravine.schedules import Constant, Cosine, WarmUp
+from ravine.serialization import get
 from ravine.training.jobs import examples_of, plan_of, signature
 
 RATES = (0.1, 0.01, 0.001), (3.0, 10.0, 100.0, 1000.0)
@@ -64,8 +64,9 @@ def applied(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
 
     A value is a number, a word, or a part as plain data; None takes a part out.
 
-    >>> from ravine.catalog import named
-    >>> applied(named("plain"), [Change("network.activation", {"name": "Tanh"})]).network.activation
+    >>> from ravine.catalog import named_recipe
+    >>> tanh = Change("network.activation", {"name": "Tanh"})
+    >>> applied(named_recipe("plain"), [tanh]).network.activation
     Tanh()
     """
     for change in changes:
@@ -152,7 +153,7 @@ def _merged(recipe: Recipe, found: Iterable[Remedy]) -> list[Remedy]:
 
 
 def _rates(recipe: Recipe) -> Iterator[Remedy]:
-    path = rate_path(recipe)
+    path = lr_path(recipe)
     lr = float(get(recipe, path))
     usual = float(type(get(recipe, path.rpartition(".")[0]))().lr)
     for cause, times, suspects in (
@@ -368,7 +369,7 @@ def _imbalance(recipe: Recipe, task: Any) -> Iterator[Remedy]:
 
 def _settings(part: Any, path: str) -> Iterator[tuple[str, float]]:
     """The numbers among a part's settings, and among those of the parts in it, by path."""
-    for name, hint in hints(type(part)).items():
+    for name, hint in field_types(type(part)).items():
         value = getattr(part, name)
         if is_part(value):
             yield from _settings(value, f"{path}.{name}")

@@ -56,8 +56,8 @@ def doctor(
     network where that is a module of one's own. Raises `InputError` for a folder that is no run,
     and for data that are not those of the run.
 
-    >>> from ravine.catalog import named
-    >>> recipe = named("plain").vary("data.source", "iris").vary("optimizer.lr", 1e-6)
+    >>> from ravine.catalog import named_recipe
+    >>> recipe = named_recipe("plain").vary("data.source", "iris").vary("optimizer.lr", 1e-6)
     >>> doctor(recipe).findings[0].cause
     'learning-rate-low'
     """
@@ -240,8 +240,8 @@ def differences(old: Recipe, new: Recipe) -> list[tuple[str, str | None, str | N
     """Settings that differ, by path, with both values as JSON; None where a recipe has no such
     setting.
 
-    >>> from ravine.catalog import named
-    >>> differences(named("plain"), named("plain").vary("optimizer.lr", 0.5))
+    >>> from ravine.catalog import named_recipe
+    >>> differences(named_recipe("plain"), named_recipe("plain").vary("optimizer.lr", 0.5))
     [('optimizer.lr', '0.1', '0.5')]
     """
     before, after = (dict(_flat(plain_recipe(r))) for r in (old, new))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ravine.layout import Layout, Rows
-from ravine.part import condensed
+from ravine.part import with_shared_scalars
 from ravine.protocols import Batch, Continues, Layer, Network, Pass, Signature
 from ravine.rng import stream
 
@@ -25,7 +25,7 @@ class Program:
 
     def __init__(self, network: Network, signature: Signature):
         self.network = network
-        self.layers: Sequence[Layer] = condensed(network).build(signature)
+        self.layers: Sequence[Layer] = with_shared_scalars(network).build(signature)
         self.layout = Layout(tuple(slot for layer in self.layers for slot in layer.slots))
         self.values = max(
             (getattr(layer, "values", 0) for layer in self.layers), default=0

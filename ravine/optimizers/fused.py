@@ -19,7 +19,7 @@ from ravine.layout import Rows
 from ravine.optimizers.adaptive import Adam, AdamW
 from ravine.optimizers.sgd import SGD, Momentum
 from ravine.optimizers.weight_decay import off
-from ravine.part import condensed, match, rows_of
+from ravine.part import match, rows_of, with_shared_scalars
 from ravine.protocols import Now, Optimizer, State
 
 # Entries worked on at once, so that what a rule makes on its way stays in a core's cache: momentum
@@ -66,7 +66,7 @@ class _Same:
 
 @functools.lru_cache(maxsize=16)
 def _once(optimizer: _Same) -> Any:
-    return condensed(optimizer.value)
+    return with_shared_scalars(optimizer.value)
 
 
 # Any rule
@@ -95,7 +95,7 @@ def _by_rule_(optimizer: Optimizer, rows: Rows, grads: Rows, state: State, now: 
 @functools.lru_cache(maxsize=16)
 def _blocks(optimizer: _Same, networks: int, size: int) -> list[Any]:
     return [
-        condensed(rows_of(optimizer.value, torch.arange(networks)[at : at + size]))
+        with_shared_scalars(rows_of(optimizer.value, torch.arange(networks)[at : at + size]))
         for at in range(0, networks, size)
     ]
 

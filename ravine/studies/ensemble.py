@@ -24,10 +24,11 @@ from ravine.early_stopping import Snapshots
 from ravine.errors import RecipeError
 from ravine.metrics import Metric
 from ravine.optimizers import Ema, Swa
-from ravine.part import program, stack, to_plain
+from ravine.part import group_key, stack
 from ravine.recipe import Recipe
 from ravine.record import Member, Record
 from ravine.schedules import SGDR, Constant
+from ravine.serialization import to_plain
 from ravine.statistics import Interval, student
 from ravine.training.batchnorm_stats import recomputed
 from ravine.training.cohort import Job
@@ -54,7 +55,7 @@ def joined(models: Sequence[Model]) -> Model:
     first = models[0]
     for model in models[1:]:
         if (
-            program(model.recipe.network) != program(first.recipe.network)
+            group_key(model.recipe.network) != group_key(first.recipe.network)
             or model.signature != first.signature
         ):
             raise RecipeError(
@@ -186,7 +187,7 @@ def judge(task: Any) -> Metric:
     """What members are chosen by: the log loss where there are classes or labels (finer than
     accuracy), else R².
     """
-    return metrics.headline(task.kind) if task.kind == "regression" else metrics.LOG_LOSS
+    return metrics.main_metric(task.kind) if task.kind == "regression" else metrics.LOG_LOSS
 
 
 def _of(model: Model, weights: Tensor, buffers: dict[str, Tensor]) -> Model:
@@ -335,8 +336,8 @@ def compare_ensembles(
     or budgets would differ; the rest is the recipe's. All are judged on the same test examples.
     Raises `RecipeError` where budgets cannot be split, and without a test split.
 
-    >>> from ravine.catalog import named
-    >>> recipe = named("plain").vary("data.source", "iris").vary("epochs", 4)
+    >>> from ravine.catalog import named_recipe
+    >>> recipe = named_recipe("plain").vary("data.source", "iris").vary("epochs", 4)
     >>> found = compare_ensembles(recipe, members=2, repeats=2)
     >>> [line.budget for line in found.lines]
     [1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
@@ -432,7 +433,7 @@ def _compared(
     """
     truth = task.encoder.target.decode(task.test.targets)
     metric, loss = (
-        metrics.headline(task.kind),
+        metrics.main_metric(task.kind),
         metrics.RMSE if task.kind == "regression" else metrics.LOG_LOSS,
     )
     draw = np.random.default_rng(0)

@@ -25,9 +25,9 @@ from ravine.errors import DataError, InputError, RecipeError, nearest
 from ravine.finetuning import DepthRates, Gradual
 from ravine.networks.mlp import Mlp
 from ravine.networks.pretrained import RANDOM, Architecture, Described, Prepared, Pretrained
-from ravine.part import vary
 from ravine.protocols import Tuning
 from ravine.recipe import Recipe
+from ravine.serialization import vary
 from ravine.training.checkpoint import write_atomically
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.jobs import load_task

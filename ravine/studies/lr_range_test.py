@@ -168,8 +168,9 @@ def range_test(
     left out; a large training split is cut so that the loss is known at five times at least. Raises
     `RecipeError` for a range that is none, and where at no rate the loss falls.
 
-    >>> from ravine.catalog import named
-    >>> found = range_test(named("plain").vary("data.source", "iris"), rates=15, steps=60, seeds=2)
+    >>> from ravine.catalog import named_recipe
+    >>> recipe = named_recipe("plain").vary("data.source", "iris")
+    >>> found = range_test(recipe, rates=15, steps=60, seeds=2)
     >>> 1e-3 < found.rate < 3 and found.rate <= found.largest.value
     True
     """

@@ -23,9 +23,10 @@ from numpy.typing import ArrayLike
 from ravine import metrics
 from ravine.catalog import changed
 from ravine.errors import RecipeError
-from ravine.part import get, hints, is_number, is_part
+from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
 from ravine.rng import stream
+from ravine.serialization import get
 from ravine.statistics import RESAMPLES
 from ravine.training.jobs import load_task, resolve
 from ravine.training.train import Run, train, train_on
@@ -170,8 +171,8 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, Space]:
 
     Raises `RecipeError` with what is wrong; the setting must be one of the recipe's.
 
-    >>> from ravine.catalog import named
-    >>> read_space("optimizer.lr=log:1e-4..1e-1/4", named("plain"))
+    >>> from ravine.catalog import named_recipe
+    >>> read_space("optimizer.lr=log:1e-4..1e-1/4", named_recipe("plain"))
     ('optimizer.lr', LogUniform(low=0.0001, high=0.1, count=4))
     """
     path, equals, given = (x.strip() for x in text.partition("="))
@@ -230,8 +231,8 @@ def _whole(recipe: Recipe, path: str) -> bool:
     owner = get(recipe, above) if above else recipe
     return (
         is_part(owner)
-        and not is_number(hints(type(owner))[name])
-        and "int" in str(hints(type(owner))[name])
+        and not is_number(field_types(type(owner))[name])
+        and "int" in str(field_types(type(owner))[name])
     )
 
 
@@ -361,8 +362,8 @@ def search(
     all. Raises `RecipeError` before any training for a space that is none, settings that the recipe
     has not, and a recipe without a validation split.
 
-    >>> from ravine.catalog import named
-    >>> recipe = named("plain").vary("data.source", "iris").vary("epochs", 3)
+    >>> from ravine.catalog import named_recipe
+    >>> recipe = named_recipe("plain").vary("data.source", "iris").vary("epochs", 3)
     >>> found = search(recipe, {"optimizer.lr": LogUniform(1e-3, 1.0)}, trials=4)
     >>> len(found.trials), found.metric, found.refit.score.split
     (4, 'accuracy', 'test')
@@ -383,7 +384,7 @@ def search(
             tasks[key] = load_task(r, frame)
         resolved.append((tasks[key], resolve(r, tasks[key])))
     runs = train_on([t for t, _ in resolved], [r for _, r in resolved])
-    metric = metrics.headline(resolved[0][0].kind)
+    metric = metrics.main_metric(resolved[0][0].kind)
     made = []
     for values, original, run in zip(chosen, recipes, runs, strict=True):
         each = tuple(

@@ -19,7 +19,7 @@ from ravine.effects import Meter
 from ravine.layout import Row, Rows
 from ravine.networks.batched import Program
 from ravine.networks.manual_backprop import ByHand
-from ravine.part import condensed, rows_of, stack
+from ravine.part import rows_of, stack, with_shared_scalars
 from ravine.protocols import Plan, Reactive, Signature, State
 from ravine.recipe import Recipe
 from ravine.training.lr_multipliers import Tuned
@@ -100,7 +100,7 @@ class Cohort:
         self.grads = torch.zeros_like(weights)
         self.grad_views = layout.views(self.grads)
         self.grad_list = [view for n, view in self.grad_views.items() if n in moving]
-        self.loss = condensed(self.parts.loss)
+        self.loss = with_shared_scalars(self.parts.loss)
         self.by_hand = None
         if ByHand.applies(self.program, self.loss):
             self.by_hand = ByHand(self.program, self.loss)  # type: ignore[arg-type]

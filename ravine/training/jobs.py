@@ -24,7 +24,7 @@ from ravine.losses import (
     SquaredError,
 )
 from ravine.networks.batched import Program
-from ravine.part import program
+from ravine.part import group_key
 from ravine.protocols import Continues, Plan, Searches, Signature
 from ravine.recipe import Recipe
 from ravine.training.cohort import Job, networks_at_once
@@ -161,7 +161,7 @@ def works_of(
         order = (
             recipe.seed if isinstance(task.train, data.RowGroups) else None
         )  # streamed: one order for all in a job
-        key = (program(recipe.vary("seed", 0).vary("seeds", 1)), task.fingerprint, order)
+        key = (group_key(recipe.vary("seed", 0).vary("seeds", 1)), task.fingerprint, order)
         groups.setdefault(key, []).extend((r, m) for m in range(recipe.seeds))
     works = []
     for group in groups.values():

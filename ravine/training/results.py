@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from ravine import metrics
-from ravine.part import to_plain
 from ravine.recipe import Recipe
 from ravine.record import EffectShown, Event, Member, Record, Score, Series
+from ravine.serialization import to_plain
 from ravine.training.cohort import Cohort
 from ravine.training.effects import shown_effects
 from ravine.training.jobs import Work, plan_of, signature
@@ -259,11 +259,13 @@ def score_of(model: Model, task: Any) -> tuple[Score | None, list[dict[str, floa
     examples = examples.to(model.weights.device, torch.float64)
     each = task.encoder.target.decode(model.members(examples))
     truth = task.encoder.target.decode(examples.targets)
-    headline = metrics.headline(task.kind)
+    headline = metrics.main_metric(task.kind)
     averaged = task.encoder.target.decode(model.averaged(examples)[None])
-    low, high = metrics.interval(headline.name, averaged[0], truth, confidence=CONFIDENCE)
-    others = {m.name: float(m.of(averaged, truth)[0]) for m in metrics.for_kind(task.kind)}
-    by_member = {m.name: m.of(each, truth).tolist() for m in metrics.for_kind(task.kind)}
+    low, high = metrics.confidence_interval(
+        headline.name, averaged[0], truth, confidence=CONFIDENCE
+    )
+    others = {m.name: float(m.of(averaged, truth)[0]) for m in metrics.metrics_for(task.kind)}
+    by_member = {m.name: m.of(each, truth).tolist() for m in metrics.metrics_for(task.kind)}
     values = [{n: v[i] for n, v in by_member.items()} for i in range(each.shape[0])]
     score = Score(
         metric=headline.name,

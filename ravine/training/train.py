@@ -18,7 +18,7 @@ import torch
 from ravine import data, metrics
 from ravine.diagnosis.training_curves.series import ALPHA
 from ravine.errors import Interrupted, RunError
-from ravine.part import program, stack
+from ravine.part import group_key, stack
 from ravine.protocols import Batch
 from ravine.recipe import Recipe
 from ravine.record import Record, Score, read_json
@@ -167,9 +167,9 @@ def train_all(
     prepared = []
     for recipe in recipes:
         key = (
-            program(recipe.data),
-            program(recipe.split),
-            program(recipe.encoding),
+            group_key(recipe.data),
+            group_key(recipe.split),
+            group_key(recipe.encoding),
             recipe.split_seed,
         )
         if key not in tasks:
@@ -326,7 +326,7 @@ def _source(task: Any, cohort: Cohort) -> Batches:
 
 def _evaluator(task: Any, job: Job) -> Evaluator:
     recipe = job.recipes[0]
-    metric = metrics.headline(task.kind)
+    metric = metrics.main_metric(task.kind)
     examples = task.validation
     validation = (
         None if examples is None else examples.to(job.device, getattr(torch, recipe.precision))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ravine import optimizers as o
-from ravine.part import hints, is_number
+from ravine.part import field_types, is_number
 
 
 def settings(cls: type, network: int, variant: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def settings(cls: type, network: int, variant: str) -> dict[str, Any]:
         "t0": 2.0 * network,
         "alpha": 0.3 + 0.1 * network,
     }
-    own = {name: spread[name] for name, hint in hints(cls).items() if is_number(hint)}
+    own = {name: spread[name] for name, hint in field_types(cls).items() if is_number(hint)}
     if cls is o.Adadelta:
         own["lr"] = 1 + network / 7
     if cls is o.Lookahead:

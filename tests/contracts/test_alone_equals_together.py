@@ -9,7 +9,7 @@ from ravine import catalog, losses, optimizers, penalties, schedules
 from ravine.data import Data, Random
 from ravine.early_stopping import EarlyStopping
 from ravine.networks import activations, initializers, mlp
-from ravine.part import hints, is_number
+from ravine.part import field_types, is_number
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.train import train_all
 
@@ -28,7 +28,7 @@ def small(**changes):
 def spread(make, cls):
     """Three recipes whose part has different values for each Number it has, within its bounds."""
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    part, numbers = cls(), [n for n, hint in hints(cls).items() if is_number(hint)]
+    part, numbers = cls(), [n for n, hint in field_types(cls).items() if is_number(hint)]
     found = []
     for i, share in enumerate((1.0, 0.7, 0.4)):
         changes = {}

@@ -12,7 +12,7 @@ from ravine import catalog
 from ravine.data import Examples
 from ravine.early_stopping import EarlyStopping
 from ravine.losses import SoftmaxCrossEntropy
-from ravine.metrics import headline
+from ravine.metrics import main_metric
 from ravine.networks.conv import AveragePool, Conv, MaxPool, ResNet
 from ravine.networks.mlp import BatchNorm, Dropout, LayerNorm, Mlp, SpatialDropout
 from ravine.networks.torch_module import Module
@@ -87,7 +87,7 @@ def job(network, rates, seeds, optimizer=None, patience=None):
 
 
 def trained(cohort, pause=lambda cohort: False):
-    metric = headline("classes")
+    metric = main_metric("classes")
     judge = Evaluator(
         cohort.job.plan,
         examples(1),

@@ -19,7 +19,7 @@ from ravine import optimizers
 from ravine.errors import RecipeError
 from ravine.layout import Layout, Slot
 from ravine.optimizers.fused import step_
-from ravine.part import hints, is_number, program, rows_of, stack
+from ravine.part import field_types, group_key, is_number, rows_of, stack
 from ravine.protocols import Now, Settles
 
 # those that search have no `update`; they meet the same claims in
@@ -121,7 +121,7 @@ def test_alone_and_in_a_cohort_the_bits_are_the_same(cls, in_place):
 
 @pytest.mark.parametrize("cls", ALL)
 def test_a_setting_shared_by_all_may_be_a_float_among_columns(cls):
-    numbers = [name for name, hint in hints(cls).items() if is_number(hint)]
+    numbers = [name for name, hint in field_types(cls).items() if is_number(hint)]
     parts = [cls(**settings(cls, 1, "plain")) for _ in range(P)]
     together = run(stack(parts), begin(torch.float64), 25)
     for name in numbers:
@@ -232,7 +232,7 @@ def test_a_rate_of_zero_changes_nothing_and_factors_multiply_the_rate(cls):
 
 @pytest.mark.parametrize("cls", ALL)
 def test_defaults_make_a_part_and_a_negative_rate_does_not(cls):
-    assert program(cls()) == program(cls())
-    if "lr" in hints(cls):
+    assert group_key(cls()) == group_key(cls())
+    if "lr" in field_types(cls):
         with pytest.raises(RecipeError, match="lr"):
             cls(lr=-1.0)

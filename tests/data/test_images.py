@@ -544,7 +544,7 @@ def learnable(root: Path) -> Path:
 )
 def test_a_network_learns_pictures_and_its_run_is_read_back(tmp_path, changes):
     root = learnable(tmp_path / "photos")
-    recipe = catalog.named("plain").vary("data", Images(source=str(root)))
+    recipe = catalog.named_recipe("plain").vary("data", Images(source=str(root)))
     for path, value in ({"epochs": 5, "seeds": 2} | changes).items():
         recipe = recipe.vary(path, value)
     run = ravine.train(recipe, out=tmp_path / "run", workers=1)
@@ -559,7 +559,7 @@ def test_a_network_learns_pictures_and_its_run_is_read_back(tmp_path, changes):
 def test_arrays_train_from_python():
     x = np.concatenate([np.full((30, 5, 5), 0.2), np.full((30, 5, 5), 0.9)])
     x += np.random.default_rng(0).uniform(-0.1, 0.1, x.shape)
-    recipe = catalog.named("plain").vary("data", Images()).vary("epochs", 5)
+    recipe = catalog.named_recipe("plain").vary("data", Images()).vary("epochs", 5)
     run = ravine.train(recipe, frame=(x, np.repeat(["low", "high"], 30)))
     assert run.score.value == 1.0
     assert run.predict(x[:2])["target"].tolist() == ["low", "low"]
@@ -911,7 +911,7 @@ def test_the_same_folder_lists_in_the_same_order(tmp_path):
 def test_pictures_train_as_a_cohort_but_where_they_are_convolved():
     X = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
     task = load_task(Images(), Random(), Encoding(), seed=0, frame=(X, np.tile(["a", "b"], 20)))
-    plain = catalog.named("plain").vary("data", Images()).vary("seeds", 4).vary("batch", 8)
+    plain = catalog.named_recipe("plain").vary("data", Images()).vary("seeds", 4).vary("batch", 8)
     jobs = {}
     for network in (Mlp(hidden=(4,)), Conv(channels=(2, 2))):
         recipe = resolve(plain.vary("network", network), task)

@@ -172,7 +172,7 @@ def test_numbers_far_outside_are_found_however_they_are_scaled(scale):
 def test_the_command_says_it_once_on_stderr(tmp_path, capsys):
     frame = table(city=RANDOM.choice(["Ulm", "Bonn", "Köln"], 90))
     train(
-        catalog.named("plain").vary("data.target", ("y",)).vary("epochs", 1),
+        catalog.named_recipe("plain").vary("data.target", ("y",)).vary("epochs", 1),
         frame,
         out=tmp_path / "run",
     )

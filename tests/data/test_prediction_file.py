@@ -16,7 +16,7 @@ TABLE = pd.DataFrame({"x": RANDOM.normal(size=80), "city": RANDOM.choice(["Ulm",
 def run(tmp_path):
     """A run that has learned y from x and city; its folder."""
     train(
-        catalog.named("plain").vary("data.target", ("y",)).vary("epochs", 1),
+        catalog.named_recipe("plain").vary("data.target", ("y",)).vary("epochs", 1),
         TABLE.assign(y=1000.0 * TABLE["x"]),
         out=tmp_path / "run",
     )

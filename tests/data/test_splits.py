@@ -7,7 +7,7 @@ import pytest
 from ravine.data import SPLITS, ByTime, Data, Encoding, Given, Grouped, Random, Stratified, load
 from ravine.data.splits import NAMES, by_hash
 from ravine.data.task_type import Asked
-from ravine.part import from_plain, to_plain
+from ravine.serialization import from_plain, to_plain
 
 N = 200
 FRAME = pd.DataFrame(

@@ -14,7 +14,6 @@ from ravine.examination.fresh_networks import (
     examples_apart,
     gradient_agrees,
     nonlinear,
-    rate_path,
     signal_fades,
     signals,
     units_dead,
@@ -27,6 +26,7 @@ from ravine.networks.mlp import BatchNorm, Dropout, LayerNorm
 from ravine.networks.torch_module import Module
 from ravine.part import part
 from ravine.penalties import L2
+from ravine.recipe import lr_path
 from ravine.training.jobs import prepare
 
 
@@ -190,4 +190,4 @@ def test_looking_leaves_the_random_numbers_as_they_were():
 
 def test_the_learning_rate_of_an_optimizer_around_another_is_the_inner_one():
     recipe = catalog.plain().vary("optimizer", catalog.optimizers.Lookahead())
-    assert rate_path(recipe) == "optimizer.inner.lr"
+    assert lr_path(recipe) == "optimizer.inner.lr"

@@ -371,7 +371,9 @@ def test_a_run_of_pictures_is_written_and_read_back_and_nothing_in_it_was_idle(n
     generator = np.random.default_rng(0)
     y = generator.integers(0, 3, 90)
     x = (generator.integers(0, 120, (90, 11, 9, 3)) + 60 * y[:, None, None, None]).astype(np.uint8)
-    recipe = dataclasses.replace(catalog.named("image"), network=NETWORKS[name], epochs=6, batch=16)
+    recipe = dataclasses.replace(
+        catalog.named_recipe("image"), network=NETWORKS[name], epochs=6, batch=16
+    )
     run = train(recipe, (x, y), out=tmp_path / "run", workers=1)
     assert run.score.value > 0.6 and run.record.idle() == []
     again = open_run(tmp_path / "run")

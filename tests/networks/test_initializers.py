@@ -20,8 +20,8 @@ from ravine.networks.initializers import (
     Uniform,
     Zero,
 )
-from ravine.part import vary
 from ravine.rng import stream
+from ravine.serialization import vary
 
 SLOTS = [
     Slot(name="0.weight", shape=(64, 96), fan_in=64, fan_out=96),

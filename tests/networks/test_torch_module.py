@@ -14,8 +14,9 @@ from ravine.effects import Meter
 from ravine.errors import RecipeError
 from ravine.networks.batched import Program
 from ravine.networks.torch_module import Module
-from ravine.part import from_plain, stack, to_plain
+from ravine.part import stack
 from ravine.protocols import Batch, Pass, Picture, Signature
+from ravine.serialization import from_plain, to_plain
 from ravine.training.train import open_run, train, train_all
 
 PICTURES = Signature(0, (), 3, Picture(1, 6, 6, (0.5,), (0.25,)))

@@ -16,7 +16,7 @@ from ravine.effects import Meter
 from ravine.errors import RecipeError
 from ravine.networks import activations, mlp
 from ravine.networks.batched import Program
-from ravine.part import hints, is_number, rows_of, stack
+from ravine.part import field_types, is_number, rows_of, stack
 from ravine.penalties import L2
 from ravine.probes.curvature import Objective
 from ravine.protocols import Batch, Now, Searches
@@ -78,7 +78,7 @@ def begin(dtype=torch.float64, networks=P):
 
 def settings(cls, i):
     spread = {"lr": 1.0 - 0.1 * i, "damping": 0.2 + 0.3 * i}
-    return {name: spread[name] for name, hint in hints(cls).items() if is_number(hint)}
+    return {name: spread[name] for name, hint in field_types(cls).items() if is_number(hint)}
 
 
 def cohort(cls, **more):

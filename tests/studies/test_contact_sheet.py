@@ -40,7 +40,7 @@ def photos(tmp_path, monkeypatch):
 
 
 def recipe(*parts):
-    return catalog.named("image").vary("augment", parts)
+    return catalog.named_recipe("image").vary("augment", parts)
 
 
 def shown(figure):
@@ -111,7 +111,9 @@ def test_without_augmentation_it_says_what_to_add(frame):
 def test_a_table_has_no_pictures():
     with pytest.raises(RecipeError, match="rows of a table"):
         contact_sheet(
-            catalog.named("plain").vary("data.source", "iris").vary("augment", (augment.Flip(),))
+            catalog.named_recipe("plain")
+            .vary("data.source", "iris")
+            .vary("augment", (augment.Flip(),))
         )
 
 

@@ -45,7 +45,7 @@ def test_batch_and_epochs_fit_how_many_pictures_there_are(count, batch, epochs):
     random = np.random.default_rng(1)
     pictures = random.integers(0, 255, (round(count / 0.75), 2, 2), dtype=np.uint8)
     recipe = dataclasses.replace(
-        catalog.named("image"), split=data.Random(validation=0.1, test=0.15)
+        catalog.named_recipe("image"), split=data.Random(validation=0.1, test=0.15)
     )
     task, resolved = prepare(recipe, (pictures, np.arange(len(pictures)) % 2))
     assert examples_of(task) == count and (resolved.batch, resolved.epochs) == (batch, epochs)
@@ -64,7 +64,7 @@ def streamed(tmp_path_factory):
     )
     table.to_parquet(path, row_group_size=500)
     recipe = (
-        catalog.named("plain")
+        catalog.named_recipe("plain")
         .vary("epochs", 1)
         .vary("split", data.Random())
         .vary("network.hidden", (4,))
@@ -101,7 +101,7 @@ def make(signature):
 
 def test_a_module_of_ones_own_is_a_job_by_itself():
     recipe = (
-        catalog.named("plain")
+        catalog.named_recipe("plain")
         .vary("data.source", "iris")
         .vary("network", Module(make=make))
         .vary("seeds", 3)

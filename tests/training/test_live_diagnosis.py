@@ -35,7 +35,7 @@ SICK = (
 
 
 def recipe(*settings, base="plain"):
-    made = catalog.named(base)
+    made = catalog.named_recipe(base)
     for setting in settings:
         made = with_setting(made, setting)
     return made

@@ -19,9 +19,10 @@ from ravine.data.datasets import bundled
 from ravine.early_stopping import EarlyStopping
 from ravine.errors import InputError, Interrupted, RecipeError, RunError
 from ravine.networks import mlp
-from ravine.part import program, to_plain
+from ravine.part import group_key
 from ravine.record import read_record, record_files
 from ravine.reporting.run_summary import summary
+from ravine.serialization import to_plain
 from ravine.training import train as training
 from ravine.training.determinism import exact_arithmetic, flushes
 from ravine.training.jobs import load_task
@@ -84,7 +85,7 @@ def test_what_is_read_back_is_what_was_written(written):
         np.testing.assert_array_equal(again.record.series[name].values, series.values)
     frame, _ = bundled("penguins")
     pd.testing.assert_frame_equal(again.predict(frame), run.predict(frame))
-    assert program(again.model.recipe) == program(run.model.recipe)
+    assert group_key(again.model.recipe) == group_key(run.model.recipe)
 
 
 def test_predictions_do_not_depend_on_the_other_rows(written):

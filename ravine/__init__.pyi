@@ -1,0 +1,29 @@
+# Written by scripts/public_stub.py from the table in __init__.py.
+from ravine.catalog import named_recipe, read_recipe
+from ravine.errors import InputError, RavineError
+from ravine.examination.api import examine
+from ravine.examination.report import doctor
+from ravine.recipe import Recipe
+from ravine.record import Record
+from ravine.reporting.findings_text import findings_text
+from ravine.training.train import Run, open_run, resume, train, train_all
+from ravine.watching.watcher import watch
+
+__version__: str
+__all__ = [
+    "InputError",
+    "RavineError",
+    "Recipe",
+    "Record",
+    "Run",
+    "doctor",
+    "examine",
+    "findings_text",
+    "named_recipe",
+    "open_run",
+    "read_recipe",
+    "resume",
+    "train",
+    "train_all",
+    "watch",
+]

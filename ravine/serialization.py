@@ -1,0 +1,233 @@
+"""Parts as plain data and back, and their settings by path: `optimizer.lr`.
+
+Plain data are what JSON and TOML hold: tables with a `name`, lists, numbers, words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from ravine.errors import RecipeError, folded, nearest
+from ravine.part import as_setting, field_types, inner_types, is_part
+
+P = TypeVar("P")
+
+
+def to_plain(value: Any) -> Any:
+    """A part as plain data: `{"name": "AdamW", "lr": 0.001, ...}`; tuples and columns as lists.
+
+    None is left out where it is the default, and the word "none" where it is not, so `from_plain`
+    gives the part back. A function is told by its name, from which it cannot be made again.
+
+    >>> from ravine.losses import Huber
+    >>> to_plain(Huber(delta=2.0))
+    {'name': 'Huber', 'delta': 2.0}
+    """
+    if is_part(value):
+        settings = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        usual = {f.name for f in dataclasses.fields(value) if f.default is None}
+        shown = {
+            k: "none" if v is None else v
+            for k, v in settings.items()
+            if v is not None or k not in usual
+        }
+        return {"name": type(value).__name__, **shown}
+    if isinstance(value, (tuple, list)):
+        return [to_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {k: to_plain(v) for k, v in value.items()}
+    if isinstance(value, Tensor):
+        return value.flatten().tolist()
+    if callable(value):  # what Python hands in and no file can hold: its name
+        return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return value
+
+
+def from_plain(
+    cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequence[type]], *, path: str = ""
+) -> P:
+    """The part that plain data describes.
+
+    `choices` says which classes may stand in a field, by the field's annotation (a role of
+    `protocols.py`); `path` is where the data stand in their file, for messages. Missing settings
+    take their defaults; a role given as a word alone (`optimizer = "AdamW"`) takes all of them;
+    `"none"` is None. Raises `RecipeError` for unknown names (the nearest is offered), wrong types
+    and values; `error.path` says where.
+    """
+    known = field_types(cls)
+    for name in data:
+        if name == "name" and folded(str(data[name])) != folded(cls.__name__):
+            what = f"the name of {cls.__name__} is {data[name]!r}"
+            raise _at(RecipeError(what, why="it must be its own, or left out"), path, name)
+        if name != "name" and name not in known:
+            raise _at(
+                RecipeError(f"{cls.__name__} has no setting {name!r}", why=nearest(name, known)),
+                path,
+                name,
+            )
+    values = {}
+    for name, given in data.items():
+        if name != "name":
+            values[name] = _value(known[name], given, choices, path=f"{path}.{name}".lstrip("."))
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)  # type: ignore
+        if f.name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        do = f"set {f'{path}.{missing[0]}'.lstrip('.')}, too"
+        raise _at(RecipeError(f"{cls.__name__} needs {', '.join(missing)}", do=do), path, "")
+    try:
+        return cls(**values)
+    except RecipeError as error:
+        named = error.what.partition(".")[2].partition(" ")[0]
+        raise _at(error, path, named if named in known else "") from None
+
+
+def _value(hint: Any, given: Any, choices: Mapping[Any, Sequence[type]], *, path: str) -> Any:
+    role, many, optional = _role(hint, choices)
+    if role is None:
+        if _is_none(given) and type(None) in typing.get_args(hint):
+            return None
+        return as_setting(given)
+    if optional and _is_none(given):
+        return None
+    if many:
+        given = () if _is_none(given) else given
+        given = given if isinstance(given, (list, tuple)) else [given]
+        places = [f"{path}.{i}" if len(given) > 1 else path for i in range(len(given))]
+        return tuple(
+            _part_from(choices[role], g, choices, path=p)
+            for g, p in zip(given, places, strict=True)
+        )
+    return _part_from(choices[role], given, choices, path=path)
+
+
+def _is_none(given: Any) -> bool:
+    return given is None or (isinstance(given, str) and given == "none")
+
+
+def _part_from(
+    classes: Sequence[type], given: Any, choices: Mapping[Any, Sequence[type]], *, path: str
+) -> Any:
+    if is_part(given) and not isinstance(given, type):
+        return given
+    if isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, Mapping):
+        raise _at(
+            RecipeError(f"{path} is {given!r}", why="it must be a name or a table with a name"),
+            path,
+            "",
+        )
+    if len(classes) == 1 and "name" not in given:
+        return from_plain(classes[0], given, choices, path=path)
+    names = {folded(c.__name__): c for c in classes}
+    name = given.get("name")
+    if not isinstance(name, str):
+        raise _at(
+            RecipeError(f"{path} has no name", why=nearest("", [c.__name__ for c in classes])),
+            path,
+            "",
+        )
+    cls = names.get(folded(name))
+    if cls is None:
+        what = f"{path} has no {name!r}"
+        raise _at(RecipeError(what, why=nearest(name, [c.__name__ for c in classes])), path, "name")
+    return from_plain(cls, given, choices, path=path)
+
+
+def _role(hint: Any, choices: Mapping[Any, Sequence[type]]) -> tuple[Any, bool, bool]:
+    """(role, many, optional) of a field's annotation; role is None for plain settings."""
+    if isinstance(hint, type) and hint in choices:
+        return hint, False, False
+    inner = inner_types(hint)
+    if len(inner) != 1:
+        return None, False, False
+    if isinstance(inner[0], type):
+        many, role = typing.get_origin(hint) is tuple, inner[0]
+    else:
+        role, many, _ = _role(inner[0], choices)
+    return (role if role in choices else None), many, type(None) in typing.get_args(hint)
+
+
+def _at(error: RecipeError, path: str, name: str) -> RecipeError:
+    """Note where in the plain data an error stands, unless a deeper place is known."""
+    if not hasattr(error, "path"):
+        error.path = f"{path}.{name}".strip(".")  # type: ignore[attr-defined]
+    return error
+
+
+# Settings by path
+
+
+def get(value: Any, path: str) -> Any:
+    """The setting at a path: `get(recipe, "optimizer.lr")`. Raises `RecipeError` with the names
+    there are.
+    """
+    for name in path.split("."):
+        value = _step(value, name, path)
+    return value
+
+
+def vary(value: P, path: str, new: Any) -> P:
+    """A copy with the setting at `path` changed; everything that is not on the path is shared.
+
+    >>> from ravine.losses import Huber
+    >>> vary(Huber(), "delta", 2.0)
+    Huber(delta=2.0)
+    """
+    name, _, rest = path.partition(".")
+    old = _step(value, name, path)
+    changed = vary(old, rest, new) if rest else new
+    if isinstance(value, tuple):
+        at = int(name)
+        return (*value[:at], changed, *value[at + 1 :])  # type: ignore[return-value]
+    return dataclasses.replace(value, **{name: changed})  # type: ignore[type-var]
+
+
+def _step(value: Any, name: str, path: str) -> Any:
+    if isinstance(value, tuple):
+        if not name.isdecimal() or int(name) >= len(value):
+            why = (
+                f"{name!r} must be a place from 0 to {len(value) - 1}"
+                if value
+                else "there is nothing in it"
+            )
+            raise RecipeError(f"no setting {path!r}", why=why)
+        return value[int(name)]
+    if not is_part(value):
+        raise RecipeError(f"no setting {path!r}", why=f"{value!r} has no settings of its own")
+    if name not in field_types(type(value)):
+        raise RecipeError(
+            f"{type(value).__name__} has no setting {name!r}",
+            why=nearest(name, field_types(type(value))),
+        )
+    return getattr(value, name)
+
+
+def replace_everywhere(value: Any, settings: Mapping[str, Any]) -> Any:
+    """A part in which every setting of one of these names has the given value, at any depth.
+
+    >>> from ravine.losses import Huber
+    >>> replace_everywhere((Huber(), Huber(delta=3.0)), {"delta": 2.0})
+    (Huber(delta=2.0), Huber(delta=2.0))
+    """
+    if isinstance(value, tuple):
+        return tuple(replace_everywhere(v, settings) for v in value)
+    if not is_part(value):
+        return value
+    changes = {
+        name: settings[name]
+        if name in settings
+        else replace_everywhere(getattr(value, name), settings)
+        for name in field_types(type(value))
+    }
+    return dataclasses.replace(value, **changes)

@@ -1,0 +1,115 @@
+"""Files of earlier versions are still read: recipes, run folders, and what commands printed with
+`--json` (`tests/old_formats/README.md`).
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from torch import nn
+
+import ravine
+from ravine.catalog import recipe_text, with_settings
+from ravine.cli import run_command
+from ravine.data import read_table
+from ravine.finding import Report
+
+FILES = Path(__file__).parent / "old_formats"
+
+
+def two_layers(signature):
+    return nn.Sequential(
+        nn.Linear(signature.numbers, 8), nn.ReLU(), nn.Linear(8, signature.outputs)
+    )
+
+
+def saved(name):
+    return json.loads((FILES / name).read_text("utf-8"))
+
+
+def read_named(name, folder):
+    """A recipe file of old, read and written again, and that read again."""
+    recipe = ravine.read_recipe(FILES / name)
+    again = folder / name
+    again.write_text(recipe_text(recipe, folder), encoding="utf-8")
+    return recipe, again.read_text("utf-8"), ravine.read_recipe(again)
+
+
+def test_a_recipe_of_a_table_is_read_and_means_the_same(tmp_path):
+    recipe, text, again = read_named("table.toml", tmp_path)
+    assert recipe.optimizer.optimizer == "Adagrad"
+    assert recipe.optimizer.settings == {"lr_decay": 0.1}
+    assert recipe.optimizer.lr == 0.05
+    assert again == recipe
+
+
+def test_a_recipe_of_images_is_read_and_means_the_same(tmp_path):
+    recipe, text, again = read_named("images.toml", tmp_path)
+    assert recipe.augment[1].augmentation == "RandomInvert"
+    assert recipe.augment[1].settings == {"p": 0.25}
+    assert recipe.optimizer.inner.optimizer == "Adam"
+    assert again.optimizer == recipe.optimizer and again.augment == recipe.augment
+
+
+def test_an_old_name_changes_the_settings_of_the_part_that_has_it_now():
+    recipe = ravine.read_recipe(FILES / "table.toml")
+    varied = with_settings(recipe, ["optimizer=Guest", "optimizer.lr=0.5"]).optimizer
+    assert type(varied) is type(recipe.optimizer) and varied.lr == 0.5
+
+
+@pytest.mark.parametrize(("name", "module"), [("run", None), ("run-module", two_layers)])
+def test_a_run_predicts_as_it_did(name, module):
+    run = ravine.open_run(FILES / name, module=module)
+    expected = pd.read_csv(FILES / name / "predictions.csv")
+    predictions = run.predict(read_table(FILES / "rows.csv"))
+    pd.testing.assert_frame_equal(predictions, expected, rtol=1e-4, check_dtype=False)
+    assert run.record.series["train/loss"].values.shape[1] == 2
+
+
+def test_a_run_of_old_is_diagnosed(tmp_path, capsys):
+    folder = shutil.copytree(FILES / "run", tmp_path / "run")
+    assert run_command(["doctor", str(folder), "--no-trials", "--json"]) in (0, 1)
+    assert set(saved("doctor.json")) <= set(json.loads(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize("name", ["check.json", "doctor.json"])
+def test_findings_are_read_as_they_were_printed(name):
+    assert Report.from_json(saved(name)).to_json() == saved(name)
+
+
+PLAIN = ["iris", "--recipe", "plain"]
+SMALL = 'network.initializer={name="Normal", sd=0.001}'
+COMMANDS = {
+    "train.json": ["train", str(FILES / "table.toml"), "--out", "run"],
+    "show.json": ["show", str(FILES / "run")],
+    "check.json": ["check", *PLAIN, "--set", "optimizer.lr=1e-6", "--set", SMALL],
+    "explain.json": ["explain", "L01"],
+    "range.json": ["range", "iris", "--rates", "4", "--seeds", "2", "--steps", "20"],
+    "search.json": [
+        *["search", "iris", "--space", "optimizer.lr=log:1e-4..1e-1"],
+        *["--trials", "3", "--set", "epochs=3"],
+    ],
+    "ensemble.json": [
+        *["ensemble", "iris", "--members", "2", "--repeats", "2", "--set", "epochs=4"],
+    ],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_key_that_a_command_printed_is_there_today(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_command([*COMMANDS[name], "--json"]) in (0, 1)
+    assert missing_keys(saved(name), json.loads(capsys.readouterr().out)) == []
+
+
+def missing_keys(before, now, path=""):
+    """The keys of one object that another has not; of lists the first entries are compared."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        gone = [f"{path}.{key}" for key in before if key not in now]
+        below = [missing_keys(before[k], now[k], f"{path}.{k}") for k in before if k in now]
+        return gone + [key for keys in below for key in keys]
+    if isinstance(before, list) and isinstance(now, list) and before and now:
+        return missing_keys(before[0], now[0], f"{path}[0]")
+    return []
