@@ -1,0 +1,277 @@
+"""One network of a cohort as a plain `nn.Module`, with torch's own layers and our names.
+
+Linear layers, convolutions, normalization, dropout and modules of one's own become the modules that
+torch has for them; every other layer is called as it is. Letters: N examples, F numbers, K codes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ravine.layout import Rows
+from ravine.networks.batched import Program
+from ravine.networks.conv_layers import Convolution, Residual
+from ravine.networks.layers import (
+    Activate,
+    BatchNormLayer,
+    DropoutLayer,
+    LayerNormLayer,
+    Linear,
+)
+from ravine.networks.torch_module import Guest
+from ravine.protocols import Batch, Layer, Pass, Signature
+
+Tensors = Mapping[str, Tensor]  # of one network, by the names of its slots and buffers
+
+
+class NetworkModule(nn.Module):
+    """A network that takes its examples as one tensor: [N, F + K], or images [N, C, H, W].
+
+    The codes of categorical columns stand behind the numbers, as floats. Images are bytes, or
+    floats from 0 to 1.
+    """
+
+    def __init__(self, layers: list[nn.Module], signature: Signature):
+        super().__init__()
+        self.signature = signature
+        self.sequence = layers  # a plain list: the modules are registered under the slots' names
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.signature.picture is not None:
+            made: Any = Batch(x[None])
+        else:
+            numbers, codes = x[:, : self.signature.numbers], x[:, self.signature.numbers :]
+            made = Batch(numbers[None], codes.long()[None] if codes.shape[1] else None)
+        for layer in self.sequence:
+            made = layer(made)
+        return made
+
+
+class LayerModule(nn.Module):
+    """A layer of a cohort, called for one network."""
+
+    def __init__(self, layer: Layer, tensors: Tensors):
+        super().__init__()
+        self.layer = layer
+        self.weights = nn.ParameterDict(
+            {_key(s.name): nn.Parameter(tensors[s.name].clone()) for s in layer.slots}
+        )
+        for name in layer.buffers:
+            self.register_buffer(_key(name), tensors[name].clone())
+
+    def forward(self, x: Any) -> Tensor:
+        own = {s.name: self.weights[_key(s.name)][None] for s in self.layer.slots}
+        buffers = {name: getattr(self, _key(name))[None] for name in self.layer.buffers}
+        given = x if isinstance(x, Batch) else x[None]
+        context = Pass(training=self.training, seeds=[0], batch=_examples(given), buffers=buffers)
+        # a layer without weights of its own looks at any tensor for the precision
+        own = own or {"": torch.empty(0)}
+        return self.layer(given, own, context)[0]
+
+
+class ResidualModule(nn.Module):
+    """f(inner(x) + shortcut(x)), as `Residual`."""
+
+    def __init__(self, inner: list[nn.Module], shortcut: list[nn.Module], activation: Any):
+        super().__init__()
+        self.inner, self.shortcut, self.activation = inner, shortcut, activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = carried = x
+        for layer in self.inner:
+            made = layer(made)
+        for layer in self.shortcut:
+            carried = layer(carried)
+        return self.activation(made + carried)
+
+
+def as_module(
+    network: Program, signature: Signature, weights: Rows, buffers: Mapping[str, Tensor]
+) -> NetworkModule:
+    """The network of one row of weights [1, W] with its buffers [1, ...] as a module in training
+    mode.
+
+    Its modules have the names of the slots: `hidden.0` is the `nn.Linear` of the slots
+    `hidden.0.weight` and `hidden.0.bias`. In evaluation it gives what the network gives, up to the
+    rounding of sums in another order; in training its dropout draws from torch's generator.
+
+    >>> from ravine.networks.mlp import Mlp
+    >>> signature = Signature(numbers=3, codes=(), outputs=2)
+    >>> network = Program(Mlp(hidden=(4,)), signature)
+    >>> module = as_module(network, signature, *network.start([0]))
+    >>> [name for name, m in module.named_modules() if isinstance(m, nn.Linear)]
+    ['hidden.0', 'output']
+    >>> module(torch.zeros(5, 3)).shape
+    torch.Size([5, 2])
+    """
+    tensors = {n: t[0].detach() for n, t in network.layout.views(weights).items()}
+    tensors |= {name: value[0].detach() for name, value in buffers.items()}
+    named: list[tuple[str, nn.Module]] = []
+    module = NetworkModule(_modules(network.layers, tensors, named), signature)
+    for name, child in named:  # a layer before what is inside it
+        _register(module, name, child)
+    return module.train()
+
+
+def _modules(layers: Any, tensors: Tensors, named: list[tuple[str, nn.Module]]) -> list[nn.Module]:
+    """The modules of some layers; `named` gets each with its name."""
+    made: list[nn.Module] = []
+    weighted = ""
+    for layer in layers:
+        if isinstance(layer, Residual):
+            inner = _modules(layer.inner, tensors, named)
+            shortcut = _modules(layer.shortcut, tensors, named)
+            made.append(ResidualModule(inner, shortcut, layer.activation))
+            continue
+        convert = TORCH_MODULES.get(type(layer))
+        module = None if convert is None else convert(layer, tensors)
+        module = LayerModule(layer, tensors) if module is None else module
+        own = layer.slots[0].name.rpartition(".")[0] if layer.slots else ""
+        if isinstance(layer, Linear | Convolution):
+            weighted = own
+        elif not own:  # an activation, dropout or pooling belongs to the layer before it
+            own = getattr(layer, "name", "") or f"{weighted}.{type(layer).__name__.lower()}"
+        named.append((own.lstrip("."), module))
+        made.append(module)
+    return made
+
+
+def _linear(layer: Linear, tensors: Tensors) -> nn.Module:
+    weight = tensors[layer.slots[0].name]
+    module = nn.Linear(*weight.shape, bias=layer.has_bias)
+    with torch.no_grad():
+        module.weight.copy_(weight.T * layer.scale)
+        if layer.has_bias:
+            module.bias.copy_(tensors[layer.slots[1].name][0])
+    return module
+
+
+def _convolution(layer: Convolution, tensors: Tensors) -> nn.Module:
+    weight = tensors[layer.slots[0].name]
+    module = nn.Conv2d(
+        weight.shape[1] * layer.groups,
+        weight.shape[0],
+        weight.shape[2],
+        stride=layer.stride,
+        padding=layer.padding,
+        groups=layer.groups,
+        bias=layer.bias is not None,
+    )
+    with torch.no_grad():
+        module.weight.copy_(weight)
+        if module.bias is not None:
+            module.bias.copy_(tensors[layer.slots[1].name][0])
+    return module
+
+
+class BatchNormModule(nn.modules.batchnorm._BatchNorm):
+    """Batch normalization of rows [N, H] or images [N, C, H, W]."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+
+def _batch_norm(layer: BatchNormLayer, tensors: Tensors) -> nn.Module:
+    gamma, beta = (tensors[slot.name][0] for slot in layer.slots)
+    module = BatchNormModule(len(gamma), eps=layer.eps, momentum=float(layer.momentum))
+    with torch.no_grad():
+        module.weight.copy_(gamma)
+        module.bias.copy_(beta)
+        for name, buffer in (("mean", module.running_mean), ("variance", module.running_var)):
+            assert buffer is not None
+            buffer.copy_(tensors[f"{layer.name}.{name}"][0])
+    return module
+
+
+def _layer_norm(layer: LayerNormLayer, tensors: Tensors) -> nn.Module:
+    gamma, beta = (tensors[slot.name][0] for slot in layer.slots)
+    module = LayerNormModule(len(gamma), eps=layer.eps)
+    with torch.no_grad():
+        module.weight.copy_(gamma)
+        module.bias.copy_(beta)
+    return module
+
+
+class LayerNormModule(nn.LayerNorm):
+    """Layer normalization of rows [N, H]; of images [N, C, H, W] over all channels and places."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() == 4:
+            return nn.functional.group_norm(input, 1, self.weight, self.bias, self.eps)
+        return super().forward(input)
+
+
+def _dropout(layer: DropoutLayer, tensors: Tensors) -> nn.Module | None:
+    if not layer.inverted:
+        return None
+    kind = nn.Dropout2d if layer.spatial else nn.Dropout
+    return kind(float(layer.rate))
+
+
+class ActivationModule(nn.Module):
+    """An activation as a module."""
+
+    def __init__(self, activation: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(x)
+
+
+def _activation(layer: Activate, tensors: Tensors) -> nn.Module:
+    return ActivationModule(layer.activation)
+
+
+def _own_module(layer: Guest, tensors: Tensors) -> nn.Module:
+    module = copy.deepcopy(layer.module)
+    state = {name: value for name, value in tensors.items() if name.startswith("module.")}
+    with torch.no_grad():
+        own = dict(module.named_parameters())
+        for slot, (name, shape) in zip(layer.slots, layer.shapes.items(), strict=True):
+            own[name].copy_(tensors[slot.name].reshape(shape))
+        for name, value in state.items():
+            held = own | dict(module.named_buffers())
+            if name.removeprefix("module.") in held:
+                held[name.removeprefix("module.")].copy_(value)
+    return module
+
+
+# what torch has a module for; None from a function means that it has none for these settings
+TORCH_MODULES: Mapping[type, Callable[[Any, Tensors], nn.Module | None]] = {
+    Linear: _linear,
+    Convolution: _convolution,
+    BatchNormLayer: _batch_norm,
+    LayerNormLayer: _layer_norm,
+    DropoutLayer: _dropout,
+    Activate: _activation,
+    Guest: _own_module,
+}
+
+
+def _register(root: nn.Module, name: str, module: nn.Module) -> None:
+    """Make a module the child of that name, also where its parent is no container."""
+    *above, last = name.split(".")
+    parent = root
+    for step in above:
+        if step not in parent._modules:
+            parent.add_module(step, nn.Module())
+        found = parent._modules[step]
+        assert found is not None
+        parent = found
+    while last in parent._modules or hasattr(parent, last):
+        last += "_"
+    parent.add_module(last, module)
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _examples(given: Any) -> int:
+    return given.numbers.shape[1] if isinstance(given, Batch) else given.shape[1]
