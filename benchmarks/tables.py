@@ -35,7 +35,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from ravine import catalog
 from ravine.data import Data
-from ravine.training.jobs import load_task
+from ravine.training.defaults import load_task
 from ravine.training.train import train_all
 
 RDATASETS = {

@@ -21,7 +21,7 @@ HOME_MODULES = {
     "RavineError": "ravine.errors",
     "Recipe": "ravine.recipe",
     "Record": "ravine.record",
-    "Run": "ravine.training.train",
+    "Run": "ravine.training.run",
     "doctor": "ravine.examination.report",
     "examine": "ravine.examination.api",
     "findings_text": "ravine.reporting.findings_text",

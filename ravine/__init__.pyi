@@ -6,7 +6,8 @@ from ravine.examination.report import doctor
 from ravine.recipe import Recipe
 from ravine.record import Record
 from ravine.reporting.findings_text import findings_text
-from ravine.training.train import Run, open_run, resume, train, train_all
+from ravine.training.run import Run
+from ravine.training.train import open_run, resume, train, train_all
 from ravine.watching.watcher import watch
 
 __version__: str

@@ -233,10 +233,10 @@ def verify_resume(
     kills
         How often to kill.
     """
-    from ravine.training.verify_resume import verify
+    from ravine.training.verify_resume import verify_resume
 
     asked = recipe_for(what, wanted, seeds=seeds, seed=seed)
-    same, text = verify(asked, kills=kills, say=lambda line: print(line, file=sys.stderr))
+    same, text = verify_resume(asked, kills=kills, say=lambda line: print(line, file=sys.stderr))
     print(text)
     return 0 if same else 1
 

@@ -25,7 +25,8 @@ from ravine.catalog import named_recipe, with_setting
 from ravine.data import Data, Random, Stratified
 from ravine.errors import RecipeError
 from ravine.recipe import Recipe
-from ravine.training.train import Run, train
+from ravine.training.run import Run
+from ravine.training.train import train
 
 TARGET, WEIGHT = "ravine target", "ravine weight"
 LEAST_FOR_VALIDATION = 40  # examples: with fewer, all are trained on and nothing stops early
@@ -183,7 +184,7 @@ class _Network(BaseEstimator):
         frame = self._frame(X, reset=False)
         if self.run_.model is None:
             raise ValueError("every network diverged: fit with a smaller optimizer.lr")
-        return self.run_.model.averaged_on(frame)
+        return self.run_.model.decoded_prediction(frame)
 
 
 def _name(column: Any) -> str:

@@ -93,7 +93,7 @@ def dead_shares(seeds: int, epochs: int) -> dict[float, Interval]:
         [base.vary("optimizer.lr", lr) for lr in RATES], lambda cohort, task: None, data
     )
     tapped: list[torch.Tensor] = []
-    program, kept = cohort.program, cohort.ended["weights"]
+    program, kept = cohort.network, cohort.ended.tensors["weights"]
     program(
         program.layout.views(kept),
         Batch(tensor(task.train.numbers.numpy())),

@@ -75,8 +75,8 @@ def accuracies(x: np.ndarray, y: np.ndarray, *, size: int, steps: int, seed: int
     chosen = [recipe(size, steps).vary("augment", parts).vary("seed", seed) for parts in PARTS]
     cohort, task = watched(chosen, lambda cohort, task: None, (x[trained], y[trained]))
     batch = Batch(torch.from_numpy(x[judged])[None, :, None])
-    tensors = cohort.program.layout.views(cohort.ended["weights"])
-    outputs = cohort.program(tensors, batch, Pass(training=False))
+    tensors = cohort.network.layout.views(cohort.ended.tensors["weights"])
+    outputs = cohort.network(tensors, batch, Pass(training=False))
     said = np.asarray(task.classes)[outputs.argmax(2).numpy()]
     return (said == y[judged]).mean(1).tolist()
 

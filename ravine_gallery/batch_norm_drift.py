@@ -33,8 +33,8 @@ def statistics(cohort: Any, task: Any, *, normed: bool) -> tuple[np.ndarray, np.
     buffers = {name: value.clone() for name, value in cohort.buffers.items()}
     now = Pass(training=True, seeds=cohort.seeds, tapped=tapped, buffers=buffers)
     with torch.no_grad():
-        cohort.program(
-            cohort.program.layout.views(cohort.weights), Batch(task.train.numbers[None, :256]), now
+        cohort.network(
+            cohort.network.layout.views(cohort.weights), Batch(task.train.numbers[None, :256]), now
         )
     each = 3 if normed else 2  # layers of a block: linear, (norm,) activation
     before = [tapped[1 + k * each + each - 2] for k in range(LAYERS)]
@@ -68,7 +68,7 @@ def run(quick: bool) -> Outcome:
         cohort, _ = watched([recipe], look)
         means[name] = np.array([m for m, _ in seen])  # [T, P, K]
         sds[name] = np.array([s for _, s in seen])
-        accuracy[name] = interval(cohort.series["validation/accuracy"][-1][1])
+        accuracy[name] = interval(cohort.log.series["validation/accuracy"][-1][1])
     drift = {name: interval(np.abs(np.log(v / v[0])).max(0).mean(1)) for name, v in sds.items()}
     wander = {
         name: interval((np.abs(v - v[0]) / sds[name][0]).max(0).mean(1))

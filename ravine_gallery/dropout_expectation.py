@@ -75,7 +75,7 @@ def run(quick: bool) -> Outcome:
     recipe = recipe.vary("epochs", epochs).vary("seeds", seeds).vary("optimizer.lr", 0.05)
     cohort, _ = watched([recipe], lambda cohort, task: None, synthetic.moons(200, 0))
     points, truth = synthetic.moons(500 if quick else 2000, 1)
-    views = cohort.program.layout.views(cohort.ended["weights"])
+    views = cohort.network.layout.views(cohort.ended.tensors["weights"])
     logits = sub_networks(views, points, RATE)
     hidden = torch.relu(tensor(points) @ views["hidden.0.weight"] + views["hidden.0.bias"])
     scaled = (hidden @ views["output.weight"] + views["output.bias"])[

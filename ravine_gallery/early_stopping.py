@@ -11,7 +11,8 @@ from ravine.data import Encoding, Random
 from ravine.early_stopping import EarlyStopping
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
-from ravine.training.train import Run, train_all
+from ravine.training.run import Run
+from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, curved, interval, percent
 
@@ -32,7 +33,7 @@ def recipe(epochs: int, *, stops: bool) -> Recipe:
 def judged(run: Run, points: np.ndarray) -> tuple[float, float]:
     """Mean cross entropy and error rate on fresh points, labels averaged out."""
     assert run.model is not None
-    chance = run.model.on(points).numpy()[:, 0].clip(1e-7, 1 - 1e-7)
+    chance = run.model.encoded_prediction(points).numpy()[:, 0].clip(1e-7, 1 - 1e-7)
     truth = curved().probability(points)
     loss = float(-(truth * np.log(chance) + (1 - truth) * np.log1p(-chance)).mean())
     return loss, float(curved().error_of(chance[None] > 0.5, points)[0])

@@ -15,7 +15,7 @@ from torch import Tensor
 from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
-from ravine.training.jobs import load_task
+from ravine.training.defaults import load_task
 from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval, percent
@@ -52,8 +52,8 @@ def run(quick: bool) -> Outcome:
     recipes = [base.vary("split_seed", s).vary("seed", 1000 * s) for s in range(splits)]
     for s, (recipe, done) in enumerate(zip(recipes, train_all(recipes, workers=1), strict=True)):
         test = load_task(recipe).test
-        assert done.model is not None
-        each, truth = done.model.members(test), test.targets
+        assert done.model is not None and test is not None and test.targets is not None
+        each, truth = done.model.member_predictions(test), test.targets
         for i, size in enumerate(
             sizes
         ):  # disjoint ensembles of each size, so that all members count alike

@@ -9,23 +9,18 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 
 from ravine.catalog import named_recipe
 from ravine.data import Random
-from ravine.examination.preflight import (
-    LEARNED,
-    initial_loss,
-    overfits,
-    penalty_raises,
-    starting_losses,
-    unhindered,
-)
+from ravine.examination.preflight import LEARNED, initial_loss, overfits, penalty_raises, unhindered
 from ravine.networks.initializers import He, Normal, Zero
 from ravine.optimizers import SGD
 from ravine.penalties import L2
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine.statistics import student
-from ravine.training.jobs import prepare
+from ravine.training.defaults import prepare
+from ravine.training.evaluation import starting_losses
 from ravine.training.train import train_all, train_on
 from ravine_gallery.experiment import Experiment, Outcome
 
@@ -130,7 +125,7 @@ def _few(steps: int, seeds: int) -> tuple[Any, dict[str, np.ndarray], float]:
     )
     bare = unhindered(recipe).vary("epochs", steps).vary("seeds", seeds)
     small = dataclasses.replace(
-        task, train=task.train.take(slice(0, FEW)), validation=None, test=None
+        task, train=task.train_examples.take(torch.arange(FEW)), validation=None, test=None
     )
     zero = bare.vary("network.initializer", Zero())
     slow = bare.vary("optimizer", SGD(lr=1e-5))

@@ -15,7 +15,8 @@ from ravine.penalties import L1, L2, ElasticNet
 from ravine.protocols import Penalty
 from ravine.reporting.plot_style import COLORS, figure, intervals, line_style
 from ravine.schedules import Cosine
-from ravine.training.train import Run, train_all
+from ravine.training.run import Run
+from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval, percent
 

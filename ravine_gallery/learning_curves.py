@@ -33,8 +33,10 @@ def curves(epochs: int, seeds: int, *, batch: int | str) -> tuple[Curves, np.nda
     recipe = recipe.vary("optimizer", slow if batch == "all" else Momentum(lr=0.1, momentum=0.9))
     cohort, _ = watched([recipe], lambda cohort, task: None, curved().draw(400, 5), test=True)
     names = ("train/loss", "validation/loss", "test/loss", "validation/accuracy", "test/accuracy")
-    steps = np.array([step for step, _ in cohort.series["train/loss"]])
-    return {name: np.array([values for _, values in cohort.series[name]]) for name in names}, steps
+    steps = np.array([step for step, _ in cohort.log.series["train/loss"]])
+    return {
+        name: np.array([values for _, values in cohort.log.series[name]]) for name in names
+    }, steps
 
 
 def rises(values: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ def trained(epochs: int, seeds: int) -> tuple[list[Tensor], Program, Any]:
 
     cohort, task = watched([recipe.vary("epochs", epochs).vary("seeds", seeds)], look)
     path = torch.stack(points, 1)  # [P, T, W]
-    return list(path), cohort.program, task.train
+    return list(path), cohort.network, task.train
 
 
 def run(quick: bool) -> Outcome:

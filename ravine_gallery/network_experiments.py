@@ -21,12 +21,12 @@ from ravine.catalog import named_recipe
 from ravine.data import Encoding, Random
 from ravine.data.synthetic import Mixture
 from ravine.recipe import Recipe
-from ravine.training.batches import InMemory
-from ravine.training.cohort import Cohort, Job, start
+from ravine.training.batches import training_batches
+from ravine.training.cohort import Cohort, Job, start_cohort
+from ravine.training.defaults import batch_size, load_task, resolve, training_plan
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator
-from ravine.training.jobs import batch_size, load_task, plan_of, resolve, signature
-from ravine.training.loop import run
+from ravine.training.loop import train_cohort
 
 
 class Interval(NamedTuple):
@@ -97,28 +97,22 @@ def watched(
     job = Job(
         recipes=tuple(r for r in resolved for _ in range(r.seeds)),
         seeds=tuple(r.seed + s for r in resolved for s in range(r.seeds)),
-        signature=signature(task),
-        plan=plan_of(first, task),
+        signature=task.signature,
+        plan=training_plan(first, task),
         batch=batch_size(first, task),
     )
     with exact_arithmetic():
-        cohort = start(job)
+        cohort = start_cohort(job)
         metric = metrics.main_metric(task.kind)
-        evaluate = Evaluator(
-            job.plan,
-            task.validation,
-            metric=metric.of,
-            name=metric.name,
-            higher_is_better=metric.higher_is_better,
-            test=task.test if test else None,
-        )
+        test_split = task.test if test else None
+        evaluate = Evaluator(job.plan, task.validation, metric, test=test_split)
 
         def pause(cohort: Cohort) -> bool:
             look(cohort, task)
             return False
 
         look(cohort, task)
-        run(cohort, InMemory(task.train, cohort.seeds, batch=job.batch), evaluate, pause=pause)
+        train_cohort(cohort, training_batches(task, cohort), evaluate, pause=pause)
     return cohort, task
 
 
@@ -190,7 +184,7 @@ def square(reach: float, cells: int) -> np.ndarray:
 def probabilities(run: Any, points: np.ndarray) -> np.ndarray:
     """P(class 1) by each member of a run on two columns of numbers, [P, N]."""
     encoded = run.model.encoder.apply(points)
-    return run.model.members(encoded).squeeze(-1).numpy()
+    return run.model.member_predictions(encoded).squeeze(-1).numpy()
 
 
 def tensor(values: np.ndarray) -> torch.Tensor:

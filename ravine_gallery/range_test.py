@@ -15,7 +15,7 @@ from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, intervals, line_style
 from ravine.statistics import student
 from ravine.studies.lr_range_test import RangeTest, range_test
-from ravine.training.jobs import prepare
+from ravine.training.defaults import prepare
 from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 
@@ -104,7 +104,8 @@ def _limit(recipe: Any) -> float:
     largest curvature.
     """
     task, _ = prepare(recipe)
-    x = torch.cat([task.train.numbers, torch.ones(task.train.count, 1)], 1).double()
+    train = task.train_examples
+    x = torch.cat([train.numbers, torch.ones(train.count, 1)], 1).double()
     return 2 / float(torch.linalg.eigvalsh(x.T @ x / len(x))[-1])
 
 

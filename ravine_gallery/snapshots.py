@@ -22,9 +22,10 @@ from ravine.part import stack
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine.schedules import SGDR, Cosine
 from ravine.statistics import student
+from ravine.training.defaults import prepare
 from ravine.training.evaluation import mean_loss, outputs_on
-from ravine.training.jobs import prepare
-from ravine.training.train import Run, train_all
+from ravine.training.run import Run
+from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 
 CYCLES = 5
@@ -53,11 +54,13 @@ def run(quick: bool) -> Outcome:
     runs = train_all(recipes, workers=1)
     groups = runs[:seeds], runs[seeds : 2 * seeds], runs[2 * seeds :]
     task, _ = prepare(base)
+    test = task.test
+    assert test is not None and test.targets is not None
     each, single, independent = (
-        torch.stack([r.model.members(task.test) for r in group if r.model is not None])
+        torch.stack([r.model.member_predictions(test) for r in group if r.model is not None])
         for group in groups
     )
-    truth = task.test.targets
+    truth = test.targets
     by_cycle = np.stack([_loss(each[:, m], truth) for m in range(CYCLES)])  # [M, S]
     last_k = np.stack([_loss(each[:, CYCLES - k :].mean(1), truth) for k in range(1, CYCLES + 1)])
     others = np.stack([_loss(independent[:, :k].mean(1), truth) for k in range(1, CYCLES + 1)])

@@ -16,7 +16,7 @@ from ravine.catalog import named_recipe
 from ravine.data import Encoding, Given, Grouped, Random
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
-from ravine.training.jobs import load_task
+from ravine.training.defaults import load_task
 from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval, percent
@@ -174,7 +174,8 @@ def encoder_differs() -> float:
         load_task(recipe, frame_of(v, y, split=split))
         for v in (x, np.where(tests[:, None], 1000 * x, x))
     ]
-    return float((tasks[0].train.numbers - tasks[1].train.numbers).abs().max())
+    ours, theirs = (task.train_examples.numbers for task in tasks)
+    return float((ours - theirs).abs().max())
 
 
 def _picture(leaked: dict[str, Interval], honest: dict[str, Interval]) -> Any:

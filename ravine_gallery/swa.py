@@ -24,9 +24,10 @@ from ravine.reporting.plot_style import COLORS, band, figure, intervals, line_st
 from ravine.rng import stream
 from ravine.schedules import Cosine
 from ravine.statistics import student
+from ravine.training.defaults import prepare
 from ravine.training.evaluation import mean_loss, outputs_on
-from ravine.training.jobs import prepare
-from ravine.training.train import Run, train_all
+from ravine.training.run import Run
+from ravine.training.train import train_all
 from ravine_gallery.experiment import Experiment, Outcome
 
 DISTANCES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # from the weights; |w| is about 8

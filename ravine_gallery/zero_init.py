@@ -76,23 +76,23 @@ def run(quick: bool) -> Outcome:
             if not starts:
                 starts.append(cohort.weights.clone())
             if cohort.step % cohort.job.plan.per_epoch == 0:
-                views = cohort.program.layout.views(cohort.weights)
+                views = cohort.network.layout.views(cohort.weights)
                 seen.append(
                     [distinct_units(units_of(views, i)) for i in range(len(cohort.weights))]
                 )
 
         cohort, _ = watched([recipe], look, data)
-        kept = cohort.ended["weights"]
+        kept = cohort.ended.tensors["weights"]
         counts[name] = np.array(seen)
-        views = cohort.program.layout.views(kept - starts[0])
+        views = cohort.network.layout.views(kept - starts[0])
         moved[name] = float(
             max(views["hidden.0.weight"].abs().max(), views["output.weight"].abs().max())
         )
         outputs = {}
         for which, points in (("judged", judged[0]), ("map", square(2.5, 81))):
             now = Pass(training=False, buffers={})
-            outputs[which] = cohort.program(
-                cohort.program.layout.views(kept), Batch(tensor(points)), now
+            outputs[which] = cohort.network(
+                cohort.network.layout.views(kept), Batch(tensor(points)), now
             )[..., 0]
         accuracy[name] = (
             ((outputs["judged"] > 0).numpy() == judged[1].astype(bool)).mean(1).tolist()

@@ -17,7 +17,7 @@ from ravine.data import Grouped, Random
 from ravine.errors import RecipeError
 from ravine.optimizers import AdamW
 from ravine.serialization import get
-from ravine.training.jobs import prepare
+from ravine.training.defaults import prepare
 
 
 def helps_of(command):

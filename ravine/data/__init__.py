@@ -15,7 +15,7 @@ from ravine.data.prediction_file import rounded, told_apart
 from ravine.data.source import Data
 from ravine.data.splits import ByTime, Given, Grouped, Random, Stratified
 from ravine.data.streaming import RowGroups
-from ravine.data.tables import read_table
+from ravine.data.tables import ExamplesLike, TableLike, read_table
 from ravine.data.task import Task, load
 
 SPLITS = (Stratified, Random, Grouped, ByTime, Given)
@@ -28,6 +28,7 @@ __all__ = [
     "Encoder",
     "Encoding",
     "Examples",
+    "ExamplesLike",
     "Given",
     "Grouped",
     "Images",
@@ -35,6 +36,7 @@ __all__ = [
     "Random",
     "RowGroups",
     "Stratified",
+    "TableLike",
     "Task",
     "encoder_from_plain",
     "holds_pictures",

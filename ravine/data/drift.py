@@ -5,7 +5,6 @@ counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,12 @@ import pandas as pd
 from ravine.data.column_encoders import Date, Flag, Form, Numeric, codes_of
 from ravine.data.encoder import Encoder
 from ravine.data.parsing import NO, YES, dates_of, numbers_of, texts_of
-from ravine.data.tables import from_frame
+from ravine.data.tables import TableLike, from_frame
 
 SHOWN = 8  # columns that are named in each sentence
 
 
-def unlike(encoder: Encoder, frame: Any) -> list[str]:
+def unlike(encoder: Encoder, frame: TableLike) -> list[str]:
     """Sentences about values of new rows that the encoder has never seen the like of; none where
     all is as it was.
 

@@ -33,7 +33,7 @@ from ravine.data.column_encoders import (
 from ravine.data.column_types import Column, Dropped, examine
 from ravine.data.examples import Examples
 from ravine.data.parsing import dates_of, numbers_of, texts_of, weights_of
-from ravine.data.tables import from_frame
+from ravine.data.tables import ExamplesLike, from_frame
 from ravine.data.targets import How, Target, fit_target
 from ravine.data.task_type import Asked
 from ravine.errors import DataError, nearest
@@ -113,7 +113,7 @@ class Encoder:
     def _numeric(self) -> tuple[Any, ...]:
         return tuple(f for f in self.forms if not isinstance(f, Codes))
 
-    def apply(self, frame: Any) -> Examples:
+    def apply(self, frame: ExamplesLike) -> Examples:
         """A table's rows as examples without targets. Columns that are not needed are passed over.
 
         Raises `DataError` for a missing column (the nearest name is offered), text among numbers,

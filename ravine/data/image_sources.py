@@ -23,7 +23,16 @@ from ravine.data.image_store import bytes_of_array
 from ravine.data.parsing import is_text
 from ravine.data.source import TARGETS, Data, check_columns
 from ravine.data.splits import NAMES, WORDS
-from ravine.data.tables import JSON_LINES, PARQUET, from_frame, kind_of, missing, read_table
+from ravine.data.tables import (
+    JSON_LINES,
+    PARQUET,
+    ExamplesLike,
+    TableLike,
+    from_frame,
+    kind_of,
+    missing,
+    read_table,
+)
 from ravine.errors import DataError, may_read, nearest
 
 PATHS = (
@@ -63,7 +72,7 @@ class Listing:
 
 
 def listed(
-    source: str, target: tuple[str, ...], path: str | None, frame: Any, said: list[str]
+    source: str, target: tuple[str, ...], path: str | None, frame: TableLike | None, said: list[str]
 ) -> Listing:
     """The pictures of a source, or of a `frame` given from Python: a pair (X, y), or a table of
     paths.
@@ -391,7 +400,7 @@ def _one_name(target: tuple[str, ...], usual: str) -> str:
 # Pictures to predict
 
 
-def unlabeled(given: Any, path: str) -> tuple[list[str], list[str] | np.ndarray]:
+def unlabeled(given: ExamplesLike, path: str) -> tuple[list[str], list[str] | np.ndarray]:
     """Names and pictures of what is to be predicted; names are empty for arrays.
 
     A folder (all pictures in it), a picture, a table with a column of paths, an idx file, a list of

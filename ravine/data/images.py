@@ -13,14 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 from ravine.data.encoder import Encoding
-from ravine.data.examples import Examples
+from ravine.data.examples import Examples, LoadedImages
 from ravine.data.image_file import Bad, Fit, Form, size_of
 from ravine.data.image_sources import Listing, listed, unlabeled
 from ravine.data.image_store import (
-    Mapped,
     Pixels,
     Took,
     digest_of,
@@ -32,6 +30,7 @@ from ravine.data.image_store import (
 )
 from ravine.data.source import bytes_of, each_once, with_targets
 from ravine.data.splits import NAMES, Given, Rows, few_rows, judged
+from ravine.data.tables import ExamplesLike, TableLike
 from ravine.data.targets import Target, fit_target
 from ravine.data.task_type import Asked, asked
 from ravine.errors import DataError
@@ -71,18 +70,6 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """New pictures in the form that networks read: their names (none for arrays), and uint8 [N, C,
-    H, W].
-    """
-
-    names: tuple[str, ...]
-    pixels: Tensor
-    held: Mapped | None = None
-    said: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class PictureEncoder:
     """What pictures are brought to, and what is asked of them. Plain numbers and text only, exact
     through JSON.
@@ -107,7 +94,7 @@ class PictureEncoder:
         """What every picture is brought to."""
         return Form(self.picture.height, self.picture.width, self.picture.channels, self.fit)
 
-    def read(self, given: Any, *, memory: str = MEMORY) -> Seen:
+    def read(self, given: ExamplesLike, *, memory: str = MEMORY) -> LoadedImages:
         """Pictures from a folder, a file, a table or list of paths, or an array, brought to the
         form.
 
@@ -119,14 +106,14 @@ class PictureEncoder:
         took = _take(pictures, np.arange(len(pictures)), self.form, pixels, self.corrupt)
         kept = tuple(n for n, good in zip(names, took.kept, strict=True) if good) if names else ()
         ((tensor, held),) = pixels.cut([pixels.count])
-        return Seen(kept, tensor, held, _skipped(took.bad))
+        return LoadedImages(kept, tensor, held, _skipped(took.bad))
 
-    def apply(self, frame: Any) -> Examples:
+    def apply(self, frame: ExamplesLike) -> Examples:
         """Pictures (whatever `read` reads, or what it gave) as examples without targets, a row for
         each.
 
         Raises `DataError` for files that cannot be read."""
-        if isinstance(frame, Seen):
+        if isinstance(frame, LoadedImages):
             return Examples(frame.pixels, held=frame.held)
         pictures = unlabeled(frame, self.path)[1]
         pixels = Pixels(len(pictures), self.form, bytes_of(MEMORY, "Images"))
@@ -171,7 +158,13 @@ class Pictured:
 
 
 def pictured(
-    data: Images, split: Any, encoding: Encoding, *, seed: int, frame: Any, said: list[str]
+    data: Images,
+    split: Any,
+    encoding: Encoding,
+    *,
+    seed: int,
+    frame: TableLike | None,
+    said: list[str],
 ) -> Pictured:
     """List, split, decode and measure the pictures of a source, or of a `frame` given from
     Python.

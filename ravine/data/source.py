@@ -7,14 +7,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from ravine.data.datasets import BUNDLED, bundled
 from ravine.data.parsing import numbers_of, style_of, texts_of, weights_of
-from ravine.data.tables import from_frame, missing, read_table
+from ravine.data.tables import TableLike, from_frame, missing, read_table
 from ravine.errors import DataError, RecipeError, nearest
 from ravine.part import part
 
@@ -98,7 +98,9 @@ def bytes_of(size: str, owner: str = "Data") -> int:
     return int(float(found[1]) * unit)
 
 
-def opened(data: Data, frame: Any, said: list[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def opened(
+    data: Data, frame: TableLike | None, said: list[str]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The table and the names of its targets. A file wins over a bundled set of the same name."""
     if frame is not None:
         table, targets = from_frame(frame)

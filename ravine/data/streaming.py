@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import torch
 
 from ravine.data.encoder import Encoder, Encoding, count_levels, fit
-from ravine.data.examples import Examples, joined
+from ravine.data.examples import Examples, concatenate
 from ravine.data.parsing import weights_of
 from ravine.data.source import Data, answered, check_columns, check_weights, taken_out
 from ravine.data.splits import NAMES, by_hash
@@ -154,7 +154,7 @@ class RowGroups:
 
 
 def _shuffled(held: list[Examples], generator: torch.Generator) -> Iterator[Examples]:
-    examples = joined(held)
+    examples = concatenate(held)
     held.clear()
     order = torch.randperm(examples.count, generator=generator)
     for at in range(0, examples.count, CHUNK):
@@ -392,7 +392,7 @@ def _held(
                 if chosen.any():
                     kept[i].append(groups.encoder.examples(frame[chosen], groups.weight))
                     rows[i].append(numbers[chosen])
-    examples = {i: joined(kept[i]) if kept[i] else None for i in (1, 2)}
+    examples = {i: concatenate(kept[i]) if kept[i] else None for i in (1, 2)}
     return examples, {
         NAMES[i]: np.concatenate(rows[i]) if rows[i] else np.zeros(0, np.int64) for i in (1, 2)
     }

@@ -13,13 +13,16 @@ import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import ArrayLike
+from torch import Tensor
 
+from ravine.data.examples import LoadedImages
 from ravine.errors import DataError, may_read, nearest
 
 MISSING = [
@@ -38,6 +41,18 @@ MISSING = [
 PARQUET = (".parquet", ".pq")
 JSON_LINES = (".jsonl", ".ndjson")
 SEPARATORS = (",", ";", "\t", "|")
+
+TableLike: TypeAlias = (
+    pd.DataFrame | pd.Series | Mapping[str, Any] | ArrayLike | Tensor | tuple[Any, Any]
+)
+"""What stands for a table in Python: a DataFrame, a mapping of columns, an array [N, F], or a pair
+(X, y) of frames or arrays, y with the targets. For images: such a pair with X [N, C, H, W], or a
+table of paths.
+"""
+ExamplesLike: TypeAlias = TableLike | Path | Sequence[Path] | LoadedImages
+"""What stands for examples to predict: for tables a `TableLike` without targets; for images a
+folder, a file, a list of paths, a table of paths, an array [N, C, H, W], or `LoadedImages`.
+"""
 
 
 def read_table(path: str | Path, said: list[str] | None = None) -> pd.DataFrame:
@@ -113,7 +128,7 @@ def parquet_files(path: Path) -> list[Path]:
     return files
 
 
-def from_frame(given: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def from_frame(given: ExamplesLike) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """A table from what Python users have: a DataFrame, a mapping of columns, or a pair (X, y) of
     arrays or frames.
 

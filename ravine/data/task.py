@@ -32,9 +32,10 @@ from ravine.data.source import (
 )
 from ravine.data.splits import NAMES, Rows, few_rows, judged
 from ravine.data.streaming import RowGroups, larger_than, surveyed
-from ravine.data.tables import read_table
+from ravine.data.tables import TableLike, read_table
 from ravine.data.task_type import asked
 from ravine.errors import DataError, nearest
+from ravine.protocols import Signature
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,37 @@ class Task:
         """How many outputs a network needs."""
         return self.encoder.target.outputs
 
+    @property
+    def train_examples(self) -> Examples:
+        """The training examples. Raises `DataError` where they are read in pieces."""
+        if isinstance(self.train, RowGroups):
+            raise DataError(
+                "the training rows are read in pieces",
+                why="examples in memory are needed",
+                do="leave data.memory out",
+            )
+        return self.train
+
+    @property
+    def signature(self) -> Signature:
+        """What goes in and comes out of a network for this task."""
+        encoder = self.encoder
+        return Signature(
+            len(encoder.features),
+            tuple(encoder.code_sizes),
+            self.outputs,
+            encoder.picture if isinstance(encoder, PictureEncoder) else None,
+            tuple(encoder.flags),
+        )
+
 
 def load(
-    data: Data | Images, split: Any, encoding: Encoding, *, seed: int, frame: Any = None
+    data: Data | Images,
+    split: Any,
+    encoding: Encoding,
+    *,
+    seed: int,
+    frame: TableLike | None = None,
 ) -> Task:
     """The task of a source, or of a `frame` given from Python (a DataFrame, a mapping, or a pair X,
     y).
@@ -168,7 +197,9 @@ def _streamed(data: Data, split: Any, encoding: Encoding, *, seed: int) -> Task:
     )
 
 
-def _pictured(data: Images, split: Any, encoding: Encoding, *, seed: int, frame: Any) -> Task:
+def _pictured(
+    data: Images, split: Any, encoding: Encoding, *, seed: int, frame: TableLike | None
+) -> Task:
     said: list[str] = []
     found = pictured(data, split, encoding, seed=seed, frame=frame, said=said)
     held = {name: getattr(found, name) for name in NAMES}

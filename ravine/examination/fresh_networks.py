@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ravine.data import Examples, RowGroups
+from ravine.data import Examples
+from ravine.data.examples import affordable_count, evenly_spaced
 from ravine.diagnosis.recipe_rules import DISAGREE, FADED, FLAT, SATURATED, STILL, Check
 from ravine.diagnosis.rule import Observation, join_names
 from ravine.finding import Change, Evidence
@@ -28,13 +29,12 @@ from ravine.protocols import Batch, Pass
 from ravine.recipe import Recipe
 from ravine.rng import stream
 from ravine.serialization import replace_everywhere
-from ravine.training.cohort import Job, start
+from ravine.training.cohort import Job, start_cohort
+from ravine.training.defaults import training_plan
 from ravine.training.determinism import exact_arithmetic
-from ravine.training.jobs import plan_of, signature
-from ravine.training.loop import augmented, gradients
+from ravine.training.loop import augment_batch, forward_context, gradients, manual_gradients
 
 EXAMPLES = 512  # that are looked at
-VALUES = 2**18  # numbers that they have together at most: pictures are many
 SIGNALS = 4  # networks whose signals are followed
 LAYERS = 3  # hidden layers at least, for a signal to fade through
 ENOUGH = 64  # examples at least, for units to be called dead
@@ -44,23 +44,6 @@ DIRECTIONS = 3  # at random, beside the gradient's own
 NEARBY = 1e-3
 STEPS = (1e-5, 1e-6, 1e-7)  # of finite differences, relative to the length of the weights
 APART = 1e-5  # relative difference of an output that is due to sums in another order
-
-
-def some(task: Any, count: int) -> Examples:
-    """Training examples evenly spread over the split, `count` at most; of a streamed table the
-    first pieces' ones.
-    """
-    if isinstance(task.train, RowGroups):
-        chunk = next(iter(task.train.epoch(0, 0)))
-        return chunk.take(torch.arange(min(count, chunk.count)))
-    places = torch.linspace(0, task.train.count - 1, min(count, task.train.count)).round().long()
-    return task.train.take(places)
-
-
-def spared(task: Any, count: int, values: int = VALUES) -> int:
-    """How many examples of a task to look at, so that pictures stay affordable."""
-    picture = signature(task).picture
-    return count if picture is None else max(16, min(count, values // math.prod(picture[:3])))
 
 
 # What passes through
@@ -95,8 +78,8 @@ def signals(recipe: Recipe, task: Any, *, networks: int = SIGNALS) -> Signals:
     """
     network = replace_everywhere(recipe.network, {"dropout": None, "spatial_dropout": None})
     seeds = list(range(recipe.seed, recipe.seed + networks))
-    built = Program(stack([network] * networks), signature(task))
-    examples = some(task, spared(task, EXAMPLES))
+    built = Program(stack([network] * networks), task.signature)
+    examples = evenly_spaced(task.train, affordable_count(task.signature, EXAMPLES))
     tapped: list[Tensor] = []
     with exact_arithmetic(), torch.no_grad():
         weights, buffers = built.start(seeds)
@@ -336,17 +319,17 @@ def gradient_agrees(
         recipe, precision="float64", optimizer=SGD(lr=0.1), tuning=(), average=None, clip=None
     )
     seeds = tuple(range(recipe.seed, recipe.seed + networks))
-    chosen = some(task, examples)
+    chosen = evenly_spaced(task.train, examples)
     job = Job(
         recipes=(bare,) * networks,
         seeds=seeds,
-        signature=signature(task),
-        plan=plan_of(bare, task),
+        signature=task.signature,
+        plan=training_plan(bare, task),
         batch=chosen.count,
     )
     with exact_arithmetic():
-        cohort = start(job)
-        batch = augmented(cohort, batch_of(chosen, torch.float64), None)
+        cohort = start_cohort(job)
+        batch = augment_batch(cohort, batch_of(chosen, torch.float64), None)
         sd = cohort.weights.std(1, correction=0, keepdim=True)
         kept = cohort.weights + NEARBY * sd * _direction(cohort.weights, recipe.seed, 0)
         buffers = {n: b.clone() for n, b in cohort.buffers.items()}
@@ -355,11 +338,16 @@ def gradient_agrees(
             cohort.weights.copy_(rows)
             for known, value in buffers.items():
                 cohort.buffers[known].copy_(value)
-            grads, losses = gradients(cohort, batch, None)
+            if cohort.workspace.manual is None:
+                context = forward_context(cohort, None)
+                outputs = cohort.network(cohort.workspace.leaves, batch, context)
+                grads, losses = gradients(cohort, outputs, batch, None)
+            else:
+                grads, losses = manual_gradients(cohort, batch, None)
             grads, losses = grads.clone(), losses.clone()
             for penalty in cohort.parts.penalties:
-                grads = grads + penalty.gradient(cohort.weights, cohort.decays, None)
-                losses = losses + penalty.value(cohort.weights, cohort.decays)
+                grads = grads + penalty.gradient(cohort.weights, cohort.workspace.decays, None)
+                losses = losses + penalty.value(cohort.weights, cohort.workspace.decays)
             return grads, losses
 
         grads, losses = at(kept)
@@ -412,14 +400,15 @@ def examples_apart(recipe: Recipe, task: Any, *, networks: int = 2) -> Check:
     another one.
     """
     name = "independence"
-    chosen = some(task, 3 * min(64, spared(task, EXAMPLES)))
+    count = 3 * min(64, affordable_count(task.signature, EXAMPLES))
+    chosen = evenly_spaced(task.train, count)
     third = chosen.count // 3
     if third < 1:
         return Check(name, None, "fewer than three examples")
     order = torch.arange(chosen.count)
     first, second = order[: 2 * third], torch.cat([order[:third], order[2 * third : 3 * third]])
     seeds = list(range(recipe.seed, recipe.seed + networks))
-    built = Program(stack([recipe.network] * networks), signature(task))
+    built = Program(stack([recipe.network] * networks), task.signature)
     with exact_arithmetic(), torch.no_grad():
         weights, buffers = built.start(seeds)
         views = built.layout.views(weights)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ravine.data import Examples
+from ravine.data.examples import affordable_count, evenly_spaced
 from ravine.diagnosis import recipe_rules
 from ravine.diagnosis.data import profile as data_profile
 from ravine.diagnosis.data import rules as data_rules
@@ -31,8 +32,6 @@ from ravine.examination.fresh_networks import (
     nonlinear,
     signal_fades,
     signals,
-    some,
-    spared,
     units_dead,
     units_differ,
     units_saturated,
@@ -43,13 +42,13 @@ from ravine.losses import AbsoluteError, BinaryCrossEntropy, SoftmaxCrossEntropy
 from ravine.networks.batched import Program
 from ravine.part import stack
 from ravine.penalties import L1, L2, ElasticNet
-from ravine.protocols import Batch, Loss, Pass
+from ravine.protocols import Loss
 from ravine.recipe import Recipe, lr_path
 from ravine.schedules import Constant
 from ravine.serialization import replace_everywhere
 from ravine.statistics import Interval, student
-from ravine.training.determinism import exact_arithmetic
-from ravine.training.jobs import batch_size, prepare, signature
+from ravine.training.defaults import batch_size, prepare
+from ravine.training.evaluation import starting_losses
 from ravine.training.train import train_on
 
 ROWS, NUMBERS = 20_000, 2**23  # of the data that are looked at, numbers only of pictures
@@ -115,11 +114,13 @@ def checked(
 
 def examined_data(recipe: Recipe, task: Any) -> data_profile.Examples:
     """What is to be known of a task's examples as networks get them, columns by name."""
-    chosen = some(task, spared(task, ROWS, NUMBERS))
+    chosen = evenly_spaced(task.train, affordable_count(task.signature, ROWS, NUMBERS))
     held = task.validation
     if held is not None:
         held = held.take(
-            torch.linspace(0, held.count - 1, min(held.count, spared(task, ROWS, NUMBERS)))
+            torch.linspace(
+                0, held.count - 1, min(held.count, affordable_count(task.signature, ROWS, NUMBERS))
+            )
             .round()
             .long()
         )
@@ -130,7 +131,7 @@ def examined_data(recipe: Recipe, task: Any) -> data_profile.Examples:
         chosen.targets,
         validation=None if held is None else (_inputs(task, held, sizes), held.targets),
         names=()
-        if signature(task).picture is not None
+        if task.signature.picture is not None
         else (*task.encoder.features, *task.encoder.code_names),
         batch=batch_size(recipe, task),
         outputs=(task.outputs,),
@@ -142,7 +143,7 @@ def _inputs(task: Any, chosen: Examples, sizes: tuple[Tensor, Tensor] | None) ->
     """Pictures standardized as networks see them; of rows the numbers, then the codes brought to
     one scale.
     """
-    picture = signature(task).picture
+    picture = task.signature.picture
     if picture is not None:
         mean, sd = (torch.tensor(values)[:, None, None] for values in picture[3:])
         return (chosen.numbers.float() / 255 - mean) / sd
@@ -212,7 +213,7 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
     too.
     """
     values = starting_losses(recipe, task, networks)
-    examples = some(task, spared(task, EXAMPLES))
+    examples = evenly_spaced(task.train, affordable_count(task.signature, EXAMPLES))
     chance = chance_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
     least = constant_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
     found = student(values)
@@ -319,7 +320,7 @@ def _too_large(recipe: Recipe, task: Any, examples: Examples, limit: float) -> O
             where="network.dropout", cause="dropout", changes=(Change("network.dropout", None),)
         )
     if (
-        signature(task).picture is None
+        task.signature.picture is None
         and float(examples.numbers.double().square().mean().sqrt()) > LOUD
     ):
         return Observation(
@@ -329,22 +330,6 @@ def _too_large(recipe: Recipe, task: Any, examples: Examples, limit: float) -> O
         )
     changes = (Change("network.initializer", {"name": "He"}),)
     return Observation(where="output", suspects=("input-scale",), changes=changes)
-
-
-def starting_losses(recipe: Recipe, task: Any, networks: int) -> np.ndarray:
-    """The mean loss over some training examples of networks that have not made a step, [P]."""
-    seeds = range(recipe.seed, recipe.seed + networks)
-    built = Program(stack([recipe] * networks).network, signature(task))
-    with exact_arithmetic(), torch.no_grad():
-        weights, buffers = built.start(list(seeds))
-        examples = some(task, spared(task, EXAMPLES))
-        now = Pass(training=True, seeds=list(seeds), step=0, batch=examples.count, buffers=buffers)
-        numbers, codes = (
-            examples.numbers[None],
-            None if examples.codes is None else examples.codes[None],
-        )
-        outputs = built(built.layout.views(weights), Batch(numbers, codes), now)
-        return _each(recipe.loss, outputs, examples).mean(1).double().numpy()  # type: ignore
 
 
 def chance_level(loss: Loss, examples: Examples, outputs: int) -> float:
@@ -417,7 +402,7 @@ def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> Check:
         if getattr(recipe.optimizer, "weight_decay", 0):
             said += " (weight decay is part of the optimizer's step, not of the loss)"
         return Check("penalty", None, said)
-    built = Program(stack([recipe] * networks).network, signature(task))
+    built = Program(stack([recipe] * networks).network, task.signature)
     weights, _ = built.start(list(range(recipe.seed, recipe.seed + networks)))
     weights, decays = weights.double(), built.layout.decays(dtype=torch.float64)
     tensors = built.layout.views(weights)
@@ -522,7 +507,7 @@ def overfits(
     fails, at a tenth and ten times of it; and then far from it, too. Examples with equal inputs
     count once.
     """
-    chosen = _distinct(some(task, 20 * few), few)
+    chosen = _distinct(evenly_spaced(task.train, 20 * few), few)
     if chosen.count < 2:
         return Check("overfit a few", None, "all training examples have the same inputs")
     bare = unhindered(recipe)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ravine import metrics
 from ravine.data import Examples
-from ravine.examination.fresh_networks import some
+from ravine.data.examples import evenly_spaced
 from ravine.metrics import Metric
-from ravine.training.train import Run
+from ravine.training.run import Run
 
 JUDGED = 4000  # examples at most
 ENOUGH = 5  # examples of the rarest class, for the balanced accuracy to mean something
@@ -54,7 +54,7 @@ class Judge:
             return Marks((math.nan,) * len(alive[:most]), (math.nan,) * len(alive[:most]))
         held = held_out(task)
         assert held.targets is not None
-        predictions = run.model.members(held)[
+        predictions = run.model.member_predictions(held)[
             -sum(alive) :
         ]  # of a run with snapshots the last weights of each
         losses = iter(
@@ -77,7 +77,7 @@ class Judge:
 
 def judge_of(task: Any) -> Judge:
     """The judge of a task."""
-    held, train = held_out(task), some(task, JUDGED)
+    held, train = held_out(task), evenly_spaced(task.train, JUDGED)
     score = metrics.main_metric(task.kind)
     assert held.targets is not None and train.targets is not None
     if task.kind in ("binary", "classes"):
@@ -91,7 +91,7 @@ def judge_of(task: Any) -> Judge:
 def held_out(task: Any) -> Examples:
     """Validation examples; of a task without any, training examples."""
     if task.validation is None:
-        return some(task, JUDGED)
+        return evenly_spaced(task.train, JUDGED)
     count = task.validation.count
     return task.validation.take(torch.linspace(0, count - 1, min(count, JUDGED)).round().long())
 

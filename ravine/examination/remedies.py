@@ -23,7 +23,7 @@ from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe, lr_path
 from ravine.schedules import Constant, Cosine, WarmUp
 from ravine.serialization import get
-from ravine.training.jobs import examples_of, plan_of, signature
+from ravine.training.defaults import training_plan
 
 RATES = (0.1, 0.01, 0.001), (3.0, 10.0, 100.0, 1000.0)
 LONGER = (3, 10, 30)  # times the epochs
@@ -174,7 +174,7 @@ def _steps(recipe: Recipe, task: Any) -> Iterator[Remedy]:
     """More epochs of a run that is short; fewer examples a step of one that makes few steps of many
     examples.
     """
-    plan = plan_of(recipe, task)
+    plan = training_plan(recipe, task)
     assert recipe.epochs is not None  # resolved
     longer = [k * recipe.epochs for k in LONGER if k * plan.steps <= LONGEST]
     if longer:
@@ -184,7 +184,7 @@ def _steps(recipe: Recipe, task: Any) -> Iterator[Remedy]:
             where="epochs",
             suspects=("learning-rate-low",),
         )
-    count = examples_of(task)
+    count = task.train.count
     if plan.per_epoch <= 4 and count >= 64:
         batch = min(256, max(16, 2 ** round(math.log2(max(1, count / 30)))))
         grounds = (Evidence("steps in a pass over the examples", plan.per_epoch, "", 4.0),)
@@ -206,7 +206,7 @@ def _schedule(recipe: Recipe) -> Iterator[Remedy]:
 
 
 def _scales(recipe: Recipe, task: Any) -> Iterator[Remedy]:
-    if signature(task).picture is not None or not hasattr(task.train, "numbers"):
+    if task.signature.picture is not None or not hasattr(task.train, "numbers"):
         return
     encoding: Any = recipe.encoding
     numbers, targets = task.train.numbers, task.train.targets
@@ -310,7 +310,7 @@ def _braking(recipe: Recipe, task: Any) -> Iterator[Remedy]:
             )
     for path, value in _settings(recipe.optimizer, "optimizer"):
         if path.endswith(".weight_decay") and value > 0:
-            shrinking = value * float(recipe.optimizer.lr) * plan_of(recipe, task).steps
+            shrinking = value * float(recipe.optimizer.lr) * training_plan(recipe, task).steps
             grounds = (
                 (
                     Evidence(

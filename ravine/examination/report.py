@@ -25,9 +25,10 @@ from ravine.examination.trials import FEW, Say, bench_of, silent, tried_on
 from ravine.finding import BY_HAND, SEVERITIES, Finding, Report, Trial, arrange
 from ravine.recipe import Recipe
 from ravine.record import Record, read_json
-from ravine.training.jobs import load_task, resolve
+from ravine.training.defaults import load_task, resolve
+from ravine.training.run import Run
 from ravine.training.run_folder import plain_recipe, planned_recipe
-from ravine.training.train import Run, open_run
+from ravine.training.train import open_run
 
 SYMPTOMS = ("RVN-C03", "RVN-T")  # beginnings of codes that say that, not why, something goes wrong
 

@@ -25,8 +25,9 @@ from ravine.examination.remedies import Remedy, applied
 from ravine.examination.verdict import weigh
 from ravine.finding import Change
 from ravine.recipe import Recipe
-from ravine.training.jobs import batch_size, examples_of, load_task, plan_of, resolve
-from ravine.training.train import Run, train_on
+from ravine.training.defaults import batch_size, load_task, resolve, training_plan
+from ravine.training.run import Run
+from ravine.training.train import train_on
 
 FEW = 2  # of these that look first
 STEPS = 300  # of a first look at a remedy
@@ -80,7 +81,10 @@ def bench_of(
     whole = small is task
     if run is None or not whole or len(run.record.members) < SEEDS:
         short = shortened(recipe, small, length)
-        say(f"training the untouched recipe: {plan_of(short, small).steps:,} steps, {SEEDS} seeds")
+        say(
+            f"training the untouched recipe: {training_plan(short, small).steps:,} steps, "
+            f"{SEEDS} seeds"
+        )
         run, whole = train_on([small], [short])[0], whole and short.epochs == recipe.epochs
     judge = judge_of(small)
     return Bench(
@@ -96,7 +100,7 @@ def cut(task: Any, recipe: Recipe) -> Any:
         train = next(iter(task.train.epoch(recipe.seed, 0)))
     else:
         most = max(2, STEPS) * batch_size(recipe, task)
-        if recipe.batch == "all" or examples_of(task) <= 2 * most:
+        if recipe.batch == "all" or task.train.count <= 2 * most:
             return task
         train = task.train.take(torch.linspace(0, task.train.count - 1, most).round().long())
     return replace(task, train=train, test=None, fingerprint=f"{task.fingerprint} cut")
@@ -113,7 +117,7 @@ def pace(task: Any, recipe: Recipe) -> float:
 
 def shortened(recipe: Recipe, task: Any, steps: int) -> Recipe:
     """The recipe with so few epochs that it makes about so many steps, if it makes more."""
-    per_epoch = -(-examples_of(task) // batch_size(recipe, task))
+    per_epoch = -(-task.train.count // batch_size(recipe, task))
     assert recipe.epochs is not None  # resolved
     return recipe.vary("epochs", min(recipe.epochs, max(1, round(steps / per_epoch))))
 
@@ -209,7 +213,7 @@ def _treated(bench: Bench, changes: Sequence[Change], steps: int) -> Recipe:
 
 
 def _length(bench: Bench, recipe: Recipe) -> int:
-    return plan_of(recipe, bench.task).steps
+    return training_plan(recipe, bench.task).steps
 
 
 def _trials(bench: Bench, recipes: Sequence[Recipe], *, seeds: int) -> list[Marks]:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from ravine.augment import check_augmentation
+from ravine.data import TableLike, Task
 from ravine.errors import RecipeError
 from ravine.protocols import Batch, Pass
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import figure
-from ravine.training.jobs import load_task
+from ravine.training.defaults import load_task
 
 PICTURES, DRAWS = 6, 7
 SIDE = 1.05  # inches, of the longer side of a picture
@@ -26,7 +27,7 @@ LETTERS = 16  # of a class's name
 
 
 def contact_sheet(
-    recipe: Recipe, frame: Any = None, *, pictures: int = PICTURES, draws: int = DRAWS
+    recipe: Recipe, frame: TableLike | None = None, *, pictures: int = PICTURES, draws: int = DRAWS
 ) -> Any:
     """A figure with a row for each picture: first as it is, then as the first step shows it to
     networks.
@@ -44,11 +45,12 @@ def contact_sheet(
         )
     task = load_task(recipe, frame)
     check_augmentation(recipe.augment, getattr(task.encoder, "picture", None))
-    targets = task.train.targets
-    chosen = in_turn(targets if task.kind in ("classes", "binary") else None, task.train.count)[
+    train, targets = task.train_examples, task.train_examples.targets
+    assert targets is not None  # training examples have them
+    chosen = in_turn(targets if task.kind in ("classes", "binary") else None, train.count)[
         :pictures
     ]
-    originals = task.train.numbers[chosen].float() / 255
+    originals = train.numbers[chosen].float() / 255
     names = [_name(task, targets[i]) for i in chosen]
     seen = drawn(recipe, originals, targets[chosen], draws)
     return _drawn(originals, seen, names, lambda target: _name(task, target), recipe)
@@ -85,7 +87,7 @@ def in_turn(classes: Tensor | None, count: int) -> Tensor:
     return torch.from_numpy(np.lexsort((codes, turn)))
 
 
-def _name(task: Any, target: Tensor) -> str:
+def _name(task: Task, target: Tensor) -> str:
     """What an example's target is called."""
     labels = task.encoder.target.labels
     if task.kind == "regression":

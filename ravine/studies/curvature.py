@@ -32,7 +32,8 @@ from ravine.probes.noise import Noise, gradient_noise, squared_lengths
 from ravine.protocols import Batch, Loss, Now, State
 from ravine.recipe import Recipe
 from ravine.rng import stream
-from ravine.training.jobs import balanced, load_task, with_mean_weight_1
+from ravine.training.batches import balance_classes, normalize_weights
+from ravine.training.defaults import load_task
 
 SPLITS = ("train", "validation", "test")
 
@@ -101,9 +102,9 @@ def probed(
             do='use split="validation"',
         )
     if split == "train":
-        chosen = with_mean_weight_1(chosen)
+        chosen = normalize_weights(chosen)
         if recipe.class_weights == "balanced":
-            chosen, _ = balanced(chosen)
+            chosen, _ = balance_classes(chosen)
     order = torch.randperm(chosen.count, generator=stream(recipe.seed, "probed"))[:examples]
     chosen = chosen.take(order.sort().values).to("cpu", torch.float64)
     batch = Batch(*(None if t is None else t[None] for t in chosen.fields))  # type: ignore

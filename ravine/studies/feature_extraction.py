@@ -29,9 +29,10 @@ from ravine.protocols import Tuning
 from ravine.recipe import Recipe
 from ravine.serialization import vary
 from ravine.training.checkpoint import write_atomically
+from ravine.training.defaults import load_task
 from ravine.training.determinism import exact_arithmetic
-from ravine.training.jobs import load_task
-from ravine.training.train import Run, train
+from ravine.training.run import Run
+from ravine.training.train import train
 
 CACHE = Path("~/.cache/ravine/features")
 SPLIT = "split"  # the column that says which split a picture is in

@@ -28,8 +28,9 @@ from ravine.recipe import Recipe
 from ravine.rng import stream
 from ravine.serialization import get
 from ravine.statistics import RESAMPLES
-from ravine.training.jobs import load_task, resolve
-from ravine.training.train import Run, train, train_on
+from ravine.training.defaults import load_task, resolve
+from ravine.training.run import Run
+from ravine.training.train import train, train_on
 
 # Spaces
 

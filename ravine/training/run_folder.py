@@ -5,7 +5,7 @@ recipe.toml               the recipe, every setting written out
 plan.json                what the run is: recipe, data fingerprint, which members train in which job
 checkpoint-0.safetensors  while training, one for each job; gone when the run is finished
 record.json, series.csv   what happened
-encoder.json              how a table becomes numbers, or what pictures are brought to
+encoder.json              how a table becomes numbers, or the size of images
 weights.safetensors       the members' weights, a row for each: [members, ...] by name
 """
 
@@ -20,17 +20,19 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
-from ravine import data
 from ravine.catalog import placed, recipe_from, recipe_text
+from ravine.data import Encoder, PictureEncoder, Task, encoder_from_plain
 from ravine.errors import InputError, RunError, may_read
+from ravine.layout import Rows
 from ravine.networks.batched import Program
+from ravine.networks.torch_module import Make
 from ravine.part import stack
 from ravine.protocols import Picture, Signature
 from ravine.recipe import Recipe
 from ravine.record import SCHEMA, Record, check_schema, read_json, read_record, record_files
 from ravine.training.checkpoint import write_atomically
-from ravine.training.jobs import signature
 from ravine.training.model import Model
 
 
@@ -64,7 +66,7 @@ def new_folder(folder: Path) -> Path:
 def write_plan(
     folder: Path,
     recipe: Recipe,
-    task: Any,
+    task: Task,
     jobs: Sequence[Sequence[int]],
     *,
     device: str,
@@ -77,7 +79,7 @@ def write_plan(
         "fingerprint": task.fingerprint,
         "device": device,
         "jobs": [list(members) for members in jobs],
-        "signature": signature(task)._asdict(),
+        "signature": task.signature._asdict(),
         "findings": list(findings),
     }
     write_atomically(folder / "recipe.toml", recipe_text(recipe, folder).encode())
@@ -103,17 +105,15 @@ def write_run(record: Record, model: Model | None, folder: Path) -> None:
         checkpoint.unlink()
 
 
-def planned_recipe(plan: Mapping[str, Any], module: Any = None) -> Recipe:
-    """The recipe of a run's plan; `module` makes its network where that is a module of one's
-    own.
-    """
+def planned_recipe(plan: Mapping[str, Any], module: Make | None = None) -> Recipe:
+    """The recipe of a run's plan; `module` makes its network where that is a torch module."""
     given = dict(plan["recipe"])
     if module is not None:
         given["network"] = {**given["network"], "make": module}
     return recipe_from(given)
 
 
-def read_run(folder: str | Path, module: Any = None) -> tuple[Record, Model | None]:
+def read_run(folder: str | Path, module: Make | None = None) -> tuple[Record, Model | None]:
     """The record and the model in a run's folder. Raises `RunError` if it is unfinished, damaged,
     or newer.
     """
@@ -132,7 +132,7 @@ def read_run(folder: str | Path, module: Any = None) -> tuple[Record, Model | No
     plan = read_json(folder / "plan.json")
     recipe = planned_recipe(plan, module)
     shape = _signature(plan["signature"])
-    encoder = data.encoder_from_plain(read_encoder(folder / "encoder.json"))
+    encoder = _read_encoder(folder / "encoder.json")
     weights, buffers = _read_weights(folder / "weights.safetensors", recipe, shape)
     return record, Model(recipe, encoder, shape, weights, buffers)
 
@@ -146,11 +146,10 @@ def _signature(plain: Mapping[str, Any]) -> Signature:
     return Signature(plain["numbers"], codes, plain["outputs"], picture, flags)
 
 
-def read_encoder(path: Path) -> Any:
-    """The plain data of an encoder. Raises `RunError`."""
+def _read_encoder(path: Path) -> Encoder | PictureEncoder:
     may_read(path, RunError)
     try:
-        return json.loads(path.read_text("utf-8"))
+        return encoder_from_plain(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
         raise RunError(
             f"{path} cannot be read", why=str(error), do="train again, or restore the file"
@@ -164,7 +163,7 @@ def _weights(model: Model) -> bytes:
     return safetensors.torch.save(tensors, {"schema": str(SCHEMA)})
 
 
-def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> Any:
+def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> tuple[Rows, dict[str, Tensor]]:
     layout = Program(stack([recipe]).network, shape).layout
     may_read(path, RunError)
     try:

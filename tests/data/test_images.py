@@ -39,7 +39,8 @@ from ravine.data.splits import NAMES
 from ravine.errors import DataError, InputError, RecipeError
 from ravine.networks.conv import Conv
 from ravine.networks.mlp import Mlp
-from ravine.training.jobs import resolve, works_of
+from ravine.training.defaults import resolve
+from ravine.training.jobs import assign_jobs
 
 FASHION = Path(os.environ.get("RAVINE_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 
@@ -916,6 +917,6 @@ def test_pictures_train_as_a_cohort_but_where_they_are_convolved():
     for network in (Mlp(hidden=(4,)), Conv(channels=(2, 2))):
         recipe = resolve(plain.vary("network", network), task)
         jobs[type(network)] = [
-            len(w.job.seeds) for w in works_of([recipe], [task], device="cpu", workers=1)
+            len(w.job.seeds) for w in assign_jobs([recipe], [task], device="cpu", workers=1)
         ]
     assert jobs == {Mlp: [4], Conv: [1, 1, 1, 1]}

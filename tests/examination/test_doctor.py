@@ -24,7 +24,7 @@ from ravine.networks.initializers import Normal, Zero
 from ravine.networks.mlp import Dropout
 from ravine.optimizers import Adam, Lookahead, Momentum
 from ravine.penalties import L2
-from ravine.training.jobs import plan_of, prepare
+from ravine.training.defaults import prepare, training_plan
 from ravine.training.train import train
 
 
@@ -270,7 +270,7 @@ def test_trials_are_paired_and_the_untouched_recipe_is_its_own_equal():
 
 def test_trials_are_short_and_large_sets_are_cut():
     task, recipe = prepare(plain("digits"))
-    assert plan_of(shortened(recipe, task, 300), task).steps == pytest.approx(300, abs=40)
+    assert training_plan(shortened(recipe, task, 300), task).steps == pytest.approx(300, abs=40)
     assert shortened(recipe, task, 10**9) == recipe
     assert cut(task, recipe) is task
     tiny = recipe.vary("batch", 1)

@@ -27,7 +27,7 @@ from ravine.networks.torch_module import Module
 from ravine.part import part
 from ravine.penalties import L2
 from ravine.recipe import lr_path
-from ravine.training.jobs import prepare
+from ravine.training.defaults import prepare
 
 
 def made(source="iris", **changes):

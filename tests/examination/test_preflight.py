@@ -39,7 +39,7 @@ from ravine.networks.mlp import BatchNorm, Dropout
 from ravine.optimizers import SGD, AdamW
 from ravine.part import part
 from ravine.penalties import L1, L2, ElasticNet
-from ravine.training.jobs import prepare
+from ravine.training.defaults import prepare
 
 
 def plain(source="iris", **changes):

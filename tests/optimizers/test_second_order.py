@@ -20,7 +20,7 @@ from ravine.part import field_types, is_number, rows_of, stack
 from ravine.penalties import L2
 from ravine.probes.curvature import Objective
 from ravine.protocols import Batch, Now, Searches
-from ravine.training.jobs import load_task, signature
+from ravine.training.defaults import load_task
 from ravine.training.train import resume, train, train_all
 from ravine_gallery.surfaces import ALL as SURFACES
 
@@ -156,7 +156,7 @@ def test_lbfgs_in_a_run_ends_with_the_weights_of_torch():
     )
     run, task = train(recipe, workers=1), load_task(recipe)
     assert {e.name for e in run.record.effects} >= {"step length", "line search"}
-    program = Program(network, signature(task))
+    program = Program(network, task.signature)
     examples = task.train.to("cpu", torch.float64)
     batch = Batch(examples.numbers[None], None, examples.targets[None])
     objective = Objective.of_program(program, losses.SoftmaxCrossEntropy(), batch)
@@ -339,7 +339,7 @@ def test_a_penalty_is_part_of_what_is_searched():
     )
     run, task = train(recipe.vary("precision", "float64"), workers=1), load_task(recipe)
     program, examples = (
-        Program(recipe.network, signature(task)),
+        Program(recipe.network, task.signature),
         task.train.to("cpu", torch.float64),
     )
     batch = Batch(examples.numbers[None], None, examples.targets[None])

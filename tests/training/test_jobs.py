@@ -13,7 +13,8 @@ from ravine import catalog, data, train, train_all
 from ravine.cli import run_command
 from ravine.networks.batched import Program
 from ravine.networks.torch_module import Module
-from ravine.training.jobs import examples_of, prepare, signature, works_of
+from ravine.training.defaults import prepare
+from ravine.training.jobs import assign_jobs
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_batch_and_epochs_fit_how_many_pictures_there_are(count, batch, epochs):
         catalog.named_recipe("image"), split=data.Random(validation=0.1, test=0.15)
     )
     task, resolved = prepare(recipe, (pictures, np.arange(len(pictures)) % 2))
-    assert examples_of(task) == count and (resolved.batch, resolved.epochs) == (batch, epochs)
+    assert task.train.count == count and (resolved.batch, resolved.epochs) == (batch, epochs)
 
 
 # Streamed tables
@@ -107,5 +108,5 @@ def test_a_module_of_ones_own_is_a_job_by_itself():
         .vary("seeds", 3)
     )
     task, resolved = prepare(recipe)
-    assert Program(resolved.network, signature(task)).one_by_one
-    assert len(works_of([resolved], [task], device="cpu", workers=1)) == 3
+    assert Program(resolved.network, task.signature).one_by_one
+    assert len(assign_jobs([resolved], [task], device="cpu", workers=1)) == 3

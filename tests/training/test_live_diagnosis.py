@@ -13,6 +13,7 @@ from ravine import catalog, losses
 from ravine.catalog import with_setting
 from ravine.cli import run_command
 from ravine.diagnosis.training_curves.series import LOOKS, course_of
+from ravine.effects import Meter
 from ravine.finding import Finding
 from ravine.losses import (
     AbsoluteError,
@@ -22,8 +23,9 @@ from ravine.losses import (
     SquaredError,
 )
 from ravine.reporting.progress import ProgressLine
-from ravine.training.evaluation import compare
-from ravine.training.live_diagnosis import is_look
+from ravine.training.cohort_state import TrainingLog
+from ravine.training.live_diagnosis import is_diagnosis_due
+from ravine.training.step_statistics import log_loss_rise
 from ravine.training.train import resume, train
 
 SICK = (
@@ -108,12 +110,13 @@ def test_every_loss_knows_its_constant():
 def test_a_rise_is_paired_with_the_lowest_look():
     logged = {}
     cohort = SimpleNamespace(
-        lowest={}, log=lambda name, value: logged.setdefault(name, []).append(value)
+        state=SimpleNamespace(lowest={}),
+        add_point=lambda name, value: logged.setdefault(name, []).append(value),
     )
     looks = torch.rand(4, 2, 50, generator=torch.Generator().manual_seed(1)).double()
     looks[1] -= 0.5  # the lowest
     for each in looks:
-        compare(cohort, each, each.mean(1))  # type: ignore[arg-type]
+        log_loss_rise(cohort, each, each.mean(1))  # type: ignore[arg-type]
     for at, name in ((2, "of the third look"), (3, "of the fourth")):
         apart = (looks[at] - looks[1]).numpy()
         np.testing.assert_allclose(logged["rise/validation/loss"][at], apart.mean(1), err_msg=name)
@@ -223,10 +226,9 @@ def test_a_run_has_no_more_looks_than_its_budget_of_alarms_has():
     points, seen = [], 0
     for step in steps:
         points.append((step, [0.0]))
-        cohort = SimpleNamespace(
-            series={"train/loss": points}, step=step, job=SimpleNamespace(plan=plan)
-        )
-        seen += is_look(cohort)  # type: ignore[arg-type]
+        log = TrainingLog(Meter(1), series={"train/loss": points})
+        cohort = SimpleNamespace(log=log, step=step, job=SimpleNamespace(plan=plan))
+        seen += is_diagnosis_due(cohort)  # type: ignore[arg-type]
     assert 10 < seen <= len(LOOKS)
 
 

@@ -17,10 +17,12 @@ import pytest
 from ravine import catalog, optimizers, schedules
 from ravine.data import Data
 from ravine.early_stopping import EarlyStopping
+from ravine.effects import Meter
 from ravine.errors import RunError
 from ravine.networks import mlp
 from ravine.part import stack
-from ravine.training.progress import STEPS_BETWEEN_LOOKS, Control
+from ravine.training.cohort_state import TrainingLog
+from ravine.training.progress import STEPS_BETWEEN_CONTROLS, JobControl
 from ravine.training.train import resume, train
 
 EVERYTHING = dict(
@@ -152,12 +154,13 @@ def test_kill_dash_nine_at_a_random_moment(tmp_path):
     assert files(tmp_path / "run") == files(tmp_path / "whole"), f"killed {killed} times"
 
 
-def test_networks_that_have_all_left_are_saved_once_they_are_settled(tmp_path):
+def test_networks_that_have_all_left_are_saved_once_their_weights_are_final(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
-    control = Control(
+    control = JobControl(
         checkpoint=path, stop=tmp_path, seconds=0.0
     )  # a stop is asked for, and a checkpoint due
-    gone = SimpleNamespace(ids=[], step=STEPS_BETWEEN_LOOKS, series={})
+    log = TrainingLog(Meter(1))
+    gone = SimpleNamespace(ids=[], step=STEPS_BETWEEN_CONTROLS, log=log)
     assert not control(gone) and not control.interrupted and not path.exists()
 
 

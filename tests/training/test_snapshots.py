@@ -47,8 +47,8 @@ def test_the_model_averages_their_probabilities_and_is_read_back(tmp_path):
     run = train(CYCLIC, out=tmp_path / "run")
     parts = [train(shorter(CYCLIC, epochs)).model for epochs in (4, 8, 12)]
     frame = catalog.data.datasets.bundled("iris")[0]
-    mean = torch.stack([model.on(frame) for model in parts]).mean(0)
-    torch.testing.assert_close(run.model.on(frame), mean, rtol=0, atol=1e-14)
+    mean = torch.stack([model.encoded_prediction(frame) for model in parts]).mean(0)
+    torch.testing.assert_close(run.model.encoded_prediction(frame), mean, rtol=0, atol=1e-14)
     again = open_run(tmp_path / "run")
     assert torch.equal(again.model.weights, run.model.weights) and again.predict(frame).equals(
         run.predict(frame)

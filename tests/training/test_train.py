@@ -24,8 +24,8 @@ from ravine.record import read_record, record_files
 from ravine.reporting.run_summary import summary
 from ravine.serialization import to_plain
 from ravine.training import train as training
-from ravine.training.determinism import exact_arithmetic, flushes
-from ravine.training.jobs import load_task
+from ravine.training.defaults import load_task
+from ravine.training.determinism import exact_arithmetic, flushes_denormals
 from ravine.training.train import open_run, resume, train, train_all
 
 
@@ -239,8 +239,13 @@ def test_processes_give_the_same_numbers_as_one(monkeypatch):
     one = train(recipe, workers=1)
     for module in ("jobs", "train"):
         monkeypatch.setattr(f"ravine.training.{module}.SECONDS_WORTH_A_PROCESS", 0.0)
-    here, work = [], training.work
-    monkeypatch.setattr(training, "work", lambda *a: [here.append(os.getpid()), work(*a)][1])
+    here, real = [], training.train_cohort
+
+    def train_cohort(*given, **options):
+        here.append(os.getpid())
+        return real(*given, **options)
+
+    monkeypatch.setattr(training, "train_cohort", train_cohort)
     two = train(recipe, workers=2)
     assert len(here) == 1  # of two jobs: the other is another process's
     assert torch.equal(one.model.weights, two.model.weights)
@@ -302,10 +307,10 @@ def test_only_the_ratios_of_weights_count():
 def test_training_leaves_the_processs_arithmetic_as_it_was():
     torch.set_flush_denormal(False)
     with exact_arithmetic():
-        assert flushes()
-    assert not flushes()
+        assert flushes_denormals()
+    assert not flushes_denormals()
     torch.set_flush_denormal(True)
     with exact_arithmetic():
         pass
-    assert flushes()
+    assert flushes_denormals()
     torch.set_flush_denormal(False)
