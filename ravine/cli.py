@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal
 import cyclopts
 from cyclopts import Parameter
 
+from ravine import recipe_files
 from ravine.errors import InputError, Interrupted, RavineError
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -201,10 +202,10 @@ def recipes(name: str | None = None, /) -> int:
     from ravine.data import BUNDLED
 
     if name is not None:
-        print(catalog.recipe_text(catalog.named_recipe(name)), end="")
+        print(recipe_files.recipe_text(catalog.named_recipe(name)), end="")
         return 0
     print("Recipes (ravine train WHAT --recipe NAME; ravine recipes NAME prints one):")
-    for known, make in catalog.NAMED.items():
+    for known, make in catalog.NAMED_RECIPES.items():
         print(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
     print("Bundled sets (ravine train NAME):")
     print("  " + ", ".join(BUNDLED))
@@ -548,8 +549,8 @@ def search(
     out
         Where to write the best recipe (.toml).
     """
-    from ravine.catalog import recipe_text
     from ravine.files import write_atomically
+    from ravine.recipe_files import recipe_text
     from ravine.studies.search import read_spaces
     from ravine.studies.search import search as best_of
 
@@ -620,7 +621,7 @@ def augment(
     out
         Where to draw it: a .svg, .png or .pdf file.
     """
-    from ravine import catalog, data
+    from ravine import data
     from ravine.studies.contact_sheet import contact_sheet
 
     _writable(out, force=force, endings=(".svg", ".png", ".pdf"), what="pictures")
@@ -632,7 +633,7 @@ def augment(
             do="write ravine augment photos/ --recipe r.toml",
         )
     if recipe is not None and recipe.endswith(".toml") and not what.endswith(".toml"):
-        asked = catalog.read_recipe(recipe)
+        asked = recipe_files.read_recipe(recipe)
         if what:
             pictured = isinstance(asked.data, data.Images)
             asked = (
@@ -678,7 +679,7 @@ def recipe_for(
                 why="a recipe file names its base itself",
                 do=f'write base = "{name}" in the file',
             )
-        recipe = catalog.read_recipe(what)
+        recipe = recipe_files.read_recipe(what)
     elif data.holds_pictures(what):
         recipe = catalog.named_recipe(name or "image").vary("data", data.Images(source=what))
     else:
@@ -692,10 +693,9 @@ def recipe_for(
 
 def _told(recipe: Any, wanted: Wanted) -> Any:
     """A recipe with the target and the settings that a command line names."""
-    from ravine import catalog
 
     recipe = recipe.vary("data.target", wanted.target) if wanted.target else recipe
-    return catalog.with_settings(recipe, wanted.set_)
+    return recipe_files.with_settings(recipe, wanted.set_)
 
 
 def fresh_folder(recipe: Any) -> Path:
@@ -859,9 +859,9 @@ def _mended_at(what: str, out: Path | None, *, force: bool) -> Path:
 
 def _mend(recipe: Any, report: Any, out: Path, *, said: Any) -> None:
     """Write the recipe with the remedies that helped, and show what is different."""
-    from ravine.catalog import recipe_text
     from ravine.examination.report import differences, fixed
     from ravine.files import write_atomically
+    from ravine.recipe_files import recipe_text
 
     mended = fixed(recipe, report)
     if mended == recipe:

@@ -10,7 +10,6 @@ from optimizer_references import TWINS, settings
 
 import ravine
 from ravine import finetuning
-from ravine.catalog import recipe_from
 from ravine.errors import RecipeError
 from ravine.layout import Layout, Slot
 from ravine.networks.batched import Program
@@ -19,6 +18,7 @@ from ravine.optimizers import ALL, SEARCHING, Adam, AdamW, ClipNorm, Ema, Moment
 from ravine.part import stack
 from ravine.penalties import L2
 from ravine.protocols import Plan
+from ravine.recipe_files import recipe_from
 from ravine.training.batches import InMemory
 from ravine.training.checkpoint import load, save
 from ravine.training.cohort import start

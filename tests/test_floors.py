@@ -39,7 +39,7 @@ FLOORS = (
         "augment",
         "finetuning",
     },
-    {"catalog"},
+    {"catalog", "recipe_files"},
     {"training", "diagnosis", "reporting"},
     {"watching"},
     {"examination"},

@@ -10,7 +10,8 @@ import pytest
 
 import ravine
 import ravine_gallery as gallery
-from ravine.catalog import named_recipe, with_setting
+from ravine.catalog import named_recipe
+from ravine.recipe_files import with_setting
 
 ROOT = Path(ravine.__file__).parent.parent
 PAGE = ROOT / "docs" / "techniques.md"

@@ -21,10 +21,10 @@ import torch
 from numpy.typing import ArrayLike
 
 from ravine import metrics
-from ravine.catalog import changed
 from ravine.errors import RecipeError
 from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
+from ravine.recipe_files import with_changes
 from ravine.rng import stream
 from ravine.serialization import get
 from ravine.statistics import BOOTSTRAP_RESAMPLES
@@ -453,7 +453,7 @@ def _with(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
             continue
         for name in reversed(path.split(".")[1:]):
             nested = {name: nested}
-        recipe = changed(recipe, {path.split(".")[0]: nested})
+        recipe = with_changes(recipe, {path.split(".")[0]: nested})
     return recipe
 
 

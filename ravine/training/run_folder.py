@@ -22,13 +22,13 @@ import safetensors.torch
 import torch
 
 from ravine import data
-from ravine.catalog import placed, recipe_from, recipe_text
 from ravine.errors import InputError, RunError
 from ravine.files import check_readable, write_atomically
 from ravine.networks.batched import Program
 from ravine.part import stack
 from ravine.protocols import Picture, Signature
 from ravine.recipe import Recipe
+from ravine.recipe_files import recipe_from, recipe_text, with_lasting_paths
 from ravine.record import SCHEMA, Record, check_schema, read_json, read_record, record_files
 from ravine.training.jobs import signature
 from ravine.training.model import Model
@@ -73,7 +73,7 @@ def write_plan(
     """Write what a run is, before its first step: enough to go on with it."""
     plan = {
         "schema": SCHEMA,
-        "recipe": plain_recipe(placed(recipe)),
+        "recipe": plain_recipe(with_lasting_paths(recipe)),
         "fingerprint": task.fingerprint,
         "device": device,
         "jobs": [list(members) for members in jobs],

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ravine import catalog
+from ravine import catalog, recipe_files
 from ravine.cli import run_command
 from ravine.data import Encoding, Examples
 from ravine.diagnosis import recipe_rules
@@ -268,7 +268,7 @@ def test_a_recipe_broken_on_purpose_has_the_finding_of_its_fault_first(code):
 def changed(recipe, path, value):
     for name in reversed(path.split(".")):
         value = {name: value}
-    return catalog.changed(recipe, value)
+    return recipe_files.with_changes(recipe, value)
 
 
 def test_too_large_a_first_loss_is_blamed_on_what_makes_it_large():

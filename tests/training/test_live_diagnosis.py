@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from ravine import catalog, losses
-from ravine.catalog import with_setting
 from ravine.cli import run_command
 from ravine.diagnosis.training_curves.series import LOOKS, course_of
 from ravine.finding import Finding
@@ -21,6 +20,7 @@ from ravine.losses import (
     SoftmaxCrossEntropy,
     SquaredError,
 )
+from ravine.recipe_files import with_setting
 from ravine.reporting.progress import ProgressLine
 from ravine.training.evaluation import compare
 from ravine.training.live_diagnosis import is_look

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from ravine import catalog, schedules
+from ravine import catalog, recipe_files, schedules
 from ravine.data import Data
 from ravine.early_stopping import EarlyStopping, Snapshots
 from ravine.errors import RecipeError
@@ -132,6 +132,6 @@ def test_a_recipe_file_says_it(tmp_path):
     (tmp_path / "r.toml").write_text(
         'base = "plain"\nsnapshots = "Snapshots"\n[data]\nsource = "iris"\n'
     )
-    assert catalog.read_recipe(tmp_path / "r.toml").snapshots == Snapshots()
-    assert catalog.recipe_from({"base": "plain"}).snapshots is None
+    assert recipe_files.read_recipe(tmp_path / "r.toml").snapshots == Snapshots()
+    assert recipe_files.recipe_from({"base": "plain"}).snapshots is None
     assert CYCLIC.optimizer == Momentum(lr=0.1, momentum=0.9)
