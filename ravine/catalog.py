@@ -11,12 +11,13 @@ from ravine import (
     early_stopping,
     finetuning,
     losses,
+    networks,
     optimizers,
     penalties,
     schedules,
 )
 from ravine.errors import RecipeError, folded, nearest
-from ravine.networks import activations, conv, initializers, mlp, pretrained, torch_module
+from ravine.networks import activations, conv, initializers, layer_parts, mlp
 from ravine.protocols import (
     Activation,
     Augmentation,
@@ -44,30 +45,23 @@ from ravine.recipe import Recipe
 CHOICES: Mapping[Any, Sequence[type]] = {
     Activation: activations.ALL,
     Augmentation: augment.ALL,
-    Average: optimizers.AVERAGES,
-    Clip: optimizers.CLIPS,
-    Drop: (mlp.Dropout, mlp.ClassicDropout, mlp.SpatialDropout),
+    Average: optimizers.ALL_AVERAGES,
+    Clip: optimizers.ALL_CLIPS,
+    Drop: layer_parts.ALL_DROPOUTS,
     Encoding: (data.Encoding,),
     Initializer: initializers.ALL,
     Loss: (*losses.ALL, losses.ByTask),
-    Network: (
-        mlp.Mlp,
-        conv.Conv,
-        conv.ResNet,
-        torch_module.Module,
-        pretrained.Pretrained,
-        pretrained.Continued,
-    ),
-    Norm: (mlp.BatchNorm, mlp.LayerNorm),
-    NumberEmbedding: (mlp.Periodic, mlp.PiecewiseLinear),
+    Network: networks.ALL,
+    Norm: layer_parts.ALL_NORMS,
+    NumberEmbedding: layer_parts.ALL_NUMBER_EMBEDDINGS,
     Optimizer: optimizers.ALL,
     Penalty: penalties.ALL,
-    Pool: (conv.MaxPool, conv.AveragePool),
+    Pool: conv.ALL_POOLS,
     Schedule: schedules.ALL,
     Source: (data.Data, data.Images),
     Split: data.SPLITS,
-    Keep: (early_stopping.Snapshots,),
-    Stop: (early_stopping.EarlyStopping,),
+    Keep: optimizers.ALL_SNAPSHOTS,
+    Stop: early_stopping.ALL,
     Tuning: finetuning.ALL,
 }
 
@@ -86,8 +80,8 @@ def default() -> Recipe:
         network=mlp.Mlp(
             hidden=(256, 256),
             activation=activations.SiLU(),
-            dropout=mlp.Dropout(rate=0.1),
-            numbers=mlp.Periodic(),
+            dropout=layer_parts.Dropout(rate=0.1),
+            numbers=layer_parts.Periodic(),
         ),
         optimizer=optimizers.AdamW(lr=0.002, weight_decay=0.01),
         schedule=schedules.WarmUp(epochs=1.0, then=schedules.Cosine()),

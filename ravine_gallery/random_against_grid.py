@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from ravine.catalog import named_recipe
 from ravine.data import Random
-from ravine.networks.mlp import Dropout
+from ravine.networks.layer_parts import Dropout
 from ravine.penalties import L2
 from ravine.reporting.plot_style import COLORS, band, figure, line_style
 from ravine.statistics import t_interval

@@ -16,8 +16,8 @@ from torch import Tensor
 from ravine import metrics
 from ravine.catalog import named_recipe
 from ravine.data import Random
-from ravine.early_stopping import Snapshots
 from ravine.networks.batched import Program
+from ravine.optimizers.averaging import Snapshots
 from ravine.part import stack
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine.schedules import SGDR, Cosine

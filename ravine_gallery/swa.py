@@ -16,7 +16,8 @@ from torch import Tensor
 from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.networks.batched import Program
-from ravine.networks.mlp import BatchNorm, Mlp
+from ravine.networks.layer_parts import BatchNorm
+from ravine.networks.mlp import Mlp
 from ravine.optimizers import Ema, Swa
 from ravine.part import stack
 from ravine.protocols import Batch, Pass

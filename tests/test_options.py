@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from ravine import catalog, recipe_files
-from ravine.cli import app, run_command
+from ravine.cli.app import app, run_command
 from ravine.data import Grouped, Random
 from ravine.errors import RecipeError
 from ravine.optimizers import AdamW

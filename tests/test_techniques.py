@@ -68,7 +68,7 @@ def test_the_name_is_defined_where_the_link_says(row):
 
 @pytest.mark.parametrize("row", ROWS)
 def test_the_setting_can_be_set_and_the_command_parses(row):
-    from ravine.cli import app
+    from ravine.cli.app import app
 
     said = re.findall(r"`([^`]+)`", ROWS[row][3])
     assert said or row == "O9"  # asked of a run, from Python

@@ -26,8 +26,9 @@ from ravine.networks.activations import ReLU
 from ravine.networks.conv import finished, picture_of
 from ravine.networks.efficientnet import FEATURES, EfficientNetLite0, in_order
 from ravine.networks.initializers import Constant, He
+from ravine.networks.layer_parts import BatchNorm
 from ravine.networks.layers import Linear
-from ravine.networks.mlp import BatchNorm, Mlp
+from ravine.networks.mlp import Mlp
 from ravine.networks.torch_module import WIDER, Guest
 from ravine.part import part, setting
 from ravine.protocols import (

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from ravine import metrics
-from ravine.early_stopping import Snapshots
 from ravine.errors import RecipeError
 from ravine.metrics import Metric
 from ravine.optimizers import Ema, Swa
+from ravine.optimizers.averaging import Snapshots
 from ravine.part import group_key, stack
 from ravine.recipe import Recipe
 from ravine.record import Member, Record

@@ -35,7 +35,7 @@ from ravine.losses import (
 )
 from ravine.networks.activations import Identity
 from ravine.networks.initializers import Constant, Normal
-from ravine.networks.mlp import BatchNorm, Dropout
+from ravine.networks.layer_parts import BatchNorm, Dropout
 from ravine.optimizers import SGD, AdamW
 from ravine.part import part
 from ravine.penalties import L1, L2, ElasticNet

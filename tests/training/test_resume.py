@@ -18,14 +18,16 @@ from ravine import catalog, optimizers, schedules
 from ravine.data import Data
 from ravine.early_stopping import EarlyStopping
 from ravine.errors import RunError
-from ravine.networks import mlp
+from ravine.networks import layer_parts, mlp
 from ravine.part import stack
 from ravine.training.progress import STEPS_BETWEEN_LOOKS, Control
 from ravine.training.train import resume, train
 
 EVERYTHING = dict(
     data=Data(source="iris"),
-    network=mlp.Mlp(hidden=(13, 7), norm=mlp.BatchNorm(), dropout=mlp.Dropout(rate=0.3)),
+    network=mlp.Mlp(
+        hidden=(13, 7), norm=layer_parts.BatchNorm(), dropout=layer_parts.Dropout(rate=0.3)
+    ),
     optimizer=optimizers.AdamW(lr=0.01),
     schedule=schedules.SGDR(),
     average=optimizers.Ema(),

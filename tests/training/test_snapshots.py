@@ -9,16 +9,17 @@ import torch
 
 from ravine import catalog, recipe_files, schedules
 from ravine.data import Data
-from ravine.early_stopping import EarlyStopping, Snapshots
+from ravine.early_stopping import EarlyStopping
 from ravine.errors import RecipeError
-from ravine.networks import mlp
+from ravine.networks import layer_parts, mlp
 from ravine.optimizers import Momentum, Swa
+from ravine.optimizers.averaging import Snapshots
 from ravine.training.train import open_run, resume, train, train_all
 
 CYCLIC = dataclasses.replace(
     catalog.plain(),
     data=Data(source="iris"),
-    network=mlp.Mlp(hidden=(7,), norm=mlp.BatchNorm()),
+    network=mlp.Mlp(hidden=(7,), norm=layer_parts.BatchNorm()),
     schedule=schedules.SGDR(epochs=4.0, times=1.0),
     snapshots=Snapshots(),
     epochs=12,

@@ -18,7 +18,7 @@ from ravine.data import Data, Random, read_table
 from ravine.data.datasets import bundled
 from ravine.early_stopping import EarlyStopping
 from ravine.errors import InputError, Interrupted, RecipeError, RunError
-from ravine.networks import mlp
+from ravine.networks import layer_parts, mlp
 from ravine.part import group_key
 from ravine.record import read_record, record_files
 from ravine.reporting.run_summary import summary
@@ -37,7 +37,7 @@ def quick(**changes):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "penguins"
-    network = mlp.Mlp(hidden=(16,), norm=mlp.BatchNorm())
+    network = mlp.Mlp(hidden=(16,), norm=layer_parts.BatchNorm())
     return train(
         quick(network=network, stop=EarlyStopping(patience=3)), out=folder, workers=1
     ), folder
