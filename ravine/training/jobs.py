@@ -5,24 +5,17 @@ size.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ravine import data
+from ravine import data, losses
 from ravine.augment import check_augmentation
 from ravine.data import Examples
 from ravine.errors import RecipeError
-from ravine.losses import (
-    AbsoluteError,
-    BinaryCrossEntropy,
-    ByTask,
-    Huber,
-    SoftmaxCrossEntropy,
-    SquaredError,
-)
+from ravine.losses import ByTask
 from ravine.networks.batched import Program
 from ravine.part import group_key
 from ravine.protocols import Continues, Plan, Searches, Signature
@@ -31,14 +24,6 @@ from ravine.training.cohort import Job, networks_at_once
 from ravine.training.lr_multipliers import check_tuning
 
 SECONDS_WORTH_A_PROCESS = 20.0  # starting a worker and importing torch in it takes about three
-
-
-FITTING: Mapping[str, tuple[type, ...]] = {  # losses by kind of task
-    "binary": (BinaryCrossEntropy,),
-    "classes": (SoftmaxCrossEntropy,),
-    "labels": (BinaryCrossEntropy,),
-    "regression": (SquaredError, AbsoluteError, Huber),
-}
 
 
 @dataclass
@@ -92,9 +77,9 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
     count = examples_of(task)
     loss: Any = ByTask() if recipe.loss is None else recipe.loss
     if isinstance(loss, ByTask):
-        recipe = recipe.vary("loss", loss.decided(task.kind))
-    elif not isinstance(loss, FITTING[task.kind]):
-        names = ", ".join(c.__name__ for c in FITTING[task.kind])
+        recipe = recipe.vary("loss", loss.loss_for(task.kind))
+    elif task.kind not in loss.tasks:
+        names = ", ".join(c.__name__ for c in losses.ALL if task.kind in c.tasks)
         raise RecipeError(
             f"loss is {type(recipe.loss).__name__}",
             why=f"the task is {task.kind}, for which there are {names}",
