@@ -33,7 +33,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from ravine import catalog
+from ravine import catalog, recipe_files
 from ravine.data import Data
 from ravine.training.defaults import load_task
 from ravine.training.train import train_all
@@ -165,7 +165,7 @@ def main() -> None:
     asked = parser.parse_args()
     recipe = catalog.named_recipe(asked.recipe)
     for assignment in asked.settings:
-        recipe = catalog.with_setting(recipe, assignment)
+        recipe = recipe_files.with_setting(recipe, assignment)
     print(f"{'':14}{'':9} {'ravine':26}{'sklearn MLP':27}{'HistGB':26}")
     found = []
     for name in asked.sets.split(","):

@@ -27,7 +27,7 @@ HOME_MODULES = {
     "findings_text": "ravine.reporting.findings_text",
     "named_recipe": "ravine.catalog",
     "open_run": "ravine.training.train",
-    "read_recipe": "ravine.catalog",
+    "read_recipe": "ravine.recipe_files",
     "resume": "ravine.training.train",
     "train": "ravine.training.train",
     "train_all": "ravine.training.train",

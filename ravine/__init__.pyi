@@ -1,9 +1,10 @@
 # Written by scripts/public_stub.py from the table in __init__.py.
-from ravine.catalog import named_recipe, read_recipe
+from ravine.catalog import named_recipe
 from ravine.errors import InputError, RavineError
 from ravine.examination.api import examine
 from ravine.examination.report import doctor
 from ravine.recipe import Recipe
+from ravine.recipe_files import read_recipe
 from ravine.record import Record
 from ravine.reporting.findings_text import findings_text
 from ravine.training.run import Run

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
-from torch import Tensor
-
 from ravine.effects import Effect
 from ravine.part import part, setting
 
@@ -31,25 +28,4 @@ class EarlyStopping:
     ties: Literal["first", "last"] = "first"
 
 
-@part
-class Snapshots:
-    """Keep the weights at the end of each cycle of the learning rate: M models for one training
-    (Huang et al. 2017).
-
-    A cycle ends where the rate, having fallen, rises again, and with the run: under `SGDR` before
-    each restart, under `Cyclical` at each low. The model averages the predictions of all that were
-    kept, or of the `last` so many.
-
-    >>> Snapshots().ends(torch.tensor([1.0, 0.5, 0.1, 1.0, 0.5, 0.1])).tolist()
-    [False, False, True, False, False, True]
-    """
-
-    acts: ClassVar[Effect] = Effect(
-        "snapshots", "mean distance of snapshots from the last weights, relative to them"
-    )
-    last: int | None = setting(default=None, ge=1)
-
-    def ends(self, factors: Tensor) -> Tensor:
-        rises = factors.diff() > 0  # from each step to the next
-        fell = torch.cat([torch.tensor([False]), factors.diff() < 0])
-        return torch.cat([rises & fell[:-1], torch.tensor([True])])
+ALL = (EarlyStopping,)

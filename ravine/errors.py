@@ -15,7 +15,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 
 class RavineError(Exception):
@@ -74,25 +73,6 @@ class Interrupted(RavineError):
     """Stopped by the user; what was done so far is in the run's checkpoint."""
 
     exit_code = 130
-
-
-def may_read(path: str | Path, error: type[InputError] = DataError) -> None:
-    """Raise `error` where a file is there but its permissions forbid to read it: it is not damaged,
-    then.
-
-    Readers in other languages (Arrow, safetensors) tell the two apart only in words.
-    """
-    try:
-        with open(path, "rb"):
-            pass
-    except PermissionError:
-        raise error(
-            f"{path} may not be read",
-            why="its permissions, or its folder's, forbid it",
-            do=f"ask its owner, or write chmod u+r {path}",
-        ) from None
-    except OSError:
-        pass  # missing, a folder, ...: its reader knows what to say of that
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

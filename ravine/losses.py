@@ -1,9 +1,13 @@
 """Losses: how far outputs are from targets, for each example; and what outputs predict.
 
+A loss says in `tasks` which kinds of task it fits: "binary", "classes", "labels", "regression".
+
 Letters: P networks, B examples, C outputs.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +26,8 @@ SMALL = 256  # logits of one network's batch up to which torch's own cross entro
 @part
 class SquaredError:
     """½ (y − f)², summed over the outputs of an example. Its gradient is f − y."""
+
+    tasks: ClassVar[tuple[str, ...]] = ("regression",)
 
     def slope(
         self, outputs: Tensor, targets: Tensor, meter: Meter | None = None
@@ -47,6 +53,8 @@ class AbsoluteError:
     than others.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = ("regression",)
+
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         return _over_outputs((outputs - targets).abs())
 
@@ -64,6 +72,7 @@ class Huber:
     1964).
     """
 
+    tasks: ClassVar[tuple[str, ...]] = ("regression",)
     delta: Number = setting(default=1.0, gt=0)
 
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
@@ -99,6 +108,7 @@ class BinaryCrossEntropy:
     1]. Label smoothing: y <- (1 − label_smoothing) y + label_smoothing / 2.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = ("binary", "labels")
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
@@ -150,6 +160,7 @@ class SoftmaxCrossEntropy:
     label_smoothing / C.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = ("classes",)
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
@@ -216,13 +227,13 @@ class ByTask:
     classes or labels, else ½ (y − f)². No loss itself: a recipe's is decided once its task is
     known.
 
-    >>> ByTask(label_smoothing=0.1).decided("classes")
+    >>> ByTask(label_smoothing=0.1).loss_for("classes")
     SoftmaxCrossEntropy(label_smoothing=0.1)
     """
 
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
-    def decided(self, kind: str) -> SquaredError | BinaryCrossEntropy | SoftmaxCrossEntropy:
+    def loss_for(self, kind: str) -> SquaredError | BinaryCrossEntropy | SoftmaxCrossEntropy:
         """The loss for a kind of task."""
         if kind == "regression":
             return SquaredError()

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from ravine.errors import RecipeError, nearest
+from ravine.statistics import BOOTSTRAP_RESAMPLES, delong_interval, roc_auc, wilson_interval
 
-RESAMPLES = 2000
 # larger test splits are resampled in this many random groups: the time stays at a tenth of a second
-GROUPS = 4096
+MAX_BOOTSTRAP_GROUPS = 4096
 
 
 class Sums(NamedTuple):
@@ -53,7 +53,7 @@ class Metric:
             1,
         )
         if self.adds is None:
-            found = _auc(*_truth(predictions, targets), spread.of(predictions))[0]
+            found = roc_auc(*_truth(predictions, targets), spread.of(predictions))[0]
         else:
             totals, total = self.adds(predictions, targets, spread)
             found = self.value(totals[:, 0] / total)
@@ -191,56 +191,6 @@ def _balanced(means: Tensor) -> Tensor:
     )
 
 
-def _auc(probabilities: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The area under the ROC curve [P] and its standard error [P] (DeLong et al. 1988).
-
-    The share of pairs (positive, negative) in the right order, ties counting half; averaged over
-    the classes or labels that have both kinds (one against the rest). NaN if none has. The error
-    comes from what each example contributes to the average; with one class and equal weights it is
-    DeLong's.
-    """
-    areas, parts = [], []
-    for k in range(probabilities.shape[2]):
-        positive = truth[:, k] > 0.5
-        if positive.all() or not positive.any():
-            continue
-        up, down = probabilities[:, positive, k], probabilities[:, ~positive, k]
-        up_weights, down_weights = weights[positive], weights[~positive]
-        above, below = _share_below(up, down, down_weights), 1 - _share_below(down, up, up_weights)
-        area = (above * up_weights).sum(1) / up_weights.sum()
-        part = torch.zeros_like(probabilities[..., 0])
-        part[:, positive] = _contribution(above, area, up_weights)
-        part[:, ~positive] = _contribution(below, area, down_weights)
-        areas.append(area)
-        parts.append(part)
-    if not areas:
-        nothing = probabilities.new_full((probabilities.shape[0],), math.nan)
-        return nothing, nothing
-    return torch.stack(areas).mean(0), torch.stack(parts).mean(0).square().sum(1).sqrt()
-
-
-def _share_below(values: Tensor, others: Tensor, weights: Tensor) -> Tensor:
-    """For each value of a row the weighted share of the other row that is below it, ties half, [P,
-    values].
-    """
-    ordered, order = others.sort(1)
-    sums = torch.cat([weights.new_zeros(len(others), 1), weights[order].cumsum(1)], 1)
-    places = [
-        torch.searchsorted(ordered, values.contiguous(), right=right) for right in (False, True)
-    ]
-    return (sums.gather(1, places[0]) + sums.gather(1, places[1])) / 2 / weights.sum()
-
-
-def _contribution(shares: Tensor, area: Tensor, weights: Tensor) -> Tensor:
-    """What each example of a kind moves the area by, such that the squares add up to the
-    variance.
-    """
-    count = shares.shape[1]
-    return (
-        (shares - area[:, None]) * (weights / weights.sum()) * math.sqrt(count / max(1, count - 1))
-    )
-
-
 # Numbers
 
 
@@ -359,26 +309,10 @@ def confidence_interval(
     if math.isnan(value):
         return math.nan, math.nan
     if metric in (ACCURACY, ERROR):
-        return wilson(value, predictions.shape[1], confidence=confidence)
+        return wilson_interval(value, predictions.shape[1], confidence=confidence)
     if metric.adds is None:
         return _auc_interval(predictions, targets, confidence=confidence)
     return _bootstrap(metric, predictions, targets, confidence=confidence)
-
-
-def wilson(share: float, count: float, *, confidence: float = 0.95) -> tuple[float, float]:
-    """An interval for a probability of which `share` was seen in `count` trials (Wilson 1927)."""
-    z2 = _z(confidence) ** 2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = math.sqrt(z2 * share * (1 - share) / count + z2 * z2 / (4 * count * count)) / (
-        1 + z2 / count
-    )
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return 0.0 if share == 0 else low, 1.0 if share == 1 else high
-
-
-def _z(confidence: float) -> float:
-    """The normal quantile of (1 + confidence) / 2."""
-    return float(torch.special.ndtri(torch.tensor((1 + confidence) / 2, dtype=torch.float64)))
 
 
 def _auc_interval(
@@ -386,12 +320,9 @@ def _auc_interval(
 ) -> tuple[float, float]:
     probabilities, truth = _truth(predictions, targets)
     weights = torch.ones(len(truth), dtype=torch.float64, device=truth.device)
-    area, error = (float(v) for v in _auc(probabilities, truth, weights))
-    if error == 0 or not 0 < area < 1:  # perfectly sorted: as sure as the rarer kind is numerous
-        rarer = float(torch.minimum(truth.sum(0), (1 - truth).sum(0)).clamp(min=1).min())
-        return wilson(area, rarer, confidence=confidence)
-    logit, half = math.log(area / (1 - area)), _z(confidence) * error / (area * (1 - area))
-    return 1 / (1 + math.exp(half - logit)), 1 / (1 + math.exp(-half - logit))
+    area, error = (float(v) for v in roc_auc(probabilities, truth, weights))
+    rarer = float(torch.minimum(truth.sum(0), (1 - truth).sum(0)).clamp(min=1).min())
+    return delong_interval(area, error, rarer=rarer, confidence=confidence)
 
 
 def _bootstrap(
@@ -400,11 +331,11 @@ def _bootstrap(
     assert metric.adds is not None
     count = predictions.shape[1]
     generator = torch.Generator().manual_seed(20260101)
-    groups = torch.randperm(count, generator=generator) % min(count, GROUPS)
-    spread = Spread(None, groups.to(predictions.device), min(count, GROUPS))
+    groups = torch.randperm(count, generator=generator) % min(count, MAX_BOOTSTRAP_GROUPS)
+    spread = Spread(None, groups.to(predictions.device), min(count, MAX_BOOTSTRAP_GROUPS))
     totals, weights = (v.cpu() for v in metric.adds(predictions, targets, spread))
     values = []
-    for _ in range(0, RESAMPLES, 250):
+    for _ in range(0, BOOTSTRAP_RESAMPLES, 250):
         drawn = torch.randint(spread.size, (250, spread.size), generator=generator)
         times = torch.zeros(250, spread.size, dtype=torch.float64)
         times.scatter_add_(1, drawn, torch.ones_like(times))

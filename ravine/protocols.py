@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -398,6 +398,8 @@ class Keep(Protocol):
 
 class Loss(Protocol):
     """How far outputs are from targets, and what outputs predict."""
+
+    tasks: ClassVar[tuple[str, ...]]  # kinds of task that it fits: "binary", "classes", ...
 
     def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         """The loss of each example, [P, B], from outputs [P, B, C] and targets [P, B] or [P, B,

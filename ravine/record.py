@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ravine.errors import RunError, may_read
+from ravine.errors import RunError
+from ravine.files import check_readable
 
 SCHEMA = 1  # raised when a file of a run's folder changes its meaning
 
@@ -177,7 +178,7 @@ def read_record(folder: Path) -> Record:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file of a run's folder, its schema checked. Raises `RunError`."""
-    may_read(path, RunError)
+    check_readable(path, RunError)
     try:
         data = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -227,7 +228,7 @@ def _series_csv(record: Record) -> str:
 
 
 def _read_series(path: Path, members: int) -> dict[str, Series]:
-    may_read(path, RunError)
+    check_readable(path, RunError)
     try:
         rows = list(csv.reader(io.StringIO(path.read_text("utf-8"))))[1:]
         grouped: dict[str, list[list[str]]] = {}

@@ -21,10 +21,11 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from ravine.catalog import named_recipe, with_setting
+from ravine.catalog import named_recipe
 from ravine.data import Data, Random, Stratified
 from ravine.errors import RecipeError
 from ravine.recipe import Recipe
+from ravine.recipe_files import with_setting
 from ravine.training.run import Run
 from ravine.training.train import train
 

@@ -1,4 +1,7 @@
-"""How sure a number over seeds is: Student's interval, and the bootstrap."""
+"""How sure a number is: intervals of means, of shares and of areas under a curve, and trends.
+
+Letters: P networks, N examples, K classes or labels.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
+from torch import Tensor
 
-RESAMPLES = 2000
+BOOTSTRAP_RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
@@ -23,10 +28,10 @@ class Interval(NamedTuple):
     high: float
 
 
-def student(values: ArrayLike) -> Interval:
+def t_interval(values: ArrayLike) -> Interval:
     """The mean of independent values, with Student's interval.
 
-    >>> [round(x, 3) for x in student([1.0, 2.0, 3.0])]
+    >>> [round(x, 3) for x in t_interval([1.0, 2.0, 3.0])]
     [2.0, -0.484, 4.484]
     """
     x = np.asarray(values, dtype=float).ravel()
@@ -36,7 +41,7 @@ def student(values: ArrayLike) -> Interval:
     return Interval(float(x.mean()), float(x.mean()) - half, float(x.mean()) + half)
 
 
-def bootstrap(
+def bootstrap_interval(
     values: Sequence[float] | np.ndarray,
     statistic: Callable[[np.ndarray], np.ndarray],
     *,
@@ -47,7 +52,7 @@ def bootstrap(
 
     The same at every call. With fewer than two values the ends are NaN.
 
-    >>> found = bootstrap([1.0, 2.0, 4.0, 8.0], lambda drawn: np.median(drawn, axis=1))
+    >>> found = bootstrap_interval([1.0, 2.0, 4.0, 8.0], lambda drawn: np.median(drawn, axis=1))
     >>> found.value, found.low <= found.value <= found.high
     (3.0, True)
     """
@@ -55,6 +60,160 @@ def bootstrap(
     value = float(statistic(x[None])[0])
     if len(x) < 2:
         return Interval(value, math.nan, math.nan)
-    drawn = x[np.random.default_rng(seed).integers(0, len(x), (RESAMPLES, len(x)))]
+    drawn = x[np.random.default_rng(seed).integers(0, len(x), (BOOTSTRAP_RESAMPLES, len(x)))]
     low, high = np.quantile(statistic(drawn), (0.025, 0.975))
     return Interval(value, float(low), float(high))
+
+
+# Quantiles and tails
+
+
+def normal_quantile(confidence: float) -> float:
+    """The quantile of the normal distribution at (1 + confidence) / 2.
+
+    >>> round(normal_quantile(0.95), 3)
+    1.96
+    """
+    return float(ndtri((1 + confidence) / 2))
+
+
+def t_quantile(z: float, freedom: int) -> float:
+    """The quantile of Student's t distribution with the tail of the normal quantile `z`.
+
+    >>> round(t_quantile(1.6449, 10), 2)
+    1.81
+    """
+    return -float(stdtrit(freedom, ndtr(-z)))
+
+
+def binomial_tail(count: int, of: int, chance: float) -> float:
+    """The chance of at least `count` successes in `of` trials.
+
+    >>> round(binomial_tail(2, 2, 0.5), 3)
+    0.25
+    """
+    return sum(
+        math.comb(of, k) * chance**k * (1 - chance) ** (of - k) for k in range(count, of + 1)
+    )
+
+
+# Shares and areas
+
+
+def wilson_interval(share: float, count: float, *, confidence: float = 0.95) -> tuple[float, float]:
+    """An interval for a probability of which `share` was seen in `count` trials (Wilson 1927)."""
+    z2 = normal_quantile(confidence) ** 2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = math.sqrt(z2 * share * (1 - share) / count + z2 * z2 / (4 * count * count)) / (
+        1 + z2 / count
+    )
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return 0.0 if share == 0 else low, 1.0 if share == 1 else high
+
+
+def delong_interval(
+    area: float, error: float, *, rarer: float, confidence: float = 0.95
+) -> tuple[float, float]:
+    """An interval for an area under the ROC curve, from its standard error, on its logit.
+
+    Where the examples are sorted perfectly the error is 0: then the interval is as wide as `rarer`,
+    the number of examples of the rarer kind, makes it.
+    """
+    if error == 0 or not 0 < area < 1:
+        return wilson_interval(area, rarer, confidence=confidence)
+    logit = math.log(area / (1 - area))
+    half = normal_quantile(confidence) * error / (area * (1 - area))
+    return 1 / (1 + math.exp(half - logit)), 1 / (1 + math.exp(-half - logit))
+
+
+def roc_auc(scores: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The area under the ROC curve [P] and its standard error [P] (DeLong et al. 1988).
+
+    `scores` are [P, N, K], `truth` [N, K] of 0 and 1 for K classes or labels, `weights` [N]. The
+    share of pairs (positive, negative) in the right order, ties counting half; averaged over
+    the classes or labels that have both kinds (one against the rest). NaN if none has. The error
+    comes from what each example contributes to the average; with one class and equal weights it is
+    DeLong's.
+    """
+    areas, parts = [], []
+    for k in range(scores.shape[2]):
+        positive = truth[:, k] > 0.5
+        if positive.all() or not positive.any():
+            continue
+        up, down = scores[:, positive, k], scores[:, ~positive, k]
+        up_weights, down_weights = weights[positive], weights[~positive]
+        above, below = _share_below(up, down, down_weights), 1 - _share_below(down, up, up_weights)
+        area = (above * up_weights).sum(1) / up_weights.sum()
+        part = torch.zeros_like(scores[..., 0])
+        part[:, positive] = _contribution(above, area, up_weights)
+        part[:, ~positive] = _contribution(below, area, down_weights)
+        areas.append(area)
+        parts.append(part)
+    if not areas:
+        nothing = scores.new_full((scores.shape[0],), math.nan)
+        return nothing, nothing
+    return torch.stack(areas).mean(0), torch.stack(parts).mean(0).square().sum(1).sqrt()
+
+
+def _share_below(values: Tensor, others: Tensor, weights: Tensor) -> Tensor:
+    """For each value of a row the weighted share of the other row that is below it, ties half, [P,
+    values].
+    """
+    ordered, order = others.sort(1)
+    sums = torch.cat([weights.new_zeros(len(others), 1), weights[order].cumsum(1)], 1)
+    places = [
+        torch.searchsorted(ordered, values.contiguous(), right=right) for right in (False, True)
+    ]
+    return (sums.gather(1, places[0]) + sums.gather(1, places[1])) / 2 / weights.sum()
+
+
+def _contribution(shares: Tensor, area: Tensor, weights: Tensor) -> Tensor:
+    """What each example of a kind moves the area by, such that the squares add up to the
+    variance.
+    """
+    count = shares.shape[1]
+    return (
+        (shares - area[:, None]) * (weights / weights.sum()) * math.sqrt(count / max(1, count - 1))
+    )
+
+
+# Trends
+
+
+def theil_sen(x: np.ndarray, y: np.ndarray, z: float) -> tuple[float, float, float]:
+    """The median slope between pairs of points, with its interval at the normal quantile `z` (Sen
+    1968).
+
+    The interval's ends are the slopes of rank (P ∓ z s) / 2, P pairs, s² = n (n − 1) (2n + 5) / 18.
+
+    >>> theil_sen(np.arange(5.0), np.array([0.0, 1, 2, 3, 90]), 1.0)[0]
+    1.0
+    """
+    i, j = np.triu_indices(len(x), 1)
+    apart = x[j] - x[i]
+    slopes = np.sort((y[j] - y[i])[apart > 0] / apart[apart > 0])
+    if not len(slopes):
+        return math.nan, -math.inf, math.inf
+    n, pairs = len(x), len(slopes)
+    spread = z * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    low, high = math.floor((pairs - spread) / 2), math.ceil((pairs + spread) / 2)
+    return (
+        float(np.median(slopes)),
+        float(slopes[low]) if low >= 0 else -math.inf,
+        float(slopes[high]) if high < pairs else math.inf,
+    )
+
+
+def mean_with_error(values: np.ndarray) -> tuple[float, float]:
+    """The mean and its standard error, from blocks of neighbors so that what lasts over several
+    values counts.
+
+    At most ten blocks; a trend makes the error larger.
+
+    >>> mean_with_error(np.array([1.0, 3.0, 1.0, 3.0, 1.0, 3.0]))[0]
+    2.0
+    """
+    blocks = np.array([part.mean() for part in np.array_split(values, min(10, len(values)))])
+    if len(blocks) < 2:
+        return float(values.mean()), math.inf
+    return float(values.mean()), float(blocks.std(ddof=1) / math.sqrt(len(blocks)))

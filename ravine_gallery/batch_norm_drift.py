@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from ravine.catalog import named_recipe
-from ravine.networks.mlp import BatchNorm, Mlp
+from ravine.networks.layer_parts import BatchNorm
+from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
 from ravine.protocols import Batch, Norm, Pass
 from ravine.reporting.plot_style import COLORS, band, figure, line_style

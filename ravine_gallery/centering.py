@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ravine.metrics import wilson
 from ravine.probes.curvature import Objective, condition
 from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.rng import stream
+from ravine.statistics import wilson_interval
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval
 
@@ -134,7 +134,7 @@ def run(quick: bool) -> Outcome:
 
 def _share(hits: np.ndarray) -> tuple[float, float, float]:
     share = float(hits.mean())
-    return share, *wilson(share, len(hits))
+    return share, *wilson_interval(share, len(hits))
 
 
 def _percent(found: tuple[float, float, float]) -> str:

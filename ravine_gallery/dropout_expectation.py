@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ravine.data import synthetic
+from ravine.networks.layer_parts import Dropout
 from ravine.networks.layers import DropoutLayer
-from ravine.networks.mlp import Dropout
 from ravine.protocols import Pass
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine_gallery.experiment import Experiment, Outcome

@@ -18,7 +18,7 @@ from ravine.networks.initializers import He, Normal, Zero
 from ravine.optimizers import SGD
 from ravine.penalties import L2
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
-from ravine.statistics import student
+from ravine.statistics import t_interval
 from ravine.training.defaults import prepare
 from ravine.training.evaluation import starting_losses
 from ravine.training.train import train_all, train_on
@@ -54,7 +54,7 @@ def run(quick: bool) -> Outcome:
         ),
     }
     did = np.isfinite(reached).all() and all((b > 0.5 * level).all() for b in broken.values())
-    he = student(first["digits"][-1])
+    he = t_interval(first["digits"][-1])
     said = (
         f"With weights of SD 0.001 the first loss is within {100 * ratio:.2g} % of log 10, log 3 "
         f"and ½ Var y. He's "

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ravine.networks.mlp import Dropout
+from ravine.networks.layer_parts import Dropout
 from ravine.penalties import L2
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ravine.layout import Rows
 from ravine.losses import SquaredError
-from ravine.metrics import wilson
 from ravine.networks.activations import Tanh
 from ravine.networks.batched import Program
 from ravine.networks.mlp import Mlp
@@ -23,6 +22,7 @@ from ravine.probes.curvature import Objective, condition, ends, judge
 from ravine.protocols import Batch, Evaluated, Now, Searches, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals, line_style
 from ravine.rng import stream
+from ravine.statistics import wilson_interval
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.surfaces import ALL as SURFACES
 
@@ -110,7 +110,7 @@ def verdicts(objective: Objective, rows: Rows) -> list[str]:
 def share(found: Sequence[str], kind: str) -> tuple[float, float, float]:
     """The share of a verdict and its 95 % interval."""
     seen = found.count(kind) / len(found)
-    return seen, *wilson(seen, len(found))
+    return seen, *wilson_interval(seen, len(found))
 
 
 # The experiment

@@ -15,10 +15,10 @@ from scipy.stats import rankdata
 
 from ravine.catalog import named_recipe
 from ravine.data import Random
-from ravine.networks.mlp import Dropout
+from ravine.networks.layer_parts import Dropout
 from ravine.penalties import L2
 from ravine.reporting.plot_style import COLORS, band, figure, line_style
-from ravine.statistics import student
+from ravine.statistics import t_interval
 from ravine.studies.search import Choice, LogUniform, Search, Uniform, search
 from ravine_gallery.experiment import Experiment, Outcome
 
@@ -60,14 +60,14 @@ def run(quick: bool) -> Outcome:
         name: np.array([s.best.score for s in found])
         for name, found in (("grid", grids), ("random", randoms))
     }
-    apart = student(best["random"] - best["grid"])
+    apart = t_interval(best["random"] - best["grid"])
     matters = {path: float(np.mean([_matters(s, path) for s in randoms])) for path in NAMES}
     curves = {
         name: np.array([s.curve() for s in found])
         for name, found in (("grid", grids), ("random", randoms))
     }
     few = LEVELS**2
-    early = student(curves["random"][:, few - 1] - curves["grid"][:, few - 1])
+    early = t_interval(curves["random"][:, few - 1] - curves["grid"][:, few - 1])
     failed = sum(s.failures for s in [*grids, *randoms])
     numbers = {
         "best of the grid": best["grid"].mean(),
@@ -158,7 +158,7 @@ def _curves(curves: Any, best: Any) -> Any:
     k = np.arange(1, curves["grid"].shape[1] + 1)
     for i, (name, values) in enumerate(curves.items()):
         left.plot(k, 100 * values.mean(0), label=name, **line_style(i))
-        spread = [student(column) for column in 100 * values.T]
+        spread = [t_interval(column) for column in 100 * values.T]
         band(left, k, [s.low for s in spread], [s.high for s in spread], color=COLORS[i])
     left.set(
         xscale="log",

@@ -13,7 +13,7 @@ import torch
 from ravine.catalog import named_recipe
 from ravine.optimizers import SGD
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, intervals, line_style
-from ravine.statistics import student
+from ravine.statistics import t_interval
 from ravine.studies.lr_range_test import RangeTest, range_test
 from ravine.training.defaults import prepare
 from ravine.training.train import train_all
@@ -68,7 +68,7 @@ def run(quick: bool) -> Outcome:
         "limit of the linear model": limit,
         "found": exact.largest.value,
     }
-    at, tenth = student(losses[place]), student(losses[1])
+    at, tenth = t_interval(losses[place]), t_interval(losses[1])
     tenfold = "diverges" if math.isinf(means[-1]) else f"{means[-1]:.2g}"
     said = (
         f"On the digits usable rates end at {found.largest.value:.2g} [{found.largest.low:.2g}, "
@@ -142,7 +142,7 @@ def _picture(found: RangeTest, exact: RangeTest, limit: float, losses: list[np.n
     known = [
         i for i, x in enumerate(losses) if np.isfinite(x).all() and x.mean() < found.starts.mean()
     ]
-    spread = [student(losses[i]) for i in known]
+    spread = [t_interval(losses[i]) for i in known]
     intervals(
         right,
         [found.rate * TIMES[i] for i in known],

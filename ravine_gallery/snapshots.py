@@ -16,12 +16,12 @@ from torch import Tensor
 from ravine import metrics
 from ravine.catalog import named_recipe
 from ravine.data import Random
-from ravine.early_stopping import Snapshots
 from ravine.networks.batched import Program
+from ravine.optimizers.averaging import Snapshots
 from ravine.part import stack
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine.schedules import SGDR, Cosine
-from ravine.statistics import student
+from ravine.statistics import t_interval
 from ravine.training.defaults import prepare
 from ravine.training.evaluation import mean_loss, outputs_on
 from ravine.training.run import Run
@@ -67,9 +67,9 @@ def run(quick: bool) -> Outcome:
     alone = _loss(single[:, 0], truth)
     barriers = np.stack([_barrier(r, task.train) for r in groups[0]])  # [S, M - 1, places]
     height = barriers.max(2).mean(1)  # a run's mean barrier
-    better, than_last = student(alone - last_k[-1]), student(last_k[0] - last_k[-1])
-    to_short = student(last_k[-1] - others[-1])
-    escaped = student(height)
+    better, than_last = t_interval(alone - last_k[-1]), t_interval(last_k[0] - last_k[-1])
+    to_short = t_interval(last_k[-1] - others[-1])
+    escaped = t_interval(height)
     error = [
         float((p.argmax(-1) != truth).double().mean())
         for p in (single[:, 0], each.mean(1), each[:, -1])
@@ -166,14 +166,14 @@ def _picture(
     )
     k = np.arange(1, CYCLES + 1)
     for i, (name, values) in enumerate((("last k snapshots", last_k), ("k short runs", others))):
-        spread = [student(v) for v in values]
+        spread = [t_interval(v) for v in values]
         middle.plot(k, values.mean(1), marker="o", label=name, **line_style(i))
         band(middle, k, [s.low for s in spread], [s.high for s in spread], color=COLORS[i])
-    one = student(alone)
+    one = t_interval(alone)
     middle.axhline(one.value, color=COLORS[2], linestyle="-.", label="one decay, same budget")
     middle.axhspan(one.low, one.high, color=COLORS[2], alpha=0.12, linewidth=0)
     middle.set_xticks(k)
-    floor, top = float(others.mean(1).min()), float(max(one.high, student(last_k[0]).high))
+    floor, top = float(others.mean(1).min()), float(max(one.high, t_interval(last_k[0]).high))
     middle.set_ylim(floor - 0.6 * (top - floor), None)  # room for the legend
     middle.set(
         xlabel="averaged networks k", ylabel="test loss", title="Bands: 95 % intervals over runs"

@@ -16,14 +16,15 @@ from torch import Tensor
 from ravine.catalog import named_recipe
 from ravine.data import Random
 from ravine.networks.batched import Program
-from ravine.networks.mlp import BatchNorm, Mlp
+from ravine.networks.layer_parts import BatchNorm
+from ravine.networks.mlp import Mlp
 from ravine.optimizers import Ema, Swa
 from ravine.part import stack
 from ravine.protocols import Batch, Pass
 from ravine.reporting.plot_style import COLORS, band, figure, intervals, line_style
 from ravine.rng import stream
 from ravine.schedules import Cosine
-from ravine.statistics import student
+from ravine.statistics import t_interval
 from ravine.training.defaults import prepare
 from ravine.training.evaluation import mean_loss, outputs_on
 from ravine.training.run import Run
@@ -61,11 +62,11 @@ def run(quick: bool) -> Outcome:
     assert averaged is not None and raw is not None
     stale = _losses(runs["SWA"], averaged.weights, test, buffers=raw.buffers)
     far = DISTANCES.index(2.0)
-    lower = {name: student(at_test["raw"] - at_test[name]) for name in ("SWA", "EMA", "cosine")}
+    lower = {name: t_interval(at_test["raw"] - at_test[name]) for name in ("SWA", "EMA", "cosine")}
     flatter = {
-        name: student(rise["raw"][far] - rise[name][far]) for name in ("SWA", "EMA", "cosine")
+        name: t_interval(rise["raw"][far] - rise[name][far]) for name in ("SWA", "EMA", "cosine")
     }
-    mended = student(stale - at_test["SWA"])
+    mended = t_interval(stale - at_test["SWA"])
     numbers = {f"test loss, {name}": float(v.mean()) for name, v in at_test.items()}
     numbers |= {f"rise at distance 2, {name}": float(v[far].mean()) for name, v in rise.items()}
     numbers |= {f"test loss below raw, {name}": v.value for name, v in lower.items()}
@@ -149,7 +150,7 @@ def _picture(at_test: dict[str, np.ndarray], rise: dict[str, np.ndarray]) -> Any
     picture = figure(9.6, 3.5)
     left, right = picture.subplots(1, 2)
     for i, values in enumerate(at_test.values()):
-        found = student(values)
+        found = t_interval(values)
         left.plot(
             values, np.full(len(values), i) + 0.18, "|", color=COLORS[i], markersize=7, alpha=0.7
         )
@@ -160,7 +161,7 @@ def _picture(at_test: dict[str, np.ndarray], rise: dict[str, np.ndarray]) -> Any
     left.invert_yaxis()
     left.set(xlabel="test loss", title="Ticks: runs; dots: mean with 95 % interval")
     for i, (name, values) in enumerate(rise.items()):
-        spread = [student(v) for v in values]
+        spread = [t_interval(v) for v in values]
         right.plot(DISTANCES, values.mean(1), label=name, **line_style(i))
         band(right, DISTANCES, [s.low for s in spread], [s.high for s in spread], color=COLORS[i])
     right.set(

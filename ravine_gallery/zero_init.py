@@ -11,7 +11,8 @@ from torch import Tensor
 from ravine.data import synthetic
 from ravine.networks.activations import Tanh
 from ravine.networks.initializers import Constant, He, Zero
-from ravine.networks.mlp import Dropout, Mlp
+from ravine.networks.layer_parts import Dropout
+from ravine.networks.mlp import Mlp
 from ravine.protocols import Batch, Pass
 from ravine.reporting.plot_style import COLORS, figure, intervals, line_style
 from ravine_gallery.experiment import Experiment, Outcome

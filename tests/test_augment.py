@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage, stats
 
-from ravine import augment, catalog
+from ravine import augment, catalog, recipe_files
 from ravine.augment import affine, colors, flips, mixing, randaugment, sampling
 from ravine.effects import Meter
 from ravine.errors import InputError, RecipeError
@@ -176,7 +176,7 @@ def test_strengths_that_make_no_sense_are_refused(cls):
 
 def test_every_part_can_be_written_in_a_recipe():
     for cls in augment.ALL:
-        found = catalog.changed(
+        found = recipe_files.with_changes(
             catalog.named_recipe("image"), {"augment": [{"name": cls.__name__}]}
         )
         assert found.augment == (cls(),)

@@ -335,13 +335,13 @@ def test_a_full_disk_is_told_and_what_was_written_stays(here, capfd, monkeypatch
         written.append(str(b))
         real(a, b)
 
-    monkeypatch.setattr("ravine.training.checkpoint.os.replace", replace)
+    monkeypatch.setattr("ravine.files.os.replace", replace)
     assert run_command(["train", "good.csv", "--target", "y", "--out", "run", *QUICK]) == 2
     said = capfd.readouterr()
     assert "No space left" in said.err and "make room" in said.err and "Traceback" not in said.err
     assert written and all(Path(p).exists() for p in written)
     assert not list(Path("run").glob("*.part")) and not Path("run/record.json").exists()
-    monkeypatch.setattr("ravine.training.checkpoint.os.replace", real)
+    monkeypatch.setattr("ravine.files.os.replace", real)
     assert run_command(["train", "--resume", "run"]) == 0
 
 

@@ -10,16 +10,16 @@ from optimizer_references import TWINS, settings
 
 import ravine
 from ravine import finetuning
-from ravine.catalog import recipe_from
 from ravine.errors import RecipeError
 from ravine.layout import Layout, Slot
 from ravine.metrics import main_metric
 from ravine.networks.batched import Program
-from ravine.networks.mlp import BatchNorm
-from ravine.optimizers import ALL, SEARCHING, Adam, AdamW, ClipNorm, Ema, Momentum
+from ravine.networks.layer_parts import BatchNorm
+from ravine.optimizers import ALL, SEARCH_OPTIMIZERS, Adam, AdamW, ClipNorm, Ema, Momentum
 from ravine.part import stack
 from ravine.penalties import L2
 from ravine.protocols import Plan
+from ravine.recipe_files import recipe_from
 from ravine.training.batches import InMemory
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
 from ravine.training.cohort import start_cohort
@@ -72,10 +72,10 @@ FROZEN = {"hidden.0.weight", "hidden.0.bias"}
 def test_frozen_weights_do_not_move_by_one_bit_under_any_optimizer(cls):
     for variant in TWINS.get(cls, ["as it is"]):
         recipe = BASE.vary(
-            "optimizer", cls() if cls in SEARCHING else cls(**settings(cls, 1, variant))
+            "optimizer", cls() if cls in SEARCH_OPTIMIZERS else cls(**settings(cls, 1, variant))
         )
         recipe = recipe.vary("epochs", 1).vary("seeds", 2).vary("batch", 32)
-        if cls not in SEARCHING:
+        if cls not in SEARCH_OPTIMIZERS:
             recipe = recipe.vary("penalties", (L2(strength=0.1),))
         run = train(recipe.vary("tuning", (finetuning.Freeze(layers=("hidden.0",)),)))
         assert run.model is not None, variant

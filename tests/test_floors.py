@@ -14,7 +14,17 @@ import ravine
 ROOT = Path(ravine.__file__).parents[1]
 PACKAGES = ("ravine", "ravine_gallery")
 FLOORS = (
-    {"errors", "part", "serialization", "rng", "layout", "effects", "protocols", "statistics"},
+    {
+        "errors",
+        "part",
+        "serialization",
+        "files",
+        "rng",
+        "layout",
+        "effects",
+        "protocols",
+        "statistics",
+    },
     {"causes", "recipe", "record", "finding"},
     {
         "data",
@@ -29,7 +39,7 @@ FLOORS = (
         "augment",
         "finetuning",
     },
-    {"catalog"},
+    {"catalog", "recipe_files"},
     {"training", "diagnosis", "reporting"},
     {"watching"},
     {"examination"},

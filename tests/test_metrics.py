@@ -18,7 +18,6 @@ from ravine.metrics import (
     main_metric,
     metric_named,
     metrics_for,
-    wilson,
 )
 
 NETWORKS, EXAMPLES = 4, 211
@@ -193,14 +192,6 @@ def test_an_interval_holds_the_score_and_is_the_same_again(kind, name):
     assert confidence_interval(name, predictions[0], targets) == (low, high)
     narrow = confidence_interval(name, predictions[0], targets, confidence=0.5)
     assert low < narrow[0] < narrow[1] < high
-
-
-def test_wilson_is_scipys():
-    for correct, count in [(0, 5), (3, 10), (97, 100), (7, 7)]:
-        expected = stats.binomtest(correct, count).proportion_ci(0.9, method="wilson")
-        assert wilson(correct / count, count, confidence=0.9) == pytest.approx(
-            (expected.low, expected.high), abs=1e-12
-        )
 
 
 def test_the_standard_error_of_an_area_is_delongs():

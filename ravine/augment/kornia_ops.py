@@ -19,7 +19,7 @@ from ravine.effects import Effect
 from ravine.errors import InputError, RecipeError, nearest
 from ravine.part import part
 from ravine.protocols import Batch, Pass, Picture
-from ravine.rng import number
+from ravine.rng import isolated_rng, stream_seed
 
 
 @part
@@ -54,9 +54,7 @@ class Guest:
     def __call__(self, batch: Batch, now: Pass, /) -> Batch:
         made, found = self._made(), []
         for pictures, seed in zip(batch.numbers, now.seeds, strict=True):
-            devices = [pictures.device] if pictures.is_cuda else []
-            with torch.random.fork_rng(devices=devices):
-                torch.manual_seed(number(seed, f"augment/{self.augmentation}", now.step))
+            with isolated_rng(stream_seed(seed, f"augment/{self.augmentation}", now.step)):
                 found.append(made(pictures))
         numbers = torch.stack(found).view(batch.numbers.shape)
         report(now, "guest augmentation", batch.numbers, numbers)

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from ravine.data.tables import missing
-from ravine.errors import DataError, may_read
+from ravine.errors import DataError
+from ravine.files import check_readable
 
 IMAGES = re.compile(
     r"(?P<stem>.+)-images[-.]idx3-ubyte(\.gz)?|(?P<other>.+)\.idx(3(-ubyte)?)?(\.gz)?",
@@ -58,7 +59,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     file.
     """
     packed = path.suffix.lower() == ".gz"
-    may_read(path)
+    check_readable(path)
     try:
         data = gzip.decompress(path.read_bytes()) if packed else np.memmap(path, np.uint8, "r")
     except (OSError, EOFError, ValueError, zlib.error) as error:

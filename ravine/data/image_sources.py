@@ -33,7 +33,8 @@ from ravine.data.tables import (
     missing,
     read_table,
 )
-from ravine.errors import DataError, may_read, nearest
+from ravine.errors import DataError, nearest
+from ravine.files import check_readable
 
 PATHS = (
     "path",
@@ -122,7 +123,7 @@ def holds_pictures(source: str) -> bool:
         return False
     if kind_of(place) not in (".csv", ".tsv", ".txt", *JSON_LINES):
         return is_idx(place)
-    may_read(place)
+    check_readable(place)
     with open(place, "rb") as file:
         start = file.read(2**16).lower()
     if not any(suffix.encode() in start for suffix in SUFFIXES):

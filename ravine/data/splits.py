@@ -18,7 +18,7 @@ from ravine.data.parsing import dates_of, numbers_of, texts_of
 from ravine.data.task_type import Asked
 from ravine.errors import DataError, RecipeError, nearest
 from ravine.part import part, setting
-from ravine.rng import number, stream
+from ravine.rng import stream, stream_seed
 
 NAMES = ("train", "validation", "test")
 WORDS = {
@@ -312,7 +312,7 @@ def by_hash(keys: np.ndarray, validation: float, test: float, seed: int) -> np.n
     splitmix64).
     """
     with np.errstate(over="ignore"):
-        x = keys.astype(np.uint64) + np.uint64(number(seed, "split"))
+        x = keys.astype(np.uint64) + np.uint64(stream_seed(seed, "split"))
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x ^= x >> np.uint64(31)

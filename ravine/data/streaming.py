@@ -29,8 +29,9 @@ from ravine.data.source import Data, answered, check_columns, check_weights, tak
 from ravine.data.splits import NAMES, by_hash
 from ravine.data.tables import PARQUET, checked, kind_of, parquet_files
 from ravine.data.task_type import Asked, asked
-from ravine.errors import DataError, may_read
-from ravine.rng import number, stream
+from ravine.errors import DataError
+from ravine.files import check_readable
+from ravine.rng import stream, stream_seed
 
 MANY = 10_000  # so many different targets are no classes
 SAMPLE = (2_000, 100_000)  # least and most rows on which the encoder is fitted
@@ -64,7 +65,7 @@ def pieces_of(path: Path) -> tuple[Piece, ...]:
     """The row groups at a path, in order. Raises `DataError` for damaged files."""
     pieces, first = [], 0
     for file in parquet_files(path):
-        may_read(file)
+        check_readable(file)
         try:
             metadata = pq.read_metadata(file)
         except (pa.ArrowException, OSError) as error:
@@ -347,7 +348,7 @@ def _sampled(
     if len(whole) <= count:
         return [whole]
     with np.errstate(over="ignore"):
-        keys = whole.index.to_numpy().astype(np.uint64) ^ np.uint64(number(seed, "sample"))
+        keys = whole.index.to_numpy().astype(np.uint64) ^ np.uint64(stream_seed(seed, "sample"))
         keys = (keys ^ (keys >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
         keys = (keys ^ (keys >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     return [whole.iloc[np.argpartition(keys, count)[:count]]]

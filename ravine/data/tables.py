@@ -23,7 +23,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ravine.data.examples import LoadedImages
-from ravine.errors import DataError, may_read, nearest
+from ravine.errors import DataError, nearest
+from ravine.files import check_readable
 
 MISSING = [
     "",
@@ -194,7 +195,7 @@ def _columns(given: Any, stem: str) -> pd.DataFrame:
 
 
 def _bytes_of(path: Path) -> bytes:
-    may_read(path)
+    check_readable(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -371,7 +372,7 @@ def _read_json_lines(data: bytes, path: Path) -> pd.DataFrame:
 def _read_parquet(path: Path) -> pd.DataFrame:
     frames = []
     for file in parquet_files(path):
-        may_read(file)
+        check_readable(file)
         try:
             names = pq.read_schema(file).names
             _distinct(names, file)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from ravine.rng import isolated_rng
+
 ACTIVATIONS = {
     "relu",
     "relu_",
@@ -188,7 +190,7 @@ class Rewired(nn.Module):
 def calls_of(model: nn.Module, inputs: Tensor, *, training: bool = True) -> list[Call]:
     """The calls of one forward pass of a copy, which is not recorded by autograd."""
     recording, model = _Recording(), copy.deepcopy(model).train(training)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), recording:
+    with torch.no_grad(), isolated_rng(), recording:
         model(inputs)
     return recording.calls
 

@@ -46,7 +46,7 @@ from ravine.protocols import Loss
 from ravine.recipe import Recipe, lr_path
 from ravine.schedules import Constant
 from ravine.serialization import replace_everywhere
-from ravine.statistics import Interval, student
+from ravine.statistics import Interval, t_interval
 from ravine.training.defaults import batch_size, prepare
 from ravine.training.evaluation import starting_losses
 from ravine.training.train import train_on
@@ -216,7 +216,7 @@ def initial_loss(recipe: Recipe, task: Any, *, networks: int = NETWORKS) -> Chec
     examples = evenly_spaced(task.train, affordable_count(task.signature, EXAMPLES))
     chance = chance_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
     least = constant_level(recipe.loss, examples, task.outputs)  # type: ignore[arg-type]
-    found = student(values)
+    found = t_interval(values)
     numbers = {
         "initial loss": found.value,
         "low": found.low,

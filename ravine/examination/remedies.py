@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from ravine.catalog import changed
 from ravine.errors import RecipeError
 from ravine.finding import BY_HAND, Change, Evidence, Finding
 from ravine.networks.activations import Identity
@@ -21,6 +20,7 @@ from ravine.networks.initializers import Glorot, He, LeCun, Orthogonal, TorchDef
 from ravine.networks.mlp import Mlp
 from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe, lr_path
+from ravine.recipe_files import with_changes
 from ravine.schedules import Constant, Cosine, WarmUp
 from ravine.serialization import get
 from ravine.training.defaults import training_plan
@@ -77,7 +77,7 @@ def applied(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
             continue
         for name in reversed(change.path.split(".")[1:]):
             value = {name: value}
-        recipe = changed(recipe, {change.path.split(".")[0]: value})
+        recipe = with_changes(recipe, {change.path.split(".")[0]: value})
     return recipe
 
 

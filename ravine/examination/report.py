@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ravine.catalog import recipe_from
 from ravine.data import RowGroups
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.training_curves import rules as curve_rules
@@ -24,6 +23,7 @@ from ravine.examination.remedies import applied, remedies, useful
 from ravine.examination.trials import FEW, Say, bench_of, silent, tried_on
 from ravine.finding import BY_HAND, SEVERITIES, Finding, Report, Trial, arrange
 from ravine.recipe import Recipe
+from ravine.recipe_files import recipe_from
 from ravine.record import Record, read_json
 from ravine.training.defaults import load_task, resolve
 from ravine.training.run import Run

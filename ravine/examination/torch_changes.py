@@ -23,8 +23,9 @@ from ravine.examination.model_surgery import (
     sigmoid_output,
     without_dropout,
 )
-from ravine.examination.torch_subject import Case, Rows, apart
+from ravine.examination.torch_subject import Case, Rows
 from ravine.finding import Change
+from ravine.rng import isolated_rng
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 HIDDEN = {"relu": torch.relu, "leaky_relu": F.leaky_relu, "tanh": torch.tanh, "gelu": F.gelu}
@@ -167,7 +168,7 @@ def _target_scale(case: Case, value: Any) -> Case:
     inputs, targets = case.examples()
     if not targets.is_floating_point():
         raise NotTriedError("the targets are whole numbers")
-    with apart(case.seed), torch.no_grad():
+    with isolated_rng(case.seed), torch.no_grad():
         outputs = copy.deepcopy(case.model).eval()(inputs[:4])
     if not isinstance(outputs, Tensor) or outputs.numel() != targets[:4].numel():
         raise NotTriedError("outputs and targets are not paired number by number")
@@ -200,7 +201,7 @@ def _activation(case: Case, value: Any) -> Case:
 
 def _rewired(case: Case, how: Callable[[nn.Module, Tensor], nn.Module | None]) -> nn.Module | None:
     inputs, _ = case.examples(PROBE)
-    with apart(case.seed):
+    with isolated_rng(case.seed):
         return how(case.model, inputs)
 
 
@@ -373,7 +374,7 @@ def as_classes(case: Case) -> Case:
     _, targets = case.examples()
     if isinstance(case.optimizer, Optimizer):
         raise NotTriedError("the optimizer holds the old last layer")
-    with apart(case.seed):
+    with isolated_rng(case.seed):
         model = copy.deepcopy(case.model)
         linear = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
         if not linear or linear[-1][1].out_features != 1:
@@ -389,7 +390,7 @@ def as_classes(case: Case) -> Case:
         )
     above, _, own = name.rpartition(".")
     setattr(model.get_submodule(above), own, head)
-    with apart(case.seed), torch.no_grad():
+    with isolated_rng(case.seed), torch.no_grad():
         outputs = copy.deepcopy(case.model).eval()(case.examples(2)[0])
         if not isinstance(outputs, Tensor):
             raise NotTriedError("the model gives no tensor")

@@ -18,9 +18,10 @@ from ravine.diagnosis.training_loop.tensor_stats import fresh
 from ravine.examination.model_surgery import calls_of, head_calls, hidden_calls, missing_after
 from ravine.examination.torch_changes import NORMS
 from ravine.examination.torch_run import Run
-from ravine.examination.torch_subject import Case, Rows, apart
+from ravine.examination.torch_subject import Case, Rows
 from ravine.examination.torch_trials import Remedy
 from ravine.finding import Change, Evidence
+from ravine.rng import isolated_rng
 
 FAR = 3.0  # standard deviations of a column's mean from 0
 WIDE = 10.0  # ratio of standard deviations of columns
@@ -302,7 +303,7 @@ def _braking(case: Case, start: Start) -> list[Remedy]:
 def _wiring(case: Case, start: Start) -> list[Remedy]:
     """Activations at the output, none between layers, or squashing ones in a row."""
     inputs, _ = case.examples(8)
-    with apart(case.seed), torch.no_grad():
+    with isolated_rng(case.seed), torch.no_grad():
         try:
             calls = calls_of(case.build()[0], inputs)
         except Exception:  # whatever the model raises in training mode: nothing was seen

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ravine.diagnosis.data.profile import IGNORED
-from ravine.diagnosis.initialization.probe import seed_all
 from ravine.examination.torch_changes import logits_first
-from ravine.examination.torch_subject import LOOKED, Case, Loss, Pair, apart, measured
+from ravine.examination.torch_subject import LOOKED, Case, Loss, Pair, measured
+from ravine.rng import isolated_rng, seed_generators
+from ravine.statistics import roc_auc
 
 
 class Watched(Protocol):
@@ -97,11 +98,11 @@ def train(
         else (case.validation[0][:LOOKED], case.validation[1][:LOOKED])
     )
     run, due = Run(), {*looks, steps}
-    with apart(seed):
+    with isolated_rng(seed):
         model, optimizer = case.build()
         model.train()
         run.looks.append(look(case, model, sample, others, 0))
-        seed_all(seed + 1)  # the order is the same whatever was drawn while building
+        seed_generators(seed + 1)  # the order is the same whatever was drawn while building
         failed = 0
         with watch(model, optimizer) as watched:
             for inputs, targets in _batches(case, steps):
@@ -144,7 +145,7 @@ def look(case: Case, model: nn.Module, sample: Pair, others: Pair | None, step: 
     """The model as it is now, in evaluation mode; training goes on as if nobody had looked."""
     training = model.training
     model.eval()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), isolated_rng():
         seen = grouped(case, model, sample)
         rest, score = (), None
         if others is None:
@@ -208,25 +209,10 @@ def scored(outputs: Tensor, targets: Tensor) -> float | None:
         return None
     out, y = outputs.reshape(len(targets), -1).double(), targets.reshape(len(targets), -1).double()
     if bool(((y == 0) | (y == 1)).all()):
-        aucs = [a for k in range(y.shape[1]) if (a := auc(out[:, k], y[:, k])) is not None]
-        return 2 * sum(aucs) / len(aucs) - 1 if aucs else None
+        area = float(roc_auc(out[None], y, torch.ones(len(y), dtype=y.dtype))[0])
+        return None if math.isnan(area) else 2 * area - 1
     rest = float(((out - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum().clamp_min(1e-30))
     return max(-1.0, 1 - rest)
-
-
-def auc(said: Tensor, true: Tensor) -> float | None:
-    """The chance that a 1 is said to be more than a 0, ties counting half (Mann and Whitney); None
-    without both.
-
-    >>> auc(torch.tensor([0.1, 0.4, 0.4]), torch.tensor([0.0, 0.0, 1.0]))
-    0.75
-    """
-    ones, zeros = said[true > 0.5], said[true <= 0.5].sort().values
-    if len(ones) == 0 or len(zeros) == 0:
-        return None
-    below = torch.searchsorted(zeros, ones.contiguous(), right=False)
-    upto = torch.searchsorted(zeros, ones.contiguous(), right=True)
-    return float((below + upto).double().mean()) / 2 / len(zeros)
 
 
 def plain_score(outputs: Tensor, targets: Tensor) -> float | None:

@@ -12,13 +12,10 @@ import copy
 import inspect
 import math
 import operator
-import random
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -32,8 +29,8 @@ from torch.utils.data import (
     default_collate,
 )
 
-from ravine.diagnosis.initialization.probe import seed_all
 from ravine.errors import InputError
+from ravine.rng import isolated_rng
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Pair = tuple[Tensor, Tensor]
@@ -86,7 +83,7 @@ class Loaded:
     def batch(self) -> int:
         if self.loader.batch_size is not None:
             return self.loader.batch_size
-        with apart(0):
+        with isolated_rng(0):
             return len(next(iter(self.epoch()))[0])
 
     @property
@@ -186,25 +183,8 @@ class Case:
 
     def examples(self, count: int = SEEN) -> Pair:
         """Some training examples to look at."""
-        with apart(self.seed):
+        with isolated_rng(self.seed):
             return self.train.first(count)
-
-
-@contextmanager
-def apart(seed: int) -> Iterator[None]:
-    """Random numbers (of torch, numpy and Python) from a seed, and afterwards as if none had been
-    drawn.
-    """
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(
-        devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    ):
-        seed_all(seed)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
 
 
 def read_case(
@@ -296,7 +276,7 @@ def _materialized(
         model, optimizer = copy.deepcopy((model, optimizer))
     else:
         model = copy.deepcopy(model)
-    with apart(seed), torch.no_grad():
+    with isolated_rng(seed), torch.no_grad():
         try:
             model(next(iter(rows.epoch()))[0])
         except Exception as error:
@@ -401,7 +381,7 @@ def pair(given: Any) -> Pair:
 def _held(validation: Any) -> Pair:
     if isinstance(validation, DataLoader):
         _batches(validation, "validation")
-        with apart(0):
+        with isolated_rng(0):
             return Loaded(validation).first(SEEN)
     return _paired(pair(validation), "validation")
 
@@ -409,7 +389,7 @@ def _held(validation: Any) -> Pair:
 def _holding_out(case: Case, rows: Rows) -> Case:
     """The case with a part of its training examples held out, drawn at random."""
     n = len(rows.inputs)
-    with apart(case.seed):
+    with isolated_rng(case.seed):
         order = torch.randperm(n)
     out = round(HELD_OUT * n)
     if (
@@ -429,7 +409,7 @@ def _try_once(case: Case) -> None:
     """One forward and backward pass and one step, so that what cannot run says so before anything
     else.
     """
-    with apart(case.seed):
+    with isolated_rng(case.seed):
         try:
             model, optimizer = case.build()
         except Exception as error:

@@ -20,9 +20,10 @@ from ravine.diagnosis.data.profile import Examples
 from ravine.diagnosis.trials.rules import BEHIND, POINTS, SEEDS, Outcome, Tried
 from ravine.examination.torch_changes import NotTriedError, as_classes, changed
 from ravine.examination.torch_run import LOOKED, Run, by_groups, plain_score, train
-from ravine.examination.torch_subject import Case, apart
+from ravine.examination.torch_subject import Case
 from ravine.examination.verdict import weigh
 from ravine.finding import BY_HAND, Change, Evidence, Finding, Trial
+from ravine.rng import isolated_rng
 
 LOOKS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 LONGEST = 600  # steps of a trial
@@ -317,7 +318,7 @@ def null_loss(case: Case) -> float:
     """The loss of the best answer that is the same for every example, fitted on training examples
     and judged on the others; NaN where none could be found."""
     inputs, targets = case.examples(LOOKED)
-    with apart(case.seed), torch.no_grad():
+    with isolated_rng(case.seed), torch.no_grad():
         try:
             outputs = copy.deepcopy(case.model)(
                 inputs

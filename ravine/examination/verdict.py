@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ravine.finding import Trial
-from ravine.statistics import student
+from ravine.statistics import t_interval
 
 
 def weigh(
@@ -38,7 +38,7 @@ def weigh(
     pairs = np.array([before, after], dtype=float)
     failed = (~np.isfinite(pairs)).sum(axis=1)
     x, y = pairs[:, np.isfinite(pairs).all(axis=0)]
-    difference = student(y - x) if len(x) else None
+    difference = t_interval(y - x) if len(x) else None
     certain = difference is not None and math.isfinite(difference.low)
     verdict = "no effect"
     if failed[0] != failed[1]:

@@ -23,8 +23,8 @@ from ravine.networks.conv_layers import (
     Residual,
 )
 from ravine.networks.initializers import Constant, He
+from ravine.networks.layer_parts import BatchNorm
 from ravine.networks.layers import Activate, Linear
-from ravine.networks.mlp import BatchNorm
 from ravine.part import part, setting
 from ravine.protocols import Activation, Drop, Initializer, Layer, Norm, Picture, Pool, Signature
 
@@ -63,6 +63,9 @@ class AveragePool:
 
     def layer(self) -> Layer:
         return Pooling(F.avg_pool2d, size=self.size, stride=self.stride or self.size)
+
+
+ALL_POOLS = (MaxPool, AveragePool)
 
 
 @part

@@ -19,14 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ravine.effects import Effect
-from ravine.errors import RecipeError, may_read, nearest
+from ravine.errors import RecipeError, nearest
+from ravine.files import check_readable
 from ravine.layout import Slot, fits
 from ravine.networks.activations import ReLU
 from ravine.networks.conv import finished, picture_of
 from ravine.networks.efficientnet import FEATURES, EfficientNetLite0, in_order
 from ravine.networks.initializers import Constant, He
+from ravine.networks.layer_parts import BatchNorm
 from ravine.networks.layers import Linear
-from ravine.networks.mlp import BatchNorm, Mlp
+from ravine.networks.mlp import Mlp
 from ravine.networks.torch_module import WIDER, Guest
 from ravine.part import part, setting
 from ravine.protocols import (
@@ -390,7 +392,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             why="weights are read from it",
             do="name a .safetensors or .pt file",
         )
-    may_read(path, RecipeError)
+    check_readable(path, RecipeError)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)

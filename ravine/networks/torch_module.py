@@ -25,7 +25,7 @@ from ravine.networks.initializers import Normal
 from ravine.networks.layers import Columns
 from ravine.part import part, setting
 from ravine.protocols import Layer, Pass, Signature
-from ravine.rng import number
+from ravine.rng import isolated_rng, stream_seed
 
 # times as many numbers as a picture has: what a guest is taken to hold of it at once, for block
 # sizes
@@ -150,8 +150,7 @@ class Guest:
         if not now.training:
             y = torch.func.functional_call(self.module, values, (x,))
         else:
-            with torch.random.fork_rng(devices=[] if x.device.type == "cpu" else [x.device]):
-                torch.manual_seed(number(now.seeds[i], "module", now.step))
+            with isolated_rng(stream_seed(now.seeds[i], "module", now.step)):
                 y = torch.func.functional_call(self.module, values, (x,))
         return y if y.dim() == 2 else y[:, None]
 
@@ -172,8 +171,7 @@ def looked_at(make: Make, signature: Signature) -> nn.Module:
         if picture is None
         else (picture.channels, picture.height, picture.width)
     )
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(0)
+    with isolated_rng(0), torch.enable_grad():
         values = {
             n: t.detach().clone().requires_grad_(t.requires_grad)
             for n, t in (*module.named_parameters(), *module.named_buffers())
@@ -212,8 +210,7 @@ def name_of(make: Any) -> str:
 
 def _made(make: Make, signature: Signature, *, seed: int) -> nn.Module:
     """What a factory makes with random numbers from a seed. Raises `RecipeError` where it fails."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with isolated_rng(seed):
         try:
             module = make(signature)
         except Exception as error:  # whatever a foreign factory may raise

@@ -20,16 +20,16 @@ import torch
 from torch import Tensor
 
 from ravine import metrics
-from ravine.early_stopping import Snapshots
 from ravine.errors import RecipeError
 from ravine.metrics import Metric
 from ravine.optimizers import Ema, Swa
+from ravine.optimizers.averaging import Snapshots
 from ravine.part import group_key, stack
 from ravine.recipe import Recipe
 from ravine.record import Member, Record
 from ravine.schedules import SGDR, Constant
 from ravine.serialization import to_plain
-from ravine.statistics import Interval, student
+from ravine.statistics import Interval, t_interval
 from ravine.training.batches import first_epoch
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.cohort import Job
@@ -478,8 +478,8 @@ def _compared(
                 name,
                 networks.get(name, 1),
                 float(members) if dear else 1.0,
-                student(found[metric.name][name][0]),
-                student(found[loss.name][name][0]),
+                t_interval(found[metric.name][name][0]),
+                t_interval(found[loss.name][name][0]),
                 None if same else difference(metric, name, single),
                 None if same else difference(loss, name, single),
             )

@@ -22,13 +22,13 @@ from ravine.data.images import Images
 from ravine.data.source import Data
 from ravine.data.splits import NAMES, Given
 from ravine.errors import DataError, InputError, RecipeError, nearest
+from ravine.files import write_atomically
 from ravine.finetuning import DepthRates, Gradual
 from ravine.networks.mlp import Mlp
 from ravine.networks.pretrained import RANDOM, Architecture, Described, Prepared, Pretrained
 from ravine.protocols import Tuning
 from ravine.recipe import Recipe
 from ravine.serialization import vary
-from ravine.training.checkpoint import write_atomically
 from ravine.training.defaults import load_task
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.run import Run

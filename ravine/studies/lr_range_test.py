@@ -22,7 +22,7 @@ from ravine.errors import RecipeError
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure
 from ravine.schedules import Constant
-from ravine.statistics import Interval, bootstrap
+from ravine.statistics import Interval, bootstrap_interval
 from ravine.training.defaults import batch_size, prepare
 from ravine.training.evaluation import starting_losses
 from ravine.training.train import train_on
@@ -255,7 +255,7 @@ def judged(rates: np.ndarray, starts: np.ndarray, losses: np.ndarray, *, steps: 
 
 def _geometric(logs: list[float]) -> Interval:
     """The geometric mean of rates, with its bootstrap interval over seeds."""
-    return Interval(*(math.exp(x) for x in bootstrap(logs, lambda drawn: drawn.mean(1))))
+    return Interval(*(math.exp(x) for x in bootstrap_interval(logs, lambda drawn: drawn.mean(1))))
 
 
 def _last(record: Any) -> float:

@@ -21,13 +21,13 @@ import torch
 from numpy.typing import ArrayLike
 
 from ravine import metrics
-from ravine.catalog import changed
 from ravine.errors import RecipeError
 from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
+from ravine.recipe_files import with_changes
 from ravine.rng import stream
 from ravine.serialization import get
-from ravine.statistics import RESAMPLES
+from ravine.statistics import BOOTSTRAP_RESAMPLES
 from ravine.training.defaults import load_task, resolve
 from ravine.training.run import Run
 from ravine.training.train import train, train_on
@@ -454,7 +454,7 @@ def _with(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
             continue
         for name in reversed(path.split(".")[1:]):
             nested = {name: nested}
-        recipe = changed(recipe, {path.split(".")[0]: nested})
+        recipe = with_changes(recipe, {path.split(".")[0]: nested})
     return recipe
 
 
@@ -484,7 +484,9 @@ def best_of_k_interval(
     x = np.asarray(scores, dtype=float).ravel()
     sign = 1.0 if higher_is_better else -1.0
     x = np.where(np.isnan(x), np.nanmin(sign * x), sign * x)
-    drawn = np.sort(x[np.random.default_rng(seed).integers(0, len(x), (RESAMPLES, len(x)))], axis=1)
+    drawn = np.sort(
+        x[np.random.default_rng(seed).integers(0, len(x), (BOOTSTRAP_RESAMPLES, len(x)))], axis=1
+    )
     return np.sort(sign * np.quantile(drawn @ _shares(len(x)).T, (0.025, 0.975), axis=0), axis=0)
 
 

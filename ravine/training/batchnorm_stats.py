@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ravine.layout import Rows
 from ravine.networks.batched import Program
-from ravine.networks.mlp import BatchNorm
+from ravine.networks.layer_parts import BatchNorm
 from ravine.networks.torch_module import Guest
 from ravine.part import is_part
 from ravine.protocols import Batch, Network, Pass, Signature

@@ -6,10 +6,8 @@ Randomness needs no place in it: every stream is made anew from (seed, purpose, 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,39 +18,13 @@ import torch
 from torch import Tensor
 
 from ravine.effects import Meter
-from ravine.errors import RunError, may_read
+from ravine.errors import RunError
+from ravine.files import check_readable, write_atomically
 from ravine.networks.batched import Program
 from ravine.part import rows_of, stack
 from ravine.record import SCHEMA, check_schema
 from ravine.training.cohort import Cohort, Job
 from ravine.training.cohort_state import EndedNetworks, TrainingLog, TrainingState
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that whoever reads it sees all of the old or all of the new one, whatever
-    happens meanwhile.
-
-    Raises `RunError` when the disk is full or the folder may not be written to; the old file is
-    then untouched.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        do = (
-            "make room and go on with `ravine train --resume`"
-            if full
-            else "name another folder with --out"
-        )
-        raise RunError(
-            f"{path} cannot be written", why=error.strerror or str(error), do=do
-        ) from None
 
 
 def save_checkpoint(cohort: Cohort, path: Path) -> None:
@@ -135,7 +107,7 @@ def _pack(tensors: Mapping[str, Tensor], state: str) -> bytes:
 
 
 def _unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    may_read(path, RunError)
+    check_readable(path, RunError)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

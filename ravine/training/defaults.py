@@ -6,32 +6,17 @@ The measurements behind the defaults are in NOTEBOOK.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
-from ravine import data
+from ravine import data, losses
 from ravine.augment import check_augmentation
 from ravine.data import RowGroups, TableLike, Task
 from ravine.errors import RecipeError
-from ravine.losses import (
-    AbsoluteError,
-    BinaryCrossEntropy,
-    ByTask,
-    Huber,
-    SoftmaxCrossEntropy,
-    SquaredError,
-)
+from ravine.losses import ByTask
 from ravine.networks.batched import Program
 from ravine.protocols import Continues, Plan, Searches
 from ravine.recipe import Recipe
 from ravine.training.lr_multipliers import check_tuning
-
-LOSSES_BY_TASK: Mapping[str, tuple[type, ...]] = {
-    "binary": (BinaryCrossEntropy,),
-    "classes": (SoftmaxCrossEntropy,),
-    "labels": (BinaryCrossEntropy,),
-    "regression": (SquaredError, AbsoluteError, Huber),
-}
 
 
 def prepare(recipe: Recipe, frame: TableLike | None = None) -> tuple[Task, Recipe]:
@@ -83,9 +68,9 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
 def _with_loss(recipe: Recipe, task: Task) -> Recipe:
     loss: Any = ByTask() if recipe.loss is None else recipe.loss
     if isinstance(loss, ByTask):
-        return recipe.vary("loss", loss.decided(task.kind))
-    if not isinstance(loss, LOSSES_BY_TASK[task.kind]):
-        names = ", ".join(c.__name__ for c in LOSSES_BY_TASK[task.kind])
+        return recipe.vary("loss", loss.loss_for(task.kind))
+    if task.kind not in loss.tasks:
+        names = ", ".join(c.__name__ for c in losses.ALL if task.kind in c.tasks)
         raise RecipeError(
             f"loss is {type(recipe.loss).__name__}",
             why=f"the task is {task.kind}, for which there are {names}",

@@ -22,17 +22,17 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ravine.catalog import placed, recipe_from, recipe_text
 from ravine.data import Encoder, PictureEncoder, Task, encoder_from_plain
-from ravine.errors import InputError, RunError, may_read
+from ravine.errors import InputError, RunError
+from ravine.files import check_readable, write_atomically
 from ravine.layout import Rows
 from ravine.networks.batched import Program
 from ravine.networks.torch_module import Make
 from ravine.part import stack
 from ravine.protocols import Picture, Signature
 from ravine.recipe import Recipe
+from ravine.recipe_files import recipe_from, recipe_text, with_lasting_paths
 from ravine.record import SCHEMA, Record, check_schema, read_json, read_record, record_files
-from ravine.training.checkpoint import write_atomically
 from ravine.training.model import Model
 
 
@@ -75,7 +75,7 @@ def write_plan(
     """Write what a run is, before its first step: enough to go on with it."""
     plan = {
         "schema": SCHEMA,
-        "recipe": plain_recipe(placed(recipe)),
+        "recipe": plain_recipe(with_lasting_paths(recipe)),
         "fingerprint": task.fingerprint,
         "device": device,
         "jobs": [list(members) for members in jobs],
@@ -147,7 +147,7 @@ def _signature(plain: Mapping[str, Any]) -> Signature:
 
 
 def _read_encoder(path: Path) -> Encoder | PictureEncoder:
-    may_read(path, RunError)
+    check_readable(path, RunError)
     try:
         return encoder_from_plain(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
@@ -165,7 +165,7 @@ def _weights(model: Model) -> bytes:
 
 def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> tuple[Rows, dict[str, Tensor]]:
     layout = Program(stack([recipe]).network, shape).layout
-    may_read(path, RunError)
+    check_readable(path, RunError)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             check_schema(int((file.metadata() or {}).get("schema", 0)), path)

@@ -31,7 +31,7 @@ else:
 COMPARED_FILES = ("weights.safetensors", "series.csv")
 
 
-def verify_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[bool, str]:
+def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[bool, str]:
     """Whether a run killed `kills` times and resumed each time ends as one never stopped; and that
     in a sentence.
 

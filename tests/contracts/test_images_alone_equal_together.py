@@ -14,7 +14,8 @@ from ravine.early_stopping import EarlyStopping
 from ravine.losses import SoftmaxCrossEntropy
 from ravine.metrics import main_metric
 from ravine.networks.conv import AveragePool, Conv, MaxPool, ResNet
-from ravine.networks.mlp import BatchNorm, Dropout, LayerNorm, Mlp, SpatialDropout
+from ravine.networks.layer_parts import BatchNorm, Dropout, LayerNorm, SpatialDropout
+from ravine.networks.mlp import Mlp
 from ravine.networks.torch_module import Module
 from ravine.optimizers import ALL as OPTIMIZERS
 from ravine.optimizers import AdamW, Momentum

@@ -24,7 +24,7 @@ from ravine.protocols import Now, Settles
 
 # those that search have no `update`; they meet the same claims in
 # tests/optimizers/test_second_order.py
-ALL = tuple(c for c in optimizers.ALL if c not in optimizers.SEARCHING)
+ALL = tuple(c for c in optimizers.ALL if c not in optimizers.SEARCH_OPTIMIZERS)
 P = 7
 LAYOUT = Layout(
     (

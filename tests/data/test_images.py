@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageOps
 
 import ravine
-from ravine import catalog
+from ravine import catalog, recipe_files
 from ravine.cli import run_command
 from ravine.data import (
     Encoding,
@@ -606,7 +606,7 @@ def test_a_recipe_file_names_the_part(tmp_path):
     (tmp_path / "r.toml").write_text(
         '[data]\nname = "Images"\nsource = "photos"\nsize = [8, 8]\ncorrupt = "skip"\n'
     )
-    recipe = catalog.read_recipe(tmp_path / "r.toml")
+    recipe = recipe_files.read_recipe(tmp_path / "r.toml")
     assert recipe.data == Images(source=str(tmp_path / "photos"), size=(8, 8), corrupt="skip")
 
 

@@ -18,13 +18,9 @@ from ravine.diagnosis.training_curves.series import (
     LOOKS,
     TESTS,
     Course,
-    binomial_tail,
     course_of,
     curve,
-    mean_and_error,
-    student,
-    theil_sen,
-    way,
+    total_update,
 )
 from ravine.finding import SEVERITIES
 from ravine.record import EffectShown, Member, Record, Score, Series
@@ -72,42 +68,10 @@ LEARNED = 0.2 + 0.8 * np.exp(-9 * AT)
 EVEN = curve(np.ones(T), STEPS)
 
 
-# Statistics
-
-
-@pytest.mark.parametrize("freedom", [4, 9, 30])
-@pytest.mark.parametrize("chance", [0.05, 1e-3, ALPHA / TESTS / len(LOOKS)])
-def test_the_quantile_is_students(freedom, chance):
-    z = scipy.stats.norm.isf(chance)
-    # a series in 1 / freedom: at 4 the tail of 5e-4 is 2 % off
-    assert student(z, freedom) == pytest.approx(
-        scipy.stats.t.isf(chance, freedom), rel=0.03 if freedom < 9 else 2e-3
-    )
-
-
-def test_slope_and_interval_are_theil_and_sens():
-    rng = np.random.default_rng(1)
-    x = np.sort(rng.uniform(size=30))
-    y = 2 * x + rng.standard_t(2, size=30) * 0.1
-    ours = theil_sen(x, y, scipy.stats.norm.isf(0.025))
-    theirs = scipy.stats.theilslopes(y, x, 0.95)
-    # scipy rounds the ranks to the nearest, here they go outward
-    np.testing.assert_allclose(ours, [theirs.slope, theirs.low_slope, theirs.high_slope], rtol=0.02)
-
-
-def test_the_binomial_tail_is_scipys():
-    assert binomial_tail(4, 30, 0.05) == pytest.approx(scipy.stats.binom.sf(3, 30, 0.05))
-
-
-def test_the_error_of_a_mean_counts_what_lasts():
-    slow = np.repeat(np.random.default_rng(0).normal(size=10), 20)
-    assert mean_and_error(slow)[1] == pytest.approx(slow[::20].std(ddof=1) / math.sqrt(10))
-
-
-def test_the_way_is_the_sum_of_all_steps():
+def test_the_total_update_is_the_sum_of_all_steps():
     whole = np.linspace(1e-3, 5e-3, 100)
-    assert way(curve(whole), 100) == pytest.approx(whole.sum())
-    assert way(curve(whole[::10], np.arange(1, 101)[::10]), 100) == pytest.approx(
+    assert total_update(curve(whole), 100) == pytest.approx(whole.sum())
+    assert total_update(curve(whole[::10], np.arange(1, 101)[::10]), 100) == pytest.approx(
         whole.sum(), rel=0.1
     )
 

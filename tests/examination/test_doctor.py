@@ -21,7 +21,7 @@ from ravine.examination.trials import bench_of, confirmed, cut, shortened
 from ravine.finding import Change, Evidence, Finding, Report, Trial
 from ravine.networks.activations import Tanh
 from ravine.networks.initializers import Normal, Zero
-from ravine.networks.mlp import Dropout
+from ravine.networks.layer_parts import Dropout
 from ravine.optimizers import Adam, Lookahead, Momentum
 from ravine.penalties import L2
 from ravine.training.defaults import prepare, training_plan

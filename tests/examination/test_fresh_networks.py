@@ -22,7 +22,7 @@ from ravine.examination.fresh_networks import (
 )
 from ravine.networks.activations import Identity, ReLU, Sigmoid, Tanh
 from ravine.networks.initializers import Constant, He, LeCun, Normal
-from ravine.networks.mlp import BatchNorm, Dropout, LayerNorm
+from ravine.networks.layer_parts import BatchNorm, Dropout, LayerNorm
 from ravine.networks.torch_module import Module
 from ravine.part import part
 from ravine.penalties import L2

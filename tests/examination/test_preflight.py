@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ravine import catalog
+from ravine import catalog, recipe_files
 from ravine.cli import run_command
 from ravine.data import Encoding, Examples
 from ravine.diagnosis import recipe_rules
@@ -35,7 +35,7 @@ from ravine.losses import (
 )
 from ravine.networks.activations import Identity
 from ravine.networks.initializers import Constant, Normal
-from ravine.networks.mlp import BatchNorm, Dropout
+from ravine.networks.layer_parts import BatchNorm, Dropout
 from ravine.optimizers import SGD, AdamW
 from ravine.part import part
 from ravine.penalties import L1, L2, ElasticNet
@@ -268,7 +268,7 @@ def test_a_recipe_broken_on_purpose_has_the_finding_of_its_fault_first(code):
 def changed(recipe, path, value):
     for name in reversed(path.split(".")):
         value = {name: value}
-    return catalog.changed(recipe, value)
+    return recipe_files.with_changes(recipe, value)
 
 
 def test_too_large_a_first_loss_is_blamed_on_what_makes_it_large():

@@ -23,7 +23,8 @@ from torch.utils.data import (
 
 from ravine.errors import InputError
 from ravine.examination.api import examine
-from ravine.examination.torch_subject import Loaded, Rows, apart, evened, measured, read_case
+from ravine.examination.torch_subject import Loaded, Rows, evened, measured, read_case
+from ravine.rng import isolated_rng
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(90, 4, generator=RNG)
@@ -141,9 +142,9 @@ def test_any_other_loader_is_iterated_as_it_is(loader, batch, shuffled):
     assert (given.batch, len(given)) == (batch, len(loader))
     assert given.shuffled == shuffled
     assert torch.equal(torch.get_rng_state(), state)
-    with apart(3):
+    with isolated_rng(3):
         mine = list(given.epoch())
-    with apart(3):
+    with isolated_rng(3):
         theirs = list(loader)
     assert all(
         torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
@@ -167,9 +168,9 @@ def test_a_loader_s_own_generator_gives_the_same_order_by_the_same_seed_and_is_s
     given = Loaded(DataLoader(Pairs(), batch_size=30, shuffle=True, generator=generator))
     state, orders = generator.get_state(), []
     for seed in (1, 1, 2):
-        with apart(seed):
+        with isolated_rng(seed):
             orders.append(torch.cat([x for x, _ in given.epoch()]))
-        with apart(seed):
+        with isolated_rng(seed):
             next(iter(given.epoch()))  # broken off
     assert torch.equal(orders[0], orders[1]) and not torch.equal(orders[0], orders[2])
     assert torch.equal(generator.get_state(), state)
@@ -241,18 +242,6 @@ def test_a_build_is_a_copy_in_everything():
         stepper.state[held[0]]["momentum_buffer"],
         optimizer.state[model[2].weight]["momentum_buffer"],
     )
-
-
-def test_apart_leaves_all_generators_as_they_were():
-    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    drawn = []
-    for _ in range(2):
-        with apart(3):
-            drawn.append((float(torch.rand(())), np.random.rand(), random.random()))
-    with pytest.raises(RuntimeError), apart(3):
-        raise RuntimeError
-    assert drawn[0] == drawn[1] and torch.equal(before[0], torch.get_rng_state())
-    assert (before[1] == np.random.get_state()[1]).all() and before[2] == random.getstate()
 
 
 def test_what_a_loss_raises_counts_as_not_finite_only_for_outputs_that_are_not():

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from ravine.statistics import bootstrap, student
 from ravine.studies.search import Search, Trial
 from ravine_gallery import initial_loss, names, random_against_grid, range_test, snapshots, swa
 
@@ -89,16 +88,3 @@ def test_raw_and_averaged_weights_come_from_one_run(numbers):
         found["test loss, raw"] - found["test loss, SWA"]
     )
     assert found["rise at distance 2, raw"] > 0
-
-
-def test_intervals_are_students_and_the_bootstraps():
-    from scipy import stats
-
-    x = np.random.default_rng(0).normal(size=12)
-    low, high = stats.t.interval(0.95, 11, loc=x.mean(), scale=stats.sem(x))
-    assert student(x) == pytest.approx((x.mean(), low, high))
-    found = stats.bootstrap(
-        (x,), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(1)
-    )
-    ours = bootstrap(x, lambda drawn: drawn.mean(1))
-    assert ours[1:] == pytest.approx(found.confidence_interval, abs=0.05)

@@ -7,15 +7,15 @@ from torch import nn
 from ravine.networks.activations import Tanh
 from ravine.networks.batched import Program
 from ravine.networks.initializers import Glorot
-from ravine.networks.mlp import (
+from ravine.networks.layer_parts import (
     BatchNorm,
     ClassicDropout,
     Dropout,
     LayerNorm,
-    Mlp,
     Periodic,
     PiecewiseLinear,
 )
+from ravine.networks.mlp import Mlp
 from ravine.part import stack
 from ravine.protocols import Batch, Pass, Signature
 

@@ -15,7 +15,8 @@ from ravine.networks.activations import Tanh
 from ravine.networks.batched import Program
 from ravine.networks.conv import AveragePool, Conv, MaxPool, ResNet
 from ravine.networks.initializers import Orthogonal
-from ravine.networks.mlp import BatchNorm, Dropout, LayerNorm, Mlp, SpatialDropout
+from ravine.networks.layer_parts import BatchNorm, Dropout, LayerNorm, SpatialDropout
+from ravine.networks.mlp import Mlp
 from ravine.part import stack
 from ravine.protocols import Batch, Pass, Picture, Signature
 from ravine.training.train import open_run, train

@@ -9,8 +9,9 @@ from ravine.losses import BinaryCrossEntropy, Huber, SoftmaxCrossEntropy, Square
 from ravine.networks.activations import Identity, ReLU, Sigmoid, Tanh
 from ravine.networks.batched import Program
 from ravine.networks.initializers import Normal
+from ravine.networks.layer_parts import BatchNorm, Dropout
 from ravine.networks.manual_backprop import ByHand
-from ravine.networks.mlp import BatchNorm, Dropout, Mlp
+from ravine.networks.mlp import Mlp
 from ravine.part import stack
 from ravine.protocols import Batch, Pass, Signature
 

@@ -15,7 +15,6 @@ from torch import nn
 
 import ravine
 from ravine import finetuning
-from ravine.catalog import recipe_from, recipe_text
 from ravine.errors import RecipeError
 from ravine.networks import pretrained
 from ravine.networks.batched import Program
@@ -31,6 +30,7 @@ from ravine.networks.pretrained import (
     Pretrained,
 )
 from ravine.protocols import Batch, Pass, Picture, Signature
+from ravine.recipe_files import recipe_from, recipe_text
 from ravine.training.train import open_run, train
 
 needs_weights = pytest.mark.skipif(

@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from ravine.errors import RecipeError
-from ravine.optimizers import ALL, ASGD, SEARCHING, AdamW, AsTorch, Guest, Momentum, NAdam, Rprop
+from ravine.optimizers import (
+    ALL,
+    ASGD,
+    SEARCH_OPTIMIZERS,
+    AdamW,
+    AsTorch,
+    Guest,
+    Momentum,
+    NAdam,
+    Rprop,
+)
 from ravine.protocols import Settles
 
 
@@ -47,7 +57,7 @@ def test_a_rule_of_ours_follows_torchs_schedulers_like_torchs_own():
 
 
 @pytest.mark.parametrize(
-    "cls", [c for c in ALL if c not in SEARCHING]
+    "cls", [c for c in ALL if c not in SEARCH_OPTIMIZERS]
 )  # those are refused: test_second_order.py
 def test_state_dict_resumes_every_rule_bit_for_bit(cls):
     net = model().float()

@@ -14,7 +14,7 @@ import torch
 from ravine import catalog, losses, optimizers
 from ravine.data import Data
 from ravine.errors import InputError
-from ravine.networks import activations, mlp
+from ravine.networks import activations, layer_parts, mlp
 from ravine.networks.batched import Program
 from ravine.optimizers.stability import edge
 from ravine.penalties import L2
@@ -88,7 +88,7 @@ def quadratic(eigenvalues):
 CASES = {
     "tanh": {},
     "relu": {"activation": activations.ReLU()},
-    "batch norm": {"norm": mlp.BatchNorm()},
+    "batch norm": {"norm": layer_parts.BatchNorm()},
     "linear": {"hidden": ()},
 }
 

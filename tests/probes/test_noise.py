@@ -9,7 +9,7 @@ import torch
 
 from ravine import losses
 from ravine.errors import InputError
-from ravine.networks import activations, initializers, mlp
+from ravine.networks import activations, initializers, layer_parts, mlp
 from ravine.networks.batched import Program
 from ravine.probes.curvature import Objective
 from ravine.probes.noise import (
@@ -32,12 +32,12 @@ NETWORKS = {
         True,
     ),
     "dropout": (
-        mlp.Mlp(hidden=(6,), dropout=mlp.ClassicDropout(), activation=activations.SELU()),
+        mlp.Mlp(hidden=(6,), dropout=layer_parts.ClassicDropout(), activation=activations.SELU()),
         (),
         True,
     ),
-    "batch norm": (mlp.Mlp(hidden=(6,), norm=mlp.BatchNorm()), (), False),
-    "layer norm": (mlp.Mlp(hidden=(6,), norm=mlp.LayerNorm()), (), False),
+    "batch norm": (mlp.Mlp(hidden=(6,), norm=layer_parts.BatchNorm()), (), False),
+    "layer norm": (mlp.Mlp(hidden=(6,), norm=layer_parts.LayerNorm()), (), False),
     "embeddings": (mlp.Mlp(hidden=(6,), embedding=3), (4, 5), False),
     "scaled inputs": (mlp.Mlp(hidden=(6,), scale_inputs=True, parametric=True), (), False),
 }

@@ -13,10 +13,10 @@ import torch
 from ravine import catalog, metrics
 from ravine.cli import run_command
 from ravine.data import Data, Random
-from ravine.early_stopping import Snapshots
 from ravine.errors import RecipeError
-from ravine.networks import mlp
+from ravine.networks import layer_parts, mlp
 from ravine.networks.batched import Program
+from ravine.optimizers.averaging import Snapshots
 from ravine.part import stack
 from ravine.schedules import SGDR
 from ravine.studies.ensemble import (
@@ -92,7 +92,7 @@ def test_a_uniform_soup_is_torchs_averaged_model(trained):
 
 
 def test_a_soup_has_the_statistics_of_its_own_weights():
-    recipe = RECIPE.vary("network", mlp.Mlp(hidden=(8,), norm=mlp.BatchNorm()))
+    recipe = RECIPE.vary("network", mlp.Mlp(hidden=(8,), norm=layer_parts.BatchNorm()))
     task, _ = prepare(recipe)
     made = soup(train(recipe).model, task)
     layout = Program(stack([recipe]).network, made.signature).layout

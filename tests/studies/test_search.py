@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from ravine import catalog
-from ravine.catalog import read_recipe
 from ravine.cli import run_command
 from ravine.data import Random
 from ravine.errors import RecipeError
+from ravine.recipe_files import read_recipe
 from ravine.studies.search import (
     Choice,
     Integers,

@@ -9,7 +9,7 @@ import torch
 
 from ravine import catalog
 from ravine.data import Data
-from ravine.networks import mlp
+from ravine.networks import layer_parts, mlp
 from ravine.networks.batched import Program
 from ravine.networks.torch_module import Module
 from ravine.optimizers import Ema, Swa
@@ -19,7 +19,7 @@ from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.defaults import prepare
 from ravine.training.train import train, train_all
 
-NETWORK = mlp.Mlp(hidden=(6, 5), norm=mlp.BatchNorm(momentum=0.3))
+NETWORK = mlp.Mlp(hidden=(6, 5), norm=layer_parts.BatchNorm(momentum=0.3))
 RECIPE = dataclasses.replace(
     catalog.plain(),
     data=Data(source="iris"),
@@ -100,7 +100,7 @@ def test_those_of_a_module_of_ones_own_are_worked_out_anew_too():
 
 
 def test_a_smaller_batch_counts_less_and_one_example_not_at_all():
-    network = mlp.Mlp(hidden=(3,), norm=mlp.BatchNorm())
+    network = mlp.Mlp(hidden=(3,), norm=layer_parts.BatchNorm())
     program, signature = Program(stack([network]), Signature(2, (), 1)), Signature(2, (), 1)
     weights, buffers = program.start([0])
     x = torch.randn(13, 2, generator=torch.Generator().manual_seed(1))

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from ravine import catalog, losses
-from ravine.catalog import with_setting
 from ravine.cli import run_command
 from ravine.diagnosis.training_curves.series import LOOKS, course_of
 from ravine.effects import Meter
@@ -22,6 +21,7 @@ from ravine.losses import (
     SoftmaxCrossEntropy,
     SquaredError,
 )
+from ravine.recipe_files import with_setting
 from ravine.reporting.progress import ProgressLine
 from ravine.training.cohort_state import TrainingLog
 from ravine.training.live_diagnosis import is_diagnosis_due

@@ -19,7 +19,7 @@ from ravine.data import Data
 from ravine.early_stopping import EarlyStopping
 from ravine.effects import Meter
 from ravine.errors import RunError
-from ravine.networks import mlp
+from ravine.networks import layer_parts, mlp
 from ravine.part import stack
 from ravine.training.cohort_state import TrainingLog
 from ravine.training.progress import STEPS_BETWEEN_CONTROLS, JobControl
@@ -27,7 +27,9 @@ from ravine.training.train import resume, train
 
 EVERYTHING = dict(
     data=Data(source="iris"),
-    network=mlp.Mlp(hidden=(13, 7), norm=mlp.BatchNorm(), dropout=mlp.Dropout(rate=0.3)),
+    network=mlp.Mlp(
+        hidden=(13, 7), norm=layer_parts.BatchNorm(), dropout=layer_parts.Dropout(rate=0.3)
+    ),
     optimizer=optimizers.AdamW(lr=0.01),
     schedule=schedules.SGDR(),
     average=optimizers.Ema(),

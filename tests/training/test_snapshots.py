@@ -7,18 +7,19 @@ import dataclasses
 import pytest
 import torch
 
-from ravine import catalog, schedules
+from ravine import catalog, recipe_files, schedules
 from ravine.data import Data
-from ravine.early_stopping import EarlyStopping, Snapshots
+from ravine.early_stopping import EarlyStopping
 from ravine.errors import RecipeError
-from ravine.networks import mlp
+from ravine.networks import layer_parts, mlp
 from ravine.optimizers import Momentum, Swa
+from ravine.optimizers.averaging import Snapshots
 from ravine.training.train import open_run, resume, train, train_all
 
 CYCLIC = dataclasses.replace(
     catalog.plain(),
     data=Data(source="iris"),
-    network=mlp.Mlp(hidden=(7,), norm=mlp.BatchNorm()),
+    network=mlp.Mlp(hidden=(7,), norm=layer_parts.BatchNorm()),
     schedule=schedules.SGDR(epochs=4.0, times=1.0),
     snapshots=Snapshots(),
     epochs=12,
@@ -132,6 +133,6 @@ def test_a_recipe_file_says_it(tmp_path):
     (tmp_path / "r.toml").write_text(
         'base = "plain"\nsnapshots = "Snapshots"\n[data]\nsource = "iris"\n'
     )
-    assert catalog.read_recipe(tmp_path / "r.toml").snapshots == Snapshots()
-    assert catalog.recipe_from({"base": "plain"}).snapshots is None
+    assert recipe_files.read_recipe(tmp_path / "r.toml").snapshots == Snapshots()
+    assert recipe_files.recipe_from({"base": "plain"}).snapshots is None
     assert CYCLIC.optimizer == Momentum(lr=0.1, momentum=0.9)

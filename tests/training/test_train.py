@@ -13,12 +13,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from ravine import catalog, optimizers, schedules
+from ravine import catalog, optimizers, recipe_files, schedules
 from ravine.data import Data, Random, read_table
 from ravine.data.datasets import bundled
 from ravine.early_stopping import EarlyStopping
 from ravine.errors import InputError, Interrupted, RecipeError, RunError
-from ravine.networks import mlp
+from ravine.networks import layer_parts, mlp
 from ravine.part import group_key
 from ravine.record import read_record, record_files
 from ravine.reporting.run_summary import summary
@@ -37,7 +37,7 @@ def quick(**changes):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "penguins"
-    network = mlp.Mlp(hidden=(16,), norm=mlp.BatchNorm())
+    network = mlp.Mlp(hidden=(16,), norm=layer_parts.BatchNorm())
     return train(
         quick(network=network, stop=EarlyStopping(patience=3)), out=folder, workers=1
     ), folder
@@ -116,28 +116,30 @@ def test_the_kept_weights_are_those_of_the_best_validation_loss(written):
 
 
 def test_everything_a_recipe_file_says_comes_back():
-    for name, make in catalog.NAMED.items():
+    for name, make in catalog.NAMED_RECIPES.items():
         recipe = make()
-        assert catalog.recipe_from(tomllib.loads(catalog.recipe_text(recipe))) == recipe, name
+        assert (
+            recipe_files.recipe_from(tomllib.loads(recipe_files.recipe_text(recipe))) == recipe
+        ), name
     full = quick(
         clip=None, schedule=schedules.WarmUp(epochs=2.0, then=schedules.SGDR()), batch="all"
     )
-    assert catalog.recipe_from(tomllib.loads(catalog.recipe_text(full))) == full
+    assert recipe_files.recipe_from(tomllib.loads(recipe_files.recipe_text(full))) == full
 
 
 def test_a_recipe_file_names_the_line_of_a_mistake(tmp_path):
     path = tmp_path / "r.toml"
     path.write_text('epochs = 3\n\n[optimizer]\nname = "AdamW"\nlearning_rate = 0.1\n')
     with pytest.raises(RecipeError, match=r"r\.toml:5: AdamW has no setting 'learning_rate'.*lr"):
-        catalog.read_recipe(path)
+        recipe_files.read_recipe(path)
     path.write_text("epochs = 3\n[network.dropout]\nrate = 2\n")
     with pytest.raises(RecipeError, match=r"r\.toml:3: Dropout\.rate is 2.*less than 1"):
-        catalog.read_recipe(path)
+        recipe_files.read_recipe(path)
     path.write_text('[optimizer]\nname = "Addam"\n')
     with pytest.raises(
         RecipeError, match=r"r\.toml:2: optimizer has no 'Addam'.*Did you mean 'Adam"
     ):
-        catalog.read_recipe(path)
+        recipe_files.read_recipe(path)
 
 
 def test_paths_in_a_recipe_file_are_relative_to_it(tmp_path, monkeypatch):
@@ -148,7 +150,7 @@ def test_paths_in_a_recipe_file_are_relative_to_it(tmp_path, monkeypatch):
         '[data]\nsource = "houses.csv"\ntest = "more.csv"\ntarget = ["y"]\n'
     )
     monkeypatch.chdir(tmp_path)
-    data = catalog.read_recipe("sub/r.toml").data
+    data = recipe_files.read_recipe("sub/r.toml").data
     assert (data.source, data.test) == (
         os.path.join("sub", "houses.csv"),
         os.path.join("sub", "more.csv"),
@@ -157,7 +159,9 @@ def test_paths_in_a_recipe_file_are_relative_to_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["AdamW", "adamw", "adam_w", "Adam-W"])
 def test_the_same_part_under_another_spelling_keeps_its_settings(name):
-    assert catalog.with_setting(catalog.default(), f"optimizer.name={name}") == catalog.default()
+    assert (
+        recipe_files.with_setting(catalog.default(), f"optimizer.name={name}") == catalog.default()
+    )
 
 
 def test_numbers_that_could_not_be_worked_out_come_back_as_such(written, tmp_path):
@@ -189,14 +193,16 @@ def test_every_optimizer_has_its_line_in_the_summary(cls, written):
 
 
 def test_settings_change_by_path():
-    recipe = catalog.with_setting(catalog.plain(), "optimizer=adam")
+    recipe = recipe_files.with_setting(catalog.plain(), "optimizer=adam")
     assert type(recipe.optimizer).__name__ == "Adam"
-    assert catalog.with_setting(recipe, "network.hidden=[3,4]").network.hidden == (3, 4)
-    assert catalog.with_setting(recipe, "stop=none").stop is None
-    recipe = catalog.with_setting(recipe, 'penalties=[{name = "L2", strength = 0.1}]')
-    assert catalog.with_setting(recipe, "penalties.0.strength=0.5").penalties[0].strength == 0.5
+    assert recipe_files.with_setting(recipe, "network.hidden=[3,4]").network.hidden == (3, 4)
+    assert recipe_files.with_setting(recipe, "stop=none").stop is None
+    recipe = recipe_files.with_setting(recipe, 'penalties=[{name = "L2", strength = 0.1}]')
+    assert (
+        recipe_files.with_setting(recipe, "penalties.0.strength=0.5").penalties[0].strength == 0.5
+    )
     with pytest.raises(RecipeError, match="Did you mean 'epochs'"):
-        catalog.with_setting(recipe, "epoch=3")
+        recipe_files.with_setting(recipe, "epoch=3")
 
 
 def test_recipes_that_share_a_program_train_as_one_cohort_and_others_apart():

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +38,7 @@ from ravine.diagnosis.initialization.forward_trace import (
 )
 from ravine.diagnosis.initialization.rules import Active, Constant, Layer, Normed, Place, Start
 from ravine.diagnosis.training_loop.tensor_stats import fresh
+from ravine.rng import isolated_rng, seed_generators
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -88,7 +86,7 @@ class Subject:
 
     def traced(self, inputs: Tensor, model: nn.Module | None = None, *, keep: bool) -> Trace:
         """The same, with all that was seen of the pass."""
-        seed_all(self.seed)
+        seed_generators(self.seed)
         trace = traced(self.model if model is None else model, inputs, keep=keep)
         if not isinstance(trace.output, Tensor):
             raise TypeError(f"the model gives a {type(trace.output).__name__}, not a tensor")
@@ -132,7 +130,8 @@ def read_start(
     >>> start.pairing.all, start.mixing
     (True, None)
     """
-    with set_apart(model, seed):
+    with isolated_rng(seed), torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         measured: dict[str, bool | None] = {}
         broke: dict[str, str] = {}
         figures: dict[str, Any] = {}
@@ -151,34 +150,6 @@ def read_start(
         if validation is not None and not bool(torch.isfinite(validation[0].float()).all()):
             figures.setdefault("not_finite", "validation inputs")
         return Start(measured=measured, broke=broke, examples=len(subject.inputs), **figures)
-
-
-@contextmanager
-def set_apart(model: nn.Module, seed: int) -> Iterator[None]:
-    """Random numbers of torch, numpy and Python as if none were drawn; gradients on; no
-    warnings.
-    """
-    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=devices), warnings.catch_warnings(), torch.enable_grad():
-        warnings.simplefilter("ignore")
-        seed_all(seed)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-
-
-def seed_all(seed: int) -> None:
-    """Seed the generators of torch, numpy and Python."""
-    torch.default_generator.manual_seed(
-        seed
-    )  # torch.manual_seed takes 2 ms where a GPU was never used
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
 
 
 def said(error: Exception) -> str:

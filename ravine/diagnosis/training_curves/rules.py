@@ -16,16 +16,9 @@ from dataclasses import replace
 import numpy as np
 
 from ravine.diagnosis.rule import Observation, join_names, rule
-from ravine.diagnosis.training_curves.series import (
-    PATHS,
-    Course,
-    Curve,
-    binomial_tail,
-    mean_and_error,
-    theil_sen,
-    way,
-)
+from ravine.diagnosis.training_curves.series import PATHS, Course, Curve, total_update
 from ravine.finding import Change, Evidence
+from ravine.statistics import binomial_tail, mean_with_error, theil_sen
 
 NOT_A_GAIN = 0.005  # of the constant's loss: less than this is not learning
 A_GAIN = 0.02  # of the constant's loss: to say "not learned", so much must be ruled out
@@ -250,7 +243,7 @@ def not_learned(course: Course) -> Iterator[Observation]:
         if null is None or len(curve) < 3:
             continue
         late = curve.values[len(curve) // 2 :]
-        mean, error = mean_and_error(late)
+        mean, error = mean_with_error(late)
         scale = abs(null) if abs(null) > 1e-12 else 1.0
         if name == "validation loss" and len(course.error):
             error = math.hypot(error, 0.0 if len(course.train) else float(course.error.values[-1]))
@@ -305,7 +298,7 @@ def rises(course: Course) -> Iterator[Observation]:
         return
     late = curve.values[-max(3, len(curve) // 4) :]
     first = float(curve.values[0])
-    mean, error = mean_and_error(late)
+    mean, error = mean_with_error(late)
     base = first if course.null is None else max(first, course.null)
     clear = mean - course.critical(len(late) + 3) * error > base and mean > base + ABOVE * abs(base)
     elsewhere = len(course.validation) > 2 and bool(
@@ -660,7 +653,7 @@ def _time(course: Course, steps: np.ndarray) -> np.ndarray:
 def underfits(course: Course) -> Iterator[Observation]:
     if not course.ended or course.reachable is None or len(course.judged) < 4:
         return
-    late, error = mean_and_error(course.judged.values[-max(4, len(course.judged) // 4) :])
+    late, error = mean_with_error(course.judged.values[-max(4, len(course.judged) // 4) :])
     whole = fall(course, min(course.reachable, late))
     train = float(course.trend.values[-3:].mean()) if len(course.trend) else late
     far = late - course.critical(
@@ -750,7 +743,7 @@ def _whole_way(ratios: Curve, course: Course) -> float:
     """The way so far and that which remains at the pace of the last quarter: an upper limit of the
     distance.
     """
-    so_far = way(ratios, course.steps)
+    so_far = total_update(ratios, course.steps)
     if course.ended:
         return so_far
     late = ratios.values[-max(2, len(ratios) // 4) :]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ravine.record import EffectShown, Record, Series
+from ravine.statistics import t_quantile
 
 LOOKS = (
     0.02,
@@ -198,7 +199,7 @@ class Course:
         """The length of the way that the weights went, over their own: an upper limit of the
         distance.
         """
-        return way(self.update, self.steps)
+        return total_update(self.update, self.steps)
 
     @property
     def z(self) -> float:
@@ -220,7 +221,8 @@ class Course:
 
     def critical(self, values: int) -> float:
         """The critical value where the spread was estimated from so many values."""
-        return student(self.z, values - 1)
+        # with fewer than five values the tail is too wide to say anything
+        return t_quantile(self.z, values - 1) if values > 4 else math.inf
 
     def has(self, need: str) -> bool | None:
         """Whether it was measured, and long enough to tell: "loss" (anything), "trend" (12 values
@@ -381,81 +383,7 @@ def _medians(effects: Iterable[EffectShown], chosen: Iterable[int]) -> dict[str,
     return found
 
 
-# Statistics
-
-
-def student(z: float, freedom: int) -> float:
-    """The quantile of Student's t that belongs to a normal quantile (Abramowitz and Stegun 1964,
-    26.7.5).
-
-    Infinite where fewer than four degrees of freedom leave the tail unknown.
-
-    >>> round(student(1.6449, 10), 2), student(3.0, 2)
-    (1.81, inf)
-    """
-    if freedom < 4:
-        return math.inf
-    v = float(freedom)
-    return (
-        z
-        + (z**3 + z) / (4 * v)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4)
-    )
-
-
-def theil_sen(x: np.ndarray, y: np.ndarray, z: float) -> tuple[float, float, float]:
-    """The median slope between pairs of points, with its interval at the normal quantile `z` (Sen
-    1968).
-
-    The interval's ends are the slopes of rank (P ∓ z s) / 2, P pairs, s² = n (n − 1) (2n + 5) / 18.
-
-    >>> theil_sen(np.arange(5.0), np.array([0.0, 1, 2, 3, 90]), 1.0)[0]
-    1.0
-    """
-    i, j = np.triu_indices(len(x), 1)
-    apart = x[j] - x[i]
-    slopes = np.sort((y[j] - y[i])[apart > 0] / apart[apart > 0])
-    if not len(slopes):
-        return math.nan, -math.inf, math.inf
-    n, pairs = len(x), len(slopes)
-    spread = z * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
-    low, high = math.floor((pairs - spread) / 2), math.ceil((pairs + spread) / 2)
-    return (
-        float(np.median(slopes)),
-        float(slopes[low]) if low >= 0 else -math.inf,
-        float(slopes[high]) if high < pairs else math.inf,
-    )
-
-
-def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """The mean and its standard error, from blocks of neighbors so that what lasts over several
-    values counts.
-
-    At most ten blocks; a trend makes the error larger.
-
-    >>> mean_and_error(np.array([1.0, 3.0, 1.0, 3.0, 1.0, 3.0]))[0]
-    2.0
-    """
-    blocks = np.array([part.mean() for part in np.array_split(values, min(10, len(values)))])
-    if len(blocks) < 2:
-        return float(values.mean()), math.inf
-    return float(values.mean()), float(blocks.std(ddof=1) / math.sqrt(len(blocks)))
-
-
-def binomial_tail(count: int, of: int, chance: float) -> float:
-    """The chance of at least `count` successes in `of` trials.
-
-    >>> round(binomial_tail(2, 2, 0.5), 3)
-    0.25
-    """
-    return sum(
-        math.comb(of, k) * chance**k * (1 - chance) ** (of - k) for k in range(count, of + 1)
-    )
-
-
-def way(ratios: Curve, steps: int) -> float:
+def total_update(ratios: Curve, steps: int) -> float:
     """The sum over steps of |Δw| / |w|: between two measurements each step counts as the larger of
     them.
     """

@@ -1,0 +1,67 @@
+"""Files: written as a whole or not at all, checked for permission, and named by paths that last."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from ravine.errors import DataError, InputError, RunError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that whoever reads it sees all of the old or all of the new one, whatever
+    happens meanwhile.
+
+    Raises `RunError` when the disk is full or the folder may not be written to; the old file is
+    then untouched.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        do = (
+            "make room and go on with `ravine train --resume`"
+            if full
+            else "name another folder with --out"
+        )
+        raise RunError(
+            f"{path} cannot be written", why=error.strerror or str(error), do=do
+        ) from None
+
+
+def check_readable(path: str | Path, error: type[InputError] = DataError) -> None:
+    """Raise `error` where a file is there but its permissions forbid to read it: it is not damaged,
+    then.
+
+    Readers in other languages (Arrow, safetensors) tell the two apart only in words.
+    """
+    try:
+        with open(path, "rb"):
+            pass
+    except PermissionError:
+        raise error(
+            f"{path} may not be read",
+            why="its permissions, or its folder's, forbid it",
+            do=f"ask its owner, or write chmod u+r {path}",
+        ) from None
+    except OSError:
+        pass  # missing, a folder, ...: its reader knows what to say of that
+
+
+def lasting_path(file: str | Path, folder: str | Path | None = None) -> str:
+    """The absolute path of a file; relative to `folder` where the file is inside it, so that both
+    can be moved together.
+
+    >>> lasting_path("/data/houses/train.csv", "/data/houses"), lasting_path("/data/a.csv", "/runs")
+    ('train.csv', '/data/a.csv')
+    """
+    path = Path(os.path.abspath(file))
+    inside = folder is not None and Path(os.path.abspath(folder)) in path.parents
+    return str(path.relative_to(os.path.abspath(folder)) if folder is not None and inside else path)

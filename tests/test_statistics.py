@@ -1,0 +1,77 @@
+"""Intervals, quantiles and trends against scipy and scikit-learn."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from ravine.statistics import (
+    binomial_tail,
+    bootstrap_interval,
+    mean_with_error,
+    roc_auc,
+    t_interval,
+    t_quantile,
+    theil_sen,
+    wilson_interval,
+)
+
+
+def test_intervals_are_students_and_the_bootstraps():
+    x = np.random.default_rng(0).normal(size=12)
+    low, high = stats.t.interval(0.95, 11, loc=x.mean(), scale=stats.sem(x))
+    assert t_interval(x) == pytest.approx((x.mean(), low, high))
+    found = stats.bootstrap(
+        (x,), np.mean, method="percentile", n_resamples=9999, rng=np.random.default_rng(1)
+    )
+    ours = bootstrap_interval(x, lambda drawn: drawn.mean(1))
+    assert ours[1:] == pytest.approx(found.confidence_interval, abs=0.05)
+
+
+@pytest.mark.parametrize("freedom", [4, 9, 30])
+@pytest.mark.parametrize("chance", [0.05, 1e-3, 1e-5])
+def test_the_quantile_is_students(freedom, chance):
+    z = stats.norm.isf(chance)
+    assert t_quantile(z, freedom) == pytest.approx(stats.t.isf(chance, freedom), rel=1e-9)
+
+
+def test_slope_and_interval_are_theil_and_sens():
+    rng = np.random.default_rng(1)
+    x = np.sort(rng.uniform(size=30))
+    y = 2 * x + rng.standard_t(2, size=30) * 0.1
+    ours = theil_sen(x, y, stats.norm.isf(0.025))
+    theirs = stats.theilslopes(y, x, 0.95)
+    # scipy rounds the ranks to the nearest, here they go outward
+    np.testing.assert_allclose(ours, [theirs.slope, theirs.low_slope, theirs.high_slope], rtol=0.02)
+
+
+def test_the_binomial_tail_is_scipys():
+    assert binomial_tail(4, 30, 0.05) == pytest.approx(stats.binom.sf(3, 30, 0.05))
+
+
+def test_the_error_of_a_mean_counts_what_lasts():
+    slow = np.repeat(np.random.default_rng(0).normal(size=10), 20)
+    assert mean_with_error(slow)[1] == pytest.approx(slow[::20].std(ddof=1) / math.sqrt(10))
+
+
+def test_wilson_is_scipys():
+    for correct, count in [(0, 5), (3, 10), (97, 100), (7, 7)]:
+        expected = stats.binomtest(correct, count).proportion_ci(0.9, method="wilson")
+        assert wilson_interval(correct / count, count, confidence=0.9) == pytest.approx(
+            (expected.low, expected.high), abs=1e-12
+        )
+
+
+def test_the_area_of_several_labels_is_scikit_learns_mean():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(1, 150, 3, generator=generator, dtype=torch.float64).round(decimals=1)
+    truth = (torch.rand(150, 3, generator=generator) < 0.4).double()
+    weights = torch.ones(150, dtype=torch.float64)
+    assert float(roc_auc(scores, truth, weights)[0]) == pytest.approx(
+        roc_auc_score(truth, scores[0], average="macro")
+    )
+    nothing = roc_auc(scores, torch.ones(150, 3), weights)
+    assert nothing[0].isnan().all() and nothing[1].isnan().all()
