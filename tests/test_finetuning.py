@@ -12,7 +12,7 @@ import ravine
 from ravine import finetuning
 from ravine.errors import RecipeError
 from ravine.layout import Layout, Slot
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.layer_parts import BatchNorm
 from ravine.optimizers import ALL, SEARCH_OPTIMIZERS, Adam, AdamW, ClipNorm, Ema, Momentum
 from ravine.part import stack
@@ -50,7 +50,7 @@ def kept(run):
     job = works_of([run.model.recipe], [task], device="cpu", workers=1)[0].job
     begun, layout = (
         start(job),
-        Program(stack([run.model.recipe]).network, run.model.signature).layout,
+        BatchedNetwork(stack([run.model.recipe]).network, run.model.signature).layout,
     )
     return layout.views(run.model.weights), layout.views(begun.weights)
 

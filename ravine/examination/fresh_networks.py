@@ -21,10 +21,10 @@ from ravine.diagnosis.recipe_rules import DISAGREE, FADED, FLAT, SATURATED, STIL
 from ravine.diagnosis.rule import Observation, join_names
 from ravine.finding import Change, Evidence
 from ravine.networks.activations import Identity
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.optimizers import SGD
 from ravine.part import stack
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 from ravine.recipe import Recipe
 from ravine.rng import stream
 from ravine.serialization import replace_everywhere
@@ -59,7 +59,7 @@ def some(task: Any, count: int) -> Examples:
 
 def spared(task: Any, count: int, values: int = VALUES) -> int:
     """How many examples of a task to look at, so that pictures stay affordable."""
-    picture = signature(task).picture
+    picture = signature(task).image
     return count if picture is None else max(16, min(count, values // math.prod(picture[:3])))
 
 
@@ -95,14 +95,16 @@ def signals(recipe: Recipe, task: Any, *, networks: int = SIGNALS) -> Signals:
     """
     network = replace_everywhere(recipe.network, {"dropout": None, "spatial_dropout": None})
     seeds = list(range(recipe.seed, recipe.seed + networks))
-    built = Program(stack([network] * networks), signature(task))
+    built = BatchedNetwork(stack([network] * networks), signature(task))
     examples = some(task, spared(task, EXAMPLES))
     tapped: list[Tensor] = []
     with exact_arithmetic(), torch.no_grad():
         weights, buffers = built.start(seeds)
         views = built.layout.views(weights)
-        now = Pass(training=True, seeds=seeds, batch=examples.count, buffers=buffers, tapped=tapped)
-        built(views, batch_of(examples), now)
+        context = ForwardContext(
+            training=True, seeds=seeds, batch=examples.count, buffers=buffers, layer_outputs=tapped
+        )
+        built(views, batch_of(examples), context)
     weighted: list[Tapped] = []
     activated: list[Tapped] = []
     for place, layer in enumerate(built.layers):
@@ -419,16 +421,16 @@ def examples_apart(recipe: Recipe, task: Any, *, networks: int = 2) -> Check:
     order = torch.arange(chosen.count)
     first, second = order[: 2 * third], torch.cat([order[:third], order[2 * third : 3 * third]])
     seeds = list(range(recipe.seed, recipe.seed + networks))
-    built = Program(stack([recipe.network] * networks), signature(task))
+    built = BatchedNetwork(stack([recipe.network] * networks), signature(task))
     with exact_arithmetic(), torch.no_grad():
         weights, buffers = built.start(seeds)
         views = built.layout.views(weights)
         answers = []
         for places in (first, second):
-            now = Pass(
+            context = ForwardContext(
                 training=False, seeds=seeds, buffers={n: b.clone() for n, b in buffers.items()}
             )
-            answers.append(built(views, batch_of(chosen.take(places)), now)[:, :third].double())
+            answers.append(built(views, batch_of(chosen.take(places)), context)[:, :third].double())
     spread = float(answers[0].abs().max().clamp_min(1e-30))
     differ = float((answers[0] - answers[1]).abs().max()) / spread
     said = f"answers change by {differ:.1g} of their size with the other examples of a batch"

@@ -40,10 +40,10 @@ from ravine.examination.fresh_networks import (
 from ravine.examination.remedies import useful
 from ravine.finding import Change, Checks, Evidence, Finding, Report, arrange
 from ravine.losses import AbsoluteError, BinaryCrossEntropy, SoftmaxCrossEntropy, SquaredError
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.part import stack
 from ravine.penalties import L1, L2, ElasticNet
-from ravine.protocols import Batch, Loss, Pass
+from ravine.protocols import Batch, ForwardContext, Loss
 from ravine.recipe import Recipe, lr_path
 from ravine.schedules import Constant
 from ravine.serialization import replace_everywhere
@@ -130,7 +130,7 @@ def examined_data(recipe: Recipe, task: Any) -> data_profile.Examples:
         chosen.targets,
         validation=None if held is None else (_inputs(task, held, sizes), held.targets),
         names=()
-        if signature(task).picture is not None
+        if signature(task).image is not None
         else (*task.encoder.features, *task.encoder.code_names),
         batch=batch_size(recipe, task),
         outputs=(task.outputs,),
@@ -142,7 +142,7 @@ def _inputs(task: Any, chosen: Examples, sizes: tuple[Tensor, Tensor] | None) ->
     """Pictures standardized as networks see them; of rows the numbers, then the codes brought to
     one scale.
     """
-    picture = signature(task).picture
+    picture = signature(task).image
     if picture is not None:
         mean, sd = (torch.tensor(values)[:, None, None] for values in picture[3:])
         return (chosen.numbers.float() / 255 - mean) / sd
@@ -319,7 +319,7 @@ def _too_large(recipe: Recipe, task: Any, examples: Examples, limit: float) -> O
             where="network.dropout", cause="dropout", changes=(Change("network.dropout", None),)
         )
     if (
-        signature(task).picture is None
+        signature(task).image is None
         and float(examples.numbers.double().square().mean().sqrt()) > LOUD
     ):
         return Observation(
@@ -334,16 +334,18 @@ def _too_large(recipe: Recipe, task: Any, examples: Examples, limit: float) -> O
 def starting_losses(recipe: Recipe, task: Any, networks: int) -> np.ndarray:
     """The mean loss over some training examples of networks that have not made a step, [P]."""
     seeds = range(recipe.seed, recipe.seed + networks)
-    built = Program(stack([recipe] * networks).network, signature(task))
+    built = BatchedNetwork(stack([recipe] * networks).network, signature(task))
     with exact_arithmetic(), torch.no_grad():
         weights, buffers = built.start(list(seeds))
         examples = some(task, spared(task, EXAMPLES))
-        now = Pass(training=True, seeds=list(seeds), step=0, batch=examples.count, buffers=buffers)
+        context = ForwardContext(
+            training=True, seeds=list(seeds), step=0, batch=examples.count, buffers=buffers
+        )
         numbers, codes = (
             examples.numbers[None],
             None if examples.codes is None else examples.codes[None],
         )
-        outputs = built(built.layout.views(weights), Batch(numbers, codes), now)
+        outputs = built(built.layout.views(weights), Batch(numbers, codes), context)
         return _each(recipe.loss, outputs, examples).mean(1).double().numpy()  # type: ignore
 
 
@@ -399,7 +401,7 @@ def _constant_loss(loss: Loss, examples: Examples, outputs: Tensor) -> float:
 def _each(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
     targets = examples.targets
     assert targets is not None
-    return loss.each(outputs, targets.expand(len(outputs), *targets.shape))
+    return loss.per_example(outputs, targets.expand(len(outputs), *targets.shape))
 
 
 # C2: penalties
@@ -417,7 +419,7 @@ def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> Check:
         if getattr(recipe.optimizer, "weight_decay", 0):
             said += " (weight decay is part of the optimizer's step, not of the loss)"
         return Check("penalty", None, said)
-    built = Program(stack([recipe] * networks).network, signature(task))
+    built = BatchedNetwork(stack([recipe] * networks).network, signature(task))
     weights, _ = built.start(list(range(recipe.seed, recipe.seed + networks)))
     weights, decays = weights.double(), built.layout.decays(dtype=torch.float64)
     tensors = built.layout.views(weights)

@@ -20,7 +20,7 @@ from ravine.probes.noise import (
     NoiseAverage,
     gradient_noise,
     per_example_gradients,
-    squared_lengths,
+    squared_gradient_norms,
     two_batches,
 )
 
@@ -39,7 +39,7 @@ __all__ = [
     "lanczos",
     "per_example_gradients",
     "ritz",
-    "squared_lengths",
+    "squared_gradient_norms",
     "trace",
     "two_batches",
 ]

@@ -240,7 +240,7 @@ def _whole(recipe: Recipe, path: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Trial:
+class SearchTrial:
     """One choice of settings: their values by path, the recipe, and its score on the validation
     split.
 
@@ -266,13 +266,13 @@ class Search:
     chosen (None where it was not asked for).
     """
 
-    trials: tuple[Trial, ...]
+    trials: tuple[SearchTrial, ...]
     metric: str
     higher_is_better: bool
     refit: Run | None = None
 
     @property
-    def best(self) -> Trial:
+    def best(self) -> SearchTrial:
         """The trial with the best score; the first of equals. Raises `RecipeError` if all
         failed.
         """
@@ -287,7 +287,7 @@ class Search:
     def failures(self) -> int:
         return sum(t.failed for t in self.trials)
 
-    def ranked(self) -> list[Trial]:
+    def ranked(self) -> list[SearchTrial]:
         """The trials, best first, failed ones last."""
         sign = -1.0 if self.higher_is_better else 1.0
         return sorted(self.trials, key=lambda t: math.inf if t.failed else sign * t.score)
@@ -391,7 +391,9 @@ def search(
             math.nan if m.outcome == "diverged" else m.validation.get(metric.name, math.nan)
             for m in run.record.members
         )
-        made.append(Trial(values, original.vary("seeds", recipe.seeds), float(np.mean(each)), each))
+        made.append(
+            SearchTrial(values, original.vary("seeds", recipe.seeds), float(np.mean(each)), each)
+        )
     found = Search(tuple(made), metric.name, metric.higher_is_better)
     if not refit:
         return found

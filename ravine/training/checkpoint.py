@@ -20,9 +20,9 @@ from torch import Tensor
 from ravine.effects import Meter
 from ravine.errors import RunError
 from ravine.files import check_readable, write_atomically
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.part import rows_of, stack
-from ravine.record import SCHEMA, check_schema
+from ravine.record import RECORD_SCHEMA, check_schema
 from ravine.training.cohort import Cohort, Job
 
 
@@ -37,7 +37,7 @@ def save(cohort: Cohort, path: Path) -> None:
         name: getattr(cohort, name)
         for name in ("ids", "step", "loss_count", "outcomes", "effects", "series", "events")
     }
-    state = json.dumps({"schema": SCHEMA, "counts": cohort.meter.counts, **plain})
+    state = json.dumps({"schema": RECORD_SCHEMA, "counts": cohort.meter.counts, **plain})
     write_atomically(path, _packed(tensors, state))
 
 
@@ -70,7 +70,7 @@ def load(path: Path, job: Job) -> Cohort:
     return Cohort(
         job=job,
         parts=parts,
-        program=Program(parts.network, job.signature),
+        program=BatchedNetwork(parts.network, job.signature),
         meter=meter,
         weights=tensors["weights"].to(job.device),
         **{

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from ravine.effects import Meter
 from ravine.layout import Row, Rows
-from ravine.networks.batched import Program
-from ravine.networks.manual_backprop import ByHand
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.manual_backprop import ManualBackprop
 from ravine.part import rows_of, stack, with_shared_scalars
-from ravine.protocols import Plan, Reactive, Signature, State
+from ravine.protocols import Plan, ReactiveSchedule, Signature, State
 from ravine.recipe import Recipe
 from ravine.training.lr_multipliers import Tuned
 
@@ -50,7 +50,7 @@ class Cohort:
 
     job: Job
     parts: Recipe  # the recipes stacked: Numbers are columns
-    program: Program
+    program: BatchedNetwork
     ids: list[int]  # which network of the job each row is
     step: int
     weights: Rows
@@ -102,8 +102,8 @@ class Cohort:
         self.grad_list = [view for n, view in self.grad_views.items() if n in moving]
         self.loss = with_shared_scalars(self.parts.loss)
         self.by_hand = None
-        if ByHand.applies(self.program, self.loss):
-            self.by_hand = ByHand(self.program, self.loss)  # type: ignore[arg-type]
+        if ManualBackprop.applies(self.program, self.loss):
+            self.by_hand = ManualBackprop(self.program, self.loss)  # type: ignore[arg-type]
         if self.by_hand is not None:
             self.leaves = layout.views(weights)
         self.decays: Row = layout.decays(dtype=weights.dtype).to(weights.device)
@@ -142,7 +142,7 @@ class Cohort:
 
     def _keep(self, stay: Tensor) -> None:
         self.parts = rows_of(self.parts, stay)
-        self.program = Program(self.parts.network, self.job.signature)
+        self.program = BatchedNetwork(self.parts.network, self.job.signature)
         self.meter = self.meter.rows_of(stay)
         index = stay.to(self.weights.device)
         self.weights = self.weights.index_select(0, index)
@@ -155,7 +155,7 @@ class Cohort:
 def start(job: Job) -> Cohort:
     """The cohort of a job before its first step."""
     parts = stack(job.recipes)
-    program = Program(parts.network, job.signature)
+    program = BatchedNetwork(parts.network, job.signature)
     dtype = getattr(torch, parts.precision)
     weights, buffers = program.start(job.seeds)
     weights = weights.to(job.device, dtype)
@@ -177,7 +177,9 @@ def start(job: Job) -> Cohort:
         buffers=buffers,
         optimizer=parts.optimizer.start(weights),
         average={} if parts.average is None else parts.average.start(weights),
-        schedule=parts.schedule.start(count) if isinstance(parts.schedule, Reactive) else {},
+        schedule=parts.schedule.start(count)
+        if isinstance(parts.schedule, ReactiveSchedule)
+        else {},
         best=kept
         | {
             "value": torch.full((count,), math.inf, dtype=torch.float64),
@@ -196,7 +198,7 @@ def start(job: Job) -> Cohort:
     )
 
 
-def drawn(program: Program, weights: Rows) -> Tensor:
+def drawn(program: BatchedNetwork, weights: Rows) -> Tensor:
     """The standard deviation of each network's starting weights (no biases, no scales), [P]: 0 if
     all are equal.
     """
@@ -204,12 +206,12 @@ def drawn(program: Program, weights: Rows) -> Tensor:
     return chosen.double().std(1, correction=0) if chosen.shape[1] else torch.zeros(len(weights))
 
 
-def share_taken(program: Program) -> float:
+def share_taken(program: BatchedNetwork) -> float:
     """Which share of a network's starting weights was learned before."""
     beside = program.buffers
-    return sum(value.numel() for n, value in program.taken().items() if n not in beside) / max(
-        program.layout.width, 1
-    )
+    return sum(
+        value.numel() for n, value in program.load_weights().items() if n not in beside
+    ) / max(program.layout.width, 1)
 
 
 def no_losses(count: int, device: str | torch.device) -> dict[str, Tensor]:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ravine.effects import Effect
-from ravine.losses import SMOOTHING
+from ravine.losses import SMOOTHING_EFFECT
 from ravine.part import is_part
 from ravine.recipe import Recipe
-from ravine.record import EffectShown, Member, Series
+from ravine.record import EffectReport, Member, Series
 
 UPDATE = Effect("update", "mean |Δw| / |w| of a step")
 CLASS_WEIGHTS = Effect("class weights", "mean |weight − 1| of the training examples")
@@ -26,7 +26,7 @@ def shown_effects(
     members: Sequence[Member],
     *,
     steps: int,
-) -> tuple[EffectShown, ...]:
+) -> tuple[EffectReport, ...]:
     """One entry for each technique in the recipe, with a number for each member.
 
     What a part reported to the meter stands as it is; a technique that never reported counts as 0:
@@ -40,7 +40,7 @@ def shown_effects(
     shown = []
     for effect in dict.fromkeys([UPDATE, *_techniques(recipe)]):
         values = derived.get(effect.name) or [r.get(effect.name, 0.0) for r in reported]
-        shown.append(EffectShown(name=effect.name, meaning=effect.meaning, values=tuple(values)))
+        shown.append(EffectReport(name=effect.name, meaning=effect.meaning, values=tuple(values)))
     return tuple(shown)
 
 
@@ -55,7 +55,7 @@ def _techniques(recipe: Recipe) -> Iterator[Effect]:
     if recipe.class_weights != "none":
         yield CLASS_WEIGHTS
     if getattr(recipe.loss, "label_smoothing", 0):
-        yield SMOOTHING
+        yield SMOOTHING_EFFECT
 
 
 def _acts(value: Any) -> Iterator[Effect]:

@@ -13,9 +13,17 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ravine.layout import Rows, length
-from ravine.networks.batched import Program
-from ravine.protocols import Batch, Loss, Now, Pass, Plan, Reactive, Settles
+from ravine.layout import Rows, row_norm
+from ravine.networks.batched import BatchedNetwork
+from ravine.protocols import (
+    Batch,
+    ForwardContext,
+    HasEvalWeights,
+    Loss,
+    Plan,
+    ReactiveSchedule,
+    StepContext,
+)
 from ravine.training.cohort import Cohort, no_losses
 
 COMPARED = 4096  # validation examples whose losses are remembered one by one
@@ -31,18 +39,20 @@ def samples(step: int, plan: Plan) -> bool:
     return step % max(25, min(100, plan.steps // 25)) == 0 or step == plan.steps - 1
 
 
-def measure(cohort: Cohort, before: Rows, grads: Rows, raw: Tensor | None, now: Now) -> None:
+def measure(
+    cohort: Cohort, before: Rows, grads: Rows, raw: Tensor | None, context: StepContext
+) -> None:
     """Log |g|, |w|, |Δw| / |w| (of all weights, and of each layer that moves) and the learning rate
     of the step just made, for each network. `raw` is the gradient's length before it was clipped;
     None where nothing clips.
     """
     change = cohort.weights - before
-    update = length(change) / length(before).clamp_min(1e-30)
-    cohort.log("gradient/norm", length(grads))
-    cohort.log("weights/norm", length(before))
+    update = row_norm(change) / row_norm(before).clamp_min(1e-30)
+    cohort.log("gradient/norm", row_norm(grads))
+    cohort.log("weights/norm", row_norm(before))
     cohort.log("update/ratio", update)
     if raw is not None:
-        cohort.log("clip/kept", torch.where(raw > 0, length(grads) / raw.clamp_min(1e-30), 1.0))
+        cohort.log("clip/kept", torch.where(raw > 0, row_norm(grads) / raw.clamp_min(1e-30), 1.0))
     moving = (
         {s.name for s in cohort.program.layout.slots}
         if cohort.tuned is None
@@ -53,12 +63,12 @@ def measure(cohort: Cohort, before: Rows, grads: Rows, raw: Tensor | None, now: 
             part = slice(*cohort.program.layout.spans[slot.name])
             # a layer that starts at 0 has moved by all that it is
             size = torch.maximum(
-                length(before[:, part]), length(cohort.weights[:, part])
+                row_norm(before[:, part]), row_norm(cohort.weights[:, part])
             ).clamp_min(1e-30)
-            cohort.log(f"update/ratio/{slot.name}", length(change[:, part]) / size)
-    log_rate(cohort, now)
-    if now.meter is not None:
-        now.meter.add("update", update)
+            cohort.log(f"update/ratio/{slot.name}", row_norm(change[:, part]) / size)
+    log_rate(cohort, context)
+    if context.meter is not None:
+        context.meter.add("update", update)
     if cohort.tuned is not None:
         held = cohort.tuned.held
         cohort.tuned.report(cohort.meter)
@@ -68,11 +78,11 @@ def measure(cohort: Cohort, before: Rows, grads: Rows, raw: Tensor | None, now: 
         )
 
 
-def log_rate(cohort: Cohort, now: Now) -> None:
+def log_rate(cohort: Cohort, context: StepContext) -> None:
     """Log the learning rate that was used in the step just made, once."""
     points = cohort.series.get("lr")
     if not points or points[-1][0] != cohort.step:
-        rate = torch.as_tensor(cohort.parts.optimizer.lr * now.factor, dtype=torch.float64)
+        rate = torch.as_tensor(cohort.parts.optimizer.lr * context.factor, dtype=torch.float64)
         cohort.log("lr", rate.expand(len(cohort.ids), 1))
 
 
@@ -82,15 +92,17 @@ def judged(cohort: Cohort) -> Rows:
     """
     rows, optimizer = cohort.weights, cohort.parts.optimizer
     if cohort.parts.average is not None:
-        rows = cohort.parts.average.averaged(rows, cohort.average)
-    elif isinstance(optimizer, Settles):
-        rows = optimizer.settled(rows, cohort.optimizer)
+        rows = cohort.parts.average.eval_weights(rows, cohort.average)
+    elif isinstance(optimizer, HasEvalWeights):
+        rows = optimizer.eval_weights(rows, cohort.optimizer)
     # an average of equal numbers may differ from them in its last bit
     return rows if cohort.tuned is None else torch.where(cohort.tuned.held, cohort.weights, rows)
 
 
 @torch.no_grad()
-def outputs_on(program: Program, rows: Rows, buffers: dict[str, Tensor], examples: Any) -> Tensor:
+def outputs_on(
+    program: BatchedNetwork, rows: Rows, buffers: dict[str, Tensor], examples: Any
+) -> Tensor:
     """Outputs [P, N, C] of all networks on the same examples, a block at a time.
 
     The size of a block depends on the program alone, never on P: a network's outputs do not depend
@@ -101,11 +113,13 @@ def outputs_on(program: Program, rows: Rows, buffers: dict[str, Tensor], example
         (max(slot.shape) for slot in program.layout.slots if slot.role == "weight"), default=1
     )
     block = max(256, 2**18 // widest) if program.values == 0 else max(16, 2**22 // program.values)
-    now = Pass(training=False, buffers=buffers)
+    context = ForwardContext(training=False, buffers=buffers)
     parts = []
     for at in range(0, examples.numbers.shape[0], block):
         codes = None if examples.codes is None else examples.codes[None, at : at + block]
-        parts.append(program(tensors, Batch(examples.numbers[None, at : at + block], codes), now))
+        parts.append(
+            program(tensors, Batch(examples.numbers[None, at : at + block], codes), context)
+        )
     return torch.cat(parts, 1)
 
 
@@ -116,7 +130,9 @@ def mean_loss(loss: Loss, outputs: Tensor, examples: Any) -> Tensor:
 
 def losses_of(loss: Loss, outputs: Tensor, examples: Any) -> Tensor:
     """Each network's loss on each example, [P, N]."""
-    return loss.each(outputs, examples.targets.expand(outputs.shape[0], *examples.targets.shape))
+    return loss.per_example(
+        outputs, examples.targets.expand(outputs.shape[0], *examples.targets.shape)
+    )
 
 
 def mean_of(each: Tensor, examples: Any) -> Tensor:
@@ -170,7 +186,7 @@ def log_constant(cohort: Cohort, train: Any, validation: Any) -> None:
         torch.ones(count, device=known.targets.device) if known.weights is None else known.weights
     )
     shares = (weights / weights.sum()).to(cohort.weights.dtype)
-    answer = loss.constant(known.targets, shares, cohort.job.signature.outputs)
+    answer = loss.best_constant(known.targets, shares, cohort.job.signature.outputs)
     for split, examples in (("train", train), ("validation", validation)):
         if examples is not None:
             outputs = answer[:, None].expand(-1, examples.targets.shape[0], -1)
@@ -239,15 +255,14 @@ class Evaluator:
         by_score = stop is not None and stop.on == "score"
         value = (-score if self.higher else score) if by_score else loss
         value = torch.where(value.isnan(), torch.inf, value.double()).cpu()
-        if isinstance(cohort.parts.schedule, Reactive):
+        if isinstance(cohort.parts.schedule, ReactiveSchedule):
             cohort.schedule = cohort.parts.schedule.observe(value[:, None], cohort.schedule)
         if stop is None:
             self._remember(cohort, rows, finite, value)
             return {}
-        least = cohort.best["value"] - stop.minimum
-        better = (value <= least if stop.ties == "last" else value < least) & finite
+        better = stop.improves(value, cohort.best["value"]) & finite
         self._remember(cohort, rows, better, value)
-        stale = cohort.step - cohort.best["step"] >= stop.patience * self.plan.per_epoch
+        stale = stop.is_over(cohort.step, cohort.best["step"], self.plan)
         ended = stale & finite & torch.tensor(cohort.step < self.plan.steps)
         return {row: "stopped" for row in torch.nonzero(ended).flatten().tolist()}
 

@@ -16,9 +16,9 @@ from ravine.augment import check_augmentation
 from ravine.data import Examples
 from ravine.errors import RecipeError
 from ravine.losses import ByTask
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.part import group_key
-from ravine.protocols import Continues, Plan, Searches, Signature
+from ravine.protocols import LoadsWeights, Plan, SearchOptimizer, Signature
 from ravine.recipe import Recipe
 from ravine.training.cohort import Job, networks_at_once
 from ravine.training.lr_multipliers import check_tuning
@@ -87,7 +87,7 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
         )
     if recipe.class_weights == "balanced":
         _check_balance(task)
-    pictured = signature(task).picture is not None
+    pictured = signature(task).image is not None
     if recipe.batch is None:
         most = 128 if pictured else 256
         recipe = recipe.vary(
@@ -97,12 +97,12 @@ def resolve(recipe: Recipe, task: Any) -> Recipe:
         recipe = recipe.vary(
             "epochs", _passes(count) if not pictured else int(min(30, max(8, 10_000 / count)))
         )
-    check_augmentation(recipe.augment, signature(task).picture)
-    if isinstance(recipe.optimizer, Searches):
-        recipe.optimizer.affords(_width(recipe, task))
-    if recipe.tuning or isinstance(recipe.network, Continues):
-        built = Program(recipe.network, signature(task))
-        built.taken()  # raises here where it cannot be read, before any work
+    check_augmentation(recipe.augment, signature(task).image)
+    if isinstance(recipe.optimizer, SearchOptimizer):
+        recipe.optimizer.check_memory(_width(recipe, task))
+    if recipe.tuning or isinstance(recipe.network, LoadsWeights):
+        built = BatchedNetwork(recipe.network, signature(task))
+        built.load_weights()  # raises here where it cannot be read, before any work
         check_tuning(recipe.tuning, built.layout, plan_of(recipe, task))
     if recipe.batch == "all":
         return recipe
@@ -167,7 +167,7 @@ def work_of(members: Sequence[int], recipe: Recipe, task: Any, *, device: str) -
 def _size(recipe: Recipe, task: Any, count: int, *, device: str, workers: int) -> int:
     """How many of `count` networks train in one job: what the cache takes, in even jobs, one per
     process at least where processes pay."""
-    if device == "cpu" and Program(recipe.network, signature(task)).one_by_one:
+    if device == "cpu" and BatchedNetwork(recipe.network, signature(task)).one_by_one:
         # convolutions are made for one network after another: together they only take each other's
         # cache
         return 1
@@ -227,7 +227,7 @@ def plan_of(recipe: Recipe, task: Any) -> Plan:
 
 
 def _width(recipe: Recipe, task: Any) -> int:
-    return Program(recipe.network, signature(task)).layout.width
+    return BatchedNetwork(recipe.network, signature(task)).layout.width
 
 
 def _seconds(recipe: Recipe, task: Any) -> float:

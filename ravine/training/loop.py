@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.layout import Rows, length
-from ravine.optimizers.fused import step_
+from ravine.layout import Rows, row_norm
+from ravine.optimizers.fused import apply_update_
 from ravine.probes.curvature import Objective
-from ravine.protocols import Batch, Evaluated, Now, Pass, Searches
+from ravine.protocols import Batch, ForwardContext, LossAndGradient, SearchOptimizer, StepContext
 from ravine.training.batches import Batches
 from ravine.training.cohort import Cohort
 from ravine.training.evaluation import Evaluator, log_rate, measure, samples
@@ -31,7 +31,7 @@ def run(
     plan, factors, searches = (
         cohort.job.plan,
         Factors(cohort),
-        isinstance(cohort.parts.optimizer, Searches),
+        isinstance(cohort.parts.optimizer, SearchOptimizer),
     )
     while cohort.ids and cohort.step < plan.steps:
         sampled = samples(cohort.step, plan)
@@ -40,7 +40,7 @@ def run(
         grads, losses = gradients(cohort, batch, meter)
         tuned = cohort.tuned
         rates = cohort.lr_row if tuned is None else tuned.at(cohort.step)
-        now = Now(
+        context = StepContext(
             cohort.step + 1,
             factors.at(cohort.step),
             cohort.decays,
@@ -48,24 +48,26 @@ def run(
             rates,
             meter,
         )
-        raw = length(grads) if sampled and cohort.parts.clip is not None else None
-        grads = prepare(cohort, grads, now)
+        raw = row_norm(grads) if sampled and cohort.parts.clip is not None else None
+        grads = prepare(cohort, grads, context)
         before = cohort.weights.clone() if sampled or tuned is not None else None
         if searches:
-            search_(cohort, batch, Evaluated(losses, grads), now)
+            search_(cohort, batch, LossAndGradient(losses, grads), context)
         else:
-            step_(cohort.parts.optimizer, cohort.weights, grads, cohort.optimizer, now)
+            apply_update_(cohort.parts.optimizer, cohort.weights, grads, cohort.optimizer, context)
         if tuned is not None and before is not None:
             tuned.restored_(cohort.weights, before)
         if cohort.parts.average is not None:
-            cohort.average = cohort.parts.average.update(cohort.weights, cohort.average, now, plan)
+            cohort.average = cohort.parts.average.update(
+                cohort.weights, cohort.average, context, plan
+            )
         cohort.step += 1
         cohort.losses["sum"] += losses
         cohort.loss_count += 1
         if sampled and before is not None:
-            measure(cohort, before, grads, raw, now)
+            measure(cohort, before, grads, raw, context)
         if evaluate.due(cohort.step):
-            log_rate(cohort, now)
+            log_rate(cohort, context)
             leaving = evaluate(cohort)
             if leaving:
                 cohort.end(leaving)
@@ -89,11 +91,11 @@ def augmented(cohort: Cohort, batch: Batch, meter: Any) -> Batch:
         for t in (numbers, batch.codes, batch.targets, batch.weights)
     )
     batch = Batch(*expanded)  # type: ignore[arg-type]
-    now = Pass(
+    context = ForwardContext(
         training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch, meter=meter
     )
     for part in parts:
-        batch = part(batch, now)
+        batch = part(batch, context)
     return batch
 
 
@@ -111,7 +113,7 @@ def gradients(cohort: Cohort, batch: Batch, meter: Any) -> tuple[Rows, Tensor]:
             meter,
         )
         return cohort.grads, _mean(each, batch)
-    now = Pass(
+    context = ForwardContext(
         training=True,
         seeds=cohort.seeds,
         step=cohort.step,
@@ -119,11 +121,15 @@ def gradients(cohort: Cohort, batch: Batch, meter: Any) -> tuple[Rows, Tensor]:
         meter=meter,
         buffers=cohort.buffers,
     )
-    outputs = cohort.program(cohort.leaves, batch, now)
+    outputs = cohort.program(cohort.leaves, batch, context)
     targets = batch.targets
-    each = cohort.loss.each(outputs, targets.expand(len(cohort.ids), *targets.shape[1:]), meter)
-    if batch.others is not None and batch.mixed is not None:
-        each = each + batch.mixed * (cohort.loss.each(outputs, batch.others) - each)
+    each = cohort.loss.per_example(
+        outputs, targets.expand(len(cohort.ids), *targets.shape[1:]), meter
+    )
+    if batch.mixed_targets is not None and batch.mixed_share is not None:
+        each = each + batch.mixed_share * (
+            cohort.loss.per_example(outputs, batch.mixed_targets) - each
+        )
     share = torch.full_like(each, 1 / each.shape[1])
     share = share if batch.weights is None else share * batch.weights
     # d(mean of each)/d(each), handed in: two operations less than taking the mean and its gradient
@@ -137,17 +143,17 @@ def _mean(each: Tensor, batch: Batch) -> Tensor:
     return (each if batch.weights is None else each * batch.weights).mean(1, keepdim=True)
 
 
-def prepare(cohort: Cohort, grads: Rows, now: Now) -> Rows:
+def prepare(cohort: Cohort, grads: Rows, context: StepContext) -> Rows:
     """What happens to gradients before the update: penalties are added, then each network's is
     clipped.
     """
     for penalty in cohort.parts.penalties:
-        grads = grads + penalty.gradient(cohort.weights, now.decays, now.meter)
+        grads = grads + penalty.gradient(cohort.weights, context.decays, context.meter)
     tuned, clip = cohort.tuned, cohort.parts.clip
     if tuned is None:
-        return grads if clip is None else clip.clip(grads, now)
+        return grads if clip is None else clip.clip(grads, context)
     freed = tuned.freed(grads)
-    freed = freed if clip is None else clip.clip(freed, now)
+    freed = freed if clip is None else clip.clip(freed, context)
     return torch.where(tuned.later, grads, freed)  # what is let go later does not count in the clip
 
 
@@ -156,38 +162,40 @@ class OfBatch:
     optimizer may search.
     """
 
-    def __init__(self, cohort: Cohort, batch: Batch, first: Evaluated):
+    def __init__(self, cohort: Cohort, batch: Batch, first: LossAndGradient):
         penalties, decays = cohort.parts.penalties, cohort.decays
 
         def penalty(rows: Rows) -> Tensor:
             return sum((p.value(rows, decays) for p in penalties), torch.zeros_like(rows[:, :1]))
 
-        now = Pass(training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch)
+        context = ForwardContext(
+            training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch
+        )
         assert cohort.loss is not None  # resolved before training
         self.whole = Objective.of_program(
             cohort.program,
             cohort.loss,
             batch,
             buffers=cohort.buffers,
-            now=now,
+            context=context,
             more=penalty if penalties else None,
         )
-        self.first = Evaluated(first.losses + penalty(cohort.weights), first.grads)
+        self.first = LossAndGradient(first.losses + penalty(cohort.weights), first.grads)
 
-    def value_and_grad(self, rows: Rows) -> Evaluated:
+    def value_and_grad(self, rows: Rows) -> LossAndGradient:
         return self.whole.value_and_grad(rows)
 
     def hessian(self, rows: Rows) -> Tensor:
         return self.whole.hessian(rows)
 
 
-def search_(cohort: Cohort, batch: Batch, first: Evaluated, now: Now) -> None:
+def search_(cohort: Cohort, batch: Batch, first: LossAndGradient, context: StepContext) -> None:
     """The update of an optimizer that evaluates the batch's loss as often as it needs; writes
     weights and state.
     """
     optimizer: Any = cohort.parts.optimizer
     new, state = optimizer.search(
-        cohort.weights, OfBatch(cohort, batch, first), cohort.optimizer, now
+        cohort.weights, OfBatch(cohort, batch, first), cohort.optimizer, context
     )
     cohort.weights.copy_(new)
     cohort.optimizer.update(state)

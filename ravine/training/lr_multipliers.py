@@ -73,7 +73,7 @@ class Tuned:
         """Report what each part did in this step."""
         for part, row in zip(self.parts, self.own_rows, strict=True):
             told: Any = part
-            meter.add(told.acts.name, told.did(row))
+            meter.add(told.acts.name, told.effect_of(row))
 
 
 def check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from ravine import metrics
 from ravine.recipe import Recipe
-from ravine.record import EffectShown, Event, Member, Record, Score, Series
+from ravine.record import EffectReport, Event, Member, Record, Score, Series
 from ravine.serialization import to_plain
 from ravine.training.cohort import Cohort
 from ravine.training.effects import shown_effects
@@ -111,7 +111,7 @@ def assemble(
         recipe, [d.effects[row] for _, d, row in found], series, members, steps=steps
     )
     effects += tuple(
-        EffectShown(name=n, meaning="of the table's encoding", values=(float(v),))
+        EffectReport(name=n, meaning="of the table's encoding", values=(float(v),))
         for n, v in task.effects.items()
         if v
     )

@@ -24,12 +24,13 @@ import torch
 from ravine import data
 from ravine.errors import InputError, RunError
 from ravine.files import check_readable, write_atomically
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
+from ravine.old_names import get_key
 from ravine.part import stack
-from ravine.protocols import Picture, Signature
+from ravine.protocols import ImageShape, Signature
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_from, recipe_text, with_lasting_paths
-from ravine.record import SCHEMA, Record, check_schema, read_json, read_record, record_files
+from ravine.record import RECORD_SCHEMA, Record, check_schema, read_json, read_record, record_files
 from ravine.training.jobs import signature
 from ravine.training.model import Model
 
@@ -72,7 +73,7 @@ def write_plan(
 ) -> None:
     """Write what a run is, before its first step: enough to go on with it."""
     plan = {
-        "schema": SCHEMA,
+        "schema": RECORD_SCHEMA,
         "recipe": plain_recipe(with_lasting_paths(recipe)),
         "fingerprint": task.fingerprint,
         "device": device,
@@ -138,12 +139,12 @@ def read_run(folder: str | Path, module: Any = None) -> tuple[Record, Model | No
 
 
 def _signature(plain: Mapping[str, Any]) -> Signature:
-    picture = plain.get("picture")
-    if picture is not None:
-        channels, height, width, mean, sd = picture
-        picture = Picture(channels, height, width, tuple(mean), tuple(sd))
+    image = get_key(plain, "image")
+    if image is not None:
+        channels, height, width, mean, sd = image
+        image = ImageShape(channels, height, width, tuple(mean), tuple(sd))
     codes, flags = tuple(plain["codes"]), tuple(plain["flags"])
-    return Signature(plain["numbers"], codes, plain["outputs"], picture, flags)
+    return Signature(plain["numbers"], codes, plain["outputs"], image, flags)
 
 
 def read_encoder(path: Path) -> Any:
@@ -158,14 +159,14 @@ def read_encoder(path: Path) -> Any:
 
 
 def _weights(model: Model) -> bytes:
-    layout = Program(stack([model.recipe]).network, model.signature).layout
+    layout = BatchedNetwork(stack([model.recipe]).network, model.signature).layout
     tensors = {n: v.cpu().contiguous() for n, v in layout.views(model.weights).items()}
     tensors |= {f"buffer/{n}": v.cpu().contiguous() for n, v in model.buffers.items()}
-    return safetensors.torch.save(tensors, {"schema": str(SCHEMA)})
+    return safetensors.torch.save(tensors, {"schema": str(RECORD_SCHEMA)})
 
 
 def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> Any:
-    layout = Program(stack([recipe]).network, shape).layout
+    layout = BatchedNetwork(stack([recipe]).network, shape).layout
     check_readable(path, RunError)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
