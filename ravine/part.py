@@ -25,7 +25,7 @@ from torch import Tensor
 from ravine.errors import RecipeError, shorten
 
 Number = Annotated[float | Tensor, "Number"]  # one value, or a column with a value for each network
-P = TypeVar("P")
+PartT = TypeVar("PartT")
 
 
 def setting(*, default: Any = dataclasses.MISSING, ge=None, gt=None, le=None, lt=None) -> Any:
@@ -43,7 +43,7 @@ def setting(*, default: Any = dataclasses.MISSING, ge=None, gt=None, le=None, lt
 @dataclass_transform(
     frozen_default=True, kw_only_default=True, field_specifiers=(setting, dataclasses.field)
 )
-def part(cls: type[P]) -> type[P]:
+def part(cls: type[PartT]) -> type[PartT]:
     """Make a class a part: a frozen, keyword-only dataclass whose settings are checked when it is
     made.
 
@@ -64,7 +64,7 @@ def part(cls: type[P]) -> type[P]:
     return dataclass_for(cls)
 
 
-def dataclass_for(cls: type[P]) -> type[P]:
+def dataclass_for(cls: type[PartT]) -> type[PartT]:
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
@@ -252,7 +252,7 @@ def group_key(value: Any) -> Any:
     return value
 
 
-def stack(parts: Sequence[P]) -> P:
+def stack(parts: Sequence[PartT]) -> PartT:
     """One part for a cohort: each Number becomes a float64 column [P, 1]; the rest must be equal
     (see `program`).
     """
@@ -272,7 +272,7 @@ def stack(parts: Sequence[P]) -> P:
     return first
 
 
-def rows_of(stacked: P, keep: Tensor) -> P:
+def rows_of(stacked: PartT, keep: Tensor) -> PartT:
     """The cohort's part with only some of its networks: each column indexed by `keep` (indices
     [K]).
     """
@@ -289,7 +289,7 @@ def rows_of(stacked: P, keep: Tensor) -> P:
     return stacked
 
 
-def with_shared_scalars(stacked: P) -> P:
+def with_shared_scalars(stacked: PartT) -> PartT:
     """The same part with a float for each column whose entries are all equal: fewer operations, the
     same bits.
     """

@@ -113,7 +113,8 @@ def with_setting(recipe: Recipe, assignment: str) -> Recipe:
     """A copy with `path=value` changed, the value written as in TOML; quotes around words may be
     left out.
 
-    >>> with_setting(plain(), "optimizer.lr=0.5").optimizer.lr
+    >>> from ravine.catalog import named_recipe
+    >>> with_setting(named_recipe("plain"), "optimizer.lr=0.5").optimizer.lr
     0.5
     """
     return with_settings(recipe, (assignment,))
@@ -123,7 +124,8 @@ def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """A copy with each `path=value` changed, one after another; a part's name and its settings are
     taken together.
 
-    >>> with_settings(plain(), ["split=ByTime", "split.column=sold"]).split
+    >>> from ravine.catalog import named_recipe
+    >>> with_settings(named_recipe("plain"), ["split=ByTime", "split.column=sold"]).split
     ByTime(column='sold', validation=0.15, test=0.15)
     """
     for where, names, value in _join_assignments([_parse_assignment(a) for a in assignments]):

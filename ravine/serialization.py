@@ -8,15 +8,13 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor
 
 from ravine.errors import RecipeError, fold_name, nearest
 from ravine.old_names import part_names
-from ravine.part import as_setting, field_types, inner_types, is_part
-
-P = TypeVar("P")
+from ravine.part import PartT, as_setting, field_types, inner_types, is_part
 
 
 def to_plain(value: Any) -> Any:
@@ -50,8 +48,12 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(
-    cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequence[type]], *, path: str = ""
-) -> P:
+    cls: type[PartT],
+    data: Mapping[str, Any],
+    choices: Mapping[Any, Sequence[type]],
+    *,
+    path: str = "",
+) -> PartT:
     """The part that plain data describes.
 
     `choices` says which classes may stand in a field, by the field's annotation (a role of
@@ -182,7 +184,7 @@ def get(value: Any, path: str) -> Any:
     return value
 
 
-def vary(value: P, path: str, new: Any) -> P:
+def vary(value: PartT, path: str, new: Any) -> PartT:
     """A copy with the setting at `path` changed; everything that is not on the path is shared.
 
     >>> from ravine.losses import Huber

@@ -100,7 +100,7 @@ def test_alone_equals_in_a_cohort_with_other_strengths(cls):
     for i, alone in enumerate(each):
         own = Meter(1)
         found = alone(of(given, i), now(SEEDS[i : i + 1], meter=own))
-        for name in ("numbers", "targets", "others", "mixed"):
+        for name in ("numbers", "targets", "mixed_targets", "mixed_share"):
             mine, theirs = getattr(found, name), getattr(together, name)
             assert (mine is None and theirs is None) or torch.equal(mine[0], theirs[i]), name
         assert own.means()[cls.acts.name][0] == pytest.approx(
@@ -338,7 +338,7 @@ def pixels(image):
     ],
 )
 def test_strengths_are_pillows(ours, theirs, factor):
-    found = getattr(colors, ours)(PICTURE, torch.tensor([factor]))
+    found = getattr(colors, f"adjust_{ours}")(PICTURE, torch.tensor([factor]))
     expected = pixels(getattr(ImageEnhance, theirs)(pillow(PICTURE)).enhance(factor))
     assert (
         found - expected
@@ -389,7 +389,7 @@ def test_randaugment_draws_its_operations_evenly():
     counts = np.zeros(14)
     for place, name in enumerate(randaugment.OPERATION_NAMES):
         x = batch(1, 1, shape=(3, 16, 16)).numbers[0]
-        strong = augment.RandAugment(operations=1)._done(
+        strong = augment.RandAugment(operations=1)._apply(
             x, torch.tensor([place]), torch.tensor([0.7]).double()
         )
         assert torch.equal(strong, x) == (name == "nothing"), name
@@ -495,7 +495,7 @@ def test_weights_of_examples_go_with_them_into_the_mixture():
 # Kornia's own
 
 
-def test_a_guest_does_what_kornia_does():
+def test_a_kornia_augmentation_does_what_kornia_does():
     given = batch(1, 4)
     found = augment.KorniaAugmentation(augmentation="RandomInvert", settings={"p": 1.0})(
         given, now((3,))
@@ -517,16 +517,16 @@ def test_without_kornia_one_message_says_what_to_install(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("guest", "words"),
+    ("augmentation", "words"),
     [
         (augment.KorniaAugmentation(augmentation="RandomBoxBlurr"), "Did you mean 'RandomBoxBlur'"),
         (augment.KorniaAugmentation(augmentation="RandomMixUpV2"), "kornia has no augmentation"),
         (augment.KorniaAugmentation(settings={"strength": 3}), "unexpected keyword"),
     ],
 )
-def test_guests_that_do_not_exist_are_refused(guest, words):
+def test_kornia_augmentations_that_do_not_exist_are_refused(augmentation, words):
     with pytest.raises(RecipeError, match=words):
-        augment.check_augmentation((guest,), ImageShape(1, 8, 8, (0.5,), (0.2,)))
+        augment.check_augmentation((augmentation,), ImageShape(1, 8, 8, (0.5,), (0.2,)))
 
 
 # In training

@@ -12,13 +12,13 @@ from cyclopts import Parameter
 
 from ravine.cli.options import (
     DEFAULT_OPTIONS,
-    Flag,
     Force,
     Json,
     OutputPath,
     Quiet,
     RecipeOptions,
     SourceName,
+    Switch,
     recipe_for,
 )
 from ravine.cli.output import check_writable, live_line, print_json, print_report
@@ -58,7 +58,7 @@ def doctor_command(
     /,
     *,
     options: RecipeOptions = DEFAULT_OPTIONS,
-    fix: Flag = False,
+    fix: Switch = False,
     trials: Annotated[bool, Parameter(negative="--no-trials")] = True,
     out: OutputPath = None,
     force: Force = False,

@@ -13,7 +13,7 @@ from ravine.errors import InputError
 if TYPE_CHECKING:
     from ravine.recipe import Recipe
 
-Flag = Annotated[bool, Parameter(negative="")]
+Switch = Annotated[bool, Parameter(negative="")]
 Repeatable = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 OutputPath = Annotated[Path | None, Parameter(name=["-o", "--out"])]
 SourceName = Annotated[

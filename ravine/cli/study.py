@@ -13,7 +13,6 @@ from cyclopts import Parameter
 
 from ravine.cli.options import (
     DEFAULT_OPTIONS,
-    Flag,
     Force,
     Json,
     OutputPath,
@@ -21,6 +20,7 @@ from ravine.cli.options import (
     RecipeOptions,
     Repeatable,
     SourceName,
+    Switch,
     apply_options,
     recipe_for,
 )
@@ -217,7 +217,7 @@ def gallery_command(
     *,
     all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
     out: OutputPath = None,
-    quick: Flag = False,
+    quick: Switch = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:

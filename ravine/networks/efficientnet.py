@@ -51,6 +51,7 @@ class EfficientNetLite0(nn.Module):
     """Images [B, 3, H, W] of mean 0.5 and SD 0.5 in, scores of `classes` out; `features` gives the
     1,280 numbers before the classifier.
 
+    >>> import torch
     >>> network = EfficientNetLite0(classes=10).eval()
     >>> network(torch.zeros(2, 3, 64, 64)).shape, network.features(torch.zeros(2, 3, 64, 64)).shape
     (torch.Size([2, 10]), torch.Size([2, 1280]))

@@ -58,7 +58,7 @@ class ManualBackprop:
     def applies(program: BatchedNetwork, loss: Loss | None) -> bool:
         """Whether every layer and the loss know their gradients."""
         first, *rest = program.layers
-        plain = isinstance(first, ColumnsLayer) and not first.slots
+        plain = isinstance(first, ColumnsLayer) and first.embed_numbers is None and not first.codes
         chain = all(
             isinstance(x, LinearLayer)
             or isinstance(x, ActivationLayer)

@@ -16,7 +16,7 @@ from ravine.probes.curvature import (
     trace,
 )
 from ravine.probes.noise import (
-    Noise,
+    GradientNoise,
     NoiseAverage,
     gradient_noise,
     per_example_gradients,
@@ -26,7 +26,7 @@ from ravine.probes.noise import (
 
 __all__ = [
     "Estimate",
-    "Noise",
+    "GradientNoise",
     "NoiseAverage",
     "Objective",
     "Point",

@@ -130,7 +130,7 @@ def _some(batch: Batch, here: slice) -> Batch:
 # Noise scale
 
 
-class Noise(NamedTuple):
+class GradientNoise(NamedTuple):
     """`signal` estimates |G|², `noise` tr Σ, without bias; `scale` = noise / signal, in examples.
     [P, 1] each.
 
@@ -147,7 +147,7 @@ class Noise(NamedTuple):
         return torch.where(positive, found, torch.where(self.signal.isnan(), torch.nan, torch.inf))
 
 
-def gradient_noise(lengths: Tensor, grads: Rows) -> Noise:
+def gradient_noise(lengths: Tensor, grads: Rows) -> GradientNoise:
     """From all |g_i|² [P, B] and the mean gradient ḡ [P, W] over the same B examples (two at
     least).
 
@@ -162,10 +162,10 @@ def gradient_noise(lengths: Tensor, grads: Rows) -> Noise:
         raise InputError("one example", why="the noise of a gradient needs two at least")
     square = grads.double().square().sum(1, keepdim=True)
     noise = (lengths.double().mean(1, keepdim=True) - square) * (count / (count - 1))
-    return Noise(square - noise / count, noise)
+    return GradientNoise(square - noise / count, noise)
 
 
-def two_batches(small: Rows, large: Rows, *, sizes: tuple[int, int]) -> Noise:
+def two_batches(small: Rows, large: Rows, *, sizes: tuple[int, int]) -> GradientNoise:
     """From the gradients of a small and of a large batch, of `sizes` b < B (McCandlish et al. 2018,
     appendix A).
 
@@ -179,7 +179,7 @@ def two_batches(small: Rows, large: Rows, *, sizes: tuple[int, int]) -> Noise:
             f"batches of {b} and {big} examples", why="the first must be the smaller one"
         )
     few, many = (g.double().square().sum(1, keepdim=True) for g in (small, large))
-    return Noise((big * many - b * few) / (big - b), (few - many) / (1 / b - 1 / big))
+    return GradientNoise((big * many - b * few) / (big - b), (few - many) / (1 / b - 1 / big))
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class NoiseAverage:
     def start(cls, networks: int) -> NoiseAverage:
         return cls(*(torch.zeros(networks, 1, dtype=torch.float64) for _ in range(2)))
 
-    def after(self, new: Noise, *, decay: float = 0.99) -> NoiseAverage:
+    def after(self, new: GradientNoise, *, decay: float = 0.99) -> NoiseAverage:
         """The averages with one more estimate in them."""
         return NoiseAverage(
             decay * self.signal + (1 - decay) * new.signal,
@@ -206,4 +206,4 @@ class NoiseAverage:
 
     @property
     def scale(self) -> Column:
-        return Noise(self.signal, self.noise).scale
+        return GradientNoise(self.signal, self.noise).scale

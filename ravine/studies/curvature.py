@@ -28,7 +28,7 @@ from ravine.probes.curvature import (
     ritz,
     trace,
 )
-from ravine.probes.noise import Noise, gradient_noise, squared_gradient_norms
+from ravine.probes.noise import GradientNoise, gradient_noise, squared_gradient_norms
 from ravine.protocols import Batch, Loss, State, StepContext
 from ravine.recipe import Recipe
 from ravine.rng import stream
@@ -159,7 +159,7 @@ class Curvature:
     condition: Column
     trace: Estimate
     verdicts: list[str]
-    noise: Noise
+    noise: GradientNoise
     sharpness: Column | None
 
 

@@ -34,7 +34,7 @@ from ravine.training.train import Run, train, train_on
 # Spaces
 
 
-class Space(Protocol):
+class SearchSpace(Protocol):
     """The values that a setting may take."""
 
     def draw(self, share: float) -> Any:
@@ -49,10 +49,10 @@ class Space(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChoiceSpace:
     """One of several values.
 
-    >>> Choice(("a", "b")).draw(0.7), Choice(("a", "b")).grid()
+    >>> ChoiceSpace(("a", "b")).draw(0.7), ChoiceSpace(("a", "b")).grid()
     ('b', ('a', 'b'))
     """
 
@@ -70,10 +70,10 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Uniform:
+class UniformSpace:
     """Numbers from `low` to `high`; a grid has `count` of them, both ends included.
 
-    >>> Uniform(0.0, 1.0).draw(0.25), Uniform(0.0, 1.0, count=3).grid()
+    >>> UniformSpace(0.0, 1.0).draw(0.25), UniformSpace(0.0, 1.0, count=3).grid()
     (0.25, (0.0, 0.5, 1.0))
     """
 
@@ -96,12 +96,12 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class LogUniform:
+class LogUniformSpace:
     """Numbers from `low` to `high`, evenly on a log scale; a grid has `count` of them, both ends
     included.
 
-    >>> round(LogUniform(0.001, 0.1).draw(0.5), 6), [round(x, 6) for x in LogUniform(0.001, 0.1,
-    ...     count=3).grid()]
+    >>> space = LogUniformSpace(0.001, 0.1, count=3)
+    >>> round(space.draw(0.5), 6), [round(x, 6) for x in space.grid()]
     (0.01, [0.001, 0.01, 0.1])
     """
 
@@ -128,10 +128,10 @@ class LogUniform:
 
 
 @dataclass(frozen=True)
-class Integers:
+class IntegerSpace:
     """Whole numbers from `low` to `high`, both included; a grid has `count` of them, or all.
 
-    >>> Integers(1, 4).draw(0.999), Integers(1, 9, count=3).grid()
+    >>> IntegerSpace(1, 4).draw(0.999), IntegerSpace(1, 9, count=3).grid()
     (4, (1, 5, 9))
     """
 
@@ -161,7 +161,7 @@ def _checked(low: float, high: float, count: int | None) -> None:
         )
 
 
-def read_space(text: str, recipe: Recipe) -> tuple[str, Space]:
+def read_space(text: str, recipe: Recipe) -> tuple[str, SearchSpace]:
     """A setting's path and its space, as written on a command line.
 
         optimizer.lr=log:1e-4..1e-1        evenly on a log scale; with /5 behind it, five values
@@ -173,7 +173,7 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, Space]:
 
     >>> from ravine.catalog import named_recipe
     >>> read_space("optimizer.lr=log:1e-4..1e-1/4", named_recipe("plain"))
-    ('optimizer.lr', LogUniform(low=0.0001, high=0.1, count=4))
+    ('optimizer.lr', LogUniformSpace(low=0.0001, high=0.1, count=4))
     """
     path, equals, given = (x.strip() for x in text.partition("="))
     where = f"--space {text}"
@@ -187,7 +187,7 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, Space]:
         error.where = where
         raise
     if given.startswith("["):
-        return path, Choice(_listed(given, where))
+        return path, ChoiceSpace(_listed(given, where))
     found = re.fullmatch(r"(log:)?\s*([^\s.][^\s]*?)\s*\.\.\s*([^\s/]+)\s*(?:/\s*(\d+))?", given)
     try:
         if found is None:
@@ -202,10 +202,10 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, Space]:
     count = None if found[4] is None else int(found[4])
     try:
         if found[1]:
-            return path, LogUniform(low, high, count)
+            return path, LogUniformSpace(low, high, count)
         if _whole(recipe, path) and low == int(low) and high == int(high):
-            return path, Integers(int(low), int(high), count)
-        return path, Uniform(low, high, count)
+            return path, IntegerSpace(int(low), int(high), count)
+        return path, UniformSpace(low, high, count)
     except RecipeError as error:
         error.where = where
         raise
@@ -345,7 +345,7 @@ class Search:
 
 def search(
     recipe: Recipe,
-    space: Mapping[str, Space],
+    space: Mapping[str, SearchSpace],
     frame: Any = None,
     *,
     method: str = "random",
@@ -364,7 +364,7 @@ def search(
 
     >>> from ravine.catalog import named_recipe
     >>> recipe = named_recipe("plain").vary("data.source", "iris").vary("epochs", 3)
-    >>> found = search(recipe, {"optimizer.lr": LogUniform(1e-3, 1.0)}, trials=4)
+    >>> found = search(recipe, {"optimizer.lr": LogUniformSpace(1e-3, 1.0)}, trials=4)
     >>> len(found.trials), found.metric, found.refit.score.split
     (4, 'accuracy', 'test')
     """
@@ -403,11 +403,12 @@ def search(
 
 
 def drawn(
-    space: Mapping[str, Space], *, method: str, trials: int, seed: int
+    space: Mapping[str, SearchSpace], *, method: str, trials: int, seed: int
 ) -> list[dict[str, Any]]:
     """The values by path of every trial.
 
-    >>> drawn({"a": Integers(1, 2), "b": Choice(("x", "y"))}, method="grid", trials=0, seed=0)
+    >>> spaces = {"a": IntegerSpace(1, 2), "b": ChoiceSpace(("x", "y"))}
+    >>> drawn(spaces, method="grid", trials=0, seed=0)
     [{'a': 1, 'b': 'x'}, {'a': 1, 'b': 'y'}, {'a': 2, 'b': 'x'}, {'a': 2, 'b': 'y'}]
     """
     if not space:
@@ -510,9 +511,9 @@ def _said(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def read_spaces(texts: Sequence[str], recipe: Recipe) -> dict[str, Space]:
+def read_spaces(texts: Sequence[str], recipe: Recipe) -> dict[str, SearchSpace]:
     """Several spaces, by path. Raises `RecipeError` where a path is named twice."""
-    found: dict[str, Space] = {}
+    found: dict[str, SearchSpace] = {}
     for text in texts:
         path, space = read_space(text, recipe)
         if path in found:

@@ -164,10 +164,10 @@ def test_the_architecture_is_that_of_the_paper():
     assert count == 4_652_008  # as timm counts
 
 
-def test_pictures_are_brought_to_what_the_body_expects():
+def test_images_are_resized_and_standardized_as_the_body_expects():
     known = ImageFormat(8, (0.5, 0.4, 0.3), (0.5, 0.25, 0.1), "bilinear", 4)
     gray = torch.full((2, 1, 4, 6), 51, dtype=torch.uint8)  # 0.2
-    found = PreprocessLayer(known, 1).brought(gray, torch.float64)
+    found = PreprocessLayer(known, 1).preprocess(gray, torch.float64)
     assert found.shape == (2, 3, 8, 8)
     expected = torch.tensor(
         [(0.2 - 0.5) / 0.5, (0.2 - 0.4) / 0.25, (0.2 - 0.3) / 0.1], dtype=torch.float64
@@ -277,14 +277,14 @@ class Offline:
         return network
 
 
-def test_models_of_timm_are_described_by_it_and_take_local_files(monkeypatch, tmp_path):
+def test_models_of_timm_have_its_image_format_and_take_local_files(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "timm", Offline)
     part = Pretrained(of="timm/tiny")
-    assert part.described() == ImageFormat(16, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0), "bicubic", 4)
+    assert part.image_format() == ImageFormat(16, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0), "bicubic", 4)
     with pytest.raises(RecipeError, match="no route to host.*go online once, or give a local file"):
         BatchedNetwork(part, SMALL).start([0])
     with pytest.raises(RecipeError, match="Did you mean 'tiny'"):
-        Pretrained(of="timm/tinny").described()
+        Pretrained(of="timm/tinny").image_format()
     state = {
         "0.weight": torch.randn(4, 3, 3, 3),
         "0.bias": torch.randn(4),

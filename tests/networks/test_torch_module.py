@@ -154,7 +154,7 @@ def test_a_module_trains_is_written_and_is_read_back_when_handed_in(tmp_path):
         e.name for e in run.record.effects if all(e.values)
     }
     assert run.record.recipe["network"]["make"].endswith("test_torch_module.table")
-    with pytest.raises(RecipeError, match="from Python"):
+    with pytest.raises(RecipeError, match="pass it in Python"):
         open_run(tmp_path / "run")
     again = open_run(tmp_path / "run", module=table)
     assert torch.equal(again.model.weights, run.model.weights)
@@ -212,5 +212,5 @@ def test_a_recipe_file_names_a_module_and_cannot_make_it():
     plain = to_plain(TorchModule(make=table))
     assert plain["make"].endswith("test_torch_module.table")
     for given in (plain, {"name": "Module"}):
-        with pytest.raises(RecipeError, match="Module.make is .* from Python"):
+        with pytest.raises(RecipeError, match="TorchModule.make is .* in Python"):
             from_plain(TorchModule, given, catalog.PARTS_BY_ROLE)

@@ -120,6 +120,6 @@ def test_a_rate_of_zero_cannot_be_scheduled():
         ("SGD", {"momentum": -1.0}, "momentum"),
     ],
 )
-def test_a_guest_that_cannot_come_is_named(name, given, match):
+def test_a_class_that_cannot_be_used_is_named(name, given, match):
     with pytest.raises(RecipeError, match=match):
         TorchOptimizer(optimizer=name, settings=given)

@@ -13,7 +13,7 @@ from ravine.networks import activations, initializers, layer_parts, mlp
 from ravine.networks.batched import BatchedNetwork
 from ravine.probes.curvature import Objective
 from ravine.probes.noise import (
-    Noise,
+    GradientNoise,
     NoiseAverage,
     gradient_noise,
     per_example_gradients,
@@ -186,7 +186,7 @@ def test_averages_of_both_find_the_scale_where_single_ratios_do_not():
 
 
 def test_a_signal_drowned_in_noise_gives_an_infinite_scale():
-    assert Noise(torch.tensor([[-1.0]]), torch.tensor([[2.0]])).scale.isinf().all()
+    assert GradientNoise(torch.tensor([[-1.0]]), torch.tensor([[2.0]])).scale.isinf().all()
 
 
 def test_too_few_examples_and_swapped_batches_are_refused():
