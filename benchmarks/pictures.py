@@ -32,7 +32,7 @@ from ravine.losses import SoftmaxCrossEntropy
 from ravine.metrics import main_metric
 from ravine.networks.conv import Conv
 from ravine.optimizers import AdamW
-from ravine.protocols import Picture, Plan, Signature
+from ravine.protocols import ImageShape, Plan, Signature
 from ravine.recipe import Recipe
 from ravine.rng import stream
 from ravine.training.batches import InMemory
@@ -112,7 +112,7 @@ def examples(folder: Path, name: str) -> Examples:
 def job_of(recipe: Recipe, train: Examples) -> Job:
     assert isinstance(recipe.batch, int) and recipe.epochs is not None
     values = train.numbers.double() / 255
-    picture = Picture(1, 28, 28, (float(values.mean()),), (float(values.std()),))
+    picture = ImageShape(1, 28, 28, (float(values.mean()),), (float(values.std()),))
     per_epoch = -(-train.count // recipe.batch)
     return Job(
         recipes=(recipe,),
@@ -137,7 +137,7 @@ def our_epochs(cohort: Cohort, train: Examples) -> Iterator[None]:
 
 
 class Standardize(nn.Module):
-    def __init__(self, picture: Picture):
+    def __init__(self, picture: ImageShape):
         super().__init__()
         self.mean, self.sd = picture.mean[0], picture.sd[0]
 
@@ -147,7 +147,7 @@ class Standardize(nn.Module):
 
 def twin(recipe: Recipe, cohort: Cohort) -> nn.Module:
     """The recipe's network as torch.nn, with the weights of the cohort's only network."""
-    network, picture = recipe.network, cohort.job.signature.picture
+    network, picture = recipe.network, cohort.job.signature.image
     assert isinstance(network, Conv) and picture is not None
     layers: list[nn.Module] = [Standardize(picture)]
     inputs, side = picture.channels, picture.height

@@ -16,17 +16,16 @@ from ravine import (
     penalties,
     schedules,
 )
-from ravine.errors import RecipeError, folded, nearest
+from ravine.errors import RecipeError, fold_name, nearest
 from ravine.networks import activations, conv, initializers, layer_parts, mlp
 from ravine.protocols import (
     Activation,
     Augmentation,
     Average,
     Clip,
+    ColumnEncoding,
     Drop,
-    Encoding,
     Initializer,
-    Keep,
     Loss,
     Network,
     Norm,
@@ -35,20 +34,21 @@ from ravine.protocols import (
     Penalty,
     Pool,
     Schedule,
+    SnapshotRule,
     Source,
     Split,
-    Stop,
+    StopRule,
     Tuning,
 )
 from ravine.recipe import Recipe
 
-CHOICES: Mapping[Any, Sequence[type]] = {
+PARTS_BY_ROLE: Mapping[Any, Sequence[type]] = {
     Activation: activations.ALL,
     Augmentation: augment.ALL,
     Average: optimizers.ALL_AVERAGES,
     Clip: optimizers.ALL_CLIPS,
     Drop: layer_parts.ALL_DROPOUTS,
-    Encoding: (data.Encoding,),
+    ColumnEncoding: (data.Encoding,),
     Initializer: initializers.ALL,
     Loss: (*losses.ALL, losses.ByTask),
     Network: networks.ALL,
@@ -60,8 +60,8 @@ CHOICES: Mapping[Any, Sequence[type]] = {
     Schedule: schedules.ALL,
     Source: (data.Data, data.Images),
     Split: data.SPLITS,
-    Keep: optimizers.ALL_SNAPSHOTS,
-    Stop: early_stopping.ALL,
+    SnapshotRule: optimizers.ALL_SNAPSHOTS,
+    StopRule: early_stopping.ALL,
     Tuning: finetuning.ALL,
 }
 
@@ -136,10 +136,10 @@ def plain() -> Recipe:
 
 
 def image() -> Recipe:
-    """A small convolutional network for small pictures: three stages, batch norm, one cycle of the
+    """A small convolutional network for small images: three stages, batch norm, one cycle of the
     learning rate.
 
-    Batch and epochs fit how many pictures there are; the measurements are in NOTEBOOK.md. Pictures
+    Batch and epochs fit how many images there are; the measurements are in NOTEBOOK.md. Images
     are best trained a network per core: batching saves nothing there.
     """
     return Recipe(
@@ -161,7 +161,7 @@ NAMED_RECIPES = {f.__name__: f for f in (default, realmlp_td_s, plain, image)}
 
 def named_recipe(name: str) -> Recipe:
     """The recipe of that name. Raises `RecipeError` with the nearest one."""
-    found = {folded(n): n for n in NAMED_RECIPES}.get(folded(name))
+    found = {fold_name(n): n for n in NAMED_RECIPES}.get(fold_name(name))
     if found is None:
         raise RecipeError(f"no recipe is named {name!r}", why=nearest(name, NAMED_RECIPES))
     return NAMED_RECIPES[found]()

@@ -25,13 +25,13 @@ from typing import Any, TypeAlias
 
 import tomli_w
 
-from ravine.catalog import CHOICES, NAMED_RECIPES, named_recipe
-from ravine.errors import RecipeError, folded, nearest, shortened
+from ravine.catalog import NAMED_RECIPES, PARTS_BY_ROLE, named_recipe
+from ravine.errors import RecipeError, nearest, shorten
 from ravine.files import check_readable, lasting_path
 from ravine.networks import pretrained
 from ravine.part import is_part
 from ravine.recipe import Recipe
-from ravine.serialization import from_plain, to_plain
+from ravine.serialization import from_plain, is_name_of, to_plain
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -86,7 +86,7 @@ def _file_settings(recipe: Recipe) -> list[tuple[str, str]]:
     while network is not None:
         found.append((f"{place}.weights", getattr(network, "weights", None)))
         place, network = f"{place}.network", getattr(network, "network", None)
-    return [(place, file) for place, file in found if file and file != pretrained.RANDOM]
+    return [(place, file) for place, file in found if file and file != pretrained.RANDOM_WEIGHTS]
 
 
 def recipe_from(given: Mapping[str, Any]) -> Recipe:
@@ -106,14 +106,15 @@ def with_changes(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
     """A copy of a recipe with what nested plain data say changed; a part of another name starts
     from its defaults.
     """
-    return from_plain(Recipe, _merge(recipe, given), CHOICES)
+    return from_plain(Recipe, _merge(recipe, given), PARTS_BY_ROLE)
 
 
 def with_setting(recipe: Recipe, assignment: str) -> Recipe:
     """A copy with `path=value` changed, the value written as in TOML; quotes around words may be
     left out.
 
-    >>> with_setting(plain(), "optimizer.lr=0.5").optimizer.lr
+    >>> from ravine.catalog import named_recipe
+    >>> with_setting(named_recipe("plain"), "optimizer.lr=0.5").optimizer.lr
     0.5
     """
     return with_settings(recipe, (assignment,))
@@ -123,7 +124,8 @@ def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """A copy with each `path=value` changed, one after another; a part's name and its settings are
     taken together.
 
-    >>> with_settings(plain(), ["split=ByTime", "split.column=sold"]).split
+    >>> from ravine.catalog import named_recipe
+    >>> with_settings(named_recipe("plain"), ["split=ByTime", "split.column=sold"]).split
     ByTime(column='sold', validation=0.15, test=0.15)
     """
     for where, names, value in _join_assignments([_parse_assignment(a) for a in assignments]):
@@ -157,7 +159,7 @@ def _parse_assignment(assignment: str) -> Assignment:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    return f"--set {shortened(assignment)}", path.strip().split("."), value
+    return f"--set {shorten(assignment)}", path.strip().split("."), value
 
 
 def _join_assignments(given: Sequence[Assignment]) -> list[Assignment]:
@@ -276,7 +278,7 @@ def _overlay(old: Any, value: Any) -> Any:
 
 def _same_part(old: Any, given: Mapping[str, Any]) -> bool:
     name = given.get("name")
-    return name is None or (isinstance(name, str) and folded(name) == folded(type(old).__name__))
+    return name is None or (isinstance(name, str) and is_name_of(type(old), name))
 
 
 def line_of_setting(text: str, path: str) -> int:

@@ -15,7 +15,7 @@ from ravine.augment import Crop, Flip, Rotate, Stretch
 from ravine.catalog import named_recipe
 from ravine.data import Images, Random
 from ravine.networks.mlp import Mlp
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine.studies.contact_sheet import drawn
@@ -76,7 +76,7 @@ def accuracies(x: np.ndarray, y: np.ndarray, *, size: int, steps: int, seed: int
     cohort, task = watched(chosen, lambda cohort, task: None, (x[trained], y[trained]))
     batch = Batch(torch.from_numpy(x[judged])[None, :, None])
     tensors = cohort.network.layout.views(cohort.ended.tensors["weights"])
-    outputs = cohort.network(tensors, batch, Pass(training=False))
+    outputs = cohort.network(tensors, batch, ForwardContext(training=False))
     said = np.asarray(task.classes)[outputs.argmax(2).numpy()]
     return (said == y[judged]).mean(1).tolist()
 

@@ -14,7 +14,7 @@ from ravine.catalog import named_recipe
 from ravine.networks.layer_parts import BatchNorm
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
-from ravine.protocols import Batch, Norm, Pass
+from ravine.protocols import Batch, ForwardContext, Norm
 from ravine.reporting.plot_style import COLORS, band, figure, line_style
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval, watched
@@ -32,10 +32,14 @@ def statistics(cohort: Any, task: Any, *, normed: bool) -> tuple[np.ndarray, np.
     """
     tapped: list[torch.Tensor] = []
     buffers = {name: value.clone() for name, value in cohort.buffers.items()}
-    now = Pass(training=True, seeds=cohort.seeds, tapped=tapped, buffers=buffers)
+    context = ForwardContext(
+        training=True, seeds=cohort.seeds, layer_outputs=tapped, buffers=buffers
+    )
     with torch.no_grad():
         cohort.network(
-            cohort.network.layout.views(cohort.weights), Batch(task.train.numbers[None, :256]), now
+            cohort.network.layout.views(cohort.weights),
+            Batch(task.train.numbers[None, :256]),
+            context,
         )
     each = 3 if normed else 2  # layers of a block: linear, (norm,) activation
     before = [tapped[1 + k * each + each - 2] for k in range(LAYERS)]

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from ravine.networks.activations import Tanh
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.initializers import Normal
 from ravine.networks.mlp import Mlp
-from ravine.protocols import Batch, Pass, Signature
+from ravine.protocols import Batch, ForwardContext, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.rng import stream
 from ravine_gallery.experiment import Experiment, Outcome
@@ -40,11 +40,15 @@ def layers(
     sd²).
     """
     network = Mlp(hidden=(WIDTH,) * LAYERS, activation=Tanh(), initializer=Normal(sd=sd))
-    program = Program(network, Signature(WIDTH, (), 1))
+    program = BatchedNetwork(network, Signature(WIDTH, (), 1))
     weights, _ = program.start([seed])
     x = inputs_sd * torch.randn(1, examples, WIDTH, generator=stream(seed, "inputs"))
     tapped: list[torch.Tensor] = []
-    program(program.layout.views(weights), Batch(x), Pass(training=False, tapped=tapped))
+    program(
+        program.layout.views(weights),
+        Batch(x),
+        ForwardContext(training=False, layer_outputs=tapped),
+    )
     return [t[0] for t in tapped[2:-1:2]]  # after Columns come Linear and Activate in turn
 
 

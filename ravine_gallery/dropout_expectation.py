@@ -16,7 +16,7 @@ from torch import Tensor
 from ravine.data import synthetic
 from ravine.networks.layer_parts import Dropout
 from ravine.networks.layers import DropoutLayer
-from ravine.protocols import Pass
+from ravine.protocols import ForwardContext
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval, percent, tensor, unscaled, watched
@@ -44,11 +44,11 @@ def layer_means(rate: float, draws: int) -> tuple[Tensor, Tensor, Tensor]:
     many = x.expand(1, draws, -1)
     found = [
         DropoutLayer("mean", rate=rate, inverted=inverted)(
-            many, {}, Pass(training=True, seeds=(0,), batch=draws)
+            many, {}, ForwardContext(training=True, seeds=(0,), batch=draws)
         )
         for inverted in (True, False)
     ]
-    test = DropoutLayer("mean", rate=rate, inverted=False)(x, {}, Pass(training=False))
+    test = DropoutLayer("mean", rate=rate, inverted=False)(x, {}, ForwardContext(training=False))
     return found[0].mean((0, 1)), found[1].mean((0, 1)), test[0, 0]
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from ravine.catalog import named_recipe
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.initializers import He
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
-from ravine.protocols import Batch, Pass, Signature
+from ravine.protocols import Batch, ForwardContext, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals, line_style
 from ravine.rng import stream
 from ravine.training.train import train_all
@@ -32,11 +32,15 @@ DEEP = (64,) * 10  # the network that is trained
 def variances(multiplier: float, seed: int, examples: int) -> list[float]:
     """The variance of each layer's inputs to its ReLUs."""
     network = Mlp(hidden=(WIDTH,) * LAYERS, initializer=He(gain=math.sqrt(multiplier)))
-    program = Program(network, Signature(WIDTH, (), 1))
+    program = BatchedNetwork(network, Signature(WIDTH, (), 1))
     weights, _ = program.start([seed])
     x = torch.randn(1, examples, WIDTH, generator=stream(seed, "inputs"))
     tapped: list[torch.Tensor] = []
-    program(program.layout.views(weights), Batch(x), Pass(training=False, tapped=tapped))
+    program(
+        program.layout.views(weights),
+        Batch(x),
+        ForwardContext(training=False, layer_outputs=tapped),
+    )
     return [float(t.square().mean()) for t in tapped[1:-1:2]]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ravine.catalog import named_recipe
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.penalties import L1, L2, ElasticNet
 from ravine.protocols import Penalty
 from ravine.reporting.plot_style import COLORS, figure, intervals, line_style
@@ -37,7 +37,7 @@ def weights_of(run: Run) -> np.ndarray:
     model = run.model
     assert model is not None
     return (
-        Program(model.recipe.network, model.signature)
+        BatchedNetwork(model.recipe.network, model.signature)
         .layout.views(model.weights)["hidden.0.weight"]
         .numpy()
     )

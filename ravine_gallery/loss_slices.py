@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ravine.catalog import named_recipe
 from ravine.losses import SoftmaxCrossEntropy
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.rng import stream
 from ravine.training.evaluation import mean_loss, outputs_on
@@ -49,7 +49,7 @@ def random_walk(steps: int, width: int, seed: int) -> Tensor:
     return torch.randn(steps, width, generator=stream(seed, "walk")).cumsum(0)
 
 
-def losses_on(program: Program, rows: Tensor, examples: Any) -> np.ndarray:
+def losses_on(program: BatchedNetwork, rows: Tensor, examples: Any) -> np.ndarray:
     """The training loss at many weights [G, W]: each point of a grid is a network of a cohort."""
     found = [
         mean_loss(SoftmaxCrossEntropy(), outputs_on(program, part, {}, examples), examples)
@@ -58,7 +58,7 @@ def losses_on(program: Program, rows: Tensor, examples: Any) -> np.ndarray:
     return torch.cat(found).numpy()
 
 
-def trained(epochs: int, seeds: int) -> tuple[list[Tensor], Program, Any]:
+def trained(epochs: int, seeds: int) -> tuple[list[Tensor], BatchedNetwork, Any]:
     """The path [T, W] of each network, its weights every few steps."""
     recipe = (
         named_recipe("plain")

@@ -15,10 +15,10 @@ from torch import Tensor
 from ravine.data import synthetic
 from ravine.losses import BinaryCrossEntropy, SoftmaxCrossEntropy, SquaredError
 from ravine.networks.activations import Tanh
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.initializers import Constant, Glorot
 from ravine.networks.mlp import Mlp
-from ravine.protocols import Batch, Pass, Signature
+from ravine.protocols import Batch, ForwardContext, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import Interval, interval, percent, tensor
@@ -36,7 +36,7 @@ def by_formula(logit: Tensor, target: float) -> Tensor:
 def stable(logit: Tensor, target: float) -> Tensor:
     """The same by `BinaryCrossEntropy`, [len(logit)]."""
     outputs = logit.reshape(1, -1, 1)
-    return BinaryCrossEntropy().each(outputs, torch.full_like(outputs, target))[0]
+    return BinaryCrossEntropy().per_example(outputs, torch.full_like(outputs, target))[0]
 
 
 def learned(squared: bool, *, seeds: int, steps: int, start: float) -> Tensor:
@@ -45,7 +45,7 @@ def learned(squared: bool, *, seeds: int, steps: int, start: float) -> Tensor:
 
     The output's bias starts at `start`: every example begins with that logit, near enough.
     """
-    program = Program(
+    program = BatchedNetwork(
         Mlp(hidden=(16,), activation=Tanh(), initializer=Glorot(), bias=Constant(value=0.0)),
         Signature(2, (), 1),
     )
@@ -56,14 +56,18 @@ def learned(squared: bool, *, seeds: int, steps: int, start: float) -> Tensor:
     x, judged = Batch(tensor(points)), Batch(tensor(fresh))
     y = torch.tensor(classes, dtype=torch.float32).reshape(1, -1, 1).expand(seeds, -1, -1)
     loss, cross = SquaredError(), BinaryCrossEntropy()
-    accuracy, now = [], Pass(training=True)
+    accuracy, now = [], ForwardContext(training=True)
     for step in range(steps + 1):
         tensors = {n: v.detach().requires_grad_() for n, v in views.items()}
         if step % 10 == 0:
             says = program(tensors, judged, now).detach()[..., 0] > 0
             accuracy.append((says == torch.tensor(truth).bool()).double().mean(1))
         outputs = program(tensors, x, now)
-        each = loss.each(torch.sigmoid(outputs), y) if squared else cross.each(outputs, y)
+        each = (
+            loss.per_example(torch.sigmoid(outputs), y)
+            if squared
+            else cross.per_example(outputs, y)
+        )
         grads = torch.autograd.grad(each.mean(1).sum(), list(tensors.values()))
         views = {n: v - 0.5 * g for (n, v), g in zip(views.items(), grads, strict=True)}
     return torch.stack(accuracy)
@@ -86,7 +90,7 @@ def run(quick: bool) -> Outcome:
     broken = int((~formula.isfinite()).sum())
     error = float(((ours.double() - exact).abs() / exact.clamp_min(1)).max())
     wide = torch.tensor([[[1e4, -1e4, 0.0]]])
-    many = float(SoftmaxCrossEntropy().each(wide, torch.tensor([[1]]))[0, 0])
+    many = float(SoftmaxCrossEntropy().per_example(wide, torch.tensor([[1]]))[0, 0])
     curves = {
         (name, start): learned(name == "½ (y − p)²", seeds=seeds, steps=steps, start=start)
         for name in ("½ (y − p)²", "cross entropy")

@@ -15,11 +15,11 @@ from torch import Tensor
 from ravine.layout import Rows
 from ravine.losses import SquaredError
 from ravine.networks.activations import Tanh
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD, Newton, SaddleFreeNewton
 from ravine.probes.curvature import Objective, condition, ends, judge
-from ravine.protocols import Batch, Evaluated, Now, Searches, Signature
+from ravine.protocols import Batch, LossAndGradient, SearchOptimizer, Signature, StepContext
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals, line_style
 from ravine.rng import stream
 from ravine.statistics import wilson_interval
@@ -36,9 +36,9 @@ class Around(NamedTuple):
     """A loss as an optimizer searches it, from one point of each network."""
 
     objective: Objective
-    first: Evaluated
+    first: LossAndGradient
 
-    def value_and_grad(self, rows: Rows) -> Evaluated:
+    def value_and_grad(self, rows: Rows) -> LossAndGradient:
         return self.objective.value_and_grad(rows)
 
     def hessian(self, rows: Rows) -> Tensor:
@@ -49,12 +49,12 @@ def walk(rule: Any, objective: Objective, rows: Rows, steps: int) -> Tensor:
     """The points of a rule's walk, [T + 1, P, W]."""
     layout, state, been = objective.layout, rule.start(rows), [rows]
     for step in range(1, steps + 1):
-        now = Now(step, 1.0, layout.decays(dtype=rows.dtype), layout)
+        context = StepContext(step, 1.0, layout.decays(dtype=rows.dtype), layout)
         first = objective.value_and_grad(rows)
-        if isinstance(rule, Searches):
-            rows, state = rule.search(rows, Around(objective, first), state, now)
+        if isinstance(rule, SearchOptimizer):
+            rows, state = rule.search(rows, Around(objective, first), state, context)
         else:
-            rows, state = rule.update(rows, first.grads, state, now)
+            rows, state = rule.update(rows, first.grads, state, context)
         been.append(rows)
     return torch.stack(been)
 
@@ -88,7 +88,7 @@ def networks(count: int) -> tuple[Objective, Rows, Rows, float]:
     generator = stream(0, "gallery/newton")
     x = torch.linspace(-2, 2, 40, dtype=torch.float64)[None, :, None]
     y = torch.sin(2 * x) + 0.1 * torch.randn(x.shape, generator=generator, dtype=torch.float64)
-    program = Program(Mlp(hidden=(3,), activation=Tanh()), Signature(1, (), 1))
+    program = BatchedNetwork(Mlp(hidden=(3,), activation=Tanh()), Signature(1, (), 1))
     objective, usual = (
         Objective.of_program(program, SquaredError(), Batch(x, None, y)),
         program.start(range(count))[0],

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ravine.layout import Layout, Rows, Slot
 from ravine.part import stack
-from ravine.protocols import Now, Optimizer, Settles
+from ravine.protocols import HasEvalWeights, Optimizer, StepContext
 from ravine.reporting.plot_style import COLORS
 from ravine.rng import stream
 from ravine_gallery.surfaces import ALL as SURFACES
@@ -72,7 +72,10 @@ def walk(
     for step in range(1, steps + 1):
         grads = gradient(rows, step)
         rows, state = one.update(
-            rows, grads, state, Now(step=step, factor=factor(step), decays=decays, layout=layout)
+            rows,
+            grads,
+            state,
+            StepContext(step=step, factor=factor(step), decays=decays, layout=layout),
         )
         been.append(rows.clone())
         settled.append(_settled(one, rows, state).clone())
@@ -81,7 +84,7 @@ def walk(
 
 
 def _settled(rule: Any, rows: Rows, state: Any) -> Rows:
-    return rule.settled(rows, state) if isinstance(rule, Settles) else rows
+    return rule.eval_weights(rows, state) if isinstance(rule, HasEvalWeights) else rows
 
 
 def slope(value: Callable[[Tensor], Tensor]) -> Gradient:

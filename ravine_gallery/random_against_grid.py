@@ -19,7 +19,7 @@ from ravine.networks.layer_parts import Dropout
 from ravine.penalties import L2
 from ravine.reporting.plot_style import COLORS, band, figure, line_style
 from ravine.statistics import t_interval
-from ravine.studies.search import Choice, LogUniform, Search, Uniform, search
+from ravine.studies.search import ChoiceSpace, LogUniformSpace, Search, UniformSpace, search
 from ravine_gallery.experiment import Experiment, Outcome
 
 LEVELS = 3  # of each of three settings: 27 trials
@@ -51,7 +51,7 @@ def run(quick: bool) -> Outcome:
     for r in range(ranges):
         space = _space(np.random.default_rng(r).uniform(-5.5, -4.0))
         cells = {
-            path: Choice(tuple(s.draw((i + 0.5) / LEVELS) for i in range(LEVELS)))
+            path: ChoiceSpace(tuple(s.draw((i + 0.5) / LEVELS) for i in range(LEVELS)))
             for path, s in space.items()
         }
         grids.append(search(base, cells, method="grid", seed=r, refit=False))
@@ -108,9 +108,9 @@ def _space(low: float) -> dict[str, Any]:
     ranges.
     """
     return {
-        "optimizer.lr": LogUniform(10**low, 10 ** (low + 5)),
-        "penalties.0.strength": LogUniform(1e-7, 1e-3),
-        "network.dropout.rate": Uniform(0.0, 0.3),
+        "optimizer.lr": LogUniformSpace(10**low, 10 ** (low + 5)),
+        "penalties.0.strength": LogUniformSpace(1e-7, 1e-3),
+        "network.dropout.rate": UniformSpace(0.0, 0.3),
     }
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from ravine import metrics
 from ravine.catalog import named_recipe
 from ravine.data import Random
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.optimizers.averaging import Snapshots
 from ravine.part import stack
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
@@ -130,7 +130,7 @@ def _barrier(run: Run, examples: Any) -> np.ndarray:
     """
     model = run.model
     assert model is not None and model.recipe.loss is not None
-    program = Program(stack([model.recipe]).network, model.signature)
+    program = BatchedNetwork(stack([model.recipe]).network, model.signature)
     place = torch.tensor(BETWEEN)[:, None, None]
     rows = (1 - place) * model.weights[None, :-1] + place * model.weights[None, 1:]
     loss = mean_loss(

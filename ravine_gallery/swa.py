@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ravine.catalog import named_recipe
 from ravine.data import Random
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.layer_parts import BatchNorm
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import Ema, Swa
 from ravine.part import stack
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 from ravine.reporting.plot_style import COLORS, band, figure, intervals, line_style
 from ravine.rng import stream
 from ravine.schedules import Cosine
@@ -107,7 +107,7 @@ def run(quick: bool) -> Outcome:
 def _losses(run: Run, weights: Tensor, examples: Any, *, buffers: Any = None) -> np.ndarray:
     """The loss of networks with some weights [S, W] on examples, [S]."""
     assert run.model is not None and run.model.recipe.loss is not None
-    program = Program(stack([run.model.recipe]).network, run.model.signature)
+    program = BatchedNetwork(stack([run.model.recipe]).network, run.model.signature)
     outputs = outputs_on(
         program, weights, run.model.buffers if buffers is None else buffers, examples
     )
@@ -123,21 +123,23 @@ def _rises(run: Run, examples: Any, directions: int) -> np.ndarray:
     """
     model = run.model
     assert model is not None and model.recipe.loss is not None
-    program = Program(stack([model.recipe]).network, model.signature)
+    program = BatchedNetwork(stack([model.recipe]).network, model.signature)
     units = torch.randn(directions, model.size, generator=stream(0, "directions"))
     units = units / units.norm(dim=1, keepdim=True)
     found = []
     for distance in DISTANCES:
         each = []
         for unit in units if distance else units[:1]:
-            now = Pass(
+            context = ForwardContext(
                 training=True, seeds=(), buffers={n: v.clone() for n, v in model.buffers.items()}
             )
             tensors = program.layout.views(model.weights + distance * unit)
             targets = examples.targets.expand(len(model.weights), -1)
             with torch.no_grad():
-                outputs = program(tensors, Batch(examples.numbers[None]), now)
-                each.append(model.recipe.loss.each(outputs, targets).mean(1).double().numpy())
+                outputs = program(tensors, Batch(examples.numbers[None]), context)
+                each.append(
+                    model.recipe.loss.per_example(outputs, targets).mean(1).double().numpy()
+                )
         found.append(np.mean(each, 0))
     return np.array(found) - found[0]
 

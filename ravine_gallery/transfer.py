@@ -27,7 +27,7 @@ from ravine.data.images import Images
 from ravine.finetuning import DepthRates, LastLayers
 from ravine.networks.conv import Conv
 from ravine.networks.mlp import Mlp
-from ravine.networks.pretrained import RANDOM, Continued, Pretrained
+from ravine.networks.pretrained import RANDOM_WEIGHTS, Continued, Pretrained
 from ravine.optimizers import AdamW
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
@@ -220,7 +220,7 @@ def on_emoji(folder: Path, sizes: Sequence[int], draws: int, steps: int) -> dict
         "features": head,
         "fine-tuned": whole.vary("network", body).vary("tuning", (DepthRates(decay=0.8),)),
         "scratch": whole.vary(
-            "network", vary(vary(body, "weights", RANDOM), "statistics", "batch")
+            "network", vary(vary(body, "weights", RANDOM_WEIGHTS), "statistics", "batch")
         ),
         "scratch, small network": whole.vary("network", Conv(channels=(16, 32, 64), hidden=(64,))),
     }

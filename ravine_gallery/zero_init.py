@@ -13,7 +13,7 @@ from ravine.networks.activations import Tanh
 from ravine.networks.initializers import Constant, He, Zero
 from ravine.networks.layer_parts import Dropout
 from ravine.networks.mlp import Mlp
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 from ravine.reporting.plot_style import COLORS, figure, intervals, line_style
 from ravine_gallery.experiment import Experiment, Outcome
 from ravine_gallery.network_experiments import interval, percent, square, tensor, unscaled, watched
@@ -91,7 +91,7 @@ def run(quick: bool) -> Outcome:
         )
         outputs = {}
         for which, points in (("judged", judged[0]), ("map", square(2.5, 81))):
-            now = Pass(training=False, buffers={})
+            now = ForwardContext(training=False, buffers={})
             outputs[which] = cohort.network(
                 cohort.network.layout.views(kept), Batch(tensor(points)), now
             )[..., 0]

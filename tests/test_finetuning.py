@@ -13,7 +13,7 @@ from ravine import finetuning
 from ravine.errors import RecipeError
 from ravine.layout import Layout, Slot
 from ravine.metrics import main_metric
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.layer_parts import BatchNorm
 from ravine.optimizers import ALL, SEARCH_OPTIMIZERS, Adam, AdamW, ClipNorm, Ema, Momentum
 from ravine.part import stack
@@ -52,7 +52,7 @@ def kept(run):
     job = assign_jobs([run.model.recipe], [task], device="cpu", workers=1)[0].job
     begun, layout = (
         start_cohort(job),
-        Program(stack([run.model.recipe]).network, run.model.signature).layout,
+        BatchedNetwork(stack([run.model.recipe]).network, run.model.signature).layout,
     )
     return layout.views(run.model.weights), layout.views(begun.weights)
 

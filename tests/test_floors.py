@@ -17,6 +17,7 @@ FLOORS = (
     {
         "errors",
         "part",
+        "old_names",
         "serialization",
         "files",
         "rng",

@@ -35,7 +35,7 @@ from ravine.cli.train import (
     train_command,
     verify_resume_command,
 )
-from ravine.errors import InputError, Interrupted, RavineError, folded, nearest
+from ravine.errors import InputError, Interrupted, RavineError, fold_name, nearest
 
 COMMANDS: Mapping[str, Callable[..., int]] = {
     "train": train_command,
@@ -165,7 +165,8 @@ def setting_meant_by(option: str) -> str:
         matches = [
             path
             for path in paths
-            if folded(meant) in (folded(path), folded(path.rpartition(".")[2])) and len(meant) > 1
+            if fold_name(meant) in (fold_name(path), fold_name(path.rpartition(".")[2]))
+            and len(meant) > 1
         ]
         if matches:
             return min(matches, key=lambda path: path.count("."))

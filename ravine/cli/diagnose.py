@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 from cyclopts import Parameter
 
 from ravine.cli.options import (
-    NO_OPTIONS,
-    Flag,
+    DEFAULT_OPTIONS,
     Force,
     Json,
     OutputPath,
     Quiet,
     RecipeOptions,
-    Source,
+    SourceName,
+    Switch,
     recipe_for,
 )
 from ravine.cli.output import check_writable, live_line, print_json, print_report
@@ -33,10 +33,10 @@ Severity = Literal["error", "warning", "note"]
 
 
 def check_command(
-    what: Source,
+    what: SourceName,
     /,
     *,
-    options: RecipeOptions = NO_OPTIONS,
+    options: RecipeOptions = DEFAULT_OPTIONS,
     fail_on: Severity = "warning",
     json: Json = False,
 ) -> int:
@@ -57,8 +57,8 @@ def doctor_command(
     what: str,
     /,
     *,
-    options: RecipeOptions = NO_OPTIONS,
-    fix: Flag = False,
+    options: RecipeOptions = DEFAULT_OPTIONS,
+    fix: Switch = False,
     trials: Annotated[bool, Parameter(negative="--no-trials")] = True,
     out: OutputPath = None,
     force: Force = False,
@@ -95,7 +95,7 @@ def doctor_command(
         )
     fixed_path = fixed_recipe_path(what, out, force=force) if fix else None
     if (Path(what) / "plan.json").exists():
-        if options != NO_OPTIONS:
+        if options != DEFAULT_OPTIONS:
             raise InputError(
                 f"settings beside {what}",
                 why="a run is examined as it was trained",

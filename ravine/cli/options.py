@@ -13,10 +13,10 @@ from ravine.errors import InputError
 if TYPE_CHECKING:
     from ravine.recipe import Recipe
 
-Flag = Annotated[bool, Parameter(negative="")]
+Switch = Annotated[bool, Parameter(negative="")]
 Repeatable = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 OutputPath = Annotated[Path | None, Parameter(name=["-o", "--out"])]
-Source = Annotated[
+SourceName = Annotated[
     str,
     Parameter(
         help="A table (CSV, Parquet, JSON lines), a folder of images, a recipe (.toml), or the "
@@ -43,7 +43,7 @@ class RecipeOptions:
     ] = None
 
 
-NO_OPTIONS = RecipeOptions()
+DEFAULT_OPTIONS = RecipeOptions()
 
 
 def recipe_for(

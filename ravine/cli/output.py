@@ -23,21 +23,21 @@ FIGURE_ENDINGS = (".svg", ".png", ".pdf")
 
 def print_json(fields: Mapping[str, Any]) -> None:
     """Print one object of the versioned form; numbers that are not finite become null."""
-    from ravine.record import SCHEMA, finite
+    from ravine.record import RECORD_SCHEMA, finite_json
 
-    print(json.dumps(finite({"schema": SCHEMA, **fields})))
+    print(json.dumps(finite_json({"schema": RECORD_SCHEMA, **fields})))
 
 
 def print_report(report: Report, *, as_json: bool, fail_on: str) -> int:
     """Print a report; the exit code says whether it has findings at or above a severity."""
-    from ravine.finding import SEVERITIES
+    from ravine.finding import SEVERITY_LEVELS
     from ravine.reporting.findings_text import findings_text
 
     if as_json:
         print_json(report.to_json())
     else:
         print(findings_text(report, **text_style(sys.stdout)))
-    failing = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
+    failing = SEVERITY_LEVELS[: SEVERITY_LEVELS.index(fail_on) + 1]
     return 1 if any(f.severity in failing for f in report.findings) else 0
 
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ravine.cli.options import (
-    NO_OPTIONS,
-    Flag,
+    DEFAULT_OPTIONS,
     Force,
     Json,
     OutputPath,
     Quiet,
     RecipeOptions,
     Repeatable,
-    Source,
+    SourceName,
+    Switch,
     apply_options,
     recipe_for,
 )
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 
 def range_command(
-    what: Source,
+    what: SourceName,
     /,
     *,
-    options: RecipeOptions = NO_OPTIONS,
+    options: RecipeOptions = DEFAULT_OPTIONS,
     low: float = 1e-6,
     high: float = 10.0,
     rates: int = 36,
@@ -80,13 +80,13 @@ def range_command(
 
 
 def search_command(
-    what: Source,
+    what: SourceName,
     /,
     *,
     space: Repeatable = (),
     trials: int = 32,
     method: Literal["random", "grid"] = "random",
-    options: RecipeOptions = NO_OPTIONS,
+    options: RecipeOptions = DEFAULT_OPTIONS,
     seeds: int = 1,
     seed: int = 0,
     out: OutputPath = None,
@@ -133,12 +133,12 @@ def search_command(
 
 
 def ensemble_command(
-    what: Source,
+    what: SourceName,
     /,
     *,
     members: int = 4,
     repeats: int = 4,
-    options: RecipeOptions = NO_OPTIONS,
+    options: RecipeOptions = DEFAULT_OPTIONS,
     json: Json = False,
 ) -> int:
     """Compare ensembles with single networks of the same budget: independent members, snapshots,
@@ -165,7 +165,7 @@ def augment_command(
     what: str = "",
     /,
     *,
-    options: RecipeOptions = NO_OPTIONS,
+    options: RecipeOptions = DEFAULT_OPTIONS,
     out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("augmented.png"),
     force: Force = False,
 ) -> int:
@@ -217,7 +217,7 @@ def gallery_command(
     *,
     all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
     out: OutputPath = None,
-    quick: Flag = False,
+    quick: Switch = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ravine.cli.options import (
-    NO_OPTIONS,
+    DEFAULT_OPTIONS,
     Force,
     Json,
     OutputPath,
     Quiet,
     RecipeOptions,
-    Source,
+    SourceName,
     recipe_for,
 )
 from ravine.cli.output import check_writable, print_json, text_style
@@ -35,10 +35,10 @@ TABLE_ENDINGS = (".csv", ".parquet", ".jsonl")
 
 
 def train_command(
-    what: Source = "",
+    what: SourceName = "",
     /,
     *,
-    options: RecipeOptions = NO_OPTIONS,
+    options: RecipeOptions = DEFAULT_OPTIONS,
     seeds: int | None = None,
     seed: int | None = None,
     out: OutputPath = None,
@@ -74,7 +74,7 @@ def train_command(
     from ravine.training import train as training
 
     if resume is not None:
-        if what or options != NO_OPTIONS or seeds or seed is not None or out or memory:
+        if what or options != DEFAULT_OPTIONS or seeds or seed is not None or out or memory:
             raise InputError(
                 "--resume goes on with a run as it was begun",
                 why="its recipe is in its folder",
@@ -170,10 +170,10 @@ def recipes_command(name: str | None = None, /) -> int:
 
 
 def verify_resume_command(
-    what: Source,
+    what: SourceName,
     /,
     *,
-    options: RecipeOptions = NO_OPTIONS,
+    options: RecipeOptions = DEFAULT_OPTIONS,
     seeds: int | None = None,
     seed: int | None = None,
     kills: int = 3,

@@ -117,5 +117,5 @@ def evenly_spaced(examples: Examples | StreamedExamples, count: int) -> Examples
 
 def affordable_count(signature: Signature, count: int, values: int = AFFORDABLE_VALUES) -> int:
     """`count`, or fewer where examples are images that have more than `values` numbers together."""
-    picture = signature.picture
+    picture = signature.image
     return count if picture is None else max(16, min(count, values // math.prod(picture[:3])))

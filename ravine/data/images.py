@@ -35,7 +35,7 @@ from ravine.data.targets import Target, fit_target
 from ravine.data.task_type import Asked, asked
 from ravine.errors import DataError
 from ravine.part import part, setting
-from ravine.protocols import Picture
+from ravine.protocols import ImageShape
 
 MEMORY = "2GB"
 
@@ -78,7 +78,7 @@ class PictureEncoder:
     `Encoder` does; it has no features and no codes.
     """
 
-    picture: Picture
+    picture: ImageShape
     target: Target
     fit: Fit = "crop"
     path: str = "path"
@@ -135,7 +135,9 @@ class PictureEncoder:
     def from_plain(cls, data: Mapping[str, Any]) -> PictureEncoder:
         """The encoder that plain data describe."""
         p = data["pictures"]
-        picture = Picture(p["channels"], p["height"], p["width"], tuple(p["mean"]), tuple(p["sd"]))
+        picture = ImageShape(
+            p["channels"], p["height"], p["width"], tuple(p["mean"]), tuple(p["sd"])
+        )
         return cls(
             picture, Target.from_plain(data["target"]), data["fit"], data["path"], data["corrupt"]
         )
@@ -190,7 +192,7 @@ def pictured(
     stretches = pixels.cut(sizes)
     mean, sd = moments_of(stretches[0][0])
     target, of_target = fit_target(table.iloc[rows.train], question, encoding.target, said)
-    picture = Picture(form.channels, form.height, form.width, mean, sd)
+    picture = ImageShape(form.channels, form.height, form.width, mean, sd)
     encoder = PictureEncoder(
         picture, target, form.fit, listing.path, data.corrupt, effects | of_target
     )

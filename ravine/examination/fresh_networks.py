@@ -22,10 +22,10 @@ from ravine.diagnosis.recipe_rules import DISAGREE, FADED, FLAT, SATURATED, STIL
 from ravine.diagnosis.rule import Observation, join_names
 from ravine.finding import Change, Evidence
 from ravine.networks.activations import Identity
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.optimizers import SGD
 from ravine.part import stack
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 from ravine.recipe import Recipe
 from ravine.rng import stream
 from ravine.serialization import replace_everywhere
@@ -78,14 +78,16 @@ def signals(recipe: Recipe, task: Any, *, networks: int = SIGNALS) -> Signals:
     """
     network = replace_everywhere(recipe.network, {"dropout": None, "spatial_dropout": None})
     seeds = list(range(recipe.seed, recipe.seed + networks))
-    built = Program(stack([network] * networks), task.signature)
+    built = BatchedNetwork(stack([network] * networks), task.signature)
     examples = evenly_spaced(task.train, affordable_count(task.signature, EXAMPLES))
     tapped: list[Tensor] = []
     with exact_arithmetic(), torch.no_grad():
         weights, buffers = built.start(seeds)
         views = built.layout.views(weights)
-        now = Pass(training=True, seeds=seeds, batch=examples.count, buffers=buffers, tapped=tapped)
-        built(views, batch_of(examples), now)
+        context = ForwardContext(
+            training=True, seeds=seeds, batch=examples.count, buffers=buffers, layer_outputs=tapped
+        )
+        built(views, batch_of(examples), context)
     weighted: list[Tapped] = []
     activated: list[Tapped] = []
     for place, layer in enumerate(built.layers):
@@ -408,16 +410,16 @@ def examples_apart(recipe: Recipe, task: Any, *, networks: int = 2) -> Check:
     order = torch.arange(chosen.count)
     first, second = order[: 2 * third], torch.cat([order[:third], order[2 * third : 3 * third]])
     seeds = list(range(recipe.seed, recipe.seed + networks))
-    built = Program(stack([recipe.network] * networks), task.signature)
+    built = BatchedNetwork(stack([recipe.network] * networks), task.signature)
     with exact_arithmetic(), torch.no_grad():
         weights, buffers = built.start(seeds)
         views = built.layout.views(weights)
         answers = []
         for places in (first, second):
-            now = Pass(
+            context = ForwardContext(
                 training=False, seeds=seeds, buffers={n: b.clone() for n, b in buffers.items()}
             )
-            answers.append(built(views, batch_of(chosen.take(places)), now)[:, :third].double())
+            answers.append(built(views, batch_of(chosen.take(places)), context)[:, :third].double())
     spread = float(answers[0].abs().max().clamp_min(1e-30))
     differ = float((answers[0] - answers[1]).abs().max()) / spread
     said = f"answers change by {differ:.1g} of their size with the other examples of a batch"

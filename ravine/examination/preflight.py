@@ -39,7 +39,7 @@ from ravine.examination.fresh_networks import (
 from ravine.examination.remedies import useful
 from ravine.finding import Change, Checks, Evidence, Finding, Report, arrange
 from ravine.losses import AbsoluteError, BinaryCrossEntropy, SoftmaxCrossEntropy, SquaredError
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.part import stack
 from ravine.penalties import L1, L2, ElasticNet
 from ravine.protocols import Loss
@@ -131,7 +131,7 @@ def examined_data(recipe: Recipe, task: Any) -> data_profile.Examples:
         chosen.targets,
         validation=None if held is None else (_inputs(task, held, sizes), held.targets),
         names=()
-        if task.signature.picture is not None
+        if task.signature.image is not None
         else (*task.encoder.features, *task.encoder.code_names),
         batch=batch_size(recipe, task),
         outputs=(task.outputs,),
@@ -143,7 +143,7 @@ def _inputs(task: Any, chosen: Examples, sizes: tuple[Tensor, Tensor] | None) ->
     """Pictures standardized as networks see them; of rows the numbers, then the codes brought to
     one scale.
     """
-    picture = task.signature.picture
+    picture = task.signature.image
     if picture is not None:
         mean, sd = (torch.tensor(values)[:, None, None] for values in picture[3:])
         return (chosen.numbers.float() / 255 - mean) / sd
@@ -320,7 +320,7 @@ def _too_large(recipe: Recipe, task: Any, examples: Examples, limit: float) -> O
             where="network.dropout", cause="dropout", changes=(Change("network.dropout", None),)
         )
     if (
-        task.signature.picture is None
+        task.signature.image is None
         and float(examples.numbers.double().square().mean().sqrt()) > LOUD
     ):
         return Observation(
@@ -384,7 +384,7 @@ def _constant_loss(loss: Loss, examples: Examples, outputs: Tensor) -> float:
 def _each(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
     targets = examples.targets
     assert targets is not None
-    return loss.each(outputs, targets.expand(len(outputs), *targets.shape))
+    return loss.per_example(outputs, targets.expand(len(outputs), *targets.shape))
 
 
 # C2: penalties
@@ -402,7 +402,7 @@ def penalty_raises(recipe: Recipe, task: Any, *, networks: int = 4) -> Check:
         if getattr(recipe.optimizer, "weight_decay", 0):
             said += " (weight decay is part of the optimizer's step, not of the loss)"
         return Check("penalty", None, said)
-    built = Program(stack([recipe] * networks).network, task.signature)
+    built = BatchedNetwork(stack([recipe] * networks).network, task.signature)
     weights, _ = built.start(list(range(recipe.seed, recipe.seed + networks)))
     weights, decays = weights.double(), built.layout.decays(dtype=torch.float64)
     tensors = built.layout.views(weights)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ravine.errors import RecipeError
-from ravine.finding import BY_HAND, Change, Evidence, Finding
+from ravine.finding import MANUAL_CHANGES, Change, Evidence, Finding
 from ravine.networks.activations import Identity
 from ravine.networks.initializers import Glorot, He, LeCun, Orthogonal, TorchDefault
 from ravine.networks.mlp import Mlp
@@ -87,7 +87,7 @@ def useful(recipe: Recipe, changes: Iterable[Change]) -> tuple[Change, ...]:
     What a rule for any program calls `input.scale` has its own name in a recipe.
     """
     named = [IN_A_RECIPE.get((c.path, str(c.value)), c) for c in changes]
-    return tuple(c for c in named if c.path in BY_HAND or _differs(recipe, c))
+    return tuple(c for c in named if c.path in MANUAL_CHANGES or _differs(recipe, c))
 
 
 def _differs(recipe: Recipe, change: Change) -> bool:
@@ -122,7 +122,7 @@ def remedies(recipe: Recipe, task: Any, findings: Sequence[Finding] = ()) -> lis
 def _asked(findings: Sequence[Finding]) -> Iterator[Remedy]:
     """The changes that findings ask for."""
     for f in findings:
-        if f.changes and not any(c.path in BY_HAND for c in f.changes):
+        if f.changes and not any(c.path in MANUAL_CHANGES for c in f.changes):
             yield Remedy(f.cause, (f.changes,), f.evidence[:1], f.where, f.suspects)
 
 
@@ -206,7 +206,7 @@ def _schedule(recipe: Recipe) -> Iterator[Remedy]:
 
 
 def _scales(recipe: Recipe, task: Any) -> Iterator[Remedy]:
-    if task.signature.picture is not None or not hasattr(task.train, "numbers"):
+    if task.signature.image is not None or not hasattr(task.train, "numbers"):
         return
     encoding: Any = recipe.encoding
     numbers, targets = task.train.numbers, task.train.targets

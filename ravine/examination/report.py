@@ -21,7 +21,7 @@ from ravine.errors import InputError
 from ravine.examination.preflight import checked, constant_level, quick, slow
 from ravine.examination.remedies import applied, remedies, useful
 from ravine.examination.trials import FEW, Say, bench_of, silent, tried_on
-from ravine.finding import BY_HAND, SEVERITIES, Finding, Report, Trial, arrange
+from ravine.finding import MANUAL_CHANGES, SEVERITY_LEVELS, Finding, Report, Trial, arrange
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_from
 from ravine.record import Record, read_json
@@ -167,7 +167,7 @@ def treated(
             told.append(replace(cause, explains=_once(*cause.explains, *symptoms)))
         else:
             known = told[same]
-            worse = min(known.severity, cause.severity, key=SEVERITIES.index)
+            worse = min(known.severity, cause.severity, key=SEVERITY_LEVELS.index)
             told[same] = replace(
                 known,
                 explains=_once(*known.explains, *symptoms),
@@ -231,7 +231,9 @@ def fixed(recipe: Recipe, report: Report) -> Recipe:
     paths: set[str] = set()
     for finding in report.findings:
         if _helped(finding):
-            changes = [c for c in finding.changes if c.path not in paths and c.path not in BY_HAND]
+            changes = [
+                c for c in finding.changes if c.path not in paths and c.path not in MANUAL_CHANGES
+            ]
             recipe = applied(recipe, changes)
             paths |= {c.path for c in changes}
     return recipe

@@ -39,7 +39,7 @@ from ravine.examination.torch_trials import (
     stopped_early,
     with_classes,
 )
-from ravine.finding import BY_HAND, Checks, Finding, Report, Trial, arrange
+from ravine.finding import MANUAL_CHANGES, Checks, Finding, Report, Trial, arrange
 
 SMALL = 500_000  # parameters
 PROBED = 256  # training examples on which the start is probed
@@ -173,7 +173,7 @@ def with_trial(finding: Finding, *, trials: bool) -> Finding:
     """A finding that recommends something says what became of it: here, that nobody tried."""
     if finding.trial is not None or not finding.changes:
         return finding
-    by_hand = all(change.path in BY_HAND for change in finding.changes)
+    by_hand = all(change.path in MANUAL_CHANGES for change in finding.changes)
     why = (
         "made by hand"
         if by_hand

@@ -22,7 +22,7 @@ from ravine.examination.torch_changes import NotTriedError, as_classes, changed
 from ravine.examination.torch_run import LOOKED, Run, by_groups, plain_score, train
 from ravine.examination.torch_subject import Case
 from ravine.examination.verdict import weigh
-from ravine.finding import BY_HAND, Change, Evidence, Finding, Trial
+from ravine.finding import MANUAL_CHANGES, Change, Evidence, Finding, Trial
 from ravine.rng import isolated_rng
 
 LOOKS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
@@ -175,7 +175,9 @@ def cured(case: Case, base: Run, finding: Finding) -> Finding:
         failed = failed or outcome.trial
     if failed is not None:
         return replace(
-            finding, trial=failed, changes=tuple(c for c in finding.changes if c.path in BY_HAND)
+            finding,
+            trial=failed,
+            changes=tuple(c for c in finding.changes if c.path in MANUAL_CHANGES),
         )
     return replace(finding, trial=Trial(verdict="not tried", why=why))
 

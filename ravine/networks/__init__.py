@@ -3,8 +3,8 @@
 from ravine.networks.conv import Conv, ResNet
 from ravine.networks.mlp import Mlp
 from ravine.networks.pretrained import Continued, Pretrained
-from ravine.networks.torch_module import Module
+from ravine.networks.torch_module import TorchModule
 
-ALL = (Mlp, Conv, ResNet, Module, Pretrained, Continued)
+ALL = (Mlp, Conv, ResNet, TorchModule, Pretrained, Continued)
 
-__all__ = ["ALL", "Continued", "Conv", "Mlp", "Module", "Pretrained", "ResNet"]
+__all__ = ["ALL", "Continued", "Conv", "Mlp", "TorchModule", "Pretrained", "ResNet"]

@@ -74,7 +74,7 @@ class ClassicDropout:
 
 @part
 class SpatialDropout:
-    """Inverted dropout of whole channels of pictures (Tompson et al. 2015); of units where there
+    """Inverted dropout of whole channels of images (Tompson et al. 2015); of units where there
     are no places.
     """
 

@@ -7,15 +7,15 @@ from typing import Literal
 
 from ravine.errors import RecipeError
 from ravine.networks.activations import ReLU
-from ravine.networks.conv_layers import Flatten, Pixels
+from ravine.networks.conv_layers import FlattenLayer, PixelLayer
 from ravine.networks.initializers import Constant, He, Normal
 from ravine.networks.layer_parts import BatchNorm
 from ravine.networks.layers import (
-    Activate,
-    Columns,
-    Linear,
-    ParametricActivate,
-    Scale,
+    ActivationLayer,
+    ColumnsLayer,
+    LinearLayer,
+    ParametricActivationLayer,
+    ScaleLayer,
 )
 from ravine.part import part, setting
 from ravine.protocols import Activation, Drop, Initializer, Layer, Norm, NumberEmbedding, Signature
@@ -31,7 +31,7 @@ class Mlp:
     variance (`Normal(sd=1)`). `zero_output` starts the output layer at zero, so that training
     starts from the constant prediction. `scale_inputs` learns a factor for each feature;
     `parametric` learns how much of the activation each unit uses. `bias_lr` and `scale_lr` multiply
-    the learning rate of biases and of the feature factors. Pictures are standardized and flattened:
+    the learning rate of biases and of the feature factors. Images are standardized and flattened:
     each pixel of each channel is a number.
     """
 
@@ -62,7 +62,7 @@ class Mlp:
     def build(self, signature: Signature) -> list[Layer]:
         measured = signature.numbers - len(signature.flags)
         embed = None if self.numbers is None or measured == 0 else self.numbers.layer(measured)
-        columns = Columns(
+        columns = ColumnsLayer(
             numbers=signature.numbers,
             codes=signature.codes,
             size=self.embedding,
@@ -72,11 +72,11 @@ class Mlp:
         )
         layers: list[Layer] = [columns]
         width = columns.outputs
-        if signature.picture is not None:
-            pixels = Pixels(signature.picture)
-            layers, width = [pixels, Flatten()], pixels.values
+        if signature.image is not None:
+            pixels = PixelLayer(signature.image)
+            layers, width = [pixels, FlattenLayer()], pixels.values
         if self.scale_inputs:
-            layers.append(Scale("inputs", width, lr=self.scale_lr))
+            layers.append(ScaleLayer("inputs", width, lr=self.scale_lr))
         for i, units in enumerate(self.hidden):
             layers += self._block(f"hidden.{i}", width, units)
             width = units
@@ -91,15 +91,17 @@ class Mlp:
         if self.norm is not None:
             layers.append(self.norm.layer(f"{name}.norm", units))
         if self.parametric:
-            layers.append(ParametricActivate(f"{name}.activation", units, self.activation))
+            layers.append(ParametricActivationLayer(f"{name}.activation", units, self.activation))
         else:
-            layers.append(Activate(self.activation))
+            layers.append(ActivationLayer(self.activation))
         if self.dropout is not None:
             layers.append(self.dropout.layer(f"{name}.dropout"))
         return layers
 
-    def _linear(self, name: str, inputs: int, units: int, *, zero: bool, bias: bool) -> Linear:
+    def _linear(self, name: str, inputs: int, units: int, *, zero: bool, bias: bool) -> LinearLayer:
         initializer = Constant(value=0.0) if zero else self.initializer
         scale = 1 / math.sqrt(inputs) if self.parametrization == "ntk" else 1.0
         biases = (Constant(value=0.0) if zero else self.bias) if bias else None
-        return Linear(name, inputs, units, initializer, biases, scale=scale, bias_lr=self.bias_lr)
+        return LinearLayer(
+            name, inputs, units, initializer, biases, scale=scale, bias_lr=self.bias_lr
+        )

@@ -18,7 +18,7 @@ from ravine.optimizers.muon import Muon
 from ravine.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from ravine.optimizers.second_order import Lbfgs, Newton, SaddleFreeNewton
 from ravine.optimizers.sgd import ASGD, SGD, Momentum, Nesterov, Rprop
-from ravine.optimizers.torch_optim import AsTorch, Guest
+from ravine.optimizers.torch_optim import AsTorch, TorchOptimizer
 
 SEARCH_OPTIMIZERS = (Lbfgs, Newton, SaddleFreeNewton)  # these have `search` in place of `update`
 ALL = (
@@ -40,7 +40,7 @@ ALL = (
     ScheduleFreeSGD,
     ScheduleFreeAdamW,
     Lookahead,
-    Guest,
+    TorchOptimizer,
     *SEARCH_OPTIMIZERS,
 )
 
@@ -59,7 +59,7 @@ __all__ = [
     "ClipNorm",
     "ClipValue",
     "Ema",
-    "Guest",
+    "TorchOptimizer",
     "Lbfgs",
     "Lion",
     "Lookahead",

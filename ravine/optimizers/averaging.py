@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ravine.effects import Effect
-from ravine.layout import Rows, length
-from ravine.optimizers.coefficients import each
+from ravine.layout import Rows, row_norm
+from ravine.optimizers.coefficients import per_network
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Now, Plan, State
+from ravine.protocols import Plan, State, StepContext
 
 
 @part
@@ -38,17 +38,17 @@ class Ema:
     def start(self, rows: Rows) -> State:
         return {"average": rows.clone()}
 
-    def update(self, rows: Rows, state: State, now: Now, plan: Plan) -> State:
-        if now.step == 1:
+    def update(self, rows: Rows, state: State, context: StepContext, plan: Plan) -> State:
+        if context.step == 1:
             return {"average": rows.clone()}  # the loop changes rows in place
         decay = self.decay
         if self.warm_up:
-            decay = each(lambda d: min(d, (1 + now.step) / (10 + now.step)), decay)
+            decay = per_network(lambda d: min(d, (1 + context.step) / (10 + context.step)), decay)
         average = match(decay, rows) * state["average"] + match(1 - decay, rows) * rows
-        _report(self.acts, average, rows, now)
+        _report(self.acts, average, rows, context)
         return {"average": average}
 
-    def averaged(self, rows: Rows, state: State) -> Rows:
+    def eval_weights(self, rows: Rows, state: State) -> Rows:
         return state["average"]
 
 
@@ -71,17 +71,19 @@ class Swa:
         count = torch.zeros(rows.shape[0], 1, dtype=torch.float64, device=rows.device)
         return {"average": rows.clone(), "count": count}
 
-    def update(self, rows: Rows, state: State, now: Now, plan: Plan) -> State:
-        if now.step % plan.per_epoch == 0:
-            begun = each(lambda start: float(now.step > start * plan.steps), self.start_at)
+    def update(self, rows: Rows, state: State, context: StepContext, plan: Plan) -> State:
+        if context.step % plan.per_epoch == 0:
+            begun = per_network(
+                lambda start: float(context.step > start * plan.steps), self.start_at
+            )
             count = state["count"] + match(begun, state["count"])
             share = match(1 / count.clamp_min(1), rows)
             moved = state["average"] + share * (rows - state["average"])
             state = {"average": torch.where(count > 1, moved, rows), "count": count}
-        _report(self.acts, self.averaged(rows, state), rows, now)
+        _report(self.acts, self.eval_weights(rows, state), rows, context)
         return state
 
-    def averaged(self, rows: Rows, state: State) -> Rows:
+    def eval_weights(self, rows: Rows, state: State) -> Rows:
         return torch.where(state["count"] > 0, state["average"], rows)
 
 
@@ -109,9 +111,9 @@ class Snapshots:
         return torch.cat([rises & fell[:-1], torch.tensor([True])])
 
 
-def _report(acts: Effect, average: Rows, rows: Rows, now: Now) -> None:
-    if now.meter is not None:
-        now.meter.add(acts.name, length(average - rows) / length(rows).clamp_min(1e-30))
+def _report(acts: Effect, average: Rows, rows: Rows, context: StepContext) -> None:
+    if context.meter is not None:
+        context.meter.add(acts.name, row_norm(average - rows) / row_norm(rows).clamp_min(1e-30))
 
 
 ALL_AVERAGES = (Ema, Swa)

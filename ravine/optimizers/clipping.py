@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 
 from ravine.effects import Effect
-from ravine.layout import Rows, length
+from ravine.layout import Rows, row_norm
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Now
+from ravine.protocols import StepContext
 
 
 @part
@@ -23,8 +23,8 @@ class ClipNorm:
     another's step; and there is no 1e-6 beside |g|. A gradient that is not finite is left as it is:
     diverging is for the record to show.
 
-    >>> now = Now(step=1, factor=1.0, decays=torch.ones(1, 2), layout=None)
-    >>> ClipNorm(limit=1.0).clip(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), now)
+    >>> context = StepContext(step=1, factor=1.0, decays=torch.ones(1, 2), layout=None)
+    >>> ClipNorm(limit=1.0).clip(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), context)
     tensor([[0.6000, 0.8000],
             [0.3000, 0.4000]])
     """
@@ -32,11 +32,11 @@ class ClipNorm:
     acts: ClassVar[Effect] = Effect("clip", "share of sampled steps in which the gradient was cut")
     limit: Number = setting(default=1.0, gt=0)
 
-    def clip(self, grads: Rows, now: Now) -> Rows:
-        size = length(grads)
+    def clip(self, grads: Rows, context: StepContext) -> Rows:
+        size = row_norm(grads)
         cut = (size > match(self.limit, grads)) & size.isfinite()
-        if now.meter is not None:
-            now.meter.add(self.acts.name, cut.double())
+        if context.meter is not None:
+            context.meter.add(self.acts.name, cut.double())
         return grads * torch.where(cut, match(self.limit, grads) * (1 / size), 1.0)
 
 
@@ -49,11 +49,11 @@ class ClipValue:
     acts: ClassVar[Effect] = Effect("clip", "share of sampled steps in which the gradient was cut")
     limit: Number = setting(default=1.0, gt=0)
 
-    def clip(self, grads: Rows, now: Now) -> Rows:
+    def clip(self, grads: Rows, context: StepContext) -> Rows:
         limit = match(self.limit, grads)
         cut = (grads.abs() > limit) & grads.isfinite()
-        if now.meter is not None:
-            now.meter.add(self.acts.name, cut.any(1).double())
+        if context.meter is not None:
+            context.meter.add(self.acts.name, cut.any(1).double())
         return torch.where(cut, grads.sign() * limit, grads)
 
 

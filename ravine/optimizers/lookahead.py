@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from ravine.effects import Effect
 from ravine.errors import RecipeError
-from ravine.layout import Rows, length
+from ravine.layout import Rows, row_norm
 from ravine.optimizers.sgd import Momentum
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Now, Optimizer, Searches, Settles, State
+from ravine.protocols import HasEvalWeights, Optimizer, SearchOptimizer, State, StepContext
 
 
 @part
@@ -28,7 +28,7 @@ class Lookahead:
     alpha: Number = setting(default=0.5, ge=0, le=1)
 
     def check(self) -> None:
-        if isinstance(self.inner, Searches):
+        if isinstance(self.inner, SearchOptimizer):
             name = type(self.inner).__name__
             raise RecipeError(
                 f"Lookahead around {name}",
@@ -43,16 +43,22 @@ class Lookahead:
     def start(self, rows: Rows) -> State:
         return {"slow": rows.clone(), **self.inner.start(rows)}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
         inner = {name: value for name, value in state.items() if name != "slow"}
-        fast, new = self.inner.update(rows, grads, inner, now)
+        fast, new = self.inner.update(rows, grads, inner, context)
         slow = state["slow"]
-        if now.step % self.every == 0:
+        if context.step % self.every == 0:
             slow = slow + match(self.alpha, rows) * (fast - slow)
-        if now.meter is not None:
-            now.meter.add(self.acts.name, length(fast - slow) / length(fast).clamp_min(1e-30))
-        return (slow if now.step % self.every == 0 else fast), {"slow": slow, **new}
+        if context.meter is not None:
+            context.meter.add(
+                self.acts.name, row_norm(fast - slow) / row_norm(fast).clamp_min(1e-30)
+            )
+        return (slow if context.step % self.every == 0 else fast), {"slow": slow, **new}
 
-    def settled(self, rows: Rows, state: State) -> Rows:
+    def eval_weights(self, rows: Rows, state: State) -> Rows:
         """What the inner optimizer would have judged."""
-        return self.inner.settled(rows, state) if isinstance(self.inner, Settles) else rows
+        return (
+            self.inner.eval_weights(rows, state) if isinstance(self.inner, HasEvalWeights) else rows
+        )

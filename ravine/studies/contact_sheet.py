@@ -16,7 +16,7 @@ from torch import Tensor
 from ravine.augment import check_augmentation
 from ravine.data import TableLike, Task
 from ravine.errors import RecipeError
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import figure
 from ravine.training.defaults import load_task
@@ -63,11 +63,11 @@ def drawn(recipe: Recipe, originals: Tensor, targets: Tensor, draws: int) -> Bat
     batch = Batch(
         originals.expand(draws, *originals.shape), targets=targets.expand(draws, *targets.shape)
     )
-    now = Pass(
+    context = ForwardContext(
         training=True, seeds=range(recipe.seed, recipe.seed + draws), step=0, batch=len(originals)
     )
     for part in recipe.augment:
-        batch = part(batch, now)
+        batch = part(batch, context)
     return batch
 
 
@@ -107,7 +107,7 @@ def _drawn(originals: Tensor, seen: Batch, names: list[str], name_of: Any, recip
     height, width = originals.shape[-2:]
     scale = SIDE / max(height, width)
     said = textwrap.fill(", ".join(map(repr, recipe.augment)), 110)
-    under = 0.16 if seen.mixed is not None else 0.0
+    under = 0.16 if seen.mixed_share is not None else 0.0
     picture = figure(
         1.1 + columns * (scale * width + 0.06),
         0.5 + 0.16 * said.count("\n") + rows * (scale * height + 0.06 + under),
@@ -123,13 +123,13 @@ def _drawn(originals: Tensor, seen: Batch, names: list[str], name_of: Any, recip
             if column == 0:
                 axes.set_ylabel(names[row], rotation=0, ha="right", va="center")
             elif (
-                seen.mixed is not None
-                and seen.others is not None
-                and seen.mixed[column - 1, row] >= 0.005
+                seen.mixed_share is not None
+                and seen.mixed_targets is not None
+                and seen.mixed_share[column - 1, row] >= 0.005
             ):
                 share = (
-                    f"{100 * float(seen.mixed[column - 1, row]):.0f} % from "
-                    f"{name_of(seen.others[column - 1, row])}"
+                    f"{100 * float(seen.mixed_share[column - 1, row]):.0f} % from "
+                    f"{name_of(seen.mixed_targets[column - 1, row])}"
                 )
                 axes.set_xlabel(share, fontsize=7.5, labelpad=1)
     picture.suptitle(said, fontsize=9)

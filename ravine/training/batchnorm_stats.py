@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ravine.layout import Rows
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.layer_parts import BatchNorm
-from ravine.networks.torch_module import Guest
+from ravine.networks.torch_module import TorchModuleLayer
 from ravine.part import is_part
-from ravine.protocols import Batch, Network, Pass, Signature
+from ravine.protocols import Batch, ForwardContext, Network, Signature
 
 
 @torch.no_grad()
@@ -44,9 +44,9 @@ def recompute_statistics(
     """
     if not buffers:
         return {}
-    built = Program(_reset_momentum(network), signature)
+    built = BatchedNetwork(_reset_momentum(network), signature)
     for layer in built.layers:
-        if isinstance(layer, Guest):
+        if isinstance(layer, TorchModuleLayer):
             layer.module = _reset_module_momentum(layer.module)
     tensors = built.layout.views(weights)
     sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in buffers.items()}
@@ -57,7 +57,9 @@ def recompute_statistics(
             continue
         newest = {name: value.clone() for name, value in buffers.items()}
         built(
-            tensors, found, Pass(training=True, seeds=seeds, step=step, batch=batch, buffers=newest)
+            tensors,
+            found,
+            ForwardContext(training=True, seeds=seeds, step=step, batch=batch, buffers=newest),
         )
         for name, value in newest.items():
             sums[name] += size * value.double()

@@ -20,9 +20,9 @@ from torch import Tensor
 from ravine.effects import Meter
 from ravine.errors import RunError
 from ravine.files import check_readable, write_atomically
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.part import rows_of, stack
-from ravine.record import SCHEMA, check_schema
+from ravine.record import RECORD_SCHEMA, check_schema
 from ravine.training.cohort import Cohort, Job
 from ravine.training.cohort_state import EndedNetworks, TrainingLog, TrainingState
 
@@ -35,7 +35,7 @@ def save_checkpoint(cohort: Cohort, path: Path) -> None:
     tensors |= {f"ended/{name}": value for name, value in cohort.ended.tensors.items()}
     tensors |= {f"meter/{name}": value for name, value in cohort.log.meter.sums.items()}
     plain = {
-        "schema": SCHEMA,
+        "schema": RECORD_SCHEMA,
         "counts": cohort.log.meter.counts,
         "ids": cohort.ids,
         "step": cohort.step,
@@ -74,7 +74,7 @@ def load_checkpoint(path: Path, job: Job) -> Cohort:
     return Cohort(
         job=job,
         parts=parts,
-        network=Program(parts.network, job.signature),
+        network=BatchedNetwork(parts.network, job.signature),
         ids=ids,
         step=plain["step"],
         weights=tensors["weights"].to(job.device),

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ravine.effects import Meter
 from ravine.layout import Rows
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.part import rows_of, stack
-from ravine.protocols import Plan, Reactive, Signature
+from ravine.protocols import Plan, ReactiveSchedule, Signature
 from ravine.recipe import Recipe
 from ravine.training.cohort_state import EndedNetworks, TrainingLog, TrainingState, Workspace
 
@@ -43,7 +43,7 @@ class Cohort:
 
     job: Job
     parts: Recipe  # the recipes stacked: Numbers are columns
-    network: Program
+    network: BatchedNetwork
     ids: list[int]  # which network of the job each row is
     step: int
     weights: Rows
@@ -103,7 +103,7 @@ class Cohort:
 
     def _select_rows(self, staying: Tensor) -> None:
         self.parts = rows_of(self.parts, staying)
-        self.network = Program(self.parts.network, self.job.signature)
+        self.network = BatchedNetwork(self.parts.network, self.job.signature)
         self.log.meter = self.log.meter.rows_of(staying)
         index = staying.to(self.weights.device)
         self.weights = self.weights.index_select(0, index)
@@ -116,7 +116,7 @@ class Cohort:
 def start_cohort(job: Job) -> Cohort:
     """The cohort of a job before its first step."""
     parts = stack(job.recipes)
-    network = Program(parts.network, job.signature)
+    network = BatchedNetwork(parts.network, job.signature)
     dtype = getattr(torch, parts.precision)
     weights, buffers = network.start(job.seeds)
     weights = weights.to(job.device, dtype)
@@ -132,10 +132,11 @@ def start_cohort(job: Job) -> Cohort:
         "step": torch.zeros(count, dtype=torch.int64),
     }
     steps = {name: torch.zeros(count, dtype=torch.int64) for name in ("steps", "best_step")}
+    schedule = parts.schedule
     state = TrainingState(
         optimizer=parts.optimizer.start(weights),
         average={} if parts.average is None else parts.average.start(weights),
-        schedule=parts.schedule.start(count) if isinstance(parts.schedule, Reactive) else {},
+        schedule=schedule.start(count) if isinstance(schedule, ReactiveSchedule) else {},
         best=kept | best,
         losses=zero_losses(count, job.device),
     )
@@ -157,7 +158,7 @@ def start_cohort(job: Job) -> Cohort:
     )
 
 
-def starting_spread(network: Program, weights: Rows) -> Tensor:
+def starting_spread(network: BatchedNetwork, weights: Rows) -> Tensor:
     """The standard deviation of each network's starting weights (no biases, no scales), [P]: 0 if
     all are equal.
     """
@@ -165,10 +166,11 @@ def starting_spread(network: Program, weights: Rows) -> Tensor:
     return chosen.double().std(1, correction=0) if chosen.shape[1] else torch.zeros(len(weights))
 
 
-def pretrained_share(network: Program) -> float:
+def pretrained_share(network: BatchedNetwork) -> float:
     """The share of a network's starting weights that is pretrained."""
-    buffers, width = network.buffers, max(network.layout.width, 1)
-    return sum(value.numel() for n, value in network.taken().items() if n not in buffers) / width
+    loaded, buffers = network.load_weights(), network.buffers
+    count = sum(value.numel() for name, value in loaded.items() if name not in buffers)
+    return count / max(network.layout.width, 1)
 
 
 def zero_losses(count: int, device: str | torch.device) -> dict[str, Tensor]:

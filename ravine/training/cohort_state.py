@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ravine.effects import Meter
 from ravine.layout import Row, Rows
-from ravine.networks.batched import Program
-from ravine.networks.manual_backprop import ByHand
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.manual_backprop import ManualBackprop
 from ravine.part import with_shared_scalars
 from ravine.protocols import Loss, Plan, State
 from ravine.recipe import Recipe
@@ -81,10 +81,10 @@ class Workspace:
     lr_row: Row | None  # a factor of the learning rate for each weight; None where all are 1
     multipliers: LrMultipliers | None  # of the recipe's `tuning`
     loss: Loss
-    manual: ByHand | None  # where the backward pass is written out and needs no autograd
+    manual: ManualBackprop | None  # where the backward pass is written out and needs no autograd
 
     @classmethod
-    def of(cls, parts: Recipe, network: Program, weights: Rows, plan: Plan) -> Workspace:
+    def of(cls, parts: Recipe, network: BatchedNetwork, weights: Rows, plan: Plan) -> Workspace:
         """The workspace of stacked recipes whose networks have these weights."""
         assert parts.loss is not None  # resolved before training
         layout, loss = network.layout, with_shared_scalars(parts.loss)
@@ -97,8 +97,8 @@ class Workspace:
         views = layout.views(weights)
         leaves = {n: v.detach().requires_grad_(n in trainable) for n, v in views.items()}
         manual = None
-        if ByHand.applies(network, loss):
-            manual = ByHand(network, loss)  # type: ignore[arg-type]
+        if ManualBackprop.applies(network, loss):
+            manual = ManualBackprop(network, loss)  # type: ignore[arg-type]
         grads = torch.zeros_like(weights)
         grad_views = layout.views(grads)
         lr = layout.lr(dtype=weights.dtype)

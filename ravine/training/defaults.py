@@ -13,8 +13,8 @@ from ravine.augment import check_augmentation
 from ravine.data import RowGroups, TableLike, Task
 from ravine.errors import RecipeError
 from ravine.losses import ByTask
-from ravine.networks.batched import Program
-from ravine.protocols import Continues, Plan, Searches
+from ravine.networks.batched import BatchedNetwork
+from ravine.protocols import LoadsWeights, Plan, SearchOptimizer
 from ravine.recipe import Recipe
 from ravine.training.lr_multipliers import check_tuning
 
@@ -49,12 +49,12 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
     if recipe.class_weights == "balanced":
         _check_class_weights(task)
     recipe = _with_batch_and_epochs(recipe, task)
-    check_augmentation(recipe.augment, task.signature.picture)
-    if isinstance(recipe.optimizer, Searches):
-        recipe.optimizer.affords(network_width(recipe, task))
-    if recipe.tuning or isinstance(recipe.network, Continues):
-        built = Program(recipe.network, task.signature)
-        built.taken()  # raises here, before any work, where the weights cannot be read
+    check_augmentation(recipe.augment, task.signature.image)
+    if isinstance(recipe.optimizer, SearchOptimizer):
+        recipe.optimizer.check_memory(network_width(recipe, task))
+    if recipe.tuning or isinstance(recipe.network, LoadsWeights):
+        built = BatchedNetwork(recipe.network, task.signature)
+        built.load_weights()  # raises here, before any work, where the weights cannot be read
         check_tuning(recipe.tuning, built.layout, training_plan(recipe, task))
     if recipe.batch != "all" and batch_size(recipe, task) > task.train.count:
         raise RecipeError(
@@ -80,7 +80,7 @@ def _with_loss(recipe: Recipe, task: Task) -> Recipe:
 
 
 def _with_batch_and_epochs(recipe: Recipe, task: Task) -> Recipe:
-    count, of_images = task.train.count, task.signature.picture is not None
+    count, of_images = task.train.count, task.signature.image is not None
     if recipe.batch is None:
         largest = 128 if of_images else 256
         power_of_two = 2 ** round(math.log2(max(1, count / 30)))
@@ -131,4 +131,4 @@ def training_plan(recipe: Recipe, task: Task) -> Plan:
 
 def network_width(recipe: Recipe, task: Task) -> int:
     """How many weights one of the recipe's networks has."""
-    return Program(recipe.network, task.signature).layout.width
+    return BatchedNetwork(recipe.network, task.signature).layout.width

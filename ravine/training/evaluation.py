@@ -15,9 +15,9 @@ from ravine.data import Examples, Task
 from ravine.data.examples import affordable_count, evenly_spaced
 from ravine.layout import Rows
 from ravine.metrics import Metric
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.part import stack
-from ravine.protocols import Batch, Loss, Pass, Plan, Reactive, Settles
+from ravine.protocols import Batch, ForwardContext, HasEvalWeights, Loss, Plan, ReactiveSchedule
 from ravine.recipe import Recipe
 from ravine.training.cohort import Cohort, Job, zero_losses
 from ravine.training.determinism import exact_arithmetic
@@ -31,7 +31,7 @@ STARTING_EXAMPLES = 512  # on which the loss before the first step is measured
 
 @torch.no_grad()
 def outputs_on(
-    network: Program, rows: Rows, buffers: dict[str, Tensor], examples: Examples
+    network: BatchedNetwork, rows: Rows, buffers: dict[str, Tensor], examples: Examples
 ) -> Tensor:
     """Outputs [P, N, C] of all networks on the same examples, a block at a time.
 
@@ -43,11 +43,13 @@ def outputs_on(
         (max(slot.shape) for slot in network.layout.slots if slot.role == "weight"), default=1
     )
     block = max(256, 2**18 // widest) if network.values == 0 else max(16, 2**22 // network.values)
-    now = Pass(training=False, buffers=buffers)
+    context = ForwardContext(training=False, buffers=buffers)
     parts = []
     for at in range(0, examples.numbers.shape[0], block):
         codes = None if examples.codes is None else examples.codes[None, at : at + block]
-        parts.append(network(tensors, Batch(examples.numbers[None, at : at + block], codes), now))
+        parts.append(
+            network(tensors, Batch(examples.numbers[None, at : at + block], codes), context)
+        )
     return torch.cat(parts, 1)
 
 
@@ -59,7 +61,9 @@ def mean_loss(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
 def example_losses(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
     """Each network's loss on each example, [P, N]."""
     assert examples.targets is not None
-    return loss.each(outputs, examples.targets.expand(outputs.shape[0], *examples.targets.shape))
+    return loss.per_example(
+        outputs, examples.targets.expand(outputs.shape[0], *examples.targets.shape)
+    )
 
 
 def weighted_mean(each: Tensor, examples: Examples) -> Tensor:
@@ -75,9 +79,9 @@ def evaluation_weights(cohort: Cohort) -> Rows:
     """
     rows, optimizer = cohort.weights, cohort.parts.optimizer
     if cohort.parts.average is not None:
-        rows = cohort.parts.average.averaged(rows, cohort.state.average)
-    elif isinstance(optimizer, Settles):
-        rows = optimizer.settled(rows, cohort.state.optimizer)
+        rows = cohort.parts.average.eval_weights(rows, cohort.state.average)
+    elif isinstance(optimizer, HasEvalWeights):
+        rows = optimizer.eval_weights(rows, cohort.state.optimizer)
     multipliers = cohort.workspace.multipliers
     # an average of equal numbers may differ from them in its last bit
     return rows if multipliers is None else torch.where(multipliers.frozen, cohort.weights, rows)
@@ -90,14 +94,16 @@ def starting_losses(recipe: Recipe, task: Task, networks: int) -> np.ndarray:
     """The mean loss over some training examples of networks that have not made a step, [P]."""
     assert recipe.loss is not None  # resolved before training
     seeds = list(range(recipe.seed, recipe.seed + networks))
-    built = Program(stack([recipe] * networks).network, task.signature)
+    built = BatchedNetwork(stack([recipe] * networks).network, task.signature)
     with exact_arithmetic(), torch.no_grad():
         weights, buffers = built.start(seeds)
         count = affordable_count(task.signature, STARTING_EXAMPLES)
         examples = evenly_spaced(task.train, count)
-        now = Pass(training=True, seeds=seeds, step=0, batch=examples.count, buffers=buffers)
+        context = ForwardContext(
+            training=True, seeds=seeds, step=0, batch=examples.count, buffers=buffers
+        )
         codes = None if examples.codes is None else examples.codes[None]
-        outputs = built(built.layout.views(weights), Batch(examples.numbers[None], codes), now)
+        outputs = built(built.layout.views(weights), Batch(examples.numbers[None], codes), context)
         return example_losses(recipe.loss, outputs, examples).mean(1).double().numpy()
 
 
@@ -116,7 +122,7 @@ def log_constant_baseline(
         torch.ones(count, device=known.targets.device) if known.weights is None else known.weights
     )
     shares = (weights / weights.sum()).to(cohort.weights.dtype)
-    answer = loss.constant(known.targets, shares, cohort.job.signature.outputs)
+    answer = loss.best_constant(known.targets, shares, cohort.job.signature.outputs)
     for split, examples in (("train", train), ("validation", validation)):
         if examples is not None and examples.targets is not None:
             outputs = answer[:, None].expand(-1, examples.targets.shape[0], -1)
@@ -195,15 +201,14 @@ class Evaluator:
         value = (-score if self.metric.higher_is_better else score) if by_score else loss
         value = torch.where(value.isnan(), torch.inf, value.double()).cpu()
         state = cohort.state
-        if isinstance(cohort.parts.schedule, Reactive):
+        if isinstance(cohort.parts.schedule, ReactiveSchedule):
             state.schedule = cohort.parts.schedule.observe(value[:, None], state.schedule)
         if stop is None:
             _keep_best(cohort, rows, finite, value)
             return {}
-        least = state.best["value"] - stop.minimum
-        better = (value <= least if stop.ties == "last" else value < least) & finite
+        better = stop.improves(value, state.best["value"]) & finite
         _keep_best(cohort, rows, better, value)
-        stale = cohort.step - state.best["step"] >= stop.patience * self.plan.per_epoch
+        stale = stop.is_over(cohort.step, state.best["step"], self.plan)
         ended = stale & finite & torch.tensor(cohort.step < self.plan.steps)
         return {row: "stopped" for row in torch.nonzero(ended).flatten().tolist()}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ravine.data import RowGroups, Task
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.part import group_key
 from ravine.recipe import Recipe
 from ravine.training.cohort import Job, networks_at_once
@@ -74,7 +74,7 @@ def _job_size(recipe: Recipe, task: Task, count: int, *, device: str, workers: i
     """How many of `count` networks train in one job: as many as the cache holds, in jobs of equal
     size, at least one job per process where processes pay.
     """
-    if device == "cpu" and Program(recipe.network, task.signature).one_by_one:
+    if device == "cpu" and BatchedNetwork(recipe.network, task.signature).one_by_one:
         # convolutions run one network after another: together they only share the cache
         return 1
     size = min(count, networks_at_once(network_width(recipe, task), device=device))

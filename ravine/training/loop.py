@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ravine.effects import Meter
-from ravine.layout import Rows, length
-from ravine.optimizers.fused import step_
+from ravine.layout import Rows, row_norm
+from ravine.optimizers.fused import apply_update_
 from ravine.probes.curvature import Objective
-from ravine.protocols import Batch, Evaluated, Now, Pass, Searches
+from ravine.protocols import Batch, ForwardContext, LossAndGradient, SearchOptimizer, StepContext
 from ravine.training.batches import Batches
 from ravine.training.cohort import Cohort
 from ravine.training.evaluation import Evaluator
@@ -31,7 +31,7 @@ def train_cohort(
     returns True.
     """
     plan, factors, state = cohort.job.plan, ScheduleFactors(cohort), cohort.state
-    searches = isinstance(cohort.parts.optimizer, Searches)
+    searches = isinstance(cohort.parts.optimizer, SearchOptimizer)
     while cohort.ids and cohort.step < plan.steps:
         work, multipliers = cohort.workspace, cohort.workspace.multipliers
         sampled = is_sampled(cohort.step, plan)
@@ -43,26 +43,27 @@ def train_cohort(
         else:
             grads, losses = manual_gradients(cohort, batch, meter)
         rates = work.lr_row if multipliers is None else multipliers.at(cohort.step)
-        factor = factors.at(cohort.step)
-        now = Now(cohort.step + 1, factor, work.decays, cohort.network.layout, rates, meter)
-        unclipped = length(grads) if sampled and cohort.parts.clip is not None else None
-        grads = process_gradients(cohort, grads, now)
+        factor, layout = factors.at(cohort.step), cohort.network.layout
+        context = StepContext(cohort.step + 1, factor, work.decays, layout, rates, meter)
+        unclipped = row_norm(grads) if sampled and cohort.parts.clip is not None else None
+        grads = process_gradients(cohort, grads, context)
         before = cohort.weights.clone() if sampled or multipliers is not None else None
         if searches:
-            search_(cohort, batch, Evaluated(losses, grads), now)
+            search_(cohort, batch, LossAndGradient(losses, grads), context)
         else:
-            step_(cohort.parts.optimizer, cohort.weights, grads, state.optimizer, now)
+            apply_update_(cohort.parts.optimizer, cohort.weights, grads, state.optimizer, context)
         if multipliers is not None and before is not None:
             multipliers.restore_frozen_(cohort.weights, before)
-        if cohort.parts.average is not None:
-            state.average = cohort.parts.average.update(cohort.weights, state.average, now, plan)
+        average = cohort.parts.average
+        if average is not None:
+            state.average = average.update(cohort.weights, state.average, context, plan)
         cohort.step += 1
         state.losses["sum"] += losses
         state.loss_count += 1
         if sampled and before is not None:
-            log_step(cohort, before, grads, unclipped, now)
+            log_step(cohort, before, grads, unclipped, context)
         if evaluate.due(cohort.step):
-            log_learning_rate(cohort, now)
+            log_learning_rate(cohort, context)
             leaving = evaluate(cohort)
             if leaving:
                 cohort.end(leaving)
@@ -86,17 +87,17 @@ def augment_batch(cohort: Cohort, batch: Batch, meter: Meter | None) -> Batch:
         for t in (numbers, batch.codes, batch.targets, batch.weights)
     )
     batch = Batch(*expanded)  # type: ignore[arg-type]
-    now = Pass(
+    context = ForwardContext(
         training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch, meter=meter
     )
     for part in parts:
-        batch = part(batch, now)
+        batch = part(batch, context)
     return batch
 
 
-def forward_context(cohort: Cohort, meter: Meter | None) -> Pass:
+def forward_context(cohort: Cohort, meter: Meter | None) -> ForwardContext:
     """What the layers may know in the forward pass of the step at hand."""
-    return Pass(
+    return ForwardContext(
         training=True,
         seeds=cohort.seeds,
         step=cohort.step,
@@ -114,9 +115,11 @@ def gradients(
     """
     work, targets = cohort.workspace, batch.targets
     assert targets is not None
-    each = work.loss.each(outputs, targets.expand(len(cohort.ids), *targets.shape[1:]), meter)
-    if batch.others is not None and batch.mixed is not None:
-        each = each + batch.mixed * (work.loss.each(outputs, batch.others) - each)
+    targets = targets.expand(len(cohort.ids), *targets.shape[1:])
+    each = work.loss.per_example(outputs, targets, meter)
+    if batch.mixed_targets is not None and batch.mixed_share is not None:
+        mixed_in = work.loss.per_example(outputs, batch.mixed_targets)
+        each = each + batch.mixed_share * (mixed_in - each)
     share = torch.full_like(each, 1 / each.shape[1])
     share = share if batch.weights is None else share * batch.weights
     # d(mean of each)/d(each), handed in: two operations less than taking the mean and its gradient
@@ -139,17 +142,17 @@ def _mean_losses(each: Tensor, batch: Batch) -> Tensor:
     return (each if batch.weights is None else each * batch.weights).mean(1, keepdim=True)
 
 
-def process_gradients(cohort: Cohort, grads: Rows, now: Now) -> Rows:
+def process_gradients(cohort: Cohort, grads: Rows, context: StepContext) -> Rows:
     """Gradients as the update takes them: penalties are added, then each network's gradient is
     clipped.
     """
     for penalty in cohort.parts.penalties:
-        grads = grads + penalty.gradient(cohort.weights, now.decays, now.meter)
+        grads = grads + penalty.gradient(cohort.weights, context.decays, context.meter)
     multipliers, clip = cohort.workspace.multipliers, cohort.parts.clip
     if multipliers is None:
-        return grads if clip is None else clip.clip(grads, now)
+        return grads if clip is None else clip.clip(grads, context)
     masked = multipliers.mask_frozen(grads)
-    masked = masked if clip is None else clip.clip(masked, now)
+    masked = masked if clip is None else clip.clip(masked, context)
     # weights that are frozen for now keep their gradient, which does not count in the clip
     return torch.where(multipliers.frozen_for_now, grads, masked)
 
@@ -159,37 +162,39 @@ class BatchObjective:
     optimizer may search.
     """
 
-    def __init__(self, cohort: Cohort, batch: Batch, first: Evaluated):
+    def __init__(self, cohort: Cohort, batch: Batch, first: LossAndGradient):
         penalties, decays = cohort.parts.penalties, cohort.workspace.decays
 
         def penalty(rows: Rows) -> Tensor:
             return sum((p.value(rows, decays) for p in penalties), torch.zeros_like(rows[:, :1]))
 
-        now = Pass(training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch)
+        context = ForwardContext(
+            training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch
+        )
         self.objective = Objective.of_program(
             cohort.network,
             cohort.workspace.loss,
             batch,
             buffers=cohort.buffers,
-            now=now,
+            context=context,
             more=penalty if penalties else None,
         )
-        self.first = Evaluated(first.losses + penalty(cohort.weights), first.grads)
+        self.first = LossAndGradient(first.losses + penalty(cohort.weights), first.grads)
 
-    def value_and_grad(self, rows: Rows) -> Evaluated:
+    def value_and_grad(self, rows: Rows) -> LossAndGradient:
         return self.objective.value_and_grad(rows)
 
     def hessian(self, rows: Rows) -> Tensor:
         return self.objective.hessian(rows)
 
 
-def search_(cohort: Cohort, batch: Batch, first: Evaluated, now: Now) -> None:
+def search_(cohort: Cohort, batch: Batch, first: LossAndGradient, context: StepContext) -> None:
     """The update of an optimizer that evaluates the batch's loss as often as it needs; writes
     weights and state.
     """
     optimizer: Any = cohort.parts.optimizer
     objective = BatchObjective(cohort, batch, first)
-    new, state = optimizer.search(cohort.weights, objective, cohort.state.optimizer, now)
+    new, state = optimizer.search(cohort.weights, objective, cohort.state.optimizer, context)
     cohort.weights.copy_(new)
     cohort.state.optimizer.update(state)
 

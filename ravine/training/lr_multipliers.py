@@ -71,7 +71,7 @@ class LrMultipliers:
         """Report what each part did in this step."""
         for part, row in zip(self.parts, self.part_rows, strict=True):
             reporting: Any = part
-            meter.add(reporting.acts.name, reporting.did(row))
+            meter.add(reporting.acts.name, reporting.effect_of(row))
 
 
 def check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:

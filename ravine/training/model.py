@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ravine.data import Encoder, Examples, ExamplesLike, PictureEncoder
 from ravine.layout import Rows
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.part import stack
 from ravine.protocols import Signature
 from ravine.recipe import Recipe
@@ -47,9 +47,9 @@ class Model:
         1e-15). For images the sums stay in the precision of training: torch's convolutions in
         float64 take 5 to 40 times as long.
         """
-        network = Program(stack([self.recipe]).network, self.signature)
+        network = BatchedNetwork(stack([self.recipe]).network, self.signature)
         assert self.recipe.loss is not None  # resolved before training
-        dtype = torch.float64 if self.signature.picture is None else self.weights.dtype
+        dtype = torch.float64 if self.signature.image is None else self.weights.dtype
         buffers = {name: value.to(dtype) for name, value in self.buffers.items()}
         examples = examples.to(self.weights.device, dtype)
         outputs = outputs_on(network, self.weights.to(dtype), buffers, examples)

@@ -20,10 +20,10 @@ from torch import Tensor
 from ravine import metrics
 from ravine.data import Examples, RowGroups, Task
 from ravine.effects import Effect
-from ravine.losses import SMOOTHING
+from ravine.losses import SMOOTHING_EFFECT
 from ravine.part import is_part
 from ravine.recipe import Recipe
-from ravine.record import EffectShown, Event, Member, Record, Score, Series
+from ravine.record import EffectReport, Event, Member, Record, Score, Series
 from ravine.serialization import to_plain
 from ravine.training.batches import CLASS_WEIGHTS
 from ravine.training.cohort import Cohort
@@ -120,7 +120,7 @@ def assemble_run(
         steps=training_plan(recipe, task).steps,
     )
     effects += tuple(
-        EffectShown(name=n, meaning="of the table's encoding", values=(float(v),))
+        EffectReport(name=n, meaning="of the table's encoding", values=(float(v),))
         for n, v in task.effects.items()
         if v
     )
@@ -262,7 +262,7 @@ def describe_task(task: Task, model: Model | None) -> dict[str, Any]:
     are.
     """
     splits = {"train": task.train, "validation": task.validation, "test": task.test}
-    picture = task.signature.picture
+    picture = task.signature.image
     inputs = len(task.encoder.features) if picture is None else math.prod(picture[:3])
     return {
         "kind": task.kind,
@@ -346,7 +346,7 @@ def list_effects(
     members: Sequence[Member],
     *,
     steps: int,
-) -> tuple[EffectShown, ...]:
+) -> tuple[EffectReport, ...]:
     """One entry for each technique in the recipe, with a number for each member.
 
     What a part reported to the meter stands as it is; a technique that never reported counts as 0:
@@ -360,7 +360,7 @@ def list_effects(
     shown = []
     for effect in dict.fromkeys([UPDATE_EFFECT, *_techniques(recipe)]):
         values = derived.get(effect.name) or [r.get(effect.name, 0.0) for r in reported]
-        shown.append(EffectShown(name=effect.name, meaning=effect.meaning, values=tuple(values)))
+        shown.append(EffectReport(name=effect.name, meaning=effect.meaning, values=tuple(values)))
     return tuple(shown)
 
 
@@ -372,7 +372,7 @@ def _techniques(recipe: Recipe) -> Iterator[Effect]:
     if recipe.class_weights != "none":
         yield CLASS_WEIGHTS
     if getattr(recipe.loss, "label_smoothing", 0):
-        yield SMOOTHING
+        yield SMOOTHING_EFFECT
 
 
 def _effects_of(value: object) -> Iterator[Effect]:

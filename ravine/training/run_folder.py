@@ -26,13 +26,14 @@ from ravine.data import Encoder, PictureEncoder, Task, encoder_from_plain
 from ravine.errors import InputError, RunError
 from ravine.files import check_readable, write_atomically
 from ravine.layout import Rows
-from ravine.networks.batched import Program
-from ravine.networks.torch_module import Make
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.torch_module import ModuleFactory
+from ravine.old_names import get_key
 from ravine.part import stack
-from ravine.protocols import Picture, Signature
+from ravine.protocols import ImageShape, Signature
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_from, recipe_text, with_lasting_paths
-from ravine.record import SCHEMA, Record, check_schema, read_json, read_record, record_files
+from ravine.record import RECORD_SCHEMA, Record, check_schema, read_json, read_record, record_files
 from ravine.training.model import Model
 
 
@@ -74,7 +75,7 @@ def write_plan(
 ) -> None:
     """Write what a run is, before its first step: enough to go on with it."""
     plan = {
-        "schema": SCHEMA,
+        "schema": RECORD_SCHEMA,
         "recipe": plain_recipe(with_lasting_paths(recipe)),
         "fingerprint": task.fingerprint,
         "device": device,
@@ -105,7 +106,7 @@ def write_run(record: Record, model: Model | None, folder: Path) -> None:
         checkpoint.unlink()
 
 
-def planned_recipe(plan: Mapping[str, Any], module: Make | None = None) -> Recipe:
+def planned_recipe(plan: Mapping[str, Any], module: ModuleFactory | None = None) -> Recipe:
     """The recipe of a run's plan; `module` makes its network where that is a torch module."""
     given = dict(plan["recipe"])
     if module is not None:
@@ -113,7 +114,9 @@ def planned_recipe(plan: Mapping[str, Any], module: Make | None = None) -> Recip
     return recipe_from(given)
 
 
-def read_run(folder: str | Path, module: Make | None = None) -> tuple[Record, Model | None]:
+def read_run(
+    folder: str | Path, module: ModuleFactory | None = None
+) -> tuple[Record, Model | None]:
     """The record and the model in a run's folder. Raises `RunError` if it is unfinished, damaged,
     or newer.
     """
@@ -138,12 +141,12 @@ def read_run(folder: str | Path, module: Make | None = None) -> tuple[Record, Mo
 
 
 def _signature(plain: Mapping[str, Any]) -> Signature:
-    picture = plain.get("picture")
-    if picture is not None:
-        channels, height, width, mean, sd = picture
-        picture = Picture(channels, height, width, tuple(mean), tuple(sd))
+    image = get_key(plain, "image")
+    if image is not None:
+        channels, height, width, mean, sd = image
+        image = ImageShape(channels, height, width, tuple(mean), tuple(sd))
     codes, flags = tuple(plain["codes"]), tuple(plain["flags"])
-    return Signature(plain["numbers"], codes, plain["outputs"], picture, flags)
+    return Signature(plain["numbers"], codes, plain["outputs"], image, flags)
 
 
 def _read_encoder(path: Path) -> Encoder | PictureEncoder:
@@ -157,14 +160,14 @@ def _read_encoder(path: Path) -> Encoder | PictureEncoder:
 
 
 def _weights(model: Model) -> bytes:
-    layout = Program(stack([model.recipe]).network, model.signature).layout
+    layout = BatchedNetwork(stack([model.recipe]).network, model.signature).layout
     tensors = {n: v.cpu().contiguous() for n, v in layout.views(model.weights).items()}
     tensors |= {f"buffer/{n}": v.cpu().contiguous() for n, v in model.buffers.items()}
-    return safetensors.torch.save(tensors, {"schema": str(SCHEMA)})
+    return safetensors.torch.save(tensors, {"schema": str(RECORD_SCHEMA)})
 
 
 def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> tuple[Rows, dict[str, Tensor]]:
-    layout = Program(stack([recipe]).network, shape).layout
+    layout = BatchedNetwork(stack([recipe]).network, shape).layout
     check_readable(path, RunError)
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from ravine.layout import Rows, length
-from ravine.protocols import Now, Plan
+from ravine.layout import Rows, row_norm
+from ravine.protocols import Plan, StepContext
 from ravine.training.cohort import Cohort
 
 MAX_COMPARED = 4096  # validation examples whose losses are compared one by one
@@ -25,23 +25,25 @@ def is_sampled(step: int, plan: Plan) -> bool:
     return step % max(25, min(100, plan.steps // 25)) == 0 or step == plan.steps - 1
 
 
-def log_step(cohort: Cohort, before: Rows, grads: Rows, unclipped: Tensor | None, now: Now) -> None:
+def log_step(
+    cohort: Cohort, before: Rows, grads: Rows, unclipped: Tensor | None, context: StepContext
+) -> None:
     """Log |g|, |w|, |Δw| / |w| (of all weights, and of each layer that trains) and the learning
     rate of the step just made, for each network. `unclipped` is the gradient's length before it was
     clipped; None where nothing clips.
     """
     change = cohort.weights - before
-    update = length(change) / length(before).clamp_min(1e-30)
-    cohort.add_point("gradient/norm", length(grads))
-    cohort.add_point("weights/norm", length(before))
+    update = row_norm(change) / row_norm(before).clamp_min(1e-30)
+    cohort.add_point("gradient/norm", row_norm(grads))
+    cohort.add_point("weights/norm", row_norm(before))
     cohort.add_point("update/ratio", update)
     if unclipped is not None:
-        kept = torch.where(unclipped > 0, length(grads) / unclipped.clamp_min(1e-30), 1.0)
+        kept = torch.where(unclipped > 0, row_norm(grads) / unclipped.clamp_min(1e-30), 1.0)
         cohort.add_point("clip/kept", kept)
     _log_layers(cohort, before, change)
-    log_learning_rate(cohort, now)
-    if now.meter is not None:
-        now.meter.add("update", update)
+    log_learning_rate(cohort, context)
+    if context.meter is not None:
+        context.meter.add("update", update)
     multipliers = cohort.workspace.multipliers
     if multipliers is not None:
         frozen = multipliers.frozen
@@ -59,15 +61,15 @@ def _log_layers(cohort: Cohort, before: Rows, change: Rows) -> None:
             continue
         part = slice(*layout.spans[slot.name])
         # a layer that starts at 0 has moved by all that it is
-        size = torch.maximum(length(before[:, part]), length(cohort.weights[:, part]))
-        ratio = length(change[:, part]) / size.clamp_min(1e-30)
+        size = torch.maximum(row_norm(before[:, part]), row_norm(cohort.weights[:, part]))
+        ratio = row_norm(change[:, part]) / size.clamp_min(1e-30)
         cohort.add_point(f"update/ratio/{slot.name}", ratio)
 
 
-def log_learning_rate(cohort: Cohort, now: Now) -> None:
+def log_learning_rate(cohort: Cohort, context: StepContext) -> None:
     """Log the learning rate that was used in the step just made, once."""
     if cohort.log.is_new("lr", cohort.step):
-        rate = torch.as_tensor(cohort.parts.optimizer.lr * now.factor, dtype=torch.float64)
+        rate = torch.as_tensor(cohort.parts.optimizer.lr * context.factor, dtype=torch.float64)
         cohort.add_point("lr", rate.expand(len(cohort.ids), 1))
 
 

@@ -17,7 +17,7 @@ import joblib
 from ravine.data import TableLike, Task
 from ravine.diagnosis.training_curves.series import ALPHA
 from ravine.errors import Interrupted, RunError
-from ravine.networks.torch_module import Make
+from ravine.networks.torch_module import ModuleFactory
 from ravine.part import group_key, stack
 from ravine.recipe import Recipe
 from ravine.record import read_json
@@ -153,7 +153,7 @@ def resume(
     folder: str | Path,
     frame: TableLike | None = None,
     *,
-    module: Make | None = None,
+    module: ModuleFactory | None = None,
     workers: int | None = None,
     report: Report | None = None,
     checkpoint_seconds: float = 30.0,
@@ -185,7 +185,7 @@ def resume(
     return _finish_run(recipe, task, assignments, results, folder, began, findings)
 
 
-def open_run(folder: str | Path, *, module: Make | None = None) -> Run:
+def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
     """A finished run as its folder holds it. Raises `RunError` if it is unfinished, damaged, or of
     a newer version.
 

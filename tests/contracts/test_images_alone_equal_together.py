@@ -16,10 +16,10 @@ from ravine.metrics import main_metric
 from ravine.networks.conv import AveragePool, Conv, MaxPool, ResNet
 from ravine.networks.layer_parts import BatchNorm, Dropout, LayerNorm, SpatialDropout
 from ravine.networks.mlp import Mlp
-from ravine.networks.torch_module import Module
+from ravine.networks.torch_module import TorchModule
 from ravine.optimizers import ALL as OPTIMIZERS
 from ravine.optimizers import AdamW, Momentum
-from ravine.protocols import Picture, Plan, Searches, Signature
+from ravine.protocols import ImageShape, Plan, SearchOptimizer, Signature
 from ravine.training.batches import InMemory
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
 from ravine.training.cohort import Job, start_cohort
@@ -62,7 +62,7 @@ NETWORKS = {
     ),
     "ResNet": ResNet(channels=(5, 6), blocks=1, norm=BatchNorm(momentum=0.2)),
     "Mlp": Mlp(hidden=(7,)),
-    "Module": Module(make=module),
+    "Module": TorchModule(make=module),
 }
 
 
@@ -77,7 +77,7 @@ def job(network, rates, seeds, optimizer=None, patience=None):
         for lr in rates
     )
     per_epoch = -(-COUNT // BATCH)
-    signature = Signature(0, (), 3, Picture(3, 7, 9, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2)))
+    signature = Signature(0, (), 3, ImageShape(3, 7, 9, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2)))
     return Job(
         recipes=recipes,
         seeds=tuple(seeds),
@@ -144,7 +144,7 @@ def test_from_a_checkpoint_it_goes_on_as_if_it_had_not_stopped(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cls", [c for c in OPTIMIZERS if not issubclass(c, Searches)], ids=lambda c: c.__name__
+    "cls", [c for c in OPTIMIZERS if not issubclass(c, SearchOptimizer)], ids=lambda c: c.__name__
 )
 def test_every_optimizer_moves_convolutions(cls):
     asked = job(NETWORKS["ResNet"], (0.01,), (3,))

@@ -23,7 +23,7 @@ from ravine.examination.fresh_networks import (
 from ravine.networks.activations import Identity, ReLU, Sigmoid, Tanh
 from ravine.networks.initializers import Constant, He, LeCun, Normal
 from ravine.networks.layer_parts import BatchNorm, Dropout, LayerNorm
-from ravine.networks.torch_module import Module
+from ravine.networks.torch_module import TorchModule
 from ravine.part import part
 from ravine.penalties import L2
 from ravine.recipe import lr_path
@@ -169,10 +169,10 @@ class Mixing(nn.Module):
 
 
 def test_a_module_that_mixes_examples_is_found():
-    recipe, task = made(network=Module(make=Mixing))
+    recipe, task = made(network=TorchModule(make=Mixing))
     assert examples_apart(recipe, task).passed is False
     for network in (
-        Module(make=lambda s: nn.Linear(s.numbers, s.outputs)),
+        TorchModule(make=lambda s: nn.Linear(s.numbers, s.outputs)),
         catalog.plain().network,
         replace(catalog.plain().network, norm=BatchNorm()),
     ):
@@ -181,7 +181,9 @@ def test_a_module_that_mixes_examples_is_found():
 
 
 def test_looking_leaves_the_random_numbers_as_they_were():
-    recipe, task = made("digits", network=Module(make=lambda s: nn.Linear(s.numbers, s.outputs)))
+    recipe, task = made(
+        "digits", network=TorchModule(make=lambda s: nn.Linear(s.numbers, s.outputs))
+    )
     torch.manual_seed(3)
     before = torch.get_rng_state()
     signals(recipe, task), gradient_agrees(recipe, task), examples_apart(recipe, task)

@@ -18,7 +18,7 @@ from ravine.examination.torch_report import looked_at
 from ravine.examination.torch_run import train
 from ravine.examination.torch_subject import read_case
 from ravine.examination.torch_trials import attempted, confirmed, cured
-from ravine.finding import CAUSES, TRIED, Change, Finding
+from ravine.finding import CAUSES, TRIABLE_CHANGES, Change, Finding
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(28, 4, generator=RNG)  # so few that no quick learner learns: it saves time
@@ -190,7 +190,7 @@ def test_every_remedy_names_what_can_be_tried(cause):
         assert remedy.grounds or remedy.cause in (*GENERAL, "over-regularized")
         assert (
             {c.path for strength in remedy.strengths for c in strength}
-            <= set(TRIED)
+            <= set(TRIABLE_CHANGES)
             == set(CHANGES)
         )
 

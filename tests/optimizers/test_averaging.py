@@ -8,12 +8,12 @@ import torch
 from ravine.effects import Meter
 from ravine.optimizers import ALL_AVERAGES, Ema, Swa
 from ravine.part import stack
-from ravine.protocols import Now, Plan
+from ravine.protocols import Plan, StepContext
 
 
 def now(step=1, meter=None):
     decays = torch.ones(1, 1)
-    return Now(step=step, factor=1.0, decays=decays, layout=None, meter=meter)  # type: ignore
+    return StepContext(step=step, factor=1.0, decays=decays, layout=None, meter=meter)  # type: ignore
 
 
 def noise(*shape, seed=0):
@@ -51,7 +51,9 @@ def test_ema_is_torchs():
         for i, average in enumerate(kept):
             model[i].weight.data.copy_(rows[i : i + 1])
             average.update_parameters(model[i])
-            torch.testing.assert_close(part.averaged(rows, state)[i], average.module.weight[0].data)
+            torch.testing.assert_close(
+                part.eval_weights(rows, state)[i], average.module.weight[0].data
+            )
 
 
 def test_ema_that_warms_up_forgets_the_start():
@@ -86,7 +88,7 @@ def test_swa_is_torchs_mean_over_the_ends_of_late_epochs():
                 model[i].weight.data.copy_(rows[i : i + 1])
                 average.update_parameters(model[i])
             expected = average.module.weight[0].data if average.n_averaged else rows[i]
-            torch.testing.assert_close(part.averaged(rows, state)[i], expected)
+            torch.testing.assert_close(part.eval_weights(rows, state)[i], expected)
     assert state is not None and state["count"].flatten().tolist() == [8, 4, 2]
 
 
@@ -107,9 +109,9 @@ def test_averages_are_the_same_alone_and_together_keep_nan_apart_and_report_thei
             apart[i] = part.update(
                 own, part.start(own) if apart[i] is None else apart[i], now(step), Plan(20, 2)
             )
-    found = cohort.averaged(rows, together)
+    found = cohort.eval_weights(rows, together)
     for i, part in enumerate(parts):
-        alone = part.averaged(rows[i : i + 1], apart[i])[0]
+        alone = part.eval_weights(rows[i : i + 1], apart[i])[0]
         torch.testing.assert_close(alone, found[i], rtol=0, atol=0, equal_nan=True)
     shown = meter.means()[cls.acts.name]
     assert (shown[[1, 2, 4, 5, 6]] > 0).all()

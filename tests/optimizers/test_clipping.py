@@ -8,12 +8,12 @@ import torch
 from ravine.effects import Meter
 from ravine.optimizers import ALL_CLIPS, ClipNorm, ClipValue
 from ravine.part import stack
-from ravine.protocols import Now
+from ravine.protocols import StepContext
 
 
 def now(step=1, meter=None):
     decays = torch.ones(1, 1)
-    return Now(step=step, factor=1.0, decays=decays, layout=None, meter=meter)  # type: ignore
+    return StepContext(step=step, factor=1.0, decays=decays, layout=None, meter=meter)  # type: ignore
 
 
 def noise(*shape, seed=0):

@@ -15,11 +15,11 @@ from ravine.data import Data
 from ravine.effects import Meter
 from ravine.errors import RecipeError
 from ravine.networks import activations, layer_parts, mlp
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.part import field_types, is_number, rows_of, stack
 from ravine.penalties import L2
 from ravine.probes.curvature import Objective
-from ravine.protocols import Batch, Now, Searches
+from ravine.protocols import Batch, SearchOptimizer, StepContext
 from ravine.training.defaults import load_task
 from ravine.training.train import resume, train, train_all
 from ravine_gallery.surfaces import ALL as SURFACES
@@ -43,7 +43,9 @@ class Fixed:
 
 
 def moment(step, objective, *, factor=1.0, lr=None, meter=None):
-    return Now(step, factor, torch.ones(1, objective.layout.width), objective.layout, lr, meter)
+    return StepContext(
+        step, factor, torch.ones(1, objective.layout.width), objective.layout, lr, meter
+    )
 
 
 def walk(part, objective, rows, steps, *, state=None, first=1):
@@ -156,7 +158,7 @@ def test_lbfgs_in_a_run_ends_with_the_weights_of_torch():
     )
     run, task = train(recipe, workers=1), load_task(recipe)
     assert {e.name for e in run.record.effects} >= {"step length", "line search"}
-    program = Program(network, task.signature)
+    program = BatchedNetwork(network, task.signature)
     examples = task.train.to("cpu", torch.float64)
     batch = Batch(examples.numbers[None], None, examples.targets[None])
     objective = Objective.of_program(program, losses.SoftmaxCrossEntropy(), batch)
@@ -341,7 +343,7 @@ def test_a_penalty_is_part_of_what_is_searched():
     )
     run, task = train(recipe.vary("precision", "float64"), workers=1), load_task(recipe)
     program, examples = (
-        Program(recipe.network, task.signature),
+        BatchedNetwork(recipe.network, task.signature),
         task.train.to("cpu", torch.float64),
     )
     batch = Batch(examples.numbers[None], None, examples.targets[None])
@@ -362,6 +364,6 @@ def test_what_cannot_be_searched_is_refused():
     with pytest.raises(RecipeError, match="Lbfgs as a torch optimizer"):
         o.AsTorch(torch.nn.Linear(1, 1).parameters(), o.Lbfgs())
     for cls in o.SEARCH_OPTIMIZERS:
-        assert issubclass(cls, Searches)
+        assert issubclass(cls, SearchOptimizer)
         with pytest.raises(RecipeError, match="lr"):
             cls(lr=-1.0)

@@ -15,7 +15,7 @@ from ravine.cli import run_command
 from ravine.data import Data, Random
 from ravine.errors import RecipeError
 from ravine.networks import layer_parts, mlp
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.optimizers.averaging import Snapshots
 from ravine.part import stack
 from ravine.schedules import SGDR
@@ -72,7 +72,7 @@ def test_what_cannot_be_joined_is_refused(trained):
 def test_a_uniform_soup_is_torchs_averaged_model(trained):
     model, task = trained
     made = soup(model, task)
-    layout = Program(stack([model.recipe]).network, model.signature).layout
+    layout = BatchedNetwork(stack([model.recipe]).network, model.signature).layout
     average = None
     for row in model.weights.double():
         tensors = layout.views(row[None])
@@ -95,7 +95,7 @@ def test_a_soup_has_the_statistics_of_its_own_weights():
     recipe = RECIPE.vary("network", mlp.Mlp(hidden=(8,), norm=layer_parts.BatchNorm()))
     task, _ = prepare(recipe)
     made = soup(train(recipe).model, task)
-    layout = Program(stack([recipe]).network, made.signature).layout
+    layout = BatchedNetwork(stack([recipe]).network, made.signature).layout
     signal = task.train.numbers.double() @ layout.views(made.weights.double())["hidden.0.weight"][0]
     mean = made.buffers["hidden.0.norm.mean"].reshape(-1).double()
     torch.testing.assert_close(mean, signal.mean(0), rtol=1e-4, atol=1e-5)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import ravine
-from ravine.networks.layers import Columns
-from ravine.networks.manual_backprop import ByHand
-from ravine.networks.mlp import BatchNorm
+from ravine.networks.layer_parts import BatchNorm
+from ravine.networks.layers import ColumnsLayer
+from ravine.networks.manual_backprop import ManualBackprop
 from ravine.training.train import train
 
 PACKAGE = Path(ravine.__file__).parent
@@ -23,7 +23,7 @@ def own_frames():
 
 @pytest.mark.parametrize(
     ("first", "settings"),
-    [(Columns, AUTOGRAD), (ByHand, {})],
+    [(ColumnsLayer, AUTOGRAD), (ManualBackprop, {})],
     ids=["the first layer", "a backward pass that is written out"],
 )
 @pytest.mark.parametrize("workers", [1, 2])

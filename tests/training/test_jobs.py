@@ -11,8 +11,8 @@ from torch import nn
 
 from ravine import catalog, data, train, train_all
 from ravine.cli import run_command
-from ravine.networks.batched import Program
-from ravine.networks.torch_module import Module
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.torch_module import TorchModule
 from ravine.training.defaults import prepare
 from ravine.training.jobs import assign_jobs
 
@@ -104,9 +104,9 @@ def test_a_module_of_ones_own_is_a_job_by_itself():
     recipe = (
         catalog.named_recipe("plain")
         .vary("data.source", "iris")
-        .vary("network", Module(make=make))
+        .vary("network", TorchModule(make=make))
         .vary("seeds", 3)
     )
     task, resolved = prepare(recipe)
-    assert Program(resolved.network, task.signature).one_by_one
+    assert BatchedNetwork(resolved.network, task.signature).one_by_one
     assert len(assign_jobs([resolved], [task], device="cpu", workers=1)) == 3

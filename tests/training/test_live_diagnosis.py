@@ -82,12 +82,12 @@ def test_no_other_constant_is_better(loss):
 
     def mean(answer):
         expanded = None if classes else targets[None]
-        each = loss.each(
+        each = loss.per_example(
             answer[:, None].expand(-1, 80, -1), targets[None] if expanded is None else expanded
         )
         return (each * shares).sum()
 
-    found = loss.constant(targets, shares, 3)
+    found = loss.best_constant(targets, shares, 3)
     free = found.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([free], lr=0.1, max_iter=200)
 
@@ -104,7 +104,7 @@ def test_no_other_constant_is_better(loss):
 
 
 def test_every_loss_knows_its_constant():
-    assert all(callable(loss.constant) for loss in losses.ALL)
+    assert all(callable(loss.best_constant) for loss in losses.ALL)
 
 
 def test_a_rise_is_paired_with_the_lowest_look():

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ravine.record import EffectShown, Record, Series
+from ravine.record import EffectReport, Record, Series
 from ravine.statistics import t_quantile
 
 LOOKS = (
@@ -374,7 +374,7 @@ def _typical(series: Series, chosen: Sequence[int]) -> Curve:
     return Curve(series.steps[known], np.nanmedian(values[known], axis=1))
 
 
-def _medians(effects: Iterable[EffectShown], chosen: Iterable[int]) -> dict[str, float]:
+def _medians(effects: Iterable[EffectReport], chosen: Iterable[int]) -> dict[str, float]:
     places = list(chosen)
     found = {}
     for effect in effects:
