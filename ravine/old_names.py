@@ -17,7 +17,12 @@ OLD_PART_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 # keys of JSON files by the key of today
 OLD_KEYS: Mapping[str, tuple[str, ...]] = {
+    "columns": ("forms",),
+    "encoder": ("form",),
     "image": ("picture",),
+    "images": ("pictures",),
+    "task_type": ("asked",),
+    "transform": ("form",),
 }
 
 
@@ -34,3 +39,15 @@ def get_key(plain: Mapping[str, Any], key: str, default: Any = None) -> Any:
     """
     names = (key, *OLD_KEYS.get(key, ()))
     return next((plain[name] for name in names if name in plain), default)
+
+
+def with_earlier_keys(plain: Any) -> Any:
+    """The same plain data under the first names of its keys. Fingerprints are made from these, so
+    that a run begun by an earlier version recognizes its data.
+
+    >>> with_earlier_keys({"images": [{"task_type": 1}], "fit": "crop"})
+    {'pictures': [{'asked': 1}], 'fit': 'crop'}
+    """
+    if isinstance(plain, Mapping):
+        return {OLD_KEYS.get(k, (k,))[0]: with_earlier_keys(v) for k, v in plain.items()}
+    return [with_earlier_keys(v) for v in plain] if isinstance(plain, list) else plain

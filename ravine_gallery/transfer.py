@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 
 from ravine.catalog import named_recipe
 from ravine.data import Data, Given
-from ravine.data.image_file import pillow
+from ravine.data.image_file import pillow_module
 from ravine.data.images import Images
 from ravine.finetuning import DepthRates, LastLayers
 from ravine.networks.conv import Conv
@@ -192,9 +192,9 @@ def emoji(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     pictures, names = [], []
     for category, files in sorted(by_category.items()):
         for place in np.random.default_rng(0).permutation(len(files))[:count]:
-            with pillow().open(folder / "img" / "google" / "64" / files[place]) as opened:
+            with pillow_module().open(folder / "img" / "google" / "64" / files[place]) as opened:
                 drawn = opened.convert("RGBA")
-            white = pillow().new("RGBA", drawn.size, "white")
+            white = pillow_module().new("RGBA", drawn.size, "white")
             white.alpha_composite(drawn)
             pictures.append(np.asarray(white.convert("RGB")).transpose(2, 0, 1))
             names.append(category)

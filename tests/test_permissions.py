@@ -16,7 +16,7 @@ import torch
 
 from ravine import catalog, open_run, recipe_files, train
 from ravine.cli import run_command
-from ravine.data.streaming import pieces_of
+from ravine.data.streaming import row_groups_of
 from ravine.errors import RecipeError
 from ravine.networks.pretrained import read_tensors
 
@@ -61,7 +61,7 @@ def test_streamed_rows_and_weights_that_may_not_be_read_are_not_called_damaged(t
     pd.DataFrame({"x": range(40)}).to_parquet(tmp_path / "t.parquet")
     safetensors.torch.save_file({"w": torch.ones(2)}, tmp_path / "w.safetensors")
     for path, read in (
-        (tmp_path / "t.parquet", pieces_of),
+        (tmp_path / "t.parquet", row_groups_of),
         (tmp_path / "w.safetensors", read_tensors),
     ):
         read(path)

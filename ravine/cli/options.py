@@ -74,7 +74,7 @@ def recipe_for(
                 do=f'write base = "{name}" in the file',
             )
         recipe = read_recipe(what)
-    elif data.holds_pictures(what):
+    elif data.holds_images(what):
         recipe = named_recipe(name or "image").vary("data", data.Images(source=what))
     else:
         recipe = named_recipe(name or "default").vary("data.source", what)

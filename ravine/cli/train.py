@@ -155,7 +155,7 @@ def recipes_command(name: str | None = None, /) -> int:
         A named recipe.
     """
     from ravine.catalog import NAMED_RECIPES, named_recipe
-    from ravine.data import BUNDLED
+    from ravine.data import BUNDLED_SETS
     from ravine.recipe_files import recipe_text
 
     if name is not None:
@@ -165,7 +165,7 @@ def recipes_command(name: str | None = None, /) -> int:
     for known, make in NAMED_RECIPES.items():
         print(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
     print("Bundled sets (ravine train NAME):")
-    print("  " + ", ".join(BUNDLED))
+    print("  " + ", ".join(BUNDLED_SETS))
     return 0
 
 
@@ -287,21 +287,21 @@ def predict_source(run: Run, source: Path) -> pd.DataFrame:
     """Predictions for a table's rows, or for images, each with its path; what could not be read is
     printed on stderr.
     """
-    from ravine.data import PictureEncoder, read_table, rounded, told_apart, unlike
+    from ravine.data import ImageEncoder, describe_drift, read_table, round_floats, with_identifiers
 
     if run.model is None:
         return run.predict(read_table(source))  # which raises and says why
     encoder = run.model.encoder
-    if not isinstance(encoder, PictureEncoder):
+    if not isinstance(encoder, ImageEncoder):
         rows = read_table(source)
         predictions = run.predict(rows)
-        for line in unlike(encoder, rows):
+        for line in describe_drift(encoder, rows):
             print(line, file=sys.stderr)
-        return told_apart(rounded(predictions), rows, encoder)
+        return with_identifiers(round_floats(predictions), rows, encoder)
     images = encoder.read(source)
-    for line in images.said:
+    for line in images.notes:
         print(line, file=sys.stderr)
-    predictions = rounded(run.predict(images))
+    predictions = round_floats(run.predict(images))
     if images.names:
         predictions.insert(0, "file" if "path" in predictions else "path", images.names)
     return predictions

@@ -19,36 +19,36 @@ AFFORDABLE_VALUES = 2**18
 
 
 class FileBacked(Protocol):
-    """Where numbers lie in a file that other processes can open, too."""
+    """The place of numbers in a file that other processes can open, too."""
 
     def tensor(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded rows of a table, or pictures. `targets` is None for rows to predict, `codes` where no
+    """Encoded rows of a table, or images. `targets` is None for rows to predict, `codes` where no
     column has codes.
 
-    Numbers that are `held` in a file are not copied to worker processes: these open the file.
+    Numbers with a `backing` file are not copied to worker processes: these open the file.
 
     >>> Examples(torch.zeros(3, 2)).count
     3
     """
 
-    numbers: Tensor  # float32 [N, F]; pictures are uint8 [N, C, H, W]
+    numbers: Tensor  # float32 [N, F]; images are uint8 [N, C, H, W]
     codes: Tensor | None = None  # int64 [N, K], 0 is unseen or rare
     targets: Tensor | None = (
         None  # int64 [N] classes; float32 [N, 1] binary; [N, C] regression (encoded) and labels
     )
     weights: Tensor | None = None  # float32 [N], each example's share in the loss
-    held: FileBacked | None = None  # None for numbers in memory
+    backing: FileBacked | None = None  # the file that holds the numbers; None in memory
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ if self.held is None else {**self.__dict__, "numbers": None}
+        return self.__dict__ if self.backing is None else {**self.__dict__, "numbers": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        held = state["held"]
-        self.__dict__.update(state if held is None else {**state, "numbers": held.tensor()})
+        backing = state["backing"]
+        self.__dict__.update(state if backing is None else {**state, "numbers": backing.tensor()})
 
     @property
     def count(self) -> int:
@@ -86,14 +86,14 @@ def concatenate(parts: list[Examples]) -> Examples:
 
 @dataclass(frozen=True)
 class LoadedImages:
-    """New images in the form that networks read: their names (none for arrays), and uint8 [N, C, H,
+    """New images as networks read them: their names (none for arrays), and uint8 [N, C, H,
     W].
     """
 
     names: tuple[str, ...]
     pixels: Tensor
-    held: FileBacked | None = None
-    said: tuple[str, ...] = ()
+    backing: FileBacked | None = None
+    notes: tuple[str, ...] = ()
 
 
 class StreamedExamples(Protocol):
@@ -117,5 +117,5 @@ def evenly_spaced(examples: Examples | StreamedExamples, count: int) -> Examples
 
 def affordable_count(signature: Signature, count: int, values: int = AFFORDABLE_VALUES) -> int:
     """`count`, or fewer where examples are images that have more than `values` numbers together."""
-    picture = signature.image
-    return count if picture is None else max(16, min(count, values // math.prod(picture[:3])))
+    image = signature.image
+    return count if image is None else max(16, min(count, values // math.prod(image[:3])))

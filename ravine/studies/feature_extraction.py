@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ravine.data.images import Images
 from ravine.data.source import Data
-from ravine.data.splits import NAMES, Given
+from ravine.data.splits import SPLIT_NAMES, Given
 from ravine.errors import DataError, InputError, RecipeError, nearest
 from ravine.files import write_atomically
 from ravine.finetuning import DepthRates, Gradual
@@ -163,7 +163,7 @@ def heads_on_features(
         )
     task = load_task(recipe, frame)
     tables = []
-    for name in NAMES:
+    for name in SPLIT_NAMES:
         examples = getattr(task, name)
         if examples is not None:
             table = feature_table(features(network, examples.numbers, layer=layer, cache=cache))

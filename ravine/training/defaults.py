@@ -29,7 +29,7 @@ def load_task(recipe: Recipe, frame: TableLike | None = None) -> Task:
     """The examples of a recipe's task, split and encoded."""
     return data.load(
         recipe.data,  # type: ignore[arg-type]
-        recipe.split,
+        recipe.split,  # type: ignore[arg-type]
         recipe.encoding,  # type: ignore[arg-type]
         seed=recipe.split_seed,
         frame=frame,

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ravine.data import Encoder, Examples, ExamplesLike, PictureEncoder
+from ravine.data import Encoder, Examples, ExamplesLike, ImageEncoder
 from ravine.layout import Rows
 from ravine.networks.batched import BatchedNetwork
 from ravine.part import stack
@@ -29,7 +29,7 @@ class Model:
     """
 
     recipe: Recipe
-    encoder: Encoder | PictureEncoder
+    encoder: Encoder | ImageEncoder
     signature: Signature
     weights: Rows
     buffers: dict[str, Tensor]
@@ -69,7 +69,9 @@ class Model:
         """
         target = self.encoder.target
         values = target.decode(self.encoded_prediction(frame)).numpy()
-        return np.concatenate([1 - values, values], 1) if target.asked.kind == "binary" else values
+        return (
+            np.concatenate([1 - values, values], 1) if target.task_type.kind == "binary" else values
+        )
 
     def predict(self, frame: ExamplesLike) -> pd.DataFrame:
         """The model's prediction for new rows as a table: the target, and for classes the

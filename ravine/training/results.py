@@ -131,7 +131,7 @@ def assemble_run(
         series=series,
         events=_events(trained),
         effects=effects,
-        said=tuple(task.said),
+        said=tuple(task.notes),
         surroundings=surroundings(),
         score=score,
         seconds=seconds,
@@ -262,8 +262,8 @@ def describe_task(task: Task, model: Model | None) -> dict[str, Any]:
     are.
     """
     splits = {"train": task.train, "validation": task.validation, "test": task.test}
-    picture = task.signature.image
-    inputs = len(task.encoder.features) if picture is None else math.prod(picture[:3])
+    image = task.signature.image
+    inputs = len(task.encoder.features) if image is None else math.prod(image[:3])
     return {
         "kind": task.kind,
         "target": list(task.targets),

@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ravine.data import Encoder, PictureEncoder, Task, encoder_from_plain
+from ravine.data import Encoder, ImageEncoder, Task, encoder_from_plain
 from ravine.errors import InputError, RunError
 from ravine.files import check_readable, write_atomically
 from ravine.layout import Rows
@@ -149,7 +149,7 @@ def _signature(plain: Mapping[str, Any]) -> Signature:
     return Signature(plain["numbers"], codes, plain["outputs"], image, flags)
 
 
-def _read_encoder(path: Path) -> Encoder | PictureEncoder:
+def _read_encoder(path: Path) -> Encoder | ImageEncoder:
     check_readable(path, RunError)
     try:
         return encoder_from_plain(json.loads(path.read_text("utf-8")))

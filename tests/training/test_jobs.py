@@ -19,7 +19,7 @@ from ravine.training.jobs import assign_jobs
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of 36 small pictures, dark, middling and bright."""
+    """A folder of 36 small images, dark, middling and bright."""
     random = np.random.default_rng(0)
     for c, name in enumerate(("dark", "gray", "light")):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -44,11 +44,11 @@ def test_a_small_folder_of_pictures_just_trains(photos, tmp_path, capsys):
 )
 def test_batch_and_epochs_fit_how_many_pictures_there_are(count, batch, epochs):
     random = np.random.default_rng(1)
-    pictures = random.integers(0, 255, (round(count / 0.75), 2, 2), dtype=np.uint8)
+    images = random.integers(0, 255, (round(count / 0.75), 2, 2), dtype=np.uint8)
     recipe = dataclasses.replace(
         catalog.named_recipe("image"), split=data.Random(validation=0.1, test=0.15)
     )
-    task, resolved = prepare(recipe, (pictures, np.arange(len(pictures)) % 2))
+    task, resolved = prepare(recipe, (images, np.arange(len(images)) % 2))
     assert task.train.count == count and (resolved.batch, resolved.epochs) == (batch, epochs)
 
 

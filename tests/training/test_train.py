@@ -15,7 +15,7 @@ import torch
 
 from ravine import catalog, optimizers, recipe_files, schedules
 from ravine.data import Data, Random, read_table
-from ravine.data.datasets import bundled
+from ravine.data.datasets import load_bundled
 from ravine.early_stopping import EarlyStopping
 from ravine.errors import InputError, Interrupted, RecipeError, RunError
 from ravine.networks import layer_parts, mlp
@@ -83,13 +83,13 @@ def test_what_is_read_back_is_what_was_written(written):
     )
     for name, series in run.record.series.items():
         np.testing.assert_array_equal(again.record.series[name].values, series.values)
-    frame, _ = bundled("penguins")
+    frame, _ = load_bundled("penguins")
     pd.testing.assert_frame_equal(again.predict(frame), run.predict(frame))
     assert group_key(again.model.recipe) == group_key(run.model.recipe)
 
 
 def test_predictions_do_not_depend_on_the_other_rows(written):
-    frame, _ = bundled("penguins")
+    frame, _ = load_bundled("penguins")
     whole = written[0].predict(frame)
     one = written[0].predict(frame.iloc[[7]])
     pd.testing.assert_frame_equal(one, whole.iloc[[7]], rtol=1e-5)
@@ -97,7 +97,7 @@ def test_predictions_do_not_depend_on_the_other_rows(written):
 
 def test_the_score_is_that_of_the_averaged_predictions_on_the_test_rows(written):
     run, _ = written
-    frame, target = bundled("penguins")
+    frame, target = load_bundled("penguins")
     task = load_task(quick())
     rows = frame.iloc[task.rows["test"]]
     predicted = run.predict(rows)
@@ -221,7 +221,7 @@ def test_a_run_whose_networks_all_diverge_has_no_model(tmp_path):
     again = open_run(tmp_path / "run")
     assert again.record.failures == 3
     with pytest.raises(RunError, match="every network diverged"):
-        again.predict(bundled("penguins")[0])
+        again.predict(load_bundled("penguins")[0])
 
 
 def test_a_stop_file_saves_and_leaves(tmp_path):
@@ -289,7 +289,7 @@ def test_a_frame_with_a_regression_target_predicts_in_its_units():
 
 
 def test_a_csv_file_trains_like_the_frame_it_holds(tmp_path):
-    frame, _ = bundled("penguins")
+    frame, _ = load_bundled("penguins")
     path = tmp_path / "p.csv"
     frame.to_csv(path, index=False, sep=";")
     ours = train(quick(data=Data(source=str(path), target=("species",))), workers=1)
@@ -298,7 +298,7 @@ def test_a_csv_file_trains_like_the_frame_it_holds(tmp_path):
 
 
 def test_only_the_ratios_of_weights_count():
-    frame, _ = bundled("penguins")
+    frame, _ = load_bundled("penguins")
     frame = frame.assign(heavy=np.where(frame["island"] == "Biscoe", 2.0, 1.0))
     data = Data(target=("species",), weight="heavy")
     one, thousand = (
