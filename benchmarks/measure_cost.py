@@ -74,10 +74,10 @@ def seconds(
     cohort = cohort_of(case, optimizer, starts(case, networks), planned_epochs=planned)
     source, evaluate = source_and_evaluator(case, cohort)
     if way == "bare":
-        cohort.losses = {"sum": Nowhere()}  # type: ignore[dict-item]
+        cohort.state.losses = {"sum": Nowhere()}  # type: ignore[dict-item]
     with _silenced(way):
         begun = time.process_time()
-        loop.run(cohort, source, evaluate, pause=lambda cohort: cohort.step == steps)
+        loop.train_cohort(cohort, source, evaluate, pause=lambda cohort: cohort.step == steps)
         return (time.process_time() - begun) / min(steps, cohort.job.plan.steps)
 
 
@@ -93,7 +93,7 @@ def _silenced(way: str) -> Iterator[None]:
     if way == "recorded":
         yield
         return
-    with mock.patch.object(loop, "samples", lambda step, plan: False):
+    with mock.patch.object(loop, "is_sampled", lambda step, plan: False):
         if way == "without intervals":
             yield
             return

@@ -29,16 +29,17 @@ from torch import Tensor, nn
 from ravine import catalog
 from ravine.data import Examples
 from ravine.losses import SoftmaxCrossEntropy
+from ravine.metrics import main_metric
 from ravine.networks.conv import Conv
 from ravine.optimizers import AdamW
-from ravine.protocols import Picture, Plan, Signature
+from ravine.protocols import ImageShape, Plan, Signature
 from ravine.recipe import Recipe
 from ravine.rng import stream
 from ravine.training.batches import InMemory
-from ravine.training.cohort import Cohort, Job, start
+from ravine.training.cohort import Cohort, Job, start_cohort
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, outputs_on
-from ravine.training.loop import run
+from ravine.training.loop import train_cohort
 
 CLASSES = 10
 OURS, THEIRS = "ravine", "plain PyTorch"
@@ -53,11 +54,11 @@ def main() -> None:
     recipe = recipe.vary("loss", SoftmaxCrossEntropy(label_smoothing=smoothing))
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
     with exact_arithmetic():
-        cohort = start(job_of(recipe, train))
+        cohort = start_cohort(job_of(recipe, train))
         net = twin(recipe, cohort).to(memory_format=layout)  # type: ignore[call-overload]
         turns = {OURS: our_epochs(cohort, train), THEIRS: their_epochs(recipe, net, train, layout)}
         taken = side_by_side(turns, epochs=args.epochs)
-        ours = outputs_on(cohort.program, cohort.weights, cohort.buffers, test)[0]
+        ours = outputs_on(cohort.network, cohort.weights, cohort.buffers, test)[0]
         theirs = judged(net, test)
     ratios = [b / a for a, b in zip(taken[OURS], taken[THEIRS], strict=True)]
     print(
@@ -111,7 +112,7 @@ def examples(folder: Path, name: str) -> Examples:
 def job_of(recipe: Recipe, train: Examples) -> Job:
     assert isinstance(recipe.batch, int) and recipe.epochs is not None
     values = train.numbers.double() / 255
-    picture = Picture(1, 28, 28, (float(values.mean()),), (float(values.std()),))
+    picture = ImageShape(1, 28, 28, (float(values.mean()),), (float(values.std()),))
     per_epoch = -(-train.count // recipe.batch)
     return Job(
         recipes=(recipe,),
@@ -125,16 +126,10 @@ def job_of(recipe: Recipe, train: Examples) -> Job:
 def our_epochs(cohort: Cohort, train: Examples) -> Iterator[None]:
     """An epoch of Ravine's loop, with all that it records, at each turn."""
     plan = cohort.job.plan
-    judge = Evaluator(
-        plan,
-        None,
-        metric=lambda outputs, _: outputs.mean((1, 2)),
-        name="none",
-        higher_is_better=False,
-    )
+    judge = Evaluator(plan, None, main_metric("classes"))
     source = InMemory(train, cohort.seeds, batch=cohort.job.batch)
     while True:
-        run(cohort, source, judge, pause=lambda c: c.step % plan.per_epoch == 0)
+        train_cohort(cohort, source, judge, pause=lambda c: c.step % plan.per_epoch == 0)
         yield
 
 
@@ -142,7 +137,7 @@ def our_epochs(cohort: Cohort, train: Examples) -> Iterator[None]:
 
 
 class Standardize(nn.Module):
-    def __init__(self, picture: Picture):
+    def __init__(self, picture: ImageShape):
         super().__init__()
         self.mean, self.sd = picture.mean[0], picture.sd[0]
 
@@ -152,7 +147,7 @@ class Standardize(nn.Module):
 
 def twin(recipe: Recipe, cohort: Cohort) -> nn.Module:
     """The recipe's network as torch.nn, with the weights of the cohort's only network."""
-    network, picture = recipe.network, cohort.job.signature.picture
+    network, picture = recipe.network, cohort.job.signature.image
     assert isinstance(network, Conv) and picture is not None
     layers: list[nn.Module] = [Standardize(picture)]
     inputs, side = picture.channels, picture.height
@@ -166,7 +161,7 @@ def twin(recipe: Recipe, cohort: Cohort) -> nn.Module:
         inputs, side = channels, side // 2
     layers += [nn.Flatten(), nn.Linear(inputs * side * side, CLASSES)]
     net = nn.Sequential(*layers)
-    ours = cohort.program.layout.views(cohort.weights)
+    ours = cohort.network.layout.views(cohort.weights)
     for value, parameter in zip(ours.values(), net.parameters(), strict=True):
         turned = value[0].T if value[0].dim() == 2 and parameter.dim() == 2 else value[0]
         parameter.data.copy_(turned.reshape(parameter.shape))

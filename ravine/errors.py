@@ -88,8 +88,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     shown = ", ".join(choices[:30]) + (
         f" and {len(choices) - 30} more" if len(choices) > 30 else ""
     )
-    by_folded = {folded(c): c for c in choices}
-    wanted = folded(name)
+    by_folded = {fold_name(c): c for c in choices}
+    wanted = fold_name(name)
     close = difflib.get_close_matches(wanted, by_folded, n=5, cutoff=0.5)
     close = sorted(close, key=lambda c: _mistakes(wanted, c))[
         :1
@@ -122,16 +122,16 @@ def _mistakes(given: str, meant: str) -> int:
     return above[-1]
 
 
-def shortened(text: str, most: int = 60) -> str:
+def shorten(text: str, most: int = 60) -> str:
     """A text of at most so many characters, its middle left out if it is longer.
 
-    >>> shortened("abcdefghijklmnopqrst", 15)
+    >>> shorten("abcdefghijklmnopqrst", 15)
     'abcdefg ... rst'
     """
     tail = (most - 5) // 3
     return text if len(text) <= most else f"{text[: most - 5 - tail]} ... {text[-tail:]}"
 
 
-def folded(name: str) -> str:
+def fold_name(name: str) -> str:
     """A name as one may write it: case, hyphens and underscores do not count."""
     return name.lower().replace("_", "").replace("-", "")

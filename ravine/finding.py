@@ -12,22 +12,23 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ravine.causes import CAUSES
-from ravine.record import Score, finite
+from ravine.record import Score, finite_json
 
-SCHEMA = 1
-SEVERITIES = ("error", "warning", "note")  # worst first
-CONFIDENCES = (
+REPORT_SCHEMA = 1
+SEVERITY_LEVELS = ("error", "warning", "note")  # worst first
+CONFIDENCE_LEVELS = (
     "exact",
     "high",
     "medium",
     "low",
 )  # surest first; exact: a fact with no threshold in it
-VERDICTS = ("helped", "no effect", "worse", "not tried")
-NAMED = 2  # how many causes are named that neither an exact check nor a trial has confirmed
+TRIAL_VERDICTS = ("helped", "no effect", "worse", "not tried")
+# how many causes are named that neither an exact check nor a trial has confirmed
+MAX_UNCONFIRMED_CAUSES = 2
 
 # What is changed in a program that is no recipe: those of the first row can be tried, the others
 # are made by hand.
-TRIED = (
+TRIABLE_CHANGES = (
     "lr",
     "batch",
     "clip",
@@ -44,7 +45,7 @@ TRIED = (
     "normalization",
     "shuffle",
 )
-BY_HAND = ("data", "model", "loop")
+MANUAL_CHANGES = ("data", "model", "loop")
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Change:
-    """One setting and the value to give it: a path in a recipe, or in a program one of `TRIED` and
-    `BY_HAND`.
+    """One setting and the value to give it: a path in a recipe, or in a program one of
+    `TRIABLE_CHANGES` and `MANUAL_CHANGES`.
     """
 
     path: str
@@ -93,7 +94,7 @@ class Trial:
     why: str = ""
 
     def __post_init__(self) -> None:
-        _one_of("verdict", self.verdict, VERDICTS)
+        _one_of("verdict", self.verdict, TRIAL_VERDICTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +120,8 @@ class Finding:
     explains: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _one_of("severity", self.severity, SEVERITIES)
-        _one_of("confidence", self.confidence, CONFIDENCES)
+        _one_of("severity", self.severity, SEVERITY_LEVELS)
+        _one_of("confidence", self.confidence, CONFIDENCE_LEVELS)
         for cause in (self.cause, *self.suspects):
             _one_of("cause", cause, tuple(CAUSES))
 
@@ -135,7 +136,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """The finding as JSON-ready data."""
-        return finite(asdict(self))
+        return finite_json(asdict(self))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Finding:
@@ -191,15 +192,15 @@ class Report:
     score: Score | None = None
     checks: Checks = Checks()
     findings: tuple[Finding, ...] = ()
-    schema: int = SCHEMA
+    schema: int = REPORT_SCHEMA
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-ready data: schema, run, score, checks, findings."""
         return {
             "schema": self.schema,
             "run": self.run,
-            "score": None if self.score is None else finite(asdict(self.score)),
-            "checks": finite(asdict(self.checks)),
+            "score": None if self.score is None else finite_json(asdict(self.score)),
+            "checks": finite_json(asdict(self.checks)),
             "findings": [f.to_json() for f in self.findings],
         }
 
@@ -254,7 +255,7 @@ def _name_few(ordered: list[Finding]) -> tuple[Finding, ...]:
     kept: list[Finding] = []
     guesses: list[str] = []
     for finding in ordered:
-        if finding.confirmed or finding.cause in guesses or len(guesses) < NAMED:
+        if finding.confirmed or finding.cause in guesses or len(guesses) < MAX_UNCONFIRMED_CAUSES:
             kept.append(finding)
             if not finding.confirmed and finding.cause not in guesses:
                 guesses.append(finding.cause)
@@ -268,9 +269,9 @@ def _name_few(ordered: list[Finding]) -> tuple[Finding, ...]:
 def _importance(finding: Finding) -> tuple[int, bool, int, float]:
     since = float("inf") if finding.since is None else finding.since
     return (
-        SEVERITIES.index(finding.severity),
+        SEVERITY_LEVELS.index(finding.severity),
         not finding.confirmed,
-        CONFIDENCES.index(finding.confidence),
+        CONFIDENCE_LEVELS.index(finding.confidence),
         since,
     )
 

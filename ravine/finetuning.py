@@ -16,11 +16,11 @@ from typing import ClassVar
 
 from ravine.effects import Effect
 from ravine.errors import RecipeError, nearest
-from ravine.layout import Layout, Row, fits
+from ravine.layout import Layout, Row, matches
 from ravine.part import part, setting
 from ravine.protocols import Plan
 
-HELD = "mean share of the weights that were held still"
+FROZEN_MEANING = "mean share of the weights that were held still"
 
 
 @part
@@ -34,15 +34,15 @@ class Freeze:
     [[0.0, 0.0, 1.0, 1.0]]
     """
 
-    acts: ClassVar[Effect] = Effect("freeze", HELD)
+    acts: ClassVar[Effect] = Effect("freeze", FROZEN_MEANING)
     layers: tuple[str, ...] = ("module",)
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
-        held = matching(layout, self.layers, setting="Freeze.layers")
+        held = matching_slots(layout, self.layers, setting="Freeze.layers")
         return layout.row(lambda slot: slot.name not in held)
 
-    def did(self, row: Row) -> float:
-        return share_held(row)
+    def effect_of(self, row: Row) -> float:
+        return frozen_share(row)
 
 
 @part
@@ -56,14 +56,14 @@ class LastLayers:
     [[0.0, 1.0, 1.0]]
     """
 
-    acts: ClassVar[Effect] = Effect("last layers", HELD)
+    acts: ClassVar[Effect] = Effect("last layers", FROZEN_MEANING)
     count: int = setting(default=1, ge=1)
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
         return _of_last(layout, self.count)
 
-    def did(self, row: Row) -> float:
-        return share_held(row)
+    def effect_of(self, row: Row) -> float:
+        return frozen_share(row)
 
 
 @part
@@ -74,14 +74,14 @@ class Gradual:
     In epoch e (0 is the first) the last 1 + ⌊e / `epochs`⌋ depths train.
     """
 
-    acts: ClassVar[Effect] = Effect("gradual unfreezing", HELD)
+    acts: ClassVar[Effect] = Effect("gradual unfreezing", FROZEN_MEANING)
     epochs: int = setting(default=1, ge=1)
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
         return _of_last(layout, 1 + step // plan.per_epoch // self.epochs)
 
-    def did(self, row: Row) -> float:
-        return share_held(row)
+    def effect_of(self, row: Row) -> float:
+        return frozen_share(row)
 
 
 @part
@@ -99,7 +99,7 @@ class Unfreeze:
     [[[0.0, 0.0, 1.0, 1.0]], [[0.0, 0.0, 1.0, 1.0]], [[1.0, 1.0, 1.0, 1.0]]]
     """
 
-    acts: ClassVar[Effect] = Effect("unfreeze", HELD)
+    acts: ClassVar[Effect] = Effect("unfreeze", FROZEN_MEANING)
     stages: tuple[tuple[int, str], ...] = ((0, "output"), (1, "*"))
 
     def check(self) -> None:
@@ -113,14 +113,14 @@ class Unfreeze:
             )
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
-        matching(layout, [pattern for _, pattern in self.stages], setting="Unfreeze.stages")
+        matching_slots(layout, [pattern for _, pattern in self.stages], setting="Unfreeze.stages")
         epoch = step // plan.per_epoch
         begun = [pattern for first, pattern in self.stages if first <= epoch]
-        free = matching(layout, begun, setting="Unfreeze.stages")
+        free = matching_slots(layout, begun, setting="Unfreeze.stages")
         return layout.row(lambda slot: slot.name in free)
 
-    def did(self, row: Row) -> float:
-        return share_held(row)
+    def effect_of(self, row: Row) -> float:
+        return frozen_share(row)
 
 
 @part
@@ -153,7 +153,7 @@ class DepthRates:
         }
         return layout.row(lambda slot: factor[slot.name])
 
-    def did(self, row: Row) -> float:
+    def effect_of(self, row: Row) -> float:
         return float((1 - row.double()).abs().mean())
 
 
@@ -211,12 +211,12 @@ def _of_last(layout: Layout, count: int) -> Row:
     return layout.row(lambda slot: slot.name in free)
 
 
-def matching(layout: Layout, patterns: Iterable[str], *, setting: str) -> set[str]:
+def matching_slots(layout: Layout, patterns: Iterable[str], *, setting: str) -> set[str]:
     """The names of the slots that match. Raises `RecipeError` for a pattern that matches none."""
     names = [slot.name for slot in layout.slots]
     found: set[str] = set()
     for pattern in patterns:
-        here = [name for name in names if fits(name, pattern)]
+        here = [name for name in names if matches(name, pattern)]
         if not here:
             raise RecipeError(
                 f"no slot of the network matches {pattern!r} of {setting}",
@@ -226,6 +226,6 @@ def matching(layout: Layout, patterns: Iterable[str], *, setting: str) -> set[st
     return found
 
 
-def share_held(row: Row) -> float:
+def frozen_share(row: Row) -> float:
     """Which share of the weights a row of factors holds still."""
     return float((row == 0).double().mean())

@@ -20,6 +20,8 @@ Rows: TypeAlias = Tensor  # [P, W]
 Column: TypeAlias = Tensor  # [P, 1]
 Row: TypeAlias = Tensor  # [1, W]
 Role: TypeAlias = Literal["weight", "bias", "scale", "embedding"]
+# elements that torch's vector loops take at a time: two registers of 16 float32 (AVX-512), or fewer
+VECTOR_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +93,17 @@ class Layout:
         return self.row(lambda slot: slot.lr, dtype=dtype)
 
 
-def fits(name: str, pattern: str) -> bool:
+def matches(name: str, pattern: str) -> bool:
     """Whether a slot's name matches a pattern: it begins with it and a dot, or fits it as file
     names do.
 
-    >>> (fits("hidden.0.weight", "hidden.0"), fits("hidden.0.weight", "*.weight"),
-    ...  fits("hidden.10.bias", "hidden.1"))
+    >>> (matches("hidden.0.weight", "hidden.0"), matches("hidden.0.weight", "*.weight"),
+    ...  matches("hidden.10.bias", "hidden.1"))
     (True, True, False)
     """
     return name.startswith(f"{pattern}.") or fnmatchcase(name, pattern)
 
 
-def length(rows: Rows) -> Column:
+def row_norm(rows: Rows) -> Column:
     """The Euclidean length of each network's row, [P, 1]."""
     return torch.linalg.vector_norm(rows, dim=1, keepdim=True)

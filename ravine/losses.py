@@ -1,39 +1,47 @@
 """Losses: how far outputs are from targets, for each example; and what outputs predict.
 
+A loss says in `tasks` which kinds of task it fits: "binary", "classes", "labels", "regression".
+
 Letters: P networks, B examples, C outputs.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ravine.effects import Effect, Meter
+from ravine.layout import VECTOR_SIZE
 from ravine.part import Number, match, part, setting
 
-SMOOTHING = Effect(
+SMOOTHING_EFFECT = Effect(
     "label smoothing", "mean |change| of the targets"
 )  # reported by losses with label_smoothing
-VECTOR = 32  # elements that torch's vector loops take at a time
-SMALL = 256  # logits of one network's batch up to which torch's own cross entropy is faster
+MAX_SMALL_LOGITS = (
+    256  # logits of one network's batch up to which torch's own cross entropy is faster
+)
 
 
 @part
 class SquaredError:
     """½ (y − f)², summed over the outputs of an example. Its gradient is f − y."""
 
-    def slope(
+    tasks: ClassVar[tuple[str, ...]] = ("regression",)
+
+    def losses_and_gradient(
         self, outputs: Tensor, targets: Tensor, meter: Meter | None = None
     ) -> tuple[Tensor, Tensor]:
         """The losses [P, B] and their gradient, f − y, [P, B, C]."""
         error = outputs - targets
         return _over_outputs(error.square() * 0.5), error
 
-    def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
+    def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         return _over_outputs((outputs - targets).square() * 0.5)
 
-    def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
+    def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
         """The mean."""
         return (shares[:, None] * targets).sum(0, keepdim=True)
 
@@ -47,10 +55,12 @@ class AbsoluteError:
     than others.
     """
 
-    def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
+    tasks: ClassVar[tuple[str, ...]] = ("regression",)
+
+    def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         return _over_outputs((outputs - targets).abs())
 
-    def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
+    def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
         """The median."""
         return _median(targets, shares)
 
@@ -64,16 +74,17 @@ class Huber:
     1964).
     """
 
+    tasks: ClassVar[tuple[str, ...]] = ("regression",)
     delta: Number = setting(default=1.0, gt=0)
 
-    def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
+    def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         error = outputs - targets
         size, delta = error.abs(), match(self.delta, error)
         return _over_outputs(
             torch.where(size <= delta, error.square() * 0.5, (size - delta * 0.5) * delta)
         )
 
-    def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
+    def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
         """Between median and mean, by weights min(1, delta / |e|) that are worked out again thirty
         times.
         """
@@ -99,11 +110,12 @@ class BinaryCrossEntropy:
     1]. Label smoothing: y <- (1 − label_smoothing) y + label_smoothing / 2.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = ("binary", "labels")
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
-    def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
+    def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         targets = self._smooth(targets, meter)
-        if outputs.shape[1] * outputs.shape[2] % VECTOR == 0:
+        if outputs.shape[1] * outputs.shape[2] % VECTOR_SIZE == 0:
             # 15 % of a small network's step; but its gradient is a sigmoid, whose last bits depend
             # on the place in the buffer unless all of it is done by torch's vector loops
             losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
@@ -117,10 +129,10 @@ class BinaryCrossEntropy:
         smoothing = match(self.label_smoothing, targets)
         smooth = targets * match(1 - self.label_smoothing, targets) + smoothing * 0.5
         if meter is not None:
-            meter.add(SMOOTHING.name, (smooth - targets).abs().mean((1, 2)))
+            meter.add(SMOOTHING_EFFECT.name, (smooth - targets).abs().mean((1, 2)))
         return smooth
 
-    def slope(
+    def losses_and_gradient(
         self, outputs: Tensor, targets: Tensor, meter: Meter | None = None
     ) -> tuple[Tensor, Tensor]:
         """The losses [P, B] and their gradient, p − y, [P, B, C]."""
@@ -128,7 +140,7 @@ class BinaryCrossEntropy:
         logs = F.logsigmoid(outputs)
         return _over_outputs((1 - targets) * outputs - logs), logs.exp() - targets
 
-    def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
+    def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
         """The logit of each label's share; where all are alike, of one that a tenth of an example
         is short of it.
         """
@@ -150,14 +162,15 @@ class SoftmaxCrossEntropy:
     label_smoothing / C.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = ("classes",)
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
-    def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
+    def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         smooth = _any(self.label_smoothing)
         classes = outputs.shape[2]
         self._report(outputs, meter)
         # by the shape alone, so that a network's bits never depend on its company
-        chosen, mean = (_small if outputs.shape[1] * classes <= SMALL else _large)(
+        chosen, mean = (_small if outputs.shape[1] * classes <= MAX_SMALL_LOGITS else _large)(
             outputs, targets, smooth
         )
         if not smooth:
@@ -172,15 +185,15 @@ class SoftmaxCrossEntropy:
             changed = torch.as_tensor(self.label_smoothing, dtype=torch.float64) * (
                 2 * (classes - 1) / classes**2
             )
-            meter.add(SMOOTHING.name, changed.reshape(-1).expand(len(outputs)))
+            meter.add(SMOOTHING_EFFECT.name, changed.reshape(-1).expand(len(outputs)))
 
-    def slope(
+    def losses_and_gradient(
         self, outputs: Tensor, targets: Tensor, meter: Meter | None = None
     ) -> tuple[Tensor, Tensor]:
         """The losses [P, B] and their gradient, softmax − q, [P, B, C]."""
         self._report(outputs, meter)
         chosen = targets[..., None]
-        if outputs.shape[1] * outputs.shape[2] <= SMALL:
+        if outputs.shape[1] * outputs.shape[2] <= MAX_SMALL_LOGITS:
             logs = F.log_softmax(outputs, -1)
             slope = logs.exp()
         else:
@@ -199,7 +212,7 @@ class SoftmaxCrossEntropy:
         slope = slope - match(self.label_smoothing / outputs.shape[2], outputs)
         return losses, slope.scatter_add_(-1, chosen, -whole)
 
-    def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
+    def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
         """The logarithm of each class's share; a class without examples has a tenth of one."""
         smoothing = torch.as_tensor(self.label_smoothing, dtype=shares.dtype).reshape(-1, 1)
         found = shares.new_zeros(outputs).index_add(0, targets, shares)[None]
@@ -216,13 +229,13 @@ class ByTask:
     classes or labels, else ½ (y − f)². No loss itself: a recipe's is decided once its task is
     known.
 
-    >>> ByTask(label_smoothing=0.1).decided("classes")
+    >>> ByTask(label_smoothing=0.1).loss_for("classes")
     SoftmaxCrossEntropy(label_smoothing=0.1)
     """
 
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
-    def decided(self, kind: str) -> SquaredError | BinaryCrossEntropy | SoftmaxCrossEntropy:
+    def loss_for(self, kind: str) -> SquaredError | BinaryCrossEntropy | SoftmaxCrossEntropy:
         """The loss for a kind of task."""
         if kind == "regression":
             return SquaredError()

@@ -42,12 +42,12 @@ class Metric:
 
     name: str
     higher_is_better: bool
-    adds: Callable[[Tensor, Tensor, Spread], Sums] | None
+    adds: Callable[[Tensor, Tensor, Grouping], Sums] | None
     value: Callable[[Tensor], Tensor]
 
     def of(self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The metric [P], float64. Weights [N] count examples more or less."""
-        spread = Spread(
+        spread = Grouping(
             weights,
             torch.zeros(predictions.shape[1], dtype=torch.int64, device=predictions.device),
             1,
@@ -60,7 +60,7 @@ class Metric:
         return torch.where(predictions.isfinite().all(2).all(1), found, math.nan)
 
 
-class Spread(NamedTuple):
+class Grouping(NamedTuple):
     """Which group each example is in [N], of how many, and what it weighs [N] (None: 1)."""
 
     weights: Tensor | None
@@ -99,7 +99,7 @@ def _truth(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     ).double()
 
 
-def _chosen(predictions: Tensor, targets: Tensor) -> Tensor:
+def _predicted_labels(predictions: Tensor, targets: Tensor) -> Tensor:
     """Which classes or labels are predicted, [P, N, K] of 0 and 1: the likeliest class; labels
     above one half.
     """
@@ -108,23 +108,25 @@ def _chosen(predictions: Tensor, targets: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(predictions.argmax(2), predictions.shape[2]).double()
 
 
-def _classes(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _class_numbers(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The predicted class [P, N] and the true one [N]."""
     if predictions.shape[2] == 1:
         return (predictions[..., 0] > 0.5).long(), targets.reshape(-1).long()
     return predictions.argmax(2), targets.reshape(-1).long()
 
 
-def _correct(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
-    chosen, true = _classes(predictions, targets)
+def _sum_correct(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
+    chosen, true = _class_numbers(predictions, targets)
     return spread.sums((chosen == true).double()[..., None])
 
 
-def _labels_correct(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
-    return spread.sums((_chosen(predictions, targets) == targets).double().mean(2, keepdim=True))
+def _sum_label_correct(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
+    return spread.sums(
+        (_predicted_labels(predictions, targets) == targets).double().mean(2, keepdim=True)
+    )
 
 
-def _log_loss(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+def _sum_log_loss(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
     """−log of the probability of what is true; probabilities no nearer to 0 than their precision
     can tell from 1.
     """
@@ -136,7 +138,7 @@ def _log_loss(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
     return spread.sums(-right.clamp(min=least).log().mean(2, keepdim=True))
 
 
-def _brier(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+def _sum_brier(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
     """(p − y)² of a binary task (Brier 1950 counts it twice), summed over classes, averaged over
     labels.
     """
@@ -146,12 +148,12 @@ def _brier(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
     return spread.sums(squares.sum(2, keepdim=True) if classes else squares.mean(2, keepdim=True))
 
 
-def _confusion(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+def _sum_confusion(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
     """For each class: the shares predicted and true, predicted, true; [P, G, 3 K]. A binary task
     has two classes.
     """
     networks, count = predictions.shape[0], max(2, predictions.shape[2])
-    chosen, true = _classes(predictions, targets)
+    chosen, true = _class_numbers(predictions, targets)
     weights, places = spread.of(predictions), spread.groups * 3 * count
     totals = weights.new_zeros(networks, spread.size * 3 * count)
     weights = weights.expand(networks, -1)
@@ -162,9 +164,12 @@ def _confusion(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
     return Sums(totals.view(networks, spread.size, 3 * count), total)
 
 
-def _label_confusion(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+def _sum_label_confusion(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
     """The same for labels."""
-    chosen, truth = _chosen(predictions, targets), targets.double().expand(predictions.shape)
+    chosen, truth = (
+        _predicted_labels(predictions, targets),
+        targets.double().expand(predictions.shape),
+    )
     return spread.sums(torch.cat([chosen * truth, chosen, truth], 2))
 
 
@@ -183,7 +188,7 @@ def _f1_labels(means: Tensor) -> Tensor:
     return (2 * both / torch.where(predicted + true > 0, predicted + true, 1)).mean(-1)
 
 
-def _balanced(means: Tensor) -> Tensor:
+def _balanced_accuracy(means: Tensor) -> Tensor:
     """The share that is recognized of each class, averaged over the classes that occur."""
     both, _, true = means.chunk(3, -1)
     return torch.where(true > 0, both / torch.where(true > 0, true, 1), 0).sum(-1) / (true > 0).sum(
@@ -194,7 +199,7 @@ def _balanced(means: Tensor) -> Tensor:
 # Numbers
 
 
-def _squares(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+def _sum_squares(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
     """For each output the squared error, the target and its square (from the unweighted mean), [P,
     G, 3 C].
     """
@@ -221,29 +226,29 @@ def _rmse(means: Tensor) -> Tensor:
     return means.chunk(3, -1)[0].sqrt().mean(-1)
 
 
-def _absolute(predictions: Tensor, targets: Tensor, spread: Spread) -> Sums:
+def _sum_absolute(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
     y = targets.double().reshape(predictions.shape[1], -1)
     return spread.sums((predictions.double() - y).abs().mean(2, keepdim=True))
 
 
-def _first(means: Tensor) -> Tensor:
+def _first_mean(means: Tensor) -> Tensor:
     return means[..., 0]
 
 
 # The table
 
-ACCURACY = Metric("accuracy", True, _correct, _first)
-ERROR = Metric("error", False, _correct, lambda means: 1 - means[..., 0])
-LOG_LOSS = Metric("log_loss", False, _log_loss, _first)
-BRIER = Metric("brier", False, _brier, _first)
-AUC = Metric("auc", True, None, _first)
-BALANCED_ACCURACY = Metric("balanced_accuracy", True, _confusion, _balanced)
-F1 = Metric("f1", True, _confusion, _f1)
-LABEL_ACCURACY = Metric("label_accuracy", True, _labels_correct, _first)
-LABEL_F1 = Metric("label_f1", True, _label_confusion, _f1_labels)
-R2 = Metric("r2", True, _squares, _r2)
-RMSE = Metric("rmse", False, _squares, _rmse)
-MAE = Metric("mae", False, _absolute, _first)
+ACCURACY = Metric("accuracy", True, _sum_correct, _first_mean)
+ERROR = Metric("error", False, _sum_correct, lambda means: 1 - means[..., 0])
+LOG_LOSS = Metric("log_loss", False, _sum_log_loss, _first_mean)
+BRIER = Metric("brier", False, _sum_brier, _first_mean)
+AUC = Metric("auc", True, None, _first_mean)
+BALANCED_ACCURACY = Metric("balanced_accuracy", True, _sum_confusion, _balanced_accuracy)
+F1 = Metric("f1", True, _sum_confusion, _f1)
+LABEL_ACCURACY = Metric("label_accuracy", True, _sum_label_correct, _first_mean)
+LABEL_F1 = Metric("label_f1", True, _sum_label_confusion, _f1_labels)
+R2 = Metric("r2", True, _sum_squares, _r2)
+RMSE = Metric("rmse", False, _sum_squares, _rmse)
+MAE = Metric("mae", False, _sum_absolute, _first_mean)
 
 BY_KIND: Mapping[str, tuple[Metric, ...]] = {
     "binary": (ACCURACY, AUC, LOG_LOSS, BRIER, BALANCED_ACCURACY, F1, ERROR),
@@ -332,7 +337,7 @@ def _bootstrap(
     count = predictions.shape[1]
     generator = torch.Generator().manual_seed(20260101)
     groups = torch.randperm(count, generator=generator) % min(count, MAX_BOOTSTRAP_GROUPS)
-    spread = Spread(None, groups.to(predictions.device), min(count, MAX_BOOTSTRAP_GROUPS))
+    spread = Grouping(None, groups.to(predictions.device), min(count, MAX_BOOTSTRAP_GROUPS))
     totals, weights = (v.cpu() for v in metric.adds(predictions, targets, spread))
     values = []
     for _ in range(0, BOOTSTRAP_RESAMPLES, 250):

@@ -22,10 +22,10 @@ import pydantic
 import torch
 from torch import Tensor
 
-from ravine.errors import RecipeError, shortened
+from ravine.errors import RecipeError, shorten
 
 Number = Annotated[float | Tensor, "Number"]  # one value, or a column with a value for each network
-P = TypeVar("P")
+PartT = TypeVar("PartT")
 
 
 def setting(*, default: Any = dataclasses.MISSING, ge=None, gt=None, le=None, lt=None) -> Any:
@@ -43,7 +43,7 @@ def setting(*, default: Any = dataclasses.MISSING, ge=None, gt=None, le=None, lt
 @dataclass_transform(
     frozen_default=True, kw_only_default=True, field_specifiers=(setting, dataclasses.field)
 )
-def part(cls: type[P]) -> type[P]:
+def part(cls: type[PartT]) -> type[PartT]:
     """Make a class a part: a frozen, keyword-only dataclass whose settings are checked when it is
     made.
 
@@ -64,7 +64,7 @@ def part(cls: type[P]) -> type[P]:
     return dataclass_for(cls)
 
 
-def dataclass_for(cls: type[P]) -> type[P]:
+def dataclass_for(cls: type[PartT]) -> type[PartT]:
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
@@ -108,7 +108,7 @@ def _values(self: Any) -> list[Any]:
 
 
 def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
-    what = f"{cls.__name__}.{field.name} is {shortened(repr(given))}"
+    what = f"{cls.__name__}.{field.name} is {shorten(repr(given))}"
     hint = field_types(cls)[field.name]
     adapter = _adapter(cls, field.name)
     if adapter is None:
@@ -120,12 +120,12 @@ def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
     except pydantic.ValidationError as error:
         alone = isinstance(value, (str, int, float)) and typing.get_origin(hint) is tuple
         do = f"write [{json.dumps(value)}]" if alone else ""
-        raise RecipeError(what, why=f"it must be {_expected(error)}", do=do) from None
+        raise RecipeError(what, why=f"it must be {_expectation(error)}", do=do) from None
     if is_number(hint) and not math.isfinite(value):
         raise RecipeError(what, why="it must be a finite number")
     bounds = field.metadata.get("bounds", {})
     for place, entry in enumerate(value if isinstance(value, tuple) else (value,)):
-        why = _outside(entry, bounds)
+        why = _broken_bound(entry, bounds)
         if why:
             where = f" at place {place}, not {entry!r}" if isinstance(value, tuple) else ""
             raise RecipeError(what, why=why + where)
@@ -165,7 +165,7 @@ def as_setting(value: Any) -> Any:
     return value
 
 
-def _expected(error: pydantic.ValidationError) -> str:
+def _expectation(error: pydantic.ValidationError) -> str:
     """What a value should have been, in words: `an integer or 'all'`; where it is a tuple, which
     entry is wrong.
     """
@@ -183,7 +183,7 @@ def _expected(error: pydantic.ValidationError) -> str:
     return f"{text} at place {places[0]}" if places else text
 
 
-def _outside(value: Any, bounds: Mapping[str, float]) -> str:
+def _broken_bound(value: Any, bounds: Mapping[str, float]) -> str:
     if value is None or isinstance(value, (str, bool)):
         return ""
     tests = {
@@ -252,7 +252,7 @@ def group_key(value: Any) -> Any:
     return value
 
 
-def stack(parts: Sequence[P]) -> P:
+def stack(parts: Sequence[PartT]) -> PartT:
     """One part for a cohort: each Number becomes a float64 column [P, 1]; the rest must be equal
     (see `program`).
     """
@@ -272,7 +272,7 @@ def stack(parts: Sequence[P]) -> P:
     return first
 
 
-def rows_of(stacked: P, keep: Tensor) -> P:
+def rows_of(stacked: PartT, keep: Tensor) -> PartT:
     """The cohort's part with only some of its networks: each column indexed by `keep` (indices
     [K]).
     """
@@ -289,7 +289,7 @@ def rows_of(stacked: P, keep: Tensor) -> P:
     return stacked
 
 
-def with_shared_scalars(stacked: P) -> P:
+def with_shared_scalars(stacked: PartT) -> PartT:
     """The same part with a float for each column whose entries are all equal: fewer operations, the
     same bits.
     """

@@ -11,10 +11,10 @@ from typing import ClassVar, Literal
 import torch
 
 from ravine.effects import Effect, Meter
-from ravine.layout import Column, Row, Rows, length
+from ravine.layout import Column, Row, Rows, row_norm
 from ravine.part import Number, match, part, setting
 
-MEANING = "length of the penalty's gradient relative to that of the weights"
+PENALTY_MEANING = "length of the penalty's gradient relative to that of the weights"
 
 
 @part
@@ -29,25 +29,25 @@ class L2:
     tensor([[4.5000]])
     """
 
-    acts: ClassVar[Effect] = Effect("L2", MEANING)
+    acts: ClassVar[Effect] = Effect("L2", PENALTY_MEANING)
     strength: Number = setting(default=1e-4, ge=0)
     form: Literal["squared", "half", "norm"] = "squared"
 
     def value(self, rows: Rows, decays: Row) -> Column:
         weights = decays * rows
         if self.form == "norm":
-            return match(self.strength, rows) * length(weights)
+            return match(self.strength, rows) * row_norm(weights)
         strength = self.strength if self.form == "squared" else self.strength * 0.5
         return match(strength, rows) * (weights * weights).sum(1, keepdim=True)
 
     def gradient(self, rows: Rows, decays: Row, meter: Meter | None) -> Rows:
         weights = decays * rows
         if self.form == "norm":
-            size = length(weights)
+            size = row_norm(weights)
             found = match(self.strength, rows) * (weights / torch.where(size == 0, 1.0, size))
         else:
             found = match(self.strength * (2.0 if self.form == "squared" else 1.0), rows) * weights
-        return _reported(self.acts, found, rows, meter)
+        return _report(self.acts, found, rows, meter)
 
 
 @part
@@ -56,16 +56,14 @@ class L1:
     near 0.
     """
 
-    acts: ClassVar[Effect] = Effect("L1", MEANING)
+    acts: ClassVar[Effect] = Effect("L1", PENALTY_MEANING)
     strength: Number = setting(default=1e-4, ge=0)
 
     def value(self, rows: Rows, decays: Row) -> Column:
         return match(self.strength, rows) * (decays * rows).abs().sum(1, keepdim=True)
 
     def gradient(self, rows: Rows, decays: Row, meter: Meter | None) -> Rows:
-        return _reported(
-            self.acts, match(self.strength, rows) * (decays * rows).sign(), rows, meter
-        )
+        return _report(self.acts, match(self.strength, rows) * (decays * rows).sign(), rows, meter)
 
 
 @part
@@ -76,7 +74,7 @@ class ElasticNet:
     (Zou & Hastie 2005; scikit-learn's `l1_ratio` is 1 − β, and its square comes with a ½.)
     """
 
-    acts: ClassVar[Effect] = Effect("elastic net", MEANING)
+    acts: ClassVar[Effect] = Effect("elastic net", PENALTY_MEANING)
     strength: Number = setting(default=1e-4, ge=0)
     ratio: Number = setting(default=0.5, ge=0, le=1)
 
@@ -91,13 +89,13 @@ class ElasticNet:
         weights = decays * rows
         found = match(2 * self.strength * self.ratio, rows) * weights
         found = found + match(self.strength * (1 - self.ratio), rows) * weights.sign()
-        return _reported(self.acts, found, rows, meter)
+        return _report(self.acts, found, rows, meter)
 
 
 ALL = (L2, L1, ElasticNet)
 
 
-def _reported(acts: Effect, found: Rows, rows: Rows, meter: Meter | None) -> Rows:
+def _report(acts: Effect, found: Rows, rows: Rows, meter: Meter | None) -> Rows:
     if meter is not None:
-        meter.add(acts.name, length(found) / length(rows).clamp_min(1e-30))
+        meter.add(acts.name, row_norm(found) / row_norm(rows).clamp_min(1e-30))
     return found

@@ -1,15 +1,15 @@
-"""What each kind of part must offer. A recipe's fields are annotated with these; `catalog.py` lists
-who plays them.
+"""What each kind of part must offer. The fields of a recipe are annotated with these protocols;
+`catalog.py` lists the parts that satisfy them.
 
 Letters: P networks, B examples in a batch, W weights of a network, S steps, C outputs. Columns are
-[P, 1].
+[P, 1], rows of weights [P, W].
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,16 +18,15 @@ from ravine.effects import Meter
 from ravine.layout import Column, Layout, Row, Rows, Slot
 from ravine.part import Number, match
 
-State: TypeAlias = dict[
-    str, Tensor
-]  # what an optimizer remembers: every entry has a row for each network
+# what an optimizer, an average or a schedule remembers: every entry has a row for each network
+State: TypeAlias = dict[str, Tensor]
 
 
 # Optimizers
 
 
-class Now(NamedTuple):
-    """What an update may know about its moment."""
+class StepContext(NamedTuple):
+    """What an update may know about the step it makes."""
 
     step: int  # 1 at the first update
     factor: Any  # the schedule's multiple of the learning rate: a float or a float64 column
@@ -45,37 +44,40 @@ class Now(NamedTuple):
 
 
 class Optimizer(Protocol):
-    """One rule over the matrix of weights; pure, and the same whatever else is in the cohort."""
+    """A rule that updates the matrix of weights. It is pure: a network's new weights depend on its
+    own row alone.
+    """
 
     @property
     def lr(self) -> Number: ...
 
     def start(self, rows: Rows) -> State: ...
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]: ...
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]: ...
 
 
-class Evaluated(NamedTuple):
-    """A loss and its gradient at one point of each network."""
+class LossAndGradient(NamedTuple):
+    """The loss and its gradient at one point of each network."""
 
     losses: Column
     grads: Rows
 
 
-class Searched(Protocol):
-    """The loss of a step's batch as a function of the weights, penalties and all; it may be asked
-    as often as wanted.
+class SearchObjective(Protocol):
+    """The loss of a step's batch as a function of the weights, penalties included.
 
-    Each network's loss is that of its own row. The batch and what is drawn for it (dropout) stay
-    the same.
+    It can be evaluated as often as needed; the batch and what is drawn for it (dropout) stay the
+    same. Each network's loss depends on its own row alone.
     """
 
     @property
-    def first(self) -> Evaluated:
+    def first(self) -> LossAndGradient:
         """At the weights that the step starts from."""
         ...
 
-    def value_and_grad(self, rows: Rows) -> Evaluated: ...
+    def value_and_grad(self, rows: Rows) -> LossAndGradient: ...
 
     def hessian(self, rows: Rows) -> Tensor:
         """[P, W, W]: W products with vectors."""
@@ -83,49 +85,49 @@ class Searched(Protocol):
 
 
 @runtime_checkable
-class Searches(Protocol):
-    """An optimizer that needs more of a step's loss than one gradient; it has `search` in place of
+class SearchOptimizer(Protocol):
+    """An optimizer that needs more of a step's loss than one gradient: it has `search` in place of
     `update`.
     """
 
-    def affords(self, width: int) -> None:
-        """Raise `RecipeError` where networks of so many weights take too much memory."""
+    def check_memory(self, width: int) -> None:
+        """Raise `RecipeError` where networks of so many weights would take too much memory."""
         ...
 
     def start(self, rows: Rows) -> State: ...
 
     def search(
-        self, rows: Rows, objective: Searched, state: State, now: Now
+        self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
     ) -> tuple[Rows, State]: ...
 
 
 @runtime_checkable
-class Settles(Protocol):
-    """An optimizer whose rows are not the weights to judge: it walks at one point and stands at
-    another.
+class HasEvalWeights(Protocol):
+    """An optimizer whose rows are not the weights to evaluate: it takes gradients at one point and
+    keeps another, such as an average.
     """
 
-    def settled(self, rows: Rows, state: State) -> Rows: ...
+    def eval_weights(self, rows: Rows, state: State) -> Rows: ...
 
 
 class Clip(Protocol):
-    """Changes the gradient before the update, each network by itself."""
+    """Changes the gradient before the update, each network's by itself."""
 
-    def clip(self, grads: Rows, now: Now) -> Rows: ...
+    def clip(self, grads: Rows, context: StepContext) -> Rows: ...
 
 
 class Average(Protocol):
-    """Keeps averaged weights beside the raw ones."""
+    """Keeps averaged weights beside the raw ones; they are evaluated in place of the raw ones."""
 
     def start(self, rows: Rows) -> State: ...
 
-    def update(self, rows: Rows, state: State, now: Now, plan: Plan) -> State: ...
+    def update(self, rows: Rows, state: State, context: StepContext, plan: Plan) -> State: ...
 
-    def averaged(self, rows: Rows, state: State) -> Rows: ...
+    def eval_weights(self, rows: Rows, state: State) -> Rows: ...
 
 
 class Penalty(Protocol):
-    """Adds to the loss a function of the weights alone."""
+    """Adds a function of the weights to the loss."""
 
     def value(self, rows: Rows, decays: Row) -> Column: ...
 
@@ -136,7 +138,7 @@ class Penalty(Protocol):
 
 
 class Plan(NamedTuple):
-    """How long a run is: `steps` in all, of them `per_epoch` in one pass over the training
+    """How long a run is: `steps` in all, `per_epoch` of them in one pass over the training
     examples.
     """
 
@@ -145,7 +147,7 @@ class Plan(NamedTuple):
 
 
 class Schedule(Protocol):
-    """The multiple of the learning rate at each step, worked out in float64."""
+    """The multiple of the learning rate at each step, in float64."""
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         """`step` is float64 [1, S], 0 at the first step. Returns [P, S] or [1, S]."""
@@ -153,9 +155,9 @@ class Schedule(Protocol):
 
 
 @runtime_checkable
-class Reactive(Protocol):
-    """A schedule that also answers to the validation score (its `factor` is multiplied by
-    `state["factor"]`).
+class ReactiveSchedule(Protocol):
+    """A schedule that also depends on the validation score: its `factor` is multiplied by
+    `state["factor"]`.
     """
 
     def start(self, networks: int) -> State: ...
@@ -169,13 +171,13 @@ class Reactive(Protocol):
 
 
 class Activation(Protocol):
-    """A function of each unit by itself (or, for gated ones, of pairs of units)."""
+    """A function of each unit by itself (gated ones: of pairs of units)."""
 
     def __call__(self, x: Tensor) -> Tensor: ...
 
     def gain(self) -> float:
-        """What keeps the second moment of a signal through a layer: E[f(z)²] = 1/gain² for z ~ N(0,
-        1).
+        """The factor that keeps the second moment of a signal through a layer: E[f(z)²] = 1/gain²
+        for z ~ N(0, 1).
         """
         ...
 
@@ -190,23 +192,20 @@ class Initializer(Protocol):
 
 @dataclass
 class Batch:
-    """The examples of one step, each network its own: shapes [P, B, ...], or [1, B, ...] where all
-    see the same.
+    """The examples of one step: [P, B, ...] with its own for each network, or [1, B, ...] with the
+    same for all.
     """
 
-    # float32 [P, B, F]; pictures [P, B, C, H, W]: uint8, or floats from 0 to 1 once augmented
-    numbers: Tensor
+    numbers: Tensor  # float32 [P, B, F]; images [P, B, C, H, W]: uint8, or floats from 0 to 1
     codes: Tensor | None = None  # int64 [P, B, K]: a code for each categorical column, 0 is unseen
     targets: Tensor | None = None  # int64 [P, B] classes, or float32 [P, B, C]
     weights: Tensor | None = None  # float32 [P, B], each example's share in the loss
-    others: Tensor | None = (
-        None  # like targets: those of the examples that were mixed in (mixup, cutmix)
-    )
-    mixed: Tensor | None = None  # float32 [P, B]: the share of the others in the loss
+    mixed_targets: Tensor | None = None  # targets of the examples mixed in by mixup or cutmix
+    mixed_share: Tensor | None = None  # float32 [P, B]: their share in the loss
 
 
 @dataclass
-class Pass:
+class ForwardContext:
     """What a forward pass may know: whether it trains, the networks' seeds, the step, and where to
     report.
     """
@@ -216,15 +215,14 @@ class Pass:
     step: int = 0
     batch: int = 0  # the size of a full batch (the last of an epoch may be smaller)
     meter: Meter | None = None
-    tapped: list[Tensor] | None = None  # if a list: each layer's output is appended
-    buffers: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # running statistics, written by layers that train
+    layer_outputs: list[Tensor] | None = None  # if a list: each layer's output is appended
+    # running statistics, written by layers that train
+    buffers: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Picture(NamedTuple):
-    """The shape of pictures and, channel by channel, the mean and the SD of the training split (of
-    values 0 to 1).
+class ImageShape(NamedTuple):
+    """The shape of images and, for each channel, the mean and the standard deviation of the
+    training split (of values from 0 to 1).
     """
 
     channels: int
@@ -235,23 +233,22 @@ class Picture(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What goes in and comes out: F numbers, the number of codes of each categorical column, C
-    outputs.
+    """What goes into a network and comes out: F numbers, the number of codes of each categorical
+    column, C outputs.
 
-    `flags` are the places of the numbers that take but two or three values (yes and no, one-hot,
-    gaps). Where the examples are pictures, `picture` says which, and there are no numbers and no
-    codes.
+    `flags` are the places of the numbers with only two or three values (yes and no, one-hot, gaps).
+    Where the examples are images, `image` is their shape, and there are no numbers and no codes.
     """
 
     numbers: int
     codes: tuple[int, ...]
     outputs: int
-    picture: Picture | None = None
+    image: ImageShape | None = None
     flags: tuple[int, ...] = ()
 
 
 class Layer(Protocol):
-    """A built layer: what tensors it needs and what it computes, for all networks at once."""
+    """A built layer: the tensors it needs and what it computes, for all networks at once."""
 
     @property
     def slots(self) -> tuple[Slot, ...]: ...
@@ -260,14 +257,14 @@ class Layer(Protocol):
 
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]: ...
 
-    def __call__(self, x: Any, tensors: dict[str, Tensor], now: Pass, /) -> Any: ...
+    def __call__(self, x: Any, tensors: dict[str, Tensor], context: ForwardContext, /) -> Any: ...
 
 
 @runtime_checkable
-class Measured(Protocol):
-    """A layer that knows how long each example's gradient of its own weights is."""
+class HasGradientNorms(Protocol):
+    """A layer that computes the norm of each example's gradient of its weights."""
 
-    def squared_lengths(self, x: Tensor, delta: Tensor) -> Tensor:
+    def squared_gradient_norms(self, x: Tensor, delta: Tensor) -> Tensor:
         """|∂loss/∂(weights of this layer)|² [P, B], given its input x and δ = ∂loss/∂(its output),
         both [P, B, ...].
         """
@@ -287,10 +284,10 @@ class Drop(Protocol):
 
 
 class Pool(Protocol):
-    """Describes a layer that makes pictures smaller."""
+    """Describes a layer that makes images smaller."""
 
-    def after(self, size: int) -> int:
-        """The side that a side of `size` places becomes; 0 or less where the window does not
+    def output_size(self, size: int) -> int:
+        """The side that a side of `size` pixels becomes; 0 or less where the window does not
         fit.
         """
         ...
@@ -299,27 +296,27 @@ class Pool(Protocol):
 
 
 class NumberEmbedding(Protocol):
-    """Describes how a table's numbers are spread over several inputs each."""
+    """Describes how each number of a table becomes several inputs."""
 
     def layer(self, features: int) -> Any: ...
 
 
 class Augmentation(Protocol):
-    """Changes the examples of training batches and keeps their labels, each network's from its own
-    stream.
+    """Changes the examples of training batches and keeps their labels; each network draws from its
+    own stream.
     """
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         """`batch.numbers` are floats from 0 to 1, [P, B, C, H, W]; returns the same shape."""
         ...
 
 
 class Tuning(Protocol):
-    """Which weights of a pretrained network move when, and how fast."""
+    """Which weights of a pretrained network train when, and how fast."""
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
-        """The factor of each weight's learning rate [1, W] at a step (0 is the first); 0 leaves it
-        as it is.
+        """The factor of each weight's learning rate [1, W] at a step (0 is the first); 0 freezes
+        it.
         """
         ...
 
@@ -331,12 +328,13 @@ class Network(Protocol):
 
 
 @runtime_checkable
-class Continues(Protocol):
-    """A network that starts, at least in part, from what was learned before."""
+class LoadsWeights(Protocol):
+    """A network that starts, at least in part, from weights of an earlier training."""
 
-    def taken(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-        """The starting tensors by name [*shape], of the slots and buffers whose `shapes` are given;
-        the same for all networks. Raises `RecipeError` where they cannot be read or do not fit."""
+    def load_weights(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+        """Starting tensors [*shape] by name, for slots and buffers among `shapes`; the same for all
+        networks. Raises `RecipeError` where they cannot be read or do not fit.
+        """
         ...
 
 
@@ -360,27 +358,28 @@ class Split(Protocol):
     def validation(self) -> float: ...
 
 
-class Encoding(Protocol):
+class ColumnEncoding(Protocol):
     """How columns become numbers and codes; fitted on the training split alone."""
 
 
-class Stop(Protocol):
-    """When a network stops and which weights it keeps."""
+class StopRule(Protocol):
+    """When a network stops, and which of its weights are kept."""
 
     @property
-    def patience(self) -> int: ...
+    def on(self) -> str:
+        """What must improve: "loss" or "score"."""
+        ...
 
-    @property
-    def on(self) -> str: ...
+    def improves(self, value: Tensor, best: Tensor) -> Tensor:
+        """Whether a value [P] (lower is better) counts as better than the best so far [P]."""
+        ...
 
-    @property
-    def minimum(self) -> float: ...
-
-    @property
-    def ties(self) -> str: ...
+    def is_over(self, step: int, best_step: Tensor, plan: Plan) -> Tensor:
+        """Whether each network [P] has gone on for too long since its best step [P]."""
+        ...
 
 
-class Keep(Protocol):
+class SnapshotRule(Protocol):
     """Which weights along the way become members of the model, beside the last."""
 
     @property
@@ -399,22 +398,24 @@ class Keep(Protocol):
 class Loss(Protocol):
     """How far outputs are from targets, and what outputs predict."""
 
-    def each(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
+    tasks: ClassVar[tuple[str, ...]]  # kinds of task that it fits: "binary", "classes", ...
+
+    def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         """The loss of each example, [P, B], from outputs [P, B, C] and targets [P, B] or [P, B,
         C].
         """
         ...
 
-    def constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
-        """The answer [1, C] or [P, C] with the lowest mean loss of those that are the same for all
-        examples.
+    def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
+        """Of all outputs that are the same for every example, those with the lowest mean loss, [1,
+        C] or [P, C].
 
         `targets` are [B] or [B, C]; `shares` [B] sum to 1 and say how much each example counts.
         """
         ...
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """Probabilities [..., C] (classes), [..., C] per label, or means [..., C] in the target's
+        """Probabilities [..., C] of classes, [..., C] of labels, or means [..., C] in the target's
         encoded units.
         """
         ...

@@ -13,17 +13,17 @@ from ravine.protocols import (
     Augmentation,
     Average,
     Clip,
-    Encoding,
-    Keep,
+    ColumnEncoding,
     Loss,
     Network,
     Optimizer,
     Penalty,
     Schedule,
-    Searches,
+    SearchOptimizer,
+    SnapshotRule,
     Source,
     Split,
-    Stop,
+    StopRule,
     Tuning,
 )
 from ravine.serialization import vary
@@ -41,7 +41,7 @@ class Recipe:
 
     data: Source
     split: Split
-    encoding: Encoding
+    encoding: ColumnEncoding
     network: Network
     optimizer: Optimizer
     schedule: Schedule
@@ -51,8 +51,8 @@ class Recipe:
     tuning: tuple[Tuning, ...] = ()
     clip: Clip | None = None
     average: Average | None = None
-    stop: Stop | None = None
-    snapshots: Keep | None = None
+    stop: StopRule | None = None
+    snapshots: SnapshotRule | None = None
     class_weights: Literal["none", "balanced"] = "none"
     batch: int | Literal["all"] | None = setting(default=None, ge=1)
     epochs: int | None = setting(default=None, ge=1)
@@ -69,7 +69,7 @@ class Recipe:
                 do='set split.validation above 0, or stop = "none"',
             )
 
-        if self.clip is not None and isinstance(self.optimizer, Searches):
+        if self.clip is not None and isinstance(self.optimizer, SearchOptimizer):
             raise RecipeError(
                 f"the recipe clips gradients for {type(self.optimizer).__name__}",
                 why="it compares the loss with the gradient it is given, and a clipped one belongs "

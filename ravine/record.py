@@ -20,7 +20,7 @@ import numpy as np
 from ravine.errors import RunError
 from ravine.files import check_readable
 
-SCHEMA = 1  # raised when a file of a run's folder changes its meaning
+RECORD_SCHEMA = 1  # raised when a file of a run's folder changes its meaning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EffectShown:
+class EffectReport:
     """What a technique of the recipe reported: one number for each member, 0 if and only if it did
     nothing.
     """
@@ -107,7 +107,7 @@ class Record:
     members: tuple[Member, ...]
     series: Mapping[str, Series]
     events: tuple[Event, ...]
-    effects: tuple[EffectShown, ...]
+    effects: tuple[EffectReport, ...]
     said: tuple[str, ...]
     surroundings: Mapping[str, Any]
     score: Score | None = None
@@ -119,7 +119,7 @@ class Record:
         """How many members diverged."""
         return sum(m.outcome == "diverged" for m in self.members)
 
-    def idle(self) -> list[EffectShown]:
+    def idle(self) -> list[EffectReport]:
         """The techniques that were enabled and did nothing."""
         return [e for e in self.effects if not e.acted]
 
@@ -134,7 +134,7 @@ class Record:
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
         data["effects"] = [asdict(e) | {"acted": e.acted} for e in self.effects]
         data["score"] = None if self.score is None else asdict(self.score)
-        return finite({"schema": SCHEMA, **data})
+        return finite_json({"schema": RECORD_SCHEMA, **data})
 
 
 def record_files(record: Record) -> dict[str, bytes]:
@@ -163,7 +163,7 @@ def read_record(folder: Path) -> Record:
         series=_read_series(folder / "series.csv", len(data["members"])),
         events=tuple(Event(**e) for e in data["events"]),
         effects=tuple(
-            EffectShown(
+            EffectReport(
                 name=e["name"], meaning=e["meaning"], values=tuple(_number(v) for v in e["values"])
             )
             for e in data["effects"]
@@ -206,10 +206,10 @@ def check_schema(schema: Any, path: Path) -> None:
             why="it has no schema number",
             do="train again, or restore the file",
         )
-    if schema > SCHEMA:
+    if schema > RECORD_SCHEMA:
         raise RunError(
             f"{path} has schema {schema}",
-            why=f"this version of Ravine reads up to {SCHEMA}",
+            why=f"this version of Ravine reads up to {RECORD_SCHEMA}",
             do="install a newer Ravine",
         )
 
@@ -261,12 +261,12 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def finite(value: Any) -> Any:
+def finite_json(value: Any) -> Any:
     """Plain data in which every number that is not finite is None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {k: finite(v) for k, v in value.items()}
+        return {k: finite_json(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(v) for v in value]
+        return [finite_json(v) for v in value]
     return value

@@ -21,10 +21,10 @@ from ravine.effects import Effect
 from ravine.errors import RecipeError
 from ravine.layout import Column
 from ravine.part import Number, part, setting
-from ravine.protocols import Plan, Reactive, Schedule, State
+from ravine.protocols import Plan, ReactiveSchedule, Schedule, State
 
-ACTS = Effect("schedule", "relative range of the learning rate, as executed")
-BOUNDARY = 1e-9  # of a cycle: a restart due at a step is not put off to the next by rounding
+SCHEDULE_EFFECT = Effect("schedule", "relative range of the learning rate, as executed")
+CYCLE_TOLERANCE = 1e-9  # of a cycle: a restart due at a step is not put off to the next by rounding
 
 
 @part
@@ -39,7 +39,7 @@ class Constant:
 class StepDecay:
     """gamma^(number of milestones passed); `milestones` are fractions of the run."""
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     milestones: tuple[float, ...] = setting(default=(0.5, 0.75), gt=0, lt=1)
     gamma: Number = setting(default=0.1, gt=0)
 
@@ -54,13 +54,13 @@ class StepDecay:
 class EveryK:
     """gamma^⌊t / epochs⌋: by default halved every ten epochs."""
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     epochs: Number = setting(default=10.0, gt=0)
     gamma: Number = setting(default=0.5, gt=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         return _power(
-            self.gamma, torch.floor(_epochs(step, plan) / _column(self.epochs) + BOUNDARY)
+            self.gamma, torch.floor(_epochs(step, plan) / _column(self.epochs) + CYCLE_TOLERANCE)
         )
 
 
@@ -68,7 +68,7 @@ class EveryK:
 class Exponential:
     """e^(−k t), t in epochs."""
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     k: Number = setting(default=0.05, ge=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
@@ -79,7 +79,7 @@ class Exponential:
 class InverseTime:
     """1 / (1 + k t), t in epochs."""
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     k: Number = setting(default=0.1, ge=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
@@ -90,23 +90,23 @@ class InverseTime:
 class Linear:
     """From 1 in a straight line to `minimum` at the end of the run."""
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     minimum: Number = setting(default=0.0, ge=0, le=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
-        return _between(1 - _progress(step, plan), self.minimum)
+        return _interpolate(1 - _progress(step, plan), self.minimum)
 
 
 @part
 class Polynomial:
     """minimum + (1 − minimum) (1 − p)^power."""
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     power: Number = setting(default=2.0, gt=0)
     minimum: Number = setting(default=0.0, ge=0, le=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
-        return _between(
+        return _interpolate(
             torch.exp(_column(self.power) * torch.log(1 - _progress(step, plan))), self.minimum
         )
 
@@ -115,18 +115,18 @@ class Polynomial:
 class Cosine:
     """minimum + (1 − minimum) (1 + cos πp) / 2: one half-wave over the run."""
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     minimum: Number = setting(default=0.0, ge=0, le=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
-        return _between(_half_wave(_progress(step, plan)), self.minimum)
+        return _interpolate(_half_wave(_progress(step, plan)), self.minimum)
 
 
 @part
 class FlatCosine:
     """1 for the share `flat` of the run, then a cosine to 0."""
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     flat: Number = setting(default=0.5, ge=0, lt=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
@@ -142,7 +142,7 @@ class SGDR:
     once an epoch.
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     epochs: Number = setting(default=10.0, gt=0)
     times: Number = setting(default=2.0, ge=1)
     minimum: Number = setting(default=0.0, ge=0, le=1)
@@ -153,10 +153,10 @@ class SGDR:
         grows = times > 1
         ratio = torch.where(grows, times, 2.0)
         number = torch.where(grows, torch.log1p(cycles * (ratio - 1)) / torch.log(ratio), cycles)
-        number = torch.floor(number + BOUNDARY)
+        number = torch.floor(number + CYCLE_TOLERANCE)
         length = torch.where(grows, _power(ratio, number), 1.0)
         start = torch.where(grows, (length - 1) / (ratio - 1), number)
-        return _between(_half_wave(((cycles - start) / length).clamp(0, 1)), self.minimum)
+        return _interpolate(_half_wave(((cycles - start) / length).clamp(0, 1)), self.minimum)
 
 
 @part
@@ -167,18 +167,18 @@ class Cyclical:
     "triangular2" halves the height of each further cycle.
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     epochs: Number = setting(default=4.0, gt=0)
     minimum: Number = setting(default=0.1, ge=0, le=1)
     form: Literal["triangular", "triangular2"] = "triangular"
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         halves = _epochs(step, plan) / _column(self.epochs)
-        cycle = torch.floor(halves / 2 + BOUNDARY)
+        cycle = torch.floor(halves / 2 + CYCLE_TOLERANCE)
         height = (1 - (halves - 2 * cycle - 1).abs()).clamp(0, 1)
         if self.form == "triangular2":
             height = height * _power(0.5, cycle)
-        return _between(height, self.minimum)
+        return _interpolate(height, self.minimum)
 
 
 @part
@@ -190,7 +190,7 @@ class OneCycle:
     smallest rate. The momentum is left alone (there: `cycle_momentum=False`).
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     rise: Number = setting(default=0.3, gt=0, lt=1)
     div: Number = setting(default=25.0, ge=1)
     final_div: Number = setting(default=1e4, ge=1)
@@ -202,9 +202,9 @@ class OneCycle:
         end = start / _column(self.final_div)
         rising = (step / peak.clamp(min=1e-300)).clamp(0, 1)  # a peak at step 0: nothing rises
         falling = ((step - peak) / (last - peak).clamp(min=1e-300)).clamp(0, 1)
-        up = _between(_half_wave(1 - rising), start)
+        up = _interpolate(_half_wave(1 - rising), start)
         return torch.where(
-            step <= peak, torch.where(peak > 0, up, 1.0), _between(_half_wave(falling), end)
+            step <= peak, torch.where(peak > 0, up, 1.0), _interpolate(_half_wave(falling), end)
         )
 
 
@@ -217,7 +217,7 @@ class WarmupStableDecay:
     √(share of the cooldown).
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     warmup: Number = setting(default=0.05, ge=0, lt=1)
     cooldown: Number = setting(default=0.2, gt=0, le=1)
     minimum: Number = setting(default=0.0, ge=0, le=1)
@@ -236,7 +236,9 @@ class WarmupStableDecay:
         up = ((step + 1) / warm.clamp(min=1)).clamp(0, 1)  # the first step already moves
         cooldown = _column(self.cooldown)
         share = ((_progress(step, plan) - (1 - cooldown)) / cooldown).clamp(0, 1)
-        return up * _between(1 - (share if self.form == "linear" else share.sqrt()), self.minimum)
+        return up * _interpolate(
+            1 - (share if self.form == "linear" else share.sqrt()), self.minimum
+        )
 
 
 @part
@@ -245,7 +247,7 @@ class InverseSqrt:
     (Vaswani et al. 2017).
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     epochs: Number = setting(default=1.0, gt=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
@@ -259,7 +261,7 @@ class Coslog4:
     al. 2024).
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         return 0.5 * (
@@ -289,16 +291,16 @@ class WarmUp:
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         length = _column(self.epochs) * plan.per_epoch if self.steps is None else float(self.steps)
-        return _between(
+        return _interpolate(
             (step.clamp(max=plan.steps) / length).clamp(0, 1), self.first
         ) * self.then.factor(step, plan)
 
     # like every schedule that holds another, it answers to the validation score if the other does
     def start(self, networks: int) -> State:
-        return self.then.start(networks) if isinstance(self.then, Reactive) else {}
+        return self.then.start(networks) if isinstance(self.then, ReactiveSchedule) else {}
 
     def observe(self, score: Column, state: State) -> State:
-        return self.then.observe(score, state) if isinstance(self.then, Reactive) else state
+        return self.then.observe(score, state) if isinstance(self.then, ReactiveSchedule) else state
 
 
 @part
@@ -312,7 +314,7 @@ class ReduceOnPlateau:
     left out. A score that is NaN is no improvement.
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     gamma: Number = setting(default=0.1, gt=0, lt=1)
     patience: Number = setting(default=10.0, ge=0)
     cooldown: Number = setting(default=0.0, ge=0)
@@ -383,7 +385,7 @@ def _half_wave(share: Tensor) -> Tensor:
     return 0.5 * (1 + torch.cos(math.pi * share))
 
 
-def _between(height: Tensor, minimum: Number) -> Tensor:
+def _interpolate(height: Tensor, minimum: Number) -> Tensor:
     """minimum + (1 − minimum) height."""
     least = _column(minimum)
     return least + (1 - least) * height

@@ -8,14 +8,13 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor
 
-from ravine.errors import RecipeError, folded, nearest
-from ravine.part import as_setting, field_types, inner_types, is_part
-
-P = TypeVar("P")
+from ravine.errors import RecipeError, fold_name, nearest
+from ravine.old_names import part_names
+from ravine.part import PartT, as_setting, field_types, inner_types, is_part
 
 
 def to_plain(value: Any) -> Any:
@@ -49,8 +48,12 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(
-    cls: type[P], data: Mapping[str, Any], choices: Mapping[Any, Sequence[type]], *, path: str = ""
-) -> P:
+    cls: type[PartT],
+    data: Mapping[str, Any],
+    choices: Mapping[Any, Sequence[type]],
+    *,
+    path: str = "",
+) -> PartT:
     """The part that plain data describes.
 
     `choices` says which classes may stand in a field, by the field's annotation (a role of
@@ -61,7 +64,7 @@ def from_plain(
     """
     known = field_types(cls)
     for name in data:
-        if name == "name" and folded(str(data[name])) != folded(cls.__name__):
+        if name == "name" and not is_name_of(cls, str(data[name])):
             what = f"the name of {cls.__name__} is {data[name]!r}"
             raise _at(RecipeError(what, why="it must be its own, or left out"), path, name)
         if name != "name" and name not in known:
@@ -129,7 +132,6 @@ def _part_from(
         )
     if len(classes) == 1 and "name" not in given:
         return from_plain(classes[0], given, choices, path=path)
-    names = {folded(c.__name__): c for c in classes}
     name = given.get("name")
     if not isinstance(name, str):
         raise _at(
@@ -137,7 +139,7 @@ def _part_from(
             path,
             "",
         )
-    cls = names.get(folded(name))
+    cls = next((c for c in classes if is_name_of(c, name)), None)
     if cls is None:
         what = f"{path} has no {name!r}"
         raise _at(RecipeError(what, why=nearest(name, [c.__name__ for c in classes])), path, "name")
@@ -165,6 +167,11 @@ def _at(error: RecipeError, path: str, name: str) -> RecipeError:
     return error
 
 
+def is_name_of(cls: type, name: str) -> bool:
+    """Whether plain data may call a part so: case, hyphens and underscores do not count."""
+    return fold_name(name) in map(fold_name, part_names(cls))
+
+
 # Settings by path
 
 
@@ -177,7 +184,7 @@ def get(value: Any, path: str) -> Any:
     return value
 
 
-def vary(value: P, path: str, new: Any) -> P:
+def vary(value: PartT, path: str, new: Any) -> PartT:
     """A copy with the setting at `path` changed; everything that is not on the path is shared.
 
     >>> from ravine.losses import Huber

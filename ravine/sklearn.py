@@ -21,11 +21,13 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from ravine.catalog import named_recipe, with_setting
+from ravine.catalog import named_recipe
 from ravine.data import Data, Random, Stratified
 from ravine.errors import RecipeError
 from ravine.recipe import Recipe
-from ravine.training.train import Run, train
+from ravine.recipe_files import with_setting
+from ravine.training.run import Run
+from ravine.training.train import train
 
 TARGET, WEIGHT = "ravine target", "ravine weight"
 LEAST_FOR_VALIDATION = 40  # examples: with fewer, all are trained on and nothing stops early
@@ -123,7 +125,7 @@ class _Network(BaseEstimator):
             and not x.dropna().isin([0, 1]).all()
         )
 
-    def _checked(
+    def _check_training_data(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
         """Features, target and weights of the examples that weigh something, found to be usable.
@@ -177,13 +179,13 @@ class _Network(BaseEstimator):
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(values.shape[1])])
         return pd.DataFrame(values, columns=[_name(n) for n in names])
 
-    def _averaged(self, X: Any) -> np.ndarray:
+    def _mean_prediction(self, X: Any) -> np.ndarray:
         """The mean prediction of the networks, [N, C]."""
         check_is_fitted(self)
         frame = self._frame(X, reset=False)
         if self.run_.model is None:
             raise ValueError("every network diverged: fit with a smaller optimizer.lr")
-        return self.run_.model.averaged_on(frame)
+        return self.run_.model.decoded_prediction(frame)
 
 
 def _name(column: Any) -> str:
@@ -242,7 +244,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
         """Train on X [N, F] and classes y [N]. Raises `ValueError` or `TypeError` for what cannot
         be used.
         """
-        frame, y, weights = self._checked(X, y, sample_weight)
+        frame, y, weights = self._check_training_data(X, y, sample_weight)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -254,7 +256,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities [N, C], in the order of `classes_`."""
-        return self._averaged(X)
+        return self._mean_prediction(X)
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each example, [N]."""
@@ -280,7 +282,7 @@ class NetworkRegressor(RegressorMixin, _Network):
         """Train on X [N, F] and numbers y [N]. Raises `ValueError` or `TypeError` for what cannot
         be used.
         """
-        frame, y, weights = self._checked(X, y, sample_weight)
+        frame, y, weights = self._check_training_data(X, y, sample_weight)
         y = y.astype(np.float64)
         if not np.isfinite(y).all():
             raise ValueError("Input y contains NaN or infinity.")
@@ -289,4 +291,4 @@ class NetworkRegressor(RegressorMixin, _Network):
 
     def predict(self, X: Any) -> np.ndarray:
         """The prediction for each example, [N], in the target's units."""
-        return self._averaged(X)[:, 0]
+        return self._mean_prediction(X)[:, 0]

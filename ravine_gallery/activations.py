@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ravine.data import synthetic
 from ravine.networks.activations import ReLU, Sigmoid, Tanh
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.initializers import Glorot
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
-from ravine.protocols import Activation, Batch, Pass, Signature
+from ravine.protocols import Activation, Batch, ForwardContext, Signature
 from ravine.reporting.plot_style import GRAY, figure, line_style
 from ravine.rng import stream
 from ravine.statistics import Interval, t_interval
@@ -112,11 +112,13 @@ def _one_sign_shares(f: Activation, seeds: int) -> list[float]:
     The gradient of unit j's weights is δ_j times the outputs of the layer below: of one sign if
     those all are.
     """
-    program = Program(Mlp(hidden=(32, 32), activation=f, initializer=Glorot()), Signature(8, (), 1))
+    program = BatchedNetwork(
+        Mlp(hidden=(32, 32), activation=f, initializer=Glorot()), Signature(8, (), 1)
+    )
     weights, _ = program.start(range(seeds))
     tensors = {n: v.detach().requires_grad_() for n, v in program.layout.views(weights).items()}
     x = torch.stack([torch.randn(1, 8, generator=stream(s, "example")) for s in range(seeds)])
-    outputs = program(tensors, Batch(x), Pass(training=True))
+    outputs = program(tensors, Batch(x), ForwardContext(training=True))
     grad = torch.autograd.grad(outputs.sum(), tensors["hidden.1.weight"])[0]  # [P, in, out]
     alive = (grad != 0).any(1)
     one = ((grad >= 0).all(1) | (grad <= 0).all(1)) & alive

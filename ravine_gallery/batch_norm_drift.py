@@ -12,9 +12,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ravine.networks.mlp import BatchNorm, Mlp
+from ravine.networks.layer_parts import BatchNorm
+from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
-from ravine.protocols import Batch, Norm, Pass
+from ravine.protocols import Batch, ForwardContext, Norm
 from ravine.reporting.plot_style import figure, line_style
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -52,7 +53,7 @@ def measure_drift(quick: bool) -> ExperimentOutcome:
 
         cohort, _ = train_and_observe([recipe], observe=observe)
         means[name], sds[name] = np.stack(seen, 1)  # [T, P, K] each
-        accuracy[name] = t_interval(cohort.series["validation/accuracy"][-1][1])
+        accuracy[name] = t_interval(cohort.log.series["validation/accuracy"][-1][1])
     drift = {k: t_interval(np.abs(np.log(v / v[0])).max(0).mean(1)) for k, v in sds.items()}
     shift = {k: t_interval((np.abs(v - v[0]) / sds[k][0]).max(0).mean(1)) for k, v in means.items()}
     plain, normed = LAYER_NORMS
@@ -83,10 +84,12 @@ def _layer_statistics(cohort: Any, task: Any, *, normed: bool) -> np.ndarray:
     """
     layers: list[Tensor] = []
     buffers = {name: value.clone() for name, value in cohort.buffers.items()}
-    context = Pass(training=True, seeds=cohort.seeds, tapped=layers, buffers=buffers)
-    views = cohort.program.layout.views(cohort.weights)
+    context = ForwardContext(
+        training=True, seeds=cohort.seeds, layer_outputs=layers, buffers=buffers
+    )
+    views = cohort.network.layout.views(cohort.weights)
     with torch.no_grad():
-        cohort.program(views, Batch(task.train.numbers[None, :256]), context)
+        cohort.network(views, Batch(task.train.numbers[None, :256]), context)
     size = 3 if normed else 2  # layers of a block: linear, (norm,) activation
     inputs = [layers[1 + k * size + size - 2] for k in range(DRIFTING_LAYERS)]
     found = [[x.mean((1, 2)).tolist(), x.flatten(1).std(1).tolist()] for x in inputs]

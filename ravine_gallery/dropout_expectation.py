@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.data import synthetic
+from ravine.networks.layer_parts import Dropout
 from ravine.networks.layers import DropoutLayer
-from ravine.networks.mlp import Dropout, Mlp
+from ravine.networks.mlp import Mlp
 from ravine.optimizers import Momentum
-from ravine.protocols import Pass
+from ravine.protocols import ForwardContext
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -107,10 +108,10 @@ def _layer_means(rate: float, draws: int) -> tuple[Tensor, Tensor, Tensor, Tenso
     classic's test output, [H] each.
     """
     x = torch.linspace(-1, 2, 32).reshape(1, 1, -1)
-    many, context = x.expand(1, draws, -1), Pass(training=True, seeds=(0,), batch=draws)
+    many, context = x.expand(1, draws, -1), ForwardContext(training=True, seeds=(0,), batch=draws)
     inverted = DropoutLayer("mean", rate=rate, inverted=True)
     classic = DropoutLayer("mean", rate=rate, inverted=False)
-    at_test = classic(x, {}, Pass(training=False))
+    at_test = classic(x, {}, ForwardContext(training=False))
     means = inverted(many, {}, context).mean((0, 1)), classic(many, {}, context).mean((0, 1))
     return x[0, 0], *means, at_test[0, 0]
 

@@ -13,7 +13,8 @@ from ravine.early_stopping import EarlyStopping
 from ravine.networks.mlp import Mlp
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, t_interval
-from ravine.training.train import Run, train_all
+from ravine.training.run import Run
+from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import (
     decide,
@@ -86,7 +87,7 @@ def compare_stopping(quick: bool) -> ExperimentOutcome:
 
 def _loss_and_error(run: Run, points: np.ndarray) -> tuple[float, float]:
     """Mean cross entropy and error rate on fresh points, labels averaged out."""
-    p = model_of(run).on(points).numpy()[:, 0].clip(1e-7, 1 - 1e-7)
+    p = model_of(run).encoded_prediction(points).numpy()[:, 0].clip(1e-7, 1 - 1e-7)
     truth = curved_classes().probability(points)
     loss = float(-(truth * np.log(p) + (1 - truth) * np.log1p(-p)).mean())
     return loss, float(curved_classes().error_of(p[None] > 0.5, points)[0])

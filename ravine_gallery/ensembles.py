@@ -15,7 +15,7 @@ from ravine.networks.mlp import Mlp
 from ravine.optimizers import Momentum
 from ravine.reporting.plot_style import GRAY, figure
 from ravine.statistics import t_interval
-from ravine.training.jobs import load_task
+from ravine.training.defaults import load_task
 from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, format_interval, format_percent
@@ -49,7 +49,8 @@ def compare_ensemble_sizes(quick: bool) -> ExperimentOutcome:
     scores = np.zeros((2, splits, len(sizes)))
     for s, (each, run) in enumerate(zip(recipes, train_all(recipes, workers=1), strict=True)):
         test = load_task(each).test
-        predictions = model_of(run).members(test)
+        assert test is not None and test.targets is not None
+        predictions = model_of(run).member_predictions(test)
         for i, size in enumerate(sizes):
             # disjoint ensembles of each size, so that all members count alike
             means = torch.stack([group.mean(0) for group in predictions.split(size)])

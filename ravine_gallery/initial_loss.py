@@ -9,6 +9,7 @@ import dataclasses
 import math
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from ravine.data import Random
@@ -20,7 +21,8 @@ from ravine.recipe import Recipe
 from ravine.record import Series
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.statistics import t_interval
-from ravine.training.jobs import prepare
+from ravine.training.defaults import prepare
+from ravine.training.evaluation import mean_loss, starting_losses
 from ravine.training.train import train_all, train_on
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_range, format_interval
@@ -89,10 +91,10 @@ def _first_losses(networks: int) -> tuple[dict[str, list[np.ndarray]], dict[str,
         task, recipe = prepare(_penalized_recipe(name))
         starts = [Normal(sd=sd) for sd in WEIGHT_SDS] + [He()]
         varied = [recipe.vary("network.initializer", start) for start in starts]
-        first[name] = [preflight.starting_losses(each, task, networks) for each in varied]
+        first[name] = [starting_losses(each, task, networks) for each in varied]
         assert recipe.loss is not None  # resolved
-        examples = preflight.some(task, preflight.PROBED_EXAMPLES)
-        chance[name] = preflight.chance_level(recipe.loss, examples, task.outputs)
+        zeros = torch.zeros(1, task.train_examples.count, task.outputs)
+        chance[name] = float(mean_loss(recipe.loss, zeros, task.train_examples))
     return first, chance
 
 
@@ -127,7 +129,7 @@ def _small_batch_losses(steps: int, seeds: int) -> tuple[dict[str, Series], floa
     """
     task, recipe = prepare(make_recipe("digits", split=Random(validation=0.1)))
     bare = preflight.unhindered(recipe).vary("epochs", steps).vary("seeds", seeds)
-    few = task.train.take(slice(0, SMALL_BATCH))
+    few = task.train_examples.take(torch.arange(SMALL_BATCH))
     small = dataclasses.replace(task, train=few, validation=None, test=None)
     recipes = {
         "healthy": bare,

@@ -17,7 +17,8 @@ from ravine.protocols import Penalty
 from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.schedules import Cosine
 from ravine.statistics import Interval, t_interval
-from ravine.training.train import Run, train_all
+from ravine.training.run import Run
+from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, format_percent, label_numbers
 from ravine_gallery.network_experiments import make_recipe, model_of, program_of

@@ -89,8 +89,8 @@ def _curves(epochs: int, seeds: int, *, batch: int | str) -> Curves:
     )
     cohort, _ = train_and_observe([recipe], curved_classes().draw(400, 5), test=True)
     names = ("train/loss", "validation/loss", "test/loss", "validation/accuracy", "test/accuracy")
-    curves = {name: np.array([values for _, values in cohort.series[name]]) for name in names}
-    return curves | {"steps": np.array([step for step, _ in cohort.series["train/loss"]])}
+    curves = {name: np.array([values for _, values in cohort.log.series[name]]) for name in names}
+    return curves | {"steps": np.array([step for step, _ in cohort.log.series["train/loss"]])}
 
 
 def _draw_losses(noisy: Curves, calm: Curves) -> Figure:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.losses import SoftmaxCrossEntropy
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import Momentum
 from ravine.reporting.plot_style import COLORS, GRAY, figure
@@ -109,7 +109,7 @@ def _random_walk(steps: int, width: int, seed: int) -> Tensor:
     return torch.randn(steps, width, generator=stream(seed, "walk")).cumsum(0)
 
 
-def _losses(program: Program, rows: Tensor, examples: Any) -> np.ndarray:
+def _losses(program: BatchedNetwork, rows: Tensor, examples: Any) -> np.ndarray:
     """The training loss at many weights [G, W]: each point of a grid is a network of a cohort."""
     found = [
         mean_loss(SoftmaxCrossEntropy(), outputs_on(program, part, {}, examples), examples)
@@ -118,7 +118,7 @@ def _losses(program: Program, rows: Tensor, examples: Any) -> np.ndarray:
     return torch.cat(found).numpy()
 
 
-def _training_paths(epochs: int, seeds: int) -> tuple[Tensor, Program, Any]:
+def _training_paths(epochs: int, seeds: int) -> tuple[Tensor, BatchedNetwork, Any]:
     """The weights of each network every few steps, [P, T, W]; the program and the examples."""
     network, optimizer = Mlp(hidden=(32,)), Momentum(lr=0.02)
     recipe = make_recipe("digits", network=network, optimizer=optimizer, epochs=epochs, seeds=seeds)
@@ -129,7 +129,7 @@ def _training_paths(epochs: int, seeds: int) -> tuple[Tensor, Program, Any]:
             points.append(cohort.weights.clone())
 
     cohort, task = train_and_observe([recipe], observe=observe)
-    return torch.stack(points, 1), cohort.program, task.train
+    return torch.stack(points, 1), cohort.network, task.train
 
 
 def _loss_grid(

@@ -16,10 +16,10 @@ from torch import Tensor
 from ravine.data import synthetic
 from ravine.losses import BinaryCrossEntropy, SoftmaxCrossEntropy, SquaredError
 from ravine.networks.activations import Tanh
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.initializers import Constant, Glorot
 from ravine.networks.mlp import Mlp
-from ravine.protocols import Batch, Pass, Signature
+from ravine.protocols import Batch, ForwardContext, Signature
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -65,7 +65,7 @@ def compare_losses(quick: bool) -> ExperimentOutcome:
         "formula not finite": float(broken),
         "stable not finite": float((~ours.isfinite()).sum()),
         "stable error": error,
-        "softmax at ±1e4": float(SoftmaxCrossEntropy().each(wide, torch.tensor([[1]]))[0, 0]),
+        "softmax at ±1e4": SoftmaxCrossEntropy().per_example(wide, torch.tensor([[1]])).item(),
         "gradient ratio": ratio,
     }
     numbers |= {f"accuracy, {k}, start {start:g}": v.value for (k, start), v in ends.items()}
@@ -97,7 +97,7 @@ def _by_formula(logit: Tensor, target: float) -> Tensor:
 def _from_logits(logit: Tensor, target: float) -> Tensor:
     """The same by `BinaryCrossEntropy`, [len(logit)]."""
     outputs = logit.reshape(1, -1, 1)
-    return BinaryCrossEntropy().each(outputs, torch.full_like(outputs, target))[0]
+    return BinaryCrossEntropy().per_example(outputs, torch.full_like(outputs, target))[0]
 
 
 def _accuracies(name: str, *, seeds: int, steps: int, start: float) -> np.ndarray:
@@ -107,14 +107,14 @@ def _accuracies(name: str, *, seeds: int, steps: int, start: float) -> np.ndarra
     The output's bias starts at `start`: every example begins with about that logit.
     """
     network = Mlp(hidden=(16,), activation=Tanh(), initializer=Glorot(), bias=Constant(value=0.0))
-    program = Program(network, Signature(2, (), 1))
+    program = BatchedNetwork(network, Signature(2, (), 1))
     weights, _ = program.start(range(seeds))
     views = program.layout.views(weights)
     views["output.bias"].fill_(start)
     (points, classes), (fresh, truth) = synthetic.moons(200, 0), synthetic.moons(2000, 1)
     train, test = Batch(network_inputs(points)), Batch(network_inputs(fresh))
     y = torch.tensor(classes, dtype=torch.float32).reshape(1, -1, 1).expand(seeds, -1, -1)
-    accuracy, context = [], Pass(training=True)
+    accuracy, context = [], ForwardContext(training=True)
     for step in range(steps + 1):
         tensors = {n: v.detach().requires_grad_() for n, v in views.items()}
         if step % 10 == 0:
@@ -122,9 +122,9 @@ def _accuracies(name: str, *, seeds: int, steps: int, start: float) -> np.ndarra
             accuracy.append((predictions == torch.tensor(truth).bool()).double().mean(1))
         outputs = program(tensors, train, context)
         if name == SQUARED_ERROR:
-            each = SquaredError().each(torch.sigmoid(outputs), y)
+            each = SquaredError().per_example(torch.sigmoid(outputs), y)
         else:
-            each = BinaryCrossEntropy().each(outputs, y)
+            each = BinaryCrossEntropy().per_example(outputs, y)
         grads = torch.autograd.grad(each.mean(1).sum(), list(tensors.values()))
         views = {n: v - 0.5 * g for (n, v), g in zip(views.items(), grads, strict=True)}
     return torch.stack(accuracy).numpy()

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from ravine.networks.mlp import Dropout, Mlp
+from ravine.networks.layer_parts import Dropout
+from ravine.networks.mlp import Mlp
 from ravine.penalties import L2
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure

@@ -20,20 +20,20 @@ from ravine import metrics
 from ravine.catalog import named_recipe
 from ravine.data import Data, Encoding, Random
 from ravine.data.synthetic import Mixture
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.mlp import Mlp
 from ravine.part import stack
-from ravine.protocols import Batch, Pass, Signature
+from ravine.protocols import Batch, ForwardContext, Signature
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS
-from ravine.training.batches import InMemory
-from ravine.training.cohort import Cohort, Job, start
+from ravine.training.batches import training_batches
+from ravine.training.cohort import Cohort, Job, start_cohort
+from ravine.training.defaults import batch_size, load_task, resolve, training_plan
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator
-from ravine.training.jobs import batch_size, load_task, plan_of, resolve, signature
-from ravine.training.loop import run
+from ravine.training.loop import train_cohort
 from ravine.training.model import Model
-from ravine.training.train import Run
+from ravine.training.run import Run
 
 # Recipes and training
 
@@ -82,51 +82,45 @@ def train_and_observe(
     job = Job(
         recipes=tuple(r for r in resolved for _ in range(r.seeds)),
         seeds=tuple(r.seed + s for r in resolved for s in range(r.seeds)),
-        signature=signature(task),
-        plan=plan_of(first, task),
+        signature=task.signature,
+        plan=training_plan(first, task),
         batch=batch_size(first, task),
     )
     with exact_arithmetic():
-        cohort = start(job)
+        cohort = start_cohort(job)
         metric = metrics.main_metric(task.kind)
-        evaluate = Evaluator(
-            job.plan,
-            task.validation,
-            metric=metric.of,
-            name=metric.name,
-            higher_is_better=metric.higher_is_better,
-            test=task.test if test else None,
-        )
+        test_split = task.test if test else None
+        evaluate = Evaluator(job.plan, task.validation, metric, test=test_split)
 
         def pause(cohort: Cohort) -> bool:
             observe(cohort, task)
             return False
 
         observe(cohort, task)
-        run(cohort, InMemory(task.train, cohort.seeds, batch=job.batch), evaluate, pause=pause)
+        train_cohort(cohort, training_batches(task, cohort), evaluate, pause=pause)
     return cohort, task
 
 
 def trained_weights(cohort: Cohort) -> dict[str, Tensor]:
     """The kept weights of a trained cohort by name, [P, ...] each."""
     assert cohort.ended is not None
-    return cohort.program.layout.views(cohort.ended["weights"])
+    return cohort.network.layout.views(cohort.ended.tensors["weights"])
 
 
 def trained_outputs(
     cohort: Cohort, inputs: Tensor, *, layers: list[Tensor] | None = None
 ) -> Tensor:
     """The outputs of a trained cohort on inputs [1, N, ...]; those of its layers go to `layers`."""
-    context = Pass(training=False, buffers={}, tapped=layers)
-    return cohort.program(trained_weights(cohort), Batch(inputs), context)
+    context = ForwardContext(training=False, buffers={}, layer_outputs=layers)
+    return cohort.network(trained_weights(cohort), Batch(inputs), context)
 
 
 def fresh_layers(network: Mlp, seed: int, inputs: Tensor) -> list[Tensor]:
     """The outputs of all layers of an untrained network on inputs [1, N, F], [1, N, ...] each."""
-    program = Program(network, Signature(inputs.shape[2], (), 1))
+    program = BatchedNetwork(network, Signature(inputs.shape[2], (), 1))
     weights, _ = program.start([seed])
     layers: list[Tensor] = []
-    context = Pass(training=False, tapped=layers)
+    context = ForwardContext(training=False, layer_outputs=layers)
     program(program.layout.views(weights), Batch(inputs), context)
     return layers
 
@@ -137,15 +131,15 @@ def model_of(run: Run) -> Model:
     return run.model
 
 
-def program_of(model: Model) -> Program:
+def program_of(model: Model) -> BatchedNetwork:
     """The program that the networks of a model run."""
-    return Program(stack([model.recipe]).network, model.signature)
+    return BatchedNetwork(stack([model.recipe]).network, model.signature)
 
 
 def class_probabilities(run: Run, points: np.ndarray) -> np.ndarray:
     """P(class 1) by each network of a run on points [N, 2], [P, N]."""
     model = model_of(run)
-    return model.members(model.encoder.apply(points)).squeeze(-1).numpy()
+    return model.member_predictions(model.encoder.apply(points)).squeeze(-1).numpy()
 
 
 def network_inputs(values: np.ndarray) -> Tensor:

@@ -15,11 +15,11 @@ from torch import Tensor
 from ravine.layout import Rows
 from ravine.losses import SquaredError
 from ravine.networks.activations import Tanh
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD, Newton, SaddleFreeNewton
 from ravine.probes.curvature import Objective, condition, ends, judge
-from ravine.protocols import Batch, Evaluated, Now, Searches, Signature
+from ravine.protocols import Batch, LossAndGradient, SearchOptimizer, Signature, StepContext
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.rng import stream
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -101,9 +101,9 @@ class _Around(NamedTuple):
     """A loss as an optimizer searches it, from one point of each network."""
 
     objective: Objective
-    first: Evaluated
+    first: LossAndGradient
 
-    def value_and_grad(self, rows: Rows) -> Evaluated:
+    def value_and_grad(self, rows: Rows) -> LossAndGradient:
         return self.objective.value_and_grad(rows)
 
     def hessian(self, rows: Rows) -> Tensor:
@@ -114,12 +114,12 @@ def search_path(rule: Any, objective: Objective, rows: Rows, steps: int) -> Tens
     """The points of a rule that may search along its steps, [T + 1, P, W]."""
     layout, state, places = objective.layout, rule.start(rows), [rows]
     for step in range(1, steps + 1):
-        now = Now(step, 1.0, layout.decays(dtype=rows.dtype), layout)
+        context = StepContext(step, 1.0, layout.decays(dtype=rows.dtype), layout)
         first = objective.value_and_grad(rows)
-        if isinstance(rule, Searches):
-            rows, state = rule.search(rows, _Around(objective, first), state, now)
+        if isinstance(rule, SearchOptimizer):
+            rows, state = rule.search(rows, _Around(objective, first), state, context)
         else:
-            rows, state = rule.update(rows, first.grads, state, now)
+            rows, state = rule.update(rows, first.grads, state, context)
         places.append(rows)
     return torch.stack(places)
 
@@ -156,7 +156,7 @@ def _small_networks(count: int) -> tuple[Objective, Rows, Rows, float]:
     generator = stream(0, "gallery/newton")
     x = torch.linspace(-2, 2, 40, dtype=torch.float64)[None, :, None]
     y = torch.sin(2 * x) + 0.1 * torch.randn(x.shape, generator=generator, dtype=torch.float64)
-    program = Program(Mlp(hidden=(3,), activation=Tanh()), Signature(1, (), 1))
+    program = BatchedNetwork(Mlp(hidden=(3,), activation=Tanh()), Signature(1, (), 1))
     objective = Objective.of_program(program, SquaredError(), Batch(x, None, y))
     usual = program.start(range(count))[0].double()
     near = WEIGHT_SD * torch.randn(usual.shape, generator=generator, dtype=torch.float64)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ravine.layout import Layout, Rows, Slot
 from ravine.part import stack
-from ravine.protocols import Now, Optimizer, Settles
+from ravine.protocols import HasEvalWeights, Optimizer, StepContext
 from ravine.reporting.plot_style import COLORS, figure
 from ravine.rng import stream
 
@@ -68,7 +68,7 @@ def walk(
     places, eval_places, slopes = [rows], [_eval_rows(one, rows, state)], []
     for step in range(1, steps + 1):
         grads = gradient(rows, step)
-        now = Now(step=step, factor=factor(step), decays=decays, layout=layout)
+        now = StepContext(step=step, factor=factor(step), decays=decays, layout=layout)
         rows, state = one.update(rows, grads, state, now)
         places.append(rows.clone())
         eval_places.append(_eval_rows(one, rows, state).clone())
@@ -77,7 +77,7 @@ def walk(
 
 
 def _eval_rows(rule: Any, rows: Rows, state: Any) -> Rows:
-    return rule.settled(rows, state) if isinstance(rule, Settles) else rows
+    return rule.eval_weights(rows, state) if isinstance(rule, HasEvalWeights) else rows
 
 
 def gradient_of(value: Callable[[Tensor], Tensor]) -> Gradient:

@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
 from ravine.data import Random
-from ravine.networks.mlp import Dropout, Mlp
+from ravine.networks.layer_parts import Dropout
+from ravine.networks.mlp import Mlp
 from ravine.penalties import L2
 from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.statistics import t_interval
-from ravine.studies.search import Choice, LogUniform, Search, Uniform, search
+from ravine.studies.search import ChoiceSpace, LogUniformSpace, Search, UniformSpace, search
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import decide, draw_mean, format_interval, label_numbers
 from ravine_gallery.network_experiments import make_recipe
@@ -56,7 +57,7 @@ def compare_searches(quick: bool) -> ExperimentOutcome:
     for r in range(ranges):
         space = _space(np.random.default_rng(r).uniform(-5.5, -4.0))
         middles = [(i + 0.5) / GRID_LEVELS for i in range(GRID_LEVELS)]
-        cells = {path: Choice(tuple(s.draw(m) for m in middles)) for path, s in space.items()}
+        cells = {path: ChoiceSpace(tuple(s.draw(m) for m in middles)) for path, s in space.items()}
         found["grid"].append(search(recipe, cells, method="grid", seed=r, refit=False))
         found["random"].append(search(recipe, space, trials=trials, seed=r, refit=False))
     best = {name: np.array([s.best.score for s in each]) for name, each in found.items()}
@@ -99,9 +100,9 @@ def _space(low: float) -> dict[str, Any]:
     ranges.
     """
     return {
-        "optimizer.lr": LogUniform(10**low, 10 ** (low + 5)),
-        "penalties.0.strength": LogUniform(1e-7, 1e-3),
-        "network.dropout.rate": Uniform(0.0, 0.3),
+        "optimizer.lr": LogUniformSpace(10**low, 10 ** (low + 5)),
+        "penalties.0.strength": LogUniformSpace(1e-7, 1e-3),
+        "network.dropout.rate": UniformSpace(0.0, 0.3),
     }
 
 

@@ -18,7 +18,7 @@ from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.statistics import t_interval
 from ravine.studies import lr_range_test
-from ravine.training.jobs import prepare
+from ravine.training.defaults import prepare
 from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, draw_range, format_interval
@@ -91,7 +91,8 @@ def _stability_limit(recipe: Recipe) -> float:
     largest curvature.
     """
     task, _ = prepare(recipe)
-    x = torch.cat([task.train.numbers, torch.ones(task.train.count, 1)], 1).double()
+    train = task.train_examples
+    x = torch.cat([train.numbers, torch.ones(train.count, 1)], 1).double()
     return 2 / float(torch.linalg.eigvalsh(x.T @ x / len(x))[-1])
 
 

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from ravine import metrics
 from ravine.data import Random
-from ravine.early_stopping import Snapshots
 from ravine.networks.mlp import Mlp
+from ravine.optimizers.averaging import Snapshots
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
 from ravine.schedules import SGDR, Cosine
 from ravine.statistics import t_interval
+from ravine.training.defaults import prepare
 from ravine.training.evaluation import mean_loss, outputs_on
-from ravine.training.jobs import prepare
-from ravine.training.train import Run, train_all
+from ravine.training.run import Run
+from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import decide, draw_mean, format_interval
 from ravine_gallery.network_experiments import make_recipe, model_of, program_of, vary_all
@@ -59,10 +60,12 @@ def compare_snapshots(quick: bool) -> ExperimentOutcome:
     runs = train_all(recipes, workers=1)
     groups = runs[:seeds], runs[seeds : 2 * seeds], runs[2 * seeds :]
     task, _ = prepare(base)
+    test = task.test
+    assert test is not None and test.targets is not None
     snapshots, single, independent = (
-        torch.stack([model_of(run).members(task.test) for run in group]) for group in groups
+        torch.stack([model_of(run).member_predictions(test) for run in group]) for group in groups
     )  # [S, M, N, C], one network each of the second
-    truth, sizes = task.test.targets, range(1, CYCLE_COUNT + 1)
+    truth, sizes = test.targets, range(1, CYCLE_COUNT + 1)
     last_k = np.stack([log_losses(snapshots[:, -k:].mean(1), truth) for k in sizes])  # [M, S]
     others = np.stack([log_losses(independent[:, :k].mean(1), truth) for k in sizes])
     alone = log_losses(single[:, 0], truth)

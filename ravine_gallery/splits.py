@@ -15,7 +15,7 @@ from ravine.networks.mlp import Mlp
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, t_interval
-from ravine.training.jobs import load_task
+from ravine.training.defaults import load_task
 from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, format_percent, label_numbers
@@ -167,7 +167,7 @@ def _encoding_change() -> float:
     recipe = _small_recipe(1).vary("split", Given(column="split", validation=0.0))
     split = np.where(tests, "test", "train")
     as_is, larger = (
-        load_task(recipe, _frame(values, y, split=split)).train.numbers
+        load_task(recipe, _frame(values, y, split=split)).train_examples.numbers
         for values in (x, np.where(tests[:, None], 1000 * x, x))
     )
     return float((as_is - larger).abs().max())

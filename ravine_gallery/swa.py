@@ -12,16 +12,18 @@ import torch
 from matplotlib.figure import Figure
 
 from ravine.data import Random
-from ravine.networks.mlp import BatchNorm, Mlp
+from ravine.networks.layer_parts import BatchNorm
+from ravine.networks.mlp import Mlp
 from ravine.optimizers import Ema, Swa
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 from ravine.reporting.plot_style import COLORS, figure, line_style
 from ravine.rng import stream
 from ravine.schedules import Cosine
 from ravine.statistics import t_interval
+from ravine.training.defaults import prepare
 from ravine.training.evaluation import mean_loss, outputs_on
-from ravine.training.jobs import prepare
-from ravine.training.train import Run, train_all
+from ravine.training.run import Run
+from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import (
     decide,
@@ -122,11 +124,12 @@ def _rises(run: Run, examples: Any, directions: int) -> np.ndarray:
         losses = []
         for unit in units if distance else units[:1]:
             buffers = {name: value.clone() for name, value in model.buffers.items()}
-            context = Pass(training=True, seeds=(), buffers=buffers)
+            context = ForwardContext(training=True, seeds=(), buffers=buffers)
             tensors = program.layout.views(model.weights + distance * unit)
             with torch.no_grad():
                 outputs = program(tensors, Batch(examples.numbers[None]), context)
-                losses.append(model.recipe.loss.each(outputs, targets).mean(1).double().numpy())
+                each = model.recipe.loss.per_example(outputs, targets)
+                losses.append(each.mean(1).double().numpy())
         found.append(np.mean(losses, 0))
     return np.array(found) - found[0]
 

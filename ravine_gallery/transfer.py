@@ -22,12 +22,12 @@ from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 
 from ravine.data import Data, Given
-from ravine.data.image_file import pillow
+from ravine.data.image_file import pillow_module
 from ravine.data.images import Images
 from ravine.finetuning import DepthRates, LastLayers
 from ravine.networks.conv import Conv
 from ravine.networks.mlp import Mlp
-from ravine.networks.pretrained import RANDOM, Continued, Pretrained
+from ravine.networks.pretrained import RANDOM_WEIGHTS, Continued, Pretrained
 from ravine.optimizers import AdamW
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure
@@ -239,9 +239,9 @@ def _emoji(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     pictures, names = [], []
     for category, files in sorted(by_category.items()):
         for place in np.random.default_rng(0).permutation(len(files))[:count]:
-            with pillow().open(folder / "img" / "google" / "64" / files[place]) as opened:
+            with pillow_module().open(folder / "img" / "google" / "64" / files[place]) as opened:
                 picture = opened.convert("RGBA")
-            white = pillow().new("RGBA", picture.size, "white")
+            white = pillow_module().new("RGBA", picture.size, "white")
             white.alpha_composite(picture)
             pictures.append(np.asarray(white.convert("RGB")).transpose(2, 0, 1))
             names.append(category)
@@ -257,7 +257,7 @@ def _emoji_accuracies(
     X, y = _emoji(folder, max(sizes) + 20)
     # small pictures, for time; features are cheap enough for the size at which it learned
     body = Pretrained(size=64)
-    random = vary(vary(body, "weights", RANDOM), "statistics", "batch")
+    random = vary(vary(body, "weights", RANDOM_WEIGHTS), "statistics", "batch")
     table = feature_table(features(vary(body, "size", None), X))
     whole = _recipe(1, batch=15).vary("optimizer.lr", 0.001)
     head = {"data": Data(target=("answer",)), "network": Mlp(hidden=()), "optimizer.lr": 0.002}

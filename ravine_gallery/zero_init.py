@@ -15,7 +15,8 @@ from torch import Tensor
 from ravine.data import synthetic
 from ravine.networks.activations import Tanh
 from ravine.networks.initializers import Constant, He, Zero
-from ravine.networks.mlp import Dropout, Mlp
+from ravine.networks.layer_parts import Dropout
+from ravine.networks.mlp import Mlp
 from ravine.reporting.plot_style import figure, line_style
 from ravine.statistics import Interval, t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -70,12 +71,12 @@ def count_distinct_units(quick: bool) -> ExperimentOutcome:
             if not starts:
                 starts.append(cohort.weights.clone())
             if cohort.step % cohort.job.plan.per_epoch == 0:
-                views = cohort.program.layout.views(cohort.weights)
+                views = cohort.network.layout.views(cohort.weights)
                 seen.append([distinct_units(units) for units in _units(views)])
 
         cohort, _ = train_and_observe([recipe], data, observe=observe)
         counts[name] = np.array(seen)
-        before, after = cohort.program.layout.views(starts[0]), trained_weights(cohort)
+        before, after = cohort.network.layout.views(starts[0]), trained_weights(cohort)
         changes = [after[n] - before[n] for n in ("hidden.0.weight", "output.weight")]
         moved[name] = max(float(change.abs().max()) for change in changes)
         predictions = (trained_outputs(cohort, network_inputs(points)) > 0)[..., 0].numpy()

@@ -13,13 +13,13 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage, stats
 
-from ravine import augment, catalog
+from ravine import augment, catalog, recipe_files
 from ravine.augment import affine, colors, flips, mixing, randaugment, sampling
 from ravine.effects import Meter
 from ravine.errors import InputError, RecipeError
 from ravine.losses import SoftmaxCrossEntropy
 from ravine.part import field_types, is_number, rows_of, stack
-from ravine.protocols import Batch, Pass, Picture
+from ravine.protocols import Batch, ForwardContext, ImageShape
 from ravine.training.train import train
 
 SEEDS = (3, 8, 21)
@@ -36,7 +36,7 @@ OFF = {
     augment.Mixup: {"alpha": 0.0},
     augment.CutMix: {"alpha": 0.0},
     augment.RandAugment: {"magnitude": 0.0},
-    augment.Guest: {"settings": {"p": 0.0}},
+    augment.KorniaAugmentation: {"settings": {"p": 0.0}},
 }
 STRONGER = {
     "vertical": 0.4,
@@ -59,7 +59,7 @@ every = pytest.mark.parametrize("cls", augment.ALL, ids=lambda c: c.__name__)
 
 
 def now(seeds=SEEDS, step=5, meter=None):
-    return Pass(training=True, seeds=list(seeds), step=step, batch=6, meter=meter)
+    return ForwardContext(training=True, seeds=list(seeds), step=step, batch=6, meter=meter)
 
 
 def batch(networks=3, examples=6, shape=(3, 9, 11), seed=0, dtype=torch.float32):
@@ -100,7 +100,7 @@ def test_alone_equals_in_a_cohort_with_other_strengths(cls):
     for i, alone in enumerate(each):
         own = Meter(1)
         found = alone(of(given, i), now(SEEDS[i : i + 1], meter=own))
-        for name in ("numbers", "targets", "others", "mixed"):
+        for name in ("numbers", "targets", "mixed_targets", "mixed_share"):
             mine, theirs = getattr(found, name), getattr(together, name)
             assert (mine is None and theirs is None) or torch.equal(mine[0], theirs[i]), name
         assert own.means()[cls.acts.name][0] == pytest.approx(
@@ -116,7 +116,7 @@ def test_off_it_changes_nothing_and_says_so(cls):
     found = cls(**OFF[cls])(given, now(meter=meter))
     assert torch.equal(found.numbers, given.numbers)
     assert meter.means()[cls.acts.name].tolist() == [0.0] * 3
-    assert found.mixed is None or not found.mixed.any()
+    assert found.mixed_share is None or not found.mixed_share.any()
 
 
 @every
@@ -154,9 +154,9 @@ def test_a_nan_network_leaves_the_others_alone(cls):
 @every
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 1, 1), (3, 5, 2), (2, 4, 7)])
 def test_grey_small_and_odd_pictures_in_both_precisions(cls, shape):
-    if cls is augment.Guest and shape == (1, 1, 1):
+    if cls is augment.KorniaAugmentation and shape == (1, 1, 1):
         with pytest.raises(RecipeError, match="cannot filter an image this small"):
-            augment.check_augmentation((cls(),), Picture(*shape, (0.5,), (0.2,)))
+            augment.check_augmentation((cls(),), ImageShape(*shape, (0.5,), (0.2,)))
         return
     for dtype in (torch.float32, torch.float64):
         given = batch(shape=shape, dtype=dtype, examples=12)
@@ -176,7 +176,7 @@ def test_strengths_that_make_no_sense_are_refused(cls):
 
 def test_every_part_can_be_written_in_a_recipe():
     for cls in augment.ALL:
-        found = catalog.changed(
+        found = recipe_files.with_changes(
             catalog.named_recipe("image"), {"augment": [{"name": cls.__name__}]}
         )
         assert found.augment == (cls(),)
@@ -209,7 +209,7 @@ def test_shifts_are_cuts_of_numpys_padded_picture(edges, mode):
     x = batch(1, 1).numbers
     padded = np.pad(x[0, 0].numpy(), ((0, 0), (4, 4), (4, 4)), mode=mode)
     for down, right in ((0, 0), (3, -4), (-1, 2), (4, 4)):
-        found = flips.shifted(x, torch.tensor([[[down, right]]]), edges)
+        found = flips.shift_images(x, torch.tensor([[[down, right]]]), edges)
         assert np.array_equal(
             found[0, 0].numpy(), padded[:, 4 - down : 13 - down, 4 - right : 15 - right]
         )
@@ -229,24 +229,24 @@ def test_all_shifts_are_equally_likely():
 def test_quarter_turns_are_torchs(turns):
     x = batch(1, 2, shape=(3, 12, 12), dtype=torch.float64).numbers
     angle = torch.full((1, 2), turns * math.pi / 2, dtype=torch.float64)
-    found = affine.seen_through(x, affine.rotation(angle), "zeros")
+    found = affine.warp(x, affine.rotation_maps(angle), "zeros")
     assert torch.allclose(found, x.rot90(turns, (-2, -1)), atol=1e-12)
 
 
 MAPS = {
-    "rotation": affine.rotation(torch.tensor([[0.3]], dtype=torch.float64)),
-    "stretching": affine.scaling(*torch.tensor([[[0.8]], [[1.2]]], dtype=torch.float64)),
-    "zoom": affine.scaling(
+    "rotation": affine.rotation_maps(torch.tensor([[0.3]], dtype=torch.float64)),
+    "stretching": affine.scaling_maps(*torch.tensor([[[0.8]], [[1.2]]], dtype=torch.float64)),
+    "zoom": affine.scaling_maps(
         *torch.tensor([[[0.7]], [[0.6]], [[2.0]], [[-3.0]]], dtype=torch.float64)
     ),
-    "shear": affine.shearing(*torch.tensor([[[0.25]], [[-0.1]]], dtype=torch.float64)),
+    "shear": affine.shear_maps(*torch.tensor([[[0.25]], [[-0.1]]], dtype=torch.float64)),
 }
 
 
 @pytest.mark.parametrize("name", MAPS)
 def test_maps_are_scipys(name):
     picture, maps = smooth(), MAPS[name]
-    found = affine.seen_through(picture[None, None, None], maps, "border")[0, 0, 0].numpy()
+    found = affine.warp(picture[None, None, None], maps, "border")[0, 0, 0].numpy()
     matrix = maps[0, 0].numpy()[::-1][:, [1, 0, 2]]  # SciPy's places are (y, x), from the corner
     middle = (np.array(picture.shape) - 1) / 2
     offset = middle + matrix[:, 2] - matrix[:, :2] @ middle
@@ -262,29 +262,32 @@ def test_a_known_draw_gives_the_angle_factor_and_slant_that_it_says():
         (
             "rotate",
             augment.Rotate(degrees=40.0),
-            lambda u: affine.rotation(torch.deg2rad(40 * u[..., 0])),
+            lambda u: affine.rotation_maps(torch.deg2rad(40 * u[..., 0])),
         ),
         (
             "stretch",
             augment.Stretch(factor=1.5),
-            lambda u: affine.scaling(1.5 ** -u[..., 0], 1.5 ** -u[..., 1]),
+            lambda u: affine.scaling_maps(1.5 ** -u[..., 0], 1.5 ** -u[..., 1]),
         ),
         (
             "shear",
             augment.Shear(degrees=20.0, vertical=5.0),
-            lambda u: affine.shearing(
+            lambda u: affine.shear_maps(
                 torch.deg2rad(20 * u[..., 0]).tan(), torch.deg2rad(5 * u[..., 1]).tan()
             ),
         ),
     ):
         u = (
             2
-            * sampling.uniforms(
-                sampling.generators(now((7,)), name), given.numbers, 5, 1 if name == "rotate" else 2
+            * sampling.draw_uniforms(
+                sampling.step_generators(now((7,)), name),
+                given.numbers,
+                5,
+                1 if name == "rotate" else 2,
             )
             - 1
         )
-        expected = affine.seen_through(given.numbers, maps(u), "border")
+        expected = affine.warp(given.numbers, maps(u), "border")
         assert torch.allclose(one(given, now((7,))).numbers, expected, atol=1e-5), name
 
 
@@ -335,7 +338,7 @@ def pixels(image):
     ],
 )
 def test_strengths_are_pillows(ours, theirs, factor):
-    found = getattr(colors, ours)(PICTURE, torch.tensor([factor]))
+    found = getattr(colors, f"adjust_{ours}")(PICTURE, torch.tensor([factor]))
     expected = pixels(getattr(ImageEnhance, theirs)(pillow(PICTURE)).enhance(factor))
     assert (
         found - expected
@@ -366,7 +369,7 @@ def test_posterizing_solarizing_and_equalizing_are_pillows():
 
 @pytest.mark.parametrize("turn", [0.0, 0.1, -0.3, 0.5])
 def test_hues_are_those_of_colorsys_and_of_kornia(turn):
-    found = colors.hue(PICTURE, torch.tensor([turn]))
+    found = colors.adjust_hue(PICTURE, torch.tensor([turn]))
     for y, x in ((0, 0), (3, 7), (12, 9)):
         h, s, v = colorsys.rgb_to_hsv(*PICTURE[0, :, y, x].tolist())
         assert found[0, :, y, x].tolist() == pytest.approx(
@@ -382,17 +385,17 @@ def test_noise_has_the_standard_deviation_asked():
 
 
 def test_randaugment_draws_its_operations_evenly():
-    assert len(randaugment.NAMES) == 14
+    assert len(randaugment.OPERATION_NAMES) == 14
     counts = np.zeros(14)
-    for place, name in enumerate(randaugment.NAMES):
+    for place, name in enumerate(randaugment.OPERATION_NAMES):
         x = batch(1, 1, shape=(3, 16, 16)).numbers[0]
-        strong = augment.RandAugment(operations=1)._done(
+        strong = augment.RandAugment(operations=1)._apply(
             x, torch.tensor([place]), torch.tensor([0.7]).double()
         )
         assert torch.equal(strong, x) == (name == "nothing"), name
-    drawn = sampling.uniforms(sampling.generators(now((3,)), "rand augment"), x, 7000, 1, 2)[
-        0, :, 0, 0
-    ]
+    drawn = sampling.draw_uniforms(
+        sampling.step_generators(now((3,)), "rand augment"), x, 7000, 1, 2
+    )[0, :, 0, 0]
     counts = np.bincount((drawn * 14).long().numpy(), minlength=14)
     assert stats.chisquare(counts).pvalue > 0.001
 
@@ -416,7 +419,7 @@ def test_what_is_erased_is_one_rectangle_of_at_most_the_area_asked():
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
 def test_shares_have_the_beta_distribution(alpha):
     given = batch(2, 1500, shape=(1, 1, 1))
-    share = augment.Mixup(alpha=alpha)(given, now((3, 9))).mixed.double()
+    share = augment.Mixup(alpha=alpha)(given, now((3, 9))).mixed_share.double()
     assert share.shape == (2, 1500)
     assert stats.kstest(share.flatten().numpy(), stats.beta(alpha, alpha).cdf).pvalue > 0.001
 
@@ -427,12 +430,12 @@ def test_the_loss_of_a_mixture_is_that_of_mixed_targets(cls):
     mixed = cls(alpha=1.0)(given, now())
     outputs = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(1))
     loss = SoftmaxCrossEntropy()
-    ours = loss.each(outputs, mixed.targets)
-    ours = ours + mixed.mixed * (loss.each(outputs, mixed.others) - ours)
+    ours = loss.per_example(outputs, mixed.targets)
+    ours = ours + mixed.mixed_share * (loss.per_example(outputs, mixed.mixed_targets) - ours)
     one_hot = torch.eye(4)
-    soft = (1 - mixed.mixed)[..., None] * one_hot[given.targets] + mixed.mixed[..., None] * one_hot[
-        mixed.others
-    ]
+    soft = (1 - mixed.mixed_share)[..., None] * one_hot[given.targets] + mixed.mixed_share[
+        ..., None
+    ] * one_hot[mixed.mixed_targets]
     expected = torch.nn.functional.cross_entropy(
         outputs.flatten(0, 1), soft.flatten(0, 1), reduction="none"
     )
@@ -444,10 +447,12 @@ def test_mixed_pictures_are_the_share_said_of_both():
     labels = torch.arange(6).expand(3, -1)
     found = augment.Mixup(alpha=1.0)(dataclasses.replace(given, targets=labels), now())
     for p in range(3):
-        assert sorted(found.others[p].tolist()) == list(range(6))
+        assert sorted(found.mixed_targets[p].tolist()) == list(range(6))
         for b in range(6):
-            m = found.mixed[p, b]
-            expected = (1 - m) * given.numbers[p, b] + m * given.numbers[p, found.others[p, b]]
+            m = found.mixed_share[p, b]
+            expected = (1 - m) * given.numbers[p, b] + m * given.numbers[
+                p, found.mixed_targets[p, b]
+            ]
             assert torch.allclose(found.numbers[p, b], expected, atol=1e-6)
 
 
@@ -457,10 +462,15 @@ def test_cut_pictures_are_pixels_of_both_in_the_share_said():
     given = Batch(x, targets=torch.arange(50)[None])
     found = augment.CutMix(alpha=1.0)(given, now((6,)))
     for b in range(50):
-        own, other = found.numbers[0, b] == x[0, b], found.numbers[0, b] == x[0, found.others[0, b]]
+        own, other = (
+            found.numbers[0, b] == x[0, b],
+            found.numbers[0, b] == x[0, found.mixed_targets[0, b]],
+        )
         assert (own | other).all()
-        if found.others[0, b] != b:
-            assert other.double().mean().item() == pytest.approx(found.mixed[0, b].item(), abs=1e-6)
+        if found.mixed_targets[0, b] != b:
+            assert other.double().mean().item() == pytest.approx(
+                found.mixed_share[0, b].item(), abs=1e-6
+            )
 
 
 def test_weights_of_examples_go_with_them_into_the_mixture():
@@ -471,26 +481,28 @@ def test_weights_of_examples_go_with_them_into_the_mixture():
     given.weights[0] = 0
     labels = torch.arange(6).expand(3, -1)
     found = augment.Mixup(alpha=1.0)(dataclasses.replace(given, targets=labels), now())
-    m = mixing.beta(
-        1.0, sampling.uniforms(sampling.generators(now(), "mixup"), given.numbers, 6)
+    m = mixing.beta_quantile(
+        1.0, sampling.draw_uniforms(sampling.step_generators(now(), "mixup"), given.numbers, 6)
     ).float()
-    of_others = torch.stack([given.weights[p, found.others[p]] for p in range(3)])
-    assert torch.allclose(found.weights * found.mixed, m * of_others, atol=1e-6)
-    assert torch.allclose(found.weights * (1 - found.mixed), (1 - m) * given.weights, atol=1e-6)
-    assert found.mixed.isfinite().all()
+    of_others = torch.stack([given.weights[p, found.mixed_targets[p]] for p in range(3)])
+    assert torch.allclose(found.weights * found.mixed_share, m * of_others, atol=1e-6)
+    assert torch.allclose(
+        found.weights * (1 - found.mixed_share), (1 - m) * given.weights, atol=1e-6
+    )
+    assert found.mixed_share.isfinite().all()
 
 
 # Kornia's own
 
 
-def test_a_guest_does_what_kornia_does():
+def test_a_kornia_augmentation_does_what_kornia_does():
     given = batch(1, 4)
-    found = augment.Guest(augmentation="RandomInvert", settings={"p": 1.0})(
+    found = augment.KorniaAugmentation(augmentation="RandomInvert", settings={"p": 1.0})(
         given, now((3,))
     ).numbers
     assert torch.allclose(found, 1 - given.numbers, atol=1e-6)
     state = torch.get_rng_state()
-    augment.Guest(augmentation="RandomRotation", settings={"degrees": [-20.0, 20.0]})(
+    augment.KorniaAugmentation(augmentation="RandomRotation", settings={"degrees": [-20.0, 20.0]})(
         given, now((3,))
     )
     assert torch.equal(torch.get_rng_state(), state)
@@ -499,20 +511,22 @@ def test_a_guest_does_what_kornia_does():
 def test_without_kornia_one_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'ravine\[images\]'"):
-        augment.check_augmentation((augment.Guest(),), Picture(1, 8, 8, (0.5,), (0.2,)))
+        augment.check_augmentation(
+            (augment.KorniaAugmentation(),), ImageShape(1, 8, 8, (0.5,), (0.2,))
+        )
 
 
 @pytest.mark.parametrize(
-    ("guest", "words"),
+    ("augmentation", "words"),
     [
-        (augment.Guest(augmentation="RandomBoxBlurr"), "Did you mean 'RandomBoxBlur'"),
-        (augment.Guest(augmentation="RandomMixUpV2"), "kornia has no augmentation"),
-        (augment.Guest(settings={"strength": 3}), "unexpected keyword"),
+        (augment.KorniaAugmentation(augmentation="RandomBoxBlurr"), "Did you mean 'RandomBoxBlur'"),
+        (augment.KorniaAugmentation(augmentation="RandomMixUpV2"), "kornia has no augmentation"),
+        (augment.KorniaAugmentation(settings={"strength": 3}), "unexpected keyword"),
     ],
 )
-def test_guests_that_do_not_exist_are_refused(guest, words):
+def test_kornia_augmentations_that_do_not_exist_are_refused(augmentation, words):
     with pytest.raises(RecipeError, match=words):
-        augment.check_augmentation((guest,), Picture(1, 8, 8, (0.5,), (0.2,)))
+        augment.check_augmentation((augmentation,), ImageShape(1, 8, 8, (0.5,), (0.2,)))
 
 
 # In training

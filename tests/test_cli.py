@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import ravine.cli
 from ravine.cli import run_command
 
 QUICK = ["--set", "epochs=3", "--seeds", "2"]
@@ -222,7 +221,7 @@ def test_unexpected_errors_keep_their_traceback(monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(ravine.cli, "recipe_for", broken)
+    monkeypatch.setattr("ravine.cli.train.recipe_for", broken)
     with pytest.raises(ZeroDivisionError):
         run_command(["train", "iris"])
 

@@ -106,7 +106,7 @@ def test_python_in_the_documents_runs(block, tmp_path):
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_commands_in_the_documents_parse(words):
-    from ravine.cli import app
+    from ravine.cli.app import app
 
     app.parse_args(words, exit_on_error=False, print_error=False)
 
@@ -115,7 +115,7 @@ def test_commands_in_the_documents_parse(words):
 def test_commands_in_running_text_exist(words):
     import cyclopts
 
-    from ravine.cli import app
+    from ravine.cli.app import app
 
     try:
         app.parse_args(words, exit_on_error=False, print_error=False)
@@ -126,7 +126,7 @@ def test_commands_in_running_text_exist(words):
 def test_a_command_that_does_not_exist_would_not_parse():
     import cyclopts
 
-    from ravine.cli import app
+    from ravine.cli.app import app
 
     for words in (["teach", "penguins"], ["train", "penguins", "--targets", "species"]):
         with pytest.raises(cyclopts.CycloptsError):

@@ -10,21 +10,23 @@ from optimizer_references import TWINS, settings
 
 import ravine
 from ravine import finetuning
-from ravine.catalog import recipe_from
 from ravine.errors import RecipeError
 from ravine.layout import Layout, Slot
-from ravine.networks.batched import Program
-from ravine.networks.mlp import BatchNorm
-from ravine.optimizers import ALL, SEARCHING, Adam, AdamW, ClipNorm, Ema, Momentum
+from ravine.metrics import main_metric
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.layer_parts import BatchNorm
+from ravine.optimizers import ALL, SEARCH_OPTIMIZERS, Adam, AdamW, ClipNorm, Ema, Momentum
 from ravine.part import stack
 from ravine.penalties import L2
 from ravine.protocols import Plan
+from ravine.recipe_files import recipe_from
 from ravine.training.batches import InMemory
-from ravine.training.checkpoint import load, save
-from ravine.training.cohort import start
+from ravine.training.checkpoint import load_checkpoint, save_checkpoint
+from ravine.training.cohort import start_cohort
+from ravine.training.defaults import load_task, resolve
 from ravine.training.evaluation import Evaluator
-from ravine.training.jobs import load_task, resolve, works_of
-from ravine.training.loop import run
+from ravine.training.jobs import assign_jobs
+from ravine.training.loop import train_cohort
 from ravine.training.train import train, train_all
 
 BASE = (
@@ -47,10 +49,10 @@ PLAN = Plan(steps=40, per_epoch=10)
 def kept(run):
     """The weights a run keeps, by slot, and those it began with."""
     task = load_task(run.model.recipe)
-    job = works_of([run.model.recipe], [task], device="cpu", workers=1)[0].job
+    job = assign_jobs([run.model.recipe], [task], device="cpu", workers=1)[0].job
     begun, layout = (
-        start(job),
-        Program(stack([run.model.recipe]).network, run.model.signature).layout,
+        start_cohort(job),
+        BatchedNetwork(stack([run.model.recipe]).network, run.model.signature).layout,
     )
     return layout.views(run.model.weights), layout.views(begun.weights)
 
@@ -70,10 +72,10 @@ FROZEN = {"hidden.0.weight", "hidden.0.bias"}
 def test_frozen_weights_do_not_move_by_one_bit_under_any_optimizer(cls):
     for variant in TWINS.get(cls, ["as it is"]):
         recipe = BASE.vary(
-            "optimizer", cls() if cls in SEARCHING else cls(**settings(cls, 1, variant))
+            "optimizer", cls() if cls in SEARCH_OPTIMIZERS else cls(**settings(cls, 1, variant))
         )
         recipe = recipe.vary("epochs", 1).vary("seeds", 2).vary("batch", 32)
-        if cls not in SEARCHING:
+        if cls not in SEARCH_OPTIMIZERS:
             recipe = recipe.vary("penalties", (L2(strength=0.1),))
         run = train(recipe.vary("tuning", (finetuning.Freeze(layers=("hidden.0",)),)))
         assert run.model is not None, variant
@@ -190,23 +192,21 @@ def test_a_tuned_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
         "tuning", (finetuning.Gradual(epochs=1), finetuning.DepthRates(decay=0.7))
     ).vary("optimizer", Adam())
     task = load_task(recipe)
-    work = works_of([resolve(recipe, task)], [task], device="cpu", workers=1)[0]
+    work = assign_jobs([resolve(recipe, task)], [task], device="cpu", workers=1)[0]
 
     def go(cohort, until):
         source = InMemory(task.train, cohort.seeds, batch=work.job.batch)
-        evaluate = Evaluator(
-            work.job.plan, None, metric=lambda p, t: p, name="none", higher_is_better=True
-        )
-        run(cohort, source, evaluate, pause=lambda c: c.step == until)
+        evaluate = Evaluator(work.job.plan, None, main_metric(task.kind))
+        train_cohort(cohort, source, evaluate, pause=lambda c: c.step == until)
         return cohort
 
-    whole = go(start(work.job), -1)
+    whole = go(start_cohort(work.job), -1)
     stopped = go(
-        start(work.job), 10
+        start_cohort(work.job), 10
     )  # in the second epoch of seven steps, in which the second depth waits no longer
-    save(stopped, tmp_path / "checkpoint.safetensors")
-    resumed = go(load(tmp_path / "checkpoint.safetensors", work.job), -1)
-    assert torch.equal(resumed.ended["weights"], whole.ended["weights"])
+    save_checkpoint(stopped, tmp_path / "checkpoint.safetensors")
+    resumed = go(load_checkpoint(tmp_path / "checkpoint.safetensors", work.job), -1)
+    assert torch.equal(resumed.ended.tensors["weights"], whole.ended.tensors["weights"])
 
 
 def test_without_frozen_layers_tuning_changes_nothing():
@@ -220,8 +220,8 @@ def test_without_frozen_layers_tuning_changes_nothing():
 def test_norms_and_embeddings_belong_to_a_depth():
     recipe = BASE.vary("network.norm", BatchNorm())
     task = load_task(recipe)
-    layout = works_of([resolve(recipe, task)], [task], device="cpu", workers=1)
-    program = start(layout[0].job).program
+    layout = assign_jobs([resolve(recipe, task)], [task], device="cpu", workers=1)
+    program = start_cohort(layout[0].job).network
     found = finetuning.depths(program.layout)
     assert [names[0] for names in found] == ["hidden.0.weight", "hidden.1.weight", "output.weight"]
     assert "hidden.0.norm.gamma" in found[0]
@@ -254,7 +254,7 @@ def test_factors_of_parts():
             finetuning.Unfreeze(stages=((0, "output"), (1, "body"))),
             ["'body'", "Unfreeze.stages", "hidden.1.weight"],
         ),
-        (finetuning.Freeze(layers=("*",)), ["holds every weight still"]),
+        (finetuning.Freeze(layers=("*",)), ["freezes every weight"]),
     ],
 )
 def test_wrong_patterns_are_refused_before_any_work(part, words):

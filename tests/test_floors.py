@@ -17,6 +17,7 @@ FLOORS = (
     {
         "errors",
         "part",
+        "old_names",
         "serialization",
         "files",
         "rng",
@@ -39,7 +40,7 @@ FLOORS = (
         "augment",
         "finetuning",
     },
-    {"catalog"},
+    {"catalog", "recipe_files"},
     {"training", "diagnosis", "reporting"},
     {"watching"},
     {"examination"},

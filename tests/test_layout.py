@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from ravine.layout import Layout, Slot, length
+from ravine.layout import Layout, Slot, row_norm
 
 LAYOUT = Layout(
     (
@@ -53,6 +53,6 @@ def test_the_rates_factor_is_a_row_or_none_where_all_are_one():
 
 def test_length_is_of_each_row_and_a_nan_stays_in_its_own():
     rows = torch.tensor([[3.0, 4.0], [math.nan, 1.0], [math.inf, 1.0], [0.0, 0.0]])
-    found = length(rows)
+    found = row_norm(rows)
     assert found.shape == (4, 1)
     assert found[[0, 3], 0].tolist() == [5.0, 0.0] and found[1].isnan() and found[2].isinf()

@@ -55,7 +55,7 @@ def example(cls, shape, *, networks=8, dtype=torch.float32, seed=0):
 
 def each_and_gradient(loss, outputs, targets):
     outputs = outputs.clone().requires_grad_()
-    each = loss.each(outputs, targets)
+    each = loss.per_example(outputs, targets)
     return each.detach(), torch.autograd.grad(each.mean(1).sum(), outputs)[0]
 
 
@@ -109,7 +109,9 @@ def test_gradients_are_finite_differences(loss, shape):
     )
     _, gradient = each_and_gradient(loss, outputs, targets)
     h = 1e-6
-    above, below = (loss.each(outputs + s * h * direction, targets).mean(1).sum() for s in (1, -1))
+    above, below = (
+        loss.per_example(outputs + s * h * direction, targets).mean(1).sum() for s in (1, -1)
+    )
     assert float((above - below) / (2 * h)) == pytest.approx(
         float((gradient * direction).sum()), rel=1e-6
     )
@@ -119,7 +121,7 @@ def test_gradients_are_finite_differences(loss, shape):
 def test_second_derivatives_are_those_of_softmax(shape):
     outputs, targets = example(SoftmaxCrossEntropy, shape, networks=1, dtype=torch.float64)
     hessian = torch.autograd.functional.hessian(
-        lambda x: SoftmaxCrossEntropy().each(x, targets)[0, 0], outputs
+        lambda x: SoftmaxCrossEntropy().per_example(x, targets)[0, 0], outputs
     )
     p = torch.softmax(outputs[0, 0], -1)
     torch.testing.assert_close(
@@ -170,16 +172,16 @@ def test_smoothing_reports_the_change_of_the_targets():
     meter = Meter(2)
     column = torch.tensor([[0.0], [0.3]], dtype=torch.float64)
     outputs, targets = example(SoftmaxCrossEntropy, (6, 3), networks=2)
-    SoftmaxCrossEntropy(label_smoothing=column).each(outputs, targets, meter)
+    SoftmaxCrossEntropy(label_smoothing=column).per_example(outputs, targets, meter)
     one_hot = F.one_hot(targets, 3).double()
     expected = (one_hot * 0.7 + 0.1 - one_hot)[1].abs().mean()
     assert meter.means()["label smoothing"].tolist() == pytest.approx([0.0, float(expected)])
     meter = Meter(2)
     outputs, targets = example(BinaryCrossEntropy, (6, 1), networks=2)
-    BinaryCrossEntropy(label_smoothing=column).each(outputs, targets, meter)
+    BinaryCrossEntropy(label_smoothing=column).per_example(outputs, targets, meter)
     assert meter.means()["label smoothing"].tolist() == pytest.approx([0.0, 0.15])
     silent = Meter(2)
-    BinaryCrossEntropy().each(outputs, targets, silent)
+    BinaryCrossEntropy().per_example(outputs, targets, silent)
     assert not silent.means()
 
 

@@ -11,10 +11,10 @@ import pytest
 from torch import nn
 
 import ravine
-from ravine.catalog import recipe_text, with_settings
 from ravine.cli import run_command
 from ravine.data import read_table
 from ravine.finding import Report
+from ravine.recipe_files import recipe_text, with_settings
 
 FILES = Path(__file__).parent / "old_formats"
 

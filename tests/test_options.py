@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ravine import catalog
-from ravine.catalog import with_settings
-from ravine.cli import app, run_command
+from ravine import catalog, recipe_files
+from ravine.cli.app import app, run_command
 from ravine.data import Grouped, Random
 from ravine.errors import RecipeError
 from ravine.optimizers import AdamW
+from ravine.recipe_files import with_settings
 from ravine.serialization import get
-from ravine.training.jobs import prepare
+from ravine.training.defaults import prepare
 
 
 def helps_of(command):
@@ -44,11 +44,13 @@ def test_a_parts_name_and_its_settings_are_taken_together():
     plain = catalog.named_recipe("plain")
     assert with_settings(
         plain, ["split=ByTime", "epochs=3", "split.column=sold"]
-    ) == catalog.changed(plain, {"epochs": 3, "split": {"name": "ByTime", "column": "sold"}})
+    ) == recipe_files.with_changes(
+        plain, {"epochs": 3, "split": {"name": "ByTime", "column": "sold"}}
+    )
     told = with_settings(
         plain, ["schedule=WarmUp", "schedule.then=StepDecay", "schedule.then.gamma=0.5"]
     )
-    assert told == catalog.changed(
+    assert told == recipe_files.with_changes(
         plain, {"schedule": {"name": "WarmUp", "then": {"name": "StepDecay", "gamma": 0.5}}}
     )
     own = catalog.named_recipe("default").vary("optimizer", AdamW(beta1=0.5))
@@ -182,5 +184,5 @@ def test_the_word_for_a_setting_is_its_path(tmp_path):
     table = pd.DataFrame({"x": [i**0.5 for i in range(80)], "n": [0, 1, 2, 3] * 20})
     said = prepare(with_settings(catalog.named_recipe("plain"), ['data.target=["n"]']), table)[
         0
-    ].said
+    ].notes
     assert any('set data.task = "regression"' in line for line in said)

@@ -14,9 +14,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from ravine import catalog, open_run, train
+from ravine import catalog, open_run, recipe_files, train
 from ravine.cli import run_command
-from ravine.data.streaming import pieces_of
+from ravine.data.streaming import row_groups_of
 from ravine.errors import RecipeError
 from ravine.networks.pretrained import read_tensors
 
@@ -61,7 +61,7 @@ def test_streamed_rows_and_weights_that_may_not_be_read_are_not_called_damaged(t
     pd.DataFrame({"x": range(40)}).to_parquet(tmp_path / "t.parquet")
     safetensors.torch.save_file({"w": torch.ones(2)}, tmp_path / "w.safetensors")
     for path, read in (
-        (tmp_path / "t.parquet", pieces_of),
+        (tmp_path / "t.parquet", row_groups_of),
         (tmp_path / "w.safetensors", read_tensors),
     ):
         read(path)
@@ -85,7 +85,7 @@ def test_a_run_that_may_not_be_read_is_not_called_damaged(name, tmp_path, forbid
 
 def test_a_missing_recipe_still_does_not_exist(tmp_path):
     with pytest.raises(RecipeError, match="does not exist"):
-        catalog.read_recipe(tmp_path / "r.toml")
+        recipe_files.read_recipe(tmp_path / "r.toml")
 
 
 def test_a_place_that_takes_no_files_is_named(tmp_path, monkeypatch, capsys):

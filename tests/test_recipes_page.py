@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ravine import protocols
-from ravine.catalog import CHOICES
+from ravine.catalog import PARTS_BY_ROLE
 from ravine.data import Data
 from ravine.part import field_types
 from ravine.recipe import Recipe
@@ -32,7 +32,7 @@ def test_the_page_has_a_row_for_the_setting(name):
 
 
 @pytest.mark.parametrize(
-    "role", [role for role in CHOICES if role not in WITHIN], ids=lambda role: role.__name__
+    "role", [role for role in PARTS_BY_ROLE if role not in WITHIN], ids=lambda role: role.__name__
 )
 def test_the_page_names_every_part(role):
     named = {
@@ -40,4 +40,4 @@ def test_the_page_names_every_part(role):
         for line in ROWS
         for part in re.findall(r"`(\w+)`", line.split("|")[3] if line.count("|") > 3 else "")
     }
-    assert [cls.__name__ for cls in CHOICES[role] if cls.__name__ not in named] == []
+    assert [cls.__name__ for cls in PARTS_BY_ROLE[role] if cls.__name__ not in named] == []

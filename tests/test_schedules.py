@@ -10,7 +10,7 @@ from torch.optim import lr_scheduler
 
 from ravine.errors import RecipeError
 from ravine.part import field_types, is_number, stack
-from ravine.protocols import Plan, Reactive
+from ravine.protocols import Plan, ReactiveSchedule
 from ravine.schedules import (
     ALL,
     SGDR,
@@ -199,7 +199,7 @@ def test_reduces_where_torch_does_decision_by_decision(form, negated):
     scores = scores.double()
     scores[torch.rand(150, 3, generator=generator) < 0.05] = math.nan
     schedule = stack([ReduceOnPlateau(form=form, **s) for s in settings])
-    assert isinstance(schedule, Reactive)
+    assert isinstance(schedule, ReactiveSchedule)
     state, found = schedule.start(3), []
     for score in scores:
         state = schedule.observe((-1 / score if negated else score)[:, None], state)

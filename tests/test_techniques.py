@@ -10,7 +10,8 @@ import pytest
 
 import ravine
 import ravine_gallery as gallery
-from ravine.catalog import named_recipe, with_setting
+from ravine.catalog import named_recipe
+from ravine.recipe_files import with_setting
 
 ROOT = Path(ravine.__file__).parent.parent
 PAGE = ROOT / "docs" / "techniques.md"
@@ -67,7 +68,7 @@ def test_the_name_is_defined_where_the_link_says(row):
 
 @pytest.mark.parametrize("row", ROWS)
 def test_the_setting_can_be_set_and_the_command_parses(row):
-    from ravine.cli import app
+    from ravine.cli.app import app
 
     said = re.findall(r"`([^`]+)`", ROWS[row][3])
     assert said or row == "O9"  # asked of a run, from Python

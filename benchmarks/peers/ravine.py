@@ -12,16 +12,17 @@ import torch
 from benchmarks.cases import MOMENTUM, RATES, Case, Go, Watch, Weights
 from ravine.data import Data, Encoding, Examples, Stratified
 from ravine.losses import SoftmaxCrossEntropy
+from ravine.metrics import main_metric
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import Adam, Momentum
 from ravine.protocols import Plan, Signature
 from ravine.recipe import Recipe
 from ravine.schedules import Constant
 from ravine.training.batches import InMemory
-from ravine.training.cohort import Cohort, Job, networks_at_once, start
+from ravine.training.cohort import Cohort, Job, networks_at_once, start_cohort
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator
-from ravine.training.loop import run
+from ravine.training.loop import train_cohort
 
 BATCHED, PACKAGES = True, ("torch",)
 PLANNED_EPOCHS = 60
@@ -46,7 +47,7 @@ def prepare(
     def go() -> None:
         with exact_arithmetic():
             for cohort, source, evaluate in prepared:
-                run(cohort, source, evaluate, pause=pause)
+                train_cohort(cohort, source, evaluate, pause=pause)
 
     return go
 
@@ -87,8 +88,8 @@ def cohort_of(case: Case, optimizer: str, starts: list[Weights], *, planned_epoc
         plan=Plan(steps=planned_epochs * case.per_epoch, per_epoch=case.per_epoch),
         batch=case.batch,
     )
-    cohort = start(job)
-    slots = list(cohort.program.layout.views(cohort.weights).values())
+    cohort = start_cohort(job)
+    slots = list(cohort.network.layout.views(cohort.weights).values())
     for i, weights in enumerate(starts):
         arrays = [array for layer in weights for array in layer]
         for slot, array in zip(slots, arrays, strict=True):
@@ -100,18 +101,12 @@ def source_and_evaluator(case: Case, cohort: Cohort) -> tuple[InMemory, Evaluato
     """The training examples, and a judge without a validation split."""
     data = case.data()
     examples = Examples(torch.from_numpy(data.inputs), None, torch.from_numpy(data.classes))
-    judge = Evaluator(
-        cohort.job.plan,
-        None,
-        metric=lambda outputs, _: outputs.mean((1, 2)),
-        name="none",
-        higher_is_better=False,
-    )
+    judge = Evaluator(cohort.job.plan, None, main_metric("classes"))
     return InMemory(examples, cohort.seeds, batch=case.batch), judge
 
 
 def weights_of(cohort: Cohort) -> list[Weights]:
-    arrays = [view.numpy() for view in cohort.program.layout.views(cohort.weights).values()]
+    arrays = [view.numpy() for view in cohort.network.layout.views(cohort.weights).values()]
     return [
         [
             (w[i].copy(), b[i].reshape(-1).copy())

@@ -1,5 +1,4 @@
-"""Augmentation of training batches: pictures are changed a little at every step, their labels stay
-(D5).
+"""Augmentation of training batches: images are changed a little at every step, their labels stay.
 
 Parts take floats from 0 to 1, [P, B, C, H, W], and stand in `recipe.augment` in the order in which
 they act. What they draw depends on a network's seed and the step alone; strengths scale it, so
@@ -15,11 +14,11 @@ from typing import Any
 from ravine.augment.affine import Rotate, Shear, Stretch, Zoom
 from ravine.augment.colors import ColorJitter, Noise
 from ravine.augment.flips import Crop, Flip
-from ravine.augment.kornia_ops import Guest
+from ravine.augment.kornia_ops import KorniaAugmentation
 from ravine.augment.mixing import CutMix, Erase, Mixup
 from ravine.augment.randaugment import RandAugment
 from ravine.errors import RecipeError
-from ravine.protocols import Augmentation, Picture
+from ravine.protocols import Augmentation, ImageShape
 
 ALL = (
     Flip,
@@ -34,7 +33,7 @@ ALL = (
     Mixup,
     CutMix,
     RandAugment,
-    Guest,
+    KorniaAugmentation,
 )
 
 __all__ = [
@@ -44,7 +43,7 @@ __all__ = [
     "CutMix",
     "Erase",
     "Flip",
-    "Guest",
+    "KorniaAugmentation",
     "Mixup",
     "Noise",
     "RandAugment",
@@ -56,21 +55,21 @@ __all__ = [
 ]
 
 
-def check_augmentation(parts: Sequence[Augmentation], picture: Picture | None) -> None:
+def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) -> None:
     """Raise `RecipeError` where parts cannot act on these examples, or not together; `InputError`
     for what is missing.
 
-    >>> check_augmentation((Flip(), Crop(), Flip()), Picture(1, 8, 8, (0.5,), (0.2,)))
+    >>> check_augmentation((Flip(), Crop(), Flip()), ImageShape(1, 8, 8, (0.5,), (0.2,)))
     Traceback (most recent call last):
     ravine.errors.RecipeError: Flip stands twice in augment: ...
     """
     if not parts:
         return
-    if picture is None:
+    if image is None:
         raise RecipeError(
             f"the recipe augments with {type(parts[0]).__name__}",
             why="the examples are rows of a table",
-            do="leave augment out, or name a folder of pictures",
+            do="leave augment out, or name a folder of images",
         )
     for name, times in Counter(_drawn_as(p) for p in parts).items():
         if times > 1:
@@ -86,10 +85,10 @@ def check_augmentation(parts: Sequence[Augmentation], picture: Picture | None) -
             do="leave one out",
         )
     for one in parts:
-        if isinstance(one, Guest):
-            one.fits(picture)
+        if isinstance(one, KorniaAugmentation):
+            one.check_shape(image)
 
 
 def _drawn_as(one: Any) -> str:
     """Under which name a part draws."""
-    return one.augmentation if isinstance(one, Guest) else type(one).__name__
+    return one.augmentation if isinstance(one, KorniaAugmentation) else type(one).__name__

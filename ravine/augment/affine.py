@@ -1,11 +1,11 @@
-"""Rotation, stretching, shear and zoom: each picture seen through an affine map of its own.
+"""Rotation, stretching, shear and zoom: each image seen through an affine map of its own.
 
-A map says from where in the picture each place of the result is taken: x' = a x + b y + c, in
-pixels from the middle of the picture, x to the right and y down. Values between pixels are
+A map says from where in the image each place of the result is taken: x' = a x + b y + c, in
+pixels from the middle of the image, x to the right and y down. Values between pixels are
 interpolated bilinearly.
 
 Maps are worked out element by element and handed to torch's `grid_sample`: the same bits for any
-number of networks. Letters: P networks, B examples, C channels, H rows and W columns of a picture.
+number of networks. Letters: P networks, B examples, C channels, H rows and W columns of an image.
 """
 
 from __future__ import annotations
@@ -19,70 +19,77 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from ravine.augment.flips import Edges
-from ravine.augment.sampling import generators, report, switched, uniforms
+from ravine.augment.sampling import (
+    draw_uniforms,
+    report_pixel_change,
+    step_generators,
+    where_changed,
+)
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 
-MEANING = "mean |change| of pixel values (0 to 1)"
+CHANGE_MEANING = "mean |change| of pixel values (0 to 1)"
 
 
 @part
 class Rotate:
-    """Turn pictures about their middle by an angle drawn evenly from −`degrees` to `degrees`."""
+    """Turn images about their middle by an angle drawn evenly from −`degrees` to `degrees`."""
 
-    acts: ClassVar[Effect] = Effect("rotate", MEANING)
+    acts: ClassVar[Effect] = Effect("rotate", CHANGE_MEANING)
     degrees: Number = setting(default=15.0, ge=0, le=180)
     edges: Edges = "border"
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
-        angle = _signed(batch.numbers, now, "rotate", 1)[..., 0]
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
+        angle = _draw_signed(batch.numbers, context, "rotate", 1)[..., 0]
         angle = angle * match(self.degrees * (math.pi / 180), angle)
-        return _warped(batch, now, "rotate", rotation(angle), self.edges)
+        return _warp_batch(batch, context, "rotate", rotation_maps(angle), self.edges)
 
 
 @part
 class Stretch:
-    """Stretch or squeeze pictures, height and width each by a factor between 1 / `factor` and
+    """Stretch or squeeze images, height and width each by a factor between 1 / `factor` and
     `factor`.
 
-    The logarithms of the factors are even: as many pictures grow as shrink.
+    The logarithms of the factors are even: as many images grow as shrink.
     """
 
-    acts: ClassVar[Effect] = Effect("stretch", MEANING)
+    acts: ClassVar[Effect] = Effect("stretch", CHANGE_MEANING)
     factor: Number = setting(default=1.2, ge=1)
     edges: Edges = "border"
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
-        drawn = _signed(batch.numbers, now, "stretch", 2)
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
+        drawn = _draw_signed(batch.numbers, context, "stretch", 2)
         log = torch.as_tensor(self.factor, dtype=torch.float64).log()
         shrink = (-drawn * match(log, drawn)).exp()
-        return _warped(batch, now, "stretch", scaling(shrink[..., 0], shrink[..., 1]), self.edges)
+        return _warp_batch(
+            batch, context, "stretch", scaling_maps(shrink[..., 0], shrink[..., 1]), self.edges
+        )
 
 
 @part
 class Shear:
-    """Slant pictures: rows slide along each other by the tangent of an angle between −`degrees` and
+    """Slant images: rows slide along each other by the tangent of an angle between −`degrees` and
     `degrees`.
 
     Columns do the same for `vertical` degrees.
     """
 
-    acts: ClassVar[Effect] = Effect("shear", MEANING)
+    acts: ClassVar[Effect] = Effect("shear", CHANGE_MEANING)
     degrees: Number = setting(default=10.0, ge=0, lt=90)
     vertical: Number = setting(default=0.0, ge=0, lt=90)
     edges: Edges = "border"
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
-        drawn = _signed(batch.numbers, now, "shear", 2)
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
+        drawn = _draw_signed(batch.numbers, context, "shear", 2)
         along = drawn[..., 0] * match(self.degrees * (math.pi / 180), drawn[..., 0])
         down = drawn[..., 1] * match(self.vertical * (math.pi / 180), drawn[..., 1])
-        return _warped(batch, now, "shear", shearing(along.tan(), down.tan()), self.edges)
+        return _warp_batch(batch, context, "shear", shear_maps(along.tan(), down.tan()), self.edges)
 
 
 @part
 class Zoom:
-    """Show a part of each picture in full size: a crop of random area, shape and place (Szegedy et
+    """Show a part of each image in full size: a crop of random area, shape and place (Szegedy et
     al. 2015).
 
     The area is even between `area` and 1, the logarithm of width over height even up to `ratio`
@@ -90,13 +97,13 @@ class Zoom:
     from 0.08 are usual for large photos.
     """
 
-    acts: ClassVar[Effect] = Effect("zoom", MEANING)
+    acts: ClassVar[Effect] = Effect("zoom", CHANGE_MEANING)
     area: Number = setting(default=0.5, gt=0, le=1)
     ratio: Number = setting(default=1.2, ge=1)
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        drawn = uniforms(generators(now, "zoom"), x, x.shape[1], 4)
+        drawn = draw_uniforms(step_generators(context, "zoom"), x, x.shape[1], 4)
         size, shape, right, down = drawn.unbind(-1)
         size = 1 - size * match(1 - self.area, size)
         shape = (
@@ -105,25 +112,27 @@ class Zoom:
         width, height = (size * shape).sqrt().clamp(max=1), (size / shape).sqrt().clamp(max=1)
         across = (right - 0.5) * (1 - width) * x.shape[-1]
         below = (down - 0.5) * (1 - height) * x.shape[-2]
-        return _warped(batch, now, "zoom", scaling(height, width, below, across), "border")
+        return _warp_batch(
+            batch, context, "zoom", scaling_maps(height, width, below, across), "border"
+        )
 
 
 # Maps
 
 
-def rotation(angle: Tensor) -> Tensor:
-    """The maps [..., 2, 3] that turn pictures counterclockwise by an angle in radians."""
+def rotation_maps(angle: Tensor) -> Tensor:
+    """The maps [..., 2, 3] that turn images counterclockwise by an angle in radians."""
     return _maps(angle.cos(), -angle.sin(), 0, angle.sin(), angle.cos(), 0)
 
 
-def scaling(down: Tensor, across: Tensor, below: Any = 0, right: Any = 0) -> Tensor:
+def scaling_maps(down: Tensor, across: Tensor, below: Any = 0, right: Any = 0) -> Tensor:
     """The maps that show `down` times the height and `across` times the width, around a point
     beside the middle.
     """
     return _maps(across, 0, right, 0, down, below)
 
 
-def shearing(along: Tensor, down: Tensor) -> Tensor:
+def shear_maps(along: Tensor, down: Tensor) -> Tensor:
     """The maps that slide rows by `along` times their height, and columns by `down` times their
     place.
     """
@@ -136,12 +145,12 @@ def _maps(*entries: Any) -> Tensor:
     return torch.stack(full, -1).unflatten(-1, (2, 3))
 
 
-def seen_through(x: Tensor, maps: Tensor, edges: Edges) -> Tensor:
-    """Pictures [P, B, C, H, W] through maps float64 [P, B, 2, 3]; where a map changes nothing, bit
+def warp(x: Tensor, maps: Tensor, edges: Edges) -> Tensor:
+    """Images [P, B, C, H, W] through maps float64 [P, B, 2, 3]; where a map changes nothing, bit
     for bit as before.
 
     >>> x = torch.arange(4.0).view(1, 1, 1, 2, 2)
-    >>> seen_through(x, rotation(torch.tensor([[math.pi / 2]], dtype=torch.float64)),
+    >>> warp(x, rotation_maps(torch.tensor([[math.pi / 2]], dtype=torch.float64)),
     ...              "zeros").squeeze().round()
     tensor([[1., 3.],
             [0., 2.]])
@@ -164,15 +173,17 @@ def seen_through(x: Tensor, maps: Tensor, edges: Edges) -> Tensor:
         x.flatten(0, 1), grid, mode="bilinear", padding_mode=edges, align_corners=False
     )
     still = (maps == torch.eye(2, 3, dtype=maps.dtype, device=maps.device)).flatten(2).all(-1)
-    return switched(~still, found.view(x.shape), x)
+    return where_changed(~still, found.view(x.shape), x)
 
 
-def _signed(x: Tensor, now: Pass, name: str, count: int) -> Tensor:
+def _draw_signed(x: Tensor, context: ForwardContext, name: str, count: int) -> Tensor:
     """Draws from −1 to 1, [P, B, count]."""
-    return 2 * uniforms(generators(now, name), x, x.shape[1], count) - 1
+    return 2 * draw_uniforms(step_generators(context, name), x, x.shape[1], count) - 1
 
 
-def _warped(batch: Batch, now: Pass, name: str, maps: Tensor, edges: Edges) -> Batch:
-    numbers = seen_through(batch.numbers, maps, edges)
-    report(now, name, batch.numbers, numbers)
+def _warp_batch(
+    batch: Batch, context: ForwardContext, name: str, maps: Tensor, edges: Edges
+) -> Batch:
+    numbers = warp(batch.numbers, maps, edges)
+    report_pixel_change(context, name, batch.numbers, numbers)
     return dataclasses.replace(batch, numbers=numbers)

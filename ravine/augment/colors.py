@@ -1,8 +1,8 @@
 """Colors: brightness, contrast, saturation, hue and noise, and the filters that RandAugment chooses
 among.
 
-The functions take pictures [..., C, H, W] with values 0 to 1 and, where they have a strength, one
-for each picture [...]; grey is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), the value itself where
+The functions take images [..., C, H, W] with values 0 to 1 and, where they have a strength, one
+for each image [...]; grey is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), the value itself where
 there is one channel. They mean what Pillow's of the same name mean, without its rounding to bytes.
 Letters: P networks, B examples.
 """
@@ -15,20 +15,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ravine.augment.sampling import generators, report, uniforms
+from ravine.augment.sampling import draw_uniforms, report_pixel_change, step_generators
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 
-LUMA = (0.299, 0.587, 0.114)
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 @part
 class ColorJitter:
-    """Change brightness, contrast, saturation and hue of each picture, in this order.
+    """Change brightness, contrast, saturation and hue of each image, in this order.
 
     The first three are multiplied by factors drawn evenly from 1 − s to 1 + s; the hue turns by at
-    most `hue` of the color circle either way (0.5 is all of it). Grey pictures have neither
+    most `hue` of the color circle either way (0.5 is all of it). Grey images have neither
     saturation nor hue: those do nothing to them.
     """
 
@@ -38,16 +38,16 @@ class ColorJitter:
     saturation: Number = setting(default=0.2, ge=0, le=1)
     hue: Number = setting(default=0.0, ge=0, le=0.5)
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        drawn = 2 * uniforms(generators(now, "color jitter"), x, x.shape[1], 4) - 1
+        drawn = 2 * draw_uniforms(step_generators(context, "color jitter"), x, x.shape[1], 4) - 1
         strengths = (self.brightness, self.contrast, self.saturation, self.hue)
         change = [d * match(s, d) for d, s in zip(drawn.unbind(-1), strengths, strict=True)]
-        x = contrast(brightness(x, 1 + change[0]), 1 + change[1])
+        x = adjust_contrast(adjust_brightness(x, 1 + change[0]), 1 + change[1])
         if x.shape[2] == 3:
-            x = saturation(x, 1 + change[2])
-            x = hue(x, change[3]) if bool(change[3].any()) else x
-        report(now, "color jitter", batch.numbers, x)
+            x = adjust_saturation(x, 1 + change[2])
+            x = adjust_hue(x, change[3]) if bool(change[3].any()) else x
+        report_pixel_change(context, "color jitter", batch.numbers, x)
         return dataclasses.replace(batch, numbers=x)
 
 
@@ -60,36 +60,36 @@ class Noise:
     acts: ClassVar[Effect] = Effect("noise", "mean |change| of pixel values (0 to 1)")
     sd: Number = setting(default=0.05, ge=0)
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
         noise = torch.stack(
-            [torch.randn(x.shape[1:], generator=g) for g in generators(now, "noise")]
+            [torch.randn(x.shape[1:], generator=g) for g in step_generators(context, "noise")]
         ).to(x)
         numbers = (x + match(self.sd, x) * noise).clamp(0, 1)
-        report(now, "noise", x, numbers)
+        report_pixel_change(context, "noise", x, numbers)
         return dataclasses.replace(batch, numbers=numbers)
 
 
 # With a strength
 
 
-def brightness(x: Tensor, factor: Tensor) -> Tensor:
+def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
     """Towards black (below 1) or away from it: f x."""
     return (_of(factor, x) * x).clamp(0, 1)
 
 
-def contrast(x: Tensor, factor: Tensor) -> Tensor:
-    """Towards the picture's mean grey, or away from it."""
-    return _blend(grey(x).mean((-2, -1), keepdim=True), x, factor)
+def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """Towards the image's mean grey, or away from it."""
+    return _blend(to_gray(x).mean((-2, -1), keepdim=True), x, factor)
 
 
-def saturation(x: Tensor, factor: Tensor) -> Tensor:
+def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
     """Towards the grey of each pixel, or away from it."""
-    return _blend(grey(x), x, factor)
+    return _blend(to_gray(x), x, factor)
 
 
-def sharpness(x: Tensor, factor: Tensor) -> Tensor:
-    """Towards the smoothed picture (3 x 3, the middle weighs 5, the others 1), or away from it;
+def adjust_sharpness(x: Tensor, factor: Tensor) -> Tensor:
+    """Towards the smoothed image (3 x 3, the middle weighs 5, the others 1), or away from it;
     edges stay.
     """
     height, width = x.shape[-2:]
@@ -102,8 +102,8 @@ def sharpness(x: Tensor, factor: Tensor) -> Tensor:
     return _blend(smooth, x, factor)
 
 
-def hue(x: Tensor, turn: Tensor) -> Tensor:
-    """Turn the colors of RGB pictures by a part of the color circle (1 is once around); brightest
+def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn the colors of RGB images by a part of the color circle (1 is once around); brightest
     and darkest stay.
 
     h = the place on the circle in sixths, v = max, c = max − min; channel n ∈ (5, 3, 1) of the
@@ -157,12 +157,12 @@ def equalize(x: Tensor) -> Tensor:
     return torch.where((step == 0)[..., None] | ~x.isfinite(), x, found)
 
 
-def grey(x: Tensor) -> Tensor:
+def to_gray(x: Tensor) -> Tensor:
     """The brightness of each pixel [..., 1, H, W]."""
     if x.shape[-3] != 3:
         return x.mean(-3, keepdim=True)
     red, green, blue = x.split(1, -3)
-    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    return LUMA_WEIGHTS[0] * red + LUMA_WEIGHTS[1] * green + LUMA_WEIGHTS[2] * blue
 
 
 def _of(values: Tensor, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Flips and shifts: pixels that go elsewhere and stay what they are.
 
-Letters: P networks, B examples, C channels, H rows and W columns of a picture.
+Letters: P networks, B examples, C channels, H rows and W columns of an image.
 """
 
 from __future__ import annotations
@@ -11,79 +11,79 @@ from typing import ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from ravine.augment.sampling import generators, uniforms
+from ravine.augment.sampling import draw_uniforms, step_generators
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 
 Edges: TypeAlias = Literal["border", "zeros", "reflection"]
 
 
 @part
 class Flip:
-    """Mirror pictures: left to right with one probability, upside down with another."""
+    """Mirror images: left to right with one probability, upside down with another."""
 
-    acts: ClassVar[Effect] = Effect("flip", "share of pictures mirrored")
+    acts: ClassVar[Effect] = Effect("flip", "share of images mirrored")
     horizontal: Number = setting(default=0.5, ge=0, le=1)
     vertical: Number = setting(default=0.0, ge=0, le=1)
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        drawn = uniforms(generators(now, "flip"), x, x.shape[1], 2)
+        drawn = draw_uniforms(step_generators(context, "flip"), x, x.shape[1], 2)
         across, down = drawn[..., 0], drawn[..., 1]
         across, down = across < match(self.horizontal, across), down < match(self.vertical, down)
         rows, columns = (torch.arange(n, device=x.device) for n in x.shape[-2:])
         rows = torch.where(down[..., None], rows.flip(0), rows)
         columns = torch.where(across[..., None], columns.flip(0), columns)
-        if now.meter is not None:
-            now.meter.add("flip", (across | down).double().mean(1))
-        return dataclasses.replace(batch, numbers=taken(x, rows, columns))
+        if context.meter is not None:
+            context.meter.add("flip", (across | down).double().mean(1))
+        return dataclasses.replace(batch, numbers=select_pixels(x, rows, columns))
 
 
 @part
 class Crop:
-    """Shift pictures by whole pixels, at most `pixels` each way: a random crop of the padded
-    picture.
+    """Shift images by whole pixels, at most `pixels` each way: a random crop of the padded
+    image.
 
     All shifts are equally likely. What comes in from outside repeats the outermost pixels
-    ("border"), is black ("zeros") or is the picture mirrored ("reflection"). With 4 pixels and
-    "zeros" it is the crop usual for pictures of 32 x 32 (He et al. 2016).
+    ("border"), is black ("zeros") or is the image mirrored ("reflection"). With 4 pixels and
+    "zeros" it is the crop usual for images of 32 x 32 (He et al. 2016).
     """
 
     acts: ClassVar[Effect] = Effect("crop", "mean shift, in pixels each way")
     pixels: Number = setting(default=4.0, ge=0)
     edges: Edges = "border"
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        drawn = uniforms(generators(now, "crop"), x, x.shape[1], 2)
+        drawn = draw_uniforms(step_generators(context, "crop"), x, x.shape[1], 2)
         shift = ((2 * drawn - 1) * match(self.pixels + 0.5, drawn)).round()
         most = torch.floor(torch.as_tensor(match(self.pixels + 0.5, drawn), device=x.device))
         shift = torch.minimum(torch.maximum(shift, -most), most)
-        if now.meter is not None:
-            now.meter.add("crop", shift.abs().mean((1, 2)))
-        return dataclasses.replace(batch, numbers=shifted(x, shift.long(), self.edges))
+        if context.meter is not None:
+            context.meter.add("crop", shift.abs().mean((1, 2)))
+        return dataclasses.replace(batch, numbers=shift_images(x, shift.long(), self.edges))
 
 
-def shifted(x: Tensor, shift: Tensor, edges: Edges) -> Tensor:
-    """Pictures moved down and right by whole pixels [P, B, 2].
+def shift_images(x: Tensor, shift: Tensor, edges: Edges) -> Tensor:
+    """Images moved down and right by whole pixels [P, B, 2].
 
-    >>> picture = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 1, 2, 2)
-    >>> shifted(picture, torch.tensor([[[0, 1]]]), "zeros").squeeze()
+    >>> image = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 1, 2, 2)
+    >>> shift_images(image, torch.tensor([[[0, 1]]]), "zeros").squeeze()
     tensor([[0., 1.],
             [0., 3.]])
     """
     rows, inside_rows = _from(x.shape[-2], shift[..., 0], edges)
     columns, inside_columns = _from(x.shape[-1], shift[..., 1], edges)
-    moved = taken(x, rows, columns)
+    moved = select_pixels(x, rows, columns)
     if edges != "zeros":
         return moved
     inside = inside_rows[..., :, None] & inside_columns[..., None, :]
     return torch.where(inside[:, :, None], moved, torch.zeros_like(moved))
 
 
-def taken(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The pictures of which each row and each column is one of the old: int64 [P, B, H] and [P, B,
+def select_pixels(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The images of which each row and each column is one of the old: int64 [P, B, H] and [P, B,
     W].
     """
     places = (rows[..., :, None] * x.shape[-1] + columns[..., None, :]).flatten(2)[
@@ -94,7 +94,7 @@ def taken(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def _from(size: int, shift: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
     """From which of `size` places each comes [P, B, size], and whether that is inside the
-    picture.
+    image.
     """
     place = torch.arange(size, device=shift.device) - shift[..., None]
     inside = (place >= 0) & (place < size)

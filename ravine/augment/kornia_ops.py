@@ -14,17 +14,17 @@ from typing import Any, ClassVar
 
 import torch
 
-from ravine.augment.sampling import report
+from ravine.augment.sampling import report_pixel_change
 from ravine.effects import Effect
 from ravine.errors import InputError, RecipeError, nearest
 from ravine.part import part
-from ravine.protocols import Batch, Pass, Picture
+from ravine.protocols import Batch, ForwardContext, ImageShape
 from ravine.rng import isolated_rng, stream_seed
 
 
 @part
-class Guest:
-    """Any class of kornia.augmentation that changes pictures and keeps their size.
+class KorniaAugmentation:
+    """Any class of kornia.augmentation that changes images and keeps their size.
 
     `settings` are the class's own, written as kornia writes them: `{"kernel_size": [3, 3], "sigma":
     [0.1, 2.0]}`; they are the same for all networks. What kornia returns for one network is
@@ -32,35 +32,34 @@ class Guest:
     'ravine[images]'`).
     """
 
-    acts: ClassVar[Effect] = Effect("guest augmentation", "mean |change| of pixel values (0 to 1)")
+    acts: ClassVar[Effect] = Effect("kornia", "mean |change| of pixel values (0 to 1)")
     augmentation: str = "RandomBoxBlur"
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def fits(self, picture: Picture) -> None:
+    def check_shape(self, image: ImageShape) -> None:
         """Raise `InputError` where kornia is missing, has no such augmentation, or cannot do it to
-        such pictures.
+        such images.
         """
-        shape = (1, 2, picture.channels, picture.height, picture.width)
-        self._made()
+        shape = (1, 2, image.channels, image.height, image.width)
+        self._make()
         try:
-            self(Batch(torch.zeros(shape)), Pass(training=True, seeds=(0,)))
+            self(Batch(torch.zeros(shape)), ForwardContext(training=True, seeds=(0,)))
         except Exception as error:  # whatever kornia or torch raise
             what = (
-                f"{self.augmentation} cannot be done to pictures of "
-                f"{' x '.join(map(str, shape[2:]))}"
+                f"{self.augmentation} cannot be done to images of {' x '.join(map(str, shape[2:]))}"
             )
             raise RecipeError(what, why=str(error), do="use another, or other settings") from None
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
-        made, found = self._made(), []
-        for pictures, seed in zip(batch.numbers, now.seeds, strict=True):
-            with isolated_rng(stream_seed(seed, f"augment/{self.augmentation}", now.step)):
-                found.append(made(pictures))
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
+        made, found = self._make(), []
+        for images, seed in zip(batch.numbers, context.seeds, strict=True):
+            with isolated_rng(stream_seed(seed, f"augment/{self.augmentation}", context.step)):
+                found.append(made(images))
         numbers = torch.stack(found).view(batch.numbers.shape)
-        report(now, "guest augmentation", batch.numbers, numbers)
+        report_pixel_change(context, "kornia", batch.numbers, numbers)
         return dataclasses.replace(batch, numbers=numbers)
 
-    def _made(self) -> Any:
+    def _make(self) -> Any:
         if importlib.util.find_spec("kornia") is None:
             raise InputError(
                 f"{self.augmentation} of kornia cannot be used",
@@ -83,4 +82,6 @@ class Guest:
         try:
             return known[self.augmentation](**settings)
         except Exception as error:  # whatever kornia raises about its settings
-            raise RecipeError(f"Guest.settings are {dict(self.settings)}", why=str(error)) from None
+            raise RecipeError(
+                f"KorniaAugmentation.settings are {dict(self.settings)}", why=str(error)
+            ) from None

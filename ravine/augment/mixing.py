@@ -1,7 +1,8 @@
-"""Parts of pictures that are erased, pictures that are mixed with others of the same batch.
+"""Parts of images that are erased, images that are mixed with others of the same batch.
 
-Who is mixed in stands in `Batch.others`, its share in the loss in `Batch.mixed`: the loss is linear
-in the targets. Letters: P networks, B examples, C channels, H rows and W columns of a picture.
+Who is mixed in stands in `Batch.mixed_targets`, its share in the loss in `Batch.mixed_share`: the
+loss is linear in the targets. Letters: P networks, B examples, C channels, H rows and W columns of
+an image.
 """
 
 from __future__ import annotations
@@ -14,33 +15,39 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from ravine.augment.sampling import each, generators, partners, switched, uniforms
+from ravine.augment.sampling import (
+    draw_partners,
+    draw_uniforms,
+    per_image,
+    step_generators,
+    where_changed,
+)
 from ravine.effects import Effect
 from ravine.errors import RecipeError
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 
 
 @part
 class Erase:
-    """Erase a rectangle of some pictures (random erasing, Zhong et al. 2020; cutout, DeVries &
+    """Erase a rectangle of some images (random erasing, Zhong et al. 2020; cutout, DeVries &
     Taylor 2017).
 
-    Its area is even between 0 and `area` of the picture, the logarithm of height over width even up
+    Its area is even between 0 and `area` of the image, the logarithm of height over width even up
     to `ratio` either way. It is filled with a random value for each pixel and channel, or with each
-    channel's mean in the picture.
+    channel's mean in the image.
     """
 
-    acts: ClassVar[Effect] = Effect("erase", "mean share of a picture that was erased")
+    acts: ClassVar[Effect] = Effect("erase", "mean share of an image that was erased")
     probability: Number = setting(default=0.5, ge=0, le=1)
     area: Number = setting(default=0.3, ge=0, le=1)
     ratio: Number = setting(default=3.0, ge=1)
     fill: Literal["random", "mean"] = "random"
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        drawn_from = generators(now, "erase")
-        whether, size, shape, down, right = uniforms(drawn_from, x, x.shape[1], 5).unbind(-1)
+        drawn_from = step_generators(context, "erase")
+        whether, size, shape, down, right = draw_uniforms(drawn_from, x, x.shape[1], 5).unbind(-1)
         size = (size * match(self.area, size)).sqrt()
         log = torch.as_tensor(self.ratio, dtype=torch.float64).log()
         shape = ((shape - 0.5) * match(log, shape)).exp()
@@ -50,10 +57,10 @@ class Erase:
             (size / shape * width).round().clamp(max=width),
         )
         top, left = (down * (height - tall + 1)).floor(), (right * (width - wide + 1)).floor()
-        inside = box(x, top, top + tall, left, left + wide)
+        inside = box_mask(x, top, top + tall, left, left + wide)
         inside = inside & (whether < match(self.probability, whether))[..., None, None]
-        if now.meter is not None:
-            now.meter.add("erase", inside.double().mean((1, 2, 3)))
+        if context.meter is not None:
+            context.meter.add("erase", inside.double().mean((1, 2, 3)))
         if self.fill == "mean":
             filled = x.mean((-2, -1), keepdim=True)
         else:
@@ -63,57 +70,57 @@ class Erase:
 
 @part
 class Mixup:
-    """Mix each picture with another of its batch: (1 − m) x + m x', and its loss likewise (Zhang et
+    """Mix each image with another of its batch: (1 − m) x + m x', and its loss likewise (Zhang et
     al. 2018).
 
     m is drawn from Beta(α, α) for each example; α = 0 mixes nothing.
     """
 
-    acts: ClassVar[Effect] = Effect("mixup", "mean share of the other picture")
+    acts: ClassVar[Effect] = Effect("mixup", "mean share of the other image")
     alpha: Number = setting(default=0.2, ge=0)
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        drawn_from = generators(now, "mixup")
-        share = beta(self.alpha, uniforms(drawn_from, x, x.shape[1]))
-        other = partners(drawn_from, x)
+        drawn_from = step_generators(context, "mixup")
+        share = beta_quantile(self.alpha, draw_uniforms(drawn_from, x, x.shape[1]))
+        other = draw_partners(drawn_from, x)
         networks = torch.arange(x.shape[0], device=x.device)[:, None]
-        m = each(share, x)
-        mixed = switched(share > 0, x + m * (x[networks, other] - x), x)
-        return _mixed(batch, now, "mixup", mixed, other, share)
+        m = per_image(share, x)
+        mixed = where_changed(share > 0, x + m * (x[networks, other] - x), x)
+        return _mix(batch, context, "mixup", mixed, other, share)
 
 
 @part
 class CutMix:
-    """Put a rectangle of another picture of the batch into each, and mix the loss by area (Yun et
+    """Put a rectangle of another image of the batch into each, and mix the loss by area (Yun et
     al. 2019).
 
-    The area's share is drawn from Beta(α, α), its middle evenly over the picture; what lies outside
+    The area's share is drawn from Beta(α, α), its middle evenly over the image; what lies outside
     is cut off, and the loss counts what is left. α = 0 mixes nothing.
     """
 
-    acts: ClassVar[Effect] = Effect("cutmix", "mean share of the other picture")
+    acts: ClassVar[Effect] = Effect("cutmix", "mean share of the other image")
     alpha: Number = setting(default=1.0, ge=0)
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        drawn_from = generators(now, "cutmix")
-        share, down, right = uniforms(drawn_from, x, x.shape[1], 3).unbind(-1)
-        side = beta(self.alpha, share).sqrt()
+        drawn_from = step_generators(context, "cutmix")
+        share, down, right = draw_uniforms(drawn_from, x, x.shape[1], 3).unbind(-1)
+        side = beta_quantile(self.alpha, share).sqrt()
         height, width = x.shape[-2:]
         tall, wide = (side * height).round(), (side * width).round()
         top, left = (
             (down * height).floor() - (tall / 2).floor(),
             (right * width).floor() - (wide / 2).floor(),
         )
-        inside = box(x, top, top + tall, left, left + wide)
-        other = partners(drawn_from, x)
+        inside = box_mask(x, top, top + tall, left, left + wide)
+        other = draw_partners(drawn_from, x)
         networks = torch.arange(x.shape[0], device=x.device)[:, None]
         mixed = torch.where(inside[:, :, None], x[networks, other], x)
-        return _mixed(batch, now, "cutmix", mixed, other, inside.double().mean((2, 3)))
+        return _mix(batch, context, "cutmix", mixed, other, inside.double().mean((2, 3)))
 
 
-def box(x: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
+def box_mask(x: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Whether each pixel is in the rectangle of its example: bounds [P, B], the ends excluded ->
     bool [P, B, H, W].
     """
@@ -123,10 +130,10 @@ def box(x: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> 
     return in_rows[..., :, None] & in_columns[..., None, :]
 
 
-def beta(alpha: Any, level: Tensor) -> Tensor:
+def beta_quantile(alpha: Any, level: Tensor) -> Tensor:
     """The values below which Beta(α, α) lies with probability `level` [P, B]; 0 where α is 0.
 
-    >>> beta(1.0, torch.tensor([[0.25, 0.5]], dtype=torch.float64))
+    >>> beta_quantile(1.0, torch.tensor([[0.25, 0.5]], dtype=torch.float64))
     tensor([[0.2500, 0.5000]], dtype=torch.float64)
     """
     a = np.asarray(torch.as_tensor(alpha, dtype=torch.float64).cpu())
@@ -136,22 +143,22 @@ def beta(alpha: Any, level: Tensor) -> Tensor:
     return torch.where(torch.as_tensor(a > 0), found, torch.zeros_like(found)).to(level.device)
 
 
-def _mixed(
-    batch: Batch, now: Pass, name: str, numbers: Tensor, other: Tensor, share: Tensor
+def _mix(
+    batch: Batch, context: ForwardContext, name: str, numbers: Tensor, other: Tensor, share: Tensor
 ) -> Batch:
-    """The batch with its pictures mixed.
+    """The batch with its images mixed.
 
     Where examples have weights w, the loss is (1 − m) w L + m w' L': the weight becomes (1 − m) w +
     m w', of which the others have m w'.
     """
-    if batch.others is not None or batch.targets is None:
+    if batch.mixed_targets is not None or batch.targets is None:
         raise RecipeError(
             "the batch is mixed already",
             why="a loss has one share for others",
             do="use one mixing part",
         )
-    if now.meter is not None:
-        now.meter.add(name, share.double().mean(1))
+    if context.meter is not None:
+        context.meter.add(name, share.double().mean(1))
     networks = torch.arange(numbers.shape[0], device=numbers.device)[:, None]
     weights, share = batch.weights, share.to(numbers.dtype)
     if weights is not None:
@@ -159,5 +166,9 @@ def _mixed(
         weights = (1 - share) * weights + of_others
         share = torch.where(weights > 0, of_others / weights, torch.zeros_like(weights))
     return dataclasses.replace(
-        batch, numbers=numbers, weights=weights, others=batch.targets[networks, other], mixed=share
+        batch,
+        numbers=numbers,
+        weights=weights,
+        mixed_targets=batch.targets[networks, other],
+        mixed_share=share,
     )

@@ -1,6 +1,6 @@
-"""RandAugment: a few changes to each picture, chosen at random from a list, all of one strength.
+"""RandAugment: a few changes to each image, chosen at random from a list, all of one strength.
 
-Letters: P networks, B examples, C channels, M the pictures for which an operation was chosen.
+Letters: P networks, B examples, C channels, M the images for which an operation was chosen.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ import torch
 from torch import Tensor
 
 from ravine.augment import colors
-from ravine.augment.affine import rotation, scaling, seen_through, shearing
+from ravine.augment.affine import rotation_maps, scaling_maps, shear_maps, warp
 from ravine.augment.flips import Edges
-from ravine.augment.sampling import generators, report, uniforms
+from ravine.augment.sampling import draw_uniforms, report_pixel_change, step_generators
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 
-LEVELS = 30  # magnitudes are told as the paper tells them
+MAX_MAGNITUDE = 30  # magnitudes are told as the paper tells them
 Operation = Callable[
     [Tensor, Tensor], Tensor
-]  # pictures [M, C, H, W] and strengths from −1 to 1, float64 [M]
+]  # images [M, C, H, W] and strengths from −1 to 1, float64 [M]
 Map = Callable[[Tensor, int, int], Tensor]  # strengths, height, width -> maps [M, 2, 3]
 
-COLORS: Mapping[str, Operation] = {
+COLOR_OPERATIONS: Mapping[str, Operation] = {
     "autocontrast": lambda x, s: colors.autocontrast(x),
     "equalize": lambda x, s: colors.equalize(x),
     "solarize": lambda x, s: colors.solarize(x, 1 - s.abs()),
     "posterize": lambda x, s: colors.posterize(x, 8 - (4 * s.abs()).round()),
-    "saturation": lambda x, s: colors.saturation(x, 1 + 0.9 * s),
-    "contrast": lambda x, s: colors.contrast(x, 1 + 0.9 * s),
-    "brightness": lambda x, s: colors.brightness(x, 1 + 0.9 * s),
-    "sharpness": lambda x, s: colors.sharpness(x, 1 + 0.9 * s),
+    "saturation": lambda x, s: colors.adjust_saturation(x, 1 + 0.9 * s),
+    "contrast": lambda x, s: colors.adjust_contrast(x, 1 + 0.9 * s),
+    "brightness": lambda x, s: colors.adjust_brightness(x, 1 + 0.9 * s),
+    "sharpness": lambda x, s: colors.adjust_sharpness(x, 1 + 0.9 * s),
 }
-MAPS: Mapping[str, Map] = {
-    "rotate": lambda s, height, width: rotation(s * math.pi / 6),
-    "shear along": lambda s, height, width: shearing(0.3 * s, torch.zeros_like(s)),
-    "shear down": lambda s, height, width: shearing(torch.zeros_like(s), 0.3 * s),
+MAP_OPERATIONS: Mapping[str, Map] = {
+    "rotate": lambda s, height, width: rotation_maps(s * math.pi / 6),
+    "shear along": lambda s, height, width: shear_maps(0.3 * s, torch.zeros_like(s)),
+    "shear down": lambda s, height, width: shear_maps(torch.zeros_like(s), 0.3 * s),
     "shift along": lambda s, height, width: _shift(0.45 * width * s, torch.zeros_like(s)),
     "shift down": lambda s, height, width: _shift(torch.zeros_like(s), 0.45 * height * s),
 }
-NAMES = ("nothing", *COLORS, *MAPS)
+OPERATION_NAMES = ("nothing", *COLOR_OPERATIONS, *MAP_OPERATIONS)
 
 
 @part
 class RandAugment:
-    """Do `operations` changes to each picture, each drawn evenly from 14 (Cubuk et al. 2020, table
+    """Do `operations` changes to each image, each drawn evenly from 14 (Cubuk et al. 2020, table
     6).
 
     Nothing, autocontrast, equalize, solarize, posterize, saturation, contrast, brightness,
@@ -60,41 +60,43 @@ class RandAugment:
 
     acts: ClassVar[Effect] = Effect("rand augment", "mean |change| of pixel values (0 to 1)")
     operations: int = setting(default=2, ge=1)
-    magnitude: Number = setting(default=9.0, ge=0, le=LEVELS)
+    magnitude: Number = setting(default=9.0, ge=0, le=MAX_MAGNITUDE)
     edges: Edges = "border"
 
-    def __call__(self, batch: Batch, now: Pass, /) -> Batch:
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        drawn = uniforms(generators(now, "rand augment"), x, x.shape[1], self.operations, 2)
-        which = (drawn[..., 0] * len(NAMES)).long()
+        drawn = draw_uniforms(
+            step_generators(context, "rand augment"), x, x.shape[1], self.operations, 2
+        )
+        which = (drawn[..., 0] * len(OPERATION_NAMES)).long()
         sign = torch.where(drawn[..., 1] < 0.5, -1.0, 1.0).double()
-        strength = sign * match(self.magnitude / LEVELS, sign)
+        strength = sign * match(self.magnitude / MAX_MAGNITUDE, sign)
         which = torch.where(strength == 0, 0, which)
         numbers = x.flatten(0, 1)
         for k in range(self.operations):
-            numbers = self._done(numbers, which[..., k].flatten(), strength[..., k].flatten())
+            numbers = self._apply(numbers, which[..., k].flatten(), strength[..., k].flatten())
         numbers = numbers.view(x.shape)
-        report(now, "rand augment", x, numbers)
+        report_pixel_change(context, "rand augment", x, numbers)
         return dataclasses.replace(batch, numbers=numbers)
 
-    def _done(self, x: Tensor, which: Tensor, strength: Tensor) -> Tensor:
-        """Each picture [M, C, H, W] after the operation chosen for it. Those of one kind are done
+    def _apply(self, x: Tensor, which: Tensor, strength: Tensor) -> Tensor:
+        """Each image [M, C, H, W] after the operation chosen for it. Those of one kind are done
         together.
         """
         x = x.clone()
         height, width = x.shape[-2:]
         maps = torch.eye(2, 3, dtype=torch.float64, device=x.device).repeat(len(x), 1, 1)
-        for place, name in enumerate(NAMES):
+        for place, name in enumerate(OPERATION_NAMES):
             at = (which == place).nonzero()[:, 0]
-            if name in COLORS and len(at):
-                x[at] = COLORS[name](x[at], strength[at])
-            elif name in MAPS and len(at):
-                maps[at] = MAPS[name](strength[at], height, width)
-        at = (which > len(COLORS)).nonzero()[:, 0]
+            if name in COLOR_OPERATIONS and len(at):
+                x[at] = COLOR_OPERATIONS[name](x[at], strength[at])
+            elif name in MAP_OPERATIONS and len(at):
+                maps[at] = MAP_OPERATIONS[name](strength[at], height, width)
+        at = (which > len(COLOR_OPERATIONS)).nonzero()[:, 0]
         if len(at):
-            x[at] = seen_through(x[at][None], maps[at][None], self.edges)[0]
+            x[at] = warp(x[at][None], maps[at][None], self.edges)[0]
         return x
 
 
 def _shift(along: Tensor, down: Tensor) -> Tensor:
-    return scaling(torch.ones_like(down), torch.ones_like(along), down, along)
+    return scaling_maps(torch.ones_like(down), torch.ones_like(along), down, along)

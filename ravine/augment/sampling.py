@@ -3,7 +3,7 @@ did.
 
 A part draws numbers that do not depend on its settings and scales them by its strength: networks
 with one seed and other strengths are paired. Letters: P networks, B examples, C channels, H rows
-and W columns of a picture.
+and W columns of an image.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.protocols import Pass
+from ravine.protocols import ForwardContext
 from ravine.rng import streams
 
 
-def generators(now: Pass, name: str) -> list[torch.Generator]:
+def step_generators(context: ForwardContext, name: str) -> list[torch.Generator]:
     """Each network's stream for one kind of augmentation in this step."""
-    return streams(list(now.seeds), f"augment/{name}", now.step)
+    return streams(list(context.seeds), f"augment/{name}", context.step)
 
 
-def uniforms(drawn_from: Sequence[torch.Generator], like: Tensor, *shape: int) -> Tensor:
+def draw_uniforms(drawn_from: Sequence[torch.Generator], like: Tensor, *shape: int) -> Tensor:
     """Draws from 0 to 1 (1 excluded), float64 [P, *shape], on the device of `like`."""
     return torch.stack(
         [torch.rand(shape, generator=g, dtype=torch.float64) for g in drawn_from]
     ).to(like.device)
 
 
-def partners(drawn_from: Sequence[torch.Generator], like: Tensor) -> Tensor:
+def draw_partners(drawn_from: Sequence[torch.Generator], like: Tensor) -> Tensor:
     """For each example one of the same batch, each taken once: int64 [P, B]."""
     return torch.stack([torch.randperm(like.shape[1], generator=g) for g in drawn_from]).to(
         like.device
     )
 
 
-def each(values: Tensor, like: Tensor) -> Tensor:
-    """Values of examples [P, B], ready to meet pictures [P, B, C, H, W], in their dtype."""
+def per_image(values: Tensor, like: Tensor) -> Tensor:
+    """Values of examples [P, B], ready to meet images [P, B, C, H, W], in their dtype."""
     return values.to(like.dtype)[..., None, None, None]
 
 
-def report(now: Pass, name: str, before: Tensor, after: Tensor) -> None:
+def report_pixel_change(context: ForwardContext, name: str, before: Tensor, after: Tensor) -> None:
     """Report the mean |change| of pixel values of each network, where a meter listens."""
-    if now.meter is not None:
-        now.meter.add(name, (after - before).abs().double().flatten(1).mean(1))
+    if context.meter is not None:
+        context.meter.add(name, (after - before).abs().double().flatten(1).mean(1))
 
 
-def switched(changed: Any, after: Tensor, before: Tensor) -> Tensor:
+def where_changed(changed: Any, after: Tensor, before: Tensor) -> Tensor:
     """`after` for the examples [P, B] that are changed, the others bit for bit as they were
     before.
     """

@@ -1,51 +1,54 @@
-"""Tables and pictures and what to learn from them: reading, splitting, encoding, and sets larger
+"""Tables and images and what to learn from them: reading, splitting, encoding, and tables larger
 than memory.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from ravine.data.datasets import BUNDLED
-from ravine.data.drift import unlike
+from ravine.data.datasets import BUNDLED_SETS
+from ravine.data.drift import describe_drift
 from ravine.data.encoder import Encoder, Encoding
 from ravine.data.examples import Examples
-from ravine.data.image_sources import holds_pictures
-from ravine.data.images import Images, PictureEncoder
-from ravine.data.prediction_file import rounded, told_apart
+from ravine.data.image_sources import holds_images
+from ravine.data.images import ImageEncoder, Images
+from ravine.data.prediction_file import round_floats, with_identifiers
 from ravine.data.source import Data
+from ravine.data.splits import ALL as SPLITS
 from ravine.data.splits import ByTime, Given, Grouped, Random, Stratified
 from ravine.data.streaming import RowGroups
-from ravine.data.tables import read_table
+from ravine.data.tables import ExamplesLike, TableLike, read_table
 from ravine.data.task import Task, load
-
-SPLITS = (Stratified, Random, Grouped, ByTime, Given)
+from ravine.old_names import get_key
 
 __all__ = [
-    "BUNDLED",
+    "BUNDLED_SETS",
     "SPLITS",
     "ByTime",
     "Data",
     "Encoder",
     "Encoding",
     "Examples",
+    "ExamplesLike",
     "Given",
     "Grouped",
+    "ImageEncoder",
     "Images",
-    "PictureEncoder",
     "Random",
     "RowGroups",
     "Stratified",
+    "TableLike",
     "Task",
+    "describe_drift",
     "encoder_from_plain",
-    "holds_pictures",
+    "holds_images",
     "load",
     "read_table",
-    "rounded",
-    "told_apart",
-    "unlike",
+    "round_floats",
+    "with_identifiers",
 ]
 
 
-def encoder_from_plain(plain: Mapping[str, Any]) -> Encoder | PictureEncoder:
-    """The encoder that plain data describe, of a table or of pictures."""
-    return PictureEncoder.from_plain(plain) if "pictures" in plain else Encoder.from_plain(plain)
+def encoder_from_plain(plain: Mapping[str, Any]) -> Encoder | ImageEncoder:
+    """The encoder that plain data describe, of a table or of images."""
+    of_images = get_key(plain, "images") is not None
+    return ImageEncoder.from_plain(plain) if of_images else Encoder.from_plain(plain)

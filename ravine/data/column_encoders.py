@@ -1,7 +1,8 @@
 """How one column becomes numbers or a code. All is plain numbers and text, ready to be JSON.
 
-Each form has the `names` of the numbers it makes, and `encode(values) -> float32 [N, len(names)]`;
-`Codes` makes one int64 code instead. Letters: N rows.
+Each encoder has the `names` of the features it makes, in `flags` which of them take only two or
+three values, and `encode(values) -> float32 [N, len(names)]`; `Codes` makes one int64 code
+instead. Letters: N rows.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ravine.data.parsing import NO, YES, dates_of, numbers_of, texts_of
+from ravine.data.parsing import NO_WORDS, YES_WORDS, dates_of, numbers_of, texts_of
+from ravine.old_names import get_key
 
-KNOTS = 1000  # points of a quantile transform
-CYCLES = ("year", "week", "day")
-MISSING = "(missing)"  # the level of a category's gaps
+MAX_KNOTS = 1000  # points of a quantile transform
+DATE_CYCLES = ("year", "week", "day")
+MISSING_LEVEL = "(missing)"  # the level of a category's gaps
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Scaling:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         x = np.where(np.isnan(x), self.fill, x)
-        x = _ranked(x, self.knots) if self.knots else (x - self.center) * self.factor
+        x = _normal_rank(x, self.knots) if self.knots else (x - self.center) * self.factor
         return x if self.clip is None else x / np.sqrt(1 + (x / self.clip) ** 2)
 
     @classmethod
@@ -56,7 +58,7 @@ class Scaling:
         if how == "none":
             return cls(fill=fill, clip=clip, seen=seen)
         if how == "quantile":
-            knots = np.quantile(x, np.linspace(0, 1, min(KNOTS, len(x))))
+            knots = np.quantile(x, np.linspace(0, 1, min(MAX_KNOTS, len(x))))
             return cls(fill=fill, knots=tuple(knots.tolist()), clip=clip, seen=seen)
         if how == "robust":
             low, high = np.quantile(x, [0.25, 0.75])
@@ -64,14 +66,14 @@ class Scaling:
                 x.max() - x.min()
             ) / 2  # for a column that is mostly one value, as RealMLP does
             return cls(fill=fill, center=fill, factor=_inverse(float(spread)), clip=clip, seen=seen)
-        center, spread = moments(x)
+        center, spread = mean_and_spread(x)
         return cls(fill=fill, center=center, factor=_inverse(spread), clip=clip, seen=seen)
 
 
-def moments(x: np.ndarray) -> tuple[float, float]:
+def mean_and_spread(x: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation; neither overflows for numbers that float64 can hold.
 
-    >>> moments(np.array([0.0, 1e300]))
+    >>> mean_and_spread(np.array([0.0, 1e300]))
     (5e+299, 5e+299)
     """
     size = float(np.abs(x).max()) or 1.0
@@ -84,7 +86,7 @@ def _inverse(spread: float) -> float:
     return 1.0 / spread if spread > 0 and math.isfinite(1.0 / spread) else 0.0
 
 
-def _ranked(x: np.ndarray, knots: Sequence[float]) -> np.ndarray:
+def _normal_rank(x: np.ndarray, knots: Sequence[float]) -> np.ndarray:
     """The normal quantile of each value's rank among the knots, ties at their middle, at most 5.2
     from 0.
     """
@@ -93,9 +95,7 @@ def _ranked(x: np.ndarray, knots: Sequence[float]) -> np.ndarray:
     return np.clip(ndtri(np.clip(rank, 1e-7, 1 - 1e-7)), -5.2, 5.2)
 
 
-# -
-# forms Each says the `names` of the features it makes, and in `flags` which of them take but two or
-# three values.
+# Encoders of one column
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Flag:
 
     def encode(self, values: pd.Series) -> np.ndarray:
         texts, codes = texts_of(values)
-        signs = [float(t.lower() in YES) - float(t.lower() in NO) for t in texts]
+        signs = [float(t.lower() in YES_WORDS) - float(t.lower() in NO_WORDS) for t in texts]
         return np.array([*signs, 0.0], np.float32)[codes][:, None]
 
 
@@ -160,7 +160,7 @@ class OneHot:
         return range(len(self.names))
 
     def encode(self, values: pd.Series) -> np.ndarray:
-        codes = codes_of(values, self.levels)
+        codes = level_codes(values, self.levels)
         if len(self.levels) == 2:
             return np.array([0, -1, 1], np.float32)[codes][:, None]
         return np.eye(len(self.levels) + 1, dtype=np.float32)[codes][:, 1:]
@@ -180,7 +180,7 @@ class Codes:
         return len(self.levels) + 1
 
     def codes(self, values: pd.Series) -> np.ndarray:
-        return codes_of(values, self.levels)
+        return level_codes(values, self.levels)
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class Date:
     def encode(self, values: pd.Series) -> np.ndarray:
         days = dates_of(values, self.name, self.style)
         angles = (
-            2 * np.pi * np.stack([phase(days, cycle) for cycle in self.cycles], 1)
+            2 * np.pi * np.stack([cycle_phase(days, cycle) for cycle in self.cycles], 1)
             if self.cycles
             else days[:, :0]
         )
@@ -221,17 +221,17 @@ class Date:
         )
 
 
-def phase(days: np.ndarray, cycle: str) -> np.ndarray:
+def cycle_phase(days: np.ndarray, cycle: str) -> np.ndarray:
     """The place in a cycle, from 0 to 1, of days since 1970 (a Thursday).
 
-    >>> phase(np.array([0.25, 4.25]), "day"), phase(np.array([4.0]), "week")
+    >>> cycle_phase(np.array([0.25, 4.25]), "day"), cycle_phase(np.array([4.0]), "week")
     (array([0.25, 0.25]), array([0.]))
     """
     length, start = {"year": (365.2425, 0), "week": (7.0, 4), "day": (1.0, 0)}[cycle]
     return np.mod(days - start, length) / length
 
 
-def cycles_of(days: np.ndarray) -> tuple[str, ...]:
+def covered_cycles(days: np.ndarray) -> tuple[str, ...]:
     """The cycles that training dates cover: the year if they span half of one, the week, the day if
     they have hours.
     """
@@ -243,16 +243,16 @@ def cycles_of(days: np.ndarray) -> tuple[str, ...]:
         "week": len(np.unique(np.floor(days) % 7)) > 1,
         "day": bool((days != np.floor(days)).any()),
     }
-    return tuple(c for c in CYCLES if covers[c])
+    return tuple(c for c in DATE_CYCLES if covers[c])
 
 
-def codes_of(values: pd.Series, levels: Sequence[str]) -> np.ndarray:
+def level_codes(values: pd.Series, levels: Sequence[str]) -> np.ndarray:
     """1 + the place of each value among the levels, 0 where it is none of them, int64 [N].
 
     Gaps have the level "(missing)" where the training rows had enough of them.
     """
     texts, codes = texts_of(values)
-    known, wanted = np.array(levels, object), np.array([*texts, MISSING], object)
+    known, wanted = np.array(levels, object), np.array([*texts, MISSING_LEVEL], object)
     places = pd.Index(known).get_indexer(pd.Index(wanted)) + 1
     return places.astype(np.int64)[codes]
 
@@ -264,24 +264,26 @@ def _with_gaps(scaling: Scaling, x: np.ndarray, gaps: bool) -> np.ndarray:
 
 # Plain data
 
-Form: TypeAlias = Numeric | Flag | OneHot | Codes | Date
-FORMS: Mapping[str, type] = {cls.__name__: cls for cls in (Numeric, Flag, OneHot, Codes, Date)}
-Dates: TypeAlias = Literal["cycles", "days", "drop"]
+ColumnEncoder: TypeAlias = Numeric | Flag | OneHot | Codes | Date
+COLUMN_ENCODERS: Mapping[str, type] = {
+    cls.__name__: cls for cls in (Numeric, Flag, OneHot, Codes, Date)
+}
+DateEncoding: TypeAlias = Literal["cycles", "days", "drop"]
 
 
-def to_plain(form: Any) -> dict[str, Any]:
-    """A form as plain data."""
-    return {"form": type(form).__name__, **dataclasses.asdict(form)}
+def column_to_plain(encoder: ColumnEncoder) -> dict[str, Any]:
+    """A column's encoder as plain data."""
+    return {"encoder": type(encoder).__name__, **dataclasses.asdict(encoder)}
 
 
-def from_plain(data: Mapping[str, Any]) -> Form:
-    """The form that plain data describe."""
-    settings: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "form"
-    }
+def column_from_plain(data: Mapping[str, Any]) -> ColumnEncoder:
+    """The column's encoder that plain data describe."""
+    settings = {k: _as_tuple(v) for k, v in data.items() if k not in ("encoder", "form")}
     if "scaling" in settings:
-        scaling: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in settings["scaling"].items()
-        }
+        scaling = {k: _as_tuple(v) for k, v in settings["scaling"].items()}
         settings["scaling"] = Scaling(**scaling)
-    return FORMS[data["form"]](**settings)
+    return COLUMN_ENCODERS[get_key(data, "encoder")](**settings)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -17,26 +17,26 @@ from ravine.data import synthetic
 from ravine.data.tables import read_table
 from ravine.errors import DataError, nearest
 
-SETS = Path(__file__).parent / "sets"
-SEED = 0  # of the drawn sets: they are the same on every machine
+SETS_FOLDER = Path(__file__).parent / "sets"
+DRAW_SEED = 0  # of the drawn sets: they are the same on every machine
 
 
-def bundled(name: str) -> tuple[pd.DataFrame, str]:
+def load_bundled(name: str) -> tuple[pd.DataFrame, str]:
     """A bundled set and the name of its target. Raises `DataError` with the nearest name.
 
-    >>> bundled("moons")[0].shape
+    >>> load_bundled("moons")[0].shape
     (1000, 3)
     """
-    if name not in BUNDLED:
+    if name not in BUNDLED_SETS:
         raise DataError(
             f"{name!r} is neither a file nor a bundled set",
-            why=nearest(name, BUNDLED),
+            why=nearest(name, BUNDLED_SETS),
             do="name a file or one of these",
         )
-    return BUNDLED[name]()
+    return BUNDLED_SETS[name]()
 
 
-def _real(name: str, named: bool) -> tuple[pd.DataFrame, str]:
+def _sklearn_set(name: str, named: bool) -> tuple[pd.DataFrame, str]:
     """One of scikit-learn's sets; `named`: classes by their names instead of numbers."""
     from sklearn import datasets  # half a second, so only when one is asked for
 
@@ -48,14 +48,14 @@ def _real(name: str, named: bool) -> tuple[pd.DataFrame, str]:
 
 
 def _penguins() -> tuple[pd.DataFrame, str]:
-    return read_table(SETS / "penguins.csv"), "species"
+    return read_table(SETS_FOLDER / "penguins.csv"), "species"
 
 
 def _friedman1() -> tuple[pd.DataFrame, str]:
     """y = 10 sin(π x1 x2) + 20 (x3 − ½)² + 10 x4 + 5 x5 + noise; x6 to x10 say nothing (Friedman
     1991).
     """
-    generator = np.random.default_rng(SEED)
+    generator = np.random.default_rng(DRAW_SEED)
     x = generator.random((2000, 10))
     y = (
         10 * np.sin(np.pi * x[:, 0] * x[:, 1])
@@ -67,21 +67,23 @@ def _friedman1() -> tuple[pd.DataFrame, str]:
     return frame.assign(y=y + generator.standard_normal(2000)), "y"
 
 
-def _drawn(draw: Callable[[int, int], tuple[np.ndarray, np.ndarray]]) -> tuple[pd.DataFrame, str]:
-    points, classes = draw(1000, SEED)
+def _points_table(
+    draw: Callable[[int, int], tuple[np.ndarray, np.ndarray]],
+) -> tuple[pd.DataFrame, str]:
+    points, classes = draw(1000, DRAW_SEED)
     return pd.DataFrame({"x1": points[:, 0], "x2": points[:, 1], "class": classes}), "class"
 
 
-BUNDLED: Mapping[str, Callable[[], tuple[pd.DataFrame, str]]] = {
-    "breast_cancer": lambda: _real("breast_cancer", True),
-    "circles": lambda: _drawn(synthetic.circles),
-    "diabetes": lambda: _real("diabetes", False),
-    "digits": lambda: _real("digits", False),
+BUNDLED_SETS: Mapping[str, Callable[[], tuple[pd.DataFrame, str]]] = {
+    "breast_cancer": lambda: _sklearn_set("breast_cancer", True),
+    "circles": lambda: _points_table(synthetic.circles),
+    "diabetes": lambda: _sklearn_set("diabetes", False),
+    "digits": lambda: _sklearn_set("digits", False),
     "friedman1": _friedman1,
-    "iris": lambda: _real("iris", True),
-    "mixture": lambda: _drawn(synthetic.mixture().draw),
-    "moons": lambda: _drawn(synthetic.moons),
+    "iris": lambda: _sklearn_set("iris", True),
+    "mixture": lambda: _points_table(synthetic.mixture().draw),
+    "moons": lambda: _points_table(synthetic.moons),
     "penguins": _penguins,
-    "spirals": lambda: _drawn(synthetic.spirals),
-    "wine": lambda: _real("wine", True),
+    "spirals": lambda: _points_table(synthetic.spirals),
+    "wine": lambda: _sklearn_set("wine", True),
 }

@@ -1,24 +1,23 @@
-"""In what new rows are unlike the rows that were learned from: said where they are predicted, with
-counts.
+"""How new rows differ from the training rows: values that were not learned, numbers far outside,
+gaps; with counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ravine.data.column_encoders import Date, Flag, Form, Numeric, codes_of
+from ravine.data.column_encoders import ColumnEncoder, Date, Flag, Numeric, level_codes
 from ravine.data.encoder import Encoder
-from ravine.data.parsing import NO, YES, dates_of, numbers_of, texts_of
-from ravine.data.tables import from_frame
+from ravine.data.parsing import NO_WORDS, YES_WORDS, dates_of, numbers_of, texts_of
+from ravine.data.tables import TableLike, table_from
 
-SHOWN = 8  # columns that are named in each sentence
+MAX_NAMED_COLUMNS = 8  # columns that are named in each sentence
 
 
-def unlike(encoder: Encoder, frame: Any) -> list[str]:
+def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
     """Sentences about values of new rows that the encoder has never seen the like of; none where
     all is as it was.
 
@@ -26,71 +25,76 @@ def unlike(encoder: Encoder, frame: Any) -> list[str]:
     rows than that range is wide; gaps in columns that had (next to) none, which are filled. `frame`
     is one that `encoder.apply` takes.
     """
-    frame, _ = from_frame(frame)
+    frame, _ = table_from(frame)
     unknown, far, filled = [], [], []
-    for form in encoder.forms:
-        values = frame[form.name]
-        if isinstance(form, (Numeric, Date)):
-            x = _numbers(form, values)
-            far += _far(form, x)
-            gaps = 0 if form.gaps else int(np.isnan(x).sum())
+    for column in encoder.column_encoders:
+        values = frame[column.name]
+        if isinstance(column, (Numeric, Date)):
+            x = _numbers(column, values)
+            far += _far_outside(column, x)
+            gaps = 0 if column.gaps else int(np.isnan(x).sum())
         else:
             missing = values.isna().to_numpy()
-            odd = _unknown(form, values) & ~missing
+            odd = _unknown_values(column, values) & ~missing
             if odd.any():
                 texts = texts_of(values[odd])[0]
                 others = f" and {len(texts) - 1} more" if len(texts) > 1 else ""
-                unknown.append(f"{form.name} in {_rows(odd)} ({texts[0][:30]!r}{others})")
-            gaps = int((_unknown(form, values) & missing).sum())
+                unknown.append(f"{column.name} in {_count_rows(odd)} ({texts[0][:30]!r}{others})")
+            gaps = int((_unknown_values(column, values) & missing).sum())
         if gaps:
-            filled.append(f"{form.name} in {gaps:,}")
-    said = (
-        [f"Values that were not learned, taken as unknown: {_listed(unknown)}."] if unknown else []
+            filled.append(f"{column.name} in {gaps:,}")
+    notes = (
+        [f"Values that were not learned, taken as unknown: {_join_columns(unknown)}."]
+        if unknown
+        else []
     )
-    said += [f"Numbers far outside the training rows: {_listed(far)}."] if far else []
+    notes += [f"Numbers far outside the training rows: {_join_columns(far)}."] if far else []
     if filled:
-        said.append(
-            f"Gaps that training rows hardly had, filled in: {_listed(filled)} of {len(frame):,} "
-            f"rows."
+        notes.append(
+            f"Gaps that training rows hardly had, filled in: {_join_columns(filled)} "
+            f"of {len(frame):,} rows."
         )
-    return said
+    return notes
 
 
-def _unknown(form: Form, values: pd.Series) -> np.ndarray:
-    """Whether each value is none that the form knows, [N]."""
-    if isinstance(form, Flag):
+def _unknown_values(column: ColumnEncoder, values: pd.Series) -> np.ndarray:
+    """Whether each value is one that the column's encoder does not know, [N]."""
+    if isinstance(column, Flag):
         texts, codes = texts_of(values)
-        return np.array([t.lower() not in NO + YES for t in texts] + [True])[codes]
-    assert not isinstance(form, (Numeric, Date))
-    return codes_of(values, form.levels) == 0
+        return np.array([t.lower() not in NO_WORDS + YES_WORDS for t in texts] + [True])[codes]
+    assert not isinstance(column, (Numeric, Date))
+    return level_codes(values, column.levels) == 0
 
 
-def _numbers(form: Numeric | Date, values: pd.Series) -> np.ndarray:
-    read = numbers_of if isinstance(form, Numeric) else dates_of
-    return read(values, form.name, form.style)
+def _numbers(column: Numeric | Date, values: pd.Series) -> np.ndarray:
+    read = numbers_of if isinstance(column, Numeric) else dates_of
+    return read(values, column.name, column.style)
 
 
-def _far(form: Numeric | Date, x: np.ndarray) -> list[str]:
-    if not form.scaling.seen:
+def _far_outside(column: Numeric | Date, x: np.ndarray) -> list[str]:
+    if not column.scaling.seen:
         return []  # fitted by a version that did not keep the range
-    low, high = form.scaling.seen
+    low, high = column.scaling.seen
     width = high - low
     far = (x < low - width) | (x > high + width)
     if not far.any():
         return []
     most = x[far][np.argmax(np.maximum(low - x[far], x[far] - high))]
     shown = [
-        f"{v:,.6g}" if isinstance(form, Numeric) else str(np.datetime64(int(v), "D"))
+        f"{v:,.6g}" if isinstance(column, Numeric) else str(np.datetime64(int(v), "D"))
         for v in (most, low, high)
     ]
-    return [f"{form.name} in {_rows(far)} (as far as {shown[0]}; learned {shown[1]} to {shown[2]})"]
+    rows = _count_rows(far)
+    return [f"{column.name} in {rows} (as far as {shown[0]}; learned {shown[1]} to {shown[2]})"]
 
 
-def _rows(found: np.ndarray) -> str:
+def _count_rows(found: np.ndarray) -> str:
     return f"{int(found.sum()):,} of {len(found):,} rows"
 
 
-def _listed(found: Sequence[str]) -> str:
-    return "; ".join(found[:SHOWN]) + (
-        f"; and {len(found) - SHOWN} more columns" if len(found) > SHOWN else ""
+def _join_columns(found: Sequence[str]) -> str:
+    return "; ".join(found[:MAX_NAMED_COLUMNS]) + (
+        f"; and {len(found) - MAX_NAMED_COLUMNS} more columns"
+        if len(found) > MAX_NAMED_COLUMNS
+        else ""
     )

@@ -18,25 +18,28 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ravine.data import column_encoders
 from ravine.data.column_encoders import (
-    MISSING,
+    MISSING_LEVEL,
     Codes,
+    ColumnEncoder,
     Date,
+    DateEncoding,
     Flag,
-    Form,
     Numeric,
     OneHot,
     Scaling,
-    cycles_of,
+    column_from_plain,
+    column_to_plain,
+    covered_cycles,
 )
-from ravine.data.column_types import Column, Dropped, examine
+from ravine.data.column_types import DroppedColumn, UsedColumn, infer_column_types
 from ravine.data.examples import Examples
 from ravine.data.parsing import dates_of, numbers_of, texts_of, weights_of
-from ravine.data.tables import from_frame
-from ravine.data.targets import How, Target, fit_target
-from ravine.data.task_type import Asked
+from ravine.data.tables import ExamplesLike, table_from
+from ravine.data.targets import Target, TargetScaling, fit_target
+from ravine.data.task_type import TaskType
 from ravine.errors import DataError, nearest
+from ravine.old_names import get_key
 from ravine.part import part, setting
 
 
@@ -62,8 +65,8 @@ class Encoding:
     codes_up_to: int = setting(default=100_000, ge=1)
     rare: int = setting(default=3, ge=1)
     indicators: bool = True
-    dates: column_encoders.Dates = "cycles"
-    target: How = "auto"
+    dates: DateEncoding = "cycles"
+    target: TargetScaling = "auto"
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Encoder:
     (0 is unseen).
     """
 
-    forms: tuple[Form, ...]
+    column_encoders: tuple[ColumnEncoder, ...]
     target: Target
     effects: Mapping[str, float] = field(
         default_factory=dict, compare=False
@@ -82,44 +85,46 @@ class Encoder:
 
     @cached_property
     def features(self) -> tuple[str, ...]:
-        return tuple(name for form in self._numeric for name in form.names)
+        return tuple(name for column in self._number_encoders for name in column.names)
 
     @cached_property
     def flags(self) -> tuple[int, ...]:
         """The places of the features that take but two or three values: yes or no, one-hot, where
         gaps are.
         """
-        flagged = [i in form.flags for form in self._numeric for i in range(len(form.names))]
+        flagged = [
+            i in column.flags for column in self._number_encoders for i in range(len(column.names))
+        ]
         return tuple(np.flatnonzero(flagged).tolist())
 
     @cached_property
     def code_names(self) -> tuple[str, ...]:
-        return tuple(form.name for form in self._coded)
+        return tuple(column.name for column in self._code_encoders)
 
     @cached_property
     def code_sizes(self) -> tuple[int, ...]:
-        return tuple(form.size for form in self._coded)
+        return tuple(column.size for column in self._code_encoders)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table that are read."""
-        return tuple(form.name for form in self.forms)
+        return tuple(column.name for column in self.column_encoders)
 
     @property
-    def _coded(self) -> tuple[Codes, ...]:
-        return tuple(f for f in self.forms if isinstance(f, Codes))
+    def _code_encoders(self) -> tuple[Codes, ...]:
+        return tuple(c for c in self.column_encoders if isinstance(c, Codes))
 
     @property
-    def _numeric(self) -> tuple[Any, ...]:
-        return tuple(f for f in self.forms if not isinstance(f, Codes))
+    def _number_encoders(self) -> tuple[Any, ...]:
+        return tuple(c for c in self.column_encoders if not isinstance(c, Codes))
 
-    def apply(self, frame: Any) -> Examples:
+    def apply(self, frame: ExamplesLike) -> Examples:
         """A table's rows as examples without targets. Columns that are not needed are passed over.
 
         Raises `DataError` for a missing column (the nearest name is offered), text among numbers,
         infinite values.
         """
-        frame, _ = from_frame(frame)
+        frame, _ = table_from(frame)
         for name in self.columns:
             if name not in frame.columns:
                 raise DataError(
@@ -127,9 +132,9 @@ class Encoder:
                     why=nearest(name, list(frame.columns)),
                     do="rename the column, or add it",
                 )
-        blocks = [form.encode(frame[form.name]) for form in self._numeric]
+        blocks = [column.encode(frame[column.name]) for column in self._number_encoders]
         numbers = np.concatenate(blocks, 1) if blocks else np.zeros((len(frame), 0), np.float32)
-        codes = [form.codes(frame[form.name]) for form in self._coded]
+        codes = [column.codes(frame[column.name]) for column in self._code_encoders]
         return Examples(
             torch.from_numpy(numbers), torch.from_numpy(np.stack(codes, 1)) if codes else None
         )
@@ -149,7 +154,7 @@ class Encoder:
         encoder.
         """
         return {
-            "forms": [column_encoders.to_plain(f) for f in self.forms],
+            "columns": [column_to_plain(c) for c in self.column_encoders],
             "target": self.target.to_plain(),
         }
 
@@ -157,7 +162,7 @@ class Encoder:
     def from_plain(cls, data: Mapping[str, Any]) -> Encoder:
         """The encoder that plain data describe."""
         return cls(
-            tuple(column_encoders.from_plain(f) for f in data["forms"]),
+            tuple(column_from_plain(c) for c in get_key(data, "columns")),
             Target.from_plain(data["target"]),
         )
 
@@ -165,67 +170,75 @@ class Encoder:
 # Fitting
 
 
-def fit(
+def fit_encoder(
     train: pd.DataFrame,
-    asked: Asked,
+    task_type: TaskType,
     encoding: Encoding,
     *,
     rows: int,
     skip: Sequence[str] = (),
     categories: Sequence[str] = (),
     numbers: Sequence[str] = (),
-    said: list[str] | None = None,
+    notes: list[str] | None = None,
     levels: Mapping[str, Counter] | None = None,
 ) -> Encoder:
     """Fit an encoder on the training rows; `rows` is how many rows the whole table has.
 
     `skip` are columns that are not inputs (targets, weights, groups). `levels` are counts of the
     values of category columns where `train` is but a sample of the training rows. What was inferred
-    or dropped is appended to `said`.
+    or dropped is appended to `notes`.
     """
-    said = [] if said is None else said
-    inputs = train.drop(columns=[n for n in {*asked.names, *skip} if n in train.columns])
-    used, dropped = examine(inputs, rows=rows, categories=categories, numbers=numbers, said=said)
-    forms, effects = [], Counter(dict.fromkeys(_enabled(encoding), 0))
+    notes = [] if notes is None else notes
+    inputs = train.drop(columns=[n for n in {*task_type.names, *skip} if n in train.columns])
+    used, dropped = infer_column_types(
+        inputs, rows=rows, categories=categories, numbers=numbers, notes=notes
+    )
+    fitted, effects = [], Counter(dict.fromkeys(_requested_effects(encoding), 0))
     seen: dict[bytes, str] = {}
     for column in used:
-        twin = _twin(train[column.name], column, seen)
-        form = None if twin else _form(train[column.name], column, encoding, levels or {}, effects)
+        twin = _repeated_column(train[column.name], column, seen)
+        found = (
+            None
+            if twin
+            else _fit_column(train[column.name], column, encoding, levels or {}, effects)
+        )
         if twin:
-            dropped.append(Dropped(column.name, f"it repeats {twin}"))
-        elif form is None:
+            dropped.append(DroppedColumn(column.name, f"it repeats {twin}"))
+        elif found is None:
             why = (
                 "dates are left out"
                 if column.kind == "date"
                 else f"none of its values occurs {encoding.rare} times"
             )
-            dropped.append(Dropped(column.name, why))
+            dropped.append(DroppedColumn(column.name, why))
         else:
-            forms.append(form)
-    said += _kinds_said(used, dropped)
-    if not forms:
+            fitted.append(found)
+    notes += _describe_columns(used, dropped)
+    if not fitted:
         reasons = "; ".join(f"{d.name}: {d.why}" for d in dropped[:5]) or "there are only targets"
         raise DataError(
             "no column is left to learn from", why=reasons, do="give a table with usable columns"
         )
-    target, of_target = fit_target(train, asked, encoding.target, said)
+    target, of_target = fit_target(train, task_type, encoding.target, notes)
     effects["columns dropped"] += len(dropped)
-    shown = {name: float(n) for name, n in effects.items() if n or name in _enabled(encoding)}
-    return Encoder(tuple(forms), target, shown | of_target)
+    shown = {
+        name: float(n) for name, n in effects.items() if n or name in _requested_effects(encoding)
+    }
+    return Encoder(tuple(fitted), target, shown | of_target)
 
 
-def _form(
+def _fit_column(
     values: pd.Series,
-    column: Column,
+    column: UsedColumn,
     encoding: Encoding,
     levels: Mapping[str, Counter],
     effects: Counter,
-) -> Form | None:
+) -> ColumnEncoder | None:
     if column.kind == "boolean":
         effects["flags as ±1"] += 1
         return Flag(column.name)
     if column.kind == "category":
-        return _category(values, column.name, encoding, levels.get(column.name), effects)
+        return _fit_category(values, column.name, encoding, levels.get(column.name), effects)
     if column.kind == "date" and encoding.dates == "drop":
         return None
     read = dates_of if column.kind == "date" else numbers_of
@@ -246,14 +259,14 @@ def _form(
         column.name,
         column.style,
         scaling,
-        cycles_of(x) if encoding.dates == "cycles" else (),
+        covered_cycles(x) if encoding.dates == "cycles" else (),
         indicated,
     )
 
 
-def _category(
+def _fit_category(
     values: pd.Series, name: str, encoding: Encoding, counted: Counter | None, effects: Counter
-) -> Form | None:
+) -> ColumnEncoder | None:
     counts = count_levels(values) if counted is None else counted
     kept = sorted(
         (t for t, n in counts.items() if n >= encoding.rare), key=lambda t: (-counts[t], t)
@@ -273,11 +286,11 @@ def count_levels(values: pd.Series) -> Counter:
     """How often each value occurs, as text; gaps count as "(missing)"."""
     texts, codes = texts_of(values)
     counts = np.bincount(codes + 1, minlength=len(texts) + 1)
-    named = zip([MISSING, *texts], counts.tolist(), strict=True)
+    named = zip([MISSING_LEVEL, *texts], counts.tolist(), strict=True)
     return Counter({text: count for text, count in named if count > 0})
 
 
-def _twin(values: pd.Series, column: Column, seen: dict[bytes, str]) -> str:
+def _repeated_column(values: pd.Series, column: UsedColumn, seen: dict[bytes, str]) -> str:
     """The earlier column that has the same content in all training rows, nothing if there is
     none.
     """
@@ -294,7 +307,7 @@ def _twin(values: pd.Series, column: Column, seen: dict[bytes, str]) -> str:
     return "" if seen.setdefault(key, column.name) == column.name else seen[key]
 
 
-def _enabled(encoding: Encoding) -> list[str]:
+def _requested_effects(encoding: Encoding) -> list[str]:
     """What the settings ask for whatever the table holds: these are reported even where they did
     nothing.
     """
@@ -303,7 +316,7 @@ def _enabled(encoding: Encoding) -> list[str]:
     )
 
 
-def _kinds_said(used: Sequence[Column], dropped: Sequence[Dropped]) -> list[str]:
+def _describe_columns(used: Sequence[UsedColumn], dropped: Sequence[DroppedColumn]) -> list[str]:
     gone = {d.name for d in dropped}
     by_kind = {
         kind: [c.name for c in used if c.kind == kind and c.name not in gone]
@@ -322,14 +335,14 @@ def _kinds_said(used: Sequence[Column], dropped: Sequence[Dropped]) -> list[str]
         if c.kind == "number" and c.style and c.style != "days" and c.name not in gone
     ]
     if styled:
-        sentences.append(f"Numbers written as text: {_listed(styled)}.")
+        sentences.append(f"Numbers written as text: {_join_names(styled)}.")
     dates = [
         f"{c.name} ({c.style})" if c.style else c.name
         for c in used
         if c.kind == "date" and c.name not in gone
     ]
     if dates:
-        sentences.append(f"Dates: {_listed(dates)}.")
+        sentences.append(f"Dates: {_join_names(dates)}.")
     return (
         sentences
         + [f"{d.name} is not used: {d.why}." for d in dropped[:20]]
@@ -337,5 +350,5 @@ def _kinds_said(used: Sequence[Column], dropped: Sequence[Dropped]) -> list[str]
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -5,44 +5,50 @@ Letters: N examples, F numbers, K columns of codes, C outputs.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ravine.protocols import Signature
 
-class Held(Protocol):
-    """Where numbers lie in a file that other processes can open, too."""
+AFFORDABLE_VALUES = 2**18
+
+
+class FileBacked(Protocol):
+    """The place of numbers in a file that other processes can open, too."""
 
     def tensor(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded rows of a table, or pictures. `targets` is None for rows to predict, `codes` where no
+    """Encoded rows of a table, or images. `targets` is None for rows to predict, `codes` where no
     column has codes.
 
-    Numbers that are `held` in a file are not copied to worker processes: these open the file.
+    Numbers with a `backing` file are not copied to worker processes: these open the file.
 
     >>> Examples(torch.zeros(3, 2)).count
     3
     """
 
-    numbers: Tensor  # float32 [N, F]; pictures are uint8 [N, C, H, W]
+    numbers: Tensor  # float32 [N, F]; images are uint8 [N, C, H, W]
     codes: Tensor | None = None  # int64 [N, K], 0 is unseen or rare
     targets: Tensor | None = (
         None  # int64 [N] classes; float32 [N, 1] binary; [N, C] regression (encoded) and labels
     )
     weights: Tensor | None = None  # float32 [N], each example's share in the loss
-    held: Held | None = None  # None for numbers in memory
+    backing: FileBacked | None = None  # the file that holds the numbers; None in memory
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ if self.held is None else {**self.__dict__, "numbers": None}
+        return self.__dict__ if self.backing is None else {**self.__dict__, "numbers": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        held = state["held"]
-        self.__dict__.update(state if held is None else {**state, "numbers": held.tensor()})
+        backing = state["backing"]
+        self.__dict__.update(state if backing is None else {**state, "numbers": backing.tensor()})
 
     @property
     def count(self) -> int:
@@ -72,7 +78,44 @@ class Examples:
         return Examples(*(None if t is None else t[index] for t in self.fields))  # type: ignore
 
 
-def joined(parts: list[Examples]) -> Examples:
+def concatenate(parts: list[Examples]) -> Examples:
     """Several blocks of examples as one."""
     columns = zip(*(part.fields for part in parts), strict=True)
     return Examples(*(None if c[0] is None else torch.cat(c) for c in columns))  # type: ignore
+
+
+@dataclass(frozen=True)
+class LoadedImages:
+    """New images as networks read them: their names (none for arrays), and uint8 [N, C, H,
+    W].
+    """
+
+    names: tuple[str, ...]
+    pixels: Tensor
+    backing: FileBacked | None = None
+    notes: tuple[str, ...] = ()
+
+
+class StreamedExamples(Protocol):
+    """Training examples that are read in chunks, epoch by epoch (`RowGroups`)."""
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[Examples]: ...
+
+
+def evenly_spaced(examples: Examples | StreamedExamples, count: int) -> Examples:
+    """At most `count` examples, evenly spaced over all; of streamed ones those read first.
+
+    >>> evenly_spaced(Examples(torch.arange(5.0)[:, None]), 3).numbers.flatten().tolist()
+    [0.0, 2.0, 4.0]
+    """
+    if not isinstance(examples, Examples):
+        chunk = next(iter(examples.epoch(0, 0)))
+        return chunk.take(torch.arange(min(count, chunk.count)))
+    places = torch.linspace(0, examples.count - 1, min(count, examples.count)).round().long()
+    return examples.take(places)
+
+
+def affordable_count(signature: Signature, count: int, values: int = AFFORDABLE_VALUES) -> int:
+    """`count`, or fewer where examples are images that have more than `values` numbers together."""
+    image = signature.image
+    return count if image is None else max(16, min(count, values // math.prod(image[:3])))

@@ -1,9 +1,9 @@
-"""Pictures and labels in idx files, as MNIST and Fashion-MNIST have them (Y. LeCun's format,
+"""Images and labels in idx files, as MNIST and Fashion-MNIST have them (Y. LeCun's format,
 described on his page).
 
 Two zero bytes, the type of the values (8: bytes), the number of dimensions; each dimension as a
 big-endian int32; the values. Files ending in .gz are unpacked in memory, others are mapped.
-Letters: N pictures, H rows, W columns.
+Letters: N images, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from pathlib import Path
 
 import numpy as np
 
-from ravine.data.tables import missing
+from ravine.data.tables import missing_file
 from ravine.errors import DataError
 from ravine.files import check_readable
 
-IMAGES = re.compile(
+IDX_NAME = re.compile(
     r"(?P<stem>.+)-images[-.]idx3-ubyte(\.gz)?|(?P<other>.+)\.idx(3(-ubyte)?)?(\.gz)?",
     re.IGNORECASE,
 )
-AGAIN = "copy or download it again"
+COPY_AGAIN = "copy or download it again"
 
 
 def is_idx(path: Path) -> bool:
-    """Whether a file's name is that of idx pictures, such as train-images-idx3-ubyte.gz."""
-    return IMAGES.fullmatch(path.name) is not None and "labels" not in path.name.lower()
+    """Whether a file's name is that of idx images, such as train-images-idx3-ubyte.gz."""
+    return IDX_NAME.fullmatch(path.name) is not None and "labels" not in path.name.lower()
 
 
-def idx_pictures(folder: Path, stem: str) -> Path | None:
-    """The file of pictures that begin with a stem such as "train" in a folder; None if there is
+def idx_images(folder: Path, stem: str) -> Path | None:
+    """The file of images that begin with a stem such as "train" in a folder; None if there is
     none.
     """
     names = [
@@ -42,16 +42,16 @@ def idx_pictures(folder: Path, stem: str) -> Path | None:
     return min(names, default=None)
 
 
-def labels_beside(pictures: Path) -> Path:
-    """The labels of a file of pictures: train-images-idx3-ubyte -> train-labels-idx1-ubyte, packed
+def labels_file(images: Path) -> Path:
+    """The labels of a file of images: train-images-idx3-ubyte -> train-labels-idx1-ubyte, packed
     or not.
     """
-    plain = pictures.name.removesuffix(".gz")
+    plain = images.name.removesuffix(".gz")
     name = plain.replace("images", "labels").replace("idx3", "idx1")
-    for found in (pictures.with_name(name), pictures.with_name(f"{name}.gz")):
-        if found.exists() and found != pictures:
+    for found in (images.with_name(name), images.with_name(f"{name}.gz")):
+        if found.exists() and found != images:
             return found
-    raise missing(pictures.with_name(name))
+    raise missing_file(images.with_name(name))
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
@@ -64,14 +64,16 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         data = gzip.decompress(path.read_bytes()) if packed else np.memmap(path, np.uint8, "r")
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(
-            f"{path} cannot be read", why=f"it is damaged ({error})", do=AGAIN
+            f"{path} cannot be read", why=f"it is damaged ({error})", do=COPY_AGAIN
         ) from None
     head = 4 + 4 * dimensions
     if len(data) < 4 or bytes(data[:3]) != b"\x00\x00\x08":
         begins = bytes(data[:4]).hex(" ") or "nothing"
-        raise DataError(f"{path} is no idx file of bytes", why=f"it begins with {begins}", do=AGAIN)
+        raise DataError(
+            f"{path} is no idx file of bytes", why=f"it begins with {begins}", do=COPY_AGAIN
+        )
     if data[3] != dimensions:
-        wanted = "pictures [N, H, W]" if dimensions == 3 else "labels [N]"
+        wanted = "images [N, H, W]" if dimensions == 3 else "labels [N]"
         raise DataError(
             f"{path} has {data[3]} dimensions",
             why=f"{wanted} have {dimensions}",
@@ -79,7 +81,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         )
     if len(data) < head:
         raise DataError(
-            f"{path} ends after {len(data)} bytes", why=f"its head takes {head}", do=AGAIN
+            f"{path} ends after {len(data)} bytes", why=f"its head takes {head}", do=COPY_AGAIN
         )
     shape = struct.unpack(f">{dimensions}i", bytes(data[4:head]))
     count = int(np.prod(shape, dtype=np.int64))
@@ -87,7 +89,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         raise DataError(
             f"{path} holds {len(data) - head} values",
             why=f"its head says {' x '.join(map(str, shape))}",
-            do=AGAIN,
+            do=COPY_AGAIN,
         )
     return (
         np.frombuffer(data, np.uint8, offset=head).reshape(shape)
@@ -96,14 +98,14 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     )
 
 
-def read_pair(pictures: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures [N, H, W] and their labels [N]. Raises `DataError` if they are not equally many."""
-    labels = labels_beside(pictures)
-    x, y = read_idx(pictures, 3), read_idx(labels, 1)
+def read_pair(images: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images [N, H, W] and their labels [N]. Raises `DataError` if they are not equally many."""
+    labels = labels_file(images)
+    x, y = read_idx(images, 3), read_idx(labels, 1)
     if len(x) != len(y):
         raise DataError(
-            f"{pictures.name} has {len(x)} pictures and {labels.name} {len(y)} labels",
-            why="each picture needs its label",
+            f"{images.name} has {len(x)} images and {labels.name} {len(y)} labels",
+            why="each image needs its label",
             do="take both from the same place",
         )
     return x, y

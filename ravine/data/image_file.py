@@ -1,4 +1,4 @@
-"""One picture: from a file, whatever its format, mode, size and rotation, to bytes [C, H, W].
+"""One image: from a file, whatever its format, mode, size and rotation, to bytes [C, H, W].
 
 Read are JPEG, PNG, WebP, BMP and a GIF's first frame. Letters: C channels (1 or 3), H rows, W
 columns.
@@ -18,79 +18,66 @@ import numpy as np
 
 from ravine.errors import DataError
 
-Fit: TypeAlias = Literal["crop", "stretch", "pad"]
+FitMode: TypeAlias = Literal["crop", "stretch", "pad"]
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
-GREY = (
-    "1",
-    "L",
-    "LA",
-    "La",
-    "I",
-    "I;16",
-    "I;16B",
-    "I;16L",
-    "I;16N",
-)  # Pillow's modes without color
-DEEP = GREY[4:]  # more than a byte for each value
-TURNED = (5, 6, 7, 8)  # the EXIF orientations that swap rows and columns
-LARGEST = 224  # the longest side that is chosen unasked
-DONE = (
-    "resized",
-    "turned upright",
-    "put on white",
-    "cut to 8 bits",
-)  # what may be done to a picture, bit by bit
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
+# Pillow's modes without color
+GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+DEEP_MODES = GRAY_MODES[4:]  # with more than a byte for each value
+ROTATING_ORIENTATIONS = (5, 6, 7, 8)  # the EXIF orientations that swap rows and columns
+MAX_DEFAULT_SIDE = 224  # the longest side that is chosen by default
+# what may be done to an image, in the order of the bits that say so
+IMAGE_CHANGES = ("resized", "turned upright", "put on white", "cut to 8 bits")
 
 
-class Form(NamedTuple):
-    """What all pictures are brought to: rows, columns, channels, and how another shape is fitted
-    into it.
+class ImageSpec(NamedTuple):
+    """The size that all images are brought to: rows, columns, channels, and how another shape is
+    fitted into it.
     """
 
     height: int
     width: int
     channels: int
-    fit: Fit
+    fit: FitMode
 
     @property
     def bytes(self) -> int:
-        """Bytes of one picture."""
+        """Bytes of one image."""
         return self.height * self.width * self.channels
 
 
-class Head(NamedTuple):
-    """What a file says about its picture before it is decoded, upright."""
+class ImageHeader(NamedTuple):
+    """What a file's header says about its image: the size when upright, and whether it is gray."""
 
     height: int
     width: int
-    grey: bool
+    gray: bool
 
 
 @dataclass(frozen=True)
-class Bad:
+class UnreadableImage:
     """A file that could not be read, and why."""
 
     path: str
     why: str
 
 
-def is_picture(path: str | Path) -> bool:
-    """Whether a name has the suffix of a picture.
+def is_image(path: str | Path) -> bool:
+    """Whether a name has the suffix of an image.
 
-    >>> is_picture("cats/a.JPG"), is_picture("notes.txt")
+    >>> is_image("cats/a.JPG"), is_image("notes.txt")
     (True, False)
     """
-    return Path(path).suffix.lower() in SUFFIXES
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def pillow(module: str = "Image") -> Any:
+def pillow_module(module: str = "Image") -> Any:
     """A module of Pillow. Raises `DataError` where it is not installed."""
     try:
         return importlib.import_module(f"PIL.{module}")
     except ImportError:
         raise DataError(
-            "pictures cannot be read",
+            "images cannot be read",
             why="Pillow is not installed",
             do="pip install 'ravine[images]'",
         ) from None
@@ -99,130 +86,129 @@ def pillow(module: str = "Image") -> Any:
 # Reading a file
 
 
-def head_of(path: str) -> Head | Bad:
-    """Size and color of a file's picture from its first bytes; nothing is decoded."""
-    image = pillow()
+def read_header(path: str) -> ImageHeader | UnreadableImage:
+    """Size and color of a file's image from its first bytes; nothing is decoded."""
+    pil = pillow_module()
     try:
-        with warnings.catch_warnings(), image.open(path) as opened:
+        with warnings.catch_warnings(), pil.open(path) as opened:
             warnings.simplefilter("ignore")
             width, height = opened.size
-            if _orientation(opened) in TURNED:
+            if _orientation(opened) in ROTATING_ORIENTATIONS:
                 width, height = height, width
-            return Head(height, width, _is_grey(opened))
+            return ImageHeader(height, width, _is_gray(opened))
     except Exception as error:  # damaged files make Pillow's readers raise errors of every kind
-        return Bad(path, _reason(error))
+        return UnreadableImage(path, _reason(error))
 
 
-def decoded(path: str, form: Form) -> tuple[np.ndarray, int] | Bad:
-    """A file's picture as bytes [C, H, W], and which of `DONE` happened to it, as bits.
+def decode_image(path: str, spec: ImageSpec) -> tuple[np.ndarray, int] | UnreadableImage:
+    """A file's image as bytes [C, H, W], and which of `IMAGE_CHANGES` were made, as bits.
 
     It is turned upright as its EXIF orientation says, what is transparent becomes white, 16 bits
     become 8 (v / 257, rounded), palettes their colors, and then it is fitted.
     """
-    image = pillow()
+    pil = pillow_module()
     try:
-        with warnings.catch_warnings(), image.open(path) as opened:
+        with warnings.catch_warnings(), pil.open(path) as opened:
             warnings.simplefilter("ignore")
             # a large JPEG is decoded at a half, a quarter or an eighth, never below twice the size
             # that is wanted
-            side = 2 * max(form.height, form.width)
+            side = 2 * max(spec.height, spec.width)
             whole = opened.size
             opened.draft(None, (side, side))
             opened.load()
-            found, done = _upright(opened)
+            found, done = _turn_upright(opened)
             done |= whole != opened.size
-            found, more = _plain(found, form.channels)
+            found, more = _to_plain_mode(found, spec.channels)
             done |= more
-            done |= found.size != (form.width, form.height)
-            return fitted(found, form), done
+            done |= found.size != (spec.width, spec.height)
+            return fit_image(found, spec), done
     except Exception as error:  # damaged files make Pillow's readers raise errors of every kind
-        return Bad(path, _reason(error))
+        return UnreadableImage(path, _reason(error))
 
 
-def fitted(picture: Any, form: Form) -> np.ndarray:
-    """Pillow's picture, of the right mode, as bytes [C, H, W] of a form.
+def fit_image(image: Any, spec: ImageSpec) -> np.ndarray:
+    """Pillow's image, of the right mode, as bytes [C, H, W] of a size.
 
     "crop" keeps proportions and cuts off what sticks out, the same on both sides; "pad" keeps
-    proportions and all of the picture, with black beside it; "stretch" keeps all of it and no
+    proportions and all of the image, with black beside it; "stretch" keeps all of it and no
     proportions. Bilinear, smoothed when shrinking.
     """
-    size = (form.width, form.height)
-    if picture.size != size:
-        bilinear, operations = pillow().Resampling.BILINEAR, pillow("ImageOps")
-        if form.fit == "crop":
-            picture = operations.fit(picture, size, method=bilinear)
-        elif form.fit == "pad":
-            picture = operations.pad(picture, size, method=bilinear)
+    size = (spec.width, spec.height)
+    if image.size != size:
+        bilinear, operations = pillow_module().Resampling.BILINEAR, pillow_module("ImageOps")
+        if spec.fit == "crop":
+            image = operations.fit(image, size, method=bilinear)
+        elif spec.fit == "pad":
+            image = operations.pad(image, size, method=bilinear)
         else:
-            picture = picture.resize(size, bilinear)
-    values = np.asarray(picture, np.uint8)
+            image = image.resize(size, bilinear)
+    values = np.asarray(image, np.uint8)
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
-def _upright(picture: Any) -> tuple[Any, int]:
-    if _orientation(picture) in range(2, 9):
-        return pillow("ImageOps").exif_transpose(picture), 1 << DONE.index("turned upright")
-    return picture, 0
+def _turn_upright(image: Any) -> tuple[Any, int]:
+    if _orientation(image) in range(2, 9):
+        upright = pillow_module("ImageOps").exif_transpose(image)
+        return upright, 1 << IMAGE_CHANGES.index("turned upright")
+    return image, 0
 
 
-def _orientation(picture: Any) -> int:
-    if "exif" not in picture.info:  # or Pillow would decode a whole PNG to look for it
+def _orientation(image: Any) -> int:
+    if "exif" not in image.info:  # or Pillow would decode a whole PNG to look for it
         return 1
-    return picture.getexif().get(0x0112, 1)
+    return image.getexif().get(0x0112, 1)
 
 
-def _is_grey(picture: Any) -> bool:
-    if picture.mode != "P":
-        return picture.mode in GREY
-    colors = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+def _is_gray(image: Any) -> bool:
+    if image.mode != "P":
+        return image.mode in GRAY_MODES
+    colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     return bool((colors == colors[:, :1]).all())
 
 
-def _plain(picture: Any, channels: int) -> tuple[Any, int]:
-    """The picture in mode L or RGB, and what was done to bring it there."""
-    image, done = pillow(), 0
-    if picture.mode in DEEP:
-        values = np.asarray(picture).astype(np.int64).clip(0, 65535)
-        picture, done = (
-            image.fromarray(((values + 128) // 257).astype(np.uint8)),
-            1 << DONE.index("cut to 8 bits"),
-        )
-    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
+def _to_plain_mode(image: Any, channels: int) -> tuple[Any, int]:
+    """The image in mode L or RGB, and what was done to bring it there."""
+    pil, done = pillow_module(), 0
+    if image.mode in DEEP_MODES:
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = pil.fromarray(((values + 128) // 257).astype(np.uint8))
+        done = 1 << IMAGE_CHANGES.index("cut to 8 bits")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
         opaque = layer.getextrema()[3][0] == 255
-        picture = image.alpha_composite(image.new("RGBA", layer.size, "white"), layer)
-        done |= 0 if opaque else 1 << DONE.index("put on white")
+        image = pil.alpha_composite(pil.new("RGBA", layer.size, "white"), layer)
+        done |= 0 if opaque else 1 << IMAGE_CHANGES.index("put on white")
     mode = "L" if channels == 1 else "RGB"
-    return picture if picture.mode == mode else picture.convert(mode), done
+    return image if image.mode == mode else image.convert(mode), done
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, DataError):
         raise error
     if type(error).__name__ == "UnidentifiedImageError":
-        return "it is no picture, or damaged"
+        return "it is not an image, or damaged"
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-# Choosing a form
+# Choosing a size
 
 
-def size_of(heads: Sequence[Head]) -> tuple[int, int]:
-    """Rows and columns for pictures of some sizes, the longer side at most 224.
+def default_size(headers: Sequence[ImageHeader]) -> tuple[int, int]:
+    """Rows and columns for images of some sizes, the longer side at most 224.
 
     Their own size if all have one; else a square whose side is the median of all sides, rounded to
     a multiple of 8.
 
-    >>> size_of([Head(28, 20, True)] * 3)
+    >>> default_size([ImageHeader(28, 20, True)] * 3)
     (28, 20)
-    >>> size_of([Head(30, 40, True), Head(100, 50, True)])
+    >>> default_size([ImageHeader(30, 40, True), ImageHeader(100, 50, True)])
     (48, 48)
     """
-    sizes = {(h.height, h.width) for h in heads}
+    sizes = {(h.height, h.width) for h in headers}
     if len(sizes) == 1:
         ((height, width),) = sizes
-        shrink = min(1.0, LARGEST / max(height, width))
+        shrink = min(1.0, MAX_DEFAULT_SIDE / max(height, width))
         return max(1, round(height * shrink)), max(1, round(width * shrink))
-    middle = statistics.median([side for h in heads for side in (h.height, h.width)])
-    side = min(LARGEST, max(8, 8 * round(middle / 8)))
+    middle = statistics.median([side for h in headers for side in (h.height, h.width)])
+    side = min(MAX_DEFAULT_SIDE, max(8, 8 * round(middle / 8)))
     return side, side

@@ -1,7 +1,7 @@
-"""Which pictures a source holds, and what is known of each: folders by class, tables of paths, idx
+"""Which images a source holds, and what is known of each: folders by class, tables of paths, idx
 files, arrays.
 
-Letters: N pictures.
+Letters: N images.
 """
 
 from __future__ import annotations
@@ -17,17 +17,26 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from ravine.data.idx import idx_pictures, is_idx, read_idx, read_pair
-from ravine.data.image_file import SUFFIXES, is_picture
-from ravine.data.image_store import bytes_of_array
+from ravine.data.idx import idx_images, is_idx, read_idx, read_pair
+from ravine.data.image_file import IMAGE_SUFFIXES, is_image
+from ravine.data.image_store import array_to_bytes
 from ravine.data.parsing import is_text
-from ravine.data.source import TARGETS, Data, check_columns
-from ravine.data.splits import NAMES, WORDS
-from ravine.data.tables import JSON_LINES, PARQUET, from_frame, kind_of, missing, read_table
+from ravine.data.source import TARGET_NAMES, Data, check_columns
+from ravine.data.splits import SPLIT_NAMES, SPLIT_WORDS
+from ravine.data.tables import (
+    JSON_LINES_SUFFIXES,
+    PARQUET_SUFFIXES,
+    ExamplesLike,
+    TableLike,
+    file_kind,
+    missing_file,
+    read_table,
+    table_from,
+)
 from ravine.errors import DataError, nearest
 from ravine.files import check_readable
 
-PATHS = (
+PATH_COLUMN_NAMES = (
     "path",
     "paths",
     "file",
@@ -44,80 +53,84 @@ PATHS = (
     "photo",
     "img",
 )
-TABLES = (".csv", ".tsv", ".txt", *JSON_LINES, *PARQUET)
-KNOWN = f"pictures end in {', '.join(SUFFIXES)}"
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", *JSON_LINES_SUFFIXES, *PARQUET_SUFFIXES)
+SUFFIX_HINT = f"images end in {', '.join(IMAGE_SUFFIXES)}"
 
 
 @dataclass(frozen=True)
-class Listing:
-    """A row for each picture, and the pictures: paths of files, or bytes [N, C, H, W].
+class ImageListing:
+    """A row for each image, and the images: paths of files, or bytes [N, C, H, W].
 
-    `place` is 0, 1, 2 where the source says that a picture trains, validates or tests; None where
+    `place` is 0, 1, 2 where the source says that an image trains, validates or tests; None where
     it says nothing.
     """
 
     table: pd.DataFrame
     targets: tuple[str, ...]
-    pictures: list[str] | np.ndarray
+    images: list[str] | np.ndarray
     path: str = "path"
     place: np.ndarray | None = None
 
 
-def listed(
-    source: str, target: tuple[str, ...], path: str | None, frame: Any, said: list[str]
-) -> Listing:
-    """The pictures of a source, or of a `frame` given from Python: a pair (X, y), or a table of
+def list_images(
+    source: str,
+    target: tuple[str, ...],
+    path: str | None,
+    frame: TableLike | None,
+    notes: list[str],
+) -> ImageListing:
+    """The images of a source, or of a `frame` given from Python: a pair (X, y), or a table of
     paths.
 
-    Raises `DataError` for whatever cannot be a set of pictures, with what to do about it.
+    Raises `DataError` for whatever cannot be a set of images, with what to do about it.
     """
     if isinstance(frame, tuple) and len(frame) == 2:
-        return _pair(frame[0], frame[1], target)
+        return _list_pair(frame[0], frame[1], target)
     if frame is not None:
-        return _table(from_frame(frame)[0], Path(source), target, path, said)
+        return _list_table(table_from(frame)[0], Path(source), target, path, notes)
     if not source:
         raise DataError(
-            "no pictures are given", why="data.source is empty", do="name a folder of pictures"
+            "no images are given", why="data.source is empty", do="name a folder of images"
         )
     place = Path(source)
     if not place.exists():
-        raise missing(place)
+        raise missing_file(place)
     if place.is_dir():
-        return _idx_folder(place, target, said) or _folder(place, target, said)
+        return _list_idx_folder(place, target, notes) or _list_folder(place, target, notes)
     if is_idx(place):
-        return _idx_file(place, target, said)
-    if kind_of(place) not in TABLES:
+        return _list_idx_file(place, target, notes)
+    if file_kind(place) not in TABLE_SUFFIXES:
         raise DataError(
-            f"{place} is no set of pictures",
+            f"{place} is no set of images",
             why=f"its suffix is {place.suffix!r}",
             do="name a folder with a folder for each class, a table of paths, or idx files",
         )
-    return _table(read_table(place, said), place.parent, target, path, said)
+    return _list_table(read_table(place, notes), place.parent, target, path, notes)
 
 
-def holds_pictures(source: str) -> bool:
-    """Whether a path is a folder with pictures or idx files in it, an idx file, or a table with a
-    column of pictures.
+def holds_images(source: str) -> bool:
+    """Whether a path is a folder with images or idx files in it, an idx file, or a table with a
+    column of images.
 
-    >>> holds_pictures("houses.csv")
+    >>> holds_images("houses.csv")
     False
     """
     place = Path(source)
     if place.is_dir():
-        kinds = Counter(p.suffix.lower() for p in _walk(place))
-        tables = sum(kinds[suffix] for suffix in PARQUET)  # a folder of those is one table
+        kinds = Counter(p.suffix.lower() for p in _files_within(place))
+        tables = sum(kinds[suffix] for suffix in PARQUET_SUFFIXES)  # a folder of those is one table
         return (
-            idx_pictures(place, "train") is not None
-            or sum(kinds[suffix] for suffix in SUFFIXES) > tables
+            idx_images(place, "train") is not None
+            or sum(kinds[suffix] for suffix in IMAGE_SUFFIXES) > tables
         )
     if not place.is_file():
         return False
-    if kind_of(place) not in (".csv", ".tsv", ".txt", *JSON_LINES):
+    if file_kind(place) not in (".csv", ".tsv", ".txt", *JSON_LINES_SUFFIXES):
         return is_idx(place)
     check_readable(place)
     with open(place, "rb") as file:
         start = file.read(2**16).lower()
-    if not any(suffix.encode() in start for suffix in SUFFIXES):
+    if not any(suffix.encode() in start for suffix in IMAGE_SUFFIXES):
         return False
     table = read_table(place)
     found = _path_columns(table)
@@ -127,15 +140,15 @@ def holds_pictures(source: str) -> bool:
 # Folders
 
 
-def _folder(root: Path, target: tuple[str, ...], said: list[str]) -> Listing:
+def _list_folder(root: Path, target: tuple[str, ...], notes: list[str]) -> ImageListing:
     name = _one_name(target, "class")
     inside = _folders(root)
-    splits = {f: WORDS[f.name.lower()] for f in inside if f.name.lower() in WORDS}
+    splits = {f: SPLIT_WORDS[f.name.lower()] for f in inside if f.name.lower() in SPLIT_WORDS}
     training = [f for f, place in splits.items() if place == 0 and _folders(f)]
     if not training:
-        rows = _classes(root, said, strict=True)
-        return _of_rows(root, rows, name, None)
-    twice = [NAMES[place] for place, n in Counter(splits.values()).items() if n > 1]
+        rows = _images_by_class(root, notes, strict=True)
+        return _listing_of_rows(root, rows, name, None)
+    twice = [SPLIT_NAMES[place] for place, n in Counter(splits.values()).items() if n > 1]
     if twice:
         raise DataError(
             f"{root} has two folders for {twice[0]}",
@@ -144,39 +157,38 @@ def _folder(root: Path, target: tuple[str, ...], said: list[str]) -> Listing:
         )
     others = [f.name for f in inside if f not in splits]
     if others:
-        said.append(
-            f"{_few(others)} beside {training[0].name} {'is' if len(others) == 1 else 'are'} "
-            f"passed over."
+        notes.append(
+            f"{_join_first(others)} beside {training[0].name} "
+            f"{'is' if len(others) == 1 else 'are'} passed over."
         )
     rows, places = [], []
     for folder, place in sorted(splits.items(), key=lambda item: item[1]):
-        found = _classes(folder, said, strict=place == 0) if _folders(folder) else []
+        found = _images_by_class(folder, notes, strict=place == 0) if _folders(folder) else []
         if not found:
-            said.append(
+            notes.append(
                 f"{folder.name} has no folders of classes and is passed over; ravine predict can "
-                f"name what is "
-                "in it."
+                f"name what is in it."
             )
         rows += found
         places += [place] * len(found)
-    return _of_rows(root, rows, name, np.array(places))
+    return _listing_of_rows(root, rows, name, np.array(places))
 
 
-def _classes(root: Path, said: list[str], *, strict: bool) -> list[tuple[str, str]]:
-    """The pictures in a folder of class folders, each with its class; if `strict`, each class must
+def _images_by_class(root: Path, notes: list[str], *, strict: bool) -> list[tuple[str, str]]:
+    """The images in a folder of class folders, each with its class; if `strict`, each class must
     have some.
     """
     folders = _folders(root)
-    found = {f: [p for p in _walk(f) if is_picture(p)] for f in folders}
-    loose = [p for p in root.iterdir() if p.is_file() and is_picture(p)]
+    found = {f: [p for p in _files_within(f) if is_image(p)] for f in folders}
+    loose = [p for p in root.iterdir() if p.is_file() and is_image(p)]
     if not any(found.values()):
-        raise _no_pictures(root, loose)
+        raise _no_images(root, loose)
     empty = [f.name for f, paths in found.items() if not paths]
     if empty and strict:
         raise DataError(
-            f"{root / empty[0]} has no pictures",
+            f"{root / empty[0]} has no images",
             why="each folder is a class, and a class needs some",
-            do="put pictures in, or remove the folder",
+            do="put images in, or remove the folder",
         )
     if strict and len(folders) == 1:
         raise DataError(
@@ -185,45 +197,43 @@ def _classes(root: Path, said: list[str], *, strict: bool) -> list[tuple[str, st
             do="give a folder with two or more",
         )
     if loose:
-        said.append(
-            f"{len(loose)} pictures beside the folders of {root.name} have no class and are left "
-            f"out."
+        notes.append(
+            f"{len(loose)} images beside the folders of {root.name} have no class and are left out."
         )
     return [(str(p), f.name) for f, paths in found.items() for p in paths]
 
 
-def _no_pictures(root: Path, loose: Sequence[Path]) -> DataError:
+def _no_images(root: Path, loose: Sequence[Path]) -> DataError:
     if loose:
         return DataError(
-            f"the {len(loose)} pictures in {root} have no class",
+            f"the {len(loose)} images in {root} have no class",
             why="they are in no folder of their own",
             do="put each class in a folder, or give a table of paths and labels",
         )
-    suffixes = Counter(p.suffix.lower() or "no suffix" for p in _walk(root))
-    held = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(4)) or "nothing"
+    suffixes = Counter(p.suffix.lower() or "no suffix" for p in _files_within(root))
+    kinds = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(4)) or "nothing"
     return DataError(
-        f"{root} has no pictures",
-        why=f"there is {held} in it; {KNOWN}",
-        do="name a folder with a folder of pictures for each class",
+        f"{root} has no images",
+        why=f"there is {kinds} in it; {SUFFIX_HINT}",
+        do="name a folder with a folder of images for each class",
     )
 
 
-def _of_rows(
+def _listing_of_rows(
     root: Path, rows: list[tuple[str, str]], name: str, place: np.ndarray | None
-) -> Listing:
+) -> ImageListing:
     path = "path" if name != "path" else "file"
-    classes = pd.Categorical(
-        [c for _, c in rows]
-    )  # so that folders 0 to 9 are classes, not amounts
+    # so that folders 0 to 9 are classes, not amounts
+    classes = pd.Categorical([c for _, c in rows])
     table = pd.DataFrame({path: [os.path.relpath(p, root) for p, _ in rows], name: classes})
-    return Listing(table, (name,), [p for p, _ in rows], path, place)
+    return ImageListing(table, (name,), [p for p, _ in rows], path, place)
 
 
 def _folders(root: Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
 
 
-def _walk(root: Path) -> list[Path]:
+def _files_within(root: Path) -> list[Path]:
     """All files in a folder and the folders in it, hidden ones left out, in an order that is the
     same everywhere.
     """
@@ -237,16 +247,16 @@ def _walk(root: Path) -> list[Path]:
 # Tables of paths
 
 
-def _table(
-    table: pd.DataFrame, folder: Path, target: tuple[str, ...], path: str | None, said: list[str]
-) -> Listing:
+def _list_table(
+    table: pd.DataFrame, folder: Path, target: tuple[str, ...], path: str | None, notes: list[str]
+) -> ImageListing:
     column = path_column(table, path, target)
     others = [str(c) for c in table.columns if c != column]
     if not target:
-        likely = [c for c in others if c.lower() in TARGETS] or others
+        likely = [c for c in others if c.lower() in TARGET_NAMES] or others
         if len(likely) == 1:
             target = (likely[0],)
-            said.append(f"{column} holds the paths, {likely[0]} what is to be learned.")
+            notes.append(f"{column} holds the paths, {likely[0]} what is to be learned.")
     if column in target:
         raise DataError(
             f"the target {column} is the column of paths",
@@ -254,12 +264,12 @@ def _table(
             do="say which column is learned: --target COLUMN",
         )
     check_columns(others, Data(), target)
-    return Listing(table, target, paths_in(table, column, folder), column)
+    return ImageListing(table, target, paths_in(table, column, folder), column)
 
 
 def path_column(table: pd.DataFrame, path: str | None, target: Sequence[str] = ()) -> str:
-    """The column of paths: as told, else the one whose values end as pictures do, else one with a
-    telling name.
+    """The column of paths: the one that is named, else the one whose values end as images do, else
+    one with a usual name.
     """
     names = [str(c) for c in table.columns]
     if path is not None:
@@ -267,7 +277,7 @@ def path_column(table: pd.DataFrame, path: str | None, target: Sequence[str] = (
             raise DataError(f"data.path is {path!r}, which is no column", why=nearest(path, names))
         return path
     found = [n for n in _path_columns(table) if n not in target] or [
-        n for n in names if n.lower() in PATHS
+        n for n in names if n.lower() in PATH_COLUMN_NAMES
     ][:1]
     if len(found) != 1:
         why = (
@@ -276,7 +286,7 @@ def path_column(table: pd.DataFrame, path: str | None, target: Sequence[str] = (
             else f"the columns are {', '.join(names[:30])}"
         )
         raise DataError(
-            "no column is known to hold the pictures' paths",
+            "no column is known to hold the images' paths",
             why=why,
             do='say which: data.path = "COLUMN"',
         )
@@ -284,15 +294,15 @@ def path_column(table: pd.DataFrame, path: str | None, target: Sequence[str] = (
 
 
 def _path_columns(table: pd.DataFrame) -> list[str]:
-    def all_pictures(values: pd.Series) -> bool:
+    def all_images(values: pd.Series) -> bool:
         present = values.dropna().head(100)
         return (
             is_text(values)
             and len(present) > 0
-            and all(isinstance(v, str) and is_picture(v) for v in present)
+            and all(isinstance(v, str) and is_image(v) for v in present)
         )
 
-    return [str(name) for name in table.columns if all_pictures(table[name])]
+    return [str(name) for name in table.columns if all_images(table[name])]
 
 
 def paths_in(table: pd.DataFrame, column: str, folder: Path) -> list[str]:
@@ -303,7 +313,7 @@ def paths_in(table: pd.DataFrame, column: str, folder: Path) -> list[str]:
     if gaps.any():
         raise DataError(
             f"{column} is missing in row {table.index[int(gaps.argmax())]}",
-            why="each row needs a picture",
+            why="each row needs an image",
             do="fill the gap, or leave the row out",
         )
     paths = [os.path.join(folder, str(v).strip()) for v in table[column]]
@@ -311,24 +321,24 @@ def paths_in(table: pd.DataFrame, column: str, folder: Path) -> list[str]:
 
 
 def check_paths(paths: Sequence[str]) -> list[str]:
-    """The paths, all of files with a picture's suffix. Raises `DataError`, with the nearest name
+    """The paths, all of files with an image's suffix. Raises `DataError`, with the nearest name
     for a missing one.
     """
-    odd = [p for p in paths if not is_picture(p)]
+    odd = [p for p in paths if not is_image(p)]
     if odd:
         raise DataError(
             f"{odd[0]} has the suffix {Path(odd[0]).suffix!r}",
-            why=KNOWN,
+            why=SUFFIX_HINT,
             do="convert the file, or leave it out",
         )
     gone = [p for p in paths if not os.path.isfile(p)]
     if gone:
         first = (
-            missing(Path(gone[0]))
+            missing_file(Path(gone[0]))
             if not os.path.exists(gone[0])
             else DataError(f"{gone[0]} is a folder")
         )
-        count = f"{len(gone)} of {len(paths)} pictures are missing: " if len(gone) > 1 else ""
+        count = f"{len(gone)} of {len(paths)} images are missing: " if len(gone) > 1 else ""
         raise DataError(
             count + first.what, why=first.why, do="mend the paths, or leave the rows out"
         )
@@ -338,43 +348,45 @@ def check_paths(paths: Sequence[str]) -> list[str]:
 # Arrays and idx files
 
 
-def _pair(x: Any, y: Any, target: tuple[str, ...]) -> Listing:
-    pictures = bytes_of_array(x)
+def _list_pair(x: Any, y: Any, target: tuple[str, ...]) -> ImageListing:
+    images = array_to_bytes(x)
     y = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
-    table, targets = from_frame((np.arange(len(pictures))[:, None], y))
+    table, targets = table_from((np.arange(len(images))[:, None], y))
     if len(target) == len(targets):
         table, targets = table.rename(columns=dict(zip(targets, target, strict=True))), target
-    return Listing(table[list(targets)], targets, pictures, "")
+    return ImageListing(table[list(targets)], targets, images, "")
 
 
-def _idx_folder(folder: Path, target: tuple[str, ...], said: list[str]) -> Listing | None:
-    training = idx_pictures(folder, "train")
-    return None if training is None else _idx_file(training, target, said)
+def _list_idx_folder(
+    folder: Path, target: tuple[str, ...], notes: list[str]
+) -> ImageListing | None:
+    training = idx_images(folder, "train")
+    return None if training is None else _list_idx_file(training, target, notes)
 
 
-def _idx_file(pictures: Path, target: tuple[str, ...], said: list[str]) -> Listing:
-    """Pictures and labels; beside files named train-..., those named t10k-... or test-... are the
+def _list_idx_file(images: Path, target: tuple[str, ...], notes: list[str]) -> ImageListing:
+    """Images and labels; beside files named train-..., those named t10k-... or test-... are the
     test split.
     """
     name = _one_name(target, "label")
-    x, y = read_pair(pictures)
+    x, y = read_pair(images)
     place = None
     tested = None
-    if pictures.name.lower().startswith("train"):
-        tested = idx_pictures(pictures.parent, "t10k") or idx_pictures(pictures.parent, "test")
+    if images.name.lower().startswith("train"):
+        tested = idx_images(images.parent, "t10k") or idx_images(images.parent, "test")
     if tested is not None:
         more, labels = read_pair(tested)
         if more.shape[1:] != x.shape[1:]:
             sizes = [" x ".join(map(str, a.shape[1:])) for a in (more, x)]
             raise DataError(
-                f"the pictures in {tested.name} are {sizes[0]}",
-                why=f"those in {pictures.name} are {sizes[1]}",
+                f"the images in {tested.name} are {sizes[0]}",
+                why=f"those in {images.name} are {sizes[1]}",
                 do="take both from the same place",
             )
         place = np.repeat([0, 2], [len(x), len(more)])
         x, y = np.concatenate([x, more]), np.concatenate([y, labels])
-        said.append(f"The pictures of {tested.name} are the test split.")
-    return Listing(
+        notes.append(f"The images of {tested.name} are the test split.")
+    return ImageListing(
         pd.DataFrame({name: pd.Categorical(y.astype(np.int64))}), (name,), x[:, None], "", place
     )
 
@@ -383,19 +395,19 @@ def _one_name(target: tuple[str, ...], usual: str) -> str:
     if len(target) > 1:
         raise DataError(
             f"there are {len(target)} targets: {', '.join(target)}",
-            why="these pictures have one label each",
+            why="these images have one label each",
             do="give a table of paths and labels for several",
         )
     return target[0] if target else usual
 
 
-# Pictures to predict
+# Images to predict
 
 
-def unlabeled(given: Any, path: str) -> tuple[list[str], list[str] | np.ndarray]:
-    """Names and pictures of what is to be predicted; names are empty for arrays.
+def list_unlabeled(given: ExamplesLike, path: str) -> tuple[list[str], list[str] | np.ndarray]:
+    """Names and images of what is to be predicted; names are empty for arrays.
 
-    A folder (all pictures in it), a picture, a table with a column of paths, an idx file, a list of
+    A folder (all images in it), an image, a table with a column of paths, an idx file, a list of
     paths, an array.
     """
     if isinstance(given, (str, Path)):
@@ -408,27 +420,27 @@ def unlabeled(given: Any, path: str) -> tuple[list[str], list[str] | np.ndarray]
         and all(isinstance(p, (str, Path)) for p in given)
     ):
         return [str(p) for p in given], check_paths([str(p) for p in given])
-    return [], bytes_of_array(given)
+    return [], array_to_bytes(given)
 
 
 def _unlabeled_path(place: Path, path: str) -> tuple[list[str], list[str] | np.ndarray]:
     if not place.exists():
-        raise missing(place)
+        raise missing_file(place)
     if place.is_dir():
-        files = [str(p) for p in _walk(place) if is_picture(p)]
+        files = [str(p) for p in _files_within(place) if is_image(p)]
         idx = sorted(p for p in place.iterdir() if is_idx(p))
         if not files and idx:
             raise DataError(
-                f"{place} has no pictures of their own",
-                why=f"it has {_few([p.name for p in idx])}",
+                f"{place} has no images of their own",
+                why=f"it has {_join_first([p.name for p in idx])}",
                 do=f"name one of them: {idx[0]}",
             )
         if not files:
-            raise _no_pictures(place, ())
+            raise _no_images(place, ())
         return [os.path.relpath(p, place) for p in files], files
     if is_idx(place):
         return [], read_idx(place, 3)[:, None]
-    if kind_of(place) in TABLES:
+    if file_kind(place) in TABLE_SUFFIXES:
         return _unlabeled_table(read_table(place), path, place.parent)
     return [str(place)], check_paths([str(place)])
 
@@ -438,5 +450,5 @@ def _unlabeled_table(table: pd.DataFrame, path: str, folder: Path) -> tuple[list
     return [str(v) for v in table[column]], paths_in(table, column, folder)
 
 
-def _few(names: Sequence[str]) -> str:
+def _join_first(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

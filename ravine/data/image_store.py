@@ -1,7 +1,7 @@
-"""Many pictures as bytes: decoded in worker processes, kept in memory or, where they are too many,
+"""Many images as bytes: decoded in worker processes, kept in memory or, where they are too many,
 in a mapped file.
 
-Letters: N pictures, C channels, H rows, W columns.
+Letters: N images, C channels, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -22,22 +22,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data.image_file import DONE, Bad, Form, Head, decoded, fitted, head_of, pillow
+from ravine.data.image_file import (
+    IMAGE_CHANGES,
+    ImageHeader,
+    ImageSpec,
+    UnreadableImage,
+    decode_image,
+    fit_image,
+    pillow_module,
+    read_header,
+)
 from ravine.errors import DataError
 
-CHUNK = 64  # pictures handed to a worker at once
-BLOCK = 2**22  # bytes looked at together
+IMAGES_PER_CHUNK = 64  # images handed to a worker at once
+BYTES_PER_BLOCK = 2**22  # bytes processed at once
 SECONDS_WORTH_WORKERS = 5.0  # starting them and importing torch in each takes about three
-SHOWN = 5  # names in a message
-ENOUGH = 100  # so many bad files end a run that is to stop
-T = TypeVar("T")
+MAX_NAMED_FILES = 5  # in a message
+MAX_UNREADABLE = 100  # files, after which reading ends where they are not skipped
+Result = TypeVar("Result")
 
 
 class PixelFile:
-    """A temporary file of pictures' bytes; it goes when this object goes, or when its process ends
-    (not if killed).
+    """A temporary file of images' bytes, deleted with this object or at the end of its process
+    (not if that is killed).
 
-    Pickled, it is but the file's name: worker processes map the same file, and leave it.
+    Pickled, it is only the file's name: worker processes map the same file and do not delete it.
     """
 
     def __init__(self, count: int):
@@ -45,8 +54,8 @@ class PixelFile:
         free = shutil.disk_usage(folder).free
         if free < count:
             raise DataError(
-                f"the decoded pictures take {_sized(count)}",
-                why=f"{folder} has {_sized(free)} free",
+                f"the decoded images take {_format_size(count)}",
+                why=f"{folder} has {_format_size(free)} free",
                 do="make room, set TMPDIR to a larger disk, or set a smaller data.size",
             )
         handle, name = tempfile.mkstemp(prefix="ravine-", suffix=".pixels", dir=folder)
@@ -58,15 +67,15 @@ class PixelFile:
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """Pictures first, first + 1, ... of a file, of shape [N, C, H, W]."""
+class MappedImages:
+    """Images first, first + 1, ... of a file, of shape [N, C, H, W]."""
 
     file: PixelFile
     first: int
     shape: tuple[int, ...]
 
     def tensor(self) -> Tensor:
-        """The pictures; the operating system reads what is looked at, and drops it when memory is
+        """The images; the operating system reads what is accessed, and drops it when memory is
         needed.
         """
         each = int(np.prod(self.shape[1:]))
@@ -75,39 +84,39 @@ class Mapped:
         return mapped[self.first * each :].view(self.shape)
 
 
-class Pixels:
-    """Where decoded pictures go, block after block: to memory, or to a file if all take more than
+class PixelBuffer:
+    """Where decoded images go, block after block: to memory, or to a file if all take more than
     `memory` bytes.
     """
 
-    def __init__(self, count: int, form: Form, memory: int):
-        self.shape = (form.channels, form.height, form.width)
-        self.count, size = 0, count * form.bytes
+    def __init__(self, count: int, spec: ImageSpec, memory: int):
+        self.shape = (spec.channels, spec.height, spec.width)
+        self.count, size = 0, count * spec.bytes
         self.file = PixelFile(size) if size > memory else None
-        self.held = np.empty((0 if self.file else count, *self.shape), np.uint8)
+        self.array = np.empty((0 if self.file else count, *self.shape), np.uint8)
 
     def add(self, block: np.ndarray) -> None:
-        """Take [N, C, H, W] more."""
+        """Add images [N, C, H, W]."""
         if self.file is None:
-            self.held[self.count : self.count + len(block)] = block
+            self.array[self.count : self.count + len(block)] = block
         else:
             self.file.writer.write(np.ascontiguousarray(block).data)
         self.count += len(block)
 
-    def cut(self, sizes: Sequence[int]) -> list[tuple[Tensor, Mapped | None]]:
-        """What was taken, cut into stretches of such sizes."""
+    def split(self, sizes: Sequence[int]) -> list[tuple[Tensor, MappedImages | None]]:
+        """The images that were added, cut into parts of such sizes."""
         firsts = np.cumsum([0, *sizes]).tolist()
         if self.file is None:
-            whole = torch.from_numpy(self.held)
+            whole = torch.from_numpy(self.array)
             return [(whole[at : at + size], None) for at, size in zip(firsts, sizes, strict=False)]
         self.file.writer.close()
-        stretches = [
-            Mapped(self.file, at, (size, *self.shape))
+        parts = [
+            MappedImages(self.file, at, (size, *self.shape))
             for at, size in zip(firsts, sizes, strict=False)
         ]
         return [
             (s.tensor() if s.shape[0] else torch.empty(s.shape, dtype=torch.uint8), s)
-            for s in stretches
+            for s in parts
         ]
 
 
@@ -115,63 +124,69 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Took:
-    """What reading many pictures came to: which were kept [N], what was done to how many, which
-    were bad.
+class ReadResult:
+    """The outcome of reading many images: which were kept [N], how many were changed how, which
+    could not be read.
     """
 
     kept: np.ndarray
     effects: dict[str, float]
-    bad: tuple[Bad, ...] = ()
+    unreadable: tuple[UnreadableImage, ...] = ()
 
 
-def heads(paths: Sequence[str]) -> list[Head | Bad]:
-    """What each file says about its picture."""
-    return [head for chunk in in_workers(_heads, paths) for head in chunk]
+def read_headers(paths: Sequence[str]) -> list[ImageHeader | UnreadableImage]:
+    """Size and color of each file's image."""
+    return [header for chunk in map_in_workers(_read_header_chunk, paths) for header in chunk]
 
 
-def take_files(paths: Sequence[str], form: Form, pixels: Pixels, *, patient: bool) -> Took:
-    """Decode files into `pixels` in their order, bad ones left out; if not `patient`, end at a
-    hundred bad ones.
+def read_files(
+    paths: Sequence[str], spec: ImageSpec, pixels: PixelBuffer, *, skip: bool
+) -> ReadResult:
+    """Decode files into `pixels` in their order, unreadable ones left out; if not `skip`, end at
+    a hundred of these.
     """
-    kept, counts, bad = [], np.zeros(len(DONE), np.int64), []
-    for block, good, done, wrong in in_workers(partial(_decoded, form=form), paths):
+    kept, counts, bad = [], np.zeros(len(IMAGE_CHANGES), np.int64), []
+    for block, good, done, wrong in map_in_workers(partial(_decode_chunk, spec=spec), paths):
         pixels.add(block)
         kept += good
         counts += done
         bad += wrong
-        if len(bad) >= ENOUGH and not patient:
+        if len(bad) >= MAX_UNREADABLE and not skip:
             break
-    effects = {f"pictures {what}": float(n) for what, n in zip(DONE, counts, strict=True) if n}
-    return Took(np.array(kept, bool), effects, tuple(bad))
+    effects = {
+        f"images {what}": float(n) for what, n in zip(IMAGE_CHANGES, counts, strict=True) if n
+    }
+    return ReadResult(np.array(kept, bool), effects, tuple(bad))
 
 
-def _heads(paths: Sequence[str]) -> list[Head | Bad]:
-    return [head_of(path) for path in paths]
+def _read_header_chunk(paths: Sequence[str]) -> list[ImageHeader | UnreadableImage]:
+    return [read_header(path) for path in paths]
 
 
-def _decoded(
-    paths: Sequence[str], form: Form
-) -> tuple[np.ndarray, list[bool], np.ndarray, list[Bad]]:
-    found = [decoded(path, form) for path in paths]
-    good = [not isinstance(f, Bad) for f in found]
-    pictures = [f[0] for f in found if not isinstance(f, Bad)]
+def _decode_chunk(
+    paths: Sequence[str], spec: ImageSpec
+) -> tuple[np.ndarray, list[bool], np.ndarray, list[UnreadableImage]]:
+    found = [decode_image(path, spec) for path in paths]
+    good = [not isinstance(f, UnreadableImage) for f in found]
+    images = [f[0] for f in found if not isinstance(f, UnreadableImage)]
     block = (
-        np.stack(pictures)
-        if pictures
-        else np.empty((0, form.channels, form.height, form.width), np.uint8)
+        np.stack(images)
+        if images
+        else np.empty((0, spec.channels, spec.height, spec.width), np.uint8)
     )
-    bits = np.array([f[1] for f in found if not isinstance(f, Bad)], np.int64)
-    done = (bits[:, None] >> np.arange(len(DONE)) & 1).sum(0)
-    return block, good, done, [f for f in found if isinstance(f, Bad)]
+    bits = np.array([f[1] for f in found if not isinstance(f, UnreadableImage)], np.int64)
+    done = (bits[:, None] >> np.arange(len(IMAGE_CHANGES)) & 1).sum(0)
+    return block, good, done, [f for f in found if isinstance(f, UnreadableImage)]
 
 
-def in_workers(work: Callable[[Sequence[str]], T], paths: Sequence[str]) -> Iterator[T]:
+def map_in_workers(
+    work: Callable[[Sequence[str]], Result], paths: Sequence[str]
+) -> Iterator[Result]:
     """Work on chunks of paths, results in their order; in a process for each core where that pays.
 
     The first chunk is timed: where the others would take less than 5 s, no process is started.
     """
-    chunks = [paths[at : at + CHUNK] for at in range(0, len(paths), CHUNK)]
+    chunks = [paths[at : at + IMAGES_PER_CHUNK] for at in range(0, len(paths), IMAGES_PER_CHUNK)]
     began = time.perf_counter()
     if chunks:
         yield work(chunks[0])
@@ -187,14 +202,14 @@ def in_workers(work: Callable[[Sequence[str]], T], paths: Sequence[str]) -> Iter
 # From arrays
 
 
-def bytes_of_array(given: Any, name: str = "X") -> np.ndarray:
-    """Pictures as uint8 [N, C, H, W] from [N, H, W], [N, H, W, C] or [N, C, H, W]; floats are 0 to
+def array_to_bytes(given: Any, name: str = "X") -> np.ndarray:
+    """Images as uint8 [N, C, H, W] from [N, H, W], [N, H, W, C] or [N, C, H, W]; floats are 0 to
     1.
 
-    Where both the second and the last side could be channels, the last is. Four channels are color
-    and opacity, put on white. Raises `DataError` for other shapes and values.
+    Where both the second and the last dimension could be channels, the last is. Four channels are
+    color and opacity, put on white. Raises `DataError` for other shapes and values.
 
-    >>> bytes_of_array(np.ones((2, 5, 4))).shape
+    >>> array_to_bytes(np.ones((2, 5, 4))).shape
     (2, 1, 5, 4)
     """
     x = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
@@ -204,14 +219,14 @@ def bytes_of_array(given: Any, name: str = "X") -> np.ndarray:
     if not (x.ndim == 3 or last or first):
         raise DataError(
             f"{name} has the shape {shape or 'of one number'}",
-            why="pictures are [N, H, W], [N, H, W, C] or [N, C, H, W] with 1, 3 or 4 channels",
+            why="images are [N, H, W], [N, H, W, C] or [N, C, H, W] with 1, 3 or 4 channels",
             do="reshape the array",
         )
     if min(x.shape) < 1:
         raise DataError(
             f"{name} has the shape {shape}",
             why="there is nothing in it",
-            do="give at least one picture",
+            do="give at least one image",
         )
     x = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1) if last else x
     x = _as_bytes(x, name)
@@ -221,14 +236,16 @@ def bytes_of_array(given: Any, name: str = "X") -> np.ndarray:
     return x
 
 
-def take_array(x: np.ndarray, order: np.ndarray, form: Form, pixels: Pixels) -> Took:
-    """Bring pictures uint8 [N, C, H, W] to a form, and put them into `pixels` in an order."""
-    step = max(1, BLOCK // max(1, int(np.prod(x.shape[1:]))))
+def read_array(
+    x: np.ndarray, order: np.ndarray, spec: ImageSpec, pixels: PixelBuffer
+) -> ReadResult:
+    """Bring images uint8 [N, C, H, W] to a size, and put them into `pixels` in an order."""
+    step = max(1, BYTES_PER_BLOCK // max(1, int(np.prod(x.shape[1:]))))
     for at in range(0, len(order), step):
-        pixels.add(_formed(x[order[at : at + step]], form))
-    resized = x.shape[2:] != (form.height, form.width)
-    return Took(
-        np.ones(len(order), bool), {"pictures resized": float(len(order))} if resized else {}
+        pixels.add(_to_spec(x[order[at : at + step]], spec))
+    resized = x.shape[2:] != (spec.height, spec.width)
+    return ReadResult(
+        np.ones(len(order), bool), {"images resized": float(len(order))} if resized else {}
     )
 
 
@@ -240,7 +257,7 @@ def _as_bytes(x: np.ndarray, name: str) -> np.ndarray:
     if x.dtype.kind not in "iuf":
         raise DataError(
             f"{name} holds {x.dtype}",
-            why="pictures are numbers",
+            why="images are numbers",
             do="give uint8, or floats from 0 to 1",
         )
     low, high = float(x.min()), float(x.max())
@@ -248,46 +265,41 @@ def _as_bytes(x: np.ndarray, name: str) -> np.ndarray:
     if not (low >= 0 and high <= top):
         raise DataError(
             f"{name} has values from {low:g} to {high:g}",
-            why=f"{x.dtype} pictures are 0 to {top}",
+            why=f"{x.dtype} images are 0 to {top}",
             do="divide by 255, or give uint8" if top == 1 else "give uint8",
         )
     return np.rint(x * 255).astype(np.uint8) if top == 1 else x.astype(np.uint8)
 
 
-def _formed(x: np.ndarray, form: Form) -> np.ndarray:
-    if (
-        x.shape[1] == 3 and form.channels == 1
-    ):  # the weights of ITU-R 601-2, in 16 bits, as Pillow has them
+def _to_spec(x: np.ndarray, spec: ImageSpec) -> np.ndarray:
+    if x.shape[1] == 3 and spec.channels == 1:
+        # the weights of ITU-R 601-2, in 16 bits, as Pillow has them
         r, g, b = x.astype(np.uint32).transpose(1, 0, 2, 3)
         x = ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16).astype(np.uint8)[:, None]
-    elif x.shape[1] == 1 and form.channels == 3:
+    elif x.shape[1] == 1 and spec.channels == 3:
         x = np.broadcast_to(x, (len(x), 3, *x.shape[2:]))
-    if x.shape[2:] == (form.height, form.width):
+    if x.shape[2:] == (spec.height, spec.width):
         return x
-    image = pillow()
-    return np.stack(
-        [
-            fitted(
-                image.fromarray(
-                    p[0] if len(p) == 1 else np.ascontiguousarray(p.transpose(1, 2, 0))
-                ),
-                form,
-            )
-            for p in x
-        ]
-    )
+    pil = pillow_module()
+
+    def fitted_pixels(pixels: np.ndarray) -> np.ndarray:
+        one_channel = len(pixels) == 1
+        last = pixels[0] if one_channel else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        return fit_image(pil.fromarray(last), spec)
+
+    return np.stack([fitted_pixels(pixels) for pixels in x])
 
 
 # What was read
 
 
-def moments_of(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of uint8 [N, C, H, W], as values from 0 to 1.
 
     From counts of the 256 values: exact but for the last division, and the same however many
-    pictures are read at once.
+    images are read at once.
 
-    >>> moments_of(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
+    >>> channel_moments(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
     ((0.5,), (0.5,))
     """
     counts = np.zeros((pixels.shape[1], 256), np.int64)
@@ -300,8 +312,8 @@ def moments_of(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(mean.tolist()), tuple(sd.tolist())
 
 
-def digest_of(parts: Sequence[Tensor]) -> str:
-    """A hash of pictures, read a block at a time."""
+def pixel_digest(parts: Sequence[Tensor]) -> str:
+    """A hash of images, read a block at a time."""
     hashed = hashlib.blake2b(digest_size=16)
     for pixels in parts:
         hashed.update(str(tuple(pixels.shape)).encode())
@@ -311,16 +323,17 @@ def digest_of(parts: Sequence[Tensor]) -> str:
 
 
 def _blocks(pixels: Tensor) -> Iterator[np.ndarray]:
-    step = max(1, BLOCK // max(1, int(np.prod(pixels.shape[1:]))))
+    step = max(1, BYTES_PER_BLOCK // max(1, int(np.prod(pixels.shape[1:]))))
     for at in range(0, pixels.shape[0], step):
         yield pixels[at : at + step].numpy()
 
 
-def named(bad: Sequence[Bad]) -> str:
-    """The first few bad files and what is wrong with each."""
-    shown = "; ".join(f"{b.path} ({b.why})" for b in bad[:SHOWN])
-    return shown + (f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else "")
+def name_files(files: Sequence[UnreadableImage]) -> str:
+    """The first few files and what is wrong with each."""
+    shown = "; ".join(f"{f.path} ({f.why})" for f in files[:MAX_NAMED_FILES])
+    more = len(files) - MAX_NAMED_FILES
+    return f"{shown}; and {more} more" if more > 0 else shown
 
 
-def _sized(count: int) -> str:
+def _format_size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -14,10 +14,10 @@ import pandas as pd
 
 from ravine.errors import DataError
 
-NO = ("0", "false", "f", "no", "n", "off")
-YES = ("1", "true", "t", "yes", "y", "on")
-PAIRS = [set(pair) for pair in zip(NO, YES, strict=True)]
-GAPS = (
+NO_WORDS = ("0", "false", "f", "no", "n", "off")
+YES_WORDS = ("1", "true", "t", "yes", "y", "on")
+YES_NO_PAIRS = [set(pair) for pair in zip(NO_WORDS, YES_WORDS, strict=True)]
+GAP_WORDS = (
     "",
     "?",
     "-",
@@ -32,7 +32,7 @@ GAPS = (
     "missing",
     "unknown",
 )  # among numbers
-FORMATS = (
+DATE_FORMATS = (
     "%Y-%m-%d",
     "%Y/%m/%d",
     "%d.%m.%Y",
@@ -55,10 +55,10 @@ FORMATS = (
     "%d/%m/%Y %H:%M:%S",
     "ISO8601",
 )
-ENGLISH = re.compile(
+ENGLISH_NUMBER = re.compile(
     r"([-+]?)[$€£¥]?\s*([-+]?)(\d{1,3}(?:,\d{3})+|\d*)(\.\d*)?([eE][-+]?\d+)?\s*[%$€£¥]?"
 )
-CONTINENTAL = re.compile(
+CONTINENTAL_NUMBER = re.compile(
     r"([-+]?)[$€£¥]?\s*([-+]?)(\d{1,3}(?:\.\d{3})+|\d*)(,\d*)?([eE][-+]?\d+)?\s*[%$€£¥]?"
 )
 
@@ -100,14 +100,14 @@ def is_text(values: pd.Series) -> bool:
     )
 
 
-def style_of(texts: Sequence[str]) -> str:
+def number_style(texts: Sequence[str]) -> str:
     """How numbers are written in texts: `1,234.5` or `1.234,5`; nothing if they are not all
     numbers.
     """
-    kept = [t for t in texts if t.lower() not in GAPS]
+    kept = [t for t in texts if t.lower() not in GAP_WORDS]
     if not kept:
         return ""
-    for style, pattern in (("1,234.5", ENGLISH), ("1.234,5", CONTINENTAL)):
+    for style, pattern in (("1,234.5", ENGLISH_NUMBER), ("1.234,5", CONTINENTAL_NUMBER)):
         if all(not np.isnan(number_of(t, pattern)) for t in kept):
             return style
     return ""
@@ -116,9 +116,10 @@ def style_of(texts: Sequence[str]) -> str:
 def number_of(text: str, pattern: re.Pattern) -> float:
     """The number that a text writes, NaN if it writes none.
 
-    >>> number_of("-$1,234.5", ENGLISH), number_of("12 %", ENGLISH), number_of("1.234,5",
-    ...                                                                        CONTINENTAL)
-    (-1234.5, 12.0, 1234.5)
+    >>> number_of("-$1,234.5", ENGLISH_NUMBER), number_of("12 %", ENGLISH_NUMBER)
+    (-1234.5, 12.0)
+    >>> number_of("1.234,5", CONTINENTAL_NUMBER)
+    1234.5
     """
     found = pattern.fullmatch(text)
     if found is None:
@@ -130,8 +131,8 @@ def number_of(text: str, pattern: re.Pattern) -> float:
     return float(f"{sign}{other}{digits or '0'}.{part[1:] or '0'}{power}")
 
 
-def numbers_in(texts: Sequence[str], style: str) -> np.ndarray:
-    pattern = CONTINENTAL if style == "1.234,5" else ENGLISH
+def parse_numbers(texts: Sequence[str], style: str) -> np.ndarray:
+    pattern = CONTINENTAL_NUMBER if style == "1.234,5" else ENGLISH_NUMBER
     return np.array([number_of(t, pattern) for t in texts], np.float64)
 
 
@@ -143,15 +144,18 @@ def numbers_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
         found = (
             pd.to_timedelta(values, errors="coerce").dt.total_seconds().to_numpy(np.float64) / 86400
         )
-        refuse(values, np.isnan(found) & values.notna().to_numpy(), name, "a duration")
+        refuse_values(values, np.isnan(found) & values.notna().to_numpy(), name, "a duration")
     elif is_text(values):
         texts, codes = texts_of(values)
-        numbers = numbers_in(texts, style)
+        numbers = parse_numbers(texts, style)
         bad = np.array(
-            [np.isnan(x) and t.lower() not in GAPS for x, t in zip(numbers, texts, strict=True)]
+            [
+                np.isnan(x) and t.lower() not in GAP_WORDS
+                for x, t in zip(numbers, texts, strict=True)
+            ]
             + [False]
         )
-        refuse(values, bad[codes], name, "a number")
+        refuse_values(values, bad[codes], name, "a number")
         found = np.append(numbers, np.nan)[codes]
     else:
         found = values.astype("Float64").to_numpy(np.float64, na_value=np.nan)
@@ -168,7 +172,7 @@ def numbers_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
 def weights_of(frame: pd.DataFrame, name: str) -> np.ndarray:
     """A column of example weights, float64 [N], NaN where missing."""
     return numbers_of(
-        frame[name], name, style_of(texts_of(frame[name])[0]) if is_text(frame[name]) else ""
+        frame[name], name, number_style(texts_of(frame[name])[0]) if is_text(frame[name]) else ""
     )
 
 
@@ -183,7 +187,7 @@ def dates_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
     else:
         texts = values.map(_text, na_action="ignore").replace("", None)
         moments = pd.to_datetime(texts, format=style or "ISO8601", errors="coerce", utc=True)
-        refuse(
+        refuse_values(
             values,
             (moments.isna() & texts.notna()).to_numpy(),
             name,
@@ -199,19 +203,19 @@ def format_of(texts: Sequence[str]) -> str:
     if not all(re.search(r"\d", t) and len(t) >= 6 for t in texts[:50]):
         return ""
     sample = pd.Series(list(texts[:100]), dtype=object)
-    for style in FORMATS:
-        if not parses(sample, style):
+    for style in DATE_FORMATS:
+        if not dates_parse(sample, style):
             continue
-        if len(texts) <= 100 or parses(pd.Series(list(texts), dtype=object), style):
+        if len(texts) <= 100 or dates_parse(pd.Series(list(texts), dtype=object), style):
             return style
     return ""
 
 
-def parses(texts: pd.Series, style: str) -> bool:
+def dates_parse(texts: pd.Series, style: str) -> bool:
     return bool(pd.to_datetime(texts, format=style, errors="coerce", utc=True).notna().all())
 
 
-def refuse(values: pd.Series, bad: np.ndarray, name: str, wanted: str) -> None:
+def refuse_values(values: pd.Series, bad: np.ndarray, name: str, wanted: str) -> None:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise DataError(

@@ -10,10 +10,12 @@ import pandas as pd
 from ravine.data.column_types import is_identifier
 from ravine.data.encoder import Encoder
 
-DIGITS = 7  # weights are float32: 24 bits, 7.2 digits
+SIGNIFICANT_DIGITS = 7  # weights are float32: 24 bits, 7.2 digits
 
 
-def told_apart(predictions: pd.DataFrame, rows: pd.DataFrame, encoder: Encoder) -> pd.DataFrame:
+def with_identifiers(
+    predictions: pd.DataFrame, rows: pd.DataFrame, encoder: Encoder
+) -> pd.DataFrame:
     """Predictions with the columns first that tell their rows apart: identifiers, or the number of
     the row from 0.
 
@@ -33,10 +35,10 @@ def told_apart(predictions: pd.DataFrame, rows: pd.DataFrame, encoder: Encoder) 
     return pd.concat([first, predictions], axis=1)
 
 
-def rounded(predictions: pd.DataFrame, digits: int = DIGITS) -> pd.DataFrame:
+def round_floats(predictions: pd.DataFrame, digits: int = SIGNIFICANT_DIGITS) -> pd.DataFrame:
     """The same table, its floats rounded to so many significant digits.
 
-    >>> rounded(pd.DataFrame({"y": [1234.56789012, 0.1 + 0.2]}))["y"].tolist()
+    >>> round_floats(pd.DataFrame({"y": [1234.56789012, 0.1 + 0.2]}))["y"].tolist()
     [1234.568, 0.3]
     """
     floats = [

@@ -7,18 +7,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from ravine.data.datasets import BUNDLED, bundled
-from ravine.data.parsing import numbers_of, style_of, texts_of, weights_of
-from ravine.data.tables import from_frame, missing, read_table
+from ravine.data.datasets import BUNDLED_SETS, load_bundled
+from ravine.data.parsing import number_style, numbers_of, texts_of, weights_of
+from ravine.data.tables import TableLike, missing_file, read_table, table_from
 from ravine.errors import DataError, RecipeError, nearest
 from ravine.part import part
 
-SIZES = {
+UNIT_BYTES = {
     "": 1,
     "B": 1,
     "KB": 10**3,
@@ -30,7 +30,7 @@ SIZES = {
     "GIB": 2**30,
     "TIB": 2**40,
 }
-TARGETS = ("target", "label", "class", "y", "outcome")
+TARGET_NAMES = ("target", "label", "class", "y", "outcome")
 
 
 @part
@@ -56,7 +56,7 @@ class Data:
     memory: str | None = None
 
     def check(self) -> None:
-        each_once(self.target)
+        check_distinct_targets(self.target)
         both = set(self.categories) & set(self.numbers)
         if both:
             raise RecipeError(
@@ -65,10 +65,10 @@ class Data:
                 do="choose one",
             )
         if self.memory is not None:
-            bytes_of(self.memory)
+            parse_size(self.memory)
 
 
-def each_once(targets: Sequence[str]) -> None:
+def check_distinct_targets(targets: Sequence[str]) -> None:
     """Raise `RecipeError` where a target is named twice: it would be learned twice."""
     twice = [name for i, name in enumerate(targets) if name in targets[:i]]
     if twice:
@@ -79,17 +79,17 @@ def each_once(targets: Sequence[str]) -> None:
         )
 
 
-def bytes_of(size: str, owner: str = "Data") -> int:
+def parse_size(size: str, owner: str = "Data") -> int:
     """A size in bytes; `owner` is the part whose setting it is.
 
-    >>> bytes_of("2GB"), bytes_of("512 MiB")
+    >>> parse_size("2GB"), parse_size("512 MiB")
     (2000000000, 536870912)
     """
     found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMGT]?I?B?)\s*", size.upper())
     unit = (
         None
         if found is None
-        else SIZES.get(found[2] if found[2].endswith("B") or not found[2] else found[2] + "B")
+        else UNIT_BYTES.get(found[2] if found[2].endswith("B") or not found[2] else found[2] + "B")
     )
     if found is None or unit is None:
         raise RecipeError(
@@ -98,23 +98,25 @@ def bytes_of(size: str, owner: str = "Data") -> int:
     return int(float(found[1]) * unit)
 
 
-def opened(data: Data, frame: Any, said: list[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def open_table(
+    data: Data, frame: TableLike | None, notes: list[str]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The table and the names of its targets. A file wins over a bundled set of the same name."""
     if frame is not None:
-        table, targets = from_frame(frame)
+        table, targets = table_from(frame)
         return table, data.target or targets
     if not data.source:
         raise DataError(
             "no table is given", why="data.source is empty", do="name a file or a bundled set"
         )
     if Path(data.source).exists():
-        return read_table(data.source, said), data.target
-    if data.source in BUNDLED:
-        table, target = bundled(data.source)
+        return read_table(data.source, notes), data.target
+    if data.source in BUNDLED_SETS:
+        table, target = load_bundled(data.source)
         return table, data.target or (target,)
     if "/" in data.source or "." in data.source or Path(data.source).parent != Path("."):
-        raise missing(Path(data.source))
-    bundled(data.source)  # raises
+        raise missing_file(Path(data.source))
+    load_bundled(data.source)  # raises
     raise AssertionError
 
 
@@ -127,7 +129,7 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
             do="add the target's column",
         )
     if not targets:
-        guess = next((n for n in names if n.lower() in TARGETS), names[-1])
+        guess = next((n for n in names if n.lower() in TARGET_NAMES), names[-1])
         raise DataError(
             "no target is given",
             why=f"the columns are {', '.join(names[:30])}",
@@ -156,19 +158,19 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
             )
 
 
-def taken_out(data: Data, marking: Sequence[str]) -> list[str]:
+def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:
     """What is said of columns that a setting gives another task than to be an input; `marking` are
     the split's.
     """
-    said = (
+    notes = (
         [f"{data.weight} weighs the rows and is no input (data.weight)."]
         if data.weight is not None
         else []
     )
-    return said + [f"{name} splits the rows and is no input (split.column)." for name in marking]
+    return notes + [f"{name} splits the rows and is no input (split.column)." for name in marking]
 
 
-def answered(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
+def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
     """Whether each row has all its targets, [N]; among numbers written as text, words such as "?"
     are gaps.
     """
@@ -180,25 +182,25 @@ def answered(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
             pd.api.types.is_numeric_dtype(values.dtype)
             or pd.api.types.is_datetime64_any_dtype(values.dtype)
         )
-        texts = texts_of(values)[0] if text and not _lists(values) else []
-        style = style_of(texts)
+        texts = texts_of(values)[0] if text and not _holds_lists(values) else []
+        style = number_style(texts)
         if style:
             known &= ~np.isnan(numbers_of(values.where(known), name, style))
     return known
 
 
-def _lists(values: pd.Series) -> bool:
+def _holds_lists(values: pd.Series) -> bool:
     present = values.dropna()
     return len(present) > 0 and isinstance(present.iloc[0], (list, tuple, set, np.ndarray))
 
 
 def with_targets(
-    table: pd.DataFrame, targets: Sequence[str], said: list[str]
+    table: pd.DataFrame, targets: Sequence[str], notes: list[str]
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """The rows that have all their targets, and their places. Whole numbers that gaps made floats
     are whole again.
     """
-    known = answered(table, targets)
+    known = has_targets(table, targets)
     named = ", ".join(targets)
     if not known.any():
         raise DataError(
@@ -208,15 +210,17 @@ def with_targets(
         )
     places = np.flatnonzero(known)
     if len(places) < len(table):
-        said.append(
+        notes.append(
             f"{len(table) - len(places)} of {len(table)} rows have no {named} and are left out."
         )
         table = table.iloc[places]
-        table = table.assign(**{n: table[n].astype(np.int64) for n in targets if _whole(table[n])})
+        table = table.assign(
+            **{n: table[n].astype(np.int64) for n in targets if _are_whole(table[n])}
+        )
     return table, places
 
 
-def _whole(values: pd.Series) -> bool:
+def _are_whole(values: pd.Series) -> bool:
     return pd.api.types.is_float_dtype(values.dtype) and bool(
         ((values % 1 == 0) & (values.abs() < 2**53)).all()
     )

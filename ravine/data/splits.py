@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ravine.data.column_types import examine
+from ravine.data.column_types import infer_column_types
 from ravine.data.parsing import dates_of, numbers_of, texts_of
-from ravine.data.task_type import Asked
+from ravine.data.task_type import TaskType
 from ravine.errors import DataError, RecipeError, nearest
 from ravine.part import part, setting
 from ravine.rng import stream, stream_seed
 
-NAMES = ("train", "validation", "test")
-WORDS = {
+SPLIT_NAMES = ("train", "validation", "test")
+SPLIT_WORDS = {
     "train": 0,
     "training": 0,
     "fit": 0,
@@ -36,7 +37,7 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Rows:
+class SplitRows:
     """Row numbers of each split, int64, ascending."""
 
     train: np.ndarray
@@ -44,7 +45,7 @@ class Rows:
     test: np.ndarray
 
     @classmethod
-    def of(cls, place: np.ndarray) -> Rows:
+    def of(cls, place: np.ndarray) -> SplitRows:
         """From each row's place: 0 train, 1 validation, 2 test, anything else none of them."""
         return cls(*(np.flatnonzero(place == i) for i in range(3)))
 
@@ -77,15 +78,17 @@ class Random(_Sizes):
         """Columns that the split needs and networks do not read."""
         return ()
 
-    def rows(self, frame: pd.DataFrame, asked: Asked, seed: int, said: list[str]) -> Rows:
+    def rows(
+        self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
+    ) -> SplitRows:
         """The split of a table's rows."""
-        return Rows.of(at_random(len(frame), self.validation, self.test, seed))
+        return SplitRows.of(draw_places(len(frame), self.validation, self.test, seed))
 
-    def hashed(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
+    def place_block(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
         """Each row's place where rows come in blocks, `first` the number of the block's first
         row.
         """
-        return by_hash(np.arange(first, first + len(frame)), self.validation, self.test, seed)
+        return hash_places(np.arange(first, first + len(frame)), self.validation, self.test, seed)
 
 
 @part
@@ -96,18 +99,20 @@ class Stratified(Random):
     row.
     """
 
-    def rows(self, frame: pd.DataFrame, asked: Asked, seed: int, said: list[str]) -> Rows:
-        if asked.kind not in ("binary", "classes"):
-            return Random.rows(self, frame, asked, seed, said)
-        few_rows(len(frame), self.validation, self.test)
-        texts, codes = texts_of(frame[asked.names[0]])
+    def rows(
+        self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
+    ) -> SplitRows:
+        if task_type.kind not in ("binary", "classes"):
+            return Random.rows(self, frame, task_type, seed, notes)
+        check_row_count(len(frame), self.validation, self.test)
+        texts, codes = texts_of(frame[task_type.names[0]])
         generator = stream(seed, "split")
         place = np.zeros(len(frame), np.int64)
         for code in np.argsort(texts, kind="stable"):
             members = np.flatnonzero(codes == code)
             if len(members) == 1:
                 raise DataError(
-                    f"the class {texts[code]!r} of {asked.names[0]} has one row",
+                    f"the class {texts[code]!r} of {task_type.names[0]} has one row",
                     why="it cannot be both learned and judged",
                     do='leave the row out, join classes, or set split.name = "Random"',
                 )
@@ -115,7 +120,7 @@ class Stratified(Random):
             test, validation = _counts(len(members), self.test, self.validation)
             place[members[:test]] = 2
             place[members[test : test + validation]] = 1
-        return Rows.of(place)
+        return SplitRows.of(place)
 
 
 @part
@@ -129,9 +134,11 @@ class Grouped(_Sizes):
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
 
-    def rows(self, frame: pd.DataFrame, asked: Asked, seed: int, said: list[str]) -> Rows:
-        texts, codes = texts_of(needed(frame, self.column, "split.column"))
-        _complete(codes >= 0, self.column)
+    def rows(
+        self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
+    ) -> SplitRows:
+        texts, codes = texts_of(named_column(frame, self.column, "split.column"))
+        _check_complete(codes >= 0, self.column)
         wanted = sum(f > 0 for f in (self.validation, self.test)) + 1
         if len(texts) < wanted:
             raise DataError(
@@ -154,13 +161,13 @@ class Grouped(_Sizes):
             ):
                 place[order[at]] = split
                 rows, at = rows + sizes[order[at]], at + 1
-        return Rows.of(place[codes])
+        return SplitRows.of(place[codes])
 
-    def hashed(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
-        texts, codes = texts_of(needed(frame, self.column, "split.column"))
-        _complete(codes >= 0, self.column)
+    def place_block(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
+        texts, codes = texts_of(named_column(frame, self.column, "split.column"))
+        _check_complete(codes >= 0, self.column)
         keys = pd.util.hash_array(np.array(texts, object)).view(np.int64)
-        return by_hash(keys, self.validation, self.test, seed)[codes]
+        return hash_places(keys, self.validation, self.test, seed)[codes]
 
 
 @part
@@ -176,9 +183,11 @@ class ByTime(_Sizes):
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
 
-    def rows(self, frame: pd.DataFrame, asked: Asked, seed: int, said: list[str]) -> Rows:
-        values = needed(frame, self.column, "split.column")
-        found = examine(values.to_frame(), rows=0)[0]
+    def rows(
+        self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
+    ) -> SplitRows:
+        values = named_column(frame, self.column, "split.column")
+        found = infer_column_types(values.to_frame(), rows=0)[0]
         if not found or found[0].kind not in ("date", "number"):
             raise DataError(
                 f"{self.column} is no time",
@@ -187,8 +196,8 @@ class ByTime(_Sizes):
             )
         read = dates_of if found[0].kind == "date" else numbers_of
         moments = read(values, self.column, found[0].style)
-        _complete(~np.isnan(moments), self.column)
-        few_rows(len(frame), self.validation, self.test)
+        _check_complete(~np.isnan(moments), self.column)
+        check_row_count(len(frame), self.validation, self.test)
         test, validation = _counts(len(frame), self.test, self.validation)
         ordered = np.sort(moments)
         place = np.zeros(len(frame), np.int64)
@@ -202,7 +211,7 @@ class ByTime(_Sizes):
                 why="rows of one moment stay together",
                 do="choose another column, or split at random",
             )
-        return Rows.of(place)
+        return SplitRows.of(place)
 
 
 @part
@@ -237,20 +246,22 @@ class Given:
     def columns(self) -> tuple[str, ...]:
         return (self.column,) if self.column else ()
 
-    def rows(self, frame: pd.DataFrame, asked: Asked, seed: int, said: list[str]) -> Rows:
+    def rows(
+        self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
+    ) -> SplitRows:
         place = self._from_column(frame) if self.column else self._from_lists(frame)
         if (place == 0).sum() == 0:
             raise DataError("no row is given to training", do="say which rows train")
         train = np.flatnonzero(place == 0)
         if not (place == 1).any() and self.validation > 0:
-            place[train[at_random(len(train), self.validation, 0.0, seed) == 1]] = 1
-            said.append(
+            place[train[draw_places(len(train), self.validation, 0.0, seed) == 1]] = 1
+            notes.append(
                 f"No row was given to validation: {(place == 1).sum()} of {len(train)} training "
                 f"rows are."
             )
-        return Rows.of(place)
+        return SplitRows.of(place)
 
-    def hashed(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
+    def place_block(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
         if not self.column:
             numbers = np.arange(first, first + len(frame))
             place = np.where(np.isin(numbers, self.validation_rows), 1, 0)
@@ -263,17 +274,17 @@ class Given:
         return self._from_column(frame)
 
     def _from_column(self, frame: pd.DataFrame) -> np.ndarray:
-        values = needed(frame, self.column, "split.column")
+        values = named_column(frame, self.column, "split.column")
         texts, codes = texts_of(values)
-        _complete(codes >= 0, self.column)
-        odd = [t for t in texts if t.lower() not in WORDS]
+        _check_complete(codes >= 0, self.column)
+        odd = [t for t in texts if t.lower() not in SPLIT_WORDS]
         if odd:
             raise DataError(
                 f"the split column {self.column} has the value {odd[0]!r}",
                 why="it must be train, validation or test",
                 do="rename the values",
             )
-        return np.array([WORDS[t.lower()] for t in texts], np.int64)[codes]
+        return np.array([SPLIT_WORDS[t.lower()] for t in texts], np.int64)[codes]
 
     def _from_lists(self, frame: pd.DataFrame) -> np.ndarray:
         place = np.full(len(frame), -1 if self.train_rows else 0, np.int64)
@@ -281,7 +292,7 @@ class Given:
             outside = [r for r in rows if not 0 <= r < len(frame)]
             if outside:
                 raise DataError(
-                    f"row {outside[0]} is given to {NAMES[i]}",
+                    f"row {outside[0]} is given to {SPLIT_NAMES[i]}",
                     why=f"rows are 0 to {len(frame) - 1}",
                 )
             place[list(rows)] = i
@@ -289,16 +300,18 @@ class Given:
 
 
 ALL = (Stratified, Random, Grouped, ByTime, Given)
+BlockSplit: TypeAlias = Stratified | Random | Grouped | Given  # has `place_block`
+AnySplit: TypeAlias = BlockSplit | ByTime
 
 
 # Drawing
 
 
-def at_random(count: int, validation: float, test: float, seed: int) -> np.ndarray:
+def draw_places(count: int, validation: float, test: float, seed: int) -> np.ndarray:
     """Each row's place, drawn: 0 train, 1 validation, 2 test. Raises `DataError` for too few
     rows.
     """
-    few_rows(count, validation, test)
+    check_row_count(count, validation, test)
     order = torch.randperm(count, generator=stream(seed, "split")).numpy()
     tested, validated = _counts(count, test, validation)
     place = np.zeros(count, np.int64)
@@ -307,7 +320,7 @@ def at_random(count: int, validation: float, test: float, seed: int) -> np.ndarr
     return place
 
 
-def by_hash(keys: np.ndarray, validation: float, test: float, seed: int) -> np.ndarray:
+def hash_places(keys: np.ndarray, validation: float, test: float, seed: int) -> np.ndarray:
     """Each row's place by a hash of (seed, key), the same wherever the row stands (the mixer of
     splitmix64).
     """
@@ -320,7 +333,7 @@ def by_hash(keys: np.ndarray, validation: float, test: float, seed: int) -> np.n
     return np.where(drawn < test, 2, np.where(drawn < test + validation, 1, 0))
 
 
-def few_rows(count: int, validation: float, test: float) -> None:
+def check_row_count(count: int, validation: float, test: float) -> None:
     """Raise `DataError` where rows are too few to have two that train and one in each other
     split.
     """
@@ -344,7 +357,7 @@ def _counts(count: int, test: float, validation: float) -> tuple[int, int]:
     return min(tested, count - 1), validated
 
 
-def needed(frame: pd.DataFrame, name: str, setting_name: str) -> pd.Series:
+def named_column(frame: pd.DataFrame, name: str, setting_name: str) -> pd.Series:
     """A column that a setting names. Raises `DataError` with the nearest name."""
     if name not in frame.columns:
         why = nearest(name, [str(c) for c in frame.columns])
@@ -352,7 +365,7 @@ def needed(frame: pd.DataFrame, name: str, setting_name: str) -> pd.Series:
     return frame[name]
 
 
-def _complete(present: np.ndarray, name: str) -> None:
+def _check_complete(present: np.ndarray, name: str) -> None:
     if not present.all():
         row = int(np.flatnonzero(~present)[0])
         raise DataError(
@@ -362,24 +375,26 @@ def _complete(present: np.ndarray, name: str) -> None:
         )
 
 
-def judged(rows: Rows, frame: pd.DataFrame, asked: Asked, said: list[str]) -> None:
+def check_splits(
+    rows: SplitRows, frame: pd.DataFrame, task_type: TaskType, notes: list[str]
+) -> None:
     """Raise `DataError` where a class is absent from training, or a split has but one; say what
     else is uneven.
     """
-    if asked.kind not in ("binary", "classes"):
+    if task_type.kind not in ("binary", "classes"):
         return
-    texts, codes = texts_of(frame[asked.names[0]])
-    held = {name: set(codes[getattr(rows, name)].tolist()) for name in NAMES}
+    texts, codes = texts_of(frame[task_type.names[0]])
+    held = {name: set(codes[getattr(rows, name)].tolist()) for name in SPLIT_NAMES}
     absent = [texts[c] for c in range(len(texts)) if c not in held["train"]]
     do = "split otherwise, or leave the class out"
     if absent:
         raise DataError(
-            f"no training row has the class {absent[0]!r} of {asked.names[0]}",
+            f"no training row has the class {absent[0]!r} of {task_type.names[0]}",
             why="all its rows are in other splits",
             do=do,
         )
-    for name in NAMES[1:]:
-        if len(getattr(rows, name)) >= FEW_TO_JUDGE and len(held[name]) == 1:
+    for name in SPLIT_NAMES[1:]:
+        if len(getattr(rows, name)) >= MIN_ROWS_TO_CHECK and len(held[name]) == 1:
             raise DataError(
                 f"all {name} rows have the class {texts[held[name].pop()]!r}",
                 why="nothing can be told apart there",
@@ -387,11 +402,11 @@ def judged(rows: Rows, frame: pd.DataFrame, asked: Asked, said: list[str]) -> No
             )
         lacking = [t for c, t in enumerate(texts) if c not in held[name]]
         if lacking and len(getattr(rows, name)):
-            said.append(f"The {name} split has no row of {_few(lacking)}.")
+            notes.append(f"The {name} split has no row of {_join_first(lacking)}.")
 
 
-FEW_TO_JUDGE = 10  # in a smaller split one class alone may be chance
+MIN_ROWS_TO_CHECK = 10  # in a smaller split one class alone may be chance
 
 
-def _few(names: Sequence[str]) -> str:
+def _join_first(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

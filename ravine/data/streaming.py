@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,34 +21,34 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ravine.data.encoder import Encoder, Encoding, count_levels, fit
-from ravine.data.examples import Examples, joined
+from ravine.data.encoder import Encoder, Encoding, count_levels, fit_encoder
+from ravine.data.examples import Examples, concatenate
 from ravine.data.parsing import weights_of
-from ravine.data.source import Data, answered, check_columns, check_weights, taken_out
-from ravine.data.splits import NAMES, by_hash
-from ravine.data.tables import PARQUET, checked, kind_of, parquet_files
-from ravine.data.task_type import Asked, asked
+from ravine.data.source import Data, check_columns, check_weights, describe_excluded, has_targets
+from ravine.data.splits import SPLIT_NAMES, AnySplit, BlockSplit, ByTime, hash_places
+from ravine.data.tables import PARQUET_SUFFIXES, check_table, file_kind, parquet_files
+from ravine.data.task_type import TaskType, infer_task_type
 from ravine.errors import DataError
 from ravine.files import check_readable
 from ravine.rng import stream, stream_seed
 
-MANY = 10_000  # so many different targets are no classes
-SAMPLE = (2_000, 100_000)  # least and most rows on which the encoder is fitted
-CHUNK = 4096  # examples handed out at once
+MAX_COUNTED_TARGETS = 10_000  # so many different targets are no classes
+SAMPLE_ROWS = (2_000, 100_000)  # least and most rows on which the encoder is fitted
+EXAMPLES_PER_CHUNK = 4096  # examples handed out at once
 
 
-def larger_than(path: Path, memory: int) -> bool:
+def is_larger_than(path: Path, memory: int) -> bool:
     """Whether a Parquet file or folder would take more than `memory` bytes as a table (twice its
     plain size, about).
     """
-    if not path.exists() or not (path.is_dir() or kind_of(path) in PARQUET):
+    if not path.exists() or not (path.is_dir() or file_kind(path) in PARQUET_SUFFIXES):
         return False
-    rows, size = _size(pieces_of(path))
+    rows, size = _size(row_groups_of(path))
     return rows * size > memory
 
 
 @dataclass(frozen=True)
-class Piece:
+class RowGroup:
     """A row group of a file: its first row's number in the whole table, its rows, its size in bytes
     as a table.
     """
@@ -61,7 +60,7 @@ class Piece:
     bytes: int
 
 
-def pieces_of(path: Path) -> tuple[Piece, ...]:
+def row_groups_of(path: Path) -> tuple[RowGroup, ...]:
     """The row groups at a path, in order. Raises `DataError` for damaged files."""
     pieces, first = [], 0
     for file in parquet_files(path):
@@ -76,18 +75,20 @@ def pieces_of(path: Path) -> tuple[Piece, ...]:
         for i in range(metadata.num_row_groups):
             group = metadata.row_group(i)
             size = 2 * max(group.total_byte_size, group.num_rows * metadata.num_columns * 8)
-            pieces.append(Piece(str(file), i, first, group.num_rows, size))
+            pieces.append(RowGroup(str(file), i, first, group.num_rows, size))
             first += group.num_rows
     return tuple(pieces)
 
 
-def _size(pieces: Sequence[Piece]) -> tuple[int, float]:
+def _size(pieces: Sequence[RowGroup]) -> tuple[int, float]:
     """Rows, and bytes of a row as a table."""
     rows = sum(p.rows for p in pieces)
     return rows, sum(p.bytes for p in pieces) / max(rows, 1)
 
 
-def blocks(piece: Piece, rows: int, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+def read_blocks(
+    piece: RowGroup, rows: int, columns: Sequence[str] | None = None
+) -> Iterator[pd.DataFrame]:
     """A row group in blocks of at most `rows` rows; the index is the row's number in the whole
     table.
     """
@@ -97,7 +98,7 @@ def blocks(piece: Piece, rows: int, columns: Sequence[str] | None = None) -> Ite
             for batch in file.iter_batches(
                 rows, row_groups=[piece.group], columns=columns, use_threads=False
             ):
-                frame = checked(batch.to_pandas(), piece.file).set_axis(
+                frame = check_table(batch.to_pandas(), piece.file).set_axis(
                     range(at, at + batch.num_rows)
                 )
                 at += batch.num_rows
@@ -118,9 +119,9 @@ class RowGroups:
     whenever it is read.
     """
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[RowGroup, ...]
     encoder: Encoder
-    split: Any
+    split: BlockSplit
     seed: int  # of the split
     weight: str | None
     count: int  # training rows
@@ -137,16 +138,16 @@ class RowGroups:
         generator = stream(seed, "order", epoch)
         held: list[Examples] = []
         for i in torch.randperm(len(self.pieces), generator=generator).tolist():
-            for frame in blocks(self.pieces[i], self.block):
+            for frame in read_blocks(self.pieces[i], self.block):
                 held.append(self._training(frame))
                 if sum(e.count for e in held) >= self.buffer:
-                    yield from _shuffled(held, generator)
+                    yield from _shuffle_chunks(held, generator)
                     held = []
         if held:
-            yield from _shuffled(held, generator)
+            yield from _shuffle_chunks(held, generator)
 
     def _training(self, frame: pd.DataFrame) -> Examples:
-        frame, place = placed(frame, self.encoder.target.asked.names, self.split, self.seed)
+        frame, place = place_rows(frame, self.encoder.target.task_type.names, self.split, self.seed)
         examples = self.encoder.examples(frame[place == 0], self.weight)
         if examples.weights is None:
             return examples
@@ -154,20 +155,20 @@ class RowGroups:
         return Examples(examples.numbers, examples.codes, examples.targets, weights)
 
 
-def _shuffled(held: list[Examples], generator: torch.Generator) -> Iterator[Examples]:
-    examples = joined(held)
+def _shuffle_chunks(held: list[Examples], generator: torch.Generator) -> Iterator[Examples]:
+    examples = concatenate(held)
     held.clear()
     order = torch.randperm(examples.count, generator=generator)
-    for at in range(0, examples.count, CHUNK):
-        yield examples.take(order[at : at + CHUNK])
+    for at in range(0, examples.count, EXAMPLES_PER_CHUNK):
+        yield examples.take(order[at : at + EXAMPLES_PER_CHUNK])
 
 
-def placed(
-    frame: pd.DataFrame, targets: Sequence[str], split: Any, seed: int
+def place_rows(
+    frame: pd.DataFrame, targets: Sequence[str], split: BlockSplit, seed: int
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """The rows of a block that have their targets, and the split of each."""
-    known = answered(frame, targets)
-    place = split.hashed(frame, int(frame.index[0]), seed)
+    known = has_targets(frame, targets)
+    place = split.place_block(frame, int(frame.index[0]), seed)
     return (frame, place) if known.all() else (frame[known], place[known])
 
 
@@ -175,7 +176,7 @@ def placed(
 
 
 @dataclass
-class Survey:
+class SurveyCounts:
     """What the first pass found out."""
 
     counts: np.ndarray = field(default_factory=lambda: np.zeros(3, np.int64))  # rows of each split
@@ -190,10 +191,10 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Surveyed:
+class SurveyedTable:
     """A table on disk, ready to train on."""
 
-    asked: Asked
+    task_type: TaskType
     encoder: Encoder
     train: RowGroups
     validation: Examples | None
@@ -202,45 +203,45 @@ class Surveyed:
     digest: str
 
 
-def surveyed(
-    data: Data, split: Any, encoding: Encoding, *, seed: int, memory: int, said: list[str]
-) -> Surveyed:
-    """Two passes over a Parquet source in at most `memory` bytes: what is asked, the encoder,
+def survey_table(
+    data: Data, split: AnySplit, encoding: Encoding, *, seed: int, memory: int, notes: list[str]
+) -> SurveyedTable:
+    """Two passes over a Parquet source in at most `memory` bytes: the task type, the encoder,
     validation and test.
     """
-    if not hasattr(split, "hashed"):
+    if isinstance(split, ByTime):
         raise DataError(
             f"split {type(split).__name__} cannot be used on a table larger than memory",
             why="its rows would have to be sorted",
             do="use Random, Grouped or Given",
         )
-    pieces = pieces_of(Path(data.source))
+    pieces = row_groups_of(Path(data.source))
     total, width = _size(pieces)
     block = int(min(65536, max(256, memory / 32 / width)))
-    wanted = int(min(SAMPLE[1], max(SAMPLE[0], memory / 16 / width)))
-    survey = _survey(pieces, data, split, encoding, seed=seed, block=block, sample=wanted)
-    said.append(
+    wanted = int(min(SAMPLE_ROWS[1], max(SAMPLE_ROWS[0], memory / 16 / width)))
+    survey = _first_pass(pieces, data, split, encoding, seed=seed, block=block, sample=wanted)
+    notes.append(
         f"{data.source} has {total} rows, more than {data.memory} of memory: it is read in pieces; "
         f"the "
         f"encoding is fitted on {len(survey.sample)} training rows drawn at random."
     )
     if survey.rows < total:
-        said.append(
+        notes.append(
             f"{total - survey.rows} of {total} rows have no {', '.join(data.target)} and are left "
             f"out."
         )
-    question = _asked(survey, data, said)
-    said += taken_out(data, split.columns())
+    task_type = _task_type(survey, data, notes)
+    notes += describe_excluded(data, split.columns())
     skip = (*data.drop, *split.columns(), *(() if data.weight is None else (data.weight,)))
-    encoder = fit(
+    encoder = fit_encoder(
         survey.sample,
-        question,
+        task_type,
         encoding,
         rows=total,
         skip=skip,
         categories=data.categories,
         numbers=data.numbers,
-        said=said,
+        notes=notes,
         levels=survey.levels,
     )
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
@@ -256,28 +257,28 @@ def surveyed(
         buffer=room,
         mean_weight=(survey.weight or 1.0) / int(survey.counts[0]) if data.weight else 1.0,
     )
-    held, rows = _held(groups, survey.counts, room, said)
-    return Surveyed(question, encoder, groups, held[1], held[2], rows, survey.digest)
+    held, rows = _held_out(groups, survey.counts, room, notes)
+    return SurveyedTable(task_type, encoder, groups, held[1], held[2], rows, survey.digest)
 
 
-def _survey(
-    pieces: Sequence[Piece],
+def _first_pass(
+    pieces: Sequence[RowGroup],
     data: Data,
-    split: Any,
+    split: BlockSplit,
     encoding: Encoding,
     *,
     seed: int,
     block: int,
     sample: int,
-) -> Survey:
-    survey, hashed = Survey(), hashlib.blake2b(digest_size=16)
+) -> SurveyCounts:
+    survey, hashed = SurveyCounts(), hashlib.blake2b(digest_size=16)
     kept: list[pd.DataFrame] = []
     for piece in pieces:
-        for raw in blocks(piece, block):
+        for raw in read_blocks(piece, block):
             if not survey.targets:
                 check_columns(list(raw.columns), data, data.target)
                 survey.targets = {name: Counter() for name in data.target}
-            frame, place = placed(raw, data.target, split, seed)
+            frame, place = place_rows(raw, data.target, split, seed)
             hashed.update(_hash(frame))
             check_weights(frame, data.weight) if len(frame) else None
             survey.rows += len(frame)
@@ -288,7 +289,7 @@ def _survey(
             )
             _count_targets(survey.targets, frame)
             _count_categories(survey.levels, train, data, 4 * encoding.codes_up_to)
-            kept = _sampled([*kept, train], sample, seed)
+            kept = _sample_rows([*kept, train], sample, seed)
     if survey.counts[0] < 2:
         raise DataError(
             f"{data.source} has {survey.counts[0]} training rows with a target",
@@ -296,7 +297,7 @@ def _survey(
             do="choose another target or split",
         )
     survey.sample, survey.digest = (
-        _sampled(kept, sample, seed, last=True)[0].sort_index(),
+        _sample_rows(kept, sample, seed, last=True)[0].sort_index(),
         hashed.hexdigest(),
     )
     return survey
@@ -311,7 +312,7 @@ def _hash(frame: pd.DataFrame) -> bytes:
 
 def _count_targets(counts: dict[str, Counter], frame: pd.DataFrame) -> None:
     for name, counter in counts.items():
-        if len(counter) <= MANY and not isinstance(
+        if len(counter) <= MAX_COUNTED_TARGETS and not isinstance(
             frame[name].iloc[0] if len(frame) else None, (list, np.ndarray)
         ):
             counter.update(frame[name].value_counts().to_dict())
@@ -335,7 +336,7 @@ def _count_categories(
             levels[str(name)] = Counter(dict(counter.most_common(most)))
 
 
-def _sampled(
+def _sample_rows(
     frames: list[pd.DataFrame], count: int, seed: int, *, last: bool = False
 ) -> list[pd.DataFrame]:
     """Of all rows seen the `count` with the smallest hash of their number: a sample that no order
@@ -354,22 +355,22 @@ def _sampled(
     return [whole.iloc[np.argpartition(keys, count)[:count]]]
 
 
-def _asked(survey: Survey, data: Data, said: list[str]) -> Asked:
+def _task_type(survey: SurveyCounts, data: Data, notes: list[str]) -> TaskType:
     """What the targets ask: from all their values where they are few, else from the sample."""
     name, *others = data.target
     counter = survey.targets[name]
-    if others or not 0 < len(counter) <= MANY:
-        return asked(survey.sample, data.target, data.task, said)
+    if others or not 0 < len(counter) <= MAX_COUNTED_TARGETS:
+        return infer_task_type(survey.sample, data.target, data.task, notes)
     values = [
         v for v, n in sorted(counter.items(), key=lambda i: str(i[0])) for _ in range(min(n, 20))
     ]
     dtype = survey.sample[name].dtype
     column = pd.Series(values, dtype=None if isinstance(dtype, pd.CategoricalDtype) else dtype)
-    return asked(column.to_frame(name), data.target, data.task, said)
+    return infer_task_type(column.to_frame(name), data.target, data.task, notes)
 
 
-def _held(
-    groups: RowGroups, counts: np.ndarray, room: int, said: list[str]
+def _held_out(
+    groups: RowGroups, counts: np.ndarray, room: int, notes: list[str]
 ) -> tuple[dict[int, Examples | None], dict[str, np.ndarray]]:
     """Validation and test, encoded; where one has more rows than there is room for, a sample of
     it.
@@ -378,22 +379,26 @@ def _held(
     rows: dict[int, list[np.ndarray]] = {1: [], 2: []}
     for i in (1, 2):
         if counts[i] > room:
-            said.append(
-                f"Of {counts[i]} {NAMES[i]} rows about {room} are used, as many as memory holds."
+            notes.append(
+                f"Of {counts[i]} {SPLIT_NAMES[i]} rows about {room} are used, as many as memory "
+                f"holds."
             )
     for piece in groups.pieces:
-        for raw in blocks(piece, groups.block):
-            frame, place = placed(raw, groups.encoder.target.asked.names, groups.split, groups.seed)
+        for raw in read_blocks(piece, groups.block):
+            frame, place = place_rows(
+                raw, groups.encoder.target.task_type.names, groups.split, groups.seed
+            )
             numbers = frame.index.to_numpy()
             for i in (1, 2):
                 share = min(1.0, room / max(int(counts[i]), 1))
                 chosen = (place == i) & (
-                    (share == 1) | (by_hash(numbers, 0.0, share, groups.seed + 1) == 2)
+                    (share == 1) | (hash_places(numbers, 0.0, share, groups.seed + 1) == 2)
                 )
                 if chosen.any():
                     kept[i].append(groups.encoder.examples(frame[chosen], groups.weight))
                     rows[i].append(numbers[chosen])
-    examples = {i: joined(kept[i]) if kept[i] else None for i in (1, 2)}
+    examples = {i: concatenate(kept[i]) if kept[i] else None for i in (1, 2)}
     return examples, {
-        NAMES[i]: np.concatenate(rows[i]) if rows[i] else np.zeros(0, np.int64) for i in (1, 2)
+        SPLIT_NAMES[i]: np.concatenate(rows[i]) if rows[i] else np.zeros(0, np.int64)
+        for i in (1, 2)
     }

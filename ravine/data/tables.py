@@ -13,17 +13,20 @@ import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import ArrayLike
+from torch import Tensor
 
+from ravine.data.examples import LoadedImages
 from ravine.errors import DataError, nearest
 from ravine.files import check_readable
 
-MISSING = [
+MISSING_WORDS = [
     "",
     "NA",
     "N/A",
@@ -36,23 +39,35 @@ MISSING = [
     "NULL",
     "null",
 ]  # not "None": it names things
-PARQUET = (".parquet", ".pq")
-JSON_LINES = (".jsonl", ".ndjson")
-SEPARATORS = (",", ";", "\t", "|")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+CSV_SEPARATORS = (",", ";", "\t", "|")
+
+TableLike: TypeAlias = (
+    pd.DataFrame | pd.Series | Mapping[str, Any] | ArrayLike | Tensor | tuple[Any, Any]
+)
+"""What stands for a table in Python: a DataFrame, a mapping of columns, an array [N, F], or a pair
+(X, y) of frames or arrays, y with the targets. For images: such a pair with X [N, C, H, W], or a
+table of paths.
+"""
+ExamplesLike: TypeAlias = TableLike | Path | Sequence[Path] | LoadedImages
+"""What stands for examples to predict: for tables a `TableLike` without targets; for images a
+folder, a file, a list of paths, a table of paths, an array [N, C, H, W], or `LoadedImages`.
+"""
 
 
-def read_table(path: str | Path, said: list[str] | None = None) -> pd.DataFrame:
+def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame:
     """The table in a file: `.parquet` (or a folder of such), `.jsonl`, `.ndjson`, everything else
     is CSV; `.gz` too.
 
     The separator (comma, semicolon, tab, bar), the encoding (UTF-8, UTF-16, Latin-1) and decimal
-    commas are found from the file; what was not the usual is appended to `said`. Raises `DataError`
-    for whatever cannot be read.
+    commas are found from the file; what is unusual is appended to `notes`. Raises
+    `DataError` for whatever cannot be read.
     """
-    path, said = Path(path), [] if said is None else said
+    path, notes = Path(path), [] if notes is None else notes
     if not path.exists():
-        raise missing(path)
-    if path.is_dir() or kind_of(path) in PARQUET:
+        raise missing_file(path)
+    if path.is_dir() or file_kind(path) in PARQUET_SUFFIXES:
         frame = _read_parquet(path)
     else:
         data = _bytes_of(path)
@@ -62,13 +77,13 @@ def read_table(path: str | Path, said: list[str] | None = None) -> pd.DataFrame:
             )
         frame = (
             _read_json_lines(data, path)
-            if kind_of(path) in JSON_LINES
-            else _read_csv(data, path, said)
+            if file_kind(path) in JSON_LINES_SUFFIXES
+            else _read_csv(data, path, notes)
         )
-    return checked(frame, str(path))
+    return check_table(frame, str(path))
 
 
-def missing(path: Path) -> DataError:
+def missing_file(path: Path) -> DataError:
     """What to say of a file that does not exist: the nearest name in its folder."""
     folder = path.parent
     if not path.is_absolute() and folder != Path(".") and Path(path.name).exists():
@@ -90,10 +105,10 @@ def missing(path: Path) -> DataError:
     )
 
 
-def kind_of(path: Path) -> str:
+def file_kind(path: Path) -> str:
     """The suffix that says what a file is, `.gz` left out.
 
-    >>> kind_of(Path("a/houses.csv.gz"))
+    >>> file_kind(Path("a/houses.csv.gz"))
     '.csv'
     """
     suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
@@ -104,7 +119,9 @@ def parquet_files(path: Path) -> list[Path]:
     """The Parquet files at a path: itself, or those in a folder, by name."""
     if not path.is_dir():
         return [path]
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in PARQUET and p.is_file())
+    files = sorted(
+        p for p in path.rglob("*") if p.suffix.lower() in PARQUET_SUFFIXES and p.is_file()
+    )
     if not files:
         raise DataError(
             f"{path} is a folder",
@@ -114,13 +131,13 @@ def parquet_files(path: Path) -> list[Path]:
     return files
 
 
-def from_frame(given: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def table_from(given: ExamplesLike) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """A table from what Python users have: a DataFrame, a mapping of columns, or a pair (X, y) of
     arrays or frames.
 
     Returns the table and the names of the target's columns, () where nothing says which they are.
 
-    >>> from_frame((np.zeros((2, 2)), np.array([0, 1])))[0].columns.tolist()
+    >>> table_from((np.zeros((2, 2)), np.array([0, 1])))[0].columns.tolist()
     ['x0', 'x1', 'target']
     """
     if isinstance(given, tuple) and len(given) == 2:
@@ -132,13 +149,13 @@ def from_frame(given: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
         clash = set(x.columns) & set(y.columns)
         y = y.rename(columns={name: f"{name} (target)" for name in clash})
         y.index = x.index
-        return checked(pd.concat([x, y], axis=1), "the table"), tuple(y.columns)
+        return check_table(pd.concat([x, y], axis=1), "the table"), tuple(y.columns)
     if isinstance(given, Mapping):
         given = pd.DataFrame(dict(given))
-    return checked(_columns(given, "x"), "the table"), ()
+    return check_table(_columns(given, "x"), "the table"), ()
 
 
-def checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+def check_table(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """A table whose column names are distinct strings and that has rows. Raises `DataError`."""
     frame = frame.rename(columns=lambda c: str(c).strip().lstrip("\ufeff"))
     twice = frame.columns[frame.columns.duplicated()].unique().tolist()
@@ -197,19 +214,19 @@ def _bytes_of(path: Path) -> bytes:
         ) from None
 
 
-def _text_of(data: bytes, path: Path, said: list[str]) -> str:
+def _text_of(data: bytes, path: Path, notes: list[str]) -> str:
     """The text of a file in UTF-8, UTF-16 (with a mark, or with zeros in every other byte) or,
     said, Latin-1.
     """
     head = data[:4096]
     try:
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-            said.append(f"{path.name} is in UTF-16.")
+            notes.append(f"{path.name} is in UTF-16.")
             return data.decode("utf-16")
         zeros = head.count(0)
         if zeros and zeros >= 0.3 * len(head):
             codec = "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
-            said.append(f"{path.name} is in UTF-16.")
+            notes.append(f"{path.name} is in UTF-16.")
             return data.decode(codec)
         if zeros == 0:
             return data.decode("utf-8-sig")
@@ -222,7 +239,7 @@ def _text_of(data: bytes, path: Path, said: list[str]) -> str:
             why="it holds binary data",
             do="name a CSV, Parquet or JSON lines file",
         )
-    said.append(
+    notes.append(
         f"{path.name} is not UTF-8; it was read as Latin-1 (Windows-1252): check names with "
         f"accents."
     )
@@ -232,19 +249,19 @@ def _text_of(data: bytes, path: Path, said: list[str]) -> str:
 # Formats
 
 
-def _read_csv(data: bytes, path: Path, said: list[str]) -> pd.DataFrame:
-    text = _text_of(data, path, said)
+def _read_csv(data: bytes, path: Path, notes: list[str]) -> pd.DataFrame:
+    text = _text_of(data, path, notes)
     sample = text[:200_000].splitlines()[:300]
     separator = _separator(sample)
     decimal = _decimal(sample, separator)
     names, longer = _header(sample, separator, path)
     if separator != ",":
-        said.append(
+        notes.append(
             f"Columns of {path.name} are separated by "
             f"{'tabs' if separator == chr(9) else repr(separator)}."
         )
     if decimal == ",":
-        said.append(f"Numbers in {path.name} have decimal commas.")
+        notes.append(f"Numbers in {path.name} have decimal commas.")
     read = partial(
         pd.read_csv,
         sep=separator,
@@ -253,7 +270,7 @@ def _read_csv(data: bytes, path: Path, said: list[str]) -> pd.DataFrame:
         header=0,
         names=["row", *names] if longer else names,
         keep_default_na=False,
-        na_values=MISSING,
+        na_values=MISSING_WORDS,
         low_memory=False,
     )
     try:
@@ -314,7 +331,7 @@ def _separator(lines: Sequence[str]) -> str:
             return 0.0, 0
         return sum(w == widths[0] for w in widths) / len(widths), widths[0]
 
-    return max(SEPARATORS, key=lambda s: (round(quality(s)[0], 1), quality(s)[1]))
+    return max(CSV_SEPARATORS, key=lambda s: (round(quality(s)[0], 1), quality(s)[1]))
 
 
 def _decimal(lines: Sequence[str], separator: str) -> str:

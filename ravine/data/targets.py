@@ -15,29 +15,29 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ravine.data.column_encoders import moments
-from ravine.data.parsing import NO, YES, numbers_of, texts_of
-from ravine.data.task_type import Asked
+from ravine.data.column_encoders import mean_and_spread
+from ravine.data.parsing import NO_WORDS, YES_WORDS, numbers_of, texts_of
+from ravine.data.task_type import TaskType
 from ravine.errors import DataError
+from ravine.old_names import get_key
 
-How = Literal["auto", "standard", "log", "none"]
-# below that the logarithm lost: test R² 0.279 -> 0.253 at skewness 4.6 (CPS1988 wages), 0.9775 ->
-# 0.9748
-SKEWED = 8.0
-# at 1.6 (diamonds), 0.863 -> 0.857 at 1.9 (ames); scikit-learn's MLP 128-128, three splits. What is
-# learned from logarithms is nearer the median than the mean, and the score is about the mean.
-
-LEANING = 2.0  # from that on the logarithm is mentioned: an exponential distribution has skewness 2
+TargetScaling = Literal["auto", "standard", "log", "none"]
+# Below that the logarithm lost: test R² 0.279 -> 0.253 at skewness 4.6 (CPS1988 wages), 0.9775 ->
+# 0.9748 at 1.6 (diamonds), 0.863 -> 0.857 at 1.9 (ames); scikit-learn's MLP 128-128, three splits.
+# What is learned from logarithms is nearer the median than the mean, and the score is about the
+# mean.
+MIN_SKEWNESS_TO_LOG = 8.0
+MIN_SKEWNESS_TO_MENTION = 2.0  # that of an exponential distribution
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked, and for regression the scale: y <- (f(y) − center) / spread, f the identity or
-    the logarithm.
+    """What is predicted, and for regression the scale: y <- (f(y) − center) / spread, f the
+    identity or the logarithm (`transform`).
     """
 
-    asked: Asked
-    form: Literal["as it is", "log", "log1p"] = "as it is"
+    task_type: TaskType
+    transform: Literal["as it is", "log", "log1p"] = "as it is"
     center: tuple[float, ...] = ()
     spread: tuple[float, ...] = ()
 
@@ -46,64 +46,76 @@ class Target:
         """How many outputs a network needs: one for binary and one number, else one for each class,
         label or number.
         """
-        if self.asked.kind == "binary":
+        if self.task_type.kind == "binary":
             return 1
-        return len(self.asked.names) if self.asked.kind == "regression" else len(self.asked.classes)
+        return (
+            len(self.task_type.names)
+            if self.task_type.kind == "regression"
+            else len(self.task_type.classes)
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
         """What each class, label or number is called."""
         return (
-            self.asked.names
-            if self.asked.kind == "regression"
-            else tuple(map(str, self.asked.classes))
+            self.task_type.names
+            if self.task_type.kind == "regression"
+            else tuple(map(str, self.task_type.classes))
         )
 
     def encode(self, frame: pd.DataFrame) -> Tensor:
         """int64 [N] for classes; float32 [N, 1] for binary; float32 [N, C] for regression and
         labels.
         """
-        if self.asked.kind == "regression":
+        if self.task_type.kind == "regression":
             return torch.from_numpy(
                 (
-                    (_curved(_numbers(frame, self.asked), self.form) - np.array(self.center))
+                    (
+                        _transform(_numbers(frame, self.task_type), self.transform)
+                        - np.array(self.center)
+                    )
                     / np.array(self.spread)
                 ).astype(np.float32)
             )
-        if self.asked.kind == "labels":
-            return torch.from_numpy(_flags(frame, self.asked))
-        index = torch.from_numpy(_places(frame[self.asked.names[0]], self.asked))
-        return index if self.asked.kind == "classes" else index[:, None].float()
+        if self.task_type.kind == "labels":
+            return torch.from_numpy(_flags(frame, self.task_type))
+        index = torch.from_numpy(_places(frame[self.task_type.names[0]], self.task_type))
+        return index if self.task_type.kind == "classes" else index[:, None].float()
 
     def decode(self, predictions: Tensor) -> Tensor:
         """Predictions, or encoded targets, [..., C] in the target's own units, float64; classes and
         their probabilities stay what they are."""
-        if self.asked.kind != "regression":
+        if self.task_type.kind != "regression":
             return predictions
         y = predictions.double() * torch.tensor(
             self.spread, dtype=torch.float64, device=predictions.device
         )
         y = y + torch.tensor(self.center, dtype=torch.float64, device=predictions.device)
-        return y.exp() if self.form == "log" else y.expm1() if self.form == "log1p" else y
+        return y.exp() if self.transform == "log" else y.expm1() if self.transform == "log1p" else y
 
     def frame(self, predictions: Tensor, index: Any = None) -> pd.DataFrame:
         """A loss's predictions [N, C] as a table: the answer, and for classes and labels the
         probability of each.
         """
-        values, names = self.decode(predictions).detach().cpu().double().numpy(), self.asked.names
-        if self.asked.kind == "regression":
+        values, names = (
+            self.decode(predictions).detach().cpu().double().numpy(),
+            self.task_type.names,
+        )
+        if self.task_type.kind == "regression":
             return pd.DataFrame(values, columns=list(names), index=index)
-        classes = self.asked.classes
-        if self.asked.kind == "labels":
+        classes = self.task_type.classes
+        if self.task_type.kind == "labels":
             chosen = values > 0.5
-            if self.asked.lists:
+            if self.task_type.lists:
                 rows = [[c for c, on in zip(classes, row, strict=True) if on] for row in chosen]
                 answers = pd.DataFrame({names[0]: pd.Series(rows, index=index, dtype=object)})
             else:
                 answers = pd.DataFrame(chosen.astype(np.int64), columns=list(names), index=index)
         else:
             values = (
-                np.concatenate([1 - values, values], 1) if self.asked.kind == "binary" else values
+                np.concatenate([1 - values, values], 1)
+                if self.task_type.kind == "binary"
+                else values
             )
             picked = pd.Series(
                 [classes[i] for i in values.argmax(1)], index=answers_index(index, len(values))
@@ -122,9 +134,14 @@ class Target:
     def from_plain(cls, data: Mapping[str, Any]) -> Target:
         """The target that plain data describe."""
         given: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in data["asked"].items()
+            k: tuple(v) if isinstance(v, list) else v for k, v in get_key(data, "task_type").items()
         }
-        return cls(Asked(**given), data["form"], tuple(data["center"]), tuple(data["spread"]))
+        return cls(
+            TaskType(**given),
+            get_key(data, "transform"),
+            tuple(data["center"]),
+            tuple(data["spread"]),
+        )
 
 
 def answers_index(index: Any, count: int) -> Any:
@@ -133,53 +150,53 @@ def answers_index(index: Any, count: int) -> Any:
 
 
 def fit_target(
-    train: pd.DataFrame, asked: Asked, how: How, said: list[str]
+    train: pd.DataFrame, task_type: TaskType, how: TargetScaling, notes: list[str]
 ) -> tuple[Target, dict[str, float]]:
     """The target's scale from the training rows, and the effects.
 
     "auto" takes the logarithm of one non-negative number of skewness above 8 if that at least
-    halves the skewness, and else standardizes. Raises `DataError` if "log" is asked of negative
+    halves the skewness, and else standardizes. Raises `DataError` if "log" is set for negative
     numbers.
     """
-    if asked.kind != "regression":
-        return Target(asked), {}
-    y = _numbers(train, asked)
-    form: Any = "as it is"
-    if how == "log" or (how == "auto" and len(asked.names) == 1 and y.min() >= 0):
+    if task_type.kind != "regression":
+        return Target(task_type), {}
+    y = _numbers(train, task_type)
+    transform: Any = "as it is"
+    if how == "log" or (how == "auto" and len(task_type.names) == 1 and y.min() >= 0):
         if y.min() < 0:
             raise DataError(
-                f"the target {', '.join(asked.names)} has negative values",
+                f"the target {', '.join(task_type.names)} has negative values",
                 why="they have no logarithm",
                 do='set encoding.target = "standard"',
             )
         candidate = "log" if y.min() > 0 else "log1p"
-        before, after = skewness(y[:, 0]), skewness(_curved(y, candidate)[:, 0])
-        if how == "log" or (before > SKEWED and abs(after) < before / 2):
-            form = candidate
-            said.append(
-                f"The logarithm of {asked.names[0]} is learned: its skewness is {before:.1f}, "
+        before, after = skewness(y[:, 0]), skewness(_transform(y, candidate)[:, 0])
+        if how == "log" or (before > MIN_SKEWNESS_TO_LOG and abs(after) < before / 2):
+            transform = candidate
+            notes.append(
+                f"The logarithm of {task_type.names[0]} is learned: its skewness is {before:.1f}, "
                 f"the logarithm's {after:.1f} (training rows)."
             )
-        elif before > LEANING and abs(after) < before / 2:
-            said.append(
-                f"{asked.names[0]} is skewed ({before:.1f}, its logarithm {after:.1f}): if it is a "
-                f"share of it "
-                'that an error should be measured by, set encoding.target = "log".'
+        elif before > MIN_SKEWNESS_TO_MENTION and abs(after) < before / 2:
+            notes.append(
+                f"{task_type.names[0]} is skewed ({before:.1f}, its logarithm {after:.1f}): if "
+                "it is a share of it that an error should be measured by, "
+                'set encoding.target = "log".'
             )
-    z = _curved(y, form)
+    z = _transform(y, transform)
     centers, spreads = zip(
-        *((0.0, 1.0) if how == "none" else moments(column) for column in z.T), strict=True
+        *((0.0, 1.0) if how == "none" else mean_and_spread(column) for column in z.T), strict=True
     )
     if min(spreads) == 0:
-        name = asked.names[spreads.index(0)]
+        name = task_type.names[spreads.index(0)]
         raise DataError(
             f"the target {name} is the same in all training rows",
             why="there is nothing to learn",
             do="split at random, or choose another target",
         )
-    effects = {} if how == "none" else {"targets standardized": float(len(asked.names))}
-    return Target(asked, form, centers, spreads), effects | (
-        {} if form == "as it is" else {"targets logged": 1.0}
+    effects = {} if how == "none" else {"targets standardized": float(len(task_type.names))}
+    return Target(task_type, transform, centers, spreads), effects | (
+        {} if transform == "as it is" else {"targets logged": 1.0}
     )
 
 
@@ -189,44 +206,50 @@ def skewness(x: np.ndarray) -> float:
     >>> round(skewness(np.array([0.0, 0.0, 3.0])), 4)
     0.7071
     """
-    center, spread = moments(x)
+    center, spread = mean_and_spread(x)
     return float((((x - center) / spread) ** 3).mean()) if spread > 0 else 0.0
 
 
-def _curved(y: np.ndarray, form: str) -> np.ndarray:
-    return np.log(y) if form == "log" else np.log1p(y) if form == "log1p" else y
+def _transform(y: np.ndarray, transform: str) -> np.ndarray:
+    return np.log(y) if transform == "log" else np.log1p(y) if transform == "log1p" else y
 
 
-def _numbers(frame: pd.DataFrame, asked: Asked) -> np.ndarray:
+def _numbers(frame: pd.DataFrame, task_type: TaskType) -> np.ndarray:
     return np.stack(
-        [numbers_of(frame[n], n, s) for n, s in zip(asked.names, asked.styles, strict=True)], 1
+        [
+            numbers_of(frame[n], n, s)
+            for n, s in zip(task_type.names, task_type.styles, strict=True)
+        ],
+        1,
     )
 
 
-def _places(values: pd.Series, asked: Asked) -> np.ndarray:
+def _places(values: pd.Series, task_type: TaskType) -> np.ndarray:
     texts, codes = texts_of(values)
-    known = texts_of(pd.Series(list(asked.classes), dtype=object))[0]
+    known = texts_of(pd.Series(list(task_type.classes), dtype=object))[0]
     places = pd.Index(known, dtype=object).get_indexer(pd.Index(texts, dtype=object))
     if (places < 0).any():
         odd = texts[int(np.flatnonzero(places < 0)[0])]
         raise DataError(
-            f"the target {asked.names[0]} has the unknown class {odd!r}",
+            f"the target {task_type.names[0]} has the unknown class {odd!r}",
             why=f"the classes are {', '.join(known[:10])}",
             do="leave these rows out",
         )
     return places.astype(np.int64)[codes]
 
 
-def _flags(frame: pd.DataFrame, asked: Asked) -> np.ndarray:
-    if asked.lists:
-        held = [set(map(str, row)) for row in frame[asked.names[0]]]
-        return np.array([[float(str(c) in row) for c in asked.classes] for row in held], np.float32)
+def _flags(frame: pd.DataFrame, task_type: TaskType) -> np.ndarray:
+    if task_type.lists:
+        held = [set(map(str, row)) for row in frame[task_type.names[0]]]
+        return np.array(
+            [[float(str(c) in row) for c in task_type.classes] for row in held], np.float32
+        )
     columns = []
-    for name in asked.names:
+    for name in task_type.names:
         texts, codes = texts_of(frame[name])
-        if any(t.lower() not in YES + NO for t in texts):
+        if any(t.lower() not in YES_WORDS + NO_WORDS for t in texts):
             raise DataError(
                 f"the label {name} has values that are neither 0 nor 1", do="leave these rows out"
             )
-        columns.append(np.array([float(t.lower() in YES) for t in texts], np.float32)[codes])
+        columns.append(np.array([float(t.lower() in YES_WORDS) for t in texts], np.float32)[codes])
     return np.stack(columns, 1)

@@ -1,4 +1,4 @@
-"""From a source to a task: read, find out what is asked, split, fit the encoder on the training
+"""From a source to a task: read, infer the type of task, split, fit the encoder on the training
 rows, encode.
 
 Letters: N examples, F numbers, K columns of codes, C outputs.
@@ -18,23 +18,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ravine.data.encoder import Encoder, Encoding, fit
+from ravine.data.encoder import Encoder, Encoding, fit_encoder
 from ravine.data.examples import Examples
-from ravine.data.images import Images, PictureEncoder, pictured
+from ravine.data.images import ImageEncoder, Images, read_images
 from ravine.data.source import (
     Data,
-    bytes_of,
     check_columns,
     check_weights,
-    opened,
-    taken_out,
+    describe_excluded,
+    open_table,
+    parse_size,
     with_targets,
 )
-from ravine.data.splits import NAMES, Rows, few_rows, judged
-from ravine.data.streaming import RowGroups, larger_than, surveyed
-from ravine.data.tables import read_table
-from ravine.data.task_type import asked
+from ravine.data.splits import SPLIT_NAMES, AnySplit, SplitRows, check_row_count, check_splits
+from ravine.data.streaming import RowGroups, is_larger_than, survey_table
+from ravine.data.tables import TableLike, read_table
+from ravine.data.task_type import infer_task_type
 from ravine.errors import DataError, nearest
+from ravine.old_names import with_earlier_keys
+from ravine.protocols import Signature
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Task:
 
     `train` is `RowGroups` where the table is larger than the memory allowed. `validation` and
     `test` are None where the split has none. `rows` are the numbers of each split's rows in the
-    source (a test file's come after it). `said` are sentences about what was inferred and dropped;
+    source (a test file's come after it). `notes` are sentences about what was inferred and dropped;
     `effects` how much each technique of the encoding did, 0 for nothing. Equal tasks have equal
     fingerprints.
     """
@@ -51,11 +53,11 @@ class Task:
     kind: Literal["binary", "classes", "regression", "labels"]
     targets: tuple[str, ...]
     classes: tuple[Any, ...]
-    encoder: Encoder | PictureEncoder
+    encoder: Encoder | ImageEncoder
     train: Examples | RowGroups
     validation: Examples | None
     test: Examples | None
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
     effects: Mapping[str, float]
     fingerprint: str
     rows: Mapping[str, np.ndarray]
@@ -65,9 +67,37 @@ class Task:
         """How many outputs a network needs."""
         return self.encoder.target.outputs
 
+    @property
+    def train_examples(self) -> Examples:
+        """The training examples. Raises `DataError` where they are read in pieces."""
+        if isinstance(self.train, RowGroups):
+            raise DataError(
+                "the training rows are read in pieces",
+                why="examples in memory are needed",
+                do="leave data.memory out",
+            )
+        return self.train
+
+    @property
+    def signature(self) -> Signature:
+        """What goes in and comes out of a network for this task."""
+        encoder = self.encoder
+        return Signature(
+            len(encoder.features),
+            tuple(encoder.code_sizes),
+            self.outputs,
+            encoder.image if isinstance(encoder, ImageEncoder) else None,
+            tuple(encoder.flags),
+        )
+
 
 def load(
-    data: Data | Images, split: Any, encoding: Encoding, *, seed: int, frame: Any = None
+    data: Data | Images,
+    split: AnySplit,
+    encoding: Encoding,
+    *,
+    seed: int,
+    frame: TableLike | None = None,
 ) -> Task:
     """The task of a source, or of a `frame` given from Python (a DataFrame, a mapping, or a pair X,
     y).
@@ -80,69 +110,73 @@ def load(
     ('classes', ('setosa', 'versicolor', 'virginica'), 102, 24, 24)
     """
     if isinstance(data, Images):
-        return _pictured(data, split, encoding, seed=seed, frame=frame)
+        return _load_images(data, split, encoding, seed=seed, frame=frame)
     if data.test is not None:
         split = _without_test(split)
     if (
         frame is None
         and data.memory is not None
-        and larger_than(Path(data.source), bytes_of(data.memory))
+        and is_larger_than(Path(data.source), parse_size(data.memory))
     ):
-        return _streamed(data, split, encoding, seed=seed)
-    said: list[str] = []
-    table, targets = opened(data, frame, said)
+        return _load_streamed(data, split, encoding, seed=seed)
+    notes: list[str] = []
+    table, targets = open_table(data, frame, notes)
     check_columns(list(table.columns), data, targets)
-    table, places = with_targets(table, targets, said)
+    table, places = with_targets(table, targets, notes)
     own = len(table)
     if data.test is not None:
-        tested = _test_table(data.test, targets, said).reindex(columns=table.columns)
+        tested = _test_table(data.test, targets, notes).reindex(columns=table.columns)
         table, places = (
             pd.concat([table, tested]),
             np.append(places, len(table) + np.arange(len(tested))),
         )
-    few_rows(own, 0, 0)
-    question = asked(table, targets, data.task, said)
+    check_row_count(own, 0, 0)
+    task_type = infer_task_type(table, targets, data.task, notes)
     check_weights(table, data.weight)
-    rows = split.rows(table.iloc[:own], question, seed, said)
+    rows = split.rows(table.iloc[:own], task_type, seed, notes)
     if data.test is not None:
         rows = dataclasses.replace(rows, test=np.arange(own, len(table)))
-    judged(rows, table, question, said)
-    said += taken_out(data, split.columns())
+    check_splits(rows, table, task_type, notes)
+    notes += describe_excluded(data, split.columns())
     skip = (*data.drop, *split.columns(), *(() if data.weight is None else (data.weight,)))
-    encoder = fit(
+    encoder = fit_encoder(
         table.iloc[rows.train],
-        question,
+        task_type,
         encoding,
         rows=len(table),
         skip=skip,
         categories=data.categories,
         numbers=data.numbers,
-        said=said,
+        notes=notes,
     )
-    examples = {name: _examples(encoder, table, getattr(rows, name), data.weight) for name in NAMES}
-    numbers = {name: places[getattr(rows, name)] for name in NAMES}
+    examples = {
+        name: _examples(encoder, table, getattr(rows, name), data.weight) for name in SPLIT_NAMES
+    }
+    numbers = {name: places[getattr(rows, name)] for name in SPLIT_NAMES}
     assert examples["train"] is not None  # splits raise before
     return Task(
-        kind=question.kind,
-        targets=question.names,
-        classes=question.classes,
+        kind=task_type.kind,
+        targets=task_type.names,
+        classes=task_type.classes,
         encoder=encoder,
         **examples,  # type: ignore[arg-type]
-        said=tuple([*said, _sizes_said(rows, split)]),
+        notes=tuple([*notes, _describe_sizes(rows, split)]),
         effects=encoder.effects,
         fingerprint=_fingerprint(encoder, examples, numbers),
         rows=numbers,
     )
 
 
-def _streamed(data: Data, split: Any, encoding: Encoding, *, seed: int) -> Task:
-    said: list[str] = []
+def _load_streamed(data: Data, split: AnySplit, encoding: Encoding, *, seed: int) -> Task:
+    notes: list[str] = []
     assert data.memory is not None
-    found = surveyed(data, split, encoding, seed=seed, memory=bytes_of(data.memory), said=said)
+    found = survey_table(
+        data, split, encoding, seed=seed, memory=parse_size(data.memory), notes=notes
+    )
     held: dict[str, Examples | None] = {"validation": found.validation, "test": found.test}
     if data.test is not None:
         held["test"] = found.encoder.examples(
-            _test_table(data.test, data.target, said), data.weight
+            _test_table(data.test, data.target, notes), data.weight
         )
     if held["validation"] is None and split.validation > 0:
         raise DataError(
@@ -151,50 +185,52 @@ def _streamed(data: Data, split: Any, encoding: Encoding, *, seed: int) -> Task:
             do="mark some rows",
         )
     counts = {name: 0 if e is None else e.count for name, e in held.items()}
-    said.append(
+    notes.append(
         f"{found.train.count} rows train, {counts['validation']} validate, {counts['test']} test."
     )
     return Task(
-        kind=found.asked.kind,
-        targets=found.asked.names,
-        classes=found.asked.classes,
+        kind=found.task_type.kind,
+        targets=found.task_type.names,
+        classes=found.task_type.classes,
         encoder=found.encoder,
         train=found.train,
         **held,
-        said=tuple(said),
+        notes=tuple(notes),
         effects=found.encoder.effects,
         fingerprint=_fingerprint(found.encoder, held, found.rows, found.digest),
         rows=found.rows,
     )
 
 
-def _pictured(data: Images, split: Any, encoding: Encoding, *, seed: int, frame: Any) -> Task:
-    said: list[str] = []
-    found = pictured(data, split, encoding, seed=seed, frame=frame, said=said)
-    held = {name: getattr(found, name) for name in NAMES}
+def _load_images(
+    data: Images, split: AnySplit, encoding: Encoding, *, seed: int, frame: TableLike | None
+) -> Task:
+    notes: list[str] = []
+    found = read_images(data, split, encoding, seed=seed, frame=frame, notes=notes)
+    held = {name: getattr(found, name) for name in SPLIT_NAMES}
     targets = {
         n: e and Examples(torch.empty(e.count, 0), targets=e.targets) for n, e in held.items()
     }
     return Task(
-        kind=found.asked.kind,
-        targets=found.asked.names,
-        classes=found.asked.classes,
+        kind=found.task_type.kind,
+        targets=found.task_type.names,
+        classes=found.task_type.classes,
         encoder=found.encoder,
         **held,
-        said=tuple(said),
+        notes=tuple(notes),
         effects=found.encoder.effects,
         fingerprint=_fingerprint(found.encoder, targets, found.rows, found.digest),
         rows=found.rows,
     )
 
 
-def _without_test(split: Any) -> Any:
+def _without_test(split: AnySplit) -> Any:
     """The split without a test share: the test rows are another file's."""
     return dataclasses.replace(split, test=0.0) if hasattr(split, "test") else split
 
 
-def _test_table(path: str, targets: tuple[str, ...], said: list[str]) -> pd.DataFrame:
-    tested = read_table(path, said)
+def _test_table(path: str, targets: tuple[str, ...], notes: list[str]) -> pd.DataFrame:
+    tested = read_table(path, notes)
     for name in targets:
         if name not in tested.columns:
             raise DataError(
@@ -202,7 +238,7 @@ def _test_table(path: str, targets: tuple[str, ...], said: list[str]) -> pd.Data
                 why=nearest(name, list(tested.columns)),
                 do="give a test file with the target",
             )
-    return with_targets(tested, targets, said)[0]
+    return with_targets(tested, targets, notes)[0]
 
 
 def _examples(
@@ -211,13 +247,13 @@ def _examples(
     return encoder.examples(table.iloc[rows], weight) if len(rows) else None
 
 
-def _sizes_said(rows: Rows, split: Any) -> str:
-    sizes = [len(getattr(rows, name)) for name in NAMES]
+def _describe_sizes(rows: SplitRows, split: AnySplit) -> str:
+    sizes = [len(getattr(rows, name)) for name in SPLIT_NAMES]
     return f"{sizes[0]} rows train, {sizes[1]} validate, {sizes[2]} test ({type(split).__name__})."
 
 
 def _fingerprint(
-    encoder: Encoder | PictureEncoder,
+    encoder: Encoder | ImageEncoder,
     examples: Mapping[str, Examples | None],
     rows: Mapping[str, np.ndarray],
     digest: str = "",
@@ -226,7 +262,7 @@ def _fingerprint(
     are.
     """
     hashed = hashlib.blake2b(
-        json.dumps(encoder.to_plain()).encode() + digest.encode(), digest_size=16
+        json.dumps(with_earlier_keys(encoder.to_plain())).encode() + digest.encode(), digest_size=16
     )
     for name in sorted(examples):
         hashed.update(name.encode())

@@ -9,12 +9,21 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ravine.data.parsing import NO, PAIRS, YES, is_text, numbers_of, refuse, style_of, texts_of
+from ravine.data.parsing import (
+    NO_WORDS,
+    YES_NO_PAIRS,
+    YES_WORDS,
+    is_text,
+    number_style,
+    numbers_of,
+    refuse_values,
+    texts_of,
+)
 from ravine.errors import DataError
 
 
 @dataclass(frozen=True)
-class Asked:
+class TaskType:
     """What is to be learned: the kind of task, the target columns, their classes, and how numbers
     are written in them.
 
@@ -29,20 +38,22 @@ class Asked:
     lists: bool = False
 
 
-def asked(frame: pd.DataFrame, names: Sequence[str], task: str, said: list[str]) -> Asked:
+def infer_task_type(
+    frame: pd.DataFrame, names: Sequence[str], task: str, notes: list[str]
+) -> TaskType:
     """What the target columns ask for. `task` is "auto" or a kind. Raises `DataError` where they do
     not fit.
     """
     name, *others = names
     names = (name, *others)
     if others:
-        return _asked_many(frame, names, task, said)
+        return _infer_several_targets(frame, names, task, notes)
     values = frame[name]
     if isinstance(values.iloc[0], (list, tuple, set, np.ndarray)):
-        _only(task, "labels", f"{name} holds lists")
-        classes = _sorted({_python(v) for row in values for v in row})
-        said.append(f"{name} holds lists of {len(classes)} labels: each is predicted by itself.")
-        return Asked("labels", names, classes, lists=True)
+        _require_kind(task, "labels", f"{name} holds lists")
+        classes = _sort_classes({_python_value(v) for row in values for v in row})
+        notes.append(f"{name} holds lists of {len(classes)} labels: each is predicted by itself.")
+        return TaskType("labels", names, classes, lists=True)
     distinct = values.nunique()
     if distinct == 1:
         raise DataError(
@@ -52,14 +63,14 @@ def asked(frame: pd.DataFrame, names: Sequence[str], task: str, said: list[str])
         )
     kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct)
     if kind == "regression":
-        style = style_of(texts_of(values)[0]) if is_text(values) else ""
+        style = number_style(texts_of(values)[0]) if is_text(values) else ""
         numbers_of(values, name, style)
-        said.append(f"{name} is a number: regression ({why}).")
-        return Asked("regression", names, styles=(style,))
+        notes.append(f"{name} is a number: regression ({why}).")
+        return TaskType("regression", names, styles=(style,))
     if kind == "labels":
         classes = _zero_one(frame, names)
-        return Asked("labels", names, classes)
-    classes = _classes(values)
+        return TaskType("labels", names, classes)
+    classes = _distinct_classes(values)
     if kind == "binary" and len(classes) != 2:
         raise DataError(
             f"the target {name} has {len(classes)} values",
@@ -74,13 +85,13 @@ def asked(frame: pd.DataFrame, names: Sequence[str], task: str, said: list[str])
             do="choose another target",
         )
     if kind == "binary":
-        said.append(
+        notes.append(
             f"{name} is {classes[0]!r} or {classes[1]!r}: binary, {classes[1]!r} is the positive "
             f"one."
         )
     else:
-        said.append(f"{name} has {len(classes)} values: classes ({why}).")
-    return Asked(kind, names, classes)  # type: ignore[arg-type]
+        notes.append(f"{name} has {len(classes)} values: classes ({why}).")
+    return TaskType(kind, names, classes)  # type: ignore[arg-type]
 
 
 def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
@@ -94,7 +105,7 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
             why="dates cannot be predicted",
             do="make a number of it: days until it, or since it",
         )
-    style = style_of(texts_of(values)[0]) if is_text(values) else ""
+    style = number_style(texts_of(values)[0]) if is_text(values) else ""
     if is_text(values) and not style:
         return "classes", "it is text"
     numbers = numbers_of(values, str(values.name), style)
@@ -104,7 +115,9 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
     return "regression", f"{distinct} different {'whole numbers' if whole else 'numbers'}"
 
 
-def _asked_many(frame: pd.DataFrame, names: tuple[str, ...], task: str, said: list[str]) -> Asked:
+def _infer_several_targets(
+    frame: pd.DataFrame, names: tuple[str, ...], task: str, notes: list[str]
+) -> TaskType:
     if task in ("binary", "classes"):
         raise DataError(
             f"the task is {task} and there are {len(names)} targets: {', '.join(names)}",
@@ -119,11 +132,11 @@ def _asked_many(frame: pd.DataFrame, names: tuple[str, ...], task: str, said: li
                 why="there is nothing to learn",
                 do="leave it out",
             )
-    flags = all({t.lower() for t in found} in PAIRS for found in texts.values())
+    flags = all({t.lower() for t in found} in YES_NO_PAIRS for found in texts.values())
     if task == "labels" or (task == "auto" and flags):
-        said.append(f"{', '.join(names)} are 0 or 1: labels, each predicted by itself.")
-        return Asked("labels", names, _zero_one(frame, names))
-    styles = tuple(style_of(texts[n]) if is_text(frame[n]) else "" for n in names)
+        notes.append(f"{', '.join(names)} are 0 or 1: labels, each predicted by itself.")
+        return TaskType("labels", names, _zero_one(frame, names))
+    styles = tuple(number_style(texts[n]) if is_text(frame[n]) else "" for n in names)
     for name, style in zip(names, styles, strict=True):
         if is_text(frame[name]) and not style:
             raise DataError(
@@ -132,43 +145,45 @@ def _asked_many(frame: pd.DataFrame, names: tuple[str, ...], task: str, said: li
                 do="name one target",
             )
         numbers_of(frame[name], name, style)
-    said.append(f"{', '.join(names)} are numbers: regression with {len(names)} outputs.")
-    return Asked("regression", names, styles=styles)
+    notes.append(f"{', '.join(names)} are numbers: regression with {len(names)} outputs.")
+    return TaskType("regression", names, styles=styles)
 
 
 def _zero_one(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        known = np.array([t.lower() in NO + YES for t in texts_of(frame[name])[0]] + [True])
+        known = np.array(
+            [t.lower() in NO_WORDS + YES_WORDS for t in texts_of(frame[name])[0]] + [True]
+        )
         bad = ~known[texts_of(frame[name])[1]]
-        refuse(frame[name], bad, f"the label {name}", "0 or 1")
+        refuse_values(frame[name], bad, f"the label {name}", "0 or 1")
     return names
 
 
-def _only(task: str, kind: str, why: str) -> None:
+def _require_kind(task: str, kind: str, why: str) -> None:
     if task not in ("auto", kind):
         raise DataError(f"the task is {task}", why=why, do=f'set data.task = "{kind}"')
 
 
-def _classes(values: pd.Series) -> tuple[Any, ...]:
+def _distinct_classes(values: pd.Series) -> tuple[Any, ...]:
     """The distinct values, sorted, in their own types."""
     texts, codes = texts_of(values)
     first = pd.Series(np.arange(len(codes))).groupby(codes, sort=True).first()
-    found = [_python(values.iloc[int(first[i])]) for i in range(len(texts))]
-    return _sorted(v.strip() if isinstance(v, str) else v for v in found)
+    found = [_python_value(values.iloc[int(first[i])]) for i in range(len(texts))]
+    return _sort_classes(v.strip() if isinstance(v, str) else v for v in found)
 
 
-def _sorted(values: Any) -> tuple[Any, ...]:
+def _sort_classes(values: Any) -> tuple[Any, ...]:
     found = list(values)
     lowered = {str(v).lower() for v in found}
-    if len(found) == 2 and lowered in PAIRS:
-        return tuple(sorted(found, key=lambda v: str(v).lower() in YES))
+    if len(found) == 2 and lowered in YES_NO_PAIRS:
+        return tuple(sorted(found, key=lambda v: str(v).lower() in YES_WORDS))
     by: Callable[[Any], Any] = (
         (lambda v: v) if len({isinstance(v, str) for v in found}) == 1 else str
     )
     return tuple(sorted(found, key=by))
 
 
-def _python(value: Any) -> Any:
+def _python_value(value: Any) -> Any:
     """A value in Python's own type, so that it can be written as JSON."""
     if isinstance(value, np.generic):
         value = value.item()

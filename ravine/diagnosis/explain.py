@@ -13,7 +13,7 @@ from typing import Any
 
 from ravine.causes import CAUSES
 from ravine.diagnosis.rule import Rule
-from ravine.errors import InputError, folded
+from ravine.errors import InputError, fold_name
 
 PAGE_WIDTH = 80
 ANSI_COLORS = {"error": "31", "warning": "33", "note": "36", "+": "32", "-": "31"}
@@ -31,9 +31,9 @@ def find_topic(name: str, rules: Sequence[Rule], redirects: Mapping[str, str]) -
     code = redirects.get(code, code)
     if code in codes:
         return codes[code]
-    causes = {folded(cause): cause for cause in CAUSES}
-    if folded(name.strip()) in causes:
-        return causes[folded(name.strip())]
+    causes = {fold_name(cause): cause for cause in CAUSES}
+    if fold_name(name.strip()) in causes:
+        return causes[fold_name(name.strip())]
     near = _nearest(name.strip(), code, codes)
     about = codes[near].title if near in codes else CAUSES[near]
     raise InputError(
@@ -162,8 +162,10 @@ def _nearest(name: str, code: str, codes: Mapping[str, Rule]) -> str:
     ]
     if titled:
         return titled[0]
-    by_folded = {folded(known): known for known in (*codes, *CAUSES)}
-    return by_folded[difflib.get_close_matches(folded(code or name), by_folded, n=1, cutoff=0.0)[0]]
+    by_folded = {fold_name(known): known for known in (*codes, *CAUSES)}
+    return by_folded[
+        difflib.get_close_matches(fold_name(code or name), by_folded, n=1, cutoff=0.0)[0]
+    ]
 
 
 def _heading(rule: Rule, width: int, color: bool) -> list[str]:

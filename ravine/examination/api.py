@@ -19,8 +19,8 @@ from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_subject import TorchSubject
 from ravine.finding import Report, arrange
 from ravine.recipe import Recipe
-from ravine.training.jobs import prepare
-from ravine.training.train import Run
+from ravine.training.defaults import prepare
+from ravine.training.run import Run
 
 
 def examine(

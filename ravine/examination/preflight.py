@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data import Examples, RowGroups
+from ravine.data import Examples
+from ravine.data.examples import affordable_count, evenly_spaced
 from ravine.diagnosis import recipe_rules
 from ravine.diagnosis.data import measure
 from ravine.diagnosis.data.profile import DataProfile
@@ -34,25 +35,25 @@ from ravine.diagnosis.rule import Observation, run_rules
 from ravine.errors import InputError
 from ravine.examination.recipe_changes import useful_changes
 from ravine.finding import Change, Checks, Evidence, Finding
-from ravine.losses import AbsoluteError, BinaryCrossEntropy, SoftmaxCrossEntropy, SquaredError
 from ravine.networks.as_module import NetworkModule, as_module
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.optimizers import SGD
 from ravine.part import field_types, stack
 from ravine.penalties import L1, L2, ElasticNet
-from ravine.protocols import Batch, Loss, Pass
+from ravine.protocols import Batch
 from ravine.recipe import Recipe
 from ravine.rng import stream
 from ravine.schedules import Constant
 from ravine.serialization import replace_everywhere
-from ravine.training.cohort import Job, start
+from ravine.training.cohort import Job, start_cohort
+from ravine.training.defaults import batch_size, training_plan
 from ravine.training.determinism import exact_arithmetic
-from ravine.training.jobs import batch_size, plan_of, signature
-from ravine.training.loop import augmented, gradients
+from ravine.training.evaluation import constant_loss
+from ravine.training.loop import augment_batch, forward_context, gradients, manual_gradients
 from ravine.training.train import train_on
 
 PROFILED_ROWS, PROFILED_NUMBERS = 20_000, 2**23  # of the data, numbers only of images
-PROBED_EXAMPLES, PROBED_NUMBERS = 512, 2**18
+PROBED_EXAMPLES = 512
 FEW_EXAMPLES = 16  # that must be overfit
 HALF_LEVEL = 0.5  # of the chance level: learned at least in part
 OVERFIT_STEPS = 600  # in which they must be
@@ -63,7 +64,6 @@ GRADIENT_EXAMPLES = 32
 RANDOM_DIRECTIONS = 3  # beside the gradient's own
 NEARBY = 1e-3  # how far from the start gradients are checked, relative to the weights' spread
 DIFFERENCE_STEPS = (1e-5, 1e-6, 1e-7)  # of finite differences, relative to the weights' length
-MIN_CONSTANT_LOSS = 1e-6  # below, all targets are the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,18 +121,21 @@ def _make_checks(
 
 def profile_data(recipe: Recipe, task: Any) -> DataProfile:
     """What is to be known of a task's examples as networks get them, columns by name."""
-    count = spared(task, PROFILED_ROWS, PROFILED_NUMBERS)
-    chosen, held = some(task, count), task.validation
-    if held is not None:
-        held = held.take(torch.linspace(0, held.count - 1, min(held.count, count)).round().long())
+    count = affordable_count(task.signature, PROFILED_ROWS, PROFILED_NUMBERS)
+    chosen, held = evenly_spaced(task.train, count), task.validation
     scale = _code_scale(chosen)
     assert chosen.targets is not None
+    validation = None
+    if held is not None and held.targets is not None:
+        held = evenly_spaced(held, count)
+        assert held.targets is not None
+        validation = _inputs(task, held, scale), held.targets
     return measure.profile_data(
         _inputs(task, chosen, scale),
         chosen.targets,
-        validation=None if held is None else (_inputs(task, held, scale), held.targets),
+        validation=validation,
         names=()
-        if signature(task).picture is not None
+        if task.signature.image is not None
         else (*task.encoder.features, *task.encoder.code_names),
         batch=batch_size(recipe, task),
         outputs=(task.outputs,),
@@ -142,7 +145,7 @@ def profile_data(recipe: Recipe, task: Any) -> DataProfile:
 
 def _inputs(task: Any, chosen: Examples, scale: tuple[Tensor, Tensor] | None) -> Tensor:
     """Images standardized as networks see them; of rows the numbers, then codes on one scale."""
-    picture = signature(task).picture
+    picture = task.signature.image
     if picture is not None:
         mean, sd = (torch.tensor(values)[:, None, None] for values in picture[3:])
         return (chosen.numbers.float() / 255 - mean) / sd
@@ -162,13 +165,13 @@ def profile_start(recipe: Recipe, task: Any) -> StartProfile:
     """Network and loss before the first step, of the first seed, by the probes that any torch
     program gets.
     """
-    examples = some(task, spared(task, PROBED_EXAMPLES, PROBED_NUMBERS))
+    examples = evenly_spaced(task.train, affordable_count(task.signature, PROBED_EXAMPLES))
     targets = examples.targets
     assert targets is not None and recipe.loss is not None
     loss_part = recipe.loss
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        return loss_part.each(outputs[None], targets[None]).mean()
+        return loss_part.per_example(outputs[None], targets[None]).mean()
 
     with exact_arithmetic():
         module = recipe_module(recipe, task)
@@ -177,9 +180,9 @@ def profile_start(recipe: Recipe, task: Any) -> StartProfile:
 
 def recipe_module(recipe: Recipe, task: Any) -> NetworkModule:
     """The network of a resolved recipe's first seed before its first step, as a torch module."""
-    network = Program(recipe.network, signature(task))
+    network = BatchedNetwork(recipe.network, task.signature)
     weights, buffers = network.start([recipe.seed])
-    return as_module(network, signature(task), weights, buffers)
+    return as_module(network, task.signature, weights, buffers)
 
 
 def module_inputs(examples: Examples) -> Tensor:
@@ -189,25 +192,6 @@ def module_inputs(examples: Examples) -> Tensor:
     if examples.codes is None:
         return examples.numbers
     return torch.cat([examples.numbers, examples.codes.float()], 1)
-
-
-def some(task: Any, count: int) -> Examples:
-    """Training examples evenly spread over the split, `count` at most; of a streamed table the
-    first pieces' ones.
-    """
-    if isinstance(task.train, RowGroups):
-        chunk = next(iter(task.train.epoch(0, 0)))
-        return chunk.take(torch.arange(min(count, chunk.count)))
-    places = torch.linspace(0, task.train.count - 1, min(count, task.train.count)).round().long()
-    return task.train.take(places)
-
-
-def spared(task: Any, count: int, values: int = PROBED_NUMBERS) -> int:
-    """How many examples of a task to look at, so that images stay affordable."""
-    picture = signature(task).picture
-    if picture is None:
-        return count
-    return max(16, min(count, values // math.prod(picture[:3])))
 
 
 def rate_path(recipe: Recipe) -> str:
@@ -221,80 +205,6 @@ def rate_path(recipe: Recipe) -> str:
     while "lr" not in field_types(type(part)):
         part, path = part.inner, f"{path}.inner"  # type: ignore[attr-defined]
     return f"{path}.lr"
-
-
-# What untrained networks and a constant answer lose
-
-
-def starting_losses(recipe: Recipe, task: Any, networks: int) -> np.ndarray:
-    """The mean loss over some training examples of networks that have not made a step, [P]."""
-    seeds = range(recipe.seed, recipe.seed + networks)
-    built = Program(stack([recipe] * networks).network, signature(task))
-    with exact_arithmetic(), torch.no_grad():
-        weights, buffers = built.start(list(seeds))
-        examples = some(task, spared(task, PROBED_EXAMPLES))
-        now = Pass(training=True, seeds=list(seeds), step=0, batch=examples.count, buffers=buffers)
-        numbers, codes = (
-            examples.numbers[None],
-            None if examples.codes is None else examples.codes[None],
-        )
-        outputs = built(built.layout.views(weights), Batch(numbers, codes), now)
-        return _each(recipe.loss, outputs, examples).mean(1).double().numpy()  # type: ignore
-
-
-def chance_level(loss: Loss, examples: Examples, outputs: int) -> float:
-    """The loss of a network whose outputs are all 0: every class is equally likely, every number is
-    the mean.
-
-    >>> examples = Examples(torch.zeros(4, 1), targets=torch.tensor([0, 1, 2, 0]))
-    >>> round(chance_level(SoftmaxCrossEntropy(), examples, 3), 4)  # log 3
-    1.0986
-    """
-    return _constant_loss(loss, examples, torch.zeros(outputs, dtype=torch.float64))
-
-
-def constant_level(loss: Loss, examples: Examples, outputs: int) -> float:
-    """The least loss of a network whose outputs are the same for all examples: H(y), ½ Var y, mean
-    |y − median|.
-
-    >>> examples = Examples(torch.zeros(4, 1), targets=torch.tensor([0, 0, 0, 1]))
-    >>> round(constant_level(SoftmaxCrossEntropy(), examples, 2), 4)  # ¾ log 4/3 + ¼ log 4
-    0.5623
-    """
-    y = examples.targets
-    assert y is not None
-    if isinstance(loss, SoftmaxCrossEntropy):
-        share = torch.bincount(y.reshape(-1).long(), minlength=outputs).double() / y.numel()
-        smoothing = float(loss.label_smoothing)
-        return _constant_loss(
-            loss, examples, ((1 - smoothing) * share + smoothing / outputs).clamp_min(1e-12).log()
-        )
-    if isinstance(loss, BinaryCrossEntropy):
-        share, smoothing = y.double().reshape(len(y), -1).mean(0), float(loss.label_smoothing)
-        return _constant_loss(
-            loss, examples, torch.logit((1 - smoothing) * share + smoothing / 2, eps=1e-12)
-        )
-    flat = y.double().reshape(len(y), -1)
-    if isinstance(loss, SquaredError):
-        return _constant_loss(loss, examples, flat.mean(0))
-    if isinstance(loss, AbsoluteError):
-        return _constant_loss(loss, examples, flat.quantile(0.5, 0))
-    tried = [
-        _constant_loss(loss, examples, flat.quantile(q, 0))
-        for q in torch.linspace(0, 1, 41, dtype=torch.float64)
-    ]
-    return min(*tried, _constant_loss(loss, examples, flat.mean(0)))
-
-
-def _constant_loss(loss: Loss, examples: Examples, outputs: Tensor) -> float:
-    everywhere = outputs.expand(1, examples.count, len(outputs))
-    return float(_each(loss, everywhere, examples.to("cpu", torch.float64)).mean())
-
-
-def _each(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
-    targets = examples.targets
-    assert targets is not None
-    return loss.each(outputs, targets.expand(len(outputs), *targets.shape))
 
 
 # The penalty
@@ -312,7 +222,7 @@ def check_penalty(recipe: Recipe, task: Any, *, networks: int = 4) -> RecipeChec
         if getattr(recipe.optimizer, "weight_decay", 0):
             said += " (weight decay is part of the optimizer's step, not of the loss)"
         return RecipeCheck("penalty", None, said)
-    built = Program(stack([recipe] * networks).network, signature(task))
+    built = BatchedNetwork(stack([recipe] * networks).network, task.signature)
     weights, _ = built.start(list(range(recipe.seed, recipe.seed + networks)))
     weights, decays = weights.double(), built.layout.decays(dtype=torch.float64)
     tensors = built.layout.views(weights)
@@ -422,13 +332,14 @@ def check_overfits_few(
     fails, at a tenth and ten times of it; and then far from it, too. Examples with equal inputs
     count once.
     """
-    chosen = _distinct(some(task, 20 * few), few)
+    chosen = _distinct(evenly_spaced(task.train, 20 * few), few)
     if chosen.count < 2:
         return RecipeCheck("overfit a few", None, "all training examples have the same inputs")
     bare = unhindered(recipe)
-    level = constant_level(bare.loss, chosen, task.outputs)  # type: ignore[arg-type]
-    if level < MIN_CONSTANT_LOSS:
+    assert bare.loss is not None and chosen.targets is not None
+    if bool((chosen.targets == chosen.targets[0]).all()):
         return RecipeCheck("overfit a few", None, "the few examples all have the same target")
+    level = constant_loss(bare.loss, chosen, task.outputs)
     lr = float(recipe.optimizer.lr)
     small = dataclasses.replace(task, train=chosen, validation=None, test=None)
     limit = LEARNED_LOSS * level
@@ -598,17 +509,17 @@ def check_gradient(
         recipe, precision="float64", optimizer=SGD(lr=0.1), tuning=(), average=None, clip=None
     )
     seeds = tuple(range(recipe.seed, recipe.seed + networks))
-    chosen = some(task, examples)
+    chosen = evenly_spaced(task.train, examples)
     job = Job(
         recipes=(bare,) * networks,
         seeds=seeds,
-        signature=signature(task),
-        plan=plan_of(bare, task),
+        signature=task.signature,
+        plan=training_plan(bare, task),
         batch=chosen.count,
     )
     with exact_arithmetic():
-        cohort = start(job)
-        batch = augmented(cohort, batch_of(chosen, torch.float64), None)
+        cohort = start_cohort(job)
+        batch = augment_batch(cohort, batch_of(chosen, torch.float64), None)
         sd = cohort.weights.std(1, correction=0, keepdim=True)
         kept = cohort.weights + NEARBY * sd * _direction(cohort.weights, recipe.seed, 0)
         buffers = {n: b.clone() for n, b in cohort.buffers.items()}
@@ -617,11 +528,16 @@ def check_gradient(
             cohort.weights.copy_(rows)
             for known, value in buffers.items():
                 cohort.buffers[known].copy_(value)
-            grads, losses = gradients(cohort, batch, None)
+            if cohort.workspace.manual is None:
+                context = forward_context(cohort, None)
+                outputs = cohort.network(cohort.workspace.leaves, batch, context)
+                grads, losses = gradients(cohort, outputs, batch, None)
+            else:
+                grads, losses = manual_gradients(cohort, batch, None)
             grads, losses = grads.clone(), losses.clone()
             for penalty in cohort.parts.penalties:
-                grads = grads + penalty.gradient(cohort.weights, cohort.decays, None)
-                losses = losses + penalty.value(cohort.weights, cohort.decays)
+                grads = grads + penalty.gradient(cohort.weights, cohort.workspace.decays, None)
+                losses = losses + penalty.value(cohort.weights, cohort.workspace.decays)
             return grads, losses
 
         grads, losses = at(kept)

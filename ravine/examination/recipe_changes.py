@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ravine.catalog import changed
 from ravine.errors import RecipeError
-from ravine.finding import BY_HAND, Change, Report
+from ravine.finding import MANUAL_CHANGES, Change, Report
 from ravine.recipe import Recipe
+from ravine.recipe_files import with_changes
 from ravine.serialization import get
 from ravine.training.run_folder import plain_recipe
 
@@ -60,7 +60,7 @@ def apply_changes(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
             continue
         for name in reversed(change.path.split(".")[1:]):
             value = {name: value}
-        recipe = changed(recipe, {change.path.split(".")[0]: value})
+        recipe = with_changes(recipe, {change.path.split(".")[0]: value})
     return recipe
 
 
@@ -72,7 +72,7 @@ def useful_changes(recipe: Recipe, changes: Iterable[Change]) -> tuple[Change, .
     named = (
         IN_RECIPES.get((c.path, str(c.value))) or IN_RECIPES.get((c.path, "")) or c for c in changes
     )
-    return tuple(c for c in named if c.path in BY_HAND or _differs(recipe, c))
+    return tuple(c for c in named if c.path in MANUAL_CHANGES or _differs(recipe, c))
 
 
 def _differs(recipe: Recipe, change: Change) -> bool:
@@ -89,7 +89,8 @@ def fix_recipe(recipe: Recipe, report: Report) -> Recipe:
     paths: set[str] = set()
     for finding in report.findings:
         if finding.trial is not None and finding.trial.verdict == "helped":
-            changes = [c for c in finding.changes if c.path not in paths and c.path not in BY_HAND]
+            taken = paths | set(MANUAL_CHANGES)
+            changes = [c for c in finding.changes if c.path not in taken]
             recipe = apply_changes(recipe, changes)
             paths |= {c.path for c in changes}
     return recipe

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ravine import metrics
-from ravine.catalog import recipe_from
 from ravine.data import Examples, RowGroups
+from ravine.data.examples import evenly_spaced
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.training_curves.rules import ALL as CURVE_RULES
 from ravine.diagnosis.training_curves.series import TrainingCurves, curves_of_record
@@ -27,9 +27,7 @@ from ravine.diagnosis.trials.outcome import TRIAL_SEEDS, Outcome, TrialResults
 from ravine.errors import InputError, RavineError
 from ravine.examination.preflight import (
     check_recipe,
-    constant_level,
     rate_path,
-    some,
 )
 from ravine.examination.recipe_changes import (
     HE_START,
@@ -49,18 +47,21 @@ from ravine.examination.subject import (
     TrialBudget,
 )
 from ravine.examination.trials import mean_outcome
-from ravine.finding import BY_HAND, Change, Evidence, Finding
+from ravine.finding import MANUAL_CHANGES, Change, Evidence, Finding
 from ravine.networks.activations import Identity
 from ravine.networks.initializers import Glorot, He, LeCun, Orthogonal, TorchDefault
 from ravine.networks.mlp import Mlp
 from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
+from ravine.recipe_files import recipe_from
 from ravine.record import Record, Score, read_json
 from ravine.schedules import Constant, Cosine, WarmUp
 from ravine.serialization import get
-from ravine.training.jobs import batch_size, examples_of, load_task, plan_of, resolve
+from ravine.training.defaults import batch_size, load_task, resolve, training_plan
+from ravine.training.evaluation import constant_loss
+from ravine.training.run import Run
 from ravine.training.run_folder import planned_recipe
-from ravine.training.train import Run, open_run, train_on
+from ravine.training.train import open_run, train_on
 
 LOWER_RATES, HIGHER_RATES = (0.1, 0.01, 0.001), (3.0, 10.0, 100.0, 1000.0)
 LONGER_TIMES = (3, 10, 30)  # the epochs
@@ -144,7 +145,7 @@ class RecipeSubject:
         bench, null = self.bench, self.bench.null
         base: Outcome = mean_outcome("healthy", runs[:SCREENING_SEEDS])
         as_tried = bench.shortened_with((), bench.budget.steps)
-        steps = plan_of(as_tried, bench.task).steps
+        steps = training_plan(as_tried, bench.task).steps
         return TrialResults(base=base, null_loss=null, start_loss=null, steps=steps)
 
     # What can be changed
@@ -161,7 +162,7 @@ class RecipeSubject:
 
     def treatments_for(self, changes: Sequence[Change]) -> Strength:
         useful = useful_changes(self.recipe, changes)
-        return tuple(SetSetting(c) for c in useful if c.path not in BY_HAND)
+        return tuple(SetSetting(c) for c in useful if c.path not in MANUAL_CHANGES)
 
     def _changes(self, cause: str) -> Iterable[tuple[Change, ...]]:
         """What may be changed for a cause, from weak to strong."""
@@ -208,14 +209,14 @@ class RecipeSubject:
             yield (Change(path, rate),)
 
     def _longer(self) -> Iterator[tuple[Change, ...]]:
-        steps, epochs = plan_of(self.recipe, self.task).steps, self.recipe.epochs
+        steps, epochs = training_plan(self.recipe, self.task).steps, self.recipe.epochs
         assert epochs is not None  # resolved
         for times in LONGER_TIMES:
             if times * steps <= MAX_LONGER_STEPS:
                 yield (Change("epochs", times * epochs),)
 
     def _smaller_batch(self) -> int:
-        count = examples_of(self.task)
+        count = self.task.train.count
         return min(256, max(16, 2 ** round(math.log2(max(1, count / 30)))))
 
     def _unregularized(self) -> Iterator[tuple[Change, ...]]:
@@ -255,8 +256,8 @@ class RecipeSubject:
         return Facts((), "epochs")
 
     def _few_steps(self) -> Facts | None:
-        per_epoch = plan_of(self.recipe, self.task).per_epoch
-        if per_epoch > FEW_EPOCH_STEPS or examples_of(self.task) < MANY_EXAMPLES:
+        per_epoch = training_plan(self.recipe, self.task).per_epoch
+        if per_epoch > FEW_EPOCH_STEPS or self.task.train.count < MANY_EXAMPLES:
             return None
         name = "steps in a pass over the examples"
         return Facts((Evidence(name, per_epoch, "", FEW_EPOCH_STEPS),), "batch", ("too-few-steps",))
@@ -279,7 +280,7 @@ class RecipeSubject:
         recipe = self.recipe
         for path, value in settings_of(recipe.optimizer, "optimizer"):
             if path.endswith(".weight_decay") and value > 0:
-                steps = plan_of(recipe, self.task).steps
+                steps = training_plan(recipe, self.task).steps
                 shrinkage = value * float(recipe.optimizer.lr) * steps
                 if shrinkage > MAX_SHRINKAGE:
                     left = f"e^-{shrinkage:.3g} is left of a weight that nothing holds"
@@ -402,7 +403,7 @@ class Bench:
         held = evaluated_examples(task)
         assert held.targets is not None
         # of a run with snapshots the last weights of each
-        predictions = run.model.members(held)[-sum(alive) :]
+        predictions = run.model.member_predictions(held)[-sum(alive) :]
         losses = loss_of(task.kind, predictions, held.targets)
         values = zip(
             losses.clamp(max=MAX_LOSS_RATIO * self.null).tolist(),
@@ -468,7 +469,7 @@ def bench_of(recipe: Recipe, task: Any, run: Run | None, frame: Any, *, say: Say
     whole = small is task
     if run is None or not whole or len(run.record.members) < TRIAL_SEEDS:
         short = shortened(recipe, small, length)
-        steps = plan_of(short, small).steps
+        steps = training_plan(short, small).steps
         say(f"training the recipe as it is: {steps:,} steps, {TRIAL_SEEDS} seeds")
         run, whole = train_on([small], [short])[0], whole and short.epochs == recipe.epochs
     budget = TrialBudget(SCREENING_SEEDS, screening, TRIAL_SEEDS, length)
@@ -483,7 +484,7 @@ def cut_task(task: Any, recipe: Recipe) -> Any:
         train = next(iter(task.train.epoch(recipe.seed, 0)))
     else:
         most = max(2, SCREENING_STEPS) * batch_size(recipe, task)
-        if recipe.batch == "all" or examples_of(task) <= 2 * most:
+        if recipe.batch == "all" or task.train.count <= 2 * most:
             return task
         train = task.train.take(torch.linspace(0, task.train.count - 1, most).round().long())
     return replace(task, train=train, test=None, fingerprint=f"{task.fingerprint} cut")
@@ -501,7 +502,7 @@ def seconds_per_step(task: Any, recipe: Recipe) -> float:
 
 def shortened(recipe: Recipe, task: Any, steps: int) -> Recipe:
     """The recipe with so few epochs that it makes about so many steps, if it makes more."""
-    per_epoch = -(-examples_of(task) // batch_size(recipe, task))
+    per_epoch = -(-task.train.count // batch_size(recipe, task))
     assert recipe.epochs is not None  # resolved
     return recipe.vary("epochs", min(recipe.epochs, max(1, round(steps / per_epoch))))
 
@@ -509,10 +510,8 @@ def shortened(recipe: Recipe, task: Any, steps: int) -> Recipe:
 def evaluated_examples(task: Any) -> Examples:
     """Validation examples; of a task without any, training examples."""
     if task.validation is None:
-        return some(task, EVALUATED_EXAMPLES)
-    count = task.validation.count
-    places = torch.linspace(0, count - 1, min(count, EVALUATED_EXAMPLES)).round().long()
-    return task.validation.take(places)
+        return evenly_spaced(task.train, EVALUATED_EXAMPLES)
+    return evenly_spaced(task.validation, EVALUATED_EXAMPLES)
 
 
 def loss_of(kind: str, predictions: Tensor, targets: Tensor) -> Tensor:
@@ -526,7 +525,7 @@ def constant_loss_of(task: Any) -> float:
     """The same of the best constant prediction, fitted on training examples: class shares, or
     means.
     """
-    held, targets = evaluated_examples(task), some(task, EVALUATED_EXAMPLES).targets
+    held, targets = evaluated_examples(task), evenly_spaced(task.train, EVALUATED_EXAMPLES).targets
     assert held.targets is not None and targets is not None
     if task.kind == "classes":
         shares = torch.bincount(targets.reshape(-1).long(), minlength=task.outputs).double()
@@ -544,8 +543,8 @@ def curves_with_constant(record: Record, recipe: Recipe, task: Any) -> TrainingC
     loss: Any = recipe.loss
     references = replace(
         curves.references,
-        null_train=constant_level(loss, task.train, task.outputs),
-        null_validation=constant_level(loss, task.validation, task.outputs),
+        null_train=constant_loss(loss, task.train, task.outputs),
+        null_validation=constant_loss(loss, task.validation, task.outputs),
     )
     return replace(curves, references=references)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ravine.diagnosis.data.profile import NumberStats
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.examination.subject import Facts, Observed, Strength, Subject
-from ravine.finding import BY_HAND, Evidence
+from ravine.finding import MANUAL_CHANGES, Evidence
 
 FAR_MEAN = 3.0  # standard deviations of a column's mean from 0
 SPREAD_RATIO = 10.0  # of standard deviations of columns
@@ -118,7 +118,7 @@ def _merge_by_cause(remedies: Iterable[Remedy]) -> list[Remedy]:
 def _asked_for(subject: Subject, observed: Observed) -> Iterator[Remedy]:
     """What findings ask to be changed, where the subject knows how."""
     for finding in observed.findings:
-        if finding.changes and not any(c.path in BY_HAND for c in finding.changes):
+        if finding.changes and not any(c.path in MANUAL_CHANGES for c in finding.changes):
             strength = subject.treatments_for(finding.changes)
             if strength:
                 yield Remedy(

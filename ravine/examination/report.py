@@ -19,7 +19,7 @@ from ravine.diagnosis.trials.rules import ALL as TRIAL_RULES
 from ravine.examination.remedies import remedies_of
 from ravine.examination.subject import Say, Subject, stay_silent
 from ravine.examination.trials import try_cures, try_remedies, try_stopping_at
-from ravine.finding import BY_HAND, SEVERITIES, Checks, Finding, Report, Trial, arrange
+from ravine.finding import MANUAL_CHANGES, SEVERITY_LEVELS, Checks, Finding, Report, Trial, arrange
 
 STOPS_EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
 NOTHING_LEARNED = ("RVN-T02", "RVN-T22")
@@ -138,7 +138,7 @@ def join_trials(
         outcome = outcomes.get(finding.cause)
         if outcome is not None and not is_symptom(finding) and finding.trial is None:
             helped = outcome.trial is not None and outcome.trial.verdict == "helped"
-            by_hand = tuple(c for c in finding.changes if c.path in BY_HAND)
+            by_hand = tuple(c for c in finding.changes if c.path in MANUAL_CHANGES)
             changes = outcome.changes if helped else by_hand
             finding = replace(finding, trial=outcome.trial, changes=changes)
         joined.append(finding)
@@ -152,7 +152,7 @@ def join_trials(
             rest.append(cause)
             continue
         known = joined[place]
-        worse = min(known.severity, cause.severity, key=SEVERITIES.index)
+        worse = min(known.severity, cause.severity, key=SEVERITY_LEVELS.index)
         evidence = (*known.evidence, *cause.evidence[-1:])
         where = known.where or cause.where
         joined[place] = replace(known, severity=worse, evidence=evidence, where=where)
@@ -223,6 +223,6 @@ def _with_trial(finding: Finding, why: str) -> Finding:
     """A finding that recommends something says what became of it: here, why nobody tried."""
     if finding.trial is not None or not finding.changes:
         return finding
-    by_hand = all(change.path in BY_HAND for change in finding.changes)
+    by_hand = all(change.path in MANUAL_CHANGES for change in finding.changes)
     why = "made by hand" if by_hand else why
     return replace(finding, trial=Trial(verdict="not tried", why=why))

@@ -24,7 +24,7 @@ from ravine.examination.subject import (
     Subject,
 )
 from ravine.examination.verdict import weigh
-from ravine.finding import BY_HAND, Change, Finding, Trial
+from ravine.finding import MANUAL_CHANGES, Change, Finding, Trial
 
 HARM = 0.1  # of what there was to gain: after a strength that loses so much none is tried
 MIN_GAIN_TO_CONFIRM = 0.1  # of what there was to gain
@@ -112,7 +112,7 @@ def try_cures(subject: Subject, observed: Observed, finding: Finding) -> Finding
             return replace(finding, changes=changes, trial=trial)
         failed = failed or trial
     if failed is not None:
-        by_hand = tuple(c for c in finding.changes if c.path in BY_HAND)
+        by_hand = tuple(c for c in finding.changes if c.path in MANUAL_CHANGES)
         return replace(finding, trial=failed, changes=by_hand)
     return replace(finding, trial=Trial(verdict="not tried", why=why))
 

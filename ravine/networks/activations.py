@@ -14,14 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ravine.effects import Effect
+from ravine.layout import VECTOR_SIZE
 from ravine.part import Number, match, part, setting
 
-ACTS = Effect("activation", "mean |f(x) − x| relative to |x|")
-# elements that torch's vector loops take at a time: two registers of 16 float32 (AVX-512), or fewer
-VECTOR = 32
+ACTIVATION_EFFECT = Effect("activation", "mean |f(x) − x| relative to |x|")
 
 
-def evenly(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def elementwise_padded(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """f(x) elementwise, with bits that do not depend on how many networks stand before a row.
 
     torch computes the last elements of a buffer with scalar code whose sigmoid, elu, gelu, silu,
@@ -34,12 +33,12 @@ def evenly(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if not x.numel():
         return f(x)
     size = x[0].numel()
-    if size % VECTOR == 0:
+    if size % VECTOR_SIZE == 0:
         return f(x)
-    return f(F.pad(x.flatten(1), (0, -size % VECTOR)))[:, :size].view(x.shape)
+    return f(F.pad(x.flatten(1), (0, -size % VECTOR_SIZE)))[:, :size].view(x.shape)
 
 
-def gain_of(f: Callable[[Tensor], Tensor]) -> float:
+def numeric_gain(f: Callable[[Tensor], Tensor]) -> float:
     """1 / √E[f(z)²] for z ~ N(0, 1), by the trapezoidal rule over ±12; good to seven digits.
 
     He's √2 for a ReLU; tanh gets 1.5925 (the often quoted 5/3 is a recommendation, not this
@@ -50,6 +49,18 @@ def gain_of(f: Callable[[Tensor], Tensor]) -> float:
     return 1 / math.sqrt(float(torch.trapezoid(f(z[None])[0].square() * density, z)))
 
 
+class Nonlinearity:
+    """What all activations but the identity share: their effect, and the gain as an integral."""
+
+    acts: ClassVar[Effect] = ACTIVATION_EFFECT
+
+    def __call__(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def gain(self) -> float:
+        return numeric_gain(self)
+
+
 @part
 class Identity:
     """f(x) = x: layers without a nonlinearity between them are one linear layer."""
@@ -57,7 +68,7 @@ class Identity:
     def __call__(self, x: Tensor) -> Tensor:
         return x
 
-    def pull(self, grad: Tensor, output: Tensor) -> Tensor:
+    def backward(self, grad: Tensor, output: Tensor) -> Tensor:
         """grad itself."""
         return grad
 
@@ -66,47 +77,35 @@ class Identity:
 
 
 @part
-class Sigmoid:
+class Sigmoid(Nonlinearity):
     """σ(x) = 1 / (1 + e^(−x)), between 0 and 1. Its slope is at most ¼ and below 0.007 outside [−5,
     5].
     """
 
-    acts: ClassVar[Effect] = ACTS
-
     def __call__(self, x: Tensor) -> Tensor:
-        return evenly(torch.sigmoid, x)
-
-    def gain(self) -> float:
-        return gain_of(self)
+        return elementwise_padded(torch.sigmoid, x)
 
 
 @part
-class Tanh:
+class Tanh(Nonlinearity):
     """tanh(x), between −1 and 1, centered at 0."""
-
-    acts: ClassVar[Effect] = ACTS
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
 
-    def pull(self, grad: Tensor, output: Tensor) -> Tensor:
+    def backward(self, grad: Tensor, output: Tensor) -> Tensor:
         """grad · (1 − tanh² x)."""
         return torch.ops.aten.tanh_backward(grad, output)
 
-    def gain(self) -> float:
-        return gain_of(self)
-
 
 @part
-class ReLU:
+class ReLU(Nonlinearity):
     """max(x, 0). A unit whose input is negative for every example gets no gradient: it is dead."""
-
-    acts: ClassVar[Effect] = ACTS
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.relu(x)
 
-    def pull(self, grad: Tensor, output: Tensor) -> Tensor:
+    def backward(self, grad: Tensor, output: Tensor) -> Tensor:
         """grad where x > 0, else 0."""
         return torch.ops.aten.threshold_backward(grad, output, 0)
 
@@ -115,10 +114,9 @@ class ReLU:
 
 
 @part
-class LeakyReLU:
+class LeakyReLU(Nonlinearity):
     """x where x > 0, else slope · x (Maas et al. 2013): no unit dies."""
 
-    acts: ClassVar[Effect] = ACTS
     slope: Number = setting(default=0.01, ge=0, lt=1)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -129,121 +127,84 @@ class LeakyReLU:
 
 
 @part
-class ELU:
+class ELU(Nonlinearity):
     """x where x > 0, else alpha (e^x − 1) (Clevert et al. 2016)."""
 
-    acts: ClassVar[Effect] = ACTS
     alpha: float = setting(default=1.0, gt=0)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return evenly(lambda rows: F.elu(rows, self.alpha), x)
-
-    def gain(self) -> float:
-        return gain_of(self)
+        return elementwise_padded(lambda rows: F.elu(rows, self.alpha), x)
 
 
 @part
-class SELU:
+class SELU(Nonlinearity):
     """1.0507 x, below 0 1.0507 · 1.6733 (e^x − 1) (Klambauer et al. 2017): keeps the variance 1, so
     its gain is 1.
     """
 
-    acts: ClassVar[Effect] = ACTS
-
     def __call__(self, x: Tensor) -> Tensor:
-        return evenly(F.selu, x)
+        return elementwise_padded(F.selu, x)
 
     def gain(self) -> float:
         return 1.0
 
 
 @part
-class GELU:
+class GELU(Nonlinearity):
     """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016); exact, not the tanh
     approximation.
     """
 
-    acts: ClassVar[Effect] = ACTS
-
     def __call__(self, x: Tensor) -> Tensor:
-        return evenly(F.gelu, x)
-
-    def gain(self) -> float:
-        return gain_of(self)
+        return elementwise_padded(F.gelu, x)
 
 
 @part
-class SiLU:
+class SiLU(Nonlinearity):
     """x σ(x), also called swish (Elfwing et al. 2018; Ramachandran et al. 2017)."""
 
-    acts: ClassVar[Effect] = ACTS
-
     def __call__(self, x: Tensor) -> Tensor:
-        return evenly(F.silu, x)
-
-    def gain(self) -> float:
-        return gain_of(self)
+        return elementwise_padded(F.silu, x)
 
 
 @part
-class Mish:
+class Mish(Nonlinearity):
     """x tanh(log(1 + e^x)) (Misra 2019). Three times as slow as a GELU."""
 
-    acts: ClassVar[Effect] = ACTS
-
     def __call__(self, x: Tensor) -> Tensor:
-        return evenly(F.mish, x)
-
-    def gain(self) -> float:
-        return gain_of(self)
+        return elementwise_padded(F.mish, x)
 
 
 @part
-class Softplus:
+class Softplus(Nonlinearity):
     """log(1 + e^x): a smooth ReLU that is always positive."""
 
-    acts: ClassVar[Effect] = ACTS
-
     def __call__(self, x: Tensor) -> Tensor:
-        return evenly(F.softplus, x)
-
-    def gain(self) -> float:
-        return gain_of(self)
+        return elementwise_padded(F.softplus, x)
 
 
 @part
-class HardTanh:
+class HardTanh(Nonlinearity):
     """x cut to [−1, 1]."""
-
-    acts: ClassVar[Effect] = ACTS
 
     def __call__(self, x: Tensor) -> Tensor:
         return F.hardtanh(x)
 
-    def gain(self) -> float:
-        return gain_of(self)
-
 
 @part
-class HardSwish:
+class HardSwish(Nonlinearity):
     """x · min(max(x + 3, 0), 6) / 6 (Howard et al. 2019): a SiLU of straight lines and a
     parabola.
     """
 
-    acts: ClassVar[Effect] = ACTS
-
     def __call__(self, x: Tensor) -> Tensor:
         return F.hardswish(x)
 
-    def gain(self) -> float:
-        return gain_of(self)
-
 
 @part
-class Sine:
+class Sine(Nonlinearity):
     """sin(frequency · x) (Sitzmann et al. 2020), for signals that oscillate."""
 
-    acts: ClassVar[Effect] = ACTS
     frequency: Number = setting(default=1.0, gt=0)
 
     def __call__(self, x: Tensor) -> Tensor:

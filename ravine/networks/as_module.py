@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from ravine.layout import Rows
-from ravine.networks.batched import Program
-from ravine.networks.conv_layers import Convolution, Residual
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.conv_layers import ConvolutionLayer, ResidualLayer
 from ravine.networks.layers import (
-    Activate,
+    ActivationLayer,
     BatchNormLayer,
     DropoutLayer,
     LayerNormLayer,
-    Linear,
+    LinearLayer,
 )
-from ravine.networks.torch_module import Guest
-from ravine.protocols import Batch, Layer, Pass, Signature
+from ravine.networks.torch_module import TorchModuleLayer
+from ravine.protocols import Batch, ForwardContext, Layer, Signature
 
 Tensors = Mapping[str, Tensor]  # of one network, by the names of its slots and buffers
 
@@ -42,7 +42,7 @@ class NetworkModule(nn.Module):
         self.sequence = layers  # a plain list: the modules are registered under the slots' names
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.signature.picture is not None:
+        if self.signature.image is not None:
             made: Any = Batch(x[None])
         else:
             numbers, codes = x[:, : self.signature.numbers], x[:, self.signature.numbers :]
@@ -68,14 +68,16 @@ class LayerModule(nn.Module):
         own = {s.name: self.weights[_key(s.name)][None] for s in self.layer.slots}
         buffers = {name: getattr(self, _key(name))[None] for name in self.layer.buffers}
         given = x if isinstance(x, Batch) else x[None]
-        context = Pass(training=self.training, seeds=[0], batch=_examples(given), buffers=buffers)
+        context = ForwardContext(
+            training=self.training, seeds=[0], batch=_examples(given), buffers=buffers
+        )
         # a layer without weights of its own looks at any tensor for the precision
         own = own or {"": torch.empty(0)}
         return self.layer(given, own, context)[0]
 
 
 class ResidualModule(nn.Module):
-    """f(inner(x) + shortcut(x)), as `Residual`."""
+    """f(inner(x) + shortcut(x)), as `ResidualLayer`."""
 
     def __init__(self, inner: list[nn.Module], shortcut: list[nn.Module], activation: Any):
         super().__init__()
@@ -91,7 +93,7 @@ class ResidualModule(nn.Module):
 
 
 def as_module(
-    network: Program, signature: Signature, weights: Rows, buffers: Mapping[str, Tensor]
+    network: BatchedNetwork, signature: Signature, weights: Rows, buffers: Mapping[str, Tensor]
 ) -> NetworkModule:
     """The network of one row of weights [1, W] with its buffers [1, ...] as a module in training
     mode.
@@ -102,7 +104,7 @@ def as_module(
 
     >>> from ravine.networks.mlp import Mlp
     >>> signature = Signature(numbers=3, codes=(), outputs=2)
-    >>> network = Program(Mlp(hidden=(4,)), signature)
+    >>> network = BatchedNetwork(Mlp(hidden=(4,)), signature)
     >>> module = as_module(network, signature, *network.start([0]))
     >>> [name for name, m in module.named_modules() if isinstance(m, nn.Linear)]
     ['hidden.0', 'output']
@@ -123,7 +125,7 @@ def _modules(layers: Any, tensors: Tensors, named: list[tuple[str, nn.Module]]) 
     made: list[nn.Module] = []
     weighted = ""
     for layer in layers:
-        if isinstance(layer, Residual):
+        if isinstance(layer, ResidualLayer):
             inner = _modules(layer.inner, tensors, named)
             shortcut = _modules(layer.shortcut, tensors, named)
             made.append(ResidualModule(inner, shortcut, layer.activation))
@@ -132,7 +134,7 @@ def _modules(layers: Any, tensors: Tensors, named: list[tuple[str, nn.Module]]) 
         module = None if convert is None else convert(layer, tensors)
         module = LayerModule(layer, tensors) if module is None else module
         own = layer.slots[0].name.rpartition(".")[0] if layer.slots else ""
-        if isinstance(layer, Linear | Convolution):
+        if isinstance(layer, LinearLayer | ConvolutionLayer):
             weighted = own
         elif not own:  # an activation, dropout or pooling belongs to the layer before it
             own = getattr(layer, "name", "") or f"{weighted}.{type(layer).__name__.lower()}"
@@ -141,7 +143,7 @@ def _modules(layers: Any, tensors: Tensors, named: list[tuple[str, nn.Module]]) 
     return made
 
 
-def _linear(layer: Linear, tensors: Tensors) -> nn.Module:
+def _linear(layer: LinearLayer, tensors: Tensors) -> nn.Module:
     weight = tensors[layer.slots[0].name]
     module = nn.Linear(*weight.shape, bias=layer.has_bias)
     with torch.no_grad():
@@ -151,7 +153,7 @@ def _linear(layer: Linear, tensors: Tensors) -> nn.Module:
     return module
 
 
-def _convolution(layer: Convolution, tensors: Tensors) -> nn.Module:
+def _convolution(layer: ConvolutionLayer, tensors: Tensors) -> nn.Module:
     weight = tensors[layer.slots[0].name]
     module = nn.Conv2d(
         weight.shape[1] * layer.groups,
@@ -224,11 +226,11 @@ class ActivationModule(nn.Module):
         return self.activation(x)
 
 
-def _activation(layer: Activate, tensors: Tensors) -> nn.Module:
+def _activation(layer: ActivationLayer, tensors: Tensors) -> nn.Module:
     return ActivationModule(layer.activation)
 
 
-def _own_module(layer: Guest, tensors: Tensors) -> nn.Module:
+def _own_module(layer: TorchModuleLayer, tensors: Tensors) -> nn.Module:
     module = copy.deepcopy(layer.module)
     state = {name: value for name, value in tensors.items() if name.startswith("module.")}
     with torch.no_grad():
@@ -244,13 +246,13 @@ def _own_module(layer: Guest, tensors: Tensors) -> nn.Module:
 
 # what torch has a module for; None from a function means that it has none for these settings
 TORCH_MODULES: Mapping[type, Callable[[Any, Tensors], nn.Module | None]] = {
-    Linear: _linear,
-    Convolution: _convolution,
+    LinearLayer: _linear,
+    ConvolutionLayer: _convolution,
     BatchNormLayer: _batch_norm,
     LayerNormLayer: _layer_norm,
     DropoutLayer: _dropout,
-    Activate: _activation,
-    Guest: _own_module,
+    ActivationLayer: _activation,
+    TorchModuleLayer: _own_module,
 }
 
 

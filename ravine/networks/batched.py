@@ -1,5 +1,5 @@
-"""A built network: the layers of a recipe's network, where its weights stand, and what all of it
-computes.
+"""Many networks of one architecture as one batch: their layers, where the weights of each layer
+stand, and the forward pass.
 
 Letters: P networks, B examples, C outputs, W weights.
 """
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ravine.layout import Layout, Rows
 from ravine.part import with_shared_scalars
-from ravine.protocols import Batch, Continues, Layer, Network, Pass, Signature
+from ravine.protocols import Batch, ForwardContext, Layer, LoadsWeights, Network, Signature
 from ravine.rng import stream
 
 
-class Program:
-    """What networks of one shape have in common. The weights are handed in at each call, so P may
+class BatchedNetwork:
+    """The architecture that P networks share. Their weights are an argument of each call, so P may
     change.
     """
 
@@ -27,12 +27,10 @@ class Program:
         self.network = network
         self.layers: Sequence[Layer] = with_shared_scalars(network).build(signature)
         self.layout = Layout(tuple(slot for layer in self.layers for slot in layer.slots))
-        self.values = max(
-            (getattr(layer, "values", 0) for layer in self.layers), default=0
-        )  # of one picture, at most
-        self.one_by_one = any(
-            getattr(layer, "one_by_one", False) for layer in self.layers
-        )  # works network by network
+        # the most numbers that a layer makes of one image
+        self.values = max((getattr(layer, "values", 0) for layer in self.layers), default=0)
+        # whether some layer computes one network after another
+        self.one_by_one = any(getattr(layer, "one_by_one", False) for layer in self.layers)
 
     def start(self, seeds: Sequence[int]) -> tuple[Rows, dict[str, Tensor]]:
         """Starting weights [P, W] and buffers [P, ...]; each slot of each network from a stream of
@@ -43,40 +41,38 @@ class Program:
             tensors |= layer.start(
                 {s.name: [stream(seed, s.name) for seed in seeds] for s in layer.slots}
             )
-        taken, beside = self.taken(), self.buffers
+        loaded, own_buffers = self.load_weights(), self.buffers
         tensors |= {
             n: value.float().expand(len(seeds), *value.shape)
-            for n, value in taken.items()
-            if n not in beside
+            for n, value in loaded.items()
+            if n not in own_buffers
         }
         rows = torch.cat([tensors[s.name].reshape(len(seeds), -1) for s in self.layout.slots], 1)
         buffers = {
-            n: taken.get(n, value).expand(len(seeds), *value.shape).clone()
-            for n, value in beside.items()
+            n: loaded.get(n, value).expand(len(seeds), *value.shape).clone()
+            for n, value in own_buffers.items()
         }
         return rows, buffers
 
     @property
     def buffers(self) -> dict[str, Tensor]:
-        """What stands beside the weights at the start, by name [*shape]."""
+        """Starting values of tensors that are no weights (running statistics), by name [*shape]."""
         return {name: value for layer in self.layers for name, value in layer.buffers.items()}
 
-    def taken(self) -> dict[str, Tensor]:
-        """What the network starts from that was learned before, by name [*shape]; nothing for
-        most.
-        """
-        if not isinstance(self.network, Continues):
+    def load_weights(self) -> dict[str, Tensor]:
+        """Starting tensors from an earlier training, by name [*shape]; empty for most networks."""
+        if not isinstance(self.network, LoadsWeights):
             return {}
         shapes = {slot.name: slot.shape for slot in self.layout.slots}
-        return self.network.taken(
+        return self.network.load_weights(
             shapes | {name: tuple(value.shape) for name, value in self.buffers.items()}
         )
 
-    def __call__(self, tensors: dict[str, Tensor], batch: Batch, now: Pass) -> Tensor:
+    def __call__(self, tensors: dict[str, Tensor], batch: Batch, context: ForwardContext) -> Tensor:
         """Outputs [P, B, C] of all networks on their batches."""
         x: Any = batch
         for layer in self.layers:
-            x = layer(x, tensors, now)
-            if now.tapped is not None:
-                now.tapped.append(x)
+            x = layer(x, tensors, context)
+            if context.layer_outputs is not None:
+                context.layer_outputs.append(x)
         return x

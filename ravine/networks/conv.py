@@ -1,5 +1,5 @@
-"""Convolutional networks for pictures: plain (`Conv`) and residual (`ResNet`), and how they make
-pictures smaller.
+"""Convolutional networks for images: plain (`Conv`) and residual (`ResNet`), and how they make
+images smaller.
 
 Letters: B examples, C channels, H × W places. Signals are [P, B, C, H, W].
 """
@@ -15,20 +15,20 @@ from ravine.effects import Effect
 from ravine.errors import RecipeError
 from ravine.networks.activations import Identity, ReLU
 from ravine.networks.conv_layers import (
-    Convolution,
-    Flatten,
-    GlobalAverage,
-    Pixels,
-    Pooling,
-    Residual,
+    ConvolutionLayer,
+    FlattenLayer,
+    GlobalAverageLayer,
+    PixelLayer,
+    PoolingLayer,
+    ResidualLayer,
 )
 from ravine.networks.initializers import Constant, He
-from ravine.networks.layers import Activate, Linear
-from ravine.networks.mlp import BatchNorm
+from ravine.networks.layer_parts import BatchNorm
+from ravine.networks.layers import ActivationLayer, LinearLayer
 from ravine.part import part, setting
-from ravine.protocols import Activation, Drop, Initializer, Layer, Norm, Picture, Pool, Signature
+from ravine.protocols import Activation, Drop, ImageShape, Initializer, Layer, Norm, Pool, Signature
 
-POOL = Effect("pool", "share of the places that is left out")
+POOL_EFFECT = Effect("pool", "share of the places that is left out")
 
 
 @part
@@ -37,15 +37,15 @@ class MaxPool:
     `stride` says so.
     """
 
-    acts: ClassVar[Effect] = POOL
+    acts: ClassVar[Effect] = POOL_EFFECT
     size: int = setting(default=2, ge=2)
     stride: int | None = setting(default=None, ge=1)
 
-    def after(self, size: int) -> int:
+    def output_size(self, size: int) -> int:
         return (size - self.size) // (self.stride or self.size) + 1
 
     def layer(self) -> Layer:
-        return Pooling(F.max_pool2d, size=self.size, stride=self.stride or self.size)
+        return PoolingLayer(F.max_pool2d, size=self.size, stride=self.stride or self.size)
 
 
 @part
@@ -54,15 +54,18 @@ class AveragePool:
     says so.
     """
 
-    acts: ClassVar[Effect] = POOL
+    acts: ClassVar[Effect] = POOL_EFFECT
     size: int = setting(default=2, ge=2)
     stride: int | None = setting(default=None, ge=1)
 
-    def after(self, size: int) -> int:
+    def output_size(self, size: int) -> int:
         return (size - self.size) // (self.stride or self.size) + 1
 
     def layer(self) -> Layer:
-        return Pooling(F.avg_pool2d, size=self.size, stride=self.stride or self.size)
+        return PoolingLayer(F.avg_pool2d, size=self.size, stride=self.stride or self.size)
+
+
+ALL_POOLS = (MaxPool, AveragePool)
 
 
 @part
@@ -97,9 +100,9 @@ class Conv:
     zero_output: bool = False
 
     def build(self, signature: Signature) -> list[Layer]:
-        picture = picture_of(signature, "Conv")
-        shape = (picture.channels, picture.height, picture.width)
-        layers: list[Layer] = [Pixels(picture)]
+        image = image_shape_of(signature, "Conv")
+        shape = (image.channels, image.height, image.width)
+        layers: list[Layer] = [PixelLayer(image)]
         bias = None if isinstance(self.norm, BatchNorm) else self.bias
         for s, channels in enumerate(self.channels):
             for c in range(self.convolutions):
@@ -108,18 +111,23 @@ class Conv:
                 )
                 layers += made
             if self.pool is not None:
-                shape = (channels, *after(f"the pooling of conv.{s}", shape, self.pool.after))
+                shape = (
+                    channels,
+                    *output_sides(f"the pooling of conv.{s}", shape, self.pool.output_size),
+                )
                 layers.append(self.pool.layer())
             if self.spatial_dropout is not None:
                 layers.append(self.spatial_dropout.layer(f"conv.{s}.dropout"))
-        layers.append(GlobalAverage() if self.global_average else Flatten())
+        layers.append(GlobalAverageLayer() if self.global_average else FlattenLayer())
         width = shape[0] * (1 if self.global_average else shape[1] * shape[2])
         for h, units in enumerate(self.hidden):
-            layers.append(Linear(f"hidden.{h}", width, units, self.initializer, bias))
-            layers += finished(f"hidden.{h}", units, self.norm, self.activation, self.dropout)
+            layers.append(LinearLayer(f"hidden.{h}", width, units, self.initializer, bias))
+            layers += following_layers(
+                f"hidden.{h}", units, self.norm, self.activation, self.dropout
+            )
             width = units
         output = Constant(value=0.0) if self.zero_output else self.initializer
-        return [*layers, Linear("output", width, signature.outputs, output, self.bias)]
+        return [*layers, LinearLayer("output", width, signature.outputs, output, self.bias)]
 
     def _convolution(
         self,
@@ -133,11 +141,13 @@ class Conv:
         """A convolution with what follows it, and the shape that it gives."""
         padding = self.kernel // 2 if self.padding is None else self.padding
         stride = self.stride if first else 1
-        sides = after(name, shape, lambda size: (size + 2 * padding - self.kernel) // stride + 1)
+        sides = output_sides(
+            name, shape, lambda size: (size + 2 * padding - self.kernel) // stride + 1
+        )
         places, layers = sides[0] * sides[1], []
         if self.separable and not name.startswith("conv.0.0"):
             layers = [
-                Convolution(
+                ConvolutionLayer(
                     f"{name}.depth",
                     shape[0],
                     shape[0],
@@ -149,12 +159,14 @@ class Conv:
                     groups=shape[0],
                     places=places,
                 ),
-                *finished(f"{name}.depth", shape[0], self.norm, self.activation, None),
-                Convolution(name, shape[0], channels, 1, self.initializer, bias, places=places),
+                *following_layers(f"{name}.depth", shape[0], self.norm, self.activation, None),
+                ConvolutionLayer(
+                    name, shape[0], channels, 1, self.initializer, bias, places=places
+                ),
             ]
         else:
             layers = [
-                Convolution(
+                ConvolutionLayer(
                     name,
                     shape[0],
                     channels,
@@ -166,7 +178,7 @@ class Conv:
                     places=places,
                 )
             ]
-        return [*layers, *finished(name, channels, self.norm, self.activation, None)], (
+        return [*layers, *following_layers(name, channels, self.norm, self.activation, None)], (
             channels,
             *sides,
         )
@@ -180,7 +192,7 @@ class ResNet:
     A block is f(norm(conv(f(norm(conv(x))))) + shortcut(x)). Each stage but the first halves the
     sides by a stride of 2 in its first block; where a block changes the shape its shortcut is a 1 ×
     1 convolution with norm, else x itself. `zero_last_gamma` starts each block as its shortcut
-    (Goyal et al. 2017); `stem_stride` makes pictures smaller at once. `dropout` acts on the means
+    (Goyal et al. 2017); `stem_stride` makes images smaller at once. `dropout` acts on the means
     before the output layer. A bias just before a batch norm is left out.
     """
 
@@ -218,21 +230,21 @@ class ResNet:
             )
 
     def build(self, signature: Signature) -> list[Layer]:
-        picture = picture_of(signature, "ResNet")
-        shape = (picture.channels, picture.height, picture.width)
+        image = image_shape_of(signature, "ResNet")
+        shape = (image.channels, image.height, image.width)
         stem, shape = self._convolution("stem", shape, self.channels[0], stride=self.stem_stride)
-        layers: list[Layer] = [Pixels(picture), *stem, Activate(self.activation)]
+        layers: list[Layer] = [PixelLayer(image), *stem, ActivationLayer(self.activation)]
         for s, channels in enumerate(self.channels):
             for b in range(self.blocks):
                 block, shape = self._block(
                     f"stage.{s}.{b}", shape, channels, stride=2 if s > 0 and b == 0 else 1
                 )
                 layers.append(block)
-        layers.append(GlobalAverage())
+        layers.append(GlobalAverageLayer())
         if self.dropout is not None:
             layers.append(self.dropout.layer("dropout"))
         output = Constant(value=0.0) if self.zero_output else self.initializer
-        return [*layers, Linear("output", shape[0], signature.outputs, output, self.bias)]
+        return [*layers, LinearLayer("output", shape[0], signature.outputs, output, self.bias)]
 
     def _block(
         self, name: str, shape: tuple[int, int, int], channels: int, *, stride: int
@@ -245,8 +257,8 @@ class ResNet:
                 f"{name}.shortcut", shape, channels, stride=stride, kernel=1
             )
         zeroed = f"{name}.second.norm.gamma" if self.zero_last_gamma else None
-        inner = [*first, Activate(self.activation), *second]
-        return Residual(inner, shortcut, self.activation, zeroed=zeroed), last
+        inner = [*first, ActivationLayer(self.activation), *second]
+        return ResidualLayer(inner, shortcut, self.activation, zeroed=zeroed), last
 
     def _convolution(
         self,
@@ -259,10 +271,10 @@ class ResNet:
     ) -> tuple[list[Layer], tuple[int, int, int]]:
         """A convolution with its norm, and the shape that it gives."""
         kernel = self.kernel if kernel is None else kernel
-        sides = after(name, shape, lambda size: (size - 1) // stride + 1)
+        sides = output_sides(name, shape, lambda size: (size - 1) // stride + 1)
         bias = None if isinstance(self.norm, BatchNorm) else self.bias
         layers: list[Layer] = [
-            Convolution(
+            ConvolutionLayer(
                 name,
                 shape[0],
                 channels,
@@ -274,35 +286,40 @@ class ResNet:
                 places=sides[0] * sides[1],
             )
         ]
-        return layers + finished(name, channels, self.norm, Identity(), None), (channels, *sides)
+        return layers + following_layers(name, channels, self.norm, Identity(), None), (
+            channels,
+            *sides,
+        )
 
 
-def finished(
+def following_layers(
     name: str, units: int, norm: Norm | None, activation: Activation, dropout: Drop | None
 ) -> list[Layer]:
     """What follows a layer: norm, activation, dropout."""
     layers: list[Layer] = [] if norm is None else [norm.layer(f"{name}.norm", units)]
     if not isinstance(activation, Identity):
-        layers.append(Activate(activation))
+        layers.append(ActivationLayer(activation))
     return layers if dropout is None else [*layers, dropout.layer(f"{name}.dropout")]
 
 
-def picture_of(signature: Signature, network: str) -> Picture:
-    """The shape of the pictures. Raises `RecipeError` where the examples are rows of a table."""
-    if signature.picture is None:
+def image_shape_of(signature: Signature, network: str) -> ImageShape:
+    """The shape of the images. Raises `RecipeError` where the examples are rows of a table."""
+    if signature.image is None:
         raise RecipeError(
             f"network is {network}, but the examples are rows of a table",
-            why="it convolves pictures",
-            do='set network = "Mlp", or give pictures',
+            why="it convolves images",
+            do='set network = "Mlp", or give images',
         )
-    return signature.picture
+    return signature.image
 
 
-def after(layer: str, shape: tuple[int, int, int], sides: Callable[[int], int]) -> tuple[int, int]:
+def output_sides(
+    layer: str, shape: tuple[int, int, int], sides: Callable[[int], int]
+) -> tuple[int, int]:
     """Height and width after a layer. Raises `RecipeError` where its window does not fit."""
     height, width = (sides(size) for size in shape[1:])
     if height < 1 or width < 1:
-        what = f"{layer} gets pictures of {shape[1]} × {shape[2]}"
-        remedy = "use fewer stages, a smaller kernel, more padding, no pooling, or larger pictures"
+        what = f"{layer} gets images of {shape[1]} × {shape[2]}"
+        remedy = "use fewer stages, a smaller kernel, more padding, no pooling, or larger images"
         raise RecipeError(what, why="they are too small for its window", do=remedy)
     return height, width

@@ -1,4 +1,4 @@
-"""Layers for pictures that compute all networks of a cohort: standardized pixels, convolutions,
+"""Layers for images that compute all networks of a cohort: standardized pixels, convolutions,
 pooling, shortcuts.
 
 Signals are [P, B, C, H, W] with channels last in memory. Every network's products are made by a
@@ -29,15 +29,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ravine.layout import Slot
-from ravine.networks.layers import as_cohort, each_network
-from ravine.protocols import Activation, Batch, Initializer, Layer, Pass, Picture
+from ravine.networks.layers import join_networks, split_networks
+from ravine.protocols import Activation, Batch, ForwardContext, ImageShape, Initializer, Layer
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Pictures [B, C, H, W] with channels last in memory.
+    """Images [B, C, H, W] with channels last in memory.
 
     A single channel is last and first at once, and torch then goes on with channels first, where an
-    epoch of gray pictures took a third longer (notebook 2026-11-21): its strides are written out as
+    epoch of gray images took a third longer (notebook 2026-11-21): its strides are written out as
     channels last.
     """
     x = x.contiguous(memory_format=torch.channels_last)
@@ -46,27 +46,27 @@ def channels_last(x: Tensor) -> Tensor:
     )
 
 
-class Pixels:
+class PixelLayer:
     """Bytes 0 to 255, or floats 0 to 1, become (x − mean) / sd, channel by channel, in the weights'
     precision.
 
     Mean and SD are those of the training split; a channel that is constant there is only centered.
-    The result is [P, B, C, H, W], or [1, B, C, H, W] where all networks see the same pictures.
+    The result is [P, B, C, H, W], or [1, B, C, H, W] where all networks see the same images.
     """
 
     slots: tuple[Slot, ...] = ()
 
-    def __init__(self, picture: Picture):
-        self.mean = torch.tensor(picture.mean, dtype=torch.float64).view(-1, 1, 1)
-        sd = torch.tensor(picture.sd, dtype=torch.float64).view(-1, 1, 1)
+    def __init__(self, image: ImageShape):
+        self.mean = torch.tensor(image.mean, dtype=torch.float64).view(-1, 1, 1)
+        sd = torch.tensor(image.sd, dtype=torch.float64).view(-1, 1, 1)
         self.sd = torch.where(sd > 0, sd, 1.0)
-        self.values = picture.channels * picture.height * picture.width
+        self.values = image.channels * image.height * image.width
         self.buffers: dict[str, Tensor] = {}
 
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         return {}
 
-    def __call__(self, batch: Batch, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, batch: Batch, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         given, dtype = batch.numbers, next(iter(tensors.values())).dtype
         x = given.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
         scale = self.sd * 255 if given.dtype == torch.uint8 else self.sd
@@ -74,7 +74,7 @@ class Pixels:
         return (x * (1 / scale).to(x) - shift.to(x)).unflatten(0, given.shape[:2])
 
 
-class Flatten:
+class FlattenLayer:
     """[P, B, C, H, W] to [P, B, C·H·W], in that order, as torch.nn.Flatten."""
 
     slots: tuple[Slot, ...] = ()
@@ -85,11 +85,11 @@ class Flatten:
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         return {}
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         return x.flatten(2)
 
 
-class Convolution:
+class ConvolutionLayer:
     """y = w ∗ x + b (cross-correlation, as everywhere), with w [P, O, C / groups, K, K] and b [P,
     1, O].
 
@@ -139,15 +139,15 @@ class Convolution:
             started[slot.name] = self.bias.draw(slot, generators[slot.name])
         return started
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         weights = tensors[self.slots[0].name].unbind(0)
         biases = (
             [None] * len(weights)
             if self.bias is None
             else tensors[self.slots[1].name].flatten(1).unbind(0)
         )
-        xs = each_network(x) * (len(weights) if x.shape[0] == 1 else 1)
-        return as_cohort(
+        xs = split_networks(x) * (len(weights) if x.shape[0] == 1 else 1)
+        return join_networks(
             [
                 F.conv2d(channels_last(one), w, b, self.stride, self.padding, 1, self.groups)
                 for one, w, b in zip(xs, weights, biases, strict=True)
@@ -155,7 +155,7 @@ class Convolution:
         )
 
 
-class Pooling:
+class PoolingLayer:
     """The largest value, or the mean, of each window of `size` × `size` places; windows start
     `stride` apart.
     """
@@ -169,15 +169,15 @@ class Pooling:
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         return {}
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y = self.pool(x.flatten(0, 1), self.size, self.stride).unflatten(0, x.shape[:2])
-        if now.meter is not None:
+        if context.meter is not None:
             share = y[0].numel() / x[0].numel()
-            now.meter.add("pool", 1 - share)
+            context.meter.add("pool", 1 - share)
         return y
 
 
-class GlobalAverage:
+class GlobalAverageLayer:
     """The mean of each channel over all places: [P, B, C, H, W] to [P, B, C] (Lin, Chen & Yan
     2014).
     """
@@ -190,11 +190,11 @@ class GlobalAverage:
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         return {}
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         return x.mean((3, 4))
 
 
-class Residual:
+class ResidualLayer:
     """y = f(inner(x) + shortcut(x)) (He, Zhang, Ren & Sun 2016), the shortcut x itself where no
     layers are given.
 
@@ -231,14 +231,14 @@ class Residual:
             started[self.zeroed] = torch.zeros_like(started[self.zeroed])
         return started
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y, carried = x, x
         for layer in self.inner:
-            y = layer(y, tensors, now)
+            y = layer(y, tensors, context)
         for layer in self.shortcut:
-            carried = layer(carried, tensors, now)
+            carried = layer(carried, tensors, context)
         total = y + carried
-        if now.meter is not None:
+        if context.meter is not None:
             size = total.abs().mean((1, 2, 3, 4)).clamp_min(1e-30)
-            now.meter.add("shortcut", carried.abs().mean((1, 2, 3, 4)) / size)
+            context.meter.add("shortcut", carried.abs().mean((1, 2, 3, 4)) / size)
         return self.activation(total)

@@ -1,13 +1,13 @@
 """EfficientNet-Lite0 (Tan & Le 2019, in the form without gates that Google published in 2020) as a
 torch module.
 
-    stem 3x3, stride 2 → seven stages of blocks → 1x1 convolution → mean over the picture →
+    stem 3x3, stride 2 → seven stages of blocks → 1x1 convolution → mean over the image →
     classifier
 
 A block widens the channels (1x1), filters each by itself (k x k) and narrows them again (1x1), each
 followed by batch norm, the first two by ReLU6; where the shape stays, its input is added. Borders
 are padded as in TensorFlow: as much as makes the output ⌈size / stride⌉, the odd pixel at the end.
-Letters: B pictures, C channels.
+Letters: B images, C channels.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ravine.errors import RecipeError
 
-EPS = 1e-3  # of batch norm, as TensorFlow has it
-FEATURES = 1280
+BATCH_NORM_EPS = 1e-3  # of batch norm, as TensorFlow has it
+FEATURE_COUNT = 1280
 
 
 class Stage(NamedTuple):
-    """Blocks in a row: how many, the filter's width, the stride of the first, how much they widen,
-    what comes out.
+    """Blocks in a row: how many, the kernel's side, the stride of the first, the factor by which
+    they widen the channels, and the channels that come out.
     """
 
     blocks: int
@@ -37,7 +36,7 @@ class Stage(NamedTuple):
     channels: int
 
 
-STAGES = (
+BLOCK_STAGES = (
     Stage(1, 3, 1, 1, 16),
     Stage(2, 3, 2, 6, 24),
     Stage(2, 5, 2, 6, 40),
@@ -49,9 +48,10 @@ STAGES = (
 
 
 class EfficientNetLite0(nn.Module):
-    """Pictures [B, 3, H, W] of mean 0.5 and SD 0.5 in, scores of `classes` out; `features` gives
-    the 1,280 before them.
+    """Images [B, 3, H, W] of mean 0.5 and SD 0.5 in, scores of `classes` out; `features` gives the
+    1,280 numbers before the classifier.
 
+    >>> import torch
     >>> network = EfficientNetLite0(classes=10).eval()
     >>> network(torch.zeros(2, 3, 64, 64)).shape, network.features(torch.zeros(2, 3, 64, 64)).shape
     (torch.Size([2, 10]), torch.Size([2, 1280]))
@@ -59,13 +59,13 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self, classes: int = 1000):
         super().__init__()
-        self.stem = Convolution(3, 32, kernel=3, stride=2)
+        self.stem = ConvNormReLU6(3, 32, kernel=3, stride=2)
         stages, width = [], 32
-        for stage in STAGES:
+        for stage in BLOCK_STAGES:
             blocks = []
             for i in range(stage.blocks):
                 blocks.append(
-                    Block(
+                    InvertedResidual(
                         width,
                         stage.channels,
                         stage.kernel,
@@ -76,18 +76,18 @@ class EfficientNetLite0(nn.Module):
                 width = stage.channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
-        self.top = Convolution(width, FEATURES, kernel=1)
-        self.classifier = nn.Linear(FEATURES, classes)
+        self.top = ConvNormReLU6(width, FEATURE_COUNT, kernel=1)
+        self.classifier = nn.Linear(FEATURE_COUNT, classes)
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """The mean over the picture of the last convolution's outputs, [B, 1280]."""
-        return self.top(self.stages(self.stem(pictures))).mean((2, 3))
+    def features(self, images: Tensor) -> Tensor:
+        """The mean over the image of the last convolution's outputs, [B, 1280]."""
+        return self.top(self.stages(self.stem(images))).mean((2, 3))
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.classifier(self.features(pictures))
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images))
 
 
-class Convolution(nn.Module):
+class ConvNormReLU6(nn.Module):
     """Convolution without bias, batch norm, and (where `clipped`) ReLU6: y = min(max(x, 0), 6)."""
 
     def __init__(
@@ -106,11 +106,11 @@ class Convolution(nn.Module):
         )
         # momentum as in torch: TensorFlow's 0.01 takes hundreds of steps to forget where the
         # averages began
-        self.norm = nn.BatchNorm2d(outputs, eps=EPS, momentum=0.1)
+        self.norm = nn.BatchNorm2d(outputs, eps=BATCH_NORM_EPS, momentum=0.1)
         self.kernel, self.stride, self.clipped = kernel, stride, clipped
 
     def forward(self, x: Tensor) -> Tensor:
-        high, wide = (self._missing(size) for size in x.shape[2:])
+        high, wide = (self._padding(size) for size in x.shape[2:])
         if high % 2 or wide % 2:
             x = functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
             high = wide = 0
@@ -121,20 +121,20 @@ class Convolution(nn.Module):
         x = self.norm(x)
         return functional.relu6(x) if self.clipped else x
 
-    def _missing(self, size: int) -> int:
+    def _padding(self, size: int) -> int:
         """How many pixels to add so that ⌈size / stride⌉ come out."""
         return max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
 
 
-class Block(nn.Module):
+class InvertedResidual(nn.Module):
     """Widen, filter each channel by itself, narrow; its input is added where the shape stays."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, widen: int):
         super().__init__()
         middle = inputs * widen
-        self.widen = Convolution(inputs, middle, kernel=1) if widen > 1 else nn.Identity()
-        self.filter = Convolution(middle, middle, kernel=kernel, stride=stride, groups=middle)
-        self.narrow = Convolution(middle, outputs, kernel=1, clipped=False)
+        self.widen = ConvNormReLU6(inputs, middle, kernel=1) if widen > 1 else nn.Identity()
+        self.filter = ConvNormReLU6(middle, middle, kernel=kernel, stride=stride, groups=middle)
+        self.narrow = ConvNormReLU6(middle, outputs, kernel=1, clipped=False)
         self.adds = inputs == outputs and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,7 +142,9 @@ class Block(nn.Module):
         return x + y if self.adds else y
 
 
-def in_order(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
+def rename_in_order(
+    network: nn.Module, tensors: Mapping[str, Tensor], *, of: str
+) -> dict[str, Tensor]:
     """A network's state from tensors of other names: the same shapes in the same order.
 
     The order of EfficientNets is that of their layers in every library that publishes weights of
@@ -163,15 +165,3 @@ def in_order(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> d
                 do="give weights of EfficientNet-Lite0",
             )
     return dict(zip(own, tensors.values(), strict=True))
-
-
-def generated_picture(size: int) -> Tensor:
-    """A picture made of waves, [3, size, size] from 0 to 1: what the reference outputs in the tests
-    were made for.
-    """
-    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    y, x = y.double() / size, x.double() / size
-    waves = torch.stack(
-        [torch.sin(9 * x + 4 * y * y), torch.cos(7 * y - 3 * x), torch.sin(31 * x * y)]
-    )
-    return ((waves + 1) / 2).float()

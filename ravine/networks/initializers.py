@@ -17,7 +17,7 @@ from ravine.effects import Effect
 from ravine.layout import Slot
 from ravine.part import Number, match, part, setting
 
-ACTS = Effect("initializer", "standard deviation of the starting weights")
+INITIALIZER_EFFECT = Effect("initializer", "standard deviation of the starting weights")
 Distribution = Literal["normal", "uniform"]
 
 
@@ -47,22 +47,22 @@ class Normal:
     divide by √fan_in.
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = INITIALIZER_EFFECT
     sd: Number = setting(default=0.01, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
-        return _scaled(_draws(slot, generators, "normal"), self.sd)
+        return _scale(_draws(slot, generators, "normal"), self.sd)
 
 
 @part
 class Uniform:
     """U(−limit, limit), whatever the fans."""
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = INITIALIZER_EFFECT
     limit: Number = setting(default=0.05, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
-        return _scaled(_draws(slot, generators, "uniform"), self.limit)
+        return _scale(_draws(slot, generators, "uniform"), self.limit)
 
 
 @part
@@ -71,7 +71,7 @@ class TruncatedNormal:
     (as in torch).
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = INITIALIZER_EFFECT
     sd: Number = setting(default=0.02, gt=0)
     cut: float = setting(default=2.0, gt=0)
 
@@ -82,7 +82,7 @@ class TruncatedNormal:
             uniform = torch.rand(slot.shape, generator=generator, dtype=torch.float64) * 2 - 1
             return (torch.erfinv(uniform * share) * math.sqrt(2)).clamp(-self.cut, self.cut).float()
 
-        return _scaled(_each(draw, generators), self.sd)
+        return _scale(_each(draw, generators), self.sd)
 
 
 @part
@@ -91,7 +91,7 @@ class LeCun:
     tanh near 0.
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = INITIALIZER_EFFECT
     distribution: Distribution = "normal"
     gain: Number = setting(default=1.0, gt=0)
 
@@ -107,7 +107,7 @@ class Glorot:
     gradients need.
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = INITIALIZER_EFFECT
     distribution: Distribution = "normal"
     gain: Number = setting(default=1.0, gt=0)
 
@@ -123,7 +123,7 @@ class He:
     2 / fan_in is the variance; the standard deviation is √(2 / fan_in).
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = INITIALIZER_EFFECT
     distribution: Distribution = "normal"
     gain: Number = setting(default=1.0, gt=0)
 
@@ -142,7 +142,7 @@ class Orthogonal:
     matrices. A slot with more than two axes is taken as a matrix with its last axis as columns.
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = INITIALIZER_EFFECT
     gain: Number = setting(default=1.0, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
@@ -156,7 +156,7 @@ class Orthogonal:
             q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
             return (q if rows >= columns else q.T).reshape(slot.shape).float()
 
-        return _scaled(_each(draw, generators), self.gain)
+        return _scale(_each(draw, generators), self.gain)
 
 
 @part
@@ -168,10 +168,10 @@ class TorchDefault:
     six-fold in variance at each layer.
     """
 
-    acts: ClassVar[Effect] = ACTS
+    acts: ClassVar[Effect] = INITIALIZER_EFFECT
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
-        return _scaled(_draws(slot, generators, "uniform"), 1 / math.sqrt(max(1, slot.fan_in)))
+        return _scale(_draws(slot, generators, "uniform"), 1 / math.sqrt(max(1, slot.fan_in)))
 
 
 def _with_variance(
@@ -183,7 +183,7 @@ def _with_variance(
 ) -> Tensor:
     """Draws of a variance · gain²: normal, or uniform between ± √(3 · variance)."""
     scale = math.sqrt(variance if distribution == "normal" else 3 * variance)
-    return _scaled(_draws(slot, generators, distribution), gain * scale)
+    return _scale(_draws(slot, generators, distribution), gain * scale)
 
 
 def _draws(slot: Slot, generators: Sequence[Generator], distribution: Distribution) -> Tensor:
@@ -197,7 +197,7 @@ def _each(draw: Callable[[Generator], Tensor], generators: Sequence[Generator]) 
     return torch.stack([draw(generator) for generator in generators])
 
 
-def _scaled(draws: Tensor, scale: Number) -> Tensor:
+def _scale(draws: Tensor, scale: Number) -> Tensor:
     return draws * match(scale, draws)
 
 

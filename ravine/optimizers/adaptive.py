@@ -15,14 +15,14 @@ import torch
 
 from ravine.effects import Effect
 from ravine.layout import Rows
-from ravine.optimizers.coefficients import each, missing, over, sign
-from ravine.optimizers.weight_decay import DECOUPLED, Coupled, Decoupled
+from ravine.optimizers.coefficients import bias_correction, divide, per_network, sign_or_nan
+from ravine.optimizers.weight_decay import DECOUPLED_EFFECT, CoupledDecay, DecoupledDecay
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Now, State
+from ravine.protocols import State, StepContext
 
 
 @part
-class Adagrad(Coupled):
+class Adagrad(CoupledDecay):
     """Rates that fall with the squares gathered so far (Duchi, Hazan & Singer 2011).
 
         s ← s + g²     w ← w − α / (1 + (t − 1) lr_decay) · g / (√s + ε)      "inside": g / √(s + ε)
@@ -41,16 +41,18 @@ class Adagrad(Coupled):
     def start(self, rows: Rows) -> State:
         return {"sum": torch.zeros_like(rows) + match(self.initial, rows)}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        grads = self.pulled(rows, grads, now)
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
+        grads = self.add_decay(rows, grads, context)
         total = state["sum"] + grads * grads
         root = _root(total, self.eps, self.eps_at)
-        rate = now.rate(over(self.lr, 1 + (now.step - 1) * self.lr_decay), rows)
+        rate = context.rate(divide(self.lr, 1 + (context.step - 1) * self.lr_decay), rows)
         return rows - rate * (grads / root), {"sum": total}
 
 
 @part
-class Adadelta(Coupled):
+class Adadelta(CoupledDecay):
     """Steps in the units of the weights, without a rate to choose (Zeiler 2012).
 
         v ← ρ v + (1 − ρ) g²    d = √(u + ε) / √(v + ε) · g     u ← ρ u + (1 − ρ) d²     w ← w − α d
@@ -66,18 +68,20 @@ class Adadelta(Coupled):
     def start(self, rows: Rows) -> State:
         return {"square": torch.zeros_like(rows), "step_square": torch.zeros_like(rows)}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        grads, eps = self.pulled(rows, grads, now), match(self.eps, rows)
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
+        grads, eps = self.add_decay(rows, grads, context), match(self.eps, rows)
         square = _blend(state["square"], grads * grads, self.rho)
         step = (state["step_square"] + eps).sqrt() / (square + eps).sqrt() * grads
-        return rows - now.rate(self.lr, rows) * step, {
+        return rows - context.rate(self.lr, rows) * step, {
             "square": square,
             "step_square": _blend(state["step_square"], step * step, self.rho),
         }
 
 
 @part
-class RMSprop(Coupled):
+class RMSprop(CoupledDecay):
     """Gradients divided by their root mean square of late (Tieleman & Hinton 2012).
 
         v ← β v + (1 − β) g²  d = g / (√v + ε)  ("inside": g / √(v + ε))   b ← μ b + d   w ← w − α b
@@ -100,8 +104,10 @@ class RMSprop(Coupled):
         names = ("square", "velocity", "mean") if self.centered else ("square", "velocity")
         return {name: torch.zeros_like(rows) for name in names}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        grads = self.pulled(rows, grads, now)
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
+        grads = self.add_decay(rows, grads, context)
         new = {"square": _blend(state["square"], grads * grads, self.beta)}
         spread = new["square"]
         if self.centered:
@@ -110,11 +116,11 @@ class RMSprop(Coupled):
             spread = torch.maximum(spread - new["mean"] * new["mean"], least)
         step = grads / _root(spread, self.eps, self.eps_at)
         new["velocity"] = match(self.momentum, rows) * state["velocity"] + step
-        return rows - now.rate(self.lr, rows) * new["velocity"], new
+        return rows - context.rate(self.lr, rows) * new["velocity"], new
 
 
 @part
-class Adam(Coupled):
+class Adam(CoupledDecay):
     """Momentum over root mean square, both corrected for having started at 0 (Kingma & Ba 2015).
 
         m ← β₁ m + (1 − β₁) g    v ← β₂ v + (1 − β₂) g²    m̂ = m / (1 − β₁ᵗ)     v̂ = v / (1 − β₂ᵗ)
@@ -141,27 +147,30 @@ class Adam(Coupled):
         names = ("mean", "square", "largest") if self.amsgrad else ("mean", "square")
         return {name: torch.zeros_like(rows) for name in names}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        grads = self.pulled(rows, grads, now)
-        new = moments(grads, state, self.beta1, self.beta2)
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
+        grads = self.add_decay(rows, grads, context)
+        new = update_moments(grads, state, self.beta1, self.beta2)
         square = new["square"]
         if self.amsgrad:
             square = new["largest"] = torch.maximum(state["largest"], square)
         seen1, seen2 = (
-            missing(b, now.step) if self.bias_correction else 1.0 for b in (self.beta1, self.beta2)
+            bias_correction(b, context.step) if self.bias_correction else 1.0
+            for b in (self.beta1, self.beta2)
         )
-        root2 = each(math.sqrt, seen2)
+        root2 = per_network(math.sqrt, seen2)
         if self.eps_at == "inside":
             root = (square + match(self.eps * seen2, rows)).sqrt()
         else:
             root = square.sqrt() + match(
                 self.eps if self.eps_at == "hat" else self.eps * root2, rows
             )
-        return rows - now.rate(over(self.lr * root2, seen1), rows) * (new["mean"] / root), new
+        return rows - context.rate(divide(self.lr * root2, seen1), rows) * (new["mean"] / root), new
 
 
 @part
-class AdamW(Decoupled):
+class AdamW(DecoupledDecay):
     """Adam with weight decay beside the step, not in the gradient (Loshchilov & Hutter 2019).
 
         torch     w ← w − α λ w           shrinks with the learning rate and its schedule
@@ -171,7 +180,7 @@ class AdamW(Decoupled):
     nothing decayed.
     """
 
-    acts: ClassVar[Effect] = DECOUPLED
+    acts: ClassVar[Effect] = DECOUPLED_EFFECT
     lr: Number = setting(default=0.001, ge=0)
     beta1: Number = setting(default=0.9, ge=0, lt=1)
     beta2: Number = setting(default=0.999, ge=0, lt=1)
@@ -182,23 +191,25 @@ class AdamW(Decoupled):
     def start(self, rows: Rows) -> State:
         return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows)}
 
-    def share(self, now: Now) -> Number:
+    def share(self, context: StepContext) -> Number:
         """What share of themselves the weights lose in a step, but for a weight's own factor of the
         learning rate.
         """
-        return self.weight_decay * now.factor * (self.lr if self.decay == "torch" else 1.0)
+        return self.weight_decay * context.factor * (self.lr if self.decay == "torch" else 1.0)
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        share = match(self.share(now), rows)
-        if now.lr is not None and self.decay == "torch":
-            share = share * now.lr
-        rows = self.shrunk(rows, share, now)
-        new = moments(grads, state, self.beta1, self.beta2)
-        return rows - adam_step(new, self, rows, now), new
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
+        share = match(self.share(context), rows)
+        if context.lr is not None and self.decay == "torch":
+            share = share * context.lr
+        rows = self.shrink(rows, share, context)
+        new = update_moments(grads, state, self.beta1, self.beta2)
+        return rows - adam_step(new, self, rows, context), new
 
 
 @part
-class NAdam(Coupled):
+class NAdam(CoupledDecay):
     """Adam with Nesterov's momentum (Dozat 2016; the schedule of β₁ as in torch).
 
     μₜ = β₁ (1 − ½ · 0.96^(t · momentum_decay))      Πₜ = μ₁ ⋯ μₜ
@@ -220,27 +231,31 @@ class NAdam(Coupled):
             "product": product,
         }
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
         def mu(step: int) -> Number:
-            return each(
+            return per_network(
                 lambda b, decay: b * (1 - 0.5 * 0.96 ** (step * decay)),
                 self.beta1,
                 self.momentum_decay,
             )
 
-        grads = self.pulled(rows, grads, now)
-        new = moments(grads, state, self.beta1, self.beta2)
-        here, ahead = (match(mu(step), state["product"]) for step in (now.step, now.step + 1))
+        grads = self.add_decay(rows, grads, context)
+        new = update_moments(grads, state, self.beta1, self.beta2)
+        here, ahead = (
+            match(mu(step), state["product"]) for step in (context.step, context.step + 1)
+        )
         new["product"] = product = state["product"] * here
-        root2 = each(math.sqrt, missing(self.beta2, now.step))
+        root2 = per_network(math.sqrt, bias_correction(self.beta2, context.step))
         root = new["square"].sqrt() + match(self.eps * root2, rows)
         mixed = match((1 - here) / (1 - product), rows) * grads
         mixed = mixed + match(ahead / (1 - product * ahead), rows) * new["mean"]
-        return rows - now.rate(self.lr * root2, rows) * (mixed / root), new
+        return rows - context.rate(self.lr * root2, rows) * (mixed / root), new
 
 
 @part
-class RAdam(Coupled):
+class RAdam(CoupledDecay):
     """Adam that waits with dividing until the variance of its root can be trusted (Liu et al.
     2020).
 
@@ -260,29 +275,31 @@ class RAdam(Coupled):
     def start(self, rows: Rows) -> State:
         return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows)}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
         def rectifier(beta2: float) -> float:
             """r √(1 − β₂ᵗ), or 0 while ρ ≤ 5."""
             limit = 2 / (1 - beta2) - 1
-            rho = limit - 2 * now.step * beta2**now.step / (1 - beta2**now.step)
+            rho = limit - 2 * context.step * beta2**context.step / (1 - beta2**context.step)
             if rho <= 5:
                 return 0.0
             r2 = (rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)
-            return math.sqrt(r2 * (1 - beta2**now.step))
+            return math.sqrt(r2 * (1 - beta2**context.step))
 
-        grads = self.pulled(rows, grads, now)
-        new = moments(grads, state, self.beta1, self.beta2)
-        divided = each(rectifier, self.beta2)
-        plain = each(lambda r: float(r == 0), divided)  # 1 where nothing is divided yet
+        grads = self.add_decay(rows, grads, context)
+        new = update_moments(grads, state, self.beta1, self.beta2)
+        divided = per_network(rectifier, self.beta2)
+        plain = per_network(lambda r: float(r == 0), divided)  # 1 where nothing is divided yet
         inverse = (new["square"].sqrt() + match(self.eps, rows)).reciprocal()
         scale = match(divided, rows) * inverse + match(plain, rows)
-        return rows - now.rate(over(self.lr, missing(self.beta1, now.step)), rows) * (
-            new["mean"] * scale
-        ), new
+        return rows - context.rate(
+            divide(self.lr, bias_correction(self.beta1, context.step)), rows
+        ) * (new["mean"] * scale), new
 
 
 @part
-class Adamax(Coupled):
+class Adamax(CoupledDecay):
     """Adam with the largest gradient of late in place of the root (Kingma & Ba 2015, section 7).
 
     u ← max(β₂ u, |g| + ε)      w ← w − α m̂ / u
@@ -297,18 +314,20 @@ class Adamax(Coupled):
     def start(self, rows: Rows) -> State:
         return {"mean": torch.zeros_like(rows), "largest": torch.zeros_like(rows)}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        grads = self.pulled(rows, grads, now)
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
+        grads = self.add_decay(rows, grads, context)
         mean = _blend(state["mean"], grads, self.beta1)
         largest = torch.maximum(
             match(self.beta2, rows) * state["largest"], grads.abs() + match(self.eps, rows)
         )
-        rate = now.rate(over(self.lr, missing(self.beta1, now.step)), rows)
+        rate = context.rate(divide(self.lr, bias_correction(self.beta1, context.step)), rows)
         return rows - rate * (mean / largest), {"mean": mean, "largest": largest}
 
 
 @part
-class Lion(Decoupled):
+class Lion(DecoupledDecay):
     """Steps of one size along the sign of a blend of gradient and momentum (Chen et al. 2023).
 
         w ← w − α sign(β₁ m + (1 − β₁) g) − α λ w      m ← β₂ m + (1 − β₂) g
@@ -324,16 +343,18 @@ class Lion(Decoupled):
     def start(self, rows: Rows) -> State:
         return {"mean": torch.zeros_like(rows)}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        step = now.rate(self.lr, rows) * sign(_blend(state["mean"], grads, self.beta1))
-        rows = self.shrunk(rows, now.rate(self.lr * self.weight_decay, rows), now)
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
+        step = context.rate(self.lr, rows) * sign_or_nan(_blend(state["mean"], grads, self.beta1))
+        rows = self.shrink(rows, context.rate(self.lr * self.weight_decay, rows), context)
         return rows - step, {"mean": _blend(state["mean"], grads, self.beta2)}
 
 
 # What rules share
 
 
-def moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> State:
+def update_moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> State:
     """The averages of g and of g² after one more gradient."""
     return {
         "mean": _blend(state["mean"], grads, beta1),
@@ -341,12 +362,12 @@ def moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> State:
     }
 
 
-def adam_step(new: State, rule: Any, rows: Rows, now: Now) -> Rows:
+def adam_step(new: State, rule: Any, rows: Rows, context: StepContext) -> Rows:
     """Adam's step α m̂ / (√v̂ + ε) from its moments, as α √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε √(1
     − β₂ᵗ)).
     """
-    root2 = each(math.sqrt, missing(rule.beta2, now.step))
-    rate = now.rate(over(rule.lr * root2, missing(rule.beta1, now.step)), rows)
+    root2 = per_network(math.sqrt, bias_correction(rule.beta2, context.step))
+    rate = context.rate(divide(rule.lr * root2, bias_correction(rule.beta1, context.step)), rows)
     return rate * (new["mean"] / (new["square"].sqrt() + match(rule.eps * root2, rows)))
 
 

@@ -13,16 +13,16 @@ from torch import Tensor
 from ravine.part import Number
 
 
-def each(function: Callable[..., float], *numbers: Number) -> Number:
+def per_network(function: Callable[..., float], *numbers: Number) -> Number:
     """A function of floats, taken for each network where one of the Numbers is a column.
 
     It runs in Python, entry by entry: torch's vectorized `pow` rounds the last entries of a column
     unlike the others, so that a network's numbers would depend on its company. A column has tens of
     entries, and this costs microseconds.
 
-    >>> each(lambda beta: 1 - beta**2, 0.5)
+    >>> per_network(lambda beta: 1 - beta**2, 0.5)
     0.75
-    >>> each(lambda beta: 1 - beta**2, torch.tensor([[0.5], [0.0]],
+    >>> per_network(lambda beta: 1 - beta**2, torch.tensor([[0.5], [0.0]],
     ...                                             dtype=torch.float64)).flatten().tolist()
     [0.75, 1.0]
     """
@@ -35,21 +35,21 @@ def each(function: Callable[..., float], *numbers: Number) -> Number:
     ).view(-1, 1)
 
 
-def missing(beta: Number, step: int) -> Number:
+def bias_correction(beta: Number, step: int) -> Number:
     """1 − β^step: what an average that began at 0 has gathered of the weight 1 after `step`
     steps.
     """
-    return each(lambda b: 1 - b**step, beta)
+    return per_network(lambda b: 1 - b**step, beta)
 
 
-def over(one: Number, other: Number) -> Number:
+def divide(one: Number, other: Number) -> Number:
     """A quotient of Numbers. (torch works out `float / column` as a product with reciprocals: other
     bits.)
     """
-    return each(operator.truediv, one, other)
+    return per_network(operator.truediv, one, other)
 
 
-def sign(rows: Tensor) -> Tensor:
+def sign_or_nan(rows: Tensor) -> Tensor:
     """−1, 0 or 1, and NaN where there is NaN (torch's is 0: a network that diverged would seem to
     rest).
     """

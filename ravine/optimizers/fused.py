@@ -18,14 +18,14 @@ from torch import Tensor
 from ravine.layout import Rows
 from ravine.optimizers.adaptive import Adam, AdamW
 from ravine.optimizers.sgd import SGD, Momentum
-from ravine.optimizers.weight_decay import off
+from ravine.optimizers.weight_decay import is_zero
 from ravine.part import match, rows_of, with_shared_scalars
-from ravine.protocols import Now, Optimizer, State
+from ravine.protocols import Optimizer, State, StepContext
 
 # Entries worked on at once, so that what a rule makes on its way stays in a core's cache: momentum
 # on 32 x 270,000 takes 73 ms as whole matrices and 6 in blocks; smaller blocks are slower for
 # calling more often.
-BLOCK = 2**17
+ENTRIES_PER_BLOCK = 2**17
 # Rows of at least these widths go one by one through torch's fused kernels, which read every matrix
 # once:
 ADAM_WIDTH = 1024  # 32 x 1,000: 0.11 ms by the rule, 0.09 by the kernel; 32 x 5,600: 0.45 and 0.15
@@ -37,18 +37,20 @@ _SGD: Any = getattr(
 _ADAM: Any = getattr(torch, "_fused_adam_", None)
 
 
-def step_(optimizer: Optimizer, rows: Rows, grads: Rows, state: State, now: Now) -> None:
+def apply_update_(
+    optimizer: Optimizer, rows: Rows, grads: Rows, state: State, context: StepContext
+) -> None:
     """Make one update: writes the new weights into `rows` and the new state into `state`.
 
     The same as `optimizer.update` bit for bit, but where a kernel is used: there it rounds
     differently.
     """
     optimizer = _once(_Same(optimizer))
-    if rows.shape[0] == 1 and isinstance(now.factor, Tensor):
-        now = now._replace(factor=float(now.factor))
+    if rows.shape[0] == 1 and isinstance(context.factor, Tensor):
+        context = context._replace(factor=float(context.factor))
     in_place = _IN_PLACE.get(type(optimizer))
-    if in_place is None or not in_place(optimizer, rows, grads, state, now):
-        _by_rule_(optimizer, rows, grads, state, now)
+    if in_place is None or not in_place(optimizer, rows, grads, state, context):
+        _by_rule_(optimizer, rows, grads, state, context)
 
 
 class _Same:
@@ -72,21 +74,28 @@ def _once(optimizer: _Same) -> Any:
 # Any rule
 
 
-def _by_rule_(optimizer: Optimizer, rows: Rows, grads: Rows, state: State, now: Now) -> None:
+def _by_rule_(
+    optimizer: Optimizer, rows: Rows, grads: Rows, state: State, context: StepContext
+) -> None:
     """The pure rule, on as many rows at once as fit the cache."""
     networks, width = rows.shape
-    size = max(1, BLOCK // max(width, 1))
+    size = max(1, ENTRIES_PER_BLOCK // max(width, 1))
     # a rule that reports does so for all networks at once, and at the first step it may make its
     # state
-    if networks <= size or now.meter is not None or now.step == 1 or rows.device.type != "cpu":
-        new, changed = optimizer.update(rows, grads, state, now)
+    if (
+        networks <= size
+        or context.meter is not None
+        or context.step == 1
+        or rows.device.type != "cpu"
+    ):
+        new, changed = optimizer.update(rows, grads, state, context)
         rows.copy_(new)
         state.update(changed)
         return
     for at, block in enumerate(_blocks(_Same(optimizer), networks, size)):
         here = slice(at * size, (at + 1) * size)
         held = {name: value[here] for name, value in state.items()}
-        new, changed = block.update(rows[here], grads[here], held, _at(now, here))
+        new, changed = block.update(rows[here], grads[here], held, _at(context, here))
         rows[here].copy_(new)
         for name, value in changed.items():
             held[name].copy_(value)
@@ -100,28 +109,33 @@ def _blocks(optimizer: _Same, networks: int, size: int) -> list[Any]:
     ]
 
 
-def _at(now: Now, here: slice) -> Now:
+def _at(context: StepContext, here: slice) -> StepContext:
     """The moment, for some of the networks."""
-    own = isinstance(now.factor, Tensor) and now.factor.shape[0] > 1
-    return now._replace(factor=now.factor[here]) if own else now
+    own = isinstance(context.factor, Tensor) and context.factor.shape[0] > 1
+    return context._replace(factor=context.factor[here]) if own else context
 
 
 # Descent
 
 
-def _descend_(optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, now: Now) -> bool:
+def _descend_(
+    optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, context: StepContext
+) -> bool:
     """SGD and torch's form of momentum. Says whether it made the update."""
     if isinstance(optimizer, Momentum) and optimizer.form != "outside":
         return False
-    if rows.shape[1] >= SGD_WIDTH and _fits(_SGD, rows, now):
-        _descend_by_kernel_(optimizer, rows, grads, state, now)
+    if rows.shape[1] >= SGD_WIDTH and _fits(_SGD, rows, context):
+        _descend_by_kernel_(optimizer, rows, grads, state, context)
         return True
     if not isinstance(optimizer, Momentum) or rows.device.type != "cpu":
         return False
-    grads, momentum = optimizer.pulled(rows, grads, now), match(optimizer.momentum, rows)
-    if now.step > 1 and not off(optimizer.dampening):
+    grads, momentum = optimizer.add_decay(rows, grads, context), match(optimizer.momentum, rows)
+    if context.step > 1 and not is_zero(optimizer.dampening):
         grads = match(1 - optimizer.dampening, rows) * grads
-    rate, size = now.rate(optimizer.lr, rows), max(1, BLOCK // max(rows.shape[1], 1))
+    rate, size = (
+        context.rate(optimizer.lr, rows),
+        max(1, ENTRIES_PER_BLOCK // max(rows.shape[1], 1)),
+    )
     if rows.shape[0] <= size:
         rows.sub_(rate * state["velocity"].mul_(momentum).add_(grads))
         return True
@@ -133,11 +147,11 @@ def _descend_(optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, 
 
 
 def _descend_by_kernel_(
-    optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, now: Now
+    optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, context: StepContext
 ) -> None:
     networks = rows.shape[0]
     rates, pulls = (
-        _list(optimizer.lr * now.factor, networks),
+        _list(optimizer.lr * context.factor, networks),
         _list(optimizer.weight_decay, networks),
     )
     momenta, dampings, velocities = [0.0] * networks, [0.0] * networks, [[]] * networks
@@ -147,12 +161,12 @@ def _descend_by_kernel_(
             _list(optimizer.dampening, networks),
         )
         velocities = [[v] for v in state["velocity"].unbind()]
-    if now.meter is not None:
-        optimizer.pulled(rows, grads, now)  # to report
+    if context.meter is not None:
+        optimizer.add_decay(rows, grads, context)  # to report
     for w, g, v, rate, momentum, damping, pull in zip(
         rows.unbind(), grads.unbind(), velocities, rates, momenta, dampings, pulls, strict=True
     ):
-        g = torch.addcmul(g, now.decays[0], w, value=pull) if pull else g
+        g = torch.addcmul(g, context.decays[0], w, value=pull) if pull else g
         _SGD(
             [w],
             [g],
@@ -163,7 +177,7 @@ def _descend_by_kernel_(
             dampening=damping,
             nesterov=False,
             maximize=False,
-            is_first_step=now.step == 1,
+            is_first_step=context.step == 1,
         )
 
 
@@ -174,23 +188,25 @@ def _of(number: Any, here: slice) -> Any:
 # Adam
 
 
-def _adam_(optimizer: Adam | AdamW, rows: Rows, grads: Rows, state: State, now: Now) -> bool:
+def _adam_(
+    optimizer: Adam | AdamW, rows: Rows, grads: Rows, state: State, context: StepContext
+) -> bool:
     """Adam as in torch, by the kernel. Says whether it made the update."""
-    if rows.shape[1] < ADAM_WIDTH or not _fits(_ADAM, rows, now):
+    if rows.shape[1] < ADAM_WIDTH or not _fits(_ADAM, rows, context):
         return False
     if isinstance(optimizer, Adam):
         if optimizer.eps_at != "outside" or not optimizer.bias_correction or optimizer.amsgrad:
             return False
     networks = rows.shape[0]
-    rates, epses = _list(optimizer.lr * now.factor, networks), _list(optimizer.eps, networks)
+    rates, epses = _list(optimizer.lr * context.factor, networks), _list(optimizer.eps, networks)
     betas = zip(_list(optimizer.beta1, networks), _list(optimizer.beta2, networks), strict=True)
     if isinstance(optimizer, Adam):
         decays = _list(optimizer.weight_decay, networks)
     else:
-        decays = _list(optimizer.share(now), networks)
-    if now.meter is not None:  # to report
-        optimizer.update(rows, grads, state, now)
-    step = torch.tensor(float(now.step))
+        decays = _list(optimizer.share(context), networks)
+    if context.meter is not None:  # to report
+        optimizer.update(rows, grads, state, context)
+    step = torch.tensor(float(context.step))
     for w, g, m, v, rate, (beta1, beta2), eps, decay in zip(
         rows.unbind(),
         grads.unbind(),
@@ -203,9 +219,9 @@ def _adam_(optimizer: Adam | AdamW, rows: Rows, grads: Rows, state: State, now: 
         strict=True,
     ):
         if decay and isinstance(optimizer, Adam):
-            g = torch.addcmul(g, now.decays[0], w, value=decay)
+            g = torch.addcmul(g, context.decays[0], w, value=decay)
         elif decay:
-            w.addcmul_(now.decays[0], w, value=-decay)
+            w.addcmul_(context.decays[0], w, value=-decay)
         _ADAM(
             [w],
             [g],
@@ -232,12 +248,15 @@ _IN_PLACE: Mapping[type, Callable[..., bool]] = {
 }
 
 
-def _fits(kernel: Callable | None, rows: Rows, now: Now) -> bool:
+def _fits(kernel: Callable | None, rows: Rows, context: StepContext) -> bool:
     """Whether this torch has a kernel and it can make this update: one rate for all weights, on a
     CPU.
     """
     return (
-        kernel is not None and rows.device.type == "cpu" and rows.is_contiguous() and now.lr is None
+        kernel is not None
+        and rows.device.type == "cpu"
+        and rows.is_contiguous()
+        and context.lr is None
     )
 
 

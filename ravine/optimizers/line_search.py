@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from ravine.layout import Column, Rows
-from ravine.protocols import Searched
+from ravine.protocols import SearchObjective
 
 C1, C2 = 1e-4, 0.9  # usual for quasi-Newton directions
-NARROWEST = 1e-9  # a bracket within which no weight moves further than this is closed
+MIN_BRACKET_WIDTH = 1e-9  # a bracket within which no weight moves further than this is closed
 
 
-class Tried(NamedTuple):
+class TrialStep(NamedTuple):
     """A step along the direction: t, φ(t) and φ′(t), columns."""
 
     t: Column
@@ -34,7 +34,7 @@ class Tried(NamedTuple):
     slope: Column
 
 
-class Found(NamedTuple):
+class AcceptedSteps(NamedTuple):
     """The steps to take (0: stay), and how many evaluations each network's search took."""
 
     t: Column
@@ -42,15 +42,21 @@ class Found(NamedTuple):
 
 
 def strong_wolfe(
-    objective: Searched, rows: Rows, direction: Rows, *, first: Column, wanted: Tensor, tries: int
-) -> Found:
+    objective: SearchObjective,
+    rows: Rows,
+    direction: Rows,
+    *,
+    first: Column,
+    wanted: Tensor,
+    tries: int,
+) -> AcceptedSteps:
     """Steps for the networks that are `wanted` [P, 1], beginning with `first`; the others stay
     where they are.
 
     After `tries` evaluations the best step so far is taken, which may be 0. A loss that is not
     finite counts as too large (torch would walk on), so that an explosion shortens the step.
     """
-    start = Tried(
+    start = TrialStep(
         torch.zeros_like(first), objective.first.losses, _dot(objective.first.grads, direction)
     )
     reach = direction.abs().amax(1, keepdim=True)
@@ -63,7 +69,7 @@ def strong_wolfe(
     for done in range(tries):
         if not bool(active.any()):
             break
-        here = _tried(objective, rows, direction, t)
+        here = _try_step(objective, rows, direction, t)
         count = count + active.to(count)
         walking, closing = active & ~bracketed, active & bracketed
         above = here.value > start.value + C1 * here.t * start.slope
@@ -86,20 +92,20 @@ def strong_wolfe(
         # who goes on, and where
         bracketed = bracketed | opened
         active = active & ~((walking & ~long & flat) | (accepted & flat))
-        active = active & ~(bracketed & ((high.t - low.t).abs() * reach < NARROWEST))
-        inside, stalled = _inside(low, high, stalled)
-        t = torch.where(active, torch.where(bracketed, inside, _beyond(before, here)), low.t)
+        active = active & ~(bracketed & ((high.t - low.t).abs() * reach < MIN_BRACKET_WIDTH))
+        inside, stalled = _step_inside(low, high, stalled)
+        t = torch.where(active, torch.where(bracketed, inside, _step_beyond(before, here)), low.t)
         before = _either(walking & ~opened, here, before)
-    return Found(torch.where(wanted, low.t, 0.0), count)
+    return AcceptedSteps(torch.where(wanted, low.t, 0.0), count)
 
 
-def _tried(objective: Searched, rows: Rows, direction: Rows, t: Column) -> Tried:
+def _try_step(objective: SearchObjective, rows: Rows, direction: Rows, t: Column) -> TrialStep:
     losses, grads = objective.value_and_grad(rows + t * direction)
     slope = _dot(grads, direction)
-    return Tried(t, torch.where(losses.isfinite() & slope.isfinite(), losses, torch.inf), slope)
+    return TrialStep(t, torch.where(losses.isfinite() & slope.isfinite(), losses, torch.inf), slope)
 
 
-def _inside(low: Tried, high: Tried, stalled: Tensor) -> tuple[Column, Tensor]:
+def _step_inside(low: TrialStep, high: TrialStep, stalled: Tensor) -> tuple[Column, Tensor]:
     """A step inside the bracket; one close to an end twice running is moved a tenth of the bracket
     away from it.
     """
@@ -111,12 +117,12 @@ def _inside(low: Tried, high: Tried, stalled: Tensor) -> tuple[Column, Tensor]:
     return torch.where(moved, away, t), close & ~moved
 
 
-def _beyond(before: Tried, here: Tried) -> Column:
+def _step_beyond(before: TrialStep, here: TrialStep) -> Column:
     """A longer step: 1 % to ten times further."""
     return _cubic(before, here, here.t + 0.01 * (here.t - before.t), 10 * here.t)
 
 
-def _cubic(one: Tried, other: Tried, least: Column, most: Column) -> Column:
+def _cubic(one: TrialStep, other: TrialStep, least: Column, most: Column) -> Column:
     """Where the cubic through two values and slopes is least (Nocedal & Wright 3.59), between
     bounds.
 
@@ -132,8 +138,8 @@ def _cubic(one: Tried, other: Tried, least: Column, most: Column) -> Column:
     return torch.where((square >= 0) & t.isfinite(), inner, (least + most) * 0.5)
 
 
-def _either(here: Tensor, one: Tried, other: Tried) -> Tried:
-    return Tried(*(torch.where(here, a, b) for a, b in zip(one, other, strict=True)))
+def _either(here: Tensor, one: TrialStep, other: TrialStep) -> TrialStep:
+    return TrialStep(*(torch.where(here, a, b) for a, b in zip(one, other, strict=True)))
 
 
 def _dot(a: Rows, b: Rows) -> Column:

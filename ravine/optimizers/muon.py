@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ravine.layout import Rows, Slot
-from ravine.optimizers.adaptive import adam_step, moments
-from ravine.optimizers.weight_decay import Decoupled
+from ravine.optimizers.adaptive import adam_step, update_moments
+from ravine.optimizers.weight_decay import DecoupledDecay
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Now, State
+from ravine.protocols import State, StepContext
 
-COEFFICIENTS = (
+NEWTON_SCHULZ_COEFFICIENTS = (
     3.4445,
     -4.7750,
     2.0315,
@@ -24,7 +24,7 @@ COEFFICIENTS = (
 
 
 @part
-class Muon(Decoupled):
+class Muon(DecoupledDecay):
     """Momentum, each matrix replaced by its nearest orthogonal one (Jordan et al. 2024); AdamW for
     everything else.
 
@@ -47,17 +47,19 @@ class Muon(Decoupled):
     def start(self, rows: Rows) -> State:
         return {name: torch.zeros_like(rows) for name in ("velocity", "mean", "square")}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        rows = self.shrunk(rows, now.rate(self.lr * self.weight_decay, rows), now)
-        new = moments(grads, state, self.beta1, self.beta2)
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
+        rows = self.shrink(rows, context.rate(self.lr * self.weight_decay, rows), context)
+        new = update_moments(grads, state, self.beta1, self.beta2)
         momentum, rest = match(self.momentum, rows), match(1 - self.momentum, rows)
         new["velocity"] = momentum * state["velocity"] + rest * grads
         ahead = momentum * new["velocity"] + rest * grads
-        step, rate = adam_step(new, self, rows, now), now.rate(self.lr, rows)
-        for slot in now.layout.slots:
+        step, rate = adam_step(new, self, rows, context), context.rate(self.lr, rows)
+        for slot in context.layout.slots:
             if is_matrix(slot):
-                span = slice(*now.layout.spans[slot.name])
-                made = orthogonal(
+                span = slice(*context.layout.spans[slot.name])
+                made = orthogonalize(
                     ahead[:, span].unflatten(1, slot.shape), steps=self.steps
                 ).flatten(1)
                 step[:, span] = _part(rate, span) * (0.2 * max(slot.shape) ** 0.5 * made)
@@ -69,13 +71,13 @@ def is_matrix(slot: Slot) -> bool:
     return slot.role == "weight" and len(slot.shape) == 2 and min(slot.shape) > 1
 
 
-def orthogonal(matrices: Tensor, *, steps: int) -> Tensor:
+def orthogonalize(matrices: Tensor, *, steps: int) -> Tensor:
     """About U Vᵀ of each matrix U S Vᵀ, [P, A, B]: each step maps the singular values s to a s + b
     s³ + c s⁵.
 
     A matrix of zeros stays one.
     """
-    a, b, c = COEFFICIENTS
+    a, b, c = NEWTON_SCHULZ_COEFFICIENTS
     wide = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if wide else matrices
     size = torch.linalg.vector_norm(x.flatten(1), dim=1).view(-1, 1, 1)

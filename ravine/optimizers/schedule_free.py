@@ -1,7 +1,7 @@
 """Schedule-free descent: an average of the iterates takes the place of a schedule (Defazio et al.
 2024).
 
-Three points: z takes the steps, x is the average that is judged and kept (`settled`), and the
+Three points: z takes the steps, x is the average that is judged and kept (`eval_weights`), and the
 matrix of weights holds y between them, where gradients are taken:
 
     z ← z − γ (g(y) + λ y)      x ← (1 − c) x + c z,  c = γₜ² / Σ γ²      y ← (1 − β) z + β x
@@ -17,14 +17,14 @@ import math
 import torch
 
 from ravine.layout import Rows
-from ravine.optimizers.coefficients import each, missing
-from ravine.optimizers.weight_decay import Decoupled
+from ravine.optimizers.coefficients import bias_correction, per_network
+from ravine.optimizers.weight_decay import DecoupledDecay
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Now, State
+from ravine.protocols import State, StepContext
 
 
 @part
-class ScheduleFreeSGD(Decoupled):
+class ScheduleFreeSGD(DecoupledDecay):
     """Schedule-free gradient descent; rates are 10 to 50 times those of SGD with momentum."""
 
     lr: Number = setting(default=1.0, ge=0)
@@ -34,18 +34,22 @@ class ScheduleFreeSGD(Decoupled):
     def start(self, rows: Rows) -> State:
         return _points(rows)
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        step = now.rate(self.lr, rows) * grads
-        kept = self.shrunk(rows, now.rate(self.lr * self.weight_decay, rows), now)
-        return _walk(state["fast"] - step - (rows - kept), state, self.lr * now.factor, self.beta)
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
+        step = context.rate(self.lr, rows) * grads
+        kept = self.shrink(rows, context.rate(self.lr * self.weight_decay, rows), context)
+        return _walk(
+            state["fast"] - step - (rows - kept), state, self.lr * context.factor, self.beta
+        )
 
-    def settled(self, rows: Rows, state: State) -> Rows:
+    def eval_weights(self, rows: Rows, state: State) -> Rows:
         """The average x."""
         return state["average"]
 
 
 @part
-class ScheduleFreeAdamW(Decoupled):
+class ScheduleFreeAdamW(DecoupledDecay):
     """Schedule-free AdamW: z's step is g / (√v̂ + ε); rates are 1 to 10 times AdamW's."""
 
     lr: Number = setting(default=0.0025, ge=0)
@@ -57,20 +61,22 @@ class ScheduleFreeAdamW(Decoupled):
     def start(self, rows: Rows) -> State:
         return {**_points(rows), "square": torch.zeros_like(rows)}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
         square = match(self.beta2, rows) * state["square"] + match(1 - self.beta2, rows) * (
             grads * grads
         )
-        root2 = each(math.sqrt, missing(self.beta2, now.step))
+        root2 = per_network(math.sqrt, bias_correction(self.beta2, context.step))
         divided = grads / (square.sqrt() + match(self.eps * root2, rows))
-        step = now.rate(self.lr * root2, rows) * divided
-        kept = self.shrunk(rows, now.rate(self.lr * self.weight_decay, rows), now)
+        step = context.rate(self.lr * root2, rows) * divided
+        kept = self.shrink(rows, context.rate(self.lr * self.weight_decay, rows), context)
         rows, new = _walk(
-            state["fast"] - step - (rows - kept), state, self.lr * now.factor, self.beta1
+            state["fast"] - step - (rows - kept), state, self.lr * context.factor, self.beta1
         )
         return rows, {**new, "square": square}
 
-    def settled(self, rows: Rows, state: State) -> Rows:
+    def eval_weights(self, rows: Rows, state: State) -> Rows:
         """The average x."""
         return state["average"]
 

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from ravine.effects import Effect
 from ravine.errors import RecipeError
-from ravine.layout import Column, Rows, length
+from ravine.layout import Column, Rows, row_norm
 from ravine.optimizers.line_search import strong_wolfe
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Now, Searched, State
+from ravine.protocols import SearchObjective, State, StepContext
 
-FLAT = 1e-7  # max |g| below which a network has arrived, as in torch
-CURVED = 1e-10  # least yᵀs of a pair that is remembered, as in torch
-DOWN = 1e-9  # least −gᵀd along which a step is searched, as in torch
+FLAT_GRADIENT = 1e-7  # max |g| below which a network has arrived, as in torch
+MIN_CURVATURE = 1e-10  # least yᵀs of a pair that is remembered, as in torch
+MIN_DESCENT = 1e-9  # least −gᵀd along which a step is searched, as in torch
 
 
 @part
@@ -52,7 +52,7 @@ class Lbfgs:
     history: int = setting(default=10, ge=1, le=100)
     tries: int = setting(default=25, ge=1)
 
-    def affords(self, width: int) -> None:
+    def check_memory(self, width: int) -> None:
         """Any width: the memory is 2 M rows."""
 
     def start(self, rows: Rows) -> State:
@@ -68,30 +68,32 @@ class Lbfgs:
             "made": torch.zeros_like(rows[:, :1]),
         }
 
-    def search(self, rows: Rows, objective: Searched, state: State, now: Now) -> tuple[Rows, State]:
+    def search(
+        self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
         losses, grads = objective.first
-        grads = _free(grads, now)
+        grads = _zero_frozen(grads, context)
         first = state["made"] == 0
-        steps, changes, scale = _remembered(state, grads, ~first)
+        steps, changes, scale = _update_pairs(state, grads, ~first)
         direction = torch.where(first, -grads, -two_loops(grads, steps, changes, scale))
-        rate = torch.zeros_like(losses) + match(self.lr * now.factor, rows)
+        rate = torch.zeros_like(losses) + match(self.lr * context.factor, rows)
         begin = torch.where(
             first, rate * (1 / grads.abs().sum(1, keepdim=True)).clamp_max(1.0), rate
         )
         fine = losses.isfinite() & grads.isfinite().all(1, keepdim=True)
         moves = (
-            (grads.abs().amax(1, keepdim=True) > FLAT)
-            & (-_dot(grads, direction) >= DOWN)
+            (grads.abs().amax(1, keepdim=True) > FLAT_GRADIENT)
+            & (-_dot(grads, direction) >= MIN_DESCENT)
             & (begin > 0)
         )
         found = strong_wolfe(
             objective, rows, direction, first=begin, wanted=fine & moves, tries=self.tries
         )
         moved = torch.where(found.t > 0, found.t * direction, 0.0)
-        if now.meter is not None:
+        if context.meter is not None:
             for effect, value in zip(self.acts, (found.t, found.evaluations), strict=True):
-                now.meter.add(effect.name, value)
-        made = state["made"] + (fine & (grads.abs().amax(1, keepdim=True) > FLAT)).to(rows)
+                context.meter.add(effect.name, value)
+        made = state["made"] + (fine & (grads.abs().amax(1, keepdim=True) > FLAT_GRADIENT)).to(rows)
         # a copy: the loop writes the next gradients over these
         new = {
             "last": grads.clone(),
@@ -104,13 +106,13 @@ class Lbfgs:
         return torch.where(fine, rows + moved, torch.nan), new
 
 
-def _remembered(state: State, grads: Rows, wanted: Tensor) -> tuple[Tensor, Tensor, Column]:
+def _update_pairs(state: State, grads: Rows, wanted: Tensor) -> tuple[Tensor, Tensor, Column]:
     """The pairs [P, M, W], newest last, with that of the last step where it curves upward, and the
     scale of H⁻¹.
     """
     change, moved = grads - state["last"], state["moved"]
     curved = _dot(change, moved)
-    keep = wanted & (curved > CURVED)
+    keep = wanted & (curved > MIN_CURVATURE)
     steps, changes = (
         torch.where(keep[..., None], torch.cat([old[:, 1:], new[:, None]], 1), old)
         for old, new in ((state["steps"], moved), (state["changes"], change))
@@ -142,7 +144,7 @@ class _WholeHessian:
 
     limit: int
 
-    def affords(self, width: int) -> None:
+    def check_memory(self, width: int) -> None:
         if width > self.limit:
             megabytes = 8 * width**2 / 1e6
             raise RecipeError(
@@ -155,7 +157,7 @@ class _WholeHessian:
             )
 
     def start(self, rows: Rows) -> State:
-        self.affords(rows.shape[1])
+        self.check_memory(rows.shape[1])
         return {}
 
 
@@ -177,16 +179,20 @@ class Newton(_WholeHessian):
     damping: Number = setting(default=1.0, ge=0)
     limit: int = setting(default=1000, ge=1)
 
-    def search(self, rows: Rows, objective: Searched, state: State, now: Now) -> tuple[Rows, State]:
+    def search(
+        self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
         grads, hessian = (
-            _free(objective.first.grads, now).double(),
-            _fenced(objective.hessian(rows).double(), now),
+            _zero_frozen(objective.first.grads, context).double(),
+            _isolate_frozen(objective.hessian(rows).double(), context),
         )
         identity = torch.eye(rows.shape[1], dtype=torch.float64, device=rows.device)
         damped = hessian + match(self.damping, hessian) * identity
         step = torch.linalg.solve_ex(damped, grads[..., None])[0].squeeze(-1)
-        _report(self.acts, 1 - _cosine(step, grads), now)
-        return rows - (match(self.lr * now.factor, step) * _free(step, now)).to(rows), state
+        _report(self.acts, 1 - _cosine(step, grads), context)
+        return rows - (match(self.lr * context.factor, step) * _zero_frozen(step, context)).to(
+            rows
+        ), state
 
 
 @part
@@ -206,10 +212,12 @@ class SaddleFreeNewton(_WholeHessian):
     damping: Number = setting(default=0.1, ge=0)
     limit: int = setting(default=1000, ge=1)
 
-    def search(self, rows: Rows, objective: Searched, state: State, now: Now) -> tuple[Rows, State]:
+    def search(
+        self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
         grads, hessian = (
-            _free(objective.first.grads, now).double(),
-            _fenced(objective.hessian(rows).double(), now),
+            _zero_frozen(objective.first.grads, context).double(),
+            _isolate_frozen(objective.hessian(rows).double(), context),
         )
         fine = (
             hessian.isfinite().all(2).all(1).view(-1, 1, 1)
@@ -219,33 +227,35 @@ class SaddleFreeNewton(_WholeHessian):
         along = (vectors * grads[..., None]).sum(1)
         step = (vectors * (along / (values.abs() + match(self.damping, values)))[:, None]).sum(2)
         step = torch.where(fine[:, 0], step, torch.nan)
-        _report(self.acts, (values < 0).double().mean(1), now)
-        return rows - (match(self.lr * now.factor, step) * _free(step, now)).to(rows), state
+        _report(self.acts, (values < 0).double().mean(1), context)
+        return rows - (match(self.lr * context.factor, step) * _zero_frozen(step, context)).to(
+            rows
+        ), state
 
 
-def _free(rows: Rows, now: Now) -> Rows:
+def _zero_frozen(rows: Rows, context: StepContext) -> Rows:
     """Rows with 0 at the weights that stay."""
-    return rows if now.lr is None else torch.where(now.lr.to(rows.device) != 0, rows, 0.0)
+    return rows if context.lr is None else torch.where(context.lr.to(rows.device) != 0, rows, 0.0)
 
 
-def _fenced(hessian: Tensor, now: Now) -> Tensor:
+def _isolate_frozen(hessian: Tensor, context: StepContext) -> Tensor:
     """The Hessian of the weights that move; those that stay get rows and columns of the
     identity.
     """
-    if now.lr is None:
+    if context.lr is None:
         return hessian
-    free = now.lr.to(hessian.device)[0] != 0
+    free = context.lr.to(hessian.device)[0] != 0
     identity = torch.eye(len(free), dtype=hessian.dtype, device=hessian.device)
     return torch.where(free[:, None] & free[None], hessian, identity)
 
 
 def _cosine(a: Rows, b: Rows) -> Column:
-    return _dot(a, b) / (length(a) * length(b)).clamp_min(1e-30)
+    return _dot(a, b) / (row_norm(a) * row_norm(b)).clamp_min(1e-30)
 
 
-def _report(acts: Effect, value: Tensor, now: Now) -> None:
-    if now.meter is not None:
-        now.meter.add(acts.name, value)
+def _report(acts: Effect, value: Tensor, context: StepContext) -> None:
+    if context.meter is not None:
+        context.meter.add(acts.name, value)
 
 
 def _dot(a: Rows, b: Rows) -> Column:

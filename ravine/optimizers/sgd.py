@@ -12,18 +12,18 @@ from typing import Literal
 import torch
 
 from ravine.layout import Rows
-from ravine.optimizers.coefficients import each, sign
-from ravine.optimizers.weight_decay import Coupled
+from ravine.optimizers.coefficients import per_network, sign_or_nan
+from ravine.optimizers.weight_decay import CoupledDecay
 from ravine.part import Number, match, part, setting
-from ravine.protocols import Now, State
+from ravine.protocols import State, StepContext
 
 
 @part
-class SGD(Coupled):
+class SGD(CoupledDecay):
     """Gradient descent: w ← w − α g (Robbins & Monro 1951 where g is that of a minibatch).
 
-    >>> now = Now(step=1, factor=1.0, decays=torch.ones(1, 2), layout=None)
-    >>> SGD(lr=0.5).update(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0]]), {}, now)[0]
+    >>> context = StepContext(step=1, factor=1.0, decays=torch.ones(1, 2), layout=None)
+    >>> SGD(lr=0.5).update(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0]]), {}, context)[0]
     tensor([[0.5000, 1.5000]])
     """
 
@@ -33,13 +33,15 @@ class SGD(Coupled):
     def start(self, rows: Rows) -> State:
         return {}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        grads = self.pulled(rows, grads, now)
-        return rows - now.rate(self.lr, rows) * grads, state
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
+        grads = self.add_decay(rows, grads, context)
+        return rows - context.rate(self.lr, rows) * grads, state
 
 
 @part
-class Momentum(Coupled):
+class Momentum(CoupledDecay):
     """Gradient descent with a velocity (Polyak 1964).
 
     `form` says where the learning rate stands. The two paths are the same while α is constant;
@@ -60,9 +62,11 @@ class Momentum(Coupled):
     def start(self, rows: Rows) -> State:
         return {"velocity": torch.zeros_like(rows)}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
-        grads, rate = self.pulled(rows, grads, now), now.rate(self.lr, rows)
-        if now.step > 1:
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
+        grads, rate = self.add_decay(rows, grads, context), context.rate(self.lr, rows)
+        if context.step > 1:
             grads = match(1 - self.dampening, rows) * grads
         if self.form == "inside":
             velocity = match(self.momentum, rows) * state["velocity"] + rate * grads
@@ -72,7 +76,7 @@ class Momentum(Coupled):
 
 
 @part
-class Nesterov(Coupled):
+class Nesterov(CoupledDecay):
     """Momentum that looks where it is going (Nesterov 1983; Sutskever et al. 2013).
 
     The definition takes the gradient at a point ahead of the weights θ:
@@ -83,7 +87,7 @@ class Nesterov(Coupled):
     taken. Written in y the rule is, with v₊ the new velocity, y ← y − μ v + (1 + μ) v₊ = y + μ v₊ −
     α g. The forms:
 
-        lookahead   this rule; the weights judged and kept are θ = y − μ v (`settled`)
+        lookahead   this rule; the weights judged and kept are θ = y − μ v (`eval_weights`)
         inside      this rule; y itself is evaluated (Keras, scikit-learn): the change of variables
         torch       v ← μ v + g, y ← y − α (g + μ v): the rate outside; the same path at constant α
     """
@@ -96,10 +100,12 @@ class Nesterov(Coupled):
     def start(self, rows: Rows) -> State:
         return {"velocity": torch.zeros_like(rows)}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
         grads, rate, momentum = (
-            self.pulled(rows, grads, now),
-            now.rate(self.lr, rows),
+            self.add_decay(rows, grads, context),
+            context.rate(self.lr, rows),
             match(self.momentum, rows),
         )
         if self.form == "torch":
@@ -109,7 +115,7 @@ class Nesterov(Coupled):
         velocity = momentum * state["velocity"] - step
         return rows + (momentum * velocity - step), {"velocity": velocity}
 
-    def settled(self, rows: Rows, state: State) -> Rows:
+    def eval_weights(self, rows: Rows, state: State) -> Rows:
         """The weights to judge: θ in the form "lookahead", else the rows as they are."""
         if self.form != "lookahead":
             return rows
@@ -123,8 +129,8 @@ class ASGD:
 
         η = α / (1 + λ α (t − 1))^power  w ← (1 − λ η) w − η g  a ← a + (w − a) / max(1, t − 1 − t0)
 
-    The average a is what is judged and kept (`settled`). Averaging starts after `t0` steps; torch
-    waits a million.
+    The average a is what is judged and kept (`eval_weights`). Averaging starts after `t0` steps;
+    torch waits a million.
     """
 
     lr: Number = setting(default=0.01, ge=0)
@@ -135,18 +141,20 @@ class ASGD:
     def start(self, rows: Rows) -> State:
         return {"average": rows.clone()}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
         def eta(lr: float, lambd: float, power: float) -> float:
-            return lr / (1 + lambd * lr * (now.step - 1)) ** power
+            return lr / (1 + lambd * lr * (context.step - 1)) ** power
 
-        slowed = each(eta, self.lr * now.factor, self.lambd, self.power)
-        rate = now._replace(factor=1.0).rate(slowed, rows)
-        share = match(each(lambda t0: 1 / max(1, now.step - 1 - t0), self.t0), rows)
-        new = rows - rate * (match(self.lambd, rows) * (now.decays * rows) + grads)
+        slowed = per_network(eta, self.lr * context.factor, self.lambd, self.power)
+        rate = context._replace(factor=1.0).rate(slowed, rows)
+        share = match(per_network(lambda t0: 1 / max(1, context.step - 1 - t0), self.t0), rows)
+        new = rows - rate * (match(self.lambd, rows) * (context.decays * rows) + grads)
         average = state["average"] + share * (new - state["average"])
         return new, {"average": average}
 
-    def settled(self, rows: Rows, state: State) -> Rows:
+    def eval_weights(self, rows: Rows, state: State) -> Rows:
         """The average of the iterates."""
         return state["average"]
 
@@ -174,7 +182,9 @@ class Rprop:
             "last": torch.zeros_like(rows),
         }
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
         agree = grads * state["last"]
         grown, shrunk = (
             state["size"] * match(factor, rows) for factor in (self.growth, self.shrink)
@@ -182,4 +192,7 @@ class Rprop:
         size = torch.where(agree > 0, grown, torch.where(agree < 0, shrunk, state["size"]))
         size = size.clamp(self.smallest, self.largest)
         grads = torch.where(agree < 0, 0.0, grads)
-        return rows - now.rate(1.0, rows) * (sign(grads) * size), {"size": size, "last": grads}
+        return rows - context.rate(1.0, rows) * (sign_or_nan(grads) * size), {
+            "size": size,
+            "last": grads,
+        }

@@ -15,16 +15,16 @@ import torch
 
 from ravine.layout import Column, Row, Rows
 from ravine.optimizers.adaptive import Adam, AdamW, RMSprop
-from ravine.optimizers.coefficients import each, missing
+from ravine.optimizers.coefficients import bias_correction, per_network
 from ravine.optimizers.sgd import SGD, Momentum, Nesterov
 from ravine.part import Number, match
-from ravine.protocols import Now, Optimizer, State
+from ravine.protocols import Optimizer, State, StepContext
 
-SCALED = (RMSprop, Adam, AdamW)
-KNOWN = (SGD, Momentum, Nesterov, *SCALED)
+ADAPTIVE_RULES = (RMSprop, Adam, AdamW)
+KNOWN_RULES = (SGD, Momentum, Nesterov, *ADAPTIVE_RULES)
 
 
-class Edge(NamedTuple):
+class StabilityEdge(NamedTuple):
     """Steps grow where the largest eigenvalue of `matrix` is above `threshold` [P, 1] (inf at a
     rate of 0).
 
@@ -50,7 +50,9 @@ class Edge(NamedTuple):
         return of
 
 
-def edge(optimizer: Optimizer, rows: Rows, now: Now, state: State | None = None) -> Edge | None:
+def stability_edge(
+    optimizer: Optimizer, rows: Rows, context: StepContext, state: State | None = None
+) -> StabilityEdge | None:
     """The edge of stability of a rule at its present rate, or None where it is not known.
 
         SGD                     λ_max(H) = 2 / α
@@ -61,29 +63,29 @@ def edge(optimizer: Optimizer, rows: Rows, now: Now, state: State | None = None)
 
     (Cohen et al. 2021 and 2022.) P⁻¹ H has the eigenvalues of P^−½ H P^−½. Coupled weight decay
     adds λ to H. Adaptive rules need their `state`; without it, with amsgrad or centered, and for
-    all other rules, None. Factors of the rate (`now.lr`) count as part of P⁻¹.
+    all other rules, None. Factors of the rate (`context.lr`) count as part of P⁻¹.
     """
     zero = torch.zeros(rows.shape[0], 1, dtype=torch.float64)
     found = _rate(optimizer)
     if (
         found is None
-        or not isinstance(optimizer, KNOWN)
-        or (isinstance(optimizer, SCALED) and state is None)
+        or not isinstance(optimizer, KNOWN_RULES)
+        or (isinstance(optimizer, ADAPTIVE_RULES) and state is None)
     ):
         return None
-    threshold = zero + each(
-        lambda c, a: c / a if a > 0 else math.inf, found, optimizer.lr * now.factor
+    threshold = zero + per_network(
+        lambda c, a: c / a if a > 0 else math.inf, found, optimizer.lr * context.factor
     )
-    root = None if now.lr is None else now.lr.to(rows).sqrt()
-    if state is not None and isinstance(optimizer, SCALED):
-        scale = _scale(optimizer, rows, state, now.step)
+    root = None if context.lr is None else context.lr.to(rows).sqrt()
+    if state is not None and isinstance(optimizer, ADAPTIVE_RULES):
+        scale = _scale(optimizer, rows, state, context.step)
         root = scale.rsqrt() if root is None else root * scale.rsqrt()
     decay = zero + optimizer.weight_decay
     if not isinstance(optimizer, AdamW):
-        return Edge(threshold, root, decay, zero, now.decays)
+        return StabilityEdge(threshold, root, decay, zero, context.decays)
     # what AdamW takes off is α λ w ("torch"), or λ w whatever α is ("fixed")
     decay = decay if optimizer.decay == "torch" else decay / (zero + optimizer.lr)
-    return Edge(threshold, root, zero, decay, now.decays)
+    return StabilityEdge(threshold, root, zero, decay, context.decays)
 
 
 def _rate(optimizer: Optimizer) -> Number | None:
@@ -91,17 +93,17 @@ def _rate(optimizer: Optimizer) -> Number | None:
     if isinstance(optimizer, SGD):
         return 2.0
     if isinstance(optimizer, Momentum):
-        return each(
+        return per_network(
             lambda m, d: (2 + 2 * m) / (1 - d) if d < 1 else math.inf,
             optimizer.momentum,
             optimizer.dampening,
         )
     if isinstance(optimizer, Nesterov):
-        return each(lambda m: (2 + 2 * m) / (1 + 2 * m), optimizer.momentum)
+        return per_network(lambda m: (2 + 2 * m) / (1 + 2 * m), optimizer.momentum)
     if isinstance(optimizer, RMSprop) and not optimizer.centered:
-        return each(lambda m: 2 + 2 * m, optimizer.momentum)
+        return per_network(lambda m: 2 + 2 * m, optimizer.momentum)
     if isinstance(optimizer, AdamW) or (isinstance(optimizer, Adam) and not optimizer.amsgrad):
-        return each(lambda b: (2 + 2 * b) / (1 - b), optimizer.beta1)
+        return per_network(lambda b: (2 + 2 * b) / (1 - b), optimizer.beta1)
     return None
 
 
@@ -109,16 +111,17 @@ def _scale(optimizer: RMSprop | Adam | AdamW, rows: Rows, state: State, step: in
     """What the rule divides gradients by, P."""
     square, at = state["square"], getattr(optimizer, "eps_at", "outside")
     if not isinstance(optimizer, RMSprop) and getattr(optimizer, "bias_correction", True):
-        seen = missing(optimizer.beta2, step)
-        root = square.sqrt() * match(each(lambda s: 1 / math.sqrt(s), seen), rows)
+        seen = bias_correction(optimizer.beta2, step)
+        root = square.sqrt() * match(per_network(lambda s: 1 / math.sqrt(s), seen), rows)
         if at == "inside":
             return (
-                square * match(each(lambda s: 1 / s, seen), rows) + match(optimizer.eps, rows)
+                square * match(per_network(lambda s: 1 / s, seen), rows)
+                + match(optimizer.eps, rows)
             ).sqrt()
         eps = (
             optimizer.eps
             if at == "outside"
-            else each(lambda e, s: e / math.sqrt(s), optimizer.eps, seen)
+            else per_network(lambda e, s: e / math.sqrt(s), optimizer.eps, seen)
         )
         return root + match(eps, rows)
     return (

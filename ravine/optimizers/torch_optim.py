@@ -1,5 +1,5 @@
-"""Both ways between torch.optim and our rules: a rule in somebody's own loop, a torch optimizer
-inside a cohort.
+"""Bridges to torch.optim: one of our rules in your own training loop (`AsTorch`), and a torch
+optimizer in a recipe (`TorchOptimizer`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 from ravine.errors import RecipeError, nearest
 from ravine.layout import Layout, Rows, Slot
 from ravine.part import Number, part, setting
-from ravine.protocols import Now, Optimizer, Searches, Settles, State
+from ravine.protocols import HasEvalWeights, Optimizer, SearchOptimizer, State, StepContext
 
-UPDATES = "updates"  # where a tensor's state counts its updates
+UPDATE_COUNT = "updates"  # the entry of a tensor's state that counts its updates
 
 
 class AsTorch(torch.optim.Optimizer):
@@ -41,7 +41,7 @@ class AsTorch(torch.optim.Optimizer):
             raise RecipeError(
                 f"{type(rule).__name__}.lr is {rule.lr}", why="the rate must be one number above 0"
             )
-        if isinstance(rule, Searches):
+        if isinstance(rule, SearchOptimizer):
             raise RecipeError(
                 f"{type(rule).__name__} as a torch optimizer",
                 why="it needs the loss as a function",
@@ -68,14 +68,16 @@ class AsTorch(torch.optim.Optimizer):
     def _update(self, p: Tensor, grad: Tensor, lr: Any) -> None:
         rows, kept = p.reshape(1, -1), self.state[p]
         if not kept:
-            kept |= {UPDATES: 0, **self.rule.start(rows)}
-        kept[UPDATES] += 1
+            kept |= {UPDATE_COUNT: 0, **self.rule.start(rows)}
+        kept[UPDATE_COUNT] += 1
         layout = Layout(
             (Slot(name="tensor", shape=tuple(p.shape), role="weight" if p.dim() > 1 else "bias"),)
         )
         decays = layout.decays(dtype=p.dtype).to(p.device)
-        now = Now(step=kept[UPDATES], factor=float(lr) / self.rule.lr, decays=decays, layout=layout)
-        new, state = self.rule.update(rows, grad.reshape(1, -1), _tensors(kept), now)
+        context = StepContext(
+            step=kept[UPDATE_COUNT], factor=float(lr) / self.rule.lr, decays=decays, layout=layout
+        )
+        new, state = self.rule.update(rows, grad.reshape(1, -1), _tensors(kept), context)
         p.copy_(new.view_as(p))
         kept |= state
 
@@ -94,44 +96,46 @@ class AsTorch(torch.optim.Optimizer):
             self.state[params[index]] |= tensors
 
     @contextmanager
-    def settled(self) -> Iterator[None]:
-        """While this lasts the parameters are the weights to judge, for rules that walk at one
-        point and stand at another (averaged and schedule-free descent, Nesterov's look-ahead
-        form)."""
-        held = [
+    def eval_weights(self) -> Iterator[None]:
+        """Within this context the parameters are the weights to evaluate, for rules that take
+        gradients elsewhere (averaged and schedule-free descent, Nesterov's look-ahead form).
+        """
+        before = [
             (p, p.detach().clone())
             for group in self.param_groups
             for p in group["params"]
             if self.state[p]
         ]
-        if isinstance(self.rule, Settles):
+        if isinstance(self.rule, HasEvalWeights):
             with torch.no_grad():
-                for p, raw in held:
+                for p, raw in before:
                     p.copy_(
-                        self.rule.settled(raw.reshape(1, -1), _tensors(self.state[p])).view_as(p)
+                        self.rule.eval_weights(raw.reshape(1, -1), _tensors(self.state[p])).view_as(
+                            p
+                        )
                     )
         try:
             yield
         finally:
             with torch.no_grad():
-                for p, raw in held:
+                for p, raw in before:
                     p.copy_(raw)
 
 
 def _tensors(kept: Mapping[str, Any]) -> State:
-    return {name: value for name, value in kept.items() if name != UPDATES}
+    return {name: value for name, value in kept.items() if name != UPDATE_COUNT}
 
 
 @part
-class Guest:
+class TorchOptimizer:
     """Any class of torch.optim by its name, run in a cohort: one instance for each network, each
     update.
 
     `settings` are the class's own; they are the same for all networks, `lr` may differ. Slower than
     our rules by about 0.1 ms a network and step. A network's weights are one long vector to it: it
-    decays biases too, and optimizers that need matrices or closures (Muon, LBFGS) cannot be guests.
+    decays biases too, and classes that need matrices or closures (Muon, LBFGS) cannot be used.
 
-    >>> Guest(optimizer="Adagrad", settings={"lr_decay": 0.1}).settings
+    >>> TorchOptimizer(optimizer="Adagrad", settings={"lr_decay": 0.1}).settings
     {'lr_decay': 0.1}
     """
 
@@ -140,38 +144,46 @@ class Guest:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        if self.optimizer not in _guests():
-            what = f"torch.optim has no {self.optimizer!r} that can be a guest"
-            raise RecipeError(what, why=nearest(self.optimizer, _guests()))
+        if self.optimizer not in _usable_classes():
+            what = f"torch.optim has no {self.optimizer!r} that can be used here"
+            raise RecipeError(what, why=nearest(self.optimizer, _usable_classes()))
         try:
             self._instance(torch.zeros(1), 0.1)
         except (TypeError, ValueError) as error:
-            raise RecipeError(f"Guest.settings are {dict(self.settings)}", why=str(error)) from None
+            raise RecipeError(
+                f"TorchOptimizer.settings are {dict(self.settings)}", why=str(error)
+            ) from None
 
     def start(self, rows: Rows) -> State:
         return {}
 
-    def update(self, rows: Rows, grads: Rows, state: State, now: Now) -> tuple[Rows, State]:
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
         rates = (
-            torch.as_tensor(self.lr * now.factor, dtype=torch.float64)
+            torch.as_tensor(self.lr * context.factor, dtype=torch.float64)
             .flatten()
             .expand(rows.shape[0])
             .tolist()
         )
-        made = [
-            self._one(rows[i], grads[i], {n: v[i] for n, v in state.items()}, rate)
+        updated = [
+            self._update_one(rows[i], grads[i], {n: v[i] for n, v in state.items()}, rate)
             for i, rate in enumerate(rates)
         ]
-        new = torch.stack([row for row, _ in made])
-        if now.lr is not None:
-            new = rows + now.lr.to(rows) * (new - rows)
-        return new, {name: torch.stack([held[name] for _, held in made]) for name in made[0][1]}
+        new = torch.stack([row for row, _ in updated])
+        if context.lr is not None:
+            new = rows + context.lr.to(rows) * (new - rows)
+        return new, {
+            name: torch.stack([kept[name] for _, kept in updated]) for name in updated[0][1]
+        }
 
-    def _one(self, row: Tensor, grad: Tensor, held: State, rate: float) -> tuple[Tensor, State]:
+    def _update_one(
+        self, row: Tensor, grad: Tensor, kept: State, rate: float
+    ) -> tuple[Tensor, State]:
         row = row.clone()
         instance = self._instance(row, rate)
-        if held:
-            instance.state[row] = {name: value.clone() for name, value in held.items()}
+        if kept:
+            instance.state[row] = {name: value.clone() for name, value in kept.items()}
         row.grad = grad.clone()
         instance.step()
         row.grad = None
@@ -180,11 +192,11 @@ class Guest:
         }
 
     def _instance(self, row: Tensor, rate: float) -> torch.optim.Optimizer:
-        return _guests()[self.optimizer]([row], lr=rate, foreach=False, **self.settings)
+        return _usable_classes()[self.optimizer]([row], lr=rate, foreach=False, **self.settings)
 
 
 @functools.cache
-def _guests() -> dict[str, Any]:
+def _usable_classes() -> dict[str, Any]:
     """The classes of torch.optim that need nothing but a vector and its gradient."""
     found = {
         n: c

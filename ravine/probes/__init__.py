@@ -16,17 +16,17 @@ from ravine.probes.curvature import (
     trace,
 )
 from ravine.probes.noise import (
-    Noise,
+    GradientNoise,
     NoiseAverage,
     gradient_noise,
     per_example_gradients,
-    squared_lengths,
+    squared_gradient_norms,
     two_batches,
 )
 
 __all__ = [
     "Estimate",
-    "Noise",
+    "GradientNoise",
     "NoiseAverage",
     "Objective",
     "Point",
@@ -39,7 +39,7 @@ __all__ = [
     "lanczos",
     "per_example_gradients",
     "ritz",
-    "squared_lengths",
+    "squared_gradient_norms",
     "trace",
     "two_batches",
 ]

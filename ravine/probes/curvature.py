@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ravine.errors import InputError
 from ravine.layout import Column, Layout, Rows, Slot
-from ravine.protocols import Batch, Evaluated, Loss, Pass
+from ravine.protocols import Batch, ForwardContext, Loss, LossAndGradient
 from ravine.rng import stream
 
 Product: TypeAlias = Callable[[Rows], Rows]  # of each network's symmetric matrix with its row
@@ -64,27 +64,29 @@ class Objective:
         batch: Batch,
         *,
         buffers: Mapping[str, Tensor] | None = None,
-        now: Pass | None = None,
+        context: ForwardContext | None = None,
         more: Callable[[Rows], Column] | None = None,
     ) -> Objective:
         """Of a network's program: its mean loss over a batch (weighted as its examples are), plus
         `more(rows)`.
 
-        Without `now` as at test time: no dropout, batch norms use their running statistics
+        Without `context` as at test time: no dropout, batch norms use their running statistics
         (`buffers`, copied at each call so that nothing is written to them).
         """
-        now = now or Pass(training=False)
+        context = context or ForwardContext(training=False)
         kept = {name: value.clone() for name, value in (buffers or {}).items()}
         assert batch.targets is not None
 
         def losses(tensors: Mapping[str, Tensor]) -> Column:
             networks = next(iter(tensors.values())).shape[0]
-            fresh = {name: value.clone() for name, value in kept.items()} if now.training else kept
-            here = Pass(
-                training=now.training,
-                seeds=now.seeds,
-                step=now.step,
-                batch=now.batch,
+            fresh = (
+                {name: value.clone() for name, value in kept.items()} if context.training else kept
+            )
+            here = ForwardContext(
+                training=context.training,
+                seeds=context.seeds,
+                step=context.step,
+                batch=context.batch,
                 buffers=fresh,
             )
             outputs = program(dict(tensors), batch, here)
@@ -101,12 +103,12 @@ class Objective:
         with torch.no_grad():
             return self.losses(self.layout.views(rows))
 
-    def value_and_grad(self, rows: Rows) -> Evaluated:
+    def value_and_grad(self, rows: Rows) -> LossAndGradient:
         """The losses [P, 1] and their gradients [P, W]."""
         leaves = _leaves(self.layout, rows)
         losses = self.losses(leaves)
         found = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
-        return Evaluated(losses.detach(), _flat(found, leaves))
+        return LossAndGradient(losses.detach(), _flat(found, leaves))
 
     def at(self, rows: Rows) -> Point:
         """The surroundings of some weights: gradients whose graph is kept, so that products cost
@@ -175,10 +177,10 @@ class Point:
 def losses_of(loss: Loss, outputs: Tensor, batch: Batch, networks: int) -> Tensor:
     """The loss of each example, weighted as the batch says, [P, B]."""
     assert batch.targets is not None
-    each = loss.each(outputs, batch.targets.expand(networks, *batch.targets.shape[1:]))
-    if batch.others is not None and batch.mixed is not None:
-        others = batch.others.expand(networks, *batch.others.shape[1:])
-        each = each + batch.mixed * (loss.each(outputs, others) - each)
+    each = loss.per_example(outputs, batch.targets.expand(networks, *batch.targets.shape[1:]))
+    if batch.mixed_targets is not None and batch.mixed_share is not None:
+        others = batch.mixed_targets.expand(networks, *batch.mixed_targets.shape[1:])
+        each = each + batch.mixed_share * (loss.per_example(outputs, others) - each)
     return each if batch.weights is None else each * batch.weights
 
 

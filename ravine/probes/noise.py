@@ -19,12 +19,12 @@ from torch import Tensor
 
 from ravine.errors import InputError
 from ravine.layout import Column, Rows
-from ravine.protocols import Batch, Loss, Measured, Pass
+from ravine.protocols import Batch, ForwardContext, HasGradientNorms, Loss
 
 EXAMPLES_AT_ONCE = 64  # by vmap: P · 64 · W numbers of memory
 
 
-def squared_lengths(
+def squared_gradient_norms(
     program: Any,
     loss: Loss,
     rows: Rows,
@@ -43,7 +43,7 @@ def squared_lengths(
 
     Other networks take the way by `per_example_gradients`. Example weights are left out.
     """
-    if all(not layer.slots or isinstance(layer, Measured) for layer in program.layers):
+    if all(not layer.slots or isinstance(layer, HasGradientNorms) for layer in program.layers):
         return _by_layers(program, loss, rows, batch, buffers or {})
     count = batch.numbers.shape[1]
     blocks = [
@@ -65,16 +65,20 @@ def _by_layers(
         name: view.detach().requires_grad_() for name, view in program.layout.views(rows).items()
     }
     tapped: list[Tensor] = []
-    outputs = program(leaves, batch, Pass(training=False, tapped=tapped, buffers=dict(buffers)))
+    outputs = program(
+        leaves, batch, ForwardContext(training=False, layer_outputs=tapped, buffers=dict(buffers))
+    )
     assert batch.targets is not None
-    each = loss.each(outputs, batch.targets.expand(networks, *batch.targets.shape[1:]))
+    each = loss.per_example(outputs, batch.targets.expand(networks, *batch.targets.shape[1:]))
     places = [i for i, layer in enumerate(program.layers) if layer.slots]
     # examples do not mix, so the gradient of the sum of their losses is each one's own δ
     deltas = torch.autograd.grad(each.sum(), [tapped[i] for i in places])
     found = torch.zeros_like(each, requires_grad=False)
     for i, delta in zip(places, deltas, strict=True):
         x = tapped[i - 1].detach()
-        found = found + program.layers[i].squared_lengths(x.expand(networks, *x.shape[1:]), delta)
+        found = found + program.layers[i].squared_gradient_norms(
+            x.expand(networks, *x.shape[1:]), delta
+        )
     return found.detach()
 
 
@@ -98,10 +102,14 @@ def per_example_gradients(
         numbers = next(fields)
         single = Batch(numbers, next(fields) if batch.codes is not None else None, next(fields))
         outputs = program(
-            program.layout.views(rows), single, Pass(training=False, buffers=dict(buffers or {}))
+            program.layout.views(rows),
+            single,
+            ForwardContext(training=False, buffers=dict(buffers or {})),
         )
         assert single.targets is not None
-        return loss.each(outputs, single.targets.expand(networks, *single.targets.shape[1:])).sum()
+        return loss.per_example(
+            outputs, single.targets.expand(networks, *single.targets.shape[1:])
+        ).sum()
 
     found = torch.func.vmap(
         torch.func.grad(summed),
@@ -122,7 +130,7 @@ def _some(batch: Batch, here: slice) -> Batch:
 # Noise scale
 
 
-class Noise(NamedTuple):
+class GradientNoise(NamedTuple):
     """`signal` estimates |G|², `noise` tr Σ, without bias; `scale` = noise / signal, in examples.
     [P, 1] each.
 
@@ -139,7 +147,7 @@ class Noise(NamedTuple):
         return torch.where(positive, found, torch.where(self.signal.isnan(), torch.nan, torch.inf))
 
 
-def gradient_noise(lengths: Tensor, grads: Rows) -> Noise:
+def gradient_noise(lengths: Tensor, grads: Rows) -> GradientNoise:
     """From all |g_i|² [P, B] and the mean gradient ḡ [P, W] over the same B examples (two at
     least).
 
@@ -154,10 +162,10 @@ def gradient_noise(lengths: Tensor, grads: Rows) -> Noise:
         raise InputError("one example", why="the noise of a gradient needs two at least")
     square = grads.double().square().sum(1, keepdim=True)
     noise = (lengths.double().mean(1, keepdim=True) - square) * (count / (count - 1))
-    return Noise(square - noise / count, noise)
+    return GradientNoise(square - noise / count, noise)
 
 
-def two_batches(small: Rows, large: Rows, *, sizes: tuple[int, int]) -> Noise:
+def two_batches(small: Rows, large: Rows, *, sizes: tuple[int, int]) -> GradientNoise:
     """From the gradients of a small and of a large batch, of `sizes` b < B (McCandlish et al. 2018,
     appendix A).
 
@@ -171,7 +179,7 @@ def two_batches(small: Rows, large: Rows, *, sizes: tuple[int, int]) -> Noise:
             f"batches of {b} and {big} examples", why="the first must be the smaller one"
         )
     few, many = (g.double().square().sum(1, keepdim=True) for g in (small, large))
-    return Noise((big * many - b * few) / (big - b), (few - many) / (1 / b - 1 / big))
+    return GradientNoise((big * many - b * few) / (big - b), (few - many) / (1 / b - 1 / big))
 
 
 @dataclass(frozen=True)
@@ -189,7 +197,7 @@ class NoiseAverage:
     def start(cls, networks: int) -> NoiseAverage:
         return cls(*(torch.zeros(networks, 1, dtype=torch.float64) for _ in range(2)))
 
-    def after(self, new: Noise, *, decay: float = 0.99) -> NoiseAverage:
+    def after(self, new: GradientNoise, *, decay: float = 0.99) -> NoiseAverage:
         """The averages with one more estimate in them."""
         return NoiseAverage(
             decay * self.signal + (1 - decay) * new.signal,
@@ -198,4 +206,4 @@ class NoiseAverage:
 
     @property
     def scale(self) -> Column:
-        return Noise(self.signal, self.noise).scale
+        return GradientNoise(self.signal, self.noise).scale

@@ -8,7 +8,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from ravine.finding import SEVERITIES, Change, Evidence, Finding, Report, Trial
+from ravine.finding import SEVERITY_LEVELS, Change, Evidence, Finding, Report, Trial
 
 WIDTH = 80
 INDENT = 3  # columns before a label
@@ -91,7 +91,7 @@ def preflight_line(report: Report, *, seconds: float, width: int = WIDTH) -> str
     took.
     """
     passed, total = len(report.checks.passed), _made(report)
-    found = {s: sum(f.severity == s for f in report.findings) for s in SEVERITIES}
+    found = {s: sum(f.severity == s for f in report.findings) for s in SEVERITY_LEVELS}
     said = [f"{passed} pass", *(_counted(n, s) for s, n in found.items() if n)]
     if report.checks.failed:
         said.append(f"{len(report.checks.failed)} failed to run")
@@ -101,7 +101,7 @@ def preflight_line(report: Report, *, seconds: float, width: int = WIDTH) -> str
 
 def closing(report: Report) -> str:
     """The last line: how many of each severity, in how many checks."""
-    counts = {s: sum(f.severity == s for f in report.findings) for s in SEVERITIES}
+    counts = {s: sum(f.severity == s for f in report.findings) for s in SEVERITY_LEVELS}
     said = [_counted(n, s) for s, n in counts.items() if n]
     return f"{', '.join(said) or 'nothing found'} in {_counted(_made(report), 'check')}"
 

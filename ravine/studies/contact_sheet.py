@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from ravine.augment import check_augmentation
+from ravine.data import TableLike, Task
 from ravine.errors import RecipeError
-from ravine.protocols import Batch, Pass
+from ravine.protocols import Batch, ForwardContext
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import figure
-from ravine.training.jobs import load_task
+from ravine.training.defaults import load_task
 
 PICTURES, DRAWS = 6, 7
 SIDE = 1.05  # inches, of the longer side of a picture
@@ -26,7 +27,7 @@ LETTERS = 16  # of a class's name
 
 
 def contact_sheet(
-    recipe: Recipe, frame: Any = None, *, pictures: int = PICTURES, draws: int = DRAWS
+    recipe: Recipe, frame: TableLike | None = None, *, pictures: int = PICTURES, draws: int = DRAWS
 ) -> Any:
     """A figure with a row for each picture: first as it is, then as the first step shows it to
     networks.
@@ -43,12 +44,13 @@ def contact_sheet(
             do='add augment = [{name = "Flip"}, {name = "Rotate"}] to the recipe file',
         )
     task = load_task(recipe, frame)
-    check_augmentation(recipe.augment, getattr(task.encoder, "picture", None))
-    targets = task.train.targets
-    chosen = in_turn(targets if task.kind in ("classes", "binary") else None, task.train.count)[
+    check_augmentation(recipe.augment, getattr(task.encoder, "image", None))
+    train, targets = task.train_examples, task.train_examples.targets
+    assert targets is not None  # training examples have them
+    chosen = in_turn(targets if task.kind in ("classes", "binary") else None, train.count)[
         :pictures
     ]
-    originals = task.train.numbers[chosen].float() / 255
+    originals = train.numbers[chosen].float() / 255
     names = [_name(task, targets[i]) for i in chosen]
     seen = drawn(recipe, originals, targets[chosen], draws)
     return _drawn(originals, seen, names, lambda target: _name(task, target), recipe)
@@ -61,11 +63,11 @@ def drawn(recipe: Recipe, originals: Tensor, targets: Tensor, draws: int) -> Bat
     batch = Batch(
         originals.expand(draws, *originals.shape), targets=targets.expand(draws, *targets.shape)
     )
-    now = Pass(
+    context = ForwardContext(
         training=True, seeds=range(recipe.seed, recipe.seed + draws), step=0, batch=len(originals)
     )
     for part in recipe.augment:
-        batch = part(batch, now)
+        batch = part(batch, context)
     return batch
 
 
@@ -85,7 +87,7 @@ def in_turn(classes: Tensor | None, count: int) -> Tensor:
     return torch.from_numpy(np.lexsort((codes, turn)))
 
 
-def _name(task: Any, target: Tensor) -> str:
+def _name(task: Task, target: Tensor) -> str:
     """What an example's target is called."""
     labels = task.encoder.target.labels
     if task.kind == "regression":
@@ -105,7 +107,7 @@ def _drawn(originals: Tensor, seen: Batch, names: list[str], name_of: Any, recip
     height, width = originals.shape[-2:]
     scale = SIDE / max(height, width)
     said = textwrap.fill(", ".join(map(repr, recipe.augment)), 110)
-    under = 0.16 if seen.mixed is not None else 0.0
+    under = 0.16 if seen.mixed_share is not None else 0.0
     picture = figure(
         1.1 + columns * (scale * width + 0.06),
         0.5 + 0.16 * said.count("\n") + rows * (scale * height + 0.06 + under),
@@ -121,13 +123,13 @@ def _drawn(originals: Tensor, seen: Batch, names: list[str], name_of: Any, recip
             if column == 0:
                 axes.set_ylabel(names[row], rotation=0, ha="right", va="center")
             elif (
-                seen.mixed is not None
-                and seen.others is not None
-                and seen.mixed[column - 1, row] >= 0.005
+                seen.mixed_share is not None
+                and seen.mixed_targets is not None
+                and seen.mixed_share[column - 1, row] >= 0.005
             ):
                 share = (
-                    f"{100 * float(seen.mixed[column - 1, row]):.0f} % from "
-                    f"{name_of(seen.others[column - 1, row])}"
+                    f"{100 * float(seen.mixed_share[column - 1, row]):.0f} % from "
+                    f"{name_of(seen.mixed_targets[column - 1, row])}"
                 )
                 axes.set_xlabel(share, fontsize=7.5, labelpad=1)
     picture.suptitle(said, fontsize=9)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ravine.errors import DataError, InputError, RunError
 from ravine.layout import Column, Rows
-from ravine.networks.batched import Program
-from ravine.optimizers.stability import edge
+from ravine.networks.batched import BatchedNetwork
+from ravine.optimizers.stability import stability_edge
 from ravine.part import stack
 from ravine.probes.curvature import (
     Estimate,
@@ -28,11 +28,12 @@ from ravine.probes.curvature import (
     ritz,
     trace,
 )
-from ravine.probes.noise import Noise, gradient_noise, squared_lengths
-from ravine.protocols import Batch, Loss, Now, State
+from ravine.probes.noise import GradientNoise, gradient_noise, squared_gradient_norms
+from ravine.protocols import Batch, Loss, State, StepContext
 from ravine.recipe import Recipe
 from ravine.rng import stream
-from ravine.training.jobs import balanced, load_task, with_mean_weight_1
+from ravine.training.batches import balance_classes, normalize_weights
+from ravine.training.defaults import load_task
 
 SPLITS = ("train", "validation", "test")
 
@@ -42,7 +43,7 @@ class Probed:
     """Networks at fixed weights and examples, in float64: all that probes need."""
 
     recipe: Recipe
-    program: Program
+    program: BatchedNetwork
     loss: Loss
     batch: Batch
     buffers: Mapping[str, Tensor]
@@ -50,12 +51,12 @@ class Probed:
     objective: Objective
 
     @property
-    def now(self) -> Now:
+    def now(self) -> StepContext:
         """The moment at which an optimizer would make its first step from here, at its full
         rate.
         """
         layout = self.program.layout
-        return Now(
+        return StepContext(
             1, 1.0, layout.decays(dtype=self.rows.dtype), layout, layout.lr(dtype=self.rows.dtype)
         )
 
@@ -101,14 +102,14 @@ def probed(
             do='use split="validation"',
         )
     if split == "train":
-        chosen = with_mean_weight_1(chosen)
+        chosen = normalize_weights(chosen)
         if recipe.class_weights == "balanced":
-            chosen, _ = balanced(chosen)
+            chosen, _ = balance_classes(chosen)
     order = torch.randperm(chosen.count, generator=stream(recipe.seed, "probed"))[:examples]
     chosen = chosen.take(order.sort().values).to("cpu", torch.float64)
     batch = Batch(*(None if t is None else t[None] for t in chosen.fields))  # type: ignore
     stacked = stack([recipe])
-    program, loss = Program(stacked.network, run.model.signature), recipe.loss
+    program, loss = BatchedNetwork(stacked.network, run.model.signature), recipe.loss
     assert loss is not None  # resolved before training
     buffers = {name: value.double().cpu() for name, value in run.model.buffers.items()}
     decays = program.layout.decays(dtype=torch.float64)
@@ -159,7 +160,7 @@ class Curvature:
     condition: Column
     trace: Estimate
     verdicts: list[str]
-    noise: Noise
+    noise: GradientNoise
     sharpness: Column | None
 
 
@@ -183,7 +184,7 @@ def curvature_of(
     of = probed(run, split=split, examples=examples, frame=frame)
     point = of.objective.at(of.rows)
     found = ritz(lanczos(point.product, gaussian(of.rows, 0), steps=steps))
-    lengths = squared_lengths(of.program, of.loss, of.rows, of.batch, buffers=of.buffers)
+    lengths = squared_gradient_norms(of.program, of.loss, of.rows, of.batch, buffers=of.buffers)
     plain = Batch(of.batch.numbers, of.batch.codes, of.batch.targets)
     mean = (
         Objective.of_program(of.program, of.loss, plain, buffers=of.buffers)
@@ -207,7 +208,7 @@ def sharpness(
     objective: Objective,
     rows: Rows,
     optimizer: Any,
-    now: Now,
+    context: StepContext,
     *,
     state: State | None = None,
     steps: int = 20,
@@ -218,7 +219,7 @@ def sharpness(
     they diverge or are thrown into flatter parts. Adaptive rules need their `state`, and `now.step`
     of their last update.
     """
-    found = edge(optimizer, rows, now, state)
+    found = stability_edge(optimizer, rows, context, state)
     if found is None:
         return None
     product = found.product(objective.at(rows).product)

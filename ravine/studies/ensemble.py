@@ -20,24 +20,26 @@ import torch
 from torch import Tensor
 
 from ravine import metrics
-from ravine.early_stopping import Snapshots
 from ravine.errors import RecipeError
 from ravine.metrics import Metric
 from ravine.optimizers import Ema, Swa
+from ravine.optimizers.averaging import Snapshots
 from ravine.part import group_key, stack
 from ravine.recipe import Recipe
 from ravine.record import Member, Record
 from ravine.schedules import SGDR, Constant
 from ravine.serialization import to_plain
 from ravine.statistics import Interval, t_interval
-from ravine.training.batchnorm_stats import recomputed
+from ravine.training.batches import first_epoch
+from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.cohort import Job
+from ravine.training.defaults import batch_size, prepare, training_plan
 from ravine.training.determinism import exact_arithmetic
-from ravine.training.jobs import batch_size, plan_of, prepare
 from ravine.training.model import Model
-from ravine.training.results import describe, score_of, surroundings
+from ravine.training.results import describe_task, score_model, surroundings
+from ravine.training.run import Run
 from ravine.training.run_folder import new_folder, write_plan, write_run
-from ravine.training.train import Run, batches_of, train_on
+from ravine.training.train import train_on
 
 RESAMPLES = 400  # of the test examples and the repeats
 
@@ -96,14 +98,14 @@ def greedy_soup(model: Model, task: Any) -> Model:
     """
     metric, examples = judge(task), _validation(task)
     truth = examples.targets
-    scores = _signed(metric, model.members(examples), truth)
+    scores = _signed(metric, model.member_predictions(examples), truth)
     order = scores.argsort(descending=True, stable=True).tolist()
     kept, best = [order[0]], -math.inf
     made = soup(model, task, kept)
-    best = float(_signed(metric, made.members(examples), truth)[0])
+    best = float(_signed(metric, made.member_predictions(examples), truth)[0])
     for member in order[1:]:
         tried = soup(model, task, [*kept, member])
-        score = float(_signed(metric, tried.members(examples), truth)[0])
+        score = float(_signed(metric, tried.member_predictions(examples), truth)[0])
         if score >= best:
             kept, best, made = [*kept, member], score, tried
     return made
@@ -116,7 +118,9 @@ def selected(model: Model, task: Any, *, size: int = 20) -> Model:
     A member may be chosen more than once: then it counts more.
     """
     examples = _validation(task)
-    chosen = greedy_selection(model.members(examples), examples.targets, judge(task), size=size)
+    chosen = greedy_selection(
+        model.member_predictions(examples), examples.targets, judge(task), size=size
+    )
     index = torch.tensor(chosen)
     return _of(model, model.weights[index], {n: v[index] for n, v in model.buffers.items()})
 
@@ -153,8 +157,8 @@ def as_run(
     count = len(model.weights)
     recipe = model.recipe.vary("seeds", count)
     model = dataclasses.replace(model, recipe=recipe)
-    score, values = score_of(model, task)
-    steps = plan_of(recipe, task).steps
+    score, values = score_model(model, task)
+    steps = training_plan(recipe, task).steps
     members = tuple(
         Member(
             seed=recipe.seed + i,
@@ -167,7 +171,7 @@ def as_run(
     )
     record = Record(
         recipe=to_plain(recipe),
-        task=describe(task, model),
+        task=describe_task(task, model),
         members=members,
         series={},
         events=(),
@@ -200,16 +204,16 @@ def _with_statistics(model: Model, task: Any) -> Model:
         recipes=(recipe,),
         seeds=(recipe.seed,),
         signature=model.signature,
-        plan=plan_of(recipe, task),
+        plan=training_plan(recipe, task),
         batch=batch_size(recipe, task),
     )
     with exact_arithmetic():
-        buffers = recomputed(
+        buffers = recompute_statistics(
             stack([recipe]).network,
             model.signature,
             model.weights,
             model.buffers,
-            batches_of(task, job),
+            first_epoch(task, job),
             seeds=job.seeds,
             batch=job.batch,
         )
@@ -416,7 +420,7 @@ def _predicted(run: Run, task: Any) -> Tensor:
             why="a comparison never averages over a hole",
             do="take a smaller optimizer.lr: ravine range finds one",
         )
-    return task.encoder.target.decode(run.model.members(task.test))
+    return task.encoder.target.decode(run.model.member_predictions(task.test))
 
 
 def _compared(

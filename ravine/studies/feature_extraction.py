@@ -20,18 +20,25 @@ from torch import Tensor, nn
 
 from ravine.data.images import Images
 from ravine.data.source import Data
-from ravine.data.splits import NAMES, Given
+from ravine.data.splits import SPLIT_NAMES, Given
 from ravine.errors import DataError, InputError, RecipeError, nearest
 from ravine.files import write_atomically
 from ravine.finetuning import DepthRates, Gradual
 from ravine.networks.mlp import Mlp
-from ravine.networks.pretrained import RANDOM, Architecture, Described, Prepared, Pretrained
+from ravine.networks.pretrained import (
+    RANDOM_WEIGHTS,
+    Architecture,
+    ImageFormat,
+    PreprocessLayer,
+    Pretrained,
+)
 from ravine.protocols import Tuning
 from ravine.recipe import Recipe
 from ravine.serialization import vary
+from ravine.training.defaults import load_task
 from ravine.training.determinism import exact_arithmetic
-from ravine.training.jobs import load_task
-from ravine.training.train import Run, train
+from ravine.training.run import Run
+from ravine.training.train import train
 
 CACHE = Path("~/.cache/ravine/features")
 SPLIT = "split"  # the column that says which split a picture is in
@@ -65,7 +72,7 @@ def features(
     """
     tensor = _pictures(pictures)
     known, module = _frozen(network)
-    prepare = _as_is if known is None else Prepared(known, tensor.shape[1]).brought
+    prepare = _as_is if known is None else PreprocessLayer(known, tensor.shape[1]).preprocess
     inner = _inner(module, layer)
     path = None
     if cache is not None:
@@ -122,7 +129,7 @@ def transfer(
     part = Pretrained(of=network) if isinstance(network, str) else network
     recipe, frame = _sourced(recipe, source)
     if mode == "scratch":
-        anew = vary(vary(part, "weights", RANDOM), "statistics", "batch")
+        anew = vary(vary(part, "weights", RANDOM_WEIGHTS), "statistics", "batch")
         return train(recipe.vary("network", anew).vary("tuning", ()), frame, **options)
     if mode == "fine-tune":
         return train(recipe.vary("network", part).vary("tuning", tuning), frame, **options)
@@ -156,7 +163,7 @@ def heads_on_features(
         )
     task = load_task(recipe, frame)
     tables = []
-    for name in NAMES:
+    for name in SPLIT_NAMES:
         examples = getattr(task, name)
         if examples is not None:
             table = feature_table(features(network, examples.numbers, layer=layer, cache=cache))
@@ -198,13 +205,13 @@ def _pictures(given: Any) -> Tensor:
     return tensor
 
 
-def _frozen(network: str | Pretrained | nn.Module) -> tuple[Described | None, nn.Module]:
+def _frozen(network: str | Pretrained | nn.Module) -> tuple[ImageFormat | None, nn.Module]:
     """How pictures are prepared (None: not at all), and the network, ready to run."""
     if isinstance(network, nn.Module):
         return None, network.eval()
     part = Pretrained(of=network) if isinstance(network, str) else network
-    known, module = part.described(), Architecture(part.of).network()
-    if part.weights != RANDOM:
+    known, module = part.image_format(), Architecture(part.of).network()
+    if part.weights != RANDOM_WEIGHTS:
         module.load_state_dict(part.state())
     return known, module.eval()
 
@@ -276,7 +283,9 @@ def _computed(
     return torch.cat(found).float().cpu().clone()
 
 
-def _digest(module: nn.Module, known: Described | None, layer: str | None, pictures: Tensor) -> str:
+def _digest(
+    module: nn.Module, known: ImageFormat | None, layer: str | None, pictures: Tensor
+) -> str:
     """A hash of all that features depend on."""
     hashed = hashlib.blake2b(
         f"{module!r} {known!r} {layer!r} {pictures.dtype} {pictures.shape}".encode(), digest_size=16

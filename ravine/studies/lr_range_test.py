@@ -19,12 +19,12 @@ import torch
 
 from ravine.data import RowGroups
 from ravine.errors import RecipeError
-from ravine.examination.preflight import starting_losses
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, band, figure
 from ravine.schedules import Constant
 from ravine.statistics import Interval, bootstrap_interval
-from ravine.training.jobs import batch_size, examples_of, prepare
+from ravine.training.defaults import batch_size, prepare
+from ravine.training.evaluation import starting_losses
 from ravine.training.train import train_on
 
 LOW, HIGH, RATES, SEEDS, STEPS = 1e-6, 10.0, 36, 3, 200
@@ -180,7 +180,7 @@ def range_test(
     if hasattr(bare, "snapshots"):
         bare = bare.vary("snapshots", None)
     task = _cut(task, bare, steps)
-    per_epoch = -(-examples_of(task) // batch_size(bare, task))
+    per_epoch = -(-task.train.count // batch_size(bare, task))
     epochs = max(1, round(steps / per_epoch))
     grid = np.geomspace(low, high, rates)
     recipes = [

@@ -21,20 +21,21 @@ import torch
 from numpy.typing import ArrayLike
 
 from ravine import metrics
-from ravine.catalog import changed
 from ravine.errors import RecipeError
 from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
+from ravine.recipe_files import with_changes
 from ravine.rng import stream
 from ravine.serialization import get
 from ravine.statistics import BOOTSTRAP_RESAMPLES
-from ravine.training.jobs import load_task, resolve
-from ravine.training.train import Run, train, train_on
+from ravine.training.defaults import load_task, resolve
+from ravine.training.run import Run
+from ravine.training.train import train, train_on
 
 # Spaces
 
 
-class Space(Protocol):
+class SearchSpace(Protocol):
     """The values that a setting may take."""
 
     def draw(self, share: float) -> Any:
@@ -49,10 +50,10 @@ class Space(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChoiceSpace:
     """One of several values.
 
-    >>> Choice(("a", "b")).draw(0.7), Choice(("a", "b")).grid()
+    >>> ChoiceSpace(("a", "b")).draw(0.7), ChoiceSpace(("a", "b")).grid()
     ('b', ('a', 'b'))
     """
 
@@ -70,10 +71,10 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Uniform:
+class UniformSpace:
     """Numbers from `low` to `high`; a grid has `count` of them, both ends included.
 
-    >>> Uniform(0.0, 1.0).draw(0.25), Uniform(0.0, 1.0, count=3).grid()
+    >>> UniformSpace(0.0, 1.0).draw(0.25), UniformSpace(0.0, 1.0, count=3).grid()
     (0.25, (0.0, 0.5, 1.0))
     """
 
@@ -96,12 +97,12 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class LogUniform:
+class LogUniformSpace:
     """Numbers from `low` to `high`, evenly on a log scale; a grid has `count` of them, both ends
     included.
 
-    >>> round(LogUniform(0.001, 0.1).draw(0.5), 6), [round(x, 6) for x in LogUniform(0.001, 0.1,
-    ...     count=3).grid()]
+    >>> space = LogUniformSpace(0.001, 0.1, count=3)
+    >>> round(space.draw(0.5), 6), [round(x, 6) for x in space.grid()]
     (0.01, [0.001, 0.01, 0.1])
     """
 
@@ -128,10 +129,10 @@ class LogUniform:
 
 
 @dataclass(frozen=True)
-class Integers:
+class IntegerSpace:
     """Whole numbers from `low` to `high`, both included; a grid has `count` of them, or all.
 
-    >>> Integers(1, 4).draw(0.999), Integers(1, 9, count=3).grid()
+    >>> IntegerSpace(1, 4).draw(0.999), IntegerSpace(1, 9, count=3).grid()
     (4, (1, 5, 9))
     """
 
@@ -161,7 +162,7 @@ def _checked(low: float, high: float, count: int | None) -> None:
         )
 
 
-def read_space(text: str, recipe: Recipe) -> tuple[str, Space]:
+def read_space(text: str, recipe: Recipe) -> tuple[str, SearchSpace]:
     """A setting's path and its space, as written on a command line.
 
         optimizer.lr=log:1e-4..1e-1        evenly on a log scale; with /5 behind it, five values
@@ -173,7 +174,7 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, Space]:
 
     >>> from ravine.catalog import named_recipe
     >>> read_space("optimizer.lr=log:1e-4..1e-1/4", named_recipe("plain"))
-    ('optimizer.lr', LogUniform(low=0.0001, high=0.1, count=4))
+    ('optimizer.lr', LogUniformSpace(low=0.0001, high=0.1, count=4))
     """
     path, equals, given = (x.strip() for x in text.partition("="))
     where = f"--space {text}"
@@ -187,7 +188,7 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, Space]:
         error.where = where
         raise
     if given.startswith("["):
-        return path, Choice(_listed(given, where))
+        return path, ChoiceSpace(_listed(given, where))
     found = re.fullmatch(r"(log:)?\s*([^\s.][^\s]*?)\s*\.\.\s*([^\s/]+)\s*(?:/\s*(\d+))?", given)
     try:
         if found is None:
@@ -202,10 +203,10 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, Space]:
     count = None if found[4] is None else int(found[4])
     try:
         if found[1]:
-            return path, LogUniform(low, high, count)
+            return path, LogUniformSpace(low, high, count)
         if _whole(recipe, path) and low == int(low) and high == int(high):
-            return path, Integers(int(low), int(high), count)
-        return path, Uniform(low, high, count)
+            return path, IntegerSpace(int(low), int(high), count)
+        return path, UniformSpace(low, high, count)
     except RecipeError as error:
         error.where = where
         raise
@@ -240,7 +241,7 @@ def _whole(recipe: Recipe, path: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Trial:
+class SearchTrial:
     """One choice of settings: their values by path, the recipe, and its score on the validation
     split.
 
@@ -266,13 +267,13 @@ class Search:
     chosen (None where it was not asked for).
     """
 
-    trials: tuple[Trial, ...]
+    trials: tuple[SearchTrial, ...]
     metric: str
     higher_is_better: bool
     refit: Run | None = None
 
     @property
-    def best(self) -> Trial:
+    def best(self) -> SearchTrial:
         """The trial with the best score; the first of equals. Raises `RecipeError` if all
         failed.
         """
@@ -287,7 +288,7 @@ class Search:
     def failures(self) -> int:
         return sum(t.failed for t in self.trials)
 
-    def ranked(self) -> list[Trial]:
+    def ranked(self) -> list[SearchTrial]:
         """The trials, best first, failed ones last."""
         sign = -1.0 if self.higher_is_better else 1.0
         return sorted(self.trials, key=lambda t: math.inf if t.failed else sign * t.score)
@@ -345,7 +346,7 @@ class Search:
 
 def search(
     recipe: Recipe,
-    space: Mapping[str, Space],
+    space: Mapping[str, SearchSpace],
     frame: Any = None,
     *,
     method: str = "random",
@@ -364,7 +365,7 @@ def search(
 
     >>> from ravine.catalog import named_recipe
     >>> recipe = named_recipe("plain").vary("data.source", "iris").vary("epochs", 3)
-    >>> found = search(recipe, {"optimizer.lr": LogUniform(1e-3, 1.0)}, trials=4)
+    >>> found = search(recipe, {"optimizer.lr": LogUniformSpace(1e-3, 1.0)}, trials=4)
     >>> len(found.trials), found.metric, found.refit.score.split
     (4, 'accuracy', 'test')
     """
@@ -391,7 +392,9 @@ def search(
             math.nan if m.outcome == "diverged" else m.validation.get(metric.name, math.nan)
             for m in run.record.members
         )
-        made.append(Trial(values, original.vary("seeds", recipe.seeds), float(np.mean(each)), each))
+        made.append(
+            SearchTrial(values, original.vary("seeds", recipe.seeds), float(np.mean(each)), each)
+        )
     found = Search(tuple(made), metric.name, metric.higher_is_better)
     if not refit:
         return found
@@ -401,11 +404,12 @@ def search(
 
 
 def drawn(
-    space: Mapping[str, Space], *, method: str, trials: int, seed: int
+    space: Mapping[str, SearchSpace], *, method: str, trials: int, seed: int
 ) -> list[dict[str, Any]]:
     """The values by path of every trial.
 
-    >>> drawn({"a": Integers(1, 2), "b": Choice(("x", "y"))}, method="grid", trials=0, seed=0)
+    >>> spaces = {"a": IntegerSpace(1, 2), "b": ChoiceSpace(("x", "y"))}
+    >>> drawn(spaces, method="grid", trials=0, seed=0)
     [{'a': 1, 'b': 'x'}, {'a': 1, 'b': 'y'}, {'a': 2, 'b': 'x'}, {'a': 2, 'b': 'y'}]
     """
     if not space:
@@ -453,7 +457,7 @@ def _with(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
             continue
         for name in reversed(path.split(".")[1:]):
             nested = {name: nested}
-        recipe = changed(recipe, {path.split(".")[0]: nested})
+        recipe = with_changes(recipe, {path.split(".")[0]: nested})
     return recipe
 
 
@@ -508,9 +512,9 @@ def _said(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def read_spaces(texts: Sequence[str], recipe: Recipe) -> dict[str, Space]:
+def read_spaces(texts: Sequence[str], recipe: Recipe) -> dict[str, SearchSpace]:
     """Several spaces, by path. Raises `RecipeError` where a path is named twice."""
-    found: dict[str, Space] = {}
+    found: dict[str, SearchSpace] = {}
     for text in texts:
         path, space = read_space(text, recipe)
         if path in found:

@@ -1,11 +1,10 @@
-"""What a caller asks of training beside the recipe's own settings, checked before any work."""
+"""The arguments of training beside the recipe's own settings, checked before any work."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,35 +12,35 @@ from ravine.errors import InputError
 from ravine.recipe import Recipe
 
 
-def checked_recipe(given: Any) -> Recipe:
-    """A recipe as it is. Raises `InputError` for anything else, with how to make one."""
+def require_recipe(given: object) -> Recipe:
+    """The recipe that was given. Raises `InputError` for anything else, with how to make one."""
     if isinstance(given, Recipe):
         return given
     source = str(given) if isinstance(given, (str, Path)) else "penguins"
     do = f'give ravine.named_recipe("default").vary("data.source", "{source}")'
     do = f'give ravine.read_recipe("{source}")' if source.endswith(".toml") else do
-    raise InputError(f"the recipe is {_shown(given)}", why="it must be a ravine.Recipe", do=do)
+    raise InputError(f"the recipe is {_describe(given)}", why="it must be a ravine.Recipe", do=do)
 
 
-def checked_recipes(given: Any) -> list[Recipe]:
-    """A list of recipes. Raises `InputError` for one recipe alone, and where something else is
-    among them.
+def require_recipes(given: object) -> list[Recipe]:
+    """The recipes that were given. Raises `InputError` for one recipe alone, and where something
+    else is among them.
     """
     if (
         isinstance(given, Recipe)
         or isinstance(given, (str, bytes))
         or not isinstance(given, Iterable)
     ):
-        what = "one recipe" if isinstance(given, Recipe) else _shown(given)
+        what = "one recipe" if isinstance(given, Recipe) else _describe(given)
         raise InputError(
             f"train_all got {what}",
             why="it takes a list of recipes",
             do="write train_all([recipe])",
         )
-    return [checked_recipe(one) for one in given]
+    return [require_recipe(one) for one in given]
 
 
-def checked_device(given: Any) -> str:
+def require_device(given: object) -> str:
     """The name of a device that this machine has: cpu, cuda, cuda:0, ... Raises `InputError` for
     others.
     """
@@ -57,7 +56,7 @@ def checked_device(given: Any) -> str:
     return name
 
 
-def checked_workers(given: Any) -> int:
+def require_workers(given: object) -> int:
     """How many processes may work: as asked, or one per core. Raises `InputError` for none."""
     if given is None:
         return os.cpu_count() or 1
@@ -70,7 +69,7 @@ def checked_workers(given: Any) -> int:
     return given
 
 
-def _shown(value: Any) -> str:
+def _describe(value: object) -> str:
     text = repr(value)
     return (
         text

@@ -7,16 +7,20 @@ those before it. Letters: P networks, N examples, B examples in a batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ravine.data import Examples, RowGroups
-from ravine.data.examples import joined
+from ravine.data import Examples, RowGroups, Task
+from ravine.data.examples import concatenate
+from ravine.effects import Effect
 from ravine.protocols import Batch
 from ravine.rng import stream
+from ravine.training.cohort import Cohort, Job
+
+CLASS_WEIGHTS = Effect("class weights", "mean |weight − 1| of the training examples")
 
 
 class Batches(Protocol):
@@ -58,7 +62,7 @@ class InMemory:
             return Batch(*(None if t is None else t[None] for t in e.fields))  # type: ignore
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._orders = epoch, self._shuffled(epoch)
+            self._epoch, self._orders = epoch, self._shuffle(epoch)
         index = self._orders[:, place * self.batch : (place + 1) * self.batch]
         flat = index.reshape(-1)
         shape = index.shape
@@ -72,12 +76,12 @@ class InMemory:
 
         return Batch(*(pick(t) for t in e.fields))  # type: ignore[arg-type]
 
-    def _shuffled(self, epoch: int) -> Tensor:
-        drawn = [
+    def _shuffle(self, epoch: int) -> Tensor:
+        orders = [
             torch.randperm(self.count, generator=stream(seed, "order", epoch))
             for seed in self.seeds
         ]
-        return torch.stack(drawn).to(self.examples.numbers.device)
+        return torch.stack(orders).to(self.examples.numbers.device)
 
 
 class Streamed:
@@ -94,7 +98,7 @@ class Streamed:
         self.groups, self.seed, self.device = groups, seed, device
         self.count, self.batch = groups.count, min(batch, groups.count)
         self.per_epoch = -(-self.count // self.batch)
-        self._epoch, self._next, self._chunks, self._left = -1, 0, iter(()), None
+        self._epoch, self._next, self._chunks, self._rest = -1, 0, iter(()), None
 
     def keep(self, seeds: Sequence[int]) -> None:
         pass
@@ -102,24 +106,79 @@ class Streamed:
     def at(self, step: int) -> Batch:
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch or place < self._next:
-            self._epoch, self._next, self._left = epoch, 0, None
+            self._epoch, self._next, self._rest = epoch, 0, None
             self._chunks = self.groups.epoch(self.seed, epoch)
         while self._next < place:  # resuming within an epoch: read on to where it was
-            self._take()
-        return self._take()
+            self._read_batch()
+        return self._read_batch()
 
-    def _take(self) -> Batch:
+    def _read_batch(self) -> Batch:
         wanted = min(self.batch, self.count - self._next * self.batch)
-        while self._left is None or self._left.numbers.shape[0] < wanted:
+        while self._rest is None or self._rest.numbers.shape[0] < wanted:
             chunk = next(self._chunks)
-            self._left = chunk if self._left is None else joined([self._left, chunk])
-        taken, self._left = _cut(self._left, wanted)
+            self._rest = chunk if self._rest is None else concatenate([self._rest, chunk])
+        places = torch.arange(self._rest.count, device=self._rest.numbers.device)
+        head, self._rest = self._rest.take(places[:wanted]), self._rest.take(places[wanted:])
         self._next += 1
-        fields = [None if t is None else t[None].to(self.device) for t in taken.fields]
+        fields = [None if t is None else t[None].to(self.device) for t in head.fields]
         return Batch(*fields)  # type: ignore[arg-type]
 
 
-def _cut(examples: Examples, count: int) -> tuple[Examples, Examples]:
-    """The first `count` examples, and the rest."""
-    places = torch.arange(examples.count, device=examples.numbers.device)
-    return examples.take(places[:count]), examples.take(places[count:])
+# For a task
+
+
+def training_batches(task: Task, cohort: Cohort) -> Batches:
+    """The batches of a cohort, its examples weighted as the recipe says."""
+    job, recipe = cohort.job, cohort.job.recipes[0]
+    if isinstance(task.train, RowGroups):
+        return Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)
+    examples = normalize_weights(task.train.to(job.device, getattr(torch, recipe.precision)))
+    if recipe.class_weights == "balanced":
+        examples, change = balance_classes(examples)
+        cohort.log.meter.add(CLASS_WEIGHTS.name, change)
+    return InMemory(examples, cohort.seeds, batch=job.batch)
+
+
+def first_epoch(task: Task, job: Job) -> Iterator[Batch]:
+    """The training examples of a task once, in the batches of a job's first epoch."""
+    recipe = job.recipes[0]
+    batches: Batches
+    if isinstance(task.train, RowGroups):
+        batches = Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)
+    else:
+        examples = task.train.to(job.device, getattr(torch, recipe.precision))
+        batches = InMemory(examples, job.seeds, batch=job.batch)
+    for step in range(batches.per_epoch):
+        yield batches.at(step)
+
+
+# Weights of examples
+
+
+def normalize_weights(examples: Examples) -> Examples:
+    """Examples whose weights are 1 on average: only their ratios count, and the learning rate means
+    what it says.
+    """
+    if examples.weights is None:
+        return examples
+    weights = examples.weights / examples.weights.mean()
+    return Examples(examples.numbers, examples.codes, examples.targets, weights)
+
+
+def balance_classes(examples: Examples) -> tuple[Examples, float]:
+    """Examples with weights that give each class the same share in the loss, and the mean |weight −
+    1|.
+
+    weight = N / (classes · N of the class), times the weight that the example had.
+    """
+    assert examples.targets is not None
+    classes = examples.targets.reshape(-1).long()
+    counts = torch.bincount(classes).clamp_min(1)
+    dtype = (
+        examples.numbers.dtype if examples.numbers.is_floating_point() else torch.float32
+    )  # images are bytes
+    weights = (len(classes) / (counts.count_nonzero() * counts))[classes].to(dtype)
+    change = float((weights - 1).abs().mean())
+    if examples.weights is not None:
+        weights = weights * examples.weights
+    return Examples(examples.numbers, examples.codes, examples.targets, weights), change

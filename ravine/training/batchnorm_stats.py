@@ -2,8 +2,8 @@
 2018, section 3.2).
 
 Running statistics belong to the weights that were trained. Averaged weights give other signals, so
-the mean and the variance of every unit are worked out anew: one pass over the training examples,
-each batch counting by its size. Letters: P networks, B examples in a batch.
+the mean and the variance of every unit are computed anew: one pass over the training examples, each
+batch counting by its size. Letters: P networks, B examples in a batch.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from ravine.layout import Rows
-from ravine.networks.batched import Program
-from ravine.networks.mlp import BatchNorm
-from ravine.networks.torch_module import Guest
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.layer_parts import BatchNorm
+from ravine.networks.torch_module import TorchModuleLayer
 from ravine.part import is_part
-from ravine.protocols import Batch, Network, Pass, Signature
+from ravine.protocols import Batch, ForwardContext, Network, Signature
 
 
 @torch.no_grad()
-def recomputed(
+def recompute_statistics(
     network: Network,
     signature: Signature,
     weights: Rows,
@@ -44,11 +44,11 @@ def recomputed(
     """
     if not buffers:
         return {}
-    program = Program(_forgetting(network), signature)
-    for layer in program.layers:
-        if isinstance(layer, Guest):
-            layer.module = _module_forgetting(layer.module)
-    tensors = program.layout.views(weights)
+    built = BatchedNetwork(_reset_momentum(network), signature)
+    for layer in built.layers:
+        if isinstance(layer, TorchModuleLayer):
+            layer.module = _reset_module_momentum(layer.module)
+    tensors = built.layout.views(weights)
     sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in buffers.items()}
     count = 0
     for step, found in enumerate(batches):
@@ -56,8 +56,10 @@ def recomputed(
         if size < 2:
             continue
         newest = {name: value.clone() for name, value in buffers.items()}
-        program(
-            tensors, found, Pass(training=True, seeds=seeds, step=step, batch=batch, buffers=newest)
+        built(
+            tensors,
+            found,
+            ForwardContext(training=True, seeds=seeds, step=step, batch=batch, buffers=newest),
         )
         for name, value in newest.items():
             sums[name] += size * value.double()
@@ -69,10 +71,8 @@ def recomputed(
     )
 
 
-def _module_forgetting(module: nn.Module) -> nn.Module:
-    """The same of a module of one's own; a copy, since all networks of a kind share what was looked
-    at.
-    """
+def _reset_module_momentum(module: nn.Module) -> nn.Module:
+    """The same for a torch module; a copy, since all networks of a shape share one."""
     module = copy.deepcopy(module)
     for norm in module.modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
@@ -80,13 +80,13 @@ def _module_forgetting(module: nn.Module) -> nn.Module:
     return module
 
 
-def _forgetting(value: Any) -> Any:
-    """A network whose running statistics are those of the newest batch."""
+def _reset_momentum(value: Any) -> Any:
+    """A network whose running statistics are those of the newest batch (momentum 1)."""
     if isinstance(value, tuple):
-        return tuple(_forgetting(v) for v in value)
+        return tuple(_reset_momentum(v) for v in value)
     if not is_part(value):
         return value
     if isinstance(value, BatchNorm):
         return dataclasses.replace(value, momentum=1.0)
-    changes = {f.name: _forgetting(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    changes = {f.name: _reset_momentum(getattr(value, f.name)) for f in dataclasses.fields(value)}
     return dataclasses.replace(value, **changes)

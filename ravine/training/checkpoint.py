@@ -20,83 +20,93 @@ from torch import Tensor
 from ravine.effects import Meter
 from ravine.errors import RunError
 from ravine.files import check_readable, write_atomically
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.part import rows_of, stack
-from ravine.record import SCHEMA, check_schema
+from ravine.record import RECORD_SCHEMA, check_schema
 from ravine.training.cohort import Cohort, Job
+from ravine.training.cohort_state import EndedNetworks, TrainingLog, TrainingState
 
 
-def save(cohort: Cohort, path: Path) -> None:
+def save_checkpoint(cohort: Cohort, path: Path) -> None:
     """Write a cohort's checkpoint."""
     tensors = {"weights": cohort.weights}
-    for group, held in cohort.held.items():
-        tensors |= {f"{group}/{name}": value for name, value in held.items()}
-    tensors |= {f"ended/{name}": value for name, value in cohort.ended.items()}
-    tensors |= {f"meter/{name}": value for name, value in cohort.meter.sums.items()}
+    for group, values in cohort.row_tensors.items():
+        tensors |= {f"{group}/{name}": value for name, value in values.items()}
+    tensors |= {f"ended/{name}": value for name, value in cohort.ended.tensors.items()}
+    tensors |= {f"meter/{name}": value for name, value in cohort.log.meter.sums.items()}
     plain = {
-        name: getattr(cohort, name)
-        for name in ("ids", "step", "loss_count", "outcomes", "effects", "series", "events")
+        "schema": RECORD_SCHEMA,
+        "counts": cohort.log.meter.counts,
+        "ids": cohort.ids,
+        "step": cohort.step,
+        "loss_count": cohort.state.loss_count,
+        "outcomes": cohort.ended.outcomes,
+        "effects": cohort.ended.effects,
+        "series": cohort.log.series,
+        "events": cohort.log.events,
     }
-    state = json.dumps({"schema": SCHEMA, "counts": cohort.meter.counts, **plain})
-    write_atomically(path, _packed(tensors, state))
+    write_atomically(path, _pack(tensors, json.dumps(plain)))
 
 
-def load(path: Path, job: Job) -> Cohort:
+def load_checkpoint(path: Path, job: Job) -> Cohort:
     """The cohort of a job as its checkpoint holds it. Raises `RunError` if the file is damaged or
     of another job.
     """
-    tensors, state = _unpacked(path)
-    ids = state["ids"]
-    groups: dict[str, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        group, _, rest = name.partition("/")
-        on_host = group in ("meter", "schedule") or (
-            group == "ended" and not value.is_floating_point()
-        )  # as `start`
-        groups.setdefault(group, {})[rest] = value if on_host else value.to(job.device)
-    if tensors["ended/steps"].shape[0] != len(job.recipes):
-        held = tensors["ended/steps"].shape[0]
-        why = f"it holds {held} networks, the recipe asks for {len(job.recipes)}"
+    tensors, plain = _unpack(path)
+    ids, networks = plain["ids"], tensors["ended/steps"].shape[0]
+    if networks != len(job.recipes):
         raise RunError(
-            f"{path} is of another run", why=why, do="resume with the recipe in its folder"
+            f"{path} is of another run",
+            why=f"it holds {networks} networks, the recipe asks for {len(job.recipes)}",
+            do="resume with the recipe in its folder",
         )
+    groups = _groups(tensors, job.device)
     parts = stack(job.recipes)
     if 0 < len(ids) < len(job.recipes):
         parts = rows_of(parts, torch.tensor(ids))
     meter = Meter(len(ids))
-    meter.sums, meter.counts = groups.get("meter", {}), state["counts"]
-    for name in ("value", "step"):
-        groups["best"][name] = groups["best"][name].cpu()
+    meter.sums, meter.counts = groups.get("meter", {}), plain["counts"]
+    names = ("optimizer", "average", "schedule", "best", "losses", "lowest")
+    series = {
+        name: [(step, values) for step, values in points]
+        for name, points in plain["series"].items()
+    }
     return Cohort(
         job=job,
         parts=parts,
-        program=Program(parts.network, job.signature),
-        meter=meter,
-        weights=tensors["weights"].to(job.device),
-        **{
-            name: groups.get(name, {})
-            for name in ("buffers", "optimizer", "average", "schedule", "best", "losses", "lowest")
-        },
-        ended=groups["ended"],
+        network=BatchedNetwork(parts.network, job.signature),
         ids=ids,
-        step=state["step"],
-        loss_count=state["loss_count"],
-        outcomes=state["outcomes"],
-        effects=state["effects"],
-        series={
-            name: [(step, values) for step, values in points]
-            for name, points in state["series"].items()
-        },
-        events=state["events"],
+        step=plain["step"],
+        weights=tensors["weights"].to(job.device),
+        buffers=groups.get("buffers", {}),
+        state=TrainingState(
+            **{name: groups.get(name, {}) for name in names}, loss_count=plain["loss_count"]
+        ),
+        log=TrainingLog(meter, series, plain["events"]),
+        ended=EndedNetworks(groups["ended"], plain["outcomes"], plain["effects"]),
     )
 
 
-def _packed(tensors: Mapping[str, Tensor], state: str) -> bytes:
+def _groups(tensors: Mapping[str, Tensor], device: str) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint by group and name, each where `start_cohort` puts it."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        group, _, rest = name.partition("/")
+        on_host = (
+            group in ("meter", "schedule")
+            or (group == "ended" and not value.is_floating_point())
+            or name in ("best/value", "best/step")
+        )
+        groups.setdefault(group, {})[rest] = value if on_host else value.to(device)
+    return groups
+
+
+def _pack(tensors: Mapping[str, Tensor], state: str) -> bytes:
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     return safetensors.torch.save(tensors, {"state": state, "digest": _digest(tensors, state)})
 
 
-def _unpacked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     check_readable(path, RunError)
     try:
         with safetensors.safe_open(path, framework="pt") as file:

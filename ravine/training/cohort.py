@@ -1,8 +1,8 @@
-"""A cohort: networks that train together as one program, and all that changes while they do.
+"""A cohort: networks that train together as one batch, and all that changes while they do.
 
-Everything that changes is a tensor with a row for each network, so that networks can leave
-(`keep`), and all of it can be written to a checkpoint and read back. Letters: P networks now in the
-cohort, N at its start, W weights.
+Everything that changes is a tensor with a row for each network, so that networks can leave, and all
+of it can be written to a checkpoint and read back. Letters: P networks now in the cohort, N at its
+start, W weights.
 """
 
 from __future__ import annotations
@@ -10,25 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ravine.effects import Meter
-from ravine.layout import Row, Rows
-from ravine.networks.batched import Program
-from ravine.networks.manual_backprop import ByHand
-from ravine.part import rows_of, stack, with_shared_scalars
-from ravine.protocols import Plan, Reactive, Signature, State
+from ravine.layout import Rows
+from ravine.networks.batched import BatchedNetwork
+from ravine.part import rows_of, stack
+from ravine.protocols import Plan, ReactiveSchedule, Signature
 from ravine.recipe import Recipe
-from ravine.training.lr_multipliers import Tuned
+from ravine.training.cohort_state import EndedNetworks, TrainingLog, TrainingState, Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a cohort is to do: N networks of one program (equal but for Numbers and seeds) on one
-    task.
+    """What a cohort is to do: train N networks of one shape (equal but for Numbers and seeds) on
+    one task.
     """
 
     recipes: tuple[Recipe, ...]  # one for each network; loss, batch and epochs resolved
@@ -41,178 +39,141 @@ class Job:
 
 @dataclass
 class Cohort:
-    """The networks that are training now, a row each, and what is left of those that have ended.
-
-    `ended` holds a row for each of the job's N networks: the weights and buffers that were kept,
-    the steps made, and the step of the best weights; `outcomes` and `effects` the same as plain
-    data.
-    """
+    """The networks that are training now, a row each, and what is left of those that have ended."""
 
     job: Job
     parts: Recipe  # the recipes stacked: Numbers are columns
-    program: Program
+    network: BatchedNetwork
     ids: list[int]  # which network of the job each row is
     step: int
     weights: Rows
     buffers: dict[str, Tensor]
-    optimizer: State
-    average: State
-    schedule: State
-    best: dict[str, Tensor]  # "weights", "value" [P], "step" [P], "buffer/NAME"
-    losses: dict[
-        str, Tensor
-    ]  # "sum" float64 [P, 1]: of the training losses since the last evaluation
-    loss_count: int
-    meter: Meter
-    ended: dict[str, Tensor]
-    outcomes: list[str]
-    effects: list[dict[str, float]]
-    series: dict[str, list[tuple[int, list[float]]]] = field(default_factory=dict)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    lowest: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # validation loss so far: "value" [P], "each" [P, N]
+    state: TrainingState
+    log: TrainingLog
+    ended: EndedNetworks
+    seeds: list[int] = field(init=False)  # of each network in the cohort
+    workspace: Workspace = field(init=False)
 
     def __post_init__(self) -> None:
         self._refresh()
 
+    def _refresh(self) -> None:
+        """Make anew what follows from the networks that are in the cohort."""
+        self.seeds = [self.job.seeds[i] for i in self.ids]
+        self.workspace = Workspace.of(self.parts, self.network, self.weights, self.job.plan)
+
     @property
-    def held(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors with a row for each network in the cohort, but for the weights: by group and
+    def row_tensors(self) -> dict[str, dict[str, Tensor]]:
+        """All tensors with a row for each network in the cohort, except the weights: by group and
         name.
         """
-        groups = ("buffers", "optimizer", "average", "schedule", "best", "losses", "lowest")
-        return {name: getattr(self, name) for name in groups}
+        groups = ("optimizer", "average", "schedule", "best", "losses", "lowest")
+        return {"buffers": self.buffers} | {name: getattr(self.state, name) for name in groups}
 
-    def _refresh(self) -> None:
-        """Make anew what follows from the state: leaves for autograd, the matrix of gradients,
-        masks.
-        """
-        layout, weights = self.program.layout, self.weights
-        self.seeds = [self.job.seeds[i] for i in self.ids]
-        tuning = self.parts.tuning
-        self.tuned = Tuned(tuning, layout, self.job.plan, like=weights) if tuning else None
-        moving = {s.name for s in layout.slots} if self.tuned is None else self.tuned.moving
-        self.leaves = {
-            n: v.detach().requires_grad_(n in moving) for n, v in layout.views(weights).items()
-        }
-        self.leaf_list = [leaf for n, leaf in self.leaves.items() if n in moving]
-        self.grads = torch.zeros_like(weights)
-        self.grad_views = layout.views(self.grads)
-        self.grad_list = [view for n, view in self.grad_views.items() if n in moving]
-        self.loss = with_shared_scalars(self.parts.loss)
-        self.by_hand = None
-        if ByHand.applies(self.program, self.loss):
-            self.by_hand = ByHand(self.program, self.loss)  # type: ignore[arg-type]
-        if self.by_hand is not None:
-            self.leaves = layout.views(weights)
-        self.decays: Row = layout.decays(dtype=weights.dtype).to(weights.device)
-        lr = layout.lr(dtype=weights.dtype)
-        self.lr_row: Row | None = None if lr is None else lr.to(weights.device)
-
-    def log(self, name: str, values: Tensor) -> None:
-        """Add a point to a series: a value for each network that is in the cohort, NaN for the
-        others.
-        """
+    def add_point(self, name: str, values: Tensor) -> None:
+        """Add a point to a series: a value for each network in the cohort, NaN for the others."""
         full = [math.nan] * len(self.job.seeds)
         for i, value in zip(self.ids, values.detach().double().flatten().tolist(), strict=True):
             full[i] = value
-        self.series.setdefault(name, []).append((self.step, full))
+        self.log.series.setdefault(name, []).append((self.step, full))
+
+    def add_event(self, kind: str, text: str, *, member: int | None = None) -> None:
+        """Note what happened to a network of the job, or (None) to the run."""
+        event = {"step": self.step, "kind": kind, "text": text, "member": member}
+        self.log.events.append(event)
 
     def end(self, leaving: Mapping[int, str]) -> None:
         """Let the networks of some rows leave the batch, each with its outcome; the others go on
         unchanged.
         """
-        means = self.meter.means()
+        means, best, ended = self.log.meter.means(), self.state.best, self.ended
         for row, outcome in leaving.items():
             i = self.ids[row]
-            self.outcomes[i] = outcome
-            self.effects[i] = {name: float(mean[row]) for name, mean in means.items()}
-            self.ended["weights"][i] = self.best["weights"][row]
-            self.ended["steps"][i] = self.step
-            self.ended["best_step"][i] = self.best["step"][row]
+            ended.outcomes[i] = outcome
+            ended.effects[i] = {name: float(mean[row]) for name, mean in means.items()}
+            ended.tensors["weights"][i] = best["weights"][row]
+            ended.tensors["steps"][i] = self.step
+            ended.tensors["best_step"][i] = best["step"][row]
             for name in self.buffers:
-                self.ended[f"buffer/{name}"][i] = self.best[f"buffer/{name}"][row]
-        stay = torch.tensor(
-            [row for row in range(len(self.ids)) if row not in leaving], dtype=torch.int64
-        )
-        self.ids = [self.ids[row] for row in stay.tolist()]
+                ended.tensors[f"buffer/{name}"][i] = best[f"buffer/{name}"][row]
+        staying = [row for row in range(len(self.ids)) if row not in leaving]
+        self.ids = [self.ids[row] for row in staying]
         if self.ids:
-            self._keep(stay)
+            self._select_rows(torch.tensor(staying, dtype=torch.int64))
 
-    def _keep(self, stay: Tensor) -> None:
-        self.parts = rows_of(self.parts, stay)
-        self.program = Program(self.parts.network, self.job.signature)
-        self.meter = self.meter.rows_of(stay)
-        index = stay.to(self.weights.device)
+    def _select_rows(self, staying: Tensor) -> None:
+        self.parts = rows_of(self.parts, staying)
+        self.network = BatchedNetwork(self.parts.network, self.job.signature)
+        self.log.meter = self.log.meter.rows_of(staying)
+        index = staying.to(self.weights.device)
         self.weights = self.weights.index_select(0, index)
-        for held in self.held.values():
-            for name, value in held.items():
-                held[name] = value.index_select(0, index.to(value.device))
+        for group in self.row_tensors.values():
+            for name, value in group.items():
+                group[name] = value.index_select(0, index.to(value.device))
         self._refresh()
 
 
-def start(job: Job) -> Cohort:
+def start_cohort(job: Job) -> Cohort:
     """The cohort of a job before its first step."""
     parts = stack(job.recipes)
-    program = Program(parts.network, job.signature)
+    network = BatchedNetwork(parts.network, job.signature)
     dtype = getattr(torch, parts.precision)
-    weights, buffers = program.start(job.seeds)
+    weights, buffers = network.start(job.seeds)
     weights = weights.to(job.device, dtype)
     buffers = {name: value.to(job.device, dtype) for name, value in buffers.items()}
     count = len(job.seeds)
     meter = Meter(count)
-    meter.add("initializer", drawn(program, weights))
-    meter.add("pretrained", share_taken(program))
-    kept = {"weights": weights.clone()} | {
-        f"buffer/{name}": value.clone() for name, value in buffers.items()
+    meter.add("initializer", starting_spread(network, weights))
+    meter.add("pretrained", pretrained_share(network))
+    kept = {"weights": weights.clone()}
+    kept |= {f"buffer/{name}": value.clone() for name, value in buffers.items()}
+    best = {
+        "value": torch.full((count,), math.inf, dtype=torch.float64),
+        "step": torch.zeros(count, dtype=torch.int64),
     }
+    steps = {name: torch.zeros(count, dtype=torch.int64) for name in ("steps", "best_step")}
+    schedule = parts.schedule
+    state = TrainingState(
+        optimizer=parts.optimizer.start(weights),
+        average={} if parts.average is None else parts.average.start(weights),
+        schedule=schedule.start(count) if isinstance(schedule, ReactiveSchedule) else {},
+        best=kept | best,
+        losses=zero_losses(count, job.device),
+    )
     return Cohort(
         job=job,
         parts=parts,
-        program=program,
+        network=network,
         ids=list(range(count)),
         step=0,
         weights=weights,
         buffers=buffers,
-        optimizer=parts.optimizer.start(weights),
-        average={} if parts.average is None else parts.average.start(weights),
-        schedule=parts.schedule.start(count) if isinstance(parts.schedule, Reactive) else {},
-        best=kept
-        | {
-            "value": torch.full((count,), math.inf, dtype=torch.float64),
-            "step": torch.zeros(count, dtype=torch.int64),
-        },
-        losses=no_losses(count, job.device),
-        loss_count=0,
-        meter=meter,
-        ended={name: value.clone() for name, value in kept.items()}
-        | {
-            "steps": torch.zeros(count, dtype=torch.int64),
-            "best_step": torch.zeros(count, dtype=torch.int64),
-        },
-        outcomes=[""] * count,
-        effects=[{} for _ in range(count)],
+        state=state,
+        log=TrainingLog(meter),
+        ended=EndedNetworks(
+            {name: value.clone() for name, value in kept.items()} | steps,
+            outcomes=[""] * count,
+            effects=[{} for _ in range(count)],
+        ),
     )
 
 
-def drawn(program: Program, weights: Rows) -> Tensor:
+def starting_spread(network: BatchedNetwork, weights: Rows) -> Tensor:
     """The standard deviation of each network's starting weights (no biases, no scales), [P]: 0 if
     all are equal.
     """
-    chosen = weights[:, program.layout.decays(dtype=torch.float64)[0].to(weights.device) > 0]
+    chosen = weights[:, network.layout.decays(dtype=torch.float64)[0].to(weights.device) > 0]
     return chosen.double().std(1, correction=0) if chosen.shape[1] else torch.zeros(len(weights))
 
 
-def share_taken(program: Program) -> float:
-    """Which share of a network's starting weights was learned before."""
-    beside = program.buffers
-    return sum(value.numel() for n, value in program.taken().items() if n not in beside) / max(
-        program.layout.width, 1
-    )
+def pretrained_share(network: BatchedNetwork) -> float:
+    """The share of a network's starting weights that is pretrained."""
+    loaded, buffers = network.load_weights(), network.buffers
+    count = sum(value.numel() for name, value in loaded.items() if name not in buffers)
+    return count / max(network.layout.width, 1)
 
 
-def no_losses(count: int, device: str | torch.device) -> dict[str, Tensor]:
+def zero_losses(count: int, device: str | torch.device) -> dict[str, Tensor]:
     """The sum of the training losses, before any."""
     return {"sum": torch.zeros(count, 1, dtype=torch.float64, device=device)}
 

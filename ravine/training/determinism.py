@@ -17,26 +17,26 @@ import torch
 
 @contextlib.contextmanager
 def exact_arithmetic() -> Iterator[bool]:
-    """Within it, one thread and flushed denormals; gives whether numbers do not depend on the
-    company (`holds`).
+    """Within it, one thread and flushed denormals; gives whether numbers do not depend on the other
+    networks in the batch (`products_are_exact`).
     """
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # read by MKL at its first use
-    threads, flushed = torch.get_num_threads(), flushes()
+    threads, flushed = torch.get_num_threads(), flushes_denormals()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     try:
-        yield holds()
+        yield products_are_exact()
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(flushed)
 
 
-def flushes() -> bool:
-    """Whether this process takes denormals for zero."""
+def flushes_denormals() -> bool:
+    """Whether this process flushes denormals to zero."""
     return bool(torch.tensor(1e-310, dtype=torch.float64).mul(0.5) == 0)
 
 
-def holds() -> bool:
+def products_are_exact() -> bool:
     """Whether products of matrices are the same bit for bit wherever the matrices stand in memory.
 
     They are not where MKL was used in this process before MKL_CBWR was set. Checked on a product

@@ -1,163 +1,132 @@
-"""What is measured while networks train: at intervals the sizes of gradients and updates, and the
-validation split.
+"""Evaluation: losses and scores of networks on examples, the best weights so far, and which
+networks end.
 
-Letters: P networks now in the cohort, N examples, C outputs, W weights.
+Letters: P networks, N examples, C outputs, W weights.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.layout import Rows, length
-from ravine.networks.batched import Program
-from ravine.protocols import Batch, Loss, Now, Pass, Plan, Reactive, Settles
-from ravine.training.cohort import Cohort, no_losses
+from ravine import metrics
+from ravine.data import Examples, Task
+from ravine.data.examples import affordable_count, evenly_spaced
+from ravine.layout import Rows
+from ravine.metrics import Metric
+from ravine.networks.batched import BatchedNetwork
+from ravine.part import stack
+from ravine.protocols import Batch, ForwardContext, HasEvalWeights, Loss, Plan, ReactiveSchedule
+from ravine.recipe import Recipe
+from ravine.training.cohort import Cohort, Job, zero_losses
+from ravine.training.determinism import exact_arithmetic
+from ravine.training.step_statistics import log_loss_rise
 
-COMPARED = 4096  # validation examples whose losses are remembered one by one
-Metric: TypeAlias = Callable[
-    [Tensor, Tensor], Tensor
-]  # predictions [P, N, C], targets [N, ...] -> [P]
+MIN_STEPS_BETWEEN_EVALUATIONS = 8
+STARTING_EXAMPLES = 512  # on which the loss before the first step is measured
 
-
-def samples(step: int, plan: Plan) -> bool:
-    """Whether gradients, updates and techniques are measured: first step, last step, one in 25 to
-    100 between.
-    """
-    return step % max(25, min(100, plan.steps // 25)) == 0 or step == plan.steps - 1
-
-
-def measure(cohort: Cohort, before: Rows, grads: Rows, raw: Tensor | None, now: Now) -> None:
-    """Log |g|, |w|, |Δw| / |w| (of all weights, and of each layer that moves) and the learning rate
-    of the step just made, for each network. `raw` is the gradient's length before it was clipped;
-    None where nothing clips.
-    """
-    change = cohort.weights - before
-    update = length(change) / length(before).clamp_min(1e-30)
-    cohort.log("gradient/norm", length(grads))
-    cohort.log("weights/norm", length(before))
-    cohort.log("update/ratio", update)
-    if raw is not None:
-        cohort.log("clip/kept", torch.where(raw > 0, length(grads) / raw.clamp_min(1e-30), 1.0))
-    moving = (
-        {s.name for s in cohort.program.layout.slots}
-        if cohort.tuned is None
-        else cohort.tuned.moving
-    )
-    for slot in cohort.program.layout.slots:
-        if slot.role == "weight" and slot.name in moving:
-            part = slice(*cohort.program.layout.spans[slot.name])
-            # a layer that starts at 0 has moved by all that it is
-            size = torch.maximum(
-                length(before[:, part]), length(cohort.weights[:, part])
-            ).clamp_min(1e-30)
-            cohort.log(f"update/ratio/{slot.name}", length(change[:, part]) / size)
-    log_rate(cohort, now)
-    if now.meter is not None:
-        now.meter.add("update", update)
-    if cohort.tuned is not None:
-        held = cohort.tuned.held
-        cohort.tuned.report(cohort.meter)
-        cohort.log("held/weights", held.sum().expand(len(cohort.ids)))
-        cohort.log(
-            "held/largest change", torch.where(held, (cohort.weights - before).abs(), 0.0).amax(1)
-        )
-
-
-def log_rate(cohort: Cohort, now: Now) -> None:
-    """Log the learning rate that was used in the step just made, once."""
-    points = cohort.series.get("lr")
-    if not points or points[-1][0] != cohort.step:
-        rate = torch.as_tensor(cohort.parts.optimizer.lr * now.factor, dtype=torch.float64)
-        cohort.log("lr", rate.expand(len(cohort.ids), 1))
-
-
-def judged(cohort: Cohort) -> Rows:
-    """The weights that are evaluated and kept: averaged ones where the recipe averages, else the
-    optimizer's own.
-    """
-    rows, optimizer = cohort.weights, cohort.parts.optimizer
-    if cohort.parts.average is not None:
-        rows = cohort.parts.average.averaged(rows, cohort.average)
-    elif isinstance(optimizer, Settles):
-        rows = optimizer.settled(rows, cohort.optimizer)
-    # an average of equal numbers may differ from them in its last bit
-    return rows if cohort.tuned is None else torch.where(cohort.tuned.held, cohort.weights, rows)
+# Losses and outputs
 
 
 @torch.no_grad()
-def outputs_on(program: Program, rows: Rows, buffers: dict[str, Tensor], examples: Any) -> Tensor:
+def outputs_on(
+    network: BatchedNetwork, rows: Rows, buffers: dict[str, Tensor], examples: Examples
+) -> Tensor:
     """Outputs [P, N, C] of all networks on the same examples, a block at a time.
 
-    The size of a block depends on the program alone, never on P: a network's outputs do not depend
-    on its company.
+    The size of a block depends on the network's shape alone, never on P: a network's outputs do not
+    depend on which others are in the batch.
     """
-    tensors = program.layout.views(rows)
+    tensors = network.layout.views(rows)
     widest = max(
-        (max(slot.shape) for slot in program.layout.slots if slot.role == "weight"), default=1
+        (max(slot.shape) for slot in network.layout.slots if slot.role == "weight"), default=1
     )
-    block = max(256, 2**18 // widest) if program.values == 0 else max(16, 2**22 // program.values)
-    now = Pass(training=False, buffers=buffers)
+    block = max(256, 2**18 // widest) if network.values == 0 else max(16, 2**22 // network.values)
+    context = ForwardContext(training=False, buffers=buffers)
     parts = []
     for at in range(0, examples.numbers.shape[0], block):
         codes = None if examples.codes is None else examples.codes[None, at : at + block]
-        parts.append(program(tensors, Batch(examples.numbers[None, at : at + block], codes), now))
+        parts.append(
+            network(tensors, Batch(examples.numbers[None, at : at + block], codes), context)
+        )
     return torch.cat(parts, 1)
 
 
-def mean_loss(loss: Loss, outputs: Tensor, examples: Any) -> Tensor:
+def mean_loss(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
     """Each network's loss over examples, weighted as they are, [P]."""
-    return mean_of(losses_of(loss, outputs, examples), examples)
+    return weighted_mean(example_losses(loss, outputs, examples), examples)
 
 
-def losses_of(loss: Loss, outputs: Tensor, examples: Any) -> Tensor:
+def example_losses(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
     """Each network's loss on each example, [P, N]."""
-    return loss.each(outputs, examples.targets.expand(outputs.shape[0], *examples.targets.shape))
+    assert examples.targets is not None
+    return loss.per_example(
+        outputs, examples.targets.expand(outputs.shape[0], *examples.targets.shape)
+    )
 
 
-def mean_of(each: Tensor, examples: Any) -> Tensor:
+def weighted_mean(each: Tensor, examples: Examples) -> Tensor:
     """The mean of losses [P, N], each example counting by its weight, [P]."""
     if examples.weights is None:
         return each.mean(1)
     return (each * examples.weights).sum(1) / examples.weights.sum()
 
 
-def compare(cohort: Cohort, each: Tensor, losses: Tensor) -> None:
-    """Log how sure the validation loss is, and how far it lies above its lowest so far, paired over
-    examples.
-
-    Standard errors are those of the mean over N examples: s / sqrt(N) of the losses, and of their
-    differences from the losses of the same examples when the mean was lowest. Of many examples
-    every k-th is compared.
+def evaluation_weights(cohort: Cohort) -> Rows:
+    """The weights that are evaluated and kept, [P, W]: averaged ones where the recipe averages,
+    else the optimizer's own.
     """
-    every = -(-each.shape[1] // COMPARED)
-    each = each[:, ::every].double()
-    low = cohort.lowest
-    if not low:
-        low |= {"value": torch.full_like(losses, math.inf), "each": each.clone()}
-    apart = each - low["each"]
-    cohort.log("error/validation/loss", standard_error(each))
-    cohort.log("rise/validation/loss", apart.mean(1))
-    cohort.log("error/rise/validation/loss", standard_error(apart))
-    better = losses < low["value"]
-    low["value"] = torch.where(better, losses, low["value"])
-    low["each"] = torch.where(better[:, None], each, low["each"])
+    rows, optimizer = cohort.weights, cohort.parts.optimizer
+    if cohort.parts.average is not None:
+        rows = cohort.parts.average.eval_weights(rows, cohort.state.average)
+    elif isinstance(optimizer, HasEvalWeights):
+        rows = optimizer.eval_weights(rows, cohort.state.optimizer)
+    multipliers = cohort.workspace.multipliers
+    # an average of equal numbers may differ from them in its last bit
+    return rows if multipliers is None else torch.where(multipliers.frozen, cohort.weights, rows)
 
 
-def standard_error(values: Tensor) -> Tensor:
-    """Of the means of values [P, N]: s / sqrt(N), infinite of a single one, [P]."""
-    count = values.shape[1]
-    if count < 2:
-        return torch.full_like(values[:, 0], math.inf)
-    off = values - values.mean(1, keepdim=True)
-    return (off.square().sum(1) / (count - 1) / count).sqrt()
+# Before the first step
 
 
-def log_constant(cohort: Cohort, train: Any, validation: Any) -> None:
+def starting_losses(recipe: Recipe, task: Task, networks: int) -> np.ndarray:
+    """The mean loss over some training examples of networks that have not made a step, [P]."""
+    assert recipe.loss is not None  # resolved before training
+    seeds = list(range(recipe.seed, recipe.seed + networks))
+    built = BatchedNetwork(stack([recipe] * networks).network, task.signature)
+    with exact_arithmetic(), torch.no_grad():
+        weights, buffers = built.start(seeds)
+        count = affordable_count(task.signature, STARTING_EXAMPLES)
+        examples = evenly_spaced(task.train, count)
+        context = ForwardContext(
+            training=True, seeds=seeds, step=0, batch=examples.count, buffers=buffers
+        )
+        codes = None if examples.codes is None else examples.codes[None]
+        outputs = built(built.layout.views(weights), Batch(examples.numbers[None], codes), context)
+        return example_losses(recipe.loss, outputs, examples).mean(1).double().numpy()
+
+
+def constant_loss(loss: Loss, examples: Examples, outputs: int) -> float:
+    """The lowest mean loss over examples of outputs that are the same for all of them.
+
+    >>> from ravine.losses import SoftmaxCrossEntropy
+    >>> examples = Examples(torch.zeros(4, 1), targets=torch.tensor([0, 0, 0, 1]))
+    >>> round(constant_loss(SoftmaxCrossEntropy(), examples, 2), 4)  # ¾ log 4/3 + ¼ log 4
+    0.5623
+    """
+    examples = replace(examples.to("cpu", torch.float64), weights=None)
+    assert examples.targets is not None
+    shares = torch.full((examples.count,), 1 / examples.count, dtype=torch.float64)
+    answer = loss.best_constant(examples.targets, shares, outputs)
+    return float(mean_loss(loss, answer[:, None].expand(-1, examples.count, -1), examples)[0])
+
+
+def log_constant_baseline(
+    cohort: Cohort, train: Examples | None, validation: Examples | None
+) -> None:
     """Log the losses of the best answer that is the same for all examples, learned from the
     training examples.
     """
@@ -170,17 +139,20 @@ def log_constant(cohort: Cohort, train: Any, validation: Any) -> None:
         torch.ones(count, device=known.targets.device) if known.weights is None else known.weights
     )
     shares = (weights / weights.sum()).to(cohort.weights.dtype)
-    answer = loss.constant(known.targets, shares, cohort.job.signature.outputs)
+    answer = loss.best_constant(known.targets, shares, cohort.job.signature.outputs)
     for split, examples in (("train", train), ("validation", validation)):
-        if examples is not None:
+        if examples is not None and examples.targets is not None:
             outputs = answer[:, None].expand(-1, examples.targets.shape[0], -1)
             value = mean_loss(loss, outputs, examples)
-            cohort.log(f"null/{split}/loss", value.expand(len(cohort.ids)))
+            cohort.add_point(f"null/{split}/loss", value.expand(len(cohort.ids)))
+
+
+# While training
 
 
 class Evaluator:
-    """Judges networks on the validation split, remembers each one's best weights, and says who
-    leaves and why.
+    """Evaluates networks on the validation split, keeps each one's best weights, and says which
+    leave and why.
 
     Networks leave as "diverged" when their training loss or their weights are no longer finite, and
     as "stopped" when they have not improved for as long as the recipe's early stopping allows.
@@ -189,90 +161,97 @@ class Evaluator:
     def __init__(
         self,
         plan: Plan,
-        validation: Any,
-        *,
+        validation: Examples | None,
         metric: Metric,
-        name: str,
-        higher_is_better: bool,
-        test: Any = None,
+        *,
+        test: Examples | None = None,
     ):
-        self.plan, self.validation, self.test = plan, validation, test
-        self.metric, self.name, self.higher = metric, name, higher_is_better
-        epochs = -(
-            -8 // plan.per_epoch
-        )  # tiny epochs: not after each, evaluating would cost more than training
+        self.plan, self.validation, self.test, self.metric = plan, validation, test, metric
+        # where epochs are tiny not after each: evaluating would cost more than training
+        epochs = -(-MIN_STEPS_BETWEEN_EVALUATIONS // plan.per_epoch)
         self.every = epochs * plan.per_epoch
 
+    @classmethod
+    def of_task(cls, task: Task, job: Job) -> Evaluator:
+        """The evaluator of a task's validation split by its main metric."""
+        examples = task.validation
+        if examples is not None:
+            examples = examples.to(job.device, getattr(torch, job.recipes[0].precision))
+        return cls(job.plan, examples, metrics.main_metric(task.kind))
+
     def due(self, step: int) -> bool:
+        """Whether networks are evaluated after so many steps."""
         return step % self.every == 0 or step == self.plan.steps
 
     @torch.no_grad()
     def __call__(self, cohort: Cohort) -> dict[int, str]:
-        train_loss = cohort.losses["sum"] / cohort.loss_count
-        cohort.losses, cohort.loss_count = no_losses(len(cohort.ids), cohort.weights.device), 0
-        cohort.log("train/loss", train_loss)
-        rows = judged(cohort)
+        """Evaluate; return the rows of the networks that leave, with their outcomes."""
+        state = cohort.state
+        train_loss = state.losses["sum"] / state.loss_count
+        state.losses, state.loss_count = zero_losses(len(cohort.ids), cohort.weights.device), 0
+        cohort.add_point("train/loss", train_loss)
+        rows = evaluation_weights(cohort)
         finite = train_loss.flatten().isfinite() & rows.isfinite().all(1)
         leaving = {row: "diverged" for row in torch.nonzero(~finite).flatten().tolist()}
         if self.validation is None:
-            self._remember(
-                cohort, rows, finite.cpu(), torch.zeros(len(cohort.ids), dtype=torch.float64)
-            )
+            no_value = torch.zeros(len(cohort.ids), dtype=torch.float64)
+            _keep_best(cohort, rows, finite.cpu(), no_value)
         else:
-            leaving |= self._judge(cohort, rows, finite.cpu())
+            leaving |= self._validate(cohort, rows, self.validation, finite.cpu())
         for row, outcome in leaving.items():
             text = (
                 "loss or weights are not finite"
                 if outcome == "diverged"
                 else "no improvement within the patience"
             )
-            cohort.events.append(
-                {"step": cohort.step, "kind": outcome, "text": text, "member": cohort.ids[row]}
-            )
+            cohort.add_event(outcome, text, member=cohort.ids[row])
         return leaving
 
-    def _judge(self, cohort: Cohort, rows: Rows, finite: Tensor) -> dict[int, str]:
-        loss, score = self._values(cohort, rows, self.validation, "validation")
+    def _validate(
+        self, cohort: Cohort, rows: Rows, validation: Examples, finite: Tensor
+    ) -> dict[int, str]:
+        loss, score = self._measure(cohort, rows, validation, "validation")
         if self.test is not None:
-            self._values(cohort, rows, self.test, "test")
+            self._measure(cohort, rows, self.test, "test")
         stop = cohort.parts.stop
         by_score = stop is not None and stop.on == "score"
-        value = (-score if self.higher else score) if by_score else loss
+        value = (-score if self.metric.higher_is_better else score) if by_score else loss
         value = torch.where(value.isnan(), torch.inf, value.double()).cpu()
-        if isinstance(cohort.parts.schedule, Reactive):
-            cohort.schedule = cohort.parts.schedule.observe(value[:, None], cohort.schedule)
+        state = cohort.state
+        if isinstance(cohort.parts.schedule, ReactiveSchedule):
+            state.schedule = cohort.parts.schedule.observe(value[:, None], state.schedule)
         if stop is None:
-            self._remember(cohort, rows, finite, value)
+            _keep_best(cohort, rows, finite, value)
             return {}
-        least = cohort.best["value"] - stop.minimum
-        better = (value <= least if stop.ties == "last" else value < least) & finite
-        self._remember(cohort, rows, better, value)
-        stale = cohort.step - cohort.best["step"] >= stop.patience * self.plan.per_epoch
+        better = stop.improves(value, state.best["value"]) & finite
+        _keep_best(cohort, rows, better, value)
+        stale = stop.is_over(cohort.step, state.best["step"], self.plan)
         ended = stale & finite & torch.tensor(cohort.step < self.plan.steps)
         return {row: "stopped" for row in torch.nonzero(ended).flatten().tolist()}
 
-    def _values(
-        self, cohort: Cohort, rows: Rows, examples: Any, split: str
+    def _measure(
+        self, cohort: Cohort, rows: Rows, examples: Examples, split: str
     ) -> tuple[Tensor, Tensor]:
+        """Loss and score [P] on a split, logged."""
         loss = cohort.parts.loss
-        assert loss is not None  # resolved before training
-        outputs = outputs_on(cohort.program, rows, cohort.buffers, examples)
-        each = losses_of(loss, outputs, examples)
-        losses, score = (
-            mean_of(each, examples),
-            self.metric(loss.predict(outputs), examples.targets),
-        )
-        cohort.log(f"{split}/loss", losses)
-        cohort.log(f"{split}/{self.name}", score)
+        assert loss is not None and examples.targets is not None  # resolved before training
+        outputs = outputs_on(cohort.network, rows, cohort.buffers, examples)
+        each = example_losses(loss, outputs, examples)
+        losses = weighted_mean(each, examples)
+        score = self.metric.of(loss.predict(outputs), examples.targets)
+        cohort.add_point(f"{split}/loss", losses)
+        cohort.add_point(f"{split}/{self.metric.name}", score)
         if split == "validation":
-            compare(cohort, each, losses)
+            log_loss_rise(cohort, each, losses)
         return losses, score
 
-    def _remember(self, cohort: Cohort, rows: Rows, better: Tensor, value: Tensor) -> None:
-        best, here = cohort.best, better[:, None].to(rows.device)
-        best["weights"] = torch.where(here, rows, best["weights"])
-        for name, buffer in cohort.buffers.items():
-            chosen = here.view(-1, *[1] * (buffer.dim() - 1))
-            best[f"buffer/{name}"] = torch.where(chosen, buffer, best[f"buffer/{name}"])
-        best["value"] = torch.where(better, value, best["value"])
-        best["step"] = torch.where(better, cohort.step, best["step"])
+
+def _keep_best(cohort: Cohort, rows: Rows, better: Tensor, value: Tensor) -> None:
+    """Remember weights, buffers, value and step of the networks that are `better` [P]."""
+    best, here = cohort.state.best, better[:, None].to(rows.device)
+    best["weights"] = torch.where(here, rows, best["weights"])
+    for name, buffer in cohort.buffers.items():
+        chosen = here.view(-1, *[1] * (buffer.dim() - 1))
+        best[f"buffer/{name}"] = torch.where(chosen, buffer, best[f"buffer/{name}"])
+    best["value"] = torch.where(better, value, best["value"])
+    best["step"] = torch.where(better, cohort.step, best["step"])

@@ -1,4 +1,4 @@
-"""Judges the course of a cohort while it trains: at looks, what is found is told once and kept
+"""Diagnoses the training curves of a cohort while it trains: each finding is reported once and kept
 among the events.
 
 A look costs a few milliseconds, and a run has at most `len(INTERIM_SHARES)` of them, however many
@@ -22,63 +22,61 @@ from ravine.finding import Finding
 from ravine.record import Series
 from ravine.training.cohort import Cohort
 
-WHILE = tuple(
+LIVE_RULES = tuple(
     rule
     for rule in curve_rules.ALL
     if rule.needs not in ("ended", "effects", "modes", "reachable", "lr")
 )
 
 
-def is_look(cohort: Cohort) -> bool:
+def is_diagnosis_due(cohort: Cohort) -> bool:
     """Whether the evaluation that was just made is the first one at or after a share of the budget
     in `INTERIM_SHARES`.
     """
-    points = cohort.series.get("train/loss", ())
-    if not points or points[-1][0] != cohort.step:
+    if cohort.log.is_new("train/loss", cohort.step):
         return False
+    points = cohort.log.series["train/loss"]
     before = points[-2][0] if len(points) > 1 else 0
     return any(before < share * cohort.job.plan.steps <= cohort.step for share in INTERIM_SHARES)
 
 
-def judge(cohort: Cohort, *, alpha: float) -> tuple[Finding, ...]:
-    """What a cohort's course now shows and did not show before; added to the cohort's events.
+def diagnose_cohort(cohort: Cohort, *, alpha: float) -> tuple[Finding, ...]:
+    """The findings that a cohort's curves show now and did not show before; added to the cohort's
+    events.
 
-    `alpha` is the cohort's share of the run's budget of false alarms. What was told is known by the
-    events, which are in every checkpoint: a run that goes on tells nothing twice.
+    `alpha` is the cohort's share of the run's budget of false alarms. What was reported is known by
+    the events, which are in every checkpoint: a run that is resumed reports nothing twice.
     """
     series = {
         name: Series(np.array([s for s, _ in points]), np.array([v for _, v in points]))
-        for name, points in cohort.series.items()
+        for name, points in cohort.log.series.items()
     }
-    count = len(cohort.job.seeds)
     plan = cohort.job.plan
     curves = curves_of_series(
         series,
-        range(count),
-        outcomes=cohort.outcomes,
+        range(len(cohort.job.seeds)),
+        outcomes=cohort.ended.outcomes,
         steps=cohort.step,
         plan=RunPlan(
             budget=plan.steps,
             steps_per_epoch=plan.per_epoch,
             keeps_best=cohort.parts.stop is not None,
-            networks=count,
+            networks=len(cohort.job.seeds),
         ),
     )
     curves = replace(curves, alpha=alpha, only_now=True)
-    told = {event["kind"] for event in cohort.events}
-    found = [
+    reported = {event["kind"] for event in cohort.log.events}
+    findings = [
         replace(f, since=f.since or cohort.step)
-        for f in run_rules(WHILE, curves)[0]
-        if f.code not in told
+        for f in run_rules(LIVE_RULES, curves)[0]
+        if f.code not in reported
     ]
-    for finding in found:
-        cohort.events.append(
-            {"step": cohort.step, "kind": finding.code, "text": said(finding), "member": None}
-        )
-    return tuple(found)
+    for finding in findings:
+        cohort.add_event(finding.code, event_text(finding))
+    return tuple(findings)
 
 
-def said(finding: Finding) -> str:
+def event_text(finding: Finding) -> str:
     """A finding as the text of an event."""
     where = f" ({finding.where})" if finding.where else ""
     first = finding.evidence[0] if finding.evidence else None

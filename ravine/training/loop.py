@@ -11,73 +11,71 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.layout import Rows, length
-from ravine.optimizers.fused import step_
+from ravine.effects import Meter
+from ravine.layout import Rows, row_norm
+from ravine.optimizers.fused import apply_update_
 from ravine.probes.curvature import Objective
-from ravine.protocols import Batch, Evaluated, Now, Pass, Searches
+from ravine.protocols import Batch, ForwardContext, LossAndGradient, SearchOptimizer, StepContext
 from ravine.training.batches import Batches
 from ravine.training.cohort import Cohort
-from ravine.training.evaluation import Evaluator, log_rate, measure, samples
+from ravine.training.evaluation import Evaluator
+from ravine.training.step_statistics import is_sampled, log_learning_rate, log_step
 
-FACTORS_AT_ONCE = 256  # steps whose learning rates are worked out together
+FACTORS_AT_ONCE = 256  # steps whose learning rates are computed together
 
 
-def run(
-    cohort: Cohort, source: Batches, evaluate: Evaluator, *, pause: Callable[[Cohort], bool]
+def train_cohort(
+    cohort: Cohort, batches: Batches, evaluate: Evaluator, *, pause: Callable[[Cohort], bool]
 ) -> None:
     """Train until every network has ended, or `pause` (asked after each step, to save and to stop)
-    says so.
+    returns True.
     """
-    plan, factors, searches = (
-        cohort.job.plan,
-        Factors(cohort),
-        isinstance(cohort.parts.optimizer, Searches),
-    )
+    plan, factors, state = cohort.job.plan, ScheduleFactors(cohort), cohort.state
+    searches = isinstance(cohort.parts.optimizer, SearchOptimizer)
     while cohort.ids and cohort.step < plan.steps:
-        sampled = samples(cohort.step, plan)
-        meter = cohort.meter if sampled else None
-        batch = augmented(cohort, source.at(cohort.step), meter)
-        grads, losses = gradients(cohort, batch, meter)
-        tuned = cohort.tuned
-        rates = cohort.lr_row if tuned is None else tuned.at(cohort.step)
-        now = Now(
-            cohort.step + 1,
-            factors.at(cohort.step),
-            cohort.decays,
-            cohort.program.layout,
-            rates,
-            meter,
-        )
-        raw = length(grads) if sampled and cohort.parts.clip is not None else None
-        grads = prepare(cohort, grads, now)
-        before = cohort.weights.clone() if sampled or tuned is not None else None
-        if searches:
-            search_(cohort, batch, Evaluated(losses, grads), now)
+        work, multipliers = cohort.workspace, cohort.workspace.multipliers
+        sampled = is_sampled(cohort.step, plan)
+        meter = cohort.log.meter if sampled else None
+        batch = augment_batch(cohort, batches.at(cohort.step), meter)
+        if work.manual is None:
+            outputs = cohort.network(work.leaves, batch, forward_context(cohort, meter))
+            grads, losses = gradients(cohort, outputs, batch, meter)
         else:
-            step_(cohort.parts.optimizer, cohort.weights, grads, cohort.optimizer, now)
-        if tuned is not None and before is not None:
-            tuned.restored_(cohort.weights, before)
-        if cohort.parts.average is not None:
-            cohort.average = cohort.parts.average.update(cohort.weights, cohort.average, now, plan)
+            grads, losses = manual_gradients(cohort, batch, meter)
+        rates = work.lr_row if multipliers is None else multipliers.at(cohort.step)
+        factor, layout = factors.at(cohort.step), cohort.network.layout
+        context = StepContext(cohort.step + 1, factor, work.decays, layout, rates, meter)
+        unclipped = row_norm(grads) if sampled and cohort.parts.clip is not None else None
+        grads = process_gradients(cohort, grads, context)
+        before = cohort.weights.clone() if sampled or multipliers is not None else None
+        if searches:
+            search_(cohort, batch, LossAndGradient(losses, grads), context)
+        else:
+            apply_update_(cohort.parts.optimizer, cohort.weights, grads, state.optimizer, context)
+        if multipliers is not None and before is not None:
+            multipliers.restore_frozen_(cohort.weights, before)
+        average = cohort.parts.average
+        if average is not None:
+            state.average = average.update(cohort.weights, state.average, context, plan)
         cohort.step += 1
-        cohort.losses["sum"] += losses
-        cohort.loss_count += 1
+        state.losses["sum"] += losses
+        state.loss_count += 1
         if sampled and before is not None:
-            measure(cohort, before, grads, raw, now)
+            log_step(cohort, before, grads, unclipped, context)
         if evaluate.due(cohort.step):
-            log_rate(cohort, now)
+            log_learning_rate(cohort, context)
             leaving = evaluate(cohort)
             if leaving:
                 cohort.end(leaving)
-                source.keep(cohort.seeds)
-                factors = Factors(cohort)
+                batches.keep(cohort.seeds)
+                factors = ScheduleFactors(cohort)
         if pause(cohort):
             return
     cohort.end(dict.fromkeys(range(len(cohort.ids)), "finished"))
 
 
-def augmented(cohort: Cohort, batch: Batch, meter: Any) -> Batch:
-    """The batch as the recipe's augmentations leave it, one after another."""
+def augment_batch(cohort: Cohort, batch: Batch, meter: Meter | None) -> Batch:
+    """The batch after the recipe's augmentations, one after another."""
     parts = cohort.parts.augment
     if not parts:
         return batch
@@ -89,112 +87,120 @@ def augmented(cohort: Cohort, batch: Batch, meter: Any) -> Batch:
         for t in (numbers, batch.codes, batch.targets, batch.weights)
     )
     batch = Batch(*expanded)  # type: ignore[arg-type]
-    now = Pass(
+    context = ForwardContext(
         training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch, meter=meter
     )
     for part in parts:
-        batch = part(batch, now)
+        batch = part(batch, context)
     return batch
 
 
-def gradients(cohort: Cohort, batch: Batch, meter: Any) -> tuple[Rows, Tensor]:
-    """The gradient of each network's mean loss on its batch [P, W], and those losses [P, 1]."""
-    job = cohort.job
-    assert cohort.loss is not None and batch.targets is not None  # resolved before training
-    if cohort.by_hand is not None:
-        examples = batch.numbers.shape[1]
-        each = cohort.by_hand(
-            cohort.leaves,
-            cohort.grad_views,
-            batch,
-            1 / examples if batch.weights is None else batch.weights / examples,
-            meter,
-        )
-        return cohort.grads, _mean(each, batch)
-    now = Pass(
+def forward_context(cohort: Cohort, meter: Meter | None) -> ForwardContext:
+    """What the layers may know in the forward pass of the step at hand."""
+    return ForwardContext(
         training=True,
         seeds=cohort.seeds,
         step=cohort.step,
-        batch=job.batch,
+        batch=cohort.job.batch,
         meter=meter,
         buffers=cohort.buffers,
     )
-    outputs = cohort.program(cohort.leaves, batch, now)
-    targets = batch.targets
-    each = cohort.loss.each(outputs, targets.expand(len(cohort.ids), *targets.shape[1:]), meter)
-    if batch.others is not None and batch.mixed is not None:
-        each = each + batch.mixed * (cohort.loss.each(outputs, batch.others) - each)
+
+
+def gradients(
+    cohort: Cohort, outputs: Tensor, batch: Batch, meter: Meter | None
+) -> tuple[Rows, Tensor]:
+    """The gradient of each network's mean loss [P, W] and those losses [P, 1], from the outputs for
+    a batch [P, B, C].
+    """
+    work, targets = cohort.workspace, batch.targets
+    assert targets is not None
+    targets = targets.expand(len(cohort.ids), *targets.shape[1:])
+    each = work.loss.per_example(outputs, targets, meter)
+    if batch.mixed_targets is not None and batch.mixed_share is not None:
+        mixed_in = work.loss.per_example(outputs, batch.mixed_targets)
+        each = each + batch.mixed_share * (mixed_in - each)
     share = torch.full_like(each, 1 / each.shape[1])
     share = share if batch.weights is None else share * batch.weights
     # d(mean of each)/d(each), handed in: two operations less than taking the mean and its gradient
-    found = torch.autograd.grad(each, cohort.leaf_list, share)
-    torch._foreach_copy_(cohort.grad_list, found)  # type: ignore[reportPrivateImportUsage]
-    return cohort.grads, _mean(each.detach(), batch)
+    found = torch.autograd.grad(each, work.leaf_list, share)
+    torch._foreach_copy_(work.grad_list, found)  # type: ignore[reportPrivateImportUsage]
+    return work.grads, _mean_losses(each.detach(), batch)
 
 
-def _mean(each: Tensor, batch: Batch) -> Tensor:
+def manual_gradients(cohort: Cohort, batch: Batch, meter: Meter | None) -> tuple[Rows, Tensor]:
+    """The same for networks whose backward pass is written out (`Workspace.manual`)."""
+    work, examples = cohort.workspace, batch.numbers.shape[1]
+    assert work.manual is not None
+    share = 1 / examples if batch.weights is None else batch.weights / examples
+    each = work.manual(work.leaves, work.grad_views, batch, share, meter)
+    return work.grads, _mean_losses(each, batch)
+
+
+def _mean_losses(each: Tensor, batch: Batch) -> Tensor:
     """Each network's mean of its losses, weighted as the examples are, [P, 1]."""
     return (each if batch.weights is None else each * batch.weights).mean(1, keepdim=True)
 
 
-def prepare(cohort: Cohort, grads: Rows, now: Now) -> Rows:
-    """What happens to gradients before the update: penalties are added, then each network's is
+def process_gradients(cohort: Cohort, grads: Rows, context: StepContext) -> Rows:
+    """Gradients as the update takes them: penalties are added, then each network's gradient is
     clipped.
     """
     for penalty in cohort.parts.penalties:
-        grads = grads + penalty.gradient(cohort.weights, now.decays, now.meter)
-    tuned, clip = cohort.tuned, cohort.parts.clip
-    if tuned is None:
-        return grads if clip is None else clip.clip(grads, now)
-    freed = tuned.freed(grads)
-    freed = freed if clip is None else clip.clip(freed, now)
-    return torch.where(tuned.later, grads, freed)  # what is let go later does not count in the clip
+        grads = grads + penalty.gradient(cohort.weights, context.decays, context.meter)
+    multipliers, clip = cohort.workspace.multipliers, cohort.parts.clip
+    if multipliers is None:
+        return grads if clip is None else clip.clip(grads, context)
+    masked = multipliers.mask_frozen(grads)
+    masked = masked if clip is None else clip.clip(masked, context)
+    # weights that are frozen for now keep their gradient, which does not count in the clip
+    return torch.where(multipliers.frozen_for_now, grads, masked)
 
 
-class OfBatch:
-    """The loss of a step's batch, penalties and all, as a function of the weights: what an
+class BatchObjective:
+    """The loss of a step's batch, penalties included, as a function of the weights: what an
     optimizer may search.
     """
 
-    def __init__(self, cohort: Cohort, batch: Batch, first: Evaluated):
-        penalties, decays = cohort.parts.penalties, cohort.decays
+    def __init__(self, cohort: Cohort, batch: Batch, first: LossAndGradient):
+        penalties, decays = cohort.parts.penalties, cohort.workspace.decays
 
         def penalty(rows: Rows) -> Tensor:
             return sum((p.value(rows, decays) for p in penalties), torch.zeros_like(rows[:, :1]))
 
-        now = Pass(training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch)
-        assert cohort.loss is not None  # resolved before training
-        self.whole = Objective.of_program(
-            cohort.program,
-            cohort.loss,
+        context = ForwardContext(
+            training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch
+        )
+        self.objective = Objective.of_program(
+            cohort.network,
+            cohort.workspace.loss,
             batch,
             buffers=cohort.buffers,
-            now=now,
+            context=context,
             more=penalty if penalties else None,
         )
-        self.first = Evaluated(first.losses + penalty(cohort.weights), first.grads)
+        self.first = LossAndGradient(first.losses + penalty(cohort.weights), first.grads)
 
-    def value_and_grad(self, rows: Rows) -> Evaluated:
-        return self.whole.value_and_grad(rows)
+    def value_and_grad(self, rows: Rows) -> LossAndGradient:
+        return self.objective.value_and_grad(rows)
 
     def hessian(self, rows: Rows) -> Tensor:
-        return self.whole.hessian(rows)
+        return self.objective.hessian(rows)
 
 
-def search_(cohort: Cohort, batch: Batch, first: Evaluated, now: Now) -> None:
+def search_(cohort: Cohort, batch: Batch, first: LossAndGradient, context: StepContext) -> None:
     """The update of an optimizer that evaluates the batch's loss as often as it needs; writes
     weights and state.
     """
     optimizer: Any = cohort.parts.optimizer
-    new, state = optimizer.search(
-        cohort.weights, OfBatch(cohort, batch, first), cohort.optimizer, now
-    )
+    objective = BatchObjective(cohort, batch, first)
+    new, state = optimizer.search(cohort.weights, objective, cohort.state.optimizer, context)
     cohort.weights.copy_(new)
-    cohort.optimizer.update(state)
+    cohort.state.optimizer.update(state)
 
 
-class Factors:
-    """The schedule's multiples of the learning rate, worked out for many steps at once."""
+class ScheduleFactors:
+    """The schedule's multiples of the learning rate, computed for many steps at once."""
 
     def __init__(self, cohort: Cohort):
         self.cohort, self.first, self.table, self.shared = cohort, -1, torch.empty(0), [0.0]
@@ -210,6 +216,7 @@ class Factors:
             self.table = schedule.factor(steps, self.cohort.job.plan)
             self.first, place = step, 0
             self.shared = self.table[0].tolist()
-        if self.cohort.schedule:
-            return self.table[:, place : place + 1] * self.cohort.schedule["factor"]
+        state = self.cohort.state.schedule
+        if state:
+            return self.table[:, place : place + 1] * state["factor"]
         return self.shared[place] if len(self.table) == 1 else self.table[:, place : place + 1]

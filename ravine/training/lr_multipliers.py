@@ -1,5 +1,4 @@
-"""What a recipe's tuning means for the step at hand: each weight's rate, which weights are held,
-which come later.
+"""The factor of each weight's learning rate that a recipe's `tuning` asks for, step by step.
 
 Letters: P networks, W weights of one.
 """
@@ -18,23 +17,21 @@ from ravine.layout import Layout, Row, Rows
 from ravine.protocols import Plan, Tuning
 
 
-class Tuned:
-    """The factors of the learning rate as the parts of `tuning` and the network's own slots have
-    them, multiplied.
+class LrMultipliers:
+    """The factors of the learning rate that the parts of `tuning` and the network's own slots give,
+    multiplied.
 
-    Factors change with the epoch, so they are worked out once in each. A weight whose factor is 0
-    is *held*. Weights that are held to the end get no gradient at all. Those that are held now and
-    move later do: the optimizer's averages of it are then ready when they are let go, where Adam
-    would else make its first steps several times too large.
+    Factors change with the epoch, so they are computed once in each. A weight whose factor is 0 is
+    *frozen*. Weights that are frozen to the end get no gradient at all. Those that are frozen now
+    and train later do: the optimizer's averages of it are then ready when they are unfrozen, where
+    Adam would otherwise make its first steps several times too large.
     """
 
     def __init__(self, parts: Sequence[Tuning], layout: Layout, plan: Plan, *, like: Tensor):
         self.parts, self.layout, self.plan, self.like = parts, layout, plan, like
         self.own = layout.lr(dtype=torch.float64)
-        last = self._product(plan.steps - 1)
-        self.never = (last == 0).to(
-            like.device
-        )  # held at the end, so (factors only rise from 0) never moved
+        # frozen in the last step: factors only rise from 0, so these weights never train
+        self.always_frozen = (self._product(plan.steps - 1) == 0).to(like.device)
         self.epoch = -1
         self.at(0)
 
@@ -50,34 +47,35 @@ class Tuned:
         if epoch != self.epoch:
             self.epoch = epoch
             row = self._product(step)
-            self.held = (row == 0).to(self.like.device)
-            self.later = self.held & ~self.never
+            self.frozen = (row == 0).to(self.like.device)
+            self.frozen_for_now = self.frozen & ~self.always_frozen
             self.lr = (row if self.own is None else row * self.own).to(self.like)
-            self.own_rows = [part.lr(self.layout, step, self.plan) for part in self.parts]
+            self.part_rows = [part.lr(self.layout, step, self.plan) for part in self.parts]
         return self.lr
 
     @property
-    def moving(self) -> set[str]:
-        """The names of the slots that move at some time."""
-        return {n for n, (a, b) in self.layout.spans.items() if not bool(self.never[0, a:b].all())}
+    def trainable_slots(self) -> set[str]:
+        """The names of the slots that train at some time."""
+        spans = self.layout.spans
+        return {n for n, (a, b) in spans.items() if not bool(self.always_frozen[0, a:b].all())}
 
-    def freed(self, grads: Rows) -> Rows:
-        """Gradients without those of held weights."""
-        return torch.where(self.held, 0.0, grads)
+    def mask_frozen(self, grads: Rows) -> Rows:
+        """Gradients with 0 for frozen weights."""
+        return torch.where(self.frozen, 0.0, grads)
 
-    def restored_(self, rows: Rows, before: Rows) -> None:
-        """Write back the held weights: not every rule leaves a weight alone whose rate is 0."""
-        torch.where(self.held, before, rows, out=rows)
+    def restore_frozen_(self, rows: Rows, before: Rows) -> None:
+        """Write the frozen weights back: not every rule leaves a weight alone whose rate is 0."""
+        torch.where(self.frozen, before, rows, out=rows)
 
     def report(self, meter: Meter) -> None:
         """Report what each part did in this step."""
-        for part, row in zip(self.parts, self.own_rows, strict=True):
-            told: Any = part
-            meter.add(told.acts.name, told.did(row))
+        for part, row in zip(self.parts, self.part_rows, strict=True):
+            reporting: Any = part
+            meter.add(reporting.acts.name, reporting.effect_of(row))
 
 
 def check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:
-    """Raise `RecipeError` where patterns match nothing, or no weight would ever move."""
+    """Raise `RecipeError` where patterns match nothing, or no weight would ever train."""
     if not parts:
         return
     row = torch.ones(1, layout.width)
@@ -85,7 +83,7 @@ def check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:
         row = row * part.lr(layout, plan.steps - 1, plan)
     if not bool((row != 0).any()):
         raise RecipeError(
-            "tuning holds every weight still to the end",
+            "tuning freezes every weight to the end",
             why="nothing would learn",
             do="leave a layer free, such as output",
         )

@@ -1,4 +1,4 @@
-"""Who may look at a run and stop it: progress for faces, checkpoints at intervals, an end asked
+"""Progress of a job and control over it: reports, checkpoints at intervals, a stop that was asked
 for.
 """
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ravine.finding import Finding
-from ravine.training.checkpoint import save
+from ravine.training.checkpoint import save_checkpoint
 from ravine.training.cohort import Cohort
-from ravine.training.live_diagnosis import is_look, judge
+from ravine.training.live_diagnosis import diagnose_cohort, is_diagnosis_due
 
-STEPS_BETWEEN_LOOKS = 8  # how often the clock and the stop file are looked at
+STEPS_BETWEEN_CONTROLS = 8  # how often the clock and the stop file are looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +35,13 @@ class Progress:
 
 
 @dataclass(kw_only=True)
-class Control:
+class JobControl:
     """Given to the loop as its `pause`: saves every `seconds`, reports evaluations, ends when
     asked.
 
-    At looks the course is judged; a finding is saved at once, so that a run that goes on does not
-    tell it again. `stop` is a file: when it exists, the run is to be saved and left. It reaches
-    every process of a run.
+    From time to time the training curves are diagnosed; a finding is saved at once, so that a run
+    that is resumed does not report it again. `stop` is a file: when it exists, the run is saved and
+    left. It reaches every process of a run.
     """
 
     job: int = 0
@@ -51,34 +51,41 @@ class Control:
     seconds: float = 30.0
     report: Callable[[Progress], None] | None = None
     interrupted: bool = False
-    alpha: float = 0.0  # this job's share of the budget of false alarms; 0: it is not judged
+    alpha: float = 0.0  # this job's share of the budget of false alarms; 0: no diagnosis
     _saved: float = field(default_factory=time.monotonic)
     _reported: int = -1
 
     def __call__(self, cohort: Cohort) -> bool:
-        points = cohort.series.get("train/loss")
-        if points and points[-1][0] == cohort.step != self._reported:
+        if not cohort.log.is_new("train/loss", cohort.step) and cohort.step != self._reported:
             self._reported = cohort.step
-            found = judge(cohort, alpha=self.alpha) if self.alpha and is_look(cohort) else ()
-            if found and cohort.ids and self.checkpoint is not None:
-                save(cohort, self.checkpoint)
-            if self.report is not None:
-                self.report(replace(self._progress(cohort), findings=found))
-        if not cohort.ids or cohort.step % STEPS_BETWEEN_LOOKS:
-            # when all have left, what is kept of them is not settled yet: the job saves it then
+            self._after_evaluation(cohort)
+        if not cohort.ids or cohort.step % STEPS_BETWEEN_CONTROLS:
+            # when all have left, what is kept of them is not final yet: the job saves it then
             return False
         if self.stop is not None and self.stop.exists():
             self.interrupted = True
-            if self.checkpoint is not None:
-                save(cohort, self.checkpoint)
+            self._save(cohort)
             return True
-        if self.checkpoint is not None and time.monotonic() - self._saved >= self.seconds:
-            save(cohort, self.checkpoint)
+        if time.monotonic() - self._saved >= self.seconds:
+            self._save(cohort)
             self._saved = time.monotonic()
         return False
 
+    def _after_evaluation(self, cohort: Cohort) -> None:
+        found: tuple[Finding, ...] = ()
+        if self.alpha and is_diagnosis_due(cohort):
+            found = diagnose_cohort(cohort, alpha=self.alpha)
+        if found and cohort.ids:
+            self._save(cohort)
+        if self.report is not None:
+            self.report(replace(self._progress(cohort), findings=found))
+
+    def _save(self, cohort: Cohort) -> None:
+        if self.checkpoint is not None:
+            save_checkpoint(cohort, self.checkpoint)
+
     def _progress(self, cohort: Cohort) -> Progress:
-        newest = {name: _median(points[-1][1]) for name, points in cohort.series.items()}
+        newest = {name: _median(points[-1][1]) for name, points in cohort.log.series.items()}
         return Progress(
             job=self.job,
             jobs=self.jobs,

@@ -1,45 +1,49 @@
 """Puts each recipe's run together: its members from the jobs they trained in, the model, its score,
-the record.
+the effects of its techniques, the record.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ravine import metrics
+from ravine.data import Examples, RowGroups, Task
+from ravine.effects import Effect
+from ravine.losses import SMOOTHING_EFFECT
+from ravine.part import is_part
 from ravine.recipe import Recipe
-from ravine.record import EffectShown, Event, Member, Record, Score, Series
+from ravine.record import EffectReport, Event, Member, Record, Score, Series
 from ravine.serialization import to_plain
+from ravine.training.batches import CLASS_WEIGHTS
 from ravine.training.cohort import Cohort
-from ravine.training.effects import shown_effects
-from ravine.training.jobs import Work, plan_of, signature
+from ravine.training.defaults import training_plan
+from ravine.training.jobs import Assignment
 from ravine.training.model import Model
+from ravine.training.snapshots import BUFFER_KEY, FILLED_KEY, WEIGHTS_KEY
 
-CONFIDENCE = 0.95
+CONFIDENCE_LEVEL = 0.95
+UPDATE_EFFECT = Effect("update", "mean |Δw| / |w| of a step")
 
 
 @dataclass(frozen=True)
-class Done:
+class JobResult:
     """What a job gives back: for each of its N networks the kept weights and what happened to
     it.
     """
 
-    weights: torch.Tensor
-    buffers: dict[str, torch.Tensor]
-    snapshots: dict[
-        str, torch.Tensor
-    ]  # "taken" [N, K], "weights" [N, K, W], "buffer/NAME" [N, K, ...]; or nothing
-    steps: list[int]
-    best_steps: list[int]
+    # kept weights "weights" [N, W], "steps" [N], ..., and snapshots: see `EndedNetworks`
+    tensors: dict[str, Tensor]
     outcomes: list[str]
     effects: list[dict[str, float]]
     series: dict[str, list[tuple[int, list[float]]]]
@@ -47,98 +51,87 @@ class Done:
     interrupted: bool
 
     @classmethod
-    def of(cls, cohort: Cohort, *, interrupted: bool) -> Done:
+    def of(cls, cohort: Cohort, *, interrupted: bool) -> JobResult:
         """What a cohort has left behind."""
-        ended = cohort.ended
         return cls(
-            weights=ended["weights"],
-            buffers={
-                n.removeprefix("buffer/"): v for n, v in ended.items() if n.startswith("buffer/")
-            },
-            snapshots={
-                n.removeprefix("snapshot/"): v
-                for n, v in ended.items()
-                if n.startswith("snapshot/")
-            },
-            steps=ended["steps"].tolist(),
-            best_steps=ended["best_step"].tolist(),
-            outcomes=cohort.outcomes,
-            effects=cohort.effects,
-            series=cohort.series,
-            events=cohort.events,
+            tensors=cohort.ended.tensors,
+            outcomes=cohort.ended.outcomes,
+            effects=cohort.ended.effects,
+            series=cohort.log.series,
+            events=cohort.log.events,
             interrupted=interrupted,
         )
 
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        """The kept buffers by name, [N, ...]."""
+        start = "buffer/"
+        return {n.removeprefix(start): v for n, v in self.tensors.items() if n.startswith(start)}
 
-def assemble(
+
+class TrainedMember(NamedTuple):
+    """A member of a recipe: the result of the job that it trained in, and its row there."""
+
+    member: int
+    result: JobResult
+    row: int
+
+    @property
+    def outcome(self) -> str:
+        return self.result.outcomes[self.row]
+
+    @property
+    def steps(self) -> int:
+        return int(self.result.tensors["steps"][self.row])
+
+    @property
+    def best_step(self) -> int:
+        return int(self.result.tensors["best_step"][self.row])
+
+    @property
+    def snapshots(self) -> Tensor | None:
+        """Which places hold a snapshot, [K]; None where the recipe keeps none."""
+        filled = self.result.tensors.get(FILLED_KEY)
+        return None if filled is None else filled[self.row]
+
+
+def assemble_run(
     place: int,
     recipe: Recipe,
-    task: Any,
-    works: Sequence[Work],
-    done: Sequence[Done],
+    task: Task,
+    assignments: Sequence[Assignment],
+    results: Sequence[JobResult],
     *,
     seconds: float,
 ) -> tuple[Record, Model | None]:
     """The record and the model of the recipe at a place of the list; no model where every member
     diverged.
     """
-    found = [
-        (member, d, row)
-        for w, d in zip(works, done, strict=True)
-        for s in w.shares
-        if s.recipe == place
-        for row, member in zip(s.rows, s.members, strict=True)
-    ]
-    found.sort(key=lambda f: f[0])
-    series = _series(found)
-    model = _model(recipe, task, found)
-    members = [
-        Member(
-            seed=recipe.seed + m,
-            outcome=d.outcomes[row],
-            steps=d.steps[row],
-            best_step=d.best_steps[row],
-            validation=_kept(series, m, d.best_steps[row]),
-        )
-        for m, d, row in found
-    ]
-    score, test = (None, {}) if model is None else score_of(model, task)
-    healthy = [m for m, member in enumerate(members) if member.outcome != "diverged"]
-    for m, values in zip(healthy, _last_of_each(found, list(test)), strict=False):
-        members[m] = Member(**{**vars(members[m]), "test": values})
-    steps = plan_of(recipe, task).steps
-    effects = shown_effects(
-        recipe, [d.effects[row] for _, d, row in found], series, members, steps=steps
+    trained = _members_of(place, assignments, results)
+    series = _series(trained)
+    model = _model(recipe, task, trained)
+    score, test_values = (None, []) if model is None else score_model(model, task)
+    members = _members(recipe, trained, series, test_values)
+    effects = list_effects(
+        recipe,
+        [t.result.effects[t.row] for t in trained],
+        series,
+        members,
+        steps=training_plan(recipe, task).steps,
     )
     effects += tuple(
-        EffectShown(name=n, meaning="of the table's encoding", values=(float(v),))
+        EffectReport(name=n, meaning="of the table's encoding", values=(float(v),))
         for n, v in task.effects.items()
         if v
     )
-    places = {(id(d), row): m for m, d, row in found}
-    jobs = {id(d): d for _, d, _ in found}
-    events = [
-        Event(
-            step=e["step"],
-            kind=e["kind"],
-            text=e["text"],
-            member=None if row is None else places[i, row],
-        )
-        for i, d in jobs.items()
-        for e in d.events
-        for row in [e["member"]]
-        if row is None or (i, row) in places
-    ]
     record = Record(
         recipe=to_plain(recipe),
-        task=describe(task, model),
-        members=tuple(members),
+        task=describe_task(task, model),
+        members=members,
         series=series,
-        events=tuple(
-            sorted(dict.fromkeys(events), key=lambda e: e.step)
-        ),  # every job tells what befell the run
+        events=_events(trained),
         effects=effects,
-        said=tuple(task.said),
+        said=tuple(task.notes),
         surroundings=surroundings(),
         score=score,
         seconds=seconds,
@@ -146,23 +139,145 @@ def assemble(
     return record, model
 
 
-def describe(task: Any, model: Model | None) -> dict[str, Any]:
+def _members_of(
+    place: int, assignments: Sequence[Assignment], results: Sequence[JobResult]
+) -> list[TrainedMember]:
+    """The members of the recipe at a place of the list, in their order."""
+    found = [
+        TrainedMember(member, result, row)
+        for assignment, result in zip(assignments, results, strict=True)
+        for share in assignment.shares
+        if share.recipe == place
+        for row, member in zip(share.rows, share.members, strict=True)
+    ]
+    return sorted(found, key=lambda t: t.member)
+
+
+def _members(
+    recipe: Recipe,
+    trained: Sequence[TrainedMember],
+    series: Mapping[str, Series],
+    test_values: Sequence[dict[str, float]],
+) -> tuple[Member, ...]:
+    """The members as the record has them, with test values for those that did not diverge."""
+    healthy = [m for m, t in enumerate(trained) if t.outcome != "diverged"]
+    tested = dict(zip(healthy, _last_snapshots(trained, test_values), strict=False))
+    return tuple(
+        Member(
+            seed=recipe.seed + t.member,
+            outcome=t.outcome,
+            steps=t.steps,
+            best_step=t.best_step,
+            validation=_validation_values(series, t.member, t.best_step),
+            test=tested.get(m, {}),
+        )
+        for m, t in enumerate(trained)
+    )
+
+
+def _last_snapshots(
+    trained: Sequence[TrainedMember], values: Sequence[dict[str, float]]
+) -> Sequence[dict[str, float]]:
+    """The values of each healthy member's last weights, from those of all that it kept."""
+    if not values or trained[0].snapshots is None:
+        return values
+    counts = [
+        int(t.snapshots.sum())
+        for t in trained
+        if t.outcome != "diverged" and t.snapshots is not None
+    ]
+    return [values[end - 1] for end in np.cumsum(counts)]
+
+
+def _validation_values(series: Mapping[str, Series], member: int, step: int) -> dict[str, float]:
+    """The validation values of the weights that were kept."""
+    values = {}
+    for name, s in series.items():
+        split, _, what = name.partition("/")
+        at = np.nonzero(s.steps == step)[0]
+        if split == "validation" and len(at):
+            values[what] = float(s.values[at[0], member])
+    return values
+
+
+def _series(trained: Sequence[TrainedMember]) -> dict[str, Series]:
+    """Series of a recipe's members, from the jobs they were in; NaN where a member had left."""
+    points: dict[str, dict[int, list[float]]] = {}
+    for place, (_, result, row) in enumerate(trained):
+        for name, logged in result.series.items():
+            by_step = points.setdefault(name, {})
+            for step, values in logged:
+                by_step.setdefault(step, [math.nan] * len(trained))[place] = values[row]
+    made = {}
+    for name, by_step in points.items():
+        rows = [(s, v) for s, v in sorted(by_step.items()) if not all(math.isnan(x) for x in v)]
+        if rows:
+            made[name] = Series(np.array([s for s, _ in rows]), np.array([v for _, v in rows]))
+    return made
+
+
+def _events(trained: Sequence[TrainedMember]) -> tuple[Event, ...]:
+    """The events of a recipe's members and of the run, by step; those that every job reports
+    once.
+    """
+    places = {(id(t.result), t.row): t.member for t in trained}
+    results = {id(t.result): t.result for t in trained}
+    events = [
+        Event(
+            step=e["step"],
+            kind=e["kind"],
+            text=e["text"],
+            member=None if row is None else places[i, row],
+        )
+        for i, result in results.items()
+        for e in result.events
+        for row in [e["member"]]
+        if row is None or (i, row) in places
+    ]
+    return tuple(sorted(dict.fromkeys(events), key=lambda e: e.step))
+
+
+def _model(recipe: Recipe, task: Task, trained: Sequence[TrainedMember]) -> Model | None:
+    healthy = [t for t in trained if t.outcome != "diverged"]
+    if not healthy:
+        return None
+    names = healthy[0].result.buffers
+    if healthy[0].snapshots is not None:
+
+        def gather(key: str) -> Tensor:
+            return torch.cat([t.result.tensors[key][t.row][t.snapshots] for t in healthy])
+
+        weights, buffers = gather(WEIGHTS_KEY), {n: gather(f"{BUFFER_KEY}{n}") for n in names}
+        return Model(recipe, task.encoder, task.signature, weights, buffers)
+    weights = torch.stack([t.result.tensors["weights"][t.row] for t in healthy])
+    buffers = {n: torch.stack([t.result.buffers[n][t.row] for t in healthy]) for n in names}
+    return Model(recipe, task.encoder, task.signature, weights, buffers)
+
+
+# The record
+
+
+def describe_task(task: Task, model: Model | None) -> dict[str, Any]:
     """The task in plain data: its kind, target, classes, and how many examples and features there
     are.
     """
-    sizes = {name: _count(getattr(task, name)) for name in ("train", "validation", "test")}
-    picture = getattr(task.encoder, "picture", None)
-    inputs = len(task.encoder.features) if picture is None else math.prod(picture[:3])
+    splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    image = task.signature.image
+    inputs = len(task.encoder.features) if image is None else math.prod(image[:3])
     return {
         "kind": task.kind,
         "target": list(task.targets),
         "classes": [str(c) for c in task.classes or ()],
-        "examples": sizes,
+        "examples": {name: _count(examples) for name, examples in splits.items()},
         "features": inputs,
         "code_sizes": list(task.encoder.code_sizes),
         "weights": 0 if model is None else model.size,
         "fingerprint": task.fingerprint,
     }
+
+
+def _count(examples: Examples | RowGroups | None) -> int:
+    return 0 if examples is None else examples.count
 
 
 def surroundings() -> dict[str, Any]:
@@ -184,71 +299,7 @@ def surroundings() -> dict[str, Any]:
     }
 
 
-def _count(examples: Any) -> int:
-    return 0 if examples is None else examples.count
-
-
-def _series(found: Sequence[tuple[int, Done, int]]) -> dict[str, Series]:
-    """Series of a recipe's members, from the jobs they were in; NaN where a member had left."""
-    points: dict[str, dict[int, list[float]]] = {}
-    for place, (_, d, row) in enumerate(found):
-        for name, logged in d.series.items():
-            by_step = points.setdefault(name, {})
-            for step, values in logged:
-                by_step.setdefault(step, [math.nan] * len(found))[place] = values[row]
-    made = {}
-    for name, by_step in points.items():
-        rows = [(s, v) for s, v in sorted(by_step.items()) if not all(math.isnan(x) for x in v)]
-        if rows:
-            made[name] = Series(np.array([s for s, _ in rows]), np.array([v for _, v in rows]))
-    return made
-
-
-def _kept(series: dict[str, Series], member: int, step: int) -> dict[str, float]:
-    """The validation values of the weights that were kept."""
-    values = {}
-    for name, s in series.items():
-        split, _, what = name.partition("/")
-        at = np.nonzero(s.steps == step)[0]
-        if split == "validation" and len(at):
-            values[what] = float(s.values[at[0], member])
-    return values
-
-
-def _model(recipe: Recipe, task: Any, found: Sequence[tuple[int, Done, int]]) -> Model | None:
-    healthy = [(d, row) for _, d, row in found if d.outcomes[row] != "diverged"]
-    if not healthy:
-        return None
-    names = healthy[0][0].buffers
-    if healthy[0][0].snapshots:
-        kept = [(d.snapshots, row, d.snapshots["taken"][row]) for d, row in healthy]
-        weights = torch.cat([s["weights"][row][taken] for s, row, taken in kept])
-        buffers = {
-            n: torch.cat([s[f"buffer/{n}"][row][taken] for s, row, taken in kept]) for n in names
-        }
-        return Model(recipe, task.encoder, signature(task), weights, buffers)
-    buffers = {n: torch.stack([d.buffers[n][row] for d, row in healthy]) for n in names}
-    weights = torch.stack([d.weights[row] for d, row in healthy])
-    return Model(recipe, task.encoder, signature(task), weights, buffers)
-
-
-def _last_of_each(
-    found: Sequence[tuple[int, Done, int]], values: list[dict[str, float]]
-) -> list[dict[str, float]]:
-    """The values of each healthy member's last weights, from those of all that it kept."""
-    if not values or not found[0][1].snapshots:
-        return values
-    ends = np.cumsum(
-        [
-            int(d.snapshots["taken"][row].sum())
-            for _, d, row in found
-            if d.outcomes[row] != "diverged"
-        ]
-    )
-    return [values[end - 1] for end in ends]
-
-
-def score_of(model: Model, task: Any) -> tuple[Score | None, list[dict[str, float]]]:
+def score_model(model: Model, task: Task) -> tuple[Score | None, list[dict[str, float]]]:
     """The model's score on the test split (or, without one, on the validation split), and each
     member's values.
     """
@@ -257,26 +308,103 @@ def score_of(model: Model, task: Any) -> tuple[Score | None, list[dict[str, floa
     if examples is None:
         return None, []
     examples = examples.to(model.weights.device, torch.float64)
-    each = task.encoder.target.decode(model.members(examples))
-    truth = task.encoder.target.decode(examples.targets)
-    headline = metrics.main_metric(task.kind)
-    averaged = task.encoder.target.decode(model.averaged(examples)[None])
+    assert examples.targets is not None
+    target = task.encoder.target
+    each = target.decode(model.member_predictions(examples))
+    truth = target.decode(examples.targets)
+    averaged = target.decode(model.mean_prediction(examples)[None])
+    main = metrics.main_metric(task.kind)
     low, high = metrics.confidence_interval(
-        headline.name, averaged[0], truth, confidence=CONFIDENCE
+        main.name, averaged[0], truth, confidence=CONFIDENCE_LEVEL
     )
-    others = {m.name: float(m.of(averaged, truth)[0]) for m in metrics.metrics_for(task.kind)}
-    by_member = {m.name: m.of(each, truth).tolist() for m in metrics.metrics_for(task.kind)}
+    known = metrics.metrics_for(task.kind)
+    others = {m.name: float(m.of(averaged, truth)[0]) for m in known}
+    by_member = {m.name: m.of(each, truth).tolist() for m in known}
     values = [{n: v[i] for n, v in by_member.items()} for i in range(each.shape[0])]
     score = Score(
-        metric=headline.name,
-        value=others[headline.name],
+        metric=main.name,
+        value=others[main.name],
         low=low,
         high=high,
-        confidence=CONFIDENCE,
-        higher_is_better=headline.higher_is_better,
+        confidence=CONFIDENCE_LEVEL,
+        higher_is_better=main.higher_is_better,
         split=split,
         examples=examples.numbers.shape[0],
-        members=tuple(by_member[headline.name]),
+        members=tuple(by_member[main.name]),
         others=others,
     )
     return score, values
+
+
+# Effects
+
+
+def list_effects(
+    recipe: Recipe,
+    reported: Sequence[Mapping[str, float]],
+    series: Mapping[str, Series],
+    members: Sequence[Member],
+    *,
+    steps: int,
+) -> tuple[EffectReport, ...]:
+    """One entry for each technique in the recipe, with a number for each member.
+
+    What a part reported to the meter stands as it is; a technique that never reported counts as 0:
+    it did nothing.
+    """
+    derived = {
+        "schedule": _lr_range(series, len(members)),
+        "warm-up": _lr_rise(series, len(members)),
+        "early stopping": [1 - m.best_step / max(steps, 1) for m in members],
+    }
+    shown = []
+    for effect in dict.fromkeys([UPDATE_EFFECT, *_techniques(recipe)]):
+        values = derived.get(effect.name) or [r.get(effect.name, 0.0) for r in reported]
+        shown.append(EffectReport(name=effect.name, meaning=effect.meaning, values=tuple(values)))
+    return tuple(shown)
+
+
+def _techniques(recipe: Recipe) -> Iterator[Effect]:
+    for field in dataclasses.fields(recipe):
+        # what was done to the data, the task reports
+        if field.name not in ("data", "split", "encoding"):
+            yield from _effects_of(getattr(recipe, field.name))
+    if recipe.class_weights != "none":
+        yield CLASS_WEIGHTS
+    if getattr(recipe.loss, "label_smoothing", 0):
+        yield SMOOTHING_EFFECT
+
+
+def _effects_of(value: object) -> Iterator[Effect]:
+    """The effects of a setting's parts, of those within them too."""
+    if isinstance(value, tuple):
+        for entry in value:
+            yield from _effects_of(entry)
+    elif is_part(value):
+        acts = getattr(value, "acts", None)
+        if acts is not None:
+            yield from (acts,) if isinstance(acts, Effect) else acts
+        for field in dataclasses.fields(value):  # type: ignore[arg-type]
+            yield from _effects_of(getattr(value, field.name))
+
+
+def _lr_range(series: Mapping[str, Series], members: int) -> list[float]:
+    """How far each member's learning rate fell, as a share of its highest."""
+    if "lr" not in series:
+        return [0.0] * members
+    lr = series["lr"].values
+    high, low = np.nanmax(lr, 0), np.nanmin(lr, 0)
+    return [
+        float((top - least) / top) if top > 0 else 0.0 for top, least in zip(high, low, strict=True)
+    ]
+
+
+def _lr_rise(series: Mapping[str, Series], members: int) -> list[float]:
+    """How far each member's learning rate began below its highest, as a share of it."""
+    if "lr" not in series:
+        return [0.0] * members
+    lr = series["lr"].values
+    return [
+        float(1 - first / high) if high > 0 and math.isfinite(first) else 0.0
+        for first, high in zip(lr[0], np.nanmax(lr, 0), strict=True)
+    ]

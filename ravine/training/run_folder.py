@@ -5,7 +5,7 @@ recipe.toml               the recipe, every setting written out
 plan.json                what the run is: recipe, data fingerprint, which members train in which job
 checkpoint-0.safetensors  while training, one for each job; gone when the run is finished
 record.json, series.csv   what happened
-encoder.json              how a table becomes numbers, or what pictures are brought to
+encoder.json              how a table becomes numbers, or the size of images
 weights.safetensors       the members' weights, a row for each: [members, ...] by name
 """
 
@@ -20,17 +20,20 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
-from ravine import data
-from ravine.catalog import placed, recipe_from, recipe_text
+from ravine.data import Encoder, ImageEncoder, Task, encoder_from_plain
 from ravine.errors import InputError, RunError
 from ravine.files import check_readable, write_atomically
-from ravine.networks.batched import Program
+from ravine.layout import Rows
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.torch_module import ModuleFactory
+from ravine.old_names import get_key
 from ravine.part import stack
-from ravine.protocols import Picture, Signature
+from ravine.protocols import ImageShape, Signature
 from ravine.recipe import Recipe
-from ravine.record import SCHEMA, Record, check_schema, read_json, read_record, record_files
-from ravine.training.jobs import signature
+from ravine.recipe_files import recipe_from, recipe_text, with_lasting_paths
+from ravine.record import RECORD_SCHEMA, Record, check_schema, read_json, read_record, record_files
 from ravine.training.model import Model
 
 
@@ -64,7 +67,7 @@ def new_folder(folder: Path) -> Path:
 def write_plan(
     folder: Path,
     recipe: Recipe,
-    task: Any,
+    task: Task,
     jobs: Sequence[Sequence[int]],
     *,
     device: str,
@@ -72,12 +75,12 @@ def write_plan(
 ) -> None:
     """Write what a run is, before its first step: enough to go on with it."""
     plan = {
-        "schema": SCHEMA,
-        "recipe": plain_recipe(placed(recipe)),
+        "schema": RECORD_SCHEMA,
+        "recipe": plain_recipe(with_lasting_paths(recipe)),
         "fingerprint": task.fingerprint,
         "device": device,
         "jobs": [list(members) for members in jobs],
-        "signature": signature(task)._asdict(),
+        "signature": task.signature._asdict(),
         "findings": list(findings),
     }
     write_atomically(folder / "recipe.toml", recipe_text(recipe, folder).encode())
@@ -103,17 +106,17 @@ def write_run(record: Record, model: Model | None, folder: Path) -> None:
         checkpoint.unlink()
 
 
-def planned_recipe(plan: Mapping[str, Any], module: Any = None) -> Recipe:
-    """The recipe of a run's plan; `module` makes its network where that is a module of one's
-    own.
-    """
+def planned_recipe(plan: Mapping[str, Any], module: ModuleFactory | None = None) -> Recipe:
+    """The recipe of a run's plan; `module` makes its network where that is a torch module."""
     given = dict(plan["recipe"])
     if module is not None:
         given["network"] = {**given["network"], "make": module}
     return recipe_from(given)
 
 
-def read_run(folder: str | Path, module: Any = None) -> tuple[Record, Model | None]:
+def read_run(
+    folder: str | Path, module: ModuleFactory | None = None
+) -> tuple[Record, Model | None]:
     """The record and the model in a run's folder. Raises `RunError` if it is unfinished, damaged,
     or newer.
     """
@@ -132,25 +135,24 @@ def read_run(folder: str | Path, module: Any = None) -> tuple[Record, Model | No
     plan = read_json(folder / "plan.json")
     recipe = planned_recipe(plan, module)
     shape = _signature(plan["signature"])
-    encoder = data.encoder_from_plain(read_encoder(folder / "encoder.json"))
+    encoder = _read_encoder(folder / "encoder.json")
     weights, buffers = _read_weights(folder / "weights.safetensors", recipe, shape)
     return record, Model(recipe, encoder, shape, weights, buffers)
 
 
 def _signature(plain: Mapping[str, Any]) -> Signature:
-    picture = plain.get("picture")
-    if picture is not None:
-        channels, height, width, mean, sd = picture
-        picture = Picture(channels, height, width, tuple(mean), tuple(sd))
+    image = get_key(plain, "image")
+    if image is not None:
+        channels, height, width, mean, sd = image
+        image = ImageShape(channels, height, width, tuple(mean), tuple(sd))
     codes, flags = tuple(plain["codes"]), tuple(plain["flags"])
-    return Signature(plain["numbers"], codes, plain["outputs"], picture, flags)
+    return Signature(plain["numbers"], codes, plain["outputs"], image, flags)
 
 
-def read_encoder(path: Path) -> Any:
-    """The plain data of an encoder. Raises `RunError`."""
+def _read_encoder(path: Path) -> Encoder | ImageEncoder:
     check_readable(path, RunError)
     try:
-        return json.loads(path.read_text("utf-8"))
+        return encoder_from_plain(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
         raise RunError(
             f"{path} cannot be read", why=str(error), do="train again, or restore the file"
@@ -158,14 +160,14 @@ def read_encoder(path: Path) -> Any:
 
 
 def _weights(model: Model) -> bytes:
-    layout = Program(stack([model.recipe]).network, model.signature).layout
+    layout = BatchedNetwork(stack([model.recipe]).network, model.signature).layout
     tensors = {n: v.cpu().contiguous() for n, v in layout.views(model.weights).items()}
     tensors |= {f"buffer/{n}": v.cpu().contiguous() for n, v in model.buffers.items()}
-    return safetensors.torch.save(tensors, {"schema": str(SCHEMA)})
+    return safetensors.torch.save(tensors, {"schema": str(RECORD_SCHEMA)})
 
 
-def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> Any:
-    layout = Program(stack([recipe]).network, shape).layout
+def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> tuple[Rows, dict[str, Tensor]]:
+    layout = BatchedNetwork(stack([recipe]).network, shape).layout
     check_readable(path, RunError)
     try:
         with safetensors.safe_open(path, framework="pt") as file:

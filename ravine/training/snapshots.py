@@ -1,8 +1,7 @@
-"""Weights kept along the way: those at the ends of a schedule's cycles, which become members of the
-model.
+"""Snapshots: weights at the ends of a schedule's cycles, which become members of the model.
 
 They are kept among what is left of a cohort's networks (`ended`), so they are in every checkpoint
-and do not care who leaves the batch. Letters: N networks of the job, P now in the cohort, K
+whichever networks leave the batch. Letters: N networks of the job, P now in the cohort, K
 snapshots, S steps.
 """
 
@@ -18,14 +17,16 @@ from ravine.recipe import Recipe
 from ravine.training.cohort import Cohort
 
 STEPS_AT_ONCE = 4096
+# names in checkpoints; "taken" says which places hold a snapshot
+WEIGHTS_KEY, FILLED_KEY, BUFFER_KEY = "snapshot/weights", "snapshot/taken", "snapshot/buffer/"
 
 
-def pausing(cohort: Cohort, pause: Callable[[Cohort], bool]) -> Callable[[Cohort], bool]:
+def keep_snapshots(cohort: Cohort, pause: Callable[[Cohort], bool]) -> Callable[[Cohort], bool]:
     """A `pause` for the loop that also keeps snapshots, if the recipe asks for them."""
     if cohort.parts.snapshots is None:
         return pause
-    steps = places(cohort)
-    if "snapshot/taken" not in cohort.ended:
+    steps = snapshot_steps(cohort)
+    if FILLED_KEY not in cohort.ended.tensors:
         _make_room(cohort, 1 + max(place for found in steps.values() for _, place in found))
 
     def keep_and_pause(cohort: Cohort) -> bool:
@@ -37,25 +38,22 @@ def pausing(cohort: Cohort, pause: Callable[[Cohort], bool]) -> Callable[[Cohort
     return keep_and_pause
 
 
-def report(cohort: Cohort) -> None:
+def report_snapshots(cohort: Cohort) -> None:
     """Note as each network's effect the mean distance of its snapshots from its last one, relative
     to its length.
     """
     if cohort.parts.snapshots is None:
         return
-    weights, taken = cohort.ended["snapshot/weights"].double(), cohort.ended["snapshot/taken"]
-    for i, kept in enumerate(taken):
-        own = weights[i][kept]
-        apart = (own - own[-1:]).norm(dim=1).sum() if len(own) else torch.zeros(())
-        effect = (
-            float(apart / max(1, len(own) - 1) / own[-1].norm().clamp_min(1e-30))
-            if len(own)
-            else 0.0
-        )
-        cohort.effects[i]["snapshots"] = effect
+    weights, filled = cohort.ended.tensors[WEIGHTS_KEY].double(), cohort.ended.tensors[FILLED_KEY]
+    for i, places in enumerate(filled):
+        own, effect = weights[i][places], 0.0
+        if len(own):
+            distance = (own - own[-1:]).norm(dim=1).sum()
+            effect = float(distance / max(1, len(own) - 1) / own[-1].norm().clamp_min(1e-30))
+        cohort.ended.effects[i]["snapshots"] = effect
 
 
-def places(cohort: Cohort) -> dict[int, list[tuple[int, int]]]:
+def snapshot_steps(cohort: Cohort) -> dict[int, list[tuple[int, int]]]:
     """The steps made when networks of the job keep a snapshot, and which: (network, place of its
     snapshot).
     """
@@ -79,19 +77,17 @@ def _factors(recipe: Recipe, plan: Plan) -> Tensor:
 
 def _make_room(cohort: Cohort, count: int) -> None:
     """Empty places for each network's snapshots."""
-    networks = len(cohort.job.seeds)
-    held = {"weights": cohort.weights} | {
-        f"buffer/{name}": value for name, value in cohort.buffers.items()
-    }
-    cohort.ended |= {
-        f"snapshot/{name}": value.new_zeros(networks, count, *value.shape[1:])
-        for name, value in held.items()
-    }
-    cohort.ended["snapshot/taken"] = torch.zeros(networks, count, dtype=torch.bool)
+    networks, tensors = len(cohort.job.seeds), cohort.ended.tensors
+    like = {WEIGHTS_KEY: cohort.weights}
+    like |= {f"{BUFFER_KEY}{name}": value for name, value in cohort.buffers.items()}
+    for name, value in like.items():
+        tensors[name] = value.new_zeros(networks, count, *value.shape[1:])
+    tensors[FILLED_KEY] = torch.zeros(networks, count, dtype=torch.bool)
 
 
 def _keep(cohort: Cohort, row: int, network: int, place: int) -> None:
-    cohort.ended["snapshot/weights"][network, place] = cohort.weights[row]
+    tensors = cohort.ended.tensors
+    tensors[WEIGHTS_KEY][network, place] = cohort.weights[row]
     for name, value in cohort.buffers.items():
-        cohort.ended[f"snapshot/buffer/{name}"][network, place] = value[row]
-    cohort.ended["snapshot/taken"][network, place] = True
+        tensors[f"{BUFFER_KEY}{name}"][network, place] = value[row]
+    tensors[FILLED_KEY][network, place] = True

@@ -17,7 +17,7 @@ from ravine.errors import InputError, RunError
 from ravine.recipe import Recipe
 from ravine.training.run_folder import plain_recipe
 
-PROGRAM = """
+CHILD_SCRIPT = """
 import json, sys
 from pathlib import Path
 from ravine.catalog import recipe_from
@@ -28,10 +28,10 @@ if (folder / "plan.json").exists():
 else:
     train(recipe, out=folder, workers=1, checkpoint_seconds=0.0)
 """
-COMPARED = ("weights.safetensors", "series.csv")
+COMPARED_FILES = ("weights.safetensors", "series.csv")
 
 
-def verify(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[bool, str]:
+def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[bool, str]:
     """Whether a run killed `kills` times and resumed each time ends as one never stopped; and that
     in a sentence.
 
@@ -43,28 +43,28 @@ def verify(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[b
     with tempfile.TemporaryDirectory() as name:
         whole, pieces = Path(name) / "whole", Path(name) / "pieces"
         began = time.monotonic()
-        _finish(_start(whole, recipe))
+        _wait_for(_start_run(whole, recipe))
         seconds = time.monotonic() - began
         say(f"trained without a stop in {seconds:.1f} s")
         killed = 0
         for _ in range(kills):
             if (pieces / "record.json").exists():
                 break  # it was faster than the kill
-            process = _start(pieces, recipe)
-            if _killed(process, pieces, random.uniform(0.0, 0.5 * seconds)):
+            process = _start_run(pieces, recipe)
+            if _kill_after(process, pieces, random.uniform(0.0, 0.5 * seconds)):
                 killed += 1
                 say(f"killed {killed} of {kills} times")
             else:
-                _finish(process)
+                _wait_for(process)
         if not (pieces / "record.json").exists():
-            _finish(_start(pieces, recipe))
+            _wait_for(_start_run(pieces, recipe))
         if not killed:
             raise RunError(
                 "the run ended before it could be killed",
                 why="so nothing was proved",
                 do="train for longer, such as --set epochs=100",
             )
-        different = [f for f in COMPARED if _read(whole / f) != _read(pieces / f)]
+        different = [f for f in COMPARED_FILES if _bytes_of(whole / f) != _bytes_of(pieces / f)]
         if _score(whole) != _score(pieces):
             different.append("score")
     if different:
@@ -72,14 +72,14 @@ def verify(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[b
     return True, f"the same bit for bit after {killed} kills: weights, series and score"
 
 
-def _start(folder: Path, recipe: Recipe) -> subprocess.Popen:
+def _start_run(folder: Path, recipe: Recipe) -> subprocess.Popen:
     given = json.dumps(plain_recipe(recipe))
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder), given], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD_SCRIPT, str(folder), given], stderr=subprocess.PIPE, text=True
     )
 
 
-def _killed(process: subprocess.Popen, folder: Path, wait: float) -> bool:
+def _kill_after(process: subprocess.Popen, folder: Path, wait: float) -> bool:
     """Kill a run some time after its first checkpoint; False if it ended before."""
     while process.poll() is None and not list(folder.glob("checkpoint-*.safetensors")):
         time.sleep(0.01)
@@ -93,7 +93,7 @@ def _killed(process: subprocess.Popen, folder: Path, wait: float) -> bool:
     return True
 
 
-def _finish(process: subprocess.Popen) -> None:
+def _wait_for(process: subprocess.Popen) -> None:
     _, complaint = process.communicate()
     if process.returncode:
         last = (
@@ -104,7 +104,7 @@ def _finish(process: subprocess.Popen) -> None:
         raise RunError("the recipe cannot be trained", why=last, do="mend the recipe first")
 
 
-def _read(path: Path) -> bytes:
+def _bytes_of(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 

@@ -60,8 +60,11 @@ FORMS: dict[tuple[type, str], dict[str, Any]] = {
     (o.Adam, "hat"): {"eps_at": "hat"},
     (o.Adam, "uncorrected"): {"bias_correction": False},
     (o.AdamW, "fixed"): {"decay": "fixed"},
-    (o.Guest, "momentum"): {"optimizer": "SGD", "settings": {"momentum": 0.9, "nesterov": True}},
-    (o.Guest, "nadam"): {"optimizer": "NAdam"},
+    (o.TorchOptimizer, "momentum"): {
+        "optimizer": "SGD",
+        "settings": {"momentum": 0.9, "nesterov": True},
+    },
+    (o.TorchOptimizer, "nadam"): {"optimizer": "NAdam"},
 }
 
 Reference = Callable[[Any, Tensor, Any], Callable[[Tensor, float], Tensor]]
@@ -304,7 +307,7 @@ TWINS: dict[type, dict[str, Reference]] = {
     o.ScheduleFreeSGD: {"plain": written(schedule_free)},
     o.ScheduleFreeAdamW: {"plain": written(schedule_free)},
     o.Lookahead: {"plain": written(lookahead)},
-    o.Guest: {
+    o.TorchOptimizer: {
         "plain": torch_twin("Adam", lambda p: {}),
         "momentum": torch_twin("SGD", lambda p: {"momentum": 0.9, "nesterov": True}),
         "nadam": torch_twin("NAdam", lambda p: {}),

@@ -8,7 +8,7 @@ import torch
 from ravine import catalog, losses, optimizers, penalties, schedules
 from ravine.data import Data, Random
 from ravine.early_stopping import EarlyStopping
-from ravine.networks import activations, initializers, mlp
+from ravine.networks import activations, initializers, layer_parts, mlp
 from ravine.part import field_types, is_number
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.train import train_all
@@ -95,17 +95,17 @@ def test_initializers(cls):
     check(spread(lambda part: small(network=mlp.Mlp(hidden=(13, 7), initializer=part)), cls))
 
 
-@pytest.mark.parametrize("cls", [mlp.BatchNorm, mlp.LayerNorm], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", layer_parts.ALL_NORMS, ids=lambda c: c.__name__)
 def test_norms(cls):
     check(spread(lambda part: small(network=mlp.Mlp(hidden=(13, 7), norm=part)), cls))
 
 
-@pytest.mark.parametrize("cls", [mlp.Dropout, mlp.ClassicDropout], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", layer_parts.ALL_DROPOUTS, ids=lambda c: c.__name__)
 def test_dropout(cls):
     check(spread(lambda part: small(network=mlp.Mlp(hidden=(13, 7), dropout=part)), cls))
 
 
-@pytest.mark.parametrize("cls", [mlp.Periodic, mlp.PiecewiseLinear], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", layer_parts.ALL_NUMBER_EMBEDDINGS, ids=lambda c: c.__name__)
 def test_number_embeddings(cls):
     check(spread(lambda part: small(network=mlp.Mlp(hidden=(13, 7), numbers=part)), cls))
 
@@ -115,12 +115,12 @@ def test_penalties(cls):
     check(spread(lambda part: small(penalties=(part,)), cls))
 
 
-@pytest.mark.parametrize("cls", optimizers.CLIPS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", optimizers.ALL_CLIPS, ids=lambda c: c.__name__)
 def test_clips(cls):
     check(spread(lambda part: small(clip=part), cls))
 
 
-@pytest.mark.parametrize("cls", optimizers.AVERAGES, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", optimizers.ALL_AVERAGES, ids=lambda c: c.__name__)
 def test_averages(cls):
     check(spread(lambda part: small(average=part), cls))
 

@@ -18,13 +18,13 @@ from torch import Tensor
 from ravine import optimizers
 from ravine.errors import RecipeError
 from ravine.layout import Layout, Slot
-from ravine.optimizers.fused import step_
+from ravine.optimizers.fused import apply_update_
 from ravine.part import field_types, group_key, is_number, rows_of, stack
-from ravine.protocols import Now, Settles
+from ravine.protocols import HasEvalWeights, StepContext
 
 # those that search have no `update`; they meet the same claims in
 # tests/optimizers/test_second_order.py
-ALL = tuple(c for c in optimizers.ALL if c not in optimizers.SEARCHING)
+ALL = tuple(c for c in optimizers.ALL if c not in optimizers.SEARCH_OPTIMIZERS)
 P = 7
 LAYOUT = Layout(
     (
@@ -43,9 +43,9 @@ def moment(
     factor: Any = 1.0,
     meter: Any = None,
     decays: Tensor | None = None,
-) -> Now:
+) -> StepContext:
     decays = torch.ones(1, W, dtype=dtype) if decays is None else decays
-    return Now(step=step, factor=factor, decays=decays, layout=LAYOUT, meter=meter)
+    return StepContext(step=step, factor=factor, decays=decays, layout=LAYOUT, meter=meter)
 
 
 def gradients(rows: Tensor, step: int, *, keep: list[int] | None = None) -> Tensor:
@@ -70,7 +70,7 @@ def run(
         now = moment(step, rows.dtype, factor=factor)
         grads = gradients(rows, step, keep=keep)
         if in_place:
-            step_(part, rows, grads, state, now)
+            apply_update_(part, rows, grads, state, now)
         else:
             rows, state = part.update(rows, grads, state, now)
     return rows
@@ -178,9 +178,9 @@ def test_a_state_that_was_kept_goes_on_as_if_never_stopped(cls):
     for step in range(1, 31):
         if step == 13:
             kept_rows, kept = rows.clone(), copy.deepcopy(state)
-        step_(part, rows, gradients(rows, step), state, moment(step, rows.dtype))
+        apply_update_(part, rows, gradients(rows, step), state, moment(step, rows.dtype))
     for step in range(13, 31):
-        step_(part, kept_rows, gradients(kept_rows, step), kept, moment(step, rows.dtype))
+        apply_update_(part, kept_rows, gradients(kept_rows, step), kept, moment(step, rows.dtype))
     assert torch.equal(kept_rows, rows)
     assert kept.keys() == state.keys() and all(torch.equal(kept[n], state[n]) for n in state)
 
@@ -209,7 +209,7 @@ def test_descends_a_quadratic(cls):
     state, first = part.start(rows), (scale * rows**2).sum(1)
     for step in range(1, 301):
         rows, state = part.update(rows, scale * rows, state, moment(step, rows.dtype))
-    judged = part.settled(rows, state) if isinstance(part, Settles) else rows
+    judged = part.eval_weights(rows, state) if isinstance(part, HasEvalWeights) else rows
     assert ((scale * judged**2).sum(1) < 0.8 * first).all()
 
 

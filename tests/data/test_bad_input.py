@@ -408,5 +408,5 @@ def test_rows_without_a_target_are_left_out_and_that_is_said():
     frame = good()
     frame.loc[[3, 5], "price"] = np.nan
     task = load(Data(target=("price",)), Random(), Encoding(), seed=0, frame=frame)
-    assert "2 of 60 rows have no price and are left out." in task.said
+    assert "2 of 60 rows have no price and are left out." in task.notes
     assert not {3, 5} & set(np.concatenate(list(task.rows.values())).tolist())

@@ -9,9 +9,9 @@ import torch
 
 from ravine.data import Data, Encoding, Random, load
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot
-from ravine.data.column_types import examine
+from ravine.data.column_types import infer_column_types
 from ravine.data.parsing import dates_of, numbers_of
-from ravine.data.task_type import asked
+from ravine.data.task_type import infer_task_type
 
 N = 60
 I = np.arange(N)  # noqa: E741
@@ -58,7 +58,7 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_columns_are_what_their_values_say(name):
     values, expected = KINDS[name]
-    used, dropped = examine(pd.DataFrame({name: values}), rows=N)
+    used, dropped = infer_column_types(pd.DataFrame({name: values}), rows=N)
     assert (used[0].kind if used else dropped[0].why[: len(expected)]) == expected
     if used and used[0].kind == "number":
         assert not np.isnan(numbers_of(pd.Series(values), name, used[0].style)).all()
@@ -82,7 +82,7 @@ TARGETS = {
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_task_is_what_the_target_asks_and_classes_keep_their_types(name):
     values, kind, classes = TARGETS[name]
-    found = asked(pd.DataFrame({"y": values}), ("y",), "auto", [])
+    found = infer_task_type(pd.DataFrame({"y": values}), ("y",), "auto", [])
     assert (found.kind, found.classes) == (kind, classes)
     assert [type(c) for c in found.classes] == [type(c) for c in classes]
 
@@ -116,10 +116,10 @@ def fitted(values, target=None, **settings):
 
     def encode(new) -> list:
         made = encoder.apply(pd.DataFrame({"v": new, "other": 0.0}))
-        wide = made.codes if isinstance(encoder.forms[0], Codes) else made.numbers[:, :-1]
+        wide = made.codes if isinstance(encoder.column_encoders[0], Codes) else made.numbers[:, :-1]
         return wide.tolist()
 
-    return encoder.forms[0], encode
+    return encoder.column_encoders[0], encode
 
 
 def test_unseen_and_missing_categories_are_zero():
@@ -225,7 +225,7 @@ def test_a_very_skewed_target_is_learned_as_its_logarithm_and_comes_back():
     y = np.exp(np.linspace(-8, 8, N))
     frame = pd.DataFrame({"x": np.sin(I), "y": y})
     task = load(Data(target=("y",)), Random(), Encoding(target="log"), seed=0, frame=frame)
-    assert task.encoder.target.form == "log" and task.effects["targets logged"] == 1
+    assert task.encoder.target.transform == "log" and task.effects["targets logged"] == 1
     back = task.encoder.target.decode(task.test.targets)[:, 0].numpy()
     assert np.allclose(back, y[task.rows["test"]], rtol=1e-5)  # float32 between
 
@@ -246,8 +246,8 @@ def test_columns_that_say_the_same_are_used_once():
     task = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame)
     assert task.encoder.columns == ("a", "town")
     assert (
-        "b is not used: it repeats a." in task.said
-        and "code is not used: it repeats town." in task.said
+        "b is not used: it repeats a." in task.notes
+        and "code is not used: it repeats town." in task.notes
     )
 
 

@@ -1,4 +1,4 @@
-"""Claims about pictures as examples: reading, splitting, bringing to one form, and what is said of
+"""Claims about images as examples: reading, splitting, bringing to one form, and what is said of
 bad input.
 """
 
@@ -18,34 +18,35 @@ import torch
 from PIL import Image, ImageOps
 
 import ravine
-from ravine import catalog
+from ravine import catalog, recipe_files
 from ravine.cli import run_command
 from ravine.data import (
     Encoding,
     Given,
+    ImageEncoder,
     Images,
-    PictureEncoder,
     Random,
     Stratified,
     encoder_from_plain,
-    holds_pictures,
+    holds_images,
 )
 from ravine.data import image_file as one
 from ravine.data import image_store as many
 from ravine.data import load as load_task
-from ravine.data.image_file import Form, Head, size_of
-from ravine.data.image_sources import listed
-from ravine.data.splits import NAMES
+from ravine.data.image_file import ImageHeader, ImageSpec, default_size
+from ravine.data.image_sources import list_images
+from ravine.data.splits import SPLIT_NAMES
 from ravine.errors import DataError, InputError, RecipeError
 from ravine.networks.conv import Conv
 from ravine.networks.mlp import Mlp
-from ravine.training.jobs import resolve, works_of
+from ravine.training.defaults import resolve
+from ravine.training.jobs import assign_jobs
 
 FASHION = Path(os.environ.get("RAVINE_FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 
 
 def drawn(height: int = 12, width: int = 10, mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """A smooth picture, so that lossy formats stay near it."""
+    """A smooth image, so that lossy formats stay near it."""
     y, x = np.mgrid[:height, :width].astype(float)
     draw = np.random.default_rng(seed)
     waves = [
@@ -56,7 +57,7 @@ def drawn(height: int = 12, width: int = 10, mode: str = "RGB", seed: int = 0) -
 
 
 def folders(root: Path, classes: str = "ab", count: int = 8, **options: object) -> Path:
-    """A folder for each class, each with so many pictures."""
+    """A folder for each class, each with so many images."""
     for c, name in enumerate(classes):
         (root / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):
@@ -70,8 +71,8 @@ def load(source: object = "", split: object = None, frame: object = None, **sett
     )
 
 
-def bytes_of(picture: Image.Image) -> np.ndarray:
-    values = np.asarray(picture)
+def bytes_of(image: Image.Image) -> np.ndarray:
+    values = np.asarray(image)
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
@@ -104,14 +105,14 @@ def idx_folder(root: Path, ending: str = "", train: int = 40, test: int = 10) ->
     return root
 
 
-# One picture
+# One image
 
 
 def read(
     path: Path, channels: int = 3, height: int = 12, width: int = 10, fit: str = "crop"
 ) -> np.ndarray:
-    found = one.decoded(str(path), Form(height, width, channels, fit))  # type: ignore[arg-type]
-    assert not isinstance(found, one.Bad), found
+    found = one.decode_image(str(path), ImageSpec(height, width, channels, fit))  # type: ignore[arg-type]
+    assert not isinstance(found, one.UnreadableImage), found
     return found[0]
 
 
@@ -121,12 +122,12 @@ def test_every_format_gives_the_bytes_that_pillow_gives(tmp_path, suffix, mode):
     path = tmp_path / f"a{suffix}"
     drawn(mode=mode).save(path)
     with Image.open(path) as opened:
-        color, grey = bytes_of(opened.convert("RGB")), bytes_of(opened.convert("RGB").convert("L"))
+        color, gray = bytes_of(opened.convert("RGB")), bytes_of(opened.convert("RGB").convert("L"))
     assert np.array_equal(read(path, 3), color)
-    assert np.array_equal(read(path, 1), grey)
-    head = one.head_of(str(path))
+    assert np.array_equal(read(path, 1), gray)
+    head = one.read_header(str(path))
     assert (head.height, head.width) == (12, 10)
-    assert suffix == ".webp" or head.grey == (mode == "L")  # WebP has no grey
+    assert suffix == ".webp" or head.gray == (mode == "L")  # WebP has no gray
 
 
 def test_a_gif_gives_its_first_frame(tmp_path):
@@ -139,26 +140,26 @@ def test_a_gif_gives_its_first_frame(tmp_path):
 def test_what_is_transparent_becomes_white(tmp_path, mode):
     alpha = np.linspace(0, 255, 120).astype(np.uint8).reshape(12, 10)
     if mode == "P":
-        picture = drawn().quantize(8)
-        picture.save(tmp_path / "a.png", transparency=3)
-        clear = np.asarray(picture) == 3
-        expected = np.where(clear, 255, bytes_of(picture.convert("RGB")))
+        image = drawn().quantize(8)
+        image.save(tmp_path / "a.png", transparency=3)
+        clear = np.asarray(image) == 3
+        expected = np.where(clear, 255, bytes_of(image.convert("RGB")))
     else:
-        picture = drawn(mode=mode[:-1])
-        color = bytes_of(picture.convert("RGB")).astype(float)
-        picture.putalpha(Image.fromarray(alpha))
-        picture.save(tmp_path / "a.png")
+        image = drawn(mode=mode[:-1])
+        color = bytes_of(image.convert("RGB")).astype(float)
+        image.putalpha(Image.fromarray(alpha))
+        image.save(tmp_path / "a.png")
         expected = color * (alpha / 255) + 255 * (1 - alpha / 255)
-    found, done = one.decoded(str(tmp_path / "a.png"), Form(12, 10, 3, "crop"))
+    found, done = one.decode_image(str(tmp_path / "a.png"), ImageSpec(12, 10, 3, "crop"))
     assert np.abs(found - expected).max() <= 1  # rounded to bytes
-    assert done == 1 << one.DONE.index("put on white")
+    assert done == 1 << one.IMAGE_CHANGES.index("put on white")
 
 
 def test_sixteen_bits_become_eight(tmp_path):
     deep = np.arange(120, dtype=np.uint16).reshape(12, 10) * 550
     Image.fromarray(deep).save(tmp_path / "a.png")
     assert np.array_equal(read(tmp_path / "a.png", 1)[0], np.rint(deep / 257))
-    assert one.head_of(str(tmp_path / "a.png")).grey
+    assert one.read_header(str(tmp_path / "a.png")).gray
 
 
 def test_one_bit_and_cmyk_are_read(tmp_path):
@@ -180,11 +181,13 @@ def test_a_turned_picture_is_turned_back(tmp_path, suffix, orientation):
     drawn(12, 10).save(path, exif=exif)
     with Image.open(path) as opened:
         expected = ImageOps.exif_transpose(opened).convert("RGB")
-    head = one.head_of(str(path))
+    head = one.read_header(str(path))
     assert (head.width, head.height) == expected.size
     assert np.array_equal(read(path, 3, head.height, head.width), bytes_of(expected))
     turned = (
-        one.decoded(str(path), Form(12, 10, 3, "crop"))[1] >> one.DONE.index("turned upright") & 1
+        one.decode_image(str(path), ImageSpec(12, 10, 3, "crop"))[1]
+        >> one.IMAGE_CHANGES.index("turned upright")
+        & 1
     )
     assert turned == (orientation > 1)
 
@@ -196,24 +199,24 @@ def test_a_file_cut_short_is_bad_and_says_why(tmp_path, suffix, share):
     drawn(60, 80).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    found = one.decoded(str(path), Form(60, 80, 3, "crop"))
-    assert isinstance(found, one.Bad) and found.why
+    found = one.decode_image(str(path), ImageSpec(60, 80, 3, "crop"))
+    assert isinstance(found, one.UnreadableImage) and found.why
 
 
 def test_another_size_is_cut_stretched_or_padded(tmp_path):
-    picture = drawn(30, 60)
-    picture.save(tmp_path / "a.png")
+    image = drawn(30, 60)
+    image.save(tmp_path / "a.png")
     bilinear = Image.Resampling.BILINEAR
-    whole = bytes_of(picture.resize((20, 20), bilinear))
+    whole = bytes_of(image.resize((20, 20), bilinear))
     assert np.array_equal(read(tmp_path / "a.png", 3, 20, 20, "stretch"), whole)
-    middle = bytes_of(picture.crop((15, 0, 45, 30)).resize((20, 20), bilinear))
+    middle = bytes_of(image.crop((15, 0, 45, 30)).resize((20, 20), bilinear))
     cut = read(tmp_path / "a.png", 3, 20, 20, "crop")
     assert np.array_equal(
         cut[:, 1:-1, 1:-1], middle[:, 1:-1, 1:-1]
     )  # the outermost see what was cut off beside them
     padded = read(tmp_path / "a.png", 3, 20, 20, "pad")
     assert not padded[:, :5].any() and not padded[:, 15:].any() and padded[:, 5:15].all()
-    assert np.array_equal(padded[:, 5:15], bytes_of(picture.resize((20, 10), bilinear)))
+    assert np.array_equal(padded[:, 5:15], bytes_of(image.resize((20, 10), bilinear)))
 
 
 def test_a_large_jpeg_decoded_in_part_is_near_the_whole(tmp_path):
@@ -224,9 +227,14 @@ def test_a_large_jpeg_decoded_in_part_is_near_the_whole(tmp_path):
 
 
 def test_the_size_is_that_of_all_or_the_median_side():
-    assert size_of([Head(500, 1000, False)] * 4) == (112, 224)
-    assert size_of([Head(33, 60, False), Head(61, 30, False), Head(59, 59, False)]) == (56, 56)
-    assert size_of([Head(3000, 4000, False), Head(4000, 3000, False)]) == (224, 224)
+    assert default_size([ImageHeader(500, 1000, False)] * 4) == (112, 224)
+    assert default_size(
+        [ImageHeader(33, 60, False), ImageHeader(61, 30, False), ImageHeader(59, 59, False)]
+    ) == (56, 56)
+    assert default_size([ImageHeader(3000, 4000, False), ImageHeader(4000, 3000, False)]) == (
+        224,
+        224,
+    )
 
 
 # Sources
@@ -236,9 +244,9 @@ def test_a_folder_for_each_class(tmp_path):
     task = load(folders(tmp_path / "photos", "abc"), Stratified())
     assert (task.kind, task.classes, task.targets) == ("classes", ("a", "b", "c"), ("class",))
     assert task.train.numbers.dtype == torch.uint8 and task.train.numbers.shape[1:] == (3, 12, 10)
-    assert sum(getattr(task, n).count for n in NAMES) == 24
+    assert sum(getattr(task, n).count for n in SPLIT_NAMES) == 24
     files = sorted((tmp_path / "photos").rglob("*.png"))
-    for name in NAMES:
+    for name in SPLIT_NAMES:
         examples = getattr(task, name)
         for row, pixels, target in zip(
             task.rows[name], examples.numbers, examples.targets, strict=True
@@ -250,9 +258,9 @@ def test_a_folder_for_each_class(tmp_path):
 def test_mean_and_sd_are_those_of_the_training_split(tmp_path):
     task = load(folders(tmp_path))
     values = task.train.numbers.numpy().astype(np.float64) / 255
-    picture = task.encoder.picture
-    np.testing.assert_allclose(picture.mean, values.mean((0, 2, 3)), rtol=1e-12)
-    np.testing.assert_allclose(picture.sd, values.std((0, 2, 3)), rtol=1e-12)
+    image = task.encoder.image
+    np.testing.assert_allclose(image.mean, values.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(image.sd, values.std((0, 2, 3)), rtol=1e-12)
 
 
 def test_folders_named_by_numbers_are_classes(tmp_path):
@@ -267,7 +275,7 @@ def test_folders_named_by_numbers_are_classes(tmp_path):
         (
             ("training", "validation"),
             (14, 6, 2),
-        ),  # a test split of 15 % is drawn from the training pictures
+        ),  # a test split of 15 % is drawn from the training images
         (("Train", "test"), (14, 2, 4)),
         (("train",), (12, 2, 2)),
     ],
@@ -276,7 +284,7 @@ def test_train_validation_and_test_folders_are_the_splits(tmp_path, names, drawn
     for name in names:
         folders(tmp_path / name, count={"tr": 8, "va": 3, "te": 2}[name[:2].lower()])
     task = load(tmp_path)
-    assert tuple(getattr(task, n).count for n in NAMES) == drawn_sizes
+    assert tuple(getattr(task, n).count for n in SPLIT_NAMES) == drawn_sizes
 
 
 def test_test_pictures_without_classes_are_passed_over(tmp_path):
@@ -284,7 +292,7 @@ def test_test_pictures_without_classes_are_passed_over(tmp_path):
     (tmp_path / "test").mkdir()
     drawn().save(tmp_path / "test" / "x.png")
     task = load(tmp_path)
-    assert any("test has no folders of classes" in line for line in task.said)
+    assert any("test has no folders of classes" in line for line in task.notes)
     assert task.train.count + task.validation.count + task.test.count == 16
 
 
@@ -295,8 +303,8 @@ def test_the_recipe_may_ask_for_no_split(tmp_path):
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet", ".jsonl"])
 def test_a_table_of_paths_and_labels(tmp_path, ending):
-    folders(tmp_path / "pictures")
-    names = [f"pictures/{c}/{i:02d}.png" for c in "ab" for i in range(8)]
+    folders(tmp_path / "images")
+    names = [f"images/{c}/{i:02d}.png" for c in "ab" for i in range(8)]
     table = pd.DataFrame(
         {"photo": names, "sort": ["x", "y"] * 8, "split": ["train"] * 10 + ["val", "test"] * 3}
     )
@@ -354,22 +362,22 @@ def test_arrays_of_every_layout_give_the_same_bytes(shape, kind):
         if shape[3] in (1, 3)
         else plain
     )
-    for name in NAMES:
+    for name in SPLIT_NAMES:
         assert np.array_equal(getattr(task, name).numbers.numpy(), expected[task.rows[name]])
 
 
 def test_arrays_change_size_and_color_when_asked():
     x = np.stack([np.asarray(drawn(seed=i)) for i in range(20)])
     task = load(frame=(x, np.arange(20) % 2), size=(6, 5), channels=1, fit="stretch")
-    picture = (
+    image = (
         Image.fromarray(x[task.rows["test"][0]])
         .convert("L")
         .resize((5, 6), Image.Resampling.BILINEAR)
     )
-    assert np.array_equal(task.test.numbers[0].numpy(), bytes_of(picture))
-    assert task.effects["pictures resized"] == 20
-    grey = load(frame=(x[..., 0], np.arange(20) % 2), channels=3).train.numbers
-    assert grey.shape[1] == 3 and torch.equal(grey[:, 0], grey[:, 2])
+    assert np.array_equal(task.test.numbers[0].numpy(), bytes_of(image))
+    assert task.effects["images resized"] == 20
+    gray = load(frame=(x[..., 0], np.arange(20) % 2), channels=3).train.numbers
+    assert gray.shape[1] == 3 and torch.equal(gray[:, 0], gray[:, 2])
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
@@ -392,10 +400,10 @@ def test_fashion_mnist_has_the_moments_that_are_known():
     task = load(FASHION, Stratified(validation=0.0))
     assert (task.train.count, task.test.count, task.outputs) == (60_000, 10_000, 10)
     assert task.test.targets.bincount().tolist() == [1000] * 10
-    assert task.encoder.picture.mean == pytest.approx(
+    assert task.encoder.image.mean == pytest.approx(
         (0.2860406,), abs=1e-6
     )  # widely published for the 60,000
-    assert task.encoder.picture.sd == pytest.approx((0.3530242,), abs=1e-6)
+    assert task.encoder.image.sd == pytest.approx((0.3530242,), abs=1e-6)
 
 
 # Channels, bad files
@@ -403,9 +411,9 @@ def test_fashion_mnist_has_the_moments_that_are_known():
 
 def test_grey_pictures_have_one_channel_unless_one_has_color(tmp_path):
     folders(tmp_path, mode="L")
-    assert load(tmp_path).encoder.picture.channels == 1
+    assert load(tmp_path).encoder.image.channels == 1
     drawn(mode="RGB").save(tmp_path / "a" / "color.png")
-    assert load(tmp_path).encoder.picture.channels == 3
+    assert load(tmp_path).encoder.image.channels == 3
     assert load(tmp_path, channels=1).train.numbers.shape[1] == 1
 
 
@@ -417,7 +425,7 @@ def test_mixed_sizes_come_to_the_median_side_of_the_training_split(tmp_path):
     files = sorted((tmp_path).rglob("*.png"))
     sides = [side for i in task.rows["train"] for side in pixels_in(files[i]).shape[1:]]
     assert task.train.numbers.shape[2:] == (max(8, 8 * round(np.median(sides) / 8)),) * 2
-    assert task.effects["pictures resized"] == 22
+    assert task.effects["images resized"] == 22
 
 
 @pytest.mark.parametrize("settings", [{}, {"size": (12, 10), "channels": 3}])
@@ -425,21 +433,21 @@ def test_bad_files_are_skipped_and_named_or_stop(tmp_path, settings):
     folders(tmp_path, count=12)
     whole = (tmp_path / "a" / "03.png").read_bytes()
     (tmp_path / "a" / "03.png").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "b" / "05.png").write_bytes(b"no picture at all")
+    (tmp_path / "b" / "05.png").write_bytes(b"no image at all")
     with pytest.raises(DataError) as caught:
         load(tmp_path, **settings)
     assert "cannot be read" in str(caught.value) and "05.png" in str(caught.value)
     task = load(tmp_path, corrupt="skip", **settings)
-    (said,) = [line for line in task.said if "left out" in line]
-    assert "2 pictures" in said and "03.png" in said and "05.png" in said
-    rows = np.concatenate([task.rows[n] for n in NAMES])
+    (said,) = [line for line in task.notes if "left out" in line]
+    assert "2 images" in said and "03.png" in said and "05.png" in said
+    rows = np.concatenate([task.rows[n] for n in SPLIT_NAMES])
     assert (
         sorted(rows) == [i for i in range(24) if i not in (3, 17)]
-        and task.effects["pictures left out"] == 2
+        and task.effects["images left out"] == 2
     )
-    assert sum(getattr(task, n).count for n in NAMES) == 22
+    assert sum(getattr(task, n).count for n in SPLIT_NAMES) == 22
     files = sorted(tmp_path.rglob("*.png"))
-    for name in NAMES:  # pictures and targets still belong together
+    for name in SPLIT_NAMES:  # images and targets still belong together
         for row, pixels in zip(task.rows[name], getattr(task, name).numbers, strict=True):
             assert np.array_equal(pixels.numpy(), pixels_in(files[row]))
 
@@ -450,11 +458,11 @@ def test_bad_files_are_skipped_and_named_or_stop(tmp_path, settings):
 def test_more_than_the_memory_allowed_lies_in_a_file_and_is_the_same(tmp_path):
     folders(tmp_path)
     here, there = load(tmp_path), load(tmp_path, memory="1KB")
-    assert there.train.held is not None and here.train.held is None
-    for name in NAMES:
+    assert there.train.backing is not None and here.train.backing is None
+    for name in SPLIT_NAMES:
         assert torch.equal(getattr(here, name).numbers, getattr(there, name).numbers)
     assert here.fingerprint == there.fingerprint
-    path = there.train.held.file.path
+    path = there.train.backing.file.path
     assert path.stat().st_size == 16 * 360
     sent = pickle.dumps(there.validation)
     assert (
@@ -469,7 +477,7 @@ def test_more_than_the_memory_allowed_lies_in_a_file_and_is_the_same(tmp_path):
 def test_worker_processes_give_what_this_process_gives(tmp_path, monkeypatch):
     folders(tmp_path)
     alone = load(tmp_path)
-    monkeypatch.setattr(many, "CHUNK", 3)
+    monkeypatch.setattr(many, "IMAGES_PER_CHUNK", 3)
     monkeypatch.setattr(many, "SECONDS_WORTH_WORKERS", 0.0)
     monkeypatch.setattr(many.joblib, "cpu_count", lambda: 2)
     calls = []
@@ -482,8 +490,8 @@ def test_worker_processes_give_what_this_process_gives(tmp_path, monkeypatch):
     )
     assert load(tmp_path).fingerprint == alone.fingerprint
     assert len(calls) == 2 and calls[0]["return_as"] == "generator"
-    pickle.loads(pickle.dumps(many._decoded))(
-        [str(tmp_path / "a" / "00.png")], Form(4, 4, 1, "crop")
+    pickle.loads(pickle.dumps(many._decode_chunk))(
+        [str(tmp_path / "a" / "00.png")], ImageSpec(4, 4, 1, "crop")
     )
 
 
@@ -493,7 +501,7 @@ def test_worker_processes_give_what_this_process_gives(tmp_path, monkeypatch):
 def test_an_encoder_survives_json(tmp_path):
     encoder = load(folders(tmp_path, "abc")).encoder
     again = encoder_from_plain(json.loads(json.dumps(encoder.to_plain())))
-    assert isinstance(again, PictureEncoder) and again == encoder
+    assert isinstance(again, ImageEncoder) and again == encoder
     assert (again.features, again.code_sizes) == ((), ())
 
 
@@ -523,7 +531,7 @@ def test_new_pictures_come_to_the_same_form_however_they_are_given(tmp_path):
 
 
 def learnable(root: Path) -> Path:
-    """Dark and light pictures."""
+    """Dark and light images."""
     draw = np.random.default_rng(0)
     for name, middle in (("dark", 60), ("light", 190)):
         (root / name).mkdir(parents=True)
@@ -570,14 +578,14 @@ def test_the_command_trains_a_folder_and_predicts_one(tmp_path, capfd, monkeypat
     learnable(tmp_path / "photos")
     quick = ["--recipe", "plain", "--set", "epochs=5", "--quiet", "--out", "run"]
     assert run_command(["train", "photos", *quick]) == 0
-    assert "60 pictures, 6 x 6, in color" in capfd.readouterr().out
+    assert "60 images, 6 x 6, in color" in capfd.readouterr().out
     assert run_command(["predict", "run", "photos/light", "-o", "out.csv"]) == 0
     out = pd.read_csv("out.csv")
     assert list(out.columns) == ["path", "class", "probability of dark", "probability of light"]
     assert len(out) == 30 and (out["class"] == "light").all() and out["path"][0] == "0.png"
     (tmp_path / "none").mkdir()
     assert run_command(["predict", "run", "none"]) == 2
-    assert "none has no pictures" in capfd.readouterr().err
+    assert "none has no images" in capfd.readouterr().err
 
 
 def test_what_holds_pictures_is_known(tmp_path):
@@ -597,7 +605,7 @@ def test_what_holds_pictures_is_known(tmp_path):
         "idx/train-images-idx3-ubyte.gz": True,
         "no": False,
     }
-    assert idx.is_dir() and {name: holds_pictures(str(tmp_path / name)) for name in found} == found
+    assert idx.is_dir() and {name: holds_images(str(tmp_path / name)) for name in found} == found
 
 
 def test_a_recipe_file_names_the_part(tmp_path):
@@ -605,7 +613,7 @@ def test_a_recipe_file_names_the_part(tmp_path):
     (tmp_path / "r.toml").write_text(
         '[data]\nname = "Images"\nsource = "photos"\nsize = [8, 8]\ncorrupt = "skip"\n'
     )
-    recipe = catalog.read_recipe(tmp_path / "r.toml")
+    recipe = recipe_files.read_recipe(tmp_path / "r.toml")
     assert recipe.data == Images(source=str(tmp_path / "photos"), size=(8, 8), corrupt="skip")
 
 
@@ -637,7 +645,7 @@ def from_array(x: object, y: object = None, **settings: object) -> Callable[[Pat
     return lambda folder: load(frame=(x, np.arange(30) % 2 if y is None else y), **settings)
 
 
-def without_pictures(folder: Path) -> object:
+def without_images(folder: Path) -> object:
     (folder / "a").mkdir()
     (folder / "a" / "scan.tif").write_bytes(b"")
     return load(folder)
@@ -721,31 +729,31 @@ GOOD = {
 }
 X = np.zeros((30, 5, 5), np.uint8)
 TABLE = (
-    Bad("nothing given", ("no pictures are given",), lambda f: load()),
+    Bad("nothing given", ("no images are given",), lambda f: load()),
     Bad(
         "missing folder",
         ("photoz does not exist", "Did you mean 'photos'?"),
         lambda f: ((f / "photos").mkdir(), load(f / "photoz")),
     ),
-    Bad("no pictures in the folder", ("has no pictures", "1 .tif", ".png"), without_pictures),
-    Bad("an empty folder", ("has no pictures", "there is nothing in it"), lambda f: load(f)),
-    Bad("pictures without a class", ("1 pictures", "have no class"), loose),
+    Bad("no images in the folder", ("has no images", "1 .tif", ".png"), without_images),
+    Bad("an empty folder", ("has no images", "there is nothing in it"), lambda f: load(f)),
+    Bad("images without a class", ("1 images", "have no class"), loose),
     Bad("one class only", ("but one class, 'a'",), lambda f: load(folders(f, "a"))),
-    Bad("an empty class", ("empty has no pictures", "a class needs some"), empty_class),
+    Bad("an empty class", ("empty has no images", "a class needs some"), empty_class),
     Bad("two validation folders", ("two folders for validation",), twice_validation),
     Bad(
-        "no set of pictures",
-        ("is no set of pictures", "'.zip'"),
+        "no set of images",
+        ("is no set of images", "'.zip'"),
         lambda f: ((f / "a.zip").write_bytes(b"PK"), load(f / "a.zip")),
     ),
     Bad(
-        "a missing picture",
+        "a missing image",
         ("c/00.png does not exist", "there is no folder"),
         from_table({**GOOD, "path": [*GOOD["path"][:7], "c/00.png"]}, target=("label",)),
     ),
     Bad(
-        "missing pictures, the nearest",
-        ("2 of 8 pictures are missing", "a/07.jpg", "Did you mean '07.png'?"),
+        "missing images, the nearest",
+        ("2 of 8 images are missing", "a/07.jpg", "Did you mean '07.png'?"),
         from_table(
             {**GOOD, "path": [*GOOD["path"][:6], "a/07.jpg", "a/99.png"]}, target=("label",)
         ),
@@ -790,7 +798,7 @@ TABLE = (
         ("has the suffix '.tif'", ".png"),
         from_table({**GOOD, "path": [*GOOD["path"][:7], "a/00.tif"]}, target=("label",)),
     ),
-    Bad("all corrupt", ("none of the 16 pictures can be read", "and 11 more"), all_corrupt),
+    Bad("all corrupt", ("none of the 16 images can be read", "and 11 more"), all_corrupt),
     Bad("a class all corrupt", ("no training row has the class 'b'",), a_class_corrupt),
     Bad(
         "Pillow missing",
@@ -825,7 +833,7 @@ TABLE = (
         damaged_idx(lambda d: bytes([0, 0, 8, 1]) + struct.pack(">i", 4) + b"1234"),
     ),
     Bad("idx.gz cut short", ("cannot be read", "damaged"), cut_gz),
-    Bad("idx of other lengths", ("40 pictures", "39 labels"), fewer_labels),
+    Bad("idx of other lengths", ("40 images", "39 labels"), fewer_labels),
     Bad("idx without labels", ("train-labels-idx1-ubyte does not exist",), no_labels),
     Bad("an array with two sides", ("shape 30 x 5", "[N, H, W]"), from_array(X[:, 0])),
     Bad(
@@ -847,8 +855,8 @@ TABLE = (
     ),
     Bad("one class in y", ("is '0' in every row",), from_array(X, np.zeros(30, int))),
     Bad(
-        "predicting a folder without pictures",
-        ("none has no pictures",),
+        "predicting a folder without images",
+        ("none has no images",),
         predicting(lambda f: f / "none"),
     ),
     Bad(
@@ -858,12 +866,12 @@ TABLE = (
     ),
     Bad(
         "predicting a damaged file",
-        ("none of the 1 pictures can be read", "bad.png"),
+        ("none of the 1 images can be read", "bad.png"),
         predicting(lambda f: f / "bad.png"),
     ),
     Bad(
         "predicting a folder of idx files",
-        ("no pictures of their own", "t10k-images-idx3-ubyte"),
+        ("no images of their own", "t10k-images-idx3-ubyte"),
         predicting(lambda f: idx_folder(f / "set")),
     ),
     Bad(
@@ -889,10 +897,10 @@ def test_a_damaged_picture_stops_a_prediction_or_is_left_out_and_named(tmp_path)
     (tmp_path / "new").mkdir()
     drawn().save(tmp_path / "new" / "good.png")
     (tmp_path / "new" / "bad.png").write_bytes(b"?")
-    with pytest.raises(DataError, match="1 of 2 pictures cannot be read"):
+    with pytest.raises(DataError, match="1 of 2 images cannot be read"):
         load(root).encoder.read(tmp_path / "new")
     seen = load(root, corrupt="skip").encoder.read(tmp_path / "new")
-    assert seen.names == ("good.png",) and seen.pixels.shape[0] == 1 and "bad.png" in seen.said[0]
+    assert seen.names == ("good.png",) and seen.pixels.shape[0] == 1 and "bad.png" in seen.notes[0]
 
 
 def test_a_full_disk_is_said_before_decoding(tmp_path, monkeypatch):
@@ -904,8 +912,8 @@ def test_a_full_disk_is_said_before_decoding(tmp_path, monkeypatch):
 
 def test_the_same_folder_lists_in_the_same_order(tmp_path):
     folders(tmp_path, "ba")
-    found = listed(str(tmp_path), (), None, None, [])
-    assert isinstance(found.pictures, list) and found.pictures == sorted(found.pictures)
+    found = list_images(str(tmp_path), (), None, None, [])
+    assert isinstance(found.images, list) and found.images == sorted(found.images)
 
 
 def test_pictures_train_as_a_cohort_but_where_they_are_convolved():
@@ -916,6 +924,6 @@ def test_pictures_train_as_a_cohort_but_where_they_are_convolved():
     for network in (Mlp(hidden=(4,)), Conv(channels=(2, 2))):
         recipe = resolve(plain.vary("network", network), task)
         jobs[type(network)] = [
-            len(w.job.seeds) for w in works_of([recipe], [task], device="cpu", workers=1)
+            len(w.job.seeds) for w in assign_jobs([recipe], [task], device="cpu", workers=1)
         ]
     assert jobs == {Mlp: [4], Conv: [1, 1, 1, 1]}

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from ravine.data import BUNDLED, Data, Encoder, Encoding, Random, Stratified, load
-from ravine.data.splits import NAMES
+from ravine.data import BUNDLED_SETS, Data, Encoder, Encoding, Random, Stratified, load
+from ravine.data.splits import SPLIT_NAMES
 
 
 def table(rows: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -31,10 +31,10 @@ def table(rows: int = 400, seed: int = 0) -> pd.DataFrame:
     return frame.assign(size2=frame["size"], price=np.exp(size / 10 + draw.normal(0, 0.1, rows)))
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", BUNDLED_SETS)
 def test_every_bundled_set_loads_and_all_its_numbers_are_finite(name):
     task = load(Data(source=name), Stratified(), Encoding(), seed=0)
-    for split in NAMES:
+    for split in SPLIT_NAMES:
         examples = getattr(task, split)
         assert torch.isfinite(examples.numbers).all() and examples.numbers.dtype == torch.float32
         assert examples.numbers.shape[1] == len(task.encoder.features)
@@ -51,7 +51,7 @@ def test_a_table_of_every_kind_is_understood():
     assert task.encoder.code_names == ("street",) and task.train.codes.shape == (280, 1)
     assert task.encoder.code_sizes[0] == 1 + table()["street"].iloc[task.rows["train"]].nunique()
     assert {"size is missing", "town = a", "sold sine of year"} <= set(task.encoder.features)
-    text = " ".join(task.said)
+    text = " ".join(task.notes)
     for words in (
         "number is not used: it numbers the rows",
         "country is not used",

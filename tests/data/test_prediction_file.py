@@ -6,7 +6,7 @@ import pytest
 
 from ravine import catalog, open_run, train
 from ravine.cli import run_command
-from ravine.data import rounded
+from ravine.data import round_floats
 
 RANDOM = np.random.default_rng(0)
 TABLE = pd.DataFrame({"x": RANDOM.normal(size=80), "city": RANDOM.choice(["Ulm", "Bonn"], 80)})
@@ -56,5 +56,10 @@ def test_files_hold_seven_digits_and_python_gets_all(run):
 
 def test_what_is_no_number_is_left_alone():
     table = pd.DataFrame({"a": ["x", "y"], "b": [1, 2], "c": [np.nan, 1 / 3]})
-    assert rounded(table)["a"].tolist() == ["x", "y"] and rounded(table)["b"].dtype == np.int64
-    assert rounded(table)["c"].tolist()[1] == 0.3333333 and np.isnan(rounded(table)["c"][0])
+    assert (
+        round_floats(table)["a"].tolist() == ["x", "y"]
+        and round_floats(table)["b"].dtype == np.int64
+    )
+    assert round_floats(table)["c"].tolist()[1] == 0.3333333 and np.isnan(
+        round_floats(table)["c"][0]
+    )

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from ravine.data import SPLITS, ByTime, Data, Encoding, Given, Grouped, Random, Stratified, load
-from ravine.data.splits import NAMES, by_hash
-from ravine.data.task_type import Asked
+from ravine.data.splits import SPLIT_NAMES, hash_places
+from ravine.data.task_type import TaskType
 from ravine.serialization import from_plain, to_plain
 
 N = 200
@@ -19,7 +19,7 @@ FRAME = pd.DataFrame(
         "part": np.array(["train", "Val", "test", "train"])[np.arange(N) % 4],
     }
 )
-ASKED = Asked("classes", ("y",), ("often", "rare", "seldom"))
+ASKED = TaskType("classes", ("y",), ("often", "rare", "seldom"))
 EXAMPLES = {
     Random: Random(),
     Stratified: Stratified(),
@@ -36,10 +36,10 @@ def drawn(split, seed=0, said=None):
 @pytest.mark.parametrize("cls", SPLITS)
 def test_every_split_uses_each_row_once_and_is_the_same_for_the_same_seed(cls):
     one, other = drawn(EXAMPLES[cls]), drawn(EXAMPLES[cls])
-    rows = np.concatenate([getattr(one, name) for name in NAMES])
+    rows = np.concatenate([getattr(one, name) for name in SPLIT_NAMES])
     assert sorted(rows.tolist()) == list(range(N))
-    assert all(np.array_equal(getattr(one, n), getattr(other, n)) for n in NAMES)
-    assert all(len(getattr(one, n)) > 0 for n in NAMES)
+    assert all(np.array_equal(getattr(one, n), getattr(other, n)) for n in SPLIT_NAMES)
+    assert all(len(getattr(one, n)) > 0 for n in SPLIT_NAMES)
 
 
 @pytest.mark.parametrize("cls", SPLITS)
@@ -54,25 +54,25 @@ def test_another_seed_gives_another_split(cls):
 
 def test_stratified_keeps_proportions_and_every_class_in_every_split():
     rows = drawn(Stratified())
-    for name in NAMES:
+    for name in SPLIT_NAMES:
         share = FRAME["y"].iloc[getattr(rows, name)].value_counts(normalize=True)
         assert abs(share["often"] - 0.75) < 0.02 and share["rare"] > 0.03
 
 
 def test_groups_stay_together():
     rows = drawn(Grouped(column="group"))
-    groups = [set(FRAME["group"].iloc[getattr(rows, name)]) for name in NAMES]
+    groups = [set(FRAME["group"].iloc[getattr(rows, name)]) for name in SPLIT_NAMES]
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
     assert abs(len(rows.test) / N - 0.15) < 0.05
 
 
 def test_the_future_is_not_learned_from_and_moments_stay_together():
     rows = drawn(ByTime(column="day"))
-    train, validation, test = (FRAME["day"].iloc[getattr(rows, name)] for name in NAMES)
+    train, validation, test = (FRAME["day"].iloc[getattr(rows, name)] for name in SPLIT_NAMES)
     assert train.max() < validation.min() <= validation.max() < test.min()
     same = pd.DataFrame({"when": np.repeat(np.arange(20), 10), "y": "a"})
     parts = ByTime(column="when").rows(same, ASKED, 0, [])
-    moments = [set(same["when"].iloc[getattr(parts, name)]) for name in NAMES]
+    moments = [set(same["when"].iloc[getattr(parts, name)]) for name in SPLIT_NAMES]
     assert not (moments[0] & moments[1] or moments[1] & moments[2])
 
 
@@ -96,7 +96,7 @@ def test_a_test_file_is_the_test_split(tmp_path):
 
 
 def test_hashed_places_have_the_right_shares_and_do_not_follow_the_order():
-    place = by_hash(np.arange(100_000), 0.1, 0.2, seed=5)
+    place = hash_places(np.arange(100_000), 0.1, 0.2, seed=5)
     assert (
         abs((place == 2).mean() - 0.2) < 0.005 and abs((place == 1).mean() - 0.1) < 0.004
     )  # 4 standard deviations

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ravine.data import Data, Encoding, Given, Grouped, Random, RowGroups, load
-from ravine.data.streaming import _sampled
+from ravine.data.streaming import _sample_rows
 from ravine.errors import DataError
 
 
@@ -124,11 +124,11 @@ def test_splits_that_must_sort_are_refused(path):
 
 def test_a_sample_does_not_depend_on_how_rows_came():
     frame = pd.DataFrame({"a": np.arange(100.0)})
-    at_once = _sampled([frame], 10, 0, last=True)[0]
+    at_once = _sample_rows([frame], 10, 0, last=True)[0]
     kept: list[pd.DataFrame] = []
     for at in range(0, 100, 7):
-        kept = _sampled([*kept, frame.iloc[at : at + 7]], 10, 0)
-    assert sorted(_sampled(kept, 10, 0, last=True)[0].index) == sorted(at_once.index)
+        kept = _sample_rows([*kept, frame.iloc[at : at + 7]], 10, 0)
+    assert sorted(_sample_rows(kept, 10, 0, last=True)[0].index) == sorted(at_once.index)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of this process alone is in /proc")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ravine.data import read_table
-from ravine.data.tables import from_frame
+from ravine.data.tables import table_from
 
 ROWS = pd.DataFrame(
     {
@@ -73,6 +73,6 @@ def test_none_is_a_name_and_na_is_a_gap(tmp_path):
 
 
 def test_arrays_and_mappings_become_tables():
-    frame, targets = from_frame((np.zeros((2, 3, 2)), pd.Series([0, 1], name="y")))
+    frame, targets = table_from((np.zeros((2, 3, 2)), pd.Series([0, 1], name="y")))
     assert frame.columns.tolist() == ["x0", "x1", "x2", "x3", "x4", "x5", "y"] and targets == ("y",)
-    assert from_frame({"a": [1, 2]})[0].columns.tolist() == ["a"]
+    assert table_from({"a": [1, 2]})[0].columns.tolist() == ["a"]

@@ -16,7 +16,6 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from ravine.catalog import recipe_from
 from ravine.causes import CAUSES
 from ravine.diagnosis.explain import (
     cause_page,
@@ -29,6 +28,7 @@ from ravine.diagnosis.explain import (
 from ravine.diagnosis.explanation import SECTIONS, parse_explanation
 from ravine.diagnosis.registry import ALL_RULES, FAMILIES, RETIRED_CODES, SYMPTOM_CODES
 from ravine.errors import InputError
+from ravine.recipe_files import recipe_from
 from ravine_gallery import experiment_names
 
 PAGES = resources.files("ravine.diagnosis").joinpath("explanations")

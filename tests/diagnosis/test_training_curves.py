@@ -24,8 +24,8 @@ from ravine.diagnosis.training_curves.series import (
     make_curve,
     total_update,
 )
-from ravine.finding import SEVERITIES
-from ravine.record import EffectShown, Member, Record, Score, Series
+from ravine.finding import SEVERITY_LEVELS
+from ravine.record import EffectReport, Member, Record, Score, Series
 
 T, PER = 60, 20
 STEPS = np.arange(1, T + 1) * PER
@@ -83,7 +83,11 @@ def finished(
 def find(of, *, least="warning"):
     found, checks = run_rules(curve_rules.ALL, of)
     assert not checks.failed
-    return {f.code: f for f in found if SEVERITIES.index(f.severity) <= SEVERITIES.index(least)}
+    return {
+        f.code: f
+        for f in found
+        if SEVERITY_LEVELS.index(f.severity) <= SEVERITY_LEVELS.index(least)
+    }
 
 
 def noise(spread, seed=0):
@@ -134,8 +138,8 @@ def record():
             "null/train/loss": Series(np.array([0]), np.full((1, 3), 7.0)),
         },
         effects=(
-            EffectShown(name="clip", meaning="share", values=(0.0, 0.5, 0.2)),
-            EffectShown(name="ema", meaning="distance", values=(0.0, 0.0, 0.0)),
+            EffectReport(name="clip", meaning="share", values=(0.0, 0.5, 0.2)),
+            EffectReport(name="ema", meaning="distance", values=(0.0, 0.0, 0.0)),
         ),
         score=Score(
             metric="accuracy",

@@ -15,7 +15,7 @@ from ravine.examination.recipe_changes import fix_recipe
 from ravine.finding import Change, Report
 from ravine.networks.activations import Identity
 from ravine.networks.initializers import Constant, Zero
-from ravine.networks.mlp import Dropout
+from ravine.networks.layer_parts import Dropout
 from ravine.optimizers import Momentum
 from ravine.penalties import L2
 from ravine.training.train import train

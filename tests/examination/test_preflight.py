@@ -13,23 +13,21 @@ from torch import nn
 from ravine import catalog
 from ravine.cli import run_command
 from ravine.data import Examples
+from ravine.data.examples import evenly_spaced
 from ravine.diagnosis import recipe_rules
 from ravine.diagnosis.initialization.rules import ALL as INITIALIZATION_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.examination import preflight
 from ravine.examination.api import check, quick_check
 from ravine.examination.preflight import (
-    chance_level,
     check_gradient,
     check_overfits_few,
     check_penalty,
     closed_form,
-    constant_level,
     module_inputs,
     profile_start,
     rate_path,
     recipe_module,
-    starting_losses,
 )
 from ravine.examination.recipe_changes import apply_changes
 from ravine.finding import Report
@@ -42,12 +40,13 @@ from ravine.losses import (
 )
 from ravine.networks.activations import Identity, ReLU, Sigmoid, Tanh
 from ravine.networks.initializers import Constant, He, LeCun, Normal, Zero
-from ravine.networks.mlp import BatchNorm, Dropout, LayerNorm
-from ravine.networks.torch_module import Module
+from ravine.networks.layer_parts import BatchNorm, Dropout, LayerNorm
+from ravine.networks.torch_module import TorchModule
 from ravine.optimizers import SGD, AdamW, Lookahead
 from ravine.part import part
 from ravine.penalties import L1, L2, ElasticNet
-from ravine.training.jobs import prepare
+from ravine.training.defaults import prepare
+from ravine.training.evaluation import constant_loss, starting_losses
 
 
 def plain(source="iris", **changes):
@@ -64,16 +63,14 @@ def classes(counts):
     )
 
 
-def test_chance_is_log_c_and_the_best_constant_is_the_entropy():
+def test_the_best_constant_has_the_loss_of_the_entropy():
     counts = [7, 2, 1]
     share = np.array(counts) / 10
-    assert chance_level(SoftmaxCrossEntropy(), classes(counts), 3) == pytest.approx(math.log(3))
-    assert constant_level(SoftmaxCrossEntropy(), classes(counts), 3) == pytest.approx(
+    assert constant_loss(SoftmaxCrossEntropy(), classes(counts), 3) == pytest.approx(
         -(share * np.log(share)).sum()
     )
     one = Examples(torch.zeros(10, 1), targets=torch.tensor([[1.0]] * 3 + [[0.0]] * 7))
-    assert chance_level(BinaryCrossEntropy(), one, 1) == pytest.approx(math.log(2))
-    assert constant_level(BinaryCrossEntropy(), one, 1) == pytest.approx(
+    assert constant_loss(BinaryCrossEntropy(), one, 1) == pytest.approx(
         -0.3 * math.log(0.3) - 0.7 * math.log(0.7)
     )
 
@@ -81,23 +78,18 @@ def test_chance_is_log_c_and_the_best_constant_is_the_entropy():
 def test_smoothing_is_in_the_best_constant():
     examples, loss = classes([6, 3, 1]), SoftmaxCrossEntropy(label_smoothing=0.2)
     q = 0.8 * np.array([0.6, 0.3, 0.1]) + 0.2 / 3
-    assert constant_level(loss, examples, 3) == pytest.approx(-(q * np.log(q)).sum())
+    assert constant_loss(loss, examples, 3) == pytest.approx(-(q * np.log(q)).sum())
 
 
 def test_numbers_have_half_their_variance_and_the_spread_around_the_median():
     y = torch.tensor([[1.0], [2.0], [4.0], [9.0]])
     examples = Examples(torch.zeros(4, 1), targets=y)
-    assert constant_level(SquaredError(), examples, 1) == pytest.approx(
+    assert constant_loss(SquaredError(), examples, 1) == pytest.approx(
         0.5 * float(y.double().var(correction=0))
     )
-    assert constant_level(AbsoluteError(), examples, 1) == pytest.approx(
-        float((y - 3).abs().mean())
-    )
-    assert constant_level(Huber(delta=100.0), examples, 1) == pytest.approx(
-        constant_level(SquaredError(), examples, 1)
-    )
-    assert chance_level(SquaredError(), examples, 1) == pytest.approx(
-        0.5 * float(y.square().mean())
+    assert constant_loss(AbsoluteError(), examples, 1) == pytest.approx(float((y - 3).abs().mean()))
+    assert constant_loss(Huber(delta=100.0), examples, 1) == pytest.approx(
+        constant_loss(SquaredError(), examples, 1)
     )
 
 
@@ -381,10 +373,10 @@ class Mixing(nn.Module):
 
 
 def test_a_module_that_mixes_examples_is_found():
-    mixed = start_findings(network=Module(make=Mixing))["RVN-I01"]
+    mixed = start_findings(network=TorchModule(make=Mixing))["RVN-I01"]
     assert (mixed.severity, mixed.confidence) == ("error", "exact")
     for network in (
-        Module(make=lambda s: nn.Linear(s.numbers, s.outputs)),
+        TorchModule(make=lambda s: nn.Linear(s.numbers, s.outputs)),
         dataclasses.replace(catalog.plain().network, norm=BatchNorm()),
     ):
         assert start_findings(network=network) == {}
@@ -398,16 +390,16 @@ def test_much_dropout_is_noted():
 def test_the_probed_module_is_the_network_of_the_first_seed_before_its_first_step():
     task, recipe = prepare(plain("penguins", seed=3))
     module = recipe_module(recipe, task).eval()
-    some = preflight.some(task, 20)
+    some = evenly_spaced(task.train, 20)
     outputs = module(module_inputs(some)).detach()
-    losses = recipe.loss.each(outputs[None], some.targets[None]).mean()
+    losses = recipe.loss.per_example(outputs[None], some.targets[None]).mean()
     task = dataclasses.replace(task, train=some)
     known = starting_losses(recipe, task, 1)[0]
     assert float(losses) == pytest.approx(known, rel=1e-5)
 
 
 def test_looking_leaves_the_random_numbers_as_they_were():
-    recipe = plain("digits", network=Module(make=lambda s: nn.Linear(s.numbers, s.outputs)))
+    recipe = plain("digits", network=TorchModule(make=lambda s: nn.Linear(s.numbers, s.outputs)))
     task, recipe = prepare(recipe)
     torch.manual_seed(3)
     before = torch.get_rng_state()

@@ -17,7 +17,7 @@ from ravine.examination.recipe_changes import (
 from ravine.finding import Change, Finding, Report, Trial
 from ravine.networks.activations import Tanh
 from ravine.networks.initializers import Constant, Normal
-from ravine.networks.mlp import Dropout
+from ravine.networks.layer_parts import Dropout
 from ravine.optimizers import Momentum
 from ravine.penalties import L2
 

@@ -26,11 +26,11 @@ from ravine.examination.subject import CannotTryError, stay_silent
 from ravine.finding import Change, Evidence, Finding
 from ravine.networks.activations import Identity
 from ravine.networks.initializers import Normal, Zero
-from ravine.networks.mlp import Dropout
+from ravine.networks.layer_parts import Dropout
 from ravine.optimizers import Adam, AdamW, Lookahead, Momentum
-from ravine.optimizers.averaging import ClipNorm
+from ravine.optimizers.clipping import ClipNorm
 from ravine.penalties import L2
-from ravine.training.jobs import plan_of, prepare
+from ravine.training.defaults import prepare, training_plan
 from ravine.training.train import train
 
 
@@ -100,7 +100,7 @@ def test_runs_are_scored_from_0_for_a_constant_answer_and_worth_more_than_it(sou
     assert len(runs) == 5 and all(0 < run.score <= 1 for run in runs)
     assert all(run.loss < judge.null for run in runs)
     held = judge.task.validation
-    predictions = judge.run.model.members(held)
+    predictions = judge.run.model.member_predictions(held)
     y = held.targets.numpy()
     if source == "iris":
         known = [balanced_accuracy_score(y, p.argmax(1), adjusted=True) for p in predictions]
@@ -162,7 +162,7 @@ def test_trials_of_different_networks_and_encodings_run_beside_each_other():
 
 def test_trials_are_short_and_large_sets_are_cut():
     task, recipe = prepare(plain("digits"))
-    assert plan_of(shortened(recipe, task, 300), task).steps == pytest.approx(300, abs=40)
+    assert training_plan(shortened(recipe, task, 300), task).steps == pytest.approx(300, abs=40)
     assert shortened(recipe, task, 10**9) == recipe
     assert cut_task(task, recipe) is task
     tiny = recipe.vary("batch", 1)
@@ -172,7 +172,7 @@ def test_trials_are_short_and_large_sets_are_cut():
 
 def test_a_run_that_is_meant_to_be_longer_stays_so_and_others_are_cut():
     judge = bench(plain("digits", epochs=4))
-    steps = plan_of(judge.recipe, judge.task).steps
+    steps = training_plan(judge.recipe, judge.task).steps
     longer = judge.shortened_with((Change("epochs", 8),), steps // 2)
     assert longer.epochs == 8
     assert judge.shortened_with((), steps // 2).epochs == 2
@@ -182,7 +182,7 @@ def test_a_run_that_is_meant_to_be_longer_stays_so_and_others_are_cut():
 def test_the_steps_of_its_trials_are_those_that_it_makes():
     subject = subject_of(plain(epochs=4))
     seen = subject.observe(trials=True, say=stay_silent)
-    assert seen.results.steps == plan_of(subject.recipe, subject.task).steps
+    assert seen.results.steps == training_plan(subject.recipe, subject.task).steps
     assert len(seen.runs) == 5 and seen.results.base.loss == pytest.approx(
         np.mean([run.loss for run in seen.runs[:2]])
     )
@@ -201,7 +201,7 @@ def test_a_run_with_enough_seeds_is_not_trained_again(monkeypatch):
     monkeypatch.setattr(recipe_subject, "train_on", counting)
     subject.observe(trials=True, say=stay_silent)
     assert subject.bench.run is run and len(trained) == 1  # a few steps that are timed
-    assert plan_of(trained[0], subject.task).steps < 20
+    assert training_plan(trained[0], subject.task).steps < 20
 
 
 def test_without_trials_nothing_is_trained(monkeypatch):
@@ -248,7 +248,7 @@ def test_another_start_is_tried_for_every_fault_of_the_start(cause):
 
 def test_longer_runs_are_tried_up_to_1500_steps():
     digits = plain("digits", epochs=1, batch=128)
-    steps = plan_of(subject_of(digits).recipe, subject_of(digits).task).steps
+    steps = training_plan(subject_of(digits).recipe, subject_of(digits).task).steps
     tried = [c.value for (c,) in changes(digits, "too-few-steps")]
     assert tried == [k for k in (3, 10, 30) if k * steps <= 1500] and len(tried) >= 2
     assert changes(plain("digits", epochs=1000), "too-few-steps") == []

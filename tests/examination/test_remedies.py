@@ -25,9 +25,9 @@ from ravine.examination.remedies import Remedy, remedies_of
 from ravine.examination.subject import Facts, Observed, stay_silent
 from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_subject import TorchSubject, apply_changes
-from ravine.finding import TRIED, Change, Checks, Evidence, Finding
+from ravine.finding import TRIABLE_CHANGES, Change, Checks, Evidence, Finding
 from ravine.networks.initializers import Normal
-from ravine.networks.mlp import Dropout
+from ravine.networks.layer_parts import Dropout
 from ravine.optimizers import Adam, Lookahead
 from ravine.penalties import L2
 
@@ -145,7 +145,7 @@ def test_every_remedy_names_what_can_be_tried(cause):
         assert remedy.cause in CAUSES and set(remedy.suspects) <= set(CAUSES)
         assert remedy.evidence or remedy.cause in general
         changes = [made.change for strength in remedy.strengths for made in strength]
-        assert {c.path for c in changes} <= set(TRIED)
+        assert {c.path for c in changes} <= set(TRIABLE_CHANGES)
 
 
 # A catalogue with a subject that is made up

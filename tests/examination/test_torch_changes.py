@@ -46,7 +46,7 @@ from ravine.examination.torch_changes import (
 from ravine.examination.torch_data import TensorData
 from ravine.examination.torch_program import train_program
 from ravine.examination.torch_subject import apply_changes
-from ravine.finding import TRIED
+from ravine.finding import TRIABLE_CHANGES
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(100, 4, generator=RNG) * torch.tensor([1.0, 50.0, 0.01, 1.0]) + torch.tensor(
@@ -136,7 +136,7 @@ def test_every_change_is_listed_above_and_every_path_that_a_finding_may_name_has
     own = [k for k in vars(torch_changes).values() if isinstance(k, type)]
     classes = {k for k in own if isinstance(vars(k).get("change"), property)}
     assert classes - {torch_changes.TorchChange} == set(CHANGES)
-    assert {made.change.path for made in CHANGES.values()} == set(TRIED)
+    assert {made.change.path for made in CHANGES.values()} == set(TRIABLE_CHANGES)
     for table in (STRENGTHS, CURES):
         for strengths in table.values():
             assert {type(made) for strength in strengths for made in strength} <= set(CHANGES)

@@ -6,27 +6,29 @@ from torch import nn
 
 from ravine.networks.activations import GELU, SELU, LeakyReLU, Tanh
 from ravine.networks.as_module import as_module
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.conv import Conv, MaxPool, ResNet
-from ravine.networks.mlp import (
+from ravine.networks.layer_parts import (
     BatchNorm,
     ClassicDropout,
     Dropout,
     LayerNorm,
-    Mlp,
     Periodic,
     PiecewiseLinear,
     SpatialDropout,
 )
-from ravine.networks.torch_module import Module
-from ravine.protocols import Batch, Pass, Picture, Signature
+from ravine.networks.mlp import Mlp
+from ravine.networks.torch_module import TorchModule
+from ravine.protocols import Batch, ForwardContext, ImageShape, Signature
 
 TABLE = Signature(numbers=5, codes=(4, 3), outputs=3, flags=(1,))
-IMAGES = Signature(numbers=0, codes=(), outputs=4, picture=Picture(3, 8, 8, (0.5,) * 3, (0.2,) * 3))
+IMAGES = Signature(
+    numbers=0, codes=(), outputs=4, image=ImageShape(3, 8, 8, (0.5,) * 3, (0.2,) * 3)
+)
 
 
 def own(signature):
-    picture = signature.picture
+    picture = signature.image
     if picture is not None:
         return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
     return nn.Sequential(nn.Linear(signature.numbers, 8), nn.Tanh(), nn.Linear(8, 3))
@@ -47,14 +49,14 @@ NETWORKS = {
     ),
     "separable": (Conv(channels=(4,), separable=True, convolutions=2, norm=LayerNorm()), IMAGES),
     "residual": (ResNet(channels=(4, 8), blocks=1, activation=LeakyReLU()), IMAGES),
-    "own": (Module(make=own), TABLE),
-    "own of images": (Module(make=own), IMAGES),
+    "own": (TorchModule(make=own), TABLE),
+    "own of images": (TorchModule(make=own), IMAGES),
 }
 
 
 def examples(signature, count=12):
     generator = torch.Generator().manual_seed(0)
-    if signature.picture is not None:
+    if signature.image is not None:
         return torch.rand(count, 3, 8, 8, generator=generator)
     numbers = torch.randn(count, 5, generator=generator)
     codes = [torch.randint(0, k, (count, 1), generator=generator).float() for k in signature.codes]
@@ -62,7 +64,7 @@ def examples(signature, count=12):
 
 
 def batch_of(x, signature):
-    if signature.picture is not None:
+    if signature.image is not None:
         return Batch(x[None])
     return Batch(x[None, :, :5], x[None, :, 5:].long())
 
@@ -70,20 +72,20 @@ def batch_of(x, signature):
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize(("network", "signature"), NETWORKS.values(), ids=NETWORKS.keys())
 def test_a_module_gives_what_the_network_gives(network, signature, training):
-    built = Program(network, signature)
+    built = BatchedNetwork(network, signature)
     weights, buffers = built.start([7])
     if training and any(getattr(network, name, None) for name in ("dropout", "spatial_dropout")):
         training = False  # dropout draws from another stream
     module = as_module(built, signature, weights, buffers).train(training)
     x = examples(signature)
-    context = Pass(training=training, seeds=[7], batch=len(x), buffers=buffers)
+    context = ForwardContext(training=training, seeds=[7], batch=len(x), buffers=buffers)
     expected = built(built.layout.views(weights), batch_of(x, signature), context)[0]
     assert torch.allclose(module(x), expected, atol=1e-5)
 
 
 def test_modules_have_the_names_of_slots_and_are_torchs_own():
     network, signature = Mlp(hidden=(8, 6), norm=LayerNorm(), dropout=Dropout(rate=0.5)), TABLE
-    built = Program(network, signature)
+    built = BatchedNetwork(network, signature)
     module = as_module(built, signature, *built.start([0]))
     kinds = {name: type(m) for name, m in module.named_modules()}
     assert kinds["hidden.0"] is kinds["hidden.1"] is kinds["output"] is nn.Linear
@@ -94,13 +96,13 @@ def test_modules_have_the_names_of_slots_and_are_torchs_own():
 
 def test_gradients_are_those_of_the_network():
     network, signature = NETWORKS["batch norm"]
-    built = Program(network, signature)
+    built = BatchedNetwork(network, signature)
     weights, buffers = built.start([3])
     x, y = examples(signature), torch.randint(0, 3, (12,))
     module = as_module(built, signature, weights, buffers)
     nn.functional.cross_entropy(module(x), y).backward()
     leaf = weights.clone().requires_grad_()
-    context = Pass(training=True, seeds=[3], batch=12, buffers=buffers)
+    context = ForwardContext(training=True, seeds=[3], batch=12, buffers=buffers)
     out = built(built.layout.views(leaf), batch_of(x, signature), context)[0]
     nn.functional.cross_entropy(out, y).backward()
     expected = built.layout.views(leaf.grad)["hidden.1.weight"][0]

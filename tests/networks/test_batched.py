@@ -5,19 +5,19 @@ import torch
 from torch import nn
 
 from ravine.networks.activations import Tanh
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.initializers import Glorot
-from ravine.networks.mlp import (
+from ravine.networks.layer_parts import (
     BatchNorm,
     ClassicDropout,
     Dropout,
     LayerNorm,
-    Mlp,
     Periodic,
     PiecewiseLinear,
 )
+from ravine.networks.mlp import Mlp
 from ravine.part import stack
-from ravine.protocols import Batch, Pass, Signature
+from ravine.protocols import Batch, ForwardContext, Signature
 
 P, B, F = 3, 17, 5
 
@@ -26,7 +26,7 @@ NUMBERS = Signature(F, (), 4)
 
 
 def built(network, signature=NUMBERS):
-    program = Program(stack([network] * P), signature)
+    program = BatchedNetwork(stack([network] * P), signature)
     rows, buffers = program.start(range(P))
     return program, rows.double(), {n: b.double() for n, b in buffers.items()}
 
@@ -62,7 +62,7 @@ def test_outputs_and_gradients_equal_torch_nn(norm):
     program, rows, buffers = built(network)
     leaves = {n: v.requires_grad_() for n, v in program.layout.views(rows).items()}
     x = torch.randn(P, B, F, dtype=torch.float64)
-    now = Pass(training=True, seeds=range(P), batch=B, buffers=buffers)
+    now = ForwardContext(training=True, seeds=range(P), batch=B, buffers=buffers)
     outputs = program(leaves, Batch(x), now)
     grads = torch.autograd.grad(outputs.square().mean((1, 2)).sum(), list(leaves.values()))
     found = dict(zip(leaves, grads, strict=True))
@@ -78,7 +78,7 @@ def test_outputs_and_gradients_equal_torch_nn(norm):
             torch.testing.assert_close(buffers["hidden.0.norm.mean"][p, 0], net[1].running_mean)
             torch.testing.assert_close(buffers["hidden.0.norm.variance"][p, 0], net[1].running_var)
             net.eval()
-            judged = program(leaves, Batch(x), Pass(training=False, buffers=buffers))
+            judged = program(leaves, Batch(x), ForwardContext(training=False, buffers=buffers))
             torch.testing.assert_close(judged[p], net(x[p]), rtol=1e-11, atol=1e-12)
 
 
@@ -91,16 +91,18 @@ def test_dropout_and_its_classic_form_are_equal_in_expectation():
     x = torch.rand(P, 4000, 50) + 0.5
     for cls, trained, judged in ((Dropout, 1.0, 1.0), (ClassicDropout, 0.7, 0.7)):
         layer = stack([cls(rate=0.3)] * P).layer("drop")
-        y = layer(x, {}, Pass(training=True, seeds=(0, 1, 2), step=3, batch=4000))
+        y = layer(x, {}, ForwardContext(training=True, seeds=(0, 1, 2), step=3, batch=4000))
         assert abs((y / x).mean().item() - trained) < 0.01
         assert abs((y == 0).float().mean().item() - 0.3) < 0.01
-        assert torch.allclose(layer(x, {}, Pass(training=False)) / x, torch.tensor(judged))
+        assert torch.allclose(
+            layer(x, {}, ForwardContext(training=False)) / x, torch.tensor(judged)
+        )
 
 
 def test_dropout_masks_differ_by_network_and_step_and_are_nested_in_the_rate():
     x = torch.ones(2, 8, 30)
     low, high = (stack([Dropout(rate=r)] * 2).layer("drop") for r in (0.2, 0.6))
-    now = [Pass(training=True, seeds=(0, 1), step=s, batch=8) for s in (0, 1)]
+    now = [ForwardContext(training=True, seeds=(0, 1), step=s, batch=8) for s in (0, 1)]
     dropped = [layer(x, {}, n) == 0 for layer in (low, high) for n in now]
     assert not torch.equal(dropped[0][0], dropped[0][1]) and not torch.equal(dropped[0], dropped[1])
     assert (dropped[0] <= dropped[2]).all(), "what a low rate drops, a higher rate drops too"
@@ -113,7 +115,7 @@ def test_embeddings_of_unseen_categories_are_zero_and_get_no_gradient():
     leaves = {n: v.requires_grad_() for n, v in program.layout.views(rows).items()}
     codes = torch.tensor([[[0, 0], [1, 5], [3, 0]]]).expand(P, -1, -1)
     batch = Batch(torch.zeros(P, 3, 0, dtype=torch.float64), codes)
-    x = program.layers[0](batch, leaves, Pass(training=True))
+    x = program.layers[0](batch, leaves, ForwardContext(training=True))
     assert x.shape == (P, 3, 6) and (x[:, 0] == 0).all() and (x[:, 1] != 0).any()
     table = leaves["columns.table"]
     assert torch.equal(x[:, 1, 3:], table[:, 4 + 5]) and torch.equal(x[:, 2, :3], table[:, 3])
@@ -125,7 +127,7 @@ def test_periodic_numbers_follow_their_equation():
     program, rows, _ = built(Mlp(hidden=(), numbers=Periodic(frequencies=4, outputs=3)))
     tensors = program.layout.views(rows)
     x = torch.randn(P, B, F, dtype=torch.float64)
-    y = program.layers[0](Batch(x), tensors, Pass(training=True)).view(P, B, F, 3)
+    y = program.layers[0](Batch(x), tensors, ForwardContext(training=True)).view(P, B, F, 3)
     w1, b1, w2, b2 = (tensors[f"numbers.{n}"] for n in ("w1", "b1", "w2", "b2"))
     f, p = 2, 1
     waves = torch.cos(2 * torch.pi * (x[p, :, f, None] * w1[p, f, 0] + b1[p, f, 0]))
@@ -140,18 +142,20 @@ def test_piecewise_linear_numbers_can_tell_intervals_apart_and_stay_linear_outsi
         "numbers.bias": torch.zeros(1, 1, 1, 2),
     }
     x = torch.tensor([[[-9.0], [-0.9], [0.0], [0.9], [9.0]]])
-    y = layer(x, tensors, Pass(training=False))[0, :, 0]
+    y = layer(x, tensors, ForwardContext(training=False))[0, :, 0]
     assert y[1] < y[2] < y[3] < y[4] and y[2] == 2.0, "two of four intervals lie below 0"
 
 
 def test_numbers_of_few_values_are_not_embedded():
     signature = Signature(4, (), 1, flags=(1, 3))
-    program = Program(Mlp(hidden=(), numbers=Periodic(outputs=3)), signature)
+    program = BatchedNetwork(Mlp(hidden=(), numbers=Periodic(outputs=3)), signature)
     rows, buffers = program.start([0, 1])
     tapped: list = []
     x = torch.randn(1, 5, 4)
     program(
-        program.layout.views(rows), Batch(x), Pass(training=False, buffers=buffers, tapped=tapped)
+        program.layout.views(rows),
+        Batch(x),
+        ForwardContext(training=False, buffers=buffers, layer_outputs=tapped),
     )
     assert tapped[0].shape == (2, 5, 2 * 3 + 2)
     assert torch.equal(tapped[0][..., -2:], x[..., [1, 3]].expand(2, -1, -1))

@@ -12,21 +12,22 @@ from ravine import catalog
 from ravine.effects import Meter
 from ravine.errors import RecipeError
 from ravine.networks.activations import Tanh
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.conv import AveragePool, Conv, MaxPool, ResNet
 from ravine.networks.initializers import Orthogonal
-from ravine.networks.mlp import BatchNorm, Dropout, LayerNorm, Mlp, SpatialDropout
+from ravine.networks.layer_parts import BatchNorm, Dropout, LayerNorm, SpatialDropout
+from ravine.networks.mlp import Mlp
 from ravine.part import stack
-from ravine.protocols import Batch, Pass, Picture, Signature
+from ravine.protocols import Batch, ForwardContext, ImageShape, Signature
 from ravine.training.train import open_run, train
 
 P, B = 3, 6
-SHAPE = Picture(3, 11, 9, (0.4, 0.5, 0.6), (0.2, 0.3, 0.0))
+SHAPE = ImageShape(3, 11, 9, (0.4, 0.5, 0.6), (0.2, 0.3, 0.0))
 PICTURES = Signature(0, (), 4, SHAPE)
 
 
 def built(network, signature=PICTURES, networks=P):
-    program = Program(stack([network] * networks), signature)
+    program = BatchedNetwork(stack([network] * networks), signature)
     rows, buffers = program.start(range(networks))
     return program, rows.double(), {n: b.double() for n, b in buffers.items()}
 
@@ -107,7 +108,7 @@ def agree(network, twin_of, names):
     rows = rows + 0.1 * torch.randn(rows.shape, generator=generator, dtype=torch.float64)
     leaves = {n: v.detach().requires_grad_() for n, v in program.layout.views(rows).items()}
     x = pictures()
-    now = Pass(training=True, seeds=range(P), batch=B, buffers=buffers)
+    now = ForwardContext(training=True, seeds=range(P), batch=B, buffers=buffers)
     outputs = program(leaves, Batch(x), now)
     grads = torch.autograd.grad(outputs.square().mean((1, 2)).sum(), list(leaves.values()))
     found = dict(zip(leaves, grads, strict=True))
@@ -211,12 +212,12 @@ def test_separable_convolutions_are_depthwise_and_then_mix():
     expected = nn.functional.conv2d(
         x[1], tensors["conv.1.0.depth.weight"][1], stride=2, padding=1, groups=4
     )
-    torch.testing.assert_close(depth(x, tensors, Pass(training=True))[1], expected)
+    torch.testing.assert_close(depth(x, tensors, ForwardContext(training=True))[1], expected)
 
 
 def test_floats_from_0_to_1_are_the_same_pictures_as_bytes_and_an_mlp_takes_them_too():
     program, rows, buffers = built(Mlp(hidden=(5,)))
-    x, now = pictures(), Pass(training=True, seeds=range(P), batch=B, buffers=buffers)
+    x, now = pictures(), ForwardContext(training=True, seeds=range(P), batch=B, buffers=buffers)
     tensors = program.layout.views(rows)
     as_bytes = program(tensors, Batch(x), now)
     torch.testing.assert_close(program(tensors, Batch(x.double() / 255), now), as_bytes)
@@ -235,7 +236,7 @@ def test_one_batch_for_all_networks_is_each_networks_own():
     ):
         program, rows, buffers = built(network)
         tensors, x = program.layout.views(rows), pictures(1)
-        now = Pass(training=False, buffers=buffers)
+        now = ForwardContext(training=False, buffers=buffers)
         shared, own = (
             program(tensors, Batch(x), now),
             program(tensors, Batch(x.expand(P, -1, -1, -1, -1)), now),
@@ -272,13 +273,15 @@ def test_alone_and_in_a_cohort_bits_are_the_same(name):
     x = pictures()
 
     def gradients(members):
-        program = Program(stack([NETWORKS[name]] * len(members)), PICTURES)
+        program = BatchedNetwork(stack([NETWORKS[name]] * len(members)), PICTURES)
         rows, buffers = program.start(members)
         leaves = {n: v.detach().requires_grad_() for n, v in program.layout.views(rows).items()}
-        now = Pass(training=True, seeds=members, step=3, batch=B, buffers=buffers)
+        now = ForwardContext(training=True, seeds=members, step=3, batch=B, buffers=buffers)
         outputs = program(leaves, Batch(x[members]), now)
         found = torch.autograd.grad(outputs.square().sum(), list(leaves.values()))
-        judged = program(leaves, Batch(x[:1]), Pass(training=False, buffers=buffers)).detach()
+        judged = program(
+            leaves, Batch(x[:1]), ForwardContext(training=False, buffers=buffers)
+        ).detach()
         return [outputs.detach(), judged, *found, *buffers.values()]
 
     together = gradients([0, 1, 2])
@@ -293,7 +296,9 @@ def test_a_networks_nan_stays_its_own():
     sick[1] = torch.nan
     outputs = [
         program(
-            program.layout.views(r), Batch(x), Pass(training=True, batch=B, buffers=dict(buffers))
+            program.layout.views(r),
+            Batch(x),
+            ForwardContext(training=True, batch=B, buffers=dict(buffers)),
         )
         for r in (rows, sick)
     ]
@@ -315,18 +320,18 @@ def test_a_block_whose_last_gamma_is_zero_starts_as_its_shortcut():
     program, rows, buffers = built(ResNet(channels=(4,), blocks=1, zero_last_gamma=True))
     tensors, block = program.layout.views(rows), program.layers[-3]
     x = torch.rand(P, B, 4, 5, 5, dtype=torch.float64)
-    assert torch.equal(block(x, tensors, Pass(training=True, buffers=buffers)), x)
+    assert torch.equal(block(x, tensors, ForwardContext(training=True, buffers=buffers)), x)
 
 
 def test_spatial_dropout_drops_whole_channels_and_every_layer_reports():
     layer = stack([SpatialDropout(rate=0.5)] * 2).layer("drop")
     x = torch.ones(2, B, 8, 3, 3)
-    y = layer(x, {}, Pass(training=True, seeds=(0, 1), batch=B)).flatten(3)
+    y = layer(x, {}, ForwardContext(training=True, seeds=(0, 1), batch=B)).flatten(3)
     assert set(y.unique().tolist()) == {0.0, 2.0} and torch.equal(y.amin(3), y.amax(3))
     assert not torch.equal(y[0], y[1])
     program, rows, buffers = built(NETWORKS["plain"])
     meter = Meter(P)
-    now = Pass(training=True, seeds=range(P), batch=B, meter=meter, buffers=buffers)
+    now = ForwardContext(training=True, seeds=range(P), batch=B, meter=meter, buffers=buffers)
     program(program.layout.views(rows), Batch(pictures()), now)
     assert {"pool", "dropout", "batch norm", "activation"} <= {
         n for n, v in meter.means().items() if (v > 0).all()
@@ -342,7 +347,7 @@ def test_spatial_dropout_drops_whole_channels_and_every_layer_reports():
 )
 def test_pictures_that_are_too_small_are_refused_naming_layer_and_size(network, words):
     with pytest.raises(RecipeError) as error:
-        Program(network, PICTURES)
+        BatchedNetwork(network, PICTURES)
     assert all(word in str(error.value) for word in words)
 
 
@@ -351,16 +356,20 @@ def test_settings_that_contradict_are_refused():
         with pytest.raises(RecipeError):
             ResNet(**settings)
     with pytest.raises(RecipeError, match="rows of a table"):
-        Program(Conv(), Signature(5, (), 2))
+        BatchedNetwork(Conv(), Signature(5, (), 2))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_signals_stay_channels_last_in_memory_also_of_gray_pictures(channels):
-    signature = Signature(0, (), 4, Picture(channels, 8, 8, (0.5,) * channels, (0.2,) * channels))
+    signature = Signature(
+        0, (), 4, ImageShape(channels, 8, 8, (0.5,) * channels, (0.2,) * channels)
+    )
     program, rows, buffers = built(Conv(channels=(4, 6), hidden=()), signature)
     x = torch.randint(0, 256, (P, B, channels, 8, 8), dtype=torch.uint8)
     tapped = []
-    now = Pass(training=True, seeds=range(P), batch=B, buffers=buffers, tapped=tapped)
+    now = ForwardContext(
+        training=True, seeds=range(P), batch=B, buffers=buffers, layer_outputs=tapped
+    )
     program(program.layout.views(rows), Batch(x), now)
     wide = [y for y in tapped[1:] if y.dim() == 5]
     assert len(wide) == 8 and all(y.stride(2) == 1 for y in wide)

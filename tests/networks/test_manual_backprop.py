@@ -7,12 +7,13 @@ import torch
 
 from ravine.losses import BinaryCrossEntropy, Huber, SoftmaxCrossEntropy, SquaredError
 from ravine.networks.activations import Identity, ReLU, Sigmoid, Tanh
-from ravine.networks.batched import Program
+from ravine.networks.batched import BatchedNetwork
 from ravine.networks.initializers import Normal
-from ravine.networks.manual_backprop import ByHand
-from ravine.networks.mlp import BatchNorm, Dropout, Mlp
+from ravine.networks.layer_parts import BatchNorm, Dropout
+from ravine.networks.manual_backprop import ManualBackprop
+from ravine.networks.mlp import Mlp
 from ravine.part import stack
-from ravine.protocols import Batch, Pass, Signature
+from ravine.protocols import Batch, ForwardContext, Signature
 
 P, B, F = 3, 11, 5
 LOSSES = {
@@ -38,7 +39,7 @@ LOSSES = {
 )
 def test_equal_to_autograd(network, loss_name, weighted):
     loss, outputs = LOSSES[loss_name]
-    program = Program(stack([network] * P), Signature(F, (), outputs))
+    program = BatchedNetwork(stack([network] * P), Signature(F, (), outputs))
     stacked = stack([loss] * P)
     rows = program.start(range(P))[0].double()
     generator = torch.Generator().manual_seed(0)
@@ -50,14 +51,14 @@ def test_equal_to_autograd(network, loss_name, weighted):
     weights = torch.rand(P, B, dtype=torch.float64, generator=generator) if weighted else None
 
     leaves = {n: v.detach().requires_grad_() for n, v in program.layout.views(rows).items()}
-    each = stacked.each(program(leaves, Batch(x), Pass(training=True)), targets)
+    each = stacked.per_example(program(leaves, Batch(x), ForwardContext(training=True)), targets)
     share = torch.full_like(each, 1 / B) * (1 if weights is None else weights)
     expected = torch.autograd.grad(each, list(leaves.values()), share)
 
-    assert ByHand.applies(program, stacked)
+    assert ManualBackprop.applies(program, stacked)
     grads = program.layout.views(torch.full_like(rows, 7.0))
     batch = Batch(x, None, targets, weights)
-    losses = ByHand(program, stacked)(
+    losses = ManualBackprop(program, stacked)(
         program.layout.views(rows), grads, batch, 1 / B if weights is None else weights / B, None
     )
     torch.testing.assert_close(losses, each.detach(), rtol=1e-12, atol=1e-13)
@@ -67,7 +68,7 @@ def test_equal_to_autograd(network, loss_name, weighted):
 
 def test_other_layers_and_losses_are_left_to_autograd():
     def applies(network, loss=SoftmaxCrossEntropy(), signature=Signature(F, (), 4)):  # noqa: B008
-        return ByHand.applies(Program(network, signature), loss)
+        return ManualBackprop.applies(BatchedNetwork(network, signature), loss)
 
     plain = Mlp(hidden=(7,))
     assert applies(plain) and applies(dataclasses.replace(plain, activation=ReLU()))

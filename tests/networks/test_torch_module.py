@@ -12,14 +12,14 @@ from ravine import catalog
 from ravine.data import Data
 from ravine.effects import Meter
 from ravine.errors import RecipeError
-from ravine.networks.batched import Program
-from ravine.networks.torch_module import Module
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.torch_module import TorchModule
 from ravine.part import stack
-from ravine.protocols import Batch, Pass, Picture, Signature
+from ravine.protocols import Batch, ForwardContext, ImageShape, Signature
 from ravine.serialization import from_plain, to_plain
 from ravine.training.train import open_run, train, train_all
 
-PICTURES = Signature(0, (), 3, Picture(1, 6, 6, (0.5,), (0.25,)))
+PICTURES = Signature(0, (), 3, ImageShape(1, 6, 6, (0.5,), (0.25,)))
 
 
 def table(signature):
@@ -34,7 +34,7 @@ def table(signature):
 
 def small(signature):
     return nn.Sequential(
-        nn.Conv2d(signature.picture.channels, 5, 3),
+        nn.Conv2d(signature.image.channels, 5, 3),
         nn.BatchNorm2d(5),
         nn.ReLU(),
         nn.Dropout2d(0.4),
@@ -44,14 +44,14 @@ def small(signature):
 
 
 def built(make, signature, seeds):
-    program = Program(stack([Module(make=make)] * len(seeds)), signature)
+    program = BatchedNetwork(stack([TorchModule(make=make)] * len(seeds)), signature)
     rows, buffers = program.start(seeds)
     return program, rows, buffers
 
 
 def recipe(**changes):
     plain = dataclasses.replace(
-        catalog.plain(), data=Data(source="iris"), network=Module(make=table), epochs=2
+        catalog.plain(), data=Data(source="iris"), network=TorchModule(make=table), epochs=2
     )
     return dataclasses.replace(plain, **{"seeds": 2, **changes})
 
@@ -63,7 +63,9 @@ def test_outputs_gradients_and_running_statistics_are_the_modules_own():
     }
     buffers = {n: b.double() for n, b in buffers.items()}
     x = torch.randint(0, 256, (2, 7, 1, 6, 6), dtype=torch.uint8)
-    outputs = program(leaves, Batch(x), Pass(training=True, seeds=[0, 1], batch=7, buffers=buffers))
+    outputs = program(
+        leaves, Batch(x), ForwardContext(training=True, seeds=[0, 1], batch=7, buffers=buffers)
+    )
     grads = dict(
         zip(leaves, torch.autograd.grad(outputs.square().sum(), list(leaves.values())), strict=True)
     )
@@ -93,7 +95,7 @@ def test_every_network_has_its_own_start_and_dropout_whatever_the_company():
     def outputs(members, step):
         program, rows, buffers = built(make, PICTURES, [seeds[m] for m in members])
         leaves = {n: v.detach().requires_grad_() for n, v in program.layout.views(rows).items()}
-        now = Pass(
+        now = ForwardContext(
             training=True, seeds=[seeds[m] for m in members], step=step, batch=7, buffers=buffers
         )
         y = program(leaves, Batch(x), now)
@@ -136,7 +138,7 @@ def test_frozen_parameters_do_not_move_and_scalars_do():
         def forward(self, x):
             return self.linear(x) * self.scale
 
-    run = train(recipe(network=Module(make=Scaled)), workers=1)
+    run = train(recipe(network=TorchModule(make=Scaled)), workers=1)
     weight = run.model.buffers["module.linear.weight"]
     assert (
         weight.shape == (2, 3, 4)
@@ -152,7 +154,7 @@ def test_a_module_trains_is_written_and_is_read_back_when_handed_in(tmp_path):
         e.name for e in run.record.effects if all(e.values)
     }
     assert run.record.recipe["network"]["make"].endswith("test_torch_module.table")
-    with pytest.raises(RecipeError, match="from Python"):
+    with pytest.raises(RecipeError, match="pass it in Python"):
         open_run(tmp_path / "run")
     again = open_run(tmp_path / "run", module=table)
     assert torch.equal(again.model.weights, run.model.weights)
@@ -175,7 +177,7 @@ def test_categories_are_embedded_before_a_module_and_it_reports():
     ] == 2 * (2 + 16)
     meter = Meter(2)
     codes = torch.tensor([[[1, 2], [0, 3]]])
-    now = Pass(training=True, seeds=[0, 1], meter=meter, buffers=buffers)
+    now = ForwardContext(training=True, seeds=[0, 1], meter=meter, buffers=buffers)
     assert program(program.layout.views(rows), Batch(torch.ones(1, 2, 2), codes), now).shape == (
         2,
         2,
@@ -203,12 +205,12 @@ class Idle(nn.Linear):
 )
 def test_modules_that_cannot_be_the_network_are_refused_before_any_work(make, words):
     with pytest.raises(RecipeError, match=words):
-        train(recipe(network=Module(make=make)))
+        train(recipe(network=TorchModule(make=make)))
 
 
 def test_a_recipe_file_names_a_module_and_cannot_make_it():
-    plain = to_plain(Module(make=table))
+    plain = to_plain(TorchModule(make=table))
     assert plain["make"].endswith("test_torch_module.table")
     for given in (plain, {"name": "Module"}):
-        with pytest.raises(RecipeError, match="Module.make is .* from Python"):
-            from_plain(Module, given, catalog.CHOICES)
+        with pytest.raises(RecipeError, match="TorchModule.make is .* in Python"):
+            from_plain(TorchModule, given, catalog.PARTS_BY_ROLE)

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from ravine.effects import Meter
-from ravine.optimizers import AVERAGES, CLIPS, ClipNorm, ClipValue, Ema, Swa
+from ravine.optimizers import ALL_AVERAGES, Ema, Swa
 from ravine.part import stack
-from ravine.protocols import Now, Plan
+from ravine.protocols import Plan, StepContext
 
 
 def now(step=1, meter=None):
     decays = torch.ones(1, 1)
-    return Now(step=step, factor=1.0, decays=decays, layout=None, meter=meter)  # type: ignore
+    return StepContext(step=step, factor=1.0, decays=decays, layout=None, meter=meter)  # type: ignore
 
 
 def noise(*shape, seed=0):
@@ -21,53 +21,6 @@ def noise(*shape, seed=0):
 
 
 # Clips
-
-
-def test_clip_norm_is_torchs_for_each_network_alone():
-    grads = noise(5, 40) * torch.tensor([[0.01], [1.0], [3.0], [10.0], [1e4]])
-    found = ClipNorm(limit=2.0).clip(grads, now())
-    for row, own in zip(grads, found, strict=True):
-        leaf = torch.nn.Parameter(torch.zeros(40, dtype=torch.float64))
-        leaf.grad = row.clone()
-        torch.nn.utils.clip_grad_norm_([leaf], 2.0)
-        torch.testing.assert_close(own, leaf.grad, rtol=1e-6, atol=0)  # torch divides by |g| + 1e-6
-    assert torch.equal(found[0], grads[0])
-
-
-@pytest.mark.parametrize("cls", CLIPS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_clips_are_the_same_alone_and_together_and_report_whom_they_cut(cls, dtype):
-    grads = (noise(7, 1003) * torch.logspace(-3, 3, 7)[:, None]).to(dtype)
-    parts, meter = [cls(limit=0.2 + 0.1 * i) for i in range(7)], Meter(7)
-    together = stack(parts).clip(grads, now(meter=meter))
-    for i, part in enumerate(parts):
-        assert torch.equal(part.clip(grads[i : i + 1], now())[0], together[i])
-    cut = (together != grads).any(1)
-    assert cut.any() and not cut.all()
-    assert torch.equal(meter.means()["clip"], cut.double())
-    assert together.dtype == dtype
-
-
-@pytest.mark.parametrize("cls", CLIPS)
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_a_gradient_that_is_not_finite_stays_so_and_touches_nobody(cls, bad):
-    grads = 10 * noise(3, 20)
-    sick = grads.clone()
-    sick[1, 4] = bad
-    part = cls(limit=1.0)
-    found, healthy = part.clip(sick, now()), part.clip(grads, now())
-    assert not found[1].isfinite().all()
-    assert torch.equal(found[[0, 2]], healthy[[0, 2]])
-
-
-def test_clip_value_cuts_entries_as_torch_does():
-    grads = noise(4, 30)
-    torch.testing.assert_close(
-        ClipValue(limit=0.5).clip(grads, now()), grads.clamp(-0.5, 0.5), rtol=0, atol=0
-    )
-
-
-# Averages
 
 
 def walk(steps, networks=3, width=6):
@@ -98,7 +51,9 @@ def test_ema_is_torchs():
         for i, average in enumerate(kept):
             model[i].weight.data.copy_(rows[i : i + 1])
             average.update_parameters(model[i])
-            torch.testing.assert_close(part.averaged(rows, state)[i], average.module.weight[0].data)
+            torch.testing.assert_close(
+                part.eval_weights(rows, state)[i], average.module.weight[0].data
+            )
 
 
 def test_ema_that_warms_up_forgets_the_start():
@@ -133,11 +88,11 @@ def test_swa_is_torchs_mean_over_the_ends_of_late_epochs():
                 model[i].weight.data.copy_(rows[i : i + 1])
                 average.update_parameters(model[i])
             expected = average.module.weight[0].data if average.n_averaged else rows[i]
-            torch.testing.assert_close(part.averaged(rows, state)[i], expected)
+            torch.testing.assert_close(part.eval_weights(rows, state)[i], expected)
     assert state is not None and state["count"].flatten().tolist() == [8, 4, 2]
 
 
-@pytest.mark.parametrize("cls", AVERAGES)
+@pytest.mark.parametrize("cls", ALL_AVERAGES)
 def test_averages_are_the_same_alone_and_together_keep_nan_apart_and_report_their_distance(cls):
     values = [0.1 * i for i in range(7)]
     name = "decay" if cls is Ema else "start_at"
@@ -154,9 +109,9 @@ def test_averages_are_the_same_alone_and_together_keep_nan_apart_and_report_thei
             apart[i] = part.update(
                 own, part.start(own) if apart[i] is None else apart[i], now(step), Plan(20, 2)
             )
-    found = cohort.averaged(rows, together)
+    found = cohort.eval_weights(rows, together)
     for i, part in enumerate(parts):
-        alone = part.averaged(rows[i : i + 1], apart[i])[0]
+        alone = part.eval_weights(rows[i : i + 1], apart[i])[0]
         torch.testing.assert_close(alone, found[i], rtol=0, atol=0, equal_nan=True)
     shown = meter.means()[cls.acts.name]
     assert (shown[[1, 2, 4, 5, 6]] > 0).all()

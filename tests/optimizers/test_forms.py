@@ -21,14 +21,14 @@ from ravine.optimizers import (
     Rprop,
     ScheduleFreeSGD,
 )
-from ravine.optimizers.coefficients import each, over
-from ravine.optimizers.muon import orthogonal
-from ravine.protocols import Now
+from ravine.optimizers.coefficients import divide, per_network
+from ravine.optimizers.muon import orthogonalize
+from ravine.protocols import StepContext
 
 
 def now(step, *, factor=1.0, width=2, decays=None, meter=None):
     decays = torch.ones(1, width, dtype=torch.float64) if decays is None else decays
-    return Now(step=step, factor=factor, decays=decays, layout=None, meter=meter)  # type: ignore
+    return StepContext(step=step, factor=factor, decays=decays, layout=None, meter=meter)  # type: ignore
 
 
 def path(part, rows, gradient, steps, *, factor=lambda step: 1.0):
@@ -113,8 +113,8 @@ def test_nesterov_ahead_of_the_weights_and_after_the_change_of_variables_is_one_
     rows, state = START, part.start(START)
     for step, expected in enumerate(thetas, 1):
         rows, state = part.update(rows, bowl(rows), state, now(step))
-        torch.testing.assert_close(part.settled(rows, state), expected, rtol=1e-10, atol=1e-12)
-    assert Nesterov().settled(rows, state) is rows
+        torch.testing.assert_close(part.eval_weights(rows, state), expected, rtol=1e-10, atol=1e-12)
+    assert Nesterov().eval_weights(rows, state) is rows
 
 
 # Sizes of steps
@@ -187,7 +187,7 @@ def test_the_averaged_iterate_of_noisy_descent_is_nearer_than_the_last():
         noise = torch.randn(64, 2, generator=generator, dtype=torch.float64)
         rows, state = part.update(rows, curvature * (rows - best) + 5 * noise, state, now(step))
     last = (rows - best).square().mean().sqrt()
-    averaged = (part.settled(rows, state) - best).square().mean().sqrt()
+    averaged = (part.eval_weights(rows, state) - best).square().mean().sqrt()
     assert averaged < 0.3 * last
 
 
@@ -197,18 +197,18 @@ def test_schedule_free_judges_the_plain_mean_of_its_fast_points_at_a_constant_ra
     for step in range(1, 30):
         rows, state = part.update(rows, bowl(rows), state, now(step))
         fast.append(state["fast"])
-        torch.testing.assert_close(part.settled(rows, state), torch.stack(fast).mean(0))
+        torch.testing.assert_close(part.eval_weights(rows, state), torch.stack(fast).mean(0))
 
 
 def test_orthogonal_brings_singular_values_near_one_and_leaves_zeros():
     generator = torch.Generator().manual_seed(3)
     for shape in ((8, 8), (5, 20), (20, 5)):
-        made = orthogonal(
+        made = orthogonalize(
             torch.randn(3, *shape, generator=generator, dtype=torch.float64), steps=10
         )
         sizes = torch.linalg.svdvals(made)
         assert sizes.min() > 0.6 and sizes.max() < 1.3
-    assert torch.equal(orthogonal(torch.zeros(1, 3, 4), steps=5), torch.zeros(1, 3, 4))
+    assert torch.equal(orthogonalize(torch.zeros(1, 3, 4), steps=5), torch.zeros(1, 3, 4))
 
 
 # Weight decay
@@ -253,6 +253,6 @@ def test_the_fixed_form_of_decoupled_decay_does_not_know_the_rate():
 def test_coefficients_are_the_same_bits_as_floats_and_in_columns_of_any_length():
     values = [0.9 + 0.001 * i for i in range(13)]
     column = torch.tensor(values, dtype=torch.float64).view(-1, 1)
-    powers, quotients = each(lambda b: 1 - b**37, column), over(0.3, column)
+    powers, quotients = per_network(lambda b: 1 - b**37, column), divide(0.3, column)
     for i, value in enumerate(values):
         assert float(powers[i]) == 1 - value**37 and float(quotients[i]) == 0.3 / value

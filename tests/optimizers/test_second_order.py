@@ -14,13 +14,13 @@ from ravine import optimizers as o
 from ravine.data import Data
 from ravine.effects import Meter
 from ravine.errors import RecipeError
-from ravine.networks import activations, mlp
-from ravine.networks.batched import Program
+from ravine.networks import activations, layer_parts, mlp
+from ravine.networks.batched import BatchedNetwork
 from ravine.part import field_types, is_number, rows_of, stack
 from ravine.penalties import L2
 from ravine.probes.curvature import Objective
-from ravine.protocols import Batch, Now, Searches
-from ravine.training.jobs import load_task, signature
+from ravine.protocols import Batch, SearchOptimizer, StepContext
+from ravine.training.defaults import load_task
 from ravine.training.train import resume, train, train_all
 from ravine_gallery.surfaces import ALL as SURFACES
 
@@ -43,7 +43,9 @@ class Fixed:
 
 
 def moment(step, objective, *, factor=1.0, lr=None, meter=None):
-    return Now(step, factor, torch.ones(1, objective.layout.width), objective.layout, lr, meter)
+    return StepContext(
+        step, factor, torch.ones(1, objective.layout.width), objective.layout, lr, meter
+    )
 
 
 def walk(part, objective, rows, steps, *, state=None, first=1):
@@ -156,7 +158,7 @@ def test_lbfgs_in_a_run_ends_with_the_weights_of_torch():
     )
     run, task = train(recipe, workers=1), load_task(recipe)
     assert {e.name for e in run.record.effects} >= {"step length", "line search"}
-    program = Program(network, signature(task))
+    program = BatchedNetwork(network, task.signature)
     examples = task.train.to("cpu", torch.float64)
     batch = Batch(examples.numbers[None], None, examples.targets[None])
     objective = Objective.of_program(program, losses.SoftmaxCrossEntropy(), batch)
@@ -232,7 +234,7 @@ def test_too_many_weights_are_refused_with_the_memory_before_any_work(cls, tmp_p
 # Every one of them
 
 
-@pytest.mark.parametrize("cls", o.SEARCHING)
+@pytest.mark.parametrize("cls", o.SEARCH_OPTIMIZERS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_alone_and_in_a_cohort_the_bits_are_the_same(cls, dtype):
     together, state = walk(cohort(cls), BUMPY, begin(dtype), 12)
@@ -244,7 +246,7 @@ def test_alone_and_in_a_cohort_the_bits_are_the_same(cls, dtype):
             assert torch.equal(walk(part, BUMPY, own, 12)[0][-1][0], together[-1][i])
 
 
-@pytest.mark.parametrize("cls", o.SEARCHING)
+@pytest.mark.parametrize("cls", o.SEARCH_OPTIMIZERS)
 def test_a_nan_stays_in_its_network_and_is_not_hidden(cls):
     healthy, _ = walk(cohort(cls), BUMPY, begin(), 6)
     part, rows = cohort(cls), begin()
@@ -257,7 +259,7 @@ def test_a_nan_stays_in_its_network_and_is_not_hidden(cls):
     assert path[-1][2].isnan().any()
 
 
-@pytest.mark.parametrize("cls", o.SEARCHING)
+@pytest.mark.parametrize("cls", o.SEARCH_OPTIMIZERS)
 def test_networks_may_leave_and_a_kept_state_goes_on(cls):
     part, stay = cohort(cls), torch.tensor([1, 4])
     whole, _ = walk(part, BUMPY, begin(), 10)
@@ -267,7 +269,7 @@ def test_networks_may_leave_and_a_kept_state_goes_on(cls):
     assert torch.equal(rest[-1], whole[-1][stay])
 
 
-@pytest.mark.parametrize("cls", o.SEARCHING)
+@pytest.mark.parametrize("cls", o.SEARCH_OPTIMIZERS)
 def test_a_rate_of_zero_changes_nothing_and_frozen_weights_stay(cls):
     part, rows = cls(), begin()
     still, _ = part.search(rows, Fixed(BUMPY, rows), part.start(rows), moment(1, BUMPY, factor=0.0))
@@ -282,7 +284,7 @@ def test_a_rate_of_zero_changes_nothing_and_frozen_weights_stay(cls):
     assert (BOWL.value_and_grad(moved).grads[:, free].abs() < 0.05).all()
 
 
-@pytest.mark.parametrize("cls", o.SEARCHING)
+@pytest.mark.parametrize("cls", o.SEARCH_OPTIMIZERS)
 def test_numbers_reach_the_bottom_of_a_surface(cls):
     surface = next(s for s in SURFACES if s.name == "rosenbrock")
     rows = torch.tensor([surface.start, (0.3, 0.4)], dtype=torch.float64)
@@ -327,7 +329,9 @@ def test_newtons_methods_resume(tmp_path, cls):
 
 
 def test_penalties_dropout_and_batch_norm_are_part_of_what_is_searched():
-    network = mlp.Mlp(hidden=(5,), norm=mlp.BatchNorm(), dropout=mlp.Dropout(rate=0.3))
+    network = mlp.Mlp(
+        hidden=(5,), norm=layer_parts.BatchNorm(), dropout=layer_parts.Dropout(rate=0.3)
+    )
     run = train(small(network=network, optimizer=o.Lbfgs(), epochs=5), workers=1)
     assert not run.record.idle()
 
@@ -339,7 +343,7 @@ def test_a_penalty_is_part_of_what_is_searched():
     )
     run, task = train(recipe.vary("precision", "float64"), workers=1), load_task(recipe)
     program, examples = (
-        Program(recipe.network, signature(task)),
+        BatchedNetwork(recipe.network, task.signature),
         task.train.to("cpu", torch.float64),
     )
     batch = Batch(examples.numbers[None], None, examples.targets[None])
@@ -359,7 +363,7 @@ def test_what_cannot_be_searched_is_refused():
         o.Lookahead(inner=o.Newton())
     with pytest.raises(RecipeError, match="Lbfgs as a torch optimizer"):
         o.AsTorch(torch.nn.Linear(1, 1).parameters(), o.Lbfgs())
-    for cls in o.SEARCHING:
-        assert issubclass(cls, Searches)
+    for cls in o.SEARCH_OPTIMIZERS:
+        assert issubclass(cls, SearchOptimizer)
         with pytest.raises(RecipeError, match="lr"):
             cls(lr=-1.0)

@@ -8,8 +8,18 @@ import pytest
 import torch
 
 from ravine.errors import RecipeError
-from ravine.optimizers import ALL, ASGD, SEARCHING, AdamW, AsTorch, Guest, Momentum, NAdam, Rprop
-from ravine.protocols import Settles
+from ravine.optimizers import (
+    ALL,
+    ASGD,
+    SEARCH_OPTIMIZERS,
+    AdamW,
+    AsTorch,
+    Momentum,
+    NAdam,
+    Rprop,
+    TorchOptimizer,
+)
+from ravine.protocols import HasEvalWeights
 
 
 def model(seed=0):
@@ -47,7 +57,7 @@ def test_a_rule_of_ours_follows_torchs_schedulers_like_torchs_own():
 
 
 @pytest.mark.parametrize(
-    "cls", [c for c in ALL if c not in SEARCHING]
+    "cls", [c for c in ALL if c not in SEARCH_OPTIMIZERS]
 )  # those are refused: test_second_order.py
 def test_state_dict_resumes_every_rule_bit_for_bit(cls):
     net = model().float()
@@ -72,12 +82,12 @@ def test_settled_weights_are_shown_and_taken_back():
     net = model()
     optimizer = AsTorch(net.parameters(), ASGD(lr=0.05))
     raw = train(net, optimizer, 20)
-    with optimizer.settled():
+    with optimizer.eval_weights():
         settled = torch.cat([p.detach().flatten() for p in net.parameters()])
         average = torch.cat([optimizer.state[p]["average"].flatten() for p in net.parameters()])
         assert torch.equal(settled, average) and not torch.equal(settled, raw)
     assert torch.equal(torch.cat([p.detach().flatten() for p in net.parameters()]), raw)
-    assert isinstance(ASGD(), Settles) and not isinstance(Momentum(), Settles)
+    assert isinstance(ASGD(), HasEvalWeights) and not isinstance(Momentum(), HasEvalWeights)
 
 
 def test_a_closure_is_called_and_parameters_without_a_gradient_rest():
@@ -110,6 +120,6 @@ def test_a_rate_of_zero_cannot_be_scheduled():
         ("SGD", {"momentum": -1.0}, "momentum"),
     ],
 )
-def test_a_guest_that_cannot_come_is_named(name, given, match):
+def test_a_class_that_cannot_be_used_is_named(name, given, match):
     with pytest.raises(RecipeError, match=match):
-        Guest(optimizer=name, settings=given)
+        TorchOptimizer(optimizer=name, settings=given)

@@ -14,9 +14,9 @@ import torch
 from ravine import catalog, losses, optimizers
 from ravine.data import Data
 from ravine.errors import InputError
-from ravine.networks import activations, mlp
-from ravine.networks.batched import Program
-from ravine.optimizers.stability import edge
+from ravine.networks import activations, layer_parts, mlp
+from ravine.networks.batched import BatchedNetwork
+from ravine.optimizers.stability import stability_edge
 from ravine.penalties import L2
 from ravine.probes.curvature import (
     LARGEST,
@@ -30,7 +30,7 @@ from ravine.probes.curvature import (
     ritz,
     trace,
 )
-from ravine.protocols import Batch, Now, Pass, Signature
+from ravine.protocols import Batch, ForwardContext, Signature, StepContext
 from ravine.studies.curvature import curvature_of, objective_of, probed, sharpness
 from ravine.training.train import train
 from ravine_gallery.surfaces import ALL as SURFACES
@@ -41,7 +41,7 @@ P = 4
 def network(hidden=(5,), *, outputs=3, examples=20, activation=None, **more):
     """A program, its batch, and rows of P networks in float64."""
     part = mlp.Mlp(hidden=hidden, activation=activation or activations.Tanh(), **more)
-    program = Program(part, Signature(4, (), outputs))
+    program = BatchedNetwork(part, Signature(4, (), outputs))
     generator = torch.Generator().manual_seed(1)
     batch = Batch(
         torch.randn(1, examples, 4, generator=generator, dtype=torch.float64),
@@ -88,7 +88,7 @@ def quadratic(eigenvalues):
 CASES = {
     "tanh": {},
     "relu": {"activation": activations.ReLU()},
-    "batch norm": {"norm": mlp.BatchNorm()},
+    "batch norm": {"norm": layer_parts.BatchNorm()},
     "linear": {"hidden": ()},
 }
 
@@ -128,7 +128,7 @@ def test_the_hessian_of_a_linear_neuron_is_covariance_plus_the_mean_squared():
         * torch.tensor([1.0, 3.0, 0.5, 2.0])
         + 5
     )
-    program = Program(mlp.Mlp(hidden=()), Signature(4, (), 1))
+    program = BatchedNetwork(mlp.Mlp(hidden=()), Signature(4, (), 1))
     batch = Batch(x, None, torch.randn(1, 500, 1, generator=generator, dtype=torch.float64))
     objective = Objective.of_program(program, losses.SquaredError(), batch)
     hessian = objective.hessian(program.start([0])[0].double())[0]
@@ -286,7 +286,9 @@ def test_a_network_of_zeros_stands_at_a_saddle():
     """Both layers 0 and balanced targets: no gradient, and a direction down once both move
     together.
     """
-    program = Program(mlp.Mlp(hidden=(3,), activation=activations.Tanh()), Signature(1, (), 1))
+    program = BatchedNetwork(
+        mlp.Mlp(hidden=(3,), activation=activations.Tanh()), Signature(1, (), 1)
+    )
     x = torch.tensor([[[-1.0], [1.0]]], dtype=torch.float64)
     objective = Objective.of_program(program, losses.SquaredError(), Batch(x, None, x))
     point = objective.at(torch.zeros(1, program.layout.width, dtype=torch.float64))
@@ -310,9 +312,9 @@ def test_a_network_of_zeros_stands_at_a_saddle():
     ids=repr,
 )
 def test_steps_grow_just_above_the_edge_and_shrink_just_below(optimizer):
-    now = Now(1, 1.0, torch.ones(1, 1, dtype=torch.float64), None)  # type: ignore[arg-type]
+    now = StepContext(1, 1.0, torch.ones(1, 1, dtype=torch.float64), None)  # type: ignore[arg-type]
     one = torch.ones(1, 1, dtype=torch.float64)
-    found = edge(optimizer, one, now)
+    found = stability_edge(optimizer, one, now)
     curvature = found.threshold - found.coupled
     for share, grows in ((0.98, False), (1.02, True)):
         rows, state = one, optimizer.start(one)
@@ -337,8 +339,10 @@ def test_steps_grow_just_above_the_edge_and_shrink_just_below(optimizer):
 def test_adaptive_rules_have_the_edge_of_their_scaled_curvature(optimizer):
     """At tiny weights v is nothing beside eps, so the scale is eps alone and the rule linear."""
     tiny = torch.full((1, 1), 1e-12, dtype=torch.float64)
-    now = Now(60, 1.0, torch.ones_like(tiny), None)  # type: ignore[arg-type]
-    found = edge(optimizer, tiny, now, {**optimizer.start(tiny), "square": torch.zeros_like(tiny)})
+    now = StepContext(60, 1.0, torch.ones_like(tiny), None)  # type: ignore[arg-type]
+    found = stability_edge(
+        optimizer, tiny, now, {**optimizer.start(tiny), "square": torch.zeros_like(tiny)}
+    )
     unit = found.product(lambda v: v)(torch.ones_like(tiny)) - found.decoupled
     if isinstance(
         optimizer, optimizers.AdamW
@@ -357,10 +361,10 @@ def test_adaptive_rules_have_the_edge_of_their_scaled_curvature(optimizer):
 
 def test_rules_whose_edge_is_not_known_have_none():
     rows = torch.ones(1, 2)
-    now = Now(1, 1.0, torch.ones(1, 2), None)  # type: ignore[arg-type]
-    assert edge(optimizers.Lion(), rows, now) is None
-    assert edge(optimizers.Adam(), rows, now) is None  # without its state
-    assert edge(optimizers.SGD(lr=0.0), rows, now).threshold.isinf().all()
+    now = StepContext(1, 1.0, torch.ones(1, 2), None)  # type: ignore[arg-type]
+    assert stability_edge(optimizers.Lion(), rows, now) is None
+    assert stability_edge(optimizers.Adam(), rows, now) is None  # without its state
+    assert stability_edge(optimizers.SGD(lr=0.0), rows, now).threshold.isinf().all()
 
 
 # Runs
@@ -383,8 +387,8 @@ def run():
 def test_a_run_gives_its_objective(run):
     of = probed(run, split="train", examples=10_000)
     value = objective_of(run, examples=10_000).value(of.rows)
-    outputs = of.program(of.program.layout.views(of.rows), of.batch, Pass(training=False))
-    each = of.loss.each(outputs, of.batch.targets.expand(2, -1)).mean(1, keepdim=True)
+    outputs = of.program(of.program.layout.views(of.rows), of.batch, ForwardContext(training=False))
+    each = of.loss.per_example(outputs, of.batch.targets.expand(2, -1)).mean(1, keepdim=True)
     decays = of.program.layout.decays(dtype=torch.float64)
     torch.testing.assert_close(
         value, each + 0.01 * (decays * of.rows).square().sum(1, keepdim=True)

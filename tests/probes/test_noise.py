@@ -9,15 +9,15 @@ import torch
 
 from ravine import losses
 from ravine.errors import InputError
-from ravine.networks import activations, initializers, mlp
-from ravine.networks.batched import Program
+from ravine.networks import activations, initializers, layer_parts, mlp
+from ravine.networks.batched import BatchedNetwork
 from ravine.probes.curvature import Objective
 from ravine.probes.noise import (
-    Noise,
+    GradientNoise,
     NoiseAverage,
     gradient_noise,
     per_example_gradients,
-    squared_lengths,
+    squared_gradient_norms,
     two_batches,
 )
 from ravine.protocols import Batch, Signature
@@ -32,12 +32,12 @@ NETWORKS = {
         True,
     ),
     "dropout": (
-        mlp.Mlp(hidden=(6,), dropout=mlp.ClassicDropout(), activation=activations.SELU()),
+        mlp.Mlp(hidden=(6,), dropout=layer_parts.ClassicDropout(), activation=activations.SELU()),
         (),
         True,
     ),
-    "batch norm": (mlp.Mlp(hidden=(6,), norm=mlp.BatchNorm()), (), False),
-    "layer norm": (mlp.Mlp(hidden=(6,), norm=mlp.LayerNorm()), (), False),
+    "batch norm": (mlp.Mlp(hidden=(6,), norm=layer_parts.BatchNorm()), (), False),
+    "layer norm": (mlp.Mlp(hidden=(6,), norm=layer_parts.LayerNorm()), (), False),
     "embeddings": (mlp.Mlp(hidden=(6,), embedding=3), (4, 5), False),
     "scaled inputs": (mlp.Mlp(hidden=(6,), scale_inputs=True, parametric=True), (), False),
 }
@@ -45,7 +45,7 @@ NETWORKS = {
 
 def case(name, outputs=3):
     part, codes, _ = NETWORKS[name]
-    program = Program(part, Signature(4, codes, outputs))
+    program = BatchedNetwork(part, Signature(4, codes, outputs))
     generator = torch.Generator().manual_seed(2)
     numbers = torch.randn(1, B, 4, generator=generator, dtype=torch.float64)
     given = (
@@ -87,7 +87,7 @@ def test_gradients_and_lengths_are_those_of_a_loop_over_examples(name):
     torch.testing.assert_close(
         per_example_gradients(program, loss, rows, batch, buffers=buffers), expected
     )
-    found = squared_lengths(program, loss, rows, batch, buffers=buffers)
+    found = squared_gradient_norms(program, loss, rows, batch, buffers=buffers)
     torch.testing.assert_close(found, expected.square().sum(2))
 
 
@@ -101,22 +101,23 @@ def test_linear_layers_need_no_per_example_gradients(name, monkeypatch):
 
     monkeypatch.setattr("ravine.probes.noise.per_example_gradients", counted)
     program, batch, rows, buffers = case(name)
-    squared_lengths(program, losses.SoftmaxCrossEntropy(), rows, batch, buffers=buffers)
+    squared_gradient_norms(program, losses.SoftmaxCrossEntropy(), rows, batch, buffers=buffers)
     assert bool(asked) != NETWORKS[name][2]
 
 
 def test_each_network_may_have_its_own_batch_and_regression_targets():
-    program = Program(mlp.Mlp(hidden=(5,)), Signature(4, (), 1))
+    program = BatchedNetwork(mlp.Mlp(hidden=(5,)), Signature(4, (), 1))
     generator = torch.Generator().manual_seed(4)
     batch = Batch(
         torch.randn(P, B, 4, generator=generator), None, torch.randn(P, B, 1, generator=generator)
     )
     rows, _ = program.start(range(P))
-    found = squared_lengths(program, losses.SquaredError(), rows, batch)
+    found = squared_gradient_norms(program, losses.SquaredError(), rows, batch)
     for i in range(P):
         own = Batch(batch.numbers[i : i + 1], None, batch.targets[i : i + 1])
         torch.testing.assert_close(
-            squared_lengths(program, losses.SquaredError(), rows[i : i + 1], own)[0], found[i]
+            squared_gradient_norms(program, losses.SquaredError(), rows[i : i + 1], own)[0],
+            found[i],
         )
     torch.testing.assert_close(
         found, per_example_gradients(program, losses.SquaredError(), rows, batch).square().sum(2)
@@ -129,7 +130,7 @@ def test_a_nan_network_leaves_the_others_alone():
     sick[1] = torch.nan
     loss = losses.SoftmaxCrossEntropy()
     found, healthy = (
-        squared_lengths(program, loss, r, batch, buffers=buffers) for r in (sick, rows)
+        squared_gradient_norms(program, loss, r, batch, buffers=buffers) for r in (sick, rows)
     )
     assert torch.equal(found[[0, 2]], healthy[[0, 2]]) and found[1].isnan().all()
     scales = gradient_noise(
@@ -185,7 +186,7 @@ def test_averages_of_both_find_the_scale_where_single_ratios_do_not():
 
 
 def test_a_signal_drowned_in_noise_gives_an_infinite_scale():
-    assert Noise(torch.tensor([[-1.0]]), torch.tensor([[2.0]])).scale.isinf().all()
+    assert GradientNoise(torch.tensor([[-1.0]]), torch.tensor([[2.0]])).scale.isinf().all()
 
 
 def test_too_few_examples_and_swapped_batches_are_refused():

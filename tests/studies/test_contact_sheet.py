@@ -10,9 +10,9 @@ from ravine.cli import run_command
 from ravine.errors import RecipeError
 from ravine.protocols import Batch
 from ravine.studies.contact_sheet import contact_sheet, in_turn
-from ravine.training.cohort import Job, start
-from ravine.training.jobs import load_task, plan_of, resolve, signature
-from ravine.training.loop import augmented
+from ravine.training.cohort import Job, start_cohort
+from ravine.training.defaults import load_task, resolve, training_plan
+from ravine.training.loop import augment_batch
 
 
 @pytest.fixture
@@ -66,13 +66,13 @@ def test_the_others_are_what_the_training_loop_makes_of_them(frame):
     job = Job(
         recipes=(resolved,) * 7,
         seeds=tuple(range(7)),
-        signature=signature(task),
-        plan=plan_of(resolved, task),
+        signature=task.signature,
+        plan=training_plan(resolved, task),
         batch=6,
     )
     places = in_turn(task.train.targets, task.train.count)[:6]
     batch = Batch(task.train.numbers[places][None], targets=task.train.targets[places][None])
-    expected = augmented(start(job), batch, None).numbers.permute(0, 1, 3, 4, 2)
+    expected = augment_batch(start_cohort(job), batch, None).numbers.permute(0, 1, 3, 4, 2)
     for b, row in enumerate(rows):
         for p in range(7):
             assert torch.allclose(row[1 + p], expected[p, b].clamp(0, 1), atol=1e-6)
@@ -136,8 +136,8 @@ def test_the_command_draws_it(photos, capfd):
         (["photos", "--recipe", "r.toml", "-o", "s.gif"], "s.gif has no known ending"),
         (["photos", "--recipe", "r.toml", "-o", "there.png"], "there.png is there already"),
         (["nowhere", "--recipe", "r.toml", "-o", "s.png"], "nowhere does not exist"),
-        (["empty", "--recipe", "r.toml", "-o", "s.png"], "has no pictures"),
-        (["--recipe", "r.toml", "-o", "s.png"], "no pictures are given"),
+        (["empty", "--recipe", "r.toml", "-o", "s.png"], "has no images"),
+        (["--recipe", "r.toml", "-o", "s.png"], "no images are given"),
         (["-o", "s.png"], "there is nothing to draw"),
         (["photos", "--recipe", "lost.toml", "-o", "s.png"], "lost.toml does not exist"),
         (["iris", "--recipe", "plain", "--set", "augment=Flip", "-o", "s.png"], "rows of a table"),

@@ -13,10 +13,10 @@ import torch
 from ravine import catalog, metrics
 from ravine.cli import run_command
 from ravine.data import Data, Random
-from ravine.early_stopping import Snapshots
 from ravine.errors import RecipeError
-from ravine.networks import mlp
-from ravine.networks.batched import Program
+from ravine.networks import layer_parts, mlp
+from ravine.networks.batched import BatchedNetwork
+from ravine.optimizers.averaging import Snapshots
 from ravine.part import stack
 from ravine.schedules import SGDR
 from ravine.studies.ensemble import (
@@ -34,7 +34,7 @@ from ravine.studies.ensemble import (
     selected,
     soup,
 )
-from ravine.training.jobs import prepare
+from ravine.training.defaults import prepare
 from ravine.training.train import open_run, train, train_all
 
 RECIPE = dataclasses.replace(
@@ -53,9 +53,9 @@ def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(trained):
     other = train(RECIPE.vary("seed", 50).vary("optimizer.lr", 0.03)).model
     both = joined([model, other])
     expected = np.concatenate(
-        [model.members(task.test).numpy(), other.members(task.test).numpy()]
+        [model.member_predictions(task.test).numpy(), other.member_predictions(task.test).numpy()]
     ).mean(0)
-    np.testing.assert_allclose(both.averaged(task.test).numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(both.mean_prediction(task.test).numpy(), expected, rtol=1e-12)
     np.testing.assert_allclose(expected.sum(1), 1, rtol=1e-9)
 
 
@@ -72,7 +72,7 @@ def test_what_cannot_be_joined_is_refused(trained):
 def test_a_uniform_soup_is_torchs_averaged_model(trained):
     model, task = trained
     made = soup(model, task)
-    layout = Program(stack([model.recipe]).network, model.signature).layout
+    layout = BatchedNetwork(stack([model.recipe]).network, model.signature).layout
     average = None
     for row in model.weights.double():
         tensors = layout.views(row[None])
@@ -85,15 +85,17 @@ def test_a_uniform_soup_is_torchs_averaged_model(trained):
         average = torch.optim.swa_utils.AveragedModel(net) if average is None else average
         average.update_parameters(net)
     expected = torch.softmax(average(task.test.numbers.double()), 1)
-    torch.testing.assert_close(made.averaged(task.test), expected.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        made.mean_prediction(task.test), expected.detach(), rtol=1e-5, atol=1e-6
+    )
     assert made.weights.shape[0] == 1
 
 
 def test_a_soup_has_the_statistics_of_its_own_weights():
-    recipe = RECIPE.vary("network", mlp.Mlp(hidden=(8,), norm=mlp.BatchNorm()))
+    recipe = RECIPE.vary("network", mlp.Mlp(hidden=(8,), norm=layer_parts.BatchNorm()))
     task, _ = prepare(recipe)
     made = soup(train(recipe).model, task)
-    layout = Program(stack([recipe]).network, made.signature).layout
+    layout = BatchedNetwork(stack([recipe]).network, made.signature).layout
     signal = task.train.numbers.double() @ layout.views(made.weights.double())["hidden.0.weight"][0]
     mean = made.buffers["hidden.0.norm.mean"].reshape(-1).double()
     torch.testing.assert_close(mean, signal.mean(0), rtol=1e-4, atol=1e-5)
@@ -106,9 +108,9 @@ def test_a_greedy_soup_is_no_worse_than_its_best_ingredient(trained):
     ]  # from one start
     model = joined([run.model for run in train_all(shared)])
     made, truth = greedy_soup(model, task), task.validation.targets
-    alone = metrics.LOG_LOSS.of(model.members(task.validation), truth)
+    alone = metrics.LOG_LOSS.of(model.member_predictions(task.validation), truth)
     assert (
-        float(metrics.LOG_LOSS.of(made.members(task.validation), truth)[0])
+        float(metrics.LOG_LOSS.of(made.member_predictions(task.validation), truth)[0])
         <= float(alone.min()) + 1e-9
     )
     assert made.weights.shape[0] == 1
@@ -140,16 +142,22 @@ def test_the_selected_ensemble_is_best_where_it_was_selected(trained):
     loss = judge(task)
     whole, single = (
         float(loss.of(p, truth).min())
-        for p in (model.averaged(task.validation)[None], model.members(task.validation))
+        for p in (
+            model.mean_prediction(task.validation)[None],
+            model.member_predictions(task.validation),
+        )
     )
-    assert float(loss.of(made.averaged(task.validation)[None], truth)) <= min(whole, single) + 1e-12
+    assert (
+        float(loss.of(made.mean_prediction(task.validation)[None], truth))
+        <= min(whole, single) + 1e-12
+    )
 
 
 def test_an_ensemble_is_saved_and_read_as_a_run(trained, tmp_path):
     model, task = trained
     run = as_run(joined([model, model]), task, out=tmp_path / "e", said=["twice the same"])
     again = open_run(tmp_path / "e")
-    frame = catalog.data.datasets.bundled("iris")[0]
+    frame = catalog.data.datasets.load_bundled("iris")[0]
     assert again.predict(frame).equals(run.predict(frame)) and again.score == run.score
     assert len(again.record.members) == 6 and again.record.said == ("twice the same",)
     assert run.score.value == train(RECIPE).score.value  # the same three, each twice
@@ -193,7 +201,9 @@ def test_the_mean_prediction_has_no_more_loss_than_the_members_on_average(compar
     # −log is convex (Jensen): true for any members on any examples
     each = compared.runs[FULL].score
     task, _ = prepare(RECIPE)
-    loss = metrics.LOG_LOSS.of(compared.runs[FULL].model.members(task.test), task.test.targets)
+    loss = metrics.LOG_LOSS.of(
+        compared.runs[FULL].model.member_predictions(task.test), task.test.targets
+    )
     assert each.others["log_loss"] <= float(loss.mean()) + 1e-12
 
 

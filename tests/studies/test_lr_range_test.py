@@ -15,7 +15,7 @@ from ravine.errors import RecipeError
 from ravine.optimizers import SGD
 from ravine.schedules import Cosine
 from ravine.studies.lr_range_test import judged, range_test
-from ravine.training.jobs import prepare
+from ravine.training.defaults import prepare
 from ravine.training.train import train_all
 
 

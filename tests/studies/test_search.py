@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from ravine import catalog
-from ravine.catalog import read_recipe
 from ravine.cli import run_command
 from ravine.data import Random
 from ravine.errors import RecipeError
+from ravine.recipe_files import read_recipe
 from ravine.studies.search import (
-    Choice,
-    Integers,
-    LogUniform,
-    Uniform,
+    ChoiceSpace,
+    IntegerSpace,
+    LogUniformSpace,
+    UniformSpace,
     best_of_k_interval,
     drawn,
     expected_best,
@@ -69,15 +69,15 @@ def test_the_interval_holds_the_curve_and_closes_on_nothing():
 @pytest.mark.parametrize(
     ("text", "space"),
     [
-        ("optimizer.lr=log:1e-4..1e-1", LogUniform(1e-4, 1e-1)),
-        ("optimizer.lr = 0..0.5", Uniform(0.0, 0.5)),
-        ("optimizer.momentum=0..1", Uniform(0.0, 1.0)),
-        ("optimizer.lr=log:1e-4..1e-1/7", LogUniform(1e-4, 1e-1, 7)),
-        ("epochs=10..50", Integers(10, 50)),
-        ("batch=8..64/3", Integers(8, 64, 3)),
-        ("batch=[16, 64]", Choice((16, 64))),
-        ("network.hidden=[[8], [16, 16]]", Choice(([8], [16, 16]))),
-        ('network.activation=["Tanh", "SiLU"]', Choice(("Tanh", "SiLU"))),
+        ("optimizer.lr=log:1e-4..1e-1", LogUniformSpace(1e-4, 1e-1)),
+        ("optimizer.lr = 0..0.5", UniformSpace(0.0, 0.5)),
+        ("optimizer.momentum=0..1", UniformSpace(0.0, 1.0)),
+        ("optimizer.lr=log:1e-4..1e-1/7", LogUniformSpace(1e-4, 1e-1, 7)),
+        ("epochs=10..50", IntegerSpace(10, 50)),
+        ("batch=8..64/3", IntegerSpace(8, 64, 3)),
+        ("batch=[16, 64]", ChoiceSpace((16, 64))),
+        ("network.hidden=[[8], [16, 16]]", ChoiceSpace(([8], [16, 16]))),
+        ('network.activation=["Tanh", "SiLU"]', ChoiceSpace(("Tanh", "SiLU"))),
     ],
 )
 def test_spaces_are_read_as_written(text, space):
@@ -111,10 +111,10 @@ def test_spaces_that_are_none_are_refused(text, words):
 
 def test_draws_are_in_range_even_and_nested():
     space = {
-        "a": LogUniform(1e-3, 1.0),
-        "b": Integers(2, 5),
-        "c": Uniform(-1.0, 1.0),
-        "d": Choice("xy"),
+        "a": LogUniformSpace(1e-3, 1.0),
+        "b": IntegerSpace(2, 5),
+        "c": UniformSpace(-1.0, 1.0),
+        "d": ChoiceSpace("xy"),
     }
     found = drawn(space, method="random", trials=800, seed=4)
     assert found[:5] == drawn(space, method="random", trials=5, seed=4)
@@ -131,7 +131,7 @@ def test_draws_are_in_range_even_and_nested():
 def test_trials_are_the_runs_that_train_gives_and_the_best_is_refitted():
     found = search(
         PLAIN,
-        {"optimizer.lr": Choice((1e-4, 0.1)), "network.hidden": Choice(([8], [16, 4]))},
+        {"optimizer.lr": ChoiceSpace((1e-4, 0.1)), "network.hidden": ChoiceSpace(([8], [16, 4]))},
         method="grid",
         seeds=2,
     )
@@ -146,7 +146,7 @@ def test_trials_are_the_runs_that_train_gives_and_the_best_is_refitted():
 
 
 def test_diverged_trials_are_counted_and_never_best():
-    space = {"optimizer.lr": Choice((0.05, 1e20))}
+    space = {"optimizer.lr": ChoiceSpace((0.05, 1e20))}
     found = search(PLAIN, space, method="grid", refit=False)
     assert (
         found.failures == 1
@@ -154,11 +154,16 @@ def test_diverged_trials_are_counted_and_never_best():
         and "1 diverged" in found.in_words()
     )
     with pytest.raises(RecipeError, match="all 2 trials diverged"):
-        _ = search(PLAIN, {"optimizer.lr": Choice((1e20, 1e21))}, method="grid", refit=False).best
+        _ = search(
+            PLAIN, {"optimizer.lr": ChoiceSpace((1e20, 1e21))}, method="grid", refit=False
+        ).best
 
 
 def test_numbers_search_in_one_batch_are_the_same_as_alone():
-    space = {"optimizer.lr": LogUniform(1e-3, 0.5), "optimizer.momentum": Uniform(0.0, 0.95)}
+    space = {
+        "optimizer.lr": LogUniformSpace(1e-3, 0.5),
+        "optimizer.momentum": UniformSpace(0.0, 0.95),
+    }
     together = search(PLAIN, space, trials=5, refit=False)
     assert together.trials[3].score == search(PLAIN, space, trials=4, refit=False).trials[3].score
 
@@ -170,12 +175,12 @@ def test_numbers_search_in_one_batch_are_the_same_as_alone():
         ({"method": "gird"}, "grid, random"),
         ({"trials": 0}, "at least one"),
         ({"method": "grid"}, "no count"),
-        ({"space": {"optimizer.rate": Uniform(0, 1)}}, "no setting 'rate'"),
+        ({"space": {"optimizer.rate": UniformSpace(0, 1)}}, "no setting 'rate'"),
         ({"recipe": PLAIN.vary("split", Random(validation=0.0))}, "no validation split"),
     ],
 )
 def test_searches_that_are_none_are_refused_before_training(options, words):
-    options = {"recipe": PLAIN, "space": {"optimizer.lr": Uniform(0.0, 1.0)}, **options}
+    options = {"recipe": PLAIN, "space": {"optimizer.lr": UniformSpace(0.0, 1.0)}, **options}
     with pytest.raises(RecipeError, match=words):
         search(**options)
 

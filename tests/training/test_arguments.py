@@ -9,7 +9,7 @@ import torch
 import ravine
 from ravine.cli import run_command
 from ravine.errors import InputError
-from ravine.training.arguments import checked_device, checked_workers
+from ravine.training.arguments import require_device, require_workers
 
 RECIPE = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 1)
 
@@ -66,9 +66,9 @@ def test_a_wrong_option_is_one_message(asked, said, tmp_path, monkeypatch, capsy
 
 def test_what_is_right_is_taken():
     assert (
-        checked_device(torch.device("cpu")) == "cpu"
-        and checked_workers(3) == 3
-        and checked_workers(None) >= 1
+        require_device(torch.device("cpu")) == "cpu"
+        and require_workers(3) == 3
+        and require_workers(None) >= 1
     )
     assert ravine.train_all([]) == []
 

@@ -9,17 +9,17 @@ import torch
 
 from ravine import catalog
 from ravine.data import Data
-from ravine.networks import mlp
-from ravine.networks.batched import Program
-from ravine.networks.torch_module import Module
+from ravine.networks import layer_parts, mlp
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.torch_module import TorchModule
 from ravine.optimizers import Ema, Swa
 from ravine.part import stack
 from ravine.protocols import Batch, Signature
-from ravine.training.batchnorm_stats import recomputed
-from ravine.training.jobs import prepare
+from ravine.training.batchnorm_stats import recompute_statistics
+from ravine.training.defaults import prepare
 from ravine.training.train import train, train_all
 
-NETWORK = mlp.Mlp(hidden=(6, 5), norm=mlp.BatchNorm(momentum=0.3))
+NETWORK = mlp.Mlp(hidden=(6, 5), norm=layer_parts.BatchNorm(momentum=0.3))
 RECIPE = dataclasses.replace(
     catalog.plain(),
     data=Data(source="iris"),
@@ -51,7 +51,7 @@ def torchs(layout, weights, hidden=(6, 5)):
 
 
 def test_they_are_torchs_update_bn():
-    program = Program(stack([NETWORK]), Signature(4, (), 3))
+    program = BatchedNetwork(stack([NETWORK]), Signature(4, (), 3))
     weights, buffers = program.start([3])
     weights, buffers = (
         weights.double(),
@@ -61,7 +61,7 @@ def test_they_are_torchs_update_bn():
         torch.randn(5, 20, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
         + 1
     )
-    found = recomputed(
+    found = recompute_statistics(
         stack([NETWORK]),
         Signature(4, (), 3),
         weights,
@@ -79,19 +79,19 @@ def test_they_are_torchs_update_bn():
 
 
 def test_those_of_a_module_of_ones_own_are_worked_out_anew_too():
-    network = Module(
+    network = TorchModule(
         make=lambda s: torch.nn.Sequential(torch.nn.Linear(s.numbers, 5), torch.nn.BatchNorm1d(5))
     )
     signature = Signature(4, (), 5)
-    weights, buffers = Program(network, signature).start([3])
+    weights, buffers = BatchedNetwork(network, signature).start([3])
     batches = torch.randn(5, 20, 4, generator=torch.Generator().manual_seed(0)) * 3 + 1
-    found = recomputed(
+    found = recompute_statistics(
         network, signature, weights, buffers, [Batch(b[None]) for b in batches], seeds=[3], batch=20
     )
-    tensors = Program(network, signature).layout.views(weights)
+    tensors = BatchedNetwork(network, signature).layout.views(weights)
     signal = batches.flatten(0, 1) @ tensors["module.0.weight"][0].T + tensors["module.0.bias"][0]
     torch.testing.assert_close(found["module.1.running_mean"][0], signal.mean(0))
-    again = recomputed(
+    again = recompute_statistics(
         network, signature, weights, found, [Batch(b[None]) for b in batches], seeds=[3], batch=20
     )
     torch.testing.assert_close(
@@ -100,12 +100,14 @@ def test_those_of_a_module_of_ones_own_are_worked_out_anew_too():
 
 
 def test_a_smaller_batch_counts_less_and_one_example_not_at_all():
-    network = mlp.Mlp(hidden=(3,), norm=mlp.BatchNorm())
-    program, signature = Program(stack([network]), Signature(2, (), 1)), Signature(2, (), 1)
+    network = mlp.Mlp(hidden=(3,), norm=layer_parts.BatchNorm())
+    program, signature = BatchedNetwork(stack([network]), Signature(2, (), 1)), Signature(2, (), 1)
     weights, buffers = program.start([0])
     x = torch.randn(13, 2, generator=torch.Generator().manual_seed(1))
     cut = [Batch(part[None]) for part in (x[:8], x[8:12], x[12:])]
-    found = recomputed(stack([network]), signature, weights, buffers, cut, seeds=[0], batch=8)
+    found = recompute_statistics(
+        stack([network]), signature, weights, buffers, cut, seeds=[0], batch=8
+    )
     signal = x[:12] @ program.layout.views(weights)["hidden.0.weight"][0]
     torch.testing.assert_close(found["hidden.0.norm.mean"].reshape(-1), signal.mean(0))
 
@@ -116,7 +118,7 @@ def test_averaged_weights_leave_training_with_their_own_statistics(average):
     task, _ = prepare(RECIPE)
     model = run.model
     for place, row in enumerate(model.weights):
-        reference = torchs(Program(stack([NETWORK]), model.signature).layout, row[None])
+        reference = torchs(BatchedNetwork(stack([NETWORK]), model.signature).layout, row[None])
         order = torch.randperm(
             102, generator=torch.Generator().manual_seed(0)
         )  # any: the mean is over the whole split
@@ -142,7 +144,7 @@ def test_alone_and_in_company_they_are_the_same():
 
 def test_networks_without_batch_norm_are_left_alone():
     assert (
-        recomputed(
+        recompute_statistics(
             stack([mlp.Mlp()]), Signature(2, (), 1), torch.zeros(1, 1), {}, [], seeds=[0], batch=1
         )
         == {}

@@ -7,7 +7,7 @@ import pytest
 from ravine import catalog, optimizers, penalties, schedules
 from ravine.data import Data
 from ravine.early_stopping import EarlyStopping
-from ravine.networks import activations, initializers, mlp
+from ravine.networks import activations, initializers, layer_parts, mlp
 from ravine.networks.layers import DropoutLayer
 from ravine.part import part
 from ravine.training.train import train
@@ -43,22 +43,22 @@ ENABLED = {
         for c in initializers.ALL
     },
     **{f"penalty {c.__name__}": dict(penalties=(c(),)) for c in penalties.ALL},
-    **{f"average {c.__name__}": dict(average=c()) for c in optimizers.AVERAGES},
+    **{f"average {c.__name__}": dict(average=c()) for c in optimizers.ALL_AVERAGES},
     **{
         f"optimizer {c.__name__}": dict(optimizer=c())
         for c in optimizers.ALL
-        if c not in optimizers.SEARCHING
+        if c not in optimizers.SEARCH_OPTIMIZERS
     },
     **{
         f"optimizer {c.__name__}": dict(optimizer=c(), network=mlp.Mlp(hidden=(5,)), epochs=2)
-        for c in optimizers.SEARCHING
+        for c in optimizers.SEARCH_OPTIMIZERS
     },
-    "dropout": dict(network=mlp.Mlp(hidden=(9,), dropout=mlp.Dropout())),
-    "classic dropout": dict(network=mlp.Mlp(hidden=(9,), dropout=mlp.ClassicDropout())),
-    "batch norm": dict(network=mlp.Mlp(hidden=(9,), norm=mlp.BatchNorm())),
-    "layer norm": dict(network=mlp.Mlp(hidden=(9,), norm=mlp.LayerNorm())),
-    "periodic numbers": dict(network=mlp.Mlp(hidden=(9,), numbers=mlp.Periodic())),
-    "piecewise numbers": dict(network=mlp.Mlp(hidden=(9,), numbers=mlp.PiecewiseLinear())),
+    "dropout": dict(network=mlp.Mlp(hidden=(9,), dropout=layer_parts.Dropout())),
+    "classic dropout": dict(network=mlp.Mlp(hidden=(9,), dropout=layer_parts.ClassicDropout())),
+    "batch norm": dict(network=mlp.Mlp(hidden=(9,), norm=layer_parts.BatchNorm())),
+    "layer norm": dict(network=mlp.Mlp(hidden=(9,), norm=layer_parts.LayerNorm())),
+    "periodic numbers": dict(network=mlp.Mlp(hidden=(9,), numbers=layer_parts.Periodic())),
+    "piecewise numbers": dict(network=mlp.Mlp(hidden=(9,), numbers=layer_parts.PiecewiseLinear())),
     "clip": dict(clip=optimizers.ClipNorm(limit=0.01)),
     "clip value": dict(clip=optimizers.ClipValue(limit=0.001)),
     "weight decay": dict(optimizer=optimizers.AdamW(weight_decay=0.1)),
@@ -85,9 +85,9 @@ def test_what_is_enabled_shows_that_it_acted(name):
         ("weight decay", dict(optimizer=optimizers.AdamW(weight_decay=0.0))),
         ("schedule", dict(schedule=schedules.StepDecay(milestones=(0.999,)))),
         ("early stopping", dict(stop=EarlyStopping(patience=100), epochs=1)),
-        ("dropout", dict(network=mlp.Mlp(hidden=(9,), dropout=mlp.Dropout(rate=0.0)))),
-        ("dropout", dict(network=mlp.Mlp(hidden=(), dropout=mlp.Dropout(rate=0.5)))),
-        ("batch norm", dict(network=mlp.Mlp(hidden=(), norm=mlp.BatchNorm()))),
+        ("dropout", dict(network=mlp.Mlp(hidden=(9,), dropout=layer_parts.Dropout(rate=0.0)))),
+        ("dropout", dict(network=mlp.Mlp(hidden=(), dropout=layer_parts.Dropout(rate=0.5)))),
+        ("batch norm", dict(network=mlp.Mlp(hidden=(), norm=layer_parts.BatchNorm()))),
         ("update", dict(optimizer=optimizers.SGD(lr=0.0))),
     ],
 )
@@ -102,7 +102,7 @@ def test_a_part_that_is_wired_in_wrongly_is_caught():
 
     @part
     class Broken:
-        acts = mlp.Dropout.acts
+        acts = layer_parts.Dropout.acts
 
         def layer(self, name):
             return Asleep(name, rate=0.5)

@@ -11,14 +11,15 @@ from torch import nn
 
 from ravine import catalog, data, train, train_all
 from ravine.cli import run_command
-from ravine.networks.batched import Program
-from ravine.networks.torch_module import Module
-from ravine.training.jobs import examples_of, prepare, signature, works_of
+from ravine.networks.batched import BatchedNetwork
+from ravine.networks.torch_module import TorchModule
+from ravine.training.defaults import prepare
+from ravine.training.jobs import assign_jobs
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of 36 small pictures, dark, middling and bright."""
+    """A folder of 36 small images, dark, middling and bright."""
     random = np.random.default_rng(0)
     for c, name in enumerate(("dark", "gray", "light")):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -43,12 +44,12 @@ def test_a_small_folder_of_pictures_just_trains(photos, tmp_path, capsys):
 )
 def test_batch_and_epochs_fit_how_many_pictures_there_are(count, batch, epochs):
     random = np.random.default_rng(1)
-    pictures = random.integers(0, 255, (round(count / 0.75), 2, 2), dtype=np.uint8)
+    images = random.integers(0, 255, (round(count / 0.75), 2, 2), dtype=np.uint8)
     recipe = dataclasses.replace(
         catalog.named_recipe("image"), split=data.Random(validation=0.1, test=0.15)
     )
-    task, resolved = prepare(recipe, (pictures, np.arange(len(pictures)) % 2))
-    assert examples_of(task) == count and (resolved.batch, resolved.epochs) == (batch, epochs)
+    task, resolved = prepare(recipe, (images, np.arange(len(images)) % 2))
+    assert task.train.count == count and (resolved.batch, resolved.epochs) == (batch, epochs)
 
 
 # Streamed tables
@@ -103,9 +104,9 @@ def test_a_module_of_ones_own_is_a_job_by_itself():
     recipe = (
         catalog.named_recipe("plain")
         .vary("data.source", "iris")
-        .vary("network", Module(make=make))
+        .vary("network", TorchModule(make=make))
         .vary("seeds", 3)
     )
     task, resolved = prepare(recipe)
-    assert Program(resolved.network, signature(task)).one_by_one
-    assert len(works_of([resolved], [task], device="cpu", workers=1)) == 3
+    assert BatchedNetwork(resolved.network, task.signature).one_by_one
+    assert len(assign_jobs([resolved], [task], device="cpu", workers=1)) == 3

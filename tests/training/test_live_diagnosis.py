@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from ravine import catalog, losses
-from ravine.catalog import with_setting
 from ravine.cli import run_command
 from ravine.diagnosis.training_curves.series import INTERIM_SHARES, curves_of_record
+from ravine.effects import Meter
 from ravine.finding import Finding
 from ravine.losses import (
     AbsoluteError,
@@ -21,9 +21,11 @@ from ravine.losses import (
     SoftmaxCrossEntropy,
     SquaredError,
 )
+from ravine.recipe_files import with_setting
 from ravine.reporting.progress import ProgressLine
-from ravine.training.evaluation import compare
-from ravine.training.live_diagnosis import is_look
+from ravine.training.cohort_state import TrainingLog
+from ravine.training.live_diagnosis import is_diagnosis_due
+from ravine.training.step_statistics import log_loss_rise
 from ravine.training.train import resume, train
 
 SICK = (
@@ -80,12 +82,12 @@ def test_no_other_constant_is_better(loss):
 
     def mean(answer):
         expanded = None if classes else targets[None]
-        each = loss.each(
+        each = loss.per_example(
             answer[:, None].expand(-1, 80, -1), targets[None] if expanded is None else expanded
         )
         return (each * shares).sum()
 
-    found = loss.constant(targets, shares, 3)
+    found = loss.best_constant(targets, shares, 3)
     free = found.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([free], lr=0.1, max_iter=200)
 
@@ -102,18 +104,19 @@ def test_no_other_constant_is_better(loss):
 
 
 def test_every_loss_knows_its_constant():
-    assert all(callable(loss.constant) for loss in losses.ALL)
+    assert all(callable(loss.best_constant) for loss in losses.ALL)
 
 
 def test_a_rise_is_paired_with_the_lowest_look():
     logged = {}
     cohort = SimpleNamespace(
-        lowest={}, log=lambda name, value: logged.setdefault(name, []).append(value)
+        state=SimpleNamespace(lowest={}),
+        add_point=lambda name, value: logged.setdefault(name, []).append(value),
     )
     looks = torch.rand(4, 2, 50, generator=torch.Generator().manual_seed(1)).double()
     looks[1] -= 0.5  # the lowest
     for each in looks:
-        compare(cohort, each, each.mean(1))  # type: ignore[arg-type]
+        log_loss_rise(cohort, each, each.mean(1))  # type: ignore[arg-type]
     for at, name in ((2, "of the third look"), (3, "of the fourth")):
         apart = (looks[at] - looks[1]).numpy()
         np.testing.assert_allclose(logged["rise/validation/loss"][at], apart.mean(1), err_msg=name)
@@ -223,10 +226,9 @@ def test_a_run_has_no_more_looks_than_its_budget_of_alarms_has():
     points, seen = [], 0
     for step in steps:
         points.append((step, [0.0]))
-        cohort = SimpleNamespace(
-            series={"train/loss": points}, step=step, job=SimpleNamespace(plan=plan)
-        )
-        seen += is_look(cohort)  # type: ignore[arg-type]
+        log = TrainingLog(Meter(1), series={"train/loss": points})
+        cohort = SimpleNamespace(log=log, step=step, job=SimpleNamespace(plan=plan))
+        seen += is_diagnosis_due(cohort)  # type: ignore[arg-type]
     assert 10 < seen <= len(INTERIM_SHARES)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ravine import catalog
+from ravine import recipe_files
 from ravine.cli import run_command
 
 RECIPE = 'base = "plain"\nepochs = 2\n[data]\nsource = "houses.csv"\ntarget = ["y"]\n'
@@ -66,18 +66,21 @@ def test_weights_start_at_the_recipes_folder_too(table):
         'weights = "v.pt"}\n'
     )
     (table / "b" / "r.toml").write_text(text)
-    network = catalog.read_recipe("../b/r.toml").network
+    network = recipe_files.read_recipe("../b/r.toml").network
     assert network.weights == "../b/old/w.pt" and network.network.weights == "../b/v.pt"
     (table / "b" / "r.toml").write_text(
         'base = "image"\nnetwork = {name = "Pretrained", weights = "random"}\n'
     )
-    assert catalog.read_recipe("../b/r.toml").network.weights == "random"
+    assert recipe_files.read_recipe("../b/r.toml").network.weights == "random"
 
 
 def test_a_bundled_set_stays_its_name(table):
     (table / "b" / "r.toml").write_text('[data]\nsource = "iris"\n')
-    assert catalog.read_recipe("../b/r.toml").data.source == "iris"
-    assert catalog.placed(catalog.read_recipe("../b/r.toml")).data.source == "iris"
+    assert recipe_files.read_recipe("../b/r.toml").data.source == "iris"
+    assert (
+        recipe_files.with_lasting_paths(recipe_files.read_recipe("../b/r.toml")).data.source
+        == "iris"
+    )
 
 
 def test_a_recipe_written_to_another_folder_names_the_same_file(table, capsys):
@@ -86,6 +89,6 @@ def test_a_recipe_written_to_another_folder_names_the_same_file(table, capsys):
         "optimizer.lr=[0.1] --method grid"
     )
     assert run_command([*command.split(), "-o", "../b/best.toml"]) == 0
-    assert catalog.read_recipe("../b/best.toml").data.source == str(table / "a" / "houses.csv")
+    assert recipe_files.read_recipe("../b/best.toml").data.source == str(table / "a" / "houses.csv")
     assert run_command([*command.split(), "-o", "best.toml"]) == 0
     assert 'source = "houses.csv"' in (table / "a" / "best.toml").read_text()

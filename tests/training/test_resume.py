@@ -17,15 +17,19 @@ import pytest
 from ravine import catalog, optimizers, schedules
 from ravine.data import Data
 from ravine.early_stopping import EarlyStopping
+from ravine.effects import Meter
 from ravine.errors import RunError
-from ravine.networks import mlp
+from ravine.networks import layer_parts, mlp
 from ravine.part import stack
-from ravine.training.progress import STEPS_BETWEEN_LOOKS, Control
+from ravine.training.cohort_state import TrainingLog
+from ravine.training.progress import STEPS_BETWEEN_CONTROLS, JobControl
 from ravine.training.train import resume, train
 
 EVERYTHING = dict(
     data=Data(source="iris"),
-    network=mlp.Mlp(hidden=(13, 7), norm=mlp.BatchNorm(), dropout=mlp.Dropout(rate=0.3)),
+    network=mlp.Mlp(
+        hidden=(13, 7), norm=layer_parts.BatchNorm(), dropout=layer_parts.Dropout(rate=0.3)
+    ),
     optimizer=optimizers.AdamW(lr=0.01),
     schedule=schedules.SGDR(),
     average=optimizers.Ema(),
@@ -152,12 +156,13 @@ def test_kill_dash_nine_at_a_random_moment(tmp_path):
     assert files(tmp_path / "run") == files(tmp_path / "whole"), f"killed {killed} times"
 
 
-def test_networks_that_have_all_left_are_saved_once_they_are_settled(tmp_path):
+def test_networks_that_have_all_left_are_saved_once_their_weights_are_final(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
-    control = Control(
+    control = JobControl(
         checkpoint=path, stop=tmp_path, seconds=0.0
     )  # a stop is asked for, and a checkpoint due
-    gone = SimpleNamespace(ids=[], step=STEPS_BETWEEN_LOOKS, series={})
+    log = TrainingLog(Meter(1))
+    gone = SimpleNamespace(ids=[], step=STEPS_BETWEEN_CONTROLS, log=log)
     assert not control(gone) and not control.interrupted and not path.exists()
 
 

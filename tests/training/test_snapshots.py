@@ -7,18 +7,19 @@ import dataclasses
 import pytest
 import torch
 
-from ravine import catalog, schedules
+from ravine import catalog, recipe_files, schedules
 from ravine.data import Data
-from ravine.early_stopping import EarlyStopping, Snapshots
+from ravine.early_stopping import EarlyStopping
 from ravine.errors import RecipeError
-from ravine.networks import mlp
+from ravine.networks import layer_parts, mlp
 from ravine.optimizers import Momentum, Swa
+from ravine.optimizers.averaging import Snapshots
 from ravine.training.train import open_run, resume, train, train_all
 
 CYCLIC = dataclasses.replace(
     catalog.plain(),
     data=Data(source="iris"),
-    network=mlp.Mlp(hidden=(7,), norm=mlp.BatchNorm()),
+    network=mlp.Mlp(hidden=(7,), norm=layer_parts.BatchNorm()),
     schedule=schedules.SGDR(epochs=4.0, times=1.0),
     snapshots=Snapshots(),
     epochs=12,
@@ -46,9 +47,9 @@ def test_each_snapshot_is_what_a_run_ends_with_that_stops_there():
 def test_the_model_averages_their_probabilities_and_is_read_back(tmp_path):
     run = train(CYCLIC, out=tmp_path / "run")
     parts = [train(shorter(CYCLIC, epochs)).model for epochs in (4, 8, 12)]
-    frame = catalog.data.datasets.bundled("iris")[0]
-    mean = torch.stack([model.on(frame) for model in parts]).mean(0)
-    torch.testing.assert_close(run.model.on(frame), mean, rtol=0, atol=1e-14)
+    frame = catalog.data.datasets.load_bundled("iris")[0]
+    mean = torch.stack([model.encoded_prediction(frame) for model in parts]).mean(0)
+    torch.testing.assert_close(run.model.encoded_prediction(frame), mean, rtol=0, atol=1e-14)
     again = open_run(tmp_path / "run")
     assert torch.equal(again.model.weights, run.model.weights) and again.predict(frame).equals(
         run.predict(frame)
@@ -132,6 +133,6 @@ def test_a_recipe_file_says_it(tmp_path):
     (tmp_path / "r.toml").write_text(
         'base = "plain"\nsnapshots = "Snapshots"\n[data]\nsource = "iris"\n'
     )
-    assert catalog.read_recipe(tmp_path / "r.toml").snapshots == Snapshots()
-    assert catalog.recipe_from({"base": "plain"}).snapshots is None
+    assert recipe_files.read_recipe(tmp_path / "r.toml").snapshots == Snapshots()
+    assert recipe_files.recipe_from({"base": "plain"}).snapshots is None
     assert CYCLIC.optimizer == Momentum(lr=0.1, momentum=0.9)

@@ -13,19 +13,19 @@ import pytest
 import safetensors.torch
 import torch
 
-from ravine import catalog, optimizers, schedules
+from ravine import catalog, optimizers, recipe_files, schedules
 from ravine.data import Data, Random, read_table
-from ravine.data.datasets import bundled
+from ravine.data.datasets import load_bundled
 from ravine.early_stopping import EarlyStopping
 from ravine.errors import InputError, Interrupted, RecipeError, RunError
-from ravine.networks import mlp
+from ravine.networks import layer_parts, mlp
 from ravine.part import group_key
 from ravine.record import read_record, record_files
 from ravine.reporting.run_summary import summary
 from ravine.serialization import to_plain
 from ravine.training import train as training
-from ravine.training.determinism import exact_arithmetic, flushes
-from ravine.training.jobs import load_task
+from ravine.training.defaults import load_task
+from ravine.training.determinism import exact_arithmetic, flushes_denormals
 from ravine.training.train import open_run, resume, train, train_all
 
 
@@ -37,7 +37,7 @@ def quick(**changes):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "penguins"
-    network = mlp.Mlp(hidden=(16,), norm=mlp.BatchNorm())
+    network = mlp.Mlp(hidden=(16,), norm=layer_parts.BatchNorm())
     return train(
         quick(network=network, stop=EarlyStopping(patience=3)), out=folder, workers=1
     ), folder
@@ -83,13 +83,13 @@ def test_what_is_read_back_is_what_was_written(written):
     )
     for name, series in run.record.series.items():
         np.testing.assert_array_equal(again.record.series[name].values, series.values)
-    frame, _ = bundled("penguins")
+    frame, _ = load_bundled("penguins")
     pd.testing.assert_frame_equal(again.predict(frame), run.predict(frame))
     assert group_key(again.model.recipe) == group_key(run.model.recipe)
 
 
 def test_predictions_do_not_depend_on_the_other_rows(written):
-    frame, _ = bundled("penguins")
+    frame, _ = load_bundled("penguins")
     whole = written[0].predict(frame)
     one = written[0].predict(frame.iloc[[7]])
     pd.testing.assert_frame_equal(one, whole.iloc[[7]], rtol=1e-5)
@@ -97,7 +97,7 @@ def test_predictions_do_not_depend_on_the_other_rows(written):
 
 def test_the_score_is_that_of_the_averaged_predictions_on_the_test_rows(written):
     run, _ = written
-    frame, target = bundled("penguins")
+    frame, target = load_bundled("penguins")
     task = load_task(quick())
     rows = frame.iloc[task.rows["test"]]
     predicted = run.predict(rows)
@@ -116,28 +116,30 @@ def test_the_kept_weights_are_those_of_the_best_validation_loss(written):
 
 
 def test_everything_a_recipe_file_says_comes_back():
-    for name, make in catalog.NAMED.items():
+    for name, make in catalog.NAMED_RECIPES.items():
         recipe = make()
-        assert catalog.recipe_from(tomllib.loads(catalog.recipe_text(recipe))) == recipe, name
+        assert (
+            recipe_files.recipe_from(tomllib.loads(recipe_files.recipe_text(recipe))) == recipe
+        ), name
     full = quick(
         clip=None, schedule=schedules.WarmUp(epochs=2.0, then=schedules.SGDR()), batch="all"
     )
-    assert catalog.recipe_from(tomllib.loads(catalog.recipe_text(full))) == full
+    assert recipe_files.recipe_from(tomllib.loads(recipe_files.recipe_text(full))) == full
 
 
 def test_a_recipe_file_names_the_line_of_a_mistake(tmp_path):
     path = tmp_path / "r.toml"
     path.write_text('epochs = 3\n\n[optimizer]\nname = "AdamW"\nlearning_rate = 0.1\n')
     with pytest.raises(RecipeError, match=r"r\.toml:5: AdamW has no setting 'learning_rate'.*lr"):
-        catalog.read_recipe(path)
+        recipe_files.read_recipe(path)
     path.write_text("epochs = 3\n[network.dropout]\nrate = 2\n")
     with pytest.raises(RecipeError, match=r"r\.toml:3: Dropout\.rate is 2.*less than 1"):
-        catalog.read_recipe(path)
+        recipe_files.read_recipe(path)
     path.write_text('[optimizer]\nname = "Addam"\n')
     with pytest.raises(
         RecipeError, match=r"r\.toml:2: optimizer has no 'Addam'.*Did you mean 'Adam"
     ):
-        catalog.read_recipe(path)
+        recipe_files.read_recipe(path)
 
 
 def test_paths_in_a_recipe_file_are_relative_to_it(tmp_path, monkeypatch):
@@ -148,7 +150,7 @@ def test_paths_in_a_recipe_file_are_relative_to_it(tmp_path, monkeypatch):
         '[data]\nsource = "houses.csv"\ntest = "more.csv"\ntarget = ["y"]\n'
     )
     monkeypatch.chdir(tmp_path)
-    data = catalog.read_recipe("sub/r.toml").data
+    data = recipe_files.read_recipe("sub/r.toml").data
     assert (data.source, data.test) == (
         os.path.join("sub", "houses.csv"),
         os.path.join("sub", "more.csv"),
@@ -157,7 +159,9 @@ def test_paths_in_a_recipe_file_are_relative_to_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["AdamW", "adamw", "adam_w", "Adam-W"])
 def test_the_same_part_under_another_spelling_keeps_its_settings(name):
-    assert catalog.with_setting(catalog.default(), f"optimizer.name={name}") == catalog.default()
+    assert (
+        recipe_files.with_setting(catalog.default(), f"optimizer.name={name}") == catalog.default()
+    )
 
 
 def test_numbers_that_could_not_be_worked_out_come_back_as_such(written, tmp_path):
@@ -181,7 +185,7 @@ def test_numbers_that_could_not_be_worked_out_come_back_as_such(written, tmp_pat
 
 @pytest.mark.parametrize("cls", optimizers.ALL)
 def test_every_optimizer_has_its_line_in_the_summary(cls, written):
-    if cls is optimizers.Guest:
+    if cls is optimizers.TorchOptimizer:
         pytest.skip("is made from Python alone")
     record = written[0].record
     recipe = {**record.recipe, "optimizer": to_plain(cls())}
@@ -189,14 +193,16 @@ def test_every_optimizer_has_its_line_in_the_summary(cls, written):
 
 
 def test_settings_change_by_path():
-    recipe = catalog.with_setting(catalog.plain(), "optimizer=adam")
+    recipe = recipe_files.with_setting(catalog.plain(), "optimizer=adam")
     assert type(recipe.optimizer).__name__ == "Adam"
-    assert catalog.with_setting(recipe, "network.hidden=[3,4]").network.hidden == (3, 4)
-    assert catalog.with_setting(recipe, "stop=none").stop is None
-    recipe = catalog.with_setting(recipe, 'penalties=[{name = "L2", strength = 0.1}]')
-    assert catalog.with_setting(recipe, "penalties.0.strength=0.5").penalties[0].strength == 0.5
+    assert recipe_files.with_setting(recipe, "network.hidden=[3,4]").network.hidden == (3, 4)
+    assert recipe_files.with_setting(recipe, "stop=none").stop is None
+    recipe = recipe_files.with_setting(recipe, 'penalties=[{name = "L2", strength = 0.1}]')
+    assert (
+        recipe_files.with_setting(recipe, "penalties.0.strength=0.5").penalties[0].strength == 0.5
+    )
     with pytest.raises(RecipeError, match="Did you mean 'epochs'"):
-        catalog.with_setting(recipe, "epoch=3")
+        recipe_files.with_setting(recipe, "epoch=3")
 
 
 def test_recipes_that_share_a_program_train_as_one_cohort_and_others_apart():
@@ -215,7 +221,7 @@ def test_a_run_whose_networks_all_diverge_has_no_model(tmp_path):
     again = open_run(tmp_path / "run")
     assert again.record.failures == 3
     with pytest.raises(RunError, match="every network diverged"):
-        again.predict(bundled("penguins")[0])
+        again.predict(load_bundled("penguins")[0])
 
 
 def test_a_stop_file_saves_and_leaves(tmp_path):
@@ -239,8 +245,13 @@ def test_processes_give_the_same_numbers_as_one(monkeypatch):
     one = train(recipe, workers=1)
     for module in ("jobs", "train"):
         monkeypatch.setattr(f"ravine.training.{module}.SECONDS_WORTH_A_PROCESS", 0.0)
-    here, work = [], training.work
-    monkeypatch.setattr(training, "work", lambda *a: [here.append(os.getpid()), work(*a)][1])
+    here, real = [], training.train_cohort
+
+    def train_cohort(*given, **options):
+        here.append(os.getpid())
+        return real(*given, **options)
+
+    monkeypatch.setattr(training, "train_cohort", train_cohort)
     two = train(recipe, workers=2)
     assert len(here) == 1  # of two jobs: the other is another process's
     assert torch.equal(one.model.weights, two.model.weights)
@@ -278,7 +289,7 @@ def test_a_frame_with_a_regression_target_predicts_in_its_units():
 
 
 def test_a_csv_file_trains_like_the_frame_it_holds(tmp_path):
-    frame, _ = bundled("penguins")
+    frame, _ = load_bundled("penguins")
     path = tmp_path / "p.csv"
     frame.to_csv(path, index=False, sep=";")
     ours = train(quick(data=Data(source=str(path), target=("species",))), workers=1)
@@ -287,7 +298,7 @@ def test_a_csv_file_trains_like_the_frame_it_holds(tmp_path):
 
 
 def test_only_the_ratios_of_weights_count():
-    frame, _ = bundled("penguins")
+    frame, _ = load_bundled("penguins")
     frame = frame.assign(heavy=np.where(frame["island"] == "Biscoe", 2.0, 1.0))
     data = Data(target=("species",), weight="heavy")
     one, thousand = (
@@ -302,10 +313,10 @@ def test_only_the_ratios_of_weights_count():
 def test_training_leaves_the_processs_arithmetic_as_it_was():
     torch.set_flush_denormal(False)
     with exact_arithmetic():
-        assert flushes()
-    assert not flushes()
+        assert flushes_denormals()
+    assert not flushes_denormals()
     torch.set_flush_denormal(True)
     with exact_arithmetic():
         pass
-    assert flushes()
+    assert flushes_denormals()
     torch.set_flush_denormal(False)

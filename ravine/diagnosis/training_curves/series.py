@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ravine.record import EffectShown, Record, Series
+from ravine.record import EffectReport, Record, Series
 from ravine.statistics import t_quantile
 
 # of the budget: when a run is checked. Each check takes its part of the budget of false alarms.
@@ -429,7 +429,7 @@ def _median_curve(series: Series, members: Sequence[int]) -> Curve:
     return Curve(series.steps[known], np.nanmedian(values[known], axis=1))
 
 
-def _median_effects(effects: Iterable[EffectShown], members: Iterable[int]) -> dict[str, float]:
+def _median_effects(effects: Iterable[EffectReport], members: Iterable[int]) -> dict[str, float]:
     places = list(members)
     found = {}
     for effect in effects:

@@ -1,0 +1,192 @@
+"""The list of commands, how they are called, and what is said of mistakes.
+
+stdout is the result, stderr the progress; `--json` prints one object of a versioned form. Exit
+codes: 0 fine, 1 a check that failed, 2 wrong input, 3 every network diverged or an experiment broke
+off, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cyclopts
+
+from ravine.cli.diagnose import check_command, doctor_command, explain_command
+from ravine.cli.output import print_json
+from ravine.cli.study import (
+    augment_command,
+    ensemble_command,
+    gallery_command,
+    range_command,
+    search_command,
+)
+from ravine.cli.train import (
+    predict_command,
+    recipes_command,
+    show_command,
+    train_command,
+    verify_resume_command,
+)
+from ravine.errors import InputError, Interrupted, RavineError, fold_name, nearest
+
+COMMANDS: Mapping[str, Callable[..., int]] = {
+    "train": train_command,
+    "predict": predict_command,
+    "show": show_command,
+    "recipes": recipes_command,
+    "verify-resume": verify_resume_command,
+    "check": check_command,
+    "doctor": doctor_command,
+    "explain": explain_command,
+    "range": range_command,
+    "search": search_command,
+    "ensemble": ensemble_command,
+    "augment": augment_command,
+    "gallery": gallery_command,
+}
+# what the operating system refuses is no fault of the program: no permission, no space
+REFUSED_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
+
+def build_app() -> cyclopts.App:
+    """The application with all commands."""
+    application = cyclopts.App(
+        name="ravine",
+        help="Trains neural networks with PyTorch, many at once, with honest scores.",
+        version_flags=[],
+    )
+    for name, function in COMMANDS.items():
+        application.command(function, name=name)
+    return application
+
+
+app = build_app()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit with its code. Mistakes of the user's end in one message, never in a
+    traceback.
+    """
+    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run a command; return its exit code."""
+    try:
+        if not arguments:
+            app.help_print([])
+            return 0
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        return code if isinstance(code, int) else 0
+    except cyclopts.CycloptsError as error:
+        print_error(unknown_arguments(error, arguments), as_json="--json" in arguments)
+        return 2
+    except RavineError as error:
+        print_error(error, as_json="--json" in arguments)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # or Python complains once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in REFUSED_ERRNOS or error.filename is None:
+            raise
+        refused = InputError(
+            f"{error.filename} cannot be used",
+            why=error.strerror or "the system refuses",
+            do="check its permissions and the free space, or name another place",
+        )
+        print_error(refused, as_json="--json" in arguments)
+        return refused.exit_code
+
+
+def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -> InputError:
+    """What to say of arguments that no command takes; of a setting given as an option, how it is
+    written.
+    """
+    command = arguments[0] if arguments[0] in app else ""
+    if not command:
+        names = [name for name in app if not name.startswith("-")]
+        return InputError(
+            f"ravine has no command {arguments[0]!r}", why=nearest(arguments[0], names)
+        )
+    what, do = str(error).strip(), f"see ravine {command} --help"
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        return InputError(f"{' '.join(error.unused_tokens or ())}: one argument too many", do=do)
+    option = re.match(r"Unknown option: (-[-\w.]*\w)", what)
+    takes_settings = "options" in inspect.signature(COMMANDS[command]).parameters
+    path = setting_meant_by(option[1].lstrip("-")) if option and takes_settings else ""
+    if option and path:
+        return InputError(
+            f"{command} has no option {option[1]}",
+            why=f"{path} is a setting of the recipe",
+            do=f"write --set {path}={value_of_option(option[1], arguments)}",
+        )
+    return InputError(what.rstrip("."), do="" if "Did you mean" in what else do)
+
+
+def value_of_option(option: str, arguments: Sequence[str]) -> str:
+    """The value given to an option, with `=` or as the next argument; VALUE where there is none."""
+    at = next((i for i, a in enumerate(arguments) if a.split("=")[0] == option), len(arguments) - 1)
+    after = (a for a in arguments[at + 1 : at + 2] if a[0] != "-")
+    return arguments[at].partition("=")[2] or next(after, "VALUE")
+
+
+def setting_meant_by(option: str) -> str:
+    """The path of the default recipe's setting that an option's name means: its path, its last
+    name, or its initials.
+    """
+    from ravine.catalog import named_recipe
+    from ravine.part import field_types, is_part
+
+    paths: list[str] = []
+
+    def walk(part: Any, above: str) -> None:
+        for name in field_types(type(part)):
+            value = getattr(part, name)
+            paths.append(f"{above}{name}")
+            if is_part(value):
+                walk(value, f"{above}{name}.")
+
+    walk(named_recipe("default"), "")
+    initials = "".join(word[0] for word in option.replace("_", "-").split("-") if word)
+    for meant in (option, initials):
+        matches = [
+            path
+            for path in paths
+            if fold_name(meant) in (fold_name(path), fold_name(path.rpartition(".")[2]))
+            and len(meant) > 1
+        ]
+        if matches:
+            return min(matches, key=lambda path: path.count("."))
+    return ""
+
+
+def print_error(error: RavineError, *, as_json: bool) -> None:
+    """Print an error on stderr, and as an object on stdout where JSON is wanted."""
+    text = str(error) if isinstance(error, Interrupted) else f"error: {error}"
+    if sys.stderr.isatty():
+        width = min(shutil.get_terminal_size().columns, 80)
+        text = textwrap.fill(
+            text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+    print(text, file=sys.stderr)
+    if as_json:
+        fields = {
+            "what": getattr(error, "what", str(error)),
+            "why": getattr(error, "why", ""),
+            "do": getattr(error, "do", ""),
+            "where": getattr(error, "where", ""),
+        }
+        print_json({"error": fields})

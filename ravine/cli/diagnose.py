@@ -1,0 +1,239 @@
+"""Commands that find faults: check, doctor, explain."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+
+from cyclopts import Parameter
+
+from ravine.cli.options import (
+    DEFAULT_OPTIONS,
+    Force,
+    Json,
+    OutputPath,
+    Quiet,
+    RecipeOptions,
+    SourceName,
+    Switch,
+    recipe_for,
+)
+from ravine.cli.output import check_writable, live_line, print_json, print_report
+from ravine.errors import InputError, RavineError
+
+if TYPE_CHECKING:
+    from ravine.diagnosis.rule import Rule
+    from ravine.finding import Report
+    from ravine.recipe import Recipe
+
+Severity = Literal["error", "warning", "note"]
+
+
+def check_command(
+    what: SourceName,
+    /,
+    *,
+    options: RecipeOptions = DEFAULT_OPTIONS,
+    fail_on: Severity = "warning",
+    json: Json = False,
+) -> int:
+    """Check a recipe and its data before training: data, network, first loss, signal, gradient,
+    and whether a small batch can be overfitted.
+
+    Parameters
+    ----------
+    fail_on
+        Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
+    """
+    from ravine.examination.api import check
+
+    return print_report(check(recipe_for(what, options)), as_json=json, fail_on=fail_on)
+
+
+def doctor_command(
+    what: str,
+    /,
+    *,
+    options: RecipeOptions = DEFAULT_OPTIONS,
+    fix: Switch = False,
+    trials: Annotated[bool, Parameter(negative="--no-trials")] = True,
+    out: OutputPath = None,
+    force: Force = False,
+    fail_on: Severity = "warning",
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Find out why a run goes wrong: all checks, its training curves, and remedies that are tried
+    before they are recommended.
+
+    Parameters
+    ----------
+    what
+        The folder of a run; or a table, a recipe (.toml), or the name of a bundled set.
+    fix
+        Write the recipe with the remedies that helped, and show what is different.
+    trials
+        Try remedies. Without it nothing is trained but a small batch.
+    out
+        Where --fix writes the recipe (.toml).
+    fail_on
+        Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
+    """
+    from ravine.examination.recipe_subject import subject_of
+    from ravine.examination.report import examine_subject
+    from ravine.files import write_atomically
+
+    if out is not None and not fix:
+        raise InputError(f"-o {out} without --fix", why="there is nothing to write", do="add --fix")
+    if fix and not trials:
+        raise InputError(
+            "--fix without trials",
+            why="only what was tried and helped is written",
+            do="leave --no-trials out",
+        )
+    fixed_path = fixed_recipe_path(what, out, force=force) if fix else None
+    if (Path(what) / "plan.json").exists():
+        if options != DEFAULT_OPTIONS:
+            raise InputError(
+                f"settings beside {what}",
+                why="a run is examined as it was trained",
+                do=f"write only: ravine doctor {what}",
+            )
+        subject = subject_of(Path(what))
+        recipe = subject.recipe
+    else:
+        recipe = recipe_for(what, options)
+        subject = subject_of(recipe)
+    with live_line(quiet) as say:
+        report = examine_subject(subject, trials=trials, say=say)
+    if subject.name is not None:
+        text = json_module.dumps(report.to_json(), indent=1)
+        write_atomically(Path(subject.name) / "doctor.json", text.encode())
+    code = print_report(report, as_json=json, fail_on=fail_on)
+    if fixed_path is not None:
+        write_fixed_recipe(recipe, report, fixed_path, sys.stderr if json else sys.stdout)
+    elif not quiet and any(f.trial and f.trial.verdict == "helped" for f in report.findings):
+        print(f"to write the recipe with what helped: ravine doctor {what} --fix", file=sys.stderr)
+    return code
+
+
+def explain_command(
+    name: str = "", /, *, picture: Path | None = None, force: Force = False, json: Json = False
+) -> int:
+    """Explain a finding by its code: what it means, why it happens, how it is measured, what to do.
+
+    Parameters
+    ----------
+    name
+        A code such as RVN-L01 or L01, or a cause such as learning-rate-high; without it all codes
+        are listed.
+    picture
+        Where to draw the experiment of the gallery that shows it: a .svg file.
+    """
+    from ravine.causes import CAUSES
+    from ravine.diagnosis.explain import (
+        cause_page,
+        find_topic,
+        list_rules,
+        normalize_code,
+        rule_page,
+        rule_to_json,
+        rules_naming,
+    )
+    from ravine.diagnosis.registry import ALL_RULES, FAMILIES, RETIRED_CODES
+
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    topic = find_topic(name, ALL_RULES, RETIRED_CODES) if name else ""
+    if picture is not None:
+        draw_explained(topic, picture, force=force)
+    if not topic:
+        if json:
+            print_json({"families": {f: [rule_summary(r) for r in FAMILIES[f]] for f in FAMILIES}})
+        else:
+            print(list_rules(FAMILIES, color=color))
+    elif isinstance(topic, str):
+        if json:
+            codes = [rule.code for rule in rules_naming(topic, ALL_RULES)]
+            print_json({"cause": topic, "means": CAUSES[topic], "codes": codes})
+        else:
+            print(cause_page(topic, ALL_RULES, color=color))
+    elif json:
+        print_json(rule_to_json(topic))
+    else:
+        if normalize_code(name) in RETIRED_CODES:
+            print(f"{normalize_code(name)} is now {topic.code}.\n")
+        print(rule_page(topic, ALL_RULES, color=color))
+    return 0
+
+
+def rule_summary(rule: Rule) -> dict[str, str]:
+    """A rule as an entry of the list of all codes."""
+    return {
+        "code": rule.code,
+        "title": rule.title,
+        "cause": rule.cause,
+        "severity": rule.severity,
+    }
+
+
+def draw_explained(topic: Rule | str, out: Path, *, force: bool) -> None:
+    """Run the experiment of the gallery that shows a finding, quickly, and write its first
+    picture.
+    """
+    from ravine.files import write_atomically
+    from ravine_gallery import find_experiment
+    from ravine_gallery.run_all import run_experiment
+
+    shows = getattr(topic, "picture", "")
+    if not shows:
+        raise InputError(
+            f"no picture for {getattr(topic, 'code', topic) or 'all codes'}",
+            why="no experiment of the gallery shows it",
+            do="leave --picture out, or look at ravine gallery",
+        )
+    check_writable(out, force=force, endings=(".svg",), what="pictures")
+    result = run_experiment(find_experiment(shows), quick=True)
+    if not result.pictures:
+        raise RavineError(f"the experiment {shows} drew nothing. {result.error}")
+    write_atomically(out, next(iter(result.pictures.values())).encode())
+    print(
+        f"{find_experiment(shows).title}: {out} (all of it: ravine gallery {shows} -o shown)",
+        file=sys.stderr,
+    )
+
+
+# Recipes with remedies
+
+
+def fixed_recipe_path(what: str, out: Path | None, *, force: bool) -> Path:
+    """Where the recipe with remedies goes: beside a recipe, else into this folder. Raises
+    `InputError` where a file is there already.
+    """
+    if out is None:
+        stem = Path(what).name.split(".")[0] or "recipe"
+        name = f"{stem}-fixed.toml"
+        out = Path(what).with_name(name) if what.endswith(".toml") else Path(name)
+    check_writable(out, force=force, endings=(".toml",), what="recipes")
+    return out
+
+
+def write_fixed_recipe(recipe: Recipe, report: Report, out: Path, stream: TextIO) -> None:
+    """Write the recipe with the remedies that helped, and print what is different."""
+    from ravine.examination.recipe_changes import fix_recipe, recipe_differences
+    from ravine.files import write_atomically
+    from ravine.recipe_files import recipe_text
+
+    better = fix_recipe(recipe, report)
+    if better == recipe:
+        print("no remedy was tried and helped: nothing is written", file=stream)
+        return
+    write_atomically(out, recipe_text(better, out.parent).encode())
+    print(f"\n{out}", file=stream)
+    for path, old, new in recipe_differences(recipe, better):
+        for sign, value in (("-", old), ("+", new)):
+            if value is not None:
+                print(f"{sign} {path} = {value}", file=stream)
+    print(f"next: ravine train {out}", file=sys.stderr)

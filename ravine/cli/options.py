@@ -1,0 +1,93 @@
+"""Options that several commands share, and the recipe that they describe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from ravine.errors import InputError
+
+if TYPE_CHECKING:
+    from ravine.recipe import Recipe
+
+Switch = Annotated[bool, Parameter(negative="")]
+Repeatable = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
+OutputPath = Annotated[Path | None, Parameter(name=["-o", "--out"])]
+SourceName = Annotated[
+    str,
+    Parameter(
+        help="A table (CSV, Parquet, JSON lines), a folder of images, a recipe (.toml), or the "
+        "name of a bundled set."
+    ),
+]
+Force = Annotated[bool, Parameter(negative="", help="Write over an existing file.")]
+Quiet = Annotated[bool, Parameter(negative="", help="No progress.")]
+Json = Annotated[bool, Parameter(negative="", help="Print the result as one JSON object.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """What a command line says about the recipe, beside the source."""
+
+    target: Annotated[Repeatable, Parameter(help="The column to predict; again for several.")] = ()
+    set_: Annotated[
+        Repeatable,
+        Parameter(name="--set", help="Change a setting: PATH=VALUE, such as optimizer.lr=0.01."),
+    ] = ()
+    recipe: Annotated[
+        str | None, Parameter(help="The recipe to start from; `ravine recipes` lists them.")
+    ] = None
+
+
+DEFAULT_OPTIONS = RecipeOptions()
+
+
+def recipe_for(
+    what: str,
+    options: RecipeOptions,
+    *,
+    seeds: int | None = None,
+    seed: int | None = None,
+    memory: str | None = None,
+) -> Recipe:
+    """The recipe that a command line describes; a folder that holds images is read as images."""
+    from ravine import data
+    from ravine.catalog import named_recipe
+    from ravine.recipe_files import read_recipe
+
+    name = options.recipe
+    if not what:
+        raise InputError(
+            "there is nothing to train on",
+            why="no table, recipe or bundled set is named",
+            do="write ravine train houses.csv --target price, or ravine train penguins",
+        )
+    if what.endswith(".toml"):
+        if name is not None:
+            raise InputError(
+                f"--recipe {name} beside {what}",
+                why="a recipe file names its base itself",
+                do=f'write base = "{name}" in the file',
+            )
+        recipe = read_recipe(what)
+    elif data.holds_images(what):
+        recipe = named_recipe(name or "image").vary("data", data.Images(source=what))
+    else:
+        recipe = named_recipe(name or "default").vary("data.source", what)
+    recipe = apply_options(recipe, options)
+    for path, value in (("seeds", seeds), ("seed", seed), ("data.memory", memory)):
+        if value is not None:
+            recipe = recipe.vary(path, value)
+    return recipe
+
+
+def apply_options(recipe: Recipe, options: RecipeOptions) -> Recipe:
+    """A recipe with the target and the settings that a command line names."""
+    from ravine.recipe_files import with_settings
+
+    recipe = recipe.vary("data.target", options.target) if options.target else recipe
+    return with_settings(recipe, options.set_)

@@ -1,0 +1,103 @@
+"""What commands print and write: JSON objects, marked text, live lines, files."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ravine.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ravine.finding import Report
+
+FIGURE_ENDINGS = (".svg", ".png", ".pdf")
+
+
+def print_json(fields: Mapping[str, Any]) -> None:
+    """Print one object of the versioned form; numbers that are not finite become null."""
+    from ravine.record import RECORD_SCHEMA, finite_json
+
+    print(json.dumps(finite_json({"schema": RECORD_SCHEMA, **fields})))
+
+
+def print_report(report: Report, *, as_json: bool, fail_on: str) -> int:
+    """Print a report; the exit code says whether it has findings at or above a severity."""
+    from ravine.finding import SEVERITY_LEVELS
+    from ravine.reporting.findings_text import findings_text
+
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print(findings_text(report, **text_style(sys.stdout)))
+    failing = SEVERITY_LEVELS[: SEVERITY_LEVELS.index(fail_on) + 1]
+    return 1 if any(f.severity in failing for f in report.findings) else 0
+
+
+def text_style(stream: TextIO) -> dict[str, bool]:
+    """How to mark findings on a stream: in color on a terminal that has it, in ASCII where there is
+    nothing else.
+    """
+    dumb = os.environ.get("TERM") == "dumb"
+    color = stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
+    return {"color": color, "plain": dumb or "utf" not in (stream.encoding or "").lower()}
+
+
+@contextmanager
+def live_line(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A function that prints progress on stderr: in one live line on a terminal, else a line
+    each.
+    """
+    live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def say(line: str) -> None:
+        if not quiet:
+            text, end = (f"\r\x1b[2K{line}", "") if live else (line, "\n")
+            print(text, end=end, file=sys.stderr, flush=True)
+
+    try:
+        yield say
+    finally:
+        if live and not quiet:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+
+def check_writable(out: Path, *, force: bool, endings: tuple[str, ...], what: str) -> None:
+    """Raise `InputError` unless a result (`what`) can be written to `out`."""
+    if out.suffix.lower() not in endings:
+        known = f"{', '.join(endings[:-1])} or {endings[-1]}" if endings[1:] else endings[0]
+        raise InputError(
+            f"{out} has no known ending",
+            why=f"{what} are {known}",
+            do=f"write {out.parent / (out.stem or what)}{endings[0]}",
+        )
+    if out.exists() and not force:
+        raise InputError(
+            f"{out} is there already",
+            why="nothing is written over unasked",
+            do="name another file, or add --force",
+        )
+    if not out.parent.is_dir():
+        raise InputError(
+            f"{out.parent} is no folder", why=f"the {what} are to go there", do="make it first"
+        )
+
+
+def write_figure(figure: Figure, out: Path) -> None:
+    """Write a figure in the format that its file's ending says."""
+    from ravine.files import write_atomically
+    from ravine.reporting.plot_style import svg
+
+    if out.suffix.lower() == ".svg":
+        write_atomically(out, svg(figure, title=out.stem).encode())
+        return
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=out.suffix.lower()[1:], dpi=150)
+    write_atomically(out, buffer.getvalue())

@@ -1,0 +1,282 @@
+"""Commands that train many networks to compare them, or draw: range, search, ensemble, augment,
+gallery.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from ravine.cli.options import (
+    DEFAULT_OPTIONS,
+    Force,
+    Json,
+    OutputPath,
+    Quiet,
+    RecipeOptions,
+    Repeatable,
+    SourceName,
+    Switch,
+    apply_options,
+    recipe_for,
+)
+from ravine.cli.output import FIGURE_ENDINGS, check_writable, print_json, write_figure
+from ravine.errors import InputError
+
+if TYPE_CHECKING:
+    from ravine.recipe import Recipe
+    from ravine_gallery.experiment import Experiment
+
+
+def range_command(
+    what: SourceName,
+    /,
+    *,
+    options: RecipeOptions = DEFAULT_OPTIONS,
+    low: float = 1e-6,
+    high: float = 10.0,
+    rates: int = 36,
+    seeds: int = 3,
+    steps: int = 200,
+    out: OutputPath = None,
+    force: Force = False,
+    json: Json = False,
+) -> int:
+    """Find the usable learning rates: a cohort of networks, each with a constant rate of its own,
+    for a few steps.
+
+    Parameters
+    ----------
+    low
+        The lowest rate.
+    high
+        The highest rate.
+    rates
+        How many rates, evenly on a log scale.
+    seeds
+        How many networks at each rate.
+    steps
+        How many steps each makes, about.
+    out
+        Where to draw it: a .svg, .png or .pdf file.
+    """
+    from ravine.studies.lr_range_test import range_test
+
+    if out is not None:
+        check_writable(out, force=force, endings=FIGURE_ENDINGS, what="pictures")
+    recipe = recipe_for(what, options)
+    found = range_test(recipe, low=low, high=high, rates=rates, seeds=seeds, steps=steps)
+    if out is not None:
+        write_figure(found.picture(), out)
+    if json:
+        print_json(found.plain())
+    else:
+        print(found.in_words())
+    return 0
+
+
+def search_command(
+    what: SourceName,
+    /,
+    *,
+    space: Repeatable = (),
+    trials: int = 32,
+    method: Literal["random", "grid"] = "random",
+    options: RecipeOptions = DEFAULT_OPTIONS,
+    seeds: int = 1,
+    seed: int = 0,
+    out: OutputPath = None,
+    force: Force = False,
+    json: Json = False,
+) -> int:
+    """Search for good settings by the validation split; train the best again and score it on the
+    test split.
+
+    Parameters
+    ----------
+    space
+        A setting's values, again for several: optimizer.lr=log:1e-4..1e-1,
+        network.dropout.rate=0..0.5, batch=[16,64].
+    trials
+        How many random trials.
+    method
+        random, or grid: all combinations (ranges need a count, LOW..HIGH/5).
+    seeds
+        How many networks each trial trains.
+    seed
+        The seed of the random trials.
+    out
+        Where to write the best recipe (.toml).
+    """
+    from ravine.files import write_atomically
+    from ravine.recipe_files import recipe_text
+    from ravine.studies.search import read_spaces, search
+
+    if out is not None:
+        check_writable(out, force=force, endings=(".toml",), what="recipes")
+    recipe = recipe_for(what, options)
+    spaces = read_spaces(space, recipe)
+    found = search(recipe, spaces, method=method, trials=trials, seeds=seeds, seed=seed)
+    if out is not None:
+        write_atomically(out, recipe_text(found.best.recipe, out.parent).encode())
+    if json:
+        print_json(found.plain())
+    else:
+        print(found.in_words())
+        if out is not None:
+            print(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
+    return 0
+
+
+def ensemble_command(
+    what: SourceName,
+    /,
+    *,
+    members: int = 4,
+    repeats: int = 4,
+    options: RecipeOptions = DEFAULT_OPTIONS,
+    json: Json = False,
+) -> int:
+    """Compare ensembles with single networks of the same budget: independent members, snapshots,
+    averaged weights.
+
+    Parameters
+    ----------
+    members
+        How many networks, snapshots or cycles.
+    repeats
+        How often everything is trained anew.
+    """
+    from ravine.studies.ensemble import compare_ensembles
+
+    found = compare_ensembles(recipe_for(what, options), members=members, repeats=repeats)
+    if json:
+        print_json(found.plain())
+    else:
+        print(found.in_words())
+    return 0
+
+
+def augment_command(
+    what: str = "",
+    /,
+    *,
+    options: RecipeOptions = DEFAULT_OPTIONS,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("augmented.png"),
+    force: Force = False,
+) -> int:
+    """Draw a contact sheet: training images as they are, and as a recipe's augmentation shows them
+    to networks.
+
+    Parameters
+    ----------
+    what
+        A folder of images, a table of paths, or a recipe (.toml) that names one.
+    out
+        Where to draw it: a .svg, .png or .pdf file.
+    """
+    from ravine.studies.contact_sheet import contact_sheet
+
+    check_writable(out, force=force, endings=FIGURE_ENDINGS, what="pictures")
+    write_figure(contact_sheet(image_recipe_for(what, options)), out)
+    print(f"the pictures are in {out}", file=sys.stderr)
+    return 0
+
+
+def image_recipe_for(what: str, options: RecipeOptions) -> Recipe:
+    """The recipe whose augmentation is drawn; `--recipe` may name a recipe file beside a folder of
+    images.
+    """
+    from ravine import data
+    from ravine.recipe_files import read_recipe
+
+    name = options.recipe
+    if not what and name is None:
+        raise InputError(
+            "there is nothing to draw",
+            why="neither pictures nor a recipe are named",
+            do="write ravine augment photos/ --recipe r.toml",
+        )
+    if name is None or not name.endswith(".toml") or what.endswith(".toml"):
+        return recipe_for(what, options)
+    recipe = read_recipe(name)
+    if what and isinstance(recipe.data, data.Images):
+        recipe = recipe.vary("data.source", what)
+    elif what:
+        recipe = recipe.vary("data", data.Images(source=what))
+    return apply_options(recipe, options)
+
+
+def gallery_command(
+    name: str | None = None,
+    /,
+    *,
+    all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    out: OutputPath = None,
+    quick: Switch = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """List the experiments on the lectures' claims; run one, or all, and draw what came out.
+
+    Parameters
+    ----------
+    name
+        The experiment to run; without it they are listed.
+    all_
+        Run all experiments.
+    out
+        A folder for pictures, numbers and one page: NAME.svg, results.json, index.html.
+    quick
+        Fewer seeds and steps: to look, not to cite.
+    """
+    from ravine_gallery import experiment_names, find_experiment
+    from ravine_gallery.run_all import results_to_json, run_experiments
+
+    if name is not None and all_:
+        raise InputError(
+            f"{name} beside --all", why="--all runs that one too", do="leave one of them out"
+        )
+    if all_ and out is None:
+        raise InputError(
+            "--all without a folder", why="pictures and page are files", do="add -o DIR"
+        )
+    if name is None and not all_:
+        if out is not None:
+            raise InputError(
+                f"-o {out} without an experiment",
+                why="there is nothing to write",
+                do="name one, or add --all",
+            )
+        list_experiments([find_experiment(known) for known in experiment_names()], json=json)
+        return 0
+    chosen = experiment_names() if name is None else (name,)
+    say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
+    results = run_experiments(chosen, folder=out, quick=quick, say=say)
+    if json:
+        print(results_to_json(results), end="")
+    else:
+        for result in results:
+            outcome = result.outcome
+            print(
+                f"{result.experiment.name}: {result.verdict}. "
+                f"{result.error if outcome is None else outcome.said}"
+            )
+        if out is not None:
+            print(f"{len(results)} on the page {out / 'index.html'}", file=sys.stderr)
+    return 3 if any(result.outcome is None for result in results) else 0
+
+
+def list_experiments(experiments: Sequence[Experiment], *, json: bool) -> None:
+    """Print name, seconds, techniques and title of each experiment."""
+    if json:
+        names = ("name", "title", "rows", "seconds")
+        print_json({"experiments": [{n: getattr(e, n) for n in names} for e in experiments]})
+        return
+    width = max((len(e.name) for e in experiments), default=0)
+    for e in experiments:
+        print(f"{e.name:{width}}  {e.seconds:4.0f} s  {' '.join(e.rows):11}  {e.title}")

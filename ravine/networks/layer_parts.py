@@ -1,0 +1,134 @@
+"""Parts that describe one layer of a network: norms, dropout, embeddings of numbers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ravine.effects import Effect
+from ravine.networks.layers import (
+    BatchNormLayer,
+    DropoutLayer,
+    LayerNormLayer,
+    PeriodicNumbers,
+    PiecewiseLinearNumbers,
+)
+from ravine.part import Number, part, setting
+from ravine.protocols import Layer
+
+
+@part
+class BatchNorm:
+    """Normalize each unit over the batch: y = γ (x − m) / √(v + eps) + β (Ioffe & Szegedy 2015).
+
+    `momentum` is the share of the newest batch in the running statistics used at test time (torch's
+    convention).
+    """
+
+    acts: ClassVar[Effect] = Effect("batch norm", "mean |change| of what is normalized, relative")
+    momentum: Number = setting(default=0.1, gt=0, le=1)
+    eps: float = setting(default=1e-5, gt=0)
+
+    def layer(self, name: str, units: int) -> Layer:
+        return BatchNormLayer(name, units, momentum=self.momentum, eps=self.eps)
+
+
+@part
+class LayerNorm:
+    """Normalize each example over its units (Ba, Kiros & Hinton 2016)."""
+
+    acts: ClassVar[Effect] = Effect("layer norm", "mean |change| of what is normalized, relative")
+    eps: float = setting(default=1e-5, gt=0)
+
+    def layer(self, name: str, units: int) -> Layer:
+        return LayerNormLayer(name, units, eps=self.eps)
+
+
+@part
+class Dropout:
+    """Inverted dropout: in training zero with probability `rate`, divide the rest by 1 − rate; at
+    test time nothing.
+    """
+
+    acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
+    rate: Number = setting(default=0.2, ge=0, lt=1)
+
+    def layer(self, name: str) -> Layer:
+        return DropoutLayer(name, rate=self.rate)
+
+
+@part
+class ClassicDropout:
+    """Dropout as first published: in training zero with probability `rate`; at test time multiply
+    by 1 − rate.
+
+    Equal to `Dropout` in expectation; the scale of the weights differs. The lectures state the
+    *keep* probability h = 1 − rate.
+    """
+
+    acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
+    rate: Number = setting(default=0.2, ge=0, lt=1)
+
+    def layer(self, name: str) -> Layer:
+        return DropoutLayer(name, rate=self.rate, inverted=False)
+
+
+@part
+class SpatialDropout:
+    """Inverted dropout of whole channels of images (Tompson et al. 2015); of units where there
+    are no places.
+    """
+
+    acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
+    rate: Number = setting(default=0.1, ge=0, lt=1)
+
+    def layer(self, name: str) -> Layer:
+        return DropoutLayer(name, rate=self.rate, spatial=True)
+
+
+@part
+class Periodic:
+    """Spread each number x to [x, W2 cos(2π (w1 x + b1)) + b2], learned for each feature (RealMLP's
+    PBLD).
+    """
+
+    acts: ClassVar[Effect] = Effect(
+        "number embedding", "mean |value| of what is added to the numbers"
+    )
+    frequencies: int = setting(default=16, ge=1)
+    outputs: int = setting(default=4, ge=2)
+    sigma: float = setting(default=0.1, gt=0)
+    lr: float = setting(default=0.1, gt=0)
+
+    def layer(self, features: int) -> PeriodicNumbers:
+        return PeriodicNumbers(
+            features,
+            frequencies=self.frequencies,
+            outputs_each=self.outputs,
+            sigma=self.sigma,
+            lr=self.lr,
+        )
+
+
+@part
+class PiecewiseLinear:
+    """Spread each number over the intervals between normal quantiles, then a linear map and a ReLU
+    of its own.
+
+    Gorishniy et al. 2022, "On embeddings for numerical features"; the edges are even after `scale =
+    "quantile"`.
+    """
+
+    acts: ClassVar[Effect] = Effect("number embedding", "mean |value| of what replaces the numbers")
+    bins: int = setting(default=16, ge=2)
+    outputs: int = setting(default=8, ge=1)
+    lr: float = setting(default=1.0, gt=0)
+
+    def layer(self, features: int) -> PiecewiseLinearNumbers:
+        return PiecewiseLinearNumbers(
+            features, bins=self.bins, outputs_each=self.outputs, lr=self.lr
+        )
+
+
+ALL_NORMS = (BatchNorm, LayerNorm)
+ALL_DROPOUTS = (Dropout, ClassicDropout, SpatialDropout)
+ALL_NUMBER_EMBEDDINGS = (Periodic, PiecewiseLinear)

@@ -1,0 +1,53 @@
+"""The names that parts and keys had in earlier versions: the only place that knows them.
+
+Recipe files, run folders and JSON written by an earlier version are read under these names; they
+are never written again. `tests/old_formats/` holds such files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# names that recipe files had for a part; which part is meant, its place in the recipe decides
+OLD_PART_NAMES: Mapping[str, tuple[str, ...]] = {
+    "KorniaAugmentation": ("Guest",),
+    "TorchModule": ("Module",),
+    "TorchOptimizer": ("Guest",),
+}
+# keys of JSON files by the key of today
+OLD_KEYS: Mapping[str, tuple[str, ...]] = {
+    "columns": ("forms",),
+    "encoder": ("form",),
+    "image": ("picture",),
+    "images": ("pictures",),
+    "task_type": ("asked",),
+    "transform": ("form",),
+}
+
+
+def part_names(cls: type) -> tuple[str, ...]:
+    """The names by which a recipe may call a part, the one of today first."""
+    return (cls.__name__, *OLD_PART_NAMES.get(cls.__name__, ()))
+
+
+def get_key(plain: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """The value of a key in plain data, also where it has an earlier name.
+
+    >>> get_key({"picture": None, "outputs": 3}, "outputs"), get_key({"picture": 5}, "image")
+    (3, 5)
+    """
+    names = (key, *OLD_KEYS.get(key, ()))
+    return next((plain[name] for name in names if name in plain), default)
+
+
+def with_earlier_keys(plain: Any) -> Any:
+    """The same plain data under the first names of its keys. Fingerprints are made from these, so
+    that a run begun by an earlier version recognizes its data.
+
+    >>> with_earlier_keys({"images": [{"task_type": 1}], "fit": "crop"})
+    {'pictures': [{'asked': 1}], 'fit': 'crop'}
+    """
+    if isinstance(plain, Mapping):
+        return {OLD_KEYS.get(k, (k,))[0]: with_earlier_keys(v) for k, v in plain.items()}
+    return [with_earlier_keys(v) for v in plain] if isinstance(plain, list) else plain

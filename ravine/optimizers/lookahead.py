@@ -1,0 +1,64 @@
+"""Lookahead: slow weights around any optimizer that takes one gradient a step."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ravine.effects import Effect
+from ravine.errors import RecipeError
+from ravine.layout import Rows, row_norm
+from ravine.optimizers.sgd import Momentum
+from ravine.part import Number, match, part, setting
+from ravine.protocols import HasEvalWeights, Optimizer, SearchOptimizer, State, StepContext
+
+
+@part
+class Lookahead:
+    """Slow weights that follow an optimizer's fast ones every `every` steps (Zhang, Lucas, Hinton &
+    Ba 2019).
+
+    every k steps: slow ← slow + α (fast − slow), fast ← slow; the inner optimizer keeps its memory
+    """
+
+    acts: ClassVar[Effect] = Effect(
+        "lookahead", "how far the slow weights pull back, relative to the weights' length"
+    )
+    inner: Optimizer = Momentum()
+    every: int = setting(default=5, ge=1)
+    alpha: Number = setting(default=0.5, ge=0, le=1)
+
+    def check(self) -> None:
+        if isinstance(self.inner, SearchOptimizer):
+            name = type(self.inner).__name__
+            raise RecipeError(
+                f"Lookahead around {name}",
+                why="it needs a rule that takes one gradient a step",
+                do=f"use {name} by itself",
+            )
+
+    @property
+    def lr(self) -> Number:
+        return self.inner.lr
+
+    def start(self, rows: Rows) -> State:
+        return {"slow": rows.clone(), **self.inner.start(rows)}
+
+    def update(
+        self, rows: Rows, grads: Rows, state: State, context: StepContext
+    ) -> tuple[Rows, State]:
+        inner = {name: value for name, value in state.items() if name != "slow"}
+        fast, new = self.inner.update(rows, grads, inner, context)
+        slow = state["slow"]
+        if context.step % self.every == 0:
+            slow = slow + match(self.alpha, rows) * (fast - slow)
+        if context.meter is not None:
+            context.meter.add(
+                self.acts.name, row_norm(fast - slow) / row_norm(fast).clamp_min(1e-30)
+            )
+        return (slow if context.step % self.every == 0 else fast), {"slow": slow, **new}
+
+    def eval_weights(self, rows: Rows, state: State) -> Rows:
+        """What the inner optimizer would have judged."""
+        return (
+            self.inner.eval_weights(rows, state) if isinstance(self.inner, HasEvalWeights) else rows
+        )

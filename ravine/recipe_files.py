@@ -1,0 +1,306 @@
+"""Recipe files, and single settings written as on the command line: `optimizer.lr=0.01`.
+
+A recipe file is TOML. It starts from a named recipe (`base`, the default if it names none) and
+changes what it says:
+
+    base = "default"
+    epochs = 40
+    [data]
+    source = "houses.csv"
+    target = ["price"]
+    [optimizer]
+    name = "AdamW"
+    lr = 0.002
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import tomli_w
+
+from ravine.catalog import NAMED_RECIPES, PARTS_BY_ROLE, named_recipe
+from ravine.errors import RecipeError, nearest, shorten
+from ravine.files import check_readable, lasting_path
+from ravine.networks import pretrained
+from ravine.part import is_part
+from ravine.recipe import Recipe
+from ravine.serialization import from_plain, is_name_of, to_plain
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """The recipe in a TOML file. Raises `RecipeError` with the file's line where something in it is
+    wrong.
+
+    Relative paths in it, of data and of weights, are relative to the file's folder and to no other.
+    """
+    path = Path(path)
+    check_readable(path, RecipeError)
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise RecipeError(
+            f"{path} does not exist", do="name a recipe file, a table or a bundled set"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read", why=str(error)) from None
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not TOML", why=str(error)) from None
+    try:
+        recipe = recipe_from(given)
+    except RecipeError as error:
+        line = line_of_setting(text, getattr(error, "path", ""))
+        error.where = f"{path}:{line}" if line else str(path)
+        raise
+    for place, file in _file_settings(recipe):
+        beside = path.parent / file
+        if (
+            beside.exists() or "." in file or "/" in file or os.sep in file
+        ):  # else the name of a bundled set
+            recipe = recipe.vary(place, str(beside))
+    return recipe
+
+
+def with_lasting_paths(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
+    """The recipe with the paths that it names made absolute; those inside `folder` relative to
+    it.
+    """
+    for place, file in _file_settings(recipe):
+        if Path(file).exists():
+            recipe = recipe.vary(place, lasting_path(file, folder))
+    return recipe
+
+
+def _file_settings(recipe: Recipe) -> list[tuple[str, str]]:
+    """The settings of a recipe that name files or folders: their paths in it, and what they say."""
+    found = [(f"data.{name}", getattr(recipe.data, name, None)) for name in ("source", "test")]
+    place, network = "network", recipe.network
+    while network is not None:
+        found.append((f"{place}.weights", getattr(network, "weights", None)))
+        place, network = f"{place}.network", getattr(network, "network", None)
+    return [(place, file) for place, file in found if file and file != pretrained.RANDOM_WEIGHTS]
+
+
+def recipe_from(given: Mapping[str, Any]) -> Recipe:
+    """The recipe that plain data describe: a named recipe (`base`) and what is changed in it."""
+    given = dict(given)
+    given.pop("schema", None)
+    base = given.pop("base", "default")
+    if not isinstance(base, str):
+        raise RecipeError(
+            f"base is {base!r}",
+            why="it must be the name of a recipe: " + nearest("", NAMED_RECIPES),
+        )
+    return with_changes(named_recipe(base), given)
+
+
+def with_changes(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """A copy of a recipe with what nested plain data say changed; a part of another name starts
+    from its defaults.
+    """
+    return from_plain(Recipe, _merge(recipe, given), PARTS_BY_ROLE)
+
+
+def with_setting(recipe: Recipe, assignment: str) -> Recipe:
+    """A copy with `path=value` changed, the value written as in TOML; quotes around words may be
+    left out.
+
+    >>> from ravine.catalog import named_recipe
+    >>> with_setting(named_recipe("plain"), "optimizer.lr=0.5").optimizer.lr
+    0.5
+    """
+    return with_settings(recipe, (assignment,))
+
+
+def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """A copy with each `path=value` changed, one after another; a part's name and its settings are
+    taken together.
+
+    >>> from ravine.catalog import named_recipe
+    >>> with_settings(named_recipe("plain"), ["split=ByTime", "split.column=sold"]).split
+    ByTime(column='sold', validation=0.15, test=0.15)
+    """
+    for where, names, value in _join_assignments([_parse_assignment(a) for a in assignments]):
+        try:
+            recipe = with_changes(
+                recipe,
+                {
+                    names[0]: _nested_change(
+                        getattr(recipe, names[0], None), names[1:], value, names[:1]
+                    )
+                },
+            )
+        except RecipeError as error:
+            error.where = where
+            raise
+    return recipe
+
+
+Assignment: TypeAlias = tuple[
+    str, list[str], Any
+]  # as it was written, the names of its path, its value
+
+
+def _parse_assignment(assignment: str) -> Assignment:
+    path, equals, text = assignment.partition("=")
+    if not equals or not path.strip():
+        raise RecipeError(
+            f"--set {assignment}", why="it must be PATH=VALUE", do="write --set optimizer.lr=0.01"
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    return f"--set {shorten(assignment)}", path.strip().split("."), value
+
+
+def _join_assignments(given: Sequence[Assignment]) -> list[Assignment]:
+    """Assignments of a part's settings joined with an earlier one of its name: alone the name may
+    not do.
+    """
+    joined: list[Assignment] = []
+    for where, names, value in given:
+        for i in reversed(range(len(joined))):
+            before, above, word = joined[i]
+            below = names[len(above) :]
+            named = (
+                word
+                if isinstance(word, dict)
+                else _FromDefaults(name=word)
+                if isinstance(word, str)
+                else None
+            )
+            if (
+                named is not None
+                and names[: len(above)] == above
+                and below
+                and not below[0].isdecimal()
+            ):
+                joined[i] = (f"{before} {where}", above, _with_nested(named, below, value))
+                break
+        else:
+            joined.append((where, names, value))
+    return joined
+
+
+class _FromDefaults(dict):
+    """A part's plain data that start from its defaults, as its name alone does, even where it is
+    the recipe's part.
+    """
+
+
+def _with_nested(named: dict[str, Any], names: Sequence[str], value: Any) -> dict[str, Any]:
+    """A part's plain data with the setting at a path below it."""
+    old = named.get(names[0])
+    inner = old if isinstance(old, dict) else {} if old is None else {"name": old}
+    return type(named)(
+        {**named, names[0]: _with_nested(inner, names[1:], value) if names[1:] else value}
+    )
+
+
+def _nested_change(old: Any, names: Sequence[str], value: Any, path: Sequence[str]) -> Any:
+    """Plain data that change a setting's value at a path below it; of a tuple all entries are told
+    together.
+    """
+    if not names:
+        return value
+    name, rest = names[0], names[1:]
+    if not (isinstance(old, tuple) and name.isdecimal()):
+        return {
+            name: _nested_change(
+                getattr(old, name, None) if is_part(old) else None, rest, value, [*path, name]
+            )
+        }
+    if int(name) >= len(old):
+        why = f"its places are 0 to {len(old) - 1}" if old else "there is nothing in it"
+        raise RecipeError(
+            f"no setting '{'.'.join([*path, name])}'",
+            why=why,
+            do=f"set {'.'.join(path)} as a whole",
+        )
+    entries = [v if is_part(v) else to_plain(v) for v in old]
+    entries[int(name)] = _overlay(
+        old[int(name)], _nested_change(old[int(name)], rest, value, [*path, name])
+    )
+    return entries
+
+
+def recipe_text(recipe: Recipe, folder: str | Path | None = None) -> str:
+    """The recipe as a TOML file, every setting written out; as a file in `folder`, it names what it
+    named here.
+    """
+    recipe = recipe if folder is None else with_lasting_paths(recipe, folder)
+    return tomli_w.dumps({"base": "plain", **_plain_with_none(recipe)})
+
+
+def _plain_with_none(value: Any) -> Any:
+    """Plain data in which a setting that is None, and so cannot be written in TOML, is the word
+    none.
+    """
+    if is_part(value):
+        settings = {
+            f.name: _plain_with_none(getattr(value, f.name)) for f in dataclasses.fields(value)
+        }
+        return settings if isinstance(value, Recipe) else {"name": type(value).__name__, **settings}
+    if isinstance(value, tuple):
+        return [_plain_with_none(v) for v in value]
+    return "none" if value is None else to_plain(value)
+
+
+def _merge(recipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data of a part's settings, overlaid by what is given for the same part."""
+    settings = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+    for name, value in given.items():
+        settings[name] = _overlay(settings.get(name), value)
+    return settings
+
+
+def _overlay(old: Any, value: Any) -> Any:
+    """What is given for a setting, with the settings of the part that it had where it is the same
+    part.
+    """
+    if not (isinstance(value, Mapping) and is_part(old) and _same_part(old, value)) or isinstance(
+        value, _FromDefaults
+    ):
+        return value
+    return {"name": type(old).__name__} | _merge(
+        old, {k: v for k, v in value.items() if k != "name"}
+    )
+
+
+def _same_part(old: Any, given: Mapping[str, Any]) -> bool:
+    name = given.get("name")
+    return name is None or (isinstance(name, str) and is_name_of(type(old), name))
+
+
+def line_of_setting(text: str, path: str) -> int:
+    """The line (from 1) of a TOML text in which the setting at a path stands, or its nearest table;
+    0 if none does.
+
+    >>> line_of_setting('epochs = 3\\n[optimizer]\\nlr = -1\\n', "optimizer.lr")
+    3
+    """
+    wanted, table, best, depth = [n for n in path.split(".") if n], [], 0, 0
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?", line)
+        key = re.match(r"\s*([\w\-.\"']+)\s*=", line)
+        if header:
+            table = [n.strip(" \"'") for n in header[1].split(".")]
+        names = (
+            table
+            if header
+            else [*table, *(n.strip("\"'") for n in key[1].split("."))]
+            if key
+            else []
+        )
+        if names and names == wanted[: len(names)] and len(names) > depth:
+            best, depth = number, len(names)
+    return best

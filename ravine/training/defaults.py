@@ -1,0 +1,134 @@
+"""What the data decide about a recipe: loss, batch size and number of epochs where they are None.
+
+The measurements behind the defaults are in NOTEBOOK.md.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ravine import data, losses
+from ravine.augment import check_augmentation
+from ravine.data import RowGroups, TableLike, Task
+from ravine.errors import RecipeError
+from ravine.losses import ByTask
+from ravine.networks.batched import BatchedNetwork
+from ravine.protocols import LoadsWeights, Plan, SearchOptimizer
+from ravine.recipe import Recipe
+from ravine.training.lr_multipliers import check_tuning
+
+
+def prepare(recipe: Recipe, frame: TableLike | None = None) -> tuple[Task, Recipe]:
+    """The task of a recipe, and the recipe with everything that the data decide filled in."""
+    task = load_task(recipe, frame)
+    return task, resolve(recipe, task)
+
+
+def load_task(recipe: Recipe, frame: TableLike | None = None) -> Task:
+    """The examples of a recipe's task, split and encoded."""
+    return data.load(
+        recipe.data,  # type: ignore[arg-type]
+        recipe.split,  # type: ignore[arg-type]
+        recipe.encoding,  # type: ignore[arg-type]
+        seed=recipe.split_seed,
+        frame=frame,
+    )
+
+
+def resolve(recipe: Recipe, task: Task) -> Recipe:
+    """The recipe with loss, batch and epochs chosen where they are None, and checked against the
+    data.
+
+    The loss follows from the kind of task. A batch has about n/30 examples: a power of two between
+    16 and 256. Small tables get more epochs (300 below 1,300 examples, 60 at 7,000 to 20,000, 20
+    above 60,000), since early stopping ends a network that no longer improves. Images cost more and
+    need fewer epochs: batches of at most 128, 30 epochs below 330 images, 8 above 1,250.
+    """
+    recipe = _with_loss(recipe, task)
+    if recipe.class_weights == "balanced":
+        _check_class_weights(task)
+    recipe = _with_batch_and_epochs(recipe, task)
+    check_augmentation(recipe.augment, task.signature.image)
+    if isinstance(recipe.optimizer, SearchOptimizer):
+        recipe.optimizer.check_memory(network_width(recipe, task))
+    if recipe.tuning or isinstance(recipe.network, LoadsWeights):
+        built = BatchedNetwork(recipe.network, task.signature)
+        built.load_weights()  # raises here, before any work, where the weights cannot be read
+        check_tuning(recipe.tuning, built.layout, training_plan(recipe, task))
+    if recipe.batch != "all" and batch_size(recipe, task) > task.train.count:
+        raise RecipeError(
+            f"batch is {recipe.batch}",
+            why=f"there are only {task.train.count} training examples",
+            do='make it smaller, or write batch = "all"',
+        )
+    return recipe
+
+
+def _with_loss(recipe: Recipe, task: Task) -> Recipe:
+    loss: Any = ByTask() if recipe.loss is None else recipe.loss
+    if isinstance(loss, ByTask):
+        return recipe.vary("loss", loss.loss_for(task.kind))
+    if task.kind not in loss.tasks:
+        names = ", ".join(c.__name__ for c in losses.ALL if task.kind in c.tasks)
+        raise RecipeError(
+            f"loss is {type(recipe.loss).__name__}",
+            why=f"the task is {task.kind}, for which there are {names}",
+            do="leave loss out, or set data.task",
+        )
+    return recipe
+
+
+def _with_batch_and_epochs(recipe: Recipe, task: Task) -> Recipe:
+    count, of_images = task.train.count, task.signature.image is not None
+    if recipe.batch is None:
+        largest = 128 if of_images else 256
+        power_of_two = 2 ** round(math.log2(max(1, count / 30)))
+        recipe = recipe.vary("batch", min(largest, max(16, power_of_two), count))
+    if recipe.epochs is None:
+        epochs = int(min(30, max(8, 10_000 / count))) if of_images else _table_epochs(count)
+        recipe = recipe.vary("epochs", epochs)
+    return recipe
+
+
+def _table_epochs(count: int) -> int:
+    """How many epochs a table with so many training rows gets."""
+    least = min(60, max(20, 1_200_000 / count))
+    return int(min(300, max(least, 400_000 / count)))
+
+
+def _check_class_weights(task: Task) -> None:
+    """Raise `RecipeError` where the examples cannot be weighted by class."""
+    if task.kind not in ("binary", "classes"):
+        raise RecipeError(
+            "class_weights is 'balanced'",
+            why=f"the task is {task.kind}: an example has no one class",
+            do='set class_weights = "none"',
+        )
+    if isinstance(task.train, RowGroups):
+        raise RecipeError(
+            "class_weights is 'balanced'",
+            why="the training rows are read in pieces, unweighted",
+            do='set class_weights = "none", or leave data.memory out',
+        )
+
+
+# What follows from a resolved recipe and its task
+
+
+def batch_size(recipe: Recipe, task: Task) -> int:
+    """Examples in a full batch of a resolved recipe."""
+    assert recipe.batch is not None  # resolved
+    return task.train.count if recipe.batch == "all" else recipe.batch
+
+
+def training_plan(recipe: Recipe, task: Task) -> Plan:
+    """How many steps a resolved recipe makes on a task."""
+    assert recipe.epochs is not None  # resolved
+    per_epoch = -(-task.train.count // batch_size(recipe, task))
+    return Plan(steps=per_epoch * recipe.epochs, per_epoch=per_epoch)
+
+
+def network_width(recipe: Recipe, task: Task) -> int:
+    """How many weights one of the recipe's networks has."""
+    return BatchedNetwork(recipe.network, task.signature).layout.width

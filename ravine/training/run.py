@@ -1,0 +1,42 @@
+"""The noun `Run`: what training gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ravine.data import Encoder, ExamplesLike, read_table
+from ravine.errors import RunError
+from ravine.record import Record, Score
+from ravine.training.model import Model
+
+
+@dataclass(frozen=True)
+class Run:
+    """The record of a training run, its model, and the folder that both were written to."""
+
+    record: Record
+    model: Model | None  # None where every member diverged
+    folder: Path | None = None
+
+    @property
+    def score(self) -> Score | None:
+        return self.record.score
+
+    def predict(self, frame: ExamplesLike) -> pd.DataFrame:
+        """Predictions for new rows: the target, and for classes the probability of each.
+
+        `frame` is a DataFrame, a mapping of columns, an array, or a file of them; for images also a
+        folder or a list of paths. Raises `RunError` where every network diverged.
+        """
+        if self.model is None:
+            raise RunError(
+                "the run has no model",
+                why="every network diverged",
+                do="train with a smaller optimizer.lr",
+            )
+        if isinstance(frame, (str, Path)) and isinstance(self.model.encoder, Encoder):
+            frame = read_table(frame)
+        return self.model.predict(frame)

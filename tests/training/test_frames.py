@@ -1,0 +1,48 @@
+"""How many functions of ours a reader steps through from `train` to a network's first layer."""
+
+import traceback
+from pathlib import Path
+
+import pytest
+
+import ravine
+from ravine.networks.layer_parts import BatchNorm
+from ravine.networks.layers import ColumnsLayer
+from ravine.networks.manual_backprop import ManualBackprop
+from ravine.training.train import train
+
+PACKAGE = Path(ravine.__file__).parent
+AUTOGRAD = {"network.norm": BatchNorm()}
+
+
+def own_frames():
+    """The functions of the package that are running, outermost first, without the caller."""
+    frames = traceback.extract_stack()[:-2]
+    return [frame.name for frame in frames if PACKAGE in Path(frame.filename).parents]
+
+
+@pytest.mark.parametrize(
+    ("first", "settings"),
+    [(ColumnsLayer, AUTOGRAD), (ManualBackprop, {})],
+    ids=["the first layer", "a backward pass that is written out"],
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_from_train_to_the_first_layer_are_four_functions(monkeypatch, first, settings, workers):
+    seen, real = [], first.__call__
+
+    def call(self, *given):
+        seen.append(own_frames())
+        return real(self, *given)
+
+    monkeypatch.setattr(first, "__call__", call)
+    recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 1)
+    for path, value in settings.items():
+        recipe = recipe.vary(path, value)
+    if workers > 1:  # some jobs go to other processes
+        monkeypatch.setattr("ravine.training.train.SECONDS_WORTH_A_PROCESS", 0.0)
+        monkeypatch.setattr("ravine.training.jobs.SECONDS_WORTH_A_PROCESS", 0.0)
+        recipe = recipe.vary("seeds", 4)
+    train(recipe, workers=workers)
+    frames = seen[0]  # in the first step
+    assert frames[:3] == ["train", "train_jobs", "train_cohort"]
+    assert len(frames) <= 4
