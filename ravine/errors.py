@@ -76,8 +76,8 @@ class Interrupted(RavineError):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """The choices as text, and the likeliest one: the same but for case and hyphens, close to it,
-    its initials.
+    """A list of the choices, and the one that was probably meant: equal but for case and hyphens,
+    similar, or with these initials.
 
     >>> nearest("wieght", ["bias", "weight"])
     "there are bias, weight. Did you mean 'weight'?"
@@ -102,7 +102,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def _mistakes(given: str, meant: str) -> int:
-    """How many slips of the finger part two words: a letter too many, too few, another one, two
+    """How many typing errors separate two words: a letter too many, too few, another one, two
     exchanged.
 
     (The restricted edit distance of Damerau 1964.)
@@ -123,7 +123,7 @@ def _mistakes(given: str, meant: str) -> int:
 
 
 def shorten(text: str, most: int = 60) -> str:
-    """A text of at most so many characters, its middle left out if it is longer.
+    """A text of at most `most` characters; of a longer one the middle is left out.
 
     >>> shorten("abcdefghijklmnopqrst", 15)
     'abcdefg ... rst'
@@ -133,5 +133,5 @@ def shorten(text: str, most: int = 60) -> str:
 
 
 def fold_name(name: str) -> str:
-    """A name as one may write it: case, hyphens and underscores do not count."""
+    """A name without the differences that do not count: case, hyphens, underscores."""
     return name.lower().replace("_", "").replace("-", "")

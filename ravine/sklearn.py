@@ -34,7 +34,7 @@ LEAST_OF_A_CLASS = 3  # examples: with fewer, a class cannot be in every split
 
 
 class _Network(BaseEstimator):
-    """What both estimators share: their parameters, checking what is given, training."""
+    """The base of both estimators: parameters, checks of the data, training."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class _Network(BaseEstimator):
     def _fit(
         self, frame: pd.DataFrame, y: np.ndarray, weights: np.ndarray | None, *, task: Any
     ) -> None:
-        """Train on checked features, and targets that are numbers or codes of classes."""
+        """Train on checked features, and targets that are numbers or class codes."""
         few = task != "regression" and np.bincount(y).min() < LEAST_OF_A_CLASS
         validation = 0.0 if few or len(y) < LEAST_FOR_VALIDATION else self.validation
         weight, columns = (None, {}) if weights is None else (WEIGHT, {WEIGHT: weights})
@@ -80,7 +80,7 @@ class _Network(BaseEstimator):
         self.n_iter_ = max(1, max(m.steps for m in self.record_.members))
 
     def _recipe(self, data: Data, split: Random | Stratified) -> Recipe:
-        """The recipe with the estimator's parameters in it; `settings` come last."""
+        """The recipe with the estimator's parameters; `settings` are applied last."""
         recipe = named_recipe(self.recipe) if isinstance(self.recipe, str) else self.recipe
         if not isinstance(recipe, Recipe):
             raise TypeError(f"recipe is {recipe!r}: it must be the name of a recipe, or a Recipe")
@@ -110,8 +110,8 @@ class _Network(BaseEstimator):
         return recipe
 
     def _numbers(self, frame: pd.DataFrame) -> tuple[str, ...]:
-        """Columns to learn from as numbers, even if they look like row numbers: whoever gives X has
-        chosen its columns.
+        """The columns to read as numbers, even if they look like row numbers: the caller has chosen
+        the columns of X.
 
         Columns of 0 and 1 stay flags.
         """
@@ -127,7 +127,7 @@ class _Network(BaseEstimator):
     def _check_training_data(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
-        """Features, target and weights of the examples that weigh something, found to be usable.
+        """Checked features, targets and weights of the examples with a weight above 0.
 
         Weights are divided by their mean, so that only their ratios matter.
         """
