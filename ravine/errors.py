@@ -91,9 +91,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     by_folded = {fold_name(c): c for c in choices}
     wanted = fold_name(name)
     close = difflib.get_close_matches(wanted, by_folded, n=5, cutoff=0.5)
-    close = sorted(close, key=lambda c: _mistakes(wanted, c))[
-        :1
-    ]  # of equals the first: the most alike
+    # of those with equally few mistakes the first, which is the most similar
+    close = sorted(close, key=lambda c: _mistakes(wanted, c))[:1]
     close = close or [c for c in by_folded if wanted and c and (wanted in c or c in wanted)][:1]
     initials = "".join(word[0] for word in re.split(r"[\W_]+", name.lower()) if word)
     close = close or [c for c in by_folded if c == initials]

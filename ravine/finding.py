@@ -16,19 +16,14 @@ from ravine.record import Score, finite_json
 
 REPORT_SCHEMA = 1
 SEVERITY_LEVELS = ("error", "warning", "note")  # worst first
-CONFIDENCE_LEVELS = (
-    "exact",
-    "high",
-    "medium",
-    "low",
-)  # surest first; exact: a fact with no threshold in it
+# surest first; exact: a fact that depends on no threshold
+CONFIDENCE_LEVELS = ("exact", "high", "medium", "low")
 TRIAL_VERDICTS = ("helped", "no effect", "worse", "not tried")
 MAX_UNCONFIRMED_CAUSES = (
     2  # how many causes are named that neither an exact check nor a trial has confirmed
 )
 
-# What is changed in a program that is no recipe: those of the first row can be tried, the others
-# are made by hand.
+# What can be changed in a program without a recipe: by a trial, or only by its author.
 TRIABLE_CHANGES = (
     "lr",
     "batch",

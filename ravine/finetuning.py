@@ -20,7 +20,7 @@ from ravine.layout import Layout, Row, matches
 from ravine.part import part, setting
 from ravine.protocols import Plan
 
-FROZEN_MEANING = "mean share of the weights that were held still"
+FROZEN_MEANING = "mean share of the weights that were frozen"
 
 
 @part
@@ -38,8 +38,8 @@ class Freeze:
     layers: tuple[str, ...] = ("module",)
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
-        held = matching_slots(layout, self.layers, setting="Freeze.layers")
-        return layout.row(lambda slot: slot.name not in held)
+        frozen = matching_slots(layout, self.layers, setting="Freeze.layers")
+        return layout.row(lambda slot: slot.name not in frozen)
 
     def effect_of(self, row: Row) -> float:
         return frozen_share(row)

@@ -16,9 +16,8 @@ from ravine.effects import Effect, Meter
 from ravine.layout import VECTOR_SIZE
 from ravine.part import Number, match, part, setting
 
-SMOOTHING_EFFECT = Effect(
-    "label smoothing", "mean |change| of the targets"
-)  # reported by losses with label_smoothing
+# reported by losses with label_smoothing
+SMOOTHING_EFFECT = Effect("label smoothing", "mean |change| of the targets")
 MAX_SMALL_LOGITS = (
     256  # logits of one network's batch up to which torch's own cross entropy is faster
 )
@@ -166,7 +165,7 @@ class SoftmaxCrossEntropy:
         smooth = _any(self.label_smoothing)
         classes = outputs.shape[2]
         self._report(outputs, meter)
-        # by the shape alone, so that a network's bits never depend on its company
+        # by the shape alone, so that a network's bits never depend on the other networks
         chosen, mean = (_small if outputs.shape[1] * classes <= MAX_SMALL_LOGITS else _large)(
             outputs, targets, smooth
         )

@@ -140,9 +140,8 @@ def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     return recipe
 
 
-Assignment: TypeAlias = tuple[
-    str, list[str], Any
-]  # as it was written, the names of its path, its value
+# an assignment as it was written, the names of its path, its value
+Assignment: TypeAlias = tuple[str, list[str], Any]
 
 
 def _parse_assignment(assignment: str) -> Assignment:

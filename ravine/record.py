@@ -89,14 +89,13 @@ class EffectReport:
 
     @property
     def acted(self) -> bool:
-        return any(
-            v != 0 for v in self.values
-        )  # NaN counts: a diverged network's techniques did act
+        # NaN counts: a diverged network's techniques did act
+        return any(v != 0 for v in self.values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one run did. `recipe` and `surroundings` are plain data; `said` are notes on what was
+    """What one run did. `recipe` and `surroundings` are plain data; `notes` tell what was
     inferred from the data.
 
     `findings` are those of the checks before the first step, as plain data (`Finding.to_json`).
@@ -108,7 +107,7 @@ class Record:
     series: Mapping[str, Series]
     events: tuple[Event, ...]
     effects: tuple[EffectReport, ...]
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
     surroundings: Mapping[str, Any]
     score: Score | None = None
     seconds: float = 0.0
@@ -129,8 +128,9 @@ class Record:
         """
         data = {
             name: getattr(self, name)
-            for name in ("recipe", "task", "said", "surroundings", "seconds", "findings")
+            for name in ("recipe", "task", "surroundings", "seconds", "findings")
         }
+        data["said"] = self.notes  # the key of all versions so far
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
         data["effects"] = [asdict(e) | {"acted": e.acted} for e in self.effects]
         data["score"] = None if self.score is None else asdict(self.score)
@@ -166,7 +166,7 @@ def read_record(folder: Path) -> Record:
             )
             for e in data["effects"]
         ),
-        said=tuple(data["said"]),
+        notes=tuple(data["said"]),
         surroundings=data["surroundings"],
         score=None if score is None else _score(score),
         seconds=data["seconds"],

@@ -85,9 +85,8 @@ def select_pixels(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The images whose rows and columns are those of the given indices: int64 [P, B, H] and [P, B,
     W].
     """
-    places = (rows[..., :, None] * x.shape[-1] + columns[..., None, :]).flatten(2)[
-        :, :, None
-    ]  # [P, B, 1, H W]
+    places = (rows[..., :, None] * x.shape[-1] + columns[..., None, :]).flatten(2)
+    places = places[:, :, None]  # [P, B, 1, H W]
     return x.flatten(3).gather(3, places.expand(*x.shape[:3], -1)).view(x.shape)
 
 

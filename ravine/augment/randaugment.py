@@ -21,10 +21,9 @@ from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
 from ravine.protocols import Batch, ForwardContext
 
-MAX_MAGNITUDE = 30  # magnitudes are told as the paper tells them
-Operation = Callable[
-    [Tensor, Tensor], Tensor
-]  # images [M, C, H, W] and strengths from −1 to 1, float64 [M]
+MAX_MAGNITUDE = 30  # on the paper's scale
+# images [M, C, H, W] and strengths from −1 to 1, float64 [M]
+Operation = Callable[[Tensor, Tensor], Tensor]
 Map = Callable[[Tensor, int, int], Tensor]  # strengths, height, width -> maps [M, 2, 3]
 
 COLOR_OPERATIONS: Mapping[str, Operation] = {

@@ -209,9 +209,8 @@ class Sine(Nonlinearity):
         return torch.sin(x * match(self.frequency, x))
 
     def gain(self) -> float:
-        return math.sqrt(
-            2 / -math.expm1(-2 * float(self.frequency) ** 2)
-        )  # E[sin²(ωz)] = (1 − e^(−2ω²)) / 2
+        # E[sin²(ωz)] = (1 − e^(−2ω²)) / 2
+        return math.sqrt(2 / -math.expm1(-2 * float(self.frequency) ** 2))
 
 
 ALL = (

@@ -31,9 +31,8 @@ ENTRIES_PER_BLOCK = 2**17
 ADAM_WIDTH = 1024  # 32 x 1,000: 0.11 ms by the rule, 0.09 by the kernel; 32 x 5,600: 0.45 and 0.15
 SGD_WIDTH = 2**15  # 32 x 7,500: 0.10 ms in place, 0.11 by the kernel; 8 x 100,000: 0.41 and 0.19
 
-_SGD: Any = getattr(
-    torch, "_fused_sgd_", None
-)  # private: a torch without them makes do with the rules
+# private in torch: without them the rules are used
+_SGD: Any = getattr(torch, "_fused_sgd_", None)
 _ADAM: Any = getattr(torch, "_fused_adam_", None)
 
 
@@ -94,11 +93,11 @@ def _by_rule_(
         return
     for at, block in enumerate(_blocks(_Same(optimizer), networks, size)):
         here = slice(at * size, (at + 1) * size)
-        held = {name: value[here] for name, value in state.items()}
-        new, changed = block.update(rows[here], grads[here], held, _at(context, here))
+        kept = {name: value[here] for name, value in state.items()}
+        new, changed = block.update(rows[here], grads[here], kept, _at(context, here))
         rows[here].copy_(new)
         for name, value in changed.items():
-            held[name].copy_(value)
+            kept[name].copy_(value)
 
 
 @functools.lru_cache(maxsize=16)

@@ -16,11 +16,8 @@ from ravine.optimizers.weight_decay import DecoupledDecay
 from ravine.part import Number, match, part, setting
 from ravine.protocols import State, StepContext
 
-NEWTON_SCHULZ_COEFFICIENTS = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # Jordan 2024: the slope at 0 is large, singular values end in 0.7 to 1.2
+# Jordan 2024: the slope at 0 is large, singular values end in 0.7 to 1.2
+NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 @part

@@ -150,7 +150,7 @@ class _WholeHessian:
                 f"{type(self).__name__} on networks of {width} weights",
                 why=f"one Hessian is {width} x {width} numbers, {megabytes:,.0f} MB in float64, "
                 f"some four of them are "
-                f"held for each network, and {width} products make it; the limit is {self.limit} "
+                f"kept for each network, and {width} products make it; the limit is {self.limit} "
                 f"weights",
                 do="take Lbfgs, make the network smaller, or raise optimizer.limit",
             )
@@ -218,9 +218,8 @@ class SaddleFreeNewton(_WholeHessian):
             _zero_frozen(objective.first.grads, context).double(),
             _isolate_frozen(objective.hessian(rows).double(), context),
         )
-        fine = (
-            hessian.isfinite().all(2).all(1).view(-1, 1, 1)
-        )  # torch refuses the whole batch for one NaN
+        # torch refuses the whole batch for one NaN
+        fine = hessian.isfinite().all(2).all(1).view(-1, 1, 1)
         identity = torch.eye(rows.shape[1], dtype=torch.float64, device=rows.device)
         values, vectors = torch.linalg.eigh(torch.where(fine, hessian, identity))
         along = (vectors * grads[..., None]).sum(1)

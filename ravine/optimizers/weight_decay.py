@@ -20,7 +20,7 @@ COUPLED_EFFECT = Effect(
     EFFECT_NAME, "mean |decay added to the gradient| relative to the mean |gradient|"
 )
 DECOUPLED_EFFECT = Effect(
-    EFFECT_NAME, "mean |weight taken off in a step| relative to the mean |weight|"
+    EFFECT_NAME, "mean |weight subtracted in a step| relative to the mean |weight|"
 )
 
 
@@ -65,10 +65,10 @@ class DecoupledDecay:
         """
         if is_zero(self.weight_decay):
             return rows
-        taken = share * (context.decays * rows)
+        decay = share * (context.decays * rows)
         if context.meter is not None:
-            context.meter.add(EFFECT_NAME, relative_size(taken, rows))
-        return rows - taken
+            context.meter.add(EFFECT_NAME, relative_size(decay, rows))
+        return rows - decay
 
 
 def relative_size(part: Rows, whole: Rows) -> Tensor:

@@ -138,7 +138,7 @@ def assemble(
             sorted(dict.fromkeys(events), key=lambda e: e.step)
         ),  # every job tells what befell the run
         effects=effects,
-        said=tuple(task.said),
+        notes=tuple(task.said),
         surroundings=surroundings(),
         score=score,
         seconds=seconds,
