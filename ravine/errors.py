@@ -15,6 +15,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class RavineError(Exception):
@@ -47,9 +48,8 @@ class InputError(RavineError, ValueError):
             return text
         return f"{text}{'' if text.endswith(('.', '?')) else '.'} To mend it: {self.do}."
 
-    def __reduce__(
-        self,
-    ):  # keyword-only arguments, and what was noted since, come back from a worker process
+    # keyword-only arguments, and attributes added since, come back from a worker process
+    def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.what, self.why, self.do, self.where), self.__dict__
 
 

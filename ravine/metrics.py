@@ -238,33 +238,33 @@ def _first_mean(means: Tensor) -> Tensor:
 # The table
 
 ACCURACY = Metric("accuracy", True, _sum_correct, _first_mean)
-ERROR = Metric("error", False, _sum_correct, lambda means: 1 - means[..., 0])
+ERROR_RATE = Metric("error", False, _sum_correct, lambda means: 1 - means[..., 0])
 LOG_LOSS = Metric("log_loss", False, _sum_log_loss, _first_mean)
-BRIER = Metric("brier", False, _sum_brier, _first_mean)
-AUC = Metric("auc", True, None, _first_mean)
+BRIER_SCORE = Metric("brier", False, _sum_brier, _first_mean)
+ROC_AUC = Metric("auc", True, None, _first_mean)
 BALANCED_ACCURACY = Metric("balanced_accuracy", True, _sum_confusion, _balanced_accuracy)
-F1 = Metric("f1", True, _sum_confusion, _f1)
+F1_SCORE = Metric("f1", True, _sum_confusion, _f1)
 LABEL_ACCURACY = Metric("label_accuracy", True, _sum_label_correct, _first_mean)
 LABEL_F1 = Metric("label_f1", True, _sum_label_confusion, _f1_labels)
 R2 = Metric("r2", True, _sum_squares, _r2)
 RMSE = Metric("rmse", False, _sum_squares, _rmse)
 MAE = Metric("mae", False, _sum_absolute, _first_mean)
 
-BY_KIND: Mapping[str, tuple[Metric, ...]] = {
-    "binary": (ACCURACY, AUC, LOG_LOSS, BRIER, BALANCED_ACCURACY, F1, ERROR),
-    "classes": (ACCURACY, LOG_LOSS, BRIER, BALANCED_ACCURACY, F1, AUC, ERROR),
-    "labels": (LABEL_ACCURACY, LABEL_F1, AUC, LOG_LOSS, BRIER),
+METRICS_BY_TASK: Mapping[str, tuple[Metric, ...]] = {
+    "binary": (ACCURACY, ROC_AUC, LOG_LOSS, BRIER_SCORE, BALANCED_ACCURACY, F1_SCORE, ERROR_RATE),
+    "classes": (ACCURACY, LOG_LOSS, BRIER_SCORE, BALANCED_ACCURACY, F1_SCORE, ROC_AUC, ERROR_RATE),
+    "labels": (LABEL_ACCURACY, LABEL_F1, ROC_AUC, LOG_LOSS, BRIER_SCORE),
     "regression": (R2, RMSE, MAE),
 }
 
 ALL = (
     ACCURACY,
-    ERROR,
+    ERROR_RATE,
     LOG_LOSS,
-    BRIER,
-    AUC,
+    BRIER_SCORE,
+    ROC_AUC,
     BALANCED_ACCURACY,
-    F1,
+    F1_SCORE,
     LABEL_ACCURACY,
     LABEL_F1,
     R2,
@@ -275,12 +275,12 @@ ALL = (
 
 def metrics_for(kind: str) -> tuple[Metric, ...]:
     """The metrics of a kind of task; the main one comes first."""
-    return BY_KIND[kind]
+    return METRICS_BY_TASK[kind]
 
 
 def main_metric(kind: str) -> Metric:
     """The metric by which a kind of task is scored."""
-    return BY_KIND[kind][0]
+    return METRICS_BY_TASK[kind][0]
 
 
 def metric_named(name: str) -> Metric:
@@ -312,7 +312,7 @@ def confidence_interval(
     value = float(metric.of(predictions, targets))
     if math.isnan(value):
         return math.nan, math.nan
-    if metric in (ACCURACY, ERROR):
+    if metric in (ACCURACY, ERROR_RATE):
         return wilson_interval(value, predictions.shape[1], confidence=confidence)
     if metric.adds is None:
         return _auc_interval(predictions, targets, confidence=confidence)

@@ -28,7 +28,14 @@ Number = Annotated[float | Tensor, "Number"]  # one value, or a column with a va
 PartT = TypeVar("PartT")
 
 
-def setting(*, default: Any = dataclasses.MISSING, ge=None, gt=None, le=None, lt=None) -> Any:
+def setting(
+    *,
+    default: Any = dataclasses.MISSING,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+) -> Any:
     """A field with bounds: `ge` ≥, `gt` >, `le` ≤, `lt` <. In a tuple they hold for every
     element.
     """

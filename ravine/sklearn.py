@@ -29,8 +29,8 @@ from ravine.recipe_files import with_setting
 from ravine.training.train import Run, train
 
 TARGET, WEIGHT = "ravine target", "ravine weight"
-LEAST_FOR_VALIDATION = 40  # examples: with fewer, all are trained on and nothing stops early
-LEAST_OF_A_CLASS = 3  # examples: with fewer, a class cannot be in every split
+MIN_EXAMPLES_FOR_VALIDATION = 40  # examples: with fewer, all are trained on and nothing stops early
+MIN_EXAMPLES_OF_CLASS = 3  # examples: with fewer, a class cannot be in every split
 
 
 class _Network(BaseEstimator):
@@ -67,8 +67,8 @@ class _Network(BaseEstimator):
         self, frame: pd.DataFrame, y: np.ndarray, weights: np.ndarray | None, *, task: Any
     ) -> None:
         """Train on checked features, and targets that are numbers or class codes."""
-        few = task != "regression" and np.bincount(y).min() < LEAST_OF_A_CLASS
-        validation = 0.0 if few or len(y) < LEAST_FOR_VALIDATION else self.validation
+        few = task != "regression" and np.bincount(y).min() < MIN_EXAMPLES_OF_CLASS
+        validation = 0.0 if few or len(y) < MIN_EXAMPLES_FOR_VALIDATION else self.validation
         weight, columns = (None, {}) if weights is None else (WEIGHT, {WEIGHT: weights})
         data = Data(target=(TARGET,), task=task, weight=weight, numbers=self._numbers(frame))
         split = Random if task == "regression" or few else Stratified

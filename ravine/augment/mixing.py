@@ -8,7 +8,7 @@ H rows and W columns of an image.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -130,7 +130,7 @@ def box_mask(x: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor
     return in_rows[..., :, None] & in_columns[..., None, :]
 
 
-def beta_quantile(alpha: Any, level: Tensor) -> Tensor:
+def beta_quantile(alpha: Number, level: Tensor) -> Tensor:
     """The values below which Beta(α, α) lies with probability `level` [P, B]; 0 where α is 0.
 
     >>> beta_quantile(1.0, torch.tensor([[0.25, 0.5]], dtype=torch.float64))

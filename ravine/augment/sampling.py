@@ -8,7 +8,6 @@ rows and W columns of an image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +48,6 @@ def report_pixel_change(context: ForwardContext, name: str, before: Tensor, afte
         context.meter.add(name, (after - before).abs().double().flatten(1).mean(1))
 
 
-def where_changed(changed: Any, after: Tensor, before: Tensor) -> Tensor:
+def where_changed(changed: Tensor, after: Tensor, before: Tensor) -> Tensor:
     """`after` for the examples [P, B] that are changed; the others as before, bit for bit."""
     return torch.where(changed[..., None, None, None], after, before)

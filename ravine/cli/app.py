@@ -15,7 +15,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import cyclopts
 
@@ -152,7 +151,7 @@ def setting_meant_by(option: str) -> str:
 
     paths: list[str] = []
 
-    def walk(part: Any, above: str) -> None:
+    def walk(part: object, above: str) -> None:
         for name in field_types(type(part)):
             value = getattr(part, name)
             paths.append(f"{above}{name}")

@@ -9,7 +9,7 @@ as ε ("outside") or √ε ("inside").
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import torch
 
@@ -350,7 +350,23 @@ class Lion(DecoupledDecay):
         return rows - step, {"mean": _blend(state["mean"], grads, self.beta2)}
 
 
-# What rules share
+# Shared by several rules
+
+
+class AdamSettings(Protocol):
+    """The settings of Adam's step."""
+
+    @property
+    def lr(self) -> Number: ...
+
+    @property
+    def beta1(self) -> Number: ...
+
+    @property
+    def beta2(self) -> Number: ...
+
+    @property
+    def eps(self) -> Number: ...
 
 
 def update_moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> State:
@@ -361,7 +377,7 @@ def update_moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> S
     }
 
 
-def adam_step(new: State, rule: Any, rows: Rows, context: StepContext) -> Rows:
+def adam_step(new: State, rule: AdamSettings, rows: Rows, context: StepContext) -> Rows:
     """Adam's step α m̂ / (√v̂ + ε) from its moments, as α √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε √(1
     − β₂ᵗ)).
     """
