@@ -21,7 +21,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import tomli_w
 
@@ -124,24 +124,23 @@ def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     >>> with_settings(named_recipe("plain"), ["split=ByTime", "split.column=sold"]).split
     ByTime(column='sold', validation=0.15, test=0.15)
     """
-    for where, names, value in _join_assignments([_parse_assignment(a) for a in assignments]):
+    for text, path, value in _join_assignments([_parse_assignment(a) for a in assignments]):
+        field, *below = path
         try:
-            recipe = with_changes(
-                recipe,
-                {
-                    names[0]: _nested_change(
-                        getattr(recipe, names[0], None), names[1:], value, names[:1]
-                    )
-                },
-            )
+            change = _nested_change(getattr(recipe, field, None), below, value, [field])
+            recipe = with_changes(recipe, {field: change})
         except RecipeError as error:
-            error.where = where
+            error.where = text
             raise
     return recipe
 
 
-# an assignment as it was written, the names of its path, its value
-Assignment: TypeAlias = tuple[str, list[str], Any]
+class Assignment(NamedTuple):
+    """A setting as on the command line: its text for messages, the names of its path, its value."""
+
+    text: str
+    path: list[str]
+    value: Any
 
 
 def _parse_assignment(assignment: str) -> Assignment:
@@ -154,36 +153,35 @@ def _parse_assignment(assignment: str) -> Assignment:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    return f"--set {shorten(assignment)}", path.strip().split("."), value
+    return Assignment(f"--set {shorten(assignment)}", path.strip().split("."), value)
 
 
-def _join_assignments(given: Sequence[Assignment]) -> list[Assignment]:
+def _join_assignments(assignments: Sequence[Assignment]) -> list[Assignment]:
     """Assignments with the settings of a part joined to an earlier one of its name: the name alone
     may be incomplete.
     """
     joined: list[Assignment] = []
-    for where, names, value in given:
-        for i in reversed(range(len(joined))):
-            before, above, word = joined[i]
-            below = names[len(above) :]
-            named = (
-                word
-                if isinstance(word, dict)
-                else _FromDefaults(name=word)
-                if isinstance(word, str)
-                else None
-            )
-            if (
-                named is not None
-                and names[: len(above)] == above
-                and below
-                and not below[0].isdecimal()
-            ):
-                joined[i] = (f"{before} {where}", above, _with_nested(named, below, value))
-                break
-        else:
-            joined.append((where, names, value))
+    for new in assignments:
+        owners = [i for i, owner in enumerate(joined) if _is_setting_of(new, owner)]
+        if not owners:
+            joined.append(new)
+            continue
+        owner = joined[owners[-1]]
+        named = owner.value if isinstance(owner.value, dict) else _FromDefaults(name=owner.value)
+        value = _with_nested(named, new.path[len(owner.path) :], new.value)
+        joined[owners[-1]] = Assignment(f"{owner.text} {new.text}", owner.path, value)
     return joined
+
+
+def _is_setting_of(new: Assignment, owner: Assignment) -> bool:
+    """Whether an assignment changes a setting of the part that another one names."""
+    depth = len(owner.path)
+    return (
+        isinstance(owner.value, (dict, str))
+        and len(new.path) > depth
+        and new.path[:depth] == owner.path
+        and not new.path[depth].isdecimal()
+    )
 
 
 class _FromDefaults(dict):

@@ -18,9 +18,13 @@ from ravine.data.streaming import RowGroups
 from ravine.data.tables import read_table
 from ravine.data.task import Task, load
 
+ALL_SOURCES = (Data, Images)
+ALL_ENCODINGS = (Encoding,)
 SPLITS = (Stratified, Random, Grouped, ByTime, Given)
 
 __all__ = [
+    "ALL_ENCODINGS",
+    "ALL_SOURCES",
     "BUNDLED",
     "SPLITS",
     "ByTime",
