@@ -78,6 +78,16 @@ def test_a_run_predicts_as_it_did(name, module):
     assert (type(run.model.recipe.network) is TorchModule) == (module is not None)
 
 
+def test_a_run_on_images_predicts_as_it_did(tmp_path):
+    folder, out = shutil.copytree(FILES / "run-images", tmp_path / "run"), tmp_path / "out.csv"
+    assert run_command(["predict", str(folder), str(FILES / "images"), "-o", str(out)]) == 0
+    expected = pd.read_csv(FILES / "run-images" / "predictions.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(out), expected, rtol=1e-4)
+    recipe = ravine.open_run(folder).model.recipe
+    assert type(recipe.optimizer) is TorchOptimizer
+    assert type(recipe.augment[1]) is KorniaAugmentation
+
+
 def test_every_old_name_means_a_part_and_no_two_of_one_place():
     known = {cls.__name__ for classes in PARTS_BY_ROLE.values() for cls in classes}
     assert set(OLD_PART_NAMES) <= known
