@@ -48,7 +48,7 @@ PARTS_BY_ROLE: Mapping[Any, Sequence[type]] = {
     Average: optimizers.ALL_AVERAGES,
     Clip: optimizers.ALL_CLIPS,
     Drop: layer_parts.ALL_DROPOUTS,
-    ColumnEncoding: (data.Encoding,),
+    ColumnEncoding: data.ALL_ENCODINGS,
     Initializer: initializers.ALL,
     Loss: (*losses.ALL, losses.ByTask),
     Network: networks.ALL,
@@ -58,7 +58,7 @@ PARTS_BY_ROLE: Mapping[Any, Sequence[type]] = {
     Penalty: penalties.ALL,
     Pool: conv.ALL_POOLS,
     Schedule: schedules.ALL,
-    Source: (data.Data, data.Images),
+    Source: data.ALL_SOURCES,
     Split: data.SPLITS,
     SnapshotRule: optimizers.ALL_SNAPSHOTS,
     StopRule: early_stopping.ALL,
@@ -70,7 +70,7 @@ PARTS_BY_ROLE: Mapping[Any, Sequence[type]] = {
 
 
 def default() -> Recipe:
-    """A network for tables: good on most before anything is tuned (the measurements are in
+    """A network for tables that is good on most before anything is tuned (measurements in
     NOTEBOOK.md).
     """
     return Recipe(
@@ -119,8 +119,8 @@ def realmlp_td_s() -> Recipe:
 
 
 def plain() -> Recipe:
-    """Nothing but gradient descent with momentum on a small network: a start for studying one thing
-    at a time.
+    """Gradient descent with momentum on a small network: a start for studying one thing at a
+    time.
     """
     return Recipe(
         data=data.Data(),
@@ -139,8 +139,8 @@ def image() -> Recipe:
     """A small convolutional network for small images: three stages, batch norm, one cycle of the
     learning rate.
 
-    Batch and epochs fit how many images there are; the measurements are in NOTEBOOK.md. Images
-    are best trained a network per core: batching saves nothing there.
+    Batch and epochs are chosen by the number of images; the measurements are in NOTEBOOK.md. Images
+    are best trained one network per core: batching networks saves no time there.
     """
     return Recipe(
         data=data.Images(),
@@ -160,7 +160,7 @@ NAMED_RECIPES = {f.__name__: f for f in (default, realmlp_td_s, plain, image)}
 
 
 def named_recipe(name: str) -> Recipe:
-    """The recipe of that name. Raises `RecipeError` with the nearest one."""
+    """The recipe with a name. Raises `RecipeError` with the nearest name."""
     found = {fold_name(n): n for n in NAMED_RECIPES}.get(fold_name(name))
     if found is None:
         raise RecipeError(f"no recipe is named {name!r}", why=nearest(name, NAMED_RECIPES))

@@ -1,10 +1,10 @@
-"""Effect proofs: every technique reports a number that shows that it acted, and one that did
+"""Effect proofs: every technique reports a number that shows that it acted; a technique that did
 nothing is named.
 
-A part that is a technique says `acts = Effect("clip", "share of sampled steps in which the gradient
-was cut")` and, wherever it does its work, hands the meter that number for each network. The number
-is 0 if and only if the technique did nothing. A part that is enabled but never reports is treated
-as one that did nothing: so a technique that is wired in wrongly, or not at all, cannot pass.
+A part that is a technique has `acts = Effect("clip", "share of sampled steps in which the gradient
+was cut")` and reports that number for each network to the meter wherever it acts. The number is 0
+if and only if the technique did nothing. A part that is enabled but never reports counts as one
+that did nothing, so a technique that is wired in wrongly, or not at all, is noticed.
 """
 
 from __future__ import annotations

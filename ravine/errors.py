@@ -15,6 +15,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class RavineError(Exception):
@@ -47,9 +48,8 @@ class InputError(RavineError, ValueError):
             return text
         return f"{text}{'' if text.endswith(('.', '?')) else '.'} To mend it: {self.do}."
 
-    def __reduce__(
-        self,
-    ):  # keyword-only arguments, and what was noted since, come back from a worker process
+    # keyword-only arguments, and attributes added since, come back from a worker process
+    def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.what, self.why, self.do, self.where), self.__dict__
 
 
@@ -76,8 +76,8 @@ class Interrupted(RavineError):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """The choices as text, and the likeliest one: the same but for case and hyphens, close to it,
-    its initials.
+    """A list of the choices, and the one that was probably meant: equal but for case and hyphens,
+    similar, or with these initials.
 
     >>> nearest("wieght", ["bias", "weight"])
     "there are bias, weight. Did you mean 'weight'?"
@@ -91,9 +91,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     by_folded = {fold_name(c): c for c in choices}
     wanted = fold_name(name)
     close = difflib.get_close_matches(wanted, by_folded, n=5, cutoff=0.5)
-    close = sorted(close, key=lambda c: _mistakes(wanted, c))[
-        :1
-    ]  # of equals the first: the most alike
+    # of those with equally few mistakes the first, which is the most similar
+    close = sorted(close, key=lambda c: _mistakes(wanted, c))[:1]
     close = close or [c for c in by_folded if wanted and c and (wanted in c or c in wanted)][:1]
     initials = "".join(word[0] for word in re.split(r"[\W_]+", name.lower()) if word)
     close = close or [c for c in by_folded if c == initials]
@@ -102,7 +101,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def _mistakes(given: str, meant: str) -> int:
-    """How many slips of the finger part two words: a letter too many, too few, another one, two
+    """How many typing errors separate two words: a letter too many, too few, another one, two
     exchanged.
 
     (The restricted edit distance of Damerau 1964.)
@@ -123,7 +122,7 @@ def _mistakes(given: str, meant: str) -> int:
 
 
 def shorten(text: str, most: int = 60) -> str:
-    """A text of at most so many characters, its middle left out if it is longer.
+    """A text of at most `most` characters; of a longer one the middle is left out.
 
     >>> shorten("abcdefghijklmnopqrst", 15)
     'abcdefg ... rst'
@@ -133,5 +132,5 @@ def shorten(text: str, most: int = 60) -> str:
 
 
 def fold_name(name: str) -> str:
-    """A name as one may write it: case, hyphens and underscores do not count."""
+    """A name without the differences that do not count: case, hyphens, underscores."""
     return name.lower().replace("_", "").replace("-", "")

@@ -1,4 +1,4 @@
-"""Files: written as a whole or not at all, checked for permission, and named by paths that last."""
+"""Files: written completely or not at all, checked for permission, and named by lasting paths."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from ravine.errors import DataError, InputError, RunError
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that whoever reads it sees all of the old or all of the new one, whatever
-    happens meanwhile.
+    """Write a file so that readers see either all of the old content or all of the new.
 
     Raises `RunError` when the disk is full or the folder may not be written to; the old file is
-    then untouched.
+    then unchanged.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -37,10 +36,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def check_readable(path: str | Path, error: type[InputError] = DataError) -> None:
-    """Raise `error` where a file is there but its permissions forbid to read it: it is not damaged,
-    then.
+    """Raise `error` where a file exists but may not be read, so that it is not taken for damaged.
 
-    Readers in other languages (Arrow, safetensors) tell the two apart only in words.
+    Readers in other languages (Arrow, safetensors) tell the two apart only in their messages.
     """
     try:
         with open(path, "rb"):

@@ -1,8 +1,8 @@
-"""What is wrong with a run, as plain data: findings with evidence, cause and tried remedy, and the
-report of them all.
+"""Findings: what is wrong with a run, as plain data with evidence, cause and tried remedies; and
+the report of them all.
 
-The JSON of a report is a contract: its names and their meaning change only with `SCHEMA`. Wording
-does not count.
+The JSON of a report is a contract: its keys and their meaning change only with `REPORT_SCHEMA`.
+Wording may change.
 """
 
 from __future__ import annotations
@@ -16,18 +16,13 @@ from ravine.record import Score, finite_json
 
 REPORT_SCHEMA = 1
 SEVERITY_LEVELS = ("error", "warning", "note")  # worst first
-CONFIDENCE_LEVELS = (
-    "exact",
-    "high",
-    "medium",
-    "low",
-)  # surest first; exact: a fact with no threshold in it
+# surest first; exact: a fact that depends on no threshold
+CONFIDENCE_LEVELS = ("exact", "high", "medium", "low")
 TRIAL_VERDICTS = ("helped", "no effect", "worse", "not tried")
 # how many causes are named that neither an exact check nor a trial has confirmed
 MAX_UNCONFIRMED_CAUSES = 2
 
-# What is changed in a program that is no recipe: those of the first row can be tried, the others
-# are made by hand.
+# What can be changed in a program without a recipe: by a trial, or only by its author.
 TRIABLE_CHANGES = (
     "lr",
     "batch",
@@ -50,8 +45,8 @@ MANUAL_CHANGES = ("data", "model", "loop")
 
 @dataclass(frozen=True)
 class Evidence:
-    """One number behind a finding: its `value` in `unit`, the `limit` that it passed (None: no
-    limit), and words.
+    """One number behind a finding: its `value` in `unit`, the `limit` that it exceeded (None: no
+    limit), and a text.
     """
 
     name: str
@@ -76,8 +71,8 @@ class Trial:
     """What a remedy did when it was tried: the loss after `steps` without it and with it, paired
     over seeds.
 
-    `difference` is after - before with its 95 % `interval`; below 0 is better. `why` says why
-    nothing was tried.
+    `difference` is after - before with its 95 % `interval`; below 0 is better. `why` is the reason
+    where nothing was tried.
 
     >>> Trial(verdict="perhaps")
     Traceback (most recent call last):
@@ -99,11 +94,11 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was found: what, how sure, where, since which step, why, and what to change.
+    """One thing that is wrong: what, how sure, where, since which step, why, and what to change.
 
     `where` names a module, parameter, column or split; `since` is a step, None where none applies.
     `suspects` are other possible causes, likeliest first. `explains` are codes of symptoms that
-    this finding's cause accounts for.
+    have the same cause.
     """
 
     code: str
@@ -165,8 +160,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checks:
-    """The codes of all checks by how they went. One that found something is in none of these: see
-    its finding.
+    """The codes of all checks by result. A check that found something is in none of these: see its
+    finding.
     """
 
     passed: tuple[str, ...] = ()
@@ -184,8 +179,8 @@ class Checks:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that was found about a run, most important first. `run` is its folder, None in a
-    foreign loop.
+    """Everything that was found about a run, most important first. `run` is its folder, None for a
+    program's own training loop.
     """
 
     run: str | None = None
@@ -218,13 +213,13 @@ class Report:
 
 
 def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Findings as a report shows them: causes before the symptoms that they explain, most important
+    """Order findings for a report: causes before the symptoms that they explain, most important
     first.
 
-    Most important: the more severe, then the confirmed, then the surer, then the earlier.
-    `explains` keeps only codes that were found. A note recommends nothing: its changes are left
-    out. At most two causes are named that nothing confirms; further guesses become suspects of the
-    second guess, in their order.
+    Importance is severity, then whether the cause is confirmed, then confidence, then how early.
+    `explains` keeps only codes that were found. Notes recommend nothing: their changes are left
+    out. At most two unconfirmed causes are named; further ones become suspects of the second, in
+    order.
 
     >>> lr = Finding(code="A", title="", severity="warning", confidence="high", cause="schedule",
     ...              explains=("B",))

@@ -1,12 +1,12 @@
-"""Fine-tuning: which weights of a network that has learned before move when, and how fast (Yosinski
-et al. 2014).
+"""Fine-tuning: which weights of a pretrained network train when, and how fast (Yosinski et al.
+2014).
 
-Each part gives a factor of the learning rate for every slot; several parts are multiplied. Factors
-may change at the start of an epoch, not within one. Weights whose factor is 0 stay as they are, bit
-for bit, whatever the optimizer.
+Each part gives a factor of the learning rate for every slot; the factors of several parts are
+multiplied. Factors may change at the start of an epoch, not within one. Weights with factor 0 are
+frozen bit for bit, whatever the optimizer.
 
-Slots are named by patterns: `"body"` is every slot whose name begins with `body.`, and `*`, `?` and
-`[...]` stand for letters as in file names. Letters: W weights of a network, D depths.
+Slots are named by patterns: `"body"` matches every slot whose name begins with `body.`; `*`, `?`
+and `[...]` have their meaning in file names. Letters: W weights of a network, D depths.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ravine.layout import Layout, Row, matches
 from ravine.part import part, setting
 from ravine.protocols import Plan
 
-FROZEN_MEANING = "mean share of the weights that were held still"
+FROZEN_MEANING = "mean share of the weights that were frozen"
 
 
 @part
 class Freeze:
-    """Hold the slots that match one of the patterns still for the whole run.
+    """Freeze the slots that match one of the patterns, for the whole run.
 
     >>> from ravine.layout import Slot
     >>> layout = Layout((Slot(name="body.weight", shape=(1, 2)), Slot(name="output.weight",
@@ -38,8 +38,8 @@ class Freeze:
     layers: tuple[str, ...] = ("module",)
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
-        held = matching_slots(layout, self.layers, setting="Freeze.layers")
-        return layout.row(lambda slot: slot.name not in held)
+        frozen = matching_slots(layout, self.layers, setting="Freeze.layers")
+        return layout.row(lambda slot: slot.name not in frozen)
 
     def effect_of(self, row: Row) -> float:
         return frozen_share(row)
@@ -47,7 +47,7 @@ class Freeze:
 
 @part
 class LastLayers:
-    """Train the last `count` depths and hold all before them still; 1 is the output layer alone.
+    """Train the last `count` depths and freeze all before them; 1 is the output layer alone.
 
     >>> from ravine.layout import Slot
     >>> layout = Layout(tuple(Slot(name=f"{n}.weight", shape=(1, 1)) for n in ("hidden.0",
@@ -68,7 +68,7 @@ class LastLayers:
 
 @part
 class Gradual:
-    """Thaw one more depth every few epochs, from the output down (gradual unfreezing, Howard &
+    """Unfreeze one more depth every few epochs, from the output down (gradual unfreezing, Howard &
     Ruder 2018).
 
     In epoch e (0 is the first) the last 1 + ⌊e / `epochs`⌋ depths train.
@@ -86,10 +86,10 @@ class Gradual:
 
 @part
 class Unfreeze:
-    """Thaw slots in stages: each is an epoch (0 is the first) and the pattern of the slots that
+    """Unfreeze slots in stages: each is an epoch (0 is the first) and the pattern of the slots that
     train from then on.
 
-    What no stage names stays as it is.
+    Slots that no stage names stay frozen.
 
     >>> from ravine.layout import Slot
     >>> layout = Layout((Slot(name="body.weight", shape=(1, 2)), Slot(name="output.weight",
@@ -129,8 +129,8 @@ class DepthRates:
     Ruder 2018).
 
     The output layer learns at the optimizer's rate, the one below at `decay` times it, and so on.
-    Howard & Ruder divide by 2.6 (decay = 0.385) between the three layers of a language model;
-    networks of ten depths want 0.6 to 0.9.
+    Howard & Ruder divide by 2.6 (decay = 0.385) between the three layers of a language model; for
+    networks of ten depths 0.6 to 0.9 is usual.
 
     >>> from ravine.layout import Slot
     >>> layout = Layout(tuple(Slot(name=f"{n}.weight", shape=(1, 1)) for n in ("hidden.0",
@@ -166,9 +166,9 @@ ALL = (Freeze, LastLayers, Gradual, Unfreeze, DepthRates)
 def depths(layout: Layout) -> tuple[tuple[str, ...], ...]:
     """The names of a network's slots by depth, inputs first, [D].
 
-    A depth is what stands under one name up to its first number (`hidden.0`, `body.stages.3`), or
-    up to the last dot where there is none (`output`). What holds no weights of connections (norms,
-    embeddings) belongs to the depth before it, or to the first.
+    A depth is all slots that share their name up to its first number (`hidden.0`, `body.stages.3`),
+    or up to the last dot where there is none (`output`). Slots without connections (norms,
+    embeddings) belong to the depth before them, or to the first.
 
     >>> from ravine.layout import Slot
     >>> named = [("columns.table", "embedding"), ("hidden.0.weight", "weight"), ("hidden.0.bias",
@@ -227,5 +227,5 @@ def matching_slots(layout: Layout, patterns: Iterable[str], *, setting: str) -> 
 
 
 def frozen_share(row: Row) -> float:
-    """Which share of the weights a row of factors holds still."""
+    """The share of the weights whose factor is 0."""
     return float((row == 0).double().mean())

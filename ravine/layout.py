@@ -1,5 +1,5 @@
-"""The weights of a cohort as one matrix: a row per network, named views into it, and rows that mask
-it.
+"""The weights of a cohort as one matrix: a row for each network, named views into it, and rows of
+masks and factors.
 
 Letters: P networks, W weights of one network.
 """
@@ -28,10 +28,9 @@ VECTOR_SIZE = 32
 class Slot:
     """One named tensor of a network.
 
-    `role` decides who treats it how: penalties and weight decay act on the role "weight" alone,
-    never on biases, normalization scales or embeddings. `lr` multiplies the learning rate for this
-    tensor (RealMLP's bias factor, rates by depth). `fan_in` and `fan_out` count the connections of
-    one unit, for initializers.
+    Penalties and weight decay act on the `role` "weight" alone, never on biases, normalization
+    scales or embeddings. `lr` multiplies the learning rate of this tensor (RealMLP's bias factor,
+    rates by depth). `fan_in` and `fan_out` count the connections of one unit, for initializers.
     """
 
     name: str
@@ -48,7 +47,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each slot stands in a row.
+    """The place of each slot in a row of weights.
 
     >>> layout = Layout((Slot(name="0.weight", shape=(2, 3)), Slot(name="0.bias", shape=(1, 3),
     ...                                                            role="bias")))
@@ -94,8 +93,8 @@ class Layout:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a slot's name matches a pattern: it begins with it and a dot, or fits it as file
-    names do.
+    """Whether a slot's name matches a pattern: it begins with the pattern and a dot, or matches it
+    as file names do.
 
     >>> (matches("hidden.0.weight", "hidden.0"), matches("hidden.0.weight", "*.weight"),
     ...  matches("hidden.10.bias", "hidden.1"))

@@ -1,7 +1,6 @@
 """Losses: how far outputs are from targets, for each example; and what outputs predict.
 
 A loss says in `tasks` which kinds of task it fits: "binary", "classes", "labels", "regression".
-
 Letters: P networks, B examples, C outputs.
 """
 
@@ -17,9 +16,8 @@ from ravine.effects import Effect, Meter
 from ravine.layout import VECTOR_SIZE
 from ravine.part import Number, match, part, setting
 
-SMOOTHING_EFFECT = Effect(
-    "label smoothing", "mean |change| of the targets"
-)  # reported by losses with label_smoothing
+# reported by losses with label_smoothing
+SMOOTHING_EFFECT = Effect("label smoothing", "mean |change| of the targets")
 MAX_SMALL_LOGITS = (
     256  # logits of one network's batch up to which torch's own cross entropy is faster
 )
@@ -51,8 +49,8 @@ class SquaredError:
 
 @part
 class AbsoluteError:
-    """|y − f|, summed over the outputs of an example: predicts medians, and outliers pull no harder
-    than others.
+    """|y − f|, summed over the outputs of an example: predicts medians, so outliers pull no
+    harder than others.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("regression",)
@@ -85,9 +83,7 @@ class Huber:
         )
 
     def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
-        """Between median and mean, by weights min(1, delta / |e|) that are worked out again thirty
-        times.
-        """
+        """Between median and mean: weights min(1, delta / |e|), updated thirty times."""
         delta = torch.as_tensor(self.delta, dtype=targets.dtype).reshape(-1, 1, 1)
         found = _median(targets, shares).expand(len(delta), -1)
         for _ in range(30):
@@ -106,8 +102,8 @@ class BinaryCrossEntropy:
     """−y log p − (1 − y) log(1 − p) with p = σ(logit), summed over the outputs: one class, or
     several labels.
 
-    Worked out on the logit, (1 − y) x − log σ(x): finite for any finite logit. Targets are in [0,
-    1]. Label smoothing: y <- (1 − label_smoothing) y + label_smoothing / 2.
+    Computed from the logit as (1 − y) x − log σ(x), which is finite for any finite logit. Targets
+    are in [0, 1]. Label smoothing: y <- (1 − label_smoothing) y + label_smoothing / 2.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("binary", "labels")
@@ -141,8 +137,8 @@ class BinaryCrossEntropy:
         return _over_outputs((1 - targets) * outputs - logs), logs.exp() - targets
 
     def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
-        """The logit of each label's share; where all are alike, of one that a tenth of an example
-        is short of it.
+        """The logit of each label's share; a share of 0 or 1 is taken a tenth of an example short
+        of it.
         """
         smoothing = torch.as_tensor(self.label_smoothing, dtype=targets.dtype).reshape(-1, 1)
         found = (1 - smoothing) * (shares[:, None] * targets).sum(0, keepdim=True) + smoothing / 2
@@ -169,7 +165,7 @@ class SoftmaxCrossEntropy:
         smooth = _any(self.label_smoothing)
         classes = outputs.shape[2]
         self._report(outputs, meter)
-        # by the shape alone, so that a network's bits never depend on its company
+        # by the shape alone, so that a network's bits never depend on the other networks
         chosen, mean = (_small if outputs.shape[1] * classes <= MAX_SMALL_LOGITS else _large)(
             outputs, targets, smooth
         )
@@ -213,7 +209,9 @@ class SoftmaxCrossEntropy:
         return losses, slope.scatter_add_(-1, chosen, -whole)
 
     def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
-        """The logarithm of each class's share; a class without examples has a tenth of one."""
+        """The logarithm of each class's share; a class without examples counts as a tenth of
+        one.
+        """
         smoothing = torch.as_tensor(self.label_smoothing, dtype=shares.dtype).reshape(-1, 1)
         found = shares.new_zeros(outputs).index_add(0, targets, shares)[None]
         found = (1 - smoothing) * found + smoothing / outputs
@@ -225,9 +223,10 @@ class SoftmaxCrossEntropy:
 
 @part
 class ByTask:
-    """The usual loss for the kind of task: cross entropy with `label_smoothing` where there are
-    classes or labels, else ½ (y − f)². No loss itself: a recipe's is decided once its task is
-    known.
+    """The usual loss for the kind of task: cross entropy with `label_smoothing` for classes and
+    labels, else ½ (y − f)².
+
+    A placeholder in a recipe: the loss is chosen once the task is known.
 
     >>> ByTask(label_smoothing=0.1).loss_for("classes")
     SoftmaxCrossEntropy(label_smoothing=0.1)
@@ -244,8 +243,8 @@ class ByTask:
 
 
 def _small(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
-    """−log p of the target, and (where it is wanted) the mean of −log p over the classes, both [P,
-    B].
+    """−log p of the target, and (where smoothing needs it) the mean of −log p over the classes,
+    both [P, B].
     """
     logs = F.log_softmax(outputs.flatten(0, 1), -1)
     chosen = F.nll_loss(logs, targets.reshape(-1), reduction="none").view(targets.shape)
@@ -267,7 +266,7 @@ def _large(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tens
 
 
 def _median(targets: Tensor, shares: Tensor) -> Tensor:
-    """The median of each output's targets, where each example counts by its share, [1, C]."""
+    """The median of each output's targets, [1, C], each example weighted by its share."""
     ordered, places = targets.sort(0)
     below = shares[places].cumsum(0) < 0.5
     return ordered.gather(0, below.sum(0, keepdim=True).clamp_max(len(targets) - 1))

@@ -1,11 +1,11 @@
-"""Metrics: how good predictions are, for many networks at once; and how sure one may be of a score.
-
-Letters: P networks, N examples, C outputs of a network, K classes or labels, S sums, G groups of
-examples.
+"""Metrics: how good predictions are, for many networks at once, with confidence intervals.
 
 Predictions are [P, N, C]: probabilities (one for a binary task, one for each class or label) or
 numbers. Targets are [N] or [N, 1] for classes, [N, C] for labels and numbers. A network with a
 prediction that is not finite scores NaN.
+
+Letters: P networks, N examples, C outputs of a network, K classes or labels, S sums, G groups of
+examples.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ MAX_BOOTSTRAP_GROUPS = 4096
 
 
 class Sums(NamedTuple):
-    """What a metric needs to know of examples, added up in groups: `totals` [P, G, S] and their
-    `weights` [G].
+    """The sums over groups of examples from which a metric is computed: `totals` [P, G, S] and
+    their `weights` [G].
     """
 
     totals: Tensor
@@ -36,8 +36,8 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """A number for each network. `adds` sums up examples, `value` makes the number from mean sums
-    [P, S].
+    """A number for each network. `adds` sums over examples; `value` computes the number from the
+    mean sums [P, S].
     """
 
     name: str
@@ -46,7 +46,7 @@ class Metric:
     value: Callable[[Tensor], Tensor]
 
     def of(self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The metric [P], float64. Weights [N] count examples more or less."""
+        """The metric [P], float64. `weights` [N] weight the examples."""
         spread = Grouping(
             weights,
             torch.zeros(predictions.shape[1], dtype=torch.int64, device=predictions.device),
@@ -61,7 +61,9 @@ class Metric:
 
 
 class Grouping(NamedTuple):
-    """Which group each example is in [N], of how many, and what it weighs [N] (None: 1)."""
+    """The group of each example [N], the number of groups, and the weights of the examples [N]
+    (None: 1).
+    """
 
     weights: Tensor | None
     groups: Tensor
@@ -73,7 +75,7 @@ class Grouping(NamedTuple):
         return self.weights.to(like.device, torch.float64).reshape(-1)
 
     def sums(self, each: Tensor) -> Sums:
-        """Values of each example [P, N, S], added up."""
+        """The values of examples [P, N, S], summed in each group."""
         weights = self.of(each)
         total = weights.new_zeros(self.size).index_add_(0, self.groups, weights)
         if self.size == 1:
@@ -87,9 +89,7 @@ class Grouping(NamedTuple):
 
 
 def _truth(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and what is true, as numbers 0 and 1: [P, N, K] and [N, K]; K = 1 for a binary
-    task.
-    """
+    """Probabilities [P, N, K] and the truth as 0 and 1 [N, K]; K = 1 for a binary task."""
     if predictions.shape[2] == 1:
         return predictions.double(), targets.reshape(-1, 1).double()
     if targets.dim() == 2 and targets.shape[1] > 1:
@@ -100,8 +100,8 @@ def _truth(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _predicted_labels(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Which classes or labels are predicted, [P, N, K] of 0 and 1: the likeliest class; labels
-    above one half.
+    """The predicted classes or labels as 0 and 1, [P, N, K]: the likeliest class; labels above one
+    half.
     """
     if predictions.shape[2] == 1 or (targets.dim() == 2 and targets.shape[1] > 1):
         return (predictions > 0.5).double()
@@ -127,8 +127,8 @@ def _sum_label_correct(predictions: Tensor, targets: Tensor, spread: Grouping) -
 
 
 def _sum_log_loss(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
-    """−log of the probability of what is true; probabilities no nearer to 0 than their precision
-    can tell from 1.
+    """−log of the probability of the truth; probabilities are clipped at the precision of their
+    dtype.
     """
     probabilities, truth = _truth(predictions, targets)
     least = torch.finfo(predictions.dtype).eps
@@ -139,7 +139,7 @@ def _sum_log_loss(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sum
 
 
 def _sum_brier(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
-    """(p − y)² of a binary task (Brier 1950 counts it twice), summed over classes, averaged over
+    """(p − y)² of a binary task (Brier 1950 counts it twice); summed over classes, averaged over
     labels.
     """
     probabilities, truth = _truth(predictions, targets)
@@ -149,8 +149,8 @@ def _sum_brier(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
 
 
 def _sum_confusion(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
-    """For each class: the shares predicted and true, predicted, true; [P, G, 3 K]. A binary task
-    has two classes.
+    """For each class the shares predicted and true, predicted, true; [P, G, 3 K]. A binary task has
+    two classes.
     """
     networks, count = predictions.shape[0], max(2, predictions.shape[2])
     chosen, true = _class_numbers(predictions, targets)
@@ -189,7 +189,7 @@ def _f1_labels(means: Tensor) -> Tensor:
 
 
 def _balanced_accuracy(means: Tensor) -> Tensor:
-    """The share that is recognized of each class, averaged over the classes that occur."""
+    """The recall of each class, averaged over the classes that occur."""
     both, _, true = means.chunk(3, -1)
     return torch.where(true > 0, both / torch.where(true > 0, true, 1), 0).sum(-1) / (true > 0).sum(
         -1
@@ -200,7 +200,7 @@ def _balanced_accuracy(means: Tensor) -> Tensor:
 
 
 def _sum_squares(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
-    """For each output the squared error, the target and its square (from the unweighted mean), [P,
+    """For each output the squared error, the target and its square (about the unweighted mean), [P,
     G, 3 C].
     """
     y = targets.double().reshape(predictions.shape[1], -1)
@@ -211,8 +211,8 @@ def _sum_squares(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums
 
 
 def _r2(means: Tensor) -> Tensor:
-    """1 − Σ(y − f)² / Σ(y − mean y)², averaged over outputs. Of a constant target: 1 if it is met
-    exactly, else 0.
+    """1 − Σ(y − f)² / Σ(y − mean y)², averaged over outputs. For a constant target: 1 if it is
+    predicted exactly, else 0.
     """
     error, mean, square = means.chunk(3, -1)
     variance = square - mean.square()
@@ -238,33 +238,33 @@ def _first_mean(means: Tensor) -> Tensor:
 # The table
 
 ACCURACY = Metric("accuracy", True, _sum_correct, _first_mean)
-ERROR = Metric("error", False, _sum_correct, lambda means: 1 - means[..., 0])
+ERROR_RATE = Metric("error", False, _sum_correct, lambda means: 1 - means[..., 0])
 LOG_LOSS = Metric("log_loss", False, _sum_log_loss, _first_mean)
-BRIER = Metric("brier", False, _sum_brier, _first_mean)
-AUC = Metric("auc", True, None, _first_mean)
+BRIER_SCORE = Metric("brier", False, _sum_brier, _first_mean)
+ROC_AUC = Metric("auc", True, None, _first_mean)
 BALANCED_ACCURACY = Metric("balanced_accuracy", True, _sum_confusion, _balanced_accuracy)
-F1 = Metric("f1", True, _sum_confusion, _f1)
+F1_SCORE = Metric("f1", True, _sum_confusion, _f1)
 LABEL_ACCURACY = Metric("label_accuracy", True, _sum_label_correct, _first_mean)
 LABEL_F1 = Metric("label_f1", True, _sum_label_confusion, _f1_labels)
 R2 = Metric("r2", True, _sum_squares, _r2)
 RMSE = Metric("rmse", False, _sum_squares, _rmse)
 MAE = Metric("mae", False, _sum_absolute, _first_mean)
 
-BY_KIND: Mapping[str, tuple[Metric, ...]] = {
-    "binary": (ACCURACY, AUC, LOG_LOSS, BRIER, BALANCED_ACCURACY, F1, ERROR),
-    "classes": (ACCURACY, LOG_LOSS, BRIER, BALANCED_ACCURACY, F1, AUC, ERROR),
-    "labels": (LABEL_ACCURACY, LABEL_F1, AUC, LOG_LOSS, BRIER),
+METRICS_BY_TASK: Mapping[str, tuple[Metric, ...]] = {
+    "binary": (ACCURACY, ROC_AUC, LOG_LOSS, BRIER_SCORE, BALANCED_ACCURACY, F1_SCORE, ERROR_RATE),
+    "classes": (ACCURACY, LOG_LOSS, BRIER_SCORE, BALANCED_ACCURACY, F1_SCORE, ROC_AUC, ERROR_RATE),
+    "labels": (LABEL_ACCURACY, LABEL_F1, ROC_AUC, LOG_LOSS, BRIER_SCORE),
     "regression": (R2, RMSE, MAE),
 }
 
 ALL = (
     ACCURACY,
-    ERROR,
+    ERROR_RATE,
     LOG_LOSS,
-    BRIER,
-    AUC,
+    BRIER_SCORE,
+    ROC_AUC,
     BALANCED_ACCURACY,
-    F1,
+    F1_SCORE,
     LABEL_ACCURACY,
     LABEL_F1,
     R2,
@@ -274,17 +274,17 @@ ALL = (
 
 
 def metrics_for(kind: str) -> tuple[Metric, ...]:
-    """The metrics of a kind of task, the one to report first at the front."""
-    return BY_KIND[kind]
+    """The metrics of a kind of task; the main one comes first."""
+    return METRICS_BY_TASK[kind]
 
 
 def main_metric(kind: str) -> Metric:
-    """What a kind of task is judged by."""
-    return BY_KIND[kind][0]
+    """The metric by which a kind of task is scored."""
+    return METRICS_BY_TASK[kind][0]
 
 
 def metric_named(name: str) -> Metric:
-    """The metric of that name. Raises `RecipeError` with the nearest one."""
+    """The metric with a name. Raises `RecipeError` with the nearest name."""
     for metric in ALL:
         if metric.name == name:
             return metric
@@ -299,10 +299,9 @@ def confidence_interval(
 ) -> tuple[float, float]:
     """A confidence interval for a metric of one network's predictions [N, C] on a test split.
 
-    Wilson's for accuracy and error; DeLong's for the area under the curve, on its logit; the
-    percentiles of 2,000 bootstrap samples of the examples, the same at every call, for the rest. It
-    says how the score would vary with other test examples, not with another training. NaN where the
-    metric is NaN.
+    Wilson's for accuracy and error; DeLong's for the area under the ROC curve, on its logit; for
+    the rest percentiles of 2,000 bootstrap samples of the examples, the same at every call. It says
+    how the score varies with the test examples, not with the training. NaN where the metric is NaN.
 
     >>> low, high = confidence_interval("accuracy", torch.tensor([[0.9], [0.8], [0.2], [0.7]]),
     ...                      torch.tensor([1, 1, 0, 0]))
@@ -313,7 +312,7 @@ def confidence_interval(
     value = float(metric.of(predictions, targets))
     if math.isnan(value):
         return math.nan, math.nan
-    if metric in (ACCURACY, ERROR):
+    if metric in (ACCURACY, ERROR_RATE):
         return wilson_interval(value, predictions.shape[1], confidence=confidence)
     if metric.adds is None:
         return _auc_interval(predictions, targets, confidence=confidence)

@@ -1,8 +1,8 @@
-"""A part is its own configuration: a frozen dataclass whose fields are its settings and whose
-methods are its meaning.
+"""Parts: frozen dataclasses that are their own configuration. The fields of a part are its
+settings, its methods what it does.
 
-A field annotated `Number` may differ between networks that run together; nothing else may.
-Letters: P networks of a cohort. A column is a float64 tensor [P, 1].
+A field annotated `Number` may differ between networks that train together; all other fields must be
+equal. Letters: P networks of a cohort. A column is a float64 tensor [P, 1].
 """
 
 from __future__ import annotations
@@ -28,9 +28,16 @@ Number = Annotated[float | Tensor, "Number"]  # one value, or a column with a va
 PartT = TypeVar("PartT")
 
 
-def setting(*, default: Any = dataclasses.MISSING, ge=None, gt=None, le=None, lt=None) -> Any:
-    """A field with bounds: `ge` ≥, `gt` >, `le` ≤, `lt` <. They hold for the elements where the
-    value is a tuple.
+def setting(
+    *,
+    default: Any = dataclasses.MISSING,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+) -> Any:
+    """A field with bounds: `ge` ≥, `gt` >, `le` ≤, `lt` <. In a tuple they hold for every
+    element.
     """
     bounds = {
         name: bound
@@ -44,12 +51,11 @@ def setting(*, default: Any = dataclasses.MISSING, ge=None, gt=None, le=None, lt
     frozen_default=True, kw_only_default=True, field_specifiers=(setting, dataclasses.field)
 )
 def part(cls: type[PartT]) -> type[PartT]:
-    """Make a class a part: a frozen, keyword-only dataclass whose settings are checked when it is
-    made.
+    """Make a class a part: a frozen, keyword-only dataclass that checks its settings.
 
-    Types and bounds are checked by the annotations; what no single field can know (contradictory
-    settings) by the part's own method `check(self)`, which raises `RecipeError`. Raises
-    `RecipeError` naming the part and the setting.
+    Types and bounds are checked by the annotations. Settings that contradict each other are left to
+    the part's own method `check(self)`. Both raise `RecipeError`, which names the part and the
+    setting.
 
     >>> @part
     ... class Shrink:
@@ -133,8 +139,8 @@ def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
 
 
 def _check_parts(hint: Any, given: Any, what: str) -> None:
-    """Hold a field that is annotated with a role to parts; which parts play which role,
-    `from_plain` knows.
+    """Raise `RecipeError` unless the value of a field that is annotated with a protocol is a part;
+    which parts fit, `from_plain` checks.
     """
     many, role = False, hint
     while (
@@ -155,7 +161,9 @@ def _check_parts(hint: Any, given: Any, what: str) -> None:
 
 
 def as_setting(value: Any) -> Any:
-    """A setting as a part keeps it: lists are tuples, numpy's scalars Python's own."""
+    """A value in the form that parts keep: tuples instead of lists, Python's numbers instead of
+    numpy's.
+    """
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (list, tuple)):
@@ -166,8 +174,8 @@ def as_setting(value: Any) -> Any:
 
 
 def _expectation(error: pydantic.ValidationError) -> str:
-    """What a value should have been, in words: `an integer or 'all'`; where it is a tuple, which
-    entry is wrong.
+    """What a value should have been, in words: `an integer or 'all'`; in a tuple, also which entry
+    is wrong.
     """
     words, places = [], []
     for entry in error.errors():
@@ -208,7 +216,9 @@ def _adapter(cls: type, name: str) -> pydantic.TypeAdapter | None:
 
 
 def _is_plain(hint: Any) -> bool:
-    """Whether a hint is made of scalars, None, literals, and tuples and mappings of them."""
+    """Whether an annotation consists of scalars, None, literals, and tuples and mappings of
+    them.
+    """
     if hint in (int, float, str, bool, type(None), None, Ellipsis):
         return True
     origin = typing.get_origin(hint)
@@ -220,7 +230,7 @@ def _is_plain(hint: Any) -> bool:
 
 
 def inner_types(hint: Any) -> list[Any]:
-    """What a union or a tuple is made of, without None and the dots."""
+    """The members of a union or a tuple, without None and the ellipsis."""
     return [a for a in typing.get_args(hint) if a not in (type(None), Ellipsis)]
 
 
@@ -228,7 +238,7 @@ def inner_types(hint: Any) -> list[Any]:
 
 
 def group_key(value: Any) -> Any:
-    """What must be equal for parts to run as one program: everything but the values of Numbers.
+    """The key by which networks are grouped into cohorts: everything but the values of Numbers.
     Hashable.
 
     >>> @part
@@ -253,8 +263,8 @@ def group_key(value: Any) -> Any:
 
 
 def stack(parts: Sequence[PartT]) -> PartT:
-    """One part for a cohort: each Number becomes a float64 column [P, 1]; the rest must be equal
-    (see `program`).
+    """One part for a cohort: each Number becomes a float64 column [P, 1]. All else must be equal
+    (see `group_key`).
     """
     first = parts[0]
     if is_part(first):
@@ -273,7 +283,7 @@ def stack(parts: Sequence[PartT]) -> PartT:
 
 
 def rows_of(stacked: PartT, keep: Tensor) -> PartT:
-    """The cohort's part with only some of its networks: each column indexed by `keep` (indices
+    """A cohort's part with some of its networks only: each column indexed by `keep` (indices
     [K]).
     """
     if isinstance(stacked, Tensor):
@@ -290,8 +300,8 @@ def rows_of(stacked: PartT, keep: Tensor) -> PartT:
 
 
 def with_shared_scalars(stacked: PartT) -> PartT:
-    """The same part with a float for each column whose entries are all equal: fewer operations, the
-    same bits.
+    """The same part with a float in place of each column whose entries are all equal: fewer
+    operations, the same bits.
     """
     if isinstance(stacked, Tensor):
         equal = bool((stacked == stacked[0]).all())
@@ -306,10 +316,10 @@ def with_shared_scalars(stacked: PartT) -> PartT:
 
 
 def match(number: Any, like: Tensor) -> Any:
-    """A Number ready to meet a tensor [P, ...]: a float as it is, a column as [P, 1, ..., 1] in the
-    tensor's dtype.
+    """A Number in a form that broadcasts against a tensor [P, ...]: a float unchanged, a column as
+    [P, 1, ..., 1] in the tensor's dtype.
 
-    Work coefficients out on the Number itself (a column is float64), then match once: `match(1 -
+    Compute coefficients from the Number itself (a column is float64), then match once: `match(1 -
     self.beta2, grads)`.
     """
     if isinstance(number, Tensor):

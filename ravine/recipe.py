@@ -1,6 +1,6 @@
-"""A recipe: everything that determines a run and nothing else. Devices and folders are arguments.
+"""Recipes: everything that determines a run, and nothing else. Devices and folders are arguments.
 
-What parts there are, and the named recipes to start from, `catalog.py` knows.
+`catalog.py` lists the parts that a recipe can consist of, and the named recipes to start from.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from ravine.serialization import vary
 
 @part
 class Recipe:
-    """What is learned from what, by which network, how, and for how long.
+    """The data, the network, and how it is trained.
 
-    `loss`, `batch` and `epochs` may be None: then they are chosen from the data (`resolve`), and
-    the run's folder says what was chosen. `batch = "all"` is gradient descent on the whole training
-    split. `seeds` networks are trained, with seeds `seed`, `seed + 1`, ...; their averaged
-    prediction is the model.
+    `loss`, `batch` and `epochs` may be None: then they are chosen from the data, and the run's
+    folder records the choice. `batch = "all"` is gradient descent on the whole training split.
+    `seeds` networks are trained, with seeds `seed`, `seed + 1`, ...; the model is the mean of their
+    predictions.
     """
 
     data: Source
@@ -92,7 +92,7 @@ class Recipe:
 
 
 def lr_path(recipe: Recipe) -> str:
-    """Where the learning rate stands: in the optimizer, or in the one that it is put around.
+    """The path of the learning rate: in the optimizer, or in the one inside it.
 
     >>> from ravine.catalog import named_recipe
     >>> lr_path(named_recipe("plain"))

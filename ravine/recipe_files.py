@@ -21,7 +21,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import tomli_w
 
@@ -35,10 +35,9 @@ from ravine.serialization import from_plain, is_name_of, to_plain
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """The recipe in a TOML file. Raises `RecipeError` with the file's line where something in it is
-    wrong.
+    """Read a recipe from a TOML file. Raises `RecipeError` with the line of a mistake.
 
-    Relative paths in it, of data and of weights, are relative to the file's folder and to no other.
+    Relative paths of data and weights are relative to the file's folder.
     """
     path = Path(path)
     check_readable(path, RecipeError)
@@ -70,9 +69,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def with_lasting_paths(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
-    """The recipe with the paths that it names made absolute; those inside `folder` relative to
-    it.
-    """
+    """A recipe with absolute paths; those inside `folder` relative to it."""
     for place, file in _file_settings(recipe):
         if Path(file).exists():
             recipe = recipe.vary(place, lasting_path(file, folder))
@@ -80,7 +77,7 @@ def with_lasting_paths(recipe: Recipe, folder: str | Path | None = None) -> Reci
 
 
 def _file_settings(recipe: Recipe) -> list[tuple[str, str]]:
-    """The settings of a recipe that name files or folders: their paths in it, and what they say."""
+    """The settings of a recipe that name files or folders: (path in the recipe, value)."""
     found = [(f"data.{name}", getattr(recipe.data, name, None)) for name in ("source", "test")]
     place, network = "network", recipe.network
     while network is not None:
@@ -90,7 +87,7 @@ def _file_settings(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def recipe_from(given: Mapping[str, Any]) -> Recipe:
-    """The recipe that plain data describe: a named recipe (`base`) and what is changed in it."""
+    """The recipe that plain data describe: a named recipe (`base`) with changes."""
     given = dict(given)
     given.pop("schema", None)
     base = given.pop("base", "default")
@@ -103,15 +100,14 @@ def recipe_from(given: Mapping[str, Any]) -> Recipe:
 
 
 def with_changes(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
-    """A copy of a recipe with what nested plain data say changed; a part of another name starts
-    from its defaults.
+    """A copy of a recipe with the settings that nested plain data change; a part with another name
+    starts from its defaults.
     """
     return from_plain(Recipe, _merge(recipe, given), PARTS_BY_ROLE)
 
 
 def with_setting(recipe: Recipe, assignment: str) -> Recipe:
-    """A copy with `path=value` changed, the value written as in TOML; quotes around words may be
-    left out.
+    """A copy with one `path=value` changed, the value written as in TOML; strings may be unquoted.
 
     >>> from ravine.catalog import named_recipe
     >>> with_setting(named_recipe("plain"), "optimizer.lr=0.5").optimizer.lr
@@ -121,32 +117,30 @@ def with_setting(recipe: Recipe, assignment: str) -> Recipe:
 
 
 def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """A copy with each `path=value` changed, one after another; a part's name and its settings are
-    taken together.
+    """A copy with several `path=value` changed in order; a part's name and its settings are applied
+    together.
 
     >>> from ravine.catalog import named_recipe
     >>> with_settings(named_recipe("plain"), ["split=ByTime", "split.column=sold"]).split
     ByTime(column='sold', validation=0.15, test=0.15)
     """
-    for where, names, value in _join_assignments([_parse_assignment(a) for a in assignments]):
+    for text, path, value in _join_assignments([_parse_assignment(a) for a in assignments]):
+        field, *below = path
         try:
-            recipe = with_changes(
-                recipe,
-                {
-                    names[0]: _nested_change(
-                        getattr(recipe, names[0], None), names[1:], value, names[:1]
-                    )
-                },
-            )
+            change = _nested_change(getattr(recipe, field, None), below, value, [field])
+            recipe = with_changes(recipe, {field: change})
         except RecipeError as error:
-            error.where = where
+            error.where = text
             raise
     return recipe
 
 
-Assignment: TypeAlias = tuple[
-    str, list[str], Any
-]  # as it was written, the names of its path, its value
+class Assignment(NamedTuple):
+    """A setting as on the command line: its text for messages, the names of its path, its value."""
+
+    text: str
+    path: list[str]
+    value: Any
 
 
 def _parse_assignment(assignment: str) -> Assignment:
@@ -159,46 +153,45 @@ def _parse_assignment(assignment: str) -> Assignment:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    return f"--set {shorten(assignment)}", path.strip().split("."), value
+    return Assignment(f"--set {shorten(assignment)}", path.strip().split("."), value)
 
 
-def _join_assignments(given: Sequence[Assignment]) -> list[Assignment]:
-    """Assignments of a part's settings joined with an earlier one of its name: alone the name may
-    not do.
+def _join_assignments(assignments: Sequence[Assignment]) -> list[Assignment]:
+    """Assignments with the settings of a part joined to an earlier one of its name: the name alone
+    may be incomplete.
     """
     joined: list[Assignment] = []
-    for where, names, value in given:
-        for i in reversed(range(len(joined))):
-            before, above, word = joined[i]
-            below = names[len(above) :]
-            named = (
-                word
-                if isinstance(word, dict)
-                else _FromDefaults(name=word)
-                if isinstance(word, str)
-                else None
-            )
-            if (
-                named is not None
-                and names[: len(above)] == above
-                and below
-                and not below[0].isdecimal()
-            ):
-                joined[i] = (f"{before} {where}", above, _with_nested(named, below, value))
-                break
-        else:
-            joined.append((where, names, value))
+    for new in assignments:
+        owners = [i for i, owner in enumerate(joined) if _is_setting_of(new, owner)]
+        if not owners:
+            joined.append(new)
+            continue
+        owner = joined[owners[-1]]
+        named = owner.value if isinstance(owner.value, dict) else _FromDefaults(name=owner.value)
+        value = _with_nested(named, new.path[len(owner.path) :], new.value)
+        joined[owners[-1]] = Assignment(f"{owner.text} {new.text}", owner.path, value)
     return joined
 
 
+def _is_setting_of(new: Assignment, owner: Assignment) -> bool:
+    """Whether an assignment changes a setting of the part that another one names."""
+    depth = len(owner.path)
+    return (
+        isinstance(owner.value, (dict, str))
+        and len(new.path) > depth
+        and new.path[:depth] == owner.path
+        and not new.path[depth].isdecimal()
+    )
+
+
 class _FromDefaults(dict):
-    """A part's plain data that start from its defaults, as its name alone does, even where it is
-    the recipe's part.
+    """Plain data of a part that start from its defaults, even where the recipe has the same
+    part.
     """
 
 
 def _with_nested(named: dict[str, Any], names: Sequence[str], value: Any) -> dict[str, Any]:
-    """A part's plain data with the setting at a path below it."""
+    """Plain data of a part with the setting at a path below it."""
     old = named.get(names[0])
     inner = old if isinstance(old, dict) else {} if old is None else {"name": old}
     return type(named)(
@@ -207,8 +200,8 @@ def _with_nested(named: dict[str, Any], names: Sequence[str], value: Any) -> dic
 
 
 def _nested_change(old: Any, names: Sequence[str], value: Any, path: Sequence[str]) -> Any:
-    """Plain data that change a setting's value at a path below it; of a tuple all entries are told
-    together.
+    """Plain data that change the setting at a path below a value; the entries of a tuple are
+    written out.
     """
     if not names:
         return value
@@ -234,17 +227,15 @@ def _nested_change(old: Any, names: Sequence[str], value: Any, path: Sequence[st
 
 
 def recipe_text(recipe: Recipe, folder: str | Path | None = None) -> str:
-    """The recipe as a TOML file, every setting written out; as a file in `folder`, it names what it
-    named here.
+    """A recipe as a TOML file with every setting. With `folder`, paths are written for a file
+    there.
     """
     recipe = recipe if folder is None else with_lasting_paths(recipe, folder)
     return tomli_w.dumps({"base": "plain", **_plain_with_none(recipe)})
 
 
 def _plain_with_none(value: Any) -> Any:
-    """Plain data in which a setting that is None, and so cannot be written in TOML, is the word
-    none.
-    """
+    """Plain data in which None, which TOML does not have, is the string "none"."""
     if is_part(value):
         settings = {
             f.name: _plain_with_none(getattr(value, f.name)) for f in dataclasses.fields(value)
@@ -256,7 +247,7 @@ def _plain_with_none(value: Any) -> Any:
 
 
 def _merge(recipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain data of a part's settings, overlaid by what is given for the same part."""
+    """The settings of a part, overlaid by plain data for the same part."""
     settings = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
     for name, value in given.items():
         settings[name] = _overlay(settings.get(name), value)
@@ -264,8 +255,8 @@ def _merge(recipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _overlay(old: Any, value: Any) -> Any:
-    """What is given for a setting, with the settings of the part that it had where it is the same
-    part.
+    """The value for a setting; where it is the same part as before, with that part's other
+    settings.
     """
     if not (isinstance(value, Mapping) and is_part(old) and _same_part(old, value)) or isinstance(
         value, _FromDefaults
@@ -282,8 +273,8 @@ def _same_part(old: Any, given: Mapping[str, Any]) -> bool:
 
 
 def line_of_setting(text: str, path: str) -> int:
-    """The line (from 1) of a TOML text in which the setting at a path stands, or its nearest table;
-    0 if none does.
+    """The line (from 1) of a TOML text with the setting at a path, or with its nearest table; 0 if
+    there is none.
 
     >>> line_of_setting('epochs = 3\\n[optimizer]\\nlr = -1\\n', "optimizer.lr")
     3

@@ -1,5 +1,5 @@
-"""What one run did: members, series, events, effects, score, surroundings. Plain data, on disk a
-folder of plain files.
+"""Records: what one run did. Members, series, events, effects, score and environment as plain data,
+on disk a folder of plain files.
 
 Letters: T times at which a series has values, M members (networks) of the run.
 """
@@ -27,7 +27,7 @@ RECORD_SCHEMA = 1  # raised when a file of a run's folder changes its meaning
 class Member:
     """One network of a run and how it ended: finished, stopped (early), diverged or interrupted.
 
-    `validation` and `test` hold its values by name ("loss", "accuracy", ...), of the weights that
+    `validation` and `test` hold its values by name ("loss", "accuracy", ...), for the weights that
     were kept.
     """
 
@@ -41,7 +41,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Series:
-    """Values over a run: `steps` [T], and `values` [T, M] with NaN where a member had left."""
+    """Values over a run: `steps` [T], and `values` [T, M] with NaN after a member has left."""
 
     steps: np.ndarray
     values: np.ndarray
@@ -49,7 +49,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened at a step: to one member (its place in `members`), or to the run
+    """Something that happened at a step: to one member (its index in `members`), or to the run
     (None).
     """
 
@@ -61,8 +61,8 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The model's score on a split: a metric's value with a confidence interval, beside its
-    members' own.
+    """The model's score on a split: a metric's value with a confidence interval, and the scores of
+    its members.
     """
 
     metric: str
@@ -89,15 +89,14 @@ class EffectReport:
 
     @property
     def acted(self) -> bool:
-        return any(
-            v != 0 for v in self.values
-        )  # NaN counts: a diverged network's techniques did act
+        # NaN counts: a diverged network's techniques did act
+        return any(v != 0 for v in self.values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one run did. `recipe` and `surroundings` are plain data; `said` tells what was inferred
-    from the data.
+    """What one run did. `recipe` and `surroundings` are plain data; `notes` tell what was
+    inferred from the data.
 
     `findings` are those of the checks before the first step, as plain data (`Finding.to_json`).
     """
@@ -108,7 +107,7 @@ class Record:
     series: Mapping[str, Series]
     events: tuple[Event, ...]
     effects: tuple[EffectReport, ...]
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
     surroundings: Mapping[str, Any]
     score: Score | None = None
     seconds: float = 0.0
@@ -129,8 +128,9 @@ class Record:
         """
         data = {
             name: getattr(self, name)
-            for name in ("recipe", "task", "said", "surroundings", "seconds", "findings")
+            for name in ("recipe", "task", "surroundings", "seconds", "findings")
         }
+        data["said"] = self.notes  # the key of all versions so far
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
         data["effects"] = [asdict(e) | {"acted": e.acted} for e in self.effects]
         data["score"] = None if self.score is None else asdict(self.score)
@@ -138,9 +138,7 @@ class Record:
 
 
 def record_files(record: Record) -> dict[str, bytes]:
-    """The files of a record by name: record.json and series.csv. Who writes them decides how
-    (atomically).
-    """
+    """The files of a record by name: record.json and series.csv. The caller writes them."""
     return {
         "record.json": json.dumps(record.to_json(), indent=1).encode(),
         "series.csv": _series_csv(record).encode(),
@@ -148,7 +146,7 @@ def record_files(record: Record) -> dict[str, bytes]:
 
 
 def read_record(folder: Path) -> Record:
-    """The record in a run's folder. Raises `RunError` if it is missing, damaged, or of a newer
+    """Read the record in a run's folder. Raises `RunError` if it is missing, damaged, or of a newer
     version.
     """
     data = read_json(folder / "record.json")
@@ -168,7 +166,7 @@ def read_record(folder: Path) -> Record:
             )
             for e in data["effects"]
         ),
-        said=tuple(data["said"]),
+        notes=tuple(data["said"]),
         surroundings=data["surroundings"],
         score=None if score is None else _score(score),
         seconds=data["seconds"],
@@ -177,7 +175,7 @@ def read_record(folder: Path) -> Record:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a run's folder, its schema checked. Raises `RunError`."""
+    """Read a JSON file of a run's folder and check its schema. Raises `RunError`."""
     check_readable(path, RunError)
     try:
         data = json.loads(path.read_text("utf-8"))
@@ -199,7 +197,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_schema(schema: Any, path: Path) -> None:
-    """Raise `RunError` unless a file's schema is one that this version reads."""
+    """Raise `RunError` unless this version reads a file's schema."""
     if not isinstance(schema, int):
         raise RunError(
             f"{path} is damaged",
@@ -262,7 +260,7 @@ def _number(value: Any) -> float:
 
 
 def finite_json(value: Any) -> Any:
-    """Plain data in which every number that is not finite is None."""
+    """Plain data with None in place of numbers that are not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
-"""One random stream per (seed, purpose, index): choices with one seed share their start and their
-order of examples.
+"""Random streams: one for each (seed, purpose, index). Networks with the same seed share their
+start and their order of examples.
 
-Streams are made when they are needed and thrown away: nothing about randomness has to be saved to
+Streams are made when they are needed and then discarded, so no random state has to be saved to
 resume a run.
 """
 
@@ -50,9 +50,9 @@ def streams(seeds: list[int], purpose: str, index: int = 0) -> list[torch.Genera
 
 @contextmanager
 def isolated_rng(seed: int | None = None) -> Iterator[None]:
-    """Set the random numbers of torch, numpy and Python back afterwards, as if none had been drawn.
+    """Restore the random state of torch, numpy and Python on exit, as if no numbers had been drawn.
 
-    With a seed they start from it. The generators of GPUs are included once a GPU is in use.
+    With a seed the numbers inside start from it. Once a GPU is in use its generators are included.
 
     >>> before = torch.get_rng_state()
     >>> with isolated_rng(3):

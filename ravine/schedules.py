@@ -1,10 +1,9 @@
 """Schedules: the multiple of the learning rate at each step.
 
-All are worked out in float64 and cast once, where the update uses them. `step` is 0 at the first
+All are computed in float64 and cast once, where the update uses them. `step` is 0 at the first
 step; t = step / (steps of an epoch) is the time in epochs, p = step / (steps of the run) the
-progress, both fractions. Lengths and rates are in epochs (one word for all schedules: `epochs`),
-places in the run are fractions of it. After the run's last step every schedule keeps the value it
-ends with.
+progress, both fractions. Lengths and rates are in epochs (`epochs` in all schedules), positions in
+the run are fractions of it. After the run's last step every schedule keeps its last value.
 
 Letters: P networks, S steps. Numbers are floats or columns [P, 1]; factors are [1, S] or [P, S].
 """
@@ -138,8 +137,8 @@ class FlatCosine:
 class SGDR:
     """Cosines with warm restarts: each cycle falls from 1 to `minimum` (Loshchilov & Hutter 2017).
 
-    The first cycle takes `epochs`, each further one `times` as long. It falls at every step, not
-    once an epoch.
+    The first cycle takes `epochs`, each further one `times` as long. The rate falls at every step,
+    not once an epoch.
     """
 
     acts: ClassVar[Effect] = SCHEDULE_EFFECT
@@ -161,8 +160,7 @@ class SGDR:
 
 @part
 class Cyclical:
-    """Up from `minimum` to 1 in `epochs` and down again, in straight lines, over and over (Smith
-    2017).
+    """From `minimum` up to 1 in `epochs` and down again, in straight lines, repeated (Smith 2017).
 
     "triangular2" halves the height of each further cycle.
     """
@@ -187,7 +185,7 @@ class OneCycle:
     cosines (Smith 2018).
 
     The steps are those of torch.optim.lr_scheduler.OneCycleLR: the last step of the run has the
-    smallest rate. The momentum is left alone (there: `cycle_momentum=False`).
+    smallest rate. The momentum is not changed (there: `cycle_momentum=False`).
     """
 
     acts: ClassVar[Effect] = SCHEDULE_EFFECT
@@ -277,7 +275,7 @@ class WarmUp:
     """Multiplies another schedule by a straight line from `first` to 1 over the first `epochs` (or
     `steps`, if given).
 
-    The clock of `then` starts with the run, not after the warm-up: as torch's ChainedScheduler, not
+    `then` starts with the run, not after the warm-up, as in torch's ChainedScheduler, not
     SequentialLR.
     """
 
@@ -305,13 +303,13 @@ class WarmUp:
 
 @part
 class ReduceOnPlateau:
-    """Multiplied by `gamma` when the validation score has not improved for more than `patience`
+    """Multiplies by `gamma` when the validation score has not improved for more than `patience`
     evaluations.
 
-    After a reduction `cooldown` evaluations pass without counting; `minimum` is the lowest factor.
-    An improvement is one by more than `threshold`, "relative" to the best or "absolute". Decides as
-    torch's ReduceLROnPlateau does; only torch's `eps`, which skips reductions of less than 1e-8, is
-    left out. A score that is NaN is no improvement.
+    After a reduction `cooldown` evaluations do not count; `minimum` is the lowest factor. An
+    improvement must exceed `threshold`, "relative" to the best or "absolute". Decides as torch's
+    ReduceLROnPlateau does, without its `eps`, which skips reductions of less than 1e-8. A NaN score
+    is no improvement.
     """
 
     acts: ClassVar[Effect] = SCHEDULE_EFFECT
@@ -364,14 +362,14 @@ class ReduceOnPlateau:
 
 
 def _column(number: Number) -> Tensor:
-    """A Number as a float64 tensor [1, 1] or [P, 1]: so that one value and a column take the same
+    """A Number as a float64 tensor [1, 1] or [P, 1], so that a float and a column take the same
     operations.
     """
     return torch.as_tensor(number, dtype=torch.float64).reshape(-1, 1)
 
 
 def _epochs(step: Tensor, plan: Plan) -> Tensor:
-    """t, counted to the run's end."""
+    """t, at most the length of the run."""
     return step.clamp(max=plan.steps) / plan.per_epoch
 
 
@@ -392,8 +390,8 @@ def _interpolate(height: Tensor, minimum: Number) -> Tensor:
 
 
 def _power(base: Number, exponent: Tensor) -> Tensor:
-    """base^exponent as e^(exponent log base): torch's own power has other last bits at a buffer's
-    end.
+    """base^exponent as e^(exponent log base): torch's own power rounds differently at the end of a
+    buffer.
     """
     return torch.exp(exponent * torch.log(_column(base)))
 

@@ -1,6 +1,6 @@
-"""Parts as plain data and back, and their settings by path: `optimizer.lr`.
+"""Parts as plain data and back, and settings by path such as `optimizer.lr`.
 
-Plain data are what JSON and TOML hold: tables with a `name`, lists, numbers, words.
+Plain data are what JSON and TOML can hold: tables with a `name`, lists, numbers, strings.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ravine.part import PartT, as_setting, field_types, inner_types, is_part
 
 
 def to_plain(value: Any) -> Any:
-    """A part as plain data: `{"name": "AdamW", "lr": 0.001, ...}`; tuples and columns as lists.
+    """A part as plain data: `{"name": "AdamW", "lr": 0.001, ...}`; tuples and columns become lists.
 
-    None is left out where it is the default, and the word "none" where it is not, so `from_plain`
-    gives the part back. A function is told by its name, from which it cannot be made again.
+    None is left out where it is the default and written as "none" elsewhere, so that `from_plain`
+    restores the part. A function is written by its name, from which it cannot be restored.
 
     >>> from ravine.losses import Huber
     >>> to_plain(Huber(delta=2.0))
@@ -54,13 +54,13 @@ def from_plain(
     *,
     path: str = "",
 ) -> PartT:
-    """The part that plain data describes.
+    """The part that plain data describe.
 
-    `choices` says which classes may stand in a field, by the field's annotation (a role of
-    `protocols.py`); `path` is where the data stand in their file, for messages. Missing settings
-    take their defaults; a role given as a word alone (`optimizer = "AdamW"`) takes all of them;
-    `"none"` is None. Raises `RecipeError` for unknown names (the nearest is offered), wrong types
-    and values; `error.path` says where.
+    `choices` lists the classes that may stand in a field, by the protocol that annotates it; `path`
+    is the place of the data in their file, for messages. Missing settings take their defaults; a
+    name alone (`optimizer = "AdamW"`) means all defaults; `"none"` is None. Raises `RecipeError`
+    for unknown names (with the nearest one), wrong types and values; `error.path` is the place of
+    the mistake.
     """
     known = field_types(cls)
     for name in data:
@@ -147,7 +147,9 @@ def _part_from(
 
 
 def _role(hint: Any, choices: Mapping[Any, Sequence[type]]) -> tuple[Any, bool, bool]:
-    """(role, many, optional) of a field's annotation; role is None for plain settings."""
+    """(protocol, many, optional) of a field's annotation; the protocol is None for plain
+    settings.
+    """
     if isinstance(hint, type) and hint in choices:
         return hint, False, False
     inner = inner_types(hint)
@@ -161,14 +163,14 @@ def _role(hint: Any, choices: Mapping[Any, Sequence[type]]) -> tuple[Any, bool, 
 
 
 def _at(error: RecipeError, path: str, name: str) -> RecipeError:
-    """Note where in the plain data an error stands, unless a deeper place is known."""
+    """Add the place of an error in the plain data, unless it has a deeper one."""
     if not hasattr(error, "path"):
         error.path = f"{path}.{name}".strip(".")  # type: ignore[attr-defined]
     return error
 
 
 def is_name_of(cls: type, name: str) -> bool:
-    """Whether plain data may call a part so: case, hyphens and underscores do not count."""
+    """Whether a name in plain data means this part; case, hyphens and underscores do not count."""
     return fold_name(name) in map(fold_name, part_names(cls))
 
 
@@ -177,7 +179,7 @@ def is_name_of(cls: type, name: str) -> bool:
 
 def get(value: Any, path: str) -> Any:
     """The setting at a path: `get(recipe, "optimizer.lr")`. Raises `RecipeError` with the names
-    there are.
+    that exist.
     """
     for name in path.split("."):
         value = _step(value, name, path)
@@ -185,7 +187,7 @@ def get(value: Any, path: str) -> Any:
 
 
 def vary(value: PartT, path: str, new: Any) -> PartT:
-    """A copy with the setting at `path` changed; everything that is not on the path is shared.
+    """A copy with the setting at `path` changed; everything off the path is shared.
 
     >>> from ravine.losses import Huber
     >>> vary(Huber(), "delta", 2.0)

@@ -30,12 +30,12 @@ from ravine.training.run import Run
 from ravine.training.train import train
 
 TARGET, WEIGHT = "ravine target", "ravine weight"
-LEAST_FOR_VALIDATION = 40  # examples: with fewer, all are trained on and nothing stops early
-LEAST_OF_A_CLASS = 3  # examples: with fewer, a class cannot be in every split
+MIN_EXAMPLES_FOR_VALIDATION = 40  # examples: with fewer, all are trained on and nothing stops early
+MIN_EXAMPLES_OF_CLASS = 3  # examples: with fewer, a class cannot be in every split
 
 
 class _Network(BaseEstimator):
-    """What both estimators share: their parameters, checking what is given, training."""
+    """The base of both estimators: parameters, checks of the data, training."""
 
     def __init__(
         self,
@@ -67,9 +67,9 @@ class _Network(BaseEstimator):
     def _fit(
         self, frame: pd.DataFrame, y: np.ndarray, weights: np.ndarray | None, *, task: Any
     ) -> None:
-        """Train on checked features, and targets that are numbers or codes of classes."""
-        few = task != "regression" and np.bincount(y).min() < LEAST_OF_A_CLASS
-        validation = 0.0 if few or len(y) < LEAST_FOR_VALIDATION else self.validation
+        """Train on checked features, and targets that are numbers or class codes."""
+        few = task != "regression" and np.bincount(y).min() < MIN_EXAMPLES_OF_CLASS
+        validation = 0.0 if few or len(y) < MIN_EXAMPLES_FOR_VALIDATION else self.validation
         weight, columns = (None, {}) if weights is None else (WEIGHT, {WEIGHT: weights})
         data = Data(target=(TARGET,), task=task, weight=weight, numbers=self._numbers(frame))
         split = Random if task == "regression" or few else Stratified
@@ -81,7 +81,7 @@ class _Network(BaseEstimator):
         self.n_iter_ = max(1, max(m.steps for m in self.record_.members))
 
     def _recipe(self, data: Data, split: Random | Stratified) -> Recipe:
-        """The recipe with the estimator's parameters in it; `settings` come last."""
+        """The recipe with the estimator's parameters; `settings` are applied last."""
         recipe = named_recipe(self.recipe) if isinstance(self.recipe, str) else self.recipe
         if not isinstance(recipe, Recipe):
             raise TypeError(f"recipe is {recipe!r}: it must be the name of a recipe, or a Recipe")
@@ -111,8 +111,8 @@ class _Network(BaseEstimator):
         return recipe
 
     def _numbers(self, frame: pd.DataFrame) -> tuple[str, ...]:
-        """Columns to learn from as numbers, even if they look like row numbers: whoever gives X has
-        chosen its columns.
+        """The columns to read as numbers, even if they look like row numbers: the caller has chosen
+        the columns of X.
 
         Columns of 0 and 1 stay flags.
         """
@@ -128,7 +128,7 @@ class _Network(BaseEstimator):
     def _check_training_data(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
-        """Features, target and weights of the examples that weigh something, found to be usable.
+        """Checked features, targets and weights of the examples with a weight above 0.
 
         Weights are divided by their mean, so that only their ratios matter.
         """

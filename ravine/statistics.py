@@ -1,4 +1,5 @@
-"""How sure a number is: intervals of means, of shares and of areas under a curve, and trends.
+"""Statistics: intervals of means, shares and areas under the ROC curve; quantiles, tails and
+trends.
 
 Letters: P networks, N examples, K classes or labels.
 """
@@ -19,9 +20,7 @@ BOOTSTRAP_RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
-    """A number with its 95 % interval; the ends are NaN where there is only one value to judge
-    by.
-    """
+    """A number with its 95 % interval; both ends are NaN where there is only one value."""
 
     value: float
     low: float
@@ -50,7 +49,7 @@ def bootstrap_interval(
     """A statistic of independent values [N], with the percentiles of 2,000 resamples: `statistic`
     takes [R, N] to [R].
 
-    The same at every call. With fewer than two values the ends are NaN.
+    The same at every call. With fewer than two values both ends are NaN.
 
     >>> found = bootstrap_interval([1.0, 2.0, 4.0, 8.0], lambda drawn: np.median(drawn, axis=1))
     >>> found.value, found.low <= found.value <= found.high
@@ -101,7 +100,9 @@ def binomial_tail(count: int, of: int, chance: float) -> float:
 
 
 def wilson_interval(share: float, count: float, *, confidence: float = 0.95) -> tuple[float, float]:
-    """An interval for a probability of which `share` was seen in `count` trials (Wilson 1927)."""
+    """An interval for a probability that was observed as `share` in `count` trials (Wilson
+    1927).
+    """
     z2 = normal_quantile(confidence) ** 2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = math.sqrt(z2 * share * (1 - share) / count + z2 * z2 / (4 * count * count)) / (
@@ -116,8 +117,8 @@ def delong_interval(
 ) -> tuple[float, float]:
     """An interval for an area under the ROC curve, from its standard error, on its logit.
 
-    Where the examples are sorted perfectly the error is 0: then the interval is as wide as `rarer`,
-    the number of examples of the rarer kind, makes it.
+    The error is 0 where the examples are sorted perfectly: then the width follows from `rarer`, the
+    number of examples of the rarer class.
     """
     if error == 0 or not 0 < area < 1:
         return wilson_interval(area, rarer, confidence=confidence)
@@ -129,11 +130,10 @@ def delong_interval(
 def roc_auc(scores: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """The area under the ROC curve [P] and its standard error [P] (DeLong et al. 1988).
 
-    `scores` are [P, N, K], `truth` [N, K] of 0 and 1 for K classes or labels, `weights` [N]. The
-    share of pairs (positive, negative) in the right order, ties counting half; averaged over
-    the classes or labels that have both kinds (one against the rest). NaN if none has. The error
-    comes from what each example contributes to the average; with one class and equal weights it is
-    DeLong's.
+    The share of pairs (positive, negative) in the right order, ties counting half, averaged over
+    the classes or labels that have both (one against the rest); NaN if none has. `scores` are [P,
+    N, K], `truth` [N, K] of 0 and 1, `weights` [N]. The error is computed from each example's
+    contribution to the average; with one class and equal weights it is DeLong's.
     """
     areas, parts = [], []
     for k in range(scores.shape[2]):
@@ -168,7 +168,7 @@ def _share_below(values: Tensor, others: Tensor, weights: Tensor) -> Tensor:
 
 
 def _contribution(shares: Tensor, area: Tensor, weights: Tensor) -> Tensor:
-    """What each example of a kind moves the area by, such that the squares add up to the
+    """The contribution of each example of one class to the area; their squares sum to the
     variance.
     """
     count = shares.shape[1]
@@ -205,8 +205,8 @@ def theil_sen(x: np.ndarray, y: np.ndarray, z: float) -> tuple[float, float, flo
 
 
 def mean_with_error(values: np.ndarray) -> tuple[float, float]:
-    """The mean and its standard error, from blocks of neighbors so that what lasts over several
-    values counts.
+    """The mean and its standard error, computed from blocks of neighbors so that correlations
+    count.
 
     At most ten blocks; a trend makes the error larger.
 

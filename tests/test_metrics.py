@@ -13,7 +13,7 @@ from sklearn import metrics as reference
 from ravine.errors import RecipeError
 from ravine.metrics import (
     ALL,
-    BY_KIND,
+    METRICS_BY_TASK,
     confidence_interval,
     main_metric,
     metric_named,
@@ -92,7 +92,7 @@ def sklearn_value(kind, name, p, y, w):
     }[name]()
 
 
-PAIRS = [(kind, metric.name) for kind, metrics in BY_KIND.items() for metric in metrics]
+PAIRS = [(kind, metric.name) for kind, metrics in METRICS_BY_TASK.items() for metric in metrics]
 
 
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
@@ -176,7 +176,7 @@ def test_the_table():
         "label_accuracy",
         "r2",
     ]
-    assert {m for kind in BY_KIND for m in metrics_for(kind)} == set(ALL)
+    assert {m for kind in METRICS_BY_TASK for m in metrics_for(kind)} == set(ALL)
     with pytest.raises(RecipeError, match="Did you mean 'accuracy'"):
         metric_named("acuracy")
 

@@ -11,9 +11,14 @@ import pytest
 from torch import nn
 
 import ravine
+from ravine.augment import KorniaAugmentation
+from ravine.catalog import PARTS_BY_ROLE
 from ravine.cli import run_command
 from ravine.data import read_table
 from ravine.finding import Report
+from ravine.networks import TorchModule
+from ravine.old_names import OLD_PART_NAMES
+from ravine.optimizers import TorchOptimizer
 from ravine.recipe_files import recipe_text, with_settings
 
 FILES = Path(__file__).parent / "old_formats"
@@ -39,18 +44,22 @@ def read_named(name, folder):
 
 def test_a_recipe_of_a_table_is_read_and_means_the_same(tmp_path):
     recipe, text, again = read_named("table.toml", tmp_path)
+    assert type(recipe.optimizer) is TorchOptimizer
     assert recipe.optimizer.optimizer == "Adagrad"
     assert recipe.optimizer.settings == {"lr_decay": 0.1}
     assert recipe.optimizer.lr == 0.05
     assert again == recipe
+    assert "Guest" not in text and 'name = "TorchOptimizer"' in text
 
 
 def test_a_recipe_of_images_is_read_and_means_the_same(tmp_path):
     recipe, text, again = read_named("images.toml", tmp_path)
+    assert type(recipe.augment[1]) is KorniaAugmentation
     assert recipe.augment[1].augmentation == "RandomInvert"
     assert recipe.augment[1].settings == {"p": 0.25}
     assert recipe.optimizer.inner.optimizer == "Adam"
     assert again.optimizer == recipe.optimizer and again.augment == recipe.augment
+    assert "Guest" not in text and 'name = "KorniaAugmentation"' in text
 
 
 def test_an_old_name_changes_the_settings_of_the_part_that_has_it_now():
@@ -66,6 +75,27 @@ def test_a_run_predicts_as_it_did(name, module):
     predictions = run.predict(read_table(FILES / "rows.csv"))
     pd.testing.assert_frame_equal(predictions, expected, rtol=1e-4, check_dtype=False)
     assert run.record.series["train/loss"].values.shape[1] == 2
+    assert (type(run.model.recipe.network) is TorchModule) == (module is not None)
+
+
+def test_a_run_on_images_predicts_as_it_did(tmp_path):
+    folder, out = shutil.copytree(FILES / "run-images", tmp_path / "run"), tmp_path / "out.csv"
+    assert run_command(["predict", str(folder), str(FILES / "images"), "-o", str(out)]) == 0
+    expected = pd.read_csv(FILES / "run-images" / "predictions.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(out), expected, rtol=1e-4)
+    recipe = ravine.open_run(folder).model.recipe
+    assert type(recipe.optimizer) is TorchOptimizer
+    assert type(recipe.augment[1]) is KorniaAugmentation
+
+
+def test_every_old_name_means_a_part_and_no_two_of_one_place():
+    known = {cls.__name__ for classes in PARTS_BY_ROLE.values() for cls in classes}
+    assert set(OLD_PART_NAMES) <= known
+    for classes in PARTS_BY_ROLE.values():
+        names = [
+            n for cls in classes for n in (cls.__name__, *OLD_PART_NAMES.get(cls.__name__, ()))
+        ]
+        assert len(names) == len(set(names))
 
 
 def test_a_run_of_old_is_diagnosed(tmp_path, capsys):

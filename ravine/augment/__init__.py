@@ -1,8 +1,8 @@
 """Augmentation of training batches: images are changed a little at every step, their labels stay.
 
-Parts take floats from 0 to 1, [P, B, C, H, W], and stand in `recipe.augment` in the order in which
-they act. What they draw depends on a network's seed and the step alone; strengths scale it, so
-networks with one seed and other strengths see the same changes, more or less of them.
+Parts take floats from 0 to 1, [P, B, C, H, W]; they act in the order of `recipe.augment`. Their
+random draws depend on a network's seed and the step alone and are scaled by the strength: networks
+with the same seed and other strengths see the same changes, more or less of them.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ __all__ = [
 
 
 def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) -> None:
-    """Raise `RecipeError` where parts cannot act on these examples, or not together; `InputError`
-    for what is missing.
+    """Raise `RecipeError` where parts cannot act on these examples, or not together, and
+    `InputError` for missing packages.
 
     >>> check_augmentation((Flip(), Crop(), Flip()), ImageShape(1, 8, 8, (0.5,), (0.2,)))
     Traceback (most recent call last):
@@ -90,5 +90,5 @@ def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) 
 
 
 def _drawn_as(one: Any) -> str:
-    """Under which name a part draws."""
+    """The name under which a part draws."""
     return one.augmentation if isinstance(one, KorniaAugmentation) else type(one).__name__

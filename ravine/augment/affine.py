@@ -1,11 +1,11 @@
-"""Rotation, stretching, shear and zoom: each image seen through an affine map of its own.
+"""Rotation, stretching, shear and zoom: affine maps, one for each image.
 
-A map says from where in the image each place of the result is taken: x' = a x + b y + c, in
-pixels from the middle of the image, x to the right and y down. Values between pixels are
-interpolated bilinearly.
+A map says from where in the image each pixel of the result comes: x' = a x + b y + c, in pixels
+from the middle of the image, x to the right and y down. Values between pixels are interpolated
+bilinearly.
 
-Maps are worked out element by element and handed to torch's `grid_sample`: the same bits for any
-number of networks. Letters: P networks, B examples, C channels, H rows and W columns of an image.
+Maps are computed elementwise and passed to torch's `grid_sample`: the same bits for any number of
+networks. Letters: P networks, B examples, C channels, H rows and W columns of an image.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Zoom:
     """Show a part of each image in full size: a crop of random area, shape and place (Szegedy et
     al. 2015).
 
-    The area is even between `area` and 1, the logarithm of width over height even up to `ratio`
-    either way (before what does not fit is cut). Called RandomResizedCrop elsewhere, where areas
+    The area is uniform between `area` and 1, the logarithm of width over height uniform up to
+    `ratio` either way (before it is cut to fit). Elsewhere called RandomResizedCrop, where areas
     from 0.08 are usual for large photos.
     """
 
@@ -126,8 +126,8 @@ def rotation_maps(angle: Tensor) -> Tensor:
 
 
 def scaling_maps(down: Tensor, across: Tensor, below: Any = 0, right: Any = 0) -> Tensor:
-    """The maps that show `down` times the height and `across` times the width, around a point
-    beside the middle.
+    """The maps that show `down` times the height and `across` times the width, centered beside the
+    middle.
     """
     return _maps(across, 0, right, 0, down, below)
 
@@ -146,8 +146,8 @@ def _maps(*entries: Any) -> Tensor:
 
 
 def warp(x: Tensor, maps: Tensor, edges: Edges) -> Tensor:
-    """Images [P, B, C, H, W] through maps float64 [P, B, 2, 3]; where a map changes nothing, bit
-    for bit as before.
+    """Images [P, B, C, H, W] seen through maps, float64 [P, B, 2, 3]. A map that changes nothing
+    keeps every bit.
 
     >>> x = torch.arange(4.0).view(1, 1, 1, 2, 2)
     >>> warp(x, rotation_maps(torch.tensor([[math.pi / 2]], dtype=torch.float64)),

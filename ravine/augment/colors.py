@@ -1,10 +1,10 @@
 """Colors: brightness, contrast, saturation, hue and noise, and the filters that RandAugment chooses
-among.
+from.
 
-The functions take images [..., C, H, W] with values 0 to 1 and, where they have a strength, one
-for each image [...]; grey is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), the value itself where
-there is one channel. They mean what Pillow's of the same name mean, without its rounding to bytes.
-Letters: P networks, B examples.
+The functions take images [..., C, H, W] with values from 0 to 1 and, where they have a strength,
+one for each image [...]. Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), or the value itself with
+one channel. They equal Pillow's functions of the same name, without its rounding to bytes. Letters:
+P networks, B examples.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 class ColorJitter:
     """Change brightness, contrast, saturation and hue of each image, in this order.
 
-    The first three are multiplied by factors drawn evenly from 1 − s to 1 + s; the hue turns by at
-    most `hue` of the color circle either way (0.5 is all of it). Grey images have neither
-    saturation nor hue: those do nothing to them.
+    The first three are multiplied by factors drawn uniformly from 1 − s to 1 + s; the hue turns by
+    at most `hue` of the color circle either way (0.5 is all of it). Saturation and hue do nothing
+    to gray images.
     """
 
     acts: ClassVar[Effect] = Effect("color jitter", "mean |change| of pixel values (0 to 1)")
@@ -53,8 +53,8 @@ class ColorJitter:
 
 @part
 class Noise:
-    """Add to every value a normal one of its own, with standard deviation `sd`; what leaves 0 to 1
-    is cut.
+    """Add normal noise with standard deviation `sd` to every value; the result is clipped to 0 to
+    1.
     """
 
     acts: ClassVar[Effect] = Effect("noise", "mean |change| of pixel values (0 to 1)")
@@ -79,12 +79,12 @@ def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
-    """Towards the image's mean grey, or away from it."""
+    """Towards the image's mean gray, or away from it."""
     return _blend(to_gray(x).mean((-2, -1), keepdim=True), x, factor)
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
-    """Towards the grey of each pixel, or away from it."""
+    """Towards the gray of each pixel, or away from it."""
     return _blend(to_gray(x), x, factor)
 
 

@@ -1,4 +1,4 @@
-"""Flips and shifts: pixels that go elsewhere and stay what they are.
+"""Flips and shifts: pixels move and keep their values.
 
 Letters: P networks, B examples, C channels, H rows and W columns of an image.
 """
@@ -42,12 +42,11 @@ class Flip:
 
 @part
 class Crop:
-    """Shift images by whole pixels, at most `pixels` each way: a random crop of the padded
-    image.
+    """Shift images by whole pixels, at most `pixels` each way: a random crop of the padded image.
 
-    All shifts are equally likely. What comes in from outside repeats the outermost pixels
-    ("border"), is black ("zeros") or is the image mirrored ("reflection"). With 4 pixels and
-    "zeros" it is the crop usual for images of 32 x 32 (He et al. 2016).
+    All shifts are equally likely. Outside the image are its outermost pixels repeated ("border"),
+    black ("zeros") or its reflection ("reflection"). 4 pixels and "zeros" are the usual crop for
+    images of 32 x 32 (He et al. 2016).
     """
 
     acts: ClassVar[Effect] = Effect("crop", "mean shift, in pixels each way")
@@ -83,17 +82,16 @@ def shift_images(x: Tensor, shift: Tensor, edges: Edges) -> Tensor:
 
 
 def select_pixels(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The images of which each row and each column is one of the old: int64 [P, B, H] and [P, B,
+    """The images whose rows and columns are those of the given indices: int64 [P, B, H] and [P, B,
     W].
     """
-    places = (rows[..., :, None] * x.shape[-1] + columns[..., None, :]).flatten(2)[
-        :, :, None
-    ]  # [P, B, 1, H W]
+    places = (rows[..., :, None] * x.shape[-1] + columns[..., None, :]).flatten(2)
+    places = places[:, :, None]  # [P, B, 1, H W]
     return x.flatten(3).gather(3, places.expand(*x.shape[:3], -1)).view(x.shape)
 
 
 def _from(size: int, shift: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
-    """From which of `size` places each comes [P, B, size], and whether that is inside the
+    """The source index of each pixel after a shift [P, B, size], and whether it is inside the
     image.
     """
     place = torch.arange(size, device=shift.device) - shift[..., None]

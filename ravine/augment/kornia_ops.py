@@ -1,5 +1,4 @@
-"""Any augmentation of kornia, by its name: one network at a time, with random numbers of that
-network's own.
+"""Any augmentation of kornia, by its name: one network at a time, with random numbers of its own.
 
 Letters: P networks, B examples, C channels.
 """
@@ -26,10 +25,9 @@ from ravine.rng import isolated_rng, stream_seed
 class KorniaAugmentation:
     """Any class of kornia.augmentation that changes images and keeps their size.
 
-    `settings` are the class's own, written as kornia writes them: `{"kernel_size": [3, 3], "sigma":
-    [0.1, 2.0]}`; they are the same for all networks. What kornia returns for one network is
-    computed from that network's batch and seed alone. Needs kornia (`pip install
-    'ravine[images]'`).
+    `settings` are the class's own, as kornia names them: `{"kernel_size": [3, 3], "sigma": [0.1,
+    2.0]}`; they are the same for all networks. The result for one network depends on its batch and
+    seed alone. Needs kornia (`pip install 'ravine[images]'`).
     """
 
     acts: ClassVar[Effect] = Effect("kornia", "mean |change| of pixel values (0 to 1)")
@@ -37,8 +35,8 @@ class KorniaAugmentation:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def check_shape(self, image: ImageShape) -> None:
-        """Raise `InputError` where kornia is missing, has no such augmentation, or cannot do it to
-        such images.
+        """Raise `InputError` where kornia is missing, has no such augmentation, or cannot apply it
+        to such images.
         """
         shape = (1, 2, image.channels, image.height, image.width)
         self._make()

@@ -1,14 +1,14 @@
-"""Parts of images that are erased, images that are mixed with others of the same batch.
+"""Images with erased parts, and images that are mixed with others of the same batch.
 
-Who is mixed in stands in `Batch.mixed_targets`, its share in the loss in `Batch.mixed_share`: the
-loss is linear in the targets. Letters: P networks, B examples, C channels, H rows and W columns of
-an image.
+The targets of the mixed-in images are `Batch.mixed_targets`, their share in the loss
+`Batch.mixed_share`: the loss is linear in the targets. Letters: P networks, B examples, C channels,
+H rows and W columns of an image.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -30,12 +30,12 @@ from ravine.protocols import Batch, ForwardContext
 
 @part
 class Erase:
-    """Erase a rectangle of some images (random erasing, Zhong et al. 2020; cutout, DeVries &
-    Taylor 2017).
+    """Erase a rectangle of some images (random erasing, Zhong et al. 2020; cutout, DeVries & Taylor
+    2017).
 
-    Its area is even between 0 and `area` of the image, the logarithm of height over width even up
-    to `ratio` either way. It is filled with a random value for each pixel and channel, or with each
-    channel's mean in the image.
+    Its area is uniform between 0 and `area` of the image, the logarithm of height over width
+    uniform up to `ratio` either way. It is filled with random values, or with each channel's mean
+    in the image.
     """
 
     acts: ClassVar[Effect] = Effect("erase", "mean share of an image that was erased")
@@ -92,11 +92,11 @@ class Mixup:
 
 @part
 class CutMix:
-    """Put a rectangle of another image of the batch into each, and mix the loss by area (Yun et
-    al. 2019).
+    """Put a rectangle of another image of the batch into each, and mix the loss by area (Yun et al.
+    2019).
 
-    The area's share is drawn from Beta(α, α), its middle evenly over the image; what lies outside
-    is cut off, and the loss counts what is left. α = 0 mixes nothing.
+    The area's share is drawn from Beta(α, α), its center uniformly over the image. What lies
+    outside is cut off, and the loss counts the rest. α = 0 mixes nothing.
     """
 
     acts: ClassVar[Effect] = Effect("cutmix", "mean share of the other image")
@@ -121,8 +121,8 @@ class CutMix:
 
 
 def box_mask(x: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Whether each pixel is in the rectangle of its example: bounds [P, B], the ends excluded ->
-    bool [P, B, H, W].
+    """Whether each pixel is in its example's rectangle: bounds [P, B], ends excluded, to bool [P,
+    B, H, W].
     """
     rows, columns = (torch.arange(n, device=x.device) for n in x.shape[-2:])
     in_rows = (rows >= top[..., None]) & (rows < bottom[..., None])
@@ -130,7 +130,7 @@ def box_mask(x: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor
     return in_rows[..., :, None] & in_columns[..., None, :]
 
 
-def beta_quantile(alpha: Any, level: Tensor) -> Tensor:
+def beta_quantile(alpha: Number, level: Tensor) -> Tensor:
     """The values below which Beta(α, α) lies with probability `level` [P, B]; 0 where α is 0.
 
     >>> beta_quantile(1.0, torch.tensor([[0.25, 0.5]], dtype=torch.float64))
@@ -146,10 +146,10 @@ def beta_quantile(alpha: Any, level: Tensor) -> Tensor:
 def _mix(
     batch: Batch, context: ForwardContext, name: str, numbers: Tensor, other: Tensor, share: Tensor
 ) -> Batch:
-    """The batch with its images mixed.
+    """The batch with mixed images.
 
-    Where examples have weights w, the loss is (1 − m) w L + m w' L': the weight becomes (1 − m) w +
-    m w', of which the others have m w'.
+    With example weights w the loss is (1 − m) w L + m w' L': the weight becomes (1 − m) w + m w',
+    of which the mixed-in examples have m w'.
     """
     if batch.mixed_targets is not None or batch.targets is None:
         raise RecipeError(

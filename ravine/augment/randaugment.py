@@ -1,4 +1,4 @@
-"""RandAugment: a few changes to each image, chosen at random from a list, all of one strength.
+"""RandAugment: a few random changes to each image, all of one strength.
 
 Letters: P networks, B examples, C channels, M the images for which an operation was chosen.
 """
@@ -21,10 +21,9 @@ from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
 from ravine.protocols import Batch, ForwardContext
 
-MAX_MAGNITUDE = 30  # magnitudes are told as the paper tells them
-Operation = Callable[
-    [Tensor, Tensor], Tensor
-]  # images [M, C, H, W] and strengths from −1 to 1, float64 [M]
+MAX_MAGNITUDE = 30  # on the paper's scale
+# images [M, C, H, W] and strengths from −1 to 1, float64 [M]
+Operation = Callable[[Tensor, Tensor], Tensor]
 Map = Callable[[Tensor, int, int], Tensor]  # strengths, height, width -> maps [M, 2, 3]
 
 COLOR_OPERATIONS: Mapping[str, Operation] = {
@@ -49,13 +48,13 @@ OPERATION_NAMES = ("nothing", *COLOR_OPERATIONS, *MAP_OPERATIONS)
 
 @part
 class RandAugment:
-    """Do `operations` changes to each image, each drawn evenly from 14 (Cubuk et al. 2020, table
-    6).
+    """Apply `operations` changes to each image, each drawn uniformly from 14 (Cubuk et al. 2020,
+    table 6).
 
     Nothing, autocontrast, equalize, solarize, posterize, saturation, contrast, brightness,
-    sharpness, rotation, shear and shift either way; all as strong as `magnitude` of 30 says, in a
-    random direction: at 30 half the bits, factors 0.1 or 1.9, 30 degrees, a shear of 0.3, a shift
-    of 45 % of the side. At 0 nothing is done; the paper would still equalize.
+    sharpness, rotation, shear and shift along either axis; all with the strength `magnitude` of 30,
+    in a random direction: at 30 half the bits, factors 0.1 or 1.9, 30 degrees, a shear of 0.3, a
+    shift of 45 % of the side. At 0 nothing is done; the paper would still equalize.
     """
 
     acts: ClassVar[Effect] = Effect("rand augment", "mean |change| of pixel values (0 to 1)")
@@ -80,9 +79,7 @@ class RandAugment:
         return dataclasses.replace(batch, numbers=numbers)
 
     def _apply(self, x: Tensor, which: Tensor, strength: Tensor) -> Tensor:
-        """Each image [M, C, H, W] after the operation chosen for it. Those of one kind are done
-        together.
-        """
+        """Each image [M, C, H, W] after its operation; those of one kind are computed together."""
         x = x.clone()
         height, width = x.shape[-2:]
         maps = torch.eye(2, 3, dtype=torch.float64, device=x.device).repeat(len(x), 1, 1)

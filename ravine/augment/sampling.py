@@ -1,15 +1,13 @@
-"""What all augmentations share: draws from each network's own stream, and the report of what they
-did.
+"""Random draws of augmentations from each network's own stream, and the report of their effect.
 
 A part draws numbers that do not depend on its settings and scales them by its strength: networks
-with one seed and other strengths are paired. Letters: P networks, B examples, C channels, H rows
-and W columns of an image.
+with the same seed and other strengths are paired. Letters: P networks, B examples, C channels, H
+rows and W columns of an image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,25 +29,25 @@ def draw_uniforms(drawn_from: Sequence[torch.Generator], like: Tensor, *shape: i
 
 
 def draw_partners(drawn_from: Sequence[torch.Generator], like: Tensor) -> Tensor:
-    """For each example one of the same batch, each taken once: int64 [P, B]."""
+    """For each example another of the same batch, as a permutation: int64 [P, B]."""
     return torch.stack([torch.randperm(like.shape[1], generator=g) for g in drawn_from]).to(
         like.device
     )
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
-    """Values of examples [P, B], ready to meet images [P, B, C, H, W], in their dtype."""
+    """Values of examples [P, B] in a form that broadcasts against images [P, B, C, H, W], in their
+    dtype.
+    """
     return values.to(like.dtype)[..., None, None, None]
 
 
 def report_pixel_change(context: ForwardContext, name: str, before: Tensor, after: Tensor) -> None:
-    """Report the mean |change| of pixel values of each network, where a meter listens."""
+    """Report the mean |change| of pixel values of each network, if there is a meter."""
     if context.meter is not None:
         context.meter.add(name, (after - before).abs().double().flatten(1).mean(1))
 
 
-def where_changed(changed: Any, after: Tensor, before: Tensor) -> Tensor:
-    """`after` for the examples [P, B] that are changed, the others bit for bit as they were
-    before.
-    """
+def where_changed(changed: Tensor, after: Tensor, before: Tensor) -> Tensor:
+    """`after` for the examples [P, B] that are changed; the others as before, bit for bit."""
     return torch.where(changed[..., None, None, None], after, before)

@@ -1,6 +1,6 @@
 """The command line: `ravine train`, `ravine doctor`, and the others.
 
-app.py        the list of commands, exit codes, what is said of mistakes
+app.py        the list of commands, exit codes, messages for mistakes
 options.py    options that several commands share, and the recipe that they describe
 train.py      train, predict, show, recipes, verify-resume
 diagnose.py   check, doctor, explain

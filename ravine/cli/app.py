@@ -1,8 +1,8 @@
-"""The list of commands, how they are called, and what is said of mistakes.
+"""The list of commands, how they are run, and the messages for mistakes.
 
 stdout is the result, stderr the progress; `--json` prints one object of a versioned form. Exit
-codes: 0 fine, 1 a check that failed, 2 wrong input, 3 every network diverged or an experiment broke
-off, 130 interrupted.
+codes: 0 fine, 1 a check that failed, 2 wrong input, 3 every network diverged or an experiment
+failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import cyclopts
 
@@ -72,7 +71,7 @@ app = build_app()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit with its code. Mistakes of the user's end in one message, never in a
+    """Run a command and exit with its code. A mistake of the user ends in one message, not in a
     traceback.
     """
     sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
@@ -112,8 +111,8 @@ def run_command(arguments: list[str]) -> int:
 
 
 def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -> InputError:
-    """What to say of arguments that no command takes; of a setting given as an option, how it is
-    written.
+    """The error for arguments that no command takes; for a recipe setting given as an option, with
+    how to write it.
     """
     command = arguments[0] if arguments[0] in app else ""
     if not command:
@@ -144,15 +143,15 @@ def value_of_option(option: str, arguments: Sequence[str]) -> str:
 
 
 def setting_meant_by(option: str) -> str:
-    """The path of the default recipe's setting that an option's name means: its path, its last
-    name, or its initials.
+    """The path of the default recipe's setting with an option's name: the path, its last part, or
+    its initials.
     """
     from ravine.catalog import named_recipe
     from ravine.part import field_types, is_part
 
     paths: list[str] = []
 
-    def walk(part: Any, above: str) -> None:
+    def walk(part: object, above: str) -> None:
         for name in field_types(type(part)):
             value = getattr(part, name)
             paths.append(f"{above}{name}")

@@ -27,6 +27,7 @@ from ravine.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ravine.data import Task
     from ravine.recipe import Recipe
     from ravine.reporting.progress import ProgressLine
     from ravine.training.run import Run
@@ -234,14 +235,14 @@ def run_progress(folder: Path, quiet: bool) -> Iterator[ProgressLine | None]:
         signal.signal(signal.SIGINT, before)
 
 
-def first_checks(quiet: bool) -> Callable[[Recipe, Any], list[dict[str, Any]]]:
+def first_checks(quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
     """The quick checks of a recipe before it trains; unless quiet, they print what they find."""
     import time
 
     from ravine.examination.api import quick_check
     from ravine.reporting.findings_text import finding_line, preflight_line
 
-    def run_checks(recipe: Recipe, task: Any) -> list[dict[str, Any]]:
+    def run_checks(recipe: Recipe, task: Task) -> list[dict[str, Any]]:
         began = time.monotonic()
         report = quick_check(recipe, task)
         if not quiet:

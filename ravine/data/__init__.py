@@ -20,7 +20,12 @@ from ravine.data.tables import ExamplesLike, TableLike, read_table
 from ravine.data.task import Task, load
 from ravine.old_names import get_key
 
+ALL_SOURCES = (Data, Images)
+ALL_ENCODINGS = (Encoding,)
+
 __all__ = [
+    "ALL_ENCODINGS",
+    "ALL_SOURCES",
     "BUNDLED_SETS",
     "SPLITS",
     "ByTime",

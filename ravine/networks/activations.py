@@ -1,4 +1,4 @@
-"""Activations: what a unit does with its input, and the gain that keeps a signal's size.
+"""Activations, and the gains that keep the size of a signal.
 
 Letters: P networks; x is [P, ..., H].
 """
@@ -21,14 +21,14 @@ ACTIVATION_EFFECT = Effect("activation", "mean |f(x) − x| relative to |x|")
 
 
 def elementwise_padded(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """f(x) elementwise, with bits that do not depend on how many networks stand before a row.
+    """f(x) elementwise, with bits that do not depend on a row's place in the buffer.
 
     torch computes the last elements of a buffer with scalar code whose sigmoid, elu, gelu, silu,
     mish and softplus differ from its vector code in the last bit: among rows of 7 × 13 elements up
-    to a quarter (mish) changed when the row stood last. So each row whose length is no multiple of
+    to a quarter (mish) changed when the row came last. So each row whose length is no multiple of
     the vector loop's is padded to one and cut again (30 to 100 µs); the usual sizes (batch a
-    multiple of 32) cost nothing. Relu, tanh, sin, exp, log1p and plain arithmetic were found free
-    of this. Holds for one thread: several cut the buffer at other places.
+    multiple of 32) cost nothing. Relu, tanh, sin, exp, log1p and plain arithmetic do not have this.
+    It holds for one thread: several divide the buffer at other places.
     """
     if not x.numel():
         return f(x)
@@ -50,7 +50,7 @@ def numeric_gain(f: Callable[[Tensor], Tensor]) -> float:
 
 
 class Nonlinearity:
-    """What all activations but the identity share: their effect, and the gain as an integral."""
+    """The base of all activations but the identity: their effect, and the gain as an integral."""
 
     acts: ClassVar[Effect] = ACTIVATION_EFFECT
 
@@ -69,7 +69,7 @@ class Identity:
         return x
 
     def backward(self, grad: Tensor, output: Tensor) -> Tensor:
-        """grad itself."""
+        """The gradient unchanged."""
         return grad
 
     def gain(self) -> float:
@@ -185,7 +185,7 @@ class Softplus(Nonlinearity):
 
 @part
 class HardTanh(Nonlinearity):
-    """x cut to [−1, 1]."""
+    """x clipped to [−1, 1]."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return F.hardtanh(x)
@@ -193,9 +193,7 @@ class HardTanh(Nonlinearity):
 
 @part
 class HardSwish(Nonlinearity):
-    """x · min(max(x + 3, 0), 6) / 6 (Howard et al. 2019): a SiLU of straight lines and a
-    parabola.
-    """
+    """x · min(max(x + 3, 0), 6) / 6 (Howard et al. 2019): a piecewise approximation of SiLU."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return F.hardswish(x)
@@ -211,9 +209,8 @@ class Sine(Nonlinearity):
         return torch.sin(x * match(self.frequency, x))
 
     def gain(self) -> float:
-        return math.sqrt(
-            2 / -math.expm1(-2 * float(self.frequency) ** 2)
-        )  # E[sin²(ωz)] = (1 − e^(−2ω²)) / 2
+        # E[sin²(ωz)] = (1 − e^(−2ω²)) / 2
+        return math.sqrt(2 / -math.expm1(-2 * float(self.frequency) ** 2))
 
 
 ALL = (

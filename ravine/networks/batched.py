@@ -1,5 +1,5 @@
-"""Many networks of one architecture as one batch: their layers, where the weights of each layer
-stand, and the forward pass.
+"""Many networks of one architecture as one batch: their layers, the layout of their weights, and
+the forward pass.
 
 Letters: P networks, B examples, C outputs, W weights.
 """
@@ -33,8 +33,8 @@ class BatchedNetwork:
         self.one_by_one = any(getattr(layer, "one_by_one", False) for layer in self.layers)
 
     def start(self, seeds: Sequence[int]) -> tuple[Rows, dict[str, Tensor]]:
-        """Starting weights [P, W] and buffers [P, ...]; each slot of each network from a stream of
-        its own.
+        """Starting weights [P, W] and buffers [P, ...]; each slot of each network from its own
+        stream.
         """
         tensors: dict[str, Tensor] = {}
         for layer in self.layers:
@@ -56,7 +56,9 @@ class BatchedNetwork:
 
     @property
     def buffers(self) -> dict[str, Tensor]:
-        """Starting values of tensors that are no weights (running statistics), by name [*shape]."""
+        """Starting values [*shape] by name of tensors that are not trained, such as running
+        statistics.
+        """
         return {name: value for layer in self.layers for name, value in layer.buffers.items()}
 
     def load_weights(self) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
-"""Convolutional networks for images: plain (`Conv`) and residual (`ResNet`), and how they make
-images smaller.
+"""Convolutional networks for images, plain (`Conv`) and residual (`ResNet`), and pooling.
 
-Letters: B examples, C channels, H × W places. Signals are [P, B, C, H, W].
+Letters: B examples, C channels, H × W pixels. Signals are [P, B, C, H, W].
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ POOL_EFFECT = Effect("pool", "share of the places that is left out")
 
 @part
 class MaxPool:
-    """The largest value of each window of `size` × `size` places; windows do not overlap unless
+    """The largest value of each window of `size` × `size` pixels; windows overlap only where
     `stride` says so.
     """
 
@@ -50,8 +49,8 @@ class MaxPool:
 
 @part
 class AveragePool:
-    """The mean of each window of `size` × `size` places; windows do not overlap unless `stride`
-    says so.
+    """The mean of each window of `size` × `size` pixels; windows overlap only where `stride` says
+    so.
     """
 
     acts: ClassVar[Effect] = POOL_EFFECT
@@ -138,7 +137,7 @@ class Conv:
         *,
         first: bool,
     ) -> tuple[list[Layer], tuple[int, int, int]]:
-        """A convolution with what follows it, and the shape that it gives."""
+        """A convolution with the layers after it, and its output shape."""
         padding = self.kernel // 2 if self.padding is None else self.padding
         stride = self.stride if first else 1
         sides = output_sides(
@@ -269,7 +268,7 @@ class ResNet:
         stride: int = 1,
         kernel: int | None = None,
     ) -> tuple[list[Layer], tuple[int, int, int]]:
-        """A convolution with its norm, and the shape that it gives."""
+        """A convolution with its norm, and its output shape."""
         kernel = self.kernel if kernel is None else kernel
         sides = output_sides(name, shape, lambda size: (size - 1) // stride + 1)
         bias = None if isinstance(self.norm, BatchNorm) else self.bias
@@ -295,7 +294,7 @@ class ResNet:
 def following_layers(
     name: str, units: int, norm: Norm | None, activation: Activation, dropout: Drop | None
 ) -> list[Layer]:
-    """What follows a layer: norm, activation, dropout."""
+    """The layers after a weighted layer: norm, activation, dropout."""
     layers: list[Layer] = [] if norm is None else [norm.layer(f"{name}.norm", units)]
     if not isinstance(activation, Identity):
         layers.append(ActivationLayer(activation))

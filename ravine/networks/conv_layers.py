@@ -1,10 +1,10 @@
-"""Layers for images that compute all networks of a cohort: standardized pixels, convolutions,
-pooling, shortcuts.
+"""Layers for images that compute all networks of a cohort: standardization, convolution, pooling,
+shortcuts.
 
-Signals are [P, B, C, H, W] with channels last in memory. Every network's products are made by a
-call of their own. The forms that batch the networks were measured and left out (one core with
-AVX-512, torch 2.13, milliseconds a network for forward and backward, 64 examples, 3 × 3; in
-brackets channels and side):
+Signals are [P, B, C, H, W] with channels last in memory. Each network's products are made by a call
+of their own. Forms that batch the networks were measured and left out (one core with AVX-512, torch
+2.13, milliseconds a network for forward and backward, 64 examples, 3 × 3; in brackets channels and
+side):
 
     form                               (16 → 16, 28)      (64 → 64, 7)      bits alone = in a cohort
                           networks          1        8         1        8
@@ -12,11 +12,12 @@ brackets channels and side):
     grouped, channels last                 7.1      8.4       5.9      6.0     no
     unfold + bmm, channels last           63       88        12       23       yes
 
-Grouped convolution saves at most a fifth, and takes another kernel for P groups than for one, with
-other bits in the gradients: a choice by timing would let a network's numbers depend on its company,
-or on how busy the machine was when it was resumed. There is one form, so there is no setting.
+Grouped convolution saves at most a fifth, and uses another kernel for P groups than for one, with
+other bits in the gradients. A choice by timing would make a network's numbers depend on the other
+networks, or on how busy the machine was when it was resumed. There is one form, so there is no
+setting.
 
-Letters: P networks, B examples, C channels in, O channels out, H × W places, K the kernel's side.
+Letters: P networks, B examples, C channels in, O channels out, H × W pixels, K the kernel's side.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from ravine.protocols import Activation, Batch, ForwardContext, ImageShape, Init
 def channels_last(x: Tensor) -> Tensor:
     """Images [B, C, H, W] with channels last in memory.
 
-    A single channel is last and first at once, and torch then goes on with channels first, where an
-    epoch of gray images took a third longer (notebook 2026-11-21): its strides are written out as
+    A single channel is last and first at once, and torch then continues with channels first, where
+    an epoch of gray images took a third longer (notebook 2026-11-21): its strides are set as
     channels last.
     """
     x = x.contiguous(memory_format=torch.channels_last)
@@ -47,8 +48,8 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 class PixelLayer:
-    """Bytes 0 to 255, or floats 0 to 1, become (x − mean) / sd, channel by channel, in the weights'
-    precision.
+    """Standardize pixels: bytes 0 to 255, or floats 0 to 1, become (x − mean) / sd for each
+    channel, in the weights' precision.
 
     Mean and SD are those of the training split; a channel that is constant there is only centered.
     The result is [P, B, C, H, W], or [1, B, C, H, W] where all networks see the same images.
@@ -156,7 +157,7 @@ class ConvolutionLayer:
 
 
 class PoolingLayer:
-    """The largest value, or the mean, of each window of `size` × `size` places; windows start
+    """The largest value, or the mean, of each window of `size` × `size` pixels; windows start
     `stride` apart.
     """
 
@@ -178,7 +179,7 @@ class PoolingLayer:
 
 
 class GlobalAverageLayer:
-    """The mean of each channel over all places: [P, B, C, H, W] to [P, B, C] (Lin, Chen & Yan
+    """The mean of each channel over all pixels: [P, B, C, H, W] to [P, B, C] (Lin, Chen & Yan
     2014).
     """
 
@@ -195,8 +196,8 @@ class GlobalAverageLayer:
 
 
 class ResidualLayer:
-    """y = f(inner(x) + shortcut(x)) (He, Zhang, Ren & Sun 2016), the shortcut x itself where no
-    layers are given.
+    """y = f(inner(x) + shortcut(x)) (He, Zhang, Ren & Sun 2016); the shortcut is x itself where it
+    has no layers.
 
     `zeroed` names a tensor that starts at 0: with the last norm's γ the block starts as its
     shortcut (Goyal et al. 2017).

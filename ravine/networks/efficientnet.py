@@ -88,7 +88,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class ConvNormReLU6(nn.Module):
-    """Convolution without bias, batch norm, and (where `clipped`) ReLU6: y = min(max(x, 0), 6)."""
+    """Convolution without bias, batch norm, and (if `clipped`) ReLU6: y = min(max(x, 0), 6)."""
 
     def __init__(
         self,
@@ -122,12 +122,12 @@ class ConvNormReLU6(nn.Module):
         return functional.relu6(x) if self.clipped else x
 
     def _padding(self, size: int) -> int:
-        """How many pixels to add so that ⌈size / stride⌉ come out."""
+        """How many pixels to pad so that the output is ⌈size / stride⌉."""
         return max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel by itself, narrow; its input is added where the shape stays."""
+    """Widen, filter each channel by itself, narrow; the input is added where the shape stays."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, widen: int):
         super().__init__()
@@ -145,10 +145,10 @@ class InvertedResidual(nn.Module):
 def rename_in_order(
     network: nn.Module, tensors: Mapping[str, Tensor], *, of: str
 ) -> dict[str, Tensor]:
-    """A network's state from tensors of other names: the same shapes in the same order.
+    """Tensors of other names under a network's own: the same shapes in the same order.
 
-    The order of EfficientNets is that of their layers in every library that publishes weights of
-    them. Raises `RecipeError` where a shape does not fit.
+    Every library that publishes weights of EfficientNets stores them in the order of the layers.
+    Raises `RecipeError` where a shape differs.
     """
     own = network.state_dict()
     if len(own) != len(tensors):

@@ -1,7 +1,7 @@
-"""Initializers: the starting values of a slot. Each network draws from its own stream, whatever
-else is in the cohort.
+"""Initializers: the starting values of a slot. Each network draws from its own stream, so its start
+does not depend on the other networks.
 
-`fan_in` and `fan_out` are the connections into and out of one unit; the slot knows them.
+`fan_in` and `fan_out` are the connections into and out of one unit; they stand in the slot.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Distribution = Literal["normal", "uniform"]
 
 @part
 class Zero:
-    """All zero. For weights of a hidden layer a trap: its units stay copies of one another."""
+    """All zero. Avoid it for weights of a hidden layer: its units stay copies of one another."""
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
         return torch.zeros(len(generators), *slot.shape)
@@ -31,7 +31,7 @@ class Zero:
 
 @part
 class Constant:
-    """All `value`. The same trap as `Zero`; meant for biases."""
+    """All `value`. Meant for biases; for weights see `Zero`."""
 
     value: Number = 0.0
 
@@ -43,8 +43,8 @@ class Constant:
 
 @part
 class Normal:
-    """N(0, sd²), whatever the fans. `sd = 1` for the neural-tangent parametrization, whose layers
-    divide by √fan_in.
+    """N(0, sd²), whatever the fans. Use `sd = 1` with the neural-tangent parametrization, whose
+    layers divide by √fan_in.
     """
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT
@@ -67,8 +67,8 @@ class Uniform:
 
 @part
 class TruncatedNormal:
-    """N(0, sd²) without what lies beyond ± cut · sd. `sd` is that of the normal before it is cut
-    (as in torch).
+    """N(0, sd²) truncated at ± cut · sd. `sd` is that of the normal before it is truncated (as in
+    torch).
     """
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT
@@ -103,8 +103,8 @@ class LeCun:
 
 @part
 class Glorot:
-    """Variance 2 gain² / (fan_in + fan_out) (Glorot & Bengio 2010): between what signals and what
-    gradients need.
+    """Variance 2 gain² / (fan_in + fan_out) (Glorot & Bengio 2010): a compromise between forward
+    and backward signals.
     """
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT
@@ -139,7 +139,7 @@ class Orthogonal:
     2014).
 
     The Q of a normal matrix's QR, signs such that R's diagonal is positive: uniform over orthogonal
-    matrices. A slot with more than two axes is taken as a matrix with its last axis as columns.
+    matrices. A slot with more than two axes is reshaped to a matrix with its last axis as columns.
     """
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT
@@ -161,8 +161,8 @@ class Orthogonal:
 
 @part
 class TorchDefault:
-    """U(−1/√fan_in, 1/√fan_in), what torch.nn.Linear draws for weights and for biases: variance 1 /
-    (3 fan_in).
+    """U(−1/√fan_in, 1/√fan_in), as torch.nn.Linear draws weights and biases: variance 1 / (3
+    fan_in).
 
     torch writes it as kaiming_uniform with a = √5. It shrinks the signal of a deep ReLU network
     six-fold in variance at each layer.

@@ -45,8 +45,8 @@ class LayerNorm:
 
 @part
 class Dropout:
-    """Inverted dropout: in training zero with probability `rate`, divide the rest by 1 − rate; at
-    test time nothing.
+    """Inverted dropout: in training zero with probability `rate` and divide the rest by 1 − rate;
+    at test time do nothing.
     """
 
     acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
@@ -74,8 +74,8 @@ class ClassicDropout:
 
 @part
 class SpatialDropout:
-    """Inverted dropout of whole channels of images (Tompson et al. 2015); of units where there
-    are no places.
+    """Inverted dropout of whole channels of images (Tompson et al. 2015); of single units where
+    there are no pixels.
     """
 
     acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
@@ -87,7 +87,7 @@ class SpatialDropout:
 
 @part
 class Periodic:
-    """Spread each number x to [x, W2 cos(2π (w1 x + b1)) + b2], learned for each feature (RealMLP's
+    """Embed each number x as [x, W2 cos(2π (w1 x + b1)) + b2], learned for each feature (RealMLP's
     PBLD).
     """
 
@@ -111,8 +111,8 @@ class Periodic:
 
 @part
 class PiecewiseLinear:
-    """Spread each number over the intervals between normal quantiles, then a linear map and a ReLU
-    of its own.
+    """Embed each number as its position in the intervals between normal quantiles, then a linear
+    map and a ReLU of its own.
 
     Gorishniy et al. 2022, "On embeddings for numerical features"; the edges are even after `scale =
     "quantile"`.

@@ -1,4 +1,4 @@
-"""Layers that compute all networks of a cohort at once: what tensors each needs, and its equation.
+"""Layers that compute all networks of a cohort at once: the tensors each needs, and its equation.
 
 Letters: P networks, B examples, F inputs, H units, K categorical columns, D embedding size. Weights
 are [P, in, out].
@@ -89,7 +89,7 @@ class LinearLayer:
     def product(self, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
         """x W · scale + b, [P, B, out].
 
-        With one input or one output elementwise: there BLAS takes another routine for one network
+        Elementwise with one input or one output: there BLAS uses another routine for one network
         than for several, and the last bits differ (notebook 2026-11-21).
         """
         weight = tensors[self.slots[0].name]
@@ -158,7 +158,7 @@ class LinearLayer:
 
 
 class ScaleLayer:
-    """y = x · s, a factor for each feature that starts at 1: a soft choice of features
+    """y = x · s, a factor for each feature that starts at 1: a soft selection of features
     (RealMLP).
     """
 
@@ -226,7 +226,7 @@ class BatchNormLayer:
     def _normalize_images(
         self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext
     ) -> Tensor:
-        """The same by torch's kernel, a network at a time: some 20 passes over an image's numbers
+        """The same with torch's kernel, a network at a time: some 20 passes over an image's numbers
         become three.
         """
         mean, variance = (
@@ -343,11 +343,11 @@ class ParametricActivationLayer:
 class DropoutLayer:
     """Zeroes each unit with probability `rate` in training, each network from its own stream.
 
-    Inverted: what stays is divided by 1 − rate, and nothing is done at test time. Classic
-    (Srivastava et al. 2014): what stays is left as it is, and the outputs are multiplied by 1 −
-    rate at test time. Equal in expectation. Networks that differ only in the rate drop nested sets
-    of units: comparisons of rates are paired. `spatial` drops whole channels of images (Tompson
-    et al. 2015): neighboring pixels carry much the same information.
+    Inverted: the remaining units are divided by 1 − rate, and nothing is done at test time. Classic
+    (Srivastava et al. 2014): the remaining units are unchanged, and outputs are multiplied by 1 −
+    rate at test time. Both are equal in expectation. Networks that differ only in the rate drop
+    nested sets of units, so comparisons of rates are paired. `spatial` drops whole channels of
+    images (Tompson et al. 2015): neighboring pixels carry much the same information.
     """
 
     slots: tuple[Slot, ...] = ()
@@ -370,8 +370,8 @@ class DropoutLayer:
         return x * (kept * match(1 / (1 - self.rate), x) if self.inverted else kept)
 
     def _uniform(self, x: Tensor, context: ForwardContext) -> Tensor:
-        """Uniform numbers [P, B, H] of this step, cut from a block that is drawn for several steps
-        at once.
+        """Uniform numbers [P, B, H] of this step, from a block that is drawn for several steps at
+        once.
         """
         examples, units = x.shape[1], x.shape[2:]
         if self.spatial:
@@ -452,7 +452,7 @@ class ColumnsLayer:
     def _embed_numbers(
         self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext
     ) -> Tensor:
-        """Measured numbers embedded, flags behind them as they are."""
+        """Measured numbers embedded, followed by the flags as they are."""
         if len(self.flags) == 0:
             return self.embed_numbers(x, tensors, context)
         embedded = self.embed_numbers(
@@ -518,8 +518,8 @@ class PeriodicNumbers:
 
 
 class PiecewiseLinearNumbers:
-    """Each number becomes its place in each of `bins` intervals, clipped to [0, 1], then a linear
-    map of its own.
+    """Each number becomes its position in each of `bins` intervals, clipped to [0, 1], then a
+    linear map of its own.
 
     Gorishniy et al. 2022. The edges are quantiles of the standard normal: even after `scale =
     "quantile"`.

@@ -43,7 +43,7 @@ class ActivationWithGradient(Protocol):
 
 
 class ManualBackprop:
-    """Gradients of a network of which `applies` is true."""
+    """The gradients of a network to which this `applies`."""
 
     def __init__(self, program: BatchedNetwork, loss: LossWithGradient):
         self.loss = loss
@@ -56,7 +56,7 @@ class ManualBackprop:
 
     @staticmethod
     def applies(program: BatchedNetwork, loss: Loss | None) -> bool:
-        """Whether every layer and the loss know their gradients."""
+        """Whether every layer and the loss compute their own gradients."""
         first, *rest = program.layers
         plain = isinstance(first, ColumnsLayer) and first.embed_numbers is None and not first.codes
         chain = all(

@@ -26,13 +26,13 @@ class Mlp:
     """Linear layers of the given widths, each followed by norm, activation and dropout; then a
     linear output.
 
-    `hidden = ()` is a linear model. A bias just before a batch norm is left out: it could do
-    nothing. `parametrization = "ntk"` computes x W/√in + b, whose W should be drawn with unit
-    variance (`Normal(sd=1)`). `zero_output` starts the output layer at zero, so that training
+    `hidden = ()` is a linear model. A bias just before a batch norm is left out, since it would
+    have no effect. `parametrization = "ntk"` computes x W/√in + b, whose W should be drawn with
+    unit variance (`Normal(sd=1)`). `zero_output` starts the output layer at zero, so that training
     starts from the constant prediction. `scale_inputs` learns a factor for each feature;
     `parametric` learns how much of the activation each unit uses. `bias_lr` and `scale_lr` multiply
     the learning rate of biases and of the feature factors. Images are standardized and flattened:
-    each pixel of each channel is a number.
+    each pixel of each channel is an input.
     """
 
     hidden: tuple[int, ...] = setting(default=(128, 128), ge=1)

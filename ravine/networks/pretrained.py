@@ -131,8 +131,8 @@ class Pretrained:
         ]
 
     def load_weights(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-        """The body's starting tensors by name, as `shapes` has them. Raises `RecipeError` where
-        they cannot be read.
+        """The body's starting tensors by name, in the given shapes. Raises `RecipeError` where they
+        cannot be read.
         """
         if self.weights == RANDOM_WEIGHTS:
             return {}
@@ -143,8 +143,8 @@ class Pretrained:
         }
 
     def state(self) -> dict[str, Tensor]:
-        """The body's tensors under the names of its module. Raises `RecipeError` where they cannot
-        be read.
+        """The body's tensors under its module's names. Raises `RecipeError` where they cannot be
+        read.
         """
         network = Architecture(self.of, self.statistics).network()
         if self.weights is not None:
@@ -175,8 +175,8 @@ class Continued:
         return self.network.build(signature)
 
     def load_weights(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-        """The tensors whose name and shape fit. Raises `RecipeError` where the file cannot be read,
-        or none fits.
+        """The tensors with fitting name and shape. Raises `RecipeError` where the file cannot be
+        read, or none fits.
         """
         if not self.weights:
             raise RecipeError(
@@ -300,8 +300,8 @@ class Architecture(NamedTuple):
 
 
 def freeze_batch_norms(network: nn.Module) -> nn.Module:
-    """The same network, whose batch norms never leave the mode in which they use the statistics
-    they came with.
+    """The same network with batch norms that always use their stored statistics, also in training
+    mode.
     """
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -333,8 +333,8 @@ def _image_format(of: str) -> ImageFormat:
 
 
 def _timm(of: str, *, pretrained: bool) -> nn.Module:
-    """A model of timm without its head. Raises `RecipeError` where timm, the model or its weights
-    are missing.
+    """A timm model without its head. Raises `RecipeError` where timm, the model or its weights are
+    missing.
     """
     name = of.removeprefix(TIMM_PREFIX)
     try:
@@ -388,9 +388,9 @@ def _lite0_file() -> Path:
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file by name. Nothing in it is run: .pt files are read with `weights_only`.
+    """The tensors of a file by name. No code in it is run: .pt files are read with `weights_only`.
 
-    Raises `RecipeError` where it is missing, damaged, or of another kind.
+    Raises `RecipeError` where the file is missing, damaged, or of another kind.
     """
     path = Path(path)
     if not path.is_file():
@@ -427,7 +427,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def _body_state(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
-    """A body's state among tensors: by name, or for EfficientNet-Lite0 in order; a classifier is
+    """The body's state among tensors: by name, or for EfficientNet-Lite0 in order; a classifier is
     left out.
     """
     own = network.state_dict()

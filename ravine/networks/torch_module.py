@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -204,7 +204,7 @@ def try_module(make: ModuleFactory, signature: Signature) -> nn.Module:
     return module
 
 
-def factory_name(make: Any) -> str:
+def factory_name(make: object) -> str:
     """The name of a factory, for messages."""
     return getattr(make, "__qualname__", type(make).__qualname__)
 

@@ -1,4 +1,4 @@
-"""Rules that turn gradients into steps, and what stands around them."""
+"""Optimizers, and the clips, averages and snapshots that recipes combine them with."""
 
 from ravine.optimizers.adaptive import (
     Adadelta,

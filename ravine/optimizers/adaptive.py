@@ -1,15 +1,15 @@
 """Optimizers with a rate for each weight: Adagrad, Adadelta, RMSprop, Adam and its relatives, Lion.
 
-Letters: g gradient, w weights, m and v averages of g and g², α learning rate of the step, β how
-much an average keeps, ε what is added to a root, λ weight decay, t the step from 1. Where torch,
-other libraries and papers place ε differently, `eps_at` says where it is; it matters only for
-gradients about as small as ε ("outside") or √ε ("inside").
+Letters: g gradient, w weights, m and v averages of g and g², α learning rate of the step, β decay
+rate of an average, ε added to a root, λ weight decay, t the step from 1. torch, other libraries and
+papers place ε differently; `eps_at` says where it is. It matters only for gradients about as small
+as ε ("outside") or √ε ("inside").
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import torch
 
@@ -82,14 +82,14 @@ class Adadelta(CoupledDecay):
 
 @part
 class RMSprop(CoupledDecay):
-    """Gradients divided by their root mean square of late (Tieleman & Hinton 2012).
+    """Gradients divided by a running root mean square (Tieleman & Hinton 2012).
 
         v ← β v + (1 − β) g²  d = g / (√v + ε)  ("inside": g / √(v + ε))   b ← μ b + d   w ← w − α b
 
     Unlike Adagrad's, the steps do not shrink for ever. Without bias correction the first one is α /
-    √(1 − β) long, ten times α. `centered` takes the square of an average of g from v: the variance
-    (Graves 2013). Where that is below the rounding error of v, the rounding error stands in; in
-    torch 2.13 a constant gradient makes it NaN.
+    √(1 − β) long, ten times α. `centered` subtracts the square of an average of g from v: the
+    variance (Graves 2013). Where that is below the rounding error of v, the rounding error is used;
+    in torch 2.13 a constant gradient makes it NaN.
     """
 
     lr: Number = setting(default=0.01, ge=0)
@@ -171,12 +171,12 @@ class Adam(CoupledDecay):
 
 @part
 class AdamW(DecoupledDecay):
-    """Adam with weight decay beside the step, not in the gradient (Loshchilov & Hutter 2019).
+    """Adam with weight decay outside the gradient (Loshchilov & Hutter 2019).
 
         torch     w ← w − α λ w           shrinks with the learning rate and its schedule
         fixed     w ← w − factor λ w      with the schedule alone, as in the paper
 
-    and then Adam's step with ε outside. Without weight decay it is Adam, and its effect shows that
+    and then Adam's step with ε outside. With weight decay 0 it is Adam, and its effect shows that
     nothing decayed.
     """
 
@@ -192,7 +192,7 @@ class AdamW(DecoupledDecay):
         return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows)}
 
     def share(self, context: StepContext) -> Number:
-        """What share of themselves the weights lose in a step, but for a weight's own factor of the
+        """The share of themselves that weights lose in a step, without a weight's own factor of the
         learning rate.
         """
         return self.weight_decay * context.factor * (self.lr if self.decay == "torch" else 1.0)
@@ -256,8 +256,7 @@ class NAdam(CoupledDecay):
 
 @part
 class RAdam(CoupledDecay):
-    """Adam that waits with dividing until the variance of its root can be trusted (Liu et al.
-    2020).
+    """Adam that divides by the root only once its variance is known well enough (Liu et al. 2020).
 
     With ρ∞ = 2 / (1 − β₂) − 1 and ρ = ρ∞ − 2 t β₂ᵗ / (1 − β₂ᵗ):
 
@@ -300,7 +299,7 @@ class RAdam(CoupledDecay):
 
 @part
 class Adamax(CoupledDecay):
-    """Adam with the largest gradient of late in place of the root (Kingma & Ba 2015, section 7).
+    """Adam with a decaying maximum of |g| in place of the root (Kingma & Ba 2015, section 7).
 
     u ← max(β₂ u, |g| + ε)      w ← w − α m̂ / u
     """
@@ -332,7 +331,7 @@ class Lion(DecoupledDecay):
 
         w ← w − α sign(β₁ m + (1 − β₁) g) − α λ w      m ← β₂ m + (1 − β₂) g
 
-    Rates are 3 to 10 times smaller than AdamW's, weight decay as much larger.
+    Usual rates are 3 to 10 times smaller than AdamW's, weight decay as much larger.
     """
 
     lr: Number = setting(default=1e-4, ge=0)
@@ -351,7 +350,23 @@ class Lion(DecoupledDecay):
         return rows - step, {"mean": _blend(state["mean"], grads, self.beta2)}
 
 
-# What rules share
+# Shared by several rules
+
+
+class AdamSettings(Protocol):
+    """The settings of Adam's step."""
+
+    @property
+    def lr(self) -> Number: ...
+
+    @property
+    def beta1(self) -> Number: ...
+
+    @property
+    def beta2(self) -> Number: ...
+
+    @property
+    def eps(self) -> Number: ...
 
 
 def update_moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> State:
@@ -362,7 +377,7 @@ def update_moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> S
     }
 
 
-def adam_step(new: State, rule: Any, rows: Rows, context: StepContext) -> Rows:
+def adam_step(new: State, rule: AdamSettings, rows: Rows, context: StepContext) -> Rows:
     """Adam's step α m̂ / (√v̂ + ε) from its moments, as α √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε √(1
     − β₂ᵗ)).
     """

@@ -1,4 +1,4 @@
-"""Averages of the weights on the way (EMA, SWA), and snapshots of them whose predictions are
+"""Averages of the weights during training (EMA, SWA), and snapshots whose predictions are
 averaged.
 """
 
@@ -18,15 +18,14 @@ from ravine.protocols import Plan, State, StepContext
 
 @part
 class Ema:
-    """An exponential moving average of the weights, kept and judged in place of the raw ones
+    """An exponential moving average of the weights, evaluated and kept in place of the raw ones
     (Polyak averaging).
 
         a ← d a + (1 − d) w
 
-    With `warm_up` d is at most (1 + t) / (10 + t) at step t, so that the start is forgotten.
-
-    The first update copies the weights, as torch's `AveragedModel` does. It remembers about 1 / (1
-    − d) steps.
+    With `warm_up` d is at most (1 + t) / (10 + t) at step t, so that the start is forgotten. The
+    first update copies the weights, as torch's `AveragedModel` does. The average reaches back about
+    1 / (1 − d) steps.
     """
 
     acts: ClassVar[Effect] = Effect(
@@ -54,12 +53,11 @@ class Ema:
 
 @part
 class Swa:
-    """Stochastic weight averaging: the plain mean of the weights at the ends of epochs, late in the
-    run.
+    """Stochastic weight averaging: the mean of the weights at the ends of epochs, late in the run
+    (Izmailov et al. 2018).
 
-    (Izmailov et al. 2018.) Epochs count that end after the fraction `start` of the run's steps;
-    until the first of them the raw weights are judged. Batch normalization's running statistics
-    belong to the raw weights.
+    Epochs count that end after the fraction `start_at` of the run's steps; before the first of them
+    the raw weights are evaluated. Running statistics of batch norms belong to the raw weights.
     """
 
     acts: ClassVar[Effect] = Effect(
@@ -92,9 +90,9 @@ class Snapshots:
     """Keep the weights at the end of each cycle of the learning rate: M models for one training
     (Huang et al. 2017).
 
-    A cycle ends where the rate, having fallen, rises again, and with the run: under `SGDR` before
-    each restart, under `Cyclical` at each low. The model averages the predictions of all that were
-    kept, or of the `last` so many.
+    A cycle ends where the rate rises after falling, and with the run: under `SGDR` before each
+    restart, under `Cyclical` at each low. The model averages the predictions of all snapshots, or
+    of the `last` so many.
 
     >>> Snapshots().ends(torch.tensor([1.0, 0.5, 0.1, 1.0, 0.5, 0.1])).tolist()
     [False, False, True, False, False, True]

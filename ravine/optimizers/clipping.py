@@ -1,4 +1,4 @@
-"""Clipping: gradients cut before the update, each network by itself."""
+"""Clipping: gradients are cut before the update, each network's by itself."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ravine.protocols import StepContext
 
 @part
 class ClipNorm:
-    """Cut each network's gradient to a length of at most `limit` (Pascanu, Mikolov & Bengio 2013,
+    """Cut each network's gradient to a norm of at most `limit` (Pascanu, Mikolov & Bengio 2013,
     algorithm 1).
 
         g ← g · min(1, limit / |g|),  |g| over all weights of one network
 
-    Unlike torch's `clip_grad_norm_` on a whole cohort, one network's explosion does not shrink
-    another's step; and there is no 1e-6 beside |g|. A gradient that is not finite is left as it is:
-    diverging is for the record to show.
+    Unlike torch's `clip_grad_norm_` on a whole cohort, an exploding gradient of one network does
+    not shrink another's step; and no 1e-6 is added to |g|. A gradient that is not finite is left
+    unchanged: divergence belongs in the record.
 
     >>> context = StepContext(step=1, factor=1.0, decays=torch.ones(1, 2), layout=None)
     >>> ClipNorm(limit=1.0).clip(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), context)
@@ -42,8 +42,8 @@ class ClipNorm:
 
 @part
 class ClipValue:
-    """Cut each entry of the gradient to −limit … limit. Entries that are not finite are left as
-    they are.
+    """Cut each entry of the gradient to −limit … limit. Entries that are not finite are left
+    unchanged.
     """
 
     acts: ClassVar[Effect] = Effect("clip", "share of sampled steps in which the gradient was cut")

@@ -1,4 +1,4 @@
-"""Coefficients of a rule, worked out from Numbers in float64 so that a float and a column give the
+"""Coefficients of a rule, computed from Numbers in float64 so that a float and a column give the
 same bits.
 """
 
@@ -14,11 +14,11 @@ from ravine.part import Number
 
 
 def per_network(function: Callable[..., float], *numbers: Number) -> Number:
-    """A function of floats, taken for each network where one of the Numbers is a column.
+    """Apply a function of floats to Numbers, for each network where one of them is a column.
 
     It runs in Python, entry by entry: torch's vectorized `pow` rounds the last entries of a column
-    unlike the others, so that a network's numbers would depend on its company. A column has tens of
-    entries, and this costs microseconds.
+    differently, so that a network's numbers would depend on the other networks. A column has tens
+    of entries; this costs microseconds.
 
     >>> per_network(lambda beta: 1 - beta**2, 0.5)
     0.75
@@ -36,21 +36,19 @@ def per_network(function: Callable[..., float], *numbers: Number) -> Number:
 
 
 def bias_correction(beta: Number, step: int) -> Number:
-    """1 − β^step: what an average that began at 0 has gathered of the weight 1 after `step`
-    steps.
-    """
+    """1 − β^step: the total weight in an average that started at 0, after `step` steps."""
     return per_network(lambda b: 1 - b**step, beta)
 
 
 def divide(one: Number, other: Number) -> Number:
-    """A quotient of Numbers. (torch works out `float / column` as a product with reciprocals: other
-    bits.)
+    """A quotient of Numbers. (torch computes `float / column` as a product with reciprocals, with
+    other bits.)
     """
     return per_network(operator.truediv, one, other)
 
 
 def sign_or_nan(rows: Tensor) -> Tensor:
-    """−1, 0 or 1, and NaN where there is NaN (torch's is 0: a network that diverged would seem to
-    rest).
+    """−1, 0 or 1, and NaN for NaN (torch.sign gives 0, which would hide a network that
+    diverged).
     """
     return torch.where(rows.isnan(), rows, rows.sign())

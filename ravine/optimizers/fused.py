@@ -1,9 +1,9 @@
 """The update as the training loop makes it: in place, by the fastest way that gives a network the
-same numbers whatever its company. Which way is taken depends on the rule and on the width of a row,
-never on how many rows there are.
+same numbers whatever other networks are in the cohort. The way depends on the rule and on the width
+of a row, never on the number of rows.
 
-Letters: P networks, W weights of one. Milliseconds are of one thread of an AMD EPYC with 1 MB of
-cache per core.
+Letters: P networks, W weights of one. Milliseconds were measured on one thread of an AMD EPYC with
+1 MB of cache per core.
 """
 
 from __future__ import annotations
@@ -31,18 +31,17 @@ ENTRIES_PER_BLOCK = 2**17
 ADAM_WIDTH = 1024  # 32 x 1,000: 0.11 ms by the rule, 0.09 by the kernel; 32 x 5,600: 0.45 and 0.15
 SGD_WIDTH = 2**15  # 32 x 7,500: 0.10 ms in place, 0.11 by the kernel; 8 x 100,000: 0.41 and 0.19
 
-_SGD: Any = getattr(
-    torch, "_fused_sgd_", None
-)  # private: a torch without them makes do with the rules
+# private in torch: without them the rules are used
+_SGD: Any = getattr(torch, "_fused_sgd_", None)
 _ADAM: Any = getattr(torch, "_fused_adam_", None)
 
 
 def apply_update_(
     optimizer: Optimizer, rows: Rows, grads: Rows, state: State, context: StepContext
 ) -> None:
-    """Make one update: writes the new weights into `rows` and the new state into `state`.
+    """Make one update: write the new weights into `rows` and the new state into `state`.
 
-    The same as `optimizer.update` bit for bit, but where a kernel is used: there it rounds
+    The same as `optimizer.update` bit for bit, except where a fused kernel is used: it rounds
     differently.
     """
     optimizer = _once(_Same(optimizer))
@@ -54,7 +53,7 @@ def apply_update_(
 
 
 class _Same:
-    """A value that is equal only to itself: a part that holds tensors can be looked up by it."""
+    """A dictionary key that is equal only to itself, for parts that hold tensors."""
 
     def __init__(self, value: Any):
         self.value = value
@@ -77,7 +76,7 @@ def _once(optimizer: _Same) -> Any:
 def _by_rule_(
     optimizer: Optimizer, rows: Rows, grads: Rows, state: State, context: StepContext
 ) -> None:
-    """The pure rule, on as many rows at once as fit the cache."""
+    """Apply the pure rule, to as many rows at once as fit the cache."""
     networks, width = rows.shape
     size = max(1, ENTRIES_PER_BLOCK // max(width, 1))
     # a rule that reports does so for all networks at once, and at the first step it may make its
@@ -94,11 +93,11 @@ def _by_rule_(
         return
     for at, block in enumerate(_blocks(_Same(optimizer), networks, size)):
         here = slice(at * size, (at + 1) * size)
-        held = {name: value[here] for name, value in state.items()}
-        new, changed = block.update(rows[here], grads[here], held, _at(context, here))
+        kept = {name: value[here] for name, value in state.items()}
+        new, changed = block.update(rows[here], grads[here], kept, _at(context, here))
         rows[here].copy_(new)
         for name, value in changed.items():
-            held[name].copy_(value)
+            kept[name].copy_(value)
 
 
 @functools.lru_cache(maxsize=16)
@@ -110,7 +109,7 @@ def _blocks(optimizer: _Same, networks: int, size: int) -> list[Any]:
 
 
 def _at(context: StepContext, here: slice) -> StepContext:
-    """The moment, for some of the networks."""
+    """The context of some of the networks."""
     own = isinstance(context.factor, Tensor) and context.factor.shape[0] > 1
     return context._replace(factor=context.factor[here]) if own else context
 
@@ -121,7 +120,7 @@ def _at(context: StepContext, here: slice) -> StepContext:
 def _descend_(
     optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, context: StepContext
 ) -> bool:
-    """SGD and torch's form of momentum. Says whether it made the update."""
+    """SGD and torch's form of momentum. Returns whether it made the update."""
     if isinstance(optimizer, Momentum) and optimizer.form != "outside":
         return False
     if rows.shape[1] >= SGD_WIDTH and _fits(_SGD, rows, context):
@@ -191,7 +190,7 @@ def _of(number: Any, here: slice) -> Any:
 def _adam_(
     optimizer: Adam | AdamW, rows: Rows, grads: Rows, state: State, context: StepContext
 ) -> bool:
-    """Adam as in torch, by the kernel. Says whether it made the update."""
+    """Adam as in torch, by the fused kernel. Returns whether it made the update."""
     if rows.shape[1] < ADAM_WIDTH or not _fits(_ADAM, rows, context):
         return False
     if isinstance(optimizer, Adam):
@@ -249,7 +248,7 @@ _IN_PLACE: Mapping[type, Callable[..., bool]] = {
 
 
 def _fits(kernel: Callable | None, rows: Rows, context: StepContext) -> bool:
-    """Whether this torch has a kernel and it can make this update: one rate for all weights, on a
+    """Whether this torch has a kernel that can make this update: one rate for all weights, on a
     CPU.
     """
     return (

@@ -1,15 +1,15 @@
-"""A line search with the strong Wolfe conditions, for many networks together, each with brackets of
-its own.
+"""A line search with the strong Wolfe conditions, for many networks at once, each with its own
+bracket.
 
 Along a direction d from w, with φ(t) = L(w + t d), a step t is accepted when (Nocedal & Wright
 2006, 3.7)
 
     φ(t) ≤ φ(0) + c1 t φ′(0)        |φ′(t)| ≤ −c2 φ′(0)
 
-In each round every network that still searches tries a step of its own; those that are done wait.
-The rules are those of Nocedal & Wright's algorithms 3.5 and 3.6 with cubic interpolation and
-minFunc's safeguards, as in torch.optim.LBFGS, so that a network takes the steps it would take
-there. Letters: P networks, W weights; columns are [P, 1].
+In each round every network that still searches tries a step of its own; the others wait. The rules
+are algorithms 3.5 and 3.6 of Nocedal & Wright with cubic interpolation and minFunc's safeguards, as
+in torch.optim.LBFGS, so that a network takes the same steps as there. Letters: P networks, W
+weights; columns are [P, 1].
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class TrialStep(NamedTuple):
 
 
 class AcceptedSteps(NamedTuple):
-    """The steps to take (0: stay), and how many evaluations each network's search took."""
+    """The steps to take (0: none), and how many evaluations each network's search took."""
 
     t: Column
     evaluations: Column
@@ -50,11 +50,11 @@ def strong_wolfe(
     wanted: Tensor,
     tries: int,
 ) -> AcceptedSteps:
-    """Steps for the networks that are `wanted` [P, 1], beginning with `first`; the others stay
-    where they are.
+    """Steps for the networks that are `wanted` [P, 1], starting with `first`; the others stay where
+    they are.
 
-    After `tries` evaluations the best step so far is taken, which may be 0. A loss that is not
-    finite counts as too large (torch would walk on), so that an explosion shortens the step.
+    After `tries` evaluations the best step so far is used, which may be 0. A loss that is not
+    finite counts as too large (torch would go on), so that an explosion shortens the step.
     """
     start = TrialStep(
         torch.zeros_like(first), objective.first.losses, _dot(objective.first.grads, direction)
@@ -106,8 +106,8 @@ def _try_step(objective: SearchObjective, rows: Rows, direction: Rows, t: Column
 
 
 def _step_inside(low: TrialStep, high: TrialStep, stalled: Tensor) -> tuple[Column, Tensor]:
-    """A step inside the bracket; one close to an end twice running is moved a tenth of the bracket
-    away from it.
+    """A step inside the bracket; one that is close to an end twice in a row is moved a tenth of the
+    bracket away from it.
     """
     least, most = torch.minimum(low.t, high.t), torch.maximum(low.t, high.t)
     t, tenth = _cubic(low, high, least, most), 0.1 * (most - least)
@@ -123,10 +123,10 @@ def _step_beyond(before: TrialStep, here: TrialStep) -> Column:
 
 
 def _cubic(one: TrialStep, other: TrialStep, least: Column, most: Column) -> Column:
-    """Where the cubic through two values and slopes is least (Nocedal & Wright 3.59), between
+    """The minimum of the cubic through two values and slopes (Nocedal & Wright 3.59), within
     bounds.
 
-    The middle of the bounds where it has no minimum, or is not finite.
+    The middle of the bounds where there is no minimum, or it is not finite.
     """
     first = one.t <= other.t
     a, b = _either(first, one, other), _either(first, other, one)

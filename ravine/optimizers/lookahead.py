@@ -17,7 +17,7 @@ class Lookahead:
     """Slow weights that follow an optimizer's fast ones every `every` steps (Zhang, Lucas, Hinton &
     Ba 2019).
 
-    every k steps: slow ← slow + α (fast − slow), fast ← slow; the inner optimizer keeps its memory
+    Every k steps: slow ← slow + α (fast − slow), fast ← slow. The inner optimizer keeps its state.
     """
 
     acts: ClassVar[Effect] = Effect(
@@ -58,7 +58,7 @@ class Lookahead:
         return (slow if context.step % self.every == 0 else fast), {"slow": slow, **new}
 
     def eval_weights(self, rows: Rows, state: State) -> Rows:
-        """What the inner optimizer would have judged."""
+        """The evaluation weights of the inner optimizer."""
         return (
             self.inner.eval_weights(rows, state) if isinstance(self.inner, HasEvalWeights) else rows
         )

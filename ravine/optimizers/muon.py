@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal before the step.
+"""Muon: momentum with orthogonalized matrices.
 
 Letters: P networks, W weights of one, A × B the shape of a matrix.
 """
@@ -16,11 +16,8 @@ from ravine.optimizers.weight_decay import DecoupledDecay
 from ravine.part import Number, match, part, setting
 from ravine.protocols import State, StepContext
 
-NEWTON_SCHULZ_COEFFICIENTS = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # Jordan 2024: the slope at 0 is large, singular values end in 0.7 to 1.2
+# Jordan 2024: the slope at 0 is large, singular values end in 0.7 to 1.2
+NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 @part
@@ -67,15 +64,15 @@ class Muon(DecoupledDecay):
 
 
 def is_matrix(slot: Slot) -> bool:
-    """Whether Muon takes a slot for a matrix."""
+    """Whether Muon orthogonalizes a slot."""
     return slot.role == "weight" and len(slot.shape) == 2 and min(slot.shape) > 1
 
 
 def orthogonalize(matrices: Tensor, *, steps: int) -> Tensor:
-    """About U Vᵀ of each matrix U S Vᵀ, [P, A, B]: each step maps the singular values s to a s + b
+    """About U Vᵀ for each matrix U S Vᵀ, [P, A, B]: each step maps the singular values s to a s + b
     s³ + c s⁵.
 
-    A matrix of zeros stays one.
+    A zero matrix stays zero.
     """
     a, b, c = NEWTON_SCHULZ_COEFFICIENTS
     wide = matrices.shape[1] > matrices.shape[2]

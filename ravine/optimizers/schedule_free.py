@@ -1,13 +1,13 @@
-"""Schedule-free descent: an average of the iterates takes the place of a schedule (Defazio et al.
-2024).
+"""Schedule-free optimization: an average of the iterates takes the place of a schedule (Defazio et
+al. 2024).
 
-Three points: z takes the steps, x is the average that is judged and kept (`eval_weights`), and the
-matrix of weights holds y between them, where gradients are taken:
+Three points: z takes the steps, x is the average that is evaluated and kept (`eval_weights`), and
+the matrix of weights holds y between them, where gradients are computed:
 
     z ← z − γ (g(y) + λ y)      x ← (1 − c) x + c z,  c = γₜ² / Σ γ²      y ← (1 − β) z + β x
 
-Use a constant schedule (a warm-up is fine). Batch normalization's running statistics belong to y,
-not to x.
+Use a constant schedule (a warm-up is fine). Running statistics of batch norms belong to y, not to
+x.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ravine.protocols import State, StepContext
 
 @part
 class ScheduleFreeSGD(DecoupledDecay):
-    """Schedule-free gradient descent; rates are 10 to 50 times those of SGD with momentum."""
+    """Schedule-free gradient descent; usual rates are 10 to 50 times those of SGD with momentum."""
 
     lr: Number = setting(default=1.0, ge=0)
     beta: Number = setting(default=0.9, ge=0, le=1)
@@ -50,7 +50,7 @@ class ScheduleFreeSGD(DecoupledDecay):
 
 @part
 class ScheduleFreeAdamW(DecoupledDecay):
-    """Schedule-free AdamW: z's step is g / (√v̂ + ε); rates are 1 to 10 times AdamW's."""
+    """Schedule-free AdamW: z's step is g / (√v̂ + ε); usual rates are 1 to 10 times AdamW's."""
 
     lr: Number = setting(default=0.0025, ge=0)
     beta1: Number = setting(default=0.9, ge=0, le=1)
@@ -87,7 +87,7 @@ def _points(rows: Rows) -> State:
 
 
 def _walk(fast: Rows, state: State, rate: Number, beta: Number) -> tuple[Rows, State]:
-    """The point y and the new state, after z has made its step."""
+    """The point y and the new state after a step of z."""
     own = match(rate * rate, state["weight"])
     weight = state["weight"] + own
     share = match(torch.where(weight > 0, own * weight.reciprocal(), 0.0), fast)

@@ -1,10 +1,9 @@
 """Optimizers that use curvature: L-BFGS with a line search, damped Newton, saddle-free Newton.
 
-They ask a step's loss for more than one gradient (`roles.Searches`). Curvature from a few examples
-is noise: they are meant for `batch = "all"`. Weights whose rate factor is 0 stay; other factors of
-the rate have no meaning here, where the curvature says how far to go along each weight. Letters: P
-networks, W weights of one, M pairs remembered, g gradient, H [P, W, W] Hessians, λ damping, α the
-rate.
+They evaluate the loss of a step more than once (`protocols.SearchOptimizer`). Curvature from few
+examples is noise: use them with `batch = "all"`. Weights with rate factor 0 are frozen; other
+factors have no meaning here, where the curvature sets the step along each weight. Letters: P
+networks, W weights of one, M stored pairs, g gradient, H [P, W, W] Hessians, λ damping, α the rate.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ class Lbfgs:
         w ← w + t d,          t by a line search with the strong Wolfe conditions that begins with α
 
     One iteration a step (`max_iter=1` of torch.optim.LBFGS with "strong_wolfe", whose path it
-    takes). The first step begins with α min(1, 1 / Σ|g|). A pair whose yᵀs is not above 1e-10 is
-    left out, so that d leads down. Where max |g| ≤ 1e-7 a network rests. It remembers 2 M rows for
-    each network.
+    takes). The first step begins with α min(1, 1 / Σ|g|). A pair with yᵀs of at most 1e-10 is left
+    out, so that d is a descent direction. Where max |g| ≤ 1e-7 a network stops. The state has 2 M
+    rows for each network.
     """
 
     acts: ClassVar[tuple[Effect, ...]] = (
@@ -53,7 +52,7 @@ class Lbfgs:
     tries: int = setting(default=25, ge=1)
 
     def check_memory(self, width: int) -> None:
-        """Any width: the memory is 2 M rows."""
+        """Any width is fine: the memory is 2 M rows."""
 
     def start(self, rows: Rows) -> State:
         pairs = torch.zeros(
@@ -107,8 +106,8 @@ class Lbfgs:
 
 
 def _update_pairs(state: State, grads: Rows, wanted: Tensor) -> tuple[Tensor, Tensor, Column]:
-    """The pairs [P, M, W], newest last, with that of the last step where it curves upward, and the
-    scale of H⁻¹.
+    """The pairs [P, M, W], newest last, with that of the last step where its curvature is positive,
+    and the scale of H⁻¹.
     """
     change, moved = grads - state["last"], state["moved"]
     curved = _dot(change, moved)
@@ -121,8 +120,8 @@ def _update_pairs(state: State, grads: Rows, wanted: Tensor) -> tuple[Tensor, Te
 
 
 def two_loops(grads: Rows, steps: Tensor, changes: Tensor, scale: Column) -> Rows:
-    """H⁻¹ g from pairs s, y (Nocedal & Wright 2006, algorithm 7.4). Pairs of zeros are places not
-    yet filled.
+    """H⁻¹ g from pairs s, y (Nocedal & Wright 2006, algorithm 7.4). Pairs of zeros are unused
+    places.
     """
     curved = [_dot(steps[:, i], changes[:, i]) for i in range(steps.shape[1])]
     inverse = [torch.where(c > 0, 1 / c, 0.0) for c in curved]
@@ -140,7 +139,7 @@ def two_loops(grads: Rows, steps: Tensor, changes: Tensor, scale: Column) -> Row
 
 
 class _WholeHessian:
-    """What Newton's methods share: they need all W² second derivatives of every network."""
+    """The base of Newton's methods, which need all W² second derivatives of every network."""
 
     limit: int
 
@@ -151,7 +150,7 @@ class _WholeHessian:
                 f"{type(self).__name__} on networks of {width} weights",
                 why=f"one Hessian is {width} x {width} numbers, {megabytes:,.0f} MB in float64, "
                 f"some four of them are "
-                f"held for each network, and {width} products make it; the limit is {self.limit} "
+                f"kept for each network, and {width} products make it; the limit is {self.limit} "
                 f"weights",
                 do="take Lbfgs, make the network smaller, or raise optimizer.limit",
             )
@@ -165,11 +164,11 @@ class _WholeHessian:
 class Newton(_WholeHessian):
     """Damped Newton steps: w ← w − α (H + λ I)⁻¹ g.
 
-    With α = 1 and λ = 0 one step solves a quadratic. It goes to the nearest stationary point of the
-    local quadratic, whatever that is: near a saddle it walks into the saddle. λ shortens steps
-    along flat directions (λ → ∞ is gradient descent with the rate α / λ), and only λ above the most
-    negative curvature makes every step lead down. A singular matrix gives a step that is not
-    finite. Solved in float64.
+    With α = 1 and λ = 0 one step solves a quadratic. The step goes to the nearest stationary point
+    of the local quadratic, near a saddle into the saddle. λ shortens steps along flat directions (λ
+    → ∞ is gradient descent with the rate α / λ), and only a λ above the most negative curvature
+    makes every step a descent. A singular matrix gives a step that is not finite. Solved in
+    float64.
     """
 
     acts: ClassVar[Effect] = Effect(
@@ -200,9 +199,9 @@ class SaddleFreeNewton(_WholeHessian):
     """Newton steps that saddles repel: w ← w − α (|H| + λ I)⁻¹ g, |H| = Q |Λ| Qᵀ with H = Q Λ Qᵀ
     (Dauphin et al. 2014).
 
-    Each eigenvalue is replaced by its size, so that every direction leads down, further where it is
-    flat. The whole |H| by eigendecomposition, in float64 (the paper's takes a Krylov subspace of
-    it).
+    Each eigenvalue is replaced by its absolute value, so that every direction is a descent, with
+    longer steps where it is flat. |H| is computed by eigendecomposition in float64 (the paper uses
+    a Krylov subspace).
     """
 
     acts: ClassVar[Effect] = Effect(
@@ -219,9 +218,8 @@ class SaddleFreeNewton(_WholeHessian):
             _zero_frozen(objective.first.grads, context).double(),
             _isolate_frozen(objective.hessian(rows).double(), context),
         )
-        fine = (
-            hessian.isfinite().all(2).all(1).view(-1, 1, 1)
-        )  # torch refuses the whole batch for one NaN
+        # torch refuses the whole batch for one NaN
+        fine = hessian.isfinite().all(2).all(1).view(-1, 1, 1)
         identity = torch.eye(rows.shape[1], dtype=torch.float64, device=rows.device)
         values, vectors = torch.linalg.eigh(torch.where(fine, hessian, identity))
         along = (vectors * grads[..., None]).sum(1)
@@ -234,14 +232,12 @@ class SaddleFreeNewton(_WholeHessian):
 
 
 def _zero_frozen(rows: Rows, context: StepContext) -> Rows:
-    """Rows with 0 at the weights that stay."""
+    """Rows with 0 at the frozen weights."""
     return rows if context.lr is None else torch.where(context.lr.to(rows.device) != 0, rows, 0.0)
 
 
 def _isolate_frozen(hessian: Tensor, context: StepContext) -> Tensor:
-    """The Hessian of the weights that move; those that stay get rows and columns of the
-    identity.
-    """
+    """The Hessian of the trained weights; frozen ones get rows and columns of the identity."""
     if context.lr is None:
         return hessian
     free = context.lr.to(hessian.device)[0] != 0

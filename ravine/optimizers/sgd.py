@@ -1,5 +1,5 @@
-"""Gradient descent and what is nearest to it: momentum, Nesterov's momentum, averaged descent,
-signs of gradients.
+"""Gradient descent and its nearest relatives: momentum, Nesterov's momentum, averaged descent,
+Rprop.
 
 Letters: g gradient, w weights, v velocity, μ momentum, α learning rate of the step, λ weight decay,
 t the step from 1.
@@ -44,13 +44,13 @@ class SGD(CoupledDecay):
 class Momentum(CoupledDecay):
     """Gradient descent with a velocity (Polyak 1964).
 
-    `form` says where the learning rate stands. The two paths are the same while α is constant;
-    after α falls, the velocity "inside" still holds the larger steps of before.
+    `form` is the place of the learning rate. Both forms are equal while α is constant; after α
+    falls, the velocity "inside" still contains the larger steps of before.
 
         outside    v ← μ v + g       w ← w − α v       torch
         inside    v ← μ v + α g    w ← w − v     the textbook's, Keras, scikit-learn (their v is −v)
 
-    With `dampening` d the gradient counts 1 − d, but for the first step, as in torch.
+    With `dampening` d the gradient counts 1 − d, except in the first step, as in torch.
     """
 
     lr: Number = setting(default=0.01, ge=0)
@@ -77,17 +77,17 @@ class Momentum(CoupledDecay):
 
 @part
 class Nesterov(CoupledDecay):
-    """Momentum that looks where it is going (Nesterov 1983; Sutskever et al. 2013).
+    """Momentum with the gradient at a point ahead (Nesterov 1983; Sutskever et al. 2013).
 
-    The definition takes the gradient at a point ahead of the weights θ:
+    By definition the gradient is computed at a point ahead of the weights θ:
 
         v ← μ v − α ∇L(θ + μ v)       θ ← θ + v
 
-    The matrix of weights holds the point ahead, y = θ + μ v, because that is where gradients are
-    taken. Written in y the rule is, with v₊ the new velocity, y ← y − μ v + (1 + μ) v₊ = y + μ v₊ −
-    α g. The forms:
+    The matrix of weights holds the point ahead, y = θ + μ v, because gradients are computed there.
+    Written in y the rule is, with v₊ the new velocity, y ← y − μ v + (1 + μ) v₊ = y + μ v₊ − α g.
+    The forms:
 
-        lookahead   this rule; the weights judged and kept are θ = y − μ v (`eval_weights`)
+        lookahead   this rule; θ = y − μ v is evaluated and kept (`eval_weights`)
         inside      this rule; y itself is evaluated (Keras, scikit-learn): the change of variables
         torch       v ← μ v + g, y ← y − α (g + μ v): the rate outside; the same path at constant α
     """
@@ -116,7 +116,7 @@ class Nesterov(CoupledDecay):
         return rows + (momentum * velocity - step), {"velocity": velocity}
 
     def eval_weights(self, rows: Rows, state: State) -> Rows:
-        """The weights to judge: θ in the form "lookahead", else the rows as they are."""
+        """θ in the form "lookahead", else the rows as they are."""
         if self.form != "lookahead":
             return rows
         return rows - match(self.momentum, rows) * state["velocity"]
@@ -124,13 +124,13 @@ class Nesterov(CoupledDecay):
 
 @part
 class ASGD:
-    """Gradient descent whose iterates are averaged (Polyak & Juditsky 1992; the schedule is
-    Bottou's, as in torch).
+    """Gradient descent with averaged iterates (Polyak & Juditsky 1992; the schedule is Bottou's, as
+    in torch).
 
         η = α / (1 + λ α (t − 1))^power  w ← (1 − λ η) w − η g  a ← a + (w − a) / max(1, t − 1 − t0)
 
-    The average a is what is judged and kept (`eval_weights`). Averaging starts after `t0` steps;
-    torch waits a million.
+    The average a is evaluated and kept (`eval_weights`). Averaging starts after `t0` steps; torch
+    waits a million.
     """
 
     lr: Number = setting(default=0.01, ge=0)
@@ -161,13 +161,13 @@ class ASGD:
 
 @part
 class Rprop:
-    """Steps that forget how large gradients are (Riedmiller & Braun 1993; the variant iRprop⁻, as
-    in torch).
+    """Steps that depend on the signs of gradients alone (Riedmiller & Braun 1993; the variant
+    iRprop⁻, as in torch).
 
     Each weight has its own step size, `lr` at first. It grows by `growth` while the gradient keeps
-    its sign and shrinks by `shrink` where the sign turned, and there the weight rests for one step.
-    For full batches only: the noise of minibatches turns signs. Schedules multiply the steps made,
-    not the sizes remembered.
+    its sign and shrinks by `shrink` when the sign changes; then the weight stays for one step. For
+    full batches only: the noise of minibatches changes signs. Schedules multiply the steps, not the
+    stored sizes.
     """
 
     lr: Number = setting(default=0.01, ge=0)

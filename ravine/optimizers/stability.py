@@ -1,5 +1,5 @@
-"""How much curvature an optimizer stands: the edge of stability of each rule, on a quadratic with
-the full batch.
+"""The edge of stability: the curvature up to which each rule converges, on a quadratic with the
+full batch.
 
 Letters: P networks, W weights, α learning rate, μ momentum, λ weight decay, s the square root of a
 weight's scale.
@@ -25,8 +25,8 @@ KNOWN_RULES = (SGD, Momentum, Nesterov, *ADAPTIVE_RULES)
 
 
 class StabilityEdge(NamedTuple):
-    """Steps grow where the largest eigenvalue of `matrix` is above `threshold` [P, 1] (inf at a
-    rate of 0).
+    """The curvature above which steps grow: the largest eigenvalue of `matrix` is above `threshold`
+    [P, 1] (inf at a rate of 0).
 
     matrix = S (H + λ D) S, or S H S + λ D where the decay is decoupled. S is diagonal: `root` [P,
     W] or [1, W] or None for 1; D is 1 where decay acts (`decays`).
@@ -108,7 +108,7 @@ def _rate(optimizer: Optimizer) -> Number | None:
 
 
 def _scale(optimizer: RMSprop | Adam | AdamW, rows: Rows, state: State, step: int) -> Rows:
-    """What the rule divides gradients by, P."""
+    """The divisor of the gradients, P."""
     square, at = state["square"], getattr(optimizer, "eps_at", "outside")
     if not isinstance(optimizer, RMSprop) and getattr(optimizer, "bias_correction", True):
         seen = bias_correction(optimizer.beta2, step)

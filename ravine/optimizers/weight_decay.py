@@ -1,5 +1,5 @@
-"""Weight decay inside an optimizer: coupled (added to the gradient) or decoupled (taken off the
-weights).
+"""Weight decay inside an optimizer: coupled (added to the gradient) or decoupled (subtracted from
+the weights).
 
 Both act only where `context.decays` is 1, and report how much they did.
 """
@@ -20,7 +20,7 @@ COUPLED_EFFECT = Effect(
     EFFECT_NAME, "mean |decay added to the gradient| relative to the mean |gradient|"
 )
 DECOUPLED_EFFECT = Effect(
-    EFFECT_NAME, "mean |weight taken off in a step| relative to the mean |weight|"
+    EFFECT_NAME, "mean |weight subtracted in a step| relative to the mean |weight|"
 )
 
 
@@ -30,7 +30,7 @@ def is_zero(number: Number) -> bool:
 
 
 class CoupledDecay:
-    """What optimizers share whose `weight_decay` λ is part of the gradient: g ← g + λ w."""
+    """For optimizers whose `weight_decay` λ is part of the gradient: g ← g + λ w."""
 
     weight_decay: Number
 
@@ -39,7 +39,7 @@ class CoupledDecay:
         return None if is_zero(self.weight_decay) else COUPLED_EFFECT
 
     def add_decay(self, rows: Rows, grads: Rows, context: StepContext) -> Rows:
-        """The gradient with the decay in it."""
+        """The gradient with the decay added."""
         if is_zero(self.weight_decay):
             return grads
         pull = match(self.weight_decay, rows) * (context.decays * rows)
@@ -49,8 +49,8 @@ class CoupledDecay:
 
 
 class DecoupledDecay:
-    """What optimizers share whose `weight_decay` λ shrinks the weights beside the step: w ← w −
-    share · w.
+    """For optimizers whose `weight_decay` λ shrinks the weights outside the step: w ← w − share ·
+    w.
     """
 
     weight_decay: Number
@@ -65,10 +65,10 @@ class DecoupledDecay:
         """
         if is_zero(self.weight_decay):
             return rows
-        taken = share * (context.decays * rows)
+        decay = share * (context.decays * rows)
         if context.meter is not None:
-            context.meter.add(EFFECT_NAME, relative_size(taken, rows))
-        return rows - taken
+            context.meter.add(EFFECT_NAME, relative_size(decay, rows))
+        return rows - decay
 
 
 def relative_size(part: Rows, whole: Rows) -> Tensor:

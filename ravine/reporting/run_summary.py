@@ -21,7 +21,7 @@ def summary(record: Record, *, folder: str = "", new_rows: str = "new.csv") -> s
     command.
     """
     blocks = [
-        _block("data", record.said),
+        _block("data", record.notes),
         _block("network", [_network(record)]),
         _block("training", _training(record)),
         _block("techniques", _techniques(record)),

@@ -176,7 +176,7 @@ def as_run(
         series={},
         events=(),
         effects=(),
-        said=tuple(said),
+        notes=tuple(said),
         surroundings=surroundings(),
         score=score,
     )

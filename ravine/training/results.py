@@ -131,7 +131,7 @@ def assemble_run(
         series=series,
         events=_events(trained),
         effects=effects,
-        said=tuple(task.notes),
+        notes=tuple(task.notes),
         surroundings=surroundings(),
         score=score,
         seconds=seconds,

@@ -126,7 +126,7 @@ def record():
         recipe={"batch": 10, "epochs": 3, "stop": {"name": "EarlyStopping"}},
         members=members,
         events=(),
-        said=(),
+        notes=(),
         task={"examples": {"train": 100, "validation": 20, "test": 20}},
         surroundings={},
         series={

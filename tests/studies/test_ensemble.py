@@ -159,7 +159,7 @@ def test_an_ensemble_is_saved_and_read_as_a_run(trained, tmp_path):
     again = open_run(tmp_path / "e")
     frame = catalog.data.datasets.load_bundled("iris")[0]
     assert again.predict(frame).equals(run.predict(frame)) and again.score == run.score
-    assert len(again.record.members) == 6 and again.record.said == ("twice the same",)
+    assert len(again.record.members) == 6 and again.record.notes == ("twice the same",)
     assert run.score.value == train(RECIPE).score.value  # the same three, each twice
     assert run_command(["show", str(tmp_path / "e")]) == 0
 
