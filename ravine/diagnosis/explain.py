@@ -14,21 +14,21 @@ from typing import Any
 from ravine.causes import CAUSES
 from ravine.diagnosis.rule import Rule
 from ravine.errors import InputError, fold_name
+from ravine.old_names import current_code
 
 PAGE_WIDTH = 80
 ANSI_COLORS = {"error": "31", "warning": "33", "note": "36", "+": "32", "-": "31"}
 ANSI_RESET, ANSI_BOLD = "\x1b[0m", "\x1b[1m"
 
 
-def find_topic(name: str, rules: Sequence[Rule], redirects: Mapping[str, str]) -> Rule | str:
+def find_topic(name: str, rules: Sequence[Rule]) -> Rule | str:
     """The rule of a code, or the cause, that a reader may write in any case and without `RVN-`.
 
     A retired code gives the rule that took its place. Raises `InputError` with the nearest one for
     any other name.
     """
     codes = {rule.code: rule for rule in rules}
-    code = normalize_code(name)
-    code = redirects.get(code, code)
+    code = current_code(normalize_code(name))
     if code in codes:
         return codes[code]
     causes = {fold_name(cause): cause for cause in CAUSES}

@@ -3,7 +3,8 @@ written.
 
 A file has a heading `# CODE: title` and the sections of `SECTIONS`; in the section "What to do"
 stands the change as a diff. `{NAME}` and `{NAME:format}` are thresholds: constants of the module in
-which the rule stands.
+which the rule stands. The page of a code with checks in two modules names the module as well:
+`{training_loop.rules_loss_curve.NAME:format}`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
+from importlib import import_module, resources
 from typing import Any
 
 SECTIONS = {
@@ -24,7 +25,7 @@ SECTIONS = {
     "What to do": "remedy",
     "References": "references",
 }
-THRESHOLD = re.compile(r"\{([A-Z][A-Z0-9_]*)(?::([^{}]*))?\}")
+THRESHOLD_PATTERN = re.compile(r"\{(?:([a-z_.]+)\.)?([A-Z][A-Z0-9_]*)(?::([^{}]*))?\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,13 @@ def _fill(text: str, thresholds: Mapping[str, Any]) -> str:
     """The text with its thresholds as numbers. Raises `KeyError` for one that the module does not
     have.
     """
-    return THRESHOLD.sub(lambda found: format(thresholds[found[1]], found[2] or ""), text)
+
+    def number(match: re.Match[str]) -> str:
+        module, name, spec = match.groups()
+        named = vars(import_module(f"ravine.diagnosis.{module}")) if module else thresholds
+        return format(named[name], spec or "")
+
+    return THRESHOLD_PATTERN.sub(number, text)
 
 
 def _constants_beside(function: Any) -> dict[str, Any]:

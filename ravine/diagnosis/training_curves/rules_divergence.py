@@ -29,7 +29,7 @@ MIN_EVALUATIONS = 12  # of which the second half is looked at for jumps
 
 
 @rule(
-    "RVN-T01",
+    "RVN-N01",
     severity="error",
     cause="learning-rate-high",
     also=("exploding", "optimizer-numerics", "data-degenerate", "precision"),
@@ -63,7 +63,9 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
         since = curves.steps
     yield Observation(
         since=since,
-        title=f"{curves.diverged} of {networks} networks diverged" if networks > 1 else "",
+        title=f"{curves.diverged} of {networks} networks diverged"
+        if networks > 1
+        else "training diverged",
         severity="warning" if minor else "",
         cause=cause,
         suspects=suspects,

@@ -51,7 +51,7 @@ def significance(losses: int) -> float:
 
 
 @rule(
-    "RVN-T21",
+    "RVN-T03",
     severity="warning",
     confidence="medium",
     cause="learning-rate-high",
@@ -89,7 +89,7 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
 
 
 @rule(
-    "RVN-T22",
+    "RVN-T02",
     severity="warning",
     confidence="medium",
     cause="labels",
@@ -139,7 +139,7 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
 
 
 @rule(
-    "RVN-T23",
+    "RVN-T09",
     severity="warning",
     confidence="medium",
     cause="schedule",
@@ -183,7 +183,7 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
 
 
 @rule(
-    "RVN-T24",
+    "RVN-T04",
     severity="note",
     confidence="low",
     cause="learning-rate-high",

@@ -325,7 +325,7 @@ def unusual_input_scale(history: LoopHistory) -> Iterator[Observation]:
     cause="optimizer",
     also=("loss",),
     needs="graph",
-    explains=("RVN-N01", "RVN-T21", "RVN-T22"),
+    explains=("RVN-N01", "RVN-T03", "RVN-T02"),
 )
 def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
     last = [s for snapshots in snapshots_by_optimizer(history) for s in snapshots[-1:]]

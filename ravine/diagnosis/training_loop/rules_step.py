@@ -18,6 +18,7 @@ SCALER_FACTOR = 256.0  # a loss that is multiplied by more is scaled by a gradie
 MIN_RELATIVE_STEP = 1e-4
 UNCHANGED_FRACTION = 0.99  # of the sampled numbers
 EQUAL_LOSSES = 8
+GROWN_LOSS_FACTOR = 10.0  # times the first loss
 
 # In the letters of `LoopEvent`
 NO_GRAPH_STEP = r"N+LS"
@@ -398,7 +399,7 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     if event is None:
         return
     evidence = [Evidence(f"{event.what} not finite", None, "", None, f"first at step {event.step}")]
-    grew = event.highest_loss > 10 * max(abs(event.first_loss), 1e-12)
+    grew = event.highest_loss > GROWN_LOSS_FACTOR * max(abs(event.first_loss), 1e-12)
     cause, confidence, suspects, change = (
         "exploding",
         "medium",
