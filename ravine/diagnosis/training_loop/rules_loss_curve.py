@@ -38,7 +38,6 @@ DONE_FRACTION = 0.1  # of the first loss: below it, there is little left to lear
 SPIKE_SPREADS = 20.0  # above the median
 SPIKE_FACTOR = 3.0  # times the median
 MIN_SPIKES = 2
-SPIKE_LENGTH = 3  # losses in a row, at least
 MIN_DISTANCE = 0.01  # over the weights' length: weights that learn move farther
 
 
@@ -201,7 +200,7 @@ def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     high = [v > limit for v in values] if middle > 0 else [False]
     share = max(sum(high), 1) / len(values)
     chance = significance(history.loss.summary.count) / len(values)
-    length = max(SPIKE_LENGTH, math.ceil(math.log(chance) / math.log(min(share, 0.5))))
+    length = math.ceil(math.log(chance) / math.log(min(share, 0.5)))  # at least 4
     spikes, run = 0, 0
     for above in [*high, False]:
         spikes += not above and run >= length

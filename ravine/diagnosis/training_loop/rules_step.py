@@ -29,9 +29,7 @@ VALIDATION_PASSES = r"S[LBsFE]*(N{2,})"
 SINGLE_VALIDATION_PASS = r"(?:F+L?B+L?Ss*){4,}N(?=F)"
 
 
-def last_snapshots(
-    history: LoopHistory, count: int = AGREEING_STEPS
-) -> Iterator[list[StepSnapshot]]:
+def last_snapshots(history: LoopHistory, count: int) -> Iterator[list[StepSnapshot]]:
     """The last snapshots of each optimizer that has as many."""
     for index in range(history.optimizers):
         snapshots = history.snapshots_of(index)[-count:]
@@ -41,7 +39,7 @@ def last_snapshots(
 
 def first_step_without_gradient(history: LoopHistory) -> int | None:
     """The first of the last inspected steps if no watched optimizer had a gradient in any."""
-    found = list(last_snapshots(history))
+    found = list(last_snapshots(history, AGREEING_STEPS))
     if len(found) < history.optimizers:
         return None
     for snapshot in (s for snapshots in found for s in snapshots):
@@ -101,7 +99,7 @@ def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
 def gradients_cleared_before_step(history: LoopHistory) -> Iterator[Observation]:
     if not re.search(CLEARED_BEFORE_STEP, history.events):
         return
-    for snapshots in last_snapshots(history):
+    for snapshots in last_snapshots(history, AGREEING_STEPS):
         gradients = [s.gradient for s in snapshots]
         if any(math.isnan(g.norm_after_backward or 0.0) for g in gradients):
             continue  # a sparse gradient has no norm
