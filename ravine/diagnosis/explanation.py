@@ -50,14 +50,10 @@ def read_explanation(
     """The explanation of a code; `thresholds` are names and values, or the function whose module
     has them.
     """
-    text = (
-        resources.files("ravine.diagnosis")
-        .joinpath("explanations", f"{code}.md")
-        .read_text("utf-8")
-    )
-    return parse_explanation(
-        text, thresholds if isinstance(thresholds, Mapping) else _constants_beside(thresholds)
-    )
+    page = resources.files("ravine.diagnosis").joinpath("explanations", f"{code}.md")
+    if not isinstance(thresholds, Mapping):
+        thresholds = _constants_beside(thresholds)
+    return parse_explanation(page.read_text("utf-8"), thresholds)
 
 
 def parse_explanation(text: str, thresholds: Mapping[str, Any]) -> Explanation:
@@ -73,21 +69,15 @@ def parse_explanation(text: str, thresholds: Mapping[str, Any]) -> Explanation:
     heading, *sections = re.split(r"^## ", text, flags=re.M)
     written = {name.strip(): body for name, _, body in (s.partition("\n") for s in sections)}
     if set(written) != set(SECTIONS):
-        raise ValueError(
-            f"the sections are {', '.join(written)}; they must be {', '.join(SECTIONS)}"
-        )
-    patch = re.search(r"^```diff\n(.*?)^```", written["What to do"], re.M | re.S)
-    written["What to do"] = re.sub(
-        r"^```diff\n.*?^```", "", written["What to do"], flags=re.M | re.S
-    )
+        known = ", ".join(SECTIONS)
+        raise ValueError(f"the sections are {', '.join(written)}; they must be {known}")
+    remedy, _, rest = written["What to do"].partition("```diff\n")
+    patch, _, after = rest.partition("```")
+    written["What to do"] = remedy + after
     references = tuple(re.findall(r"^- (.*)$", written.pop("References"), re.M))
     texts = {SECTIONS[name]: _fill(_join_lines(body), thresholds) for name, body in written.items()}
-    return Explanation(
-        title=heading.partition(":")[2].strip(),
-        patch=patch[1].rstrip("\n") if patch else "",
-        references=references,
-        **texts,
-    )
+    title = heading.partition(":")[2].strip()
+    return Explanation(title=title, patch=patch.rstrip("\n"), references=references, **texts)
 
 
 def _join_lines(body: str) -> str:

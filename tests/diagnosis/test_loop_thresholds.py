@@ -190,7 +190,7 @@ def spiky(height, *, length=4, spikes=2, spread=0.0):
 
 def found(history):
     rules = [rule for rule in LOOP_RULES if history.has(rule.needs)]
-    return {f.code: f for rule in rules for f in rule.judge(history)}
+    return {f.code: f for rule in rules for f in rule.findings(history)}
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def found(values, *, low_rate_from=None, kind="NllLoss", constant=CONSTANT, move
         if i + 1 == due or history.ended:
             due *= 2
             rules = [r for r in rules_loss_curve.ALL if history.has(r.needs)]
-            codes |= {rule.code for rule in rules if rule.judge(history)}
+            codes |= {rule.code for rule in rules if rule.findings(history)}
     return codes
 
 
