@@ -45,4 +45,12 @@ FAMILIES: Mapping[str, tuple[Rule, ...]] = {
 }
 ALL_RULES: tuple[Rule, ...] = tuple(rule for rules in FAMILIES.values() for rule in rules)
 SYMPTOM_CODES = frozenset(rule.code for rule in ALL_RULES if rule.symptom)
-RETIRED_CODES: Mapping[str, str] = {}
+RETIRED_CODES: Mapping[str, str] = {
+    "RVN-C01": "RVN-I13",
+    "RVN-C05": "RVN-I01",
+    "RVN-C06": "RVN-I14",
+    "RVN-C07": "RVN-I15",
+    "RVN-C08": "RVN-I16",
+    "RVN-C09": "RVN-S02",
+    "RVN-C10": "RVN-I07",
+}

@@ -25,15 +25,13 @@ from ravine.diagnosis.training_curves.rules import ALL as CURVE_RULES
 from ravine.diagnosis.training_curves.series import TrainingCurves, curves_of_record
 from ravine.diagnosis.trials.outcome import TRIAL_SEEDS, Outcome, TrialResults
 from ravine.errors import InputError, RavineError
-from ravine.examination.preflight import (
-    check_recipe,
-    rate_path,
-)
+from ravine.examination.preflight import check_recipe
 from ravine.examination.recipe_changes import (
     HE_START,
     ZERO_BIAS,
     SetSetting,
     apply_changes,
+    rate_path,
     useful_changes,
 )
 from ravine.examination.scores import scaled_score

@@ -41,7 +41,7 @@ TESTS = {  # the quick tests of these rules, below tests/
     "initialization": ("diagnosis/test_initialization.py",),
     "training curves": ("diagnosis/test_training_curves.py",),
     "trials": ("diagnosis/test_trial_rules.py",),
-    "recipes": ("examination/test_preflight.py", "examination/test_fresh_networks.py"),
+    "recipes": ("examination/test_preflight.py",),
     "training loops": (
         "diagnosis/test_training_loop_rules.py",
         "diagnosis/test_loss_curve_rules.py",
