@@ -32,7 +32,6 @@ from ravine.diagnosis.trials.outcome import (
     WholeRun,
 )
 from ravine.errors import InputError
-from ravine.examination.constant_answer import constant_loss
 from ravine.examination.model_surgery import (
     ModelCall,
     hidden_activations,
@@ -67,6 +66,7 @@ from ravine.examination.torch_program import (
     EVALUATED_EXAMPLES,
     TorchProgram,
     TorchRun,
+    constant_answer_loss,
     losses_by_group,
     train_program,
 )
@@ -199,7 +199,7 @@ class TorchSubject:
                 scores=(own.score,),
                 evaluations=own.evaluations,
             ),
-            null_loss=constant_loss(program),
+            null_loss=constant_answer_loss(program),
             start_loss=run.evaluations[0].loss,
             steps=self.budget.steps,
         )

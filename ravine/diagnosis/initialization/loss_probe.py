@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ravine.diagnosis.constant_baseline import ConstantAnswer
 from ravine.diagnosis.initialization.profile import LossForm, TargetPairing
+from ravine.diagnosis.output_kinds import OUTPUT_KINDS
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -27,7 +29,6 @@ SURE_LOGIT = 8.0  # of an answer that is sure
 SURE_PROBABILITY = 0.98  # of such an answer
 LARGE_SCALES = (1e2, 1e4)  # of logits: there a loss without bound shows
 OUTPUT_RANGES = {"0 to 1": (0.0, 1.0), "-1 to 1": (-1.0, 1.0), "from 0": (0.0, math.inf)}
-SUM_TOLERANCE = 1e-4  # by which probabilities may miss a sum of 1
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,9 @@ def _jitter_outputs(probed: ProbedLoss) -> Tensor:
     out = probed.outputs.detach()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(out.shape, generator=generator).to(out)
-    if probed.output_kind == "probabilities":
-        return (out.clamp(min=1e-6).log() + noise).softmax(probed.class_axis)
-    if probed.output_kind == "log-probabilities":
-        return (out + noise).log_softmax(probed.class_axis)
-    if probed.output_kind == "0 to 1":
-        return (torch.logit(out, eps=1e-4) + noise).sigmoid()
-    if probed.output_kind == "-1 to 1":
-        return (torch.atanh(out.clamp(-0.999, 0.999)) + noise).tanh()
+    if probed.output_kind not in ("", "from 0"):
+        to_output, from_output = OUTPUT_KINDS[probed.output_kind]
+        return to_output(from_output(out) + noise, probed.class_axis)
     spread = float(out.double().std())
     spread = spread if math.isfinite(spread) and spread > 0 else max(1.0, float(out.abs().max()))
     noisy = out + spread * noise
@@ -217,47 +213,6 @@ def _is_additive(probed: ProbedLoss, outputs: Tensor, *, power: float) -> bool:
 
 
 # What does it take, and what does it prefer?
-
-
-def find_target_kind(outputs: Tensor, targets: Tensor, class_axis: int) -> str:
-    """What the targets are to these outputs; see `TargetProfile.kind`.
-
-    >>> find_target_kind(torch.zeros(4, 3), torch.tensor([0, 2, 1, 0]), -1)
-    'classes'
-    >>> find_target_kind(torch.zeros(4, 1), torch.ones(4), -1)
-    'labels'
-    """
-    whole = not targets.is_floating_point() and targets.dtype != torch.bool
-    if whole and outputs.dim() > 1:
-        places = [*outputs.shape]
-        classes = places.pop(class_axis)
-        if tuple(places) == tuple(targets.shape) and classes > max(1, int(targets.max())):
-            return "classes" if targets.dim() == 1 else "tokens"
-    if math.prod(targets.shape) != math.prod(outputs.shape):
-        return ""
-    if bool(((targets == 0) | (targets == 1)).all()):
-        return "labels" if not _rows_sum_to_one(targets) else "shares"
-    return "shares" if _rows_sum_to_one(targets) else "numbers"
-
-
-def _rows_sum_to_one(targets: Tensor) -> bool:
-    if targets.dim() < 2 or targets.shape[-1] < 2 or not targets.is_floating_point():
-        return False
-    sums = (targets.sum(-1) - 1).abs()
-    return bool((targets >= 0).all()) and bool((sums < SUM_TOLERANCE).all())
-
-
-def find_class_axis(outputs: Tensor, targets: Tensor) -> int:
-    """The dimension of the classes: the last, or the second where targets [N, T] go with outputs
-    [N, K, T].
-    """
-    if (
-        outputs.dim() == targets.dim() + 1
-        and outputs.dim() > 2
-        and outputs.shape[:-1] != targets.shape
-    ):
-        return 1
-    return -1
 
 
 def _indicate_answers(probed: ProbedLoss, kind: str, *, wrong: bool) -> Tensor | None:
@@ -390,81 +345,7 @@ def measure_reduction(probed: ProbedLoss) -> float | None:
     return twice / once if math.isfinite(once) and abs(once) > 1e-12 else None
 
 
-# Answers that do not depend on the input
-
-
-@dataclass(frozen=True)
-class ConstantAnswer:
-    """An output that is the same for all examples, and its loss."""
-
-    loss: float
-    output: Tensor
-
-
-def find_best_constant(probed: ProbedLoss, kind: str) -> ConstantAnswer | None:
-    """The best output that is the same for all examples (of tokens: and for all places), found by
-    L-BFGS from several starts, as the kind of number that the outputs are. None if the loss has no
-    least value there that is found.
-    """
-    out, axis = probed.outputs, probed.class_axis
-    if kind == "tokens":
-        shape = [1] * out.dim()
-        shape[axis] = out.shape[axis]
-    else:
-        shape = [1, *out.shape[1:]]
-    starts = [torch.zeros(shape)]
-    if kind == "numbers":
-        starts.append(probed.targets.reshape(out.shape).float().mean(0, keepdim=True))
-    best: ConstantAnswer | None = None
-    for start in starts:
-        free = start.to(out).requires_grad_()
-        loss = _minimize_loss_(
-            probed, free, lambda z: _to_output_kind(z, probed.output_kind, axis).expand(out.shape)
-        )
-        if loss is not None and (best is None or loss < best.loss):
-            answer = _to_output_kind(free.detach(), probed.output_kind, axis).squeeze(0)
-            best = ConstantAnswer(loss, answer)
-    return best
-
-
-def _to_output_kind(free: Tensor, output_kind: str, axis: int) -> Tensor:
-    """Any numbers as the kind of number that outputs are."""
-    if output_kind == "probabilities":
-        return free.softmax(axis)
-    if output_kind == "log-probabilities":
-        return free.log_softmax(axis)
-    if output_kind == "0 to 1":
-        return free.sigmoid()
-    if output_kind == "-1 to 1":
-        return free.tanh()
-    return torch.nn.functional.softplus(free) if output_kind == "from 0" else free
-
-
-def _minimize_loss_(
-    probed: ProbedLoss,
-    free: Tensor,
-    to_outputs: Callable[[Tensor], Tensor],
-    *,
-    bounded: bool = True,
-) -> float | None:
-    """The lowest loss of the outputs made of `free`, which is left there. None if it is not finite,
-    or, if it must be `bounded`, lies at numbers out of all proportion."""
-    optimizer = torch.optim.LBFGS([free], max_iter=40, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = probed.loss(to_outputs(free), probed.targets).sum()
-        loss.backward()
-        return loss
-
-    try:
-        optimizer.step(closure)
-        loss = float(probed.loss(to_outputs(free), probed.targets).detach())
-    except Exception:
-        return None
-    limit = 1e3 * (1 + float(probed.targets.double().abs().max()))
-    settled = not bounded or float(free.detach().abs().max()) < limit
-    return loss if math.isfinite(loss) and settled else None
+# What could outputs reach?
 
 
 def even_output(probed: ProbedLoss, kind: str) -> float:
@@ -520,31 +401,28 @@ def measure_unreachable(
     """
     if not probed.output_kind:
         return None
-    out = probed.outputs
     if kind == "numbers":
-        floor = probed.value(probed.targets.reshape(out.shape).to(out))
-    elif takes in ("logits", "probabilities"):
-        right = _indicate_answers(probed, kind, wrong=False)
-        if right is None:
-            return None
-        if takes == "probabilities":
-            floor = probed.value(right.clamp(1e-4, 1 - 1e-4))
-        else:
-            sure = _encode_answers(right, "logits", -1, labels=kind == "labels")
-            floor = min(probed.value(scale * sure) for scale in (0.3, 1.0, 4.0))
+        free = [probed.targets.reshape(probed.outputs.shape).to(probed.outputs)]
     else:
-        return None
-    free = torch.zeros_like(out).requires_grad_()
-    best = _minimize_loss_(
-        probed,
-        free,
-        lambda z: _to_output_kind(z, probed.output_kind, probed.class_axis),
-        bounded=False,
-    )
-    if kind == "numbers":  # as near as the range allows
-        low, high = OUTPUT_RANGES.get(probed.output_kind, (0.0, 1.0))
-        near = probed.value(probed.targets.reshape(out.shape).clamp(low, high))
-        best = near if best is None or near < best else best
-    if best is None or not math.isfinite(floor) or constant.loss - floor <= 1e-9:
+        right = _indicate_answers(probed, kind, wrong=False)
+        if right is None or takes not in ("logits", "probabilities"):
+            return None
+        free = [right.clamp(1e-4, 1 - 1e-4)]
+        if takes == "logits":
+            sure = _encode_answers(right, "logits", -1, labels=kind == "labels")
+            free = [scale * sure for scale in (0.3, 1.0, 4.0)]
+    floor = min(probed.value(answer) for answer in free)
+    best = min(probed.value(_nearest_outputs(probed, answer)) for answer in free)
+    if not math.isfinite(best - floor) or constant.loss - floor <= 1e-9:
         return None
     return max(0.0, best - floor) / (constant.loss - floor)
+
+
+def _nearest_outputs(probed: ProbedLoss, answer: Tensor) -> Tensor:
+    """The outputs of the model's kind that come nearest to an answer."""
+    if probed.output_kind == "probabilities":
+        positive = answer.clamp(min=1e-9)
+        return positive / positive.sum(probed.class_axis, keepdim=True)
+    if probed.output_kind == "log-probabilities":
+        return answer.log_softmax(probed.class_axis)
+    return answer.clamp(*OUTPUT_RANGES[probed.output_kind])

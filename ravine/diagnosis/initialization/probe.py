@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from ravine.diagnosis.constant_baseline import find_best_constant
 from ravine.diagnosis.initialization.forward_trace import (
     ForwardTrace,
     FunctionCall,
@@ -29,12 +30,8 @@ from ravine.diagnosis.initialization.forward_trace import (
     unequal_elements,
 )
 from ravine.diagnosis.initialization.loss_probe import (
-    SUM_TOLERANCE,
     ProbedLoss,
     even_output,
-    find_best_constant,
-    find_class_axis,
-    find_target_kind,
     measure_class_weights,
     measure_reduction,
     measure_unreachable,
@@ -77,6 +74,11 @@ from ravine.diagnosis.initialization.profile import (
     TargetProfile,
 )
 from ravine.diagnosis.op_names import RECTIFIER_FUNCTIONS
+from ravine.diagnosis.output_kinds import (
+    find_class_axis,
+    find_probabilities,
+    find_target_kind,
+)
 from ravine.diagnosis.training_loop.tensor_stats import looks_default_initialized
 from ravine.rng import isolated_rng
 
@@ -515,7 +517,13 @@ def probe_loss(program: ProbedProgram) -> LossProfile:
     even = probed.value(torch.full_like(probed.outputs, even_output(probed, kind)))
     baselines = BaselineLosses(even_loss=even if math.isfinite(even) else None)
     answer: tuple[float, ...] = ()
-    best = find_best_constant(probed, kind)
+    best = find_best_constant(
+        probed.loss,
+        probed.outputs,
+        y,
+        output_kind=probed.output_kind,
+        class_axis=probed.class_axis,
+    )
     if best is not None:
         answer = _answer_shares(best.output, kind, form.takes, probed.output_kind)
         baselines = replace(
@@ -550,11 +558,9 @@ def _find_output_kind(program: ProbedProgram) -> tuple[str, int]:
     out, last = program.outputs.detach(), program.trace.output_call
     dim = last.dim if last is not None and last.dim is not None else -1
     for axis in (a for a in (dim, -1, 1) if -out.dim() <= a < out.dim()):
-        if out.dim() > 1 and axis % out.dim() != 0 and out.shape[axis] > 1:
-            if bool((out >= 0).all()) and bool(((out.sum(axis) - 1).abs() < SUM_TOLERANCE).all()):
-                return "probabilities", axis
-            if bool((out <= 0).all()) and bool((out.logsumexp(axis).abs() < SUM_TOLERANCE).all()):
-                return "log-probabilities", axis
+        kind = find_probabilities(out, axis)
+        if kind:
+            return kind, axis
     ranges = {
         "sigmoid": "0 to 1",
         "softmax": "0 to 1",
