@@ -75,6 +75,14 @@ class BaselineResult:
         return None if unclear else False
 
     @property
+    def scaled_score(self) -> float | None:
+        """The score on a scale from 0, that of the best constant answer, to 1; None where that
+        answer is perfect.
+        """
+        least = 0.0 if self.kind in ("number", "numbers") else self.null_score
+        return (self.score - least) / (1 - least) if self.null_score < 1 else None
+
+    @property
     def gained_share(self) -> float:
         """The part of the null loss that the learner takes away: 0 nothing, 1 all."""
         return self.gain / self.null_loss if self.null_loss > 0 else 0.0

@@ -221,14 +221,10 @@ class TorchSubject:
                     others = program.evaluated()
                     reached = scaled_accuracy(run.model(others[0]), others[1])
             run.model.train()
-        score = None
-        if known is not None and known.null_score < 1:
-            least = 0.0 if known.kind in ("number", "numbers") else known.null_score
-            score = (known.score - least) / (1 - least)
         return replace(
             results,
             learner=LearnerComparison(
-                score=score,
+                score=None if known is None else known.scaled_score,
                 margin=margin,
                 informative=None if known is None else known.informative,
                 validation_score=reached,
