@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from ravine.diagnosis.output_kinds import MIN_SHARE, OUTPUT_KINDS, find_target_kind
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 MEAN_REDUCTION = 1  # how torch numbers reduction="mean" in a node of its graph
 SEARCH_ITERATIONS = 40
@@ -28,7 +30,7 @@ class ConstantAnswer:
 
 
 def find_best_constant(
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
     outputs: Tensor,
     targets: Tensor,
     *,

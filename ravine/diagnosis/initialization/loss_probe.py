@@ -8,17 +8,15 @@ K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ravine.diagnosis.constant_baseline import ConstantAnswer
+from ravine.diagnosis.constant_baseline import ConstantAnswer, Loss
 from ravine.diagnosis.initialization.profile import LossForm, TargetPairing
 from ravine.diagnosis.output_kinds import OUTPUT_KINDS
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 GRADIENT_CHANGE = 1e-4  # of the largest gradient: more than rounding
 LOSS_CHANGE = 1e-5  # relative: more than rounding
@@ -47,13 +45,10 @@ class ProbedLoss:
 
     def value(self, outputs: Tensor, targets: Tensor | None = None) -> float:
         """The loss of other outputs (and targets); NaN where it raises."""
+        targets = self.targets if targets is None else targets
         try:
             with torch.no_grad():
-                return float(
-                    self.loss(
-                        outputs.to(self.outputs.dtype), self.targets if targets is None else targets
-                    )
-                )
+                return float(self.loss(outputs.to(self.outputs.dtype), targets))
         except Exception:  # a loss may refuse numbers, such as probabilities above 1
             return math.nan
 
@@ -95,19 +90,16 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
         missed += not bool(affected[row]) and int(affected.sum()) == 1
     if not compared:
         return None
-    shapes = tuple(probed.outputs.shape), tuple(targets.shape)
-    sums_pairs = (
-        _broadcasts(probed)
-        or _is_additive(probed, outputs, power=1.0)
-        or _is_additive(probed, outputs, power=2.0)  # a root of a mean
+    found = TargetPairing(
+        output_shape=tuple(probed.outputs.shape), target_shape=tuple(targets.shape)
     )
-    if sums_pairs and _ignores_order(probed, outputs, base):
-        return TargetPairing(compares_all=True, output_shape=shapes[0], target_shape=shapes[1])
-    return TargetPairing(
-        missed_fraction=missed / compared if missed > MISSED_FRACTION * compared else 0.0,
-        output_shape=shapes[0],
-        target_shape=shapes[1],
-    )
+    powers = (1.0, 2.0)  # 2: of a root of a mean
+    if _broadcasts(probed) or any(_is_additive(probed, outputs, power) for power in powers):
+        if _ignores_order(probed, outputs, base):
+            return replace(found, compares_all=True)
+    if missed > MISSED_FRACTION * compared:
+        return replace(found, missed_fraction=missed / compared)
+    return found
 
 
 def _jitter_outputs(probed: ProbedLoss) -> Tensor:
@@ -133,12 +125,11 @@ def _change_targets(targets: Tensor) -> Iterator[tuple[int, Tensor]]:
     n, flat = len(targets), targets.reshape(len(targets), -1)
     generator = torch.Generator().manual_seed(1)
     width = flat.shape[1]
-    places = [
-        (i % n, int(torch.randint(0, width, (), generator=generator)))
-        for i in range(max(n, CHANGED_TARGETS))
-    ]
+    count = max(n, CHANGED_TARGETS)
+    columns = [int(torch.randint(0, width, (), generator=generator)) for _ in range(count)]
     values = flat.flatten()[torch.randperm(flat.numel(), generator=generator)]
-    for row, column in places:
+    for i, column in enumerate(columns):
+        row = i % n
         others = values[values != flat[row, column]]
         if len(others):
             changed = flat.clone()
@@ -188,7 +179,7 @@ def _broadcasts(probed: ProbedLoss) -> bool:
     return math.prod(together) > max(probed.outputs.numel(), probed.targets.numel())
 
 
-def _is_additive(probed: ProbedLoss, outputs: Tensor, *, power: float) -> bool:
+def _is_additive(probed: ProbedLoss, outputs: Tensor, power: float) -> bool:
     """Whether changes of two targets, and of two outputs, change a power of the loss by the sum of
     what each does.
     """
@@ -260,32 +251,29 @@ def probe_preference(probed: ProbedLoss, kind: str) -> LossForm | None:
     wrong = _indicate_answers(probed, kind, wrong=True)
     if right is None or wrong is None:
         return None
-    axis, labels = probed.class_axis, kind == "labels"
+    labels = kind == "labels"
+
+    def loss_of(yes: Tensor, form: str, scale: float = 1.0) -> float:
+        return probed.value(scale * _encode_answers(yes, form, probed.class_axis, labels=labels))
+
     losses: dict[str, tuple[float, float]] = {}  # of right and wrong answers, by their form
     for form in ("logits", "log-probabilities", "probabilities"):
-        good, bad = (
-            probed.value(_encode_answers(yes, form, axis, labels=labels)) for yes in (right, wrong)
-        )
-        if math.isfinite(good) and math.isfinite(bad):
-            losses[form] = (good, bad)
+        both = loss_of(right, form), loss_of(wrong, form)
+        if all(map(math.isfinite, both)):
+            losses[form] = both
     if not losses:
         return None
     takes = _find_input_form(probed, right, labels, losses)
     good, bad = losses.get(takes) or next(iter(losses.values()))
-    growing, shrinking = (
-        [
-            probed.value(scale * _encode_answers(yes, "logits", axis, labels=labels))
-            for scale in LARGE_SCALES
-        ]
-        for yes in (right, wrong)
-    )
+    growing = [loss_of(right, "logits", scale) for scale in LARGE_SCALES]
+    shrinking = [loss_of(wrong, "logits", scale) for scale in LARGE_SCALES]
+    prefers_wrong = all(g > b for g, b in losses.values())
     return LossForm(
         takes=takes,
         right_loss=good,
         wrong_loss=bad,
         unbounded=_falls_without_end(growing, good),
-        reversed=all(g > b for g, b in losses.values())
-        and (_falls_without_end(shrinking, bad) or "logits" not in losses),
+        reversed=prefers_wrong and (_falls_without_end(shrinking, bad) or "logits" not in losses),
     )
 
 
@@ -319,30 +307,21 @@ def _probe_numbers(probed: ProbedLoss) -> LossForm | None:
     out, y = probed.outputs, probed.targets.reshape(probed.outputs.shape).to(probed.outputs)
     spread = float(y.double().std()) or 1.0
     right = probed.value(y)
-    away = [
-        probed.value(y + sign * times * spread) for sign in (1, -1) for times in (1.0, 3.0, 30.0)
-    ]
-    away += [probed.value(y.flip(0)), probed.value(torch.zeros_like(out) + y.mean())]
-    finite = [v for v in away if math.isfinite(v)]
-    if not math.isfinite(right) or len(finite) < len(away):
+    shifted = [y + times * spread for times in (1.0, 3.0, 30.0, -1.0, -3.0, -30.0)]
+    others = [*shifted, y.flip(0), torch.zeros_like(out) + y.mean()]
+    away = [probed.value(wrong) for wrong in others]
+    if not all(map(math.isfinite, (right, *away))):
         return None
-    return LossForm(
-        right_loss=right, wrong_loss=max(finite), reversed=all(v < right for v in finite)
-    )
+    return LossForm(right_loss=right, wrong_loss=max(away), reversed=max(away) < right)
 
 
 def measure_reduction(probed: ProbedLoss) -> float | None:
     """The loss of the batch taken twice over that of the batch: 1 for a mean, 2 for a sum. None for
     a loss near 0.
     """
-    once = probed.value(probed.outputs)
-    try:
-        twice = float(
-            probed.loss(torch.cat([probed.outputs] * 2), torch.cat([probed.targets] * 2)).detach()
-        )
-    except Exception:  # a loss may know its batch
-        return None
-    return twice / once if math.isfinite(once) and abs(once) > 1e-12 else None
+    out, y = probed.outputs, probed.targets
+    once, twice = probed.value(out), probed.value(torch.cat([out, out]), torch.cat([y, y]))
+    return twice / once if math.isfinite(once * twice) and abs(once) > 1e-12 else None
 
 
 # What could outputs reach?
@@ -351,9 +330,8 @@ def measure_reduction(probed: ProbedLoss) -> float | None:
 def even_output(probed: ProbedLoss, kind: str) -> float:
     """The output that favors no answer: 0, or even probabilities or their logarithm."""
     level = 0.5 if kind == "labels" else 1 / probed.outputs.shape[probed.class_axis]
-    return {"probabilities": level, "0 to 1": level, "log-probabilities": math.log(level)}.get(
-        probed.output_kind, 0.0
-    )
+    levels = {"probabilities": level, "0 to 1": level, "log-probabilities": math.log(level)}
+    return levels.get(probed.output_kind, 0.0)
 
 
 def measure_class_weights(
@@ -371,15 +349,10 @@ def measure_class_weights(
     if kind == "labels":
         yes = (y.reshape(out.shape) > 0.5).reshape(len(out), -1)
         size = gradient.abs().reshape(len(out), -1)
-        both = [
-            (yes[:, d], size[:, d])
-            for d in range(size.shape[1])
-            if 0 < int(yes[:, d].sum()) < len(yes)
-        ]
-        shares = tuple(float(ones.double().mean()) for ones, _ in both)
-        return shares, tuple(
-            float(g[ones].mean() / g[~ones].mean().clamp(min=1e-30)) for ones, g in both
-        )
+        columns = list(zip(yes.T, size.T, strict=True))
+        both = [(ones, pull) for ones, pull in columns if 0 < int(ones.sum()) < len(ones)]
+        ratios = (pull[ones].mean() / pull[~ones].mean().clamp(min=1e-30) for ones, pull in both)
+        return tuple(float(ones.double().mean()) for ones, _ in both), tuple(map(float, ratios))
     own = gradient.gather(axis, y.clamp(min=0).unsqueeze(axis)).squeeze(axis).abs().flatten()
     flat = y.flatten()
     counts = torch.bincount(flat[flat >= 0], minlength=classes).double()

@@ -5,16 +5,16 @@ several probes need.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from ravine.diagnosis.constant_baseline import Loss
 from ravine.diagnosis.initialization.forward_trace import ForwardTrace, trace_forward
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 TraceOrError = ForwardTrace | Exception  # an exception where the model raised it
 
 MAX_PROBED_EXAMPLES = 256
