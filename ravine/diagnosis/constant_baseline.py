@@ -18,6 +18,7 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 MEAN_REDUCTION = 1  # how torch numbers reduction="mean" in a node of its graph
 SEARCH_ITERATIONS = 40
+WEIGHT_NAMES = ("weight", "pos_weight")
 REFUSED_LOSS = 1e30  # stands for numbers that the loss refuses
 
 
@@ -128,9 +129,7 @@ class SavedTargetBaseline:
 
     def __init__(self) -> None:
         self.kind, self.count = "", 0
-        self.sums: Tensor | None = (
-            None  # of targets or labels by output; or the count of each class
-        )
+        self.sums: Tensor | None = None  # of targets or labels by output; or counts of the classes
         self.squares: Tensor | None = None
 
     @torch.no_grad()
@@ -141,42 +140,28 @@ class SavedTargetBaseline:
         if not kind:
             return ""
         try:
-            if kind != "MseLoss" and node._saved_weight is not None:
-                return ""
-            if kind == "BinaryCrossEntropyWithLogits" and node._saved_pos_weight is not None:
+            if any(getattr(node, f"_saved_{name}", None) is not None for name in WEIGHT_NAMES):
                 return ""
             target = node._saved_target.detach()
             if kind == "NllLoss":
                 target = target[target != node._saved_ignore_index]
+                counts = torch.bincount(target, minlength=node._saved_self.shape[1]).double()
+                sums = squares = counts
+            else:
+                rows = len(target) if target.dim() else 1
+                target = target.double().reshape(rows, -1)
+                sums, squares = target.sum(0), target.square().sum(0)
         except (AttributeError, RuntimeError):  # the graph was freed: backward came first
             return kind
         if self.kind not in ("", kind) or not target.numel():
             return ""
-        if kind == "NllLoss":
-            self._add_classes(target.flatten())
-        else:
-            wide = target.double()
-            self._add_numbers(
-                kind, wide.reshape(len(target), -1) if target.dim() > 1 else wide[:, None]
-            )
-        return kind
-
-    def _add_classes(self, classes: Tensor) -> None:
-        known = 0 if self.sums is None else len(self.sums)
-        counts = torch.bincount(classes, minlength=known).double()
-        if self.sums is not None:
-            counts[:known] += self.sums
-        self.sums = self.squares = counts
-        self.kind, self.count = "NllLoss", self.count + classes.numel()
-
-    def _add_numbers(self, kind: str, rows: Tensor) -> None:
-        sums, squares = rows.sum(0), rows.square().sum(0)
         if self.sums is not None and self.squares is not None:
-            if len(self.sums) != len(sums):
-                return
+            if sums.shape != self.sums.shape:
+                return kind
             sums, squares = self.sums + sums, self.squares + squares
+        self.kind, self.count = kind, self.count + len(target)
         self.sums, self.squares = sums, squares
-        self.kind, self.count = kind, self.count + len(rows)
+        return kind
 
     @property
     def loss(self) -> float | None:
