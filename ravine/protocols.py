@@ -20,6 +20,8 @@ from ravine.part import Number, match
 
 # what an optimizer, an average or a schedule remembers: every entry has a row for each network
 State: TypeAlias = dict[str, Tensor]
+UpdateResult: TypeAlias = tuple[Rows, State]  # the new weights, and what to remember
+SlotStreams: TypeAlias = Mapping[str, Sequence[torch.Generator]]  # of each slot, by network
 
 
 # Optimizers
@@ -255,7 +257,7 @@ class Layer(Protocol):
 
     buffers: dict[str, Tensor]  # starting values [*shape] by name
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]: ...
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]: ...
 
     def __call__(self, x: Any, tensors: dict[str, Tensor], context: ForwardContext, /) -> Any: ...
 
