@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_check
 import torch
 from torch import Tensor
 
-from ravine.effects import Meter
+from ravine.effects import Effect, Meter
 from ravine.layout import Column, Layout, Row, Rows, Slot
 from ravine.part import Number, match
 
@@ -315,6 +315,12 @@ class Augmentation(Protocol):
 
 class Tuning(Protocol):
     """Which weights of a pretrained network train when, and how fast."""
+
+    acts: ClassVar[Effect]
+
+    def effect_of(self, row: Row) -> float:
+        """What it did in a step, from the factors that it gave."""
+        ...
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
         """The factor of each weight's learning rate [1, W] at a step (0 is the first); 0 freezes
