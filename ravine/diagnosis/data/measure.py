@@ -185,7 +185,7 @@ def _find_not_finite(x: Array, at: Mapping[int, str], of: str = "column") -> tup
     flat = x.reshape(len(x), -1)
     nan, infinite = np.isnan(flat), np.isinf(flat)
     if x.ndim > 2:
-        nan, infinite = nan.any(1, keepdims=True), infinite.any(1, keepdims=True)
+        nan, infinite = nan.any(1)[:, None], infinite.any(1)[:, None]
     places = np.nonzero((nan | infinite).any(axis=0))[0]
     whole = "" if nan.shape[1] > 1 or at else "inputs" if of == "column" else of
     counts = np.stack([each.sum(0) for each in (nan, infinite, nan | infinite)], 1)
