@@ -322,13 +322,9 @@ def _describe_columns(used: Sequence[UsedColumn], dropped: Sequence[DroppedColum
         kind: [c.name for c in used if c.kind == kind and c.name not in gone]
         for kind in ("number", "boolean", "category", "date")
     }
-    plural = {"number": "numbers", "boolean": "booleans", "category": "categories", "date": "dates"}
-    counts = [
-        f"{len(names)} {kind if len(names) == 1 else plural[kind]}"
-        for kind, names in by_kind.items()
-        if names
-    ]
-    sentences = [f"Inputs: {', '.join(counts)}."] if counts else []
+    adjectives = {"number": "numeric", "category": "categorical"}
+    counts = [f"{len(names)} {adjectives.get(k, k)}" for k, names in by_kind.items() if names]
+    sentences = [f"Input columns: {', '.join(counts)}."] if counts else []
     styled = [
         c.name
         for c in used

@@ -224,7 +224,7 @@ def _describe_sizes(spec: ImageSpec, sizes: list[int], memory: str | None) -> li
             f"They take {taken}, more than data.memory = {memory!r}: they are kept in a temporary "
             f"file."
         )
-    return [*notes, f"{sizes[0]} train, {sizes[1]} validate, {sizes[2]} test."]
+    return [*notes, f"Split: {sizes[0]} training, {sizes[1]} validation, {sizes[2]} test."]
 
 
 def _split_rows(

@@ -186,7 +186,8 @@ def _load_streamed(data: Data, split: AnySplit, encoding: Encoding, *, seed: int
         )
     counts = {name: 0 if e is None else e.count for name, e in held.items()}
     notes.append(
-        f"{found.train.count} rows train, {counts['validation']} validate, {counts['test']} test."
+        f"Split: {found.train.count} training, {counts['validation']} validation and "
+        f"{counts['test']} test rows."
     )
     return Task(
         kind=found.task_type.kind,
@@ -249,7 +250,10 @@ def _examples(
 
 def _describe_sizes(rows: SplitRows, split: AnySplit) -> str:
     sizes = [len(getattr(rows, name)) for name in SPLIT_NAMES]
-    return f"{sizes[0]} rows train, {sizes[1]} validate, {sizes[2]} test ({type(split).__name__})."
+    return (
+        f"Split: {sizes[0]} training, {sizes[1]} validation and {sizes[2]} test rows "
+        f"({type(split).__name__})."
+    )
 
 
 def _fingerprint(

@@ -527,11 +527,7 @@ def constant_loss_of(task: Any) -> float:
     """
     held, targets = evaluated_examples(task), evenly_spaced(task.train, EVALUATED_EXAMPLES).targets
     assert held.targets is not None and targets is not None
-    if task.kind == "classes":
-        shares = torch.bincount(targets.reshape(-1).long(), minlength=task.outputs).double()
-        constant = (shares / shares.sum())[None, None]
-    else:
-        constant = targets.double().reshape(len(targets), -1).mean(0)[None, None]
+    constant = metrics.constant_prediction(targets, task.outputs)
     return float(loss_of(task.kind, constant.expand(1, held.count, -1), held.targets)[0])
 
 

@@ -332,8 +332,21 @@ def score_model(model: Model, task: Task) -> tuple[Score | None, list[dict[str, 
         examples=examples.numbers.shape[0],
         members=tuple(by_member[main.name]),
         others=others,
+        constant_baseline=_constant_baseline(task, main, truth),
     )
     return score, values
+
+
+def _constant_baseline(task: Task, metric: metrics.Metric, truth: Tensor) -> float | None:
+    """The score of the best constant prediction; by the validation split where the training rows
+    are read in pieces.
+    """
+    known = task.validation if isinstance(task.train, RowGroups) else task.train
+    if known is None or known.targets is None:
+        return None
+    target = task.encoder.target
+    constant = metrics.constant_prediction(target.decode(known.targets.cpu()), task.outputs)
+    return float(metric.of(constant.expand(1, len(truth), -1), truth.cpu())[0])
 
 
 # Effects
