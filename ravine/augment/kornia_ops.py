@@ -46,7 +46,9 @@ class KorniaAugmentation:
             what = (
                 f"{self.augmentation} cannot be done to images of {' x '.join(map(str, shape[2:]))}"
             )
-            raise RecipeError(what, why=str(error), do="use another, or other settings") from None
+            raise RecipeError(
+                what, why=str(error), do="use another transform, or other settings"
+            ) from None
 
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         made, found = self._make(), []
@@ -62,7 +64,7 @@ class KorniaAugmentation:
             raise InputError(
                 f"{self.augmentation} of kornia cannot be used",
                 why="kornia is not installed",
-                do="pip install 'ravine[images]'",
+                do="install it: pip install 'ravine[images]'",
             )
         kornia = importlib.import_module("kornia.augmentation")
         base = kornia.IntensityAugmentationBase2D, kornia.GeometricAugmentationBase2D

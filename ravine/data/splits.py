@@ -251,7 +251,7 @@ class Given:
     ) -> SplitRows:
         place = self._from_column(frame) if self.column else self._from_lists(frame)
         if (place == 0).sum() == 0:
-            raise DataError("no row is given to training", do="say which rows train")
+            raise DataError("no row is given to training", do="name the training rows")
         train = np.flatnonzero(place == 0)
         if not (place == 1).any() and self.validation > 0:
             place[train[draw_places(len(train), self.validation, 0.0, seed) == 1]] = 1
@@ -386,7 +386,7 @@ def check_splits(
     texts, codes = texts_of(frame[task_type.names[0]])
     held = {name: set(codes[getattr(rows, name)].tolist()) for name in SPLIT_NAMES}
     absent = [texts[c] for c in range(len(texts)) if c not in held["train"]]
-    do = "split otherwise, or leave the class out"
+    do = "split in another way, or leave the class out"
     if absent:
         raise DataError(
             f"no training row has the class {absent[0]!r} of {task_type.names[0]}",

@@ -182,7 +182,7 @@ def _load_streamed(data: Data, split: AnySplit, encoding: Encoding, *, seed: int
         raise DataError(
             "no row is given to validation",
             why="the recipe keeps a validation split",
-            do="mark some rows",
+            do="mark some rows as validation",
         )
     counts = {name: 0 if e is None else e.count for name, e in held.items()}
     notes.append(

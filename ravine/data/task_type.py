@@ -103,7 +103,7 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
         raise DataError(
             f"the target {values.name} is a date",
             why="dates cannot be predicted",
-            do="make a number of it: days until it, or since it",
+            do="convert it to a number, such as days since a fixed date",
         )
     style = number_style(texts_of(values)[0]) if is_text(values) else ""
     if is_text(values) and not style:

@@ -160,7 +160,7 @@ class TorchSubject:
             raise InputError(
                 "training breaks off",
                 why=f"{type(error).__name__}: {error}"[:300],
-                do="see that every batch passes model and loss, the last one too",
+                do="check that model and loss accept every batch, also the last one",
             ) from error
         report = kept[0].report()
         runs = (_seed_run(run.until(self.budget.steps)),)

@@ -152,7 +152,7 @@ class _WholeHessian:
                 f"some four of them are "
                 f"kept for each network, and {width} products make it; the limit is {self.limit} "
                 f"weights",
-                do="take Lbfgs, make the network smaller, or raise optimizer.limit",
+                do="use Lbfgs, make the network smaller, or raise optimizer.limit",
             )
 
     def start(self, rows: Rows) -> State:

@@ -48,7 +48,7 @@ def new_folder(folder: Path) -> Path:
             f"{folder} {kind}",
             why="a run never writes over what is there",
             do="name a new folder"
-            + (f", or go on with that run: ravine train --resume {folder}" if begun else ""),
+            + (f", or continue that run: ravine train --resume {folder}" if begun else ""),
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

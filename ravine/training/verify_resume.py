@@ -101,7 +101,7 @@ def _wait_for(process: subprocess.Popen) -> None:
             if complaint.strip()
             else f"exit code {process.returncode}"
         )
-        raise RunError("the recipe cannot be trained", why=last, do="mend the recipe first")
+        raise RunError("the recipe cannot be trained", why=last, do="fix the recipe first")
 
 
 def _bytes_of(path: Path) -> bytes:
