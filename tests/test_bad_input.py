@@ -338,7 +338,8 @@ def test_a_full_disk_is_told_and_what_was_written_stays(here, capfd, monkeypatch
     monkeypatch.setattr("ravine.files.os.replace", replace)
     assert run_command(["train", "good.csv", "--target", "y", "--out", "run", *QUICK]) == 2
     said = capfd.readouterr()
-    assert (
+    assert "No space left" in said.err and "Free disk space" in said.err
+    assert "Traceback" not in said.err
         "No space left" in said.err
         and "Free disk space" in said.err
         and "Traceback" not in said.err
