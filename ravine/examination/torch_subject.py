@@ -219,6 +219,6 @@ def _train_watched(program: TorchProgram, trial_steps: int) -> tuple[TorchRun, R
         raise InputError(
             "training breaks off",
             why=f"{type(error).__name__}: {error}"[:300],
-            do="see that every batch passes model and loss, the last one too",
+            do="check that model and loss accept every batch, also the last one",
         ) from error
     return run, watchers[0].report()

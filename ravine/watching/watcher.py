@@ -80,7 +80,7 @@ def watch(
             raise InputError(
                 f"the optimizer is a {type(one).__name__}",
                 why="only a torch.optim.Optimizer can be watched",
-                do="give the torch optimizer itself, or none",
+                do="give the torch optimizer itself, or leave it out",
             )
     if every < MIN_INTERVAL:
         raise InputError(

@@ -183,9 +183,10 @@ def _find_not_finite(x: Array, at: Mapping[int, str], of: str = "column") -> tup
     if x.dtype.kind != "f" or np.isfinite(x).all():
         return ()
     flat = x.reshape(len(x), -1)
-    nan, infinite = np.isnan(flat), np.isinf(flat)
     if x.ndim > 2:
-        nan, infinite = nan.any(1)[:, None], infinite.any(1)[:, None]
+        nan, infinite = (f(flat).any(1).reshape(-1, 1) for f in (np.isnan, np.isinf))
+    else:
+        nan, infinite = np.isnan(flat), np.isinf(flat)
     places = np.nonzero((nan | infinite).any(axis=0))[0]
     whole = "" if nan.shape[1] > 1 or at else "inputs" if of == "column" else of
     counts = np.stack([each.sum(0) for each in (nan, infinite, nan | infinite)], 1)
