@@ -35,6 +35,7 @@ from ravine.finding import Finding, Report
 from ravine.watching.failures import FailureLog
 from ravine.watching.forward_hooks import ForwardHooks
 from ravine.watching.inspection import INSPECTION_INTERVAL, Inspection
+from ravine.watching.learning_rates import SchedulerMonitor
 from ravine.watching.loss_reader import NONFINITE_INTERVAL, LossReader
 from ravine.watching.rule_runner import RuleRunner
 from ravine.watching.step_hooks import StepHooks
@@ -108,29 +109,13 @@ class Watcher:
         self.history = LoopHistory(optimizers=max(1, len(optimizers)))
         names = ParameterNames(getattr(model, "_orig_mod", model), optimizers)
         monitors = [OptimizerMonitor(i, o) for i, o in enumerate(optimizers or (None,))]
-        inspection, self._failures = Inspection(every), FailureLog()
-        self._forward = ForwardHooks(
-            model,
-            self.history,
-            names,
-            monitors[0],
-            inspection=inspection,
-            failures=self._failures,
-        )
-        self._losses = LossReader(
-            self.history, names, self._forward, inspection=inspection, failures=self._failures
-        )
-        self._steps = StepHooks(
-            monitors,
-            scheduler,
-            self.history,
-            names,
-            forward=self._forward,
-            losses=self._losses,
-            inspection=inspection,
-            failures=self._failures,
-        )
-        self._rules = RuleRunner(out, self._failures)
+        inspection, failures, history = Inspection(every), FailureLog(), self.history
+        schedulers = SchedulerMonitor(scheduler, optimizers)
+        forward = ForwardHooks(model, history, names, monitors[0], inspection, failures)
+        losses = LossReader(history, names, forward, inspection, failures)
+        self._forward, self._losses, self._failures = forward, losses, failures
+        self._steps = StepHooks(monitors, schedulers, forward, losses)
+        self._rules = RuleRunner(out, failures)
         self._handles: list[Any] = []  # of the hooks on all optimizers
 
     def __enter__(self) -> Watcher:
