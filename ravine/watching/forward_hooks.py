@@ -26,7 +26,7 @@ from ravine.watching.module_hooks import (
     ModuleHooks,
 )
 
-SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is looked for
+SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
 MAX_STDS = 64
 FORWARD_LETTERS = (  # by whether a graph is recorded, and by training mode
     LoopEvent.NO_GRAD_EVAL_FORWARD,
@@ -94,7 +94,7 @@ class ForwardHooks:
         self.modules.states.forget_step()
 
     def search_nonfinite(self, wanted: bool) -> None:
-        """From the next forward pass on, look for the module whose output is not finite."""
+        """From the next forward pass on, search the module whose output is not finite."""
         self.modules.searches = self.inspection.active = wanted
         if wanted:
             self.update_model_hook()

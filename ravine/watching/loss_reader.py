@@ -156,7 +156,7 @@ class ScalerMonitor:
         if not (self.is_used or abs(self.scale) >= MIN_LOSS_SCALE):
             return
         self.is_used, is_finite = True, math.isfinite(norm)
-        # at first, a scaler looks for its scale from above
+        # at first, a scaler lowers its scale until nothing overflows
         if is_finite or self.are_finite or abs(self.scale) <= 1:
             self.are_finite.append(is_finite)
             self.remaining -= not is_finite

@@ -25,7 +25,7 @@ HALF_LEARNED = 0.5  # of the first loss, and of the fall: it went well before
 RISE_ABOVE_START = 0.1  # of the first loss
 SMALL_JUMP, LARGE_JUMP = 0.1, 0.25  # of the fall: rise from one evaluation to the next
 JUMP_SHARE = 0.05  # of the evaluations: that many a healthy run may have
-MIN_EVALUATIONS = 12  # of which the second half is looked at for jumps
+MIN_EVALUATIONS = 12  # of which the second half is checked for jumps
 
 
 @rule(
