@@ -18,7 +18,6 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from torch import nn
-from torch.compiler import is_compiling
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import (
@@ -116,6 +115,7 @@ class Watcher:
         self._forward, self._losses, self._failures = forward, losses, failures
         self._steps = StepHooks(monitors, schedulers, forward, losses)
         self._rules = RuleRunner(out, failures)
+        self._read_guarded = failures.guard(self._read_loss)  # watching must not stop the loop
         self._handles: list[Any] = []  # of the hooks on all optimizers
 
     def __enter__(self) -> Watcher:
@@ -138,12 +138,7 @@ class Watcher:
 
     def loss(self, value: Any) -> Any:
         """Report the loss of a step, best as a tensor before `backward`. Returns it unchanged."""
-        if is_compiling():
-            return value
-        try:
-            self._read_loss(value)
-        except Exception as error:  # watching must not stop the loop
-            self._failures.add_error(error)
+        self._read_guarded(value)
         return value
 
     def stop(self) -> None:

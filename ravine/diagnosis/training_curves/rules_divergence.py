@@ -151,10 +151,8 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     settled = float(rates[-1]) < 0.1 * highest and curve.values[-1] < lowest + SMALL_JUMP * fall
     harmless = curves.plan.keeps_best or settled or not curves.has_ended or jump == SMALL_JUMP
     name, share = "rises from one evaluation to the next", 100 * count / len(rises)
-    size, mean = (
-        f"by over {jump:.0%} of all that was gained, in the second half",
-        lowest + above_lowest,
-    )
+    size = f"by over {jump:.0%} of all that was gained, in the second half"
+    mean = lowest + above_lowest
     yield Observation(
         severity="note" if harmless else "",
         evidence=(
