@@ -26,6 +26,13 @@ OLD_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 # codes of findings by the code that says the same today
 RETIRED_CODES: Mapping[str, str] = {
+    "RVN-C01": "RVN-I13",
+    "RVN-C05": "RVN-I01",
+    "RVN-C06": "RVN-I14",
+    "RVN-C07": "RVN-I15",
+    "RVN-C08": "RVN-I16",
+    "RVN-C09": "RVN-S02",
+    "RVN-C10": "RVN-I07",
     "RVN-T01": "RVN-N01",
     "RVN-T21": "RVN-T03",
     "RVN-T22": "RVN-T02",
