@@ -181,14 +181,15 @@ def _find_not_finite(x: Array, at: Mapping[int, str], of: str = "column") -> tup
     if x.dtype.kind != "f" or np.isfinite(x).all():
         return ()
     flat = x.reshape(len(x), -1)
-    nan, infinite = np.isnan(flat), np.isinf(flat)
+    broken = [np.isnan(flat), np.isinf(flat), ~np.isfinite(flat)]
     if x.ndim > 2:
-        nan, infinite = nan.any(1, keepdims=True), infinite.any(1, keepdims=True)
-    places = np.nonzero((nan | infinite).any(axis=0))[0]
-    whole = "" if nan.shape[1] > 1 or at else "inputs" if of == "column" else of
-    counts = (each.sum(0).tolist() for each in (nan, infinite, nan | infinite))
-    columns = list(zip(*counts, strict=True))
-    return tuple(NotFinite(whole or _column_name(at, int(p), of), *columns[p]) for p in places)
+        broken = [np.any(each, 1, keepdims=True) for each in broken]
+    counts = np.stack([each.sum(0) for each in broken], 1)  # [columns, 3]
+    whole = "" if len(counts) > 1 or at else "inputs" if of == "column" else of
+    return tuple(
+        NotFinite(whole or _column_name(at, int(p), of), *counts[p].tolist())
+        for p in np.nonzero(counts[:, 2])[0]
+    )
 
 
 def measure_numbers(

@@ -137,13 +137,8 @@ def _measure_activation(call: FunctionCall, *, makes_output: bool) -> Activation
     values = values_by_unit(call.output, source)
     if values is None:
         return None
-    found = ActivationStats(
-        where=source.where,
-        function=call.name,
-        units=len(values),
-        values_per_unit=values.shape[1],
-        makes_output=makes_output,
-    )
+    units, count = values.shape
+    found = ActivationStats(source.where, call.name, units, count, makes_output=makes_output)
     if call.relative_slope is None:
         return replace(found, dead_units=int((values <= 0).all(1).sum()))
     slopes = values_by_unit(call.relative_slope, source)
