@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -167,9 +168,9 @@ def _ignores_order(probed: ProbedLoss, outputs: Tensor, base: Tensor) -> bool:
 
 def _broadcasts(probed: ProbedLoss) -> bool:
     """Whether output and target broadcast to more numbers than either has."""
-    try:
-        together = torch.broadcast_shapes(probed.outputs.shape, probed.targets.shape)
-    except RuntimeError:
+    try:  # torch's own function of that name imports sympy: half a second
+        together = np.broadcast_shapes(probed.outputs.shape, probed.targets.shape)
+    except ValueError:
         return False
     return math.prod(together) > max(probed.outputs.numel(), probed.targets.numel())
 
