@@ -315,9 +315,9 @@ def _as_batch(examples: Examples) -> Batch:
 
 
 # by the field of `RecipeProfile`
-QUICK_CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {"penalty": measure_penalties}
-CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {
-    **QUICK_CHECKS,
+QUICK_RECIPE_CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {"penalty": measure_penalties}
+RECIPE_CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {
+    **QUICK_RECIPE_CHECKS,
     "gradient": measure_gradient,
     "small_batch": overfit_small_batch,
 }

@@ -130,7 +130,7 @@ LISTED_CHANGES: Mapping[str, Callable[[Recipe, Task], Iterable[ChangeSet]]] = {
 
 def recipe_facts(cause: str, recipe: Recipe, task: Task) -> Facts | None:
     """What a recipe's settings say for a cause."""
-    find = FACTS_BY_CAUSE.get(cause)
+    find = RECIPE_FACTS.get(cause)
     return None if find is None else find(recipe, task)
 
 
@@ -208,7 +208,7 @@ def _clip_facts(recipe: Recipe, task: Task) -> Facts | None:
     return None if recipe.clip is None else Facts((), "clip", ("learning-rate-low",))
 
 
-FACTS_BY_CAUSE: Mapping[str, Callable[[Recipe, Task], Facts | None]] = {
+RECIPE_FACTS: Mapping[str, Callable[[Recipe, Task], Facts | None]] = {
     "learning-rate-low": _rate_facts,
     "learning-rate-high": _rate_facts,
     "too-few-steps": lambda recipe, task: Facts((), "epochs"),

@@ -120,7 +120,7 @@ class TorchProgram:
         with isolated_rng(self.seed):
             return self.train.first(count)
 
-    def evaluated(self) -> Pair:
+    def evaluation_examples(self) -> Pair:
         """The examples on which runs are compared."""
         if self.validation is None:
             return self.examples(EVALUATED_EXAMPLES)
@@ -150,7 +150,7 @@ def train_program(
     # copies: a loss may keep something of every call
     loss_of, evaluation_loss = _copy_losses(program)
     steps = program.steps if steps is None else steps
-    examples, due, run = program.evaluated(), {*evaluate_at, steps}, TorchRun()
+    examples, due, run = program.evaluation_examples(), {*evaluate_at, steps}, TorchRun()
     with isolated_rng(seed):
         model, optimizer = program.build()
         if program.first_pass is not None:

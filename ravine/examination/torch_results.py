@@ -88,7 +88,7 @@ def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | Non
         loss = sum(losses) / len(losses)
         if program.validation is None or run.diverged:
             return loss, None, None
-        others = program.evaluated()
+        others = program.evaluation_examples()
         reached = scaled_accuracy(run.model(others[0]), others[1])
         return loss, scaled_accuracy(outputs, targets), reached
 

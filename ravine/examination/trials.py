@@ -26,7 +26,7 @@ from ravine.examination.subject import (
 from ravine.examination.verdict import weigh
 from ravine.finding import MANUAL_CHANGES, Change, Finding, Trial
 
-HARM = 0.1  # of what there was to gain: after a strength that loses so much none is tried
+HARMFUL_LOSS = 0.1  # of what there was to gain: after a strength that loses so much none is tried
 MIN_GAIN_TO_CONFIRM = 0.1  # of what there was to gain
 LOSS_CAUSES = ("loss", "shape-pairing")  # where they are certain, the loss measures nothing
 FAILED_ERROR = 2.0  # 1 − score of a run that diverged: as bad as can be
@@ -187,8 +187,8 @@ class Screening:
         before = -math.inf if known is None else so_far.gain_of(known)
         if gain > before:
             self.best[remedy.cause] = outcome
-        harmful = remedy.ordered and gain < -HARM and self._lost_something(outcome)
-        return gain >= before - HARM and not harmful
+        harmful = remedy.ordered and gain < -HARMFUL_LOSS and self._lost_something(outcome)
+        return gain >= before - HARMFUL_LOSS and not harmful
 
     def _lost_something(self, outcome: Outcome) -> bool:
         """Whether the run has learned something, and no score says that it does better with the

@@ -18,7 +18,7 @@ from ravine.examination.recipe_bench import (
     constant_task_loss,
     cut_task,
     prepare_bench,
-    shorten,
+    shorten_recipe,
 )
 from ravine.examination.recipe_changes import SetSetting
 from ravine.examination.recipe_subject import subject_of
@@ -162,8 +162,10 @@ def test_trials_of_different_networks_and_encodings_run_beside_each_other():
 
 def test_trials_are_short_and_large_sets_are_cut():
     task, recipe = prepare(plain("digits"))
-    assert training_plan(shorten(recipe, task, 300), task).steps == pytest.approx(300, abs=40)
-    assert shorten(recipe, task, 10**9) == recipe
+    assert training_plan(shorten_recipe(recipe, task, 300), task).steps == pytest.approx(
+        300, abs=40
+    )
+    assert shorten_recipe(recipe, task, 10**9) == recipe
     assert cut_task(task, recipe) is task
     tiny = recipe.vary("batch", 1)
     assert cut_task(task, tiny).train.count == 300
