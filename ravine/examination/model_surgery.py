@@ -3,8 +3,7 @@ weights shared, code untouched.
 
 The calls that a forward pass makes are numbered, once as `trace_forward` records them, and again by
 a `TorchFunctionMode` at every pass to replace some. Modules and functions look the same to it.
-What is done inside compiled kernels (the gates of an LSTM, scripted modules) is not seen and stays
-as it is.
+What is done inside compiled kernels (the gates of an LSTM, scripted modules) is not replaced.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class _CallReplacer(TorchFunctionMode):
         here, self.count = self.count, self.count + 1
         if here >= len(self.plan.calls) or self.plan.calls[here].name != name:
             raise RuntimeError(
-                f"call {here} of the model is {name}, which it was not when it was looked at"
+                f"call {here} of the model is {name}, which it was not when it was recorded"
             )
         if here in self.plan.instead:
             given = args[0] if args else kwargs["input"]
@@ -100,7 +99,7 @@ class RewiredModel(nn.Module):
             made = self.model(*inputs)
         if replacing.count != len(plan.calls):
             raise RuntimeError(
-                f"the model makes {replacing.count} calls, {len(plan.calls)} when it was looked at"
+                f"the model makes {replacing.count} calls, {len(plan.calls)} when it was recorded"
             )
         return made
 

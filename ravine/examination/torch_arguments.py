@@ -67,22 +67,23 @@ def read_program(
             do="give a torch optimizer on the model's parameters, or a function such as "
             "lambda parameters: torch.optim.Adam(parameters, lr=1e-3)",
         )
+    loss_of: Any = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss  # as it is now
+    stepper: Any = optimizer
     epochs = _integer("epochs", epochs, why="training needs at least one pass")
     seed = _integer("seed", seed, least=None, why="random numbers are drawn from it") % 2**32
     data = _training_data(train, batch_size)
     if any(is_lazy(p) for p in model.parameters()):
-        model, optimizer = _materialize(model, optimizer, data, seed)
+        model, stepper = _materialize(model, stepper, data, seed)
     program = TorchProgram(
         model=model,
-        loss=copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss,  # as it is now
+        loss=loss_of,
         train=data,
-        optimizer=optimizer,
+        optimizer=stepper,
         epochs=epochs,
         validation=None if validation is None else _validation_data(validation),
         seed=seed,
     )
-    enough = isinstance(data, TensorData) and len(data.inputs) >= MIN_EXAMPLES_TO_SPLIT
-    if validation is None and enough:
+    if validation is None and isinstance(data, TensorData):
         program = _hold_out(program, data)
     _try_once(program)
     return program
@@ -131,8 +132,12 @@ def _materialize(
 
 
 def _hold_out(program: TorchProgram, data: TensorData) -> TorchProgram:
-    """The program with a part of its training examples held out, drawn at random."""
+    """The program with a part of its training examples held out, drawn at random; of few examples
+    none.
+    """
     count = len(data.inputs)
+    if count < MIN_EXAMPLES_TO_SPLIT:
+        return program
     with isolated_rng(program.seed):
         order = torch.randperm(count)
     out = round(HELD_OUT_SHARE * count)

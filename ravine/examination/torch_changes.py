@@ -222,8 +222,8 @@ class BalanceClasses:
         return replace(program, train=replace(_in_memory(program), balanced=True))
 
 
-class StandardizedInputs(nn.Module):
-    """A model whose inputs are first standardized: (x − mean) / sd."""
+class StandardizedModel(nn.Module):
+    """A model with the mean and standard deviation of what is standardized."""
 
     mean: Tensor
     sd: Tensor
@@ -233,6 +233,10 @@ class StandardizedInputs(nn.Module):
         self.model = model
         self.register_buffer("mean", mean)
         self.register_buffer("sd", sd)
+
+
+class StandardizedInputs(StandardizedModel):
+    """A model whose inputs are first standardized: model((x − mean) / sd)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(((x - self.mean) / self.sd).to(x.dtype))
@@ -263,17 +267,8 @@ def mean_and_sd(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean.to(kind), torch.where(constant, torch.ones_like(sd), sd).to(kind)
 
 
-class RescaledOutputs(nn.Module):
+class RescaledOutputs(StandardizedModel):
     """A model that learns standardized targets and answers in their units: sd model(x) + mean."""
-
-    mean: Tensor
-    sd: Tensor
-
-    def __init__(self, model: nn.Module, mean: Tensor, sd: Tensor):
-        super().__init__()
-        self.model = model
-        self.register_buffer("mean", mean)
-        self.register_buffer("sd", sd)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x) * self.sd + self.mean
@@ -360,7 +355,7 @@ class ReplaceActivations:
         function = HIDDEN_ACTIVATIONS[self.activation]
         model = _rewire(program, partial(plan_activation, activation=function))
         if model is None:
-            raise CannotTryError("no activation was seen between layers")
+            raise CannotTryError("there is no activation between layers")
         return replace(program, model=model)
 
 
@@ -596,7 +591,7 @@ def _replace_output(
 ) -> TorchProgram:
     model = _rewire(program, plan)
     if model is None:
-        raise CannotTryError("no activation was seen at the output")
+        raise CannotTryError("there is no activation at the output")
     return replace(program, model=model)
 
 

@@ -26,7 +26,7 @@ from ravine.examination.torch_program import TorchProgram
 from ravine.finding import Evidence
 
 MAX_EPSILON = 1e-6  # Adam's, beyond which steps shrink with the gradients
-LARGE_WEIGHT_DECAY = 0.01  # that speaks for itself
+LARGE_WEIGHT_DECAY = 0.01  # that is evidence by itself
 NORM_MOMENTUM = (0.005, 0.9)  # within which running statistics follow the data
 RISING_LOSS_RATIO = 1.2  # times the first loss
 
@@ -36,13 +36,13 @@ Calls: TypeAlias = Sequence[ModelCall]
 def torch_facts(
     cause: str, program: TorchProgram, calls: Calls, observed: Observed
 ) -> Facts | None:
-    """What speaks for a cause; `calls` are those of a forward pass of the model."""
+    """Evidence for a cause; `calls` are those of a forward pass of the model."""
     find = TORCH_FACTS.get(cause)
     return None if find is None else find(program, calls, observed)
 
 
 def _rising_loss(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
-    """A loss above where it started speaks for a lower rate."""
+    """A loss above where it started is evidence for a lower rate."""
     if observed.results is None:
         return None
     whole = observed.results.whole_run.evaluations

@@ -1,4 +1,4 @@
-"""Somebody's torch program as a subject of the engine."""
+"""A torch program as a subject of the engine."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class TorchSubject:
         try:
             data = profile_program_data(program, start)
             in_data, went = run_rules(DATA_RULES, data)
-        except Exception:  # data that nobody foresaw: the examination goes on without them
+        except Exception:  # unusual data: the examination goes on without them
             in_data, went = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
         say("training a copy under the watch")
         run, report = _train_watched(program, self.budget.steps)

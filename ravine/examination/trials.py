@@ -67,7 +67,7 @@ def try_remedies(
         return subject.try_otherwise(results)
     evaluate_at = [step for step, _, _ in results.base.evaluations if step < results.steps]
     known_since = bool(blamed.evidence) and blamed.cause != "learning-rate-high"
-    if not evaluate_at or known_since:  # what facts speak for was so from the beginning
+    if not evaluate_at or known_since:  # what there is evidence for was so from the beginning
         return results
     strength, _ = screening.tried[_key(blamed.changes)]
     steps = budget.screening_steps
@@ -101,12 +101,12 @@ def try_cures(subject: Subject, observed: Observed, finding: Finding) -> Finding
         outcome = replace(
             mean_outcome(finding.cause, runs[: budget.screening_seeds]), changes=changes
         )
-        seen = replace(observed.results, outcomes=(outcome,))
+        results = replace(observed.results, outcomes=(outcome,))
         if in_doubt and any(run.score is None for run in (*own, *runs)):
             why = "there is no score to compare"
             continue
         trial = confirm(
-            seen, outcome, own, runs, screened=budget.screening_seeds, loss_in_doubt=in_doubt
+            results, outcome, own, runs, screened=budget.screening_seeds, loss_in_doubt=in_doubt
         ).trial
         if trial is not None and trial.verdict == "helped":
             return replace(finding, changes=changes, trial=trial)

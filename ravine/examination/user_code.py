@@ -1,4 +1,4 @@
-"""Calls of somebody's model, loss or data: whatever they raise becomes one kind of error."""
+"""Calls of a user's model, loss or data: whatever they raise becomes one kind of error."""
 
 from __future__ import annotations
 
