@@ -23,7 +23,6 @@ from ravine.diagnosis.recipe_rules import (
     RecipeProfile,
     SmallBatchFit,
 )
-from ravine.diagnosis.registry import RETIRED_CODES
 from ravine.diagnosis.rule import run_rules
 from ravine.examination import preflight
 from ravine.examination.api import check, quick_check
@@ -47,6 +46,7 @@ from ravine.networks.activations import Identity, ReLU, Sigmoid, Tanh
 from ravine.networks.initializers import Constant, He, LeCun, Normal, Zero
 from ravine.networks.layer_parts import BatchNorm, Dropout, LayerNorm
 from ravine.networks.torch_module import TorchModule
+from ravine.old_names import RETIRED_CODES
 from ravine.optimizers import SGD, AdamW, Lookahead
 from ravine.part import part
 from ravine.penalties import L1, L2, ElasticNet
