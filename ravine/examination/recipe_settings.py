@@ -1,4 +1,4 @@
-"""What the settings of a recipe say for a cause, and what to change for it, from weak to strong."""
+"""Evidence for causes in the settings of a recipe, and what to change for each."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ LISTED_CHANGES: Mapping[str, Callable[[Recipe, Task], Iterable[ChangeSet]]] = {
 
 
 def recipe_facts(cause: str, recipe: Recipe, task: Task) -> Facts | None:
-    """What a recipe's settings say for a cause."""
+    """Evidence for a cause in a recipe's settings."""
     find = RECIPE_FACTS.get(cause)
     return None if find is None else find(recipe, task)
 

@@ -1,4 +1,4 @@
-"""What a torch program's model, optimizer, data loader and first run say for a cause."""
+"""Evidence for causes in a torch program's model, optimizer, data loader and first run."""
 
 from __future__ import annotations
 
