@@ -26,8 +26,8 @@ from ravine.examination import torch_class_trial, torch_subject
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_changes import (
-    CURES,
-    STRENGTHS,
+    CURES_BY_CAUSE,
+    STRENGTHS_BY_CAUSE,
     AverageLoss,
     BalanceClasses,
     ClipGradient,
@@ -71,7 +71,7 @@ RANDOM_CHANGES: Mapping[str, tuple[TorchChange, ...]] = {  # steps are drawn bes
 LONGER_TIMES = 3  # the budget
 TABLE_CHANGES = {
     (made.change.path, made.change.value): made
-    for table in (STRENGTHS, CURES)
+    for table in (STRENGTHS_BY_CAUSE, CURES_BY_CAUSE)
     for strengths in table.values()
     for strength in strengths
     for made in strength

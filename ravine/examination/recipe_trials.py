@@ -54,7 +54,7 @@ class RecipeTrials:
         recipe = resolve(apply_changes(self.recipe, changes), self.task)
         if recipe.epochs != self.recipe.epochs or steps is None:
             return recipe
-        return shorten(recipe, self.task, steps)
+        return shorten_recipe(recipe, self.task, steps)
 
     def task_for(self, recipe: Recipe) -> Task:
         """The task of a changed recipe, which is loaded again where it encodes its examples
@@ -98,7 +98,7 @@ def prepare_trials(
     length = int(max(screening, min(MAX_RECIPE_STEPS, TRIAL_SECONDS / 4 / TRIAL_SEEDS / seconds)))
     whole = small is task
     if run is None or not whole or len(run.record.members) < TRIAL_SEEDS:
-        short = shorten(recipe, small, length)
+        short = shorten_recipe(recipe, small, length)
         steps = training_plan(short, small).steps
         say(f"training the recipe as it is: {steps:,} steps, {TRIAL_SEEDS} seeds")
         run, whole = train_on([small], [short])[0], whole and short.epochs == recipe.epochs
@@ -124,13 +124,13 @@ def seconds_per_step(task: Task, recipe: Recipe) -> float:
     """How long one network takes for one step, by a few of them."""
     count = min(task.train.count, TIMED_STEPS * batch_size(recipe, task))
     few = replace(task, train=task.train_examples.take(torch.arange(count)), test=None)
-    short = shorten(recipe, replace(few, validation=None), TIMED_STEPS)
+    short = shorten_recipe(recipe, replace(few, validation=None), TIMED_STEPS)
     began = time.perf_counter()
     train_on([few], [short], workers=1)
     return (time.perf_counter() - began) / (TRIAL_SEEDS * TIMED_STEPS)
 
 
-def shorten(recipe: Recipe, task: Task, steps: int) -> Recipe:
+def shorten_recipe(recipe: Recipe, task: Task, steps: int) -> Recipe:
     """The recipe with so few epochs that it makes about so many steps, if it makes more."""
     per_epoch = -(-task.train.count // batch_size(recipe, task))
     assert recipe.epochs is not None  # resolved

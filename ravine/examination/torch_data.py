@@ -1,4 +1,4 @@
-"""The training examples of somebody's torch program: tensors in batches, or a DataLoader as it is.
+"""The training examples of a torch program: tensors in batches, or a DataLoader as it is.
 
 Letters: N examples.
 """

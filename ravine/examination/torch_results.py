@@ -27,7 +27,6 @@ from ravine.examination.torch_program import (
     EVALUATED_EXAMPLES,
     TorchProgram,
     TorchRun,
-    constant_answer_loss,
     evaluating,
     losses_by_group,
 )
@@ -91,7 +90,7 @@ def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | Non
         loss = sum(losses) / len(losses)
         if program.validation is None or run.diverged:
             return loss, None, None
-        others = program.evaluated()
+        others = program.evaluation_examples()
         reached = scaled_accuracy(run.model(others[0]), others[1])
         return loss, scaled_accuracy(outputs, targets), reached
 

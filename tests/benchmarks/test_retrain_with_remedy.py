@@ -5,14 +5,25 @@ import pytest
 from benchmarks.diagnosis import retrain_with_remedy
 from benchmarks.diagnosis.all_scripts import ALL
 from benchmarks.diagnosis.retrain_with_remedy import RANDOM_CHANGES, recommended_change, retrain
-from ravine.examination.torch_changes import CURES, STRENGTHS, OutputForEachClass, SetBatchSize
+from ravine.examination.torch_changes import (
+    CURES_BY_CAUSE,
+    STRENGTHS_BY_CAUSE,
+    OutputForEachClass,
+    SetBatchSize,
+)
 from ravine.finding import TRIABLE_CHANGES
 
 SCRIPTS = {p.name: p for p in ALL}
 
 
 def test_every_change_that_is_recommended_can_be_made_again():
-    made = [m for table in (STRENGTHS, CURES) for s in table.values() for k in s for m in k]
+    made = [
+        m
+        for table in (STRENGTHS_BY_CAUSE, CURES_BY_CAUSE)
+        for s in table.values()
+        for k in s
+        for m in k
+    ]
     for change in (*made, OutputForEachClass(), SetBatchSize(8)):
         assert recommended_change(change.change) == change
 

@@ -20,7 +20,7 @@ from ravine.examination.recipe_trials import (
     constant_task_loss,
     cut_task,
     prepare_trials,
-    shorten,
+    shorten_recipe,
 )
 from ravine.examination.subject import CannotTryError, Observed, stay_silent
 from ravine.finding import Change, Evidence, Finding
@@ -162,8 +162,10 @@ def test_trials_of_different_networks_and_encodings_run_beside_each_other():
 
 def test_trials_are_short_and_large_sets_are_cut():
     task, recipe = prepare(plain("digits"))
-    assert training_plan(shorten(recipe, task, 300), task).steps == pytest.approx(300, abs=40)
-    assert shorten(recipe, task, 10**9) == recipe
+    assert training_plan(shorten_recipe(recipe, task, 300), task).steps == pytest.approx(
+        300, abs=40
+    )
+    assert shorten_recipe(recipe, task, 10**9) == recipe
     assert cut_task(task, recipe) is task
     tiny = recipe.vary("batch", 1)
     assert cut_task(task, tiny).train.count == 300

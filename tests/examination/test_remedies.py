@@ -24,7 +24,7 @@ from ravine.examination.recipe_subject import subject_of
 from ravine.examination.remedies import Remedy, remedies_of
 from ravine.examination.subject import Facts, Observed, stay_silent
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_changes import STRENGTHS, apply_treatments
+from ravine.examination.torch_changes import STRENGTHS_BY_CAUSE, apply_treatments
 from ravine.examination.torch_subject import TorchSubject
 from ravine.finding import TRIABLE_CHANGES, Change, Checks, Evidence, Finding
 from ravine.networks.initializers import Normal
@@ -231,7 +231,7 @@ def test_there_is_one_class_of_remedies_and_one_list():
     assert sum(text.count("\ndef remedies") for text in sources) == 1
     causes = {*remedies.GENERAL_CAUSES, *remedies.SETTING_CAUSES}
     scales = {"input-scale", "target-scale", "loss-reduction", "imbalance", "initialization"}
-    assert causes | scales >= {*STRENGTHS}
+    assert causes | scales >= {*STRENGTHS_BY_CAUSE}
 
 
 NOISE = np.random.default_rng(0)

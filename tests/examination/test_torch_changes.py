@@ -16,8 +16,8 @@ from ravine.examination import torch_changes
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_changes import (
-    CURES,
-    STRENGTHS,
+    CURES_BY_CAUSE,
+    STRENGTHS_BY_CAUSE,
     AverageLoss,
     BalanceClasses,
     ClipGradient,
@@ -46,7 +46,7 @@ from ravine.examination.torch_changes import (
 )
 from ravine.examination.torch_data import TensorData
 from ravine.examination.torch_program import train_program
-from ravine.finding import TRIABLE_CHANGES
+from ravine.finding import TRIABLE_CHANGES, Change
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(100, 4, generator=RNG) * torch.tensor([1.0, 50.0, 0.01, 1.0]) + torch.tensor(
@@ -134,10 +134,10 @@ CHANGES = {
 
 def test_every_change_is_listed_above_and_every_path_that_a_finding_may_name_has_one():
     own = [k for k in vars(torch_changes).values() if isinstance(k, type)]
-    classes = {k for k in own if isinstance(vars(k).get("change"), property)}
+    classes = {k for k in own if isinstance(vars(k).get("change"), property | Change)}
     assert classes - {torch_changes.TorchChange} == set(CHANGES)
     assert {made.change.path for made in CHANGES.values()} == set(TRIABLE_CHANGES)
-    for table in (STRENGTHS, CURES):
+    for table in (STRENGTHS_BY_CAUSE, CURES_BY_CAUSE):
         for strengths in table.values():
             assert {type(made) for strength in strengths for made in strength} <= set(CHANGES)
 
