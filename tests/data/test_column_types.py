@@ -198,7 +198,7 @@ def test_a_mostly_constant_number_is_divided_by_half_its_range_when_robust():
 def test_the_smooth_clip_bounds_what_it_must():
     frame = pd.DataFrame({"v": np.append(np.sin(I[:-1]), 1e9), "y": np.cos(I)})
     task = load(Data(target=("y",)), Random(), Encoding(smooth_clip=3.0), seed=0, frame=frame)
-    assert float(task.train.numbers.abs().max()) <= 3.0 and task.effects["columns clipped"] == 1
+    assert float(task.train_examples.numbers.abs().max()) <= 3.0 and task.effects["columns clipped"] == 1
 
 
 def test_dates_become_days_and_cycles():

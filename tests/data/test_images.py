@@ -243,7 +243,7 @@ def test_the_size_is_that_of_all_or_the_median_side():
 def test_a_folder_for_each_class(tmp_path):
     task = load(folders(tmp_path / "photos", "abc"), Stratified())
     assert (task.kind, task.classes, task.targets) == ("classes", ("a", "b", "c"), ("class",))
-    assert task.train.numbers.dtype == torch.uint8 and task.train.numbers.shape[1:] == (3, 12, 10)
+    assert task.train_examples.numbers.dtype == torch.uint8 and task.train_examples.numbers.shape[1:] == (3, 12, 10)
     assert sum(getattr(task, n).count for n in SPLIT_NAMES) == 24
     files = sorted((tmp_path / "photos").rglob("*.png"))
     for name in SPLIT_NAMES:
@@ -257,7 +257,7 @@ def test_a_folder_for_each_class(tmp_path):
 
 def test_mean_and_sd_are_those_of_the_training_split(tmp_path):
     task = load(folders(tmp_path))
-    values = task.train.numbers.numpy().astype(np.float64) / 255
+    values = task.train_examples.numbers.numpy().astype(np.float64) / 255
     image = task.encoder.image
     np.testing.assert_allclose(image.mean, values.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(image.sd, values.std((0, 2, 3)), rtol=1e-12)
@@ -332,7 +332,7 @@ def test_a_table_may_ask_for_numbers_and_for_labels(tmp_path):
     )
     assert load(frame=table, target=("size",)).kind == "regression"
     task = load(frame=table, target=("red", "round"))
-    assert task.kind == "labels" and task.train.targets.shape[1] == 2
+    assert task.kind == "labels" and task.train_examples.targets.shape[1] == 2
 
 
 def test_two_columns_need_no_target(tmp_path):
@@ -388,7 +388,7 @@ def test_idx_files_with_their_own_test_split(tmp_path, ending):
     assert task.rows["test"].tolist() == list(range(40, 50)) and task.validation.count == 6
     draw = np.random.default_rng(0)
     written = draw.integers(0, 256, (40, 6, 5), np.uint8)
-    assert np.array_equal(task.train.numbers[:, 0].numpy(), written[task.rows["train"]])
+    assert np.array_equal(task.train_examples.numbers[:, 0].numpy(), written[task.rows["train"]])
     assert load(root / f"train-images-idx3-ubyte{ending}").fingerprint == task.fingerprint
 
 
@@ -424,7 +424,7 @@ def test_mixed_sizes_come_to_the_median_side_of_the_training_split(tmp_path):
     task = load(tmp_path)
     files = sorted((tmp_path).rglob("*.png"))
     sides = [side for i in task.rows["train"] for side in pixels_in(files[i]).shape[1:]]
-    assert task.train.numbers.shape[2:] == (max(8, 8 * round(np.median(sides) / 8)),) * 2
+    assert task.train_examples.numbers.shape[2:] == (max(8, 8 * round(np.median(sides) / 8)),) * 2
     assert task.effects["images resized"] == 22
 
 

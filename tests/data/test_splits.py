@@ -108,4 +108,4 @@ def test_weights_come_along():
     frame = FRAME.assign(w=np.arange(N) / 10 + 1)
     task = load(Data(target=("x",), weight="w"), Random(), Encoding(), seed=0, frame=frame)
     assert "w" not in task.encoder.columns
-    assert np.allclose(task.train.weights.numpy(), frame["w"].iloc[task.rows["train"]])
+    assert np.allclose(task.train_examples.weights.numpy(), frame["w"].iloc[task.rows["train"]])

@@ -111,7 +111,7 @@ def test_small_outputs_cost_half_their_variance():
     sd = 0.02
     task, recipe = prepare(plain("digits", network__initializer=Normal(sd=sd), network__hidden=()))
     found = starting_losses(recipe, task, 256) - math.log(10)
-    x = task.train.numbers.double()
+    x = task.train_examples.numbers.double()
     expected = 0.5 * sd**2 * float(x.square().sum(1).mean()) * (1 - 1 / 10)
     error = found.std(ddof=1) / 16
     assert found.mean() - 3 * error < expected < found.mean() + 3 * error < 2 * expected
@@ -224,7 +224,7 @@ def test_what_cannot_learn_is_not_ok():
     found = check_overfits_few(recipe, task, steps=100)
     assert found.passed is False and "not learned in 100 steps" in found.summary
     task, recipe = prepare(plain("moons", network__hidden=()))  # linear, and the moons are not
-    task.train.targets[:] = (torch.arange(task.train.count) % 2).float()[:, None]
+    task.train_examples.targets[:] = (torch.arange(task.train.count) % 2).float()[:, None]
     assert check_overfits_few(recipe, task, steps=100).passed is False
 
 
@@ -236,7 +236,7 @@ def test_another_rate_that_would_learn_is_named():
 
 def test_equal_inputs_count_once():
     task, recipe = prepare(plain("iris"))
-    task.train.numbers[:] = task.train.numbers[:1]
+    task.train_examples.numbers[:] = task.train_examples.numbers[:1]
     assert check_overfits_few(recipe, task).passed is None
 
 

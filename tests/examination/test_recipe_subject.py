@@ -84,11 +84,11 @@ def test_the_loss_of_the_best_constant_answer_is_that_of_the_closed_form(source)
     task, recipe = prepare(plain(source))
     y = task.validation.targets
     if task.kind == "regression":
-        mean = task.train.targets.double().mean()
+        mean = task.train_examples.targets.double().mean()
         spread = (y.double() - y.double().mean()).square().mean()
         expected = float(((y - mean) ** 2).mean() / spread)
     else:
-        share = torch.bincount(task.train.targets.reshape(-1).long()).double() / task.train.count
+        share = torch.bincount(task.train_examples.targets.reshape(-1).long()).double() / task.train.count
         expected = float(-share[y.reshape(-1).long()].log().mean())
     assert constant_loss_of(task) == pytest.approx(expected, rel=1e-5)
 

@@ -96,7 +96,7 @@ def test_a_soup_has_the_statistics_of_its_own_weights():
     task, _ = prepare(recipe)
     made = soup(train(recipe).model, task)
     layout = BatchedNetwork(stack([recipe]).network, made.signature).layout
-    signal = task.train.numbers.double() @ layout.views(made.weights.double())["hidden.0.weight"][0]
+    signal = task.train_examples.numbers.double() @ layout.views(made.weights.double())["hidden.0.weight"][0]
     mean = made.buffers["hidden.0.norm.mean"].reshape(-1).double()
     torch.testing.assert_close(mean, signal.mean(0), rtol=1e-4, atol=1e-5)
 
