@@ -20,6 +20,7 @@ def stub_text(home_modules: Mapping[str, str]) -> str:
     from p.x import a, b
     <BLANKLINE>
     __version__: str
+    HOME_MODULES: dict[str, str]
     __all__ = [
         "a",
         "b",
@@ -36,6 +37,7 @@ def stub_text(home_modules: Mapping[str, str]) -> str:
         *imports,
         "",
         "__version__: str",
+        "HOME_MODULES: dict[str, str]",
         "__all__ = [",
         *exported,
         "]",
