@@ -41,12 +41,15 @@ def test_every_bundled_set_loads_and_all_its_numbers_are_finite(name):
         assert len(task.rows[split]) == examples.count
     shapes = {"classes": (), "binary": (1,), "regression": (1,)}
     assert task.train_examples.targets.shape[1:] == shapes[task.kind]
-    assert task.train_examples.targets.dtype == (torch.int64 if task.kind == "classes" else torch.float32)
+    assert task.train_examples.targets.dtype == (
+        torch.int64 if task.kind == "classes" else torch.float32
+    )
 
 
 def test_a_table_of_every_kind_is_understood():
     task = load(Data(target=("price",)), Random(), Encoding(rare=1), seed=0, frame=table())
     assert task.kind == "regression" and task.outputs == 1
+    assert isinstance(task.encoder, Encoder)
     assert task.encoder.columns == ("size", "cost", "garden", "town", "street", "sold")
     assert task.encoder.code_names == ("street",) and task.train_examples.codes.shape == (280, 1)
     assert task.encoder.code_sizes[0] == 1 + table()["street"].iloc[task.rows["train"]].nunique()
@@ -91,7 +94,7 @@ def test_no_statistic_of_the_other_splits_leaks():
     changed.loc[held, "price"] *= 1000
     after = load(Data(target=("price",)), Random(), Encoding(), seed=0, frame=changed)
     assert json.dumps(before.encoder.to_plain()) == json.dumps(after.encoder.to_plain())
-    for one, other in zip(before.train.fields, after.train.fields, strict=True):
+    for one, other in zip(before.train_examples.fields, after.train_examples.fields, strict=True):
         assert (one is None and other is None) or torch.equal(one, other)
     assert before.fingerprint != after.fingerprint
 
