@@ -27,6 +27,7 @@ from ravine.diagnosis.explain import (
 )
 from ravine.diagnosis.explanation import SECTIONS, parse_explanation
 from ravine.diagnosis.registry import ALL_RULES, FAMILIES, RETIRED_CODES, SYMPTOM_CODES
+from ravine.diagnosis.rule import Rule
 from ravine.errors import InputError
 from ravine.recipe_files import recipe_from
 from ravine_gallery import experiment_names
@@ -201,7 +202,8 @@ def test_every_cause_has_a_meaning_that_fits_a_line():
 
 @pytest.mark.parametrize("name", ["RVN-L01", "rvn-l01", "L01", "l1", "RVNL01", " L-01 "])
 def test_a_code_is_known_however_it_is_written(name):
-    assert find_topic(name, ALL_RULES, RETIRED_CODES).code == "RVN-L01"
+    topic = find_topic(name, ALL_RULES, RETIRED_CODES)
+    assert isinstance(topic, Rule) and topic.code == "RVN-L01"
 
 
 def test_a_cause_is_known_however_it_is_written():

@@ -403,7 +403,8 @@ def test_looking_leaves_the_random_numbers_as_they_were():
     task, recipe = prepare(recipe)
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    quick_check(recipe, task), check_gradient(recipe, task)
+    quick_check(recipe, task)
+    check_gradient(recipe, task)
     assert torch.equal(torch.get_rng_state(), before)
 
 
