@@ -71,7 +71,9 @@ def test_the_others_are_what_the_training_loop_makes_of_them(frame):
         batch=6,
     )
     places = in_turn(task.train_examples.targets, task.train.count)[:6]
-    batch = Batch(task.train_examples.numbers[places][None], targets=task.train_examples.targets[places][None])
+    batch = Batch(
+        task.train_examples.numbers[places][None], targets=task.train_examples.targets[places][None]
+    )
     expected = augment_batch(start_cohort(job), batch, None).numbers.permute(0, 1, 3, 4, 2)
     for b, row in enumerate(rows):
         for p in range(7):
