@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ravine.layout import Slot
-from ravine.networks.layers import join_networks, split_networks
+from ravine.networks.layers import join_networks, split_networks, unbind_networks
 from ravine.protocols import Activation, Batch, ForwardContext, ImageShape, Initializer, Layer
 
 
@@ -141,12 +141,10 @@ class ConvolutionLayer:
         return started
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
-        weights = tensors[self.slots[0].name].unbind(0)
-        biases = (
-            [None] * len(weights)
-            if self.bias is None
-            else tensors[self.slots[1].name].flatten(1).unbind(0)
-        )
+        weights = unbind_networks(tensors[self.slots[0].name])
+        biases: list[Tensor | None] = [None] * len(weights)
+        if self.bias is not None:
+            biases = [*unbind_networks(tensors[self.slots[1].name].flatten(1))]
         xs = split_networks(x) * (len(weights) if x.shape[0] == 1 else 1)
         return join_networks(
             [

@@ -122,7 +122,7 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
         "input-scale",
     ),
     needs="dependence",
-    explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04"),
+    explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04", "RVN-C03"),
     picture="zero-init",
 )
 def constant_output(start: StartProfile) -> Iterator[Observation]:
@@ -275,7 +275,7 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     severity="error",
     cause="initialization",
     needs="dependence",
-    explains=("RVN-I04", "RVN-S03", "RVN-I15", "RVN-H04"),
+    explains=("RVN-I04", "RVN-S03", "RVN-I15", "RVN-H04", "RVN-C03"),
     picture="zero-init",
 )
 def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
@@ -303,7 +303,7 @@ def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
     severity="error",
     cause="initialization",
     needs="dependence",
-    explains=("RVN-S01",),
+    explains=("RVN-S01", "RVN-C03"),
     picture="zero-init",
 )
 def copied_units(start: StartProfile) -> Iterator[Observation]:

@@ -10,6 +10,7 @@ from ravine.diagnosis.rule import Observation, join_names, rule
 from ravine.finding import Change, Evidence
 
 HIGH_LOSS_RATIO = 30.0  # times the loss of the best constant answer
+LOW_LOSS_FRACTION = 0.5  # of the same
 LARGE_WEIGHT_RATIO, LARGE_TABLE_RATIO = 3.0, 10.0  # times the usual weight, in an embedding
 SMALL_WEIGHT_RATIO, TINY_WEIGHT_RATIO = 0.2, 0.03
 FADED_SIGNAL, LOST_SIGNAL = 1e-3, 1e-4  # of the signal of the first layer
@@ -28,16 +29,28 @@ HIGH_DROPOUT = 0.8
     severity="note",
     confidence="medium",
     cause="initialization",
-    also=("input-scale", "saturation", "exploding", "target-scale"),
+    also=("input-scale", "saturation", "exploding", "target-scale", "leakage"),
     needs="first_loss",
     explains=("RVN-I17",),
     picture="initial-loss",
     symptom=True,
 )
-def high_first_loss(start: StartProfile) -> Iterator[Observation]:
+def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     first, baselines = start.first_loss.value, start.loss.baselines
-    base = max(baselines.null_loss or 0.0, baselines.even_loss or 0.0)
-    if first is None or base <= 0 or not first > HIGH_LOSS_RATIO * base:
+    null = baselines.null_loss or 0.0
+    base = max(null, baselines.even_loss or 0.0)
+    if first is None or base <= 0:
+        return
+    if first < LOW_LOSS_FRACTION * null:
+        yield Observation(
+            title="the first loss is far below that of guessing",
+            cause="leakage",
+            evidence=(
+                Evidence("first loss", first, "", LOW_LOSS_FRACTION * null),
+                Evidence("loss of the best constant answer", null),
+            ),
+        )
+    if not first > HIGH_LOSS_RATIO * base:
         return
     large = [layer for layer in start.network.layers if has_large_weights(layer)]
     evidence = (
@@ -82,7 +95,7 @@ def high_first_loss(start: StartProfile) -> Iterator[Observation]:
     cause="vanishing",
     also=("initialization", "exploding", "architecture-too-deep", "hidden-activation"),
     needs="network",
-    explains=("RVN-I13", "RVN-I17"),
+    explains=("RVN-I13", "RVN-I17", "RVN-C03"),
     picture="deep-tanh",
     symptom=True,
 )
@@ -146,6 +159,7 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     cause="dead-units",
     also=("initialization", "input-scale"),
     needs="network",
+    explains=("RVN-C03",),
     picture="activations",
     symptom=True,
 )
@@ -185,7 +199,7 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     cause="saturation",
     also=("initialization", "input-scale"),
     needs="network",
-    explains=("RVN-I17",),
+    explains=("RVN-I17", "RVN-C03"),
     picture="activations",
     symptom=True,
 )
