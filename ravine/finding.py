@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ravine.causes import CAUSES
+from ravine.old_names import current_code
 from ravine.record import Score, finite_json
 
 REPORT_SCHEMA = 1
@@ -135,8 +136,8 @@ class Finding:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Finding:
-        """The finding that `to_json` wrote (tuples among the values of changes come back as
-        lists).
+        """The finding that `to_json` wrote, retired codes as those of today (tuples among the
+        values of changes come back as lists).
         """
         trial = data["trial"]
         if trial is not None:
@@ -152,7 +153,8 @@ class Finding:
                 "evidence": tuple(Evidence(**e) for e in data["evidence"]),
                 "changes": tuple(Change(**c) for c in data["changes"]),
                 "suspects": tuple(data["suspects"]),
-                "explains": tuple(data["explains"]),
+                "code": current_code(data["code"]),
+                "explains": tuple(map(current_code, data["explains"])),
                 "trial": trial,
             }
         )
@@ -201,13 +203,13 @@ class Report:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Report:
-        """The report that `to_json` wrote."""
-        score = data["score"]
+        """The report that `to_json` wrote, retired codes as those of today."""
+        score, checks = data["score"], data["checks"]
         return cls(
             schema=data["schema"],
             run=data["run"],
             score=None if score is None else Score(**{**score, "members": tuple(score["members"])}),
-            checks=Checks(**{name: tuple(codes) for name, codes in data["checks"].items()}),
+            checks=Checks(**{name: tuple(map(current_code, checks[name])) for name in checks}),
             findings=tuple(Finding.from_json(f) for f in data["findings"]),
         )
 

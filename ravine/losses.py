@@ -76,7 +76,7 @@ class Huber(_RegressionLoss):
 
     def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
         """Between median and mean: weights min(1, delta / |e|), updated thirty times."""
-        delta = torch.as_tensor(self.delta, dtype=targets.dtype).reshape(-1, 1, 1)
+        delta = _column(self.delta, targets)[:, None]
         found = _median(targets, shares).expand(len(delta), -1)
         for _ in range(30):
             sizes = (targets - found[:, None]).abs().clamp_min(1e-30)
@@ -125,7 +125,7 @@ class BinaryCrossEntropy:
 
     def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
         """The logit of each label's share; 0 and 1 are taken a tenth of an example short."""
-        smoothing = torch.as_tensor(self.label_smoothing, dtype=targets.dtype).reshape(-1, 1)
+        smoothing = _column(self.label_smoothing, targets)
         found = (1 - smoothing) * (shares[:, None] * targets).sum(0, keepdim=True) + smoothing / 2
         return found.logit(0.1 / (len(targets) + 1))
 
@@ -190,7 +190,7 @@ class SoftmaxCrossEntropy:
 
     def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
         """The logarithm of each class's share; one without examples counts as a tenth of one."""
-        smoothing = torch.as_tensor(self.label_smoothing, dtype=shares.dtype).reshape(-1, 1)
+        smoothing = _column(self.label_smoothing, shares)
         found = shares.new_zeros(outputs).index_add(0, targets, shares)[None]
         found = (1 - smoothing) * found + smoothing / outputs
         return found.clamp_min(0.1 / (len(targets) + 1)).log()
@@ -245,6 +245,11 @@ def _median(targets: Tensor, shares: Tensor) -> Tensor:
     ordered, places = targets.sort(0)
     below = shares[places].cumsum(0) < 0.5
     return ordered.gather(0, below.sum(0, keepdim=True).clamp_max(len(targets) - 1))
+
+
+def _column(number: Number, like: Tensor) -> Tensor:
+    """A setting as a column [1, 1] or [P, 1] with the type and on the device of a tensor."""
+    return torch.as_tensor(number, dtype=like.dtype, device=like.device).reshape(-1, 1)
 
 
 def _over_outputs(losses: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The names that parts and keys had in earlier versions: the only place that knows them.
+"""The names that parts, keys and codes had in earlier versions: the only place that knows them.
 
 Recipe files, run folders and JSON written by an earlier version are read under these names; they
 are never written again. `tests/old_formats/` holds such files.
@@ -24,6 +24,21 @@ OLD_KEYS: Mapping[str, tuple[str, ...]] = {
     "task_type": ("asked",),
     "transform": ("form",),
 }
+# codes of findings by the code that says the same today
+RETIRED_CODES: Mapping[str, str] = {
+    "RVN-C01": "RVN-I13",
+    "RVN-C05": "RVN-I01",
+    "RVN-C06": "RVN-I14",
+    "RVN-C07": "RVN-I15",
+    "RVN-C08": "RVN-I16",
+    "RVN-C09": "RVN-S02",
+    "RVN-C10": "RVN-I07",
+    "RVN-T01": "RVN-N01",
+    "RVN-T21": "RVN-T03",
+    "RVN-T22": "RVN-T02",
+    "RVN-T23": "RVN-T09",
+    "RVN-T24": "RVN-T04",
+}
 
 
 def part_names(cls: type) -> tuple[str, ...]:
@@ -39,6 +54,15 @@ def get_key(plain: Mapping[str, Any], key: str, default: Any = None) -> Any:
     """
     names = (key, *OLD_KEYS.get(key, ()))
     return next((plain[name] for name in names if name in plain), default)
+
+
+def current_code(code: str) -> str:
+    """The code of today for one that a record or a report may hold.
+
+    >>> current_code("RVN-T22"), current_code("RVN-L01")
+    ('RVN-T02', 'RVN-L01')
+    """
+    return RETIRED_CODES.get(code, code)
 
 
 def with_earlier_keys(plain: Any) -> Any:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ravine.errors import RunError
 from ravine.files import check_readable
+from ravine.old_names import current_code
 
 RECORD_SCHEMA = 1  # raised when a file of a run's folder changes its meaning
 
@@ -159,7 +160,7 @@ def read_record(folder: Path) -> Record:
             for m in data["members"]
         ),
         series=_read_series(folder / "series.csv", len(data["members"])),
-        events=tuple(Event(**e) for e in data["events"]),
+        events=tuple(Event(**e | {"kind": current_code(e["kind"])}) for e in data["events"]),
         effects=tuple(
             EffectReport(
                 name=e["name"], meaning=e["meaning"], values=tuple(_number(v) for v in e["values"])

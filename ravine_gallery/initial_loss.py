@@ -13,7 +13,8 @@ import torch
 from matplotlib.figure import Figure
 
 from ravine.data import Random
-from ravine.examination import preflight
+from ravine.diagnosis.recipe_rules import LEARNED_LOSS
+from ravine.examination.preflight_checks import measure_penalties, without_regularization
 from ravine.networks.initializers import He, Normal, Zero
 from ravine.optimizers import SGD
 from ravine.penalties import L2
@@ -22,7 +23,7 @@ from ravine.record import Series
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.statistics import t_interval
 from ravine.training.defaults import prepare
-from ravine.training.evaluation import mean_loss, starting_losses
+from ravine.training.evaluation import constant_loss, mean_loss, starting_losses
 from ravine.training.train import train_all, train_on
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_range, format_interval
@@ -54,7 +55,7 @@ def run_first_checks(quick: bool) -> ExperimentOutcome:
     exact = max(_penalty_error(name) for name in CHANCE_LOSSES)
     rising = bool((np.diff(added) > 0).all() and (np.diff(after.mean(1)) > 0).all())
     healthy, *broken = curves.values()
-    below = healthy.values < preflight.LEARNED_LOSS * level
+    below = healthy.values < LEARNED_LOSS * level
     reached = np.where(below.any(0), healthy.steps[below.argmax(0)], math.inf)
     least = float(min(curve.values[-1].min() for curve in broken) / level)
     he = t_interval(first["digits"][-1])
@@ -105,8 +106,9 @@ def _penalized_recipe(source: str) -> Recipe:
 def _penalty_error(source: str) -> float:
     """The relative difference of what a penalty adds from its formula."""
     task, recipe = prepare(_penalized_recipe(source))
-    values = preflight.check_penalty(recipe, task).values
-    return values["relative difference from the closed form"]
+    effect = measure_penalties(recipe, task)
+    assert effect is not None and effect.difference is not None
+    return effect.difference
 
 
 def _penalized_losses(epochs: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +121,9 @@ def _penalized_losses(epochs: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
     added = [0.0]
     for recipe in recipes[1:]:
         task, resolved = prepare(recipe)
-        added.append(preflight.check_penalty(resolved, task).values["L2 0"])
+        effect = measure_penalties(resolved, task)
+        assert effect is not None
+        added.append(effect.added[0])
     return np.array(added), np.array(after)
 
 
@@ -128,7 +132,7 @@ def _small_batch_losses(steps: int, seeds: int) -> tuple[dict[str, Series], floa
     guessing.
     """
     task, recipe = prepare(make_recipe("digits", split=Random(validation=0.1)))
-    bare = preflight.unhindered(recipe).vary("epochs", steps).vary("seeds", seeds)
+    bare = without_regularization(recipe).vary("epochs", steps).vary("seeds", seeds)
     few = task.train_examples.take(torch.arange(SMALL_BATCH))
     small = dataclasses.replace(task, train=few, validation=None, test=None)
     recipes = {
@@ -138,7 +142,8 @@ def _small_batch_losses(steps: int, seeds: int) -> tuple[dict[str, Series], floa
     }
     runs = train_on([small] * 3, list(recipes.values()), workers=1)
     curves = [run.record.series["train/loss"] for run in runs]
-    level = preflight.check_overfits_few(recipe, small, few=SMALL_BATCH, steps=8).values["chance"]
+    assert bare.loss is not None  # resolved
+    level = constant_loss(bare.loss, few, task.outputs)
     return dict(zip(recipes, curves, strict=True)), level
 
 

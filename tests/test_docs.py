@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -162,4 +163,16 @@ def test_the_readers_of_documents_find_what_is_there():
 
 def test_the_readme_has_examples_for_both_faces():
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert len(blocks(readme, ("python",))) >= 2 and len(commands(readme)) >= 3
+    assert len(blocks(readme, ("python",))) >= 1 and len(commands(readme)) >= 3
+
+
+def test_the_readme_shows_every_file_after_one_screen_of_text():
+    script = runpy.run_path(str(ROOT / "scripts/readme_tree.py"))
+    head, heading, _ = (text := (ROOT / "README.md").read_text("utf-8")).partition(
+        script["HEADING"]
+    )
+    assert heading and text == head + script["readme_tree"](), "run scripts/readme_tree.py"
+    assert len(head.splitlines()) <= 75
+    listed = re.findall(r"^ +(\w+\.py) ", text, re.M)
+    files = [p.name for p in (ROOT / "ravine").rglob("*.py") if p.name != "__init__.py"]
+    assert sorted(listed) == sorted(files)

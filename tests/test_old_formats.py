@@ -3,6 +3,7 @@
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from ravine.augment import KorniaAugmentation
 from ravine.catalog import PARTS_BY_ROLE
 from ravine.cli import run_command
 from ravine.data import read_table
-from ravine.finding import Report
+from ravine.finding import Finding, Report
 from ravine.networks import TorchModule
-from ravine.old_names import OLD_PART_NAMES
+from ravine.old_names import OLD_PART_NAMES, current_code
 from ravine.optimizers import TorchOptimizer
 from ravine.recipe_files import recipe_text, with_settings
+from ravine.record import read_record
 
 FILES = Path(__file__).parent / "old_formats"
 
@@ -106,7 +108,23 @@ def test_a_run_of_old_is_diagnosed(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["check.json", "doctor.json"])
 def test_findings_are_read_as_they_were_printed(name):
-    assert Report.from_json(saved(name)).to_json() == saved(name)
+    text = (FILES / name).read_text("utf-8")
+    expected = json.loads(re.sub(r"RVN-\w+", lambda match: current_code(match[0]), text))
+    assert Report.from_json(saved(name)).to_json() == expected
+
+
+def test_a_finding_with_a_retired_code_is_read_as_one_of_today():
+    plain = saved("doctor.json")["findings"][0] | {"code": "RVN-T22", "explains": ["RVN-T24"]}
+    found = Finding.from_json(plain)
+    assert (found.code, found.explains) == ("RVN-T02", ("RVN-T04",))
+
+
+def test_an_event_with_a_retired_code_is_read_as_one_of_today(tmp_path):
+    folder = shutil.copytree(FILES / "run", tmp_path / "run")
+    record = json.loads((folder / "record.json").read_text("utf-8"))
+    record["events"].append({"step": 3, "kind": "RVN-T01", "text": "diverged", "member": None})
+    (folder / "record.json").write_text(json.dumps(record), "utf-8")
+    assert read_record(folder).events[-1].kind == "RVN-N01"
 
 
 PLAIN = ["iris", "--recipe", "plain"]

@@ -21,7 +21,7 @@ import torch
 from benchmarks.doctor.program import Program, Setup
 from benchmarks.doctor.programs import ALL
 from benchmarks.doctor.score import Share, gain_reached
-from ravine.examination import torch_subject
+from ravine.examination import torch_class_trial, torch_subject
 from ravine.examination.api import examine
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_arguments import read_program
@@ -47,9 +47,9 @@ from ravine.examination.torch_changes import (
     TorchChange,
     UnitVarianceStart,
     UseAdam,
+    apply_treatments,
 )
 from ravine.examination.torch_program import TorchProgram, train_program
-from ravine.examination.torch_subject import apply_changes
 from ravine.finding import Change
 
 RANDOM_CHANGES: Mapping[str, tuple[TorchChange, ...]] = {  # steps are drawn beside these
@@ -130,7 +130,7 @@ def mean_score(
     for seed in seeds:
         setup = program.build(seed)
         try:
-            run = train_program(apply_changes(torch_program(setup, seed), changes), seed=seed)
+            run = train_program(apply_treatments(torch_program(setup, seed), changes), seed=seed)
         except (CannotTryError, RuntimeError, ValueError, IndexError):
             scores.append(setup.judge.worst)
             continue
@@ -144,13 +144,14 @@ def retrain(program: Program, partner: Program, seeds: Sequence[int]) -> Retrain
     trained.
     """
     setup, counted = program.build(seeds[0]), [0]
-    original = torch_subject.train_program
+    trainers, original = (torch_subject, torch_class_trial), torch_subject.train_program
 
     def counting(*args, **kwargs):
         counted[0] += 1
         return original(*args, **kwargs)
 
-    torch_subject.train_program = counting
+    for module in trainers:
+        module.train_program = counting
     try:
         report = examine(
             setup.model,
@@ -163,7 +164,8 @@ def retrain(program: Program, partner: Program, seeds: Sequence[int]) -> Retrain
             seed=seeds[0],
         )
     finally:
-        torch_subject.train_program = original
+        for module in trainers:
+            module.train_program = original
     helped = next(
         (f for f in report.findings if f.trial is not None and f.trial.verdict == "helped"), None
     )
@@ -195,7 +197,7 @@ def search_at_random(
         paths = draw.sample(sorted(drawn), draw.choice((1, 2)))
         changes = tuple(draw.choice(drawn[path]) for path in paths)
         try:
-            run = train_program(apply_changes(given, changes), seed=seed)
+            run = train_program(apply_treatments(given, changes), seed=seed)
         except (CannotTryError, RuntimeError, ValueError, IndexError):
             continue
         if not run.diverged and (run.last.loss < best or best != best):

@@ -143,10 +143,11 @@ def explain_command(
         rule_to_json,
         rules_naming,
     )
-    from ravine.diagnosis.registry import ALL_RULES, FAMILIES, RETIRED_CODES
+    from ravine.diagnosis.registry import ALL_RULES, FAMILIES
+    from ravine.old_names import RETIRED_CODES
 
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    topic = find_topic(name, ALL_RULES, RETIRED_CODES) if name else ""
+    topic = find_topic(name, ALL_RULES) if name else ""
     if picture is not None:
         draw_explained(topic, picture, force=force)
     if not topic:

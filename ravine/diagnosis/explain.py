@@ -8,27 +8,28 @@ import difflib
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from ravine.causes import CAUSES
 from ravine.diagnosis.rule import Rule
 from ravine.errors import InputError, fold_name
+from ravine.old_names import current_code
 
 PAGE_WIDTH = 80
+RULE_JSON_KEYS = frozenset(field.name for field in fields(Rule)) - {"needs", "find"}
 ANSI_COLORS = {"error": "31", "warning": "33", "note": "36", "+": "32", "-": "31"}
 ANSI_RESET, ANSI_BOLD = "\x1b[0m", "\x1b[1m"
 
 
-def find_topic(name: str, rules: Sequence[Rule], redirects: Mapping[str, str]) -> Rule | str:
+def find_topic(name: str, rules: Sequence[Rule]) -> Rule | str:
     """The rule of a code, or the cause, that a reader may write in any case and without `RVN-`.
 
     A retired code gives the rule that took its place. Raises `InputError` with the nearest one for
     any other name.
     """
     codes = {rule.code: rule for rule in rules}
-    code = normalize_code(name)
-    code = redirects.get(code, code)
+    code = current_code(normalize_code(name))
     if code in codes:
         return codes[code]
     causes = {fold_name(cause): cause for cause in CAUSES}
@@ -55,29 +56,14 @@ def normalize_code(name: str) -> str:
 
 def rules_naming(cause: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """The rules that may name a cause: as theirs, instead of theirs, or as a suspect beside it."""
-    rules = tuple(rules)
-    return (
-        *(r for r in rules if r.cause == cause),
-        *(r for r in rules if r.cause != cause and cause in r.also),
-    )
+    named = (rule for rule in rules if cause in (rule.cause, *rule.also))
+    return tuple(sorted(named, key=lambda rule: rule.cause != cause))
 
 
 def rule_to_json(rule: Rule) -> dict[str, Any]:
     """A rule and its explanation as JSON-ready data."""
-    about = {
-        name: getattr(rule, name)
-        for name in (
-            "code",
-            "cause",
-            "severity",
-            "confidence",
-            "explains",
-            "also",
-            "symptom",
-            "picture",
-        )
-    }
-    return about | asdict(rule.explanation)
+    settings = {name: value for name, value in vars(rule).items() if name in RULE_JSON_KEYS}
+    return settings | asdict(rule.explanation)
 
 
 def rule_page(
@@ -88,34 +74,24 @@ def rule_page(
     about = rule.explanation
     sure = "exact" if rule.confidence == "exact" else f"confidence {rule.confidence}"
     causes = f"cause {rule.cause}" + (f", or {', '.join(rule.also)}" if rule.also else "")
+    heading = _heading(rule, width, color)
     blocks = [
-        "\n".join(
-            [*_heading(rule, width, color), *_wrap(f"{rule.severity}, {sure}; {causes}", width)]
-        ),
+        "\n".join([*heading, *_wrap(f"{rule.severity}, {sure}; {causes}", width)]),
         _section("What it means", _wrap(about.means, width), color),
         _section("Why it happens", _wrap(about.because, width), color),
         _section("How it is detected", _wrap(about.detected, width), color),
         _section("What it misses", _wrap(about.misses, width), color),
-        _section(
-            "What to do", [*_wrap(about.remedy, width), "", *_patch(about.patch, color)], color
-        ),
     ]
+    remedy = [*_wrap(about.remedy, width), "", *_patch(about.patch, color)]
+    blocks.append(_section("What to do", remedy, color))
     if rule.explains:
-        lines = [
-            line for code in rule.explains for line in _wrap(f"{code} {titles[code].title}", width)
-        ]
+        symptoms = [f"{code} {titles[code].title}" for code in rule.explains]
+        lines = [line for symptom in symptoms for line in _wrap(symptom, width)]
         blocks.append(_section("What it accounts for", lines, color))
     if rule.picture:
-        blocks.append(
-            _section(
-                "Picture",
-                [
-                    f"  ravine explain {rule.code} --picture {rule.picture}.svg",
-                    f"  ravine gallery {rule.picture} -o shown",
-                ],
-                color,
-            )
-        )
+        drawing = f"  ravine explain {rule.code} --picture {rule.picture}.svg"
+        lines = [drawing, f"  ravine gallery {rule.picture} -o shown"]
+        blocks.append(_section("Picture", lines, color))
     if about.references:
         lines = [line for text in about.references for line in _wrap(text, width, first="- ")]
         blocks.append(_section("References", lines, color))
@@ -155,27 +131,20 @@ def _nearest(name: str, code: str, codes: Mapping[str, Rule]) -> str:
     if alike:
         return min(alike, key=lambda c: abs(int(c[5:]) - int(code[5:])))
     word = re.escape(name.lower())
-    titled = [
-        c
-        for c, rule in codes.items()
-        if not code and name and re.search(rf"\b{word}", rule.title.lower())
-    ]
-    if titled:
-        return titled[0]
+    titled = (c for c, rule in codes.items() if re.search(rf"\b{word}", rule.title.lower()))
+    if name and not code and (first := next(titled, "")):
+        return first
     by_folded = {fold_name(known): known for known in (*codes, *CAUSES)}
-    return by_folded[
-        difflib.get_close_matches(fold_name(code or name), by_folded, n=1, cutoff=0.0)[0]
-    ]
+    (closest,) = difflib.get_close_matches(fold_name(code or name), by_folded, n=1, cutoff=0.0)
+    return by_folded[closest]
 
 
 def _heading(rule: Rule, width: int, color: bool) -> list[str]:
     lines = textwrap.wrap(rule.title, width - len(rule.code) - 2)
-    code = (
-        f"\x1b[{ANSI_COLORS[rule.severity]}m{ANSI_BOLD}{rule.code}{ANSI_RESET}"
-        if color
-        else rule.code
-    )
-    return [f"{code}  {lines[0]}", *(f"{'':{len(rule.code) + 2}}{line}" for line in lines[1:])]
+    code, indent = rule.code, " " * (len(rule.code) + 2)
+    if color:
+        code = f"\x1b[{ANSI_COLORS[rule.severity]}m{ANSI_BOLD}{code}{ANSI_RESET}"
+    return [f"{code}  {lines[0]}", *(f"{indent}{line}" for line in lines[1:])]
 
 
 def _section(title: str, lines: Iterable[str], color: bool) -> str:
@@ -200,8 +169,6 @@ def _wrap(text: str, width: int, *, first: str = "", hang: int = 0) -> list[str]
 
 def _patch(patch: str, color: bool) -> Iterator[str]:
     for line in patch.splitlines():
-        yield (
-            f"    \x1b[{ANSI_COLORS[line[0]]}m{line}{ANSI_RESET}"
-            if color and line[0] in "+-"
-            else f"    {line}"
-        )
+        if color and line[0] in "+-":
+            line = f"\x1b[{ANSI_COLORS[line[0]]}m{line}{ANSI_RESET}"
+        yield f"    {line}"

@@ -3,7 +3,8 @@ written.
 
 A file has a heading `# CODE: title` and the sections of `SECTIONS`; in the section "What to do"
 stands the change as a diff. `{NAME}` and `{NAME:format}` are thresholds: constants of the module in
-which the rule stands.
+which the rule stands. The page of a code with checks in two modules names the module as well:
+`{training_loop.rules_loss_curve.NAME:format}`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
+from importlib import import_module, resources
 from typing import Any
 
 SECTIONS = {
@@ -24,7 +25,7 @@ SECTIONS = {
     "What to do": "remedy",
     "References": "references",
 }
-THRESHOLD = re.compile(r"\{([A-Z][A-Z0-9_]*)(?::([^{}]*))?\}")
+THRESHOLD_PATTERN = re.compile(r"\{(?:([a-z_.]+)\.)?([A-Z][A-Z0-9_]*)(?::([^{}]*))?\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +50,10 @@ def read_explanation(
     """The explanation of a code; `thresholds` are names and values, or the function whose module
     has them.
     """
-    text = (
-        resources.files("ravine.diagnosis")
-        .joinpath("explanations", f"{code}.md")
-        .read_text("utf-8")
-    )
-    return parse_explanation(
-        text, thresholds if isinstance(thresholds, Mapping) else _constants_beside(thresholds)
-    )
+    page = resources.files("ravine.diagnosis").joinpath("explanations", f"{code}.md")
+    if not isinstance(thresholds, Mapping):
+        thresholds = _constants_beside(thresholds)
+    return parse_explanation(page.read_text("utf-8"), thresholds)
 
 
 def parse_explanation(text: str, thresholds: Mapping[str, Any]) -> Explanation:
@@ -72,21 +69,15 @@ def parse_explanation(text: str, thresholds: Mapping[str, Any]) -> Explanation:
     heading, *sections = re.split(r"^## ", text, flags=re.M)
     written = {name.strip(): body for name, _, body in (s.partition("\n") for s in sections)}
     if set(written) != set(SECTIONS):
-        raise ValueError(
-            f"the sections are {', '.join(written)}; they must be {', '.join(SECTIONS)}"
-        )
-    patch = re.search(r"^```diff\n(.*?)^```", written["What to do"], re.M | re.S)
-    written["What to do"] = re.sub(
-        r"^```diff\n.*?^```", "", written["What to do"], flags=re.M | re.S
-    )
+        known = ", ".join(SECTIONS)
+        raise ValueError(f"the sections are {', '.join(written)}; they must be {known}")
+    remedy, _, rest = written["What to do"].partition("```diff\n")
+    patch, _, after = rest.partition("```")
+    written["What to do"] = remedy + after
     references = tuple(re.findall(r"^- (.*)$", written.pop("References"), re.M))
     texts = {SECTIONS[name]: _fill(_join_lines(body), thresholds) for name, body in written.items()}
-    return Explanation(
-        title=heading.partition(":")[2].strip(),
-        patch=patch[1].rstrip("\n") if patch else "",
-        references=references,
-        **texts,
-    )
+    title = heading.partition(":")[2].strip()
+    return Explanation(title=title, patch=patch.rstrip("\n"), references=references, **texts)
 
 
 def _join_lines(body: str) -> str:
@@ -100,7 +91,13 @@ def _fill(text: str, thresholds: Mapping[str, Any]) -> str:
     """The text with its thresholds as numbers. Raises `KeyError` for one that the module does not
     have.
     """
-    return THRESHOLD.sub(lambda found: format(thresholds[found[1]], found[2] or ""), text)
+
+    def number(match: re.Match[str]) -> str:
+        module, name, spec = match.groups()
+        named = vars(import_module(f"ravine.diagnosis.{module}")) if module else thresholds
+        return format(named[name], spec or "")
+
+    return THRESHOLD_PATTERN.sub(number, text)
 
 
 def _constants_beside(function: Any) -> dict[str, Any]:

@@ -1,159 +1,180 @@
-"""Faults of a recipe that show before its first step: the rules that hand on what checks observed.
+"""Faults of a recipe that show before its first step: what was measured of it, and the rules that
+read it.
 
-The checks run networks and stand in `ravine.examination`; here stands what they mean.
+What measures trains networks and stands in `ravine.examination.preflight`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
 
-from ravine.diagnosis.rule import Observation, Rule, rule
+from ravine.diagnosis.rule import Observation, rule
+from ravine.finding import Change, Evidence
 
-LEARNED_LOSS = 0.02  # of the chance level: a loss that counts as about zero
-FADED_HIDDEN_SIGNAL = 1e-3  # of the last hidden layer over that of the first
-CONSTANT_UNITS = 0.9  # share of a layer's units with the same output for every example
-FLAT_UNIT_SLOPE = 0.05  # of an activation's steepest slope
-SATURATED_UNITS = 0.5  # share of a layer's units where the slope is next to 0
+PENALTY_DIFFERENCE = 1e-9  # of a penalty from its formula, relative, in float64
 GRADIENT_DIFFERENCE = 1e-3  # of a gradient from finite differences, relative, in float64
+LEARNED_LOSS = 0.02  # of the loss of the best constant answer: about zero
+HALF_LEARNED_LOSS = 0.5  # of the same: learned at least in part
+NEAR_RATE_FACTOR = 10.0  # times the learning rate, or a tenth: not far from it
+
+Measured = TypeVar("Measured")
 
 
-@dataclass(frozen=True)
-class RecipeCheck:
-    """One check of a recipe. It may pass and yet have observed something to note."""
+@dataclass(frozen=True, kw_only=True)
+class PenaltyEffect:
+    """What penalties add to the first loss, and whether it is what their formulas say."""
 
-    name: str
-    passed: bool | None  # None: it does not apply
-    summary: str  # what came out, in a sentence
-    values: Mapping[str, float] = field(default_factory=dict)
-    observation: Observation | None = None
+    added: tuple[float, ...]  # by each penalty, averaged over networks
+    rises: bool  # with the strength, of every penalty
+    difference: float | None  # largest relative difference from the formula; None: none is known
 
 
-@dataclass(frozen=True)
-class NamedChecks:
-    """The checks of a recipe by their names; an exception where a check broke."""
+@dataclass(frozen=True, kw_only=True)
+class OverfitAttempt:
+    """How networks trained on a small batch at one learning rate."""
 
-    checks: Mapping[str, RecipeCheck | Exception]
+    lr: float
+    factor: float  # over the recipe's own
+    steps: float  # until the loss of every network was about zero; ∞: it was not
+    least_loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallBatchFit:
+    """Attempts to overfit a small batch, that at the recipe's own learning rate first."""
+
+    examples: int
+    constant_loss: float  # of the best constant answer
+    max_steps: int
+    lr_path: str
+    attempts: tuple[OverfitAttempt, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientError:
+    """How far the gradient that training uses is from finite differences, over its length."""
+
+    difference: float
+    networks: int
+    examples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeProfile:
+    """What was measured of a recipe: None where it does not apply, an exception where it broke."""
+
+    penalty: PenaltyEffect | Exception | None = None
+    gradient: GradientError | Exception | None = None
+    small_batch: SmallBatchFit | Exception | None = None
 
     def has(self, need: str) -> bool | None:
-        """The name of a check: None where it does not apply, False where it was not made."""
-        check = self.checks.get(need)
-        if isinstance(check, RecipeCheck) and check.passed is None:
-            return None
-        return check is not None
-
-    def get(self, name: str) -> RecipeCheck:
-        """A check that was made. Raises what it raised."""
-        check = self.checks[name]
-        if isinstance(check, Exception):
-            raise check
-        return check
+        """Whether a field was measured, or broke; None where it does not apply."""
+        return None if getattr(self, need) is None else True
 
 
-def _check_rule(
-    code: str,
-    need: str,
-    *,
-    severity: str,
-    cause: str,
-    confidence: str = "exact",
-    explains: tuple[str, ...] = (),
-    also: tuple[str, ...] = (),
-    symptom: bool = False,
-    picture: str = "",
-) -> Rule:
-    """The rule that hands on what its check observed."""
-
-    def find(checks: NamedChecks) -> Iterator[Observation]:
-        observation = checks.get(need).observation
-        if observation is not None:
-            yield observation
-
-    return rule(
-        code,
-        severity=severity,
-        cause=cause,
-        needs=need,
-        confidence=confidence,
-        explains=explains,
-        also=also,
-        symptom=symptom,
-        picture=picture,
-    )(find)
+def require_measured(result: Measured | Exception | None) -> Measured:
+    """What was measured. Raises what broke the measurement."""
+    if isinstance(result, Exception):
+        raise result
+    assert result is not None  # a rule that needs it does not run
+    return result
 
 
-ALL = (
-    _check_rule(
-        "RVN-C01",
-        "initial loss",
-        severity="warning",
-        confidence="high",
-        cause="initialization",
-        also=("data-degenerate", "leakage", "input-scale", "target-scale", "dropout"),
-        picture="initial-loss",
+@rule("RVN-C02", severity="warning", cause="loss", needs="penalty", picture="initial-loss")
+def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
+    effect = require_measured(profile.penalty)
+    if not effect.rises:
+        evidence = Evidence(
+            "added by the penalties at 1 to 100 times their strength",
+            effect.added[-1],
+            limit=0.0,
+            text="nothing more at a higher one",
+        )
+        yield Observation(where="penalties", evidence=(evidence,))
+    elif effect.difference is not None and effect.difference > PENALTY_DIFFERENCE:
+        name = "difference from the formula"
+        yield Observation(
+            where="penalties",
+            title="a penalty is not what its formula says",
+            severity="error",
+            evidence=(Evidence(name, effect.difference, "relative", PENALTY_DIFFERENCE),),
+        )
+
+
+@rule(
+    "RVN-C03",
+    severity="warning",
+    confidence="high",
+    cause="architecture-too-small",
+    also=(
+        "learning-rate-high",
+        "learning-rate-low",
+        "hidden-activation",
+        "initialization",
+        "too-few-steps",
     ),
-    _check_rule("RVN-C02", "penalty", severity="warning", cause="loss", picture="initial-loss"),
-    _check_rule(
-        "RVN-C03",
-        "overfit a few",
-        severity="warning",
-        confidence="high",
-        cause="architecture-too-small",
-        also=("learning-rate-high", "learning-rate-low", "hidden-activation", "initialization"),
-        symptom=True,
-        picture="initial-loss",
-    ),
-    _check_rule("RVN-C04", "gradient", severity="error", cause="loss", also=("precision",)),
-    _check_rule(
-        "RVN-C05",
-        "independence",
-        severity="error",
-        cause="normalization",
-        also=("shape-pairing", "train-eval-mode"),
-    ),
-    _check_rule(
-        "RVN-C06",
-        "signal",
-        severity="warning",
-        confidence="high",
-        cause="vanishing",
-        also=("exploding", "initialization"),
-        explains=("RVN-C03",),
-        picture="deep-tanh",
-    ),
-    _check_rule(
-        "RVN-C07",
-        "dead",
-        severity="warning",
-        confidence="high",
-        cause="dead-units",
-        also=("initialization", "input-scale"),
-        explains=("RVN-C03",),
-        picture="activations",
-    ),
-    _check_rule(
-        "RVN-C08",
-        "saturation",
-        severity="warning",
-        confidence="high",
-        cause="saturation",
-        also=("initialization", "input-scale"),
-        explains=("RVN-C03",),
-        picture="activations",
-    ),
-    _check_rule(
-        "RVN-C09",
-        "nonlinearity",
-        severity="warning",
-        cause="hidden-activation",
-        explains=("RVN-C03",),
-    ),
-    _check_rule(
-        "RVN-C10",
-        "symmetry",
-        severity="error",
-        cause="initialization",
-        explains=("RVN-C03", "RVN-C06", "RVN-C07"),
-        picture="zero-init",
-    ),
+    needs="small_batch",
+    symptom=True,
+    picture="initial-loss",
 )
+def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
+    fit = require_measured(profile.small_batch)
+    own = fit.attempts[0]
+    if math.isfinite(own.steps):
+        return
+    best = min(fit.attempts, key=lambda a: (a.steps, abs(math.log(a.factor))))
+    if math.isfinite(best.steps):
+        text = f"at {best.lr:g}; at {own.lr:g} {fit.max_steps} steps are not enough"
+        yield Observation(
+            where=fit.lr_path,
+            severity="warning" if _is_far(best) else "note",
+            title=f"a small batch can be overfit only at {best.factor:g} times the learning rate",
+            cause="learning-rate-low" if best.factor > 1 else "learning-rate-high",
+            suspects=("too-few-steps",),
+            evidence=(Evidence("steps to overfit it", best.steps, text=text),),
+            changes=(Change(fit.lr_path, best.lr),),
+        )
+        return
+    nearest = min(fit.attempts, key=lambda a: a.least_loss)
+    evidence = Evidence(
+        "least loss",
+        nearest.least_loss,
+        limit=LEARNED_LOSS * fit.constant_loss,
+        text=f"of {fit.examples} examples; the best constant answer has {fit.constant_loss:.3g}",
+    )
+    half = HALF_LEARNED_LOSS * fit.constant_loss
+    if _is_far(nearest) and nearest.least_loss < half < own.least_loss:
+        yield Observation(
+            where=fit.lr_path,
+            cause="learning-rate-low" if nearest.factor > 1 else "learning-rate-high",
+            suspects=("architecture-too-small",),
+            evidence=(evidence,),
+            changes=(Change(fit.lr_path, nearest.lr),),
+        )
+    else:
+        suspects = ("hidden-activation", "initialization")
+        yield Observation(where="network", evidence=(evidence,), suspects=suspects)
+
+
+def _is_far(attempt: OverfitAttempt) -> bool:
+    return not 1 / NEAR_RATE_FACTOR <= attempt.factor <= NEAR_RATE_FACTOR
+
+
+@rule("RVN-C04", severity="error", cause="loss", also=("precision",), needs="gradient")
+def wrong_gradient(profile: RecipeProfile) -> Iterator[Observation]:
+    error = require_measured(profile.gradient)
+    if error.difference > GRADIENT_DIFFERENCE:
+        evidence = Evidence(
+            "gradient's difference from finite differences",
+            error.difference,
+            "of its length",
+            GRADIENT_DIFFERENCE,
+            f"in float64, {error.networks} networks, {error.examples} examples",
+        )
+        yield Observation(evidence=(evidence,), suspects=("precision",))
+
+
+ALL = (ineffective_penalty, small_batch_not_overfit, wrong_gradient)

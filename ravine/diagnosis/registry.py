@@ -1,8 +1,13 @@
-"""All rules, by what they look at, and the codes that took the place of retired ones."""
+"""All rules, by what they read.
+
+A code may have two checks: one reads the curves of a run, the other what was recorded of a watched
+loop.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from ravine.diagnosis import recipe_rules
 from ravine.diagnosis.data import rules as data_rules
@@ -33,16 +38,36 @@ LOOP_RULES: tuple[Rule, ...] = (
     *rules_network.ALL,
     *rules_loss_curve.ALL,
 )
-FAMILIES: Mapping[str, tuple[Rule, ...]] = {
+CHECKS_BY_FAMILY: Mapping[str, tuple[Rule, ...]] = {
     "the training loop": _STEP_RULES,
     "output and loss": rules_output.ALL,
     "the network": rules_network.ALL,
     "the data": data_rules.ALL,
     "initialization": initialization_rules.ALL,
     "a recipe before training": recipe_rules.ALL,
-    "training curves": (*rules_loss_curve.ALL, *curve_rules.ALL),
+    "training curves": (*curve_rules.ALL, *rules_loss_curve.ALL),
     "trials": trial_rules.ALL,
 }
-ALL_RULES: tuple[Rule, ...] = tuple(rule for rules in FAMILIES.values() for rule in rules)
-SYMPTOM_CODES = frozenset(rule.code for rule in ALL_RULES if rule.symptom)
-RETIRED_CODES: Mapping[str, str] = {}
+ALL_CHECKS = tuple(check for checks in CHECKS_BY_FAMILY.values() for check in checks)
+
+
+def merge_checks(checks: Iterable[Rule]) -> dict[str, Rule]:
+    """A rule for each code: of several checks the first, with the causes that any of them may name
+    and the symptoms that any of them accounts for.
+    """
+    merged: dict[str, Rule] = {}
+    for check in checks:
+        first = merged.setdefault(check.code, check)
+        causes = dict.fromkeys((first.cause, *first.also, check.cause, *check.also))
+        explains = dict.fromkeys((*first.explains, *check.explains))
+        merged[check.code] = replace(first, also=tuple(causes)[1:], explains=tuple(explains))
+    return merged
+
+
+_RULES = merge_checks(ALL_CHECKS)
+ALL_RULES: tuple[Rule, ...] = tuple(_RULES.values())
+FAMILIES: Mapping[str, tuple[Rule, ...]] = {
+    family: tuple(_RULES[code] for code in dict.fromkeys(check.code for check in checks))
+    for family, checks in CHECKS_BY_FAMILY.items()
+}
+SYMPTOM_CODES = frozenset(check.code for check in ALL_CHECKS if check.symptom)

@@ -7,7 +7,7 @@ it happens, how it is detected, what it misses and what to do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -16,9 +16,7 @@ from ravine.finding import Change, Checks, Evidence, Finding, Trial
 
 
 class RuleInput(Protocol):
-    """What rules read: plain data that was measured of a loop, of examples, of a network or of a
-    run.
-    """
+    """Plain data that was measured of a loop, of examples, of a network or of a run."""
 
     def has(self, need: str) -> bool | None:
         """Whether what a rule needs was measured; None where it does not apply."""
@@ -27,7 +25,7 @@ class RuleInput(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What a rule saw. What is left out is as the rule says."""
+    """What a rule observed; what is left out is as the rule says."""
 
     where: str = ""
     since: int | None = None
@@ -38,18 +36,18 @@ class Observation:
     severity: str = ""
     confidence: str = ""
     cause: str = ""
-    trial: Trial | None = None  # of what rules that read trials saw
+    trial: Trial | None = None  # of the rules that read trials
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One check. Called with what was measured, it yields what it sees.
+    """One check. Called with what was measured, it yields what it observes.
 
-    `needs` names what must have been measured before the check says anything; what the names mean
-    says the noun that the rule reads (its method `has`). `also` are causes that it may name instead
-    of `cause`, or suspect beside it; `explains` are codes of symptoms that the fault accounts for.
-    A `symptom` says that, not why, something goes wrong: where a cause is found, it becomes a note.
-    `picture` is the experiment of the gallery that shows the fault.
+    `needs` names what must have been measured before the check says anything: a name that the
+    method `has` of its input knows. `also` are causes that it may name instead of `cause`, or
+    suspect beside it; `explains` are codes of symptoms that the fault accounts for. A `symptom`
+    says that something goes wrong, not why: where a cause is found, it becomes a note. `picture` is
+    the experiment of the gallery that shows the fault.
     """
 
     code: str
@@ -64,7 +62,7 @@ class Rule:
     picture: str = ""
 
     def __call__(self, measured: Any) -> Iterator[Observation]:
-        """What the rule sees in what was measured."""
+        """What the rule observes in what was measured."""
         yield from self.find(measured)
 
     @cached_property
@@ -77,91 +75,49 @@ class Rule:
         """The rule's title, a clause."""
         return self.explanation.title
 
-    def judge(self, measured: RuleInput) -> list[Finding]:
-        """The findings of this rule."""
-        return [
-            Finding(
-                code=self.code,
-                title=seen.title or self.title,
-                severity=seen.severity or self.severity,
-                confidence=seen.confidence or self.confidence,
-                cause=seen.cause or self.cause,
-                where=seen.where,
-                since=seen.since,
-                evidence=seen.evidence,
-                suspects=seen.suspects,
-                changes=seen.changes,
-                trial=seen.trial,
-                explains=self.explains,
-            )
-            for seen in self.find(measured)
-        ]
+    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        names = ("code", "title", "severity", "confidence", "cause", "explains")
+        return {name: getattr(self, name) for name in names}
+
+    def findings(self, measured: RuleInput) -> list[Finding]:
+        """The findings of this rule: what an observation leaves out is as the rule says."""
+        observed = [vars(observation) for observation in self.find(measured)]
+        given = ({n: value for n, value in o.items() if value not in ("", None)} for o in observed)
+        return [Finding(**self._defaults | settings) for settings in given]
 
 
-def rule(
-    code: str,
-    *,
-    severity: str,
-    cause: str,
-    needs: str,
-    confidence: str = "exact",
-    explains: tuple[str, ...] = (),
-    also: tuple[str, ...] = (),
-    symptom: bool = False,
-    picture: str = "",
-) -> Callable[[Callable[[Any], Iterable[Observation]]], Rule]:
-    """Make a function that looks for a fault the rule of a code; the arguments are those of `Rule`.
+def rule(code: str, **about: Any) -> Callable[[Callable[[Any], Iterable[Observation]]], Rule]:
+    """Make a function that looks for a fault the rule of a code; `about` is what `Rule` takes.
 
-    >>> @rule("RVN-L01", severity="error", cause="zero-grad", needs="looks")
+    >>> @rule("RVN-L01", severity="error", cause="zero-grad", needs="snapshots")
     ... def gradients_pile_up(passes):
     ...     if passes > 1:
     ...         yield Observation(evidence=(Evidence("passes", passes),))
     >>> gradients_pile_up.code, len(list(gradients_pile_up(2)))
     ('RVN-L01', 1)
     """
-
-    def decorate(find: Callable[[Any], Iterable[Observation]]) -> Rule:
-        return Rule(
-            code=code,
-            severity=severity,
-            cause=cause,
-            needs=needs,
-            find=find,
-            confidence=confidence,
-            explains=explains,
-            also=also,
-            symptom=symptom,
-            picture=picture,
-        )
-
-    return decorate
+    return lambda find: Rule(code=code, find=find, **about)
 
 
 def run_rules(rules: Iterable[Rule], measured: RuleInput) -> tuple[list[Finding], Checks]:
-    """What the rules find in what was measured, and how every check went. A rule that breaks is a
-    failed check.
-    """
+    """The findings of rules, and every check by its result; a rule that raises is a failed one."""
     found: list[Finding] = []
-    went: dict[str, list[str]] = {
-        "passed": [],
-        "not_applicable": [],
-        "not_measured": [],
-        "failed": [],
-    }
+    results: dict[str, list[str]] = {field.name: [] for field in fields(Checks)}
     for rule in rules:
         has = measured.has(rule.needs)
         if not has:
-            went["not_applicable" if has is None else "not_measured"].append(rule.code)
+            results["not_applicable" if has is None else "not_measured"].append(rule.code)
             continue
         try:
-            new = rule.judge(measured)
+            new = rule.findings(measured)
         except Exception:
-            went["failed"].append(rule.code)
+            results["failed"].append(rule.code)
             continue
         found += new
         if not new:
-            went["passed"].append(rule.code)
-    return found, Checks(**{name: tuple(codes) for name, codes in went.items()})
+            results["passed"].append(rule.code)
+    return found, Checks(**{name: tuple(codes) for name, codes in results.items()})
 
 
 def join_names(names: Iterable[str], most: int = 3) -> str:

@@ -10,7 +10,7 @@ as it is.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -131,7 +131,7 @@ def rewire(
     return RewiredModel(model, *plans) if plans[0].instead or plans[0].after else None
 
 
-def output_calls(calls: list[ModelCall]) -> list[int]:
+def output_calls(calls: Sequence[ModelCall]) -> list[int]:
     """Activations and softmaxes after the last layer with weights: those of the output."""
     last = max((i for i, c in enumerate(calls) if c.name in WEIGHT_FUNCTIONS), default=-1)
     return [
@@ -141,13 +141,13 @@ def output_calls(calls: list[ModelCall]) -> list[int]:
     ]
 
 
-def hidden_activations(calls: list[ModelCall]) -> list[int]:
+def hidden_activations(calls: Sequence[ModelCall]) -> list[int]:
     """Activations before the last layer with weights."""
     last = max((i for i, c in enumerate(calls) if c.name in WEIGHT_FUNCTIONS), default=-1)
     return [i for i, c in enumerate(calls) if i < last and c.name in ACTIVATION_FUNCTIONS]
 
 
-def layers_without_activation(calls: list[ModelCall]) -> list[int]:
+def layers_without_activation(calls: Sequence[ModelCall]) -> list[int]:
     """Layers with weights whose output goes straight into the next such layer."""
     weighted = [i for i, c in enumerate(calls) if c.name in LAYER_FUNCTIONS]
     return [i for i, j in zip(weighted, weighted[1:], strict=False) if calls[j].straight]
@@ -216,7 +216,7 @@ def without_dropout(model: nn.Module, inputs: Tensor) -> RewiredModel | None:
     return rewire(model, inputs, whole)
 
 
-def call_names(calls: list[ModelCall]) -> tuple[str, ...]:
+def call_names(calls: Sequence[ModelCall]) -> tuple[str, ...]:
     return tuple(call.name for call in calls)
 
 

@@ -22,7 +22,7 @@ from ravine.examination.trials import try_cures, try_remedies, try_stopping_at
 from ravine.finding import MANUAL_CHANGES, SEVERITY_LEVELS, Checks, Finding, Report, Trial, arrange
 
 STOPS_EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
-NOTHING_LEARNED = ("RVN-T02", "RVN-T22")
+NOTHING_LEARNED_CODE = "RVN-T02"
 
 
 def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -> Report:
@@ -103,7 +103,7 @@ def excuse_unlearnable(found: Sequence[Finding], data: DataProfile | None) -> li
     """That nothing was learned is no fault where a quick learner finds nothing to learn, either."""
     if data is None or data.baseline is None or data.baseline.informative is not False:
         return list(found)
-    return [replace(f, severity="note") if f.code in NOTHING_LEARNED else f for f in found]
+    return [replace(f, severity="note") if f.code == NOTHING_LEARNED_CODE else f for f in found]
 
 
 def step_to_stop(overfitting: Finding) -> int:

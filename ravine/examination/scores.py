@@ -5,10 +5,14 @@ Letters: N examples, K classes.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from ravine.diagnosis.data.measure import IGNORED_TARGET
+from ravine.diagnosis.output_kinds import find_class_axis
+from ravine.statistics import roc_auc
 
 
 def scaled_score(outputs: Tensor, targets: Tensor) -> float | None:
@@ -41,8 +45,8 @@ def scaled_score(outputs: Tensor, targets: Tensor) -> float | None:
     out = outputs.reshape(len(targets), -1).double()
     y = targets.reshape(len(targets), -1).double()
     if bool(((y == 0) | (y == 1)).all()):
-        areas = [a for k in range(y.shape[1]) if (a := roc_area(out[:, k], y[:, k])) is not None]
-        return 2 * sum(areas) / len(areas) - 1 if areas else None
+        area = float(roc_auc(out[None], y, y.new_ones(len(y)))[0])
+        return None if math.isnan(area) else 2 * area - 1
     rest = float(((out - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum().clamp_min(1e-30))
     return max(-1.0, 1 - rest)
 
@@ -87,22 +91,4 @@ def are_classes(outputs: Tensor, targets: Tensor) -> bool:
 
 def classes_second(outputs: Tensor, targets: Tensor) -> Tensor:
     """Outputs with the classes in dimension 1, where torch's cross entropy expects them."""
-    places = outputs.dim() > 2 and outputs.dim() == targets.dim() + 1
-    if places and outputs.shape[1:-1] == targets.shape[1:]:
-        return outputs.movedim(-1, 1)
-    return outputs
-
-
-def roc_area(scores: Tensor, labels: Tensor) -> float | None:
-    """The probability that a 1 gets a higher score than a 0, ties counting half (Mann and Whitney
-    1947); None without both.
-
-    >>> roc_area(torch.tensor([0.1, 0.4, 0.4]), torch.tensor([0.0, 0.0, 1.0]))
-    0.75
-    """
-    ones, zeros = scores[labels > 0.5], scores[labels <= 0.5].sort().values
-    if len(ones) == 0 or len(zeros) == 0:
-        return None
-    below = torch.searchsorted(zeros, ones.contiguous(), right=False)
-    not_above = torch.searchsorted(zeros, ones.contiguous(), right=True)
-    return float((below + not_above).double().mean()) / 2 / len(zeros)
+    return outputs.movedim(find_class_axis(outputs, targets), 1)

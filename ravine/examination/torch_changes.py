@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -53,6 +53,15 @@ class TorchChange(Protocol):
     def apply(self, program: TorchProgram) -> TorchProgram:
         """The program with the change made. Raises `CannotTryError` where it cannot be."""
         ...
+
+
+def apply_treatments(program: TorchProgram, treatments: Sequence[Any]) -> TorchProgram:
+    """The program with changes made, one after another. Raises `CannotTryError` with the reason
+    where one cannot be.
+    """
+    for treatment in treatments:
+        program = treatment.apply(program)
+    return program
 
 
 # Optimizer and budget

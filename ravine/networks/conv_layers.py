@@ -28,7 +28,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ravine.layout import Slot
-from ravine.networks.layers import WeightlessLayer, join_networks, split_networks
+from ravine.networks.layers import (
+    WeightlessLayer,
+    join_networks,
+    split_networks,
+    unbind_networks,
+)
 from ravine.protocols import (
     Activation,
     Batch,
@@ -129,10 +134,10 @@ class ConvolutionLayer:
         return started
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
-        weights = tensors[self.slots[0].name].unbind(0)
-        biases = [None] * len(weights)
+        weights = unbind_networks(tensors[self.slots[0].name])
+        biases: list[Tensor | None] = [None] * len(weights)
         if self.bias is not None:
-            biases = tensors[self.slots[1].name].flatten(1).unbind(0)
+            biases = [*unbind_networks(tensors[self.slots[1].name].flatten(1))]
         xs = split_networks(x) * (len(weights) if x.shape[0] == 1 else 1)
         settings = (self.stride, self.padding, 1, self.groups)
         each = zip(xs, weights, biases, strict=True)

@@ -38,6 +38,16 @@ def split_networks(x: Tensor) -> tuple[Tensor, ...]:
     return (flat,) if x.shape[0] == 1 else flat.split(x.shape[1])
 
 
+def unbind_networks(weights: Tensor) -> Sequence[Tensor]:
+    """Weights [P, ...] as P tensors [...]: views, or on a GPU copies of those that begin at an
+    address which is no multiple of 16 bytes, where cuDNN cannot read.
+    """
+    each = weights.unbind(0)
+    if not weights.is_cuda:
+        return each
+    return [one.clone() if one.data_ptr() % 16 else one for one in each]
+
+
 def join_networks(each: Sequence[Tensor]) -> Tensor:
     """P batches of images [B, C, H, W] as [P, B, C, H, W]; channels last in memory stay there."""
     joined = each[0] if len(each) == 1 else torch.cat(list(each))
@@ -222,20 +232,17 @@ class BatchNormLayer:
     ) -> Tensor:
         """The same by torch's kernel, network by network: three passes over the numbers, not 20."""
         mean, variance = (context.buffers[name] for name in self.buffers)
-        gammas, betas = (tensors[s.name].flatten(1).unbind(0) for s in self.slots)
+        gammas, betas = (unbind_networks(tensors[s.name].flatten(1)) for s in self.slots)
         x = x.expand(len(gammas), *x.shape[1:])
         training = context.training and x[0, :, 0].numel() > 1
         running = (mean, variance)
+        means, variances = (unbind_networks(t.flatten(1)) for t in running)
         if training:  # the kernel writes a batch's mean and its variance with 1/(B − 1) into these
-            mean, variance = torch.zeros_like(mean), torch.zeros_like(variance)
-        each = zip(split_networks(x), mean, variance, gammas, betas, strict=True)
-        y = join_networks(
-            [
-                F.batch_norm(one, m[0], v[0], g, b, training, 1.0, self.eps)
-                for one, m, v, g, b in each
-            ]
-        )
+            means, variances = ([torch.zeros_like(t) for t in means] for _ in range(2))
+        each = zip(split_networks(x), means, variances, gammas, betas, strict=True)
+        y = join_networks([F.batch_norm(*one, training, 1.0, self.eps) for one in each])
         if training:
+            mean, variance = (torch.stack([*t])[:, None] for t in (means, variances))
             self._update_running_(running, mean, variance)
         if context.meter is not None:
             with torch.no_grad():

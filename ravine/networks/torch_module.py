@@ -21,7 +21,7 @@ from ravine.errors import RecipeError
 from ravine.layout import Role, Slot
 from ravine.networks.conv_layers import PixelLayer
 from ravine.networks.initializers import Normal
-from ravine.networks.layers import ColumnsLayer
+from ravine.networks.layers import ColumnsLayer, unbind_networks
 from ravine.part import part, setting
 from ravine.protocols import ForwardContext, Layer, Signature, SlotStreams
 from ravine.rng import isolated_rng, stream_seed
@@ -111,7 +111,7 @@ class TorchModuleLayer:
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         networks = tensors[self.slots[0].name].shape[0]
-        own = [tensors[slot.name].unbind(0) for slot in self.slots]
+        own = [unbind_networks(tensors[slot.name]) for slot in self.slots]
         xs = x.unbind(0) * (networks if x.shape[0] == 1 else 1)
         self.module.train(context.training)
         outputs = []

@@ -20,6 +20,7 @@ from ravine.effects import Meter
 from ravine.errors import RunError
 from ravine.files import check_readable, write_atomically
 from ravine.networks.batched import BatchedNetwork
+from ravine.old_names import current_code
 from ravine.part import rows_of, stack
 from ravine.record import RECORD_SCHEMA, check_schema
 from ravine.training.cohort import Cohort, Job
@@ -68,6 +69,7 @@ def load_checkpoint(path: Path, job: Job) -> Cohort:
         name: [(step, values) for step, values in points]
         for name, points in plain["series"].items()
     }
+    events = [e | {"kind": current_code(e["kind"])} for e in plain["events"]]
     return Cohort(
         job=job,
         parts=parts,
@@ -79,7 +81,7 @@ def load_checkpoint(path: Path, job: Job) -> Cohort:
         state=TrainingState(
             **{name: groups.get(name, {}) for name in names}, loss_count=plain["loss_count"]
         ),
-        log=TrainingLog(meter, series, plain["events"]),
+        log=TrainingLog(meter, series, events),
         ended=EndedNetworks(groups["ended"], plain["outcomes"], plain["effects"]),
     )
 

@@ -39,7 +39,7 @@ class RuleRunner:
             if rule.code in done or rule.code in self.failures.failed or not has[rule.needs]:
                 continue
             try:
-                new = rule.judge(history)[:1]
+                new = rule.findings(history)[:1]
             except Exception:  # a rule that fails must not stop the loop; the report names it
                 self.failures.add_rule(rule.code)
                 continue

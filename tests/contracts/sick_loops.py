@@ -636,8 +636,8 @@ SICK = [
     (clipped_before_unscaling, "RVN-L17"),
     (clipped_by_value, "RVN-L17"),
     (group_at_zero, "RVN-L30"),
-    (diverging, "RVN-T21"),
-    (shuffled_labels, "RVN-T22"),
-    (rate_falls_at_once, "RVN-T23"),
-    (jumpy, "RVN-T24"),
+    (diverging, "RVN-T03"),
+    (shuffled_labels, "RVN-T02"),
+    (rate_falls_at_once, "RVN-T09"),
+    (jumpy, "RVN-T04"),
 ]

@@ -41,8 +41,9 @@ TESTS = {  # the quick tests of these rules, below tests/
     "initialization": ("diagnosis/test_initialization.py",),
     "training curves": ("diagnosis/test_training_curves.py",),
     "trials": ("diagnosis/test_trial_rules.py",),
-    "recipes": ("examination/test_preflight.py", "examination/test_fresh_networks.py"),
+    "recipes": ("examination/test_preflight.py",),
     "training loops": (
+        "diagnosis/test_loop_thresholds.py",
         "diagnosis/test_training_loop_rules.py",
         "diagnosis/test_loss_curve_rules.py",
         "diagnosis/test_autograd_graph.py",
@@ -106,7 +107,7 @@ def thresholds_of(family: str) -> list[Threshold]:
 
 def _decides(module: str) -> bool:
     """Whether a module beside rules decides with them, and does not measure."""
-    return module.rpartition(".")[2] in ("progress", "failure_causes", "outcome")
+    return module.rpartition(".")[2] in ("progress", "failure_causes", "outcome", "history")
 
 
 def _bearers(constant: str, value: float, first: str) -> tuple[str, ...]:

@@ -1127,6 +1127,7 @@ def with_dropout(share):
             with_classes((0.5, 0.5), (1.0, 0.11), (0.95, 0.05)),
         ),
         ("RVN-I13", "note", with_first_loss(30.5), with_first_loss(29.5)),
+        ("RVN-I13", "note", with_first_loss(0.4), with_first_loss(0.6)),
         ("RVN-I17", "note", with_layers(3.05), with_layers(2.95)),
         ("RVN-I17", "note", with_layers(10.1, expected=1.0), with_layers(9.9, expected=1.0)),
         ("RVN-I17", "note", with_layers(0.0299), with_layers(0.0301)),

@@ -335,8 +335,8 @@ SICK = {
         "RVN-T14",
         "learning-rate-high",
     ),
-    "not finite": (finished(np.where(AT < 0.05, 1 + AT, np.inf)), "RVN-T01", "learning-rate-high"),
-    "not finite, late": (finished(np.where(AT < 0.7, LEARNED, np.nan)), "RVN-T01", "exploding"),
+    "not finite": (finished(np.where(AT < 0.05, 1 + AT, np.inf)), "RVN-N01", "learning-rate-high"),
+    "not finite, late": (finished(np.where(AT < 0.7, LEARNED, np.nan)), "RVN-N01", "exploding"),
 }
 
 
@@ -390,8 +390,8 @@ def test_an_unlearned_run_is_a_note_before_its_end():
 
 
 def test_some_networks_that_diverge_are_a_warning_and_most_an_error():
-    assert find(finished(LEARNED, networks=8, diverged=2))["RVN-T01"].severity == "warning"
-    assert find(finished(LEARNED, networks=8, diverged=5))["RVN-T01"].severity == "error"
+    assert find(finished(LEARNED, networks=8, diverged=2))["RVN-N01"].severity == "warning"
+    assert find(finished(LEARNED, networks=8, diverged=5))["RVN-N01"].severity == "error"
 
 
 def test_what_never_acted_is_named_with_its_place():
@@ -717,8 +717,8 @@ def test_thresholds(code, severity, beyond, short_of):
 @pytest.mark.parametrize(
     ("code", "cause", "beyond", "short_of"),
     [
-        ("RVN-T01", "exploding", broken_after(5), broken_after(4)),
-        ("RVN-T01", "exploding", broken_after(30, 0.49), broken_after(30, 0.51)),
+        ("RVN-N01", "exploding", broken_after(5), broken_after(4)),
+        ("RVN-N01", "exploding", broken_after(30, 0.49), broken_after(30, 0.51)),
         ("RVN-T02", "learning-rate-high", constant(1.51), constant(1.49)),
         (
             "RVN-T02",

@@ -35,7 +35,9 @@ SNAPSHOT = StepSnapshot(
 
 
 def codes(history):
-    return [f.code for rule in LOOP_RULES if history.has(rule.needs) for f in rule.judge(history)]
+    return [
+        f.code for rule in LOOP_RULES if history.has(rule.needs) for f in rule.findings(history)
+    ]
 
 
 def test_an_empty_history_has_no_findings():
@@ -183,7 +185,7 @@ def test_a_head_only_optimizer_is_noted_if_the_rest_is_trained_and_an_error_if_i
             f
             for rule in LOOP_RULES
             if rule.code == "RVN-L05"
-            for f in rule.judge(LoopHistory(snapshots=[SNAPSHOT], model=model, steps=8))
+            for f in rule.findings(LoopHistory(snapshots=[SNAPSHOT], model=model, steps=8))
         ]
         return finding.severity
 

@@ -16,21 +16,25 @@ from ravine.data import Examples
 from ravine.data.examples import evenly_spaced
 from ravine.diagnosis import recipe_rules
 from ravine.diagnosis.initialization.rules import ALL as INITIALIZATION_RULES
+from ravine.diagnosis.recipe_rules import (
+    GradientError,
+    OverfitAttempt,
+    PenaltyEffect,
+    RecipeProfile,
+    SmallBatchFit,
+)
 from ravine.diagnosis.rule import run_rules
 from ravine.examination import preflight
 from ravine.examination.api import check, quick_check
-from ravine.examination.preflight import (
-    check_gradient,
-    check_overfits_few,
-    check_penalty,
-    closed_form,
-    module_inputs,
-    profile_start,
-    rate_path,
-    recipe_module,
+from ravine.examination.preflight import module_inputs, profile_recipe_start, recipe_module
+from ravine.examination.preflight_checks import (
+    measure_gradient,
+    measure_penalties,
+    overfit_small_batch,
+    penalty_by_formula,
 )
-from ravine.examination.recipe_changes import apply_changes
-from ravine.finding import Report
+from ravine.examination.recipe_changes import apply_changes, rate_path
+from ravine.finding import Change, Report
 from ravine.losses import (
     AbsoluteError,
     BinaryCrossEntropy,
@@ -42,6 +46,7 @@ from ravine.networks.activations import Identity, ReLU, Sigmoid, Tanh
 from ravine.networks.initializers import Constant, He, LeCun, Normal, Zero
 from ravine.networks.layer_parts import BatchNorm, Dropout, LayerNorm
 from ravine.networks.torch_module import TorchModule
+from ravine.old_names import RETIRED_CODES
 from ravine.optimizers import SGD, AdamW, Lookahead
 from ravine.part import part
 from ravine.penalties import L1, L2, ElasticNet
@@ -103,7 +108,7 @@ def test_a_zero_output_layer_starts_at_chance_exactly(source, level):
     task, recipe = prepare(plain(source, network__zero_output=True))
     found = starting_losses(recipe, task, 16)
     assert found == pytest.approx(np.full(16, level), rel=1e-6)
-    assert profile_start(recipe, task).first_loss.value == pytest.approx(level, rel=1e-6)
+    assert profile_recipe_start(recipe, task).first_loss.value == pytest.approx(level, rel=1e-6)
     assert "RVN-I13" in quick_check(recipe, task).checks.passed
 
 
@@ -155,9 +160,15 @@ def test_weights_that_start_without_bound_are_named():
 )
 def test_penalties_raise_the_loss_by_their_formula(penalty):
     task, recipe = prepare(plain(penalties=(penalty,)))
-    found = check_penalty(recipe, task)
-    assert found.passed and found.values["relative difference from the closed form"] < 1e-12
-    assert found.values[f"{type(penalty).__name__} 0"] > 0
+    effect = measure_penalties(recipe, task)
+    assert effect.rises and effect.difference < 1e-12 and effect.added[0] > 0
+    assert recipe_findings(penalty=effect) == []
+
+
+def recipe_findings(**measured):
+    """What is found in measurements of a recipe."""
+    profile = RecipeProfile(**measured)
+    return run_rules([r for r in recipe_rules.ALL if r.needs in measured], profile)[0]
 
 
 def test_the_closed_form_is_numpys():
@@ -167,8 +178,10 @@ def test_the_closed_form_is_numpys():
     )
     matrices = [torch.tensor(a).flatten(1), torch.tensor(b)]
     whole = np.concatenate([a.reshape(2, -1), b], 1)
-    np.testing.assert_allclose(closed_form(L2(strength=0.1), matrices), 0.1 * (whole**2).sum(1))
-    np.testing.assert_allclose(closed_form(L1(strength=0.1), matrices), 0.1 * abs(whole).sum(1))
+    squared = penalty_by_formula(L2(strength=0.1), matrices)
+    np.testing.assert_allclose(squared, 0.1 * (whole**2).sum(1))
+    absolute = penalty_by_formula(L1(strength=0.1), matrices)
+    np.testing.assert_allclose(absolute, 0.1 * abs(whole).sum(1))
 
 
 @part
@@ -189,24 +202,31 @@ class Forgetful:
         return 2 * self.strength * decays * rows
 
 
-def test_a_penalty_that_does_nothing_is_found():
-    task, recipe = prepare(plain(penalties=(Forgetful(nothing=True),)))
-    assert check_penalty(recipe, task).passed is False
-    task, recipe = prepare(plain(penalties=(L2(strength=0.0),)))
-    assert check_penalty(recipe, task).passed is False
+@pytest.mark.parametrize("penalty", [Forgetful(nothing=True), L2(strength=0.0)])
+def test_a_penalty_that_does_nothing_is_found(penalty):
+    task, recipe = prepare(plain(penalties=(penalty,)))
+    (found,) = recipe_findings(penalty=measure_penalties(recipe, task))
+    assert (found.code, found.severity, found.where) == ("RVN-C02", "warning", "penalties")
 
 
-def test_without_a_penalty_the_check_does_not_apply_and_says_where_decay_is():
+def test_a_penalty_that_differs_from_its_formula_is_an_error():
+    for difference, count in ((1.5e-9, 1), (0.7e-9, 0)):
+        effect = PenaltyEffect(added=(1.0,), rises=True, difference=difference)
+        found = recipe_findings(penalty=effect)
+        assert [f.severity for f in found] == ["error"] * count
+
+
+def test_without_a_penalty_the_check_does_not_apply():
     task, recipe = prepare(plain(optimizer=AdamW()))
-    found = check_penalty(recipe, task)
-    assert found.passed is None and "weight decay" in found.summary
+    assert measure_penalties(recipe, task) is None
+    assert "RVN-C02" in quick_check(recipe, task).checks.not_applicable
 
 
-# A few examples
+# A small batch
 
 
 @pytest.mark.parametrize("source", ["iris", "diabetes", "moons"])
-def test_a_few_examples_are_learned_whatever_regularizes(source):
+def test_a_small_batch_is_overfit_whatever_regularizes(source):
     task, recipe = prepare(
         plain(
             source,
@@ -215,29 +235,69 @@ def test_a_few_examples_are_learned_whatever_regularizes(source):
             penalties=(L2(strength=1.0),),
         )
     )
-    found = check_overfits_few(recipe, task)
-    assert found.passed and found.values["examples"] == 16 and found.values["steps at lr 0.1"] < 300
+    fit = overfit_small_batch(recipe, task)
+    assert fit.examples == 16 and [a.lr for a in fit.attempts] == [0.1]
+    assert fit.attempts[0].steps < 300 and recipe_findings(small_batch=fit) == []
 
 
-def test_what_cannot_learn_is_not_ok():
+def test_what_cannot_learn_is_found():
     task, recipe = prepare(plain("digits", optimizer=SGD(lr=1e-7)))
-    found = check_overfits_few(recipe, task, steps=100)
-    assert found.passed is False and "not learned in 100 steps" in found.summary
+    fit = overfit_small_batch(recipe, task, steps=100)
+    assert fit.max_steps == 100 and len(fit.attempts) == 7
+    (found,) = recipe_findings(small_batch=fit)
+    assert (found.code, found.severity) == ("RVN-C03", "warning")
     task, recipe = prepare(plain("moons", network__hidden=()))  # linear, and the moons are not
     task.train.targets[:] = (torch.arange(task.train.count) % 2).float()[:, None]
-    assert check_overfits_few(recipe, task, steps=100).passed is False
+    (found,) = recipe_findings(small_batch=overfit_small_batch(recipe, task, steps=100))
+    assert (found.cause, found.where) == ("architecture-too-small", "network")
 
 
 def test_another_rate_that_would_learn_is_named():
     task, recipe = prepare(plain("digits", optimizer=SGD(lr=0.005)))
-    found = check_overfits_few(recipe, task, steps=160)
-    assert found.passed and "only at another learning rate: 0.05" in found.summary
+    (found,) = recipe_findings(small_batch=overfit_small_batch(recipe, task, steps=160))
+    assert (found.severity, found.cause) == ("note", "learning-rate-low")
+    assert "only at 10 times the learning rate" in found.title
+    assert "at 0.05; at 0.005 160 steps are not enough" in found.evidence[0].text
+
+
+@pytest.mark.parametrize(
+    ("least", "own", "cause"),
+    [
+        (0.3, 0.7, "learning-rate-low"),
+        (0.7, 0.9, "architecture-too-small"),  # learned less than half
+        (0.3, 0.35, "architecture-too-small"),  # the recipe's own rate learns as much
+    ],
+)
+def test_a_rate_far_away_is_named_if_it_alone_learns_half(least, own, cause):
+    rates = [(1.0, own), (0.1, 1.0), (10.0, 0.8), (100.0, least)]
+    attempts = tuple(
+        OverfitAttempt(lr=0.01 * factor, factor=factor, steps=math.inf, least_loss=loss)
+        for factor, loss in rates
+    )
+    fit = SmallBatchFit(
+        examples=16, constant_loss=1.0, max_steps=600, lr_path="optimizer.lr", attempts=attempts
+    )
+    (found,) = recipe_findings(small_batch=fit)
+    assert found.cause == cause
+
+
+@pytest.mark.parametrize(("factor", "severity"), [(10.0, "note"), (100.0, "warning")])
+def test_only_a_rate_that_is_far_off_is_a_warning(factor, severity):
+    attempts = tuple(
+        OverfitAttempt(lr=0.01 * k, factor=k, steps=steps, least_loss=0.5)
+        for k, steps in ((1.0, math.inf), (factor, 90.0))
+    )
+    fit = SmallBatchFit(
+        examples=16, constant_loss=1.0, max_steps=600, lr_path="optimizer.lr", attempts=attempts
+    )
+    (found,) = recipe_findings(small_batch=fit)
+    assert (found.severity, found.changes[0].value) == (severity, 0.01 * factor)
 
 
 def test_equal_inputs_count_once():
     task, recipe = prepare(plain("iris"))
     task.train.numbers[:] = task.train.numbers[:1]
-    assert check_overfits_few(recipe, task).passed is None
+    assert overfit_small_batch(recipe, task) is None
 
 
 # The gradient
@@ -254,10 +314,9 @@ def test_the_gradient_is_that_of_the_loss(source):
             network__activation=Tanh(),
         )
     )
-    found = check_gradient(recipe, task)
-    assert found.passed and found.values["relative difference"] < 1e-6
+    assert measure_gradient(recipe, task).difference < 1e-6
     task, recipe = prepare(plain(source))
-    assert check_gradient(recipe, task).passed
+    assert recipe_findings(gradient=measure_gradient(recipe, task)) == []
 
 
 @part
@@ -275,8 +334,15 @@ class Halved:
 
 def test_a_gradient_that_is_off_is_found():
     task, recipe = prepare(plain(penalties=(Halved(),)))
-    found = check_gradient(recipe, task)
-    assert found.passed is False and found.values["relative difference"] > 0.1
+    error = measure_gradient(recipe, task)
+    (found,) = recipe_findings(gradient=error)
+    assert error.difference > 0.1 and (found.code, found.severity) == ("RVN-C04", "error")
+
+
+def test_a_gradient_may_be_off_by_a_thousandth():
+    for difference, count in ((1.4e-3, 1), (0.8e-3, 0)):
+        error = GradientError(difference=difference, networks=2, examples=32)
+        assert len(recipe_findings(gradient=error)) == count
 
 
 # The start, by the probes that any torch program gets
@@ -285,7 +351,7 @@ def test_a_gradient_that_is_off_is_found():
 def start_findings(source="iris", **changes):
     """What is found of the start, by code."""
     task, recipe = prepare(plain(source, **changes))
-    found, checks = run_rules(INITIALIZATION_RULES, profile_start(recipe, task))
+    found, checks = run_rules(INITIALIZATION_RULES, profile_recipe_start(recipe, task))
     assert checks.failed == () and "RVN-I13" not in checks.not_measured
     return {f.code: f for f in found}
 
@@ -294,7 +360,7 @@ def test_a_linear_network_multiplies_the_signal_by_what_its_weights_say():
     sd, width = 0.02, 100
     linear = {"network__hidden": (width,) * 6, "network__activation": Identity()}
     task, recipe = prepare(plain("digits", **linear, network__initializer=Normal(sd=sd)))
-    start = profile_start(recipe, task)
+    start = profile_recipe_start(recipe, task)
     assert start.network.flow.depth == 6
     # five layers of one network: each of a hundred units is 7 % off at one sd, all 16 %
     assert start.network.flow.signal ** (1 / 5) == pytest.approx(sd * math.sqrt(width), rel=0.1)
@@ -382,6 +448,97 @@ def test_a_module_that_mixes_examples_is_found():
         assert start_findings(network=network) == {}
 
 
+class Shortcut(nn.Module):
+    """Adds a small network to its first input, which may be the target."""
+
+    def __init__(self, signature):
+        super().__init__()
+        self.linear = nn.Linear(signature.numbers, 1)
+
+    def forward(self, x):
+        return x[:, :1] + 0.01 * self.linear(x)
+
+
+def test_a_first_loss_far_below_that_of_guessing_is_noted():
+    recipe = plain("diabetes", network=TorchModule(make=Shortcut))
+    task, recipe = prepare(recipe)
+    for weight, noted in ((0.9, True), (0.1, False)):
+        noise = torch.randn(task.train.count, generator=torch.Generator().manual_seed(0))
+        known = task.train.targets[:, 0]
+        task.train.numbers[:, 0] = weight * known + math.sqrt(1 - weight**2) * noise
+        found = run_rules(INITIALIZATION_RULES, profile_recipe_start(recipe, task))[0]
+        assert [(f.severity, f.cause) for f in found if f.code == "RVN-I13"] == [
+            ("note", "leakage")
+        ] * noted
+
+
+def test_layers_without_a_nonlinearity_are_found_and_what_to_change():
+    (found,) = quick_check(*reversed(prepare(plain(network__activation=Identity())))).findings
+    assert (found.code, found.severity) == ("RVN-S02", "warning")
+    assert (found.cause, found.where) == ("hidden-activation", "network.activation")
+    assert found.changes == (Change("network.activation", {"name": "ReLU"}),)
+
+
+class TwoLinear(nn.Module):
+    """Two layers without a nonlinearity between them."""
+
+    def __init__(self, signature):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(signature.numbers, 8), nn.Linear(8, signature.outputs))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_layers_of_a_module_without_a_nonlinearity_are_found_by_their_names():
+    recipe = plain(network=TorchModule(make=TwoLinear))
+    (found,) = quick_check(*reversed(prepare(recipe))).findings
+    assert (found.code, found.where) == (
+        "RVN-S02",
+        "between module.body.0.body.0.weight and module.body.0.body.1.weight",
+    )
+
+
+def test_a_module_that_breaks_alone_fails_the_check_of_its_layers(monkeypatch):
+    def broken(*given):
+        raise ArithmeticError
+
+    monkeypatch.setattr(preflight, "read_graph", broken)
+    report = check(plain("iris"))
+    assert report.findings == () and report.checks.failed == ("RVN-S02",)
+
+
+RETIRED = {  # a recipe that has the fault of a retired code, and the code that it has now
+    "RVN-C01": ("RVN-I13", {"network__initializer": Normal(sd=9.0)}),
+    "RVN-C05": ("RVN-I01", {"network": TorchModule(make=Mixing)}),
+    "RVN-C06": (
+        "RVN-I14",
+        {"network__hidden": (100,) * 6, "network__initializer": Normal(sd=0.001)},
+    ),
+    "RVN-C07": ("RVN-I15", {"network__bias": Constant(value=-30.0)}),
+    "RVN-C08": (
+        "RVN-I16",
+        {"network__activation": Tanh(), "network__initializer": Normal(sd=20.0)},
+    ),
+    "RVN-C09": ("RVN-S02", {"network__activation": Identity()}),
+    "RVN-C10": ("RVN-I07", {"network__initializer": Constant(value=0.3)}),
+}
+
+
+@pytest.mark.parametrize("code", RETIRED)
+def test_the_fault_of_a_retired_code_is_found_by_the_code_that_it_has_now(code, capsys):
+    new, changes = RETIRED[code]
+    task, recipe = prepare(plain("digits", **changes))
+    assert new in {f.code for f in quick_check(recipe, task).findings}
+    assert RETIRED_CODES[code] == new
+    assert run_command(["explain", code]) == 0
+    assert capsys.readouterr().out.startswith(f"{code} is now {new}.\n\n{new}  ")
+
+
+def test_every_retired_code_of_recipes_has_an_example():
+    assert set(RETIRED) == {code for code in RETIRED_CODES if code.startswith("RVN-C")}
+
+
 def test_much_dropout_is_noted():
     noted = start_findings("digits", network__dropout=Dropout(rate=0.98))["RVN-I19"]
     assert (noted.severity, noted.cause) == ("note", "dropout")
@@ -403,7 +560,7 @@ def test_looking_leaves_the_random_numbers_as_they_were():
     task, recipe = prepare(recipe)
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    quick_check(recipe, task), check_gradient(recipe, task)
+    quick_check(recipe, task), measure_gradient(recipe, task)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -425,11 +582,10 @@ def test_streamed_tables_are_checked_too(tmp_path):
 
 
 def test_every_check_has_a_rule_and_quick_ones_are_quick():
-    assert set(preflight.CHECKS) == {"penalty", "gradient", "overfit a few"}
-    assert set(preflight.CHECKS) <= {rule.needs for rule in recipe_rules.ALL}
+    assert set(preflight.CHECKS) == {rule.needs for rule in recipe_rules.ALL}
     task, recipe = prepare(plain("iris", penalties=(L2(strength=0.1),)))
     found = quick_check(recipe, task)
-    assert {"RVN-C02", "RVN-I13", "RVN-I07", "RVN-D01"} <= set(found.checks.passed)
+    assert {"RVN-C02", "RVN-I13", "RVN-I07", "RVN-D01", "RVN-S02"} <= set(found.checks.passed)
     every = {code for codes in vars(found.checks).values() for code in codes}
     assert not {"RVN-C03", "RVN-C04"} & every
 
@@ -467,7 +623,7 @@ def test_data_that_cannot_be_profiled_fail_and_the_checks_of_the_recipe_count(mo
     def broken(*args, **options):
         raise ArithmeticError
 
-    monkeypatch.setattr(preflight, "profile_data", broken)
+    monkeypatch.setattr(preflight, "profile_recipe_data", broken)
     task, recipe = prepare(plain("iris"))
     report = quick_check(recipe, task)
     assert "RVN-D01" in report.checks.failed and "RVN-I13" in report.checks.passed

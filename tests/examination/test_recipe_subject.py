@@ -13,16 +13,16 @@ from sklearn.metrics import balanced_accuracy_score, r2_score
 
 from ravine import catalog
 from ravine.errors import InputError
-from ravine.examination import recipe_subject
-from ravine.examination.recipe_changes import SetSetting
-from ravine.examination.recipe_subject import (
-    bench_of,
-    constant_loss_of,
+from ravine.examination import recipe_bench
+from ravine.examination.recipe_bench import (
+    constant_task_loss,
     cut_task,
-    shortened,
-    subject_of,
+    prepare_bench,
+    shorten,
 )
-from ravine.examination.subject import CannotTryError, stay_silent
+from ravine.examination.recipe_changes import SetSetting
+from ravine.examination.recipe_subject import subject_of
+from ravine.examination.subject import CannotTryError, Observed, stay_silent
 from ravine.finding import Change, Evidence, Finding
 from ravine.networks.activations import Identity
 from ravine.networks.initializers import Normal, Zero
@@ -43,12 +43,12 @@ def plain(source="iris", **changes):
 
 def bench(recipe):
     task, resolved = prepare(recipe)
-    return bench_of(resolved, task, None, None, say=stay_silent)
+    return prepare_bench(resolved, task, None, None, say=stay_silent)
 
 
 def with_bench(recipe):
     subject = subject_of(recipe)
-    subject.bench = bench_of(subject.recipe, subject.task, None, None, say=stay_silent)
+    subject.bench = prepare_bench(subject.recipe, subject.task, None, None, say=stay_silent)
     return subject
 
 
@@ -90,7 +90,7 @@ def test_the_loss_of_the_best_constant_answer_is_that_of_the_closed_form(source)
     else:
         share = torch.bincount(task.train.targets.reshape(-1).long()).double() / task.train.count
         expected = float(-share[y.reshape(-1).long()].log().mean())
-    assert constant_loss_of(task) == pytest.approx(expected, rel=1e-5)
+    assert constant_task_loss(task) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("source", ["iris", "diabetes"])
@@ -162,8 +162,8 @@ def test_trials_of_different_networks_and_encodings_run_beside_each_other():
 
 def test_trials_are_short_and_large_sets_are_cut():
     task, recipe = prepare(plain("digits"))
-    assert training_plan(shortened(recipe, task, 300), task).steps == pytest.approx(300, abs=40)
-    assert shortened(recipe, task, 10**9) == recipe
+    assert training_plan(shorten(recipe, task, 300), task).steps == pytest.approx(300, abs=40)
+    assert shorten(recipe, task, 10**9) == recipe
     assert cut_task(task, recipe) is task
     tiny = recipe.vary("batch", 1)
     assert cut_task(task, tiny).train.count == 300
@@ -173,10 +173,10 @@ def test_trials_are_short_and_large_sets_are_cut():
 def test_a_run_that_is_meant_to_be_longer_stays_so_and_others_are_cut():
     judge = bench(plain("digits", epochs=4))
     steps = training_plan(judge.recipe, judge.task).steps
-    longer = judge.shortened_with((Change("epochs", 8),), steps // 2)
+    longer = judge.shorten_with((Change("epochs", 8),), steps // 2)
     assert longer.epochs == 8
-    assert judge.shortened_with((), steps // 2).epochs == 2
-    assert judge.shortened_with((Change("optimizer.lr", 0.3),), None).epochs == 4
+    assert judge.shorten_with((), steps // 2).epochs == 2
+    assert judge.shorten_with((Change("optimizer.lr", 0.3),), None).epochs == 4
 
 
 def test_the_steps_of_its_trials_are_those_that_it_makes():
@@ -192,20 +192,20 @@ def test_a_run_with_enough_seeds_is_not_trained_again(monkeypatch):
     run = train(plain(epochs=3, seeds=5))
     subject = subject_of(run)
     trained = []
-    original = recipe_subject.train_on
+    original = recipe_bench.train_on
 
     def counting(tasks, recipes, **options):
         trained.extend(recipes)
         return original(tasks, recipes, **options)
 
-    monkeypatch.setattr(recipe_subject, "train_on", counting)
+    monkeypatch.setattr(recipe_bench, "train_on", counting)
     subject.observe(trials=True, say=stay_silent)
     assert subject.bench.run is run and len(trained) == 1  # a few steps that are timed
     assert training_plan(trained[0], subject.task).steps < 20
 
 
 def test_without_trials_nothing_is_trained(monkeypatch):
-    monkeypatch.setattr(recipe_subject, "bench_of", None)
+    monkeypatch.setattr("ravine.examination.recipe_subject.prepare_bench", None)
     seen = subject_of(plain(epochs=3)).observe(trials=False, say=stay_silent)
     assert seen.results is None and seen.runs == ()
 
@@ -280,7 +280,7 @@ def facts(recipe, cause, *findings):
     return subject.facts(cause, seen)
 
 
-NOTHING_SEEN = recipe_subject.Observed(findings=[], checks=None, start=None)
+NOTHING_SEEN = Observed(findings=[], checks=None, start=None)
 
 
 def test_settings_that_are_far_off_speak_for_their_cause():

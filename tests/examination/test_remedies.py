@@ -19,12 +19,13 @@ from ravine import catalog
 from ravine.causes import CAUSES
 from ravine.data import Encoding
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.examination import remedies, torch_subject
+from ravine.examination import remedies
 from ravine.examination.recipe_subject import subject_of
 from ravine.examination.remedies import Remedy, remedies_of
 from ravine.examination.subject import Facts, Observed, stay_silent
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_subject import TorchSubject, apply_changes
+from ravine.examination.torch_changes import STRENGTHS, apply_treatments
+from ravine.examination.torch_subject import TorchSubject
 from ravine.finding import TRIABLE_CHANGES, Change, Checks, Evidence, Finding
 from ravine.networks.initializers import Normal
 from ravine.networks.layer_parts import Dropout
@@ -125,7 +126,7 @@ def test_a_fact_speaks_for_the_remedy_of_a_seeded_fault(cause):
     assert cause in specific(found)
     (remedy,) = (r for r in found if r.cause == cause)
     assert all(e.name and (e.value is None or math.isfinite(e.value)) for e in remedy.evidence)
-    apply_changes(program, remedy.strengths[0])  # it can be made
+    apply_treatments(program, remedy.strengths[0])  # it can be made
 
 
 @pytest.mark.parametrize("cause", sorted(set(SICK) - {"initialization"}))
@@ -230,7 +231,7 @@ def test_there_is_one_class_of_remedies_and_one_list():
     assert sum(text.count("\ndef remedies") for text in sources) == 1
     causes = {*remedies.GENERAL_CAUSES, *remedies.SETTING_CAUSES}
     scales = {"input-scale", "target-scale", "loss-reduction", "imbalance", "initialization"}
-    assert causes | scales >= {*torch_subject.STRENGTHS}
+    assert causes | scales >= {*STRENGTHS}
 
 
 NOISE = np.random.default_rng(0)

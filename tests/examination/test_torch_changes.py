@@ -41,11 +41,11 @@ from ravine.examination.torch_changes import (
     UseAdam,
     UseBinaryCrossEntropy,
     UseCrossEntropy,
+    apply_treatments,
     mean_and_sd,
 )
 from ravine.examination.torch_data import TensorData
 from ravine.examination.torch_program import train_program
-from ravine.examination.torch_subject import apply_changes
 from ravine.finding import TRIABLE_CHANGES
 
 RNG = torch.Generator().manual_seed(0)
@@ -181,7 +181,7 @@ def test_a_multiple_of_the_rate_is_one_of_every_group_s():
     assert [g["lr"] for g in groups(ScaleLearningRate(0.1).apply(given))] == pytest.approx(
         [1e-4, 1e-3]
     )
-    twice = apply_changes(given, (ScaleLearningRate(10), ScaleLearningRate(10)))
+    twice = apply_treatments(given, (ScaleLearningRate(10), ScaleLearningRate(10)))
     assert [g["lr"] for g in groups(twice)] == pytest.approx([0.1, 1])
     assert [g["lr"] for g in optimizer.param_groups] == [1e-3, 1e-2]  # the user's own
 
@@ -445,7 +445,7 @@ def test_another_optimizer_holds_what_the_own_one_held(instance):
 
     given = program(model, optimizer=own(model.parameters()) if instance else own)
     for adam, lr in ((UseAdam(), 1e-3), (UseAdam(0.01), 0.01)):
-        built, stepper = apply_changes(given, (Reinitialize(), adam)).build()
+        built, stepper = apply_treatments(given, (Reinitialize(), adam)).build()
         assert type(stepper) is torch.optim.Adam and stepper.param_groups[0]["lr"] == lr
         held = [p for g in stepper.param_groups for p in g["params"]]
         assert [id(p) for p in held] == [id(p) for p in list(built.parameters())[2:]]

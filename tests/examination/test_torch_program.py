@@ -11,9 +11,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_changes import Reinitialize, ScaleLearningRate, UnitVarianceStart
+from ravine.examination.torch_changes import (
+    Reinitialize,
+    ScaleLearningRate,
+    UnitVarianceStart,
+    apply_treatments,
+)
 from ravine.examination.torch_program import loss_or_nan, losses_by_group, train_program
-from ravine.examination.torch_subject import apply_changes
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(90, 4, generator=RNG)
@@ -117,7 +121,7 @@ def test_the_order_is_the_same_whatever_is_drawn_while_building():
     orders = []
     for changes in ((), (Reinitialize(),), (ScaleLearningRate(10), UnitVarianceStart())):
         seen.clear()
-        train_program(apply_changes(read, changes), seed=2, steps=5)
+        train_program(apply_treatments(read, changes), seed=2, steps=5)
         orders.append([y for y in seen if len(y) == 10])
     for other in orders[1:]:
         assert all(torch.equal(a, b) for a, b in zip(orders[0], other, strict=True))

@@ -19,9 +19,11 @@ from ravine.examination.torch_changes import (
     SetBatchSize,
     SetSteps,
     UseAdam,
+    apply_treatments,
 )
 from ravine.examination.torch_program import train_program
-from ravine.examination.torch_subject import TorchSubject, apply_changes, loss_rise
+from ravine.examination.torch_results import loss_rise
+from ravine.examination.torch_subject import TorchSubject
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(28, 4, generator=RNG)  # so few that no quick learner learns: it saves time
@@ -306,5 +308,5 @@ def read_program_of(model):
 
 def test_changes_are_made_one_after_another():
     given = subject(epochs=4)
-    changed = apply_changes(given.program, (SetBatchSize(14), SetSteps(20)))
+    changed = apply_treatments(given.program, (SetBatchSize(14), SetSteps(20)))
     assert changed.train.batch == 14 and changed.steps == 20

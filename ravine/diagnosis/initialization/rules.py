@@ -19,7 +19,7 @@ ALL = (
     rules_loss.unfit_output_activation,
     rules_loss.reversed_class_weights,
     rules_loss.first_loss_not_finite,
-    rules_network.high_first_loss,
+    rules_network.unlike_guessing,
     rules_network.fading_signal,
     rules_network.initially_dead_units,
     rules_network.saturated_units,

@@ -17,6 +17,7 @@ SHORT_DISTANCE = 0.05  # of the weights: they hardly moved
 SHORT_RUN = 100  # steps
 ABOVE_NULL = 0.5  # of the constant's loss: so far above it
 FADED_GRADIENT = 1e-4  # of the first gradient
+CONSTANT_LIMIT_TEXT = "the limit is that of the best constant answer"
 
 
 def likely_causes(curves: TrainingCurves) -> tuple[str, ...]:
@@ -68,15 +69,8 @@ def distance_evidence(curves: TrainingCurves) -> tuple[Evidence, ...]:
     """How far the weights moved, if it is known."""
     if not len(curves.updates.update_ratio):
         return ()
-    return (
-        Evidence(
-            "the weights moved by at most",
-            100 * curves.distance,
-            "%",
-            None,
-            f"in {curves.steps:,} steps",
-        ),
-    )
+    steps, moved = f"in {curves.steps:,} steps", 100 * curves.distance
+    return (Evidence("the weights moved by at most", moved, "%", None, steps),)
 
 
 def lower_rate() -> tuple[Change, ...]:

@@ -29,7 +29,7 @@ MIN_EVALUATIONS = 12  # of which the second half is looked at for jumps
 
 
 @rule(
-    "RVN-T01",
+    "RVN-N01",
     severity="error",
     cause="learning-rate-high",
     also=("exploding", "optimizer-numerics", "data-degenerate", "precision"),
@@ -44,26 +44,25 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
         return
     losses = curves.losses.train if len(curves.losses.train) else curves.losses.validation
     early = broken_at is not None and broken_at < EARLY_SHARE * curves.plan.budget
+    title = "training diverged"
     evidence = [Evidence("training ended at step", curves.steps, "", curves.plan.budget)]
-    if curves.diverged and networks > 1:
+    if networks > 1 and curves.diverged:
+        title = f"{curves.diverged} of {networks} networks diverged"
         evidence = [Evidence("networks that diverged", curves.diverged, "", 0, f"of {networks}")]
     cause, suspects = "learning-rate-high", ("exploding", "optimizer-numerics", "data-degenerate")
     if len(losses) > 3:
         first, last = float(losses.values[0]), float(losses.values[-1])
         lowest = float(losses.values.min())
-        evidence.append(
-            Evidence("last finite loss", last, "", None, f"first {first:.3g}, lowest {lowest:.3g}")
-        )
+        others = f"first {first:.3g}, lowest {lowest:.3g}"
+        evidence.append(Evidence("last finite loss", last, "", None, others))
         went_well = last < HALF_LEARNED * first and last < lowest + HALF_LEARNED * (first - lowest)
         if went_well and not early:
             cause, suspects = "exploding", ("learning-rate-high", "optimizer-numerics", "precision")
     minor = networks > 1 and curves.diverged < networks / 2
-    since = broken_at
-    if since is None and curves.outcome == "diverged":
-        since = curves.steps
+    end = curves.steps if curves.outcome == "diverged" else None
     yield Observation(
-        since=since,
-        title=f"{curves.diverged} of {networks} networks diverged" if networks > 1 else "",
+        since=end if broken_at is None else broken_at,
+        title=title,
         severity="warning" if minor else "",
         cause=cause,
         suspects=suspects,
@@ -95,20 +94,19 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     base = first if null is None else max(first, null)
     sure = mean - curves.critical_t(len(late) + 3) * error > base
     large = mean > base + RISE_ABOVE_START * abs(base)
-    elsewhere = len(validation) > 2 and bool(
-        (validation.values[-2:] > validation.values[0] * (1 + RISE_ABOVE_START)).all()
-    )
-    if not (sure and large) or float(late.min()) <= base or (null is None and not elsewhere):
-        # without a constant to compare with, a rising loss may be a game's (adversarial training)
+    if not (sure and large) or float(late.min()) <= base:
         return
+    if null is None:
+        # without a constant to compare with, a rising loss may be that of adversarial training
+        limit = (1 + RISE_ABOVE_START) * validation.values[:1]
+        if len(validation) < 3 or not (validation.values[-2:] > limit).all():
+            return
     cause, suspects = "learning-rate-high", ("loss", "exploding")
     if weights_shrank(curves):
-        cause, suspects = "over-regularized", ("learning-rate-high", "loss", "exploding")
+        cause, suspects = "over-regularized", ("learning-rate-high", *suspects)
+    end = Evidence("training loss at the end", mean, "", base, f"first {first:.3g}")
     yield Observation(
-        evidence=(
-            Evidence("training loss at the end", mean, "", base, f"first {first:.3g}"),
-            *distance_evidence(curves),
-        ),
+        evidence=(end, *distance_evidence(curves)),
         cause=cause,
         suspects=suspects,
         changes=changes_against(cause),
@@ -142,38 +140,26 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     if fall <= 0 or len(rises) < 6 or unlearned:
         return
     above_lowest = float(late.mean()) - lowest
-    counts = {jump: int((rises > jump * fall).sum()) for jump in (LARGE_JUMP, SMALL_JUMP)}
-    jump = next(
-        (
-            jump
-            for jump, count in counts.items()
-            if binomial_tail(count, len(rises), JUMP_SHARE) < curves.test_chance
-            and above_lowest > 0.5 * jump * fall
-        ),
-        None,
-    )
-    if jump is None:
+    for jump in (LARGE_JUMP, SMALL_JUMP):
+        count = int((rises > jump * fall).sum())
+        sure = binomial_tail(count, len(rises), JUMP_SHARE) < curves.test_chance
+        if sure and above_lowest > 0.5 * jump * fall:
+            break
+    else:
         return
     highest = float(lr.values.max()) if len(lr) else math.nan
     settled = float(rates[-1]) < 0.1 * highest and curve.values[-1] < lowest + SMALL_JUMP * fall
     harmless = curves.plan.keeps_best or settled or not curves.has_ended or jump == SMALL_JUMP
+    name, share = "rises from one evaluation to the next", 100 * count / len(rises)
+    size, mean = (
+        f"by over {jump:.0%} of all that was gained, in the second half",
+        lowest + above_lowest,
+    )
     yield Observation(
         severity="note" if harmless else "",
         evidence=(
-            Evidence(
-                "rises from one evaluation to the next",
-                100 * counts[jump] / len(rises),
-                "%",
-                100 * JUMP_SHARE,
-                f"by over {jump:.0%} of all that was gained, in the second half",
-            ),
-            Evidence(
-                "validation loss, mean",
-                lowest + above_lowest,
-                "",
-                lowest,
-                "the limit is the lowest",
-            ),
+            Evidence(name, share, "%", 100 * JUMP_SHARE, size),
+            Evidence("validation loss, mean", mean, "", lowest, "the limit is the lowest"),
         ),
         suspects=("batch-size", "schedule"),
         changes=(*lower_rate(), Change("schedule", "one that ends low")),

@@ -58,22 +58,14 @@ def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     per_epoch = curves.plan.steps_per_epoch
     epochs = curves.steps / per_epoch if per_epoch else math.inf
     short = epochs < MIN_EPOCHS or curves.steps < SHORT_RUN
-    slow = not short and (curves.distance < SHORT_DISTANCE or falls_evenly(curves))
     cause, other = "too-few-steps", "learning-rate-low"
-    if slow:
+    if not short and (curves.distance < SHORT_DISTANCE or falls_evenly(curves)):
         cause, other = other, cause
+    share, whole = 100 * gain / gained, "of what was gained so far"
+    more = Evidence("as many steps again would gain", share, "%", 100 * FURTHER_GAIN, whole)
     yield Observation(
         severity="warning" if gain > LARGE_FURTHER_GAIN * gained else "note",
-        evidence=(
-            Evidence(
-                "as many steps again would gain",
-                100 * gain / gained,
-                "%",
-                100 * FURTHER_GAIN,
-                "of what was gained so far",
-            ),
-            *distance_evidence(curves),
-        ),
+        evidence=(more, *distance_evidence(curves)),
         cause=cause,
         suspects=(other,),
         changes=changes_against(cause),
@@ -96,13 +88,12 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     least = max(CLEAR_GAIN * abs(null), curves.critical_z * float(error.values[-1]))
     if not short or before - now < least or now < MIN_FALL * abs(null):
         return
+    epochs = f"{curves.steps / per_epoch:.1f} epochs"
     yield Observation(
         title="the run ended when it had hardly begun",
         severity="warning" if now > HIGH_LOSS * abs(null) else "note",
         evidence=(
-            Evidence(
-                "steps", curves.steps, "", SHORT_RUN, f"{curves.steps / per_epoch:.1f} epochs"
-            ),
+            Evidence("steps", curves.steps, "", SHORT_RUN, epochs),
             Evidence("loss at the end", now, "", before, "the limit is the mean on the way there"),
         ),
         cause="too-few-steps",
@@ -139,23 +130,11 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
         return
     gain, gained = further_gain(before, curve)
     falling = gained > 0 and gain > FURTHER_GAIN * gained
-    evidence = [
-        Evidence(
-            "of the steps had under 1 % of the highest learning rate",
-            100 * rest,
-            "%",
-            100 * WASTED_SHARE,
-        )
-    ]
+    name, limit = "of the steps had under 1 % of the highest learning rate", 100 * WASTED_SHARE
+    evidence = [Evidence(name, 100 * rest, "%", limit)]
     if falling:
-        evidence.append(
-            Evidence(
-                "it was still falling: as many steps again would gain",
-                100 * gain / gained,
-                "%",
-                100 * FURTHER_GAIN,
-            )
-        )
+        name = "it was still falling: as many steps again would gain"
+        evidence.append(Evidence(name, 100 * gain / gained, "%", 100 * FURTHER_GAIN))
     yield Observation(
         since=end,
         severity="warning" if falling else "note",
@@ -188,17 +167,10 @@ def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     solved = null is not None and lowest < SOLVED_LOSS * abs(null)
     if unlearned or solved or abs(gained) > FLAT_GAIN * fall:
         return
+    share, whole = 100 * gained / fall, "of all that was gained"
+    late = Evidence("gained in the second half", share, "%", 100 * FLAT_GAIN, whole)
     yield Observation(
         since=int(curve.steps[half - 1]),
-        evidence=(
-            Evidence(
-                "gained in the second half",
-                100 * gained / fall,
-                "%",
-                100 * FLAT_GAIN,
-                "of all that was gained",
-            ),
-            Evidence("loss at the end", float(curve.values[-1])),
-        ),
+        evidence=(late, Evidence("loss at the end", float(curve.values[-1]))),
         suspects=("learning-rate-high", "architecture-too-small"),
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ravine.diagnosis.rule import Observation, join_names, rule
 from ravine.diagnosis.training_curves.failure_causes import (
+    CONSTANT_LIMIT_TEXT,
     changes_against,
     distance_evidence,
     likely_causes,
@@ -56,7 +57,7 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
     if curves.steps < LATE_SHARE * curves.plan.budget and not curves.has_ended:
         return
     losses, references = curves.losses, curves.references
-    shown = []
+    shown, worse = [], []
     for curve, null, name in (
         (losses.train_blocks, references.null_train, "training loss"),
         (losses.validation, references.null_validation, "validation loss"),
@@ -77,24 +78,15 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
         if mean < null - NO_GAIN * scale or (name == "training loss" and not sure):
             # one of the two is better than the constant: something was learned, if only to overfit
             return
-        shown.append(
-            Evidence(
-                f"{name}, second half", mean, "", null, "the limit is the best constant answer's"
-            )
-        )
+        shown.append(Evidence(f"{name}, second half", mean, "", null, CONSTANT_LIMIT_TEXT))
+        worse.append(mean > null + FAR_ABOVE_NULL * abs(null))
     if not shown:
         return
-    worse = all(
-        e.value is not None
-        and e.limit is not None
-        and e.value > e.limit + FAR_ABOVE_NULL * abs(e.limit)
-        for e in shown
-    )
     cause, *suspects = likely_causes(curves)
     early = not curves.has_ended
     yield Observation(
         title="not learned so far" if early else "",
-        severity="note" if early else "error" if worse else "warning",
+        severity="note" if early else "error" if all(worse) else "warning",
         evidence=(*shown, *distance_evidence(curves)),
         cause=cause,
         suspects=tuple(suspects),
@@ -167,26 +159,16 @@ def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
     if not distances:
         return
     furthest = max(distances.values())
-    stuck = {
-        name: distance
-        for name, distance in distances.items()
-        if distance < STUCK_DISTANCE
-        and (distance * DISTANCE_RATIO < furthest or furthest < STUCK_DISTANCE)
-    }
+    far = furthest >= STUCK_DISTANCE
+    limit = min(STUCK_DISTANCE, furthest / DISTANCE_RATIO) if far else STUCK_DISTANCE
+    stuck = {name: distance for name, distance in distances.items() if distance < limit}
     if not stuck:
         return
     every = len(stuck) == len(distances)
     name, least = min(stuck.items(), key=lambda pair: pair[1])
     useless = bool(list(no_better_than_constant(curves)))
-    evidence = [
-        Evidence(
-            f"{name} moves in the whole run by at most",
-            100 * least,
-            "%",
-            100 * STUCK_DISTANCE,
-            "of its weights",
-        )
-    ]
+    moves = f"{name} moves in the whole run by at most"
+    evidence = [Evidence(moves, 100 * least, "%", 100 * STUCK_DISTANCE, "of its weights")]
     if not every:
         evidence.append(Evidence("the layer that moves furthest", 100 * furthest, "%"))
     cause, suspects = "vanishing", ("frozen-parameters", "saturation")
@@ -229,23 +211,12 @@ def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
         return
     scale = abs(null) if null else max(abs(training), 1e-12)
     error = modes.gap_error if modes.gap_error is not None else 0.0
-    gap = evaluation - training
-    if (
-        gap < MODE_GAP * scale
-        or gap < curves.critical_z * error
-        or evaluation < MODE_RATIO * training
-    ):
+    gap, least = evaluation - training, max(MODE_GAP * scale, curves.critical_z * error)
+    if gap < least or evaluation < MODE_RATIO * training:
         return
+    same = "the limit is the loss in training mode, of the same examples"
     yield Observation(
-        evidence=(
-            Evidence(
-                "loss in evaluation mode",
-                evaluation,
-                "",
-                training,
-                "the limit is the loss in training mode, of the same examples",
-            ),
-        ),
+        evidence=(Evidence("loss in evaluation mode", evaluation, "", training, same),),
         suspects=("train-eval-mode", "batch-size"),
         changes=(Change("normalization", "LayerNorm, or larger batches"),),
     )

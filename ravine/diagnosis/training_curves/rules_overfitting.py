@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ravine.diagnosis.rule import Observation, rule
-from ravine.diagnosis.training_curves.failure_causes import lower_rate
+from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT, lower_rate
 from ravine.diagnosis.training_curves.onset import with_onset
 from ravine.diagnosis.training_curves.progress import MIN_FALL, measure_fall
 from ravine.diagnosis.training_curves.series import Curve, TrainingCurves
@@ -56,25 +56,14 @@ def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
     worse = last - curves.critical_z * error > null_validation
     if train > MEMORIZED_LOSS * null or gained > MAX_CARRIED_GAIN:
         return
-    title = "the training examples are memorized, little generalizes"
-    if worse:
-        title = (
-            "the training examples are memorized, others are answered no better than by a constant"
-        )
+    rest = "others are answered no better than by a constant" if worse else "little generalizes"
+    limit, best = MEMORIZED_LOSS * null, f"best constant {null:.3g}"
     yield Observation(
         severity="warning" if worse else "note",
-        title=title,
+        title=f"the training examples are memorized, {rest}",
         evidence=(
-            Evidence(
-                "training loss", train, "", MEMORIZED_LOSS * null, f"best constant {null:.3g}"
-            ),
-            Evidence(
-                "validation loss",
-                last,
-                "",
-                null_validation,
-                "the limit is the best constant answer's",
-            ),
+            Evidence("training loss", train, "", limit, best),
+            Evidence("validation loss", last, "", null_validation, CONSTANT_LIMIT_TEXT),
         ),
         suspects=("labels",),
         changes=(Change("network.dropout", 0.2), Change("data", "more examples")),
@@ -97,28 +86,22 @@ def _rising_again(curves: TrainingCurves) -> Iterator[Observation]:
     if len(now) and null is not None and _mean_of_last(now) > null - MIN_FALL * abs(null):
         return  # the training examples were not learned, either
     flat, keeps_best = _score_stays(curves, best), curves.plan.keeps_best
+    last = float(curve.values[-1])
+    share, limit = 100 * (last - lowest) / fall, 100 * RISEN_LOSS
     evidence = [
-        Evidence(
-            "validation loss", float(curve.values[-1]), "", lowest, f"lowest at step {best:,}"
-        ),
-        Evidence(
-            "of all that was gained, lost again",
-            100 * (float(curve.values[-1]) - lowest) / fall,
-            "%",
-            100 * RISEN_LOSS,
-        ),
+        Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}"),
+        Evidence("of all that was gained, lost again", share, "%", limit),
     ]
     if len(now):
         evidence.append(Evidence("training loss", float(now.values[-1]), "", None, "still falls"))
     if keeps_best:
         evidence.append(Evidence("best weights are kept", best, "step"))
+    changes = (Change("stop", "EarlyStopping"), Change("network.dropout", 0.2))
     yield Observation(
         severity="note" if keeps_best or flat else "",
         title="the confidence of the predictions rises, the score does not fall" if flat else "",
         evidence=tuple(evidence),
-        changes=()
-        if keeps_best
-        else (Change("stop", "EarlyStopping"), Change("network.dropout", 0.2)),
+        changes=() if keeps_best else changes,
     )
 
 
@@ -191,19 +174,13 @@ def early_best(curves: TrainingCurves) -> Iterator[Observation]:
     before, now = train.until(best), train.after(best)
     if not _training_got_worse(before, now):
         return  # that is overfitting
+    last, train_last = float(curve.values[-1]), float(now.values[-1])
+    train_before = float(before.values[-1])
     yield Observation(
         severity="note" if curves.plan.keeps_best else "",
         evidence=(
-            Evidence(
-                "validation loss", float(curve.values[-1]), "", lowest, f"lowest at step {best:,}"
-            ),
-            Evidence(
-                "training loss",
-                float(now.values[-1]),
-                "",
-                float(before.values[-1]),
-                "higher as well",
-            ),
+            Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}"),
+            Evidence("training loss", train_last, "", train_before, "higher as well"),
         ),
         suspects=("schedule", "exploding"),
         changes=lower_rate(),

@@ -9,6 +9,7 @@ import numpy as np
 
 from ravine.diagnosis.rule import Observation, rule
 from ravine.diagnosis.training_curves.failure_causes import (
+    CONSTANT_LIMIT_TEXT,
     CUT_STEPS,
     DROPPED_UNITS,
     KEPT_LENGTH,
@@ -135,24 +136,14 @@ def _strong_decay(curves: TrainingCurves, useless: bool) -> Iterator[Observation
         return
     norms, effects = curves.updates.weight_norm.values, curves.effects.values
     path = SETTING_PATHS[next((name for name in DECAY_NAMES if effects.get(name)), DECAY_NAMES[0])]
+    name, shrunk = "norm of the weights, of what it was", 100 * float(norms[-1] / norms[0])
     yield Observation(
         where=path,
         severity="warning" if curves.has_ended else "note",
         title="decay shrinks the weights to almost nothing",
         evidence=(
-            Evidence(
-                "norm of the weights, of what it was",
-                100 * float(norms[-1] / norms[0]),
-                "%",
-                100 * SHRUNK_WEIGHTS,
-            ),
-            Evidence(
-                "loss",
-                float(curve.values[-1]),
-                "",
-                null,
-                "the limit is the best constant answer's",
-            ),
+            Evidence(name, shrunk, "%", 100 * SHRUNK_WEIGHTS),
+            Evidence("loss", float(curve.values[-1]), "", null, CONSTANT_LIMIT_TEXT),
         ),
         cause="over-regularized",
         suspects=("learning-rate-high",),

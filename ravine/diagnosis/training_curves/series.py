@@ -6,7 +6,7 @@ Letters: T values of a curve, M networks of a run.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -73,11 +73,8 @@ class Curve:
         """The means of at most so many blocks of neighboring values, each at its last step."""
         if len(self) <= most:
             return self
-        parts = np.array_split(np.arange(len(self)), most)
-        return Curve(
-            np.array([self.steps[p[-1]] for p in parts]),
-            np.array([self.values[p].mean() for p in parts]),
-        )
+        steps, values = np.array_split(self.steps, most), np.array_split(self.values, most)
+        return Curve(np.array([s[-1] for s in steps]), np.array([v.mean() for v in values]))
 
     def finite(self) -> Curve:
         """The values that are finite."""
@@ -103,10 +100,8 @@ def make_curve(values: Iterable[float], steps: Iterable[float] | None = None) ->
     values = np.asarray(list(values), dtype=float)
     steps = np.arange(1, len(values) + 1) if steps is None else np.asarray(list(steps))
     if len(steps) != len(values):
-        raise ValueError(
-            f"a curve has {len(values)} values at {len(steps)} steps; there must be a step for "
-            f"each value"
-        )
+        counts = f"{len(values)} values at {len(steps)} steps"
+        raise ValueError(f"a curve has {counts}; there must be a step for each value")
     return Curve(steps, values)
 
 
@@ -214,15 +209,12 @@ class TrainingCurves:
     broken_at: int | None = None
 
     def __post_init__(self) -> None:
-        points = (
-            self.broken_at,
-            self.losses.train.first_not_finite,
-            self.losses.validation.first_not_finite,
-        )
+        curves = (self.losses.train, self.losses.validation)
+        points = (self.broken_at, *(curve.first_not_finite for curve in curves))
         known = [point for point in points if point is not None]
         object.__setattr__(self, "broken_at", min(known, default=None))
         for name in ("losses", "score", "updates"):
-            object.__setattr__(self, name, _keep_finite(getattr(self, name)))
+            object.__setattr__(self, name, _map_curves(getattr(self, name), Curve.finite))
 
     @property
     def has_ended(self) -> bool:
@@ -288,12 +280,16 @@ class TrainingCurves:
         """The curves as they were known at a step."""
         if step >= self.steps:
             return self
-        layers = {name: c.until(step) for name, c in self.updates.layer_ratios.items()}
+
+        def cut(curve: Curve) -> Curve:
+            return curve.until(step)
+
+        layers = {name: cut(curve) for name, curve in self.updates.layer_ratios.items()}
         return replace(
             self,
-            losses=_cut(self.losses, step),
-            score=_cut(self.score, step),
-            updates=replace(_cut(self.updates, step), layer_ratios=layers),
+            losses=_map_curves(self.losses, cut),
+            score=_map_curves(self.score, cut),
+            updates=replace(_map_curves(self.updates, cut), layer_ratios=layers),
             steps=step,
             outcome="",
             diverged=0,
@@ -320,16 +316,10 @@ class TrainingCurves:
 Group = TypeVar("Group", LossCurves, ScoreCurve, UpdateCurves)
 
 
-def _keep_finite(group: Group) -> Group:
-    """The group with the finite values of its curves; those of single layers stay as they are."""
-    curves = {f.name: getattr(group, f.name) for f in fields(group)}
-    return replace(group, **{n: c.finite() for n, c in curves.items() if isinstance(c, Curve)})
-
-
-def _cut(group: Group, step: int) -> Group:
-    """The group with its curves up to a step; those of single layers stay as they are."""
-    curves = {f.name: getattr(group, f.name) for f in fields(group)}
-    return replace(group, **{n: c.until(step) for n, c in curves.items() if isinstance(c, Curve)})
+def _map_curves(group: Group, change: Callable[[Curve], Curve]) -> Group:
+    """The group with each curve changed; those of single layers stay as they are."""
+    values = {f.name: getattr(group, f.name) for f in fields(group)}
+    return replace(group, **{n: change(c) for n, c in values.items() if isinstance(c, Curve)})
 
 
 def curves_of_record(record: Record, member: int | None = None) -> TrainingCurves:
@@ -338,7 +328,7 @@ def curves_of_record(record: Record, member: int | None = None) -> TrainingCurve
 
     Members that diverged are left out of the medians; one that stopped early keeps its last value.
     """
-    recipe, members = record.recipe, record.members
+    recipe, members, score = record.recipe, record.members, record.score
     chosen = range(len(members)) if member is None else [member]
     outcomes = [members[m].outcome for m in chosen]
     batch, counts = recipe.get("batch"), record.task.get("examples", {})
@@ -364,7 +354,7 @@ def curves_of_record(record: Record, member: int | None = None) -> TrainingCurve
         score=replace(
             curves.score,
             examples=counts.get("validation", 0),
-            higher_is_better=record.score is None or record.score.higher_is_better,
+            higher_is_better=score is None or score.higher_is_better,
         ),
         effects=TechniqueEffects(
             values=_median_effects(record.effects, chosen),
@@ -386,32 +376,37 @@ def curves_of_series(
     alive = [m for m, outcome in zip(members, outcomes, strict=True) if outcome != "diverged"]
     found = {name: _median_curve(s, alive or members) for name, s in series.items()}
     score = next((n for n in found if n.startswith("validation/") and n != "validation/loss"), "")
-    null_train, null_validation = (
-        found.get(f"null/{split}/loss", NO_CURVE) for split in ("train", "validation")
-    )
-    layers = {n: c for n, c in found.items() if n.startswith("update/ratio/")}
+    ratio = "update/ratio/"
+    layers = {n.removeprefix(ratio): c for n, c in found.items() if n.startswith(ratio)}
+
+    def curve(name: str) -> Curve:
+        return found.get(name, NO_CURVE)
+
+    def first_value(name: str) -> float | None:
+        return float(found[name].values[0]) if len(curve(name)) else None
+
     return TrainingCurves(
         steps=steps,
         plan=plan,
         losses=LossCurves(
-            train=found.get("train/loss", NO_CURVE),
-            validation=found.get("validation/loss", NO_CURVE),
-            validation_error=found.get("error/validation/loss", NO_CURVE),
-            rise=found.get("rise/validation/loss", NO_CURVE),
-            rise_error=found.get("error/rise/validation/loss", NO_CURVE),
+            train=curve("train/loss"),
+            validation=curve("validation/loss"),
+            validation_error=curve("error/validation/loss"),
+            rise=curve("rise/validation/loss"),
+            rise_error=curve("error/rise/validation/loss"),
         ),
         references=ReferenceLosses(
-            null_train=float(null_train.values[0]) if len(null_train) else None,
-            null_validation=float(null_validation.values[0]) if len(null_validation) else None,
+            null_train=first_value("null/train/loss"),
+            null_validation=first_value("null/validation/loss"),
         ),
-        score=ScoreCurve(curve=found.get(score, NO_CURVE)),
+        score=ScoreCurve(curve=curve(score)),
         updates=UpdateCurves(
-            lr=found.get("lr", NO_CURVE),
-            gradient_norm=found.get("gradient/norm", NO_CURVE),
-            clip_kept=found.get("clip/kept", NO_CURVE),
-            weight_norm=found.get("weights/norm", NO_CURVE),
-            update_ratio=found.get("update/ratio", NO_CURVE),
-            layer_ratios={n.removeprefix("update/ratio/"): c for n, c in layers.items()},
+            lr=curve("lr"),
+            gradient_norm=curve("gradient/norm"),
+            clip_kept=curve("clip/kept"),
+            weight_norm=curve("weights/norm"),
+            update_ratio=curve("update/ratio"),
+            layer_ratios=layers,
         ),
         diverged=sum(o == "diverged" for o in outcomes),
     )

@@ -15,35 +15,21 @@ ZERO_LR_STEPS = 10  # in a row; a warm-up from 0 and the last step of a schedule
 
 @rule("RVN-L14", severity="warning", cause="schedule", needs="schedule", picture="schedules")
 def scheduler_before_optimizer(history: LoopHistory) -> Iterator[Observation]:
+    skipped = "the first learning rate is skipped"
+    early = Evidence("scheduler steps before the first optimizer step", 1, "", 0, skipped)
+    changes = (Change("loop", "optimizer.step() before scheduler.step()"),)
     for scheduler in history.rates.schedulers:
         if scheduler.stepped_first:
-            yield Observation(
-                where=scheduler.kind,
-                since=0,
-                evidence=(
-                    Evidence(
-                        "scheduler steps before the first optimizer step",
-                        1,
-                        "",
-                        0,
-                        "the first learning rate is skipped",
-                    ),
-                ),
-                changes=(Change("loop", "optimizer.step() before scheduler.step()"),),
-            )
+            yield Observation(where=scheduler.kind, since=0, evidence=(early,), changes=changes)
 
 
 @rule("RVN-L15", severity="warning", cause="schedule", needs="schedule", picture="schedules")
 def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
+    idle = Evidence("scheduler steps", 0, "", 1, f"in {history.steps} optimizer steps")
+    changes = (Change("loop", "scheduler.step() once an epoch, or once a step"),)
     for scheduler in history.rates.schedulers:
         if history.ended and scheduler.steps == 0 and history.steps >= IDLE_SCHEDULER_STEPS:
-            yield Observation(
-                where=scheduler.kind,
-                evidence=(
-                    Evidence("scheduler steps", 0, "", 1, f"in {history.steps} optimizer steps"),
-                ),
-                changes=(Change("loop", "scheduler.step() once an epoch, or once a step"),),
-            )
+            yield Observation(where=scheduler.kind, evidence=(idle,), changes=changes)
 
 
 @rule(
@@ -59,35 +45,22 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
     rates = history.rates
     for scheduler in rates.schedulers:
         if scheduler.length is not None and scheduler.steps > scheduler.length + 1:
+            rises = "past its end the learning rate rises again"
+            made = Evidence("scheduler steps", scheduler.steps, "", scheduler.length, rises)
             yield Observation(
                 where=scheduler.kind,
                 title="the schedule ran past its end",
-                evidence=(
-                    Evidence(
-                        "scheduler steps",
-                        scheduler.steps,
-                        "",
-                        scheduler.length,
-                        "past its end the learning rate rises again",
-                    ),
-                    Evidence("optimizer steps", history.steps),
-                ),
+                evidence=(made, Evidence("optimizer steps", history.steps)),
                 changes=changes,
             )
             return
-    low = rates.steps_below_thousandth
-    if low >= max(LOW_LR_STEPS, history.steps / 2):
+    low, most = rates.steps_below_thousandth, history.steps / 2
+    if low >= max(LOW_LR_STEPS, most):
+        name = "steps at less than 1/1000 of the highest learning rate"
+        rate = Evidence("learning rate", rates.now, "", None, f"was {rates.highest:.3g}")
         yield Observation(
             since=history.steps - low,
-            evidence=(
-                Evidence(
-                    "steps at less than 1/1000 of the highest learning rate",
-                    low,
-                    "",
-                    history.steps / 2,
-                ),
-                Evidence("learning rate", rates.now, "", None, f"was {rates.highest:.3g}"),
-            ),
+            evidence=(Evidence(name, low, "", most), rate),
             changes=changes,
         )
 
@@ -104,19 +77,13 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
 def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
     steps = history.rates.steps_at_zero
     if steps >= ZERO_LR_STEPS:
+        zero = Evidence("steps in a row at a learning rate of 0", steps, "", ZERO_LR_STEPS)
         yield Observation(
             since=history.steps - steps,
             cause="schedule" if history.rates.highest > 0 else "learning-rate-low",
-            evidence=(
-                Evidence("steps in a row at a learning rate of 0", steps, "", ZERO_LR_STEPS),
-            ),
+            evidence=(zero,),
             changes=(Change("lr", "above 0"),),
         )
 
 
-ALL = (
-    scheduler_before_optimizer,
-    unused_scheduler,
-    exhausted_schedule,
-    zero_learning_rate,
-)
+ALL = (scheduler_before_optimizer, unused_scheduler, exhausted_schedule, zero_learning_rate)

@@ -15,18 +15,20 @@ import math
 from collections.abc import Iterator
 from statistics import NormalDist, median
 
+import numpy as np
+
 from ravine.diagnosis.rule import Observation, rule
 from ravine.diagnosis.training_loop.history import MIN_LOSSES, LoopHistory
 from ravine.finding import Change, Evidence
+from ravine.statistics import mean_with_error
 
 FALSE_ALARM_BUDGET = 0.05
 TEST_COUNT = 4
 STRETCH_COUNT = 32
 LAST_STRETCHES = 8  # which are compared with the first 16
 RISEN_FACTOR = 2.0  # a cross entropy so much above its start is no noise of learning
-FAR_RISEN_FACTOR = (
-    100.0  # any other loss: that of a game or a moving target may grow while it learns
-)
+# any other loss: that of a game or a moving target may grow while it learns
+FAR_RISEN_FACTOR = 100.0
 NOTHING_LEARNED_LOSSES = 200
 LEARNED_FRACTION = 0.02  # below a constant answer: less counts as nothing learned
 WORSE_FACTOR = 1.2  # above a constant answer: steps are too long, rather than nothing to learn
@@ -36,7 +38,6 @@ DONE_FRACTION = 0.1  # of the first loss: below it, there is little left to lear
 SPIKE_SPREADS = 20.0  # above the median
 SPIKE_FACTOR = 3.0  # times the median
 MIN_SPIKES = 2
-SPIKE_LENGTH = 3  # losses in a row, at least
 MIN_DISTANCE = 0.01  # over the weights' length: weights that learn move farther
 
 
@@ -51,7 +52,7 @@ def significance(losses: int) -> float:
 
 
 @rule(
-    "RVN-T21",
+    "RVN-T03",
     severity="warning",
     confidence="medium",
     cause="learning-rate-high",
@@ -73,23 +74,21 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     is_entropy = loss.kind in ("NllLoss", "BinaryCrossEntropyWithLogits")
     factor = RISEN_FACTOR if is_entropy else FAR_RISEN_FACTOR
     start = loss.first[0] if loss.first else early[0]
-    level = sum(late) / LAST_STRETCHES
+    level, error = mean_with_error(np.array(late))
     rose = 0 < max(early) * factor < min(late)
     if loss.baseline is not None and loss.kind and not rose:
-        low = level - _required_errors(history) * _mean_error(late)
+        low = level - _required_errors(history) * error
         rose = low > factor * (loss.baseline + loss.baseline_error)
     if rose and 0 < start * factor < min(late):
+        mean = Evidence("mean loss of the last quarter", level, "", factor * start)
         yield Observation(
-            evidence=(
-                Evidence("first loss", start),
-                Evidence("mean loss of the last quarter", level, "", factor * start),
-            ),
+            evidence=(Evidence("first loss", start), mean),
             changes=(Change("lr", history.rates.now / 10),),
         )
 
 
 @rule(
-    "RVN-T22",
+    "RVN-T02",
     severity="warning",
     confidence="medium",
     cause="labels",
@@ -118,10 +117,10 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
     if any(True for _ in rising_reported_loss(history)):
         return
     late, errors = means[-LAST_STRETCHES:], _required_errors(history)
-    level = sum(late) / LAST_STRETCHES
-    low = level - errors * _mean_error(late)
-    best = loss.baseline - errors * loss.baseline_error
-    if best > 0 and low > (1 - LEARNED_FRACTION) * best and low > 0.9 * loss.baseline:
+    level, error = mean_with_error(np.array(late))
+    low = level - errors * error
+    limit = (1 - LEARNED_FRACTION) * (loss.baseline - errors * loss.baseline_error)
+    if low > limit > 0 and low > 0.9 * loss.baseline:
         cause, suspects = "labels", ("shuffling", "learning-rate-high", "architecture-too-small")
         if distance < MIN_DISTANCE:
             cause, suspects = "learning-rate-low", ("schedule", "too-few-steps")
@@ -131,7 +130,7 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
             cause=cause,
             suspects=suspects,
             evidence=(
-                Evidence("mean loss of the last quarter", level, "", (1 - LEARNED_FRACTION) * best),
+                Evidence("mean loss of the last quarter", level, "", limit),
                 Evidence("loss of the best constant answer", loss.baseline),
                 Evidence("distance that the weights moved, of their length", 100 * distance, "%"),
             ),
@@ -139,7 +138,7 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
 
 
 @rule(
-    "RVN-T23",
+    "RVN-T09",
     severity="warning",
     confidence="medium",
     cause="schedule",
@@ -166,15 +165,11 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     noise = math.sqrt(squares / (4 * LAST_STRETCHES - 2))
     most = before - level + _required_errors(history) * noise * math.sqrt(2 / LAST_STRETCHES)
     if level > DONE_FRACTION * loss.first[0] > 0 and most < STALLED_LOSS_FRACTION * level:
+        name = "steps at less than 1/100 of the highest learning rate"
         yield Observation(
             since=steps - low_steps,
             evidence=(
-                Evidence(
-                    "steps at less than 1/100 of the highest learning rate",
-                    low_steps,
-                    "",
-                    LOW_RATE_FRACTION * steps,
-                ),
+                Evidence(name, low_steps, "", LOW_RATE_FRACTION * steps),
                 Evidence("mean loss when the rate had fallen", before),
                 Evidence("mean loss at the end", level),
             ),
@@ -183,7 +178,7 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
 
 
 @rule(
-    "RVN-T24",
+    "RVN-T04",
     severity="note",
     confidence="low",
     cause="learning-rate-high",
@@ -205,26 +200,21 @@ def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     high = [v > limit for v in values] if middle > 0 else [False]
     share = max(sum(high), 1) / len(values)
     chance = significance(history.loss.summary.count) / len(values)
-    length = max(SPIKE_LENGTH, math.ceil(math.log(chance) / math.log(min(share, 0.5))))
+    length = math.ceil(math.log(chance) / math.log(min(share, 0.5)))  # at least 4
     spikes, run = 0, 0
     for above in [*high, False]:
         spikes += not above and run >= length
         run = run + 1 if above else 0
     if spikes >= MIN_SPIKES and not high[0] and not high[-1]:
+        name = "times that the loss jumped up and came down again"
+        far = max(middle + SPIKE_SPREADS * spread, 0.0)
         yield Observation(
+            title="the loss has spikes",
             evidence=(
-                Evidence(
-                    "times that the loss jumped up and came down again",
-                    spikes,
-                    "",
-                    None,
-                    f"in {len(values)} losses",
-                ),
+                Evidence(name, spikes, "", None, f"in {len(values)} losses"),
                 Evidence("median loss", middle),
-                Evidence(
-                    "highest loss", max(values), "", max(middle + SPIKE_SPREADS * spread, 0.0)
-                ),
-            )
+                Evidence("highest loss", max(values), "", far),
+            ),
         )
 
 
@@ -233,15 +223,4 @@ def _required_errors(history: LoopHistory) -> float:
     return NormalDist().inv_cdf(1 - significance(history.loss.summary.count))
 
 
-def _mean_error(means: tuple[float, ...]) -> float:
-    """The standard error of the mean of some means."""
-    middle = sum(means) / len(means)
-    return math.sqrt(sum((m - middle) ** 2 for m in means) / (len(means) - 1) / len(means))
-
-
-ALL = (
-    rising_reported_loss,
-    no_gain_over_baseline,
-    early_schedule_end,
-    loss_spikes,
-)
+ALL = (rising_reported_loss, no_gain_over_baseline, early_schedule_end, loss_spikes)

@@ -4,11 +4,12 @@ layers, dead units.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from ravine.diagnosis.op_names import AFFINE_NODES, CONVOLUTION_NODES, LINEAR_NODES
 from ravine.diagnosis.rule import Observation, join_names, rule
-from ravine.diagnosis.training_loop.autograd_graph import Graph, Node
+from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import InactiveUnits, LoopHistory
 from ravine.finding import Change, Evidence
 
@@ -18,12 +19,7 @@ DEAD_UNITS_FRACTION = 0.9  # of a layer's units
 ALIVE_UNITS_FRACTION = DEAD_UNITS_FRACTION / 2  # dead at first: with fewer, training killed them
 INACTIVE_EXAMPLES = 128  # with fewer, a unit may be inactive by chance
 NONLINEAR_MODULES = (
-    "RNN",
-    "GRU",
-    "LSTM",
-    "RNNCell",
-    "GRUCell",
-    "LSTMCell",
+    *("RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell"),
     "MultiheadAttention",
 )
 
@@ -44,19 +40,12 @@ def equal_units(history: LoopHistory) -> Iterator[Observation]:
                 if equal >= EQUAL_UNITS_FRACTION * units:
                     found[name] = (equal, units)
     if found:
-        name, (equal, units) = next(iter(found.items()))
+        layer, (equal, units) = next(iter(found.items()))
+        name = "units equal to another, in weights and in gradient"
         yield Observation(
             where=join_names(found),
             since=0,
-            evidence=(
-                Evidence(
-                    "units equal to another, in weights and in gradient",
-                    equal,
-                    "",
-                    0,
-                    f"of {units} in {name}: they stay equal",
-                ),
-            ),
+            evidence=(Evidence(name, equal, "", 0, f"of {units} in {layer}: they stay equal"),),
             changes=(Change("init", "random"),),
         )
 
@@ -70,29 +59,23 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
     places = list(graph.affine_places())
     pairs = []
     for place in places:
-        first = _linear_source(graph, place)
-        if first is None:
+        if (first := _linear_source(graph, place)) < 0:
             continue
         weights = graph.weight_of(first), graph.weight_of(place)
-        if not all(weights) or any(owners.get(w) in NONLINEAR_MODULES for w in weights):
-            continue
-        if _is_redundant(graph, first, place):
+        nonlinear = any(owners.get(weight) in NONLINEAR_MODULES for weight in weights)
+        if all(weights) and not nonlinear and _is_redundant(graph, first, place):
             pairs.append(weights)
     if pairs:
         exception = 2 * len(pairs) < len(places) - 1  # most layers do have a nonlinearity
+        name, effect = (
+            "layers without a nonlinearity between them",
+            "together they can do no more than one",
+        )
         yield Observation(
             where=join_names(f"between {a} and {b}" for a, b in reversed(pairs)),
             since=0,
             severity="note" if exception else "warning",
-            evidence=(
-                Evidence(
-                    "layers without a nonlinearity between them",
-                    len(pairs) + 1,
-                    "",
-                    1,
-                    "together they can do no more than one",
-                ),
-            ),
+            evidence=(Evidence(name, len(pairs) + 1, "", 1, effect),),
             changes=(Change("model", "an activation between these layers"),),
         )
 
@@ -123,43 +106,31 @@ def dead_relu_units(history: LoopHistory) -> Iterator[Observation]:
     name, layer = max(found.items(), key=lambda f: f[1].count / f[1].units)
     whole = layer.count == layer.units
     died = layer.at_first < ALIVE_UNITS_FRACTION * layer.units
+    units = f"of {layer.units}; {layer.at_first} in the first batch"
     yield Observation(
         where=join_names([name, *(n for n in found if n != name)]),
         severity="error" if whole else "warning",
         confidence="exact" if whole and not died else "high",
         cause="learning-rate-high" if died else "dead-units",
         suspects=("dead-units",) if died else ("initialization", "input-scale"),
-        evidence=(
-            Evidence(
-                "units that are 0 for every example",
-                layer.count,
-                "",
-                None,
-                f"of {layer.units}; {layer.at_first} in the first batch",
-            ),
-        ),
+        evidence=(Evidence("units that are 0 for every example", layer.count, "", None, units),),
         title="all units of a ReLU layer are dead" if whole else "",
         changes=(Change("lr", "3 to 10 times lower"), Change("activation", "leaky_relu")),
     )
 
 
-def _linear_source(graph: Graph, place: int) -> int | None:
-    """The affine operation whose output goes straight into this one and nowhere else, if any."""
+def _linear_source(graph: Graph, place: int) -> int:
+    """The affine operation whose output goes straight into this one and nowhere else; -1 without
+    one.
+    """
     node = graph.nodes[place]
-    first = graph.source(node.inputs[AFFINE_NODES[node.name][0]], LINEAR_NODES)
-    if first < 0 or graph.nodes[first].name not in AFFINE_NODES:
-        return None
-    return first if _feeds_only(graph, node, first) else None
-
-
-def _feeds_only(graph: Graph, node: Node, first: int) -> bool:
-    """Whether the output of `first` goes to a node and nowhere else, operation by operation."""
     place = node.inputs[AFFINE_NODES[node.name][0]]
-    while place != first:
-        if graph.consumers[place] != 1:
-            return False
+    first = graph.source(place, LINEAR_NODES)
+    if first < 0 or graph.nodes[first].name not in AFFINE_NODES:
+        return -1
+    while place != first and graph.consumers[place] == 1:
         place = graph.nodes[place].inputs[0]
-    return graph.consumers[first] == 1
+    return first if graph.consumers[place] == 1 else -1
 
 
 def _is_redundant(graph: Graph, first: int, second: int) -> bool:
@@ -179,15 +150,8 @@ def _features(graph: Graph, place: int) -> tuple[int, int]:
     if shape is None or len(shape) < 2:
         return 0, 0
     if node.name in CONVOLUTION_NODES or node.name == "Linear":
-        kernel = 1
-        for size in shape[2:]:
-            kernel *= size
-        return shape[1] * kernel, shape[0]
+        return math.prod(shape[1:]), shape[0]
     return shape[0], shape[1]
 
 
-ALL = (
-    equal_units,
-    missing_nonlinearity,
-    dead_relu_units,
-)
+ALL = (equal_units, missing_nonlinearity, dead_relu_units)

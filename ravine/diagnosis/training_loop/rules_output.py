@@ -19,6 +19,7 @@ from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
 UNREACHABLE_TARGET_FRACTION = 0.05  # of the target's variance
+MOSTLY_UNREACHABLE_FRACTION = 0.5  # of the target's variance: an error
 
 
 def head_operations(history: LoopHistory, *names: str) -> Iterator[tuple[Graph, int]]:
@@ -34,62 +35,40 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
         node = graph.nodes[place]
         before = graph.source_name(node.inputs[0])
         classes = node.shape[node.dim or 0] if node.shape else 0
-        if classes <= 1:
+        is_probability = before in PROBABILITY_NODES
+        if classes <= 1 or not (is_probability or before in ("Tanh", "Relu")):
             continue
-        if before in PROBABILITY_NODES:
-            yield Observation(
-                where=_module_at(graph, place),
-                since=0,
-                title=f"{before.lower()} before cross entropy",
-                evidence=(
-                    Evidence(
-                        "lowest loss that can be reached",
-                        math.log(1 + (classes - 1) / math.e),
-                        "",
-                        None,
-                        f"for {classes} classes, as outputs are between 0 and 1",
-                    ),
-                ),
-                changes=(Change("output", f"without {before.lower()}; cross entropy has its own"),),
-            )
-        elif before in ("Tanh", "Relu"):
-            yield Observation(
-                where=_module_at(graph, place),
-                since=0,
-                title=f"{before.lower()} before cross entropy",
-                severity="warning",
-                evidence=(
-                    Evidence(
-                        "lowest possible logit",
-                        NODE_OUTPUT_RANGES[before][0],
-                        "",
-                        None,
-                        "logits should not be bounded",
-                    ),
-                ),
-                changes=(Change("output", f"without {before.lower()}"),),
-            )
+        lowest, why = NODE_OUTPUT_RANGES[before][0], "logits should not be bounded"
+        limit, advice = Evidence("lowest possible logit", lowest, "", None, why), ""
+        if is_probability:
+            lowest = math.log(1 + (classes - 1) / math.e)
+            why = f"for {classes} classes, as outputs are between 0 and 1"
+            limit = Evidence("lowest loss that can be reached", lowest, "", None, why)
+            advice = "; cross entropy has its own"
+        yield Observation(
+            where=_module_at(graph, place),
+            since=0,
+            title=f"{before.lower()} before cross entropy",
+            severity="error" if is_probability else "warning",
+            evidence=(limit,),
+            changes=(Change("output", f"without {before.lower()}{advice}"),),
+        )
 
 
 @rule("RVN-H02", severity="error", cause="output-activation", needs="graph", picture="losses")
 def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]:
+    lowest = "lowest possible probability of one class"
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         before = graph.source_name(graph.nodes[place].inputs[0])
         if before in NODE_OUTPUT_RANGES:
+            name = before.lower()
             yield Observation(
                 where=_module_at(graph, place),
                 since=0,
-                title=f"{before.lower()} before a loss that takes logits",
+                title=f"{name} before a loss that takes logits",
                 severity="error" if before in PROBABILITY_NODES else "warning",
-                evidence=(
-                    Evidence(
-                        "lowest possible probability of one class",
-                        0.27 if before == "Tanh" else 0.5,
-                    ),
-                ),
-                changes=(
-                    Change("loss", f"BCELoss on probabilities, or logits without {before.lower()}"),
-                ),
+                evidence=(Evidence(lowest, 0.27 if before == "Tanh" else 0.5),),
+                changes=(Change("loss", f"BCELoss on probabilities, or logits without {name}"),),
             )
 
     for graph, place in head_operations(history, "LogSigmoid"):
@@ -100,7 +79,7 @@ def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]
                 where=_module_at(graph, before),
                 since=0,
                 title=f"{name} before a loss that takes logits",
-                evidence=(Evidence("lowest possible probability of one class", 0.5),),
+                evidence=(Evidence(lowest, 0.5),),
                 changes=(Change("output", f"without {name}"),),
             )
             return
@@ -115,18 +94,12 @@ def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
             continue
         shape = graph.nodes[before].shape or ()
         if shape and shape[-1] > 1:
+            why = f"over {shape[-1]} labels; the labels of an example do not sum to 1"
+            total = Evidence("sum of the outputs of one example", 1.0, "", None, why)
             yield Observation(
                 where=_module_at(graph, before),
                 since=0,
-                evidence=(
-                    Evidence(
-                        "sum of the outputs of one example",
-                        1.0,
-                        "",
-                        None,
-                        f"over {shape[-1]} labels; the labels of an example do not sum to 1",
-                    ),
-                ),
+                evidence=(total,),
                 changes=(Change("output", "sigmoid"),),
             )
 
@@ -135,12 +108,11 @@ def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
 def log_softmax_twice(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
         if graph.source_name(graph.nodes[place].inputs[0]) == "LogSoftmax":
+            count = Evidence("log_softmax in a row", 2, "", 1, "the second changes nothing")
             yield Observation(
                 where=_module_at(graph, place),
                 since=0,
-                evidence=(
-                    Evidence("log_softmax in a row", 2, "", 1, "the second changes nothing"),
-                ),
+                evidence=(count,),
                 changes=(Change("loss", "nll_loss on log_softmax, or cross_entropy on logits"),),
             )
 
@@ -158,38 +130,32 @@ def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
         if not node.shape or node.dim is None or len(node.shape) <= 1:
             continue
         if node.shape[node.dim] == 1:
+            units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for any input")
             yield Observation(
                 where=_module_at(graph, place),
                 since=0,
-                evidence=(
-                    Evidence("units of the softmax", 1, "", 2, "its output is 1 for any input"),
-                ),
+                evidence=(units,),
                 changes=(Change("output", "sigmoid for one unit, or a unit for each class"),),
             )
 
 
 @rule("RVN-H05", severity="error", cause="loss", needs="graph", picture="losses")
 def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
-    for graph, place in head_operations(history, "NllLoss"):
+    for graph, place in head_operations(history, "NllLoss", "BinaryCrossEntropy"):
         before = graph.source_name(graph.nodes[place].inputs[0])
-        if before in LOGIT_NODES | PROBABILITY_NODES:
-            inputs = "probabilities" if before in PROBABILITY_NODES else "logits"
+        inputs = "probabilities" if before in PROBABILITY_NODES else "logits"
+        title, change = f"nll_loss gets {inputs}, not log-probabilities", "cross_entropy on logits"
+        wrong = LOGIT_NODES | PROBABILITY_NODES
+        if graph.nodes[place].name == "BinaryCrossEntropy":
+            title = "binary cross entropy gets logits, not probabilities"
+            change, wrong = "binary_cross_entropy_with_logits", LOGIT_NODES
+        if before in wrong:
             yield Observation(
                 where=_module_at(graph, place),
                 since=0,
-                title=f"nll_loss gets {inputs}, not log-probabilities",
+                title=title,
                 evidence=(Evidence("operation before the loss", None, "", None, before.lower()),),
-                changes=(Change("loss", "cross_entropy on logits"),),
-            )
-    for graph, place in head_operations(history, "BinaryCrossEntropy"):
-        before = graph.source_name(graph.nodes[place].inputs[0])
-        if before in LOGIT_NODES:
-            yield Observation(
-                where=_module_at(graph, place),
-                since=0,
-                title="binary cross entropy gets logits, not probabilities",
-                evidence=(Evidence("operation before the loss", None, "", None, before.lower()),),
-                changes=(Change("loss", "binary_cross_entropy_with_logits"),),
+                changes=(Change("loss", change),),
             )
 
 
@@ -203,18 +169,11 @@ def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
         output, rows = graph.nodes[outputs[0]].shape, node.shape[0]
         if rows > 1 and node.shape == (rows, rows) and output in ((rows, 1), (rows,)):
             target = [rows] if len(output) == 2 else [rows, 1]
+            shapes = f"an output of shape {list(output)} and a target of shape {target}"
             yield Observation(
                 where=_module_at(graph, place),
                 since=0,
-                evidence=(
-                    Evidence(
-                        "differences in the loss",
-                        rows * rows,
-                        "",
-                        rows,
-                        f"an output of shape {list(output)} and a target of shape {target}",
-                    ),
-                ),
+                evidence=(Evidence("differences in the loss", rows * rows, "", rows, shapes),),
                 changes=(Change("loss", "output.squeeze(1), or target.unsqueeze(1)"),),
             )
             return
@@ -229,18 +188,11 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
         rows, columns = node.shape
         before = graph.source_name(node.inputs[0])
         if rows != columns and rows > 1 and before in ("Addmm", "Linear"):
+            why = f"of outputs of shape {list(node.shape)}: the examples, not the classes"
             yield Observation(
                 where=_module_at(graph, place),
                 since=0,
-                evidence=(
-                    Evidence(
-                        "softmax over dimension",
-                        0,
-                        "",
-                        1,
-                        f"of outputs of shape {list(node.shape)}: the examples, not the classes",
-                    ),
-                ),
+                evidence=(Evidence("softmax over dimension", 0, "", 1, why),),
                 changes=(Change("output", "softmax over dim=1"),),
             )
 
@@ -255,52 +207,41 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
 )
 def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     graph = history.graph
-    if graph is None:
+    lost_by_place = graph.unreachable.items() if graph is not None else ()
+    far = ((place, lost) for place, lost in lost_by_place if lost > UNREACHABLE_TARGET_FRACTION)
+    place, lost = next(far, (-1, 0.0))
+    if graph is None or place < 0:
         return
-    for place, lost in graph.unreachable.items():
-        if lost <= UNREACHABLE_TARGET_FRACTION:
-            continue
-        node = graph.nodes[place]
-        before = graph.source_name(node.inputs[0])
-        if before == "Sub":
-            inputs = graph.nodes[node.inputs[0]].inputs
-            before = next(graph.source_name(i) for i in inputs if i >= 0)
-        bounds = (
-            (Evidence("target from", node.low), Evidence("to", node.high))
-            if node.high > node.low
-            else ()
-        )
-        yield Observation(
-            where=_module_at(graph, place),
-            since=0,
-            title=f"{before.lower()} cannot reach the targets",
-            severity="error" if lost > 0.5 else "warning",
-            suspects=("target-scale",),
-            evidence=(
-                Evidence(
-                    "share of the target's variance out of range",
-                    100 * lost,
-                    "%",
-                    100 * UNREACHABLE_TARGET_FRACTION,
-                ),
-                *bounds,
-            ),
-            changes=(Change("output", f"without {before.lower()}"),),
-        )
-        return
+    node = graph.nodes[place]
+    before = graph.source_name(node.inputs[0])
+    if before == "Sub":
+        inputs = graph.nodes[node.inputs[0]].inputs
+        before = next(graph.source_name(i) for i in inputs if i >= 0)
+    name, limit = "share of the target's variance out of range", 100 * UNREACHABLE_TARGET_FRACTION
+    bounds = (Evidence("target from", node.low), Evidence("to", node.high))
+    yield Observation(
+        where=_module_at(graph, place),
+        since=0,
+        title=f"{before.lower()} cannot reach the targets",
+        severity="error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning",
+        suspects=("target-scale",),
+        evidence=(
+            Evidence(name, 100 * lost, "%", limit),
+            *(bounds if node.high > node.low else ()),
+        ),
+        changes=(Change("output", f"without {before.lower()}"),),
+    )
 
 
 @rule("RVN-H09", severity="error", cause="labels", needs="graph")
 def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
-        node = graph.nodes[place]
-        if node.low < 0 or node.high > 1:
+        low, high = graph.nodes[place].low, graph.nodes[place].high
+        if low < 0 or high > 1:
+            top = Evidence("to", high, "", 1.0, "the loss has no lower bound")
             yield Observation(
                 since=0,
-                evidence=(
-                    Evidence("target from", node.low, "", 0.0),
-                    Evidence("to", node.high, "", 1.0, "the loss has no lower bound"),
-                ),
+                evidence=(Evidence("target from", low, "", 0.0), top),
                 changes=(Change("data", "targets from 0 to 1"),),
             )
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from ravine.diagnosis.rule import Observation, join_names, rule
-from ravine.diagnosis.training_loop.history import LoopHistory, WatchedParameter
+from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
 OPTIMIZER_CHECK_STEPS = 7  # after which every optimizer of the usual loops has stepped
@@ -17,33 +17,21 @@ UNUSED_STEPS = 20  # after which a parameter without a gradient counts as unused
 @rule("RVN-L05", severity="error", cause="parameters-not-in-optimizer", needs="steps")
 def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     parameters = history.model.parameters
-    missing = [
-        p
-        for p in parameters
-        if p.trainable
-        and p.in_model
-        and p.registered
-        and p.optimizer is None
-        and p.received_gradient
-    ]
-    optimized = [i for i, p in enumerate(parameters) if p.in_model and p.optimizer is not None]
+    own = [p for p in parameters if p.in_model]
+    missing = [p for p in own if p.trainable and p.registered and p.optimizer is None]
+    missing = [p for p in missing if p.received_gradient]
+    optimized = [p for p in own if p.optimizer is not None]
     if not missing or history.steps < OPTIMIZER_CHECK_STEPS or not history.snapshots:
         return
-    is_backbone = bool(optimized) and parameters.index(missing[-1]) < optimized[0]
+    is_backbone = bool(optimized) and own.index(missing[-1]) < own.index(optimized[0])
     untrained = any(p.default_initialized for p in missing)
+    state = "some still as initialized" if untrained else ""
+    name = "parameters with gradients that are in no optimizer"
+    numbers = Evidence("numbers in them", sum(math.prod(p.shape) for p in missing))
     yield Observation(
         where=join_names(p.name for p in missing),
         severity="note" if is_backbone and not untrained else "error",  # a note: may be meant
-        evidence=(
-            Evidence(
-                "parameters with gradients that are in no optimizer",
-                len(missing),
-                "",
-                0,
-                "some still as initialized" if untrained else "",
-            ),
-            Evidence("numbers in them", sum(math.prod(p.shape) for p in missing)),
-        ),
+        evidence=(Evidence(name, len(missing), "", 0, state), numbers),
         changes=(Change("optimizer", "build it from all of model.parameters()"),),
     )
 
@@ -63,45 +51,28 @@ def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
     unused = [p for p in foreign if not p.received_gradient]
     missing = [p for p in parameters if p.in_model and p.trainable and p.optimizer is None]
     if unused and missing:
+        name = "parameters in the optimizer that are not the model's and get no gradient"
+        left_out = Evidence("parameters of the model in no optimizer", len(missing), "", 0)
         yield Observation(
             where=join_names(p.name for p in missing),
             since=0,
-            evidence=(
-                Evidence(
-                    "parameters in the optimizer that are not the model's and get no gradient",
-                    len(unused),
-                    "",
-                    0,
-                ),
-                Evidence("parameters of the model in no optimizer", len(missing), "", 0),
-            ),
+            evidence=(Evidence(name, len(unused), "", 0), left_out),
             changes=(Change("optimizer", "build it after the model is complete"),),
         )
 
 
 @rule("RVN-L07", severity="error", cause="parameters-not-in-optimizer", needs="steps")
 def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
-    hidden = [
-        p
-        for p in history.model.parameters
-        if not p.registered
-        and p.trainable
-        and p.optimizer is None
-        and (p.received_gradient or p.name in history.loss.parameters)
-    ]
+    hidden = [p for p in history.model.parameters if not p.registered and p.trainable]
+    hidden = [p for p in hidden if p.optimizer is None]
+    hidden = [p for p in hidden if p.received_gradient or p.name in history.loss.parameters]
     if hidden:
+        effect = "model.parameters() leaves them out"
+        count = Evidence("parameters in a plain list or dict", len(hidden), "", 0, effect)
         yield Observation(
             where=join_names(p.name for p in hidden),
             since=0,
-            evidence=(
-                Evidence(
-                    "parameters in a plain list or dict",
-                    len(hidden),
-                    "",
-                    0,
-                    "model.parameters() leaves them out",
-                ),
-            ),
+            evidence=(count,),
             changes=(Change("model", "nn.ModuleList, nn.ModuleDict or nn.ParameterList"),),
         )
 
@@ -111,14 +82,13 @@ def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
     own = [p for p in history.model.parameters if p.in_model]
     frozen = [p for p in own if not p.trainable]
     if frozen and history.snapshots:
-        untrained = [p for p in frozen if p.default_initialized]
+        name = "parameters with requires_grad=False"
+        untrained = sum(p.default_initialized for p in frozen)
         yield Observation(
             where=join_names(p.name for p in frozen),
             evidence=(
-                Evidence(
-                    "parameters with requires_grad=False", len(frozen), "", None, f"of {len(own)}"
-                ),
-                Evidence("of these, still as initialized", len(untrained)),
+                Evidence(name, len(frozen), "", None, f"of {len(own)}"),
+                Evidence("of these, still as initialized", untrained),
             ),
         )
 
@@ -128,34 +98,21 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     parameters = history.model.parameters
     if history.steps < UNUSED_STEPS or not any(p.received_gradient for p in parameters):
         return
-    unused = [
-        p
-        for p in parameters
-        if p.in_model
-        and p.trainable
-        and not p.received_gradient
-        and p.name not in history.loss.parameters
-        and p.optimizer is not None
-    ]
+    optimized = [p for p in parameters if p.in_model and p.trainable and p.optimizer is not None]
+    unused = [p for p in optimized if not p.received_gradient]
+    unused = [p for p in unused if p.name not in history.loss.parameters]
     cut_off = [p for p in unused if p.module_ran and p.default_initialized]
     if unused:
-        where: list[WatchedParameter] = cut_off or unused
+        name, steps = "parameters without a gradient so far", f"in {history.steps} steps"
+        advice = "no detach() or no_grad() between these layers and the loss"
         yield Observation(
-            where=join_names(p.name for p in where),
+            where=join_names(p.name for p in cut_off or unused),
             severity="warning" if cut_off else "note",
             evidence=(
-                Evidence(
-                    "parameters without a gradient so far",
-                    len(unused),
-                    "",
-                    0,
-                    f"in {history.steps} steps",
-                ),
+                Evidence(name, len(unused), "", 0, steps),
                 Evidence("of these, as initialized and in modules that ran", len(cut_off)),
             ),
-            changes=(
-                Change("model", "no detach() or no_grad() between these layers and the loss"),
-            ),
+            changes=(Change("model", advice),),
         )
 
 

@@ -28,11 +28,6 @@ WIDE_INPUTS, NARROW_INPUTS = 30.0, 0.03  # standard deviations that are worth a 
 MAX_SKIPPED_FRACTION = 0.5
 
 
-def snapshots_by_optimizer(history: LoopHistory) -> Iterator[list[StepSnapshot]]:
-    """The snapshots of each optimizer."""
-    return (history.snapshots_of(index) for index in range(history.optimizers))
-
-
 @rule(
     "RVN-L20",
     severity="error",
@@ -43,57 +38,38 @@ def snapshots_by_optimizer(history: LoopHistory) -> Iterator[list[StepSnapshot]]
 )
 def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
     overwrites = history.model.overwrites
-    where, since = overwrites.where, overwrites.first_step
-    interval = Evidence("steps from the first time to the last", overwrites.interval)
     others = overwrites.other + overwrites.repeated + overwrites.clamped
+    title, severity, confidence = "", "", ""
     changes = (Change("loop", "no load_state_dict and no initialization within the loop"),)
     if overwrites.to_start >= MIN_OVERWRITES:
-        evidence = Evidence(
-            "times that the weights were reset to their start, bit for bit",
-            overwrites.to_start,
-            "",
-            0,
-        )
-        yield Observation(where=where, since=since, evidence=(evidence, interval), changes=changes)
+        name = "times that the weights were reset to their start, bit for bit"
+        times = Evidence(name, overwrites.to_start, "", 0)
     elif overwrites.unrelated >= MIN_OVERWRITES:
-        evidence = Evidence(
-            "times that the weights were replaced by unrelated numbers", overwrites.unrelated, "", 0
-        )
-        yield Observation(
-            where=where,
-            since=since,
-            title="the weights are initialized again between steps",
-            severity="warning",
-            changes=changes,
-            evidence=(evidence, interval),
-        )
+        name = "times that the weights were replaced by unrelated numbers"
+        times = Evidence(name, overwrites.unrelated, "", 0)
+        title, severity = "the weights are initialized again between steps", "warning"
     elif overwrites.repeated >= MIN_RELOADS:
-        evidence = Evidence(
-            "times in a row that the same weights were loaded, bit for bit",
-            overwrites.repeated,
-            "",
-            MIN_RELOADS,
-        )
-        yield Observation(
-            where=where,
-            since=since,
-            title="the same weights are loaded again and again",
-            severity="warning",
-            confidence="medium",
-            evidence=(evidence, interval),
-        )
+        name = "times in a row that the same weights were loaded, bit for bit"
+        times = Evidence(name, overwrites.repeated, "", MIN_RELOADS)
+        title, severity = "the same weights are loaded again and again", "warning"
+        confidence, changes = "medium", ()
     elif others >= MIN_OVERWRITES:
-        clamped = overwrites.clamped > overwrites.other + overwrites.repeated
-        evidence = Evidence("times that the weights were not as the optimizer left them", others)
-        yield Observation(
-            where=where,
-            since=since,
-            title="the weights are clamped to a range between steps"
-            if clamped
-            else "something else than the optimizer writes the weights",
-            severity="note",
-            evidence=(evidence, interval),
-        )
+        times = Evidence("times that the weights were not as the optimizer left them", others)
+        title, severity = "something else than the optimizer writes the weights", "note"
+        if overwrites.clamped > overwrites.other + overwrites.repeated:
+            title = "the weights are clamped to a range between steps"
+        changes = ()
+    else:
+        return
+    yield Observation(
+        where=overwrites.where,
+        since=overwrites.first_step,
+        title=title,
+        severity=severity,
+        confidence=confidence,
+        changes=changes,
+        evidence=(times, Evidence("steps from the first time to the last", overwrites.interval)),
+    )
 
 
 @rule("RVN-L21", severity="error", cause="zero-grad", also=("step-order",), needs="steps")
@@ -101,30 +77,22 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer:
         # a backward pass for another optimizer leaves gradients that are rightly cleared
         return
-    for snapshots in snapshots_by_optimizer(history):
-        found = [s for s in snapshots if _discards_all_but_one(s)]
-        if len(found) < DISCARDING_STEPS:
-            continue
-        passes, scale = found[-1].gradient.passes, found[-1].loss_scale
-        divided = scale is not None and abs(scale * passes - 1) < 1e-3
-        if passes >= UNDIVIDED_PASSES or divided:
-            advice = "zero_grad once for each step, and a step for each backward pass or for all"
-            yield Observation(
-                since=found[0].step,
-                changes=(Change("loop", advice),),
-                evidence=(
-                    Evidence(
-                        "backward passes to a step",
-                        passes,
-                        "",
-                        None,
-                        "only the gradient of the last one is used",
-                    ),
-                    Evidence(
-                        "gradients that are cleared unused", found[-1].gradient.discarded, "", 0
-                    ),
-                ),
-            )
+    found = [s for s in history.snapshots if _discards_all_but_one(s)]
+    if len(found) < DISCARDING_STEPS:
+        return
+    last, passes, scale = found[-1].gradient, found[-1].gradient.passes, found[-1].loss_scale
+    divided = scale is not None and abs(scale * passes - 1) < 1e-3
+    if passes >= UNDIVIDED_PASSES or divided:
+        advice = "zero_grad once for each step, and a step for each backward pass or for all"
+        effect = "only the gradient of the last one is used"
+        yield Observation(
+            since=found[0].step,
+            changes=(Change("loop", advice),),
+            evidence=(
+                Evidence("backward passes to a step", passes, "", None, effect),
+                Evidence("gradients that are cleared unused", last.discarded, "", 0),
+            ),
+        )
 
 
 def _discards_all_but_one(snapshot: StepSnapshot) -> bool:
@@ -138,28 +106,12 @@ def _discards_all_but_one(snapshot: StepSnapshot) -> bool:
 def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer or not history.loss.kind:
         return
-    for snapshots in snapshots_by_optimizer(history):
-        found = [
-            s
-            for s in snapshots
-            if s.gradient.passes > 1
-            and not s.gradient.discarded
-            and s.losses == s.gradient.passes
-            and s.loss_scale == 1.0
-        ]
-        if len(found) >= DISCARDING_STEPS:
-            yield Observation(
-                since=found[0].step,
-                evidence=(
-                    Evidence(
-                        "gradients that are added for a step",
-                        found[-1].gradient.passes,
-                        "",
-                        1,
-                        "each of the mean loss of a batch",
-                    ),
-                ),
-            )
+    found = [s for s in history.snapshots if s.losses == s.gradient.passes > 1]
+    found = [s for s in found if not s.gradient.discarded and s.loss_scale == 1.0]
+    if len(found) >= DISCARDING_STEPS:
+        name, why = "gradients that are added for a step", "each of the mean loss of a batch"
+        passes = Evidence(name, found[-1].gradient.passes, "", 1, why)
+        yield Observation(since=found[0].step, evidence=(passes,))
 
 
 @rule(
@@ -174,27 +126,19 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     inputs = history.inputs
     if inputs.identical < max(REPEATED_INPUTS, inputs.count):
         return
-    evidence = [
-        Evidence(
-            "inspected steps, all with the same inputs",
-            inputs.count,
-            "",
-            None,
-            f"in {history.steps} steps",
-        ),
-        Evidence("examples in them", inputs.rows),
-    ]
-    if inputs.table_rows > 0:
-        evidence.append(Evidence("examples in the table they come from", inputs.table_rows))
-        yield Observation(
-            since=inputs.first_step,
-            severity="warning",
-            suspects=("randomness", "overfitting"),
-            evidence=tuple(evidence),
-            changes=(Change("loop", "the next batch for each step"),),
-        )
-    else:
-        yield Observation(since=inputs.first_step, evidence=tuple(evidence))
+    name, steps = "inspected steps, all with the same inputs", f"in {history.steps} steps"
+    equal = Evidence(name, inputs.count, "", None, steps)
+    evidence = (equal, Evidence("examples in them", inputs.rows))
+    if inputs.table_rows <= 0:
+        yield Observation(since=inputs.first_step, evidence=evidence)
+        return
+    yield Observation(
+        since=inputs.first_step,
+        severity="warning",
+        suspects=("randomness", "overfitting"),
+        evidence=(*evidence, Evidence("examples in the table they come from", inputs.table_rows)),
+        changes=(Change("loop", "the next batch for each step"),),
+    )
 
 
 @rule(
@@ -206,59 +150,44 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     needs="steps",
 )
 def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
-    for snapshots in snapshots_by_optimizer(history):
-        last = [
-            s
-            for s in snapshots[-STALE_STEPS:]
-            if s.second_moment is not None and s.largest_gradient > 0
-        ]
-        if len(last) < STALE_STEPS:
+    for index in range(history.optimizers):
+        snapshots = history.snapshots_of(index)[-STALE_STEPS:]
+        moments = [s.second_moment for s in snapshots if s.largest_gradient > 0]
+        moments = [moment for moment in moments if moment is not None]
+        if len(moments) < STALE_STEPS:
             continue
-        largest = snapshots[-1].largest_gradient
-        if all(
-            (s.second_moment or 0) > STALE_FACTOR * max(largest, 100 * s.settings.eps) for s in last
-        ):
-            moment = last[-1].second_moment or 0
+        last = snapshots[-1]
+        limits = [
+            STALE_FACTOR * max(last.largest_gradient, 100 * s.settings.eps) for s in snapshots
+        ]
+        if all(moment > limit for moment, limit in zip(moments, limits, strict=True)):
+            name, limit = "largest root mean square of the gradient", moments[-1] / STALE_FACTOR
+            advice = "a new optimizer, or the state that belongs to these weights"
             yield Observation(
-                since=last[0].step,
+                since=snapshots[0].step,
                 suspects=("optimizer-numerics", "learning-rate-low"),
                 evidence=(
-                    Evidence("root of the optimizer's second moments", moment),
-                    Evidence(
-                        "largest root mean square of the gradient",
-                        last[-1].largest_gradient,
-                        "",
-                        moment / STALE_FACTOR,
-                    ),
+                    Evidence("root of the optimizer's second moments", moments[-1]),
+                    Evidence(name, last.largest_gradient, "", limit),
                 ),
-                changes=(
-                    Change("loop", "a new optimizer, or the state that belongs to these weights"),
-                ),
+                changes=(Change("loop", advice),),
             )
 
 
 @rule("RVN-L25", severity="warning", confidence="high", cause="detached-graph", needs="graph")
 def detached_recurrent_state(history: LoopHistory) -> Iterator[Observation]:
+    change = Change("model", "no detach() on the state within a sequence")
     for state in history.model.detached_states:
-        only_last = state.loss_calls == 1
+        only_last, calls = state.loss_calls == 1, state.detached_calls
         yield Observation(
             where=state.where,
             since=0,
             severity="" if only_last else "note",
             evidence=(
-                Evidence(
-                    "calls on its own output", state.detached_calls, "", 0, "all of them detached"
-                ),
-                Evidence(
-                    "calls that the loss depends on",
-                    state.loss_calls,
-                    "",
-                    state.detached_calls + 1,
-                ),
+                Evidence("calls on its own output", calls, "", 0, "all of them detached"),
+                Evidence("calls that the loss depends on", state.loss_calls, "", calls + 1),
             ),
-            changes=(Change("model", "no detach() on the state within a sequence"),)
-            if only_last
-            else (),
+            changes=(change,) if only_last else (),
         )
 
 
@@ -276,17 +205,13 @@ def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
         return
     for sign in (1, -1):
         logs = [sign * math.log(std) for _, std in stds]
-        falls = sum(b < a - 0.05 for a, b in zip(logs, logs[1:], strict=False))
-        rises = sum(b > a + 0.5 for a, b in zip(logs, logs[1:], strict=False))
+        steps = [b - a for a, b in zip(logs, logs[1:], strict=False)]
+        falls, rises = sum(step < -0.05 for step in steps), any(step > 0.5 for step in steps)
         far = logs[0] - logs[-1] > math.log(DRIFT_FACTOR) and logs[-1] < min(logs[:-2])
         if far and falls >= 3 and not rises:
-            since = next(
-                step
-                for (step, _), value in zip(stds, logs, strict=True)
-                if logs[0] - value > math.log(2)
-            )
+            place = next(i for i, value in enumerate(logs) if logs[0] - value > math.log(2))
             yield Observation(
-                since=since,
+                since=stds[place][0],
                 evidence=(
                     Evidence("standard deviation of the inputs at first", stds[0][1]),
                     Evidence("now", stds[-1][1], "", None, "steadily in one direction"),
@@ -310,12 +235,8 @@ def unusual_input_scale(history: LoopHistory) -> Iterator[Observation]:
     std = sorted(std for _, std in inputs.stds)[len(inputs.stds) // 2]
     if math.isfinite(std) and (std > WIDE_INPUTS or 0 < std < NARROW_INPUTS):
         limit = WIDE_INPUTS if std > WIDE_INPUTS else NARROW_INPUTS
-        yield Observation(
-            evidence=(
-                Evidence("standard deviation of the inputs", std, "", limit),
-                Evidence("their mean", inputs.mean),
-            )
-        )
+        scale = Evidence("standard deviation of the inputs", std, "", limit)
+        yield Observation(evidence=(scale, Evidence("their mean", inputs.mean)))
 
 
 @rule(
@@ -325,58 +246,48 @@ def unusual_input_scale(history: LoopHistory) -> Iterator[Observation]:
     cause="optimizer",
     also=("loss",),
     needs="graph",
-    explains=("RVN-N01", "RVN-T21", "RVN-T22"),
+    explains=("RVN-N01", "RVN-T03", "RVN-T02"),
 )
 def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
-    last = [s for snapshots in snapshots_by_optimizer(history) for s in snapshots[-1:]]
-    if not history.single_optimizer or not last or history.graph is None:
+    if not history.single_optimizer or not history.snapshots or history.graph is None:
         return
+    maximize = history.snapshots[-1].settings.maximize
     parameters, loss = history.graph.parameters, history.loss
-    if UNNAMED_PARAMETER in parameters:
-        return
     trained = {p.name for p in history.model.parameters if p.optimizer == 0 and p.in_model}
-    if not parameters <= trained:
+    if UNNAMED_PARAMETER in parameters or not parameters <= trained:
         return  # perhaps inputs are changed on purpose so that the loss is large
-    maximizes = last[0].settings.maximize
-    if (loss.negated or loss.kind) and maximizes != loss.negated:
-        recent = loss.summary.stretch_means(4)
-        yield Observation(
-            since=0,
-            cause="loss" if loss.negated else "optimizer",
-            title="the loss has the wrong sign"
-            if loss.negated
-            else "the optimizer maximizes the loss",
-            suspects=("optimizer",) if loss.negated else ("loss",),
-            evidence=(
-                Evidence("maximize of the optimizer", float(maximizes)),
-                Evidence("loss at first", loss.first[0] if loss.first else None),
-                Evidence("loss of the last steps", recent[-1] if recent else None),
-            ),
-            changes=(
-                Change("loop", "the loss without its minus")
-                if loss.negated
-                else Change("optimizer", "maximize=False"),
-            ),
-        )
+    if not (loss.negated or loss.kind) or maximize == loss.negated:
+        return
+    cause, suspect, title = "optimizer", "loss", "the optimizer maximizes the loss"
+    change = Change("optimizer", "maximize=False")
+    if loss.negated:
+        cause, suspect, title = "loss", "optimizer", "the loss has the wrong sign"
+        change = Change("loop", "the loss without its minus")
+    recent = loss.summary.stretch_means(4)
+    yield Observation(
+        since=0,
+        cause=cause,
+        title=title,
+        suspects=(suspect,),
+        evidence=(
+            Evidence("maximize of the optimizer", float(maximize)),
+            Evidence("loss at first", loss.first[0] if loss.first else None),
+            Evidence("loss of the last steps", recent[-1] if recent else None),
+        ),
+        changes=(change,),
+    )
 
 
 @rule("RVN-L29", severity="error", cause="precision", needs="scaler", explains=("RVN-N02",))
 def skipped_steps(history: LoopHistory) -> Iterator[Observation]:
     gradients = history.scaled_gradients
     if gradients.nonfinite > MAX_SKIPPED_FRACTION * gradients.count:
+        name = "share of the last scaled gradients that are not finite"
+        share, limit = 100 * gradients.nonfinite / gradients.count, 100 * MAX_SKIPPED_FRACTION
+        advice = "bfloat16 in place of float16, or float32 where numbers grow large"
         yield Observation(
-            evidence=(
-                Evidence(
-                    "share of the last scaled gradients that are not finite",
-                    round(100 * gradients.nonfinite / gradients.count, 1),
-                    "%",
-                    100 * MAX_SKIPPED_FRACTION,
-                    "their steps are skipped",
-                ),
-            ),
-            changes=(
-                Change("loop", "bfloat16 in place of float16, or float32 where numbers grow large"),
-            ),
+            evidence=(Evidence(name, round(share, 1), "%", limit, "their steps are skipped"),),
+            changes=(Change("loop", advice),),
         )
 
 
@@ -393,25 +304,18 @@ def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
         return
     if history.rates.highest == 0 or history.rates.now == 0:
         return  # RVN-L18 reports a rate of 0 in all groups
-    still = [
-        p
-        for p in history.model.parameters
-        if p.zero_lr and p.in_model and p.trainable and p.received_gradient
-    ]
-    untrained = [p for p in still if p.default_initialized]
+    own = [p for p in history.model.parameters if p.in_model and p.trainable]
+    still = [p for p in own if p.zero_lr and p.received_gradient]
+    untrained = sum(p.default_initialized for p in still)
     if untrained:
+        name = "parameters with gradients in a group at a learning rate of 0"
         yield Observation(
             where=join_names(p.name for p in still),
             since=0,
             suspects=("frozen-parameters", "schedule"),
             evidence=(
-                Evidence(
-                    "parameters with gradients in a group at a learning rate of 0",
-                    len(still),
-                    "",
-                    0,
-                ),
-                Evidence("of these, matrices still as initialized", len(untrained), "", 0),
+                Evidence(name, len(still), "", 0),
+                Evidence("of these, matrices still as initialized", untrained, "", 0),
             ),
             changes=(Change("optimizer", "a learning rate above 0 for every group"),),
         )

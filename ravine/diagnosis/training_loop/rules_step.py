@@ -18,6 +18,7 @@ SCALER_FACTOR = 256.0  # a loss that is multiplied by more is scaled by a gradie
 MIN_RELATIVE_STEP = 1e-4
 UNCHANGED_FRACTION = 0.99  # of the sampled numbers
 EQUAL_LOSSES = 8
+GROWN_LOSS_FACTOR = 10.0  # times the first loss
 
 # In the letters of `LoopEvent`
 NO_GRAPH_STEP = r"N+LS"
@@ -28,9 +29,7 @@ VALIDATION_PASSES = r"S[LBsFE]*(N{2,})"
 SINGLE_VALIDATION_PASS = r"(?:F+L?B+L?Ss*){4,}N(?=F)"
 
 
-def last_snapshots(
-    history: LoopHistory, count: int = AGREEING_STEPS
-) -> Iterator[list[StepSnapshot]]:
+def last_snapshots(history: LoopHistory, count: int) -> Iterator[list[StepSnapshot]]:
     """The last snapshots of each optimizer that has as many."""
     for index in range(history.optimizers):
         snapshots = history.snapshots_of(index)[-count:]
@@ -40,7 +39,7 @@ def last_snapshots(
 
 def first_step_without_gradient(history: LoopHistory) -> int | None:
     """The first of the last inspected steps if no watched optimizer had a gradient in any."""
-    found = list(last_snapshots(history))
+    found = list(last_snapshots(history, AGREEING_STEPS))
     if len(found) < history.optimizers:
         return None
     for snapshot in (s for snapshots in found for s in snapshots):
@@ -56,18 +55,12 @@ def missing_zero_grad(history: LoopHistory) -> Iterator[Observation]:
         found = [s for s in history.snapshots_of(index) if s.gradient.accumulated_in and s.step > 0]
         if len(found) >= AGREEING_STEPS:
             gradient = found[-1].gradient
+            share = round(100 * gradient.leftover_fraction, 1)
+            name = "share of the gradient left over from earlier steps"
             yield Observation(
                 where=gradient.accumulated_in,
                 since=found[0].step,
-                evidence=(
-                    Evidence(
-                        "share of the gradient left over from earlier steps",
-                        round(100 * gradient.leftover_fraction, 1),
-                        "%",
-                        0.0,
-                        "equal bit for bit",
-                    ),
-                ),
+                evidence=(Evidence(name, share, "%", 0.0, "equal bit for bit"),),
                 changes=(Change("loop", "optimizer.zero_grad() before loss.backward()"),),
             )
 
@@ -87,11 +80,10 @@ def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         return
     step = first_step_without_gradient(history)
     if step is not None:
+        name = "inspected steps in a row without any gradient"
         yield Observation(
             since=step,
-            evidence=(
-                Evidence("inspected steps in a row without any gradient", AGREEING_STEPS, "", 0),
-            ),
+            evidence=(Evidence(name, AGREEING_STEPS, "", 0),),
             suspects=("detached-graph", "parameters-not-in-optimizer"),
             changes=(Change("loop", "loss.backward() before optimizer.step()"),),
         )
@@ -107,7 +99,7 @@ def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
 def gradients_cleared_before_step(history: LoopHistory) -> Iterator[Observation]:
     if not re.search(CLEARED_BEFORE_STEP, history.events):
         return
-    for snapshots in last_snapshots(history):
+    for snapshots in last_snapshots(history, AGREEING_STEPS):
         gradients = [s.gradient for s in snapshots]
         if any(math.isnan(g.norm_after_backward or 0.0) for g in gradients):
             continue  # a sparse gradient has no norm
@@ -135,7 +127,7 @@ def backward_after_step(history: LoopHistory) -> Iterator[Observation]:
     if re.search(BACKWARD_AFTER_STEP, history.events):
         yield Observation(
             since=0,
-            evidence=(Evidence("times in a row that backward came after the step", 3, "", None),),
+            evidence=(Evidence("times in a row that backward came after the step", 3),),
             changes=(Change("loop", "loss.backward() before optimizer.step()"),),
         )
 
@@ -148,28 +140,17 @@ def backward_after_step(history: LoopHistory) -> Iterator[Observation]:
     explains=("RVN-L02", "RVN-N02", "RVN-L09"),
 )
 def detached_loss(history: LoopHistory) -> Iterator[Observation]:
-    advice = "loss.backward() on the loss as computed: no item(), data, detach(), new tensor"
-    changes = (Change("loop", advice),)
-    missing = history.loss.missing_graph
+    missing, graph = history.loss.missing_graph, history.graph
     if missing == "leaf":
-        yield Observation(
-            since=0,
-            evidence=(
-                Evidence("operations that led to the loss", 0, "", None, "it is a new tensor"),
-            ),
-            changes=changes,
-        )
+        evidence = Evidence("operations that led to the loss", 0, "", None, "it is a new tensor")
+    elif not missing and (graph is None or not graph.lacks_parameters):
         return
-    if not missing and (history.graph is None or not history.graph.lacks_parameters):
-        return
-    if first_step_without_gradient(history) is None:
-        return
-    if not re.search(NO_GRAPH_STEP, history.events):  # RVN-L11 reports those
-        yield Observation(
-            since=0,
-            evidence=(Evidence("parameters that the loss depends on", 0, "", 1),),
-            changes=changes,
-        )
+    elif first_step_without_gradient(history) is None or re.search(NO_GRAPH_STEP, history.events):
+        return  # RVN-L11 reports the second
+    else:
+        evidence = Evidence("parameters that the loss depends on", 0, "", 1)
+    advice = "loss.backward() on the loss as computed: no item(), data, detach(), new tensor"
+    yield Observation(since=0, evidence=(evidence,), changes=(Change("loop", advice),))
 
 
 @rule(
@@ -181,17 +162,10 @@ def detached_loss(history: LoopHistory) -> Iterator[Observation]:
 )
 def training_without_graph(history: LoopHistory) -> Iterator[Observation]:
     if re.search(NO_GRAPH_STEPS, history.events):
+        name = "steps in a row after a forward pass without a graph"
         yield Observation(
             since=0,
-            evidence=(
-                Evidence(
-                    "steps in a row after a forward pass without a graph",
-                    2,
-                    "",
-                    0,
-                    "no_grad or inference_mode",
-                ),
-            ),
+            evidence=(Evidence(name, 2, "", 0, "no_grad or inference_mode"),),
             changes=(Change("loop", "no torch.no_grad() around the forward pass"),),
         )
 
@@ -206,21 +180,16 @@ def training_without_graph(history: LoopHistory) -> Iterator[Observation]:
 )
 def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
     modes = history.model.modes
-    if modes.evaluation_steps >= AGREEING_STEPS and modes.in_evaluation:
+    steps, was_training = modes.evaluation_steps, modes.was_training
+    if steps >= AGREEING_STEPS and modes.in_evaluation:
+        before = "after steps in training mode"
+        before = before if was_training else "the model never was in training mode"
         yield Observation(
             where=join_names(modes.names),
-            since=max(0, history.steps - modes.evaluation_steps),
-            severity="error" if modes.was_training else "warning",
+            since=max(0, history.steps - steps),
+            severity="error" if was_training else "warning",
             evidence=(
-                Evidence(
-                    "steps in a row in evaluation mode",
-                    modes.evaluation_steps,
-                    "",
-                    0,
-                    "after steps in training mode"
-                    if modes.was_training
-                    else "the model never was in training mode",
-                ),
+                Evidence("steps in a row in evaluation mode", steps, "", 0, before),
                 Evidence("dropout and batch norm modules", modes.in_evaluation),
             ),
             changes=(Change("loop", "model.train() before training goes on"),),
@@ -242,16 +211,12 @@ def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
     bursts = re.findall(VALIDATION_PASSES, history.events)
     single = re.findall(SINGLE_VALIDATION_PASS, history.events)
     if bursts or len(single) >= 2:
+        passes = len(bursts[0]) if bursts else 1
+        name = "forward passes without a graph, in training mode"
         yield Observation(
             where=join_names(modes.names),
             evidence=(
-                Evidence(
-                    "forward passes without a graph, in training mode",
-                    len(bursts[0]) if bursts else 1,
-                    "",
-                    0,
-                    "between steps",
-                ),
+                Evidence(name, passes, "", 0, "between steps"),
                 Evidence("dropout and batch norm modules", modes.mode_dependent),
             ),
             changes=(Change("loop", "model.eval() before validation, model.train() after"),),
@@ -270,38 +235,28 @@ def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
         kept = [_kept_fraction(s) for s in snapshots]
         if any(k is None or k >= CLIPPED_FRACTION for k in kept):
             continue
-        norms = [math.sqrt(sum(n * n for n in s.gradient_norms.values())) for s in snapshots]
+        norms = [math.hypot(*s.gradient_norms.values()) for s in snapshots]
         one_norm = max(norms) <= 1.001 * min(norms)
         if not one_norm and any(s.loss_scale is None for s in snapshots):
             continue  # perhaps a gradient scaler: nobody saw what the loss was multiplied by
         last = snapshots[-1]
         step_size, is_too_small = _step_size(last, norms[-1], history.model.parameters)
         if is_too_small:
-            scaled = abs(last.loss_scale or 1.0) >= SCALER_FACTOR
+            suspects, change = ("learning-rate-low",), Change("clip", "1.0, or none")
+            if abs(last.loss_scale or 1.0) >= SCALER_FACTOR:
+                change = Change("loop", "scaler.unscale_(optimizer) before clipping")
+                suspects = ("precision",)
+            left, limit = 100 * (kept[-1] or 0.0), 100 * CLIPPED_FRACTION
+            same = "the same at every step" if one_norm else ""
             yield Observation(
                 since=snapshots[0].step,
-                suspects=("precision",) if scaled else ("learning-rate-low",),
+                suspects=suspects,
                 evidence=(
-                    Evidence(
-                        "share of the gradient left after clipping",
-                        100 * (kept[-1] or 0.0),
-                        "%",
-                        100 * CLIPPED_FRACTION,
-                    ),
-                    Evidence(
-                        "gradient norm at the step",
-                        norms[-1],
-                        "",
-                        None,
-                        "the same at every step" if one_norm else "",
-                    ),
+                    Evidence("share of the gradient left after clipping", left, "%", limit),
+                    Evidence("gradient norm at the step", norms[-1], "", None, same),
                     step_size,
                 ),
-                changes=(
-                    Change("loop", "scaler.unscale_(optimizer) before clipping")
-                    if scaled
-                    else Change("clip", "1.0, or none"),
-                ),
+                changes=(change,),
             )
 
 
@@ -351,17 +306,16 @@ def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
         if last_lr > first_lr or last_lr == 0:
             continue  # a warm-up goes on, or RVN-L18 reports the rate of 0
         if all(_is_unchanged(s) for s in snapshots):
+            name, why = (
+                "share of the weights that a step does not change",
+                "though their gradient is not 0",
+            )
+            share, limit = 100 * (snapshots[-1].unchanged_fraction or 0), 100 * UNCHANGED_FRACTION
             yield Observation(
                 since=snapshots[0].step,
                 suspects=("precision",),
                 evidence=(
-                    Evidence(
-                        "share of the weights that a step does not change",
-                        100 * (snapshots[-1].unchanged_fraction or 0),
-                        "%",
-                        100 * UNCHANGED_FRACTION,
-                        "though their gradient is not 0",
-                    ),
+                    Evidence(name, share, "%", limit, why),
                     Evidence("learning rate", last_lr),
                 ),
                 changes=(Change("lr", "10 times higher, or more"),),
@@ -398,35 +352,21 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     if event is None:
         return
     evidence = [Evidence(f"{event.what} not finite", None, "", None, f"first at step {event.step}")]
-    grew = event.highest_loss > 10 * max(abs(event.first_loss), 1e-12)
-    cause, confidence, suspects, change = (
-        "exploding",
-        "medium",
-        ("learning-rate-high", "input-scale"),
-        (),
-    )
+    grew = event.highest_loss > GROWN_LOSS_FACTOR * max(abs(event.first_loss), 1e-12)
+    cause, confidence, suspects = "exploding", "medium", ("learning-rate-high", "input-scale")
+    changes = ()
     if event.nonfinite_inputs:
         cause, confidence, suspects = "data-degenerate", "exact", ()
-        change = (Change("data", "without NaN and infinities"),)
+        changes = (Change("data", "without NaN and infinities"),)
         evidence.append(Evidence("inputs of the model not finite", None))
     elif event.step == 0 and event.what == "loss" and event.where == "loss":
         cause, confidence, suspects = "loss", "high", ("output-activation", "target-scale")
-        evidence.append(
-            Evidence(
-                "outputs of the model", None, "", None, "finite: the loss function makes the number"
-            )
-        )
+        why = "finite: the loss function makes the number"
+        evidence.append(Evidence("outputs of the model", None, "", None, why))
     elif event.what == "gradient" and not grew:
         cause, suspects = "loss", ("exploding", "learning-rate-high")
-        evidence.append(
-            Evidence(
-                "loss",
-                event.last_loss,
-                "",
-                None,
-                "still finite: a root, logarithm or quotient at 0",
-            )
-        )
+        why = "still finite: a root, logarithm or quotient at 0"
+        evidence.append(Evidence("loss", event.last_loss, "", None, why))
     elif event.step > 0:
         cause, confidence = "learning-rate-high", "high" if grew else "medium"
         suspects = ("exploding", "input-scale", "optimizer-numerics")
@@ -435,17 +375,10 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
             for s in history.snapshots
         ):  # gradients of several batches are added, not averaged
             suspects = ("loss-reduction", *suspects)
-        evidence.append(
-            Evidence(
-                "highest loss before",
-                event.highest_loss,
-                "",
-                None,
-                f"the first was {event.first_loss:.3g}",
-            )
-        )
+        first = f"the first was {event.first_loss:.3g}"
+        evidence.append(Evidence("highest loss before", event.highest_loss, "", None, first))
         if event.lr > 0:  # known
-            change = (Change("lr", event.lr / 10),)
+            changes = (Change("lr", event.lr / 10),)
             evidence.append(Evidence("learning rate", event.lr))
     yield Observation(
         where=event.where,
@@ -453,7 +386,7 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
         cause=cause,
         confidence=confidence,
         suspects=suspects,
-        changes=change,
+        changes=changes,
         evidence=tuple(evidence),
         title=f"the {event.what} is no longer finite",
     )
@@ -475,29 +408,17 @@ def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
     if len(set(losses)) > 1 or not math.isfinite(losses[0]):
         return
     last = [snapshots[-1] for snapshots in last_snapshots(history, 1)]
+    cause = "detached-graph"
     if not any(s.has_gradient for s in last):
-        no_backward = all(s.gradient.norm_after_backward is None for s in last)
-        cause = "detached-graph" if no_backward else "dead-units"
+        if any(s.gradient.norm_after_backward is not None for s in last):
+            cause = "dead-units"
     elif all(_is_unchanged(s) or max(s.settings.lrs) == 0 for s in last):
         cause = "learning-rate-low"
-    else:
-        cause = "detached-graph"
     if losses[0] == 0 and cause == "dead-units":
         return  # a loss of 0 with a gradient of 0: the task is done
-    yield Observation(
-        since=0,
-        cause=cause,
-        confidence="medium",
-        evidence=(
-            Evidence(
-                "losses in a row that are equal, bit for bit",
-                len(losses),
-                "",
-                1,
-                f"all {losses[0]:.6g}",
-            ),
-        ),
-    )
+    name, value = "losses in a row that are equal, bit for bit", f"all {losses[0]:.6g}"
+    equal = Evidence(name, len(losses), "", 1, value)
+    yield Observation(since=0, cause=cause, evidence=(equal,))
 
 
 ALL = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from ravine.diagnosis.rule import Observation, Rule, rule
 from ravine.diagnosis.trials.outcome import (
@@ -28,16 +29,13 @@ SURE_RISE = 2.5  # standard errors
 FITTED_LOSS = 0.9  # of the best constant's loss: the training examples are fitted
 WORSE_LOSS = 1.1  # of the best constant's loss: other examples are answered worse
 TRIAL_METHOD = (
-    "The same program is run again with this change, from the same seed, and judged on examples "
-    "that it did not learn "
-    f"from. It must gain {MISSED_GAIN:.0%} ({UNSUPPORTED_GAIN:.0%} if no other fact speaks for it) "
-    f"of what there was to gain (the "
-    "loss of the best constant answer less the least loss of any run) and, where there is a score, "
-    f"{SCORE_GAIN:g} of it from 0, a constant answer, to 1; or {CLEAR_SCORE_GAIN:g} of the score "
-    f"alone. Then both are run with "
-    f"{TRIAL_SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as much, "
-    f"one that facts speak for "
-    "comes first."
+    "The same program is run again with this change, from the same seed, and evaluated on examples "
+    f"that it was not trained on. It must gain {MISSED_GAIN:.0%} ({UNSUPPORTED_GAIN:.0%} without "
+    "other evidence) of what there was to gain, which is the loss of the best constant answer less "
+    f"the least loss of any run, and, where there is a score, {SCORE_GAIN:g} of it on a scale from "
+    f"0, a constant answer, to 1; or {CLEAR_SCORE_GAIN:g} of the score alone. Then both are run "
+    f"with {TRIAL_SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as "
+    "much, one with evidence comes first."
 )
 
 
@@ -48,20 +46,12 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
         return
     gain = PREFERRED_GAIN if found is results.preferred else results.gain_of(found)
     others = [outcome.cause for outcome in results.ranking if outcome.cause != cause]
-    evidence = [
-        *found.evidence,
-        Evidence("part of the possible gain that was missed", 100 * gain, "%", 100 * MISSED_GAIN),
-    ]
+    name, limit = "part of the possible gain that was missed", 100 * MISSED_GAIN
+    evidence = [*found.evidence, Evidence(name, 100 * gain, "%", limit)]
     if found.score is not None and results.base.score is not None and results.has_score:
-        evidence.append(
-            Evidence(
-                "score without the change",
-                results.base.score,
-                "",
-                None,
-                f"{found.score:.3g} with it, from 0 (best constant answer) to 1",
-            )
-        )
+        score = f"{found.score:.3g} with it, from 0 (best constant answer) to 1"
+        name = "score without the change"
+        evidence.append(Evidence(name, results.base.score, "", None, score))
     sure = found.trial is not None and (bool(found.evidence) or gain > SURE_GAIN)
     from_the_start = bool(found.evidence) and cause != "learning-rate-high"
     yield Observation(
@@ -98,26 +88,20 @@ def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
     first = run.evaluations[0][1]
     first = min(first, results.null_loss) if math.isfinite(results.null_loss) else first
     fell = first - least
+    limit = RISEN_FRACTION * fell
     if fell <= NEGLIGIBLE_GAIN * abs(first) or run.train_loss > least:
         return
-    if mean < RISEN_FRACTION * fell or mean < SURE_RISE * error:
+    if mean < max(limit, SURE_RISE * error):
         return
     scores = [score for at, _, score in run.evaluations if score is not None and at >= step]
     if results.has_score and scores and max(scores) - scores[-1] < SCORE_GAIN / 2:
         return  # it only grows too sure of itself
-    half = RISEN_FRACTION * fell / 2
+    risen = (at for at, loss, _ in run.evaluations if at > step and loss - least > limit / 2)
+    name, place = "loss on held-out examples over its least", f"least at step {step}"
     yield Observation(
-        since=next(
-            (at for at, loss, _ in run.evaluations if at > step and loss - least > half), step
-        ),
+        since=next(risen, step),
         evidence=(
-            Evidence(
-                "loss on held-out examples over its least",
-                mean,
-                "",
-                RISEN_FRACTION * fell,
-                f"least at step {step}",
-            ),
+            Evidence(name, mean, "", limit, place),
             Evidence("standard error of that", error),
             Evidence("loss on training examples", run.train_loss),
         ),
@@ -147,20 +131,14 @@ def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     mean, error = run.rise if run.rise is not None else (0.0, math.inf)
     fits = run.train_loss < FITTED_LOSS * null
     if fits and last > WORSE_LOSS * null and mean > SURE_RISE * error:
+        constant = "that of the best constant answer"
+        name, score = "what a quick learner tells of the targets", learner.score or 0.0
         yield Observation(
             since=None,
             evidence=(
-                Evidence(
-                    "loss on held-out examples", last, "", null, "that of the best constant answer"
-                ),
+                Evidence("loss on held-out examples", last, "", null, constant),
                 Evidence("loss on training examples", run.train_loss),
-                Evidence(
-                    "what a quick learner tells of the targets",
-                    learner.score or 0.0,
-                    "",
-                    None,
-                    "0 is nothing",
-                ),
+                Evidence(name, score, "", None, "0 is nothing"),
             ),
             changes=(Change("data", "inputs and targets paired row by row"),),
             suspects=("overfitting",),
@@ -187,19 +165,13 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
         return  # something else helps
     if score - max(others, own) < learner.margin or score < 2 * LEARNER_MARGIN:
         return
+    quick = "score of a quick learner on examples it did not see"
+    name, limit = "score of the network on examples it learned from", score - learner.margin
     yield Observation(
         since=None,
         evidence=(
-            Evidence(
-                "score of a quick learner on examples it did not see",
-                score,
-                "",
-                None,
-                "1 is perfect",
-            ),
-            Evidence(
-                "score of the network on examples it learned from", own, "", score - learner.margin
-            ),
+            Evidence(quick, score, "", None, "1 is perfect"),
+            Evidence(name, own, "", limit),
             Evidence("on others", others),
         ),
         changes=(Change("model", "more units, or layers that see more of the input"),),
@@ -207,25 +179,13 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
     )
 
 
-def remedy_rule(
-    code: str,
-    cause: str,
-    *,
-    explains: tuple[str, ...] = (),
-    also: tuple[str, ...] = (),
-    picture: str = "",
-) -> Rule:
-    """The rule that names a cause if its remedy explains the run best."""
-    return rule(
-        code,
-        severity="warning",
-        confidence="medium",
-        cause=cause,
-        needs="trials",
-        explains=explains,
-        also=also,
-        picture=picture,
-    )(partial(explain_by_cause, cause=cause))
+def remedy_rule(code: str, cause: str, **about: Any) -> Rule:
+    """The rule that names a cause if its remedy explains the run best; `about` is passed on to
+    `rule`.
+    """
+    find = partial(explain_by_cause, cause=cause)
+    about |= {"severity": "warning", "confidence": "medium", "needs": "trials"}
+    return rule(code, cause=cause, **about)(find)
 
 
 ALL = (

@@ -1,0 +1,323 @@
+"""What only a recipe can be asked before training: what its penalties add, whether its gradient is
+that of the loss, and whether it can overfit a small batch.
+
+Each function measures one thing, or returns None where it does not apply; the rules that read the
+measurements stand in `ravine.diagnosis.recipe_rules`. Letters: P networks, W weights, N examples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravine.data import Examples, Task
+from ravine.data.examples import evenly_spaced
+from ravine.diagnosis.recipe_rules import (
+    LEARNED_LOSS,
+    GradientError,
+    OverfitAttempt,
+    PenaltyEffect,
+    SmallBatchFit,
+)
+from ravine.examination.recipe_changes import rate_path
+from ravine.layout import Rows
+from ravine.networks.batched import BatchedNetwork
+from ravine.optimizers import SGD
+from ravine.part import stack
+from ravine.penalties import L1, L2, ElasticNet
+from ravine.protocols import Batch
+from ravine.recipe import Recipe
+from ravine.record import Record
+from ravine.rng import stream
+from ravine.schedules import Constant
+from ravine.serialization import replace_everywhere
+from ravine.training.cohort import Cohort, Job, start_cohort
+from ravine.training.defaults import training_plan
+from ravine.training.determinism import exact_arithmetic
+from ravine.training.evaluation import constant_loss
+from ravine.training.loop import augment_batch, forward_context, gradients, manual_gradients
+from ravine.training.train import train_on
+
+STRENGTH_FACTORS = (0.0, 1.0, 10.0, 100.0)  # of a penalty's strength
+SMALL_BATCH_EXAMPLES = 16
+OVERFIT_STEPS = 600  # in which they must be overfit
+QUICK_OVERFIT_STEPS = 100  # in which most are
+RATE_FACTORS = ((1.0,), (0.1, 10.0), (100.0, 0.01, 1000.0, 0.001))  # each where none before learns
+GRADIENT_EXAMPLES = 32
+RANDOM_DIRECTIONS = 3  # beside the gradient's own
+START_DISTANCE = 1e-3  # from the start to where gradients are checked, over the weights' spread
+DIFFERENCE_STEPS = (1e-5, 1e-6, 1e-7)  # of finite differences, relative to the weights' length
+
+LossAndGradient: TypeAlias = Callable[[Rows], tuple[Tensor, Rows]]
+
+
+def measure_penalties(recipe: Recipe, task: Task, *, networks: int = 4) -> PenaltyEffect | None:
+    """What the penalties add to the loss of fresh networks, at several times their strength.
+
+    Their formulas are worked out here once more, weight matrix by weight matrix in float64, biases
+    and scales left out.
+    """
+    if not recipe.penalties:
+        return None
+    built = BatchedNetwork(stack([recipe] * networks).network, task.signature)
+    weights, _ = built.start(list(range(recipe.seed, recipe.seed + networks)))
+    weights, decays = weights.double(), built.layout.decays(dtype=torch.float64)
+    tensors = built.layout.views(weights)
+    matrices = [tensors[s.name].flatten(1) for s in built.layout.slots if s.role == "weight"]
+    added, rises, differences = [], True, []
+    for penalty in recipe.penalties:
+        part: Any = penalty
+        values = []
+        for factor in STRENGTH_FACTORS:
+            scaled = dataclasses.replace(part, strength=float(part.strength) * factor)
+            values.append(scaled.value(weights, decays)[:, 0])
+            expected = penalty_by_formula(scaled, matrices)
+            if expected is not None:
+                error = (values[-1] - expected).abs() / expected.abs().clamp_min(1e-300)
+                differences.append(float(error.max()))
+        added.append(float(values[1].mean()))
+        # nothing to raise where the strength or every weight is 0
+        rises = rises and bool((torch.stack(values).diff(dim=0) > 0).all())
+    return PenaltyEffect(added=tuple(added), rises=rises, difference=max(differences, default=None))
+
+
+def penalty_by_formula(penalty: Any, matrices: Sequence[Tensor]) -> Tensor | None:
+    """What a penalty adds, [P], from the weight matrices [P, ...] alone; None for a penalty unknown
+    here.
+
+    >>> penalty_by_formula(L2(strength=0.5), [torch.tensor([[3.0, 4.0]])])
+    tensor([12.5000])
+    """
+    squares = torch.stack([m.square().sum(1) for m in matrices]).sum(0)
+    sizes = torch.stack([m.abs().sum(1) for m in matrices]).sum(0)
+    if isinstance(penalty, L2):
+        form = {"squared": squares, "half": squares / 2, "norm": squares.sqrt()}[penalty.form]
+        return float(penalty.strength) * form
+    if isinstance(penalty, L1):
+        return float(penalty.strength) * sizes
+    if isinstance(penalty, ElasticNet):
+        ratio = float(penalty.ratio)
+        return float(penalty.strength) * (ratio * squares + (1 - ratio) * sizes)
+    return None
+
+
+# A small batch
+
+
+def overfit_small_batch(
+    recipe: Recipe,
+    task: Task,
+    *,
+    examples: int = SMALL_BATCH_EXAMPLES,
+    steps: int = OVERFIT_STEPS,
+    seeds: int = 2,
+) -> SmallBatchFit | None:
+    """Train fresh networks on a small batch until their loss is about zero, at most `steps` steps.
+
+    The networks are the recipe's, without what is meant to prevent overfitting (dropout, penalties,
+    weight decay, label smoothing, augmentation). All examples are in every step. The learning rate
+    is the recipe's; where that fails, a tenth and ten times of it; and then rates far from it, too.
+    Examples with equal inputs count once.
+    """
+    batch = _distinct_examples(evenly_spaced(task.train, 20 * examples), examples)
+    assert batch.targets is not None
+    if batch.count < 2 or bool((batch.targets == batch.targets[0]).all()):
+        return None
+    bare = without_regularization(recipe).vary("seeds", seeds)
+    assert bare.loss is not None
+    small = dataclasses.replace(task, train=batch, validation=None, test=None)
+    constant = constant_loss(bare.loss, batch, task.outputs)
+    path, lr, limit = rate_path(bare), float(bare.optimizer.lr), LEARNED_LOSS * constant
+
+    def train_at(factors: Sequence[float], count: int) -> list[OverfitAttempt]:
+        recipes = [bare.vary("epochs", count).vary(path, lr * factor) for factor in factors]
+        runs = train_on([small] * len(recipes), recipes, workers=1)
+        return [
+            _overfit_attempt(run.record, limit, lr=lr * factor, factor=factor)
+            for factor, run in zip(factors, runs, strict=True)
+        ]
+
+    own, *others = RATE_FACTORS
+    attempts = train_at(own, min(QUICK_OVERFIT_STEPS, steps))
+    if not math.isfinite(attempts[0].steps) and steps > QUICK_OVERFIT_STEPS:
+        attempts = train_at(own, steps)
+    for factors in others:
+        if not any(math.isfinite(attempt.steps) for attempt in attempts):
+            attempts += train_at(factors, steps)
+    return SmallBatchFit(
+        examples=batch.count,
+        constant_loss=constant,
+        max_steps=steps,
+        lr_path=rate_path(recipe),
+        attempts=tuple(attempts),
+    )
+
+
+def without_regularization(recipe: Recipe) -> Recipe:
+    """The recipe without all that is meant to prevent overfitting, on all examples at a constant
+    rate.
+
+    >>> from ravine.catalog import named_recipe
+    >>> without_regularization(named_recipe("default")).network.dropout is None
+    True
+    """
+    plain = dataclasses.replace(
+        recipe,
+        penalties=(),
+        augment=(),
+        stop=None,
+        average=None,
+        schedule=Constant(),
+        batch="all",
+        class_weights="none",
+    )
+    off = {"dropout": None, "weight_decay": 0.0, "label_smoothing": 0.0, "snapshots": None}
+    return replace_everywhere(plain, off)
+
+
+def _distinct_examples(examples: Examples, count: int) -> Examples:
+    """At most `count` examples, no two with the same inputs; as many different targets as possible
+    come first.
+    """
+    assert examples.targets is not None
+    inputs: set[bytes] = set()
+    by_target: dict[bytes, list[int]] = {}
+    for i in range(examples.count):
+        key = examples.numbers[i].numpy().tobytes()
+        key += b"" if examples.codes is None else examples.codes[i].numpy().tobytes()
+        if key not in inputs:
+            inputs.add(key)
+            by_target.setdefault(examples.targets[i].numpy().tobytes(), []).append(i)
+    turns = max((len(places) for places in by_target.values()), default=0)
+    order = [
+        places[turn] for turn in range(turns) for places in by_target.values() if turn < len(places)
+    ]
+    chosen = examples.take(torch.tensor(sorted(order[:count]), dtype=torch.int64))
+    return dataclasses.replace(chosen, weights=None)
+
+
+def _overfit_attempt(record: Record, limit: float, *, lr: float, factor: float) -> OverfitAttempt:
+    """The step at which the last network's training loss fell below a limit, and the least loss."""
+    steps = least = math.inf
+    series = record.series.get("train/loss")
+    if series is not None:
+        below = series.values < limit
+        if np.isfinite(series.values).any():
+            least = float(np.nanmin(series.values))
+        if below.any(0).all():
+            steps = float(series.steps[below.argmax(0)].max())
+    return OverfitAttempt(lr=lr, factor=factor, steps=steps, least_loss=least)
+
+
+# The gradient
+
+
+def measure_gradient(
+    recipe: Recipe, task: Task, *, networks: int = 2, examples: int = GRADIENT_EXAMPLES
+) -> GradientError | None:
+    """The gradient that training would use against central differences of its loss, in float64.
+
+    The error is |⟨g, d⟩ − (L(w + h d) − L(w − h d)) / 2h| / |g| for directions d of length 1: the
+    gradient's own, and random ones scaled by √W, so that ⟨g, d⟩ is about |g|; the best h counts.
+    The weights are those of the start, moved a little: biases of 0 can put rectifiers exactly at
+    their kink. None where the loss is not finite, or its gradient is not or is 0.
+    """
+    batch = evenly_spaced(task.train, examples)
+    with exact_arithmetic():
+        cohort = _float64_cohort(recipe, task, networks, batch.count)
+        spread = cohort.weights.std(1, correction=0, keepdim=True)
+        offset = _random_direction(cohort.weights, recipe.seed, 0)
+        weights = cohort.weights + START_DISTANCE * spread * offset
+        at = _loss_and_gradient(cohort, batch)
+        losses, grads = at(weights)
+        lengths = grads.norm(dim=1, keepdim=True)
+        if not bool((losses.isfinite() & lengths.isfinite() & (lengths > 0)).all()):
+            return None
+        directions = [grads / lengths]
+        for k in range(1, RANDOM_DIRECTIONS + 1):
+            directions.append(_random_direction(weights, recipe.seed, k))
+        errors = [_difference_error(at, weights, grads, d) for d in directions]
+    return GradientError(difference=max(errors), networks=networks, examples=batch.count)
+
+
+def _float64_cohort(recipe: Recipe, task: Task, networks: int, batch: int) -> Cohort:
+    """Fresh networks of a recipe in float64; what changes gradients after they are made is off."""
+    bare = dataclasses.replace(
+        recipe, precision="float64", optimizer=SGD(lr=0.1), tuning=(), average=None, clip=None
+    )
+    return start_cohort(
+        Job(
+            recipes=(bare,) * networks,
+            seeds=tuple(range(recipe.seed, recipe.seed + networks)),
+            signature=task.signature,
+            plan=training_plan(bare, task),
+            batch=batch,
+        )
+    )
+
+
+def _loss_and_gradient(cohort: Cohort, examples: Examples) -> LossAndGradient:
+    """The loss [P, 1] and gradient of all networks on a batch, penalties included, as a function of
+    their weights.
+    """
+    batch = augment_batch(cohort, _as_batch(examples), None)
+    buffers = {name: buffer.clone() for name, buffer in cohort.buffers.items()}
+
+    def at(weights: Rows) -> tuple[Tensor, Rows]:
+        cohort.weights.copy_(weights)
+        for name, value in buffers.items():
+            cohort.buffers[name].copy_(value)
+        if cohort.workspace.manual is None:
+            context = forward_context(cohort, None)
+            outputs = cohort.network(cohort.workspace.leaves, batch, context)
+            grads, losses = gradients(cohort, outputs, batch, None)
+        else:
+            grads, losses = manual_gradients(cohort, batch, None)
+        grads, losses = grads.clone(), losses.clone()
+        for penalty in cohort.parts.penalties:
+            grads = grads + penalty.gradient(cohort.weights, cohort.workspace.decays, None)
+            losses = losses + penalty.value(cohort.weights, cohort.workspace.decays)
+        return losses, grads
+
+    return at
+
+
+def _difference_error(at: LossAndGradient, weights: Rows, grads: Rows, direction: Rows) -> float:
+    """The largest difference, over networks, of the slope along a direction from finite
+    differences, over the gradient's length; at the best of several steps.
+    """
+    slope = (grads * direction).sum(1, keepdim=True)
+    length = weights.norm(dim=1, keepdim=True).clamp_min(1.0)
+    errors = []
+    for step in DIFFERENCE_STEPS:
+        h = step * length / direction.norm(dim=1, keepdim=True)
+        difference = (at(weights + h * direction)[0] - at(weights - h * direction)[0]) / (2 * h)
+        errors.append(float(((slope - difference).abs() / grads.norm(dim=1, keepdim=True)).max()))
+    return min(errors)
+
+
+def _random_direction(like: Rows, seed: int, k: int) -> Rows:
+    """Normal numbers with the shape of some rows, the same for all networks."""
+    drawn = torch.randn(like.shape[1], generator=stream(seed, "directions", k), dtype=torch.float64)
+    return drawn.expand_as(like)
+
+
+def _as_batch(examples: Examples) -> Batch:
+    """Examples as the batch of every network, in float64."""
+    fields = examples.to("cpu", torch.float64).fields
+    return Batch(*(None if t is None else t[None] for t in fields))  # type: ignore[arg-type]
+
+
+# by the field of `RecipeProfile`
+QUICK_CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {"penalty": measure_penalties}
+CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {
+    **QUICK_CHECKS,
+    "gradient": measure_gradient,
+    "small_batch": overfit_small_batch,
+}

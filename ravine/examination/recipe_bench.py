@@ -1,0 +1,166 @@
+"""Trials of a recipe: on which task and for how long they train, and how their runs are evaluated.
+
+Letters: M networks, N examples, C outputs.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ravine import metrics
+from ravine.data import Examples, RowGroups, TableLike, Task
+from ravine.data.examples import evenly_spaced
+from ravine.diagnosis.trials.outcome import TRIAL_SEEDS
+from ravine.examination.recipe_changes import apply_changes
+from ravine.examination.scores import scaled_score
+from ravine.examination.subject import Say, SeedRun, TrialBudget
+from ravine.finding import Change
+from ravine.recipe import Recipe
+from ravine.training.defaults import batch_size, load_task, resolve, training_plan
+from ravine.training.run import Run
+from ravine.training.train import train_on
+
+SCREENING_SEEDS, SCREENING_STEPS, MIN_SCREENING_STEPS = 2, 300, 40
+MAX_RECIPE_STEPS = 1500  # of a trial that counts, and of the recipe where there is no run of it
+TRIAL_SECONDS = 60.0  # for all trials together, about
+TRIAL_NETWORKS = 60  # trained for a trial's steps, about
+TIMED_STEPS = 8  # by which the time of one is measured
+MAX_EVALUATED_EXAMPLES = 4000
+MAX_LOSS_RATIO = 2.0  # times the constant's loss: or a few bad runs would hide the rest
+
+
+@dataclass(frozen=True)
+class RecipeBench:
+    """What trials of a recipe need: the recipe (resolved) on a task that is small enough, its run,
+    and the loss of the best constant answer.
+    """
+
+    recipe: Recipe
+    task: Task
+    frame: TableLike | None
+    run: Run
+    whole: bool  # the run is as long as the recipe says, and on all its examples
+    null: float
+    budget: TrialBudget
+
+    def shorten_with(self, changes: Sequence[Change], steps: int | None) -> Recipe:
+        """The recipe with changes, as it is tried: a run that is meant to be longer stays so."""
+        recipe = resolve(apply_changes(self.recipe, changes), self.task)
+        if recipe.epochs != self.recipe.epochs or steps is None:
+            return recipe
+        return shorten(recipe, self.task, steps)
+
+    def task_for(self, recipe: Recipe) -> Task:
+        """The task of a changed recipe, which is loaded again where it encodes its examples
+        differently.
+        """
+        if recipe.encoding == self.recipe.encoding:
+            return self.task
+        return cut_task(load_task(recipe, self.frame), recipe)
+
+    def evaluate(self, run: Run, task: Task | None = None) -> list[SeedRun]:
+        """The loss (1 − R² or the log loss) and the score of each network of a run, on examples
+        that it did not learn from where there are some.
+        """
+        alive = [m.outcome != "diverged" for m in run.record.members]
+        if run.model is None:
+            return [SeedRun(math.nan, None) for _ in alive]
+        task = self.task if task is None else task
+        examples = evaluated_examples(task)
+        assert examples.targets is not None
+        # of a run with snapshots the last weights of each
+        predictions = run.model.member_predictions(examples)[-sum(alive) :]
+        losses = _losses(task, predictions, examples.targets)
+        values = zip(
+            losses.clamp(max=MAX_LOSS_RATIO * self.null).tolist(),
+            [scaled_score(p, examples.targets) for p in predictions],
+            strict=True,
+        )
+        return [SeedRun(*next(values)) if ok else SeedRun(math.nan, None) for ok in alive]
+
+
+def prepare_bench(
+    recipe: Recipe, task: Task, run: Run | None, frame: TableLike | None, *, say: Say
+) -> RecipeBench:
+    """Everything that trials need; the recipe is trained where there is no run of it on these
+    examples with enough seeds.
+    """
+    recipe, small = recipe.vary("seeds", TRIAL_SEEDS), cut_task(task, recipe)
+    seconds = seconds_per_step(small, recipe)
+    affordable = TRIAL_SECONDS / TRIAL_NETWORKS / seconds
+    screening = int(max(MIN_SCREENING_STEPS, min(SCREENING_STEPS, affordable)))
+    length = int(max(screening, min(MAX_RECIPE_STEPS, TRIAL_SECONDS / 4 / TRIAL_SEEDS / seconds)))
+    whole = small is task
+    if run is None or not whole or len(run.record.members) < TRIAL_SEEDS:
+        short = shorten(recipe, small, length)
+        steps = training_plan(short, small).steps
+        say(f"training the recipe as it is: {steps:,} steps, {TRIAL_SEEDS} seeds")
+        run, whole = train_on([small], [short])[0], whole and short.epochs == recipe.epochs
+    budget = TrialBudget(SCREENING_SEEDS, screening, TRIAL_SEEDS, length)
+    return RecipeBench(recipe, small, frame, run, whole, constant_task_loss(small), budget)
+
+
+def cut_task(task: Task, recipe: Recipe) -> Task:
+    """The task with so few training examples that a pass over them is no longer than a trial; most
+    stay as they are.
+    """
+    if isinstance(task.train, RowGroups):
+        train = next(iter(task.train.epoch(recipe.seed, 0)))
+    else:
+        most = max(2, SCREENING_STEPS) * batch_size(recipe, task)
+        if recipe.batch == "all" or task.train.count <= 2 * most:
+            return task
+        train = evenly_spaced(task.train, most)
+    return replace(task, train=train, test=None, fingerprint=f"{task.fingerprint} cut")
+
+
+def seconds_per_step(task: Task, recipe: Recipe) -> float:
+    """How long one network takes for one step, by a few of them."""
+    count = min(task.train.count, TIMED_STEPS * batch_size(recipe, task))
+    few = replace(task, train=task.train_examples.take(torch.arange(count)), test=None)
+    short = shorten(recipe, replace(few, validation=None), TIMED_STEPS)
+    began = time.perf_counter()
+    train_on([few], [short], workers=1)
+    return (time.perf_counter() - began) / (TRIAL_SEEDS * TIMED_STEPS)
+
+
+def shorten(recipe: Recipe, task: Task, steps: int) -> Recipe:
+    """The recipe with so few epochs that it makes about so many steps, if it makes more."""
+    per_epoch = -(-task.train.count // batch_size(recipe, task))
+    assert recipe.epochs is not None  # resolved
+    return recipe.vary("epochs", min(recipe.epochs, max(1, round(steps / per_epoch))))
+
+
+def evaluated_examples(task: Task) -> Examples:
+    """Validation examples; of a task without any, training examples."""
+    examples = task.train if task.validation is None else task.validation
+    return evenly_spaced(examples, MAX_EVALUATED_EXAMPLES)
+
+
+def constant_task_loss(task: Task) -> float:
+    """The loss by which trials are compared (1 − R² or the log loss) of the best constant
+    prediction, fitted on training examples: class shares, or means.
+    """
+    held_out = evaluated_examples(task)
+    targets = evenly_spaced(task.train, MAX_EVALUATED_EXAMPLES).targets
+    assert held_out.targets is not None and targets is not None
+    if task.kind == "classes":
+        shares = torch.bincount(targets.reshape(-1).long(), minlength=task.outputs).double()
+        constant = shares / shares.sum()
+    else:
+        constant = targets.double().reshape(len(targets), -1).mean(0)
+    predictions = constant.expand(1, held_out.count, -1)
+    return float(_losses(task, predictions, held_out.targets)[0])
+
+
+def _losses(task: Task, predictions: Tensor, targets: Tensor) -> Tensor:
+    """1 − R² or the log loss of each network, [M], from predictions [M, N, C]."""
+    if task.kind == "regression":
+        return 1 - metrics.R2.of(predictions, targets)
+    return metrics.LOG_LOSS.of(predictions, targets)

@@ -1,0 +1,104 @@
+"""The trial of classes in place of numbers, which loss and score do not measure: targets that are
+a few whole numbers may be the numbers of classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ravine.diagnosis.trials.outcome import TRIAL_SEEDS, Outcome, TrialResults
+from ravine.examination.torch_changes import (
+    OutputForEachClass,
+    ScaleLearningRate,
+    TorchChange,
+    apply_treatments,
+)
+from ravine.examination.torch_program import TorchProgram, evaluating, train_program
+from ravine.examination.verdict import weigh
+from ravine.finding import Evidence
+
+MAX_CLASS_VALUES = 20  # of a target that may be classes
+CLASS_HITS = 0.25  # of the held-out targets that classes must hit beyond what a number does
+CLASS_LOSS_RATIO = 1.2  # times the loss of a number that classes may have
+
+
+def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
+    """Classes in place of numbers, where the targets are a few whole numbers and the network has
+    one output.
+
+    It helps if classes hit far more of the targets exactly, and are no farther off on average:
+    then the order of the values says little. Else the results stay as they are.
+    """
+    _, targets = program.examples()
+    values = torch.unique(targets)
+    whole = bool((values == values.round()).all()) and targets[0].numel() == 1
+    few = 3 <= len(values) <= MAX_CLASS_VALUES
+    if not (whole and few) or program.validation is None:
+        return results
+    if not math.isfinite(results.whole_run.evaluations[-1][1]):
+        return results
+    for more in ((), (ScaleLearningRate(10),)):  # gradients of classes are smaller
+        changes = (OutputForEachClass(), *more)
+        try:
+            pairs = _compare_misses(program, changes, results.steps)
+        except Exception:  # it cannot be tried, or the model's own code raises
+            return results
+        if pairs:
+            outcome = _class_outcome(changes, pairs, len(values), results.steps)
+            return replace(results, outcomes=(*results.outcomes, outcome), preferred=outcome)
+    return results
+
+
+def _class_outcome(
+    changes: Sequence[TorchChange], pairs: Sequence[tuple[float, float]], values: int, steps: int
+) -> Outcome:
+    before, after = [missed for missed, _ in pairs], [missed for _, missed in pairs]
+    hits, class_hits = (100 * (1 - missed[0]) for missed in (before, after))
+    name = "different values of the target"
+    return Outcome(
+        cause="loss",
+        changes=tuple(change.change for change in changes),
+        losses=tuple(after),
+        scores=(None,) * len(after),
+        trial=weigh(before, after, steps=steps, least=CLASS_HITS),
+        evidence=(
+            Evidence(name, values, "", MAX_CLASS_VALUES, "all whole numbers"),
+            Evidence(
+                "of them hit after rounding", hits, "%", text=f"{class_hits:.0f} % as classes"
+            ),
+        ),
+    )
+
+
+def _compare_misses(
+    program: TorchProgram, changes: Sequence[TorchChange], steps: int
+) -> list[tuple[float, float]]:
+    """The shares of targets missed by numbers and by classes, for each seed; nothing where
+    classes do not hit far more with the first.
+    """
+    as_classes = replace(apply_treatments(program, changes), evaluation_loss=program.loss)
+    as_numbers = replace(program, evaluation_loss=program.loss)
+    pairs: list[tuple[float, float]] = []
+    for seed in range(program.seed, program.seed + TRIAL_SEEDS):
+        missed, loss = _misses(as_numbers, steps, seed)
+        fewer, lower = _misses(as_classes, steps, seed)
+        if not pairs and (missed - fewer < CLASS_HITS or lower > CLASS_LOSS_RATIO * loss):
+            return []
+        pairs.append((missed, fewer))
+    return pairs
+
+
+def _misses(program: TorchProgram, steps: int, seed: int) -> tuple[float, float]:
+    """The share of held-out targets that the answer does not round to, and the loss."""
+    run = train_program(program, seed=seed, steps=min(program.steps, steps))
+    assert run.model is not None and program.validation is not None
+    inputs, targets = program.validation
+    with evaluating(run.model):
+        answers: Tensor = run.model(inputs)
+    missed = (answers.flatten().round() != targets.flatten()).float().mean()
+    return float(missed), run.last.loss

@@ -1,0 +1,102 @@
+"""What the whole run of a torch program shows: that to which trials are compared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from ravine.diagnosis.baseline_learners import fit_baseline
+from ravine.diagnosis.data.profile import DataProfile
+from ravine.diagnosis.trials.outcome import (
+    LEARNER_MARGIN,
+    LearnerComparison,
+    Outcome,
+    TrialResults,
+    WholeRun,
+)
+from ravine.examination.scores import scaled_accuracy
+from ravine.examination.subject import SeedRun
+from ravine.examination.torch_program import (
+    EVALUATED_EXAMPLES,
+    TorchProgram,
+    TorchRun,
+    constant_answer_loss,
+    evaluating,
+    losses_by_group,
+)
+
+MIN_RISE_GROUPS = 4
+
+
+def seed_run(run: TorchRun) -> SeedRun:
+    """A run as trials compare it."""
+    evaluations = tuple((e.step, e.loss, e.score) for e in run.evaluations)
+    return SeedRun(math.nan if run.diverged else run.last.loss, run.last.score, evaluations)
+
+
+def own_results(
+    program: TorchProgram, run: TorchRun, data: DataProfile | None, *, steps: int
+) -> TrialResults:
+    """The program's own run: up to a step, where trials end, and the whole of it."""
+    own, whole = seed_run(run.until(steps)), seed_run(run)
+    train_loss, train_score, validation_score = _final_fit(program, run)
+    diverged = ((len(run.losses), math.nan, None),) if run.diverged else ()
+    learner = _quick_learner(program, data)
+    return TrialResults(
+        base=Outcome(
+            cause="healthy", losses=(own.loss,), scores=(own.score,), evaluations=own.evaluations
+        ),
+        null_loss=constant_answer_loss(program),
+        start_loss=run.evaluations[0].loss,
+        steps=steps,
+        learner=replace(learner, validation_score=validation_score, train_score=train_score),
+        whole_run=WholeRun(
+            evaluations=(*whole.evaluations, *diverged),
+            rise=loss_rise(program, run),
+            train_loss=train_loss,
+        ),
+    )
+
+
+def _quick_learner(program: TorchProgram, data: DataProfile | None) -> LearnerComparison:
+    """What a quick learner reaches on the same examples."""
+    known, margin = None if data is None else data.baseline, LEARNER_MARGIN
+    if data is not None and data.kind == "inputs":  # a narrow code is meant to lose something
+        known = fit_baseline(*program.examples(), "numbers", seed=program.seed)
+        margin = 2 * LEARNER_MARGIN
+    if known is None:
+        return LearnerComparison(margin=margin)
+    return LearnerComparison(score=known.scaled_score, margin=margin, informative=known.informative)
+
+
+def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | None, float | None]:
+    """Of the trained model: the loss on training examples, and the scores on training and on
+    validation examples, None where nothing is held out or the run diverged.
+    """
+    if run.model is None:
+        return math.nan, None, None
+    inputs, targets = program.examples(EVALUATED_EXAMPLES)
+    with evaluating(run.model):
+        outputs = run.model(inputs)
+        losses = losses_by_group(program.evaluation_loss or program.loss, outputs, targets)
+        loss = sum(losses) / len(losses)
+        if program.validation is None or run.diverged:
+            return loss, None, None
+        others = program.evaluated()
+        reached = scaled_accuracy(run.model(others[0]), others[1])
+        return loss, scaled_accuracy(outputs, targets), reached
+
+
+def loss_rise(program: TorchProgram, run: TorchRun) -> tuple[float, float] | None:
+    """By how much the loss on held-out examples ended above its least: mean and standard error
+    over groups, paired.
+    """
+    if program.validation is None or run.diverged:
+        return None
+    best = min((e for e in run.evaluations if math.isfinite(e.loss)), key=lambda e: e.loss)
+    rises = np.subtract(run.last.losses, best.losses)
+    if len(rises) < MIN_RISE_GROUPS:
+        return None
+    return float(rises.mean()), float(rises.std(ddof=1) / math.sqrt(len(rises)))

@@ -1,0 +1,168 @@
+"""What a torch program's model, optimizer, data loader and first run say for a cause."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from torch.optim import Optimizer
+
+from ravine.diagnosis.initialization.profile import NetworkProfile
+from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
+from ravine.diagnosis.rule import join_names
+from ravine.diagnosis.training_loop.tensor_stats import looks_default_initialized
+from ravine.examination.model_surgery import (
+    ModelCall,
+    hidden_activations,
+    layers_without_activation,
+    output_calls,
+)
+from ravine.examination.remedies import SUSPECT_DROPOUT_RATE
+from ravine.examination.subject import Facts, Observed
+from ravine.examination.torch_changes import RUNNING_NORMS
+from ravine.examination.torch_data import TensorData
+from ravine.examination.torch_program import TorchProgram
+from ravine.finding import Evidence
+
+MAX_EPSILON = 1e-6  # Adam's, beyond which steps shrink with the gradients
+LARGE_WEIGHT_DECAY = 0.01  # that speaks for itself
+NORM_MOMENTUM = (0.005, 0.9)  # within which running statistics follow the data
+SATURATING_LAYERS = 3  # in a row
+RISING_LOSS_RATIO = 1.2  # times the first loss
+
+Calls: TypeAlias = Sequence[ModelCall]
+
+
+def torch_facts(
+    cause: str, program: TorchProgram, calls: Calls, observed: Observed
+) -> Facts | None:
+    """What speaks for a cause; `calls` are those of a forward pass of the model."""
+    find = FACTS_BY_CAUSE.get(cause)
+    return None if find is None else find(program, calls, observed)
+
+
+def _rising_loss(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+    """A loss above where it started speaks for a lower rate."""
+    if observed.results is None:
+        return None
+    whole = observed.results.whole_run.evaluations
+    if not math.isfinite(whole[-1][1]):
+        return Facts((Evidence("step at which the loss stopped being finite", whole[-1][0]),))
+    first, worst = whole[0][1], max(loss for _, loss, _ in whole)
+    if worst <= RISING_LOSS_RATIO * first:
+        return None
+    ratio = worst / max(first, 1e-12)
+    return Facts((Evidence("highest loss over the first", ratio, "", RISING_LOSS_RATIO),))
+
+
+def _frozen_parameters(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+    """Parameters that are not trained though they are still as drawn at random."""
+    model, optimizer = program.build()
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    frozen = [
+        name
+        for name, p in model.named_parameters()
+        if not (p.requires_grad and id(p) in trained)
+        and looks_default_initialized(p, model.get_submodule(name.rpartition(".")[0]))
+    ]
+    if not frozen:
+        return None
+    name = "parameters that are not trained, as drawn at random"
+    return Facts((Evidence(name, len(frozen), "", 0),), join_names(frozen))
+
+
+def _dropout(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+    rates = dict(observed.start.network.dropouts)
+    for name, module in program.model.named_modules():
+        rate = getattr(module, "dropout", None)  # of attention and recurrent layers
+        if isinstance(rate, float):
+            rates[name] = rate
+    where, most = max(rates.items(), key=lambda r: r[1], default=("", 0.0))
+    if most < SUSPECT_DROPOUT_RATE:
+        return None
+    evidence = Evidence("dropout rate", most, "", SUSPECT_DROPOUT_RATE)
+    return Facts((evidence,), where, ("over-regularized",))
+
+
+def _weight_decay(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+    decay = max(float(g.get("weight_decay") or 0.0) for g in _optimizer_of(program).param_groups)
+    if decay <= 0:
+        return None
+    large = decay >= LARGE_WEIGHT_DECAY
+    return Facts((Evidence("weight decay", decay, "", LARGE_WEIGHT_DECAY),) if large else ())
+
+
+def _epsilon(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+    given = [group.get("eps") for group in _optimizer_of(program).param_groups]
+    largest = max((float(e) for e in given if isinstance(e, int | float)), default=0.0)
+    if largest <= MAX_EPSILON:  # Adafactor has two, which are not compared
+        return None
+    evidence = Evidence("epsilon of the optimizer", largest, "", MAX_EPSILON)
+    return Facts((evidence,), suspects=("learning-rate-low",))
+
+
+def _norm_momentum(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+    low, high = NORM_MOMENTUM
+    for name, module in program.model.named_modules():
+        if not isinstance(module, RUNNING_NORMS) or not module.track_running_stats:
+            continue
+        if module.momentum is not None and not low < module.momentum < high:
+            evidence = Evidence("momentum of the running statistics", module.momentum, "", 0.1)
+            return Facts((evidence,), name, ("train-eval-mode",))
+    return None
+
+
+def _output_activation(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+    names = [calls[i].name for i in output_calls(calls)]
+    if not names:
+        return None
+    evidence = Evidence("activations at the output", len(names), "", 0, ", ".join(names))
+    last = [call.where for call in observed.start.network.activations if call.makes_output]
+    return Facts((evidence,), last[-1] if last else "")
+
+
+def _hidden_activation(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+    where = _first_layer(observed.start.network)
+    missing = layers_without_activation(calls)
+    if missing:
+        name = "layers without a nonlinearity behind them"
+        return Facts((Evidence(name, len(missing), "", 0),), where)
+    names = [calls[i].name for i in hidden_activations(calls)]
+    if sum(name in SATURATING_FUNCTIONS for name in names) < SATURATING_LAYERS:
+        return None
+    evidence = Evidence(
+        "saturating activations in a row",
+        len(names),
+        limit=SATURATING_LAYERS - 1,
+        text=", ".join(sorted(set(names))),
+    )
+    return Facts((evidence,), where, ("vanishing", "architecture-too-deep"))
+
+
+def _fixed_order(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+    train = program.train
+    if train.shuffled or not isinstance(train, TensorData) or len(train) < 2:
+        return None
+    return Facts((Evidence("order of the examples", None, text="the same in every epoch"),))
+
+
+FACTS_BY_CAUSE: Mapping[str, Callable[[TorchProgram, Calls, Observed], Facts | None]] = {
+    "learning-rate-high": _rising_loss,
+    "frozen-parameters": _frozen_parameters,
+    "dropout": _dropout,
+    "over-regularized": _weight_decay,
+    "optimizer-numerics": _epsilon,
+    "normalization": _norm_momentum,
+    "output-activation": _output_activation,
+    "hidden-activation": _hidden_activation,
+    "shuffling": _fixed_order,
+}
+
+
+def _optimizer_of(program: TorchProgram) -> Optimizer:
+    return program.build()[1]
+
+
+def _first_layer(network: NetworkProfile) -> str:
+    return network.layers[0].where if network.layers else ""

@@ -1,0 +1,305 @@
+"""Each threshold of the rules of training loops: a history just beyond it and one just short of it.
+
+The numbers are literals: a threshold that changes makes a test fail.
+"""
+
+from collections import deque
+from dataclasses import replace
+
+import pytest
+
+from ravine.diagnosis.registry import LOOP_RULES
+from ravine.diagnosis.training_loop.autograd_graph import Graph, Node
+from ravine.diagnosis.training_loop.history import (
+    InactiveUnits,
+    InputHistory,
+    LearningRates,
+    LoopHistory,
+    LossHistory,
+    ModelHistory,
+    ModuleModes,
+    NonFiniteEvent,
+    ObservedGradient,
+    OptimizerSettings,
+    ScaledGradients,
+    SchedulerState,
+    StepSnapshot,
+    WatchedParameter,
+    WeightOverwrites,
+)
+
+SNAPSHOT = StepSnapshot(
+    step=3,
+    optimizer=0,
+    settings=OptimizerSettings(kind="SGD", lrs=(0.1,)),
+    gradient=ObservedGradient(norm_after_backward=1.0, norm_at_step=1.0),
+    gradient_norms={"w": 1.0},
+    weight_norm=10.0,
+)
+GRAPH = Graph((Node("MseLoss", (1,), low=0.0, high=2.0), Node("Sigmoid", (-1,))), {})
+
+
+def stepped(count, *, steps=100, model=None, **changes):
+    """A history with so many snapshots that differ from the usual one."""
+    snapshots = [replace(SNAPSHOT, **changes) for _ in range(count)]
+    return LoopHistory(snapshots=snapshots, steps=steps, model=model or ModelHistory())
+
+
+def leftover(count):
+    return stepped(count, gradient=ObservedGradient(accumulated_in="w"))
+
+
+def evaluating(steps):
+    modes = ModuleModes(
+        mode_dependent=1, in_evaluation=1, was_training=True, evaluation_steps=steps
+    )
+    return LoopHistory(tape=deque("FLBS"), model=ModelHistory(modes=modes), steps=10)
+
+
+def clipped(kept, *, count=5, lr=0.1, scale=1.0):
+    """The norm of the gradient is 0.001, that of the weights 10."""
+    return stepped(
+        count,
+        settings=OptimizerSettings(kind="SGD", lrs=(lr,)),
+        gradient=ObservedGradient(norm_after_backward=1.0, norm_at_step=kept / scale),
+        gradient_norms={"w": 1e-3},
+        loss_scale=scale,
+    )
+
+
+def parameters(*described, count=1, steps=100, **rates):
+    own = tuple(WatchedParameter(name=f"w{i}", shape=(2,), **d) for i, d in enumerate(described))
+    history = stepped(count, steps=steps, model=ModelHistory(parameters=own))
+    history.rates = LearningRates(**rates)
+    return history
+
+
+IN_NO_OPTIMIZER = {"received_gradient": True}
+TRAINED = {"received_gradient": True, "optimizer": 0}
+FOREIGN = {"in_model": False, "optimizer": 0}
+AT_ZERO = {**TRAINED, "zero_lr": True, "default_initialized": True}
+
+
+def scheduled(steps):
+    scheduler = SchedulerState(kind="StepLR", steps=0, stepped_first=False)
+    rates = LearningRates(schedulers=(scheduler,))
+    return LoopHistory(snapshots=[SNAPSHOT], rates=rates, steps=steps, ended=True)
+
+
+def low_rate(steps):
+    rates = LearningRates(now=1e-6, highest=1.0, steps_below_thousandth=steps)
+    return LoopHistory(snapshots=[SNAPSHOT], rates=rates, steps=60)
+
+
+def overwritten(**counts):
+    return stepped(1, model=ModelHistory(overwrites=WeightOverwrites(**counts)))
+
+
+def discarding(count, passes=3):
+    gradient = ObservedGradient(passes=passes, discarded=passes - 1)
+    return stepped(count, gradient=gradient, losses=passes)
+
+
+def summed(count):
+    history = stepped(count, gradient=ObservedGradient(passes=2), losses=2, loss_scale=1.0)
+    history.loss.kind = "MseLoss"
+    return history
+
+
+def stale(count, moment=1.0):
+    return stepped(count, second_moment=moment, largest_gradient=0.01)
+
+
+def inputs(**recorded):
+    return LoopHistory(inputs=InputHistory(**{"count": 1, **recorded}), steps=100)
+
+
+def drifting(count, factor):
+    stds = tuple((i, factor ** (-i / (count - 1))) for i in range(count))
+    return inputs(stds=stds)
+
+
+def scaled_by(std, count=12):
+    return inputs(stds=((0, std),) * count, std=std)
+
+
+def skipping(nonfinite):
+    return LoopHistory(scaled_gradients=ScaledGradients(count=100, nonfinite=nonfinite))
+
+
+def unreachable(fraction):
+    return LoopHistory(graph=replace(GRAPH, unreachable={0: fraction}))
+
+
+def equal_units(count, step=3):
+    return stepped(1, step=step, duplicate_rows={"w": (count, 10)})
+
+
+def inactive(count, *, examples=128, at_first=90):
+    units = InactiveUnits(count=count, units=100, examples=examples, at_first=at_first)
+    history = stepped(1, inactive={"w": units})
+    history.graph = GRAPH
+    return history
+
+
+def nonfinite(highest):
+    event = NonFiniteEvent(step=9, what="loss", first_loss=1.0, highest_loss=highest)
+    return LoopHistory(nonfinite=event, snapshots=[SNAPSHOT])
+
+
+def equal_losses(count):
+    return LoopHistory(snapshots=[SNAPSHOT], loss=LossHistory(first=[1.0] * count), steps=20)
+
+
+def reported(values, *, first=1.0, kind="NllLoss", baseline=None, distance=1.0, low_steps=0):
+    """A loop that ended, with all its losses."""
+    loss = LossHistory(first=[first], kind=kind, baseline=baseline)
+    for value in values:
+        loss.summary.add(value)
+    return LoopHistory(
+        steps=len(values),
+        ended=True,
+        loss=loss,
+        model=ModelHistory(relative_distance=distance),
+        rates=LearningRates(now=5e-3, highest=1.0, steps_below_hundredth=low_steps),
+    )
+
+
+def rising(factor, percent=25, kind="NllLoss"):
+    """The last losses are so much higher."""
+    late = 256 * percent // 100
+    return reported([1.0] * (256 - late) + [factor] * late, kind=kind)
+
+
+def at_chance(level, *, count=256, distance=1.0):
+    return reported([level] * count, baseline=1.0, distance=distance)
+
+
+def ended_schedule(fall=0.0, *, first=5.0, low_steps=201):
+    """300 losses, of which the last 100 are lower than the 100 before."""
+    values = [1.0 + fall] * 200 + [1.0] * 100
+    return reported(values, first=first, low_steps=low_steps)
+
+
+def spiky(height, *, length=4, spikes=2, spread=0.0):
+    values = [1.0 + spread * (37 * i % 256 / 128 - 1) for i in range(256)]
+    for i in range(spikes):
+        values[50 * (i + 1) : 50 * (i + 1) + length] = [height] * length
+    return reported(values)
+
+
+def found(history):
+    rules = [rule for rule in LOOP_RULES if history.has(rule.needs)]
+    return {f.code: f for rule in rules for f in rule.findings(history)}
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "beyond", "short_of"),
+    [
+        ("RVN-L01", "error", leftover(2), leftover(1)),
+        ("RVN-L12", "error", evaluating(2), evaluating(1)),
+        ("RVN-L17", "error", clipped(0.0099), clipped(0.0101)),
+        ("RVN-L17", "error", clipped(1e-3, count=5), clipped(1e-3, count=4)),
+        ("RVN-L17", "error", clipped(1e-3, lr=0.99), clipped(1e-3, lr=1.01)),
+        (
+            "RVN-L19",
+            "error",
+            stepped(3, unchanged_fraction=0.991),
+            stepped(3, unchanged_fraction=0.989),
+        ),
+        ("RVN-N02", "error", equal_losses(8), equal_losses(7)),
+        (
+            "RVN-L05",
+            "error",
+            parameters(IN_NO_OPTIMIZER, steps=7),
+            parameters(IN_NO_OPTIMIZER, steps=6),
+        ),
+        ("RVN-L06", "error", parameters(FOREIGN, {}, count=2), parameters(FOREIGN, {}, count=1)),
+        (
+            "RVN-L09",
+            "note",
+            parameters(TRAINED, {"optimizer": 0}, steps=20),
+            parameters(TRAINED, {"optimizer": 0}, steps=19),
+        ),
+        ("RVN-L15", "warning", scheduled(20), scheduled(19)),
+        ("RVN-L16", "warning", low_rate(50), low_rate(49)),
+        ("RVN-L20", "error", overwritten(to_start=2), overwritten(to_start=1)),
+        ("RVN-L20", "warning", overwritten(unrelated=2), overwritten(unrelated=1)),
+        ("RVN-L20", "note", overwritten(clamped=2), overwritten(clamped=1)),
+        ("RVN-L20", "warning", overwritten(repeated=10), overwritten(repeated=9)),
+        ("RVN-L21", "error", discarding(3), discarding(2)),
+        ("RVN-L21", "error", discarding(3, passes=3), discarding(3, passes=2)),
+        ("RVN-L23", "note", summed(3), summed(2)),
+        ("RVN-L22", "note", inputs(count=12, identical=12), inputs(count=11, identical=11)),
+        (
+            "RVN-L30",
+            "error",
+            parameters(AT_ZERO, steps=10, now=0.1, highest=0.1),
+            parameters(AT_ZERO, steps=9, now=0.1, highest=0.1),
+        ),
+        ("RVN-L24", "warning", stale(3, 2.0), stale(2, 2.0)),
+        ("RVN-L24", "warning", stale(3, 1.01), stale(3, 0.99)),
+        ("RVN-L26", "warning", drifting(6, 30.5), drifting(6, 29.5)),
+        ("RVN-L26", "warning", drifting(6, 100.0), drifting(5, 100.0)),
+        ("RVN-L27", "note", scaled_by(30.1), scaled_by(29.9)),
+        ("RVN-L27", "note", scaled_by(0.0299), scaled_by(0.0301)),
+        ("RVN-L27", "note", scaled_by(100.0, 12), scaled_by(100.0, 11)),
+        ("RVN-L29", "error", skipping(51), skipping(49)),
+        ("RVN-H08", "warning", unreachable(0.051), unreachable(0.049)),
+        ("RVN-H08", "error", unreachable(0.51), unreachable(0.49)),
+        ("RVN-S01", "error", equal_units(5), equal_units(4)),
+        ("RVN-S01", "error", equal_units(10, step=3), equal_units(10, step=2)),
+        ("RVN-S03", "warning", inactive(90), inactive(89)),
+        ("RVN-S03", "warning", inactive(95, examples=128), inactive(95, examples=127)),
+        ("RVN-T03", "warning", rising(2.01), rising(1.99)),
+        ("RVN-T03", "warning", rising(101.0, kind="MseLoss"), rising(99.0, kind="MseLoss")),
+        ("RVN-T03", "warning", rising(5.0, percent=25), rising(5.0, percent=20)),
+        ("RVN-T02", "warning", at_chance(1.0, count=200), at_chance(1.0, count=199)),
+        ("RVN-T02", "warning", at_chance(0.981), at_chance(0.979)),
+        ("RVN-T09", "warning", ended_schedule(0.076), ended_schedule(0.079)),
+        ("RVN-T09", "warning", ended_schedule(low_steps=201), ended_schedule(low_steps=199)),
+        ("RVN-T09", "warning", ended_schedule(first=9.9), ended_schedule(first=10.1)),
+        ("RVN-T04", "note", spiky(3.01), spiky(2.99)),
+        ("RVN-T04", "note", spiky(4.12, spread=0.2), spiky(4.1, spread=0.2)),
+        ("RVN-T04", "note", spiky(9.0, spikes=2), spiky(9.0, spikes=1)),
+        ("RVN-T04", "note", spiky(9.0, length=4), spiky(9.0, length=3)),
+    ],
+)
+def test_thresholds(code, severity, beyond, short_of):
+    findings = [found(history).get(code) for history in (beyond, short_of)]
+    severities = [finding and finding.severity for finding in findings]
+    assert severities[0] == severity and severities[1] != severity
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "beyond", "short_of"),
+    [
+        ("RVN-S03", "learning-rate-high", inactive(95, at_first=44), inactive(95, at_first=46)),
+        ("RVN-T02", "learning-rate-high", at_chance(1.21), at_chance(1.19)),
+        (
+            "RVN-T02",
+            "learning-rate-low",
+            at_chance(1.0, distance=0.0099),
+            at_chance(1.0, distance=0.0101),
+        ),
+    ],
+)
+def test_thresholds_of_causes(code, cause, beyond, short_of):
+    causes = [found(history)[code].cause for history in (beyond, short_of)]
+    assert causes[0] == cause and causes[1] != cause
+
+
+def test_threshold_of_a_loss_that_grew_before_it_was_not_finite():
+    confidences = [found(nonfinite(highest))["RVN-N01"].confidence for highest in (10.1, 9.9)]
+    assert confidences == ["high", "medium"]
+
+
+def test_threshold_of_the_factor_of_a_gradient_scaler():
+    suspects = [found(clipped(1e-3, scale=scale))["RVN-L17"].suspects for scale in (256, 255)]
+    assert suspects == [("precision",), ("learning-rate-low",)]
+
+
+def test_thresholds_of_what_must_be_recorded():
+    assert [reported([1.0] * count).has("losses") for count in (64, 63)] == [True, False]
+    gradients = [ScaledGradients(count=count) for count in (20, 19)]
+    assert [LoopHistory(scaled_gradients=g).has("scaler") for g in gradients] == [True, False]

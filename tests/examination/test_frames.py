@@ -1,0 +1,50 @@
+"""How many functions of ours a reader steps through from `examine` to the user's model."""
+
+import copy
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import ravine
+from ravine.examination.api import examine
+
+PACKAGE = Path(ravine.__file__).parent
+
+
+class RecordingNetwork(nn.Module):
+    """Notes the functions of the package that are running at each forward pass, outermost first."""
+
+    def __init__(self, passes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        self.passes = passes
+
+    def __deepcopy__(self, memo):
+        network = RecordingNetwork(self.passes)  # copies note in the same list
+        network.layers = copy.deepcopy(self.layers, memo)
+        return network
+
+    def forward(self, x):
+        frames = traceback.extract_stack()[:-1]
+        self.passes.append([f.name for f in frames if PACKAGE in Path(f.filename).parents])
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("lr", [0.01, 1e-5], ids=["without trials", "with trials"])
+def test_from_examine_to_the_model_are_six_functions(lr):
+    torch.manual_seed(0)
+    x, passes = torch.randn(200, 4), []
+    examine(
+        RecordingNetwork(passes),
+        nn.CrossEntropyLoss(),
+        (x, (x[:, 0] > 0).long()),
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=lr),
+        batch_size=20,
+        epochs=5,
+    )
+    assert ["examine", "examine_subject", "observe", "train_program"] in passes
+    assert any("try_remedies" in frames for frames in passes) == (lr < 0.01)
+    assert max(len(frames) for frames in passes) <= 6
