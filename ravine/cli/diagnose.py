@@ -194,7 +194,7 @@ def draw_explained(topic: Rule | str, out: Path, *, force: bool) -> None:
             why="no experiment of the gallery shows it",
             do="leave --picture out, or see ravine gallery",
         )
-    check_writable(out, force=force, endings=(".svg",), what="pictures")
+    check_writable(out, force=force, endings=(".svg",), what="figures")
     result = run_experiment(find_experiment(shows), quick=True)
     if not result.pictures:
         raise RavineError(f"the experiment {shows} drew nothing. {result.error}")

@@ -67,15 +67,15 @@ def range_command(
     from ravine.studies.lr_range_test import range_test
 
     if out is not None:
-        check_writable(out, force=force, endings=FIGURE_ENDINGS, what="pictures")
+        check_writable(out, force=force, endings=FIGURE_ENDINGS, what="figures")
     recipe = recipe_for(what, options)
     found = range_test(recipe, low=low, high=high, rates=rates, seeds=seeds, steps=steps)
     if out is not None:
-        write_figure(found.picture(), out)
+        write_figure(found.figure(), out)
     if json:
-        print_json(found.plain())
+        print_json(found.to_json())
     else:
-        print(found.in_words())
+        print(found.summary())
     return 0
 
 
@@ -124,9 +124,9 @@ def search_command(
     if out is not None:
         write_atomically(out, recipe_text(found.best.recipe, out.parent).encode())
     if json:
-        print_json(found.plain())
+        print_json(found.to_json())
     else:
-        print(found.in_words())
+        print(found.summary())
         if out is not None:
             print(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
     return 0
@@ -155,9 +155,9 @@ def ensemble_command(
 
     found = compare_ensembles(recipe_for(what, options), members=members, repeats=repeats)
     if json:
-        print_json(found.plain())
+        print_json(found.to_json())
     else:
-        print(found.in_words())
+        print(found.summary())
     return 0
 
 
@@ -181,9 +181,9 @@ def augment_command(
     """
     from ravine.studies.contact_sheet import contact_sheet
 
-    check_writable(out, force=force, endings=FIGURE_ENDINGS, what="pictures")
+    check_writable(out, force=force, endings=FIGURE_ENDINGS, what="figures")
     write_figure(contact_sheet(image_recipe_for(what, options)), out)
-    print(f"the pictures are in {out}", file=sys.stderr)
+    print(f"the contact sheet is in {out}", file=sys.stderr)
     return 0
 
 
@@ -198,7 +198,7 @@ def image_recipe_for(what: str, options: RecipeOptions) -> Recipe:
     if not what and name is None:
         raise InputError(
             "there is nothing to draw",
-            why="neither pictures nor a recipe are named",
+            why="neither images nor a recipe is named",
             do="write ravine augment photos/ --recipe r.toml",
         )
     if name is None or not name.endswith(".toml") or what.endswith(".toml"):

@@ -24,8 +24,10 @@ from ravine.protocols import Batch, ForwardContext, Loss, LossAndGradient
 from ravine.rng import stream
 
 Product: TypeAlias = Callable[[Rows], Rows]  # of each network's symmetric matrix with its row
-LARGEST = 5_000  # weights up to which whole Hessians are made: 200 MB a network in float64
-BROKEN = (
+MAX_HESSIAN_WIDTH = (
+    5_000  # weights up to which whole Hessians are made: 200 MB a network in float64
+)
+BREAKDOWN_RATIO = (
     1e-12  # of the largest entry of T: a direction this short is rounding, Lanczos begins a new one
 )
 
@@ -122,12 +124,12 @@ class Objective:
         Raises `InputError` above 5,000 weights.
         """
         networks, width = rows.shape
-        if width > LARGEST:
+        if width > MAX_HESSIAN_WIDTH:
             gigabytes = networks * width**2 * rows.element_size() / 1e9
             raise InputError(
                 f"a Hessian of {width} x {width}",
                 why=f"{networks} of them take {gigabytes:.0f} GB, and "
-                f"{LARGEST} weights are the most",
+                f"{MAX_HESSIAN_WIDTH} weights are the most",
                 do="use products with vectors",
             )
         point, found = self.at(rows), rows.new_empty(networks, width, width)
@@ -260,7 +262,7 @@ def lanczos(product: Product, start: Rows, *, steps: int) -> Tridiagonal:
         r = _orthogonal(r, basis[:, : k + 1])
         left = _length(r)
         size = torch.maximum(size, torch.maximum(diagonal[:, k : k + 1].abs(), left))
-        broken = left <= BROKEN * size
+        broken = left <= BREAKDOWN_RATIO * size
         fresh = _orthogonal(_direction(k + 1, start), basis[:, : k + 1])
         beside[:, k] = torch.where(broken, 0.0, left)[:, 0]
         q = torch.where(
@@ -412,10 +414,10 @@ def density(
 # What kind of point
 
 
-VERDICTS = ("minimum", "saddle", "maximum", "not stationary", "cannot tell")
+POINT_KINDS = ("minimum", "saddle", "maximum", "not stationary", "cannot tell")
 
 
-def judge(grads: Rows, found: Ritz, *, flat: float = 1e-4) -> list[str]:
+def classify_points(grads: Rows, found: Ritz, *, flat: float = 1e-4) -> list[str]:
     """What kind of point each network stands at: one of `VERDICTS`.
 
         not stationary   |g| > flat

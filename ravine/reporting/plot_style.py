@@ -25,16 +25,19 @@ from numpy.typing import ArrayLike
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 FILLS = ("#9CCBE8", "#F3BE98", "#95D5C1", "#EBCBDC", "#B8B8B8")  # the same, pale: areas and bands
 GRAY = "#6B6B6B"  # reference lines, remarks
-DASHES: tuple[Any, ...] = (
+LINE_DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.5)),
     (0, (1, 1.2)),
     (0, (6, 1.5, 1, 1.5)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
-SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"  # diverging only around a zero that means something
+SEQUENTIAL_COLORMAP, DIVERGING = (
+    "cividis",
+    "RdBu_r",
+)  # diverging only around a zero that means something
 
-STYLE: Any = {
+HOUSE_STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 10,
@@ -65,7 +68,7 @@ STYLE: Any = {
     "legend.handlelength": 2.2,
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
-    "image.cmap": SEQUENTIAL,
+    "image.cmap": SEQUENTIAL_COLORMAP,
     "image.interpolation": "nearest",
     "mathtext.fontset": "dejavusans",
     "figure.titlesize": 10.5,
@@ -78,23 +81,23 @@ class HouseAxes(Axes):
     """Axes whose lines, legends and remarks are in the house style too."""
 
     def plot(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(HOUSE_STYLE):
             return super().plot(*args, **kwargs)
 
     def legend(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(HOUSE_STYLE):
             return super().legend(*args, **kwargs)
 
     def set_title(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(HOUSE_STYLE):
             return super().set_title(*args, **kwargs)
 
     def text(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(HOUSE_STYLE):
             return super().text(*args, **kwargs)
 
     def imshow(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(HOUSE_STYLE):
             self.grid(False)
             return super().imshow(*args, **kwargs)
 
@@ -107,23 +110,23 @@ class HouseFigure(Figure):
     def add_subplot(self, *args: Any, **kwargs: Any) -> Any:
         if "projection" not in kwargs and not kwargs.get("polar"):
             kwargs.setdefault("axes_class", HouseAxes)
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(HOUSE_STYLE):
             return super().add_subplot(*args, **kwargs)
 
     def suptitle(self, t: str, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(HOUSE_STYLE):
             return super().suptitle(t, **kwargs)
 
     def legend(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(HOUSE_STYLE):
             return super().legend(*args, **kwargs)
 
     def colorbar(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(HOUSE_STYLE):
             return super().colorbar(*args, **kwargs)
 
     def savefig(self, *args: Any, **kwargs: Any) -> None:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(HOUSE_STYLE):
             super().savefig(*args, **kwargs)
 
 
@@ -144,7 +147,10 @@ def line_style(index: int) -> dict[str, Any]:
     >>> line_style(0)
     {'color': '#0072B2', 'linestyle': '-'}
     """
-    return {"color": COLORS[index % len(COLORS)], "linestyle": DASHES[index % len(DASHES)]}
+    return {
+        "color": COLORS[index % len(COLORS)],
+        "linestyle": LINE_DASHES[index % len(LINE_DASHES)],
+    }
 
 
 def band(
@@ -244,7 +250,7 @@ def svg(picture: Figure, *, title: str = "", prefix: str = "") -> str:
     (True, True, True)
     """
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(HOUSE_STYLE):
         picture.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -253,7 +259,7 @@ def svg(picture: Figure, *, title: str = "", prefix: str = "") -> str:
     text = (
         re.sub(r'\s(width|height)="[^"]*"', "", head)
         + ">"
-        + re.sub(r'\bd="[^"]*"', _shortened, rest)
+        + re.sub(r'\bd="[^"]*"', _round_path, rest)
     )
     if prefix:
         text = re.sub(r'\bid="', f'id="{prefix}', text)
@@ -263,7 +269,7 @@ def svg(picture: Figure, *, title: str = "", prefix: str = "") -> str:
     return text
 
 
-def _shortened(path: re.Match[str]) -> str:
+def _round_path(path: re.Match[str]) -> str:
     """A path's coordinates to a hundredth of a point: no eye sees more, and the text is a third
     shorter.
     """

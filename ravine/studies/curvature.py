@@ -21,9 +21,9 @@ from ravine.part import stack
 from ravine.probes.curvature import (
     Estimate,
     Objective,
+    classify_points,
     condition,
     gaussian,
-    judge,
     lanczos,
     ritz,
     trace,
@@ -35,11 +35,11 @@ from ravine.rng import stream
 from ravine.training.batches import balance_classes, normalize_weights
 from ravine.training.defaults import load_task
 
-SPLITS = ("train", "validation", "test")
+PROBED_SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probed:
+class RunProbe:
     """Networks at fixed weights and examples, in float64: all that probes need."""
 
     recipe: Recipe
@@ -61,13 +61,13 @@ class Probed:
         )
 
 
-def probed(
+def probe_run(
     run: Any,
     *,
     split: Literal["train", "validation", "test"] = "train",
     examples: int = 512,
     frame: Any = None,
-) -> Probed:
+) -> RunProbe:
     """A run's members on (at most) `examples` examples of a split, drawn by a stream of its own.
 
     As at test time: no dropout, running statistics. The loss is what the optimizer descends: with
@@ -81,8 +81,8 @@ def probed(
             why="every network diverged",
             do="train with a smaller optimizer.lr",
         )
-    if split not in SPLITS:
-        raise InputError(f"the split {split!r}", why=f"there are {', '.join(SPLITS)}")
+    if split not in PROBED_SPLITS:
+        raise InputError(f"the split {split!r}", why=f"there are {', '.join(PROBED_SPLITS)}")
     if examples < 1:
         raise InputError(f"{examples} examples", why="one is the least")
     recipe, task = run.model.recipe, load_task(run.model.recipe, frame)
@@ -123,7 +123,7 @@ def probed(
     objective = Objective.of_program(
         program, loss, batch, buffers=buffers, more=penalty if recipe.penalties else None
     )
-    return Probed(
+    return RunProbe(
         recipe=recipe,
         program=program,
         loss=loss,
@@ -144,7 +144,7 @@ def objective_of(
     """The loss of a run as a function of its weights, rows [M, W] -> losses [M, 1] (see
     `probed`).
     """
-    return probed(run, split=split, examples=examples, frame=frame).objective
+    return probe_run(run, split=split, examples=examples, frame=frame).objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +184,7 @@ def curvature_of(
     >>> curvature_of(ravine.train(recipe)).verdicts
     ['not stationary']
     """
-    of = probed(run, split=split, examples=examples, frame=frame)
+    of = probe_run(run, split=split, examples=examples, frame=frame)
     point = of.objective.at(of.rows)
     found = ritz(lanczos(point.product, gaussian(of.rows, 0), steps=steps))
     lengths = squared_gradient_norms(of.program, of.loss, of.rows, of.batch, buffers=of.buffers)
@@ -201,7 +201,7 @@ def curvature_of(
         largest=Estimate(found.largest, found.errors[:, -1:]),
         condition=condition(found.values),
         trace=trace(point),
-        verdicts=judge(point.grads, found, flat=flat),
+        verdicts=classify_points(point.grads, found, flat=flat),
         noise=gradient_noise(lengths, mean),
         sharpness=sharpness(of.objective, of.rows, of.recipe.optimizer, of.now, steps=steps),
     )
