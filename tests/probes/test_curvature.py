@@ -389,9 +389,9 @@ def run():
 def test_a_run_gives_its_objective(run):
     of = probe_run(run, split="train", examples=10_000)
     value = objective_of(run, examples=10_000).value(of.rows)
-    outputs = of.program(of.program.layout.views(of.rows), of.batch, ForwardContext(training=False))
+    outputs = of.network(of.network.layout.views(of.rows), of.batch, ForwardContext(training=False))
     each = of.loss.per_example(outputs, of.batch.targets.expand(2, -1)).mean(1, keepdim=True)
-    decays = of.program.layout.decays(dtype=torch.float64)
+    decays = of.network.layout.decays(dtype=torch.float64)
     torch.testing.assert_close(
         value, each + 0.01 * (decays * of.rows).square().sum(1, keepdim=True)
     )
@@ -405,7 +405,7 @@ def test_the_curvature_of_a_run_is_that_of_its_hessian(run):
     torch.testing.assert_close(found.condition, condition(exact))
     torch.testing.assert_close(found.sharpness, exact[:, -1:] * 0.2 / 2)
     assert found.verdicts == ["not stationary"] * 2 and (found.noise.scale > 0).all()
-    by_now = sharpness(of.objective, of.rows, optimizers.SGD(lr=0.2), of.now, steps=100)
+    by_now = sharpness(of.objective, of.rows, optimizers.SGD(lr=0.2), of.context, steps=100)
     torch.testing.assert_close(found.sharpness, by_now)
 
 
