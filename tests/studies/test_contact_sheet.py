@@ -134,7 +134,7 @@ def test_the_command_draws_it(photos, capfd):
     [
         (["photos", "-o", "s.png"], "the recipe has no augmentation"),
         (["photos", "--recipe", "r.toml", "-o", "s.gif"], "s.gif has no known ending"),
-        (["photos", "--recipe", "r.toml", "-o", "there.png"], "there.png is there already"),
+        (["photos", "--recipe", "r.toml", "-o", "there.png"], "there.png already exists"),
         (["nowhere", "--recipe", "r.toml", "-o", "s.png"], "nowhere does not exist"),
         (["empty", "--recipe", "r.toml", "-o", "s.png"], "has no images"),
         (["--recipe", "r.toml", "-o", "s.png"], "no images are given"),

@@ -124,7 +124,7 @@ def test_the_command_prints_draws_and_refuses(tmp_path, monkeypatch, capsys):
     )
     assert (
         run_command(["range", "iris", *few, "-o", "r.svg"]) == 2
-        and "there already" in capsys.readouterr().err
+        and "already exists" in capsys.readouterr().err
     )
     assert (
         run_command(["range", "iris", *few, "-o", "r.docx"]) == 2

@@ -205,7 +205,8 @@ def test_the_command_prints_a_table_and_writes_the_best(tmp_path, monkeypatch, c
     best = read_recipe("best.toml")
     assert f"{best.optimizer.lr:.4g}" in said.splitlines()[1] and best.epochs == 3
     assert (
-        run_command([*asked, "-o", "best.toml"]) == 2 and "there already" in capsys.readouterr().err
+        run_command([*asked, "-o", "best.toml"]) == 2
+        and "already exists" in capsys.readouterr().err
     )
     assert run_command([*asked, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
