@@ -74,34 +74,23 @@ def probe_run(
     for empty splits.
     """
     if run.model is None:
-        raise RunError(
-            "the run has no model",
-            why="every network diverged",
-            do="train with a smaller optimizer.lr",
-        )
+        why, do = "every network diverged", "train with a smaller optimizer.lr"
+        raise RunError("the run has no model", why=why, do=do)
     if split not in SPLIT_NAMES:
         raise InputError(f"the split {split!r}", why=f"there are {', '.join(SPLIT_NAMES)}")
     if examples < 1:
         raise InputError(f"{examples} examples", why="one is the least")
     recipe, task = run.model.recipe, load_task(run.model.recipe, frame)
     if task.fingerprint != run.record.task["fingerprint"]:
-        raise RunError(
-            "the data have changed",
-            why="they are not those the run was trained on",
-            do="restore the data",
-        )
+        why = "they are not those the run was trained on"
+        raise RunError("the data have changed", why=why, do="restore the data")
     chosen = getattr(task, split)
     if chosen is None:
-        raise DataError(
-            f"the run has no {split} split",
-            do=f"choose another split, or train with a {split} split",
-        )
+        do = f"choose another split, or train with a {split} split"
+        raise DataError(f"the run has no {split} split", do=do)
     if isinstance(chosen, RowGroups):
-        raise DataError(
-            "the training rows are read in pieces",
-            why="probes need examples in memory",
-            do='use split="validation"',
-        )
+        what, why = "the training rows are read in pieces", "probes need examples in memory"
+        raise DataError(what, why=why, do='use split="validation"')
     if split == "train":
         chosen = normalize_weights(chosen)
         if recipe.class_weights == "balanced":

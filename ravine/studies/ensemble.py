@@ -208,11 +208,8 @@ def selection_metric(task: Task) -> Metric:
 
 def _validation_examples(task: Task) -> Examples:
     if task.validation is None:
-        raise RecipeError(
-            "the task has no validation split",
-            why="members are chosen by it",
-            do="set split.validation above 0",
-        )
+        what, do = "the task has no validation split", "set split.validation above 0"
+        raise RecipeError(what, why="members are chosen by it", do=do)
     return task.validation
 
 
@@ -317,25 +314,16 @@ def compare_ensembles(
     """
     for name, value in (("members", members), ("repeats", repeats)):
         if value < 2:
-            raise RecipeError(
-                f"{name} is {value}",
-                why="a comparison with intervals needs at least 2",
-                do="use 2 or more",
-            )
+            why = "a comparison with intervals needs at least 2"
+            raise RecipeError(f"{name} is {value}", why=why, do="use 2 or more")
     task, resolved = prepare(recipe, frame)
     assert isinstance(resolved.epochs, int)
     if resolved.epochs < 2 * members:
-        raise RecipeError(
-            f"{resolved.epochs} epochs for {members} members",
-            why="each needs two at least",
-            do=f"set epochs to {2 * members} or more",
-        )
+        what, do = f"{resolved.epochs} epochs for {members} members", f"set epochs to {2 * members}"
+        raise RecipeError(what, why="each needs two at least", do=f"{do} or more")
     if task.test is None:
-        raise RecipeError(
-            "the recipe keeps no test split",
-            why="ensembles are compared on it",
-            do="set split.test above 0",
-        )
+        what, why = "the recipe keeps no test split", "ensembles are compared on it"
+        raise RecipeError(what, why=why, do="set split.test above 0")
     ways = _ways(resolved, members)
     seeds = [resolved.seed + r * members for r in range(repeats)]
     recipes = [way.vary("seed", seed) for way in ways.values() for seed in seeds]
@@ -370,11 +358,8 @@ def _ways(recipe: Recipe, members: int) -> dict[str, Recipe]:
 
 def _test_predictions(run: Run, task: Task) -> Tensor:
     if run.model is None or run.record.failures:
-        raise RecipeError(
-            "networks diverged",
-            why="a comparison needs all of them",
-            do="use a smaller optimizer.lr: ravine range finds one",
-        )
+        do = "use a smaller optimizer.lr: ravine range finds one"
+        raise RecipeError("networks diverged", why="a comparison needs all of them", do=do)
     assert task.test is not None
     return task.encoder.target.decode(run.model.member_predictions(task.test))
 

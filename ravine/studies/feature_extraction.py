@@ -156,11 +156,9 @@ def heads_on_features(
     Each image stays in the split that the recipe gives it.
     """
     if recipe.augment:
-        raise RecipeError(
-            "the recipe augments images",
-            why="features of a frozen network are computed once",
-            do='set augment = "none", or use mode = "fine-tune"',
-        )
+        why = "features of a frozen network are computed once"
+        do = 'set augment = "none", or use mode = "fine-tune"'
+        raise RecipeError("the recipe augments images", why=why, do=do)
     task = load_task(recipe, frame)
     tables = []
     for name in SPLIT_NAMES:
@@ -188,17 +186,11 @@ def heads_on_features(
 def _check_images(given: Any) -> Tensor:
     tensor = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given)
     if tensor.dim() != 4 or not len(tensor):
-        raise DataError(
-            f"images are {list(tensor.shape)}",
-            why="they must be [N, C, H, W], one at least",
-            do="give bytes or floats from 0 to 1",
-        )
+        why, do = "they must be [N, C, H, W], one at least", "give bytes or floats from 0 to 1"
+        raise DataError(f"images are {list(tensor.shape)}", why=why, do=do)
     if tensor.dtype != torch.uint8 and not tensor.is_floating_point():
-        raise DataError(
-            f"images are {tensor.dtype}",
-            why="they must be bytes, or floats from 0 to 1",
-            do="convert them: images.astype(numpy.uint8)",
-        )
+        why, do = "they must be bytes, or floats from 0 to 1", "convert them to numpy.uint8"
+        raise DataError(f"images are {tensor.dtype}", why=why, do=do)
     return tensor
 
 

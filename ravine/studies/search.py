@@ -74,19 +74,27 @@ class ChoiceSpace:
 
 
 @dataclass(frozen=True)
-class UniformSpace:
+class _RangeSpace:
+    low: float
+    high: float
+    count: int | None = None  # of a grid, both ends included
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            what = f"a space from {self.low:g} to {self.high:g}"
+            raise RecipeError(what, why="the lower end must be below the upper one")
+        if self.count is not None and self.count < 2:
+            why = "both ends of a range belong to it"
+            raise RecipeError(f"a grid of {self.count}", why=why, do="use 2 or more")
+
+
+@dataclass(frozen=True)
+class UniformSpace(_RangeSpace):
     """Numbers from `low` to `high`; a grid has `count` of them, both ends included.
 
     >>> UniformSpace(0.0, 1.0).draw(0.25), UniformSpace(0.0, 1.0, count=3).grid()
     (0.25, (0.0, 0.5, 1.0))
     """
-
-    low: float
-    high: float
-    count: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_bounds(self.low, self.high, self.count)
 
     def draw(self, share: float) -> float:
         return self.low + share * (self.high - self.low)
@@ -97,21 +105,16 @@ class UniformSpace:
 
 
 @dataclass(frozen=True)
-class LogUniformSpace:
-    """Numbers from `low` to `high`, evenly on a log scale; a grid has `count` of them, both ends
-    included.
+class LogUniformSpace(_RangeSpace):
+    """Numbers from `low` to `high`, evenly on a log scale; a grid has `count` of them.
 
     >>> space = LogUniformSpace(0.001, 0.1, count=3)
     >>> round(space.draw(0.5), 6), [round(x, 6) for x in space.grid()]
     (0.01, [0.001, 0.01, 0.1])
     """
 
-    low: float
-    high: float
-    count: int | None = None
-
     def __post_init__(self) -> None:
-        _check_bounds(self.low, self.high, self.count)
+        super().__post_init__()
         if self.low <= 0:
             what = f"a log scale from {self.low:g}"
             raise RecipeError(what, why="it must begin above 0", do="leave log: out of it")
@@ -125,7 +128,7 @@ class LogUniformSpace:
 
 
 @dataclass(frozen=True)
-class IntegerSpace:
+class IntegerSpace(_RangeSpace):
     """Whole numbers from `low` to `high`, both included; a grid has `count` of them, or all.
 
     >>> IntegerSpace(1, 4).draw(0.999), IntegerSpace(1, 9, count=3).grid()
@@ -134,10 +137,6 @@ class IntegerSpace:
 
     low: int
     high: int
-    count: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_bounds(self.low, self.high, self.count)
 
     def draw(self, share: float) -> int:
         return min(self.low + int(share * (self.high - self.low + 1)), self.high)
@@ -145,15 +144,6 @@ class IntegerSpace:
     def grid(self) -> tuple[int, ...]:
         count = self.high - self.low + 1 if self.count is None else self.count
         return tuple(dict.fromkeys(round(x) for x in np.linspace(self.low, self.high, count)))
-
-
-def _check_bounds(low: float, high: float, count: int | None) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        what = f"a space from {low:g} to {high:g}"
-        raise RecipeError(what, why="the lower end must be below the upper one")
-    if count is not None and count < 2:
-        why = "both ends of a range belong to it"
-        raise RecipeError(f"a grid of {count}", why=why, do="use 2 or more")
 
 
 def read_space(text: str, recipe: Recipe) -> tuple[str, SearchSpace]:
