@@ -50,7 +50,8 @@ def squared_gradient_norms(
     for at in range(0, count, EXAMPLES_AT_ONCE):
         here = slice(at, at + EXAMPLES_AT_ONCE)
         fields = (batch.numbers, batch.codes, batch.targets)
-        block = Batch(*(None if t is None else t[:, here] for t in fields))  # type: ignore[arg-type]
+        cut = (None if t is None else t[:, here] for t in fields)
+        block = Batch(*cut)  # type: ignore[arg-type]
         grads = per_example_gradients(program, loss, rows, block, buffers=buffers)
         squares.append(grads.square().sum(2))
     return torch.cat(squares, 1)
