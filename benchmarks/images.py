@@ -41,7 +41,7 @@ from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, outputs_on
 from ravine.training.loop import train_cohort
 
-CLASSES = 10
+CLASSES, BATCH_SIZE = 10, 128
 OURS, THEIRS = "ravine", "plain PyTorch"
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     args = arguments()
     train, test = examples(args.folder, "train"), examples(args.folder, "t10k")
     train = train.take(torch.arange(min(args.examples, train.count)))
-    recipe = catalog.named_recipe("image").vary("epochs", args.epochs)
+    recipe = catalog.named_recipe("image").vary("epochs", args.epochs).vary("batch", BATCH_SIZE)
     smoothing = getattr(recipe.loss, "label_smoothing", 0.0)
     recipe = recipe.vary("loss", SoftmaxCrossEntropy(label_smoothing=smoothing))
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
@@ -126,10 +126,10 @@ def job_of(recipe: Recipe, train: Examples) -> Job:
 def our_epochs(cohort: Cohort, train: Examples) -> Iterator[None]:
     """An epoch of Ravine's loop, with all that it records, at each turn."""
     plan = cohort.job.plan
-    judge = Evaluator(plan, None, main_metric("classes"))
+    evaluator = Evaluator(plan, None, main_metric("classes"))
     source = InMemory(train, cohort.seeds, batch=cohort.job.batch)
     while True:
-        train_cohort(cohort, source, judge, pause=lambda c: c.step % plan.per_epoch == 0)
+        train_cohort(cohort, source, evaluator, pause=lambda c: c.step % plan.per_epoch == 0)
         yield
 
 

@@ -20,7 +20,7 @@ from ravine.networks.mlp import Mlp
 from ravine.recipe import Recipe
 from ravine.reporting.plot_style import COLORS, GRAY, figure
 from ravine.statistics import Interval, t_interval
-from ravine.studies.contact_sheet import drawn
+from ravine.studies.contact_sheet import augment_images
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import decide, draw_intervals, format_interval
 from ravine_gallery.network_experiments import train_and_observe, trained_outputs, vary_all
@@ -161,7 +161,7 @@ def _draw_digits(x: np.ndarray, y: np.ndarray) -> Figure:
     originals = torch.from_numpy(x[chosen])[:, None].float() / 255
     classes = torch.from_numpy(y[chosen])
     rows = [torch.stack([originals, originals])] + [
-        drawn(named_recipe("image").vary("augment", parts), originals, classes, 2).numbers
+        augment_images(named_recipe("image").vary("augment", parts), originals, classes, 2).numbers
         for parts in AUGMENTATION_PARTS[1:]
     ]  # [2, 4, 1, 16, 16] each
     picture = figure(7.2, 2.3)

@@ -18,7 +18,7 @@ from ravine.networks.activations import Tanh
 from ravine.networks.batched import BatchedNetwork
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD, Newton, SaddleFreeNewton
-from ravine.probes.curvature import Objective, condition, ends, judge
+from ravine.probes.curvature import Objective, classify_points, condition, ends
 from ravine.protocols import Batch, LossAndGradient, SearchOptimizer, Signature, StepContext
 from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
 from ravine.rng import stream
@@ -167,7 +167,7 @@ def point_kinds(objective: Objective, rows: Rows) -> list[str]:
     """What kind of point each row is: one of `POINT_KINDS`."""
     finite = rows.isfinite().all(1)
     point = objective.at(torch.where(finite[:, None], rows, 0.0))
-    found = judge(point.grads, ends(point, steps=rows.shape[1]), flat=ZERO_GRADIENT)
+    found = classify_points(point.grads, ends(point, steps=rows.shape[1]), flat=ZERO_GRADIENT)
     pairs = zip(found, finite.tolist(), strict=True)
     return [kind if is_finite else "not stationary" for kind, is_finite in pairs]
 

@@ -129,8 +129,8 @@ def test_the_doctor_mends_a_run_shows_the_difference_and_the_mended_recipe_train
     assert kept["run"] == "run" and kept["findings"][0]["trial"]["verdict"] == "helped"
     assert run_command(["train", "run-fixed.toml", "--quiet", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["score"]["value"] > kept["score"]["value"]
-    assert run_command(["doctor", "run", "--fix"]) == 2  # nothing is written over unasked
-    assert "there already" in capfd.readouterr().err
+    assert run_command(["doctor", "run", "--fix"]) == 2  # existing files are kept
+    assert "already exists" in capfd.readouterr().err
 
 
 def test_the_doctor_leaves_a_healthy_recipe_as_it_is(here, capfd):
@@ -256,9 +256,7 @@ def test_explain_draws_the_picture_where_there_is_one(here, capfd):
     assert run_command(["explain", "L15", "--picture", "l15.svg"]) == 0
     assert (here / "l15.svg").read_text("utf-8").rstrip().endswith("</svg>")
     assert "schedules" in capfd.readouterr().err
-    assert (
-        run_command(["explain", "L15", "--picture", "l15.svg"]) == 2
-    )  # nothing is written over unasked
+    assert run_command(["explain", "L15", "--picture", "l15.svg"]) == 2  # existing files are kept
     assert run_command(["explain", "L01", "--picture", "l01.svg"]) == 2
     assert run_command(["explain", "--picture", "all.svg"]) == 2
     assert [path.name for path in here.iterdir()] == ["l15.svg"]

@@ -36,7 +36,7 @@ from ravine.cli.train import (
 )
 from ravine.errors import InputError, Interrupted, RavineError, fold_name, nearest
 
-COMMANDS: Mapping[str, Callable[..., int]] = {
+COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
     "train": train_command,
     "predict": predict_command,
     "show": show_command,
@@ -62,7 +62,7 @@ def build_app() -> cyclopts.App:
         help="Trains neural networks with PyTorch, many at once, with honest scores.",
         version_flags=[],
     )
-    for name, function in COMMANDS.items():
+    for name, function in COMMAND_FUNCTIONS.items():
         application.command(function, name=name)
     return application
 
@@ -124,7 +124,7 @@ def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -
     if isinstance(error, cyclopts.UnusedCliTokensError):
         return InputError(f"{' '.join(error.unused_tokens or ())}: one argument too many", do=do)
     option = re.match(r"Unknown option: (-[-\w.]*\w)", what)
-    takes_settings = "options" in inspect.signature(COMMANDS[command]).parameters
+    takes_settings = "options" in inspect.signature(COMMAND_FUNCTIONS[command]).parameters
     path = setting_meant_by(option[1].lstrip("-")) if option and takes_settings else ""
     if option and path:
         return InputError(

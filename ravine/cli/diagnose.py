@@ -89,19 +89,13 @@ def doctor_command(
     if out is not None and not fix:
         raise InputError(f"-o {out} without --fix", why="there is nothing to write", do="add --fix")
     if fix and not trials:
-        raise InputError(
-            "--fix without trials",
-            why="only what was tried and helped is written",
-            do="leave --no-trials out",
-        )
+        why = "only what was tried and helped is written"
+        raise InputError("--fix without trials", why=why, do="leave --no-trials out")
     fixed_path = fixed_recipe_path(what, out, force=force) if fix else None
     if (Path(what) / "plan.json").exists():
         if options != DEFAULT_OPTIONS:
-            raise InputError(
-                f"settings beside {what}",
-                why="a run is examined as it was trained",
-                do=f"write only: ravine doctor {what}",
-            )
+            why, do = "a run is examined as it was trained", f"write only: ravine doctor {what}"
+            raise InputError(f"settings beside {what}", why=why, do=do)
         subject = subject_of(Path(what))
         recipe = subject.recipe
     else:
@@ -149,7 +143,7 @@ def explain_command(
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     topic = find_topic(name, ALL_RULES) if name else ""
     if picture is not None:
-        draw_explained(topic, picture, force=force)
+        draw_experiment(topic, picture, force=force)
     if not topic:
         if json:
             print_json({"families": {f: [rule_summary(r) for r in FAMILIES[f]] for f in FAMILIES}})
@@ -172,18 +166,11 @@ def explain_command(
 
 def rule_summary(rule: Rule) -> dict[str, str]:
     """A rule as an entry of the list of all codes."""
-    return {
-        "code": rule.code,
-        "title": rule.title,
-        "cause": rule.cause,
-        "severity": rule.severity,
-    }
+    return {name: getattr(rule, name) for name in ("code", "title", "cause", "severity")}
 
 
-def draw_explained(topic: Rule | str, out: Path, *, force: bool) -> None:
-    """Run the experiment of the gallery that shows a finding, quickly, and write its first
-    picture.
-    """
+def draw_experiment(topic: Rule | str, out: Path, *, force: bool) -> None:
+    """Quickly run the experiment of the gallery that shows a finding; write its first figure."""
     from ravine.files import write_atomically
     from ravine_gallery import find_experiment
     from ravine_gallery.run_all import run_experiment
@@ -191,11 +178,11 @@ def draw_explained(topic: Rule | str, out: Path, *, force: bool) -> None:
     shows = getattr(topic, "picture", "")
     if not shows:
         raise InputError(
-            f"no picture for {getattr(topic, 'code', topic) or 'all codes'}",
+            f"no figure for {getattr(topic, 'code', topic) or 'all codes'}",
             why="no experiment of the gallery shows it",
             do="leave --picture out, or see ravine gallery",
         )
-    check_writable(out, force=force, endings=(".svg",), what="pictures")
+    check_writable(out, force=force, endings=(".svg",), what="figures")
     result = run_experiment(find_experiment(shows), quick=True)
     if not result.pictures:
         raise RavineError(f"the experiment {shows} drew nothing. {result.error}")

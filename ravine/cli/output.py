@@ -73,21 +73,14 @@ def check_writable(out: Path, *, force: bool, endings: tuple[str, ...], what: st
     """Raise `InputError` unless a result (`what`) can be written to `out`."""
     if out.suffix.lower() not in endings:
         known = f"{', '.join(endings[:-1])} or {endings[-1]}" if endings[1:] else endings[0]
-        raise InputError(
-            f"{out} has no known ending",
-            why=f"{what} are {known}",
-            do=f"write {out.parent / (out.stem or what)}{endings[0]}",
-        )
+        do = f"write {out.parent / (out.stem or what)}{endings[0]}"
+        raise InputError(f"{out} has no known ending", why=f"{what} are {known}", do=do)
     if out.exists() and not force:
-        raise InputError(
-            f"{out} is there already",
-            why="nothing is written over unasked",
-            do="name another file, or add --force",
-        )
+        why, do = "existing files are kept", "name another file, or add --force"
+        raise InputError(f"{out} already exists", why=why, do=do)
     if not out.parent.is_dir():
-        raise InputError(
-            f"{out.parent} is no folder", why=f"the {what} are to go there", do="create it first"
-        )
+        why = f"the {what} are written there"
+        raise InputError(f"{out.parent} is not a folder", why=why, do="create it first")
 
 
 def write_figure(figure: Figure, out: Path) -> None:

@@ -1,5 +1,5 @@
-"""Commands that train many networks to compare them, or draw: range, search, ensemble, augment,
-gallery.
+"""Commands that train many networks to compare them, or draw figures: range, search, ensemble,
+augment, gallery.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ def range_command(
     from ravine.studies.lr_range_test import range_test
 
     if out is not None:
-        check_writable(out, force=force, endings=FIGURE_ENDINGS, what="pictures")
+        check_writable(out, force=force, endings=FIGURE_ENDINGS, what="figures")
     recipe = recipe_for(what, options)
     found = range_test(recipe, low=low, high=high, rates=rates, seeds=seeds, steps=steps)
     if out is not None:
-        write_figure(found.picture(), out)
+        write_figure(found.figure(), out)
     if json:
-        print_json(found.plain())
+        print_json(found.to_json())
     else:
-        print(found.in_words())
+        print(found.summary())
     return 0
 
 
@@ -124,9 +124,9 @@ def search_command(
     if out is not None:
         write_atomically(out, recipe_text(found.best.recipe, out.parent).encode())
     if json:
-        print_json(found.plain())
+        print_json(found.to_json())
     else:
-        print(found.in_words())
+        print(found.summary())
         if out is not None:
             print(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
     return 0
@@ -155,9 +155,9 @@ def ensemble_command(
 
     found = compare_ensembles(recipe_for(what, options), members=members, repeats=repeats)
     if json:
-        print_json(found.plain())
+        print_json(found.to_json())
     else:
-        print(found.in_words())
+        print(found.summary())
     return 0
 
 
@@ -181,9 +181,9 @@ def augment_command(
     """
     from ravine.studies.contact_sheet import contact_sheet
 
-    check_writable(out, force=force, endings=FIGURE_ENDINGS, what="pictures")
+    check_writable(out, force=force, endings=FIGURE_ENDINGS, what="figures")
     write_figure(contact_sheet(image_recipe_for(what, options)), out)
-    print(f"the pictures are in {out}", file=sys.stderr)
+    print(f"the contact sheet is in {out}", file=sys.stderr)
     return 0
 
 
@@ -196,11 +196,11 @@ def image_recipe_for(what: str, options: RecipeOptions) -> Recipe:
 
     name = options.recipe
     if not what and name is None:
-        raise InputError(
-            "there is nothing to draw",
-            why="neither pictures nor a recipe are named",
-            do="write ravine augment photos/ --recipe r.toml",
+        why, do = (
+            "neither images nor a recipe is named",
+            "write ravine augment photos/ --recipe r.toml",
         )
+        raise InputError("there is nothing to draw", why=why, do=do)
     if name is None or not name.endswith(".toml") or what.endswith(".toml"):
         return recipe_for(what, options)
     recipe = read_recipe(name)
@@ -230,7 +230,7 @@ def gallery_command(
     all_
         Run all experiments.
     out
-        A folder for pictures, numbers and one page: NAME.svg, results.json, index.html.
+        A folder for figures, numbers and one page: NAME.svg, results.json, index.html.
     quick
         Fewer seeds and steps: to look, not to cite.
     """
@@ -238,20 +238,15 @@ def gallery_command(
     from ravine_gallery.run_all import results_to_json, run_experiments
 
     if name is not None and all_:
-        raise InputError(
-            f"{name} beside --all", why="--all runs that one too", do="leave one of them out"
-        )
+        why = "--all runs that one too"
+        raise InputError(f"{name} beside --all", why=why, do="leave one of them out")
     if all_ and out is None:
-        raise InputError(
-            "--all without a folder", why="pictures and page are files", do="add -o DIR"
-        )
+        why = "figures and page are files"
+        raise InputError("--all without a folder", why=why, do="add -o DIR")
     if name is None and not all_:
         if out is not None:
-            raise InputError(
-                f"-o {out} without an experiment",
-                why="there is nothing to write",
-                do="name one, or add --all",
-            )
+            what, why = f"-o {out} without an experiment", "there is nothing to write"
+            raise InputError(what, why=why, do="name one, or add --all")
         list_experiments([find_experiment(known) for known in experiment_names()], json=json)
         return 0
     chosen = experiment_names() if name is None else (name,)
@@ -261,11 +256,8 @@ def gallery_command(
         print(results_to_json(results), end="")
     else:
         for result in results:
-            outcome = result.outcome
-            print(
-                f"{result.experiment.name}: {result.verdict}. "
-                f"{result.error if outcome is None else outcome.said}"
-            )
+            text = result.error if result.outcome is None else result.outcome.said
+            print(f"{result.experiment.name}: {result.verdict}. {text}")
         if out is not None:
             print(f"{len(results)} on the page {out / 'index.html'}", file=sys.stderr)
     return 3 if any(result.outcome is None for result in results) else 0

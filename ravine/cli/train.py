@@ -76,11 +76,8 @@ def train_command(
 
     if resume is not None:
         if what or options != DEFAULT_OPTIONS or seeds or seed is not None or out or memory:
-            raise InputError(
-                "--resume goes on with a run as it was begun",
-                why="its recipe is in its folder",
-                do=f"write only: ravine train --resume {resume}",
-            )
+            what, why = "--resume goes on with a run as it was begun", "its recipe is in its folder"
+            raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
         with run_progress(resume, quiet) as report:
             run = training.resume(resume, workers=workers, report=report)
         return print_run(run, as_json=json)
@@ -119,11 +116,8 @@ def predict_command(
     if out is not None:
         check_writable(out, force=force, endings=TABLE_ENDINGS, what="predictions")
         if out.exists() and table.exists() and out.samefile(table):
-            raise InputError(
-                f"{out} is the table itself",
-                why="its columns would be lost",
-                do="name another file",
-            )
+            why = "its columns would be lost"
+            raise InputError(f"{out} is the table itself", why=why, do="name another file")
     predictions = predict_source(open_run(run), table)
     if out is None:
         predictions.to_csv(sys.stdout, index=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -24,10 +24,9 @@ from ravine.protocols import Batch, ForwardContext, Loss, LossAndGradient
 from ravine.rng import stream
 
 Product: TypeAlias = Callable[[Rows], Rows]  # of each network's symmetric matrix with its row
-LARGEST = 5_000  # weights up to which whole Hessians are made: 200 MB a network in float64
-BROKEN = (
-    1e-12  # of the largest entry of T: a direction this short is rounding, Lanczos begins a new one
-)
+MAX_HESSIAN_WIDTH = 5_000  # weights; a Hessian of so many takes 200 MB a network in float64
+# of the largest entry of T: a direction this short is rounding, and Lanczos begins a new one
+BREAKDOWN_RATIO = 1e-12
 
 
 @dataclass(frozen=True)
@@ -79,16 +78,8 @@ class Objective:
 
         def losses(tensors: Mapping[str, Tensor]) -> Column:
             networks = next(iter(tensors.values())).shape[0]
-            fresh = (
-                {name: value.clone() for name, value in kept.items()} if context.training else kept
-            )
-            here = ForwardContext(
-                training=context.training,
-                seeds=context.seeds,
-                step=context.step,
-                batch=context.batch,
-                buffers=fresh,
-            )
+            fresh = {n: v.clone() for n, v in kept.items()} if context.training else kept
+            here = replace(context, buffers=fresh, meter=None, layer_outputs=None)
             outputs = program(dict(tensors), batch, here)
             found = losses_of(loss, outputs, batch, networks).mean(1, keepdim=True)
             if more is not None:
@@ -122,13 +113,12 @@ class Objective:
         Raises `InputError` above 5,000 weights.
         """
         networks, width = rows.shape
-        if width > LARGEST:
+        if width > MAX_HESSIAN_WIDTH:
             gigabytes = networks * width**2 * rows.element_size() / 1e9
+            limit = f"{MAX_HESSIAN_WIDTH} weights are the most"
+            why = f"{networks} of them take {gigabytes:.0f} GB, and {limit}"
             raise InputError(
-                f"a Hessian of {width} x {width}",
-                why=f"{networks} of them take {gigabytes:.0f} GB, and "
-                f"{LARGEST} weights are the most",
-                do="use products with vectors",
+                f"a Hessian of {width} x {width}", why=why, do="use products with vectors"
             )
         point, found = self.at(rows), rows.new_empty(networks, width, width)
         for i in range(width):
@@ -147,17 +137,13 @@ class Point:
         self.rows = rows
         self._leaves = _leaves(objective.layout, rows)
         losses = objective.losses(self._leaves)
-        found = torch.autograd.grad(
-            losses.sum(), list(self._leaves.values()), create_graph=True, allow_unused=True
-        )
-        self._graph = [
-            g for g in found if g is not None and g.requires_grad
-        ]  # constant where the loss is linear
-        self._places = [i for i, g in enumerate(found) if g is not None and g.requires_grad]
+        leaves = list(self._leaves.values())
+        found = torch.autograd.grad(losses.sum(), leaves, create_graph=True, allow_unused=True)
+        # a gradient is constant where the loss is linear
+        graph = {i: g for i, g in enumerate(found) if g is not None and g.requires_grad}
+        self._places, self._graph = list(graph), list(graph.values())
         self.losses: Column = losses.detach()
-        self.grads: Rows = _flat(
-            tuple(None if g is None else g.detach() for g in found), self._leaves
-        )
+        self.grads: Rows = _flat([None if g is None else g.detach() for g in found], self._leaves)
         self._layout = objective.layout
 
     def product(self, vectors: Rows) -> Rows:
@@ -260,16 +246,13 @@ def lanczos(product: Product, start: Rows, *, steps: int) -> Tridiagonal:
         r = _orthogonal(r, basis[:, : k + 1])
         left = _length(r)
         size = torch.maximum(size, torch.maximum(diagonal[:, k : k + 1].abs(), left))
-        broken = left <= BROKEN * size
-        fresh = _orthogonal(_direction(k + 1, start), basis[:, : k + 1])
+        broken = left <= BREAKDOWN_RATIO * size
+        fresh = _orthogonal(gaussian(start, k + 1, 1), basis[:, : k + 1])
         beside[:, k] = torch.where(broken, 0.0, left)[:, 0]
-        q = torch.where(
-            broken, fresh / _length(fresh).clamp_min(1e-30), r / torch.where(broken, 1.0, left)
-        )
-    whole = steps == width
-    return Tridiagonal(
-        diagonal, beside[:, :-1], torch.zeros_like(size) if whole else beside[:, -1:], basis
-    )
+        fresh = fresh / _length(fresh).clamp_min(1e-30)
+        q = torch.where(broken, fresh, r / torch.where(broken, 1.0, left))
+    rest = torch.zeros_like(size) if steps == width else beside[:, -1:]
+    return Tridiagonal(diagonal, beside[:, :-1], rest, basis)
 
 
 def ritz(found: Tridiagonal) -> Ritz:
@@ -280,7 +263,9 @@ def ritz(found: Tridiagonal) -> Ritz:
     NaN.
     """
     width = found.basis.shape[2]
-    t = torch.diag_embed(found.diagonal.double()) + _beside(found.beside.double())
+    beside = found.beside.double()
+    t = torch.diag_embed(found.diagonal.double())
+    t = t + torch.diag_embed(beside, offset=1) + torch.diag_embed(beside, offset=-1)
     values, vectors = eigh(t)
     eps = torch.finfo(found.diagonal.dtype).eps
     floor = math.sqrt(width) * eps * values.abs().amax(1, keepdim=True)
@@ -303,18 +288,15 @@ def eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
     (torch refuses the whole batch for one such matrix.)
     """
     fine = matrices.isfinite().all(2).all(1).view(-1, 1, 1)
-    safe = torch.where(
-        fine, matrices, torch.eye(matrices.shape[1], dtype=matrices.dtype, device=matrices.device)
-    )
-    values, vectors = torch.linalg.eigh(safe)
+    identity = torch.eye(matrices.shape[1], dtype=matrices.dtype, device=matrices.device)
+    values, vectors = torch.linalg.eigh(torch.where(fine, matrices, identity))
     return torch.where(fine[:, 0], values, torch.nan), torch.where(fine, vectors, torch.nan)
 
 
 def gaussian(rows: Rows, seed: int, index: int = 0) -> Rows:
     """One direction for all networks, [P, W], from the stream (seed, "probe")."""
-    drawn = torch.randn(
-        1, rows.shape[1], generator=stream(seed, "probe", index), dtype=torch.float64
-    )
+    generator = stream(seed, "probe", index)
+    drawn = torch.randn(1, rows.shape[1], generator=generator, dtype=torch.float64)
     return drawn.to(rows).expand_as(rows).clone()
 
 
@@ -324,19 +306,11 @@ def signs(rows: Rows, seed: int, index: int = 0) -> Rows:
     return drawn.to(rows).expand_as(rows).clone()
 
 
-def _direction(k: int, like: Rows) -> Rows:
-    return gaussian(like, k, 1)
-
-
 def _orthogonal(r: Rows, basis: Tensor) -> Rows:
     for _ in range(2):
         shares = torch.einsum("pkw,pw->pk", basis, r)
         r = r - torch.einsum("pkw,pk->pw", basis, shares)
     return r
-
-
-def _beside(values: Tensor) -> Tensor:
-    return torch.diag_embed(values, offset=1) + torch.diag_embed(values, offset=-1)
 
 
 def _dot(a: Rows, b: Rows) -> Column:
@@ -378,14 +352,9 @@ def trace(point: Point, *, draws: int = 32, seed: int = 0) -> Estimate:
 
     Exact where H is diagonal. One draw has no standard error (NaN).
     """
-    found = torch.cat(
-        [_dot(v, point.product(v)) for v in (signs(point.rows, seed, i) for i in range(draws))], 1
-    )
-    error = (
-        found.std(1, keepdim=True) / math.sqrt(draws)
-        if draws > 1
-        else torch.full_like(found, torch.nan)
-    )
+    vectors = (signs(point.rows, seed, i) for i in range(draws))
+    found = torch.cat([_dot(v, point.product(v)) for v in vectors], 1)
+    error = found.std(1, keepdim=True) / math.sqrt(draws) if draws > 1 else found * torch.nan
     return Estimate(found.mean(1, keepdim=True), error)
 
 
@@ -412,10 +381,10 @@ def density(
 # What kind of point
 
 
-VERDICTS = ("minimum", "saddle", "maximum", "not stationary", "cannot tell")
+POINT_KINDS = ("minimum", "saddle", "maximum", "not stationary", "cannot tell")
 
 
-def judge(grads: Rows, found: Ritz, *, flat: float = 1e-4) -> list[str]:
+def classify_points(grads: Rows, found: Ritz, *, flat: float = 1e-4) -> list[str]:
     """What kind of point each network stands at: one of `VERDICTS`.
 
         not stationary   |g| > flat
@@ -425,24 +394,20 @@ def judge(grads: Rows, found: Ritz, *, flat: float = 1e-4) -> list[str]:
         cannot tell      an end is 0 within its error (flat directions, dead units) or not finite
 
     A negative Ritz value proves a direction that leads down, since it is the curvature along one.
-    "minimum" rests on Lanczos having come close to the smallest eigenvalue; with `steps` ≥ W it
+    "minimum" relies on Lanczos having come close to the smallest eigenvalue; with `steps` ≥ W it
     has.
     """
-    size = _length(grads.double())[:, 0]
-    low, low_error = found.values[:, 0], found.errors[:, 0]
-    high, high_error = found.values[:, -1], found.errors[:, -1]
-    words = []
-    for g, a, ea, b, eb in zip(
-        *(t.tolist() for t in (size, low, low_error, high, high_error)), strict=True
-    ):
-        if not all(map(math.isfinite, (g, a, ea, b, eb))):
-            words.append("cannot tell")
+    kinds = []
+    columns = [_length(grads.double()), found.values[:, [0, -1]], found.errors[:, [0, -1]]]
+    for g, low, high, low_error, high_error in torch.cat(columns, 1).tolist():
+        if not all(map(math.isfinite, (g, low, high, low_error, high_error))):
+            kinds.append("cannot tell")
         elif g > flat:
-            words.append("not stationary")
-        elif b < -eb:
-            words.append("maximum")
-        elif a < -ea:
-            words.append("saddle")
+            kinds.append("not stationary")
+        elif high < -high_error:
+            kinds.append("maximum")
+        elif low < -low_error:
+            kinds.append("saddle")
         else:
-            words.append("minimum" if a > ea else "cannot tell")
-    return words
+            kinds.append("minimum" if low > low_error else "cannot tell")
+    return kinds

@@ -46,39 +46,36 @@ def squared_gradient_norms(
     if all(not layer.slots or isinstance(layer, HasGradientNorms) for layer in program.layers):
         return _by_layers(program, loss, rows, batch, buffers or {})
     count = batch.numbers.shape[1]
-    blocks = [
-        per_example_gradients(
-            program, loss, rows, _some(batch, slice(at, at + EXAMPLES_AT_ONCE)), buffers=buffers
-        )
-        .square()
-        .sum(2)
-        for at in range(0, count, EXAMPLES_AT_ONCE)
-    ]
-    return torch.cat(blocks, 1)
+    squares = []
+    for at in range(0, count, EXAMPLES_AT_ONCE):
+        here = slice(at, at + EXAMPLES_AT_ONCE)
+        fields = (batch.numbers, batch.codes, batch.targets)
+        cut = (None if t is None else t[:, here] for t in fields)
+        block = Batch(*cut)  # type: ignore[arg-type]
+        grads = per_example_gradients(program, loss, rows, block, buffers=buffers)
+        squares.append(grads.square().sum(2))
+    return torch.cat(squares, 1)
 
 
 def _by_layers(
     program: Any, loss: Loss, rows: Rows, batch: Batch, buffers: Mapping[str, Tensor]
 ) -> Tensor:
     networks = rows.shape[0]
-    leaves = {
-        name: view.detach().requires_grad_() for name, view in program.layout.views(rows).items()
-    }
-    tapped: list[Tensor] = []
-    outputs = program(
-        leaves, batch, ForwardContext(training=False, layer_outputs=tapped, buffers=dict(buffers))
-    )
+    views = program.layout.views(rows)
+    leaves = {name: view.detach().requires_grad_() for name, view in views.items()}
+    layer_outputs: list[Tensor] = []
+    context = ForwardContext(training=False, layer_outputs=layer_outputs, buffers=dict(buffers))
+    outputs = program(leaves, batch, context)
     assert batch.targets is not None
     each = loss.per_example(outputs, batch.targets.expand(networks, *batch.targets.shape[1:]))
     places = [i for i, layer in enumerate(program.layers) if layer.slots]
     # examples do not mix, so the gradient of the sum of their losses is each one's own δ
-    deltas = torch.autograd.grad(each.sum(), [tapped[i] for i in places])
+    deltas = torch.autograd.grad(each.sum(), [layer_outputs[i] for i in places])
     found = torch.zeros_like(each, requires_grad=False)
     for i, delta in zip(places, deltas, strict=True):
-        x = tapped[i - 1].detach()
-        found = found + program.layers[i].squared_gradient_norms(
-            x.expand(networks, *x.shape[1:]), delta
-        )
+        x = layer_outputs[i - 1].detach()
+        x = x.expand(networks, *x.shape[1:])
+        found = found + program.layers[i].squared_gradient_norms(x, delta)
     return found.detach()
 
 
@@ -97,34 +94,21 @@ def per_example_gradients(
     assert batch.targets is not None
     given = [t for t in (batch.numbers, batch.codes, batch.targets) if t is not None]
 
-    def summed(rows: Rows, *one: Tensor) -> Tensor:
+    def total_loss(rows: Rows, *one: Tensor) -> Tensor:
         fields = iter(t[:, None] for t in one)
         numbers = next(fields)
-        single = Batch(numbers, next(fields) if batch.codes is not None else None, next(fields))
-        outputs = program(
-            program.layout.views(rows),
-            single,
-            ForwardContext(training=False, buffers=dict(buffers or {})),
-        )
-        assert single.targets is not None
-        return loss.per_example(
-            outputs, single.targets.expand(networks, *single.targets.shape[1:])
-        ).sum()
+        codes = None if batch.codes is None else next(fields)
+        targets = next(fields)
+        context = ForwardContext(training=False, buffers=dict(buffers or {}))
+        outputs = program(program.layout.views(rows), Batch(numbers, codes, targets), context)
+        return loss.per_example(outputs, targets.expand(networks, *targets.shape[1:])).sum()
 
-    found = torch.func.vmap(
-        torch.func.grad(summed),
+    return torch.func.vmap(
+        torch.func.grad(total_loss),
         in_dims=(None, *[1] * len(given)),
         out_dims=1,
         chunk_size=min(count, EXAMPLES_AT_ONCE),
     )(rows, *given)
-    return found
-
-
-def _some(batch: Batch, here: slice) -> Batch:
-    fields = (
-        None if t is None else t[:, here] for t in (batch.numbers, batch.codes, batch.targets)
-    )
-    return Batch(*fields)  # type: ignore[arg-type]
 
 
 # Noise scale
@@ -175,9 +159,8 @@ def two_batches(small: Rows, large: Rows, *, sizes: tuple[int, int]) -> Gradient
     """
     b, big = sizes
     if not 0 < b < big:
-        raise InputError(
-            f"batches of {b} and {big} examples", why="the first must be the smaller one"
-        )
+        what = f"batches of {b} and {big} examples"
+        raise InputError(what, why="the first must be the smaller one")
     few, many = (g.double().square().sum(1, keepdim=True) for g in (small, large))
     return GradientNoise((big * many - b * few) / (big - b), (few - many) / (1 / b - 1 / big))
 

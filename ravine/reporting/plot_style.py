@@ -1,14 +1,14 @@
-"""The house style of all pictures: their size, colors, type and grid, intervals, and SVG whose
-bytes are reproducible.
+"""The style of all figures: colors, fonts, grid, intervals, and SVG whose bytes are reproducible.
 
-Pictures are made with `figure()`, never with pyplot: nothing is kept between them and no global
-state is changed.
+Figures are made with `figure()`, never with pyplot: no global state is changed.
 """
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
+from functools import wraps
 from html import escape
 from typing import Any
 
@@ -19,22 +19,19 @@ from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 from numpy.typing import ArrayLike
 
-# Each is at least 3 : 1 against white and they are told apart by color-blind readers (after Okabe &
-# Ito); use at most five in one picture, and `line_style` beside them, so that it can also be read
-# in gray print.
+# Each has a contrast of at least 3 : 1 to white, and color-blind readers can tell them apart (after
+# Okabe & Ito); use at most five in one figure, with `line_style`, so that gray print can be read.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
-FILLS = ("#9CCBE8", "#F3BE98", "#95D5C1", "#EBCBDC", "#B8B8B8")  # the same, pale: areas and bands
 GRAY = "#6B6B6B"  # reference lines, remarks
-DASHES: tuple[Any, ...] = (
+LINE_DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.5)),
     (0, (1, 1.2)),
     (0, (6, 1.5, 1, 1.5)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
-SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"  # diverging only around a zero that means something
 
-STYLE: Any = {
+HOUSE_STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 10,
@@ -65,7 +62,7 @@ STYLE: Any = {
     "legend.handlelength": 2.2,
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
-    "image.cmap": SEQUENTIAL,
+    "image.cmap": "cividis",
     "image.interpolation": "nearest",
     "mathtext.fontset": "dejavusans",
     "figure.titlesize": 10.5,
@@ -74,57 +71,46 @@ STYLE: Any = {
 }
 
 
+def in_house_style(method: Callable[..., Any]) -> Any:
+    """A method of matplotlib that runs in the house style."""
+
+    @wraps(method)
+    def styled(*args: Any, **kwargs: Any) -> Any:
+        with matplotlib.rc_context(HOUSE_STYLE):
+            return method(*args, **kwargs)
+
+    return styled
+
+
 class HouseAxes(Axes):
-    """Axes whose lines, legends and remarks are in the house style too."""
+    """Axes whose lines, legends and remarks are in the house style."""
 
-    def plot(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
-            return super().plot(*args, **kwargs)
+    plot = in_house_style(Axes.plot)
+    legend = in_house_style(Axes.legend)
+    set_title = in_house_style(Axes.set_title)
+    text = in_house_style(Axes.text)
 
-    def legend(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
-            return super().legend(*args, **kwargs)
-
-    def set_title(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
-            return super().set_title(*args, **kwargs)
-
-    def text(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
-            return super().text(*args, **kwargs)
-
+    @in_house_style
     def imshow(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
-            self.grid(False)
-            return super().imshow(*args, **kwargs)
+        self.grid(False)
+        return super().imshow(*args, **kwargs)
 
 
 class HouseFigure(Figure):
-    """A matplotlib figure whose axes come in the house style; `subplots`, `add_subplot` and the
-    rest work as usual.
+    """A matplotlib figure whose axes are in the house style; `subplots` and the rest work as
+    usual.
     """
 
+    suptitle = in_house_style(Figure.suptitle)
+    legend = in_house_style(Figure.legend)
+    colorbar = in_house_style(Figure.colorbar)
+    savefig = in_house_style(Figure.savefig)
+
+    @in_house_style
     def add_subplot(self, *args: Any, **kwargs: Any) -> Any:
         if "projection" not in kwargs and not kwargs.get("polar"):
             kwargs.setdefault("axes_class", HouseAxes)
-        with matplotlib.rc_context(STYLE):
-            return super().add_subplot(*args, **kwargs)
-
-    def suptitle(self, t: str, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
-            return super().suptitle(t, **kwargs)
-
-    def legend(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
-            return super().legend(*args, **kwargs)
-
-    def colorbar(self, *args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(STYLE):
-            return super().colorbar(*args, **kwargs)
-
-    def savefig(self, *args: Any, **kwargs: Any) -> None:
-        with matplotlib.rc_context(STYLE):
-            super().savefig(*args, **kwargs)
+        return super().add_subplot(*args, **kwargs)
 
 
 def figure(width: float = 6.4, height: float = 4.0) -> Figure:
@@ -144,7 +130,8 @@ def line_style(index: int) -> dict[str, Any]:
     >>> line_style(0)
     {'color': '#0072B2', 'linestyle': '-'}
     """
-    return {"color": COLORS[index % len(COLORS)], "linestyle": DASHES[index % len(DASHES)]}
+    i = index % len(COLORS)
+    return {"color": COLORS[i], "linestyle": LINE_DASHES[i]}
 
 
 def band(
@@ -162,18 +149,11 @@ def band(
     Places where an end is not finite are left out.
     """
     low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
-    drawn = np.isfinite(low) & np.isfinite(high)
-    kwargs: dict[str, Any] = {"label": label} if label else {}
-    axes.fill_between(
-        np.asarray(x),
-        low,
-        high,
-        where=drawn.tolist(),
-        color=color,
-        alpha=0.18,
-        linewidth=0,
-        **kwargs,
-    )
+    known = (np.isfinite(low) & np.isfinite(high)).tolist()
+    style: dict[str, Any] = {"color": color, "alpha": 0.18, "linewidth": 0}
+    if label:
+        style["label"] = label
+    axes.fill_between(np.asarray(x), low, high, where=known, **style)
 
 
 def intervals(
@@ -191,17 +171,10 @@ def intervals(
     """Dots with the whiskers of their intervals, `upright` over the places on the x axis, else
     along it.
     """
-    at, middle = np.asarray(at, dtype=float), np.asarray(middle, dtype=float)
-    ends = np.stack(
-        [middle - np.asarray(low, dtype=float), np.asarray(high, dtype=float) - middle]
-    ).clip(min=0)
-    style: dict[str, Any] = {
-        "fmt": marker,
-        "color": color,
-        "capsize": 3,
-        "elinewidth": 1.2,
-        "markersize": 5,
-    }
+    at, middle, low, high = (np.asarray(x, dtype=float) for x in (at, middle, low, high))
+    ends = np.stack([middle - low, high - middle]).clip(min=0)
+    style: dict[str, Any] = {"fmt": marker, "color": color, "capsize": 3}
+    style |= {"elinewidth": 1.2, "markersize": 5}
     if label:
         style["label"] = label
     if upright:
@@ -210,33 +183,11 @@ def intervals(
         axes.errorbar(middle, at, xerr=ends, **style)
 
 
-def direct_labels(axes: Axes, lines: Any, *, gap: float = 4.0) -> None:
-    """Write each line's label at its right end, in its color: read without going to and fro to a
-    legend.
-    """
-    for line in lines:
-        x, y = np.asarray(line.get_xdata(), dtype=float), np.asarray(line.get_ydata(), dtype=float)
-        drawn = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
-        if len(drawn):
-            at = drawn[-1]
-            axes.annotate(
-                str(line.get_label()),
-                (x[at], y[at]),
-                xytext=(gap, 0),
-                textcoords="offset points",
-                va="center",
-                color=line.get_color(),
-                fontsize=9,
-                annotation_clip=False,
-            )
+def svg(drawing: Figure, *, title: str = "", prefix: str = "") -> str:
+    """The figure as SVG text: the same figure always gives the same bytes.
 
-
-def svg(picture: Figure, *, title: str = "", prefix: str = "") -> str:
-    """The figure as SVG text: the same picture always gives the same bytes.
-
-    `title` is what a screen reader says. `prefix` is put before every id, so that several pictures
-    can stand in one page without meaning each other's clip paths. The size is left to the page: the
-    text carries only a viewBox.
+    `title` is for screen readers. `prefix` is put before every id, so that several figures in one
+    page do not use each other's clip paths. The size is left to the page: there is only a viewBox.
 
     >>> text = svg(figure(2.0, 1.0), title="Loss < 1", prefix="a-")
     >>> text.startswith("<svg"), "Loss &lt; 1" in text, text == svg(figure(2.0, 1.0),
@@ -244,17 +195,14 @@ def svg(picture: Figure, *, title: str = "", prefix: str = "") -> str:
     (True, True, True)
     """
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        picture.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with matplotlib.rc_context(HOUSE_STYLE):
+        drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     head, rest = text.split(">", 1)
-    text = (
-        re.sub(r'\s(width|height)="[^"]*"', "", head)
-        + ">"
-        + re.sub(r'\bd="[^"]*"', _shortened, rest)
-    )
+    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+    text = f"{head}>" + re.sub(r'\bd="[^"]*"', _round_path, rest)
     if prefix:
         text = re.sub(r'\bid="', f'id="{prefix}', text)
         text = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", text)
@@ -263,8 +211,6 @@ def svg(picture: Figure, *, title: str = "", prefix: str = "") -> str:
     return text
 
 
-def _shortened(path: re.Match[str]) -> str:
-    """A path's coordinates to a hundredth of a point: no eye sees more, and the text is a third
-    shorter.
-    """
+def _round_path(path: re.Match[str]) -> str:
+    """A path's coordinates to a hundredth of a point: the text is a third shorter."""
     return re.sub(r"(\.\d\d)\d+", r"\1", path[0]).replace(" \n", "\n")

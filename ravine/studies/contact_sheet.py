@@ -1,7 +1,6 @@
-"""A contact sheet: training pictures as they are, and as the networks will see them.
+"""A contact sheet: training images, and what augmentation makes of them.
 
-Letters: N pictures, P draws, B pictures on the sheet, C channels, H rows and W columns of a
-picture.
+Letters: P draws, B images on the sheet, C channels, H rows and W columns of an image.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.augment import check_augmentation
@@ -21,21 +21,24 @@ from ravine.recipe import Recipe
 from ravine.reporting.plot_style import figure
 from ravine.training.defaults import load_task
 
-PICTURES, DRAWS = 6, 7
-SIDE = 1.05  # inches, of the longer side of a picture
-LETTERS = 16  # of a class's name
+IMAGES_ON_SHEET, DRAWS_PER_IMAGE = 6, 7
+IMAGE_INCHES = 1.05  # inches, of the longer side of an image
+MAX_NAME_LENGTH = 16  # of a class's name
 
 
 def contact_sheet(
-    recipe: Recipe, frame: TableLike | None = None, *, pictures: int = PICTURES, draws: int = DRAWS
-) -> Any:
-    """A figure with a row for each picture: first as it is, then as the first step shows it to
-    networks.
+    recipe: Recipe,
+    frame: TableLike | None = None,
+    *,
+    images: int = IMAGES_ON_SHEET,
+    draws: int = DRAWS_PER_IMAGE,
+) -> Figure:
+    """A figure with a row for each image: the original, then what networks get in the first step.
 
-    Pictures are taken from the training split, each class in turn; each draw is that of another
-    network (seeds from the recipe's on). They form one batch, so what is mixed in comes from the
-    same sheet, and is named under the picture. Raises `RecipeError` where the recipe augments
-    nothing, or no pictures.
+    Images come from the training split, each class in turn; each draw is that of another network
+    (seeds from the recipe's on). They form one batch, so what is mixed in comes from the same
+    sheet, and is named under the image. Raises `RecipeError` where the recipe has no augmentation,
+    or the source no images.
     """
     if not recipe.augment:
         raise RecipeError(
@@ -47,18 +50,16 @@ def contact_sheet(
     check_augmentation(recipe.augment, getattr(task.encoder, "image", None))
     train, targets = task.train_examples, task.train_examples.targets
     assert targets is not None  # training examples have them
-    chosen = in_turn(targets if task.kind in ("classes", "binary") else None, train.count)[
-        :pictures
-    ]
+    classes = targets if task.kind in ("classes", "binary") else None
+    chosen = in_turn(classes, train.count)[:images]
     originals = train.numbers[chosen].float() / 255
-    names = [_name(task, targets[i]) for i in chosen]
-    seen = drawn(recipe, originals, targets[chosen], draws)
-    return _drawn(originals, seen, names, lambda target: _name(task, target), recipe)
+    augmented = augment_images(recipe, originals, targets[chosen], draws)
+    return _draw_sheet(originals, augmented, targets[chosen], task, recipe)
 
 
-def drawn(recipe: Recipe, originals: Tensor, targets: Tensor, draws: int) -> Batch:
-    """The batch of pictures [B, C, H, W] as networks with seeds from the recipe's on see it: [P, B,
-    C, H, W].
+def augment_images(recipe: Recipe, originals: Tensor, targets: Tensor, draws: int) -> Batch:
+    """The batch [P, B, C, H, W] that networks with seeds from the recipe's on get of images [B, C,
+    H, W].
     """
     batch = Batch(
         originals.expand(draws, *originals.shape), targets=targets.expand(draws, *targets.shape)
@@ -94,46 +95,41 @@ def _name(task: Task, target: Tensor) -> str:
         return ", ".join(f"{v:.3g}" for v in task.encoder.target.decode(target[None])[0].tolist())
     if task.kind == "labels":
         found = [label for label, on in zip(labels, target.tolist(), strict=True) if on > 0.5]
-        return _short(", ".join(found) or "none")
-    return _short(labels[int(target.item())])
+        return _shorten(", ".join(found) or "none")
+    return _shorten(labels[int(target.item())])
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_NAME_LENGTH else text[: MAX_NAME_LENGTH - 1] + "…"
 
 
-def _drawn(originals: Tensor, seen: Batch, names: list[str], name_of: Any, recipe: Recipe) -> Any:
-    rows, columns = len(originals), 1 + len(seen.numbers)
+def _draw_sheet(
+    originals: Tensor, augmented: Batch, targets: Tensor, task: Task, recipe: Recipe
+) -> Figure:
+    rows, columns = len(originals), 1 + len(augmented.numbers)
     height, width = originals.shape[-2:]
-    scale = SIDE / max(height, width)
-    said = textwrap.fill(", ".join(map(repr, recipe.augment)), 110)
-    under = 0.16 if seen.mixed_share is not None else 0.0
-    picture = figure(
+    scale = IMAGE_INCHES / max(height, width)
+    title = textwrap.fill(", ".join(map(repr, recipe.augment)), 110)
+    shares, others = augmented.mixed_share, augmented.mixed_targets
+    below = 0.0 if shares is None else 0.16
+    sheet = figure(
         1.1 + columns * (scale * width + 0.06),
-        0.5 + 0.16 * said.count("\n") + rows * (scale * height + 0.06 + under),
+        0.5 + 0.16 * title.count("\n") + rows * (scale * height + 0.06 + below),
     )
-    for row, axes_of_row in enumerate(picture.subplots(rows, columns, squeeze=False)):
-        for column, axes in enumerate(axes_of_row):
-            shown = originals[row] if column == 0 else seen.numbers[column - 1, row]
-            _show(axes, shown)
-            if row == 0:
-                axes.set_title(
-                    "as it is" if column == 0 else f"draw {column}", loc="center", fontsize=9
-                )
-            if column == 0:
-                axes.set_ylabel(names[row], rotation=0, ha="right", va="center")
-            elif (
-                seen.mixed_share is not None
-                and seen.mixed_targets is not None
-                and seen.mixed_share[column - 1, row] >= 0.005
-            ):
-                share = (
-                    f"{100 * float(seen.mixed_share[column - 1, row]):.0f} % from "
-                    f"{name_of(seen.mixed_targets[column - 1, row])}"
-                )
-                axes.set_xlabel(share, fontsize=7.5, labelpad=1)
-    picture.suptitle(said, fontsize=9)
-    return picture
+    grid = sheet.subplots(rows, columns, squeeze=False)
+    for row in range(rows):
+        _show(grid[row, 0], originals[row])
+        grid[row, 0].set_ylabel(_name(task, targets[row]), rotation=0, ha="right", va="center")
+        for draw in range(columns - 1):
+            axes = grid[row, 1 + draw]
+            _show(axes, augmented.numbers[draw, row])
+            if shares is not None and others is not None and shares[draw, row] >= 0.005:
+                mixed = f"{100 * float(shares[draw, row]):.0f} % from "
+                axes.set_xlabel(mixed + _name(task, others[draw, row]), fontsize=7.5, labelpad=1)
+    for column, axes in enumerate(grid[0]):
+        axes.set_title(f"draw {column}" if column else "original", loc="center", fontsize=9)
+    sheet.suptitle(title, fontsize=9)
+    return sheet
 
 
 def _show(axes: Any, shown: Tensor) -> None:

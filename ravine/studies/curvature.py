@@ -1,5 +1,4 @@
-"""The curvature and the noise of a trained run: its examples, its networks and its loss brought
-together for probes.
+"""The curvature and the gradient noise of a trained run.
 
 Letters: M members, W weights.
 """
@@ -8,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+from ravine.data import RowGroups, TableLike
+from ravine.data.splits import SPLIT_NAMES
 from ravine.errors import DataError, InputError, RunError
 from ravine.layout import Column, Rows
 from ravine.networks.batched import BatchedNetwork
@@ -21,9 +22,9 @@ from ravine.part import stack
 from ravine.probes.curvature import (
     Estimate,
     Objective,
+    classify_points,
     condition,
     gaussian,
-    judge,
     lanczos,
     ritz,
     trace,
@@ -34,16 +35,17 @@ from ravine.recipe import Recipe
 from ravine.rng import stream
 from ravine.training.batches import balance_classes, normalize_weights
 from ravine.training.defaults import load_task
+from ravine.training.run import Run
 
-SPLITS = ("train", "validation", "test")
+SplitName: TypeAlias = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probed:
+class RunProbe:
     """Networks at fixed weights and examples, in float64: all that probes need."""
 
     recipe: Recipe
-    program: BatchedNetwork
+    network: BatchedNetwork
     loss: Loss
     batch: Batch
     buffers: Mapping[str, Tensor]
@@ -51,59 +53,44 @@ class Probed:
     objective: Objective
 
     @property
-    def now(self) -> StepContext:
-        """The moment at which an optimizer would make its first step from here, at its full
-        rate.
-        """
-        layout = self.program.layout
-        return StepContext(
-            1, 1.0, layout.decays(dtype=self.rows.dtype), layout, layout.lr(dtype=self.rows.dtype)
-        )
+    def context(self) -> StepContext:
+        """That of an optimizer's first step from here, at its full rate."""
+        layout, dtype = self.network.layout, self.rows.dtype
+        return StepContext(1, 1.0, layout.decays(dtype=dtype), layout, layout.lr(dtype=dtype))
 
 
-def probed(
-    run: Any,
+def probe_run(
+    run: Run,
     *,
-    split: Literal["train", "validation", "test"] = "train",
+    split: SplitName = "train",
     examples: int = 512,
-    frame: Any = None,
-) -> Probed:
-    """A run's members on (at most) `examples` examples of a split, drawn by a stream of its own.
+    frame: TableLike | None = None,
+) -> RunProbe:
+    """A run's members on (at most) `examples` examples of a split, drawn at random.
 
-    As at test time: no dropout, running statistics. The loss is what the optimizer descends: with
-    the recipe's penalties and class weights. `frame` is the table where the recipe names no source.
+    As at test time: no dropout, running statistics. The loss is that of training, with the recipe's
+    penalties and class weights. `frame` is the table where the recipe names no source.
     Raises `RunError` where the run has no model or the data are not those of the run, `DataError`
     for empty splits.
     """
     if run.model is None:
-        raise RunError(
-            "the run has no model",
-            why="every network diverged",
-            do="train with a smaller optimizer.lr",
-        )
-    if split not in SPLITS:
-        raise InputError(f"the split {split!r}", why=f"there are {', '.join(SPLITS)}")
+        why, do = "every network diverged", "train with a smaller optimizer.lr"
+        raise RunError("the run has no model", why=why, do=do)
+    if split not in SPLIT_NAMES:
+        raise InputError(f"the split {split!r}", why=f"there are {', '.join(SPLIT_NAMES)}")
     if examples < 1:
         raise InputError(f"{examples} examples", why="one is the least")
     recipe, task = run.model.recipe, load_task(run.model.recipe, frame)
     if task.fingerprint != run.record.task["fingerprint"]:
-        raise RunError(
-            "the data have changed",
-            why="they are not those the run was trained on",
-            do="restore the data",
-        )
+        why = "they are not those the run was trained on"
+        raise RunError("the data have changed", why=why, do="restore the data")
     chosen = getattr(task, split)
     if chosen is None:
-        raise DataError(
-            f"the run has no {split} split",
-            do=f"choose another split, or train with a {split} split",
-        )
-    if not hasattr(chosen, "take"):
-        raise DataError(
-            "the training rows are read in pieces",
-            why="probes need examples in memory",
-            do='use split="validation"',
-        )
+        do = f"choose another split, or train with a {split} split"
+        raise DataError(f"the run has no {split} split", do=do)
+    if isinstance(chosen, RowGroups):
+        what, why = "the training rows are read in pieces", "probes need examples in memory"
+        raise DataError(what, why=why, do='use split="validation"')
     if split == "train":
         chosen = normalize_weights(chosen)
         if recipe.class_weights == "balanced":
@@ -111,21 +98,19 @@ def probed(
     order = torch.randperm(chosen.count, generator=stream(recipe.seed, "probed"))[:examples]
     chosen = chosen.take(order.sort().values).to("cpu", torch.float64)
     batch = Batch(*(None if t is None else t[None] for t in chosen.fields))  # type: ignore
-    stacked = stack([recipe])
-    program, loss = BatchedNetwork(stacked.network, run.model.signature), recipe.loss
+    network, loss = BatchedNetwork(stack([recipe]).network, run.model.signature), recipe.loss
     assert loss is not None  # resolved before training
     buffers = {name: value.double().cpu() for name, value in run.model.buffers.items()}
-    decays = program.layout.decays(dtype=torch.float64)
+    decays = network.layout.decays(dtype=torch.float64)
 
     def penalty(rows: Rows) -> Column:
         return sum((p.value(rows, decays) for p in recipe.penalties), torch.zeros_like(rows[:, :1]))
 
-    objective = Objective.of_program(
-        program, loss, batch, buffers=buffers, more=penalty if recipe.penalties else None
-    )
-    return Probed(
+    more = penalty if recipe.penalties else None
+    objective = Objective.of_program(network, loss, batch, buffers=buffers, more=more)
+    return RunProbe(
         recipe=recipe,
-        program=program,
+        network=network,
         loss=loss,
         batch=batch,
         buffers=buffers,
@@ -135,16 +120,16 @@ def probed(
 
 
 def objective_of(
-    run: Any,
+    run: Run,
     *,
-    split: Literal["train", "validation", "test"] = "train",
+    split: SplitName = "train",
     examples: int = 512,
-    frame: Any = None,
+    frame: TableLike | None = None,
 ) -> Objective:
     """The loss of a run as a function of its weights, rows [M, W] -> losses [M, 1] (see
-    `probed`).
+    `probe_run`).
     """
-    return probed(run, split=split, examples=examples, frame=frame).objective
+    return probe_run(run, split=split, examples=examples, frame=frame).objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +137,8 @@ class Curvature:
     """What the loss looks like around each member's weights; columns [M, 1], float64.
 
     `condition` is of the Ritz values: a lower bound unless `steps` ≥ W. `sharpness` is the largest
-    curvature as the optimizer sees it, over what it stands at its full rate: above 1 its steps
-    grow. None for rules whose edge is not known or hangs on their state.
+    curvature that the optimizer meets, over what is stable at its full rate: above 1 its steps
+    grow. None for rules whose edge is not known or depends on their state.
     """
 
     loss: Column
@@ -168,13 +153,13 @@ class Curvature:
 
 
 def curvature_of(
-    run: Any,
+    run: Run,
     *,
-    split: Literal["train", "validation", "test"] = "train",
+    split: SplitName = "train",
     examples: int = 512,
     steps: int = 40,
     flat: float = 1e-4,
-    frame: Any = None,
+    frame: TableLike | None = None,
 ) -> Curvature:
     """Both ends of each member's spectrum, its trace, the kind of point it stands at, and its
     gradient's noise.
@@ -184,16 +169,13 @@ def curvature_of(
     >>> curvature_of(ravine.train(recipe)).verdicts
     ['not stationary']
     """
-    of = probed(run, split=split, examples=examples, frame=frame)
+    of = probe_run(run, split=split, examples=examples, frame=frame)
     point = of.objective.at(of.rows)
     found = ritz(lanczos(point.product, gaussian(of.rows, 0), steps=steps))
-    lengths = squared_gradient_norms(of.program, of.loss, of.rows, of.batch, buffers=of.buffers)
+    lengths = squared_gradient_norms(of.network, of.loss, of.rows, of.batch, buffers=of.buffers)
     plain = Batch(of.batch.numbers, of.batch.codes, of.batch.targets)
-    mean = (
-        Objective.of_program(of.program, of.loss, plain, buffers=of.buffers)
-        .value_and_grad(of.rows)
-        .grads
-    )
+    unweighted = Objective.of_program(of.network, of.loss, plain, buffers=of.buffers)
+    mean = unweighted.value_and_grad(of.rows).grads
     return Curvature(
         loss=point.losses,
         gradient=torch.linalg.vector_norm(point.grads, dim=1, keepdim=True),
@@ -201,9 +183,9 @@ def curvature_of(
         largest=Estimate(found.largest, found.errors[:, -1:]),
         condition=condition(found.values),
         trace=trace(point),
-        verdicts=judge(point.grads, found, flat=flat),
+        verdicts=classify_points(point.grads, found, flat=flat),
         noise=gradient_noise(lengths, mean),
-        sharpness=sharpness(of.objective, of.rows, of.recipe.optimizer, of.now, steps=steps),
+        sharpness=sharpness(of.objective, of.rows, of.recipe.optimizer, of.context, steps=steps),
     )
 
 
@@ -218,14 +200,13 @@ def sharpness(
 ) -> Column | None:
     """The largest curvature over the optimizer's threshold (`optimizers.stability.edge`), or None.
 
-    Below ½ the rate is under-used; full-batch training drifts to 1; well above it steps grow until
-    they diverge or are thrown into flatter parts. Adaptive rules need their `state`, and `now.step`
+    Below ½ a higher rate would do; full-batch training drifts to 1; well above it steps grow until
+    they diverge or leave for flatter parts. Adaptive rules need their `state`, and `context.step`
     of their last update.
     """
     found = stability_edge(optimizer, rows, context, state)
     if found is None:
         return None
     product = found.product(objective.at(rows).product)
-    return ritz(lanczos(product, gaussian(rows, 0), steps=steps)).largest / found.threshold.to(
-        rows.device
-    )
+    largest = ritz(lanczos(product, gaussian(rows, 0), steps=steps)).largest
+    return largest / found.threshold.to(rows.device)

@@ -1,4 +1,4 @@
-"""Ensembles (E1 to E3): independent members, snapshots of one run, averaged weights, soups, greedy
+"""Ensembles: independent members, snapshots of one run, averaged weights, soups, greedy
 selection.
 
 An ensemble is a model like any other: its members' predictions (probabilities, or means) are
@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ravine import metrics
+from ravine.data import Examples, TableLike, Task
 from ravine.errors import RecipeError
 from ravine.metrics import Metric
 from ravine.optimizers import Ema, Swa
@@ -27,6 +28,7 @@ from ravine.optimizers.averaging import Snapshots
 from ravine.part import group_key, stack
 from ravine.recipe import Recipe
 from ravine.record import Member, Record
+from ravine.reporting.text_table import aligned_rows
 from ravine.schedules import SGDR, Constant
 from ravine.serialization import to_plain
 from ravine.statistics import Interval, t_interval
@@ -41,25 +43,23 @@ from ravine.training.run import Run
 from ravine.training.run_folder import new_folder, write_plan, write_run
 from ravine.training.train import train_on
 
-RESAMPLES = 400  # of the test examples and the repeats
+COMPARISON_RESAMPLES = 400  # of the test examples and the repeats
 
 # Models of models
 
 
-def joined(models: Sequence[Model]) -> Model:
-    """All members of several models as one ensemble (E1). Their recipes may differ in numbers and
+def join_models(models: Sequence[Model]) -> Model:
+    """All members of several models as one ensemble. Their recipes may differ in numbers and
     seeds only.
 
-    Raises `RecipeError` where the networks are not of one program or learned different tasks.
+    Raises `RecipeError` where the networks differ in structure or learned different tasks.
     """
     if not models:
         raise RecipeError("an ensemble of nothing", do="give at least one model")
     first = models[0]
     for model in models[1:]:
-        if (
-            group_key(model.recipe.network) != group_key(first.recipe.network)
-            or model.signature != first.signature
-        ):
+        same_network = group_key(model.recipe.network) == group_key(first.recipe.network)
+        if not same_network or model.signature != first.signature:
             raise RecipeError(
                 "the models' networks differ",
                 why="an ensemble keeps its members' weights in one matrix",
@@ -71,58 +71,76 @@ def joined(models: Sequence[Model]) -> Model:
                 why="they learned from different training rows",
                 do="train them on one split: the same split_seed",
             )
-    weights = torch.cat([m.weights for m in models])
-    return _of(
-        first, weights, {n: torch.cat([m.buffers[n] for m in models]) for n in first.buffers}
-    )
+    buffers = {n: torch.cat([m.buffers[n] for m in models]) for n in first.buffers}
+    return replace(first, weights=torch.cat([m.weights for m in models]), buffers=buffers)
 
 
-def soup(model: Model, task: Any, members: Sequence[int] | None = None) -> Model:
+def soup(model: Model, task: Task, members: Sequence[int] | None = None) -> Model:
     """One network whose weights are the mean of the members' (a uniform soup, Wortsman et al.
     2022).
 
     It costs one network to predict. It is good where the members lie in one basin: snapshots of one
     late run, runs that were fine-tuned from the same weights. Networks from different seeds do not.
-    Batch-norm statistics are worked out anew on the training split.
+    Batch-norm statistics are computed anew on the training split.
     """
     chosen = torch.arange(len(model.weights)) if members is None else torch.tensor(list(members))
     weights = model.weights[chosen].double().mean(0, keepdim=True).to(model.weights.dtype)
-    return _with_statistics(_of(model, weights, {n: v[:1] for n, v in model.buffers.items()}), task)
+    recipe = model.recipe.vary("batch", min(512, batch_size(model.recipe, task) * 4))
+    job = Job(
+        recipes=(recipe,),
+        seeds=(recipe.seed,),
+        signature=model.signature,
+        plan=training_plan(recipe, task),
+        batch=batch_size(recipe, task),
+    )
+    with exact_arithmetic():
+        buffers = recompute_statistics(
+            stack([recipe]).network,
+            model.signature,
+            weights,
+            {name: value[:1] for name, value in model.buffers.items()},
+            first_epoch(task, job),
+            seeds=job.seeds,
+            batch=job.batch,
+        )
+    return replace(model, weights=weights, buffers=buffers)
 
 
-def greedy_soup(model: Model, task: Any) -> Model:
+def greedy_soup(model: Model, task: Task) -> Model:
     """A soup of those members that help on the validation split (Wortsman et al. 2022, recipe 1).
 
     From the best member on, in the order of their own scores, a member stays in if the soup is no
     worse with it.
     """
-    metric, examples = judge(task), _validation(task)
-    truth = examples.targets
-    scores = _signed(metric, model.member_predictions(examples), truth)
-    order = scores.argsort(descending=True, stable=True).tolist()
-    kept, best = [order[0]], -math.inf
-    made = soup(model, task, kept)
-    best = float(_signed(metric, made.member_predictions(examples), truth)[0])
-    for member in order[1:]:
-        tried = soup(model, task, [*kept, member])
-        score = float(_signed(metric, tried.member_predictions(examples), truth)[0])
-        if score >= best:
-            kept, best, made = [*kept, member], score, tried
-    return made
+    metric, examples = selection_metric(task), _validation_examples(task)
+
+    def gains(candidate: Model) -> Tensor:
+        return _gains(metric, candidate.member_predictions(examples), examples.targets)
+
+    kept: list[int] = []
+    best, found = -math.inf, None
+    for member in gains(model).argsort(descending=True, stable=True).tolist():
+        candidate = soup(model, task, [*kept, member])
+        gain = float(gains(candidate)[0])
+        if found is None or gain >= best:
+            kept, best, found = [*kept, member], gain, candidate
+    assert found is not None  # a model has members
+    return found
 
 
-def selected(model: Model, task: Any, *, size: int = 20) -> Model:
+def select_members(model: Model, task: Task, *, size: int = 20) -> Model:
     """The members that make the best ensemble on the validation split, chosen greedily (Caruana et
     al. 2004).
 
     A member may be chosen more than once: then it counts more.
     """
-    examples = _validation(task)
-    chosen = greedy_selection(
-        model.member_predictions(examples), examples.targets, judge(task), size=size
-    )
-    index = torch.tensor(chosen)
-    return _of(model, model.weights[index], {n: v[index] for n, v in model.buffers.items()})
+    examples = _validation_examples(task)
+    assert examples.targets is not None
+    predictions = model.member_predictions(examples)
+    metric = selection_metric(task)
+    index = torch.tensor(greedy_selection(predictions, examples.targets, metric, size=size))
+    buffers = {name: value[index] for name, value in model.buffers.items()}
+    return replace(model, weights=model.weights[index], buffers=buffers)
 
 
 def greedy_selection(
@@ -139,7 +157,7 @@ def greedy_selection(
     """
     total, chosen, best, length = torch.zeros_like(predictions[0]), [], -math.inf, 1
     for step in range(size):
-        scores = _signed(metric, (total + predictions) / (step + 1), targets)
+        scores = _gains(metric, (total + predictions) / (step + 1), targets)
         member = int(scores.argmax())
         chosen.append(member)
         total = total + predictions[member]
@@ -149,34 +167,28 @@ def greedy_selection(
 
 
 def as_run(
-    model: Model, task: Any, *, out: str | Path | None = None, said: Sequence[str] = ()
+    model: Model, task: Task, *, out: str | Path | None = None, notes: Sequence[str] = ()
 ) -> Run:
     """A run of an ensemble: its record with the score on the test split, and with `out` the folder
     of a run.
     """
     count = len(model.weights)
     recipe = model.recipe.vary("seeds", count)
-    model = dataclasses.replace(model, recipe=recipe)
+    model = replace(model, recipe=recipe)
     score, values = score_model(model, task)
     steps = training_plan(recipe, task).steps
-    members = tuple(
-        Member(
-            seed=recipe.seed + i,
-            outcome="finished",
-            steps=steps,
-            best_step=steps,
-            test=values[i] if values else {},
-        )
-        for i in range(count)
-    )
+    tests = values or [{}] * count
     record = Record(
         recipe=to_plain(recipe),
         task=describe_task(task, model),
-        members=members,
+        members=tuple(
+            Member(seed=seed, outcome="finished", steps=steps, best_step=steps, test=test)
+            for seed, test in enumerate(tests, recipe.seed)
+        ),
         series={},
         events=(),
         effects=(),
-        notes=tuple(said),
+        notes=tuple(notes),
         surroundings=surroundings(),
         score=score,
     )
@@ -187,51 +199,23 @@ def as_run(
     return Run(record, model, folder)
 
 
-def judge(task: Any) -> Metric:
+def selection_metric(task: Task) -> Metric:
     """What members are chosen by: the log loss where there are classes or labels (finer than
     accuracy), else R².
     """
     return metrics.main_metric(task.kind) if task.kind == "regression" else metrics.LOG_LOSS
 
 
-def _of(model: Model, weights: Tensor, buffers: dict[str, Tensor]) -> Model:
-    return dataclasses.replace(model, weights=weights, buffers=buffers)
-
-
-def _with_statistics(model: Model, task: Any) -> Model:
-    recipe = model.recipe.vary("batch", min(512, batch_size(model.recipe, task) * 4))
-    job = Job(
-        recipes=(recipe,),
-        seeds=(recipe.seed,),
-        signature=model.signature,
-        plan=training_plan(recipe, task),
-        batch=batch_size(recipe, task),
-    )
-    with exact_arithmetic():
-        buffers = recompute_statistics(
-            stack([recipe]).network,
-            model.signature,
-            model.weights,
-            model.buffers,
-            first_epoch(task, job),
-            seeds=job.seeds,
-            batch=job.batch,
-        )
-    return _of(model, model.weights, buffers)
-
-
-def _validation(task: Any) -> Any:
+def _validation_examples(task: Task) -> Examples:
     if task.validation is None:
-        raise RecipeError(
-            "the task keeps no validation split",
-            why="members are chosen by it",
-            do="set split.validation above 0",
-        )
+        what, do = "the task has no validation split", "set split.validation above 0"
+        raise RecipeError(what, why="members are chosen by it", do=do)
     return task.validation
 
 
-def _signed(metric: Metric, predictions: Tensor, targets: Tensor) -> Tensor:
+def _gains(metric: Metric, predictions: Tensor, targets: Tensor | None) -> Tensor:
     """The metric of each of P predictions, more is better; −∞ where it is NaN."""
+    assert targets is not None
     values = metric.of(predictions, targets)
     values = values if metric.higher_is_better else -values
     return torch.where(values.isnan(), -math.inf, values)
@@ -240,10 +224,23 @@ def _signed(metric: Metric, predictions: Tensor, targets: Tensor) -> Tensor:
 # Comparing
 
 
+# ways to spend a budget
+ONE_NETWORK = "one network"
+SNAPSHOT_ENSEMBLE = "snapshots of one run"
+SWA = "averaged weights (SWA)"
+EMA = "averaged weights (EMA)"
+SHORT_MEMBERS = "short members"
+INDEPENDENT_MEMBERS = "independent members"
+LONGER_NETWORK = "one network, longer"
+ENSEMBLES = (SNAPSHOT_ENSEMBLE, SHORT_MEMBERS, INDEPENDENT_MEMBERS)
+LARGE_BUDGETS = (INDEPENDENT_MEMBERS, LONGER_NETWORK)
+ALL_WAYS = (ONE_NETWORK, SNAPSHOT_ENSEMBLE, SWA, EMA, SHORT_MEMBERS, *LARGE_BUDGETS)
+
+
 @dataclass(frozen=True)
-class Line:
-    """One way to spend a budget: how many networks, how many epochs in all (of the recipe's), and
-    what came out.
+class BudgetResult:
+    """One way to spend a budget: how many networks, the budget (times the recipe's epochs), and
+    the scores.
 
     `score` and `loss` are means over repeats with Student's intervals. `better` is the difference
     of scores to the single run of the same budget, `lower` that of losses (positive: better); both
@@ -261,76 +258,45 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class EnsembleComparison:
     """Ensembles beside their members and the single run of equal budget; `runs` are the first
     repeat's, by name.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[BudgetResult, ...]
     metric: str
     loss: str
     repeats: int
     runs: Mapping[str, Run]
 
-    def __getitem__(self, name: str) -> Line:
+    def __getitem__(self, name: str) -> BudgetResult:
         return next(line for line in self.lines if line.name == name)
 
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """A table: budget, score, loss, and the difference to the single run of the same budget."""
-        head = [
-            "",
-            "networks",
-            "budget",
-            self.metric,
-            self.loss,
-            f"{self.loss} below the single run's",
-        ]
-        rows = [head]
+        below = f"{self.loss} below the single run's"
+        rows = [["", "networks", "budget", self.metric, self.loss, below]]
         for line in self.lines:
-            lower = "" if line.lower is None else _shown(line.lower)
-            rows.append(
-                [
-                    line.name,
-                    str(line.networks),
-                    f"{line.budget:g}",
-                    f"{line.score.value:.4g}",
-                    f"{line.loss.value:.4g}",
-                    lower,
-                ]
-            )
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        table = [
-            "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
-        return "\n".join(
-            [
-                *table,
-                f"means of {self.repeats} repeats; 95 % intervals over repeats and test examples",
-            ]
-        )
+            numbers = [f"{x:.4g}" for x in (line.score.value, line.loss.value)]
+            lower = "" if line.lower is None else "{:+.3g} [{:+.3g}, {:+.3g}]".format(*line.lower)
+            rows.append([line.name, str(line.networks), f"{line.budget:g}", *numbers, lower])
+        closing = f"means of {self.repeats} repeats; 95 % intervals over repeats and test examples"
+        return "\n".join([*aligned_rows(rows), closing])
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
+        lines = [dataclasses.asdict(line) for line in self.lines]
         return {
             "metric": self.metric,
             "loss": self.loss,
             "repeats": self.repeats,
-            "lines": [dataclasses.asdict(line) for line in self.lines],
+            "lines": lines,
         }
 
 
-SINGLE, SNAPSHOTS, SWA, EMA = (
-    "one network",
-    "snapshots of one run",
-    "averaged weights (SWA)",
-    "averaged weights (EMA)",
-)
-SHORT, FULL, LONG = "short members", "independent members", "one network, longer"
-
-
 def compare_ensembles(
-    recipe: Recipe, frame: Any = None, *, members: int = 4, repeats: int = 4
-) -> Comparison:
+    recipe: Recipe, frame: TableLike | None = None, *, members: int = 4, repeats: int = 4
+) -> EnsembleComparison:
     """Spend the recipe's epochs in several ways, and `members` times as many, and compare what each
     way gives.
 
@@ -348,144 +314,105 @@ def compare_ensembles(
     """
     for name, value in (("members", members), ("repeats", repeats)):
         if value < 2:
-            raise RecipeError(
-                f"{name} is {value}",
-                why="a comparison with intervals needs at least 2",
-                do="use 2 or more",
-            )
+            why = "a comparison with intervals needs at least 2"
+            raise RecipeError(f"{name} is {value}", why=why, do="use 2 or more")
     task, resolved = prepare(recipe, frame)
     assert isinstance(resolved.epochs, int)
     if resolved.epochs < 2 * members:
-        raise RecipeError(
-            f"{resolved.epochs} epochs for {members} members",
-            why="each needs two at least",
-            do=f"set epochs to {2 * members} or more",
-        )
+        what, do = f"{resolved.epochs} epochs for {members} members", f"set epochs to {2 * members}"
+        raise RecipeError(what, why="each needs two at least", do=f"{do} or more")
     if task.test is None:
-        raise RecipeError(
-            "the recipe keeps no test split",
-            why="ensembles are compared on it",
-            do="set split.test above 0",
-        )
+        what, why = "the recipe keeps no test split", "ensembles are compared on it"
+        raise RecipeError(what, why=why, do="set split.test above 0")
     ways = _ways(resolved, members)
-    recipes = [
-        way.vary("seed", resolved.seed + r * members)
-        for way in ways.values()
-        for r in range(repeats)
-    ]
-    runs = train_on([task] * len(recipes), recipes)
-    grouped = {
-        name: runs[i * repeats : (i + 1) * repeats]
-        for i, name in enumerate([FULL, *list(ways)[1:]])
-    }
-    each = {name: [_predicted(run, task) for run in group] for name, group in grouped.items()}
-    means = {
-        name: torch.stack([p.mean(0) for p in group])[:, None] for name, group in each.items()
-    }  # [R, 1, N, C]
-    means[SINGLE] = torch.stack(each[FULL])  # its members, one by one: [R, M, N, C]
-    return _compared(
-        means,
-        task,
-        resolved,
-        members=members,
-        repeats=repeats,
-        runs={name: group[0] for name, group in grouped.items()},
-    )
+    seeds = [resolved.seed + r * members for r in range(repeats)]
+    recipes = [way.vary("seed", seed) for way in ways.values() for seed in seeds]
+    every = train_on([task] * len(recipes), recipes)
+    runs = {name: every[i * repeats : (i + 1) * repeats] for i, name in enumerate(ways)}
+    each = {name: [_test_predictions(run, task) for run in group] for name, group in runs.items()}
+    # the mean over networks, [R, 1, N, C]; of the single runs one by one, [R, M, N, C]
+    means = {n: torch.stack([p.mean(0) for p in group])[:, None] for n, group in each.items()}
+    means[ONE_NETWORK] = torch.stack(each[INDEPENDENT_MEMBERS])
+    lines, metric, loss = _compare(means, task, members=members, repeats=repeats)
+    first = {name: group[0] for name, group in runs.items()}
+    return EnsembleComparison(tuple(lines), metric.name, loss.name, repeats, first)
 
 
 def _ways(recipe: Recipe, members: int) -> dict[str, Recipe]:
-    """The recipe of each way to spend the budget; the first gives the single runs and the
-    independent ensemble.
+    """The recipe of each way to spend the budget; the single runs are members of the independent
+    ensemble.
     """
     assert isinstance(recipe.epochs, int)
-    base = dataclasses.replace(recipe, stop=None, average=None, snapshots=None, seeds=1)
-    cycle = recipe.epochs / members
+    base = replace(recipe, stop=None, average=None, snapshots=None, seeds=1)
+    cycles = SGDR(epochs=recipe.epochs / members, times=1.0)
     flat = base.vary("schedule", Constant())
     return {
-        SINGLE: base.vary("seeds", members),
-        SNAPSHOTS: dataclasses.replace(
-            base, schedule=SGDR(epochs=cycle, times=1.0), snapshots=Snapshots()
-        ),
+        INDEPENDENT_MEMBERS: base.vary("seeds", members),
+        SNAPSHOT_ENSEMBLE: replace(base, schedule=cycles, snapshots=Snapshots()),
         SWA: flat.vary("average", Swa(start_at=0.5)),
         EMA: flat.vary("average", Ema(decay=0.99)),
-        SHORT: dataclasses.replace(base, epochs=recipe.epochs // members, seeds=members),
-        LONG: base.vary("epochs", recipe.epochs * members),
+        SHORT_MEMBERS: replace(base, epochs=recipe.epochs // members, seeds=members),
+        LONGER_NETWORK: base.vary("epochs", recipe.epochs * members),
     }
 
 
-def _predicted(run: Run, task: Any) -> Tensor:
+def _test_predictions(run: Run, task: Task) -> Tensor:
     if run.model is None or run.record.failures:
-        raise RecipeError(
-            "networks diverged",
-            why="a comparison never averages over a hole",
-            do="use a smaller optimizer.lr: ravine range finds one",
-        )
+        do = "use a smaller optimizer.lr: ravine range finds one"
+        raise RecipeError("networks diverged", why="a comparison needs all of them", do=do)
+    assert task.test is not None
     return task.encoder.target.decode(run.model.member_predictions(task.test))
 
 
-def _compared(
-    means: Mapping[str, Tensor],
-    task: Any,
-    recipe: Recipe,
-    *,
-    members: int,
-    repeats: int,
-    runs: Mapping[str, Run],
-) -> Comparison:
+def _compare(
+    means: Mapping[str, Tensor], task: Task, *, members: int, repeats: int
+) -> tuple[list[BudgetResult], Metric, Metric]:
     """Scores of every way, and paired differences: the same resamples of examples and repeats for
     all.
     """
+    assert task.test is not None and task.test.targets is not None
     truth = task.encoder.target.decode(task.test.targets)
-    metric, loss = (
-        metrics.main_metric(task.kind),
-        metrics.RMSE if task.kind == "regression" else metrics.LOG_LOSS,
-    )
+    metric = metrics.main_metric(task.kind)
+    loss = metrics.RMSE if task.kind == "regression" else metrics.LOG_LOSS
     draw = np.random.default_rng(0)
     count = len(truth)
-    examples = [
-        None,
-        *torch.from_numpy(draw.multinomial(count, np.full(count, 1 / count), RESAMPLES)).double(),
-    ]
-    chosen = np.concatenate(
-        [np.arange(repeats)[None], draw.integers(0, repeats, (RESAMPLES, repeats))]
-    )
-    found: dict[
-        str, dict[str, np.ndarray]
-    ] = {}  # by metric and way: [1 + RESAMPLES, R], the first as it is
-    for m in dict.fromkeys((metric, loss)):
-        found[m.name] = {}
-        for name, p in means.items():
-            values = [
-                m.of(p.flatten(0, 1), truth, w).view(repeats, -1).mean(1).numpy() for w in examples
-            ]
-            found[m.name][name] = np.stack(values)
+    # the first as they are, then resamples: weights of the examples, and which repeats
+    drawn = draw.multinomial(count, np.full(count, 1 / count), COMPARISON_RESAMPLES)
+    weights = [None, *torch.from_numpy(drawn).double()]
+    places = draw.integers(0, repeats, (COMPARISON_RESAMPLES, repeats))
+    places = np.concatenate([np.arange(repeats)[None], places])
 
-    def difference(m: Metric, name: str, single: str) -> Interval:
+    def resample(m: Metric, predictions: Tensor) -> np.ndarray:
+        """The metric in each resample and repeat, [1 + COMPARISON_RESAMPLES, R]."""
+        each = predictions.flatten(0, 1)
+        values = [m.of(each, truth, w).view(repeats, -1).mean(1).numpy() for w in weights]
+        return np.stack(values)
+
+    values = {m.name: {n: resample(m, p) for n, p in means.items()} for m in {metric, loss}}
+
+    def difference(m: Metric, name: str, single: str) -> Interval | None:
         """How much better than the single run, in the metric's own unit."""
-        apart = (found[m.name][name] - found[m.name][single]) * (1 if m.higher_is_better else -1)
-        drawn = np.take_along_axis(apart, chosen, 1).mean(1)
-        low, high = np.quantile(drawn[1:], (0.025, 0.975))
-        return Interval(float(drawn[0]), float(low), float(high))
+        if name == single:
+            return None
+        sign = 1 if m.higher_is_better else -1
+        apart = (values[m.name][name] - values[m.name][single]) * sign
+        by_resample = np.take_along_axis(apart, places, 1).mean(1)
+        low, high = np.quantile(by_resample[1:], (0.025, 0.975))
+        return Interval(float(by_resample[0]), float(low), float(high))
 
     lines = []
-    networks = {SINGLE: 1, SNAPSHOTS: members, SHORT: members, FULL: members}
-    for name in (SINGLE, SNAPSHOTS, SWA, EMA, SHORT, FULL, LONG):
-        dear = name in (FULL, LONG)
-        single = LONG if dear else SINGLE
-        same = name == single
+    for name in ALL_WAYS:
+        large = name in LARGE_BUDGETS
+        single = LONGER_NETWORK if large else ONE_NETWORK
         lines.append(
-            Line(
+            BudgetResult(
                 name,
-                networks.get(name, 1),
-                float(members) if dear else 1.0,
-                t_interval(found[metric.name][name][0]),
-                t_interval(found[loss.name][name][0]),
-                None if same else difference(metric, name, single),
-                None if same else difference(loss, name, single),
+                networks=members if name in ENSEMBLES else 1,
+                budget=float(members) if large else 1.0,
+                score=t_interval(values[metric.name][name][0]),
+                loss=t_interval(values[loss.name][name][0]),
+                better=difference(metric, name, single),
+                lower=difference(loss, name, single),
             )
         )
-    return Comparison(tuple(lines), metric.name, loss.name, repeats, runs)
-
-
-def _shown(found: Interval) -> str:
-    return f"{found.value:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
+    return lines, metric, loss

@@ -1,11 +1,12 @@
-"""Transfer by features: what a frozen network makes of pictures, computed once, as a table on which
-heads train (T1).
+"""Transfer learning by features: the outputs of a frozen network on images, computed once, as a
+table on which heads train.
 
-Letters: N pictures, C channels, H × W places, F features.
+Letters: N images, C channels, H × W places, F features.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from ravine.data.images import Images
 from ravine.data.source import Data
 from ravine.data.splits import SPLIT_NAMES, Given
+from ravine.data.task import Task
 from ravine.errors import DataError, InputError, RecipeError, nearest
 from ravine.files import write_atomically
 from ravine.finetuning import DepthRates, Gradual
@@ -40,51 +42,54 @@ from ravine.training.determinism import exact_arithmetic
 from ravine.training.run import Run
 from ravine.training.train import train
 
-CACHE = Path("~/.cache/ravine/features")
-SPLIT = "split"  # the column that says which split a picture is in
+CACHE_FOLDER = Path("~/.cache/ravine/features")
+SPLIT_COLUMN = "split"  # the column that says which split an image is in
 Mode = Literal["features", "fine-tune", "scratch"]
 
 
 def features(
     network: str | Pretrained | nn.Module,
-    pictures: Any,
+    images: Any,
     *,
     layer: str | None = None,
-    cache: str | Path | None = CACHE,
+    cache: str | Path | None = CACHE_FOLDER,
     batch: int = 32,
     device: str = "cpu",
 ) -> Tensor:
-    """What a frozen network makes of pictures: float32 [N, F], in the pictures' order.
+    """The outputs of a frozen network on images: float32 [N, F], in the images' order.
 
-    `network` is "efficientnet-lite0", "timm/NAME", a `Pretrained` (which also says to what size
-    pictures are brought), or any module (which gets them as they are, as floats from 0 to 1).
-    `pictures` are bytes or floats from 0 to 1, [N, C, H, W]. `layer` names a module within the
-    network whose outputs are taken instead of the last ones; of outputs with places the mean over
-    them is taken. The network runs in evaluation mode, `batch` pictures at a time.
+    `network` is "efficientnet-lite0", "timm/NAME", a `Pretrained` (which also resizes images), or
+    any module (which gets floats from 0 to 1). `images` are bytes or floats from 0 to 1, [N, C, H,
+    W]. `layer` names a module within the network whose outputs are used instead of the last ones;
+    outputs [N, F, H, W] are averaged over places. The network runs in evaluation mode, `batch`
+    images at a time.
 
-    They are computed once: `cache` is the folder that keeps them, under a hash of the weights, of
-    how the pictures are prepared and of the pictures (None keeps nothing). A damaged file in it is
-    made anew. Raises `InputError` for wrong pictures or names, before any work.
+    They are computed once: `cache` is the folder that keeps them, under a hash of the weights, the
+    preprocessing and the images (None keeps nothing). A damaged file in it is replaced. Raises
+    `InputError` for wrong images or names, before any work.
 
     >>> module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
     >>> features(module, torch.zeros(5, 3, 8, 8), cache=None).shape
     torch.Size([5, 4])
     """
-    tensor = _pictures(pictures)
-    known, module = _frozen(network)
-    prepare = _as_is if known is None else PreprocessLayer(known, tensor.shape[1]).preprocess
-    inner = _inner(module, layer)
+    tensor = _check_images(images)
+    known, module = _load_frozen(network)
+    if layer is not None:
+        _layer_named(module, layer)
     path = None
     if cache is not None:
         path = Path(cache).expanduser() / f"{_digest(module, known, layer, tensor)}.safetensors"
-        found = _cached(path)
+        found = _read_cache(path)
         if found is not None:
             return found
-    made = _computed(module.to(device), inner, prepare, tensor, batch=batch, device=device)
+    prepare = _to_unit_range
+    if known is not None:
+        prepare = PreprocessLayer(known, tensor.shape[1]).preprocess
+    found = _compute(module.to(device), layer, prepare, tensor, batch=batch, device=device)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, safetensors.torch.save({"features": made}))
-    return made
+        write_atomically(path, safetensors.torch.save({"features": found}))
+    return found
 
 
 def feature_table(values: Tensor) -> pd.DataFrame:
@@ -107,39 +112,35 @@ def transfer(
     mode: Mode = "features",
     tuning: tuple[Tuning, ...] = (Gradual(), DepthRates()),
     layer: str | None = None,
-    cache: str | Path | None = CACHE,
+    cache: str | Path | None = CACHE_FOLDER,
     **options: Any,
 ) -> Run:
-    """Train on pictures with what a network learned from others: an ordinary run, members, interval
-    and all.
+    """Train on images with a pretrained network: an ordinary run.
 
-    `source` is a folder of pictures, a pair of arrays (X [N, C, H, W], y), or None for the recipe's
-    own. All but the network is the recipe's: splits, optimizer, schedule, how long, how many seeds.
+    `source` is a folder of images, a pair of arrays (X [N, C, H, W], y), or None for the recipe's
+    own. All but the network is the recipe's: splits, optimizer, schedule, epochs, seeds.
 
         features    the body is frozen; heads train on a table of its features (`features`)
-        fine-tune   the body starts from what it learned and moves as `tuning` says: by default one
-                    more depth is let go
-                    in each epoch, at lower rates the deeper it is
-        scratch     the same network from random weights, nothing frozen: to compare both with
+        fine-tune   the body starts from its pretrained weights and trains as `tuning` says: by
+                    default one more depth is unfrozen in each epoch, at lower rates the deeper
+        scratch     the same network from random weights, nothing frozen: for comparison
 
     `options` are those of `ravine.train` (`out`, `device`, `workers`, `report`). Raises
-    `InputError` before any work. With "features", new pictures are predicted by
-    `run.predict(feature_table(features(network, pictures)))`.
+    `InputError` before any work. With "features", new images are predicted by
+    `run.predict(feature_table(features(network, images)))`.
     """
     part = Pretrained(of=network) if isinstance(network, str) else network
-    recipe, frame = _sourced(recipe, source)
+    recipe, frame = _with_source(recipe, source)
     if mode == "scratch":
         anew = vary(vary(part, "weights", RANDOM_WEIGHTS), "statistics", "batch")
         return train(recipe.vary("network", anew).vary("tuning", ()), frame, **options)
     if mode == "fine-tune":
         return train(recipe.vary("network", part).vary("tuning", tuning), frame, **options)
     if mode != "features":
-        raise RecipeError(
-            f"mode is {mode!r}", why=nearest(str(mode), ["features", "fine-tune", "scratch"])
-        )
-    return train(
-        *heads_on_features(recipe, frame, network=part, layer=layer, cache=cache), **options
-    )
+        why = nearest(str(mode), ["features", "fine-tune", "scratch"])
+        raise RecipeError(f"mode is {mode!r}", why=why)
+    recipe, table = heads_on_features(recipe, frame, network=part, layer=layer, cache=cache)
+    return train(recipe, table, **options)
 
 
 def heads_on_features(
@@ -148,65 +149,53 @@ def heads_on_features(
     *,
     network: Pretrained,
     layer: str | None = None,
-    cache: str | Path | None = CACHE,
+    cache: str | Path | None = CACHE_FOLDER,
 ) -> tuple[Recipe, pd.DataFrame]:
-    """The recipe of heads on a frozen network's features, and the table of these: for `train`,
-    `train_all`, `compare`.
+    """The recipe of heads on a frozen network's features, and the table of these.
 
-    Each picture stays in the split that the recipe gives it.
+    Each image stays in the split that the recipe gives it.
     """
     if recipe.augment:
-        raise RecipeError(
-            "the recipe augments pictures",
-            why="features of a frozen network are computed once",
-            do='set augment = "none", or use mode = "fine-tune"',
-        )
+        why = "features of a frozen network are computed once"
+        do = 'set augment = "none", or use mode = "fine-tune"'
+        raise RecipeError("the recipe augments images", why=why, do=do)
     task = load_task(recipe, frame)
     tables = []
     for name in SPLIT_NAMES:
         examples = getattr(task, name)
         if examples is not None:
             table = feature_table(features(network, examples.numbers, layer=layer, cache=cache))
-            tables.append(table.assign(**_answers(task, examples.targets), **{SPLIT: name}))
-    columns = tuple(c for c in tables[0].columns if c != SPLIT and c not in task.targets)
-    head = Mlp(
-        hidden=network.head,
-        activation=network.activation,
-        initializer=network.initializer,
-        bias=network.bias,
-        norm=network.norm,
-        dropout=network.dropout,
+            tables.append(table.assign(**_answers(task, examples.targets), **{SPLIT_COLUMN: name}))
+    columns = tuple(c for c in tables[0].columns if c != SPLIT_COLUMN and c not in task.targets)
+    same = ("activation", "initializer", "bias", "norm", "dropout")
+    head = Mlp(hidden=network.head, **{name: getattr(network, name) for name in same})
+    split = Given(column=SPLIT_COLUMN)
+    recipe = dataclasses.replace(
+        recipe,
+        data=Data(target=task.targets, task=task.kind, numbers=columns),
+        split=split if task.validation is not None else vary(split, "validation", 0.0),
+        network=head,
+        tuning=(),
     )
-    recipe = recipe.vary("data", Data(target=task.targets, task=task.kind, numbers=columns))
-    recipe = recipe.vary(
-        "split",
-        Given(column=SPLIT, validation=0.0) if task.validation is None else Given(column=SPLIT),
-    )
-    return recipe.vary("network", head).vary("tuning", ()), pd.concat(tables, ignore_index=True)
+    return recipe, pd.concat(tables, ignore_index=True)
 
 
 # What is given
 
 
-def _pictures(given: Any) -> Tensor:
+def _check_images(given: Any) -> Tensor:
     tensor = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given)
     if tensor.dim() != 4 or not len(tensor):
-        raise DataError(
-            f"pictures are {list(tensor.shape)}",
-            why="they must be [N, C, H, W], one at least",
-            do="give bytes or floats from 0 to 1",
-        )
+        why, do = "they must be [N, C, H, W], one at least", "give bytes or floats from 0 to 1"
+        raise DataError(f"images are {list(tensor.shape)}", why=why, do=do)
     if tensor.dtype != torch.uint8 and not tensor.is_floating_point():
-        raise DataError(
-            f"pictures are {tensor.dtype}",
-            why="they must be bytes, or floats from 0 to 1",
-            do="convert them: pictures.astype(numpy.uint8)",
-        )
+        why, do = "they must be bytes, or floats from 0 to 1", "convert them to numpy.uint8"
+        raise DataError(f"images are {tensor.dtype}", why=why, do=do)
     return tensor
 
 
-def _frozen(network: str | Pretrained | nn.Module) -> tuple[ImageFormat | None, nn.Module]:
-    """How pictures are prepared (None: not at all), and the network, ready to run."""
+def _load_frozen(network: str | Pretrained | nn.Module) -> tuple[ImageFormat | None, nn.Module]:
+    """How images are prepared (None: not at all), and the network, ready to run."""
     if isinstance(network, nn.Module):
         return None, network.eval()
     part = Pretrained(of=network) if isinstance(network, str) else network
@@ -216,18 +205,15 @@ def _frozen(network: str | Pretrained | nn.Module) -> tuple[ImageFormat | None, 
     return known, module.eval()
 
 
-def _inner(module: nn.Module, layer: str | None) -> nn.Module | None:
-    if layer is None:
-        return None
+def _layer_named(module: nn.Module, layer: str) -> nn.Module:
     named = dict(module.named_modules())
     if not layer or layer not in named:
-        raise InputError(
-            f"the network has no layer {layer!r}", why=nearest(layer, [n for n in named if n])
-        )
+        why = nearest(layer, [n for n in named if n])
+        raise InputError(f"the network has no layer {layer!r}", why=why)
     return named[layer]
 
 
-def _sourced(recipe: Recipe, source: Any) -> tuple[Recipe, Any]:
+def _with_source(recipe: Recipe, source: Any) -> tuple[Recipe, Any]:
     """The recipe and the frame that stand for a source."""
     if source is None:
         return recipe, None
@@ -236,7 +222,7 @@ def _sourced(recipe: Recipe, source: Any) -> tuple[Recipe, Any]:
     return recipe if isinstance(recipe.data, Images) else recipe.vary("data", Images()), source
 
 
-def _answers(task: Any, targets: Tensor) -> dict[str, Any]:
+def _answers(task: Task, targets: Tensor) -> dict[str, Any]:
     """A split's answers in their own words, by column."""
     if task.kind in ("binary", "classes"):
         places = targets.reshape(len(targets), -1)[:, 0].long().tolist()
@@ -249,55 +235,49 @@ def _answers(task: Any, targets: Tensor) -> dict[str, Any]:
 # Computing and keeping
 
 
-def _as_is(pictures: Tensor, dtype: torch.dtype) -> Tensor:
-    return pictures.to(dtype) / 255 if pictures.dtype == torch.uint8 else pictures.to(dtype)
+def _to_unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
+    return images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
 
 
 @torch.inference_mode()
-def _computed(
+def _compute(
     module: nn.Module,
-    inner: nn.Module | None,
+    layer: str | None,
     prepare: Callable[[Tensor, torch.dtype], Tensor],
-    pictures: Tensor,
+    images: Tensor,
     *,
     batch: int,
     device: str,
 ) -> Tensor:
-    seen: list[Tensor] = []
-
-    def see(_module: nn.Module, _given: Any, output: Tensor) -> None:
-        seen.append(output)
-
-    hook = None if inner is None else inner.register_forward_hook(see)
+    outputs: list[Any] = []
+    observed = module if layer is None else _layer_named(module, layer)
+    hook = observed.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     found = []
     try:
         with exact_arithmetic():
-            for at in range(0, len(pictures), batch):
-                seen.clear()
-                output = module(prepare(pictures[at : at + batch].to(device), torch.float32))
-                output = output if inner is None else seen[-1]
+            for at in range(0, len(images), batch):
+                module(prepare(images[at : at + batch].to(device), torch.float32))
+                output = outputs[-1]
+                outputs.clear()
                 found.append(output.mean((2, 3)) if output.dim() == 4 else output.flatten(1))
     finally:
-        if hook is not None:
-            hook.remove()
+        hook.remove()
     return torch.cat(found).float().cpu().clone()
 
 
-def _digest(
-    module: nn.Module, known: ImageFormat | None, layer: str | None, pictures: Tensor
-) -> str:
+def _digest(module: nn.Module, known: ImageFormat | None, layer: str | None, images: Tensor) -> str:
     """A hash of all that features depend on."""
     hashed = hashlib.blake2b(
-        f"{module!r} {known!r} {layer!r} {pictures.dtype} {pictures.shape}".encode(), digest_size=16
+        f"{module!r} {known!r} {layer!r} {images.dtype} {images.shape}".encode(), digest_size=16
     )
     for name, value in module.state_dict().items():
         hashed.update(name.encode())
         hashed.update(value.detach().cpu().contiguous().numpy().tobytes())
-    hashed.update(pictures.cpu().contiguous().numpy().data)
+    hashed.update(images.cpu().contiguous().numpy().data)
     return hashed.hexdigest()
 
 
-def _cached(path: Path) -> Tensor | None:
+def _read_cache(path: Path) -> Tensor | None:
     try:
         return safetensors.torch.load_file(path)["features"]
     except (OSError, KeyError, ValueError, safetensors.SafetensorError):

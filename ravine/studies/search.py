@@ -1,8 +1,8 @@
-"""Hyper-parameter search (H1): grid and random search over a recipe's settings, judged on the
+"""Hyperparameter search: grid and random search over a recipe's settings, judged on the
 validation split.
 
 Trials that differ only in numbers (rates, strengths) train as one batch, so a search costs little
-more than a run. The test split is not looked at before the one best recipe is trained again.
+more than a run. The test split is first used when the best recipe is trained again.
 Letters: T trials, k of them, D settings.
 """
 
@@ -13,7 +13,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,12 +25,15 @@ from ravine.errors import RecipeError
 from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_changes
+from ravine.reporting.text_table import aligned_rows
 from ravine.rng import stream
 from ravine.serialization import get
 from ravine.statistics import BOOTSTRAP_RESAMPLES
 from ravine.training.defaults import load_task, resolve
 from ravine.training.run import Run
 from ravine.training.train import train, train_on
+
+EXAMPLE_ADVICE = "write --space optimizer.lr=log:1e-4..1e-1"
 
 # Spaces
 
@@ -71,67 +74,61 @@ class ChoiceSpace:
 
 
 @dataclass(frozen=True)
-class UniformSpace:
+class _RangeSpace:
+    low: float
+    high: float
+    count: int | None = None  # of a grid, both ends included
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            what = f"a space from {self.low:g} to {self.high:g}"
+            raise RecipeError(what, why="the lower end must be below the upper one")
+        if self.count is not None and self.count < 2:
+            why = "both ends of a range belong to it"
+            raise RecipeError(f"a grid of {self.count}", why=why, do="use 2 or more")
+
+
+@dataclass(frozen=True)
+class UniformSpace(_RangeSpace):
     """Numbers from `low` to `high`; a grid has `count` of them, both ends included.
 
     >>> UniformSpace(0.0, 1.0).draw(0.25), UniformSpace(0.0, 1.0, count=3).grid()
     (0.25, (0.0, 0.5, 1.0))
     """
 
-    low: float
-    high: float
-    count: int | None = None
-
-    def __post_init__(self) -> None:
-        _checked(self.low, self.high, self.count)
-
     def draw(self, share: float) -> float:
         return self.low + share * (self.high - self.low)
 
     def grid(self) -> tuple[float, ...] | None:
-        return (
-            None
-            if self.count is None
-            else tuple(np.linspace(self.low, self.high, self.count).tolist())
-        )
+        count = self.count
+        return None if count is None else tuple(np.linspace(self.low, self.high, count).tolist())
 
 
 @dataclass(frozen=True)
-class LogUniformSpace:
-    """Numbers from `low` to `high`, evenly on a log scale; a grid has `count` of them, both ends
-    included.
+class LogUniformSpace(_RangeSpace):
+    """Numbers from `low` to `high`, evenly on a log scale; a grid has `count` of them.
 
     >>> space = LogUniformSpace(0.001, 0.1, count=3)
     >>> round(space.draw(0.5), 6), [round(x, 6) for x in space.grid()]
     (0.01, [0.001, 0.01, 0.1])
     """
 
-    low: float
-    high: float
-    count: int | None = None
-
     def __post_init__(self) -> None:
-        _checked(self.low, self.high, self.count)
+        super().__post_init__()
         if self.low <= 0:
-            raise RecipeError(
-                f"a log scale from {self.low:g}",
-                why="it must begin above 0",
-                do="leave log: out of it",
-            )
+            what = f"a log scale from {self.low:g}"
+            raise RecipeError(what, why="it must begin above 0", do="leave log: out of it")
 
     def draw(self, share: float) -> float:
         return math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
 
     def grid(self) -> tuple[float, ...] | None:
-        return (
-            None
-            if self.count is None
-            else tuple(np.geomspace(self.low, self.high, self.count).tolist())
-        )
+        count = self.count
+        return None if count is None else tuple(np.geomspace(self.low, self.high, count).tolist())
 
 
 @dataclass(frozen=True)
-class IntegerSpace:
+class IntegerSpace(_RangeSpace):
     """Whole numbers from `low` to `high`, both included; a grid has `count` of them, or all.
 
     >>> IntegerSpace(1, 4).draw(0.999), IntegerSpace(1, 9, count=3).grid()
@@ -140,10 +137,6 @@ class IntegerSpace:
 
     low: int
     high: int
-    count: int | None = None
-
-    def __post_init__(self) -> None:
-        _checked(self.low, self.high, self.count)
 
     def draw(self, share: float) -> int:
         return min(self.low + int(share * (self.high - self.low + 1)), self.high)
@@ -151,17 +144,6 @@ class IntegerSpace:
     def grid(self) -> tuple[int, ...]:
         count = self.high - self.low + 1 if self.count is None else self.count
         return tuple(dict.fromkeys(round(x) for x in np.linspace(self.low, self.high, count)))
-
-
-def _checked(low: float, high: float, count: int | None) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise RecipeError(
-            f"a space from {low:g} to {high:g}", why="the lower end must be below the upper one"
-        )
-    if count is not None and count < 2:
-        raise RecipeError(
-            f"a grid of {count}", why="both ends of a range belong to it", do="use 2 or more"
-        )
 
 
 def read_space(text: str, recipe: Recipe) -> tuple[str, SearchSpace]:
@@ -178,65 +160,64 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, SearchSpace]:
     >>> read_space("optimizer.lr=log:1e-4..1e-1/4", named_recipe("plain"))
     ('optimizer.lr', LogUniformSpace(low=0.0001, high=0.1, count=4))
     """
-    path, equals, given = (x.strip() for x in text.partition("="))
+    path, _, given = (x.strip() for x in text.partition("="))
     where = f"--space {text}"
-    if not equals or not path or not given:
-        raise RecipeError(
-            where, why="it must be PATH=SPACE", do="write --space optimizer.lr=log:1e-4..1e-1"
-        )
+    if not path or not given:
+        raise RecipeError(where, why="it must be PATH=SPACE", do=EXAMPLE_ADVICE)
     try:
-        get(recipe, path)
+        return path, _parse_space(given, _is_integer(recipe, path))
     except RecipeError as error:
         error.where = where
         raise
+
+
+def read_spaces(texts: Sequence[str], recipe: Recipe) -> dict[str, SearchSpace]:
+    """Several spaces, by path. Raises `RecipeError` where a path is named twice."""
+    found: dict[str, SearchSpace] = {}
+    for text in texts:
+        path, space = read_space(text, recipe)
+        if path in found:
+            why = f"{path} has a space already"
+            raise RecipeError(f"--space {text}", why=why, do="leave one of them out")
+        found[path] = space
+    return found
+
+
+def _parse_space(given: str, whole: bool) -> SearchSpace:
+    """The space behind PATH=; `whole` says that the setting is a whole number."""
     if given.startswith("["):
-        return path, ChoiceSpace(_listed(given, where))
+        try:
+            values = tomllib.loads(f"value = {given}")["value"]
+        except tomllib.TOMLDecodeError as error:
+            do = 'write [16, 64] or ["ReLU", "SiLU"]'
+            raise RecipeError(f"the list {given} is not TOML", why=str(error), do=do) from None
+        if not values:
+            raise RecipeError("the list is empty", do="name some values")
+        return ChoiceSpace(tuple(values))
     found = re.fullmatch(r"(log:)?\s*([^\s.][^\s]*?)\s*\.\.\s*([^\s/]+)\s*(?:/\s*(\d+))?", given)
     try:
-        if found is None:
-            raise ValueError
-        low, high = float(found[2]), float(found[3])
+        low, high = (float(end) for end in (found.group(2, 3) if found else ("", "")))
     except ValueError:
-        raise RecipeError(
-            where,
-            why=f"{given!r} is no space",
-            do="write LOW..HIGH, log:LOW..HIGH (with /COUNT for a grid), or a list [A, B]",
-        ) from None
+        do = "write LOW..HIGH, log:LOW..HIGH (with /COUNT for a grid), or a list [A, B]"
+        raise RecipeError(f"{given!r} is not a space", do=do) from None
+    assert found is not None
     count = None if found[4] is None else int(found[4])
-    try:
-        if found[1]:
-            return path, LogUniformSpace(low, high, count)
-        if _whole(recipe, path) and low == int(low) and high == int(high):
-            return path, IntegerSpace(int(low), int(high), count)
-        return path, UniformSpace(low, high, count)
-    except RecipeError as error:
-        error.where = where
-        raise
+    if found[1]:
+        return LogUniformSpace(low, high, count)
+    if whole and low == int(low) and high == int(high):
+        return IntegerSpace(int(low), int(high), count)
+    return UniformSpace(low, high, count)
 
 
-def _listed(given: str, where: str) -> tuple[Any, ...]:
-    try:
-        values = tomllib.loads(f"value = {given}")["value"]
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(
-            where, why=f"the list is not TOML: {error}", do='write [16, 64] or ["ReLU", "SiLU"]'
-        ) from None
-    if not values:
-        raise RecipeError(where, why="the list is empty", do="name some values")
-    return tuple(values)
-
-
-def _whole(recipe: Recipe, path: str) -> bool:
-    """Whether the setting at a path is a whole number: then it is none that may differ within a
-    batch.
-    """
+def _is_integer(recipe: Recipe, path: str) -> bool:
+    """Whether the setting at a path is a whole number that may not differ within a batch."""
+    get(recipe, path)  # raises where the recipe has no such setting
     above, _, name = path.rpartition(".")
     owner = get(recipe, above) if above else recipe
-    return (
-        is_part(owner)
-        and not is_number(field_types(type(owner))[name])
-        and "int" in str(field_types(type(owner))[name])
-    )
+    if not is_part(owner):
+        return False
+    hint = field_types(type(owner))[name]
+    return not is_number(hint) and "int" in str(hint)
 
 
 # Searching
@@ -244,11 +225,9 @@ def _whole(recipe: Recipe, path: str) -> bool:
 
 @dataclass(frozen=True)
 class SearchTrial:
-    """One choice of settings: their values by path, the recipe, and its score on the validation
-    split.
+    """One choice of settings: their values by path, the recipe, and its validation score.
 
-    `score` is the mean over the recipe's networks; NaN where one of them diverged: then the trial
-    failed.
+    `score` is the mean over the recipe's networks; NaN where one of them diverged (failed).
     """
 
     values: Mapping[str, Any]
@@ -265,8 +244,8 @@ class SearchTrial:
 class Search:
     """What a search found: every trial in the order tried, and which is best.
 
-    `refit` is the best recipe trained again with all its seeds, on whose test split nothing was
-    chosen (None where it was not asked for).
+    `refit` is the best recipe trained again with all its seeds, scored on the test split (None
+    where it was not asked for).
     """
 
     trials: tuple[SearchTrial, ...]
@@ -281,9 +260,8 @@ class Search:
         """
         ordered = self.ranked()
         if ordered[0].failed:
-            raise RecipeError(
-                f"all {len(self.trials)} trials diverged", do="search among smaller learning rates"
-            )
+            what = f"all {len(self.trials)} trials diverged"
+            raise RecipeError(what, do="search among smaller learning rates")
         return ordered[0]
 
     @property
@@ -299,18 +277,14 @@ class Search:
         """The expected best score of k trials, [T] for k = 1 ... T (see `expected_best`)."""
         return expected_best([t.score for t in self.trials], higher_is_better=self.higher_is_better)
 
-    def in_words(self, most: int = 10) -> str:
+    def summary(self, most: int = 10) -> str:
         """A table of the best trials, best first."""
         paths = list(self.trials[0].values)
         rows = [[*paths, f"validation {self.metric}"]]
         for trial in self.ranked()[:most]:
             score = "diverged" if trial.failed else f"{trial.score:.4g}"
-            rows.append([*(_said(trial.values[p]) for p in paths), score])
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+            rows.append([*(_value_text(trial.values[p]) for p in paths), score])
+        lines = aligned_rows(rows)
         if len(self.trials) > most:
             lines.append(f"and {len(self.trials) - most} more")
         failed = f", {self.failures} diverged" if self.failures else ""
@@ -323,18 +297,13 @@ class Search:
             )
         return "\n".join(lines)
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
+        names = ("score", "members", "failed")
         trials = [
-            {
-                "values": dict(t.values),
-                "score": t.score,
-                "members": list(t.members),
-                "failed": t.failed,
-            }
+            {"values": dict(t.values)} | {name: getattr(t, name) for name in names}
             for t in self.trials
         ]
-        refit = None if self.refit is None else self.refit.record.to_json()["score"]
         return {
             "metric": self.metric,
             "higher_is_better": self.higher_is_better,
@@ -342,7 +311,7 @@ class Search:
             "best": dict(self.best.values),
             "trials": trials,
             "expected_best": self.curve().tolist(),
-            "score": refit,
+            "score": None if self.refit is None else self.refit.record.to_json()["score"],
         }
 
 
@@ -372,13 +341,10 @@ def search(
     (4, 'accuracy', 'test')
     """
     if recipe.split.validation == 0:
-        raise RecipeError(
-            "the recipe keeps no validation split",
-            why="a search judges by it",
-            do="set split.validation above 0",
-        )
-    chosen = drawn(space, method=method, trials=trials, seed=seed)
-    recipes = [_with(recipe, values).vary("seeds", seeds) for values in chosen]
+        what, do = "the recipe keeps no validation split", "set split.validation above 0"
+        raise RecipeError(what, why="a search selects by it", do=do)
+    chosen = draw_trials(space, method=method, trials=trials, seed=seed)
+    recipes = [_apply_values(recipe, values).vary("seeds", seeds) for values in chosen]
     tasks: dict[Any, Any] = {}
     resolved = []
     for r in recipes:
@@ -388,69 +354,55 @@ def search(
         resolved.append((tasks[key], resolve(r, tasks[key])))
     runs = train_on([t for t, _ in resolved], [r for _, r in resolved])
     metric = metrics.main_metric(resolved[0][0].kind)
-    made = []
+    tried = []
     for values, original, run in zip(chosen, recipes, runs, strict=True):
         each = tuple(
             math.nan if m.outcome == "diverged" else m.validation.get(metric.name, math.nan)
             for m in run.record.members
         )
-        made.append(
-            SearchTrial(values, original.vary("seeds", recipe.seeds), float(np.mean(each)), each)
-        )
-    found = Search(tuple(made), metric.name, metric.higher_is_better)
-    if not refit:
-        return found
-    return Search(
-        found.trials, found.metric, found.higher_is_better, train(found.best.recipe, frame)
-    )
+        original = original.vary("seeds", recipe.seeds)
+        tried.append(SearchTrial(values, original, float(np.mean(each)), each))
+    found = Search(tuple(tried), metric.name, metric.higher_is_better)
+    return replace(found, refit=train(found.best.recipe, frame)) if refit else found
 
 
-def drawn(
+def draw_trials(
     space: Mapping[str, SearchSpace], *, method: str, trials: int, seed: int
 ) -> list[dict[str, Any]]:
     """The values by path of every trial.
 
     >>> spaces = {"a": IntegerSpace(1, 2), "b": ChoiceSpace(("x", "y"))}
-    >>> drawn(spaces, method="grid", trials=0, seed=0)
+    >>> draw_trials(spaces, method="grid", trials=0, seed=0)
     [{'a': 1, 'b': 'x'}, {'a': 1, 'b': 'y'}, {'a': 2, 'b': 'x'}, {'a': 2, 'b': 'y'}]
     """
     if not space:
-        raise RecipeError(
-            "there is nothing to search",
-            why="no setting has a space",
-            do="write --space optimizer.lr=log:1e-4..1e-1",
-        )
+        why = "no setting has a space"
+        raise RecipeError("there is nothing to search", why=why, do=EXAMPLE_ADVICE)
     if method == "grid":
-        grids = {path: s.grid() for path, s in space.items()}
-        for path, grid in grids.items():
+        grids = []
+        for path, s in space.items():
+            grid = s.grid()
             if grid is None:
                 raise RecipeError(
                     f"the space of {path} has no count",
                     why="a grid must know how many values to try",
                     do=f"write {path}=LOW..HIGH/5, or search at random",
                 )
-        return [
-            dict(zip(space, values, strict=True))
-            for values in itertools.product(*grids.values())  # type: ignore
-        ]
+            grids.append(grid)
+        return [dict(zip(space, v, strict=True)) for v in itertools.product(*grids)]
     if method != "random":
         raise RecipeError(f"no method {method!r}", why="there are grid, random")
     if trials < 1:
         raise RecipeError(f"{trials} trials", why="a search needs at least one")
-    return [
-        {
-            path: s.draw(
-                float(
-                    torch.rand((), generator=stream(seed, f"search/{path}", t), dtype=torch.float64)
-                )
-            )
-            for path, s in space.items()
-        }
-        for t in range(trials)
-    ]
+
+    def draw(path: str, trial: int) -> Any:
+        generator = stream(seed, f"search/{path}", trial)
+        return space[path].draw(float(torch.rand((), generator=generator, dtype=torch.float64)))
+
+    return [{path: draw(path, t) for path in space} for t in range(trials)]
 
 
-def _with(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+def _apply_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     for path, value in values.items():
         get(recipe, path)
         nested: Any = value
@@ -474,10 +426,8 @@ def expected_best(scores: ArrayLike, *, higher_is_better: bool = True) -> np.nda
     >>> expected_best([1.0, 2.0, 3.0]).round(4).tolist()
     [2.0, 2.6667, 3.0]
     """
-    x = np.asarray(scores, dtype=float).ravel()
-    sign = 1.0 if higher_is_better else -1.0
-    x = np.where(np.isnan(x), np.nanmin(sign * x), sign * x)
-    return sign * np.sort(x) @ _shares(len(x)).T
+    x, sign = _worst_for_failed(scores, higher_is_better)
+    return sign * np.sort(x) @ _draw_shares(len(x)).T
 
 
 def best_of_k_interval(
@@ -486,16 +436,20 @@ def best_of_k_interval(
     """The 95 % interval of the expected best of k, by the bootstrap over trials: [2, T], low and
     high.
     """
-    x = np.asarray(scores, dtype=float).ravel()
+    x, sign = _worst_for_failed(scores, higher_is_better)
+    places = np.random.default_rng(seed).integers(0, len(x), (BOOTSTRAP_RESAMPLES, len(x)))
+    best = np.sort(x[places], axis=1) @ _draw_shares(len(x)).T
+    return np.sort(sign * np.quantile(best, (0.025, 0.975), axis=0), axis=0)
+
+
+def _worst_for_failed(scores: ArrayLike, higher_is_better: bool) -> tuple[np.ndarray, float]:
+    """Scores of which more is better, the worst in place of NaN; and the sign that turns them."""
     sign = 1.0 if higher_is_better else -1.0
-    x = np.where(np.isnan(x), np.nanmin(sign * x), sign * x)
-    drawn = np.sort(
-        x[np.random.default_rng(seed).integers(0, len(x), (BOOTSTRAP_RESAMPLES, len(x)))], axis=1
-    )
-    return np.sort(sign * np.quantile(drawn @ _shares(len(x)).T, (0.025, 0.975), axis=0), axis=0)
+    x = sign * np.asarray(scores, dtype=float).ravel()
+    return np.where(np.isnan(x), np.nanmin(x), x), sign
 
 
-def _shares(count: int) -> np.ndarray:
+def _draw_shares(count: int) -> np.ndarray:
     """C(i − 1, k − 1) / C(T, k) for k (rows) and i (columns) from 1 to T, by logarithms."""
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
 
@@ -503,25 +457,10 @@ def _shares(count: int) -> np.ndarray:
         return log_factorial[n] - log_factorial[k] - log_factorial[n - k]
 
     k, i = np.meshgrid(np.arange(1, count + 1), np.arange(1, count + 1), indexing="ij")
-    possible = i >= k
-    held = np.where(possible, i, k)
-    return np.where(
-        possible, np.exp(log_choose(held - 1, k - 1) - log_choose(np.full_like(k, count), k)), 0.0
-    )
+    log_ways = log_choose(np.maximum(i, k) - 1, k - 1)
+    log_all = log_choose(np.full_like(k, count), k)
+    return np.where(i >= k, np.exp(log_ways - log_all), 0.0)
 
 
-def _said(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def read_spaces(texts: Sequence[str], recipe: Recipe) -> dict[str, SearchSpace]:
-    """Several spaces, by path. Raises `RecipeError` where a path is named twice."""
-    found: dict[str, SearchSpace] = {}
-    for text in texts:
-        path, space = read_space(text, recipe)
-        if path in found:
-            raise RecipeError(
-                f"--space {text}", why=f"{path} has a space already", do="leave one of them out"
-            )
-        found[path] = space
-    return found

@@ -19,19 +19,19 @@ from ravine.networks.batched import BatchedNetwork
 from ravine.optimizers.stability import stability_edge
 from ravine.penalties import L2
 from ravine.probes.curvature import (
-    LARGEST,
+    MAX_HESSIAN_WIDTH,
     Objective,
+    classify_points,
     condition,
     density,
     ends,
     gaussian,
-    judge,
     lanczos,
     ritz,
     trace,
 )
 from ravine.protocols import Batch, ForwardContext, Signature, StepContext
-from ravine.studies.curvature import curvature_of, objective_of, probed, sharpness
+from ravine.studies.curvature import curvature_of, objective_of, probe_run, sharpness
 from ravine.training.train import train
 from ravine_gallery.surfaces import ALL as SURFACES
 
@@ -149,7 +149,7 @@ def test_one_network_s_nan_leaves_the_others_alone():
     for a, b in zip(healthy, found, strict=True):
         assert torch.equal(a[others], b[others])
     assert found.values[1].isnan().all()
-    assert judge(objective.at(sick).grads, found)[1] == "cannot tell"
+    assert classify_points(objective.at(sick).grads, found)[1] == "cannot tell"
     assert torch.equal(
         trace(objective.at(sick)).value[others], trace(objective.at(rows)).value[others]
     )
@@ -271,9 +271,9 @@ def test_the_kinds_of_points_are_told_apart():
     objective, rows, _ = quadratic(values)
     point = objective.at(rows)
     found = ends(point, steps=3)
-    assert judge(point.grads, found) == ["minimum", "saddle", "maximum", "cannot tell"]
+    assert classify_points(point.grads, found) == ["minimum", "saddle", "maximum", "cannot tell"]
     away = objective.at(rows + 1)
-    assert judge(away.grads, ends(away, steps=3)) == ["not stationary"] * 4
+    assert classify_points(away.grads, ends(away, steps=3)) == ["not stationary"] * 4
 
 
 def test_surfaces_have_minima_and_saddles_where_they_are_known_to_be():
@@ -281,7 +281,9 @@ def test_surfaces_have_minima_and_saddles_where_they_are_known_to_be():
         at = torch.tensor(surface.minima or ((0.0, 0.0),), dtype=torch.float64)
         point = Objective.of_rows(surface.value, width=2).at(at)
         expected = "minimum" if surface.minima else "saddle"
-        assert judge(point.grads, ends(point), flat=1e-6) == [expected] * len(at), surface.name
+        assert classify_points(point.grads, ends(point), flat=1e-6) == [expected] * len(at), (
+            surface.name
+        )
 
 
 def test_a_network_of_zeros_stands_at_a_saddle():
@@ -294,7 +296,7 @@ def test_a_network_of_zeros_stands_at_a_saddle():
     x = torch.tensor([[[-1.0], [1.0]]], dtype=torch.float64)
     objective = Objective.of_program(program, losses.SquaredError(), Batch(x, None, x))
     point = objective.at(torch.zeros(1, program.layout.width, dtype=torch.float64))
-    assert judge(point.grads, ends(point)) == ["saddle"]
+    assert classify_points(point.grads, ends(point)) == ["saddle"]
 
 
 # Edges of stability
@@ -387,38 +389,38 @@ def run():
 
 
 def test_a_run_gives_its_objective(run):
-    of = probed(run, split="train", examples=10_000)
+    of = probe_run(run, split="train", examples=10_000)
     value = objective_of(run, examples=10_000).value(of.rows)
-    outputs = of.program(of.program.layout.views(of.rows), of.batch, ForwardContext(training=False))
+    outputs = of.network(of.network.layout.views(of.rows), of.batch, ForwardContext(training=False))
     each = of.loss.per_example(outputs, of.batch.targets.expand(2, -1)).mean(1, keepdim=True)
-    decays = of.program.layout.decays(dtype=torch.float64)
+    decays = of.network.layout.decays(dtype=torch.float64)
     torch.testing.assert_close(
         value, each + 0.01 * (decays * of.rows).square().sum(1, keepdim=True)
     )
 
 
 def test_the_curvature_of_a_run_is_that_of_its_hessian(run):
-    found, of = curvature_of(run, steps=100), probed(run)
+    found, of = curvature_of(run, steps=100), probe_run(run)
     exact = torch.linalg.eigvalsh(of.objective.hessian(of.rows))
     torch.testing.assert_close(found.largest.value, exact[:, -1:])
     torch.testing.assert_close(found.smallest.value, exact[:, :1])
     torch.testing.assert_close(found.condition, condition(exact))
     torch.testing.assert_close(found.sharpness, exact[:, -1:] * 0.2 / 2)
     assert found.verdicts == ["not stationary"] * 2 and (found.noise.scale > 0).all()
-    by_now = sharpness(of.objective, of.rows, optimizers.SGD(lr=0.2), of.now, steps=100)
+    by_now = sharpness(of.objective, of.rows, optimizers.SGD(lr=0.2), of.context, steps=100)
     torch.testing.assert_close(found.sharpness, by_now)
 
 
 def test_bad_questions_are_answered_in_words(run):
     with pytest.raises(InputError, match="there are train, validation, test"):
-        probed(run, split="training")
+        probe_run(run, split="training")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="one is the least"):
-        probed(run, examples=0)
+        probe_run(run, examples=0)
     with pytest.raises(InputError, match="no model"):
-        probed(dataclasses.replace(run, model=None))
-    wide = Objective.of_rows(lambda w: w.square().sum(1), width=LARGEST + 1)
+        probe_run(dataclasses.replace(run, model=None))
+    wide = Objective.of_rows(lambda w: w.square().sum(1), width=MAX_HESSIAN_WIDTH + 1)
     with pytest.raises(InputError, match="products with vectors"):
-        wide.hessian(torch.zeros(1, LARGEST + 1))
+        wide.hessian(torch.zeros(1, MAX_HESSIAN_WIDTH + 1))
 
 
 # Curvlinops

@@ -1,4 +1,4 @@
-"""The contact sheet shows training pictures and what the first step makes of them."""
+"""The contact sheet shows training images and what the first step makes of them."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def recipe(*parts):
 
 
 def shown(figure):
-    """The pictures of each row, float [H, W, C]."""
+    """The images of each row, float [H, W, C]."""
     images = [torch.as_tensor(np.asarray(axes.get_images()[0].get_array())) for axes in figure.axes]
     return [images[at : at + 8] for at in range(0, len(images), 8)]
 
@@ -82,14 +82,14 @@ def test_the_others_are_what_the_training_loop_makes_of_them(frame):
 
 def test_title_and_labels_say_what_is_seen(frame):
     figure = contact_sheet(
-        recipe(augment.Shear(degrees=12.0), augment.CutMix()), frame, pictures=4, draws=2
+        recipe(augment.Shear(degrees=12.0), augment.CutMix()), frame, images=4, draws=2
     )
     assert (
         "Shear(degrees=12.0" in figure._suptitle.get_text()
         and "CutMix" in figure._suptitle.get_text()
     )
     assert [axes.get_title(loc="center") for axes in figure.axes[:3]] == [
-        "as it is",
+        "original",
         "draw 1",
         "draw 2",
     ]
@@ -100,7 +100,7 @@ def test_title_and_labels_say_what_is_seen(frame):
 def test_few_pictures_make_a_small_sheet_and_regression_and_grey_are_fine():
     generator = np.random.default_rng(0)
     few = generator.random((20, 6, 6)), generator.random(20)
-    figure = contact_sheet(recipe(augment.Mixup()).vary("split.validation", 0.5), few, pictures=50)
+    figure = contact_sheet(recipe(augment.Mixup()).vary("split.validation", 0.5), few, images=50)
     assert len(figure.axes) % 8 == 0 and 0 < len(figure.axes) <= 8 * 10
     float(figure.axes[0].get_ylabel())
 
@@ -121,7 +121,7 @@ def test_a_table_has_no_pictures():
 
 def test_the_command_draws_it(photos, capfd):
     assert run_command(["augment", "photos", "--recipe", "r.toml", "-o", "sheet.png"]) == 0
-    assert capfd.readouterr().err == "the pictures are in sheet.png\n"
+    assert capfd.readouterr().err == "the contact sheet is in sheet.png\n"
     with Image.open("sheet.png") as sheet:
         assert min(sheet.size) > 500
     asked = ["photos/", "--set", 'augment=[{name="Noise"}]', "-o", "s.svg", "--force"]
@@ -136,7 +136,7 @@ def test_the_command_draws_it(photos, capfd):
     [
         (["photos", "-o", "s.png"], "the recipe has no augmentation"),
         (["photos", "--recipe", "r.toml", "-o", "s.gif"], "s.gif has no known ending"),
-        (["photos", "--recipe", "r.toml", "-o", "there.png"], "there.png is there already"),
+        (["photos", "--recipe", "r.toml", "-o", "there.png"], "there.png already exists"),
         (["nowhere", "--recipe", "r.toml", "-o", "s.png"], "nowhere does not exist"),
         (["empty", "--recipe", "r.toml", "-o", "s.png"], "has no images"),
         (["--recipe", "r.toml", "-o", "s.png"], "no images are given"),

@@ -21,18 +21,18 @@ from ravine.optimizers.averaging import Snapshots
 from ravine.part import stack
 from ravine.schedules import SGDR
 from ravine.studies.ensemble import (
-    FULL,
-    LONG,
-    SHORT,
-    SINGLE,
-    SNAPSHOTS,
+    INDEPENDENT_MEMBERS,
+    LONGER_NETWORK,
+    ONE_NETWORK,
+    SHORT_MEMBERS,
+    SNAPSHOT_ENSEMBLE,
     as_run,
     compare_ensembles,
     greedy_selection,
     greedy_soup,
-    joined,
-    judge,
-    selected,
+    join_models,
+    select_members,
+    selection_metric,
     soup,
 )
 from ravine.training.defaults import prepare
@@ -52,7 +52,7 @@ def trained():
 def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(trained):
     model, task = trained
     other = train(RECIPE.vary("seed", 50).vary("optimizer.lr", 0.03)).model
-    both = joined([model, other])
+    both = join_models([model, other])
     expected = np.concatenate(
         [model.member_predictions(task.test).numpy(), other.member_predictions(task.test).numpy()]
     ).mean(0)
@@ -63,11 +63,11 @@ def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(trained):
 def test_what_cannot_be_joined_is_refused(trained):
     model, _ = trained
     with pytest.raises(RecipeError, match="networks differ"):
-        joined([model, train(RECIPE.vary("network.hidden", (9,)).vary("epochs", 1)).model])
+        join_models([model, train(RECIPE.vary("network.hidden", (9,)).vary("epochs", 1)).model])
     with pytest.raises(RecipeError, match="encodings differ"):
-        joined([model, train(RECIPE.vary("split_seed", 1).vary("epochs", 1)).model])
+        join_models([model, train(RECIPE.vary("split_seed", 1).vary("epochs", 1)).model])
     with pytest.raises(RecipeError, match="nothing"):
-        joined([])
+        join_models([])
 
 
 def test_a_uniform_soup_is_torchs_averaged_model(trained):
@@ -110,7 +110,7 @@ def test_a_greedy_soup_is_no_worse_than_its_best_ingredient(trained):
     shared = [
         RECIPE.vary("optimizer.lr", lr).vary("seeds", 1) for lr in (0.001, 0.03, 0.1, 0.3)
     ]  # from one start
-    model = joined([run.model for run in train_all(shared)])
+    model = join_models([run.model for run in train_all(shared)])
     made, truth = greedy_soup(model, task), task.validation.targets
     alone = metrics.LOG_LOSS.of(model.member_predictions(task.validation), truth)
     assert (
@@ -142,8 +142,8 @@ def test_greedy_selection_follows_brute_force_step_by_step_and_may_repeat():
 
 def test_the_selected_ensemble_is_best_where_it_was_selected(trained):
     model, task = trained
-    made, truth = selected(model, task, size=8), task.validation.targets
-    loss = judge(task)
+    made, truth = select_members(model, task, size=8), task.validation.targets
+    loss = selection_metric(task)
     whole, single = (
         float(loss.of(p, truth).min())
         for p in (
@@ -159,7 +159,7 @@ def test_the_selected_ensemble_is_best_where_it_was_selected(trained):
 
 def test_an_ensemble_is_saved_and_read_as_a_run(trained, tmp_path):
     model, task = trained
-    run = as_run(joined([model, model]), task, out=tmp_path / "e", said=["twice the same"])
+    run = as_run(join_models([model, model]), task, out=tmp_path / "e", notes=["twice the same"])
     again = open_run(tmp_path / "e")
     frame = load_bundled("iris")[0]
     assert again.predict(frame).equals(run.predict(frame)) and again.score == run.score
@@ -179,19 +179,22 @@ def test_the_comparison_is_of_the_runs_that_train_gives(compared):
         run = train(RECIPE.vary("seed", 3 * r))
         scores.append(run.score.value)
         if r == 0:
-            assert run.score == compared.runs[FULL].score
-    assert compared[FULL].score.value == pytest.approx(np.mean(scores))
+            assert run.score == compared.runs[INDEPENDENT_MEMBERS].score
+    assert compared[INDEPENDENT_MEMBERS].score.value == pytest.approx(np.mean(scores))
     cyclic = dataclasses.replace(
         RECIPE, schedule=SGDR(epochs=2.0, times=1.0), snapshots=Snapshots(), seeds=1
     )
-    assert compared.runs[SNAPSHOTS].score == train(cyclic).score
-    assert compared.runs[SNAPSHOTS].model.weights.shape[0] == 3
-    assert compared.runs[LONG].score == train(RECIPE.vary("seeds", 1).vary("epochs", 18)).score
+    assert compared.runs[SNAPSHOT_ENSEMBLE].score == train(cyclic).score
+    assert compared.runs[SNAPSHOT_ENSEMBLE].model.weights.shape[0] == 3
+    assert (
+        compared.runs[LONGER_NETWORK].score
+        == train(RECIPE.vary("seeds", 1).vary("epochs", 18)).score
+    )
 
 
 def test_differences_are_paired_and_to_the_single_run_of_the_same_budget(compared):
-    assert compared[SINGLE].better is None and compared[LONG].lower is None
-    for name, single in ((SHORT, SINGLE), (FULL, LONG)):
+    assert compared[ONE_NETWORK].better is None and compared[LONGER_NETWORK].lower is None
+    for name, single in ((SHORT_MEMBERS, ONE_NETWORK), (INDEPENDENT_MEMBERS, LONGER_NETWORK)):
         line = compared[name]
         assert line.better.value == pytest.approx(line.score.value - compared[single].score.value)
         assert line.lower.value == pytest.approx(compared[single].loss.value - line.loss.value)
@@ -203,10 +206,10 @@ def test_differences_are_paired_and_to_the_single_run_of_the_same_budget(compare
 
 def test_the_mean_prediction_has_no_more_loss_than_the_members_on_average(compared):
     # −log is convex (Jensen): true for any members on any examples
-    each = compared.runs[FULL].score
+    each = compared.runs[INDEPENDENT_MEMBERS].score
     task, _ = prepare(RECIPE)
     loss = metrics.LOG_LOSS.of(
-        compared.runs[FULL].model.member_predictions(task.test), task.test.targets
+        compared.runs[INDEPENDENT_MEMBERS].model.member_predictions(task.test), task.test.targets
     )
     assert each.others["log_loss"] <= float(loss.mean()) + 1e-12
 
@@ -233,7 +236,7 @@ def test_divergence_is_no_average():
 def test_choosing_needs_a_validation_split(trained):
     model, task = trained
     with pytest.raises(RecipeError, match="no validation split"):
-        selected(model, dataclasses.replace(task, validation=None))
+        select_members(model, dataclasses.replace(task, validation=None))
 
 
 def test_the_command_prints_the_table(capsys):

@@ -97,8 +97,8 @@ def test_how_pictures_are_prepared_counts(tmp_path, weights):
 @pytest.mark.parametrize(
     "given, layer, words",
     [
-        (pictures()[0], None, r"pictures are \[3, 8, 8\]"),
-        (pictures().astype(np.int64), None, "pictures are torch.int64"),
+        (pictures()[0], None, r"images are \[3, 8, 8\]"),
+        (pictures().astype(np.int64), None, "images are torch.int64"),
         (pictures(), "frist", "no layer 'frist'.*Did you mean 'first'"),
     ],
 )

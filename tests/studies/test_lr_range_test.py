@@ -14,7 +14,7 @@ from ravine.cli import run_command
 from ravine.errors import RecipeError
 from ravine.optimizers import SGD
 from ravine.schedules import Cosine
-from ravine.studies.lr_range_test import judged, range_test
+from ravine.studies.lr_range_test import range_test, read_range
 from ravine.training.defaults import prepare
 from ravine.training.train import train_all
 
@@ -57,7 +57,7 @@ def test_what_the_lecture_says_of_curves_is_what_is_read_from_them():
     losses = np.array(
         [[2.0, 2.0], [1.95, 1.95], [1.0, 1.1], [0.2, 0.3], [0.9, 3.0], [np.inf, np.nan]]
     )
-    found = judged(rates, np.array([2.0, 2.0]), losses, steps=100)
+    found = read_range(rates, np.array([2.0, 2.0]), losses, steps=100)
     assert found.rate == rates[3] and found.lowest.value == pytest.approx(rates[2])
     assert found.too_low == rates[1] and found.too_high == rates[5]
     # one seed can use 1, the other 0.1: the geometric mean, and an interval that holds both
@@ -67,7 +67,7 @@ def test_what_the_lecture_says_of_curves_is_what_is_read_from_them():
 
 def test_a_rate_beyond_one_that_failed_is_not_usable():
     losses = np.array([[1.0], [0.1], [5.0], [0.2]])
-    assert judged(
+    assert read_range(
         np.geomspace(1e-3, 1, 4), np.array([2.0]), losses, steps=9
     ).largest.value == pytest.approx(0.01)
 
@@ -89,7 +89,7 @@ def test_a_large_split_is_cut_and_a_picture_drawn():
     recipe = catalog.plain().vary("data.source", "digits").vary("batch", 16)
     found = range_test(recipe, rates=8, steps=20, seeds=1)
     assert found.steps == 20 and math.isnan(found.largest.low)
-    axes = found.picture().axes[0]
+    axes = found.figure().axes[0]
     assert axes.get_xscale() == "log" and "20 steps" in axes.get_ylabel()
 
 
@@ -124,7 +124,7 @@ def test_the_command_prints_draws_and_refuses(tmp_path, monkeypatch, capsys):
     )
     assert (
         run_command(["range", "iris", *few, "-o", "r.svg"]) == 2
-        and "there already" in capsys.readouterr().err
+        and "already exists" in capsys.readouterr().err
     )
     assert (
         run_command(["range", "iris", *few, "-o", "r.docx"]) == 2

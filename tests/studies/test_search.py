@@ -20,7 +20,7 @@ from ravine.studies.search import (
     LogUniformSpace,
     UniformSpace,
     best_of_k_interval,
-    drawn,
+    draw_trials,
     expected_best,
     read_space,
     search,
@@ -91,10 +91,10 @@ def test_spaces_are_read_as_written(text, space):
         ("=1..2", "PATH=SPACE"),
         ("optimizer.lr=", "PATH=SPACE"),
         ("optimizer.learning_rate=0..1", "Did you mean 'lr'"),
-        ("optimizer.lr=fast", "is no space"),
-        ("optimizer.lr=0.1", "is no space"),
+        ("optimizer.lr=fast", "is not a space"),
+        ("optimizer.lr=0.1", "is not a space"),
         ("optimizer.lr=1..0.1", "below the upper"),
-        ("optimizer.lr=a..b", "no space"),
+        ("optimizer.lr=a..b", "not a space"),
         ("optimizer.lr=log:0..1", "above 0"),
         ("optimizer.lr=0..1/1", "both ends"),
         ("batch=[16,", "not TOML"),
@@ -116,16 +116,16 @@ def test_draws_are_in_range_even_and_nested():
         "c": UniformSpace(-1.0, 1.0),
         "d": ChoiceSpace("xy"),
     }
-    found = drawn(space, method="random", trials=800, seed=4)
-    assert found[:5] == drawn(space, method="random", trials=5, seed=4)
+    found = draw_trials(space, method="random", trials=800, seed=4)
+    assert found[:5] == draw_trials(space, method="random", trials=5, seed=4)
     assert [f["a"] for f in found] == [
-        f["a"] for f in drawn({"a": space["a"]}, method="random", trials=800, seed=4)
+        f["a"] for f in draw_trials({"a": space["a"]}, method="random", trials=800, seed=4)
     ]
     logs = np.log10([f["a"] for f in found])
     assert -3 <= logs.min() and logs.max() <= 0 and np.mean(logs) == pytest.approx(-1.5, abs=0.1)
     counts = np.unique([f["b"] for f in found], return_counts=True)
     assert counts[0].tolist() == [2, 3, 4, 5] and counts[1].min() > 150
-    assert found != drawn(space, method="random", trials=800, seed=5)
+    assert found != draw_trials(space, method="random", trials=800, seed=5)
 
 
 def test_trials_are_the_runs_that_train_gives_and_the_best_is_refitted():
@@ -151,7 +151,7 @@ def test_diverged_trials_are_counted_and_never_best():
     assert (
         found.failures == 1
         and found.best.values == {"optimizer.lr": 0.05}
-        and "1 diverged" in found.in_words()
+        and "1 diverged" in found.summary()
     )
     with pytest.raises(RecipeError, match="all 2 trials diverged"):
         _ = search(
@@ -205,7 +205,8 @@ def test_the_command_prints_a_table_and_writes_the_best(tmp_path, monkeypatch, c
     best = read_recipe("best.toml")
     assert f"{best.optimizer.lr:.4g}" in said.splitlines()[1] and best.epochs == 3
     assert (
-        run_command([*asked, "-o", "best.toml"]) == 2 and "there already" in capsys.readouterr().err
+        run_command([*asked, "-o", "best.toml"]) == 2
+        and "already exists" in capsys.readouterr().err
     )
     assert run_command([*asked, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

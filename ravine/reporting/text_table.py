@@ -1,0 +1,18 @@
+"""Tables of text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def aligned_rows(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row, its columns aligned on the left.
+
+    >>> aligned_rows([["lr", "score"], ["0.01", "0.9"]])
+    ['lr    score', '0.01  0.9']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
