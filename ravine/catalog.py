@@ -14,55 +14,34 @@ from ravine import (
     networks,
     optimizers,
     penalties,
+    protocols,
     schedules,
 )
 from ravine.errors import RecipeError, fold_name, nearest
 from ravine.networks import activations, conv, initializers, layer_parts, mlp
-from ravine.protocols import (
-    Activation,
-    Augmentation,
-    Average,
-    Clip,
-    ColumnEncoding,
-    Drop,
-    Initializer,
-    Loss,
-    Network,
-    Norm,
-    NumberEmbedding,
-    Optimizer,
-    Penalty,
-    Pool,
-    Schedule,
-    SnapshotRule,
-    Source,
-    Split,
-    StopRule,
-    Tuning,
-)
 from ravine.recipe import Recipe
 
 PARTS_BY_ROLE: Mapping[Any, Sequence[type]] = {
-    Activation: activations.ALL,
-    Augmentation: augment.ALL,
-    Average: optimizers.ALL_AVERAGES,
-    Clip: optimizers.ALL_CLIPS,
-    Drop: layer_parts.ALL_DROPOUTS,
-    ColumnEncoding: data.ALL_ENCODINGS,
-    Initializer: initializers.ALL,
-    Loss: (*losses.ALL, losses.ByTask),
-    Network: networks.ALL,
-    Norm: layer_parts.ALL_NORMS,
-    NumberEmbedding: layer_parts.ALL_NUMBER_EMBEDDINGS,
-    Optimizer: optimizers.ALL,
-    Penalty: penalties.ALL,
-    Pool: conv.ALL_POOLS,
-    Schedule: schedules.ALL,
-    Source: data.ALL_SOURCES,
-    Split: data.SPLITS,
-    SnapshotRule: optimizers.ALL_SNAPSHOTS,
-    StopRule: early_stopping.ALL,
-    Tuning: finetuning.ALL,
+    protocols.Activation: activations.ALL,
+    protocols.Augmentation: augment.ALL,
+    protocols.Average: optimizers.ALL_AVERAGES,
+    protocols.Clip: optimizers.ALL_CLIPS,
+    protocols.Drop: layer_parts.ALL_DROPOUTS,
+    protocols.ColumnEncoding: data.ALL_ENCODINGS,
+    protocols.Initializer: initializers.ALL,
+    protocols.Loss: (*losses.ALL, losses.ByTask),
+    protocols.Network: networks.ALL,
+    protocols.Norm: layer_parts.ALL_NORMS,
+    protocols.NumberEmbedding: layer_parts.ALL_NUMBER_EMBEDDINGS,
+    protocols.Optimizer: optimizers.ALL,
+    protocols.Penalty: penalties.ALL,
+    protocols.Pool: conv.ALL_POOLS,
+    protocols.Schedule: schedules.ALL,
+    protocols.Source: data.ALL_SOURCES,
+    protocols.Split: data.SPLITS,
+    protocols.SnapshotRule: optimizers.ALL_SNAPSHOTS,
+    protocols.StopRule: early_stopping.ALL,
+    protocols.Tuning: finetuning.ALL,
 }
 
 
@@ -70,9 +49,7 @@ PARTS_BY_ROLE: Mapping[Any, Sequence[type]] = {
 
 
 def default() -> Recipe:
-    """A network for tables that is good on most before anything is tuned (measurements in
-    NOTEBOOK.md).
-    """
+    """A network for tables, good on most of them untuned (measurements in NOTEBOOK.md)."""
     return Recipe(
         data=data.Data(),
         split=data.Stratified(),
@@ -119,9 +96,7 @@ def realmlp_td_s() -> Recipe:
 
 
 def plain() -> Recipe:
-    """Gradient descent with momentum on a small network: a start for studying one thing at a
-    time.
-    """
+    """Gradient descent with momentum on a small network, to study one thing at a time."""
     return Recipe(
         data=data.Data(),
         split=data.Stratified(),
@@ -136,8 +111,7 @@ def plain() -> Recipe:
 
 
 def image() -> Recipe:
-    """A small convolutional network for small images: three stages, batch norm, one cycle of the
-    learning rate.
+    """A small convolutional network for small images: three stages, batch norm, one cycle.
 
     Batch and epochs are chosen by the number of images; the measurements are in NOTEBOOK.md. Images
     are best trained one network per core: batching networks saves no time there.

@@ -13,13 +13,12 @@ from ravine.protocols import Plan
 
 @part
 class EarlyStopping:
-    """Stop a network whose validation value has not improved for `patience` epochs; keep its best
-    weights.
+    """Stop a network whose validation value no longer improves; keep its best weights.
 
-    `on` is the value that must improve: the validation loss, or the task's score (accuracy, R²). An
-    improvement must exceed `minimum`; with `ties = "last"` an equal value also counts as best
-    (RealMLP keeps the last best epoch). Each network of a cohort stops by itself; the others go on
-    unchanged, bit for bit.
+    `on` is the value that must improve within `patience` epochs: the validation loss, or the task's
+    score (accuracy, R²). An improvement must exceed `minimum`; with `ties = "last"` an equal value
+    also counts as best (RealMLP keeps the last best epoch). Each network of a cohort stops by
+    itself; the others go on unchanged, bit for bit.
     """
 
     acts: ClassVar[Effect] = Effect(

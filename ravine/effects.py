@@ -1,5 +1,4 @@
-"""Effect proofs: every technique reports a number that shows that it acted; a technique that did
-nothing is named.
+"""Effect proofs: every technique reports a number that shows whether it acted.
 
 A part that is a technique has `acts = Effect("clip", "share of sampled steps in which the gradient
 was cut")` and reports that number for each network to the meter wherever it acts. The number is 0
@@ -49,9 +48,7 @@ class Meter:
         return {name: total / self.counts[name] for name, total in self.sums.items()}
 
     def rows_of(self, keep: Tensor) -> Meter:
-        """The meter of the networks that remain when some leave the batch: `keep` are their indices
-        [K].
-        """
+        """The meter of the networks that remain in the batch: `keep` are their indices [K]."""
         keep = keep.cpu()  # the sums are, wherever the networks train
         kept = Meter(len(keep))
         kept.sums = {name: total[keep] for name, total in self.sums.items()}

@@ -61,6 +61,8 @@ def _rebuild(kind: type[InputError], what: str, why: str, do: str, where: str) -
 class RecipeError(InputError):
     """A recipe file, a setting or a combination of settings is wrong."""
 
+    path: str  # of the setting in the recipe, set where plain data are read
+
 
 class DataError(InputError):
     """A table, a column or a folder of examples is wrong."""

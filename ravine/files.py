@@ -24,15 +24,11 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        do = (
-            "free disk space and continue with `ravine train --resume`"
-            if full
-            else "name another folder with --out"
-        )
-        raise RunError(
-            f"{path} cannot be written", why=error.strerror or str(error), do=do
-        ) from None
+        do = "name another folder with --out"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            do = "free disk space and continue with `ravine train --resume`"
+        why = error.strerror or str(error)
+        raise RunError(f"{path} cannot be written", why=why, do=do) from None
 
 
 def check_readable(path: str | Path, error: type[InputError] = DataError) -> None:
@@ -54,12 +50,11 @@ def check_readable(path: str | Path, error: type[InputError] = DataError) -> Non
 
 
 def lasting_path(file: str | Path, folder: str | Path | None = None) -> str:
-    """The absolute path of a file; relative to `folder` where the file is inside it, so that both
-    can be moved together.
+    """The absolute path of a file; relative to `folder` inside it, so that both can be moved.
 
     >>> lasting_path("/data/houses/train.csv", "/data/houses"), lasting_path("/data/a.csv", "/runs")
     ('train.csv', '/data/a.csv')
     """
     path = Path(os.path.abspath(file))
-    inside = folder is not None and Path(os.path.abspath(folder)) in path.parents
-    return str(path.relative_to(os.path.abspath(folder)) if folder is not None and inside else path)
+    base = None if folder is None else Path(os.path.abspath(folder))
+    return str(path.relative_to(base) if base is not None and base in path.parents else path)

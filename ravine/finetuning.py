@@ -1,5 +1,4 @@
-"""Fine-tuning: which weights of a pretrained network train when, and how fast (Yosinski et al.
-2014).
+"""Fine-tuning: which weights of a pretrained network train, when, how fast (Yosinski et al. 2014).
 
 Each part gives a factor of the learning rate for every slot; the factors of several parts are
 multiplied. Factors may change at the start of an epoch, not within one. Weights with factor 0 are
@@ -23,8 +22,16 @@ from ravine.protocols import Plan
 FROZEN_MEANING = "mean share of the weights that were frozen"
 
 
+class _Freezing:
+    """What the parts that freeze weights report."""
+
+    def effect_of(self, row: Row) -> float:
+        """The share of the weights whose factor is 0."""
+        return float((row == 0).double().mean())
+
+
 @part
-class Freeze:
+class Freeze(_Freezing):
     """Freeze the slots that match one of the patterns, for the whole run.
 
     >>> from ravine.layout import Slot
@@ -41,12 +48,9 @@ class Freeze:
         frozen = matching_slots(layout, self.layers, setting="Freeze.layers")
         return layout.row(lambda slot: slot.name not in frozen)
 
-    def effect_of(self, row: Row) -> float:
-        return frozen_share(row)
-
 
 @part
-class LastLayers:
+class LastLayers(_Freezing):
     """Train the last `count` depths and freeze all before them; 1 is the output layer alone.
 
     >>> from ravine.layout import Slot
@@ -62,14 +66,10 @@ class LastLayers:
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
         return _of_last(layout, self.count)
 
-    def effect_of(self, row: Row) -> float:
-        return frozen_share(row)
-
 
 @part
-class Gradual:
-    """Unfreeze one more depth every few epochs, from the output down (gradual unfreezing, Howard &
-    Ruder 2018).
+class Gradual(_Freezing):
+    """Unfreeze a depth every few epochs, from the output down (Howard & Ruder 2018).
 
     In epoch e (0 is the first) the last 1 + ⌊e / `epochs`⌋ depths train.
     """
@@ -80,16 +80,12 @@ class Gradual:
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
         return _of_last(layout, 1 + step // plan.per_epoch // self.epochs)
 
-    def effect_of(self, row: Row) -> float:
-        return frozen_share(row)
-
 
 @part
-class Unfreeze:
-    """Unfreeze slots in stages: each is an epoch (0 is the first) and the pattern of the slots that
-    train from then on.
+class Unfreeze(_Freezing):
+    """Unfreeze slots in stages: each is an epoch (0 is the first) and the pattern of new slots.
 
-    Slots that no stage names stay frozen.
+    They train from then on; slots that no stage names stay frozen.
 
     >>> from ravine.layout import Slot
     >>> layout = Layout((Slot(name="body.weight", shape=(1, 2)), Slot(name="output.weight",
@@ -119,14 +115,10 @@ class Unfreeze:
         free = matching_slots(layout, begun, setting="Unfreeze.stages")
         return layout.row(lambda slot: slot.name in free)
 
-    def effect_of(self, row: Row) -> float:
-        return frozen_share(row)
-
 
 @part
 class DepthRates:
-    """A learning rate for each depth: lr · decay^(depths above it) (discriminative rates, Howard &
-    Ruder 2018).
+    """A learning rate for each depth: lr · decay^(depths above it) (Howard & Ruder 2018).
 
     The output layer learns at the optimizer's rate, the one below at `decay` times it, and so on.
     Howard & Ruder divide by 2.6 (decay = 0.385) between the three layers of a language model; for
@@ -146,12 +138,8 @@ class DepthRates:
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
         found = depths(layout)
-        factor = {
-            name: self.decay ** (len(found) - 1 - d)
-            for d, names in enumerate(found)
-            for name in names
-        }
-        return layout.row(lambda slot: factor[slot.name])
+        above = {name: len(found) - 1 - d for d, names in enumerate(found) for name in names}
+        return layout.row(lambda slot: self.decay ** above[slot.name])
 
     def effect_of(self, row: Row) -> float:
         return float((1 - row.double()).abs().mean())
@@ -218,14 +206,7 @@ def matching_slots(layout: Layout, patterns: Iterable[str], *, setting: str) -> 
     for pattern in patterns:
         here = [name for name in names if matches(name, pattern)]
         if not here:
-            raise RecipeError(
-                f"no slot of the network matches {pattern!r} of {setting}",
-                why=nearest(pattern, names),
-            )
+            what = f"no slot of the network matches {pattern!r} of {setting}"
+            raise RecipeError(what, why=nearest(pattern, names))
         found |= set(here)
     return found
-
-
-def frozen_share(row: Row) -> float:
-    """The share of the weights whose factor is 0."""
-    return float((row == 0).double().mean())

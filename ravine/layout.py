@@ -1,5 +1,4 @@
-"""The weights of a cohort as one matrix: a row for each network, named views into it, and rows of
-masks and factors.
+"""The weights of a cohort as one matrix: a row for each network, named views, masks and factors.
 
 Letters: P networks, W weights of one network.
 """
@@ -93,8 +92,7 @@ class Layout:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a slot's name matches a pattern: it begins with the pattern and a dot, or matches it
-    as file names do.
+    """Whether a slot's name begins with the pattern and a dot, or matches it as file names do.
 
     >>> (matches("hidden.0.weight", "hidden.0"), matches("hidden.0.weight", "*.weight"),
     ...  matches("hidden.10.bias", "hidden.1"))

@@ -18,16 +18,22 @@ from ravine.part import Number, match, part, setting
 
 # reported by losses with label_smoothing
 SMOOTHING_EFFECT = Effect("label smoothing", "mean |change| of the targets")
-MAX_SMALL_LOGITS = (
-    256  # logits of one network's batch up to which torch's own cross entropy is faster
-)
+# logits of one network's batch up to which torch's own cross entropy is faster
+MAX_SMALL_LOGITS = 256
+
+
+class _RegressionLoss:
+    """The base of losses between numbers."""
+
+    tasks: ClassVar[tuple[str, ...]] = ("regression",)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        return outputs
 
 
 @part
-class SquaredError:
+class SquaredError(_RegressionLoss):
     """½ (y − f)², summed over the outputs of an example. Its gradient is f − y."""
-
-    tasks: ClassVar[tuple[str, ...]] = ("regression",)
 
     def losses_and_gradient(
         self, outputs: Tensor, targets: Tensor, meter: Meter | None = None
@@ -43,17 +49,10 @@ class SquaredError:
         """The mean."""
         return (shares[:, None] * targets).sum(0, keepdim=True)
 
-    def predict(self, outputs: Tensor) -> Tensor:
-        return outputs
-
 
 @part
-class AbsoluteError:
-    """|y − f|, summed over the outputs of an example: predicts medians, so outliers pull no
-    harder than others.
-    """
-
-    tasks: ClassVar[tuple[str, ...]] = ("regression",)
+class AbsoluteError(_RegressionLoss):
+    """|y − f|, summed over an example's outputs: predicts medians, outliers pull no harder."""
 
     def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         return _over_outputs((outputs - targets).abs())
@@ -62,45 +61,33 @@ class AbsoluteError:
         """The median."""
         return _median(targets, shares)
 
-    def predict(self, outputs: Tensor) -> Tensor:
-        return outputs
-
 
 @part
-class Huber:
-    """½ e² where |e| ≤ delta, else delta (|e| − ½ delta), e = y − f, summed over outputs (Huber
-    1964).
-    """
+class Huber(_RegressionLoss):
+    """½ e² where |e| ≤ delta, else delta (|e| − ½ delta), e = y − f, summed (Huber 1964)."""
 
-    tasks: ClassVar[tuple[str, ...]] = ("regression",)
     delta: Number = setting(default=1.0, gt=0)
 
     def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         error = outputs - targets
         size, delta = error.abs(), match(self.delta, error)
-        return _over_outputs(
-            torch.where(size <= delta, error.square() * 0.5, (size - delta * 0.5) * delta)
-        )
+        linear = (size - delta * 0.5) * delta
+        return _over_outputs(torch.where(size <= delta, error.square() * 0.5, linear))
 
     def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
         """Between median and mean: weights min(1, delta / |e|), updated thirty times."""
         delta = _column(self.delta, targets)[:, None]
         found = _median(targets, shares).expand(len(delta), -1)
         for _ in range(30):
-            weights = shares[:, None] * (
-                delta / (targets - found[:, None]).abs().clamp_min(1e-30)
-            ).clamp_max(1.0)
+            sizes = (targets - found[:, None]).abs().clamp_min(1e-30)
+            weights = shares[:, None] * (delta / sizes).clamp_max(1.0)
             found = (weights * targets).sum(1) / weights.sum(1)
         return found
-
-    def predict(self, outputs: Tensor) -> Tensor:
-        return outputs
 
 
 @part
 class BinaryCrossEntropy:
-    """−y log p − (1 − y) log(1 − p) with p = σ(logit), summed over the outputs: one class, or
-    several labels.
+    """−y log p − (1 − y) log(1 − p), p = σ(logit), summed over outputs: one class, or labels.
 
     Computed from the logit as (1 − y) x − log σ(x), which is finite for any finite logit. Targets
     are in [0, 1]. Label smoothing: y <- (1 − label_smoothing) y + label_smoothing / 2.
@@ -137,17 +124,14 @@ class BinaryCrossEntropy:
         return _over_outputs((1 - targets) * outputs - logs), logs.exp() - targets
 
     def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
-        """The logit of each label's share; a share of 0 or 1 is taken a tenth of an example short
-        of it.
-        """
+        """The logit of each label's share; 0 and 1 are taken a tenth of an example short."""
         smoothing = _column(self.label_smoothing, targets)
         found = (1 - smoothing) * (shares[:, None] * targets).sum(0, keepdim=True) + smoothing / 2
         return found.logit(0.1 / (len(targets) + 1))
 
     def predict(self, outputs: Tensor) -> Tensor:
-        return F.logsigmoid(
-            outputs
-        ).exp()  # torch.sigmoid's last bits depend on the place in the buffer, these do not
+        # torch.sigmoid's last bits depend on the place in the buffer, these do not
+        return F.logsigmoid(outputs).exp()
 
 
 @part
@@ -163,24 +147,20 @@ class SoftmaxCrossEntropy:
 
     def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         smooth = _any(self.label_smoothing)
-        classes = outputs.shape[2]
         self._report(outputs, meter)
         # by the shape alone, so that a network's bits never depend on the other networks
-        chosen, mean = (_small if outputs.shape[1] * classes <= MAX_SMALL_LOGITS else _large)(
-            outputs, targets, smooth
-        )
+        small = outputs.shape[1] * outputs.shape[2] <= MAX_SMALL_LOGITS
+        chosen, mean = (_small if small else _large)(outputs, targets, smooth)
         if not smooth:
             return chosen
-        return chosen * match(1 - self.label_smoothing, chosen) + mean * match(
-            self.label_smoothing, mean
-        )
+        share, rest = match(1 - self.label_smoothing, chosen), match(self.label_smoothing, mean)
+        return chosen * share + mean * rest
 
     def _report(self, outputs: Tensor, meter: Meter | None) -> None:
         if meter is not None and _any(self.label_smoothing):
             classes = outputs.shape[2]
-            changed = torch.as_tensor(self.label_smoothing, dtype=torch.float64) * (
-                2 * (classes - 1) / classes**2
-            )
+            smoothing = torch.as_tensor(self.label_smoothing, dtype=torch.float64)
+            changed = smoothing * (2 * (classes - 1) / classes**2)
             meter.add(SMOOTHING_EFFECT.name, changed.reshape(-1).expand(len(outputs)))
 
     def losses_and_gradient(
@@ -202,16 +182,14 @@ class SoftmaxCrossEntropy:
             return losses, slope.scatter_(-1, chosen, -1.0, reduce="add")
         share = match(1 - self.label_smoothing, losses)
         losses = losses * share - logs.mean(-1) * match(self.label_smoothing, losses)
-        whole = torch.ones_like(chosen, dtype=outputs.dtype) * match(
-            1 - self.label_smoothing, outputs
+        whole = match(1 - self.label_smoothing, outputs) * torch.ones_like(
+            chosen, dtype=outputs.dtype
         )
         slope = slope - match(self.label_smoothing / outputs.shape[2], outputs)
         return losses, slope.scatter_add_(-1, chosen, -whole)
 
     def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
-        """The logarithm of each class's share; a class without examples counts as a tenth of
-        one.
-        """
+        """The logarithm of each class's share; one without examples counts as a tenth of one."""
         smoothing = _column(self.label_smoothing, shares)
         found = shares.new_zeros(outputs).index_add(0, targets, shares)[None]
         found = (1 - smoothing) * found + smoothing / outputs
@@ -223,8 +201,7 @@ class SoftmaxCrossEntropy:
 
 @part
 class ByTask:
-    """The usual loss for the kind of task: cross entropy with `label_smoothing` for classes and
-    labels, else ½ (y − f)².
+    """The usual loss of a task: cross entropy with `label_smoothing`, or ½ (y − f)² for numbers.
 
     A placeholder in a recipe: the loss is chosen once the task is known.
 
@@ -243,9 +220,7 @@ class ByTask:
 
 
 def _small(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
-    """−log p of the target, and (where smoothing needs it) the mean of −log p over the classes,
-    both [P, B].
-    """
+    """−log p of the target and, for smoothing, its mean over the classes, both [P, B]."""
     logs = F.log_softmax(outputs.flatten(0, 1), -1)
     chosen = F.nll_loss(logs, targets.reshape(-1), reduction="none").view(targets.shape)
     return chosen, -logs.mean(-1).view(targets.shape) if smooth else chosen
@@ -278,9 +253,7 @@ def _column(number: Number, like: Tensor) -> Tensor:
 
 
 def _over_outputs(losses: Tensor) -> Tensor:
-    """The sum over the outputs of each example, [P, B]; with one output a view, which costs
-    nothing.
-    """
+    """The sum over an example's outputs, [P, B]; of one output a view, which costs nothing."""
     return losses.squeeze(-1) if losses.shape[-1] == 1 else losses.sum(-1)
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ravine.errors import RecipeError, nearest
 from ravine.statistics import BOOTSTRAP_RESAMPLES, delong_interval, roc_auc, wilson_interval
@@ -26,9 +27,7 @@ MAX_BOOTSTRAP_GROUPS = 4096
 
 
 class Sums(NamedTuple):
-    """The sums over groups of examples from which a metric is computed: `totals` [P, G, S] and
-    their `weights` [G].
-    """
+    """Sums over groups of examples that make a metric: `totals` [P, G, S] and `weights` [G]."""
 
     totals: Tensor
     weights: Tensor
@@ -36,9 +35,7 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """A number for each network. `adds` sums over examples; `value` computes the number from the
-    mean sums [P, S].
-    """
+    """A number for each network: `adds` sums over examples, `value` maps mean sums [P, S] to it."""
 
     name: str
     higher_is_better: bool
@@ -47,11 +44,8 @@ class Metric:
 
     def of(self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The metric [P], float64. `weights` [N] weight the examples."""
-        spread = Grouping(
-            weights,
-            torch.zeros(predictions.shape[1], dtype=torch.int64, device=predictions.device),
-            1,
-        )
+        groups = torch.zeros(predictions.shape[1], dtype=torch.int64, device=predictions.device)
+        spread = Grouping(weights, groups, 1)
         if self.adds is None:
             found = roc_auc(*_truth(predictions, targets), spread.of(predictions))[0]
         else:
@@ -61,9 +55,7 @@ class Metric:
 
 
 class Grouping(NamedTuple):
-    """The group of each example [N], the number of groups, and the weights of the examples [N]
-    (None: 1).
-    """
+    """Each example's group [N], the number of groups, and the examples' weights [N] (None: 1)."""
 
     weights: Tensor | None
     groups: Tensor
@@ -90,22 +82,19 @@ class Grouping(NamedTuple):
 
 def _truth(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities [P, N, K] and the truth as 0 and 1 [N, K]; K = 1 for a binary task."""
+    truth = targets
     if predictions.shape[2] == 1:
-        return predictions.double(), targets.reshape(-1, 1).double()
-    if targets.dim() == 2 and targets.shape[1] > 1:
-        return predictions.double(), targets.double()
-    return predictions.double(), torch.nn.functional.one_hot(
-        targets.reshape(-1).long(), predictions.shape[2]
-    ).double()
+        truth = targets.reshape(-1, 1)
+    elif targets.dim() < 2 or targets.shape[1] == 1:
+        truth = one_hot(targets.reshape(-1).long(), predictions.shape[2])
+    return predictions.double(), truth.double()
 
 
 def _predicted_labels(predictions: Tensor, targets: Tensor) -> Tensor:
-    """The predicted classes or labels as 0 and 1, [P, N, K]: the likeliest class; labels above one
-    half.
-    """
+    """The predicted classes (the likeliest) or labels (above one half) as 0 and 1, [P, N, K]."""
     if predictions.shape[2] == 1 or (targets.dim() == 2 and targets.shape[1] > 1):
         return (predictions > 0.5).double()
-    return torch.nn.functional.one_hot(predictions.argmax(2), predictions.shape[2]).double()
+    return one_hot(predictions.argmax(2), predictions.shape[2]).double()
 
 
 def _class_numbers(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,15 +110,12 @@ def _sum_correct(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums
 
 
 def _sum_label_correct(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
-    return spread.sums(
-        (_predicted_labels(predictions, targets) == targets).double().mean(2, keepdim=True)
-    )
+    right = (_predicted_labels(predictions, targets) == targets).double()
+    return spread.sums(right.mean(2, keepdim=True))
 
 
 def _sum_log_loss(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
-    """−log of the probability of the truth; probabilities are clipped at the precision of their
-    dtype.
-    """
+    """−log of the probability of the truth, clipped at the precision of its dtype."""
     probabilities, truth = _truth(predictions, targets)
     least = torch.finfo(predictions.dtype).eps
     if truth.shape[1] > 1 and targets.numel() == targets.shape[0]:
@@ -139,9 +125,7 @@ def _sum_log_loss(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sum
 
 
 def _sum_brier(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
-    """(p − y)² of a binary task (Brier 1950 counts it twice); summed over classes, averaged over
-    labels.
-    """
+    """(p − y)² of a binary task (Brier 1950 doubles it), summed over classes, or mean of labels."""
     probabilities, truth = _truth(predictions, targets)
     squares = (probabilities - truth).square()
     classes = targets.numel() == targets.shape[0]
@@ -149,9 +133,7 @@ def _sum_brier(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
 
 
 def _sum_confusion(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
-    """For each class the shares predicted and true, predicted, true; [P, G, 3 K]. A binary task has
-    two classes.
-    """
+    """For each class the shares predicted and true, predicted, true; [P, G, 3 K], K at least 2."""
     networks, count = predictions.shape[0], max(2, predictions.shape[2])
     chosen, true = _class_numbers(predictions, targets)
     weights, places = spread.of(predictions), spread.groups * 3 * count
@@ -166,10 +148,8 @@ def _sum_confusion(predictions: Tensor, targets: Tensor, spread: Grouping) -> Su
 
 def _sum_label_confusion(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
     """The same for labels."""
-    chosen, truth = (
-        _predicted_labels(predictions, targets),
-        targets.double().expand(predictions.shape),
-    )
+    chosen = _predicted_labels(predictions, targets)
+    truth = targets.double().expand(predictions.shape)
     return spread.sums(torch.cat([chosen * truth, chosen, truth], 2))
 
 
@@ -177,9 +157,8 @@ def _f1(means: Tensor) -> Tensor:
     """2 · both / (predicted + true), averaged over the classes that occur in either."""
     both, predicted, true = means.chunk(3, -1)
     occurs = predicted + true > 0
-    return torch.where(occurs, 2 * both / torch.where(occurs, predicted + true, 1), 0).sum(
-        -1
-    ) / occurs.sum(-1)
+    scores = torch.where(occurs, 2 * both / torch.where(occurs, predicted + true, 1), 0)
+    return scores.sum(-1) / occurs.sum(-1)
 
 
 def _f1_labels(means: Tensor) -> Tensor:
@@ -191,28 +170,26 @@ def _f1_labels(means: Tensor) -> Tensor:
 def _balanced_accuracy(means: Tensor) -> Tensor:
     """The recall of each class, averaged over the classes that occur."""
     both, _, true = means.chunk(3, -1)
-    return torch.where(true > 0, both / torch.where(true > 0, true, 1), 0).sum(-1) / (true > 0).sum(
-        -1
-    )
+    occurs = true > 0
+    recalls = torch.where(occurs, both / torch.where(occurs, true, 1), 0)
+    return recalls.sum(-1) / occurs.sum(-1)
 
 
 # Numbers
 
 
 def _sum_squares(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
-    """For each output the squared error, the target and its square (about the unweighted mean), [P,
-    G, 3 C].
-    """
+    """Each output's squared error, target, and its square (about the plain mean), [P, G, 3 C]."""
     y = targets.double().reshape(predictions.shape[1], -1)
     errors, y0 = (predictions.double() - y).square(), y - y.mean(0)
-    return spread.sums(
-        torch.cat([errors, y0.expand(errors.shape), y0.square().expand(errors.shape)], 2)
-    )
+    sums = [errors, y0.expand(errors.shape), y0.square().expand(errors.shape)]
+    return spread.sums(torch.cat(sums, 2))
 
 
 def _r2(means: Tensor) -> Tensor:
-    """1 − Σ(y − f)² / Σ(y − mean y)², averaged over outputs. For a constant target: 1 if it is
-    predicted exactly, else 0.
+    """1 − Σ(y − f)² / Σ(y − mean y)², averaged over outputs; 1 or 0 for a constant target.
+
+    It is 1 where a constant is predicted exactly.
     """
     error, mean, square = means.chunk(3, -1)
     variance = square - mean.square()
@@ -257,20 +234,7 @@ METRICS_BY_TASK: Mapping[str, tuple[Metric, ...]] = {
     "regression": (R2, RMSE, MAE),
 }
 
-ALL = (
-    ACCURACY,
-    ERROR_RATE,
-    LOG_LOSS,
-    BRIER_SCORE,
-    ROC_AUC,
-    BALANCED_ACCURACY,
-    F1_SCORE,
-    LABEL_ACCURACY,
-    LABEL_F1,
-    R2,
-    RMSE,
-    MAE,
-)
+ALL = tuple(dict.fromkeys(m for metrics in METRICS_BY_TASK.values() for m in metrics))
 
 
 def metrics_for(kind: str) -> tuple[Metric, ...]:
@@ -356,7 +320,6 @@ def _bootstrap(
         times.scatter_add_(1, drawn, torch.ones_like(times))
         values.append(metric.value(times @ totals[0] / (times @ weights)[:, None]))
     tail = (1 - confidence) / 2
-    low, high = (
-        torch.cat(values).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    )
+    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+    low, high = torch.cat(values).quantile(ends).tolist()
     return low, high

@@ -66,8 +66,9 @@ def current_code(code: str) -> str:
 
 
 def with_earlier_keys(plain: Any) -> Any:
-    """The same plain data under the first names of its keys. Fingerprints are made from these, so
-    that a run begun by an earlier version recognizes its data.
+    """The same plain data under the first names of its keys.
+
+    Fingerprints are made from these, so that a run begun by an earlier version recognizes its data.
 
     >>> with_earlier_keys({"images": [{"task_type": 1}], "fit": "crop"})
     {'pictures': [{'asked': 1}], 'fit': 'crop'}

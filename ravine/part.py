@@ -1,5 +1,4 @@
-"""Parts: frozen dataclasses that are their own configuration. The fields of a part are its
-settings, its methods what it does.
+"""Parts: frozen dataclasses that are their own configuration: settings as fields, and methods.
 
 A field annotated `Number` may differ between networks that train together; all other fields must be
 equal. Letters: P networks of a cohort. A column is a float64 tensor [P, 1].
@@ -14,7 +13,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import numpy as np
@@ -36,14 +35,9 @@ def setting(
     le: float | None = None,
     lt: float | None = None,
 ) -> Any:
-    """A field with bounds: `ge` ≥, `gt` >, `le` ≤, `lt` <. In a tuple they hold for every
-    element.
-    """
-    bounds = {
-        name: bound
-        for name, bound in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt))
-        if bound is not None
-    }
+    """A field with bounds: `ge` ≥, `gt` >, `le` ≤, `lt` <; in a tuple for every element."""
+    bounds = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+    bounds = {name: bound for name, bound in bounds.items() if bound is not None}
     return dataclasses.field(default=default, metadata={"bounds": bounds})
 
 
@@ -67,10 +61,6 @@ def part(cls: type[PartT]) -> type[PartT]:
     ravine.errors.RecipeError: Shrink.rate is 2: it must be less than 1
     """
     cls.__post_init__ = _check  # type: ignore[attr-defined]
-    return dataclass_for(cls)
-
-
-def dataclass_for(cls: type[PartT]) -> type[PartT]:
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
@@ -104,13 +94,9 @@ def _check(self: Any) -> None:
         checked = _check_value(type(self), field, value)
         if checked is not value:
             object.__setattr__(self, field.name, checked)
-    own = getattr(self, "check", None)
-    if own is not None and not any(isinstance(v, Tensor) for v in _values(self)):
+    own, values = getattr(self, "check", None), vars(self).values()
+    if own is not None and not any(isinstance(v, Tensor) for v in values):
         own()
-
-
-def _values(self: Any) -> list[Any]:
-    return [getattr(self, f.name) for f in dataclasses.fields(self)]
 
 
 def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
@@ -139,17 +125,16 @@ def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
 
 
 def _check_parts(hint: Any, given: Any, what: str) -> None:
-    """Raise `RecipeError` unless the value of a field that is annotated with a protocol is a part;
-    which parts fit, `from_plain` checks.
+    """Raise `RecipeError` unless the value of a field annotated with a protocol is a part.
+
+    Which parts fit, `from_plain` checks.
     """
     many, role = False, hint
-    while (
-        not isinstance(role, type) and len(inner_types(role)) == 1
-    ):  # through `| None` and `tuple[..., ...]`
+    # through `| None` and `tuple[..., ...]`
+    while not isinstance(role, type) and len(inner_types(role)) == 1:
         many, role = many or typing.get_origin(role) is tuple, inner_types(role)[0]
-    if not getattr(role, "_is_protocol", False) or (
-        given is None and type(None) in typing.get_args(hint)
-    ):
+    absent = given is None and type(None) in typing.get_args(hint)
+    if absent or not getattr(role, "_is_protocol", False):
         return
     for value in given if many and isinstance(given, tuple) else (given,):
         if isinstance(value, type):
@@ -161,9 +146,7 @@ def _check_parts(hint: Any, given: Any, what: str) -> None:
 
 
 def as_setting(value: Any) -> Any:
-    """A value in the form that parts keep: tuples instead of lists, Python's numbers instead of
-    numpy's.
-    """
+    """A value as parts keep it: tuples instead of lists, Python's numbers instead of numpy's."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (list, tuple)):
@@ -174,17 +157,11 @@ def as_setting(value: Any) -> Any:
 
 
 def _expectation(error: pydantic.ValidationError) -> str:
-    """What a value should have been, in words: `an integer or 'all'`; in a tuple, also which entry
-    is wrong.
-    """
+    """What a value should have been: `an integer or 'all'`, in a tuple with the wrong entry."""
     words, places = [], []
     for entry in error.errors():
-        text = (
-            entry["msg"]
-            .removeprefix("Input should be ")
-            .replace("a valid ", "a ")
-            .replace("a tuple", "a list")
-        )
+        text = entry["msg"].removeprefix("Input should be ").replace("a valid ", "a ")
+        text = text.replace("a tuple", "a list")
         words.append(re.sub(r"\ba (?=[aeiou])", "an ", text))
         places += [place for place in entry["loc"] if isinstance(place, int)]
     text = " or ".join(dict.fromkeys(words))
@@ -210,15 +187,11 @@ def _broken_bound(value: Any, bounds: Mapping[str, float]) -> str:
 @functools.cache
 def _adapter(cls: type, name: str) -> pydantic.TypeAdapter | None:
     hint = float if is_number(field_types(cls)[name]) else field_types(cls)[name]
-    if not _is_plain(hint):
-        return None
-    return pydantic.TypeAdapter(hint)
+    return pydantic.TypeAdapter(hint) if _is_plain(hint) else None
 
 
 def _is_plain(hint: Any) -> bool:
-    """Whether an annotation consists of scalars, None, literals, and tuples and mappings of
-    them.
-    """
+    """Whether an annotation is made of scalars, None, literals, and tuples and mappings of them."""
     if hint in (int, float, str, bool, type(None), None, Ellipsis):
         return True
     origin = typing.get_origin(hint)
@@ -238,8 +211,7 @@ def inner_types(hint: Any) -> list[Any]:
 
 
 def group_key(value: Any) -> Any:
-    """The key by which networks are grouped into cohorts: everything but the values of Numbers.
-    Hashable.
+    """The key by which networks are grouped into cohorts: all but the values of Numbers. Hashable.
 
     >>> @part
     ... class Shrink:
@@ -263,9 +235,7 @@ def group_key(value: Any) -> Any:
 
 
 def stack(parts: Sequence[PartT]) -> PartT:
-    """One part for a cohort: each Number becomes a float64 column [P, 1]. All else must be equal
-    (see `group_key`).
-    """
+    """One part for a cohort: Numbers become float64 columns [P, 1], all else must be equal."""
     first = parts[0]
     if is_part(first):
         kinds = field_types(type(first))
@@ -283,41 +253,30 @@ def stack(parts: Sequence[PartT]) -> PartT:
 
 
 def rows_of(stacked: PartT, keep: Tensor) -> PartT:
-    """A cohort's part with some of its networks only: each column indexed by `keep` (indices
-    [K]).
-    """
-    if isinstance(stacked, Tensor):
-        return stacked.index_select(0, keep.to(stacked.device))
-    if is_part(stacked):
-        changes = {
-            field.name: rows_of(getattr(stacked, field.name), keep)
-            for field in dataclasses.fields(stacked)  # type: ignore[arg-type]
-        }
-        return dataclasses.replace(stacked, **changes)  # type: ignore[type-var]
-    if isinstance(stacked, tuple):
-        return tuple(rows_of(v, keep) for v in stacked)  # type: ignore[return-value]
-    return stacked
+    """A cohort's part with some of its networks only: columns indexed by `keep` (indices [K])."""
+    return _map_columns(stacked, lambda c: c.index_select(0, keep.to(c.device)))
 
 
 def with_shared_scalars(stacked: PartT) -> PartT:
-    """The same part with a float in place of each column whose entries are all equal: fewer
-    operations, the same bits.
-    """
-    if isinstance(stacked, Tensor):
-        equal = bool((stacked == stacked[0]).all())
-        return float(stacked[0]) if equal else stacked  # type: ignore[return-value]
-    if is_part(stacked):
-        names = [field.name for field in dataclasses.fields(stacked)]  # type: ignore[arg-type]
-        changes = {name: with_shared_scalars(getattr(stacked, name)) for name in names}
-        return dataclasses.replace(stacked, **changes)  # type: ignore[type-var]
-    if isinstance(stacked, tuple):
-        return tuple(with_shared_scalars(v) for v in stacked)  # type: ignore[return-value]
-    return stacked
+    """The same part with a float for each column of equal entries: fewer operations, equal bits."""
+    return _map_columns(stacked, lambda c: float(c[0]) if bool((c == c[0]).all()) else c)
+
+
+def _map_columns(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """A part with each column in it changed, at any depth."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if is_part(value):
+        names = field_types(type(value))
+        changes = {name: _map_columns(getattr(value, name), change) for name in names}
+        return dataclasses.replace(value, **changes)
+    if isinstance(value, tuple):
+        return tuple(_map_columns(v, change) for v in value)
+    return value
 
 
 def match(number: Any, like: Tensor) -> Any:
-    """A Number in a form that broadcasts against a tensor [P, ...]: a float unchanged, a column as
-    [P, 1, ..., 1] in the tensor's dtype.
+    """A Number that broadcasts against a tensor [P, ...]: a float, or [P, 1, ..., 1] in its dtype.
 
     Compute coefficients from the Number itself (a column is float64), then match once: `match(1 -
     self.beta2, grads)`.

@@ -52,9 +52,7 @@ class L2:
 
 @part
 class L1:
-    """Pull all weights towards 0 alike: λ Σ |w|, gradient λ sign(w), 0 at w = 0. Small weights end
-    near 0.
-    """
+    """Pull all weights towards 0 alike: λ Σ |w|, gradient λ sign(w); small ones end near 0."""
 
     acts: ClassVar[Effect] = Effect("L1", PENALTY_MEANING)
     strength: Number = setting(default=1e-4, ge=0)
@@ -68,8 +66,7 @@ class L1:
 
 @part
 class ElasticNet:
-    """A blend of both: λ (β Σ w² + (1 − β) Σ |w|), β = `ratio`; gradient λ (2 β w + (1 − β)
-    sign(w)).
+    """A blend, β = `ratio`: λ (β Σ w² + (1 − β) Σ |w|), gradient λ (2 β w + (1 − β) sign(w)).
 
     (Zou & Hastie 2005; scikit-learn's `l1_ratio` is 1 − β, and its square comes with a ½.)
     """
@@ -80,10 +77,12 @@ class ElasticNet:
 
     def value(self, rows: Rows, decays: Row) -> Column:
         weights = decays * rows
-        square = match(self.strength * self.ratio, rows) * (weights * weights).sum(1, keepdim=True)
-        return square + match(self.strength * (1 - self.ratio), rows) * weights.abs().sum(
-            1, keepdim=True
+        squares, sizes = (
+            (weights * weights).sum(1, keepdim=True),
+            weights.abs().sum(1, keepdim=True),
         )
+        square = match(self.strength * self.ratio, rows) * squares
+        return square + match(self.strength * (1 - self.ratio), rows) * sizes
 
     def gradient(self, rows: Rows, decays: Row, meter: Meter | None) -> Rows:
         weights = decays * rows

@@ -38,17 +38,13 @@ class StepContext(NamedTuple):
     meter: Meter | None = None  # where techniques report, None in the steps that are not sampled
 
     def rate(self, lr: Number, rows: Rows) -> Any:
-        """The learning rate of this step, ready to multiply rows: lr · schedule · (factor of the
-        weight).
-        """
+        """The learning rate of this step by rows: lr · schedule · (factor of the weight)."""
         rate = match(lr * self.factor, rows)
         return rate if self.lr is None else rate * self.lr.to(rows)
 
 
 class Optimizer(Protocol):
-    """A rule that updates the matrix of weights. It is pure: a network's new weights depend on its
-    own row alone.
-    """
+    """A pure rule that updates weights: a network's new ones depend on its own row alone."""
 
     @property
     def lr(self) -> Number: ...
@@ -57,7 +53,7 @@ class Optimizer(Protocol):
 
     def update(
         self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]: ...
+    ) -> UpdateResult: ...
 
 
 class LossAndGradient(NamedTuple):
@@ -88,9 +84,7 @@ class SearchObjective(Protocol):
 
 @runtime_checkable
 class SearchOptimizer(Protocol):
-    """An optimizer that needs more of a step's loss than one gradient: it has `search` in place of
-    `update`.
-    """
+    """An optimizer that needs more of a step's loss than one gradient: `search`, not `update`."""
 
     def check_memory(self, width: int) -> None:
         """Raise `RecipeError` where networks of so many weights would take too much memory."""
@@ -100,14 +94,12 @@ class SearchOptimizer(Protocol):
 
     def search(
         self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
-    ) -> tuple[Rows, State]: ...
+    ) -> UpdateResult: ...
 
 
 @runtime_checkable
 class HasEvalWeights(Protocol):
-    """An optimizer whose rows are not the weights to evaluate: it takes gradients at one point and
-    keeps another, such as an average.
-    """
+    """An optimizer that takes gradients at one point and keeps another, such as an average."""
 
     def eval_weights(self, rows: Rows, state: State) -> Rows: ...
 
@@ -140,9 +132,7 @@ class Penalty(Protocol):
 
 
 class Plan(NamedTuple):
-    """How long a run is: `steps` in all, `per_epoch` of them in one pass over the training
-    examples.
-    """
+    """How long a run is: `steps` in all, `per_epoch` of them in one pass over the examples."""
 
     steps: int
     per_epoch: int
@@ -158,9 +148,7 @@ class Schedule(Protocol):
 
 @runtime_checkable
 class ReactiveSchedule(Protocol):
-    """A schedule that also depends on the validation score: its `factor` is multiplied by
-    `state["factor"]`.
-    """
+    """A schedule that depends on the validation score: its `factor` times `state["factor"]`."""
 
     def start(self, networks: int) -> State: ...
 
@@ -178,9 +166,7 @@ class Activation(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
     def gain(self) -> float:
-        """The factor that keeps the second moment of a signal through a layer: E[f(z)²] = 1/gain²
-        for z ~ N(0, 1).
-        """
+        """The factor that keeps a signal's second moment: E[f(z)²] = 1/gain² for z ~ N(0, 1)."""
         ...
 
 
@@ -194,9 +180,7 @@ class Initializer(Protocol):
 
 @dataclass
 class Batch:
-    """The examples of one step: [P, B, ...] with its own for each network, or [1, B, ...] with the
-    same for all.
-    """
+    """The examples of one step: [P, B, ...], or [1, B, ...] with the same for all networks."""
 
     numbers: Tensor  # float32 [P, B, F]; images [P, B, C, H, W]: uint8, or floats from 0 to 1
     codes: Tensor | None = None  # int64 [P, B, K]: a code for each categorical column, 0 is unseen
@@ -208,9 +192,7 @@ class Batch:
 
 @dataclass
 class ForwardContext:
-    """What a forward pass may know: whether it trains, the networks' seeds, the step, and where to
-    report.
-    """
+    """What a forward pass may know: whether it trains, seeds, the step, and where to report."""
 
     training: bool
     seeds: Sequence[int] = ()
@@ -223,9 +205,7 @@ class ForwardContext:
 
 
 class ImageShape(NamedTuple):
-    """The shape of images and, for each channel, the mean and the standard deviation of the
-    training split (of values from 0 to 1).
-    """
+    """The shape of images; each channel's mean and SD in the training split (values 0 to 1)."""
 
     channels: int
     height: int
@@ -235,8 +215,7 @@ class ImageShape(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What goes into a network and comes out: F numbers, the number of codes of each categorical
-    column, C outputs.
+    """What goes into a network and comes out: F numbers, codes of each column, C outputs.
 
     `flags` are the places of the numbers with only two or three values (yes and no, one-hot, gaps).
     Where the examples are images, `image` is their shape, and there are no numbers and no codes.
@@ -267,9 +246,7 @@ class HasGradientNorms(Protocol):
     """A layer that computes the norm of each example's gradient of its weights."""
 
     def squared_gradient_norms(self, x: Tensor, delta: Tensor) -> Tensor:
-        """|∂loss/∂(weights of this layer)|² [P, B], given its input x and δ = ∂loss/∂(its output),
-        both [P, B, ...].
-        """
+        """|∂loss/∂(its weights)|² [P, B], from its input x and δ = ∂loss/∂(its output)."""
         ...
 
 
@@ -289,9 +266,7 @@ class Pool(Protocol):
     """Describes a layer that makes images smaller."""
 
     def output_size(self, size: int) -> int:
-        """The side that a side of `size` pixels becomes; 0 or less where the window does not
-        fit.
-        """
+        """The side that a side of `size` pixels becomes; below 1 where the window does not fit."""
         ...
 
     def layer(self) -> Layer: ...
@@ -304,9 +279,7 @@ class NumberEmbedding(Protocol):
 
 
 class Augmentation(Protocol):
-    """Changes the examples of training batches and keeps their labels; each network draws from its
-    own stream.
-    """
+    """Changes the examples of training batches, with draws from each network's own stream."""
 
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         """`batch.numbers` are floats from 0 to 1, [P, B, C, H, W]; returns the same shape."""
@@ -323,9 +296,7 @@ class Tuning(Protocol):
         ...
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
-        """The factor of each weight's learning rate [1, W] at a step (0 is the first); 0 freezes
-        it.
-        """
+        """The factor of each weight's learning rate [1, W] at a step (from 0); 0 freezes it."""
         ...
 
 
@@ -394,9 +365,7 @@ class SnapshotRule(Protocol):
     def last(self) -> int | None: ...
 
     def ends(self, factors: Tensor) -> Tensor:
-        """Whether the weights after each step are kept, [S], from the multiples of the learning
-        rate [S].
-        """
+        """Whether the weights after each step are kept, from the multiples of the rate, [S]."""
         ...
 
 
@@ -409,21 +378,16 @@ class Loss(Protocol):
     tasks: ClassVar[tuple[str, ...]]  # kinds of task that it fits: "binary", "classes", ...
 
     def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
-        """The loss of each example, [P, B], from outputs [P, B, C] and targets [P, B] or [P, B,
-        C].
-        """
+        """The losses [P, B], from outputs [P, B, C] and targets [P, B] or [P, B, C]."""
         ...
 
     def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
-        """Of all outputs that are the same for every example, those with the lowest mean loss, [1,
-        C] or [P, C].
+        """The outputs with the lowest mean loss if all examples get the same, [1, C] or [P, C].
 
         `targets` are [B] or [B, C]; `shares` [B] sum to 1 and say how much each example counts.
         """
         ...
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """Probabilities [..., C] of classes, [..., C] of labels, or means [..., C] in the target's
-        encoded units.
-        """
+        """Probabilities of classes or labels, or means in encoded units, [..., C]."""
         ...

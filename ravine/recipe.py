@@ -68,7 +68,6 @@ class Recipe:
                 why="early stopping judges by the validation split",
                 do='set split.validation above 0, or stop = "none"',
             )
-
         if self.clip is not None and isinstance(self.optimizer, SearchOptimizer):
             raise RecipeError(
                 f"the recipe clips gradients for {type(self.optimizer).__name__}",
@@ -76,7 +75,6 @@ class Recipe:
                 "to no loss",
                 do='set clip = "none"',
             )
-
         if self.snapshots is not None and (self.stop is not None or self.average is not None):
             other = "stop" if self.stop is not None else "average"
             raise RecipeError(

@@ -44,9 +44,8 @@ def read_recipe(path: str | Path) -> Recipe:
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
-        raise RecipeError(
-            f"{path} does not exist", do="name a recipe file, a table or a bundled set"
-        ) from None
+        do = "name a recipe file, a table or a bundled set"
+        raise RecipeError(f"{path} does not exist", do=do) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} cannot be read", why=str(error)) from None
     try:
@@ -61,9 +60,8 @@ def read_recipe(path: str | Path) -> Recipe:
         raise
     for place, file in _file_settings(recipe):
         beside = path.parent / file
-        if (
-            beside.exists() or "." in file or "/" in file or os.sep in file
-        ):  # else the name of a bundled set
+        named_file = "." in file or "/" in file or os.sep in file  # else perhaps a bundled set
+        if named_file or beside.exists():
             recipe = recipe.vary(place, str(beside))
     return recipe
 
@@ -92,17 +90,13 @@ def recipe_from(given: Mapping[str, Any]) -> Recipe:
     given.pop("schema", None)
     base = given.pop("base", "default")
     if not isinstance(base, str):
-        raise RecipeError(
-            f"base is {base!r}",
-            why="it must be the name of a recipe: " + nearest("", NAMED_RECIPES),
-        )
+        why = "it must be the name of a recipe: " + nearest("", NAMED_RECIPES)
+        raise RecipeError(f"base is {base!r}", why=why)
     return with_changes(named_recipe(base), given)
 
 
 def with_changes(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
-    """A copy of a recipe with the settings that nested plain data change; a part with another name
-    starts from its defaults.
-    """
+    """A copy with the settings that plain data change; a newly named part starts from defaults."""
     return from_plain(Recipe, _merge(recipe, given), PARTS_BY_ROLE)
 
 
@@ -117,8 +111,7 @@ def with_setting(recipe: Recipe, assignment: str) -> Recipe:
 
 
 def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """A copy with several `path=value` changed in order; a part's name and its settings are applied
-    together.
+    """A copy with several `path=value` changed in order; a part's name goes with its settings.
 
     >>> from ravine.catalog import named_recipe
     >>> with_settings(named_recipe("plain"), ["split=ByTime", "split.column=sold"]).split
@@ -135,7 +128,7 @@ def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     return recipe
 
 
-class Assignment(NamedTuple):
+class SettingAssignment(NamedTuple):
     """A setting as on the command line: its text for messages, the names of its path, its value."""
 
     text: str
@@ -143,24 +136,21 @@ class Assignment(NamedTuple):
     value: Any
 
 
-def _parse_assignment(assignment: str) -> Assignment:
+def _parse_assignment(assignment: str) -> SettingAssignment:
     path, equals, text = assignment.partition("=")
     if not equals or not path.strip():
-        raise RecipeError(
-            f"--set {assignment}", why="it must be PATH=VALUE", do="write --set optimizer.lr=0.01"
-        )
+        why, do = "it must be PATH=VALUE", "write --set optimizer.lr=0.01"
+        raise RecipeError(f"--set {assignment}", why=why, do=do)
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    return Assignment(f"--set {shorten(assignment)}", path.strip().split("."), value)
+    return SettingAssignment(f"--set {shorten(assignment)}", path.strip().split("."), value)
 
 
-def _join_assignments(assignments: Sequence[Assignment]) -> list[Assignment]:
-    """Assignments with the settings of a part joined to an earlier one of its name: the name alone
-    may be incomplete.
-    """
-    joined: list[Assignment] = []
+def _join_assignments(assignments: Sequence[SettingAssignment]) -> list[SettingAssignment]:
+    """Assignments with a part's settings joined to its name, which alone may be incomplete."""
+    joined: list[SettingAssignment] = []
     for new in assignments:
         owners = [i for i, owner in enumerate(joined) if _is_setting_of(new, owner)]
         if not owners:
@@ -169,11 +159,11 @@ def _join_assignments(assignments: Sequence[Assignment]) -> list[Assignment]:
         owner = joined[owners[-1]]
         named = owner.value if isinstance(owner.value, dict) else _FromDefaults(name=owner.value)
         value = _with_nested(named, new.path[len(owner.path) :], new.value)
-        joined[owners[-1]] = Assignment(f"{owner.text} {new.text}", owner.path, value)
+        joined[owners[-1]] = SettingAssignment(f"{owner.text} {new.text}", owner.path, value)
     return joined
 
 
-def _is_setting_of(new: Assignment, owner: Assignment) -> bool:
+def _is_setting_of(new: SettingAssignment, owner: SettingAssignment) -> bool:
     """Whether an assignment changes a setting of the part that another one names."""
     depth = len(owner.path)
     return (
@@ -185,51 +175,37 @@ def _is_setting_of(new: Assignment, owner: Assignment) -> bool:
 
 
 class _FromDefaults(dict):
-    """Plain data of a part that start from its defaults, even where the recipe has the same
-    part.
-    """
+    """Plain data of a part that start from its defaults, even if the recipe has the same part."""
 
 
 def _with_nested(named: dict[str, Any], names: Sequence[str], value: Any) -> dict[str, Any]:
     """Plain data of a part with the setting at a path below it."""
     old = named.get(names[0])
     inner = old if isinstance(old, dict) else {} if old is None else {"name": old}
-    return type(named)(
-        {**named, names[0]: _with_nested(inner, names[1:], value) if names[1:] else value}
-    )
+    value = _with_nested(inner, names[1:], value) if names[1:] else value
+    return type(named)({**named, names[0]: value})
 
 
 def _nested_change(old: Any, names: Sequence[str], value: Any, path: Sequence[str]) -> Any:
-    """Plain data that change the setting at a path below a value; the entries of a tuple are
-    written out.
-    """
+    """Plain data that change the setting at a path below a value; tuples are written out."""
     if not names:
         return value
     name, rest = names[0], names[1:]
+    deeper = [*path, name]
     if not (isinstance(old, tuple) and name.isdecimal()):
-        return {
-            name: _nested_change(
-                getattr(old, name, None) if is_part(old) else None, rest, value, [*path, name]
-            )
-        }
+        inner = getattr(old, name, None) if is_part(old) else None
+        return {name: _nested_change(inner, rest, value, deeper)}
     if int(name) >= len(old):
         why = f"its places are 0 to {len(old) - 1}" if old else "there is nothing in it"
-        raise RecipeError(
-            f"no setting '{'.'.join([*path, name])}'",
-            why=why,
-            do=f"set {'.'.join(path)} as a whole",
-        )
-    entries = [v if is_part(v) else to_plain(v) for v in old]
-    entries[int(name)] = _overlay(
-        old[int(name)], _nested_change(old[int(name)], rest, value, [*path, name])
-    )
+        do = f"set {'.'.join(path)} as a whole"
+        raise RecipeError(f"no setting '{'.'.join(deeper)}'", why=why, do=do)
+    entries, entry = [v if is_part(v) else to_plain(v) for v in old], old[int(name)]
+    entries[int(name)] = _overlay(entry, _nested_change(entry, rest, value, deeper))
     return entries
 
 
 def recipe_text(recipe: Recipe, folder: str | Path | None = None) -> str:
-    """A recipe as a TOML file with every setting. With `folder`, paths are written for a file
-    there.
-    """
+    """A recipe as a TOML file with every setting; with `folder` paths are those of a file there."""
     recipe = recipe if folder is None else with_lasting_paths(recipe, folder)
     return tomli_w.dumps({"base": "plain", **_plain_with_none(recipe)})
 
@@ -237,44 +213,35 @@ def recipe_text(recipe: Recipe, folder: str | Path | None = None) -> str:
 def _plain_with_none(value: Any) -> Any:
     """Plain data in which None, which TOML does not have, is the string "none"."""
     if is_part(value):
-        settings = {
-            f.name: _plain_with_none(getattr(value, f.name)) for f in dataclasses.fields(value)
-        }
+        found = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        settings = {name: _plain_with_none(setting) for name, setting in found.items()}
         return settings if isinstance(value, Recipe) else {"name": type(value).__name__, **settings}
     if isinstance(value, tuple):
         return [_plain_with_none(v) for v in value]
     return "none" if value is None else to_plain(value)
 
 
-def _merge(recipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(old: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a part, overlaid by plain data for the same part."""
-    settings = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+    settings = {f.name: getattr(old, f.name) for f in dataclasses.fields(old)}
     for name, value in given.items():
         settings[name] = _overlay(settings.get(name), value)
     return settings
 
 
 def _overlay(old: Any, value: Any) -> Any:
-    """The value for a setting; where it is the same part as before, with that part's other
-    settings.
-    """
-    if not (isinstance(value, Mapping) and is_part(old) and _same_part(old, value)) or isinstance(
-        value, _FromDefaults
-    ):
+    """The value for a setting; for the part that it was before, with its other settings."""
+    if not isinstance(value, Mapping) or isinstance(value, _FromDefaults) or not is_part(old):
         return value
-    return {"name": type(old).__name__} | _merge(
-        old, {k: v for k, v in value.items() if k != "name"}
-    )
-
-
-def _same_part(old: Any, given: Mapping[str, Any]) -> bool:
-    name = given.get("name")
-    return name is None or (isinstance(name, str) and is_name_of(type(old), name))
+    name = value.get("name", type(old).__name__)
+    if not (isinstance(name, str) and is_name_of(type(old), name)):
+        return value
+    settings = {k: v for k, v in value.items() if k != "name"}
+    return {"name": type(old).__name__, **_merge(old, settings)}
 
 
 def line_of_setting(text: str, path: str) -> int:
-    """The line (from 1) of a TOML text with the setting at a path, or with its nearest table; 0 if
-    there is none.
+    """The line (from 1) of a TOML text with a setting or its nearest table; 0 if there is none.
 
     >>> line_of_setting('epochs = 3\\n[optimizer]\\nlr = -1\\n', "optimizer.lr")
     3
@@ -285,13 +252,9 @@ def line_of_setting(text: str, path: str) -> int:
         key = re.match(r"\s*([\w\-.\"']+)\s*=", line)
         if header:
             table = [n.strip(" \"'") for n in header[1].split(".")]
-        names = (
-            table
-            if header
-            else [*table, *(n.strip("\"'") for n in key[1].split("."))]
-            if key
-            else []
-        )
+        names = table if header else []
+        if key and not header:
+            names = [*table, *(n.strip("\"'") for n in key[1].split("."))]
         if names and names == wanted[: len(names)] and len(names) > depth:
             best, depth = number, len(names)
     return best

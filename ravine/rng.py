@@ -1,5 +1,4 @@
-"""Random streams: one for each (seed, purpose, index). Networks with the same seed share their
-start and their order of examples.
+"""Random streams: one for each (seed, purpose, index), so equal seeds give equal starts and orders.
 
 Streams are made when they are needed and then discarded, so no random state has to be saved to
 resume a run.

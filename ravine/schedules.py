@@ -23,7 +23,16 @@ from ravine.part import Number, part, setting
 from ravine.protocols import Plan, ReactiveSchedule, Schedule, State
 
 SCHEDULE_EFFECT = Effect("schedule", "relative range of the learning rate, as executed")
-CYCLE_TOLERANCE = 1e-9  # of a cycle: a restart due at a step is not put off to the next by rounding
+
+
+class _Scheduled:
+    """The base of schedules that change the learning rate."""
+
+    acts: ClassVar[Effect] = SCHEDULE_EFFECT
+
+
+# of a cycle: a restart due at a step is not put off to the next by rounding
+CYCLE_TOLERANCE = 1e-9
 
 
 @part
@@ -35,10 +44,9 @@ class Constant:
 
 
 @part
-class StepDecay:
+class StepDecay(_Scheduled):
     """gamma^(number of milestones passed); `milestones` are fractions of the run."""
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     milestones: tuple[float, ...] = setting(default=(0.5, 0.75), gt=0, lt=1)
     gamma: Number = setting(default=0.1, gt=0)
 
@@ -50,24 +58,21 @@ class StepDecay:
 
 
 @part
-class EveryK:
+class EveryK(_Scheduled):
     """gamma^⌊t / epochs⌋: by default halved every ten epochs."""
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     epochs: Number = setting(default=10.0, gt=0)
     gamma: Number = setting(default=0.5, gt=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
-        return _power(
-            self.gamma, torch.floor(_epochs(step, plan) / _column(self.epochs) + CYCLE_TOLERANCE)
-        )
+        passed = torch.floor(_epochs(step, plan) / _column(self.epochs) + CYCLE_TOLERANCE)
+        return _power(self.gamma, passed)
 
 
 @part
-class Exponential:
+class Exponential(_Scheduled):
     """e^(−k t), t in epochs."""
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     k: Number = setting(default=0.05, ge=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
@@ -75,10 +80,9 @@ class Exponential:
 
 
 @part
-class InverseTime:
+class InverseTime(_Scheduled):
     """1 / (1 + k t), t in epochs."""
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     k: Number = setting(default=0.1, ge=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
@@ -86,10 +90,9 @@ class InverseTime:
 
 
 @part
-class Linear:
+class Linear(_Scheduled):
     """From 1 in a straight line to `minimum` at the end of the run."""
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     minimum: Number = setting(default=0.0, ge=0, le=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
@@ -97,24 +100,21 @@ class Linear:
 
 
 @part
-class Polynomial:
+class Polynomial(_Scheduled):
     """minimum + (1 − minimum) (1 − p)^power."""
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     power: Number = setting(default=2.0, gt=0)
     minimum: Number = setting(default=0.0, ge=0, le=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
-        return _interpolate(
-            torch.exp(_column(self.power) * torch.log(1 - _progress(step, plan))), self.minimum
-        )
+        height = torch.exp(_column(self.power) * torch.log(1 - _progress(step, plan)))
+        return _interpolate(height, self.minimum)
 
 
 @part
-class Cosine:
+class Cosine(_Scheduled):
     """minimum + (1 − minimum) (1 + cos πp) / 2: one half-wave over the run."""
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     minimum: Number = setting(default=0.0, ge=0, le=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
@@ -122,10 +122,9 @@ class Cosine:
 
 
 @part
-class FlatCosine:
+class FlatCosine(_Scheduled):
     """1 for the share `flat` of the run, then a cosine to 0."""
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     flat: Number = setting(default=0.5, ge=0, lt=1)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
@@ -134,14 +133,13 @@ class FlatCosine:
 
 
 @part
-class SGDR:
+class SGDR(_Scheduled):
     """Cosines with warm restarts: each cycle falls from 1 to `minimum` (Loshchilov & Hutter 2017).
 
     The first cycle takes `epochs`, each further one `times` as long. The rate falls at every step,
     not once an epoch.
     """
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     epochs: Number = setting(default=10.0, gt=0)
     times: Number = setting(default=2.0, ge=1)
     minimum: Number = setting(default=0.0, ge=0, le=1)
@@ -159,13 +157,12 @@ class SGDR:
 
 
 @part
-class Cyclical:
+class Cyclical(_Scheduled):
     """From `minimum` up to 1 in `epochs` and down again, in straight lines, repeated (Smith 2017).
 
     "triangular2" halves the height of each further cycle.
     """
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     epochs: Number = setting(default=4.0, gt=0)
     minimum: Number = setting(default=0.1, ge=0, le=1)
     form: Literal["triangular", "triangular2"] = "triangular"
@@ -180,15 +177,14 @@ class Cyclical:
 
 
 @part
-class OneCycle:
-    """From 1/div to 1 in the share `rise` of the run, then down to 1/(div · final_div), by half
-    cosines (Smith 2018).
+class OneCycle(_Scheduled):
+    """From 1/div up to 1 and down to 1/(div · final_div), by half cosines (Smith 2018).
 
-    The steps are those of torch.optim.lr_scheduler.OneCycleLR: the last step of the run has the
-    smallest rate. The momentum is not changed (there: `cycle_momentum=False`).
+    The way up takes the share `rise` of the run. The steps are those of torch's OneCycleLR: the
+    last step of the run has the smallest rate. The momentum is not changed (there:
+    `cycle_momentum=False`).
     """
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     rise: Number = setting(default=0.3, gt=0, lt=1)
     div: Number = setting(default=25.0, ge=1)
     final_div: Number = setting(default=1e4, ge=1)
@@ -201,21 +197,18 @@ class OneCycle:
         rising = (step / peak.clamp(min=1e-300)).clamp(0, 1)  # a peak at step 0: nothing rises
         falling = ((step - peak) / (last - peak).clamp(min=1e-300)).clamp(0, 1)
         up = _interpolate(_half_wave(1 - rising), start)
-        return torch.where(
-            step <= peak, torch.where(peak > 0, up, 1.0), _interpolate(_half_wave(falling), end)
-        )
+        down = _interpolate(_half_wave(falling), end)
+        return torch.where(step <= peak, torch.where(peak > 0, up, 1.0), down)
 
 
 @part
-class WarmupStableDecay:
-    """Up in a straight line, constant, and down to `minimum` at the end (Hu et al. 2024; Hägele et
-    al. 2024).
+class WarmupStableDecay(_Scheduled):
+    """Up in a straight line, constant, down to `minimum` (Hu et al. 2024; Hägele et al. 2024).
 
     `warmup` and `cooldown` are fractions of the run. The way down is "linear", or "sqrt": 1 −
     √(share of the cooldown).
     """
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     warmup: Number = setting(default=0.05, ge=0, lt=1)
     cooldown: Number = setting(default=0.2, gt=0, le=1)
     minimum: Number = setting(default=0.0, ge=0, le=1)
@@ -234,18 +227,14 @@ class WarmupStableDecay:
         up = ((step + 1) / warm.clamp(min=1)).clamp(0, 1)  # the first step already moves
         cooldown = _column(self.cooldown)
         share = ((_progress(step, plan) - (1 - cooldown)) / cooldown).clamp(0, 1)
-        return up * _interpolate(
-            1 - (share if self.form == "linear" else share.sqrt()), self.minimum
-        )
+        height = 1 - (share if self.form == "linear" else share.sqrt())
+        return up * _interpolate(height, self.minimum)
 
 
 @part
-class InverseSqrt:
-    """min((step + 1) / w, √(w / (step + 1))), w the steps in `epochs`, where the peak of 1 is
-    (Vaswani et al. 2017).
-    """
+class InverseSqrt(_Scheduled):
+    """min((step + 1) / w, √(w / (step + 1))), w the steps in `epochs` (Vaswani et al. 2017)."""
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     epochs: Number = setting(default=1.0, gt=0)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
@@ -254,17 +243,12 @@ class InverseSqrt:
 
 
 @part
-class Coslog4:
-    """½ (1 − cos(2π log2(1 + 15 p))): four waves, each longer than the one before (Holzmüller et
-    al. 2024).
-    """
-
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
+class Coslog4(_Scheduled):
+    """½ (1 − cos(2π log2(1 + 15 p))): four waves, ever longer (Holzmüller et al. 2024)."""
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
-        return 0.5 * (
-            1 - torch.cos(2 * math.pi / math.log(2) * torch.log1p(15 * _progress(step, plan)))
-        )
+        waves = 2 * math.pi / math.log(2) * torch.log1p(15 * _progress(step, plan))
+        return 0.5 * (1 - torch.cos(waves))
 
 
 # Around, and reactive
@@ -272,8 +256,7 @@ class Coslog4:
 
 @part
 class WarmUp:
-    """Multiplies another schedule by a straight line from `first` to 1 over the first `epochs` (or
-    `steps`, if given).
+    """Multiplies another schedule by a line from `first` to 1 in `epochs` (or `steps`, if given).
 
     `then` starts with the run, not after the warm-up, as in torch's ChainedScheduler, not
     SequentialLR.
@@ -289,9 +272,8 @@ class WarmUp:
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         length = _column(self.epochs) * plan.per_epoch if self.steps is None else float(self.steps)
-        return _interpolate(
-            (step.clamp(max=plan.steps) / length).clamp(0, 1), self.first
-        ) * self.then.factor(step, plan)
+        rise = _interpolate((step.clamp(max=plan.steps) / length).clamp(0, 1), self.first)
+        return rise * self.then.factor(step, plan)
 
     # like every schedule that holds another, it answers to the validation score if the other does
     def start(self, networks: int) -> State:
@@ -302,9 +284,8 @@ class WarmUp:
 
 
 @part
-class ReduceOnPlateau:
-    """Multiplies by `gamma` when the validation score has not improved for more than `patience`
-    evaluations.
+class ReduceOnPlateau(_Scheduled):
+    """Multiplies by `gamma` when the validation score has stood still for `patience` evaluations.
 
     After a reduction `cooldown` evaluations do not count; `minimum` is the lowest factor. An
     improvement must exceed `threshold`, "relative" to the best or "absolute". Decides as torch's
@@ -312,7 +293,6 @@ class ReduceOnPlateau:
     is no improvement.
     """
 
-    acts: ClassVar[Effect] = SCHEDULE_EFFECT
     gamma: Number = setting(default=0.1, gt=0, lt=1)
     patience: Number = setting(default=10.0, ge=0)
     cooldown: Number = setting(default=0.0, ge=0)
@@ -325,12 +305,8 @@ class ReduceOnPlateau:
 
     def start(self, networks: int) -> State:
         zeros = torch.zeros(networks, 1, dtype=torch.float64)
-        return {
-            "factor": zeros + 1,
-            "best": zeros + math.inf,
-            "stale": zeros,
-            "resting": zeros.clone(),
-        }
+        state = {"factor": zeros + 1, "best": zeros + math.inf}
+        return state | {"stale": zeros, "resting": zeros.clone()}
 
     def observe(self, score: Column, state: State) -> State:
         score, best = score.double(), state["best"]
@@ -339,19 +315,16 @@ class ReduceOnPlateau:
         stale = torch.where(better | rests, 0.0, state["stale"] + 1)
         reduce = stale > _column(self.patience)
         lower = torch.maximum(state["factor"] * _column(self.gamma), _column(self.minimum))
+        rested = (state["resting"] - 1).clamp(min=0)
         return {
             "factor": torch.where(reduce, lower, state["factor"]),
             "best": torch.where(better, score, best),
             "stale": torch.where(reduce, 0.0, stale),
-            "resting": torch.where(
-                reduce, _column(self.cooldown), (state["resting"] - 1).clamp(min=0)
-            ),
+            "resting": torch.where(reduce, _column(self.cooldown), rested),
         }
 
     def _bar(self, best: Column) -> Column:
-        """What a score must be below to count; scores below 0 (negated ones) must also get better
-        by the threshold.
-        """
+        """What a score must be below to count; negated ones must get better by it, too."""
         threshold = _column(self.threshold)
         if self.form == "absolute":
             return best - threshold
@@ -362,9 +335,7 @@ class ReduceOnPlateau:
 
 
 def _column(number: Number) -> Tensor:
-    """A Number as a float64 tensor [1, 1] or [P, 1], so that a float and a column take the same
-    operations.
-    """
+    """A Number as float64 [1, 1] or [P, 1]: a float and a column take the same operations."""
     return torch.as_tensor(number, dtype=torch.float64).reshape(-1, 1)
 
 
@@ -390,9 +361,7 @@ def _interpolate(height: Tensor, minimum: Number) -> Tensor:
 
 
 def _power(base: Number, exponent: Tensor) -> Tensor:
-    """base^exponent as e^(exponent log base): torch's own power rounds differently at the end of a
-    buffer.
-    """
+    """base^exponent as e^(exponent log base): torch's power rounds a buffer's end differently."""
     return torch.exp(exponent * torch.log(_column(base)))
 
 

@@ -30,11 +30,8 @@ def to_plain(value: Any) -> Any:
     if is_part(value):
         settings = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         usual = {f.name for f in dataclasses.fields(value) if f.default is None}
-        shown = {
-            k: "none" if v is None else v
-            for k, v in settings.items()
-            if v is not None or k not in usual
-        }
+        shown = {name: v for name, v in settings.items() if v is not None or name not in usual}
+        shown = {name: "none" if v is None else v for name, v in shown.items()}
         return {"name": type(value).__name__, **shown}
     if isinstance(value, (tuple, list)):
         return [to_plain(v) for v in value]
@@ -68,11 +65,8 @@ def from_plain(
             what = f"the name of {cls.__name__} is {data[name]!r}"
             raise _at(RecipeError(what, why="it must be its own, or left out"), path, name)
         if name != "name" and name not in known:
-            raise _at(
-                RecipeError(f"{cls.__name__} has no setting {name!r}", why=nearest(name, known)),
-                path,
-                name,
-            )
+            error = RecipeError(f"{cls.__name__} has no setting {name!r}", why=nearest(name, known))
+            raise _at(error, path, name)
     values = {}
     for name, given in data.items():
         if name != "name":
@@ -97,19 +91,16 @@ def from_plain(
 def _value(hint: Any, given: Any, choices: Mapping[Any, Sequence[type]], *, path: str) -> Any:
     role, many, optional = _role(hint, choices)
     if role is None:
-        if _is_none(given) and type(None) in typing.get_args(hint):
-            return None
-        return as_setting(given)
+        absent = _is_none(given) and type(None) in typing.get_args(hint)
+        return None if absent else as_setting(given)
     if optional and _is_none(given):
         return None
     if many:
         given = () if _is_none(given) else given
         given = given if isinstance(given, (list, tuple)) else [given]
         places = [f"{path}.{i}" if len(given) > 1 else path for i in range(len(given))]
-        return tuple(
-            _part_from(choices[role], g, choices, path=p)
-            for g, p in zip(given, places, strict=True)
-        )
+        entries = zip(given, places, strict=True)
+        return tuple(_part_from(choices[role], g, choices, path=p) for g, p in entries)
     return _part_from(choices[role], given, choices, path=path)
 
 
@@ -125,31 +116,22 @@ def _part_from(
     if isinstance(given, str):
         given = {"name": given}
     if not isinstance(given, Mapping):
-        raise _at(
-            RecipeError(f"{path} is {given!r}", why="it must be a name or a table with a name"),
-            path,
-            "",
-        )
+        why = "it must be a name or a table with a name"
+        raise _at(RecipeError(f"{path} is {given!r}", why=why), path, "")
     if len(classes) == 1 and "name" not in given:
         return from_plain(classes[0], given, choices, path=path)
-    name = given.get("name")
+    name, names = given.get("name"), [c.__name__ for c in classes]
     if not isinstance(name, str):
-        raise _at(
-            RecipeError(f"{path} has no name", why=nearest("", [c.__name__ for c in classes])),
-            path,
-            "",
-        )
+        raise _at(RecipeError(f"{path} has no name", why=nearest("", names)), path, "")
     cls = next((c for c in classes if is_name_of(c, name)), None)
     if cls is None:
-        what = f"{path} has no {name!r}"
-        raise _at(RecipeError(what, why=nearest(name, [c.__name__ for c in classes])), path, "name")
+        error = RecipeError(f"{path} has no {name!r}", why=nearest(name, names))
+        raise _at(error, path, "name")
     return from_plain(cls, given, choices, path=path)
 
 
 def _role(hint: Any, choices: Mapping[Any, Sequence[type]]) -> tuple[Any, bool, bool]:
-    """(protocol, many, optional) of a field's annotation; the protocol is None for plain
-    settings.
-    """
+    """(protocol, many, optional) of a field's annotation; the protocol is None for settings."""
     if isinstance(hint, type) and hint in choices:
         return hint, False, False
     inner = inner_types(hint)
@@ -165,7 +147,7 @@ def _role(hint: Any, choices: Mapping[Any, Sequence[type]]) -> tuple[Any, bool, 
 def _at(error: RecipeError, path: str, name: str) -> RecipeError:
     """Add the place of an error in the plain data, unless it has a deeper one."""
     if not hasattr(error, "path"):
-        error.path = f"{path}.{name}".strip(".")  # type: ignore[attr-defined]
+        error.path = f"{path}.{name}".strip(".")
     return error
 
 
@@ -178,9 +160,7 @@ def is_name_of(cls: type, name: str) -> bool:
 
 
 def get(value: Any, path: str) -> Any:
-    """The setting at a path: `get(recipe, "optimizer.lr")`. Raises `RecipeError` with the names
-    that exist.
-    """
+    """The setting at a path: `get(recipe, "optimizer.lr")`; `RecipeError` with the known names."""
     for name in path.split("."):
         value = _step(value, name, path)
     return value
@@ -205,20 +185,17 @@ def vary(value: PartT, path: str, new: Any) -> PartT:
 def _step(value: Any, name: str, path: str) -> Any:
     if isinstance(value, tuple):
         if not name.isdecimal() or int(name) >= len(value):
-            why = (
-                f"{name!r} must be a place from 0 to {len(value) - 1}"
-                if value
-                else "there is nothing in it"
-            )
+            why = "there is nothing in it"
+            if value:
+                why = f"{name!r} must be a place from 0 to {len(value) - 1}"
             raise RecipeError(f"no setting {path!r}", why=why)
         return value[int(name)]
     if not is_part(value):
         raise RecipeError(f"no setting {path!r}", why=f"{value!r} has no settings of its own")
-    if name not in field_types(type(value)):
-        raise RecipeError(
-            f"{type(value).__name__} has no setting {name!r}",
-            why=nearest(name, field_types(type(value))),
-        )
+    known = field_types(type(value))
+    if name not in known:
+        what = f"{type(value).__name__} has no setting {name!r}"
+        raise RecipeError(what, why=nearest(name, known))
     return getattr(value, name)
 
 
@@ -233,10 +210,7 @@ def replace_everywhere(value: Any, settings: Mapping[str, Any]) -> Any:
         return tuple(replace_everywhere(v, settings) for v in value)
     if not is_part(value):
         return value
-    changes = {
-        name: settings[name]
-        if name in settings
-        else replace_everywhere(getattr(value, name), settings)
-        for name in field_types(type(value))
-    }
-    return dataclasses.replace(value, **changes)
+    kept = [name for name in field_types(type(value)) if name not in settings]
+    changes = {name: replace_everywhere(getattr(value, name), settings) for name in kept}
+    own = {name: new for name, new in settings.items() if name in field_types(type(value))}
+    return dataclasses.replace(value, **changes, **own)

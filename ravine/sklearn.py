@@ -6,7 +6,7 @@ Letters: N examples, F features, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ from ravine.recipe_files import with_setting
 from ravine.training.run import Run
 from ravine.training.train import train
 
-TARGET, WEIGHT = "ravine target", "ravine weight"
+TARGET_COLUMN, WEIGHT_COLUMN = "ravine target", "ravine weight"
 MIN_EXAMPLES_FOR_VALIDATION = 40  # examples: with fewer, all are trained on and nothing stops early
 MIN_EXAMPLES_OF_CLASS = 3  # examples: with fewer, a class cannot be in every split
 
@@ -65,18 +65,24 @@ class _Network(BaseEstimator):
         return tags
 
     def _fit(
-        self, frame: pd.DataFrame, y: np.ndarray, weights: np.ndarray | None, *, task: Any
+        self,
+        frame: pd.DataFrame,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        task: Literal["binary", "classes", "regression"],
     ) -> None:
         """Train on checked features, and targets that are numbers or class codes."""
         few = task != "regression" and np.bincount(y).min() < MIN_EXAMPLES_OF_CLASS
         validation = 0.0 if few or len(y) < MIN_EXAMPLES_FOR_VALIDATION else self.validation
-        weight, columns = (None, {}) if weights is None else (WEIGHT, {WEIGHT: weights})
-        data = Data(target=(TARGET,), task=task, weight=weight, numbers=self._numbers(frame))
+        weight, columns = None, {TARGET_COLUMN: y}
+        if weights is not None:
+            weight, columns = WEIGHT_COLUMN, {WEIGHT_COLUMN: weights, TARGET_COLUMN: y}
+        numbers, target = self._numbers(frame), (TARGET_COLUMN,)
+        data = Data(target=target, task=task, weight=weight, numbers=numbers)
         split = Random if task == "regression" or few else Stratified
         recipe = self._recipe(data, split(validation=validation, test=0.0))
-        self.run_: Run = train(
-            recipe, frame.assign(**columns, **{TARGET: y}), device=self.device, workers=self.workers
-        )
+        table = frame.assign(**columns)
+        self.run_: Run = train(recipe, table, device=self.device, workers=self.workers)
         self.record_ = self.run_.record
         self.n_iter_ = max(1, max(m.steps for m in self.record_.members))
 
@@ -88,42 +94,31 @@ class _Network(BaseEstimator):
         if split.validation == 0:
             recipe = recipe.vary("stop", None)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        given = {
-            "data": data,
-            "split": split,
-            "seeds": self.seeds,
-            "seed": seed,
-            "split_seed": seed,
-        }
+        given = {"data": data, "split": split, "seeds": self.seeds}
+        given |= {"seed": seed, "split_seed": seed}
         given |= {} if self.epochs is None else {"epochs": self.epochs}
         for path, value in given.items():
             recipe = recipe.vary(path, value)
         for path, value in (self.settings or {}).items():
             try:
-                recipe = (
-                    with_setting(recipe, f"{path}={value}")
-                    if isinstance(value, str)
-                    else recipe.vary(path, value)
-                )
+                if isinstance(value, str):
+                    recipe = with_setting(recipe, f"{path}={value}")
+                else:
+                    recipe = recipe.vary(path, value)
             except RecipeError as error:
                 error.where = f"settings[{path!r}]"
                 raise
         return recipe
 
     def _numbers(self, frame: pd.DataFrame) -> tuple[str, ...]:
-        """The columns to read as numbers, even if they look like row numbers: the caller has chosen
-        the columns of X.
+        """The columns to read as numbers, even if they look like row numbers: they were chosen.
 
         Columns of 0 and 1 stay flags.
         """
         categories = (self.settings or {}).get("data.categories", ())
-        return tuple(
-            str(name)
-            for name, x in frame.items()
-            if is_numeric_dtype(x.dtype)
-            and name not in categories
-            and not x.dropna().isin([0, 1]).all()
-        )
+        numeric = {str(n): x for n, x in frame.items() if is_numeric_dtype(x.dtype)}
+        others = {name: x for name, x in numeric.items() if name not in categories}
+        return tuple(n for n, x in others.items() if not x.dropna().isin([0, 1]).all())
 
     def _check_training_data(
         self, X: Any, y: Any, sample_weight: Any
@@ -133,9 +128,8 @@ class _Network(BaseEstimator):
         Weights are divided by their mean, so that only their ratios matter.
         """
         if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None"
-            )
+            name = type(self).__name__
+            raise ValueError(f"{name} requires y to be passed, but the target y is None")
         frame = self._frame(X, reset=True)
         y = column_or_1d(y, warn=True)
         check_consistent_length(frame, y)
@@ -158,21 +152,13 @@ class _Network(BaseEstimator):
         return frame[used], y[used], weights[used] / weights[used].mean()
 
     def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:
-        """The features as a frame. Mixed frames keep their columns; everything else must be a
-        numeric matrix.
-        """
-        if (
-            isinstance(X, pd.DataFrame)
-            and len(X)
-            and not all(is_numeric_dtype(t) for t in X.dtypes)
-        ):
+        """The features as a frame: mixed columns as they are, else those of a numeric matrix."""
+        mixed = isinstance(X, pd.DataFrame) and not all(is_numeric_dtype(t) for t in X.dtypes)
+        if mixed and len(X):
             validate_data(self, X, reset=reset, skip_check_array=True)  # type: ignore[arg-type]
             return X.reset_index(drop=True).rename(columns=_name)
-        limits = {
-            "ensure_all_finite": "allow-nan",
-            "dtype": np.float64,
-            "ensure_min_samples": 2 if reset else 1,
-        }
+        limits: dict[str, Any] = {"ensure_all_finite": "allow-nan", "dtype": np.float64}
+        limits["ensure_min_samples"] = 2 if reset else 1
         values = np.asarray(validate_data(self, X, reset=reset, **limits))  # type: ignore[arg-type]
         if np.isinf(values).any():
             raise ValueError("Input X contains infinity or a value too large for dtype('float64').")
@@ -193,9 +179,7 @@ def _name(column: Any) -> str:
 
 
 class NetworkClassifier(ClassifierMixin, _Network):
-    """A classifier: the mean of the probabilities of several networks that are trained as one
-    batch.
-
+    """A classifier: the mean of the probabilities of several networks trained as one batch.
     X is a numeric array, or a DataFrame that may also hold categories, text, dates and flags; gaps
     are welcome in both. Features are scaled by themselves, on the examples trained on.
 
@@ -241,9 +225,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetworkClassifier:
-        """Train on X [N, F] and classes y [N]. Raises `ValueError` or `TypeError` for what cannot
-        be used.
-        """
+        """Train on X [N, F], classes y [N]. Raises `ValueError` or `TypeError` for bad data."""
         frame, y, weights = self._check_training_data(X, y, sample_weight)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -251,7 +233,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
             raise ValueError(
                 f"NetworkClassifier needs at least 2 classes; y has one class: {self.classes_[0]!r}"
             )
-        self._fit(frame, codes, weights, task="binary" if len(self.classes_) == 2 else "classes")
+        self._fit(frame, codes, weights, "binary" if len(self.classes_) == 2 else "classes")
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -279,14 +261,12 @@ class NetworkRegressor(RegressorMixin, _Network):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetworkRegressor:
-        """Train on X [N, F] and numbers y [N]. Raises `ValueError` or `TypeError` for what cannot
-        be used.
-        """
+        """Train on X [N, F], numbers y [N]. Raises `ValueError` or `TypeError` for bad data."""
         frame, y, weights = self._check_training_data(X, y, sample_weight)
         y = y.astype(np.float64)
         if not np.isfinite(y).all():
             raise ValueError("Input y contains NaN or infinity.")
-        self._fit(frame, y, weights, task="regression")
+        self._fit(frame, y, weights, "regression")
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -21,6 +21,7 @@ def stub_text(home_modules: Mapping[str, str]) -> str:
     from p.x import a, b
     <BLANKLINE>
     __version__: str
+    HOME_MODULES: dict[str, str]
     __all__ = [
         "a",
         "b",
@@ -37,6 +38,7 @@ def stub_text(home_modules: Mapping[str, str]) -> str:
         *imports,
         "",
         "__version__: str",
+        "HOME_MODULES: dict[str, str]",
         "__all__ = [",
         *exported,
         "]",

@@ -27,6 +27,7 @@ from ravine.diagnosis.explain import (
 )
 from ravine.diagnosis.explanation import PAGE_SECTIONS, parse_explanation
 from ravine.diagnosis.registry import ALL_CHECKS, ALL_RULES, FAMILIES, SYMPTOM_CODES
+from ravine.diagnosis.rule import Rule
 from ravine.errors import InputError
 from ravine.old_names import RETIRED_CODES
 from ravine.recipe_files import recipe_from
@@ -144,7 +145,8 @@ def test_a_page_may_name_thresholds_of_two_modules():
 
 @pytest.mark.parametrize("code", RETIRED_CODES)
 def test_a_retired_code_leads_to_the_rule_that_took_its_place(code):
-    assert find_topic(code, ALL_RULES).code == RETIRED_CODES[code]
+    topic = find_topic(code, ALL_RULES)
+    assert isinstance(topic, Rule) and topic.code == RETIRED_CODES[code]
 
 
 def test_symptoms_are_dead_units_numbers_curves_and_what_a_start_shows():
@@ -225,7 +227,8 @@ def test_every_cause_has_a_meaning_that_fits_a_line():
 
 @pytest.mark.parametrize("name", ["RVN-L01", "rvn-l01", "L01", "l1", "RVNL01", " L-01 "])
 def test_a_code_is_known_however_it_is_written(name):
-    assert find_topic(name, ALL_RULES).code == "RVN-L01"
+    topic = find_topic(name, ALL_RULES)
+    assert isinstance(topic, Rule) and topic.code == "RVN-L01"
 
 
 def test_a_cause_is_known_however_it_is_written():

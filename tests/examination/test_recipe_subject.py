@@ -84,11 +84,14 @@ def test_the_loss_of_the_best_constant_answer_is_that_of_the_closed_form(source)
     task, recipe = prepare(plain(source))
     y = task.validation.targets
     if task.kind == "regression":
-        mean = task.train.targets.double().mean()
+        mean = task.train_examples.targets.double().mean()
         spread = (y.double() - y.double().mean()).square().mean()
         expected = float(((y - mean) ** 2).mean() / spread)
     else:
-        share = torch.bincount(task.train.targets.reshape(-1).long()).double() / task.train.count
+        share = (
+            torch.bincount(task.train_examples.targets.reshape(-1).long()).double()
+            / task.train.count
+        )
         expected = float(-share[y.reshape(-1).long()].log().mean())
     assert constant_task_loss(task) == pytest.approx(expected, rel=1e-5)
 
@@ -156,6 +159,7 @@ def test_trials_of_different_networks_and_encodings_run_beside_each_other():
     assert [len(found) for found in (narrow, unscaled, longer)] == [2, 2, 2]
     for place, found in ((0, narrow), (1, unscaled), (3, longer)):  # alone as together
         (alone,) = subject.run([strengths[place]], seeds=range(2), steps=30)
+        assert isinstance(alone, list) and isinstance(found, list)
         assert [r.loss for r in alone] == pytest.approx([r.loss for r in found], rel=1e-6)
     assert subject.run([()], seeds=range(0), steps=30) == [[]]
 

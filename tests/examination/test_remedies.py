@@ -20,6 +20,7 @@ from ravine.causes import CAUSES
 from ravine.data import Encoding
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.examination import remedies
+from ravine.examination.recipe_changes import SetSetting
 from ravine.examination.recipe_subject import subject_of
 from ravine.examination.remedies import Remedy, remedies_of
 from ravine.examination.subject import Facts, Observed, stay_silent
@@ -322,6 +323,7 @@ def test_every_remedy_of_a_recipe_changes_it():
         for strength in remedy.strengths:
             changed = subject.recipe
             for made in strength:
+                assert isinstance(made, SetSetting)
                 changed = made.apply(changed)
             assert changed != subject.recipe
     rates = next(r for r in found if r.cause == "learning-rate-high")

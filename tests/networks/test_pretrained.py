@@ -181,10 +181,10 @@ def test_frozen_statistics_stay_in_training_and_others_do_not():
     x = torch.randn(4, 3, 32, 32)
     for statistics, stays in (("frozen", True), ("batch", False)):
         network = Architecture(LITE0_NAME, statistics)(SMALL)
-        before = network.stem.norm.running_mean.clone()
+        before = network.get_buffer("stem.norm.running_mean").clone()
         network.train()
         trained = network(x)
-        assert torch.equal(network.stem.norm.running_mean, before) == stays
+        assert torch.equal(network.get_buffer("stem.norm.running_mean"), before) == stays
         network.eval()
         assert torch.allclose(network(x), trained, atol=1e-5) == stays
 

@@ -8,6 +8,7 @@ import torch
 
 import ravine
 from ravine.cli import run_command
+from ravine.data import Encoder
 from ravine.errors import InputError
 from ravine.training.arguments import require_device, require_workers
 
@@ -75,6 +76,7 @@ def test_what_is_right_is_taken():
 
 def test_a_file_of_new_rows_is_predicted_as_its_table_is(tmp_path):
     run = ravine.train(RECIPE)
+    assert isinstance(run.model.encoder, Encoder)
     table = pd.DataFrame(1.0, index=range(3), columns=list(run.model.encoder.columns))
     table.to_csv(tmp_path / "new.csv", index=False)
     assert run.predict(str(tmp_path / "new.csv")).equals(run.predict(table))
