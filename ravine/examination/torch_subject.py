@@ -158,19 +158,17 @@ class TorchSubject:
                 changed = apply_treatments(program, strength)
                 longer = steps is None or any(isinstance(c, SetSteps) for c in strength)
                 count = changed.steps if longer else min(changed.steps, steps or 0)
-                runs = [
-                    train_program(
-                        changed, seed=program.seed + seed, steps=count, evaluate_at=evaluate_at
-                    )
-                    for seed in seeds
-                ]
+                runs = []
+                for seed in range(program.seed + seeds.start, program.seed + seeds.stop):
+                    run = train_program(changed, seed=seed, steps=count, evaluate_at=evaluate_at)
+                    runs.append(seed_run(run))
             except CannotTryError as error:
                 found.append(error)
             except Exception as error:  # the model's own code may raise anything
                 why = f"with the change it does not run: {type(error).__name__}"
                 found.append(CannotTryError(why))
             else:
-                found.append([seed_run(run) for run in runs])
+                found.append(runs)
         return found
 
     def try_otherwise(self, results: TrialResults) -> TrialResults:
