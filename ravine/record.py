@@ -204,17 +204,11 @@ def unreadable_file(path: Path, error: Exception) -> RunError:
 def check_schema(schema: Any, path: Path) -> None:
     """Raise `RunError` unless this version reads a file's schema."""
     if not isinstance(schema, int):
-        raise RunError(
-            f"{path} is damaged",
-            why="it has no schema number",
-            do="train again, or restore the file",
-        )
+        what = f"{path} is damaged"
+        raise RunError(what, why="it has no schema number", do="train again, or restore the file")
     if schema > RECORD_SCHEMA:
-        raise RunError(
-            f"{path} has schema {schema}",
-            why=f"this version of Ravine reads up to {RECORD_SCHEMA}",
-            do="install a newer Ravine",
-        )
+        why = f"this version of Ravine reads up to {RECORD_SCHEMA}"
+        raise RunError(f"{path} has schema {schema}", why=why, do="install a newer Ravine")
 
 
 def _series_csv(record: Record) -> str:

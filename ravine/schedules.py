@@ -216,11 +216,8 @@ class WarmupStableDecay(_Scheduled):
 
     def check(self) -> None:
         if self.warmup + self.cooldown > 1:
-            raise RecipeError(
-                f"WarmupStableDecay has warmup {self.warmup:g} and cooldown {self.cooldown:g}",
-                why="both are shares of one run",
-                do="make their sum at most 1",
-            )
+            what = f"WarmupStableDecay has warmup {self.warmup:g} and cooldown {self.cooldown:g}"
+            raise RecipeError(what, why="both are shares of one run", do="make their sum at most 1")
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         warm = _column(self.warmup) * plan.steps

@@ -56,20 +56,15 @@ class KorniaAugmentation:
 
     def _make(self) -> Any:
         if importlib.util.find_spec("kornia") is None:
-            raise InputError(
-                f"{self.augmentation} of kornia cannot be used",
-                why="kornia is not installed",
-                do="pip install 'ravine[images]'",
-            )
+            what = f"{self.augmentation} of kornia cannot be used"
+            raise InputError(what, why="kornia is not installed", do="pip install 'ravine[images]'")
         kornia = importlib.import_module("kornia.augmentation")
         base = kornia.IntensityAugmentationBase2D, kornia.GeometricAugmentationBase2D
         classes = {n: c for n, c in vars(kornia).items() if isinstance(c, type)}
         known = {n: c for n, c in classes.items() if issubclass(c, base) and c not in base}
         if self.augmentation not in known:
-            raise RecipeError(
-                f"kornia has no augmentation {self.augmentation!r}",
-                why=nearest(self.augmentation, known),
-            )
+            what = f"kornia has no augmentation {self.augmentation!r}"
+            raise RecipeError(what, why=nearest(self.augmentation, known))
         settings = {n: tuple(v) if isinstance(v, list) else v for n, v in self.settings.items()}
         try:
             return known[self.augmentation](**settings)

@@ -105,7 +105,8 @@ def _infer_type(
     count = int(values.notna().sum())
     if count == 0:
         return DroppedColumn(name, "it has no values in the training rows")
-    if _is_number(values) and name not in categories:
+    numeric = is_numeric_dtype(values.dtype) and not is_bool_dtype(values.dtype)
+    if numeric and name not in categories:
         return _type_of_numbers(values, name, rows, forced=name in numbers)
     texts, codes = texts_of(values)
     if len(texts) == 1 and count == len(values):
@@ -124,10 +125,6 @@ def _infer_type(
     if {t.lower() for t in texts} in YES_NO_PAIRS:
         return UsedColumn(name, "boolean")
     return _type_of_text(values, name, rows, texts, codes, notes)
-
-
-def _is_number(values: pd.Series) -> bool:
-    return is_numeric_dtype(values.dtype) and not is_bool_dtype(values.dtype)
 
 
 def _type_of_numbers(

@@ -41,7 +41,7 @@ from ravine.errors import DataError, join_first, nearest
 from ravine.old_names import get_key
 from ravine.part import part, setting
 
-MAX_NAMED_COLUMNS = 10  # in one sentence
+MAX_LISTED_COLUMNS = 10  # in one sentence
 MAX_DROPPED_COLUMNS = 20  # that get a sentence each
 KIND_PLURALS = {
     "number": "numbers",
@@ -303,10 +303,10 @@ def _describe_columns(used: Sequence[UsedColumn], dropped: Sequence[DroppedColum
     sentences = [f"Inputs: {', '.join(counts)}."] if counts else []
     texts = [c.name for c in kept["number"] if c.style and c.style != "days"]
     if texts:
-        sentences.append(f"Numbers written as text: {join_first(texts, MAX_NAMED_COLUMNS)}.")
+        sentences.append(f"Numbers written as text: {join_first(texts, MAX_LISTED_COLUMNS)}.")
     dates = [f"{c.name} ({c.style})" if c.style else c.name for c in kept["date"]]
     if dates:
-        sentences.append(f"Dates: {join_first(dates, MAX_NAMED_COLUMNS)}.")
+        sentences.append(f"Dates: {join_first(dates, MAX_LISTED_COLUMNS)}.")
     sentences += [f"{d.name} is not used: {d.why}." for d in dropped[:MAX_DROPPED_COLUMNS]]
     more = len(dropped) - MAX_DROPPED_COLUMNS
     return sentences + ([f"{more} more columns are not used."] if more > 0 else [])

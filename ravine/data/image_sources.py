@@ -138,11 +138,8 @@ def _list_folder(root: Path, target: tuple[str, ...], notes: list[str]) -> Image
         return _listing_of_rows(root, rows, name, None)
     twice = [SPLIT_NAMES[place] for place, n in Counter(splits.values()).items() if n > 1]
     if twice:
-        raise DataError(
-            f"{root} has two folders for {twice[0]}",
-            why=f"they are {', '.join(f.name for f in splits)}",
-            do="join them",
-        )
+        what = f"{root} has two folders for {twice[0]}"
+        raise DataError(what, why=f"they are {', '.join(f.name for f in splits)}", do="join them")
     others = [f.name for f in inside if f not in splits]
     if others:
         notes.append(
@@ -198,11 +195,8 @@ def _no_images(root: Path, loose: Sequence[Path]) -> DataError:
         )
     suffixes = Counter(p.suffix.lower() or "no suffix" for p in _files_within(root))
     kinds = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(4)) or "nothing"
-    return DataError(
-        f"{root} has no images",
-        why=f"there is {kinds} in it; {SUFFIX_HINT}",
-        do="name a folder with a folder of images for each class",
-    )
+    do = "name a folder with a folder of images for each class"
+    return DataError(f"{root} has no images", why=f"there is {kinds} in it; {SUFFIX_HINT}", do=do)
 
 
 def _listing_of_rows(
@@ -295,11 +289,8 @@ def check_paths(paths: Sequence[str]) -> list[str]:
     """The paths. Raises `DataError` unless all are images that exist, with the nearest name."""
     odd = [p for p in paths if not is_image(p)]
     if odd:
-        raise DataError(
-            f"{odd[0]} has the suffix {Path(odd[0]).suffix!r}",
-            why=SUFFIX_HINT,
-            do="convert the file, or leave it out",
-        )
+        what = f"{odd[0]} has the suffix {Path(odd[0]).suffix!r}"
+        raise DataError(what, why=SUFFIX_HINT, do="convert the file, or leave it out")
     gone = [p for p in paths if not os.path.isfile(p)]
     if gone:
         folder = os.path.exists(gone[0])

@@ -202,11 +202,8 @@ def array_to_bytes(given: Any, name: str = "X") -> np.ndarray:
             do="reshape the array",
         )
     if min(x.shape) < 1:
-        raise DataError(
-            f"{name} has the shape {shape}",
-            why="there is nothing in it",
-            do="give at least one image",
-        )
+        what = f"{name} has the shape {shape}"
+        raise DataError(what, why="there is nothing in it", do="give at least one image")
     x = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1) if last else x
     x = _as_bytes(x, name)
     if x.shape[1] == 4:
@@ -233,11 +230,8 @@ def _as_bytes(x: np.ndarray, name: str) -> np.ndarray:
     if x.dtype == bool:
         return x.astype(np.uint8) * np.uint8(255)
     if x.dtype.kind not in "iuf":
-        raise DataError(
-            f"{name} holds {x.dtype}",
-            why="images are numbers",
-            do="give uint8, or floats from 0 to 1",
-        )
+        what = f"{name} holds {x.dtype}"
+        raise DataError(what, why="images are numbers", do="give uint8, or floats from 0 to 1")
     low, high = float(x.min()), float(x.max())
     top = 1 if x.dtype.kind == "f" else 255
     if not (low >= 0 and high <= top):

@@ -168,8 +168,5 @@ def dates_parse(texts: Sequence[str], style: str) -> bool:
 def refuse_values(values: pd.Series, bad: np.ndarray, name: str, wanted: str) -> None:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise DataError(
-            f"{name} is {str(values.iloc[row])!r} in row {values.index[row]}",
-            why=f"it must be {wanted}",
-            do="repair the value, or leave it empty",
-        )
+        what = f"{name} is {str(values.iloc[row])!r} in row {values.index[row]}"
+        raise DataError(what, why=f"it must be {wanted}", do="repair the value, or leave it empty")

@@ -40,7 +40,14 @@ class SplitRows(NamedTuple):
         return cls(*(np.flatnonzero(place == i) for i in range(3)))
 
 
-class _Sizes:
+class _Split:
+    def columns(self) -> tuple[str, ...]:
+        """Columns that the split needs and networks do not read."""
+        column = getattr(self, "column", "")
+        return (column,) if column else ()
+
+
+class _Sizes(_Split):
     """Shares of the rows; the rest trains."""
 
     validation: float
@@ -63,10 +70,6 @@ class Random(_Sizes):
 
     validation: float = setting(default=0.15, ge=0, lt=1)
     test: float = setting(default=0.15, ge=0, lt=1)
-
-    def columns(self) -> tuple[str, ...]:
-        """Columns that the split needs and networks do not read."""
-        return ()
 
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
@@ -119,9 +122,6 @@ class Grouped(_Sizes):
     validation: float = setting(default=0.15, ge=0, lt=1)
     test: float = setting(default=0.15, ge=0, lt=1)
 
-    def columns(self) -> tuple[str, ...]:
-        return (self.column,)
-
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
     ) -> SplitRows:
@@ -160,9 +160,6 @@ class ByTime(_Sizes):
     validation: float = setting(default=0.15, ge=0, lt=1)
     test: float = setting(default=0.15, ge=0, lt=1)
 
-    def columns(self) -> tuple[str, ...]:
-        return (self.column,)
-
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
     ) -> SplitRows:
@@ -194,7 +191,7 @@ class ByTime(_Sizes):
 
 
 @part
-class Given:
+class Given(_Split):
     """Splits from outside: a `column` that says train, validation or test, or row numbers (from 0).
 
     Rows that are in no list train, unless `train_rows` are given. Where no row is to validate, the
@@ -221,9 +218,6 @@ class Given:
                 why="then a score would not be honest",
                 do="put each row in one list",
             )
-
-    def columns(self) -> tuple[str, ...]:
-        return (self.column,) if self.column else ()
 
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
@@ -351,18 +345,12 @@ def check_splits(
     absent = [texts[c] for c in range(len(texts)) if c not in held["train"]]
     do = "split otherwise, or leave the class out"
     if absent:
-        raise DataError(
-            f"no training row has the class {absent[0]!r} of {task_type.names[0]}",
-            why="all its rows are in other splits",
-            do=do,
-        )
+        what = f"no training row has the class {absent[0]!r} of {task_type.names[0]}"
+        raise DataError(what, why="all its rows are in other splits", do=do)
     for name in SPLIT_NAMES[1:]:
         if len(getattr(rows, name)) >= MIN_ROWS_TO_CHECK and len(held[name]) == 1:
-            raise DataError(
-                f"all {name} rows have the class {texts[held[name].pop()]!r}",
-                why="nothing can be told apart there",
-                do=do,
-            )
+            what = f"all {name} rows have the class {texts[held[name].pop()]!r}"
+            raise DataError(what, why="nothing can be told apart there", do=do)
         lacking = [t for c, t in enumerate(texts) if c not in held[name]]
         if lacking and len(getattr(rows, name)):
             notes.append(f"The {name} split has no row of {join_first(lacking)}.")

@@ -268,11 +268,8 @@ def _first_pass(
             _count_categories(survey.levels, train, data, 4 * encoding.codes_up_to)
             kept = _sample_rows([*kept, train], sample, seed)
     if survey.counts[0] < 2:
-        raise DataError(
-            f"{data.source} has {survey.counts[0]} training rows with a target",
-            why="two are the least",
-            do="choose another target or split",
-        )
+        what = f"{data.source} has {survey.counts[0]} training rows with a target"
+        raise DataError(what, why="two are the least", do="choose another target or split")
     survey.sample = _sample_rows(kept, sample, seed, last=True)[0].sort_index()
     survey.digest = hashed.hexdigest()
     return survey

@@ -97,11 +97,8 @@ def parquet_files(path: Path) -> list[Path]:
     inside = (p for p in path.rglob("*") if p.suffix.lower() in PARQUET_SUFFIXES)
     files = sorted(p for p in inside if p.is_file())
     if not files:
-        raise DataError(
-            f"{path} is a folder",
-            why="there is no Parquet file in it",
-            do="name a table: a CSV, Parquet or JSON lines file",
-        )
+        do = "name a table: a CSV, Parquet or JSON lines file"
+        raise DataError(f"{path} is a folder", why="there is no Parquet file in it", do=do)
     return files
 
 
@@ -133,11 +130,8 @@ def check_table(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     frame = frame.rename(columns=lambda c: str(c).strip().lstrip("\ufeff"))
     _check_distinct(frame.columns, name)
     if len(frame) == 0:
-        raise DataError(
-            f"{name} has no rows",
-            why=f"there are only the {len(frame.columns)} column names",
-            do="export the table again",
-        )
+        why = f"there are only the {len(frame.columns)} column names"
+        raise DataError(f"{name} has no rows", why=why, do="export the table again")
     return frame
 
 
@@ -199,11 +193,8 @@ def _text_of(data: bytes, path: Path, notes: list[str]) -> str:
         pass
     odd = sum(b < 9 or 13 < b < 32 for b in head)
     if odd > 0.005 * len(head):
-        raise DataError(
-            f"{path} is not text",
-            why="it holds binary data",
-            do="name a CSV, Parquet or JSON lines file",
-        )
+        do = "name a CSV, Parquet or JSON lines file"
+        raise DataError(f"{path} is not text", why="it holds binary data", do=do)
     notes.append(
         f"{path.name} is not UTF-8; it was read as Latin-1 (Windows-1252): "
         f"check names with accents."

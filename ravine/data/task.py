@@ -83,11 +83,8 @@ class Task:
     def train_examples(self) -> Examples:
         """The training examples. Raises `DataError` where they are read in pieces."""
         if isinstance(self.train, RowGroups):
-            raise DataError(
-                "the training rows are read in pieces",
-                why="examples in memory are needed",
-                do="leave data.memory out",
-            )
+            what = "the training rows are read in pieces"
+            raise DataError(what, why="examples in memory are needed", do="leave data.memory out")
         return self.train
 
     @property
@@ -188,11 +185,8 @@ def _load_streamed(
         tested = _test_table(data.test, data.target, notes)
         examples["test"] = encoder.examples(tested, data.weight)
     if examples["validation"] is None and split.validation > 0:
-        raise DataError(
-            "no row is given to validation",
-            why="the recipe keeps a validation split",
-            do="mark some rows",
-        )
+        what = "no row is given to validation"
+        raise DataError(what, why="the recipe keeps a validation split", do="mark some rows")
     counts = {name: 0 if e is None else e.count for name, e in examples.items()}
     notes.append(
         f"{groups.count} rows train, {counts['validation']} validate, {counts['test']} test."

@@ -50,17 +50,16 @@ def infer_task_type(
         return _infer_several_targets(frame, names, task, notes)
     values = frame[name]
     if isinstance(values.iloc[0], (list, tuple, set, np.ndarray)):
-        _require_kind(task, "labels", f"{name} holds lists")
+        if task not in ("auto", "labels"):
+            do = 'set data.task = "labels"'
+            raise DataError(f"the task is {task}", why=f"{name} holds lists", do=do)
         classes = _sort_classes({_python_value(v) for row in values for v in row})
         notes.append(f"{name} holds lists of {len(classes)} labels: each is predicted by itself.")
         return TaskType("labels", names, classes, lists=True)
     distinct = values.nunique()
     if distinct == 1:
-        raise DataError(
-            f"the target {name} is {str(values.iloc[0])!r} in every row",
-            why="there is nothing to learn",
-            do="choose another target",
-        )
+        what = f"the target {name} is {str(values.iloc[0])!r} in every row"
+        raise DataError(what, why="there is nothing to learn", do="choose another target")
     kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct)
     if kind == "regression":
         style = column_number_style(values)
@@ -71,11 +70,8 @@ def infer_task_type(
         return TaskType("labels", names, _zero_one(frame, names))
     classes = _distinct_classes(values)
     if kind == "binary" and len(classes) != 2:
-        raise DataError(
-            f"the target {name} has {len(classes)} values",
-            why="a binary task has two",
-            do='set data.task = "classes"',
-        )
+        what = f"the target {name} has {len(classes)} values"
+        raise DataError(what, why="a binary task has two", do='set data.task = "classes"')
     if len(classes) > max(2, len(values) / 2):
         first = ", ".join(map(repr, classes[:3]))
         raise DataError(
@@ -124,11 +120,8 @@ def _infer_several_targets(
     texts = {name: texts_of(frame[name])[0] for name in names}
     for name, found in texts.items():
         if len(found) < 2:
-            raise DataError(
-                f"the target {name} is {found[0]!r} in every row",
-                why="there is nothing to learn",
-                do="leave it out",
-            )
+            what = f"the target {name} is {found[0]!r} in every row"
+            raise DataError(what, why="there is nothing to learn", do="leave it out")
     flags = all({t.lower() for t in found} in YES_NO_PAIRS for found in texts.values())
     if task == "labels" or (task == "auto" and flags):
         notes.append(f"{', '.join(names)} are 0 or 1: labels, each predicted by itself.")
@@ -153,11 +146,6 @@ def _zero_one(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
         bad = ~np.array([*known, True])[codes]
         refuse_values(frame[name], bad, f"the label {name}", "0 or 1")
     return names
-
-
-def _require_kind(task: str, kind: str, why: str) -> None:
-    if task not in ("auto", kind):
-        raise DataError(f"the task is {task}", why=why, do=f'set data.task = "{kind}"')
 
 
 def _distinct_classes(values: pd.Series) -> tuple[Any, ...]:

@@ -26,8 +26,10 @@ NARROW_OUTPUTS = 16
 MAX_DROPOUT_DRAWS = 2**18
 
 
-def report_change(meter: Meter, name: str, before: Tensor, after: Tensor) -> None:
-    """Report the mean |change| of each network's signal, relative to its mean size."""
+def report_change(meter: Meter | None, name: str, before: Tensor, after: Tensor) -> None:
+    """Report to a meter the mean |change| of each network's signal, relative to its mean size."""
+    if meter is None:
+        return
     axes = tuple(range(1, before.dim()))
     meter.add(name, (after - before).abs().mean(axes) / before.abs().mean(axes).clamp_min(1e-30))
 
@@ -223,8 +225,7 @@ class BatchNormLayer:
             with torch.no_grad():
                 self._update_running_(running, mean, variance * (x.shape[1] / (x.shape[1] - 1)))
         y = (x - mean) * torch.rsqrt(variance + self.eps)
-        if context.meter is not None:
-            report_change(context.meter, "batch norm", x, y)
+        report_change(context.meter, "batch norm", x, y)
         return y * tensors[self.slots[0].name] + tensors[self.slots[1].name]
 
     def _normalize_images(
@@ -281,8 +282,7 @@ class LayerNormLayer:
             gamma, beta = gamma[..., None, None], beta[..., None, None]
         else:
             y = F.layer_norm(x, x.shape[-1:], eps=self.eps)
-        if context.meter is not None:
-            report_change(context.meter, "layer norm", x, y)
+        report_change(context.meter, "layer norm", x, y)
         return y * gamma + beta
 
 
@@ -294,8 +294,7 @@ class ActivationLayer(WeightlessLayer):
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y = self.activation(x)
-        if context.meter is not None:
-            report_change(context.meter, "activation", x, y)
+        report_change(context.meter, "activation", x, y)
         return y
 
 
@@ -312,8 +311,7 @@ class ParametricActivationLayer:
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y = x + tensors[self.slots[0].name] * (self.activation(x) - x)
-        if context.meter is not None:
-            report_change(context.meter, "activation", x, y)
+        report_change(context.meter, "activation", x, y)
         return y
 
 

@@ -85,7 +85,7 @@ class ManualBackprop:
             inputs.append(x)
             z = linear.product(x, tensors)
             x = z if activate is None else activate.activation(z)
-            if activate is not None and meter is not None:
+            if activate is not None:
                 report_change(meter, "activation", z, x)
         targets = batch.targets
         assert targets is not None

@@ -181,10 +181,8 @@ class Continued:
         own = {name.removeprefix("buffer/"): value[self.member] for name, value in found.items()}
         for pattern in self.anew:
             if not any(matches(name, pattern) for name in shapes):
-                raise RecipeError(
-                    f"no slot of the network matches {pattern!r} of Continued.anew",
-                    why=nearest(pattern, shapes),
-                )
+                what = f"no slot of the network matches {pattern!r} of Continued.anew"
+                raise RecipeError(what, why=nearest(pattern, shapes))
         anew = {n for n in own if any(matches(n, pattern) for pattern in self.anew)}
         fitting = [n for n, v in own.items() if tuple(v.shape) == tuple(shapes.get(n, (-1,)))]
         loaded = {n: own[n] for n in fitting if n not in anew}
@@ -296,11 +294,8 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
     except Exception as error:  # a timm beside a broken torchvision fails in ways of its own
         missing = isinstance(error, ModuleNotFoundError)
         why = "timm is not installed" if missing else f"timm cannot be imported: {error}"
-        raise RecipeError(
-            f"network.of is {of!r}",
-            why=why,
-            do=f"pip install 'ravine[pretrained]', or use \"{LITE0_NAME}\"",
-        ) from None
+        do = f"pip install 'ravine[pretrained]', or use \"{LITE0_NAME}\""
+        raise RecipeError(f"network.of is {of!r}", why=why, do=do) from None
     if not timm.is_model(name):
         raise RecipeError(
             f"timm has no model {name!r}", why=nearest(name, timm.list_models(f"{name[:4]}*"))
@@ -339,11 +334,9 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise RecipeError(
-            f"{path} does not exist" if not path.exists() else f"{path} is no file",
-            why="weights are read from it",
-            do="name a .safetensors or .pt file",
-        )
+        what = f"{path} is no file" if path.exists() else f"{path} does not exist"
+        do = "name a .safetensors or .pt file"
+        raise RecipeError(what, why="weights are read from it", do=do)
     check_readable(path, RecipeError)
     try:
         if path.suffix == ".safetensors":
@@ -358,11 +351,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     except RecipeError:
         raise
     except Exception as error:  # torch's reader raises errors of every kind
-        raise RecipeError(
-            f"{path} cannot be read",
-            why=first_line(error),
-            do="download or save it again, as tensors alone",
-        ) from None
+        do = "download or save it again, as tensors alone"
+        raise RecipeError(f"{path} cannot be read", why=first_line(error), do=do) from None
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
     if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise RecipeError(f"{path} holds no tensors by name", do="save a module's state_dict()")

@@ -181,10 +181,8 @@ def try_module(make: ModuleFactory, signature: Signature) -> nn.Module:
         found = torch.autograd.grad(y.sum(), [values[n] for n in trained], allow_unused=True)
     unused = [n for n, g in zip(trained, found, strict=True) if g is None]
     if unused:
-        raise RecipeError(
-            f"the module of {factory_name(make)} does not use {', '.join(unused)}",
-            do="leave them out, or set requires_grad = False",
-        )
+        what = f"the module of {factory_name(make)} does not use {', '.join(unused)}"
+        raise RecipeError(what, do="leave them out, or set requires_grad = False")
     return module
 
 
@@ -203,10 +201,8 @@ def _make_module(make: ModuleFactory, signature: Signature, *, seed: int) -> nn.
                 f"{factory_name(make)} fails", why=f"{type(error).__name__}: {error}"
             ) from error
     if not isinstance(module, nn.Module):
-        raise RecipeError(
-            f"{factory_name(make)} gives {type(module).__name__}",
-            why="it must give a torch.nn.Module",
-        )
+        what = f"{factory_name(make)} gives {type(module).__name__}"
+        raise RecipeError(what, why="it must give a torch.nn.Module")
     return module
 
 

@@ -45,7 +45,10 @@ def save_checkpoint(cohort: Cohort, path: Path) -> None:
         "series": cohort.log.series,
         "events": cohort.log.events,
     }
-    write_atomically(path, _pack(tensors, json.dumps(plain)))
+    state = json.dumps(plain)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"state": state, "digest": _digest(tensors, state)}
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
 
 
 def load_checkpoint(path: Path, job: Job) -> Cohort:
@@ -100,11 +103,6 @@ def _groups(tensors: Mapping[str, Tensor], device: str) -> dict[str, dict[str, T
     return groups
 
 
-def _pack(tensors: Mapping[str, Tensor], state: str) -> bytes:
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return safetensors.torch.save(tensors, {"state": state, "digest": _digest(tensors, state)})
-
-
 def _unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     check_readable(path, RunError)
     try:
@@ -123,11 +121,8 @@ def _unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from None
     check_schema(plain.get("schema"), path)
     if _digest(tensors, state) != metadata.get("digest"):
-        raise RunError(
-            f"{path} is damaged",
-            why="its contents do not match its digest",
-            do="train again without --resume",
-        )
+        why = "its contents do not match its digest"
+        raise RunError(f"{path} is damaged", why=why, do="train again without --resume")
     return tensors, plain
 
 

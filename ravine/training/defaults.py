@@ -84,25 +84,18 @@ def _with_batch_and_epochs(recipe: Recipe, task: Task) -> Recipe:
         power_of_two = 2 ** round(math.log2(max(1, count / 30)))
         recipe = recipe.vary("batch", min(largest, max(16, power_of_two), count))
     if recipe.epochs is None:
-        epochs = int(min(30, max(8, 10_000 / count))) if of_images else _table_epochs(count)
-        recipe = recipe.vary("epochs", epochs)
+        least, wanted, most = min(60, max(20, 1_200_000 / count)), 400_000 / count, 300
+        if of_images:
+            least, wanted, most = 8, 10_000 / count, 30
+        recipe = recipe.vary("epochs", int(min(most, max(least, wanted))))
     return recipe
-
-
-def _table_epochs(count: int) -> int:
-    """How many epochs a table with so many training rows gets."""
-    least = min(60, max(20, 1_200_000 / count))
-    return int(min(300, max(least, 400_000 / count)))
 
 
 def _check_class_weights(task: Task) -> None:
     """Raise `RecipeError` where the examples cannot be weighted by class."""
     if task.kind not in ("binary", "classes"):
-        raise RecipeError(
-            "class_weights is 'balanced'",
-            why=f"the task is {task.kind}: an example has no one class",
-            do='set class_weights = "none"',
-        )
+        why = f"the task is {task.kind}: an example has no one class"
+        raise RecipeError("class_weights is 'balanced'", why=why, do='set class_weights = "none"')
     if isinstance(task.train, RowGroups):
         raise RecipeError(
             "class_weights is 'balanced'",

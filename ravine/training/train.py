@@ -327,15 +327,9 @@ def _finish_run(
 def _unfinished_plan(folder: Path) -> dict[str, Any]:
     """The plan of a run that can go on. Raises `RunError` where the folder holds none."""
     if (folder / "record.json").exists():
-        raise RunError(
-            f"{folder} is finished",
-            why="there is nothing left to train",
-            do=f"use it: ravine predict {folder} new.csv",
-        )
+        do = f"use it: ravine predict {folder} new.csv"
+        raise RunError(f"{folder} is finished", why="there is nothing left to train", do=do)
     if not (folder / "plan.json").exists():
-        raise RunError(
-            f"{folder} is not a run",
-            why="it has no plan.json",
-            do="name the folder that `ravine train` printed",
-        )
+        do = "name the folder that `ravine train` printed"
+        raise RunError(f"{folder} is not a run", why="it has no plan.json", do=do)
     return read_json(folder / "plan.json")
