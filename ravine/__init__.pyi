@@ -11,6 +11,7 @@ from ravine.training.train import open_run, resume, train, train_all
 from ravine.watching.watcher import watch
 
 __version__: str
+HOME_MODULES: dict[str, str]
 __all__ = [
     "InputError",
     "RavineError",

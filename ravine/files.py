@@ -26,7 +26,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
         do = "name another folder with --out"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            do = "make room and go on with `ravine train --resume`"
+            do = "free disk space and continue with `ravine train --resume`"
         why = error.strerror or str(error)
         raise RunError(f"{path} cannot be written", why=why, do=do) from None
 

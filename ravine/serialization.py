@@ -147,7 +147,7 @@ def _role(hint: Any, choices: Mapping[Any, Sequence[type]]) -> tuple[Any, bool, 
 def _at(error: RecipeError, path: str, name: str) -> RecipeError:
     """Add the place of an error in the plain data, unless it has a deeper one."""
     if not hasattr(error, "path"):
-        error.path = f"{path}.{name}".strip(".")  # type: ignore[attr-defined]
+        error.path = f"{path}.{name}".strip(".")
     return error
 
 

@@ -6,6 +6,7 @@ changing it. `tests/test_public_names.py` fails until then.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def stub_text(home_modules: Mapping[str, str]) -> str:
     from p.x import a, b
     <BLANKLINE>
     __version__: str
+    HOME_MODULES: dict[str, str]
     __all__ = [
         "a",
         "b",
@@ -36,6 +38,7 @@ def stub_text(home_modules: Mapping[str, str]) -> str:
         *imports,
         "",
         "__version__: str",
+        "HOME_MODULES: dict[str, str]",
         "__all__ = [",
         *exported,
         "]",
@@ -44,6 +47,5 @@ def stub_text(home_modules: Mapping[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    import ravine
-
+    ravine = importlib.import_module("ravine")
     STUB_PATH.write_text(stub_text(ravine.HOME_MODULES), encoding="utf-8")

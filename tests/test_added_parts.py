@@ -16,7 +16,7 @@ from PIL import Image
 import ravine
 from ravine import protocols
 from ravine.catalog import PARTS_BY_ROLE
-from ravine.data import Data, Images, read_table
+from ravine.data import Data, ImageEncoder, Images, read_table
 from ravine.effects import Effect
 from ravine.examination.api import quick_check
 from ravine.networks.initializers import He
@@ -206,7 +206,8 @@ def test_a_new_part_is_named_in_a_recipe_and_trains(role, sources, tmp_path, mon
     run = ravine.train(recipe, out=tmp_path / "run", workers=1)
     assert cls.__name__ in recipe_text(run.model.recipe) and not run.record.failures
     again = ravine.open_run(tmp_path / "run")
-    rows = read_table("table.csv") if data is TABLE else again.model.encoder.read("images")
+    encoder = again.model.encoder
+    rows = encoder.read("images") if isinstance(encoder, ImageEncoder) else read_table("table.csv")
     assert again.predict(rows).equals(run.predict(rows))
 
 

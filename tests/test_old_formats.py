@@ -19,7 +19,7 @@ from ravine.data import read_table
 from ravine.finding import Finding, Report
 from ravine.networks import TorchModule
 from ravine.old_names import OLD_PART_NAMES, current_code
-from ravine.optimizers import TorchOptimizer
+from ravine.optimizers import Lookahead, TorchOptimizer
 from ravine.recipe_files import recipe_text, with_settings
 from ravine.record import read_record
 
@@ -59,6 +59,8 @@ def test_a_recipe_of_images_is_read_and_means_the_same(tmp_path):
     assert type(recipe.augment[1]) is KorniaAugmentation
     assert recipe.augment[1].augmentation == "RandomInvert"
     assert recipe.augment[1].settings == {"p": 0.25}
+    assert isinstance(recipe.optimizer, Lookahead)
+    assert isinstance(recipe.optimizer.inner, TorchOptimizer)
     assert recipe.optimizer.inner.optimizer == "Adam"
     assert again.optimizer == recipe.optimizer and again.augment == recipe.augment
     assert "Guest" not in text and 'name = "KorniaAugmentation"' in text

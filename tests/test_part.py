@@ -44,11 +44,13 @@ def test_stacking_makes_float64_columns_and_rows_of_takes_some():
     stacked = stack(
         [Drawing(shape=Square(side=s), more=(Circle(radius=s),)) for s in (0.1, 0.2, 0.3)]
     )
-    assert stacked.shape.side.dtype == torch.float64 and stacked.shape.side.shape == (3, 1)
+    assert isinstance(stacked.shape, Square)
+    side = stacked.shape.side
+    assert isinstance(side, torch.Tensor) and side.dtype == torch.float64 and side.shape == (3, 1)
     kept = rows_of(stacked, torch.tensor([2, 0]))
-    assert kept.shape.side.flatten().tolist() == [0.3, 0.1] and kept.more[
-        0
-    ].radius.flatten().tolist() == [0.3, 0.1]
+    assert isinstance(kept.shape, Square) and isinstance(kept.more[0], Circle)
+    for column in (kept.shape.side, kept.more[0].radius):
+        assert isinstance(column, torch.Tensor) and column.flatten().tolist() == [0.3, 0.1]
     assert kept.sizes == (3, 4) and is_part(kept)
 
 
@@ -90,7 +92,7 @@ def test_match_casts_once_and_lines_up_with_the_networks():
         (lambda: Box(content=Square(), extra=Square()), "it must be a tuple of parts"),
         (
             lambda: Box(content=Square),
-            "it is a class. To mend it: give one of its instances: Square().",
+            "it is a class. Give one of its instances: Square().",
         ),
     ],
 )

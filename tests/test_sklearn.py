@@ -148,7 +148,8 @@ def test_clones_and_pickles_predict_the_same():
     np.testing.assert_array_equal(
         pickle.loads(pickle.dumps(model)).predict_proba(X), model.predict_proba(X)
     )
-    assert clone(model).get_params() == model.get_params()
+    copied = clone(model)
+    assert isinstance(copied, NetworkClassifier) and copied.get_params() == model.get_params()
 
 
 def test_numbers_are_learned_from_even_if_they_number_the_rows():

@@ -73,11 +73,17 @@ def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) 
         )
     for name, times in Counter(map(_stream_name, parts)).items():
         if times > 1:
-            what = f"{name} stands twice in augment"
-            raise RecipeError(what, why="both would draw the same", do="leave one out")
+            raise RecipeError(
+                f"{name} stands twice in augment",
+                why="both would draw the same",
+                do="leave one of them out",
+            )
     if sum(isinstance(p, (Mixup, CutMix)) for p in parts) > 1:
-        what = "augment has both Mixup and CutMix"
-        raise RecipeError(what, why="a loss has one share for what is mixed in", do="leave one out")
+        raise RecipeError(
+            "augment has both Mixup and CutMix",
+            why="a loss has one share for what is mixed in",
+            do="leave one of them out",
+        )
     for one in parts:
         if isinstance(one, KorniaAugmentation):
             one.check_shape(image)

@@ -81,6 +81,9 @@ def read_pair(images: Path) -> tuple[np.ndarray, np.ndarray]:
     labels = labels_file(images)
     x, y = read_idx(images, 3), read_idx(labels, 1)
     if len(x) != len(y):
-        what = f"{images.name} has {len(x)} images and {labels.name} {len(y)} labels"
-        raise DataError(what, why="each image needs its label", do="take both from the same place")
+        raise DataError(
+            f"{images.name} has {len(x)} images and {labels.name} {len(y)} labels",
+            why="each image needs its label",
+            do="use two files of the same split",
+        )
     return x, y

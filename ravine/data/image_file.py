@@ -74,8 +74,11 @@ def pillow_module(module: str = "Image") -> Any:
     try:
         return importlib.import_module(f"PIL.{module}")
     except ImportError:
-        do = "pip install 'ravine[images]'"
-        raise DataError("images cannot be read", why="Pillow is not installed", do=do) from None
+        raise DataError(
+            "images cannot be read",
+            why="Pillow is not installed",
+            do="install it: pip install 'ravine[images]'",
+        ) from None
 
 
 # Reading a file

@@ -49,8 +49,11 @@ class Data:
         check_distinct_targets(self.target)
         both = set(self.categories) & set(self.numbers)
         if both:
-            what = f"Data.numbers has {min(both)!r}"
-            raise RecipeError(what, why="it is in Data.categories, too", do="choose one")
+            raise RecipeError(
+                f"Data.numbers has {min(both)!r}",
+                why="it is in Data.categories, too",
+                do="leave it in one of them",
+            )
         if self.memory is not None:
             parse_size(self.memory)
 
@@ -99,8 +102,11 @@ def open_table(
 def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> None:
     """Raise `DataError` where a setting names no column, with the nearest one."""
     if not names:
-        what = "no column is left to predict"
-        raise DataError(what, why="the table has no other", do="add the target's column")
+        raise DataError(
+            "no column is left to predict",
+            why="the table has no other",
+            do="add the target column",
+        )
     if not targets:
         guess = next((n for n in names if n.lower() in TARGET_NAMES), names[-1])
         do = f"say which is to be predicted, such as --target {guess!r}"
@@ -121,8 +127,11 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
                 )
     for name in targets:
         if name in data.drop or name == data.weight:
-            what = f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}"
-            raise DataError(what, why="it cannot be both", do="take it out of one")
+            raise DataError(
+                f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}",
+                why="it cannot be both",
+                do="remove it from one of them",
+            )
 
 
 def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:

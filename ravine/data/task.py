@@ -185,11 +185,15 @@ def _load_streamed(
         tested = _test_table(data.test, data.target, notes)
         examples["test"] = encoder.examples(tested, data.weight)
     if examples["validation"] is None and split.validation > 0:
-        what = "no row is given to validation"
-        raise DataError(what, why="the recipe keeps a validation split", do="mark some rows")
+        raise DataError(
+            "no row is given to validation",
+            why="the recipe keeps a validation split",
+            do="mark some rows as validation",
+        )
     counts = {name: 0 if e is None else e.count for name, e in examples.items()}
     notes.append(
-        f"{groups.count} rows train, {counts['validation']} validate, {counts['test']} test."
+        f"Split: {groups.count} training, {counts['validation']} validation and {counts['test']} "
+        "test rows."
     )
     fingerprint = _fingerprint(encoder, examples, rows, digest)
     return _task(encoder, examples, rows, notes, fingerprint, groups=groups)

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from ravine.data import TableLike, Task
 from ravine.examination.preflight import RecipeChecks, check_recipe
 from ravine.examination.recipe_subject import subject_of
 from ravine.examination.report import examine_subject
@@ -69,9 +70,9 @@ def examine(
     return examine_subject(TorchSubject(program), trials=trials)
 
 
-def check(recipe: Recipe, frame: Any = None) -> Report:
-    """All checks of a recipe and its data before training: seconds, whatever it would take to
-    train.
+def check(recipe: Recipe, frame: TableLike | None = None) -> Report:
+    """All checks of a recipe and its data before training. They take seconds, however long training
+    would take.
 
     >>> from ravine.catalog import named_recipe
     >>> report = check(named_recipe("plain").vary("data.source", "iris"))
@@ -82,7 +83,7 @@ def check(recipe: Recipe, frame: Any = None) -> Report:
     return _report(check_recipe(resolved, task))
 
 
-def quick_check(recipe: Recipe, task: Any) -> Report:
+def quick_check(recipe: Recipe, task: Task) -> Report:
     """The checks of a resolved recipe that take about a second: all but the gradient's and the
     trial of overfitting a few examples.
     """
@@ -94,7 +95,11 @@ def _report(made: RecipeChecks) -> Report:
 
 
 def doctor(
-    what: str | Path | Run | Recipe, frame: Any = None, *, trials: bool = True, module: Any = None
+    what: str | Path | Run | Recipe,
+    frame: TableLike | None = None,
+    *,
+    trials: bool = True,
+    module: Any = None,
 ) -> Report:
     """What is wrong with a run (its folder, or what `train` returned) or with a recipe, and what
     helps against it.

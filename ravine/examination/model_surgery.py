@@ -3,8 +3,7 @@ weights shared, code untouched.
 
 The calls that a forward pass makes are numbered, once as `trace_forward` records them, and again by
 a `TorchFunctionMode` at every pass to replace some. Modules and functions look the same to it.
-What is done inside compiled kernels (the gates of an LSTM, scripted modules) is not seen and stays
-as it is.
+What is done inside compiled kernels (the gates of an LSTM, scripted modules) is not replaced.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +28,7 @@ from ravine.diagnosis.op_names import (
 )
 from ravine.rng import isolated_rng
 
+Activation: TypeAlias = Callable[[Tensor], Tensor]
 RECORDED_FUNCTIONS = ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS | WEIGHT_FUNCTIONS | DROPOUT_FUNCTIONS
 
 
@@ -48,9 +48,9 @@ class CallPlan:
     `after` of them.
     """
 
-    calls: tuple[str, ...]  # names of all, in their order
-    instead: Mapping[int, Callable[[Tensor], Tensor]]
-    after: Mapping[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    calls: Sequence[ModelCall]  # all, in their order
+    instead: Mapping[int, Activation]
+    after: Mapping[int, Activation] = field(default_factory=dict)
 
 
 class _CallReplacer(TorchFunctionMode):
@@ -67,17 +67,16 @@ class _CallReplacer(TorchFunctionMode):
         if name not in RECORDED_FUNCTIONS:
             return func(*args, **kwargs)
         here, self.count = self.count, self.count + 1
-        if self.plan.calls[here : here + 1] != (name,):
+        if here >= len(self.plan.calls) or self.plan.calls[here].name != name:
             raise RuntimeError(
-                f"call {here} of the model is {name}, which it was not when it was looked at"
+                f"call {here} of the model is {name}, which it was not when it was recorded"
             )
         if here in self.plan.instead:
             given = args[0] if args else kwargs["input"]
             if not name.endswith("_") and not kwargs.get("inplace"):
                 return self.plan.instead[here](given)
-            return given.copy_(
-                self.plan.instead[here](given.clone())
-            )  # for those who go on with what they gave
+            # for those who go on with what they gave
+            return given.copy_(self.plan.instead[here](given.clone()))
         made = func(*args, **kwargs)
         return self.plan.after[here](made) if here in self.plan.after else made
 
@@ -100,7 +99,7 @@ class RewiredModel(nn.Module):
             made = self.model(*inputs)
         if replacing.count != len(plan.calls):
             raise RuntimeError(
-                f"the model makes {replacing.count} calls, {len(plan.calls)} when it was looked at"
+                f"the model makes {replacing.count} calls, {len(plan.calls)} when it was recorded"
             )
         return made
 
@@ -122,102 +121,65 @@ def record_calls(model: nn.Module, inputs: Tensor, *, training: bool = True) -> 
 
 
 def rewire(
-    model: nn.Module, inputs: Tensor, how: Callable[[list[ModelCall]], CallPlan]
+    model: nn.Module, inputs: Tensor, plan: Callable[[Sequence[ModelCall]], CallPlan]
 ) -> RewiredModel | None:
     """The model with its calls replaced in both modes; None if there is nothing to replace in
     training.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1), nn.Sigmoid())
+    >>> x = torch.ones(3, 2)
+    >>> torch.equal(torch.sigmoid(rewire(model, x, plan_linear_output)(x)), model(x))
+    True
     """
-    plans = [how(record_calls(model, inputs, training=training)) for training in (True, False)]
+    plans = [plan(record_calls(model, inputs, training=training)) for training in (True, False)]
     return RewiredModel(model, *plans) if plans[0].instead or plans[0].after else None
+
+
+def plan_linear_output(calls: Sequence[ModelCall]) -> CallPlan:
+    """No activations at the output."""
+    return CallPlan(calls, dict.fromkeys(output_calls(calls), _identity))
+
+
+def plan_sigmoid_output(calls: Sequence[ModelCall]) -> CallPlan:
+    """A sigmoid in place of the output's activation."""
+    places = output_calls(calls)
+    return CallPlan(
+        calls, dict.fromkeys(places, _identity) | dict.fromkeys(places[:1], torch.sigmoid)
+    )
+
+
+def plan_activation(calls: Sequence[ModelCall], activation: Activation) -> CallPlan:
+    """One activation in all hidden places, also where none stands between two layers."""
+    instead = dict.fromkeys(hidden_activations(calls), activation)
+    return CallPlan(calls, instead, dict.fromkeys(layers_without_activation(calls), activation))
+
+
+def plan_no_dropout(calls: Sequence[ModelCall]) -> CallPlan:
+    """No dropout, also where a function drops."""
+    places = [i for i, call in enumerate(calls) if call.name in DROPOUT_FUNCTIONS]
+    return CallPlan(calls, dict.fromkeys(places, _identity))
 
 
 def output_calls(calls: Sequence[ModelCall]) -> list[int]:
     """Activations and softmaxes after the last layer with weights: those of the output."""
-    last = max((i for i, c in enumerate(calls) if c.name in WEIGHT_FUNCTIONS), default=-1)
-    return [
-        i
-        for i, c in enumerate(calls)
-        if i > last and c.name in ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS
-    ]
+    last, functions = _last_layer(calls), ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS
+    return [i for i, call in enumerate(calls) if i > last and call.name in functions]
 
 
 def hidden_activations(calls: Sequence[ModelCall]) -> list[int]:
     """Activations before the last layer with weights."""
-    last = max((i for i, c in enumerate(calls) if c.name in WEIGHT_FUNCTIONS), default=-1)
-    return [i for i, c in enumerate(calls) if i < last and c.name in ACTIVATION_FUNCTIONS]
+    last = _last_layer(calls)
+    return [i for i, call in enumerate(calls) if i < last and call.name in ACTIVATION_FUNCTIONS]
 
 
 def layers_without_activation(calls: Sequence[ModelCall]) -> list[int]:
     """Layers with weights whose output goes straight into the next such layer."""
-    weighted = [i for i, c in enumerate(calls) if c.name in LAYER_FUNCTIONS]
-    return [i for i, j in zip(weighted, weighted[1:], strict=False) if calls[j].straight]
+    layers = [i for i, call in enumerate(calls) if call.name in LAYER_FUNCTIONS]
+    return [i for i, following in pairwise(layers) if calls[following].straight]
 
 
-def with_linear_output(model: nn.Module, inputs: Tensor) -> RewiredModel | None:
-    """The model without activations at its output; None if it has none.
-
-    >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1), nn.Sigmoid())
-    >>> x = torch.ones(3, 2)
-    >>> torch.equal(torch.sigmoid(with_linear_output(model, x)(x)), model(x))
-    True
-    """
-    return rewire(
-        model,
-        inputs,
-        lambda calls: CallPlan(call_names(calls), dict.fromkeys(output_calls(calls), _identity)),
-    )
-
-
-def with_sigmoid_output(model: nn.Module, inputs: Tensor) -> RewiredModel | None:
-    """The model with a sigmoid in place of its output's activation; None if it has none."""
-
-    def bounded(calls: list[ModelCall]) -> CallPlan:
-        head = output_calls(calls)
-        return CallPlan(
-            call_names(calls),
-            dict.fromkeys(head, _identity) | dict.fromkeys(head[:1], torch.sigmoid),
-        )
-
-    return rewire(model, inputs, bounded)
-
-
-def with_activation(
-    model: nn.Module, inputs: Tensor, activation: Callable[[Tensor], Tensor]
-) -> RewiredModel | None:
-    """The model with one activation in all hidden places, also where none stands between two
-    layers; None if there is no such place.
-
-    >>> x = torch.randn(5, 2)
-    >>> bent = with_activation(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)), x, torch.relu)
-    >>> torch.allclose(bent(x) + bent(-x), bent(2 * x) + bent(-2 * x))
-    False
-    """
-
-    def bent(calls: list[ModelCall]) -> CallPlan:
-        hidden, missing = hidden_activations(calls), layers_without_activation(calls)
-        return CallPlan(
-            call_names(calls), dict.fromkeys(hidden, activation), dict.fromkeys(missing, activation)
-        )
-
-    return rewire(model, inputs, bent)
-
-
-def without_dropout(model: nn.Module, inputs: Tensor) -> RewiredModel | None:
-    """The model without dropout, also where a function drops; None if nothing is dropped by a
-    call.
-    """
-
-    def whole(calls: list[ModelCall]) -> CallPlan:
-        return CallPlan(
-            call_names(calls),
-            {i: _identity for i, c in enumerate(calls) if c.name in DROPOUT_FUNCTIONS},
-        )
-
-    return rewire(model, inputs, whole)
-
-
-def call_names(calls: Sequence[ModelCall]) -> tuple[str, ...]:
-    return tuple(call.name for call in calls)
+def _last_layer(calls: Sequence[ModelCall]) -> int:
+    return max((i for i, call in enumerate(calls) if call.name in WEIGHT_FUNCTIONS), default=-1)
 
 
 def _identity(x: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from ravine.diagnosis.training_loop.autograd_graph import read_graph
 from ravine.diagnosis.training_loop.history import LoopHistory, ModelHistory, WatchedParameter
 from ravine.diagnosis.training_loop.rules_network import missing_nonlinearity
 from ravine.errors import InputError
-from ravine.examination.preflight_checks import CHECKS, QUICK_CHECKS
+from ravine.examination.preflight_checks import QUICK_RECIPE_CHECKS, RECIPE_CHECKS
 from ravine.examination.recipe_changes import useful_changes
 from ravine.finding import Change, Checks, Finding
 from ravine.networks.activations import Identity
@@ -76,7 +76,7 @@ def check_recipe(recipe: Recipe, task: Task, *, quick: bool = False) -> RecipeCh
 
 def _check_settings(recipe: Recipe, task: Task, quick: bool) -> tuple[list[Finding], Checks]:
     """The checks that only a recipe can be asked. One that breaks fails, the others count."""
-    checks = QUICK_CHECKS if quick else CHECKS
+    checks = QUICK_RECIPE_CHECKS if quick else RECIPE_CHECKS
     measured: dict[str, Any] = {}
     for name, measure in checks.items():
         try:

@@ -1,5 +1,4 @@
-"""What only a recipe can be asked before training: what its penalties add, whether its gradient is
-that of the loss, and whether it can overfit a small batch.
+"""Checks of a recipe itself before training: its penalties, its gradient, and a small batch.
 
 Each function measures one thing, or returns None where it does not apply; the rules that read the
 measurements stand in `ravine.diagnosis.recipe_rules`. Letters: P networks, W weights, N examples.
@@ -315,9 +314,9 @@ def _as_batch(examples: Examples) -> Batch:
 
 
 # by the field of `RecipeProfile`
-QUICK_CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {"penalty": measure_penalties}
-CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {
-    **QUICK_CHECKS,
+QUICK_RECIPE_CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {"penalty": measure_penalties}
+RECIPE_CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {
+    **QUICK_RECIPE_CHECKS,
     "gradient": measure_gradient,
     "small_batch": overfit_small_batch,
 }

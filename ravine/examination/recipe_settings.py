@@ -1,9 +1,9 @@
-"""What the settings of a recipe say for a cause, and what to change for it, from weak to strong."""
+"""Evidence for causes in the settings of a recipe, and what to change for each."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ravine.data import Task
@@ -50,23 +50,14 @@ def changes_for(cause: str, recipe: Recipe, task: Task) -> Iterable[ChangeSet]:
     return ((SIMPLE_CHANGES[cause],),) if cause in SIMPLE_CHANGES else ()
 
 
-def _lower_rates(recipe: Recipe, task: Task) -> Iterator[ChangeSet]:
-    """Parts of the learning rate; and the optimizer's usual rate, if it is further off."""
-    return _rates(recipe, LOWER_RATE_FACTORS, lambda usual, rates: usual < min(rates))
-
-
-def _higher_rates(recipe: Recipe, task: Task) -> Iterator[ChangeSet]:
-    return _rates(recipe, HIGHER_RATE_FACTORS, lambda usual, rates: usual > max(rates))
-
-
-def _rates(
-    recipe: Recipe, factors: Iterable[float], is_beyond: Callable[[float, list[float]], bool]
-) -> Iterator[ChangeSet]:
+def _rates(recipe: Recipe, factors: Sequence[float]) -> Iterator[ChangeSet]:
+    """Multiples of the learning rate; and the optimizer's usual rate, if it is further off."""
     path = rate_path(recipe)
     lr = float(get(recipe, path))
     usual = float(type(get(recipe, path.rpartition(".")[0]))().lr)
     rates = [float(f"{lr * factor:.6g}") for factor in factors]
-    for rate in (*rates, usual) if is_beyond(usual, rates) else rates:
+    further = usual < min(rates) if factors[0] < 1 else usual > max(rates)
+    for rate in (*rates, usual) if further else rates:
         yield (Change(path, rate),)
 
 
@@ -110,8 +101,8 @@ def _other_schedules(recipe: Recipe, task: Task) -> Iterator[ChangeSet]:
 
 
 LISTED_CHANGES: Mapping[str, Callable[[Recipe, Task], Iterable[ChangeSet]]] = {
-    "learning-rate-low": _higher_rates,
-    "learning-rate-high": _lower_rates,
+    "learning-rate-low": lambda recipe, task: _rates(recipe, HIGHER_RATE_FACTORS),
+    "learning-rate-high": lambda recipe, task: _rates(recipe, LOWER_RATE_FACTORS),
     "too-few-steps": _more_epochs,
     "batch-size": _smaller_batch,
     "over-regularized": _less_regularization,
@@ -129,8 +120,8 @@ LISTED_CHANGES: Mapping[str, Callable[[Recipe, Task], Iterable[ChangeSet]]] = {
 
 
 def recipe_facts(cause: str, recipe: Recipe, task: Task) -> Facts | None:
-    """What a recipe's settings say for a cause."""
-    find = FACTS_BY_CAUSE.get(cause)
+    """Evidence for a cause in a recipe's settings."""
+    find = RECIPE_FACTS.get(cause)
     return None if find is None else find(recipe, task)
 
 
@@ -208,7 +199,7 @@ def _clip_facts(recipe: Recipe, task: Task) -> Facts | None:
     return None if recipe.clip is None else Facts((), "clip", ("learning-rate-low",))
 
 
-FACTS_BY_CAUSE: Mapping[str, Callable[[Recipe, Task], Facts | None]] = {
+RECIPE_FACTS: Mapping[str, Callable[[Recipe, Task], Facts | None]] = {
     "learning-rate-low": _rate_facts,
     "learning-rate-high": _rate_facts,
     "too-few-steps": lambda recipe, task: Facts((), "epochs"),

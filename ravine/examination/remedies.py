@@ -1,8 +1,8 @@
-"""Which remedies to try on a subject, and what speaks for each: the one catalogue.
+"""Which remedies to try on a subject, and the evidence for each: the one catalogue.
 
-Specific remedies are tried if facts speak for them: measurements of the start and the data, or
-settings of the subject. General ones (learning rate, steps, optimizer, batch size, another start)
-are tried in any case.
+Specific remedies are tried if there is evidence for them: measurements of the start and the data,
+or settings of the subject. General ones (learning rate, steps, optimizer, batch size, another
+start) are tried in any case.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GENERAL_CAUSES = {  # with what else their remedies may help against
     "optimizer": ("learning-rate-low",),
     "batch-size": ("too-few-steps", "learning-rate-low"),
 }
-SETTING_CAUSES = (  # for which a subject's settings may speak
+SETTING_CAUSES = (  # for which a subject's settings may be evidence
     "frozen-parameters",
     "dropout",
     "over-regularized",
@@ -56,7 +56,7 @@ ORDERED_CAUSES = ("learning-rate-low", "learning-rate-high")
 class Remedy:
     """Treatments for one cause at different strengths; the best of those tried counts.
 
-    `evidence` are facts that speak for it; one without any is tried on general grounds. `ordered`
+    `evidence` supports it; one without any is tried on general grounds. `ordered`
     strengths go on in one direction: after one that does harm the next are not tried.
     """
 
@@ -69,7 +69,7 @@ class Remedy:
 
 
 def remedies_of(subject: Subject, observed: Observed) -> list[Remedy]:
-    """What to try: what findings ask for, what facts speak for, then the general remedies. Of
+    """What to try: what findings ask for, what there is evidence for, then the general remedies. Of
     several for one cause there is one, with the strengths of all.
     """
     found = [
@@ -230,7 +230,7 @@ def _start(subject: Subject, start: StartProfile) -> Iterator[Remedy]:
 
 
 def _settings(subject: Subject, observed: Observed) -> Iterator[Remedy]:
-    """What the subject's own settings speak for."""
+    """Remedies for which the subject's own settings are evidence."""
     for cause in SETTING_CAUSES:
         facts = subject.facts(cause, observed)
         if facts is not None:

@@ -26,7 +26,7 @@ NOTHING_LEARNED_CODE = "RVN-T02"
 
 
 def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -> Report:
-    """Everything that can be said of a subject; `say` is told what takes a while.
+    """The report of a subject; `say` gets a line before whatever takes a while.
 
     Where a cause is certain, only what cures it is tried; else remedies are tried, and what helps
     names the cause. Nothing is tried where nothing is left to gain.
@@ -82,21 +82,21 @@ def lead_findings(found: Sequence[Finding]) -> dict[str, Finding]:
 
 
 def settle(found: Sequence[Finding], leads: Mapping[str, Finding]) -> list[Finding]:
-    """The findings where causes are certain. A fault that was seen twice is an error once, by the
-    finding that leads, if that names the place.
+    """The findings where causes are certain. A fault that was found twice is an error once, by
+    the finding that leads, if that names the place.
     """
-    seen = []
+    certain = []
     for finding in found:
         if not is_certain(finding):
             continue
         lead = leads[finding.cause]
         if (finding.code, finding.where) == (lead.code, lead.where):
-            seen.append(lead)
+            certain.append(lead)
         else:
             severity = "note" if lead.where else finding.severity
             again = replace(finding, trial=lead.trial, changes=lead.changes, severity=severity)
-            seen.append(again)
-    return explain_symptoms([f for f in found if not is_certain(f)], seen)
+            certain.append(again)
+    return explain_symptoms([f for f in found if not is_certain(f)], certain)
 
 
 def excuse_unlearnable(found: Sequence[Finding], data: DataProfile | None) -> list[Finding]:
@@ -129,8 +129,8 @@ def join_trials(
     found: list[Finding], causes: list[Finding], results: TrialResults
 ) -> tuple[list[Finding], list[Finding]]:
     """Findings with what was tried against their cause; a change that did not help is not
-    recommended. A cause that trials name and a check has found already is told once, by the finding
-    of the check.
+    recommended. A cause that trials name and a check has found already is reported once, by the
+    finding of the check.
     """
     outcomes = {o.cause: o for o in results.outcomes if o.trial is not None}
     joined = []
@@ -220,7 +220,7 @@ def _names_cause(finding: Finding) -> bool:
 
 
 def _with_trial(finding: Finding, why: str) -> Finding:
-    """A finding that recommends something says what became of it: here, why nobody tried."""
+    """A finding that recommends something has a trial: here, why none was made."""
     if finding.trial is not None or not finding.changes:
         return finding
     by_hand = all(change.path in MANUAL_CHANGES for change in finding.changes)

@@ -1,4 +1,4 @@
-"""What can be examined: a recipe, or somebody's torch program. The engine (`remedies`, `trials`,
+"""What can be examined: a recipe, or a torch program. The engine (`remedies`, `trials`,
 `report`) knows no more of them than this.
 """
 
@@ -15,7 +15,7 @@ from ravine.diagnosis.trials.outcome import TrialResults
 from ravine.finding import Change, Checks, Evidence, Finding
 from ravine.record import Score
 
-Say: TypeAlias = Callable[[str], None]  # is told what takes a while
+Say: TypeAlias = Callable[[str], None]  # gets a line before whatever takes a while
 
 
 def stay_silent(line: str) -> None:
@@ -40,7 +40,7 @@ Strength: TypeAlias = tuple[Treatment, ...]  # treatments that are made together
 
 @dataclass(frozen=True)
 class Facts:
-    """What speaks for a cause: evidence, the place, and other causes that it may be."""
+    """Evidence for a cause, the place, and other causes that it may be."""
 
     evidence: tuple[Evidence, ...]
     where: str = ""

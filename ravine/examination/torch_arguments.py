@@ -25,9 +25,13 @@ from ravine.examination.torch_data import (
     require_rows,
 )
 from ravine.examination.torch_program import PROFILED_EXAMPLES, TorchProgram, loss_or_nan
-from ravine.examination.user_code import UserCodeError, run_user_code
+from ravine.examination.user_code import explain_errors
 from ravine.rng import isolated_rng
 
+ON_A_BATCH = (
+    "model and loss do not run on a batch",
+    "call loss(model(inputs), targets) on one batch yourself",
+)
 HELD_OUT_SHARE = 0.2  # of the training examples, where no validation examples are given
 MIN_EXAMPLES_TO_SPLIT = 60
 
@@ -65,44 +69,34 @@ def read_program(
         )
     loss_of: Any = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss  # as it is now
     stepper: Any = optimizer
-    epochs = _integer(
-        "epochs", epochs, why="training needs at least one pass", do="give a whole number"
-    )
-    seed = _integer(
-        "seed", seed, least=None, why="random numbers are drawn from it", do="give a whole number"
-    )
+    epochs = _integer("epochs", epochs, why="training needs at least one pass")
+    seed = _integer("seed", seed, least=None, why="random numbers are drawn from it") % 2**32
     data = _training_data(train, batch_size)
-    if validation is not None:
-        validation = _validation_data(validation)
     if any(is_lazy(p) for p in model.parameters()):
-        model, stepper = _materialize(model, stepper, data, seed % 2**32)
+        model, stepper = _materialize(model, stepper, data, seed)
     program = TorchProgram(
         model=model,
         loss=loss_of,
         train=data,
         optimizer=stepper,
         epochs=epochs,
-        validation=validation,
-        seed=seed % 2**32,
+        validation=None if validation is None else _validation_data(validation),
+        seed=seed,
     )
-    if (
-        validation is None
-        and isinstance(data, TensorData)
-        and len(data.inputs) >= MIN_EXAMPLES_TO_SPLIT
-    ):
+    if validation is None and isinstance(data, TensorData):
         program = _hold_out(program, data)
     _try_once(program)
     return program
 
 
-def _integer(name: str, value: Any, *, least: int | None = 1, why: str, do: str) -> int:
+def _integer(name: str, value: Any, *, least: int | None = 1, why: str) -> int:
     """The value as a whole number, of whatever type it is."""
     try:
         number = operator.index(value)
     except TypeError:
         number = None
     if number is None or (least is not None and number < least):
-        raise InputError(f"{name} is {value!r}", why=why, do=do)
+        raise InputError(f"{name} is {value!r}", why=why, do="give a whole number")
     return number
 
 
@@ -110,12 +104,7 @@ def _training_data(train: Any, batch_size: int | None) -> TensorData | LoaderDat
     if isinstance(train, DataLoader):
         return read_loader(train)
     inputs, targets = require_rows(as_pair(train), "training")
-    batch = _integer(
-        "batch_size",
-        batch_size,
-        why="tensors are cut into batches",
-        do="give the number of examples in a step",
-    )
+    batch = _integer("batch_size", batch_size, why="tensors are cut into batches")
     return TensorData(inputs, targets, batch)
 
 
@@ -137,17 +126,18 @@ def _materialize(
         model, optimizer = copy.deepcopy((model, optimizer))
     else:
         model = copy.deepcopy(model)
-    with isolated_rng(seed), torch.no_grad():
-        try:
-            run_user_code(lambda: model(next(iter(data.epoch()))[0]))
-        except UserCodeError as error:
-            raise _not_running(error) from error
+    with isolated_rng(seed), torch.no_grad(), explain_errors(*ON_A_BATCH):
+        model(next(iter(data.epoch()))[0])
     return model, optimizer
 
 
 def _hold_out(program: TorchProgram, data: TensorData) -> TorchProgram:
-    """The program with a part of its training examples held out, drawn at random."""
+    """The program with a part of its training examples held out, drawn at random; of few examples
+    none.
+    """
     count = len(data.inputs)
+    if count < MIN_EXAMPLES_TO_SPLIT:
+        return program
     with isolated_rng(program.seed):
         order = torch.randperm(count)
     out = round(HELD_OUT_SHARE * count)
@@ -167,15 +157,11 @@ def _try_once(program: TorchProgram) -> None:
     else.
     """
     with isolated_rng(program.seed):
-        try:
-            model, optimizer = run_user_code(program.build)
-        except UserCodeError as error:
-            raise InputError(
-                "model and optimizer cannot be built again",
-                why=str(error),
-                do="give an optimizer on the model's parameters, or a function from parameters to "
-                "one",
-            ) from error
+        with explain_errors(
+            "model and optimizer cannot be built again",
+            "give an optimizer on the model's parameters, or a function from parameters to one",
+        ):
+            model, optimizer = program.build()
         _check_optimizer(program, optimizer)
         gradients = [p.grad for p in program.model.parameters()]
         try:
@@ -200,7 +186,7 @@ def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
         raise InputError(
             f"the optimizer function made a {type(optimizer).__name__}",
             why="only a torch.optim.Optimizer can be stepped",
-            do="return one",
+            do="return a torch optimizer",
         )
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if any(id(p) in held for p in program.model.parameters()):
@@ -220,19 +206,9 @@ def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
 
 
 def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) -> None:
-    def forward() -> Any:
+    with explain_errors(*ON_A_BATCH):
         inputs, targets = next(iter(program.train.epoch()))
-        return loss_or_nan(program.loss, model(inputs), targets)
-
-    def step() -> None:
-        if loss.requires_grad:
-            loss.backward()
-        optimizer.step()
-
-    try:
-        loss = run_user_code(forward)
-    except UserCodeError as error:
-        raise _not_running(error) from error
+        loss: Any = loss_or_nan(program.loss, model(inputs), targets)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise InputError(
@@ -240,32 +216,21 @@ def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) ->
             why="a step goes down the gradient of one number",
             do="return the mean of the losses",
         )
-    try:
-        run_user_code(step)
-    except UserCodeError as error:
-        raise InputError(
-            "a step cannot be made",
-            why=str(error),
-            do="call loss.backward() and optimizer.step() on one batch yourself",
-        ) from error
+    with explain_errors(
+        "a step cannot be made", "call loss.backward() and optimizer.step() on one batch yourself"
+    ):
+        if loss.requires_grad:
+            loss.backward()
+        optimizer.step()
 
 
 def _evaluate_once(program: TorchProgram, model: nn.Module) -> None:
-    inputs, targets = program.evaluated()
-    try:
-        with torch.no_grad():
-            run_user_code(lambda: loss_or_nan(program.loss, model(inputs), targets))
-    except UserCodeError as error:
-        raise InputError(
+    inputs, targets = program.evaluation_examples()
+    with (
+        torch.no_grad(),
+        explain_errors(
             "model and loss do not run on the validation examples",
-            why=str(error),
-            do="give examples of the same kind as for training",
-        ) from error
-
-
-def _not_running(error: UserCodeError) -> InputError:
-    return InputError(
-        "model and loss do not run on a batch",
-        why=str(error),
-        do="call loss(model(inputs), targets) on one batch yourself",
-    )
+            "give examples of the same kind as for training",
+        ),
+    ):
+        loss_or_nan(program.loss, model(inputs), targets)

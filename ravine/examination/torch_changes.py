@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -20,10 +21,13 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ravine.examination.model_surgery import (
-    with_activation,
-    with_linear_output,
-    with_sigmoid_output,
-    without_dropout,
+    CallPlan,
+    ModelCall,
+    plan_activation,
+    plan_linear_output,
+    plan_no_dropout,
+    plan_sigmoid_output,
+    rewire,
 )
 from ravine.examination.scores import classes_second
 from ravine.examination.subject import CannotTryError
@@ -55,6 +59,16 @@ class TorchChange(Protocol):
         ...
 
 
+class SettingChange:
+    """A change of settings of model and optimizer, made in the copies that train."""
+
+    def set_in(self, model: nn.Module, optimizer: Optimizer) -> None:
+        raise NotImplementedError
+
+    def apply(self, program: TorchProgram) -> TorchProgram:
+        return replace(program, prepare=(*program.prepare, self.set_in))
+
+
 def apply_treatments(program: TorchProgram, treatments: Sequence[Any]) -> TorchProgram:
     """The program with changes made, one after another. Raises `CannotTryError` with the reason
     where one cannot be.
@@ -68,7 +82,7 @@ def apply_treatments(program: TorchProgram, treatments: Sequence[Any]) -> TorchP
 
 
 @dataclass(frozen=True)
-class ScaleLearningRate:
+class ScaleLearningRate(SettingChange):
     """Every group's learning rate times a factor."""
 
     factor: float
@@ -77,18 +91,15 @@ class ScaleLearningRate:
     def change(self) -> Change:
         return Change("lr", f"x{self.factor:g}")
 
-    def apply(self, program: TorchProgram) -> TorchProgram:
-        def scale(model: nn.Module, optimizer: Optimizer) -> None:
-            for group in optimizer.param_groups:
-                group["lr"] = group["lr"] * self.factor
-                if "initial_lr" in group:
-                    group["initial_lr"] = group["lr"]
-
-        return _prepare(program, scale)
+    def set_in(self, model: nn.Module, optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * self.factor
+            if "initial_lr" in group:
+                group["initial_lr"] = group["lr"]
 
 
 @dataclass(frozen=True)
-class SetWeightDecay:
+class SetWeightDecay(SettingChange):
     """One weight decay for all groups."""
 
     value: float
@@ -97,12 +108,9 @@ class SetWeightDecay:
     def change(self) -> Change:
         return Change("decay", self.value)
 
-    def apply(self, program: TorchProgram) -> TorchProgram:
-        def set_decay(model: nn.Module, optimizer: Optimizer) -> None:
-            for group in optimizer.param_groups:
-                group["weight_decay"] = float(self.value)
-
-        return _prepare(program, set_decay)
+    def set_in(self, model: nn.Module, optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            group["weight_decay"] = float(self.value)
 
 
 @dataclass(frozen=True)
@@ -131,41 +139,33 @@ class UseAdam:
 
     def apply(self, program: TorchProgram) -> TorchProgram:
         own = program.optimizer
-        if isinstance(own, Optimizer):
-            held = {id(p) for group in own.param_groups for p in group["params"]}
-            places = [i for i, p in enumerate(program.model.parameters()) if id(p) in held]
-            return replace(
-                program,
-                optimizer=lambda parameters: Adam(
-                    [p for i, p in enumerate(parameters) if i in places], lr=self.lr
-                ),
-            )
-        return replace(
-            program,
-            optimizer=lambda parameters: Adam(
-                [p for group in own(parameters).param_groups for p in group["params"]], lr=self.lr
-            ),
-        )
+        held = _held_parameters(own) if isinstance(own, Optimizer) else set()
+        places = [i for i, p in enumerate(program.model.parameters()) if id(p) in held]
+
+        def adam(parameters: Iterable[nn.Parameter]) -> Optimizer:
+            if isinstance(own, Optimizer):
+                every = list(parameters)
+                chosen = [every[i] for i in places]
+            else:
+                chosen = [p for group in own(parameters).param_groups for p in group["params"]]
+            return Adam(chosen, lr=self.lr)
+
+        return replace(program, optimizer=adam)
 
 
 @dataclass(frozen=True)
-class TrainAllParameters:
+class TrainAllParameters(SettingChange):
     """All parameters in the optimizer and trained, also those that are frozen or were left out."""
 
-    @property
-    def change(self) -> Change:
-        return Change("optimizer", "all parameters")
+    change = Change("optimizer", "all parameters")
 
-    def apply(self, program: TorchProgram) -> TorchProgram:
-        def hold_all(model: nn.Module, optimizer: Optimizer) -> None:
-            held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            missing = [p for p in model.parameters() if id(p) not in held]
-            for p in model.parameters():
-                p.requires_grad_(p.is_floating_point() or p.is_complex())
-            if missing:
-                optimizer.add_param_group({"params": missing})
-
-        return _prepare(program, hold_all)
+    def set_in(self, model: nn.Module, optimizer: Optimizer) -> None:
+        held = _held_parameters(optimizer)
+        missing = [p for p in model.parameters() if id(p) not in held]
+        for p in model.parameters():
+            p.requires_grad_(p.is_floating_point() or p.is_complex())
+        if missing:
+            optimizer.add_param_group({"params": missing})
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class SetBatchSize:
         return Change("batch", self.size)
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        data = _in_memory(program, "the batches come")
+        data = _in_memory(program)
         size = min(int(self.size), len(data.inputs))
         return replace(program, train=replace(data, batch=size))
 
@@ -206,31 +206,24 @@ class SetBatchSize:
 class ShuffleExamples:
     """A new order of the examples in every pass."""
 
-    @property
-    def change(self) -> Change:
-        return Change("shuffle", True)
+    change = Change("shuffle", True)
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        return replace(
-            program, train=replace(_in_memory(program, "the order comes"), shuffled=True)
-        )
+        return replace(program, train=replace(_in_memory(program), shuffled=True))
 
 
 @dataclass(frozen=True)
 class BalanceClasses:
     """Classes (labels) drawn equally often."""
 
-    @property
-    def change(self) -> Change:
-        return Change("loss", "balanced")
+    change = Change("loss", "balanced")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        data = _in_memory(program, "the examples come")
-        return replace(program, train=replace(data, balanced=True))
+        return replace(program, train=replace(_in_memory(program), balanced=True))
 
 
-class StandardizedInputs(nn.Module):
-    """A model whose inputs are first standardized: (x − mean) / sd."""
+class StandardizedModel(nn.Module):
+    """A model with the mean and standard deviation of what is standardized."""
 
     mean: Tensor
     sd: Tensor
@@ -241,6 +234,10 @@ class StandardizedInputs(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("sd", sd)
 
+
+class StandardizedInputs(StandardizedModel):
+    """A model whose inputs are first standardized: model((x − mean) / sd)."""
+
     def forward(self, x: Tensor) -> Tensor:
         return self.model(((x - self.mean) / self.sd).to(x.dtype))
 
@@ -249,9 +246,7 @@ class StandardizedInputs(nn.Module):
 class StandardizeInputs:
     """Inputs brought to mean 0 and standard deviation 1, by feature or channel."""
 
-    @property
-    def change(self) -> Change:
-        return Change("input.scale", "standardize")
+    change = Change("input.scale", "standardize")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
         inputs, _ = program.examples()
@@ -272,17 +267,8 @@ def mean_and_sd(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean.to(kind), torch.where(constant, torch.ones_like(sd), sd).to(kind)
 
 
-class RescaledOutputs(nn.Module):
+class RescaledOutputs(StandardizedModel):
     """A model that learns standardized targets and answers in their units: sd model(x) + mean."""
-
-    mean: Tensor
-    sd: Tensor
-
-    def __init__(self, model: nn.Module, mean: Tensor, sd: Tensor):
-        super().__init__()
-        self.model = model
-        self.register_buffer("mean", mean)
-        self.register_buffer("sd", sd)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x) * self.sd + self.mean
@@ -292,51 +278,46 @@ class RescaledOutputs(nn.Module):
 class StandardizeTargets:
     """Targets standardized for the loss; the outputs stay in the targets' units."""
 
-    @property
-    def change(self) -> Change:
-        return Change("target.scale", "standardize")
+    change = Change("target.scale", "standardize")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
         inputs, targets = program.examples()
         if not targets.is_floating_point():
             raise CannotTryError("the targets are whole numbers")
-        with isolated_rng(program.seed), torch.no_grad():
-            outputs = copy.deepcopy(program.model).eval()(inputs[:4])
+        outputs = _outputs(program, inputs[:4])
         if not isinstance(outputs, Tensor) or outputs.numel() != targets[:4].numel():
             raise CannotTryError("outputs and targets are not paired number by number")
         flat = targets.double().reshape(len(targets), -1)
         mean, sd = flat.mean(), flat.std(correction=0)
         if float(sd) == 0:
             raise CannotTryError("all targets are equal")
-        mean, sd, loss = mean.to(targets.dtype), sd.to(targets.dtype), program.loss
-        return replace(
-            program,
-            model=RescaledOutputs(program.model, mean, sd),
-            loss=lambda out, y: loss((out - mean) / sd, (y - mean) / sd),
-        )
+        mean, sd, own = mean.to(targets.dtype), sd.to(targets.dtype), program.loss
+
+        def loss(out: Tensor, y: Tensor) -> Tensor:
+            return own((out - mean) / sd, (y - mean) / sd)
+
+        return replace(program, model=RescaledOutputs(program.model, mean, sd), loss=loss)
 
 
 # Network
 
 
 @dataclass(frozen=True)
-class RemoveDropout:
+class RemoveDropout(SettingChange):
     """No dropout: in modules, functions and the attributes of attention and recurrent layers."""
 
-    @property
-    def change(self) -> Change:
-        return Change("dropout", 0)
+    change = Change("dropout", 0)
+
+    def set_in(self, model: nn.Module, optimizer: Optimizer) -> None:
+        for module in model.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.p = 0.0
+            elif isinstance(getattr(module, "dropout", None), float):
+                module.dropout = 0.0  # type: ignore[assignment]
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        def no_dropout(model: nn.Module, optimizer: Optimizer) -> None:
-            for module in model.modules():
-                if isinstance(module, nn.modules.dropout._DropoutNd):
-                    module.p = 0.0
-                elif isinstance(getattr(module, "dropout", None), float):
-                    module.dropout = 0.0  # type: ignore[assignment]
-
-        program = _prepare(program, no_dropout)
-        plain = _operate(program, without_dropout)
+        program = super().apply(program)
+        plain = _rewire(program, plan_no_dropout)
         return program if plain is None else replace(program, model=plain)
 
 
@@ -344,24 +325,20 @@ class RemoveDropout:
 class LinearOutput:
     """No activation at the output."""
 
-    @property
-    def change(self) -> Change:
-        return Change("output", "linear")
+    change = Change("output", "linear")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        return _with_output(program, with_linear_output)
+        return _replace_output(program, plan_linear_output)
 
 
 @dataclass(frozen=True)
 class SigmoidOutput:
     """A sigmoid in place of the output's activation."""
 
-    @property
-    def change(self) -> Change:
-        return Change("output", "sigmoid")
+    change = Change("output", "sigmoid")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        return _with_output(program, with_sigmoid_output)
+        return _replace_output(program, plan_sigmoid_output)
 
 
 @dataclass(frozen=True)
@@ -376,28 +353,23 @@ class ReplaceActivations:
 
     def apply(self, program: TorchProgram) -> TorchProgram:
         function = HIDDEN_ACTIVATIONS[self.activation]
-        model = _operate(program, lambda model, x: with_activation(model, x, function))
+        model = _rewire(program, partial(plan_activation, activation=function))
         if model is None:
-            raise CannotTryError("no activation was seen between layers")
+            raise CannotTryError("there is no activation between layers")
         return replace(program, model=model)
 
 
 @dataclass(frozen=True)
-class Reinitialize:
+class Reinitialize(SettingChange):
     """New starting weights: He's for linear layers and convolutions, orthogonal for recurrent
     matrices; norms and embeddings as new.
     """
 
-    @property
-    def change(self) -> Change:
-        return Change("init", "default")
+    change = Change("init", "default")
 
-    def apply(self, program: TorchProgram) -> TorchProgram:
-        def restart(model: nn.Module, optimizer: Optimizer) -> None:
-            for module in model.modules():
-                _reinitialize_(module)
-
-        return _prepare(program, restart)
+    def set_in(self, model: nn.Module, optimizer: Optimizer) -> None:
+        for module in model.modules():
+            _reinitialize_(module)
 
 
 @dataclass(frozen=True)
@@ -406,9 +378,7 @@ class UnitVarianceStart:
     Matas 2016).
     """
 
-    @property
-    def change(self) -> Change:
-        return Change("init", "unit variance")
+    change = Change("init", "unit variance")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
         inputs, _ = program.examples(SURGERY_EXAMPLES)
@@ -467,20 +437,15 @@ def unit_variance_hooks(model: nn.Module) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class ResetNormalization:
+class ResetNormalization(SettingChange):
     """The usual momentum (0.1) and epsilon (1e-5) of normalization with running statistics."""
 
-    @property
-    def change(self) -> Change:
-        return Change("normalization", "usual")
+    change = Change("normalization", "usual")
 
-    def apply(self, program: TorchProgram) -> TorchProgram:
-        def reset(model: nn.Module, optimizer: Optimizer) -> None:
-            for module in model.modules():
-                if isinstance(module, RUNNING_NORMS):
-                    module.momentum, module.eps = 0.1, 1e-5
-
-        return _prepare(program, reset)
+    def set_in(self, model: nn.Module, optimizer: Optimizer) -> None:
+        for module in model.modules():
+            if isinstance(module, RUNNING_NORMS):
+                module.momentum, module.eps = 0.1, 1e-5
 
 
 # Loss
@@ -490,9 +455,7 @@ class ResetNormalization:
 class AverageLoss:
     """The loss, a sum, divided by the size of the batch."""
 
-    @property
-    def change(self) -> Change:
-        return Change("loss", "mean")
+    change = Change("loss", "mean")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
         loss = program.loss
@@ -503,9 +466,7 @@ class AverageLoss:
 class PairLoss:
     """Outputs in the targets' shape before they reach the loss."""
 
-    @property
-    def change(self) -> Change:
-        return Change("loss", "paired")
+    change = Change("loss", "paired")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
         loss = program.loss
@@ -516,9 +477,7 @@ class PairLoss:
 class UseCrossEntropy:
     """Cross entropy on the outputs as logits."""
 
-    @property
-    def change(self) -> Change:
-        return Change("loss", "cross entropy")
+    change = Change("loss", "cross entropy")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
         def loss(out: Tensor, y: Tensor) -> Tensor:
@@ -531,9 +490,7 @@ class UseCrossEntropy:
 class UseBinaryCrossEntropy:
     """Binary cross entropy on the outputs as logits."""
 
-    @property
-    def change(self) -> Change:
-        return Change("loss", "binary cross entropy")
+    change = Change("loss", "binary cross entropy")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
         def loss(out: Tensor, y: Tensor) -> Tensor:
@@ -549,7 +506,7 @@ class LikeliestClass(nn.Module):
 
     values: Tensor
 
-    def __init__(self, model: nn.Module, values: Tensor, shape: tuple[int, ...]):
+    def __init__(self, model: nn.Module, values: Tensor, shape: Sequence[int]):
         super().__init__()
         self.model, self.shape = model, shape
         self.register_buffer("values", values)
@@ -563,33 +520,14 @@ class LikeliestClass(nn.Module):
 class OutputForEachClass:
     """An output for each value of the targets and cross entropy; the last layer starts anew."""
 
-    @property
-    def change(self) -> Change:
-        return Change("loss", "cross entropy, one output for each class")
+    change = Change("loss", "cross entropy, one output for each class")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
         """Raises `CannotTryError` if the last layer with weights is not linear with one output."""
-        inputs, targets = program.examples()
         if isinstance(program.optimizer, Optimizer):
             raise CannotTryError("the optimizer holds the old last layer")
-        values = torch.unique(targets).float()
-        with isolated_rng(program.seed):
-            model = copy.deepcopy(program.model)
-            linear = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
-            if not linear or linear[-1][1].out_features != 1:
-                raise CannotTryError("the last layer is no linear one with one output")
-            name, last = linear[-1]
-            head = nn.Linear(
-                last.in_features,
-                len(values),
-                bias=last.bias is not None,
-                device=last.weight.device,
-                dtype=last.weight.dtype,
-            )
-        above, _, own = name.rpartition(".")
-        setattr(model.get_submodule(above), own, head)
-        with isolated_rng(program.seed), torch.no_grad():
-            outputs = copy.deepcopy(program.model).eval()(program.examples(2)[0])
+        values = torch.unique(program.examples()[1]).float()
+        outputs = _outputs(program, program.examples(2)[0])
         if not isinstance(outputs, Tensor):
             raise CannotTryError("the model gives no tensor")
 
@@ -598,40 +536,67 @@ class OutputForEachClass:
 
         return replace(
             program.keeping_measure(),
-            model=LikeliestClass(model, values, tuple(outputs.shape[1:])),
+            model=LikeliestClass(_with_outputs(program, len(values)), values, outputs.shape[1:]),
             loss=loss,
         )
 
 
-def _prepare(program: TorchProgram, change: Callable[[nn.Module, Optimizer], None]) -> TorchProgram:
-    return replace(program, prepare=(*program.prepare, change))
+def _with_outputs(program: TorchProgram, outputs: int) -> nn.Module:
+    """A copy of the model with a new last layer with so many outputs."""
+    with isolated_rng(program.seed):
+        model = copy.deepcopy(program.model)
+        linear = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
+        if not linear or linear[-1][1].out_features != 1:
+            raise CannotTryError("the last layer is no linear one with one output")
+        name, last = linear[-1]
+        layer = nn.Linear(
+            last.in_features,
+            outputs,
+            bias=last.bias is not None,
+            device=last.weight.device,
+            dtype=last.weight.dtype,
+        )
+    above, _, own = name.rpartition(".")
+    setattr(model.get_submodule(above), own, layer)
+    return model
 
 
-def _in_memory(program: TorchProgram, what: str) -> TensorData:
+def _outputs(program: TorchProgram, inputs: Tensor) -> object:
+    """What the model makes of some inputs in evaluation."""
+    with isolated_rng(program.seed), torch.no_grad():
+        return copy.deepcopy(program.model).eval()(inputs)
+
+
+def _held_parameters(optimizer: Optimizer) -> set[int]:
+    """The parameters of an optimizer, by `id`."""
+    return {id(p) for group in optimizer.param_groups for p in group["params"]}
+
+
+def _in_memory(program: TorchProgram) -> TensorData:
     if not isinstance(program.train, TensorData):
-        raise CannotTryError(f"{what} from a loader that cannot be built again")
+        raise CannotTryError("the examples come from a loader that cannot be built again")
     return program.train
 
 
-def _operate(
-    program: TorchProgram, operation: Callable[[nn.Module, Tensor], nn.Module | None]
+def _rewire(
+    program: TorchProgram, plan: Callable[[Sequence[ModelCall]], CallPlan]
 ) -> nn.Module | None:
     inputs, _ = program.examples(SURGERY_EXAMPLES)
     with isolated_rng(program.seed):
-        return operation(program.model, inputs)
+        return rewire(program.model, inputs, plan)
 
 
-def _with_output(
-    program: TorchProgram, operation: Callable[[nn.Module, Tensor], nn.Module | None]
+def _replace_output(
+    program: TorchProgram, plan: Callable[[Sequence[ModelCall]], CallPlan]
 ) -> TorchProgram:
-    model = _operate(program, operation)
+    model = _rewire(program, plan)
     if model is None:
-        raise CannotTryError("the output has no activation that was seen")
+        raise CannotTryError("there is no activation at the output")
     return replace(program, model=model)
 
 
 # What can be tried for a cause that is suspected, from weak to strong
-STRENGTHS: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
+STRENGTHS_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
     "learning-rate-low": tuple((ScaleLearningRate(k),) for k in (10, 100, 1000)),
     "learning-rate-high": tuple((ScaleLearningRate(k),) for k in (0.1, 0.01, 0.001)),
     "optimizer": ((UseAdam(),), (UseAdam(0.01),)),
@@ -651,7 +616,7 @@ STRENGTHS: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
 }
 
 # What can be tried for a cause that is certain, the likeliest first
-CURES: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
+CURES_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
     "output-activation": ((LinearOutput(),), (SigmoidOutput(),)),
     "shape-pairing": ((PairLoss(),),),
     "initialization": ((Reinitialize(),), (ReplaceActivations("relu"), Reinitialize())),

@@ -1,4 +1,4 @@
-"""The training examples of somebody's torch program: tensors in batches, or a DataLoader as it is.
+"""The training examples of a torch program: tensors in batches, or a DataLoader as it is.
 
 Letters: N examples.
 """
@@ -196,10 +196,12 @@ def require_rows(examples: Pair, split: str) -> Pair:
         raise InputError(
             f"{len(inputs)} inputs and {len(targets)} targets",
             why="they are paired row by row",
-            do="give as many of one as of the other",
+            do="give as many inputs as targets",
         )
     if len(inputs) == 0:
-        raise InputError(f"no {split} examples", why="the inputs are empty", do="give some")
+        raise InputError(
+            f"no {split} examples", why="the inputs are empty", do="give at least one example"
+        )
     return inputs, targets
 
 

@@ -1,5 +1,4 @@
-"""Somebody's torch program: it trains again and again, on deep copies and under random
-numbers of its own.
+"""A torch program: it trains again and again, on deep copies and with random numbers of its own.
 
 Letters: N examples, G groups of examples.
 """
@@ -8,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ravine.diagnosis.constant_baseline import find_best_constant
-from ravine.diagnosis.output_kinds import find_class_axis, find_probabilities
 from ravine.examination.scores import scaled_score
 from ravine.examination.torch_data import LoaderData, Pair, TensorData
 from ravine.rng import isolated_rng, seed_generators
@@ -32,7 +30,7 @@ MAX_BAD_LOSSES = 3  # that are not finite, after which a run ends
 
 
 class LossListener(Protocol):
-    """What is told the losses of a run."""
+    """What gets the losses of a run."""
 
     def loss(self, value: Tensor) -> object: ...
 
@@ -71,10 +69,14 @@ class TorchRun:
     def diverged(self) -> bool:
         return not all(map(math.isfinite, self.losses)) or not math.isfinite(self.last.loss)
 
-    def add_evaluation(self, loss: Loss, step: int, outputs: Tensor, targets: Tensor) -> None:
-        """Note what the outputs of the evaluated examples are worth."""
-        losses = losses_by_group(loss, outputs, targets)
-        self.evaluations.append(Evaluation(step, losses, scaled_score(outputs, targets)))
+    def evaluate(self, model: nn.Module, loss: Loss, examples: Pair) -> None:
+        """Add an evaluation of the model as it is after the last step."""
+        inputs, targets = examples
+        with evaluating(model):
+            outputs = model(inputs)
+            losses = losses_by_group(loss, outputs, targets)
+            score = scaled_score(outputs, targets)
+        self.evaluations.append(Evaluation(len(self.losses), losses, score))
 
     def until(self, step: int) -> TorchRun:
         """The run as it stood at its first evaluation from a step on, or at its end."""
@@ -118,11 +120,11 @@ class TorchProgram:
         return model, optimizer
 
     def examples(self, count: int = PROFILED_EXAMPLES) -> Pair:
-        """Some training examples to look at."""
+        """Some training examples."""
         with isolated_rng(self.seed):
             return self.train.first(count)
 
-    def evaluated(self) -> Pair:
+    def evaluation_examples(self) -> Pair:
         """The examples on which runs are compared."""
         if self.validation is None:
             return self.examples(EVALUATED_EXAMPLES)
@@ -130,7 +132,7 @@ class TorchProgram:
         return inputs[:EVALUATED_EXAMPLES], targets[:EVALUATED_EXAMPLES]
 
     def keeping_measure(self) -> TorchProgram:
-        """The program that goes on being evaluated by today's loss, whatever it trains with."""
+        """The program evaluated by its present loss, also where a change gives training another."""
         return self if self.evaluation_loss else replace(self, evaluation_loss=self.loss)
 
 
@@ -146,13 +148,12 @@ def train_program(
     `seed`.
 
     It is evaluated at the steps `evaluate_at` (0 is before the first) and at the end. `watch` gets
-    model and optimizer, and is told the loss of every step. The third loss that is not finite ends
+    model and optimizer, and the loss of every step. The third loss that is not finite ends
     the run.
     """
-    # copies: a loss may keep something of every call
-    loss_of, evaluation_loss = _copy_losses(program)
+    train_loss, evaluation_loss = _copy_losses(program)
     steps = program.steps if steps is None else steps
-    examples, due, run = program.evaluated(), {*evaluate_at, steps}, TorchRun()
+    examples, due, run = program.evaluation_examples(), {*evaluate_at, steps}, TorchRun()
     with isolated_rng(seed):
         model, optimizer = program.build()
         if program.first_pass is not None:
@@ -161,14 +162,16 @@ def train_program(
                 model.eval()(given)
         model.train()
         if 0 in due:
-            with evaluating(model):
-                run.add_evaluation(evaluation_loss, 0, model(examples[0]), examples[1])
+            run.evaluate(model, evaluation_loss, examples)
         seed_generators(seed + 1)  # the order is the same whatever was drawn while building
         bad = 0
-        with (watch or _no_watch)(model, optimizer) as listener:
-            for inputs, targets in _batches(program.train, steps):
+        passes = (program.train.epoch() for _ in itertools.count())
+        batches = itertools.islice(itertools.chain.from_iterable(passes), steps)
+        watching = watch(model, optimizer) if watch else contextlib.nullcontext()
+        with watching as listener:
+            for inputs, targets in batches:
                 optimizer.zero_grad()
-                loss = loss_or_nan(loss_of, model(inputs), targets)
+                loss = loss_or_nan(train_loss, model(inputs), targets)
                 if listener is not None:
                     listener.loss(loss)
                 if loss.requires_grad:
@@ -180,10 +183,7 @@ def train_program(
                 broken = not math.isfinite(run.losses[-1])
                 bad += broken
                 if len(run.losses) in due or (broken and bad == 1):
-                    with evaluating(model):
-                        outputs = model(examples[0])
-                        step = len(run.losses)
-                        run.add_evaluation(evaluation_loss, step, outputs, examples[1])
+                    run.evaluate(model, evaluation_loss, examples)
                 if bad >= MAX_BAD_LOSSES:  # the last two show a watch where it began
                     break
     run.model = model
@@ -191,25 +191,12 @@ def train_program(
 
 
 def _copy_losses(program: TorchProgram) -> tuple[Loss, Loss]:
-    """The loss that a run trains with and the loss by which it is evaluated."""
+    """The loss that a run trains with and the loss by which it is evaluated: copies, since a loss
+    may keep something of every call.
+    """
     losses = program.loss, program.evaluation_loss or program.loss
     first, second = (copy.deepcopy(k) if isinstance(k, nn.Module) else k for k in losses)
     return first, second
-
-
-def _no_watch(model: nn.Module, optimizer: Optimizer) -> AbstractContextManager[None]:
-    return contextlib.nullcontext()
-
-
-def _batches(train: TensorData | LoaderData, steps: int) -> Iterator[Pair]:
-    """As many batches as there are steps, pass after pass."""
-    given = 0
-    while given < steps:
-        for batch in train.epoch():
-            yield batch
-            given += 1
-            if given == steps:
-                return
 
 
 @contextlib.contextmanager
@@ -244,40 +231,3 @@ def loss_or_nan(loss: Loss, outputs: object, targets: Tensor) -> Tensor:
         if not isinstance(outputs, Tensor) or bool(torch.isfinite(outputs).all()):
             raise
         return outputs.float().sum() * math.nan
-
-
-def constant_answer_loss(program: TorchProgram) -> float:
-    """The loss of the best answer that is the same for every example, found on training examples
-    and evaluated on the others; NaN where there is none.
-    """
-    inputs, targets = program.examples(EVALUATED_EXAMPLES)
-    with isolated_rng(program.seed), torch.no_grad():
-        try:  # on a copy: normalization keeps statistics of its inputs
-            outputs = copy.deepcopy(program.model)(inputs)
-        except Exception:
-            return math.nan
-    if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
-        return math.nan
-    outputs, axis = outputs.float(), find_class_axis(outputs, targets)
-    kind = find_probabilities(outputs, axis)
-    if kind and _ignores_shift(program.loss, outputs, targets):
-        kind = ""  # the loss takes logits
-    best = find_best_constant(program.loss, outputs, targets, output_kind=kind, class_axis=axis)
-    if best is None:
-        return math.nan
-    others = targets if program.validation is None else program.validation[1][:EVALUATED_EXAMPLES]
-    try:
-        answers = best.output.expand(len(others), *outputs.shape[1:])
-        losses = losses_by_group(program.evaluation_loss or program.loss, answers, others)
-    except Exception:
-        return best.loss
-    return sum(losses) / len(losses)
-
-
-def _ignores_shift(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
-    """Whether a number added to all outputs changes nothing, as for logits."""
-    try:
-        same, other = (float(loss(outputs + shift, targets)) for shift in (0.0, 0.1))
-    except Exception:  # probabilities above 1
-        return False
-    return math.isclose(same, other, rel_tol=1e-4)

@@ -1,4 +1,4 @@
-"""What a torch program's model, optimizer, data loader and first run say for a cause."""
+"""Evidence for causes in a torch program's model, optimizer, data loader and first run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ravine.examination.model_surgery import (
     layers_without_activation,
     output_calls,
 )
-from ravine.examination.remedies import SUSPECT_DROPOUT_RATE
+from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE
 from ravine.examination.subject import Facts, Observed
 from ravine.examination.torch_changes import RUNNING_NORMS
 from ravine.examination.torch_data import TensorData
@@ -26,9 +26,8 @@ from ravine.examination.torch_program import TorchProgram
 from ravine.finding import Evidence
 
 MAX_EPSILON = 1e-6  # Adam's, beyond which steps shrink with the gradients
-LARGE_WEIGHT_DECAY = 0.01  # that speaks for itself
+LARGE_WEIGHT_DECAY = 0.01  # that is evidence by itself
 NORM_MOMENTUM = (0.005, 0.9)  # within which running statistics follow the data
-SATURATING_LAYERS = 3  # in a row
 RISING_LOSS_RATIO = 1.2  # times the first loss
 
 Calls: TypeAlias = Sequence[ModelCall]
@@ -37,13 +36,13 @@ Calls: TypeAlias = Sequence[ModelCall]
 def torch_facts(
     cause: str, program: TorchProgram, calls: Calls, observed: Observed
 ) -> Facts | None:
-    """What speaks for a cause; `calls` are those of a forward pass of the model."""
-    find = FACTS_BY_CAUSE.get(cause)
+    """Evidence for a cause; `calls` are those of a forward pass of the model."""
+    find = TORCH_FACTS.get(cause)
     return None if find is None else find(program, calls, observed)
 
 
 def _rising_loss(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
-    """A loss above where it started speaks for a lower rate."""
+    """A loss above where it started is evidence for a lower rate."""
     if observed.results is None:
         return None
     whole = observed.results.whole_run.evaluations
@@ -147,7 +146,7 @@ def _fixed_order(program: TorchProgram, calls: Calls, observed: Observed) -> Fac
     return Facts((Evidence("order of the examples", None, text="the same in every epoch"),))
 
 
-FACTS_BY_CAUSE: Mapping[str, Callable[[TorchProgram, Calls, Observed], Facts | None]] = {
+TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, Observed], Facts | None]] = {
     "learning-rate-high": _rising_loss,
     "frozen-parameters": _frozen_parameters,
     "dropout": _dropout,

@@ -1,4 +1,4 @@
-"""Somebody's torch program as a subject of the engine."""
+"""A torch program as a subject of the engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.initialization.rules import ALL as INITIALIZATION_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.outcome import TRIAL_SEEDS, TrialResults
-from ravine.errors import InputError
 from ravine.examination.model_surgery import ModelCall, layers_without_activation, record_calls
 from ravine.examination.subject import (
     CannotTryError,
@@ -32,8 +31,8 @@ from ravine.examination.subject import (
     TrialBudget,
 )
 from ravine.examination.torch_changes import (
-    CURES,
-    STRENGTHS,
+    CURES_BY_CAUSE,
+    STRENGTHS_BY_CAUSE,
     Reinitialize,
     ReplaceActivations,
     SetBatchSize,
@@ -48,6 +47,7 @@ from ravine.examination.torch_program import (
 )
 from ravine.examination.torch_results import own_results, seed_run
 from ravine.examination.torch_settings import torch_facts
+from ravine.examination.user_code import explain_errors
 from ravine.finding import Change, Checks, Finding, Report
 from ravine.record import Score
 from ravine.rng import isolated_rng
@@ -104,7 +104,7 @@ class TorchSubject:
         try:
             data = profile_program_data(program, start)
             in_data, went = run_rules(DATA_RULES, data)
-        except Exception:  # data that nobody foresaw: the examination goes on without them
+        except Exception:  # unusual data: the examination goes on without them
             in_data, went = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
         say("training a copy under the watch")
         run, report = _train_watched(program, self.budget.steps)
@@ -130,10 +130,10 @@ class TorchSubject:
         if cause == "hidden-activation" and not layers_without_activation(self.calls):
             bent = ReplaceActivations("relu")
             return ((bent,), (bent, Reinitialize()))
-        return STRENGTHS.get(cause, ())
+        return STRENGTHS_BY_CAUSE.get(cause, ())
 
     def cures(self, finding: Finding) -> tuple[Strength, ...]:
-        return CURES.get(finding.cause, ())
+        return CURES_BY_CAUSE.get(finding.cause, ())
 
     def treatments_for(self, changes: Sequence[Change]) -> Strength:
         """Nothing: what rules of programs ask for is meant for its author."""
@@ -206,19 +206,13 @@ def _train_watched(program: TorchProgram, trial_steps: int) -> tuple[TorchRun, R
         return watchers[0]
 
     steps = {max(1, round(program.steps * share)) for share in EVALUATED_SHARES}
-    try:
+    with explain_errors(
+        "training breaks off", "see that every batch passes model and loss, the last one too"
+    ):
         run = train_program(
             program,
             seed=program.seed,
             evaluate_at=sorted({0, trial_steps, *steps}),
             watch=start_watching,
         )
-    except InputError:
-        raise
-    except Exception as error:  # whatever the model raises
-        raise InputError(
-            "training breaks off",
-            why=f"{type(error).__name__}: {error}"[:300],
-            do="see that every batch passes model and loss, the last one too",
-        ) from error
     return run, watchers[0].report()

@@ -26,7 +26,7 @@ from ravine.examination.subject import (
 from ravine.examination.verdict import weigh
 from ravine.finding import MANUAL_CHANGES, Change, Finding, Trial
 
-HARM = 0.1  # of what there was to gain: after a strength that loses so much none is tried
+HARMFUL_LOSS = 0.1  # of what there was to gain: after a strength that loses so much none is tried
 MIN_GAIN_TO_CONFIRM = 0.1  # of what there was to gain
 LOSS_CAUSES = ("loss", "shape-pairing")  # where they are certain, the loss measures nothing
 FAILED_ERROR = 2.0  # 1 − score of a run that diverged: as bad as can be
@@ -67,7 +67,7 @@ def try_remedies(
         return subject.try_otherwise(results)
     evaluate_at = [step for step, _, _ in results.base.evaluations if step < results.steps]
     known_since = bool(blamed.evidence) and blamed.cause != "learning-rate-high"
-    if not evaluate_at or known_since:  # what facts speak for was so from the beginning
+    if not evaluate_at or known_since:  # what there is evidence for was so from the beginning
         return results
     strength, _ = screening.tried[_key(blamed.changes)]
     steps = budget.screening_steps
@@ -101,12 +101,12 @@ def try_cures(subject: Subject, observed: Observed, finding: Finding) -> Finding
         outcome = replace(
             mean_outcome(finding.cause, runs[: budget.screening_seeds]), changes=changes
         )
-        seen = replace(observed.results, outcomes=(outcome,))
+        results = replace(observed.results, outcomes=(outcome,))
         if in_doubt and any(run.score is None for run in (*own, *runs)):
             why = "there is no score to compare"
             continue
         trial = confirm(
-            seen, outcome, own, runs, screened=budget.screening_seeds, loss_in_doubt=in_doubt
+            results, outcome, own, runs, screened=budget.screening_seeds, loss_in_doubt=in_doubt
         ).trial
         if trial is not None and trial.verdict == "helped":
             return replace(finding, changes=changes, trial=trial)
@@ -187,8 +187,8 @@ class Screening:
         before = -math.inf if known is None else so_far.gain_of(known)
         if gain > before:
             self.best[remedy.cause] = outcome
-        harmful = remedy.ordered and gain < -HARM and self._lost_something(outcome)
-        return gain >= before - HARM and not harmful
+        harmful = remedy.ordered and gain < -HARMFUL_LOSS and self._lost_something(outcome)
+        return gain >= before - HARMFUL_LOSS and not harmful
 
     def _lost_something(self, outcome: Outcome) -> bool:
         """Whether the run has learned something, and no score says that it does better with the

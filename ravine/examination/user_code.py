@@ -1,29 +1,19 @@
-"""Calls of somebody's model, loss or data: whatever they raise becomes one kind of error."""
+"""Calls of a user's model, loss or data: whatever they raise becomes one kind of error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import contextlib
+from collections.abc import Iterator
 
 from ravine.errors import InputError
 
-Result = TypeVar("Result")
 
-
-class UserCodeError(Exception):
-    """Somebody's code raised something; the text says what."""
-
-
-def run_user_code(call: Callable[[], Result]) -> Result:
-    """What a call returns. Raises `UserCodeError` for whatever it raises, but for `InputError`.
-
-    >>> run_user_code(lambda: 1 / 0)
-    Traceback (most recent call last):
-    ravine.examination.user_code.UserCodeError: ZeroDivisionError: division by zero
-    """
+@contextlib.contextmanager
+def explain_errors(what: str, do: str) -> Iterator[None]:
+    """Raise `InputError` for whatever is raised inside, with what cannot be done and what to do."""
     try:
-        return call()
+        yield
     except InputError:
         raise
     except Exception as error:
-        raise UserCodeError(f"{type(error).__name__}: {error}"[:300]) from error
+        raise InputError(what, why=f"{type(error).__name__}: {error}"[:300], do=do) from error

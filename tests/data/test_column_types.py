@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ravine.data import Data, Encoding, Random, load
+from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot
 from ravine.data.column_types import infer_column_types
 from ravine.data.parsing import dates_of, numbers_of
@@ -92,7 +92,7 @@ def test_several_targets_are_labels_or_numbers():
     labels = load(Data(target=("a", "b")), Random(), Encoding(), seed=0, frame=frame)
     assert (
         labels.kind == "labels"
-        and labels.train.targets.shape == (42, 2)
+        and labels.train_examples.targets.shape == (42, 2)
         and labels.classes == ("a", "b")
     )
     numbers = load(Data(target=("c", "x")), Random(), Encoding(), seed=0, frame=frame)
@@ -113,6 +113,7 @@ def fitted(values, target=None, **settings):
     encoder = load(
         Data(target=("y",)), split, Encoding(smooth_clip=None, **settings), seed=0, frame=frame
     ).encoder
+    assert isinstance(encoder, Encoder)
 
     def encode(new) -> list:
         made = encoder.apply(pd.DataFrame({"v": new, "other": 0.0}))
@@ -134,12 +135,13 @@ def test_unseen_and_missing_categories_are_zero():
 
 def test_gaps_that_training_saw_are_a_level_of_their_own():
     form, encode = fitted([None if i % 4 == 0 else "ab"[i % 2] for i in I])
-    assert form.levels == ("(missing)", "a", "b") and encode([None]) == [[1, 0, 0]]
+    assert isinstance(form, OneHot) and form.levels == ("(missing)", "a", "b")
+    assert encode([None]) == [[1, 0, 0]]
 
 
 def test_rare_levels_are_treated_like_unseen_ones():
     form, encode = fitted(["rare"] * 2 + [f"c{i % 11}" for i in I[2:]])
-    assert "rare" not in form.levels and encode(["rare"]) == [[0]]
+    assert isinstance(form, Codes) and "rare" not in form.levels and encode(["rare"]) == [[0]]
 
 
 def test_a_category_is_the_same_however_it_is_stored():
@@ -198,7 +200,10 @@ def test_a_mostly_constant_number_is_divided_by_half_its_range_when_robust():
 def test_the_smooth_clip_bounds_what_it_must():
     frame = pd.DataFrame({"v": np.append(np.sin(I[:-1]), 1e9), "y": np.cos(I)})
     task = load(Data(target=("y",)), Random(), Encoding(smooth_clip=3.0), seed=0, frame=frame)
-    assert float(task.train.numbers.abs().max()) <= 3.0 and task.effects["columns clipped"] == 1
+    assert (
+        float(task.train_examples.numbers.abs().max()) <= 3.0
+        and task.effects["columns clipped"] == 1
+    )
 
 
 def test_dates_become_days_and_cycles():
@@ -218,7 +223,7 @@ def test_a_hundred_thousand_levels_get_codes_and_the_cap_holds():
     seen = frame["v"].iloc[task.rows["train"]].nunique()
     assert seen > 75_000 and task.encoder.code_sizes == (seen + 1,)
     capped = load(data, Random(), Encoding(rare=1, codes_up_to=1000), seed=0, frame=frame)
-    assert capped.encoder.code_sizes == (1001,) and int(capped.train.codes.max()) == 1000
+    assert capped.encoder.code_sizes == (1001,) and int(capped.train_examples.codes.max()) == 1000
 
 
 def test_a_very_skewed_target_is_learned_as_its_logarithm_and_comes_back():
@@ -244,7 +249,7 @@ def test_columns_that_say_the_same_are_used_once():
         {"a": np.sin(I), "b": np.sin(I), "town": town, "code": [t[0] for t in town], "y": np.cos(I)}
     )
     task = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame)
-    assert task.encoder.columns == ("a", "town")
+    assert isinstance(task.encoder, Encoder) and task.encoder.columns == ("a", "town")
     assert (
         "b is not used: it repeats a." in task.notes
         and "code is not used: it repeats town." in task.notes

@@ -27,6 +27,7 @@ from ravine.data import (
     Images,
     Random,
     Stratified,
+    Task,
     encoder_from_plain,
     holds_images,
 )
@@ -71,6 +72,11 @@ def load(source: object = "", split: object = None, frame: object = None, **sett
     )
 
 
+def image_encoder(task: Task) -> ImageEncoder:
+    assert isinstance(task.encoder, ImageEncoder)
+    return task.encoder
+
+
 def bytes_of(image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
@@ -111,9 +117,15 @@ def idx_folder(root: Path, ending: str = "", train: int = 40, test: int = 10) ->
 def read(
     path: Path, channels: int = 3, height: int = 12, width: int = 10, fit: str = "crop"
 ) -> np.ndarray:
-    found = one.decode_image(str(path), ImageSpec(height, width, channels, fit))  # type: ignore[arg-type]
+    found = one.decode_image(str(path), ImageSpec(height, width, channels, fit))
     assert not isinstance(found, one.UnreadableImage), found
     return found[0]
+
+
+def read_header(path: Path) -> ImageHeader:
+    header = one.read_header(str(path))
+    assert isinstance(header, ImageHeader), header
+    return header
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".gif"])
@@ -125,7 +137,7 @@ def test_every_format_gives_the_bytes_that_pillow_gives(tmp_path, suffix, mode):
         color, gray = bytes_of(opened.convert("RGB")), bytes_of(opened.convert("RGB").convert("L"))
     assert np.array_equal(read(path, 3), color)
     assert np.array_equal(read(path, 1), gray)
-    head = one.read_header(str(path))
+    head = read_header(path)
     assert (head.height, head.width) == (12, 10)
     assert suffix == ".webp" or head.gray == (mode == "L")  # WebP has no gray
 
@@ -150,7 +162,9 @@ def test_what_is_transparent_becomes_white(tmp_path, mode):
         image.putalpha(Image.fromarray(alpha))
         image.save(tmp_path / "a.png")
         expected = color * (alpha / 255) + 255 * (1 - alpha / 255)
-    found, done = one.decode_image(str(tmp_path / "a.png"), ImageSpec(12, 10, 3, "crop"))
+    decoded = one.decode_image(str(tmp_path / "a.png"), ImageSpec(12, 10, 3, "crop"))
+    assert not isinstance(decoded, one.UnreadableImage), decoded
+    found, done = decoded
     assert np.abs(found - expected).max() <= 1  # rounded to bytes
     assert done == 1 << one.IMAGE_CHANGES.index("put on white")
 
@@ -159,7 +173,7 @@ def test_sixteen_bits_become_eight(tmp_path):
     deep = np.arange(120, dtype=np.uint16).reshape(12, 10) * 550
     Image.fromarray(deep).save(tmp_path / "a.png")
     assert np.array_equal(read(tmp_path / "a.png", 1)[0], np.rint(deep / 257))
-    assert one.read_header(str(tmp_path / "a.png")).gray
+    assert read_header(tmp_path / "a.png").gray
 
 
 def test_one_bit_and_cmyk_are_read(tmp_path):
@@ -181,7 +195,7 @@ def test_a_turned_picture_is_turned_back(tmp_path, suffix, orientation):
     drawn(12, 10).save(path, exif=exif)
     with Image.open(path) as opened:
         expected = ImageOps.exif_transpose(opened).convert("RGB")
-    head = one.read_header(str(path))
+    head = read_header(path)
     assert (head.width, head.height) == expected.size
     assert np.array_equal(read(path, 3, head.height, head.width), bytes_of(expected))
     turned = (
@@ -243,7 +257,8 @@ def test_the_size_is_that_of_all_or_the_median_side():
 def test_a_folder_for_each_class(tmp_path):
     task = load(folders(tmp_path / "photos", "abc"), Stratified())
     assert (task.kind, task.classes, task.targets) == ("classes", ("a", "b", "c"), ("class",))
-    assert task.train.numbers.dtype == torch.uint8 and task.train.numbers.shape[1:] == (3, 12, 10)
+    pixels = task.train_examples.numbers
+    assert pixels.dtype == torch.uint8 and pixels.shape[1:] == (3, 12, 10)
     assert sum(getattr(task, n).count for n in SPLIT_NAMES) == 24
     files = sorted((tmp_path / "photos").rglob("*.png"))
     for name in SPLIT_NAMES:
@@ -257,8 +272,8 @@ def test_a_folder_for_each_class(tmp_path):
 
 def test_mean_and_sd_are_those_of_the_training_split(tmp_path):
     task = load(folders(tmp_path))
-    values = task.train.numbers.numpy().astype(np.float64) / 255
-    image = task.encoder.image
+    values = task.train_examples.numbers.numpy().astype(np.float64) / 255
+    image = image_encoder(task).image
     np.testing.assert_allclose(image.mean, values.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(image.sd, values.std((0, 2, 3)), rtol=1e-12)
 
@@ -332,7 +347,7 @@ def test_a_table_may_ask_for_numbers_and_for_labels(tmp_path):
     )
     assert load(frame=table, target=("size",)).kind == "regression"
     task = load(frame=table, target=("red", "round"))
-    assert task.kind == "labels" and task.train.targets.shape[1] == 2
+    assert task.kind == "labels" and task.train_examples.targets.shape[1] == 2
 
 
 def test_two_columns_need_no_target(tmp_path):
@@ -376,7 +391,7 @@ def test_arrays_change_size_and_color_when_asked():
     )
     assert np.array_equal(task.test.numbers[0].numpy(), bytes_of(image))
     assert task.effects["images resized"] == 20
-    gray = load(frame=(x[..., 0], np.arange(20) % 2), channels=3).train.numbers
+    gray = load(frame=(x[..., 0], np.arange(20) % 2), channels=3).train_examples.numbers
     assert gray.shape[1] == 3 and torch.equal(gray[:, 0], gray[:, 2])
 
 
@@ -388,7 +403,7 @@ def test_idx_files_with_their_own_test_split(tmp_path, ending):
     assert task.rows["test"].tolist() == list(range(40, 50)) and task.validation.count == 6
     draw = np.random.default_rng(0)
     written = draw.integers(0, 256, (40, 6, 5), np.uint8)
-    assert np.array_equal(task.train.numbers[:, 0].numpy(), written[task.rows["train"]])
+    assert np.array_equal(task.train_examples.numbers[:, 0].numpy(), written[task.rows["train"]])
     assert load(root / f"train-images-idx3-ubyte{ending}").fingerprint == task.fingerprint
 
 
@@ -400,10 +415,10 @@ def test_fashion_mnist_has_the_moments_that_are_known():
     task = load(FASHION, Stratified(validation=0.0))
     assert (task.train.count, task.test.count, task.outputs) == (60_000, 10_000, 10)
     assert task.test.targets.bincount().tolist() == [1000] * 10
-    assert task.encoder.image.mean == pytest.approx(
+    assert image_encoder(task).image.mean == pytest.approx(
         (0.2860406,), abs=1e-6
     )  # widely published for the 60,000
-    assert task.encoder.image.sd == pytest.approx((0.3530242,), abs=1e-6)
+    assert image_encoder(task).image.sd == pytest.approx((0.3530242,), abs=1e-6)
 
 
 # Channels, bad files
@@ -411,10 +426,10 @@ def test_fashion_mnist_has_the_moments_that_are_known():
 
 def test_grey_pictures_have_one_channel_unless_one_has_color(tmp_path):
     folders(tmp_path, mode="L")
-    assert load(tmp_path).encoder.image.channels == 1
+    assert image_encoder(load(tmp_path)).image.channels == 1
     drawn(mode="RGB").save(tmp_path / "a" / "color.png")
-    assert load(tmp_path).encoder.image.channels == 3
-    assert load(tmp_path, channels=1).train.numbers.shape[1] == 1
+    assert image_encoder(load(tmp_path)).image.channels == 3
+    assert load(tmp_path, channels=1).train_examples.numbers.shape[1] == 1
 
 
 def test_mixed_sizes_come_to_the_median_side_of_the_training_split(tmp_path):
@@ -424,7 +439,7 @@ def test_mixed_sizes_come_to_the_median_side_of_the_training_split(tmp_path):
     task = load(tmp_path)
     files = sorted((tmp_path).rglob("*.png"))
     sides = [side for i in task.rows["train"] for side in pixels_in(files[i]).shape[1:]]
-    assert task.train.numbers.shape[2:] == (max(8, 8 * round(np.median(sides) / 8)),) * 2
+    assert task.train_examples.numbers.shape[2:] == (max(8, 8 * round(np.median(sides) / 8)),) * 2
     assert task.effects["images resized"] == 22
 
 
@@ -458,11 +473,12 @@ def test_bad_files_are_skipped_and_named_or_stop(tmp_path, settings):
 def test_more_than_the_memory_allowed_lies_in_a_file_and_is_the_same(tmp_path):
     folders(tmp_path)
     here, there = load(tmp_path), load(tmp_path, memory="1KB")
-    assert there.train.backing is not None and here.train.backing is None
+    backing = there.train_examples.backing
+    assert isinstance(backing, many.MappedImages) and here.train_examples.backing is None
     for name in SPLIT_NAMES:
         assert torch.equal(getattr(here, name).numbers, getattr(there, name).numbers)
     assert here.fingerprint == there.fingerprint
-    path = there.train.backing.file.path
+    path = backing.file.path
     assert path.stat().st_size == 16 * 360
     sent = pickle.dumps(there.validation)
     assert (
@@ -470,7 +486,7 @@ def test_more_than_the_memory_allowed_lies_in_a_file_and_is_the_same(tmp_path):
     )  # the bytes stay in the file
     assert torch.equal(pickle.loads(sent).numbers, here.validation.numbers)
     assert path.exists(), "an unpickled copy leaves the file to its owner"
-    del there
+    del there, backing
     assert not path.exists()
 
 
@@ -507,7 +523,7 @@ def test_an_encoder_survives_json(tmp_path):
 
 def test_new_pictures_come_to_the_same_form_however_they_are_given(tmp_path):
     root = folders(tmp_path / "train", count=12)
-    encoder = load(root, size=(8, 8)).encoder
+    encoder = image_encoder(load(root, size=(8, 8)))
     files = [str(p) for p in sorted(root.rglob("*.png"))]
     expected = encoder.apply(root).numbers
     assert expected.shape == (24, 3, 8, 8)
@@ -802,7 +818,7 @@ TABLE = (
     Bad("a class all corrupt", ("no training row has the class 'b'",), a_class_corrupt),
     Bad(
         "Pillow missing",
-        ("Pillow is not installed", "pip install 'ravine[images]'"),
+        ("Pillow is not installed", "Install it: pip install 'ravine[images]'"),
         without_pillow,
     ),
     Bad("size 0", ("Images.size", "at least 1"), lambda f: Images(size=(0, 8)), RecipeError),
@@ -813,7 +829,7 @@ TABLE = (
         ("Images.fit is 'squeeze'", "'pad'"),
         lambda f: Images(fit="squeeze"),
         RecipeError,
-    ),  # type: ignore[arg-type]
+    ),
     Bad(
         "no size of memory",
         ("Images.memory is 'lots'",),
@@ -842,7 +858,7 @@ TABLE = (
     Bad("an empty array", ("there is nothing in it",), from_array(X[:0], [])),
     Bad(
         "floats up to 255",
-        ("values from 0 to 200", "divide by 255"),
+        ("values from 0 to 200", "Divide by 255"),
         from_array(np.linspace(0, 200, 750).reshape(30, 5, 5)),
     ),
     Bad("not a number", ("values from nan",), from_array(X + np.float64("nan"))),
@@ -898,8 +914,8 @@ def test_a_damaged_picture_stops_a_prediction_or_is_left_out_and_named(tmp_path)
     drawn().save(tmp_path / "new" / "good.png")
     (tmp_path / "new" / "bad.png").write_bytes(b"?")
     with pytest.raises(DataError, match="1 of 2 images cannot be read"):
-        load(root).encoder.read(tmp_path / "new")
-    seen = load(root, corrupt="skip").encoder.read(tmp_path / "new")
+        image_encoder(load(root)).read(tmp_path / "new")
+    seen = image_encoder(load(root, corrupt="skip")).read(tmp_path / "new")
     assert seen.names == ("good.png",) and seen.pixels.shape[0] == 1 and "bad.png" in seen.notes[0]
 
 

@@ -40,15 +40,18 @@ def test_every_bundled_set_loads_and_all_its_numbers_are_finite(name):
         assert examples.numbers.shape[1] == len(task.encoder.features)
         assert len(task.rows[split]) == examples.count
     shapes = {"classes": (), "binary": (1,), "regression": (1,)}
-    assert task.train.targets.shape[1:] == shapes[task.kind]
-    assert task.train.targets.dtype == (torch.int64 if task.kind == "classes" else torch.float32)
+    assert task.train_examples.targets.shape[1:] == shapes[task.kind]
+    assert task.train_examples.targets.dtype == (
+        torch.int64 if task.kind == "classes" else torch.float32
+    )
 
 
 def test_a_table_of_every_kind_is_understood():
     task = load(Data(target=("price",)), Random(), Encoding(rare=1), seed=0, frame=table())
     assert task.kind == "regression" and task.outputs == 1
+    assert isinstance(task.encoder, Encoder)
     assert task.encoder.columns == ("size", "cost", "garden", "town", "street", "sold")
-    assert task.encoder.code_names == ("street",) and task.train.codes.shape == (280, 1)
+    assert task.encoder.code_names == ("street",) and task.train_examples.codes.shape == (280, 1)
     assert task.encoder.code_sizes[0] == 1 + table()["street"].iloc[task.rows["train"]].nunique()
     assert {"size is missing", "town = a", "sold sine of year"} <= set(task.encoder.features)
     text = " ".join(task.notes)
@@ -72,11 +75,11 @@ def test_training_columns_are_centered_and_scaled():
         frame=table(),
     )
     at = task.encoder.features.index("cost")
-    column = task.train.numbers[:, at].double()
+    column = task.train_examples.numbers[:, at].double()
     assert (
         abs(float(column.mean())) < 1e-6 and abs(float(column.std(correction=0)) - 1) < 1e-6
     )  # float32 rounding
-    assert abs(float(task.train.targets.mean())) < 1e-6
+    assert abs(float(task.train_examples.targets.mean())) < 1e-6
 
 
 def test_no_statistic_of_the_other_splits_leaks():
@@ -91,7 +94,7 @@ def test_no_statistic_of_the_other_splits_leaks():
     changed.loc[held, "price"] *= 1000
     after = load(Data(target=("price",)), Random(), Encoding(), seed=0, frame=changed)
     assert json.dumps(before.encoder.to_plain()) == json.dumps(after.encoder.to_plain())
-    for one, other in zip(before.train.fields, after.train.fields, strict=True):
+    for one, other in zip(before.train_examples.fields, after.train_examples.fields, strict=True):
         assert (one is None and other is None) or torch.equal(one, other)
     assert before.fingerprint != after.fingerprint
 

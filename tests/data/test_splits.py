@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from ravine.data import SPLITS, ByTime, Data, Encoding, Given, Grouped, Random, Stratified, load
+from ravine.data.encoder import Encoder
 from ravine.data.splits import SPLIT_NAMES, hash_places
 from ravine.data.task_type import TaskType
 from ravine.serialization import from_plain, to_plain
@@ -107,5 +108,5 @@ def test_hashed_places_have_the_right_shares_and_do_not_follow_the_order():
 def test_weights_come_along():
     frame = FRAME.assign(w=np.arange(N) / 10 + 1)
     task = load(Data(target=("x",), weight="w"), Random(), Encoding(), seed=0, frame=frame)
-    assert "w" not in task.encoder.columns
-    assert np.allclose(task.train.weights.numpy(), frame["w"].iloc[task.rows["train"]])
+    assert isinstance(task.encoder, Encoder) and "w" not in task.encoder.columns
+    assert np.allclose(task.train_examples.weights.numpy(), frame["w"].iloc[task.rows["train"]])

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ravine.data import Data, Encoding, Given, Grouped, Random, RowGroups, load
+from ravine.data import Data, Encoder, Encoding, Given, Grouped, Random, RowGroups, load
 from ravine.data.streaming import _sample_rows
 from ravine.errors import DataError
 
@@ -44,6 +44,7 @@ def test_the_same_kind_of_task_comes_out_as_in_memory(path, frame):
     task = streamed(path)
     whole = load(Data(source=str(path), target=("y",)), Random(), Encoding(), seed=0)
     assert isinstance(task.train, RowGroups)
+    assert isinstance(task.encoder, Encoder) and isinstance(whole.encoder, Encoder)
     assert (task.kind, task.classes, task.outputs) == (whole.kind, whole.classes, whole.outputs)
     assert (
         task.encoder.code_names == whole.encoder.code_names
@@ -59,6 +60,7 @@ def test_an_epoch_has_every_training_row_once_and_no_row_is_in_two_splits(path, 
     task = load(
         Data(source=str(path), target=("row",), memory="500KB"), Random(), Encoding(), seed=0
     )
+    assert isinstance(task.train, RowGroups)
     decoded = [task.encoder.target.decode(e.targets)[:, 0] for e in task.train.epoch(0, 0)]
     rows = (torch.cat(decoded) * 3).round().long().numpy()
     assert len(rows) == task.train.count == len(set(rows.tolist()))
@@ -68,6 +70,7 @@ def test_an_epoch_has_every_training_row_once_and_no_row_is_in_two_splits(path, 
 
 def test_an_epoch_is_the_same_for_the_same_seed_and_another_for_the_next(path):
     groups = streamed(path).train
+    assert isinstance(groups, RowGroups)
     one, again, other = (
         torch.cat([e.numbers for e in groups.epoch(3, epoch)]) for epoch in (0, 0, 1)
     )
@@ -79,6 +82,7 @@ def test_rows_that_follow_each_other_on_disk_do_not_in_an_epoch(path):
     task = load(
         Data(source=str(path), target=("row",), memory="500KB"), Random(), Encoding(), seed=0
     )
+    assert isinstance(task.train, RowGroups)
     y = torch.cat([e.targets for e in task.train.epoch(0, 0)])[:, 0]
     follow = torch.stack([y[:-1], y[1:]])
     assert abs(float(torch.corrcoef(follow)[0, 1])) < 0.9  # in the order of the file it is 0.9999
@@ -86,7 +90,7 @@ def test_rows_that_follow_each_other_on_disk_do_not_in_an_epoch(path):
 
 def test_groups_stay_together_and_columns_of_the_split_are_no_inputs(path, frame):
     task = streamed(path, Grouped(column="group"))
-    assert "group" not in task.encoder.columns
+    assert isinstance(task.encoder, Encoder) and "group" not in task.encoder.columns
     groups = {name: set(frame["group"].iloc[rows]) for name, rows in task.rows.items()}
     assert not groups["validation"] & groups["test"]
 

@@ -25,8 +25,9 @@ from ravine.diagnosis.explain import (
     rule_to_json,
     rules_naming,
 )
-from ravine.diagnosis.explanation import SECTIONS, parse_explanation
+from ravine.diagnosis.explanation import PAGE_SECTIONS, parse_explanation
 from ravine.diagnosis.registry import ALL_CHECKS, ALL_RULES, FAMILIES, SYMPTOM_CODES
+from ravine.diagnosis.rule import Rule
 from ravine.errors import InputError
 from ravine.old_names import RETIRED_CODES
 from ravine.recipe_files import recipe_from
@@ -136,13 +137,16 @@ def test_a_code_with_two_checks_names_the_causes_of_both():
 
 def test_a_page_may_name_thresholds_of_two_modules():
     named = "{training_loop.rules_loss_curve.RISEN_FACTOR:g} and {LIMIT:.0%}"
-    text = "# RVN-A01: a title\n" + "\n".join(f"## {name}\nOver {named}.\n" for name in SECTIONS)
+    text = "# RVN-A01: a title\n" + "\n".join(
+        f"## {name}\nOver {named}.\n" for name in PAGE_SECTIONS
+    )
     assert parse_explanation(text, {"LIMIT": 0.25}).means == "Over 2 and 25%."
 
 
 @pytest.mark.parametrize("code", RETIRED_CODES)
 def test_a_retired_code_leads_to_the_rule_that_took_its_place(code):
-    assert find_topic(code, ALL_RULES).code == RETIRED_CODES[code]
+    topic = find_topic(code, ALL_RULES)
+    assert isinstance(topic, Rule) and topic.code == RETIRED_CODES[code]
 
 
 def test_symptoms_are_dead_units_numbers_curves_and_what_a_start_shows():
@@ -166,7 +170,7 @@ def test_every_rule_is_explained(rule):
 
 def test_thresholds_are_filled_in_and_unknown_ones_raise():
     text = "# RVN-A01: a title\n" + "\n".join(
-        f"## {name}\nOver {{LIMIT:.0%}} of {{COUNT}}.\n" for name in SECTIONS
+        f"## {name}\nOver {{LIMIT:.0%}} of {{COUNT}}.\n" for name in PAGE_SECTIONS
     )
     found = parse_explanation(text, {"LIMIT": 0.25, "COUNT": 7})
     assert found.means == "Over 25% of 7."
@@ -223,7 +227,8 @@ def test_every_cause_has_a_meaning_that_fits_a_line():
 
 @pytest.mark.parametrize("name", ["RVN-L01", "rvn-l01", "L01", "l1", "RVNL01", " L-01 "])
 def test_a_code_is_known_however_it_is_written(name):
-    assert find_topic(name, ALL_RULES).code == "RVN-L01"
+    topic = find_topic(name, ALL_RULES)
+    assert isinstance(topic, Rule) and topic.code == "RVN-L01"
 
 
 def test_a_cause_is_known_however_it_is_written():

@@ -3,6 +3,7 @@ parameters shared.
 """
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -14,14 +15,19 @@ from ravine.examination.model_surgery import (
     hidden_activations,
     layers_without_activation,
     output_calls,
+    plan_activation,
+    plan_linear_output,
+    plan_no_dropout,
+    plan_sigmoid_output,
     record_calls,
-    with_activation,
-    with_linear_output,
-    with_sigmoid_output,
-    without_dropout,
+    rewire,
 )
 
 X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
+
+
+def bend(model, inputs, activation):
+    return rewire(model, inputs, partial(plan_activation, activation=activation))
 
 
 class Functional(nn.Module):
@@ -62,7 +68,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_another_activation_is_as_if_written_by_hand(way, training):
     model, by_hand = functional(bend=WAYS[way]), functional(bend=torch.tanh)
-    bent = with_activation(model, X, torch.tanh)
+    bent = bend(model, X, torch.tanh)
     for one in (bent, by_hand):
         one.train(training)
         torch.manual_seed(3)  # the same units are dropped
@@ -82,18 +88,18 @@ def test_without_its_head_a_model_says_what_the_last_layer_says(head):
     shares = head in (torch.softmax, F.log_softmax)
     model = functional(head=(lambda x: head(x, dim=1)) if shares else head).eval()
     by_hand, logistic = functional(head=lambda x: x).eval(), functional(head=torch.sigmoid).eval()
-    assert torch.equal(with_linear_output(model, X).eval()(X), by_hand(X))
-    assert torch.equal(with_sigmoid_output(model, X).eval()(X), logistic(X))
+    assert torch.equal(rewire(model, X, plan_linear_output).eval()(X), by_hand(X))
+    assert torch.equal(rewire(model, X, plan_sigmoid_output).eval()(X), logistic(X))
 
 
 def test_nothing_to_replace_is_none():
     plain = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     assert (
-        with_linear_output(plain, X) is None
-        and with_sigmoid_output(plain, X) is None
-        and without_dropout(plain, X) is None
+        rewire(plain, X, plan_linear_output) is None
+        and rewire(plain, X, plan_sigmoid_output) is None
+        and rewire(plain, X, plan_no_dropout) is None
     )
-    assert with_activation(nn.Linear(4, 2), X, torch.relu) is None
+    assert bend(nn.Linear(4, 2), X, torch.relu) is None
 
 
 def test_an_activation_is_put_where_none_stands():
@@ -101,7 +107,7 @@ def test_an_activation_is_put_where_none_stands():
     model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
     by_hand = nn.Sequential(model[0], nn.ReLU(), model[1], nn.ReLU(), model[3])
     assert layers_without_activation(record_calls(model, X)) == [0]
-    assert torch.equal(with_activation(model, X, torch.relu)(X), by_hand(X))
+    assert torch.equal(bend(model, X, torch.relu)(X), by_hand(X))
 
 
 def test_batch_normalization_or_flattening_between_layers_is_not_taken_for_a_gap():
@@ -113,10 +119,10 @@ def test_batch_normalization_or_flattening_between_layers_is_not_taken_for_a_gap
 
 def test_dropout_goes_wherever_it_is_called():
     model = functional()
-    whole = without_dropout(model, X)
+    whole = rewire(model, X, plan_no_dropout)
     assert torch.equal(whole(X), whole(X)) and torch.equal(whole(X), model.eval()(X))
     modules = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.9), nn.AlphaDropout(0.5), nn.Linear(8, 2))
-    assert torch.equal(without_dropout(modules, X)(X), modules.eval()(X))
+    assert torch.equal(rewire(modules, X, plan_no_dropout)(X), modules.eval()(X))
 
 
 def test_a_model_that_calls_less_in_evaluation_is_replaced_rightly_in_both_modes():
@@ -130,8 +136,8 @@ def test_a_model_that_calls_less_in_evaluation_is_replaced_rightly_in_both_modes
     torch.manual_seed(0)
     model = Less()
     straight, bent = (
-        with_linear_output(model, X).eval(),
-        with_activation(model, X, torch.relu).eval(),
+        rewire(model, X, plan_linear_output).eval(),
+        bend(model, X, torch.relu).eval(),
     )
     with torch.no_grad():
         assert torch.equal(straight(X), model.two(torch.tanh(model.one(X))))
@@ -150,10 +156,10 @@ def test_a_pass_that_calls_something_else_is_refused():
             return x
 
     model = Longer()
-    bent = with_linear_output(model, X[:3])
+    bent = rewire(model, X[:3], plan_linear_output)
     assert bent(X[:3]).shape == (3, 4)
     for other in (X[:4], X[:2]):
-        with pytest.raises(RuntimeError, match="looked at"):
+        with pytest.raises(RuntimeError, match="recorded"):
             bent(other)
 
 
@@ -168,7 +174,7 @@ def test_transformer_layers_are_replaced_in_training_and_in_evaluation():
         )
 
     model, by_hand = layer("gelu"), layer("relu")
-    bent = with_activation(model, x, torch.relu)
+    bent = bend(model, x, torch.relu)
     for mode in (True, False):
         assert torch.allclose(bent.train(mode)(x), by_hand.train(mode)(x), atol=1e-6)
         with torch.no_grad():  # kernels of the fast path sum in another order
@@ -192,10 +198,12 @@ def test_gates_within_recurrent_layers_stay(kind):
 
     x = torch.randn(5, 7, 4)
     model = Recurrent()
-    bent = with_activation(model, x, torch.relu)
+    bent = bend(model, x, torch.relu)
     hidden = model.run(x)[0][:, -1]
     assert torch.equal(bent(x), torch.softmax(model.out(torch.relu(model.hidden(hidden))), 1))
-    assert torch.equal(with_linear_output(model, x)(x), model.out(torch.tanh(model.hidden(hidden))))
+    assert torch.equal(
+        rewire(model, x, plan_linear_output)(x), model.out(torch.tanh(model.hidden(hidden)))
+    )
 
 
 def test_attention_is_no_head_and_keeps_its_softmax():
@@ -220,10 +228,10 @@ def test_parameters_are_the_model_s_own_and_a_state_can_be_saved_and_loaded():
     model = nn.Sequential(
         nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2), nn.Sigmoid()
     )
-    bent = with_linear_output(model, X)
+    bent = rewire(model, X, plan_linear_output)
     assert [id(p) for p in bent.parameters()] == [id(p) for p in model.parameters()]
     assert {k.removeprefix("model.") for k in bent.state_dict()} == set(model.state_dict())
-    other = with_linear_output(copy.deepcopy(model), X)
+    other = rewire(copy.deepcopy(model), X, plan_linear_output)
     bent(X)  # moves the running mean
     other.load_state_dict(bent.state_dict())
     assert torch.equal(other.eval()(X), bent.eval()(X))
@@ -232,7 +240,7 @@ def test_parameters_are_the_model_s_own_and_a_state_can_be_saved_and_loaded():
 def test_a_copy_of_model_and_optimizer_keeps_sharing():
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2), nn.Softmax(1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    bent, stepper = copy.deepcopy((with_linear_output(model, X), optimizer))
+    bent, stepper = copy.deepcopy((rewire(model, X, plan_linear_output), optimizer))
     assert isinstance(bent, RewiredModel)
     held = stepper.param_groups[0]["params"]
     assert all(a is b for a, b in zip(bent.parameters(), held, strict=True))
@@ -249,8 +257,8 @@ def test_looking_at_calls_changes_neither_model_nor_random_numbers():
         nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2), nn.Sigmoid()
     ).eval()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    for rewire in (with_linear_output, with_sigmoid_output, without_dropout):
-        assert rewire(model, X) is not None
+    for plan in (plan_linear_output, plan_sigmoid_output, plan_no_dropout):
+        assert rewire(model, X, plan) is not None
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
     assert torch.equal(torch.get_rng_state(), state) and not model.training
 
@@ -260,5 +268,6 @@ def test_a_rewired_model_can_be_rewired():
     model = nn.Sequential(
         nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 2), nn.Softmax(1)
     )
-    both = without_dropout(with_activation(with_linear_output(model, X), X, torch.relu), X)
+    bent = bend(rewire(model, X, plan_linear_output), X, torch.relu)
+    both = rewire(bent, X, plan_no_dropout)
     assert torch.equal(both(X), model[3](torch.relu(model[0](X))))

@@ -18,6 +18,7 @@ from ravine.finding import Change, Finding, Report, Trial
 from ravine.networks.activations import Tanh
 from ravine.networks.initializers import Constant, Normal
 from ravine.networks.layer_parts import Dropout
+from ravine.networks.mlp import Mlp
 from ravine.optimizers import Momentum
 from ravine.penalties import L2
 
@@ -29,12 +30,18 @@ def plain(source="iris", **changes):
     return recipe
 
 
+def changed_network(recipe, change) -> Mlp:
+    network = apply_changes(recipe, [change]).network
+    assert isinstance(network, Mlp)
+    return network
+
+
 def test_changes_are_plain_data():
     recipe = plain(network__dropout=Dropout(rate=0.5), penalties=(L2(strength=0.1),))
-    assert apply_changes(recipe, [Change("network.dropout", None)]).network.dropout is None
-    assert apply_changes(recipe, [Change("network.hidden", [8, 4])]).network.hidden == (8, 4)
-    tanh = apply_changes(recipe, [Change("network.activation", {"name": "Tanh"})])
-    assert tanh.network.activation == Tanh()
+    assert changed_network(recipe, Change("network.dropout", None)).dropout is None
+    assert changed_network(recipe, Change("network.hidden", [8, 4])).hidden == (8, 4)
+    tanh = changed_network(recipe, Change("network.activation", {"name": "Tanh"}))
+    assert tanh.activation == Tanh()
     stronger = apply_changes(recipe, [Change("penalties.0.strength", 0.3)])
     assert stronger.penalties == (L2(strength=0.3),)
     both = apply_changes(recipe, [Change("epochs", 3), Change("optimizer.lr", 0.5)])

@@ -20,11 +20,12 @@ from ravine.causes import CAUSES
 from ravine.data import Encoding
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.examination import remedies
+from ravine.examination.recipe_changes import SetSetting
 from ravine.examination.recipe_subject import subject_of
 from ravine.examination.remedies import Remedy, remedies_of
 from ravine.examination.subject import Facts, Observed, stay_silent
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_changes import STRENGTHS, apply_treatments
+from ravine.examination.torch_changes import STRENGTHS_BY_CAUSE, apply_treatments
 from ravine.examination.torch_subject import TorchSubject
 from ravine.finding import TRIABLE_CHANGES, Change, Checks, Evidence, Finding
 from ravine.networks.initializers import Normal
@@ -231,7 +232,7 @@ def test_there_is_one_class_of_remedies_and_one_list():
     assert sum(text.count("\ndef remedies") for text in sources) == 1
     causes = {*remedies.GENERAL_CAUSES, *remedies.SETTING_CAUSES}
     scales = {"input-scale", "target-scale", "loss-reduction", "imbalance", "initialization"}
-    assert causes | scales >= {*STRENGTHS}
+    assert causes | scales >= {*STRENGTHS_BY_CAUSE}
 
 
 NOISE = np.random.default_rng(0)
@@ -322,6 +323,7 @@ def test_every_remedy_of_a_recipe_changes_it():
         for strength in remedy.strengths:
             changed = subject.recipe
             for made in strength:
+                assert isinstance(made, SetSetting)
                 changed = made.apply(changed)
             assert changed != subject.recipe
     rates = next(r for r in found if r.cause == "learning-rate-high")

@@ -200,7 +200,7 @@ def test_a_code_is_explained_once():
 
 def test_that_nothing_was_learned_is_excused_where_there_is_nothing_to_learn():
     class Reference:
-        informative = False
+        informative: bool | None = False
 
     found = [
         finding("RVN-T02", "labels"),

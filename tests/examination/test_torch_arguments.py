@@ -31,6 +31,11 @@ def program(model=None, loss=F.cross_entropy, train=(X, Y), **more):
     return read_program(network() if model is None else model, loss, train, **given)
 
 
+def tensors(given) -> TensorData:
+    assert isinstance(given.train, TensorData)
+    return given.train
+
+
 class Pairs(Dataset):
     def __len__(self):
         return len(X)
@@ -58,7 +63,7 @@ class SparseWords(nn.Module):
 
 def test_a_fifth_is_held_out_where_no_validation_examples_are_given():
     given = program()
-    train, held = given.train.inputs[:, 0].tolist(), given.validation[0][:, 0].tolist()
+    train, held = tensors(given).inputs[:, 0].tolist(), given.validation[0][:, 0].tolist()
     assert given.held_out and len(held) == 18 and sorted(train + held) == sorted(X[:, 0].tolist())
     order = {v: i for i, v in enumerate(X[:, 0].tolist())}
     places = [order[v] for v in train]
@@ -74,7 +79,7 @@ def test_too_few_examples_are_not_split_and_given_ones_are_kept():
     assert program(train=(X[:60], Y[:60])).held_out
     given = program(validation=(X[:7], Y[:7]))
     assert not given.held_out and torch.equal(given.validation[0], X[:7])
-    assert len(given.train.inputs) == 90
+    assert len(tensors(given).inputs) == 90
     loaded = program(validation=DataLoader(Pairs(), batch_size=20, shuffle=True))
     assert len(loaded.validation[0]) == 90
 
@@ -86,7 +91,7 @@ def test_holding_out_makes_no_last_batch_of_one(count, batch):
     given = program(train=(x, (x[:, 0] > 0).long()), batch_size=batch)
     last = [len(inputs) for inputs, _ in given.train.epoch()][-1]
     assert last > 1 or count % batch == 1
-    assert len(given.train.inputs) + len(given.validation[0]) == count
+    assert len(tensors(given).inputs) + len(given.validation[0]) == count
 
 
 # What it is read as
@@ -126,7 +131,7 @@ def test_examples_come_without_their_history_and_a_loss_with_a_memory_as_a_copy(
 
     loss = Counting()
     given = program(loss=loss, train=(X.clone().requires_grad_(), Y))
-    assert not given.train.inputs.requires_grad and not given.validation[0].requires_grad
+    assert not tensors(given).inputs.requires_grad and not given.validation[0].requires_grad
     assert int(loss.calls) == 0 and given.loss is not loss
 
 

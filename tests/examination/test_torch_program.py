@@ -17,6 +17,7 @@ from ravine.examination.torch_changes import (
     UnitVarianceStart,
     apply_treatments,
 )
+from ravine.examination.torch_data import TensorData
 from ravine.examination.torch_program import loss_or_nan, losses_by_group, train_program
 
 RNG = torch.Generator().manual_seed(0)
@@ -97,7 +98,9 @@ def loaders():
 @pytest.mark.parametrize("kind", loaders())
 def test_runs_repeat_bit_for_bit_by_seed_and_draw_nothing_of_the_user_s(kind):
     given, model = loaders()[kind], nn.Sequential(network(), nn.Dropout(0.3))
-    torch.manual_seed(9), np.random.seed(9), random.seed(9)
+    torch.manual_seed(9)
+    np.random.seed(9)
+    random.seed(9)
     generator = getattr(given, "generator", None)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     own = None if generator is None else generator.get_state()
@@ -199,6 +202,7 @@ def test_losses_that_are_not_finite_are_evaluated_once():
 
     examples = X[:8], torch.zeros(8).long()
     read = program(loss=sometimes, train=(X, torch.zeros(90).long()), validation=examples)
+    assert isinstance(read.train, TensorData)
     read.train.targets[10:] = 1
     run = train_program(read, seed=0)
     assert len(run.evaluations) <= 2

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ravine.diagnosis.trials.outcome import Outcome, TrialResults, WholeRun
-from ravine.examination.subject import CannotTryError, stay_silent
+from ravine.examination.subject import CannotTryError, SeedRun, stay_silent
 from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_changes import (
     AverageLoss,
@@ -45,6 +45,12 @@ def subject(model=None, *, loss=F.cross_entropy, train=(X, Y), **more):
 
 def observed(given, *, trials=False):
     return given.observe(trials=trials, say=stay_silent)
+
+
+def run_strength(given, strength, **more) -> list[SeedRun]:
+    (runs,) = given.run([strength], **more)
+    assert not isinstance(runs, CannotTryError), runs
+    return runs
 
 
 # What its settings say
@@ -138,7 +144,7 @@ def test_trials_are_as_long_as_the_program_and_at_most_600_steps():
 def test_what_is_tried_is_evaluated_by_the_program_s_own_loss_on_the_same_examples():
     """Also where the remedy is another loss: a sum is evaluated as the sum that it was."""
     given = subject(loss=nn.CrossEntropyLoss(reduction="sum"), validation=(X, Y))
-    ((run,),) = given.run([(AverageLoss(),)], seeds=range(1), steps=8)
+    (run,) = run_strength(given, (AverageLoss(),), seeds=range(1), steps=8)
     known = train_program(AverageLoss().apply(given.program), seed=0)
     with torch.no_grad():
         out = known.model.eval()(X)
@@ -147,7 +153,7 @@ def test_what_is_tried_is_evaluated_by_the_program_s_own_loss_on_the_same_exampl
             for o, y in zip(out.tensor_split(7), Y.tensor_split(7), strict=True)
         ]
     assert run.loss == pytest.approx(sum(groups) / 7, rel=1e-5)
-    ((doubted,),) = given.run([(AverageLoss(),)], seeds=range(1), steps=8, loss_in_doubt=True)
+    (doubted,) = run_strength(given, (AverageLoss(),), seeds=range(1), steps=8, loss_in_doubt=True)
     assert doubted.loss < run.loss / 2  # a mean over groups of four, by its own loss
 
 
@@ -163,7 +169,7 @@ def test_its_own_run_is_the_run_that_trials_are_compared_to():
 
 def test_seeds_count_from_the_program_s_own_and_repeat():
     given = subject(seed=3)
-    (some,) = given.run([()], seeds=range(2, 4), steps=8)
+    some = run_strength(given, (), seeds=range(2, 4), steps=8)
     assert [run.loss for run in some] == [
         train_program(given.program, seed=s).last.loss for s in (5, 6)
     ]
@@ -178,7 +184,7 @@ def test_a_run_is_cut_at_the_steps_unless_a_treatment_makes_it_longer():
         ((SetSteps(60),), 5, 60),
         ((SetBatchSize(14), ScaleLearningRate(10)), 30, 20),  # ten passes are no more steps
     ):
-        ((run,),) = given.run([strength], seeds=range(1), steps=steps, evaluate_at=(2,))
+        (run,) = run_strength(given, strength, seeds=range(1), steps=steps, evaluate_at=(2,))
         assert [step for step, _, _ in run.evaluations] == [2, last]
 
 
@@ -211,7 +217,7 @@ def test_a_run_that_diverges_has_no_loss():
         optimizer=lambda p: torch.optim.SGD(p, lr=1e6),
         epochs=10,
     )
-    ((run,),) = given.run([()], seeds=range(1), steps=40)
+    (run,) = run_strength(given, (), seeds=range(1), steps=40)
     assert math.isnan(run.loss)
 
 
@@ -223,7 +229,9 @@ def test_a_rise_of_the_loss_has_a_standard_error_over_groups_of_examples():
     run = train_program(given.program, seed=0, evaluate_at=range(0, 360, 20))
     best = min(run.evaluations, key=lambda e: e.loss)
     rises = torch.tensor(run.last.losses) - torch.tensor(best.losses)
-    mean, error = loss_rise(given.program, run)
+    rise = loss_rise(given.program, run)
+    assert rise is not None
+    mean, error = rise
     assert mean == pytest.approx(float(rises.mean()), abs=1e-6) and mean > 0.1
     assert error == pytest.approx(float(rises.std() / 16**0.5), rel=1e-5)
     assert loss_rise(subject().program, run) is None  # nothing is held out

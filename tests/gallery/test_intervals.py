@@ -30,7 +30,8 @@ def test_each_name_stands_beside_its_interval(upright):
         else (axes.get_yticklabels(), axes.get_yticks())
     )
     assert [text.get_text() for text in names] == ["a", "b"] and list(ticks) == [0, 1]
-    dots = [line.get_xydata().tolist()[0] for line in axes.lines if line.get_marker() == "o"]
+    lines = [line for line in axes.lines if line.get_marker() == "o"]
+    dots = [np.asarray(line.get_xydata()).tolist()[0] for line in lines]
     assert dots == ([[0, 10], [1, 30]] if upright else [[10, 0], [30, 1]])
 
 
@@ -44,6 +45,6 @@ def test_each_name_stands_beside_its_interval(upright):
 def test_a_band_holds_its_values(draw, line, low, high):
     axes = figure().subplots()
     draw(axes, [0, 1], np.array([[1.0, 2, 3, 4], [2, 3, 4, 5]]), color="#000000")
-    assert axes.lines[0].get_ydata().tolist() == line
-    corners = axes.collections[0].get_paths()[0].vertices.tolist()
+    assert np.asarray(axes.lines[0].get_ydata()).tolist() == line
+    corners = np.asarray(axes.collections[0].get_paths()[0].vertices).tolist()
     assert all([x, y] in corners for ends in (low, high) for x, y in enumerate(ends))

@@ -7,6 +7,10 @@ import pytest
 import torch
 
 from ravine.data.synthetic import mixture
+from ravine.networks.layer_parts import Dropout
+from ravine.networks.mlp import Mlp
+from ravine.optimizers import Momentum
+from ravine.penalties import L2
 from ravine_gallery import (
     dropout_expectation,
     ensembles,
@@ -153,12 +157,14 @@ def test_the_lectures_network_has_about_200_weights_and_its_settings():
     recipes = mixture_boundaries.regularized_recipes(1)
     assert list(recipes) == ["λ = 0", "λ = 0.0001", "λ = 0.001", "λ = 0.01", "dropout, keep 0.7"]
     for recipe in recipes.values():
-        assert recipe.network.hidden == (50,)
+        assert isinstance(recipe.network, Mlp) and recipe.network.hidden == (50,)
+        assert isinstance(recipe.optimizer, Momentum)
         assert (recipe.optimizer.lr, recipe.optimizer.momentum) == (0.1, 0.9)
-    assert (
-        recipes["λ = 0.01"].penalties[0].form == "squared"
-    )  # λ‖W‖², as the lecture differentiates it
-    assert recipes["dropout, keep 0.7"].network.dropout.rate == pytest.approx(0.3)
+    penalty, network = recipes["λ = 0.01"].penalties[0], recipes["dropout, keep 0.7"].network
+    # λ‖W‖², as the lecture differentiates it
+    assert isinstance(penalty, L2) and penalty.form == "squared"
+    assert isinstance(network, Mlp) and isinstance(network.dropout, Dropout)
+    assert network.dropout.rate == pytest.approx(0.3)
 
 
 def test_no_network_beats_bayes(numbers):

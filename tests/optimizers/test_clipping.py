@@ -13,7 +13,7 @@ from ravine.protocols import StepContext
 
 def now(step=1, meter=None):
     decays = torch.ones(1, 1)
-    return StepContext(step=step, factor=1.0, decays=decays, layout=None, meter=meter)  # type: ignore
+    return StepContext(step=step, factor=1.0, decays=decays, layout=None, meter=meter)
 
 
 def noise(*shape, seed=0):

@@ -28,7 +28,7 @@ from ravine.protocols import StepContext
 
 def now(step, *, factor=1.0, width=2, decays=None, meter=None):
     decays = torch.ones(1, width, dtype=torch.float64) if decays is None else decays
-    return StepContext(step=step, factor=factor, decays=decays, layout=None, meter=meter)  # type: ignore
+    return StepContext(step=step, factor=factor, decays=decays, layout=None, meter=meter)
 
 
 def path(part, rows, gradient, steps, *, factor=lambda step: 1.0):
@@ -57,11 +57,8 @@ def test_lr_inside_and_outside_are_one_path_while_it_is_constant_and_two_after_i
         return 1.0 if step <= 20 else 0.1
 
     forms = ("outside", "inside")
-    same = [path(Momentum(lr=0.02, form=f), START, bowl, 40)[0] for f in forms]  # type: ignore
-    changed = [
-        path(Momentum(lr=0.02, form=f), START, bowl, 40, factor=drop)[0]  # type: ignore
-        for f in forms
-    ]
+    same = [path(Momentum(lr=0.02, form=f), START, bowl, 40)[0] for f in forms]
+    changed = [path(Momentum(lr=0.02, form=f), START, bowl, 40, factor=drop)[0] for f in forms]
     torch.testing.assert_close(same[0], same[1], rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(changed[0][:20], changed[1][:20], rtol=1e-12, atol=1e-13)
     assert (changed[0][20] - changed[1][20]).abs().max() > 1e-3

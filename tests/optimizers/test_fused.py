@@ -46,7 +46,7 @@ def moment(step, width, dtype, *, meter=None, networks=P):
     factor = (
         torch.linspace(1.0, 0.5, P, dtype=torch.float64).view(-1, 1)[:networks] if step > 3 else 1.0
     )
-    return StepContext(step=step, factor=factor, decays=decays, layout=None, meter=meter)  # type: ignore
+    return StepContext(step=step, factor=factor, decays=decays, layout=None, meter=meter)
 
 
 def noise(width, seed, dtype):

@@ -159,7 +159,7 @@ def test_lbfgs_in_a_run_ends_with_the_weights_of_torch():
     run, task = train(recipe, workers=1), load_task(recipe)
     assert {e.name for e in run.record.effects} >= {"step length", "line search"}
     program = BatchedNetwork(network, task.signature)
-    examples = task.train.to("cpu", torch.float64)
+    examples = task.train_examples.to("cpu", torch.float64)
     batch = Batch(examples.numbers[None], None, examples.targets[None])
     objective = Objective.of_program(program, losses.SoftmaxCrossEntropy(), batch)
     rows, _ = program.start([0, 1])
@@ -344,7 +344,7 @@ def test_a_penalty_is_part_of_what_is_searched():
     run, task = train(recipe.vary("precision", "float64"), workers=1), load_task(recipe)
     program, examples = (
         BatchedNetwork(recipe.network, task.signature),
-        task.train.to("cpu", torch.float64),
+        task.train_examples.to("cpu", torch.float64),
     )
     batch = Batch(examples.numbers[None], None, examples.targets[None])
     decays = program.layout.decays(dtype=torch.float64)

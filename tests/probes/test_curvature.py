@@ -57,7 +57,7 @@ def case(**more):
     return Objective.of_program(program, losses.SoftmaxCrossEntropy(), batch, buffers=buffers), rows
 
 
-def by_torch(objective, rows, i):
+def by_torch(objective, rows, i) -> torch.Tensor:
     """One network's Hessian by torch.autograd.functional."""
 
     def value(w):
@@ -66,7 +66,9 @@ def by_torch(objective, rows, i):
             objective.layout.views(torch.cat([others[:i], w[None], others[i + 1 :]]))
         )[i, 0]
 
-    return torch.autograd.functional.hessian(value, rows[i])
+    hessian = torch.autograd.functional.hessian(value, rows[i])
+    assert isinstance(hessian, torch.Tensor)
+    return hessian
 
 
 def quadratic(eigenvalues):
@@ -312,7 +314,7 @@ def test_a_network_of_zeros_stands_at_a_saddle():
     ids=repr,
 )
 def test_steps_grow_just_above_the_edge_and_shrink_just_below(optimizer):
-    now = StepContext(1, 1.0, torch.ones(1, 1, dtype=torch.float64), None)  # type: ignore[arg-type]
+    now = StepContext(1, 1.0, torch.ones(1, 1, dtype=torch.float64), None)
     one = torch.ones(1, 1, dtype=torch.float64)
     found = stability_edge(optimizer, one, now)
     curvature = found.threshold - found.coupled
@@ -339,7 +341,7 @@ def test_steps_grow_just_above_the_edge_and_shrink_just_below(optimizer):
 def test_adaptive_rules_have_the_edge_of_their_scaled_curvature(optimizer):
     """At tiny weights v is nothing beside eps, so the scale is eps alone and the rule linear."""
     tiny = torch.full((1, 1), 1e-12, dtype=torch.float64)
-    now = StepContext(60, 1.0, torch.ones_like(tiny), None)  # type: ignore[arg-type]
+    now = StepContext(60, 1.0, torch.ones_like(tiny), None)
     found = stability_edge(
         optimizer, tiny, now, {**optimizer.start(tiny), "square": torch.zeros_like(tiny)}
     )
@@ -361,7 +363,7 @@ def test_adaptive_rules_have_the_edge_of_their_scaled_curvature(optimizer):
 
 def test_rules_whose_edge_is_not_known_have_none():
     rows = torch.ones(1, 2)
-    now = StepContext(1, 1.0, torch.ones(1, 2), None)  # type: ignore[arg-type]
+    now = StepContext(1, 1.0, torch.ones(1, 2), None)
     assert stability_edge(optimizers.Lion(), rows, now) is None
     assert stability_edge(optimizers.Adam(), rows, now) is None  # without its state
     assert stability_edge(optimizers.SGD(lr=0.0), rows, now).threshold.isinf().all()
@@ -409,7 +411,7 @@ def test_the_curvature_of_a_run_is_that_of_its_hessian(run):
 
 def test_bad_questions_are_answered_in_words(run):
     with pytest.raises(InputError, match="there are train, validation, test"):
-        probed(run, split="training")  # type: ignore[arg-type]
+        probed(run, split="training")
     with pytest.raises(InputError, match="one is the least"):
         probed(run, examples=0)
     with pytest.raises(InputError, match="no model"):
@@ -442,7 +444,7 @@ def test_hessians_products_and_traces_agree_with_curvlinops():
         ).double()
         views = iter(program.layout.views(rows).values())
         with torch.no_grad():
-            for layer in model[::2]:
+            for layer in list(model)[::2]:
                 layer.weight.copy_(next(views)[i].T)
                 layer.bias.copy_(next(views)[i, 0])
         data = [(batch.numbers[0], batch.targets[0])]

@@ -52,7 +52,7 @@ def shown(figure):
 def test_the_first_column_are_training_pictures_of_each_class_in_turn(frame):
     figure = contact_sheet(recipe(augment.Rotate()), frame)
     rows, task = shown(figure), load_task(recipe(), frame)
-    train = task.train.numbers.permute(0, 2, 3, 1).float() / 255
+    train = task.train_examples.numbers.permute(0, 2, 3, 1).float() / 255
     assert len(rows) == 6 and all(len(row) == 8 for row in rows)
     assert all(any(torch.allclose(row[0], one) for one in train) for row in rows)
     names = [axes.get_ylabel() for axes in figure.axes[::8]]
@@ -70,8 +70,10 @@ def test_the_others_are_what_the_training_loop_makes_of_them(frame):
         plan=training_plan(resolved, task),
         batch=6,
     )
-    places = in_turn(task.train.targets, task.train.count)[:6]
-    batch = Batch(task.train.numbers[places][None], targets=task.train.targets[places][None])
+    places = in_turn(task.train_examples.targets, task.train.count)[:6]
+    batch = Batch(
+        task.train_examples.numbers[places][None], targets=task.train_examples.targets[places][None]
+    )
     expected = augment_batch(start_cohort(job), batch, None).numbers.permute(0, 1, 3, 4, 2)
     for b, row in enumerate(rows):
         for p in range(7):
@@ -104,7 +106,7 @@ def test_few_pictures_make_a_small_sheet_and_regression_and_grey_are_fine():
 
 
 def test_without_augmentation_it_says_what_to_add(frame):
-    with pytest.raises(RecipeError, match='add augment = .{name = "Flip"}'):
+    with pytest.raises(RecipeError, match='Add augment = .{name = "Flip"}'):
         contact_sheet(recipe(), frame)
 
 

@@ -13,6 +13,7 @@ import torch
 from ravine import catalog, metrics
 from ravine.cli import run_command
 from ravine.data import Data, Random
+from ravine.data.datasets import load_bundled
 from ravine.errors import RecipeError
 from ravine.networks import layer_parts, mlp
 from ravine.networks.batched import BatchedNetwork
@@ -96,7 +97,10 @@ def test_a_soup_has_the_statistics_of_its_own_weights():
     task, _ = prepare(recipe)
     made = soup(train(recipe).model, task)
     layout = BatchedNetwork(stack([recipe]).network, made.signature).layout
-    signal = task.train.numbers.double() @ layout.views(made.weights.double())["hidden.0.weight"][0]
+    signal = (
+        task.train_examples.numbers.double()
+        @ layout.views(made.weights.double())["hidden.0.weight"][0]
+    )
     mean = made.buffers["hidden.0.norm.mean"].reshape(-1).double()
     torch.testing.assert_close(mean, signal.mean(0), rtol=1e-4, atol=1e-5)
 
@@ -157,7 +161,7 @@ def test_an_ensemble_is_saved_and_read_as_a_run(trained, tmp_path):
     model, task = trained
     run = as_run(joined([model, model]), task, out=tmp_path / "e", said=["twice the same"])
     again = open_run(tmp_path / "e")
-    frame = catalog.data.datasets.load_bundled("iris")[0]
+    frame = load_bundled("iris")[0]
     assert again.predict(frame).equals(run.predict(frame)) and again.score == run.score
     assert len(again.record.members) == 6 and again.record.notes == ("twice the same",)
     assert run.score.value == train(RECIPE).score.value  # the same three, each twice

@@ -29,7 +29,7 @@ def test_the_largest_rate_of_a_linear_model_is_two_over_its_largest_curvature(so
     )
     recipe = recipe.vary("batch", "all")
     task, _ = prepare(recipe)
-    x = torch.cat([task.train.numbers, torch.ones(task.train.count, 1)], 1).double()
+    x = torch.cat([task.train_examples.numbers, torch.ones(task.train.count, 1)], 1).double()
     stable = 2 / float(torch.linalg.eigvalsh(x.T @ x / len(x))[-1])  # of the mean of ½ (y − f)²
     found = range_test(recipe, low=1e-3, rates=49, steps=200)
     assert found.largest.value <= stable < found.largest.value * found.spacing * 1.001

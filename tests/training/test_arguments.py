@@ -8,6 +8,7 @@ import torch
 
 import ravine
 from ravine.cli import run_command
+from ravine.data import Encoder
 from ravine.errors import InputError
 from ravine.training.arguments import require_device, require_workers
 
@@ -23,12 +24,12 @@ RECIPE = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs",
         ),
         (
             lambda: ravine.train(Path("r.toml")),
-            r"the recipe is a .*Path: .*give ravine.read_recipe\(\"r.toml\"\)",
+            r"the recipe is a .*Path: .*Give ravine.read_recipe\(\"r.toml\"\)",
         ),
         (lambda: ravine.train(None), "the recipe is None: it must be a ravine.Recipe"),
         (
             lambda: ravine.train_all(RECIPE),
-            r"train_all got one recipe: .*write train_all\(\[recipe\]\)",
+            r"train_all got one recipe: .*Write train_all\(\[recipe\]\)",
         ),
         (lambda: ravine.train_all("penguins"), "train_all got 'penguins'"),
         (lambda: ravine.train_all(None), "train_all got None"),
@@ -75,6 +76,7 @@ def test_what_is_right_is_taken():
 
 def test_a_file_of_new_rows_is_predicted_as_its_table_is(tmp_path):
     run = ravine.train(RECIPE)
+    assert isinstance(run.model.encoder, Encoder)
     table = pd.DataFrame(1.0, index=range(3), columns=list(run.model.encoder.columns))
     table.to_csv(tmp_path / "new.csv", index=False)
     assert run.predict(str(tmp_path / "new.csv")).equals(run.predict(table))

@@ -123,7 +123,7 @@ def test_averaged_weights_leave_training_with_their_own_statistics(average):
             102, generator=torch.Generator().manual_seed(0)
         )  # any: the mean is over the whole split
         torch.optim.swa_utils.update_bn(
-            list(task.train.numbers.double()[order].split(102)), reference
+            list(task.train_examples.numbers.double()[order].split(102)), reference
         )
         mean = model.buffers["hidden.0.norm.mean"][place].reshape(-1).double()
         torch.testing.assert_close(mean, reference[1].running_mean, rtol=1e-4, atol=1e-5)

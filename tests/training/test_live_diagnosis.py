@@ -116,7 +116,7 @@ def test_a_rise_is_paired_with_the_lowest_look():
     looks = torch.rand(4, 2, 50, generator=torch.Generator().manual_seed(1)).double()
     looks[1] -= 0.5  # the lowest
     for each in looks:
-        log_loss_rise(cohort, each, each.mean(1))  # type: ignore[arg-type]
+        log_loss_rise(cohort, each, each.mean(1))
     for at, name in ((2, "of the third look"), (3, "of the fourth")):
         apart = (looks[at] - looks[1]).numpy()
         np.testing.assert_allclose(logged["rise/validation/loss"][at], apart.mean(1), err_msg=name)
@@ -228,7 +228,7 @@ def test_a_run_has_no_more_looks_than_its_budget_of_alarms_has():
         points.append((step, [0.0]))
         log = TrainingLog(Meter(1), series={"train/loss": points})
         cohort = SimpleNamespace(log=log, step=step, job=SimpleNamespace(plan=plan))
-        seen += is_diagnosis_due(cohort)  # type: ignore[arg-type]
+        seen += is_diagnosis_due(cohort)
     assert 10 < seen <= len(INTERIM_SHARES)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from ravine import recipe_files
 from ravine.cli import run_command
+from ravine.networks.pretrained import Continued, Pretrained
 
 RECIPE = 'base = "plain"\nepochs = 2\n[data]\nsource = "houses.csv"\ntarget = ["y"]\n'
 
@@ -67,11 +68,13 @@ def test_weights_start_at_the_recipes_folder_too(table):
     )
     (table / "b" / "r.toml").write_text(text)
     network = recipe_files.read_recipe("../b/r.toml").network
+    assert isinstance(network, Continued) and isinstance(network.network, Continued)
     assert network.weights == "../b/old/w.pt" and network.network.weights == "../b/v.pt"
     (table / "b" / "r.toml").write_text(
         'base = "image"\nnetwork = {name = "Pretrained", weights = "random"}\n'
     )
-    assert recipe_files.read_recipe("../b/r.toml").network.weights == "random"
+    network = recipe_files.read_recipe("../b/r.toml").network
+    assert isinstance(network, Pretrained) and network.weights == "random"
 
 
 def test_a_bundled_set_stays_its_name(table):

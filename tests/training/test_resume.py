@@ -190,4 +190,5 @@ def test_a_finished_run_and_a_folder_that_is_none_are_refused(tmp_path):
 
 
 def test_stacking_does_not_change_what_a_recipe_says():
-    assert stack([everything()] * 2).network.hidden == (13, 7)
+    network = stack([everything()] * 2).network
+    assert isinstance(network, mlp.Mlp) and network.hidden == (13, 7)

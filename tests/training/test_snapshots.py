@@ -9,6 +9,7 @@ import torch
 
 from ravine import catalog, recipe_files, schedules
 from ravine.data import Data
+from ravine.data.datasets import load_bundled
 from ravine.early_stopping import EarlyStopping
 from ravine.errors import RecipeError
 from ravine.networks import layer_parts, mlp
@@ -47,7 +48,7 @@ def test_each_snapshot_is_what_a_run_ends_with_that_stops_there():
 def test_the_model_averages_their_probabilities_and_is_read_back(tmp_path):
     run = train(CYCLIC, out=tmp_path / "run")
     parts = [train(shorter(CYCLIC, epochs)).model for epochs in (4, 8, 12)]
-    frame = catalog.data.datasets.load_bundled("iris")[0]
+    frame = load_bundled("iris")[0]
     mean = torch.stack([model.encoded_prediction(frame) for model in parts]).mean(0)
     torch.testing.assert_close(run.model.encoded_prediction(frame), mean, rtol=0, atol=1e-14)
     again = open_run(tmp_path / "run")

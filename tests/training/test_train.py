@@ -13,16 +13,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from ravine import catalog, optimizers, recipe_files, schedules
+from ravine import catalog, recipe_files, schedules
 from ravine.data import Data, Random, read_table
 from ravine.data.datasets import load_bundled
 from ravine.early_stopping import EarlyStopping
 from ravine.errors import InputError, Interrupted, RecipeError, RunError
 from ravine.networks import layer_parts, mlp
 from ravine.part import group_key
+from ravine.penalties import L2
 from ravine.record import read_record, record_files
-from ravine.reporting.run_summary import summary
-from ravine.serialization import to_plain
 from ravine.training import train as training
 from ravine.training.defaults import load_task
 from ravine.training.determinism import exact_arithmetic, flushes_denormals
@@ -151,6 +150,7 @@ def test_paths_in_a_recipe_file_are_relative_to_it(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     data = recipe_files.read_recipe("sub/r.toml").data
+    assert isinstance(data, Data)
     assert (data.source, data.test) == (
         os.path.join("sub", "houses.csv"),
         os.path.join("sub", "more.csv"),
@@ -180,27 +180,17 @@ def test_numbers_that_could_not_be_worked_out_come_back_as_such(written, tmp_pat
         and math.isnan(read.score.others["auc"])
         and math.isnan(read.members[0].test["auc"])
     )
-    assert "auc nan" in summary(read)
-
-
-@pytest.mark.parametrize("cls", optimizers.ALL)
-def test_every_optimizer_has_its_line_in_the_summary(cls, written):
-    if cls is optimizers.TorchOptimizer:
-        pytest.skip("is made from Python alone")
-    record = written[0].record
-    recipe = {**record.recipe, "optimizer": to_plain(cls())}
-    assert f"{cls.__name__} " in summary(dataclasses.replace(record, recipe=recipe))
 
 
 def test_settings_change_by_path():
     recipe = recipe_files.with_setting(catalog.plain(), "optimizer=adam")
     assert type(recipe.optimizer).__name__ == "Adam"
-    assert recipe_files.with_setting(recipe, "network.hidden=[3,4]").network.hidden == (3, 4)
+    network = recipe_files.with_setting(recipe, "network.hidden=[3,4]").network
+    assert isinstance(network, mlp.Mlp) and network.hidden == (3, 4)
     assert recipe_files.with_setting(recipe, "stop=none").stop is None
     recipe = recipe_files.with_setting(recipe, 'penalties=[{name = "L2", strength = 0.1}]')
-    assert (
-        recipe_files.with_setting(recipe, "penalties.0.strength=0.5").penalties[0].strength == 0.5
-    )
+    (penalty,) = recipe_files.with_setting(recipe, "penalties.0.strength=0.5").penalties
+    assert isinstance(penalty, L2) and penalty.strength == 0.5
     with pytest.raises(RecipeError, match="Did you mean 'epochs'"):
         recipe_files.with_setting(recipe, "epoch=3")
 

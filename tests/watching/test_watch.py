@@ -10,6 +10,7 @@ import tracemalloc
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.optim.optimizer as torch_optimizer
 from healthy_loops import HEALTHY, all_examples, averaged, frozen_backbone, game, plain
 from sick_loops import (
     SICK,
@@ -132,9 +133,8 @@ def test_no_hook_stays_behind():
     teach(RecordingWatch(), model, optimizer, steps=3)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert not any(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters())
-    from torch.optim import optimizer as home
-
-    assert not home._global_optimizer_pre_hooks and not home._global_optimizer_post_hooks
+    assert not torch_optimizer._global_optimizer_pre_hooks
+    assert not torch_optimizer._global_optimizer_post_hooks
 
 
 def test_frozen_parameters_are_noted():

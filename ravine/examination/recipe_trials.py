@@ -36,7 +36,7 @@ MAX_LOSS_RATIO = 2.0  # times the constant's loss: or a few bad runs would hide 
 
 
 @dataclass(frozen=True)
-class RecipeBench:
+class RecipeTrials:
     """What trials of a recipe need: the recipe (resolved) on a task that is small enough, its run,
     and the loss of the best constant answer.
     """
@@ -54,7 +54,7 @@ class RecipeBench:
         recipe = resolve(apply_changes(self.recipe, changes), self.task)
         if recipe.epochs != self.recipe.epochs or steps is None:
             return recipe
-        return shorten(recipe, self.task, steps)
+        return shorten_recipe(recipe, self.task, steps)
 
     def task_for(self, recipe: Recipe) -> Task:
         """The task of a changed recipe, which is loaded again where it encodes its examples
@@ -85,9 +85,9 @@ class RecipeBench:
         return [SeedRun(*next(values)) if ok else SeedRun(math.nan, None) for ok in alive]
 
 
-def prepare_bench(
+def prepare_trials(
     recipe: Recipe, task: Task, run: Run | None, frame: TableLike | None, *, say: Say
-) -> RecipeBench:
+) -> RecipeTrials:
     """Everything that trials need; the recipe is trained where there is no run of it on these
     examples with enough seeds.
     """
@@ -98,12 +98,12 @@ def prepare_bench(
     length = int(max(screening, min(MAX_RECIPE_STEPS, TRIAL_SECONDS / 4 / TRIAL_SEEDS / seconds)))
     whole = small is task
     if run is None or not whole or len(run.record.members) < TRIAL_SEEDS:
-        short = shorten(recipe, small, length)
+        short = shorten_recipe(recipe, small, length)
         steps = training_plan(short, small).steps
         say(f"training the recipe as it is: {steps:,} steps, {TRIAL_SEEDS} seeds")
         run, whole = train_on([small], [short])[0], whole and short.epochs == recipe.epochs
     budget = TrialBudget(SCREENING_SEEDS, screening, TRIAL_SEEDS, length)
-    return RecipeBench(recipe, small, frame, run, whole, constant_task_loss(small), budget)
+    return RecipeTrials(recipe, small, frame, run, whole, constant_task_loss(small), budget)
 
 
 def cut_task(task: Task, recipe: Recipe) -> Task:
@@ -124,13 +124,13 @@ def seconds_per_step(task: Task, recipe: Recipe) -> float:
     """How long one network takes for one step, by a few of them."""
     count = min(task.train.count, TIMED_STEPS * batch_size(recipe, task))
     few = replace(task, train=task.train_examples.take(torch.arange(count)), test=None)
-    short = shorten(recipe, replace(few, validation=None), TIMED_STEPS)
+    short = shorten_recipe(recipe, replace(few, validation=None), TIMED_STEPS)
     began = time.perf_counter()
     train_on([few], [short], workers=1)
     return (time.perf_counter() - began) / (TRIAL_SEEDS * TIMED_STEPS)
 
 
-def shorten(recipe: Recipe, task: Task, steps: int) -> Recipe:
+def shorten_recipe(recipe: Recipe, task: Task, steps: int) -> Recipe:
     """The recipe with so few epochs that it makes about so many steps, if it makes more."""
     per_epoch = -(-task.train.count // batch_size(recipe, task))
     assert recipe.epochs is not None  # resolved
@@ -150,11 +150,7 @@ def constant_task_loss(task: Task) -> float:
     held_out = evaluated_examples(task)
     targets = evenly_spaced(task.train, MAX_EVALUATED_EXAMPLES).targets
     assert held_out.targets is not None and targets is not None
-    if task.kind == "classes":
-        shares = torch.bincount(targets.reshape(-1).long(), minlength=task.outputs).double()
-        constant = shares / shares.sum()
-    else:
-        constant = targets.double().reshape(len(targets), -1).mean(0)
+    constant = metrics.constant_prediction(targets, task.outputs)
     predictions = constant.expand(1, held_out.count, -1)
     return float(_losses(task, predictions, held_out.targets)[0])
 
