@@ -142,11 +142,8 @@ def _mix(
     of which the mixed-in examples have m w'.
     """
     if batch.mixed_targets is not None or batch.targets is None:
-        raise RecipeError(
-            "the batch is mixed already",
-            why="a loss has one share for others",
-            do="use one of them",
-        )
+        what = "the batch is mixed already"
+        raise RecipeError(what, why="a loss has one share for others", do="use one of them")
     if context.meter is not None:
         context.meter.add(name, share.double().mean(1))
     networks = torch.arange(numbers.shape[0], device=numbers.device)[:, None]

@@ -74,11 +74,8 @@ def pillow_module(module: str = "Image") -> Any:
     try:
         return importlib.import_module(f"PIL.{module}")
     except ImportError:
-        raise DataError(
-            "images cannot be read",
-            why="Pillow is not installed",
-            do="install it: pip install 'ravine[images]'",
-        ) from None
+        do = "install it: pip install 'ravine[images]'"
+        raise DataError("images cannot be read", why="Pillow is not installed", do=do) from None
 
 
 # Reading a file

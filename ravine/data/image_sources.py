@@ -138,11 +138,8 @@ def _list_folder(root: Path, target: tuple[str, ...], notes: list[str]) -> Image
         return _listing_of_rows(root, rows, name, None)
     twice = [SPLIT_NAMES[place] for place, n in Counter(splits.values()).items() if n > 1]
     if twice:
-        raise DataError(
-            f"{root} has two folders for {twice[0]}",
-            why=f"they are {', '.join(f.name for f in splits)}",
-            do="join the folders",
-        )
+        why = f"they are {', '.join(f.name for f in splits)}"
+        raise DataError(f"{root} has two folders for {twice[0]}", why=why, do="join the folders")
     others = [f.name for f in inside if f not in splits]
     if others:
         notes.append(
@@ -239,11 +236,8 @@ def _list_table(
             target = (likely[0],)
             notes.append(f"{column} holds the paths, {likely[0]} what is to be learned.")
     if column in target:
-        raise DataError(
-            f"the target {column} is the column of paths",
-            why="it cannot be both",
-            do="name the target: --target COLUMN",
-        )
+        what = f"the target {column} is the column of paths"
+        raise DataError(what, why="it cannot be both", do="name the target: --target COLUMN")
     check_columns(others, Data(), target)
     return ImageListing(table, target, paths_in(table, column, folder), column)
 

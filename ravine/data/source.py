@@ -102,11 +102,8 @@ def open_table(
 def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> None:
     """Raise `DataError` where a setting names no column, with the nearest one."""
     if not names:
-        raise DataError(
-            "no column is left to predict",
-            why="the table has no other",
-            do="add the target column",
-        )
+        what = "no column is left to predict"
+        raise DataError(what, why="the table has no other", do="add the target column")
     if not targets:
         guess = next((n for n in names if n.lower() in TARGET_NAMES), names[-1])
         do = f"say which is to be predicted, such as --target {guess!r}"
@@ -127,11 +124,8 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
                 )
     for name in targets:
         if name in data.drop or name == data.weight:
-            raise DataError(
-                f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}",
-                why="it cannot be both",
-                do="remove it from one of them",
-            )
+            what = f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}"
+            raise DataError(what, why="it cannot be both", do="remove it from one of them")
 
 
 def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:

@@ -185,11 +185,8 @@ def _load_streamed(
         tested = _test_table(data.test, data.target, notes)
         examples["test"] = encoder.examples(tested, data.weight)
     if examples["validation"] is None and split.validation > 0:
-        raise DataError(
-            "no row is given to validation",
-            why="the recipe keeps a validation split",
-            do="mark some rows as validation",
-        )
+        why = "the recipe keeps a validation split"
+        raise DataError("no row is given to validation", why=why, do="mark some rows as validation")
     counts = {name: 0 if e is None else e.count for name, e in examples.items()}
     notes.append(
         f"Split: {groups.count} training, {counts['validation']} validation and {counts['test']} "

@@ -294,11 +294,8 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
     except Exception as error:  # a timm beside a broken torchvision fails in ways of its own
         missing = isinstance(error, ModuleNotFoundError)
         why = "timm is not installed" if missing else f"timm cannot be imported: {error}"
-        raise RecipeError(
-            f"network.of is {of!r}",
-            why=why,
-            do=f"install it: pip install 'ravine[pretrained]', or use \"{LITE0_NAME}\"",
-        ) from None
+        do = f"install it: pip install 'ravine[pretrained]', or use \"{LITE0_NAME}\""
+        raise RecipeError(f"network.of is {of!r}", why=why, do=do) from None
     if not timm.is_model(name):
         raise RecipeError(
             f"timm has no model {name!r}", why=nearest(name, timm.list_models(f"{name[:4]}*"))

@@ -51,11 +51,8 @@ def new_folder(folder: Path) -> Path:
         kind = "is not empty" if folder.is_dir() else "is a file"
         begun = (folder / "plan.json").exists() and not (folder / "record.json").exists()
         resume = f", or continue that run: ravine train --resume {folder}" if begun else ""
-        raise InputError(
-            f"{folder} {kind}",
-            why="a run never writes over what is there",
-            do=f"name a new folder{resume}",
-        )
+        why = "a run never writes over what is there"
+        raise InputError(f"{folder} {kind}", why=why, do=f"name a new folder{resume}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".probe"
