@@ -28,8 +28,7 @@ RECORD_SCHEMA = 1  # raised when a file of a run's folder changes its meaning
 class Member:
     """One network of a run and how it ended: finished, stopped (early), diverged or interrupted.
 
-    `validation` and `test` hold its values by name ("loss", "accuracy", ...), for the weights that
-    were kept.
+    `validation` and `test` hold values by name ("loss", "accuracy", ...), of the kept weights.
     """
 
     seed: int
@@ -62,8 +61,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The model's score on a split: a metric's value with a confidence interval, and the scores of
-    its members.
+    """The model's score on a split: a metric with its confidence interval, and the members' scores.
 
     `constant_baseline` is the score of the best constant prediction, by the mean of the training
     targets or the shares of the classes; None where it is unknown.
@@ -84,9 +82,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class EffectReport:
-    """What a technique of the recipe reported: one number for each member, 0 if and only if it did
-    nothing.
-    """
+    """What a technique reported: one number for each member, 0 if and only if it did nothing."""
 
     name: str
     meaning: str
@@ -100,8 +96,7 @@ class EffectReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one run did. `recipe` and `surroundings` are plain data; `notes` tell what was
-    inferred from the data.
+    """What one run did. `recipe` and `surroundings` are plain data, `notes` say what was inferred.
 
     `findings` are those of the checks before the first step, as plain data (`Finding.to_json`).
     """
@@ -151,9 +146,7 @@ def record_files(record: Record) -> dict[str, bytes]:
 
 
 def read_record(folder: Path) -> Record:
-    """Read the record in a run's folder. Raises `RunError` if it is missing, damaged, or of a newer
-    version.
-    """
+    """Read the record in a run's folder. Raises `RunError` if it is missing, damaged or too new."""
     data = read_json(folder / "record.json")
     score = data["score"]
     return Record(

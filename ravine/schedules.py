@@ -136,8 +136,7 @@ class FlatCosine(_Scheduled):
 class SGDR(_Scheduled):
     """Cosines with warm restarts: each cycle falls from 1 to `minimum` (Loshchilov & Hutter 2017).
 
-    The first cycle takes `epochs`, each further one `times` as long. The rate falls at every step,
-    not once an epoch.
+    The first cycle takes `epochs`, each further one `times` as long. The rate falls every step.
     """
 
     epochs: Number = setting(default=10.0, gt=0)
@@ -205,8 +204,7 @@ class OneCycle(_Scheduled):
 class WarmupStableDecay(_Scheduled):
     """Up in a straight line, constant, down to `minimum` (Hu et al. 2024; Hägele et al. 2024).
 
-    `warmup` and `cooldown` are fractions of the run. The way down is "linear", or "sqrt": 1 −
-    √(share of the cooldown).
+    `warmup` and `cooldown` are fractions of the run. Down goes "linear" or "sqrt": 1 − √share.
     """
 
     warmup: Number = setting(default=0.05, ge=0, lt=1)
@@ -255,8 +253,7 @@ class Coslog4(_Scheduled):
 class WarmUp:
     """Multiplies another schedule by a line from `first` to 1 in `epochs` (or `steps`, if given).
 
-    `then` starts with the run, not after the warm-up, as in torch's ChainedScheduler, not
-    SequentialLR.
+    `then` starts with the run, not after the warm-up: as torch's ChainedScheduler.
     """
 
     acts: ClassVar[Effect] = Effect(
@@ -286,8 +283,8 @@ class ReduceOnPlateau(_Scheduled):
 
     After a reduction `cooldown` evaluations do not count; `minimum` is the lowest factor. An
     improvement must exceed `threshold`, "relative" to the best or "absolute". Decides as torch's
-    ReduceLROnPlateau does, without its `eps`, which skips reductions of less than 1e-8. A NaN score
-    is no improvement.
+    ReduceLROnPlateau does, without its `eps`, which skips reductions of less than 1e-8. NaN never
+    improves.
     """
 
     gamma: Number = setting(default=0.1, gt=0, lt=1)

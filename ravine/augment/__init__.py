@@ -66,11 +66,9 @@ def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) 
     if not parts:
         return
     if image is None:
-        raise RecipeError(
-            f"the recipe augments with {type(parts[0]).__name__}",
-            why="the examples are rows of a table",
-            do="leave augment out, or name a folder of images",
-        )
+        what = f"the recipe augments with {type(parts[0]).__name__}"
+        do = "leave augment out, or name a folder of images"
+        raise RecipeError(what, why="the examples are rows of a table", do=do)
     for name, times in Counter(map(_stream_name, parts)).items():
         if times > 1:
             what = f"{name} stands twice in augment"

@@ -1,8 +1,7 @@
 """Rotation, stretching, shear and zoom: affine maps, one for each image.
 
 A map says from where in the image each pixel of the result comes: x' = a x + b y + c, in pixels
-from the middle of the image, x to the right and y down. Values between pixels are interpolated
-bilinearly.
+from the middle of the image, x to the right and y down. Interpolation is bilinear.
 
 Maps are computed elementwise and passed to torch's `grid_sample`: the same bits for any number of
 networks. Letters: P networks, B examples, C channels, H rows and W columns of an image.

@@ -3,8 +3,8 @@
 
 The functions take images [..., C, H, W] with values from 0 to 1 and, where they have a strength,
 one for each image [...]. Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), or the value itself with
-one channel. They equal Pillow's functions of the same name, without its rounding to bytes. Letters:
-P networks, B examples.
+one channel. They equal Pillow's functions of the same name, not rounded to bytes. Letters: P
+networks, B examples.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class ColorJitter:
     """Change brightness, contrast, saturation and hue of each image, in this order.
 
     The first three are multiplied by factors drawn uniformly from 1 − s to 1 + s; the hue turns by
-    at most `hue` of the color circle either way (0.5 is all of it). Saturation and hue do nothing
-    to gray images.
+    at most `hue` of the color circle either way (0.5 is all of it). Gray images keep saturation and
+    hue.
     """
 
     acts: ClassVar[Effect] = Effect("color jitter", "mean |change| of pixel values (0 to 1)")
@@ -100,8 +100,7 @@ def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
     """Turn RGB images' colors by a part of the circle (1 is all); brightest and darkest stay.
 
     h = the place on the circle in sixths, v = max, c = max − min; channel n ∈ (5, 3, 1) of the
-    result is v − c · clamp(min(k, 4 − k), 0, 1) with k = (n + h) mod 6 (Smith 1978, in the form
-    without cases).
+    result is v − c · clamp(min(k, 4 − k), 0, 1) with k = (n + h) mod 6 (Smith 1978, without cases).
     """
     red, green, blue = x.unbind(-3)
     v = x.amax(-3)

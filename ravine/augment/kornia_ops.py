@@ -57,11 +57,9 @@ class KorniaAugmentation:
 
     def _make(self) -> Any:
         if importlib.util.find_spec("kornia") is None:
-            raise InputError(
-                f"{self.augmentation} of kornia cannot be used",
-                why="kornia is not installed",
-                do="install it: pip install 'ravine[images]'",
-            )
+            what = f"{self.augmentation} of kornia cannot be used"
+            do = "install it: pip install 'ravine[images]'"
+            raise InputError(what, why="kornia is not installed", do=do)
         kornia = importlib.import_module("kornia.augmentation")
         base = kornia.IntensityAugmentationBase2D, kornia.GeometricAugmentationBase2D
         classes = {n: c for n, c in vars(kornia).items() if isinstance(c, type)}

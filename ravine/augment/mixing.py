@@ -33,8 +33,7 @@ class Erase:
     """Erase a rectangle of some images (Zhong et al. 2020; cutout, DeVries & Taylor 2017).
 
     Its area is uniform between 0 and `area` of the image, the logarithm of height over width
-    uniform up to `ratio` either way. It is filled with random values, or with each channel's mean
-    in the image.
+    uniform up to `ratio` either way. It is filled with random values, or each channel's mean.
     """
 
     acts: ClassVar[Effect] = Effect("erase", "mean share of an image that was erased")

@@ -1,7 +1,6 @@
 """What each column is: a number, a boolean, a category, a date, or nothing to learn from.
 
-Types are inferred from the training rows alone, and from values, not from storage: numbers written
-as text are numbers.
+Types are inferred from values in training rows alone, not from storage: text may be numbers.
 """
 
 from __future__ import annotations

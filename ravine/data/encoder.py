@@ -80,8 +80,7 @@ class Encoding:
 class Encoder:
     """A fitted encoding: plain numbers and text only, exact through JSON.
 
-    `features` are the names of the F numbers, `code_sizes` how many codes each of the K columns has
-    (0 is unseen).
+    `features` are the names of the F numbers, `code_sizes` the numbers of codes (0 is unseen).
     """
 
     column_encoders: tuple[ColumnEncoder, ...]
@@ -123,17 +122,15 @@ class Encoder:
     def apply(self, frame: ExamplesLike) -> Examples:
         """A table's rows as examples without targets. Columns that are not needed are passed over.
 
-        Raises `DataError` for a missing column (the nearest name is offered), text among numbers,
-        infinite values.
+        Raises `DataError` for a missing column (with the nearest name), text among numbers,
+        infinities.
         """
         frame, _ = table_from(frame)
         for name in self.columns:
             if name not in frame.columns:
-                raise DataError(
-                    f"the table has no column {name!r}",
-                    why=nearest(name, list(frame.columns)),
-                    do="rename the column, or add it",
-                )
+                what = f"the table has no column {name!r}"
+                why = nearest(name, list(frame.columns))
+                raise DataError(what, why=why, do="rename the column, or add it")
         blocks = [column.encode(frame[column.name]) for column in self._number_encoders]
         numbers = np.concatenate(blocks, 1) if blocks else np.zeros((len(frame), 0), np.float32)
         codes = [column.codes(frame[column.name]) for column in self._code_encoders]

@@ -81,9 +81,7 @@ def read_pair(images: Path) -> tuple[np.ndarray, np.ndarray]:
     labels = labels_file(images)
     x, y = read_idx(images, 3), read_idx(labels, 1)
     if len(x) != len(y):
-        raise DataError(
-            f"{images.name} has {len(x)} images and {labels.name} {len(y)} labels",
-            why="each image needs its label",
-            do="use two files of the same split",
-        )
+        what = f"{images.name} has {len(x)} images and {labels.name} {len(y)} labels"
+        why = "each image needs its label"
+        raise DataError(what, why=why, do="use two files of the same split")
     return x, y

@@ -122,11 +122,9 @@ def numbers_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
         found = values.astype("Float64").to_numpy(np.float64, na_value=np.nan)
     if np.isinf(found).any():
         row = int(np.flatnonzero(np.isinf(found))[0])
-        raise DataError(
-            f"{name} is infinite in row {values.index[row]}",
-            why="networks need finite numbers",
-            do="repair the value, or leave it empty",
-        )
+        what = f"{name} is infinite in row {values.index[row]}"
+        do = "repair the value, or leave it empty"
+        raise DataError(what, why="networks need finite numbers", do=do)
     return found
 
 

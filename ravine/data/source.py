@@ -49,11 +49,9 @@ class Data:
         check_distinct_targets(self.target)
         both = set(self.categories) & set(self.numbers)
         if both:
-            raise RecipeError(
-                f"Data.numbers has {min(both)!r}",
-                why="it is in Data.categories, too",
-                do="leave it in one of them",
-            )
+            what = f"Data.numbers has {min(both)!r}"
+            why = "it is in Data.categories, too"
+            raise RecipeError(what, why=why, do="leave it in one of them")
         if self.memory is not None:
             parse_size(self.memory)
 
@@ -129,9 +127,7 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
 
 
 def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:
-    """Notes on columns that a setting gives another task than to be an input; `marking` are the
-    split's.
-    """
+    """Notes on columns that are no inputs: the weight, and `marking`, which the split needs."""
     weight = data.weight
     notes = [] if weight is None else [f"{weight} weighs the rows and is no input (data.weight)."]
     return notes + [f"{name} splits the rows and is no input (split.column)." for name in marking]
@@ -190,11 +186,9 @@ def check_weights(table: pd.DataFrame, name: str | None) -> None:
     bad = ~(weights >= 0)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise DataError(
-            f"the weight {name} is {weights[row]:g} in row {table.index[row]}",
-            why="weights are 0 or more",
-            do="repair the value, or leave the row out",
-        )
+        what = f"the weight {name} is {weights[row]:g} in row {table.index[row]}"
+        do = "repair the value, or leave the row out"
+        raise DataError(what, why="weights are 0 or more", do=do)
     if not weights.any():
         raise DataError(
             f"all weights {name} are 0", why="then no row counts", do="leave data.weight out"

@@ -86,8 +86,7 @@ class Random(_Sizes):
 class Stratified(Random):
     """Rows at random, each class in the same proportions; numbers and labels plainly at random.
 
-    Every class with three rows or more is in every split. Raises `DataError` for a class with one
-    row.
+    Every class with three rows or more is in every split. A class of one row raises `DataError`.
     """
 
     def rows(
@@ -102,11 +101,9 @@ class Stratified(Random):
         for code in np.argsort(texts, kind="stable"):
             members = np.flatnonzero(codes == code)
             if len(members) == 1:
-                raise DataError(
-                    f"the class {texts[code]!r} of {task_type.names[0]} has one row",
-                    why="it cannot be both learned and judged",
-                    do='leave the row out, join classes, or set split.name = "Random"',
-                )
+                what = f"the class {texts[code]!r} of {task_type.names[0]} has one row"
+                do = 'leave the row out, join classes, or set split.name = "Random"'
+                raise DataError(what, why="it cannot be both learned and judged", do=do)
             members = members[torch.randperm(len(members), generator=generator).numpy()]
             test, validation = _counts(len(members), self.test, self.validation)
             place[members[:test]] = 2
@@ -129,11 +126,9 @@ class Grouped(_Sizes):
         _check_complete(codes >= 0, self.column)
         wanted = sum(f > 0 for f in (self.validation, self.test)) + 1
         if len(texts) < wanted:
-            raise DataError(
-                f"{self.column} has {len(texts)} groups",
-                why=f"{wanted} splits need at least {wanted}",
-                do="choose another column, or fewer splits",
-            )
+            what = f"{self.column} has {len(texts)} groups"
+            why = f"{wanted} splits need at least {wanted}"
+            raise DataError(what, why=why, do="choose another column, or fewer splits")
         shuffled = torch.randperm(len(texts), generator=stream(seed, "split")).numpy()
         order = np.argsort(texts, kind="stable")[shuffled]
         sizes, at = np.bincount(codes)[order], 0
@@ -166,11 +161,9 @@ class ByTime(_Sizes):
         values = named_column(frame, self.column, "split.column")
         found = infer_column_types(values.to_frame(), rows=0)[0]
         if not found or found[0].kind not in ("date", "number"):
-            raise DataError(
-                f"{self.column} is no time",
-                why=f"its first value is {str(values.iloc[0])!r}",
-                do="choose a column of dates or numbers",
-            )
+            what = f"{self.column} is no time"
+            why = f"its first value is {str(values.iloc[0])!r}"
+            raise DataError(what, why=why, do="choose a column of dates or numbers")
         moments = values_of(values, found[0])
         _check_complete(~np.isnan(moments), self.column)
         check_row_count(len(frame), self.validation, self.test)
@@ -182,11 +175,9 @@ class ByTime(_Sizes):
         if test:
             place[moments >= ordered[len(frame) - test]] = 2
         if len(np.unique(place)) < 1 + (test > 0) + (validation > 0):
-            raise DataError(
-                f"{self.column} has too few different moments",
-                why="rows of one moment stay together",
-                do="choose another column, or split at random",
-            )
+            what = f"{self.column} has too few different moments"
+            do = "choose another column, or split at random"
+            raise DataError(what, why="rows of one moment stay together", do=do)
         return SplitRows.of(place)
 
 
@@ -207,17 +198,13 @@ class Given(_Split):
     def check(self) -> None:
         lists = self.train_rows + self.validation_rows + self.test_rows
         if bool(self.column) == bool(lists):
-            raise RecipeError(
-                "Given needs a column or lists of rows",
-                why="it has both" if lists else "it has neither",
-                do='write column = "split", or test_rows',
-            )
+            what = "Given needs a column or lists of rows"
+            why = "it has both" if lists else "it has neither"
+            raise RecipeError(what, why=why, do='write column = "split", or test_rows')
         if len(set(lists)) < len(lists):
-            raise RecipeError(
-                "Given has a row in two splits",
-                why="then a score would not be honest",
-                do="put each row in one list",
-            )
+            what = "Given has a row in two splits"
+            why = "then a score would not be honest"
+            raise RecipeError(what, why=why, do="put each row in one list")
 
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
@@ -250,11 +237,9 @@ class Given(_Split):
         _check_complete(codes >= 0, self.column)
         odd = [t for t in texts if t.lower() not in SPLIT_WORDS]
         if odd:
-            raise DataError(
-                f"the split column {self.column} has the value {odd[0]!r}",
-                why="it must be train, validation or test",
-                do="rename the values",
-            )
+            what = f"the split column {self.column} has the value {odd[0]!r}"
+            why = "it must be train, validation or test"
+            raise DataError(what, why=why, do="rename the values")
         return np.array([SPLIT_WORDS[t.lower()] for t in texts], np.int64)[codes]
 
     def _check_numbers(self, count: int) -> None:
@@ -300,11 +285,9 @@ def check_row_count(count: int, validation: float, test: float) -> None:
     """Raise `DataError` unless two rows can train and one can be in each other split."""
     least = 2 + (validation > 0) + (test > 0)
     if count < least:
-        raise DataError(
-            f"the table has {count} {'row' if count == 1 else 'rows'} with a target",
-            why=f"the splits need at least {least}",
-            do="give more rows, or fewer splits",
-        )
+        what = f"the table has {count} {'row' if count == 1 else 'rows'} with a target"
+        why = f"the splits need at least {least}"
+        raise DataError(what, why=why, do="give more rows, or fewer splits")
 
 
 def _counts(count: int, test: float, validation: float) -> tuple[int, int]:
@@ -327,11 +310,9 @@ def named_column(frame: pd.DataFrame, name: str, setting_name: str) -> pd.Series
 def _check_complete(present: np.ndarray, name: str) -> None:
     if not present.all():
         row = int(np.flatnonzero(~present)[0])
-        raise DataError(
-            f"{name} is missing in row {row}",
-            why="the split needs it in every row",
-            do="fill the gap, or leave the row out",
-        )
+        what = f"{name} is missing in row {row}"
+        do = "fill the gap, or leave the row out"
+        raise DataError(what, why="the split needs it in every row", do=do)
 
 
 def check_splits(

@@ -191,11 +191,9 @@ def survey_table(
     rows; and a hash of the table.
     """
     if isinstance(split, ByTime):
-        raise DataError(
-            f"split {type(split).__name__} cannot be used on a table larger than memory",
-            why="its rows would have to be sorted",
-            do="use Random, Grouped or Given",
-        )
+        what = f"split {type(split).__name__} cannot be used on a table larger than memory"
+        why = "its rows would have to be sorted"
+        raise DataError(what, why=why, do="use Random, Grouped or Given")
     pieces = row_groups_of(Path(data.source))
     total, width = _size(pieces)
     block = int(min(65536, max(256, memory / 32 / width)))

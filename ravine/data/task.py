@@ -216,11 +216,9 @@ def _test_table(path: str, targets: tuple[str, ...], notes: list[str]) -> pd.Dat
     tested = read_table(path, notes)
     for name in targets:
         if name not in tested.columns:
-            raise DataError(
-                f"{path} has no column {name!r}",
-                why=nearest(name, list(tested.columns)),
-                do="give a test file with the target",
-            )
+            what = f"{path} has no column {name!r}"
+            why = nearest(name, list(tested.columns))
+            raise DataError(what, why=why, do="give a test file with the target")
     return with_targets(tested, targets, notes)[0]
 
 

@@ -29,8 +29,8 @@ TaskKind: TypeAlias = Literal["binary", "classes", "regression", "labels"]
 class TaskType:
     """What is to be learned: the kind, the target columns, their classes, how numbers are written.
 
-    Classes keep their types. For labels they are the names of the columns, or what the lists of one
-    column hold.
+    Classes keep their types. For labels they are the columns' names, or what one column's lists
+    hold.
     """
 
     kind: TaskKind
@@ -74,11 +74,9 @@ def infer_task_type(
         raise DataError(what, why="a binary task has two", do='set data.task = "classes"')
     if len(classes) > max(2, len(values) / 2):
         first = ", ".join(map(repr, classes[:3]))
-        raise DataError(
-            f"the target {name} has {len(classes)} different values in {len(values)} rows",
-            why=f"classes need several rows each; the first are {first}",
-            do="choose another target",
-        )
+        what = f"the target {name} has {len(classes)} different values in {len(values)} rows"
+        do = "choose another target"
+        raise DataError(what, why=f"classes need several rows each; the first are {first}", do=do)
     if kind == "binary":
         no, yes = map(repr, classes)
         notes.append(f"Target {name}: binary classification, {no} or {yes} (the positive class).")
@@ -93,11 +91,9 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
     if isinstance(values.dtype, pd.CategoricalDtype):
         return "classes", "it is categorical"
     if is_datetime64_any_dtype(values.dtype):
-        raise DataError(
-            f"the target {values.name} is a date",
-            why="dates cannot be predicted",
-            do="convert it to a number, such as days since a fixed date",
-        )
+        what = f"the target {values.name} is a date"
+        do = "convert it to a number, such as days since a fixed date"
+        raise DataError(what, why="dates cannot be predicted", do=do)
     style = column_number_style(values)
     if is_text(values) and not style:
         return "classes", "it is text"
@@ -112,11 +108,9 @@ def _infer_several_targets(
     frame: pd.DataFrame, names: tuple[str, ...], task: str, notes: list[str]
 ) -> TaskType:
     if task in ("binary", "classes"):
-        raise DataError(
-            f"the task is {task} and there are {len(names)} targets: {', '.join(names)}",
-            why="classes are values of one column",
-            do='name one target, or set data.task = "labels"',
-        )
+        what = f"the task is {task} and there are {len(names)} targets: {', '.join(names)}"
+        why = "classes are values of one column"
+        raise DataError(what, why=why, do='name one target, or set data.task = "labels"')
     texts = {name: texts_of(frame[name])[0] for name in names}
     for name, found in texts.items():
         if len(found) < 2:
@@ -129,11 +123,9 @@ def _infer_several_targets(
     styles = tuple(column_number_style(frame[name]) for name in names)
     for name, style in zip(names, styles, strict=True):
         if is_text(frame[name]) and not style:
-            raise DataError(
-                f"the target {name} is {texts[name][0]!r} in row {frame.index[0]}",
-                why="several targets must all be numbers, or all 0 or 1",
-                do="name one target",
-            )
+            what = f"the target {name} is {texts[name][0]!r} in row {frame.index[0]}"
+            why = "several targets must all be numbers, or all 0 or 1"
+            raise DataError(what, why=why, do="name one target")
         numbers_of(frame[name], name, style)
     notes.append(f"Targets {', '.join(names)}: regression with {len(names)} outputs.")
     return TaskType("regression", names, styles=styles)

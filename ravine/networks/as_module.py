@@ -32,8 +32,7 @@ Tensors = Mapping[str, Tensor]  # of one network, by the names of its slots and 
 class NetworkModule(nn.Module):
     """A network that takes its examples as one tensor: [N, F + K], or images [N, C, H, W].
 
-    The codes of categorical columns stand behind the numbers, as floats. Images are bytes, or
-    floats from 0 to 1.
+    The codes of columns stand behind the numbers, as floats. Images are bytes, or floats 0 to 1.
     """
 
     def __init__(self, layers: list[nn.Module], signature: Signature):

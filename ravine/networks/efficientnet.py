@@ -142,16 +142,12 @@ def rename_in_order(
     """
     own = network.state_dict()
     if len(own) != len(tensors):
-        raise RecipeError(
-            f"{of} holds {len(tensors)} tensors",
-            why=f"the network has {len(own)}",
-            do="give weights of EfficientNet-Lite0",
-        )
+        what = f"{of} holds {len(tensors)} tensors"
+        do = "give weights of EfficientNet-Lite0"
+        raise RecipeError(what, why=f"the network has {len(own)}", do=do)
     for (name, mine), (theirs, value) in zip(own.items(), tensors.items(), strict=True):
         if mine.shape != value.shape:
-            raise RecipeError(
-                f"{theirs} of {of} is {tuple(value.shape)}",
-                why=f"{name} is {tuple(mine.shape)}",
-                do="give weights of EfficientNet-Lite0",
-            )
+            what = f"{theirs} of {of} is {tuple(value.shape)}"
+            do = "give weights of EfficientNet-Lite0"
+            raise RecipeError(what, why=f"{name} is {tuple(mine.shape)}", do=do)
     return dict(zip(own, tensors.values(), strict=True))

@@ -1,7 +1,6 @@
 """Layers that compute all networks of a cohort at once: the tensors each needs, and its equation.
 
-Letters: P networks, B examples, F inputs, H units, K categorical columns, D embedding size. Weights
-are [P, in, out].
+Letters: P networks, B examples, F inputs, H units, K columns of codes. Weights are [P, in, out].
 """
 
 from __future__ import annotations
@@ -425,8 +424,7 @@ class ColumnsLayer:
 class PeriodicNumbers:
     """Each number x becomes [x, W2 cos(2π (w1 x + b1)) + b2], by its own weights (RealMLP's PBLD).
 
-    `frequencies` cosines are mixed into `outputs_each` − 1 values per feature; w1 ~ N(0, sigma²),
-    b1 ~ U(−π, π)/2π.
+    `frequencies` cosines make `outputs_each` − 1 values; w1 ~ N(0, sigma²), b1 ~ U(−π, π)/2π.
     """
 
     def __init__(
@@ -464,8 +462,7 @@ class PeriodicNumbers:
 class PiecewiseLinearNumbers:
     """Each number becomes its position in each of `bins` intervals, in [0, 1], then a linear map.
 
-    Gorishniy et al. 2022. The edges are quantiles of the standard normal: even after `scale =
-    "quantile"`.
+    Gorishniy et al. 2022. The edges are normal quantiles: even after `scale = "quantile"`.
     """
 
     def __init__(self, features: int, *, bins: int, outputs_each: int, lr: float):

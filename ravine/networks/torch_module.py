@@ -60,11 +60,9 @@ class TorchModule:
 
     def check(self) -> None:
         if not callable(self.make):
-            raise RecipeError(
-                f"TorchModule.make is {self.make!r}",
-                why="a recipe file cannot make a module",
-                do="pass it in Python: TorchModule(make=f), or open_run(folder, module=f)",
-            )
+            what = f"TorchModule.make is {self.make!r}"
+            do = "pass it in Python: TorchModule(make=f), or open_run(folder, module=f)"
+            raise RecipeError(what, why="a recipe file cannot make a module", do=do)
 
     def build(self, signature: Signature) -> list[Layer]:
         assert self.make is not None
@@ -172,11 +170,9 @@ def try_module(make: ModuleFactory, signature: Signature) -> nn.Module:
         wanted += [[TRIAL_EXAMPLES]] if signature.outputs == 1 else []
         given = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
         if given not in wanted:
-            raise RecipeError(
-                f"the module of {factory_name(make)} gives {given}",
-                why=f"it must give {wanted[0]}",
-                do="build it for signature.outputs",
-            )
+            what = f"the module of {factory_name(make)} gives {given}"
+            do = "build it for signature.outputs"
+            raise RecipeError(what, why=f"it must give {wanted[0]}", do=do)
         trained = [n for n, p in module.named_parameters() if p.requires_grad]
         found = torch.autograd.grad(y.sum(), [values[n] for n in trained], allow_unused=True)
     unused = [n for n, g in zip(trained, found, strict=True) if g is None]

@@ -1,7 +1,6 @@
 """A line search with the strong Wolfe conditions for many networks, each with its own bracket.
 
-Along a direction d from w, with φ(t) = L(w + t d), a step t is accepted when (Nocedal & Wright
-2006, 3.7)
+Along a direction d from w, φ(t) = L(w + t d), a step t is accepted when (Nocedal & Wright, 3.7)
 
     φ(t) ≤ φ(0) + c1 t φ′(0)        |φ′(t)| ≤ −c2 φ′(0)
 

@@ -47,11 +47,9 @@ def require_workers(given: object) -> int:
     if given is None:
         return os.cpu_count() or 1
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise InputError(
-            f"workers is {given!r}",
-            why="it is a number of processes, at least 1",
-            do="use 1, or leave it out for one per core",
-        )
+        what = f"workers is {given!r}"
+        do = "use 1, or leave it out for one per core"
+        raise InputError(what, why="it is a number of processes, at least 1", do=do)
     return given
 
 

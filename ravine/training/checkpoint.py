@@ -56,11 +56,9 @@ def load_checkpoint(path: Path, job: Job) -> Cohort:
     tensors, plain = _unpack(path)
     ids, networks = plain["ids"], tensors["ended/steps"].shape[0]
     if networks != len(job.recipes):
-        raise RunError(
-            f"{path} is of another run",
-            why=f"it holds {networks} networks, the recipe asks for {len(job.recipes)}",
-            do="resume with the recipe in its folder",
-        )
+        what = f"{path} is of another run"
+        why = f"it holds {networks} networks, the recipe asks for {len(job.recipes)}"
+        raise RunError(what, why=why, do="resume with the recipe in its folder")
     groups = _groups(tensors, job.device)
     parts = stack(job.recipes)
     if 0 < len(ids) < len(job.recipes):

@@ -59,11 +59,9 @@ def new_folder(folder: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(
-            f"{folder} cannot be written to",
-            why=error.strerror or str(error),
-            do="name another folder with --out",
-        ) from None
+        what = f"{folder} cannot be written to"
+        do = "name another folder with --out"
+        raise InputError(what, why=error.strerror or str(error), do=do) from None
     return folder
 
 
@@ -121,11 +119,9 @@ def read_run(
     """The record and model in a run's folder. Raises `RunError` if it is unfinished or damaged."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise RunError(
-            f"{folder} is not a run",
-            why="there is no such folder" if not folder.exists() else "it is a file",
-            do="name the folder that `ravine train` printed",
-        )
+        what = f"{folder} is not a run"
+        why = "there is no such folder" if not folder.exists() else "it is a file"
+        raise RunError(what, why=why, do="name the folder that `ravine train` printed")
     record = read_record(folder)
     diverged = all(m.outcome == "diverged" for m in record.members)
     if diverged and not (folder / "weights.safetensors").exists():
