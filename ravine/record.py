@@ -1,5 +1,4 @@
-"""Records: what one run did. Members, series, events, effects, score and environment as plain data,
-on disk a folder of plain files.
+"""Records: what one run did, as plain data in memory and plain files on disk.
 
 Letters: T times at which a series has values, M members (networks) of the run.
 """
@@ -49,9 +48,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened at a step: to one member (its index in `members`), or to the run
-    (None).
-    """
+    """What happened at a step: to a member (its index in `members`), or to the run (None)."""
 
     step: int
     kind: str
@@ -89,7 +86,7 @@ class EffectReport:
     values: tuple[float, ...]
 
     @property
-    def acted(self) -> bool:
+    def has_acted(self) -> bool:
         # NaN counts: a diverged network's techniques did act
         return any(v != 0 for v in self.values)
 
@@ -120,19 +117,17 @@ class Record:
 
     def idle(self) -> list[EffectReport]:
         """The techniques that were enabled and did nothing."""
-        return [e for e in self.effects if not e.acted]
+        return [e for e in self.effects if not e.has_acted]
 
     def to_json(self) -> dict[str, Any]:
-        """The record without its series, as JSON-ready data; numbers that are not finite become
-        None.
-        """
+        """The record without its series, as JSON-ready data; numbers not finite become None."""
         data = {
             name: getattr(self, name)
             for name in ("recipe", "task", "surroundings", "seconds", "findings")
         }
         data["said"] = self.notes  # the key of all versions so far
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
-        data["effects"] = [asdict(e) | {"acted": e.acted} for e in self.effects]
+        data["effects"] = [asdict(e) | {"acted": e.has_acted} for e in self.effects]
         data["score"] = None if self.score is None else asdict(self.score)
         return finite_json({"schema": RECORD_SCHEMA, **data})
 

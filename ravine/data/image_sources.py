@@ -64,8 +64,7 @@ def list_images(
     frame: TableLike | None,
     notes: list[str],
 ) -> ImageListing:
-    """The images of a source, or of a `frame` given from Python: a pair (X, y), or a table of
-    paths.
+    """The images of a source, or of a `frame` from Python: a pair (X, y), or a table of paths.
 
     Raises `DataError` for whatever cannot be a set of images, with what to do about it.
     """
