@@ -9,13 +9,12 @@ networks, B examples.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ravine.augment.sampling import draw_uniforms, per_image, report_pixel_change, step_generators
+from ravine.augment.sampling import draw_uniforms, per_image, step_generators, with_pixels
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
 from ravine.protocols import Batch, ForwardContext
@@ -47,8 +46,7 @@ class ColorJitter:
         if x.shape[2] == 3:
             x = adjust_saturation(x, 1 + change[2])
             x = adjust_hue(x, change[3]) if bool(change[3].any()) else x
-        report_pixel_change(context, "color jitter", batch.numbers, x)
-        return dataclasses.replace(batch, numbers=x)
+        return with_pixels(batch, x, context, "color jitter")
 
 
 @part
@@ -63,8 +61,7 @@ class Noise:
         drawn = [torch.randn(x.shape[1:], generator=g) for g in step_generators(context, "noise")]
         noise = torch.stack(drawn).to(x)
         numbers = (x + match(self.sd, x) * noise).clamp(0, 1)
-        report_pixel_change(context, "noise", x, numbers)
-        return dataclasses.replace(batch, numbers=numbers)
+        return with_pixels(batch, numbers, context, "noise")
 
 
 # With a strength

@@ -5,7 +5,6 @@ Letters: P networks, B examples, C channels.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import importlib.util
 from dataclasses import field
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ravine.augment.sampling import report_pixel_change
+from ravine.augment.sampling import with_pixels
 from ravine.effects import Effect
 from ravine.errors import InputError, RecipeError, nearest
 from ravine.part import part
@@ -52,8 +51,7 @@ class KorniaAugmentation:
             with isolated_rng(stream_seed(seed, f"augment/{self.augmentation}", context.step)):
                 found.append(made(images))
         numbers = torch.stack(found).view(batch.numbers.shape)
-        report_pixel_change(context, "kornia", batch.numbers, numbers)
-        return dataclasses.replace(batch, numbers=numbers)
+        return with_pixels(batch, numbers, context, "kornia")
 
     def _make(self) -> Any:
         if importlib.util.find_spec("kornia") is None:

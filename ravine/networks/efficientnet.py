@@ -11,7 +11,6 @@ Letters: B images, C channels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,24 +21,15 @@ BATCH_NORM_EPS = 1e-3  # of batch norm, as TensorFlow has it
 FEATURE_COUNT = 1280
 
 
-class Stage(NamedTuple):
-    """Blocks in a row: count, kernel side, first stride, factor of width, channels coming out."""
-
-    blocks: int
-    kernel: int
-    stride: int
-    widen: int
-    channels: int
-
-
+# of the blocks in a row: count, kernel side, first stride, widening, channels that come out
 BLOCK_STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
 )
 
 
