@@ -153,8 +153,8 @@ def load(
         for name, r in rows._asdict().items()
     }
     numbers = {name: places[r] for name, r in rows._asdict().items()}
-    sizes = "{} rows train, {} validate, {} test".format(*map(len, rows))
-    notes.append(f"{sizes} ({type(split).__name__}).")
+    sizes = "{} training, {} validation and {} test rows".format(*map(len, rows))
+    notes.append(f"Split: {sizes} ({type(split).__name__}).")
     return _task(encoder, examples, numbers, notes, _fingerprint(encoder, examples, numbers))
 
 
