@@ -101,9 +101,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def _mistakes(given: str, meant: str) -> int:
-    """How many letters too many, too few, replaced or exchanged separate two words.
-    exchanged.
-    (The restricted edit distance of Damerau 1964.)
+    """How many letters too many, too few, replaced or exchanged separate two words (Damerau 1964).
 
     >>> _mistakes("adma", "adam"), _mistakes("adma", "adamax")
     (1, 2)

@@ -12,8 +12,7 @@ from ravine.errors import DataError, InputError, RunError
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that readers see either all of the old content or all of the new.
 
-    Raises `RunError` when the disk is full or the folder may not be written to; the old file is
-    then unchanged.
+    Raises `RunError` when the disk is full or the folder read-only; the old file is then unchanged.
     """
     part = path.with_name(path.name + ".part")
     try:

@@ -102,11 +102,9 @@ class Unfreeze(_Freezing):
         if any(epoch < 0 for epoch, _ in self.stages):
             raise RecipeError(f"Unfreeze.stages is {self.stages!r}", why="an epoch is at least 0")
         if all(epoch > 0 for epoch, _ in self.stages):
-            raise RecipeError(
-                f"Unfreeze.stages is {self.stages!r}",
-                why="nothing would train before the first stage",
-                do='start with a stage at epoch 0: [0, "output"]',
-            )
+            what = f"Unfreeze.stages is {self.stages!r}"
+            do = 'start with a stage at epoch 0: [0, "output"]'
+            raise RecipeError(what, why="nothing would train before the first stage", do=do)
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
         matching_slots(layout, [pattern for _, pattern in self.stages], setting="Unfreeze.stages")

@@ -138,8 +138,8 @@ class BinaryCrossEntropy:
 class SoftmaxCrossEntropy:
     """−log p_y with p = softmax of the logits; targets are class numbers (int64 [P, B]).
 
-    Label smoothing (Szegedy et al. 2016): −Σ q log p with q = (1 − label_smoothing) · one-hot +
-    label_smoothing / C.
+    Label smoothing (Szegedy et al. 2016): −Σ q log p, q = (1 − s) · one-hot + s / C, s =
+    `label_smoothing`.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("classes",)

@@ -4,8 +4,7 @@ Predictions are [P, N, C]: probabilities (one for a binary task, one for each cl
 numbers. Targets are [N] or [N, 1] for classes, [N, C] for labels and numbers. A network with a
 prediction that is not finite scores NaN.
 
-Letters: P networks, N examples, C outputs of a network, K classes or labels, S sums, G groups of
-examples.
+Letters: P networks, N examples, C outputs, K classes or labels, S sums, G groups of examples.
 """
 
 from __future__ import annotations

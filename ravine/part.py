@@ -48,8 +48,7 @@ def part(cls: type[PartT]) -> type[PartT]:
     """Make a class a part: a frozen, keyword-only dataclass that checks its settings.
 
     Types and bounds are checked by the annotations. Settings that contradict each other are left to
-    the part's own method `check(self)`. Both raise `RecipeError`, which names the part and the
-    setting.
+    the part's own method `check(self)`. Both raise `RecipeError` with the setting.
 
     >>> @part
     ... class Shrink:

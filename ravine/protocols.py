@@ -1,4 +1,5 @@
-"""What each kind of part must offer. The fields of a recipe are annotated with these protocols;
+"""What each kind of part must offer: the protocols that annotate the fields of a recipe.
+
 `catalog.py` lists the parts that satisfy them.
 
 Letters: P networks, B examples in a batch, W weights of a network, S steps, C outputs. Columns are

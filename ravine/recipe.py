@@ -35,8 +35,7 @@ class Recipe:
 
     `loss`, `batch` and `epochs` may be None: then they are chosen from the data, and the run's
     folder records the choice. `batch = "all"` is gradient descent on the whole training split.
-    `seeds` networks are trained, with seeds `seed`, `seed + 1`, ...; the model is the mean of their
-    predictions.
+    `seeds` networks are trained, with seeds `seed`, `seed + 1`, ...; the model is their mean.
     """
 
     data: Source
@@ -63,11 +62,9 @@ class Recipe:
 
     def check(self) -> None:
         if self.stop is not None and self.split.validation == 0:
-            raise RecipeError(
-                "the recipe stops early but keeps no validation split",
-                why="early stopping judges by the validation split",
-                do='set split.validation above 0, or stop = "none"',
-            )
+            what = "the recipe stops early but keeps no validation split"
+            do = 'set split.validation above 0, or stop = "none"'
+            raise RecipeError(what, why="early stopping judges by the validation split", do=do)
         if self.clip is not None and isinstance(self.optimizer, SearchOptimizer):
             raise RecipeError(
                 f"the recipe clips gradients for {type(self.optimizer).__name__}",

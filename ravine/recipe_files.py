@@ -1,7 +1,6 @@
 """Recipe files, and single settings written as on the command line: `optimizer.lr=0.01`.
 
-A recipe file is TOML. It starts from a named recipe (`base`, the default if it names none) and
-changes what it says:
+A recipe file is TOML. It changes a named recipe (`base`, the default if it names none):
 
     base = "default"
     epochs = 40

@@ -1,5 +1,4 @@
-"""Records: what one run did. Members, series, events, effects, score and environment as plain data,
-on disk a folder of plain files.
+"""Records: what one run did, as plain data in memory and plain files on disk.
 
 Letters: T times at which a series has values, M members (networks) of the run.
 """
@@ -28,8 +27,7 @@ RECORD_SCHEMA = 1  # raised when a file of a run's folder changes its meaning
 class Member:
     """One network of a run and how it ended: finished, stopped (early), diverged or interrupted.
 
-    `validation` and `test` hold its values by name ("loss", "accuracy", ...), for the weights that
-    were kept.
+    `validation` and `test` hold values by name ("loss", "accuracy", ...), of the kept weights.
     """
 
     seed: int
@@ -50,9 +48,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened at a step: to one member (its index in `members`), or to the run
-    (None).
-    """
+    """What happened at a step: to a member (its index in `members`), or to the run (None)."""
 
     step: int
     kind: str
@@ -62,8 +58,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The model's score on a split: a metric's value with a confidence interval, and the scores of
-    its members.
+    """The model's score on a split: a metric with its confidence interval, and the members' scores.
 
     `constant_baseline` is the score of the best constant prediction, by the mean of the training
     targets or the shares of the classes; None where it is unknown.
@@ -84,24 +79,21 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class EffectReport:
-    """What a technique of the recipe reported: one number for each member, 0 if and only if it did
-    nothing.
-    """
+    """What a technique reported: one number for each member, 0 if and only if it did nothing."""
 
     name: str
     meaning: str
     values: tuple[float, ...]
 
     @property
-    def acted(self) -> bool:
+    def has_acted(self) -> bool:
         # NaN counts: a diverged network's techniques did act
         return any(v != 0 for v in self.values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one run did. `recipe` and `surroundings` are plain data; `notes` tell what was
-    inferred from the data.
+    """What one run did. `recipe` and `surroundings` are plain data, `notes` say what was inferred.
 
     `findings` are those of the checks before the first step, as plain data (`Finding.to_json`).
     """
@@ -125,19 +117,17 @@ class Record:
 
     def idle(self) -> list[EffectReport]:
         """The techniques that were enabled and did nothing."""
-        return [e for e in self.effects if not e.acted]
+        return [e for e in self.effects if not e.has_acted]
 
     def to_json(self) -> dict[str, Any]:
-        """The record without its series, as JSON-ready data; numbers that are not finite become
-        None.
-        """
+        """The record without its series, as JSON-ready data; numbers not finite become None."""
         data = {
             name: getattr(self, name)
             for name in ("recipe", "task", "surroundings", "seconds", "findings")
         }
         data["said"] = self.notes  # the key of all versions so far
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
-        data["effects"] = [asdict(e) | {"acted": e.acted} for e in self.effects]
+        data["effects"] = [asdict(e) | {"acted": e.has_acted} for e in self.effects]
         data["score"] = None if self.score is None else asdict(self.score)
         return finite_json({"schema": RECORD_SCHEMA, **data})
 
@@ -151,9 +141,7 @@ def record_files(record: Record) -> dict[str, bytes]:
 
 
 def read_record(folder: Path) -> Record:
-    """Read the record in a run's folder. Raises `RunError` if it is missing, damaged, or of a newer
-    version.
-    """
+    """Read the record in a run's folder. Raises `RunError` if it is missing, damaged or too new."""
     data = read_json(folder / "record.json")
     score = data["score"]
     return Record(
@@ -208,17 +196,11 @@ def unreadable_file(path: Path, error: Exception) -> RunError:
 def check_schema(schema: Any, path: Path) -> None:
     """Raise `RunError` unless this version reads a file's schema."""
     if not isinstance(schema, int):
-        raise RunError(
-            f"{path} is damaged",
-            why="it has no schema number",
-            do="train again, or restore the file",
-        )
+        what = f"{path} is damaged"
+        raise RunError(what, why="it has no schema number", do="train again, or restore the file")
     if schema > RECORD_SCHEMA:
-        raise RunError(
-            f"{path} has schema {schema}",
-            why=f"this version of Ravine reads up to {RECORD_SCHEMA}",
-            do="install a newer Ravine",
-        )
+        why = f"this version of Ravine reads up to {RECORD_SCHEMA}"
+        raise RunError(f"{path} has schema {schema}", why=why, do="install a newer Ravine")
 
 
 def _series_csv(record: Record) -> str:

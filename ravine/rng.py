@@ -1,7 +1,6 @@
 """Random streams: one for each (seed, purpose, index), so equal seeds give equal starts and orders.
 
-Streams are made when they are needed and then discarded, so no random state has to be saved to
-resume a run.
+Streams are made when needed and then discarded: to resume a run no random state is saved.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ def stream(
 ) -> torch.Generator:
     """A torch generator at the start of the stream (seed, purpose, index).
 
-    torch's CPU generator keeps 32 bits of the seed: among 10,000 streams two coincide with
-    probability 1 %.
+    torch's CPU generator keeps 32 bits of the seed: two of 10,000 streams coincide at 1 %.
 
     >>> torch.equal(torch.rand(3, generator=stream(7, "weights")), torch.rand(3,
     ...     generator=stream(7, "weights")))

@@ -136,8 +136,7 @@ class FlatCosine(_Scheduled):
 class SGDR(_Scheduled):
     """Cosines with warm restarts: each cycle falls from 1 to `minimum` (Loshchilov & Hutter 2017).
 
-    The first cycle takes `epochs`, each further one `times` as long. The rate falls at every step,
-    not once an epoch.
+    The first cycle takes `epochs`, each further one `times` as long. The rate falls every step.
     """
 
     epochs: Number = setting(default=10.0, gt=0)
@@ -205,8 +204,7 @@ class OneCycle(_Scheduled):
 class WarmupStableDecay(_Scheduled):
     """Up in a straight line, constant, down to `minimum` (Hu et al. 2024; Hägele et al. 2024).
 
-    `warmup` and `cooldown` are fractions of the run. The way down is "linear", or "sqrt": 1 −
-    √(share of the cooldown).
+    `warmup` and `cooldown` are fractions of the run. Down goes "linear" or "sqrt": 1 − √share.
     """
 
     warmup: Number = setting(default=0.05, ge=0, lt=1)
@@ -216,11 +214,8 @@ class WarmupStableDecay(_Scheduled):
 
     def check(self) -> None:
         if self.warmup + self.cooldown > 1:
-            raise RecipeError(
-                f"WarmupStableDecay has warmup {self.warmup:g} and cooldown {self.cooldown:g}",
-                why="both are shares of one run",
-                do="make their sum at most 1",
-            )
+            what = f"WarmupStableDecay has warmup {self.warmup:g} and cooldown {self.cooldown:g}"
+            raise RecipeError(what, why="both are shares of one run", do="make their sum at most 1")
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         warm = _column(self.warmup) * plan.steps
@@ -258,8 +253,7 @@ class Coslog4(_Scheduled):
 class WarmUp:
     """Multiplies another schedule by a line from `first` to 1 in `epochs` (or `steps`, if given).
 
-    `then` starts with the run, not after the warm-up, as in torch's ChainedScheduler, not
-    SequentialLR.
+    `then` starts with the run, not after the warm-up: as torch's ChainedScheduler.
     """
 
     acts: ClassVar[Effect] = Effect(
@@ -289,8 +283,8 @@ class ReduceOnPlateau(_Scheduled):
 
     After a reduction `cooldown` evaluations do not count; `minimum` is the lowest factor. An
     improvement must exceed `threshold`, "relative" to the best or "absolute". Decides as torch's
-    ReduceLROnPlateau does, without its `eps`, which skips reductions of less than 1e-8. A NaN score
-    is no improvement.
+    ReduceLROnPlateau does, without its `eps`, which skips reductions of less than 1e-8. NaN never
+    improves.
     """
 
     gamma: Number = setting(default=0.1, gt=0, lt=1)

@@ -56,8 +56,7 @@ def from_plain(
     `choices` lists the classes that may stand in a field, by the protocol that annotates it; `path`
     is the place of the data in their file, for messages. Missing settings take their defaults; a
     name alone (`optimizer = "AdamW"`) means all defaults; `"none"` is None. Raises `RecipeError`
-    for unknown names (with the nearest one), wrong types and values; `error.path` is the place of
-    the mistake.
+    for unknown names (with the nearest one), wrong types and values; its place is `error.path`.
     """
     known = field_types(cls)
     for name in data:

@@ -180,6 +180,7 @@ def _name(column: Any) -> str:
 
 class NetworkClassifier(ClassifierMixin, _Network):
     """A classifier: the mean of the probabilities of several networks trained as one batch.
+
     X is a numeric array, or a DataFrame that may also hold categories, text, dates and flags; gaps
     are welcome in both. Features are scaled by themselves, on the examples trained on.
 

@@ -66,24 +66,16 @@ def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) 
     if not parts:
         return
     if image is None:
-        raise RecipeError(
-            f"the recipe augments with {type(parts[0]).__name__}",
-            why="the examples are rows of a table",
-            do="leave augment out, or name a folder of images",
-        )
+        what = f"the recipe augments with {type(parts[0]).__name__}"
+        do = "leave augment out, or name a folder of images"
+        raise RecipeError(what, why="the examples are rows of a table", do=do)
     for name, times in Counter(map(_stream_name, parts)).items():
         if times > 1:
-            raise RecipeError(
-                f"{name} stands twice in augment",
-                why="both would draw the same",
-                do="leave one of them out",
-            )
+            what = f"{name} stands twice in augment"
+            raise RecipeError(what, why="both would draw the same", do="leave one of them out")
     if sum(isinstance(p, (Mixup, CutMix)) for p in parts) > 1:
-        raise RecipeError(
-            "augment has both Mixup and CutMix",
-            why="a loss has one share for what is mixed in",
-            do="leave one of them out",
-        )
+        why = "a loss has one share for what is mixed in"
+        raise RecipeError("augment has both Mixup and CutMix", why=why, do="leave one of them out")
     for one in parts:
         if isinstance(one, KorniaAugmentation):
             one.check_shape(image)

@@ -1,8 +1,7 @@
 """Rotation, stretching, shear and zoom: affine maps, one for each image.
 
 A map says from where in the image each pixel of the result comes: x' = a x + b y + c, in pixels
-from the middle of the image, x to the right and y down. Values between pixels are interpolated
-bilinearly.
+from the middle of the image, x to the right and y down. Interpolation is bilinear.
 
 Maps are computed elementwise and passed to torch's `grid_sample`: the same bits for any number of
 networks. Letters: P networks, B examples, C channels, H rows and W columns of an image.
@@ -10,7 +9,6 @@ networks. Letters: P networks, B examples, C channels, H rows and W columns of a
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any, ClassVar
 
@@ -21,9 +19,9 @@ from torch.nn.functional import grid_sample
 from ravine.augment.flips import Edges
 from ravine.augment.sampling import (
     draw_uniforms,
-    report_pixel_change,
     step_generators,
     where_changed,
+    with_pixels,
 )
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
@@ -172,5 +170,4 @@ def _warp_batch(
     batch: Batch, context: ForwardContext, name: str, maps: Tensor, edges: Edges
 ) -> Batch:
     numbers = warp(batch.numbers, maps, edges)
-    report_pixel_change(context, name, batch.numbers, numbers)
-    return dataclasses.replace(batch, numbers=numbers)
+    return with_pixels(batch, numbers, context, name)

@@ -3,19 +3,18 @@
 
 The functions take images [..., C, H, W] with values from 0 to 1 and, where they have a strength,
 one for each image [...]. Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), or the value itself with
-one channel. They equal Pillow's functions of the same name, without its rounding to bytes. Letters:
-P networks, B examples.
+one channel. They equal Pillow's functions of the same name, not rounded to bytes. Letters: P
+networks, B examples.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ravine.augment.sampling import draw_uniforms, per_image, report_pixel_change, step_generators
+from ravine.augment.sampling import draw_uniforms, per_image, step_generators, with_pixels
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
 from ravine.protocols import Batch, ForwardContext
@@ -28,8 +27,8 @@ class ColorJitter:
     """Change brightness, contrast, saturation and hue of each image, in this order.
 
     The first three are multiplied by factors drawn uniformly from 1 − s to 1 + s; the hue turns by
-    at most `hue` of the color circle either way (0.5 is all of it). Saturation and hue do nothing
-    to gray images.
+    at most `hue` of the color circle either way (0.5 is all of it). Gray images keep saturation and
+    hue.
     """
 
     acts: ClassVar[Effect] = Effect("color jitter", "mean |change| of pixel values (0 to 1)")
@@ -47,8 +46,7 @@ class ColorJitter:
         if x.shape[2] == 3:
             x = adjust_saturation(x, 1 + change[2])
             x = adjust_hue(x, change[3]) if bool(change[3].any()) else x
-        report_pixel_change(context, "color jitter", batch.numbers, x)
-        return dataclasses.replace(batch, numbers=x)
+        return with_pixels(batch, x, context, "color jitter")
 
 
 @part
@@ -63,8 +61,7 @@ class Noise:
         drawn = [torch.randn(x.shape[1:], generator=g) for g in step_generators(context, "noise")]
         noise = torch.stack(drawn).to(x)
         numbers = (x + match(self.sd, x) * noise).clamp(0, 1)
-        report_pixel_change(context, "noise", x, numbers)
-        return dataclasses.replace(batch, numbers=numbers)
+        return with_pixels(batch, numbers, context, "noise")
 
 
 # With a strength
@@ -100,8 +97,7 @@ def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
     """Turn RGB images' colors by a part of the circle (1 is all); brightest and darkest stay.
 
     h = the place on the circle in sixths, v = max, c = max − min; channel n ∈ (5, 3, 1) of the
-    result is v − c · clamp(min(k, 4 − k), 0, 1) with k = (n + h) mod 6 (Smith 1978, in the form
-    without cases).
+    result is v − c · clamp(min(k, 4 − k), 0, 1) with k = (n + h) mod 6 (Smith 1978, without cases).
     """
     red, green, blue = x.unbind(-3)
     v = x.amax(-3)

@@ -5,7 +5,6 @@ Letters: P networks, B examples, C channels.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import importlib.util
 from dataclasses import field
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ravine.augment.sampling import report_pixel_change
+from ravine.augment.sampling import with_pixels
 from ravine.effects import Effect
 from ravine.errors import InputError, RecipeError, nearest
 from ravine.part import part
@@ -52,25 +51,20 @@ class KorniaAugmentation:
             with isolated_rng(stream_seed(seed, f"augment/{self.augmentation}", context.step)):
                 found.append(made(images))
         numbers = torch.stack(found).view(batch.numbers.shape)
-        report_pixel_change(context, "kornia", batch.numbers, numbers)
-        return dataclasses.replace(batch, numbers=numbers)
+        return with_pixels(batch, numbers, context, "kornia")
 
     def _make(self) -> Any:
         if importlib.util.find_spec("kornia") is None:
-            raise InputError(
-                f"{self.augmentation} of kornia cannot be used",
-                why="kornia is not installed",
-                do="install it: pip install 'ravine[images]'",
-            )
+            what = f"{self.augmentation} of kornia cannot be used"
+            do = "install it: pip install 'ravine[images]'"
+            raise InputError(what, why="kornia is not installed", do=do)
         kornia = importlib.import_module("kornia.augmentation")
         base = kornia.IntensityAugmentationBase2D, kornia.GeometricAugmentationBase2D
         classes = {n: c for n, c in vars(kornia).items() if isinstance(c, type)}
         known = {n: c for n, c in classes.items() if issubclass(c, base) and c not in base}
         if self.augmentation not in known:
-            raise RecipeError(
-                f"kornia has no augmentation {self.augmentation!r}",
-                why=nearest(self.augmentation, known),
-            )
+            what = f"kornia has no augmentation {self.augmentation!r}"
+            raise RecipeError(what, why=nearest(self.augmentation, known))
         settings = {n: tuple(v) if isinstance(v, list) else v for n, v in self.settings.items()}
         try:
             return known[self.augmentation](**settings)

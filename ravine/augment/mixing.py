@@ -33,8 +33,7 @@ class Erase:
     """Erase a rectangle of some images (Zhong et al. 2020; cutout, DeVries & Taylor 2017).
 
     Its area is uniform between 0 and `area` of the image, the logarithm of height over width
-    uniform up to `ratio` either way. It is filled with random values, or with each channel's mean
-    in the image.
+    uniform up to `ratio` either way. It is filled with random values, or each channel's mean.
     """
 
     acts: ClassVar[Effect] = Effect("erase", "mean share of an image that was erased")
@@ -142,11 +141,8 @@ def _mix(
     of which the mixed-in examples have m w'.
     """
     if batch.mixed_targets is not None or batch.targets is None:
-        raise RecipeError(
-            "the batch is mixed already",
-            why="a loss has one share for others",
-            do="use one of them",
-        )
+        what = "the batch is mixed already"
+        raise RecipeError(what, why="a loss has one share for others", do="use one of them")
     if context.meter is not None:
         context.meter.add(name, share.double().mean(1))
     networks = torch.arange(numbers.shape[0], device=numbers.device)[:, None]

@@ -5,7 +5,6 @@ Letters: P networks, B examples, C channels, M the images for which an operation
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar
@@ -16,7 +15,7 @@ from torch import Tensor
 from ravine.augment import colors
 from ravine.augment.affine import rotation_maps, scaling_maps, shear_maps, warp
 from ravine.augment.flips import Edges
-from ravine.augment.sampling import draw_uniforms, report_pixel_change, step_generators
+from ravine.augment.sampling import draw_uniforms, step_generators, with_pixels
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
 from ravine.protocols import Batch, ForwardContext
@@ -73,8 +72,7 @@ class RandAugment:
         for k in range(self.operations):
             numbers = self._apply(numbers, which[..., k].flatten(), strength[..., k].flatten())
         numbers = numbers.view(x.shape)
-        report_pixel_change(context, "rand augment", x, numbers)
-        return dataclasses.replace(batch, numbers=numbers)
+        return with_pixels(batch, numbers, context, "rand augment")
 
     def _apply(self, x: Tensor, which: Tensor, strength: Tensor) -> Tensor:
         """Each image [M, C, H, W] after its operation; those of one kind are computed together."""

@@ -7,12 +7,13 @@ rows and W columns of an image.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ravine.protocols import ForwardContext
+from ravine.protocols import Batch, ForwardContext
 from ravine.rng import streams
 
 
@@ -38,10 +39,12 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like.dtype)[..., None, None, None]
 
 
-def report_pixel_change(context: ForwardContext, name: str, before: Tensor, after: Tensor) -> None:
-    """Report the mean |change| of pixel values of each network, if there is a meter."""
+def with_pixels(batch: Batch, pixels: Tensor, context: ForwardContext, name: str) -> Batch:
+    """The batch with other pixels; their mean |change| is reported, if there is a meter."""
     if context.meter is not None:
-        context.meter.add(name, (after - before).abs().double().flatten(1).mean(1))
+        change = (pixels - batch.numbers).abs().double().flatten(1).mean(1)
+        context.meter.add(name, change)
+    return dataclasses.replace(batch, numbers=pixels)
 
 
 def where_changed(changed: Tensor, after: Tensor, before: Tensor) -> Tensor:

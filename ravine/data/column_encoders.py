@@ -1,8 +1,7 @@
 """How one column becomes numbers or a code. All is plain numbers and text, ready to be JSON.
 
-Each encoder has the `names` of the features it makes, in `flags` which of them take only two or
-three values, and `encode(values) -> float32 [N, len(names)]`; `Codes` makes one int64 code
-instead. Letters: N rows.
+Each encoder has the `names` of its features, in `flags` those with two or three values, and
+`encode(values) -> float32 [N, len(names)]`; `Codes` makes one int64 code instead. Letters: N rows.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ MISSING_LEVEL = "(missing)"  # the level of a category's gaps
 class Scaling:
     """x <- (x − center) · factor, or with knots the normal quantile of x's rank; then the clip.
 
-    A gap becomes `fill`. The smooth clip x / √(1 + (x/c)²) keeps −c < x < c (Holzmüller et al. 2024
-    use c = 3).
+    A gap becomes `fill`. The smooth clip x / √(1 + (x/c)²) keeps −c < x < c (c = 3 in Holzmüller
+    2024).
     """
 
     fill: float

@@ -1,7 +1,6 @@
 """What each column is: a number, a boolean, a category, a date, or nothing to learn from.
 
-Types are inferred from the training rows alone, and from values, not from storage: numbers written
-as text are numbers.
+Types are inferred from values in training rows alone, not from storage: text may be numbers.
 """
 
 from __future__ import annotations
@@ -105,7 +104,8 @@ def _infer_type(
     count = int(values.notna().sum())
     if count == 0:
         return DroppedColumn(name, "it has no values in the training rows")
-    if _is_number(values) and name not in categories:
+    numeric = is_numeric_dtype(values.dtype) and not is_bool_dtype(values.dtype)
+    if numeric and name not in categories:
         return _type_of_numbers(values, name, rows, forced=name in numbers)
     texts, codes = texts_of(values)
     if len(texts) == 1 and count == len(values):
@@ -124,10 +124,6 @@ def _infer_type(
     if {t.lower() for t in texts} in YES_NO_PAIRS:
         return UsedColumn(name, "boolean")
     return _type_of_text(values, name, rows, texts, codes, notes)
-
-
-def _is_number(values: pd.Series) -> bool:
-    return is_numeric_dtype(values.dtype) and not is_bool_dtype(values.dtype)
 
 
 def _type_of_numbers(

@@ -28,11 +28,8 @@ def load_bundled(name: str) -> TableAndTarget:
     (1000, 3)
     """
     if name not in BUNDLED_SETS:
-        raise DataError(
-            f"{name!r} is neither a file nor a bundled set",
-            why=nearest(name, BUNDLED_SETS),
-            do="name a file or one of these",
-        )
+        what = f"{name!r} is neither a file nor a bundled set"
+        raise DataError(what, why=nearest(name, BUNDLED_SETS), do="name a file or one of these")
     return BUNDLED_SETS[name]()
 
 
@@ -45,10 +42,6 @@ def _sklearn_set(name: str, named: bool) -> TableAndTarget:
     if named:
         frame = frame.assign(target=np.asarray(found.target_names, object)[found.target.to_numpy()])
     return frame, "target"
-
-
-def _penguins() -> TableAndTarget:
-    return read_table(SETS_FOLDER / "penguins.csv"), "species"
 
 
 def _friedman1() -> TableAndTarget:
@@ -75,7 +68,7 @@ BUNDLED_SETS: Mapping[str, Callable[[], TableAndTarget]] = {
     "iris": lambda: _sklearn_set("iris", True),
     "mixture": lambda: _points_table(synthetic.mixture().draw),
     "moons": lambda: _points_table(synthetic.moons),
-    "penguins": _penguins,
+    "penguins": lambda: (read_table(SETS_FOLDER / "penguins.csv"), "species"),
     "spirals": lambda: _points_table(synthetic.spirals),
     "wine": lambda: _sklearn_set("wine", True),
 }

@@ -12,7 +12,7 @@ from ravine.data.encoder import Encoder
 from ravine.data.parsing import NO_WORDS, YES_WORDS, dates_of, numbers_of, texts_of
 from ravine.data.tables import TableLike, table_from
 
-MAX_NAMED_COLUMNS = 8  # columns that are named in each sentence
+MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
 
 
 def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
@@ -83,5 +83,7 @@ def _count_rows(found: np.ndarray) -> str:
 
 
 def _join_columns(found: Sequence[str]) -> str:
-    more = len(found) - MAX_NAMED_COLUMNS
-    return "; ".join(found[:MAX_NAMED_COLUMNS]) + (f"; and {more} more columns" if more > 0 else "")
+    more = len(found) - MAX_COLUMNS_IN_NOTE
+    return "; ".join(found[:MAX_COLUMNS_IN_NOTE]) + (
+        f"; and {more} more columns" if more > 0 else ""
+    )

@@ -41,7 +41,7 @@ from ravine.errors import DataError, join_first, nearest
 from ravine.old_names import get_key
 from ravine.part import part, setting
 
-MAX_NAMED_COLUMNS = 10  # in one sentence
+MAX_LISTED_COLUMNS = 10  # in one sentence
 MAX_DROPPED_COLUMNS = 20  # that get a sentence each
 KIND_ADJECTIVES = {  # of columns, in a sentence
     "number": "numeric",
@@ -80,8 +80,7 @@ class Encoding:
 class Encoder:
     """A fitted encoding: plain numbers and text only, exact through JSON.
 
-    `features` are the names of the F numbers, `code_sizes` how many codes each of the K columns has
-    (0 is unseen).
+    `features` are the names of the F numbers, `code_sizes` the numbers of codes (0 is unseen).
     """
 
     column_encoders: tuple[ColumnEncoder, ...]
@@ -123,17 +122,15 @@ class Encoder:
     def apply(self, frame: ExamplesLike) -> Examples:
         """A table's rows as examples without targets. Columns that are not needed are passed over.
 
-        Raises `DataError` for a missing column (the nearest name is offered), text among numbers,
-        infinite values.
+        Raises `DataError` for a missing column (with the nearest name), text among numbers,
+        infinities.
         """
         frame, _ = table_from(frame)
         for name in self.columns:
             if name not in frame.columns:
-                raise DataError(
-                    f"the table has no column {name!r}",
-                    why=nearest(name, list(frame.columns)),
-                    do="rename the column, or add it",
-                )
+                what = f"the table has no column {name!r}"
+                why = nearest(name, list(frame.columns))
+                raise DataError(what, why=why, do="rename the column, or add it")
         blocks = [column.encode(frame[column.name]) for column in self._number_encoders]
         numbers = np.concatenate(blocks, 1) if blocks else np.zeros((len(frame), 0), np.float32)
         codes = [column.codes(frame[column.name]) for column in self._code_encoders]
@@ -299,10 +296,10 @@ def _describe_columns(used: Sequence[UsedColumn], dropped: Sequence[DroppedColum
     sentences = [f"Input columns: {', '.join(counts)}."] if counts else []
     texts = [c.name for c in kept["number"] if c.style and c.style != "days"]
     if texts:
-        sentences.append(f"Numbers written as text: {join_first(texts, MAX_NAMED_COLUMNS)}.")
+        sentences.append(f"Numbers written as text: {join_first(texts, MAX_LISTED_COLUMNS)}.")
     dates = [f"{c.name} ({c.style})" if c.style else c.name for c in kept["date"]]
     if dates:
-        sentences.append(f"Dates: {join_first(dates, MAX_NAMED_COLUMNS)}.")
+        sentences.append(f"Dates: {join_first(dates, MAX_LISTED_COLUMNS)}.")
     sentences += [f"{d.name} is not used: {d.why}." for d in dropped[:MAX_DROPPED_COLUMNS]]
     more = len(dropped) - MAX_DROPPED_COLUMNS
     return sentences + ([f"{more} more columns are not used."] if more > 0 else [])

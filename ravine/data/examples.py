@@ -26,8 +26,7 @@ class FileBacked(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded rows of a table, or images. `targets` is None for rows to predict, `codes` where no
-    column has codes.
+    """Encoded rows of a table, or images. `targets` is None for rows to predict.
 
     Numbers with a `backing` file are not copied to worker processes: these open the file.
 

@@ -50,7 +50,7 @@ def labels_file(images: Path) -> Path:
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """The bytes in an idx file of so many dimensions. Raises `DataError` for any other file."""
 
-    def damaged(what: str, why: str) -> DataError:
+    def damage_error(what: str, why: str) -> DataError:
         return DataError(f"{path} {what}", why=why, do="copy or download it again")
 
     packed = path.suffix.lower() == ".gz"
@@ -58,24 +58,21 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     try:
         data = gzip.decompress(path.read_bytes()) if packed else np.memmap(path, np.uint8, "r")
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise damaged("cannot be read", f"it is damaged ({error})") from None
+        raise damage_error("cannot be read", f"it is damaged ({error})") from None
     head = 4 + 4 * dimensions
     if len(data) < 4 or bytes(data[:3]) != b"\x00\x00\x08":
         begins = bytes(data[:4]).hex(" ") or "nothing"
-        raise damaged("is no idx file of bytes", f"it begins with {begins}")
+        raise damage_error("is no idx file of bytes", f"it begins with {begins}")
     if data[3] != dimensions:
         wanted = "images [N, H, W]" if dimensions == 3 else "labels [N]"
-        raise DataError(
-            f"{path} has {data[3]} dimensions",
-            why=f"{wanted} have {dimensions}",
-            do="name another file",
-        )
+        what = f"{path} has {data[3]} dimensions"
+        raise DataError(what, why=f"{wanted} have {dimensions}", do="name another file")
     if len(data) < head:
-        raise damaged(f"ends after {len(data)} bytes", f"its head takes {head}")
+        raise damage_error(f"ends after {len(data)} bytes", f"its head takes {head}")
     shape = struct.unpack(f">{dimensions}i", bytes(data[4:head]))
     if min(shape) < 1 or len(data) - head != math.prod(shape):
         says = " x ".join(map(str, shape))
-        raise damaged(f"holds {len(data) - head} values", f"its head says {says}")
+        raise damage_error(f"holds {len(data) - head} values", f"its head says {says}")
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 
 
@@ -84,9 +81,7 @@ def read_pair(images: Path) -> tuple[np.ndarray, np.ndarray]:
     labels = labels_file(images)
     x, y = read_idx(images, 3), read_idx(labels, 1)
     if len(x) != len(y):
-        raise DataError(
-            f"{images.name} has {len(x)} images and {labels.name} {len(y)} labels",
-            why="each image needs its label",
-            do="use two files of the same split",
-        )
+        what = f"{images.name} has {len(x)} images and {labels.name} {len(y)} labels"
+        why = "each image needs its label"
+        raise DataError(what, why=why, do="use two files of the same split")
     return x, y

@@ -1,7 +1,6 @@
 """One image: from a file, whatever its format, mode, size and rotation, to bytes [C, H, W].
 
-Read are JPEG, PNG, WebP, BMP and a GIF's first frame. Letters: C channels (1 or 3), H rows, W
-columns.
+JPEG, PNG, WebP, BMP, a GIF's first frame. Letters: C channels (1 or 3), H rows, W columns.
 """
 
 from __future__ import annotations
@@ -74,11 +73,8 @@ def pillow_module(module: str = "Image") -> Any:
     try:
         return importlib.import_module(f"PIL.{module}")
     except ImportError:
-        raise DataError(
-            "images cannot be read",
-            why="Pillow is not installed",
-            do="install it: pip install 'ravine[images]'",
-        ) from None
+        do = "install it: pip install 'ravine[images]'"
+        raise DataError("images cannot be read", why="Pillow is not installed", do=do) from None
 
 
 # Reading a file
@@ -193,8 +189,7 @@ def _reason(error: Exception) -> str:
 def default_size(headers: Sequence[ImageHeader]) -> tuple[int, int]:
     """Rows and columns for images of some sizes, the longer side at most 224.
 
-    Their own size if all have one; else a square whose side is the median of all sides, rounded to
-    a multiple of 8.
+    Their own size if all have one; else a square of the median of all sides, a multiple of 8.
 
     >>> default_size([ImageHeader(28, 20, True)] * 3)
     (28, 20)

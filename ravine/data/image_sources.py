@@ -47,8 +47,7 @@ SUFFIX_HINT = f"images end in {', '.join(IMAGE_SUFFIXES)}"
 class ImageListing:
     """A row for each image, and the images: paths of files, or bytes [N, C, H, W].
 
-    `place` is 0, 1, 2 where the source says that an image trains, validates or tests; None where
-    it says nothing.
+    `place` is 0, 1, 2 where the source says that an image trains, validates or tests; else None.
     """
 
     table: pd.DataFrame
@@ -65,8 +64,7 @@ def list_images(
     frame: TableLike | None,
     notes: list[str],
 ) -> ImageListing:
-    """The images of a source, or of a `frame` given from Python: a pair (X, y), or a table of
-    paths.
+    """The images of a source, or of a `frame` from Python: a pair (X, y), or a table of paths.
 
     Raises `DataError` for whatever cannot be a set of images, with what to do about it.
     """
@@ -89,11 +87,9 @@ def list_images(
     if is_idx(place):
         return _list_idx_file(place, target, notes)
     if file_kind(place) not in TABLE_SUFFIXES:
-        raise DataError(
-            f"{place} is no set of images",
-            why=f"its suffix is {place.suffix!r}",
-            do="name a folder with a folder for each class, a table of paths, or idx files",
-        )
+        what = f"{place} is no set of images"
+        do = "name a folder with a folder for each class, a table of paths, or idx files"
+        raise DataError(what, why=f"its suffix is {place.suffix!r}", do=do)
     return _list_table(read_table(place, notes), place.parent, target, path, notes)
 
 
@@ -138,11 +134,8 @@ def _list_folder(root: Path, target: tuple[str, ...], notes: list[str]) -> Image
         return _listing_of_rows(root, rows, name, None)
     twice = [SPLIT_NAMES[place] for place, n in Counter(splits.values()).items() if n > 1]
     if twice:
-        raise DataError(
-            f"{root} has two folders for {twice[0]}",
-            why=f"they are {', '.join(f.name for f in splits)}",
-            do="join the folders",
-        )
+        why = f"they are {', '.join(f.name for f in splits)}"
+        raise DataError(f"{root} has two folders for {twice[0]}", why=why, do="join the folders")
     others = [f.name for f in inside if f not in splits]
     if others:
         notes.append(
@@ -171,17 +164,13 @@ def _images_by_class(root: Path, notes: list[str], *, strict: bool) -> list[tupl
         raise _no_images(root, loose)
     empty = [f.name for f, paths in found.items() if not paths]
     if empty and strict:
-        raise DataError(
-            f"{root / empty[0]} has no images",
-            why="each folder is a class, and a class needs some",
-            do="add images, or remove the folder",
-        )
+        what = f"{root / empty[0]} has no images"
+        why = "each folder is a class, and a class needs some"
+        raise DataError(what, why=why, do="add images, or remove the folder")
     if strict and len(folders) == 1:
-        raise DataError(
-            f"{root} has but one class, {folders[0].name!r}",
-            why="each folder in it is a class",
-            do="give a folder with two or more",
-        )
+        what = f"{root} has but one class, {folders[0].name!r}"
+        do = "give a folder with two or more"
+        raise DataError(what, why="each folder in it is a class", do=do)
     if loose:
         notes.append(
             f"{len(loose)} images beside the folders of {root.name} have no class and are left out."
@@ -191,18 +180,13 @@ def _images_by_class(root: Path, notes: list[str], *, strict: bool) -> list[tupl
 
 def _no_images(root: Path, loose: Sequence[Path]) -> DataError:
     if loose:
-        return DataError(
-            f"the {len(loose)} images in {root} have no class",
-            why="they are in no folder of their own",
-            do="put each class in a folder of its own, or give a table of paths and labels",
-        )
+        what = f"the {len(loose)} images in {root} have no class"
+        do = "put each class in a folder of its own, or give a table of paths and labels"
+        return DataError(what, why="they are in no folder of their own", do=do)
     suffixes = Counter(p.suffix.lower() or "no suffix" for p in _files_within(root))
     kinds = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(4)) or "nothing"
-    return DataError(
-        f"{root} has no images",
-        why=f"there is {kinds} in it; {SUFFIX_HINT}",
-        do="name a folder with a folder of images for each class",
-    )
+    do = "name a folder with a folder of images for each class"
+    return DataError(f"{root} has no images", why=f"there is {kinds} in it; {SUFFIX_HINT}", do=do)
 
 
 def _listing_of_rows(
@@ -242,11 +226,8 @@ def _list_table(
             target = (likely[0],)
             notes.append(f"{column} holds the paths, {likely[0]} what is to be learned.")
     if column in target:
-        raise DataError(
-            f"the target {column} is the column of paths",
-            why="it cannot be both",
-            do="name the target: --target COLUMN",
-        )
+        what = f"the target {column} is the column of paths"
+        raise DataError(what, why="it cannot be both", do="name the target: --target COLUMN")
     check_columns(others, Data(), target)
     return ImageListing(table, target, paths_in(table, column, folder), column)
 
@@ -262,11 +243,9 @@ def path_column(table: pd.DataFrame, path: str | None, target: Sequence[str] = (
     found = found or [n for n in names if n.lower() in PATH_COLUMN_NAMES][:1]
     if len(found) != 1:
         columns = f"the columns are {', '.join(names[:30])}"
-        raise DataError(
-            "no column is known to hold the images' paths",
-            why=f"{' and '.join(found)} could be" if found else columns,
-            do='name it: data.path = "COLUMN"',
-        )
+        what = "no column is known to hold the images' paths"
+        why = f"{' and '.join(found)} could be" if found else columns
+        raise DataError(what, why=why, do='name it: data.path = "COLUMN"')
     return found[0]
 
 
@@ -283,11 +262,9 @@ def paths_in(table: pd.DataFrame, column: str, folder: Path) -> list[str]:
     """The files that a column names, relative ones from a folder. Raises `DataError` for gaps."""
     gaps = table[column].isna().to_numpy()
     if gaps.any():
-        raise DataError(
-            f"{column} is missing in row {table.index[int(gaps.argmax())]}",
-            why="each row needs an image",
-            do="fill the gap, or leave the row out",
-        )
+        what = f"{column} is missing in row {table.index[int(gaps.argmax())]}"
+        do = "fill the gap, or leave the row out"
+        raise DataError(what, why="each row needs an image", do=do)
     return check_paths([os.path.join(folder, str(v).strip()) for v in table[column]])
 
 
@@ -295,11 +272,8 @@ def check_paths(paths: Sequence[str]) -> list[str]:
     """The paths. Raises `DataError` unless all are images that exist, with the nearest name."""
     odd = [p for p in paths if not is_image(p)]
     if odd:
-        raise DataError(
-            f"{odd[0]} has the suffix {Path(odd[0]).suffix!r}",
-            why=SUFFIX_HINT,
-            do="convert the file, or leave it out",
-        )
+        what = f"{odd[0]} has the suffix {Path(odd[0]).suffix!r}"
+        raise DataError(what, why=SUFFIX_HINT, do="convert the file, or leave it out")
     gone = [p for p in paths if not os.path.isfile(p)]
     if gone:
         folder = os.path.exists(gone[0])
@@ -334,11 +308,9 @@ def _list_idx_file(images: Path, target: tuple[str, ...], notes: list[str]) -> I
         more, labels = read_pair(tested)
         if more.shape[1:] != x.shape[1:]:
             sizes = [" x ".join(map(str, a.shape[1:])) for a in (more, x)]
-            raise DataError(
-                f"the images in {tested.name} are {sizes[0]}",
-                why=f"those in {images.name} are {sizes[1]}",
-                do="use files of the same data set",
-            )
+            what = f"the images in {tested.name} are {sizes[0]}"
+            why = f"those in {images.name} are {sizes[1]}"
+            raise DataError(what, why=why, do="use files of the same data set")
         place = np.repeat([0, 2], [len(x), len(more)])
         x, y = np.concatenate([x, more]), np.concatenate([y, labels])
         notes.append(f"The images of {tested.name} are the test split.")
@@ -348,11 +320,9 @@ def _list_idx_file(images: Path, target: tuple[str, ...], notes: list[str]) -> I
 
 def _one_name(target: tuple[str, ...], usual: str) -> str:
     if len(target) > 1:
-        raise DataError(
-            f"there are {len(target)} targets: {', '.join(target)}",
-            why="these images have one label each",
-            do="give a table of paths and labels for several",
-        )
+        what = f"there are {len(target)} targets: {', '.join(target)}"
+        do = "give a table of paths and labels for several"
+        raise DataError(what, why="these images have one label each", do=do)
     return target[0] if target else usual
 
 
@@ -362,8 +332,7 @@ def _one_name(target: tuple[str, ...], usual: str) -> str:
 def list_unlabeled(given: ExamplesLike, path: str) -> tuple[list[str], list[str] | np.ndarray]:
     """Names and images of what is to be predicted; names are empty for arrays.
 
-    A folder (all images in it), an image, a table with a column of paths, an idx file, a list of
-    paths, an array.
+    A folder (all images in it), an image, a table of paths, an idx file, a list of paths, an array.
     """
     if isinstance(given, (str, Path)):
         return _unlabeled_path(Path(given), path)
@@ -385,11 +354,9 @@ def _unlabeled_path(place: Path, path: str) -> tuple[list[str], list[str] | np.n
         files = [str(p) for p in _files_within(place) if is_image(p)]
         idx = sorted(p for p in place.iterdir() if is_idx(p))
         if not files and idx:
-            raise DataError(
-                f"{place} has no images of their own",
-                why=f"it has {join_first([p.name for p in idx])}",
-                do=f"name one of them: {idx[0]}",
-            )
+            what = f"{place} has no images of their own"
+            why = f"it has {join_first([p.name for p in idx])}"
+            raise DataError(what, why=why, do=f"name one of them: {idx[0]}")
         if not files:
             raise _no_images(place, ())
         return [os.path.relpath(p, place) for p in files], files

@@ -51,11 +51,9 @@ class PixelFile:
         folder = Path(tempfile.gettempdir())
         free = shutil.disk_usage(folder).free
         if free < count:
-            raise DataError(
-                f"the decoded images take {_format_size(count)}",
-                why=f"{folder} has {_format_size(free)} free",
-                do="free disk space, set TMPDIR to a larger disk, or set a smaller data.size",
-            )
+            what = f"the decoded images take {_format_size(count)}"
+            do = "free disk space, set TMPDIR to a larger disk, or set a smaller data.size"
+            raise DataError(what, why=f"{folder} has {_format_size(free)} free", do=do)
         handle, name = tempfile.mkstemp(prefix="ravine-", suffix=".pixels", dir=folder)
         self.path, self.writer = Path(name), open(handle, "wb")
         weakref.finalize(self, self.path.unlink, missing_ok=True)
@@ -196,17 +194,12 @@ def array_to_bytes(given: Any, name: str = "X") -> np.ndarray:
     last = x.ndim == 4 and x.shape[-1] in (1, 3, 4)
     first = x.ndim == 4 and x.shape[1] in (1, 3, 4)
     if not (x.ndim == 3 or last or first):
-        raise DataError(
-            f"{name} has the shape {shape or 'of one number'}",
-            why="images are [N, H, W], [N, H, W, C] or [N, C, H, W] with 1, 3 or 4 channels",
-            do="reshape the array",
-        )
+        what = f"{name} has the shape {shape or 'of one number'}"
+        why = "images are [N, H, W], [N, H, W, C] or [N, C, H, W] with 1, 3 or 4 channels"
+        raise DataError(what, why=why, do="reshape the array")
     if min(x.shape) < 1:
-        raise DataError(
-            f"{name} has the shape {shape}",
-            why="there is nothing in it",
-            do="give at least one image",
-        )
+        what = f"{name} has the shape {shape}"
+        raise DataError(what, why="there is nothing in it", do="give at least one image")
     x = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1) if last else x
     x = _as_bytes(x, name)
     if x.shape[1] == 4:
@@ -233,19 +226,14 @@ def _as_bytes(x: np.ndarray, name: str) -> np.ndarray:
     if x.dtype == bool:
         return x.astype(np.uint8) * np.uint8(255)
     if x.dtype.kind not in "iuf":
-        raise DataError(
-            f"{name} holds {x.dtype}",
-            why="images are numbers",
-            do="give uint8, or floats from 0 to 1",
-        )
+        what = f"{name} holds {x.dtype}"
+        raise DataError(what, why="images are numbers", do="give uint8, or floats from 0 to 1")
     low, high = float(x.min()), float(x.max())
     top = 1 if x.dtype.kind == "f" else 255
     if not (low >= 0 and high <= top):
-        raise DataError(
-            f"{name} has values from {low:g} to {high:g}",
-            why=f"{x.dtype} images are 0 to {top}",
-            do="divide by 255, or give uint8" if top == 1 else "give uint8",
-        )
+        what = f"{name} has values from {low:g} to {high:g}"
+        do = "divide by 255, or give uint8" if top == 1 else "give uint8"
+        raise DataError(what, why=f"{x.dtype} images are 0 to {top}", do=do)
     return np.rint(x * 255).astype(np.uint8) if top == 1 else x.astype(np.uint8)
 
 
@@ -274,8 +262,7 @@ def _to_spec(x: np.ndarray, spec: ImageSpec) -> np.ndarray:
 def channel_moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of uint8 [N, C, H, W], as values from 0 to 1.
 
-    From counts of the 256 values: exact but for the last division, and the same however many
-    images are read at once.
+    From counts of the 256 values: exact but for the last division, whatever is read at once.
 
     >>> channel_moments(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
     ((0.5,), (0.5,))

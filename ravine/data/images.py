@@ -103,7 +103,7 @@ class ImageEncoder:
     def read(self, given: ExamplesLike, *, memory: str = DEFAULT_MEMORY) -> LoadedImages:
         """Images from a folder, a file, a table or list of paths, or an array, as the encoder's.
 
-        Files that cannot be read are skipped and named where `corrupt` is "skip"; else they raise
+        Unreadable files are skipped and named where `corrupt` is "skip"; else they raise
         `DataError`.
         """
         names, images = list_unlabeled(given, self.path)

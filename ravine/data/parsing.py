@@ -122,11 +122,9 @@ def numbers_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
         found = values.astype("Float64").to_numpy(np.float64, na_value=np.nan)
     if np.isinf(found).any():
         row = int(np.flatnonzero(np.isinf(found))[0])
-        raise DataError(
-            f"{name} is infinite in row {values.index[row]}",
-            why="networks need finite numbers",
-            do="repair the value, or leave it empty",
-        )
+        what = f"{name} is infinite in row {values.index[row]}"
+        do = "repair the value, or leave it empty"
+        raise DataError(what, why="networks need finite numbers", do=do)
     return found
 
 
@@ -168,8 +166,5 @@ def dates_parse(texts: Sequence[str], style: str) -> bool:
 def refuse_values(values: pd.Series, bad: np.ndarray, name: str, wanted: str) -> None:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise DataError(
-            f"{name} is {str(values.iloc[row])!r} in row {values.index[row]}",
-            why=f"it must be {wanted}",
-            do="repair the value, or leave it empty",
-        )
+        what = f"{name} is {str(values.iloc[row])!r} in row {values.index[row]}"
+        raise DataError(what, why=f"it must be {wanted}", do="repair the value, or leave it empty")

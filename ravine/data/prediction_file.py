@@ -17,8 +17,7 @@ def with_identifiers(
 ) -> pd.DataFrame:
     """Predictions behind what tells their rows apart: identifiers, or the row's number from 0.
 
-    Identifiers are columns that the encoder does not read, are called so, and have another value in
-    every row.
+    Identifiers are called so, are not read by the encoder, and have another value in every row.
     """
     others = [n for n in rows.columns if n not in encoder.columns and n not in predictions]
     unique = [n for n in others if rows[n].notna().all() and rows[n].is_unique]

@@ -49,11 +49,9 @@ class Data:
         check_distinct_targets(self.target)
         both = set(self.categories) & set(self.numbers)
         if both:
-            raise RecipeError(
-                f"Data.numbers has {min(both)!r}",
-                why="it is in Data.categories, too",
-                do="leave it in one of them",
-            )
+            what = f"Data.numbers has {min(both)!r}"
+            why = "it is in Data.categories, too"
+            raise RecipeError(what, why=why, do="leave it in one of them")
         if self.memory is not None:
             parse_size(self.memory)
 
@@ -62,11 +60,8 @@ def check_distinct_targets(targets: Sequence[str]) -> None:
     """Raise `RecipeError` where a target is named twice: it would be learned twice."""
     twice = [name for i, name in enumerate(targets) if name in targets[:i]]
     if twice:
-        raise RecipeError(
-            f"data.target has {twice[0]!r} twice",
-            why="each target is learned once",
-            do="name it once",
-        )
+        what = f"data.target has {twice[0]!r} twice"
+        raise RecipeError(what, why="each target is learned once", do="name it once")
 
 
 def parse_size(size: str, owner: str = "Data") -> int:
@@ -105,18 +100,12 @@ def open_table(
 def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> None:
     """Raise `DataError` where a setting names no column, with the nearest one."""
     if not names:
-        raise DataError(
-            "no column is left to predict",
-            why="the table has no other",
-            do="add the target column",
-        )
+        what = "no column is left to predict"
+        raise DataError(what, why="the table has no other", do="add the target column")
     if not targets:
         guess = next((n for n in names if n.lower() in TARGET_NAMES), names[-1])
-        raise DataError(
-            "no target is given",
-            why=f"the columns are {', '.join(names[:30])}",
-            do=f"say which is to be predicted, such as --target {guess!r}",
-        )
+        do = f"say which is to be predicted, such as --target {guess!r}"
+        raise DataError("no target is given", why=f"the columns are {', '.join(names[:30])}", do=do)
     lists = {
         "target": targets,
         "drop": data.drop,
@@ -133,17 +122,12 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
                 )
     for name in targets:
         if name in data.drop or name == data.weight:
-            raise DataError(
-                f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}",
-                why="it cannot be both",
-                do="remove it from one of them",
-            )
+            what = f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}"
+            raise DataError(what, why="it cannot be both", do="remove it from one of them")
 
 
 def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:
-    """Notes on columns that a setting gives another task than to be an input; `marking` are the
-    split's.
-    """
+    """Notes on columns that are no inputs: the weight, and `marking`, which the split needs."""
     weight = data.weight
     notes = [] if weight is None else [f"{weight} weighs the rows and is no input (data.weight)."]
     return notes + [f"{name} splits the rows and is no input (split.column)." for name in marking]
@@ -175,11 +159,8 @@ def with_targets(
     known = has_targets(table, targets)
     named = ", ".join(targets)
     if not known.any():
-        raise DataError(
-            f"the target {named} is missing in every row",
-            why="there is nothing to learn",
-            do="choose another target",
-        )
+        what = f"the target {named} is missing in every row"
+        raise DataError(what, why="there is nothing to learn", do="choose another target")
     places = np.flatnonzero(known)
     if len(places) < len(table):
         notes.append(
@@ -205,11 +186,9 @@ def check_weights(table: pd.DataFrame, name: str | None) -> None:
     bad = ~(weights >= 0)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise DataError(
-            f"the weight {name} is {weights[row]:g} in row {table.index[row]}",
-            why="weights are 0 or more",
-            do="repair the value, or leave the row out",
-        )
+        what = f"the weight {name} is {weights[row]:g} in row {table.index[row]}"
+        do = "repair the value, or leave the row out"
+        raise DataError(what, why="weights are 0 or more", do=do)
     if not weights.any():
         raise DataError(
             f"all weights {name} are 0", why="then no row counts", do="leave data.weight out"

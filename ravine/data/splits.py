@@ -40,7 +40,14 @@ class SplitRows(NamedTuple):
         return cls(*(np.flatnonzero(place == i) for i in range(3)))
 
 
-class _Sizes:
+class _Split:
+    def columns(self) -> tuple[str, ...]:
+        """Columns that the split needs and networks do not read."""
+        column = getattr(self, "column", "")
+        return (column,) if column else ()
+
+
+class _Sizes(_Split):
     """Shares of the rows; the rest trains."""
 
     validation: float
@@ -64,10 +71,6 @@ class Random(_Sizes):
     validation: float = setting(default=0.15, ge=0, lt=1)
     test: float = setting(default=0.15, ge=0, lt=1)
 
-    def columns(self) -> tuple[str, ...]:
-        """Columns that the split needs and networks do not read."""
-        return ()
-
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
     ) -> SplitRows:
@@ -83,8 +86,7 @@ class Random(_Sizes):
 class Stratified(Random):
     """Rows at random, each class in the same proportions; numbers and labels plainly at random.
 
-    Every class with three rows or more is in every split. Raises `DataError` for a class with one
-    row.
+    Every class with three rows or more is in every split. A class of one row raises `DataError`.
     """
 
     def rows(
@@ -99,11 +101,9 @@ class Stratified(Random):
         for code in np.argsort(texts, kind="stable"):
             members = np.flatnonzero(codes == code)
             if len(members) == 1:
-                raise DataError(
-                    f"the class {texts[code]!r} of {task_type.names[0]} has one row",
-                    why="it cannot be both learned and judged",
-                    do='leave the row out, join classes, or set split.name = "Random"',
-                )
+                what = f"the class {texts[code]!r} of {task_type.names[0]} has one row"
+                do = 'leave the row out, join classes, or set split.name = "Random"'
+                raise DataError(what, why="it cannot be both learned and judged", do=do)
             members = members[torch.randperm(len(members), generator=generator).numpy()]
             test, validation = _counts(len(members), self.test, self.validation)
             place[members[:test]] = 2
@@ -119,9 +119,6 @@ class Grouped(_Sizes):
     validation: float = setting(default=0.15, ge=0, lt=1)
     test: float = setting(default=0.15, ge=0, lt=1)
 
-    def columns(self) -> tuple[str, ...]:
-        return (self.column,)
-
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
     ) -> SplitRows:
@@ -129,11 +126,9 @@ class Grouped(_Sizes):
         _check_complete(codes >= 0, self.column)
         wanted = sum(f > 0 for f in (self.validation, self.test)) + 1
         if len(texts) < wanted:
-            raise DataError(
-                f"{self.column} has {len(texts)} groups",
-                why=f"{wanted} splits need at least {wanted}",
-                do="choose another column, or fewer splits",
-            )
+            what = f"{self.column} has {len(texts)} groups"
+            why = f"{wanted} splits need at least {wanted}"
+            raise DataError(what, why=why, do="choose another column, or fewer splits")
         shuffled = torch.randperm(len(texts), generator=stream(seed, "split")).numpy()
         order = np.argsort(texts, kind="stable")[shuffled]
         sizes, at = np.bincount(codes)[order], 0
@@ -160,20 +155,15 @@ class ByTime(_Sizes):
     validation: float = setting(default=0.15, ge=0, lt=1)
     test: float = setting(default=0.15, ge=0, lt=1)
 
-    def columns(self) -> tuple[str, ...]:
-        return (self.column,)
-
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
     ) -> SplitRows:
         values = named_column(frame, self.column, "split.column")
         found = infer_column_types(values.to_frame(), rows=0)[0]
         if not found or found[0].kind not in ("date", "number"):
-            raise DataError(
-                f"{self.column} is no time",
-                why=f"its first value is {str(values.iloc[0])!r}",
-                do="choose a column of dates or numbers",
-            )
+            what = f"{self.column} is no time"
+            why = f"its first value is {str(values.iloc[0])!r}"
+            raise DataError(what, why=why, do="choose a column of dates or numbers")
         moments = values_of(values, found[0])
         _check_complete(~np.isnan(moments), self.column)
         check_row_count(len(frame), self.validation, self.test)
@@ -185,16 +175,14 @@ class ByTime(_Sizes):
         if test:
             place[moments >= ordered[len(frame) - test]] = 2
         if len(np.unique(place)) < 1 + (test > 0) + (validation > 0):
-            raise DataError(
-                f"{self.column} has too few different moments",
-                why="rows of one moment stay together",
-                do="choose another column, or split at random",
-            )
+            what = f"{self.column} has too few different moments"
+            do = "choose another column, or split at random"
+            raise DataError(what, why="rows of one moment stay together", do=do)
         return SplitRows.of(place)
 
 
 @part
-class Given:
+class Given(_Split):
     """Splits from outside: a `column` that says train, validation or test, or row numbers (from 0).
 
     Rows that are in no list train, unless `train_rows` are given. Where no row is to validate, the
@@ -210,20 +198,13 @@ class Given:
     def check(self) -> None:
         lists = self.train_rows + self.validation_rows + self.test_rows
         if bool(self.column) == bool(lists):
-            raise RecipeError(
-                "Given needs a column or lists of rows",
-                why="it has both" if lists else "it has neither",
-                do='write column = "split", or test_rows',
-            )
+            what = "Given needs a column or lists of rows"
+            why = "it has both" if lists else "it has neither"
+            raise RecipeError(what, why=why, do='write column = "split", or test_rows')
         if len(set(lists)) < len(lists):
-            raise RecipeError(
-                "Given has a row in two splits",
-                why="then a score would not be honest",
-                do="put each row in one list",
-            )
-
-    def columns(self) -> tuple[str, ...]:
-        return (self.column,) if self.column else ()
+            what = "Given has a row in two splits"
+            why = "then a score would not be honest"
+            raise RecipeError(what, why=why, do="put each row in one list")
 
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
@@ -256,11 +237,9 @@ class Given:
         _check_complete(codes >= 0, self.column)
         odd = [t for t in texts if t.lower() not in SPLIT_WORDS]
         if odd:
-            raise DataError(
-                f"the split column {self.column} has the value {odd[0]!r}",
-                why="it must be train, validation or test",
-                do="rename the values",
-            )
+            what = f"the split column {self.column} has the value {odd[0]!r}"
+            why = "it must be train, validation or test"
+            raise DataError(what, why=why, do="rename the values")
         return np.array([SPLIT_WORDS[t.lower()] for t in texts], np.int64)[codes]
 
     def _check_numbers(self, count: int) -> None:
@@ -306,11 +285,9 @@ def check_row_count(count: int, validation: float, test: float) -> None:
     """Raise `DataError` unless two rows can train and one can be in each other split."""
     least = 2 + (validation > 0) + (test > 0)
     if count < least:
-        raise DataError(
-            f"the table has {count} {'row' if count == 1 else 'rows'} with a target",
-            why=f"the splits need at least {least}",
-            do="give more rows, or fewer splits",
-        )
+        what = f"the table has {count} {'row' if count == 1 else 'rows'} with a target"
+        why = f"the splits need at least {least}"
+        raise DataError(what, why=why, do="give more rows, or fewer splits")
 
 
 def _counts(count: int, test: float, validation: float) -> tuple[int, int]:
@@ -333,11 +310,9 @@ def named_column(frame: pd.DataFrame, name: str, setting_name: str) -> pd.Series
 def _check_complete(present: np.ndarray, name: str) -> None:
     if not present.all():
         row = int(np.flatnonzero(~present)[0])
-        raise DataError(
-            f"{name} is missing in row {row}",
-            why="the split needs it in every row",
-            do="fill the gap, or leave the row out",
-        )
+        what = f"{name} is missing in row {row}"
+        do = "fill the gap, or leave the row out"
+        raise DataError(what, why="the split needs it in every row", do=do)
 
 
 def check_splits(
@@ -351,18 +326,12 @@ def check_splits(
     absent = [texts[c] for c in range(len(texts)) if c not in held["train"]]
     do = "split in another way, or leave the class out"
     if absent:
-        raise DataError(
-            f"no training row has the class {absent[0]!r} of {task_type.names[0]}",
-            why="all its rows are in other splits",
-            do=do,
-        )
+        what = f"no training row has the class {absent[0]!r} of {task_type.names[0]}"
+        raise DataError(what, why="all its rows are in other splits", do=do)
     for name in SPLIT_NAMES[1:]:
         if len(getattr(rows, name)) >= MIN_ROWS_TO_CHECK and len(held[name]) == 1:
-            raise DataError(
-                f"all {name} rows have the class {texts[held[name].pop()]!r}",
-                why="nothing can be told apart there",
-                do=do,
-            )
+            what = f"all {name} rows have the class {texts[held[name].pop()]!r}"
+            raise DataError(what, why="nothing can be told apart there", do=do)
         lacking = [t for c, t in enumerate(texts) if c not in held[name]]
         if lacking and len(getattr(rows, name)):
             notes.append(f"The {name} split has no row of {join_first(lacking)}.")

@@ -191,11 +191,9 @@ def survey_table(
     rows; and a hash of the table.
     """
     if isinstance(split, ByTime):
-        raise DataError(
-            f"split {type(split).__name__} cannot be used on a table larger than memory",
-            why="its rows would have to be sorted",
-            do="use Random, Grouped or Given",
-        )
+        what = f"split {type(split).__name__} cannot be used on a table larger than memory"
+        why = "its rows would have to be sorted"
+        raise DataError(what, why=why, do="use Random, Grouped or Given")
     pieces = row_groups_of(Path(data.source))
     total, width = _size(pieces)
     block = int(min(65536, max(256, memory / 32 / width)))
@@ -268,11 +266,8 @@ def _first_pass(
             _count_categories(survey.levels, train, data, 4 * encoding.codes_up_to)
             kept = _sample_rows([*kept, train], sample, seed)
     if survey.counts[0] < 2:
-        raise DataError(
-            f"{data.source} has {survey.counts[0]} training rows with a target",
-            why="two are the least",
-            do="choose another target or split",
-        )
+        what = f"{data.source} has {survey.counts[0]} training rows with a target"
+        raise DataError(what, why="two are the least", do="choose another target or split")
     survey.sample = _sample_rows(kept, sample, seed, last=True)[0].sort_index()
     survey.digest = hashed.hexdigest()
     return survey

@@ -48,8 +48,7 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
     """The table in a file: Parquet (or a folder of it), JSON lines or else CSV, also with `.gz`.
 
     The separator (comma, semicolon, tab, bar), the encoding (UTF-8, UTF-16, Latin-1) and decimal
-    commas are found from the file; what is unusual is appended to `notes`. Raises
-    `DataError` for whatever cannot be read.
+    commas are found from the file; what is unusual is appended to `notes`. Raises `DataError`.
     """
     path, notes = Path(path), [] if notes is None else notes
     if not path.exists():
@@ -97,11 +96,8 @@ def parquet_files(path: Path) -> list[Path]:
     inside = (p for p in path.rglob("*") if p.suffix.lower() in PARQUET_SUFFIXES)
     files = sorted(p for p in inside if p.is_file())
     if not files:
-        raise DataError(
-            f"{path} is a folder",
-            why="there is no Parquet file in it",
-            do="name a table: a CSV, Parquet or JSON lines file",
-        )
+        do = "name a table: a CSV, Parquet or JSON lines file"
+        raise DataError(f"{path} is a folder", why="there is no Parquet file in it", do=do)
     return files
 
 
@@ -133,11 +129,8 @@ def check_table(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     frame = frame.rename(columns=lambda c: str(c).strip().lstrip("\ufeff"))
     _check_distinct(frame.columns, name)
     if len(frame) == 0:
-        raise DataError(
-            f"{name} has no rows",
-            why=f"there are only the {len(frame.columns)} column names",
-            do="export the table again",
-        )
+        why = f"there are only the {len(frame.columns)} column names"
+        raise DataError(f"{name} has no rows", why=why, do="export the table again")
     return frame
 
 
@@ -152,11 +145,9 @@ def _columns(given: Any, stem: str) -> pd.DataFrame:
     if values.ndim == 1 and stem == "target":
         return pd.DataFrame({stem: values})
     if values.ndim != 2:
-        raise DataError(
-            f"the examples have the shape {values.shape}",
-            why="a table has rows and columns",
-            do="give an array with a row for each example",
-        )
+        what = f"the examples have the shape {values.shape}"
+        do = "give an array with a row for each example"
+        raise DataError(what, why="a table has rows and columns", do=do)
     return pd.DataFrame(values, columns=[f"{stem}{i}" for i in range(values.shape[1])])
 
 
@@ -174,11 +165,9 @@ def _bytes_of(path: Path) -> bytes:
     try:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be unpacked",
-            why=f"its gzip data are damaged ({error})",
-            do="copy or download it again",
-        ) from None
+        what = f"{path} cannot be unpacked"
+        why = f"its gzip data are damaged ({error})"
+        raise DataError(what, why=why, do="copy or download it again") from None
 
 
 def _text_of(data: bytes, path: Path, notes: list[str]) -> str:
@@ -199,11 +188,8 @@ def _text_of(data: bytes, path: Path, notes: list[str]) -> str:
         pass
     odd = sum(b < 9 or 13 < b < 32 for b in head)
     if odd > 0.005 * len(head):
-        raise DataError(
-            f"{path} is not text",
-            why="it holds binary data",
-            do="name a CSV, Parquet or JSON lines file",
-        )
+        do = "name a CSV, Parquet or JSON lines file"
+        raise DataError(f"{path} is not text", why="it holds binary data", do=do)
     notes.append(
         f"{path.name} is not UTF-8; it was read as Latin-1 (Windows-1252): "
         f"check names with accents."
@@ -241,11 +227,9 @@ def _read_csv(data: bytes, path: Path, notes: list[str]) -> pd.DataFrame:
     try:
         frame = read(io.StringIO(text))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise DataError(
-            f"{path} is no table",
-            why=str(error).strip().splitlines()[-1],
-            do="check the line, its quotes and its separators",
-        ) from None
+        what = f"{path} is no table"
+        do = "check the line, its quotes and its separators"
+        raise DataError(what, why=str(error).strip().splitlines()[-1], do=do) from None
     edge = re.escape(separator)
     if re.search(rf'(?:^|{edge})\s*"?0\d+"?\s*(?:$|{edge})', text, re.M):
         whole = [name for name in frame.columns if _whole(frame[name])]
@@ -271,11 +255,9 @@ def _header(lines: Sequence[str], separator: str, path: Path) -> tuple[list[str]
     rows = [row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
     names = [n.strip().lstrip("\ufeff") or f"Unnamed: {i}" for i, n in enumerate(rows[0])]
     if all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", n) for n in names):
-        raise DataError(
-            f"{path} has no column names",
-            why=f"its first line is {lines[0][:60]!r}",
-            do="write a first line with a name for each column",
-        )
+        what = f"{path} has no column names"
+        do = "write a first line with a name for each column"
+        raise DataError(what, why=f"its first line is {lines[0][:60]!r}", do=do)
     _check_distinct(names, path)
     body = rows[1:-1] or rows[1:]  # the last line of the sample may be cut
     return names, bool(body) and all(len(row) == len(names) + 1 for row in body)
@@ -311,19 +293,13 @@ def _read_json_lines(data: bytes, path: Path) -> pd.DataFrame:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(
-                f"line {number} of {path.name} is not JSON",
-                why=error.msg,
-                where=f"{path}:{number}",
-                do="write one object on each line",
-            ) from None
+            what = f"line {number} of {path.name} is not JSON"
+            do = "write one object on each line"
+            raise DataError(what, why=error.msg, where=f"{path}:{number}", do=do) from None
         if not isinstance(row, dict):
-            raise DataError(
-                f"line {number} of {path.name} is not an object",
-                why="a row has named columns",
-                do='write {"column": value, ...} on each line',
-                where=f"{path}:{number}",
-            )
+            what = f"line {number} of {path.name} is not an object"
+            do = 'write {"column": value, ...} on each line'
+            raise DataError(what, why="a row has named columns", do=do, where=f"{path}:{number}")
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -350,8 +326,6 @@ def damaged_parquet(file: Path, error: BaseException) -> DataError:
 def _check_distinct(names: Iterable[str], owner: str | Path) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise DataError(
-            f"{owner} has the column {twice[0]!r} more than once",
-            why="columns are told apart by name",
-            do="rename or remove one of them",
-        )
+        what = f"{owner} has the column {twice[0]!r} more than once"
+        why = "columns are told apart by name"
+        raise DataError(what, why=why, do="rename or remove one of them")

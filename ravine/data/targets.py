@@ -114,8 +114,7 @@ def fit_target(
     """The target's scale from the training rows, and the effects.
 
     "auto" takes the logarithm of one non-negative number of skewness above 8 if that at least
-    halves the skewness, and else standardizes. Raises `DataError` if "log" is set for negative
-    numbers.
+    halves it, else standardizes. Raises `DataError` if "log" is set for negative numbers.
     """
     if task_type.kind != "regression":
         return Target(task_type), {}
@@ -123,11 +122,9 @@ def fit_target(
     transform: Any = "as it is"
     if how == "log" or (how == "auto" and len(task_type.names) == 1 and y.min() >= 0):
         if y.min() < 0:
-            raise DataError(
-                f"the target {', '.join(task_type.names)} has negative values",
-                why="they have no logarithm",
-                do='set encoding.target = "standard"',
-            )
+            what = f"the target {', '.join(task_type.names)} has negative values"
+            why = "they have no logarithm"
+            raise DataError(what, why=why, do='set encoding.target = "standard"')
         candidate = "log" if y.min() > 0 else "log1p"
         before, after = skewness(y[:, 0]), skewness(_transform(y, candidate)[:, 0])
         if how == "log" or (before > MIN_SKEWNESS_TO_LOG and abs(after) < before / 2):
@@ -147,11 +144,9 @@ def fit_target(
     centers, spreads = zip(*scales, strict=True)
     if min(spreads) == 0:
         name = task_type.names[spreads.index(0)]
-        raise DataError(
-            f"the target {name} is the same in all training rows",
-            why="there is nothing to learn",
-            do="split at random, or choose another target",
-        )
+        what = f"the target {name} is the same in all training rows"
+        do = "split at random, or choose another target"
+        raise DataError(what, why="there is nothing to learn", do=do)
     effects = {} if how == "none" else {"targets standardized": float(len(task_type.names))}
     effects |= {} if transform == "as it is" else {"targets logged": 1.0}
     return Target(task_type, transform, centers, spreads), effects
@@ -182,11 +177,9 @@ def _places(values: pd.Series, task_type: TaskType) -> np.ndarray:
     places = pd.Index(known, dtype=object).get_indexer(pd.Index(texts, dtype=object))
     if (places < 0).any():
         odd = texts[int(np.flatnonzero(places < 0)[0])]
-        raise DataError(
-            f"the target {task_type.names[0]} has the unknown class {odd!r}",
-            why=f"the classes are {', '.join(known[:10])}",
-            do="leave these rows out",
-        )
+        what = f"the target {task_type.names[0]} has the unknown class {odd!r}"
+        why = f"the classes are {', '.join(known[:10])}"
+        raise DataError(what, why=why, do="leave these rows out")
     return places.astype(np.int64)[codes]
 
 

@@ -83,11 +83,8 @@ class Task:
     def train_examples(self) -> Examples:
         """The training examples. Raises `DataError` where they are read in pieces."""
         if isinstance(self.train, RowGroups):
-            raise DataError(
-                "the training rows are read in pieces",
-                why="examples in memory are needed",
-                do="leave data.memory out",
-            )
+            what = "the training rows are read in pieces"
+            raise DataError(what, why="examples in memory are needed", do="leave data.memory out")
         return self.train
 
     @property
@@ -156,8 +153,8 @@ def load(
         for name, r in rows._asdict().items()
     }
     numbers = {name: places[r] for name, r in rows._asdict().items()}
-    sizes = "{} rows train, {} validate, {} test".format(*map(len, rows))
-    notes.append(f"{sizes} ({type(split).__name__}).")
+    sizes = "{} training, {} validation and {} test rows".format(*map(len, rows))
+    notes.append(f"Split: {sizes} ({type(split).__name__}).")
     return _task(encoder, examples, numbers, notes, _fingerprint(encoder, examples, numbers))
 
 
@@ -188,11 +185,8 @@ def _load_streamed(
         tested = _test_table(data.test, data.target, notes)
         examples["test"] = encoder.examples(tested, data.weight)
     if examples["validation"] is None and split.validation > 0:
-        raise DataError(
-            "no row is given to validation",
-            why="the recipe keeps a validation split",
-            do="mark some rows as validation",
-        )
+        why = "the recipe keeps a validation split"
+        raise DataError("no row is given to validation", why=why, do="mark some rows as validation")
     counts = {name: 0 if e is None else e.count for name, e in examples.items()}
     notes.append(
         f"Split: {groups.count} training, {counts['validation']} validation and {counts['test']} "
@@ -222,11 +216,9 @@ def _test_table(path: str, targets: tuple[str, ...], notes: list[str]) -> pd.Dat
     tested = read_table(path, notes)
     for name in targets:
         if name not in tested.columns:
-            raise DataError(
-                f"{path} has no column {name!r}",
-                why=nearest(name, list(tested.columns)),
-                do="give a test file with the target",
-            )
+            what = f"{path} has no column {name!r}"
+            why = nearest(name, list(tested.columns))
+            raise DataError(what, why=why, do="give a test file with the target")
     return with_targets(tested, targets, notes)[0]
 
 

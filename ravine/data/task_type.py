@@ -29,8 +29,8 @@ TaskKind: TypeAlias = Literal["binary", "classes", "regression", "labels"]
 class TaskType:
     """What is to be learned: the kind, the target columns, their classes, how numbers are written.
 
-    Classes keep their types. For labels they are the names of the columns, or what the lists of one
-    column hold.
+    Classes keep their types. For labels they are the columns' names, or what one column's lists
+    hold.
     """
 
     kind: TaskKind
@@ -50,17 +50,16 @@ def infer_task_type(
         return _infer_several_targets(frame, names, task, notes)
     values = frame[name]
     if isinstance(values.iloc[0], (list, tuple, set, np.ndarray)):
-        _require_kind(task, "labels", f"{name} holds lists")
+        if task not in ("auto", "labels"):
+            do = 'set data.task = "labels"'
+            raise DataError(f"the task is {task}", why=f"{name} holds lists", do=do)
         classes = _sort_classes({_python_value(v) for row in values for v in row})
         notes.append(f"Target {name}: multi-label classification, lists of {len(classes)} labels.")
         return TaskType("labels", names, classes, lists=True)
     distinct = values.nunique()
     if distinct == 1:
-        raise DataError(
-            f"the target {name} is {str(values.iloc[0])!r} in every row",
-            why="there is nothing to learn",
-            do="choose another target",
-        )
+        what = f"the target {name} is {str(values.iloc[0])!r} in every row"
+        raise DataError(what, why="there is nothing to learn", do="choose another target")
     kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct)
     if kind == "regression":
         style = column_number_style(values)
@@ -71,18 +70,13 @@ def infer_task_type(
         return TaskType("labels", names, _zero_one(frame, names))
     classes = _distinct_classes(values)
     if kind == "binary" and len(classes) != 2:
-        raise DataError(
-            f"the target {name} has {len(classes)} values",
-            why="a binary task has two",
-            do='set data.task = "classes"',
-        )
+        what = f"the target {name} has {len(classes)} values"
+        raise DataError(what, why="a binary task has two", do='set data.task = "classes"')
     if len(classes) > max(2, len(values) / 2):
         first = ", ".join(map(repr, classes[:3]))
-        raise DataError(
-            f"the target {name} has {len(classes)} different values in {len(values)} rows",
-            why=f"classes need several rows each; the first are {first}",
-            do="choose another target",
-        )
+        what = f"the target {name} has {len(classes)} different values in {len(values)} rows"
+        do = "choose another target"
+        raise DataError(what, why=f"classes need several rows each; the first are {first}", do=do)
     if kind == "binary":
         no, yes = map(repr, classes)
         notes.append(f"Target {name}: binary classification, {no} or {yes} (the positive class).")
@@ -97,11 +91,9 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
     if isinstance(values.dtype, pd.CategoricalDtype):
         return "classes", "it is categorical"
     if is_datetime64_any_dtype(values.dtype):
-        raise DataError(
-            f"the target {values.name} is a date",
-            why="dates cannot be predicted",
-            do="convert it to a number, such as days since a fixed date",
-        )
+        what = f"the target {values.name} is a date"
+        do = "convert it to a number, such as days since a fixed date"
+        raise DataError(what, why="dates cannot be predicted", do=do)
     style = column_number_style(values)
     if is_text(values) and not style:
         return "classes", "it is text"
@@ -116,19 +108,14 @@ def _infer_several_targets(
     frame: pd.DataFrame, names: tuple[str, ...], task: str, notes: list[str]
 ) -> TaskType:
     if task in ("binary", "classes"):
-        raise DataError(
-            f"the task is {task} and there are {len(names)} targets: {', '.join(names)}",
-            why="classes are values of one column",
-            do='name one target, or set data.task = "labels"',
-        )
+        what = f"the task is {task} and there are {len(names)} targets: {', '.join(names)}"
+        why = "classes are values of one column"
+        raise DataError(what, why=why, do='name one target, or set data.task = "labels"')
     texts = {name: texts_of(frame[name])[0] for name in names}
     for name, found in texts.items():
         if len(found) < 2:
-            raise DataError(
-                f"the target {name} is {found[0]!r} in every row",
-                why="there is nothing to learn",
-                do="leave it out",
-            )
+            what = f"the target {name} is {found[0]!r} in every row"
+            raise DataError(what, why="there is nothing to learn", do="leave it out")
     flags = all({t.lower() for t in found} in YES_NO_PAIRS for found in texts.values())
     if task == "labels" or (task == "auto" and flags):
         notes.append(f"Targets {', '.join(names)}: multi-label classification (0 or 1).")
@@ -136,11 +123,9 @@ def _infer_several_targets(
     styles = tuple(column_number_style(frame[name]) for name in names)
     for name, style in zip(names, styles, strict=True):
         if is_text(frame[name]) and not style:
-            raise DataError(
-                f"the target {name} is {texts[name][0]!r} in row {frame.index[0]}",
-                why="several targets must all be numbers, or all 0 or 1",
-                do="name one target",
-            )
+            what = f"the target {name} is {texts[name][0]!r} in row {frame.index[0]}"
+            why = "several targets must all be numbers, or all 0 or 1"
+            raise DataError(what, why=why, do="name one target")
         numbers_of(frame[name], name, style)
     notes.append(f"Targets {', '.join(names)}: regression with {len(names)} outputs.")
     return TaskType("regression", names, styles=styles)
@@ -153,11 +138,6 @@ def _zero_one(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
         bad = ~np.array([*known, True])[codes]
         refuse_values(frame[name], bad, f"the label {name}", "0 or 1")
     return names
-
-
-def _require_kind(task: str, kind: str, why: str) -> None:
-    if task not in ("auto", kind):
-        raise DataError(f"the task is {task}", why=why, do=f'set data.task = "{kind}"')
 
 
 def _distinct_classes(values: pd.Series) -> tuple[Any, ...]:

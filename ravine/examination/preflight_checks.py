@@ -24,14 +24,13 @@ from ravine.diagnosis.recipe_rules import (
     PenaltyEffect,
     SmallBatchFit,
 )
-from ravine.examination.recipe_changes import rate_path
 from ravine.layout import Rows
 from ravine.networks.batched import BatchedNetwork
 from ravine.optimizers import SGD
 from ravine.part import stack
 from ravine.penalties import L1, L2, ElasticNet
 from ravine.protocols import Batch
-from ravine.recipe import Recipe
+from ravine.recipe import Recipe, lr_path
 from ravine.record import Record
 from ravine.rng import stream
 from ravine.schedules import Constant
@@ -132,7 +131,7 @@ def overfit_small_batch(
     assert bare.loss is not None
     small = dataclasses.replace(task, train=batch, validation=None, test=None)
     constant = constant_loss(bare.loss, batch, task.outputs)
-    path, lr, limit = rate_path(bare), float(bare.optimizer.lr), LEARNED_LOSS * constant
+    path, lr, limit = lr_path(bare), float(bare.optimizer.lr), LEARNED_LOSS * constant
 
     def train_at(factors: Sequence[float], count: int) -> list[OverfitAttempt]:
         recipes = [bare.vary("epochs", count).vary(path, lr * factor) for factor in factors]
@@ -153,7 +152,7 @@ def overfit_small_batch(
         examples=batch.count,
         constant_loss=constant,
         max_steps=steps,
-        lr_path=rate_path(recipe),
+        lr_path=lr_path(recipe),
         attempts=tuple(attempts),
     )
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from ravine.errors import RecipeError
 from ravine.finding import MANUAL_CHANGES, Change, Report
-from ravine.part import field_types
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_changes
 from ravine.serialization import get
@@ -81,19 +80,6 @@ def _differs(recipe: Recipe, change: Change) -> bool:
         return apply_changes(recipe, [change]) != recipe
     except RecipeError:
         return False
-
-
-def rate_path(recipe: Recipe) -> str:
-    """Where the learning rate stands: in the optimizer, or in the one that it is put around.
-
-    >>> from ravine.catalog import named_recipe
-    >>> rate_path(named_recipe("plain"))
-    'optimizer.lr'
-    """
-    part, path = recipe.optimizer, "optimizer"
-    while "lr" not in field_types(type(part)):
-        part, path = part.inner, f"{path}.inner"  # type: ignore[attr-defined]
-    return f"{path}.lr"
 
 
 def fix_recipe(recipe: Recipe, report: Report) -> Recipe:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ravine.data import Task
-from ravine.examination.recipe_changes import HE_START, ZERO_BIAS, rate_path
+from ravine.examination.recipe_changes import HE_START, ZERO_BIAS
 from ravine.examination.remedies import SUSPECT_DROPOUT_RATE
 from ravine.examination.subject import Facts
 from ravine.finding import Change, Evidence
@@ -15,7 +15,7 @@ from ravine.networks.activations import Identity
 from ravine.networks.initializers import Glorot, He, LeCun, Orthogonal, TorchDefault
 from ravine.networks.mlp import Mlp
 from ravine.part import field_types, is_number, is_part
-from ravine.recipe import Recipe
+from ravine.recipe import Recipe, lr_path
 from ravine.schedules import Constant, Cosine, WarmUp
 from ravine.serialization import get
 from ravine.training.defaults import training_plan
@@ -52,7 +52,7 @@ def changes_for(cause: str, recipe: Recipe, task: Task) -> Iterable[ChangeSet]:
 
 def _rates(recipe: Recipe, factors: Sequence[float]) -> Iterator[ChangeSet]:
     """Multiples of the learning rate; and the optimizer's usual rate, if it is further off."""
-    path = rate_path(recipe)
+    path = lr_path(recipe)
     lr = float(get(recipe, path))
     usual = float(type(get(recipe, path.rpartition(".")[0]))().lr)
     rates = [float(f"{lr * factor:.6g}") for factor in factors]
@@ -126,7 +126,7 @@ def recipe_facts(cause: str, recipe: Recipe, task: Task) -> Facts | None:
 
 
 def _rate_facts(recipe: Recipe, task: Task) -> Facts:
-    return Facts((), rate_path(recipe))
+    return Facts((), lr_path(recipe))
 
 
 def _batch_facts(recipe: Recipe, task: Task) -> Facts | None:

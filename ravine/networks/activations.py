@@ -41,8 +41,7 @@ def elementwise_padded(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def numeric_gain(f: Callable[[Tensor], Tensor]) -> float:
     """1 / √E[f(z)²] for z ~ N(0, 1), by the trapezoidal rule over ±12; good to seven digits.
 
-    He's √2 for a ReLU; tanh gets 1.5925 (the often quoted 5/3 is a recommendation, not this
-    number).
+    He's √2 for a ReLU; tanh gets 1.5925 (the often quoted 5/3 is another number).
     """
     z = torch.linspace(-12.0, 12.0, 48_001, dtype=torch.float64)
     density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)

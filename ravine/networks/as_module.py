@@ -32,8 +32,7 @@ Tensors = Mapping[str, Tensor]  # of one network, by the names of its slots and 
 class NetworkModule(nn.Module):
     """A network that takes its examples as one tensor: [N, F + K], or images [N, C, H, W].
 
-    The codes of categorical columns stand behind the numbers, as floats. Images are bytes, or
-    floats from 0 to 1.
+    The codes of columns stand behind the numbers, as floats. Images are bytes, or floats 0 to 1.
     """
 
     def __init__(self, layers: list[nn.Module], signature: Signature):
@@ -68,9 +67,8 @@ class LayerModule(nn.Module):
         own = {s.name: self.weights[_key(s.name)][None] for s in self.layer.slots}
         buffers = {name: getattr(self, _key(name))[None] for name in self.layer.buffers}
         given = x if isinstance(x, Batch) else x[None]
-        context = ForwardContext(
-            training=self.training, seeds=[0], batch=_examples(given), buffers=buffers
-        )
+        size = (given.numbers if isinstance(given, Batch) else given).shape[1]
+        context = ForwardContext(self.training, seeds=[0], batch=size, buffers=buffers)
         # a layer without weights of its own looks at any tensor for the precision
         own = own or {"": torch.empty(0)}
         return self.layer(given, own, context)[0]
@@ -225,10 +223,6 @@ class ActivationModule(nn.Module):
         return self.activation(x)
 
 
-def _activation(layer: ActivationLayer, tensors: Tensors) -> nn.Module:
-    return ActivationModule(layer.activation)
-
-
 def _own_module(layer: TorchModuleLayer, tensors: Tensors) -> nn.Module:
     module = copy.deepcopy(layer.module)
     held = dict(module.named_parameters()) | dict(module.named_buffers())
@@ -247,7 +241,7 @@ TORCH_MODULES: Mapping[type, Callable[[Any, Tensors], nn.Module | None]] = {
     BatchNormLayer: _batch_norm,
     LayerNormLayer: _layer_norm,
     DropoutLayer: _dropout,
-    ActivationLayer: _activation,
+    ActivationLayer: lambda layer, tensors: ActivationModule(layer.activation),
     TorchModuleLayer: _own_module,
 }
 
@@ -269,7 +263,3 @@ def _register(root: nn.Module, name: str, module: nn.Module) -> None:
 
 def _key(name: str) -> str:
     return name.replace(".", "_")
-
-
-def _examples(given: Any) -> int:
-    return given.numbers.shape[1] if isinstance(given, Batch) else given.shape[1]

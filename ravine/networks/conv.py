@@ -193,21 +193,15 @@ class ResNet:
 
     def check(self) -> None:
         if not self.channels:
-            raise RecipeError(
-                "ResNet.channels is empty",
-                do="give the channels of each stage, such as [16, 32, 64]",
-            )
+            what = "ResNet.channels is empty"
+            raise RecipeError(what, do="give the channels of each stage, such as [16, 32, 64]")
         if self.kernel % 2 == 0:
-            raise RecipeError(
-                f"ResNet.kernel is {self.kernel}",
-                why="shortcuts need odd kernels, which keep the size",
-            )
+            what = f"ResNet.kernel is {self.kernel}"
+            raise RecipeError(what, why="shortcuts need odd kernels, which keep the size")
         if self.zero_last_gamma and self.norm is None:
-            raise RecipeError(
-                "ResNet.zero_last_gamma is set but there is no norm",
-                why="γ is a norm's",
-                do='set norm = "BatchNorm", or leave zero_last_gamma out',
-            )
+            what = "ResNet.zero_last_gamma is set but there is no norm"
+            do = 'set norm = "BatchNorm", or leave zero_last_gamma out'
+            raise RecipeError(what, why="γ is a norm's", do=do)
 
     def build(self, signature: Signature) -> list[Layer]:
         image = image_shape_of(signature, "ResNet")
@@ -280,11 +274,8 @@ def following_layers(
 def image_shape_of(signature: Signature, network: str) -> ImageShape:
     """The shape of the images. Raises `RecipeError` where the examples are rows of a table."""
     if signature.image is None:
-        raise RecipeError(
-            f"network is {network}, but the examples are rows of a table",
-            why="it convolves images",
-            do='set network = "Mlp", or give images',
-        )
+        what = f"network is {network}, but the examples are rows of a table"
+        raise RecipeError(what, why="it convolves images", do='set network = "Mlp", or give images')
     return signature.image
 
 

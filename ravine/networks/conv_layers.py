@@ -2,7 +2,7 @@
 
 Signals are [P, B, C, H, W] with channels last in memory. Each network's products are made by a call
 of their own. Forms that batch the networks were measured and left out (one core with AVX-512, torch
-2.13, milliseconds a network for forward and backward, 64 examples, 3 × 3; in brackets channels and
+2.13, milliseconds a network forward and backward, 64 examples, 3 × 3; in brackets channels and
 side):
 
     form                               (16 → 16, 28)      (64 → 64, 7)      bits alone = in a cohort
@@ -13,8 +13,7 @@ side):
 
 Grouped convolution saves at most a fifth, and uses another kernel for P groups than for one, with
 other bits in the gradients. A choice by timing would make a network's numbers depend on the other
-networks, or on how busy the machine was when it was resumed. There is one form, so there is no
-setting.
+networks, or on how busy the machine was when it was resumed. So there is one form.
 
 Letters: P networks, B examples, C channels in, O channels out, H × W pixels, K the kernel's side.
 """
@@ -49,8 +48,7 @@ def channels_last(x: Tensor) -> Tensor:
     """Images [B, C, H, W] with channels last in memory.
 
     A single channel is last and first at once, and torch then continues with channels first, where
-    an epoch of gray images took a third longer (notebook 2026-11-21): its strides are set as
-    channels last.
+    an epoch of gray images took a third longer (notebook 2026-11-21): its strides are set.
     """
     x = x.contiguous(memory_format=torch.channels_last)
     if x.shape[1] > 1:

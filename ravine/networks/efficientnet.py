@@ -11,7 +11,6 @@ Letters: B images, C channels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,24 +21,15 @@ BATCH_NORM_EPS = 1e-3  # of batch norm, as TensorFlow has it
 FEATURE_COUNT = 1280
 
 
-class Stage(NamedTuple):
-    """Blocks in a row: count, kernel side, first stride, factor of width, channels coming out."""
-
-    blocks: int
-    kernel: int
-    stride: int
-    widen: int
-    channels: int
-
-
+# of the blocks in a row: count, kernel side, first stride, widening, channels that come out
 BLOCK_STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
 )
 
 
@@ -142,16 +132,12 @@ def rename_in_order(
     """
     own = network.state_dict()
     if len(own) != len(tensors):
-        raise RecipeError(
-            f"{of} holds {len(tensors)} tensors",
-            why=f"the network has {len(own)}",
-            do="give weights of EfficientNet-Lite0",
-        )
+        what = f"{of} holds {len(tensors)} tensors"
+        do = "give weights of EfficientNet-Lite0"
+        raise RecipeError(what, why=f"the network has {len(own)}", do=do)
     for (name, mine), (theirs, value) in zip(own.items(), tensors.items(), strict=True):
         if mine.shape != value.shape:
-            raise RecipeError(
-                f"{theirs} of {of} is {tuple(value.shape)}",
-                why=f"{name} is {tuple(mine.shape)}",
-                do="give weights of EfficientNet-Lite0",
-            )
+            what = f"{theirs} of {of} is {tuple(value.shape)}"
+            do = "give weights of EfficientNet-Lite0"
+            raise RecipeError(what, why=f"{name} is {tuple(mine.shape)}", do=do)
     return dict(zip(own, tensors.values(), strict=True))

@@ -20,8 +20,7 @@ from ravine.protocols import Layer
 class BatchNorm:
     """Normalize each unit over the batch: y = γ (x − m) / √(v + eps) + β (Ioffe & Szegedy 2015).
 
-    `momentum` is the share of the newest batch in the running statistics used at test time (torch's
-    convention).
+    `momentum` is the newest batch's share in the running statistics of test time (as in torch).
     """
 
     acts: ClassVar[Effect] = Effect("batch norm", "mean |change| of what is normalized, relative")
@@ -106,8 +105,7 @@ class Periodic:
 class PiecewiseLinear:
     """Embed each number as its position in normal quantiles, then a linear map and ReLU of its own.
 
-    Gorishniy et al. 2022, "On embeddings for numerical features"; the edges are even after `scale =
-    "quantile"`.
+    Gorishniy et al. 2022, "On embeddings for numerical features"; for `scale = "quantile"`.
     """
 
     acts: ClassVar[Effect] = Effect("number embedding", "mean |value| of what replaces the numbers")

@@ -1,7 +1,6 @@
 """Layers that compute all networks of a cohort at once: the tensors each needs, and its equation.
 
-Letters: P networks, B examples, F inputs, H units, K categorical columns, D embedding size. Weights
-are [P, in, out].
+Letters: P networks, B examples, F inputs, H units, K columns of codes. Weights are [P, in, out].
 """
 
 from __future__ import annotations
@@ -26,8 +25,10 @@ NARROW_OUTPUTS = 16
 MAX_DROPOUT_DRAWS = 2**18
 
 
-def report_change(meter: Meter, name: str, before: Tensor, after: Tensor) -> None:
-    """Report the mean |change| of each network's signal, relative to its mean size."""
+def report_change(meter: Meter | None, name: str, before: Tensor, after: Tensor) -> None:
+    """Report to a meter the mean |change| of each network's signal, relative to its mean size."""
+    if meter is None:
+        return
     axes = tuple(range(1, before.dim()))
     meter.add(name, (after - before).abs().mean(axes) / before.abs().mean(axes).clamp_min(1e-30))
 
@@ -223,8 +224,7 @@ class BatchNormLayer:
             with torch.no_grad():
                 self._update_running_(running, mean, variance * (x.shape[1] / (x.shape[1] - 1)))
         y = (x - mean) * torch.rsqrt(variance + self.eps)
-        if context.meter is not None:
-            report_change(context.meter, "batch norm", x, y)
+        report_change(context.meter, "batch norm", x, y)
         return y * tensors[self.slots[0].name] + tensors[self.slots[1].name]
 
     def _normalize_images(
@@ -281,8 +281,7 @@ class LayerNormLayer:
             gamma, beta = gamma[..., None, None], beta[..., None, None]
         else:
             y = F.layer_norm(x, x.shape[-1:], eps=self.eps)
-        if context.meter is not None:
-            report_change(context.meter, "layer norm", x, y)
+        report_change(context.meter, "layer norm", x, y)
         return y * gamma + beta
 
 
@@ -294,8 +293,7 @@ class ActivationLayer(WeightlessLayer):
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y = self.activation(x)
-        if context.meter is not None:
-            report_change(context.meter, "activation", x, y)
+        report_change(context.meter, "activation", x, y)
         return y
 
 
@@ -312,8 +310,7 @@ class ParametricActivationLayer:
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y = x + tensors[self.slots[0].name] * (self.activation(x) - x)
-        if context.meter is not None:
-            report_change(context.meter, "activation", x, y)
+        report_change(context.meter, "activation", x, y)
         return y
 
 
@@ -427,8 +424,7 @@ class ColumnsLayer:
 class PeriodicNumbers:
     """Each number x becomes [x, W2 cos(2π (w1 x + b1)) + b2], by its own weights (RealMLP's PBLD).
 
-    `frequencies` cosines are mixed into `outputs_each` − 1 values per feature; w1 ~ N(0, sigma²),
-    b1 ~ U(−π, π)/2π.
+    `frequencies` cosines make `outputs_each` − 1 values; w1 ~ N(0, sigma²), b1 ~ U(−π, π)/2π.
     """
 
     def __init__(
@@ -466,8 +462,7 @@ class PeriodicNumbers:
 class PiecewiseLinearNumbers:
     """Each number becomes its position in each of `bins` intervals, in [0, 1], then a linear map.
 
-    Gorishniy et al. 2022. The edges are quantiles of the standard normal: even after `scale =
-    "quantile"`.
+    Gorishniy et al. 2022. The edges are normal quantiles: even after `scale = "quantile"`.
     """
 
     def __init__(self, features: int, *, bins: int, outputs_each: int, lr: float):

@@ -5,8 +5,7 @@
 
 The same products as autograd's, without its bookkeeping: half the time of a step of one small
 network (notebook 2026-11-21). Whether a network takes this path depends on its layers and its loss
-alone, never on the other networks in the batch. Letters: P networks, B examples, H units, C
-outputs.
+alone, never on the other networks in the batch. Letters: P networks, B examples, C outputs.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ class ManualBackprop:
             inputs.append(x)
             z = linear.product(x, tensors)
             x = z if activate is None else activate.activation(z)
-            if activate is not None and meter is not None:
+            if activate is not None:
                 report_change(meter, "activation", z, x)
         targets = batch.targets
         assert targets is not None

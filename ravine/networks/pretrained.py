@@ -91,11 +91,9 @@ class Pretrained:
 
     def check(self) -> None:
         if self.of != LITE0_NAME and not self.of.startswith(TIMM_PREFIX):
-            raise RecipeError(
-                f"Pretrained.of is {self.of!r}",
-                why=nearest(self.of, [LITE0_NAME, f"{TIMM_PREFIX}resnet18"]),
-                do=f'write "{LITE0_NAME}", or "{TIMM_PREFIX}" and the name of a model of timm',
-            )
+            why = nearest(self.of, [LITE0_NAME, f"{TIMM_PREFIX}resnet18"])
+            do = f'write "{LITE0_NAME}", or "{TIMM_PREFIX}" and the name of a model of timm'
+            raise RecipeError(f"Pretrained.of is {self.of!r}", why=why, do=do)
 
     def image_format(self) -> ImageFormat:
         """The images that the network expects, with `size` as it is set here."""
@@ -163,38 +161,30 @@ class Continued:
     def load_weights(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
         """The tensors that fit by name and shape. Raises `RecipeError` without a file or any."""
         if not self.weights:
-            raise RecipeError(
-                "Continued.weights is empty",
-                why="the network goes on from a run",
-                do="name the folder of a run, or its weights.safetensors",
-            )
+            what = "Continued.weights is empty"
+            do = "name the folder of a run, or its weights.safetensors"
+            raise RecipeError(what, why="the network goes on from a run", do=do)
         path = Path(self.weights)
         path = path / "weights.safetensors" if path.is_dir() else path
         found = read_tensors(path)
         members = min((len(value) if value.dim() else 0 for value in found.values()), default=0)
         if self.member >= members:
-            raise RecipeError(
-                f"Continued.member is {self.member}",
-                why=f"{path} holds {members} members",
-                do="choose a lower number",
-            )
+            what = f"Continued.member is {self.member}"
+            why = f"{path} holds {members} members"
+            raise RecipeError(what, why=why, do="choose a lower number")
         own = {name.removeprefix("buffer/"): value[self.member] for name, value in found.items()}
         for pattern in self.anew:
             if not any(matches(name, pattern) for name in shapes):
-                raise RecipeError(
-                    f"no slot of the network matches {pattern!r} of Continued.anew",
-                    why=nearest(pattern, shapes),
-                )
+                what = f"no slot of the network matches {pattern!r} of Continued.anew"
+                raise RecipeError(what, why=nearest(pattern, shapes))
         anew = {n for n in own if any(matches(n, pattern) for pattern in self.anew)}
         fitting = [n for n, v in own.items() if tuple(v.shape) == tuple(shapes.get(n, (-1,)))]
         loaded = {n: own[n] for n in fitting if n not in anew}
         if not loaded:
             theirs = _shapes_text({name: value.shape for name, value in own.items()})
-            raise RecipeError(
-                f"no tensor of {path} fits the network",
-                why=f"names and shapes are {theirs}; the network's are {_shapes_text(shapes)}",
-                do="use the network and the encoding of that run",
-            )
+            what = f"no tensor of {path} fits the network"
+            why = f"names and shapes are {theirs}; the network's are {_shapes_text(shapes)}"
+            raise RecipeError(what, why=why, do="use the network and the encoding of that run")
         return loaded
 
 
@@ -209,17 +199,15 @@ def _shapes_text(shapes: Mapping[str, Sequence[int]]) -> str:
 class PreprocessLayer(WeightlessLayer):
     """Resizes and standardizes images as a pretrained network expects them.
 
-    Bytes or floats from 0 to 1, [P, B, C, H, W], C of 1 (gray: repeated) or 3; out come floats [P,
-    B, 3, S, S].
+    Bytes or floats from 0 to 1, [P, B, C, H, W], C of 1 (repeated) or 3; out come floats [P, B, 3,
+    S, S].
     """
 
     def __init__(self, known: ImageFormat, channels: int):
         if channels not in (1, 3):
-            raise RecipeError(
-                f"the images have {channels} channels",
-                why="a pretrained network wants 1 or 3",
-                do="set data.channels = 3",
-            )
+            what = f"the images have {channels} channels"
+            why = "a pretrained network wants 1 or 3"
+            raise RecipeError(what, why=why, do="set data.channels = 3")
         self.known = known
         self.mean = torch.tensor(known.mean, dtype=torch.float64).view(-1, 1, 1)
         self.sd = torch.tensor(known.sd, dtype=torch.float64).view(-1, 1, 1)
@@ -296,11 +284,8 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
     except Exception as error:  # a timm beside a broken torchvision fails in ways of its own
         missing = isinstance(error, ModuleNotFoundError)
         why = "timm is not installed" if missing else f"timm cannot be imported: {error}"
-        raise RecipeError(
-            f"network.of is {of!r}",
-            why=why,
-            do=f"install it: pip install 'ravine[pretrained]', or use \"{LITE0_NAME}\"",
-        ) from None
+        do = f"install it: pip install 'ravine[pretrained]', or use \"{LITE0_NAME}\""
+        raise RecipeError(f"network.of is {of!r}", why=why, do=do) from None
     if not timm.is_model(name):
         raise RecipeError(
             f"timm has no model {name!r}", why=nearest(name, timm.list_models(f"{name[:4]}*"))
@@ -308,11 +293,9 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0)
     except Exception as error:  # the hub's clients raise errors of every kind when offline
-        raise RecipeError(
-            f"the weights of {of!r} cannot be had",
-            why=f"timm could not download them ({error})",
-            do='go online, or give a local file: network.weights = "FILE.safetensors"',
-        ) from error
+        what = f"the weights of {of!r} cannot be had"
+        do = 'go online, or give a local file: network.weights = "FILE.safetensors"'
+        raise RecipeError(what, why=f"timm could not download them ({error})", do=do) from error
 
 
 def _lite0_file() -> Path:
@@ -339,30 +322,23 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise RecipeError(
-            f"{path} does not exist" if not path.exists() else f"{path} is no file",
-            why="weights are read from it",
-            do="name a .safetensors or .pt file",
-        )
+        what = f"{path} is no file" if path.exists() else f"{path} does not exist"
+        do = "name a .safetensors or .pt file"
+        raise RecipeError(what, why="weights are read from it", do=do)
     check_readable(path, RecipeError)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         if path.suffix not in (".pt", ".pth"):
-            raise RecipeError(
-                f"{path} is no file of weights",
-                why=f"its name ends in {path.suffix!r}",
-                do="give a .safetensors, .pt or .pth file",
-            )
+            what = f"{path} is no file of weights"
+            do = "give a .safetensors, .pt or .pth file"
+            raise RecipeError(what, why=f"its name ends in {path.suffix!r}", do=do)
         loaded = torch.load(path, weights_only=True, map_location="cpu")
     except RecipeError:
         raise
     except Exception as error:  # torch's reader raises errors of every kind
-        raise RecipeError(
-            f"{path} cannot be read",
-            why=first_line(error),
-            do="download or save it again, as tensors alone",
-        ) from None
+        do = "download or save it again, as tensors alone"
+        raise RecipeError(f"{path} cannot be read", why=first_line(error), do=do) from None
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
     if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise RecipeError(f"{path} holds no tensors by name", do="save a module's state_dict()")
@@ -375,23 +351,17 @@ def _body_state(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -
     if set(own) <= set(tensors):
         for n, value in own.items():
             if value.shape != tensors[n].shape:
-                raise RecipeError(
-                    f"{n} of {of} is {tuple(tensors[n].shape)}",
-                    why=f"the network's is {tuple(value.shape)}",
-                    do="give weights of that network",
-                )
+                what = f"{n} of {of} is {tuple(tensors[n].shape)}"
+                why = f"the network's is {tuple(value.shape)}"
+                raise RecipeError(what, why=why, do="give weights of that network")
         return {name: tensors[name] for name in own}
     if not isinstance(network, EfficientNetLite0):
         missing = sorted(set(own) - set(tensors))
-        raise RecipeError(
-            f"{of} lacks {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}",
-            why="names must be those of the network",
-            do="give weights of that network",
-        )
+        what = f"{of} lacks {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}"
+        why = "names must be those of the network"
+        raise RecipeError(what, why=why, do="give weights of that network")
     if len(tensors) not in (len(own), len(own) + 2):  # 2: a classifier's weight and bias, last
-        raise RecipeError(
-            f"{of} holds {len(tensors)} tensors",
-            why=f"the network has {len(own)}, a classifier 2",
-            do="give weights of EfficientNet-Lite0",
-        )
+        what = f"{of} holds {len(tensors)} tensors"
+        why = f"the network has {len(own)}, a classifier 2"
+        raise RecipeError(what, why=why, do="give weights of EfficientNet-Lite0")
     return rename_in_order(network, dict(list(tensors.items())[: len(own)]), of=str(of))

@@ -60,11 +60,9 @@ class TorchModule:
 
     def check(self) -> None:
         if not callable(self.make):
-            raise RecipeError(
-                f"TorchModule.make is {self.make!r}",
-                why="a recipe file cannot make a module",
-                do="pass it in Python: TorchModule(make=f), or open_run(folder, module=f)",
-            )
+            what = f"TorchModule.make is {self.make!r}"
+            do = "pass it in Python: TorchModule(make=f), or open_run(folder, module=f)"
+            raise RecipeError(what, why="a recipe file cannot make a module", do=do)
 
     def build(self, signature: Signature) -> list[Layer]:
         assert self.make is not None
@@ -172,19 +170,15 @@ def try_module(make: ModuleFactory, signature: Signature) -> nn.Module:
         wanted += [[TRIAL_EXAMPLES]] if signature.outputs == 1 else []
         given = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
         if given not in wanted:
-            raise RecipeError(
-                f"the module of {factory_name(make)} gives {given}",
-                why=f"it must give {wanted[0]}",
-                do="build it for signature.outputs",
-            )
+            what = f"the module of {factory_name(make)} gives {given}"
+            do = "build it for signature.outputs"
+            raise RecipeError(what, why=f"it must give {wanted[0]}", do=do)
         trained = [n for n, p in module.named_parameters() if p.requires_grad]
         found = torch.autograd.grad(y.sum(), [values[n] for n in trained], allow_unused=True)
     unused = [n for n, g in zip(trained, found, strict=True) if g is None]
     if unused:
-        raise RecipeError(
-            f"the module of {factory_name(make)} does not use {', '.join(unused)}",
-            do="leave them out, or set requires_grad = False",
-        )
+        what = f"the module of {factory_name(make)} does not use {', '.join(unused)}"
+        raise RecipeError(what, do="leave them out, or set requires_grad = False")
     return module
 
 
@@ -203,10 +197,8 @@ def _make_module(make: ModuleFactory, signature: Signature, *, seed: int) -> nn.
                 f"{factory_name(make)} fails", why=f"{type(error).__name__}: {error}"
             ) from error
     if not isinstance(module, nn.Module):
-        raise RecipeError(
-            f"{factory_name(make)} gives {type(module).__name__}",
-            why="it must give a torch.nn.Module",
-        )
+        what = f"{factory_name(make)} gives {type(module).__name__}"
+        raise RecipeError(what, why="it must give a torch.nn.Module")
     return module
 
 

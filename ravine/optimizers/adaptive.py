@@ -28,8 +28,7 @@ class Adagrad(CoupledDecay):
 
         s ← s + g²     w ← w − α / (1 + (t − 1) lr_decay) · g / (√s + ε)      "inside": g / √(s + ε)
 
-    The steps shrink for ever: like 1/√t at gradients of constant size. Keras and optax start s at
-    0.1.
+    The steps shrink for ever, like 1/√t at constant gradients. Keras and optax start s at 0.1.
     """
 
     lr: Number = setting(default=0.01, ge=0)
@@ -166,8 +165,7 @@ class AdamW(DecoupledDecay):
         torch     w ← w − α λ w           shrinks with the learning rate and its schedule
         fixed     w ← w − factor λ w      with the schedule alone, as in the paper
 
-    and then Adam's step with ε outside. With weight decay 0 it is Adam, and its effect shows that
-    nothing decayed.
+    and then Adam's step with ε outside. With weight decay 0 it is Adam.
     """
 
     acts: ClassVar[Effect] = DECOUPLED_EFFECT

@@ -23,8 +23,8 @@ class Ema:
         a ← d a + (1 − d) w
 
     With `warm_up` d is at most (1 + t) / (10 + t) at step t, so that the start is forgotten. The
-    first update copies the weights, as torch's `AveragedModel` does. The average reaches back about
-    1 / (1 − d) steps.
+    first update copies the weights, as torch's `AveragedModel` does. It reaches back about 1 / (1 −
+    d) steps.
     """
 
     acts: ClassVar[Effect] = Effect("ema", AVERAGE_MEANING)

@@ -2,8 +2,8 @@
 same numbers whatever other networks are in the cohort. The way depends on the rule and on the width
 of a row, never on the number of rows.
 
-Letters: P networks, W weights of one. Milliseconds were measured on one thread of an AMD EPYC with
-1 MB of cache per core.
+Letters: P networks, W weights of one. Milliseconds are those of one thread of an AMD EPYC, 1 MB of
+cache.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ def apply_update_(
 ) -> None:
     """Make one update: write the new weights into `rows` and the new state into `state`.
 
-    The same as `optimizer.update` bit for bit, except where a fused kernel is used: it rounds
-    differently.
+    The same as `optimizer.update` bit for bit, except in a fused kernel, which rounds differently.
     """
     optimizer = _once(_Same(optimizer))
     if rows.shape[0] == 1 and isinstance(context.factor, Tensor):

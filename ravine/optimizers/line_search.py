@@ -1,7 +1,6 @@
 """A line search with the strong Wolfe conditions for many networks, each with its own bracket.
 
-Along a direction d from w, with φ(t) = L(w + t d), a step t is accepted when (Nocedal & Wright
-2006, 3.7)
+Along a direction d from w, φ(t) = L(w + t d), a step t is accepted when (Nocedal & Wright, 3.7)
 
     φ(t) ≤ φ(0) + c1 t φ′(0)        |φ′(t)| ≤ −c2 φ′(0)
 
@@ -88,7 +87,9 @@ def strong_wolfe(
         active = active & ~((walking & ~long & flat) | (accepted & flat))
         active = active & ~(bracketed & ((high.t - low.t).abs() * reach < MIN_BRACKET_WIDTH))
         inside, stalled = _step_inside(low, high, stalled)
-        t = torch.where(active, torch.where(bracketed, inside, _step_beyond(before, here)), low.t)
+        # or a longer step: 1 % to ten times further
+        beyond = _cubic(before, here, here.t + 0.01 * (here.t - before.t), 10 * here.t)
+        t = torch.where(active, torch.where(bracketed, inside, beyond), low.t)
         before = _either(walking & ~opened, here, before)
     return AcceptedSteps(torch.where(wanted, low.t, 0.0), count)
 
@@ -107,11 +108,6 @@ def _step_inside(low: TrialStep, high: TrialStep, stalled: Tensor) -> tuple[Colu
     moved = close & (stalled | (t >= most) | (t <= least))
     away = torch.where((t - most).abs() < (t - least).abs(), most - tenth, least + tenth)
     return torch.where(moved, away, t), close & ~moved
-
-
-def _step_beyond(before: TrialStep, here: TrialStep) -> Column:
-    """A longer step: 1 % to ten times further."""
-    return _cubic(before, here, here.t + 0.01 * (here.t - before.t), 10 * here.t)
 
 
 def _cubic(one: TrialStep, other: TrialStep, least: Column, most: Column) -> Column:

@@ -36,11 +36,8 @@ class Lookahead:
     def check(self) -> None:
         if isinstance(self.inner, SearchOptimizer):
             name = type(self.inner).__name__
-            raise RecipeError(
-                f"Lookahead around {name}",
-                why="it needs a rule that takes one gradient a step",
-                do=f"use {name} by itself",
-            )
+            why = "it needs a rule that takes one gradient a step"
+            raise RecipeError(f"Lookahead around {name}", why=why, do=f"use {name} by itself")
 
     @property
     def lr(self) -> Number:

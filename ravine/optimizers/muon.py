@@ -28,8 +28,7 @@ class Muon(DecoupledDecay):
 
     The factor 0.2 √max(A, B) gives steps the size of AdamW's, so that one rate serves both (Liu et
     al. 2025). A matrix is a slot of the role "weight" with two dimensions. Orthogonal by `steps`
-    Newton–Schulz steps, all networks at once, in the precision of the weights (torch's Muon works
-    in bfloat16).
+    Newton–Schulz steps, all networks at once, in the weights' precision (torch: in bfloat16).
     """
 
     lr: Number = setting(default=0.001, ge=0)

@@ -160,8 +160,7 @@ class Newton(_WholeHessian):
     With α = 1 and λ = 0 one step solves a quadratic. The step goes to the nearest stationary point
     of the local quadratic, near a saddle into the saddle. λ shortens steps along flat directions (λ
     → ∞ is gradient descent with the rate α / λ), and only a λ above the most negative curvature
-    makes every step a descent. A singular matrix gives a step that is not finite. Solved in
-    float64.
+    makes every step a descent. A singular matrix gives no finite step. Solved in float64.
     """
 
     acts: ClassVar[Effect] = Effect(

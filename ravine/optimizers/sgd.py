@@ -1,7 +1,6 @@
 """Gradient descent and its nearest relatives: momentum, Nesterov's, averaged descent, Rprop.
 
-Letters: g gradient, w weights, v velocity, μ momentum, α learning rate of the step, λ weight decay,
-t the step from 1.
+Letters: g gradient, w weights, v velocity, μ momentum, α rate of the step, λ decay, t step from 1.
 """
 
 from __future__ import annotations
@@ -79,8 +78,7 @@ class Nesterov(CoupledDecay):
         v ← μ v − α ∇L(θ + μ v)       θ ← θ + v
 
     The matrix of weights holds the point ahead, y = θ + μ v, because gradients are computed there.
-    Written in y the rule is, with v₊ the new velocity, y ← y − μ v + (1 + μ) v₊ = y + μ v₊ − α g.
-    The forms:
+    Written in y the rule is, with v₊ the new velocity, y ← y − μ v + (1 + μ) v₊ = y + μ v₊ − α g:
 
         lookahead   this rule; θ = y − μ v is evaluated and kept (`eval_weights`)
         inside      this rule; y itself is evaluated (Keras, scikit-learn): the change of variables
@@ -118,8 +116,8 @@ class ASGD:
 
         η = α / (1 + λ α (t − 1))^power  w ← (1 − λ η) w − η g  a ← a + (w − a) / max(1, t − 1 − t0)
 
-    The average a is evaluated and kept (`eval_weights`). Averaging starts after `t0` steps; torch
-    waits a million.
+    The average a is evaluated and kept (`eval_weights`). It starts after `t0` steps; torch waits a
+    million.
     """
 
     lr: Number = setting(default=0.01, ge=0)

@@ -1,7 +1,6 @@
 """The edge of stability: the curvature up to which each rule converges on a full-batch quadratic.
 
-Letters: P networks, W weights, α learning rate, μ momentum, λ weight decay, s the square root of a
-weight's scale.
+Letters: P networks, W weights, α learning rate, μ momentum, λ weight decay.
 """
 
 from __future__ import annotations

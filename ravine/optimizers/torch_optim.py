@@ -46,11 +46,9 @@ class AsTorch(torch.optim.Optimizer):
                 f"{type(rule).__name__}.lr is {rule.lr}", why="the rate must be one number above 0"
             )
         if isinstance(rule, SearchOptimizer):
-            raise RecipeError(
-                f"{type(rule).__name__} as a torch optimizer",
-                why="it needs the loss as a function",
-                do="use torch.optim.LBFGS, or train with it in a recipe",
-            )
+            what = f"{type(rule).__name__} as a torch optimizer"
+            do = "use torch.optim.LBFGS, or train with it in a recipe"
+            raise RecipeError(what, why="it needs the loss as a function", do=do)
         self.rule = rule
         super().__init__(params, {"lr": rule.lr})
 

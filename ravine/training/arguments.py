@@ -26,11 +26,8 @@ def require_recipes(given: object) -> list[Recipe]:
     """The recipes that were given. Raises `InputError` for a single one, or anything else."""
     if isinstance(given, (Recipe, str, bytes)) or not isinstance(given, Iterable):
         what = "one recipe" if isinstance(given, Recipe) else _describe(given)
-        raise InputError(
-            f"train_all got {what}",
-            why="it takes a list of recipes",
-            do="write train_all([recipe])",
-        )
+        why = "it takes a list of recipes"
+        raise InputError(f"train_all got {what}", why=why, do="write train_all([recipe])")
     return [require_recipe(one) for one in given]
 
 
@@ -40,11 +37,8 @@ def require_device(given: object) -> str:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["cpu"] + (["cuda"] if count else []) + [f"cuda:{i}" for i in range(count)]
     if name not in known:
-        raise InputError(
-            f"device is {name!r}",
-            why=f"this machine has {', '.join(known)}",
-            do=f'use "{"cuda" if count else "cpu"}"',
-        )
+        why = f"this machine has {', '.join(known)}"
+        raise InputError(f"device is {name!r}", why=why, do=f'use "{"cuda" if count else "cpu"}"')
     return name
 
 
@@ -53,11 +47,9 @@ def require_workers(given: object) -> int:
     if given is None:
         return os.cpu_count() or 1
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise InputError(
-            f"workers is {given!r}",
-            why="it is a number of processes, at least 1",
-            do="use 1, or leave it out for one per core",
-        )
+        what = f"workers is {given!r}"
+        do = "use 1, or leave it out for one per core"
+        raise InputError(what, why="it is a number of processes, at least 1", do=do)
     return given
 
 

@@ -80,8 +80,7 @@ class InMemory:
 class Streamed:
     """Examples that do not fit in memory: chunks in an order that all networks share.
 
-    Shuffling on disk costs a pass over it, so the networks of a recipe share the order, that of its
-    first seed.
+    Shuffling on disk costs a pass over it: a recipe's networks share the order of its first seed.
     """
 
     def __init__(

@@ -38,8 +38,7 @@ def recompute_statistics(
     """The buffers that belong to weights [P, W]: means of batch statistics, [P, ...] by name.
 
     As torch's `update_bn` does, with two differences: a smaller last batch counts less, and one of
-    a single example, which has no variance, not at all. Dropout is as in training. Without buffers
-    nothing is done.
+    a single example not at all. Dropout is as in training. Without buffers nothing is done.
     """
     if not buffers:
         return {}

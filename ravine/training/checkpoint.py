@@ -45,7 +45,10 @@ def save_checkpoint(cohort: Cohort, path: Path) -> None:
         "series": cohort.log.series,
         "events": cohort.log.events,
     }
-    write_atomically(path, _pack(tensors, json.dumps(plain)))
+    state = json.dumps(plain)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"state": state, "digest": _digest(tensors, state)}
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
 
 
 def load_checkpoint(path: Path, job: Job) -> Cohort:
@@ -53,11 +56,9 @@ def load_checkpoint(path: Path, job: Job) -> Cohort:
     tensors, plain = _unpack(path)
     ids, networks = plain["ids"], tensors["ended/steps"].shape[0]
     if networks != len(job.recipes):
-        raise RunError(
-            f"{path} is of another run",
-            why=f"it holds {networks} networks, the recipe asks for {len(job.recipes)}",
-            do="resume with the recipe in its folder",
-        )
+        what = f"{path} is of another run"
+        why = f"it holds {networks} networks, the recipe asks for {len(job.recipes)}"
+        raise RunError(what, why=why, do="resume with the recipe in its folder")
     groups = _groups(tensors, job.device)
     parts = stack(job.recipes)
     if 0 < len(ids) < len(job.recipes):
@@ -100,11 +101,6 @@ def _groups(tensors: Mapping[str, Tensor], device: str) -> dict[str, dict[str, T
     return groups
 
 
-def _pack(tensors: Mapping[str, Tensor], state: str) -> bytes:
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return safetensors.torch.save(tensors, {"state": state, "digest": _digest(tensors, state)})
-
-
 def _unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     check_readable(path, RunError)
     try:
@@ -123,11 +119,8 @@ def _unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from None
     check_schema(plain.get("schema"), path)
     if _digest(tensors, state) != metadata.get("digest"):
-        raise RunError(
-            f"{path} is damaged",
-            why="its contents do not match its digest",
-            do="train again without --resume",
-        )
+        why = "its contents do not match its digest"
+        raise RunError(f"{path} is damaged", why=why, do="train again without --resume")
     return tensors, plain
 
 

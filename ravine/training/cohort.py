@@ -1,8 +1,7 @@
 """A cohort: networks that train together as one batch, and all that changes while they do.
 
 Everything that changes is a tensor with a row for each network, so that networks can leave, and all
-of it can be written to a checkpoint and read back. Letters: P networks now in the cohort, N at its
-start, W weights.
+of it can be written to a checkpoint and read back. Letters: P networks now, N at first, W weights.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What changes while a cohort trains: states, what is measured, ended networks, a workspace.
 
-Everything in the first three is in a checkpoint. Letters: P networks now in the cohort, N at its
-start, W weights.
+Everything in the first three is in a checkpoint. Letters: P networks now, N at first, W weights.
 """
 
 from __future__ import annotations

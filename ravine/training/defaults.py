@@ -55,11 +55,9 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
         built.load_weights()  # raises here, before any work, where the weights cannot be read
         check_tuning(recipe.tuning, built.layout, training_plan(recipe, task))
     if recipe.batch != "all" and batch_size(recipe, task) > task.train.count:
-        raise RecipeError(
-            f"batch is {recipe.batch}",
-            why=f"there are only {task.train.count} training examples",
-            do='make it smaller, or write batch = "all"',
-        )
+        what = f"batch is {recipe.batch}"
+        why = f"there are only {task.train.count} training examples"
+        raise RecipeError(what, why=why, do='make it smaller, or write batch = "all"')
     return recipe
 
 
@@ -69,11 +67,9 @@ def _with_loss(recipe: Recipe, task: Task) -> Recipe:
         return recipe.vary("loss", loss.loss_for(task.kind))
     if task.kind not in loss.tasks:
         names = ", ".join(c.__name__ for c in losses.ALL if task.kind in c.tasks)
-        raise RecipeError(
-            f"loss is {type(recipe.loss).__name__}",
-            why=f"the task is {task.kind}, for which there are {names}",
-            do="leave loss out, or set data.task",
-        )
+        what = f"loss is {type(recipe.loss).__name__}"
+        why = f"the task is {task.kind}, for which there are {names}"
+        raise RecipeError(what, why=why, do="leave loss out, or set data.task")
     return recipe
 
 
@@ -84,31 +80,22 @@ def _with_batch_and_epochs(recipe: Recipe, task: Task) -> Recipe:
         power_of_two = 2 ** round(math.log2(max(1, count / 30)))
         recipe = recipe.vary("batch", min(largest, max(16, power_of_two), count))
     if recipe.epochs is None:
-        epochs = int(min(30, max(8, 10_000 / count))) if of_images else _table_epochs(count)
-        recipe = recipe.vary("epochs", epochs)
+        least, wanted, most = min(60, max(20, 1_200_000 / count)), 400_000 / count, 300
+        if of_images:
+            least, wanted, most = 8, 10_000 / count, 30
+        recipe = recipe.vary("epochs", int(min(most, max(least, wanted))))
     return recipe
-
-
-def _table_epochs(count: int) -> int:
-    """How many epochs a table with so many training rows gets."""
-    least = min(60, max(20, 1_200_000 / count))
-    return int(min(300, max(least, 400_000 / count)))
 
 
 def _check_class_weights(task: Task) -> None:
     """Raise `RecipeError` where the examples cannot be weighted by class."""
     if task.kind not in ("binary", "classes"):
-        raise RecipeError(
-            "class_weights is 'balanced'",
-            why=f"the task is {task.kind}: an example has no one class",
-            do='set class_weights = "none"',
-        )
+        why = f"the task is {task.kind}: an example has no one class"
+        raise RecipeError("class_weights is 'balanced'", why=why, do='set class_weights = "none"')
     if isinstance(task.train, RowGroups):
-        raise RecipeError(
-            "class_weights is 'balanced'",
-            why="the training rows are read in pieces, unweighted",
-            do='set class_weights = "none", or leave data.memory out',
-        )
+        what = "class_weights is 'balanced'"
+        do = 'set class_weights = "none", or leave data.memory out'
+        raise RecipeError(what, why="the training rows are read in pieces, unweighted", do=do)
 
 
 # What follows from a resolved recipe and its task

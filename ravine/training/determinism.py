@@ -40,8 +40,7 @@ def flushes_denormals() -> bool:
 def products_are_exact() -> bool:
     """Whether products of matrices are the same bit for bit wherever the matrices stand in memory.
 
-    They are not where MKL was used in this process before MKL_CBWR was set. Checked on a product
-    that showed it.
+    They are not where MKL was used in this process before MKL_CBWR was set. Checked by a product.
     """
     generator = torch.Generator().manual_seed(0)
     x, w = torch.randn(7, 3, 20, generator=generator), torch.randn(7, 20, 65, generator=generator)

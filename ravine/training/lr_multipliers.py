@@ -77,8 +77,5 @@ def check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:
     if not parts:
         return
     if not bool((_lr_product(parts, layout, plan.steps - 1, plan) != 0).any()):
-        raise RecipeError(
-            "tuning freezes every weight to the end",
-            why="nothing would learn",
-            do="leave a layer free, such as output",
-        )
+        what = "tuning freezes every weight to the end"
+        raise RecipeError(what, why="nothing would learn", do="leave a layer free, such as output")

@@ -61,9 +61,7 @@ class Model:
         return self.mean_prediction(self.encoder.apply(frame)).cpu()
 
     def decoded_prediction(self, frame: ExamplesLike) -> np.ndarray:
-        """The prediction for new rows, [N, C]: a probability for each class (also of two), or means
-        in the target's own units.
-        """
+        """The prediction for new rows, [N, C]: probabilities of all classes, or means in units."""
         target = self.encoder.target
         values = target.decode(self.encoded_prediction(frame)).numpy()
         binary = target.task_type.kind == "binary"

@@ -292,9 +292,7 @@ def score_model(model: Model, task: Task) -> tuple[Score | None, list[dict[str, 
 
 
 def _constant_baseline(task: Task, metric: metrics.Metric, truth: Tensor) -> float | None:
-    """The score of the best constant prediction; by the validation split where the training rows
-    are read in pieces.
-    """
+    """The score of the best constant prediction (of validation rows if training is streamed)."""
     known = task.train if isinstance(task.train, Examples) else task.validation
     if known is None or known.targets is None:
         return None

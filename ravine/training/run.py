@@ -32,11 +32,8 @@ class Run:
         folder or a list of paths. Raises `RunError` where every network diverged.
         """
         if self.model is None:
-            raise RunError(
-                "the run has no model",
-                why="every network diverged",
-                do="train with a smaller optimizer.lr",
-            )
+            do = "train with a smaller optimizer.lr"
+            raise RunError("the run has no model", why="every network diverged", do=do)
         if isinstance(frame, (str, Path)) and isinstance(self.model.encoder, Encoder):
             frame = read_table(frame)
         return self.model.predict(frame)

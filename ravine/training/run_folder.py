@@ -51,22 +51,17 @@ def new_folder(folder: Path) -> Path:
         kind = "is not empty" if folder.is_dir() else "is a file"
         begun = (folder / "plan.json").exists() and not (folder / "record.json").exists()
         resume = f", or continue that run: ravine train --resume {folder}" if begun else ""
-        raise InputError(
-            f"{folder} {kind}",
-            why="a run never writes over what is there",
-            do=f"name a new folder{resume}",
-        )
+        why = "a run never writes over what is there"
+        raise InputError(f"{folder} {kind}", why=why, do=f"name a new folder{resume}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".probe"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(
-            f"{folder} cannot be written to",
-            why=error.strerror or str(error),
-            do="name another folder with --out",
-        ) from None
+        what = f"{folder} cannot be written to"
+        do = "name another folder with --out"
+        raise InputError(what, why=error.strerror or str(error), do=do) from None
     return folder
 
 
@@ -124,11 +119,9 @@ def read_run(
     """The record and model in a run's folder. Raises `RunError` if it is unfinished or damaged."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise RunError(
-            f"{folder} is not a run",
-            why="there is no such folder" if not folder.exists() else "it is a file",
-            do="name the folder that `ravine train` printed",
-        )
+        what = f"{folder} is not a run"
+        why = "there is no such folder" if not folder.exists() else "it is a file"
+        raise RunError(what, why=why, do="name the folder that `ravine train` printed")
     record = read_record(folder)
     diverged = all(m.outcome == "diverged" for m in record.members)
     if diverged and not (folder / "weights.safetensors").exists():

@@ -1,8 +1,7 @@
 """Snapshots: weights at the ends of a schedule's cycles, which become members of the model.
 
 They are kept among what is left of a cohort's networks (`ended`), so they are in every checkpoint
-whichever networks leave the batch. Letters: N networks of the job, P now in the cohort, K
-snapshots, S steps.
+whichever networks leave the batch. Letters: N networks of the job, K snapshots, S steps.
 """
 
 from __future__ import annotations

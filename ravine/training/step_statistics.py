@@ -72,8 +72,7 @@ def log_learning_rate(cohort: Cohort, context: StepContext) -> None:
 
 
 def log_loss_rise(cohort: Cohort, each: Tensor, losses: Tensor) -> None:
-    """Log how sure the validation loss is, and how far it lies above its lowest so far, paired over
-    examples.
+    """Log how sure the validation loss is, and how far above its lowest, paired over examples.
 
     `each` [P, N] are the losses of the examples, `losses` [P] their means. Standard errors are
     those of the mean over N examples: s / sqrt(N) of the losses, and of their differences from the

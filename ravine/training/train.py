@@ -77,8 +77,7 @@ def train(
     processes (by default one per core where that pays). `check` is asked before any work, with the
     resolved recipe and its task; what it finds is kept in the record and stops nothing. Raises
     `InputError` for wrong input before any work, and `Interrupted` when the run was asked to end:
-    its folder then holds checkpoints for `resume`. Divergence is no error: see
-    `run.record.failures`.
+    its folder then holds checkpoints for `resume`. Divergence is no error.
 
     >>> import ravine
     >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 2)
@@ -166,11 +165,9 @@ def resume(
     recipe = planned_recipe(plan, module)
     task = load_task(recipe, frame)
     if task.fingerprint != plan["fingerprint"]:
-        raise RunError(
-            f"the data of {folder} have changed",
-            why="a run can only go on with the data it began with",
-            do="restore the data, or train again",
-        )
+        what = f"the data of {folder} have changed"
+        why = "a run can only go on with the data it began with"
+        raise RunError(what, why=why, do="restore the data, or train again")
     (folder / "stop").unlink(missing_ok=True)
     device = require_device(plan["device"])
     assignments = [assign_members(m, recipe, task, device=device) for m in plan["jobs"]]
@@ -327,15 +324,10 @@ def _finish_run(
 def _unfinished_plan(folder: Path) -> dict[str, Any]:
     """The plan of a run that can go on. Raises `RunError` where the folder holds none."""
     if (folder / "record.json").exists():
-        raise RunError(
-            f"{folder} is finished",
-            why="there is nothing left to train",
-            do=f"predict with it: ravine predict {folder} new.csv",
-        )
+        what = f"{folder} is finished"
+        do = f"predict with it: ravine predict {folder} new.csv"
+        raise RunError(what, why="there is nothing left to train", do=do)
     if not (folder / "plan.json").exists():
-        raise RunError(
-            f"{folder} is not a run",
-            why="it has no plan.json",
-            do="name the folder that `ravine train` printed",
-        )
+        do = "name the folder that `ravine train` printed"
+        raise RunError(f"{folder} is not a run", why="it has no plan.json", do=do)
     return read_json(folder / "plan.json")

@@ -30,8 +30,7 @@ COMPARED_FILES = ("weights.safetensors", "series.csv")
 
 
 def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[bool, str]:
-    """Whether a run killed `kills` times and resumed each time ends as one never stopped; and that
-    in a sentence.
+    """Whether a run killed and resumed `kills` times ends as one never stopped; and a sentence.
 
     Works in a temporary folder. Raises `RunError` with the recipe's own complaint if it cannot be
     trained at all, and where it trains so fast that it was never killed.
@@ -57,11 +56,9 @@ def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> t
         if not (pieces / "record.json").exists():
             _wait_for(_start_run(pieces, recipe))
         if not killed:
-            raise RunError(
-                "the run ended before it could be killed",
-                why="so nothing was proved",
-                do="train for longer, such as --set epochs=100",
-            )
+            what = "the run ended before it could be killed"
+            do = "train for longer, such as --set epochs=100"
+            raise RunError(what, why="so nothing was proved", do=do)
         different = [f for f in COMPARED_FILES if _bytes_of(whole / f) != _bytes_of(pieces / f)]
         if _score(whole) != _score(pieces):
             different.append("score")

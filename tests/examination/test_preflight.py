@@ -33,7 +33,7 @@ from ravine.examination.preflight_checks import (
     overfit_small_batch,
     penalty_by_formula,
 )
-from ravine.examination.recipe_changes import apply_changes, rate_path
+from ravine.examination.recipe_changes import apply_changes
 from ravine.finding import Change, Report
 from ravine.losses import (
     AbsoluteError,
@@ -50,6 +50,7 @@ from ravine.old_names import RETIRED_CODES
 from ravine.optimizers import SGD, AdamW, Lookahead
 from ravine.part import part
 from ravine.penalties import L1, L2, ElasticNet
+from ravine.recipe import lr_path
 from ravine.training.defaults import prepare
 from ravine.training.evaluation import constant_loss, starting_losses
 
@@ -567,7 +568,7 @@ def test_looking_leaves_the_random_numbers_as_they_were():
 
 def test_the_learning_rate_of_an_optimizer_around_another_is_the_inner_one():
     recipe = catalog.plain().vary("optimizer", Lookahead())
-    assert rate_path(recipe) == "optimizer.inner.lr"
+    assert lr_path(recipe) == "optimizer.inner.lr"
 
 
 # All of them
