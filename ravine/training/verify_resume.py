@@ -20,7 +20,7 @@ from ravine.training.run_folder import plain_recipe
 CHILD_SCRIPT = """
 import json, sys
 from pathlib import Path
-from ravine.catalog import recipe_from
+from ravine.recipe_files import recipe_from
 from ravine.training.train import resume, train
 folder, recipe = Path(sys.argv[1]), recipe_from(json.loads(sys.argv[2]))
 if (folder / "plan.json").exists():

@@ -24,6 +24,7 @@ from ravine.part import stack
 from ravine.training.cohort_state import TrainingLog
 from ravine.training.progress import STEPS_BETWEEN_CONTROLS, JobControl
 from ravine.training.train import resume, train
+from ravine.training.verify_resume import CHILD_SCRIPT
 
 EVERYTHING = dict(
     data=Data(source="iris"),
@@ -191,3 +192,9 @@ def test_a_finished_run_and_a_folder_that_is_none_are_refused(tmp_path):
 
 def test_stacking_does_not_change_what_a_recipe_says():
     assert stack([everything()] * 2).network.hidden == (13, 7)
+
+
+def test_what_the_proof_of_resuming_imports_exists():
+    lines = [line for line in CHILD_SCRIPT.splitlines() if line.startswith(("import ", "from "))]
+    assert len(lines) == 4
+    exec("\n".join(lines), {})
