@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -27,8 +27,7 @@ class RavineError(Exception):
 class InputError(RavineError, ValueError):
     """Something the user gave is wrong.
 
-    `what` was given, `why` it cannot be used, what to `do` about it, and `where` it stands
-    (`recipe.toml:12`).
+    `what` was given, `why` it cannot be used, what to `do`, and `where` it is (`recipe.toml:12`).
 
     >>> print(InputError("lr is -1", why="a learning rate is at least 0", do="use 0.1",
     ...                  where="r.toml:3"))
@@ -76,8 +75,7 @@ class Interrupted(RavineError):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """A list of the choices, and the one that was probably meant: equal but for case and hyphens,
-    similar, or with these initials.
+    """The choices, and the one that was probably meant: by its letters, its like, its initials.
 
     >>> nearest("wieght", ["bias", "weight"])
     "there are bias, weight. Did you mean 'weight'?"
@@ -85,9 +83,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     "there are lr, momentum. Did you mean 'lr'?"
     """
     choices = sorted(choices)
-    shown = ", ".join(choices[:30]) + (
-        f" and {len(choices) - 30} more" if len(choices) > 30 else ""
-    )
+    shown = join_first(choices, 30)
     by_folded = {fold_name(c): c for c in choices}
     wanted = fold_name(name)
     close = difflib.get_close_matches(wanted, by_folded, n=5, cutoff=0.5)
@@ -101,9 +97,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def _mistakes(given: str, meant: str) -> int:
-    """How many typing errors separate two words: a letter too many, too few, another one, two
+    """How many letters too many, too few, replaced or exchanged separate two words.
     exchanged.
-
     (The restricted edit distance of Damerau 1964.)
 
     >>> _mistakes("adma", "adam"), _mistakes("adma", "adamax")
@@ -119,6 +114,22 @@ def _mistakes(given: str, meant: str) -> int:
                 row[-1] = min(row[-1], before[j - 1] + 1)
         before, above = above, row
     return above[-1]
+
+
+def join_first(names: Sequence[str], most: int = 5) -> str:
+    """The first names of a list, and how many more there are.
+
+    >>> join_first("abcdefg")
+    'a, b, c, d, e and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of another library says, else its type."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def shorten(text: str, most: int = 60) -> str:

@@ -14,12 +14,14 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_check
 import torch
 from torch import Tensor
 
-from ravine.effects import Meter
+from ravine.effects import Effect, Meter
 from ravine.layout import Column, Layout, Row, Rows, Slot
 from ravine.part import Number, match
 
 # what an optimizer, an average or a schedule remembers: every entry has a row for each network
 State: TypeAlias = dict[str, Tensor]
+UpdateResult: TypeAlias = tuple[Rows, State]  # the new weights, and what to remember
+SlotStreams: TypeAlias = Mapping[str, Sequence[torch.Generator]]  # of each slot, by network
 
 
 # Optimizers
@@ -255,7 +257,7 @@ class Layer(Protocol):
 
     buffers: dict[str, Tensor]  # starting values [*shape] by name
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]: ...
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]: ...
 
     def __call__(self, x: Any, tensors: dict[str, Tensor], context: ForwardContext, /) -> Any: ...
 
@@ -313,6 +315,12 @@ class Augmentation(Protocol):
 
 class Tuning(Protocol):
     """Which weights of a pretrained network train when, and how fast."""
+
+    acts: ClassVar[Effect]
+
+    def effect_of(self, row: Row) -> float:
+        """What it did in a step, from the factors that it gave."""
+        ...
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
         """The factor of each weight's learning rate [1, W] at a step (0 is the first); 0 freezes

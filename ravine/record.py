@@ -190,11 +190,15 @@ def read_json(path: Path) -> dict[str, Any]:
             else "name the folder that `ravine train` printed",
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(
-            f"{path} cannot be read", why=str(error), do="train again, or restore the file"
-        ) from None
+        raise unreadable_file(path, error) from None
     check_schema(data.get("schema") if isinstance(data, dict) else None, path)
     return data
+
+
+def unreadable_file(path: Path, error: Exception) -> RunError:
+    """What to say of a file of a run's folder that cannot be read."""
+    do = "train again, or restore the file"
+    return RunError(f"{path} cannot be read", why=str(error), do=do)
 
 
 def check_schema(schema: Any, path: Path) -> None:
@@ -241,9 +245,7 @@ def _read_series(path: Path, members: int) -> dict[str, Series]:
             for name, found in grouped.items()
         }
     except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path} cannot be read", why=str(error), do="train again, or restore the file"
-        ) from None
+        raise unreadable_file(path, error) from None
 
 
 def _score(plain: Mapping[str, Any]) -> Score:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from ravine.augment.affine import Rotate, Shear, Stretch, Zoom
 from ravine.augment.colors import ColorJitter, Noise
@@ -56,8 +55,9 @@ __all__ = [
 
 
 def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) -> None:
-    """Raise `RecipeError` where parts cannot act on these examples, or not together, and
-    `InputError` for missing packages.
+    """Raise `RecipeError` where parts cannot act on these examples, or not together.
+
+    Raises `InputError` for missing packages.
 
     >>> check_augmentation((Flip(), Crop(), Flip()), ImageShape(1, 8, 8, (0.5,), (0.2,)))
     Traceback (most recent call last):
@@ -71,7 +71,7 @@ def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) 
             why="the examples are rows of a table",
             do="leave augment out, or name a folder of images",
         )
-    for name, times in Counter(_drawn_as(p) for p in parts).items():
+    for name, times in Counter(map(_stream_name, parts)).items():
         if times > 1:
             raise RecipeError(
                 f"{name} stands twice in augment",
@@ -89,6 +89,6 @@ def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) 
             one.check_shape(image)
 
 
-def _drawn_as(one: Any) -> str:
+def _stream_name(one: Augmentation) -> str:
     """The name under which a part draws."""
     return one.augmentation if isinstance(one, KorniaAugmentation) else type(one).__name__

@@ -48,8 +48,7 @@ class Rotate:
 
 @part
 class Stretch:
-    """Stretch or squeeze images, height and width each by a factor between 1 / `factor` and
-    `factor`.
+    """Stretch or squeeze images, height and width by factors between 1 / `factor` and `factor`.
 
     The logarithms of the factors are even: as many images grow as shrink.
     """
@@ -62,15 +61,13 @@ class Stretch:
         drawn = _draw_signed(batch.numbers, context, "stretch", 2)
         log = torch.as_tensor(self.factor, dtype=torch.float64).log()
         shrink = (-drawn * match(log, drawn)).exp()
-        return _warp_batch(
-            batch, context, "stretch", scaling_maps(shrink[..., 0], shrink[..., 1]), self.edges
-        )
+        maps = scaling_maps(shrink[..., 0], shrink[..., 1])
+        return _warp_batch(batch, context, "stretch", maps, self.edges)
 
 
 @part
 class Shear:
-    """Slant images: rows slide along each other by the tangent of an angle between −`degrees` and
-    `degrees`.
+    """Slant images: rows slide by the tangent of an angle between −`degrees` and `degrees`.
 
     Columns do the same for `vertical` degrees.
     """
@@ -89,8 +86,7 @@ class Shear:
 
 @part
 class Zoom:
-    """Show a part of each image in full size: a crop of random area, shape and place (Szegedy et
-    al. 2015).
+    """Show a part of each image in full size: a random crop (Szegedy et al. 2015).
 
     The area is uniform between `area` and 1, the logarithm of width over height uniform up to
     `ratio` either way (before it is cut to fit). Elsewhere called RandomResizedCrop, where areas
@@ -106,15 +102,13 @@ class Zoom:
         drawn = draw_uniforms(step_generators(context, "zoom"), x, x.shape[1], 4)
         size, shape, right, down = drawn.unbind(-1)
         size = 1 - size * match(1 - self.area, size)
-        shape = (
-            (2 * shape - 1) * match(torch.as_tensor(self.ratio, dtype=torch.float64).log(), shape)
-        ).exp()
+        log = torch.as_tensor(self.ratio, dtype=torch.float64).log()
+        shape = ((2 * shape - 1) * match(log, shape)).exp()
         width, height = (size * shape).sqrt().clamp(max=1), (size / shape).sqrt().clamp(max=1)
         across = (right - 0.5) * (1 - width) * x.shape[-1]
         below = (down - 0.5) * (1 - height) * x.shape[-2]
-        return _warp_batch(
-            batch, context, "zoom", scaling_maps(height, width, below, across), "border"
-        )
+        maps = scaling_maps(height, width, below, across)
+        return _warp_batch(batch, context, "zoom", maps, "border")
 
 
 # Maps
@@ -126,16 +120,12 @@ def rotation_maps(angle: Tensor) -> Tensor:
 
 
 def scaling_maps(down: Tensor, across: Tensor, below: Any = 0, right: Any = 0) -> Tensor:
-    """The maps that show `down` times the height and `across` times the width, centered beside the
-    middle.
-    """
+    """The maps that show `down` times the height and `across` times the width, off the middle."""
     return _maps(across, 0, right, 0, down, below)
 
 
 def shear_maps(along: Tensor, down: Tensor) -> Tensor:
-    """The maps that slide rows by `along` times their height, and columns by `down` times their
-    place.
-    """
+    """The maps that slide rows by `along` times their height, columns by `down` times theirs."""
     return _maps(torch.ones_like(along), along, 0, down, torch.ones_like(down), 0)
 
 
@@ -146,8 +136,7 @@ def _maps(*entries: Any) -> Tensor:
 
 
 def warp(x: Tensor, maps: Tensor, edges: Edges) -> Tensor:
-    """Images [P, B, C, H, W] seen through maps, float64 [P, B, 2, 3]. A map that changes nothing
-    keeps every bit.
+    """Images [P, B, C, H, W] seen through maps, float64 [P, B, 2, 3]; bits stay where none changes.
 
     >>> x = torch.arange(4.0).view(1, 1, 1, 2, 2)
     >>> warp(x, rotation_maps(torch.tensor([[math.pi / 2]], dtype=torch.float64)),
@@ -156,15 +145,13 @@ def warp(x: Tensor, maps: Tensor, edges: Edges) -> Tensor:
             [0., 2.]])
     """
     height, width = x.shape[-2:]
-    ys, xs = (
-        (torch.arange(n, dtype=x.dtype, device=x.device) - (n - 1) / 2) for n in (height, width)
-    )
+    axes = [torch.arange(n, dtype=x.dtype, device=x.device) for n in (height, width)]
+    ys, xs = (axis - (len(axis) - 1) / 2 for axis in axes)
     sides = torch.tensor([width, height], dtype=torch.float64, device=x.device)
     maps_of_sides = (maps * 2 / sides[:, None]).to(x.dtype).flatten(0, 1)[..., None, None]
     grid = torch.empty(maps_of_sides.shape[0], height, width, 2, dtype=x.dtype, device=x.device)
-    for side in range(
-        2
-    ):  # a x + (b y + c), written where it belongs: half the time of stacking both sides
+    # a x + (b y + c), written where it belongs: half the time of stacking both sides
+    for side in range(2):
         a, b, c = maps_of_sides[:, side].unbind(1)
         torch.add(a * xs, b * ys[:, None] + c, out=grid[..., side])
     # in units of half a side, as grid_sample counts without align_corners: −1 and 1 are the outer

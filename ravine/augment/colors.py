@@ -1,5 +1,5 @@
-"""Colors: brightness, contrast, saturation, hue and noise, and the filters that RandAugment chooses
-from.
+"""Colors: brightness, contrast, saturation, hue and noise, and the filters of RandAugment.
+
 
 The functions take images [..., C, H, W] with values from 0 to 1 and, where they have a strength,
 one for each image [...]. Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), or the value itself with
@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ravine.augment.sampling import draw_uniforms, report_pixel_change, step_generators
+from ravine.augment.sampling import draw_uniforms, per_image, report_pixel_change, step_generators
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
 from ravine.protocols import Batch, ForwardContext
@@ -53,18 +53,15 @@ class ColorJitter:
 
 @part
 class Noise:
-    """Add normal noise with standard deviation `sd` to every value; the result is clipped to 0 to
-    1.
-    """
+    """Add normal noise with standard deviation `sd` to every value, clipped to 0 to 1."""
 
     acts: ClassVar[Effect] = Effect("noise", "mean |change| of pixel values (0 to 1)")
     sd: Number = setting(default=0.05, ge=0)
 
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        noise = torch.stack(
-            [torch.randn(x.shape[1:], generator=g) for g in step_generators(context, "noise")]
-        ).to(x)
+        drawn = [torch.randn(x.shape[1:], generator=g) for g in step_generators(context, "noise")]
+        noise = torch.stack(drawn).to(x)
         numbers = (x + match(self.sd, x) * noise).clamp(0, 1)
         report_pixel_change(context, "noise", x, numbers)
         return dataclasses.replace(batch, numbers=numbers)
@@ -75,7 +72,7 @@ class Noise:
 
 def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
     """Towards black (below 1) or away from it: f x."""
-    return (_of(factor, x) * x).clamp(0, 1)
+    return (per_image(factor, x) * x).clamp(0, 1)
 
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
@@ -89,22 +86,18 @@ def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_sharpness(x: Tensor, factor: Tensor) -> Tensor:
-    """Towards the smoothed image (3 x 3, the middle weighs 5, the others 1), or away from it;
-    edges stay.
-    """
+    """Towards the smoothed image (3 x 3, the middle weighs 5, others 1), or away; edges stay."""
     height, width = x.shape[-2:]
     smooth = x.clone()
     if min(height, width) > 2:
-        around = sum(
-            x[..., i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3)
-        )
+        places = [(i, j) for i in range(3) for j in range(3)]
+        around = sum(x[..., i : height - 2 + i, j : width - 2 + j] for i, j in places)
         smooth[..., 1:-1, 1:-1] = (around + 4 * x[..., 1:-1, 1:-1]) / 13
     return _blend(smooth, x, factor)
 
 
 def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
-    """Turn the colors of RGB images by a part of the color circle (1 is once around); brightest
-    and darkest stay.
+    """Turn RGB images' colors by a part of the circle (1 is all); brightest and darkest stay.
 
     h = the place on the circle in sixths, v = max, c = max − min; channel n ∈ (5, 3, 1) of the
     result is v − c · clamp(min(k, 4 − k), 0, 1) with k = (n + h) mod 6 (Smith 1978, in the form
@@ -115,21 +108,21 @@ def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
     c = v - x.amin(-3)
     apart = torch.where(c > 0, c, torch.ones_like(c))
     h = torch.where(v == green, 2 + (blue - red) / apart, 4 + (red - green) / apart)
-    h = torch.where(v == red, (green - blue) / apart, h) + 6 * _of(turn, x)[..., 0]
+    h = torch.where(v == red, (green - blue) / apart, h) + 6 * per_image(turn, x)[..., 0]
     shifted = [(n + h).remainder(6) for n in (5, 3, 1)]
     turned = torch.stack([v - c * torch.minimum(k, 4 - k).clamp(0, 1) for k in shifted], -3)
-    return torch.where(_of(turn, x) == 0, x, turned)
+    return torch.where(per_image(turn, x) == 0, x, turned)
 
 
 def posterize(x: Tensor, bits: Tensor) -> Tensor:
     """Keep the highest bits of each byte; 8 keeps all."""
-    step = 2 ** (8 - _of(bits, x))
+    step = 2 ** (8 - per_image(bits, x))
     return torch.where(step == 1, x, ((x * 255).round() / step).floor() * step / 255)
 
 
 def solarize(x: Tensor, threshold: Tensor) -> Tensor:
     """Invert what is at least as bright as the threshold."""
-    return torch.where(x >= _of(threshold, x), 1 - x, x)
+    return torch.where(x >= per_image(threshold, x), 1 - x, x)
 
 
 # Without
@@ -143,9 +136,7 @@ def autocontrast(x: Tensor) -> Tensor:
 
 
 def equalize(x: Tensor) -> Tensor:
-    """Make each channel's bytes about equally frequent, by Pillow's rule; values that are not
-    finite stay.
-    """
+    """Make each channel's bytes about equally frequent, by Pillow's rule; infinite values stay."""
     at = (x.nan_to_num(0, 0, 0) * 255).round().clamp(0, 255).long().flatten(-2)
     counts = torch.zeros(*at.shape[:-1], 256, dtype=torch.int64, device=x.device)
     counts.scatter_add_(-1, at, torch.ones_like(at))
@@ -165,11 +156,7 @@ def to_gray(x: Tensor) -> Tensor:
     return LUMA_WEIGHTS[0] * red + LUMA_WEIGHTS[1] * green + LUMA_WEIGHTS[2] * blue
 
 
-def _of(values: Tensor, x: Tensor) -> Tensor:
-    return values.to(x.dtype)[..., None, None, None]
-
-
 def _blend(base: Tensor, x: Tensor, factor: Tensor) -> Tensor:
     """base + f (x − base), cut to 0 to 1; bit for bit x where f is 1."""
-    f = _of(factor, x)
+    f = per_image(factor, x)
     return torch.where(f == 1, x, (base + f * (x - base)).clamp(0, 1))

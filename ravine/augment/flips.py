@@ -82,18 +82,14 @@ def shift_images(x: Tensor, shift: Tensor, edges: Edges) -> Tensor:
 
 
 def select_pixels(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The images whose rows and columns are those of the given indices: int64 [P, B, H] and [P, B,
-    W].
-    """
+    """The images with the given rows and columns: indices int64 [P, B, H] and [P, B, W]."""
     places = (rows[..., :, None] * x.shape[-1] + columns[..., None, :]).flatten(2)
     places = places[:, :, None]  # [P, B, 1, H W]
     return x.flatten(3).gather(3, places.expand(*x.shape[:3], -1)).view(x.shape)
 
 
 def _from(size: int, shift: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
-    """The source index of each pixel after a shift [P, B, size], and whether it is inside the
-    image.
-    """
+    """The source index of each pixel after a shift [P, B, size], and whether there is one."""
     place = torch.arange(size, device=shift.device) - shift[..., None]
     inside = (place >= 0) & (place < size)
     if edges == "reflection":

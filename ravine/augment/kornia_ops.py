@@ -35,17 +35,14 @@ class KorniaAugmentation:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def check_shape(self, image: ImageShape) -> None:
-        """Raise `InputError` where kornia is missing, has no such augmentation, or cannot apply it
-        to such images.
-        """
+        """Raise `InputError` where kornia cannot do this to such images, or is missing."""
         shape = (1, 2, image.channels, image.height, image.width)
         self._make()
         try:
             self(Batch(torch.zeros(shape)), ForwardContext(training=True, seeds=(0,)))
         except Exception as error:  # whatever kornia or torch raise
-            what = (
-                f"{self.augmentation} cannot be done to images of {' x '.join(map(str, shape[2:]))}"
-            )
+            size = " x ".join(map(str, shape[2:]))
+            what = f"{self.augmentation} cannot be done to images of {size}"
             raise RecipeError(what, why=str(error), do="use another, or other settings") from None
 
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
@@ -66,11 +63,8 @@ class KorniaAugmentation:
             )
         kornia = importlib.import_module("kornia.augmentation")
         base = kornia.IntensityAugmentationBase2D, kornia.GeometricAugmentationBase2D
-        known = {
-            n: c
-            for n, c in vars(kornia).items()
-            if isinstance(c, type) and issubclass(c, base) and c not in base
-        }
+        classes = {n: c for n, c in vars(kornia).items() if isinstance(c, type)}
+        known = {n: c for n, c in classes.items() if issubclass(c, base) and c not in base}
         if self.augmentation not in known:
             raise RecipeError(
                 f"kornia has no augmentation {self.augmentation!r}",

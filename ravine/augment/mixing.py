@@ -30,8 +30,7 @@ from ravine.protocols import Batch, ForwardContext
 
 @part
 class Erase:
-    """Erase a rectangle of some images (random erasing, Zhong et al. 2020; cutout, DeVries & Taylor
-    2017).
+    """Erase a rectangle of some images (Zhong et al. 2020; cutout, DeVries & Taylor 2017).
 
     Its area is uniform between 0 and `area` of the image, the logarithm of height over width
     uniform up to `ratio` either way. It is filled with random values, or with each channel's mean
@@ -52,10 +51,8 @@ class Erase:
         log = torch.as_tensor(self.ratio, dtype=torch.float64).log()
         shape = ((shape - 0.5) * match(log, shape)).exp()
         height, width = x.shape[-2:]
-        tall, wide = (
-            (size * shape * height).round().clamp(max=height),
-            (size / shape * width).round().clamp(max=width),
-        )
+        tall = (size * shape * height).round().clamp(max=height)
+        wide = (size / shape * width).round().clamp(max=width)
         top, left = (down * (height - tall + 1)).floor(), (right * (width - wide + 1)).floor()
         inside = box_mask(x, top, top + tall, left, left + wide)
         inside = inside & (whether < match(self.probability, whether))[..., None, None]
@@ -70,8 +67,7 @@ class Erase:
 
 @part
 class Mixup:
-    """Mix each image with another of its batch: (1 − m) x + m x', and its loss likewise (Zhang et
-    al. 2018).
+    """Mix each image with another of its batch: (1 − m) x + m x', and losses (Zhang et al. 2018).
 
     m is drawn from Beta(α, α) for each example; α = 0 mixes nothing.
     """
@@ -92,8 +88,7 @@ class Mixup:
 
 @part
 class CutMix:
-    """Put a rectangle of another image of the batch into each, and mix the loss by area (Yun et al.
-    2019).
+    """Put a rectangle of another image into each, and mix losses by area (Yun et al. 2019).
 
     The area's share is drawn from Beta(α, α), its center uniformly over the image. What lies
     outside is cut off, and the loss counts the rest. α = 0 mixes nothing.
@@ -109,10 +104,8 @@ class CutMix:
         side = beta_quantile(self.alpha, share).sqrt()
         height, width = x.shape[-2:]
         tall, wide = (side * height).round(), (side * width).round()
-        top, left = (
-            (down * height).floor() - (tall / 2).floor(),
-            (right * width).floor() - (wide / 2).floor(),
-        )
+        top = (down * height).floor() - (tall / 2).floor()
+        left = (right * width).floor() - (wide / 2).floor()
         inside = box_mask(x, top, top + tall, left, left + wide)
         other = draw_partners(drawn_from, x)
         networks = torch.arange(x.shape[0], device=x.device)[:, None]
@@ -121,9 +114,7 @@ class CutMix:
 
 
 def box_mask(x: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Whether each pixel is in its example's rectangle: bounds [P, B], ends excluded, to bool [P,
-    B, H, W].
-    """
+    """Whether each pixel is in its example's rectangle, [P, B, H, W]; ends [P, B] excluded."""
     rows, columns = (torch.arange(n, device=x.device) for n in x.shape[-2:])
     in_rows = (rows >= top[..., None]) & (rows < bottom[..., None])
     in_columns = (columns >= left[..., None]) & (columns < right[..., None])
@@ -137,9 +128,8 @@ def beta_quantile(alpha: Number, level: Tensor) -> Tensor:
     tensor([[0.2500, 0.5000]], dtype=torch.float64)
     """
     a = np.asarray(torch.as_tensor(alpha, dtype=torch.float64).cpu())
-    found = torch.as_tensor(
-        betaincinv(np.where(a > 0, a, 1), np.where(a > 0, a, 1), level.cpu().numpy())
-    )
+    positive = np.where(a > 0, a, 1)
+    found = torch.as_tensor(betaincinv(positive, positive, level.cpu().numpy()))
     return torch.where(torch.as_tensor(a > 0), found, torch.zeros_like(found)).to(level.device)
 
 

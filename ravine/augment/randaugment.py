@@ -48,8 +48,7 @@ OPERATION_NAMES = ("nothing", *COLOR_OPERATIONS, *MAP_OPERATIONS)
 
 @part
 class RandAugment:
-    """Apply `operations` changes to each image, each drawn uniformly from 14 (Cubuk et al. 2020,
-    table 6).
+    """Apply `operations` changes to each image, drawn from 14 (Cubuk et al. 2020, table 6).
 
     Nothing, autocontrast, equalize, solarize, posterize, saturation, contrast, brightness,
     sharpness, rotation, shear and shift along either axis; all with the strength `magnitude` of 30,
@@ -64,9 +63,8 @@ class RandAugment:
 
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        drawn = draw_uniforms(
-            step_generators(context, "rand augment"), x, x.shape[1], self.operations, 2
-        )
+        generators = step_generators(context, "rand augment")
+        drawn = draw_uniforms(generators, x, x.shape[1], self.operations, 2)
         which = (drawn[..., 0] * len(OPERATION_NAMES)).long()
         sign = torch.where(drawn[..., 1] < 0.5, -1.0, 1.0).double()
         strength = sign * match(self.magnitude / MAX_MAGNITUDE, sign)

@@ -23,22 +23,18 @@ def step_generators(context: ForwardContext, name: str) -> list[torch.Generator]
 
 def draw_uniforms(drawn_from: Sequence[torch.Generator], like: Tensor, *shape: int) -> Tensor:
     """Draws from 0 to 1 (1 excluded), float64 [P, *shape], on the device of `like`."""
-    return torch.stack(
-        [torch.rand(shape, generator=g, dtype=torch.float64) for g in drawn_from]
-    ).to(like.device)
+    drawn = [torch.rand(shape, generator=g, dtype=torch.float64) for g in drawn_from]
+    return torch.stack(drawn).to(like.device)
 
 
 def draw_partners(drawn_from: Sequence[torch.Generator], like: Tensor) -> Tensor:
     """For each example another of the same batch, as a permutation: int64 [P, B]."""
-    return torch.stack([torch.randperm(like.shape[1], generator=g) for g in drawn_from]).to(
-        like.device
-    )
+    drawn = [torch.randperm(like.shape[1], generator=g) for g in drawn_from]
+    return torch.stack(drawn).to(like.device)
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
-    """Values of examples [P, B] in a form that broadcasts against images [P, B, C, H, W], in their
-    dtype.
-    """
+    """Values of examples [P, B] that broadcast against images [P, B, C, H, W], in their dtype."""
     return values.to(like.dtype)[..., None, None, None]
 
 

@@ -1,6 +1,4 @@
-"""Tables and images and what to learn from them: reading, splitting, encoding, and tables larger
-than memory.
-"""
+"""Tables and images, and what to learn from them: reading, splitting, encoding, streaming."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -27,8 +27,7 @@ MISSING_LEVEL = "(missing)"  # the level of a category's gaps
 
 @dataclass(frozen=True)
 class Scaling:
-    """x <- (x − center) · factor; or, with knots, the normal quantile of x's rank; then the smooth
-    clip.
+    """x <- (x − center) · factor, or with knots the normal quantile of x's rank; then the clip.
 
     A gap becomes `fill`. The smooth clip x / √(1 + (x/c)²) keeps −c < x < c (Holzmüller et al. 2024
     use c = 3).
@@ -48,26 +47,22 @@ class Scaling:
 
     @classmethod
     def fit(cls, x: np.ndarray, how: str, clip: float | None) -> Scaling:
-        """The scaling of a column's training values, gaps as NaN. A constant column becomes
-        zeros.
-        """
+        """The scaling of training values, gaps as NaN. A constant column becomes zeros."""
         x = x[~np.isnan(x)]
         if len(x) == 0:
             return cls(fill=0.0, factor=0.0)
         fill, seen = float(np.median(x)), (float(x.min()), float(x.max()))
-        if how == "none":
-            return cls(fill=fill, clip=clip, seen=seen)
+        center, factor, knots = 0.0, 1.0, ()
         if how == "quantile":
-            knots = np.quantile(x, np.linspace(0, 1, min(MAX_KNOTS, len(x))))
-            return cls(fill=fill, knots=tuple(knots.tolist()), clip=clip, seen=seen)
-        if how == "robust":
+            knots = tuple(np.quantile(x, np.linspace(0, 1, min(MAX_KNOTS, len(x)))).tolist())
+        elif how == "robust":
             low, high = np.quantile(x, [0.25, 0.75])
-            spread = (high - low) or (
-                x.max() - x.min()
-            ) / 2  # for a column that is mostly one value, as RealMLP does
-            return cls(fill=fill, center=fill, factor=_inverse(float(spread)), clip=clip, seen=seen)
-        center, spread = mean_and_spread(x)
-        return cls(fill=fill, center=center, factor=_inverse(spread), clip=clip, seen=seen)
+            # half the range for a column that is mostly one value, as RealMLP does
+            center, factor = fill, _inverse(float((high - low) or (x.max() - x.min()) / 2))
+        elif how == "standard":
+            center, spread = mean_and_spread(x)
+            factor = _inverse(spread)
+        return cls(fill, center, factor, knots, clip, seen)
 
 
 def mean_and_spread(x: np.ndarray) -> tuple[float, float]:
@@ -87,9 +82,7 @@ def _inverse(spread: float) -> float:
 
 
 def _normal_rank(x: np.ndarray, knots: Sequence[float]) -> np.ndarray:
-    """The normal quantile of each value's rank among the knots, ties at their middle, at most 5.2
-    from 0.
-    """
+    """The normal quantile of each value's rank among the knots, at most 5.2."""
     at, ranks = np.asarray(knots), np.linspace(0, 1, len(knots))
     rank = (np.interp(x, at, ranks) - np.interp(-x, -at[::-1], -ranks[::-1])) / 2
     return np.clip(ndtri(np.clip(rank, 1e-7, 1 - 1e-7)), -5.2, 5.2)
@@ -141,8 +134,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class OneHot:
-    """A category with few levels: a column of 0 and 1 for each; with two levels one column of −1
-    and +1.
+    """A category with few levels: a column of 0 and 1 each; of two levels one column of −1 and +1.
 
     An unseen or rare value is 0 in all of them.
     """
@@ -168,9 +160,7 @@ class OneHot:
 
 @dataclass(frozen=True)
 class Codes:
-    """A category with many levels: a code, 1 for the most frequent level, 0 for unseen and rare
-    values.
-    """
+    """A category with many levels: code 1 for the most frequent, 0 for unseen and rare values."""
 
     name: str
     levels: tuple[str, ...]
@@ -185,9 +175,7 @@ class Codes:
 
 @dataclass(frozen=True)
 class Date:
-    """A date: the scaled day, and its place in the cycles it covers (year, week, day) as sine and
-    cosine.
-    """
+    """A date: the scaled day, and its place in `cycles` (year, week, day) as sine and cosine."""
 
     name: str
     style: str
@@ -197,10 +185,8 @@ class Date:
 
     @property
     def names(self) -> tuple[str, ...]:
-        circles = [
-            f"{self.name} {wave} of {cycle}" for cycle in self.cycles for wave in ("sine", "cosine")
-        ]
-        return (self.name, *([f"{self.name} is missing"] if self.gaps else []), *circles)
+        waves = [f"{self.name} {wave} of {c}" for c in self.cycles for wave in ("sine", "cosine")]
+        return (self.name, *([f"{self.name} is missing"] if self.gaps else []), *waves)
 
     @property
     def flags(self) -> range:
@@ -208,17 +194,10 @@ class Date:
 
     def encode(self, values: pd.Series) -> np.ndarray:
         days = dates_of(values, self.name, self.style)
-        angles = (
-            2 * np.pi * np.stack([cycle_phase(days, cycle) for cycle in self.cycles], 1)
-            if self.cycles
-            else days[:, :0]
-        )
-        circles = np.nan_to_num(
-            np.stack([np.sin(angles), np.cos(angles)], 2).reshape(len(days), -1)
-        )
-        return np.concatenate(
-            [_with_gaps(self.scaling, days, self.gaps), circles.astype(np.float32)], 1
-        )
+        angles = [2 * np.pi * cycle_phase(days, cycle) for cycle in self.cycles]
+        waves = [np.nan_to_num(wave(angle)) for angle in angles for wave in (np.sin, np.cos)]
+        blocks = [_with_gaps(self.scaling, days, self.gaps), *waves]
+        return np.column_stack(blocks).astype(np.float32)
 
 
 def cycle_phase(days: np.ndarray, cycle: str) -> np.ndarray:
@@ -232,9 +211,7 @@ def cycle_phase(days: np.ndarray, cycle: str) -> np.ndarray:
 
 
 def covered_cycles(days: np.ndarray) -> tuple[str, ...]:
-    """The cycles that training dates cover: the year if they span half of one, the week, the day if
-    they have hours.
-    """
+    """The cycles that training dates cover: half a year or more, several weekdays, hours."""
     days = days[~np.isnan(days)]
     if len(days) == 0:
         return ()
@@ -265,9 +242,7 @@ def _with_gaps(scaling: Scaling, x: np.ndarray, gaps: bool) -> np.ndarray:
 # Plain data
 
 ColumnEncoder: TypeAlias = Numeric | Flag | OneHot | Codes | Date
-COLUMN_ENCODERS: Mapping[str, type] = {
-    cls.__name__: cls for cls in (Numeric, Flag, OneHot, Codes, Date)
-}
+COLUMN_ENCODERS: Mapping[str, type] = {c.__name__: c for c in (Numeric, Flag, OneHot, Codes, Date)}
 DateEncoding: TypeAlias = Literal["cycles", "days", "drop"]
 
 

@@ -14,14 +14,22 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import (
+    is_bool_dtype,
+    is_complex_dtype,
+    is_datetime64_any_dtype,
+    is_numeric_dtype,
+    is_timedelta64_dtype,
+)
 
 from ravine.data.parsing import (
     DATE_FORMATS,
     ENGLISH_NUMBER,
-    GAP_WORDS,
     YES_NO_PAIRS,
+    dates_of,
     dates_parse,
     format_of,
+    is_gap,
     is_text,
     number_of,
     number_style,
@@ -34,13 +42,12 @@ ColumnKind: TypeAlias = Literal["number", "boolean", "category", "date"]
 
 MIN_ROWS_FOR_IDENTIFIERS = 20  # below so many rows, distinct values say nothing about identifiers
 TIME_WORDS = re.compile(r"year|month|week|day|date|time|hour|age", re.IGNORECASE)
+IDENTIFIER_WORDS = "id ids pid uid uuid guid key index rownames order".split()
 
 
 @dataclass(frozen=True)
 class UsedColumn:
-    """A column that is used: its name, what it is, how its values are written (a date's format, a
-    number's style).
-    """
+    """A column that is used: its name, what it is, and the format of its dates or numbers."""
 
     name: str
     kind: ColumnKind
@@ -55,6 +62,12 @@ class DroppedColumn:
     why: str
 
 
+def values_of(values: pd.Series, column: UsedColumn) -> np.ndarray:
+    """The numbers, or days since 1970, in a column of numbers or dates, float64 [N]."""
+    read = dates_of if column.kind == "date" else numbers_of
+    return read(values, column.name, column.style)
+
+
 def infer_column_types(
     frame: pd.DataFrame,
     *,
@@ -63,11 +76,10 @@ def infer_column_types(
     numbers: Sequence[str] = (),
     notes: list[str] | None = None,
 ) -> tuple[list[UsedColumn], list[DroppedColumn]]:
-    """What the columns of the training rows are. `rows` is how many rows the whole table has, for
-    finding row numbers.
+    """What the columns of the training rows are; `rows` counts those of the whole table.
 
-    The types of the columns `categories` and `numbers` are not inferred. What was not obvious is
-    appended to `notes`.
+    From it follows which columns number the rows. The types of the columns `categories` and
+    `numbers` are not inferred. What was not obvious is appended to `notes`.
 
     >>> table = pd.DataFrame({"a": ["$3", "1,200"], "b": ["7", "7"]})
     >>> infer_column_types(table, rows=2)[0]
@@ -78,9 +90,8 @@ def infer_column_types(
         _infer_type(frame[name], str(name), rows, categories, numbers, notes)
         for name in frame.columns
     ]
-    return [f for f in found if isinstance(f, UsedColumn)], [
-        f for f in found if isinstance(f, DroppedColumn)
-    ]
+    used = [f for f in found if isinstance(f, UsedColumn)]
+    return used, [f for f in found if isinstance(f, DroppedColumn)]
 
 
 def _infer_type(
@@ -102,16 +113,13 @@ def _infer_type(
     if name in categories:
         return UsedColumn(name, "category")
     if name in numbers:
-        return UsedColumn(
-            name, "number", number_style(texts) or "1,234.5" if is_text(values) else ""
-        )
+        style = number_style(texts) or "1,234.5" if is_text(values) else ""
+        return UsedColumn(name, "number", style)
     if isinstance(values.dtype, pd.CategoricalDtype):
         return UsedColumn(name, "category")
-    if pd.api.types.is_datetime64_any_dtype(values.dtype) or isinstance(
-        values.dtype, pd.PeriodDtype
-    ):
+    if isinstance(values.dtype, pd.PeriodDtype) or is_datetime64_any_dtype(values.dtype):
         return UsedColumn(name, "date")
-    if pd.api.types.is_timedelta64_dtype(values.dtype):
+    if is_timedelta64_dtype(values.dtype):
         return UsedColumn(name, "number", "days")
     if {t.lower() for t in texts} in YES_NO_PAIRS:
         return UsedColumn(name, "boolean")
@@ -119,15 +127,13 @@ def _infer_type(
 
 
 def _is_number(values: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(
-        values.dtype
-    )
+    return is_numeric_dtype(values.dtype) and not is_bool_dtype(values.dtype)
 
 
 def _type_of_numbers(
     values: pd.Series, name: str, rows: int, *, forced: bool
 ) -> UsedColumn | DroppedColumn:
-    if pd.api.types.is_complex_dtype(values.dtype):
+    if is_complex_dtype(values.dtype):
         return DroppedColumn(name, "it holds complex numbers")
     numbers = numbers_of(values, name)
     present = numbers[~np.isnan(numbers)]
@@ -154,8 +160,7 @@ def _type_of_text(
     if coded and len(texts) < count:
         notes.append(
             f"{name} is taken as categories: its numbers begin with zeros ({coded!r}). If they are "
-            f"amounts, "
-            f"set data.numbers = [{name!r}]."
+            f"amounts, set data.numbers = [{name!r}]."
         )
         return UsedColumn(name, "category")
     style = "" if coded else number_style(texts)
@@ -171,9 +176,7 @@ def _type_of_text(
         return DroppedColumn(name, "it has another text in every row")
     if count >= MIN_ROWS_FOR_IDENTIFIERS and len(texts) > count / 2 and words >= 4:
         return DroppedColumn(name, "it is free text")
-    odd = [
-        t for t in texts if np.isnan(number_of(t, ENGLISH_NUMBER)) and t.lower() not in GAP_WORDS
-    ]
+    odd = [t for t in texts if not is_gap(t) and np.isnan(number_of(t, ENGLISH_NUMBER))]
     if len(texts) > 10 and len(odd) < 0.1 * len(texts):
         notes.append(
             f"{name} is taken as categories: most of it is numbers, but not {odd[0]!r}"
@@ -183,21 +186,15 @@ def _type_of_text(
 
 
 def _first_code(texts: Sequence[str]) -> str:
-    """The first of whole numbers that begins with a zero: such are codes, not amounts. Nothing if
-    there is none.
-    """
+    """The first of whole numbers that begins with a zero, as codes do; nothing if none does."""
     led = next((t for t in texts if re.fullmatch(r"0\d+", t)), "")
-    return led if led and all(t.isdecimal() or t.lower() in GAP_WORDS for t in texts) else ""
+    return led if led and all(t.isdecimal() or is_gap(t) for t in texts) else ""
 
 
 def _ambiguous_dates(texts: Sequence[str], style: str, name: str) -> list[str]:
     """A note on dates that could as well be read with day and month exchanged."""
     exchanged = style.translate(str.maketrans("md", "dm"))
-    if (
-        "%m" not in style
-        or exchanged not in DATE_FORMATS
-        or not dates_parse(pd.Series(list(texts), dtype=object), exchanged)
-    ):
+    if "%m" not in style or exchanged not in DATE_FORMATS or not dates_parse(texts, exchanged):
         return []
     moment = pd.to_datetime(texts[0], format=style)
     return [
@@ -213,29 +210,14 @@ def is_identifier(name: str) -> bool:
     (True, False)
     """
     words = [w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-    return bool(words) and words[-1] in (
-        "id",
-        "ids",
-        "pid",
-        "uid",
-        "uuid",
-        "guid",
-        "key",
-        "index",
-        "rownames",
-        "order",
-    )
+    return bool(words) and words[-1] in IDENTIFIER_WORDS
 
 
 def _identifier_reason(values: np.ndarray, name: str, rows: int) -> str:
-    """Why a column of numbers is an identifier, or nothing: whole numbers, no two the same, that
-    fill their range or are called so."""
+    """Why a column is an identifier, nothing if it is not: other whole numbers in each row."""
     finite = values[np.isfinite(values)]
-    if (
-        len(finite) < MIN_ROWS_FOR_IDENTIFIERS
-        or (finite != np.round(finite)).any()
-        or len(np.unique(finite)) < len(finite)
-    ):
+    few = len(finite) < MIN_ROWS_FOR_IDENTIFIERS
+    if few or (finite != np.round(finite)).any() or len(np.unique(finite)) < len(finite):
         return ""
     if is_identifier(name):
         return "it is an identifier: another whole number in every row"

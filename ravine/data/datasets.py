@@ -1,14 +1,13 @@
-"""The bundled sets, by name: scikit-learn's small real tables, penguins, and problems drawn from a
-known rule.
+"""The bundled sets: scikit-learn's small real tables, penguins, and problems drawn from a rule.
 
-Penguins: K. Gorman, T. Williams, W. Fraser (2014), PLoS ONE 9(3) e90081; palmerpenguins, released
-as CC0.
+Penguins: K. Gorman, T. Williams, W. Fraser (2014), PLoS ONE 9(3) e90081; palmerpenguins, CC0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,9 +18,10 @@ from ravine.errors import DataError, nearest
 
 SETS_FOLDER = Path(__file__).parent / "sets"
 DRAW_SEED = 0  # of the drawn sets: they are the same on every machine
+TableAndTarget: TypeAlias = tuple[pd.DataFrame, str]
 
 
-def load_bundled(name: str) -> tuple[pd.DataFrame, str]:
+def load_bundled(name: str) -> TableAndTarget:
     """A bundled set and the name of its target. Raises `DataError` with the nearest name.
 
     >>> load_bundled("moons")[0].shape
@@ -36,7 +36,7 @@ def load_bundled(name: str) -> tuple[pd.DataFrame, str]:
     return BUNDLED_SETS[name]()
 
 
-def _sklearn_set(name: str, named: bool) -> tuple[pd.DataFrame, str]:
+def _sklearn_set(name: str, named: bool) -> TableAndTarget:
     """One of scikit-learn's sets; `named`: classes by their names instead of numbers."""
     from sklearn import datasets  # half a second, so only when one is asked for
 
@@ -47,34 +47,26 @@ def _sklearn_set(name: str, named: bool) -> tuple[pd.DataFrame, str]:
     return frame, "target"
 
 
-def _penguins() -> tuple[pd.DataFrame, str]:
+def _penguins() -> TableAndTarget:
     return read_table(SETS_FOLDER / "penguins.csv"), "species"
 
 
-def _friedman1() -> tuple[pd.DataFrame, str]:
-    """y = 10 sin(π x1 x2) + 20 (x3 − ½)² + 10 x4 + 5 x5 + noise; x6 to x10 say nothing (Friedman
-    1991).
-    """
+def _friedman1() -> TableAndTarget:
+    """y = 10 sin(π x1 x2) + 20 (x3 − ½)² + 10 x4 + 5 x5 + noise; 5 more inputs (Friedman 1991)."""
     generator = np.random.default_rng(DRAW_SEED)
     x = generator.random((2000, 10))
-    y = (
-        10 * np.sin(np.pi * x[:, 0] * x[:, 1])
-        + 20 * (x[:, 2] - 0.5) ** 2
-        + 10 * x[:, 3]
-        + 5 * x[:, 4]
-    )
+    y = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2
+    y = y + 10 * x[:, 3] + 5 * x[:, 4]
     frame = pd.DataFrame(x, columns=[f"x{i}" for i in range(1, 11)])
     return frame.assign(y=y + generator.standard_normal(2000)), "y"
 
 
-def _points_table(
-    draw: Callable[[int, int], tuple[np.ndarray, np.ndarray]],
-) -> tuple[pd.DataFrame, str]:
+def _points_table(draw: Callable[[int, int], tuple[np.ndarray, np.ndarray]]) -> TableAndTarget:
     points, classes = draw(1000, DRAW_SEED)
     return pd.DataFrame({"x1": points[:, 0], "x2": points[:, 1], "class": classes}), "class"
 
 
-BUNDLED_SETS: Mapping[str, Callable[[], tuple[pd.DataFrame, str]]] = {
+BUNDLED_SETS: Mapping[str, Callable[[], TableAndTarget]] = {
     "breast_cancer": lambda: _sklearn_set("breast_cancer", True),
     "circles": lambda: _points_table(synthetic.circles),
     "diabetes": lambda: _sklearn_set("diabetes", False),

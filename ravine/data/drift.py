@@ -1,6 +1,4 @@
-"""How new rows differ from the training rows: values that were not learned, numbers far outside,
-gaps; with counts.
-"""
+"""How new rows differ from the training rows: values not learned, numbers far outside, gaps."""
 
 from __future__ import annotations
 
@@ -18,19 +16,19 @@ MAX_NAMED_COLUMNS = 8  # columns that are named in each sentence
 
 
 def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
-    """Sentences about values of new rows that the encoder has never seen the like of; none where
-    all is as it was.
+    """Sentences about values of new rows that are unlike all training rows; none where none are.
 
     Categories that were not learned; numbers and dates further outside the range of the training
-    rows than that range is wide; gaps in columns that had (next to) none, which are filled. `frame`
-    is one that `encoder.apply` takes.
+    rows than that range is wide; gaps, which are filled, in columns that had (next to) none.
+    `frame` is one that `encoder.apply` takes.
     """
     frame, _ = table_from(frame)
     unknown, far, filled = [], [], []
     for column in encoder.column_encoders:
         values = frame[column.name]
         if isinstance(column, (Numeric, Date)):
-            x = _numbers(column, values)
+            read = numbers_of if isinstance(column, Numeric) else dates_of
+            x = read(values, column.name, column.style)
             far += _far_outside(column, x)
             gaps = 0 if column.gaps else int(np.isnan(x).sum())
         else:
@@ -43,17 +41,14 @@ def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
             gaps = int((_unknown_values(column, values) & missing).sum())
         if gaps:
             filled.append(f"{column.name} in {gaps:,}")
-    notes = (
-        [f"Values that were not learned, taken as unknown: {_join_columns(unknown)}."]
-        if unknown
-        else []
-    )
-    notes += [f"Numbers far outside the training rows: {_join_columns(far)}."] if far else []
+    notes = []
+    if unknown:
+        notes.append(f"Values that were not learned, taken as unknown: {_join_columns(unknown)}.")
+    if far:
+        notes.append(f"Numbers far outside the training rows: {_join_columns(far)}.")
     if filled:
-        notes.append(
-            f"Gaps that training rows hardly had, filled in: {_join_columns(filled)} "
-            f"of {len(frame):,} rows."
-        )
+        where = f"{_join_columns(filled)} of {len(frame):,} rows"
+        notes.append(f"Gaps that training rows hardly had, filled in: {where}.")
     return notes
 
 
@@ -64,11 +59,6 @@ def _unknown_values(column: ColumnEncoder, values: pd.Series) -> np.ndarray:
         return np.array([t.lower() not in NO_WORDS + YES_WORDS for t in texts] + [True])[codes]
     assert not isinstance(column, (Numeric, Date))
     return level_codes(values, column.levels) == 0
-
-
-def _numbers(column: Numeric | Date, values: pd.Series) -> np.ndarray:
-    read = numbers_of if isinstance(column, Numeric) else dates_of
-    return read(values, column.name, column.style)
 
 
 def _far_outside(column: Numeric | Date, x: np.ndarray) -> list[str]:
@@ -93,8 +83,5 @@ def _count_rows(found: np.ndarray) -> str:
 
 
 def _join_columns(found: Sequence[str]) -> str:
-    return "; ".join(found[:MAX_NAMED_COLUMNS]) + (
-        f"; and {len(found) - MAX_NAMED_COLUMNS} more columns"
-        if len(found) > MAX_NAMED_COLUMNS
-        else ""
-    )
+    more = len(found) - MAX_NAMED_COLUMNS
+    return "; ".join(found[:MAX_NAMED_COLUMNS]) + (f"; and {more} more columns" if more > 0 else "")

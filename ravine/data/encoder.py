@@ -1,5 +1,4 @@
-"""How a table becomes numbers and codes: settings, fitting on the training rows, and the fitted
-encoder.
+"""How a table becomes numbers and codes: settings, fitting on training rows, the fitted encoder.
 
 Letters: N rows, F numbers, K columns of codes.
 """
@@ -32,15 +31,24 @@ from ravine.data.column_encoders import (
     column_to_plain,
     covered_cycles,
 )
-from ravine.data.column_types import DroppedColumn, UsedColumn, infer_column_types
+from ravine.data.column_types import DroppedColumn, UsedColumn, infer_column_types, values_of
 from ravine.data.examples import Examples
-from ravine.data.parsing import dates_of, numbers_of, texts_of, weights_of
+from ravine.data.parsing import texts_of, weights_of
 from ravine.data.tables import ExamplesLike, table_from
 from ravine.data.targets import Target, TargetScaling, fit_target
 from ravine.data.task_type import TaskType
-from ravine.errors import DataError, nearest
+from ravine.errors import DataError, join_first, nearest
 from ravine.old_names import get_key
 from ravine.part import part, setting
+
+MAX_NAMED_COLUMNS = 10  # in one sentence
+MAX_DROPPED_COLUMNS = 20  # that get a sentence each
+KIND_PLURALS = {
+    "number": "numbers",
+    "boolean": "booleans",
+    "category": "categories",
+    "date": "dates",
+}
 
 
 @part
@@ -58,9 +66,8 @@ class Encoding:
     """
 
     scale: Literal["standard", "robust", "quantile", "none"] = "standard"
-    smooth_clip: float | None = setting(
-        default=3.0, gt=0
-    )  # ames 0.852 -> 0.877, digits 0.971 -> 0.978, wine 0.941 -> 0.978
+    # 3: ames 0.852 -> 0.877, digits 0.971 -> 0.978, wine 0.941 -> 0.978
+    smooth_clip: float | None = setting(default=3.0, gt=0)
     one_hot_up_to: int = setting(default=9, ge=0)
     codes_up_to: int = setting(default=100_000, ge=1)
     rare: int = setting(default=3, ge=1)
@@ -79,9 +86,8 @@ class Encoder:
 
     column_encoders: tuple[ColumnEncoder, ...]
     target: Target
-    effects: Mapping[str, float] = field(
-        default_factory=dict, compare=False
-    )  # what fitting did; not part of it
+    # what fitting did; not part of the encoder
+    effects: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @cached_property
     def features(self) -> tuple[str, ...]:
@@ -89,12 +95,8 @@ class Encoder:
 
     @cached_property
     def flags(self) -> tuple[int, ...]:
-        """The places of the features that take but two or three values: yes or no, one-hot, where
-        gaps are.
-        """
-        flagged = [
-            i in column.flags for column in self._number_encoders for i in range(len(column.names))
-        ]
+        """The places of features with two or three values: yes or no, one-hot, where gaps are."""
+        flagged = [i in c.flags for c in self._number_encoders for i in range(len(c.names))]
         return tuple(np.flatnonzero(flagged).tolist())
 
     @cached_property
@@ -135,24 +137,19 @@ class Encoder:
         blocks = [column.encode(frame[column.name]) for column in self._number_encoders]
         numbers = np.concatenate(blocks, 1) if blocks else np.zeros((len(frame), 0), np.float32)
         codes = [column.codes(frame[column.name]) for column in self._code_encoders]
-        return Examples(
-            torch.from_numpy(numbers), torch.from_numpy(np.stack(codes, 1)) if codes else None
-        )
+        found = torch.from_numpy(np.stack(codes, 1)) if codes else None
+        return Examples(torch.from_numpy(numbers), found)
 
     def examples(self, frame: pd.DataFrame, weight: str | None = None) -> Examples:
         """A table's rows as examples with their targets and weights."""
-        inputs = self.apply(frame)
-        weights = (
-            None
-            if weight is None
-            else torch.from_numpy(weights_of(frame, weight).astype(np.float32))
-        )
-        return Examples(inputs.numbers, inputs.codes, self.target.encode(frame), weights)
+        weights = None
+        if weight is not None:
+            weights = torch.from_numpy(weights_of(frame, weight).astype(np.float32))
+        inputs, targets = self.apply(frame), self.target.encode(frame)
+        return dataclasses.replace(inputs, targets=targets, weights=weights)
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain data: `Encoder.from_plain(json.loads(json.dumps(encoder.to_plain())))` is the same
-        encoder.
-        """
+        """Plain data, exact through JSON; `from_plain` gives the same encoder back."""
         return {
             "columns": [column_to_plain(c) for c in self.column_encoders],
             "target": self.target.to_plain(),
@@ -161,10 +158,8 @@ class Encoder:
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Encoder:
         """The encoder that plain data describe."""
-        return cls(
-            tuple(column_from_plain(c) for c in get_key(data, "columns")),
-            Target.from_plain(data["target"]),
-        )
+        columns = tuple(column_from_plain(c) for c in get_key(data, "columns"))
+        return cls(columns, Target.from_plain(data["target"]))
 
 
 # Fitting
@@ -193,26 +188,22 @@ def fit_encoder(
     used, dropped = infer_column_types(
         inputs, rows=rows, categories=categories, numbers=numbers, notes=notes
     )
-    fitted, effects = [], Counter(dict.fromkeys(_requested_effects(encoding), 0))
+    requested = _requested_effects(encoding)
+    fitted, effects = [], Counter(dict.fromkeys(requested, 0))
     seen: dict[bytes, str] = {}
     for column in used:
-        twin = _repeated_column(train[column.name], column, seen)
-        found = (
-            None
-            if twin
-            else _fit_column(train[column.name], column, encoding, levels or {}, effects)
-        )
-        if twin:
-            dropped.append(DroppedColumn(column.name, f"it repeats {twin}"))
-        elif found is None:
-            why = (
-                "dates are left out"
-                if column.kind == "date"
-                else f"none of its values occurs {encoding.rare} times"
-            )
-            dropped.append(DroppedColumn(column.name, why))
-        else:
+        values = train[column.name]
+        content = _content(values, column)
+        twin = _repeated_column(content, column, seen)
+        found = None
+        if not twin:
+            found = _fit_column(values, content, column, encoding, levels or {}, effects)
+        if found is not None:
             fitted.append(found)
+            continue
+        rare = f"none of its values occurs {encoding.rare} times"
+        unused = "dates are left out" if column.kind == "date" else rare
+        dropped.append(DroppedColumn(column.name, f"it repeats {twin}" if twin else unused))
     notes += _describe_columns(used, dropped)
     if not fitted:
         reasons = "; ".join(f"{d.name}: {d.why}" for d in dropped[:5]) or "there are only targets"
@@ -221,14 +212,20 @@ def fit_encoder(
         )
     target, of_target = fit_target(train, task_type, encoding.target, notes)
     effects["columns dropped"] += len(dropped)
-    shown = {
-        name: float(n) for name, n in effects.items() if n or name in _requested_effects(encoding)
-    }
+    shown = {name: float(n) for name, n in effects.items() if n or name in requested}
     return Encoder(tuple(fitted), target, shown | of_target)
+
+
+def _content(values: pd.Series, column: UsedColumn) -> np.ndarray:
+    """What a column holds: its numbers or days; else the codes of its values, so that two columns
+    that name the same groups differently are equal.
+    """
+    return values_of(values, column) if column.kind in ("number", "date") else texts_of(values)[1]
 
 
 def _fit_column(
     values: pd.Series,
+    content: np.ndarray,
     column: UsedColumn,
     encoding: Encoding,
     levels: Mapping[str, Counter],
@@ -241,37 +238,27 @@ def _fit_column(
         return _fit_category(values, column.name, encoding, levels.get(column.name), effects)
     if column.kind == "date" and encoding.dates == "drop":
         return None
-    read = dates_of if column.kind == "date" else numbers_of
-    x = read(values, column.name, column.style)
-    scaling = Scaling.fit(x, encoding.scale, encoding.smooth_clip)
-    gaps = int(np.isnan(x).sum())
+    scaling = Scaling.fit(content, encoding.scale, encoding.smooth_clip)
+    gaps = int(np.isnan(content).sum())
     effects["gaps filled"] += gaps
     effects["columns scaled"] += scaling.center != 0 or scaling.factor != 1 or bool(scaling.knots)
     if encoding.smooth_clip is not None:
-        effects["columns clipped"] += bool(
-            (scaling(x) != dataclasses.replace(scaling, clip=None)(x)).any()
-        )
+        unclipped = dataclasses.replace(scaling, clip=None)
+        effects["columns clipped"] += bool((scaling(content) != unclipped(content)).any())
     indicated = encoding.indicators and gaps >= encoding.rare
     if column.kind == "number":
         return Numeric(column.name, column.style, scaling, indicated)
     effects["dates as cycles"] += encoding.dates == "cycles"
-    return Date(
-        column.name,
-        column.style,
-        scaling,
-        covered_cycles(x) if encoding.dates == "cycles" else (),
-        indicated,
-    )
+    cycles = covered_cycles(content) if encoding.dates == "cycles" else ()
+    return Date(column.name, column.style, scaling, cycles, indicated)
 
 
 def _fit_category(
     values: pd.Series, name: str, encoding: Encoding, counted: Counter | None, effects: Counter
 ) -> ColumnEncoder | None:
     counts = count_levels(values) if counted is None else counted
-    kept = sorted(
-        (t for t, n in counts.items() if n >= encoding.rare), key=lambda t: (-counts[t], t)
-    )
-    kept = kept[: encoding.codes_up_to]
+    frequent = [t for t, n in counts.items() if n >= encoding.rare]
+    kept = sorted(frequent, key=lambda t: (-counts[t], t))[: encoding.codes_up_to]
     effects["rare levels joined"] += len(counts) - len(kept)
     if len(kept) == 0 or (len(kept) == 1 and len(counts) == 1):
         return None
@@ -290,65 +277,36 @@ def count_levels(values: pd.Series) -> Counter:
     return Counter({text: count for text, count in named if count > 0})
 
 
-def _repeated_column(values: pd.Series, column: UsedColumn, seen: dict[bytes, str]) -> str:
-    """The earlier column that has the same content in all training rows, nothing if there is
-    none.
-    """
-    if column.kind == "number":
-        content = numbers_of(values, column.name, column.style)
-    elif column.kind == "date":
-        content = dates_of(values, column.name, column.style)
-    else:
-        content = texts_of(values)[
-            1
-        ]  # two columns that name the same groups differently are twins, too
+def _repeated_column(content: np.ndarray, column: UsedColumn, seen: dict[bytes, str]) -> str:
+    """The earlier column with the same content in all training rows, nothing if there is none."""
     kind = column.kind if column.kind in ("number", "date") else "category"
     key = hashlib.blake2b(kind.encode() + content.tobytes(), digest_size=16).digest()
     return "" if seen.setdefault(key, column.name) == column.name else seen[key]
 
 
 def _requested_effects(encoding: Encoding) -> list[str]:
-    """What the settings ask for whatever the table holds: these are reported even where they did
-    nothing.
-    """
-    return ["columns scaled"] * (encoding.scale != "none") + ["columns clipped"] * (
-        encoding.smooth_clip is not None
-    )
+    """What the settings ask for of any table: reported even where it did nothing."""
+    clips, scales = encoding.smooth_clip is not None, encoding.scale != "none"
+    return ["columns scaled"] * scales + ["columns clipped"] * clips
 
 
 def _describe_columns(used: Sequence[UsedColumn], dropped: Sequence[DroppedColumn]) -> list[str]:
     gone = {d.name for d in dropped}
-    by_kind = {
-        kind: [c.name for c in used if c.kind == kind and c.name not in gone]
-        for kind in ("number", "boolean", "category", "date")
+    kept = {
+        kind: [c for c in used if c.kind == kind and c.name not in gone] for kind in KIND_PLURALS
     }
-    plural = {"number": "numbers", "boolean": "booleans", "category": "categories", "date": "dates"}
     counts = [
-        f"{len(names)} {kind if len(names) == 1 else plural[kind]}"
-        for kind, names in by_kind.items()
-        if names
+        f"{len(columns)} {kind if len(columns) == 1 else KIND_PLURALS[kind]}"
+        for kind, columns in kept.items()
+        if columns
     ]
     sentences = [f"Inputs: {', '.join(counts)}."] if counts else []
-    styled = [
-        c.name
-        for c in used
-        if c.kind == "number" and c.style and c.style != "days" and c.name not in gone
-    ]
-    if styled:
-        sentences.append(f"Numbers written as text: {_join_names(styled)}.")
-    dates = [
-        f"{c.name} ({c.style})" if c.style else c.name
-        for c in used
-        if c.kind == "date" and c.name not in gone
-    ]
+    texts = [c.name for c in kept["number"] if c.style and c.style != "days"]
+    if texts:
+        sentences.append(f"Numbers written as text: {join_first(texts, MAX_NAMED_COLUMNS)}.")
+    dates = [f"{c.name} ({c.style})" if c.style else c.name for c in kept["date"]]
     if dates:
-        sentences.append(f"Dates: {_join_names(dates)}.")
-    return (
-        sentences
-        + [f"{d.name} is not used: {d.why}." for d in dropped[:20]]
-        + ([f"{len(dropped) - 20} more columns are not used."] if len(dropped) > 20 else [])
-    )
-
-
-def _join_names(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        sentences.append(f"Dates: {join_first(dates, MAX_NAMED_COLUMNS)}.")
+    sentences += [f"{d.name} is not used: {d.why}." for d in dropped[:MAX_DROPPED_COLUMNS]]
+    more = len(dropped) - MAX_DROPPED_COLUMNS
+    return sentences + ([f"{more} more columns are not used."] if more > 0 else [])

@@ -6,7 +6,7 @@ Letters: N examples, F numbers, K columns of codes, C outputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,9 +37,8 @@ class Examples:
 
     numbers: Tensor  # float32 [N, F]; images are uint8 [N, C, H, W]
     codes: Tensor | None = None  # int64 [N, K], 0 is unseen or rare
-    targets: Tensor | None = (
-        None  # int64 [N] classes; float32 [N, 1] binary; [N, C] regression (encoded) and labels
-    )
+    # int64 [N] classes; float32 [N, 1] binary; float32 [N, C] regression (encoded) and labels
+    targets: Tensor | None = None
     weights: Tensor | None = None  # float32 [N], each example's share in the loss
     backing: FileBacked | None = None  # the file that holds the numbers; None in memory
 
@@ -56,26 +55,22 @@ class Examples:
         return self.numbers.shape[0]
 
     @property
-    def fields(self) -> tuple[Tensor | None, ...]:
+    def fields(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """The four tensors, in the order in which they are given."""
         return self.numbers, self.codes, self.targets, self.weights
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Examples:
+        """The examples with each tensor changed."""
+        codes, targets, weights = (None if t is None else change(t) for t in self.fields[1:])
+        return Examples(change(self.numbers), codes, targets, weights)
+
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Examples:
         """The examples on a device, numbers and weights in a precision; bytes stay bytes."""
-        return Examples(
-            *(  # type: ignore
-                None
-                if t is None
-                else t.to(device, dtype)
-                if t.is_floating_point()
-                else t.to(device)
-                for t in self.fields
-            )
-        )
+        return self.map(lambda t: t.to(device, dtype) if t.is_floating_point() else t.to(device))
 
     def take(self, index: Tensor) -> Examples:
         """The examples at some places, [M] integers or [N] booleans."""
-        return Examples(*(None if t is None else t[index] for t in self.fields))  # type: ignore
+        return self.map(lambda t: t[index])
 
 
 def concatenate(parts: list[Examples]) -> Examples:
@@ -86,9 +81,7 @@ def concatenate(parts: list[Examples]) -> Examples:
 
 @dataclass(frozen=True)
 class LoadedImages:
-    """New images as networks read them: their names (none for arrays), and uint8 [N, C, H,
-    W].
-    """
+    """New images as networks read them: their names (none for arrays), and uint8 [N, C, H, W]."""
 
     names: tuple[str, ...]
     pixels: Tensor

@@ -1,5 +1,4 @@
-"""Images and labels in idx files, as MNIST and Fashion-MNIST have them (Y. LeCun's format,
-described on his page).
+"""Images and labels in idx files, as MNIST and Fashion-MNIST have them (Y. LeCun's format).
 
 Two zero bytes, the type of the values (8: bytes), the number of dimensions; each dimension as a
 big-endian int32; the values. Files ending in .gz are unpacked in memory, others are mapped.
@@ -9,6 +8,7 @@ Letters: N images, H rows, W columns.
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import struct
 import zlib
@@ -24,7 +24,6 @@ IDX_NAME = re.compile(
     r"(?P<stem>.+)-images[-.]idx3-ubyte(\.gz)?|(?P<other>.+)\.idx(3(-ubyte)?)?(\.gz)?",
     re.IGNORECASE,
 )
-COPY_AGAIN = "copy or download it again"
 
 
 def is_idx(path: Path) -> bool:
@@ -33,19 +32,13 @@ def is_idx(path: Path) -> bool:
 
 
 def idx_images(folder: Path, stem: str) -> Path | None:
-    """The file of images that begin with a stem such as "train" in a folder; None if there is
-    none.
-    """
-    names = [
-        p for p in folder.iterdir() if is_idx(p) and p.name.lower().startswith(f"{stem}-images")
-    ]
-    return min(names, default=None)
+    """The file of images in a folder that begins with a stem such as "train", None without one."""
+    found = [p for p in folder.iterdir() if p.name.lower().startswith(f"{stem}-images")]
+    return min(filter(is_idx, found), default=None)
 
 
 def labels_file(images: Path) -> Path:
-    """The labels of a file of images: train-images-idx3-ubyte -> train-labels-idx1-ubyte, packed
-    or not.
-    """
+    """The labels of a file of images: train-images-idx3-ubyte -> train-labels-idx1-ubyte(.gz)."""
     plain = images.name.removesuffix(".gz")
     name = plain.replace("images", "labels").replace("idx3", "idx1")
     for found in (images.with_name(name), images.with_name(f"{name}.gz")):
@@ -55,23 +48,21 @@ def labels_file(images: Path) -> Path:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The bytes in an idx file, as an array of so many dimensions. Raises `DataError` for any other
-    file.
-    """
+    """The bytes in an idx file of so many dimensions. Raises `DataError` for any other file."""
+
+    def damaged(what: str, why: str) -> DataError:
+        return DataError(f"{path} {what}", why=why, do="copy or download it again")
+
     packed = path.suffix.lower() == ".gz"
     check_readable(path)
     try:
         data = gzip.decompress(path.read_bytes()) if packed else np.memmap(path, np.uint8, "r")
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read", why=f"it is damaged ({error})", do=COPY_AGAIN
-        ) from None
+        raise damaged("cannot be read", f"it is damaged ({error})") from None
     head = 4 + 4 * dimensions
     if len(data) < 4 or bytes(data[:3]) != b"\x00\x00\x08":
         begins = bytes(data[:4]).hex(" ") or "nothing"
-        raise DataError(
-            f"{path} is no idx file of bytes", why=f"it begins with {begins}", do=COPY_AGAIN
-        )
+        raise damaged("is no idx file of bytes", f"it begins with {begins}")
     if data[3] != dimensions:
         wanted = "images [N, H, W]" if dimensions == 3 else "labels [N]"
         raise DataError(
@@ -80,22 +71,12 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
             do="name another file",
         )
     if len(data) < head:
-        raise DataError(
-            f"{path} ends after {len(data)} bytes", why=f"its head takes {head}", do=COPY_AGAIN
-        )
+        raise damaged(f"ends after {len(data)} bytes", f"its head takes {head}")
     shape = struct.unpack(f">{dimensions}i", bytes(data[4:head]))
-    count = int(np.prod(shape, dtype=np.int64))
-    if min(shape) < 1 or len(data) - head != count:
-        raise DataError(
-            f"{path} holds {len(data) - head} values",
-            why=f"its head says {' x '.join(map(str, shape))}",
-            do=COPY_AGAIN,
-        )
-    return (
-        np.frombuffer(data, np.uint8, offset=head).reshape(shape)
-        if packed
-        else data[head:].reshape(shape)  # type: ignore
-    )
+    if min(shape) < 1 or len(data) - head != math.prod(shape):
+        says = " x ".join(map(str, shape))
+        raise damaged(f"holds {len(data) - head} values", f"its head says {says}")
+    return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 
 
 def read_pair(images: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ravine.errors import DataError
+from ravine.errors import DataError, first_line
 
 FitMode: TypeAlias = Literal["crop", "stretch", "pad"]
 
@@ -31,9 +31,7 @@ IMAGE_CHANGES = ("resized", "turned upright", "put on white", "cut to 8 bits")
 
 
 class ImageSpec(NamedTuple):
-    """The size that all images are brought to: rows, columns, channels, and how another shape is
-    fitted into it.
-    """
+    """The size that all images are brought to, and how another shape is fitted into it."""
 
     height: int
     width: int
@@ -185,9 +183,8 @@ def _to_plain_mode(image: Any, channels: int) -> tuple[Any, int]:
 def _reason(error: Exception) -> str:
     if isinstance(error, DataError):
         raise error
-    if type(error).__name__ == "UnidentifiedImageError":
-        return "it is not an image, or damaged"
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    unidentified = type(error).__name__ == "UnidentifiedImageError"
+    return "it is not an image, or damaged" if unidentified else first_line(error)
 
 
 # Choosing a size

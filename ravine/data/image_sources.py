@@ -1,5 +1,4 @@
-"""Which images a source holds, and what is known of each: folders by class, tables of paths, idx
-files, arrays.
+"""Which images a source holds: folders by class, tables of paths, idx files, arrays.
 
 Letters: N images.
 """
@@ -33,26 +32,13 @@ from ravine.data.tables import (
     read_table,
     table_from,
 )
-from ravine.errors import DataError, nearest
+from ravine.errors import DataError, join_first, nearest
 from ravine.files import check_readable
 
 PATH_COLUMN_NAMES = (
-    "path",
-    "paths",
-    "file",
-    "files",
-    "filename",
-    "file_name",
-    "filepath",
-    "file_path",
-    "image",
-    "images",
-    "image_path",
-    "picture",
-    "pictures",
-    "photo",
-    "img",
-)
+    "path paths file files filename file_name filepath file_path image images image_path "
+    "picture pictures photo img"
+).split()
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", *JSON_LINES_SUFFIXES, *PARQUET_SUFFIXES)
 SUFFIX_HINT = f"images end in {', '.join(IMAGE_SUFFIXES)}"
 
@@ -96,7 +82,10 @@ def list_images(
     if not place.exists():
         raise missing_file(place)
     if place.is_dir():
-        return _list_idx_folder(place, target, notes) or _list_folder(place, target, notes)
+        training = idx_images(place, "train")
+        if training is not None:
+            return _list_idx_file(training, target, notes)
+        return _list_folder(place, target, notes)
     if is_idx(place):
         return _list_idx_file(place, target, notes)
     if file_kind(place) not in TABLE_SUFFIXES:
@@ -109,8 +98,7 @@ def list_images(
 
 
 def holds_images(source: str) -> bool:
-    """Whether a path is a folder with images or idx files in it, an idx file, or a table with a
-    column of images.
+    """Whether a path is a folder with images or idx files, an idx file, or a table of images.
 
     >>> holds_images("houses.csv")
     False
@@ -158,7 +146,7 @@ def _list_folder(root: Path, target: tuple[str, ...], notes: list[str]) -> Image
     others = [f.name for f in inside if f not in splits]
     if others:
         notes.append(
-            f"{_join_first(others)} beside {training[0].name} "
+            f"{join_first(others)} beside {training[0].name} "
             f"{'is' if len(others) == 1 else 'are'} passed over."
         )
     rows, places = [], []
@@ -175,9 +163,7 @@ def _list_folder(root: Path, target: tuple[str, ...], notes: list[str]) -> Image
 
 
 def _images_by_class(root: Path, notes: list[str], *, strict: bool) -> list[tuple[str, str]]:
-    """The images in a folder of class folders, each with its class; if `strict`, each class must
-    have some.
-    """
+    """The images in a folder of class folders with their classes; `strict`: each class has some."""
     folders = _folders(root)
     found = {f: [p for p in _files_within(f) if is_image(p)] for f in folders}
     loose = [p for p in root.iterdir() if p.is_file() and is_image(p)]
@@ -234,9 +220,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _files_within(root: Path) -> list[Path]:
-    """All files in a folder and the folders in it, hidden ones left out, in an order that is the
-    same everywhere.
-    """
+    """All files within a folder, hidden ones left out, in an order that is the same everywhere."""
     found = []
     for folder, inner, names in os.walk(root):
         inner[:] = sorted(n for n in inner if not n.startswith((".", "__")))
@@ -268,26 +252,19 @@ def _list_table(
 
 
 def path_column(table: pd.DataFrame, path: str | None, target: Sequence[str] = ()) -> str:
-    """The column of paths: the one that is named, else the one whose values end as images do, else
-    one with a usual name.
-    """
+    """The column of paths: as named, else that whose values end as images do, else by its name."""
     names = [str(c) for c in table.columns]
     if path is not None:
         if path not in names:
             raise DataError(f"data.path is {path!r}, which is no column", why=nearest(path, names))
         return path
-    found = [n for n in _path_columns(table) if n not in target] or [
-        n for n in names if n.lower() in PATH_COLUMN_NAMES
-    ][:1]
+    found = [n for n in _path_columns(table) if n not in target]
+    found = found or [n for n in names if n.lower() in PATH_COLUMN_NAMES][:1]
     if len(found) != 1:
-        why = (
-            f"{' and '.join(found)} could be"
-            if found
-            else f"the columns are {', '.join(names[:30])}"
-        )
+        columns = f"the columns are {', '.join(names[:30])}"
         raise DataError(
             "no column is known to hold the images' paths",
-            why=why,
+            why=f"{' and '.join(found)} could be" if found else columns,
             do='say which: data.path = "COLUMN"',
         )
     return found[0]
@@ -296,19 +273,14 @@ def path_column(table: pd.DataFrame, path: str | None, target: Sequence[str] = (
 def _path_columns(table: pd.DataFrame) -> list[str]:
     def all_images(values: pd.Series) -> bool:
         present = values.dropna().head(100)
-        return (
-            is_text(values)
-            and len(present) > 0
-            and all(isinstance(v, str) and is_image(v) for v in present)
-        )
+        texts = is_text(values) and len(present) > 0
+        return texts and all(isinstance(v, str) and is_image(v) for v in present)
 
     return [str(name) for name in table.columns if all_images(table[name])]
 
 
 def paths_in(table: pd.DataFrame, column: str, folder: Path) -> list[str]:
-    """The files that a column names, relative ones from a folder. Raises `DataError` for gaps and
-    missing files.
-    """
+    """The files that a column names, relative ones from a folder. Raises `DataError` for gaps."""
     gaps = table[column].isna().to_numpy()
     if gaps.any():
         raise DataError(
@@ -316,14 +288,11 @@ def paths_in(table: pd.DataFrame, column: str, folder: Path) -> list[str]:
             why="each row needs an image",
             do="fill the gap, or leave the row out",
         )
-    paths = [os.path.join(folder, str(v).strip()) for v in table[column]]
-    return check_paths(paths)
+    return check_paths([os.path.join(folder, str(v).strip()) for v in table[column]])
 
 
 def check_paths(paths: Sequence[str]) -> list[str]:
-    """The paths, all of files with an image's suffix. Raises `DataError`, with the nearest name
-    for a missing one.
-    """
+    """The paths. Raises `DataError` unless all are images that exist, with the nearest name."""
     odd = [p for p in paths if not is_image(p)]
     if odd:
         raise DataError(
@@ -333,11 +302,8 @@ def check_paths(paths: Sequence[str]) -> list[str]:
         )
     gone = [p for p in paths if not os.path.isfile(p)]
     if gone:
-        first = (
-            missing_file(Path(gone[0]))
-            if not os.path.exists(gone[0])
-            else DataError(f"{gone[0]} is a folder")
-        )
+        folder = os.path.exists(gone[0])
+        first = DataError(f"{gone[0]} is a folder") if folder else missing_file(Path(gone[0]))
         count = f"{len(gone)} of {len(paths)} images are missing: " if len(gone) > 1 else ""
         raise DataError(
             count + first.what, why=first.why, do="mend the paths, or leave the rows out"
@@ -357,21 +323,11 @@ def _list_pair(x: Any, y: Any, target: tuple[str, ...]) -> ImageListing:
     return ImageListing(table[list(targets)], targets, images, "")
 
 
-def _list_idx_folder(
-    folder: Path, target: tuple[str, ...], notes: list[str]
-) -> ImageListing | None:
-    training = idx_images(folder, "train")
-    return None if training is None else _list_idx_file(training, target, notes)
-
-
 def _list_idx_file(images: Path, target: tuple[str, ...], notes: list[str]) -> ImageListing:
-    """Images and labels; beside files named train-..., those named t10k-... or test-... are the
-    test split.
-    """
+    """Images and labels; beside train-..., those named t10k-... or test-... are the test split."""
     name = _one_name(target, "label")
     x, y = read_pair(images)
-    place = None
-    tested = None
+    place, tested = None, None
     if images.name.lower().startswith("train"):
         tested = idx_images(images.parent, "t10k") or idx_images(images.parent, "test")
     if tested is not None:
@@ -386,9 +342,8 @@ def _list_idx_file(images: Path, target: tuple[str, ...], notes: list[str]) -> I
         place = np.repeat([0, 2], [len(x), len(more)])
         x, y = np.concatenate([x, more]), np.concatenate([y, labels])
         notes.append(f"The images of {tested.name} are the test split.")
-    return ImageListing(
-        pd.DataFrame({name: pd.Categorical(y.astype(np.int64))}), (name,), x[:, None], "", place
-    )
+    table = pd.DataFrame({name: pd.Categorical(y.astype(np.int64))})
+    return ImageListing(table, (name,), x[:, None], "", place)
 
 
 def _one_name(target: tuple[str, ...], usual: str) -> str:
@@ -432,7 +387,7 @@ def _unlabeled_path(place: Path, path: str) -> tuple[list[str], list[str] | np.n
         if not files and idx:
             raise DataError(
                 f"{place} has no images of their own",
-                why=f"it has {_join_first([p.name for p in idx])}",
+                why=f"it has {join_first([p.name for p in idx])}",
                 do=f"name one of them: {idx[0]}",
             )
         if not files:
@@ -448,7 +403,3 @@ def _unlabeled_path(place: Path, path: str) -> tuple[list[str], list[str] | np.n
 def _unlabeled_table(table: pd.DataFrame, path: str, folder: Path) -> tuple[list[str], list[str]]:
     column = path if path in table.columns else path_column(table, None)
     return [str(v) for v in table[column]], paths_in(table, column, folder)
-
-
-def _join_first(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,5 +1,4 @@
-"""Many images as bytes: decoded in worker processes, kept in memory or, where they are too many,
-in a mapped file.
+"""Many images as bytes: decoded in processes, kept in memory or, if too many, in a mapped file.
 
 Letters: N images, C channels, H rows, W columns.
 """
@@ -43,8 +42,7 @@ Result = TypeVar("Result")
 
 
 class PixelFile:
-    """A temporary file of images' bytes, deleted with this object or at the end of its process
-    (not if that is killed).
+    """A temporary file of images' bytes, deleted with this object or its process (unless killed).
 
     Pickled, it is only the file's name: worker processes map the same file and do not delete it.
     """
@@ -75,9 +73,7 @@ class MappedImages:
     shape: tuple[int, ...]
 
     def tensor(self) -> Tensor:
-        """The images; the operating system reads what is accessed, and drops it when memory is
-        needed.
-        """
+        """The images; the operating system reads what is accessed, and drops it for memory."""
         each = int(np.prod(self.shape[1:]))
         end = (self.first + self.shape[0]) * each
         mapped = torch.from_file(str(self.file.path), shared=False, size=end, dtype=torch.uint8)
@@ -85,9 +81,7 @@ class MappedImages:
 
 
 class PixelBuffer:
-    """Where decoded images go, block after block: to memory, or to a file if all take more than
-    `memory` bytes.
-    """
+    """Where decoded images go: to memory, or to a file if all take more than `memory` bytes."""
 
     def __init__(self, count: int, spec: ImageSpec, memory: int):
         self.shape = (spec.channels, spec.height, spec.width)
@@ -105,19 +99,13 @@ class PixelBuffer:
 
     def split(self, sizes: Sequence[int]) -> list[tuple[Tensor, MappedImages | None]]:
         """The images that were added, cut into parts of such sizes."""
-        firsts = np.cumsum([0, *sizes]).tolist()
+        spans = list(zip(np.cumsum([0, *sizes]).tolist(), sizes, strict=False))
         if self.file is None:
             whole = torch.from_numpy(self.array)
-            return [(whole[at : at + size], None) for at, size in zip(firsts, sizes, strict=False)]
+            return [(whole[at : at + size], None) for at, size in spans]
         self.file.writer.close()
-        parts = [
-            MappedImages(self.file, at, (size, *self.shape))
-            for at, size in zip(firsts, sizes, strict=False)
-        ]
-        return [
-            (s.tensor() if s.shape[0] else torch.empty(s.shape, dtype=torch.uint8), s)
-            for s in parts
-        ]
+        parts = [MappedImages(self.file, at, (size, *self.shape)) for at, size in spans]
+        return [(part.tensor(), part) for part in parts]
 
 
 # From files
@@ -125,9 +113,7 @@ class PixelBuffer:
 
 @dataclass(frozen=True)
 class ReadResult:
-    """The outcome of reading many images: which were kept [N], how many were changed how, which
-    could not be read.
-    """
+    """The outcome of reading many images: which were kept [N], changes, which could not be read."""
 
     kept: np.ndarray
     effects: dict[str, float]
@@ -142,9 +128,7 @@ def read_headers(paths: Sequence[str]) -> list[ImageHeader | UnreadableImage]:
 def read_files(
     paths: Sequence[str], spec: ImageSpec, pixels: PixelBuffer, *, skip: bool
 ) -> ReadResult:
-    """Decode files into `pixels` in their order, unreadable ones left out; if not `skip`, end at
-    a hundred of these.
-    """
+    """Decode files into `pixels` in order; unless `skip`, end at a hundred unreadable ones."""
     kept, counts, bad = [], np.zeros(len(IMAGE_CHANGES), np.int64), []
     for block, good, done, wrong in map_in_workers(partial(_decode_chunk, spec=spec), paths):
         pixels.add(block)
@@ -153,9 +137,8 @@ def read_files(
         bad += wrong
         if len(bad) >= MAX_UNREADABLE and not skip:
             break
-    effects = {
-        f"images {what}": float(n) for what, n in zip(IMAGE_CHANGES, counts, strict=True) if n
-    }
+    changes = zip(IMAGE_CHANGES, counts, strict=True)
+    effects = {f"images {change}": float(n) for change, n in changes if n}
     return ReadResult(np.array(kept, bool), effects, tuple(bad))
 
 
@@ -167,15 +150,12 @@ def _decode_chunk(
     paths: Sequence[str], spec: ImageSpec
 ) -> tuple[np.ndarray, list[bool], np.ndarray, list[UnreadableImage]]:
     found = [decode_image(path, spec) for path in paths]
-    good = [not isinstance(f, UnreadableImage) for f in found]
-    images = [f[0] for f in found if not isinstance(f, UnreadableImage)]
-    block = (
-        np.stack(images)
-        if images
-        else np.empty((0, spec.channels, spec.height, spec.width), np.uint8)
-    )
-    bits = np.array([f[1] for f in found if not isinstance(f, UnreadableImage)], np.int64)
+    read = [f for f in found if not isinstance(f, UnreadableImage)]
+    empty = np.empty((0, spec.channels, spec.height, spec.width), np.uint8)
+    block = np.stack([image for image, _ in read]) if read else empty
+    bits = np.array([changes for _, changes in read], np.int64)
     done = (bits[:, None] >> np.arange(len(IMAGE_CHANGES)) & 1).sum(0)
+    good = [not isinstance(f, UnreadableImage) for f in found]
     return block, good, done, [f for f in found if isinstance(f, UnreadableImage)]
 
 
@@ -203,8 +183,7 @@ def map_in_workers(
 
 
 def array_to_bytes(given: Any, name: str = "X") -> np.ndarray:
-    """Images as uint8 [N, C, H, W] from [N, H, W], [N, H, W, C] or [N, C, H, W]; floats are 0 to
-    1.
+    """Images as uint8 [N, C, H, W] from [N, H, W], [N, H, W, C] or [N, C, H, W]; floats up to 1.
 
     Where both the second and the last dimension could be channels, the last is. Four channels are
     color and opacity, put on white. Raises `DataError` for other shapes and values.
@@ -243,10 +222,9 @@ def read_array(
     step = max(1, BYTES_PER_BLOCK // max(1, int(np.prod(x.shape[1:]))))
     for at in range(0, len(order), step):
         pixels.add(_to_spec(x[order[at : at + step]], spec))
-    resized = x.shape[2:] != (spec.height, spec.width)
-    return ReadResult(
-        np.ones(len(order), bool), {"images resized": float(len(order))} if resized else {}
-    )
+    same = x.shape[2:] == (spec.height, spec.width)
+    effects = {} if same else {"images resized": float(len(order))}
+    return ReadResult(np.ones(len(order), bool), effects)
 
 
 def _as_bytes(x: np.ndarray, name: str) -> np.ndarray:

@@ -1,5 +1,4 @@
-"""Images as examples: the part that names them, reading, and the encoder that brings new images to
-the size and channels of the training images.
+"""Images as examples: the part that names them, reading, and the encoder that fits new images.
 
 Letters: N images, C channels, H rows, W columns.
 """
@@ -79,8 +78,7 @@ class Images:
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """The size and channels that images are brought to, and what is predicted. Plain numbers and
-    text only, exact through JSON.
+    """The size and channels of images, and what is predicted: plain data only, exact through JSON.
 
     `image` has the mean and SD of each channel in the training split. It is used as a table's
     `Encoder` is; it has no features and no codes.
@@ -103,8 +101,7 @@ class ImageEncoder:
         return ImageSpec(self.image.height, self.image.width, self.image.channels, self.fit)
 
     def read(self, given: ExamplesLike, *, memory: str = DEFAULT_MEMORY) -> LoadedImages:
-        """Images from a folder, a file, a table or list of paths, or an array, brought to the
-        encoder's size and channels.
+        """Images from a folder, a file, a table or list of paths, or an array, as the encoder's.
 
         Files that cannot be read are skipped and named where `corrupt` is "skip"; else they raise
         `DataError`.
@@ -121,13 +118,9 @@ class ImageEncoder:
 
         Raises `DataError` for files that cannot be read.
         """
-        if isinstance(frame, LoadedImages):
-            return Examples(frame.pixels, backing=frame.backing)
-        images = list_unlabeled(frame, self.path)[1]
-        pixels = PixelBuffer(len(images), self.spec, parse_size(DEFAULT_MEMORY, "Images"))
-        _read_pixels(images, np.arange(len(images)), self.spec, pixels, "stop")
-        ((tensor, backing),) = pixels.split([pixels.count])
-        return Examples(tensor, backing=backing)
+        if not isinstance(frame, LoadedImages):
+            frame = dataclasses.replace(self, corrupt="stop").read(frame)
+        return Examples(frame.pixels, backing=frame.backing)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data, exact through JSON; `from_plain` gives the same encoder back."""
@@ -144,25 +137,11 @@ class ImageEncoder:
         """The encoder that plain data describe."""
         p = get_key(data, "images")
         image = ImageShape(p["channels"], p["height"], p["width"], tuple(p["mean"]), tuple(p["sd"]))
-        return cls(
-            image, Target.from_plain(data["target"]), data["fit"], data["path"], data["corrupt"]
-        )
+        target = Target.from_plain(data["target"])
+        return cls(image, target, data["fit"], data["path"], data["corrupt"])
 
 
 # Reading
-
-
-@dataclass(frozen=True)
-class ImageSplits:
-    """A source of images, read, split and encoded."""
-
-    task_type: TaskType
-    encoder: ImageEncoder
-    train: Examples
-    validation: Examples | None
-    test: Examples | None
-    rows: dict[str, np.ndarray]
-    digest: str
 
 
 def read_images(
@@ -173,9 +152,10 @@ def read_images(
     seed: int,
     frame: TableLike | None,
     notes: list[str],
-) -> ImageSplits:
-    """List, split, decode and measure the images of a source, or of a `frame` given from
-    Python.
+) -> tuple[ImageEncoder, dict[str, Examples | None], dict[str, np.ndarray], str]:
+    """List, split, decode and measure the images of a source, or of a `frame` given from Python.
+
+    Returns the encoder, by split the examples and the places of their rows, and a hash of pixels.
     """
     listing = list_images(data.source, data.target, data.path, frame, notes)
     table, places = with_targets(listing.table, listing.targets, notes)
@@ -183,48 +163,44 @@ def read_images(
     task_type = infer_task_type(table, listing.targets, data.task, notes)
     rows = _split_rows(listing, table, places, split, task_type, seed, notes)
     check_splits(rows, table, task_type, [])
-    order = np.concatenate([getattr(rows, name) for name in SPLIT_NAMES])
-    spec = _image_spec(data, listing.images, places, rows, notes)
+    order = np.concatenate(rows)
+    spec = _image_spec(data, listing.images, places, rows)
     pixels = PixelBuffer(len(order), spec, parse_size(data.memory, "Images"))
     result = _read_pixels(listing.images, places[order], spec, pixels, data.corrupt)
     effects = dict(result.effects)
     if result.unreadable:
         effects["images left out"] = float(len(result.unreadable))
         notes += _skipped_note(result.unreadable)
-        rows = _kept_rows(rows, result.kept)
+        kept = np.split(result.kept, np.cumsum([len(r) for r in rows])[:-1])
+        rows = SplitRows(*(r[good] for r, good in zip(rows, kept, strict=True)))
         check_row_count(len(rows.train), 0, 0)
     check_splits(rows, table, task_type, notes)
-    sizes = [len(getattr(rows, name)) for name in SPLIT_NAMES]
-    parts = pixels.split(sizes)
+    parts = pixels.split([len(r) for r in rows])
     mean, sd = channel_moments(parts[0][0])
     target, of_target = fit_target(table.iloc[rows.train], task_type, encoding.target, notes)
     image = ImageShape(spec.channels, spec.height, spec.width, mean, sd)
     encoder = ImageEncoder(image, target, spec.fit, listing.path, data.corrupt, effects | of_target)
-    examples = {
-        name: Examples(
-            tensor, None, target.encode(table.iloc[getattr(rows, name)]), backing=backing
-        )
-        if size
-        else None
-        for name, size, (tensor, backing) in zip(SPLIT_NAMES, sizes, parts, strict=True)
-    }
-    notes += _describe_sizes(spec, sizes, data.memory if pixels.file else None)
-    assert examples["train"] is not None  # the checks raise before
-    digest = pixel_digest([tensor for tensor, _ in parts])
-    numbers = {name: places[getattr(rows, name)] for name in SPLIT_NAMES}
-    return ImageSplits(task_type, encoder, **examples, rows=numbers, digest=digest)  # type: ignore
+    notes += _describe_sizes(spec, rows, data.memory if pixels.file else None)
+    examples: dict[str, Examples | None] = dict.fromkeys(SPLIT_NAMES)
+    for name, r, (tensor, backing) in zip(SPLIT_NAMES, rows, parts, strict=True):
+        if len(r):
+            targets = target.encode(table.iloc[r])
+            examples[name] = Examples(tensor, targets=targets, backing=backing)
+    numbers = {name: places[r] for name, r in rows._asdict().items()}
+    return encoder, examples, numbers, pixel_digest([tensor for tensor, _ in parts])
 
 
-def _describe_sizes(spec: ImageSpec, sizes: list[int], memory: str | None) -> list[str]:
+def _describe_sizes(spec: ImageSpec, rows: SplitRows, memory: str | None) -> list[str]:
     color = "gray" if spec.channels == 1 else "in color"
-    notes = [f"{sum(sizes)} images, {spec.height} x {spec.width}, {color}."]
+    count = sum(map(len, rows))
+    notes = [f"{count} images, {spec.height} x {spec.width}, {color}."]
     if memory is not None:
-        taken = f"{sum(sizes) * spec.bytes / 1e6:,.0f} MB"
         notes.append(
-            f"They take {taken}, more than data.memory = {memory!r}: they are kept in a temporary "
-            f"file."
+            f"They take {count * spec.bytes / 1e6:,.0f} MB, more than data.memory = {memory!r}: "
+            f"they are kept in a temporary file."
         )
-    return [*notes, f"{sizes[0]} train, {sizes[1]} validate, {sizes[2]} test."]
+    train, validation, test = map(len, rows)
+    return [*notes, f"{train} train, {validation} validate, {test} test."]
 
 
 def _split_rows(
@@ -236,18 +212,15 @@ def _split_rows(
     seed: int,
     notes: list[str],
 ) -> SplitRows:
-    """The splits that the source has, the others drawn from its training images; all as `split`
-    says if it has none.
+    """The source's own splits, those it lacks drawn from its training images; else as `split` says.
 
     Rows that the recipe itself gives (`Given`) win over the source's.
     """
     if listing.place is None or isinstance(split, Given):
         return split.rows(table, task_type, seed, notes)
     place = listing.place[places].copy()
-    has = {name: bool((place == i).any()) for i, name in enumerate(SPLIT_NAMES)}
-    drawn = dataclasses.replace(
-        split, **{n: 0.0 for n in SPLIT_NAMES[1:] if has[n] and hasattr(split, n)}
-    )
+    given = [n for i, n in enumerate(SPLIT_NAMES) if (place == i).any() and hasattr(split, n)]
+    drawn = dataclasses.replace(split, **dict.fromkeys(given, 0.0))
     train = np.flatnonzero(place == 0)
     if any(getattr(drawn, name, 0.0) > 0 for name in SPLIT_NAMES[1:]):
         rest = drawn.rows(table.iloc[train], task_type, seed, notes)
@@ -256,22 +229,15 @@ def _split_rows(
 
 
 def _image_spec(
-    data: Images,
-    images: list[str] | np.ndarray,
-    places: np.ndarray,
-    rows: SplitRows,
-    notes: list[str],
+    data: Images, images: list[str] | np.ndarray, places: np.ndarray, rows: SplitRows
 ) -> ImageSpec:
-    """Size and channels as the recipe sets them, else from the files; the size from the training
-    split alone.
-    """
+    """Size and channels as set, else from the files; the size from the training split alone."""
     size = (data.size, data.size) if isinstance(data.size, int) else data.size
     channels: Any = data.channels
     if isinstance(images, np.ndarray):
         height, width = size or images.shape[2:]
-        return ImageSpec(
-            height, width, images.shape[1] if channels == "auto" else channels, data.fit
-        )
+        channels = images.shape[1] if channels == "auto" else channels
+        return ImageSpec(height, width, channels, data.fit)
     if size is None or channels == "auto":
         found = read_headers([images[i] for i in places])
         bad = tuple(head for head in found if isinstance(head, UnreadableImage))
@@ -302,34 +268,14 @@ def _read_pixels(
 
 
 def _unreadable_error(bad: tuple[UnreadableImage, ...], count: int) -> DataError:
+    what = f"{len(bad)} of {count} images cannot be read"
+    do = 'restore or remove them, or set data.corrupt = "skip"'
     if len(bad) == count:
-        return DataError(
-            f"none of the {count} images can be read",
-            why=name_files(bad),
-            do="copy or download them again",
-        )
-    return DataError(
-        f"{len(bad)} of {count} images cannot be read",
-        why=name_files(bad),
-        do='restore or remove them, or set data.corrupt = "skip"',
-    )
+        what, do = f"none of the {count} images can be read", "copy or download them again"
+    return DataError(what, why=name_files(bad), do=do)
 
 
 def _skipped_note(bad: tuple[UnreadableImage, ...]) -> tuple[str, ...]:
-    if not bad:
-        return ()
-    return (
-        f"{len(bad)} {'image' if len(bad) == 1 else 'images'} cannot be read and left out: "
-        f"{name_files(bad)}.",
-    )
-
-
-def _kept_rows(rows: SplitRows, kept: np.ndarray) -> SplitRows:
-    """The rows whose images were read; `kept` is in the order of the splits."""
-    ends = np.cumsum([len(getattr(rows, name)) for name in SPLIT_NAMES])[:-1]
-    return SplitRows(
-        *(
-            getattr(rows, name)[good]
-            for name, good in zip(SPLIT_NAMES, np.split(kept, ends), strict=True)
-        )
-    )
+    images = "image" if len(bad) == 1 else "images"
+    note = f"{len(bad)} {images} cannot be read and left out: {name_files(bad)}."
+    return (note,) if bad else ()

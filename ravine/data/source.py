@@ -1,6 +1,4 @@
-"""Where the examples come from: the part that names it, and its table, checked against the
-recipe.
-"""
+"""Where the examples come from: the part that names it, and its table, checked against recipes."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_datetime64_any_dtype, is_float_dtype, is_numeric_dtype
 
 from ravine.data.datasets import BUNDLED_SETS, load_bundled
 from ravine.data.parsing import number_style, numbers_of, texts_of, weights_of
@@ -18,18 +17,9 @@ from ravine.data.tables import TableLike, missing_file, read_table, table_from
 from ravine.errors import DataError, RecipeError, nearest
 from ravine.part import part
 
-UNIT_BYTES = {
-    "": 1,
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-    "TIB": 2**40,
-}
+UNIT_BYTES = {"": 1}
+UNIT_BYTES |= {prefix: 1000**i for i, prefix in enumerate("KMGT", 1)}
+UNIT_BYTES |= {f"{prefix}I": 1024**i for i, prefix in enumerate("KMGT", 1)}
 TARGET_NAMES = ("target", "label", "class", "y", "outcome")
 
 
@@ -85,17 +75,11 @@ def parse_size(size: str, owner: str = "Data") -> int:
     >>> parse_size("2GB"), parse_size("512 MiB")
     (2000000000, 536870912)
     """
-    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMGT]?I?B?)\s*", size.upper())
-    unit = (
-        None
-        if found is None
-        else UNIT_BYTES.get(found[2] if found[2].endswith("B") or not found[2] else found[2] + "B")
-    )
-    if found is None or unit is None:
-        raise RecipeError(
-            f"{owner}.memory is {size!r}", why='it must be a size such as "2GB" or "500MB"'
-        )
-    return int(float(found[1]) * unit)
+    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMGT]?I?)B?\s*", size.upper())
+    if found is None or found[2] not in UNIT_BYTES:
+        why = 'it must be a size such as "2GB" or "500MB"'
+        raise RecipeError(f"{owner}.memory is {size!r}", why=why)
+    return int(float(found[1]) * UNIT_BYTES[found[2]])
 
 
 def open_table(
@@ -111,13 +95,11 @@ def open_table(
         )
     if Path(data.source).exists():
         return read_table(data.source, notes), data.target
-    if data.source in BUNDLED_SETS:
-        table, target = load_bundled(data.source)
-        return table, data.target or (target,)
-    if "/" in data.source or "." in data.source or Path(data.source).parent != Path("."):
+    of_file = "/" in data.source or "." in data.source or Path(data.source).parent != Path(".")
+    if data.source not in BUNDLED_SETS and of_file:
         raise missing_file(Path(data.source))
-    load_bundled(data.source)  # raises
-    raise AssertionError
+    table, target = load_bundled(data.source)
+    return table, data.target or (target,)
 
 
 def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> None:
@@ -159,30 +141,22 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
 
 
 def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:
-    """What is said of columns that a setting gives another task than to be an input; `marking` are
-    the split's.
+    """Notes on columns that a setting gives another task than to be an input; `marking` are the
+    split's.
     """
-    notes = (
-        [f"{data.weight} weighs the rows and is no input (data.weight)."]
-        if data.weight is not None
-        else []
-    )
+    weight = data.weight
+    notes = [] if weight is None else [f"{weight} weighs the rows and is no input (data.weight)."]
     return notes + [f"{name} splits the rows and is no input (split.column)." for name in marking]
 
 
 def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
-    """Whether each row has all its targets, [N]; among numbers written as text, words such as "?"
-    are gaps.
-    """
+    """Whether each row has all its targets, [N]; among numbers in text, words like "?" are gaps."""
     known = np.ones(len(table), bool)
     for name in targets:
         values = table[name]
         known &= values.notna().to_numpy()
-        text = not (
-            pd.api.types.is_numeric_dtype(values.dtype)
-            or pd.api.types.is_datetime64_any_dtype(values.dtype)
-        )
-        texts = texts_of(values)[0] if text and not _holds_lists(values) else []
+        stored = is_numeric_dtype(values.dtype) or is_datetime64_any_dtype(values.dtype)
+        texts = [] if stored or _holds_lists(values) else texts_of(values)[0]
         style = number_style(texts)
         if style:
             known &= ~np.isnan(numbers_of(values.where(known), name, style))
@@ -197,9 +171,7 @@ def _holds_lists(values: pd.Series) -> bool:
 def with_targets(
     table: pd.DataFrame, targets: Sequence[str], notes: list[str]
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """The rows that have all their targets, and their places. Whole numbers that gaps made floats
-    are whole again.
-    """
+    """The rows with all their targets, and their places. Floats that are whole become integers."""
     known = has_targets(table, targets)
     named = ", ".join(targets)
     if not known.any():
@@ -214,16 +186,15 @@ def with_targets(
             f"{len(table) - len(places)} of {len(table)} rows have no {named} and are left out."
         )
         table = table.iloc[places]
-        table = table.assign(
-            **{n: table[n].astype(np.int64) for n in targets if _are_whole(table[n])}
-        )
+        whole = [n for n in targets if _are_whole(table[n])]
+        table = table.astype(dict.fromkeys(whole, np.int64))
     return table, places
 
 
 def _are_whole(values: pd.Series) -> bool:
-    return pd.api.types.is_float_dtype(values.dtype) and bool(
-        ((values % 1 == 0) & (values.abs() < 2**53)).all()
-    )
+    if not is_float_dtype(values.dtype):
+        return False
+    return bool(((values % 1 == 0) & (values.abs() < 2**53)).all())
 
 
 def check_weights(table: pd.DataFrame, name: str | None) -> None:

@@ -1,43 +1,33 @@
-"""Which rows train, which validate, which test: at random, by class, by group, by time, or as
-given.
+"""Which rows train, validate and test: at random, by class, by group, by time, or as given.
 
 Everything is drawn from the stream (seed, "split"). Letters: N rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ravine.data.column_types import infer_column_types
-from ravine.data.parsing import dates_of, numbers_of, texts_of
+from ravine.data.column_types import infer_column_types, values_of
+from ravine.data.parsing import texts_of
 from ravine.data.task_type import TaskType
-from ravine.errors import DataError, RecipeError, nearest
+from ravine.errors import DataError, RecipeError, join_first, nearest
 from ravine.part import part, setting
 from ravine.rng import stream, stream_seed
 
 SPLIT_NAMES = ("train", "validation", "test")
 SPLIT_WORDS = {
-    "train": 0,
-    "training": 0,
-    "fit": 0,
-    "validation": 1,
-    "valid": 1,
-    "val": 1,
-    "dev": 1,
-    "test": 2,
-    "testing": 2,
-    "holdout": 2,
+    **dict.fromkeys(("train", "training", "fit"), 0),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), 1),
+    **dict.fromkeys(("test", "testing", "holdout"), 2),
 }
+MIN_ROWS_TO_CHECK = 10  # in a smaller split one class alone may be chance
 
 
-@dataclass(frozen=True)
-class SplitRows:
+class SplitRows(NamedTuple):
     """Row numbers of each split, int64, ascending."""
 
     train: np.ndarray
@@ -85,9 +75,7 @@ class Random(_Sizes):
         return SplitRows.of(draw_places(len(frame), self.validation, self.test, seed))
 
     def place_block(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
-        """Each row's place where rows come in blocks, `first` the number of the block's first
-        row.
-        """
+        """Each row's place where rows come in blocks; `first` is the number of the first row."""
         return hash_places(np.arange(first, first + len(frame)), self.validation, self.test, seed)
 
 
@@ -146,21 +134,15 @@ class Grouped(_Sizes):
                 why=f"{wanted} splits need at least {wanted}",
                 do="choose another column, or fewer splits",
             )
-        sizes = np.bincount(codes)
-        order = np.argsort(texts, kind="stable")[
-            torch.randperm(len(texts), generator=stream(seed, "split")).numpy()
-        ]
+        shuffled = torch.randperm(len(texts), generator=stream(seed, "split")).numpy()
+        order = np.argsort(texts, kind="stable")[shuffled]
+        sizes, at = np.bincount(codes)[order], 0
         place = np.zeros(len(texts), np.int64)
-        at = 0
         for split, share in ((2, self.test), (1, self.validation)):
-            rows = 0
-            while (
-                share > 0
-                and (rows == 0 or rows + sizes[order[at]] / 2 < share * len(frame))
-                and at < len(order) - 1
-            ):
+            rows, enough = 0, share * len(frame)
+            while share > 0 and at < len(order) - 1 and (not rows or rows + sizes[at] / 2 < enough):
                 place[order[at]] = split
-                rows, at = rows + sizes[order[at]], at + 1
+                rows, at = rows + sizes[at], at + 1
         return SplitRows.of(place[codes])
 
     def place_block(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
@@ -172,9 +154,7 @@ class Grouped(_Sizes):
 
 @part
 class ByTime(_Sizes):
-    """The past trains, what comes next validates, the latest tests. Rows of one moment stay
-    together.
-    """
+    """The past trains, what follows validates, the latest tests; equal moments stay together."""
 
     column: str
     validation: float = setting(default=0.15, ge=0, lt=1)
@@ -194,8 +174,7 @@ class ByTime(_Sizes):
                 why=f"its first value is {str(values.iloc[0])!r}",
                 do="choose a column of dates or numbers",
             )
-        read = dates_of if found[0].kind == "date" else numbers_of
-        moments = read(values, self.column, found[0].style)
+        moments = values_of(values, found[0])
         _check_complete(~np.isnan(moments), self.column)
         check_row_count(len(frame), self.validation, self.test)
         test, validation = _counts(len(frame), self.test, self.validation)
@@ -249,33 +228,31 @@ class Given:
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
     ) -> SplitRows:
-        place = self._from_column(frame) if self.column else self._from_lists(frame)
+        if not self.column:
+            self._check_numbers(len(frame))
+        place = self.place_block(frame, 0, seed)
         if (place == 0).sum() == 0:
             raise DataError("no row is given to training", do="say which rows train")
         train = np.flatnonzero(place == 0)
         if not (place == 1).any() and self.validation > 0:
             place[train[draw_places(len(train), self.validation, 0.0, seed) == 1]] = 1
+            drawn = (place == 1).sum()
             notes.append(
-                f"No row was given to validation: {(place == 1).sum()} of {len(train)} training "
-                f"rows are."
+                f"No row was given to validation: {drawn} of {len(train)} training rows are."
             )
         return SplitRows.of(place)
 
     def place_block(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
-        if not self.column:
-            numbers = np.arange(first, first + len(frame))
-            place = np.where(np.isin(numbers, self.validation_rows), 1, 0)
-            place[np.isin(numbers, self.test_rows)] = 2
-            return (
-                np.where(np.isin(numbers, self.train_rows) | (place > 0), place, -1)
-                if self.train_rows
-                else place
-            )
-        return self._from_column(frame)
+        if self.column:
+            return self._from_column(frame)
+        numbers = np.arange(first, first + len(frame))
+        place = np.full(len(frame), -1 if self.train_rows else 0, np.int64)
+        for i, rows in enumerate((self.train_rows, self.validation_rows, self.test_rows)):
+            place[np.isin(numbers, rows)] = i
+        return place
 
     def _from_column(self, frame: pd.DataFrame) -> np.ndarray:
-        values = named_column(frame, self.column, "split.column")
-        texts, codes = texts_of(values)
+        texts, codes = texts_of(named_column(frame, self.column, "split.column"))
         _check_complete(codes >= 0, self.column)
         odd = [t for t in texts if t.lower() not in SPLIT_WORDS]
         if odd:
@@ -286,17 +263,13 @@ class Given:
             )
         return np.array([SPLIT_WORDS[t.lower()] for t in texts], np.int64)[codes]
 
-    def _from_lists(self, frame: pd.DataFrame) -> np.ndarray:
-        place = np.full(len(frame), -1 if self.train_rows else 0, np.int64)
-        for i, rows in enumerate((self.train_rows, self.validation_rows, self.test_rows)):
-            outside = [r for r in rows if not 0 <= r < len(frame)]
+    def _check_numbers(self, count: int) -> None:
+        lists = (self.train_rows, self.validation_rows, self.test_rows)
+        for name, rows in zip(SPLIT_NAMES, lists, strict=True):
+            outside = [r for r in rows if not 0 <= r < count]
             if outside:
-                raise DataError(
-                    f"row {outside[0]} is given to {SPLIT_NAMES[i]}",
-                    why=f"rows are 0 to {len(frame) - 1}",
-                )
-            place[list(rows)] = i
-        return place
+                what = f"row {outside[0]} is given to {name}"
+                raise DataError(what, why=f"rows are 0 to {count - 1}")
 
 
 ALL = (Stratified, Random, Grouped, ByTime, Given)
@@ -308,9 +281,7 @@ AnySplit: TypeAlias = BlockSplit | ByTime
 
 
 def draw_places(count: int, validation: float, test: float, seed: int) -> np.ndarray:
-    """Each row's place, drawn: 0 train, 1 validation, 2 test. Raises `DataError` for too few
-    rows.
-    """
+    """Each row's place, drawn: 0 train, 1 validation, 2 test. `DataError` for too few rows."""
     check_row_count(count, validation, test)
     order = torch.randperm(count, generator=stream(seed, "split")).numpy()
     tested, validated = _counts(count, test, validation)
@@ -321,9 +292,7 @@ def draw_places(count: int, validation: float, test: float, seed: int) -> np.nda
 
 
 def hash_places(keys: np.ndarray, validation: float, test: float, seed: int) -> np.ndarray:
-    """Each row's place by a hash of (seed, key), the same wherever the row stands (the mixer of
-    splitmix64).
-    """
+    """Each row's place by a hash of (seed, key), wherever the row stands (splitmix64's mixer)."""
     with np.errstate(over="ignore"):
         x = keys.astype(np.uint64) + np.uint64(stream_seed(seed, "split"))
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -334,9 +303,7 @@ def hash_places(keys: np.ndarray, validation: float, test: float, seed: int) -> 
 
 
 def check_row_count(count: int, validation: float, test: float) -> None:
-    """Raise `DataError` where rows are too few to have two that train and one in each other
-    split.
-    """
+    """Raise `DataError` unless two rows can train and one can be in each other split."""
     least = 2 + (validation > 0) + (test > 0)
     if count < least:
         raise DataError(
@@ -347,9 +314,7 @@ def check_row_count(count: int, validation: float, test: float) -> None:
 
 
 def _counts(count: int, test: float, validation: float) -> tuple[int, int]:
-    """Rows for testing and validating: at least one each if there is a share for it and a row is
-    left to train.
-    """
+    """Rows to test and validate: at least one for each share above 0 if a row is left to train."""
     tested = max(round(test * count), 1) if test > 0 else 0
     validated = max(round(validation * count), 1) if validation > 0 else 0
     if tested + validated >= count:
@@ -378,13 +343,11 @@ def _check_complete(present: np.ndarray, name: str) -> None:
 def check_splits(
     rows: SplitRows, frame: pd.DataFrame, task_type: TaskType, notes: list[str]
 ) -> None:
-    """Raise `DataError` where a class is absent from training, or a split has but one; say what
-    else is uneven.
-    """
+    """Raise `DataError` where training lacks a class or a split has only one; note other gaps."""
     if task_type.kind not in ("binary", "classes"):
         return
     texts, codes = texts_of(frame[task_type.names[0]])
-    held = {name: set(codes[getattr(rows, name)].tolist()) for name in SPLIT_NAMES}
+    held = {name: set(codes[r].tolist()) for name, r in rows._asdict().items()}
     absent = [texts[c] for c in range(len(texts)) if c not in held["train"]]
     do = "split otherwise, or leave the class out"
     if absent:
@@ -402,11 +365,4 @@ def check_splits(
             )
         lacking = [t for c, t in enumerate(texts) if c not in held[name]]
         if lacking and len(getattr(rows, name)):
-            notes.append(f"The {name} split has no row of {_join_first(lacking)}.")
-
-
-MIN_ROWS_TO_CHECK = 10  # in a smaller split one class alone may be chance
-
-
-def _join_first(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            notes.append(f"The {name} split has no row of {join_first(lacking)}.")

@@ -11,36 +11,44 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 
 from ravine.data.encoder import Encoder, Encoding, count_levels, fit_encoder
 from ravine.data.examples import Examples, concatenate
 from ravine.data.parsing import weights_of
 from ravine.data.source import Data, check_columns, check_weights, describe_excluded, has_targets
 from ravine.data.splits import SPLIT_NAMES, AnySplit, BlockSplit, ByTime, hash_places
-from ravine.data.tables import PARQUET_SUFFIXES, check_table, file_kind, parquet_files
+from ravine.data.tables import (
+    PARQUET_SUFFIXES,
+    check_table,
+    damaged_parquet,
+    file_kind,
+    parquet_files,
+)
 from ravine.data.task_type import TaskType, infer_task_type
-from ravine.errors import DataError
+from ravine.errors import DataError, first_line
 from ravine.files import check_readable
 from ravine.rng import stream, stream_seed
 
 MAX_COUNTED_TARGETS = 10_000  # so many different targets are no classes
 SAMPLE_ROWS = (2_000, 100_000)  # least and most rows on which the encoder is fitted
 EXAMPLES_PER_CHUNK = 4096  # examples handed out at once
+SplitExamples: TypeAlias = dict[str, Examples | None]  # validation and test
+SplitNumbers: TypeAlias = dict[str, np.ndarray]  # of their rows in the source
 
 
 def is_larger_than(path: Path, memory: int) -> bool:
-    """Whether a Parquet file or folder would take more than `memory` bytes as a table (twice its
-    plain size, about).
-    """
+    """Whether Parquet data take more than `memory` bytes as a table (twice their plain size)."""
     if not path.exists() or not (path.is_dir() or file_kind(path) in PARQUET_SUFFIXES):
         return False
     rows, size = _size(row_groups_of(path))
@@ -49,9 +57,7 @@ def is_larger_than(path: Path, memory: int) -> bool:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group of a file: its first row's number in the whole table, its rows, its size in bytes
-    as a table.
-    """
+    """A row group of a file: the number of its first row in the table, rows, bytes as a table."""
 
     file: str
     group: int
@@ -68,10 +74,7 @@ def row_groups_of(path: Path) -> tuple[RowGroup, ...]:
         try:
             metadata = pq.read_metadata(file)
         except (pa.ArrowException, OSError) as error:
-            why = f"its Parquet data are damaged ({str(error).splitlines()[0]})"
-            raise DataError(
-                f"{file} cannot be read", why=why, do="write or copy it again"
-            ) from None
+            raise damaged_parquet(file, error) from None
         for i in range(metadata.num_row_groups):
             group = metadata.row_group(i)
             size = 2 * max(group.total_byte_size, group.num_rows * metadata.num_columns * 8)
@@ -89,24 +92,21 @@ def _size(pieces: Sequence[RowGroup]) -> tuple[int, float]:
 def read_blocks(
     piece: RowGroup, rows: int, columns: Sequence[str] | None = None
 ) -> Iterator[pd.DataFrame]:
-    """A row group in blocks of at most `rows` rows; the index is the row's number in the whole
-    table.
-    """
+    """A row group in blocks of at most `rows` rows, indexed by their numbers in the whole table."""
     at = piece.first
     try:
         with pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file:
-            for batch in file.iter_batches(
+            batches = file.iter_batches(
                 rows, row_groups=[piece.group], columns=columns, use_threads=False
-            ):
-                frame = check_table(batch.to_pandas(), piece.file).set_axis(
-                    range(at, at + batch.num_rows)
-                )
+            )
+            for batch in batches:
+                frame = check_table(batch.to_pandas(), piece.file)
+                yield frame.set_axis(range(at, at + batch.num_rows))
                 at += batch.num_rows
-                yield frame
                 pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{piece.file} cannot be read", why=str(error).splitlines()[0], do="write it again"
+            f"{piece.file} cannot be read", why=first_line(error), do="write it again"
         ) from None
 
 
@@ -115,9 +115,7 @@ def read_blocks(
 
 @dataclass(frozen=True)
 class RowGroups:
-    """The training rows of a table on disk. An epoch is the same for the same (seed, epoch),
-    whenever it is read.
-    """
+    """The training rows of a table on disk. Equal (seed, epoch) give equal epochs at any time."""
 
     pieces: tuple[RowGroup, ...]
     encoder: Encoder
@@ -127,14 +125,11 @@ class RowGroups:
     count: int  # training rows
     block: int  # rows read at once
     buffer: int  # examples that are shuffled among each other
-    mean_weight: float = (
-        1.0  # of the training rows: weights are divided by it, as they are in memory
-    )
+    # of the training rows: weights are divided by it, as they are in memory
+    mean_weight: float = 1.0
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Examples]:
-        """All training examples once, in chunks: row groups in shuffled order, then shuffled within
-        the buffer.
-        """
+        """All training examples once, in chunks: row groups shuffled, then rows in the buffer."""
         generator = stream(seed, "order", epoch)
         held: list[Examples] = []
         for i in torch.randperm(len(self.pieces), generator=generator).tolist():
@@ -151,8 +146,7 @@ class RowGroups:
         examples = self.encoder.examples(frame[place == 0], self.weight)
         if examples.weights is None:
             return examples
-        weights = examples.weights / self.mean_weight
-        return Examples(examples.numbers, examples.codes, examples.targets, weights)
+        return replace(examples, weights=examples.weights / self.mean_weight)
 
 
 def _shuffle_chunks(held: list[Examples], generator: torch.Generator) -> Iterator[Examples]:
@@ -183,31 +177,18 @@ class SurveyCounts:
     rows: int = 0
     weight: float = 0.0  # of all training rows together
     sample: pd.DataFrame = field(default_factory=pd.DataFrame)  # training rows
-    levels: dict[str, Counter] = field(
-        default_factory=dict
-    )  # of category columns, in training rows
+    levels: dict[str, Counter] = field(default_factory=dict)  # of categories, in training rows
     targets: dict[str, Counter] = field(default_factory=dict)  # all values, where they are few
     digest: str = ""
 
 
-@dataclass(frozen=True)
-class SurveyedTable:
-    """A table on disk, ready to train on."""
-
-    task_type: TaskType
-    encoder: Encoder
-    train: RowGroups
-    validation: Examples | None
-    test: Examples | None
-    rows: Mapping[str, np.ndarray]
-    digest: str
-
-
 def survey_table(
     data: Data, split: AnySplit, encoding: Encoding, *, seed: int, memory: int, notes: list[str]
-) -> SurveyedTable:
-    """Two passes over a Parquet source in at most `memory` bytes: the task type, the encoder,
-    validation and test.
+) -> tuple[RowGroups, SplitExamples, SplitNumbers, str]:
+    """Two passes over a Parquet source in at most `memory` bytes.
+
+    Returns the training rows with the fitted encoder; validation and test, and the numbers of their
+    rows; and a hash of the table.
     """
     if isinstance(split, ByTime):
         raise DataError(
@@ -222,14 +203,11 @@ def survey_table(
     survey = _first_pass(pieces, data, split, encoding, seed=seed, block=block, sample=wanted)
     notes.append(
         f"{data.source} has {total} rows, more than {data.memory} of memory: it is read in pieces; "
-        f"the "
-        f"encoding is fitted on {len(survey.sample)} training rows drawn at random."
+        f"the encoding is fitted on {len(survey.sample)} training rows drawn at random."
     )
     if survey.rows < total:
-        notes.append(
-            f"{total - survey.rows} of {total} rows have no {', '.join(data.target)} and are left "
-            f"out."
-        )
+        targets = ", ".join(data.target)
+        notes.append(f"{total - survey.rows} of {total} rows have no {targets} and are left out.")
     task_type = _task_type(survey, data, notes)
     notes += describe_excluded(data, split.columns())
     skip = (*data.drop, *split.columns(), *(() if data.weight is None else (data.weight,)))
@@ -257,8 +235,7 @@ def survey_table(
         buffer=room,
         mean_weight=(survey.weight or 1.0) / int(survey.counts[0]) if data.weight else 1.0,
     )
-    held, rows = _held_out(groups, survey.counts, room, notes)
-    return SurveyedTable(task_type, encoder, groups, held[1], held[2], rows, survey.digest)
+    return groups, *_held_out(groups, survey.counts, room, notes), survey.digest
 
 
 def _first_pass(
@@ -280,13 +257,13 @@ def _first_pass(
                 survey.targets = {name: Counter() for name in data.target}
             frame, place = place_rows(raw, data.target, split, seed)
             hashed.update(_hash(frame))
-            check_weights(frame, data.weight) if len(frame) else None
+            if len(frame):
+                check_weights(frame, data.weight)
             survey.rows += len(frame)
             survey.counts += np.bincount(place[place >= 0], minlength=3)
             train = frame[place == 0]
-            survey.weight += (
-                0.0 if data.weight is None else float(weights_of(train, data.weight).sum())
-            )
+            if data.weight is not None:
+                survey.weight += float(weights_of(train, data.weight).sum())
             _count_targets(survey.targets, frame)
             _count_categories(survey.levels, train, data, 4 * encoding.codes_up_to)
             kept = _sample_rows([*kept, train], sample, seed)
@@ -296,10 +273,8 @@ def _first_pass(
             why="two are the least",
             do="choose another target or split",
         )
-    survey.sample, survey.digest = (
-        _sample_rows(kept, sample, seed, last=True)[0].sort_index(),
-        hashed.hexdigest(),
-    )
+    survey.sample = _sample_rows(kept, sample, seed, last=True)[0].sort_index()
+    survey.digest = hashed.hexdigest()
     return survey
 
 
@@ -312,9 +287,8 @@ def _hash(frame: pd.DataFrame) -> bytes:
 
 def _count_targets(counts: dict[str, Counter], frame: pd.DataFrame) -> None:
     for name, counter in counts.items():
-        if len(counter) <= MAX_COUNTED_TARGETS and not isinstance(
-            frame[name].iloc[0] if len(frame) else None, (list, np.ndarray)
-        ):
+        lists = len(frame) > 0 and isinstance(frame[name].iloc[0], (list, np.ndarray))
+        if len(counter) <= MAX_COUNTED_TARGETS and not lists:
             counter.update(frame[name].value_counts().to_dict())
 
 
@@ -323,12 +297,9 @@ def _count_categories(
 ) -> None:
     """Count values of text columns; of those that are too many the rarest are forgotten."""
     for name in frame.columns:
-        text = not pd.api.types.is_numeric_dtype(frame[name].dtype) or name in data.categories
-        if (
-            name in data.target
-            or not text
-            or pd.api.types.is_datetime64_any_dtype(frame[name].dtype)
-        ):
+        dtype = frame[name].dtype
+        text = not is_numeric_dtype(dtype) or name in data.categories
+        if name in data.target or not text or is_datetime64_any_dtype(dtype):
             continue
         counter = levels.setdefault(str(name), Counter())
         counter.update(count_levels(frame[name]))
@@ -339,9 +310,7 @@ def _count_categories(
 def _sample_rows(
     frames: list[pd.DataFrame], count: int, seed: int, *, last: bool = False
 ) -> list[pd.DataFrame]:
-    """Of all rows seen the `count` with the smallest hash of their number: a sample that no order
-    can change.
-    """
+    """Of all rows the `count` with the smallest hash of their number: the same in any order."""
     rows = sum(map(len, frames))
     if rows < 2 * count and not last:
         return frames
@@ -361,9 +330,8 @@ def _task_type(survey: SurveyCounts, data: Data, notes: list[str]) -> TaskType:
     counter = survey.targets[name]
     if others or not 0 < len(counter) <= MAX_COUNTED_TARGETS:
         return infer_task_type(survey.sample, data.target, data.task, notes)
-    values = [
-        v for v, n in sorted(counter.items(), key=lambda i: str(i[0])) for _ in range(min(n, 20))
-    ]
+    ordered = sorted(counter.items(), key=lambda item: str(item[0]))
+    values = [v for v, n in ordered for _ in range(min(n, 20))]
     dtype = survey.sample[name].dtype
     column = pd.Series(values, dtype=None if isinstance(dtype, pd.CategoricalDtype) else dtype)
     return infer_task_type(column.to_frame(name), data.target, data.task, notes)
@@ -371,34 +339,27 @@ def _task_type(survey: SurveyCounts, data: Data, notes: list[str]) -> TaskType:
 
 def _held_out(
     groups: RowGroups, counts: np.ndarray, room: int, notes: list[str]
-) -> tuple[dict[int, Examples | None], dict[str, np.ndarray]]:
-    """Validation and test, encoded; where one has more rows than there is room for, a sample of
-    it.
-    """
-    kept: dict[int, list[Examples]] = {1: [], 2: []}
-    rows: dict[int, list[np.ndarray]] = {1: [], 2: []}
-    for i in (1, 2):
+) -> tuple[SplitExamples, SplitNumbers]:
+    """Validation and test, encoded; a sample of a split with more rows than there is room for."""
+    names = SPLIT_NAMES[1:]
+    kept: dict[str, list[Examples]] = {name: [] for name in names}
+    rows: dict[str, list[np.ndarray]] = {name: [np.zeros(0, np.int64)] for name in names}
+    for i, name in enumerate(names, 1):
         if counts[i] > room:
-            notes.append(
-                f"Of {counts[i]} {SPLIT_NAMES[i]} rows about {room} are used, as many as memory "
-                f"holds."
-            )
+            used = f"about {room} are used, as many as memory holds"
+            notes.append(f"Of {counts[i]} {name} rows {used}.")
+    targets = groups.encoder.target.task_type.names
     for piece in groups.pieces:
         for raw in read_blocks(piece, groups.block):
-            frame, place = place_rows(
-                raw, groups.encoder.target.task_type.names, groups.split, groups.seed
-            )
+            frame, place = place_rows(raw, targets, groups.split, groups.seed)
             numbers = frame.index.to_numpy()
-            for i in (1, 2):
-                share = min(1.0, room / max(int(counts[i]), 1))
-                chosen = (place == i) & (
-                    (share == 1) | (hash_places(numbers, 0.0, share, groups.seed + 1) == 2)
-                )
+            for i, name in enumerate(names, 1):
+                chosen = place == i
+                if counts[i] > room:
+                    share = room / int(counts[i])
+                    chosen &= hash_places(numbers, 0.0, share, groups.seed + 1) == 2
                 if chosen.any():
-                    kept[i].append(groups.encoder.examples(frame[chosen], groups.weight))
-                    rows[i].append(numbers[chosen])
-    examples = {i: concatenate(kept[i]) if kept[i] else None for i in (1, 2)}
-    return examples, {
-        SPLIT_NAMES[i]: np.concatenate(rows[i]) if rows[i] else np.zeros(0, np.int64)
-        for i in (1, 2)
-    }
+                    kept[name].append(groups.encoder.examples(frame[chosen], groups.weight))
+                    rows[name].append(numbers[chosen])
+    examples = {name: concatenate(kept[name]) if kept[name] else None for name in names}
+    return examples, {name: np.concatenate(rows[name]) for name in names}

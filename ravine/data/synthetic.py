@@ -1,5 +1,4 @@
-"""Small problems whose answer is known: Gaussian mixtures with their best possible classifier,
-moons, circles, spirals.
+"""Small problems whose answer is known: Gaussian mixtures, moons, circles, spirals.
 
 Letters: N points, C classes.
 """
@@ -11,15 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ravine.rng import stream
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Points around centers [C, 2], one class each, normal with standard deviation `spread`,
-    classes equally likely.
-    """
+    """Points around centers [C, 2], one equally likely class each, normal with SD `spread`."""
 
     centers: np.ndarray
     spread: float
@@ -39,9 +37,7 @@ class Mixture:
         return weights / weights.sum(1, keepdims=True)
 
     def error(self) -> float:
-        """The error rate of Bayes' rule for two classes: Φ(−d / 2σ), d the distance of the
-        centers.
-        """
+        """The error rate of Bayes' rule for two classes: Φ(−d / 2σ), d between the centers."""
         if len(self.centers) != 2:
             raise ValueError("the closed form holds for two classes")
         distance = float(np.linalg.norm(self.centers[0] - self.centers[1]))
@@ -66,9 +62,7 @@ def moons(count: int, seed: int, *, noise: float = 0.2) -> tuple[np.ndarray, np.
     upper = torch.stack([angle.cos(), angle.sin()], 1)
     lower = torch.stack([1 - angle.cos(), 0.5 - angle.sin()], 1)
     points = torch.where(classes[:, None] == 0, upper, lower)
-    return (
-        points + noise * torch.randn(count, 2, generator=generator, dtype=torch.float64)
-    ).numpy(), classes.numpy()
+    return _noisy(points, classes, noise, generator)
 
 
 def circles(count: int, seed: int, *, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -77,9 +71,7 @@ def circles(count: int, seed: int, *, noise: float = 0.1) -> tuple[np.ndarray, n
     classes = torch.arange(count) % 2
     angle = 2 * torch.pi * torch.rand(count, generator=generator, dtype=torch.float64)
     points = torch.stack([angle.cos(), angle.sin()], 1) * (1 - 0.5 * classes[:, None])
-    return (
-        points + noise * torch.randn(count, 2, generator=generator, dtype=torch.float64)
-    ).numpy(), classes.numpy()
+    return _noisy(points, classes, noise, generator)
 
 
 def spirals(
@@ -91,6 +83,11 @@ def spirals(
     along = torch.rand(count, generator=generator, dtype=torch.float64).sqrt()
     angle = 2 * torch.pi * turns * along + torch.pi * classes
     points = torch.stack([angle.cos(), angle.sin()], 1) * along[:, None]
-    return (
-        points + noise * torch.randn(count, 2, generator=generator, dtype=torch.float64)
-    ).numpy(), classes.numpy()
+    return _noisy(points, classes, noise, generator)
+
+
+def _noisy(
+    points: Tensor, classes: Tensor, noise: float, generator: torch.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    normal = torch.randn(len(points), 2, generator=generator, dtype=torch.float64)
+    return (points + noise * normal).numpy(), classes.numpy()

@@ -1,6 +1,4 @@
-"""Tables from files: CSV in its many dialects, Parquet, JSON lines; and DataFrames and arrays as
-they come.
-"""
+"""Tables from files (CSV in its many dialects, Parquet, JSON lines), DataFrames and arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +8,8 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,22 +22,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ravine.data.examples import LoadedImages
-from ravine.errors import DataError, nearest
+from ravine.errors import DataError, first_line, nearest
 from ravine.files import check_readable
 
-MISSING_WORDS = [
-    "",
-    "NA",
-    "N/A",
-    "n/a",
-    "#N/A",
-    "<NA>",
-    "NaN",
-    "nan",
-    "-nan",
-    "NULL",
-    "null",
-]  # not "None": it names things
+# not "None": it names things
+MISSING_WORDS = ["", *"NA N/A n/a #N/A <NA> NaN nan -nan NULL null".split()]
 PARQUET_SUFFIXES = (".parquet", ".pq")
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 CSV_SEPARATORS = (",", ";", "\t", "|")
@@ -57,8 +45,7 @@ folder, a file, a list of paths, a table of paths, an array [N, C, H, W], or `Lo
 
 
 def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame:
-    """The table in a file: `.parquet` (or a folder of such), `.jsonl`, `.ndjson`, everything else
-    is CSV; `.gz` too.
+    """The table in a file: Parquet (or a folder of it), JSON lines or else CSV, also with `.gz`.
 
     The separator (comma, semicolon, tab, bar), the encoding (UTF-8, UTF-16, Latin-1) and decimal
     commas are found from the file; what is unusual is appended to `notes`. Raises
@@ -68,41 +55,29 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
     if not path.exists():
         raise missing_file(path)
     if path.is_dir() or file_kind(path) in PARQUET_SUFFIXES:
-        frame = _read_parquet(path)
-    else:
-        data = _bytes_of(path)
-        if not data.strip():
-            raise DataError(
-                f"{path} is empty", why="there is no table in it", do="export the table again"
-            )
-        frame = (
-            _read_json_lines(data, path)
-            if file_kind(path) in JSON_LINES_SUFFIXES
-            else _read_csv(data, path, notes)
+        return check_table(_read_parquet(path), str(path))
+    data = _bytes_of(path)
+    if not data.strip():
+        raise DataError(
+            f"{path} is empty", why="there is no table in it", do="export the table again"
         )
-    return check_table(frame, str(path))
+    if file_kind(path) in JSON_LINES_SUFFIXES:
+        return check_table(_read_json_lines(data, path), str(path))
+    return check_table(_read_csv(data, path, notes), str(path))
 
 
 def missing_file(path: Path) -> DataError:
     """What to say of a file that does not exist: the nearest name in its folder."""
     folder = path.parent
     if not path.is_absolute() and folder != Path(".") and Path(path.name).exists():
-        return DataError(
-            f"{path} does not exist",
-            why=f"there is a {path.name} in {Path.cwd()}; in a recipe "
-            "file, paths start at the file's own folder",
-            do="check the path",
-        )
-    if not folder.is_dir():
-        return DataError(
-            f"{path} does not exist", why=f"there is no folder {folder}", do="check the path"
-        )
-    names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
-    return DataError(
-        f"{path} does not exist",
-        why=f"in {folder} {nearest(path.name, names)}",
-        do="check the path",
-    )
+        there = f"there is a {path.name} in {Path.cwd()}"
+        why = f"{there}; in a recipe file, paths start at the file's own folder"
+    elif not folder.is_dir():
+        why = f"there is no folder {folder}"
+    else:
+        names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+        why = f"in {folder} {nearest(path.name, names)}"
+    return DataError(f"{path} does not exist", why=why, do="check the path")
 
 
 def file_kind(path: Path) -> str:
@@ -119,9 +94,8 @@ def parquet_files(path: Path) -> list[Path]:
     """The Parquet files at a path: itself, or those in a folder, by name."""
     if not path.is_dir():
         return [path]
-    files = sorted(
-        p for p in path.rglob("*") if p.suffix.lower() in PARQUET_SUFFIXES and p.is_file()
-    )
+    inside = (p for p in path.rglob("*") if p.suffix.lower() in PARQUET_SUFFIXES)
+    files = sorted(p for p in inside if p.is_file())
     if not files:
         raise DataError(
             f"{path} is a folder",
@@ -132,8 +106,7 @@ def parquet_files(path: Path) -> list[Path]:
 
 
 def table_from(given: ExamplesLike) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """A table from what Python users have: a DataFrame, a mapping of columns, or a pair (X, y) of
-    arrays or frames.
+    """A table from a DataFrame, a mapping of columns, or a pair (X, y) of arrays or frames.
 
     Returns the table and the names of the target's columns, () where nothing says which they are.
 
@@ -158,13 +131,7 @@ def table_from(given: ExamplesLike) -> tuple[pd.DataFrame, tuple[str, ...]]:
 def check_table(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """A table whose column names are distinct strings and that has rows. Raises `DataError`."""
     frame = frame.rename(columns=lambda c: str(c).strip().lstrip("\ufeff"))
-    twice = frame.columns[frame.columns.duplicated()].unique().tolist()
-    if twice:
-        raise DataError(
-            f"{name} has the column {twice[0]!r} more than once",
-            why="columns are told apart by name",
-            do="rename or remove one of them",
-        )
+    _check_distinct(frame.columns, name)
     if len(frame) == 0:
         raise DataError(
             f"{name} has no rows",
@@ -215,9 +182,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _text_of(data: bytes, path: Path, notes: list[str]) -> str:
-    """The text of a file in UTF-8, UTF-16 (with a mark, or with zeros in every other byte) or,
-    said, Latin-1.
-    """
+    """The text of a file in UTF-8, UTF-16 (by its mark or zeros in every other byte) or Latin-1."""
     head = data[:4096]
     try:
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -240,8 +205,8 @@ def _text_of(data: bytes, path: Path, notes: list[str]) -> str:
             do="name a CSV, Parquet or JSON lines file",
         )
     notes.append(
-        f"{path.name} is not UTF-8; it was read as Latin-1 (Windows-1252): check names with "
-        f"accents."
+        f"{path.name} is not UTF-8; it was read as Latin-1 (Windows-1252): "
+        f"check names with accents."
     )
     return data.decode("cp1252", errors="replace")
 
@@ -281,14 +246,12 @@ def _read_csv(data: bytes, path: Path, notes: list[str]) -> pd.DataFrame:
             why=str(error).strip().splitlines()[-1],
             do="check the line, its quotes and its separators",
         ) from None
-    if re.search(
-        rf'(?:^|{re.escape(separator)})\s*"?0\d+"?\s*(?:$|{re.escape(separator)})', text, re.M
-    ):
+    edge = re.escape(separator)
+    if re.search(rf'(?:^|{edge})\s*"?0\d+"?\s*(?:$|{edge})', text, re.M):
         whole = [name for name in frame.columns if _whole(frame[name])]
         written = read(io.StringIO(text), usecols=whole, dtype=str) if whole else frame[[]]
-        frame = frame.assign(
-            **{name: written[name] for name in whole if _led_by_zeros(written[name].dropna())}
-        )
+        codes = [name for name in whole if _led_by_zeros(written[name].dropna())]
+        frame = frame.assign(**{name: written[name] for name in codes})
     return frame
 
 
@@ -304,9 +267,7 @@ def _led_by_zeros(written: pd.Series) -> bool:
 
 
 def _header(lines: Sequence[str], separator: str, path: Path) -> tuple[list[str], bool]:
-    """The column names, and whether every row has one field more than there are names (R writes row
-    names so).
-    """
+    """The column names, and whether rows have one field more, as R writes those with names."""
     rows = [row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
     names = [n.strip().lstrip("\ufeff") or f"Unnamed: {i}" for i, n in enumerate(rows[0])]
     if all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", n) for n in names):
@@ -315,15 +276,13 @@ def _header(lines: Sequence[str], separator: str, path: Path) -> tuple[list[str]
             why=f"its first line is {lines[0][:60]!r}",
             do="write a first line with a name for each column",
         )
-    _distinct(names, path)
+    _check_distinct(names, path)
     body = rows[1:-1] or rows[1:]  # the last line of the sample may be cut
     return names, bool(body) and all(len(row) == len(names) + 1 for row in body)
 
 
 def _separator(lines: Sequence[str]) -> str:
-    """The separator that cuts most lines into the same number of fields, more than one; a comma if
-    none does.
-    """
+    """The separator that cuts most lines into equally many fields, more than one; else a comma."""
 
     def quality(separator: str) -> tuple[float, int]:
         widths = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
@@ -335,9 +294,7 @@ def _separator(lines: Sequence[str]) -> str:
 
 
 def _decimal(lines: Sequence[str], separator: str) -> str:
-    """A comma where numbers have decimal commas: some do not have just three digits after it, and
-    none has a dot.
-    """
+    """A comma where numbers have decimal commas: not always three digits after, and no dots."""
     if separator == ",":
         return "."
     cells = [cell.strip() for row in csv.reader(lines[1:], delimiter=separator) for cell in row]
@@ -376,31 +333,25 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     for file in parquet_files(path):
         check_readable(file)
         try:
-            names = pq.read_schema(file).names
-            _distinct(names, file)
+            _check_distinct(pq.read_schema(file).names, file)
             frames.append(pq.read_table(file).to_pandas())
         except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"{file} cannot be read",
-                why=f"its Parquet data are damaged ({_first_line(error)})",
-                do="write or copy it again",
-            ) from None
-    return (
-        pd.concat(frames, ignore_index=True)
-        if len(frames) > 1
-        else frames[0].reset_index(drop=True)
-    )
+            raise damaged_parquet(file, error) from None
+    whole = frames[0] if len(frames) == 1 else pd.concat(frames)
+    return whole.reset_index(drop=True)
 
 
-def _distinct(names: Sequence[str], path: Path) -> None:
-    twice = [n for i, n in enumerate(names) if n and n in names[:i]]
+def damaged_parquet(file: Path, error: BaseException) -> DataError:
+    """What to say of a Parquet file that cannot be read."""
+    why = f"its Parquet data are damaged ({first_line(error)})"
+    return DataError(f"{file} cannot be read", why=why, do="write or copy it again")
+
+
+def _check_distinct(names: Iterable[str], owner: str | Path) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(
-            f"{path} has the column {twice[0]!r} more than once",
+            f"{owner} has the column {twice[0]!r} more than once",
             why="columns are told apart by name",
             do="rename or remove one of them",
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

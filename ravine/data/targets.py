@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -24,16 +25,16 @@ from ravine.old_names import get_key
 TargetScaling = Literal["auto", "standard", "log", "none"]
 # Below that the logarithm lost: test R² 0.279 -> 0.253 at skewness 4.6 (CPS1988 wages), 0.9775 ->
 # 0.9748 at 1.6 (diamonds), 0.863 -> 0.857 at 1.9 (ames); scikit-learn's MLP 128-128, three splits.
-# What is learned from logarithms is nearer the median than the mean, and the score is about the
-# mean.
+# Learned from logarithms is rather the median than the mean, and the score is about the mean.
 MIN_SKEWNESS_TO_LOG = 8.0
 MIN_SKEWNESS_TO_MENTION = 2.0  # that of an exponential distribution
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is predicted, and for regression the scale: y <- (f(y) − center) / spread, f the
-    identity or the logarithm (`transform`).
+    """What is predicted, and for regression the scale: y <- (f(y) − center) / spread.
+
+    f is the identity or the logarithm (`transform`).
     """
 
     task_type: TaskType
@@ -43,87 +44,55 @@ class Target:
 
     @property
     def outputs(self) -> int:
-        """How many outputs a network needs: one for binary and one number, else one for each class,
-        label or number.
-        """
-        if self.task_type.kind == "binary":
-            return 1
-        return (
-            len(self.task_type.names)
-            if self.task_type.kind == "regression"
-            else len(self.task_type.classes)
-        )
+        """How many outputs a network needs: one for binary, else one for each of the labels."""
+        return 1 if self.task_type.kind == "binary" else len(self.labels)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """What each class, label or number is called."""
-        return (
-            self.task_type.names
-            if self.task_type.kind == "regression"
-            else tuple(map(str, self.task_type.classes))
-        )
+        asked = self.task_type
+        return asked.names if asked.kind == "regression" else tuple(map(str, asked.classes))
 
     def encode(self, frame: pd.DataFrame) -> Tensor:
-        """int64 [N] for classes; float32 [N, 1] for binary; float32 [N, C] for regression and
-        labels.
-        """
+        """int64 [N] for classes, float32 [N, 1] for binary, [N, C] for regression and labels."""
         if self.task_type.kind == "regression":
-            return torch.from_numpy(
-                (
-                    (
-                        _transform(_numbers(frame, self.task_type), self.transform)
-                        - np.array(self.center)
-                    )
-                    / np.array(self.spread)
-                ).astype(np.float32)
-            )
+            y = _transform(_numbers(frame, self.task_type), self.transform)
+            scaled = (y - np.array(self.center)) / np.array(self.spread)
+            return torch.from_numpy(scaled.astype(np.float32))
         if self.task_type.kind == "labels":
             return torch.from_numpy(_flags(frame, self.task_type))
         index = torch.from_numpy(_places(frame[self.task_type.names[0]], self.task_type))
         return index if self.task_type.kind == "classes" else index[:, None].float()
 
     def decode(self, predictions: Tensor) -> Tensor:
-        """Predictions, or encoded targets, [..., C] in the target's own units, float64; classes and
-        their probabilities stay what they are."""
+        """Predictions, or encoded targets, [..., C] in the target's own units, float64.
+
+        Classes and their probabilities stay what they are.
+        """
         if self.task_type.kind != "regression":
             return predictions
-        y = predictions.double() * torch.tensor(
-            self.spread, dtype=torch.float64, device=predictions.device
-        )
-        y = y + torch.tensor(self.center, dtype=torch.float64, device=predictions.device)
+        scale = partial(torch.tensor, dtype=torch.float64, device=predictions.device)
+        y = predictions.double() * scale(self.spread) + scale(self.center)
         return y.exp() if self.transform == "log" else y.expm1() if self.transform == "log1p" else y
 
     def frame(self, predictions: Tensor, index: Any = None) -> pd.DataFrame:
-        """A loss's predictions [N, C] as a table: the answer, and for classes and labels the
-        probability of each.
-        """
-        values, names = (
-            self.decode(predictions).detach().cpu().double().numpy(),
-            self.task_type.names,
-        )
-        if self.task_type.kind == "regression":
+        """Predictions [N, C] as a table: the answer, and the probability of each class or label."""
+        values = self.decode(predictions).detach().cpu().double().numpy()
+        kind, names, classes = self.task_type.kind, self.task_type.names, self.task_type.classes
+        if kind == "regression":
             return pd.DataFrame(values, columns=list(names), index=index)
-        classes = self.task_type.classes
-        if self.task_type.kind == "labels":
-            chosen = values > 0.5
-            if self.task_type.lists:
-                rows = [[c for c, on in zip(classes, row, strict=True) if on] for row in chosen]
-                answers = pd.DataFrame({names[0]: pd.Series(rows, index=index, dtype=object)})
-            else:
-                answers = pd.DataFrame(chosen.astype(np.int64), columns=list(names), index=index)
+        if self.task_type.lists:
+            rows = [[c for c, p in zip(classes, row, strict=True) if p > 0.5] for row in values]
+            answers = pd.Series(rows, index=index, dtype=object).to_frame(names[0])
+        elif kind == "labels":
+            answers = (values > 0.5).astype(np.int64)
+            answers = pd.DataFrame(answers, columns=list(names), index=index)
         else:
-            values = (
-                np.concatenate([1 - values, values], 1)
-                if self.task_type.kind == "binary"
-                else values
-            )
-            picked = pd.Series(
-                [classes[i] for i in values.argmax(1)], index=answers_index(index, len(values))
-            )
-            answers = picked.to_frame(names[0])
-        shown = pd.DataFrame(
-            values, columns=[f"probability of {c}" for c in self.labels], index=answers.index
-        )
+            values = np.concatenate([1 - values, values], 1) if kind == "binary" else values
+            picked = [classes[i] for i in values.argmax(1)]
+            answers = pd.Series(picked, index=index).to_frame(names[0])
+        columns = [f"probability of {c}" for c in self.labels]
+        shown = pd.DataFrame(values, columns=columns, index=answers.index)
         return pd.concat([answers, shown], axis=1)
 
     def to_plain(self) -> dict[str, Any]:
@@ -133,20 +102,10 @@ class Target:
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Target:
         """The target that plain data describe."""
-        given: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in get_key(data, "task_type").items()
-        }
-        return cls(
-            TaskType(**given),
-            get_key(data, "transform"),
-            tuple(data["center"]),
-            tuple(data["spread"]),
-        )
-
-
-def answers_index(index: Any, count: int) -> Any:
-    """The index of a table of answers: the given one, or 0, 1, ..."""
-    return pd.RangeIndex(count) if index is None else index
+        given: dict[str, Any] = dict(get_key(data, "task_type"))
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        transform = get_key(data, "transform")
+        return cls(TaskType(**given), transform, tuple(data["center"]), tuple(data["spread"]))
 
 
 def fit_target(
@@ -184,9 +143,8 @@ def fit_target(
                 'set encoding.target = "log".'
             )
     z = _transform(y, transform)
-    centers, spreads = zip(
-        *((0.0, 1.0) if how == "none" else mean_and_spread(column) for column in z.T), strict=True
-    )
+    scales = [(0.0, 1.0) if how == "none" else mean_and_spread(column) for column in z.T]
+    centers, spreads = zip(*scales, strict=True)
     if min(spreads) == 0:
         name = task_type.names[spreads.index(0)]
         raise DataError(
@@ -195,9 +153,8 @@ def fit_target(
             do="split at random, or choose another target",
         )
     effects = {} if how == "none" else {"targets standardized": float(len(task_type.names))}
-    return Target(task_type, transform, centers, spreads), effects | (
-        {} if transform == "as it is" else {"targets logged": 1.0}
-    )
+    effects |= {} if transform == "as it is" else {"targets logged": 1.0}
+    return Target(task_type, transform, centers, spreads), effects
 
 
 def skewness(x: np.ndarray) -> float:
@@ -215,13 +172,8 @@ def _transform(y: np.ndarray, transform: str) -> np.ndarray:
 
 
 def _numbers(frame: pd.DataFrame, task_type: TaskType) -> np.ndarray:
-    return np.stack(
-        [
-            numbers_of(frame[n], n, s)
-            for n, s in zip(task_type.names, task_type.styles, strict=True)
-        ],
-        1,
-    )
+    columns = zip(task_type.names, task_type.styles, strict=True)
+    return np.stack([numbers_of(frame[name], name, style) for name, style in columns], 1)
 
 
 def _places(values: pd.Series, task_type: TaskType) -> np.ndarray:
@@ -241,9 +193,8 @@ def _places(values: pd.Series, task_type: TaskType) -> np.ndarray:
 def _flags(frame: pd.DataFrame, task_type: TaskType) -> np.ndarray:
     if task_type.lists:
         held = [set(map(str, row)) for row in frame[task_type.names[0]]]
-        return np.array(
-            [[float(str(c) in row) for c in task_type.classes] for row in held], np.float32
-        )
+        flags = [[float(str(c) in row) for c in task_type.classes] for row in held]
+        return np.array(flags, np.float32)
     columns = []
     for name in task_type.names:
         texts, codes = texts_of(frame[name])

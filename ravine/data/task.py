@@ -1,5 +1,4 @@
-"""From a source to a task: read, infer the type of task, split, fit the encoder on the training
-rows, encode.
+"""From a source to a task: read, infer the type, split, fit the encoder on training rows, encode.
 
 Letters: N examples, F numbers, K columns of codes, C outputs.
 """
@@ -12,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,10 +29,10 @@ from ravine.data.source import (
     parse_size,
     with_targets,
 )
-from ravine.data.splits import SPLIT_NAMES, AnySplit, SplitRows, check_row_count, check_splits
+from ravine.data.splits import AnySplit, Given, check_row_count, check_splits
 from ravine.data.streaming import RowGroups, is_larger_than, survey_table
 from ravine.data.tables import TableLike, read_table
-from ravine.data.task_type import infer_task_type
+from ravine.data.task_type import TaskKind, infer_task_type
 from ravine.errors import DataError, nearest
 from ravine.old_names import with_earlier_keys
 from ravine.protocols import Signature
@@ -45,22 +44,35 @@ class Task:
 
     `train` is `RowGroups` where the table is larger than the memory allowed. `validation` and
     `test` are None where the split has none. `rows` are the numbers of each split's rows in the
-    source (a test file's come after it). `notes` are sentences about what was inferred and dropped;
-    `effects` how much each technique of the encoding did, 0 for nothing. Equal tasks have equal
-    fingerprints.
+    source (a test file's come after it). `notes` are sentences about what was inferred and dropped.
+    Equal tasks have equal fingerprints.
     """
 
-    kind: Literal["binary", "classes", "regression", "labels"]
-    targets: tuple[str, ...]
-    classes: tuple[Any, ...]
     encoder: Encoder | ImageEncoder
     train: Examples | RowGroups
     validation: Examples | None
     test: Examples | None
     notes: tuple[str, ...]
-    effects: Mapping[str, float]
     fingerprint: str
     rows: Mapping[str, np.ndarray]
+
+    @property
+    def kind(self) -> TaskKind:
+        return self.encoder.target.task_type.kind
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the target's columns."""
+        return self.encoder.target.task_type.names
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        return self.encoder.target.task_type.classes
+
+    @property
+    def effects(self) -> Mapping[str, float]:
+        """How much each technique of the encoding did, 0 for nothing."""
+        return self.encoder.effects
 
     @property
     def outputs(self) -> int:
@@ -82,13 +94,9 @@ class Task:
     def signature(self) -> Signature:
         """What goes in and comes out of a network for this task."""
         encoder = self.encoder
-        return Signature(
-            len(encoder.features),
-            tuple(encoder.code_sizes),
-            self.outputs,
-            encoder.image if isinstance(encoder, ImageEncoder) else None,
-            tuple(encoder.flags),
-        )
+        image = encoder.image if isinstance(encoder, ImageEncoder) else None
+        codes, flags = tuple(encoder.code_sizes), tuple(encoder.flags)
+        return Signature(len(encoder.features), codes, self.outputs, image, flags)
 
 
 def load(
@@ -99,8 +107,7 @@ def load(
     seed: int,
     frame: TableLike | None = None,
 ) -> Task:
-    """The task of a source, or of a `frame` given from Python (a DataFrame, a mapping, or a pair X,
-    y).
+    """The task of a source, or of a `frame` from Python (a DataFrame, a mapping, or a pair X, y).
 
     Raises `DataError` for what is wrong with the table, with what to do about it.
 
@@ -111,14 +118,11 @@ def load(
     """
     if isinstance(data, Images):
         return _load_images(data, split, encoding, seed=seed, frame=frame)
-    if data.test is not None:
-        split = _without_test(split)
-    if (
-        frame is None
-        and data.memory is not None
-        and is_larger_than(Path(data.source), parse_size(data.memory))
-    ):
-        return _load_streamed(data, split, encoding, seed=seed)
+    if data.test is not None and not isinstance(split, Given):  # the test rows are another file's
+        split = dataclasses.replace(split, test=0.0)
+    memory = None if data.memory is None else parse_size(data.memory)
+    if frame is None and memory is not None and is_larger_than(Path(data.source), memory):
+        return _load_streamed(data, split, encoding, seed=seed, memory=memory)
     notes: list[str] = []
     table, targets = open_table(data, frame, notes)
     check_columns(list(table.columns), data, targets)
@@ -126,16 +130,14 @@ def load(
     own = len(table)
     if data.test is not None:
         tested = _test_table(data.test, targets, notes).reindex(columns=table.columns)
-        table, places = (
-            pd.concat([table, tested]),
-            np.append(places, len(table) + np.arange(len(tested))),
-        )
+        places = np.append(places, len(table) + np.arange(len(tested)))
+        table = pd.concat([table, tested])
     check_row_count(own, 0, 0)
     task_type = infer_task_type(table, targets, data.task, notes)
     check_weights(table, data.weight)
     rows = split.rows(table.iloc[:own], task_type, seed, notes)
     if data.test is not None:
-        rows = dataclasses.replace(rows, test=np.arange(own, len(table)))
+        rows = rows._replace(test=np.arange(own, len(table)))
     check_splits(rows, table, task_type, notes)
     notes += describe_excluded(data, split.columns())
     skip = (*data.drop, *split.columns(), *(() if data.weight is None else (data.weight,)))
@@ -150,83 +152,69 @@ def load(
         notes=notes,
     )
     examples = {
-        name: _examples(encoder, table, getattr(rows, name), data.weight) for name in SPLIT_NAMES
+        name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
+        for name, r in rows._asdict().items()
     }
-    numbers = {name: places[getattr(rows, name)] for name in SPLIT_NAMES}
-    assert examples["train"] is not None  # splits raise before
-    return Task(
-        kind=task_type.kind,
-        targets=task_type.names,
-        classes=task_type.classes,
-        encoder=encoder,
-        **examples,  # type: ignore[arg-type]
-        notes=tuple([*notes, _describe_sizes(rows, split)]),
-        effects=encoder.effects,
-        fingerprint=_fingerprint(encoder, examples, numbers),
-        rows=numbers,
-    )
+    numbers = {name: places[r] for name, r in rows._asdict().items()}
+    sizes = "{} rows train, {} validate, {} test".format(*map(len, rows))
+    notes.append(f"{sizes} ({type(split).__name__}).")
+    return _task(encoder, examples, numbers, notes, _fingerprint(encoder, examples, numbers))
 
 
-def _load_streamed(data: Data, split: AnySplit, encoding: Encoding, *, seed: int) -> Task:
+def _task(
+    encoder: Encoder | ImageEncoder,
+    examples: Mapping[str, Examples | None],
+    rows: Mapping[str, np.ndarray],
+    notes: list[str],
+    fingerprint: str,
+    *,
+    groups: RowGroups | None = None,
+) -> Task:
+    train = groups or examples["train"]
+    assert train is not None  # splits raise before
+    held_out = examples["validation"], examples["test"]
+    return Task(encoder, train, *held_out, tuple(notes), fingerprint, rows)
+
+
+def _load_streamed(
+    data: Data, split: AnySplit, encoding: Encoding, *, seed: int, memory: int
+) -> Task:
     notes: list[str] = []
-    assert data.memory is not None
-    found = survey_table(
-        data, split, encoding, seed=seed, memory=parse_size(data.memory), notes=notes
+    groups, examples, rows, digest = survey_table(
+        data, split, encoding, seed=seed, memory=memory, notes=notes
     )
-    held: dict[str, Examples | None] = {"validation": found.validation, "test": found.test}
+    encoder = groups.encoder
     if data.test is not None:
-        held["test"] = found.encoder.examples(
-            _test_table(data.test, data.target, notes), data.weight
-        )
-    if held["validation"] is None and split.validation > 0:
+        tested = _test_table(data.test, data.target, notes)
+        examples["test"] = encoder.examples(tested, data.weight)
+    if examples["validation"] is None and split.validation > 0:
         raise DataError(
             "no row is given to validation",
             why="the recipe keeps a validation split",
             do="mark some rows",
         )
-    counts = {name: 0 if e is None else e.count for name, e in held.items()}
+    counts = {name: 0 if e is None else e.count for name, e in examples.items()}
     notes.append(
-        f"{found.train.count} rows train, {counts['validation']} validate, {counts['test']} test."
+        f"{groups.count} rows train, {counts['validation']} validate, {counts['test']} test."
     )
-    return Task(
-        kind=found.task_type.kind,
-        targets=found.task_type.names,
-        classes=found.task_type.classes,
-        encoder=found.encoder,
-        train=found.train,
-        **held,
-        notes=tuple(notes),
-        effects=found.encoder.effects,
-        fingerprint=_fingerprint(found.encoder, held, found.rows, found.digest),
-        rows=found.rows,
-    )
+    fingerprint = _fingerprint(encoder, examples, rows, digest)
+    return _task(encoder, examples, rows, notes, fingerprint, groups=groups)
 
 
 def _load_images(
     data: Images, split: AnySplit, encoding: Encoding, *, seed: int, frame: TableLike | None
 ) -> Task:
     notes: list[str] = []
-    found = read_images(data, split, encoding, seed=seed, frame=frame, notes=notes)
-    held = {name: getattr(found, name) for name in SPLIT_NAMES}
-    targets = {
-        n: e and Examples(torch.empty(e.count, 0), targets=e.targets) for n, e in held.items()
-    }
-    return Task(
-        kind=found.task_type.kind,
-        targets=found.task_type.names,
-        classes=found.task_type.classes,
-        encoder=found.encoder,
-        **held,
-        notes=tuple(notes),
-        effects=found.encoder.effects,
-        fingerprint=_fingerprint(found.encoder, targets, found.rows, found.digest),
-        rows=found.rows,
+    encoder, examples, rows, digest = read_images(
+        data, split, encoding, seed=seed, frame=frame, notes=notes
     )
-
-
-def _without_test(split: AnySplit) -> Any:
-    """The split without a test share: the test rows are another file's."""
-    return dataclasses.replace(split, test=0.0) if hasattr(split, "test") else split
+    # the digest covers the pixels
+    targets = {
+        name: e and Examples(torch.empty(e.count, 0), targets=e.targets)
+        for name, e in examples.items()
+    }
+    fingerprint = _fingerprint(encoder, targets, rows, digest)
+    return _task(encoder, examples, rows, notes, fingerprint)
 
 
 def _test_table(path: str, targets: tuple[str, ...], notes: list[str]) -> pd.DataFrame:
@@ -241,37 +229,21 @@ def _test_table(path: str, targets: tuple[str, ...], notes: list[str]) -> pd.Dat
     return with_targets(tested, targets, notes)[0]
 
 
-def _examples(
-    encoder: Encoder, table: pd.DataFrame, rows: np.ndarray, weight: str | None
-) -> Examples | None:
-    return encoder.examples(table.iloc[rows], weight) if len(rows) else None
-
-
-def _describe_sizes(rows: SplitRows, split: AnySplit) -> str:
-    sizes = [len(getattr(rows, name)) for name in SPLIT_NAMES]
-    return f"{sizes[0]} rows train, {sizes[1]} validate, {sizes[2]} test ({type(split).__name__})."
-
-
 def _fingerprint(
     encoder: Encoder | ImageEncoder,
     examples: Mapping[str, Examples | None],
     rows: Mapping[str, np.ndarray],
     digest: str = "",
 ) -> str:
-    """A hash of everything that training can see: encoder, encoded examples, which rows they
-    are.
-    """
-    hashed = hashlib.blake2b(
-        json.dumps(with_earlier_keys(encoder.to_plain())).encode() + digest.encode(), digest_size=16
-    )
+    """A hash of all that training can see: encoder, encoded examples, which rows they are."""
+    plain = json.dumps(with_earlier_keys(encoder.to_plain()))
+    hashed = hashlib.blake2b(plain.encode() + digest.encode(), digest_size=16)
     for name in sorted(examples):
         hashed.update(name.encode())
-        for tensor in examples[name].fields if examples[name] is not None else ():  # type: ignore
-            hashed.update(
-                b"-"
-                if tensor is None
-                else str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes()
-            )
+        found = examples[name]
+        for tensor in () if found is None else found.fields:
+            shape = b"-" if tensor is None else str(tuple(tensor.shape)).encode()
+            hashed.update(shape + (b"" if tensor is None else tensor.numpy().tobytes()))
     for name in sorted(rows):
         hashed.update(rows[name].astype(np.int64).tobytes())
     return hashed.hexdigest()

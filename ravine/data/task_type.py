@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_datetime64_any_dtype
 
 from ravine.data.parsing import (
     NO_WORDS,
     YES_NO_PAIRS,
     YES_WORDS,
+    column_number_style,
     is_text,
-    number_style,
     numbers_of,
     refuse_values,
     texts_of,
 )
 from ravine.errors import DataError
 
+TaskKind: TypeAlias = Literal["binary", "classes", "regression", "labels"]
+
 
 @dataclass(frozen=True)
 class TaskType:
-    """What is to be learned: the kind of task, the target columns, their classes, and how numbers
-    are written in them.
+    """What is to be learned: the kind, the target columns, their classes, how numbers are written.
 
     Classes keep their types. For labels they are the names of the columns, or what the lists of one
     column hold.
     """
 
-    kind: Literal["binary", "classes", "regression", "labels"]
+    kind: TaskKind
     names: tuple[str, ...]
     classes: tuple[Any, ...] = ()
     styles: tuple[str, ...] = ()
@@ -41,9 +43,7 @@ class TaskType:
 def infer_task_type(
     frame: pd.DataFrame, names: Sequence[str], task: str, notes: list[str]
 ) -> TaskType:
-    """What the target columns ask for. `task` is "auto" or a kind. Raises `DataError` where they do
-    not fit.
-    """
+    """What the target columns ask for. `task` is "auto" or a kind, which must fit (`DataError`)."""
     name, *others = names
     names = (name, *others)
     if others:
@@ -63,13 +63,12 @@ def infer_task_type(
         )
     kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct)
     if kind == "regression":
-        style = number_style(texts_of(values)[0]) if is_text(values) else ""
+        style = column_number_style(values)
         numbers_of(values, name, style)
         notes.append(f"{name} is a number: regression ({why}).")
         return TaskType("regression", names, styles=(style,))
     if kind == "labels":
-        classes = _zero_one(frame, names)
-        return TaskType("labels", names, classes)
+        return TaskType("labels", names, _zero_one(frame, names))
     classes = _distinct_classes(values)
     if kind == "binary" and len(classes) != 2:
         raise DataError(
@@ -78,17 +77,15 @@ def infer_task_type(
             do='set data.task = "classes"',
         )
     if len(classes) > max(2, len(values) / 2):
+        first = ", ".join(map(repr, classes[:3]))
         raise DataError(
             f"the target {name} has {len(classes)} different values in {len(values)} rows",
-            why=f"classes need several rows each; the first are "
-            f"{', '.join(map(repr, classes[:3]))}",
+            why=f"classes need several rows each; the first are {first}",
             do="choose another target",
         )
     if kind == "binary":
-        notes.append(
-            f"{name} is {classes[0]!r} or {classes[1]!r}: binary, {classes[1]!r} is the positive "
-            f"one."
-        )
+        no, yes = map(repr, classes)
+        notes.append(f"{name} is {no} or {yes}: binary, {yes} is the positive one.")
     else:
         notes.append(f"{name} has {len(classes)} values: classes ({why}).")
     return TaskType(kind, names, classes)  # type: ignore[arg-type]
@@ -99,13 +96,13 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
         return "binary", "two values"
     if isinstance(values.dtype, pd.CategoricalDtype):
         return "classes", "it is categorical"
-    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+    if is_datetime64_any_dtype(values.dtype):
         raise DataError(
             f"the target {values.name} is a date",
             why="dates cannot be predicted",
             do="make a number of it: days until it, or since it",
         )
-    style = number_style(texts_of(values)[0]) if is_text(values) else ""
+    style = column_number_style(values)
     if is_text(values) and not style:
         return "classes", "it is text"
     numbers = numbers_of(values, str(values.name), style)
@@ -136,7 +133,7 @@ def _infer_several_targets(
     if task == "labels" or (task == "auto" and flags):
         notes.append(f"{', '.join(names)} are 0 or 1: labels, each predicted by itself.")
         return TaskType("labels", names, _zero_one(frame, names))
-    styles = tuple(number_style(texts[n]) if is_text(frame[n]) else "" for n in names)
+    styles = tuple(column_number_style(frame[name]) for name in names)
     for name, style in zip(names, styles, strict=True):
         if is_text(frame[name]) and not style:
             raise DataError(
@@ -151,10 +148,9 @@ def _infer_several_targets(
 
 def _zero_one(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        known = np.array(
-            [t.lower() in NO_WORDS + YES_WORDS for t in texts_of(frame[name])[0]] + [True]
-        )
-        bad = ~known[texts_of(frame[name])[1]]
+        texts, codes = texts_of(frame[name])
+        known = [t.lower() in NO_WORDS + YES_WORDS for t in texts]
+        bad = ~np.array([*known, True])[codes]
         refuse_values(frame[name], bad, f"the label {name}", "0 or 1")
     return names
 
@@ -177,10 +173,8 @@ def _sort_classes(values: Any) -> tuple[Any, ...]:
     lowered = {str(v).lower() for v in found}
     if len(found) == 2 and lowered in YES_NO_PAIRS:
         return tuple(sorted(found, key=lambda v: str(v).lower() in YES_WORDS))
-    by: Callable[[Any], Any] = (
-        (lambda v: v) if len({isinstance(v, str) for v in found}) == 1 else str
-    )
-    return tuple(sorted(found, key=by))
+    mixed = len({isinstance(v, str) for v in found}) > 1
+    return tuple(sorted(found, key=str if mixed else None))
 
 
 def _python_value(value: Any) -> Any:

@@ -13,9 +13,14 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
+import torch
+from scipy.stats import rankdata
 from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.neighbors import KNeighborsRegressor
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 Array: TypeAlias = np.ndarray
 # of training inputs, their targets, new inputs and a seed: predictions for the new inputs
@@ -32,10 +37,15 @@ MANY_OUTPUTS = 20  # half as many examples then
 MAX_OUTPUTS = 64  # more classes take too long
 TOKEN_WINDOW = 4  # tokens, the present one counted
 MAX_FEATURES = 600
+NEIGHBOR_SHIFTS = {  # by the dimensions of signals and images
+    3: ((1,), (2,), (3,)),
+    4: ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0)),
+}
 # standard errors above 0; of uninformative inputs one in twenty gets there, see `association_z`
 SURE_SIGNAL = 3.0
 OPPOSED_SIGNAL = -5.0
-MIN_PROBABILITY = 1e-3  # nobody is surer than that
+MIN_PROBABILITY = 1e-3  # of a class, so that one error does not count for all
+SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of predictions towards the null answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +83,14 @@ class BaselineResult:
             return True
         unclear = self.examples < MIN_INFORMED_EXAMPLES or self.lowest_signal < OPPOSED_SIGNAL
         return None if unclear else False
+
+    @property
+    def scaled_score(self) -> float | None:
+        """The score on a scale from 0, that of the best constant answer, to 1; None where that
+        answer is perfect.
+        """
+        least = 0.0 if self.kind in ("number", "numbers") else self.null_score
+        return (self.score - least) / (1 - least) if self.null_score < 1 else None
 
     @property
     def gained_share(self) -> float:
@@ -154,15 +172,12 @@ def _cross_validate(
             old, new = folds != fold, folds == fold
             out[new] = learner(given[old], y[old], given[new], seed)
         out = np.nan_to_num(out)
-        signals[name] = (
-            association_z(out, y, folds, groups)
-            if kind in (*CLASS_KINDS, "labels")
-            else association_z(mean_ranks(out), mean_ranks(y), folds, groups)
-        )
-        predictions[name] = min(
-            (null + a * (out - null) for a in (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)),
-            key=lambda p: float(_losses(p, y, kind).mean()),
-        )
+        compared = (out, y)
+        if kind in ("number", "numbers"):
+            compared = rankdata(out, axis=0), rankdata(y, axis=0)
+        signals[name] = association_z(*compared, folds, groups)
+        shrunk = (null + part * (out - null) for part in SHRINKAGES)
+        predictions[name] = min(shrunk, key=lambda p: float(_losses(p, y, kind).mean()))
         losses[name] = _losses(predictions[name], y, kind)
     best = min(losses, key=lambda name: float(losses[name].mean()))
     nothing = _losses(null, y, kind)
@@ -203,37 +218,27 @@ def _score(predicted: Array, y: Array, kind: str) -> float:
 
 
 def association_z(predicted: Array, y: Array, folds: Array, groups: Array) -> float:
-    """How surely predictions and targets go together: mean over its standard error of their
-    products, each less its fold's mean.
+    """The association of predictions and targets: the mean of their products, each less its fold's
+    mean, over its standard error.
 
-    Unlike the loss it does not mind predictions that are too sure. Without any information its mean
-    is about 0 and its spread about 1.4, not 1: each pair of examples in different folds counts
-    twice, once with either as the new one.
+    Unlike the loss it is not hurt by overconfident predictions. Without any information its mean is
+    about 0 and its standard deviation about 1.4, not 1: each pair of examples in different folds
+    counts twice, once with either as the new one.
     """
     product = np.empty(len(y))
     scale = y.std(0)
     scale = np.where(scale > 0, scale, np.inf)
     for fold in np.unique(folds):
         rows = folds == fold
-        product[rows] = (
-            (predicted[rows] - predicted[rows].mean(0)) * (y[rows] - y[rows].mean(0)) / scale**2
-        ).sum(1)
+        p, q = predicted[rows] - predicted[rows].mean(0), y[rows] - y[rows].mean(0)
+        product[rows] = (p * q / scale**2).sum(1)
     each = group_means(product, groups)
     error = each.std() / math.sqrt(len(each))
     return float(each.mean() / error) if error > 0 else 0.0
 
 
-def mean_ranks(x: Array) -> Array:
-    """Mean ranks, ties shared."""
-    out = np.empty(x.shape)
-    for place in range(x.shape[1]):
-        _, at, counts = np.unique(x[:, place], return_inverse=True, return_counts=True)
-        out[:, place] = (np.cumsum(counts) - (counts - 1) / 2)[at]
-    return out
-
-
 def group_means(values: Array, groups: Array) -> Array:
-    """The mean of each group: what belongs together is one witness."""
+    """The mean of each group: copies of an example are not independent."""
     _, at, counts = np.unique(groups, return_inverse=True, return_counts=True)
     return np.bincount(at, weights=values) / counts
 
@@ -247,9 +252,8 @@ def assign_folds(groups: Array, seed: int) -> Array:
 def to_array(values: Tensor) -> Array:
     """A tensor as an array that numpy can count with; half precision becomes single."""
     values = values.detach().cpu()
-    return (
-        values.float() if values.is_floating_point() and values.element_size() < 4 else values
-    ).numpy()
+    half = values.is_floating_point() and values.element_size() < 4
+    return (values.float() if half else values).numpy()
 
 
 def evenly_spaced_rows(count: int, most: int) -> Array:
@@ -277,9 +281,12 @@ def duplicate_groups(x: Array) -> Array:
     if not has_measured_numbers(flat):
         return np.arange(len(x))
     found: dict[bytes, int] = {}
-    return np.array(
-        [found.setdefault(row.tobytes(), len(found)) for row in np.ascontiguousarray(flat)]
-    )
+    return np.array([found.setdefault(row, len(found)) for row in row_bytes(flat)])
+
+
+def row_bytes(x: Array) -> list[bytes]:
+    """The bytes of each row, by which equal rows are found."""
+    return [row.tobytes() for row in np.ascontiguousarray(x).reshape(len(x), -1)]
 
 
 def has_measured_numbers(flat: Array) -> bool:
@@ -292,7 +299,7 @@ def has_measured_numbers(flat: Array) -> bool:
     """
     if flat.dtype.kind != "f" or not len(flat):
         return False
-    distinct = len({row.tobytes() for row in np.ascontiguousarray(flat)})
+    distinct = len(set(row_bytes(flat)))
     chosen = flat[:, evenly_spaced_rows(flat.shape[1], 100)]
     values = max((len(np.unique(column)) for column in chosen.T), default=0)
     return values >= max(10, 0.3 * distinct)
@@ -306,14 +313,7 @@ def make_features(x: Array) -> Array:
         return _token_features(x)
     small = x.astype(float)
     while small[0].size > MAX_FEATURES and small.ndim == 4 and min(small.shape[2:]) >= 4:
-        corners = [
-            small[
-                :, :, a : a + 2 * (small.shape[2] // 2) : 2, b : b + 2 * (small.shape[3] // 2) : 2
-            ]
-            for a in (0, 1)
-            for b in (0, 1)
-        ]
-        small = np.mean(corners, axis=0)
+        small = avg_pool2d(torch.from_numpy(small), 2).numpy()
     flat = small.reshape(len(x), -1)
     parts = [flat[:, evenly_spaced_rows(flat.shape[1], MAX_FEATURES)]]
     if x.ndim > 2:
@@ -346,14 +346,8 @@ def _features_of_any_place(x: Array) -> Array:
             view = view.mean(1, keepdims=True)
         axes = tuple(range(2, view.ndim))
         found += [view.mean(axes), view.std(axes), view.max(axes), view.min(axes)]
-        shifts = (
-            ((1,), (2,), (3,))
-            if view.ndim == 3
-            else ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
-        )
-        for shift in shifts:
-            if view.ndim in (3, 4):
-                found.append((view * np.roll(view, shift, axes)).mean(axes))
+        for shift in NEIGHBOR_SHIFTS.get(view.ndim, ()):
+            found.append((view * np.roll(view, shift, axes)).mean(axes))
         if view.ndim == 3:
             found.append((view[:, :, 1:] * view[:, :, :-1] > 0).mean(2))
     return np.concatenate(found, 1) if found else np.empty((len(x), 0))
@@ -363,16 +357,13 @@ def _token_features(x: Array) -> Array:
     names, at = np.unique(x, return_inverse=True)
     at = at.reshape(x.shape)
     common = np.argsort(-np.bincount(at.reshape(-1)))[:200]
-    counts = np.stack([(at == name).sum(1) for name in common], 1).astype(float)
-    parts = [counts]
+    parts = [np.stack([(at == name).sum(1) for name in common], 1)]
     if x.shape[1] * len(names) <= MAX_FEATURES // 2:
-        parts.append((at[:, :, None] == np.arange(len(names))).reshape(len(x), -1).astype(float))
+        parts.append((at[:, :, None] == np.arange(len(names))).reshape(len(x), -1))
     if len(names) <= 12 and x.shape[1] > 1:
         pairs = at[:, 1:] * len(names) + at[:, :-1]
-        parts.append(
-            np.stack([(pairs == pair).sum(1) for pair in range(len(names) ** 2)], 1).astype(float)
-        )
-    return _standardize(np.concatenate(parts, 1))
+        parts.append(np.stack([(pairs == pair).sum(1) for pair in range(len(names) ** 2)], 1))
+    return _standardize(np.concatenate(parts, 1).astype(float))
 
 
 def token_windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Array, Array]:
@@ -389,17 +380,14 @@ def token_windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Arra
     rank = np.full(len(names) + 1, len(common))  # the last: before the beginning
     rank[common] = np.arange(len(common))
     at = at.reshape(x.shape)
-    back = [
-        np.where(places >= b, at[rows, np.maximum(places - b, 0)], len(names))
-        for b in range(TOKEN_WINDOW)
-    ]
-    parts = [(rank[each][:, None] == np.arange(len(common) + 1)).astype(float) for each in back]
+    before = [np.maximum(places - b, 0) for b in range(TOKEN_WINDOW)]
+    back = [np.where(places >= b, at[rows, p], len(names)) for b, p in enumerate(before)]
+    parts = [rank[each][:, None] == np.arange(len(common) + 1) for each in back]
     if len(common) <= 12:
         pair = rank[back[0]] * (len(common) + 1) + rank[back[1]]
-        parts.append((pair[:, None] == np.arange((len(common) + 1) ** 2)).astype(float))
-        same = [(back[0] == each).astype(float)[:, None] for each in back[1:]]
-        parts += same
-    return _standardize(np.concatenate(parts, 1)), y[rows, places], rows
+        parts.append(pair[:, None] == np.arange((len(common) + 1) ** 2))
+        parts += [(back[0] == each)[:, None] for each in back[1:]]
+    return _standardize(np.concatenate(parts, 1).astype(float)), y[rows, places], rows
 
 
 def _project(x: Array, most: int = 100) -> Array:
@@ -413,21 +401,8 @@ def _project(x: Array, most: int = 100) -> Array:
 
 
 def _linear(x: Array, y: Array, new: Array, seed: int) -> Array:
-    """Ridge regression, its strength by generalized cross-validation (Golub, Heath & Wahba
-    1979).
-    """
-    middle, mean = x.mean(0), y.mean(0)
-    u, s, vt = np.linalg.svd(x - middle, full_matrices=False)
-    projected = u.T @ (y - mean)
-    best: tuple[float, Array] | None = None
-    for strength in np.logspace(-3, 4, 8):
-        kept = s**2 / (s**2 + strength)
-        rest = ((y - mean - u @ (kept[:, None] * projected)) ** 2).sum()
-        criterion = float(rest / max(len(x) - 1 - kept.sum(), 1e-3) ** 2)
-        if best is None or criterion < best[0]:
-            best = criterion, vt.T @ ((s / (s**2 + strength))[:, None] * projected)
-    assert best is not None
-    return (new - middle) @ best[1] + mean
+    """Ridge regression, its strength by leaving one out."""
+    return RidgeCV(np.logspace(-3, 4, 8)).fit(x, y).predict(new).reshape(len(new), -1)
 
 
 def _logistic(x: Array, y: Array, new: Array, seed: int) -> Array:
@@ -443,17 +418,11 @@ def _logistic(x: Array, y: Array, new: Array, seed: int) -> Array:
     return out
 
 
-def _squares(a: Array, b: Array) -> Array:
-    return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
-
-
 def _neighbors(x: Array, y: Array, new: Array, seed: int) -> Array:
-    """The mean of the nearest sqrt(N) / 2 examples, at least 5."""
+    """The mean of the nearest sqrt(N) / 2 examples, at least 5, the nearer the more weight."""
     near = min(max(5, int(math.sqrt(len(x)) / 2)), len(x) - 1)
-    distances = _squares(new, x)
-    nearest = np.argpartition(distances, near - 1, axis=1)[:, :near]
-    weights = 1 / (1e-6 + np.take_along_axis(distances, nearest, 1) ** 0.5)
-    return (weights[:, :, None] * y[nearest]).sum(1) / weights.sum(1)[:, None]
+    model = KNeighborsRegressor(near, weights="distance", algorithm="brute")
+    return model.fit(x, y).predict(new)
 
 
 def _kernel(x: Array, y: Array, new: Array, seed: int) -> Array:
@@ -463,7 +432,8 @@ def _kernel(x: Array, y: Array, new: Array, seed: int) -> Array:
     chosen = evenly_spaced_rows(len(x), KERNEL_EXAMPLES)
     x, y = x[chosen], y[chosen]
     mean = y.mean(0)
-    distances, to_new = _squares(x, x), _squares(new, x)
+    distances = euclidean_distances(x, squared=True)
+    to_new = euclidean_distances(new, x, squared=True)
     width = float(np.median(distances)) or 1.0
     best, answer = math.inf, np.broadcast_to(mean, (len(new), y.shape[1]))
     for part in (1.0, 1 / 9):

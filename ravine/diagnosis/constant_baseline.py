@@ -3,12 +3,115 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
+from ravine.diagnosis.output_kinds import MIN_SHARE, OUTPUT_KINDS, find_target_kind
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
 MEAN_REDUCTION = 1  # how torch numbers reduction="mean" in a node of its graph
+SEARCH_ITERATIONS = 40
+WEIGHT_NAMES = ("weight", "pos_weight")
+REFUSED_LOSS = 1e30  # stands for numbers that the loss refuses
+
+
+@dataclass(frozen=True)
+class ConstantAnswer:
+    """An output that is the same for all examples, and its loss."""
+
+    loss: float
+    output: Tensor
+
+
+def find_best_constant(
+    loss: Loss,
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    output_kind: str = "",
+    class_axis: int = -1,
+) -> ConstantAnswer | None:
+    """The best output that is the same for all examples (of tokens: and for all places), as the
+    kind of number that the outputs [N, ...] are.
+
+    The best of the closed forms of the usual losses is improved by L-BFGS. None if the loss has no
+    gradient, refuses all constants, or falls without end.
+
+    >>> x, y = torch.zeros(4, 1), torch.tensor([[1.0], [2.0], [3.0], [6.0]])
+    >>> best = find_best_constant(torch.nn.functional.mse_loss, x, y)
+    >>> best.loss, best.output
+    (3.5, tensor([3.]))
+    """
+    target_kind = find_target_kind(outputs, targets, class_axis)
+    shape = [1, *outputs.shape[1:]]
+    if target_kind == "tokens":
+        shape = [1] * outputs.dim()
+        shape[class_axis] = outputs.shape[class_axis]
+    to_output, _ = OUTPUT_KINDS[output_kind]
+    best_loss = math.inf
+    best: Tensor | None = None
+
+    def evaluate(free: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal best_loss, best
+        leaf = torch.tensor(free).reshape(shape).to(outputs).requires_grad_()
+        try:
+            answer = to_output(leaf, class_axis).expand(outputs.shape)
+            value = loss(answer, targets).sum()
+            (gradient,) = torch.autograd.grad(value, leaf)
+        except Exception:
+            return REFUSED_LOSS, np.zeros_like(free)
+        level = float(value.detach())
+        if not math.isfinite(level):
+            return REFUSED_LOSS, np.zeros_like(free)
+        if level < best_loss:
+            best_loss, best = level, leaf.detach()
+        return level, gradient.double().cpu().numpy().ravel()
+
+    starts = [
+        start.double().cpu().expand(shape).numpy().ravel()
+        for start in _closed_forms(outputs, targets, target_kind, output_kind, class_axis)
+    ]
+    start = min(starts, key=lambda free: evaluate(free)[0])
+    options = {"maxiter": SEARCH_ITERATIONS}
+    minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
+    limit = 1e3 * (1 + float(targets.double().abs().max()))
+    if best is None or float(best.abs().max()) > limit:
+        return None
+    return ConstantAnswer(best_loss, to_output(best, class_axis).squeeze(0))
+
+
+def _closed_forms(
+    outputs: Tensor, targets: Tensor, target_kind: str, output_kind: str, class_axis: int
+) -> Iterator[Tensor]:
+    """Best constants of the usual losses, as any numbers: zeros, log shares of classes,
+    and of numbers mean, median, logarithm and log odds.
+    """
+    yield torch.zeros([1] * outputs.dim())
+    if target_kind in ("classes", "tokens"):
+        counts = torch.bincount(targets[targets >= 0], minlength=outputs.shape[class_axis])
+        shares = (counts / counts.sum()).clamp(min=MIN_SHARE)
+        axis = class_axis % outputs.dim()
+        yield shares.log().reshape([-1 if d == axis else 1 for d in range(outputs.dim())])
+    elif targets.numel() == outputs.numel():
+        numbers = targets.reshape(outputs.shape).double()
+        mean = numbers.mean(0, keepdim=True)
+        yield OUTPUT_KINDS[output_kind][1](mean)
+        if not output_kind:
+            yield numbers.median(0, keepdim=True).values
+            if bool((mean > 0).all()):
+                yield mean.log()
+            if bool(((mean >= 0) & (mean <= 1)).all()):
+                yield mean.logit(eps=MIN_SHARE)
+
+
+# Losses of torch, from their graph
 
 
 class SavedTargetBaseline:
@@ -26,9 +129,7 @@ class SavedTargetBaseline:
 
     def __init__(self) -> None:
         self.kind, self.count = "", 0
-        self.sums: Tensor | None = (
-            None  # of targets or labels by output; or the count of each class
-        )
+        self.sums: Tensor | None = None  # of targets or labels by output; or counts of the classes
         self.squares: Tensor | None = None
 
     @torch.no_grad()
@@ -39,42 +140,28 @@ class SavedTargetBaseline:
         if not kind:
             return ""
         try:
-            if kind != "MseLoss" and node._saved_weight is not None:
-                return ""
-            if kind == "BinaryCrossEntropyWithLogits" and node._saved_pos_weight is not None:
+            if any(getattr(node, f"_saved_{name}", None) is not None for name in WEIGHT_NAMES):
                 return ""
             target = node._saved_target.detach()
             if kind == "NllLoss":
                 target = target[target != node._saved_ignore_index]
+                counts = torch.bincount(target, minlength=node._saved_self.shape[1]).double()
+                sums = squares = counts
+            else:
+                rows = len(target) if target.dim() else 1
+                target = target.double().reshape(rows, -1)
+                sums, squares = target.sum(0), target.square().sum(0)
         except (AttributeError, RuntimeError):  # the graph was freed: backward came first
             return kind
         if self.kind not in ("", kind) or not target.numel():
             return ""
-        if kind == "NllLoss":
-            self._add_classes(target.flatten())
-        else:
-            wide = target.double()
-            self._add_numbers(
-                kind, wide.reshape(len(target), -1) if target.dim() > 1 else wide[:, None]
-            )
-        return kind
-
-    def _add_classes(self, classes: Tensor) -> None:
-        known = 0 if self.sums is None else len(self.sums)
-        counts = torch.bincount(classes, minlength=known).double()
-        if self.sums is not None:
-            counts[:known] += self.sums
-        self.sums = self.squares = counts
-        self.kind, self.count = "NllLoss", self.count + classes.numel()
-
-    def _add_numbers(self, kind: str, rows: Tensor) -> None:
-        sums, squares = rows.sum(0), rows.square().sum(0)
         if self.sums is not None and self.squares is not None:
-            if len(self.sums) != len(sums):
-                return
+            if sums.shape != self.sums.shape:
+                return kind
             sums, squares = self.sums + sums, self.squares + squares
+        self.kind, self.count = kind, self.count + len(target)
         self.sums, self.squares = sums, squares
-        self.kind, self.count = kind, self.count + len(rows)
+        return kind
 
     @property
     def loss(self) -> float | None:

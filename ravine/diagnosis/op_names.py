@@ -27,25 +27,8 @@ MIXING_NODES = frozenset(  # combine the features of an example
     {*AFFINE_NODES, "Bmm", "Baddbmm", "Embedding", "NativeLayerNorm"}
 )
 VIEW_NODES = frozenset(
-    {
-        "Alias",
-        "AsStrided",
-        "Clone",
-        "Flatten",
-        "Permute",
-        "Reshape",
-        "ReshapeAlias",
-        "Select",
-        "Slice",
-        "Squeeze",
-        "SqueezeDim",
-        "T",
-        "ToCopy",
-        "Transpose",
-        "UnsafeView",
-        "Unsqueeze",
-        "View",
-    }
+    "Alias AsStrided Clone Flatten Permute Reshape ReshapeAlias Select Slice Squeeze "
+    "SqueezeDim T ToCopy Transpose UnsafeView Unsqueeze View".split()
 )
 NODE_OUTPUT_RANGES: Mapping[str, tuple[float, float]] = {  # of activations
     "Sigmoid": (0.0, 1.0),
@@ -79,72 +62,22 @@ WEIGHT_FUNCTIONS = (  # combine features, whatever the form
     AFFINE_FUNCTIONS
     | MATMUL_FUNCTIONS
     | FUSED_FUNCTIONS
-    | {
-        "baddbmm",
-        "bilinear",
-        "bmm",
-        "einsum",
-        "gru_cell",
-        "lstm_cell",
-        "rnn_relu_cell",
-        "rnn_tanh_cell",
-        "scaled_dot_product_attention",
-    }
+    | frozenset(
+        "baddbmm bilinear bmm einsum gru_cell lstm_cell rnn_relu_cell rnn_tanh_cell "
+        "scaled_dot_product_attention".split()
+    )
 )
-SATURATING_FUNCTIONS = frozenset(
-    {"hardsigmoid", "sigmoid", "sigmoid_", "softsign", "tanh", "tanh_"}
+SATURATING_FUNCTIONS = frozenset("hardsigmoid sigmoid sigmoid_ softsign tanh tanh_".split())
+ACTIVATION_FUNCTIONS = SATURATING_FUNCTIONS | frozenset(
+    "celu elu elu_ gelu hardswish hardtanh leaky_relu leaky_relu_ logsigmoid mish "
+    "prelu relu relu6 relu_ selu silu softplus".split()
 )
-ACTIVATION_FUNCTIONS = SATURATING_FUNCTIONS | {
-    "celu",
-    "elu",
-    "elu_",
-    "gelu",
-    "hardswish",
-    "hardtanh",
-    "leaky_relu",
-    "leaky_relu_",
-    "logsigmoid",
-    "mish",
-    "prelu",
-    "relu",
-    "relu6",
-    "relu_",
-    "selu",
-    "silu",
-    "softplus",
-}
 RECTIFIER_FUNCTIONS = frozenset({"relu", "relu6", "relu_", "threshold", "threshold_"})
 SOFTMAX_FUNCTIONS = frozenset({"softmax", "log_softmax"})
 DROPOUT_FUNCTIONS = frozenset(
-    {
-        "alpha_dropout",
-        "dropout",
-        "dropout1d",
-        "dropout2d",
-        "dropout3d",
-        "feature_alpha_dropout",
-    }
+    "alpha_dropout dropout dropout1d dropout2d dropout3d feature_alpha_dropout".split()
 )
 VIEW_FUNCTIONS = frozenset(
-    {
-        "T",
-        "__getitem__",
-        "clone",
-        "contiguous",
-        "double",
-        "flatten",
-        "float",
-        "mT",
-        "movedim",
-        "permute",
-        "reshape",
-        "squeeze",
-        "swapaxes",
-        "to",
-        "transpose",
-        "type_as",
-        "unsqueeze",
-        "view",
-        "view_as",
-    }
+    "T __getitem__ clone contiguous double flatten float mT movedim permute reshape "
+    "squeeze swapaxes to transpose type_as unsqueeze view view_as".split()
 )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ravine.diagnosis.data.measure import IGNORED_TARGET
+from ravine.diagnosis.output_kinds import find_class_axis
 from ravine.statistics import roc_auc
 
 
@@ -44,7 +45,7 @@ def scaled_score(outputs: Tensor, targets: Tensor) -> float | None:
     out = outputs.reshape(len(targets), -1).double()
     y = targets.reshape(len(targets), -1).double()
     if bool(((y == 0) | (y == 1)).all()):
-        area = float(roc_auc(out[None], y, torch.ones(len(y), dtype=y.dtype))[0])
+        area = float(roc_auc(out[None], y, y.new_ones(len(y)))[0])
         return None if math.isnan(area) else 2 * area - 1
     rest = float(((out - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum().clamp_min(1e-30))
     return max(-1.0, 1 - rest)
@@ -90,7 +91,4 @@ def are_classes(outputs: Tensor, targets: Tensor) -> bool:
 
 def classes_second(outputs: Tensor, targets: Tensor) -> Tensor:
     """Outputs with the classes in dimension 1, where torch's cross entropy expects them."""
-    places = outputs.dim() > 2 and outputs.dim() == targets.dim() + 1
-    if places and outputs.shape[1:-1] == targets.shape[1:]:
-        return outputs.movedim(-1, 1)
-    return outputs
+    return outputs.movedim(find_class_axis(outputs, targets), 1)

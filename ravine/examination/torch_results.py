@@ -16,13 +16,13 @@ from ravine.diagnosis.trials.outcome import (
     TrialResults,
     WholeRun,
 )
-from ravine.examination.constant_answer import constant_loss
 from ravine.examination.scores import scaled_accuracy
 from ravine.examination.subject import SeedRun
 from ravine.examination.torch_program import (
     EVALUATED_EXAMPLES,
     TorchProgram,
     TorchRun,
+    constant_answer_loss,
     evaluating,
     losses_by_group,
 )
@@ -48,7 +48,7 @@ def own_results(
         base=Outcome(
             cause="healthy", losses=(own.loss,), scores=(own.score,), evaluations=own.evaluations
         ),
-        null_loss=constant_loss(program),
+        null_loss=constant_answer_loss(program),
         start_loss=run.evaluations[0].loss,
         steps=steps,
         learner=replace(learner, validation_score=validation_score, train_score=train_score),
@@ -68,11 +68,7 @@ def _quick_learner(program: TorchProgram, data: DataProfile | None) -> LearnerCo
         margin = 2 * LEARNER_MARGIN
     if known is None:
         return LearnerComparison(margin=margin)
-    score = None
-    if known.null_score < 1:
-        least = 0.0 if known.kind in ("number", "numbers") else known.null_score
-        score = (known.score - least) / (1 - least)
-    return LearnerComparison(score=score, margin=margin, informative=known.informative)
+    return LearnerComparison(score=known.scaled_score, margin=margin, informative=known.informative)
 
 
 def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | None, float | None]:

@@ -42,13 +42,12 @@ from ravine.examination.torch_changes import (
 from ravine.examination.torch_class_trial import try_classes
 from ravine.examination.torch_program import (
     TorchProgram,
-    TorchRun,
     train_program,
 )
 from ravine.examination.torch_results import own_results, seed_run
 from ravine.examination.torch_settings import torch_facts
 from ravine.examination.user_code import explain_errors
-from ravine.finding import Change, Checks, Finding, Report
+from ravine.finding import Change, Checks, Finding
 from ravine.record import Score
 from ravine.rng import isolated_rng
 from ravine.watching.watcher import Watcher, watch
@@ -107,8 +106,19 @@ class TorchSubject:
         except Exception:  # unusual data: the examination goes on without them
             in_data, went = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
         say("training a copy under the watch")
-        run, report = _train_watched(program, self.budget.steps)
-        steps = self.budget.steps
+        watchers: list[Watcher] = []
+
+        def start_watching(model: nn.Module, optimizer: Optimizer) -> Watcher:
+            watchers.append(watch(model, optimizer, quiet=True))
+            return watchers[0]
+
+        steps, seed = self.budget.steps, program.seed
+        evaluate_at = _evaluation_steps(program.steps, trial_steps=steps)
+        with explain_errors(
+            "training breaks off", "see that every batch passes model and loss, the last one too"
+        ):
+            run = train_program(program, seed=seed, evaluate_at=evaluate_at, watch=start_watching)
+        report = watchers[0].report()
         return Observed(
             findings=[*report.findings, *found, *in_data],
             checks=report.checks.and_(checks, went),
@@ -158,19 +168,16 @@ class TorchSubject:
                 changed = apply_treatments(program, strength)
                 longer = steps is None or any(isinstance(c, SetSteps) for c in strength)
                 count = changed.steps if longer else min(changed.steps, steps or 0)
-                runs = [
-                    train_program(
-                        changed, seed=program.seed + seed, steps=count, evaluate_at=evaluate_at
-                    )
-                    for seed in seeds
-                ]
+                runs = []
+                for seed in range(program.seed + seeds.start, program.seed + seeds.stop):
+                    run = train_program(changed, seed=seed, steps=count, evaluate_at=evaluate_at)
+                    runs.append(seed_run(run))
+                found.append(runs)
             except CannotTryError as error:
                 found.append(error)
             except Exception as error:  # the model's own code may raise anything
                 why = f"with the change it does not run: {type(error).__name__}"
                 found.append(CannotTryError(why))
-            else:
-                found.append([seed_run(run) for run in runs])
         return found
 
     def try_otherwise(self, results: TrialResults) -> TrialResults:
@@ -195,24 +202,6 @@ def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProf
     return data
 
 
-def _train_watched(program: TorchProgram, trial_steps: int) -> tuple[TorchRun, Report]:
-    """Train a copy for the whole budget, evaluated also where trials end; and what a watcher
-    reports of it.
-    """
-    watchers: list[Watcher] = []
-
-    def start_watching(model: nn.Module, optimizer: Optimizer) -> Watcher:
-        watchers.append(watch(model, optimizer, quiet=True))
-        return watchers[0]
-
-    steps = {max(1, round(program.steps * share)) for share in EVALUATED_SHARES}
-    with explain_errors(
-        "training breaks off", "see that every batch passes model and loss, the last one too"
-    ):
-        run = train_program(
-            program,
-            seed=program.seed,
-            evaluate_at=sorted({0, trial_steps, *steps}),
-            watch=start_watching,
-        )
-    return run, watchers[0].report()
+def _evaluation_steps(steps: int, *, trial_steps: int) -> list[int]:
+    """Steps of a budget at which its run is evaluated; also where trials end."""
+    return sorted({0, trial_steps, *(max(1, round(steps * share)) for share in EVALUATED_SHARES)})

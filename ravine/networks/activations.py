@@ -78,9 +78,7 @@ class Identity:
 
 @part
 class Sigmoid(Nonlinearity):
-    """σ(x) = 1 / (1 + e^(−x)), between 0 and 1. Its slope is at most ¼ and below 0.007 outside [−5,
-    5].
-    """
+    """σ(x) = 1 / (1 + e^(−x)), in (0, 1). Its slope is at most ¼, below 0.007 outside [−5, 5]."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return elementwise_padded(torch.sigmoid, x)
@@ -138,9 +136,7 @@ class ELU(Nonlinearity):
 
 @part
 class SELU(Nonlinearity):
-    """1.0507 x, below 0 1.0507 · 1.6733 (e^x − 1) (Klambauer et al. 2017): keeps the variance 1, so
-    its gain is 1.
-    """
+    """1.0507 x, below 0 1.0507 · 1.6733 (e^x − 1) (Klambauer et al. 2017): keeps the variance 1."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return elementwise_padded(F.selu, x)
@@ -151,9 +147,7 @@ class SELU(Nonlinearity):
 
 @part
 class GELU(Nonlinearity):
-    """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016); exact, not the tanh
-    approximation.
-    """
+    """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016); not its tanh form."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return elementwise_padded(F.gelu, x)

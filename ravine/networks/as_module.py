@@ -95,8 +95,7 @@ class ResidualModule(nn.Module):
 def as_module(
     network: BatchedNetwork, signature: Signature, weights: Rows, buffers: Mapping[str, Tensor]
 ) -> NetworkModule:
-    """The network of one row of weights [1, W] with its buffers [1, ...] as a module in training
-    mode.
+    """The network of one row of weights [1, W] with its buffers [1, ...] as a training module.
 
     Its modules have the names of the slots: `hidden.0` is the `nn.Linear` of the slots
     `hidden.0.weight` and `hidden.0.bias`. In evaluation it gives what the network gives, up to the
@@ -232,15 +231,12 @@ def _activation(layer: ActivationLayer, tensors: Tensors) -> nn.Module:
 
 def _own_module(layer: TorchModuleLayer, tensors: Tensors) -> nn.Module:
     module = copy.deepcopy(layer.module)
-    state = {name: value for name, value in tensors.items() if name.startswith("module.")}
+    held = dict(module.named_parameters()) | dict(module.named_buffers())
     with torch.no_grad():
-        own = dict(module.named_parameters())
         for slot, (name, shape) in zip(layer.slots, layer.shapes.items(), strict=True):
-            own[name].copy_(tensors[slot.name].reshape(shape))
-        for name, value in state.items():
-            held = own | dict(module.named_buffers())
-            if name.removeprefix("module.") in held:
-                held[name.removeprefix("module.")].copy_(value)
+            held[name].copy_(tensors[slot.name].reshape(shape))
+        for name in layer.buffers:
+            held[name.removeprefix("module.")].copy_(tensors[name])
     return module
 
 

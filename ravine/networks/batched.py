@@ -1,5 +1,4 @@
-"""Many networks of one architecture as one batch: their layers, the layout of their weights, and
-the forward pass.
+"""Many networks of one architecture as one batch: their layers, layout and forward pass.
 
 Letters: P networks, B examples, C outputs, W weights.
 """
@@ -19,9 +18,7 @@ from ravine.rng import stream
 
 
 class BatchedNetwork:
-    """The architecture that P networks share. Their weights are an argument of each call, so P may
-    change.
-    """
+    """The architecture that P networks share. Their weights are arguments, so P may change."""
 
     def __init__(self, network: Network, signature: Signature):
         self.network = network
@@ -33,32 +30,22 @@ class BatchedNetwork:
         self.one_by_one = any(getattr(layer, "one_by_one", False) for layer in self.layers)
 
     def start(self, seeds: Sequence[int]) -> tuple[Rows, dict[str, Tensor]]:
-        """Starting weights [P, W] and buffers [P, ...]; each slot of each network from its own
-        stream.
-        """
-        tensors: dict[str, Tensor] = {}
+        """Starting weights [P, W] and buffers [P, ...]; each network draws from its own streams."""
+        count, tensors = len(seeds), {}
         for layer in self.layers:
-            tensors |= layer.start(
-                {s.name: [stream(seed, s.name) for seed in seeds] for s in layer.slots}
-            )
-        loaded, own_buffers = self.load_weights(), self.buffers
-        tensors |= {
-            n: value.float().expand(len(seeds), *value.shape)
-            for n, value in loaded.items()
-            if n not in own_buffers
-        }
-        rows = torch.cat([tensors[s.name].reshape(len(seeds), -1) for s in self.layout.slots], 1)
-        buffers = {
-            n: loaded.get(n, value).expand(len(seeds), *value.shape).clone()
-            for n, value in own_buffers.items()
-        }
-        return rows, buffers
+            generators = {s.name: [stream(seed, s.name) for seed in seeds] for s in layer.slots}
+            tensors |= layer.start(generators)
+        loaded, buffers = self.load_weights(), self.buffers
+        for name, value in loaded.items():
+            if name not in buffers:
+                tensors[name] = value.float().expand(count, *value.shape)
+        rows = torch.cat([tensors[s.name].reshape(count, -1) for s in self.layout.slots], 1)
+        started = {n: loaded.get(n, v).expand(count, *v.shape) for n, v in buffers.items()}
+        return rows, {name: value.clone() for name, value in started.items()}
 
     @property
     def buffers(self) -> dict[str, Tensor]:
-        """Starting values [*shape] by name of tensors that are not trained, such as running
-        statistics.
-        """
+        """Starting values [*shape] by name of what is not trained, such as running statistics."""
         return {name: value for layer in self.layers for name, value in layer.buffers.items()}
 
     def load_weights(self) -> dict[str, Tensor]:
@@ -66,9 +53,8 @@ class BatchedNetwork:
         if not isinstance(self.network, LoadsWeights):
             return {}
         shapes = {slot.name: slot.shape for slot in self.layout.slots}
-        return self.network.load_weights(
-            shapes | {name: tuple(value.shape) for name, value in self.buffers.items()}
-        )
+        shapes |= {name: tuple(value.shape) for name, value in self.buffers.items()}
+        return self.network.load_weights(shapes)
 
     def __call__(self, tensors: dict[str, Tensor], batch: Batch, context: ForwardContext) -> Tensor:
         """Outputs [P, B, C] of all networks on their batches."""

@@ -6,7 +6,8 @@ Letters: B examples, C channels, H × W pixels. Signals are [P, B, C, H, W].
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, TypeAlias
 
 import torch.nn.functional as F
 
@@ -28,49 +29,71 @@ from ravine.part import part, setting
 from ravine.protocols import Activation, Drop, ImageShape, Initializer, Layer, Norm, Pool, Signature
 
 POOL_EFFECT = Effect("pool", "share of the places that is left out")
+SignalShape: TypeAlias = tuple[int, int, int]  # channels, height, width
 
 
-@part
-class MaxPool:
-    """The largest value of each window of `size` × `size` pixels; windows overlap only where
-    `stride` says so.
-    """
+class _Windows:
+    """What both poolings do with their windows of `size` × `size` pixels."""
 
     acts: ClassVar[Effect] = POOL_EFFECT
-    size: int = setting(default=2, ge=2)
-    stride: int | None = setting(default=None, ge=1)
+    pooling: ClassVar[Callable]
+    size: int
+    stride: int | None
 
     def output_size(self, size: int) -> int:
         return (size - self.size) // (self.stride or self.size) + 1
 
     def layer(self) -> Layer:
-        return PoolingLayer(F.max_pool2d, size=self.size, stride=self.stride or self.size)
+        return PoolingLayer(self.pooling, size=self.size, stride=self.stride or self.size)
 
 
 @part
-class AveragePool:
-    """The mean of each window of `size` × `size` pixels; windows overlap only where `stride` says
-    so.
-    """
+class MaxPool(_Windows):
+    """The largest value of each window; windows overlap only where `stride` says so."""
 
-    acts: ClassVar[Effect] = POOL_EFFECT
+    pooling: ClassVar[Callable] = staticmethod(F.max_pool2d)
     size: int = setting(default=2, ge=2)
     stride: int | None = setting(default=None, ge=1)
 
-    def output_size(self, size: int) -> int:
-        return (size - self.size) // (self.stride or self.size) + 1
 
-    def layer(self) -> Layer:
-        return PoolingLayer(F.avg_pool2d, size=self.size, stride=self.stride or self.size)
+@part
+class AveragePool(_Windows):
+    """The mean of each window; windows overlap only where `stride` says so."""
+
+    pooling: ClassVar[Callable] = staticmethod(F.avg_pool2d)
+    size: int = setting(default=2, ge=2)
+    stride: int | None = setting(default=None, ge=1)
 
 
 ALL_POOLS = (MaxPool, AveragePool)
 
 
 @part
-class Conv:
-    """Stages of convolution, norm, activation and pooling; then fully connected layers (LeCun et
-    al. 1998).
+class ConvStages:
+    """The stages of `Conv`: their convolutions and pooling, and how these change the sides."""
+
+    channels: tuple[int, ...] = setting(default=(32, 64), ge=1)
+    convolutions: int = setting(default=1, ge=1)
+    kernel: int = setting(default=3, ge=1)
+    stride: int = setting(default=1, ge=1)
+    padding: int | None = setting(default=None, ge=0)
+    separable: bool = False
+    pool: Pool | None = MaxPool()
+
+    def window(self, *, first: bool) -> tuple[int, int]:
+        """Stride and padding of a stage's first convolution, or of the others."""
+        padding = self.kernel // 2 if self.padding is None else self.padding
+        return self.stride if first else 1, padding
+
+    def convolved_sides(self, name: str, shape: SignalShape, *, first: bool) -> tuple[int, int]:
+        """Height and width after a convolution."""
+        stride, padding = self.window(first=first)
+        return output_sides(name, shape, lambda s: (s + 2 * padding - self.kernel) // stride + 1)
+
+
+@part
+class Conv(ConvStages):
+    """Stages of convolution, norm, activation and pooling; then linear layers (LeCun et al. 1998).
 
     A stage for each of `channels`, with `convolutions` convolutions of `kernel` × `kernel`.
     `padding = None` keeps the size for odd kernels (kernel // 2 zeros on each side); `stride` is
@@ -81,13 +104,6 @@ class Conv:
     flattening them. A bias just before a batch norm is left out.
     """
 
-    channels: tuple[int, ...] = setting(default=(32, 64), ge=1)
-    convolutions: int = setting(default=1, ge=1)
-    kernel: int = setting(default=3, ge=1)
-    stride: int = setting(default=1, ge=1)
-    padding: int | None = setting(default=None, ge=0)
-    separable: bool = False
-    pool: Pool | None = MaxPool()
     hidden: tuple[int, ...] = setting(default=(128,), ge=1)
     activation: Activation = ReLU()
     initializer: Initializer = He()
@@ -105,88 +121,53 @@ class Conv:
         bias = None if isinstance(self.norm, BatchNorm) else self.bias
         for s, channels in enumerate(self.channels):
             for c in range(self.convolutions):
-                made, shape = self._convolution(
-                    f"conv.{s}.{c}", shape, channels, bias, first=c == 0
-                )
+                made, shape = self._convolution(f"conv.{s}.{c}", shape, channels, first=c == 0)
                 layers += made
             if self.pool is not None:
-                shape = (
-                    channels,
-                    *output_sides(f"the pooling of conv.{s}", shape, self.pool.output_size),
-                )
+                sides = output_sides(f"the pooling of conv.{s}", shape, self.pool.output_size)
+                shape = (channels, *sides)
                 layers.append(self.pool.layer())
             if self.spatial_dropout is not None:
                 layers.append(self.spatial_dropout.layer(f"conv.{s}.dropout"))
         layers.append(GlobalAverageLayer() if self.global_average else FlattenLayer())
         width = shape[0] * (1 if self.global_average else shape[1] * shape[2])
         for h, units in enumerate(self.hidden):
-            layers.append(LinearLayer(f"hidden.{h}", width, units, self.initializer, bias))
-            layers += following_layers(
-                f"hidden.{h}", units, self.norm, self.activation, self.dropout
-            )
+            name = f"hidden.{h}"
+            layers.append(LinearLayer(name, width, units, self.initializer, bias))
+            layers += following_layers(name, units, self.norm, self.activation, self.dropout)
             width = units
         output = Constant(value=0.0) if self.zero_output else self.initializer
         return [*layers, LinearLayer("output", width, signature.outputs, output, self.bias)]
 
     def _convolution(
-        self,
-        name: str,
-        shape: tuple[int, int, int],
-        channels: int,
-        bias: Initializer | None,
-        *,
-        first: bool,
-    ) -> tuple[list[Layer], tuple[int, int, int]]:
+        self, name: str, shape: SignalShape, channels: int, *, first: bool
+    ) -> tuple[list[Layer], SignalShape]:
         """A convolution with the layers after it, and its output shape."""
-        padding = self.kernel // 2 if self.padding is None else self.padding
-        stride = self.stride if first else 1
-        sides = output_sides(
-            name, shape, lambda size: (size + 2 * padding - self.kernel) // stride + 1
+        sides = self.convolved_sides(name, shape, first=first)
+        stride, padding = self.window(first=first)
+        pointwise = partial(
+            ConvolutionLayer,
+            kernel=1,
+            initializer=self.initializer,
+            bias=None if isinstance(self.norm, BatchNorm) else self.bias,
+            places=sides[0] * sides[1],
         )
-        places, layers = sides[0] * sides[1], []
+        convolve = partial(pointwise, kernel=self.kernel, stride=stride, padding=padding)
+        follow = partial(following_layers, norm=self.norm, activation=self.activation, dropout=None)
+        layers: list[Layer] = []
         if self.separable and not name.startswith("conv.0.0"):
-            layers = [
-                ConvolutionLayer(
-                    f"{name}.depth",
-                    shape[0],
-                    shape[0],
-                    self.kernel,
-                    self.initializer,
-                    bias,
-                    stride=stride,
-                    padding=padding,
-                    groups=shape[0],
-                    places=places,
-                ),
-                *following_layers(f"{name}.depth", shape[0], self.norm, self.activation, None),
-                ConvolutionLayer(
-                    name, shape[0], channels, 1, self.initializer, bias, places=places
-                ),
-            ]
+            depth = f"{name}.depth"
+            layers.append(convolve(depth, shape[0], shape[0], groups=shape[0]))
+            layers += follow(depth, shape[0])
+            layers.append(pointwise(name, shape[0], channels))
         else:
-            layers = [
-                ConvolutionLayer(
-                    name,
-                    shape[0],
-                    channels,
-                    self.kernel,
-                    self.initializer,
-                    bias,
-                    stride=stride,
-                    padding=padding,
-                    places=places,
-                )
-            ]
-        return [*layers, *following_layers(name, channels, self.norm, self.activation, None)], (
-            channels,
-            *sides,
-        )
+            layers.append(convolve(name, shape[0], channels))
+        return [*layers, *follow(name, channels)], (channels, *sides)
 
 
 @part
 class ResNet:
-    """A residual network (He, Zhang, Ren & Sun 2016): a stem, stages of `blocks` blocks, the mean
-    over all places.
+    """A residual network (He, Zhang, Ren & Sun 2016): stem, stages of `blocks` blocks, global mean.
 
     A block is f(norm(conv(f(norm(conv(x))))) + shortcut(x)). Each stage but the first halves the
     sides by a stride of 2 in its first block; where a block changes the shape its shortcut is a 1 ×
@@ -235,9 +216,8 @@ class ResNet:
         layers: list[Layer] = [PixelLayer(image), *stem, ActivationLayer(self.activation)]
         for s, channels in enumerate(self.channels):
             for b in range(self.blocks):
-                block, shape = self._block(
-                    f"stage.{s}.{b}", shape, channels, stride=2 if s > 0 and b == 0 else 1
-                )
+                stride = 2 if s > 0 and b == 0 else 1
+                block, shape = self._block(f"stage.{s}.{b}", shape, channels, stride=stride)
                 layers.append(block)
         layers.append(GlobalAverageLayer())
         if self.dropout is not None:
@@ -246,8 +226,8 @@ class ResNet:
         return [*layers, LinearLayer("output", shape[0], signature.outputs, output, self.bias)]
 
     def _block(
-        self, name: str, shape: tuple[int, int, int], channels: int, *, stride: int
-    ) -> tuple[Layer, tuple[int, int, int]]:
+        self, name: str, shape: SignalShape, channels: int, *, stride: int
+    ) -> tuple[Layer, SignalShape]:
         first, middle = self._convolution(f"{name}.first", shape, channels, stride=stride)
         second, last = self._convolution(f"{name}.second", middle, channels)
         shortcut: list[Layer] = []
@@ -262,33 +242,29 @@ class ResNet:
     def _convolution(
         self,
         name: str,
-        shape: tuple[int, int, int],
+        shape: SignalShape,
         channels: int,
         *,
         stride: int = 1,
         kernel: int | None = None,
-    ) -> tuple[list[Layer], tuple[int, int, int]]:
+    ) -> tuple[list[Layer], SignalShape]:
         """A convolution with its norm, and its output shape."""
         kernel = self.kernel if kernel is None else kernel
         sides = output_sides(name, shape, lambda size: (size - 1) // stride + 1)
         bias = None if isinstance(self.norm, BatchNorm) else self.bias
-        layers: list[Layer] = [
-            ConvolutionLayer(
-                name,
-                shape[0],
-                channels,
-                kernel,
-                self.initializer,
-                bias,
-                stride=stride,
-                padding=kernel // 2,
-                places=sides[0] * sides[1],
-            )
-        ]
-        return layers + following_layers(name, channels, self.norm, Identity(), None), (
+        convolution = ConvolutionLayer(
+            name,
+            shape[0],
             channels,
-            *sides,
+            kernel,
+            self.initializer,
+            bias,
+            stride=stride,
+            padding=kernel // 2,
+            places=sides[0] * sides[1],
         )
+        norm = [] if self.norm is None else [self.norm.layer(f"{name}.norm", channels)]
+        return [convolution, *norm], (channels, *sides)
 
 
 def following_layers(

@@ -1,5 +1,4 @@
-"""Layers for images that compute all networks of a cohort: standardization, convolution, pooling,
-shortcuts.
+"""Layers for images, of all networks at once: standardization, convolution, pooling, shortcuts.
 
 Signals are [P, B, C, H, W] with channels last in memory. Each network's products are made by a call
 of their own. Forms that batch the networks were measured and left out (one core with AVX-512, torch
@@ -22,16 +21,28 @@ Letters: P networks, B examples, C channels in, O channels out, H × W pixels, K
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ravine.layout import Slot
-from ravine.networks.layers import join_networks, split_networks, unbind_networks
-from ravine.protocols import Activation, Batch, ForwardContext, ImageShape, Initializer, Layer
+from ravine.networks.layers import (
+    WeightlessLayer,
+    join_networks,
+    split_networks,
+    unbind_networks,
+)
+from ravine.protocols import (
+    Activation,
+    Batch,
+    ForwardContext,
+    ImageShape,
+    Initializer,
+    Layer,
+    SlotStreams,
+)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -42,30 +53,25 @@ def channels_last(x: Tensor) -> Tensor:
     channels last.
     """
     x = x.contiguous(memory_format=torch.channels_last)
-    return (
-        x if x.shape[1] > 1 else x.as_strided(x.shape, (x.shape[2] * x.shape[3], 1, x.shape[3], 1))
-    )
+    if x.shape[1] > 1:
+        return x
+    height, width = x.shape[2:]
+    return x.as_strided(x.shape, (height * width, 1, width, 1))
 
 
-class PixelLayer:
-    """Standardize pixels: bytes 0 to 255, or floats 0 to 1, become (x − mean) / sd for each
-    channel, in the weights' precision.
+class PixelLayer(WeightlessLayer):
+    """Standardize pixels, bytes or floats 0 to 1, to (x − mean) / sd for each channel.
 
     Mean and SD are those of the training split; a channel that is constant there is only centered.
-    The result is [P, B, C, H, W], or [1, B, C, H, W] where all networks see the same images.
+    The result has the weights' precision and the shape [P, B, C, H, W], or [1, B, C, H, W] where
+    all networks see the same images.
     """
-
-    slots: tuple[Slot, ...] = ()
 
     def __init__(self, image: ImageShape):
         self.mean = torch.tensor(image.mean, dtype=torch.float64).view(-1, 1, 1)
         sd = torch.tensor(image.sd, dtype=torch.float64).view(-1, 1, 1)
         self.sd = torch.where(sd > 0, sd, 1.0)
         self.values = image.channels * image.height * image.width
-        self.buffers: dict[str, Tensor] = {}
-
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        return {}
 
     def __call__(self, batch: Batch, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         given, dtype = batch.numbers, next(iter(tensors.values())).dtype
@@ -75,24 +81,15 @@ class PixelLayer:
         return (x * (1 / scale).to(x) - shift.to(x)).unflatten(0, given.shape[:2])
 
 
-class FlattenLayer:
+class FlattenLayer(WeightlessLayer):
     """[P, B, C, H, W] to [P, B, C·H·W], in that order, as torch.nn.Flatten."""
-
-    slots: tuple[Slot, ...] = ()
-
-    def __init__(self) -> None:
-        self.buffers: dict[str, Tensor] = {}
-
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        return {}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         return x.flatten(2)
 
 
 class ConvolutionLayer:
-    """y = w ∗ x + b (cross-correlation, as everywhere), with w [P, O, C / groups, K, K] and b [P,
-    1, O].
+    """y = w ∗ x + b (cross-correlation), with w [P, O, C / groups, K, K] and b [P, 1, O].
 
     fan_in = K² C / groups and fan_out = K² O / groups count a unit's connections, so initializers
     mean the same as for linear layers. Weights are drawn as a matrix [K² C / groups, O]: orthogonal
@@ -117,21 +114,17 @@ class ConvolutionLayer:
     ):
         taps = kernel * kernel
         fans = {"fan_in": inputs // groups * taps, "fan_out": outputs // groups * taps}
-        shape = (outputs, inputs // groups, kernel, kernel)
+        weight, shape = f"{name}.weight", (outputs, inputs // groups, kernel, kernel)
         self.initializer, self.bias = initializer, bias
         self.stride, self.padding, self.groups = stride, padding, groups
         self.values = outputs * places  # numbers that an example becomes
-        self.slots: tuple[Slot, ...] = (
-            Slot(name=f"{name}.weight", shape=shape, role="weight", **fans),
-        )
-        self.drawn = Slot(
-            name=f"{name}.weight", shape=(fans["fan_in"], outputs), role="weight", **fans
-        )
+        self.slots: tuple[Slot, ...] = (Slot(name=weight, shape=shape, role="weight", **fans),)
+        self.drawn = Slot(name=weight, shape=(fans["fan_in"], outputs), role="weight", **fans)
         if bias is not None:
             self.slots += (Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", **fans),)
         self.buffers: dict[str, Tensor] = {}
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
         weight = self.slots[0]
         drawn = self.initializer.draw(self.drawn, generators[weight.name])
         started = {weight.name: drawn.transpose(1, 2).unflatten(2, weight.shape[1:]).contiguous()}
@@ -146,27 +139,16 @@ class ConvolutionLayer:
         if self.bias is not None:
             biases = [*unbind_networks(tensors[self.slots[1].name].flatten(1))]
         xs = split_networks(x) * (len(weights) if x.shape[0] == 1 else 1)
-        return join_networks(
-            [
-                F.conv2d(channels_last(one), w, b, self.stride, self.padding, 1, self.groups)
-                for one, w, b in zip(xs, weights, biases, strict=True)
-            ]
-        )
+        settings = (self.stride, self.padding, 1, self.groups)
+        each = zip(xs, weights, biases, strict=True)
+        return join_networks([F.conv2d(channels_last(one), w, b, *settings) for one, w, b in each])
 
 
-class PoolingLayer:
-    """The largest value, or the mean, of each window of `size` × `size` pixels; windows start
-    `stride` apart.
-    """
+class PoolingLayer(WeightlessLayer):
+    """The largest value, or the mean, of windows of `size` × `size` pixels, `stride` apart."""
 
-    slots: tuple[Slot, ...] = ()
-
-    def __init__(self, pool: Any, *, size: int, stride: int):
+    def __init__(self, pool: Callable, *, size: int, stride: int):
         self.pool, self.size, self.stride = pool, size, stride
-        self.buffers: dict[str, Tensor] = {}
-
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        return {}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y = self.pool(x.flatten(0, 1), self.size, self.stride).unflatten(0, x.shape[:2])
@@ -176,26 +158,15 @@ class PoolingLayer:
         return y
 
 
-class GlobalAverageLayer:
-    """The mean of each channel over all pixels: [P, B, C, H, W] to [P, B, C] (Lin, Chen & Yan
-    2014).
-    """
-
-    slots: tuple[Slot, ...] = ()
-
-    def __init__(self) -> None:
-        self.buffers: dict[str, Tensor] = {}
-
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        return {}
+class GlobalAverageLayer(WeightlessLayer):
+    """The mean of each channel over all pixels: [P, B, C, H, W] to [P, B, C] (Lin et al. 2014)."""
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         return x.mean((3, 4))
 
 
 class ResidualLayer:
-    """y = f(inner(x) + shortcut(x)) (He, Zhang, Ren & Sun 2016); the shortcut is x itself where it
-    has no layers.
+    """y = f(inner(x) + shortcut(x)) (He et al. 2016); a shortcut without layers is x itself.
 
     `zeroed` names a tensor that starts at 0: with the last norm's γ the block starts as its
     shortcut (Goyal et al. 2017).
@@ -211,18 +182,14 @@ class ResidualLayer:
         *,
         zeroed: str | None = None,
     ):
-        self.inner, self.shortcut, self.activation, self.zeroed = (
-            inner,
-            shortcut,
-            activation,
-            zeroed,
-        )
+        self.inner, self.shortcut = inner, shortcut
+        self.activation, self.zeroed = activation, zeroed
         layers = [*inner, *shortcut]
         self.slots = tuple(slot for layer in layers for slot in layer.slots)
         self.buffers = {name: value for layer in layers for name, value in layer.buffers.items()}
         self.values = max(getattr(layer, "values", 0) for layer in layers)
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
         started: dict[str, Tensor] = {}
         for layer in (*self.inner, *self.shortcut):
             started |= layer.start({s.name: generators[s.name] for s in layer.slots})

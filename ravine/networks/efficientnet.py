@@ -1,8 +1,6 @@
-"""EfficientNet-Lite0 (Tan & Le 2019, in the form without gates that Google published in 2020) as a
-torch module.
+"""EfficientNet-Lite0 (Tan & Le 2019; without gates, as Google published it in 2020) as a module.
 
-    stem 3x3, stride 2 → seven stages of blocks → 1x1 convolution → mean over the image →
-    classifier
+    stem 3x3, stride 2 → seven stages of blocks → 1x1 convolution → mean over places → classifier
 
 A block widens the channels (1x1), filters each by itself (k x k) and narrows them again (1x1), each
 followed by batch norm, the first two by ReLU6; where the shape stays, its input is added. Borders
@@ -25,9 +23,7 @@ FEATURE_COUNT = 1280
 
 
 class Stage(NamedTuple):
-    """Blocks in a row: how many, the kernel's side, the stride of the first, the factor by which
-    they widen the channels, and the channels that come out.
-    """
+    """Blocks in a row: count, kernel side, first stride, factor of width, channels coming out."""
 
     blocks: int
     kernel: int
@@ -48,8 +44,9 @@ BLOCK_STAGES = (
 
 
 class EfficientNetLite0(nn.Module):
-    """Images [B, 3, H, W] of mean 0.5 and SD 0.5 in, scores of `classes` out; `features` gives the
-    1,280 numbers before the classifier.
+    """Images [B, 3, H, W] of mean and SD 0.5 in, scores of `classes` out.
+
+    `features` gives the 1,280 numbers before the classifier.
 
     >>> import torch
     >>> network = EfficientNetLite0(classes=10).eval()
@@ -61,19 +58,12 @@ class EfficientNetLite0(nn.Module):
         super().__init__()
         self.stem = ConvNormReLU6(3, 32, kernel=3, stride=2)
         stages, width = [], 32
-        for stage in BLOCK_STAGES:
+        for count, kernel, stride, widen, channels in BLOCK_STAGES:
             blocks = []
-            for i in range(stage.blocks):
-                blocks.append(
-                    InvertedResidual(
-                        width,
-                        stage.channels,
-                        stage.kernel,
-                        stage.stride if i == 0 else 1,
-                        stage.widen,
-                    )
-                )
-                width = stage.channels
+            for i in range(count):
+                first = stride if i == 0 else 1
+                blocks.append(InvertedResidual(width, channels, kernel, first, widen))
+                width = channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
         self.top = ConvNormReLU6(width, FEATURE_COUNT, kernel=1)

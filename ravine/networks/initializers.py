@@ -1,5 +1,4 @@
-"""Initializers: the starting values of a slot. Each network draws from its own stream, so its start
-does not depend on the other networks.
+"""Initializers: the starting values of a slot, drawn from each network's own stream.
 
 `fan_in` and `fan_out` are the connections into and out of one unit; they stand in the slot.
 """
@@ -36,16 +35,12 @@ class Constant:
     value: Number = 0.0
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
-        return torch.ones(len(generators), *slot.shape) * match(
-            self.value, torch.ones(len(generators), *slot.shape)
-        )
+        return _scale(torch.ones(len(generators), *slot.shape), self.value)
 
 
 @part
 class Normal:
-    """N(0, sd²), whatever the fans. Use `sd = 1` with the neural-tangent parametrization, whose
-    layers divide by √fan_in.
-    """
+    """N(0, sd²), whatever the fans. The neural-tangent parametrization wants `sd = 1`."""
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT
     sd: Number = setting(default=0.01, gt=0)
@@ -67,9 +62,7 @@ class Uniform:
 
 @part
 class TruncatedNormal:
-    """N(0, sd²) truncated at ± cut · sd. `sd` is that of the normal before it is truncated (as in
-    torch).
-    """
+    """N(0, sd²) truncated at ± cut · sd; `sd` is that of the whole normal, as in torch."""
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT
     sd: Number = setting(default=0.02, gt=0)
@@ -86,57 +79,50 @@ class TruncatedNormal:
 
 
 @part
-class LeCun:
-    """Variance gain² / fan_in (LeCun et al. 1998): keeps a signal's size through linear layers, and
-    tanh near 0.
-    """
+class ScaledByFans:
+    """The base of initializers whose variance is gain² times a function of the fans."""
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT
     distribution: Distribution = "normal"
     gain: Number = setting(default=1.0, gt=0)
 
+    def variance(self, slot: Slot) -> float:
+        raise NotImplementedError
+
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
-        return _with_variance(
-            1 / max(1, slot.fan_in), self.distribution, self.gain, slot, generators
-        )
+        """Normal, or uniform between ± √(3 · variance)."""
+        variance = self.variance(slot)
+        scale = math.sqrt(variance if self.distribution == "normal" else 3 * variance)
+        return _scale(_draws(slot, generators, self.distribution), self.gain * scale)
 
 
 @part
-class Glorot:
-    """Variance 2 gain² / (fan_in + fan_out) (Glorot & Bengio 2010): a compromise between forward
-    and backward signals.
-    """
+class LeCun(ScaledByFans):
+    """Variance gain² / fan_in (LeCun et al. 1998): keeps a signal's size in linear layers."""
 
-    acts: ClassVar[Effect] = INITIALIZER_EFFECT
-    distribution: Distribution = "normal"
-    gain: Number = setting(default=1.0, gt=0)
-
-    def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
-        variance = 2 / max(1, slot.fan_in + slot.fan_out)
-        return _with_variance(variance, self.distribution, self.gain, slot, generators)
+    def variance(self, slot: Slot) -> float:
+        return 1 / max(1, slot.fan_in)
 
 
 @part
-class He:
-    """Variance 2 gain² / fan_in (He et al. 2015): for ReLU, which halves the second moment.
+class Glorot(ScaledByFans):
+    """Variance 2 gain² / (fan_in + fan_out), a compromise between passes (Glorot & Bengio 2010)."""
 
-    2 / fan_in is the variance; the standard deviation is √(2 / fan_in).
-    """
+    def variance(self, slot: Slot) -> float:
+        return 2 / max(1, slot.fan_in + slot.fan_out)
 
-    acts: ClassVar[Effect] = INITIALIZER_EFFECT
-    distribution: Distribution = "normal"
-    gain: Number = setting(default=1.0, gt=0)
 
-    def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
-        return _with_variance(
-            2 / max(1, slot.fan_in), self.distribution, self.gain, slot, generators
-        )
+@part
+class He(ScaledByFans):
+    """Variance 2 gain² / fan_in (He et al. 2015): for ReLU, which halves the second moment."""
+
+    def variance(self, slot: Slot) -> float:
+        return 2 / max(1, slot.fan_in)
 
 
 @part
 class Orthogonal:
-    """gain · a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al.
-    2014).
+    """gain · a random matrix with orthonormal rows or columns, the fewer (Saxe et al. 2014).
 
     The Q of a normal matrix's QR, signs such that R's diagonal is positive: uniform over orthogonal
     matrices. A slot with more than two axes is reshaped to a matrix with its last axis as columns.
@@ -149,9 +135,8 @@ class Orthogonal:
         rows, columns = slot.size // slot.shape[-1], slot.shape[-1]
 
         def draw(generator: Generator) -> Tensor:
-            normal = torch.randn(
-                max(rows, columns), min(rows, columns), generator=generator, dtype=torch.float64
-            )
+            shape = max(rows, columns), min(rows, columns)
+            normal = torch.randn(shape, generator=generator, dtype=torch.float64)
             q, r = torch.linalg.qr(normal)
             q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
             return (q if rows >= columns else q.T).reshape(slot.shape).float()
@@ -161,8 +146,7 @@ class Orthogonal:
 
 @part
 class TorchDefault:
-    """U(−1/√fan_in, 1/√fan_in), as torch.nn.Linear draws weights and biases: variance 1 / (3
-    fan_in).
+    """U(−1/√fan_in, 1/√fan_in), as torch.nn.Linear draws: variance 1 / (3 fan_in).
 
     torch writes it as kaiming_uniform with a = √5. It shrinks the signal of a deep ReLU network
     six-fold in variance at each layer.
@@ -172,18 +156,6 @@ class TorchDefault:
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
         return _scale(_draws(slot, generators, "uniform"), 1 / math.sqrt(max(1, slot.fan_in)))
-
-
-def _with_variance(
-    variance: float,
-    distribution: Distribution,
-    gain: Number,
-    slot: Slot,
-    generators: Sequence[Generator],
-) -> Tensor:
-    """Draws of a variance · gain²: normal, or uniform between ± √(3 · variance)."""
-    scale = math.sqrt(variance if distribution == "normal" else 3 * variance)
-    return _scale(_draws(slot, generators, distribution), gain * scale)
 
 
 def _draws(slot: Slot, generators: Sequence[Generator], distribution: Distribution) -> Tensor:

@@ -45,9 +45,7 @@ class LayerNorm:
 
 @part
 class Dropout:
-    """Inverted dropout: in training zero with probability `rate` and divide the rest by 1 − rate;
-    at test time do nothing.
-    """
+    """Zero with probability `rate` in training, and divide the rest by 1 − rate (inverted)."""
 
     acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
     rate: Number = setting(default=0.2, ge=0, lt=1)
@@ -58,11 +56,10 @@ class Dropout:
 
 @part
 class ClassicDropout:
-    """Dropout as first published: in training zero with probability `rate`; at test time multiply
-    by 1 − rate.
+    """Zero with probability `rate` in training; multiply by 1 − rate at test time (as published).
 
-    Equal to `Dropout` in expectation; the scale of the weights differs. The lectures state the
-    *keep* probability h = 1 − rate.
+    Equal to `Dropout` in expectation; the scale of the weights differs. (Elsewhere the probability
+    of keeping a unit, 1 − rate, is stated.)
     """
 
     acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
@@ -74,9 +71,7 @@ class ClassicDropout:
 
 @part
 class SpatialDropout:
-    """Inverted dropout of whole channels of images (Tompson et al. 2015); of single units where
-    there are no pixels.
-    """
+    """Inverted dropout of whole channels of images (Tompson et al. 2015); else of single units."""
 
     acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
     rate: Number = setting(default=0.1, ge=0, lt=1)
@@ -87,9 +82,7 @@ class SpatialDropout:
 
 @part
 class Periodic:
-    """Embed each number x as [x, W2 cos(2π (w1 x + b1)) + b2], learned for each feature (RealMLP's
-    PBLD).
-    """
+    """Embed each number x as [x, W2 cos(2π (w1 x + b1)) + b2], all learned (RealMLP's PBLD)."""
 
     acts: ClassVar[Effect] = Effect(
         "number embedding", "mean |value| of what is added to the numbers"
@@ -111,8 +104,7 @@ class Periodic:
 
 @part
 class PiecewiseLinear:
-    """Embed each number as its position in the intervals between normal quantiles, then a linear
-    map and a ReLU of its own.
+    """Embed each number as its position in normal quantiles, then a linear map and ReLU of its own.
 
     Gorishniy et al. 2022, "On embeddings for numerical features"; the edges are even after `scale =
     "quantile"`.

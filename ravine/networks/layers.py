@@ -17,7 +17,7 @@ from torch import Tensor
 from ravine.effects import Meter
 from ravine.layout import Slot
 from ravine.part import Number, match
-from ravine.protocols import Activation, Batch, ForwardContext, Initializer
+from ravine.protocols import Activation, Batch, ForwardContext, Initializer, SlotStreams
 from ravine.rng import stream
 
 # with fewer outputs, (Wᵀ xᵀ)ᵀ is two to four times as fast as x W (notebook 2026-11-21)
@@ -33,9 +33,7 @@ def report_change(meter: Meter, name: str, before: Tensor, after: Tensor) -> Non
 
 
 def split_networks(x: Tensor) -> tuple[Tensor, ...]:
-    """Images [P, B, C, H, W] as P views [B, C, H, W], for operations that torch has for one network
-    at a time.
-    """
+    """Images [P, B, C, H, W] as P views [B, C, H, W], for operations on one network at a time."""
     flat = x.flatten(0, 1)
     return (flat,) if x.shape[0] == 1 else flat.split(x.shape[1])
 
@@ -51,11 +49,34 @@ def unbind_networks(weights: Tensor) -> Sequence[Tensor]:
 
 
 def join_networks(each: Sequence[Tensor]) -> Tensor:
-    """P batches of images [B, C, H, W] as [P, B, C, H, W]; channels that are last in memory
-    stay there.
-    """
+    """P batches of images [B, C, H, W] as [P, B, C, H, W]; channels last in memory stay there."""
     joined = each[0] if len(each) == 1 else torch.cat(list(each))
     return joined.unflatten(0, (len(each), -1))
+
+
+def constant_start(
+    slots: Sequence[Slot], generators: SlotStreams, *values: float
+) -> dict[str, Tensor]:
+    """Starting tensors that are the same for all networks, one value for each slot."""
+    return {
+        slot.name: torch.full((len(generators[slot.name]), *slot.shape), value)
+        for slot, value in zip(slots, values, strict=True)
+    }
+
+
+def _norm_slots(name: str, units: int) -> tuple[Slot, Slot]:
+    gamma = Slot(name=f"{name}.gamma", shape=(1, units), role="scale")
+    return gamma, Slot(name=f"{name}.beta", shape=(1, units), role="bias")
+
+
+class WeightlessLayer:
+    """The base of layers without weights and buffers."""
+
+    slots: tuple[Slot, ...] = ()
+    buffers: dict[str, Tensor] = {}  # stays empty
+
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
+        return {}
 
 
 class LinearLayer:
@@ -84,13 +105,12 @@ class LinearLayer:
         )
         self.has_bias = bias is not None
         if bias is not None:
-            self.slots += (
-                Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", lr=bias_lr, **fans),
-            )
-            self.initializers[f"{name}.bias"] = bias
+            slot = Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", lr=bias_lr, **fans)
+            self.slots += (slot,)
+            self.initializers[slot.name] = bias
         self.buffers: dict[str, Tensor] = {}
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
         return {s.name: self.initializers[s.name].draw(s, generators[s.name]) for s in self.slots}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
@@ -104,22 +124,16 @@ class LinearLayer:
         """
         weight = tensors[self.slots[0].name]
         if 1 in weight.shape[1:]:
-            y = (
-                x * weight
-                if weight.shape[1] == 1
-                else (x * weight.transpose(1, 2)).sum(-1, keepdim=True)
-            )
+            y = x * (weight if weight.shape[1] == 1 else weight.transpose(1, 2))
+            y = y if weight.shape[1] == 1 else y.sum(-1, keepdim=True)
             y = y if self.scale == 1.0 else y * self.scale
             return y + tensors[self.slots[1].name] if self.has_bias else y
         if x.shape[0] != weight.shape[0]:  # one batch for all
             x = x.expand(weight.shape[0], -1, -1)
         if self.has_bias and weight.shape[2] < NARROW_OUTPUTS:
             bias, turned = tensors[self.slots[1].name].transpose(1, 2), weight.transpose(1, 2)
-            return (
-                torch.baddbmm(bias, turned, x.transpose(1, 2), alpha=self.scale)
-                .transpose(1, 2)
-                .contiguous()
-            )
+            y = torch.baddbmm(bias, turned, x.transpose(1, 2), alpha=self.scale)
+            return y.transpose(1, 2).contiguous()
         if self.has_bias:
             return torch.baddbmm(tensors[self.slots[1].name], x, weight, alpha=self.scale)
         y = torch.bmm(x, weight)
@@ -134,8 +148,9 @@ class LinearLayer:
         *,
         further: bool,
     ) -> Tensor:
-        """Write ∂W = xᵀ δ · scale and ∂b = Σ δ into `grads`, given δ = ∂loss/∂y. Returns ∂x = δ Wᵀ
-        · scale if `further`.
+        """Write ∂W = xᵀ δ · scale and ∂b = Σ δ into `grads`, given δ = ∂loss/∂y.
+
+        Returns ∂x = δ Wᵀ · scale if `further`.
         """
         weight = tensors[self.slots[0].name]
         if self.has_bias:
@@ -148,11 +163,9 @@ class LinearLayer:
             into.copy_(product if weight.shape[1] == 1 else product.transpose(1, 2))
             if not further:
                 return delta
-            return (
-                (delta * weight).sum(-1, keepdim=True)
-                if weight.shape[1] == 1
-                else delta * weight.transpose(1, 2)
-            )
+            if weight.shape[1] == 1:
+                return (delta * weight).sum(-1, keepdim=True)
+            return delta * weight.transpose(1, 2)
         if weight.shape[2] < NARROW_OUTPUTS:
             into.copy_(torch.bmm(delta.transpose(1, 2), x).transpose(1, 2))
         else:  # not out=into: into a part of the matrix torch multiplies one network after another
@@ -160,25 +173,20 @@ class LinearLayer:
         return torch.bmm(delta, weight.transpose(1, 2)) if further else delta
 
     def squared_gradient_norms(self, x: Tensor, delta: Tensor) -> Tensor:
-        """|∂W|² + |∂b|² of each example, [P, B]: ∂W = x δᵀ is a matrix of rank 1, so |∂W|² = |x|²
-        |δ|².
-        """
+        """|∂W|² + |∂b|² of each example, [P, B]: ∂W = x δᵀ has rank 1, so |∂W|² = |x|² |δ|²."""
         size = x.square().sum(-1) * self.scale**2
         return delta.square().sum(-1) * (size + 1 if self.has_bias else size)
 
 
 class ScaleLayer:
-    """y = x · s, a factor for each feature that starts at 1: a soft selection of features
-    (RealMLP).
-    """
+    """y = x · s, a factor for each feature that starts at 1: a soft selection (RealMLP)."""
 
     def __init__(self, name: str, features: int, *, lr: float = 6.0):
         self.slots = (Slot(name=f"{name}.scale", shape=(1, features), role="scale", lr=lr),)
         self.buffers: dict[str, Tensor] = {}
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        slot = self.slots[0]
-        return {slot.name: torch.ones(len(generators[slot.name]), *slot.shape)}
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
+        return constant_start(self.slots, generators, 1.0)
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         scale = tensors[self.slots[0].name]
@@ -188,8 +196,7 @@ class ScaleLayer:
 
 
 class BatchNormLayer:
-    """y = γ (x − m) / √(v + eps) + β, with the mean and variance of the batch (Ioffe & Szegedy
-    2015).
+    """y = γ (x − m) / √(v + eps) + β, m and v those of the batch (Ioffe & Szegedy 2015).
 
     In training m and v are the batch's (v with 1/B); running estimates r ← (1 − momentum) r +
     momentum m (v with 1/(B − 1), as torch) are used otherwise. A batch of one example has no
@@ -199,32 +206,19 @@ class BatchNormLayer:
 
     def __init__(self, name: str, units: int, *, momentum: Number, eps: float):
         self.name, self.momentum, self.eps = name, momentum, eps
-        self.slots = (
-            Slot(name=f"{name}.gamma", shape=(1, units), role="scale"),
-            Slot(name=f"{name}.beta", shape=(1, units), role="bias"),
-        )
-        self.buffers = {
-            f"{name}.mean": torch.zeros(1, units),
-            f"{name}.variance": torch.ones(1, units),
-        }
+        self.slots = _norm_slots(name, units)
+        mean, variance = torch.zeros(1, units), torch.ones(1, units)
+        self.buffers = {f"{name}.mean": mean, f"{name}.variance": variance}
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        gamma, beta = self.slots
-        networks = len(generators[gamma.name])
-        return {
-            gamma.name: torch.ones(networks, *gamma.shape),
-            beta.name: torch.zeros(networks, *beta.shape),
-        }
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
+        return constant_start(self.slots, generators, 1.0, 0.0)
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         if x.dim() == 5:
             return self._normalize_images(x, tensors, context)
-        mean, variance = (
-            context.buffers[f"{self.name}.mean"],
-            context.buffers[f"{self.name}.variance"],
-        )
+        mean, variance = (context.buffers[name] for name in self.buffers)
         if context.training and x.shape[1] > 1:
-            running, (mean, variance) = (mean, variance), (x.mean(1, keepdim=True), None)
+            running, mean = (mean, variance), x.mean(1, keepdim=True)
             variance = (x - mean).square().mean(1, keepdim=True)
             with torch.no_grad():
                 self._update_running_(running, mean, variance * (x.shape[1] / (x.shape[1] - 1)))
@@ -236,13 +230,8 @@ class BatchNormLayer:
     def _normalize_images(
         self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext
     ) -> Tensor:
-        """The same with torch's kernel, a network at a time: some 20 passes over an image's numbers
-        become three.
-        """
-        mean, variance = (
-            context.buffers[f"{self.name}.mean"],
-            context.buffers[f"{self.name}.variance"],
-        )
+        """The same by torch's kernel, network by network: three passes over the numbers, not 20."""
+        mean, variance = (context.buffers[name] for name in self.buffers)
         gammas, betas = (unbind_networks(tensors[s.name].flatten(1)) for s in self.slots)
         x = x.expand(len(gammas), *x.shape[1:])
         training = context.training and x[0, :, 0].numel() > 1
@@ -257,11 +246,9 @@ class BatchNormLayer:
             self._update_running_(running, mean, variance)
         if context.meter is not None:
             with torch.no_grad():
-                at, spread = (
-                    mean[..., None, None],
-                    torch.rsqrt(variance + self.eps)[..., None, None],
-                )
-                report_change(context.meter, "batch norm", x, (x - at) * spread)
+                spread = torch.rsqrt(variance + self.eps)[..., None, None]
+                after = (x - mean[..., None, None]) * spread
+                report_change(context.meter, "batch norm", x, after)
         return y
 
     def _update_running_(
@@ -274,27 +261,18 @@ class BatchNormLayer:
 
 
 class LayerNormLayer:
-    """y = γ (x − m) / √(v + eps) + β, with the mean and variance over the units of one example (Ba
-    et al. 2016).
+    """y = γ (x − m) / √(v + eps) + β, m and v those of one example's units (Ba et al. 2016).
 
     Of an image: over all its channels and places, with γ and β for each channel.
     """
 
     def __init__(self, name: str, units: int, *, eps: float):
         self.eps = eps
-        self.slots = (
-            Slot(name=f"{name}.gamma", shape=(1, units), role="scale"),
-            Slot(name=f"{name}.beta", shape=(1, units), role="bias"),
-        )
+        self.slots = _norm_slots(name, units)
         self.buffers: dict[str, Tensor] = {}
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        gamma, beta = self.slots
-        networks = len(generators[gamma.name])
-        return {
-            gamma.name: torch.ones(networks, *gamma.shape),
-            beta.name: torch.zeros(networks, *beta.shape),
-        }
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
+        return constant_start(self.slots, generators, 1.0, 0.0)
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         gamma, beta = (tensors[s.name] for s in self.slots)
@@ -308,17 +286,11 @@ class LayerNormLayer:
         return y * gamma + beta
 
 
-class ActivationLayer:
+class ActivationLayer(WeightlessLayer):
     """y = f(x) for an activation f."""
-
-    slots: tuple[Slot, ...] = ()
 
     def __init__(self, activation: Activation):
         self.activation = activation
-        self.buffers: dict[str, Tensor] = {}
-
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        return {}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y = self.activation(x)
@@ -335,9 +307,8 @@ class ParametricActivationLayer:
         self.slots = (Slot(name=f"{name}.alpha", shape=(1, units), role="scale", lr=lr),)
         self.buffers: dict[str, Tensor] = {}
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        slot = self.slots[0]
-        return {slot.name: torch.ones(len(generators[slot.name]), *slot.shape)}
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
+        return constant_start(self.slots, generators, 1.0)
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y = x + tensors[self.slots[0].name] * (self.activation(x) - x)
@@ -346,7 +317,7 @@ class ParametricActivationLayer:
         return y
 
 
-class DropoutLayer:
+class DropoutLayer(WeightlessLayer):
     """Zeroes each unit with probability `rate` in training, each network from its own stream.
 
     Inverted: the remaining units are divided by 1 − rate, and nothing is done at test time. Classic
@@ -356,15 +327,9 @@ class DropoutLayer:
     images (Tompson et al. 2015): neighboring pixels carry much the same information.
     """
 
-    slots: tuple[Slot, ...] = ()
-
     def __init__(self, name: str, *, rate: Number, inverted: bool = True, spatial: bool = False):
         self.name, self.rate, self.inverted, self.spatial = name, rate, inverted, spatial
-        self.buffers: dict[str, Tensor] = {}
         self._drawn: tuple[Any, int, Tensor] | None = None
-
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        return {}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         if not context.training:
@@ -376,9 +341,7 @@ class DropoutLayer:
         return x * (kept * match(1 / (1 - self.rate), x) if self.inverted else kept)
 
     def _uniform(self, x: Tensor, context: ForwardContext) -> Tensor:
-        """Uniform numbers [P, B, H] of this step, from a block that is drawn for several steps at
-        once.
-        """
+        """Uniform numbers [P, B, H] of this step, of a block that is drawn for several steps."""
         examples, units = x.shape[1], x.shape[2:]
         if self.spatial:
             units = (units[0], *[1] * len(units[1:]))
@@ -393,8 +356,7 @@ class DropoutLayer:
 
 
 class ColumnsLayer:
-    """Turns a table's row into inputs: its numbers as they are (or embedded), then an embedding of
-    each categorical code.
+    """Turns a table's row into inputs: its numbers, perhaps embedded, and embeddings of its codes.
 
     Numbers at the places `flags` are never embedded: they have only two or three values. Code 0
     stands for a category that was not seen in training; its embedding is zero and stays zero.
@@ -415,19 +377,17 @@ class ColumnsLayer:
         self.buffers: dict[str, Tensor] = {}
         self.outputs = numbers if embed_numbers is None else embed_numbers.outputs + len(flags)
         self.flags = torch.tensor(flags, dtype=torch.int64)
-        self.measured = torch.tensor(
-            [i for i in range(numbers) if i not in set(flags)], dtype=torch.int64
-        )
+        measured = [i for i in range(numbers) if i not in set(flags)]
+        self.measured = torch.tensor(measured, dtype=torch.int64)
         if codes:
-            rows = sum(codes)
-            slot = Slot(
-                name="columns.table", shape=(rows, size), role="embedding", fan_in=1, fan_out=size
-            )
+            fans = {"fan_in": 1, "fan_out": size}
+            shape = (sum(codes), size)
+            slot = Slot(name="columns.table", shape=shape, role="embedding", **fans)
             self.slots, self.initializer = (*self.slots, slot), initializer
             self.offsets = torch.tensor([0, *codes[:-1]]).cumsum(0)
             self.outputs += len(codes) * size
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
         started = {} if self.embed_numbers is None else self.embed_numbers.start(generators)
         if self.codes:
             table = self.initializer.draw(self.slots[-1], generators["columns.table"]).clone()
@@ -436,18 +396,15 @@ class ColumnsLayer:
         return started
 
     def __call__(self, batch: Batch, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
-        x = (
-            batch.numbers
-            if self.embed_numbers is None
-            else self._embed_numbers(batch.numbers, tensors, context)
-        )
+        x = batch.numbers
+        if self.embed_numbers is not None:
+            x = self._embed_numbers(x, tensors, context)
         if not self.codes or batch.codes is None:
             return x
         table = tensors["columns.table"]
         networks, examples = table.shape[0], batch.codes.shape[1]
-        codes = (
-            (batch.codes + self.offsets.to(batch.codes.device)).expand(networks, -1, -1).flatten(1)
-        )
+        codes = batch.codes + self.offsets.to(batch.codes.device)
+        codes = codes.expand(networks, -1, -1).flatten(1)
         embedded = table.gather(1, codes[..., None].expand(-1, -1, self.size))
         seen = (batch.codes > 0).expand(networks, -1, -1).flatten(1)[..., None]
         embedded = embedded.masked_fill(~seen, 0.0).view(networks, examples, -1)
@@ -461,16 +418,14 @@ class ColumnsLayer:
         """Measured numbers embedded, followed by the flags as they are."""
         if len(self.flags) == 0:
             return self.embed_numbers(x, tensors, context)
-        embedded = self.embed_numbers(
-            x.index_select(-1, self.measured.to(x.device)), tensors, context
-        )
+        measured = x.index_select(-1, self.measured.to(x.device))
+        embedded = self.embed_numbers(measured, tensors, context)
         flags = x.index_select(-1, self.flags.to(x.device))
         return torch.cat([embedded, flags.expand(len(embedded), -1, -1)], -1)
 
 
 class PeriodicNumbers:
-    """Each number x becomes [x, W2 cos(2π (w1 x + b1)) + b2] with its own weights ("PBLD",
-    RealMLP).
+    """Each number x becomes [x, W2 cos(2π (w1 x + b1)) + b2], by its own weights (RealMLP's PBLD).
 
     `frequencies` cosines are mixed into `outputs_each` − 1 values per feature; w1 ~ N(0, sigma²),
     b1 ~ U(−π, π)/2π.
@@ -482,35 +437,20 @@ class PeriodicNumbers:
         self.features, self.sigma, self.each = features, sigma, outputs_each
         fans = {"fan_in": frequencies, "fan_out": outputs_each - 1}
         one, each = (features, 1, frequencies), outputs_each - 1
-        shapes = (
-            ("w1", one),
-            ("b1", one),
-            ("w2", (features, frequencies, each)),
-            ("b2", (features, 1, each)),
-        )
+        hidden, last = (features, frequencies, each), (features, 1, each)
+        shapes = (("w1", one), ("b1", one), ("w2", hidden), ("b2", last))
         self.slots = tuple(
             Slot(name=f"numbers.{n}", shape=s, role="embedding", lr=lr, **fans) for n, s in shapes
         )
         self.outputs = features * outputs_each
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        fan = self.slots[2].fan_in
-
-        def draw(slot: Slot, sd: float, uniform: bool) -> Tensor:
-            make = (
-                (lambda g: (torch.rand(slot.shape, generator=g) * 2 - 1) * sd)
-                if uniform
-                else (lambda g: torch.randn(slot.shape, generator=g) * sd)
-            )
-            return torch.stack([make(g) for g in generators[slot.name]])
-
-        w1, b1, w2, b2 = self.slots
-        return {
-            w1.name: draw(w1, self.sigma, False),
-            b1.name: draw(b1, 0.5, True),
-            w2.name: draw(w2, 1 / math.sqrt(fan), True),
-            b2.name: draw(b2, 1 / math.sqrt(fan), True),
-        }
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
+        sd = 1 / math.sqrt(self.slots[2].fan_in)
+        w1, *others = self.slots
+        normal = [torch.randn(w1.shape, generator=g) * self.sigma for g in generators[w1.name]]
+        limits = zip(others, (0.5, sd, sd), strict=True)
+        uniform = {s.name: _draw_uniform(s, generators, limit) for s, limit in limits}
+        return {w1.name: torch.stack(normal), **uniform}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         w1, b1, w2, b2 = (tensors[s.name] for s in self.slots)
@@ -524,8 +464,7 @@ class PeriodicNumbers:
 
 
 class PiecewiseLinearNumbers:
-    """Each number becomes its position in each of `bins` intervals, clipped to [0, 1], then a
-    linear map of its own.
+    """Each number becomes its position in each of `bins` intervals, in [0, 1], then a linear map.
 
     Gorishniy et al. 2022. The edges are quantiles of the standard normal: even after `scale =
     "quantile"`.
@@ -534,21 +473,10 @@ class PiecewiseLinearNumbers:
     def __init__(self, features: int, *, bins: int, outputs_each: int, lr: float):
         self.features, self.bins = features, bins
         fans = {"fan_in": bins, "fan_out": outputs_each}
+        weight, bias = (features, bins, outputs_each), (features, 1, outputs_each)
         self.slots = (
-            Slot(
-                name="numbers.weight",
-                shape=(features, bins, outputs_each),
-                role="embedding",
-                lr=lr,
-                **fans,
-            ),
-            Slot(
-                name="numbers.bias",
-                shape=(features, 1, outputs_each),
-                role="embedding",
-                lr=lr,
-                **fans,
-            ),
+            Slot(name="numbers.weight", shape=weight, role="embedding", lr=lr, **fans),
+            Slot(name="numbers.bias", shape=bias, role="embedding", lr=lr, **fans),
         )
         inner = torch.special.ndtri(torch.arange(1, bins, dtype=torch.float64) / bins)
         edge = inner[-1] + 1.0 if bins > 1 else torch.tensor(2.0, dtype=torch.float64)
@@ -556,25 +484,25 @@ class PiecewiseLinearNumbers:
         self.low, self.width = edges[:-1], edges[1:] - edges[:-1]
         self.outputs = features * outputs_each
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
         limit = 1 / math.sqrt(self.bins)
-        return {
-            s.name: torch.stack(
-                [(torch.rand(s.shape, generator=g) * 2 - 1) * limit for g in generators[s.name]]
-            )
-            for s in self.slots
-        }
+        return {s.name: _draw_uniform(s, generators, limit) for s in self.slots}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         weight, bias = (tensors[s.name] for s in self.slots)
         networks, examples = weight.shape[0], x.shape[1]
         places = (x[..., None] - self.low.to(x)) / self.width.to(x)  # [P or 1, B, F, bins]
         first, last = places[..., :1].clamp(max=1), places[..., -1:].clamp(min=0)
-        places = (
-            torch.cat([first, places[..., 1:-1].clamp(0, 1), last], -1) if self.bins > 1 else places
-        )
+        if self.bins > 1:
+            places = torch.cat([first, places[..., 1:-1].clamp(0, 1), last], -1)
         places = places.expand(networks, -1, -1, -1).transpose(1, 2)
         mixed = torch.relu(torch.matmul(places, weight) + bias)
         if context.meter is not None:
             context.meter.add("number embedding", mixed.abs().mean((1, 2, 3)))
         return mixed.transpose(1, 2).reshape(networks, examples, -1)
+
+
+def _draw_uniform(slot: Slot, generators: SlotStreams, limit: float) -> Tensor:
+    """U(−limit, limit), [P, *shape]."""
+    draws = [torch.rand(slot.shape, generator=g) * 2 - 1 for g in generators[slot.name]]
+    return torch.stack(draws) * limit

@@ -1,5 +1,4 @@
-"""Gradients of plain networks without autograd: linear layers with ReLU, tanh or nothing between
-them.
+"""Gradients of plain networks without autograd: linear layers, with ReLU, tanh or nothing between.
 
     forward    z_l = a_{l−1} W_l + b_l        a_l = f(z_l)
     backward   δ_L = ∂loss/∂z_L     δ_{l−1} = (δ_l W_lᵀ) f′     ∂W_l = a_{l−1}ᵀ δ_l     ∂b_l = Σ δ_l
@@ -79,11 +78,9 @@ class ManualBackprop:
         """Write the gradient of Σ share · loss into `grads`; return the losses [P, B]."""
         inputs = []
         networks = next(iter(tensors.values())).shape[0]
-        x = (
-            batch.numbers
-            if batch.numbers.shape[0] == networks
-            else batch.numbers.expand(networks, -1, -1)
-        )
+        x = batch.numbers
+        if x.shape[0] != networks:
+            x = x.expand(networks, -1, -1)
         for linear, activate in self.blocks:
             inputs.append(x)
             z = linear.product(x, tensors)
@@ -92,11 +89,8 @@ class ManualBackprop:
                 report_change(meter, "activation", z, x)
         targets = batch.targets
         assert targets is not None
-        targets = (
-            targets
-            if targets.shape[0] == networks
-            else targets.expand(networks, *targets.shape[1:])
-        )
+        if targets.shape[0] != networks:
+            targets = targets.expand(networks, *targets.shape[1:])
         losses, delta = self.loss.losses_and_gradient(x, targets, meter)
         delta = delta * (share[..., None] if isinstance(share, Tensor) else share)
         for i in range(len(self.blocks) - 1, -1, -1):

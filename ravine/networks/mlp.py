@@ -23,8 +23,7 @@ from ravine.protocols import Activation, Drop, Initializer, Layer, Norm, NumberE
 
 @part
 class Mlp:
-    """Linear layers of the given widths, each followed by norm, activation and dropout; then a
-    linear output.
+    """Linear layers of the given widths, each with norm, activation and dropout; a linear output.
 
     `hidden = ()` is a linear model. A bias just before a batch norm is left out, since it would
     have no effect. `parametrization = "ntk"` computes x W/√in + b, whose W should be drawn with
@@ -80,10 +79,8 @@ class Mlp:
         for i, units in enumerate(self.hidden):
             layers += self._block(f"hidden.{i}", width, units)
             width = units
-        layers.append(
-            self._linear("output", width, signature.outputs, zero=self.zero_output, bias=True)
-        )
-        return layers
+        zero, outputs = self.zero_output, signature.outputs
+        return [*layers, self._linear("output", width, outputs, zero=zero, bias=True)]
 
     def _block(self, name: str, inputs: int, units: int) -> list[Layer]:
         before_norm = isinstance(self.norm, BatchNorm)

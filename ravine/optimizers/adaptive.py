@@ -12,13 +12,14 @@ import math
 from typing import ClassVar, Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from ravine.effects import Effect
 from ravine.layout import Rows
 from ravine.optimizers.coefficients import bias_correction, divide, per_network, sign_or_nan
 from ravine.optimizers.weight_decay import DECOUPLED_EFFECT, CoupledDecay, DecoupledDecay
 from ravine.part import Number, match, part, setting
-from ravine.protocols import State, StepContext
+from ravine.protocols import State, StepContext, UpdateResult
 
 
 @part
@@ -41,9 +42,7 @@ class Adagrad(CoupledDecay):
     def start(self, rows: Rows) -> State:
         return {"sum": torch.zeros_like(rows) + match(self.initial, rows)}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads = self.add_decay(rows, grads, context)
         total = state["sum"] + grads * grads
         root = _root(total, self.eps, self.eps_at)
@@ -68,16 +67,12 @@ class Adadelta(CoupledDecay):
     def start(self, rows: Rows) -> State:
         return {"square": torch.zeros_like(rows), "step_square": torch.zeros_like(rows)}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads, eps = self.add_decay(rows, grads, context), match(self.eps, rows)
-        square = _blend(state["square"], grads * grads, self.rho)
-        step = (state["step_square"] + eps).sqrt() / (square + eps).sqrt() * grads
-        return rows - context.rate(self.lr, rows) * step, {
-            "square": square,
-            "step_square": _blend(state["step_square"], step * step, self.rho),
-        }
+        new = {"square": _blend(state["square"], grads * grads, self.rho)}
+        step = (state["step_square"] + eps).sqrt() / (new["square"] + eps).sqrt() * grads
+        new["step_square"] = _blend(state["step_square"], step * step, self.rho)
+        return rows - context.rate(self.lr, rows) * step, new
 
 
 @part
@@ -104,9 +99,7 @@ class RMSprop(CoupledDecay):
         names = ("square", "velocity", "mean") if self.centered else ("square", "velocity")
         return {name: torch.zeros_like(rows) for name in names}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads = self.add_decay(rows, grads, context)
         new = {"square": _blend(state["square"], grads * grads, self.beta)}
         spread = new["square"]
@@ -147,9 +140,7 @@ class Adam(CoupledDecay):
         names = ("mean", "square", "largest") if self.amsgrad else ("mean", "square")
         return {name: torch.zeros_like(rows) for name in names}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads = self.add_decay(rows, grads, context)
         new = update_moments(grads, state, self.beta1, self.beta2)
         square = new["square"]
@@ -163,9 +154,8 @@ class Adam(CoupledDecay):
         if self.eps_at == "inside":
             root = (square + match(self.eps * seen2, rows)).sqrt()
         else:
-            root = square.sqrt() + match(
-                self.eps if self.eps_at == "hat" else self.eps * root2, rows
-            )
+            eps = self.eps if self.eps_at == "hat" else self.eps * root2
+            root = square.sqrt() + match(eps, rows)
         return rows - context.rate(divide(self.lr * root2, seen1), rows) * (new["mean"] / root), new
 
 
@@ -192,14 +182,10 @@ class AdamW(DecoupledDecay):
         return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows)}
 
     def share(self, context: StepContext) -> Number:
-        """The share of themselves that weights lose in a step, without a weight's own factor of the
-        learning rate.
-        """
+        """The share of themselves that weights lose in a step, without their own rate factors."""
         return self.weight_decay * context.factor * (self.lr if self.decay == "torch" else 1.0)
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         share = match(self.share(context), rows)
         if context.lr is not None and self.decay == "torch":
             share = share * context.lr
@@ -225,27 +211,19 @@ class NAdam(CoupledDecay):
 
     def start(self, rows: Rows) -> State:
         product = torch.ones(rows.shape[0], 1, dtype=torch.float64, device=rows.device)
-        return {
-            "mean": torch.zeros_like(rows),
-            "square": torch.zeros_like(rows),
-            "product": product,
-        }
+        moments = {name: torch.zeros_like(rows) for name in ("mean", "square")}
+        return moments | {"product": product}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
-        def mu(step: int) -> Number:
-            return per_network(
-                lambda b, decay: b * (1 - 0.5 * 0.96 ** (step * decay)),
-                self.beta1,
-                self.momentum_decay,
-            )
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
+        def momentum(step: int) -> Tensor:
+            def mu(beta1: float, decay: float) -> float:
+                return beta1 * (1 - 0.5 * 0.96 ** (step * decay))
+
+            return match(per_network(mu, self.beta1, self.momentum_decay), state["product"])
 
         grads = self.add_decay(rows, grads, context)
         new = update_moments(grads, state, self.beta1, self.beta2)
-        here, ahead = (
-            match(mu(step), state["product"]) for step in (context.step, context.step + 1)
-        )
+        here, ahead = momentum(context.step), momentum(context.step + 1)
         new["product"] = product = state["product"] * here
         root2 = per_network(math.sqrt, bias_correction(self.beta2, context.step))
         root = new["square"].sqrt() + match(self.eps * root2, rows)
@@ -274,9 +252,7 @@ class RAdam(CoupledDecay):
     def start(self, rows: Rows) -> State:
         return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows)}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         def rectifier(beta2: float) -> float:
             """r √(1 − β₂ᵗ), or 0 while ρ ≤ 5."""
             limit = 2 / (1 - beta2) - 1
@@ -292,9 +268,8 @@ class RAdam(CoupledDecay):
         plain = per_network(lambda r: float(r == 0), divided)  # 1 where nothing is divided yet
         inverse = (new["square"].sqrt() + match(self.eps, rows)).reciprocal()
         scale = match(divided, rows) * inverse + match(plain, rows)
-        return rows - context.rate(
-            divide(self.lr, bias_correction(self.beta1, context.step)), rows
-        ) * (new["mean"] * scale), new
+        rate = context.rate(divide(self.lr, bias_correction(self.beta1, context.step)), rows)
+        return rows - rate * (new["mean"] * scale), new
 
 
 @part
@@ -313,14 +288,11 @@ class Adamax(CoupledDecay):
     def start(self, rows: Rows) -> State:
         return {"mean": torch.zeros_like(rows), "largest": torch.zeros_like(rows)}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads = self.add_decay(rows, grads, context)
         mean = _blend(state["mean"], grads, self.beta1)
-        largest = torch.maximum(
-            match(self.beta2, rows) * state["largest"], grads.abs() + match(self.eps, rows)
-        )
+        size = grads.abs() + match(self.eps, rows)
+        largest = torch.maximum(match(self.beta2, rows) * state["largest"], size)
         rate = context.rate(divide(self.lr, bias_correction(self.beta1, context.step)), rows)
         return rows - rate * (mean / largest), {"mean": mean, "largest": largest}
 
@@ -342,9 +314,7 @@ class Lion(DecoupledDecay):
     def start(self, rows: Rows) -> State:
         return {"mean": torch.zeros_like(rows)}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         step = context.rate(self.lr, rows) * sign_or_nan(_blend(state["mean"], grads, self.beta1))
         rows = self.shrink(rows, context.rate(self.lr * self.weight_decay, rows), context)
         return rows - step, {"mean": _blend(state["mean"], grads, self.beta2)}
@@ -378,9 +348,7 @@ def update_moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> S
 
 
 def adam_step(new: State, rule: AdamSettings, rows: Rows, context: StepContext) -> Rows:
-    """Adam's step α m̂ / (√v̂ + ε) from its moments, as α √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε √(1
-    − β₂ᵗ)).
-    """
+    """Adam's step α m̂ / (√v̂ + ε), as α √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε √(1 − β₂ᵗ))."""
     root2 = per_network(math.sqrt, bias_correction(rule.beta2, context.step))
     rate = context.rate(divide(rule.lr * root2, bias_correction(rule.beta1, context.step)), rows)
     return rate * (new["mean"] / (new["square"].sqrt() + match(rule.eps * root2, rows)))

@@ -1,6 +1,4 @@
-"""Averages of the weights during training (EMA, SWA), and snapshots whose predictions are
-averaged.
-"""
+"""Averages of the weights in training (EMA, SWA), and snapshots whose predictions are averaged."""
 
 from __future__ import annotations
 
@@ -15,11 +13,12 @@ from ravine.optimizers.coefficients import per_network
 from ravine.part import Number, match, part, setting
 from ravine.protocols import Plan, State, StepContext
 
+AVERAGE_MEANING = "distance of the average from the raw weights, relative to their length"
+
 
 @part
 class Ema:
-    """An exponential moving average of the weights, evaluated and kept in place of the raw ones
-    (Polyak averaging).
+    """An exponential moving average of the weights, evaluated and kept in place of the raw ones.
 
         a ← d a + (1 − d) w
 
@@ -28,9 +27,7 @@ class Ema:
     1 / (1 − d) steps.
     """
 
-    acts: ClassVar[Effect] = Effect(
-        "ema", "distance of the average from the raw weights, relative to their length"
-    )
+    acts: ClassVar[Effect] = Effect("ema", AVERAGE_MEANING)
     decay: Number = setting(default=0.999, ge=0, lt=1)
     warm_up: bool = False
 
@@ -53,16 +50,13 @@ class Ema:
 
 @part
 class Swa:
-    """Stochastic weight averaging: the mean of the weights at the ends of epochs, late in the run
-    (Izmailov et al. 2018).
+    """Stochastic weight averaging: the mean at the ends of late epochs (Izmailov et al. 2018).
 
     Epochs count that end after the fraction `start_at` of the run's steps; before the first of them
     the raw weights are evaluated. Running statistics of batch norms belong to the raw weights.
     """
 
-    acts: ClassVar[Effect] = Effect(
-        "swa", "distance of the average from the raw weights, relative to their length"
-    )
+    acts: ClassVar[Effect] = Effect("swa", AVERAGE_MEANING)
     start_at: Number = setting(default=0.75, ge=0, lt=1)
 
     def start(self, rows: Rows) -> State:
@@ -71,10 +65,10 @@ class Swa:
 
     def update(self, rows: Rows, state: State, context: StepContext, plan: Plan) -> State:
         if context.step % plan.per_epoch == 0:
-            begun = per_network(
+            late = per_network(
                 lambda start: float(context.step > start * plan.steps), self.start_at
             )
-            count = state["count"] + match(begun, state["count"])
+            count = state["count"] + match(late, state["count"])
             share = match(1 / count.clamp_min(1), rows)
             moved = state["average"] + share * (rows - state["average"])
             state = {"average": torch.where(count > 1, moved, rows), "count": count}
@@ -87,8 +81,7 @@ class Swa:
 
 @part
 class Snapshots:
-    """Keep the weights at the end of each cycle of the learning rate: M models for one training
-    (Huang et al. 2017).
+    """Keep the weights at the end of each cycle: M models for one training (Huang et al. 2017).
 
     A cycle ends where the rate rises after falling, and with the run: under `SGDR` before each
     restart, under `Cyclical` at each low. The model averages the predictions of all snapshots, or

@@ -14,8 +14,7 @@ from ravine.protocols import StepContext
 
 @part
 class ClipNorm:
-    """Cut each network's gradient to a norm of at most `limit` (Pascanu, Mikolov & Bengio 2013,
-    algorithm 1).
+    """Cut each network's gradient to a norm of at most `limit` (Pascanu et al. 2013, algorithm 1).
 
         g ← g · min(1, limit / |g|),  |g| over all weights of one network
 
@@ -42,9 +41,7 @@ class ClipNorm:
 
 @part
 class ClipValue:
-    """Cut each entry of the gradient to −limit … limit. Entries that are not finite are left
-    unchanged.
-    """
+    """Cut each entry of the gradient to −limit … limit; entries that are not finite stay."""
 
     acts: ClassVar[Effect] = Effect("clip", "share of sampled steps in which the gradient was cut")
     limit: Number = setting(default=1.0, gt=0)

@@ -1,6 +1,4 @@
-"""Coefficients of a rule, computed from Numbers in float64 so that a float and a column give the
-same bits.
-"""
+"""Coefficients of a rule from Numbers, in float64: a float and a column give the same bits."""
 
 from __future__ import annotations
 
@@ -30,9 +28,8 @@ def per_network(function: Callable[..., float], *numbers: Number) -> Number:
         return function(*numbers)
     length = max(n.shape[0] for n in numbers if isinstance(n, Tensor))
     lists = [n.flatten().tolist() if isinstance(n, Tensor) else [n] * length for n in numbers]
-    return torch.tensor(
-        [function(*entries) for entries in zip(*lists, strict=True)], dtype=torch.float64
-    ).view(-1, 1)
+    values = [function(*entries) for entries in zip(*lists, strict=True)]
+    return torch.tensor(values, dtype=torch.float64).view(-1, 1)
 
 
 def bias_correction(beta: Number, step: int) -> Number:
@@ -41,14 +38,10 @@ def bias_correction(beta: Number, step: int) -> Number:
 
 
 def divide(one: Number, other: Number) -> Number:
-    """A quotient of Numbers. (torch computes `float / column` as a product with reciprocals, with
-    other bits.)
-    """
+    """A quotient of Numbers. (torch computes `float / column` by a reciprocal, with other bits.)"""
     return per_network(operator.truediv, one, other)
 
 
 def sign_or_nan(rows: Tensor) -> Tensor:
-    """−1, 0 or 1, and NaN for NaN (torch.sign gives 0, which would hide a network that
-    diverged).
-    """
+    """−1, 0 or 1, and NaN for NaN (torch.sign gives 0, which would hide a diverged network)."""
     return torch.where(rows.isnan(), rows, rows.sign())

@@ -32,8 +32,8 @@ ADAM_WIDTH = 1024  # 32 x 1,000: 0.11 ms by the rule, 0.09 by the kernel; 32 x 5
 SGD_WIDTH = 2**15  # 32 x 7,500: 0.10 ms in place, 0.11 by the kernel; 8 x 100,000: 0.41 and 0.19
 
 # private in torch: without them the rules are used
-_SGD: Any = getattr(torch, "_fused_sgd_", None)
-_ADAM: Any = getattr(torch, "_fused_adam_", None)
+SGD_KERNEL: Any = getattr(torch, "_fused_sgd_", None)
+ADAM_KERNEL: Any = getattr(torch, "_fused_adam_", None)
 
 
 def apply_update_(
@@ -79,14 +79,9 @@ def _by_rule_(
     """Apply the pure rule, to as many rows at once as fit the cache."""
     networks, width = rows.shape
     size = max(1, ENTRIES_PER_BLOCK // max(width, 1))
-    # a rule that reports does so for all networks at once, and at the first step it may make its
-    # state
-    if (
-        networks <= size
-        or context.meter is not None
-        or context.step == 1
-        or rows.device.type != "cpu"
-    ):
+    # a rule that reports does so for all networks at once; at the first step it may make its state
+    whole = networks <= size or context.meter is not None or context.step == 1
+    if whole or rows.device.type != "cpu":
         new, changed = optimizer.update(rows, grads, state, context)
         rows.copy_(new)
         state.update(changed)
@@ -123,7 +118,7 @@ def _descend_(
     """SGD and torch's form of momentum. Returns whether it made the update."""
     if isinstance(optimizer, Momentum) and optimizer.form != "outside":
         return False
-    if rows.shape[1] >= SGD_WIDTH and _fits(_SGD, rows, context):
+    if rows.shape[1] >= SGD_WIDTH and _fits(SGD_KERNEL, rows, context):
         _descend_by_kernel_(optimizer, rows, grads, state, context)
         return True
     if not isinstance(optimizer, Momentum) or rows.device.type != "cpu":
@@ -131,10 +126,8 @@ def _descend_(
     grads, momentum = optimizer.add_decay(rows, grads, context), match(optimizer.momentum, rows)
     if context.step > 1 and not is_zero(optimizer.dampening):
         grads = match(1 - optimizer.dampening, rows) * grads
-    rate, size = (
-        context.rate(optimizer.lr, rows),
-        max(1, ENTRIES_PER_BLOCK // max(rows.shape[1], 1)),
-    )
+    rate = context.rate(optimizer.lr, rows)
+    size = max(1, ENTRIES_PER_BLOCK // max(rows.shape[1], 1))
     if rows.shape[0] <= size:
         rows.sub_(rate * state["velocity"].mul_(momentum).add_(grads))
         return True
@@ -149,16 +142,12 @@ def _descend_by_kernel_(
     optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, context: StepContext
 ) -> None:
     networks = rows.shape[0]
-    rates, pulls = (
-        _list(optimizer.lr * context.factor, networks),
-        _list(optimizer.weight_decay, networks),
-    )
+    rates = _list(optimizer.lr * context.factor, networks)
+    pulls = _list(optimizer.weight_decay, networks)
     momenta, dampings, velocities = [0.0] * networks, [0.0] * networks, [[]] * networks
     if isinstance(optimizer, Momentum):
-        momenta, dampings = (
-            _list(optimizer.momentum, networks),
-            _list(optimizer.dampening, networks),
-        )
+        momenta = _list(optimizer.momentum, networks)
+        dampings = _list(optimizer.dampening, networks)
         velocities = [[v] for v in state["velocity"].unbind()]
     if context.meter is not None:
         optimizer.add_decay(rows, grads, context)  # to report
@@ -166,7 +155,7 @@ def _descend_by_kernel_(
         rows.unbind(), grads.unbind(), velocities, rates, momenta, dampings, pulls, strict=True
     ):
         g = torch.addcmul(g, context.decays[0], w, value=pull) if pull else g
-        _SGD(
+        SGD_KERNEL(
             [w],
             [g],
             v,
@@ -191,7 +180,7 @@ def _adam_(
     optimizer: Adam | AdamW, rows: Rows, grads: Rows, state: State, context: StepContext
 ) -> bool:
     """Adam as in torch, by the fused kernel. Returns whether it made the update."""
-    if rows.shape[1] < ADAM_WIDTH or not _fits(_ADAM, rows, context):
+    if rows.shape[1] < ADAM_WIDTH or not _fits(ADAM_KERNEL, rows, context):
         return False
     if isinstance(optimizer, Adam):
         if optimizer.eps_at != "outside" or not optimizer.bias_correction or optimizer.amsgrad:
@@ -199,29 +188,20 @@ def _adam_(
     networks = rows.shape[0]
     rates, epses = _list(optimizer.lr * context.factor, networks), _list(optimizer.eps, networks)
     betas = zip(_list(optimizer.beta1, networks), _list(optimizer.beta2, networks), strict=True)
-    if isinstance(optimizer, Adam):
-        decays = _list(optimizer.weight_decay, networks)
-    else:
-        decays = _list(optimizer.share(context), networks)
+    coupled = isinstance(optimizer, Adam)
+    decays = _list(optimizer.weight_decay if coupled else optimizer.share(context), networks)
     if context.meter is not None:  # to report
         optimizer.update(rows, grads, state, context)
     step = torch.tensor(float(context.step))
-    for w, g, m, v, rate, (beta1, beta2), eps, decay in zip(
-        rows.unbind(),
-        grads.unbind(),
-        state["mean"].unbind(),
-        state["square"].unbind(),
-        rates,
-        betas,
-        epses,
-        decays,
-        strict=True,
-    ):
-        if decay and isinstance(optimizer, Adam):
+    moments = (state["mean"].unbind(), state["square"].unbind())
+    matrices = zip(rows.unbind(), grads.unbind(), *moments, strict=True)
+    numbers = zip(rates, betas, epses, decays, strict=True)
+    for (w, g, m, v), (rate, (beta1, beta2), eps, decay) in zip(matrices, numbers, strict=True):
+        if decay and coupled:
             g = torch.addcmul(g, context.decays[0], w, value=decay)
         elif decay:
             w.addcmul_(context.decays[0], w, value=-decay)
-        _ADAM(
+        ADAM_KERNEL(
             [w],
             [g],
             [m],
@@ -248,15 +228,9 @@ _IN_PLACE: Mapping[type, Callable[..., bool]] = {
 
 
 def _fits(kernel: Callable | None, rows: Rows, context: StepContext) -> bool:
-    """Whether this torch has a kernel that can make this update: one rate for all weights, on a
-    CPU.
-    """
-    return (
-        kernel is not None
-        and rows.device.type == "cpu"
-        and rows.is_contiguous()
-        and context.lr is None
-    )
+    """Whether torch has a kernel for this update: one rate for all weights, on a CPU."""
+    on_cpu = rows.device.type == "cpu" and rows.is_contiguous()
+    return kernel is not None and on_cpu and context.lr is None
 
 
 def _list(number: Any, networks: int) -> list[float]:

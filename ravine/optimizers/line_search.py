@@ -1,5 +1,4 @@
-"""A line search with the strong Wolfe conditions, for many networks at once, each with its own
-bracket.
+"""A line search with the strong Wolfe conditions for many networks, each with its own bracket.
 
 Along a direction d from w, with φ(t) = L(w + t d), a step t is accepted when (Nocedal & Wright
 2006, 3.7)
@@ -22,7 +21,7 @@ from torch import Tensor
 from ravine.layout import Column, Rows
 from ravine.protocols import SearchObjective
 
-C1, C2 = 1e-4, 0.9  # usual for quasi-Newton directions
+ARMIJO_SHARE, CURVATURE_SHARE = 1e-4, 0.9  # c1 and c2, usual for quasi-Newton directions
 MIN_BRACKET_WIDTH = 1e-9  # a bracket within which no weight moves further than this is closed
 
 
@@ -50,21 +49,17 @@ def strong_wolfe(
     wanted: Tensor,
     tries: int,
 ) -> AcceptedSteps:
-    """Steps for the networks that are `wanted` [P, 1], starting with `first`; the others stay where
-    they are.
+    """Steps for the networks that are `wanted` [P, 1], starting with `first`; the others stay.
 
     After `tries` evaluations the best step so far is used, which may be 0. A loss that is not
     finite counts as too large (torch would go on), so that an explosion shortens the step.
     """
-    start = TrialStep(
-        torch.zeros_like(first), objective.first.losses, _dot(objective.first.grads, direction)
-    )
+    slope = _dot(objective.first.grads, direction)
+    start = TrialStep(torch.zeros_like(first), objective.first.losses, slope)
     reach = direction.abs().amax(1, keepdim=True)
     active, bracketed, stalled = wanted, torch.zeros_like(wanted), torch.zeros_like(wanted)
-    before = low = high = (
-        # the step before, while walking on; the bracket's ends, low the one with the least loss
-        start
-    )
+    # the step before, while walking on; the bracket's ends, low the one with the least loss
+    before = low = high = start
     t, count = torch.where(wanted, first, 0.0), torch.zeros_like(first)
     for done in range(tries):
         if not bool(active.any()):
@@ -72,8 +67,8 @@ def strong_wolfe(
         here = _try_step(objective, rows, direction, t)
         count = count + active.to(count)
         walking, closing = active & ~bracketed, active & bracketed
-        above = here.value > start.value + C1 * here.t * start.slope
-        flat = here.slope.abs() <= -C2 * start.slope
+        above = here.value > start.value + ARMIJO_SHARE * here.t * start.slope
+        flat = here.slope.abs() <= -CURVATURE_SHARE * start.slope
         # walk on until a step is too long
         long = above | (here.value >= before.value) if done > 1 else above
         opened = walking & (long | (~flat & (here.slope >= 0)))
@@ -85,9 +80,8 @@ def strong_wolfe(
         swapped = rejected & (here.value < low.value)
         ends = low, high
         low = _either(worse, before, _either(walking | accepted | swapped, here, ends[0]))
-        high = _either(
-            worse | (rejected & ~swapped), here, _either(turned | swapped, ends[0], ends[1])
-        )
+        high = _either(turned | swapped, ends[0], ends[1])
+        high = _either(worse | (rejected & ~swapped), here, high)
         high = _either(opened & ~worse, before, high)
         # who goes on, and where
         bracketed = bracketed | opened
@@ -106,9 +100,7 @@ def _try_step(objective: SearchObjective, rows: Rows, direction: Rows, t: Column
 
 
 def _step_inside(low: TrialStep, high: TrialStep, stalled: Tensor) -> tuple[Column, Tensor]:
-    """A step inside the bracket; one that is close to an end twice in a row is moved a tenth of the
-    bracket away from it.
-    """
+    """A step inside the bracket; one close to an end twice in a row is moved a tenth of it away."""
     least, most = torch.minimum(low.t, high.t), torch.maximum(low.t, high.t)
     t, tenth = _cubic(low, high, least, most), 0.1 * (most - least)
     close = torch.minimum(most - t, t - least) < tenth
@@ -123,8 +115,7 @@ def _step_beyond(before: TrialStep, here: TrialStep) -> Column:
 
 
 def _cubic(one: TrialStep, other: TrialStep, least: Column, most: Column) -> Column:
-    """The minimum of the cubic through two values and slopes (Nocedal & Wright 3.59), within
-    bounds.
+    """The minimum within bounds of the cubic by values and slopes (Nocedal & Wright 3.59).
 
     The middle of the bounds where there is no minimum, or it is not finite.
     """

@@ -9,13 +9,19 @@ from ravine.errors import RecipeError
 from ravine.layout import Rows, row_norm
 from ravine.optimizers.sgd import Momentum
 from ravine.part import Number, match, part, setting
-from ravine.protocols import HasEvalWeights, Optimizer, SearchOptimizer, State, StepContext
+from ravine.protocols import (
+    HasEvalWeights,
+    Optimizer,
+    SearchOptimizer,
+    State,
+    StepContext,
+    UpdateResult,
+)
 
 
 @part
 class Lookahead:
-    """Slow weights that follow an optimizer's fast ones every `every` steps (Zhang, Lucas, Hinton &
-    Ba 2019).
+    """Slow weights that follow an optimizer's fast ones (Zhang, Lucas, Hinton & Ba 2019).
 
     Every k steps: slow ← slow + α (fast − slow), fast ← slow. The inner optimizer keeps its state.
     """
@@ -43,22 +49,18 @@ class Lookahead:
     def start(self, rows: Rows) -> State:
         return {"slow": rows.clone(), **self.inner.start(rows)}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         inner = {name: value for name, value in state.items() if name != "slow"}
         fast, new = self.inner.update(rows, grads, inner, context)
         slow = state["slow"]
         if context.step % self.every == 0:
             slow = slow + match(self.alpha, rows) * (fast - slow)
         if context.meter is not None:
-            context.meter.add(
-                self.acts.name, row_norm(fast - slow) / row_norm(fast).clamp_min(1e-30)
-            )
+            distance = row_norm(fast - slow) / row_norm(fast).clamp_min(1e-30)
+            context.meter.add(self.acts.name, distance)
         return (slow if context.step % self.every == 0 else fast), {"slow": slow, **new}
 
     def eval_weights(self, rows: Rows, state: State) -> Rows:
         """The evaluation weights of the inner optimizer."""
-        return (
-            self.inner.eval_weights(rows, state) if isinstance(self.inner, HasEvalWeights) else rows
-        )
+        inner = self.inner
+        return inner.eval_weights(rows, state) if isinstance(inner, HasEvalWeights) else rows

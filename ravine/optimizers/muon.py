@@ -14,7 +14,7 @@ from ravine.layout import Rows, Slot
 from ravine.optimizers.adaptive import adam_step, update_moments
 from ravine.optimizers.weight_decay import DecoupledDecay
 from ravine.part import Number, match, part, setting
-from ravine.protocols import State, StepContext
+from ravine.protocols import State, StepContext, UpdateResult
 
 # Jordan 2024: the slope at 0 is large, singular values end in 0.7 to 1.2
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -22,8 +22,7 @@ NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 @part
 class Muon(DecoupledDecay):
-    """Momentum, each matrix replaced by its nearest orthogonal one (Jordan et al. 2024); AdamW for
-    everything else.
+    """Momentum, matrices replaced by nearest orthogonal ones (Jordan et al. 2024); else AdamW.
 
         b ← μ b + (1 − μ) g  u = μ b + (1 − μ) g  W ← W − α λ W − α · 0.2 √max(A, B) · orthogonal(u)
 
@@ -44,9 +43,7 @@ class Muon(DecoupledDecay):
     def start(self, rows: Rows) -> State:
         return {name: torch.zeros_like(rows) for name in ("velocity", "mean", "square")}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         rows = self.shrink(rows, context.rate(self.lr * self.weight_decay, rows), context)
         new = update_moments(grads, state, self.beta1, self.beta2)
         momentum, rest = match(self.momentum, rows), match(1 - self.momentum, rows)
@@ -56,9 +53,8 @@ class Muon(DecoupledDecay):
         for slot in context.layout.slots:
             if is_matrix(slot):
                 span = slice(*context.layout.spans[slot.name])
-                made = orthogonalize(
-                    ahead[:, span].unflatten(1, slot.shape), steps=self.steps
-                ).flatten(1)
+                matrices = ahead[:, span].unflatten(1, slot.shape)
+                made = orthogonalize(matrices, steps=self.steps).flatten(1)
                 step[:, span] = _part(rate, span) * (0.2 * max(slot.shape) ** 0.5 * made)
         return rows - step, new
 
@@ -69,8 +65,7 @@ def is_matrix(slot: Slot) -> bool:
 
 
 def orthogonalize(matrices: Tensor, *, steps: int) -> Tensor:
-    """About U Vᵀ for each matrix U S Vᵀ, [P, A, B]: each step maps the singular values s to a s + b
-    s³ + c s⁵.
+    """About U Vᵀ for each matrix U S Vᵀ, [P, A, B]: a step maps s in S to a s + b s³ + c s⁵.
 
     A zero matrix stays zero.
     """

@@ -1,13 +1,11 @@
-"""Schedule-free optimization: an average of the iterates takes the place of a schedule (Defazio et
-al. 2024).
+"""Schedule-free optimization: an average of iterates replaces the schedule (Defazio et al. 2024).
 
 Three points: z takes the steps, x is the average that is evaluated and kept (`eval_weights`), and
 the matrix of weights holds y between them, where gradients are computed:
 
     z ← z − γ (g(y) + λ y)      x ← (1 − c) x + c z,  c = γₜ² / Σ γ²      y ← (1 − β) z + β x
 
-Use a constant schedule (a warm-up is fine). Running statistics of batch norms belong to y, not to
-x.
+Use a constant schedule (a warm-up is fine). Batch norms' running statistics belong to y, not to x.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from ravine.layout import Rows
 from ravine.optimizers.coefficients import bias_correction, per_network
 from ravine.optimizers.weight_decay import DecoupledDecay
 from ravine.part import Number, match, part, setting
-from ravine.protocols import State, StepContext
+from ravine.protocols import State, StepContext, UpdateResult
 
 
 @part
@@ -34,14 +32,11 @@ class ScheduleFreeSGD(DecoupledDecay):
     def start(self, rows: Rows) -> State:
         return _points(rows)
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         step = context.rate(self.lr, rows) * grads
         kept = self.shrink(rows, context.rate(self.lr * self.weight_decay, rows), context)
-        return _walk(
-            state["fast"] - step - (rows - kept), state, self.lr * context.factor, self.beta
-        )
+        fast = state["fast"] - step - (rows - kept)
+        return _walk(fast, state, self.lr * context.factor, self.beta)
 
     def eval_weights(self, rows: Rows, state: State) -> Rows:
         """The average x."""
@@ -61,19 +56,15 @@ class ScheduleFreeAdamW(DecoupledDecay):
     def start(self, rows: Rows) -> State:
         return {**_points(rows), "square": torch.zeros_like(rows)}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
-        square = match(self.beta2, rows) * state["square"] + match(1 - self.beta2, rows) * (
-            grads * grads
-        )
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
+        beta2, rest = match(self.beta2, rows), match(1 - self.beta2, rows)
+        square = beta2 * state["square"] + rest * (grads * grads)
         root2 = per_network(math.sqrt, bias_correction(self.beta2, context.step))
         divided = grads / (square.sqrt() + match(self.eps * root2, rows))
         step = context.rate(self.lr * root2, rows) * divided
         kept = self.shrink(rows, context.rate(self.lr * self.weight_decay, rows), context)
-        rows, new = _walk(
-            state["fast"] - step - (rows - kept), state, self.lr * context.factor, self.beta1
-        )
+        fast = state["fast"] - step - (rows - kept)
+        rows, new = _walk(fast, state, self.lr * context.factor, self.beta1)
         return rows, {**new, "square": square}
 
     def eval_weights(self, rows: Rows, state: State) -> Rows:
@@ -86,7 +77,7 @@ def _points(rows: Rows) -> State:
     return {"fast": rows.clone(), "average": rows.clone(), "weight": weight}
 
 
-def _walk(fast: Rows, state: State, rate: Number, beta: Number) -> tuple[Rows, State]:
+def _walk(fast: Rows, state: State, rate: Number, beta: Number) -> UpdateResult:
     """The point y and the new state after a step of z."""
     own = match(rate * rate, state["weight"])
     weight = state["weight"] + own

@@ -18,7 +18,7 @@ from ravine.errors import RecipeError
 from ravine.layout import Column, Rows, row_norm
 from ravine.optimizers.line_search import strong_wolfe
 from ravine.part import Number, match, part, setting
-from ravine.protocols import SearchObjective, State, StepContext
+from ravine.protocols import SearchObjective, State, StepContext, UpdateResult
 
 FLAT_GRADIENT = 1e-7  # max |g| below which a network has arrived, as in torch
 MIN_CURVATURE = 1e-10  # least yᵀs of a pair that is remembered, as in torch
@@ -27,8 +27,7 @@ MIN_DESCENT = 1e-9  # least −gᵀd along which a step is searched, as in torch
 
 @part
 class Lbfgs:
-    """Quasi-Newton steps from the last M changes of weights and gradient (Liu & Nocedal 1989), each
-    network by itself.
+    """Quasi-Newton steps from the last M changes of weights and gradient (Liu & Nocedal 1989).
 
         s = w − w_before      y = g − g_before
         d = −H⁻¹ g by the two-loop recursion, first H⁻¹ = (yᵀs / yᵀy) I
@@ -42,10 +41,7 @@ class Lbfgs:
 
     acts: ClassVar[tuple[Effect, ...]] = (
         Effect("step length", "mean accepted t along the direction, 1 being the quasi-Newton step"),
-        Effect(
-            "line search",
-            "mean evaluations of loss and gradient in a sampled step, beside the first",
-        ),
+        Effect("line search", "mean evaluations of loss and gradient in a step, beside the first"),
     )
     lr: Number = setting(default=1.0, ge=0)
     history: int = setting(default=10, ge=1, le=100)
@@ -55,9 +51,8 @@ class Lbfgs:
         """Any width is fine: the memory is 2 M rows."""
 
     def start(self, rows: Rows) -> State:
-        pairs = torch.zeros(
-            rows.shape[0], self.history, rows.shape[1], dtype=rows.dtype, device=rows.device
-        )
+        networks, width = rows.shape
+        pairs = rows.new_zeros(networks, self.history, width)
         return {
             "last": torch.zeros_like(rows),
             "moved": torch.zeros_like(rows),
@@ -69,22 +64,18 @@ class Lbfgs:
 
     def search(
         self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    ) -> UpdateResult:
         losses, grads = objective.first
         grads = _zero_frozen(grads, context)
         first = state["made"] == 0
         steps, changes, scale = _update_pairs(state, grads, ~first)
         direction = torch.where(first, -grads, -two_loops(grads, steps, changes, scale))
         rate = torch.zeros_like(losses) + match(self.lr * context.factor, rows)
-        begin = torch.where(
-            first, rate * (1 / grads.abs().sum(1, keepdim=True)).clamp_max(1.0), rate
-        )
+        shortened = rate * (1 / grads.abs().sum(1, keepdim=True)).clamp_max(1.0)
+        begin = torch.where(first, shortened, rate)
         fine = losses.isfinite() & grads.isfinite().all(1, keepdim=True)
-        moves = (
-            (grads.abs().amax(1, keepdim=True) > FLAT_GRADIENT)
-            & (-_dot(grads, direction) >= MIN_DESCENT)
-            & (begin > 0)
-        )
+        steep = grads.abs().amax(1, keepdim=True) > FLAT_GRADIENT
+        moves = steep & (-_dot(grads, direction) >= MIN_DESCENT) & (begin > 0)
         found = strong_wolfe(
             objective, rows, direction, first=begin, wanted=fine & moves, tries=self.tries
         )
@@ -92,23 +83,19 @@ class Lbfgs:
         if context.meter is not None:
             for effect, value in zip(self.acts, (found.t, found.evaluations), strict=True):
                 context.meter.add(effect.name, value)
-        made = state["made"] + (fine & (grads.abs().amax(1, keepdim=True) > FLAT_GRADIENT)).to(rows)
-        # a copy: the loop writes the next gradients over these
         new = {
-            "last": grads.clone(),
+            "last": grads.clone(),  # the loop writes the next gradients over these
             "moved": moved,
             "steps": steps,
             "changes": changes,
             "scale": scale,
-            "made": made,
+            "made": state["made"] + (fine & steep).to(rows),
         }
         return torch.where(fine, rows + moved, torch.nan), new
 
 
 def _update_pairs(state: State, grads: Rows, wanted: Tensor) -> tuple[Tensor, Tensor, Column]:
-    """The pairs [P, M, W], newest last, with that of the last step where its curvature is positive,
-    and the scale of H⁻¹.
-    """
+    """The pairs [P, M, W], newest last, with the last step's where it curves, and H⁻¹'s scale."""
     change, moved = grads - state["last"], state["moved"]
     curved = _dot(change, moved)
     keep = wanted & (curved > MIN_CURVATURE)
@@ -120,9 +107,7 @@ def _update_pairs(state: State, grads: Rows, wanted: Tensor) -> tuple[Tensor, Te
 
 
 def two_loops(grads: Rows, steps: Tensor, changes: Tensor, scale: Column) -> Rows:
-    """H⁻¹ g from pairs s, y (Nocedal & Wright 2006, algorithm 7.4). Pairs of zeros are unused
-    places.
-    """
+    """H⁻¹ g from pairs s, y (Nocedal & Wright 2006, algorithm 7.4); pairs of zeros are empty."""
     curved = [_dot(steps[:, i], changes[:, i]) for i in range(steps.shape[1])]
     inverse = [torch.where(c > 0, 1 / c, 0.0) for c in curved]
     q, shares = grads, []
@@ -149,15 +134,23 @@ class _WholeHessian:
             raise RecipeError(
                 f"{type(self).__name__} on networks of {width} weights",
                 why=f"one Hessian is {width} x {width} numbers, {megabytes:,.0f} MB in float64, "
-                f"some four of them are "
-                f"kept for each network, and {width} products make it; the limit is {self.limit} "
-                f"weights",
+                f"some four of them are kept for each network, and {width} products make it; "
+                f"the limit is {self.limit} weights",
                 do="take Lbfgs, make the network smaller, or raise optimizer.limit",
             )
 
     def start(self, rows: Rows) -> State:
         self.check_memory(rows.shape[1])
         return {}
+
+    def derivatives(
+        self, rows: Rows, objective: SearchObjective, context: StepContext
+    ) -> tuple[Rows, Tensor, Tensor]:
+        """Gradient, Hessian and identity in float64, frozen weights left out."""
+        grads = _zero_frozen(objective.first.grads, context).double()
+        hessian = _isolate_frozen(objective.hessian(rows).double(), context)
+        identity = torch.eye(rows.shape[1], dtype=torch.float64, device=rows.device)
+        return grads, hessian, identity
 
 
 @part
@@ -180,25 +173,20 @@ class Newton(_WholeHessian):
 
     def search(
         self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
-        grads, hessian = (
-            _zero_frozen(objective.first.grads, context).double(),
-            _isolate_frozen(objective.hessian(rows).double(), context),
-        )
-        identity = torch.eye(rows.shape[1], dtype=torch.float64, device=rows.device)
+    ) -> UpdateResult:
+        grads, hessian, identity = self.derivatives(rows, objective, context)
         damped = hessian + match(self.damping, hessian) * identity
         step = torch.linalg.solve_ex(damped, grads[..., None])[0].squeeze(-1)
         _report(self.acts, 1 - _cosine(step, grads), context)
-        return rows - (match(self.lr * context.factor, step) * _zero_frozen(step, context)).to(
-            rows
-        ), state
+        step = match(self.lr * context.factor, step) * _zero_frozen(step, context)
+        return rows - step.to(rows), state
 
 
 @part
 class SaddleFreeNewton(_WholeHessian):
-    """Newton steps that saddles repel: w ← w − α (|H| + λ I)⁻¹ g, |H| = Q |Λ| Qᵀ with H = Q Λ Qᵀ
-    (Dauphin et al. 2014).
+    """Newton steps that saddles repel: w ← w − α (|H| + λ I)⁻¹ g (Dauphin et al. 2014).
 
+    |H| = Q |Λ| Qᵀ with H = Q Λ Qᵀ.
     Each eigenvalue is replaced by its absolute value, so that every direction is a descent, with
     longer steps where it is flat. |H| is computed by eigendecomposition in float64 (the paper uses
     a Krylov subspace).
@@ -213,22 +201,17 @@ class SaddleFreeNewton(_WholeHessian):
 
     def search(
         self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
-        grads, hessian = (
-            _zero_frozen(objective.first.grads, context).double(),
-            _isolate_frozen(objective.hessian(rows).double(), context),
-        )
+    ) -> UpdateResult:
+        grads, hessian, identity = self.derivatives(rows, objective, context)
         # torch refuses the whole batch for one NaN
         fine = hessian.isfinite().all(2).all(1).view(-1, 1, 1)
-        identity = torch.eye(rows.shape[1], dtype=torch.float64, device=rows.device)
         values, vectors = torch.linalg.eigh(torch.where(fine, hessian, identity))
         along = (vectors * grads[..., None]).sum(1)
         step = (vectors * (along / (values.abs() + match(self.damping, values)))[:, None]).sum(2)
         step = torch.where(fine[:, 0], step, torch.nan)
         _report(self.acts, (values < 0).double().mean(1), context)
-        return rows - (match(self.lr * context.factor, step) * _zero_frozen(step, context)).to(
-            rows
-        ), state
+        step = match(self.lr * context.factor, step) * _zero_frozen(step, context)
+        return rows - step.to(rows), state
 
 
 def _zero_frozen(rows: Rows, context: StepContext) -> Rows:

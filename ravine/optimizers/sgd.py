@@ -1,5 +1,4 @@
-"""Gradient descent and its nearest relatives: momentum, Nesterov's momentum, averaged descent,
-Rprop.
+"""Gradient descent and its nearest relatives: momentum, Nesterov's, averaged descent, Rprop.
 
 Letters: g gradient, w weights, v velocity, μ momentum, α learning rate of the step, λ weight decay,
 t the step from 1.
@@ -15,7 +14,7 @@ from ravine.layout import Rows
 from ravine.optimizers.coefficients import per_network, sign_or_nan
 from ravine.optimizers.weight_decay import CoupledDecay
 from ravine.part import Number, match, part, setting
-from ravine.protocols import State, StepContext
+from ravine.protocols import State, StepContext, UpdateResult
 
 
 @part
@@ -33,9 +32,7 @@ class SGD(CoupledDecay):
     def start(self, rows: Rows) -> State:
         return {}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads = self.add_decay(rows, grads, context)
         return rows - context.rate(self.lr, rows) * grads, state
 
@@ -62,9 +59,7 @@ class Momentum(CoupledDecay):
     def start(self, rows: Rows) -> State:
         return {"velocity": torch.zeros_like(rows)}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads, rate = self.add_decay(rows, grads, context), context.rate(self.lr, rows)
         if context.step > 1:
             grads = match(1 - self.dampening, rows) * grads
@@ -100,14 +95,9 @@ class Nesterov(CoupledDecay):
     def start(self, rows: Rows) -> State:
         return {"velocity": torch.zeros_like(rows)}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
-        grads, rate, momentum = (
-            self.add_decay(rows, grads, context),
-            context.rate(self.lr, rows),
-            match(self.momentum, rows),
-        )
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
+        grads = self.add_decay(rows, grads, context)
+        rate, momentum = context.rate(self.lr, rows), match(self.momentum, rows)
         if self.form == "torch":
             velocity = momentum * state["velocity"] + grads
             return rows - rate * (momentum * velocity + grads), {"velocity": velocity}
@@ -124,8 +114,7 @@ class Nesterov(CoupledDecay):
 
 @part
 class ASGD:
-    """Gradient descent with averaged iterates (Polyak & Juditsky 1992; the schedule is Bottou's, as
-    in torch).
+    """Gradient descent with averaged iterates (Polyak & Juditsky 1992; Bottou's rates, as torch).
 
         η = α / (1 + λ α (t − 1))^power  w ← (1 − λ η) w − η g  a ← a + (w − a) / max(1, t − 1 − t0)
 
@@ -141,9 +130,7 @@ class ASGD:
     def start(self, rows: Rows) -> State:
         return {"average": rows.clone()}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         def eta(lr: float, lambd: float, power: float) -> float:
             return lr / (1 + lambd * lr * (context.step - 1)) ** power
 
@@ -161,8 +148,7 @@ class ASGD:
 
 @part
 class Rprop:
-    """Steps that depend on the signs of gradients alone (Riedmiller & Braun 1993; the variant
-    iRprop⁻, as in torch).
+    """Steps by the signs of gradients alone (Riedmiller & Braun 1993; as iRprop⁻, as in torch).
 
     Each weight has its own step size, `lr` at first. It grows by `growth` while the gradient keeps
     its sign and shrinks by `shrink` when the sign changes; then the weight stays for one step. For
@@ -177,22 +163,14 @@ class Rprop:
     largest: float = setting(default=50.0, gt=0)
 
     def start(self, rows: Rows) -> State:
-        return {
-            "size": torch.zeros_like(rows) + match(self.lr, rows),
-            "last": torch.zeros_like(rows),
-        }
+        size = torch.zeros_like(rows) + match(self.lr, rows)
+        return {"size": size, "last": torch.zeros_like(rows)}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
-        agree = grads * state["last"]
-        grown, shrunk = (
-            state["size"] * match(factor, rows) for factor in (self.growth, self.shrink)
-        )
-        size = torch.where(agree > 0, grown, torch.where(agree < 0, shrunk, state["size"]))
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
+        agree, size = grads * state["last"], state["size"]
+        grown, shrunk = size * match(self.growth, rows), size * match(self.shrink, rows)
+        size = torch.where(agree > 0, grown, torch.where(agree < 0, shrunk, size))
         size = size.clamp(self.smallest, self.largest)
         grads = torch.where(agree < 0, 0.0, grads)
-        return rows - context.rate(1.0, rows) * (sign_or_nan(grads) * size), {
-            "size": size,
-            "last": grads,
-        }
+        step = context.rate(1.0, rows) * (sign_or_nan(grads) * size)
+        return rows - step, {"size": size, "last": grads}

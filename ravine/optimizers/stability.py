@@ -1,5 +1,4 @@
-"""The edge of stability: the curvature up to which each rule converges, on a quadratic with the
-full batch.
+"""The edge of stability: the curvature up to which each rule converges on a full-batch quadratic.
 
 Letters: P networks, W weights, α learning rate, μ momentum, λ weight decay, s the square root of a
 weight's scale.
@@ -25,8 +24,7 @@ KNOWN_RULES = (SGD, Momentum, Nesterov, *ADAPTIVE_RULES)
 
 
 class StabilityEdge(NamedTuple):
-    """The curvature above which steps grow: the largest eigenvalue of `matrix` is above `threshold`
-    [P, 1] (inf at a rate of 0).
+    """Steps grow where `matrix` has an eigenvalue above `threshold` [P, 1] (inf at a rate of 0).
 
     matrix = S (H + λ D) S, or S H S + λ D where the decay is decoupled. S is diagonal: `root` [P,
     W] or [1, W] or None for 1; D is 1 where decay acts (`decays`).
@@ -67,15 +65,14 @@ def stability_edge(
     """
     zero = torch.zeros(rows.shape[0], 1, dtype=torch.float64)
     found = _rate(optimizer)
-    if (
-        found is None
-        or not isinstance(optimizer, KNOWN_RULES)
-        or (isinstance(optimizer, ADAPTIVE_RULES) and state is None)
-    ):
+    stateless = isinstance(optimizer, ADAPTIVE_RULES) and state is None
+    if found is None or not isinstance(optimizer, KNOWN_RULES) or stateless:
         return None
-    threshold = zero + per_network(
-        lambda c, a: c / a if a > 0 else math.inf, found, optimizer.lr * context.factor
-    )
+
+    def ratio(most: float, rate: float) -> float:
+        return most / rate if rate > 0 else math.inf
+
+    threshold = zero + per_network(ratio, found, optimizer.lr * context.factor)
     root = None if context.lr is None else context.lr.to(rows).sqrt()
     if state is not None and isinstance(optimizer, ADAPTIVE_RULES):
         scale = _scale(optimizer, rows, state, context.step)
@@ -93,11 +90,11 @@ def _rate(optimizer: Optimizer) -> Number | None:
     if isinstance(optimizer, SGD):
         return 2.0
     if isinstance(optimizer, Momentum):
-        return per_network(
-            lambda m, d: (2 + 2 * m) / (1 - d) if d < 1 else math.inf,
-            optimizer.momentum,
-            optimizer.dampening,
-        )
+
+        def ratio(momentum: float, dampening: float) -> float:
+            return (2 + 2 * momentum) / (1 - dampening) if dampening < 1 else math.inf
+
+        return per_network(ratio, optimizer.momentum, optimizer.dampening)
     if isinstance(optimizer, Nesterov):
         return per_network(lambda m: (2 + 2 * m) / (1 + 2 * m), optimizer.momentum)
     if isinstance(optimizer, RMSprop) and not optimizer.centered:
@@ -110,22 +107,13 @@ def _rate(optimizer: Optimizer) -> Number | None:
 def _scale(optimizer: RMSprop | Adam | AdamW, rows: Rows, state: State, step: int) -> Rows:
     """The divisor of the gradients, P."""
     square, at = state["square"], getattr(optimizer, "eps_at", "outside")
+    seen, eps = 1.0, optimizer.eps
     if not isinstance(optimizer, RMSprop) and getattr(optimizer, "bias_correction", True):
         seen = bias_correction(optimizer.beta2, step)
-        root = square.sqrt() * match(per_network(lambda s: 1 / math.sqrt(s), seen), rows)
-        if at == "inside":
-            return (
-                square * match(per_network(lambda s: 1 / s, seen), rows)
-                + match(optimizer.eps, rows)
-            ).sqrt()
-        eps = (
-            optimizer.eps
-            if at == "outside"
-            else per_network(lambda e, s: e / math.sqrt(s), optimizer.eps, seen)
-        )
-        return root + match(eps, rows)
-    return (
-        (square + match(optimizer.eps, rows)).sqrt()
-        if at == "inside"
-        else square.sqrt() + match(optimizer.eps, rows)
-    )
+        if at == "hat":
+            eps = per_network(lambda e, s: e / math.sqrt(s), eps, seen)
+    if at == "inside":
+        inverse = match(per_network(lambda s: 1 / s, seen), rows)
+        return (square * inverse + match(eps, rows)).sqrt()
+    inverse = match(per_network(lambda s: 1 / math.sqrt(s), seen), rows)
+    return square.sqrt() * inverse + match(eps, rows)

@@ -1,6 +1,4 @@
-"""Bridges to torch.optim: one of our rules in your own training loop (`AsTorch`), and a torch
-optimizer in a recipe (`TorchOptimizer`).
-"""
+"""Bridges to torch.optim: our rules in your training loop, torch's optimizers in a recipe."""
 
 from __future__ import annotations
 
@@ -17,14 +15,20 @@ from torch import Tensor
 from ravine.errors import RecipeError, nearest
 from ravine.layout import Layout, Rows, Slot
 from ravine.part import Number, part, setting
-from ravine.protocols import HasEvalWeights, Optimizer, SearchOptimizer, State, StepContext
+from ravine.protocols import (
+    HasEvalWeights,
+    Optimizer,
+    SearchOptimizer,
+    State,
+    StepContext,
+    UpdateResult,
+)
 
 UPDATE_COUNT = "updates"  # the entry of a tensor's state that counts its updates
 
 
 class AsTorch(torch.optim.Optimizer):
-    """One of our rules as a torch optimizer: schedulers, `state_dict` and parameter groups work as
-    usual.
+    """One of our rules as a torch optimizer, with schedulers, `state_dict` and parameter groups.
 
     A group's "lr" is the rate; all other settings are the rule's. Weight decay acts on tensors of
     two or more dimensions and leaves biases and scales alone. Each tensor is updated by itself.
@@ -52,9 +56,7 @@ class AsTorch(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient. Returns what `closure` returns, if one is
-        given.
-        """
+        """Update every parameter that has a gradient. Returns what a given `closure` returns."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -70,50 +72,35 @@ class AsTorch(torch.optim.Optimizer):
         if not kept:
             kept |= {UPDATE_COUNT: 0, **self.rule.start(rows)}
         kept[UPDATE_COUNT] += 1
-        layout = Layout(
-            (Slot(name="tensor", shape=tuple(p.shape), role="weight" if p.dim() > 1 else "bias"),)
-        )
-        decays = layout.decays(dtype=p.dtype).to(p.device)
-        context = StepContext(
-            step=kept[UPDATE_COUNT], factor=float(lr) / self.rule.lr, decays=decays, layout=layout
-        )
+        role = "weight" if p.dim() > 1 else "bias"
+        layout = Layout((Slot(name="tensor", shape=tuple(p.shape), role=role),))
+        decays, factor = layout.decays(dtype=p.dtype).to(p.device), float(lr) / self.rule.lr
+        context = StepContext(kept[UPDATE_COUNT], factor, decays, layout)
         new, state = self.rule.update(rows, grad.reshape(1, -1), _tensors(kept), context)
         p.copy_(new.view_as(p))
         kept |= state
 
     def load_state_dict(self, state_dict: Any) -> None:
-        """As torch's, but what was kept in float64 stays so: torch casts it to the precision of the
-        weights.
-        """
+        """As torch's, but float64 stays: torch casts it to the precision of the weights."""
         super().load_state_dict(state_dict)
         params = [p for group in self.param_groups for p in group["params"]]
         for index, kept in state_dict["state"].items():
-            tensors = {
-                n: v.detach().clone().to(params[index].device)
-                for n, v in kept.items()
-                if isinstance(v, Tensor)
-            }
-            self.state[params[index]] |= tensors
+            p = params[index]
+            tensors = {n: v for n, v in kept.items() if isinstance(v, Tensor)}
+            self.state[p] |= {n: v.detach().clone().to(p.device) for n, v in tensors.items()}
 
     @contextmanager
     def eval_weights(self) -> Iterator[None]:
         """Within this context the parameters are the weights to evaluate, for rules that take
         gradients elsewhere (averaged and schedule-free descent, Nesterov's look-ahead form).
         """
-        before = [
-            (p, p.detach().clone())
-            for group in self.param_groups
-            for p in group["params"]
-            if self.state[p]
-        ]
+        params = [p for group in self.param_groups for p in group["params"] if self.state[p]]
+        before = [(p, p.detach().clone()) for p in params]
         if isinstance(self.rule, HasEvalWeights):
             with torch.no_grad():
                 for p, raw in before:
-                    p.copy_(
-                        self.rule.eval_weights(raw.reshape(1, -1), _tensors(self.state[p])).view_as(
-                            p
-                        )
-                    )
+                    state = _tensors(self.state[p])
+                    p.copy_(self.rule.eval_weights(raw.reshape(1, -1), state).view_as(p))
         try:
             yield
         finally:
@@ -128,8 +115,7 @@ def _tensors(kept: Mapping[str, Any]) -> State:
 
 @part
 class TorchOptimizer:
-    """Any class of torch.optim by its name, run in a cohort: one instance for each network, each
-    update.
+    """Any class of torch.optim by name, run in a cohort: an instance for each network and update.
 
     `settings` are the class's own; they are the same for all networks, `lr` may differ. Slower than
     our rules by about 0.1 ms a network and step. A network's weights are one long vector to it: it
@@ -157,15 +143,9 @@ class TorchOptimizer:
     def start(self, rows: Rows) -> State:
         return {}
 
-    def update(
-        self, rows: Rows, grads: Rows, state: State, context: StepContext
-    ) -> tuple[Rows, State]:
-        rates = (
-            torch.as_tensor(self.lr * context.factor, dtype=torch.float64)
-            .flatten()
-            .expand(rows.shape[0])
-            .tolist()
-        )
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
+        rate = torch.as_tensor(self.lr * context.factor, dtype=torch.float64)
+        rates = rate.flatten().expand(rows.shape[0]).tolist()
         updated = [
             self._update_one(rows[i], grads[i], {n: v[i] for n, v in state.items()}, rate)
             for i, rate in enumerate(rates)
@@ -173,9 +153,8 @@ class TorchOptimizer:
         new = torch.stack([row for row, _ in updated])
         if context.lr is not None:
             new = rows + context.lr.to(rows) * (new - rows)
-        return new, {
-            name: torch.stack([kept[name] for _, kept in updated]) for name in updated[0][1]
-        }
+        names = updated[0][1]
+        return new, {name: torch.stack([kept[name] for _, kept in updated]) for name in names}
 
     def _update_one(
         self, row: Tensor, grad: Tensor, kept: State, rate: float
@@ -187,9 +166,7 @@ class TorchOptimizer:
         row.grad = grad.clone()
         instance.step()
         row.grad = None
-        return row, {
-            name: value for name, value in instance.state[row].items() if isinstance(value, Tensor)
-        }
+        return row, {n: v for n, v in instance.state[row].items() if isinstance(v, Tensor)}
 
     def _instance(self, row: Tensor, rate: float) -> torch.optim.Optimizer:
         return _usable_classes()[self.optimizer]([row], lr=rate, foreach=False, **self.settings)
@@ -198,9 +175,9 @@ class TorchOptimizer:
 @functools.cache
 def _usable_classes() -> dict[str, Any]:
     """The classes of torch.optim that need nothing but a vector and its gradient."""
-    found = {
-        n: c
-        for n, c in vars(torch.optim).items()
-        if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)
+    classes = {n: c for n, c in vars(torch.optim).items() if inspect.isclass(c)}
+    return {
+        name: cls
+        for name, cls in classes.items()
+        if issubclass(cls, torch.optim.Optimizer) and "foreach" in inspect.signature(cls).parameters
     }
-    return {n: c for n, c in found.items() if "foreach" in inspect.signature(c).parameters}

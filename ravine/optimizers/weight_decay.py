@@ -1,5 +1,4 @@
-"""Weight decay inside an optimizer: coupled (added to the gradient) or decoupled (subtracted from
-the weights).
+"""Weight decay in an optimizer: coupled (in the gradient) or decoupled (taken from the weights).
 
 Both act only where `context.decays` is 1, and report how much they did.
 """
@@ -26,7 +25,7 @@ DECOUPLED_EFFECT = Effect(
 
 def is_zero(number: Number) -> bool:
     """Whether a strength is 0 for every network."""
-    return not (number != 0 if isinstance(number, float | int) else bool((number != 0).any()))
+    return bool((number == 0).all()) if isinstance(number, Tensor) else number == 0
 
 
 class CoupledDecay:
@@ -49,9 +48,7 @@ class CoupledDecay:
 
 
 class DecoupledDecay:
-    """For optimizers whose `weight_decay` λ shrinks the weights outside the step: w ← w − share ·
-    w.
-    """
+    """For optimizers whose `weight_decay` λ shrinks weights outside the step: w ← w − share · w."""
 
     weight_decay: Number
 
@@ -60,9 +57,7 @@ class DecoupledDecay:
         return None if is_zero(self.weight_decay) else DECOUPLED_EFFECT
 
     def shrink(self, rows: Rows, share: Any, context: StepContext) -> Rows:
-        """The weights less a share of themselves; `share` is ready to multiply rows, as from
-        `context.rate`.
-        """
+        """The weights less a share of themselves; `share` multiplies rows, as `context.rate`."""
         if is_zero(self.weight_decay):
             return rows
         decay = share * (context.decays * rows)

@@ -23,14 +23,8 @@ def require_recipe(given: object) -> Recipe:
 
 
 def require_recipes(given: object) -> list[Recipe]:
-    """The recipes that were given. Raises `InputError` for one recipe alone, and where something
-    else is among them.
-    """
-    if (
-        isinstance(given, Recipe)
-        or isinstance(given, (str, bytes))
-        or not isinstance(given, Iterable)
-    ):
+    """The recipes that were given. Raises `InputError` for a single one, or anything else."""
+    if isinstance(given, (Recipe, str, bytes)) or not isinstance(given, Iterable):
         what = "one recipe" if isinstance(given, Recipe) else _describe(given)
         raise InputError(
             f"train_all got {what}",
@@ -41,9 +35,7 @@ def require_recipes(given: object) -> list[Recipe]:
 
 
 def require_device(given: object) -> str:
-    """The name of a device that this machine has: cpu, cuda, cuda:0, ... Raises `InputError` for
-    others.
-    """
+    """The name of a device that this machine has, such as cuda:0; `InputError` for others."""
     name = str(given)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["cpu"] + (["cuda"] if count else []) + [f"cuda:{i}" for i in range(count)]
@@ -71,8 +63,5 @@ def require_workers(given: object) -> int:
 
 def _describe(value: object) -> str:
     text = repr(value)
-    return (
-        text
-        if len(text) <= 40 and isinstance(value, (str, int, float, type(None)))
-        else f"a {type(value).__name__}"
-    )
+    shown = len(text) <= 40 and isinstance(value, (str, int, float, type(None)))
+    return text if shown else f"a {type(value).__name__}"

@@ -1,5 +1,4 @@
-"""Where batches come from: each network's own order of the training examples, reshuffled every
-epoch.
+"""Where batches come from: each network's own order of examples, reshuffled every epoch.
 
 Orders are drawn from (seed, "order", epoch): the batch of any step can be made without having made
 those before it. Letters: P networks, N examples, B examples in a batch.
@@ -8,6 +7,7 @@ those before it. Letters: P networks, N examples, B examples in a batch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -20,7 +20,7 @@ from ravine.protocols import Batch
 from ravine.rng import stream
 from ravine.training.cohort import Cohort, Job
 
-CLASS_WEIGHTS = Effect("class weights", "mean |weight − 1| of the training examples")
+CLASS_WEIGHTS_EFFECT = Effect("class weights", "mean |weight − 1| of the training examples")
 
 
 class Batches(Protocol):
@@ -59,34 +59,26 @@ class InMemory:
     def at(self, step: int) -> Batch:
         e = self.examples
         if self.per_epoch == 1:
-            return Batch(*(None if t is None else t[None] for t in e.fields))  # type: ignore
+            return Batch(*e.map(lambda t: t[None]).fields)
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._orders = epoch, self._shuffle(epoch)
         index = self._orders[:, place * self.batch : (place + 1) * self.batch]
         flat = index.reshape(-1)
-        shape = index.shape
 
-        def pick(values: Tensor | None) -> Tensor | None:
-            return (
-                None
-                if values is None
-                else values.index_select(0, flat).view(*shape, *values.shape[1:])
-            )
+        def pick(values: Tensor) -> Tensor:
+            return values.index_select(0, flat).view(*index.shape, *values.shape[1:])
 
-        return Batch(*(pick(t) for t in e.fields))  # type: ignore[arg-type]
+        return Batch(*e.map(pick).fields)
 
     def _shuffle(self, epoch: int) -> Tensor:
-        orders = [
-            torch.randperm(self.count, generator=stream(seed, "order", epoch))
-            for seed in self.seeds
-        ]
+        streams = [stream(seed, "order", epoch) for seed in self.seeds]
+        orders = [torch.randperm(self.count, generator=generator) for generator in streams]
         return torch.stack(orders).to(self.examples.numbers.device)
 
 
 class Streamed:
-    """Examples that do not fit in memory: chunks in an order shuffled for each epoch, the same for
-    all networks.
+    """Examples that do not fit in memory: chunks in an order that all networks share.
 
     Shuffling on disk costs a pass over it, so the networks of a recipe share the order, that of its
     first seed.
@@ -120,8 +112,7 @@ class Streamed:
         places = torch.arange(self._rest.count, device=self._rest.numbers.device)
         head, self._rest = self._rest.take(places[:wanted]), self._rest.take(places[wanted:])
         self._next += 1
-        fields = [None if t is None else t[None].to(self.device) for t in head.fields]
-        return Batch(*fields)  # type: ignore[arg-type]
+        return Batch(*head.map(lambda t: t[None].to(self.device)).fields)
 
 
 # For a task
@@ -135,7 +126,7 @@ def training_batches(task: Task, cohort: Cohort) -> Batches:
     examples = normalize_weights(task.train.to(job.device, getattr(torch, recipe.precision)))
     if recipe.class_weights == "balanced":
         examples, change = balance_classes(examples)
-        cohort.log.meter.add(CLASS_WEIGHTS.name, change)
+        cohort.log.meter.add(CLASS_WEIGHTS_EFFECT.name, change)
     return InMemory(examples, cohort.seeds, batch=job.batch)
 
 
@@ -156,29 +147,24 @@ def first_epoch(task: Task, job: Job) -> Iterator[Batch]:
 
 
 def normalize_weights(examples: Examples) -> Examples:
-    """Examples whose weights are 1 on average: only their ratios count, and the learning rate means
-    what it says.
-    """
+    """Examples with weights of mean 1: only ratios count, the learning rate means what it says."""
     if examples.weights is None:
         return examples
-    weights = examples.weights / examples.weights.mean()
-    return Examples(examples.numbers, examples.codes, examples.targets, weights)
+    return replace(examples, weights=examples.weights / examples.weights.mean())
 
 
 def balance_classes(examples: Examples) -> tuple[Examples, float]:
-    """Examples with weights that give each class the same share in the loss, and the mean |weight −
-    1|.
+    """Examples weighted so that classes have equal shares in the loss, and the mean |weight − 1|.
 
     weight = N / (classes · N of the class), times the weight that the example had.
     """
     assert examples.targets is not None
     classes = examples.targets.reshape(-1).long()
     counts = torch.bincount(classes).clamp_min(1)
-    dtype = (
-        examples.numbers.dtype if examples.numbers.is_floating_point() else torch.float32
-    )  # images are bytes
+    numbers = examples.numbers  # images are bytes
+    dtype = numbers.dtype if numbers.is_floating_point() else torch.float32
     weights = (len(classes) / (counts.count_nonzero() * counts))[classes].to(dtype)
     change = float((weights - 1).abs().mean())
     if examples.weights is not None:
         weights = weights * examples.weights
-    return Examples(examples.numbers, examples.codes, examples.targets, weights), change
+    return replace(examples, weights=weights), change

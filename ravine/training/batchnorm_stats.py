@@ -1,5 +1,5 @@
-"""Batch normalization's statistics for weights that never trained: averages, soups (Izmailov et al.
-2018, section 3.2).
+"""Batch norm's statistics for weights that never trained: averages, soups (Izmailov et al. 2018).
+
 
 Running statistics belong to the weights that were trained. Averaged weights give other signals, so
 the mean and the variance of every unit are computed anew: one pass over the training examples, each
@@ -9,8 +9,8 @@ batch counting by its size. Letters: P networks, B examples in a batch.
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -35,8 +35,7 @@ def recompute_statistics(
     seeds: Sequence[int],
     batch: int,
 ) -> dict[str, Tensor]:
-    """The buffers that belong to weights [P, W]: means over batches of the batch statistics, [P,
-    ...] by name.
+    """The buffers that belong to weights [P, W]: means of batch statistics, [P, ...] by name.
 
     As torch's `update_bn` does, with two differences: a smaller last batch counts less, and one of
     a single example, which has no variance, not at all. Dropout is as in training. Without buffers
@@ -50,25 +49,19 @@ def recompute_statistics(
             layer.module = _reset_module_momentum(layer.module)
     tensors = built.layout.views(weights)
     sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in buffers.items()}
-    count = 0
+    count, context = 0, ForwardContext(training=True, seeds=seeds, batch=batch)
     for step, found in enumerate(batches):
         size = found.numbers.shape[1]
         if size < 2:
             continue
         newest = {name: value.clone() for name, value in buffers.items()}
-        built(
-            tensors,
-            found,
-            ForwardContext(training=True, seeds=seeds, step=step, batch=batch, buffers=newest),
-        )
+        built(tensors, found, replace(context, step=step, buffers=newest))
         for name, value in newest.items():
             sums[name] += size * value.double()
         count += size
-    return (
-        {name: (total / count).to(buffers[name].dtype) for name, total in sums.items()}
-        if count
-        else dict(buffers)
-    )
+    if not count:
+        return dict(buffers)
+    return {name: (total / count).to(buffers[name].dtype) for name, total in sums.items()}
 
 
 def _reset_module_momentum(module: nn.Module) -> nn.Module:
@@ -87,6 +80,6 @@ def _reset_momentum(value: Any) -> Any:
     if not is_part(value):
         return value
     if isinstance(value, BatchNorm):
-        return dataclasses.replace(value, momentum=1.0)
-    changes = {f.name: _reset_momentum(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return dataclasses.replace(value, **changes)
+        return replace(value, momentum=1.0)
+    changes = {f.name: _reset_momentum(getattr(value, f.name)) for f in fields(value)}
+    return replace(value, **changes)

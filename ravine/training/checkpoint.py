@@ -1,5 +1,4 @@
-"""Checkpoints: all that a cohort needs to go on, in one safetensors file that is replaced as a
-whole.
+"""Checkpoints: all that a cohort needs to go on, in one file that is replaced as a whole.
 
 Randomness needs no place in it: every stream is made anew from (seed, purpose, step).
 """
@@ -50,9 +49,7 @@ def save_checkpoint(cohort: Cohort, path: Path) -> None:
 
 
 def load_checkpoint(path: Path, job: Job) -> Cohort:
-    """The cohort of a job as its checkpoint holds it. Raises `RunError` if the file is damaged or
-    of another job.
-    """
+    """The cohort of a checkpoint. Raises `RunError` if the file is damaged or of another job."""
     tensors, plain = _unpack(path)
     ids, networks = plain["ids"], tensors["ended/steps"].shape[0]
     if networks != len(job.recipes):

@@ -25,9 +25,7 @@ from ravine.training.cohort_state import EndedNetworks, TrainingLog, TrainingSta
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a cohort is to do: train N networks of one shape (equal but for Numbers and seeds) on
-    one task.
-    """
+    """What a cohort is to do: train N networks of one shape (equal but for Numbers and seeds)."""
 
     recipes: tuple[Recipe, ...]  # one for each network; loss, batch and epochs resolved
     seeds: tuple[int, ...]
@@ -64,9 +62,7 @@ class Cohort:
 
     @property
     def row_tensors(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors with a row for each network in the cohort, except the weights: by group and
-        name.
-        """
+        """All tensors with a row for each network, except the weights: by group and name."""
         groups = ("optimizer", "average", "schedule", "best", "losses", "lowest")
         return {"buffers": self.buffers} | {name: getattr(self.state, name) for name in groups}
 
@@ -83,9 +79,7 @@ class Cohort:
         self.log.events.append(event)
 
     def end(self, leaving: Mapping[int, str]) -> None:
-        """Let the networks of some rows leave the batch, each with its outcome; the others go on
-        unchanged.
-        """
+        """Let the networks of some rows leave with their outcomes; the others go on unchanged."""
         means, best, ended = self.log.meter.means(), self.state.best, self.ended
         for row, outcome in leaving.items():
             i = self.ids[row]
@@ -159,9 +153,7 @@ def start_cohort(job: Job) -> Cohort:
 
 
 def starting_spread(network: BatchedNetwork, weights: Rows) -> Tensor:
-    """The standard deviation of each network's starting weights (no biases, no scales), [P]: 0 if
-    all are equal.
-    """
+    """The standard deviation of each network's starting weights, [P]: 0 if all are equal."""
     chosen = weights[:, network.layout.decays(dtype=torch.float64)[0].to(weights.device) > 0]
     return chosen.double().std(1, correction=0) if chosen.shape[1] else torch.zeros(len(weights))
 
@@ -179,8 +171,7 @@ def zero_losses(count: int, device: str | torch.device) -> dict[str, Tensor]:
 
 
 def networks_at_once(width: int, *, device: str) -> int:
-    """How many networks of `width` weights share a batch: as many as keep weights, gradients and
-    state in the cache.
+    """How many networks of `width` weights share a batch: as many as the cache holds.
 
     Past that, a larger cohort is no faster on a CPU (about 32 MB of last-level cache for four
     matrices); an accelerator takes what fits its memory.

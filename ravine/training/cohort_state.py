@@ -1,5 +1,4 @@
-"""What changes while a cohort trains: the state of optimizer and early stopping, what is measured,
-the networks that have ended, and the tensors that autograd works on.
+"""What changes while a cohort trains: states, what is measured, ended networks, a workspace.
 
 Everything in the first three is in a checkpoint. Letters: P networks now in the cohort, N at its
 start, W weights.
@@ -16,7 +15,7 @@ from torch import Tensor
 from ravine.effects import Meter
 from ravine.layout import Row, Rows
 from ravine.networks.batched import BatchedNetwork
-from ravine.networks.manual_backprop import ManualBackprop
+from ravine.networks.manual_backprop import LossWithGradient, ManualBackprop
 from ravine.part import with_shared_scalars
 from ravine.protocols import Loss, Plan, State
 from ravine.recipe import Recipe
@@ -25,9 +24,7 @@ from ravine.training.lr_multipliers import LrMultipliers
 
 @dataclass
 class TrainingState:
-    """What optimizer, average, schedule and early stopping remember; every tensor has a row for
-    each network in the cohort.
-    """
+    """What optimizer, average, schedule and early stopping remember, a row for each network."""
 
     optimizer: State
     average: State
@@ -68,8 +65,9 @@ class EndedNetworks:
 
 @dataclass(frozen=True)
 class Workspace:
-    """What follows from a cohort's networks and recipe: leaves for autograd, the matrix of
-    gradients, masks. Made anew when networks leave.
+    """What follows from a cohort's networks and recipe: leaves for autograd, gradients, masks.
+
+    Made anew when networks leave.
     """
 
     leaves: dict[str, Tensor]
@@ -88,17 +86,15 @@ class Workspace:
         """The workspace of stacked recipes whose networks have these weights."""
         assert parts.loss is not None  # resolved before training
         layout, loss = network.layout, with_shared_scalars(parts.loss)
-        multipliers = (
-            LrMultipliers(parts.tuning, layout, plan, like=weights) if parts.tuning else None
-        )
-        trainable = (
-            {s.name for s in layout.slots} if multipliers is None else multipliers.trainable_slots
-        )
+        multipliers, trainable = None, {slot.name for slot in layout.slots}
+        if parts.tuning:
+            multipliers = LrMultipliers(parts.tuning, layout, plan, like=weights)
+            trainable = multipliers.trainable_slots
         views = layout.views(weights)
         leaves = {n: v.detach().requires_grad_(n in trainable) for n, v in views.items()}
         manual = None
-        if ManualBackprop.applies(network, loss):
-            manual = ManualBackprop(network, loss)  # type: ignore[arg-type]
+        if isinstance(loss, LossWithGradient) and ManualBackprop.applies(network, loss):
+            manual = ManualBackprop(network, loss)
         grads = torch.zeros_like(weights)
         grad_views = layout.views(grads)
         lr = layout.lr(dtype=weights.dtype)

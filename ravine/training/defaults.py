@@ -6,7 +6,6 @@ The measurements behind the defaults are in NOTEBOOK.md.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from ravine import data, losses
 from ravine.augment import check_augmentation
@@ -37,8 +36,7 @@ def load_task(recipe: Recipe, frame: TableLike | None = None) -> Task:
 
 
 def resolve(recipe: Recipe, task: Task) -> Recipe:
-    """The recipe with loss, batch and epochs chosen where they are None, and checked against the
-    data.
+    """The recipe with loss, batch and epochs chosen where they are None, checked against the data.
 
     The loss follows from the kind of task. A batch has about n/30 examples: a power of two between
     16 and 256. Small tables get more epochs (300 below 1,300 examples, 60 at 7,000 to 20,000, 20
@@ -66,7 +64,7 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
 
 
 def _with_loss(recipe: Recipe, task: Task) -> Recipe:
-    loss: Any = ByTask() if recipe.loss is None else recipe.loss
+    loss = ByTask() if recipe.loss is None else recipe.loss
     if isinstance(loss, ByTask):
         return recipe.vary("loss", loss.loss_for(task.kind))
     if task.kind not in loss.tasks:

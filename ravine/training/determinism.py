@@ -17,8 +17,9 @@ import torch
 
 @contextlib.contextmanager
 def exact_arithmetic() -> Iterator[bool]:
-    """Within it, one thread and flushed denormals; gives whether numbers do not depend on the other
-    networks in the batch (`products_are_exact`).
+    """One thread and flushed denormals; gives whether numbers are the same in any cohort.
+
+    They are where `products_are_exact`.
     """
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # read by MKL at its first use
     threads, flushed = torch.get_num_threads(), flushes_denormals()

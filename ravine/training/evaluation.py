@@ -1,5 +1,5 @@
-"""Evaluation: losses and scores of networks on examples, the best weights so far, and which
-networks end.
+"""Evaluation: losses and scores of networks, the best weights so far, and which networks end.
+
 
 Letters: P networks, N examples, C outputs, W weights.
 """
@@ -27,6 +27,10 @@ from ravine.training.step_statistics import log_loss_rise
 
 MIN_STEPS_BETWEEN_EVALUATIONS = 8
 STARTING_EXAMPLES = 512  # on which the loss before the first step is measured
+LEAVING_REASONS = {
+    "diverged": "loss or weights are not finite",
+    "stopped": "no improvement within the patience",
+}
 
 # Losses and outputs
 
@@ -41,17 +45,15 @@ def outputs_on(
     depend on which others are in the batch.
     """
     tensors = network.layout.views(rows)
-    widest = max(
-        (max(slot.shape) for slot in network.layout.slots if slot.role == "weight"), default=1
-    )
+    matrices = [slot.shape for slot in network.layout.slots if slot.role == "weight"]
+    widest = max(map(max, matrices), default=1)
     block = max(256, 2**18 // widest) if network.values == 0 else max(16, 2**22 // network.values)
     context = ForwardContext(training=False, buffers=buffers)
     parts = []
     for at in range(0, examples.numbers.shape[0], block):
         codes = None if examples.codes is None else examples.codes[None, at : at + block]
-        parts.append(
-            network(tensors, Batch(examples.numbers[None, at : at + block], codes), context)
-        )
+        batch = Batch(examples.numbers[None, at : at + block], codes)
+        parts.append(network(tensors, batch, context))
     return torch.cat(parts, 1)
 
 
@@ -63,9 +65,8 @@ def mean_loss(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
 def example_losses(loss: Loss, outputs: Tensor, examples: Examples) -> Tensor:
     """Each network's loss on each example, [P, N]."""
     assert examples.targets is not None
-    return loss.per_example(
-        outputs, examples.targets.expand(outputs.shape[0], *examples.targets.shape)
-    )
+    targets = examples.targets.expand(outputs.shape[0], *examples.targets.shape)
+    return loss.per_example(outputs, targets)
 
 
 def weighted_mean(each: Tensor, examples: Examples) -> Tensor:
@@ -76,9 +77,7 @@ def weighted_mean(each: Tensor, examples: Examples) -> Tensor:
 
 
 def evaluation_weights(cohort: Cohort) -> Rows:
-    """The weights that are evaluated and kept, [P, W]: averaged ones where the recipe averages,
-    else the optimizer's own.
-    """
+    """The weights to evaluate and keep, [P, W]: the average's, else the optimizer's own."""
     rows, optimizer = cohort.weights, cohort.parts.optimizer
     if cohort.parts.average is not None:
         rows = cohort.parts.average.eval_weights(rows, cohort.state.average)
@@ -99,11 +98,8 @@ def starting_losses(recipe: Recipe, task: Task, networks: int) -> np.ndarray:
     built = BatchedNetwork(stack([recipe] * networks).network, task.signature)
     with exact_arithmetic(), torch.no_grad():
         weights, buffers = built.start(seeds)
-        count = affordable_count(task.signature, STARTING_EXAMPLES)
-        examples = evenly_spaced(task.train, count)
-        context = ForwardContext(
-            training=True, seeds=seeds, step=0, batch=examples.count, buffers=buffers
-        )
+        examples = evenly_spaced(task.train, affordable_count(task.signature, STARTING_EXAMPLES))
+        context = ForwardContext(training=True, seeds=seeds, batch=examples.count, buffers=buffers)
         codes = None if examples.codes is None else examples.codes[None]
         outputs = built(built.layout.views(weights), Batch(examples.numbers[None], codes), context)
         return example_losses(recipe.loss, outputs, examples).mean(1).double().numpy()
@@ -127,17 +123,13 @@ def constant_loss(loss: Loss, examples: Examples, outputs: int) -> float:
 def log_constant_baseline(
     cohort: Cohort, train: Examples | None, validation: Examples | None
 ) -> None:
-    """Log the losses of the best answer that is the same for all examples, learned from the
-    training examples.
-    """
+    """Log the losses of the best constant answer, learned from the training examples."""
     known = validation if train is None else train
     loss = cohort.parts.loss
     if known is None or known.targets is None or loss is None:
         return
-    count = known.targets.shape[0]
-    weights = (
-        torch.ones(count, device=known.targets.device) if known.weights is None else known.weights
-    )
+    count, device = len(known.targets), known.targets.device
+    weights = torch.ones(count, device=device) if known.weights is None else known.weights
     shares = (weights / weights.sum()).to(cohort.weights.dtype)
     answer = loss.best_constant(known.targets, shares, cohort.job.signature.outputs)
     for split, examples in (("train", train), ("validation", validation)):
@@ -151,8 +143,7 @@ def log_constant_baseline(
 
 
 class Evaluator:
-    """Evaluates networks on the validation split, keeps each one's best weights, and says which
-    leave and why.
+    """Evaluates networks on the validation split, keeps their best weights, and says which leave.
 
     Networks leave as "diverged" when their training loss or their weights are no longer finite, and
     as "stopped" when they have not improved for as long as the recipe's early stopping allows.
@@ -199,12 +190,7 @@ class Evaluator:
         else:
             leaving |= self._validate(cohort, rows, self.validation, finite.cpu())
         for row, outcome in leaving.items():
-            text = (
-                "loss or weights are not finite"
-                if outcome == "diverged"
-                else "no improvement within the patience"
-            )
-            cohort.add_event(outcome, text, member=cohort.ids[row])
+            cohort.add_event(outcome, LEAVING_REASONS[outcome], member=cohort.ids[row])
         return leaving
 
     def _validate(

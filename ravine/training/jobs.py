@@ -1,6 +1,4 @@
-"""From recipes to jobs: group networks that can train as one batch, and cut the groups into jobs of
-a good size.
-"""
+"""From recipes to jobs: networks that can train as one batch are grouped and cut into jobs."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ FLOPS_PER_SECOND = 5e10
 
 @dataclass
 class Share:
-    """The networks of one recipe that train in one job: which rows of the job, which members of the
-    recipe.
-    """
+    """The networks of one recipe that train in one job: their rows there, their numbers here."""
 
     recipe: int
     rows: list[int]
@@ -33,7 +29,7 @@ class Share:
 
 
 @dataclass
-class Assignment:
+class JobAssignment:
     """One job, its data, and whose networks it trains."""
 
     job: Job
@@ -44,7 +40,7 @@ class Assignment:
 
 def assign_jobs(
     recipes: Sequence[Recipe], tasks: Sequence[Task], *, device: str, workers: int
-) -> list[Assignment]:
+) -> list[JobAssignment]:
     """Group all networks by shape and task, and cut the groups into jobs of a good size."""
     groups: dict[Any, list[tuple[int, int]]] = {}
     for r, (recipe, task) in enumerate(zip(recipes, tasks, strict=True)):
@@ -65,14 +61,15 @@ def assign_jobs(
 
 def assign_members(
     members: Sequence[int], recipe: Recipe, task: Task, *, device: str
-) -> Assignment:
+) -> JobAssignment:
     """The job that trains some members of one recipe, as a run's plan lists them."""
     return _assignment([(0, m) for m in members], [recipe], task, device=device)
 
 
 def _job_size(recipe: Recipe, task: Task, count: int, *, device: str, workers: int) -> int:
-    """How many of `count` networks train in one job: as many as the cache holds, in jobs of equal
-    size, at least one job per process where processes pay.
+    """How many of `count` networks train in one job: as many as the cache holds, in equal jobs.
+
+    At least one job per process where processes pay.
     """
     if device == "cpu" and BatchedNetwork(recipe.network, task.signature).one_by_one:
         # convolutions run one network after another: together they only share the cache
@@ -85,7 +82,7 @@ def _job_size(recipe: Recipe, task: Task, count: int, *, device: str, workers: i
 
 def _assignment(
     group: Sequence[tuple[int, int]], recipes: Sequence[Recipe], task: Task, *, device: str
-) -> Assignment:
+) -> JobAssignment:
     shares: dict[int, Share] = {}
     for row, (r, m) in enumerate(group):
         share = shares.setdefault(r, Share(r, [], []))
@@ -100,7 +97,7 @@ def _assignment(
         batch=batch_size(first, task),
         device=device,
     )
-    return Assignment(job, task, list(shares.values()), len(group) * _seconds(first, task))
+    return JobAssignment(job, task, list(shares.values()), len(group) * _seconds(first, task))
 
 
 def _seconds(recipe: Recipe, task: Task) -> float:

@@ -6,11 +6,11 @@ Letters: P networks now in the cohort, B examples, W weights, C outputs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ravine.data import Examples
 from ravine.effects import Meter
 from ravine.layout import Rows, row_norm
 from ravine.optimizers.fused import apply_update_
@@ -27,9 +27,7 @@ FACTORS_AT_ONCE = 256  # steps whose learning rates are computed together
 def train_cohort(
     cohort: Cohort, batches: Batches, evaluate: Evaluator, *, pause: Callable[[Cohort], bool]
 ) -> None:
-    """Train until every network has ended, or `pause` (asked after each step, to save and to stop)
-    returns True.
-    """
+    """Train until every network has ended, or `pause` (asked after each step) returns True."""
     plan, factors, state = cohort.job.plan, ScheduleFactors(cohort), cohort.state
     searches = isinstance(cohort.parts.optimizer, SearchOptimizer)
     while cohort.ids and cohort.step < plan.steps:
@@ -76,21 +74,15 @@ def train_cohort(
 
 def augment_batch(cohort: Cohort, batch: Batch, meter: Meter | None) -> Batch:
     """The batch after the recipe's augmentations, one after another."""
-    parts = cohort.parts.augment
-    if not parts:
+    if not cohort.parts.augment:
         return batch
     networks, numbers = len(cohort.ids), batch.numbers
-    dtype = cohort.weights.dtype
-    numbers = numbers.to(dtype) / 255 if numbers.dtype == torch.uint8 else numbers
-    expanded = (
-        None if t is None else t.expand(networks, *t.shape[1:])
-        for t in (numbers, batch.codes, batch.targets, batch.weights)
-    )
-    batch = Batch(*expanded)  # type: ignore[arg-type]
-    context = ForwardContext(
-        training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch, meter=meter
-    )
-    for part in parts:
+    if numbers.dtype == torch.uint8:
+        numbers = numbers.to(cohort.weights.dtype) / 255
+    examples = Examples(numbers, batch.codes, batch.targets, batch.weights)
+    batch = Batch(*examples.map(lambda t: t.expand(networks, *t.shape[1:])).fields)
+    context = forward_context(cohort, meter)
+    for part in cohort.parts.augment:
         batch = part(batch, context)
     return batch
 
@@ -110,9 +102,7 @@ def forward_context(cohort: Cohort, meter: Meter | None) -> ForwardContext:
 def gradients(
     cohort: Cohort, outputs: Tensor, batch: Batch, meter: Meter | None
 ) -> tuple[Rows, Tensor]:
-    """The gradient of each network's mean loss [P, W] and those losses [P, 1], from the outputs for
-    a batch [P, B, C].
-    """
+    """The gradient of each network's mean loss on a batch [P, W] and those losses [P, 1]."""
     work, targets = cohort.workspace, batch.targets
     assert targets is not None
     targets = targets.expand(len(cohort.ids), *targets.shape[1:])
@@ -143,9 +133,7 @@ def _mean_losses(each: Tensor, batch: Batch) -> Tensor:
 
 
 def process_gradients(cohort: Cohort, grads: Rows, context: StepContext) -> Rows:
-    """Gradients as the update takes them: penalties are added, then each network's gradient is
-    clipped.
-    """
+    """Gradients as the update takes them: penalties are added, then each network's is clipped."""
     for penalty in cohort.parts.penalties:
         grads = grads + penalty.gradient(cohort.weights, context.decays, context.meter)
     multipliers, clip = cohort.workspace.multipliers, cohort.parts.clip
@@ -158,9 +146,7 @@ def process_gradients(cohort: Cohort, grads: Rows, context: StepContext) -> Rows
 
 
 class BatchObjective:
-    """The loss of a step's batch, penalties included, as a function of the weights: what an
-    optimizer may search.
-    """
+    """The loss of a step's batch, penalties included, as a function of the weights."""
 
     def __init__(self, cohort: Cohort, batch: Batch, first: LossAndGradient):
         penalties, decays = cohort.parts.penalties, cohort.workspace.decays
@@ -168,15 +154,12 @@ class BatchObjective:
         def penalty(rows: Rows) -> Tensor:
             return sum((p.value(rows, decays) for p in penalties), torch.zeros_like(rows[:, :1]))
 
-        context = ForwardContext(
-            training=True, seeds=cohort.seeds, step=cohort.step, batch=cohort.job.batch
-        )
         self.objective = Objective.of_program(
             cohort.network,
             cohort.workspace.loss,
             batch,
             buffers=cohort.buffers,
-            context=context,
+            context=forward_context(cohort, None),
             more=penalty if penalties else None,
         )
         self.first = LossAndGradient(first.losses + penalty(cohort.weights), first.grads)
@@ -189,10 +172,9 @@ class BatchObjective:
 
 
 def search_(cohort: Cohort, batch: Batch, first: LossAndGradient, context: StepContext) -> None:
-    """The update of an optimizer that evaluates the batch's loss as often as it needs; writes
-    weights and state.
-    """
-    optimizer: Any = cohort.parts.optimizer
+    """The update of an optimizer that evaluates a batch's loss often; writes weights and state."""
+    optimizer = cohort.parts.optimizer
+    assert isinstance(optimizer, SearchOptimizer)
     objective = BatchObjective(cohort, batch, first)
     new, state = optimizer.search(cohort.weights, objective, cohort.state.optimizer, context)
     cohort.weights.copy_(new)
@@ -205,10 +187,8 @@ class ScheduleFactors:
     def __init__(self, cohort: Cohort):
         self.cohort, self.first, self.table, self.shared = cohort, -1, torch.empty(0), [0.0]
 
-    def at(self, step: int) -> Any:
-        """The factor of a step, for all networks: a float if they share it, else a float64 column
-        [P, 1].
-        """
+    def at(self, step: int) -> Tensor | float:
+        """The factor of a step: a float if all networks share it, else a float64 column [P, 1]."""
         place = step - self.first
         if self.first < 0 or place >= self.table.shape[1]:
             steps = torch.arange(step, step + FACTORS_AT_ONCE, dtype=torch.float64)[None]

@@ -6,7 +6,6 @@ Letters: P networks, W weights of one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +17,7 @@ from ravine.protocols import Plan, Tuning
 
 
 class LrMultipliers:
-    """The factors of the learning rate that the parts of `tuning` and the network's own slots give,
-    multiplied.
+    """The product of the factors of the learning rate that `tuning` and the network's slots give.
 
     Factors change with the epoch, so they are computed once in each. A weight whose factor is 0 is
     *frozen*. Weights that are frozen to the end get no gradient at all. Those that are frozen now
@@ -31,22 +29,16 @@ class LrMultipliers:
         self.parts, self.layout, self.plan, self.like = parts, layout, plan, like
         self.own = layout.lr(dtype=torch.float64)
         # frozen in the last step: factors only rise from 0, so these weights never train
-        self.always_frozen = (self._product(plan.steps - 1) == 0).to(like.device)
+        self.always_frozen = (_lr_product(parts, layout, plan.steps - 1, plan) == 0).to(like.device)
         self.epoch = -1
         self.at(0)
-
-    def _product(self, step: int) -> Row:
-        row = torch.ones(1, self.layout.width, dtype=torch.float64)
-        for part in self.parts:
-            row = row * part.lr(self.layout, step, self.plan).double()
-        return row
 
     def at(self, step: int) -> Row:
         """The factor of each weight's learning rate at a step, [1, W]."""
         epoch = step // self.plan.per_epoch
         if epoch != self.epoch:
             self.epoch = epoch
-            row = self._product(step)
+            row = _lr_product(self.parts, self.layout, step, self.plan)
             self.frozen = (row == 0).to(self.like.device)
             self.frozen_for_now = self.frozen & ~self.always_frozen
             self.lr = (row if self.own is None else row * self.own).to(self.like)
@@ -70,18 +62,21 @@ class LrMultipliers:
     def report(self, meter: Meter) -> None:
         """Report what each part did in this step."""
         for part, row in zip(self.parts, self.part_rows, strict=True):
-            reporting: Any = part
-            meter.add(reporting.acts.name, reporting.effect_of(row))
+            meter.add(part.acts.name, part.effect_of(row))
+
+
+def _lr_product(parts: Sequence[Tuning], layout: Layout, step: int, plan: Plan) -> Row:
+    row = torch.ones(1, layout.width, dtype=torch.float64)
+    for part in parts:
+        row = row * part.lr(layout, step, plan).double()
+    return row
 
 
 def check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:
     """Raise `RecipeError` where patterns match nothing, or no weight would ever train."""
     if not parts:
         return
-    row = torch.ones(1, layout.width)
-    for part in parts:
-        row = row * part.lr(layout, plan.steps - 1, plan)
-    if not bool((row != 0).any()):
+    if not bool((_lr_product(parts, layout, plan.steps - 1, plan) != 0).any()):
         raise RecipeError(
             "tuning freezes every weight to the end",
             why="nothing would learn",

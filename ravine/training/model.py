@@ -1,5 +1,5 @@
-"""The trained model: the members that did not diverge, averaged. From encoded examples or raw
-tables to predictions.
+"""The trained model, the mean of the members that did not diverge: from examples to predictions.
+
 
 Letters: M members, N examples, C outputs.
 """
@@ -24,9 +24,7 @@ from ravine.training.evaluation import outputs_on
 
 @dataclass(frozen=True)
 class Model:
-    """Networks of one recipe and the encoder of their examples. `weights` [M, W]; `buffers` [M,
-    ...] by name.
-    """
+    """Networks of one recipe and their examples' encoder; `weights` [M, W], `buffers` [M, ...]."""
 
     recipe: Recipe
     encoder: Encoder | ImageEncoder
@@ -40,8 +38,7 @@ class Model:
         return self.weights.shape[1]
 
     def member_predictions(self, examples: Examples) -> Tensor:
-        """What each member predicts, float64 [M, N, C]: probabilities, or means in the target's
-        encoded units.
+        """What each member predicts, float64 [M, N, C]: probabilities, or means in encoded units.
 
         In float64, so that a row's prediction does not depend on the rows beside it (to some
         1e-15). For images the sums stay in the precision of training: torch's convolutions in
@@ -64,19 +61,16 @@ class Model:
         return self.mean_prediction(self.encoder.apply(frame)).cpu()
 
     def decoded_prediction(self, frame: ExamplesLike) -> np.ndarray:
-        """The model's prediction for new rows as an array [N, C]: the probability of each class
-        (two columns where there are two), or means in the target's own units.
+        """The prediction for new rows, [N, C]: a probability for each class (also of two), or means
+        in the target's own units.
         """
         target = self.encoder.target
         values = target.decode(self.encoded_prediction(frame)).numpy()
-        return (
-            np.concatenate([1 - values, values], 1) if target.task_type.kind == "binary" else values
-        )
+        binary = target.task_type.kind == "binary"
+        return np.concatenate([1 - values, values], 1) if binary else values
 
     def predict(self, frame: ExamplesLike) -> pd.DataFrame:
-        """The model's prediction for new rows as a table: the target, and for classes the
-        probability of each.
-        """
+        """The prediction for new rows as a table: the target, for classes also probabilities."""
         index = getattr(frame, "index", None)  # a list of paths has a method of that name
         prediction = self.encoded_prediction(frame)
         return self.encoder.target.frame(prediction, index=None if callable(index) else index)

@@ -1,6 +1,4 @@
-"""Progress of a job and control over it: reports, checkpoints at intervals, a stop that was asked
-for.
-"""
+"""Progress of a job and control over it: reports, checkpoints at intervals, a requested stop."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ STEPS_BETWEEN_CONTROLS = 8  # how often the clock and the stop file are looked a
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a cohort stands after an evaluation: medians over the networks that are still
-    training.
-    """
+    """Where a cohort stands after an evaluation: medians over the networks still training."""
 
     job: int
     jobs: int
@@ -36,8 +32,7 @@ class Progress:
 
 @dataclass(kw_only=True)
 class JobControl:
-    """Given to the loop as its `pause`: saves every `seconds`, reports evaluations, ends when
-    asked.
+    """Given to the loop as its `pause`: saves every `seconds`, reports, ends when asked.
 
     From time to time the training curves are diagnosed; a finding is saved at once, so that a run
     that is resumed does not report it again. `stop` is a file: when it exists, the run is saved and

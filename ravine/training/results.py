@@ -1,16 +1,13 @@
-"""Puts each recipe's run together: its members from the jobs they trained in, the model, its score,
-the effects of its techniques, the record.
-"""
+"""Puts each recipe's run together: members, model, score, effects of techniques, record."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import math
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,17 +15,17 @@ import torch
 from torch import Tensor
 
 from ravine import metrics
-from ravine.data import Examples, RowGroups, Task
+from ravine.data import Task
 from ravine.effects import Effect
 from ravine.losses import SMOOTHING_EFFECT
 from ravine.part import is_part
 from ravine.recipe import Recipe
 from ravine.record import EffectReport, Event, Member, Record, Score, Series
 from ravine.serialization import to_plain
-from ravine.training.batches import CLASS_WEIGHTS
-from ravine.training.cohort import Cohort
+from ravine.training.batches import CLASS_WEIGHTS_EFFECT
+from ravine.training.cohort_state import EndedNetworks, TrainingLog
 from ravine.training.defaults import training_plan
-from ravine.training.jobs import Assignment
+from ravine.training.jobs import JobAssignment
 from ravine.training.model import Model
 from ravine.training.snapshots import BUFFER_KEY, FILLED_KEY, WEIGHTS_KEY
 
@@ -36,37 +33,21 @@ CONFIDENCE_LEVEL = 0.95
 UPDATE_EFFECT = Effect("update", "mean |Δw| / |w| of a step")
 
 
-@dataclass(frozen=True)
-class JobResult:
-    """What a job gives back: for each of its N networks the kept weights and what happened to
-    it.
-    """
+class JobResult(NamedTuple):
+    """What a job gives back: what is left of its N networks, and what was measured."""
 
-    # kept weights "weights" [N, W], "steps" [N], ..., and snapshots: see `EndedNetworks`
-    tensors: dict[str, Tensor]
-    outcomes: list[str]
-    effects: list[dict[str, float]]
-    series: dict[str, list[tuple[int, list[float]]]]
-    events: list[dict[str, Any]]
+    ended: EndedNetworks
+    log: TrainingLog
     interrupted: bool
-
-    @classmethod
-    def of(cls, cohort: Cohort, *, interrupted: bool) -> JobResult:
-        """What a cohort has left behind."""
-        return cls(
-            tensors=cohort.ended.tensors,
-            outcomes=cohort.ended.outcomes,
-            effects=cohort.ended.effects,
-            series=cohort.log.series,
-            events=cohort.log.events,
-            interrupted=interrupted,
-        )
 
     @property
     def buffers(self) -> dict[str, Tensor]:
         """The kept buffers by name, [N, ...]."""
-        start = "buffer/"
-        return {n.removeprefix(start): v for n, v in self.tensors.items() if n.startswith(start)}
+        return {
+            name.removeprefix("buffer/"): value
+            for name, value in self.ended.tensors.items()
+            if name.startswith("buffer/")
+        }
 
 
 class TrainedMember(NamedTuple):
@@ -78,20 +59,20 @@ class TrainedMember(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        return self.result.outcomes[self.row]
+        return self.result.ended.outcomes[self.row]
 
     @property
     def steps(self) -> int:
-        return int(self.result.tensors["steps"][self.row])
+        return int(self.result.ended.tensors["steps"][self.row])
 
     @property
     def best_step(self) -> int:
-        return int(self.result.tensors["best_step"][self.row])
+        return int(self.result.ended.tensors["best_step"][self.row])
 
     @property
     def snapshots(self) -> Tensor | None:
         """Which places hold a snapshot, [K]; None where the recipe keeps none."""
-        filled = self.result.tensors.get(FILLED_KEY)
+        filled = self.result.ended.tensors.get(FILLED_KEY)
         return None if filled is None else filled[self.row]
 
 
@@ -99,30 +80,24 @@ def assemble_run(
     place: int,
     recipe: Recipe,
     task: Task,
-    assignments: Sequence[Assignment],
+    assignments: Sequence[JobAssignment],
     results: Sequence[JobResult],
     *,
     seconds: float,
 ) -> tuple[Record, Model | None]:
-    """The record and the model of the recipe at a place of the list; no model where every member
-    diverged.
-    """
+    """The record and the model of one recipe of a list; no model where every member diverged."""
     trained = _members_of(place, assignments, results)
     series = _series(trained)
     model = _model(recipe, task, trained)
     score, test_values = (None, []) if model is None else score_model(model, task)
     members = _members(recipe, trained, series, test_values)
-    effects = list_effects(
-        recipe,
-        [t.result.effects[t.row] for t in trained],
-        series,
-        members,
-        steps=training_plan(recipe, task).steps,
-    )
+    steps = training_plan(recipe, task).steps
+    reported = [t.result.ended.effects[t.row] for t in trained]
+    effects = list_effects(recipe, reported, series, members, steps=steps)
+    meaning = "of the table's encoding"
+    encoding = {name: float(value) for name, value in task.effects.items() if value}
     effects += tuple(
-        EffectReport(name=n, meaning="of the table's encoding", values=(float(v),))
-        for n, v in task.effects.items()
-        if v
+        EffectReport(name=n, meaning=meaning, values=(v,)) for n, v in encoding.items()
     )
     record = Record(
         recipe=to_plain(recipe),
@@ -140,7 +115,7 @@ def assemble_run(
 
 
 def _members_of(
-    place: int, assignments: Sequence[Assignment], results: Sequence[JobResult]
+    place: int, assignments: Sequence[JobAssignment], results: Sequence[JobResult]
 ) -> list[TrainedMember]:
     """The members of the recipe at a place of the list, in their order."""
     found = [
@@ -181,12 +156,8 @@ def _last_snapshots(
     """The values of each healthy member's last weights, from those of all that it kept."""
     if not values or trained[0].snapshots is None:
         return values
-    counts = [
-        int(t.snapshots.sum())
-        for t in trained
-        if t.outcome != "diverged" and t.snapshots is not None
-    ]
-    return [values[end - 1] for end in np.cumsum(counts)]
+    kept = [t.snapshots for t in trained if t.outcome != "diverged" and t.snapshots is not None]
+    return [values[end - 1] for end in np.cumsum([int(places.sum()) for places in kept])]
 
 
 def _validation_values(series: Mapping[str, Series], member: int, step: int) -> dict[str, float]:
@@ -204,7 +175,7 @@ def _series(trained: Sequence[TrainedMember]) -> dict[str, Series]:
     """Series of a recipe's members, from the jobs they were in; NaN where a member had left."""
     points: dict[str, dict[int, list[float]]] = {}
     for place, (_, result, row) in enumerate(trained):
-        for name, logged in result.series.items():
+        for name, logged in result.log.series.items():
             by_step = points.setdefault(name, {})
             for step, values in logged:
                 by_step.setdefault(step, [math.nan] * len(trained))[place] = values[row]
@@ -217,23 +188,16 @@ def _series(trained: Sequence[TrainedMember]) -> dict[str, Series]:
 
 
 def _events(trained: Sequence[TrainedMember]) -> tuple[Event, ...]:
-    """The events of a recipe's members and of the run, by step; those that every job reports
-    once.
-    """
+    """The events of a recipe's members and of the run, by step; the same of several jobs once."""
     places = {(id(t.result), t.row): t.member for t in trained}
     results = {id(t.result): t.result for t in trained}
-    events = [
-        Event(
-            step=e["step"],
-            kind=e["kind"],
-            text=e["text"],
-            member=None if row is None else places[i, row],
-        )
-        for i, result in results.items()
-        for e in result.events
-        for row in [e["member"]]
-        if row is None or (i, row) in places
-    ]
+    events = []
+    for i, result in results.items():
+        for event in result.log.events:
+            row = event["member"]
+            if row is None or (i, row) in places:
+                member = None if row is None else places[i, row]
+                events.append(replace(Event(**event), member=member))
     return tuple(sorted(dict.fromkeys(events), key=lambda e: e.step))
 
 
@@ -241,16 +205,15 @@ def _model(recipe: Recipe, task: Task, trained: Sequence[TrainedMember]) -> Mode
     healthy = [t for t in trained if t.outcome != "diverged"]
     if not healthy:
         return None
+
+    def gather(kept: str, snapshots: str) -> Tensor:
+        if healthy[0].snapshots is None:
+            return torch.stack([t.result.ended.tensors[kept][t.row] for t in healthy])
+        return torch.cat([t.result.ended.tensors[snapshots][t.row][t.snapshots] for t in healthy])
+
+    weights = gather("weights", WEIGHTS_KEY)
     names = healthy[0].result.buffers
-    if healthy[0].snapshots is not None:
-
-        def gather(key: str) -> Tensor:
-            return torch.cat([t.result.tensors[key][t.row][t.snapshots] for t in healthy])
-
-        weights, buffers = gather(WEIGHTS_KEY), {n: gather(f"{BUFFER_KEY}{n}") for n in names}
-        return Model(recipe, task.encoder, task.signature, weights, buffers)
-    weights = torch.stack([t.result.tensors["weights"][t.row] for t in healthy])
-    buffers = {n: torch.stack([t.result.buffers[n][t.row] for t in healthy]) for n in names}
+    buffers = {n: gather(f"buffer/{n}", f"{BUFFER_KEY}{n}") for n in names}
     return Model(recipe, task.encoder, task.signature, weights, buffers)
 
 
@@ -258,9 +221,7 @@ def _model(recipe: Recipe, task: Task, trained: Sequence[TrainedMember]) -> Mode
 
 
 def describe_task(task: Task, model: Model | None) -> dict[str, Any]:
-    """The task in plain data: its kind, target, classes, and how many examples and features there
-    are.
-    """
+    """The task in plain data: its kind, target, classes, and counts of examples and features."""
     splits = {"train": task.train, "validation": task.validation, "test": task.test}
     image = task.signature.image
     inputs = len(task.encoder.features) if image is None else math.prod(image[:3])
@@ -268,7 +229,7 @@ def describe_task(task: Task, model: Model | None) -> dict[str, Any]:
         "kind": task.kind,
         "target": list(task.targets),
         "classes": [str(c) for c in task.classes or ()],
-        "examples": {name: _count(examples) for name, examples in splits.items()},
+        "examples": {name: e.count if e else 0 for name, e in splits.items()},
         "features": inputs,
         "code_sizes": list(task.encoder.code_sizes),
         "weights": 0 if model is None else model.size,
@@ -276,15 +237,10 @@ def describe_task(task: Task, model: Model | None) -> dict[str, Any]:
     }
 
 
-def _count(examples: Examples | RowGroups | None) -> int:
-    return 0 if examples is None else examples.count
-
-
 def surroundings() -> dict[str, Any]:
     """Where a run happened: versions and the machine, no names."""
-    names = ("ravine", "torch", "numpy", "pandas", "scikit-learn")
     versions = {}
-    for name in names:
+    for name in ("ravine", "torch", "numpy", "pandas", "scikit-learn"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -300,9 +256,7 @@ def surroundings() -> dict[str, Any]:
 
 
 def score_model(model: Model, task: Task) -> tuple[Score | None, list[dict[str, float]]]:
-    """The model's score on the test split (or, without one, on the validation split), and each
-    member's values.
-    """
+    """The model's score on the test split (else the validation split), and each member's values."""
     split = "test" if task.test is not None else "validation"
     examples = task.test if task.test is not None else task.validation
     if examples is None:
@@ -313,14 +267,14 @@ def score_model(model: Model, task: Task) -> tuple[Score | None, list[dict[str, 
     each = target.decode(model.member_predictions(examples))
     truth = target.decode(examples.targets)
     averaged = target.decode(model.mean_prediction(examples)[None])
-    main = metrics.main_metric(task.kind)
+    known = metrics.metrics_for(task.kind)
+    main = known[0]
     low, high = metrics.confidence_interval(
         main.name, averaged[0], truth, confidence=CONFIDENCE_LEVEL
     )
-    known = metrics.metrics_for(task.kind)
     others = {m.name: float(m.of(averaged, truth)[0]) for m in known}
     by_member = {m.name: m.of(each, truth).tolist() for m in known}
-    values = [{n: v[i] for n, v in by_member.items()} for i in range(each.shape[0])]
+    values = [{n: v[i] for n, v in by_member.items()} for i in range(len(each))]
     score = Score(
         metric=main.name,
         value=others[main.name],
@@ -349,8 +303,7 @@ def list_effects(
 ) -> tuple[EffectReport, ...]:
     """One entry for each technique in the recipe, with a number for each member.
 
-    What a part reported to the meter stands as it is; a technique that never reported counts as 0:
-    it did nothing.
+    What a part reported to the meter stands as it is; a technique that never reported counts as 0.
     """
     derived = {
         "schedule": _lr_range(series, len(members)),
@@ -365,12 +318,12 @@ def list_effects(
 
 
 def _techniques(recipe: Recipe) -> Iterator[Effect]:
-    for field in dataclasses.fields(recipe):
+    for field in fields(recipe):
         # what was done to the data, the task reports
         if field.name not in ("data", "split", "encoding"):
             yield from _effects_of(getattr(recipe, field.name))
     if recipe.class_weights != "none":
-        yield CLASS_WEIGHTS
+        yield CLASS_WEIGHTS_EFFECT
     if getattr(recipe.loss, "label_smoothing", 0):
         yield SMOOTHING_EFFECT
 
@@ -384,7 +337,7 @@ def _effects_of(value: object) -> Iterator[Effect]:
         acts = getattr(value, "acts", None)
         if acts is not None:
             yield from (acts,) if isinstance(acts, Effect) else acts
-        for field in dataclasses.fields(value):  # type: ignore[arg-type]
+        for field in fields(value):  # type: ignore[arg-type]
             yield from _effects_of(getattr(value, field.name))
 
 
@@ -393,10 +346,8 @@ def _lr_range(series: Mapping[str, Series], members: int) -> list[float]:
     if "lr" not in series:
         return [0.0] * members
     lr = series["lr"].values
-    high, low = np.nanmax(lr, 0), np.nanmin(lr, 0)
-    return [
-        float((top - least) / top) if top > 0 else 0.0 for top, least in zip(high, low, strict=True)
-    ]
+    ends = zip(np.nanmax(lr, 0), np.nanmin(lr, 0), strict=True)
+    return [float((high - low) / high) if high > 0 else 0.0 for high, low in ends]
 
 
 def _lr_rise(series: Mapping[str, Series], members: int) -> list[float]:
@@ -404,7 +355,5 @@ def _lr_rise(series: Mapping[str, Series], members: int) -> list[float]:
     if "lr" not in series:
         return [0.0] * members
     lr = series["lr"].values
-    return [
-        float(1 - first / high) if high > 0 and math.isfinite(first) else 0.0
-        for first, high in zip(lr[0], np.nanmax(lr, 0), strict=True)
-    ]
+    ends = zip(lr[0], np.nanmax(lr, 0), strict=True)
+    return [float(1 - a / high) if high > 0 and math.isfinite(a) else 0.0 for a, high in ends]

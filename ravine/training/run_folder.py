@@ -1,5 +1,5 @@
-"""A run's folder: what is written when, and how it is read back. Everything in it is readable
-without Ravine.
+"""A run's folder: what is written when, and how it is read back; readable without Ravine.
+
 
 recipe.toml               the recipe, every setting written out
 plan.json                what the run is: recipe, data fingerprint, which members train in which job
@@ -33,22 +33,28 @@ from ravine.part import stack
 from ravine.protocols import ImageShape, Signature
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_from, recipe_text, with_lasting_paths
-from ravine.record import RECORD_SCHEMA, Record, check_schema, read_json, read_record, record_files
+from ravine.record import (
+    RECORD_SCHEMA,
+    Record,
+    check_schema,
+    read_json,
+    read_record,
+    record_files,
+    unreadable_file,
+)
 from ravine.training.model import Model
 
 
 def new_folder(folder: Path) -> Path:
-    """Make the folder of a new run. Raises `InputError` if it is in use, or cannot be made or
-    written to.
-    """
+    """Make the folder of a new run. Raises `InputError` if it is in use or cannot be written to."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         kind = "is not empty" if folder.is_dir() else "is a file"
         begun = (folder / "plan.json").exists() and not (folder / "record.json").exists()
+        resume = f", or go on with that run: ravine train --resume {folder}" if begun else ""
         raise InputError(
             f"{folder} {kind}",
             why="a run never writes over what is there",
-            do="name a new folder"
-            + (f", or go on with that run: ravine train --resume {folder}" if begun else ""),
+            do=f"name a new folder{resume}",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,9 +94,7 @@ def write_plan(
 
 
 def plain_recipe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain data that `recipe_from` reads back, whatever the base recipe's own settings
-    are.
-    """
+    """A recipe as plain data that `recipe_from` reads back, whatever settings its base has."""
     return tomllib.loads(recipe_text(recipe))
 
 
@@ -117,9 +121,7 @@ def planned_recipe(plan: Mapping[str, Any], module: ModuleFactory | None = None)
 def read_run(
     folder: str | Path, module: ModuleFactory | None = None
 ) -> tuple[Record, Model | None]:
-    """The record and the model in a run's folder. Raises `RunError` if it is unfinished, damaged,
-    or newer.
-    """
+    """The record and model in a run's folder. Raises `RunError` if it is unfinished or damaged."""
     folder = Path(folder)
     if not folder.is_dir():
         raise RunError(
@@ -128,9 +130,8 @@ def read_run(
             do="name the folder that `ravine train` printed",
         )
     record = read_record(folder)
-    if not (folder / "weights.safetensors").exists() and all(
-        m.outcome == "diverged" for m in record.members
-    ):
+    diverged = all(m.outcome == "diverged" for m in record.members)
+    if diverged and not (folder / "weights.safetensors").exists():
         return record, None
     plan = read_json(folder / "plan.json")
     recipe = planned_recipe(plan, module)
@@ -154,9 +155,7 @@ def _read_encoder(path: Path) -> Encoder | ImageEncoder:
     try:
         return encoder_from_plain(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path} cannot be read", why=str(error), do="train again, or restore the file"
-        ) from None
+        raise unreadable_file(path, error) from None
 
 
 def _weights(model: Model) -> bytes:
@@ -180,6 +179,5 @@ def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> tuple[Rows, d
         raise RunError(
             f"{path} is damaged", why=str(error), do="train again, or restore the file"
         ) from None
-    return weights, {
-        n.removeprefix("buffer/"): v for n, v in tensors.items() if n.startswith("buffer/")
-    }
+    buffers = {n.removeprefix("buffer/"): v for n, v in tensors.items() if n.startswith("buffer/")}
+    return weights, buffers

@@ -39,9 +39,7 @@ def keep_snapshots(cohort: Cohort, pause: Callable[[Cohort], bool]) -> Callable[
 
 
 def report_snapshots(cohort: Cohort) -> None:
-    """Note as each network's effect the mean distance of its snapshots from its last one, relative
-    to its length.
-    """
+    """Note each network's effect: how far its snapshots are from its last, relative to that."""
     if cohort.parts.snapshots is None:
         return
     weights, filled = cohort.ended.tensors[WEIGHTS_KEY].double(), cohort.ended.tensors[FILLED_KEY]
@@ -54,9 +52,7 @@ def report_snapshots(cohort: Cohort) -> None:
 
 
 def snapshot_steps(cohort: Cohort) -> dict[int, list[tuple[int, int]]]:
-    """The steps made when networks of the job keep a snapshot, and which: (network, place of its
-    snapshot).
-    """
+    """The networks of the job that keep a snapshot, and its place, by the number of steps made."""
     keep, job = cohort.parts.snapshots, cohort.job
     assert keep is not None
     found: dict[int, list[tuple[int, int]]] = {}
@@ -69,10 +65,8 @@ def snapshot_steps(cohort: Cohort) -> dict[int, list[tuple[int, int]]]:
 
 def _factors(recipe: Recipe, plan: Plan) -> Tensor:
     """The schedule's multiples of the learning rate of one network, [S]."""
-    steps = torch.arange(plan.steps, dtype=torch.float64)[None]
-    return torch.cat(
-        [recipe.schedule.factor(part, plan).reshape(-1) for part in steps.split(STEPS_AT_ONCE, 1)]
-    )
+    blocks = torch.arange(plan.steps, dtype=torch.float64)[None].split(STEPS_AT_ONCE, 1)
+    return torch.cat([recipe.schedule.factor(steps, plan).reshape(-1) for steps in blocks])
 
 
 def _make_room(cohort: Cohort, count: int) -> None:

@@ -1,5 +1,5 @@
-"""What is measured of steps and evaluations for the record's series: sizes of gradients and
-updates, the learning rate, how sure the validation loss is.
+"""What is measured of steps and evaluations: gradients, updates, rates, how sure the loss is.
+
 
 Letters: P networks now in the cohort, N examples.
 """
@@ -19,9 +19,7 @@ MAX_COMPARED = 4096  # validation examples whose losses are compared one by one
 
 
 def is_sampled(step: int, plan: Plan) -> bool:
-    """Whether gradients, updates and techniques are measured: first step, last step, one in 25 to
-    100 between.
-    """
+    """Whether gradients and techniques are measured: the first step, the last, one in 25 to 100."""
     return step % max(25, min(100, plan.steps // 25)) == 0 or step == plan.steps - 1
 
 
@@ -96,9 +94,7 @@ def log_loss_rise(cohort: Cohort, each: Tensor, losses: Tensor) -> None:
 
 
 def standard_error(values: Tensor) -> Tensor:
-    """The standard error s / sqrt(N) of the means of values [P, N], infinite of a single one,
-    [P].
-    """
+    """The standard error s / sqrt(N) of means of values [P, N], infinite for N = 1, [P]."""
     count = values.shape[1]
     if count < 2:
         return torch.full_like(values[:, 0], math.inf)

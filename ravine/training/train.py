@@ -36,7 +36,7 @@ from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
 from ravine.training.jobs import (
     SECONDS_WORTH_A_PROCESS,
-    Assignment,
+    JobAssignment,
     assign_jobs,
     assign_members,
 )
@@ -108,8 +108,7 @@ def train_all(
     workers: int | None = None,
     report: Report | None = None,
 ) -> list[Run]:
-    """Train many recipes, one run each. Networks of one shape train as one batch, whichever recipe
-    they come from.
+    """Train many recipes, one run each; networks of one shape train as one batch.
 
     A network's numbers are the same, bit for bit, whatever it is trained together with.
     """
@@ -134,9 +133,7 @@ def train_on(
     workers: int | None = None,
     report: Report | None = None,
 ) -> list[Run]:
-    """Train resolved recipes, each on the task at its place of `tasks`, which is loaded already
-    (see `prepare`).
-    """
+    """Train resolved recipes, each on the loaded task at its place of `tasks` (see `prepare`)."""
     device, workers = require_device(device), require_workers(workers)
     assignments = assign_jobs(recipes, tasks, device=device, workers=workers)
     began, alone = time.monotonic(), len(recipes) == 1
@@ -158,8 +155,7 @@ def resume(
     report: Report | None = None,
     checkpoint_seconds: float = 30.0,
 ) -> Run:
-    """Go on with a run from its checkpoints; it ends with the numbers of one that was never
-    stopped, bit for bit.
+    """Go on with a run from its checkpoints, to the numbers of one never stopped, bit for bit.
 
     `frame` must be given again where the run was given one, and `module` where its network was a
     torch module. Raises `RunError` if the folder is no run, is finished, is damaged, or if the data
@@ -186,8 +182,7 @@ def resume(
 
 
 def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
-    """A finished run as its folder holds it. Raises `RunError` if it is unfinished, damaged, or of
-    a newer version.
+    """A finished run from its folder. Raises `RunError` if it is unfinished, damaged or too new.
 
     `module` is the function that makes the network, where the run trained a torch module.
     """
@@ -199,10 +194,9 @@ def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
 
 
 def train_jobs(
-    assignments: Sequence[Assignment], controls: Sequence[JobControl], *, workers: int
+    assignments: Sequence[JobAssignment], controls: Sequence[JobControl], *, workers: int
 ) -> list[JobResult]:
-    """Every job's result: trained in this process one after another, or in one process per core
-    where that pays.
+    """Every job's result, from this process, or from one process per core where that pays.
 
     A job goes on from its checkpoint if it has one.
     """
@@ -230,12 +224,12 @@ def train_jobs(
                 save_checkpoint(cohort, control.checkpoint)
         if not exact:
             cohort.log.events.append(INEXACT_EVENT)
-        results[place] = JobResult.of(cohort, interrupted=control.interrupted)
+        results[place] = JobResult(cohort.ended, cohort.log, control.interrupted)
     results |= dict(zip(there, elsewhere, strict=True))
     return [results[i] for i in range(len(assignments))]
 
 
-def _places_elsewhere(assignments: Sequence[Assignment], workers: int) -> list[int]:
+def _places_elsewhere(assignments: Sequence[JobAssignment], workers: int) -> list[int]:
     """The places of the jobs that other processes train; none where processes do not pay."""
     if workers < 2 or sum(a.seconds for a in assignments) < SECONDS_WORTH_A_PROCESS:
         return []
@@ -243,7 +237,7 @@ def _places_elsewhere(assignments: Sequence[Assignment], workers: int) -> list[i
 
 
 def _train_in_processes(
-    assignments: Sequence[Assignment], controls: Sequence[JobControl], workers: int
+    assignments: Sequence[JobAssignment], controls: Sequence[JobControl], workers: int
 ) -> Iterator[JobResult]:
     """The results of jobs that other processes train, which begin now."""
     if not assignments:
@@ -286,7 +280,7 @@ def _recompute_kept_buffers(cohort: Cohort, task: Task) -> None:
 
 
 def _controls(
-    assignments: Sequence[Assignment],
+    assignments: Sequence[JobAssignment],
     folder: Path | None,
     workers: int,
     report: Report | None,
@@ -313,7 +307,7 @@ def _controls(
 def _finish_run(
     recipe: Recipe,
     task: Task,
-    assignments: Sequence[Assignment],
+    assignments: Sequence[JobAssignment],
     results: Sequence[JobResult],
     folder: Path | None,
     began: float,

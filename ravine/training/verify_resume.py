@@ -1,6 +1,4 @@
-"""Proof by trial that a recipe resumes: kill it at random moments, go on, and compare with a run
-never stopped.
-"""
+"""Proof that a recipe resumes: kill it at random, go on, compare with a run never stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from ravine.training.run_folder import plain_recipe
 CHILD_SCRIPT = """
 import json, sys
 from pathlib import Path
-from ravine.catalog import recipe_from
+from ravine.recipe_files import recipe_from
 from ravine.training.train import resume, train
 folder, recipe = Path(sys.argv[1]), recipe_from(json.loads(sys.argv[2]))
 if (folder / "plan.json").exists():
@@ -96,12 +94,8 @@ def _kill_after(process: subprocess.Popen, folder: Path, wait: float) -> bool:
 def _wait_for(process: subprocess.Popen) -> None:
     _, complaint = process.communicate()
     if process.returncode:
-        last = (
-            complaint.strip().splitlines()[-1]
-            if complaint.strip()
-            else f"exit code {process.returncode}"
-        )
-        raise RunError("the recipe cannot be trained", why=last, do="mend the recipe first")
+        lines = complaint.strip().splitlines() or [f"exit code {process.returncode}"]
+        raise RunError("the recipe cannot be trained", why=lines[-1], do="mend the recipe first")
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -16,7 +16,6 @@ from ravine.diagnosis.baseline_learners import (
     fit_baseline,
     has_measured_numbers,
     make_features,
-    mean_ranks,
 )
 
 
@@ -134,11 +133,6 @@ def test_going_together_is_a_t_statistic():
     product = (said - said.mean()) * (y - y.mean())
     expected = stats.ttest_1samp(product[:, 0], 0).statistic * math.sqrt(300 / 299)
     assert association_z(said, y, folds, np.arange(300)) == pytest.approx(expected)
-
-
-def test_ranks_are_scipys():
-    x = np.random.default_rng(2).integers(0, 9, (40, 3)).astype(float)
-    assert np.allclose(mean_ranks(x), stats.rankdata(x, axis=0))
 
 
 def test_columns_are_standardized_and_constant_ones_left_out():

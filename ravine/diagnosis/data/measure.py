@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.stats import rankdata
 from torch import Tensor
 
 from ravine.diagnosis.baseline_learners import (
@@ -21,7 +22,7 @@ from ravine.diagnosis.baseline_learners import (
     evenly_spaced_rows,
     fit_baseline,
     has_measured_numbers,
-    mean_ranks,
+    row_bytes,
     to_array,
 )
 from ravine.diagnosis.data.profile import (
@@ -181,21 +182,15 @@ def _find_not_finite(x: Array, at: Mapping[int, str], of: str = "column") -> tup
     """The columns of numbers that are not finite; images and signals count as one column."""
     if x.dtype.kind != "f" or np.isfinite(x).all():
         return ()
-    nan: Array = np.isnan(x.reshape(len(x), -1))
-    infinite: Array = np.isinf(x.reshape(len(x), -1))
+    flat = x.reshape(len(x), -1)
+    nan, infinite = np.isnan(flat), np.isinf(flat)
     if x.ndim > 2:
-        nan, infinite = np.asarray(nan.any(1))[:, None], np.asarray(infinite.any(1))[:, None]
+        nan, infinite = nan.any(1)[:, None], infinite.any(1)[:, None]
     places = np.nonzero((nan | infinite).any(axis=0))[0]
     whole = "" if nan.shape[1] > 1 or at else "inputs" if of == "column" else of
-    return tuple(
-        NotFinite(
-            where=whole or _column_name(at, int(p), of),
-            nans=int(nan[:, p].sum()),
-            infinities=int(infinite[:, p].sum()),
-            rows=int((nan | infinite)[:, p].sum()),
-        )
-        for p in places
-    )
+    counts = np.stack([each.sum(0) for each in (nan, infinite, nan | infinite)], 1)
+    names = [whole or _column_name(at, int(p), of) for p in places]
+    return tuple(NotFinite(n, *map(int, counts[p])) for n, p in zip(names, places, strict=True))
 
 
 def measure_numbers(
@@ -214,18 +209,10 @@ def measure_numbers(
         mean, std = float(np.nanmean(flat)), float(np.nanstd(flat))
     means, stds = np.nan_to_num(means), np.nan_to_num(stds)
     varied = stds > 1e-7 * np.maximum(np.abs(means), 1e-30)
-    constant = (
-        tuple(_column_name(at, int(p)) for p in np.nonzero(~varied)[0]) if not by_channel else ()
-    )
-    found = NumberStats(
-        columns=len(means),
-        low=low,
-        high=high,
-        mean=mean,
-        std=std,
-        column_stds=tuple(stds.tolist()),
-        constant_columns=constant,
-    )
+    equal = () if by_channel else np.nonzero(~varied)[0]
+    constant = tuple(_column_name(at, int(p)) for p in equal)
+    columns, column_stds = len(means), tuple(stds.tolist())
+    found = NumberStats(columns, low, high, mean, std, column_stds, constant)
     if not varied.any():
         return found
     places, m, s = np.nonzero(varied)[0], means[varied], stds[varied]
@@ -233,19 +220,13 @@ def measure_numbers(
     few = evenly_spaced_rows(len(places), MAX_COLUMNS)
     part = np.where(np.isnan(flat), means, flat)[:, places[few]]
     standard = (part - m[few]) / s[few]
+    largest, smallest = (_column_name(at, int(places[i])) for i in (s.argmax(), s.argmin()))
     return replace(
         found,
         largest_offset=float(offsets.max()),
         median_offset=float(np.median(offsets)),
-        spreads=SpreadRange(
-            largest=float(s.max()),
-            smallest=float(s.min()),
-            largest_name=_column_name(at, int(places[s.argmax()])),
-            smallest_name=_column_name(at, int(places[s.argmin()])),
-        ),
-        steepness=Steepness(
-            raw=_largest_eigenvalue(part), standardized=_largest_eigenvalue(standard)
-        ),
+        spreads=SpreadRange(float(s.max()), float(s.min()), largest, smallest),
+        steepness=Steepness(_largest_eigenvalue(part), _largest_eigenvalue(standard)),
     )
 
 
@@ -280,11 +261,8 @@ def _profile_classes(y: Array, kind: str, outputs: tuple[int, ...]) -> ClassCoun
     if classes < 2 or (by_place and outputs[:1] != y.shape[1:2]):
         return found
     known = y[y != IGNORED_TARGET]
-    return replace(
-        found,
-        below_zero=int((known < 0).sum()),
-        beyond_outputs=int((known >= classes).sum()),
-    )
+    below, beyond = int((known < 0).sum()), int((known >= classes).sum())
+    return replace(found, below_zero=below, beyond_outputs=beyond)
 
 
 def _find_duplicates(
@@ -293,7 +271,7 @@ def _find_duplicates(
     """Examples that occur more than once, by their bytes."""
     most = max(100, MAX_COMPARED_BYTES // max(1, x[0].nbytes))
     kept = evenly_spaced_rows(len(x), most)
-    rows, answers = _row_bytes(x[kept]), _row_bytes(y[kept])
+    rows, answers = row_bytes(x[kept]), row_bytes(y[kept])
     first: dict[bytes, bytes] = {}
     contradicted = 0
     for row, answer in zip(rows, answers, strict=True):
@@ -314,7 +292,7 @@ def _find_duplicates(
     if new_x.shape[1:] != x.shape[1:] or new_x.dtype != x.dtype:
         return found
     some = evenly_spaced_rows(len(new_x), most)
-    new_rows, new_answers = _row_bytes(new_x[some]), _row_bytes(new_y[some])
+    new_rows, new_answers = row_bytes(new_x[some]), row_bytes(new_y[some])
     known = set(zip(rows, answers, strict=True))
     overlap = sum(pair in known for pair in zip(new_rows, new_answers, strict=True))
     return replace(
@@ -334,10 +312,6 @@ def _expect_overlap(counts: Counter[bytes], new_counts: Counter[bytes]) -> float
     pairs = sum(count * (count - 1) for count in new_counts.values())
     alike = pairs / max(1, new_rows * (new_rows - 1))
     return float(new_rows * max(repeated, 1 - (1 - alike) ** rows))
-
-
-def _row_bytes(x: Array) -> list[bytes]:
-    return [row.tobytes() for row in np.ascontiguousarray(x).reshape(len(x), -1)]
 
 
 def _measure_order(y: Array, kind: str, batch: int, seed: int) -> ExampleOrder | None:
@@ -369,30 +343,23 @@ def _single_answers(y: Array, kind: str) -> Array | None:
 def _purity(answers: Array, batch: int, kind: str) -> float:
     batches = [answers[i : i + batch] for i in range(0, len(answers) - batch + 1, batch)]
     if kind == "number":
-        whole = float(np.nanvar(answers))
-        return (
-            1 - float(np.mean([np.nanvar(each) for each in batches])) / whole if whole > 0 else 0.0
-        )
-    return float(
-        np.mean([np.unique(each, return_counts=True)[1].max() / batch for each in batches])
-    )
+        whole, within = float(np.nanvar(answers)), np.mean([np.nanvar(each) for each in batches])
+        return 1 - float(within) / whole if whole > 0 else 0.0
+    counts = (np.unique(each, return_counts=True)[1] for each in batches)
+    return float(np.mean([count.max() / batch for count in counts]))
 
 
 def _profile_validation(
     found: DataProfile, x: Array, y: Array, new_x: Array, new_y: Array, at: Mapping[int, str]
 ) -> ValidationProfile:
     shift = None if found.layout == "tokens" else _measure_shift(x, new_x, at)
+    validation = ValidationProfile(rows=len(new_x), shift=shift)
     if found.kind not in ("number", "numbers") or new_y.shape[1:] != y.shape[1:]:
-        return ValidationProfile(rows=len(new_x), shift=shift)
+        return validation
     lows, highs = np.nanmin(y, 0), np.nanmax(y, 0)
     room = 0.1 * (highs - lows)
-    outside = (new_y < lows - room) | (new_y > highs + room)
-    return ValidationProfile(
-        rows=len(new_x),
-        shift=shift,
-        targets=measure_numbers(new_y, {}),
-        outside_fraction=float(outside.mean()),
-    )
+    outside = float(((new_y < lows - room) | (new_y > highs + room)).mean())
+    return replace(validation, targets=measure_numbers(new_y, {}), outside_fraction=outside)
 
 
 def _measure_shift(x: Array, new: Array, at: Mapping[int, str]) -> ValidationShift | None:
@@ -436,9 +403,9 @@ def _count_effective_columns(x: Array) -> float:
     """(sum of eigenvalues)^2 / sum of their squares, of the columns' correlations."""
     standard = (x - x.mean(0)) / x.std(0)
     correlations = standard.T @ standard / len(x)
-    return (
-        float(np.trace(correlations) ** 2 / (correlations**2).sum()) if correlations.size else 0.0
-    )
+    if not correlations.size:
+        return 0.0
+    return float(np.trace(correlations) ** 2 / (correlations**2).sum())
 
 
 def _quartile_spread(x: Array) -> Array:
@@ -454,44 +421,25 @@ def _find_leaking_columns(
     function), or two classes and more that it keeps apart by far more than it spreads within
     them."""
     answers = _single_answers(y, kind)
-    if (
-        answers is None
-        or x.ndim != 2
-        or not 3 <= x.shape[1]
-        or len(x) < 50
-        or x.dtype.kind not in "fiub"
-    ):
+    if answers is None or x.shape[1] < 3 or len(x) < 50 or x.dtype.kind not in "fiub":
         return ()
     flat, answers = x.astype(float), answers.astype(float)
     known = np.isfinite(flat).all(1) & np.isfinite(answers)
     flat, answers = flat[known], answers[known]
     if len(flat) < 50 or not answers.std() > 0:
         return ()
-    alone = (
-        _score_columns_of_number(flat, answers)
-        if kind == "number"
-        else _score_columns_of_classes(flat, answers)
-    )
+    kind = "number" if kind == "number" else "classes"
+    score = _score_columns_of_number if kind == "number" else _score_columns_of_classes
+    alone = score(flat, answers)
     places = np.nonzero(alone > 0)[0]
     if not len(places) or len(places) > flat.shape[1] // 2:  # most columns tell: a toy, no leak
         return ()
     rest = np.delete(flat, places, 1)
-    if not rest.size:
-        return ()
-    kind = "number" if kind == "number" else "classes"
     other = fit_baseline(Tensor(rest), Tensor(answers), kind, seed=seed, most=800)
     if other is None:
         return ()
-    return tuple(
-        LeakingColumn(
-            where=_column_name(at, int(p)),
-            score=float(alone[p]),
-            rest_score=other.score,
-            null_score=other.null_score,
-            rest_informative=bool(other.informative),
-        )
-        for p in places
-    )
+    of_rest = other.score, other.null_score, bool(other.informative)
+    return tuple(LeakingColumn(_column_name(at, int(p)), float(alone[p]), *of_rest) for p in places)
 
 
 def _score_columns_of_number(x: Array, y: Array) -> Array:
@@ -499,10 +447,7 @@ def _score_columns_of_number(x: Array, y: Array) -> Array:
     a thousandth.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        straight, monotone = (
-            _correlate(x, y),
-            _correlate(mean_ranks(x), mean_ranks(y[:, None])[:, 0]),
-        )
+        straight, monotone = _correlate(x, y), _correlate(rankdata(x, axis=0), rankdata(y))
     best = np.maximum(np.nan_to_num(straight) ** 2, np.nan_to_num(monotone) ** 2)
     return np.where(best >= 1 - OPEN_VARIANCE, best, 0.0)
 
@@ -519,9 +464,8 @@ def _score_columns_of_classes(x: Array, y: Array) -> Array:
     if len(names) > 50:
         return np.zeros(x.shape[1])
     middles = np.stack([x[y == name].mean(0) for name in names])  # [K, F]
-    within = np.stack(
-        [np.median(np.abs(x[y == name] - middles[k]), 0) for k, name in enumerate(names)]
-    ).max(0)
+    deviations = (np.abs(x[y == name] - middles[k]) for k, name in enumerate(names))
+    within = np.stack([np.median(each, 0) for each in deviations]).max(0)
     apart = np.diff(np.sort(middles, 0), axis=0).min(0)
     right = np.zeros(x.shape[1])
     for place in np.nonzero((within <= CLASS_SPREAD * apart) & (apart > 0))[0]:
@@ -544,22 +488,14 @@ def _find_shifted_targets(
             x, y = inputs, targets.flip(0)
         found = fit_baseline(x, y, kind, seed=seed, most=400, learners=("linear", "trees"))
         if found is not None and found.signal > max(BEYOND_DOUBT, best.signal if best else 0.0):
-            best = ShiftedTargets(
-                rows=by,
-                signal=found.signal,
-                given_signal=given.signal,
-                score=found.score,
-                null_score=found.null_score,
-            )
+            best = ShiftedTargets(by, found.signal, given.signal, found.score, found.null_score)
     return best
 
 
 def _are_inputs(x: Array, y: Array) -> bool:
     """Whether targets are the inputs, but for a scale or for some places."""
-    a, b = (
-        each[evenly_spaced_rows(len(each), 500)].reshape(min(len(each), 500), -1).astype(float)
-        for each in (x, y)
-    )
+    rows = evenly_spaced_rows(len(x), 500)
+    a, b = (each[rows].reshape(len(rows), -1).astype(float) for each in (x, y))
     if a.shape[1] < 2 or a.std() == 0:
         return False
     if float((a == b)[a != 0].mean()) > 0.5:

@@ -14,7 +14,7 @@ import numpy as np
 from ravine.diagnosis.baseline_learners import BaselineResult
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NotFinite:
     """Numbers that are not finite in a column of the inputs or targets."""
 
@@ -24,7 +24,7 @@ class NotFinite:
     rows: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SpreadRange:
     """The largest and the smallest standard deviation of a column; 0 if all are constant."""
 
@@ -38,7 +38,7 @@ class SpreadRange:
         return self.largest / self.smallest if self.smallest > 0 else math.inf
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Steepness:
     """The largest eigenvalue of E[x x^T], as the inputs are and after standardizing.
 
@@ -55,7 +55,7 @@ class Steepness:
         return self.raw / self.standardized if self.standardized > 0 else 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NumberStats:
     """Where numbers lie. Constant columns are named and count nowhere else."""
 
@@ -88,7 +88,7 @@ class Duplicates:
     expected_overlap: float = 0.0  # by chance, if both came from where these come from
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LeakingColumn:
     """A column that alone is the target. Scores are accuracy or R2."""
 
@@ -113,7 +113,7 @@ class ValidationShift:
     effective_columns: float  # all, if none goes with another; 1, if all go together
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ExampleOrder:
     """How alike the targets of a batch are where nothing shuffles.
 
@@ -126,7 +126,7 @@ class ExampleOrder:
     is_sorted: bool  # targets only ever rise, or only ever fall
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ShiftedTargets:
     """A pairing of inputs with the targets of other rows that is informative where the given one is
     not.

@@ -22,19 +22,12 @@ def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
     for broken in data.not_finite:
         # one of several numbers: a mask in the loss may leave them out
         several = broken.where.startswith("target ")
+        counts = f"of {data.rows}: {broken.nans} NaN, {broken.infinities} infinite"
         yield Observation(
             where=broken.where,
             severity="note" if several else "",
             confidence="medium" if several else "",
-            evidence=(
-                Evidence(
-                    "examples with NaN or infinity",
-                    broken.rows,
-                    "",
-                    0,
-                    f"of {data.rows}: {broken.nans} NaN, {broken.infinities} infinite",
-                ),
-            ),
+            evidence=(Evidence("examples with NaN or infinity", broken.rows, "", 0, counts),),
             changes=(Change("data", "leave these examples out, or fill them in"),),
         )
 
@@ -47,30 +40,20 @@ def equal_inputs(data: DataProfile) -> Iterator[Observation]:
     if copies is not None and copies.compared >= MIN_EXAMPLES and copies.distinct == 1:
         yield Observation(
             evidence=(Evidence("different inputs", 1, "", None, f"of {copies.compared}"),),
-            changes=(Change("data", "see how the inputs are read"),),
+            changes=(Change("data", "check how the inputs are read"),),
         )
 
 
 @rule("RVN-D03", severity="note", confidence="low", cause="data-degenerate", needs="columns")
 def constant_columns(data: DataProfile) -> Iterator[Observation]:
     inputs = data.inputs
-    if (
-        inputs is not None
-        and inputs.constant_columns
-        and len(inputs.constant_columns) < inputs.columns
-        and data.rows >= MIN_EXAMPLES
-    ):
+    if inputs is None or data.rows < MIN_EXAMPLES:
+        return
+    count = len(inputs.constant_columns)
+    if 0 < count < inputs.columns:
         yield Observation(
             where=join_names(inputs.constant_columns),
-            evidence=(
-                Evidence(
-                    "columns with one value",
-                    len(inputs.constant_columns),
-                    "",
-                    None,
-                    f"of {inputs.columns}",
-                ),
-            ),
+            evidence=(Evidence("columns with one value", count, "", None, f"of {inputs.columns}"),),
             changes=(Change("data", "without these columns"),),
         )
 
@@ -82,63 +65,44 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
         return
     spreads, steepness, found = inputs.spreads, inputs.steepness, []
     if not 1 / STEEPNESS_RATIO <= steepness.ratio <= STEEPNESS_RATIO:
-        found.append(
-            Evidence(
-                "steeper for a first layer than with standardized inputs",
-                steepness.ratio,
-                "times",
-                STEEPNESS_RATIO if steepness.ratio > 1 else 1 / STEEPNESS_RATIO,
-                f"E[x x^T] has the eigenvalue {steepness.raw:.3g}, {steepness.standardized:.3g} "
-                f"standardized",
-            )
-        )
+        name = "steeper for a first layer than with standardized inputs"
+        limit = STEEPNESS_RATIO if steepness.ratio > 1 else 1 / STEEPNESS_RATIO
+        text = f"E[x x^T] has the eigenvalue {steepness.raw:.3g}, "
+        text += f"{steepness.standardized:.3g} standardized"
+        found.append(Evidence(name, steepness.ratio, "times", limit, text))
     varied = sorted(std for std in inputs.column_stds if std >= spreads.smallest)
     narrow = varied[len(varied) // 10]  # of many columns, a few that hardly vary are no matter
     if data.layout == "table" and spreads.largest > COLUMN_SPREAD_RATIO * narrow:
-        found.append(
-            Evidence(
-                "largest spread of a column over the smallest",
-                spreads.ratio,
-                "",
-                COLUMN_SPREAD_RATIO,
-                f"{spreads.largest_name} {spreads.largest:.3g}, {spreads.smallest_name} "
-                f"{spreads.smallest:.3g}",
-            )
-        )
+        name = "largest spread of a column over the smallest"
+        text = f"{spreads.largest_name} {spreads.largest:.3g}, "
+        text += f"{spreads.smallest_name} {spreads.smallest:.3g}"
+        found.append(Evidence(name, spreads.ratio, "", COLUMN_SPREAD_RATIO, text))
     if inputs.median_offset > FAR_OFFSET:
-        found.append(
-            Evidence(
-                "distance of a middling column from 0", inputs.median_offset, "spreads", FAR_OFFSET
-            )
-        )
+        name = "distance of a middling column from 0"
+        found.append(Evidence(name, inputs.median_offset, "spreads", FAR_OFFSET))
     if found:
         yield Observation(evidence=tuple(found), changes=(Change("input.scale", "standardize"),))
 
 
 @rule("RVN-D08", severity="warning", confidence="medium", cause="leakage", needs="columns")
 def leaking_columns(data: DataProfile) -> Iterator[Observation]:
+    score = "R2" if data.kind == "number" else "accuracy"
     for column in data.leaking_columns:
         missed, missed_by_rest = 1 - column.score, 1 - column.rest_score
         far_behind = missed_by_rest > max(10 * missed, 0.05 * (1 - column.null_score))
         if missed_by_rest <= 2 * missed:
             continue
-        score = "R2" if data.kind == "number" else "accuracy"
+        name = f"{score} of all others together"
+        text = f"the best constant has {column.null_score:.3g}"
+        without = f"without {column.where}, if it is not known when predicting"
         yield Observation(
             where=column.where,
             severity="" if far_behind and column.rest_informative else "note",
             evidence=(
                 Evidence(f"{score} of this column alone", column.score),
-                Evidence(
-                    f"{score} of all others together",
-                    column.rest_score,
-                    "",
-                    None,
-                    f"the best constant has {column.null_score:.3g}",
-                ),
+                Evidence(name, column.rest_score, "", None, text),
             ),
-            changes=(
-                Change("data", f"without {column.where}, if it is not known when predicting"),
-            ),
+            changes=(Change("data", without),),
         )
 
 
@@ -154,31 +118,18 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
     copies = data.duplicates
     if copies is None or copies.compared < MIN_EXAMPLES or copies.distinct == 1 or copies.natural:
         return
-    if copies.most_frequent > IDENTICAL_FRACTION * copies.compared:
+    limit, of = IDENTICAL_FRACTION * copies.compared, f"of {copies.compared}"
+    if copies.most_frequent > limit:
+        name = "examples with one and the same input"
         yield Observation(
-            evidence=(
-                Evidence(
-                    "examples with one and the same input",
-                    copies.most_frequent,
-                    "",
-                    IDENTICAL_FRACTION * copies.compared,
-                    f"of {copies.compared}",
-                ),
-            ),
-            changes=(Change("data", "see how the inputs are read"),),
+            evidence=(Evidence(name, copies.most_frequent, "", limit, of),),
+            changes=(Change("data", "check how the inputs are read"),),
         )
     elif copies.contradicted > max(MIN_CONTRADICTED, CONTRADICTED_FRACTION * copies.compared):
+        name = "copies with another target than the first"
         yield Observation(
             cause="labels",
             title="copies of an input have other targets",
-            evidence=(
-                Evidence(
-                    "copies with another target than the first",
-                    copies.contradicted,
-                    "",
-                    0,
-                    f"of {copies.compared}",
-                ),
-            ),
-            changes=(Change("data", "see how the targets are read"),),
+            evidence=(Evidence(name, copies.contradicted, "", 0, of),),
+            changes=(Change("data", "check how the targets are read"),),
         )

@@ -22,25 +22,17 @@ SAME_TOKEN_FRACTION = 0.99  # of target tokens: the input token at their place
 def equal_targets(data: DataProfile) -> Iterator[Observation]:
     if data.rows < MIN_EXAMPLES:
         return
+    targets, equal = data.targets, None
     if data.kind in ("classes", "binary", "tokens", "next"):
         present = [name for name, count in data.classes.train.items() if count > 0]
         if len(present) == 1:
-            yield Observation(
-                evidence=(Evidence("classes", 1, "", None, f"all targets are {present[0]}"),),
-                changes=(Change("data", "see how the targets are read"),),
-            )
-    elif (
-        data.targets is not None
-        and data.kind != "inputs"
-        and data.targets.constant_columns
-        and len(data.targets.constant_columns) == data.targets.columns
-    ):
-        yield Observation(
-            evidence=(
-                Evidence("spread of the targets", 0.0, "", None, f"mean {data.targets.mean:.3g}"),
-            ),
-            changes=(Change("data", "see how the targets are read"),),
-        )
+            equal = Evidence("classes", 1, "", None, f"all targets are {present[0]}")
+    elif targets is not None and data.kind != "inputs":
+        if len(targets.constant_columns) == targets.columns:
+            equal = Evidence("spread of the targets", 0.0, "", None, f"mean {targets.mean:.3g}")
+    if equal is not None:
+        change = Change("data", "check how the targets are read")
+        yield Observation(evidence=(equal,), changes=(change,))
 
 
 @rule("RVN-D06", severity="note", confidence="low", cause="target-scale", needs="values")
@@ -50,20 +42,11 @@ def target_scale(data: DataProfile) -> Iterator[Observation]:
         return
     spread, found = targets.spreads.largest, []
     if spread > LARGE_TARGETS or spread < SMALL_TARGETS:
-        found.append(
-            Evidence(
-                "spread of the targets",
-                spread,
-                "",
-                LARGE_TARGETS if spread > 1 else SMALL_TARGETS,
-            )
-        )
+        limit = LARGE_TARGETS if spread > 1 else SMALL_TARGETS
+        found.append(Evidence("spread of the targets", spread, "", limit))
     if targets.largest_offset > FAR_OFFSET:
-        found.append(
-            Evidence(
-                "distance of the targets from 0", targets.largest_offset, "spreads", FAR_OFFSET
-            )
-        )
+        name = "distance of the targets from 0"
+        found.append(Evidence(name, targets.largest_offset, "spreads", FAR_OFFSET))
     if found:
         yield Observation(
             evidence=(*found, Evidence("targets from", targets.low), Evidence("to", targets.high)),
@@ -81,16 +64,10 @@ def target_scale(data: DataProfile) -> Iterator[Observation]:
 )
 def unshifted_tokens(data: DataProfile) -> Iterator[Observation]:
     if data.same_tokens >= SAME_TOKEN_FRACTION and len(data.classes.train) > 1:
+        name, limit = "targets that are the token at their own place", 100 * SAME_TOKEN_FRACTION
+        copying = "a network that copies is right"
         yield Observation(
-            evidence=(
-                Evidence(
-                    "targets that are the token at their own place",
-                    100 * data.same_tokens,
-                    "%",
-                    100 * SAME_TOKEN_FRACTION,
-                    "a network that copies is right",
-                ),
-            ),
+            evidence=(Evidence(name, 100 * data.same_tokens, "%", limit, copying),),
             changes=(Change("data", "inputs tokens[:, :-1], targets tokens[:, 1:]"),),
         )
 
@@ -101,40 +78,24 @@ def uneven_classes(data: DataProfile) -> Iterator[Observation]:
     if len(present) < 2:
         return
     rarest = min(present, key=lambda name: present[name])
+    count, evenness = present[rarest], data.classes.evenness
     if data.kind == "labels":
-        share = present[rarest] / data.rows
+        share, limit = count / data.rows, RARE_LABEL * data.rows
+        rare = Evidence("examples with this label", count, "", limit, f"{100 * share:.2g} %")
         if share < RARE_LABEL:
             yield Observation(
                 where=f"label {rarest}",
-                evidence=(
-                    Evidence(
-                        "examples with this label",
-                        present[rarest],
-                        "",
-                        RARE_LABEL * data.rows,
-                        f"{100 * share:.2g} %",
-                    ),
-                ),
+                evidence=(rare,),
                 changes=(Change("loss", "pos_weight"),),
             )
-    elif data.classes.evenness < UNEVEN_CLASSES:
-        share = present[rarest] / sum(present.values())
+    elif evenness < UNEVEN_CLASSES:
+        share = f"{100 * count / sum(present.values()):.2g} %"
+        name = "evenness of the classes, (exp H - 1) / (K - 1)"
         yield Observation(
             where=f"class {rarest}",
             evidence=(
-                Evidence(
-                    "evenness of the classes, (exp H - 1) / (K - 1)",
-                    data.classes.evenness,
-                    "",
-                    UNEVEN_CLASSES,
-                ),
-                Evidence(
-                    "examples of the rarest class",
-                    present[rarest],
-                    "",
-                    None,
-                    f"{100 * share:.2g} %",
-                ),
+                Evidence(name, evenness, "", UNEVEN_CLASSES),
+                Evidence("examples of the rarest class", count, "", None, share),
             ),
             changes=(Change("loss", "weights by class"),),
         )
@@ -146,34 +107,18 @@ def sorted_examples(data: DataProfile) -> Iterator[Observation]:
     if order is None:
         return
     if data.kind == "number":
-        if order.is_sorted or order.purity > ONE_CLASS_FRACTION > 3 * order.shuffled_purity:
-            yield Observation(
-                severity="" if order.is_sorted else "note",
-                evidence=(
-                    Evidence(
-                        "of the targets' variance is between batches",
-                        100 * order.purity,
-                        "%",
-                        100 * ONE_CLASS_FRACTION,
-                        f"{100 * max(order.shuffled_purity, 0):.0f} % when shuffled",
-                    ),
-                ),
-                changes=(Change("shuffle", True),),
-            )
-    elif (
-        order.purity >= ONE_CLASS_FRACTION
-        and order.shuffled_purity < ONE_CLASS_FRACTION - SHUFFLED_MARGIN
-    ):
+        found = order.is_sorted or order.purity > ONE_CLASS_FRACTION > 3 * order.shuffled_purity
+        name = "of the targets' variance is between batches"
+    else:
+        mixed = order.shuffled_purity < ONE_CLASS_FRACTION - SHUFFLED_MARGIN
+        found = mixed and order.purity >= ONE_CLASS_FRACTION
+        name = "of a batch is one class, on average"
+    if found:
+        shuffled = f"{100 * max(order.shuffled_purity, 0):.0f} % when shuffled"
+        limit = 100 * ONE_CLASS_FRACTION
         yield Observation(
-            evidence=(
-                Evidence(
-                    "of a batch is one class, on average",
-                    100 * order.purity,
-                    "%",
-                    100 * ONE_CLASS_FRACTION,
-                    f"{100 * order.shuffled_purity:.0f} % when shuffled",
-                ),
-            ),
+            severity="note" if data.kind == "number" and not order.is_sorted else "",
+            evidence=(Evidence(name, 100 * order.purity, "%", limit, shuffled),),
             changes=(Change("shuffle", True),),
         )
 
@@ -182,24 +127,15 @@ def sorted_examples(data: DataProfile) -> Iterator[Observation]:
 def no_information(data: DataProfile) -> Iterator[Observation]:
     known = data.baseline
     if known is not None and known.informative is False and data.shifted_targets is None:
+        name, unit = "association of predictions and targets", "standard errors"
+        tried = f"the surest of {join_names(known.losses, 5)}, {known.examples} examples"
+        constant = f"the best constant has {known.null_score:.3g}"
         yield Observation(
             evidence=(
-                Evidence(
-                    "predictions and targets go together by",
-                    known.signal,
-                    "standard errors",
-                    SURE_SIGNAL,
-                    f"the surest of {join_names(known.losses, 5)}, {known.examples} examples",
-                ),
-                Evidence(
-                    "best score",
-                    known.score,
-                    "",
-                    None,
-                    f"the best constant has {known.null_score:.3g}",
-                ),
+                Evidence(name, known.signal, unit, SURE_SIGNAL, tried),
+                Evidence("best score", known.score, "", None, constant),
             ),
-            changes=(Change("data", "see whether inputs and targets are paired"),),
+            changes=(Change("data", "check whether inputs and targets are paired"),),
         )
 
 
@@ -214,28 +150,16 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
 def shifted_targets(data: DataProfile) -> Iterator[Observation]:
     shifted = data.shifted_targets
     if shifted is not None:
-        how = (
-            "in the opposite order"
-            if not shifted.rows
-            else f"{abs(shifted.rows)} row {'on' if shifted.rows > 0 else 'back'}"
-        )
+        way = "on" if shifted.rows > 0 else "back"
+        how = f"{abs(shifted.rows)} row {way}" if shifted.rows else "in the opposite order"
+        sure = f"{shifted.signal:.0f} standard errors beyond chance"
+        constant = f"the best constant scores {shifted.null_score:.3g}"
+        name, unit = "as they are paired", "standard errors"
         yield Observation(
             title=f"targets belong to other rows: {how}",
             evidence=(
-                Evidence(
-                    f"score with the targets {how}",
-                    shifted.score,
-                    "",
-                    None,
-                    f"{shifted.signal:.0f} standard errors beyond chance",
-                ),
-                Evidence(
-                    "as they are paired",
-                    shifted.given_signal,
-                    "standard errors",
-                    SURE_SIGNAL,
-                    f"the best constant scores {shifted.null_score:.3g}",
-                ),
+                Evidence(f"score with the targets {how}", shifted.score, "", None, sure),
+                Evidence(name, shifted.given_signal, unit, SURE_SIGNAL, constant),
             ),
             changes=(Change("data", "one order for inputs and targets"),),
         )
@@ -243,38 +167,20 @@ def shifted_targets(data: DataProfile) -> Iterator[Observation]:
 
 @rule("RVN-D16", severity="error", cause="labels", needs="labels")
 def missing_outputs(data: DataProfile) -> Iterator[Observation]:
-    if data.classes.beyond_outputs:
+    beyond, below = data.classes.beyond_outputs, data.classes.below_zero
+    if beyond:
         lowest, highest = min(data.classes.train), max(data.classes.train)
-        counted = f"labels go from {lowest} to {highest}" + (", not from 0" if lowest == 1 else "")
-        change = (
-            Change("data", "labels less 1")
-            if lowest == 1
-            else Change("model", f"{highest + 1} outputs")
-        )
-        yield Observation(
-            changes=(change,),
-            evidence=(
-                Evidence(
-                    "targets without an output of their own",
-                    data.classes.beyond_outputs,
-                    "",
-                    0,
-                    counted,
-                ),
-            ),
-        )
-    elif data.classes.below_zero:
+        text = f"labels go from {lowest} to {highest}"
+        change = Change("model", f"{highest + 1} outputs")
+        if lowest == 1:
+            text, change = f"{text}, not from 0", Change("data", "labels less 1")
+        name = "targets without an output of their own"
+        yield Observation(changes=(change,), evidence=(Evidence(name, beyond, "", 0, text),))
+    elif below:
+        text = "right only if the loss leaves them out"
         yield Observation(
             severity="note",
             confidence="medium",
-            evidence=(
-                Evidence(
-                    "targets below 0",
-                    data.classes.below_zero,
-                    "",
-                    0,
-                    "right only if the loss leaves them out",
-                ),
-            ),
+            evidence=(Evidence("targets below 0", below, "", 0, text),),
             changes=(Change("data", "labels from 0"),),
         )

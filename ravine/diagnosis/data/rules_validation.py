@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ravine.diagnosis.baseline_learners import SURE_SIGNAL
 from ravine.diagnosis.data.measure import BEYOND_DOUBT
@@ -34,24 +34,16 @@ def leaked_examples(data: DataProfile) -> Iterator[Observation]:
     copies = data.duplicates
     if copies is None or copies.overlap < MIN_LEAKED:
         return
-    if copies.overlap <= CHANCE_MULTIPLE * copies.expected_overlap + 4 * math.sqrt(
-        copies.expected_overlap
-    ):
+    chance = copies.expected_overlap
+    if copies.overlap <= CHANCE_MULTIPLE * chance + 4 * math.sqrt(chance):
         return
     share = copies.overlap / copies.validation_compared
+    name = "validation examples that are training examples, too"
+    text = f"{100 * share:.0f} % of {copies.validation_compared}; chance gives about {chance:.0f}"
     yield Observation(
         where="validation",
         severity="" if share >= LEAKED_FRACTION else "note",
-        evidence=(
-            Evidence(
-                "validation examples that are training examples, too",
-                copies.overlap,
-                "",
-                copies.expected_overlap,
-                f"{100 * share:.0f} % of {copies.validation_compared}; chance gives about "
-                f"{copies.expected_overlap:.0f}",
-            ),
-        ),
+        evidence=(Evidence(name, copies.overlap, "", chance, text),),
         changes=(Change("data", "take copies out before splitting"),),
     )
 
@@ -68,11 +60,8 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
     shift = data.validation.shift if data.validation else None
     if shift is None:
         return
-    stretch = (
-        max(shift.median_stretch, 1 / shift.median_stretch)
-        if shift.median_stretch > 0
-        else math.inf
-    )
+    ratio = shift.median_stretch
+    stretch = max(ratio, 1 / ratio) if ratio > 0 else math.inf
     moved = shift.median_shift > MEDIAN_SHIFT and shift.median_z > SURE_SHIFT / 2
     stretched = stretch > MEDIAN_STRETCH and shift.rows >= MIN_STRETCH_ROWS
     several = (
@@ -81,40 +70,31 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
         or stretch > 2 * MEDIAN_STRETCH
     )
     if moved or stretched:
+        name, of = "distance of a column's median from that in training", "median of all columns"
+        limit = MEDIAN_STRETCH if ratio > 1 else 1 / MEDIAN_STRETCH
+        change = Change("data", "mean and spread of the training examples, for both")
         yield Observation(
             where="validation",
             severity="" if several else "note",
             confidence="" if several else "medium",
             suspects=("split", "normalization"),
             evidence=(
-                Evidence(
-                    "the middle of a column lies away by",
-                    shift.median_shift,
-                    "spreads",
-                    MEDIAN_SHIFT,
-                    "median of all columns",
-                ),
-                Evidence(
-                    "spread over that in training",
-                    shift.median_stretch,
-                    "",
-                    MEDIAN_STRETCH if shift.median_stretch > 1 else 1 / MEDIAN_STRETCH,
-                    "median of all columns",
-                ),
+                Evidence(name, shift.median_shift, "spreads", MEDIAN_SHIFT, of),
+                Evidence("spread over that in training", ratio, "", limit, of),
             ),
-            changes=(Change("data", "mean and spread of the training examples, for both"),),
+            changes=(change,),
         )
     elif abs(shift.largest_shift) > COLUMN_SHIFT and shift.largest_z > SURE_SHIFT:
+        name = "distance of its median from that in training"
+        change = Change("data", "a random split, unless new data will differ like this")
         yield Observation(
             where="validation",
             severity="note",
             confidence="medium",
             cause="split",
-            title=f"{shift.largest_shift_name} is otherwise in validation",
-            evidence=(
-                Evidence("its middle lies away by", shift.largest_shift, "spreads", COLUMN_SHIFT),
-            ),
-            changes=(Change("data", "a random split, unless new data will differ like this"),),
+            title=f"{shift.largest_shift_name} is distributed otherwise in validation",
+            evidence=(Evidence(name, shift.largest_shift, "spreads", COLUMN_SHIFT),),
+            changes=(change,),
         )
 
 
@@ -127,65 +107,54 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
     needs="validation",
 )
 def unseen_targets(data: DataProfile) -> Iterator[Observation]:
-    train, new = data.classes.train, data.classes.validation
-    total, rows = sum(new.values()), sum(train.values())
-    change = (Change("data", "a split with all classes in both parts"),)
-    if data.kind in ("classes", "binary", "tokens", "next") and total and rows:
-        unseen = {name: count for name, count in new.items() if count and not train.get(name)}
-        count = sum(unseen.values())
-        if count:
-            yield Observation(
-                where="validation",
-                severity="" if count >= max(MIN_UNSEEN, UNSEEN_FRACTION * total) else "note",
-                evidence=(
-                    Evidence(
-                        "validation targets of classes that training lacks",
-                        count,
-                        "",
-                        0,
-                        f"of {total}: class {join_names(map(str, unseen))}",
-                    ),
-                ),
-                changes=change,
-            )
-        due = {
-            name: share * total / rows
-            for name, share in train.items()
-            if share * total / rows >= MIN_EXAMPLES
-        }
-        if len(due) > 1 and sum(count > 0 for count in new.values()) == 1 and not count:
-            yield Observation(
-                where="validation",
-                title="validation examples are all of one class",
-                evidence=(
-                    Evidence("classes in validation", 1, "", None, f"training has {len(train)}"),
-                ),
-                changes=change,
-            )
+    if data.kind in ("classes", "binary", "tokens", "next"):
+        yield from _unseen_classes(data.classes.train, data.classes.validation)
         return
-    outside = data.validation.outside_fraction if data.validation else 0.0
-    if outside >= OUTSIDE_NOTE_FRACTION and data.targets is not None and data.validation:
-        new_targets = data.validation.targets
+    train, validation = data.targets, data.validation
+    if train is None or validation is None or validation.outside_fraction < OUTSIDE_NOTE_FRACTION:
+        return
+    new, outside = validation.targets, validation.outside_fraction
+    name = "validation targets outside the training targets' range"
+    ranges = f"training {train.low:.3g} to {train.high:.3g}"
+    if new is not None:
+        ranges += f", validation {new.low:.3g} to {new.high:.3g}"
+    yield Observation(
+        where="validation",
+        title="validation targets lie where training has none",
+        severity="" if outside >= OUTSIDE_FRACTION else "note",
+        suspects=("target-scale",),
+        evidence=(Evidence(name, 100 * outside, "%", 100 * OUTSIDE_FRACTION, ranges),),
+        changes=(Change("data", "a random split, and one scale for both"),),
+    )
+
+
+def _unseen_classes(train: Mapping[int, int], new: Mapping[int, int]) -> Iterator[Observation]:
+    """Classes of validation targets [class: count] that training lacks; or a single class where
+    several are expected.
+    """
+    total, rows = sum(new.values()), sum(train.values())
+    if not total or not rows:
+        return
+    change = Change("data", "a split with all classes in both parts")
+    unseen = {name: count for name, count in new.items() if count and not train.get(name)}
+    count = sum(unseen.values())
+    expected = [share * total / rows for share in train.values()]
+    if count:
+        name = "validation targets of classes that training lacks"
+        which = f"of {total}: class {join_names(map(str, unseen))}"
         yield Observation(
             where="validation",
-            title="validation targets lie where training has none",
-            severity="" if outside >= OUTSIDE_FRACTION else "note",
-            suspects=("target-scale",),
-            evidence=(
-                Evidence(
-                    "validation targets outside the training targets' range",
-                    100 * outside,
-                    "%",
-                    100 * OUTSIDE_FRACTION,
-                    f"training {data.targets.low:.3g} to {data.targets.high:.3g}"
-                    + (
-                        f", validation {new_targets.low:.3g} to {new_targets.high:.3g}"
-                        if new_targets
-                        else ""
-                    ),
-                ),
-            ),
-            changes=(Change("data", "a random split, and one scale for both"),),
+            severity="" if count >= max(MIN_UNSEEN, UNSEEN_FRACTION * total) else "note",
+            evidence=(Evidence(name, count, "", 0, which),),
+            changes=(change,),
+        )
+    elif sum(n >= MIN_EXAMPLES for n in expected) > 1 and sum(n > 0 for n in new.values()) == 1:
+        several = f"training has {len(train)}"
+        yield Observation(
+            where="validation",
+            title="validation examples are all of one class",
+            evidence=(Evidence("classes in validation", 1, "", None, several),),
+            changes=(change,),
         )
 
 
@@ -200,30 +169,18 @@ def unseen_targets(data: DataProfile) -> Iterator[Observation]:
 def uninformative_training(data: DataProfile) -> Iterator[Observation]:
     known = data.baseline
     other = data.validation.baseline if data.validation else None
-    if (
-        known is None
-        or other is None
-        or other.signal <= BEYOND_DOUBT
-        or other.examples > known.examples
-    ):
+    if known is None or other is None or other.examples > known.examples:
         return
-    if other.gained_share > MIN_GAIN and other.gain > MIN_GAIN_ERRORS * other.gain_error:
+    gained = other.gained_share > MIN_GAIN and other.gain > MIN_GAIN_ERRORS * other.gain_error
+    if gained and other.signal > BEYOND_DOUBT:
+        name = "score of a learner on validation examples alone"
+        sure = f"{other.signal:.0f} standard errors beyond chance"
+        constant = f"the best constant has {other.null_score:.3g}"
+        own, unit = "association of predictions and targets in training", "standard errors"
         yield Observation(
             evidence=(
-                Evidence(
-                    "score of a learner on validation examples alone",
-                    other.score,
-                    "",
-                    None,
-                    f"{other.signal:.0f} standard errors beyond chance; the best constant has "
-                    f"{other.null_score:.3g}",
-                ),
-                Evidence(
-                    "predictions and targets in training go together by",
-                    known.signal,
-                    "standard errors",
-                    SURE_SIGNAL,
-                ),
+                Evidence(name, other.score, "", None, f"{sure}; {constant}"),
+                Evidence(own, known.signal, unit, SURE_SIGNAL),
             ),
-            changes=(Change("data", "see whether training inputs and targets are paired"),),
+            changes=(Change("data", "check whether training inputs and targets are paired"),),
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,10 @@ class FunctionCall:
     relative_slope: Tensor | None = None  # of a bounded activation, over its steepest, by element
     dim: int | None = None  # of a softmax
 
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return (self.output,)
+
     def follows(self, other: FunctionCall) -> bool:
         """Whether the first input is the very output of another call."""
         return bool(self.inputs) and self.inputs[0] is other.output
@@ -73,6 +77,9 @@ class ModuleCall:
     module_class: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+
+
+Call = TypeVar("Call", FunctionCall, ModuleCall)
 
 
 @dataclass
@@ -297,44 +304,22 @@ def equal_at(one: Tensor, other: Tensor, places: Iterable[int], size: int) -> bo
     return False if compared else None
 
 
-def first_unequal_module(
-    one: ForwardTrace, other: ForwardTrace, places: Sequence[int], size: int
-) -> ModuleCall | None:
-    """The deepest module with inputs that are equal at some places, and outputs that are not."""
-    if [call.where for call in one.modules] != [call.where for call in other.modules]:
-        return None
-    for a, b in zip(one.modules, other.modules, strict=True):
-        if not a.outputs or not b.outputs or not _equal_inputs(a, b, places, size):
-            continue
-        if equal_at(a.outputs[0], b.outputs[0], places, size) is False:
+def first_unequal_call(
+    ones: Iterable[Call], others: Iterable[Call], equal: Callable[[Tensor, Tensor], bool | None]
+) -> Call | None:
+    """The first call in both passes whose inputs are equal and whose first outputs are not.
+
+    `equal` says None of tensors that cannot be compared. None if there is no such call, or if the
+    passes go different ways before it.
+    """
+    for a, b in zip(ones, others, strict=False):
+        if a.where != b.where:
+            return None
+        inputs = [equal(x, y) for x, y in zip(a.inputs, b.inputs, strict=False)]
+        same = False not in inputs and (True in inputs or not inputs)
+        if same and a.outputs and b.outputs and equal(a.outputs[0], b.outputs[0]) is False:
             return a
     return None
-
-
-def first_unequal_function(
-    one: ForwardTrace, other: ForwardTrace, places: Sequence[int], size: int
-) -> str:
-    """The name of the first such function, "" if there is none."""
-    if [call.name for call in one.functions] != [call.name for call in other.functions]:
-        return ""
-    for a, b in zip(one.functions, other.functions, strict=True):
-        if _equal_inputs(a, b, places, size) and (
-            equal_at(a.output, b.output, places, size) is False
-        ):
-            return a.name
-    return ""
-
-
-def _equal_inputs(
-    one: ModuleCall | FunctionCall,
-    other: ModuleCall | FunctionCall,
-    places: Sequence[int],
-    size: int,
-) -> bool:
-    """Whether some input is equal at the places and none is not."""
-    pairs = zip(one.inputs, other.inputs, strict=False)
-    found = [equal_at(a, b, places, size) for a, b in pairs]
-    return True in found and False not in found
 
 
 # Figures
@@ -345,17 +330,11 @@ def values_by_unit(tensor: Tensor, source: SourceLayer) -> Tensor | None:
     found any more.
     """
     for dim in (source.dim, -1, 1):
-        if (
-            -tensor.dim() <= dim < tensor.dim()
-            and tensor.dim() > 1
-            and tensor.shape[dim] == source.units
-        ):
+        if 1 < tensor.dim() > dim >= -tensor.dim() and tensor.shape[dim] == source.units:
             return tensor.detach().movedim(dim, 0).flatten(1)
     return None
 
 
 def root_mean_square(tensor: Tensor) -> float:
     """sqrt(mean x^2), in float64; NaN for no numbers."""
-    return (
-        math.sqrt(float(tensor.detach().double().square().mean())) if tensor.numel() else math.nan
-    )
+    return math.sqrt(float(tensor.detach().double().square().mean()))

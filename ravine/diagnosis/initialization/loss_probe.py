@@ -8,15 +8,15 @@ K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ravine.diagnosis.constant_baseline import ConstantAnswer, Loss
 from ravine.diagnosis.initialization.profile import LossForm, TargetPairing
-
-Loss = Callable[[Tensor, Tensor], Tensor]
+from ravine.diagnosis.output_kinds import OUTPUT_KINDS
 
 GRADIENT_CHANGE = 1e-4  # of the largest gradient: more than rounding
 LOSS_CHANGE = 1e-5  # relative: more than rounding
@@ -27,7 +27,6 @@ SURE_LOGIT = 8.0  # of an answer that is sure
 SURE_PROBABILITY = 0.98  # of such an answer
 LARGE_SCALES = (1e2, 1e4)  # of logits: there a loss without bound shows
 OUTPUT_RANGES = {"0 to 1": (0.0, 1.0), "-1 to 1": (-1.0, 1.0), "from 0": (0.0, math.inf)}
-SUM_TOLERANCE = 1e-4  # by which probabilities may miss a sum of 1
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,10 @@ class ProbedLoss:
 
     def value(self, outputs: Tensor, targets: Tensor | None = None) -> float:
         """The loss of other outputs (and targets); NaN where it raises."""
+        targets = self.targets if targets is None else targets
         try:
             with torch.no_grad():
-                return float(
-                    self.loss(
-                        outputs.to(self.outputs.dtype), self.targets if targets is None else targets
-                    )
-                )
+                return float(self.loss(outputs.to(self.outputs.dtype), targets))
         except Exception:  # a loss may refuse numbers, such as probabilities above 1
             return math.nan
 
@@ -94,19 +90,16 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
         missed += not bool(affected[row]) and int(affected.sum()) == 1
     if not compared:
         return None
-    shapes = tuple(probed.outputs.shape), tuple(targets.shape)
-    sums_pairs = (
-        _broadcasts(probed)
-        or _is_additive(probed, outputs, power=1.0)
-        or _is_additive(probed, outputs, power=2.0)  # a root of a mean
+    found = TargetPairing(
+        output_shape=tuple(probed.outputs.shape), target_shape=tuple(targets.shape)
     )
-    if sums_pairs and _ignores_order(probed, outputs, base):
-        return TargetPairing(compares_all=True, output_shape=shapes[0], target_shape=shapes[1])
-    return TargetPairing(
-        missed_fraction=missed / compared if missed > MISSED_FRACTION * compared else 0.0,
-        output_shape=shapes[0],
-        target_shape=shapes[1],
-    )
+    powers = (1.0, 2.0)  # 2: of a root of a mean
+    if _broadcasts(probed) or any(_is_additive(probed, outputs, power) for power in powers):
+        if _ignores_order(probed, outputs, base):
+            return replace(found, compares_all=True)
+    if missed > MISSED_FRACTION * compared:
+        return replace(found, missed_fraction=missed / compared)
+    return found
 
 
 def _jitter_outputs(probed: ProbedLoss) -> Tensor:
@@ -116,14 +109,9 @@ def _jitter_outputs(probed: ProbedLoss) -> Tensor:
     out = probed.outputs.detach()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(out.shape, generator=generator).to(out)
-    if probed.output_kind == "probabilities":
-        return (out.clamp(min=1e-6).log() + noise).softmax(probed.class_axis)
-    if probed.output_kind == "log-probabilities":
-        return (out + noise).log_softmax(probed.class_axis)
-    if probed.output_kind == "0 to 1":
-        return (torch.logit(out, eps=1e-4) + noise).sigmoid()
-    if probed.output_kind == "-1 to 1":
-        return (torch.atanh(out.clamp(-0.999, 0.999)) + noise).tanh()
+    if probed.output_kind not in ("", "from 0"):
+        to_output, from_output = OUTPUT_KINDS[probed.output_kind]
+        return to_output(from_output(out) + noise, probed.class_axis)
     spread = float(out.double().std())
     spread = spread if math.isfinite(spread) and spread > 0 else max(1.0, float(out.abs().max()))
     noisy = out + spread * noise
@@ -137,12 +125,11 @@ def _change_targets(targets: Tensor) -> Iterator[tuple[int, Tensor]]:
     n, flat = len(targets), targets.reshape(len(targets), -1)
     generator = torch.Generator().manual_seed(1)
     width = flat.shape[1]
-    places = [
-        (i % n, int(torch.randint(0, width, (), generator=generator)))
-        for i in range(max(n, CHANGED_TARGETS))
-    ]
+    count = max(n, CHANGED_TARGETS)
+    columns = [int(torch.randint(0, width, (), generator=generator)) for _ in range(count)]
     values = flat.flatten()[torch.randperm(flat.numel(), generator=generator)]
-    for row, column in places:
+    for i, column in enumerate(columns):
+        row = i % n
         others = values[values != flat[row, column]]
         if len(others):
             changed = flat.clone()
@@ -192,7 +179,7 @@ def _broadcasts(probed: ProbedLoss) -> bool:
     return math.prod(together) > max(probed.outputs.numel(), probed.targets.numel())
 
 
-def _is_additive(probed: ProbedLoss, outputs: Tensor, *, power: float) -> bool:
+def _is_additive(probed: ProbedLoss, outputs: Tensor, power: float) -> bool:
     """Whether changes of two targets, and of two outputs, change a power of the loss by the sum of
     what each does.
     """
@@ -217,47 +204,6 @@ def _is_additive(probed: ProbedLoss, outputs: Tensor, *, power: float) -> bool:
 
 
 # What does it take, and what does it prefer?
-
-
-def find_target_kind(outputs: Tensor, targets: Tensor, class_axis: int) -> str:
-    """What the targets are to these outputs; see `TargetProfile.kind`.
-
-    >>> find_target_kind(torch.zeros(4, 3), torch.tensor([0, 2, 1, 0]), -1)
-    'classes'
-    >>> find_target_kind(torch.zeros(4, 1), torch.ones(4), -1)
-    'labels'
-    """
-    whole = not targets.is_floating_point() and targets.dtype != torch.bool
-    if whole and outputs.dim() > 1:
-        places = [*outputs.shape]
-        classes = places.pop(class_axis)
-        if tuple(places) == tuple(targets.shape) and classes > max(1, int(targets.max())):
-            return "classes" if targets.dim() == 1 else "tokens"
-    if math.prod(targets.shape) != math.prod(outputs.shape):
-        return ""
-    if bool(((targets == 0) | (targets == 1)).all()):
-        return "labels" if not _rows_sum_to_one(targets) else "shares"
-    return "shares" if _rows_sum_to_one(targets) else "numbers"
-
-
-def _rows_sum_to_one(targets: Tensor) -> bool:
-    if targets.dim() < 2 or targets.shape[-1] < 2 or not targets.is_floating_point():
-        return False
-    sums = (targets.sum(-1) - 1).abs()
-    return bool((targets >= 0).all()) and bool((sums < SUM_TOLERANCE).all())
-
-
-def find_class_axis(outputs: Tensor, targets: Tensor) -> int:
-    """The dimension of the classes: the last, or the second where targets [N, T] go with outputs
-    [N, K, T].
-    """
-    if (
-        outputs.dim() == targets.dim() + 1
-        and outputs.dim() > 2
-        and outputs.shape[:-1] != targets.shape
-    ):
-        return 1
-    return -1
 
 
 def _indicate_answers(probed: ProbedLoss, kind: str, *, wrong: bool) -> Tensor | None:
@@ -305,32 +251,29 @@ def probe_preference(probed: ProbedLoss, kind: str) -> LossForm | None:
     wrong = _indicate_answers(probed, kind, wrong=True)
     if right is None or wrong is None:
         return None
-    axis, labels = probed.class_axis, kind == "labels"
+    labels = kind == "labels"
+
+    def loss_of(yes: Tensor, form: str, scale: float = 1.0) -> float:
+        return probed.value(scale * _encode_answers(yes, form, probed.class_axis, labels=labels))
+
     losses: dict[str, tuple[float, float]] = {}  # of right and wrong answers, by their form
     for form in ("logits", "log-probabilities", "probabilities"):
-        good, bad = (
-            probed.value(_encode_answers(yes, form, axis, labels=labels)) for yes in (right, wrong)
-        )
-        if math.isfinite(good) and math.isfinite(bad):
-            losses[form] = (good, bad)
+        both = loss_of(right, form), loss_of(wrong, form)
+        if all(map(math.isfinite, both)):
+            losses[form] = both
     if not losses:
         return None
     takes = _find_input_form(probed, right, labels, losses)
     good, bad = losses.get(takes) or next(iter(losses.values()))
-    growing, shrinking = (
-        [
-            probed.value(scale * _encode_answers(yes, "logits", axis, labels=labels))
-            for scale in LARGE_SCALES
-        ]
-        for yes in (right, wrong)
-    )
+    growing = [loss_of(right, "logits", scale) for scale in LARGE_SCALES]
+    shrinking = [loss_of(wrong, "logits", scale) for scale in LARGE_SCALES]
+    prefers_wrong = all(g > b for g, b in losses.values())
     return LossForm(
         takes=takes,
         right_loss=good,
         wrong_loss=bad,
         unbounded=_falls_without_end(growing, good),
-        reversed=all(g > b for g, b in losses.values())
-        and (_falls_without_end(shrinking, bad) or "logits" not in losses),
+        reversed=prefers_wrong and (_falls_without_end(shrinking, bad) or "logits" not in losses),
     )
 
 
@@ -364,115 +307,31 @@ def _probe_numbers(probed: ProbedLoss) -> LossForm | None:
     out, y = probed.outputs, probed.targets.reshape(probed.outputs.shape).to(probed.outputs)
     spread = float(y.double().std()) or 1.0
     right = probed.value(y)
-    away = [
-        probed.value(y + sign * times * spread) for sign in (1, -1) for times in (1.0, 3.0, 30.0)
-    ]
-    away += [probed.value(y.flip(0)), probed.value(torch.zeros_like(out) + y.mean())]
-    finite = [v for v in away if math.isfinite(v)]
-    if not math.isfinite(right) or len(finite) < len(away):
+    shifted = [y + times * spread for times in (1.0, 3.0, 30.0, -1.0, -3.0, -30.0)]
+    others = [*shifted, y.flip(0), torch.zeros_like(out) + y.mean()]
+    away = [probed.value(wrong) for wrong in others]
+    if not all(map(math.isfinite, (right, *away))):
         return None
-    return LossForm(
-        right_loss=right, wrong_loss=max(finite), reversed=all(v < right for v in finite)
-    )
+    return LossForm(right_loss=right, wrong_loss=max(away), reversed=max(away) < right)
 
 
 def measure_reduction(probed: ProbedLoss) -> float | None:
     """The loss of the batch taken twice over that of the batch: 1 for a mean, 2 for a sum. None for
     a loss near 0.
     """
-    once = probed.value(probed.outputs)
-    try:
-        twice = float(
-            probed.loss(torch.cat([probed.outputs] * 2), torch.cat([probed.targets] * 2)).detach()
-        )
-    except Exception:  # a loss may know its batch
-        return None
-    return twice / once if math.isfinite(once) and abs(once) > 1e-12 else None
+    out, y = probed.outputs, probed.targets
+    once, twice = probed.value(out), probed.value(torch.cat([out, out]), torch.cat([y, y]))
+    return twice / once if math.isfinite(once * twice) and abs(once) > 1e-12 else None
 
 
-# Answers that do not depend on the input
-
-
-@dataclass(frozen=True)
-class ConstantAnswer:
-    """An output that is the same for all examples, and its loss."""
-
-    loss: float
-    output: Tensor
-
-
-def find_best_constant(probed: ProbedLoss, kind: str) -> ConstantAnswer | None:
-    """The best output that is the same for all examples (of tokens: and for all places), found by
-    L-BFGS from several starts, as the kind of number that the outputs are. None if the loss has no
-    least value there that is found.
-    """
-    out, axis = probed.outputs, probed.class_axis
-    if kind == "tokens":
-        shape = [1] * out.dim()
-        shape[axis] = out.shape[axis]
-    else:
-        shape = [1, *out.shape[1:]]
-    starts = [torch.zeros(shape)]
-    if kind == "numbers":
-        starts.append(probed.targets.reshape(out.shape).float().mean(0, keepdim=True))
-    best: ConstantAnswer | None = None
-    for start in starts:
-        free = start.to(out).requires_grad_()
-        loss = _minimize_loss_(
-            probed, free, lambda z: _to_output_kind(z, probed.output_kind, axis).expand(out.shape)
-        )
-        if loss is not None and (best is None or loss < best.loss):
-            answer = _to_output_kind(free.detach(), probed.output_kind, axis).squeeze(0)
-            best = ConstantAnswer(loss, answer)
-    return best
-
-
-def _to_output_kind(free: Tensor, output_kind: str, axis: int) -> Tensor:
-    """Any numbers as the kind of number that outputs are."""
-    if output_kind == "probabilities":
-        return free.softmax(axis)
-    if output_kind == "log-probabilities":
-        return free.log_softmax(axis)
-    if output_kind == "0 to 1":
-        return free.sigmoid()
-    if output_kind == "-1 to 1":
-        return free.tanh()
-    return torch.nn.functional.softplus(free) if output_kind == "from 0" else free
-
-
-def _minimize_loss_(
-    probed: ProbedLoss,
-    free: Tensor,
-    to_outputs: Callable[[Tensor], Tensor],
-    *,
-    bounded: bool = True,
-) -> float | None:
-    """The lowest loss of the outputs made of `free`, which is left there. None if it is not finite,
-    or, if it must be `bounded`, lies at numbers out of all proportion."""
-    optimizer = torch.optim.LBFGS([free], max_iter=40, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = probed.loss(to_outputs(free), probed.targets).sum()
-        loss.backward()
-        return loss
-
-    try:
-        optimizer.step(closure)
-        loss = float(probed.loss(to_outputs(free), probed.targets).detach())
-    except Exception:
-        return None
-    limit = 1e3 * (1 + float(probed.targets.double().abs().max()))
-    settled = not bounded or float(free.detach().abs().max()) < limit
-    return loss if math.isfinite(loss) and settled else None
+# What could outputs reach?
 
 
 def even_output(probed: ProbedLoss, kind: str) -> float:
     """The output that favors no answer: 0, or even probabilities or their logarithm."""
     level = 0.5 if kind == "labels" else 1 / probed.outputs.shape[probed.class_axis]
-    return {"probabilities": level, "0 to 1": level, "log-probabilities": math.log(level)}.get(
-        probed.output_kind, 0.0
-    )
+    levels = {"probabilities": level, "0 to 1": level, "log-probabilities": math.log(level)}
+    return levels.get(probed.output_kind, 0.0)
 
 
 def measure_class_weights(
@@ -490,15 +349,10 @@ def measure_class_weights(
     if kind == "labels":
         yes = (y.reshape(out.shape) > 0.5).reshape(len(out), -1)
         size = gradient.abs().reshape(len(out), -1)
-        both = [
-            (yes[:, d], size[:, d])
-            for d in range(size.shape[1])
-            if 0 < int(yes[:, d].sum()) < len(yes)
-        ]
-        shares = tuple(float(ones.double().mean()) for ones, _ in both)
-        return shares, tuple(
-            float(g[ones].mean() / g[~ones].mean().clamp(min=1e-30)) for ones, g in both
-        )
+        columns = list(zip(yes.T, size.T, strict=True))
+        both = [(ones, pull) for ones, pull in columns if 0 < int(ones.sum()) < len(ones)]
+        ratios = (pull[ones].mean() / pull[~ones].mean().clamp(min=1e-30) for ones, pull in both)
+        return tuple(float(ones.double().mean()) for ones, _ in both), tuple(map(float, ratios))
     own = gradient.gather(axis, y.clamp(min=0).unsqueeze(axis)).squeeze(axis).abs().flatten()
     flat = y.flatten()
     counts = torch.bincount(flat[flat >= 0], minlength=classes).double()
@@ -520,31 +374,28 @@ def measure_unreachable(
     """
     if not probed.output_kind:
         return None
-    out = probed.outputs
     if kind == "numbers":
-        floor = probed.value(probed.targets.reshape(out.shape).to(out))
-    elif takes in ("logits", "probabilities"):
-        right = _indicate_answers(probed, kind, wrong=False)
-        if right is None:
-            return None
-        if takes == "probabilities":
-            floor = probed.value(right.clamp(1e-4, 1 - 1e-4))
-        else:
-            sure = _encode_answers(right, "logits", -1, labels=kind == "labels")
-            floor = min(probed.value(scale * sure) for scale in (0.3, 1.0, 4.0))
+        free = [probed.targets.reshape(probed.outputs.shape).to(probed.outputs)]
     else:
-        return None
-    free = torch.zeros_like(out).requires_grad_()
-    best = _minimize_loss_(
-        probed,
-        free,
-        lambda z: _to_output_kind(z, probed.output_kind, probed.class_axis),
-        bounded=False,
-    )
-    if kind == "numbers":  # as near as the range allows
-        low, high = OUTPUT_RANGES.get(probed.output_kind, (0.0, 1.0))
-        near = probed.value(probed.targets.reshape(out.shape).clamp(low, high))
-        best = near if best is None or near < best else best
-    if best is None or not math.isfinite(floor) or constant.loss - floor <= 1e-9:
+        right = _indicate_answers(probed, kind, wrong=False)
+        if right is None or takes not in ("logits", "probabilities"):
+            return None
+        free = [right.clamp(1e-4, 1 - 1e-4)]
+        if takes == "logits":
+            sure = _encode_answers(right, "logits", -1, labels=kind == "labels")
+            free = [scale * sure for scale in (0.3, 1.0, 4.0)]
+    floor = min(probed.value(answer) for answer in free)
+    best = min(probed.value(_nearest_outputs(probed, answer)) for answer in free)
+    if not math.isfinite(best - floor) or constant.loss - floor <= 1e-9:
         return None
     return max(0.0, best - floor) / (constant.loss - floor)
+
+
+def _nearest_outputs(probed: ProbedLoss, answer: Tensor) -> Tensor:
+    """The outputs of the model's kind that come nearest to an answer."""
+    if probed.output_kind == "probabilities":
+        positive = answer.clamp(min=1e-9)
+        return positive / positive.sum(probed.class_axis, keepdim=True)
+    if probed.output_kind == "log-probabilities":
+        return answer.log_softmax(probed.class_axis)
+    return answer.clamp(*OUTPUT_RANGES[probed.output_kind])

@@ -10,31 +10,28 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ravine.diagnosis.constant_baseline import find_best_constant
 from ravine.diagnosis.initialization.forward_trace import (
     ForwardTrace,
     FunctionCall,
     ModuleCall,
     equal_at,
-    first_unequal_function,
-    first_unequal_module,
+    first_unequal_call,
     root_mean_square,
     trace_forward,
     unequal_elements,
 )
 from ravine.diagnosis.initialization.loss_probe import (
-    SUM_TOLERANCE,
     ProbedLoss,
     even_output,
-    find_best_constant,
-    find_class_axis,
-    find_target_kind,
     measure_class_weights,
     measure_reduction,
     measure_unreachable,
@@ -59,24 +56,26 @@ from ravine.diagnosis.initialization.probed_program import (
 )
 from ravine.diagnosis.initialization.profile import (
     BaselineLosses,
-    BatchNorms,
     Causality,
     ClassWeights,
     ConstantOutput,
     ExampleMixing,
     FirstDifference,
-    FirstLoss,
     GradientFlow,
     InputDependence,
     LossForm,
     LossProfile,
-    NetworkProfile,
     Repeatability,
     StartProfile,
     TargetPairing,
     TargetProfile,
 )
 from ravine.diagnosis.op_names import RECTIFIER_FUNCTIONS
+from ravine.diagnosis.output_kinds import (
+    find_class_axis,
+    find_probabilities,
+    find_target_kind,
+)
 from ravine.diagnosis.training_loop.tensor_stats import looks_default_initialized
 from ravine.rng import isolated_rng
 
@@ -87,8 +86,11 @@ COPIED_FRACTION = 0.5  # of the rows of a matrix
 MAX_COMPARED_ROWS = 512
 NEXT_FRACTION = 0.99  # of the targets that are the next input
 MAX_CLASSES = 100
-
-Result = TypeVar("Result")
+FUNCTION_RANGES = {  # of the outputs of a last function
+    **dict.fromkeys(("sigmoid", "softmax"), "0 to 1"),
+    **dict.fromkeys(("tanh", "hardtanh"), "-1 to 1"),
+    **dict.fromkeys(("relu", "softplus", "exp", "abs", "square"), "from 0"),
+}
 
 
 def profile_start(
@@ -112,35 +114,17 @@ def profile_start(
             return StartProfile(measured={"outputs": False}, broke={"outputs": _describe(error)})
         measured: dict[str, bool | None] = {"outputs": True}
         broke: dict[str, str] = {}
-        found: list[object] = []
+        found: dict[str, Any] = {}
         for name, probe in PROBES.items():
             try:
                 result = probe(program)
             except Exception as error:
                 measured[name], broke[name] = False, _describe(error)
-            else:
-                measured[name] = None if result is None else True
-                found.append(result)
-    return StartProfile(
-        measured=measured,
-        broke=broke,
-        examples=len(program.inputs),
-        mixing=_result(found, ExampleMixing),
-        pairing=_result(found, TargetPairing),
-        causality=_result(found, Causality),
-        repeat=_result(found, Repeatability),
-        gradients=_result(found, GradientFlow),
-        dependence=_result(found, InputDependence),
-        loss=_result(found, LossProfile),
-        first_loss=_result(found, FirstLoss),
-        network=_result(found, NetworkProfile),
-        batch_norms=_result(found, BatchNorms),
-    )
-
-
-def _result(found: Sequence[object], kind: type[Result]) -> Result:
-    """The result of the probe that returns such a dataclass; an empty one if it did not run."""
-    return next((result for result in found if isinstance(result, kind)), kind())
+                continue
+            measured[name] = None if result is None else True
+            if result is not None:
+                found[name] = result
+    return StartProfile(measured=measured, broke=broke, examples=len(program.inputs), **found)
 
 
 def _describe(error: Exception) -> str:
@@ -157,46 +141,47 @@ def probe_mixing(program: ProbedProgram) -> ExampleMixing | None:
     examples.
     """
     rows, n = program.few, len(program.few)
-    base = program.inputs[rows]
+    base, one = program.inputs[rows], program.few_trace
     others = program.inputs[(rows + len(program.inputs) // 2) % len(program.inputs)]
     generator = torch.Generator().manual_seed(program.seed)
     half = torch.randperm(n, generator=generator)[: n // 2].tolist()
     for some in (half, [i for i in range(n) if i not in half]):
         changed = base.clone()
         changed[some] = others[some]
-        if bool((changed == base).all()):
+        if bool((changed == base).all()) or n in one.output.shape[1:]:
             return None
-        one = program.few_trace
-        if n in one.output.shape[1:]:
-            return None
-        if bool(unequal_elements(one.output, program.repeated_trace.output).any()):
+        if _differ(one.output, program.repeated_trace.output):
             again = trace_forward(program.model, base, seed=program.seed)
-            if bool(unequal_elements(one.output, again.output).any()):
+            if _differ(one.output, again.output):
                 return None  # random whatever the seed
+        same = partial(equal_at, places=[i for i in range(n) if i not in some], size=n)
         other = trace_forward(program.model, changed, seed=program.seed, copy_modules=True)
-        same = [i for i in range(n) if i not in some]
-        equal = equal_at(one.output, other.output, same, n)
+        equal = same(one.output, other.output)
         if equal is None:
             return None
         if not equal:
-            return ExampleMixing(difference=_locate_difference(program, one, other, same, n))
+            return ExampleMixing(difference=_locate_difference(program, one, other, same))
     return ExampleMixing()
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    return bool(unequal_elements(one, other).any())
 
 
 def _locate_difference(
     program: ProbedProgram,
     one: ForwardTrace,
     other: ForwardTrace,
-    places: Sequence[int],
-    size: int,
+    equal: Callable[[Tensor, Tensor], bool | None],
 ) -> FirstDifference:
-    """Where two passes first differ at places that should be equal."""
+    """Where two passes first differ that should be equal."""
     spread = float(program.outputs.detach().double().std()) or 1.0
-    module = first_unequal_module(one, other, places, size)
+    module = first_unequal_call(one.modules, other.modules, equal)
+    function = first_unequal_call(one.functions, other.functions, equal)
     return FirstDifference(
         where=module.where if module else "",
         module_class=module.module_class if module else "",
-        function=first_unequal_function(one, other, places, size),
+        function=function.name if function else "",
         change=float((one.output - other.output).detach().abs().max()) / spread,
     )
 
@@ -226,11 +211,12 @@ def probe_causality(program: ProbedProgram) -> Causality | None:
             changed[:, cut:] = base[:, cut:].roll(1, 0)
         one = program.few_trace
         other = trace_forward(program.model, changed, seed=program.seed, copy_modules=True)
-        equal = equal_at(one.output, other.output, range(cut), places)
+        before = partial(equal_at, places=range(cut), size=places)
+        equal = before(one.output, other.output)
         if equal is None:
             return None
         if not equal:
-            leak = _locate_difference(program, one, other, range(cut), places)
+            leak = _locate_difference(program, one, other, before)
             return Causality(next_targets=True, leak=leak)
     return Causality(next_targets=True)
 
@@ -262,40 +248,13 @@ def _are_next_inputs(x: Tensor, y: Tensor) -> bool:
 def probe_repeat(program: ProbedProgram) -> Repeatability:
     """Compare two forward passes in evaluation mode with different random numbers."""
     one, other = program.few_trace, program.repeated_trace
-    if not bool(unequal_elements(one.output, other.output).any()):
+    if not _differ(one.output, other.output):
         return Repeatability()
-    functions = zip(one.functions, other.functions, strict=False)
-    name = next(
-        (
-            a.name
-            for a, b in functions
-            if _all_equal(a.inputs, b.inputs) and not _all_equal((a.output,), (b.output,))
-        ),
-        "",
-    )
-    modules = zip(one.modules, other.modules, strict=False)
-    module = next(
-        (
-            a
-            for a, b in modules
-            if _all_equal(a.inputs, b.inputs) and not _all_equal(a.outputs, b.outputs)
-        ),
-        None,
-    )
-    return Repeatability(
-        difference=FirstDifference(
-            where=module.where if module else "",
-            module_class=module.module_class if module else "",
-            function=name,
-        )
-    )
 
+    def equal(a: Tensor, b: Tensor) -> bool:
+        return a.shape == b.shape and not _differ(a, b)
 
-def _all_equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    return len(some) == len(others) and all(
-        a.shape == b.shape and not bool(unequal_elements(a, b).any())
-        for a, b in zip(some, others, strict=True)
-    )
+    return Repeatability(difference=_locate_difference(program, one, other, equal))
 
 
 # Does the gradient arrive?
@@ -321,7 +280,7 @@ def probe_gradients(program: ProbedProgram) -> GradientFlow:
         if model is None:
             continue
         outputs = trace_forward(model, few, seed=program.seed).output
-        if bool(unequal_elements(program.few_trace.output, outputs).any()):
+        if _differ(program.few_trace.output, outputs):
             unreached.append(name)
     return GradientFlow(unreached=tuple(unreached))
 
@@ -334,9 +293,8 @@ def _find_cut(model: nn.Module, trace: ForwardTrace) -> str:
     for call in trace.functions:
         has_graph[call.where] |= call.output.requires_grad
     for name, module in model.named_modules():
-        if has_graph.get(name) is False and any(
-            p.requires_grad for p in module.parameters(recurse=False)
-        ):
+        learns = any(p.requires_grad for p in module.parameters(recurse=False))
+        if learns and has_graph.get(name) is False:
             return name
     return ""
 
@@ -364,13 +322,12 @@ def probe_dependence(program: ProbedProgram) -> InputDependence | None:
     model = copy_model(program.model, training=False)
     parameters = learning_parameters(model)
     before = {name: p.detach().clone() for name, p in parameters.items()}
-    moved = dict.fromkeys(parameters, False)
-    reached = dict.fromkeys(parameters, False)
+    reached: set[str] = set()
+    moved: set[str] = set()
     constant = is_constant(program.outputs)
     for step in range(GRADIENT_STEPS):
-        if step == 0:
-            grads = program.first_gradients
-        else:
+        grads = program.first_gradients
+        if step > 0:
             outputs = trace_forward(model, program.inputs, seed=program.seed).output
             grads = parameter_gradients(program.loss(outputs, program.targets), parameters)
         if grads is None:
@@ -381,42 +338,35 @@ def probe_dependence(program: ProbedProgram) -> InputDependence | None:
                 continue
             if not is_finite(gradient):
                 return None
-            reached[name] = True
+            reached.add(name)
             if bool((gradient != 0).any()):
-                moved[name] = True
+                moved.add(name)
                 _make_step_(parameters[name], gradient)
     stuck = tuple(
         name
-        for name, p in before.items()
-        if p.dim() > 1 and reached[name] and not moved[name] and not bool((p != 0).any())
+        for name, weight in before.items()
+        if weight.dim() > 1 and name in reached - moved and not bool((weight != 0).any())
     )
-    found = InputDependence(
-        stuck_weights=stuck,
-        copied_weights=tuple(
-            name
-            for name, p in before.items()
-            if moved[name]
-            and not _is_table(model, name)
-            and _stay_copies(p, parameters[name].detach())
-        ),
+    copied = tuple(
+        name
+        for name, weight in before.items()
+        if name in moved
+        and not _is_table(model, name)
+        and _stay_copies(weight, parameters[name].detach())
     )
-    if (
-        not constant
-        or is_constant(program.inputs)
-        or not is_constant(program.training_trace.output)
-    ):
+    found = InputDependence(stuck_weights=stuck, copied_weights=copied)
+    if not constant or is_constant(program.inputs):
+        return found
+    if not is_constant(program.training_trace.output):
         return found
     outputs = trace_forward(model, program.inputs, seed=program.seed).output
-    reason = _explain_constant(program)
-    return replace(
-        found,
-        constant=replace(
-            reason,
-            after_steps=is_constant(outputs),
-            zero_weights=stuck,
-            no_gradient=not any(moved.values()),
-        ),
+    reason = replace(
+        _explain_constant(program),
+        after_steps=is_constant(outputs),
+        zero_weights=stuck,
+        no_gradient=not moved,
     )
+    return replace(found, constant=reason)
 
 
 def _make_step_(weight: nn.Parameter, gradient: Tensor) -> None:
@@ -454,23 +404,20 @@ def _stay_copies(before: Tensor, after: Tensor) -> bool:
 def _explain_constant(program: ProbedProgram) -> ConstantOutput:
     """What the forward pass shows of why all outputs are equal."""
     trace, last = program.trace, program.trace.output_call
-    dead = [
-        call
-        for call in trace.functions
-        if call.name in RECTIFIER_FUNCTIONS and bool((call.output <= 0).all())
-    ]
+    rectified = (call for call in trace.functions if call.name in RECTIFIER_FUNCTIONS)
+    dead = [call for call in rectified if bool((call.output <= 0).all())]
     layers = (call.source.where if call.source is not None else call.where for call in dead)
     return ConstantOutput(
         after_steps=False,
         dead_layers=tuple(dict.fromkeys(layers)),
-        softmax_of_one=last is not None and _is_softmax_of_one(last),
+        softmax_of_one=last is not None and "softmax" in last.name and _units(last) == 1,
         dead_output=len(dead) == 1 and last is dead[0],
         constant_from=next((call.where for call in trace.modules if _loses_input(call)), ""),
     )
 
 
-def _is_softmax_of_one(call: FunctionCall) -> bool:
-    return "softmax" in call.name and call.dim is not None and call.output.shape[call.dim] == 1
+def _units(softmax: FunctionCall) -> int | None:
+    return None if softmax.dim is None else softmax.output.shape[softmax.dim]
 
 
 def _loses_input(call: ModuleCall) -> bool:
@@ -493,45 +440,39 @@ def probe_loss(program: ProbedProgram) -> LossProfile:
         probed = replace(probed, class_axis=find_class_axis(probed.outputs, y))
     kind = find_target_kind(probed.outputs, y, probed.class_axis)
     whole = not y.is_floating_point() and y.dtype != torch.bool
+    numbers = whole and kind in ("numbers", "labels") and 2 < len(torch.unique(y)) <= MAX_CLASSES
     last = program.trace.output_call
-    form = (probe_preference(probed, kind) if kind else None) or LossForm()
+    form = replace(
+        (probe_preference(probed, kind) if kind else None) or LossForm(),
+        gives=probed.output_kind,
+        last_at="" if last is None else last.where,
+        reduction=measure_reduction(probed),
+    )
+    shape = tuple(program.outputs.shape)
     found = LossProfile(
-        form=replace(
-            form,
-            gives=probed.output_kind,
-            last_at="" if last is None else last.where,
-            reduction=measure_reduction(probed),
-        ),
-        targets=TargetProfile(
-            kind=kind,
-            output_shape=tuple(program.outputs.shape),
-            class_numbers=kind in ("numbers", "labels")
-            and whole
-            and 2 < len(torch.unique(y)) <= MAX_CLASSES,
-        ),
+        form=form, targets=TargetProfile(kind=kind, output_shape=shape, class_numbers=numbers)
     )
     if not kind:
         return found
     even = probed.value(torch.full_like(probed.outputs, even_output(probed, kind)))
     baselines = BaselineLosses(even_loss=even if math.isfinite(even) else None)
-    answer: tuple[float, ...] = ()
-    best = find_best_constant(probed, kind)
-    if best is not None:
-        answer = _answer_shares(best.output, kind, form.takes, probed.output_kind)
-        baselines = replace(
-            baselines,
-            null_loss=best.loss,
-            unreachable=measure_unreachable(probed, kind, form.takes, best),
-        )
-    weights = None
-    if kind in ("classes", "tokens", "labels"):
-        weights = measure_class_weights(probed, kind)
-    shares, pulls = weights or ((), ())
-    return replace(
-        found,
-        baselines=baselines,
-        classes=ClassWeights(shares=shares, weights=pulls, answer=answer),
+    best = find_best_constant(
+        probed.loss,
+        probed.outputs,
+        y,
+        output_kind=probed.output_kind,
+        class_axis=probed.class_axis,
     )
+    classes = ClassWeights()
+    if best is not None:
+        unreachable = measure_unreachable(probed, kind, form.takes, best)
+        baselines = replace(baselines, null_loss=best.loss, unreachable=unreachable)
+        answer = _answer_shares(best.output, kind, form.takes, probed.output_kind)
+        classes = ClassWeights(answer=answer)
+    if kind in ("classes", "tokens", "labels"):
+        shares, weights = measure_class_weights(probed, kind) or ((), ())
+        classes = replace(classes, shares=shares, weights=weights)
+    return replace(found, baselines=baselines, classes=classes)
 
 
 def _probed_loss(program: ProbedProgram, rows: Tensor | None = None) -> ProbedLoss:
@@ -550,23 +491,10 @@ def _find_output_kind(program: ProbedProgram) -> tuple[str, int]:
     out, last = program.outputs.detach(), program.trace.output_call
     dim = last.dim if last is not None and last.dim is not None else -1
     for axis in (a for a in (dim, -1, 1) if -out.dim() <= a < out.dim()):
-        if out.dim() > 1 and axis % out.dim() != 0 and out.shape[axis] > 1:
-            if bool((out >= 0).all()) and bool(((out.sum(axis) - 1).abs() < SUM_TOLERANCE).all()):
-                return "probabilities", axis
-            if bool((out <= 0).all()) and bool((out.logsumexp(axis).abs() < SUM_TOLERANCE).all()):
-                return "log-probabilities", axis
-    ranges = {
-        "sigmoid": "0 to 1",
-        "softmax": "0 to 1",
-        "tanh": "-1 to 1",
-        "hardtanh": "-1 to 1",
-        "relu": "from 0",
-        "softplus": "from 0",
-        "exp": "from 0",
-        "abs": "from 0",
-        "square": "from 0",
-    }
-    return ranges.get("" if last is None else last.name.rstrip("_"), ""), -1
+        kind = find_probabilities(out, axis)
+        if kind:
+            return kind, axis
+    return FUNCTION_RANGES.get("" if last is None else last.name.rstrip("_"), ""), -1
 
 
 def _answer_shares(output: Tensor, kind: str, takes: str, gives: str) -> tuple[float, ...]:

@@ -5,16 +5,16 @@ several probes need.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from ravine.diagnosis.constant_baseline import Loss
 from ravine.diagnosis.initialization.forward_trace import ForwardTrace, trace_forward
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 TraceOrError = ForwardTrace | Exception  # an exception where the model raised it
 
 MAX_PROBED_EXAMPLES = 256
@@ -28,9 +28,8 @@ EQUAL_OUTPUTS = 1e-6  # of the largest output: equal but for rounding
 class ProbedProgram:
     """A copy of a model in evaluation mode with its loss and some examples.
 
-    `few` are the rows [n] of a small batch. The passes were made with the random numbers of `seed`,
-    but for `repeated_pass`, for which they are others. Probes that need a pass raise what the model
-    raised in it.
+    `few` are the rows [n] of a small batch. Random numbers of a pass are those of `seed`, but for
+    `repeated_trace`. A probe that needs a pass raises what the model raised in it.
     """
 
     model: nn.Module
@@ -40,10 +39,9 @@ class ProbedProgram:
     seed: int
     trace: ForwardTrace  # of all examples
     few: Tensor
-    few_pass: TraceOrError  # of the small batch
-    repeated_pass: TraceOrError  # of the small batch once more
-    training_pass: TraceOrError  # of all examples in training mode, by `training_model`
     training_model: nn.Module
+    # of the small batch, of the small batch once more, and of all examples in training mode
+    passes: tuple[TraceOrError, ...]
 
     @property
     def outputs(self) -> Tensor:
@@ -51,15 +49,21 @@ class ProbedProgram:
 
     @property
     def few_trace(self) -> ForwardTrace:
-        return _trace_of(self.few_pass)
+        return self._trace(0)
 
     @property
     def repeated_trace(self) -> ForwardTrace:
-        return _trace_of(self.repeated_pass)
+        return self._trace(1)
 
     @property
     def training_trace(self) -> ForwardTrace:
-        return _trace_of(self.training_pass)
+        return self._trace(2)
+
+    def _trace(self, place: int) -> ForwardTrace:
+        made = self.passes[place]
+        if isinstance(made, Exception):
+            raise made
+        return made
 
     @cached_property
     def first_gradients(self) -> dict[str, Tensor | None] | None:
@@ -75,8 +79,8 @@ def prepare_program(
 ) -> ProbedProgram:
     """Copy a model, choose examples, and make the passes that several probes need.
 
-    Raises what the model raises for all examples in evaluation mode, and for outputs that are no
-    tensor.
+    Raises what the model raises for all examples in evaluation mode, and `TypeError` for outputs
+    that are no tensor.
     """
     most = max(MIN_PROBED_EXAMPLES, MAX_INPUT_NUMBERS * len(inputs) // max(1, inputs.numel()))
     rows = spread_rows(len(inputs), min(len(inputs), MAX_PROBED_EXAMPLES, most))
@@ -87,33 +91,19 @@ def prepare_program(
     model = copy.deepcopy(getattr(model, "_orig_mod", model)).eval()
     trace = trace_forward(model, inputs, seed=seed, copy_modules=True)
     few = _small_batch(inputs, targets, trace.output)
-    training_model = model
+    batch, training_model = inputs[few], copy_model(model, training=True)
     passes: list[TraceOrError] = []
-    for training, batch, draw in (
-        (False, inputs[few], seed),
-        (False, inputs[few], seed + 1),
-        (True, inputs, seed),
+    for runner, x, draw in (
+        (model, batch, seed),
+        (model, batch, seed + 1),
+        (training_model, inputs, seed),
     ):
         try:
-            if training:
-                training_model = copy_model(model, training=True)
-            runner = training_model if training else model
-            passes.append(trace_forward(runner, batch, seed=draw, copy_modules=True))
+            passes.append(trace_forward(runner, x, seed=draw, copy_modules=True))
         except Exception as error:  # the model's own code may raise anything
             passes.append(error)
-    few_pass, repeated_pass, training_pass = passes
     return ProbedProgram(
-        model=model,
-        loss=loss,
-        inputs=inputs,
-        targets=targets,
-        seed=seed,
-        trace=trace,
-        few=few,
-        few_pass=few_pass,
-        repeated_pass=repeated_pass,
-        training_pass=training_pass,
-        training_model=training_model,
+        model, loss, inputs, targets, seed, trace, few, training_model, tuple(passes)
     )
 
 
@@ -133,12 +123,6 @@ def _small_batch(inputs: Tensor, targets: Tensor, outputs: Tensor) -> Tensor:
     others = {*inputs.shape[1:], *targets.shape[1:], *outputs.shape[1:]}
     size = next((s for s in SMALL_BATCHES if s not in others), SMALL_BATCHES[0])
     return spread_rows(len(inputs), min(size, len(inputs)))
-
-
-def _trace_of(made: TraceOrError) -> ForwardTrace:
-    if isinstance(made, Exception):
-        raise made
-    return made
 
 
 def copy_model(model: nn.Module, *, training: bool) -> nn.Module:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from ravine.diagnosis.initialization.profile import StartProfile
+from ravine.diagnosis.initialization.profile import ConstantOutput, SignalFlow, StartProfile
 from ravine.diagnosis.initialization.rules_network import LOST_SIGNAL
 from ravine.diagnosis.rule import Observation, join_names, rule
 from ravine.finding import Change, Evidence
@@ -22,33 +23,23 @@ def mixed_examples(start: StartProfile) -> Iterator[Observation]:
     found = start.mixing.difference
     if found is None:
         return
-    normed = found.module_class.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm"))
-    seen_at = f"first in {found.module_class or 'the model'}"
+    first = f"first in {found.module_class or 'the model'}"
     if found.function and found.function != found.module_class:
-        seen_at += f", by {found.function}"
-    yield Observation(
-        where=found.where,
-        cause="normalization" if normed else "",
-        severity="note" if normed else "",
-        evidence=(
-            Evidence(
-                "change of an answer when only other examples change",
-                found.change,
-                "of the outputs' spread",
-                0,
-                seen_at,
-            ),
-        ),
-        suspects=("train-eval-mode",) if normed else (),
-        changes=(
-            Change(
-                "model",
-                "running statistics"
-                if normed
-                else "keep the batch in its dimension (batch_first, dim)",
-            ),
-        ),
-    )
+        first += f", by {found.function}"
+    name = "change of an output when only other examples change"
+    evidence = (Evidence(name, found.change, "of the outputs' spread", 0, first),)
+    if found.module_class.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm")):
+        yield Observation(
+            where=found.where,
+            cause="normalization",
+            severity="note",
+            evidence=evidence,
+            suspects=("train-eval-mode",),
+            changes=(Change("model", "running statistics"),),
+        )
+    else:
+        change = Change("model", "keep the batch in its dimension (batch_first, dim)")
+        yield Observation(where=found.where, evidence=evidence, changes=(change,))
 
 
 @rule(
@@ -61,32 +52,21 @@ def mixed_examples(start: StartProfile) -> Iterator[Observation]:
 )
 def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
     found = start.pairing
-    if not (found.compares_all or found.missed_fraction):
-        return
     shapes = f"outputs {list(found.output_shape)}, targets {list(found.target_shape)}"
     if found.compares_all:
+        name = "change of the loss when the targets are permuted"
         yield Observation(
             title="the loss compares every output with every target",
-            evidence=(
-                Evidence("change of the loss when the targets trade places", 0.0, "", None, shapes),
-            ),
+            evidence=(Evidence(name, 0.0, "", None, shapes),),
             changes=(Change("loss", "give output and target one shape"),),
         )
-    else:
+    elif found.missed_fraction:
+        name = "of changed targets affect another example's output, not their own"
+        change = Change("loss", "outputs and targets in one order: reshape, do not transpose")
         yield Observation(
             suspects=("labels",),
-            evidence=(
-                Evidence(
-                    "of changed targets pull at another example's output and not at their own",
-                    100 * found.missed_fraction,
-                    "%",
-                    0,
-                    shapes,
-                ),
-            ),
-            changes=(
-                Change("loss", "outputs and targets in one order: reshape, do not transpose"),
-            ),
+            evidence=(Evidence(name, 100 * found.missed_fraction, "%", 0, shapes),),
+            changes=(change,),
         )
 
 
@@ -94,17 +74,11 @@ def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
 def future_leak(start: StartProfile) -> Iterator[Observation]:
     leak = start.causality.leak
     if leak is not None:
+        name = "change of an output when only later inputs change"
+        first = f"first in {leak.module_class or 'the model'}; the target is the next input"
         yield Observation(
             where=leak.where,
-            evidence=(
-                Evidence(
-                    "change of an output when only later inputs change",
-                    leak.change,
-                    "of the outputs' spread",
-                    0,
-                    f"first in {leak.module_class or 'the model'}; the target is the next input",
-                ),
-            ),
+            evidence=(Evidence(name, leak.change, "of the outputs' spread", 0, first),),
             changes=(Change("model", "mask what comes later, before the softmax over the keys"),),
         )
 
@@ -126,86 +100,70 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
     picture="zero-init",
 )
 def constant_output(start: StartProfile) -> Iterator[Observation]:
-    found, flow = start.dependence.constant, start.network.flow
+    found = start.dependence.constant
     if found is None or not found.after_steps:
         return
-    same = Evidence(
-        "difference between the outputs of different examples",
-        0.0,
-        "",
-        None,
-        "also after a few steps",
-    )
+    name = "difference between the outputs of different examples"
+    same = Evidence(name, 0.0, "", None, "also after a few steps")
+    seen = _reason_for_constant(found, start.network.flow)
+    yield replace(seen, evidence=(same, *seen.evidence))
+
+
+def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Observation:
+    """What makes all outputs equal."""
     if found.softmax_of_one:
-        yield Observation(
+        units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for every input")
+        return Observation(
             where=found.constant_from,
             cause="output-activation",
-            evidence=(
-                same,
-                Evidence("units of the softmax", 1, "", 2, "its output is 1 whatever goes in"),
-            ),
+            evidence=(units,),
             changes=(Change("output", "sigmoid for one unit, or a unit for each class"),),
         )
-    elif found.zero_weights:
-        yield Observation(
+    if found.zero_weights:
+        name = "weight matrices of zeros without a gradient"
+        return Observation(
             where=module_of(found.zero_weights[0]),
-            evidence=(
-                same,
-                Evidence(
-                    "weight matrices of zeros without a gradient", len(found.zero_weights), "", 0
-                ),
-            ),
+            evidence=(Evidence(name, len(found.zero_weights), "", 0),),
             changes=(Change("init", "random weights"),),
         )
-    elif found.dead_layers:
-        yield Observation(
-            where=found.constant_from if found.dead_output else found.dead_layers[0],
-            cause="output-activation" if found.dead_output else "dead-units",
-            suspects=("dead-units",) if found.dead_output else ("initialization", "input-scale"),
-            evidence=(
-                same,
-                Evidence(
-                    "layers whose units no example activates",
-                    len(found.dead_layers),
-                    "",
-                    0,
-                    join_names(found.dead_layers),
-                ),
-            ),
-            changes=(Change("output", "without the rectifier"),)
-            if found.dead_output
-            else (Change("init", "biases of 0"), Change("activation", "leaky_relu")),
+    if found.dead_layers:
+        name, count = "layers whose units no example activates", len(found.dead_layers)
+        dead = (Evidence(name, count, "", 0, join_names(found.dead_layers)),)
+        if found.dead_output:
+            return Observation(
+                where=found.constant_from,
+                cause="output-activation",
+                suspects=("dead-units",),
+                evidence=dead,
+                changes=(Change("output", "without the rectifier"),),
+            )
+        return Observation(
+            where=found.dead_layers[0],
+            cause="dead-units",
+            suspects=("initialization", "input-scale"),
+            evidence=dead,
+            changes=(Change("init", "biases of 0"), Change("activation", "leaky_relu")),
         )
-    elif found.no_gradient:
-        yield Observation(
+    if found.no_gradient:
+        return Observation(
             where=found.constant_from,
             cause="detached-graph",
-            evidence=(same,),
             changes=(Change("model", "use the input, and do not detach it"),),
         )
-    elif flow is not None and flow.signal < LOST_SIGNAL:
-        yield Observation(
+    if flow is not None and flow.signal < LOST_SIGNAL:
+        name = "spread of the last hidden layer's output over the first's"
+        return Observation(
             where=flow.where,
             cause="vanishing",
             suspects=("initialization", "hidden-activation"),
-            evidence=(
-                same,
-                Evidence(
-                    "spread of the last hidden layer's output over the first's",
-                    flow.signal,
-                    "",
-                    LOST_SIGNAL,
-                ),
-            ),
+            evidence=(Evidence(name, flow.signal, "", LOST_SIGNAL),),
             changes=(Change("init", "He, Glorot or LeCun"),),
         )
-    else:
-        yield Observation(
-            where=found.constant_from,
-            suspects=("vanishing", "hidden-activation"),
-            evidence=(same,),
-            changes=(Change("init", "weights that fit the width"),),
-        )
+    return Observation(
+        where=found.constant_from,
+        suspects=("vanishing", "hidden-activation"),
+        changes=(Change("init", "weights that fit the width"),),
+    )
 
 
 @rule(
@@ -219,54 +177,34 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     found = start.gradients
     if found.missing == "frozen":
         yield Observation(
-            title="no parameter asks for a gradient",
+            title="no parameter requires a gradient",
             cause="frozen-parameters",
             evidence=(Evidence("parameters that learn", 0, "", 1),),
             changes=(Change("model", "requires_grad_(True) for what is to learn"),),
         )
     elif found.missing:
-        who = {
-            "outputs": "the outputs have",
-            "loss": "the loss has",
-            "parameters": "no parameter is in",
-        }
-        words = {
-            "outputs": "no graph: detach, no_grad, numpy or argmax in the model",
-            "loss": "no graph: detach, item, argmax or a comparison in the loss",
-            "parameters": "the graph of the loss",
-        }
+        reason = {
+            "outputs": "the outputs have no graph: detach, no_grad, numpy or argmax in the model",
+            "loss": "the loss has no graph: detach, item, argmax or a comparison in the loss",
+            "parameters": "no parameter is in the graph of the loss",
+        }[found.missing]
+        in_loss = found.missing == "loss"
         yield Observation(
             where=found.cut_at,
-            suspects=("loss",) if found.missing == "loss" else (),
-            evidence=(
-                Evidence(
-                    "parameters with a gradient",
-                    0,
-                    "",
-                    1,
-                    f"{who[found.missing]} {words[found.missing]}",
-                ),
-            ),
-            changes=(Change("model" if found.missing != "loss" else "loss", "keep the graph"),),
+            suspects=("loss",) if in_loss else (),
+            evidence=(Evidence("parameters with a gradient", 0, "", 1, reason),),
+            changes=(Change("loss" if in_loss else "model", "keep the graph"),),
         )
     elif found.unreached:
+        name = "parameters that the outputs depend on, as initialized, without a gradient"
+        unreached = Evidence(name, len(found.unreached), "", 0, join_names(found.unreached))
         yield Observation(
             where=module_of(found.unreached[0]),
             title="layers in use get no gradient",
             severity="warning",
             suspects=("frozen-parameters",),
-            evidence=(
-                Evidence(
-                    "parameters still as drawn that the outputs depend on but no gradient reaches",
-                    len(found.unreached),
-                    "",
-                    0,
-                    join_names(found.unreached),
-                ),
-            ),
-            changes=(
-                Change("model", "no detach and no no_grad behind them; or freeze them openly"),
-            ),
+            evidence=(unreached,),
+            changes=(Change("model", "no detach and no no_grad behind them; or freeze them"),),
         )
 
 
@@ -281,20 +219,13 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
 def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
     stuck = start.dependence.stuck_weights
     if stuck:
+        name = "weight matrices of zeros whose gradient is exactly 0"
+        which = f"{join_names(stuck)}: on all {start.examples} examples, for several steps"
+        change = Change("init", "random weights, zeros in at most one of two layers in a row")
         yield Observation(
             where=module_of(stuck[0]),
-            evidence=(
-                Evidence(
-                    "weight matrices of zeros whose gradient is exactly 0",
-                    len(stuck),
-                    "",
-                    0,
-                    f"{join_names(stuck)}: on all {start.examples} examples, for several steps",
-                ),
-            ),
-            changes=(
-                Change("init", "random weights, zeros in at most one of two layers in a row"),
-            ),
+            evidence=(Evidence(name, len(stuck), "", 0, which),),
+            changes=(change,),
         )
 
 
@@ -309,17 +240,10 @@ def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
 def copied_units(start: StartProfile) -> Iterator[Observation]:
     copied = start.dependence.copied_weights
     if copied:
+        name = "weight matrices with rows that start equal and get equal updates"
         yield Observation(
             where=module_of(copied[0]),
-            evidence=(
-                Evidence(
-                    "weight matrices with rows that start equal and move equally",
-                    len(copied),
-                    "",
-                    0,
-                    join_names(copied),
-                ),
-            ),
+            evidence=(Evidence(name, len(copied), "", 0, join_names(copied)),),
             changes=(Change("init", "random weights"),),
         )
 
@@ -336,27 +260,14 @@ def random_evaluation(start: StartProfile) -> Iterator[Observation]:
     if found is None:
         return
     dropped = "dropout" in found.function
+    first = f"they first differ at {found.function or found.module_class}"
+    drop, draw = "F.dropout(x, p, training=self.training)", "draw random numbers in training only"
     yield Observation(
         where=found.where,
         severity="warning" if dropped else "note",
         suspects=("dropout",) if dropped else ("randomness",),
-        evidence=(
-            Evidence(
-                "evaluations of one batch that agree",
-                1,
-                "of 2",
-                2,
-                f"first apart at {found.function or found.module_class}",
-            ),
-        ),
-        changes=(
-            Change(
-                "model",
-                "F.dropout(x, p, training=self.training)"
-                if dropped
-                else "draw random numbers in training only",
-            ),
-        ),
+        evidence=(Evidence("evaluations of one batch that agree", 1, "of 2", 2, first),),
+        changes=(Change("model", drop if dropped else draw),),
     )
 
 

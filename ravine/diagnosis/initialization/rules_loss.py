@@ -27,54 +27,36 @@ LIGHT_WEIGHT, VERY_LIGHT_WEIGHT = 0.5, 0.1  # of a rare class, and of one that i
 def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     form = start.loss.form
     if form.reversed and form.right_loss is not None and form.wrong_loss is not None:
+        must = "must be the lower one"
+        right = Evidence("loss of right answers", form.right_loss, "", form.wrong_loss, must)
         yield Observation(
-            evidence=(
-                Evidence(
-                    "loss of right answers",
-                    form.right_loss,
-                    "",
-                    form.wrong_loss,
-                    "must be the lower one",
-                ),
-                Evidence("loss of wrong answers", form.wrong_loss),
-            ),
+            evidence=(right, Evidence("loss of wrong answers", form.wrong_loss)),
             changes=(Change("loss", "the other sign"),),
         )
-    elif form.takes == "log-probabilities" and start.loss.targets.kind in ("classes", "tokens"):
-        if form.unbounded and not form.gives:
-            yield Observation(
-                where=form.last_at,
-                title="the loss takes log-probabilities and gets any numbers",
-                suspects=("output-activation",),
-                evidence=(
-                    Evidence(
-                        "lowest loss of logits that grow",
-                        -math.inf,
-                        "",
-                        0.0,
-                        "it falls in proportion to them",
-                    ),
-                ),
-                changes=(Change("loss", "cross_entropy on logits"),),
-            )
-        elif form.gives == "probabilities":
-            yield Observation(
-                where=form.last_at,
-                title="the loss takes log-probabilities and gets probabilities",
-                severity="warning",
-                confidence="high",
-                suspects=("output-activation",),
-                evidence=(
-                    Evidence(
-                        "slope of the loss in the right probability",
-                        -1.0,
-                        "",
-                        None,
-                        "the same however wrong it is",
-                    ),
-                ),
-                changes=(Change("loss", "cross_entropy on logits"),),
-            )
+        return
+    if form.takes != "log-probabilities" or start.loss.targets.kind not in ("classes", "tokens"):
+        return
+    change = Change("loss", "cross_entropy on logits")
+    if form.unbounded and not form.gives:
+        text = "it falls in proportion to them"
+        yield Observation(
+            where=form.last_at,
+            title="the loss takes log-probabilities and gets any numbers",
+            suspects=("output-activation",),
+            evidence=(Evidence("lowest loss of logits that grow", -math.inf, "", 0.0, text),),
+            changes=(change,),
+        )
+    elif form.gives == "probabilities":
+        name, text = "slope of the loss in the right probability", "the same however wrong it is"
+        yield Observation(
+            where=form.last_at,
+            title="the loss takes log-probabilities and gets probabilities",
+            severity="warning",
+            confidence="high",
+            suspects=("output-activation",),
+            evidence=(Evidence(name, -1.0, "", None, text),),
+            changes=(change,),
+        )
 
 
 @rule(
@@ -87,36 +69,23 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     picture="losses",
 )
 def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
-    form, kind, left = (
-        start.loss.form,
-        start.loss.targets.kind,
-        start.loss.baselines.unreachable,
-    )
-    kept = (
-        ()
-        if left is None
-        else (
-            Evidence(
-                "of the loss of a constant answer stays with the best outputs",
-                100 * left,
-                "%",
-                100 * UNREACHABLE_LOSS,
-            ),
-        )
-    )
+    form, kind = start.loss.form, start.loss.targets.kind
+    left, kept = start.loss.baselines.unreachable, ()
+    if left is not None:
+        name = "of the loss of a constant answer stays with the best outputs"
+        kept = (Evidence(name, 100 * left, "%", 100 * UNREACHABLE_LOSS),)
     squashed = form.gives in ("probabilities", "0 to 1")
     if form.takes == "logits" and squashed and kind in ("classes", "tokens", "labels"):
+        name = "outputs between 0 and 1 where the loss takes logits"
         yield Observation(
             where=form.last_at,
             suspects=("loss",),
-            evidence=(
-                Evidence("outputs between 0 and 1 where the loss takes logits", 100.0, "%", 0.0),
-                *kept,
-            ),
+            evidence=(Evidence(name, 100.0, "%", 0.0), *kept),
             changes=(Change("output", "linear"),),
         )
     elif left is not None and left > UNREACHABLE_LOSS:
         numbers = kind == "numbers"
+        output = "linear" if numbers else "sigmoid, or linear and a loss with logits"
         yield Observation(
             where=form.last_at,
             title="the best outputs of the last activation miss the targets",
@@ -124,11 +93,7 @@ def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
             confidence="high",
             suspects=("target-scale",) if numbers else ("loss",),
             evidence=kept,
-            changes=(
-                Change(
-                    "output", "linear" if numbers else "sigmoid, or linear and a loss with logits"
-                ),
-            ),
+            changes=(Change("output", output),),
         )
 
 
@@ -145,51 +110,38 @@ def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
     weights, answer, shares = classes.weights, classes.answer, classes.shares
     if not shares or len(weights) != len(shares) or len(answer) != len(shares):
         return
-    if start.loss.targets.kind == "labels":
-        low = [
-            i
-            for i, (p, w, a) in enumerate(zip(shares, weights, answer, strict=True))
-            if w <= light_weight_limit(p / (1 - p))
-            and a / (1 - a) <= light_weight_limit(p / (1 - p)) * p / (1 - p)
-        ]
-        if low and 2 * len(low) >= len(weights):
-            i = low[0]
-            yield Observation(
-                evidence=(
-                    Evidence(
-                        "weight of a 1 over that of a 0",
-                        weights[i],
-                        "",
-                        light_weight_limit(shares[i] / (1 - shares[i])),
-                        f"label {i}; {len(low)} of {len(weights)} labels",
-                    ),
-                    Evidence("share of ones", 100 * shares[i], "%"),
-                    Evidence("the best constant answer says", 100 * answer[i], "%"),
-                ),
-                changes=(Change("loss", "pos_weight 1, or zeros over ones"),),
-            )
-        return
+    labels = start.loss.targets.kind == "labels"
     top = max(range(len(shares)), key=shares.__getitem__)
-    odds = [p / shares[top] for p in shares]
+    # what an example of a class, or a 1, is compared with: the most frequent class, or a 0
+    rest = [1 - p if labels else shares[top] for p in shares]
+    answer_rest = [1 - a if labels else answer[top] for a in answer]
+    odds = [p / q for p, q in zip(shares, rest, strict=True)]
+    limits = [light_weight_limit(ratio) for ratio in odds]
     low = [
         i
-        for i, p in enumerate(odds)
-        if p > 0
-        and 0 < weights[i] <= light_weight_limit(p)
-        and answer[i] / answer[top] <= light_weight_limit(p) * p
+        for i, ratio in enumerate(odds)
+        if (labels or 0 < ratio and 0 < weights[i])
+        and weights[i] <= limits[i]
+        and answer[i] <= limits[i] * ratio * answer_rest[i]
     ]
-    if low:
-        i = min(low, key=lambda c: weights[c])
+    if labels and low and 2 * len(low) >= len(weights):
+        i, text = low[0], f"label {low[0]}; {len(low)} of {len(weights)} labels"
         yield Observation(
             evidence=(
-                Evidence(
-                    f"weight of an example of class {i} over one of class {top}",
-                    weights[i],
-                    "",
-                    light_weight_limit(odds[i]),
-                ),
+                Evidence("weight of a 1 over that of a 0", weights[i], "", limits[i], text),
+                Evidence("share of ones", 100 * shares[i], "%"),
+                Evidence("the same of the best constant answer", 100 * answer[i], "%"),
+            ),
+            changes=(Change("loss", "pos_weight 1, or zeros over ones"),),
+        )
+    elif low and not labels:
+        i = min(low, key=lambda c: weights[c])
+        name = f"weight of an example of class {i} over one of class {top}"
+        yield Observation(
+            evidence=(
+                Evidence(name, weights[i], "", limits[i]),
                 Evidence(f"share of class {i}", 100 * shares[i], "%"),
-                Evidence("the best constant answer gives it", 100 * answer[i], "%"),
+                Evidence("the same of the best constant answer", 100 * answer[i], "%"),
             ),
             changes=(Change("loss", "weights of 1, or one over the classes' shares"),),
         )
@@ -212,55 +164,43 @@ def light_weight_limit(odds: float) -> float:
 )
 def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     what = start.first_loss.not_finite
-    if what not in ("inputs", "targets", "outputs", "loss"):
+    if not what:
         return
-    cause = {
-        "inputs": "data-degenerate",
-        "targets": "data-degenerate",
-        "outputs": "initialization",
-        "loss": "loss",
-    }
-    also = {"outputs": ("exploding", "input-scale"), "loss": ("output-activation",)}
-    remedy = {
-        "inputs": Change("data", "fill or drop what is not finite"),
-        "outputs": Change("init", "smaller weights"),
-        "targets": Change("data", "fill or drop what is not finite"),
-        "loss": Change("loss", "one that is defined for these outputs, as with logits"),
-    }
+    missing = Change("data", "fill or drop what is not finite")
+    cause, suspects, change = {
+        "inputs": ("data-degenerate", (), missing),
+        "targets": ("data-degenerate", (), missing),
+        "outputs": (
+            "initialization",
+            ("exploding", "input-scale"),
+            Change("init", "smaller weights"),
+        ),
+        "loss": (
+            "loss",
+            ("output-activation",),
+            Change("loss", "one that is defined for these outputs, as with logits"),
+        ),
+    }[what]
+    first = "the outputs are finite"
+    if what != "loss":
+        first = f"the {what} are the first that are not finite"
     yield Observation(
         where=start.first_loss.not_finite_at,
         title=f"the first loss is not finite, from the {what} on",
-        cause=cause[what],
-        suspects=also.get(what, ()),
-        changes=(remedy[what],),
-        evidence=(
-            Evidence(
-                "first loss",
-                start.first_loss.value,
-                "",
-                None,
-                f"the {what} are the first that are not finite"
-                if what != "loss"
-                else "the outputs are finite",
-            ),
-        ),
+        cause=cause,
+        suspects=suspects,
+        changes=(change,),
+        evidence=(Evidence("first loss", start.first_loss.value, "", None, first),),
     )
 
 
 @rule("RVN-I20", severity="note", cause="loss-reduction", needs="loss")
 def summed_loss(start: StartProfile) -> Iterator[Observation]:
-    reduction = start.loss.form.reduction
-    if reduction is not None and abs(reduction - 2) < 1e-3 and start.examples > 1:
+    ratio = start.loss.form.reduction
+    if ratio is not None and abs(ratio - 2) < 1e-3 and start.examples > 1:
+        name = "loss of a batch repeated twice over its loss"
         yield Observation(
-            evidence=(
-                Evidence(
-                    "loss of a batch taken twice over its loss",
-                    reduction,
-                    "",
-                    1.0,
-                    "a mean has 1",
-                ),
-            ),
+            evidence=(Evidence(name, ratio, "", 1.0, "1 for a mean"),),
             changes=(Change("loss", "mean"),),
         )
 
@@ -268,18 +208,10 @@ def summed_loss(start: StartProfile) -> Iterator[Observation]:
 @rule("RVN-I21", severity="note", confidence="low", cause="loss", needs="loss")
 def classes_as_numbers(start: StartProfile) -> Iterator[Observation]:
     if start.loss.targets.class_numbers:
+        name = "outputs for several whole-number targets"
+        output = "cross_entropy with an output for each class, if they are classes"
         yield Observation(
             where=start.loss.form.last_at,
-            evidence=(
-                Evidence(
-                    "outputs for several whole-number targets",
-                    1,
-                    "",
-                    None,
-                    "as if class 2 lay between 1 and 3",
-                ),
-            ),
-            changes=(
-                Change("loss", "cross_entropy with an output for each class, if they are classes"),
-            ),
+            evidence=(Evidence(name, 1, "", None, "as if class 2 lay between 1 and 3"),),
+            changes=(Change("loss", output),),
         )

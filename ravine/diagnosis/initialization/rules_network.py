@@ -52,38 +52,29 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
         )
     if not first > HIGH_LOSS_RATIO * base:
         return
-    large = [layer for layer in start.network.layers if has_large_weights(layer)]
     evidence = (
         Evidence("first loss", first, "", HIGH_LOSS_RATIO * base),
         Evidence("loss of the best constant answer", baselines.null_loss),
         Evidence("spread of the outputs", start.first_loss.output_spread),
     )
-    if large:
+    layer = next((layer for layer in start.network.layers if has_large_weights(layer)), None)
+    if layer is not None:
+        name, usual = f"weights of {layer.where}, root mean square", "usual for so many inputs"
+        weights = Evidence(name, layer.weight_rms, "", layer.expected_rms, usual)
         yield Observation(
-            where=large[0].where,
+            where=layer.where,
             severity="warning",
             confidence="high",
             suspects=("saturation", "exploding"),
-            evidence=(
-                *evidence,
-                Evidence(
-                    f"weights of {large[0].where}, root mean square",
-                    large[0].weight_rms,
-                    "",
-                    large[0].expected_rms,
-                    "usual for so many inputs",
-                ),
-            ),
+            evidence=(*evidence, weights),
             changes=(Change("init", "weights that fit the width"),),
         )
     else:
+        spread = Evidence("spread of the inputs", start.first_loss.input_spread)
         yield Observation(
             cause="input-scale",
             suspects=("initialization", "target-scale"),
-            evidence=(
-                *evidence,
-                Evidence("spread of the inputs", start.first_loss.input_spread),
-            ),
+            evidence=(*evidence, spread),
             changes=(Change("input.scale", "standardize"),),
         )
 
@@ -115,35 +106,23 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     )
     usual = ratios[len(ratios) // 2] if ratios else 1.0
     down = signal < 1
+    limit = FADED_SIGNAL if down else 1 / FADED_SIGNAL
+    cause, suspects = "vanishing" if down else "exploding", ["initialization"]
     if usual < SMALL_WEIGHT_RATIO or usual > LARGE_WEIGHT_RATIO:
-        cause, also = "initialization", ("vanishing",) if down else ("exploding",)
+        cause, suspects = "initialization", [cause]
     else:
-        cause = "vanishing" if down else "exploding"
-        also = (
-            "initialization",
-            "architecture-too-deep",
-            *(("hidden-activation",) if down else ()),
-        )
+        suspects += ["architecture-too-deep", *(["hidden-activation"] if down else [])]
+    change = "spread of the last hidden layer's output over the first's"
+    over = f"over {flow.depth} layers, before any step"
     yield Observation(
         where=flow.where,
         cause=cause,
-        suspects=also,
+        suspects=tuple(suspects),
         severity="warning" if factor < LOST_SIGNAL else "note",
         title="" if down else "the signal grows out of bounds from layer to layer",
         evidence=(
-            Evidence(
-                "spread of the last hidden layer's output over the first's",
-                signal,
-                "",
-                FADED_SIGNAL if down else 1 / FADED_SIGNAL,
-                f"over {flow.depth} layers, before any step",
-            ),
-            Evidence(
-                "gradient at the first layer over that at the last",
-                gradient,
-                "",
-                FADED_SIGNAL if down else 1 / FADED_SIGNAL,
-            ),
+            Evidence(change, signal, "", limit, over),
+            Evidence("gradient at the first layer over that at the last", gradient, "", limit),
         ),
         changes=(
             Change("init", "He, Glorot or LeCun"),
@@ -175,19 +154,12 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     if not found:
         return
     a = max(found, key=lambda a: a.dead_units / a.units)
+    limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
     yield Observation(
         where=a.where,
-        severity="warning" if a.dead_units >= DEAD_FRACTION * a.units else "note",
+        severity="warning" if a.dead_units >= limit else "note",
         suspects=("initialization", "input-scale"),
-        evidence=(
-            Evidence(
-                "units that no example activates",
-                a.dead_units,
-                "",
-                DEAD_FRACTION * a.units,
-                f"of {a.units} in {a.where}",
-            ),
-        ),
+        evidence=(Evidence("units that no example activates", a.dead_units, "", limit, where),),
         changes=(Change("init", "biases of 0"), Change("activation", "leaky_relu")),
     )
 
@@ -218,37 +190,26 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
     if not found:
         return
     a = max(found, key=lambda a: a.flat_units / a.units)
-    ratio = next(
-        (layer.weight_ratio for layer in start.network.layers if layer.where == a.where), 1.0
-    )
-    large = ratio >= LARGE_WEIGHT_RATIO
-    if large:
-        cause = "initialization"
+    layer = next((layer for layer in start.network.layers if layer.where == a.where), None)
+    ratio = 1.0 if layer is None else layer.weight_ratio
+    cause, change = "saturation", Change("input.scale", "standardize")
+    if ratio >= LARGE_WEIGHT_RATIO:
+        cause, change = "initialization", Change("init", "weights that fit the width")
     elif start.first_loss.input_spread > LARGE_INPUT_SPREAD:
         cause = "input-scale"
-    else:
-        cause = "saturation"
+    limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
+    name = "units at the flat ends of their activation"
     yield Observation(
         where=a.where,
-        severity="warning" if a.flat_units >= DEAD_FRACTION * a.units else "note",
+        severity="warning" if a.flat_units >= limit else "note",
         cause=cause,
         suspects=tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause),
         evidence=(
-            Evidence(
-                "units at the flat ends of their activation",
-                a.flat_units,
-                "",
-                DEAD_FRACTION * a.units,
-                f"of {a.units} in {a.where}",
-            ),
+            Evidence(name, a.flat_units, "", limit, where),
             Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", 5.0),
             Evidence("weights over what is usual for so many inputs", ratio, "times"),
         ),
-        changes=(
-            Change("init", "weights that fit the width")
-            if large
-            else Change("input.scale", "standardize"),
-        ),
+        changes=(change,),
     )
 
 
@@ -261,16 +222,11 @@ def odd_weight_scale(start: StartProfile) -> Iterator[Observation]:
             found.setdefault(layer.where, layer)
     if found:
         worst = max(found.values(), key=lambda layer: abs(math.log(layer.weight_ratio)))
+        name, usual = "weights, root mean square", f"usual for {worst.fan_in} inputs"
         yield Observation(
             where=worst.where,
             evidence=(
-                Evidence(
-                    "weights, root mean square",
-                    worst.weight_rms,
-                    "",
-                    worst.expected_rms,
-                    f"usual for {worst.fan_in} inputs",
-                ),
+                Evidence(name, worst.weight_rms, "", worst.expected_rms, usual),
                 Evidence("layers so far off", len(found), "", 0, join_names(found)),
             ),
             changes=(Change("init", "weights that fit the width"),),
@@ -291,29 +247,24 @@ def has_large_weights(layer: LayerStats) -> bool:
     needs="batch_norms",
 )
 def stale_statistics(start: StartProfile) -> Iterator[Observation]:
+    name = "momentum of the running statistics"
+    change = Change("model", "momentum 0.1")
     for norm in start.batch_norms.layers:
         if norm.batch_statistics or norm.momentum is None:
             continue
         off = norm.mean_offset > SHIFTED_MEAN or norm.std_ratio > STRETCHED_STD
         if norm.momentum < SLOW_MOMENTUM and off:
+            unit, after = "standard deviations", "after 30 batches"
+            mean = Evidence("running mean off by", norm.mean_offset, unit, SHIFTED_MEAN, after)
+            ratio = "running standard deviation off by"
             yield Observation(
                 where=norm.where,
                 evidence=(
-                    Evidence(
-                        "momentum of the running statistics", norm.momentum, "", SLOW_MOMENTUM
-                    ),
-                    Evidence(
-                        "running mean off by",
-                        norm.mean_offset,
-                        "standard deviations",
-                        SHIFTED_MEAN,
-                        f"after {30} batches",
-                    ),
-                    Evidence(
-                        "running standard deviation off by", norm.std_ratio, "times", STRETCHED_STD
-                    ),
+                    Evidence(name, norm.momentum, "", SLOW_MOMENTUM),
+                    mean,
+                    Evidence(ratio, norm.std_ratio, "times", STRETCHED_STD),
                 ),
-                changes=(Change("model", "momentum 0.1"),),
+                changes=(change,),
             )
             return
         if norm.momentum > FAST_MOMENTUM:
@@ -321,12 +272,8 @@ def stale_statistics(start: StartProfile) -> Iterator[Observation]:
                 where=norm.where,
                 severity="note",
                 title="batch normalization remembers the last batch only",
-                evidence=(
-                    Evidence(
-                        "momentum of the running statistics", norm.momentum, "", FAST_MOMENTUM
-                    ),
-                ),
-                changes=(Change("model", "momentum 0.1"),),
+                evidence=(Evidence(name, norm.momentum, "", FAST_MOMENTUM),),
+                changes=(change,),
             )
             return
 
@@ -335,17 +282,12 @@ def stale_statistics(start: StartProfile) -> Iterator[Observation]:
 def high_dropout(start: StartProfile) -> Iterator[Observation]:
     found = {name: p for name, p in start.network.dropouts.items() if p >= HIGH_DROPOUT}
     if found:
-        name = max(found, key=found.__getitem__)
+        where, limit = max(found, key=found.__getitem__), 100 * HIGH_DROPOUT
+        dropped = 100 * found[where]
         yield Observation(
-            where=name,
+            where=where,
             evidence=(
-                Evidence(
-                    "of the units are dropped",
-                    100 * found[name],
-                    "%",
-                    100 * HIGH_DROPOUT,
-                    join_names(found),
-                ),
+                Evidence("of the units are dropped", dropped, "%", limit, join_names(found)),
             ),
             changes=(Change("dropout", 0.2),),
         )

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ravine.examination.constant_answer import constant_loss
+from ravine.diagnosis.constant_baseline import find_best_constant
 from ravine.examination.torch_arguments import read_program
+from ravine.examination.torch_program import constant_answer_loss
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(90, 4, generator=RNG)
@@ -30,7 +31,7 @@ def constant_loss_of(targets, loss, outputs, *head):
     """Examples are evaluated in groups of one size, so that their mean is the loss."""
     examples = torch.randn(len(targets), 4, generator=RNG), targets
     given = program(network(outputs, *head), loss=loss, train=examples, validation=examples)
-    return constant_loss(given)
+    return constant_answer_loss(given)
 
 
 def entropy(shares):
@@ -77,7 +78,7 @@ def test_it_is_fitted_on_training_examples_and_evaluated_on_the_others():
     train = torch.randn(640, 4, generator=RNG), torch.full((640, 1), 2.0)
     others = torch.randn(64, 4, generator=RNG), torch.full((64, 1), 5.0)
     given = program(network(1), loss=F.mse_loss, train=train, validation=others)
-    assert constant_loss(given) == pytest.approx(9.0, rel=2e-3)
+    assert constant_answer_loss(given) == pytest.approx(9.0, rel=2e-3)
 
 
 def test_no_constant_where_the_loss_has_no_gradient_or_the_answer_is_no_tensor():
@@ -88,13 +89,40 @@ def test_no_constant_where_the_loss_has_no_gradient_or_the_answer_is_no_tensor()
             return super().forward(x), x
 
     given = program(Two(4, 2), loss=lambda o, t: F.cross_entropy(o[0], t))
-    assert math.isnan(constant_loss(given))
+    assert math.isnan(constant_answer_loss(given))
 
 
 def test_looking_for_a_constant_leaves_model_and_random_numbers_as_they_are():
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
     given = program(model)
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    constant_loss(given)
+    constant_answer_loss(given)
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_answer_keeps_to_the_kind_of_the_outputs():
+    logits = torch.randn(640, 3, generator=RNG)
+    best = find_best_constant(
+        F.cross_entropy, logits.softmax(1), THREE, output_kind="probabilities"
+    )
+    assert best is not None and best.output.sum() == pytest.approx(1)
+    assert best.loss > entropy([0.5, 0.375, 0.125]) + 0.01  # that of free logits
+    squares = find_best_constant(F.mse_loss, torch.rand(640, 1), NUMBERS, output_kind="0 to 1")
+    assert squares is not None and squares.loss == pytest.approx(
+        float((NUMBERS - 1).square().mean()), rel=1e-3
+    )
+
+
+def test_of_tokens_one_answer_holds_for_all_places():
+    tokens = torch.arange(64).reshape(16, 4) % 4
+    best = find_best_constant(
+        lambda out, y: F.cross_entropy(out.movedim(-1, 1), y), torch.zeros(16, 4, 4), tokens
+    )
+    assert best is not None and best.output.shape == (1, 4)
+    assert best.loss == pytest.approx(math.log(4), rel=1e-4)  # by place it would be 0
+
+
+def test_there_is_no_best_constant_of_a_loss_that_falls_without_end():
+    assert find_best_constant(lambda out, y: -F.mse_loss(out, y), NUMBERS, NUMBERS) is None
+    assert find_best_constant(lambda out, y: out.mean(), torch.zeros(640, 2), THREE) is None

@@ -1,0 +1,79 @@
+"""What kind of number the outputs of a model are, and what the targets are to them.
+
+Letters: N examples, T places, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+MIN_SHARE = 1e-6  # of a class, so that its logarithm is finite
+SUM_TOLERANCE = 1e-4  # by which probabilities may miss a sum of 1
+# by name, "" for any numbers: how outputs of the kind are made of any numbers (the axis is that
+# of the classes), and back
+OUTPUT_KINDS: Mapping[str, tuple[Callable[[Tensor, int], Tensor], Callable[[Tensor], Tensor]]] = {
+    "": (lambda free, axis: free, lambda out: out),
+    "probabilities": (torch.softmax, lambda out: out.clamp(min=MIN_SHARE).log()),
+    "log-probabilities": (torch.log_softmax, lambda out: out),
+    "0 to 1": (lambda free, axis: free.sigmoid(), lambda out: out.logit(eps=1e-4)),
+    "-1 to 1": (lambda free, axis: free.tanh(), lambda out: out.clamp(-0.999, 0.999).atanh()),
+    "from 0": (
+        lambda free, axis: torch.nn.functional.softplus(free),
+        lambda out: out + (-(-out.clamp(min=MIN_SHARE)).expm1()).log(),
+    ),
+}
+
+
+def find_probabilities(outputs: Tensor, axis: int) -> str:
+    """The kind of outputs that are probabilities or log-probabilities along an axis, else ""."""
+    if outputs.dim() < 2 or axis % outputs.dim() == 0 or outputs.shape[axis] < 2:
+        return ""
+    if bool((outputs >= 0).all()) and bool(((outputs.sum(axis) - 1).abs() < SUM_TOLERANCE).all()):
+        return "probabilities"
+    sums_to_one = bool((outputs.logsumexp(axis).abs() < SUM_TOLERANCE).all())
+    return "log-probabilities" if sums_to_one and bool((outputs <= 0).all()) else ""
+
+
+def find_class_axis(outputs: Tensor, targets: Tensor) -> int:
+    """The dimension of the classes: the last, or the second where targets [N, T] go with outputs
+    [N, K, T].
+    """
+    if (
+        outputs.dim() == targets.dim() + 1
+        and outputs.dim() > 2
+        and outputs.shape[:-1] != targets.shape
+    ):
+        return 1
+    return -1
+
+
+def find_target_kind(outputs: Tensor, targets: Tensor, class_axis: int) -> str:
+    """What the targets are to these outputs; see `TargetProfile.kind`.
+
+    >>> find_target_kind(torch.zeros(4, 3), torch.tensor([0, 2, 1, 0]), -1)
+    'classes'
+    >>> find_target_kind(torch.zeros(4, 1), torch.ones(4), -1)
+    'labels'
+    """
+    whole = not targets.is_floating_point() and targets.dtype != torch.bool
+    if whole and outputs.dim() > 1:
+        places = [*outputs.shape]
+        classes = places.pop(class_axis)
+        if tuple(places) == tuple(targets.shape) and classes > max(1, int(targets.max())):
+            return "classes" if targets.dim() == 1 else "tokens"
+    if math.prod(targets.shape) != math.prod(outputs.shape):
+        return ""
+    if bool(((targets == 0) | (targets == 1)).all()):
+        return "labels" if not _rows_sum_to_one(targets) else "shares"
+    return "shares" if _rows_sum_to_one(targets) else "numbers"
+
+
+def _rows_sum_to_one(targets: Tensor) -> bool:
+    if targets.dim() < 2 or targets.shape[-1] < 2 or not targets.is_floating_point():
+        return False
+    sums = (targets.sum(-1) - 1).abs()
+    return bool((targets >= 0).all()) and bool((sums < SUM_TOLERANCE).all())
