@@ -119,7 +119,7 @@ def _data(name: str, examples: int) -> Data:
     if name == "64-100-10":
         from sklearn.datasets import load_digits  # only this case needs scikit-learn
 
-        inputs, classes = load_digits(return_X_y=True)
+        inputs, classes = map(np.asarray, load_digits(return_X_y=True))
         order = rng.permutation(len(inputs))
         return _split(inputs[order] / 16, classes[order], examples, "digits of scikit-learn")
     if FASHION.exists():

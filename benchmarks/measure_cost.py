@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from unittest import mock
 
 from benchmarks.cases import CASES, RATES, Case, starts
-from benchmarks.peers.ravine import cohort_of, source_and_evaluator
+from benchmarks.peers.train_ravine import cohort_of, source_and_evaluator
 from ravine.training import loop
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator

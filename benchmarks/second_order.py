@@ -105,7 +105,7 @@ def megabytes_of(call: Callable[[], Any]) -> float:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         kept = call()
     del kept
-    events = seen.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events: list[Any] = seen.profiler.kineto_results.events()  # type: ignore[union-attr]
     changes = [
         e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()) if e.name() == "[memory]"
     ]
@@ -119,7 +119,8 @@ def exponent(rows: list[dict[str, Any]], unit: str, name: str) -> float:
     ]
     if len(fitted) < 2:
         return float("nan")
-    return float(np.polyfit(*np.log(np.array(fitted)).T, 1)[0])
+    x, y = np.log(np.array(fitted)).T
+    return float(np.polyfit(x, y, 1)[0])
 
 
 def show(rows: list[dict[str, Any]]) -> None:

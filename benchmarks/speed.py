@@ -372,7 +372,10 @@ def print_targets(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    names = lambda text: text.split(",")  # noqa: E731
+
+    def names(text: str) -> list[str]:
+        return text.split(",")
+
     parser.add_argument("--peers", type=names, default=list(PEERS), help=", ".join(PEERS))
     parser.add_argument("--nets", type=names, help=", ".join(CASES))
     parser.add_argument("--optimizers", type=names, default=list(RATES), help=", ".join(RATES))

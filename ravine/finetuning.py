@@ -109,7 +109,7 @@ class Unfreeze:
             raise RecipeError(
                 f"Unfreeze.stages is {self.stages!r}",
                 why="nothing would train before the first stage",
-                do='begin with a stage at epoch 0: [0, "output"]',
+                do='start with a stage at epoch 0: [0, "output"]',
             )
 
     def lr(self, layout: Layout, step: int, plan: Plan) -> Row:

@@ -291,6 +291,17 @@ def metric_named(name: str) -> Metric:
     raise RecipeError(f"no metric is named {name!r}", why=nearest(name, [m.name for m in ALL]))
 
 
+def constant_prediction(targets: Tensor, outputs: int) -> Tensor:
+    """The best prediction that is the same for every example, [1, 1, C]: class shares, or means.
+
+    >>> constant_prediction(torch.tensor([0, 2, 2, 2]), 3)
+    tensor([[[0.2500, 0.0000, 0.7500]]], dtype=torch.float64)
+    """
+    if not targets.is_floating_point():
+        targets = torch.nn.functional.one_hot(targets.reshape(-1), outputs)
+    return targets.double().reshape(len(targets), -1).mean(0)[None, None]
+
+
 # Intervals
 
 

@@ -64,6 +64,9 @@ class Event:
 class Score:
     """The model's score on a split: a metric's value with a confidence interval, and the scores of
     its members.
+
+    `constant_baseline` is the score of the best constant prediction, by the mean of the training
+    targets or the shares of the classes; None where it is unknown.
     """
 
     metric: str
@@ -76,6 +79,7 @@ class Score:
     examples: int
     members: tuple[float, ...] = ()
     others: Mapping[str, float] = field(default_factory=dict)
+    constant_baseline: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import bdtrc, ndtr, ndtri, stdtrit
 from torch import Tensor
 
 BOOTSTRAP_RESAMPLES = 2000
@@ -91,9 +91,7 @@ def binomial_tail(count: int, of: int, chance: float) -> float:
     >>> round(binomial_tail(2, 2, 0.5), 3)
     0.25
     """
-    return sum(
-        math.comb(of, k) * chance**k * (1 - chance) ** (of - k) for k in range(count, of + 1)
-    )
+    return float(bdtrc(count - 1, of, chance))
 
 
 # Shares and areas

@@ -69,6 +69,6 @@ def find_experiment(name: str) -> Experiment:
     module = name.replace("-", "_")
     if module not in EXPERIMENT_MODULES:
         why = nearest(name, experiment_names())
-        raise InputError(f"no experiment {name!r}", why=why, do="ravine gallery lists them")
+        raise InputError(f"no experiment {name!r}", why=why, do="run ravine gallery for the list")
     contents = vars(importlib.import_module(f"ravine_gallery.{module}")).values()
     return next(each for each in contents if isinstance(each, Experiment))

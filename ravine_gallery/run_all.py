@@ -84,7 +84,7 @@ def prepare_folder(folder: Path) -> None:
     """Make the folder. Raises `InputError` where it is a file, or holds anything but an earlier
     gallery.
     """
-    elsewhere = "name another place with -o"
+    elsewhere = "name another folder with -o"
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file", why="the gallery is a folder", do=elsewhere)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / RESULTS_FILE).exists():

@@ -6,6 +6,7 @@ changing it. `tests/test_public_names.py` fails until then.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,6 +45,5 @@ def stub_text(home_modules: Mapping[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    import ravine
-
+    ravine = importlib.import_module("ravine")
     STUB_PATH.write_text(stub_text(ravine.HOME_MODULES), encoding="utf-8")

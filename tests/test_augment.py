@@ -582,5 +582,5 @@ def test_a_table_cannot_be_augmented():
 )
 def test_parts_that_cannot_stand_together_are_refused(parts):
     recipe, frame = pictures()
-    with pytest.raises(RecipeError, match="leave one out"):
+    with pytest.raises(RecipeError, match="Leave one of them out"):
         train(recipe.vary("augment", parts), frame)

@@ -34,8 +34,8 @@ def test_a_bundled_set_trains_and_says_what_it_did(here, capfd):
     (folder,) = (here / "runs").iterdir()
     assert folder.name.startswith("penguins-")
     for words in (
-        "species has 3 values",
-        "2 members",
+        "Target species: classification, 3 classes",
+        "ensemble of 2",
         "95% interval",
         f"ravine predict runs/{folder.name}",
     ):
@@ -153,7 +153,7 @@ def test_what_the_doctor_cannot_do_is_said(here, capfd, asked):
 def test_a_recipe_file_trains(here, capfd):
     Path("r.toml").write_text('base = "plain"\nepochs = 2\n[data]\nsource = "iris"\n')
     assert run_command(["train", "r.toml", "--seed", "5", "--seeds", "3", "--out", "run"]) == 0
-    assert "3 members" in capfd.readouterr().out
+    assert "ensemble of 3" in capfd.readouterr().out
     assert [m["seed"] for m in json.loads(Path("run/record.json").read_text())["members"]] == [
         5,
         6,

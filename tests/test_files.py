@@ -14,7 +14,7 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("ravine.files.os.replace", refuse)
-    with pytest.raises(RunError, match="make room"):
+    with pytest.raises(RunError, match="Free disk space"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 

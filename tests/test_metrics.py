@@ -15,6 +15,7 @@ from ravine.metrics import (
     ALL,
     METRICS_BY_TASK,
     confidence_interval,
+    constant_prediction,
     main_metric,
     metric_named,
     metrics_for,
@@ -243,3 +244,26 @@ def test_intervals_cover_as_often_as_they_say():
 def test_nothing_to_go_by_gives_no_interval():
     low, high = confidence_interval("auc", torch.tensor([[0.1], [0.2]]), torch.ones(2))
     assert math.isnan(low) and math.isnan(high)
+
+
+@pytest.mark.parametrize("kind", ["classes", "binary", "regression", "labels"])
+def test_the_constant_prediction_is_that_of_scikit_learns_dummies(kind):
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
+    g = torch.Generator().manual_seed(0)
+    if kind == "regression":
+        y = torch.randn(50, 2, generator=g)
+        expected = DummyRegressor().fit(np.zeros((50, 1)), y).predict([[0]])
+    else:
+        shape = {"classes": (50,), "binary": (50, 1), "labels": (50, 3)}[kind]
+        y = torch.randint(0, 4 if kind == "classes" else 2, shape, generator=g)
+        dummy = DummyClassifier(strategy="prior").fit(np.zeros((50, 1)), y.squeeze(-1))
+        expected = dummy.predict_proba([[0]])
+        if kind == "binary":
+            expected = expected[:, 1:]
+        if kind == "labels":
+            expected = [[p[0, 1] for p in expected]]
+        y = y if kind == "classes" else y.float()
+    outputs = {"classes": 4, "binary": 1, "regression": 2, "labels": 3}[kind]
+    found = constant_prediction(y, outputs)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)  # means of float32

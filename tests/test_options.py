@@ -82,12 +82,12 @@ def test_an_entry_of_a_list_can_be_set_at_any_depth():
     [
         (
             ["split=ByTime"],
-            "--set split=ByTime: ByTime needs column. To mend it: set split.column, too.",
+            "--set split=ByTime: ByTime needs column. Set split.column, too.",
         ),
         (["network.hidden.5=64"], "no setting 'network.hidden.5': its places are 0 to 1"),
         (
             ["penalties.0.strength=1"],
-            "there is nothing in it. To mend it: set penalties as a whole.",
+            "there is nothing in it. Set penalties as a whole.",
         ),
         (
             ["split=ByTime", "split.colum=x"],
@@ -106,22 +106,21 @@ def test_a_setting_that_cannot_be_made_says_what_to_write(given, said):
     [
         (
             "train t.csv --epochs 3",
-            "train has no option --epochs: epochs is a setting of the recipe. To mend it: write "
+            "train has no option --epochs: epochs is a setting of the recipe. Write "
             "--set epochs=3.",
         ),
-        ("train t.csv --epochs=3", "write --set epochs=3."),
-        ("train t.csv --lr 0.1", "write --set optimizer.lr=0.1."),
-        ("check t.csv --learning-rate", "write --set optimizer.lr=VALUE."),
-        ("range t.csv --network.dropout.rate 0.3", "write --set network.dropout.rate=0.3."),
+        ("train t.csv --epochs=3", "Write --set epochs=3."),
+        ("train t.csv --lr 0.1", "Write --set optimizer.lr=0.1."),
+        ("check t.csv --learning-rate", "Write --set optimizer.lr=VALUE."),
+        ("range t.csv --network.dropout.rate 0.3", "Write --set network.dropout.rate=0.3."),
         ("train t.csv --targt y", "Unknown option: --targt. Did you mean --target?"),
-        ("show t --epochs 3", "Unknown option: --epochs. To mend it: see ravine show --help."),
+        ("show t --epochs 3", "Unknown option: --epochs. See ravine show --help."),
         ("show a b", "b: one argument too many"),
         ("trian t.csv", "ravine has no command 'trian': there are augment, check, "),
         ("trian t.csv", "Did you mean 'train'?"),
         (
             "check",
-            'Command "check" parameter WHAT requires an argument. To mend it: see ravine check '
-            "--help.",
+            'Command "check" parameter WHAT requires an argument. See ravine check --help.',
         ),
         (
             "train t.csv --seeds many",
@@ -140,8 +139,8 @@ def test_arguments_that_no_command_takes_are_one_message_and_one_object(asked, s
     ("given", "said"),
     [
         ("optimizer=Adma", "Did you mean 'Adam'?"),
-        ("network.hidden=64", "Mlp.hidden is 64: it must be a list. To mend it: write [64]."),
-        ("data.drop=id", "Data.drop is 'id': it must be a list. To mend it: write [\"id\"]."),
+        ("network.hidden=64", "Mlp.hidden is 64: it must be a list. Write [64]."),
+        ("data.drop=id", "Data.drop is 'id': it must be a list. Write [\"id\"]."),
         ("network.hidden=[1,2,-3]", "it must be at least 1 at place 2, not -3"),
         ('data.target=["y", "y"]', "data.target has 'y' twice: each target is learned once"),
     ],

@@ -90,7 +90,7 @@ def test_match_casts_once_and_lines_up_with_the_networks():
         (lambda: Box(content=Square(), extra=Square()), "it must be a tuple of parts"),
         (
             lambda: Box(content=Square),
-            "it is a class. To mend it: give one of its instances: Square().",
+            "it is a class. Give one of its instances: Square().",
         ),
     ],
 )

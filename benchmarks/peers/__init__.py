@@ -1,13 +1,13 @@
-"""Who is measured: a module for each peer, imported only in that peer's own process.
+"""What is measured: a module `train_NAME` for each peer, imported only in that peer's own process.
 
 A module has `BATCHED` (whether it trains many networks as one program), `PACKAGES` (whose versions
-are told), and
+are reported), and
 
     prepare(case, optimizer, starts, *, epochs, watch) -> go
 
 which does all that comes before training and returns the function whose time is taken. `watch`,
 where given, is called after each epoch with a function that returns the weights of all networks; it
-stops the clock while it looks. Peers that are not `BATCHED` are given the weights of one network.
+stops the clock while it evaluates. Peers that are not `BATCHED` get the weights of one network.
 """
 
 from __future__ import annotations

@@ -76,13 +76,13 @@ def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) 
             raise RecipeError(
                 f"{name} stands twice in augment",
                 why="both would draw the same",
-                do="leave one out",
+                do="leave one of them out",
             )
     if sum(isinstance(p, (Mixup, CutMix)) for p in parts) > 1:
         raise RecipeError(
             "augment has both Mixup and CutMix",
             why="a loss has one share for what is mixed in",
-            do="leave one out",
+            do="leave one of them out",
         )
     for one in parts:
         if isinstance(one, KorniaAugmentation):

@@ -43,7 +43,8 @@ class KorniaAugmentation:
         except Exception as error:  # whatever kornia or torch raise
             size = " x ".join(map(str, shape[2:]))
             what = f"{self.augmentation} cannot be done to images of {size}"
-            raise RecipeError(what, why=str(error), do="use another, or other settings") from None
+            do = "use another transform, or other settings"
+            raise RecipeError(what, why=str(error), do=do) from None
 
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         made, found = self._make(), []
@@ -59,7 +60,7 @@ class KorniaAugmentation:
             raise InputError(
                 f"{self.augmentation} of kornia cannot be used",
                 why="kornia is not installed",
-                do="pip install 'ravine[images]'",
+                do="install it: pip install 'ravine[images]'",
             )
         kornia = importlib.import_module("kornia.augmentation")
         base = kornia.IntensityAugmentationBase2D, kornia.GeometricAugmentationBase2D

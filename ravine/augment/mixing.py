@@ -145,7 +145,7 @@ def _mix(
         raise RecipeError(
             "the batch is mixed already",
             why="a loss has one share for others",
-            do="use one mixing part",
+            do="use one of them",
         )
     if context.meter is not None:
         context.meter.add(name, share.double().mean(1))

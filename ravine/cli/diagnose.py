@@ -193,7 +193,7 @@ def draw_explained(topic: Rule | str, out: Path, *, force: bool) -> None:
         raise InputError(
             f"no picture for {getattr(topic, 'code', topic) or 'all codes'}",
             why="no experiment of the gallery shows it",
-            do="leave --picture out, or look at ravine gallery",
+            do="leave --picture out, or see ravine gallery",
         )
     check_writable(out, force=force, endings=(".svg",), what="pictures")
     result = run_experiment(find_experiment(shows), quick=True)

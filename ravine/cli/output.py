@@ -86,7 +86,7 @@ def check_writable(out: Path, *, force: bool, endings: tuple[str, ...], what: st
         )
     if not out.parent.is_dir():
         raise InputError(
-            f"{out.parent} is no folder", why=f"the {what} are to go there", do="make it first"
+            f"{out.parent} is no folder", why=f"the {what} are to go there", do="create it first"
         )
 
 

@@ -260,7 +260,6 @@ def print_run(run: Run, *, as_json: bool) -> int:
     from ravine.diagnosis.training_curves import rules as curve_rules
     from ravine.diagnosis.training_curves.series import curves_of_record
     from ravine.finding import Finding, arrange
-    from ravine.reporting.findings_text import finding_line
     from ravine.reporting.run_summary import summary
 
     folder = "" if run.folder is None else str(run.folder)
@@ -273,11 +272,8 @@ def print_run(run: Run, *, as_json: bool) -> int:
         print_json({"run": folder, "score": score, "findings": plain, **fields})
     else:
         new = "new/" if run.record.recipe["data"]["name"] == "Images" else "new.csv"
-        print(summary(run.record, folder=folder, new_rows=new))
-        for finding in findings:
-            print(finding_line(finding, **text_style(sys.stdout)))
-        if folder and any(f.severity != "note" for f in findings):
-            print(f"{'why':12}ravine doctor {folder}")
+        style = text_style(sys.stdout)
+        print(summary(run.record, folder=folder, new_rows=new, findings=findings, **style))
     return 3 if run.model is None else 0
 
 

@@ -43,11 +43,11 @@ from ravine.part import part, setting
 
 MAX_NAMED_COLUMNS = 10  # in one sentence
 MAX_DROPPED_COLUMNS = 20  # that get a sentence each
-KIND_PLURALS = {
-    "number": "numbers",
-    "boolean": "booleans",
-    "category": "categories",
-    "date": "dates",
+KIND_ADJECTIVES = {  # of columns, in a sentence
+    "number": "numeric",
+    "boolean": "boolean",
+    "category": "categorical",
+    "date": "date",
 }
 
 
@@ -293,14 +293,10 @@ def _requested_effects(encoding: Encoding) -> list[str]:
 def _describe_columns(used: Sequence[UsedColumn], dropped: Sequence[DroppedColumn]) -> list[str]:
     gone = {d.name for d in dropped}
     kept = {
-        kind: [c for c in used if c.kind == kind and c.name not in gone] for kind in KIND_PLURALS
+        kind: [c for c in used if c.kind == kind and c.name not in gone] for kind in KIND_ADJECTIVES
     }
-    counts = [
-        f"{len(columns)} {kind if len(columns) == 1 else KIND_PLURALS[kind]}"
-        for kind, columns in kept.items()
-        if columns
-    ]
-    sentences = [f"Inputs: {', '.join(counts)}."] if counts else []
+    counts = [f"{len(columns)} {KIND_ADJECTIVES[k]}" for k, columns in kept.items() if columns]
+    sentences = [f"Input columns: {', '.join(counts)}."] if counts else []
     texts = [c.name for c in kept["number"] if c.style and c.style != "days"]
     if texts:
         sentences.append(f"Numbers written as text: {join_first(texts, MAX_NAMED_COLUMNS)}.")

@@ -87,6 +87,6 @@ def read_pair(images: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(
             f"{images.name} has {len(x)} images and {labels.name} {len(y)} labels",
             why="each image needs its label",
-            do="take both from the same place",
+            do="use two files of the same split",
         )
     return x, y

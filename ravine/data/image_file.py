@@ -77,7 +77,7 @@ def pillow_module(module: str = "Image") -> Any:
         raise DataError(
             "images cannot be read",
             why="Pillow is not installed",
-            do="pip install 'ravine[images]'",
+            do="install it: pip install 'ravine[images]'",
         ) from None
 
 

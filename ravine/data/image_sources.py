@@ -141,7 +141,7 @@ def _list_folder(root: Path, target: tuple[str, ...], notes: list[str]) -> Image
         raise DataError(
             f"{root} has two folders for {twice[0]}",
             why=f"they are {', '.join(f.name for f in splits)}",
-            do="join them",
+            do="join the folders",
         )
     others = [f.name for f in inside if f not in splits]
     if others:
@@ -174,7 +174,7 @@ def _images_by_class(root: Path, notes: list[str], *, strict: bool) -> list[tupl
         raise DataError(
             f"{root / empty[0]} has no images",
             why="each folder is a class, and a class needs some",
-            do="put images in, or remove the folder",
+            do="add images, or remove the folder",
         )
     if strict and len(folders) == 1:
         raise DataError(
@@ -194,7 +194,7 @@ def _no_images(root: Path, loose: Sequence[Path]) -> DataError:
         return DataError(
             f"the {len(loose)} images in {root} have no class",
             why="they are in no folder of their own",
-            do="put each class in a folder, or give a table of paths and labels",
+            do="put each class in a folder of its own, or give a table of paths and labels",
         )
     suffixes = Counter(p.suffix.lower() or "no suffix" for p in _files_within(root))
     kinds = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(4)) or "nothing"
@@ -245,7 +245,7 @@ def _list_table(
         raise DataError(
             f"the target {column} is the column of paths",
             why="it cannot be both",
-            do="say which column is learned: --target COLUMN",
+            do="name the target: --target COLUMN",
         )
     check_columns(others, Data(), target)
     return ImageListing(table, target, paths_in(table, column, folder), column)
@@ -265,7 +265,7 @@ def path_column(table: pd.DataFrame, path: str | None, target: Sequence[str] = (
         raise DataError(
             "no column is known to hold the images' paths",
             why=f"{' and '.join(found)} could be" if found else columns,
-            do='say which: data.path = "COLUMN"',
+            do='name it: data.path = "COLUMN"',
         )
     return found[0]
 
@@ -306,7 +306,7 @@ def check_paths(paths: Sequence[str]) -> list[str]:
         first = DataError(f"{gone[0]} is a folder") if folder else missing_file(Path(gone[0]))
         count = f"{len(gone)} of {len(paths)} images are missing: " if len(gone) > 1 else ""
         raise DataError(
-            count + first.what, why=first.why, do="mend the paths, or leave the rows out"
+            count + first.what, why=first.why, do="correct the paths, or leave the rows out"
         )
     return list(paths)
 
@@ -337,7 +337,7 @@ def _list_idx_file(images: Path, target: tuple[str, ...], notes: list[str]) -> I
             raise DataError(
                 f"the images in {tested.name} are {sizes[0]}",
                 why=f"those in {images.name} are {sizes[1]}",
-                do="take both from the same place",
+                do="use files of the same data set",
             )
         place = np.repeat([0, 2], [len(x), len(more)])
         x, y = np.concatenate([x, more]), np.concatenate([y, labels])

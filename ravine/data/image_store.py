@@ -54,7 +54,7 @@ class PixelFile:
             raise DataError(
                 f"the decoded images take {_format_size(count)}",
                 why=f"{folder} has {_format_size(free)} free",
-                do="make room, set TMPDIR to a larger disk, or set a smaller data.size",
+                do="free disk space, set TMPDIR to a larger disk, or set a smaller data.size",
             )
         handle, name = tempfile.mkstemp(prefix="ravine-", suffix=".pixels", dir=folder)
         self.path, self.writer = Path(name), open(handle, "wb")

@@ -200,7 +200,7 @@ def _describe_sizes(spec: ImageSpec, rows: SplitRows, memory: str | None) -> lis
             f"they are kept in a temporary file."
         )
     train, validation, test = map(len, rows)
-    return [*notes, f"{train} train, {validation} validate, {test} test."]
+    return [*notes, f"Split: {train} training, {validation} validation, {test} test."]
 
 
 def _split_rows(

@@ -52,7 +52,7 @@ class Data:
             raise RecipeError(
                 f"Data.numbers has {min(both)!r}",
                 why="it is in Data.categories, too",
-                do="choose one",
+                do="leave it in one of them",
             )
         if self.memory is not None:
             parse_size(self.memory)
@@ -108,7 +108,7 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
         raise DataError(
             "no column is left to predict",
             why="the table has no other",
-            do="add the target's column",
+            do="add the target column",
         )
     if not targets:
         guess = next((n for n in names if n.lower() in TARGET_NAMES), names[-1])
@@ -136,7 +136,7 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
             raise DataError(
                 f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}",
                 why="it cannot be both",
-                do="take it out of one",
+                do="remove it from one of them",
             )
 
 

@@ -232,7 +232,7 @@ class Given:
             self._check_numbers(len(frame))
         place = self.place_block(frame, 0, seed)
         if (place == 0).sum() == 0:
-            raise DataError("no row is given to training", do="say which rows train")
+            raise DataError("no row is given to training", do="name the training rows")
         train = np.flatnonzero(place == 0)
         if not (place == 1).any() and self.validation > 0:
             place[train[draw_places(len(train), self.validation, 0.0, seed) == 1]] = 1
@@ -349,7 +349,7 @@ def check_splits(
     texts, codes = texts_of(frame[task_type.names[0]])
     held = {name: set(codes[r].tolist()) for name, r in rows._asdict().items()}
     absent = [texts[c] for c in range(len(texts)) if c not in held["train"]]
-    do = "split otherwise, or leave the class out"
+    do = "split in another way, or leave the class out"
     if absent:
         raise DataError(
             f"no training row has the class {absent[0]!r} of {task_type.names[0]}",

@@ -106,7 +106,7 @@ def read_blocks(
                 pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{piece.file} cannot be read", why=first_line(error), do="write it again"
+            f"{piece.file} cannot be read", why=first_line(error), do="write the file again"
         ) from None
 
 

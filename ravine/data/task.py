@@ -191,11 +191,12 @@ def _load_streamed(
         raise DataError(
             "no row is given to validation",
             why="the recipe keeps a validation split",
-            do="mark some rows",
+            do="mark some rows as validation",
         )
     counts = {name: 0 if e is None else e.count for name, e in examples.items()}
     notes.append(
-        f"{groups.count} rows train, {counts['validation']} validate, {counts['test']} test."
+        f"Split: {groups.count} training, {counts['validation']} validation and {counts['test']} "
+        "test rows."
     )
     fingerprint = _fingerprint(encoder, examples, rows, digest)
     return _task(encoder, examples, rows, notes, fingerprint, groups=groups)

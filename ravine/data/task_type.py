@@ -52,7 +52,7 @@ def infer_task_type(
     if isinstance(values.iloc[0], (list, tuple, set, np.ndarray)):
         _require_kind(task, "labels", f"{name} holds lists")
         classes = _sort_classes({_python_value(v) for row in values for v in row})
-        notes.append(f"{name} holds lists of {len(classes)} labels: each is predicted by itself.")
+        notes.append(f"Target {name}: multi-label classification, lists of {len(classes)} labels.")
         return TaskType("labels", names, classes, lists=True)
     distinct = values.nunique()
     if distinct == 1:
@@ -65,7 +65,7 @@ def infer_task_type(
     if kind == "regression":
         style = column_number_style(values)
         numbers_of(values, name, style)
-        notes.append(f"{name} is a number: regression ({why}).")
+        notes.append(f"Target {name}: regression ({why}).")
         return TaskType("regression", names, styles=(style,))
     if kind == "labels":
         return TaskType("labels", names, _zero_one(frame, names))
@@ -85,9 +85,9 @@ def infer_task_type(
         )
     if kind == "binary":
         no, yes = map(repr, classes)
-        notes.append(f"{name} is {no} or {yes}: binary, {yes} is the positive one.")
+        notes.append(f"Target {name}: binary classification, {no} or {yes} (the positive class).")
     else:
-        notes.append(f"{name} has {len(classes)} values: classes ({why}).")
+        notes.append(f"Target {name}: classification, {len(classes)} classes ({why}).")
     return TaskType(kind, names, classes)  # type: ignore[arg-type]
 
 
@@ -100,7 +100,7 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
         raise DataError(
             f"the target {values.name} is a date",
             why="dates cannot be predicted",
-            do="make a number of it: days until it, or since it",
+            do="convert it to a number, such as days since a fixed date",
         )
     style = column_number_style(values)
     if is_text(values) and not style:
@@ -131,7 +131,7 @@ def _infer_several_targets(
             )
     flags = all({t.lower() for t in found} in YES_NO_PAIRS for found in texts.values())
     if task == "labels" or (task == "auto" and flags):
-        notes.append(f"{', '.join(names)} are 0 or 1: labels, each predicted by itself.")
+        notes.append(f"Targets {', '.join(names)}: multi-label classification (0 or 1).")
         return TaskType("labels", names, _zero_one(frame, names))
     styles = tuple(column_number_style(frame[name]) for name in names)
     for name, style in zip(names, styles, strict=True):
@@ -142,7 +142,7 @@ def _infer_several_targets(
                 do="name one target",
             )
         numbers_of(frame[name], name, style)
-    notes.append(f"{', '.join(names)} are numbers: regression with {len(names)} outputs.")
+    notes.append(f"Targets {', '.join(names)}: regression with {len(names)} outputs.")
     return TaskType("regression", names, styles=styles)
 
 

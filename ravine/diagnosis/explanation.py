@@ -1,9 +1,9 @@
 """The text of a code, read from its Markdown file in `explanations/`: the only place where it is
 written.
 
-A file has a heading `# CODE: title` and the sections of `SECTIONS`; in the section "What to do"
-stands the change as a diff. `{NAME}` and `{NAME:format}` are thresholds: constants of the module in
-which the rule stands. The page of a code with checks in two modules names the module as well:
+A file has a heading `# CODE: title` and the sections of `PAGE_SECTIONS`; in "What to do" stands the
+change as a diff. `{NAME}` and `{NAME:format}` are thresholds: constants of the module in which the
+rule stands. The page of a code with checks in two modules names the module as well:
 `{training_loop.rules_loss_curve.NAME:format}`.
 """
 
@@ -17,7 +17,7 @@ from functools import partial
 from importlib import import_module, resources
 from typing import Any
 
-SECTIONS = {
+PAGE_SECTIONS = {
     "What it means": "means",
     "Why it happens": "because",
     "How it is detected": "detected",
@@ -61,21 +61,23 @@ def parse_explanation(text: str, thresholds: Mapping[str, Any]) -> Explanation:
     known.
 
     >>> page = "# RVN-A01: a title\\n" + "\\n".join(f"## {s}\\nOver {{LIMIT:.0%}}.\\n" for s
-    ...                                             in SECTIONS)
+    ...                                             in PAGE_SECTIONS)
     >>> found = parse_explanation(page + "- A book", {"LIMIT": 0.5})
     >>> found.title, found.means, found.references
     ('a title', 'Over 50%.', ('A book',))
     """
     heading, *sections = re.split(r"^## ", text, flags=re.M)
     written = {name.strip(): body for name, _, body in (s.partition("\n") for s in sections)}
-    if set(written) != set(SECTIONS):
-        known = ", ".join(SECTIONS)
+    if set(written) != set(PAGE_SECTIONS):
+        known = ", ".join(PAGE_SECTIONS)
         raise ValueError(f"the sections are {', '.join(written)}; they must be {known}")
     remedy, _, rest = written["What to do"].partition("```diff\n")
     patch, _, after = rest.partition("```")
     written["What to do"] = remedy + after
     references = tuple(re.findall(r"^- (.*)$", written.pop("References"), re.M))
-    texts = {SECTIONS[name]: _fill(_join_lines(body), thresholds) for name, body in written.items()}
+    texts = {
+        PAGE_SECTIONS[name]: _fill(_join_lines(body), thresholds) for name, body in written.items()
+    }
     title = heading.partition(":")[2].strip()
     return Explanation(title=title, patch=patch.rstrip("\n"), references=references, **texts)
 

@@ -1,4 +1,4 @@
-"""A rule: a code, and a function that looks for one fault in what was measured.
+"""A rule: a code, and a function that finds one fault in what was measured.
 
 The text of a code stands in `explanations/CODE.md` and nowhere else: its title, what it means, why
 it happens, how it is detected, what it misses and what to do.
@@ -88,7 +88,7 @@ class Rule:
 
 
 def rule(code: str, **about: Any) -> Callable[[Callable[[Any], Iterable[Observation]]], Rule]:
-    """Make a function that looks for a fault the rule of a code; `about` is what `Rule` takes.
+    """Make a function that finds a fault the rule of a code; `about` is what `Rule` takes.
 
     >>> @rule("RVN-L01", severity="error", cause="zero-grad", needs="snapshots")
     ... def gradients_pile_up(passes):

@@ -16,9 +16,9 @@ from ravine.diagnosis.training_curves.series import TrainingCurves, curves_of_re
 from ravine.diagnosis.trials.outcome import TrialResults
 from ravine.errors import InputError, RavineError
 from ravine.examination.preflight import check_recipe
-from ravine.examination.recipe_bench import SCREENING_SEEDS, RecipeBench, prepare_bench
 from ravine.examination.recipe_changes import SetSetting, useful_changes
 from ravine.examination.recipe_settings import changes_for, recipe_facts
+from ravine.examination.recipe_trials import SCREENING_SEEDS, RecipeTrials, prepare_trials
 from ravine.examination.subject import (
     CannotTryError,
     Facts,
@@ -49,7 +49,7 @@ class RecipeSubject:
     own_run: Run | None = None
     folder: str | None = None
     frame: TableLike | None = None
-    bench: RecipeBench | None = None  # once it was observed for trials
+    trials: RecipeTrials | None = None  # once it was observed for trials
 
     @property
     def name(self) -> str | None:
@@ -61,8 +61,8 @@ class RecipeSubject:
 
     @property
     def budget(self) -> TrialBudget:
-        assert self.bench is not None
-        return self.bench.budget
+        assert self.trials is not None
+        return self.trials.budget
 
     def limit_threads(self) -> AbstractContextManager[None]:
         """Training sets its own."""
@@ -78,9 +78,9 @@ class RecipeSubject:
         found, checks = preflight.findings, preflight.checks
         runs: tuple[SeedRun, ...] = ()
         if trials:
-            bench = self.bench = prepare_bench(recipe, task, run, self.frame, say=say)
-            runs = tuple(bench.evaluate(bench.run))
-            run = run or (bench.run if bench.whole else None)
+            own = self.trials = prepare_trials(recipe, task, run, self.frame, say=say)
+            runs = tuple(own.evaluate(own.run))
+            run = run or (own.run if own.whole else None)
         if run is not None:
             in_curves, went = run_rules(CURVE_RULES, curves_with_constant(run.record, recipe, task))
             in_curves = [replace(f, changes=useful_changes(recipe, f.changes)) for f in in_curves]
@@ -91,7 +91,7 @@ class RecipeSubject:
             start=preflight.start,
             data=preflight.data,
             runs=runs,
-            results=None if self.bench is None else _own_results(self.bench, runs),
+            results=None if self.trials is None else _own_results(self.trials, runs),
         )
 
     def strengths(self, cause: str) -> tuple[Strength, ...]:
@@ -132,33 +132,33 @@ class RecipeSubject:
         """
         if len(seeds) == 0:
             return [[] for _ in strengths]
-        assert self.bench is not None
-        bench, found, recipes = self.bench, {}, {}
+        assert self.trials is not None
+        trials, found, recipes = self.trials, {}, {}
         for place, strength in enumerate(strengths):
             changes = [treatment.change for treatment in strength]
             try:
-                recipe = bench.shorten_with(changes, steps).vary("seeds", len(seeds))
-                recipes[place] = recipe.vary("seed", bench.recipe.seed + seeds.start)
+                recipe = trials.shorten_with(changes, steps).vary("seeds", len(seeds))
+                recipes[place] = recipe.vary("seed", trials.recipe.seed + seeds.start)
             except RavineError as error:
                 found[place] = CannotTryError(str(error))
-        tasks = [bench.task_for(recipe) for recipe in recipes.values()]
+        tasks = [trials.task_for(recipe) for recipe in recipes.values()]
         runs = train_on(tasks, list(recipes.values()))
         for place, run, task in zip(recipes, runs, tasks, strict=True):
-            found[place] = bench.evaluate(run, task)[: len(seeds)]
+            found[place] = trials.evaluate(run, task)[: len(seeds)]
         return [found[place] for place in range(len(strengths))]
 
     def try_otherwise(self, results: TrialResults) -> TrialResults:
         return results
 
 
-def _own_results(bench: RecipeBench, runs: Sequence[SeedRun]) -> TrialResults:
+def _own_results(trials: RecipeTrials, runs: Sequence[SeedRun]) -> TrialResults:
     """The recipe's own run, to which trials are compared."""
-    tried = bench.shorten_with((), bench.budget.steps)
+    tried = trials.shorten_with((), trials.budget.steps)
     return TrialResults(
         base=mean_outcome("healthy", runs[:SCREENING_SEEDS]),
-        null_loss=bench.null,
-        start_loss=bench.null,
-        steps=training_plan(tried, bench.task).steps,
+        null_loss=trials.null,
+        start_loss=trials.null,
+        steps=training_plan(tried, trials.task).steps,
     )
 
 

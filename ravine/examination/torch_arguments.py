@@ -186,7 +186,7 @@ def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
         raise InputError(
             f"the optimizer function made a {type(optimizer).__name__}",
             why="only a torch.optim.Optimizer can be stepped",
-            do="return one",
+            do="return a torch optimizer",
         )
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if any(id(p) in held for p in program.model.parameters()):

@@ -196,10 +196,12 @@ def require_rows(examples: Pair, split: str) -> Pair:
         raise InputError(
             f"{len(inputs)} inputs and {len(targets)} targets",
             why="they are paired row by row",
-            do="give as many of one as of the other",
+            do="give as many inputs as targets",
         )
     if len(inputs) == 0:
-        raise InputError(f"no {split} examples", why="the inputs are empty", do="give some")
+        raise InputError(
+            f"no {split} examples", why="the inputs are empty", do="give at least one example"
+        )
     return inputs, targets
 
 

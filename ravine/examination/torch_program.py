@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ravine.diagnosis.constant_baseline import find_best_constant
-from ravine.diagnosis.output_kinds import find_class_axis, find_probabilities
 from ravine.examination.scores import scaled_score
 from ravine.examination.torch_data import LoaderData, Pair, TensorData
 from ravine.rng import isolated_rng, seed_generators
@@ -233,40 +231,3 @@ def loss_or_nan(loss: Loss, outputs: object, targets: Tensor) -> Tensor:
         if not isinstance(outputs, Tensor) or bool(torch.isfinite(outputs).all()):
             raise
         return outputs.float().sum() * math.nan
-
-
-def constant_answer_loss(program: TorchProgram) -> float:
-    """The loss of the best answer that is the same for every example, found on training examples
-    and evaluated on the others; NaN where there is none.
-    """
-    inputs, targets = program.examples(EVALUATED_EXAMPLES)
-    with isolated_rng(program.seed), torch.no_grad():
-        try:  # on a copy: normalization keeps statistics of its inputs
-            outputs = copy.deepcopy(program.model)(inputs)
-        except Exception:
-            return math.nan
-    if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
-        return math.nan
-    outputs, axis = outputs.float(), find_class_axis(outputs, targets)
-    kind = find_probabilities(outputs, axis)
-    if kind and _ignores_shift(program.loss, outputs, targets):
-        kind = ""  # the loss takes logits
-    best = find_best_constant(program.loss, outputs, targets, output_kind=kind, class_axis=axis)
-    if best is None:
-        return math.nan
-    others = targets if program.validation is None else program.validation[1][:EVALUATED_EXAMPLES]
-    try:
-        answers = best.output.expand(len(others), *outputs.shape[1:])
-        losses = losses_by_group(program.evaluation_loss or program.loss, answers, others)
-    except Exception:
-        return best.loss
-    return sum(losses) / len(losses)
-
-
-def _ignores_shift(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
-    """Whether a number added to all outputs changes nothing, as for logits."""
-    try:
-        same, other = (float(loss(outputs + shift, targets)) for shift in (0.0, 0.1))
-    except Exception:  # probabilities above 1
-        return False
-    return math.isclose(same, other, rel_tol=1e-4)

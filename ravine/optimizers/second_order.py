@@ -136,7 +136,7 @@ class _WholeHessian:
                 why=f"one Hessian is {width} x {width} numbers, {megabytes:,.0f} MB in float64, "
                 f"some four of them are kept for each network, and {width} products make it; "
                 f"the limit is {self.limit} weights",
-                do="take Lbfgs, make the network smaller, or raise optimizer.limit",
+                do="use Lbfgs, make the network smaller, or raise optimizer.limit",
             )
 
     def start(self, rows: Rows) -> State:

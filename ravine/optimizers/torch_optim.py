@@ -49,7 +49,7 @@ class AsTorch(torch.optim.Optimizer):
             raise RecipeError(
                 f"{type(rule).__name__} as a torch optimizer",
                 why="it needs the loss as a function",
-                do="take torch.optim.LBFGS, or train with it in a recipe",
+                do="use torch.optim.LBFGS, or train with it in a recipe",
             )
         self.rule = rule
         super().__init__(params, {"lr": rule.lr})

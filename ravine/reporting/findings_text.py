@@ -10,22 +10,22 @@ from collections.abc import Iterator
 
 from ravine.finding import SEVERITY_LEVELS, Change, Evidence, Finding, Report, Trial
 
-WIDTH = 80
-INDENT = 3  # columns before a label
-LABEL = 10  # columns of a label: evidence, explains, cause, change, tried, see
-MARKS = {"error": "\u2716", "warning": "\u25b2", "note": "\u25cf"}
+TERMINAL_WIDTH = 80
+LABEL_INDENT = 3  # columns before a label
+LABEL_COLUMNS = 10  # columns of a label: evidence, explains, cause, change, tried, see
+SEVERITY_MARKS = {"error": "\u2716", "warning": "\u25b2", "note": "\u25cf"}
 PLAIN_MARKS = {"error": "x", "warning": "!", "note": "-"}
-COLORS = {"error": "31", "warning": "33", "note": "36"}
-RESET, BOLD = "\x1b[0m", "\x1b[1m"
+SEVERITY_COLORS = {"error": "31", "warning": "33", "note": "36"}
+RESET_STYLE, BOLD_STYLE = "\x1b[0m", "\x1b[1m"
 
 
 def findings_text(
-    report: Report, *, width: int = WIDTH, color: bool = False, plain: bool = False
+    report: Report, *, width: int = TERMINAL_WIDTH, color: bool = False, plain: bool = False
 ) -> str:
     """A report as text: its findings, a line on the checks, and a closing line that can be read
     alone.
 
-    `plain` uses ASCII marks only. A note that another finding explains is told there, in a line.
+    `plain` uses ASCII marks only. A note that another finding explains is a line of that finding.
     """
     explained = {code for f in report.findings for code in f.explains}
     whole = [f for f in report.findings if f.code not in explained or f.severity != "note"]
@@ -37,99 +37,99 @@ def finding_text(
     finding: Finding,
     report: Report | None = None,
     *,
-    width: int = WIDTH,
+    width: int = TERMINAL_WIDTH,
     color: bool = False,
     plain: bool = False,
 ) -> str:
-    """One finding; with its report, the symptoms that it explains are given by title."""
+    """One finding; with its report, the symptoms that it explains are given by title.
+
+    The first line has mark, code, title, and on the right the confidence.
+    """
+    mark, columns = _mark(finding, color=color, plain=plain)
+    exact = finding.confidence == "exact"
+    sure = "exact" if exact else f"confidence {finding.confidence}"
+    first, *rest = textwrap.wrap(finding.title, width - columns - len(sure) - 2) or [""]
+    lines = [f"{mark}{first:{width - columns - len(sure)}}{sure}"]
+    lines += [f"{'':{columns}}{line}" for line in rest]
+    wrap = textwrap.TextWrapper(
+        width - LABEL_INDENT - LABEL_COLUMNS, break_long_words=False, break_on_hyphens=False
+    )
     titles = {f.code: f.title for f in report.findings} if report else {}
-    lines = [heading(finding, width=width, color=color, plain=plain)]
     for label, text in _parts(finding, titles):
-        wrap = textwrap.TextWrapper(
-            width - INDENT - LABEL, break_long_words=False, break_on_hyphens=False
-        )
         for i, line in enumerate(wrap.wrap(text)):
-            lines.append(f"{'':{INDENT}}{label if i == 0 else '':{LABEL}}{line}")
+            shown = label if i == 0 else ""
+            lines.append(f"{'':{LABEL_INDENT}}{shown:{LABEL_COLUMNS}}{line}")
     return "\n".join(lines)
 
 
-def heading(
-    finding: Finding, *, width: int = WIDTH, color: bool = False, plain: bool = False
-) -> str:
-    """The first line of a finding: mark, code, title, and on the right how sure it is."""
-    mark = (PLAIN_MARKS if plain else MARKS)[finding.severity]
-    sure = "exact" if finding.confidence == "exact" else f"confidence {finding.confidence}"
-    start = f"{mark} {finding.code}  "
-    lines = textwrap.wrap(finding.title, width - len(start) - len(sure) - 2) or [""]
-    first = f"{start}{lines[0]}".ljust(width - len(sure)) + sure
-    rest = [f"{'':{len(start)}}{line}" for line in lines[1:]]
-    if color:
-        first = first.replace(
-            start, f"\x1b[{COLORS[finding.severity]}m{mark} {BOLD}{finding.code}{RESET}  ", 1
-        )
-    return "\n".join([first, *rest])
-
-
 def finding_line(
-    finding: Finding, *, width: int = WIDTH, plain: bool = False, color: bool = False
+    finding: Finding, *, width: int = TERMINAL_WIDTH, plain: bool = False, color: bool = False
 ) -> str:
     """One line for the moment at which it is found."""
-    mark = (PLAIN_MARKS if plain else MARKS)[finding.severity]
+    mark, columns = _mark(finding, color=color, plain=plain)
     step = "" if finding.since is None else f"step {finding.since}: "
     where = f" ({finding.where})" if finding.where else ""
-    start = f"{mark} {finding.code}"
-    rest = textwrap.shorten(
-        f"{step}{finding.title}{where}", width - len(start) - 2, placeholder=" …"
-    )
-    if color:
-        start = f"\x1b[{COLORS[finding.severity]}m{mark} {BOLD}{finding.code}{RESET}"
-    return f"{start}  {rest}"
+    text = f"{step}{finding.title}{where}"
+    return mark + textwrap.shorten(text, width - columns, placeholder=" …")
 
 
-def preflight_line(report: Report, *, seconds: float, width: int = WIDTH) -> str:
+def _mark(finding: Finding, *, color: bool, plain: bool) -> tuple[str, int]:
+    """Mark and code of a finding and two spaces, and how many columns they take."""
+    mark = (PLAIN_MARKS if plain else SEVERITY_MARKS)[finding.severity]
+    text = f"{mark} {finding.code}  "
+    if not color:
+        return text, len(text)
+    start = f"\x1b[{SEVERITY_COLORS[finding.severity]}m"
+    return f"{start}{mark} {BOLD_STYLE}{finding.code}{RESET_STYLE}  ", len(text)
+
+
+def preflight_line(report: Report, *, seconds: float, width: int = TERMINAL_WIDTH) -> str:
     """One line on the checks before training: how many pass, what was found, and how long they
     took.
     """
-    passed, total = len(report.checks.passed), _made(report)
-    found = {s: sum(f.severity == s for f in report.findings) for s in SEVERITY_LEVELS}
-    said = [f"{passed} pass", *(_counted(n, s) for s, n in found.items() if n)]
-    if report.checks.failed:
-        said.append(f"{len(report.checks.failed)} failed to run")
-    text = f"{'preflight':12}{_counted(total, 'check')}: {', '.join(said)}"
+    checks = report.checks
+    counts = [f"{len(checks.passed)} pass", *_severity_counts(report)]
+    if checks.failed:
+        counts.append(f"{len(checks.failed)} failed to run")
+    text = f"{'preflight':12}{_count_checks(report)}: {', '.join(counts)}"
     return f"{text:{width - 8}}{seconds:6.1f} s"
 
 
 def closing(report: Report) -> str:
     """The last line: how many of each severity, in how many checks."""
+    found = ", ".join(_severity_counts(report)) or "nothing found"
+    return f"{found} in {_count_checks(report)}"
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number and its noun: 1 check, 2 checks."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _severity_counts(report: Report) -> list[str]:
     counts = {s: sum(f.severity == s for f in report.findings) for s in SEVERITY_LEVELS}
-    said = [_counted(n, s) for s, n in counts.items() if n]
-    return f"{', '.join(said) or 'nothing found'} in {_counted(_made(report), 'check')}"
+    return [count_of(n, severity) for severity, n in counts.items() if n]
 
 
-def _made(report: Report) -> int:
-    """How many checks were made."""
-    return (
-        len({f.code for f in report.findings})
-        + len(report.checks.passed)
-        + len(report.checks.failed)
-    )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
+def _count_checks(report: Report) -> str:
+    """How many checks ran."""
+    checks = report.checks
+    codes = {f.code for f in report.findings}
+    return count_of(len(codes) + len(checks.passed) + len(checks.failed), "check")
 
 
 def _checks(report: Report, plain: bool) -> str:
     tick, dash = ("+", "-") if plain else ("\u2713", "\u2013")
     checks = report.checks
-    said = [
-        f"{tick} {len(checks.passed)} passed",
-        f"{dash} {len(checks.not_applicable)} not applicable",
-        f"? {len(checks.not_measured)} not measured",
-        f"! {len(checks.failed)} failed to run",
-    ]
-    counts = (1, len(checks.not_applicable), len(checks.not_measured), len(checks.failed))
-    return "   ".join(text for text, count in zip(said, counts, strict=True) if count)
+    parts = [f"{tick} {len(checks.passed)} passed"]
+    for mark, codes, text in (
+        (dash, checks.not_applicable, "not applicable"),
+        ("?", checks.not_measured, "not measured"),
+        ("!", checks.failed, "failed to run"),
+    ):
+        if codes:
+            parts.append(f"{mark} {len(codes)} {text}")
+    return "   ".join(parts)
 
 
 def _parts(finding: Finding, titles: dict[str, str]) -> Iterator[tuple[str, str]]:

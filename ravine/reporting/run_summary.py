@@ -1,89 +1,116 @@
-"""A run's record as text for a terminal of 80 columns: what was inferred, how it went, the score,
-what acted.
+"""A run's record as text for a terminal of 80 columns: what was inferred from the data, how the
+networks trained, the score beside that of the best constant prediction, and the next command.
 """
 
 from __future__ import annotations
 
 import statistics
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ravine.record import Record, Score
+from ravine.finding import Finding
+from ravine.record import Record
+from ravine.reporting.findings_text import TERMINAL_WIDTH, count_of, finding_line
 
-WIDTH = 80
-LABEL = 12  # columns of the labels on the left
-JOINT = "\u00a0"  # a space at which lines are not broken
+LABEL_WIDTH = 12  # of the labels on the left
+UNBROKEN_SPACE = "\u00a0"  # lines are not broken there
 
 
-def summary(record: Record, *, folder: str = "", new_rows: str = "new.csv") -> str:
-    """The result of a finished run. `folder` is where it was written; the last line is the next
-    command.
+def summary(
+    record: Record,
+    *,
+    folder: str = "",
+    new_rows: str = "new.csv",
+    findings: Sequence[Finding] = (),
+    color: bool = False,
+    plain: bool = False,
+) -> str:
+    """The result of a finished run. `folder` is where it was written.
+
+    A technique is listed only where it had no effect; the record holds the effects of all. `color`
+    and `plain` (ASCII marks) say how findings are marked.
     """
-    blocks = [
-        _block("data", record.notes),
-        _block("network", [_network(record)]),
-        _block("training", _training(record)),
-        _block("techniques", _techniques(record)),
-        _block("did nothing", [f"{e.name}: {e.meaning} is 0" for e in record.idle()]),
-        _block(
-            "events",
-            [e.text for e in record.events if e.member is None and not e.kind.startswith("RVN-")],
-        ),
-        _block("score", _score(record)),
-        _block("run", [folder] if folder else []),
-        _block(
-            "next",
-            [f"ravine predict {folder} {new_rows} -o out.csv"] if folder and record.score else [],
-        ),
-    ]
-    return "\n".join(block for block in blocks if block)
-
-
-def _block(label: str, lines: Sequence[str]) -> str:
-    """Lines beside a label, wrapped to the width but not at `JOINT`; nothing where there are none.
-    Paths stay whole.
-    """
-    wrap = textwrap.TextWrapper(
-        WIDTH - LABEL, break_long_words=False, break_on_hyphens=False, subsequent_indent="  "
+    events = (e for e in record.events if e.member is None and not e.kind.startswith("RVN-"))
+    blocks = {
+        "data": _wrap(record.notes),
+        "network": _wrap([_network(record)]),
+        "training": _wrap(_training(record)),
+        "no effect": _wrap(f"{e.name}: {e.meaning} is 0" for e in record.idle()),
+        "events": _wrap(e.text for e in events),
+        "score": _wrap(_score(record)),
+        "findings": [
+            finding_line(f, width=TERMINAL_WIDTH - LABEL_WIDTH, color=color, plain=plain)
+            for f in findings
+        ],
+        "run": [folder] if folder else [],
+        "next": list(_next_commands(record, folder, new_rows, findings)) if folder else [],
+    }
+    return "\n".join(
+        f"{label if i == 0 else '':{LABEL_WIDTH}}{line}"
+        for label, lines in blocks.items()
+        for i, line in enumerate(lines)
     )
-    wrapped = [part.replace(JOINT, " ") for line in lines for part in wrap.wrap(line)]
-    if not wrapped:
-        return ""
-    return "\n".join(f"{label if i == 0 else '':{LABEL}}{line}" for i, line in enumerate(wrapped))
+
+
+def _wrap(lines: Iterable[str]) -> list[str]:
+    """Lines wrapped beside their label, not at `UNBROKEN_SPACE`; paths stay whole."""
+    wrap = textwrap.TextWrapper(
+        TERMINAL_WIDTH - LABEL_WIDTH,
+        break_long_words=False,
+        break_on_hyphens=False,
+        subsequent_indent="  ",
+    )
+    return [part.replace(UNBROKEN_SPACE, " ") for line in lines for part in wrap.wrap(line)]
 
 
 def _network(record: Record) -> str:
-    recipe = record.recipe
-    hidden = recipe["network"].get("hidden", ())
-    sizes = "-".join(map(str, [record.task["features"], *hidden]))
-    sizes += ", linear" if recipe["network"]["name"] == "Mlp" and not hidden else ""
-    coded = (
-        f", {len(record.task['code_sizes'])} embedded columns" if record.task["code_sizes"] else ""
-    )
-    weights = f", {record.task['weights']:,} weights" if record.task["weights"] else ""
-    return f"{recipe['network']['name']} {sizes}{coded}{weights}, {len(record.members)} members"
+    network, task = record.recipe["network"], record.task
+    hidden = network.get("hidden", ())
+    if hidden:
+        parts = [f"{network['name']} {'-'.join(map(str, [task['features'], *hidden]))}"]
+    else:
+        linear = "linear " if network["name"] == "Mlp" else ""
+        parts = [f"{linear}{network['name']}", count_of(task["features"], "input")]
+    if task["code_sizes"]:
+        parts.append(count_of(len(task["code_sizes"]), "embedded column"))
+    if task["weights"]:
+        parts.append(f"{task['weights']:,} weights")
+    if len(record.members) > 1:
+        parts.append(f"ensemble of {len(record.members)}")
+    return ", ".join(parts)
 
 
-def _training(record: Record) -> list[str]:
-    recipe, steps = record.recipe, sorted(m.best_step for m in record.members)
-    ends = ", ".join(
-        f"{n} {outcome}"
-        for outcome in ("finished", "stopped", "diverged", "interrupted")
-        if (n := sum(m.outcome == outcome for m in record.members))
-    )
-    lines = [
+def _training(record: Record) -> Iterator[str]:
+    recipe, members = record.recipe, record.members
+    yield (
         f"{_optimizer(recipe['optimizer'])}, {_schedule(recipe['schedule'])}, "
-        f"batch{JOINT}{recipe['batch']}, at most {recipe['epochs']}{JOINT}epochs"
-    ]
-    if record.failures:
-        lines.insert(
-            0,
-            f"{record.failures} of {len(record.members)} networks diverged and are left out of the "
-            f"model",
-        )
-    best = f"{steps[0]:,}" if steps[0] == steps[-1] else f"{steps[0]:,} to {steps[-1]:,}"
-    return [*lines, f"{ends}; best weights after {best} steps; {record.seconds:.1f}{JOINT}s"]
+        f"batch{UNBROKEN_SPACE}size{UNBROKEN_SPACE}{recipe['batch']}"
+    )
+    of_all = f" of {len(members)} networks" if len(members) > 1 else ""
+    epochs = recipe["epochs"]
+    for outcome, verb in (
+        ("finished", f"trained for all {count_of(epochs, 'epoch')}"),
+        ("stopped", "stopped early after {} of {:,} epochs"),
+        ("diverged", "diverged after {} of {:,} epochs: not in the model"),
+        ("interrupted", "interrupted after {} of {:,} epochs"),
+    ):
+        ended = [m for m in members if m.outcome == outcome]
+        if ended:
+            text = verb.format(_epoch_range(record, [m.steps for m in ended]), epochs)
+            yield f"{len(ended)}{of_all} {text}" if of_all else text
+    kept = [m.best_step for m in members if m.outcome != "diverged"]
+    if kept:
+        yield f"best weights from epoch {_epoch_range(record, kept)}"
+    yield f"took {record.seconds:.1f}{UNBROKEN_SPACE}s"
+
+
+def _epoch_range(record: Record, steps: Sequence[int]) -> str:
+    """The epochs in which steps were made: one number, or the first and the last."""
+    count, batch = record.task["examples"]["train"], record.recipe["batch"]
+    per_epoch = 1 if batch == "all" else -(-count // batch)
+    low, high = (-(-n // per_epoch) for n in (min(steps), max(steps)))
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _optimizer(optimizer: Mapping[str, Any]) -> str:
@@ -91,54 +118,46 @@ def _optimizer(optimizer: Mapping[str, Any]) -> str:
     inner = optimizer.get("inner")
     if isinstance(inner, Mapping):
         return f"{optimizer['name']} around {_optimizer(inner)}"
-    return f"{optimizer['name']} lr{JOINT}{optimizer['lr']:g}"
+    return f"{optimizer['name']} with{UNBROKEN_SPACE}lr{UNBROKEN_SPACE}{optimizer['lr']:g}"
 
 
 def _schedule(schedule: Mapping[str, Any]) -> str:
-    """The name of a schedule, and of the one that follows where it is but a beginning."""
+    """The name of a schedule, and of the one that follows it."""
     after = schedule.get("then")
-    return (
-        f"{schedule['name']} then {_schedule(after)}"
-        if isinstance(after, Mapping)
-        else schedule["name"]
-    )
+    follows = f" then {_schedule(after)}" if isinstance(after, Mapping) else ""
+    return f"{schedule['name']}{follows}"
 
 
-def _techniques(record: Record) -> list[str]:
-    """One line of every technique that acted, with the median of its number over the members."""
-    shown = [
-        f"{e.name.replace(' ', JOINT)}{JOINT}{statistics.median(e.values):.3g}"
-        for e in record.effects
-        if e.acted
-    ]
-    return ["; ".join(shown)] if shown else []
-
-
-def _score(record: Record) -> list[str]:
+def _score(record: Record) -> Iterator[str]:
     score = record.score
     if score is None:
-        return [
-            "none: every network diverged"
-            if record.failures == len(record.members)
-            else "none: no rows were kept for it"
-        ]
-    lines = [
-        f"{score.metric} {score.value:.4f} on {score.examples:,} {score.split} rows, "
+        diverged = record.failures == len(record.members)
+        yield "none: every network diverged" if diverged else "none: no rows were kept for it"
+        return
+    rows = "images" if record.recipe["data"]["name"] == "Images" else "rows"
+    yield (
+        f"{score.metric} {score.value:.4f} on {score.examples:,} {score.split} {rows}, "
         f"{score.confidence:.0%} interval {score.low:.4f} to {score.high:.4f}"
-    ]
-    if len(score.members) > 1:
-        lines.append(_spread(score))
-    others = [
-        f"{name} {_number(value)}" for name, value in score.others.items() if name != score.metric
-    ]
-    return [*lines, "; ".join(others)] if others else lines
-
-
-def _spread(score: Score) -> str:
-    low, high = min(score.members), max(score.members)
-    return (
-        f"members alone {statistics.fmean(score.members):.4f} on average, {low:.4f} to {high:.4f}"
     )
+    if score.constant_baseline is not None:
+        yield f"best constant prediction {score.constant_baseline:.4f}"
+    if len(score.members) > 1:
+        low, high = min(score.members), max(score.members)
+        mean = statistics.fmean(score.members)
+        yield f"single networks {mean:.4f} on average, {low:.4f} to {high:.4f}"
+    others = [
+        f"{n}{UNBROKEN_SPACE}{_number(v)}" for n, v in score.others.items() if n != score.metric
+    ]
+    yield "; ".join(others)
+
+
+def _next_commands(
+    record: Record, folder: str, new_rows: str, findings: Sequence[Finding]
+) -> Iterator[str]:
+    if any(f.severity != "note" for f in findings):
+        yield f"ravine doctor {folder}"
+    if record.score:
+        yield f"ravine predict {folder} {new_rows} -o out.csv"
 
 
 def _number(value: float) -> str:

@@ -90,11 +90,14 @@ def probed(
         raise RunError(
             "the data have changed",
             why="they are not those the run was trained on",
-            do="restore them",
+            do="restore the data",
         )
     chosen = getattr(task, split)
     if chosen is None:
-        raise DataError(f"the run has no {split} split", do="choose another, or train with one")
+        raise DataError(
+            f"the run has no {split} split",
+            do=f"choose another split, or train with a {split} split",
+        )
     if not hasattr(chosen, "take"):
         raise DataError(
             "the training rows are read in pieces",

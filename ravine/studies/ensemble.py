@@ -53,7 +53,7 @@ def joined(models: Sequence[Model]) -> Model:
     Raises `RecipeError` where the networks are not of one program or learned different tasks.
     """
     if not models:
-        raise RecipeError("an ensemble of nothing", do="give the models of one run at least")
+        raise RecipeError("an ensemble of nothing", do="give at least one model")
     first = models[0]
     for model in models[1:]:
         if (
@@ -351,7 +351,7 @@ def compare_ensembles(
             raise RecipeError(
                 f"{name} is {value}",
                 why="a comparison with intervals needs at least 2",
-                do="take more",
+                do="use 2 or more",
             )
     task, resolved = prepare(recipe, frame)
     assert isinstance(resolved.epochs, int)
@@ -418,7 +418,7 @@ def _predicted(run: Run, task: Any) -> Tensor:
         raise RecipeError(
             "networks diverged",
             why="a comparison never averages over a hole",
-            do="take a smaller optimizer.lr: ravine range finds one",
+            do="use a smaller optimizer.lr: ravine range finds one",
         )
     return task.encoder.target.decode(run.model.member_predictions(task.test))
 

@@ -208,7 +208,7 @@ def judged(rates: np.ndarray, starts: np.ndarray, losses: np.ndarray, *, steps: 
         raise RecipeError(
             "at no learning rate does the loss fall",
             why=f"tried were {rates[0]:.2g} to {rates[-1]:.2g} for {steps} steps",
-            do="look at what `ravine check` says, or widen the range",
+            do="run `ravine check`, or widen the range",
         )
     usable = fall >= FALLEN * most
     # the range around the best rate: a rate beyond one that failed is luck
@@ -289,5 +289,7 @@ def _checked(low: float, high: float, *, rates: int, seeds: int, steps: int) -> 
     for name, value, least in (("rates", rates, 3), ("seeds", seeds, 1), ("steps", steps, 10)):
         if value < least:
             raise RecipeError(
-                f"{name} is {value}", why=f"a range test needs at least {least}", do="take more"
+                f"{name} is {value}",
+                why=f"a range test needs at least {least}",
+                do=f"use {least} or more",
             )

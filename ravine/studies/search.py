@@ -61,7 +61,7 @@ class ChoiceSpace:
 
     def __post_init__(self) -> None:
         if not self.values:
-            raise RecipeError("a choice without values", do="name some")
+            raise RecipeError("a choice without values", do="name some values")
 
     def draw(self, share: float) -> Any:
         return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
@@ -114,7 +114,9 @@ class LogUniformSpace:
         _checked(self.low, self.high, self.count)
         if self.low <= 0:
             raise RecipeError(
-                f"a log scale from {self.low:g}", why="it must begin above 0", do="leave log: out"
+                f"a log scale from {self.low:g}",
+                why="it must begin above 0",
+                do="leave log: out of it",
             )
 
     def draw(self, share: float) -> float:
@@ -158,7 +160,7 @@ def _checked(low: float, high: float, count: int | None) -> None:
         )
     if count is not None and count < 2:
         raise RecipeError(
-            f"a grid of {count}", why="both ends of a range belong to it", do="take 2 or more"
+            f"a grid of {count}", why="both ends of a range belong to it", do="use 2 or more"
         )
 
 

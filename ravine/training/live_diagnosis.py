@@ -1,7 +1,7 @@
 """Diagnoses the training curves of a cohort while it trains: each finding is reported once and kept
 among the events.
 
-A look costs a few milliseconds, and a run has at most `len(INTERIM_SHARES)` of them, however many
+A check costs a few milliseconds, and a run has at most `len(INTERIM_SHARES)` of them, however many
 evaluations it has.
 """
 

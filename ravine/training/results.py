@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ravine import metrics
-from ravine.data import Task
+from ravine.data import Examples, Task
 from ravine.effects import Effect
 from ravine.losses import SMOOTHING_EFFECT
 from ravine.part import is_part
@@ -286,8 +286,21 @@ def score_model(model: Model, task: Task) -> tuple[Score | None, list[dict[str, 
         examples=examples.numbers.shape[0],
         members=tuple(by_member[main.name]),
         others=others,
+        constant_baseline=_constant_baseline(task, main, truth),
     )
     return score, values
+
+
+def _constant_baseline(task: Task, metric: metrics.Metric, truth: Tensor) -> float | None:
+    """The score of the best constant prediction; by the validation split where the training rows
+    are read in pieces.
+    """
+    known = task.train if isinstance(task.train, Examples) else task.validation
+    if known is None or known.targets is None:
+        return None
+    target = task.encoder.target
+    constant = metrics.constant_prediction(target.decode(known.targets.cpu()), task.outputs)
+    return float(metric.of(constant.expand(1, len(truth), -1), truth.cpu())[0])
 
 
 # Effects

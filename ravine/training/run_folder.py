@@ -50,7 +50,7 @@ def new_folder(folder: Path) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         kind = "is not empty" if folder.is_dir() else "is a file"
         begun = (folder / "plan.json").exists() and not (folder / "record.json").exists()
-        resume = f", or go on with that run: ravine train --resume {folder}" if begun else ""
+        resume = f", or continue that run: ravine train --resume {folder}" if begun else ""
         raise InputError(
             f"{folder} {kind}",
             why="a run never writes over what is there",

@@ -169,7 +169,7 @@ def resume(
         raise RunError(
             f"the data of {folder} have changed",
             why="a run can only go on with the data it began with",
-            do="restore the data, or train anew",
+            do="restore the data, or train again",
         )
     (folder / "stop").unlink(missing_ok=True)
     device = require_device(plan["device"])
@@ -330,7 +330,7 @@ def _unfinished_plan(folder: Path) -> dict[str, Any]:
         raise RunError(
             f"{folder} is finished",
             why="there is nothing left to train",
-            do=f"use it: ravine predict {folder} new.csv",
+            do=f"predict with it: ravine predict {folder} new.csv",
         )
     if not (folder / "plan.json").exists():
         raise RunError(

@@ -95,7 +95,7 @@ def _wait_for(process: subprocess.Popen) -> None:
     _, complaint = process.communicate()
     if process.returncode:
         lines = complaint.strip().splitlines() or [f"exit code {process.returncode}"]
-        raise RunError("the recipe cannot be trained", why=lines[-1], do="mend the recipe first")
+        raise RunError("the recipe cannot be trained", why=lines[-1], do="fix the recipe first")
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import weakref
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from ravine.watching.module_hooks import (
     ModuleHooks,
 )
 
-SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is looked for
+SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
 MAX_STDS = 64
 FORWARD_LETTERS = (  # by whether a graph is recorded, and by training mode
     LoopEvent.NO_GRAD_EVAL_FORWARD,
@@ -35,26 +36,22 @@ FORWARD_LETTERS = (  # by whether a graph is recorded, and by training mode
 )
 
 
+@dataclass(eq=False)
 class ForwardHooks:
     """The hook on the model itself, with monitors of its mode, its inputs and its modules."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        history: LoopHistory,
-        names: ParameterNames,
-        monitor: OptimizerMonitor,
-        *,
-        inspection: Inspection,
-        failures: FailureLog,
-    ):
-        self.model, self.history, self.names = model, history, names
-        self.monitor = monitor  # of the first optimizer: inputs are counted by its steps
-        self.inspection, self.failures = inspection, failures
-        self.modes = ModeMonitor(names.model, history)
-        self.inputs = InputMonitor(history)
-        self.modules = ModuleHooks(model, history, failures)
-        self.units = InactiveUnitMonitor(failures)
+    model: nn.Module
+    history: LoopHistory
+    names: ParameterNames
+    monitor: OptimizerMonitor  # of the first optimizer: inputs are counted by its steps
+    inspection: Inspection
+    failures: FailureLog
+
+    def __post_init__(self) -> None:
+        self.modes = ModeMonitor(self.names.model, self.history)
+        self.inputs = InputMonitor(self.history)
+        self.modules = ModuleHooks(self.model, self.history, self.failures)
+        self.units = InactiveUnitMonitor(self.failures)
         self._can_be_hooked = False
         self._handle: Any = None
         self._entrance_handle: Any = None
@@ -62,9 +59,8 @@ class ForwardHooks:
     def start(self) -> None:
         """Register the hooks, as far as the model takes any."""
         self.modes.find_modules()
-        self.history.model.compiled = next(
-            (name or "the model" for name, m in self.model.named_modules() if is_compiled(m)), ""
-        )
+        compiled = (name or "the model" for name, m in self.model.named_modules() if is_compiled(m))
+        self.history.model.compiled = next(compiled, "")
         in_place = getattr(self.model, "_compiled_call_impl", None) is not None  # with its hooks
         unhookable = (*FAST_PATH_MODULES, torch.jit.ScriptModule)
         self._can_be_hooked = not in_place and not isinstance(self.model, unhookable)
@@ -98,7 +94,7 @@ class ForwardHooks:
         self.modules.states.forget_step()
 
     def search_nonfinite(self, wanted: bool) -> None:
-        """From the next forward pass on, look for the module whose output is not finite."""
+        """From the next forward pass on, search the module whose output is not finite."""
         self.modules.searches = self.inspection.active = wanted
         if wanted:
             self.update_model_hook()
@@ -111,15 +107,12 @@ class ForwardHooks:
         if not called or not FORWARD_EVENTS.isdisjoint(self.history.tape):
             return
         entrance = next((m for m in called if depends_on_mode(m)), called[0])
-        self._entrance_handle = entrance.register_forward_pre_hook(
-            self.failures.guard(self._before_entrance)
-        )
+        hook = self.failures.guard(self._before_entrance)
+        self._entrance_handle = entrance.register_forward_pre_hook(hook)
 
     def _before_entrance(self, module: nn.Module, *_: Any) -> None:
         if torch.is_grad_enabled():
-            self.history.tape.append(
-                LoopEvent.FORWARD if module.training else LoopEvent.EVAL_FORWARD
-            )
+            self.history.tape.append(FORWARD_LETTERS[2 + module.training])
 
     def _before_forward(
         self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
@@ -142,21 +135,19 @@ class ForwardHooks:
             self.modules.handles += self.units.register(graph, self.names.owners)
 
 
+@dataclass(eq=False)
 class ModeMonitor:
     """Whether the model trains in evaluation mode, or runs in training mode without a graph."""
 
-    def __init__(self, model: nn.Module, history: LoopHistory):
-        self.model, self.history = model, history
-        self.modules: list[tuple[str, nn.Module]] = []  # that depend on the mode
-        self.evaluation_steps = 0
-        self.trained_without_graph = False  # since the last step
+    model: nn.Module
+    history: LoopHistory
+    modules: dict[str, nn.Module] = field(default_factory=dict)  # that depend on the mode
+    evaluation_steps: int = 0
+    trained_without_graph: bool = False  # since the last step
 
     def find_modules(self) -> None:
-        self.modules = [
-            (name or type(m).__name__, m)
-            for name, m in self.model.named_modules()
-            if depends_on_mode(m)
-        ]
+        modules = self.model.named_modules()
+        self.modules = {n or type(m).__name__: m for n, m in modules if depends_on_mode(m)}
 
     def update(self, *, inspected: bool) -> bool:
         """After a step: note its mode. True if it is certain just now that the mode is wrong."""
@@ -165,9 +156,7 @@ class ModeMonitor:
             if self.evaluation_steps or not modes.was_training:
                 self.evaluation_steps = 0
                 self.history.model.modes = ModuleModes(
-                    mode_dependent=len(self.modules),
-                    was_training=True,
-                    names=tuple(name for name, _ in self.modules),
+                    mode_dependent=len(self.modules), was_training=True, names=tuple(self.modules)
                 )
             return False
         if self.evaluation_steps > CONSECUTIVE_STEPS and not inspected:
@@ -177,37 +166,36 @@ class ModeMonitor:
         is_evaluating = events.rfind(LoopEvent.EVAL_FORWARD) > events.rfind(LoopEvent.FORWARD)
         self.evaluation_steps = self.evaluation_steps + 1 if is_evaluating else 0
         names = self._names_in_evaluation()
-        self.history.model.modes = ModuleModes(
+        self.history.model.modes = replace(
+            modes,
             mode_dependent=len(self.modules),
             in_evaluation=len(names),
             names=names,
             evaluation_steps=self.evaluation_steps,
-            was_training=modes.was_training,
         )
         return self.evaluation_steps == CONSECUTIVE_STEPS
 
     def _names_in_evaluation(self) -> tuple[str, ...]:
         """Modules in evaluation mode, but for those that a partly frozen model leaves there."""
         partly_frozen = any(not p.requires_grad for p in self.model.parameters())
+        evaluating = {name: m for name, m in self.modules.items() if not m.training}
+        if partly_frozen:
+            return tuple(n for n, m in evaluating.items() if _has_trainable(m))
         return tuple(
-            name
-            for name, m in self.modules
-            if not m.training
-            and (
-                any(p.requires_grad for p in m.parameters())
-                or not (partly_frozen or isinstance(m, BATCH_NORM_MODULES))
-            )
+            n
+            for n, m in evaluating.items()
+            if _has_trainable(m) or not isinstance(m, BATCH_NORM_MODULES)
         )
 
 
+@dataclass(eq=False)
 class InputMonitor:
     """Whether the model's first input changes from step to step, and on which scale it is."""
 
-    def __init__(self, history: LoopHistory):
-        self.history = history
-        self.excerpt: Tensor | None = None  # of the first input
-        self.nonfinite = False
-        self._copies: list[Any] = []  # weak references to tensors that hold just this input
+    history: LoopHistory
+    excerpt: Tensor | None = None  # of the first input
+    nonfinite: bool = False
+    _copies: list[Any] = field(default_factory=list)  # weak references: tensors of just this input
 
     def stop(self) -> None:
         self.excerpt, self._copies = None, []
@@ -264,11 +252,10 @@ class InputMonitor:
             return table_rows
         if any(copy() is not None for copy in self._copies):
             return -1
+        copies = []
         if inputs.count == SUSPECT_INPUTS:
             copies, table_rows = find_tables(batch, gc.get_objects())
-            self._copies = [weakref.ref(x) for x in (*copies, batch)]
-        else:
-            self._copies = [weakref.ref(batch)]
+        self._copies = [weakref.ref(x) for x in (*copies, batch)]
         return table_rows
 
 
@@ -280,6 +267,10 @@ def _is_nonfinite(batch: Tensor) -> bool:
     if math.isfinite(float(batch.detach().sum())):
         return False
     return not bool(torch.isfinite(batch.detach()).all())
+
+
+def _has_trainable(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters())
 
 
 def depends_on_mode(module: nn.Module) -> bool:

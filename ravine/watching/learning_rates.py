@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
@@ -15,12 +16,12 @@ from ravine.watching.inspection import FIRST_STEPS
 READING_INTERVAL = 10  # steps
 
 
+@dataclass(eq=False)
 class LearningRateMonitor:
     """For how many steps the learning rate has been next to nothing."""
 
-    def __init__(self, history: LoopHistory):
-        self.history = history
-        self.last_reading = 0  # steps of the loop
+    history: LoopHistory
+    last_reading: int = 0  # steps of the loop
 
     def read(self, optimizer: Optimizer) -> None:
         """Note the highest rate of an optimizer. The steps since the last reading count as made at
@@ -34,18 +35,16 @@ class LearningRateMonitor:
         before, rates.now = rates.now, max(lrs)
         rates.highest = max(rates.highest, rates.now)
 
-        def count(so_far: int, was_low: bool) -> int:
-            return so_far + (passed if was_low else 1)
+        def count(so_far: int, is_low: bool, was_low: bool) -> int:
+            return so_far + (passed if was_low else 1) if is_low else 0
 
-        thousandth, hundredth = 1e-3 * rates.highest, 1e-2 * rates.highest
-        rates.steps_at_zero = count(rates.steps_at_zero, before == 0) if rates.now == 0 else 0
-        rates.steps_below_thousandth = (
-            count(rates.steps_below_thousandth, before < thousandth)
-            if rates.now < thousandth
-            else 0
+        now, thousandth, hundredth = rates.now, 1e-3 * rates.highest, 1e-2 * rates.highest
+        rates.steps_at_zero = count(rates.steps_at_zero, now == 0, before == 0)
+        rates.steps_below_thousandth = count(
+            rates.steps_below_thousandth, now < thousandth, before < thousandth
         )
-        rates.steps_below_hundredth = (
-            count(rates.steps_below_hundredth, before < hundredth) if rates.now < hundredth else 0
+        rates.steps_below_hundredth = count(
+            rates.steps_below_hundredth, now < hundredth, before < hundredth
         )
 
     def is_negligible(self) -> bool:
@@ -82,14 +81,14 @@ class SchedulerMonitor:
             if any("initial_lr" in group for group in optimizer.param_groups):  # a scheduler's mark
                 referring = gc.get_referrers(optimizer)
                 owners = [x for r in referring if type(r) is dict for x in gc.get_referrers(r)]
-                found += _schedulers_of(optimizer, (*referring, *owners))
+                schedulers = (x for x in (*referring, *owners) if isinstance(x, LRScheduler))
+                found += [s for s in schedulers if s.optimizer is optimizer]
         return found
 
     def note_first_step(self) -> None:
         """Before the first step of an optimizer: note which schedulers were stepped before it."""
-        self._stepped_first |= {
-            i for i, (s, start) in enumerate(self.schedulers) if s.last_epoch > start
-        }
+        found = enumerate(self.schedulers)
+        self._stepped_first |= {i for i, (s, start) in found if s.last_epoch > start}
 
     def states(self) -> tuple[SchedulerState, ...]:
         return tuple(
@@ -101,7 +100,3 @@ class SchedulerMonitor:
             )
             for i, (s, start) in enumerate(self.schedulers)
         )
-
-
-def _schedulers_of(optimizer: Optimizer, objects: Iterable[object]) -> Iterable[LRScheduler]:
-    return (x for x in objects if isinstance(x, LRScheduler) and x.optimizer is optimizer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -35,29 +35,23 @@ NONNEGATIVE_LOSSES = (
 )
 
 
+@dataclass(eq=False)
 class LossReader:
     """Reads each reported loss, and its graph in inspected steps."""
 
-    def __init__(
-        self,
-        history: LoopHistory,
-        names: ParameterNames,
-        forward: ForwardHooks,
-        *,
-        inspection: Inspection,
-        failures: FailureLog,
-    ):
-        self.history, self.names, self.forward = history, names, forward
-        self.inspection, self.failures = inspection, failures
-        self.count = 0  # in this step, if it is inspected
+    history: LoopHistory
+    names: ParameterNames
+    forward: ForwardHooks
+    inspection: Inspection
+    failures: FailureLog
+    count: int = 0  # in this step, if it is inspected
+
+    def __post_init__(self) -> None:
         self.scaler = ScalerMonitor()
-        self.divergence = DivergenceMonitor(history)
+        self.divergence = DivergenceMonitor(self.history)
         self.baseline = SavedTargetBaseline()
         self._pending: list[Tensor] = []  # on an accelerator
         self._graph_step = -1
-
-    def begin_step(self) -> None:
-        self.count = 0
 
     def read(self, value: Any, *, step: int) -> bool:
         """Read a loss at a step of the first optimizer. True if the rules should run."""
@@ -103,9 +97,8 @@ class LossReader:
         if kind:
             loss.baseline = self.baseline.loss
             loss.baseline_error = self.baseline.standard_error
-        if self._graph_step != self.history.steps and (
-            step < GRAPH_STEPS or step % self.inspection.every == 0
-        ):
+        is_due = step < GRAPH_STEPS or step % self.inspection.every == 0
+        if is_due and self._graph_step != self.history.steps:
             self._graph_step = self.history.steps
             self._read_graph(value)
         self.forward.modules.nodes.clear()  # they hold a part of the graph: not beyond the step
@@ -144,14 +137,14 @@ class LossReader:
         return True
 
 
+@dataclass(eq=False)
 class ScalerMonitor:
     """By how much a gradient scaler multiplies the loss, and which gradients it makes overflow."""
 
-    def __init__(self) -> None:
-        self.scale: float | None = None  # the gradient of the last reported loss
-        self.is_used = False
-        self.are_finite: deque[bool] = deque(maxlen=SCALED_PASSES)
-        self.remaining = NONFINITE_INTERVAL  # gradients not finite until the rules should run
+    scale: float | None = None  # the gradient of the last reported loss
+    is_used: bool = False
+    are_finite: deque[bool] = field(default_factory=lambda: deque(maxlen=SCALED_PASSES))
+    remaining: int = NONFINITE_INTERVAL  # gradients not finite until the rules should run
 
     def read_scale(self, grad: Tensor) -> None:
         self.scale = float(grad.detach())
@@ -163,40 +156,43 @@ class ScalerMonitor:
         if not (self.is_used or abs(self.scale) >= MIN_LOSS_SCALE):
             return
         self.is_used, is_finite = True, math.isfinite(norm)
-        # at first, a scaler looks for its scale from above
+        # at first, a scaler lowers its scale until nothing overflows
         if is_finite or self.are_finite or abs(self.scale) <= 1:
             self.are_finite.append(is_finite)
             self.remaining -= not is_finite
 
     def summary(self) -> ScaledGradients:
-        return ScaledGradients(
-            count=len(self.are_finite), nonfinite=sum(not finite for finite in self.are_finite)
-        )
+        count = len(self.are_finite)
+        return ScaledGradients(count=count, nonfinite=count - sum(self.are_finite))
 
 
+@dataclass(eq=False)
 class DivergenceMonitor:
-    """The course of the losses up to the first number that is not finite, and where that is."""
+    """The losses up to the first number that is not finite, and where that number is."""
 
-    def __init__(self, history: LoopHistory):
-        self.history = history
-        self.first: float | None = None
-        self.highest, self.last = -math.inf, math.nan  # of the finite losses
-        self.pending: NonFiniteEvent | None = None  # its place is being looked for
+    history: LoopHistory
+    first: float | None = None
+    highest: float = -math.inf  # of the finite losses
+    last: float = math.nan
+    pending: NonFiniteEvent | None = None  # its place is being searched
 
     def add(self, value: float) -> None:
         """Add a finite loss."""
         if self.first is None:
             self.first = value
-        if value > self.highest:
-            self.highest = value
-        self.last = value
+        self.highest, self.last = max(self.highest, value), value
 
     def begin(self, value: float, *, where: str, nonfinite_inputs: bool) -> None:
         """A loss is not finite."""
-        first = value if self.first is None else self.first
-        self.pending = NonFiniteEvent(
-            step=self.history.steps,
-            what="loss",
+        self.pending = self._event("loss", self.history.steps, where, nonfinite_inputs, value)
+
+    def _event(
+        self, what: str, step: int, where: str, nonfinite_inputs: bool, loss: float
+    ) -> NonFiniteEvent:
+        first = loss if self.first is None else self.first
+        return NonFiniteEvent(
+            step=step,
+            what=what,
             where=where,
             nonfinite_inputs=nonfinite_inputs,
             first_loss=first,
@@ -207,14 +203,10 @@ class DivergenceMonitor:
 
     def complete(self, where: str, *, nonfinite_inputs: bool) -> None:
         """The place is known, or cannot be known better."""
-        event = self.pending
+        event, self.pending = self.pending, None
         if event is not None:
-            self.history.nonfinite = replace(
-                event,
-                where=event.where or where,
-                nonfinite_inputs=event.nonfinite_inputs or nonfinite_inputs,
-            )
-        self.pending = None
+            where, inputs = event.where or where, event.nonfinite_inputs or nonfinite_inputs
+            self.history.nonfinite = replace(event, where=where, nonfinite_inputs=inputs)
 
     def add_gradient_norms(
         self, norms: Mapping[str, float], *, step: int, nonfinite_inputs: bool
@@ -224,16 +216,8 @@ class DivergenceMonitor:
             return
         where = next((name for name, norm in norms.items() if not math.isfinite(norm)), None)
         if where is not None and math.isfinite(self.last):
-            self.history.nonfinite = NonFiniteEvent(
-                step=step,
-                what="gradient",
-                where=where,
-                nonfinite_inputs=nonfinite_inputs,
-                first_loss=self.first or 0.0,
-                highest_loss=self.highest,
-                last_loss=self.last,
-                lr=self.history.rates.now,
-            )
+            event = self._event("gradient", step, where, nonfinite_inputs, self.last)
+            self.history.nonfinite = event
 
 
 def _has_nonfinite(parameter: Tensor) -> bool:

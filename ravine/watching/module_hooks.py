@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,18 +28,21 @@ MIN_BATCHES, MIN_ROWS = 4, 128  # that must leave a unit at 0
 MIN_DETACHED_CALLS = 2
 
 
+@dataclass(eq=False)
 class ModuleHooks:
     """Which modules run, which nodes of the graph they make, and which output is not finite."""
 
-    def __init__(self, model: nn.Module, history: LoopHistory, failures: FailureLog):
-        self.model, self.history, self.failures = model, history, failures
+    model: nn.Module
+    history: LoopHistory
+    failures: FailureLog
+    searches: bool = False  # for a module whose output is not finite
+    nonfinite_module: str = ""
+
+    def __post_init__(self) -> None:
         self.handles: list[Any] = []
         self.ran: set[int] = set()  # ids of modules, in any step
         self.first_calls: list[nn.Module] = []  # in the first step, with a graph
-        self.nodes = ModuleNodes()
-        self.states = RecurrentStateMonitor()
-        self.searches = False  # for a module whose output is not finite
-        self.nonfinite_module = ""
+        self.nodes, self.states = ModuleNodes(), RecurrentStateMonitor()
 
     def register(self, *, fast_path: bool) -> None:
         """Hook all modules, for one step; those with a fast path only if `fast_path`, and while
@@ -45,19 +50,14 @@ class ModuleHooks:
         """
         if self.history.model.compiled or (self.handles and not fast_path):
             return
-        left_out = {
-            id(inner)
-            for m in self.model.modules()
-            if isinstance(m, FAST_PATH_MODULES) and not (fast_path and m.training)
-            for inner in m.modules()
-        }
+        fast = (m for m in self.model.modules() if isinstance(m, FAST_PATH_MODULES))
+        skipped = (m for m in fast if not (fast_path and m.training))
+        left_out = {id(inner) for m in skipped for inner in m.modules()}
         self.remove()
         for name, module in self.model.named_modules():
             if not name or id(module) in left_out or isinstance(module, torch.jit.ScriptModule):
                 continue
-            hook = self.failures.guard(
-                lambda m, inputs, output, name=name: self._after_module(name, m, inputs, output)
-            )
+            hook = self.failures.guard(partial(self._after_module, name))
             self.handles.append(module.register_forward_hook(hook))
 
     def remove(self) -> None:
@@ -108,22 +108,16 @@ class RecurrentStateMonitor:
             for y in self.outputs.get(name, ()):
                 if x.data_ptr() == y.data_ptr() and x.shape == y.shape and y.requires_grad:
                     detached, attached = self.calls.get(name, (0, 0))
-                    self.calls[name] = (
-                        detached + (not x.requires_grad),
-                        attached + x.requires_grad,
-                    )
+                    flows = x.requires_grad
+                    self.calls[name] = detached + (not flows), attached + flows
         self.outputs[name] = list(_flat_tensors((output,)))
 
     def detached_states(self, graph: Graph) -> tuple[DetachedState, ...]:
         """The modules whose state is detached at every call, by the graph of the loss."""
-        uses = {
-            node.parameter: graph.consumers[i]
-            for i, node in enumerate(graph.nodes)
-            if node.parameter
-        }
+        uses = [(n.parameter, graph.consumers[i]) for i, n in enumerate(graph.nodes) if n.parameter]
         found = []
         for name, (detached, attached) in self.calls.items():
-            own = (n for parameter, n in uses.items() if parameter.startswith(f"{name}."))
+            own = (count for parameter, count in uses if parameter.startswith(f"{name}."))
             used = max(own, default=0)
             if detached >= MIN_DETACHED_CALLS and not attached and used:
                 found.append(DetachedState(where=name, detached_calls=detached, loss_calls=used))
@@ -146,18 +140,13 @@ class InactiveUnitMonitor:
         for name, module_weight in (graph.rectified_weights if graph else {}).items():
             module = owners.get(module_weight)
             if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, *BATCH_NORM_MODULES)):
-                last = isinstance(module, nn.Linear)
-                hook = self.failures.guard(
-                    lambda m, inputs, output, name=name, last=last: self._after_module(
-                        name, output, last
-                    )
-                )
+                hook = self.failures.guard(partial(self._after_module, name))
                 handles.append(module.register_forward_hook(hook))
         return handles
 
-    def _after_module(self, name: str, output: Tensor, last: bool) -> None:
+    def _after_module(self, name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
         if torch.is_grad_enabled():  # no validation between steps
-            units, rows = inactive_units(output, last=last)
+            units, rows = inactive_units(output, last=isinstance(module, nn.Linear))
             self.recent.setdefault(name, deque(maxlen=RECENT_BATCHES)).append((rows, units))
             self.at_first.setdefault(name, int(units.sum()))
 
@@ -171,11 +160,9 @@ class InactiveUnitMonitor:
             for i, (batch_rows, units) in enumerate(reversed(recent)):
                 inactive, rows = inactive & units, rows + batch_rows
                 if i + 1 >= MIN_BATCHES and rows >= MIN_ROWS:
+                    count, first = int(inactive.sum()), self.at_first[name]
                     found[name] = InactiveUnits(
-                        count=int(inactive.sum()),
-                        units=len(inactive),
-                        examples=rows,
-                        at_first=self.at_first[name],
+                        count=count, units=len(inactive), examples=rows, at_first=first
                     )
                     break
         return found

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TextIO
 
 from ravine.diagnosis.registry import LOOP_RULES
@@ -19,13 +18,14 @@ LOSS_CURVE_CODES = frozenset(rule.code for rule in rules_loss_curve.ALL)
 LINE_WIDTH = 72
 
 
+@dataclass(eq=False)
 class RuleRunner:
     """The findings so far. Each is printed once, when it is found, to `out` (None: not at all)."""
 
-    def __init__(self, out: TextIO | None, failures: FailureLog):
-        self.out, self.failures = out, failures
-        self.found: list[Finding] = []
-        self.next_losses = MIN_LOSSES  # losses at which their curve is tested; then twice as many
+    out: TextIO | None
+    failures: FailureLog
+    found: list[Finding] = field(default_factory=list)
+    next_losses: int = MIN_LOSSES  # losses at which their curve is tested; then twice as many
 
     def run(self, history: LoopHistory) -> None:
         """Run the rules that have found nothing yet, as far as what they need was recorded."""
@@ -44,11 +44,7 @@ class RuleRunner:
                 self.failures.add_rule(rule.code)
                 continue
             self.found += new
-            self._print_lines(new)
-
-    def _print_lines(self, findings: Iterable[Finding]) -> None:
-        if self.out is not None:
-            for finding in findings:
+            for finding in new if self.out is not None else ():
                 print(f"ravine: {finding_line(finding, width=LINE_WIDTH)}", file=self.out)
 
     def findings(self) -> tuple[Finding, ...]:
@@ -57,9 +53,8 @@ class RuleRunner:
         What a certain finding explains becomes a note; so do tests of the losses beside any certain
         finding.
         """
-        certain = [
-            f for f in self.found if f.confidence in ("exact", "high") and f.severity != "note"
-        ]
+        certain = [f for f in self.found if f.confidence in ("exact", "high")]
+        certain = [f for f in certain if f.severity != "note"]
         explained = {code for f in certain for code in f.explains}
         if any(f.code not in LOSS_CURVE_CODES for f in certain):
             explained |= LOSS_CURVE_CODES

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from ravine.diagnosis.training_loop.events import LoopEvent
-from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optimizer_parameters
 from ravine.diagnosis.training_loop.tensor_stats import count_duplicate_rows
-from ravine.watching.failures import FailureLog
 from ravine.watching.forward_hooks import ForwardHooks
-from ravine.watching.inspection import FIRST_STEPS, Inspection
+from ravine.watching.inspection import FIRST_STEPS
 from ravine.watching.learning_rates import (
     READING_INTERVAL,
     LearningRateMonitor,
@@ -30,28 +29,22 @@ FIRST_SNAPSHOTS = 16  # kept: they show whether something was so from the start
 DUPLICATE_STEPS = 16  # the first, in which rows are compared
 
 
+@dataclass(eq=False)
 class StepHooks:
     """The monitors of all watched optimizers, and what is recorded at each of their steps."""
 
-    def __init__(
-        self,
-        monitors: Sequence[OptimizerMonitor],
-        scheduler: LRScheduler | None,
-        history: LoopHistory,
-        names: ParameterNames,
-        *,
-        forward: ForwardHooks,
-        losses: LossReader,
-        inspection: Inspection,
-        failures: FailureLog,
-    ):
-        self.monitors, self.history, self.names = monitors, history, names
-        self.forward, self.losses = forward, losses
-        self.inspection, self.failures = inspection, failures
-        self.rates = LearningRateMonitor(history)
-        self.schedulers = SchedulerMonitor(scheduler, names.optimizers)
-        self.duplicates = DuplicateRowMonitor(names)
-        self._by_optimizer = {id(m.optimizer): m for m in monitors if m.optimizer is not None}
+    monitors: Sequence[OptimizerMonitor]
+    schedulers: SchedulerMonitor
+    forward: ForwardHooks
+    losses: LossReader
+
+    def __post_init__(self) -> None:
+        forward = self.forward
+        self.history, self.names = forward.history, forward.names
+        self.inspection, self.failures = forward.inspection, forward.failures
+        self.rates = LearningRateMonitor(self.history)
+        self.duplicates = DuplicateRowMonitor(self.names)
+        self._by_optimizer = {id(m.optimizer): m for m in self.monitors if m.optimizer is not None}
 
     def start(self) -> None:
         self.names.refresh()
@@ -81,10 +74,9 @@ class StepHooks:
             self.schedulers.find()
             self.schedulers.note_first_step()
         if monitor.overwrites.must_compare():
-            model = self.history.model
-            model.overwrites = monitor.overwrites.compare(
-                model.overwrites, self.names.by_id, monitor.steps
-            )
+            model, names = self.history.model, self.names.by_id
+            overwrites = monitor.overwrites.compare(model.overwrites, names, monitor.steps)
+            model.overwrites = overwrites
         if self.inspection.active and self.inspection.includes(monitor.steps):
             is_skipped, scale = fused_scaling(optimizer)
             if not is_skipped:
@@ -125,11 +117,10 @@ class StepHooks:
         """After the step of one optimizer: the weights that others share with it are as it left
         them.
         """
-        for monitor in self.monitors:
-            overwrites = monitor.overwrites
-            if monitor.optimizer is not optimizer and overwrites.versions:
-                if overwrites.shares_weights(optimizer):
-                    overwrites.remember(sampled=bool(overwrites.left))
+        others = (m.overwrites for m in self.monitors if m.optimizer is not optimizer)
+        for overwrites in others:
+            if overwrites.versions and overwrites.shares_weights(optimizer):
+                overwrites.remember(sampled=bool(overwrites.left))
 
     def update_history(self) -> None:
         """Bring the history up to date for the rules."""
@@ -140,14 +131,13 @@ class StepHooks:
         history.rates.schedulers = self.schedulers.states()
         history.scaled_gradients = self.losses.scaler.summary()
         if history.ended:
-            history.model.relative_distance = max(
-                monitor.overwrites.relative_distance() for monitor in self.monitors
-            )
+            distances = (monitor.overwrites.relative_distance() for monitor in self.monitors)
+            history.model.relative_distance = max(distances)
 
     def _begin_step(self, monitor: OptimizerMonitor) -> None:
         """Forget the last step, and hook what the next one needs."""
         self.forward.begin_step()
-        self.losses.begin_step()
+        self.losses.count = 0
         monitor.forget_step()
         self._observe_gradients(monitor)
         self.inspection.active = self.forward.modules.searches or any(
@@ -195,10 +185,7 @@ class StepHooks:
         if parameter is None or not self.inspection.includes(monitor.steps):
             return
 
-        def on_arrival(parameter: nn.Parameter) -> None:
-            self._gradient_arrived(monitor, parameter)
-
-        guard = self.failures.guard
+        guard, on_arrival = self.failures.guard, partial(self._gradient_arrived, monitor)
         gradients.handles = [
             parameter.register_hook(guard(gradients.record_incoming)),
             parameter.register_post_accumulate_grad_hook(guard(on_arrival)),
@@ -214,12 +201,12 @@ class StepHooks:
         self.losses.scaler.add_gradient(monitor.gradients.norm)
 
 
+@dataclass(eq=False)
 class DuplicateRowMonitor:
     """Weight matrices whose rows were equal at the start and stay equal, also in their gradient."""
 
-    def __init__(self, names: ParameterNames):
-        self.names = names
-        self._has_duplicates: dict[str, bool] = {}  # by name of the matrix
+    names: ParameterNames
+    _has_duplicates: dict[str, bool] = field(default_factory=dict)  # by name of the matrix
 
     def find(self, step: int, loop_steps: int) -> dict[str, tuple[int, int]]:
         """By matrix: how many rows equal another one, and how many rows there are."""
@@ -227,20 +214,17 @@ class DuplicateRowMonitor:
             return {}
         found = {}
         for name, weight in self.names.parameters.items():
-            owner = self.names.owners.get(name)
             if weight.dim() < 2 or len(weight) < 2 or not weight.requires_grad:
                 continue
-            if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
+            if isinstance(self.names.owners.get(name), nn.Embedding | nn.EmbeddingBag):
                 continue
             if not self._has_duplicates.get(name, step == 0):
                 continue
-            if count_duplicate_rows(weight.detach()) == 0:
-                self._has_duplicates[name] = False
-                continue
-            count = count_duplicate_rows(torch.cat(self._columns(name, weight), dim=1))
-            self._has_duplicates[name] = count > 0
+            count = count_duplicate_rows(weight.detach())
             if count:
-                found[name] = (count, len(weight))
+                count = count_duplicate_rows(torch.cat(self._columns(name, weight), dim=1))
+                found |= {name: (count, len(weight))} if count else {}
+            self._has_duplicates[name] = count > 0
         return found
 
     def _columns(self, name: str, weight: Tensor) -> list[Tensor]:

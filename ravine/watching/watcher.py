@@ -18,7 +18,6 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from torch import nn
-from torch.compiler import is_compiling
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import (
@@ -35,6 +34,7 @@ from ravine.finding import Finding, Report
 from ravine.watching.failures import FailureLog
 from ravine.watching.forward_hooks import ForwardHooks
 from ravine.watching.inspection import INSPECTION_INTERVAL, Inspection
+from ravine.watching.learning_rates import SchedulerMonitor
 from ravine.watching.loss_reader import NONFINITE_INTERVAL, LossReader
 from ravine.watching.rule_runner import RuleRunner
 from ravine.watching.step_hooks import StepHooks
@@ -80,7 +80,7 @@ def watch(
             raise InputError(
                 f"the optimizer is a {type(one).__name__}",
                 why="only a torch.optim.Optimizer can be watched",
-                do="give the torch optimizer itself, or none",
+                do="give the torch optimizer itself, or leave it out",
             )
     if every < MIN_INTERVAL:
         raise InputError(
@@ -108,29 +108,14 @@ class Watcher:
         self.history = LoopHistory(optimizers=max(1, len(optimizers)))
         names = ParameterNames(getattr(model, "_orig_mod", model), optimizers)
         monitors = [OptimizerMonitor(i, o) for i, o in enumerate(optimizers or (None,))]
-        inspection, self._failures = Inspection(every), FailureLog()
-        self._forward = ForwardHooks(
-            model,
-            self.history,
-            names,
-            monitors[0],
-            inspection=inspection,
-            failures=self._failures,
-        )
-        self._losses = LossReader(
-            self.history, names, self._forward, inspection=inspection, failures=self._failures
-        )
-        self._steps = StepHooks(
-            monitors,
-            scheduler,
-            self.history,
-            names,
-            forward=self._forward,
-            losses=self._losses,
-            inspection=inspection,
-            failures=self._failures,
-        )
-        self._rules = RuleRunner(out, self._failures)
+        inspection, failures, history = Inspection(every), FailureLog(), self.history
+        schedulers = SchedulerMonitor(scheduler, optimizers)
+        forward = ForwardHooks(model, history, names, monitors[0], inspection, failures)
+        losses = LossReader(history, names, forward, inspection, failures)
+        self._forward, self._losses, self._failures = forward, losses, failures
+        self._steps = StepHooks(monitors, schedulers, forward, losses)
+        self._rules = RuleRunner(out, failures)
+        self._read_guarded = failures.guard(self._read_loss)  # watching must not stop the loop
         self._handles: list[Any] = []  # of the hooks on all optimizers
 
     def __enter__(self) -> Watcher:
@@ -153,12 +138,7 @@ class Watcher:
 
     def loss(self, value: Any) -> Any:
         """Report the loss of a step, best as a tensor before `backward`. Returns it unchanged."""
-        if is_compiling():
-            return value
-        try:
-            self._read_loss(value)
-        except Exception as error:  # watching must not stop the loop
-            self._failures.add_error(error)
+        self._read_guarded(value)
         return value
 
     def stop(self) -> None:

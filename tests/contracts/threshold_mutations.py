@@ -51,6 +51,7 @@ TESTS = {  # the quick tests of these rules, below tests/
 }
 NO_THRESHOLDS = {  # numbers that decide about nothing by themselves
     "STATISTICAL_TESTS": "the tests that share the chance of a false alarm",
+    "MAX_EVENTS": "how many events of a loop are kept",
     "MAX_BLOCKS": "how finely a long curve is read",
     "FIT_POINTS": "how finely the last third is read",
     "TRIAL_SEEDS": "how often examinations repeat a trial",

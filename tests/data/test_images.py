@@ -802,7 +802,7 @@ TABLE = (
     Bad("a class all corrupt", ("no training row has the class 'b'",), a_class_corrupt),
     Bad(
         "Pillow missing",
-        ("Pillow is not installed", "pip install 'ravine[images]'"),
+        ("Pillow is not installed", "Install it: pip install 'ravine[images]'"),
         without_pillow,
     ),
     Bad("size 0", ("Images.size", "at least 1"), lambda f: Images(size=(0, 8)), RecipeError),
@@ -842,7 +842,7 @@ TABLE = (
     Bad("an empty array", ("there is nothing in it",), from_array(X[:0], [])),
     Bad(
         "floats up to 255",
-        ("values from 0 to 200", "divide by 255"),
+        ("values from 0 to 200", "Divide by 255"),
         from_array(np.linspace(0, 200, 750).reshape(30, 5, 5)),
     ),
     Bad("not a number", ("values from nan",), from_array(X + np.float64("nan"))),

@@ -10,7 +10,7 @@ from torch import nn
 
 from ravine.diagnosis.constant_baseline import find_best_constant
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_program import constant_answer_loss
+from ravine.examination.torch_results import constant_answer_loss
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(90, 4, generator=RNG)

@@ -25,7 +25,7 @@ from ravine.diagnosis.explain import (
     rule_to_json,
     rules_naming,
 )
-from ravine.diagnosis.explanation import SECTIONS, parse_explanation
+from ravine.diagnosis.explanation import PAGE_SECTIONS, parse_explanation
 from ravine.diagnosis.registry import ALL_CHECKS, ALL_RULES, FAMILIES, SYMPTOM_CODES
 from ravine.errors import InputError
 from ravine.old_names import RETIRED_CODES
@@ -136,7 +136,9 @@ def test_a_code_with_two_checks_names_the_causes_of_both():
 
 def test_a_page_may_name_thresholds_of_two_modules():
     named = "{training_loop.rules_loss_curve.RISEN_FACTOR:g} and {LIMIT:.0%}"
-    text = "# RVN-A01: a title\n" + "\n".join(f"## {name}\nOver {named}.\n" for name in SECTIONS)
+    text = "# RVN-A01: a title\n" + "\n".join(
+        f"## {name}\nOver {named}.\n" for name in PAGE_SECTIONS
+    )
     assert parse_explanation(text, {"LIMIT": 0.25}).means == "Over 2 and 25%."
 
 
@@ -166,7 +168,7 @@ def test_every_rule_is_explained(rule):
 
 def test_thresholds_are_filled_in_and_unknown_ones_raise():
     text = "# RVN-A01: a title\n" + "\n".join(
-        f"## {name}\nOver {{LIMIT:.0%}} of {{COUNT}}.\n" for name in SECTIONS
+        f"## {name}\nOver {{LIMIT:.0%}} of {{COUNT}}.\n" for name in PAGE_SECTIONS
     )
     found = parse_explanation(text, {"LIMIT": 0.25, "COUNT": 7})
     assert found.means == "Over 25% of 7."

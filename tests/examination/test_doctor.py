@@ -109,7 +109,7 @@ def test_a_run_trained_from_a_frame_is_examined_with_it():
 
 
 def test_without_trials_nothing_is_trained(monkeypatch):
-    monkeypatch.setattr("ravine.examination.recipe_subject.prepare_bench", None)
+    monkeypatch.setattr("ravine.examination.recipe_subject.prepare_trials", None)
     report = doctor(plain(network__initializer=Zero()), trials=False)
     found = report.findings[0]
     assert found.code == "RVN-I06" and found.cause == "initialization"

@@ -13,15 +13,15 @@ from sklearn.metrics import balanced_accuracy_score, r2_score
 
 from ravine import catalog
 from ravine.errors import InputError
-from ravine.examination import recipe_bench
-from ravine.examination.recipe_bench import (
-    constant_task_loss,
-    cut_task,
-    prepare_bench,
-    shorten_recipe,
-)
+from ravine.examination import recipe_trials
 from ravine.examination.recipe_changes import SetSetting
 from ravine.examination.recipe_subject import subject_of
+from ravine.examination.recipe_trials import (
+    constant_task_loss,
+    cut_task,
+    prepare_trials,
+    shorten_recipe,
+)
 from ravine.examination.subject import CannotTryError, Observed, stay_silent
 from ravine.finding import Change, Evidence, Finding
 from ravine.networks.activations import Identity
@@ -41,14 +41,14 @@ def plain(source="iris", **changes):
     return recipe
 
 
-def bench(recipe):
+def trials_of(recipe):
     task, resolved = prepare(recipe)
-    return prepare_bench(resolved, task, None, None, say=stay_silent)
+    return prepare_trials(resolved, task, None, None, say=stay_silent)
 
 
-def with_bench(recipe):
+def with_trials(recipe):
     subject = subject_of(recipe)
-    subject.bench = prepare_bench(subject.recipe, subject.task, None, None, say=stay_silent)
+    subject.trials = prepare_trials(subject.recipe, subject.task, None, None, say=stay_silent)
     return subject
 
 
@@ -95,12 +95,12 @@ def test_the_loss_of_the_best_constant_answer_is_that_of_the_closed_form(source)
 
 @pytest.mark.parametrize("source", ["iris", "diabetes"])
 def test_runs_are_scored_from_0_for_a_constant_answer_and_worth_more_than_it(source):
-    judge = bench(plain(source, epochs=10))
-    runs = judge.evaluate(judge.run)
+    trials = trials_of(plain(source, epochs=10))
+    runs = trials.evaluate(trials.run)
     assert len(runs) == 5 and all(0 < run.score <= 1 for run in runs)
-    assert all(run.loss < judge.null for run in runs)
-    held = judge.task.validation
-    predictions = judge.run.model.member_predictions(held)
+    assert all(run.loss < trials.null for run in runs)
+    held = trials.task.validation
+    predictions = trials.run.model.member_predictions(held)
     y = held.targets.numpy()
     if source == "iris":
         known = [balanced_accuracy_score(y, p.argmax(1), adjusted=True) for p in predictions]
@@ -110,21 +110,21 @@ def test_runs_are_scored_from_0_for_a_constant_answer_and_worth_more_than_it(sou
 
 
 def test_a_run_without_weights_has_no_loss_and_a_bad_one_at_most_twice_the_constant_s():
-    judge = bench(plain(epochs=2, network__initializer=Normal(sd=100.0)))
-    gone = dataclasses.replace(judge.run, model=None)
-    assert all(math.isnan(run.loss) and run.score is None for run in judge.evaluate(gone))
-    assert all(run.loss <= 2 * judge.null * (1 + 1e-6) for run in judge.evaluate(judge.run))
+    trials = trials_of(plain(epochs=2, network__initializer=Normal(sd=100.0)))
+    gone = dataclasses.replace(trials.run, model=None)
+    assert all(math.isnan(run.loss) and run.score is None for run in trials.evaluate(gone))
+    assert all(run.loss <= 2 * trials.null * (1 + 1e-6) for run in trials.evaluate(trials.run))
 
 
 def test_networks_that_diverged_are_none_among_those_that_did_not():
-    judge = bench(plain(epochs=5))
+    trials = trials_of(plain(epochs=5))
     members = [
         dataclasses.replace(m, outcome="diverged") if place == 1 else m
-        for place, m in enumerate(judge.run.record.members)
+        for place, m in enumerate(trials.run.record.members)
     ]
-    record = dataclasses.replace(judge.run.record, members=members)
-    whole = judge.evaluate(judge.run)
-    left = judge.evaluate(dataclasses.replace(judge.run, record=record))
+    record = dataclasses.replace(trials.run.record, members=members)
+    whole = trials.evaluate(trials.run)
+    left = trials.evaluate(dataclasses.replace(trials.run, record=record))
     assert math.isnan(left[1].loss) and left[1].score is None
     assert left[2:] == whole[2:]
 
@@ -133,18 +133,18 @@ def test_networks_that_diverged_are_none_among_those_that_did_not():
 
 
 def test_trials_are_paired_and_the_untouched_recipe_is_its_own_equal():
-    subject = with_bench(plain(epochs=10))
-    own = subject.bench.evaluate(subject.bench.run)
+    subject = with_trials(plain(epochs=10))
+    own = subject.trials.evaluate(subject.trials.run)
     same = (SetSetting(Change("epochs", 10)),)
     (found,) = subject.run([same], seeds=range(5), steps=subject.budget.steps)
     assert found == own  # same seeds, same steps: same networks
     (some,) = subject.run([()], seeds=range(2, 4), steps=subject.budget.steps)
     assert some == own[2:4]
-    assert subject.bench.whole
+    assert subject.trials.whole
 
 
 def test_trials_of_different_networks_and_encodings_run_beside_each_other():
-    subject = with_bench(plain(epochs=3))
+    subject = with_trials(plain(epochs=3))
     strengths = [
         (SetSetting(Change("network.hidden", [8])),),
         (SetSetting(Change("encoding.scale", "none")),),
@@ -173,12 +173,12 @@ def test_trials_are_short_and_large_sets_are_cut():
 
 
 def test_a_run_that_is_meant_to_be_longer_stays_so_and_others_are_cut():
-    judge = bench(plain("digits", epochs=4))
-    steps = training_plan(judge.recipe, judge.task).steps
-    longer = judge.shorten_with((Change("epochs", 8),), steps // 2)
+    trials = trials_of(plain("digits", epochs=4))
+    steps = training_plan(trials.recipe, trials.task).steps
+    longer = trials.shorten_with((Change("epochs", 8),), steps // 2)
     assert longer.epochs == 8
-    assert judge.shorten_with((), steps // 2).epochs == 2
-    assert judge.shorten_with((Change("optimizer.lr", 0.3),), None).epochs == 4
+    assert trials.shorten_with((), steps // 2).epochs == 2
+    assert trials.shorten_with((Change("optimizer.lr", 0.3),), None).epochs == 4
 
 
 def test_the_steps_of_its_trials_are_those_that_it_makes():
@@ -194,20 +194,20 @@ def test_a_run_with_enough_seeds_is_not_trained_again(monkeypatch):
     run = train(plain(epochs=3, seeds=5))
     subject = subject_of(run)
     trained = []
-    original = recipe_bench.train_on
+    original = recipe_trials.train_on
 
     def counting(tasks, recipes, **options):
         trained.extend(recipes)
         return original(tasks, recipes, **options)
 
-    monkeypatch.setattr(recipe_bench, "train_on", counting)
+    monkeypatch.setattr(recipe_trials, "train_on", counting)
     subject.observe(trials=True, say=stay_silent)
-    assert subject.bench.run is run and len(trained) == 1  # a few steps that are timed
+    assert subject.trials.run is run and len(trained) == 1  # a few steps that are timed
     assert training_plan(trained[0], subject.task).steps < 20
 
 
 def test_without_trials_nothing_is_trained(monkeypatch):
-    monkeypatch.setattr("ravine.examination.recipe_subject.prepare_bench", None)
+    monkeypatch.setattr("ravine.examination.recipe_subject.prepare_trials", None)
     seen = subject_of(plain(epochs=3)).observe(trials=False, say=stay_silent)
     assert seen.results is None and seen.runs == ()
 

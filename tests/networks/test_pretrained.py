@@ -281,7 +281,7 @@ def test_models_of_timm_have_its_image_format_and_take_local_files(monkeypatch, 
     monkeypatch.setitem(sys.modules, "timm", Offline)
     part = Pretrained(of="timm/tiny")
     assert part.image_format() == ImageFormat(16, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0), "bicubic", 4)
-    with pytest.raises(RecipeError, match="no route to host.*go online once, or give a local file"):
+    with pytest.raises(RecipeError, match="no route to host.*Go online, or give a local file"):
         BatchedNetwork(part, SMALL).start([0])
     with pytest.raises(RecipeError, match="Did you mean 'tiny'"):
         Pretrained(of="timm/tinny").image_format()

@@ -154,7 +154,7 @@ def test_a_module_trains_is_written_and_is_read_back_when_handed_in(tmp_path):
         e.name for e in run.record.effects if all(e.values)
     }
     assert run.record.recipe["network"]["make"].endswith("test_torch_module.table")
-    with pytest.raises(RecipeError, match="pass it in Python"):
+    with pytest.raises(RecipeError, match="Pass it in Python"):
         open_run(tmp_path / "run")
     again = open_run(tmp_path / "run", module=table)
     assert torch.equal(again.model.weights, run.model.weights)

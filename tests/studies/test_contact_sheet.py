@@ -104,7 +104,7 @@ def test_few_pictures_make_a_small_sheet_and_regression_and_grey_are_fine():
 
 
 def test_without_augmentation_it_says_what_to_add(frame):
-    with pytest.raises(RecipeError, match='add augment = .{name = "Flip"}'):
+    with pytest.raises(RecipeError, match='Add augment = .{name = "Flip"}'):
         contact_sheet(recipe(), frame)
 
 

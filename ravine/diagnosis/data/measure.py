@@ -78,9 +78,8 @@ def profile_data(
     ('classes', 'table', {0: 3, 1: 3}, 1.76)
     """
     if len(inputs) != len(targets) or not len(inputs):
-        raise ValueError(
-            f"{len(inputs)} inputs and {len(targets)} targets; give one target for each input"
-        )
+        counts = f"{len(inputs)} inputs and {len(targets)} targets"
+        raise ValueError(f"{counts}; give one target for each input")
     if validation is not None and not len(validation[0]):
         validation = None
     x, y = to_array(inputs), to_array(targets)
@@ -94,7 +93,6 @@ def profile_data(
         kind=kind,
         not_finite=(*_find_not_finite(x, at), *_find_not_finite(y, {}, of="target")),
         classes=_profile_classes(y, kind, outputs),
-        duplicates=_find_duplicates(x, y, validation),
     )
     if layout != "tokens":
         found = replace(found, inputs=measure_numbers(x[sample], at, by_channel=x.ndim > 2))
@@ -107,25 +105,25 @@ def profile_data(
         found = replace(found, leaking_columns=leaking)
     if not shuffled and 2 * batch <= len(x):
         found = replace(found, order=_measure_order(y, kind, batch, seed))
+    held_out = None
     if validation is not None:
-        new_x, new_y = to_array(validation[0]), to_array(validation[1])
-        found = replace(
-            found,
-            classes=replace(found.classes, validation=count_classes(new_y, kind)),
-            validation=_profile_validation(found, x[sample], y, new_x, new_y, at),
-        )
-    return _with_baseline(found, inputs, targets, validation, seed)
+        held_out = to_array(validation[0]), to_array(validation[1])
+        classes = replace(found.classes, validation=count_classes(held_out[1], kind))
+        beside = _profile_validation(found, x[sample], y, *held_out, at)
+        found = replace(found, classes=classes, validation=beside)
+    found = replace(found, duplicates=_find_duplicates(x, y, held_out))
+    return _add_baseline(found, inputs, targets, validation, seed)
 
 
-def _with_baseline(
+def _add_baseline(
     found: DataProfile,
     inputs: Tensor,
     targets: Tensor,
     validation: tuple[Tensor, Tensor] | None,
     seed: int,
 ) -> DataProfile:
-    """What quick learners make of the examples. Where that is nothing: of the inputs with the
-    targets of other rows, and of the validation examples alone.
+    """Add what quick learners reach on the examples. If that is nothing, add what they reach with
+    the targets of other rows, or on the validation examples alone.
     """
     kind = "tokens" if found.kind == "next" else found.kind
     best = fit_baseline(inputs, targets, kind, seed=seed)
@@ -155,18 +153,18 @@ def find_task_kind(x: Array, y: Array, outputs: tuple[int, ...] = ()) -> str:
         return "inputs"
     if y.dtype.kind in "iub":
         if one:
-            return "binary" if outputs in ((1,),) and len(np.unique(y)) <= 2 else "classes"
+            return "binary" if outputs == (1,) and len(np.unique(y)) <= 2 else "classes"
         if y.ndim == 2 and y.shape[1:] == x.shape[1:2] and are_tokens(x):
             return "next" if y.shape[1] > 2 and _are_next_tokens(x, y) else "tokens"
-        binary = y.ndim == 2 and y.min() >= 0 and y.max() <= 1
-        return ("classes" if (y.sum(1) == 1).all() else "labels") if binary else "tokens"
-    values = np.unique(y[evenly_spaced_rows(len(y), MAX_SAMPLE)])
-    two = len(values) == 2 and tuple(values) in ((0.0, 1.0), (-1.0, 1.0))
-    if one:
-        return "binary" if two else "number"
-    if two and values[0] == 0 and y.ndim == 2:
-        return "classes" if (y.sum(1) == 1).all() else "labels"
-    return "numbers"
+        two, otherwise = y.min() >= 0 and y.max() <= 1, "tokens"
+    else:
+        values = tuple(np.unique(y[evenly_spaced_rows(len(y), MAX_SAMPLE)]))
+        if one:
+            return "binary" if values in ((0.0, 1.0), (-1.0, 1.0)) else "number"
+        two, otherwise = values == (0.0, 1.0), "numbers"
+    if not two or y.ndim != 2:
+        return otherwise
+    return "classes" if (y.sum(1) == 1).all() else "labels"
 
 
 def _name_columns(names: Sequence[str], shape: tuple[int, ...], layout: str) -> Mapping[int, str]:
@@ -183,14 +181,15 @@ def _find_not_finite(x: Array, at: Mapping[int, str], of: str = "column") -> tup
     if x.dtype.kind != "f" or np.isfinite(x).all():
         return ()
     flat = x.reshape(len(x), -1)
-    nan, infinite = np.isnan(flat), np.isinf(flat)
+    broken = [np.isnan(flat), np.isinf(flat), ~np.isfinite(flat)]
     if x.ndim > 2:
-        nan, infinite = nan.any(1)[:, None], infinite.any(1)[:, None]
-    places = np.nonzero((nan | infinite).any(axis=0))[0]
-    whole = "" if nan.shape[1] > 1 or at else "inputs" if of == "column" else of
-    counts = np.stack([each.sum(0) for each in (nan, infinite, nan | infinite)], 1)
-    names = [whole or _column_name(at, int(p), of) for p in places]
-    return tuple(NotFinite(n, *map(int, counts[p])) for n, p in zip(names, places, strict=True))
+        broken = [np.any(each, 1, keepdims=True) for each in broken]
+    counts = np.stack([each.sum(0) for each in broken], 1)  # [columns, 3]
+    whole = "" if len(counts) > 1 or at else "inputs" if of == "column" else of
+    return tuple(
+        NotFinite(whole or _column_name(at, int(p), of), *counts[p].tolist())
+        for p in np.nonzero(counts[:, 2])[0]
+    )
 
 
 def measure_numbers(
@@ -265,17 +264,12 @@ def _profile_classes(y: Array, kind: str, outputs: tuple[int, ...]) -> ClassCoun
     return replace(found, below_zero=below, beyond_outputs=beyond)
 
 
-def _find_duplicates(
-    x: Array, y: Array, validation: tuple[Tensor, Tensor] | None
-) -> Duplicates | None:
+def _find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) -> Duplicates:
     """Examples that occur more than once, by their bytes."""
     most = max(100, MAX_COMPARED_BYTES // max(1, x[0].nbytes))
     kept = evenly_spaced_rows(len(x), most)
     rows, answers = row_bytes(x[kept]), row_bytes(y[kept])
-    first: dict[bytes, bytes] = {}
-    contradicted = 0
-    for row, answer in zip(rows, answers, strict=True):
-        contradicted += first.setdefault(row, answer) != answer
+    first = dict(zip(reversed(rows), reversed(answers), strict=True))  # the first of each input
     counts = Counter(rows)
     sample = x[evenly_spaced_rows(len(x), MAX_SAMPLE)]
     natural = not has_measured_numbers(sample.reshape(len(sample), -1))
@@ -284,21 +278,19 @@ def _find_duplicates(
         distinct=len(counts),
         most_frequent=max(counts.values()),
         natural=natural,
-        contradicted=contradicted,
+        contradicted=sum(first[row] != answer for row, answer in zip(rows, answers, strict=True)),
     )
-    if validation is None:
+    if validation is None or validation[0].shape[1:] != x.shape[1:]:
         return found
-    new_x, new_y = to_array(validation[0]), to_array(validation[1])
-    if new_x.shape[1:] != x.shape[1:] or new_x.dtype != x.dtype:
+    if validation[0].dtype != x.dtype:
         return found
-    some = evenly_spaced_rows(len(new_x), most)
-    new_rows, new_answers = row_bytes(new_x[some]), row_bytes(new_y[some])
+    some = evenly_spaced_rows(len(validation[0]), most)
+    new_rows, new_answers = (row_bytes(each[some]) for each in validation)
     known = set(zip(rows, answers, strict=True))
-    overlap = sum(pair in known for pair in zip(new_rows, new_answers, strict=True))
     return replace(
         found,
         validation_compared=len(new_rows),
-        overlap=overlap,
+        overlap=sum(pair in known for pair in zip(new_rows, new_answers, strict=True)),
         expected_overlap=_expect_overlap(counts, Counter(new_rows)) if natural else 0.0,
     )
 

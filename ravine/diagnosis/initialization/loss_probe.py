@@ -7,10 +7,12 @@ K classes.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,13 +83,10 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
     compared, missed = 0, 0
     for row, changed in _change_targets(targets):
         gradient = probed.gradient(outputs, changed)
-        if not bool(torch.isfinite(gradient).all()):
-            continue
         affected = _affected_examples(base, gradient, row)
-        if not bool(affected.any()):
-            continue
-        compared += 1
-        missed += not bool(affected[row]) and int(affected.sum()) == 1
+        if bool(torch.isfinite(gradient).all()) and bool(affected.any()):
+            compared += 1
+            missed += not bool(affected[row]) and int(affected.sum()) == 1
     if not compared:
         return None
     found = TargetPairing(
@@ -154,27 +153,24 @@ def _ignores_order(probed: ProbedLoss, outputs: Tensor, base: Tensor) -> bool:
     targets = probed.targets
     loss = probed.value(outputs, targets)
     generator = torch.Generator().manual_seed(2)
+    orders = (torch.randperm(len(targets), generator=generator) for _ in range(10 * TARGET_ORDERS))
+    others = (targets[order] for order in orders if not bool((targets[order] == targets).all()))
     tried = 0
-    for _ in range(10 * TARGET_ORDERS):
-        shuffled = targets[torch.randperm(len(targets), generator=generator)]
-        if bool((shuffled == targets).all()):
-            continue
+    for shuffled in itertools.islice(others, TARGET_ORDERS):
         if abs(probed.value(outputs, shuffled) - loss) > LOSS_CHANGE * max(abs(loss), 1e-12):
             return False
         change = (probed.gradient(outputs, shuffled) - base).abs().max()
         if float(change) > GRADIENT_CHANGE * float(base.abs().max()):
             return False
         tried += 1
-        if tried == TARGET_ORDERS:
-            return True
     return tried > 0
 
 
 def _broadcasts(probed: ProbedLoss) -> bool:
     """Whether output and target broadcast to more numbers than either has."""
-    try:
-        together = torch.broadcast_shapes(probed.outputs.shape, probed.targets.shape)
-    except RuntimeError:
+    try:  # torch's own function of that name imports sympy: half a second
+        together = np.broadcast_shapes(probed.outputs.shape, probed.targets.shape)
+    except ValueError:
         return False
     return math.prod(together) > max(probed.outputs.numel(), probed.targets.numel())
 

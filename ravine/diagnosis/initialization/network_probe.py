@@ -50,20 +50,15 @@ def probe_first_loss(program: ProbedProgram) -> FirstLoss:
     outputs = program.training_trace.output
     loss = float(program.loss(outputs, y).detach())
     rows = outputs.detach().double()
-    found = FirstLoss(
-        value=loss,
-        input_spread=float(x.double().std()) if x.is_floating_point() else math.nan,
-        output_spread=_spread_over_examples(rows),
-    )
+    input_spread = float(x.double().std()) if x.is_floating_point() else math.nan
+    output_spread = _spread_over_examples(rows)
+    found = FirstLoss(value=loss, input_spread=input_spread, output_spread=output_spread)
     if math.isfinite(loss) and is_finite(rows):  # what the model repairs is no fault of it
         return found
     parts = (("inputs", x), ("targets", y), ("outputs", rows))
     broken = next((name for name, tensor in parts if not is_finite(tensor)), "loss")
-    return replace(
-        found,
-        not_finite=broken,
-        not_finite_at=_first_not_finite(program.trace) if broken == "outputs" else "",
-    )
+    where = _first_not_finite(program.trace) if broken == "outputs" else ""
+    return replace(found, not_finite=broken, not_finite_at=where)
 
 
 def _first_not_finite(trace: ForwardTrace) -> str:
@@ -88,29 +83,25 @@ def probe_network(program: ProbedProgram) -> NetworkProfile | None:
     if not trace.output.requires_grad or not is_finite(trace.output):
         return None
     owners = {id(p): name for name, p in model.named_parameters()}
-    calls = [
-        call
-        for call in trace.functions
-        if (call.weight is not None or call.name in FUSED_FUNCTIONS) and call.output.requires_grad
-    ]
+    weighted = (c for c in trace.functions if c.weight is not None or c.name in FUSED_FUNCTIONS)
+    calls = [call for call in weighted if call.output.requires_grad]
     loss = program.loss(trace.output, program.targets).sum()
     made = [call.output for call in calls]
     grads = torch.autograd.grad(loss, made, allow_unused=True) if made else ()
-    layers = tuple(
-        _measure_layer(call, gradient, owners) for call, gradient in zip(calls, grads, strict=True)
-    )
+    layers = tuple(_measure_layer(*pair, owners) for pair in zip(calls, grads, strict=True))
     last = trace.output_call
     stats = (_measure_activation(call, makes_output=call is last) for call in trace.functions)
     first = next((c for c in trace.functions if c in calls or "_norm" in c.name), None)
+    dropouts = {
+        name: float(module.p)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.dropout._DropoutNd)
+    }
     return NetworkProfile(
         layers=layers,
         activations=tuple(found for found in stats if found is not None),
         norm_first=first is not None and "norm" in first.name,
-        dropouts={
-            name: float(module.p)
-            for name, module in model.named_modules()
-            if isinstance(module, nn.modules.dropout._DropoutNd)
-        },
+        dropouts=dropouts,
         flow=_measure_flow(layers),
     )
 
@@ -146,13 +137,8 @@ def _measure_activation(call: FunctionCall, *, makes_output: bool) -> Activation
     values = values_by_unit(call.output, source)
     if values is None:
         return None
-    found = ActivationStats(
-        where=source.where,
-        function=call.name,
-        units=len(values),
-        values_per_unit=values.shape[1],
-        makes_output=makes_output,
-    )
+    units, count = values.shape
+    found = ActivationStats(source.where, call.name, units, count, makes_output=makes_output)
     if call.relative_slope is None:
         return replace(found, dead_units=int((values <= 0).all(1).sum()))
     slopes = values_by_unit(call.relative_slope, source)

@@ -449,20 +449,14 @@ def probe_loss(program: ProbedProgram) -> LossProfile:
         reduction=measure_reduction(probed),
     )
     shape = tuple(program.outputs.shape)
-    found = LossProfile(
-        form=form, targets=TargetProfile(kind=kind, output_shape=shape, class_numbers=numbers)
-    )
+    target = TargetProfile(kind=kind, output_shape=shape, class_numbers=numbers)
+    found = LossProfile(form=form, targets=target)
     if not kind:
         return found
     even = probed.value(torch.full_like(probed.outputs, even_output(probed, kind)))
     baselines = BaselineLosses(even_loss=even if math.isfinite(even) else None)
-    best = find_best_constant(
-        probed.loss,
-        probed.outputs,
-        y,
-        output_kind=probed.output_kind,
-        class_axis=probed.class_axis,
-    )
+    gives, axis = probed.output_kind, probed.class_axis
+    best = find_best_constant(probed.loss, probed.outputs, y, output_kind=gives, class_axis=axis)
     classes = ClassWeights()
     if best is not None:
         unreachable = measure_unreachable(probed, kind, form.takes, best)

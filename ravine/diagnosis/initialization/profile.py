@@ -182,7 +182,7 @@ class LayerStats:
         return self.expected_rms == 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ActivationStats:
     """One call of an activation. `where` is the layer before it, else its own module."""
 

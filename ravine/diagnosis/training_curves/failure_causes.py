@@ -37,14 +37,10 @@ def likely_causes(curves: TrainingCurves) -> tuple[str, ...]:
         (losses.train_blocks, references.null_train),
         (losses.validation, references.null_validation),
     )
-    if any(
-        null is not None
-        and len(curve)
-        and float(np.median(curve.values[-5:])) > null + ABOVE_NULL * abs(null)
-        for curve, null in pairs
-    ):
-        found.append("learning-rate-high")
-    if len(updates.update_ratio) and float(np.median(updates.update_ratio.values)) > LONG_UPDATE:
+    known = [(curve, null) for curve, null in pairs if null is not None and len(curve)]
+    worse = (float(np.median(c.values[-5:])) > n + ABOVE_NULL * abs(n) for c, n in known)
+    ratios = updates.update_ratio.values
+    if any(worse) or (len(ratios) and float(np.median(ratios)) > LONG_UPDATE):
         found.append("learning-rate-high")
     if curves.distance < SHORT_DISTANCE:
         reasons = ["learning-rate-low", "too-few-steps"]
@@ -54,9 +50,8 @@ def likely_causes(curves: TrainingCurves) -> tuple[str, ...]:
     gradient = updates.gradient_norm.values
     if len(gradient) > 3 and gradient[-1] < FADED_GRADIENT * max(gradient[0], 1e-30):
         found += ["dead-units", "vanishing", "saturation"]
-    return tuple(
-        dict.fromkeys((*found, "labels", "learning-rate-high", "initialization", "input-scale"))
-    )
+    found += ["labels", "learning-rate-high", "initialization", "input-scale"]
+    return tuple(dict.fromkeys(found))
 
 
 def weights_shrank(curves: TrainingCurves) -> bool:

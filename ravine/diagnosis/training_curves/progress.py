@@ -32,7 +32,7 @@ def measure_fall(curves: TrainingCurves, lowest: float) -> float:
     2.0
     """
     null = curves.null_monitored
-    first = float(curves.losses.monitored.values[0])
+    first = float(curves.losses.monitored_curve.values[0])
     if null is None:
         return first - lowest
     return max((null if null > lowest else first) - lowest, MIN_FALL * abs(null))
@@ -52,7 +52,7 @@ def elapsed_time(curves: TrainingCurves, steps: np.ndarray) -> np.ndarray:
 def falls_evenly(curves: TrainingCurves) -> bool:
     """Whether the last quarter of the time brought over half as much as the first."""
     losses = curves.losses
-    curve = losses.monitored if len(losses.monitored) >= 9 else losses.train_blocks
+    curve = losses.monitored_curve if len(losses.monitored_curve) >= 9 else losses.train_blocks
     if len(curve) < 9:
         return False
     time = elapsed_time(curves, curve.steps)

@@ -25,7 +25,7 @@ HALF_LEARNED = 0.5  # of the first loss, and of the fall: it went well before
 RISE_ABOVE_START = 0.1  # of the first loss
 SMALL_JUMP, LARGE_JUMP = 0.1, 0.25  # of the fall: rise from one evaluation to the next
 JUMP_SHARE = 0.05  # of the evaluations: that many a healthy run may have
-MIN_EVALUATIONS = 12  # of which the second half is looked at for jumps
+MIN_EVALUATIONS = 12  # of which the second half is checked for jumps
 
 
 @rule(
@@ -151,10 +151,8 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     settled = float(rates[-1]) < 0.1 * highest and curve.values[-1] < lowest + SMALL_JUMP * fall
     harmless = curves.plan.keeps_best or settled or not curves.has_ended or jump == SMALL_JUMP
     name, share = "rises from one evaluation to the next", 100 * count / len(rises)
-    size, mean = (
-        f"by over {jump:.0%} of all that was gained, in the second half",
-        lowest + above_lowest,
-    )
+    size = f"by over {jump:.0%} of all that was gained, in the second half"
+    mean = lowest + above_lowest
     yield Observation(
         severity="note" if harmless else "",
         evidence=(

@@ -48,7 +48,7 @@ def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     if curves.outcome != "finished":
         return
     losses = curves.losses
-    curve = losses.monitored if len(losses.monitored) >= 12 else losses.train_blocks
+    curve = losses.monitored_curve if len(losses.monitored_curve) >= 12 else losses.train_blocks
     if len(curve) < 12:
         yield from _barely_begun(curves)
         return
@@ -125,7 +125,7 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
         return
     before = curves.until(end)
     losses = before.losses
-    curve = losses.monitored if len(losses.monitored) >= 6 else losses.train_blocks
+    curve = losses.monitored_curve if len(losses.monitored_curve) >= 6 else losses.train_blocks
     if len(curve) < 4:
         return
     gain, gained = further_gain(before, curve)
@@ -155,7 +155,7 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     symptom=True,
 )
 def plateau(curves: TrainingCurves) -> Iterator[Observation]:
-    curve, null = curves.losses.monitored, curves.null_monitored
+    curve, null = curves.losses.monitored_curve, curves.null_monitored
     if not curves.has_ended or curves.outcome == "diverged" or len(curve) < 12:
         return
     half = len(curve) // 2

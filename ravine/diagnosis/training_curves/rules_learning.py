@@ -104,7 +104,7 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
     symptom=True,
 )
 def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
-    curve, train_blocks = curves.losses.monitored, curves.losses.train_blocks
+    curve, train_blocks = curves.losses.monitored_curve, curves.losses.train_blocks
     reachable = curves.references.reachable
     if not curves.has_ended or reachable is None or len(curve) < 4:
         return

@@ -110,7 +110,7 @@ def _tight_clipping(curves: TrainingCurves, useless: bool) -> Iterator[Observati
 
 
 def _high_dropout(curves: TrainingCurves, useless: bool) -> Iterator[Observation]:
-    curve, null = curves.losses.monitored, curves.null_monitored
+    curve, null = curves.losses.monitored_curve, curves.null_monitored
     dropped = curves.effects.values.get("dropout", 0.0)
     if dropped <= DROPPED_UNITS:
         return
@@ -128,7 +128,7 @@ def _high_dropout(curves: TrainingCurves, useless: bool) -> Iterator[Observation
 
 
 def _strong_decay(curves: TrainingCurves, useless: bool) -> Iterator[Observation]:
-    curve, null = curves.losses.monitored, curves.null_monitored
+    curve, null = curves.losses.monitored_curve, curves.null_monitored
     if not weights_shrank(curves):
         return
     last = float(np.median(curve.values[-3:])) if len(curve) else math.inf

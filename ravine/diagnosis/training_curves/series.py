@@ -123,7 +123,7 @@ class LossCurves:
         return self.train.block_means()
 
     @property
-    def monitored(self) -> Curve:
+    def monitored_curve(self) -> Curve:
         """The loss that counts: of validation where there is one."""
         return self.validation if len(self.validation) else self.train_blocks
 
@@ -262,7 +262,7 @@ class TrainingCurves:
         """
         losses, references = self.losses, self.references
         count = max(len(losses.train_blocks), len(losses.validation))
-        reachable = references.reachable is not None and len(losses.monitored) >= 4
+        reachable = references.reachable is not None and len(losses.monitored_curve) >= 4
         return {
             "loss": count > 0 or self.outcome == "diverged" or self.broken_at is not None,
             "train": len(losses.train_blocks) >= 12,
@@ -281,15 +281,15 @@ class TrainingCurves:
         if step >= self.steps:
             return self
 
-        def cut(curve: Curve) -> Curve:
+        def shorten(curve: Curve) -> Curve:
             return curve.until(step)
 
-        layers = {name: cut(curve) for name, curve in self.updates.layer_ratios.items()}
+        layers = {name: shorten(curve) for name, curve in self.updates.layer_ratios.items()}
         return replace(
             self,
-            losses=_map_curves(self.losses, cut),
-            score=_map_curves(self.score, cut),
-            updates=replace(_map_curves(self.updates, cut), layer_ratios=layers),
+            losses=_map_curves(self.losses, shorten),
+            score=_map_curves(self.score, shorten),
+            updates=replace(_map_curves(self.updates, shorten), layer_ratios=layers),
             steps=step,
             outcome="",
             diverged=0,
@@ -307,7 +307,7 @@ class TrainingCurves:
         """
         if self.only_now:
             return (self,)
-        points = self.losses.monitored.steps
+        points = self.losses.monitored_curve.steps
         places = np.searchsorted(points, [share * self.plan.budget for share in INTERIM_SHARES])
         steps = sorted({int(points[p]) for p in places if p < len(points)})
         return (*(self.until(s) for s in steps if s < self.steps), self)

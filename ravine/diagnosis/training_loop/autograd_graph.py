@@ -6,6 +6,7 @@ A *place* is the index of an operation in its graph; the loss is at place 0.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -67,12 +68,8 @@ class Graph:
     @cached_property
     def consumers(self) -> tuple[int, ...]:
         """How many operations use the output of each node."""
-        counts = [0] * len(self.nodes)
-        for node in self.nodes:
-            for i in node.inputs:
-                if i >= 0:
-                    counts[i] += 1
-        return tuple(counts)
+        counts = Counter(i for node in self.nodes for i in node.inputs)
+        return tuple(counts[place] for place in range(len(self.nodes)))
 
     @cached_property
     def parameters(self) -> frozenset[str]:
@@ -87,7 +84,11 @@ class Graph:
     @cached_property
     def head(self) -> tuple[int, ...]:
         """The places between the loss and the last layers with weights, both included."""
-        found, waiting = {}, [0]
+        return self._head_from(0)
+
+    def _head_from(self, place: int) -> tuple[int, ...]:
+        """The places from one back to the last layers with weights, both included."""
+        found, waiting = {}, [place]
         while waiting:
             place = waiting.pop()
             if place < 0 or place in found:
@@ -103,7 +104,7 @@ class Graph:
 
     def source(self, place: int, skipped: frozenset[str] = frozenset()) -> int:
         """The place before views and operations in `skipped`; -1 if it needs no gradient."""
-        passed = VIEW_NODES | skipped if skipped else VIEW_NODES
+        passed = VIEW_NODES | skipped
         while place >= 0 and self.nodes[place].name in passed:
             place = next(iter(self.nodes[place].inputs), -1)
         return place
@@ -122,17 +123,8 @@ class Graph:
 
     def last_weight(self, place: int) -> str:
         """The weight of the last affine layer before a place, "" if there are several or none."""
-        seen: set[int] = set()
-        waiting, found = [place], set()
-        while waiting:
-            i = waiting.pop()
-            if i < 0 or i in seen:
-                continue
-            seen.add(i)
-            if self.nodes[i].name in AFFINE_NODES:
-                found.add(self.weight_of(i))
-            elif self.nodes[i].name not in MIXING_NODES:
-                waiting.extend(self.nodes[i].inputs)
+        places = [i for i in self._head_from(place) if self.nodes[i].name in AFFINE_NODES]
+        found = {self.weight_of(i) for i in places}
         return found.pop() if len(found) == 1 else ""
 
     @cached_property
@@ -149,9 +141,8 @@ class Graph:
                 continue
             gate = self.source(node.inputs[0])
             layer = self.source(gate, BATCH_NORM_NODES)
-            if layer < 0 or self.nodes[layer].name not in AFFINE_NODES:
-                continue
-            if self.consumers[layer] != 1:
+            is_layer = layer >= 0 and self.nodes[layer].name in AFFINE_NODES
+            if not is_layer or self.consumers[layer] != 1:
                 continue
             weight = module_weight = self.weight_of(layer)
             if self.nodes[gate].name in BATCH_NORM_NODES:
@@ -182,27 +173,22 @@ def read_graph(
     nodes: list[Node] = []
     unreachable: dict[int, float] = {}
     for made in order:  # grows while it is read
-        sources = [n for n, _ in made.next_functions]
-        if made in known.dropout:
-            sources = [known.dropout[made]]
+        is_dropout = made in known.dropout
+        sources = [known.dropout[made]] if is_dropout else [n for n, _ in made.next_functions]
         for source in sources:
             if source is not None and source not in places and len(order) < MAX_NODES:
                 places[source] = len(order)
                 order.append(source)
-        name = "Dropout" if made in known.dropout else _node_name(made)
+        name = "Dropout" if is_dropout else _node_name(made)
         inputs = tuple(places.get(s, -1) for s in sources)
-        lost = None
         if name in TARGET_LOSS_NODES:
             node, lost = _read_loss_node(made, name, inputs, sources)
         else:
-            if name in ("Abs", "Pow"):
-                lost = _read_written_out_loss(made)
             node = _read_node(made, name, inputs, names)
+            lost = _read_written_out_loss(made) if name in ("Abs", "Pow") else None
         if lost is not None:
             unreachable[len(nodes)] = lost
-        if made in known.modules:
-            node = replace(node, module=known.modules[made])
-        nodes.append(node)
+        nodes.append(replace(node, module=known.modules.get(made, "")))
     return Graph(tuple(nodes), unreachable)
 
 
@@ -229,9 +215,9 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
 
 def _has_multi_label_target(made: Any) -> bool:
     target = _saved_target(made)
-    if target is None:
+    if target is None or target.dim() < 2:
         return False
-    return target.dim() > 1 and bool((target.flatten(0, -2).sum(-1) != 1).any())
+    return bool((target.flatten(0, -2).sum(-1) != 1).any())
 
 
 def _saved_target(made: Any) -> Tensor | None:

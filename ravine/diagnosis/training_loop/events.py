@@ -22,11 +22,4 @@ class LoopEvent:
     OTHER_STEP = "s"  # an optimizer stepped that is not watched
 
 
-FORWARD_EVENTS = frozenset(
-    {
-        LoopEvent.FORWARD,
-        LoopEvent.EVAL_FORWARD,
-        LoopEvent.NO_GRAD_FORWARD,
-        LoopEvent.NO_GRAD_EVAL_FORWARD,
-    }
-)
+FORWARD_EVENTS = frozenset("FENn")  # in either mode, with a graph or without

@@ -58,8 +58,8 @@ class GradientObserver:
 
     def choose_parameter(self, parameters: Iterable[Tensor]) -> None:
         """Observe a small parameter near the output, where every gradient passes."""
-        fit = [p for p in parameters if p.requires_grad and p.is_leaf]
-        fit = [p for p in fit if isinstance(p, nn.Parameter)]
+        leaves = (p for p in parameters if p.requires_grad and p.is_leaf)
+        fit = [p for p in leaves if isinstance(p, nn.Parameter)]
         low, high = OBSERVED_SIZES
         good = [p for p in fit if low <= p.numel() <= high] or fit
         self.parameter, self.leftover = good[-1] if good else None, None
@@ -71,9 +71,9 @@ class GradientObserver:
 
     def keep_leftover(self) -> None:
         """Remember the gradient that is there before the step's own gradients arrive."""
-        grad = None if self.parameter is None else self.parameter.grad
-        if grad is not None and not grad.is_sparse:
-            self.leftover = grad.detach().clone()
+        grad = None if self.parameter is None else dense_gradient(self.parameter)
+        if grad is not None:
+            self.leftover = grad.clone()
 
     def record_incoming(self, grad: Tensor) -> None:
         """Remember a gradient that is about to be added."""
@@ -82,27 +82,25 @@ class GradientObserver:
 
     def record_arrival(self, parameter: nn.Parameter) -> None:
         """Record that the expected gradient was added."""
-        grad, new = parameter.grad, self.incoming
+        grad, new = dense_gradient(parameter), self.incoming
         self.incoming = None
         self.passes += 1
-        if grad is None or grad.is_sparse:
+        if grad is None:
             return
-        self.norm = float(grad.detach().norm())
+        self.norm = float(grad.norm())
         if new is None:
             return
         if self.total is not None and parameter._version == self.version and bool(self.total.any()):
             self.discarded += bool(torch.equal(grad, new))
         self.version = parameter._version
         self.total = new if self.total is None else self.total + new
-        if self.leftover is not None:
-            before = self.leftover if self.total_with_leftover is None else self.total_with_leftover
-            self.total_with_leftover = before + new
-            self.accumulates = bool(torch.equal(grad, self.total_with_leftover)) and not bool(
-                torch.equal(grad, self.total)
-            )
-            self.leftover_fraction = (
-                float(self.leftover.norm()) / max(self.norm, 1e-30) if self.accumulates else 0.0
-            )
+        leftover, before = self.leftover, self.total_with_leftover
+        if leftover is not None:
+            self.total_with_leftover = (leftover if before is None else before) + new
+            sums = torch.equal(grad, self.total_with_leftover), torch.equal(grad, self.total)
+            self.accumulates = sums == (True, False)
+            share = float(leftover.norm()) / max(self.norm, 1e-30)
+            self.leftover_fraction = share if self.accumulates else 0.0
 
     def describe(self, names: dict[int, str]) -> ObservedGradient:
         """What was observed in this step."""
@@ -144,75 +142,63 @@ class OverwriteMonitor:
         """Remember what a step left: the versions of the weights, and their numbers if `sampled`
         or once something else has written them.
         """
-        self.versions = [(p._version, p.data_ptr()) for p in self.parameters]
+        self.versions = self._current_versions()
         keep = self.keeps_samples or sampled
         self.left = [sample(p).clone() for p in self.parameters] if keep else []
+
+    def _current_versions(self) -> list[tuple[int, int]]:
+        return [(p._version, p.data_ptr()) for p in self.parameters]
 
     def shares_weights(self, optimizer: Optimizer) -> bool:
         """Whether another optimizer steps the same weights."""
         if id(optimizer) not in self._sharing:
             if len(self._sharing) > MAX_OPTIMIZERS:
                 self._sharing.clear()
-            ids = {id(p) for p in self.parameters}
-            self._sharing[id(optimizer)] = any(
-                id(p) in ids for g in optimizer.param_groups for p in g["params"]
-            )
+            ids = {id(p) for g in optimizer.param_groups for p in g["params"]}
+            self._sharing[id(optimizer)] = any(id(p) in ids for p in self.parameters)
         return self._sharing[id(optimizer)]
 
     def must_compare(self) -> bool:
         """Whether the weights have to be compared: something may have written them."""
-        return bool(self.versions) and (bool(self.left) or not self._is_untouched())
+        return bool(self.versions) and (bool(self.left) or self._was_written())
 
-    def _is_untouched(self) -> bool:
-        """Whether the versions of the weights are as the last step left them."""
-        for p, (version, address) in zip(self.parameters, self.versions, strict=False):
-            if p._version != version or p.data_ptr() != address:
-                return False
-        return True
+    def _was_written(self) -> bool:
+        """Whether the versions of the weights are not as the last step left them."""
+        return bool(self.versions) and self.versions != self._current_versions()
 
     def compare(
         self, before: WeightOverwrites, names: dict[int, str], step: int
     ) -> WeightOverwrites:
         """Count what stands in the weights in place of what the last step left there."""
-        kinds = []
+        written: list[tuple[str, Tensor]] = []
         for i, (p, left) in enumerate(zip(self.parameters, self.left, strict=False)):
-            now = sample(p)
-            last = self.last[i] if self.last else None
-            same_shape = now.shape == left.shape
-            kinds.append(
-                classify_overwrite(left, now, start=self.starts[i], last=last)
-                if same_shape
-                else "other"
-            )
-        written = [(kind, p) for kind, p in zip(kinds, self.parameters, strict=False) if kind]
-        if not self._is_untouched():
+            now, last = sample(p), self.last[i] if self.last else None
+            kind = "other"
+            if now.shape == left.shape:
+                kind = classify_overwrite(left, now, start=self.starts[i], last=last)
+            written += [(kind, p)] if kind else []
+        if self._was_written():
             self.last = [sample(p).clone() for p in self.parameters]
             self.keeps_samples = self.count < FREQUENT_OVERWRITES
         if not written:
             return before
         self.count += 1
-        self.keeps_samples = (
-            self.count < FREQUENT_OVERWRITES or before.to_start + before.unrelated > 0
-        )
+        is_fault = before.to_start + before.unrelated > 0
+        self.keeps_samples = self.count < FREQUENT_OVERWRITES or is_fault
         kind, p = written[0]
-        counts = {
-            name: getattr(before, name) + (name == kind)
-            for name in ("to_start", "repeated", "unrelated", "clamped", "other")
-        }
+        kinds = ("to_start", "repeated", "unrelated", "clamped", "other")
+        counts = {name: getattr(before, name) + (name == kind) for name in kinds}
         first = before.first_step if sum(counts.values()) > 1 else step
-        return WeightOverwrites(
-            **counts, where=names.get(id(p), ""), first_step=first, interval=step - first
-        )
+        where = names.get(id(p), "")
+        return WeightOverwrites(**counts, where=where, first_step=first, interval=step - first)
 
     @torch.no_grad()
     def relative_distance(self) -> float:
         """How far the weights are from their start, over their length there."""
-        apart = [
-            float((sample(p).float() - s.float()).norm())
-            for p, s in zip(self.parameters, self.starts, strict=False)
-        ]
-        length = [float(s.float().norm()) for s in self.starts]
-        return math.hypot(*apart) / max(math.hypot(*length), 1e-30) if apart else 0.0
+        pairs = zip(self.parameters, self.starts, strict=False)
+        apart = (float((sample(p).float() - start.float()).norm()) for p, start in pairs)
+        length = math.hypot(*(float(start.float().norm()) for start in self.starts))
+        return math.hypot(*apart) / max(length, 1e-30)
 
 
 class StepSampler:
@@ -229,17 +215,17 @@ class StepSampler:
 
     def sample_weights(self, parameters: Sequence[Tensor]) -> None:
         """Copy some numbers that the step will change."""
+        with_gradient = ((p, dense_gradient(p)) for p in parameters[:SAMPLED_PARAMETERS])
         self.samples = [
-            (p, sample(p).clone(), sample(p.grad) != 0)
-            for p in parameters[:SAMPLED_PARAMETERS]
-            if p.grad is not None and not p.grad.is_sparse
+            (p, sample(p).clone(), sample(grad) != 0)
+            for p, grad in with_gradient
+            if grad is not None
         ]
 
     def sample_moments(self, optimizer: Optimizer | None, weight: Tensor, scale: float) -> None:
         """Compare the second moments that the optimizer has for a weight with its gradient."""
-        self.second_moment = None
-        grad = weight.grad
-        if optimizer is None or grad is None or grad.is_sparse:
+        self.second_moment, grad = None, dense_gradient(weight)
+        if optimizer is None or grad is None:
             return
         state: dict[str, Any] = optimizer.state.get(weight, {})
         moments = (state[name] for name in SQUARES_NAMES if isinstance(state.get(name), Tensor))
@@ -255,13 +241,9 @@ class StepSampler:
 
     def unchanged_fraction(self) -> float | None:
         """The share of sampled numbers with a gradient that the step left as they were."""
-        same = [
-            (torch.eq(old, sample(p)) & nonzero).sum()
-            for p, old, nonzero in self.samples
-            if old.shape == nonzero.shape
-        ]
-        if not same:
+        if not self.samples:
             return None
+        same = [(torch.eq(old, sample(p)) & nonzero).sum() for p, old, nonzero in self.samples]
         count = int(torch.stack([nonzero.sum() for _, _, nonzero in self.samples]).sum())
         return int(torch.stack(same).sum()) / count if count else None
 
@@ -317,14 +299,14 @@ class OptimizerMonitor:
         groups = self.optimizer.param_groups if self.optimizer is not None else []
         at_zero = {id(p) for g in groups if "lr" in g and float(g["lr"]) == 0 for p in g["params"]}
         self.zero_lr = at_zero if self.steps == 0 else self.zero_lr & at_zero
-        norms = tensor_norms([p.detach() for p in parameters]) if parameters else []
+        weights = [p.detach() for p in parameters]
         return StepSnapshot(
             step=self.steps,
             optimizer=self.index,
             settings=optimizer_settings(self.optimizer),
             gradient=self.gradients.describe(names),
             gradient_norms=sampler.gradient_norms,
-            weight_norm=float(torch.stack([v.float() for v in norms]).norm()) if norms else 0.0,
+            weight_norm=float(tensor_norms(weights).norm()) if weights else 0.0,
             unchanged_fraction=sampler.unchanged_fraction(),
             inactive=inactive,
             duplicate_rows=duplicate_rows,
@@ -363,25 +345,30 @@ def sample(p: Tensor) -> Tensor:
     return p.detach()[:rows].flatten()
 
 
-def tensor_norms(tensors: list[Tensor]) -> list[Tensor]:
+def tensor_norms(tensors: list[Tensor]) -> Tensor:
     """The norms of tensors, in one call as torch's clipping makes it."""
-    return list(torch._foreach_norm(tensors))  # pyright: ignore[reportPrivateImportUsage]
+    norms = torch._foreach_norm(tensors)  # pyright: ignore[reportPrivateImportUsage]
+    return torch.stack([norm.float() for norm in norms])
+
+
+def dense_gradient(parameter: Tensor) -> Tensor | None:
+    """The gradient of a parameter; None if it has none, or a sparse one."""
+    grad = parameter.grad
+    return None if grad is None or grad.is_sparse else grad.detach()
 
 
 def gradient_norm(parameter: nn.Parameter | None, scale: float) -> float | None:
     """The norm of a parameter's gradient divided by `scale`; None if it has none."""
-    if parameter is None or parameter.grad is None or parameter.grad.is_sparse:
-        return None
-    return float(parameter.grad.detach().norm()) / scale
+    grad = None if parameter is None else dense_gradient(parameter)
+    return None if grad is None else float(grad.norm()) / scale
 
 
 def gradient_norms(
     parameters: Iterable[Tensor], names: dict[int, str], scale: float
 ) -> dict[str, float]:
     """The norms of the gradients of some parameters, divided by `scale`, by name."""
-    some = [p for p in parameters if p.grad is not None and not p.grad.is_sparse]
-    if not some:
-        return {}
-    norms = tensor_norms([p.grad.detach() for p in some if p.grad is not None])
-    values = torch.stack([v.float() for v in norms]).tolist()
-    return {names.get(id(p), "?"): v / scale for p, v in zip(some, values, strict=True)}
+    gradients = {
+        names.get(id(p), "?"): grad for p in parameters if (grad := dense_gradient(p)) is not None
+    }
+    norms = tensor_norms(list(gradients.values())).tolist() if gradients else []
+    return {name: norm / scale for name, norm in zip(gradients, norms, strict=True)}

@@ -49,9 +49,8 @@ class ParameterNames:
         self.by_id = {id(p): n for n, p in self.parameters.items()}
         hidden = hidden_parameters(self.model)
         self._hidden, self._foreign = set(hidden), set()
-        for n, p in hidden.items():
-            self.parameters[n] = p
-            self.by_id[id(p)] = n
+        self.parameters |= hidden
+        self.by_id |= {id(p): n for n, p in hidden.items()}
         for i, optimizer in enumerate(self.optimizers):
             for j, p in enumerate(optimizer_parameters(optimizer)):
                 if id(p) not in self.by_id and isinstance(p, nn.Parameter):
@@ -111,12 +110,10 @@ class ParameterNames:
         """Worked out once for each name, and False for parameters that train: no rule asks."""
         if p.requires_grad and trains:
             return False
-        if name not in self._default_initialized:
-            owner = self.owners.get(name)
-            self._default_initialized[name] = owner is not None and looks_default_initialized(
-                p, owner
-            )
-        return self._default_initialized[name]
+        known, owner = self._default_initialized, self.owners.get(name)
+        if name not in known:
+            known[name] = owner is not None and looks_default_initialized(p, owner)
+        return known[name]
 
 
 def optimizer_parameters(optimizer: Optimizer) -> list[Any]:

@@ -18,10 +18,8 @@ EQUAL_UNITS_STEPS = 3  # before: with a last layer of zeros, units are equal for
 DEAD_UNITS_FRACTION = 0.9  # of a layer's units
 ALIVE_UNITS_FRACTION = DEAD_UNITS_FRACTION / 2  # dead at first: with fewer, training killed them
 INACTIVE_EXAMPLES = 128  # with fewer, a unit may be inactive by chance
-NONLINEAR_MODULES = (
-    *("RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell"),
-    "MultiheadAttention",
-)
+RECURRENT_MODULES = ("RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell")
+NONLINEAR_MODULES = (*RECURRENT_MODULES, "MultiheadAttention")
 
 
 @rule(
@@ -67,10 +65,8 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
             pairs.append(weights)
     if pairs:
         exception = 2 * len(pairs) < len(places) - 1  # most layers do have a nonlinearity
-        name, effect = (
-            "layers without a nonlinearity between them",
-            "together they can do no more than one",
-        )
+        name = "layers without a nonlinearity between them"
+        effect = "together they can do no more than one"
         yield Observation(
             where=join_names(f"between {a} and {b}" for a, b in reversed(pairs)),
             since=0,

@@ -218,17 +218,15 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
         inputs = graph.nodes[node.inputs[0]].inputs
         before = next(graph.source_name(i) for i in inputs if i >= 0)
     name, limit = "share of the target's variance out of range", 100 * UNREACHABLE_TARGET_FRACTION
-    bounds = (Evidence("target from", node.low), Evidence("to", node.high))
+    known = node.high > node.low
+    bounds = (Evidence("target from", node.low), Evidence("to", node.high)) if known else ()
     yield Observation(
         where=_module_at(graph, place),
         since=0,
         title=f"{before.lower()} cannot reach the targets",
         severity="error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning",
         suspects=("target-scale",),
-        evidence=(
-            Evidence(name, 100 * lost, "%", limit),
-            *(bounds if node.high > node.low else ()),
-        ),
+        evidence=(Evidence(name, 100 * lost, "%", limit), *bounds),
         changes=(Change("output", f"without {before.lower()}"),),
     )
 

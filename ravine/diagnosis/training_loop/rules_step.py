@@ -306,10 +306,8 @@ def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
         if last_lr > first_lr or last_lr == 0:
             continue  # a warm-up goes on, or RVN-L18 reports the rate of 0
         if all(_is_unchanged(s) for s in snapshots):
-            name, why = (
-                "share of the weights that a step does not change",
-                "though their gradient is not 0",
-            )
+            name = "share of the weights that a step does not change"
+            why = "though their gradient is not 0"
             share, limit = 100 * (snapshots[-1].unchanged_fraction or 0), 100 * UNCHANGED_FRACTION
             yield Observation(
                 since=snapshots[0].step,

@@ -173,11 +173,9 @@ def find_tables(batch: Tensor, objects: Iterable[Any]) -> tuple[list[Tensor], in
     for other in objects:
         if not issubclass(type(other), Tensor) or other is batch:
             continue
-        if other.device != batch.device or other.layout != batch.layout:
+        if other.device != batch.device or other.layout != batch.layout or other.dim() == 0:
             continue
-        if other.dim() == 0 or len(other) < len(rows):
-            continue
-        if other.numel() != len(other) * rows.shape[1]:
+        if len(other) < len(rows) or other.numel() != len(other) * rows.shape[1]:
             continue
         flat = other.detach().reshape(len(other), -1)[:, :MIN_NUMBERS]
         if len(flat) == len(rows):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmarks.doctor import remedied
-from benchmarks.doctor.programs import ALL
-from benchmarks.doctor.remedied import RANDOM_CHANGES, recommended_change, retrain
+from benchmarks.diagnosis import retrain_with_remedy
+from benchmarks.diagnosis.all_scripts import ALL
+from benchmarks.diagnosis.retrain_with_remedy import RANDOM_CHANGES, recommended_change, retrain
 from ravine.examination.torch_changes import (
     CURES_BY_CAUSE,
     STRENGTHS_BY_CAUSE,
@@ -13,7 +13,7 @@ from ravine.examination.torch_changes import (
 )
 from ravine.finding import TRIABLE_CHANGES
 
-PROGRAMS = {p.name: p for p in ALL}
+SCRIPTS = {p.name: p for p in ALL}
 
 
 def test_every_change_that_is_recommended_can_be_made_again():
@@ -36,8 +36,10 @@ def test_the_search_draws_every_kind_of_change():
 
 @pytest.mark.slow
 def test_a_remedy_is_compared_with_a_search_of_as_many_networks():
-    sick = PROGRAMS["wine/hot"]
-    found = retrain(sick, PROGRAMS[sick.partner], range(1))
-    assert found.doctor is not None and found.before < found.doctor <= 1
+    sick = SCRIPTS["wine/hot"]
+    found = retrain(sick, SCRIPTS[sick.partner], range(1))
+    assert found.remedied is not None and found.before < found.remedied <= 1
     assert found.changes[0].path == "lr" and 10 < found.runs < 40
-    assert remedied.torch_subject.train_program is remedied.train_program  # nothing is left behind
+    assert (
+        retrain_with_remedy.torch_subject.train_program is retrain_with_remedy.train_program
+    )  # nothing is left behind

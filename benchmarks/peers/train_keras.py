@@ -4,7 +4,7 @@ printing.
 
 from __future__ import annotations
 
-import keras
+import keras  # pyright: ignore[reportMissingImports]
 import numpy as np
 
 from benchmarks.cases import MOMENTUM, RATES, Case, Go, Watch, Weights
@@ -32,11 +32,8 @@ def prepare(
         flat = [np.array(array) for array in model.get_weights()]
         return [list(zip(flat[::2], flat[1::2], strict=True))]
 
-    class Watched(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None) -> None:
-            watch(weights)
-
-    callbacks = None if watch is None else [Watched()]
+    on_end = None if watch is None else lambda epoch, logs: watch(weights)
+    callbacks = on_end and [keras.callbacks.LambdaCallback(on_epoch_end=on_end)]
     return lambda: model.fit(
         data.inputs,
         data.classes,

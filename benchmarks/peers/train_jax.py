@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import jax
-import jax.numpy as jnp
+import jax  # pyright: ignore[reportMissingImports]
+import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
 import numpy as np
-import optax
+import optax  # pyright: ignore[reportMissingImports]
 
 from benchmarks.cases import MOMENTUM, RATES, Case, Go, Watch, Weights
 
@@ -76,7 +76,8 @@ def _program(optimizer: str, many: bool):
 
     def epoch(weights, state, inputs, classes, orders):
         def body(held, index):
-            return one(*held, inputs, classes, index), None
+            weights, state = held
+            return one(weights, state, inputs, classes, index), None
 
         return jax.lax.scan(body, (weights, state), orders)[0]
 

@@ -1,4 +1,4 @@
-"""Programs on sequences of at most 20 steps: recurrent networks, attention, convolutions along
+"""Scripts on sequences of at most 20 steps: recurrent networks, attention, convolutions along
 time.
 """
 
@@ -14,8 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, RMSprop
 
-from benchmarks.doctor import data
-from benchmarks.doctor.program import Setup, accuracy, explained, found, group, loader, sick
+from benchmarks.diagnosis import data
+from benchmarks.diagnosis.training_script import (
+    TrainingSetup,
+    accuracy,
+    fault,
+    group,
+    loader,
+    micro_f1,
+    r2,
+)
 
 # Which token came first?
 
@@ -37,16 +45,16 @@ class Reader(nn.Module):
         return logits.softmax(-1) if self.softmax else logits
 
 
-def first(
+def first_token(
     cell: str = "gru",
     batch_first: bool = True,
     softmax: bool = False,
     lr: float = 1e-2,
     mixed: bool = False,
-) -> Setup:
-    d = data.recalled()
+) -> TrainingSetup:
+    d = data.first_tokens()
     y = d.y[torch.randperm(len(d.y), generator=torch.Generator().manual_seed(1))] if mixed else d.y
-    return Setup(
+    return TrainingSetup(
         model=Reader(cell, batch_first, softmax),
         loss=nn.CrossEntropyLoss(),
         train=(d.x, y),
@@ -54,28 +62,28 @@ def first(
         optimizer=partial(Adam, lr=lr),
         batch_size=32,
         epochs=20,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
-FIRST = group(
+FIRST_TOKEN = group(
     "first-token",
-    first,
-    sick(
+    first_token,
+    fault(
         "time-is-batch",
         "shape-pairing",
         batch_first=False,
         answers={"where": "cell", "exact": True, "remedy": ("model", "batch_first=True")},
     ),
-    sick(
+    fault(
         "softmax-inside",
         "output-activation loss learning-rate-low too-few-steps",
         softmax=True,
         lr=1e-3,
         answers={"exact": True, "remedy": ("output", "linear")},
     ),
-    sick("too-hot", "learning-rate-high saturation", lr=1.0, answers={"remedy": ("lr", 1e-2)}),
-    sick(
+    fault("too-hot", "learning-rate-high saturation", lr=1.0, answers={"remedy": ("lr", 1e-2)}),
+    fault(
         "answers-of-others",
         "labels",
         mixed=True,
@@ -112,13 +120,13 @@ def adding(
     lr: float = 2e-3,
     flat: bool = False,
     frozen: bool = False,
-) -> Setup:
+) -> TrainingSetup:
     d = data.adding()
     model = Plain(act, scale)
     model.again.weight.requires_grad_(not frozen)
     model.inward.weight.requires_grad_(not frozen)
     model.inward.bias.requires_grad_(not frozen)
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=lambda out, y: ((out - y) ** 2).mean(),
         train=(d.x, d.y[:, 0] if flat else d.y),
@@ -126,33 +134,33 @@ def adding(
         optimizer=lambda parameters: Adam([p for p in parameters if p.requires_grad], lr=lr),
         batch_size=30,
         epochs=40,
-        judge=explained(d.tx, d.ty),
+        scorer=r2(d.tx, d.ty),
     )
 
 
 ADDING = group(
     "adding",
     adding,
-    sick(
+    fault(
         "sigmoid-states",
         "hidden-activation vanishing learning-rate-low too-few-steps",
         act=torch.sigmoid,
         answers={"where": "again", "remedy": ("activation", "tanh")},
     ),
-    sick(
+    fault(
         "echo",
         "initialization exploding",
         act=torch.relu,
         scale=3.0,
         answers={"where": "again", "remedy": ("init", "orthogonal")},
     ),
-    sick(
+    fault(
         "sums-with-all",
         "shape-pairing",
         flat=True,
         answers={"exact": True, "remedy": ("target.scale", "[N, 1]")},
     ),
-    sick(
+    fault(
         "only-the-output-learns",
         "frozen-parameters",
         frozen=True,
@@ -187,12 +195,12 @@ def waves(
     last: Callable[[], nn.Module] | None = None,
     lr: float = 0.1,
     start: bool = False,
-) -> Setup:
+) -> TrainingSetup:
     """Readings of a sensor around `level`."""
     d = data.waves().inputs(lambda x: x * height + level).targets(lambda y: y * height + level)
     shift, scale = (float(d.x.mean()), float(d.x.std())) if scaled else (0.0, 1.0)
     d = d.inputs(lambda x: (x - shift) / scale)
-    return Setup(
+    return TrainingSetup(
         model=Forecaster(last() if last else None, start),
         loss=F.mse_loss,
         train=(d.x, (d.y - shift) / scale),
@@ -200,14 +208,14 @@ def waves(
         optimizer=partial(SGD, lr=lr, momentum=0.9),
         batch_size=24,
         epochs=15,
-        judge=explained(d.tx, d.ty, scale, shift),
+        scorer=r2(d.tx, d.ty, scale, shift),
     )
 
 
 WAVES = group(
     "waves",
     waves,
-    sick(
+    fault(
         "around-300",
         "input-scale target-scale saturation",
         level=300.0,
@@ -216,13 +224,13 @@ WAVES = group(
         lr=0.01,
         answers={"remedy": ("input.scale", "standardize")},
     ),
-    sick(
+    fault(
         "never-below-zero",
         "output-activation dead-units",
         last=nn.ReLU,
         answers={"where": "last", "remedy": ("output", "linear")},
     ),
-    sick("creeping", "learning-rate-low too-few-steps", lr=1e-4, answers={"remedy": ("lr", 0.1)}),
+    fault("creeping", "learning-rate-low too-few-steps", lr=1e-4, answers={"remedy": ("lr", 0.1)}),
     family="sequence",
     task="regression",
     network="recurrent",
@@ -298,10 +306,10 @@ def writer(
     axis: int = -1,
     decay: float = 0.0,
     copies: bool = False,
-) -> Setup:
+) -> TrainingSetup:
     d = data.text()
     y, vy = (d.x, d.vx) if copies else (d.y, d.vy)
-    return Setup(
+    return TrainingSetup(
         model=Writer(mask, axis, std=std),
         loss=loss,
         train=(d.x, y),
@@ -309,14 +317,14 @@ def writer(
         optimizer=lambda parameters: AdamW(parameters, lr=lr, weight_decay=decay),
         batch_size=20,
         epochs=18,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 WRITER = group(
     "writer",
     writer,
-    sick(
+    fault(
         "sees-the-future",
         "causality",
         mask="",
@@ -327,14 +335,14 @@ WRITER = group(
             "remedy": ("model", "mask"),
         },
     ),
-    sick(
+    fault(
         "targets-turned",
         "shape-pairing labels",
         loss=turned_loss,
         answers={"exact": True, "remedy": ("loss", "reshape, not transpose")},
     ),
-    sick("too-hot", "learning-rate-high", lr=0.3, answers={"remedy": ("lr", 5e-3)}),
-    sick(
+    fault("too-hot", "learning-rate-high", lr=0.3, answers={"remedy": ("lr", 5e-3)}),
+    fault(
         "writes-the-same-again",
         "labels leakage",
         copies=True,
@@ -348,7 +356,7 @@ WRITER = group(
 PAST = group(
     "writer-masked",
     partial(writer, lr=3e-3, std=0.02),
-    sick(
+    fault(
         "mask-transposed",
         "causality",
         mask="transposed",
@@ -359,7 +367,7 @@ PAST = group(
             "remedy": ("model", "mask"),
         },
     ),
-    sick(
+    fault(
         "over-the-queries",
         "causality shape-pairing",
         axis=1,
@@ -370,13 +378,13 @@ PAST = group(
             "remedy": ("model", "softmax over the keys"),
         },
     ),
-    sick(
+    fault(
         "huge-embeddings",
         "initialization saturation too-few-steps",
         std=120.0,
         answers={"where": "token", "remedy": ("init", "0.02")},
     ),
-    sick("all-decay", "over-regularized", decay=100.0, answers={"remedy": ("decay", 0.0)}),
+    fault("all-decay", "over-regularized", decay=100.0, answers={"remedy": ("decay", 0.0)}),
     family="sequence",
     task="generation",
     network="attention",
@@ -410,13 +418,13 @@ def majority(
     noise: float = 0.0,
     epochs: int = 12,
     some: int = 480,
-) -> Setup:
+) -> TrainingSetup:
     d = data.brackets()
     y = d.y[:some]
     if noise:
         flips = torch.rand(len(y), generator=torch.Generator().manual_seed(5)) < noise
         y = torch.where(flips, 1 - y, y)
-    return Setup(
+    return TrainingSetup(
         model=Pool(frozen, drop),
         loss=nn.CrossEntropyLoss(),
         train=loader(d.x[:some], y, 32),
@@ -424,27 +432,27 @@ def majority(
         optimizer=lambda parameters: AdamW([p for p in parameters if p.requires_grad], lr=lr),
         batch_size=32,
         epochs=epochs,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 MAJORITY = group(
     "majority",
     majority,
-    sick(
+    fault(
         "no-warm-up-no-mercy",
         "learning-rate-high schedule",
         lr=1.0,
         answers={"remedy": ("lr", 3e-3)},
     ),
-    sick(
+    fault(
         "mostly-dropped",
         "dropout over-regularized too-few-steps",
         drop=0.9,
         answers={"where": "encoder", "remedy": ("dropout", 0.1)},
     ),
-    sick("coin-for-a-label", "labels", noise=0.45, answers={"remedy": ("data", "right labels")}),
-    sick(
+    fault("coin-for-a-label", "labels", noise=0.45, answers={"remedy": ("data", "right labels")}),
+    fault(
         "two-looks",
         "too-few-steps learning-rate-low",
         lr=1e-4,
@@ -476,14 +484,14 @@ class Tagger(nn.Module):
         return self.conv(self.embed(tokens).transpose(1, 2)).transpose(1, 2)
 
 
-def tagged(
+def token_tags(
     kernel: int = 5,
     act: Callable[[], nn.Module] = nn.ReLU,
     loss: Any = token_loss,
     lr: float = 5e-3,
-) -> Setup:
-    d = data.tagged()
-    return Setup(
+) -> TrainingSetup:
+    d = data.token_tags()
+    return TrainingSetup(
         model=Tagger(act, kernel),
         loss=loss,
         train=loader(d.x, d.y, 15),
@@ -491,26 +499,26 @@ def tagged(
         optimizer=partial(RMSprop, lr=lr),
         batch_size=15,
         epochs=20,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
-TAGGED = group(
+TOKEN_TAGS = group(
     "tagger",
-    tagged,
-    sick(
+    token_tags,
+    fault(
         "sees-one-token",
         "architecture-too-small",
         kernel=1,
         answers={"where": "conv.0", "remedy": ("model", "kernel 5")},
     ),
-    sick(
+    fault(
         "straight-convolutions",
         "hidden-activation",
         act=nn.Identity,
         answers={"where": "conv", "exact": True, "remedy": ("activation", "relu")},
     ),
-    sick(
+    fault(
         "tags-turned",
         "shape-pairing labels",
         loss=turned_loss,
@@ -532,7 +540,7 @@ def pulses(
     width: int = 16,
     decay: float = 0.0,
     lr: float = 0.03,
-) -> Setup:
+) -> TrainingSetup:
     d = data.pulses().inputs(lambda x: x * shrink)
     if (
         viewed
@@ -549,7 +557,7 @@ def pulses(
     )
     if bias:
         nn.init.constant_(model[0].bias, bias)  # pyright: ignore[reportArgumentType]
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.CrossEntropyLoss(),
         train=(d.x, d.y),
@@ -557,26 +565,26 @@ def pulses(
         optimizer=partial(SGD, lr=lr, momentum=0.9, weight_decay=decay),
         batch_size=20,
         epochs=20,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 PULSES = group(
     "pulses",
     pulses,
-    sick(
+    fault(
         "microvolts", "input-scale", shrink=1e-4, answers={"remedy": ("input.scale", "standardize")}
     ),
-    sick(
+    fault(
         "born-dead",
         "dead-units initialization",
         bias=-30.0,
         answers={"where": "0", "remedy": ("init", "zero bias")},
     ),
-    sick(
+    fault(
         "one-filter", "architecture-too-small", width=1, answers={"remedy": ("model", "16 filters")}
     ),
-    sick("heavy-hand", "over-regularized", decay=0.2, answers={"remedy": ("decay", 0.0)}),
+    fault("heavy-hand", "over-regularized", decay=0.2, answers={"remedy": ("decay", 0.0)}),
     family="sequence",
     task="classification",
     network="cnn",
@@ -604,10 +612,10 @@ def bag(
     loss: Any = F.binary_cross_entropy_with_logits,
     threshold: float = 0.0,
     lr: float = 1e-2,
-) -> Setup:
+) -> TrainingSetup:
     d = data.text()
     y, vy, ty = (F.one_hot(x, 8).sum(1).ge(3).float() for x in (d.x, d.vx, d.tx))
-    return Setup(
+    return TrainingSetup(
         model=Bag(last),
         loss=loss,
         train=loader(d.x, y, 25),
@@ -615,14 +623,14 @@ def bag(
         optimizer=partial(Adam, lr=lr),
         batch_size=25,
         epochs=20,
-        judge=found(d.tx, ty, threshold),
+        scorer=micro_f1(d.tx, ty, threshold),
     )
 
 
 BAG = group(
     "bag",
     bag,
-    sick(
+    fault(
         "logits-as-probabilities",
         "loss output-activation",
         last=torch.relu,
@@ -630,7 +638,7 @@ BAG = group(
         threshold=0.5,
         answers={"remedy": ("loss", "binary cross-entropy")},
     ),
-    sick(
+    fault(
         "over-the-batch",
         "output-activation shape-pairing",
         last=partial(torch.softmax, dim=0),
@@ -638,7 +646,7 @@ BAG = group(
         threshold=0.5,
         answers={"exact": True, "remedy": ("output", "sigmoid")},
     ),
-    sick(
+    fault(
         "all-on-zero", "learning-rate-low too-few-steps", lr=1e-5, answers={"remedy": ("lr", 1e-2)}
     ),
     family="sequence",
@@ -647,4 +655,4 @@ BAG = group(
 )
 
 
-PROGRAMS = (*FIRST, *ADDING, *WAVES, *WRITER, *PAST, *MAJORITY, *TAGGED, *PULSES, *BAG)
+SCRIPTS = (*FIRST_TOKEN, *ADDING, *WAVES, *WRITER, *PAST, *MAJORITY, *TOKEN_TAGS, *PULSES, *BAG)

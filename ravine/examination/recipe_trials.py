@@ -36,7 +36,7 @@ MAX_LOSS_RATIO = 2.0  # times the constant's loss: or a few bad runs would hide 
 
 
 @dataclass(frozen=True)
-class RecipeBench:
+class RecipeTrials:
     """What trials of a recipe need: the recipe (resolved) on a task that is small enough, its run,
     and the loss of the best constant answer.
     """
@@ -85,9 +85,9 @@ class RecipeBench:
         return [SeedRun(*next(values)) if ok else SeedRun(math.nan, None) for ok in alive]
 
 
-def prepare_bench(
+def prepare_trials(
     recipe: Recipe, task: Task, run: Run | None, frame: TableLike | None, *, say: Say
-) -> RecipeBench:
+) -> RecipeTrials:
     """Everything that trials need; the recipe is trained where there is no run of it on these
     examples with enough seeds.
     """
@@ -103,7 +103,7 @@ def prepare_bench(
         say(f"training the recipe as it is: {steps:,} steps, {TRIAL_SEEDS} seeds")
         run, whole = train_on([small], [short])[0], whole and short.epochs == recipe.epochs
     budget = TrialBudget(SCREENING_SEEDS, screening, TRIAL_SEEDS, length)
-    return RecipeBench(recipe, small, frame, run, whole, constant_task_loss(small), budget)
+    return RecipeTrials(recipe, small, frame, run, whole, constant_task_loss(small), budget)
 
 
 def cut_task(task: Task, recipe: Recipe) -> Task:
@@ -150,11 +150,7 @@ def constant_task_loss(task: Task) -> float:
     held_out = evaluated_examples(task)
     targets = evenly_spaced(task.train, MAX_EVALUATED_EXAMPLES).targets
     assert held_out.targets is not None and targets is not None
-    if task.kind == "classes":
-        shares = torch.bincount(targets.reshape(-1).long(), minlength=task.outputs).double()
-        constant = shares / shares.sum()
-    else:
-        constant = targets.double().reshape(len(targets), -1).mean(0)
+    constant = metrics.constant_prediction(targets, task.outputs)
     predictions = constant.expand(1, held_out.count, -1)
     return float(_losses(task, predictions, held_out.targets)[0])
 

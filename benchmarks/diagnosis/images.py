@@ -1,4 +1,4 @@
-"""Programs on pictures: digits, shapes, colors, spots; convolutions mostly, some perceptrons."""
+"""Scripts on images: digits, shapes, colors, spots; convolutions mostly, some perceptrons."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.doctor import data
-from benchmarks.doctor.program import (
-    Judge,
-    Setup,
+from benchmarks.diagnosis import data
+from benchmarks.diagnosis.training_script import (
+    Scorer,
+    TrainingSetup,
     accuracy,
-    explained,
-    found,
+    fault,
     group,
     loader,
-    recall,
-    sick,
+    mean_recall,
+    micro_f1,
+    r2,
 )
 
 # Digits by a small convolutional network
@@ -50,9 +50,9 @@ def lenet(
     stretch: float = 1 / 16,
     lr: float = 0.05,
     epochs: int = 5,
-) -> Setup:
+) -> TrainingSetup:
     d = data.digits().inputs(lambda x: x * stretch)
-    return Setup(
+    return TrainingSetup(
         model=Lenet(drop, softmax),
         loss=F.cross_entropy,
         train=loader(d.x, d.y, 32),
@@ -60,38 +60,38 @@ def lenet(
         optimizer=partial(SGD, lr=lr, momentum=0.9),
         batch_size=32,
         epochs=epochs,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 LENET = group(
     "lenet",
     lenet,
-    sick(
+    fault(
         "softmax-twice",
         "output-activation loss",
         softmax=True,
         answers={"exact": True, "remedy": ("output", "linear")},
     ),
-    sick(
+    fault(
         "bright",
         "input-scale learning-rate-high exploding",
         stretch=16.0,
         answers={"remedy": ("input.scale", "standardize")},
     ),
-    sick(
+    fault(
         "dim",
         "input-scale",
         stretch=1 / 16 / 255,
         answers={"remedy": ("input.scale", "standardize")},
     ),
-    sick(
+    fault(
         "dropout-97",
         "dropout over-regularized",
         drop=0.97,
         answers={"where": "drop", "remedy": ("dropout", 0.0)},
     ),
-    family="picture",
+    family="image",
     task="classification",
     network="cnn",
 )
@@ -104,7 +104,9 @@ def nearest(classes: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], f
     return lambda out, y: float((classes(out) == y).float().mean())
 
 
-def flat_digits(std: float = 0.0, lr: float = 0.1, number: bool = False, shift: int = 0) -> Setup:
+def flat_digits(
+    std: float = 0.0, lr: float = 0.1, number: bool = False, shift: int = 0
+) -> TrainingSetup:
     d = data.digits().inputs(lambda x: x.flatten(1) / 8 - 1)
     model = nn.Sequential(
         nn.Linear(64, 32),
@@ -119,10 +121,10 @@ def flat_digits(std: float = 0.0, lr: float = 0.1, number: bool = False, shift: 
     loss: Any = (
         (lambda out, y: F.mse_loss(out[:, 0], y.float())) if number else nn.CrossEntropyLoss()
     )
-    judge = accuracy(d.tx, d.ty)
+    scorer = accuracy(d.tx, d.ty)
     if number:
-        judge = Judge(d.tx, d.ty, nearest(lambda out: out[:, 0].round()), judge.chance)
-    return Setup(
+        scorer = Scorer(d.tx, d.ty, nearest(lambda out: out[:, 0].round()), scorer.chance)
+    return TrainingSetup(
         model=model,
         loss=loss,
         train=(d.x, d.y.roll(shift)),
@@ -130,38 +132,38 @@ def flat_digits(std: float = 0.0, lr: float = 0.1, number: bool = False, shift: 
         optimizer=lambda parameters: SGD(parameters, lr=0.01 if number else lr),
         batch_size=32,
         epochs=12,
-        judge=judge,
+        scorer=scorer,
     )
 
 
 FLAT_DIGITS = group(
     "flat-digits",
     flat_digits,
-    sick(
+    fault(
         "wild-weights",
         "initialization learning-rate-high",
         std=3.0,
         answers={"where": "0", "remedy": ("init", "kaiming")},
     ),
-    sick(
+    fault(
         "far-too-fast",
         "learning-rate-high exploding dead-units",
         lr=15.0,
         answers={"remedy": ("lr", 0.1)},
     ),
-    sick(
+    fault(
         "class-as-a-number",
         "loss",
         number=True,
         answers={"where": "4", "remedy": ("loss", "cross-entropy")},
     ),
-    sick(
+    fault(
         "labels-one-row-off",
         "labels",
         shift=1,
         answers={"remedy": ("data", "pair the labels again")},
     ),
-    family="picture",
+    family="image",
     task="classification",
     network="mlp",
 )
@@ -189,7 +191,7 @@ def deep(
     norm: bool = True,
     act: Callable[[], nn.Module] = nn.ReLU,
     std: float = 0.0,
-) -> Setup:
+) -> TrainingSetup:
     d = data.digits().inputs(lambda x: x.flatten(1) / 16)
     model = nn.Sequential(
         nn.Linear(64, 32), *[Block(32, add, norm, act()) for _ in range(depth)], nn.Linear(32, 10)
@@ -198,7 +200,7 @@ def deep(
         for m in model.modules():
             if isinstance(m, nn.Linear):
                 nn.init.normal_(m.weight, std=std)
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.CrossEntropyLoss(),
         train=(d.x, d.y),
@@ -206,21 +208,21 @@ def deep(
         optimizer=partial(Adam, lr=1e-3),
         batch_size=64,
         epochs=8,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 DEEP = group(
     "deep-digits",
     deep,
-    sick(
+    fault(
         "no-shortcuts",
         "vanishing architecture-too-deep initialization normalization",
         add=False,
         norm=False,
         answers={"where": "0", "remedy": ("init", "kaiming")},
     ),
-    sick(
+    fault(
         "no-shortcuts-sigmoid",
         "vanishing hidden-activation architecture-too-deep",
         add=False,
@@ -229,14 +231,14 @@ DEEP = group(
         depth=6,
         answers={"where": "0", "remedy": ("activation", "relu")},
     ),
-    sick(
+    fault(
         "large-weights",
         "initialization exploding",
         std=1.2,
         norm=False,
         answers={"where": "1.linear", "remedy": ("init", "kaiming")},
     ),
-    family="picture",
+    family="image",
     task="classification",
     network="mlp",
 )
@@ -245,8 +247,8 @@ DEEP = group(
 # Bars: batch norm and augmentation
 
 
-class Augmented(Dataset[tuple[Tensor, Tensor]]):
-    """Pictures, each changed when it is fetched."""
+class AugmentedImages(Dataset[tuple[Tensor, Tensor]]):
+    """Images, each changed when it is fetched."""
 
     def __init__(self, x: Tensor, y: Tensor, change: Callable[[Tensor], Tensor] | None) -> None:
         self.x, self.y, self.change = x, y, change
@@ -258,17 +260,17 @@ class Augmented(Dataset[tuple[Tensor, Tensor]]):
         return (self.change(self.x[i]) if self.change else self.x[i]), self.y[i]
 
 
-def turned(picture: Tensor) -> Tensor:
+def rotate_randomly(image: Tensor) -> Tensor:
     """By a quarter: a standing bar lies, a rising one falls."""
-    return torch.rot90(picture, int(torch.randint(0, 2, ())), (1, 2))
+    return torch.rot90(image, int(torch.randint(0, 2, ())), (1, 2))
 
 
-def blotted(picture: Tensor) -> Tensor:
+def erase_most(image: Tensor) -> Tensor:
     """All but a corner is erased."""
-    picture = picture.clone()
-    picture[:, 2:] = 0.0
-    picture[:, :, 2:] = 0.0
-    return picture
+    image = image.clone()
+    image[:, 2:] = 0.0
+    image[:, :, 2:] = 0.0
+    return image
 
 
 def bars(
@@ -277,7 +279,7 @@ def bars(
     batch: int = 32,
     lr: float = 3e-3,
     spread: float = 1.0,
-) -> Setup:
+) -> TrainingSetup:
     d = data.shapes().inputs(lambda x: x * spread)
     model = nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1),
@@ -291,50 +293,53 @@ def bars(
         nn.Flatten(),
         nn.Linear(48, 4),
     )
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.CrossEntropyLoss(),
-        train=DataLoader(Augmented(d.x, d.y, change), batch_size=batch, shuffle=True),
+        train=DataLoader(AugmentedImages(d.x, d.y, change), batch_size=batch, shuffle=True),
         validation=(d.vx, d.vy),
         optimizer=lambda parameters: AdamW(parameters, lr=lr),
         batch_size=batch,
         epochs=10,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 BARS = group(
     "bars",
     bars,
-    sick(
-        "turned", "augmentation labels", change=turned, answers={"remedy": ("data", "no rotation")}
+    fault(
+        "turned",
+        "augmentation labels",
+        change=rotate_randomly,
+        answers={"remedy": ("data", "no rotation")},
     ),
-    sick("blotted", "augmentation", change=blotted, answers={"remedy": ("data", "erase less")}),
-    sick(
+    fault("blotted", "augmentation", change=erase_most, answers={"remedy": ("data", "erase less")}),
+    fault(
         "last-batch-only",
         "normalization train-eval-mode",
         momentum=0.0,
         spread=40.0,
         answers={"where": "1", "remedy": ("model", "momentum 0.1")},
     ),
-    sick(
+    fault(
         "pace-of-a-snail",
         "learning-rate-low too-few-steps",
         lr=2e-6,
         answers={"remedy": ("lr", 3e-3)},
     ),
-    family="picture",
+    family="image",
     task="classification",
     network="cnn",
 )
 
 
-# Color pictures as files have them
+# Color images as files have them
 
 
 def colors(
     viewed: bool = False, ordered: bool = False, unlike: bool = False, frozen: bool = False
-) -> Setup:
+) -> TrainingSetup:
     d = data.colors()
     move = (
         (lambda x: x.view(-1, 3, 8, 8))
@@ -342,7 +347,10 @@ def colors(
         else (lambda x: x.permute(0, 3, 1, 2).contiguous())
     )
     d = d.inputs(move)
-    normal = lambda x: (x - 100.0) / 40.0  # noqa: E731
+
+    def normal(x: Tensor) -> Tensor:
+        return (x - 100.0) / 40.0
+
     x, y = normal(d.x), d.y
     vx, tx = (d.vx / 255.0, d.tx / 255.0) if unlike else (normal(d.vx), normal(d.tx))
     if ordered:
@@ -358,10 +366,11 @@ def colors(
         nn.Linear(12, 3),
     )
     if frozen:
-        model[6].weight.requires_grad_(False)  # pyright: ignore
-        model[6].bias.requires_grad_(False)  # pyright: ignore
-        nn.init.zeros_(model[6].weight)  # pyright: ignore
-    return Setup(
+        head = model[6]
+        assert isinstance(head, nn.Linear)
+        head.requires_grad_(False)
+        nn.init.zeros_(head.weight)
+    return TrainingSetup(
         model=model,
         loss=nn.CrossEntropyLoss(),
         train=loader(x, y, 25, shuffle=not ordered),
@@ -369,38 +378,38 @@ def colors(
         optimizer=SGD([p for p in model.parameters() if p.requires_grad], lr=0.05, momentum=0.9),
         batch_size=25,
         epochs=12,
-        judge=accuracy(tx, d.ty),
+        scorer=accuracy(tx, d.ty),
     )
 
 
 COLORS = group(
     "colors",
     colors,
-    sick(
+    fault(
         "viewed-not-permuted",
         "shape-pairing data-degenerate",
         viewed=True,
         answers={"remedy": ("data", "permute")},
     ),
-    sick(
+    fault(
         "class-after-class",
         "shuffling learning-rate-high",
         ordered=True,
         answers={"remedy": ("data", "shuffle")},
     ),
-    sick(
+    fault(
         "validated-otherwise",
         "split input-scale normalization",
         unlike=True,
         answers={"where": "validation", "remedy": ("data", "the same scaling")},
     ),
-    sick(
+    fault(
         "frozen-head",
         "frozen-parameters initialization",
         frozen=True,
         answers={"where": "6", "exact": True, "unmoved": "6.weight", "proof": "unmoved"},
     ),
-    family="picture",
+    family="image",
     task="classification",
     network="cnn",
 )
@@ -430,7 +439,7 @@ def spots(
     lr: float = 0.05,
     act: Callable[[Tensor], Tensor] = torch.relu,
     zeros: bool = False,
-) -> Setup:
+) -> TrainingSetup:
     d = data.spots()
     if not pixels:
         d = d.targets(lambda y: (y - 5.5) / 5.5)
@@ -439,7 +448,7 @@ def spots(
         for parameter in model.hidden.parameters():
             nn.init.zeros_(parameter)
         nn.init.zeros_(model.out.weight)
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.SmoothL1Loss(reduction=reduction),
         train=(d.x, d.y),
@@ -447,57 +456,60 @@ def spots(
         optimizer=partial(SGD, lr=lr, momentum=0.9),
         batch_size=30,
         epochs=20,
-        judge=explained(d.tx, d.ty),
+        scorer=r2(d.tx, d.ty),
     )
 
 
 SPOTS = group(
     "spots",
     spots,
-    sick(
+    fault(
         "tanh-for-pixels",
         "output-activation target-scale",
         last=nn.Tanh,
         pixels=True,
         answers={"where": "last", "exact": True, "remedy": ("output", "linear")},
     ),
-    sick(
+    fault(
         "positive-only",
         "output-activation",
         last=nn.Softplus,
         answers={"where": "last", "remedy": ("output", "linear")},
     ),
-    sick(
+    fault(
         "added-up",
         "loss-reduction learning-rate-high exploding dead-units",
         reduction="sum",
         lr=0.2,
         answers={"remedy": ("loss", "mean")},
     ),
-    sick(
+    fault(
         "nothing-flows",
         "initialization",
         zeros=True,
         answers={"where": "hidden", "exact": True, "unmoved": "hidden.weight", "proof": "unmoved"},
     ),
-    family="picture",
+    family="image",
     task="regression",
     network="cnn",
 )
 
 
-# Which segments are lit? several labels per picture
+# Which segments are lit? several labels per image
 
 
-def lit(
+def bright_quarters(
     loss: Any = nn.MultiLabelSoftMarginLoss,
     last: nn.Module | None = None,
     threshold: float = 0.0,
     upside: bool = False,
-) -> Setup:
-    """Labels: is the quarter of the digit's picture brighter than usual? Four answers."""
+) -> TrainingSetup:
+    """Labels: is the quarter of the digit's image brighter than usual? Four answers."""
     d = data.digits().inputs(lambda x: x / 16)
-    parts = lambda x: F.avg_pool2d(x, 4).flatten(1)  # noqa: E731
+
+    def parts(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 4).flatten(1)
+
     usual = parts(d.x).median(0).values
     d = d._replace(
         y=(parts(d.x) > usual).float(),
@@ -511,7 +523,7 @@ def lit(
     if last is not None:
         model.append(last)
     criterion: Any = nn.BCEWithLogitsLoss(pos_weight=weight) if upside else loss()
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=criterion,
         train=loader(d.x, d.y, 40, drop_last=True),
@@ -519,14 +531,14 @@ def lit(
         optimizer=partial(Adam, lr=3e-3),
         batch_size=40,
         epochs=8,
-        judge=found(d.tx, d.ty, threshold),
+        scorer=micro_f1(d.tx, d.ty, threshold),
     )
 
 
-LIT = group(
+BRIGHT_QUARTERS = group(
     "lit",
-    lit,
-    sick(
+    bright_quarters,
+    fault(
         "softmax-head",
         "output-activation loss",
         last=nn.Softmax(1),
@@ -534,19 +546,19 @@ LIT = group(
         threshold=0.5,
         answers={"where": "4", "exact": True, "remedy": ("output", "sigmoid")},
     ),
-    sick(
+    fault(
         "sigmoid-before-margin",
         "output-activation loss",
         last=nn.Sigmoid(),
         answers={"where": "4", "exact": True, "remedy": ("output", "linear")},
     ),
-    sick(
+    fault(
         "yes-counts-nothing",
         "imbalance loss",
         upside=True,
         answers={"remedy": ("loss", "weight 1")},
     ),
-    family="picture",
+    family="image",
     task="multi-label",
     network="cnn",
 )
@@ -570,11 +582,11 @@ def coder(
     last: Callable[[], nn.Module] = nn.Identity,
     lr: float = 3e-3,
     decay: float = 0.0,
-) -> Setup:
+) -> TrainingSetup:
     d = data.digits().inputs(lambda x: x.flatten(1))
     mean, std = d.x.mean(), d.x.std()
     d = d.inputs(lambda x: (x - mean) / std)
-    return Setup(
+    return TrainingSetup(
         model=Coder(code, nn.SiLU, last()),
         loss=nn.MSELoss(),
         train=(d.x, d.x.clone()),
@@ -582,28 +594,28 @@ def coder(
         optimizer=lambda parameters: AdamW(parameters, lr=lr, weight_decay=decay),
         batch_size=32,
         epochs=12,
-        judge=explained(d.tx, d.tx),
+        scorer=r2(d.tx, d.tx),
     )
 
 
 CODER = group(
     "coder",
     coder,
-    sick(
+    fault(
         "code-of-one",
         "architecture-too-small",
         code=1,
         answers={"where": "encoder.2", "remedy": ("model", "a code of 12")},
     ),
-    sick(
+    fault(
         "sigmoid-of-standardized",
         "output-activation input-scale target-scale",
         last=nn.Sigmoid,
         answers={"where": "decoder.3", "exact": True, "remedy": ("output", "linear")},
     ),
-    sick("jumping", "learning-rate-high", lr=1.0, answers={"remedy": ("lr", 3e-3)}),
-    sick("decays-too-much", "over-regularized", decay=60.0, answers={"remedy": ("decay", 0.0)}),
-    family="picture",
+    fault("jumping", "learning-rate-high", lr=1.0, answers={"remedy": ("lr", 3e-3)}),
+    fault("decays-too-much", "over-regularized", decay=60.0, answers={"remedy": ("decay", 0.0)}),
+    family="image",
     task="regression",
     network="mlp",
 )
@@ -612,7 +624,7 @@ CODER = group(
 # One digit against all, seldom seen
 
 
-def eights(weighted: bool = True, lr: float = 5e-3) -> Setup:
+def eights(weighted: bool = True, lr: float = 5e-3) -> TrainingSetup:
     d = data.digits().inputs(lambda x: x / 16).targets(lambda y: (y == 8).long())
     rows = torch.cat([(d.y == 0).nonzero()[:, 0], (d.y == 1).nonzero()[:12, 0]])
     x, y = d.x[rows], d.y[rows]
@@ -620,7 +632,7 @@ def eights(weighted: bool = True, lr: float = 5e-3) -> Setup:
     model = nn.Sequential(
         nn.Conv2d(1, 6, 3), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(54, 2)
     )
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.CrossEntropyLoss(weight=weights),
         train=(x, y),
@@ -628,18 +640,18 @@ def eights(weighted: bool = True, lr: float = 5e-3) -> Setup:
         optimizer=partial(Adam, lr=lr),
         batch_size=50,
         epochs=15,
-        judge=recall(d.tx, d.ty),
+        scorer=mean_recall(d.tx, d.ty),
     )
 
 
 EIGHTS = group(
     "eights",
     eights,
-    sick("seldom-seen", "imbalance", weighted=False, answers={"remedy": ("loss", "weighted")}),
-    family="picture",
+    fault("seldom-seen", "imbalance", weighted=False, answers={"remedy": ("loss", "weighted")}),
+    family="image",
     task="classification",
     network="cnn",
 )
 
 
-PROGRAMS = (*LENET, *FLAT_DIGITS, *DEEP, *BARS, *COLORS, *SPOTS, *LIT, *CODER, *EIGHTS)
+SCRIPTS = (*LENET, *FLAT_DIGITS, *DEEP, *BARS, *COLORS, *SPOTS, *BRIGHT_QUARTERS, *CODER, *EIGHTS)

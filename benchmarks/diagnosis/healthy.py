@@ -1,6 +1,4 @@
-"""Healthy programs that look odd: what a hasty doctor would call sick, and which learns all the
-same.
-"""
+"""Healthy scripts that look odd: they learn, though a hasty reader would call them sick."""
 
 from __future__ import annotations
 
@@ -14,29 +12,29 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, RMSprop, lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
-from benchmarks.doctor import data
-from benchmarks.doctor.program import (
-    Judge,
-    Program,
-    Setup,
+from benchmarks.diagnosis import data
+from benchmarks.diagnosis.training_script import (
+    Scorer,
+    TrainingScript,
+    TrainingSetup,
     Watch,
     accuracy,
-    binary,
-    explained,
-    found,
+    binary_accuracy,
     loader,
-    recall,
+    mean_recall,
+    micro_f1,
+    r2,
 )
 
 # Networks that look odd
 
 
-def sparse() -> Setup:
+def sparse() -> TrainingSetup:
     """Most units are silent for most examples: the biases start below zero, and only a few fire."""
     d = data.clusters(700).standardized()
     model = nn.Sequential(nn.Linear(20, 256), nn.ReLU(), nn.Linear(256, 4))
     nn.init.constant_(model[0].bias, -0.9)  # pyright: ignore[reportArgumentType]
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.CrossEntropyLoss(),
         train=(d.x, d.y),
@@ -44,14 +42,14 @@ def sparse() -> Setup:
         optimizer=partial(Adam, lr=5e-3),
         batch_size=32,
         epochs=9,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
-def linear() -> Setup:
+def linear() -> TrainingSetup:
     """No hidden layer at all, where none is needed: logistic regression."""
     d = data.cancer().standardized()
-    return Setup(
+    return TrainingSetup(
         model=nn.Linear(30, 1),
         loss=lambda out, y: F.binary_cross_entropy_with_logits(out[:, 0], y),
         train=(d.x, d.y),
@@ -59,11 +57,11 @@ def linear() -> Setup:
         optimizer=partial(SGD, lr=0.1),
         batch_size=20,
         epochs=12,
-        judge=binary(d.tx, d.ty),
+        scorer=binary_accuracy(d.tx, d.ty),
     )
 
 
-def zeros() -> Setup:
+def zeros() -> TrainingSetup:
     """Softmax regression that starts from zeros, as it may: no two of its units could be the
     same.
     """
@@ -71,7 +69,7 @@ def zeros() -> Setup:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     nn.init.zeros_(model[1].weight)  # pyright: ignore[reportArgumentType]
     nn.init.zeros_(model[1].bias)  # pyright: ignore[reportArgumentType]
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=F.cross_entropy,
         train=(d.x, d.y),
@@ -79,7 +77,7 @@ def zeros() -> Setup:
         optimizer=partial(SGD, lr=0.5),
         batch_size=50,
         epochs=10,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
@@ -106,10 +104,10 @@ class Pretrained(nn.Module):
         return self.head(self.body(x))
 
 
-def frozen() -> Setup:
+def frozen() -> TrainingSetup:
     d = data.digits().inputs(lambda x: x / 16)
     model = Pretrained(d.x, d.y)
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.CrossEntropyLoss(),
         train=loader(d.x, d.y, 32),
@@ -117,7 +115,7 @@ def frozen() -> Setup:
         optimizer=SGD(model.head.parameters(), lr=0.1, momentum=0.9),
         batch_size=32,
         epochs=6,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
@@ -140,9 +138,9 @@ class Fixup(nn.Module):
         return self.out(x)
 
 
-def fixup() -> Setup:
+def fixup() -> TrainingSetup:
     d = data.friedman().standardized().targets_standardized().targets(lambda y: y[:, None])
-    return Setup(
+    return TrainingSetup(
         model=Fixup(),
         loss=nn.MSELoss(),
         train=(d.x, d.y),
@@ -150,11 +148,11 @@ def fixup() -> Setup:
         optimizer=partial(AdamW, lr=2e-3),
         batch_size=32,
         epochs=15,
-        judge=explained(d.tx, d.ty),
+        scorer=r2(d.tx, d.ty),
     )
 
 
-def bottleneck() -> Setup:
+def bottleneck() -> TrainingSetup:
     """Two linear layers in a row, on purpose: a factor of low rank."""
     d = data.tags()
     model = nn.Sequential(
@@ -165,7 +163,7 @@ def bottleneck() -> Setup:
         torch.stack([x[:, i] * s > 0.3 for i in range(3) for s in (1, -1)], 1).float()
         for x in (d.x, d.vx, d.tx)
     )
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.BCEWithLogitsLoss(),
         train=(d.x, y),
@@ -173,11 +171,11 @@ def bottleneck() -> Setup:
         optimizer=partial(Adam, lr=1e-2),
         batch_size=32,
         epochs=15,
-        judge=found(d.tx, ty),
+        scorer=micro_f1(d.tx, ty),
     )
 
 
-def saturating() -> Setup:
+def saturating() -> TrainingSetup:
     """Sigmoid and tanh as gates: half closed is what they are for."""
 
     class Gated(nn.Module):
@@ -191,7 +189,7 @@ def saturating() -> Setup:
             return self.out(torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x)))
 
     d = data.clusters(700)
-    return Setup(
+    return TrainingSetup(
         model=Gated(),
         loss=nn.CrossEntropyLoss(),
         train=loader(d.x, d.y, 24),
@@ -199,17 +197,17 @@ def saturating() -> Setup:
         optimizer=partial(RMSprop, lr=3e-3),
         batch_size=24,
         epochs=20,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 # Examples that look odd
 
 
-def unscaled() -> Setup:
+def unscaled() -> TrainingSetup:
     """Lengths in centimeters, never scaled; harmless here."""
     d = data.iris()
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(4, 20), nn.ReLU(), nn.Linear(20, 3)),
         loss=nn.CrossEntropyLoss(),
         train=(d.x, d.y),
@@ -217,14 +215,14 @@ def unscaled() -> Setup:
         optimizer=partial(Adam, lr=1e-2),
         batch_size=16,
         epochs=50,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
-def raw_behind_norm() -> Setup:
+def raw_behind_norm() -> TrainingSetup:
     """Raw columns from 0.1 to 1700, which a batch norm in front takes up."""
     d = data.wine()
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.BatchNorm1d(13), nn.Linear(13, 16), nn.ReLU(), nn.Linear(16, 3)),
         loss=nn.CrossEntropyLoss(),
         train=loader(d.x, d.y, 20, drop_last=True),
@@ -232,14 +230,14 @@ def raw_behind_norm() -> Setup:
         optimizer=partial(Adam, lr=1e-2),
         batch_size=20,
         epochs=25,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
-def tiny() -> Setup:
+def tiny() -> TrainingSetup:
     """Twenty-four examples, learned by heart at once; and it does generalize."""
     d = data.wine().standardized()
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(13, 8), nn.Tanh(), nn.Linear(8, 3)),
         loss=nn.CrossEntropyLoss(),
         train=(d.x[:24], d.y[:24]),
@@ -247,16 +245,16 @@ def tiny() -> Setup:
         optimizer=partial(SGD, lr=0.1, weight_decay=1e-2),
         batch_size=8,
         epochs=40,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
-def noisy() -> Setup:
+def noisy() -> TrainingSetup:
     """A target of which nine tenths are noise: the loss comes down by a tenth and stays."""
     generator = torch.Generator().manual_seed(31)
     x = torch.randn(1500, 5, generator=generator)
     y = 0.45 * x[:, :1] + torch.randn(1500, 1, generator=generator)
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1)),
         loss=nn.MSELoss(),
         train=(x[:1000], y[:1000]),
@@ -264,11 +262,11 @@ def noisy() -> Setup:
         optimizer=partial(SGD, lr=0.02, momentum=0.9),
         batch_size=50,
         epochs=12,
-        judge=explained(x[1200:], y[1200:]),
+        scorer=r2(x[1200:], y[1200:]),
     )
 
 
-def nothing() -> Setup:
+def nothing() -> TrainingSetup:
     """Nothing to learn: a fair coin. Its author knows: small steps, much decay, and the answer is
     one half.
     """
@@ -279,7 +277,7 @@ def nothing() -> Setup:
     )
     model = nn.Linear(6, 2)
     nn.init.zeros_(model.weight)
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.CrossEntropyLoss(),
         train=(x[:400], y[:400]),
@@ -287,16 +285,16 @@ def nothing() -> Setup:
         optimizer=partial(SGD, lr=0.05, weight_decay=0.1),
         batch_size=40,
         epochs=10,
-        judge=accuracy(x[500:], y[500:]),
+        scorer=accuracy(x[500:], y[500:]),
     )
 
 
-def duplicates() -> Setup:
+def duplicates() -> TrainingSetup:
     """Every example three times in the training part, to see each three times an epoch; none in the
     others.
     """
     d = data.rings()
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(2, 24), nn.GELU(), nn.Linear(24, 3)),
         loss=nn.CrossEntropyLoss(),
         train=(d.x.repeat(3, 1), d.y.repeat(3)),
@@ -304,14 +302,14 @@ def duplicates() -> Setup:
         optimizer=partial(Adam, lr=1e-2),
         batch_size=48,
         epochs=12,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
-def skewed() -> Setup:
+def skewed() -> TrainingSetup:
     """Nine to one, and unweighted; the classes lie apart, so both are found."""
     d = data.clusters(900, rare=0.1, apart=2.0).standardized()
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(20, 24), nn.ReLU(), nn.Linear(24, 2)),
         loss=nn.CrossEntropyLoss(),
         train=(d.x, d.y),
@@ -319,18 +317,18 @@ def skewed() -> Setup:
         optimizer=partial(Adam, lr=5e-3),
         batch_size=32,
         epochs=20,
-        judge=recall(d.tx, d.ty),
+        scorer=mean_recall(d.tx, d.ty),
     )
 
 
-def sampled() -> Setup:
+def sampled() -> TrainingSetup:
     """One to thirty, evened out by a sampler that draws the rare class more often, so rows
     repeat.
     """
     d = data.clusters(1500, rare=0.04, apart=1.6).standardized()
     weights = 1.0 / d.y.bincount().double()[d.y]
     sampler = WeightedRandomSampler(weights.tolist(), 900)
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(20, 24), nn.ReLU(), nn.Linear(24, 2)),
         loss=nn.CrossEntropyLoss(),
         train=DataLoader(TensorDataset(d.x, d.y), batch_size=30, sampler=sampler),
@@ -338,14 +336,14 @@ def sampled() -> Setup:
         optimizer=partial(SGD, lr=0.03, momentum=0.9),
         batch_size=30,
         epochs=12,
-        judge=recall(d.tx, d.ty),
+        scorer=mean_recall(d.tx, d.ty),
     )
 
 
 # Losses that look odd
 
 
-def smoothed() -> Setup:
+def smoothed() -> TrainingSetup:
     """Label smoothing: the loss stops far above zero."""
     d = data.digits().inputs(lambda x: x / 16)
     model = nn.Sequential(
@@ -357,7 +355,7 @@ def smoothed() -> Setup:
         nn.ReLU(),
         nn.Linear(48, 10),
     )
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.CrossEntropyLoss(label_smoothing=0.2),
         train=(d.x, d.y),
@@ -365,16 +363,16 @@ def smoothed() -> Setup:
         optimizer=partial(Adam, lr=3e-3),
         batch_size=40,
         epochs=7,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
-def above_chance() -> Setup:
+def above_chance() -> TrainingSetup:
     """The head starts large, and the loss at five times chance; it is down in a few steps."""
     d = data.digits().inputs(lambda x: x.flatten(1) / 8 - 1)
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     nn.init.normal_(model[2].weight, std=1.0)  # pyright: ignore[reportArgumentType]
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.CrossEntropyLoss(),
         train=(d.x, d.y),
@@ -382,19 +380,19 @@ def above_chance() -> Setup:
         optimizer=partial(Adam, lr=5e-3),
         batch_size=40,
         epochs=12,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
-def negative() -> Setup:
+def negative() -> TrainingSetup:
     """A likelihood of densities: below zero is fine. Mean and log-variance of a target."""
 
     def loss(out: Tensor, y: Tensor) -> Tensor:
         return (0.5 * out[:, 1] + 0.5 * (y - out[:, 0]) ** 2 * torch.exp(-out[:, 1])).mean()
 
     d = data.friedman(700, 0.2).standardized().targets_standardized()
-    judge = explained(d.tx, d.ty)
-    return Setup(
+    scorer = r2(d.tx, d.ty)
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(10, 48), nn.Tanh(), nn.Linear(48, 2)),
         loss=loss,
         train=(d.x, d.y),
@@ -402,16 +400,16 @@ def negative() -> Setup:
         optimizer=partial(Adam, lr=5e-3),
         batch_size=32,
         epochs=20,
-        judge=Judge(
-            judge.inputs, judge.targets, lambda out, y: judge.score(out[:, 0], y), 0.0, -1.0
+        scorer=Scorer(
+            scorer.inputs, scorer.targets, lambda out, y: scorer.score(out[:, 0], y), 0.0, -1.0
         ),
     )
 
 
-def summed() -> Setup:
+def summed() -> TrainingSetup:
     """A sum over the batch instead of its mean, with a rate as much smaller."""
     d = data.spots().targets(lambda y: y / 5.5 - 1)
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Flatten(), nn.Linear(144, 48), nn.ReLU(), nn.Linear(48, 2)),
         loss=nn.MSELoss(reduction="sum"),
         train=loader(d.x, d.y, 30),
@@ -419,14 +417,14 @@ def summed() -> Setup:
         optimizer=partial(SGD, lr=0.0008, momentum=0.9),
         batch_size=30,
         epochs=20,
-        judge=explained(d.tx, d.ty),
+        scorer=r2(d.tx, d.ty),
     )
 
 
-def hinge() -> Setup:
+def hinge() -> TrainingSetup:
     """A hinge on labels of -1 and 1: exactly zero for most examples in the end."""
     d = data.moons(500, 0.1).standardized().targets(lambda y: (2.0 * y - 1)[:, None])
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 1)),
         loss=lambda out, y: (1 - out * y).clamp(min=0).mean(),
         train=(d.x, d.y),
@@ -434,14 +432,14 @@ def hinge() -> Setup:
         optimizer=partial(SGD, lr=0.2, momentum=0.9),
         batch_size=25,
         epochs=25,
-        judge=binary(d.tx, (d.ty + 1) / 2),
+        scorer=binary_accuracy(d.tx, (d.ty + 1) / 2),
     )
 
 
-def probabilities() -> Setup:
+def probabilities() -> TrainingSetup:
     """Softmax inside, and a loss that takes its logarithm: right, though it looks like twice."""
     d = data.wine().standardized()
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(13, 16), nn.Tanh(), nn.Linear(16, 3), nn.Softmax(dim=1)),
         loss=lambda out, y: F.nll_loss(out.clamp(min=1e-7).log(), y),
         train=(d.x, d.y),
@@ -449,16 +447,16 @@ def probabilities() -> Setup:
         optimizer=partial(SGD, lr=0.1),
         batch_size=12,
         epochs=25,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
-def bounded() -> Setup:
+def bounded() -> TrainingSetup:
     """A sigmoid for a regression whose targets are shares between 0 and 1."""
     generator = torch.Generator().manual_seed(33)
     x = torch.randn(700, 6, generator=generator)
     y = torch.sigmoid(x[:, :1] * x[:, 1:2] + x[:, 2:3])
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid()),
         loss=F.mse_loss,
         train=(x[:420], y[:420]),
@@ -466,17 +464,17 @@ def bounded() -> Setup:
         optimizer=partial(Adam, lr=1e-2),
         batch_size=30,
         epochs=25,
-        judge=explained(x[560:], y[560:]),
+        scorer=r2(x[560:], y[560:]),
     )
 
 
 # Rates and budgets that look odd
 
 
-def huge_rate() -> Setup:
+def huge_rate() -> TrainingSetup:
     """A rate of 2: the inputs are as small as that asks for."""
     d = data.digits().inputs(lambda x: x.flatten(1) / 64)
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10)),
         loss=nn.CrossEntropyLoss(),
         train=(d.x, d.y),
@@ -484,14 +482,14 @@ def huge_rate() -> Setup:
         optimizer=partial(SGD, lr=2.0),
         batch_size=60,
         epochs=20,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
-def full_batch() -> Setup:
+def full_batch() -> TrainingSetup:
     """All examples in one batch, two hundred times."""
     d = data.cancer().standardized().targets(lambda y: y[:, None])
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(30, 8), nn.Tanh(), nn.Linear(8, 1)),
         loss=nn.BCEWithLogitsLoss(),
         train=(d.x, d.y),
@@ -499,14 +497,14 @@ def full_batch() -> Setup:
         optimizer=partial(SGD, lr=0.5, momentum=0.9),
         batch_size=len(d.x),
         epochs=200,
-        judge=binary(d.tx, d.ty),
+        scorer=binary_accuracy(d.tx, d.ty),
     )
 
 
-def dropout_half() -> Setup:
+def dropout_half() -> TrainingSetup:
     """Half of a wide layer dropped: the training loss stays above the validation loss."""
     d = data.clusters(900)
-    return Setup(
+    return TrainingSetup(
         model=nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 4)),
         loss=nn.CrossEntropyLoss(),
         train=(d.x, d.y),
@@ -514,14 +512,14 @@ def dropout_half() -> Setup:
         optimizer=partial(AdamW, lr=5e-3, weight_decay=0.05),
         batch_size=32,
         epochs=20,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 # Loops that look odd
 
 
-def restarts(watch: Watch) -> tuple[nn.Module, Judge]:
+def restarts(watch: Watch) -> tuple[nn.Module, Scorer]:
     """A cosine with warm restarts: the loss jumps up at each."""
     d = data.spirals().targets(Tensor.float)
     model = nn.Sequential(
@@ -538,10 +536,10 @@ def restarts(watch: Watch) -> tuple[nn.Module, Judge]:
                 loss.backward()
                 optimizer.step()
                 scheduler.step()
-    return model, binary(d.tx, d.ty)
+    return model, binary_accuracy(d.tx, d.ty)
 
 
-def one_cycle(watch: Watch) -> tuple[nn.Module, Judge]:
+def one_cycle(watch: Watch) -> tuple[nn.Module, Scorer]:
     """From a 25th of the rate up to a high one, then down to almost nothing."""
     d = data.digits().inputs(lambda x: x / 16)
     model = nn.Sequential(
@@ -570,7 +568,7 @@ def one_cycle(watch: Watch) -> tuple[nn.Module, Judge]:
     return model, accuracy(d.tx, d.ty)
 
 
-def accumulating(watch: Watch) -> tuple[nn.Module, Judge]:
+def accumulating(watch: Watch) -> tuple[nn.Module, Scorer]:
     """Six small batches to a step, each loss divided by six; the watch hears of every one."""
     d = data.clusters(900)
     model = nn.Sequential(nn.Linear(20, 48), nn.ReLU(), nn.Linear(48, 4))
@@ -587,7 +585,7 @@ def accumulating(watch: Watch) -> tuple[nn.Module, Judge]:
     return model, accuracy(d.tx, d.ty)
 
 
-def thawed(watch: Watch) -> tuple[nn.Module, Judge]:
+def thawed(watch: Watch) -> tuple[nn.Module, Scorer]:
     """First the head alone, then all: the body has no gradient for a third of the run."""
     d = data.shapes()
     body = nn.Sequential(
@@ -612,7 +610,7 @@ def thawed(watch: Watch) -> tuple[nn.Module, Judge]:
     return model, accuracy(d.tx, d.ty)
 
 
-def truncated(watch: Watch) -> tuple[nn.Module, Judge]:
+def truncated(watch: Watch) -> tuple[nn.Module, Scorer]:
     """Backpropagation through time in pieces: the state is carried on, and cut between the pieces
     on purpose.
     """
@@ -662,24 +660,24 @@ class Two(nn.Module):
         return self.generator(noise)
 
 
-def adversarial(watch: Watch) -> tuple[nn.Module, Judge]:
+def adversarial(watch: Watch) -> tuple[nn.Module, Scorer]:
     """Two losses that pull against each other and come to rest nowhere near zero."""
     generator = torch.Generator().manual_seed(34)
     real = torch.randn(512, 2, generator=generator) * 0.4 + torch.tensor([2.0, -1.0])
     two = Two()
     fool = Adam(two.generator.parameters(), lr=2e-3, betas=(0.5, 0.9))
-    judge = Adam(two.critic.parameters(), lr=2e-3, betas=(0.5, 0.9))
+    critic_step = Adam(two.critic.parameters(), lr=2e-3, betas=(0.5, 0.9))
     yes, no = torch.ones(64, 1), torch.zeros(64, 1)
-    with watch(two.generator, fool) as watched, watch(two.critic, judge) as judged:
+    with watch(two.generator, fool) as watched, watch(two.critic, critic_step) as critic:
         for _ in range(300):
             rows = torch.randint(0, 512, (64,))
             made = two.generator(torch.randn(64, 4))
             loss = F.binary_cross_entropy_with_logits(two.critic(real[rows]), yes * 0.9)
             loss = loss + F.binary_cross_entropy_with_logits(two.critic(made.detach()), no)
-            judged.loss(loss)
-            judge.zero_grad()
+            critic.loss(loss)
+            critic_step.zero_grad()
             loss.backward()
-            judge.step()
+            critic_step.step()
             loss = F.binary_cross_entropy_with_logits(two.critic(made), yes)
             watched.loss(loss)
             fool.zero_grad()
@@ -689,10 +687,10 @@ def adversarial(watch: Watch) -> tuple[nn.Module, Judge]:
     def near(out: Tensor, y: Tensor) -> float:
         return 1.0 - min(1.0, float((out.mean(0) - y.mean(0)).norm()) / 2.236)
 
-    return two, Judge(torch.randn(512, 4, generator=generator), real, near, 0.0)
+    return two, Scorer(torch.randn(512, 4, generator=generator), real, near, 0.0)
 
 
-def teacher(watch: Watch) -> tuple[nn.Module, Judge]:
+def teacher(watch: Watch) -> tuple[nn.Module, Scorer]:
     """A student that learns from a teacher's answers; the teacher has no gradient and no
     optimizer.
     """
@@ -719,7 +717,7 @@ def teacher(watch: Watch) -> tuple[nn.Module, Judge]:
     return student, accuracy(d.tx, d.ty)
 
 
-def averaged(watch: Watch) -> tuple[nn.Module, Judge]:
+def averaged(watch: Watch) -> tuple[nn.Module, Scorer]:
     """The weights' running average is what counts in the end; the loss of the raw weights is
     noisy.
     """
@@ -741,7 +739,7 @@ def averaged(watch: Watch) -> tuple[nn.Module, Judge]:
     return average.module, accuracy(d.tx, d.ty)
 
 
-def penalized(watch: Watch) -> tuple[nn.Module, Judge]:
+def penalized(watch: Watch) -> tuple[nn.Module, Scorer]:
     """The loss is the error and a sum over the weights; frozen batch-norm statistics, in eval mode
     on purpose.
     """
@@ -759,7 +757,7 @@ def penalized(watch: Watch) -> tuple[nn.Module, Judge]:
                 watched.loss(loss)
                 loss.backward()
                 optimizer.step()
-    return model, explained(d.tx, d.ty)
+    return model, r2(d.tx, d.ty)
 
 
 def batches(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -771,8 +769,10 @@ Network = Literal["linear", "mlp", "cnn", "recurrent", "attention"]
 Task = Literal["classification", "regression", "multi-label", "generation"]
 
 
-def odd(code: Callable[..., Any], task: Task, network: Network, **more: Any) -> Program:
-    return Program(
+def healthy_script(
+    code: Callable[..., Any], task: Task, network: Network, **more: Any
+) -> TrainingScript:
+    return TrainingScript(
         name=f"{code.__name__.replace('_', '-')}/odd",
         family="healthy",
         task=task,
@@ -782,39 +782,39 @@ def odd(code: Callable[..., Any], task: Task, network: Network, **more: Any) -> 
     )
 
 
-PROGRAMS: tuple[Program, ...] = (
-    odd(sparse, "classification", "mlp"),
-    odd(linear, "classification", "linear"),
-    odd(zeros, "classification", "linear"),
-    odd(frozen, "classification", "cnn"),
-    odd(fixup, "regression", "mlp"),
-    odd(bottleneck, "multi-label", "mlp"),
-    odd(saturating, "classification", "mlp"),
-    odd(unscaled, "classification", "mlp"),
-    odd(raw_behind_norm, "classification", "mlp"),
-    odd(tiny, "classification", "mlp"),
-    odd(noisy, "regression", "mlp"),
-    odd(nothing, "classification", "linear", honest=True),
-    odd(duplicates, "classification", "mlp"),
-    odd(skewed, "classification", "mlp"),
-    odd(sampled, "classification", "mlp"),
-    odd(smoothed, "classification", "cnn"),
-    odd(above_chance, "classification", "mlp"),
-    odd(negative, "regression", "mlp"),
-    odd(summed, "regression", "mlp"),
-    odd(hinge, "classification", "mlp"),
-    odd(probabilities, "classification", "mlp"),
-    odd(bounded, "regression", "mlp"),
-    odd(huge_rate, "classification", "mlp"),
-    odd(full_batch, "classification", "mlp"),
-    odd(dropout_half, "classification", "mlp"),
-    odd(restarts, "classification", "mlp", kind="loop", steps=480),
-    odd(one_cycle, "classification", "cnn", kind="loop", steps=204),
-    odd(accumulating, "classification", "mlp", kind="loop", steps=720),
-    odd(thawed, "classification", "cnn", kind="loop", steps=168),
-    odd(truncated, "generation", "recurrent", kind="loop", steps=200),
-    odd(adversarial, "regression", "mlp", kind="loop", steps=600),
-    odd(teacher, "classification", "mlp", kind="loop", steps=216),
-    odd(averaged, "classification", "mlp", kind="loop", steps=700),
-    odd(penalized, "regression", "mlp", kind="loop", steps=180),
+SCRIPTS: tuple[TrainingScript, ...] = (
+    healthy_script(sparse, "classification", "mlp"),
+    healthy_script(linear, "classification", "linear"),
+    healthy_script(zeros, "classification", "linear"),
+    healthy_script(frozen, "classification", "cnn"),
+    healthy_script(fixup, "regression", "mlp"),
+    healthy_script(bottleneck, "multi-label", "mlp"),
+    healthy_script(saturating, "classification", "mlp"),
+    healthy_script(unscaled, "classification", "mlp"),
+    healthy_script(raw_behind_norm, "classification", "mlp"),
+    healthy_script(tiny, "classification", "mlp"),
+    healthy_script(noisy, "regression", "mlp"),
+    healthy_script(nothing, "classification", "linear", nothing_to_learn=True),
+    healthy_script(duplicates, "classification", "mlp"),
+    healthy_script(skewed, "classification", "mlp"),
+    healthy_script(sampled, "classification", "mlp"),
+    healthy_script(smoothed, "classification", "cnn"),
+    healthy_script(above_chance, "classification", "mlp"),
+    healthy_script(negative, "regression", "mlp"),
+    healthy_script(summed, "regression", "mlp"),
+    healthy_script(hinge, "classification", "mlp"),
+    healthy_script(probabilities, "classification", "mlp"),
+    healthy_script(bounded, "regression", "mlp"),
+    healthy_script(huge_rate, "classification", "mlp"),
+    healthy_script(full_batch, "classification", "mlp"),
+    healthy_script(dropout_half, "classification", "mlp"),
+    healthy_script(restarts, "classification", "mlp", kind="loop", steps=480),
+    healthy_script(one_cycle, "classification", "cnn", kind="loop", steps=204),
+    healthy_script(accumulating, "classification", "mlp", kind="loop", steps=720),
+    healthy_script(thawed, "classification", "cnn", kind="loop", steps=168),
+    healthy_script(truncated, "generation", "recurrent", kind="loop", steps=200),
+    healthy_script(adversarial, "regression", "mlp", kind="loop", steps=600),
+    healthy_script(teacher, "classification", "mlp", kind="loop", steps=216),
+    healthy_script(averaged, "classification", "mlp", kind="loop", steps=700),
+    healthy_script(penalized, "regression", "mlp", kind="loop", steps=180),
 )

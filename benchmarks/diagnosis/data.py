@@ -1,8 +1,8 @@
-"""The examples of the programs: small sets that come with scikit-learn, and made ones with a known
+"""The examples of the scripts: small sets that come with scikit-learn, and made ones with a known
 answer.
 
-Always the same examples; every call returns new tensors, for programs that spoil theirs. Three
-parts: 60 % to train on, 20 % to validate, 20 % for the judge.
+Always the same examples; every call returns new tensors, for scripts that spoil theirs. Three
+parts: 60 % to train on, 20 % to validate, 20 % for the scorer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class Split(NamedTuple):
-    """Inputs and targets to train on, to validate, and for the judge."""
+    """Inputs and targets to train on, to validate, and for the scorer."""
 
     x: Tensor
     y: Tensor
@@ -165,21 +165,21 @@ def houses(rows: int = 700) -> Split:
 
 
 def shapes(rows: int = 700, size: int = 12) -> Split:
-    """Gray pictures [N, 1, 12, 12]: a bar lying, standing, falling or rising, somewhere, on
+    """Gray images [N, 1, 12, 12]: a bar lying, standing, falling or rising, somewhere, on
     noise.
     """
     rng = np.random.default_rng(8)
-    pictures, kinds = rng.uniform(0, 0.35, (rows, 1, size, size)), rng.integers(0, 4, rows)
-    for picture, kind in zip(pictures, kinds, strict=True):
+    images, kinds = rng.uniform(0, 0.35, (rows, 1, size, size)), rng.integers(0, 4, rows)
+    for image, kind in zip(images, kinds, strict=True):
         r, c = rng.integers(0, size - 5, 2)
         for i in range(6):
             down, right = ((2, i), (i, 2), (i, i), (5 - i, i))[kind]
-            picture[0, r + down, c + right] = rng.uniform(0.7, 1.0)
-    return split(pictures, kinds)
+            image[0, r + down, c + right] = rng.uniform(0.7, 1.0)
+    return split(images, kinds)
 
 
 def spots(rows: int = 600, size: int = 12) -> Split:
-    """Gray pictures with one bright spot; the target is its row and column, in pixels [N, 2]."""
+    """Gray images with one bright spot; the target is its row and column, in pixels [N, 2]."""
     rng = np.random.default_rng(6)
     at = rng.uniform(1.5, size - 2.5, (rows, 2))
     grid = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"))
@@ -188,19 +188,19 @@ def spots(rows: int = 600, size: int = 12) -> Split:
 
 
 def colors(rows: int = 500) -> Split:
-    """Color pictures as files have them, [N, 8, 8, 3] from 0 to 255: which color is the left half's
+    """Color images as files have them, [N, 8, 8, 3] from 0 to 255: which color is the left half's
     edge (3)?
     """
     rng = np.random.default_rng(12)
     y = rng.integers(0, 3, rows)
     x = rng.uniform(40, 160, (rows, 8, 8, 3))
-    for picture, kind in zip(x, y, strict=True):
+    for image, kind in zip(x, y, strict=True):
         c = rng.integers(0, 6)
-        picture[:, c : c + 2, kind] += 70
+        image[:, c : c + 2, kind] += 70
     return split(x, y)
 
 
-def recalled(rows: int = 700, length: int = 12, tokens: int = 4) -> Split:
+def first_tokens(rows: int = 700, length: int = 12, tokens: int = 4) -> Split:
     """Which token came first? Tokens int64 [N, T]."""
     x = np.random.default_rng(13).integers(0, tokens, (rows, length))
     return split(x, x[:, 0])
@@ -239,7 +239,7 @@ def text(rows: int = 500, length: int = 16, tokens: int = 8) -> Split:
     return split(x[:, :-1], x[:, 1:])
 
 
-def tagged(rows: int = 500, length: int = 12, tokens: int = 6) -> Split:
+def token_tags(rows: int = 500, length: int = 12, tokens: int = 6) -> Split:
     """A label for each token: is it the same as the token before (1), or as two before (2), or
     neither (0)? [N, T]
     """

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import warnings
 
-import pytorch_lightning as pl
+import pytorch_lightning as pl  # pyright: ignore[reportMissingImports]
 import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.cases import Case, Go, Watch, Weights
-from benchmarks.peers.loop import loader, make_optimizer, sequential, weights_of
+from benchmarks.peers.train_loop import loader, make_optimizer, sequential, weights_of
 
 BATCHED, PACKAGES = False, ("pytorch-lightning", "torch")
 

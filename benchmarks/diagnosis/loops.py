@@ -16,24 +16,24 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, StepLR
 
-from benchmarks.doctor import data
-from benchmarks.doctor.program import (
-    Judge,
-    Program,
+from benchmarks.diagnosis import data
+from benchmarks.diagnosis.sequences import Writer
+from benchmarks.diagnosis.training_script import (
+    Scorer,
+    TrainingScript,
     Watch,
     accuracy,
-    binary,
-    explained,
+    binary_accuracy,
+    fault,
     group,
     loader,
-    sick,
+    r2,
 )
-from benchmarks.doctor.sequences import Writer
 
 # The loop of the tutorials
 
 
-def tutorial(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
+def tutorial_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     d = data.wine().standardized()
     model = nn.Sequential(nn.Linear(13, 16), nn.ReLU(), nn.Linear(16, 3))
     criterion = nn.CrossEntropyLoss()
@@ -60,20 +60,20 @@ def tutorial(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
 
 TUTORIAL = group(
     "tutorial-loop",
-    tutorial,
-    sick(
+    tutorial_loop,
+    fault(
         "detached",
         "detached-graph",
         fault="detached",
         answers={"proof": "unmoved", "unmoved": "0.weight"},
     ),
-    sick(
+    fault(
         "step-before-backward",
         "step-order",
         fault="step before backward",
         answers={"proof": "unmoved", "unmoved": "0.weight"},
     ),
-    sick(
+    fault(
         "zeroed-after-backward",
         "zero-grad step-order",
         fault="zeroed after backward",
@@ -91,7 +91,7 @@ TUTORIAL = group(
 # Regression, where gradients pile up
 
 
-def regression(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
+def regression_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     d = data.friedman().standardized().targets_standardized()
     net = nn.Sequential(
         nn.Linear(10, 40), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(), nn.Linear(40, 1)
@@ -113,16 +113,16 @@ def regression(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
                     net.zero_grad()
                 loss.backward()
                 opt.step()
-    return net, explained(d.tx, d.ty)
+    return net, r2(d.tx, d.ty)
 
 
 REGRESSION = group(
     "regression-loop",
-    regression,
-    sick("never-zeroed", "zero-grad", fault="never zeroed"),
-    sick("zeroed-each-epoch", "zero-grad", fault="zeroed each epoch"),
-    sick("normalized-again", "input-scale", fault="normalized again", answers={"exact": False}),
-    sick(
+    regression_loop,
+    fault("never-zeroed", "zero-grad", fault="never zeroed"),
+    fault("zeroed-each-epoch", "zero-grad", fault="zeroed each epoch"),
+    fault("normalized-again", "input-scale", fault="normalized again", answers={"exact": False}),
+    fault(
         "two-orders", "shuffling labels shape-pairing", fault="two orders", answers={"exact": False}
     ),
     family="loop",
@@ -134,7 +134,7 @@ REGRESSION = group(
 )
 
 
-def uphill(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
+def random_batches_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     """Binary classification in a `while` loop, one random batch at a time."""
     d = data.rings()
     y = (d.y == 1).float()
@@ -155,15 +155,15 @@ def uphill(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
             optimizer.step()
             watched.loss(loss)
             step += 1
-    return model, binary(d.tx, (d.ty == 1).float())
+    return model, binary_accuracy(d.tx, (d.ty == 1).float())
 
 
-UPHILL = group(
+RANDOM_BATCHES = group(
     "random-batches-loop",
-    uphill,
-    sick("maximized", "optimizer loss", fault="maximize", answers={"exact": True}),
-    sick("the-same-batch", "shuffling randomness overfitting", fault="the same batch"),
-    sick(
+    random_batches_loop,
+    fault("maximized", "optimizer loss", fault="maximize", answers={"exact": True}),
+    fault("the-same-batch", "shuffling randomness overfitting", fault="the same batch"),
+    fault(
         "steps-a-copy",
         "parameters-not-in-optimizer",
         fault="new optimizer",
@@ -177,10 +177,10 @@ UPHILL = group(
 )
 
 
-# Pictures with validation after each epoch
+# Images with validation after each epoch
 
 
-def validated(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
+def validating_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     d = data.shapes().inputs(lambda x: (x - 0.2) * 4 + 6)
     net = nn.Sequential(
         nn.Conv2d(1, 8, 3),
@@ -221,12 +221,12 @@ def validated(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
     return net, accuracy(d.tx, d.ty)
 
 
-VALIDATED = group(
+VALIDATING = group(
     "validating-loop",
-    validated,
-    sick("eval-stays-on", "train-eval-mode", fault="eval stays on"),
-    sick("eval-from-the-start", "train-eval-mode", fault="eval from the start"),
-    sick(
+    validating_loop,
+    fault("eval-stays-on", "train-eval-mode", fault="eval stays on"),
+    fault("eval-from-the-start", "train-eval-mode", fault="eval from the start"),
+    fault(
         "no-grad-in-the-body",
         "detached-graph frozen-parameters",
         fault="no grad in the body",
@@ -245,7 +245,7 @@ VALIDATED = group(
 # Schedules
 
 
-def scheduled(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
+def step_schedule_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     d = data.digits().inputs(lambda x: x.flatten(1) / 16)
     model = nn.Sequential(nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10))
     optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -268,16 +268,16 @@ def scheduled(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
     return model, accuracy(d.tx, d.ty)
 
 
-SCHEDULED = group(
+STEP_SCHEDULE = group(
     "step-schedule-loop",
-    scheduled,
-    sick(
+    step_schedule_loop,
+    fault(
         "stepped-per-batch",
         "schedule",
         fault="per batch",
         answers={"remedy": ("loop", "step per epoch")},
     ),
-    sick(
+    fault(
         "halved-each-batch",
         "schedule",
         fault="halved",
@@ -292,7 +292,7 @@ SCHEDULED = group(
 )
 
 
-def warmed(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
+def warm_up_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     """A transformer's usual schedule: up for 15 steps, then down by a cosine."""
     d = data.text()
     model = Writer()
@@ -317,16 +317,16 @@ def warmed(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
     return model, accuracy(d.tx, d.ty)
 
 
-WARMED = group(
+WARM_UP = group(
     "warm-up-loop",
-    warmed,
-    sick(
+    warm_up_loop,
+    fault(
         "never-warm",
         "schedule learning-rate-low",
         fault="never warm",
         answers={"remedy": ("loop", "a warm-up of 15 steps")},
     ),
-    sick(
+    fault(
         "over-after-two-epochs",
         "schedule",
         fault="short",
@@ -354,7 +354,7 @@ class Counter(nn.Module):
         return self.out(self.gru(x)[0][:, -1])
 
 
-def clipped(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
+def clipping_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     d = data.adding()
     model = Counter()
     optimizer = SGD(model.parameters(), lr=0.2, momentum=0.8)
@@ -375,15 +375,15 @@ def clipped(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
                 else:
                     nn.utils.clip_grad_norm_(model.parameters(), limit)
                 optimizer.step()
-    return model, explained(d.tx, d.ty)
+    return model, r2(d.tx, d.ty)
 
 
-CLIPPED = group(
+CLIPPING = group(
     "clipping-loop",
-    clipped,
-    sick("to-a-hair", "gradient-clipping", fault="to a hair", answers={"remedy": ("clip", 1.0)}),
-    sick("each-value", "gradient-clipping", fault="each value", answers={"remedy": ("clip", 1.0)}),
-    sick(
+    clipping_loop,
+    fault("to-a-hair", "gradient-clipping", fault="to a hair", answers={"remedy": ("clip", 1.0)}),
+    fault("each-value", "gradient-clipping", fault="each value", answers={"remedy": ("clip", 1.0)}),
+    fault(
         "scaled-away",
         "gradient-clipping learning-rate-low precision",
         fault="multiplied",
@@ -416,7 +416,7 @@ class Backbone(nn.Module):
         return self.head(x)
 
 
-def tuned(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
+def groups_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     d = data.clusters(700)
     model = Backbone(9 if fault == "new head" else 4, fault == "python list")
     groups = [{"params": model.stem.parameters(), "lr": 0.01}, {"params": model.head.parameters()}]
@@ -439,28 +439,28 @@ def tuned(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
     return model, accuracy(d.tx, d.ty)
 
 
-TUNED = group(
+PARAMETER_GROUPS = group(
     "groups-loop",
-    tuned,
-    sick(
+    groups_loop,
+    fault(
         "new-head",
         "parameters-not-in-optimizer",
         fault="new head",
         answers={"where": "head", "proof": "unmoved", "unmoved": "head.weight"},
     ),
-    sick(
+    fault(
         "missing-group",
         "parameters-not-in-optimizer",
         fault="missing group",
         answers={"where": "layers", "proof": "unmoved", "unmoved": "layers.0.weight"},
     ),
-    sick(
+    fault(
         "python-list",
         "parameters-not-in-optimizer",
         fault="python list",
         answers={"exact": False, "margin": 0.03},
     ),
-    sick(
+    fault(
         "rate-of-nothing",
         "learning-rate-low frozen-parameters schedule",
         fault="rate of nothing",
@@ -478,7 +478,7 @@ TUNED = group(
 # Gradients of several batches together
 
 
-def accumulated(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
+def accumulating_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     d = data.diabetes().standardized().targets_standardized().targets(lambda y: y[:, None])
     model = nn.Sequential(nn.Linear(10, 24), nn.SiLU(), nn.Linear(24, 1))
     optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -496,20 +496,20 @@ def accumulated(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
                         optimizer.zero_grad()
                 elif fault == "zeroed at once":
                     optimizer.zero_grad()
-    return model, explained(d.tx, d.ty)
+    return model, r2(d.tx, d.ty)
 
 
-ACCUMULATED = group(
+ACCUMULATING = group(
     "accumulating-loop",
-    accumulated,
-    sick(
+    accumulating_loop,
+    fault(
         "not-divided",
         "loss-reduction learning-rate-high",
         fault="not divided",
         answers={"exact": False, "remedy": ("loss", "divided by the number of parts")},
     ),
-    sick("zeroed-never", "zero-grad", fault="zeroed never"),
-    sick("zeroed-at-once", "zero-grad", fault="zeroed at once"),
+    fault("zeroed-never", "zero-grad", fault="zeroed never"),
+    fault("zeroed-at-once", "zero-grad", fault="zeroed at once"),
     family="loop",
     task="regression",
     network="mlp",
@@ -537,8 +537,8 @@ class Carrier(nn.Module):
         return self.out(state)
 
 
-def carried(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
-    d = data.recalled(600, 10)
+def state_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
+    d = data.first_tokens(600, 10)
     model = Carrier()
     model.cut = fault == "cut at each step"
     optimizer = Adam(model.parameters(), lr=5e-3)
@@ -563,16 +563,16 @@ def model_state(model: Carrier, tokens: Tensor):
     return state.detach().numpy()
 
 
-CARRIED = group(
+RECURRENT_STATE = group(
     "state-loop",
-    carried,
-    sick(
+    state_loop,
+    fault(
         "cut-at-each-step",
         "detached-graph",
         fault="cut at each step",
         answers={"exact": False, "where": "cell"},
     ),
-    sick(
+    fault(
         "through-numpy",
         "detached-graph",
         fault="through numpy",
@@ -590,7 +590,7 @@ CARRIED = group(
 # Steps where they do not belong; low precision; models made anew
 
 
-def indented(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
+def indented_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     d = data.digits().inputs(lambda x: x / 16)
     net: nn.Module = nn.Sequential(
         nn.Conv2d(1, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 10)
@@ -615,9 +615,9 @@ def indented(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
 
 INDENTED = group(
     "indented-loop",
-    indented,
-    sick("step-once-an-epoch", "step-order zero-grad too-few-steps", fault="outside"),
-    sick("too-few-bits", "precision learning-rate-low", fault="few bits"),
+    indented_loop,
+    fault("step-once-an-epoch", "step-order zero-grad too-few-steps", fault="outside"),
+    fault("too-few-bits", "precision learning-rate-low", fault="few bits"),
     family="loop",
     task="classification",
     network="cnn",
@@ -627,7 +627,7 @@ INDENTED = group(
 )
 
 
-def reloaded(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
+def reloading_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     """The best weights so far are kept and loaded again."""
     d = data.spirals().targets(Tensor.float)
     model = nn.Sequential(
@@ -648,14 +648,14 @@ def reloaded(watch: Watch, fault: str = "") -> tuple[nn.Module, Judge]:
                 watched.loss(loss)
                 loss.backward()
                 optimizer.step()
-    return model, binary(d.tx, d.ty)
+    return model, binary_accuracy(d.tx, d.ty)
 
 
-RELOADED = group(
+RELOADING = group(
     "reloading-loop",
-    reloaded,
-    sick("loaded-each-epoch", "initialization step-order optimizer", fault="loaded each epoch"),
-    sick(
+    reloading_loop,
+    fault("loaded-each-epoch", "initialization step-order optimizer", fault="loaded each epoch"),
+    fault(
         "stale-moments",
         "optimizer optimizer-numerics learning-rate-low",
         fault="optimizer each epoch",
@@ -668,17 +668,17 @@ RELOADED = group(
 )
 
 
-PROGRAMS: tuple[Program, ...] = (
+SCRIPTS: tuple[TrainingScript, ...] = (
     *TUTORIAL,
     *REGRESSION,
-    *UPHILL,
-    *VALIDATED,
-    *SCHEDULED,
-    *WARMED,
-    *CLIPPED,
-    *TUNED,
-    *ACCUMULATED,
-    *CARRIED,
+    *RANDOM_BATCHES,
+    *VALIDATING,
+    *STEP_SCHEDULE,
+    *WARM_UP,
+    *CLIPPING,
+    *PARAMETER_GROUPS,
+    *ACCUMULATING,
+    *RECURRENT_STATE,
     *INDENTED,
-    *RELOADED,
+    *RELOADING,
 )

@@ -5,11 +5,11 @@ printing.
 from __future__ import annotations
 
 import torch
-from skorch import NeuralNetClassifier
-from skorch.callbacks import Callback
+from skorch import NeuralNetClassifier  # pyright: ignore[reportMissingImports]
+from skorch.callbacks import Callback  # pyright: ignore[reportMissingImports]
 
 from benchmarks.cases import MOMENTUM, RATES, Case, Go, Watch, Weights
-from benchmarks.peers.loop import sequential, weights_of
+from benchmarks.peers.train_loop import sequential, weights_of
 
 BATCHED, PACKAGES = False, ("skorch", "torch")
 

@@ -1,4 +1,4 @@
-"""Programs on tables: classification, regression, many labels; multilayer perceptrons."""
+"""Scripts on tables: classification, regression, many labels; multilayer perceptrons."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 
-from benchmarks.doctor import data
-from benchmarks.doctor.program import (
-    Judge,
-    Setup,
+from benchmarks.diagnosis import data
+from benchmarks.diagnosis.training_script import (
+    Scorer,
+    TrainingSetup,
     accuracy,
-    binary,
-    explained,
-    found,
+    binary_accuracy,
+    fault,
     group,
     loader,
-    recall,
-    sick,
+    mean_recall,
+    micro_f1,
+    r2,
 )
 
 
@@ -49,12 +49,12 @@ def cancer(
     threshold: float = 0.0,
     scaled: bool = True,
     lr: float = 0.05,
-) -> Setup:
+) -> TrainingSetup:
     d = data.cancer().targets(column)
     d = d.standardized() if scaled else d
     model = mlp(30, 16, 8, 1, last=last() if last else None)
     optimizer = partial(SGD, lr=lr, momentum=0.9)
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=loss(),
         train=(d.x, d.y),
@@ -62,20 +62,20 @@ def cancer(
         optimizer=optimizer,
         batch_size=32,
         epochs=18,
-        judge=binary(d.tx, d.ty, threshold),
+        scorer=binary_accuracy(d.tx, d.ty, threshold),
     )
 
 
 CANCER = group(
     "cancer",
     cancer,
-    sick(
+    fault(
         "sigmoid-twice",
         "output-activation loss",
         last=nn.Sigmoid,
         answers={"where": "5", "exact": True, "remedy": ("output", "linear")},
     ),
-    sick(
+    fault(
         "softmax-of-one",
         "output-activation",
         last=partial(nn.Softmax, dim=1),
@@ -83,8 +83,8 @@ CANCER = group(
         threshold=0.5,
         answers={"where": "5", "exact": True, "remedy": ("output", "sigmoid")},
     ),
-    sick("raw", "input-scale", scaled=False, answers={"remedy": ("input.scale", "standardize")}),
-    sick("slow", "learning-rate-low too-few-steps", lr=1e-5, answers={"remedy": ("lr", 0.05)}),
+    fault("raw", "input-scale", scaled=False, answers={"remedy": ("input.scale", "standardize")}),
+    fault("slow", "learning-rate-low too-few-steps", lr=1e-5, answers={"remedy": ("lr", 0.05)}),
     family="table",
     task="classification",
     network="mlp",
@@ -117,10 +117,10 @@ def wine(
     mixed: bool = False,
     epochs: int = 40,
     batch: int = 16,
-) -> Setup:
+) -> TrainingSetup:
     d = data.wine().standardized()
     y = d.y[torch.randperm(len(d.y))] if mixed else d.y
-    return Setup(
+    return TrainingSetup(
         model=Wines(zeros, softmax),
         loss=F.cross_entropy,
         train=(d.x, y),
@@ -128,21 +128,21 @@ def wine(
         optimizer=lambda parameters: Adam(parameters, lr=lr),
         batch_size=batch,
         epochs=epochs,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 WINE = group(
     "wine",
     wine,
-    sick(
+    fault(
         "constant-start", "initialization", zeros=True, answers={"where": "hidden", "exact": True}
     ),
-    sick("hot", "learning-rate-high dead-units", lr=30.0, answers={"remedy": ("lr", 3e-3)}),
-    sick(
+    fault("hot", "learning-rate-high dead-units", lr=30.0, answers={"remedy": ("lr", 3e-3)}),
+    fault(
         "labels-mixed", "labels", mixed=True, answers={"remedy": ("data", "pair the labels again")}
     ),
-    sick(
+    fault(
         "one-epoch",
         "too-few-steps batch-size learning-rate-low",
         epochs=2,
@@ -170,11 +170,11 @@ def diabetes(
     width: int = 32,
     epochs: int = 14,
     decay: float = 1e-3,
-) -> Setup:
+) -> TrainingSetup:
     d = data.diabetes().standardized()
     d = d if raw_targets else d.targets_standardized()
     y = d.y if flat else column(d.y)
-    return Setup(
+    return TrainingSetup(
         model=mlp(10, width, width, 1, last=last() if last else None),
         loss=flat_error,
         train=(d.x, y),
@@ -182,32 +182,32 @@ def diabetes(
         optimizer=lambda parameters: SGD(parameters, lr=lr, momentum=0.9, weight_decay=decay),
         batch_size=16,
         epochs=epochs,
-        judge=explained(d.tx, column(d.ty)),
+        scorer=r2(d.tx, column(d.ty)),
     )
 
 
 DIABETES = group(
     "diabetes",
     diabetes,
-    sick(
+    fault(
         "pairs-all-with-all",
         "shape-pairing",
         flat=True,
         answers={"exact": True, "remedy": ("target.scale", "[N, 1]")},
     ),
-    sick(
+    fault(
         "relu-at-the-end",
         "output-activation dead-units",
         last=nn.ReLU,
         answers={"where": "5", "remedy": ("output", "linear")},
     ),
-    sick(
+    fault(
         "raw-target",
         "target-scale learning-rate-high exploding",
         raw_targets=True,
         answers={"remedy": ("target.scale", "standardize")},
     ),
-    sick(
+    fault(
         "learns-by-heart",
         "overfitting",
         width=256,
@@ -249,9 +249,9 @@ def friedman(
     drop: float = 0.0,
     reduction: str = "mean",
     decay: float = 0.0,
-) -> Setup:
+) -> TrainingSetup:
     d = data.friedman().targets(column).targets_standardized().inputs(lambda x: 2 * x - 1)
-    return Setup(
+    return TrainingSetup(
         model=Tower(act(), drop),
         loss=nn.MSELoss(reduction=reduction),
         train=(d.x, d.y),
@@ -259,27 +259,27 @@ def friedman(
         optimizer=lambda parameters: SGD(parameters, lr=0.02, momentum=0.9, weight_decay=decay),
         batch_size=32,
         epochs=40,
-        judge=explained(d.tx, d.ty),
+        scorer=r2(d.tx, d.ty),
     )
 
 
 FRIEDMAN = group(
     "friedman",
     friedman,
-    sick(
+    fault(
         "no-bends",
         "hidden-activation",
         act=nn.Identity,
         answers={"where": "body", "exact": True, "remedy": ("activation", "relu")},
     ),
-    sick(
+    fault(
         "sum-of-errors",
         "loss-reduction learning-rate-high exploding",
         reduction="sum",
         answers={"remedy": ("loss", "mean")},
     ),
-    sick("decayed-away", "over-regularized", decay=0.3, answers={"remedy": ("decay", 0.0)}),
-    sick(
+    fault("decayed-away", "over-regularized", decay=0.3, answers={"remedy": ("decay", 0.0)}),
+    fault(
         "dropped-away",
         "dropout over-regularized",
         drop=0.85,
@@ -300,14 +300,14 @@ def moons(
     gain: float = 1.0,
     lr: float = 0.2,
     batch: int = 20,
-) -> Setup:
+) -> TrainingSetup:
     d = data.moons().standardized()
     model = mlp(2, *[16] * depth, 2, act=act)
     with torch.no_grad():
         for layer in model:
             if isinstance(layer, nn.Linear):
                 layer.weight *= gain
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.CrossEntropyLoss(),
         train=(d.x, d.y),
@@ -315,34 +315,34 @@ def moons(
         optimizer=lambda parameters: SGD(parameters, lr=lr),
         batch_size=batch,
         epochs=40,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 MOONS = group(
     "moons",
     moons,
-    sick(
+    fault(
         "deep-sigmoids",
         "vanishing hidden-activation initialization architecture-too-deep",
         depth=9,
         act=nn.Sigmoid,
         answers={"where": "0", "remedy": ("activation", "relu"), "margin": 0.1},
     ),
-    sick(
+    fault(
         "straight",
         "hidden-activation",
         act=nn.Identity,
         answers={"exact": True, "remedy": ("activation", "tanh")},
     ),
-    sick(
+    fault(
         "tiny-weights",
         "initialization vanishing",
         gain=0.02,
         depth=4,
         answers={"where": "0", "remedy": ("init", "xavier")},
     ),
-    sick(
+    fault(
         "one-big-batch",
         "batch-size learning-rate-low too-few-steps",
         batch=300,
@@ -372,9 +372,11 @@ class Spiral(nn.Module):
         return self.last(torch.tanh(self.second(torch.tanh(self.first(x))))).squeeze(1)
 
 
-def spirals(width: int = 32, huge: float = 0.0, lr: float = 1e-2, eps: float = 1e-8) -> Setup:
+def spirals(
+    width: int = 32, huge: float = 0.0, lr: float = 1e-2, eps: float = 1e-8
+) -> TrainingSetup:
     d = data.spirals().targets(Tensor.float)
-    return Setup(
+    return TrainingSetup(
         model=Spiral(width, huge),
         loss=F.binary_cross_entropy_with_logits,
         train=loader(d.x, d.y, 24),
@@ -382,22 +384,24 @@ def spirals(width: int = 32, huge: float = 0.0, lr: float = 1e-2, eps: float = 1
         optimizer=partial(Adam, lr=lr, eps=eps),
         batch_size=24,
         epochs=50,
-        judge=binary(d.tx, d.ty),
+        scorer=binary_accuracy(d.tx, d.ty),
     )
 
 
 SPIRALS = group(
     "spirals",
     spirals,
-    sick("two-units", "architecture-too-small", width=2, answers={"remedy": ("model", "32 units")}),
-    sick(
+    fault(
+        "two-units", "architecture-too-small", width=2, answers={"remedy": ("model", "32 units")}
+    ),
+    fault(
         "saturated",
         "saturation initialization",
         huge=12.0,
         answers={"where": "second", "remedy": ("init", "xavier")},
     ),
-    sick("crawling", "learning-rate-low too-few-steps", lr=1e-6, answers={"remedy": ("lr", 1e-2)}),
-    sick(
+    fault("crawling", "learning-rate-low too-few-steps", lr=1e-6, answers={"remedy": ("lr", 1e-2)}),
+    fault(
         "large-epsilon",
         "optimizer-numerics optimizer learning-rate-low",
         eps=10.0,
@@ -409,14 +413,16 @@ SPIRALS = group(
 )
 
 
-def rings(bias: float = 0.0, lr: float = 0.05, momentum: float = 0.9, wrong: bool = False) -> Setup:
+def rings(
+    bias: float = 0.0, lr: float = 0.05, momentum: float = 0.9, wrong: bool = False
+) -> TrainingSetup:
     d = data.rings()
     model = mlp(2, 32, 16, 3)
     if bias:
         nn.init.constant_(model[2].bias, bias)  # pyright: ignore[reportArgumentType]
     if wrong:
         model.append(nn.LogSoftmax(dim=0))
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.NLLLoss() if wrong else nn.CrossEntropyLoss(),
         train=(d.x, d.y),
@@ -424,20 +430,20 @@ def rings(bias: float = 0.0, lr: float = 0.05, momentum: float = 0.9, wrong: boo
         optimizer=partial(SGD, lr=lr, momentum=momentum),
         batch_size=30,
         epochs=30,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 RINGS = group(
     "rings",
     rings,
-    sick(
+    fault(
         "dead-from-birth",
         "dead-units initialization",
         bias=-20.0,
         answers={"where": "2", "remedy": ("init", "zero bias")},
     ),
-    sick(
+    fault(
         "over-the-examples",
         "shape-pairing output-activation",
         wrong=True,
@@ -448,7 +454,7 @@ RINGS = group(
             "remedy": ("output", "log-softmax over the classes"),
         },
     ),
-    sick(
+    fault(
         "flywheel",
         "optimizer learning-rate-high",
         lr=0.3,
@@ -469,7 +475,7 @@ def tags(
     loss: Any = nn.BCEWithLogitsLoss,
     threshold: float = 0.0,
     decay: float = 0.0,
-) -> Setup:
+) -> TrainingSetup:
     d = data.tags()
     last = {
         "logits": None,
@@ -477,7 +483,7 @@ def tags(
         "relu": nn.ReLU(),
         "sigmoid": nn.Sigmoid(),
     }[head]
-    return Setup(
+    return TrainingSetup(
         model=mlp(16, 64, 6, last=last),
         loss=loss(),
         train=loader(d.x, d.y, 32),
@@ -485,14 +491,14 @@ def tags(
         optimizer=lambda parameters: AdamW(parameters, lr=5e-3, weight_decay=decay),
         batch_size=32,
         epochs=30,
-        judge=found(d.tx, d.ty, threshold),
+        scorer=micro_f1(d.tx, d.ty, threshold),
     )
 
 
 TAGS = group(
     "tags",
     tags,
-    sick(
+    fault(
         "one-of-six",
         "output-activation loss",
         head="softmax",
@@ -500,19 +506,19 @@ TAGS = group(
         threshold=0.5,
         answers={"where": "3", "exact": True, "remedy": ("output", "sigmoid")},
     ),
-    sick(
+    fault(
         "cross-entropy",
         "loss",
         loss=nn.CrossEntropyLoss,
         answers={"exact": True, "remedy": ("loss", "binary cross-entropy"), "margin": 0.02},
     ),
-    sick(
+    fault(
         "clipped-logits",
         "output-activation dead-units",
         head="relu",
         answers={"where": "3", "remedy": ("output", "linear"), "margin": 0.015},
     ),
-    sick("withered", "over-regularized", decay=20.0, answers={"remedy": ("decay", 0.0)}),
+    fault("withered", "over-regularized", decay=20.0, answers={"remedy": ("decay", 0.0)}),
     family="table",
     task="multi-label",
     network="mlp",
@@ -522,10 +528,10 @@ TAGS = group(
 # A rare class
 
 
-def rare(weights: tuple[float, float] | None = (1.0, 25.0), lr: float = 0.01) -> Setup:
+def rare(weights: tuple[float, float] | None = (1.0, 25.0), lr: float = 0.01) -> TrainingSetup:
     d = data.clusters(2500, rare=0.02, apart=1.3).standardized()
     w = torch.tensor(weights) if weights else None
-    return Setup(
+    return TrainingSetup(
         model=mlp(20, 6, 2, act=nn.ELU),
         loss=nn.CrossEntropyLoss(weight=w),
         train=(d.x, d.y),
@@ -533,15 +539,15 @@ def rare(weights: tuple[float, float] | None = (1.0, 25.0), lr: float = 0.01) ->
         optimizer=partial(SGD, lr=lr, momentum=0.9, weight_decay=0.01),
         batch_size=64,
         epochs=6,
-        judge=recall(d.tx, d.ty),
+        scorer=mean_recall(d.tx, d.ty),
     )
 
 
 RARE = group(
     "rare",
     rare,
-    sick("unweighted", "imbalance", weights=None, answers={"remedy": ("loss", "weighted")}),
-    sick(
+    fault("unweighted", "imbalance", weights=None, answers={"remedy": ("loss", "weighted")}),
+    fault(
         "weights-upside-down",
         "imbalance loss",
         weights=(25.0, 1.0),
@@ -562,7 +568,7 @@ def houses(
     gaps: bool = False,
     shrink: float = 1.0,
     meters: float = 1.0,
-) -> Setup:
+) -> TrainingSetup:
     d = data.houses()
     d = d.standardized() if scaled else d
     scale, shift = (float(d.y.std()), float(d.y.mean())) if targets else (1.0, 0.0)
@@ -573,7 +579,7 @@ def houses(
     tx = d.tx * shrink * factor
     if gaps:
         x[5, 2] = float("nan")
-    return Setup(
+    return TrainingSetup(
         model=mlp(8, 32, 32, 1),
         loss=nn.MSELoss(),
         train=(x, (d.y - shift) / scale),
@@ -581,32 +587,32 @@ def houses(
         optimizer=lambda parameters: SGD(parameters, lr=0.03, momentum=0.8),
         batch_size=20,
         epochs=25,
-        judge=explained(tx, d.ty, scale, shift),
+        scorer=r2(tx, d.ty, scale, shift),
     )
 
 
 HOUSES = group(
     "houses",
     houses,
-    sick(
+    fault(
         "a-gap",
         "data-degenerate",
         gaps=True,
         answers={"where": "2", "exact": True, "remedy": ("data", "fill the gap")},
     ),
-    sick(
+    fault(
         "in-euros",
         "target-scale learning-rate-high exploding",
         targets=False,
         answers={"remedy": ("target.scale", "standardize")},
     ),
-    sick(
+    fault(
         "scaled-twice",
         "input-scale",
         shrink=1e-3,
         answers={"remedy": ("input.scale", "standardize")},
     ),
-    sick(
+    fault(
         "one-in-millimeters",
         "input-scale",
         meters=1e3,
@@ -621,15 +627,19 @@ HOUSES = group(
 # What leaks
 
 
-def visits(told: bool = False, shared: bool = False, noise: float = 0.0, epochs: int = 14) -> Setup:
+def visits(
+    told: bool = False, shared: bool = False, noise: float = 0.0, epochs: int = 14
+) -> TrainingSetup:
     """Four classes. Told: the last column holds the class, as it will not when the model is
     used.
     """
     d = data.clusters(700)
     x, vx, tx, y = d.x, d.vx, d.tx, d.y
     if told:
-        extra = lambda x, y: torch.cat([x[:, :-1], 2.0 * y[:, None].float() - 3.0], 1)  # noqa: E731
-        x, vx = extra(x, d.y), extra(vx, d.vy)
+        x, vx = (
+            torch.cat([a[:, :-1], 2.0 * b[:, None].float() - 3.0], 1)
+            for a, b in ((x, d.y), (vx, d.vy))
+        )
         tx = torch.cat([tx[:, :-1], torch.zeros(len(tx), 1)], 1)
     if shared:
         x, y = torch.cat([x[:120], d.vx, d.vx]), torch.cat([y[:120], d.vy, d.vy])
@@ -638,7 +648,7 @@ def visits(told: bool = False, shared: bool = False, noise: float = 0.0, epochs:
         y = torch.where(
             wrong, torch.randint(0, 4, y.shape, generator=torch.Generator().manual_seed(4)), y
         )
-    return Setup(
+    return TrainingSetup(
         model=mlp(20, 64, 64, 4),
         loss=nn.CrossEntropyLoss(),
         train=(x, y),
@@ -646,20 +656,20 @@ def visits(told: bool = False, shared: bool = False, noise: float = 0.0, epochs:
         optimizer=partial(AdamW, lr=3e-3, weight_decay=1e-2),
         batch_size=32,
         epochs=epochs,
-        judge=accuracy(tx, d.ty),
+        scorer=accuracy(tx, d.ty),
     )
 
 
 VISITS = group(
     "visits",
     visits,
-    sick(
+    fault(
         "told-the-answer",
         "leakage",
         told=True,
         answers={"where": "19", "remedy": ("data", "drop the column")},
     ),
-    sick(
+    fault(
         "validates-on-itself",
         "leakage split",
         shared=True,
@@ -670,7 +680,7 @@ VISITS = group(
             "remedy": ("data", "split first"),
         },
     ),
-    sick("half-are-wrong", "labels", noise=0.7, answers={"remedy": ("data", "right labels")}),
+    fault("half-are-wrong", "labels", noise=0.7, answers={"remedy": ("data", "right labels")}),
     family="table",
     task="classification",
     network="mlp",
@@ -703,7 +713,7 @@ def normed(
     wild: float = 1.0,
     shift: float = 0.0,
     in_order: bool = False,
-) -> Setup:
+) -> TrainingSetup:
     d = data.clusters(700).inputs(lambda x: x * wild + shift)
     model = Normed(momentum)
     for name, parameter in model.named_parameters():
@@ -713,7 +723,7 @@ def normed(
         order = d.y.argsort()
         d = d._replace(x=d.x[order], y=d.y[order])
     part = model.classifier if forgotten else model
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=nn.CrossEntropyLoss(),
         train=loader(d.x, d.y, 30, shuffle=not in_order),
@@ -721,14 +731,14 @@ def normed(
         optimizer=RMSprop([p for p in part.parameters() if p.requires_grad], lr=2e-3),
         batch_size=30,
         epochs=25,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 NORMED = group(
     "normed",
     normed,
-    sick(
+    fault(
         "statistics-stand-still",
         "normalization train-eval-mode",
         momentum=0.0,
@@ -736,8 +746,8 @@ NORMED = group(
         shift=10.0,
         answers={"where": "features.1", "remedy": ("model", "momentum 0.1")},
     ),
-    sick("sorted-by-class", "shuffling", in_order=True, answers={"remedy": ("data", "shuffle")}),
-    sick(
+    fault("sorted-by-class", "shuffling", in_order=True, answers={"remedy": ("data", "shuffle")}),
+    fault(
         "frozen-body",
         "frozen-parameters",
         frozen="features",
@@ -748,7 +758,7 @@ NORMED = group(
             "proof": "unmoved",
         },
     ),
-    sick(
+    fault(
         "only-the-head",
         "parameters-not-in-optimizer",
         forgotten=True,
@@ -780,14 +790,14 @@ def careless_log(outputs: Tensor, targets: Tensor) -> Tensor:
     return -torch.log(torch.softmax(outputs * 40, -1).gather(1, targets[:, None])).mean()
 
 
-def iris(loss: Any = log_likelihood, half: bool = False, lr: float = 0.05) -> Setup:
+def iris(loss: Any = log_likelihood, half: bool = False, lr: float = 0.05) -> TrainingSetup:
     d = data.iris().standardized()
     model: nn.Module = mlp(4, 16, 3, act=nn.GELU)
     x, y, vx = d.x, d.y, d.vx
     if half:
         model, x, vx = model.bfloat16(), x.bfloat16(), vx.bfloat16()
         d = d._replace(tx=d.tx.bfloat16())
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=loss,
         train=loader(x, y, 6),
@@ -795,26 +805,26 @@ def iris(loss: Any = log_likelihood, half: bool = False, lr: float = 0.05) -> Se
         optimizer=partial(SGD, lr=lr, momentum=0.9),
         batch_size=6,
         epochs=12,
-        judge=accuracy(d.tx, d.ty),
+        scorer=accuracy(d.tx, d.ty),
     )
 
 
 IRIS = group(
     "iris",
     iris,
-    sick(
+    fault(
         "minus-missing",
         "loss",
         loss=likelihood,
         answers={"exact": True, "remedy": ("loss", "minus")},
     ),
-    sick(
+    fault(
         "logits-as-logs",
         "loss output-activation",
         loss=F.nll_loss,
         answers={"exact": True, "remedy": ("loss", "cross-entropy")},
     ),
-    sick(
+    fault(
         "too-few-bits",
         "precision learning-rate-low",
         half=True,
@@ -830,19 +840,19 @@ IRIS = group(
 # A step ahead of the others: counts and adaptive rates
 
 
-def counts(exponential: bool = True, lr: float = 0.1, positive: bool = False) -> Setup:
+def counts(exponential: bool = True, lr: float = 0.1, positive: bool = False) -> TrainingSetup:
     """Poisson regression of counts by their logarithm."""
     rng = torch.Generator().manual_seed(21)
     x = torch.randn(600, 6, generator=rng)
     y = torch.poisson(torch.exp(0.8 * x[:, :1] - 0.5 * x[:, 1:2].abs() + 0.8), generator=rng)
     model = mlp(6, 16, 1, last=nn.Sigmoid() if positive else None)
     loss: Any = nn.PoissonNLLLoss(log_input=exponential) if not positive else nn.MSELoss()
-    judge = explained(x[500:], y[500:])
+    scorer = r2(x[500:], y[500:])
 
     def score(out: Tensor, y: Tensor) -> float:
-        return judge.score(out.exp() if exponential and not positive else out, y)
+        return scorer.score(out.exp() if exponential and not positive else out, y)
 
-    return Setup(
+    return TrainingSetup(
         model=model,
         loss=loss,
         train=(x[:400], y[:400]),
@@ -850,26 +860,26 @@ def counts(exponential: bool = True, lr: float = 0.1, positive: bool = False) ->
         optimizer=partial(Adagrad, lr=lr),
         batch_size=25,
         epochs=25,
-        judge=Judge(judge.inputs, judge.targets, score, 0.0, -1.0),
+        scorer=Scorer(scorer.inputs, scorer.targets, score, 0.0, -1.0),
     )
 
 
 COUNTS = group(
     "counts",
     counts,
-    sick(
+    fault(
         "below-one",
         "output-activation",
         positive=True,
         answers={"where": "3", "exact": True, "remedy": ("output", "linear")},
     ),
-    sick(
+    fault(
         "log-of-negatives",
         "loss output-activation",
         exponential=False,
         answers={"exact": True, "remedy": ("loss", "log_input=True")},
     ),
-    sick(
+    fault(
         "stalled",
         "learning-rate-low too-few-steps optimizer",
         lr=1e-4,
@@ -881,7 +891,7 @@ COUNTS = group(
 )
 
 
-PROGRAMS = (
+SCRIPTS = (
     *CANCER,
     *WINE,
     *DIABETES,

@@ -1,8 +1,8 @@
-"""What a program is: somebody's training code, sick or healthy, with the answers a doctor may give.
+"""What a training script is: plain PyTorch, sick or healthy, with the causes that count as right.
 
 There are two kinds. A `setup` is what `ravine.examine` takes: model, loss, examples, optimizer,
 batch size, epochs. A `loop` is a function that trains in a loop of its own under a watch; what is
-wrong with it stands in the loop itself. Programs of one group (the part of the name before the
+wrong with it stands in the loop itself. Scripts of one group (the part of the name before the
 slash) share data and network; they fall in the same half.
 """
 
@@ -33,7 +33,7 @@ CAUSES = frozenset(
     "gradient-clipping precision "
     "metric randomness replicas causality seed-fragile healthy".split()
 )
-PATHS = frozenset(
+REMEDY_PATHS = frozenset(
     "lr batch clip input.scale target.scale output init activation loss dropout decay steps "
     "optimizer model data "
     "loop".split()
@@ -43,21 +43,21 @@ Pair: TypeAlias = tuple[Tensor, Tensor]
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
-class Watched(Protocol):
-    """What a loop tells its watch."""
+class WatchedLoop(Protocol):
+    """What a loop reports to its watcher."""
 
     def loss(self, value: Tensor) -> None: ...
 
 
-Watch: TypeAlias = Callable[[nn.Module, torch.optim.Optimizer], AbstractContextManager[Watched]]
+Watch: TypeAlias = Callable[[nn.Module, torch.optim.Optimizer], AbstractContextManager[WatchedLoop]]
 
 
 @dataclass(frozen=True)
-class Judge:
-    """How well a model does what its author wants on examples held out, higher is better; what no
-    answer at all gets.
+class Scorer:
+    """The score of a model on held-out examples, higher is better; `chance` is that of a constant.
 
-    No doctor sees it: it says whether a fault does harm. A model that gives NaN has `worst`.
+    It is not shown to the tool that diagnoses: it says whether a fault does harm. A model whose
+    outputs are NaN has `worst`.
     """
 
     inputs: Tensor
@@ -76,8 +76,8 @@ class Judge:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
-    """The arguments of `ravine.examine`, and behind them the judge."""
+class TrainingSetup:
+    """The arguments of `ravine.examine`, and the scorer."""
 
     model: nn.Module
     loss: Loss
@@ -86,7 +86,7 @@ class Setup:
     batch_size: int
     epochs: int
     validation: Pair | None = None
-    judge: Judge
+    scorer: Scorer
 
     @property
     def steps(self) -> int:
@@ -97,19 +97,19 @@ class Setup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Program:
-    """One program.
+class TrainingScript:
+    """One script.
 
-    `code` builds the setup; or it takes a watch, trains, and returns the model with its judge.
+    `code` builds the setup; or it takes a watch, trains, and returns the model with its scorer.
     `causes` are the answers that count as right (none: it is healthy); `where` is the module or
     column to be named; `remedy` a change, as path and value, that makes it well; `exact` says that
     the fault can be proved without statistics. `unmoved` names a parameter that must not have moved
-    in a run (the direct proof of some exact faults). `honest` marks a healthy program that has
+    in a run (the direct proof of some exact faults). `honest` marks a healthy script that has
     nothing to learn and says so.
     """
 
     name: str
-    family: Literal["table", "picture", "sequence", "loop", "healthy"]
+    family: Literal["table", "image", "sequence", "loop", "healthy"]
     task: Literal["classification", "regression", "multi-label", "generation"]
     network: Literal["linear", "mlp", "cnn", "recurrent", "attention"]
     code: Callable[..., Any]
@@ -119,7 +119,7 @@ class Program:
     remedy: tuple[str, Any] | None = None
     exact: bool = False
     unmoved: str | None = None
-    honest: bool = False
+    nothing_to_learn: bool = False
     # by how much less than its healthy form a sick one scores, a healthy one more than chance
     margin: float = 0.05
     # How a fault is proved. "score": worse than its healthy form; "unmoved": the parameter stands
@@ -143,17 +143,17 @@ class Program:
 
     @property
     def half(self) -> Literal["tune", "report"]:
-        """By the group's name, so that no program of the half that is reported has a relative in
+        """By the group's name, so that no script of the half that is reported has a relative in
         the other.
         """
         return "tune" if hashlib.sha256(self.group.encode()).digest()[2] % 2 == 0 else "report"
 
-    def build(self, seed: int) -> Setup:
+    def build(self, seed: int) -> TrainingSetup:
         """The setup, its weights drawn from `seed`."""
         torch.manual_seed(seed)
         return self.code()
 
-    def run(self, seed: int, watch: Watch) -> tuple[nn.Module, Judge]:
+    def run(self, seed: int, watch: Watch) -> tuple[nn.Module, Scorer]:
         """Train by the loop, weights and order drawn from `seed`."""
         torch.manual_seed(seed)
         return self.code(watch)
@@ -163,8 +163,8 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Form:
-    """A sick form of a group: what it changes in the healthy one, and what may be said about it."""
+class Fault:
+    """A sick form of a group: what it changes in the healthy one, and its causes and remedy."""
 
     name: str
     causes: frozenset[str]
@@ -172,16 +172,20 @@ class Form:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
-def sick(name: str, causes: str, *, answers: dict[str, Any] | None = None, **changes: Any) -> Form:
+def fault(
+    name: str, causes: str, *, answers: dict[str, Any] | None = None, **changes: Any
+) -> Fault:
     """A form with `causes` (separated by spaces) that calls the group's function with `changes`."""
-    return Form(name, frozenset(causes.split()), answers or {}, changes)
+    return Fault(name, frozenset(causes.split()), answers or {}, changes)
 
 
-def group(name: str, code: Callable[..., Any], *forms: Form, **common: Any) -> tuple[Program, ...]:
+def group(
+    name: str, code: Callable[..., Any], *forms: Fault, **common: Any
+) -> tuple[TrainingScript, ...]:
     """The healthy form of `code` and its sick ones."""
-    healthy = (Program(name=f"{name}/healthy", code=code, **common),)
+    healthy = (TrainingScript(name=f"{name}/healthy", code=code, **common),)
     return healthy + tuple(
-        Program(
+        TrainingScript(
             name=f"{name}/{form.name}",
             code=partial(code, **form.changes),
             causes=form.causes,
@@ -199,17 +203,17 @@ def loader(
     )
 
 
-def accuracy(inputs: Tensor, targets: Tensor) -> Judge:
+def accuracy(inputs: Tensor, targets: Tensor) -> Scorer:
     """Share of right classes; chance is the largest class. Outputs [N, K] or, of sequences, [N, T,
     K].
     """
     chance = float(targets.flatten().bincount().max() / targets.numel())
-    return Judge(
+    return Scorer(
         inputs, targets, lambda out, y: float((out.argmax(-1) == y).float().mean()), chance
     )
 
 
-def recall(inputs: Tensor, targets: Tensor) -> Judge:
+def mean_recall(inputs: Tensor, targets: Tensor) -> Scorer:
     """Mean over the classes of the share that is found; chance 1/K."""
     classes = int(targets.max()) + 1
 
@@ -217,13 +221,13 @@ def recall(inputs: Tensor, targets: Tensor) -> Judge:
         right = out.argmax(-1) == y
         return sum(float(right[y == k].float().mean()) for k in range(classes)) / classes
 
-    return Judge(inputs, targets, score, 1 / classes)
+    return Scorer(inputs, targets, score, 1 / classes)
 
 
-def binary(inputs: Tensor, targets: Tensor, threshold: float = 0.0) -> Judge:
+def binary_accuracy(inputs: Tensor, targets: Tensor, threshold: float = 0.0) -> Scorer:
     """Share of right answers of one output per example, cut at `threshold`."""
     share = float(targets.float().mean())
-    return Judge(
+    return Scorer(
         inputs,
         targets,
         lambda out, y: float(
@@ -233,19 +237,19 @@ def binary(inputs: Tensor, targets: Tensor, threshold: float = 0.0) -> Judge:
     )
 
 
-def found(inputs: Tensor, targets: Tensor, threshold: float = 0.0) -> Judge:
+def micro_f1(inputs: Tensor, targets: Tensor, threshold: float = 0.0) -> Scorer:
     """F1 of many labels per example, over all labels together; chance is saying yes to
     everything.
     """
 
     def score(out: Tensor, y: Tensor) -> float:
-        said, true = out > threshold, y > 0.5
-        return 2 * float((said & true).sum()) / max(float(said.sum() + true.sum()), 1.0)
+        chosen, true = out > threshold, y > 0.5
+        return 2 * float((chosen & true).sum()) / max(float(chosen.sum() + true.sum()), 1.0)
 
-    return Judge(inputs, targets, score, score(torch.ones_like(targets) + threshold, targets))
+    return Scorer(inputs, targets, score, score(torch.ones_like(targets) + threshold, targets))
 
 
-def explained(inputs: Tensor, targets: Tensor, scale: float = 1.0, shift: float = 0.0) -> Judge:
+def r2(inputs: Tensor, targets: Tensor, scale: float = 1.0, shift: float = 0.0) -> Scorer:
     """R2 of the outputs after out * scale + shift; chance 0, never counted below -1."""
 
     def score(out: Tensor, y: Tensor) -> float:
@@ -253,4 +257,4 @@ def explained(inputs: Tensor, targets: Tensor, scale: float = 1.0, shift: float 
         rest = float(((out - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum())
         return max(-1.0, 1.0 - rest)
 
-    return Judge(inputs, targets, score, 0.0, -1.0)
+    return Scorer(inputs, targets, score, 0.0, -1.0)

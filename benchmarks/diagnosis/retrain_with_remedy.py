@@ -1,7 +1,7 @@
-"""Do the remedies that Ravine recommends work? Beside equal-budget random search, judged on
-examples nobody saw.
+"""Do the remedies that Ravine recommends work? Beside random search of equal cost, on held-out
+examples.
 
-    python -m benchmarks.doctor.remedied [--half report] [--seeds 5] [--only NAME]
+    python -m benchmarks.diagnosis.retrain_with_remedy [--half report] [--seeds 5] [--only NAME]
 
 A sick setup is examined once; the changes of the first finding whose trial helped are made; the
 setup is then trained for its whole budget with every seed, as it is, with the remedy, and in its
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.doctor.program import Program, Setup
-from benchmarks.doctor.programs import ALL
-from benchmarks.doctor.score import Share, gain_reached
+from benchmarks.diagnosis.all_scripts import ALL
+from benchmarks.diagnosis.run_ravine import examine_setup
+from benchmarks.diagnosis.score import Proportion, reaches_gain
+from benchmarks.diagnosis.training_script import TrainingScript, TrainingSetup
 from ravine.examination import torch_class_trial, torch_subject
-from ravine.examination.api import examine
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_changes import (
@@ -79,20 +79,23 @@ TABLE_CHANGES = {
 
 
 @dataclass(frozen=True)
-class Retrained:
-    """Mean scores over seeds of one program, and what was changed; None without a remedy."""
+class RetrainingResult:
+    """Mean scores over seeds of one script, and what was changed; None without a remedy."""
 
-    program: Program
+    script: TrainingScript
     before: float
     healthy: float
-    doctor: float | None
+    remedied: float | None
     search: float
     runs: int
     changes: tuple[Change, ...] = ()
     found: tuple[Change, ...] = ()
 
+    def reaches(self, score: float) -> bool:
+        return reaches_gain(self.before, score, self.healthy)
 
-def torch_program(setup: Setup, seed: int) -> TorchProgram:
+
+def torch_program(setup: TrainingSetup, seed: int) -> TorchProgram:
     return read_program(
         setup.model,
         setup.loss,
@@ -106,7 +109,7 @@ def torch_program(setup: Setup, seed: int) -> TorchProgram:
 
 
 def recommended_change(change: Change) -> TorchChange:
-    """The change of a program behind what a finding recommends.
+    """The change of a script behind what a finding recommends.
 
     >>> recommended_change(Change("lr", "x10"))
     ScaleLearningRate(factor=10)
@@ -123,61 +126,50 @@ def recommended_change(change: Change) -> TorchChange:
 
 
 def mean_score(
-    program: Program, seeds: Sequence[int], changes: Sequence[TorchChange] = ()
+    script: TrainingScript, seeds: Sequence[int], changes: Sequence[TorchChange] = ()
 ) -> float:
-    """The mean score of a program with changes, trained for its whole budget."""
+    """The mean score of a script with changes, trained for its whole budget."""
     scores = []
     for seed in seeds:
-        setup = program.build(seed)
+        setup = script.build(seed)
         try:
             run = train_program(apply_treatments(torch_program(setup, seed), changes), seed=seed)
         except (CannotTryError, RuntimeError, ValueError, IndexError):
-            scores.append(setup.judge.worst)
+            scores.append(setup.scorer.worst)
             continue
         assert run.model is not None
-        scores.append(setup.judge(run.model))
+        scores.append(setup.scorer(run.model))
     return sum(scores) / len(scores)
 
 
-def retrain(program: Program, partner: Program, seeds: Sequence[int]) -> Retrained:
-    """The doctor's remedy and the search's, with the number of networks that the examination
-    trained.
-    """
-    setup, counted = program.build(seeds[0]), [0]
-    trainers, original = (torch_subject, torch_class_trial), torch_subject.train_program
+def retrain(
+    script: TrainingScript, partner: TrainingScript, seeds: Sequence[int]
+) -> RetrainingResult:
+    """The recommended remedy, and a random search that trains as many networks as `examine` did."""
+    setup, counted = script.build(seeds[0]), [0]
+    original = torch_subject.train_program
 
     def counting(*args, **kwargs):
         counted[0] += 1
         return original(*args, **kwargs)
 
-    for module in trainers:
-        module.train_program = counting
+    torch_subject.train_program = torch_class_trial.train_program = counting
     try:
-        report = examine(
-            setup.model,
-            setup.loss,
-            setup.train,
-            optimizer=setup.optimizer,
-            validation=setup.validation,
-            batch_size=setup.batch_size,
-            epochs=setup.epochs,
-            seed=seeds[0],
-        )
+        report = examine_setup(setup, seeds[0])
     finally:
-        for module in trainers:
-            module.train_program = original
+        torch_subject.train_program = torch_class_trial.train_program = original
     helped = next(
         (f for f in report.findings if f.trial is not None and f.trial.verdict == "helped"), None
     )
     changes = [] if helped is None else [recommended_change(c) for c in helped.changes]
     runs = counted[0] - 1  # the setup as it is, which the search trains as well
-    best, found = search_at_random(program, runs, seeds[0])
-    return Retrained(
-        program=program,
-        before=mean_score(program, seeds),
+    best, found = search_at_random(script, runs, seeds[0])
+    return RetrainingResult(
+        script=script,
+        before=mean_score(script, seeds),
         healthy=mean_score(partner, seeds),
-        doctor=mean_score(program, seeds, changes) if changes else None,
-        search=best if not found else mean_score(program, seeds, found),
+        remedied=mean_score(script, seeds, changes) if changes else None,
+        search=best if not found else mean_score(script, seeds, found),
         runs=runs,
         changes=tuple(made.change for made in changes),
         found=tuple(made.change for made in found),
@@ -185,12 +177,12 @@ def retrain(program: Program, partner: Program, seeds: Sequence[int]) -> Retrain
 
 
 def search_at_random(
-    program: Program, runs: int, seed: int
+    script: TrainingScript, runs: int, seed: int
 ) -> tuple[float, tuple[TorchChange, ...]]:
     """The best by validation loss of so many random combinations of one or two changes."""
     draw = random.Random(seed)
     # a change of the loss must not change the measure
-    given = torch_program(program.build(seed), seed).keeping_measure()
+    given = torch_program(script.build(seed), seed).keeping_measure()
     drawn = {**RANDOM_CHANGES, "steps": (SetSteps(LONGER_TIMES * given.steps),)}
     best, found = train_program(given, seed=seed).last.loss, ()
     for _ in range(runs):
@@ -202,7 +194,7 @@ def search_at_random(
             continue
         if not run.diverged and (run.last.loss < best or best != best):
             best, found = run.last.loss, changes
-    return mean_score(program, [seed]), found
+    return mean_score(script, [seed]), found
 
 
 def main() -> None:
@@ -215,50 +207,39 @@ def main() -> None:
     torch.set_flush_denormal(True)
     by_name = {p.name: p for p in ALL}
     rows = []
-    for program in ALL:
-        curable = program.remedy is not None and program.remedy[0] not in ("data", "model", "loop")
-        if (
-            program.kind != "setup"
-            or program.half != options.half
-            or not curable
-            or options.only not in program.name
-        ):
+    for script in ALL:
+        if script.half != options.half or options.only not in script.name or not curable(script):
             continue
-        if program.proof != "score":
-            continue
-        rows.append(retrain(program, by_name[program.partner], range(options.seeds)))
-        r = rows[-1]
-        doctor = "none" if r.doctor is None else f"{r.doctor:.3f}"
+        r = retrain(script, by_name[script.partner], range(options.seeds))
+        rows.append(r)
+        remedied = "none" if r.remedied is None else f"{r.remedied:.3f}"
         print(
-            f"{program.name:32s} before {r.before:6.3f} healthy {r.healthy:6.3f} doctor "
-            f"{doctor:>6s} search "
-            f"{r.search:6.3f} ({r.runs} runs) {[(c.path, c.value) for c in r.changes]} "
-            f"{[(c.path, c.value) for c in r.found]}",
+            f"{script.name:32s} before {r.before:6.3f} healthy {r.healthy:6.3f} remedy "
+            f"{remedied:>6s} search {r.search:6.3f} ({r.runs} runs) "
+            f"{[(c.path, c.value) for c in r.changes]} {[(c.path, c.value) for c in r.found]}",
             flush=True,
         )
-    with_one = [r for r in rows if r.doctor is not None]
-
-    def share(doctor: bool, of: list[Retrained]) -> Share:
-        reached = [
-            gain_reached(r.before, score, r.healthy)
-            for r in of
-            if (score := r.doctor if doctor else r.search) is not None
-        ]
-        return Share(sum(reached) / max(len(reached), 1), len(reached))
-
+    offered = [r.reaches(r.remedied) for r in rows if r.remedied is not None]
+    missing = [False] * (len(rows) - len(offered))
+    searched = [r.reaches(r.search) for r in rows]
     print(
-        f"\n{len(rows)} sick programs that a change can cure; a remedy was offered for "
-        f"{len(with_one)}"
-    )
-    print(f"offered remedies that reach 90 % of the reference's gain   {share(True, with_one)}")
-    reached = sum(
-        r.doctor is not None and gain_reached(r.before, r.doctor, r.healthy) for r in rows
-    )
-    print(
+        f"\n{len(rows)} sick scripts that a change can cure; a remedy was offered for "
+        f"{len(offered)}\n"
+        f"offered remedies that reach 90 % of the reference's gain   {proportion(offered)}\n"
         f"of all, none offered counting as not reached               "
-        f"{Share(reached / max(len(rows), 1), len(rows))}"
+        f"{proportion([*offered, *missing])}\n"
+        f"random search at equal cost, all scripts                   {proportion(searched)}"
     )
-    print(f"random search at equal cost, all programs                  {share(False, rows)}")
+
+
+def curable(script: TrainingScript) -> bool:
+    """Whether a change of the setup can cure it, and its score shows that."""
+    by_change = script.remedy is not None and script.remedy[0] not in ("data", "model", "loop")
+    return script.kind == "setup" and script.proof == "score" and by_change
+
+
+def proportion(reached: Sequence[bool]) -> Proportion:
+    return Proportion(sum(reached) / max(len(reached), 1), len(reached))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Is every fault real, and does every healthy program learn? Runs all programs without a doctor.
+"""Is every fault real, and does every healthy script learn? Runs all scripts.
 
-    python -m benchmarks.doctor.verify [--only NAME] [--seeds N] [--json FILE] [--others]
+    python -m benchmarks.diagnosis.verify [--only NAME] [--seeds N] [--json FILE] [--others]
 
-A sick program must score worse than its healthy form, on average by its margin and with no seed
+A sick script must score worse than its healthy form, on average by its margin and with no seed
 better; an exact fault may be proved directly instead. A healthy one must score above chance by its
 margin, on average, and its validation loss must end near its best. What fails is listed.
 """
@@ -23,16 +23,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.doctor.program import Judge, Program, Setup
-from benchmarks.doctor.programs import ALL
+from benchmarks.diagnosis.all_scripts import ALL
+from benchmarks.diagnosis.training_script import Scorer, TrainingScript, TrainingSetup
 
-# at most this share of what the validation loss came down may a healthy program lose again
-OVERFITTED = 0.15
+# at most this share of what the validation loss came down may a healthy script lose again
+MAX_LOSS_RISE = 0.15
 
 
 @dataclass
 class Log:
-    """What a run without a doctor leaves: losses, and the weights at the start of each model."""
+    """What a run leaves: losses, and the weights at the start of each model."""
 
     losses: list[Tensor] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
@@ -58,8 +58,8 @@ class Log:
 
 
 @dataclass(frozen=True)
-class Ran:
-    """One run: its score on the judge's examples, that of no answer, and how the loss went."""
+class TrainingResult:
+    """One run: its score on held-out examples, the score of a constant, and how the loss went."""
 
     score: float
     chance: float
@@ -72,7 +72,7 @@ class Ran:
     proved: bool
 
 
-def batches(setup: Setup, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(setup: TrainingSetup, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """One pass over the training examples."""
     if isinstance(setup.train, DataLoader):
         yield from setup.train
@@ -82,8 +82,8 @@ def batches(setup: Setup, order: torch.Generator) -> Iterator[tuple[Tensor, Tens
         yield inputs[rows], targets[rows]
 
 
-def validate(setup: Setup) -> float:
-    """The validation loss now; training goes on as if nobody had looked."""
+def validate(setup: TrainingSetup) -> float:
+    """The validation loss now; training goes on as if it had not been computed."""
     assert setup.validation is not None
     setup.model.eval()
     with torch.no_grad(), torch.random.fork_rng():
@@ -92,7 +92,7 @@ def validate(setup: Setup) -> float:
     return loss
 
 
-def train(setup: Setup, seed: int, log: Log, steps: int | None = None) -> nn.Module:
+def train(setup: TrainingSetup, seed: int, log: Log, steps: int | None = None) -> nn.Module:
     """The plainest loop: every setup is trained by it."""
     model, optimizer = setup.model, setup.optimizer
     if not isinstance(optimizer, torch.optim.Optimizer):
@@ -116,59 +116,59 @@ def train(setup: Setup, seed: int, log: Log, steps: int | None = None) -> nn.Mod
     return model
 
 
-def looks_ahead(model: nn.Module, judge: Judge) -> bool:
+def leaks_future(model: nn.Module, scorer: Scorer) -> bool:
     """Does an output change when only later inputs do?"""
     model.eval()
-    changed = judge.inputs.clone()
+    changed = scorer.inputs.clone()
     changed[:, -1] = (
         changed[:, -1].roll(1)
         if changed.dim() > 2
         else (changed[:, -1] + 1) % (int(changed.max()) + 1)
     )
     with torch.no_grad():
-        return bool((model(judge.inputs)[:, :-1] - model(changed)[:, :-1]).abs().max() > 1e-4)
+        return bool((model(scorer.inputs)[:, :-1] - model(changed)[:, :-1]).abs().max() > 1e-4)
 
 
-def risen(losses: list[float]) -> float | None:
+def loss_rise(losses: list[float]) -> float | None:
     """(last - best) / (first - best); none without a fall."""
     fall = losses[0] - min(losses) if losses else 0.0
     return (losses[-1] - min(losses)) / fall if fall > 0 else None
 
 
-def mixes(model: nn.Module, judge: Judge) -> bool:
+def mixes_examples(model: nn.Module, scorer: Scorer) -> bool:
     """Does the answer to an example depend on the other examples of its batch?"""
     model.eval()
     with torch.no_grad():
-        return bool((model(judge.inputs[:8])[:4] - model(judge.inputs[:4])).abs().max() > 1e-4)
+        return bool((model(scorer.inputs[:8])[:4] - model(scorer.inputs[:4])).abs().max() > 1e-4)
 
 
-def run(program: Program, seed: int) -> Ran:
-    """Train one program to the end of its budget."""
+def train_script(script: TrainingScript, seed: int) -> TrainingResult:
+    """Train one script to the end of its budget."""
     log, start, validation = Log(), time.perf_counter(), None
-    if program.kind == "setup":
-        setup = program.build(seed)
+    if script.kind == "setup":
+        setup = script.build(seed)
         torch.manual_seed(seed + 1)
-        model, judge = train(setup, seed, log), setup.judge
-        if setup.validation is not None and program.proof == "validation":
-            validation = Judge(*setup.validation, judge.score, judge.chance, judge.worst)(model)
+        model, scorer = train(setup, seed, log), setup.scorer
+        if setup.validation is not None and script.proof == "validation":
+            validation = Scorer(*setup.validation, scorer.score, scorer.chance, scorer.worst)(model)
     else:
-        model, judge = program.run(seed, log.watch)
-    score = judge(model)
-    score = score if math.isfinite(score) else judge.worst
+        model, scorer = script.run(seed, log.watch)
+    score = scorer(model)
+    score = score if math.isfinite(score) else scorer.worst
     proved = {
         "score": lambda: False,
-        "unmoved": lambda: log.moved(str(program.unmoved)) == 0.0,
-        "validation": lambda: validation is not None and validation > score + program.margin,
-        "mixes": lambda: mixes(model, judge),
-        "leak": lambda: looks_ahead(model, judge),
-    }[program.proof]()
+        "unmoved": lambda: log.moved(str(script.unmoved)) == 0.0,
+        "validation": lambda: validation is not None and validation > score + script.margin,
+        "mixes": lambda: mixes_examples(model, scorer),
+        "leak": lambda: leaks_future(model, scorer),
+    }[script.proof]()
     losses = [float(v) for v in log.losses]
     tail = max(1, len(losses) // 20)
-    return Ran(
+    return TrainingResult(
         score,
-        judge.chance,
+        scorer.chance,
         validation,
-        risen(log.validation),
+        loss_rise(log.validation),
         losses[0],
         sum(losses[-tail:]) / tail,
         len(losses),
@@ -181,32 +181,36 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def verdict(program: Program, runs: list[Ran], partner: list[Ran] | None) -> str:
-    """`ok`, or what is wrong with the program as an example."""
-    if not program.sick:
-        if program.honest:
+def verdict(
+    script: TrainingScript, runs: list[TrainingResult], partner: list[TrainingResult] | None
+) -> str:
+    """`ok`, or what is wrong with the script as an example."""
+    if not script.sick:
+        if script.nothing_to_learn:
             return "ok"
         rise = mean([r.rise or 0.0 for r in runs])
-        if rise > OVERFITTED:
+        if rise > MAX_LOSS_RISE:
             return f"overfits: the validation loss loses {100 * rise:.0f} % of its fall again"
         gain = mean([r.score - r.chance for r in runs])
-        return "ok" if gain >= program.margin else f"does not learn: {gain:+.3f} above chance"
-    if program.proof != "score":
-        return "ok" if all(r.proved for r in runs) else f"not proved: {program.proof}"
+        return "ok" if gain >= script.margin else f"does not learn: {gain:+.3f} above chance"
+    if script.proof != "score":
+        return "ok" if all(r.proved for r in runs) else f"not proved: {script.proof}"
     if partner is None:
-        harm = [r.chance + program.margin - r.score for r in runs]
+        harm = [r.chance + script.margin - r.score for r in runs]
         return "ok" if min(harm) >= 0 else "no healthy form, and it learns"
     losses = [p.score - r.score for p, r in zip(partner, runs, strict=True)]
     return (
         "ok"
-        if mean(losses) >= program.margin and min(losses) > 0
+        if mean(losses) >= script.margin and min(losses) > 0
         else f"harmless: {mean(losses):+.3f}, least {min(losses):+.3f}"
     )
 
 
-def healed(program: Program, seed: int, *, rate: float = 1.0, longer: int = 1) -> float:
+def score_when_changed(
+    script: TrainingScript, seed: int, *, rate: float = 1.0, longer: int = 1
+) -> float:
     """The score of a setup whose learning rate, or whose budget, is so many times its own."""
-    setup = program.build(seed)
+    setup = script.build(seed)
     optimizer = setup.optimizer
     if not isinstance(optimizer, torch.optim.Optimizer):
         optimizer = optimizer(setup.model.parameters())
@@ -214,11 +218,13 @@ def healed(program: Program, seed: int, *, rate: float = 1.0, longer: int = 1) -
         settings["lr"] *= rate
     setup = replace(setup, optimizer=optimizer, epochs=setup.epochs * longer, validation=None)
     torch.manual_seed(seed + 1)
-    return setup.judge(train(setup, seed, Log()))
+    return setup.scorer(train(setup, seed, Log()))
 
 
-def others(program: Program, sick: list[Ran], healthy: list[Ran]) -> dict[str, float]:
-    """Causes that are not among the program's, but whose remedy works: the share of the reference's
+def other_remedies(
+    script: TrainingScript, sick: list[TrainingResult], healthy: list[TrainingResult]
+) -> dict[str, float]:
+    """Causes that are not among the script's, but whose remedy works: the share of the reference's
     gain that it reaches with the first seed, where that is 0.9 or more. Rate a tenth or ten times,
     five times the steps.
     """
@@ -229,9 +235,9 @@ def others(program: Program, sick: list[Ran], healthy: list[Ran]) -> dict[str, f
         "too-few-steps": {"longer": 5},
     }
     reached = {
-        cause: (healed(program, 0, **change) - sick[0].score) / gain
+        cause: (score_when_changed(script, 0, **change) - sick[0].score) / gain
         for cause, change in tries.items()
-        if cause not in program.causes and gain > 0
+        if cause not in script.causes and gain > 0
     }
     return {cause: share for cause, share in reached.items() if share >= 0.9}
 
@@ -239,7 +245,7 @@ def others(program: Program, sick: list[Ran], healthy: list[Ran]) -> dict[str, f
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--only", default="", help="programs whose name contains this, and their healthy forms"
+        "--only", default="", help="scripts whose name contains this, and their healthy forms"
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
@@ -251,29 +257,29 @@ def main() -> None:
     torch.set_flush_denormal(True)
     wanted = [p for p in ALL if options.only in p.name]
     partners = {p.partner for p in wanted if p.sick}
-    ran: dict[str, list[Ran]] = {}
+    ran: dict[str, list[TrainingResult]] = {}
     bad: list[str] = []
-    for program in [p for p in ALL if p in wanted or p.name in partners]:
-        ran[program.name] = runs = [run(program, seed) for seed in range(options.seeds)]
-        said = verdict(program, runs, ran.get(program.partner))
-        bad += [program.name] if said != "ok" else []
+    for script in [p for p in ALL if p in wanted or p.name in partners]:
+        ran[script.name] = runs = [train_script(script, seed) for seed in range(options.seeds)]
+        found = verdict(script, runs, ran.get(script.partner))
+        bad += [script.name] if found != "ok" else []
         print(
-            f"{program.name:34s} score {mean([r.score for r in runs]):6.3f} (chance "
+            f"{script.name:34s} score {mean([r.score for r in runs]):6.3f} (chance "
             f"{runs[0].chance:5.3f})  "
             f"loss {runs[0].first:9.3g} -> {runs[0].last:9.3g}  {runs[0].steps:5d} steps "
-            f"{mean([r.seconds for r in runs]):5.2f} s  {said}",
+            f"{mean([r.seconds for r in runs]):5.2f} s  {found}",
             flush=True,
         )
-        if options.others and program.sick and program.kind == "setup" and program.proof == "score":
-            for cause, reached in others(program, runs, ran[program.partner]).items():
+        if options.others and script.sick and script.kind == "setup" and script.proof == "score":
+            for cause, reached in other_remedies(script, runs, ran[script.partner]).items():
                 print(
                     f"{'':34s} {cause} too: its remedy reaches {100 * reached:.0f} % of the gain",
                     flush=True,
                 )
-        if program.steps not in (None, runs[0].steps):
-            print(f"{'':34s} states {program.steps} steps")
-            bad.append(program.name)
-    print(f"\n{len(ran)} programs, {len(bad)} to look at: {', '.join(bad) or 'none'}")
+        if script.steps not in (None, runs[0].steps):
+            print(f"{'':34s} states {script.steps} steps")
+            bad.append(script.name)
+    print(f"\n{len(ran)} scripts, {len(bad)} to look at: {', '.join(bad) or 'none'}")
     if options.json:
         table: dict[str, Any] = {name: [vars(r) for r in runs] for name, runs in ran.items()}
         options.json.write_text(json.dumps(table, indent=1), "utf-8")

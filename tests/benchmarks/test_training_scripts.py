@@ -1,15 +1,31 @@
-"""The doctor's examination is fair: programs that start, answers from the vocabulary, a scorer that
+"""The doctor's examination is fair: scripts that start, answers from the vocabulary, a scorer that
 counts.
 """
 
 import pytest
 import torch
 
-from benchmarks.doctor import score
-from benchmarks.doctor.program import CAUSES, PATHS, Judge, Program, Setup, explained, found
-from benchmarks.doctor.programs import ALL
-from benchmarks.doctor.score import Share, Visit, judged, names, offered, table, visits
-from benchmarks.doctor.verify import Log, Ran, train, verdict
+from benchmarks.diagnosis import score
+from benchmarks.diagnosis.all_scripts import ALL
+from benchmarks.diagnosis.score import (
+    Diagnosis,
+    Proportion,
+    is_within,
+    offers_remedy,
+    run_doctor,
+    score_findings,
+    table_rows,
+)
+from benchmarks.diagnosis.training_script import (
+    CAUSES,
+    REMEDY_PATHS,
+    Scorer,
+    TrainingScript,
+    TrainingSetup,
+    micro_f1,
+    r2,
+)
+from benchmarks.diagnosis.verify import Log, TrainingResult, train, verdict
 
 NAMES = {p.name for p in ALL}
 
@@ -28,7 +44,7 @@ class Impatient(Log):
 def test_there_are_enough_programs_of_each_kind():
     sick = [p for p in ALL if p.sick]
     assert len(sick) >= 80 and len(ALL) - len(sick) >= 60
-    assert {p.family for p in sick} == {"table", "picture", "sequence", "loop"}
+    assert {p.family for p in sick} == {"table", "image", "sequence", "loop"}
     assert {p.task for p in sick} >= {"classification", "regression", "multi-label"}
     assert {p.network for p in sick} >= {"mlp", "cnn", "recurrent", "attention"}
 
@@ -46,7 +62,7 @@ def test_no_pattern_has_more_than_four_sick_forms():
 def test_answers_are_from_the_vocabulary():
     for p in ALL:
         assert p.causes <= CAUSES - {"healthy"}, p.name
-        assert p.remedy is None or p.remedy[0] in PATHS, p.name
+        assert p.remedy is None or p.remedy[0] in REMEDY_PATHS, p.name
         assert (p.steps is not None) == (p.kind == "loop"), p.name
         assert (p.unmoved is not None) == (p.proof == "unmoved") or not p.sick, p.name
 
@@ -59,64 +75,62 @@ def test_the_halves_are_about_equal_and_keep_relatives_together():
         assert len({p.half for p in ALL if p.group == name.split("/")[0]}) == 1
 
 
-@pytest.mark.parametrize("program", ALL, ids=lambda p: p.name)
-def test_a_program_starts(program):
-    if program.kind == "loop":
+@pytest.mark.parametrize("script", ALL, ids=lambda p: p.name)
+def test_a_program_starts(script):
+    if script.kind == "loop":
         with pytest.raises(Enough):
-            program.run(0, Impatient().watch)
+            script.run(0, Impatient().watch)
         return
-    setup = program.build(0)
+    setup = script.build(0)
     log = Log()
     train(setup, 0, log, steps=1)
     assert len(log.losses) == 1 and setup.steps >= 1
     places = {name for name, _ in setup.model.named_modules()} | {
         n for n, _ in setup.model.named_parameters()
     }
-    columns = {str(i) for i in range(30)} if program.family == "table" else set()
-    assert program.where is None or program.where in places | columns | {"validation"}, (
-        program.where
-    )
+    columns = {str(i) for i in range(30)} if script.family == "table" else set()
+    assert script.where is None or script.where in places | columns | {"validation"}, script.where
 
 
 def test_a_program_is_the_same_again_for_the_same_seed():
-    program = next(p for p in ALL if p.name == "wine/healthy")
-    first, second = (program.build(3).model.state_dict() for _ in range(2))
-    other = program.build(4).model.state_dict()
+    script = next(p for p in ALL if p.name == "wine/healthy")
+    first, second = (script.build(3).model.state_dict() for _ in range(2))
+    other = script.build(4).model.state_dict()
     assert all(bool((first[k] == second[k]).all()) for k in first)
     assert any(bool((first[k] != other[k]).any()) for k in first)
 
 
 def test_judges_by_hand():
     y = torch.tensor([[1.0], [3.0]])
-    judge = explained(y, y)
-    assert judge(torch.nn.Identity()) == 1.0
-    assert judge(torch.nn.Flatten(0)) == 1.0  # outputs of shape [N] are read as [N, 1]
-    assert explained(y, y, scale=-100.0)(torch.nn.Identity()) == -1.0  # never counted lower
+    scorer = r2(y, y)
+    assert scorer(torch.nn.Identity()) == 1.0
+    assert scorer(torch.nn.Flatten(0)) == 1.0  # outputs of shape [N] are read as [N, 1]
+    assert r2(y, y, scale=-100.0)(torch.nn.Identity()) == -1.0  # never counted lower
     labels = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
-    assert found(labels, labels).chance == pytest.approx(2 * 3 / (4 + 3))
-    broken = Judge(y, y, lambda out, y: 1.0, 0.0, worst=-1.0)
+    assert micro_f1(labels, labels).chance == pytest.approx(2 * 3 / (4 + 3))
+    broken = Scorer(y, y, lambda out, y: 1.0, 0.0, worst=-1.0)
     assert broken(torch.nn.Threshold(5.0, float("nan"))) == -1.0
 
 
 # The scorer
 
 
-def program(name, causes="", where=None, exact=False):
+def script(name, causes="", where=None, exact=False):
     y = torch.zeros(10, 1)
 
     def code():
         model = torch.nn.Linear(1, 1)
-        return Setup(
+        return TrainingSetup(
             model=model,
             loss=torch.nn.MSELoss(),
             train=(y, y),
             optimizer=torch.optim.SGD(model.parameters()),
             batch_size=1,
             epochs=10,
-            judge=explained(y, y),
+            scorer=r2(y, y),
         )
 
-    return Program(
+    return TrainingScript(
         name=name,
         family="table",
         task="regression",
@@ -128,8 +142,8 @@ def program(name, causes="", where=None, exact=False):
     )
 
 
-SICK = program("a/sick", "labels leakage", where="head", exact=True)
-WELL = program("b/healthy")
+SICK = script("a/sick", "labels leakage", where="head", exact=True)
+WELL = script("b/healthy")
 
 
 def finding(cause, severity="warning", **more):
@@ -141,7 +155,7 @@ def test_a_budget_is_the_number_of_steps():
 
 
 def test_a_right_answer_counts_everywhere():
-    v = judged(SICK, 0, [finding("labels", where="head.weight", since=10)], 100)
+    v = score_findings(SICK, 0, [finding("labels", where="head.weight", since=10)], 100)
     assert (v.alarm, v.early, v.first, v.second, v.precision, v.where) == (
         True,
         True,
@@ -153,78 +167,78 @@ def test_a_right_answer_counts_everywhere():
 
 
 def test_the_second_cause_counts_only_among_the_first_two():
-    v = judged(SICK, 0, [finding("loss"), finding("leakage", since=50)], 100)
+    v = score_findings(SICK, 0, [finding("loss"), finding("leakage", since=50)], 100)
     assert (v.first, v.second, v.precision, v.where) == (False, True, 0.5, False)
-    third = judged(
+    third = score_findings(
         SICK, 0, [finding("loss"), finding("loss"), finding("dropout"), finding("labels")], 100
     )
     assert (third.second, third.precision) == (False, pytest.approx(1 / 3))
 
 
 def test_suspects_come_after_all_causes():
-    v = judged(SICK, 0, [finding("loss", suspects=["labels"])], 100)
+    v = score_findings(SICK, 0, [finding("loss", suspects=["labels"])], 100)
     assert (v.first, v.second, v.precision) == (False, True, 0.0)
-    v = judged(SICK, 0, [finding("loss", suspects=["labels"]), finding("dropout")], 100)
+    v = score_findings(SICK, 0, [finding("loss", suspects=["labels"]), finding("dropout")], 100)
     assert v.second is False
 
 
 def test_notes_are_no_alarms_and_late_ones_are_not_early():
-    v = judged(SICK, 0, [finding("labels", severity="note")], 100)
+    v = score_findings(SICK, 0, [finding("labels", severity="note")], 100)
     assert (v.alarm, v.first, v.precision) == (False, False, 0.0)
-    v = judged(SICK, 0, [finding("labels", since=11)], 100)
+    v = score_findings(SICK, 0, [finding("labels", since=11)], 100)
     assert (v.alarm, v.early) == (True, False)
 
 
 def test_a_remedy_counts_as_offered_unless_a_trial_found_it_useless():
     change = [{"path": "lr", "value": 0.1}]
-    assert offered([finding("labels", "note", changes=change)])
-    assert offered([finding("labels", changes=change, trial={"verdict": "helped"})])
-    assert not offered([finding("labels", changes=change, trial={"verdict": "no effect"})])
-    assert not offered([finding("labels")])
+    assert offers_remedy([finding("labels", "note", changes=change)])
+    assert offers_remedy([finding("labels", changes=change, trial={"verdict": "helped"})])
+    assert not offers_remedy([finding("labels", changes=change, trial={"verdict": "no effect"})])
+    assert not offers_remedy([finding("labels")])
 
 
 def test_places():
-    assert names("layers.2.weight", "layers.2") and not names("layers.21", "layers.2")
+    assert is_within("layers.2.weight", "layers.2") and not is_within("layers.21", "layers.2")
 
 
 def test_the_table_by_hand():
-    """Of two seeds: one right answer and one exception on the sick program; silence and an
+    """Of two seeds: one right answer and one exception on the sick script; silence and an
     exception on the healthy.
     """
 
-    def doctor(program, seed):
+    def doctor(script, seed):
         if seed == 1:
             raise ValueError("lost")
-        return [finding("labels", where="head")] if program.sick else []
+        return [finding("labels", where="head")] if script.sick else []
 
-    seen = visits(doctor, [SICK, WELL], [0, 1])
-    rows = table(seen)
-    assert [v.failure for v in seen] == [None, "ValueError: lost"] * 2
-    assert rows["failures"] == Share(0.5, 2)
-    assert rows["false alarms on healthy programs"] == Share(0.5, 1)
+    diagnoses = run_doctor(doctor, [SICK, WELL], [0, 1])
+    rows = table_rows(diagnoses)
+    assert [v.failure for v in diagnoses] == [None, "ValueError: lost"] * 2
+    assert rows["failures"] == Proportion(0.5, 2)
+    assert rows["false alarms on healthy scripts"] == Proportion(0.5, 1)
     for row in (
-        "sick programs found",
+        "sick scripts found",
         "found within the first 10 %",
         "right cause first",
         "mean precision",
     ):
-        assert rows[row] == Share(0.5, 1)
-    assert rows["right module or column"] == rows["exact classes: found"] == Share(0.5, 1)
+        assert rows[row] == Proportion(0.5, 1)
+    assert rows["right module or column"] == rows["exact classes: found"] == Proportion(0.5, 1)
     assert list(rows)[0] == "failures"
-    assert score.misses(seen)[0].endswith("failed: ValueError: lost")
+    assert score.describe_misses(diagnoses)[0].endswith("failed: ValueError: lost")
 
 
 def test_a_cause_outside_the_vocabulary_is_a_failure():
     assert (
-        judged(SICK, 0, [finding("gremlins")], 100).failure
+        score_findings(SICK, 0, [finding("gremlins")], 100).failure
         == "causes that are not in the vocabulary: gremlins"
     )
 
 
 def test_baselines_know_nothing():
-    seen = visits(score.always_alarm, [SICK, WELL], [0])
-    rows = table(seen)
-    assert rows["false alarms on healthy programs"].mean == rows["sick programs found"].mean == 1.0
+    diagnoses = run_doctor(score.always_alarm, [SICK, WELL], [0])
+    rows = table_rows(diagnoses)
+    assert rows["false alarms on healthy scripts"].mean == rows["sick scripts found"].mean == 1.0
     assert rows["right cause first"].mean == rows["mean precision"].mean == 0.0
 
 
@@ -235,19 +249,19 @@ def test_the_constant_answer_is_the_best_one():
 
 def test_intervals_against_published_numbers():
     """Wilson's interval of 81 in 263 is 0.2553 to 0.3662 (Newcombe 1998, table I, method 3)."""
-    low, high = Share(81 / 263, 263).interval()
+    low, high = Proportion(81 / 263, 263).interval()
     assert (low, high) == (pytest.approx(0.2553, abs=5e-5), pytest.approx(0.3662, abs=5e-5))
-    assert Share(0.0, 0).interval() == (0.0, 1.0)
+    assert Proportion(0.0, 0).interval() == (0.0, 1.0)
 
 
 def test_the_verdict_on_programs_asks_for_every_seed():
-    def ran(score):
-        return Ran(score, 0.3, None, 0.0, 1.0, 0.5, 10, 0.1, False)
+    def result(score):
+        return TrainingResult(score, 0.3, None, 0.0, 1.0, 0.5, 10, 0.1, False)
 
-    well = [ran(0.9), ran(0.9)]
-    assert verdict(SICK, [ran(0.5), ran(0.8)], well) == "ok"
-    assert verdict(SICK, [ran(0.5), ran(0.9)], well).startswith("harmless")
-    assert verdict(SICK, [ran(0.88), ran(0.88)], well).startswith("harmless")
-    assert verdict(WELL, [ran(0.31), ran(0.3)], None).startswith("does not learn")
+    well = [result(0.9), result(0.9)]
+    assert verdict(SICK, [result(0.5), result(0.8)], well) == "ok"
+    assert verdict(SICK, [result(0.5), result(0.9)], well).startswith("harmless")
+    assert verdict(SICK, [result(0.88), result(0.88)], well).startswith("harmless")
+    assert verdict(WELL, [result(0.31), result(0.3)], None).startswith("does not learn")
     assert verdict(WELL, well, None) == "ok"
-    assert Visit(SICK, 0, None, False, False).causes == ()
+    assert Diagnosis(SICK, 0, None, False, False).causes == ()

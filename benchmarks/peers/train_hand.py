@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy, linear, relu
 
 from benchmarks.cases import Case, Go, Watch, Weights
-from benchmarks.peers.loop import make_optimizer
+from benchmarks.peers.train_loop import make_optimizer
 
 BATCHED, PACKAGES = False, ("torch",)
 

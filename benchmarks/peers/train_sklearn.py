@@ -23,22 +23,20 @@ def prepare(
         case.sizes[1:-1],
         solver=optimizer,
         alpha=0.0,
-        batch_size=case.batch,
         learning_rate_init=RATES[optimizer],
         momentum=MOMENTUM,
         nesterovs_momentum=False,
         max_iter=1,
         n_iter_no_change=10**9,
         warm_start=True,
-        random_state=np.random.RandomState(
-            0
-        ),  # a seed would give partial_fit the same order every epoch
+        # a seed would give partial_fit the same order every epoch
+        random_state=np.random.RandomState(0),
     )
+    model.set_params(batch_size=case.batch)
     warnings.simplefilter("ignore", ConvergenceWarning)
     first = np.unique(data.classes, return_index=True)[1]
-    few = np.concatenate(
-        [first, np.arange(case.batch)]
-    )  # one step, to build the model; then it gets its start
+    # one step, to build the model; then it gets its start
+    few = np.concatenate([first, np.arange(case.batch)])
     model.fit(data.inputs[few], data.classes[few])
     model.coefs_ = [w.copy() for w, _ in starts[0]]
     model.intercepts_ = [b.copy() for _, b in starts[0]]
@@ -62,6 +60,7 @@ def prepare(
         )
 
     def go_watched() -> None:
+        assert watch is not None
         for _ in range(epochs):
             model.partial_fit(data.inputs, data.classes)
             watch(weights)

@@ -1,7 +1,7 @@
-"""The recipe for pictures on Fashion-MNIST, beside the same network in a plain PyTorch loop: time
+"""The recipe for images on Fashion-MNIST, beside the same network in a plain PyTorch loop: time
 and accuracy.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.pictures [--epochs 8] [--examples 60000] [--folder
+    OMP_NUM_THREADS=1 python -m benchmarks.images [--epochs 8] [--examples 60000] [--folder
     FOLDER]
 
 Both start from the same weights and have the same data in the same order, batch, optimizer,
@@ -98,12 +98,12 @@ def side_by_side(turns: dict[str, Iterator[None]], *, epochs: int) -> dict[str, 
 
 
 def examples(folder: Path, name: str) -> Examples:
-    """The pictures of an idx file as bytes [N, 1, 28, 28], and their classes."""
+    """The images of an idx file as bytes [N, 1, 28, 28], and their classes."""
     with gzip.open(folder / f"{name}-images-idx3-ubyte.gz") as file:
-        pictures = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
     with gzip.open(folder / f"{name}-labels-idx1-ubyte.gz") as file:
         classes = np.frombuffer(file.read(), np.uint8, offset=8).astype(np.int64)
-    return Examples(torch.from_numpy(pictures.copy()), None, torch.from_numpy(classes))
+    return Examples(torch.from_numpy(images.copy()), None, torch.from_numpy(classes))
 
 
 # Ravine
@@ -112,12 +112,12 @@ def examples(folder: Path, name: str) -> Examples:
 def job_of(recipe: Recipe, train: Examples) -> Job:
     assert isinstance(recipe.batch, int) and recipe.epochs is not None
     values = train.numbers.double() / 255
-    picture = ImageShape(1, 28, 28, (float(values.mean()),), (float(values.std()),))
+    image = ImageShape(1, 28, 28, (float(values.mean()),), (float(values.std()),))
     per_epoch = -(-train.count // recipe.batch)
     return Job(
         recipes=(recipe,),
         seeds=(recipe.seed,),
-        signature=Signature(0, (), CLASSES, picture),
+        signature=Signature(0, (), CLASSES, image),
         plan=Plan(steps=per_epoch * recipe.epochs, per_epoch=per_epoch),
         batch=recipe.batch,
     )
@@ -137,9 +137,9 @@ def our_epochs(cohort: Cohort, train: Examples) -> Iterator[None]:
 
 
 class Standardize(nn.Module):
-    def __init__(self, picture: ImageShape):
+    def __init__(self, image: ImageShape):
         super().__init__()
-        self.mean, self.sd = picture.mean[0], picture.sd[0]
+        self.mean, self.sd = image.mean[0], image.sd[0]
 
     def forward(self, x: Tensor) -> Tensor:
         return (x.float() / 255 - self.mean) / self.sd
@@ -147,10 +147,10 @@ class Standardize(nn.Module):
 
 def twin(recipe: Recipe, cohort: Cohort) -> nn.Module:
     """The recipe's network as torch.nn, with the weights of the cohort's only network."""
-    network, picture = recipe.network, cohort.job.signature.image
-    assert isinstance(network, Conv) and picture is not None
-    layers: list[nn.Module] = [Standardize(picture)]
-    inputs, side = picture.channels, picture.height
+    network, image = recipe.network, cohort.job.signature.image
+    assert isinstance(network, Conv) and image is not None
+    layers: list[nn.Module] = [Standardize(image)]
+    inputs, side = image.channels, image.height
     for channels in network.channels:
         layers += [
             nn.Conv2d(inputs, channels, network.kernel, padding=network.kernel // 2, bias=False),

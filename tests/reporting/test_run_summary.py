@@ -1,0 +1,110 @@
+"""The summary of a run: what it shows, and that it fits a terminal."""
+
+import dataclasses
+import math
+
+import pytest
+
+from ravine import catalog, optimizers, train
+from ravine.data import Data
+from ravine.finding import Finding
+from ravine.reporting.run_summary import summary
+from ravine.serialization import to_plain
+
+
+def iris(**changes):
+    recipe = dataclasses.replace(catalog.plain(), data=Data(source="iris"), epochs=6, **changes)
+    return train(recipe, workers=1).record
+
+
+@pytest.fixture(scope="module")
+def record():
+    return iris(seeds=2, clip=catalog.default().clip)
+
+
+def lines(record, **settings):
+    text = summary(record, **settings)
+    assert max(map(len, text.splitlines())) <= 80
+    return text.splitlines()
+
+
+def block(text, label):
+    """The lines beside a label."""
+    at = next((i for i, line in enumerate(text) if line.startswith(f"{label:12}")), None)
+    if at is None:
+        return []
+    after = next((i for i in range(at + 1, len(text)) if text[i][:12].strip()), len(text))
+    return [line[12:] for line in text[at:after]]
+
+
+def test_it_says_what_was_inferred_and_how_it_trained(record):
+    text = lines(record)
+    assert block(text, "data") == [
+        "Target target: classification, 3 classes (it is text).",
+        "Input columns: 4 numeric.",
+        "Split: 102 training, 24 validation and 24 test rows (Stratified).",
+    ]
+    assert block(text, "network") == ["Mlp 4-64, 515 weights, ensemble of 2"]
+    settings, ended, best, seconds = block(text, "training")
+    assert settings == "Momentum with lr 0.1, Constant, batch size 32"
+    assert ended == "2 of 2 networks trained for all 6 epochs"
+    assert best.startswith("best weights from epoch") and seconds.endswith(" s")
+
+
+def test_the_best_constants_score_stands_beside_the_score(record):
+    score, constant, networks, *_ = block(lines(record), "score")
+    assert score.startswith("accuracy 0.") and " on 24 test rows, 95% interval 0." in score
+    assert constant == "best constant prediction 0.3333"  # iris: three classes of equal size
+    assert networks.startswith("single networks 0.")
+
+
+def test_only_techniques_without_effect_are_listed(record):
+    assert block(lines(record), "no effect") == []
+    idle = dataclasses.replace(record.effects[0], name="clip", values=(0.0, 0.0))
+    text = lines(dataclasses.replace(record, effects=(*record.effects[1:], idle)))
+    (line,) = block(text, "no effect")
+    assert line.startswith("clip: ") and line.endswith(" is 0")
+
+
+def test_the_next_commands_stand_last(record):
+    text = lines(record, folder="runs/a", new_rows="new.csv")
+    assert block(text, "run") == ["runs/a"]
+    assert text[-1] == "next        ravine predict runs/a new.csv -o out.csv"
+    bad = Finding(
+        code="RVN-T01",
+        title="long " * 20,
+        severity="error",
+        confidence="exact",
+        cause="learning-rate-high",
+    )
+    text = lines(record, folder="runs/a", findings=[bad])
+    assert len(block(text, "findings")) == 1
+    assert block(text, "next")[0] == "ravine doctor runs/a"
+    assert not block(lines(record), "next")
+
+
+def test_a_diverged_run_says_so():
+    diverged = iris(seeds=2, optimizer=optimizers.Momentum(lr=1e9))
+    text = lines(diverged, folder="runs/a")
+    ended = "2 of 2 networks diverged after 2 of 6 epochs: not in the model"
+    assert block(text, "training")[1] == ended
+    assert block(text, "score") == ["none: every network diverged"]
+    assert not block(text, "next")
+
+
+def test_a_number_that_could_not_be_computed_is_nan(record):
+    score = dataclasses.replace(record.score, others={**record.score.others, "auc": math.nan})
+    assert "auc nan" in summary(dataclasses.replace(record, score=score))
+
+
+def test_a_record_without_the_best_constants_score_is_summarized(record):
+    score = dataclasses.replace(record.score, constant_baseline=None)
+    assert "constant" not in summary(dataclasses.replace(record, score=score))
+
+
+@pytest.mark.parametrize("cls", optimizers.ALL)
+def test_every_optimizer_has_its_line_in_the_summary(cls, record):
+    if cls is optimizers.TorchOptimizer:
+        pytest.skip("is made from Python alone")
+    recipe = {**record.recipe, "optimizer": to_plain(cls())}
+    assert f"{cls.__name__} " in summary(dataclasses.replace(record, recipe=recipe))
