@@ -84,10 +84,7 @@ def test_title_and_labels_say_what_is_seen(frame):
     figure = contact_sheet(
         recipe(augment.Shear(degrees=12.0), augment.CutMix()), frame, images=4, draws=2
     )
-    assert (
-        "Shear(degrees=12.0" in figure._suptitle.get_text()
-        and "CutMix" in figure._suptitle.get_text()
-    )
+    assert "Shear(degrees=12.0" in figure.get_suptitle() and "CutMix" in figure.get_suptitle()
     assert [axes.get_title(loc="center") for axes in figure.axes[:3]] == [
         "original",
         "draw 1",
