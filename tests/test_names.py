@@ -48,11 +48,12 @@ IRREGULAR_PARTICIPLES = set(
 # public names that stand in more than one file
 SHARED_NAMES = {
     "ALL": "every family of parts or rules lists its members under this name",
+    "Constant": "a schedule and an initializer, both by the name that the field gives them",
 }
 # classes that are wider than others
 WIDE_CLASSES = {"Recipe": "one field for each choice that a recipe makes"}
 # constants of one word: names of the field, or of a list that has no better one
-WHOLE_CONSTANTS = {"ALL", "CAUSES", "EMA", "MAE", "R2", "RMSE", "SWA"}
+WHOLE_CONSTANTS = {"ACCURACY", "ALL", "CAUSES", "EMA", "MAE", "R2", "RMSE", "SWA"}
 
 
 def functions():

@@ -26,7 +26,7 @@ def keep_snapshots(cohort: Cohort, pause: Callable[[Cohort], bool]) -> Callable[
         return pause
     steps = snapshot_steps(cohort)
     if FILLED_KEY not in cohort.ended.tensors:
-        _make_room(cohort, 1 + max(place for found in steps.values() for _, place in found))
+        _allocate_slots(cohort, 1 + max(place for found in steps.values() for _, place in found))
 
     def keep_and_pause(cohort: Cohort) -> bool:
         for network, place in steps.get(cohort.step, ()):
@@ -68,7 +68,7 @@ def _factors(recipe: Recipe, plan: Plan) -> Tensor:
     return torch.cat([recipe.schedule.factor(steps, plan).reshape(-1) for steps in blocks])
 
 
-def _make_room(cohort: Cohort, count: int) -> None:
+def _allocate_slots(cohort: Cohort, count: int) -> None:
     """Empty places for each network's snapshots."""
     networks, tensors = len(cohort.job.seeds), cohort.ended.tensors
     like = {WEIGHTS_KEY: cohort.weights}

@@ -471,13 +471,14 @@ def sharpness_aware(watch):
     with watch(model, optimizer) as watched:
         for a, b in batches(*classes(), STEPS):
             watched.loss(F.cross_entropy(model(a), b)).backward()
-            moves = [0.01 * p.grad for p in model.parameters()]
+            weights = list(model.parameters())
+            moves = [0.01 * p.grad for p in weights]
             with torch.no_grad():
-                torch._foreach_add_(list(model.parameters()), moves)  # pyright: ignore[reportPrivateImportUsage]
+                torch._foreach_add_(weights, moves)  # type: ignore[attr-defined]
             optimizer.zero_grad()
             F.cross_entropy(model(a), b).backward()
             with torch.no_grad():
-                torch._foreach_sub_(list(model.parameters()), moves)  # pyright: ignore[reportPrivateImportUsage]
+                torch._foreach_sub_(weights, moves)  # type: ignore[attr-defined]
             optimizer.step()
             optimizer.zero_grad()
     return list(model.parameters())
