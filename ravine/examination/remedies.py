@@ -57,7 +57,7 @@ class Remedy:
     """Treatments for one cause at different strengths; the best of those tried counts.
 
     `evidence` supports it; one without any is tried on general grounds. `ordered`
-    strengths go on in one direction: after one that does harm the next are not tried.
+    strengths go on in one direction: without evidence none is tried after one that does harm.
     """
 
     cause: str

@@ -136,8 +136,8 @@ def try_stopping_at(subject: Subject, step: int) -> Trial:
 class Screening:
     """The screening of remedies, in rounds: in each, every remedy at its next strength.
 
-    None is tried after one that is clearly worse than the best so far; of `ordered` strengths none
-    after one that does harm to a run that has learned something.
+    None is tried after one that is clearly worse than the best so far; of `ordered` strengths that
+    no evidence speaks for, none after one that does harm to a run that has learned something.
     """
 
     def __init__(self, results: TrialResults, remedies: Sequence[Remedy]):
@@ -187,8 +187,8 @@ class Screening:
         before = -math.inf if known is None else so_far.gain_of(known)
         if gain > before:
             self.best[remedy.cause] = outcome
-        harmful = remedy.ordered and gain < -HARMFUL_LOSS and self._lost_something(outcome)
-        return gain >= before - HARMFUL_LOSS and not harmful
+        wrong_way = remedy.ordered and not remedy.evidence and self._lost_something(outcome)
+        return gain >= before - HARMFUL_LOSS and not (wrong_way and gain < -HARMFUL_LOSS)
 
     def _lost_something(self, outcome: Outcome) -> bool:
         """Whether the run has learned something, and no score says that it does better with the

@@ -130,6 +130,15 @@ def test_harm_to_the_loss_alone_does_not_stop_ordered_strengths():
         assert (paths(screening.next_round()) == ["x0.01"]) is goes_on
 
 
+def test_ordered_strengths_that_evidence_speaks_for_go_on_after_harm():
+    """At a rate far too high a tenth of it may be too high, and do worse by chance."""
+    rates = remedy("learning-rate-high", "x0.1", "x0.01", ordered=True, evidence=FACT)
+    screening = Screening(results(0.64, 0.69, score=0.18), [rates])
+    screening.next_round()
+    screening.record([run(0.69, 0.0)])
+    assert paths(screening.next_round()) == ["x0.01"]
+
+
 def test_little_harm_does_not_stop_ordered_strengths():
     rates = remedy("learning-rate-low", "x10", "x100", ordered=True)
     screening = Screening(results(1.0), [remedy("dropout", "good"), rates])
