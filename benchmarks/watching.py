@@ -183,6 +183,8 @@ def main() -> None:
     parser.add_argument("--only", default="", choices=("", *CASES))
     parser.add_argument("--pairs", type=int, default=60)
     options = parser.parse_args()
+    if options.pairs < 2:
+        parser.error("--pairs: quartiles need at least 2")
     torch.set_num_threads(1)
     print(f"{'':18s}{'fastest':>11s}{'more':>11s}{'':9s}{'median':>11s}   quartiles, pairs")
     for name, case in CASES.items():
