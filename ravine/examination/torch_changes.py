@@ -209,7 +209,7 @@ class ShuffleExamples:
     change = Change("shuffle", True)
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        return replace(program, train=replace(_in_memory(program), shuffled=True))
+        return replace(program, train=replace(_in_memory(program), is_shuffled=True))
 
 
 @dataclass(frozen=True)

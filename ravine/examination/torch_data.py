@@ -36,7 +36,7 @@ class TensorData:
     inputs: Tensor
     targets: Tensor
     batch: int
-    shuffled: bool = True
+    is_shuffled: bool = True
     drop_last: bool = False
     balanced: bool = False
 
@@ -47,7 +47,7 @@ class TensorData:
     def epoch(self) -> Iterator[Pair]:
         """The batches of one pass, in an order drawn from torch's generator."""
         count = len(self.inputs)
-        order = torch.randperm(count) if self.shuffled else torch.arange(count)
+        order = torch.randperm(count) if self.is_shuffled else torch.arange(count)
         if self.balanced:
             order = torch.multinomial(sampling_weights(self.targets), count, replacement=True)
         for rows in order.split(self.batch)[: len(self)]:
@@ -74,7 +74,7 @@ class LoaderData:
             return len(next(iter(self.epoch()))[0])
 
     @property
-    def shuffled(self) -> bool:
+    def is_shuffled(self) -> bool:
         """Whether the order may differ from pass to pass; True for samplers not of torch's."""
         batches = self.loader.batch_sampler
         sampler = self.loader.sampler if batches is None else getattr(batches, "sampler", None)
@@ -143,7 +143,7 @@ def read_loader(loader: DataLoader[Any]) -> TensorData | LoaderData:
         inputs,
         targets,
         loader.batch_size,
-        shuffled=type(loader.sampler) is RandomSampler,
+        is_shuffled=type(loader.sampler) is RandomSampler,
         drop_last=loader.drop_last,
     )
 

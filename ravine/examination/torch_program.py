@@ -66,7 +66,7 @@ class TorchRun:
         return self.evaluations[-1]
 
     @property
-    def diverged(self) -> bool:
+    def has_diverged(self) -> bool:
         return not all(map(math.isfinite, self.losses)) or not math.isfinite(self.last.loss)
 
     def evaluate(self, model: nn.Module, loss: Loss, examples: Pair) -> None:

@@ -182,7 +182,7 @@ def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProf
     data = profile_data(
         *program.examples(),
         validation=None if program.held_out else program.validation,
-        shuffled=program.train.shuffled,
+        shuffled=program.train.is_shuffled,
         batch=program.train.batch,
         outputs=start.loss.targets.output_shape[1:],
         seed=program.seed,

@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike
 
 # Each has a contrast of at least 3 : 1 to white, and color-blind readers can tell them apart (after
 # Okabe & Ito); use at most five in one figure, with `line_style`, so that gray print can be read.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
-GRAY = "#6B6B6B"  # reference lines, remarks
+SERIES_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
+GRAY_COLOR = "#6B6B6B"  # reference lines, remarks
 LINE_DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.5)),
@@ -46,7 +46,7 @@ HOUSE_STYLE: Any = {
     "axes.axisbelow": True,
     "axes.formatter.limits": (-4, 5),
     "axes.formatter.useoffset": False,
-    "axes.prop_cycle": cycler(color=list(COLORS)),
+    "axes.prop_cycle": cycler(color=list(SERIES_COLORS)),
     "grid.color": "#E3E3E3",
     "grid.linewidth": 0.6,
     "xtick.labelsize": 9,
@@ -75,11 +75,11 @@ def in_house_style(method: Callable[..., Any]) -> Any:
     """A method of matplotlib that runs in the house style."""
 
     @wraps(method)
-    def styled(*args: Any, **kwargs: Any) -> Any:
+    def call_in_style(*args: Any, **kwargs: Any) -> Any:
         with matplotlib.rc_context(HOUSE_STYLE):
             return method(*args, **kwargs)
 
-    return styled
+    return call_in_style
 
 
 class HouseAxes(Axes):
@@ -130,8 +130,8 @@ def line_style(index: int) -> dict[str, Any]:
     >>> line_style(0)
     {'color': '#0072B2', 'linestyle': '-'}
     """
-    i = index % len(COLORS)
-    return {"color": COLORS[i], "linestyle": LINE_DASHES[i]}
+    i = index % len(SERIES_COLORS)
+    return {"color": SERIES_COLORS[i], "linestyle": LINE_DASHES[i]}
 
 
 def band(
@@ -140,7 +140,7 @@ def band(
     low: ArrayLike,
     high: ArrayLike,
     *,
-    color: str = COLORS[0],
+    color: str = SERIES_COLORS[0],
     label: str = "",
 ) -> None:
     """A pale area from `low` to `high` under a line of that color: an interval, or the range of
@@ -163,7 +163,7 @@ def intervals(
     low: ArrayLike,
     high: ArrayLike,
     *,
-    color: str = COLORS[0],
+    color: str = SERIES_COLORS[0],
     label: str = "",
     upright: bool = True,
     marker: str = "o",

@@ -232,7 +232,7 @@ EMA = "averaged weights (EMA)"
 SHORT_MEMBERS = "short members"
 INDEPENDENT_MEMBERS = "independent members"
 LONGER_NETWORK = "one network, longer"
-ENSEMBLES = (SNAPSHOT_ENSEMBLE, SHORT_MEMBERS, INDEPENDENT_MEMBERS)
+ENSEMBLE_WAYS = (SNAPSHOT_ENSEMBLE, SHORT_MEMBERS, INDEPENDENT_MEMBERS)
 LARGE_BUDGETS = (INDEPENDENT_MEMBERS, LONGER_NETWORK)
 ALL_WAYS = (ONE_NETWORK, SNAPSHOT_ENSEMBLE, SWA, EMA, SHORT_MEMBERS, *LARGE_BUDGETS)
 
@@ -407,7 +407,7 @@ def _compare(
         lines.append(
             BudgetResult(
                 name,
-                networks=members if name in ENSEMBLES else 1,
+                networks=members if name in ENSEMBLE_WAYS else 1,
                 budget=float(members) if large else 1.0,
                 score=t_interval(values[metric.name][name][0]),
                 loss=t_interval(values[loss.name][name][0]),

@@ -236,7 +236,7 @@ class SearchTrial:
     members: tuple[float, ...]
 
     @property
-    def failed(self) -> bool:
+    def has_failed(self) -> bool:
         return math.isnan(self.score)
 
 
@@ -258,20 +258,20 @@ class Search:
         """The trial with the best score; the first of equals. Raises `RecipeError` if all
         failed.
         """
-        ordered = self.ranked()
-        if ordered[0].failed:
+        ordered = self.rank_trials()
+        if ordered[0].has_failed:
             what = f"all {len(self.trials)} trials diverged"
             raise RecipeError(what, do="search among smaller learning rates")
         return ordered[0]
 
     @property
     def failures(self) -> int:
-        return sum(t.failed for t in self.trials)
+        return sum(t.has_failed for t in self.trials)
 
-    def ranked(self) -> list[SearchTrial]:
+    def rank_trials(self) -> list[SearchTrial]:
         """The trials, best first, failed ones last."""
         sign = -1.0 if self.higher_is_better else 1.0
-        return sorted(self.trials, key=lambda t: math.inf if t.failed else sign * t.score)
+        return sorted(self.trials, key=lambda t: math.inf if t.has_failed else sign * t.score)
 
     def curve(self) -> np.ndarray:
         """The expected best score of k trials, [T] for k = 1 ... T (see `expected_best`)."""
@@ -281,8 +281,8 @@ class Search:
         """A table of the best trials, best first."""
         paths = list(self.trials[0].values)
         rows = [[*paths, f"validation {self.metric}"]]
-        for trial in self.ranked()[:most]:
-            score = "diverged" if trial.failed else f"{trial.score:.4g}"
+        for trial in self.rank_trials()[:most]:
+            score = "diverged" if trial.has_failed else f"{trial.score:.4g}"
             rows.append([*(_value_text(trial.values[p]) for p in paths), score])
         lines = aligned_rows(rows)
         if len(self.trials) > most:
@@ -299,9 +299,13 @@ class Search:
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
-        names = ("score", "members", "failed")
         trials = [
-            {"values": dict(t.values)} | {name: getattr(t, name) for name in names}
+            {
+                "values": dict(t.values),
+                "score": t.score,
+                "members": t.members,
+                "failed": t.has_failed,
+            }
             for t in self.trials
         ]
         return {
