@@ -31,7 +31,6 @@ from ravine.examination.subject import (
 from ravine.examination.trials import mean_outcome
 from ravine.finding import MANUAL_CHANGES, Change, Finding
 from ravine.recipe import Recipe
-from ravine.recipe_files import recipe_from
 from ravine.record import Record, Score, read_json
 from ravine.training.defaults import load_task, resolve, training_plan
 from ravine.training.evaluation import constant_loss
@@ -183,11 +182,7 @@ def subject_of(
     if isinstance(what, Recipe):
         return _subject_of_recipe(what, frame)
     if isinstance(what, Run):
-        if what.model is not None:
-            recipe = what.model.recipe
-        else:
-            recipe = recipe_from({"base": "plain", **what.record.recipe})
-        return _subject_of_run(what, recipe, frame, what.record.task["fingerprint"])
+        return _subject_of_run(what, what.recipe, frame)
     folder = Path(what)
     if not (folder / "plan.json").exists():
         raise InputError(
@@ -200,7 +195,7 @@ def subject_of(
     recipe = planned_recipe(plan, module)
     if not (folder / "record.json").exists():  # unfinished: what it is to become is tried instead
         return replace(_subject_of_recipe(recipe, frame), folder=str(folder))
-    return _subject_of_run(open_run(folder, module=module), recipe, frame, plan["fingerprint"])
+    return _subject_of_run(open_run(folder, module=module), recipe, frame)
 
 
 def _subject_of_recipe(recipe: Recipe, frame: TableLike | None) -> RecipeSubject:
@@ -208,11 +203,9 @@ def _subject_of_recipe(recipe: Recipe, frame: TableLike | None) -> RecipeSubject
     return RecipeSubject(resolve(recipe, task), task, frame=frame)
 
 
-def _subject_of_run(
-    run: Run, recipe: Recipe, frame: TableLike | None, fingerprint: str
-) -> RecipeSubject:
+def _subject_of_run(run: Run, recipe: Recipe, frame: TableLike | None) -> RecipeSubject:
     task = load_task(recipe, frame)
-    if task.fingerprint != fingerprint:
+    if task.fingerprint != run.record.task["fingerprint"]:
         raise InputError(
             "the data of the run have changed",
             why="what was measured then says nothing of these",
