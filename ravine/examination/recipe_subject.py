@@ -68,9 +68,7 @@ class RecipeSubject:
         return contextlib.nullcontext()
 
     def observe(self, *, trials: bool, say: Say) -> Observed:
-        """Check recipe and data, train it where there is no run of it and trials are wanted, and
-        read the run's curves.
-        """
+        """Check recipe and data, train it if trials need a run, and read the run's curves."""
         recipe, task, run = self.recipe, self.task, self.own_run
         say("checking recipe and data")
         preflight = check_recipe(recipe, task)
@@ -108,9 +106,7 @@ class RecipeSubject:
         return tuple(SetSetting(c) for c in useful if c.path not in MANUAL_CHANGES)
 
     def facts(self, cause: str, observed: Observed) -> Facts | None:
-        """What the recipe's settings say for a cause; where they have no number for it, that of a
-        finding.
-        """
+        """What the recipe's settings say for a cause; the number may be that of a finding."""
         facts = recipe_facts(cause, self.recipe, self.task)
         asking = [f for f in observed.findings if f.cause == cause and f.confidence != "low"]
         if facts is not None and not facts.evidence and asking:

@@ -29,9 +29,7 @@ Pair: TypeAlias = tuple[Tensor, Tensor]  # inputs and targets
 
 @dataclass(frozen=True)
 class TensorData:
-    """Training examples in memory, in batches; `balanced` draws every class (or label) equally
-    often.
-    """
+    """Training examples in memory; `balanced` draws every class (or label) equally often."""
 
     inputs: Tensor
     targets: Tensor
@@ -85,9 +83,7 @@ class LoaderData:
         return len(self.loader)
 
     def epoch(self) -> Iterator[Pair]:
-        """The batches of one pass. Generators of the loader's own are seeded from torch's, and set
-        back afterwards.
-        """
+        """The batches of one pass; the loader's generators are seeded, then set back."""
         owners = (
             self.loader,
             self.loader.sampler,
@@ -107,9 +103,7 @@ class LoaderData:
                 generator.set_state(state)
 
     def first(self, count: int) -> Pair:
-        """The examples of the first batches; of batches of different shapes, those that are like
-        the first.
-        """
+        """The examples of the first batches, of those that are shaped like the first."""
         kept: list[Pair] = []
         for batch in self.epoch():
             if not kept or all(
@@ -167,9 +161,7 @@ def require_batches(loader: DataLoader[Any], split: str) -> None:
 
 
 def as_pair(given: Any) -> Pair:
-    """Inputs and targets of a batch, without their history. Raises `InputError` for anything else
-    than two tensors.
-    """
+    """Inputs and targets of a batch, detached. Raises `InputError` if they are no two tensors."""
     several = isinstance(given, list | tuple)
     if several and len(given) == 2 and all(isinstance(t, Tensor) for t in given):
         return given[0].detach(), given[1].detach()

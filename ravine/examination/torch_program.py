@@ -191,9 +191,7 @@ def train_program(
 
 
 def _copy_losses(program: TorchProgram) -> tuple[Loss, Loss]:
-    """The loss that a run trains with and the loss by which it is evaluated: copies, since a loss
-    may keep something of every call.
-    """
+    """Copies of the losses to train with and to evaluate by: one may remember its calls."""
     losses = program.loss, program.evaluation_loss or program.loss
     first, second = (copy.deepcopy(k) if isinstance(k, nn.Module) else k for k in losses)
     return first, second

@@ -96,9 +96,7 @@ def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | Non
 
 
 def loss_rise(program: TorchProgram, run: TorchRun) -> tuple[float, float] | None:
-    """By how much the loss on held-out examples ended above its least: mean and standard error
-    over groups, paired.
-    """
+    """How far the held-out loss ended above its least: mean and standard error over groups."""
     if program.validation is None or run.has_diverged:
         return None
     best = min((e for e in run.evaluations if math.isfinite(e.loss)), key=lambda e: e.loss)

@@ -1,6 +1,4 @@
-"""Findings as text for a terminal: what is wrong, the evidence, the cause, the remedy and what
-trying it did.
-"""
+"""Findings as text: what is wrong, evidence, cause, remedy, and what trying it did."""
 
 from __future__ import annotations
 
@@ -84,9 +82,7 @@ def _mark(finding: Finding, *, color: bool, plain: bool) -> tuple[str, int]:
 
 
 def preflight_line(report: Report, *, seconds: float, width: int = TERMINAL_WIDTH) -> str:
-    """One line on the checks before training: how many pass, what was found, and how long they
-    took.
-    """
+    """One line on the checks before training: how many pass, what was found, seconds."""
     checks = report.checks
     counts = [f"{len(checks.passed)} pass", *_severity_counts(report)]
     if checks.failed:

@@ -97,9 +97,7 @@ class HouseAxes(Axes):
 
 
 class HouseFigure(Figure):
-    """A matplotlib figure whose axes are in the house style; `subplots` and the rest work as
-    usual.
-    """
+    """A matplotlib figure whose axes, legends and titles are in the house style."""
 
     suptitle = in_house_style(Figure.suptitle)
     legend = in_house_style(Figure.legend)
@@ -168,9 +166,7 @@ def intervals(
     upright: bool = True,
     marker: str = "o",
 ) -> None:
-    """Dots with the whiskers of their intervals, `upright` over the places on the x axis, else
-    along it.
-    """
+    """Dots with whiskers, `upright` over the places on the x axis, else along it."""
     at, middle, low, high = (np.asarray(x, dtype=float) for x in (at, middle, low, high))
     ends = np.stack([middle - low, high - middle]).clip(min=0)
     style: dict[str, Any] = {"fmt": marker, "color": color, "capsize": 3}
