@@ -17,7 +17,7 @@ from ravine.augment.kornia_ops import KorniaAugmentation
 from ravine.augment.mixing import CutMix, Erase, Mixup
 from ravine.augment.randaugment import RandAugment
 from ravine.errors import RecipeError
-from ravine.protocols import Augmentation, ImageShape
+from ravine.protocols import Augmentation, ChecksShape, ImageShape
 
 ALL = (
     Flip,
@@ -77,7 +77,7 @@ def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) 
         why = "a loss has one share for what is mixed in"
         raise RecipeError("augment has both Mixup and CutMix", why=why, do="leave one of them out")
     for one in parts:
-        if isinstance(one, KorniaAugmentation):
+        if isinstance(one, ChecksShape):
             one.check_shape(image)
 
 

@@ -197,9 +197,7 @@ def draw_experiment(topic: Rule | str, out: Path, *, force: bool) -> None:
 
 
 def fixed_recipe_path(what: str, out: Path | None, *, force: bool) -> Path:
-    """Where the recipe with remedies goes: beside a recipe, else into this folder. Raises
-    `InputError` where a file is there already.
-    """
+    """Where the recipe with remedies goes. Raises `InputError` where a file is already."""
     if out is None:
         stem = Path(what).name.split(".")[0] or "recipe"
         name = f"{stem}-fixed.toml"

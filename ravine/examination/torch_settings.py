@@ -141,7 +141,7 @@ def _hidden_activation(program: TorchProgram, calls: Calls, observed: Observed) 
 
 def _fixed_order(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
     train = program.train
-    if train.shuffled or not isinstance(train, TensorData) or len(train) < 2:
+    if train.is_shuffled or not isinstance(train, TensorData) or len(train) < 2:
         return None
     return Facts((Evidence("order of the examples", None, text="the same in every epoch"),))
 
