@@ -122,7 +122,7 @@ class Finding:
             _one_of("cause", cause, tuple(CAUSES))
 
     @property
-    def confirmed(self) -> bool:
+    def is_confirmed(self) -> bool:
         """Whether the cause is more than a guess: the check was exact, or its remedy was tried and
         helped.
         """
@@ -252,12 +252,16 @@ def _name_few(ordered: list[Finding]) -> tuple[Finding, ...]:
     kept: list[Finding] = []
     guesses: list[str] = []
     for finding in ordered:
-        if finding.confirmed or finding.cause in guesses or len(guesses) < MAX_UNCONFIRMED_CAUSES:
+        if (
+            finding.is_confirmed
+            or finding.cause in guesses
+            or len(guesses) < MAX_UNCONFIRMED_CAUSES
+        ):
             kept.append(finding)
-            if not finding.confirmed and finding.cause not in guesses:
+            if not finding.is_confirmed and finding.cause not in guesses:
                 guesses.append(finding.cause)
             continue
-        at = max(i for i, f in enumerate(kept) if not f.confirmed)
+        at = max(i for i, f in enumerate(kept) if not f.is_confirmed)
         suspects = tuple(dict.fromkeys((*kept[at].suspects, finding.cause)))
         kept[at] = replace(kept[at], suspects=suspects)
     return tuple(kept)
@@ -267,7 +271,7 @@ def _importance(finding: Finding) -> tuple[int, bool, int, float]:
     since = float("inf") if finding.since is None else finding.since
     return (
         SEVERITY_LEVELS.index(finding.severity),
-        not finding.confirmed,
+        not finding.is_confirmed,
         CONFIDENCE_LEVELS.index(finding.confidence),
         since,
     )

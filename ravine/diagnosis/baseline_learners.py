@@ -45,7 +45,7 @@ NEIGHBOR_SHIFTS = {  # by the dimensions of signals and images
 SURE_SIGNAL = 3.0
 OPPOSED_SIGNAL = -5.0
 MIN_PROBABILITY = 1e-3  # of a class, so that one error does not count for all
-SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of predictions towards the null answer
+SHRINKAGE_FACTORS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of predictions towards the null answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ def _cross_validate(
     predictions: dict[str, Array] = {}
     signals: dict[str, float] = {}
     for name in learners:
-        learner = _logistic if name == "linear" and kind in CLASS_KINDS else LEARNERS[name]
+        learner = _logistic if name == "linear" and kind in CLASS_KINDS else LEARNER_FUNCTIONS[name]
         given = x if name == "trees" else few
         out = np.empty_like(y)
         for fold in range(FOLD_COUNT):
@@ -176,7 +176,7 @@ def _cross_validate(
         if kind in ("number", "numbers"):
             compared = rankdata(out, axis=0), rankdata(y, axis=0)
         signals[name] = association_z(*compared, folds, groups)
-        shrunk = (null + part * (out - null) for part in SHRINKAGES)
+        shrunk = (null + part * (out - null) for part in SHRINKAGE_FACTORS)
         predictions[name] = min(shrunk, key=lambda p: float(_losses(p, y, kind).mean()))
         losses[name] = _losses(predictions[name], y, kind)
     best = min(losses, key=lambda name: float(losses[name].mean()))
@@ -458,7 +458,7 @@ def _trees(x: Array, y: Array, new: Array, seed: int) -> Array:
     return model.fit(x, y if y.shape[1] > 1 else y[:, 0]).predict(new).reshape(len(new), -1)
 
 
-LEARNERS: Mapping[str, Learner] = {
+LEARNER_FUNCTIONS: Mapping[str, Learner] = {
     "linear": _linear,
     "neighbors": _neighbors,
     "kernel": _kernel,

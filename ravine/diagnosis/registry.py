@@ -64,10 +64,10 @@ def merge_checks(checks: Iterable[Rule]) -> dict[str, Rule]:
     return merged
 
 
-_RULES = merge_checks(ALL_CHECKS)
-ALL_RULES: tuple[Rule, ...] = tuple(_RULES.values())
-FAMILIES: Mapping[str, tuple[Rule, ...]] = {
-    family: tuple(_RULES[code] for code in dict.fromkeys(check.code for check in checks))
+_RULES_BY_CODE = merge_checks(ALL_CHECKS)
+ALL_RULES: tuple[Rule, ...] = tuple(_RULES_BY_CODE.values())
+RULES_BY_FAMILY: Mapping[str, tuple[Rule, ...]] = {
+    family: tuple(_RULES_BY_CODE[code] for code in dict.fromkeys(check.code for check in checks))
     for family, checks in CHECKS_BY_FAMILY.items()
 }
 SYMPTOM_CODES = frozenset(check.code for check in ALL_CHECKS if check.symptom)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ravine.diagnosis.initialization.loss_probe import ProbedLoss, probe_pairing
-from ravine.diagnosis.initialization.probe import PROBES, profile_start
+from ravine.diagnosis.initialization.probe import START_PROBES, profile_start
 from ravine.diagnosis.initialization.profile import (
     ActivationStats,
     BaselineLosses,
@@ -566,8 +566,8 @@ def test_between_the_call_and_the_model_stand_at_most_three_functions():
 
 def test_every_probe_has_its_field_in_the_profile():
     fields = {field.name for field in dataclasses.fields(StartProfile)}
-    assert set(PROBES) == fields - {"measured", "broke", "examples"}
-    assert {rule.needs for rule in ALL} <= set(PROBES) | {"outputs"}
+    assert set(START_PROBES) == fields - {"measured", "broke", "examples"}
+    assert {rule.needs for rule in ALL} <= set(START_PROBES) | {"outputs"}
 
 
 # What does the loss ask for?
@@ -1038,7 +1038,7 @@ def test_odd_and_healthy(program):
 
 def started(**known):
     """A profile of which all was measured."""
-    return StartProfile(measured=dict.fromkeys((*PROBES, "outputs"), True), **known)
+    return StartProfile(measured=dict.fromkeys((*START_PROBES, "outputs"), True), **known)
 
 
 def with_form(*, unreachable=None, **known):

@@ -76,7 +76,7 @@ from ravine.diagnosis.output_kinds import (
     find_probabilities,
     find_target_kind,
 )
-from ravine.diagnosis.training_loop.tensor_stats import looks_default_initialized
+from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
 from ravine.rng import isolated_rng
 
 GRADIENT_STEPS = 4  # small steps after which what did not move does not move
@@ -115,7 +115,7 @@ def profile_start(
         measured: dict[str, bool | None] = {"outputs": True}
         broke: dict[str, str] = {}
         found: dict[str, Any] = {}
-        for name, probe in PROBES.items():
+        for name, probe in START_PROBES.items():
             try:
                 result = probe(program)
             except Exception as error:
@@ -305,7 +305,7 @@ def _with_changed_parameter(model: nn.Module, name: str) -> nn.Module | None:
     """
     model = copy_model(model, training=False)
     weight = model.get_parameter(name)
-    if not looks_default_initialized(weight, model.get_submodule(name.rpartition(".")[0])):
+    if not has_default_initialization(weight, model.get_submodule(name.rpartition(".")[0])):
         return None
     with torch.no_grad():
         ramp = torch.linspace(0.5, 1.5, weight.numel(), device=weight.device, dtype=weight.dtype)
@@ -505,7 +505,9 @@ def _answer_shares(output: Tensor, kind: str, takes: str, gives: str) -> tuple[f
     return tuple((flat.sigmoid() if kind == "labels" else flat.softmax(0)).tolist())
 
 
-PROBES: Mapping[str, Callable[[ProbedProgram], object | None]] = {  # by the field of the profile
+START_PROBES: Mapping[
+    str, Callable[[ProbedProgram], object | None]
+] = {  # by the field of the profile
     "mixing": probe_mixing,
     "pairing": probe_loss_pairing,
     "causality": probe_causality,
