@@ -39,6 +39,11 @@ class Observation:
     trial: Trial | None = None  # of the rules that read trials
 
 
+def observe(*evidence: Evidence, **about: Any) -> Observation:
+    """An observation with its evidence; `about` are its other fields."""
+    return Observation(evidence=evidence, **about)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """One check. Called with what was measured, it yields what it observes.
@@ -87,17 +92,19 @@ class Rule:
         return [Finding(**self._defaults | settings) for settings in given]
 
 
-def rule(code: str, **about: Any) -> Callable[[Callable[[Any], Iterable[Observation]]], Rule]:
-    """Make a function that finds a fault the rule of a code; `about` is what `Rule` takes.
+def rule(
+    code: str, severity: str, cause: str, **about: Any
+) -> Callable[[Callable[[Any], Iterable[Observation]]], Rule]:
+    """Make a function that finds a fault the rule of a code; `about` are further fields of `Rule`.
 
-    >>> @rule("RVN-L01", severity="error", cause="zero-grad", needs="snapshots")
+    >>> @rule("RVN-L01", "error", "zero-grad", needs="snapshots")
     ... def gradients_pile_up(passes):
     ...     if passes > 1:
-    ...         yield Observation(evidence=(Evidence("passes", passes),))
+    ...         yield observe(Evidence("passes", passes))
     >>> gradients_pile_up.code, len(list(gradients_pile_up(2)))
     ('RVN-L01', 1)
     """
-    return lambda find: Rule(code=code, find=find, **about)
+    return lambda find: Rule(code=code, severity=severity, cause=cause, find=find, **about)
 
 
 def run_rules(rules: Iterable[Rule], measured: RuleInput) -> tuple[list[Finding], Checks]:

@@ -17,7 +17,7 @@ from statistics import NormalDist, median
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.diagnosis.training_loop.history import MIN_LOSSES, LoopHistory
 from ravine.finding import Change, Evidence
 from ravine.statistics import mean_with_error
@@ -53,11 +53,11 @@ def significance(losses: int) -> float:
 
 @rule(
     "RVN-T03",
-    severity="warning",
+    "warning",
+    "learning-rate-high",
     confidence="medium",
-    cause="learning-rate-high",
-    also=("exploding", "input-scale"),
     needs="losses",
+    also=("exploding", "input-scale"),
     picture="range-test",
     symptom=True,
 )
@@ -81,17 +81,17 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
         rose = low > factor * (loss.baseline + loss.baseline_error)
     if rose and 0 < start * factor < min(late):
         mean = Evidence("mean loss of the last quarter", level, "", factor * start)
-        yield Observation(
-            evidence=(Evidence("first loss", start), mean),
-            changes=(Change("lr", history.rates.now / 10),),
+        yield observe(
+            Evidence("first loss", start), mean, changes=(Change("lr", history.rates.now / 10),)
         )
 
 
 @rule(
     "RVN-T02",
-    severity="warning",
+    "warning",
+    "labels",
     confidence="medium",
-    cause="labels",
+    needs="baseline",
     also=(
         "learning-rate-low",
         "shuffling",
@@ -100,7 +100,6 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
         "schedule",
         "too-few-steps",
     ),
-    needs="baseline",
     picture="initial-loss",
     symptom=True,
 )
@@ -126,22 +125,20 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
             cause, suspects = "learning-rate-low", ("schedule", "too-few-steps")
         elif level > WORSE_FACTOR * loss.baseline:
             cause, suspects = "learning-rate-high", ("labels", "shuffling")
-        yield Observation(
+        yield observe(
+            Evidence("mean loss of the last quarter", level, "", limit),
+            Evidence("loss of the best constant answer", loss.baseline),
+            Evidence("distance that the weights moved, of their length", 100 * distance, "%"),
             cause=cause,
             suspects=suspects,
-            evidence=(
-                Evidence("mean loss of the last quarter", level, "", limit),
-                Evidence("loss of the best constant answer", loss.baseline),
-                Evidence("distance that the weights moved, of their length", 100 * distance, "%"),
-            ),
         )
 
 
 @rule(
     "RVN-T09",
-    severity="warning",
+    "warning",
+    "schedule",
     confidence="medium",
-    cause="schedule",
     needs="losses",
     explains=("RVN-L16",),
     picture="schedules",
@@ -166,24 +163,22 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     most = before - level + _required_errors(history) * noise * math.sqrt(2 / LAST_STRETCHES)
     if level > DONE_FRACTION * loss.first[0] > 0 and most < STALLED_LOSS_FRACTION * level:
         name = "steps at less than 1/100 of the highest learning rate"
-        yield Observation(
+        yield observe(
+            Evidence(name, low_steps, "", LOW_RATE_FRACTION * steps),
+            Evidence("mean loss when the rate had fallen", before),
+            Evidence("mean loss at the end", level),
             since=steps - low_steps,
-            evidence=(
-                Evidence(name, low_steps, "", LOW_RATE_FRACTION * steps),
-                Evidence("mean loss when the rate had fallen", before),
-                Evidence("mean loss at the end", level),
-            ),
             changes=(Change("loop", "a schedule as long as the run; step it once an epoch"),),
         )
 
 
 @rule(
     "RVN-T04",
-    severity="note",
+    "note",
+    "learning-rate-high",
     confidence="low",
-    cause="learning-rate-high",
-    also=("data-degenerate", "schedule"),
     needs="losses",
+    also=("data-degenerate", "schedule"),
     symptom=True,
 )
 def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
@@ -208,13 +203,11 @@ def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     if spikes >= MIN_SPIKES and not high[0] and not high[-1]:
         name = "times that the loss jumped up and came down again"
         far = max(middle + SPIKE_SPREADS * spread, 0.0)
-        yield Observation(
+        yield observe(
+            Evidence(name, spikes, "", None, f"in {len(values)} losses"),
+            Evidence("median loss", middle),
+            Evidence("highest loss", max(values), "", far),
             title="the loss has spikes",
-            evidence=(
-                Evidence(name, spikes, "", None, f"in {len(values)} losses"),
-                Evidence("median loss", middle),
-                Evidence("highest loss", max(values), "", far),
-            ),
         )
 
 

@@ -13,7 +13,7 @@ from ravine.diagnosis.op_names import (
     NODE_OUTPUT_RANGES,
     PROBABILITY_NODES,
 )
-from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
@@ -29,7 +29,7 @@ def head_operations(history: LoopHistory, *names: str) -> Iterator[tuple[Graph, 
         yield from ((graph, place) for place in graph.head if graph.nodes[place].name in names)
 
 
-@rule("RVN-H01", severity="error", cause="output-activation", needs="graph", picture="losses")
+@rule("RVN-H01", "error", "output-activation", needs="graph", picture="losses")
 def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
         node = graph.nodes[place]
@@ -45,29 +45,29 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
             why = f"for {classes} classes, as outputs are between 0 and 1"
             limit = Evidence("lowest loss that can be reached", lowest, "", None, why)
             advice = "; cross entropy has its own"
-        yield Observation(
+        yield observe(
+            limit,
             where=_module_at(graph, place),
             since=0,
             title=f"{before.lower()} before cross entropy",
             severity="error" if is_probability else "warning",
-            evidence=(limit,),
             changes=(Change("output", f"without {before.lower()}{advice}"),),
         )
 
 
-@rule("RVN-H02", severity="error", cause="output-activation", needs="graph", picture="losses")
+@rule("RVN-H02", "error", "output-activation", needs="graph", picture="losses")
 def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]:
     lowest = "lowest possible probability of one class"
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         before = graph.source_name(graph.nodes[place].inputs[0])
         if before in NODE_OUTPUT_RANGES:
             name = before.lower()
-            yield Observation(
+            yield observe(
+                Evidence(lowest, 0.27 if before == "Tanh" else 0.5),
                 where=_module_at(graph, place),
                 since=0,
                 title=f"{name} before a loss that takes logits",
                 severity="error" if before in PROBABILITY_NODES else "warning",
-                evidence=(Evidence(lowest, 0.27 if before == "Tanh" else 0.5),),
                 changes=(Change("loss", f"BCELoss on probabilities, or logits without {name}"),),
             )
 
@@ -75,17 +75,17 @@ def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]
         before = graph.source(graph.nodes[place].inputs[0], frozenset({"Neg"}))
         if before >= 0 and graph.nodes[before].name in PROBABILITY_NODES:
             name = graph.nodes[before].name.lower()
-            yield Observation(
+            yield observe(
+                Evidence(lowest, 0.5),
                 where=_module_at(graph, before),
                 since=0,
                 title=f"{name} before a loss that takes logits",
-                evidence=(Evidence(lowest, 0.5),),
                 changes=(Change("output", f"without {name}"),),
             )
             return
 
 
-@rule("RVN-H10", severity="error", cause="output-activation", also=("loss",), needs="graph")
+@rule("RVN-H10", "error", "output-activation", needs="graph", also=("loss",))
 def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "BinaryCrossEntropy"):
         node = graph.nodes[place]
@@ -96,31 +96,31 @@ def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
         if shape and shape[-1] > 1:
             why = f"over {shape[-1]} labels; the labels of an example do not sum to 1"
             total = Evidence("sum of the outputs of one example", 1.0, "", None, why)
-            yield Observation(
+            yield observe(
+                total,
                 where=_module_at(graph, before),
                 since=0,
-                evidence=(total,),
                 changes=(Change("output", "sigmoid"),),
             )
 
 
-@rule("RVN-H03", severity="note", cause="loss", needs="graph")
+@rule("RVN-H03", "note", "loss", needs="graph")
 def log_softmax_twice(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
         if graph.source_name(graph.nodes[place].inputs[0]) == "LogSoftmax":
             count = Evidence("log_softmax in a row", 2, "", 1, "the second changes nothing")
-            yield Observation(
+            yield observe(
+                count,
                 where=_module_at(graph, place),
                 since=0,
-                evidence=(count,),
                 changes=(Change("loss", "nll_loss on log_softmax, or cross_entropy on logits"),),
             )
 
 
 @rule(
     "RVN-H04",
-    severity="error",
-    cause="output-activation",
+    "error",
+    "output-activation",
     needs="graph",
     explains=("RVN-N02", "RVN-S03", "RVN-H01"),
 )
@@ -131,15 +131,15 @@ def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
             continue
         if node.shape[node.dim] == 1:
             units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for any input")
-            yield Observation(
+            yield observe(
+                units,
                 where=_module_at(graph, place),
                 since=0,
-                evidence=(units,),
                 changes=(Change("output", "sigmoid for one unit, or a unit for each class"),),
             )
 
 
-@rule("RVN-H05", severity="error", cause="loss", needs="graph", picture="losses")
+@rule("RVN-H05", "error", "loss", needs="graph", picture="losses")
 def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "NllLoss", "BinaryCrossEntropy"):
         before = graph.source_name(graph.nodes[place].inputs[0])
@@ -150,16 +150,16 @@ def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
             title = "binary cross entropy gets logits, not probabilities"
             change, wrong = "binary_cross_entropy_with_logits", LOGIT_NODES
         if before in wrong:
-            yield Observation(
+            yield observe(
+                Evidence("operation before the loss", None, "", None, before.lower()),
                 where=_module_at(graph, place),
                 since=0,
                 title=title,
-                evidence=(Evidence("operation before the loss", None, "", None, before.lower()),),
                 changes=(Change("loss", change),),
             )
 
 
-@rule("RVN-H06", severity="error", cause="shape-pairing", needs="graph")
+@rule("RVN-H06", "error", "shape-pairing", needs="graph")
 def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, *BROADCASTING_NODES):
         node = graph.nodes[place]
@@ -170,16 +170,16 @@ def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
         if rows > 1 and node.shape == (rows, rows) and output in ((rows, 1), (rows,)):
             target = [rows] if len(output) == 2 else [rows, 1]
             shapes = f"an output of shape {list(output)} and a target of shape {target}"
-            yield Observation(
+            yield observe(
+                Evidence("differences in the loss", rows * rows, "", rows, shapes),
                 where=_module_at(graph, place),
                 since=0,
-                evidence=(Evidence("differences in the loss", rows * rows, "", rows, shapes),),
                 changes=(Change("loss", "output.squeeze(1), or target.unsqueeze(1)"),),
             )
             return
 
 
-@rule("RVN-H07", severity="error", cause="output-activation", needs="graph")
+@rule("RVN-H07", "error", "output-activation", needs="graph")
 def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "Softmax", "LogSoftmax"):
         node = graph.nodes[place]
@@ -189,21 +189,21 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
         before = graph.source_name(node.inputs[0])
         if rows != columns and rows > 1 and before in ("Addmm", "Linear"):
             why = f"of outputs of shape {list(node.shape)}: the examples, not the classes"
-            yield Observation(
+            yield observe(
+                Evidence("softmax over dimension", 0, "", 1, why),
                 where=_module_at(graph, place),
                 since=0,
-                evidence=(Evidence("softmax over dimension", 0, "", 1, why),),
                 changes=(Change("output", "softmax over dim=1"),),
             )
 
 
 @rule(
     "RVN-H08",
-    severity="error",
+    "error",
+    "output-activation",
     confidence="high",
-    cause="output-activation",
-    also=("target-scale",),
     needs="graph",
+    also=("target-scale",),
 )
 def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     graph = history.graph
@@ -220,26 +220,28 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     name, limit = "share of the target's variance out of range", 100 * UNREACHABLE_TARGET_FRACTION
     known = node.high > node.low
     bounds = (Evidence("target from", node.low), Evidence("to", node.high)) if known else ()
-    yield Observation(
+    yield observe(
+        Evidence(name, 100 * lost, "%", limit),
+        *bounds,
         where=_module_at(graph, place),
         since=0,
         title=f"{before.lower()} cannot reach the targets",
         severity="error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning",
         suspects=("target-scale",),
-        evidence=(Evidence(name, 100 * lost, "%", limit), *bounds),
         changes=(Change("output", f"without {before.lower()}"),),
     )
 
 
-@rule("RVN-H09", severity="error", cause="labels", needs="graph")
+@rule("RVN-H09", "error", "labels", needs="graph")
 def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         low, high = graph.nodes[place].low, graph.nodes[place].high
         if low < 0 or high > 1:
             top = Evidence("to", high, "", 1.0, "the loss has no lower bound")
-            yield Observation(
+            yield observe(
+                Evidence("target from", low, "", 0.0),
+                top,
                 since=0,
-                evidence=(Evidence("target from", low, "", 0.0), top),
                 changes=(Change("data", "targets from 0 to 1"),),
             )
 
