@@ -123,9 +123,7 @@ class Finding:
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the cause is more than a guess: the check was exact, or its remedy was tried and
-        helped.
-        """
+        """Whether the cause is no guess: an exact check, or its remedy was tried and helped."""
         return self.confidence == "exact" or (
             self.trial is not None and self.trial.verdict == "helped"
         )
@@ -162,9 +160,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checks:
-    """The codes of all checks by result. A check that found something is in none of these: see its
-    finding.
-    """
+    """The codes of checks by result; one that found something is in none: see its finding."""
 
     passed: tuple[str, ...] = ()
     not_applicable: tuple[str, ...] = ()

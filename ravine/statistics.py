@@ -98,9 +98,7 @@ def binomial_tail(count: int, of: int, chance: float) -> float:
 
 
 def wilson_interval(share: float, count: float, *, confidence: float = 0.95) -> tuple[float, float]:
-    """An interval for a probability that was observed as `share` in `count` trials (Wilson
-    1927).
-    """
+    """An interval for a probability, observed as `share` in `count` trials (Wilson 1927)."""
     z2 = normal_quantile(confidence) ** 2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = math.sqrt(z2 * share * (1 - share) / count + z2 * z2 / (4 * count * count)) / (
@@ -154,9 +152,7 @@ def roc_auc(scores: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Ten
 
 
 def _share_below(values: Tensor, others: Tensor, weights: Tensor) -> Tensor:
-    """For each value of a row the weighted share of the other row that is below it, ties half, [P,
-    values].
-    """
+    """Of each value of a row, the weighted share of the other row below it, ties half."""
     ordered, order = others.sort(1)
     sums = torch.cat([weights.new_zeros(len(others), 1), weights[order].cumsum(1)], 1)
     places = [
@@ -166,9 +162,7 @@ def _share_below(values: Tensor, others: Tensor, weights: Tensor) -> Tensor:
 
 
 def _contribution(shares: Tensor, area: Tensor, weights: Tensor) -> Tensor:
-    """The contribution of each example of one class to the area; their squares sum to the
-    variance.
-    """
+    """Each example's contribution to the area; their squares sum to the variance."""
     count = shares.shape[1]
     return (
         (shares - area[:, None]) * (weights / weights.sum()) * math.sqrt(count / max(1, count - 1))

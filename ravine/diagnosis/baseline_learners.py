@@ -86,9 +86,7 @@ class BaselineResult:
 
     @property
     def scaled_score(self) -> float | None:
-        """The score on a scale from 0, that of the best constant answer, to 1; None where that
-        answer is perfect.
-        """
+        """From 0, the score of the best constant answer, to 1; None where that is perfect."""
         least = 0.0 if self.kind in ("number", "numbers") else self.null_score
         return (self.score - least) / (1 - least) if self.null_score < 1 else None
 
@@ -274,9 +272,7 @@ def target_columns(y: Array, kind: str) -> Array:
 
 
 def duplicate_groups(x: Array) -> Array:
-    """A number for each example, the same for copies; all different where values are few and
-    repeats natural.
-    """
+    """A number for each example, equal for copies; all different where repeats are natural."""
     flat = x.reshape(len(x), -1)
     if not has_measured_numbers(flat):
         return np.arange(len(x))
@@ -306,9 +302,7 @@ def has_measured_numbers(flat: Array) -> bool:
 
 
 def make_features(x: Array) -> Array:
-    """Inputs as features [N, F]: numbers in units of their spread, tokens by place, by count and in
-    pairs.
-    """
+    """Inputs as features [N, F]: standardized numbers; tokens by place, by count and in pairs."""
     if are_tokens(x):
         return _token_features(x)
     small = x.astype(float)
@@ -367,9 +361,7 @@ def _token_features(x: Array) -> Array:
 
 
 def token_windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Array, Array]:
-    """For some places in sequences: the present and the last tokens as features, the target, and
-    which sequence.
-    """
+    """For some places in sequences: the last tokens as features, the target, and the sequence."""
     if not are_tokens(x):
         return np.empty((len(x), 0)), y[:, 0], np.arange(len(x))
     rows, places = np.nonzero(y != -100)
@@ -426,9 +418,7 @@ def _neighbors(x: Array, y: Array, new: Array, seed: int) -> Array:
 
 
 def _kernel(x: Array, y: Array, new: Array, seed: int) -> Array:
-    """Ridge with a Gaussian kernel of median width, or a third of it; the strength by leaving one
-    out.
-    """
+    """Ridge with a Gaussian kernel of median width or a third; strength by leaving one out."""
     chosen = evenly_spaced_rows(len(x), KERNEL_EXAMPLES)
     x, y = x[chosen], y[chosen]
     mean = y.mean(0)

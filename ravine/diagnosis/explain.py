@@ -124,9 +124,7 @@ def cause_page(
 
 
 def _nearest(name: str, code: str, codes: Mapping[str, Rule]) -> str:
-    """The code with the same letter whose number is nearest, the title that has the word, or the
-    likest name.
-    """
+    """The nearest code of the same letter, else a title that has the word, or the likest name."""
     alike = [c for c in codes if code and c[4] == code[4]]
     if alike:
         return min(alike, key=lambda c: abs(int(c[5:]) - int(code[5:])))

@@ -30,9 +30,7 @@ THRESHOLD_PATTERN = re.compile(r"\{(?:([a-z_.]+)\.)?([A-Z][A-Z0-9_]*)(?::([^{}]*
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What `ravine explain` prints of a code. `patch` has lines that go ("- "), that come ("+ ")
-    and that stay.
-    """
+    """What `ravine explain` prints of a code; lines of `patch` go ("- "), come ("+ ") or stay."""
 
     title: str
     means: str
@@ -90,9 +88,7 @@ def _join_lines(body: str) -> str:
 
 
 def _fill(text: str, thresholds: Mapping[str, Any]) -> str:
-    """The text with its thresholds as numbers. Raises `KeyError` for one that the module does not
-    have.
-    """
+    """The text with its thresholds as numbers. Raises `KeyError` for an unknown one."""
 
     def number(match: re.Match[str]) -> str:
         module, name, spec = match.groups()
@@ -103,9 +99,7 @@ def _fill(text: str, thresholds: Mapping[str, Any]) -> str:
 
 
 def _constants_beside(function: Any) -> dict[str, Any]:
-    """The constants of the module in which a function stands, also where it is wrapped or partly
-    applied.
-    """
+    """The constants of the module of a function, also where it is wrapped or partly applied."""
     while isinstance(function, partial):
         function = function.func
     return vars(sys.modules[getattr(function, "__wrapped__", function).__module__])

@@ -52,9 +52,7 @@ ALL_CHECKS = tuple(check for checks in CHECKS_BY_FAMILY.values() for check in ch
 
 
 def merge_checks(checks: Iterable[Rule]) -> dict[str, Rule]:
-    """A rule for each code: of several checks the first, with the causes that any of them may name
-    and the symptoms that any of them accounts for.
-    """
+    """A rule for each code: its first check, with the causes and the symptoms of all of them."""
     merged: dict[str, Rule] = {}
     for check in checks:
         first = merged.setdefault(check.code, check)

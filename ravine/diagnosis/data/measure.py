@@ -122,9 +122,7 @@ def _add_baseline(
     validation: tuple[Tensor, Tensor] | None,
     seed: int,
 ) -> DataProfile:
-    """Add what quick learners reach on the examples. If that is nothing, add what they reach with
-    the targets of other rows, or on the validation examples alone.
-    """
+    """Add what quick learners reach: if nothing, also with shifted targets, or in validation."""
     kind = "tokens" if found.kind == "next" else found.kind
     best = fit_baseline(inputs, targets, kind, seed=seed)
     found = replace(found, baseline=best)
@@ -235,9 +233,7 @@ def _largest_eigenvalue(part: Array) -> float:
 
 
 def count_classes(y: Array, kind: str) -> dict[int, int]:
-    """Examples by class, of labels by label; one-hot targets are counted as classes. Targets to be
-    ignored are not.
-    """
+    """Examples by class, also of one-hot targets, or by label; ignored targets do not count."""
     if kind == "labels" or (kind == "classes" and y.ndim == 2 and y.shape[1] > 1):
         return dict(enumerate(int(count) for count in (y > 0.5).sum(0)))
     if kind not in ("classes", "binary", "tokens", "next"):
@@ -247,9 +243,7 @@ def count_classes(y: Array, kind: str) -> dict[int, int]:
 
 
 def _profile_classes(y: Array, kind: str, outputs: tuple[int, ...]) -> ClassCounts:
-    """Examples by class, and how many targets have no output where outputs are as many as classes
-    may be.
-    """
+    """Examples by class, and how many targets have no output of their own."""
     found = ClassCounts(train=count_classes(y, kind), outputs=outputs)
     if kind not in ("classes", "tokens", "next") or y.dtype.kind not in "iu" or not outputs:
         return found
@@ -307,9 +301,7 @@ def _expect_overlap(counts: Counter[bytes], new_counts: Counter[bytes]) -> float
 
 
 def _measure_order(y: Array, kind: str, batch: int, seed: int) -> ExampleOrder | None:
-    """How alike the targets of a batch are when examples come as they stand; None for targets by
-    place or label.
-    """
+    """How alike targets of a batch are in the given order; None for targets by place or label."""
     answers = _single_answers(y, kind)
     batch = max(2, batch)
     if answers is None or len(y) < 20:
@@ -355,9 +347,7 @@ def _profile_validation(
 
 
 def _measure_shift(x: Array, new: Array, at: Mapping[int, str]) -> ValidationShift | None:
-    """Columns of validation inputs beside those of training; None with under 20 rows or other
-    columns.
-    """
+    """Validation inputs beside those of training; None with under 20 rows or other columns."""
     if x.shape[1:] != new.shape[1:] or len(new) < 20 or len(x) < 20 or x.dtype.kind not in "fiub":
         return None
     new = new[evenly_spaced_rows(len(new), MAX_SAMPLE)]
@@ -435,9 +425,7 @@ def _find_leaking_columns(
 
 
 def _score_columns_of_number(x: Array, y: Array) -> Array:
-    """R2 of a straight line through each column, of values or of ranks; 0 where it leaves more than
-    a thousandth.
-    """
+    """R2 of a line through each column, by values or ranks; 0 where it leaves `OPEN_VARIANCE`."""
     with np.errstate(divide="ignore", invalid="ignore"):
         straight, monotone = _correlate(x, y), _correlate(rankdata(x, axis=0), rankdata(y))
     best = np.maximum(np.nan_to_num(straight) ** 2, np.nan_to_num(monotone) ** 2)
@@ -469,9 +457,7 @@ def _score_columns_of_classes(x: Array, y: Array) -> Array:
 def _find_shifted_targets(
     inputs: Tensor, targets: Tensor, kind: str, given: BaselineResult, seed: int
 ) -> ShiftedTargets | None:
-    """The pairing with other rows' targets that is surest, if it is beyond doubt; asked where the
-    given one is not.
-    """
+    """The surest pairing with the targets of other rows, if it is beyond doubt."""
     best: ShiftedTargets | None = None
     for by in ROW_SHIFTS:
         if by:

@@ -120,9 +120,7 @@ def unseen_targets(data: DataProfile) -> Iterator[Observation]:
 
 
 def _unseen_classes(train: Mapping[int, int], new: Mapping[int, int]) -> Iterator[Observation]:
-    """Classes of validation targets [class: count] that training lacks; or a single class where
-    several are expected.
-    """
+    """Classes [class: count] that training lacks; or one class alone where several are expected."""
     total, rows = sum(new.values()), sum(train.values())
     if not total or not rows:
         return

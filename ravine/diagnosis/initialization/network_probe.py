@@ -76,9 +76,7 @@ def _spread_over_examples(x: Tensor) -> float:
 
 
 def probe_network(program: ProbedProgram) -> NetworkProfile | None:
-    """Signal and gradient by layer, activations, and other settings, in training mode without
-    dropout.
-    """
+    """Signal and gradient by layer, and activations, in training mode without dropout."""
     model, trace = program.training_model, program.training_trace
     if not trace.output.requires_grad or not is_finite(trace.output):
         return None

@@ -196,9 +196,7 @@ def probe_loss_pairing(program: ProbedProgram) -> TargetPairing | None:
 
 
 def probe_causality(program: ProbedProgram) -> Causality | None:
-    """Where targets are the inputs one later: change later inputs; does an earlier output
-    change?
-    """
+    """Where targets are the next inputs: do later inputs change an earlier output?"""
     x, y = program.inputs, program.targets
     if not _are_next_inputs(x, y) or x.shape[1] < 3:
         return None
@@ -222,9 +220,7 @@ def probe_causality(program: ProbedProgram) -> Causality | None:
 
 
 def _are_next_inputs(x: Tensor, y: Tensor) -> bool:
-    """Whether targets [N, T, ...] are the inputs [N, T, ...] one place later, and not those of the
-    same place.
-    """
+    """Whether targets [N, T] are the inputs one place later, and not those of the same place."""
     if x.dim() == 3 and y.dim() == 2 and not y.is_floating_point():
         if not bool(((x == 0) | (x == 1)).all() & (x.sum(-1) == 1).all()):
             return False
@@ -261,9 +257,7 @@ def probe_repeat(program: ProbedProgram) -> Repeatability:
 
 
 def probe_gradients(program: ProbedProgram) -> GradientFlow:
-    """Does the loss have a graph, does it reach the parameters, and which that act does it not
-    reach?
-    """
+    """Does the loss have a graph, and which parameters that act does its gradient not reach?"""
     if not learning_parameters(program.model):
         return GradientFlow(missing="frozen")
     if not program.outputs.requires_grad:
@@ -286,9 +280,7 @@ def probe_gradients(program: ProbedProgram) -> GradientFlow:
 
 
 def _find_cut(model: nn.Module, trace: ForwardTrace) -> str:
-    """The first module with parameters that learn, none of whose calls made a tensor with a
-    graph.
-    """
+    """The first module that learns, none of whose calls made a tensor with a graph."""
     has_graph = {call.where: False for call in trace.functions}
     for call in trace.functions:
         has_graph[call.where] |= call.output.requires_grad
@@ -300,9 +292,7 @@ def _find_cut(model: nn.Module, trace: ForwardTrace) -> str:
 
 
 def _with_changed_parameter(model: nn.Module, name: str) -> nn.Module | None:
-    """A copy of the model with other numbers in a parameter; None unless the parameter is as torch
-    initializes it.
-    """
+    """A copy with other numbers in a parameter; None unless that is as torch initializes it."""
     model = copy_model(model, training=False)
     weight = model.get_parameter(name)
     if not has_default_initialization(weight, model.get_submodule(name.rpartition(".")[0])):
@@ -314,9 +304,7 @@ def _with_changed_parameter(model: nn.Module, name: str) -> nn.Module | None:
 
 
 def probe_dependence(program: ProbedProgram) -> InputDependence | None:
-    """Make a few small steps: which weights never get a gradient, which units stay copies, and do
-    outputs depend on the input?
-    """
+    """Make a few small steps: what stays, what stays a copy, do outputs depend on the input?"""
     if len(program.inputs) < 2 or not is_finite(program.outputs):
         return None
     model = copy_model(program.model, training=False)
@@ -370,9 +358,7 @@ def probe_dependence(program: ProbedProgram) -> InputDependence | None:
 
 
 def _make_step_(weight: nn.Parameter, gradient: Tensor) -> None:
-    """Move a weight against its gradient by a hundredth of a usual weight, root mean square. Writes
-    into `weight`.
-    """
+    """Move `weight` by a hundredth of a usual weight (root mean square) against its gradient."""
     usual = weight[0].numel() ** -0.5 if weight.dim() > 1 else 1.0
     with torch.no_grad():
         weight.sub_((STEP_SIZE * usual / root_mean_square(gradient)) * gradient)
@@ -385,9 +371,7 @@ def _is_table(model: nn.Module, parameter: str) -> bool:
 
 
 def _stay_copies(before: Tensor, after: Tensor) -> bool:
-    """Whether at least half of the rows of a matrix started as copies of another and moved as they
-    did.
-    """
+    """Whether half of a matrix's rows started as copies of another and moved as they did."""
     if before.dim() < 2 or len(before) < 2:
         return False
     first, last = (w.flatten(1)[:MAX_COMPARED_ROWS].double() for w in (before, after))
@@ -479,9 +463,7 @@ def _probed_loss(program: ProbedProgram, rows: Tensor | None = None) -> ProbedLo
 
 
 def _find_output_kind(program: ProbedProgram) -> tuple[str, int]:
-    """What the outputs are, by their values or by the activation that made them, and the dimension
-    of the classes.
-    """
+    """What the outputs are, by values or last activation, and the dimension of the classes."""
     out, last = program.outputs.detach(), program.trace.output_call
     dim = last.dim if last is not None and last.dim is not None else -1
     for axis in (a for a in (dim, -1, 1) if -out.dim() <= a < out.dim()):

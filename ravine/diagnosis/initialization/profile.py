@@ -83,9 +83,7 @@ class ConstantOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class InputDependence:
-    """What a few small gradient steps show: weights that stay, units that stay copies, and outputs
-    that do not depend on the input.
-    """
+    """What a few small gradient steps show of weights, units and outputs."""
 
     stuck_weights: tuple[str, ...] = ()  # matrices of zeros with a gradient of exactly 0
     copied_weights: tuple[str, ...] = ()  # matrices whose rows start and stay equal
@@ -259,7 +257,5 @@ class StartProfile:
     batch_norms: BatchNorms = field(default_factory=BatchNorms)
 
     def has(self, need: str) -> bool | None:
-        """Whether a probe ran: "outputs" (the model itself), or the name of a field; None where it
-        does not apply.
-        """
+        """Whether a probe ran ("outputs": the model itself); None where it does not apply."""
         return self.measured.get(need, False)

@@ -139,9 +139,7 @@ def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
 
 
 def light_weight_limit(odds: float) -> float:
-    """The weight of a class at or below which it is too light, by how often it comes for each one
-    of the others.
-    """
+    """The weight at or below which a class is too light, by its odds to each of the others."""
     return LIGHT_WEIGHT if odds <= RARE_ODDS else VERY_LIGHT_WEIGHT if odds <= COMMON_ODDS else 0.0
 
 

@@ -39,9 +39,7 @@ def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
 
 
 def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
-    """Overfitting from the first evaluations on: the training examples are memorized, and little
-    generalizes.
-    """
+    """The training examples are memorized from early on, and little generalizes."""
     references, losses = curves.references, curves.losses
     null, null_validation = references.null_train, references.null_validation
     if null is None or null_validation is None or min(null, null_validation) <= 0:

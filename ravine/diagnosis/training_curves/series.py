@@ -434,9 +434,7 @@ def _median_effects(effects: Iterable[EffectReport], members: Iterable[int]) -> 
 
 
 def total_update(ratios: Curve, steps: int) -> float:
-    """The sum over steps of |Δw| / |w|: between two measurements each step counts as the larger of
-    them.
-    """
+    """The sum over steps of |Δw| / |w|; between two measurements the larger one counts."""
     if not len(ratios):
         return math.nan
     spans = np.diff(ratios.steps.astype(float), prepend=0.0)

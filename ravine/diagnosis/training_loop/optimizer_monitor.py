@@ -139,9 +139,7 @@ class OverwriteMonitor:
         self.starts = [sample(p).clone() for p in self.parameters]
 
     def remember(self, *, sampled: bool) -> None:
-        """Remember what a step left: the versions of the weights, and their numbers if `sampled`
-        or once something else has written them.
-        """
+        """Remember versions, and numbers if `sampled` or once something else has written them."""
         self.versions = self._current_versions()
         keep = self.keeps_samples or sampled
         self.left = [sample(p).clone() for p in self.parameters] if keep else []

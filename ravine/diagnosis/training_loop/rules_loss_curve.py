@@ -145,9 +145,7 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
     symptom=True,
 )
 def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
-    """Less than a hundredth of the highest rate for two thirds of all steps, while the loss does
-    not fall.
-    """
+    """Under a hundredth of the highest rate for two thirds of all steps; the loss does not fall."""
     rates, loss, steps = history.rates, history.loss, history.steps
     low_steps = rates.steps_below_hundredth
     if low_steps < max(MIN_LOSSES, LOW_RATE_FRACTION * steps) or rates.now == 0 or not loss.first:

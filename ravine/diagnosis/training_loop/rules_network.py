@@ -116,9 +116,7 @@ def dead_relu_units(history: LoopHistory) -> Iterator[Observation]:
 
 
 def _linear_source(graph: Graph, place: int) -> int:
-    """The affine operation whose output goes straight into this one and nowhere else; -1 without
-    one.
-    """
+    """The affine operation whose output goes straight and only into this one; -1 without one."""
     node = graph.nodes[place]
     place = node.inputs[AFFINE_NODES[node.name][0]]
     first = graph.source(place, LINEAR_NODES)

@@ -76,9 +76,7 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
     picture="early-stopping",
 )
 def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
-    """The loss on other examples rose again by a good part of what it fell, while that on its own
-    kept falling.
-    """
+    """The loss on other examples rose by much of its fall, while that on its own kept falling."""
     run = results.whole_run
     known = [(step, loss) for step, loss, _ in run.evaluations if math.isfinite(loss)]
     if run.rise is None or not known:
@@ -143,9 +141,7 @@ def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     also=("labels", "hidden-activation"),
 )
 def small_network(results: TrialResults) -> Iterator[Observation]:
-    """The network stays behind a quick learner, on its own training examples too, whatever was
-    tried.
-    """
+    """The network stays behind a quick learner, also on training examples, whatever was tried."""
     learner = results.learner
     score, own, others = learner.score, learner.train_score, learner.validation_score
     if score is None or own is None or others is None or not results.has_score:
@@ -167,9 +163,7 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
 
 
 def remedy_rule(code: str, cause: str, **about: Any) -> Rule:
-    """The rule that names a cause if its remedy explains the run best; `about` is passed on to
-    `rule`.
-    """
+    """The rule that names a cause if its remedy explains the run best."""
     find = partial(explain_by_cause, cause=cause)
     return rule(code, "warning", cause, confidence="medium", needs="trials", **about)(find)
 
