@@ -20,7 +20,6 @@ from ravine.diagnosis.initialization.probe import START_PROBES, profile_start
 from ravine.diagnosis.initialization.profile import (
     ActivationStats,
     BaselineLosses,
-    BatchNorms,
     BatchNormStats,
     ClassWeights,
     FirstLoss,
@@ -334,8 +333,7 @@ def test_a_layer_that_reads_backwards_too_is_found(both):
 
     wave = torch.randn(40, 11, 2)
     start = profile_start(Next(), F.mse_loss, wave[:, :-1], wave[:, 1:])
-    assert start.causality.next_targets
-    leak = start.causality.leak
+    leak = start.causality.difference
     assert (leak.where if both else leak) == ("cell" if both else None)
 
 
@@ -1095,7 +1093,7 @@ def with_activation(*, input_spread=1.0, ratio=1.0, **known):
 
 def with_norm(**known):
     figures = {"where": "0", "momentum": 0.0005, "mean_offset": 3.0}
-    return started(batch_norms=BatchNorms(layers=(BatchNormStats(**figures | known),)))
+    return started(batch_norms=(BatchNormStats(**figures | known),))
 
 
 def with_dropout(share):

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from ravine.diagnosis.constant_baseline import find_best_constant
 from ravine.diagnosis.initialization.forward_trace import (
     ForwardTrace,
-    FunctionCall,
     ModuleCall,
     equal_at,
     first_unequal_call,
@@ -56,16 +55,14 @@ from ravine.diagnosis.initialization.probed_program import (
 )
 from ravine.diagnosis.initialization.profile import (
     BaselineLosses,
-    Causality,
     ClassWeights,
     ConstantOutput,
-    ExampleMixing,
     FirstDifference,
     GradientFlow,
     InputDependence,
     LossForm,
     LossProfile,
-    Repeatability,
+    PassComparison,
     StartProfile,
     TargetPairing,
     TargetProfile,
@@ -112,18 +109,16 @@ def profile_start(
             program = prepare_program(model, loss, inputs, targets, seed)
         except Exception as error:  # the model's own code may raise anything
             return StartProfile(measured={"outputs": False}, broke={"outputs": _describe(error)})
-        measured: dict[str, bool | None] = {"outputs": True}
+        results: dict[str, Any] = {}
         broke: dict[str, str] = {}
-        found: dict[str, Any] = {}
         for name, probe in START_PROBES.items():
             try:
-                result = probe(program)
+                results[name] = probe(program)
             except Exception as error:
-                measured[name], broke[name] = False, _describe(error)
-                continue
-            measured[name] = None if result is None else True
-            if result is not None:
-                found[name] = result
+                broke[name] = _describe(error)
+    found = {name: result for name, result in results.items() if result is not None}
+    measured = dict.fromkeys(results) | dict.fromkeys(("outputs", *found), True)
+    measured |= dict.fromkeys(broke, False)
     return StartProfile(measured=measured, broke=broke, examples=len(program.inputs), **found)
 
 
@@ -134,56 +129,56 @@ def _describe(error: Exception) -> str:
 # Do examples keep apart?
 
 
-def probe_mixing(program: ProbedProgram) -> ExampleMixing | None:
+def probe_mixing(program: ProbedProgram) -> PassComparison | None:
     """Change some examples of a batch: does the output for another one change?
 
     None where outputs are random, have a row for each pair of examples, or where there are no other
     examples.
     """
     rows, n = program.few, len(program.few)
-    base, one = program.inputs[rows], program.few_trace
+    base, output = program.inputs[rows], program.few_trace.output
     others = program.inputs[(rows + len(program.inputs) // 2) % len(program.inputs)]
     generator = torch.Generator().manual_seed(program.seed)
     half = torch.randperm(n, generator=generator)[: n // 2].tolist()
     for some in (half, [i for i in range(n) if i not in half]):
         changed = base.clone()
         changed[some] = others[some]
-        if bool((changed == base).all()) or n in one.output.shape[1:]:
+        if bool((changed == base).all()) or n in output.shape[1:]:
             return None
-        if _differ(one.output, program.repeated_trace.output):
+        if _differ(output, program.repeated_trace.output):
             again = trace_forward(program.model, base, seed=program.seed)
-            if _differ(one.output, again.output):
+            if _differ(output, again.output):
                 return None  # random whatever the seed
-        same = partial(equal_at, places=[i for i in range(n) if i not in some], size=n)
         other = trace_forward(program.model, changed, seed=program.seed, copy_modules=True)
-        equal = same(one.output, other.output)
-        if equal is None:
-            return None
-        if not equal:
-            return ExampleMixing(difference=_locate_difference(program, one, other, same))
-    return ExampleMixing()
+        rest = [i for i in range(n) if i not in some]
+        found = _compare_passes(program, other, partial(equal_at, places=rest, size=n))
+        if found is None or found.difference is not None:
+            return found
+    return PassComparison()
 
 
 def _differ(one: Tensor, other: Tensor) -> bool:
     return bool(unequal_elements(one, other).any())
 
 
-def _locate_difference(
-    program: ProbedProgram,
-    one: ForwardTrace,
-    other: ForwardTrace,
-    equal: Callable[[Tensor, Tensor], bool | None],
-) -> FirstDifference:
-    """Where two passes first differ that should be equal."""
+def _compare_passes(
+    program: ProbedProgram, other: ForwardTrace, equal: Callable[[Tensor, Tensor], bool | None]
+) -> PassComparison | None:
+    """Where the pass of the small batch and another differ; None if they cannot be compared."""
+    one = program.few_trace
+    same = equal(one.output, other.output)
+    if same is None or same:
+        return None if same is None else PassComparison()
     spread = float(program.outputs.detach().double().std()) or 1.0
     module = first_unequal_call(one.modules, other.modules, equal)
     function = first_unequal_call(one.functions, other.functions, equal)
-    return FirstDifference(
+    difference = FirstDifference(
         where=module.where if module else "",
         module_class=module.module_class if module else "",
         function=function.name if function else "",
         change=float((one.output - other.output).detach().abs().max()) / spread,
     )
+    return PassComparison(difference=difference)
 
 
 def probe_loss_pairing(program: ProbedProgram) -> TargetPairing | None:
@@ -195,7 +190,7 @@ def probe_loss_pairing(program: ProbedProgram) -> TargetPairing | None:
     return probe_pairing(_probed_loss(program, order[spread_rows(len(order), len(program.few))]))
 
 
-def probe_causality(program: ProbedProgram) -> Causality | None:
+def probe_causality(program: ProbedProgram) -> PassComparison | None:
     """Where targets are the next inputs: do later inputs change an earlier output?"""
     x, y = program.inputs, program.targets
     if not _are_next_inputs(x, y) or x.shape[1] < 3:
@@ -207,16 +202,12 @@ def probe_causality(program: ProbedProgram) -> Causality | None:
         changed[:, cut:] = others[:, cut:]
         if bool((changed == base).all()):
             changed[:, cut:] = base[:, cut:].roll(1, 0)
-        one = program.few_trace
         other = trace_forward(program.model, changed, seed=program.seed, copy_modules=True)
         before = partial(equal_at, places=range(cut), size=places)
-        equal = before(one.output, other.output)
-        if equal is None:
-            return None
-        if not equal:
-            leak = _locate_difference(program, one, other, before)
-            return Causality(next_targets=True, leak=leak)
-    return Causality(next_targets=True)
+        found = _compare_passes(program, other, before)
+        if found is None or found.difference is not None:
+            return found
+    return PassComparison()
 
 
 def _are_next_inputs(x: Tensor, y: Tensor) -> bool:
@@ -241,16 +232,13 @@ def _are_next_inputs(x: Tensor, y: Tensor) -> bool:
 # Is the output the same every time?
 
 
-def probe_repeat(program: ProbedProgram) -> Repeatability:
+def probe_repeat(program: ProbedProgram) -> PassComparison | None:
     """Compare two forward passes in evaluation mode with different random numbers."""
-    one, other = program.few_trace, program.repeated_trace
-    if not _differ(one.output, other.output):
-        return Repeatability()
 
     def equal(a: Tensor, b: Tensor) -> bool:
         return a.shape == b.shape and not _differ(a, b)
 
-    return Repeatability(difference=_locate_difference(program, one, other, equal))
+    return _compare_passes(program, program.repeated_trace, equal)
 
 
 # Does the gradient arrive?
@@ -295,7 +283,7 @@ def _with_changed_parameter(model: nn.Module, name: str) -> nn.Module | None:
     """A copy with other numbers in a parameter; None unless that is as torch initializes it."""
     model = copy_model(model, training=False)
     weight = model.get_parameter(name)
-    if not has_default_initialization(weight, model.get_submodule(name.rpartition(".")[0])):
+    if not has_default_initialization(weight, _owner(model, name)):
         return None
     with torch.no_grad():
         ramp = torch.linspace(0.5, 1.5, weight.numel(), device=weight.device, dtype=weight.dtype)
@@ -339,7 +327,8 @@ def probe_dependence(program: ProbedProgram) -> InputDependence | None:
         name
         for name, weight in before.items()
         if name in moved
-        and not _is_table(model, name)
+        # the rows of an embedding are independent of each other
+        and not isinstance(_owner(model, name), nn.Embedding | nn.EmbeddingBag)
         and _stay_copies(weight, parameters[name].detach())
     )
     found = InputDependence(stuck_weights=stuck, copied_weights=copied)
@@ -364,10 +353,8 @@ def _make_step_(weight: nn.Parameter, gradient: Tensor) -> None:
         weight.sub_((STEP_SIZE * usual / root_mean_square(gradient)) * gradient)
 
 
-def _is_table(model: nn.Module, parameter: str) -> bool:
-    """Whether a parameter is that of an embedding, whose rows are independent of each other."""
-    owner = model.get_submodule(parameter.rpartition(".")[0])
-    return isinstance(owner, nn.Embedding | nn.EmbeddingBag)
+def _owner(model: nn.Module, parameter: str) -> nn.Module:
+    return model.get_submodule(parameter.rpartition(".")[0])
 
 
 def _stay_copies(before: Tensor, after: Tensor) -> bool:
@@ -391,17 +378,15 @@ def _explain_constant(program: ProbedProgram) -> ConstantOutput:
     rectified = (call for call in trace.functions if call.name in RECTIFIER_FUNCTIONS)
     dead = [call for call in rectified if bool((call.output <= 0).all())]
     layers = (call.source.where if call.source is not None else call.where for call in dead)
+    dim = last.dim if last is not None and "softmax" in last.name else None
+    softmax_of_one = last is not None and dim is not None and last.output.shape[dim] == 1
     return ConstantOutput(
         after_steps=False,
         dead_layers=tuple(dict.fromkeys(layers)),
-        softmax_of_one=last is not None and "softmax" in last.name and _units(last) == 1,
+        softmax_of_one=softmax_of_one,
         dead_output=len(dead) == 1 and last is dead[0],
         constant_from=next((call.where for call in trace.modules if _loses_input(call)), ""),
     )
-
-
-def _units(softmax: FunctionCall) -> int | None:
-    return None if softmax.dim is None else softmax.output.shape[softmax.dim]
 
 
 def _loses_input(call: ModuleCall) -> bool:

@@ -65,7 +65,7 @@ def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
 
 @rule("RVN-I03", "error", "causality", needs="causality")
 def future_leak(start: StartProfile) -> Iterator[Observation]:
-    leak = start.causality.leak
+    leak = start.causality.difference
     if leak is not None:
         name = "change of an output when only later inputs change"
         first = f"first in {leak.module_class or 'the model'}; the target is the next input"

@@ -243,7 +243,7 @@ def has_large_weights(layer: LayerStats) -> bool:
 def stale_statistics(start: StartProfile) -> Iterator[Observation]:
     name = "momentum of the running statistics"
     change = Change("model", "momentum 0.1")
-    for norm in start.batch_norms.layers:
+    for norm in start.batch_norms:
         if norm.batch_statistics or norm.momentum is None:
             continue
         off = norm.mean_offset > SHIFTED_MEAN or norm.std_ratio > STRETCHED_STD
