@@ -130,12 +130,12 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
         text = f"at {best.lr:g}; at {own.lr:g} {fit.max_steps} steps are not enough"
         yield observe(
             Evidence("steps to overfit it", best.steps, text=text),
+            Change(fit.lr_path, best.lr),
             where=fit.lr_path,
             severity="warning" if _is_far(best) else "note",
             title=f"a small batch can be overfit only at {best.factor:g} times the learning rate",
             cause="learning-rate-low" if best.factor > 1 else "learning-rate-high",
             suspects=("too-few-steps",),
-            changes=(Change(fit.lr_path, best.lr),),
         )
         return
     nearest = min(fit.attempts, key=lambda a: a.least_loss)
@@ -149,10 +149,10 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     if _is_far(nearest) and nearest.least_loss < half < own.least_loss:
         yield observe(
             evidence,
+            Change(fit.lr_path, nearest.lr),
             where=fit.lr_path,
             cause="learning-rate-low" if nearest.factor > 1 else "learning-rate-high",
             suspects=("architecture-too-small",),
-            changes=(Change(fit.lr_path, nearest.lr),),
         )
     else:
         suspects = ("hidden-activation", "initialization")

@@ -39,9 +39,11 @@ class Observation:
     trial: Trial | None = None  # of the rules that read trials
 
 
-def observe(*evidence: Evidence, **about: Any) -> Observation:
-    """An observation with its evidence; `about` are its other fields."""
-    return Observation(evidence=evidence, **about)
+def observe(*seen: Evidence | Change | None, **about: Any) -> Observation:
+    """An observation of evidence and what to change; `about` are its other fields."""
+    evidence = tuple(each for each in seen if isinstance(each, Evidence))
+    changes = tuple(each for each in seen if isinstance(each, Change))
+    return Observation(evidence=evidence, changes=changes, **about)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,10 +25,10 @@ def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
         counts = f"of {data.rows}: {broken.nans} NaN, {broken.infinities} infinite"
         yield observe(
             Evidence("examples with NaN or infinity", broken.rows, "", 0, counts),
+            Change("data", "leave these examples out, or fill them in"),
             where=broken.where,
             severity="note" if several else "",
             confidence="medium" if several else "",
-            changes=(Change("data", "leave these examples out, or fill them in"),),
         )
 
 
@@ -36,10 +36,9 @@ def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
 def equal_inputs(data: DataProfile) -> Iterator[Observation]:
     copies = data.duplicates
     if copies is not None and copies.compared >= MIN_EXAMPLES and copies.distinct == 1:
-        yield observe(
-            Evidence("different inputs", 1, "", None, f"of {copies.compared}"),
-            changes=(Change("data", "check how the inputs are read"),),
-        )
+        evidence = Evidence("different inputs", 1, "", None, f"of {copies.compared}")
+        change = Change("data", "check how the inputs are read")
+        yield observe(evidence, change)
 
 
 @rule("RVN-D03", "note", "data-degenerate", confidence="low", needs="columns")
@@ -49,11 +48,9 @@ def constant_columns(data: DataProfile) -> Iterator[Observation]:
         return
     count = len(inputs.constant_columns)
     if 0 < count < inputs.columns:
-        yield observe(
-            Evidence("columns with one value", count, "", None, f"of {inputs.columns}"),
-            where=join_names(inputs.constant_columns),
-            changes=(Change("data", "without these columns"),),
-        )
+        evidence = Evidence("columns with one value", count, "", None, f"of {inputs.columns}")
+        change = Change("data", "without these columns")
+        yield observe(evidence, change, where=join_names(inputs.constant_columns))
 
 
 @rule("RVN-D05", "note", "input-scale", confidence="low", needs="numbers")
@@ -79,7 +76,7 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
         name = "distance of a middling column from 0"
         found.append(Evidence(name, inputs.median_offset, "spreads", FAR_OFFSET))
     if found:
-        yield observe(*found, changes=(Change("input.scale", "standardize"),))
+        yield observe(*found, Change("input.scale", "standardize"))
 
 
 @rule("RVN-D08", "warning", "leakage", confidence="medium", needs="columns")
@@ -96,9 +93,9 @@ def leaking_columns(data: DataProfile) -> Iterator[Observation]:
         yield observe(
             Evidence(f"{score} of this column alone", column.score),
             Evidence(name, column.rest_score, "", None, text),
+            Change("data", without),
             where=column.where,
             severity="" if far_behind and column.rest_informative else "note",
-            changes=(Change("data", without),),
         )
 
 
@@ -112,15 +109,13 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
     limit, of = IDENTICAL_FRACTION * copies.compared, f"of {copies.compared}"
     if copies.most_frequent > limit:
         name = "examples with one and the same input"
-        yield observe(
-            Evidence(name, copies.most_frequent, "", limit, of),
-            changes=(Change("data", "check how the inputs are read"),),
-        )
+        evidence = Evidence(name, copies.most_frequent, "", limit, of)
+        change = Change("data", "check how the inputs are read")
+        yield observe(evidence, change)
     elif copies.contradicted > max(MIN_CONTRADICTED, CONTRADICTED_FRACTION * copies.compared):
         name = "copies with another target than the first"
+        evidence = Evidence(name, copies.contradicted, "", 0, of)
+        change = Change("data", "check how the targets are read")
         yield observe(
-            Evidence(name, copies.contradicted, "", 0, of),
-            cause="labels",
-            title="copies of an input have other targets",
-            changes=(Change("data", "check how the targets are read"),),
+            evidence, change, cause="labels", title="copies of an input have other targets"
         )

@@ -32,7 +32,7 @@ def equal_targets(data: DataProfile) -> Iterator[Observation]:
             equal = Evidence("spread of the targets", 0.0, "", None, f"mean {targets.mean:.3g}")
     if equal is not None:
         change = Change("data", "check how the targets are read")
-        yield observe(equal, changes=(change,))
+        yield observe(equal, change)
 
 
 @rule("RVN-D06", "note", "target-scale", confidence="low", needs="values")
@@ -48,12 +48,10 @@ def target_scale(data: DataProfile) -> Iterator[Observation]:
         name = "distance of the targets from 0"
         found.append(Evidence(name, targets.largest_offset, "spreads", FAR_OFFSET))
     if found:
-        yield observe(
-            *found,
-            Evidence("targets from", targets.low),
-            Evidence("to", targets.high),
-            changes=(Change("target.scale", "standardize"),),
-        )
+        lowest = Evidence("targets from", targets.low)
+        highest = Evidence("to", targets.high)
+        change = Change("target.scale", "standardize")
+        yield observe(*found, lowest, highest, change)
 
 
 @rule("RVN-D09", "warning", "labels", confidence="high", needs="sequences", also=("leakage",))
@@ -61,10 +59,9 @@ def unshifted_tokens(data: DataProfile) -> Iterator[Observation]:
     if data.same_tokens >= SAME_TOKEN_FRACTION and len(data.classes.train) > 1:
         name, limit = "targets that are the token at their own place", 100 * SAME_TOKEN_FRACTION
         copying = "a network that copies is right"
-        yield observe(
-            Evidence(name, 100 * data.same_tokens, "%", limit, copying),
-            changes=(Change("data", "inputs tokens[:, :-1], targets tokens[:, 1:]"),),
-        )
+        evidence = Evidence(name, 100 * data.same_tokens, "%", limit, copying)
+        change = Change("data", "inputs tokens[:, :-1], targets tokens[:, 1:]")
+        yield observe(evidence, change)
 
 
 @rule("RVN-D12", "note", "imbalance", confidence="low", needs="inputs")
@@ -78,15 +75,15 @@ def uneven_classes(data: DataProfile) -> Iterator[Observation]:
         share, limit = count / data.rows, RARE_LABEL * data.rows
         rare = Evidence("examples with this label", count, "", limit, f"{100 * share:.2g} %")
         if share < RARE_LABEL:
-            yield observe(rare, where=f"label {rarest}", changes=(Change("loss", "pos_weight"),))
+            yield observe(rare, Change("loss", "pos_weight"), where=f"label {rarest}")
     elif evenness < UNEVEN_CLASSES:
         share = f"{100 * count / sum(present.values()):.2g} %"
         name = "evenness of the classes, (exp H - 1) / (K - 1)"
         yield observe(
             Evidence(name, evenness, "", UNEVEN_CLASSES),
             Evidence("examples of the rarest class", count, "", None, share),
+            Change("loss", "weights by class"),
             where=f"class {rarest}",
-            changes=(Change("loss", "weights by class"),),
         )
 
 
@@ -107,8 +104,8 @@ def sorted_examples(data: DataProfile) -> Iterator[Observation]:
         limit = 100 * ONE_CLASS_FRACTION
         yield observe(
             Evidence(name, 100 * order.purity, "%", limit, shuffled),
+            Change("shuffle", True),
             severity="note" if data.kind == "number" and not order.is_sorted else "",
-            changes=(Change("shuffle", True),),
         )
 
 
@@ -119,11 +116,10 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
         name, unit = "association of predictions and targets", "standard errors"
         tried = f"the surest of {join_names(known.losses, 5)}, {known.examples} examples"
         constant = f"the best constant has {known.null_score:.3g}"
-        yield observe(
-            Evidence(name, known.signal, unit, SURE_SIGNAL, tried),
-            Evidence("best score", known.score, "", None, constant),
-            changes=(Change("data", "check whether inputs and targets are paired"),),
-        )
+        association = Evidence(name, known.signal, unit, SURE_SIGNAL, tried)
+        best_score = Evidence("best score", known.score, "", None, constant)
+        change = Change("data", "check whether inputs and targets are paired")
+        yield observe(association, best_score, change)
 
 
 @rule("RVN-D15", "error", "labels", confidence="high", needs="baseline", explains=("RVN-D14",))
@@ -135,12 +131,10 @@ def shifted_targets(data: DataProfile) -> Iterator[Observation]:
         sure = f"{shifted.signal:.0f} standard errors beyond chance"
         constant = f"the best constant scores {shifted.null_score:.3g}"
         name, unit = "as they are paired", "standard errors"
-        yield observe(
-            Evidence(f"score with the targets {how}", shifted.score, "", None, sure),
-            Evidence(name, shifted.given_signal, unit, SURE_SIGNAL, constant),
-            title=f"targets belong to other rows: {how}",
-            changes=(Change("data", "one order for inputs and targets"),),
-        )
+        given = Evidence(f"score with the targets {how}", shifted.score, "", None, sure)
+        paired = Evidence(name, shifted.given_signal, unit, SURE_SIGNAL, constant)
+        change = Change("data", "one order for inputs and targets")
+        yield observe(given, paired, change, title=f"targets belong to other rows: {how}")
 
 
 @rule("RVN-D16", "error", "labels", needs="labels")
@@ -153,12 +147,10 @@ def missing_outputs(data: DataProfile) -> Iterator[Observation]:
         if lowest == 1:
             text, change = f"{text}, not from 0", Change("data", "labels less 1")
         name = "targets without an output of their own"
-        yield observe(Evidence(name, beyond, "", 0, text), changes=(change,))
+        yield observe(Evidence(name, beyond, "", 0, text), change)
     elif below:
         text = "right only if the loss leaves them out"
+        evidence = Evidence("targets below 0", below, "", 0, text)
         yield observe(
-            Evidence("targets below 0", below, "", 0, text),
-            severity="note",
-            confidence="medium",
-            changes=(Change("data", "labels from 0"),),
+            evidence, Change("data", "labels from 0"), severity="note", confidence="medium"
         )

@@ -40,11 +40,10 @@ def leaked_examples(data: DataProfile) -> Iterator[Observation]:
     share = copies.overlap / copies.validation_compared
     name = "validation examples that are training examples, too"
     text = f"{100 * share:.0f} % of {copies.validation_compared}; chance gives about {chance:.0f}"
+    evidence = Evidence(name, copies.overlap, "", chance, text)
+    change = Change("data", "take copies out before splitting")
     yield observe(
-        Evidence(name, copies.overlap, "", chance, text),
-        where="validation",
-        severity="" if share >= LEAKED_FRACTION else "note",
-        changes=(Change("data", "take copies out before splitting"),),
+        evidence, change, where="validation", severity="" if share >= LEAKED_FRACTION else "note"
     )
 
 
@@ -76,23 +75,23 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
         yield observe(
             Evidence(name, shift.median_shift, "spreads", MEDIAN_SHIFT, of),
             Evidence("spread over that in training", ratio, "", limit, of),
+            change,
             where="validation",
             severity="" if several else "note",
             confidence="" if several else "medium",
             suspects=("split", "normalization"),
-            changes=(change,),
         )
     elif abs(shift.largest_shift) > COLUMN_SHIFT and shift.largest_z > SURE_SHIFT:
         name = "distance of its median from that in training"
         change = Change("data", "a random split, unless new data will differ like this")
         yield observe(
             Evidence(name, shift.largest_shift, "spreads", COLUMN_SHIFT),
+            change,
             where="validation",
             severity="note",
             confidence="medium",
             cause="split",
             title=f"{shift.largest_shift_name} is distributed otherwise in validation",
-            changes=(change,),
         )
 
 
@@ -111,11 +110,11 @@ def unseen_targets(data: DataProfile) -> Iterator[Observation]:
         ranges += f", validation {new.low:.3g} to {new.high:.3g}"
     yield observe(
         Evidence(name, 100 * outside, "%", 100 * OUTSIDE_FRACTION, ranges),
+        Change("data", "a random split, and one scale for both"),
         where="validation",
         title="validation targets lie where training has none",
         severity="" if outside >= OUTSIDE_FRACTION else "note",
         suspects=("target-scale",),
-        changes=(Change("data", "a random split, and one scale for both"),),
     )
 
 
@@ -133,17 +132,15 @@ def _unseen_classes(train: Mapping[int, int], new: Mapping[int, int]) -> Iterato
         which = f"of {total}: class {join_names(map(str, unseen))}"
         yield observe(
             Evidence(name, count, "", 0, which),
+            change,
             where="validation",
             severity="" if count >= max(MIN_UNSEEN, UNSEEN_FRACTION * total) else "note",
-            changes=(change,),
         )
     elif sum(n >= MIN_EXAMPLES for n in expected) > 1 and sum(n > 0 for n in new.values()) == 1:
         several = f"training has {len(train)}"
+        evidence = Evidence("classes in validation", 1, "", None, several)
         yield observe(
-            Evidence("classes in validation", 1, "", None, several),
-            where="validation",
-            title="validation examples are all of one class",
-            changes=(change,),
+            evidence, change, where="validation", title="validation examples are all of one class"
         )
 
 
@@ -159,8 +156,7 @@ def uninformative_training(data: DataProfile) -> Iterator[Observation]:
         sure = f"{other.signal:.0f} standard errors beyond chance"
         constant = f"the best constant has {other.null_score:.3g}"
         own, unit = "association of predictions and targets in training", "standard errors"
-        yield observe(
-            Evidence(name, other.score, "", None, f"{sure}; {constant}"),
-            Evidence(own, known.signal, unit, SURE_SIGNAL),
-            changes=(Change("data", "check whether training inputs and targets are paired"),),
-        )
+        own_score = Evidence(name, other.score, "", None, f"{sure}; {constant}")
+        association = Evidence(own, known.signal, unit, SURE_SIGNAL)
+        change = Change("data", "check whether training inputs and targets are paired")
+        yield observe(own_score, association, change)

@@ -31,15 +31,15 @@ def mixed_examples(start: StartProfile) -> Iterator[Observation]:
     if found.module_class.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm")):
         yield observe(
             *evidence,
+            Change("model", "running statistics"),
             where=found.where,
             cause="normalization",
             severity="note",
             suspects=("train-eval-mode",),
-            changes=(Change("model", "running statistics"),),
         )
     else:
         change = Change("model", "keep the batch in its dimension (batch_first, dim)")
-        yield observe(*evidence, where=found.where, changes=(change,))
+        yield observe(*evidence, change, where=found.where)
 
 
 @rule("RVN-I02", "error", "shape-pairing", needs="pairing", also=("labels",), explains=("RVN-H06",))
@@ -50,17 +50,14 @@ def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
         name = "change of the loss when the targets are permuted"
         yield observe(
             Evidence(name, 0.0, "", None, shapes),
+            Change("loss", "give output and target one shape"),
             title="the loss compares every output with every target",
-            changes=(Change("loss", "give output and target one shape"),),
         )
     elif found.missed_fraction:
         name = "of changed targets affect another example's output, not their own"
         change = Change("loss", "outputs and targets in one order: reshape, do not transpose")
-        yield observe(
-            Evidence(name, 100 * found.missed_fraction, "%", 0, shapes),
-            suspects=("labels",),
-            changes=(change,),
-        )
+        evidence = Evidence(name, 100 * found.missed_fraction, "%", 0, shapes)
+        yield observe(evidence, change, suspects=("labels",))
 
 
 @rule("RVN-I03", "error", "causality", needs="causality")
@@ -69,11 +66,9 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
     if leak is not None:
         name = "change of an output when only later inputs change"
         first = f"first in {leak.module_class or 'the model'}; the target is the next input"
-        yield observe(
-            Evidence(name, leak.change, "of the outputs' spread", 0, first),
-            where=leak.where,
-            changes=(Change("model", "mask what comes later, before the softmax over the keys"),),
-        )
+        evidence = Evidence(name, leak.change, "of the outputs' spread", 0, first)
+        change = Change("model", "mask what comes later, before the softmax over the keys")
+        yield observe(evidence, change, where=leak.where)
 
 
 @rule(
@@ -106,68 +101,56 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
     """What makes all outputs equal."""
     if found.softmax_of_one:
         units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for every input")
-        return observe(
-            units,
-            where=found.constant_from,
-            cause="output-activation",
-            changes=(Change("output", "sigmoid for one unit, or a unit for each class"),),
-        )
+        change = Change("output", "sigmoid for one unit, or a unit for each class")
+        return observe(units, change, where=found.constant_from, cause="output-activation")
     if found.zero_weights:
         name = "weight matrices of zeros without a gradient"
-        return observe(
-            Evidence(name, len(found.zero_weights), "", 0),
-            where=module_of(found.zero_weights[0]),
-            changes=(Change("init", "random weights"),),
-        )
+        evidence = Evidence(name, len(found.zero_weights), "", 0)
+        change = Change("init", "random weights")
+        return observe(evidence, change, where=module_of(found.zero_weights[0]))
     if found.dead_layers:
         name, count = "layers whose units no example activates", len(found.dead_layers)
         dead = (Evidence(name, count, "", 0, join_names(found.dead_layers)),)
         if found.dead_output:
             return observe(
                 *dead,
+                Change("output", "without the rectifier"),
                 where=found.constant_from,
                 cause="output-activation",
                 suspects=("dead-units",),
-                changes=(Change("output", "without the rectifier"),),
             )
         return observe(
             *dead,
+            Change("init", "biases of 0"),
+            Change("activation", "leaky_relu"),
             where=found.dead_layers[0],
             cause="dead-units",
             suspects=("initialization", "input-scale"),
-            changes=(Change("init", "biases of 0"), Change("activation", "leaky_relu")),
         )
     if found.no_gradient:
-        return observe(
-            where=found.constant_from,
-            cause="detached-graph",
-            changes=(Change("model", "use the input, and do not detach it"),),
-        )
+        change = Change("model", "use the input, and do not detach it")
+        return observe(change, where=found.constant_from, cause="detached-graph")
     if flow is not None and flow.signal < LOST_SIGNAL:
         name = "spread of the last hidden layer's output over the first's"
         return observe(
             Evidence(name, flow.signal, "", LOST_SIGNAL),
+            Change("init", "He, Glorot or LeCun"),
             where=flow.where,
             cause="vanishing",
             suspects=("initialization", "hidden-activation"),
-            changes=(Change("init", "He, Glorot or LeCun"),),
         )
-    return observe(
-        where=found.constant_from,
-        suspects=("vanishing", "hidden-activation"),
-        changes=(Change("init", "weights that fit the width"),),
-    )
+    change = Change("init", "weights that fit the width")
+    return observe(change, where=found.constant_from, suspects=("vanishing", "hidden-activation"))
 
 
 @rule("RVN-I05", "error", "detached-graph", needs="gradients", also=("frozen-parameters", "loss"))
 def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     found = start.gradients
     if found.missing == "frozen":
+        evidence = Evidence("parameters that learn", 0, "", 1)
+        change = Change("model", "requires_grad_(True) for what is to learn")
         yield observe(
-            Evidence("parameters that learn", 0, "", 1),
-            title="no parameter requires a gradient",
-            cause="frozen-parameters",
-            changes=(Change("model", "requires_grad_(True) for what is to learn"),),
+            evidence, change, title="no parameter requires a gradient", cause="frozen-parameters"
         )
     elif found.missing:
         reason = {
@@ -176,22 +159,19 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
             "parameters": "no parameter is in the graph of the loss",
         }[found.missing]
         in_loss = found.missing == "loss"
-        yield observe(
-            Evidence("parameters with a gradient", 0, "", 1, reason),
-            where=found.cut_at,
-            suspects=("loss",) if in_loss else (),
-            changes=(Change("loss" if in_loss else "model", "keep the graph"),),
-        )
+        evidence = Evidence("parameters with a gradient", 0, "", 1, reason)
+        change = Change("loss" if in_loss else "model", "keep the graph")
+        yield observe(evidence, change, where=found.cut_at, suspects=("loss",) if in_loss else ())
     elif found.unreached:
         name = "parameters that the outputs depend on, as initialized, without a gradient"
         unreached = Evidence(name, len(found.unreached), "", 0, join_names(found.unreached))
         yield observe(
             unreached,
+            Change("model", "no detach and no no_grad behind them; or freeze them"),
             where=module_of(found.unreached[0]),
             title="layers in use get no gradient",
             severity="warning",
             suspects=("frozen-parameters",),
-            changes=(Change("model", "no detach and no no_grad behind them; or freeze them"),),
         )
 
 
@@ -209,9 +189,7 @@ def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
         name = "weight matrices of zeros whose gradient is exactly 0"
         which = f"{join_names(stuck)}: on all {start.examples} examples, for several steps"
         change = Change("init", "random weights, zeros in at most one of two layers in a row")
-        yield observe(
-            Evidence(name, len(stuck), "", 0, which), where=module_of(stuck[0]), changes=(change,)
-        )
+        yield observe(Evidence(name, len(stuck), "", 0, which), change, where=module_of(stuck[0]))
 
 
 @rule(
@@ -226,11 +204,9 @@ def copied_units(start: StartProfile) -> Iterator[Observation]:
     copied = start.dependence.copied_weights
     if copied:
         name = "weight matrices with rows that start equal and get equal updates"
-        yield observe(
-            Evidence(name, len(copied), "", 0, join_names(copied)),
-            where=module_of(copied[0]),
-            changes=(Change("init", "random weights"),),
-        )
+        evidence = Evidence(name, len(copied), "", 0, join_names(copied))
+        change = Change("init", "random weights")
+        yield observe(evidence, change, where=module_of(copied[0]))
 
 
 @rule("RVN-I08", "warning", "train-eval-mode", needs="repeat", also=("dropout", "randomness"))
@@ -243,10 +219,10 @@ def random_evaluation(start: StartProfile) -> Iterator[Observation]:
     drop, draw = "F.dropout(x, p, training=self.training)", "draw random numbers in training only"
     yield observe(
         Evidence("evaluations of one batch that agree", 1, "of 2", 2, first),
+        Change("model", drop if dropped else draw),
         where=found.where,
         severity="warning" if dropped else "note",
         suspects=("dropout",) if dropped else ("randomness",),
-        changes=(Change("model", drop if dropped else draw),),
     )
 
 

@@ -29,11 +29,8 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     if form.reversed and form.right_loss is not None and form.wrong_loss is not None:
         must = "must be the lower one"
         right = Evidence("loss of right answers", form.right_loss, "", form.wrong_loss, must)
-        yield observe(
-            right,
-            Evidence("loss of wrong answers", form.wrong_loss),
-            changes=(Change("loss", "the other sign"),),
-        )
+        evidence = Evidence("loss of wrong answers", form.wrong_loss)
+        yield observe(right, evidence, Change("loss", "the other sign"))
         return
     if form.takes != "log-probabilities" or start.loss.targets.kind not in ("classes", "tokens"):
         return
@@ -42,21 +39,21 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
         text = "it falls in proportion to them"
         yield observe(
             Evidence("lowest loss of logits that grow", -math.inf, "", 0.0, text),
+            change,
             where=form.last_at,
             title="the loss takes log-probabilities and gets any numbers",
             suspects=("output-activation",),
-            changes=(change,),
         )
     elif form.gives == "probabilities":
         name, text = "slope of the loss in the right probability", "the same however wrong it is"
         yield observe(
             Evidence(name, -1.0, "", None, text),
+            change,
             where=form.last_at,
             title="the loss takes log-probabilities and gets probabilities",
             severity="warning",
             confidence="high",
             suspects=("output-activation",),
-            changes=(change,),
         )
 
 
@@ -78,24 +75,20 @@ def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
     squashed = form.gives in ("probabilities", "0 to 1")
     if form.takes == "logits" and squashed and kind in ("classes", "tokens", "labels"):
         name = "outputs between 0 and 1 where the loss takes logits"
-        yield observe(
-            Evidence(name, 100.0, "%", 0.0),
-            *kept,
-            where=form.last_at,
-            suspects=("loss",),
-            changes=(Change("output", "linear"),),
-        )
+        evidence = Evidence(name, 100.0, "%", 0.0)
+        change = Change("output", "linear")
+        yield observe(evidence, *kept, change, where=form.last_at, suspects=("loss",))
     elif left is not None and left > UNREACHABLE_LOSS:
         numbers = kind == "numbers"
         output = "linear" if numbers else "sigmoid, or linear and a loss with logits"
         yield observe(
             *kept,
+            Change("output", output),
             where=form.last_at,
             title="the best outputs of the last activation miss the targets",
             severity="error" if left > UNREACHABLE_ERROR else "warning",
             confidence="high",
             suspects=("target-scale",) if numbers else ("loss",),
-            changes=(Change("output", output),),
         )
 
 
@@ -121,21 +114,19 @@ def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
     ]
     if labels and low and 2 * len(low) >= len(weights):
         i, text = low[0], f"label {low[0]}; {len(low)} of {len(weights)} labels"
-        yield observe(
-            Evidence("weight of a 1 over that of a 0", weights[i], "", limits[i], text),
-            Evidence("share of ones", 100 * shares[i], "%"),
-            Evidence("the same of the best constant answer", 100 * answer[i], "%"),
-            changes=(Change("loss", "pos_weight 1, or zeros over ones"),),
-        )
+        weight = Evidence("weight of a 1 over that of a 0", weights[i], "", limits[i], text)
+        ones = Evidence("share of ones", 100 * shares[i], "%")
+        constant_frequency = Evidence("the same of the best constant answer", 100 * answer[i], "%")
+        change = Change("loss", "pos_weight 1, or zeros over ones")
+        yield observe(weight, ones, constant_frequency, change)
     elif low and not labels:
         i = min(low, key=lambda c: weights[c])
         name = f"weight of an example of class {i} over one of class {top}"
-        yield observe(
-            Evidence(name, weights[i], "", limits[i]),
-            Evidence(f"share of class {i}", 100 * shares[i], "%"),
-            Evidence("the same of the best constant answer", 100 * answer[i], "%"),
-            changes=(Change("loss", "weights of 1, or one over the classes' shares"),),
-        )
+        weight = Evidence(name, weights[i], "", limits[i])
+        frequency = Evidence(f"share of class {i}", 100 * shares[i], "%")
+        constant_frequency = Evidence("the same of the best constant answer", 100 * answer[i], "%")
+        change = Change("loss", "weights of 1, or one over the classes' shares")
+        yield observe(weight, frequency, constant_frequency, change)
 
 
 def light_weight_limit(odds: float) -> float:
@@ -175,11 +166,11 @@ def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
         first = f"the {what} are the first that are not finite"
     yield observe(
         Evidence("first loss", start.first_loss.value, "", None, first),
+        change,
         where=start.first_loss.not_finite_at,
         title=f"the first loss is not finite, from the {what} on",
         cause=cause,
         suspects=suspects,
-        changes=(change,),
     )
 
 
@@ -188,9 +179,7 @@ def summed_loss(start: StartProfile) -> Iterator[Observation]:
     ratio = start.loss.form.reduction
     if ratio is not None and abs(ratio - 2) < 1e-3 and start.examples > 1:
         name = "loss of a batch repeated twice over its loss"
-        yield observe(
-            Evidence(name, ratio, "", 1.0, "1 for a mean"), changes=(Change("loss", "mean"),)
-        )
+        yield observe(Evidence(name, ratio, "", 1.0, "1 for a mean"), Change("loss", "mean"))
 
 
 @rule("RVN-I21", "note", "loss", confidence="low", needs="loss")
@@ -198,8 +187,6 @@ def classes_as_numbers(start: StartProfile) -> Iterator[Observation]:
     if start.loss.targets.class_numbers:
         name = "outputs for several whole-number targets"
         output = "cross_entropy with an output for each class, if they are classes"
-        yield observe(
-            Evidence(name, 1, "", None, "as if class 2 lay between 1 and 3"),
-            where=start.loss.form.last_at,
-            changes=(Change("loss", output),),
-        )
+        evidence = Evidence(name, 1, "", None, "as if class 2 lay between 1 and 3")
+        change = Change("loss", output)
+        yield observe(evidence, change, where=start.loss.form.last_at)

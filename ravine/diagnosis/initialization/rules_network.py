@@ -62,20 +62,20 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
         yield observe(
             *evidence,
             weights,
+            Change("init", "weights that fit the width"),
             where=layer.where,
             severity="warning",
             confidence="high",
             suspects=("saturation", "exploding"),
-            changes=(Change("init", "weights that fit the width"),),
         )
     else:
         spread = Evidence("spread of the inputs", start.first_loss.input_spread)
         yield observe(
             *evidence,
             spread,
+            Change("input.scale", "standardize"),
             cause="input-scale",
             suspects=("initialization", "target-scale"),
-            changes=(Change("input.scale", "standardize"),),
         )
 
 
@@ -117,15 +117,13 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     yield observe(
         Evidence(change, signal, "", limit, over),
         Evidence("gradient at the first layer over that at the last", gradient, "", limit),
+        Change("init", "He, Glorot or LeCun"),
+        Change("normalization", "between the layers"),
         where=flow.where,
         cause=cause,
         suspects=tuple(suspects),
         severity="warning" if factor < LOST_SIGNAL else "note",
         title="" if down else "the signal grows out of bounds from layer to layer",
-        changes=(
-            Change("init", "He, Glorot or LeCun"),
-            Change("normalization", "between the layers"),
-        ),
     )
 
 
@@ -155,10 +153,11 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
     yield observe(
         Evidence("units that no example activates", a.dead_units, "", limit, where),
+        Change("init", "biases of 0"),
+        Change("activation", "leaky_relu"),
         where=a.where,
         severity="warning" if a.dead_units >= limit else "note",
         suspects=("initialization", "input-scale"),
-        changes=(Change("init", "biases of 0"), Change("activation", "leaky_relu")),
     )
 
 
@@ -201,11 +200,11 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
         Evidence(name, a.flat_units, "", limit, where),
         Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", 5.0),
         Evidence("weights over what is usual for so many inputs", ratio, "times"),
+        change,
         where=a.where,
         severity="warning" if a.flat_units >= limit else "note",
         cause=cause,
         suspects=tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause),
-        changes=(change,),
     )
 
 
@@ -219,12 +218,10 @@ def odd_weight_scale(start: StartProfile) -> Iterator[Observation]:
     if found:
         worst = max(found.values(), key=lambda layer: abs(math.log(layer.weight_ratio)))
         name, usual = "weights, root mean square", f"usual for {worst.fan_in} inputs"
-        yield observe(
-            Evidence(name, worst.weight_rms, "", worst.expected_rms, usual),
-            Evidence("layers so far off", len(found), "", 0, join_names(found)),
-            where=worst.where,
-            changes=(Change("init", "weights that fit the width"),),
-        )
+        weights = Evidence(name, worst.weight_rms, "", worst.expected_rms, usual)
+        far_off = Evidence("layers so far off", len(found), "", 0, join_names(found))
+        change = Change("init", "weights that fit the width")
+        yield observe(weights, far_off, change, where=worst.where)
 
 
 def has_large_weights(layer: LayerStats) -> bool:
@@ -251,21 +248,17 @@ def stale_statistics(start: StartProfile) -> Iterator[Observation]:
             unit, after = "standard deviations", "after 30 batches"
             mean = Evidence("running mean off by", norm.mean_offset, unit, SHIFTED_MEAN, after)
             ratio = "running standard deviation off by"
-            yield observe(
-                Evidence(name, norm.momentum, "", SLOW_MOMENTUM),
-                mean,
-                Evidence(ratio, norm.std_ratio, "times", STRETCHED_STD),
-                where=norm.where,
-                changes=(change,),
-            )
+            momentum = Evidence(name, norm.momentum, "", SLOW_MOMENTUM)
+            std = Evidence(ratio, norm.std_ratio, "times", STRETCHED_STD)
+            yield observe(momentum, mean, std, change, where=norm.where)
             return
         if norm.momentum > FAST_MOMENTUM:
             yield observe(
                 Evidence(name, norm.momentum, "", FAST_MOMENTUM),
+                change,
                 where=norm.where,
                 severity="note",
                 title="batch normalization remembers the last batch only",
-                changes=(change,),
             )
             return
 
@@ -276,8 +269,6 @@ def high_dropout(start: StartProfile) -> Iterator[Observation]:
     if found:
         where, limit = max(found, key=found.__getitem__), 100 * HIGH_DROPOUT
         dropped = 100 * found[where]
-        yield observe(
-            Evidence("of the units are dropped", dropped, "%", limit, join_names(found)),
-            where=where,
-            changes=(Change("dropout", 0.2),),
-        )
+        evidence = Evidence("of the units are dropped", dropped, "%", limit, join_names(found))
+        change = Change("dropout", 0.2)
+        yield observe(evidence, change, where=where)

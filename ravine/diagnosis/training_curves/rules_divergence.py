@@ -62,12 +62,12 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     end = curves.steps if curves.outcome == "diverged" else None
     yield observe(
         *evidence,
+        *lower_rate(),
         since=end if broken_at is None else broken_at,
         title=title,
         severity="warning" if minor else "",
         cause=cause,
         suspects=suspects,
-        changes=lower_rate(),
     )
 
 
@@ -106,11 +106,7 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
         cause, suspects = "over-regularized", ("learning-rate-high", *suspects)
     end = Evidence("training loss at the end", mean, "", base, f"first {first:.3g}")
     yield observe(
-        end,
-        *distance_evidence(curves),
-        cause=cause,
-        suspects=suspects,
-        changes=changes_against(cause),
+        end, *distance_evidence(curves), *changes_against(cause), cause=cause, suspects=suspects
     )
 
 
@@ -157,7 +153,8 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     yield observe(
         Evidence(name, share, "%", 100 * JUMP_SHARE, size),
         Evidence("validation loss, mean", mean, "", lowest, "the limit is the lowest"),
+        *lower_rate(),
+        Change("schedule", "one that ends low"),
         severity="note" if harmless else "",
         suspects=("batch-size", "schedule"),
-        changes=(*lower_rate(), Change("schedule", "one that ends low")),
     )

@@ -66,10 +66,10 @@ def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     yield observe(
         more,
         *distance_evidence(curves),
+        *changes_against(cause),
         severity="warning" if gain > LARGE_FURTHER_GAIN * gained else "note",
         cause=cause,
         suspects=(other,),
-        changes=changes_against(cause),
     )
 
 
@@ -93,11 +93,11 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     yield observe(
         Evidence("steps", curves.steps, "", SHORT_RUN, epochs),
         Evidence("loss at the end", now, "", before, "the limit is the mean on the way there"),
+        *changes_against("too-few-steps"),
         title="the run ended when it had hardly begun",
         severity="warning" if now > HIGH_LOSS * abs(null) else "note",
         cause="too-few-steps",
         suspects=("learning-rate-low",),
-        changes=changes_against("too-few-steps"),
     )
 
 
@@ -136,10 +136,10 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
         evidence.append(Evidence(name, 100 * gain / gained, "%", 100 * FURTHER_GAIN))
     yield observe(
         *evidence,
+        Change("schedule", "one that lasts the whole run"),
         since=end,
         severity="warning" if falling else "note",
         suspects=("learning-rate-low",),
-        changes=(Change("schedule", "one that lasts the whole run"),),
     )
 
 

@@ -87,11 +87,11 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
     yield observe(
         *shown,
         *distance_evidence(curves),
+        *changes_against(cause),
         title="not learned so far" if early else "",
         severity="note" if early else "error" if all(worse) else "warning",
         cause=cause,
         suspects=tuple(suspects),
-        changes=changes_against(cause),
     )
 
 
@@ -123,9 +123,9 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     yield observe(
         Evidence("loss at the end", late, "", reachable, "the limit can be reached"),
         Evidence("training loss", train, "", None, "no lower"),
+        *changes_against(cause),
         cause=cause,
         suspects=tuple(c for c in others if c != cause),
-        changes=changes_against(cause),
     )
 
 
@@ -175,12 +175,12 @@ def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
         cause, suspects = "learning-rate-low", ("too-few-steps", "gradient-clipping")
     yield observe(
         *evidence,
+        Change("optimizer.lr", "times 10") if every else None,
         where="" if every else join_names(stuck),
         severity="warning" if useless and curves.has_ended else "note",
         title="the weights will hardly move" if every else "",
         cause=cause,
         suspects=suspects,
-        changes=(Change("optimizer.lr", "times 10"),) if every else (),
     )
 
 
@@ -214,8 +214,6 @@ def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     if gap < least or evaluation < MODE_RATIO * training:
         return
     same = "the limit is the loss in training mode, of the same examples"
-    yield observe(
-        Evidence("loss in evaluation mode", evaluation, "", training, same),
-        suspects=("train-eval-mode", "batch-size"),
-        changes=(Change("normalization", "LayerNorm, or larger batches"),),
-    )
+    evidence = Evidence("loss in evaluation mode", evaluation, "", training, same)
+    change = Change("normalization", "LayerNorm, or larger batches")
+    yield observe(evidence, change, suspects=("train-eval-mode", "batch-size"))

@@ -59,10 +59,11 @@ def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
     yield observe(
         Evidence("training loss", train, "", limit, best),
         Evidence("validation loss", last, "", null_validation, CONSTANT_LIMIT_TEXT),
+        Change("network.dropout", 0.2),
+        Change("data", "more examples"),
         severity="warning" if worse else "note",
         title=f"the training examples are memorized, {rest}",
         suspects=("labels",),
-        changes=(Change("network.dropout", 0.2), Change("data", "more examples")),
     )
 
 
@@ -92,12 +93,12 @@ def _rising_again(curves: TrainingCurves) -> Iterator[Observation]:
         evidence.append(Evidence("training loss", float(now.values[-1]), "", None, "still falls"))
     if keeps_best:
         evidence.append(Evidence("best weights are kept", best, "step"))
-    changes = (Change("stop", "EarlyStopping"), Change("network.dropout", 0.2))
+    changes = Change("stop", "EarlyStopping"), Change("network.dropout", 0.2)
     yield observe(
         *evidence,
+        *changes,
         severity="note" if keeps_best or flat else "",
         title="the confidence of the predictions rises, the score does not fall" if flat else "",
-        changes=() if keeps_best else changes,
     )
 
 
@@ -175,7 +176,7 @@ def early_best(curves: TrainingCurves) -> Iterator[Observation]:
     yield observe(
         Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}"),
         Evidence("training loss", train_last, "", train_before, "higher as well"),
+        *lower_rate(),
         severity="note" if curves.plan.keeps_best else "",
         suspects=("schedule", "exploding"),
-        changes=lower_rate(),
     )

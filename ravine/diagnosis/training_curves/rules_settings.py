@@ -98,12 +98,12 @@ def _tight_clipping(curves: TrainingCurves, useless: bool) -> Iterator[Observati
         Evidence("steps in which the gradient was cut", 100 * cut, "%", 100 * CUT_STEPS),
         Evidence("of its length was left", 100 * typical, "%", 100 * KEPT_LENGTH),
         *distance_evidence(curves),
+        Change("clip", "a limit near the gradient's usual norm"),
         where="clip",
         severity="warning" if useless or (slow and curves.has_ended) else "note",
         title="clipping leaves almost nothing of the gradient",
         cause="gradient-clipping",
         suspects=("learning-rate-low",),
-        changes=(Change("clip", "a limit near the gradient's usual norm"),),
     )
 
 
@@ -116,12 +116,12 @@ def _high_dropout(curves: TrainingCurves, useless: bool) -> Iterator[Observation
     poor = null is not None and last > POOR_LOSS * abs(null)
     yield observe(
         Evidence("units dropped", 100 * dropped, "%", 100 * DROPPED_UNITS),
+        Change(SETTING_PATHS["dropout"], 0.2),
         where=SETTING_PATHS["dropout"],
         severity="warning" if useless or (curves.has_ended and poor) else "note",
         title=f"dropout leaves {100 * (1 - dropped):.0f} % of the units",
         cause="dropout",
         suspects=("over-regularized",),
-        changes=(Change(SETTING_PATHS["dropout"], 0.2),),
     )
 
 
@@ -138,10 +138,10 @@ def _strong_decay(curves: TrainingCurves, useless: bool) -> Iterator[Observation
     yield observe(
         Evidence(name, shrunk, "%", 100 * SHRUNK_WEIGHTS),
         Evidence("loss", float(curve.values[-1]), "", null, CONSTANT_LIMIT_TEXT),
+        Change(path, "much weaker"),
         where=path,
         severity="warning" if curves.has_ended else "note",
         title="decay shrinks the weights to almost nothing",
         cause="over-regularized",
         suspects=("learning-rate-high",),
-        changes=(Change(path, "much weaker"),),
     )

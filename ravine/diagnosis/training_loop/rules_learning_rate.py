@@ -20,7 +20,7 @@ def scheduler_before_optimizer(history: LoopHistory) -> Iterator[Observation]:
     changes = (Change("loop", "optimizer.step() before scheduler.step()"),)
     for scheduler in history.rates.schedulers:
         if scheduler.stepped_first:
-            yield observe(early, where=scheduler.kind, since=0, changes=changes)
+            yield observe(early, *changes, where=scheduler.kind, since=0)
 
 
 @rule("RVN-L15", "warning", "schedule", needs="schedule", picture="schedules")
@@ -29,7 +29,7 @@ def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
     changes = (Change("loop", "scheduler.step() once an epoch, or once a step"),)
     for scheduler in history.rates.schedulers:
         if history.ended and scheduler.steps == 0 and history.steps >= IDLE_SCHEDULER_STEPS:
-            yield observe(idle, where=scheduler.kind, changes=changes)
+            yield observe(idle, *changes, where=scheduler.kind)
 
 
 @rule(
@@ -50,18 +50,16 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
             yield observe(
                 made,
                 Evidence("optimizer steps", history.steps),
+                *changes,
                 where=scheduler.kind,
                 title="the schedule ran past its end",
-                changes=changes,
             )
             return
     low, most = rates.steps_below_thousandth, history.steps / 2
     if low >= max(LOW_LR_STEPS, most):
         name = "steps at less than 1/1000 of the highest learning rate"
         rate = Evidence("learning rate", rates.now, "", None, f"was {rates.highest:.3g}")
-        yield observe(
-            Evidence(name, low, "", most), rate, since=history.steps - low, changes=changes
-        )
+        yield observe(Evidence(name, low, "", most), rate, *changes, since=history.steps - low)
 
 
 @rule(
@@ -79,9 +77,9 @@ def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
         zero = Evidence("steps in a row at a learning rate of 0", steps, "", ZERO_LR_STEPS)
         yield observe(
             zero,
+            Change("lr", "above 0"),
             since=history.steps - steps,
             cause="schedule" if history.rates.highest > 0 else "learning-rate-low",
-            changes=(Change("lr", "above 0"),),
         )
 
 

@@ -81,9 +81,7 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
         rose = low > factor * (loss.baseline + loss.baseline_error)
     if rose and 0 < start * factor < min(late):
         mean = Evidence("mean loss of the last quarter", level, "", factor * start)
-        yield observe(
-            Evidence("first loss", start), mean, changes=(Change("lr", history.rates.now / 10),)
-        )
+        yield observe(Evidence("first loss", start), mean, Change("lr", history.rates.now / 10))
 
 
 @rule(
@@ -125,13 +123,10 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
             cause, suspects = "learning-rate-low", ("schedule", "too-few-steps")
         elif level > WORSE_FACTOR * loss.baseline:
             cause, suspects = "learning-rate-high", ("labels", "shuffling")
-        yield observe(
-            Evidence("mean loss of the last quarter", level, "", limit),
-            Evidence("loss of the best constant answer", loss.baseline),
-            Evidence("distance that the weights moved, of their length", 100 * distance, "%"),
-            cause=cause,
-            suspects=suspects,
-        )
+        mean_loss = Evidence("mean loss of the last quarter", level, "", limit)
+        constant_loss = Evidence("loss of the best constant answer", loss.baseline)
+        moved = Evidence("distance that the weights moved, of their length", 100 * distance, "%")
+        yield observe(mean_loss, constant_loss, moved, cause=cause, suspects=suspects)
 
 
 @rule(
@@ -161,13 +156,11 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     most = before - level + _required_errors(history) * noise * math.sqrt(2 / LAST_STRETCHES)
     if level > DONE_FRACTION * loss.first[0] > 0 and most < STALLED_LOSS_FRACTION * level:
         name = "steps at less than 1/100 of the highest learning rate"
-        yield observe(
-            Evidence(name, low_steps, "", LOW_RATE_FRACTION * steps),
-            Evidence("mean loss when the rate had fallen", before),
-            Evidence("mean loss at the end", level),
-            since=steps - low_steps,
-            changes=(Change("loop", "a schedule as long as the run; step it once an epoch"),),
-        )
+        low_rate = Evidence(name, low_steps, "", LOW_RATE_FRACTION * steps)
+        fallen_rate = Evidence("mean loss when the rate had fallen", before)
+        final_loss = Evidence("mean loss at the end", level)
+        change = Change("loop", "a schedule as long as the run; step it once an epoch")
+        yield observe(low_rate, fallen_rate, final_loss, change, since=steps - low_steps)
 
 
 @rule(
@@ -201,12 +194,10 @@ def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     if spikes >= MIN_SPIKES and not high[0] and not high[-1]:
         name = "times that the loss jumped up and came down again"
         far = max(middle + SPIKE_SPREADS * spread, 0.0)
-        yield observe(
-            Evidence(name, spikes, "", None, f"in {len(values)} losses"),
-            Evidence("median loss", middle),
-            Evidence("highest loss", max(values), "", far),
-            title="the loss has spikes",
-        )
+        jumps = Evidence(name, spikes, "", None, f"in {len(values)} losses")
+        typical = Evidence("median loss", middle)
+        highest = Evidence("highest loss", max(values), "", far)
+        yield observe(jumps, typical, highest, title="the loss has spikes")
 
 
 def _required_errors(history: LoopHistory) -> float:

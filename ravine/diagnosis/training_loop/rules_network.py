@@ -40,12 +40,9 @@ def equal_units(history: LoopHistory) -> Iterator[Observation]:
     if found:
         layer, (equal, units) = next(iter(found.items()))
         name = "units equal to another, in weights and in gradient"
-        yield observe(
-            Evidence(name, equal, "", 0, f"of {units} in {layer}: they stay equal"),
-            where=join_names(found),
-            since=0,
-            changes=(Change("init", "random"),),
-        )
+        evidence = Evidence(name, equal, "", 0, f"of {units} in {layer}: they stay equal")
+        change = Change("init", "random")
+        yield observe(evidence, change, where=join_names(found), since=0)
 
 
 @rule("RVN-S02", "warning", "hidden-activation", needs="graph")
@@ -69,10 +66,10 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
         effect = "together they can do no more than one"
         yield observe(
             Evidence(name, len(pairs) + 1, "", 1, effect),
+            Change("model", "an activation between these layers"),
             where=join_names(f"between {a} and {b}" for a, b in reversed(pairs)),
             since=0,
             severity="note" if exception else "warning",
-            changes=(Change("model", "an activation between these layers"),),
         )
 
 
@@ -105,13 +102,14 @@ def dead_relu_units(history: LoopHistory) -> Iterator[Observation]:
     units = f"of {layer.units}; {layer.at_first} in the first batch"
     yield observe(
         Evidence("units that are 0 for every example", layer.count, "", None, units),
+        Change("lr", "3 to 10 times lower"),
+        Change("activation", "leaky_relu"),
         where=join_names([name, *(n for n in found if n != name)]),
         severity="error" if whole else "warning",
         confidence="exact" if whole and not died else "high",
         cause="learning-rate-high" if died else "dead-units",
         suspects=("dead-units",) if died else ("initialization", "input-scale"),
         title="all units of a ReLU layer are dead" if whole else "",
-        changes=(Change("lr", "3 to 10 times lower"), Change("activation", "leaky_relu")),
     )
 
 

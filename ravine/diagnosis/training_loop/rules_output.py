@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from ravine.diagnosis.op_names import (
     BROADCASTING_NODES,
@@ -45,13 +46,13 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
             why = f"for {classes} classes, as outputs are between 0 and 1"
             limit = Evidence("lowest loss that can be reached", lowest, "", None, why)
             advice = "; cross entropy has its own"
-        yield observe(
+        yield _observe_at(
+            graph,
+            place,
             limit,
-            where=_module_at(graph, place),
-            since=0,
+            Change("output", f"without {before.lower()}{advice}"),
             title=f"{before.lower()} before cross entropy",
             severity="error" if is_probability else "warning",
-            changes=(Change("output", f"without {before.lower()}{advice}"),),
         )
 
 
@@ -62,25 +63,23 @@ def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]
         before = graph.source_name(graph.nodes[place].inputs[0])
         if before in NODE_OUTPUT_RANGES:
             name = before.lower()
-            yield observe(
+            yield _observe_at(
+                graph,
+                place,
                 Evidence(lowest, 0.27 if before == "Tanh" else 0.5),
-                where=_module_at(graph, place),
-                since=0,
+                Change("loss", f"BCELoss on probabilities, or logits without {name}"),
                 title=f"{name} before a loss that takes logits",
                 severity="error" if before in PROBABILITY_NODES else "warning",
-                changes=(Change("loss", f"BCELoss on probabilities, or logits without {name}"),),
             )
 
     for graph, place in head_operations(history, "LogSigmoid"):
         before = graph.source(graph.nodes[place].inputs[0], frozenset({"Neg"}))
         if before >= 0 and graph.nodes[before].name in PROBABILITY_NODES:
             name = graph.nodes[before].name.lower()
-            yield observe(
-                Evidence(lowest, 0.5),
-                where=_module_at(graph, before),
-                since=0,
-                title=f"{name} before a loss that takes logits",
-                changes=(Change("output", f"without {name}"),),
+            evidence = Evidence(lowest, 0.5)
+            change = Change("output", f"without {name}")
+            yield _observe_at(
+                graph, before, evidence, change, title=f"{name} before a loss that takes logits"
             )
             return
 
@@ -96,12 +95,7 @@ def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
         if shape and shape[-1] > 1:
             why = f"over {shape[-1]} labels; the labels of an example do not sum to 1"
             total = Evidence("sum of the outputs of one example", 1.0, "", None, why)
-            yield observe(
-                total,
-                where=_module_at(graph, before),
-                since=0,
-                changes=(Change("output", "sigmoid"),),
-            )
+            yield _observe_at(graph, before, total, Change("output", "sigmoid"))
 
 
 @rule("RVN-H03", "note", "loss", needs="graph")
@@ -109,12 +103,8 @@ def log_softmax_twice(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
         if graph.source_name(graph.nodes[place].inputs[0]) == "LogSoftmax":
             count = Evidence("log_softmax in a row", 2, "", 1, "the second changes nothing")
-            yield observe(
-                count,
-                where=_module_at(graph, place),
-                since=0,
-                changes=(Change("loss", "nll_loss on log_softmax, or cross_entropy on logits"),),
-            )
+            change = Change("loss", "nll_loss on log_softmax, or cross_entropy on logits")
+            yield _observe_at(graph, place, count, change)
 
 
 @rule(
@@ -131,12 +121,8 @@ def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
             continue
         if node.shape[node.dim] == 1:
             units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for any input")
-            yield observe(
-                units,
-                where=_module_at(graph, place),
-                since=0,
-                changes=(Change("output", "sigmoid for one unit, or a unit for each class"),),
-            )
+            change = Change("output", "sigmoid for one unit, or a unit for each class")
+            yield _observe_at(graph, place, units, change)
 
 
 @rule("RVN-H05", "error", "loss", needs="graph", picture="losses")
@@ -150,13 +136,8 @@ def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
             title = "binary cross entropy gets logits, not probabilities"
             change, wrong = "binary_cross_entropy_with_logits", LOGIT_NODES
         if before in wrong:
-            yield observe(
-                Evidence("operation before the loss", None, "", None, before.lower()),
-                where=_module_at(graph, place),
-                since=0,
-                title=title,
-                changes=(Change("loss", change),),
-            )
+            evidence = Evidence("operation before the loss", None, "", None, before.lower())
+            yield _observe_at(graph, place, evidence, Change("loss", change), title=title)
 
 
 @rule("RVN-H06", "error", "shape-pairing", needs="graph")
@@ -170,12 +151,9 @@ def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
         if rows > 1 and node.shape == (rows, rows) and output in ((rows, 1), (rows,)):
             target = [rows] if len(output) == 2 else [rows, 1]
             shapes = f"an output of shape {list(output)} and a target of shape {target}"
-            yield observe(
-                Evidence("differences in the loss", rows * rows, "", rows, shapes),
-                where=_module_at(graph, place),
-                since=0,
-                changes=(Change("loss", "output.squeeze(1), or target.unsqueeze(1)"),),
-            )
+            evidence = Evidence("differences in the loss", rows * rows, "", rows, shapes)
+            change = Change("loss", "output.squeeze(1), or target.unsqueeze(1)")
+            yield _observe_at(graph, place, evidence, change)
             return
 
 
@@ -189,12 +167,9 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
         before = graph.source_name(node.inputs[0])
         if rows != columns and rows > 1 and before in ("Addmm", "Linear"):
             why = f"of outputs of shape {list(node.shape)}: the examples, not the classes"
-            yield observe(
-                Evidence("softmax over dimension", 0, "", 1, why),
-                where=_module_at(graph, place),
-                since=0,
-                changes=(Change("output", "softmax over dim=1"),),
-            )
+            evidence = Evidence("softmax over dimension", 0, "", 1, why)
+            change = Change("output", "softmax over dim=1")
+            yield _observe_at(graph, place, evidence, change)
 
 
 @rule(
@@ -220,15 +195,15 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     name, limit = "share of the target's variance out of range", 100 * UNREACHABLE_TARGET_FRACTION
     known = node.high > node.low
     bounds = (Evidence("target from", node.low), Evidence("to", node.high)) if known else ()
-    yield observe(
+    yield _observe_at(
+        graph,
+        place,
         Evidence(name, 100 * lost, "%", limit),
         *bounds,
-        where=_module_at(graph, place),
-        since=0,
+        Change("output", f"without {before.lower()}"),
         title=f"{before.lower()} cannot reach the targets",
         severity="error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning",
         suspects=("target-scale",),
-        changes=(Change("output", f"without {before.lower()}"),),
     )
 
 
@@ -238,25 +213,23 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
         low, high = graph.nodes[place].low, graph.nodes[place].high
         if low < 0 or high > 1:
             top = Evidence("to", high, "", 1.0, "the loss has no lower bound")
-            yield observe(
-                Evidence("target from", low, "", 0.0),
-                top,
-                since=0,
-                changes=(Change("data", "targets from 0 to 1"),),
-            )
+            evidence = Evidence("target from", low, "", 0.0)
+            change = Change("data", "targets from 0 to 1")
+            yield observe(evidence, top, change, since=0)
 
 
-def _module_at(graph: Graph, place: int) -> str:
-    """The module of the activation before a loss, or of the activation at a place.
+def _observe_at(graph: Graph, place: int, *seen: Evidence | Change, **about: Any) -> Observation:
+    """What is wrong from the start with the activation at a place, or with that before a loss.
 
-    Without a module, the last weight before it.
+    It is where its module is; without a module, at the last weight before it.
     """
     node = graph.nodes[place]
     if node.name not in NODE_OUTPUT_RANGES:
         arithmetic = frozenset({"Neg", "Sub"})
         sources = (graph.source(i, arithmetic) for i in node.inputs)
         place = next((source for source in sources if source >= 0), place)
-    return graph.nodes[place].module or graph.last_weight(place)
+    where = graph.nodes[place].module or graph.last_weight(place)
+    return observe(*seen, where=where, since=0, **about)
 
 
 ALL = (

@@ -31,9 +31,9 @@ def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     yield observe(
         Evidence(name, len(missing), "", 0, state),
         numbers,
+        Change("optimizer", "build it from all of model.parameters()"),
         where=join_names(p.name for p in missing),
         severity="note" if is_backbone and not untrained else "error",
-        changes=(Change("optimizer", "build it from all of model.parameters()"),),
     )
 
 
@@ -54,12 +54,10 @@ def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
     if unused and missing:
         name = "parameters in the optimizer that are not the model's and get no gradient"
         left_out = Evidence("parameters of the model in no optimizer", len(missing), "", 0)
+        evidence = Evidence(name, len(unused), "", 0)
+        change = Change("optimizer", "build it after the model is complete")
         yield observe(
-            Evidence(name, len(unused), "", 0),
-            left_out,
-            where=join_names(p.name for p in missing),
-            since=0,
-            changes=(Change("optimizer", "build it after the model is complete"),),
+            evidence, left_out, change, where=join_names(p.name for p in missing), since=0
         )
 
 
@@ -71,12 +69,8 @@ def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
     if hidden:
         effect = "model.parameters() leaves them out"
         count = Evidence("parameters in a plain list or dict", len(hidden), "", 0, effect)
-        yield observe(
-            count,
-            where=join_names(p.name for p in hidden),
-            since=0,
-            changes=(Change("model", "nn.ModuleList, nn.ModuleDict or nn.ParameterList"),),
-        )
+        change = Change("model", "nn.ModuleList, nn.ModuleDict or nn.ParameterList")
+        yield observe(count, change, where=join_names(p.name for p in hidden), since=0)
 
 
 @rule("RVN-L08", "note", "frozen-parameters", needs="snapshots", picture="transfer")
@@ -86,11 +80,9 @@ def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
     if frozen and history.snapshots:
         name = "parameters with requires_grad=False"
         untrained = sum(p.default_initialized for p in frozen)
-        yield observe(
-            Evidence(name, len(frozen), "", None, f"of {len(own)}"),
-            Evidence("of these, still as initialized", untrained),
-            where=join_names(p.name for p in frozen),
-        )
+        count = Evidence(name, len(frozen), "", None, f"of {len(own)}")
+        as_initialized = Evidence("of these, still as initialized", untrained)
+        yield observe(count, as_initialized, where=join_names(p.name for p in frozen))
 
 
 @rule("RVN-L09", "warning", "detached-graph", needs="snapshots")
@@ -108,9 +100,9 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         yield observe(
             Evidence(name, len(unused), "", 0, steps),
             Evidence("of these, as initialized and in modules that ran", len(cut_off)),
+            Change("model", advice),
             where=join_names(p.name for p in cut_off or unused),
             severity="warning" if cut_off else "note",
-            changes=(Change("model", advice),),
         )
 
 

@@ -64,12 +64,12 @@ def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
     yield observe(
         times,
         Evidence("steps from the first time to the last", overwrites.interval),
+        *changes,
         where=overwrites.where,
         since=overwrites.first_step,
         title=title,
         severity=severity,
         confidence=confidence,
-        changes=changes,
     )
 
 
@@ -86,12 +86,10 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     if passes >= UNDIVIDED_PASSES or divided:
         advice = "zero_grad once for each step, and a step for each backward pass or for all"
         effect = "only the gradient of the last one is used"
-        yield observe(
-            Evidence("backward passes to a step", passes, "", None, effect),
-            Evidence("gradients that are cleared unused", last.discarded, "", 0),
-            since=found[0].step,
-            changes=(Change("loop", advice),),
-        )
+        backward = Evidence("backward passes to a step", passes, "", None, effect)
+        cleared = Evidence("gradients that are cleared unused", last.discarded, "", 0)
+        change = Change("loop", advice)
+        yield observe(backward, cleared, change, since=found[0].step)
 
 
 def _discards_all_but_one(snapshot: StepSnapshot) -> bool:
@@ -132,10 +130,10 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     yield observe(
         *evidence,
         Evidence("examples in the table they come from", inputs.table_rows),
+        Change("loop", "the next batch for each step"),
         since=inputs.first_step,
         severity="warning",
         suspects=("randomness", "overfitting"),
-        changes=(Change("loop", "the next batch for each step"),),
     )
 
 
@@ -164,9 +162,9 @@ def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
             yield observe(
                 Evidence("root of the optimizer's second moments", moments[-1]),
                 Evidence(name, last.largest_gradient, "", limit),
+                Change("loop", advice),
                 since=snapshots[0].step,
                 suspects=("optimizer-numerics", "learning-rate-low"),
-                changes=(Change("loop", advice),),
             )
 
 
@@ -178,10 +176,10 @@ def detached_recurrent_state(history: LoopHistory) -> Iterator[Observation]:
         yield observe(
             Evidence("calls on its own output", calls, "", 0, "all of them detached"),
             Evidence("calls that the loss depends on", state.loss_calls, "", calls + 1),
+            change if only_last else None,
             where=state.where,
             since=0,
             severity="" if only_last else "note",
-            changes=(change,) if only_last else (),
         )
 
 
@@ -199,12 +197,10 @@ def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
         far = logs[0] - logs[-1] > math.log(DRIFT_FACTOR) and logs[-1] < min(logs[:-2])
         if far and falls >= 3 and not rises:
             place = next(i for i, value in enumerate(logs) if logs[0] - value > math.log(2))
-            yield observe(
-                Evidence("standard deviation of the inputs at first", stds[0][1]),
-                Evidence("now", stds[-1][1], "", None, "steadily in one direction"),
-                since=stds[place][0],
-                changes=(Change("data", "scaled once, before the loop, into a new tensor"),),
-            )
+            at_first = Evidence("standard deviation of the inputs at first", stds[0][1])
+            now = Evidence("now", stds[-1][1], "", None, "steadily in one direction")
+            change = Change("data", "scaled once, before the loop, into a new tensor")
+            yield observe(at_first, now, change, since=stds[place][0])
 
 
 @rule("RVN-L27", "note", "input-scale", confidence="low", needs="inputs", picture="scaling-table")
@@ -248,11 +244,11 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
         Evidence("maximize of the optimizer", float(maximize)),
         Evidence("loss at first", loss.first[0] if loss.first else None),
         Evidence("loss of the last steps", recent[-1] if recent else None),
+        change,
         since=0,
         cause=cause,
         title=title,
         suspects=(suspect,),
-        changes=(change,),
     )
 
 
@@ -263,10 +259,9 @@ def skipped_steps(history: LoopHistory) -> Iterator[Observation]:
         name = "share of the last scaled gradients that are not finite"
         share, limit = 100 * gradients.nonfinite / gradients.count, 100 * MAX_SKIPPED_FRACTION
         advice = "bfloat16 in place of float16, or float32 where numbers grow large"
-        yield observe(
-            Evidence(name, round(share, 1), "%", limit, "their steps are skipped"),
-            changes=(Change("loop", advice),),
-        )
+        evidence = Evidence(name, round(share, 1), "%", limit, "their steps are skipped")
+        change = Change("loop", advice)
+        yield observe(evidence, change)
 
 
 @rule(
@@ -290,10 +285,10 @@ def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
         yield observe(
             Evidence(name, len(still), "", 0),
             Evidence("of these, matrices still as initialized", untrained, "", 0),
+            Change("optimizer", "a learning rate above 0 for every group"),
             where=join_names(p.name for p in still),
             since=0,
             suspects=("frozen-parameters", "schedule"),
-            changes=(Change("optimizer", "a learning rate above 0 for every group"),),
         )
 
 

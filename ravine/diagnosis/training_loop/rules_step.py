@@ -57,12 +57,9 @@ def missing_zero_grad(history: LoopHistory) -> Iterator[Observation]:
             gradient = found[-1].gradient
             share = round(100 * gradient.leftover_fraction, 1)
             name = "share of the gradient left over from earlier steps"
-            yield observe(
-                Evidence(name, share, "%", 0.0, "equal bit for bit"),
-                where=gradient.accumulated_in,
-                since=found[0].step,
-                changes=(Change("loop", "optimizer.zero_grad() before loss.backward()"),),
-            )
+            evidence = Evidence(name, share, "%", 0.0, "equal bit for bit")
+            change = Change("loop", "optimizer.zero_grad() before loss.backward()")
+            yield observe(evidence, change, where=gradient.accumulated_in, since=found[0].step)
 
 
 @rule(
@@ -81,11 +78,10 @@ def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     step = first_step_without_gradient(history)
     if step is not None:
         name = "inspected steps in a row without any gradient"
+        evidence = Evidence(name, AGREEING_STEPS, "", 0)
+        change = Change("loop", "loss.backward() before optimizer.step()")
         yield observe(
-            Evidence(name, AGREEING_STEPS, "", 0),
-            since=step,
-            suspects=("detached-graph", "parameters-not-in-optimizer"),
-            changes=(Change("loop", "loss.backward() before optimizer.step()"),),
+            evidence, change, since=step, suspects=("detached-graph", "parameters-not-in-optimizer")
         )
 
 
@@ -103,19 +99,17 @@ def gradients_cleared_before_step(history: LoopHistory) -> Iterator[Observation]
             yield observe(
                 Evidence("gradient norm after backward", gradients[-1].norm_after_backward),
                 Evidence("gradient norm at the step", gradients[-1].norm_at_step or 0.0),
+                Change("loop", "zero_grad before backward, or after step"),
                 since=snapshots[0].step,
-                changes=(Change("loop", "zero_grad before backward, or after step"),),
             )
 
 
 @rule("RVN-L04", "error", "step-order", needs="forward", explains=("RVN-L02", "RVN-L03", "RVN-N02"))
 def backward_after_step(history: LoopHistory) -> Iterator[Observation]:
     if re.search(BACKWARD_AFTER_STEP, history.events):
-        yield observe(
-            Evidence("times in a row that backward came after the step", 3),
-            since=0,
-            changes=(Change("loop", "loss.backward() before optimizer.step()"),),
-        )
+        evidence = Evidence("times in a row that backward came after the step", 3)
+        change = Change("loop", "loss.backward() before optimizer.step()")
+        yield observe(evidence, change, since=0)
 
 
 @rule(
@@ -136,7 +130,7 @@ def detached_loss(history: LoopHistory) -> Iterator[Observation]:
     else:
         evidence = Evidence("parameters that the loss depends on", 0, "", 1)
     advice = "loss.backward() on the loss as computed: no item(), data, detach(), new tensor"
-    yield observe(evidence, since=0, changes=(Change("loop", advice),))
+    yield observe(evidence, Change("loop", advice), since=0)
 
 
 @rule(
@@ -149,11 +143,9 @@ def detached_loss(history: LoopHistory) -> Iterator[Observation]:
 def training_without_graph(history: LoopHistory) -> Iterator[Observation]:
     if re.search(NO_GRAPH_STEPS, history.events):
         name = "steps in a row after a forward pass without a graph"
-        yield observe(
-            Evidence(name, 2, "", 0, "no_grad or inference_mode"),
-            since=0,
-            changes=(Change("loop", "no torch.no_grad() around the forward pass"),),
-        )
+        evidence = Evidence(name, 2, "", 0, "no_grad or inference_mode")
+        change = Change("loop", "no torch.no_grad() around the forward pass")
+        yield observe(evidence, change, since=0)
 
 
 @rule(
@@ -173,10 +165,10 @@ def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
         yield observe(
             Evidence("steps in a row in evaluation mode", steps, "", 0, before),
             Evidence("dropout and batch norm modules", modes.in_evaluation),
+            Change("loop", "model.train() before training goes on"),
             where=join_names(modes.names),
             since=max(0, history.steps - steps),
             severity="error" if was_training else "warning",
-            changes=(Change("loop", "model.train() before training goes on"),),
         )
 
 
@@ -197,12 +189,10 @@ def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
     if bursts or len(single) >= 2:
         passes = len(bursts[0]) if bursts else 1
         name = "forward passes without a graph, in training mode"
-        yield observe(
-            Evidence(name, passes, "", 0, "between steps"),
-            Evidence("dropout and batch norm modules", modes.mode_dependent),
-            where=join_names(modes.names),
-            changes=(Change("loop", "model.eval() before validation, model.train() after"),),
-        )
+        without_graph = Evidence(name, passes, "", 0, "between steps")
+        mode_dependent = Evidence("dropout and batch norm modules", modes.mode_dependent)
+        change = Change("loop", "model.eval() before validation, model.train() after")
+        yield observe(without_graph, mode_dependent, change, where=join_names(modes.names))
 
 
 @rule(
@@ -226,13 +216,10 @@ def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
                 suspects = ("precision",)
             left, limit = 100 * (kept[-1] or 0.0), 100 * CLIPPED_FRACTION
             same = "the same at every step" if one_norm else ""
+            clipped = Evidence("share of the gradient left after clipping", left, "%", limit)
+            norm = Evidence("gradient norm at the step", norms[-1], "", None, same)
             yield observe(
-                Evidence("share of the gradient left after clipping", left, "%", limit),
-                Evidence("gradient norm at the step", norms[-1], "", None, same),
-                step_size,
-                since=snapshots[0].step,
-                suspects=suspects,
-                changes=(change,),
+                clipped, norm, step_size, change, since=snapshots[0].step, suspects=suspects
             )
 
 
@@ -285,13 +272,10 @@ def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
             name = "share of the weights that a step does not change"
             why = "though their gradient is not 0"
             share, limit = 100 * (snapshots[-1].unchanged_fraction or 0), 100 * UNCHANGED_FRACTION
-            yield observe(
-                Evidence(name, share, "%", limit, why),
-                Evidence("learning rate", last_lr),
-                since=snapshots[0].step,
-                suspects=("precision",),
-                changes=(Change("lr", "10 times higher, or more"),),
-            )
+            unchanged = Evidence(name, share, "%", limit, why)
+            rate = Evidence("learning rate", last_lr)
+            change = Change("lr", "10 times higher, or more")
+            yield observe(unchanged, rate, change, since=snapshots[0].step, suspects=("precision",))
 
 
 def _is_unchanged(snapshot: StepSnapshot) -> bool:
@@ -354,12 +338,12 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
             evidence.append(Evidence("learning rate", event.lr))
     yield observe(
         *evidence,
+        *changes,
         where=event.where,
         since=event.step,
         cause=cause,
         confidence=confidence,
         suspects=suspects,
-        changes=changes,
         title=f"the {event.what} is no longer finite",
     )
 

@@ -56,11 +56,11 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
     from_the_start = bool(found.evidence) and cause != "learning-rate-high"
     yield observe(
         *evidence,
+        *found.changes,
         where=found.where,
         since=None if from_the_start else find_lag(results, found),
         severity="error" if gain > ERROR_GAIN else "warning",
         confidence="high" if sure else "medium",
-        changes=found.changes,
         trial=found.trial,
         suspects=tuple(dict.fromkeys((*others, *found.suspects)))[:3],
     )
@@ -100,8 +100,8 @@ def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
         Evidence(name, mean, "", limit, place),
         Evidence("standard error of that", error),
         Evidence("loss on training examples", run.train_loss),
+        Change("steps", step),
         since=next(risen, step),
-        changes=(Change("steps", step),),
         suspects=("labels",),
     )
 
@@ -122,14 +122,11 @@ def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     if fits and last > WORSE_LOSS * null and mean > SURE_RISE * error:
         constant = "that of the best constant answer"
         name, score = "what a quick learner tells of the targets", learner.score or 0.0
-        yield observe(
-            Evidence("loss on held-out examples", last, "", null, constant),
-            Evidence("loss on training examples", run.train_loss),
-            Evidence(name, score, "", None, "0 is nothing"),
-            since=None,
-            changes=(Change("data", "inputs and targets paired row by row"),),
-            suspects=("overfitting",),
-        )
+        held_out = Evidence("loss on held-out examples", last, "", null, constant)
+        train_loss = Evidence("loss on training examples", run.train_loss)
+        learned = Evidence(name, score, "", None, "0 is nothing")
+        change = Change("data", "inputs and targets paired row by row")
+        yield observe(held_out, train_loss, learned, change, suspects=("overfitting",))
 
 
 @rule(
@@ -156,8 +153,7 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
         Evidence(quick, score, "", None, "1 is perfect"),
         Evidence(name, own, "", limit),
         Evidence("on others", others),
-        since=None,
-        changes=(Change("model", "more units, or layers that see more of the input"),),
+        Change("model", "more units, or layers that see more of the input"),
         suspects=("labels", "hidden-activation"),
     )
 
