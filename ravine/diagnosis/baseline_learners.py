@@ -139,12 +139,9 @@ def fit_baseline(
     answers = target_columns(y, kind)
     known = np.isfinite(answers).all(1)
     features, answers, groups = features[known], answers[known], groups[known]
-    if (
-        len(answers) < MIN_LEARNED_EXAMPLES
-        or answers.shape[1] > MAX_OUTPUTS
-        or not (answers.std(0) > 0).any()
-        or features.shape[1] == 0
-    ):
+    if len(answers) < MIN_LEARNED_EXAMPLES or not features.shape[1]:
+        return None
+    if answers.shape[1] > MAX_OUTPUTS or not (answers.std(0) > 0).any():
         return None
     if answers.shape[1] > MANY_OUTPUTS:
         some = evenly_spaced_rows(len(answers), most // 2)
@@ -159,9 +156,7 @@ def _cross_validate(
     null = np.empty_like(y)
     for fold in range(FOLD_COUNT):
         null[folds == fold] = y[folds != fold].mean(0)
-    losses: dict[str, Array] = {}
-    predictions: dict[str, Array] = {}
-    signals: dict[str, float] = {}
+    losses, predictions, signals = {}, {}, {}
     for name in learners:
         learner = _logistic if name == "linear" and kind in CLASS_KINDS else LEARNER_FUNCTIONS[name]
         given = x if name == "trees" else few
@@ -384,12 +379,7 @@ def token_windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Arra
 
 def _project(x: Array, most: int = 100) -> Array:
     """The directions in which inputs vary most, where there are many features."""
-    if x.shape[1] <= most:
-        return x
-    if len(x) < x.shape[1]:
-        values, places = np.linalg.eigh(x @ x.T)
-        return places[:, -most:] * np.sqrt(np.maximum(values[-most:], 0))
-    return x @ np.linalg.eigh(x.T @ x)[1][:, -most:]
+    return x @ np.linalg.eigh(x.T @ x)[1][:, -most:] if x.shape[1] > most else x
 
 
 def _linear(x: Array, y: Array, new: Array, seed: int) -> Array:

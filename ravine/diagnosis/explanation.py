@@ -73,18 +73,16 @@ def parse_explanation(text: str, thresholds: Mapping[str, Any]) -> Explanation:
     patch, _, after = rest.partition("```")
     written["What to do"] = remedy + after
     references = tuple(re.findall(r"^- (.*)$", written.pop("References"), re.M))
-    texts = {
-        PAGE_SECTIONS[name]: _fill(_join_lines(body), thresholds) for name, body in written.items()
-    }
+    filled = {name: _fill(_join_lines(body), thresholds) for name, body in written.items()}
+    texts = {PAGE_SECTIONS[name]: text for name, text in filled.items()}
     title = heading.partition(":")[2].strip()
     return Explanation(title=title, patch=patch.rstrip("\n"), references=references, **texts)
 
 
 def _join_lines(body: str) -> str:
     """The paragraphs of a section, a line each, with an empty line between."""
-    return "\n\n".join(
-        " ".join(paragraph.split()) for paragraph in body.strip().split("\n\n") if paragraph.strip()
-    )
+    paragraphs = (" ".join(text.split()) for text in body.split("\n\n"))
+    return "\n\n".join(filter(None, paragraphs))
 
 
 def _fill(text: str, thresholds: Mapping[str, Any]) -> str:

@@ -80,11 +80,14 @@ def profile_data(
     if len(inputs) != len(targets) or not len(inputs):
         counts = f"{len(inputs)} inputs and {len(targets)} targets"
         raise ValueError(f"{counts}; give one target for each input")
-    if validation is not None and not len(validation[0]):
-        validation = None
+    held_out = None
+    if validation is not None and len(validation[0]):
+        held_out = to_array(validation[0]), to_array(validation[1])
     x, y = to_array(inputs), to_array(targets)
     layout, kind = find_layout(x), find_task_kind(x, y, outputs)
-    at = _name_columns(names, x.shape[1:], layout)
+    # names of columns by place, as far as they are known
+    named = layout == "table" and x.shape[1:] == (len(names),)
+    at = dict(enumerate(names)) if named else {}
     sample = evenly_spaced_rows(len(x), MAX_SAMPLE)
     found = DataProfile(
         rows=len(x),
@@ -93,6 +96,7 @@ def profile_data(
         kind=kind,
         not_finite=(*_find_not_finite(x, at), *_find_not_finite(y, {}, of="target")),
         classes=_profile_classes(y, kind, outputs),
+        duplicates=_find_duplicates(x, y, held_out),
     )
     if layout != "tokens":
         found = replace(found, inputs=measure_numbers(x[sample], at, by_channel=x.ndim > 2))
@@ -105,13 +109,10 @@ def profile_data(
         found = replace(found, leaking_columns=leaking)
     if not shuffled and 2 * batch <= len(x):
         found = replace(found, order=_measure_order(y, kind, batch, seed))
-    held_out = None
-    if validation is not None:
-        held_out = to_array(validation[0]), to_array(validation[1])
+    if held_out is not None:
         classes = replace(found.classes, validation=count_classes(held_out[1], kind))
         beside = _profile_validation(found, x[sample], y, *held_out, at)
         found = replace(found, classes=classes, validation=beside)
-    found = replace(found, duplicates=_find_duplicates(x, y, held_out))
     return _add_baseline(found, inputs, targets, validation, seed)
 
 
@@ -163,11 +164,6 @@ def find_task_kind(x: Array, y: Array, outputs: tuple[int, ...] = ()) -> str:
     if not two or y.ndim != 2:
         return otherwise
     return "classes" if (y.sum(1) == 1).all() else "labels"
-
-
-def _name_columns(names: Sequence[str], shape: tuple[int, ...], layout: str) -> Mapping[int, str]:
-    """Names of columns by place, as far as they are known."""
-    return dict(enumerate(names)) if layout == "table" and shape == (len(names),) else {}
 
 
 def _column_name(at: Mapping[int, str], place: int, of: str = "column") -> str:
@@ -274,9 +270,10 @@ def _find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None)
         natural=natural,
         contradicted=sum(first[row] != answer for row, answer in zip(rows, answers, strict=True)),
     )
-    if validation is None or validation[0].shape[1:] != x.shape[1:]:
-        return found
-    if validation[0].dtype != x.dtype:
+    if validation is None or (validation[0].shape[1:], validation[0].dtype) != (
+        x.shape[1:],
+        x.dtype,
+    ):
         return found
     some = evenly_spaced_rows(len(validation[0]), most)
     new_rows, new_answers = (row_bytes(each[some]) for each in validation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from ravine.diagnosis.initialization.profile import ConstantOutput, SignalFlow, StartProfile
 from ravine.diagnosis.initialization.rules_network import LOST_SIGNAL
@@ -27,19 +28,13 @@ def mixed_examples(start: StartProfile) -> Iterator[Observation]:
     if found.function and found.function != found.module_class:
         first += f", by {found.function}"
     name = "change of an output when only other examples change"
-    evidence = (Evidence(name, found.change, "of the outputs' spread", 0, first),)
+    mixed = Evidence(name, found.change, "of the outputs' spread", 0, first)
+    change = Change("model", "keep the batch in its dimension (batch_first, dim)")
+    about: dict[str, Any] = {}
     if found.module_class.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm")):
-        yield observe(
-            *evidence,
-            Change("model", "running statistics"),
-            where=found.where,
-            cause="normalization",
-            severity="note",
-            suspects=("train-eval-mode",),
-        )
-    else:
-        change = Change("model", "keep the batch in its dimension (batch_first, dim)")
-        yield observe(*evidence, change, where=found.where)
+        change = Change("model", "running statistics")
+        about = dict(cause="normalization", severity="note", suspects=("train-eval-mode",))
+    yield observe(mixed, change, where=found.where, **about)
 
 
 @rule("RVN-I02", "error", "shape-pairing", needs="pairing", also=("labels",), explains=("RVN-H06",))
@@ -48,11 +43,9 @@ def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
     shapes = f"outputs {list(found.output_shape)}, targets {list(found.target_shape)}"
     if found.compares_all:
         name = "change of the loss when the targets are permuted"
-        yield observe(
-            Evidence(name, 0.0, "", None, shapes),
-            Change("loss", "give output and target one shape"),
-            title="the loss compares every output with every target",
-        )
+        evidence = Evidence(name, 0.0, "", None, shapes)
+        change = Change("loss", "give output and target one shape")
+        yield observe(evidence, change, title="the loss compares every output with every target")
     elif found.missed_fraction:
         name = "of changed targets affect another example's output, not their own"
         change = Change("loss", "outputs and targets in one order: reshape, do not transpose")
@@ -110,17 +103,17 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
         return observe(evidence, change, where=module_of(found.zero_weights[0]))
     if found.dead_layers:
         name, count = "layers whose units no example activates", len(found.dead_layers)
-        dead = (Evidence(name, count, "", 0, join_names(found.dead_layers)),)
+        dead = Evidence(name, count, "", 0, join_names(found.dead_layers))
         if found.dead_output:
             return observe(
-                *dead,
+                dead,
                 Change("output", "without the rectifier"),
                 where=found.constant_from,
                 cause="output-activation",
                 suspects=("dead-units",),
             )
         return observe(
-            *dead,
+            dead,
             Change("init", "biases of 0"),
             Change("activation", "leaky_relu"),
             where=found.dead_layers[0],
