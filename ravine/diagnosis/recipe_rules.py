@@ -155,8 +155,7 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
             suspects=("architecture-too-small",),
         )
     else:
-        suspects = ("hidden-activation", "initialization")
-        yield observe(evidence, where="network", suspects=suspects)
+        yield observe(evidence, where="network", suspects=("hidden-activation", "initialization"))
 
 
 def _is_far(attempt: OverfitAttempt) -> bool:

@@ -36,9 +36,8 @@ def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
 def equal_inputs(data: DataProfile) -> Iterator[Observation]:
     copies = data.duplicates
     if copies is not None and copies.compared >= MIN_EXAMPLES and copies.distinct == 1:
-        evidence = Evidence("different inputs", 1, "", None, f"of {copies.compared}")
         change = Change("data", "check how the inputs are read")
-        yield observe(evidence, change)
+        yield observe(Evidence("different inputs", 1, "", None, f"of {copies.compared}"), change)
 
 
 @rule("RVN-D03", "note", "data-degenerate", confidence="low", needs="columns")
@@ -109,9 +108,8 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
     limit, of = IDENTICAL_FRACTION * copies.compared, f"of {copies.compared}"
     if copies.most_frequent > limit:
         name = "examples with one and the same input"
-        evidence = Evidence(name, copies.most_frequent, "", limit, of)
         change = Change("data", "check how the inputs are read")
-        yield observe(evidence, change)
+        yield observe(Evidence(name, copies.most_frequent, "", limit, of), change)
     elif copies.contradicted > max(MIN_CONTRADICTED, CONTRADICTED_FRACTION * copies.compared):
         name = "copies with another target than the first"
         evidence = Evidence(name, copies.contradicted, "", 0, of)

@@ -31,8 +31,7 @@ def equal_targets(data: DataProfile) -> Iterator[Observation]:
         if len(targets.constant_columns) == targets.columns:
             equal = Evidence("spread of the targets", 0.0, "", None, f"mean {targets.mean:.3g}")
     if equal is not None:
-        change = Change("data", "check how the targets are read")
-        yield observe(equal, change)
+        yield observe(equal, Change("data", "check how the targets are read"))
 
 
 @rule("RVN-D06", "note", "target-scale", confidence="low", needs="values")
@@ -48,10 +47,9 @@ def target_scale(data: DataProfile) -> Iterator[Observation]:
         name = "distance of the targets from 0"
         found.append(Evidence(name, targets.largest_offset, "spreads", FAR_OFFSET))
     if found:
-        lowest = Evidence("targets from", targets.low)
         highest = Evidence("to", targets.high)
         change = Change("target.scale", "standardize")
-        yield observe(*found, lowest, highest, change)
+        yield observe(*found, Evidence("targets from", targets.low), highest, change)
 
 
 @rule("RVN-D09", "warning", "labels", confidence="high", needs="sequences", also=("leakage",))
@@ -59,9 +57,8 @@ def unshifted_tokens(data: DataProfile) -> Iterator[Observation]:
     if data.same_tokens >= SAME_TOKEN_FRACTION and len(data.classes.train) > 1:
         name, limit = "targets that are the token at their own place", 100 * SAME_TOKEN_FRACTION
         copying = "a network that copies is right"
-        evidence = Evidence(name, 100 * data.same_tokens, "%", limit, copying)
         change = Change("data", "inputs tokens[:, :-1], targets tokens[:, 1:]")
-        yield observe(evidence, change)
+        yield observe(Evidence(name, 100 * data.same_tokens, "%", limit, copying), change)
 
 
 @rule("RVN-D12", "note", "imbalance", confidence="low", needs="inputs")
@@ -116,10 +113,9 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
         name, unit = "association of predictions and targets", "standard errors"
         tried = f"the surest of {join_names(known.losses, 5)}, {known.examples} examples"
         constant = f"the best constant has {known.null_score:.3g}"
-        association = Evidence(name, known.signal, unit, SURE_SIGNAL, tried)
         best_score = Evidence("best score", known.score, "", None, constant)
         change = Change("data", "check whether inputs and targets are paired")
-        yield observe(association, best_score, change)
+        yield observe(Evidence(name, known.signal, unit, SURE_SIGNAL, tried), best_score, change)
 
 
 @rule("RVN-D15", "error", "labels", confidence="high", needs="baseline", explains=("RVN-D14",))

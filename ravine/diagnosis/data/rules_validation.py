@@ -137,8 +137,7 @@ def _unseen_classes(train: Mapping[int, int], new: Mapping[int, int]) -> Iterato
             severity="" if count >= max(MIN_UNSEEN, UNSEEN_FRACTION * total) else "note",
         )
     elif sum(n >= MIN_EXAMPLES for n in expected) > 1 and sum(n > 0 for n in new.values()) == 1:
-        several = f"training has {len(train)}"
-        evidence = Evidence("classes in validation", 1, "", None, several)
+        evidence = Evidence("classes in validation", 1, "", None, f"training has {len(train)}")
         yield observe(
             evidence, change, where="validation", title="validation examples are all of one class"
         )
@@ -157,6 +156,5 @@ def uninformative_training(data: DataProfile) -> Iterator[Observation]:
         constant = f"the best constant has {other.null_score:.3g}"
         own, unit = "association of predictions and targets in training", "standard errors"
         own_score = Evidence(name, other.score, "", None, f"{sure}; {constant}")
-        association = Evidence(own, known.signal, unit, SURE_SIGNAL)
         change = Change("data", "check whether training inputs and targets are paired")
-        yield observe(own_score, association, change)
+        yield observe(own_score, Evidence(own, known.signal, unit, SURE_SIGNAL), change)

@@ -198,8 +198,7 @@ def copied_units(start: StartProfile) -> Iterator[Observation]:
     if copied:
         name = "weight matrices with rows that start equal and get equal updates"
         evidence = Evidence(name, len(copied), "", 0, join_names(copied))
-        change = Change("init", "random weights")
-        yield observe(evidence, change, where=module_of(copied[0]))
+        yield observe(evidence, Change("init", "random weights"), where=module_of(copied[0]))
 
 
 @rule("RVN-I08", "warning", "train-eval-mode", needs="repeat", also=("dropout", "randomness"))

@@ -74,8 +74,7 @@ def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
         kept = (Evidence(name, 100 * left, "%", 100 * UNREACHABLE_LOSS),)
     squashed = form.gives in ("probabilities", "0 to 1")
     if form.takes == "logits" and squashed and kind in ("classes", "tokens", "labels"):
-        name = "outputs between 0 and 1 where the loss takes logits"
-        evidence = Evidence(name, 100.0, "%", 0.0)
+        evidence = Evidence("outputs between 0 and 1 where the loss takes logits", 100.0, "%", 0.0)
         change = Change("output", "linear")
         yield observe(evidence, *kept, change, where=form.last_at, suspects=("loss",))
     elif left is not None and left > UNREACHABLE_LOSS:
@@ -186,7 +185,6 @@ def summed_loss(start: StartProfile) -> Iterator[Observation]:
 def classes_as_numbers(start: StartProfile) -> Iterator[Observation]:
     if start.loss.targets.class_numbers:
         name = "outputs for several whole-number targets"
-        output = "cross_entropy with an output for each class, if they are classes"
         evidence = Evidence(name, 1, "", None, "as if class 2 lay between 1 and 3")
-        change = Change("loss", output)
+        change = Change("loss", "cross_entropy with an output for each class, if they are classes")
         yield observe(evidence, change, where=start.loss.form.last_at)

@@ -270,5 +270,4 @@ def high_dropout(start: StartProfile) -> Iterator[Observation]:
         where, limit = max(found, key=found.__getitem__), 100 * HIGH_DROPOUT
         dropped = 100 * found[where]
         evidence = Evidence("of the units are dropped", dropped, "%", limit, join_names(found))
-        change = Change("dropout", 0.2)
-        yield observe(evidence, change, where=where)
+        yield observe(evidence, Change("dropout", 0.2), where=where)

@@ -195,9 +195,8 @@ def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
         name = "times that the loss jumped up and came down again"
         far = max(middle + SPIKE_SPREADS * spread, 0.0)
         jumps = Evidence(name, spikes, "", None, f"in {len(values)} losses")
-        typical = Evidence("median loss", middle)
         highest = Evidence("highest loss", max(values), "", far)
-        yield observe(jumps, typical, highest, title="the loss has spikes")
+        yield observe(jumps, Evidence("median loss", middle), highest, title="the loss has spikes")
 
 
 def _required_errors(history: LoopHistory) -> float:

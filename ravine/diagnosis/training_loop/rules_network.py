@@ -41,8 +41,7 @@ def equal_units(history: LoopHistory) -> Iterator[Observation]:
         layer, (equal, units) = next(iter(found.items()))
         name = "units equal to another, in weights and in gradient"
         evidence = Evidence(name, equal, "", 0, f"of {units} in {layer}: they stay equal")
-        change = Change("init", "random")
-        yield observe(evidence, change, where=join_names(found), since=0)
+        yield observe(evidence, Change("init", "random"), where=join_names(found), since=0)
 
 
 @rule("RVN-S02", "warning", "hidden-activation", needs="graph")

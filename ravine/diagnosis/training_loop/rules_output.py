@@ -168,8 +168,7 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
         if rows != columns and rows > 1 and before in ("Addmm", "Linear"):
             why = f"of outputs of shape {list(node.shape)}: the examples, not the classes"
             evidence = Evidence("softmax over dimension", 0, "", 1, why)
-            change = Change("output", "softmax over dim=1")
-            yield _observe_at(graph, place, evidence, change)
+            yield _observe_at(graph, place, evidence, Change("output", "softmax over dim=1"))
 
 
 @rule(
@@ -213,9 +212,8 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
         low, high = graph.nodes[place].low, graph.nodes[place].high
         if low < 0 or high > 1:
             top = Evidence("to", high, "", 1.0, "the loss has no lower bound")
-            evidence = Evidence("target from", low, "", 0.0)
             change = Change("data", "targets from 0 to 1")
-            yield observe(evidence, top, change, since=0)
+            yield observe(Evidence("target from", low, "", 0.0), top, change, since=0)
 
 
 def _observe_at(graph: Graph, place: int, *seen: Evidence | Change, **about: Any) -> Observation:

@@ -88,8 +88,7 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
         effect = "only the gradient of the last one is used"
         backward = Evidence("backward passes to a step", passes, "", None, effect)
         cleared = Evidence("gradients that are cleared unused", last.discarded, "", 0)
-        change = Change("loop", advice)
-        yield observe(backward, cleared, change, since=found[0].step)
+        yield observe(backward, cleared, Change("loop", advice), since=found[0].step)
 
 
 def _discards_all_but_one(snapshot: StepSnapshot) -> bool:
@@ -105,8 +104,7 @@ def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
     found = [s for s in found if not s.gradient.discarded and s.loss_scale == 1.0]
     if len(found) >= DISCARDING_STEPS:
         name, why = "gradients that are added for a step", "each of the mean loss of a batch"
-        passes = Evidence(name, found[-1].gradient.passes, "", 1, why)
-        yield observe(passes, since=found[0].step)
+        yield observe(Evidence(name, found[-1].gradient.passes, "", 1, why), since=found[0].step)
 
 
 @rule(
@@ -258,9 +256,8 @@ def skipped_steps(history: LoopHistory) -> Iterator[Observation]:
     if gradients.nonfinite > MAX_SKIPPED_FRACTION * gradients.count:
         name = "share of the last scaled gradients that are not finite"
         share, limit = 100 * gradients.nonfinite / gradients.count, 100 * MAX_SKIPPED_FRACTION
-        advice = "bfloat16 in place of float16, or float32 where numbers grow large"
         evidence = Evidence(name, round(share, 1), "%", limit, "their steps are skipped")
-        change = Change("loop", advice)
+        change = Change("loop", "bfloat16 in place of float16, or float32 where numbers grow large")
         yield observe(evidence, change)
 
 

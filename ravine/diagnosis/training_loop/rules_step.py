@@ -77,8 +77,7 @@ def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         return
     step = first_step_without_gradient(history)
     if step is not None:
-        name = "inspected steps in a row without any gradient"
-        evidence = Evidence(name, AGREEING_STEPS, "", 0)
+        evidence = Evidence("inspected steps in a row without any gradient", AGREEING_STEPS, "", 0)
         change = Change("loop", "loss.backward() before optimizer.step()")
         yield observe(
             evidence, change, since=step, suspects=("detached-graph", "parameters-not-in-optimizer")
@@ -108,8 +107,7 @@ def gradients_cleared_before_step(history: LoopHistory) -> Iterator[Observation]
 def backward_after_step(history: LoopHistory) -> Iterator[Observation]:
     if re.search(BACKWARD_AFTER_STEP, history.events):
         evidence = Evidence("times in a row that backward came after the step", 3)
-        change = Change("loop", "loss.backward() before optimizer.step()")
-        yield observe(evidence, change, since=0)
+        yield observe(evidence, Change("loop", "loss.backward() before optimizer.step()"), since=0)
 
 
 @rule(
@@ -143,9 +141,8 @@ def detached_loss(history: LoopHistory) -> Iterator[Observation]:
 def training_without_graph(history: LoopHistory) -> Iterator[Observation]:
     if re.search(NO_GRAPH_STEPS, history.events):
         name = "steps in a row after a forward pass without a graph"
-        evidence = Evidence(name, 2, "", 0, "no_grad or inference_mode")
         change = Change("loop", "no torch.no_grad() around the forward pass")
-        yield observe(evidence, change, since=0)
+        yield observe(Evidence(name, 2, "", 0, "no_grad or inference_mode"), change, since=0)
 
 
 @rule(
@@ -187,9 +184,8 @@ def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
     bursts = re.findall(VALIDATION_PASSES, history.events)
     single = re.findall(SINGLE_VALIDATION_PASS, history.events)
     if bursts or len(single) >= 2:
-        passes = len(bursts[0]) if bursts else 1
         name = "forward passes without a graph, in training mode"
-        without_graph = Evidence(name, passes, "", 0, "between steps")
+        without_graph = Evidence(name, len(bursts[0]) if bursts else 1, "", 0, "between steps")
         mode_dependent = Evidence("dropout and batch norm modules", modes.mode_dependent)
         change = Change("loop", "model.eval() before validation, model.train() after")
         yield observe(without_graph, mode_dependent, change, where=join_names(modes.names))
@@ -270,9 +266,8 @@ def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
             continue  # a warm-up goes on, or RVN-L18 reports the rate of 0
         if all(_is_unchanged(s) for s in snapshots):
             name = "share of the weights that a step does not change"
-            why = "though their gradient is not 0"
             share, limit = 100 * (snapshots[-1].unchanged_fraction or 0), 100 * UNCHANGED_FRACTION
-            unchanged = Evidence(name, share, "%", limit, why)
+            unchanged = Evidence(name, share, "%", limit, "though their gradient is not 0")
             rate = Evidence("learning rate", last_lr)
             change = Change("lr", "10 times higher, or more")
             yield observe(unchanged, rate, change, since=snapshots[0].step, suspects=("precision",))
@@ -373,8 +368,7 @@ def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
     if losses[0] == 0 and cause == "dead-units":
         return  # a loss of 0 with a gradient of 0: the task is done
     name, value = "losses in a row that are equal, bit for bit", f"all {losses[0]:.6g}"
-    equal = Evidence(name, len(losses), "", 1, value)
-    yield observe(equal, since=0, cause=cause)
+    yield observe(Evidence(name, len(losses), "", 1, value), since=0, cause=cause)
 
 
 ALL = (

@@ -50,8 +50,7 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
     evidence = [*found.evidence, Evidence(name, 100 * gain, "%", limit)]
     if found.score is not None and results.base.score is not None and results.has_score:
         score = f"{found.score:.3g} with it, from 0 (best constant answer) to 1"
-        name = "score without the change"
-        evidence.append(Evidence(name, results.base.score, "", None, score))
+        evidence.append(Evidence("score without the change", results.base.score, "", None, score))
     sure = found.trial is not None and (bool(found.evidence) or gain > SURE_GAIN)
     from_the_start = bool(found.evidence) and cause != "learning-rate-high"
     yield observe(
