@@ -12,7 +12,7 @@ from dataclasses import replace
 from ravine.diagnosis import recipe_rules
 from ravine.diagnosis.data import rules as data_rules
 from ravine.diagnosis.initialization import rules as initialization_rules
-from ravine.diagnosis.rule import Rule
+from ravine.diagnosis.rule import Rule, collect_rules
 from ravine.diagnosis.training_curves import rules as curve_rules
 from ravine.diagnosis.training_loop import (
     rules_learning_rate,
@@ -26,22 +26,15 @@ from ravine.diagnosis.training_loop import (
 from ravine.diagnosis.trials import rules as trial_rules
 
 _STEP_RULES = (
-    *sorted(
-        (*rules_step.ALL, *rules_parameters.ALL, *rules_learning_rate.ALL),
-        key=lambda rule: rule.code,
-    ),
-    *rules_state.ALL,
+    *collect_rules(rules_step, rules_parameters, rules_learning_rate),
+    *collect_rules(rules_state),
 )
-LOOP_RULES: tuple[Rule, ...] = (
-    *_STEP_RULES,
-    *rules_output.ALL,
-    *rules_network.ALL,
-    *rules_loss_curve.ALL,
-)
+_OUTPUT_RULES, _NETWORK_RULES = collect_rules(rules_output), collect_rules(rules_network)
+LOOP_RULES = (*_STEP_RULES, *_OUTPUT_RULES, *_NETWORK_RULES, *rules_loss_curve.ALL)
 CHECKS_BY_FAMILY: Mapping[str, tuple[Rule, ...]] = {
     "the training loop": _STEP_RULES,
-    "output and loss": rules_output.ALL,
-    "the network": rules_network.ALL,
+    "output and loss": _OUTPUT_RULES,
+    "the network": _NETWORK_RULES,
     "the data": data_rules.ALL,
     "initialization": initialization_rules.ALL,
     "a recipe before training": recipe_rules.ALL,

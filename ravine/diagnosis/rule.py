@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
+from types import ModuleType
 from typing import Any, Protocol
 
 from ravine.diagnosis.explanation import Explanation, read_explanation
@@ -107,6 +108,12 @@ def rule(
     ('RVN-L01', 1)
     """
     return lambda find: Rule(code=code, severity=severity, cause=cause, find=find, **about)
+
+
+def collect_rules(*modules: ModuleType) -> tuple[Rule, ...]:
+    """The rules that stand in modules, by code."""
+    named = {r.code: r for module in modules for r in vars(module).values() if isinstance(r, Rule)}
+    return tuple(named[code] for code in sorted(named))
 
 
 def run_rules(rules: Iterable[Rule], measured: RuleInput) -> tuple[list[Finding], Checks]:

@@ -81,6 +81,3 @@ def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
             since=history.steps - steps,
             cause="schedule" if history.rates.highest > 0 else "learning-rate-low",
         )
-
-
-ALL = (scheduler_before_optimizer, unused_scheduler, exhausted_schedule, zero_learning_rate)

@@ -143,6 +143,3 @@ def _features(graph: Graph, place: int) -> tuple[int, int]:
     if node.name in CONVOLUTION_NODES or node.name == "Linear":
         return math.prod(shape[1:]), shape[0]
     return shape[0], shape[1]
-
-
-ALL = (equal_units, missing_nonlinearity, dead_relu_units)

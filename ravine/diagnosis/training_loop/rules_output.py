@@ -228,17 +228,3 @@ def _observe_at(graph: Graph, place: int, *seen: Evidence | Change, **about: Any
         place = next((source for source in sources if source >= 0), place)
     where = graph.nodes[place].module or graph.last_weight(place)
     return observe(*seen, where=where, since=0, **about)
-
-
-ALL = (
-    activation_before_cross_entropy,
-    activation_before_logits_loss,
-    log_softmax_twice,
-    softmax_over_one_unit,
-    wrong_loss_inputs,
-    broadcast_loss,
-    softmax_over_batch,
-    unreachable_target,
-    targets_outside_probabilities,
-    softmax_for_several_labels,
-)

@@ -104,12 +104,3 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
             where=join_names(p.name for p in cut_off or unused),
             severity="warning" if cut_off else "note",
         )
-
-
-ALL = (
-    parameters_in_no_optimizer,
-    outdated_optimizer,
-    unregistered_parameters,
-    frozen_parameters,
-    parameters_without_gradient,
-)

@@ -287,18 +287,3 @@ def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
             since=0,
             suspects=("frozen-parameters", "schedule"),
         )
-
-
-ALL = (
-    overwritten_weights,
-    discarded_gradients,
-    repeated_batch,
-    summed_gradients,
-    stale_optimizer_state,
-    detached_recurrent_state,
-    drifting_input_scale,
-    unusual_input_scale,
-    maximized_loss,
-    skipped_steps,
-    zero_rate_group,
-)

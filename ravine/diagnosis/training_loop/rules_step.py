@@ -369,19 +369,3 @@ def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
         return  # a loss of 0 with a gradient of 0: the task is done
     name, value = "losses in a row that are equal, bit for bit", f"all {losses[0]:.6g}"
     yield observe(Evidence(name, len(losses), "", 1, value), since=0, cause=cause)
-
-
-ALL = (
-    missing_zero_grad,
-    step_without_gradient,
-    gradients_cleared_before_step,
-    backward_after_step,
-    detached_loss,
-    training_without_graph,
-    training_in_evaluation_mode,
-    validation_in_training_mode,
-    excessive_clipping,
-    steps_lost_in_rounding,
-    nonfinite_numbers,
-    unchanging_loss,
-)
