@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from ravine.diagnosis.initialization.profile import NetworkProfile
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
-from ravine.diagnosis.training_loop.tensor_stats import looks_default_initialized
+from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
 from ravine.examination.model_surgery import (
     ModelCall,
     hidden_activations,
@@ -63,7 +63,7 @@ def _frozen_parameters(program: TorchProgram, calls: Calls, observed: Observed) 
         name
         for name, p in model.named_parameters()
         if not (p.requires_grad and id(p) in trained)
-        and looks_default_initialized(p, model.get_submodule(name.rpartition(".")[0]))
+        and has_default_initialization(p, model.get_submodule(name.rpartition(".")[0]))
     ]
     if not frozen:
         return None
