@@ -329,7 +329,7 @@ class DropoutLayer(BuiltLayer):
         return self._drawn[2][:, place, :examples]
 
 
-class ColumnsLayer(BuiltLayer):
+class ColumnsLayer:
     """Turns a table's row into inputs: its numbers, perhaps embedded, and embeddings of its codes.
 
     Numbers at the places `flags` are never embedded: they have only two or three values. Code 0
@@ -347,7 +347,8 @@ class ColumnsLayer(BuiltLayer):
         flags: tuple[int, ...] = (),
     ):
         self.codes, self.size, self.embed_numbers = codes, size, embed_numbers
-        self.initializers = {} if embed_numbers is None else {**embed_numbers.initializers}
+        self.slots: tuple[Slot, ...] = () if embed_numbers is None else embed_numbers.slots
+        self.buffers: dict[str, Tensor] = {}
         self.outputs = numbers if embed_numbers is None else embed_numbers.outputs + len(flags)
         self.flags = torch.tensor(flags, dtype=torch.int64)
         measured = [i for i in range(numbers) if i not in set(flags)]
@@ -356,14 +357,16 @@ class ColumnsLayer(BuiltLayer):
             fans = {"fan_in": 1, "fan_out": size}
             shape = (sum(codes), size)
             slot = Slot(name="columns.table", shape=shape, role="embedding", **fans)
-            self.initializers[slot] = initializer
+            self.slots, self.initializer = (*self.slots, slot), initializer
             self.offsets = torch.tensor([0, *codes[:-1]]).cumsum(0)
             self.outputs += len(codes) * size
 
     def start(self, generators: SlotStreams) -> dict[str, Tensor]:
-        started = super().start(generators)
+        started = {} if self.embed_numbers is None else self.embed_numbers.start(generators)
         if self.codes:
-            started["columns.table"][:, self.offsets] = 0.0
+            table = self.initializer.draw(self.slots[-1], generators["columns.table"]).clone()
+            table[:, self.offsets] = 0.0
+            started["columns.table"] = table
         return started
 
     def __call__(self, batch: Batch, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
