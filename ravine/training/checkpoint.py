@@ -66,10 +66,6 @@ def load_checkpoint(path: Path, job: Job) -> Cohort:
     meter = Meter(len(ids))
     meter.sums, meter.counts = groups.get("meter", {}), plain["counts"]
     names = ("optimizer", "average", "schedule", "best", "losses", "lowest")
-    series = {
-        name: [(step, values) for step, values in points]
-        for name, points in plain["series"].items()
-    }
     events = [e | {"kind": current_code(e["kind"])} for e in plain["events"]]
     return Cohort(
         job=job,
@@ -82,7 +78,7 @@ def load_checkpoint(path: Path, job: Job) -> Cohort:
         state=TrainingState(
             **{name: groups.get(name, {}) for name in names}, loss_count=plain["loss_count"]
         ),
-        log=TrainingLog(meter, series, events),
+        log=TrainingLog(meter, plain["series"], events),
         ended=EndedNetworks(groups["ended"], plain["outcomes"], plain["effects"]),
     )
 
