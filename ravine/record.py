@@ -3,8 +3,6 @@
 Letters: T times at which a series has values, M members (networks) of the run.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Where the examples come from: the part that names it, and its table, checked against recipes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -238,7 +238,6 @@ class Given(_Split):
         return np.array([SPLIT_WORDS[t.lower()] for t in texts], np.int64)[codes]
 
 
-ALL = (Stratified, Random, Grouped, ByTime, Given)
 BlockSplit: TypeAlias = Stratified | Random | Grouped | Given  # has `place_block`
 AnySplit: TypeAlias = BlockSplit | ByTime
 

@@ -7,8 +7,6 @@ each epoch, and shuffles again within a buffer. The limit holds beside some 60 M
 pandas take for themselves. Letters: N rows of a block, F numbers, K columns of codes, C outputs.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence

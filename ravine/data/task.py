@@ -3,8 +3,6 @@
 Letters: N examples, F numbers, K columns of codes, C outputs.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -4,8 +4,6 @@ Linear layers, convolutions, normalization, dropout and modules of one's own bec
 torch has for them; every other layer is called as it is. Letters: N examples, F numbers, K codes.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any

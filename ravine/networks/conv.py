@@ -3,8 +3,6 @@
 Letters: B examples, C channels, H × W pixels. Signals are [P, B, C, H, W].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, TypeAlias

@@ -18,8 +18,6 @@ networks, or on how busy the machine was when it was resumed. So there is one fo
 Letters: P networks, B examples, C channels in, O channels out, H × W pixels, K the kernel's side.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 

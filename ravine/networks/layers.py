@@ -3,8 +3,6 @@
 Letters: P networks, B examples, F inputs, H units, K columns of codes. Weights are [P, in, out].
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -3,8 +3,6 @@
 Letters: P networks, B examples, C channels, H × W pixels.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence

@@ -6,8 +6,6 @@ papers place ε differently; `eps_at` says where it is. It matters only for grad
 as ε ("outside") or √ε ("inside").
 """
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar, Literal
 

@@ -6,8 +6,6 @@ Letters: P networks, W weights of one. Milliseconds are those of one thread of a
 cache.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any

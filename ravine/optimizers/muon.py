@@ -3,8 +3,6 @@
 Letters: P networks, W weights of one, A × B the shape of a matrix.
 """
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import torch

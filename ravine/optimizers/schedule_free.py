@@ -8,8 +8,6 @@ the matrix of weights holds y between them, where gradients are computed:
 Use a constant schedule (a warm-up is fine). Batch norms' running statistics belong to y, not to x.
 """
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar
 

@@ -6,8 +6,6 @@ factors have no meaning here, where the curvature sets the step along each weigh
 networks, W weights of one, M stored pairs, g gradient, H [P, W, W] Hessians, λ damping, α the rate.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

@@ -3,8 +3,6 @@
 Letters: g gradient, w weights, v velocity, μ momentum, α rate of the step, λ decay, t step from 1.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 import torch

@@ -3,8 +3,6 @@
 Both act only where `context.decays` is 1, and report how much they did.
 """
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import torch

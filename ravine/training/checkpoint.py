@@ -3,8 +3,6 @@
 Randomness needs no place in it: every stream is made anew from (seed, purpose, step).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping
