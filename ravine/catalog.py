@@ -1,7 +1,5 @@
 """The parts that may stand in each place of a recipe, and the named recipes to start from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

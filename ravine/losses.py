@@ -4,8 +4,6 @@ A loss says in `tasks` which kinds of task it fits: "binary", "classes", "labels
 Letters: P networks, B examples, C outputs.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

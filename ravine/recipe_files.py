@@ -12,8 +12,6 @@ A recipe file is TOML. It changes a named recipe (`base`, the default if it name
     lr = 0.002
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re

@@ -3,8 +3,6 @@
 The measurements behind the defaults are in NOTEBOOK.md.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 Letters: P networks, W weights of one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The noun `Run`: what training gives back."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
