@@ -36,7 +36,7 @@ PARTS_BY_ROLE: Mapping[Any, Sequence[type]] = {
     protocols.Pool: conv.ALL_POOLS,
     protocols.Schedule: schedules.ALL,
     protocols.Source: data.ALL_SOURCES,
-    protocols.Split: data.SPLITS,
+    protocols.Split: data.ALL_SPLITS,
     protocols.SnapshotRule: optimizers.ALL_SNAPSHOTS,
     protocols.StopRule: early_stopping.ALL,
     protocols.Tuning: finetuning.ALL,

@@ -27,7 +27,7 @@ from ravine.data.task import Task as Task
 from ravine.data.task import load as load
 from ravine.old_names import get_key
 
-SPLITS = (Stratified, Random, Grouped, ByTime, Given)
+ALL_SPLITS = (Stratified, Random, Grouped, ByTime, Given)
 ALL_SOURCES = (Data, Images)
 ALL_ENCODINGS = (Encoding,)
 
