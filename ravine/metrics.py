@@ -226,6 +226,7 @@ R2 = Metric("r2", True, _sum_squares, _r2)
 RMSE = Metric("rmse", False, _sum_squares, _rmse)
 MAE = Metric("mae", False, _sum_absolute, _first_mean)
 
+# the main one comes first
 METRICS_BY_TASK: Mapping[str, tuple[Metric, ...]] = {
     "binary": (ACCURACY, ROC_AUC, LOG_LOSS, BRIER_SCORE, BALANCED_ACCURACY, F1_SCORE, ERROR_RATE),
     "classes": (ACCURACY, LOG_LOSS, BRIER_SCORE, BALANCED_ACCURACY, F1_SCORE, ROC_AUC, ERROR_RATE),
@@ -234,11 +235,6 @@ METRICS_BY_TASK: Mapping[str, tuple[Metric, ...]] = {
 }
 
 ALL = tuple(dict.fromkeys(m for metrics in METRICS_BY_TASK.values() for m in metrics))
-
-
-def metrics_for(kind: str) -> tuple[Metric, ...]:
-    """The metrics of a kind of task; the main one comes first."""
-    return METRICS_BY_TASK[kind]
 
 
 def main_metric(kind: str) -> Metric:

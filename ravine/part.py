@@ -126,12 +126,8 @@ def _check_parts(hint: Any, given: Any, what: str) -> None:
 
     Which parts fit, `from_plain` checks.
     """
-    many, role = False, hint
-    # through `| None` and `tuple[..., ...]`
-    while not isinstance(role, type) and len(inner_types(role)) == 1:
-        many, role = many or typing.get_origin(role) is tuple, inner_types(role)[0]
-    absent = given is None and type(None) in typing.get_args(hint)
-    if absent or not getattr(role, "_is_protocol", False):
+    role, many = protocol_of(hint)
+    if role is None or (given is None and type(None) in typing.get_args(hint)):
         return
     for value in given if many and isinstance(given, tuple) else (given,):
         if isinstance(value, type):
@@ -199,9 +195,15 @@ def _is_plain(hint: Any) -> bool:
     return False
 
 
-def inner_types(hint: Any) -> list[Any]:
-    """The members of a union or a tuple, without None and the ellipsis."""
-    return [a for a in typing.get_args(hint) if a not in (type(None), Ellipsis)]
+def protocol_of(hint: Any) -> tuple[Any, bool]:
+    """The protocol in a field's annotation (None for settings), and whether it is in a tuple."""
+    many = False
+    while not isinstance(hint, type):  # through `| None` and `tuple[..., ...]`
+        inner = [a for a in typing.get_args(hint) if a not in (type(None), Ellipsis)]
+        if len(inner) != 1:
+            return None, many
+        many, hint = many or typing.get_origin(hint) is tuple, inner[0]
+    return (hint if getattr(hint, "_is_protocol", False) else None), many
 
 
 # Cohorts

@@ -1,6 +1,5 @@
 """Colors: brightness, contrast, saturation, hue and noise, and the filters of RandAugment.
 
-
 The functions take images [..., C, H, W] with values from 0 to 1 and, where they have a strength,
 one for each image [...]. Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), or the value itself with
 one channel. They equal Pillow's functions of the same name, not rounded to bytes. Letters: P

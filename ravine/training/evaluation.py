@@ -1,6 +1,5 @@
 """Evaluation: losses and scores of networks, the best weights so far, and which networks end.
 
-
 Letters: P networks, N examples, C outputs, W weights.
 """
 
