@@ -7,8 +7,6 @@ prediction that is not finite scores NaN.
 Letters: P networks, N examples, C outputs, K classes or labels, S sums, G groups of examples.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,27 +30,6 @@ class Sums(NamedTuple):
     weights: Tensor
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A number for each network: `adds` sums over examples, `value` maps mean sums [P, S] to it."""
-
-    name: str
-    higher_is_better: bool
-    adds: Callable[[Tensor, Tensor, Grouping], Sums] | None
-    value: Callable[[Tensor], Tensor]
-
-    def of(self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The metric [P], float64. `weights` [N] weight the examples."""
-        groups = torch.zeros(predictions.shape[1], dtype=torch.int64, device=predictions.device)
-        spread = Grouping(weights, groups, 1)
-        if self.adds is None:
-            found = roc_auc(*_truth(predictions, targets), spread.of(predictions))[0]
-        else:
-            totals, total = self.adds(predictions, targets, spread)
-            found = self.value(totals[:, 0] / total)
-        return torch.where(predictions.isfinite().all(2).all(1), found, math.nan)
-
-
 class Grouping(NamedTuple):
     """Each example's group [N], the number of groups, and the examples' weights [N] (None: 1)."""
 
@@ -74,6 +51,27 @@ class Grouping(NamedTuple):
             return Sums(weighted.sum(1, keepdim=True), total)
         empty = each.new_zeros(each.shape[0], self.size, each.shape[2])
         return Sums(empty.index_add_(1, self.groups, each * weights[:, None]), total)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number for each network: `adds` sums over examples, `value` maps mean sums [P, S] to it."""
+
+    name: str
+    higher_is_better: bool
+    adds: Callable[[Tensor, Tensor, Grouping], Sums] | None
+    value: Callable[[Tensor], Tensor]
+
+    def of(self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The metric [P], float64. `weights` [N] weight the examples."""
+        groups = torch.zeros(predictions.shape[1], dtype=torch.int64, device=predictions.device)
+        spread = Grouping(weights, groups, 1)
+        if self.adds is None:
+            found = roc_auc(*_truth(predictions, targets), spread.of(predictions))[0]
+        else:
+            totals, total = self.adds(predictions, targets, spread)
+            found = self.value(totals[:, 0] / total)
+        return torch.where(predictions.isfinite().all(2).all(1), found, math.nan)
 
 
 # Classes and labels

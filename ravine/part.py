@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import math
+import operator
 import re
 import types
 import typing
@@ -77,9 +78,6 @@ def field_types(cls: type) -> dict[str, Any]:
 def is_number(hint: Any) -> bool:
     """Whether an annotation is `Number`."""
     return hint == Number
-
-
-# Checking
 
 
 def _check(self: Any) -> None:
@@ -164,16 +162,10 @@ def _expectation(error: pydantic.ValidationError) -> str:
 def _broken_bound(value: Any, bounds: Mapping[str, float]) -> str:
     if value is None or isinstance(value, (str, bool)):
         return ""
-    tests = {
-        "ge": (lambda v, b: v >= b, "at least"),
-        "gt": (lambda v, b: v > b, "more than"),
-        "le": (lambda v, b: v <= b, "at most"),
-        "lt": (lambda v, b: v < b, "less than"),
-    }
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
     for name, bound in bounds.items():
-        holds, words = tests[name]
-        if not holds(value, bound):
-            return f"it must be {words} {bound}"
+        if not getattr(operator, name)(value, bound):
+            return f"it must be {words[name]} {bound}"
     return ""
 
 
@@ -204,9 +196,6 @@ def protocol_of(hint: Any) -> tuple[Any, bool]:
             return None, many
         many, hint = many or typing.get_origin(hint) is tuple, inner[0]
     return (hint if getattr(hint, "_is_protocol", False) else None), many
-
-
-# Cohorts
 
 
 def group_key(value: Any) -> Any:
@@ -283,3 +272,8 @@ def match(number: Any, like: Tensor) -> Any:
     if isinstance(number, Tensor):
         return number.to(like.device, like.dtype).view(-1, *[1] * (like.dim() - 1))
     return number
+
+
+def is_zero(number: Number) -> bool:
+    """Whether a Number is 0 for every network."""
+    return bool((number == 0).all()) if isinstance(number, Tensor) else number == 0

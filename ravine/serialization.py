@@ -138,9 +138,6 @@ def is_name_of(cls: type, name: str) -> bool:
     return fold_name(name) in map(fold_name, part_names(cls))
 
 
-# Settings by path
-
-
 def get(value: Any, path: str) -> Any:
     """The setting at a path: `get(recipe, "optimizer.lr")`; `RecipeError` with the known names."""
     for name in path.split("."):

@@ -61,9 +61,6 @@ class Noise:
         return with_pixels(batch, numbers, context, "noise")
 
 
-# With a strength
-
-
 def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
     """Towards black (below 1) or away from it: f x."""
     return (per_image(factor, x) * x).clamp(0, 1)
@@ -116,9 +113,6 @@ def posterize(x: Tensor, bits: Tensor) -> Tensor:
 def solarize(x: Tensor, threshold: Tensor) -> Tensor:
     """Invert what is at least as bright as the threshold."""
     return torch.where(x >= per_image(threshold, x), 1 - x, x)
-
-
-# Without
 
 
 def autocontrast(x: Tensor) -> Tensor:

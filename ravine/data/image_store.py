@@ -104,9 +104,6 @@ class PixelBuffer:
         return [(part.tensor(), part) for part in parts]
 
 
-# From files
-
-
 @dataclass(frozen=True)
 class ReadResult:
     """The outcome of reading many images: which were kept [N], changes, which could not be read."""
@@ -157,9 +154,6 @@ def map_in_workers(work: Callable[[str], Result], paths: Sequence[str]) -> Itera
     settings: Any = {"batch_size": IMAGES_PER_CHUNK, "return_as": "generator"}
     parallel = joblib.Parallel(n_jobs=workers, **settings)
     yield from parallel(joblib.delayed(work)(path) for path in others)  # type: ignore[misc]
-
-
-# From arrays
 
 
 def array_to_bytes(given: Any, name: str = "X") -> np.ndarray:
@@ -236,9 +230,6 @@ def _to_spec(x: np.ndarray, spec: ImageSpec) -> np.ndarray:
         return fit_image(pil.fromarray(last), spec)
 
     return np.stack([fitted_pixels(pixels) for pixels in x])
-
-
-# What was read
 
 
 def channel_moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

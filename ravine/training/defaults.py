@@ -96,9 +96,6 @@ def _check_class_weights(task: Task) -> None:
         raise RecipeError(what, why="the training rows are read in pieces, unweighted", do=do)
 
 
-# What follows from a resolved recipe and its task
-
-
 def batch_size(recipe: Recipe, task: Task) -> int:
     """Examples in a full batch of a resolved recipe."""
     assert recipe.batch is not None  # resolved

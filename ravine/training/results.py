@@ -207,9 +207,6 @@ def _model(recipe: Recipe, task: Task, trained: Sequence[TrainedMember]) -> Mode
     return Model(recipe, task.encoder, task.signature, weights, buffers)
 
 
-# The record
-
-
 def describe_task(task: Task, model: Model | None) -> dict[str, Any]:
     """The task in plain data: its kind, target, classes, and counts of examples and features."""
     splits = {"train": task.train, "validation": task.validation, "test": task.test}
@@ -289,9 +286,6 @@ def _constant_baseline(task: Task, metric: metrics.Metric, truth: Tensor) -> flo
     target = task.encoder.target
     constant = metrics.constant_prediction(target.decode(known.targets.cpu()), task.outputs)
     return float(metric.of(constant.expand(1, len(truth), -1), truth.cpu())[0])
-
-
-# Effects
 
 
 def list_effects(

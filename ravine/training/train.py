@@ -185,9 +185,6 @@ def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
     return Run(record, model, Path(folder))
 
 
-# Jobs
-
-
 def train_jobs(
     assignments: Sequence[JobAssignment], controls: Sequence[JobControl], *, workers: int
 ) -> list[JobResult]:
