@@ -43,9 +43,6 @@ PARTS_BY_ROLE: Mapping[Any, Sequence[type]] = {
 }
 
 
-# Named recipes
-
-
 def default() -> Recipe:
     """A network for tables, good on most of them untuned (measurements in NOTEBOOK.md)."""
     return Recipe(

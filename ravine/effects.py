@@ -6,8 +6,6 @@ if and only if the technique did nothing. A part that is enabled but never repor
 that did nothing, so a technique that is wired in wrongly, or not at all, is noticed.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -47,7 +45,7 @@ class Meter:
         """The average of each number over its reports, float64 [P]."""
         return {name: total / self.counts[name] for name, total in self.sums.items()}
 
-    def rows_of(self, keep: Tensor) -> Meter:
+    def rows_of(self, keep: Tensor) -> "Meter":
         """The meter of the networks that remain in the batch: `keep` are their indices [K]."""
         keep = keep.cpu()  # the sums are, wherever the networks train
         kept = Meter(len(keep))

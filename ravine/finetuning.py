@@ -144,9 +144,6 @@ class DepthRates:
 ALL = (Freeze, LastLayers, Gradual, Unfreeze, DepthRates)
 
 
-# Depths and patterns
-
-
 def depths(layout: Layout) -> tuple[tuple[str, ...], ...]:
     """The names of a network's slots by depth, inputs first, [D].
 

@@ -102,3 +102,8 @@ def matches(name: str, pattern: str) -> bool:
 def row_norm(rows: Rows) -> Column:
     """The Euclidean length of each network's row, [P, 1]."""
     return torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+
+
+def row_dot(a: Rows, b: Rows) -> Column:
+    """The scalar product of each network's rows, [P, 1]."""
+    return (a * b).sum(1, keepdim=True)

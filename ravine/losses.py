@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ravine.effects import Effect, Meter
 from ravine.layout import VECTOR_SIZE
-from ravine.part import Number, match, part, setting
+from ravine.part import Number, is_zero, match, part, setting
 
 # reported by losses with label_smoothing
 SMOOTHING_EFFECT = Effect("label smoothing", "mean |change| of the targets")
@@ -105,7 +105,7 @@ class BinaryCrossEntropy:
         return _over_outputs(losses)
 
     def _smooth(self, targets: Tensor, meter: Meter | None) -> Tensor:
-        if not _any(self.label_smoothing):
+        if is_zero(self.label_smoothing):
             return targets
         smoothing = match(self.label_smoothing, targets)
         smooth = targets * match(1 - self.label_smoothing, targets) + smoothing * 0.5
@@ -144,7 +144,7 @@ class SoftmaxCrossEntropy:
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
     def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
-        smooth = _any(self.label_smoothing)
+        smooth = not is_zero(self.label_smoothing)
         self._report(outputs, meter)
         # by the shape alone, so that a network's bits never depend on the other networks
         small = outputs.shape[1] * outputs.shape[2] <= MAX_SMALL_LOGITS
@@ -155,7 +155,7 @@ class SoftmaxCrossEntropy:
         return chosen * share + mean * rest
 
     def _report(self, outputs: Tensor, meter: Meter | None) -> None:
-        if meter is not None and _any(self.label_smoothing):
+        if meter is not None and not is_zero(self.label_smoothing):
             classes = outputs.shape[2]
             smoothing = torch.as_tensor(self.label_smoothing, dtype=torch.float64)
             changed = smoothing * (2 * (classes - 1) / classes**2)
@@ -176,7 +176,7 @@ class SoftmaxCrossEntropy:
             total = raised.sum(-1, keepdim=True)
             logs, slope = shifted - total.log(), raised / total
         losses = logs.gather(-1, chosen).squeeze(-1).neg()
-        if not _any(self.label_smoothing):
+        if is_zero(self.label_smoothing):
             return losses, slope.scatter_(-1, chosen, -1.0, reduce="add")
         share = match(1 - self.label_smoothing, losses)
         losses = losses * share - logs.mean(-1) * match(self.label_smoothing, losses)
@@ -243,11 +243,6 @@ def _column(number: Number, like: Tensor) -> Tensor:
 def _over_outputs(losses: Tensor) -> Tensor:
     """The sum over an example's outputs, [P, B]; of one output a view, which costs nothing."""
     return losses.squeeze(-1) if losses.shape[-1] == 1 else losses.sum(-1)
-
-
-def _any(number: Number) -> bool:
-    """Whether a Number is not 0 for some network."""
-    return bool(number.any()) if isinstance(number, Tensor) else number != 0
 
 
 ALL = (SquaredError, AbsoluteError, Huber, BinaryCrossEntropy, SoftmaxCrossEntropy)

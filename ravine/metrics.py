@@ -7,8 +7,6 @@ prediction that is not finite scores NaN.
 Letters: P networks, N examples, C outputs, K classes or labels, S sums, G groups of examples.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,27 +30,6 @@ class Sums(NamedTuple):
     weights: Tensor
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A number for each network: `adds` sums over examples, `value` maps mean sums [P, S] to it."""
-
-    name: str
-    higher_is_better: bool
-    adds: Callable[[Tensor, Tensor, Grouping], Sums] | None
-    value: Callable[[Tensor], Tensor]
-
-    def of(self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The metric [P], float64. `weights` [N] weight the examples."""
-        groups = torch.zeros(predictions.shape[1], dtype=torch.int64, device=predictions.device)
-        spread = Grouping(weights, groups, 1)
-        if self.adds is None:
-            found = roc_auc(*_truth(predictions, targets), spread.of(predictions))[0]
-        else:
-            totals, total = self.adds(predictions, targets, spread)
-            found = self.value(totals[:, 0] / total)
-        return torch.where(predictions.isfinite().all(2).all(1), found, math.nan)
-
-
 class Grouping(NamedTuple):
     """Each example's group [N], the number of groups, and the examples' weights [N] (None: 1)."""
 
@@ -74,6 +51,27 @@ class Grouping(NamedTuple):
             return Sums(weighted.sum(1, keepdim=True), total)
         empty = each.new_zeros(each.shape[0], self.size, each.shape[2])
         return Sums(empty.index_add_(1, self.groups, each * weights[:, None]), total)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number for each network: `adds` sums over examples, `value` maps mean sums [P, S] to it."""
+
+    name: str
+    higher_is_better: bool
+    adds: Callable[[Tensor, Tensor, Grouping], Sums] | None
+    value: Callable[[Tensor], Tensor]
+
+    def of(self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The metric [P], float64. `weights` [N] weight the examples."""
+        groups = torch.zeros(predictions.shape[1], dtype=torch.int64, device=predictions.device)
+        spread = Grouping(weights, groups, 1)
+        if self.adds is None:
+            found = roc_auc(*_truth(predictions, targets), spread.of(predictions))[0]
+        else:
+            totals, total = self.adds(predictions, targets, spread)
+            found = self.value(totals[:, 0] / total)
+        return torch.where(predictions.isfinite().all(2).all(1), found, math.nan)
 
 
 # Classes and labels
@@ -226,6 +224,7 @@ R2 = Metric("r2", True, _sum_squares, _r2)
 RMSE = Metric("rmse", False, _sum_squares, _rmse)
 MAE = Metric("mae", False, _sum_absolute, _first_mean)
 
+# the main one comes first
 METRICS_BY_TASK: Mapping[str, tuple[Metric, ...]] = {
     "binary": (ACCURACY, ROC_AUC, LOG_LOSS, BRIER_SCORE, BALANCED_ACCURACY, F1_SCORE, ERROR_RATE),
     "classes": (ACCURACY, LOG_LOSS, BRIER_SCORE, BALANCED_ACCURACY, F1_SCORE, ROC_AUC, ERROR_RATE),
@@ -234,11 +233,6 @@ METRICS_BY_TASK: Mapping[str, tuple[Metric, ...]] = {
 }
 
 ALL = tuple(dict.fromkeys(m for metrics in METRICS_BY_TASK.values() for m in metrics))
-
-
-def metrics_for(kind: str) -> tuple[Metric, ...]:
-    """The metrics of a kind of task; the main one comes first."""
-    return METRICS_BY_TASK[kind]
 
 
 def main_metric(kind: str) -> Metric:

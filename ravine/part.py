@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import math
+import operator
 import re
 import types
 import typing
@@ -79,9 +80,6 @@ def is_number(hint: Any) -> bool:
     return hint == Number
 
 
-# Checking
-
-
 def _check(self: Any) -> None:
     kinds = field_types(type(self))
     for field in dataclasses.fields(self):
@@ -126,12 +124,8 @@ def _check_parts(hint: Any, given: Any, what: str) -> None:
 
     Which parts fit, `from_plain` checks.
     """
-    many, role = False, hint
-    # through `| None` and `tuple[..., ...]`
-    while not isinstance(role, type) and len(inner_types(role)) == 1:
-        many, role = many or typing.get_origin(role) is tuple, inner_types(role)[0]
-    absent = given is None and type(None) in typing.get_args(hint)
-    if absent or not getattr(role, "_is_protocol", False):
+    role, many = protocol_of(hint)
+    if role is None or (given is None and type(None) in typing.get_args(hint)):
         return
     for value in given if many and isinstance(given, tuple) else (given,):
         if isinstance(value, type):
@@ -168,16 +162,10 @@ def _expectation(error: pydantic.ValidationError) -> str:
 def _broken_bound(value: Any, bounds: Mapping[str, float]) -> str:
     if value is None or isinstance(value, (str, bool)):
         return ""
-    tests = {
-        "ge": (lambda v, b: v >= b, "at least"),
-        "gt": (lambda v, b: v > b, "more than"),
-        "le": (lambda v, b: v <= b, "at most"),
-        "lt": (lambda v, b: v < b, "less than"),
-    }
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
     for name, bound in bounds.items():
-        holds, words = tests[name]
-        if not holds(value, bound):
-            return f"it must be {words} {bound}"
+        if not getattr(operator, name)(value, bound):
+            return f"it must be {words[name]} {bound}"
     return ""
 
 
@@ -199,12 +187,15 @@ def _is_plain(hint: Any) -> bool:
     return False
 
 
-def inner_types(hint: Any) -> list[Any]:
-    """The members of a union or a tuple, without None and the ellipsis."""
-    return [a for a in typing.get_args(hint) if a not in (type(None), Ellipsis)]
-
-
-# Cohorts
+def protocol_of(hint: Any) -> tuple[Any, bool]:
+    """The protocol in a field's annotation (None for settings), and whether it is in a tuple."""
+    many = False
+    while not isinstance(hint, type):  # through `| None` and `tuple[..., ...]`
+        inner = [a for a in typing.get_args(hint) if a not in (type(None), Ellipsis)]
+        if len(inner) != 1:
+            return None, many
+        many, hint = many or typing.get_origin(hint) is tuple, inner[0]
+    return (hint if getattr(hint, "_is_protocol", False) else None), many
 
 
 def group_key(value: Any) -> Any:
@@ -281,3 +272,8 @@ def match(number: Any, like: Tensor) -> Any:
     if isinstance(number, Tensor):
         return number.to(like.device, like.dtype).view(-1, *[1] * (like.dim() - 1))
     return number
+
+
+def is_zero(number: Number) -> bool:
+    """Whether a Number is 0 for every network."""
+    return bool((number == 0).all()) if isinstance(number, Tensor) else number == 0

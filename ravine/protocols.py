@@ -6,8 +6,6 @@ Letters: P networks, B examples in a batch, W weights of a network, S steps, C o
 [P, 1], rows of weights [P, W].
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -23,6 +21,13 @@ from ravine.part import Number, match
 State: TypeAlias = dict[str, Tensor]
 UpdateResult: TypeAlias = tuple[Rows, State]  # the new weights, and what to remember
 SlotStreams: TypeAlias = Mapping[str, Sequence[torch.Generator]]  # of each slot, by network
+
+
+class Plan(NamedTuple):
+    """How long a run is: `steps` in all, `per_epoch` of them in one pass over the examples."""
+
+    steps: int
+    per_epoch: int
 
 
 # Optimizers
@@ -130,13 +135,6 @@ class Penalty(Protocol):
 
 
 # Schedules
-
-
-class Plan(NamedTuple):
-    """How long a run is: `steps` in all, `per_epoch` of them in one pass over the examples."""
-
-    steps: int
-    per_epoch: int
 
 
 class Schedule(Protocol):

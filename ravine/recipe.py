@@ -3,9 +3,7 @@
 `catalog.py` lists the parts that a recipe can consist of, and the named recipes to start from.
 """
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from ravine.errors import RecipeError
 from ravine.part import field_types, part, setting
@@ -81,7 +79,7 @@ class Recipe:
                 do=f'set {other} = "none"',
             )
 
-    def vary(self, path: str, value: object) -> Recipe:
+    def vary(self, path: str, value: object) -> Self:
         """A copy with one setting changed: `recipe.vary("optimizer.lr", 0.1)`."""
         return vary(self, path, value)
 

@@ -244,9 +244,6 @@ class Coslog4(_Scheduled):
         return 0.5 * (1 - torch.cos(waves))
 
 
-# Around, and reactive
-
-
 @part
 class WarmUp:
     """Multiplies another schedule by a line from `first` to 1 in `epochs` (or `steps`, if given).
@@ -321,9 +318,6 @@ class ReduceOnPlateau(_Scheduled):
         if self.form == "absolute":
             return best - threshold
         return best * torch.where(best > 0, 1 - threshold, 1 + threshold)
-
-
-# Arithmetic
 
 
 def _column(number: Number) -> Tensor:

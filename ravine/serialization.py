@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ravine.errors import RecipeError, fold_name, nearest
 from ravine.old_names import part_names
-from ravine.part import PartT, as_setting, field_types, inner_types, is_part
+from ravine.part import PartT, as_setting, field_types, is_part, protocol_of
 
 
 def to_plain(value: Any) -> Any:
@@ -86,12 +86,11 @@ def from_plain(
 
 
 def _value(hint: Any, given: Any, choices: Mapping[Any, Sequence[type]], *, path: str) -> Any:
-    role, many, optional = _role(hint, choices)
-    if role is None:
-        absent = _is_none(given) and type(None) in typing.get_args(hint)
-        return None if absent else as_setting(given)
-    if optional and _is_none(given):
+    role, many = protocol_of(hint)
+    if _is_none(given) and type(None) in typing.get_args(hint):
         return None
+    if role not in choices:
+        return as_setting(given)
     if many:
         given = () if _is_none(given) else given
         given = given if isinstance(given, (list, tuple)) else [given]
@@ -127,20 +126,6 @@ def _part_from(
     return from_plain(cls, given, choices, path=path)
 
 
-def _role(hint: Any, choices: Mapping[Any, Sequence[type]]) -> tuple[Any, bool, bool]:
-    """(protocol, many, optional) of a field's annotation; the protocol is None for settings."""
-    if isinstance(hint, type) and hint in choices:
-        return hint, False, False
-    inner = inner_types(hint)
-    if len(inner) != 1:
-        return None, False, False
-    if isinstance(inner[0], type):
-        many, role = typing.get_origin(hint) is tuple, inner[0]
-    else:
-        role, many, _ = _role(inner[0], choices)
-    return (role if role in choices else None), many, type(None) in typing.get_args(hint)
-
-
 def _at(error: RecipeError, path: str, name: str) -> RecipeError:
     """Add the place of an error in the plain data, unless it has a deeper one."""
     if not hasattr(error, "path"):
@@ -151,9 +136,6 @@ def _at(error: RecipeError, path: str, name: str) -> RecipeError:
 def is_name_of(cls: type, name: str) -> bool:
     """Whether a name in plain data means this part; case, hyphens and underscores do not count."""
     return fold_name(name) in map(fold_name, part_names(cls))
-
-
-# Settings by path
 
 
 def get(value: Any, path: str) -> Any:

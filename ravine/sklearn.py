@@ -3,10 +3,8 @@
 Letters: N examples, F features, C classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -225,7 +223,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
     True
     """
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetworkClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on X [N, F], classes y [N]. Raises `ValueError` or `TypeError` for bad data."""
         frame, y, weights = self._check_training_data(X, y, sample_weight)
         check_classification_targets(y)
@@ -261,7 +259,7 @@ class NetworkRegressor(RegressorMixin, _Network):
     True
     """
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetworkRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on X [N, F], numbers y [N]. Raises `ValueError` or `TypeError` for bad data."""
         frame, y, weights = self._check_training_data(X, y, sample_weight)
         y = y.astype(np.float64)

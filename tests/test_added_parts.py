@@ -91,9 +91,7 @@ class StridedPool:
 @part
 class LinearModel:
     def build(self, signature):
-        columns = ColumnsLayer(
-            numbers=signature.numbers, codes=signature.codes, size=2, initializer=He()
-        )
+        columns = ColumnsLayer(signature, size=2)
         return [columns, LinearLayer("output", columns.outputs, signature.outputs, He(), He())]
 
 

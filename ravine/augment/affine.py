@@ -107,9 +107,6 @@ class Zoom:
         return _warp_batch(batch, context, "zoom", maps, "border")
 
 
-# Maps
-
-
 def rotation_maps(angle: Tensor) -> Tensor:
     """The maps [..., 2, 3] that turn images counterclockwise by an angle in radians."""
     return _maps(angle.cos(), -angle.sin(), 0, angle.sin(), angle.cos(), 0)

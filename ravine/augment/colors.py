@@ -1,6 +1,5 @@
 """Colors: brightness, contrast, saturation, hue and noise, and the filters of RandAugment.
 
-
 The functions take images [..., C, H, W] with values from 0 to 1 and, where they have a strength,
 one for each image [...]. Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), or the value itself with
 one channel. They equal Pillow's functions of the same name, not rounded to bytes. Letters: P
@@ -62,9 +61,6 @@ class Noise:
         return with_pixels(batch, numbers, context, "noise")
 
 
-# With a strength
-
-
 def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
     """Towards black (below 1) or away from it: f x."""
     return (per_image(factor, x) * x).clamp(0, 1)
@@ -117,9 +113,6 @@ def posterize(x: Tensor, bits: Tensor) -> Tensor:
 def solarize(x: Tensor, threshold: Tensor) -> Tensor:
     """Invert what is at least as bright as the threshold."""
     return torch.where(x >= per_image(threshold, x), 1 - x, x)
-
-
-# Without
 
 
 def autocontrast(x: Tensor) -> Tensor:

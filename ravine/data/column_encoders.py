@@ -4,13 +4,11 @@ Each encoder has the `names` of its features, in `flags` those with two or three
 `encode(values) -> float32 [N, len(names)]`; `Codes` makes one int64 code instead. Letters: N rows.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -45,7 +43,7 @@ class Scaling:
         return x if self.clip is None else x / np.sqrt(1 + (x / self.clip) ** 2)
 
     @classmethod
-    def fit(cls, x: np.ndarray, how: str, clip: float | None) -> Scaling:
+    def fit(cls, x: np.ndarray, how: str, clip: float | None) -> Self:
         """The scaling of training values, gaps as NaN. A constant column becomes zeros."""
         x = x[~np.isnan(x)]
         if len(x) == 0:
@@ -85,9 +83,6 @@ def _normal_rank(x: np.ndarray, knots: Sequence[float]) -> np.ndarray:
     at, ranks = np.asarray(knots), np.linspace(0, 1, len(knots))
     rank = (np.interp(x, at, ranks) - np.interp(-x, -at[::-1], -ranks[::-1])) / 2
     return np.clip(ndtri(np.clip(rank, 1e-7, 1 - 1e-7)), -5.2, 5.2)
-
-
-# Encoders of one column
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import datetime
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -83,34 +83,28 @@ def infer_column_types(
     [UsedColumn(name='a', kind='number', style='1,234.5')]
     """
     notes = [] if notes is None else notes
-    found = [
-        _infer_type(frame[name], str(name), rows, categories, numbers, notes)
-        for name in frame.columns
-    ]
+    told: dict[Any, ColumnKind] = dict.fromkeys(numbers, "number")
+    told |= dict.fromkeys(categories, "category")
+    found = [_infer_type(frame[n], str(n), rows, told.get(str(n)), notes) for n in frame.columns]
     used = [f for f in found if isinstance(f, UsedColumn)]
     return used, [f for f in found if isinstance(f, DroppedColumn)]
 
 
 def _infer_type(
-    values: pd.Series,
-    name: str,
-    rows: int,
-    categories: Sequence[str],
-    numbers: Sequence[str],
-    notes: list[str],
+    values: pd.Series, name: str, rows: int, told: ColumnKind | None, notes: list[str]
 ) -> UsedColumn | DroppedColumn:
     count = int(values.notna().sum())
     if count == 0:
         return DroppedColumn(name, "it has no values in the training rows")
     numeric = is_numeric_dtype(values.dtype) and not is_bool_dtype(values.dtype)
-    if numeric and name not in categories:
-        return _type_of_numbers(values, name, rows, forced=name in numbers)
+    if numeric and told != "category":
+        return _type_of_numbers(values, name, rows, forced=told == "number")
     texts, codes = texts_of(values)
     if len(texts) == 1 and count == len(values):
         return DroppedColumn(name, f"it is {texts[0]!r} in all training rows")
-    if name in categories:
+    if told == "category":
         return UsedColumn(name, "category")
-    if name in numbers:
+    if told == "number":
         style = number_style(texts) or "1,234.5" if is_text(values) else ""
         return UsedColumn(name, "number", style)
     if isinstance(values.dtype, pd.CategoricalDtype):

@@ -3,15 +3,13 @@
 Letters: N rows, F numbers, K columns of codes.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -154,13 +152,10 @@ class Encoder:
         }
 
     @classmethod
-    def from_plain(cls, data: Mapping[str, Any]) -> Encoder:
+    def from_plain(cls, data: Mapping[str, Any]) -> Self:
         """The encoder that plain data describe."""
         columns = tuple(column_from_plain(c) for c in get_key(data, "columns"))
         return cls(columns, Target.from_plain(data["target"]))
-
-
-# Fitting
 
 
 def fit_encoder(
@@ -186,22 +181,28 @@ def fit_encoder(
     used, dropped = infer_column_types(
         inputs, rows=rows, categories=data.categories, numbers=data.numbers, notes=notes
     )
-    requested = _requested_effects(encoding)
+    # reported even where they do nothing
+    requested = ["columns scaled"] * (encoding.scale != "none")
+    requested += ["columns clipped"] * (encoding.smooth_clip is not None)
     fitted, effects = [], Counter(dict.fromkeys(requested, 0))
     seen: dict[bytes, str] = {}
     for column in used:
-        values = train[column.name]
-        content = _content(values, column)
-        twin = _repeated_column(content, column, seen)
+        values, measured = train[column.name], column.kind in ("number", "date")
+        # of others the codes: two columns that name the same groups differently are equal
+        content = values_of(values, column) if measured else texts_of(values)[1]
+        kind = column.kind if measured else "category"
+        key = hashlib.blake2b(kind.encode() + content.tobytes(), digest_size=16).digest()
+        twin = seen.setdefault(key, column.name)  # the first with this content in training rows
         found = None
-        if not twin:
+        if twin == column.name:
             found = _fit_column(values, content, column, encoding, levels or {}, effects)
         if found is not None:
             fitted.append(found)
             continue
         rare = f"none of its values occurs {encoding.rare} times"
         unused = "dates are left out" if column.kind == "date" else rare
-        dropped.append(DroppedColumn(column.name, f"it repeats {twin}" if twin else unused))
+        why = unused if twin == column.name else f"it repeats {twin}"
+        dropped.append(DroppedColumn(column.name, why))
     notes += _describe_columns(used, dropped)
     if not fitted:
         reasons = "; ".join(f"{d.name}: {d.why}" for d in dropped[:5]) or "there are only targets"
@@ -212,13 +213,6 @@ def fit_encoder(
     effects["columns dropped"] += len(dropped)
     shown = {name: float(n) for name, n in effects.items() if n or name in requested}
     return Encoder(tuple(fitted), target, shown | of_target)
-
-
-def _content(values: pd.Series, column: UsedColumn) -> np.ndarray:
-    """What a column holds: its numbers or days; else the codes of its values, so that two columns
-    that name the same groups differently are equal.
-    """
-    return values_of(values, column) if column.kind in ("number", "date") else texts_of(values)[1]
 
 
 def _fit_column(
@@ -273,19 +267,6 @@ def count_levels(values: pd.Series) -> Counter:
     counts = np.bincount(codes + 1, minlength=len(texts) + 1)
     named = zip([MISSING_LEVEL, *texts], counts.tolist(), strict=True)
     return Counter({text: count for text, count in named if count > 0})
-
-
-def _repeated_column(content: np.ndarray, column: UsedColumn, seen: dict[bytes, str]) -> str:
-    """The earlier column with the same content in all training rows, nothing if there is none."""
-    kind = column.kind if column.kind in ("number", "date") else "category"
-    key = hashlib.blake2b(kind.encode() + content.tobytes(), digest_size=16).digest()
-    return "" if seen.setdefault(key, column.name) == column.name else seen[key]
-
-
-def _requested_effects(encoding: Encoding) -> list[str]:
-    """What the settings ask for of any table: reported even where it did nothing."""
-    clips, scales = encoding.smooth_clip is not None, encoding.scale != "none"
-    return ["columns scaled"] * scales + ["columns clipped"] * clips
 
 
 def _describe_columns(used: Sequence[UsedColumn], dropped: Sequence[DroppedColumn]) -> list[str]:

@@ -3,8 +3,6 @@
 Letters: N examples, F numbers, K columns of codes, C outputs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,15 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ravine.data.image_store import MappedImages
 from ravine.protocols import Signature
 
 AFFORDABLE_VALUES = 2**18
-
-
-class FileBacked(Protocol):
-    """The place of numbers in a file that other processes can open, too."""
-
-    def tensor(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class Examples:
     # int64 [N] classes; float32 [N, 1] binary; float32 [N, C] regression (encoded) and labels
     targets: Tensor | None = None
     weights: Tensor | None = None  # float32 [N], each example's share in the loss
-    backing: FileBacked | None = None  # the file that holds the numbers; None in memory
+    backing: MappedImages | None = None  # the file that holds the numbers; None in memory
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ if self.backing is None else {**self.__dict__, "numbers": None}
@@ -58,16 +51,16 @@ class Examples:
         """The four tensors, in the order in which they are given."""
         return self.numbers, self.codes, self.targets, self.weights
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Examples:
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Examples":
         """The examples with each tensor changed."""
         codes, targets, weights = (None if t is None else change(t) for t in self.fields[1:])
         return Examples(change(self.numbers), codes, targets, weights)
 
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> Examples:
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> "Examples":
         """The examples on a device, numbers and weights in a precision; bytes stay bytes."""
         return self.map(lambda t: t.to(device, dtype) if t.is_floating_point() else t.to(device))
 
-    def take(self, index: Tensor) -> Examples:
+    def take(self, index: Tensor) -> "Examples":
         """The examples at some places, [M] integers or [N] booleans."""
         return self.map(lambda t: t[index])
 
@@ -84,7 +77,7 @@ class LoadedImages:
 
     names: tuple[str, ...]
     pixels: Tensor
-    backing: FileBacked | None = None
+    backing: MappedImages | None = None
     notes: tuple[str, ...] = ()
 
 

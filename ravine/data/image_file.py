@@ -75,9 +75,6 @@ def pillow_module(module: str = "Image") -> Any:
         raise DataError("images cannot be read", why="Pillow is not installed", do=do) from None
 
 
-# Reading a file
-
-
 def read_header(path: str) -> ImageHeader | UnreadableImage:
     """Size and color of a file's image from its first bytes; nothing is decoded."""
     pil = pillow_module()
@@ -179,9 +176,6 @@ def _reason(error: Exception) -> str:
         raise error
     unidentified = type(error).__name__ == "UnidentifiedImageError"
     return "it is not an image, or damaged" if unidentified else first_line(error)
-
-
-# Choosing a size
 
 
 def default_size(headers: Sequence[ImageHeader]) -> tuple[int, int]:

@@ -104,9 +104,6 @@ class PixelBuffer:
         return [(part.tensor(), part) for part in parts]
 
 
-# From files
-
-
 @dataclass(frozen=True)
 class ReadResult:
     """The outcome of reading many images: which were kept [N], changes, which could not be read."""
@@ -118,64 +115,45 @@ class ReadResult:
 
 def read_headers(paths: Sequence[str]) -> list[ImageHeader | UnreadableImage]:
     """Size and color of each file's image."""
-    return [header for chunk in map_in_workers(_read_header_chunk, paths) for header in chunk]
+    return list(map_in_workers(read_header, paths))
 
 
 def read_files(
     paths: Sequence[str], spec: ImageSpec, pixels: PixelBuffer, *, skip: bool
 ) -> ReadResult:
     """Decode files into `pixels` in order; unless `skip`, end at a hundred unreadable ones."""
-    kept, counts, bad = [], np.zeros(len(IMAGE_CHANGES), np.int64), []
-    for block, good, done, wrong in map_in_workers(partial(_decode_chunk, spec=spec), paths):
-        pixels.add(block)
-        kept += good
-        counts += done
-        bad += wrong
-        if len(bad) >= MAX_UNREADABLE and not skip:
-            break
+    kept, bad, counts = [], [], np.zeros(len(IMAGE_CHANGES), np.int64)
+    for found in map_in_workers(partial(decode_image, spec=spec), paths):
+        kept.append(not isinstance(found, UnreadableImage))
+        if isinstance(found, UnreadableImage):
+            bad.append(found)
+            if len(bad) >= MAX_UNREADABLE and not skip:
+                break
+        else:
+            image, changes = found
+            pixels.add(image[None])
+            counts += changes >> np.arange(len(IMAGE_CHANGES)) & 1
     changes = zip(IMAGE_CHANGES, counts, strict=True)
     effects = {f"images {change}": float(n) for change, n in changes if n}
     return ReadResult(np.array(kept, bool), effects, tuple(bad))
 
 
-def _read_header_chunk(paths: Sequence[str]) -> list[ImageHeader | UnreadableImage]:
-    return [read_header(path) for path in paths]
-
-
-def _decode_chunk(
-    paths: Sequence[str], spec: ImageSpec
-) -> tuple[np.ndarray, list[bool], np.ndarray, list[UnreadableImage]]:
-    found = [decode_image(path, spec) for path in paths]
-    read = [f for f in found if not isinstance(f, UnreadableImage)]
-    empty = np.empty((0, spec.channels, spec.height, spec.width), np.uint8)
-    block = np.stack([image for image, _ in read]) if read else empty
-    bits = np.array([changes for _, changes in read], np.int64)
-    done = (bits[:, None] >> np.arange(len(IMAGE_CHANGES)) & 1).sum(0)
-    good = [not isinstance(f, UnreadableImage) for f in found]
-    return block, good, done, [f for f in found if isinstance(f, UnreadableImage)]
-
-
-def map_in_workers(
-    work: Callable[[Sequence[str]], Result], paths: Sequence[str]
-) -> Iterator[Result]:
-    """Work on chunks of paths, results in their order; in a process for each core where that pays.
+def map_in_workers(work: Callable[[str], Result], paths: Sequence[str]) -> Iterator[Result]:
+    """Work on paths, results in their order; in a process for each core where that pays.
 
     The first chunk is timed: where the others would take less than 5 s, no process is started.
     """
-    chunks = [paths[at : at + IMAGES_PER_CHUNK] for at in range(0, len(paths), IMAGES_PER_CHUNK)]
+    first, others = paths[:IMAGES_PER_CHUNK], paths[IMAGES_PER_CHUNK:]
     began = time.perf_counter()
-    if chunks:
-        yield work(chunks[0])
-    seconds = (time.perf_counter() - began) * (len(chunks) - 1)
+    yield from map(work, first)
+    seconds = (time.perf_counter() - began) / IMAGES_PER_CHUNK * len(others)
     workers = joblib.cpu_count()
     if workers < 2 or seconds < SECONDS_WORTH_WORKERS:
-        yield from map(work, chunks[1:])
+        yield from map(work, others)
         return
-    parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
-    yield from parallel(joblib.delayed(work)(chunk) for chunk in chunks[1:])  # type: ignore[misc]
-
-
-# From arrays
+    settings: Any = {"batch_size": IMAGES_PER_CHUNK, "return_as": "generator"}
+    parallel = joblib.Parallel(n_jobs=workers, **settings)
+    yield from parallel(joblib.delayed(work)(path) for path in others)  # type: ignore[misc]
 
 
 def array_to_bytes(given: Any, name: str = "X") -> np.ndarray:
@@ -252,9 +230,6 @@ def _to_spec(x: np.ndarray, spec: ImageSpec) -> np.ndarray:
         return fit_image(pil.fromarray(last), spec)
 
     return np.stack([fitted_pixels(pixels) for pixels in x])
-
-
-# What was read
 
 
 def channel_moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -3,12 +3,10 @@
 Letters: N images, C channels, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -133,15 +131,12 @@ class ImageEncoder:
         }
 
     @classmethod
-    def from_plain(cls, data: Mapping[str, Any]) -> ImageEncoder:
+    def from_plain(cls, data: Mapping[str, Any]) -> Self:
         """The encoder that plain data describe."""
         p = get_key(data, "images")
         image = ImageShape(p["channels"], p["height"], p["width"], tuple(p["mean"]), tuple(p["sd"]))
         target = Target.from_plain(data["target"])
         return cls(image, target, data["fit"], data["path"], data["corrupt"])
-
-
-# Reading
 
 
 def read_images(

@@ -3,9 +3,7 @@
 Everything is drawn from the stream (seed, "split"). Letters: N rows.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -35,7 +33,7 @@ class SplitRows(NamedTuple):
     test: np.ndarray
 
     @classmethod
-    def of(cls, place: np.ndarray) -> SplitRows:
+    def of(cls, place: np.ndarray) -> Self:
         """From each row's place: 0 train, 1 validation, 2 test, anything else none of them."""
         return cls(*(np.flatnonzero(place == i) for i in range(3)))
 
@@ -240,9 +238,6 @@ class Given(_Split):
 
 BlockSplit: TypeAlias = Stratified | Random | Grouped | Given  # has `place_block`
 AnySplit: TypeAlias = BlockSplit | ByTime
-
-
-# Drawing
 
 
 def draw_places(count: int, validation: float, test: float, seed: int) -> np.ndarray:

@@ -3,13 +3,11 @@
 Letters: N examples, C outputs, M members.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -100,7 +98,7 @@ class Target:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_plain(cls, data: Mapping[str, Any]) -> Target:
+    def from_plain(cls, data: Mapping[str, Any]) -> Self:
         """The target that plain data describe."""
         given: dict[str, Any] = dict(get_key(data, "task_type"))
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}

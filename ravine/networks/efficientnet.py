@@ -8,12 +8,8 @@ are padded as in TensorFlow: as much as makes the output ⌈size / stride⌉, th
 Letters: B images, C channels.
 """
 
-from collections.abc import Mapping
-
 from torch import Tensor, nn
 from torch.nn import functional
-
-from ravine.errors import RecipeError
 
 BATCH_NORM_EPS = 1e-3  # of batch norm, as TensorFlow has it
 FEATURE_COUNT = 1280
@@ -118,24 +114,3 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.narrow(self.filter(self.widen(x)))
         return x + y if self.adds else y
-
-
-def rename_in_order(
-    network: nn.Module, tensors: Mapping[str, Tensor], *, of: str
-) -> dict[str, Tensor]:
-    """Tensors of other names under a network's own: the same shapes in the same order.
-
-    Every library that publishes weights of EfficientNets stores them in the order of the layers.
-    Raises `RecipeError` where a shape differs.
-    """
-    own = network.state_dict()
-    if len(own) != len(tensors):
-        what = f"{of} holds {len(tensors)} tensors"
-        do = "give weights of EfficientNet-Lite0"
-        raise RecipeError(what, why=f"the network has {len(own)}", do=do)
-    for (name, mine), (theirs, value) in zip(own.items(), tensors.items(), strict=True):
-        if mine.shape != value.shape:
-            what = f"{theirs} of {of} is {tuple(value.shape)}"
-            do = "give weights of EfficientNet-Lite0"
-            raise RecipeError(what, why=f"{name} is {tuple(mine.shape)}", do=do)
-    return dict(zip(own, tensors.values(), strict=True))

@@ -16,7 +16,14 @@ from ravine.effects import Meter
 from ravine.layout import Slot
 from ravine.networks.initializers import Constant, Normal, Uniform, Zero
 from ravine.part import Number, match
-from ravine.protocols import Activation, Batch, ForwardContext, Initializer, SlotStreams
+from ravine.protocols import (
+    Activation,
+    Batch,
+    ForwardContext,
+    Initializer,
+    Signature,
+    SlotStreams,
+)
 from ravine.rng import stream
 
 # with fewer outputs, (Wᵀ xᵀ)ᵀ is two to four times as fast as x W (notebook 2026-11-21)
@@ -334,16 +341,8 @@ class ColumnsLayer:
     stands for a category that was not seen in training; its embedding is zero and stays zero.
     """
 
-    def __init__(
-        self,
-        *,
-        numbers: int,
-        codes: tuple[int, ...],
-        size: int,
-        initializer: Initializer,
-        embed_numbers: Any = None,
-        flags: tuple[int, ...] = (),
-    ):
+    def __init__(self, signature: Signature, *, size: int, embed_numbers: Any = None):
+        numbers, codes, flags = signature.numbers, signature.codes, signature.flags
         self.codes, self.size, self.embed_numbers = codes, size, embed_numbers
         self.slots: tuple[Slot, ...] = () if embed_numbers is None else embed_numbers.slots
         self.buffers: dict[str, Tensor] = {}
@@ -355,14 +354,15 @@ class ColumnsLayer:
             fans = {"fan_in": 1, "fan_out": size}
             shape = (sum(codes), size)
             slot = Slot(name="columns.table", shape=shape, role="embedding", **fans)
-            self.slots, self.initializer = (*self.slots, slot), initializer
+            self.slots = (*self.slots, slot)
             self.offsets = torch.tensor([0, *codes[:-1]]).cumsum(0)
             self.outputs += len(codes) * size
 
     def start(self, generators: SlotStreams) -> dict[str, Tensor]:
         started = {} if self.embed_numbers is None else self.embed_numbers.start(generators)
         if self.codes:
-            table = self.initializer.draw(self.slots[-1], generators["columns.table"]).clone()
+            initializer = Normal(sd=1 / math.sqrt(self.size))
+            table = initializer.draw(self.slots[-1], generators["columns.table"])
             table[:, self.offsets] = 0.0
             started["columns.table"] = table
         return started

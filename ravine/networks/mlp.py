@@ -59,14 +59,7 @@ class Mlp:
     def build(self, signature: Signature) -> list[Layer]:
         measured = signature.numbers - len(signature.flags)
         embed = None if self.numbers is None or measured == 0 else self.numbers.layer(measured)
-        columns = ColumnsLayer(
-            numbers=signature.numbers,
-            codes=signature.codes,
-            size=self.embedding,
-            initializer=Normal(sd=1 / math.sqrt(self.embedding)),
-            embed_numbers=embed,
-            flags=signature.flags,
-        )
+        columns = ColumnsLayer(signature, size=self.embedding, embed_numbers=embed)
         layers: list[Layer] = [columns]
         width = columns.outputs
         if signature.image is not None:

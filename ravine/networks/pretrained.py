@@ -21,7 +21,7 @@ from ravine.files import check_readable
 from ravine.layout import matches
 from ravine.networks.activations import ReLU
 from ravine.networks.conv import following_layers, image_shape_of
-from ravine.networks.efficientnet import FEATURE_COUNT, EfficientNetLite0, rename_in_order
+from ravine.networks.efficientnet import FEATURE_COUNT, EfficientNetLite0
 from ravine.networks.initializers import Constant, He
 from ravine.networks.layer_parts import BatchNorm
 from ravine.networks.layers import BuiltLayer, LinearLayer
@@ -131,10 +131,10 @@ class Pretrained:
         """The body's tensors by its module's names. Raises `RecipeError` where there are none."""
         network = Architecture(self.of, self.statistics).network()
         if self.weights is not None:
-            return _body_state(network, read_tensors(self.weights), of=self.weights)
+            return body_state(network, read_tensors(self.weights), of=self.weights)
         if self.of != LITE0_NAME:
             return {n: v.detach() for n, v in _timm(self.of, pretrained=True).state_dict().items()}
-        return _body_state(network, read_tensors(_lite0_file()), of=LITE0_NAME)
+        return body_state(network, read_tensors(_lite0_file()), of=LITE0_NAME)
 
 
 @part
@@ -343,23 +343,22 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return dict(loaded)
 
 
-def _body_state(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
+def body_state(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
     """The body's state among tensors: by name, or in order (EfficientNet-Lite0); no classifier."""
-    own = network.state_dict()
-    if set(own) <= set(tensors):
-        for n, value in own.items():
-            if value.shape != tensors[n].shape:
-                what = f"{n} of {of} is {tuple(tensors[n].shape)}"
-                why = f"the network's is {tuple(value.shape)}"
-                raise RecipeError(what, why=why, do="give weights of that network")
-        return {name: tensors[name] for name in own}
-    if not isinstance(network, EfficientNetLite0):
-        missing = sorted(set(own) - set(tensors))
-        what = f"{of} lacks {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}"
-        why = "names must be those of the network"
-        raise RecipeError(what, why=why, do="give weights of that network")
-    if len(tensors) not in (len(own), len(own) + 2):  # 2: a classifier's weight and bias, last
-        what = f"{of} holds {len(tensors)} tensors"
-        why = f"the network has {len(own)}, a classifier 2"
-        raise RecipeError(what, why=why, do="give weights of EfficientNet-Lite0")
-    return rename_in_order(network, dict(list(tensors.items())[: len(own)]), of=str(of))
+    own, body, do = network.state_dict(), dict(tensors), "give weights of that network"
+    if not set(own) <= set(tensors):
+        if not isinstance(network, EfficientNetLite0):
+            missing = sorted(set(own) - set(tensors))
+            what = f"{of} lacks {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}"
+            raise RecipeError(what, why="names must be those of the network", do=do)
+        if len(tensors) not in (len(own), len(own) + 2):  # 2: a classifier's weight and bias, last
+            what = f"{of} holds {len(tensors)} tensors"
+            why = f"the network has {len(own)}, a classifier 2"
+            raise RecipeError(what, why=why, do="give weights of EfficientNet-Lite0")
+        # every library that publishes weights of EfficientNets stores them in the order of layers
+        body = dict(zip(own, tensors.values(), strict=False))
+    for name, value in own.items():
+        if value.shape != body[name].shape:
+            what = f"{name} of {of} is {tuple(body[name].shape)}"
+            raise RecipeError(what, why=f"the network's is {tuple(value.shape)}", do=do)
+    return {name: body[name] for name in own}

@@ -7,7 +7,6 @@ networks, B examples, C outputs.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -18,7 +17,6 @@ from ravine.effects import Effect
 from ravine.errors import RecipeError
 from ravine.layout import Role, Slot
 from ravine.networks.conv_layers import PixelLayer
-from ravine.networks.initializers import Normal
 from ravine.networks.layers import ColumnsLayer, unbind_networks
 from ravine.part import part, setting
 from ravine.protocols import ForwardContext, Layer, Signature, SlotStreams
@@ -66,12 +64,7 @@ class TorchModule:
         assert self.make is not None
         if signature.image is not None:
             return [PixelLayer(signature.image), TorchModuleLayer(self.make, signature)]
-        columns = ColumnsLayer(
-            numbers=signature.numbers,
-            codes=signature.codes,
-            size=self.embedding,
-            initializer=Normal(sd=1 / math.sqrt(self.embedding)),
-        )
+        columns = ColumnsLayer(signature, size=self.embedding)
         layer = TorchModuleLayer(self.make, Signature(columns.outputs, (), signature.outputs))
         return [columns, layer]
 

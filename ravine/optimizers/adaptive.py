@@ -300,9 +300,6 @@ class Lion(DecoupledDecay):
         return rows - step, {"mean": _blend(state["mean"], grads, self.beta2)}
 
 
-# Shared by several rules
-
-
 def update_moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> State:
     """The averages of g and of g² after one more gradient."""
     return {

@@ -16,8 +16,7 @@ from torch import Tensor
 from ravine.layout import Rows
 from ravine.optimizers.adaptive import Adam, AdamW
 from ravine.optimizers.sgd import SGD, Momentum
-from ravine.optimizers.weight_decay import is_zero
-from ravine.part import match, rows_of, with_shared_scalars
+from ravine.part import is_zero, match, rows_of, with_shared_scalars
 from ravine.protocols import Optimizer, State, StepContext
 
 # Entries worked on at once, so that what a rule makes on its way stays in a core's cache: momentum
@@ -67,9 +66,6 @@ def _once(optimizer: _Same) -> Any:
     return with_shared_scalars(optimizer.value)
 
 
-# Any rule
-
-
 def _by_rule_(
     optimizer: Optimizer, rows: Rows, grads: Rows, state: State, context: StepContext
 ) -> None:
@@ -104,9 +100,6 @@ def _at(context: StepContext, here: slice) -> StepContext:
     """The context of some of the networks."""
     own = isinstance(context.factor, Tensor) and context.factor.shape[0] > 1
     return context._replace(factor=context.factor[here]) if own else context
-
-
-# Descent
 
 
 def _descend_(
@@ -160,9 +153,6 @@ def _descend_by_kernel_(
 
 def _of(number: Any, here: slice) -> Any:
     return number[here] if isinstance(number, Tensor) and number.shape[0] > 1 else number
-
-
-# Adam
 
 
 def _adam_(

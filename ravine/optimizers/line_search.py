@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ravine.layout import Column, Rows
+from ravine.layout import Column, Rows, row_dot
 from ravine.protocols import SearchObjective
 
 ARMIJO_SHARE, CURVATURE_SHARE = 1e-4, 0.9  # c1 and c2, usual for quasi-Newton directions
@@ -51,7 +51,7 @@ def strong_wolfe(
     After `tries` evaluations the best step so far is used, which may be 0. A loss that is not
     finite counts as too large (torch would go on), so that an explosion shortens the step.
     """
-    slope = _dot(objective.first.grads, direction)
+    slope = row_dot(objective.first.grads, direction)
     start = TrialStep(torch.zeros_like(first), objective.first.losses, slope)
     reach = direction.abs().amax(1, keepdim=True)
     active, bracketed, stalled = wanted, torch.zeros_like(wanted), torch.zeros_like(wanted)
@@ -94,7 +94,7 @@ def strong_wolfe(
 
 def _try_step(objective: SearchObjective, rows: Rows, direction: Rows, t: Column) -> TrialStep:
     losses, grads = objective.value_and_grad(rows + t * direction)
-    slope = _dot(grads, direction)
+    slope = row_dot(grads, direction)
     return TrialStep(t, torch.where(losses.isfinite() & slope.isfinite(), losses, torch.inf), slope)
 
 
@@ -125,7 +125,3 @@ def _cubic(one: TrialStep, other: TrialStep, least: Column, most: Column) -> Col
 
 def _either(here: Tensor, one: TrialStep, other: TrialStep) -> TrialStep:
     return TrialStep(*(torch.where(here, a, b) for a, b in zip(one, other, strict=True)))
-
-
-def _dot(a: Rows, b: Rows) -> Column:
-    return (a * b).sum(1, keepdim=True)

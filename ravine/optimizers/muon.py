@@ -3,12 +3,12 @@
 Letters: P networks, W weights of one, A × B the shape of a matrix.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ravine.layout import Rows, Slot
+from ravine.layout import Rows
 from ravine.optimizers.adaptive import AdamSettings, adam_step, update_moments
 from ravine.optimizers.weight_decay import DecoupledDecay
 from ravine.part import Number, match, part, setting
@@ -42,18 +42,15 @@ class Muon(AdamSettings, DecoupledDecay):
         new["velocity"] = momentum * state["velocity"] + rest * grads
         ahead = momentum * new["velocity"] + rest * grads
         step, rate = adam_step(new, self, rows, context), context.rate(self.lr, rows)
+        by_weight = isinstance(rate, Tensor) and rate.shape[1] > 1
         for slot in context.layout.slots:
-            if is_matrix(slot):
+            if slot.role == "weight" and len(slot.shape) == 2 and min(slot.shape) > 1:
                 span = slice(*context.layout.spans[slot.name])
                 matrices = ahead[:, span].unflatten(1, slot.shape)
                 made = orthogonalize(matrices, steps=self.steps).flatten(1)
-                step[:, span] = _part(rate, span) * (0.2 * max(slot.shape) ** 0.5 * made)
+                own = rate[:, span] if by_weight else rate
+                step[:, span] = own * (0.2 * max(slot.shape) ** 0.5 * made)
         return rows - step, new
-
-
-def is_matrix(slot: Slot) -> bool:
-    """Whether Muon orthogonalizes a slot."""
-    return slot.role == "weight" and len(slot.shape) == 2 and min(slot.shape) > 1
 
 
 def orthogonalize(matrices: Tensor, *, steps: int) -> Tensor:
@@ -70,8 +67,3 @@ def orthogonalize(matrices: Tensor, *, steps: int) -> Tensor:
         square = x @ x.transpose(1, 2)
         x = a * x + (b * square + c * (square @ square)) @ x
     return x.transpose(1, 2) if wide else x
-
-
-def _part(rate: Any, span: slice) -> Any:
-    """The rate of some of the weights."""
-    return rate[:, span] if isinstance(rate, Tensor) and rate.shape[1] > 1 else rate

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ravine.effects import Effect
 from ravine.errors import RecipeError
-from ravine.layout import Column, Rows, row_norm
+from ravine.layout import Column, Rows, row_dot, row_norm
 from ravine.optimizers.line_search import strong_wolfe
 from ravine.part import Number, match, part, setting
 from ravine.protocols import SearchObjective, State, StepContext, UpdateResult
@@ -73,7 +73,7 @@ class Lbfgs:
         begin = torch.where(first, shortened, rate)
         fine = losses.isfinite() & grads.isfinite().all(1, keepdim=True)
         steep = grads.abs().amax(1, keepdim=True) > FLAT_GRADIENT
-        moves = steep & (-_dot(grads, direction) >= MIN_DESCENT) & (begin > 0)
+        moves = steep & (-row_dot(grads, direction) >= MIN_DESCENT) & (begin > 0)
         found = strong_wolfe(
             objective, rows, direction, first=begin, wanted=fine & moves, tries=self.tries
         )
@@ -95,30 +95,27 @@ class Lbfgs:
 def _update_pairs(state: State, grads: Rows, wanted: Tensor) -> tuple[Tensor, Tensor, Column]:
     """The pairs [P, M, W], newest last, with the last step's where it curves, and H⁻¹'s scale."""
     change, moved = grads - state["last"], state["moved"]
-    curved = _dot(change, moved)
+    curved = row_dot(change, moved)
     keep = wanted & (curved > MIN_CURVATURE)
     steps, changes = (
         torch.where(keep[..., None], torch.cat([old[:, 1:], new[:, None]], 1), old)
         for old, new in ((state["steps"], moved), (state["changes"], change))
     )
-    return steps, changes, torch.where(keep, curved / _dot(change, change), state["scale"])
+    return steps, changes, torch.where(keep, curved / row_dot(change, change), state["scale"])
 
 
 def two_loops(grads: Rows, steps: Tensor, changes: Tensor, scale: Column) -> Rows:
     """H⁻¹ g from pairs s, y (Nocedal & Wright 2006, algorithm 7.4); pairs of zeros are empty."""
-    curved = [_dot(steps[:, i], changes[:, i]) for i in range(steps.shape[1])]
+    curved = [row_dot(steps[:, i], changes[:, i]) for i in range(steps.shape[1])]
     inverse = [torch.where(c > 0, 1 / c, 0.0) for c in curved]
     q, shares = grads, []
     for i in reversed(range(steps.shape[1])):
-        shares.append(inverse[i] * _dot(steps[:, i], q))
+        shares.append(inverse[i] * row_dot(steps[:, i], q))
         q = q - shares[-1] * changes[:, i]
     r = q * scale
     for i in range(steps.shape[1]):
-        r = r + steps[:, i] * (shares.pop() - inverse[i] * _dot(changes[:, i], r))
+        r = r + steps[:, i] * (shares.pop() - inverse[i] * row_dot(changes[:, i], r))
     return r
-
-
-# Whole Hessians
 
 
 @part
@@ -182,7 +179,7 @@ class Newton(_WholeHessian):
     def solve(self, grads: Rows, hessian: Tensor, identity: Tensor) -> tuple[Rows, Tensor]:
         damped = hessian + match(self.damping, hessian) * identity
         step = torch.linalg.solve_ex(damped, grads[..., None])[0].squeeze(-1)
-        cosine = _dot(step, grads) / (row_norm(step) * row_norm(grads)).clamp_min(1e-30)
+        cosine = row_dot(step, grads) / (row_norm(step) * row_norm(grads)).clamp_min(1e-30)
         return step, 1 - cosine
 
 
@@ -213,7 +210,3 @@ class SaddleFreeNewton(_WholeHessian):
 def _zero_frozen(rows: Rows, context: StepContext) -> Rows:
     """Rows with 0 at the frozen weights."""
     return rows if context.lr is None else torch.where(context.lr.to(rows.device) != 0, rows, 0.0)
-
-
-def _dot(a: Rows, b: Rows) -> Column:
-    return (a * b).sum(1, keepdim=True)

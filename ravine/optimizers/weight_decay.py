@@ -10,15 +10,10 @@ from torch import Tensor
 
 from ravine.effects import Effect
 from ravine.layout import Rows
-from ravine.part import Number, match
+from ravine.part import Number, is_zero, match
 from ravine.protocols import State, StepContext
 
 EFFECT_NAME = "weight decay"
-
-
-def is_zero(number: Number) -> bool:
-    """Whether a strength is 0 for every network."""
-    return bool((number == 0).all()) if isinstance(number, Tensor) else number == 0
 
 
 class _Decay:

@@ -60,7 +60,9 @@ class InMemory:
             return Batch(*e.map(lambda t: t[None]).fields)
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._orders = epoch, self._shuffle(epoch)
+            streams = [stream(seed, "order", epoch) for seed in self.seeds]
+            orders = torch.stack([torch.randperm(self.count, generator=g) for g in streams])
+            self._epoch, self._orders = epoch, orders.to(e.numbers.device)
         index = self._orders[:, place * self.batch : (place + 1) * self.batch]
         flat = index.reshape(-1)
 
@@ -68,11 +70,6 @@ class InMemory:
             return values.index_select(0, flat).view(*index.shape, *values.shape[1:])
 
         return Batch(*e.map(pick).fields)
-
-    def _shuffle(self, epoch: int) -> Tensor:
-        streams = [stream(seed, "order", epoch) for seed in self.seeds]
-        orders = [torch.randperm(self.count, generator=generator) for generator in streams]
-        return torch.stack(orders).to(self.examples.numbers.device)
 
 
 class Streamed:
@@ -112,9 +109,6 @@ class Streamed:
         return Batch(*head.map(lambda t: t[None].to(self.device)).fields)
 
 
-# For a task
-
-
 def training_batches(task: Task, cohort: Cohort) -> Batches:
     """The batches of a cohort, its examples weighted as the recipe says."""
     job, recipe = cohort.job, cohort.job.recipes[0]
@@ -138,9 +132,6 @@ def first_epoch(task: Task, job: Job) -> Iterator[Batch]:
         batches = InMemory(examples, job.seeds, batch=job.batch)
     for step in range(batches.per_epoch):
         yield batches.at(step)
-
-
-# Weights of examples
 
 
 def normalize_weights(examples: Examples) -> Examples:

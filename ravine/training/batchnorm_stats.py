@@ -1,6 +1,5 @@
 """Batch norm's statistics for weights that never trained: averages, soups (Izmailov et al. 2018).
 
-
 Running statistics belong to the weights that were trained. Averaged weights give other signals, so
 the mean and the variance of every unit are computed anew: one pass over the training examples, each
 batch counting by its size. Letters: P networks, B examples in a batch.
@@ -8,18 +7,16 @@ batch counting by its size. Letters: P networks, B examples in a batch.
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from ravine.layout import Rows
 from ravine.networks.batched import BatchedNetwork
-from ravine.networks.layer_parts import BatchNorm
 from ravine.networks.torch_module import TorchModuleLayer
-from ravine.part import is_part
 from ravine.protocols import Batch, ForwardContext, Network, Signature
+from ravine.serialization import replace_everywhere
 
 
 @torch.no_grad()
@@ -40,7 +37,8 @@ def recompute_statistics(
     """
     if not buffers:
         return {}
-    built = BatchedNetwork(_reset_momentum(network), signature)
+    # momentum 1: running statistics are those of the newest batch
+    built = BatchedNetwork(replace_everywhere(network, {"momentum": 1.0}), signature)
     for layer in built.layers:
         if isinstance(layer, TorchModuleLayer):
             layer.module = _reset_module_momentum(layer.module)
@@ -62,21 +60,9 @@ def recompute_statistics(
 
 
 def _reset_module_momentum(module: nn.Module) -> nn.Module:
-    """The same for a torch module; a copy, since all networks of a shape share one."""
+    """A copy, since all networks of a shape share one module, with momentum 1."""
     module = copy.deepcopy(module)
     for norm in module.modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
             norm.momentum = 1.0
     return module
-
-
-def _reset_momentum(value: Any) -> Any:
-    """A network whose running statistics are those of the newest batch (momentum 1)."""
-    if isinstance(value, tuple):
-        return tuple(_reset_momentum(v) for v in value)
-    if not is_part(value):
-        return value
-    if isinstance(value, BatchNorm):
-        return replace(value, momentum=1.0)
-    changes = {f.name: _reset_momentum(getattr(value, f.name)) for f in fields(value)}
-    return replace(value, **changes)

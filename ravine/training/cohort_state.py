@@ -3,10 +3,8 @@
 Everything in the first three is in a checkpoint. Letters: P networks now, N at first, W weights.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -81,7 +79,7 @@ class Workspace:
     manual: ManualBackprop | None  # where the backward pass is written out and needs no autograd
 
     @classmethod
-    def of(cls, parts: Recipe, network: BatchedNetwork, weights: Rows, plan: Plan) -> Workspace:
+    def of(cls, parts: Recipe, network: BatchedNetwork, weights: Rows, plan: Plan) -> Self:
         """The workspace of stacked recipes whose networks have these weights."""
         assert parts.loss is not None  # resolved before training
         layout, loss = network.layout, with_shared_scalars(parts.loss)

@@ -120,9 +120,6 @@ def _check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:
         raise RecipeError(what, why="nothing would learn", do="leave a layer free, such as output")
 
 
-# What follows from a resolved recipe and its task
-
-
 def batch_size(recipe: Recipe, task: Task) -> int:
     """Examples in a full batch of a resolved recipe."""
     assert recipe.batch is not None  # resolved

@@ -1,12 +1,10 @@
 """Evaluation: losses and scores of networks, the best weights so far, and which networks end.
 
-
 Letters: P networks, N examples, C outputs, W weights.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -31,8 +29,6 @@ LEAVING_REASONS = {
     "diverged": "loss or weights are not finite",
     "stopped": "no improvement within the patience",
 }
-
-# Losses and outputs
 
 
 @torch.no_grad()
@@ -88,9 +84,6 @@ def evaluation_weights(cohort: Cohort) -> Rows:
     return rows if multipliers is None else torch.where(multipliers.frozen, cohort.weights, rows)
 
 
-# Before the first step
-
-
 def starting_losses(recipe: Recipe, task: Task, networks: int) -> np.ndarray:
     """The mean loss over some training examples of networks that have not made a step, [P]."""
     assert recipe.loss is not None  # resolved before training
@@ -139,9 +132,6 @@ def log_constant_baseline(
             cohort.add_point(f"null/{split}/loss", value.expand(len(cohort.ids)))
 
 
-# While training
-
-
 class Evaluator:
     """Evaluates networks on the validation split, keeps their best weights, and says which leave.
 
@@ -163,7 +153,7 @@ class Evaluator:
         self.every = epochs * plan.per_epoch
 
     @classmethod
-    def of_task(cls, task: Task, job: Job) -> Evaluator:
+    def of_task(cls, task: Task, job: Job) -> Self:
         """The evaluator of a task's validation split by its main metric."""
         examples = task.validation
         if examples is not None:

@@ -1,6 +1,5 @@
 """The trained model, the mean of the members that did not diverge: from examples to predictions.
 
-
 Letters: M members, N examples, C outputs.
 """
 

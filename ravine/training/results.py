@@ -38,15 +38,6 @@ class JobResult(NamedTuple):
     log: TrainingLog
     interrupted: bool
 
-    @property
-    def buffers(self) -> dict[str, Tensor]:
-        """The kept buffers by name, [N, ...]."""
-        return {
-            name.removeprefix("buffer/"): value
-            for name, value in self.ended.tensors.items()
-            if name.startswith("buffer/")
-        }
-
 
 class TrainedMember(NamedTuple):
     """A member of a recipe: the result of the job that it trained in, and its row there."""
@@ -210,12 +201,10 @@ def _model(recipe: Recipe, task: Task, trained: Sequence[TrainedMember]) -> Mode
         return torch.cat([t.result.ended.tensors[snapshots][t.row][t.snapshots] for t in healthy])
 
     weights = gather("weights", WEIGHTS_KEY)
-    names = healthy[0].result.buffers
+    kept = [n for n in healthy[0].result.ended.tensors if n.startswith("buffer/")]
+    names = [n.removeprefix("buffer/") for n in kept]
     buffers = {n: gather(f"buffer/{n}", f"{BUFFER_KEY}{n}") for n in names}
     return Model(recipe, task.encoder, task.signature, weights, buffers)
-
-
-# The record
 
 
 def describe_task(task: Task, model: Model | None) -> dict[str, Any]:
@@ -265,7 +254,7 @@ def score_model(model: Model, task: Task) -> tuple[Score | None, list[dict[str, 
     each = target.decode(model.member_predictions(examples))
     truth = target.decode(examples.targets)
     averaged = target.decode(model.mean_prediction(examples)[None])
-    known = metrics.metrics_for(task.kind)
+    known = metrics.METRICS_BY_TASK[task.kind]
     main = known[0]
     low, high = metrics.confidence_interval(
         main.name, averaged[0], truth, confidence=CONFIDENCE_LEVEL
@@ -299,9 +288,6 @@ def _constant_baseline(task: Task, metric: metrics.Metric, truth: Tensor) -> flo
     return float(metric.of(constant.expand(1, len(truth), -1), truth.cpu())[0])
 
 
-# Effects
-
-
 def list_effects(
     recipe: Recipe,
     reported: Sequence[Mapping[str, float]],
@@ -314,11 +300,8 @@ def list_effects(
 
     What a part reported to the meter stands as it is; a technique that never reported counts as 0.
     """
-    derived = {
-        "schedule": _lr_range(series, len(members)),
-        "warm-up": _lr_rise(series, len(members)),
-        "early stopping": [1 - m.best_step / max(steps, 1) for m in members],
-    }
+    derived = {"early stopping": [1 - m.best_step / max(steps, 1) for m in members]}
+    derived |= _lr_effects(series["lr"].values) if "lr" in series else {}
     shown = []
     for effect in dict.fromkeys([UPDATE_EFFECT, *_techniques(recipe)]):
         values = derived.get(effect.name) or [r.get(effect.name, 0.0) for r in reported]
@@ -350,19 +333,10 @@ def _effects_of(value: object) -> Iterator[Effect]:
             yield from _effects_of(getattr(value, field.name))
 
 
-def _lr_range(series: Mapping[str, Series], members: int) -> list[float]:
-    """How far each member's learning rate fell, as a share of its highest."""
-    if "lr" not in series:
-        return [0.0] * members
-    lr = series["lr"].values
-    ends = zip(np.nanmax(lr, 0), np.nanmin(lr, 0), strict=True)
-    return [float((high - low) / high) if high > 0 else 0.0 for high, low in ends]
-
-
-def _lr_rise(series: Mapping[str, Series], members: int) -> list[float]:
-    """How far each member's learning rate began below its highest, as a share of it."""
-    if "lr" not in series:
-        return [0.0] * members
-    lr = series["lr"].values
-    ends = zip(lr[0], np.nanmax(lr, 0), strict=True)
-    return [float(1 - a / high) if high > 0 and math.isfinite(a) else 0.0 for a, high in ends]
+def _lr_effects(lr: np.ndarray) -> dict[str, list[float]]:
+    """How far each member's rate [T, M] fell, and began, below its highest, as shares of that."""
+    high, first = np.nanmax(lr, 0), lr[0]
+    size = np.where(high > 0, high, 1.0)
+    fall = (high - np.nanmin(lr, 0)) / size
+    rise = np.where((high > 0) & np.isfinite(first), 1 - first / size, 0.0)
+    return {"schedule": fall.tolist(), "warm-up": rise.tolist()}

@@ -1,6 +1,5 @@
 """A run's folder: what is written when, and how it is read back; readable without Ravine.
 
-
 recipe.toml               the recipe, every setting written out
 plan.json                what the run is: recipe, data fingerprint, which members train in which job
 checkpoint-0.safetensors  while training, one for each job; gone when the run is finished

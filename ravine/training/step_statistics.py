@@ -1,6 +1,5 @@
 """What is measured of steps and evaluations: gradients, updates, rates, how sure the loss is.
 
-
 Letters: P networks now in the cohort, N examples.
 """
 

@@ -28,7 +28,7 @@ from ravine.training.arguments import (
 from ravine.training.batches import InMemory, first_epoch, training_batches
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
-from ravine.training.cohort import Cohort, Job, start_cohort
+from ravine.training.cohort import Cohort, start_cohort
 from ravine.training.defaults import load_task, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
@@ -185,9 +185,6 @@ def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
     return Run(record, model, Path(folder))
 
 
-# Jobs
-
-
 def train_jobs(
     assignments: Sequence[JobAssignment], controls: Sequence[JobControl], *, workers: int
 ) -> list[JobResult]:
@@ -205,7 +202,9 @@ def train_jobs(
             continue
         task, job = assignment.task, assignment.job
         with exact_arithmetic() as exact:
-            cohort, resumed = _first_cohort(job, control.checkpoint)
+            path = control.checkpoint
+            resumed = path is not None and path.exists()
+            cohort = load_checkpoint(path, job) if path and resumed else start_cohort(job)
             if cohort.ids:
                 batches, evaluate = training_batches(task, cohort), Evaluator.of_task(task, job)
                 if not resumed:
@@ -215,8 +214,8 @@ def train_jobs(
                 if not control.interrupted:
                     report_snapshots(cohort)
                     _recompute_kept_buffers(cohort, task)
-            if control.checkpoint is not None and not control.interrupted:
-                save_checkpoint(cohort, control.checkpoint)
+            if path is not None and not control.interrupted:
+                save_checkpoint(cohort, path)
         if not exact:
             cohort.log.events.append(INEXACT_EVENT)
         results[place] = JobResult(cohort.ended, cohort.log, control.interrupted)
@@ -247,13 +246,6 @@ def _train_in_processes(
         for assignment, control in zip(assignments, controls, strict=True)
     )
     return (result for (result,) in results)  # type: ignore[misc]
-
-
-def _first_cohort(job: Job, checkpoint: Path | None) -> tuple[Cohort, bool]:
-    """The cohort that a job begins with, and whether it is that of a checkpoint."""
-    if checkpoint is not None and checkpoint.exists():
-        return load_checkpoint(checkpoint, job), True
-    return start_cohort(job), False
 
 
 def _recompute_kept_buffers(cohort: Cohort, task: Task) -> None:

@@ -506,9 +506,8 @@ def test_worker_processes_give_what_this_process_gives(tmp_path, monkeypatch):
     )
     assert load(tmp_path).fingerprint == alone.fingerprint
     assert len(calls) == 2 and calls[0]["return_as"] == "generator"
-    pickle.loads(pickle.dumps(many._decode_chunk))(
-        [str(tmp_path / "a" / "00.png")], ImageSpec(4, 4, 1, "crop")
-    )
+    decode = pickle.loads(pickle.dumps(many.decode_image))
+    decode(str(tmp_path / "a" / "00.png"), ImageSpec(4, 4, 1, "crop"))
 
 
 # The encoder

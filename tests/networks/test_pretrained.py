@@ -18,7 +18,7 @@ from ravine import finetuning
 from ravine.errors import RecipeError
 from ravine.networks import pretrained
 from ravine.networks.batched import BatchedNetwork
-from ravine.networks.efficientnet import EfficientNetLite0, rename_in_order
+from ravine.networks.efficientnet import EfficientNetLite0
 from ravine.networks.mlp import Mlp
 from ravine.networks.pretrained import (
     LITE0_NAME,
@@ -117,7 +117,7 @@ def wave_image(size):
 def published():
     network = EfficientNetLite0().eval()
     tensors = pretrained.read_tensors(pretrained._lite0_file())
-    network.load_state_dict(rename_in_order(network, tensors, of="the package"))
+    network.load_state_dict(pretrained.body_state(network, tensors, of="the package"))
     return network
 
 
