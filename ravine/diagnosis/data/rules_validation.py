@@ -63,11 +63,8 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
     stretch = max(ratio, 1 / ratio) if ratio > 0 else math.inf
     moved = shift.median_shift > MEDIAN_SHIFT and shift.median_z > SURE_SHIFT / 2
     stretched = stretch > MEDIAN_STRETCH and shift.rows >= MIN_STRETCH_ROWS
-    several = (
-        shift.effective_columns > MIN_EFFECTIVE_COLUMNS
-        or shift.median_shift > FAR_SHIFT
-        or stretch > 2 * MEDIAN_STRETCH
-    )
+    far = shift.median_shift > FAR_SHIFT or stretch > 2 * MEDIAN_STRETCH
+    several = far or shift.effective_columns > MIN_EFFECTIVE_COLUMNS
     if moved or stretched:
         name, of = "distance of a column's median from that in training", "median of all columns"
         limit = MEDIAN_STRETCH if ratio > 1 else 1 / MEDIAN_STRETCH

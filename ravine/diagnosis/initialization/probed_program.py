@@ -1,6 +1,4 @@
-"""What the probes share: a copy of a model, its loss, some examples, and the forward passes that
-several probes need.
-"""
+"""What the probes share: a copy of a model, its loss, some examples, and passes of these."""
 
 from __future__ import annotations
 

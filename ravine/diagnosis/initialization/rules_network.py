@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ravine.diagnosis.initialization.profile import LayerStats, StartProfile
+from ravine.diagnosis.initialization.profile import ActivationStats, LayerStats, StartProfile
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
@@ -139,17 +139,10 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     symptom=True,
 )
 def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
-    found = [
-        a
-        for a in start.network.activations
-        if a.values_per_unit >= MIN_UNIT_VALUES
-        and a.units >= MIN_UNITS
-        and not a.makes_output
-        and a.dead_units >= SOME_DEAD_FRACTION * a.units
-    ]
-    if not found:
+    found = [a for a in _hidden_activations(start) if a.values_per_unit >= MIN_UNIT_VALUES]
+    a = max(found, key=lambda a: a.dead_units / a.units, default=None)
+    if a is None or a.dead_units < SOME_DEAD_FRACTION * a.units:
         return
-    a = max(found, key=lambda a: a.dead_units / a.units)
     limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
     yield observe(
         Evidence("units that no example activates", a.dead_units, "", limit, where),
@@ -173,20 +166,15 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     symptom=True,
 )
 def saturated_units(start: StartProfile) -> Iterator[Observation]:
+    symmetric = ("tanh", "hardtanh", "softsign")
     found = [
         a
-        for a in start.network.activations
-        if a.units >= MIN_UNITS
-        and not a.makes_output
-        and a.flat_units >= FLAT_UNITS_FRACTION * a.units
-        and (
-            a.function.startswith(("tanh", "hardtanh", "softsign"))
-            or GATE_MARGIN < a.mean_output < 1 - GATE_MARGIN
-        )
+        for a in _hidden_activations(start)
+        if a.function.startswith(symmetric) or GATE_MARGIN < a.mean_output < 1 - GATE_MARGIN
     ]
-    if not found:
+    a = max(found, key=lambda a: a.flat_units / a.units, default=None)
+    if a is None or a.flat_units < FLAT_UNITS_FRACTION * a.units:
         return
-    a = max(found, key=lambda a: a.flat_units / a.units)
     layer = next((layer for layer in start.network.layers if layer.where == a.where), None)
     ratio = 1.0 if layer is None else layer.weight_ratio
     cause, change = "saturation", Change("input.scale", "standardize")
@@ -206,6 +194,10 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
         cause=cause,
         suspects=tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause),
     )
+
+
+def _hidden_activations(start: StartProfile) -> list[ActivationStats]:
+    return [a for a in start.network.activations if a.units >= MIN_UNITS and not a.makes_output]
 
 
 @rule("RVN-I17", "note", "initialization", confidence="medium", needs="network")

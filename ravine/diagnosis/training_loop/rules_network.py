@@ -1,6 +1,4 @@
-"""Faults of the network that show in its graph and gradients: equal units, no nonlinearity between
-layers, dead units.
-"""
+"""Faults of the network in its graph and gradients: equal units, linear layers, dead units."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Faults between the steps of a loop: overwritten weights, gradients and optimizer states, repeated
-or unusual inputs, a loss with the wrong sign.
-"""
+"""Faults between steps: overwritten weights, gradients and states, odd inputs, a wrong sign."""
 
 from __future__ import annotations
 
@@ -150,16 +148,14 @@ def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
         moments = [moment for moment in moments if moment is not None]
         if len(moments) < STALE_STEPS:
             continue
-        last = snapshots[-1]
-        limits = [
-            STALE_FACTOR * max(last.largest_gradient, 100 * s.settings.eps) for s in snapshots
-        ]
+        largest = snapshots[-1].largest_gradient
+        limits = [STALE_FACTOR * max(largest, 100 * s.settings.eps) for s in snapshots]
         if all(moment > limit for moment, limit in zip(moments, limits, strict=True)):
             name, limit = "largest root mean square of the gradient", moments[-1] / STALE_FACTOR
             advice = "a new optimizer, or the state that belongs to these weights"
             yield observe(
                 Evidence("root of the optimizer's second moments", moments[-1]),
-                Evidence(name, last.largest_gradient, "", limit),
+                Evidence(name, largest, "", limit),
                 Change("loop", advice),
                 since=snapshots[0].step,
                 suspects=("optimizer-numerics", "learning-rate-low"),

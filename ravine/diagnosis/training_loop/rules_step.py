@@ -302,38 +302,34 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     event = history.nonfinite
     if event is None:
         return
-    evidence = [Evidence(f"{event.what} not finite", None, "", None, f"first at step {event.step}")]
+    seen: list[Evidence | Change] = []
     grew = event.highest_loss > GROWN_LOSS_FACTOR * max(abs(event.first_loss), 1e-12)
     cause, confidence, suspects = "exploding", "medium", ("learning-rate-high", "input-scale")
-    changes = ()
     if event.nonfinite_inputs:
         cause, confidence, suspects = "data-degenerate", "exact", ()
-        changes = (Change("data", "without NaN and infinities"),)
-        evidence.append(Evidence("inputs of the model not finite", None))
+        seen.append(Evidence("inputs of the model not finite", None))
+        seen.append(Change("data", "without NaN and infinities"))
     elif event.step == 0 and event.what == "loss" and event.where == "loss":
         cause, confidence, suspects = "loss", "high", ("output-activation", "target-scale")
         why = "finite: the loss function makes the number"
-        evidence.append(Evidence("outputs of the model", None, "", None, why))
+        seen.append(Evidence("outputs of the model", None, "", None, why))
     elif event.what == "gradient" and not grew:
         cause, suspects = "loss", ("exploding", "learning-rate-high")
         why = "still finite: a root, logarithm or quotient at 0"
-        evidence.append(Evidence("loss", event.last_loss, "", None, why))
+        seen.append(Evidence("loss", event.last_loss, "", None, why))
     elif event.step > 0:
         cause, confidence = "learning-rate-high", "high" if grew else "medium"
         suspects = ("exploding", "input-scale", "optimizer-numerics")
-        if any(
-            s.gradient.passes > 1 and not s.gradient.discarded and s.loss_scale == 1.0
-            for s in history.snapshots
-        ):  # gradients of several batches are added, not averaged
-            suspects = ("loss-reduction", *suspects)
+        unscaled = (s.gradient for s in history.snapshots if s.loss_scale == 1.0)
+        if any(g.passes > 1 and not g.discarded for g in unscaled):
+            suspects = ("loss-reduction", *suspects)  # gradients of batches are added, not averaged
         first = f"the first was {event.first_loss:.3g}"
-        evidence.append(Evidence("highest loss before", event.highest_loss, "", None, first))
+        seen.append(Evidence("highest loss before", event.highest_loss, "", None, first))
         if event.lr > 0:  # known
-            changes = (Change("lr", event.lr / 10),)
-            evidence.append(Evidence("learning rate", event.lr))
+            seen += [Evidence("learning rate", event.lr), Change("lr", event.lr / 10)]
     yield observe(
-        *evidence,
-        *changes,
+        Evidence(f"{event.what} not finite", None, "", None, f"first at step {event.step}"),
+        *seen,
         where=event.where,
         since=event.step,
         cause=cause,
