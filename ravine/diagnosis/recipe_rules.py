@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, observe, rule, symptom
 from ravine.finding import Change, Evidence
 
 PENALTY_DIFFERENCE = 1e-9  # of a penalty from its formula, relative, in float64
@@ -104,7 +104,7 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
         )
 
 
-@rule(
+@symptom(
     "RVN-C03",
     "warning",
     "architecture-too-small",
@@ -118,7 +118,6 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
         "too-few-steps",
     ),
     picture="initial-loss",
-    symptom=True,
 )
 def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     fit = require_measured(profile.small_batch)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from ravine.diagnosis.initialization.profile import ActivationStats, LayerStats, StartProfile
-from ravine.diagnosis.rule import Observation, join_names, observe, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule, symptom
 from ravine.finding import Change, Evidence
 
 HIGH_LOSS_RATIO = 30.0  # times the loss of the best constant answer
@@ -24,7 +24,7 @@ SLOW_MOMENTUM, FAST_MOMENTUM = 1e-3, 0.99
 HIGH_DROPOUT = 0.8
 
 
-@rule(
+@symptom(
     "RVN-I13",
     "note",
     "initialization",
@@ -33,7 +33,6 @@ HIGH_DROPOUT = 0.8
     also=("input-scale", "saturation", "exploding", "target-scale", "leakage"),
     explains=("RVN-I17",),
     picture="initial-loss",
-    symptom=True,
 )
 def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     first, baselines = start.first_loss.value, start.loss.baselines
@@ -79,7 +78,7 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
         )
 
 
-@rule(
+@symptom(
     "RVN-I14",
     "warning",
     "vanishing",
@@ -88,7 +87,6 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     also=("initialization", "exploding", "architecture-too-deep", "hidden-activation"),
     explains=("RVN-I13", "RVN-I17", "RVN-C03"),
     picture="deep-tanh",
-    symptom=True,
 )
 def fading_signal(start: StartProfile) -> Iterator[Observation]:
     flow = start.network.flow
@@ -127,7 +125,7 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     )
 
 
-@rule(
+@symptom(
     "RVN-I15",
     "warning",
     "dead-units",
@@ -136,7 +134,6 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     also=("initialization", "input-scale"),
     explains=("RVN-C03",),
     picture="activations",
-    symptom=True,
 )
 def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     found = [a for a in _hidden_activations(start) if a.values_per_unit >= MIN_UNIT_VALUES]
@@ -154,7 +151,7 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     )
 
 
-@rule(
+@symptom(
     "RVN-I16",
     "warning",
     "saturation",
@@ -163,7 +160,6 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     also=("initialization", "input-scale"),
     explains=("RVN-I17", "RVN-C03"),
     picture="activations",
-    symptom=True,
 )
 def saturated_units(start: StartProfile) -> Iterator[Observation]:
     symmetric = ("tanh", "hardtanh", "softsign")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import (
     SHORT_DISTANCE,
     SHORT_RUN,
@@ -34,7 +34,7 @@ FLAT_GAIN = 0.01  # of the fall
 SOLVED_LOSS = 0.05  # of the constant's loss: nothing is left to gain
 
 
-@rule(
+@symptom(
     "RVN-T06",
     "note",
     "too-few-steps",
@@ -42,7 +42,6 @@ SOLVED_LOSS = 0.05  # of the constant's loss: nothing is left to gain
     needs="ended",
     also=("learning-rate-low",),
     picture="rates-and-batches",
-    symptom=True,
 )
 def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     if curves.outcome != "finished":
@@ -101,7 +100,7 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     )
 
 
-@rule(
+@symptom(
     "RVN-T09",
     "note",
     "schedule",
@@ -110,7 +109,6 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     also=("learning-rate-low",),
     explains=("RVN-T06", "RVN-T10"),
     picture="schedules",
-    symptom=True,
 )
 def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     lr = curves.updates.lr
@@ -143,7 +141,7 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     )
 
 
-@rule(
+@symptom(
     "RVN-T10",
     "note",
     "schedule",
@@ -151,7 +149,6 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     needs="ended",
     also=("learning-rate-high", "architecture-too-small"),
     picture="early-stopping",
-    symptom=True,
 )
 def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     curve, null = curves.losses.monitored_curve, curves.null_monitored

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT, lower_rate
 from ravine.diagnosis.training_curves.onset import with_onset
 from ravine.diagnosis.training_curves.progress import MIN_FALL, measure_fall
@@ -22,7 +22,7 @@ EARLY_BEST = 0.1  # of the budget
 EARLY_BEST_SHARE = 0.3  # of the budget: before, nothing is said of an early best
 
 
-@rule(
+@symptom(
     "RVN-T05",
     "warning",
     "overfitting",
@@ -30,7 +30,6 @@ EARLY_BEST_SHARE = 0.3  # of the budget: before, nothing is said of an early bes
     needs="validation",
     also=("labels",),
     picture="early-stopping",
-    symptom=True,
 )
 @with_onset
 def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
@@ -147,7 +146,7 @@ def _score_stays(curves: TrainingCurves, best: int) -> bool:
     return now >= then - min(spread, 0.05)
 
 
-@rule(
+@symptom(
     "RVN-T14",
     "warning",
     "learning-rate-high",
@@ -155,7 +154,6 @@ def _score_stays(curves: TrainingCurves, best: int) -> bool:
     needs="validation",
     also=("schedule", "exploding"),
     picture="schedules",
-    symptom=True,
 )
 @with_onset
 def early_best(curves: TrainingCurves) -> Iterator[Observation]:

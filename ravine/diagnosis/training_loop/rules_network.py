@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from ravine.diagnosis.op_names import AFFINE_NODES, CONVOLUTION_NODES, LINEAR_NODES
-from ravine.diagnosis.rule import Observation, join_names, observe, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule, symptom
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import InactiveUnits, LoopHistory
 from ravine.finding import Change, Evidence
@@ -70,7 +70,7 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
         )
 
 
-@rule(
+@symptom(
     "RVN-S03",
     "warning",
     "dead-units",
@@ -78,7 +78,6 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
     also=("learning-rate-high", "initialization", "input-scale"),
     explains=("RVN-N02",),
     picture="activations",
-    symptom=True,
 )
 def dead_relu_units(history: LoopHistory) -> Iterator[Observation]:
     last: dict[str, InactiveUnits] = {}

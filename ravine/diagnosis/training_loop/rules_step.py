@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from ravine.diagnosis.rule import Observation, join_names, observe, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule, symptom
 from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot, WatchedParameter
 from ravine.finding import Change, Evidence
 
@@ -279,7 +279,7 @@ def _is_unchanged(snapshot: StepSnapshot) -> bool:
     return fraction is not None and fraction > UNCHANGED_FRACTION
 
 
-@rule(
+@symptom(
     "RVN-N01",
     "error",
     "learning-rate-high",
@@ -296,7 +296,6 @@ def _is_unchanged(snapshot: StepSnapshot) -> bool:
         "target-scale",
     ),
     picture="range-test",
-    symptom=True,
 )
 def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     event = history.nonfinite
@@ -339,14 +338,13 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     )
 
 
-@rule(
+@symptom(
     "RVN-N02",
     "error",
     "detached-graph",
     confidence="medium",
     needs="snapshots",
     also=("dead-units", "learning-rate-low"),
-    symptom=True,
 )
 def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
     losses = history.loss.first[:EQUAL_LOSSES]
