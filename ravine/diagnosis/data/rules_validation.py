@@ -68,16 +68,12 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
     if moved or stretched:
         name, of = "distance of a column's median from that in training", "median of all columns"
         limit = MEDIAN_STRETCH if ratio > 1 else 1 / MEDIAN_STRETCH
+        distance = Evidence(name, shift.median_shift, "spreads", MEDIAN_SHIFT, of)
+        spread = Evidence("spread over that in training", ratio, "", limit, of)
         change = Change("data", "mean and spread of the training examples, for both")
-        yield observe(
-            Evidence(name, shift.median_shift, "spreads", MEDIAN_SHIFT, of),
-            Evidence("spread over that in training", ratio, "", limit, of),
-            change,
-            where="validation",
-            severity="" if several else "note",
-            confidence="" if several else "medium",
-            suspects=("split", "normalization"),
-        )
+        about = {} if several else {"severity": "note", "confidence": "medium"}
+        suspects = ("split", "normalization")
+        yield observe(distance, spread, change, where="validation", suspects=suspects, **about)
     elif abs(shift.largest_shift) > COLUMN_SHIFT and shift.largest_z > SURE_SHIFT:
         name = "distance of its median from that in training"
         change = Change("data", "a random split, unless new data will differ like this")

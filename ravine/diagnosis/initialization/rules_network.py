@@ -41,12 +41,10 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     if first is None or base <= 0:
         return
     if first < LOW_LOSS_FRACTION * null:
-        yield observe(
-            Evidence("first loss", first, "", LOW_LOSS_FRACTION * null),
-            Evidence("loss of the best constant answer", null),
-            title="the first loss is far below that of guessing",
-            cause="leakage",
-        )
+        low = Evidence("first loss", first, "", LOW_LOSS_FRACTION * null)
+        constant = Evidence("loss of the best constant answer", null)
+        title = "the first loss is far below that of guessing"
+        yield observe(low, constant, title=title, cause="leakage")
     if not first > HIGH_LOSS_RATIO * base:
         return
     evidence = (
@@ -58,24 +56,13 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     if layer is not None:
         name, usual = f"weights of {layer.where}, root mean square", "usual for so many inputs"
         weights = Evidence(name, layer.weight_rms, "", layer.expected_rms, usual)
-        yield observe(
-            *evidence,
-            weights,
-            Change("init", "weights that fit the width"),
-            where=layer.where,
-            severity="warning",
-            confidence="high",
-            suspects=("saturation", "exploding"),
-        )
+        change, suspects = Change("init", "weights that fit the width"), ("saturation", "exploding")
+        sure = {"severity": "warning", "confidence": "high"}
+        yield observe(*evidence, weights, change, where=layer.where, suspects=suspects, **sure)
     else:
         spread = Evidence("spread of the inputs", start.first_loss.input_spread)
-        yield observe(
-            *evidence,
-            spread,
-            Change("input.scale", "standardize"),
-            cause="input-scale",
-            suspects=("initialization", "target-scale"),
-        )
+        change, suspects = Change("input.scale", "standardize"), ("initialization", "target-scale")
+        yield observe(*evidence, spread, change, cause="input-scale", suspects=suspects)
 
 
 @symptom(
@@ -141,14 +128,11 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     if a is None or a.dead_units < SOME_DEAD_FRACTION * a.units:
         return
     limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
-    yield observe(
-        Evidence("units that no example activates", a.dead_units, "", limit, where),
-        Change("init", "biases of 0"),
-        Change("activation", "leaky_relu"),
-        where=a.where,
-        severity="warning" if a.dead_units >= limit else "note",
-        suspects=("initialization", "input-scale"),
-    )
+    dead = Evidence("units that no example activates", a.dead_units, "", limit, where)
+    changes = Change("init", "biases of 0"), Change("activation", "leaky_relu")
+    severity = "warning" if a.dead_units >= limit else "note"
+    suspects = ("initialization", "input-scale")
+    yield observe(dead, *changes, where=a.where, severity=severity, suspects=suspects)
 
 
 @symptom(
@@ -241,13 +225,9 @@ def stale_statistics(start: StartProfile) -> Iterator[Observation]:
             yield observe(momentum, mean, std, change, where=norm.where)
             return
         if norm.momentum > FAST_MOMENTUM:
-            yield observe(
-                Evidence(name, norm.momentum, "", FAST_MOMENTUM),
-                change,
-                where=norm.where,
-                severity="note",
-                title="batch normalization remembers the last batch only",
-            )
+            momentum = Evidence(name, norm.momentum, "", FAST_MOMENTUM)
+            title = "batch normalization remembers the last batch only"
+            yield observe(momentum, change, where=norm.where, severity="note", title=title)
             return
 
 

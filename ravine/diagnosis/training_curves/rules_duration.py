@@ -128,17 +128,13 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     gain, gained = further_gain(before, curve)
     falling = gained > 0 and gain > FURTHER_GAIN * gained
     name, limit = "of the steps had under 1 % of the highest learning rate", 100 * WASTED_SHARE
-    evidence = [Evidence(name, 100 * rest, "%", limit)]
+    seen: list[Evidence | Change] = [Evidence(name, 100 * rest, "%", limit)]
     if falling:
         name = "it was still falling: as many steps again would gain"
-        evidence.append(Evidence(name, 100 * gain / gained, "%", 100 * FURTHER_GAIN))
-    yield observe(
-        *evidence,
-        Change("schedule", "one that lasts the whole run"),
-        since=end,
-        severity="warning" if falling else "note",
-        suspects=("learning-rate-low",),
-    )
+        seen.append(Evidence(name, 100 * gain / gained, "%", 100 * FURTHER_GAIN))
+    seen.append(Change("schedule", "one that lasts the whole run"))
+    severity = "warning" if falling else "note"
+    yield observe(*seen, since=end, severity=severity, suspects=("learning-rate-low",))
 
 
 @symptom(
@@ -165,9 +161,6 @@ def plateau(curves: TrainingCurves) -> Iterator[Observation]:
         return
     share, whole = 100 * gained / fall, "of all that was gained"
     late = Evidence("gained in the second half", share, "%", 100 * FLAT_GAIN, whole)
-    yield observe(
-        late,
-        Evidence("loss at the end", float(curve.values[-1])),
-        since=int(curve.steps[half - 1]),
-        suspects=("learning-rate-high", "architecture-too-small"),
-    )
+    end = Evidence("loss at the end", float(curve.values[-1]))
+    since, suspects = int(curve.steps[half - 1]), ("learning-rate-high", "architecture-too-small")
+    yield observe(late, end, since=since, suspects=suspects)

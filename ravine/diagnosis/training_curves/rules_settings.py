@@ -36,20 +36,7 @@ IDLE_CAUSES = {  # by the setting of a technique that did nothing
 POOR_LOSS = 0.5  # of the constant's loss
 
 
-@symptom(
-    "RVN-T11",
-    "note",
-    "optimizer",
-    needs="effects",
-    also=(
-        "gradient-clipping",
-        "over-regularized",
-        "schedule",
-        "imbalance",
-        "loss",
-        "too-few-steps",
-    ),
-)
+@symptom("RVN-T11", "note", "optimizer", needs="effects", also=tuple(IDLE_CAUSES.values()))
 def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
     if not curves.has_ended or curves.outcome == "diverged":
         return

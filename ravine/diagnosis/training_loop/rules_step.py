@@ -95,12 +95,10 @@ def gradients_cleared_before_step(history: LoopHistory) -> Iterator[Observation]
         if any(not g.norm_after_backward or g.norm_at_step for g in gradients):
             continue
         if not any(s.has_gradient for s in snapshots):
-            yield observe(
-                Evidence("gradient norm after backward", gradients[-1].norm_after_backward),
-                Evidence("gradient norm at the step", gradients[-1].norm_at_step or 0.0),
-                Change("loop", "zero_grad before backward, or after step"),
-                since=snapshots[0].step,
-            )
+            after = Evidence("gradient norm after backward", gradients[-1].norm_after_backward)
+            at_step = Evidence("gradient norm at the step", gradients[-1].norm_at_step or 0.0)
+            change = Change("loop", "zero_grad before backward, or after step")
+            yield observe(after, at_step, change, since=snapshots[0].step)
 
 
 @rule("RVN-L04", "error", "step-order", needs="forward", explains=("RVN-L02", "RVN-L03", "RVN-N02"))
@@ -157,16 +155,14 @@ def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
     modes = history.model.modes
     steps, was_training = modes.evaluation_steps, modes.was_training
     if steps >= AGREEING_STEPS and modes.in_evaluation:
-        before = "after steps in training mode"
-        before = before if was_training else "the model never was in training mode"
-        yield observe(
-            Evidence("steps in a row in evaluation mode", steps, "", 0, before),
-            Evidence("dropout and batch norm modules", modes.in_evaluation),
-            Change("loop", "model.train() before training goes on"),
-            where=join_names(modes.names),
-            since=max(0, history.steps - steps),
-            severity="error" if was_training else "warning",
-        )
+        severity, before = "error", "after steps in training mode"
+        if not was_training:
+            severity, before = "warning", "the model never was in training mode"
+        in_row = Evidence("steps in a row in evaluation mode", steps, "", 0, before)
+        count = Evidence("dropout and batch norm modules", modes.in_evaluation)
+        change = Change("loop", "model.train() before training goes on")
+        where, since = join_names(modes.names), max(0, history.steps - steps)
+        yield observe(in_row, count, change, where=where, since=since, severity=severity)
 
 
 @rule(
