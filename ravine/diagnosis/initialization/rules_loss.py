@@ -36,14 +36,11 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
         return
     change = Change("loss", "cross_entropy on logits")
     if form.unbounded and not form.gives:
-        text = "it falls in proportion to them"
-        yield observe(
-            Evidence("lowest loss of logits that grow", -math.inf, "", 0.0, text),
-            change,
-            where=form.last_at,
-            title="the loss takes log-probabilities and gets any numbers",
-            suspects=("output-activation",),
-        )
+        name, text = "lowest loss of logits that grow", "it falls in proportion to them"
+        evidence = Evidence(name, -math.inf, "", 0.0, text)
+        title = "the loss takes log-probabilities and gets any numbers"
+        suspects = ("output-activation",)
+        yield observe(evidence, change, where=form.last_at, title=title, suspects=suspects)
     elif form.gives == "probabilities":
         name, text = "slope of the loss in the right probability", "the same however wrong it is"
         yield observe(

@@ -61,13 +61,11 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
         exception = 2 * len(pairs) < len(places) - 1  # most layers do have a nonlinearity
         name = "layers without a nonlinearity between them"
         effect = "together they can do no more than one"
-        yield observe(
-            Evidence(name, len(pairs) + 1, "", 1, effect),
-            Change("model", "an activation between these layers"),
-            where=join_names(f"between {a} and {b}" for a, b in reversed(pairs)),
-            since=0,
-            severity="note" if exception else "warning",
-        )
+        evidence = Evidence(name, len(pairs) + 1, "", 1, effect)
+        change = Change("model", "an activation between these layers")
+        where = join_names(f"between {a} and {b}" for a, b in reversed(pairs))
+        severity = "note" if exception else "warning"
+        yield observe(evidence, change, where=where, since=0, severity=severity)
 
 
 @symptom(
