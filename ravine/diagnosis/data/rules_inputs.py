@@ -108,6 +108,5 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
         name = "copies with another target than the first"
         evidence = Evidence(name, copies.contradicted, "", 0, of)
         change = Change("data", "check how the targets are read")
-        yield observe(
-            evidence, change, cause="labels", title="copies of an input have other targets"
-        )
+        title = "copies of an input have other targets"
+        yield observe(evidence, change, cause="labels", title=title)

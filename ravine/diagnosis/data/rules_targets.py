@@ -142,6 +142,5 @@ def missing_outputs(data: DataProfile) -> Iterator[Observation]:
     elif below:
         text = "right only if the loss leaves them out"
         evidence = Evidence("targets below 0", below, "", 0, text)
-        yield observe(
-            evidence, Change("data", "labels from 0"), severity="note", confidence="medium"
-        )
+        change = Change("data", "labels from 0")
+        yield observe(evidence, change, severity="note", confidence="medium")

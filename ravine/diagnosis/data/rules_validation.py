@@ -42,9 +42,8 @@ def leaked_examples(data: DataProfile) -> Iterator[Observation]:
     text = f"{100 * share:.0f} % of {copies.validation_compared}; chance gives about {chance:.0f}"
     evidence = Evidence(name, copies.overlap, "", chance, text)
     change = Change("data", "take copies out before splitting")
-    yield observe(
-        evidence, change, where="validation", severity="" if share >= LEAKED_FRACTION else "note"
-    )
+    severity = "" if share >= LEAKED_FRACTION else "note"
+    yield observe(evidence, change, where="validation", severity=severity)
 
 
 @rule(
@@ -123,17 +122,13 @@ def _unseen_classes(train: Mapping[int, int], new: Mapping[int, int]) -> Iterato
     if count:
         name = "validation targets of classes that training lacks"
         which = f"of {total}: class {join_names(map(str, unseen))}"
-        yield observe(
-            Evidence(name, count, "", 0, which),
-            change,
-            where="validation",
-            severity="" if count >= max(MIN_UNSEEN, UNSEEN_FRACTION * total) else "note",
-        )
+        evidence = Evidence(name, count, "", 0, which)
+        severity = "" if count >= max(MIN_UNSEEN, UNSEEN_FRACTION * total) else "note"
+        yield observe(evidence, change, where="validation", severity=severity)
     elif sum(n >= MIN_EXAMPLES for n in expected) > 1 and sum(n > 0 for n in new.values()) == 1:
         evidence = Evidence("classes in validation", 1, "", None, f"training has {len(train)}")
-        yield observe(
-            evidence, change, where="validation", title="validation examples are all of one class"
-        )
+        title = "validation examples are all of one class"
+        yield observe(evidence, change, where="validation", title=title)
 
 
 @rule("RVN-D18", "warning", "labels", confidence="high", needs="baseline", explains=("RVN-D14",))

@@ -142,9 +142,8 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     if found.missing == "frozen":
         evidence = Evidence("parameters that learn", 0, "", 1)
         change = Change("model", "requires_grad_(True) for what is to learn")
-        yield observe(
-            evidence, change, title="no parameter requires a gradient", cause="frozen-parameters"
-        )
+        title = "no parameter requires a gradient"
+        yield observe(evidence, change, title=title, cause="frozen-parameters")
     elif found.missing:
         reason = {
             "outputs": "the outputs have no graph: detach, no_grad, numpy or argmax in the model",

@@ -54,9 +54,8 @@ def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
         left_out = Evidence("parameters of the model in no optimizer", len(missing), "", 0)
         evidence = Evidence(name, len(unused), "", 0)
         change = Change("optimizer", "build it after the model is complete")
-        yield observe(
-            evidence, left_out, change, where=join_names(p.name for p in missing), since=0
-        )
+        where = join_names(p.name for p in missing)
+        yield observe(evidence, left_out, change, where=where, since=0)
 
 
 @rule("RVN-L07", "error", "parameters-not-in-optimizer", needs="steps")

@@ -79,9 +79,8 @@ def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     if step is not None:
         evidence = Evidence("inspected steps in a row without any gradient", AGREEING_STEPS, "", 0)
         change = Change("loop", "loss.backward() before optimizer.step()")
-        yield observe(
-            evidence, change, since=step, suspects=("detached-graph", "parameters-not-in-optimizer")
-        )
+        suspects = ("detached-graph", "parameters-not-in-optimizer")
+        yield observe(evidence, change, since=step, suspects=suspects)
 
 
 @rule("RVN-L03", "error", "zero-grad", needs="snapshots", explains=("RVN-N02", "RVN-L02"))
@@ -210,9 +209,8 @@ def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
             same = "the same at every step" if one_norm else ""
             clipped = Evidence("share of the gradient left after clipping", left, "%", limit)
             norm = Evidence("gradient norm at the step", norms[-1], "", None, same)
-            yield observe(
-                clipped, norm, step_size, change, since=snapshots[0].step, suspects=suspects
-            )
+            since = snapshots[0].step
+            yield observe(clipped, norm, step_size, change, since=since, suspects=suspects)
 
 
 def _kept_fraction(snapshot: StepSnapshot) -> float | None:
