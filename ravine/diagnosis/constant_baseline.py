@@ -31,12 +31,7 @@ class ConstantAnswer:
 
 
 def find_best_constant(
-    loss: Loss,
-    outputs: Tensor,
-    targets: Tensor,
-    *,
-    output_kind: str = "",
-    class_axis: int = -1,
+    loss: Loss, outputs: Tensor, targets: Tensor, *, output_kind: str = "", class_axis: int = -1
 ) -> ConstantAnswer | None:
     """The best output that is the same for all examples (of tokens: and for all places), as the
     kind of number that the outputs [N, ...] are.

@@ -1,6 +1,4 @@
-"""What a finding means, for a reader: the page of a code, the list of all codes, and the codes that
-name a cause.
-"""
+"""Pages for a reader: what a code means, all codes by family, and the codes that name a cause."""
 
 from __future__ import annotations
 

@@ -58,14 +58,11 @@ MATMUL_FUNCTIONS = frozenset({"matmul", "__matmul__", "__rmatmul__", "mm", "addm
 EMBEDDING_FUNCTIONS = frozenset({"embedding", "embedding_bag"})
 RECURRENT_FUNCTIONS = frozenset({"gru", "lstm", "rnn_tanh", "rnn_relu"})
 FUSED_FUNCTIONS = RECURRENT_FUNCTIONS | {"multi_head_attention_forward"}  # nonlinear within
-WEIGHT_FUNCTIONS = (  # combine features, whatever the form
-    AFFINE_FUNCTIONS
-    | MATMUL_FUNCTIONS
-    | FUSED_FUNCTIONS
-    | frozenset(
-        "baddbmm bilinear bmm einsum gru_cell lstm_cell rnn_relu_cell rnn_tanh_cell "
-        "scaled_dot_product_attention".split()
-    )
+# combine features, whatever the form
+WEIGHT_FUNCTIONS = AFFINE_FUNCTIONS | MATMUL_FUNCTIONS | FUSED_FUNCTIONS
+WEIGHT_FUNCTIONS |= frozenset(
+    "baddbmm bilinear bmm einsum gru_cell lstm_cell rnn_relu_cell rnn_tanh_cell "
+    "scaled_dot_product_attention".split()
 )
 SATURATING_FUNCTIONS = frozenset("hardsigmoid sigmoid sigmoid_ softsign tanh tanh_".split())
 ACTIVATION_FUNCTIONS = SATURATING_FUNCTIONS | frozenset(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, observe, rule, symptom
 from ravine.finding import Change, Evidence
 
 PENALTY_DIFFERENCE = 1e-9  # of a penalty from its formula, relative, in float64
@@ -87,24 +87,16 @@ def require_measured(result: Measured | Exception | None) -> Measured:
 def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
     effect = require_measured(profile.penalty)
     if not effect.rises:
-        evidence = Evidence(
-            "added by the penalties at 1 to 100 times their strength",
-            effect.added[-1],
-            limit=0.0,
-            text="nothing more at a higher one",
-        )
+        name = "added by the penalties at 1 to 100 times their strength"
+        evidence = Evidence(name, effect.added[-1], "", 0.0, "nothing more at a higher one")
         yield observe(evidence, where="penalties")
     elif effect.difference is not None and effect.difference > PENALTY_DIFFERENCE:
-        name = "difference from the formula"
-        yield observe(
-            Evidence(name, effect.difference, "relative", PENALTY_DIFFERENCE),
-            where="penalties",
-            title="a penalty is not what its formula says",
-            severity="error",
-        )
+        name, title = "difference from the formula", "a penalty is not what its formula says"
+        evidence = Evidence(name, effect.difference, "relative", PENALTY_DIFFERENCE)
+        yield observe(evidence, where="penalties", title=title, severity="error")
 
 
-@rule(
+@symptom(
     "RVN-C03",
     "warning",
     "architecture-too-small",
@@ -118,7 +110,6 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
         "too-few-steps",
     ),
     picture="initial-loss",
-    symptom=True,
 )
 def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     fit = require_measured(profile.small_batch)
@@ -139,21 +130,14 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
         )
         return
     nearest = min(fit.attempts, key=lambda a: a.least_loss)
-    evidence = Evidence(
-        "least loss",
-        nearest.least_loss,
-        limit=LEARNED_LOSS * fit.constant_loss,
-        text=f"of {fit.examples} examples; the best constant answer has {fit.constant_loss:.3g}",
-    )
+    limit = LEARNED_LOSS * fit.constant_loss
+    text = f"of {fit.examples} examples; the best constant answer has {fit.constant_loss:.3g}"
+    evidence = Evidence("least loss", nearest.least_loss, "", limit, text)
     half = HALF_LEARNED_LOSS * fit.constant_loss
     if _is_far(nearest) and nearest.least_loss < half < own.least_loss:
-        yield observe(
-            evidence,
-            Change(fit.lr_path, nearest.lr),
-            where=fit.lr_path,
-            cause="learning-rate-low" if nearest.factor > 1 else "learning-rate-high",
-            suspects=("architecture-too-small",),
-        )
+        cause = "learning-rate-low" if nearest.factor > 1 else "learning-rate-high"
+        change, suspects = Change(fit.lr_path, nearest.lr), ("architecture-too-small",)
+        yield observe(evidence, change, where=fit.lr_path, cause=cause, suspects=suspects)
     else:
         yield observe(evidence, where="network", suspects=("hidden-activation", "initialization"))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from ravine.diagnosis.explanation import Explanation, read_explanation
 from ravine.finding import Change, Checks, Evidence, Finding, Trial
@@ -40,6 +40,9 @@ class Observation:
     trial: Trial | None = None  # of the rules that read trials
 
 
+FindFault: TypeAlias = Callable[[Any], Iterable[Observation]]
+
+
 def observe(*seen: Evidence | Change | None, **about: Any) -> Observation:
     """An observation of evidence and what to change; `about` are its other fields."""
     evidence = tuple(each for each in seen if isinstance(each, Evidence))
@@ -62,7 +65,7 @@ class Rule:
     cause: str
     severity: str
     needs: str
-    find: Callable[[Any], Iterable[Observation]]
+    find: FindFault
     confidence: str = "exact"
     explains: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
@@ -95,9 +98,7 @@ class Rule:
         return [Finding(**self._defaults | settings) for settings in given]
 
 
-def rule(
-    code: str, severity: str, cause: str, **about: Any
-) -> Callable[[Callable[[Any], Iterable[Observation]]], Rule]:
+def rule(code: str, severity: str, cause: str, **about: Any) -> Callable[[FindFault], Rule]:
     """Make a function that finds a fault the rule of a code; `about` are further fields of `Rule`.
 
     >>> @rule("RVN-L01", "error", "zero-grad", needs="snapshots")
@@ -108,6 +109,11 @@ def rule(
     ('RVN-L01', 1)
     """
     return lambda find: Rule(code=code, severity=severity, cause=cause, find=find, **about)
+
+
+def symptom(code: str, severity: str, cause: str, **about: Any) -> Callable[[FindFault], Rule]:
+    """A rule that says that something goes wrong, not why."""
+    return rule(code, severity, cause, symptom=True, **about)
 
 
 def collect_rules(*modules: ModuleType) -> tuple[Rule, ...]:

@@ -327,7 +327,7 @@ def test_images_that_were_not_read():
     [
         (torch.rand(9, 4), torch.arange(9) % 3, "classes"),
         (torch.rand(9, 4), torch.rand(9), "number"),
-        (torch.rand(9, 4), torch.rand(9, 1).round(), "binary"),
+        (torch.rand(9, 4), (torch.arange(9.0) % 2)[:, None], "binary"),
         (torch.rand(9, 4), torch.rand(9, 3), "numbers"),
         (torch.rand(9, 4), torch.eye(3).repeat(3, 1), "classes"),
         (torch.rand(9, 1, 4, 4), torch.rand(9, 2), "numbers"),

@@ -22,14 +22,11 @@ def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
     for broken in data.not_finite:
         # one of several numbers: a mask in the loss may leave them out
         several = broken.where.startswith("target ")
+        about = {"severity": "note", "confidence": "medium"} if several else {}
         counts = f"of {data.rows}: {broken.nans} NaN, {broken.infinities} infinite"
-        yield observe(
-            Evidence("examples with NaN or infinity", broken.rows, "", 0, counts),
-            Change("data", "leave these examples out, or fill them in"),
-            where=broken.where,
-            severity="note" if several else "",
-            confidence="medium" if several else "",
-        )
+        evidence = Evidence("examples with NaN or infinity", broken.rows, "", 0, counts)
+        change = Change("data", "leave these examples out, or fill them in")
+        yield observe(evidence, change, where=broken.where, **about)
 
 
 @rule("RVN-D02", "error", "data-degenerate", needs="duplicates", explains=("RVN-D14",))
@@ -89,13 +86,10 @@ def leaking_columns(data: DataProfile) -> Iterator[Observation]:
         name = f"{score} of all others together"
         text = f"the best constant has {column.null_score:.3g}"
         without = f"without {column.where}, if it is not known when predicting"
-        yield observe(
-            Evidence(f"{score} of this column alone", column.score),
-            Evidence(name, column.rest_score, "", None, text),
-            Change("data", without),
-            where=column.where,
-            severity="" if far_behind and column.rest_informative else "note",
-        )
+        alone = Evidence(f"{score} of this column alone", column.score)
+        rest = Evidence(name, column.rest_score, "", None, text)
+        severity = "" if far_behind and column.rest_informative else "note"
+        yield observe(alone, rest, Change("data", without), where=column.where, severity=severity)
 
 
 @rule(
@@ -114,6 +108,5 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
         name = "copies with another target than the first"
         evidence = Evidence(name, copies.contradicted, "", 0, of)
         change = Change("data", "check how the targets are read")
-        yield observe(
-            evidence, change, cause="labels", title="copies of an input have other targets"
-        )
+        title = "copies of an input have other targets"
+        yield observe(evidence, change, cause="labels", title=title)

@@ -76,12 +76,9 @@ def uneven_classes(data: DataProfile) -> Iterator[Observation]:
     elif evenness < UNEVEN_CLASSES:
         share = f"{100 * count / sum(present.values()):.2g} %"
         name = "evenness of the classes, (exp H - 1) / (K - 1)"
-        yield observe(
-            Evidence(name, evenness, "", UNEVEN_CLASSES),
-            Evidence("examples of the rarest class", count, "", None, share),
-            Change("loss", "weights by class"),
-            where=f"class {rarest}",
-        )
+        uneven = Evidence(name, evenness, "", UNEVEN_CLASSES)
+        examples = Evidence("examples of the rarest class", count, "", None, share)
+        yield observe(uneven, examples, Change("loss", "weights by class"), where=f"class {rarest}")
 
 
 @rule("RVN-D13", "warning", "shuffling", confidence="high", needs="order")
@@ -99,11 +96,9 @@ def sorted_examples(data: DataProfile) -> Iterator[Observation]:
     if found:
         shuffled = f"{100 * max(order.shuffled_purity, 0):.0f} % when shuffled"
         limit = 100 * ONE_CLASS_FRACTION
-        yield observe(
-            Evidence(name, 100 * order.purity, "%", limit, shuffled),
-            Change("shuffle", True),
-            severity="note" if data.kind == "number" and not order.is_sorted else "",
-        )
+        evidence = Evidence(name, 100 * order.purity, "%", limit, shuffled)
+        severity = "note" if data.kind == "number" and not order.is_sorted else ""
+        yield observe(evidence, Change("shuffle", True), severity=severity)
 
 
 @rule("RVN-D14", "note", "labels", confidence="medium", needs="baseline")
@@ -147,6 +142,5 @@ def missing_outputs(data: DataProfile) -> Iterator[Observation]:
     elif below:
         text = "right only if the loss leaves them out"
         evidence = Evidence("targets below 0", below, "", 0, text)
-        yield observe(
-            evidence, Change("data", "labels from 0"), severity="note", confidence="medium"
-        )
+        change = Change("data", "labels from 0")
+        yield observe(evidence, change, severity="note", confidence="medium")

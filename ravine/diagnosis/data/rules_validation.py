@@ -42,9 +42,8 @@ def leaked_examples(data: DataProfile) -> Iterator[Observation]:
     text = f"{100 * share:.0f} % of {copies.validation_compared}; chance gives about {chance:.0f}"
     evidence = Evidence(name, copies.overlap, "", chance, text)
     change = Change("data", "take copies out before splitting")
-    yield observe(
-        evidence, change, where="validation", severity="" if share >= LEAKED_FRACTION else "note"
-    )
+    severity = "" if share >= LEAKED_FRACTION else "note"
+    yield observe(evidence, change, where="validation", severity=severity)
 
 
 @rule(
@@ -63,24 +62,17 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
     stretch = max(ratio, 1 / ratio) if ratio > 0 else math.inf
     moved = shift.median_shift > MEDIAN_SHIFT and shift.median_z > SURE_SHIFT / 2
     stretched = stretch > MEDIAN_STRETCH and shift.rows >= MIN_STRETCH_ROWS
-    several = (
-        shift.effective_columns > MIN_EFFECTIVE_COLUMNS
-        or shift.median_shift > FAR_SHIFT
-        or stretch > 2 * MEDIAN_STRETCH
-    )
+    far = shift.median_shift > FAR_SHIFT or stretch > 2 * MEDIAN_STRETCH
+    several = far or shift.effective_columns > MIN_EFFECTIVE_COLUMNS
     if moved or stretched:
         name, of = "distance of a column's median from that in training", "median of all columns"
         limit = MEDIAN_STRETCH if ratio > 1 else 1 / MEDIAN_STRETCH
+        distance = Evidence(name, shift.median_shift, "spreads", MEDIAN_SHIFT, of)
+        spread = Evidence("spread over that in training", ratio, "", limit, of)
         change = Change("data", "mean and spread of the training examples, for both")
-        yield observe(
-            Evidence(name, shift.median_shift, "spreads", MEDIAN_SHIFT, of),
-            Evidence("spread over that in training", ratio, "", limit, of),
-            change,
-            where="validation",
-            severity="" if several else "note",
-            confidence="" if several else "medium",
-            suspects=("split", "normalization"),
-        )
+        about = {} if several else {"severity": "note", "confidence": "medium"}
+        suspects = ("split", "normalization")
+        yield observe(distance, spread, change, where="validation", suspects=suspects, **about)
     elif abs(shift.largest_shift) > COLUMN_SHIFT and shift.largest_z > SURE_SHIFT:
         name = "distance of its median from that in training"
         change = Change("data", "a random split, unless new data will differ like this")
@@ -130,17 +122,13 @@ def _unseen_classes(train: Mapping[int, int], new: Mapping[int, int]) -> Iterato
     if count:
         name = "validation targets of classes that training lacks"
         which = f"of {total}: class {join_names(map(str, unseen))}"
-        yield observe(
-            Evidence(name, count, "", 0, which),
-            change,
-            where="validation",
-            severity="" if count >= max(MIN_UNSEEN, UNSEEN_FRACTION * total) else "note",
-        )
+        evidence = Evidence(name, count, "", 0, which)
+        severity = "" if count >= max(MIN_UNSEEN, UNSEEN_FRACTION * total) else "note"
+        yield observe(evidence, change, where="validation", severity=severity)
     elif sum(n >= MIN_EXAMPLES for n in expected) > 1 and sum(n > 0 for n in new.values()) == 1:
         evidence = Evidence("classes in validation", 1, "", None, f"training has {len(train)}")
-        yield observe(
-            evidence, change, where="validation", title="validation examples are all of one class"
-        )
+        title = "validation examples are all of one class"
+        yield observe(evidence, change, where="validation", title=title)
 
 
 @rule("RVN-D18", "warning", "labels", confidence="high", needs="baseline", explains=("RVN-D14",))

@@ -175,27 +175,21 @@ class _CallRecorder(TorchFunctionMode):
         outputs = nested_tensors(result)
         if outputs and not name.startswith("__set") and name != "backward":
             dim = _softmax_dim(args, kwargs) if "softmax" in name else None
-            self._record(name, inputs, outputs, source, dim)
+            where, first = self.open_modules[-1] if self.open_modules else "", outputs[0]
+            weight, slope = _find_weight(name, inputs), RELATIVE_SLOPES.get(name)
+            relative = slope(first.detach()) if slope is not None else None
+            call = FunctionCall(name, where, tuple(inputs), first, weight, source, relative, dim)
+            self._remember(call, outputs)
         return result
 
-    def _record(
-        self,
-        name: str,
-        inputs: list[Tensor],
-        outputs: list[Tensor],
-        source: SourceLayer | None,
-        dim: int | None,
-    ) -> None:
-        where, first = self.open_modules[-1] if self.open_modules else "", outputs[0]
-        weight = _find_weight(name, inputs)
-        slope = RELATIVE_SLOPES[name](first.detach()) if name in RELATIVE_SLOPES else None
-        call = FunctionCall(name, where, tuple(inputs), first, weight, source, slope, dim)
+    def _remember(self, call: FunctionCall, outputs: list[Tensor]) -> None:
         self.trace.functions.append(call)
-        if weight is not None or name in FUSED_FUNCTIONS:
-            source = SourceLayer(where, count_units(name, first), unit_dim(name))
+        name, source = call.name, call.source
+        if call.weight is not None or name in FUSED_FUNCTIONS:
+            source = SourceLayer(call.where, count_units(name, call.output), unit_dim(name))
         for tensor in outputs:
             # x.float() of a float tensor is x: whatever made it did so before
-            if name not in VIEW_FUNCTIONS or not any(tensor is t for t in inputs):
+            if name not in VIEW_FUNCTIONS or not any(tensor is t for t in call.inputs):
                 self.trace.made_by[id(tensor)] = call
             if source is not None:
                 self.sources[id(tensor)] = source

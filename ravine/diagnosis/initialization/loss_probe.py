@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -89,16 +89,17 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
             missed += not bool(affected[row]) and int(affected.sum()) == 1
     if not compared:
         return None
-    found = TargetPairing(
-        output_shape=tuple(probed.outputs.shape), target_shape=tuple(targets.shape)
-    )
+    shape, target_shape = tuple(probed.outputs.shape), tuple(targets.shape)
     powers = (1.0, 2.0)  # 2: of a root of a mean
-    if _broadcasts(probed) or any(_is_additive(probed, outputs, power) for power in powers):
-        if _ignores_order(probed, outputs, base):
-            return replace(found, compares_all=True)
-    if missed > MISSED_FRACTION * compared:
-        return replace(found, missed_fraction=missed / compared)
-    return found
+    in_sum = _broadcasts(probed) or any(_is_additive(probed, outputs, power) for power in powers)
+    compares_all = in_sum and _ignores_order(probed, outputs, base)
+    share = missed / compared if missed > MISSED_FRACTION * compared and not compares_all else 0.0
+    return TargetPairing(
+        compares_all=compares_all,
+        missed_fraction=share,
+        output_shape=shape,
+        target_shape=target_shape,
+    )
 
 
 def _jitter_outputs(probed: ProbedLoss) -> Tensor:
@@ -119,11 +120,9 @@ def _change_targets(targets: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Rows, and all targets with one element of the row changed to that of another example."""
     n, flat = len(targets), targets.reshape(len(targets), -1)
     generator = torch.Generator().manual_seed(1)
-    width = flat.shape[1]
-    count = max(n, CHANGED_TARGETS)
-    columns = [int(torch.randint(0, width, (), generator=generator)) for _ in range(count)]
+    columns = torch.randint(0, flat.shape[1], (max(n, CHANGED_TARGETS),), generator=generator)
     values = flat.flatten()[torch.randperm(flat.numel(), generator=generator)]
-    for i, column in enumerate(columns):
+    for i, column in enumerate(columns.tolist()):
         row = i % n
         others = values[values != flat[row, column]]
         if len(others):
@@ -199,14 +198,14 @@ def _indicate_answers(probed: ProbedLoss, kind: str, *, wrong: bool) -> Tensor |
     out, y, axis = probed.outputs, probed.targets, probed.class_axis
     if kind in ("classes", "tokens"):
         classes = out.shape[axis]
-        chosen = (y.clamp(min=0) + (1 if wrong else 0)) % classes
+        chosen = (y.clamp(min=0) + int(wrong)) % classes
         return torch.nn.functional.one_hot(chosen, classes).movedim(-1, axis).to(out)
-    if kind == "labels":
-        yes = y.reshape(out.shape).to(out)
-        return 1 - yes if wrong else yes
-    if kind == "shares":
-        return y.reshape(out.shape).to(out).roll(1 if wrong else 0, -1)
-    return None
+    if kind not in ("labels", "shares"):
+        return None
+    yes = y.reshape(out.shape).to(out)
+    if not wrong:
+        return yes
+    return 1 - yes if kind == "labels" else yes.roll(1, -1)
 
 
 def _encode_answers(yes: Tensor, form: str, axis: int, *, labels: bool) -> Tensor:
@@ -240,11 +239,9 @@ def probe_preference(probed: ProbedLoss, kind: str) -> LossForm | None:
     def loss_of(yes: Tensor, form: str, scale: float = 1.0) -> float:
         return probed.value(scale * _encode_answers(yes, form, probed.class_axis, labels=labels))
 
-    losses: dict[str, tuple[float, float]] = {}  # of right and wrong answers, by their form
-    for form in ("logits", "log-probabilities", "probabilities"):
-        both = loss_of(right, form), loss_of(wrong, form)
-        if all(map(math.isfinite, both)):
-            losses[form] = both
+    forms = ("logits", "log-probabilities", "probabilities")
+    both = {form: (loss_of(right, form), loss_of(wrong, form)) for form in forms}
+    losses = {form: pair for form, pair in both.items() if all(map(math.isfinite, pair))}
     if not losses:
         return None
     takes = _find_input_form(probed, right, labels, losses)
@@ -276,9 +273,7 @@ def _find_input_form(
     once, twice = probed.value(logits), probed.value(2 * logits)
     if abs(probed.value(logits + 3.0) - once) <= 1e-4 * max(1e-3, abs(once)):
         return "logits"
-    if abs(twice - 2 * once) <= 1e-4 * abs(once):
-        return "log-probabilities"
-    return ""
+    return "log-probabilities" if abs(twice - 2 * once) <= 1e-4 * abs(once) else ""
 
 
 def _falls_without_end(losses: list[float], near: float) -> bool:

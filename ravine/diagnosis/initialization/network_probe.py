@@ -154,13 +154,11 @@ def _measure_flow(layers: Sequence[LayerStats]) -> SignalFlow | None:
     layer that is used again and again, whichever changes more."""
     hidden = [layer for layer in layers if layer.function not in EMBEDDING_FUNCTIONS]
     hidden = [layer for layer in hidden[:-1] if layer.output_spread > 0 and layer.gradient_rms]
-    first_calls: dict[str, LayerStats] = {}
-    all_calls: dict[str, list[LayerStats]] = {}
+    calls: dict[str, list[LayerStats]] = {}
     for layer in hidden:
-        first_calls.setdefault(layer.where, layer)
-        all_calls.setdefault(layer.where, []).append(layer)
+        calls.setdefault(layer.where, []).append(layer)
     best: SignalFlow | None = None
-    for chain in (list(first_calls.values()), *all_calls.values()):
+    for chain in ([first for first, *_ in calls.values()], *calls.values()):
         if len(chain) < MIN_DEPTH:
             continue
         change = math.log10(chain[-1].output_spread) - math.log10(chain[0].output_spread)

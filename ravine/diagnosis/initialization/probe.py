@@ -68,11 +68,7 @@ from ravine.diagnosis.initialization.profile import (
     TargetProfile,
 )
 from ravine.diagnosis.op_names import RECTIFIER_FUNCTIONS
-from ravine.diagnosis.output_kinds import (
-    find_class_axis,
-    find_probabilities,
-    find_target_kind,
-)
+from ravine.diagnosis.output_kinds import find_class_axis, find_probabilities, find_target_kind
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
 from ravine.rng import isolated_rng
 

@@ -1,6 +1,4 @@
-"""What the probes share: a copy of a model, its loss, some examples, and the forward passes that
-several probes need.
-"""
+"""What the probes share: a copy of a model, its loss, some examples, and passes of these."""
 
 from __future__ import annotations
 
@@ -91,11 +89,8 @@ def prepare_program(
     few = _small_batch(inputs, targets, trace.output)
     batch, training_model = inputs[few], copy_model(model, training=True)
     passes: list[TraceOrError] = []
-    for runner, x, draw in (
-        (model, batch, seed),
-        (model, batch, seed + 1),
-        (training_model, inputs, seed),
-    ):
+    runs = (model, batch, seed), (model, batch, seed + 1), (training_model, inputs, seed)
+    for runner, x, draw in runs:
         try:
             passes.append(trace_forward(runner, x, seed=draw, copy_modules=True))
         except Exception as error:  # the model's own code may raise anything

@@ -1,6 +1,4 @@
-"""The rules that read the profile of a start (`probe.profile_start`): facts first, then what is
-only likely.
-"""
+"""The rules that read the profile of a start (`probe.profile_start`)."""
 
 from __future__ import annotations
 

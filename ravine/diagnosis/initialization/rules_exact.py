@@ -142,9 +142,8 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     if found.missing == "frozen":
         evidence = Evidence("parameters that learn", 0, "", 1)
         change = Change("model", "requires_grad_(True) for what is to learn")
-        yield observe(
-            evidence, change, title="no parameter requires a gradient", cause="frozen-parameters"
-        )
+        title = "no parameter requires a gradient"
+        yield observe(evidence, change, title=title, cause="frozen-parameters")
     elif found.missing:
         reason = {
             "outputs": "the outputs have no graph: detach, no_grad, numpy or argmax in the model",
@@ -158,14 +157,10 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     elif found.unreached:
         name = "parameters that the outputs depend on, as initialized, without a gradient"
         unreached = Evidence(name, len(found.unreached), "", 0, join_names(found.unreached))
-        yield observe(
-            unreached,
-            Change("model", "no detach and no no_grad behind them; or freeze them"),
-            where=module_of(found.unreached[0]),
-            title="layers in use get no gradient",
-            severity="warning",
-            suspects=("frozen-parameters",),
-        )
+        change = Change("model", "no detach and no no_grad behind them; or freeze them")
+        where, suspects = module_of(found.unreached[0]), ("frozen-parameters",)
+        about = {"title": "layers in use get no gradient", "severity": "warning"}
+        yield observe(unreached, change, where=where, suspects=suspects, **about)
 
 
 @rule(
@@ -206,16 +201,13 @@ def random_evaluation(start: StartProfile) -> Iterator[Observation]:
     found = start.repeat.difference
     if found is None:
         return
-    dropped = "dropout" in found.function
     first = f"they first differ at {found.function or found.module_class}"
     drop, draw = "F.dropout(x, p, training=self.training)", "draw random numbers in training only"
-    yield observe(
-        Evidence("evaluations of one batch that agree", 1, "of 2", 2, first),
-        Change("model", drop if dropped else draw),
-        where=found.where,
-        severity="warning" if dropped else "note",
-        suspects=("dropout",) if dropped else ("randomness",),
-    )
+    evidence = Evidence("evaluations of one batch that agree", 1, "of 2", 2, first)
+    change, severity, suspect = Change("model", draw), "note", "randomness"
+    if "dropout" in found.function:
+        change, severity, suspect = Change("model", drop), "warning", "dropout"
+    yield observe(evidence, change, where=found.where, severity=severity, suspects=(suspect,))
 
 
 def module_of(parameter: str) -> str:

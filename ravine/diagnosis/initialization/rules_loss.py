@@ -36,14 +36,11 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
         return
     change = Change("loss", "cross_entropy on logits")
     if form.unbounded and not form.gives:
-        text = "it falls in proportion to them"
-        yield observe(
-            Evidence("lowest loss of logits that grow", -math.inf, "", 0.0, text),
-            change,
-            where=form.last_at,
-            title="the loss takes log-probabilities and gets any numbers",
-            suspects=("output-activation",),
-        )
+        name, text = "lowest loss of logits that grow", "it falls in proportion to them"
+        evidence = Evidence(name, -math.inf, "", 0.0, text)
+        title = "the loss takes log-probabilities and gets any numbers"
+        suspects = ("output-activation",)
+        yield observe(evidence, change, where=form.last_at, title=title, suspects=suspects)
     elif form.gives == "probabilities":
         name, text = "slope of the loss in the right probability", "the same however wrong it is"
         yield observe(
@@ -114,18 +111,17 @@ def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
     if labels and low and 2 * len(low) >= len(weights):
         i, text = low[0], f"label {low[0]}; {len(low)} of {len(weights)} labels"
         weight = Evidence("weight of a 1 over that of a 0", weights[i], "", limits[i], text)
-        ones = Evidence("share of ones", 100 * shares[i], "%")
-        constant_frequency = Evidence("the same of the best constant answer", 100 * answer[i], "%")
-        change = Change("loss", "pos_weight 1, or zeros over ones")
-        yield observe(weight, ones, constant_frequency, change)
+        name, advice = "share of ones", "pos_weight 1, or zeros over ones"
     elif low and not labels:
         i = min(low, key=lambda c: weights[c])
         name = f"weight of an example of class {i} over one of class {top}"
         weight = Evidence(name, weights[i], "", limits[i])
-        frequency = Evidence(f"share of class {i}", 100 * shares[i], "%")
-        constant_frequency = Evidence("the same of the best constant answer", 100 * answer[i], "%")
-        change = Change("loss", "weights of 1, or one over the classes' shares")
-        yield observe(weight, frequency, constant_frequency, change)
+        name, advice = f"share of class {i}", "weights of 1, or one over the classes' shares"
+    else:
+        return
+    frequency = Evidence(name, 100 * shares[i], "%")
+    constant = Evidence("the same of the best constant answer", 100 * answer[i], "%")
+    yield observe(weight, frequency, constant, Change("loss", advice))
 
 
 def light_weight_limit(odds: float) -> float:
@@ -145,20 +141,16 @@ def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     what = start.first_loss.not_finite
     if not what:
         return
-    missing = Change("data", "fill or drop what is not finite")
+    data, init = (
+        Change("data", "fill or drop what is not finite"),
+        Change("init", "smaller weights"),
+    )
+    loss = Change("loss", "one that is defined for these outputs, as with logits")
     cause, suspects, change = {
-        "inputs": ("data-degenerate", (), missing),
-        "targets": ("data-degenerate", (), missing),
-        "outputs": (
-            "initialization",
-            ("exploding", "input-scale"),
-            Change("init", "smaller weights"),
-        ),
-        "loss": (
-            "loss",
-            ("output-activation",),
-            Change("loss", "one that is defined for these outputs, as with logits"),
-        ),
+        "inputs": ("data-degenerate", (), data),
+        "targets": ("data-degenerate", (), data),
+        "outputs": ("initialization", ("exploding", "input-scale"), init),
+        "loss": ("loss", ("output-activation",), loss),
     }[what]
     first = "the outputs are finite"
     if what != "loss":

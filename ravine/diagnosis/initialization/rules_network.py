@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ravine.diagnosis.initialization.profile import LayerStats, StartProfile
-from ravine.diagnosis.rule import Observation, join_names, observe, rule
+from ravine.diagnosis.initialization.profile import ActivationStats, LayerStats, StartProfile
+from ravine.diagnosis.rule import Observation, join_names, observe, rule, symptom
 from ravine.finding import Change, Evidence
 
 HIGH_LOSS_RATIO = 30.0  # times the loss of the best constant answer
@@ -24,7 +24,7 @@ SLOW_MOMENTUM, FAST_MOMENTUM = 1e-3, 0.99
 HIGH_DROPOUT = 0.8
 
 
-@rule(
+@symptom(
     "RVN-I13",
     "note",
     "initialization",
@@ -33,7 +33,6 @@ HIGH_DROPOUT = 0.8
     also=("input-scale", "saturation", "exploding", "target-scale", "leakage"),
     explains=("RVN-I17",),
     picture="initial-loss",
-    symptom=True,
 )
 def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     first, baselines = start.first_loss.value, start.loss.baselines
@@ -42,12 +41,10 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     if first is None or base <= 0:
         return
     if first < LOW_LOSS_FRACTION * null:
-        yield observe(
-            Evidence("first loss", first, "", LOW_LOSS_FRACTION * null),
-            Evidence("loss of the best constant answer", null),
-            title="the first loss is far below that of guessing",
-            cause="leakage",
-        )
+        low = Evidence("first loss", first, "", LOW_LOSS_FRACTION * null)
+        constant = Evidence("loss of the best constant answer", null)
+        title = "the first loss is far below that of guessing"
+        yield observe(low, constant, title=title, cause="leakage")
     if not first > HIGH_LOSS_RATIO * base:
         return
     evidence = (
@@ -59,27 +56,16 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     if layer is not None:
         name, usual = f"weights of {layer.where}, root mean square", "usual for so many inputs"
         weights = Evidence(name, layer.weight_rms, "", layer.expected_rms, usual)
-        yield observe(
-            *evidence,
-            weights,
-            Change("init", "weights that fit the width"),
-            where=layer.where,
-            severity="warning",
-            confidence="high",
-            suspects=("saturation", "exploding"),
-        )
+        change, suspects = Change("init", "weights that fit the width"), ("saturation", "exploding")
+        sure = {"severity": "warning", "confidence": "high"}
+        yield observe(*evidence, weights, change, where=layer.where, suspects=suspects, **sure)
     else:
         spread = Evidence("spread of the inputs", start.first_loss.input_spread)
-        yield observe(
-            *evidence,
-            spread,
-            Change("input.scale", "standardize"),
-            cause="input-scale",
-            suspects=("initialization", "target-scale"),
-        )
+        change, suspects = Change("input.scale", "standardize"), ("initialization", "target-scale")
+        yield observe(*evidence, spread, change, cause="input-scale", suspects=suspects)
 
 
-@rule(
+@symptom(
     "RVN-I14",
     "warning",
     "vanishing",
@@ -88,7 +74,6 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     also=("initialization", "exploding", "architecture-too-deep", "hidden-activation"),
     explains=("RVN-I13", "RVN-I17", "RVN-C03"),
     picture="deep-tanh",
-    symptom=True,
 )
 def fading_signal(start: StartProfile) -> Iterator[Observation]:
     flow = start.network.flow
@@ -127,7 +112,7 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     )
 
 
-@rule(
+@symptom(
     "RVN-I15",
     "warning",
     "dead-units",
@@ -136,32 +121,21 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     also=("initialization", "input-scale"),
     explains=("RVN-C03",),
     picture="activations",
-    symptom=True,
 )
 def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
-    found = [
-        a
-        for a in start.network.activations
-        if a.values_per_unit >= MIN_UNIT_VALUES
-        and a.units >= MIN_UNITS
-        and not a.makes_output
-        and a.dead_units >= SOME_DEAD_FRACTION * a.units
-    ]
-    if not found:
+    found = [a for a in _hidden_activations(start) if a.values_per_unit >= MIN_UNIT_VALUES]
+    a = max(found, key=lambda a: a.dead_units / a.units, default=None)
+    if a is None or a.dead_units < SOME_DEAD_FRACTION * a.units:
         return
-    a = max(found, key=lambda a: a.dead_units / a.units)
     limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
-    yield observe(
-        Evidence("units that no example activates", a.dead_units, "", limit, where),
-        Change("init", "biases of 0"),
-        Change("activation", "leaky_relu"),
-        where=a.where,
-        severity="warning" if a.dead_units >= limit else "note",
-        suspects=("initialization", "input-scale"),
-    )
+    dead = Evidence("units that no example activates", a.dead_units, "", limit, where)
+    changes = Change("init", "biases of 0"), Change("activation", "leaky_relu")
+    severity = "warning" if a.dead_units >= limit else "note"
+    suspects = ("initialization", "input-scale")
+    yield observe(dead, *changes, where=a.where, severity=severity, suspects=suspects)
 
 
-@rule(
+@symptom(
     "RVN-I16",
     "warning",
     "saturation",
@@ -170,23 +144,17 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     also=("initialization", "input-scale"),
     explains=("RVN-I17", "RVN-C03"),
     picture="activations",
-    symptom=True,
 )
 def saturated_units(start: StartProfile) -> Iterator[Observation]:
+    symmetric = ("tanh", "hardtanh", "softsign")
     found = [
         a
-        for a in start.network.activations
-        if a.units >= MIN_UNITS
-        and not a.makes_output
-        and a.flat_units >= FLAT_UNITS_FRACTION * a.units
-        and (
-            a.function.startswith(("tanh", "hardtanh", "softsign"))
-            or GATE_MARGIN < a.mean_output < 1 - GATE_MARGIN
-        )
+        for a in _hidden_activations(start)
+        if a.function.startswith(symmetric) or GATE_MARGIN < a.mean_output < 1 - GATE_MARGIN
     ]
-    if not found:
+    a = max(found, key=lambda a: a.flat_units / a.units, default=None)
+    if a is None or a.flat_units < FLAT_UNITS_FRACTION * a.units:
         return
-    a = max(found, key=lambda a: a.flat_units / a.units)
     layer = next((layer for layer in start.network.layers if layer.where == a.where), None)
     ratio = 1.0 if layer is None else layer.weight_ratio
     cause, change = "saturation", Change("input.scale", "standardize")
@@ -206,6 +174,10 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
         cause=cause,
         suspects=tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause),
     )
+
+
+def _hidden_activations(start: StartProfile) -> list[ActivationStats]:
+    return [a for a in start.network.activations if a.units >= MIN_UNITS and not a.makes_output]
 
 
 @rule("RVN-I17", "note", "initialization", confidence="medium", needs="network")
@@ -253,13 +225,9 @@ def stale_statistics(start: StartProfile) -> Iterator[Observation]:
             yield observe(momentum, mean, std, change, where=norm.where)
             return
         if norm.momentum > FAST_MOMENTUM:
-            yield observe(
-                Evidence(name, norm.momentum, "", FAST_MOMENTUM),
-                change,
-                where=norm.where,
-                severity="note",
-                title="batch normalization remembers the last batch only",
-            )
+            momentum = Evidence(name, norm.momentum, "", FAST_MOMENTUM)
+            title = "batch normalization remembers the last batch only"
+            yield observe(momentum, change, where=norm.where, severity="note", title=title)
             return
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import (
     changes_against,
     distance_evidence,
@@ -28,7 +28,7 @@ JUMP_SHARE = 0.05  # of the evaluations: that many a healthy run may have
 MIN_EVALUATIONS = 12  # of which the second half is checked for jumps
 
 
-@rule(
+@symptom(
     "RVN-N01",
     "error",
     "learning-rate-high",
@@ -36,7 +36,6 @@ MIN_EVALUATIONS = 12  # of which the second half is checked for jumps
     also=("exploding", "optimizer-numerics", "data-degenerate", "precision"),
     explains=("RVN-T02", "RVN-T03", "RVN-T04", "RVN-T14"),
     picture="range-test",
-    symptom=True,
 )
 def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     broken_at, networks = curves.broken_at, curves.plan.networks
@@ -71,7 +70,7 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     )
 
 
-@rule(
+@symptom(
     "RVN-T03",
     "warning",
     "learning-rate-high",
@@ -80,7 +79,6 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     also=("over-regularized", "loss", "exploding"),
     explains=("RVN-T02", "RVN-T04", "RVN-T14"),
     picture="gradient-paths",
-    symptom=True,
 )
 @with_onset
 def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
@@ -110,7 +108,7 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     )
 
 
-@rule(
+@symptom(
     "RVN-T04",
     "warning",
     "learning-rate-high",
@@ -118,7 +116,6 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     needs="validation",
     also=("batch-size", "schedule"),
     picture="schedules",
-    symptom=True,
 )
 @with_onset
 def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:

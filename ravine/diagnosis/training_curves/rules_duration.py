@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import (
     SHORT_DISTANCE,
     SHORT_RUN,
@@ -34,7 +34,7 @@ FLAT_GAIN = 0.01  # of the fall
 SOLVED_LOSS = 0.05  # of the constant's loss: nothing is left to gain
 
 
-@rule(
+@symptom(
     "RVN-T06",
     "note",
     "too-few-steps",
@@ -42,7 +42,6 @@ SOLVED_LOSS = 0.05  # of the constant's loss: nothing is left to gain
     needs="ended",
     also=("learning-rate-low",),
     picture="rates-and-batches",
-    symptom=True,
 )
 def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     if curves.outcome != "finished":
@@ -101,7 +100,7 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     )
 
 
-@rule(
+@symptom(
     "RVN-T09",
     "note",
     "schedule",
@@ -110,7 +109,6 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     also=("learning-rate-low",),
     explains=("RVN-T06", "RVN-T10"),
     picture="schedules",
-    symptom=True,
 )
 def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     lr = curves.updates.lr
@@ -130,20 +128,16 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     gain, gained = further_gain(before, curve)
     falling = gained > 0 and gain > FURTHER_GAIN * gained
     name, limit = "of the steps had under 1 % of the highest learning rate", 100 * WASTED_SHARE
-    evidence = [Evidence(name, 100 * rest, "%", limit)]
+    seen: list[Evidence | Change] = [Evidence(name, 100 * rest, "%", limit)]
     if falling:
         name = "it was still falling: as many steps again would gain"
-        evidence.append(Evidence(name, 100 * gain / gained, "%", 100 * FURTHER_GAIN))
-    yield observe(
-        *evidence,
-        Change("schedule", "one that lasts the whole run"),
-        since=end,
-        severity="warning" if falling else "note",
-        suspects=("learning-rate-low",),
-    )
+        seen.append(Evidence(name, 100 * gain / gained, "%", 100 * FURTHER_GAIN))
+    seen.append(Change("schedule", "one that lasts the whole run"))
+    severity = "warning" if falling else "note"
+    yield observe(*seen, since=end, severity=severity, suspects=("learning-rate-low",))
 
 
-@rule(
+@symptom(
     "RVN-T10",
     "note",
     "schedule",
@@ -151,7 +145,6 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     needs="ended",
     also=("learning-rate-high", "architecture-too-small"),
     picture="early-stopping",
-    symptom=True,
 )
 def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     curve, null = curves.losses.monitored_curve, curves.null_monitored
@@ -168,9 +161,6 @@ def plateau(curves: TrainingCurves) -> Iterator[Observation]:
         return
     share, whole = 100 * gained / fall, "of all that was gained"
     late = Evidence("gained in the second half", share, "%", 100 * FLAT_GAIN, whole)
-    yield observe(
-        late,
-        Evidence("loss at the end", float(curve.values[-1])),
-        since=int(curve.steps[half - 1]),
-        suspects=("learning-rate-high", "architecture-too-small"),
-    )
+    end = Evidence("loss at the end", float(curve.values[-1]))
+    since, suspects = int(curve.steps[half - 1]), ("learning-rate-high", "architecture-too-small")
+    yield observe(late, end, since=since, suspects=suspects)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ravine.diagnosis.rule import Observation, join_names, observe, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import (
     CONSTANT_LIMIT_TEXT,
     changes_against,
@@ -30,7 +30,7 @@ MODE_GAP = 0.2  # of the constant's loss: between training and evaluation mode
 MODE_RATIO = 1.5  # times the loss in training mode
 
 
-@rule(
+@symptom(
     "RVN-T02",
     "warning",
     "labels",
@@ -50,7 +50,6 @@ MODE_RATIO = 1.5  # times the loss in training mode
         "input-scale",
     ),
     picture="initial-loss",
-    symptom=True,
 )
 @with_onset
 def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
@@ -95,14 +94,13 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
     )
 
 
-@rule(
+@symptom(
     "RVN-T07",
     "warning",
     "architecture-too-small",
     confidence="medium",
     needs="reachable",
     also=("dropout", "over-regularized", "learning-rate-low"),
-    symptom=True,
 )
 def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     curve, train_blocks = curves.losses.monitored_curve, curves.losses.train_blocks
@@ -129,7 +127,7 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     )
 
 
-@rule(
+@symptom(
     "RVN-T08",
     "note",
     "vanishing",
@@ -144,7 +142,6 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     ),
     explains=("RVN-T02",),
     picture="deep-tanh",
-    symptom=True,
 )
 @with_onset
 def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
@@ -193,7 +190,7 @@ def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:
     return so_far + float(late.mean()) * max(0, curves.plan.budget - curves.steps)
 
 
-@rule(
+@symptom(
     "RVN-T13",
     "warning",
     "normalization",
@@ -201,7 +198,6 @@ def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:
     needs="modes",
     also=("train-eval-mode", "batch-size"),
     picture="batch-norm-drift",
-    symptom=True,
 )
 def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     modes, null = curves.modes, curves.references.null_train

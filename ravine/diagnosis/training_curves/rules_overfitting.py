@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT, lower_rate
 from ravine.diagnosis.training_curves.onset import with_onset
 from ravine.diagnosis.training_curves.progress import MIN_FALL, measure_fall
@@ -22,7 +22,7 @@ EARLY_BEST = 0.1  # of the budget
 EARLY_BEST_SHARE = 0.3  # of the budget: before, nothing is said of an early best
 
 
-@rule(
+@symptom(
     "RVN-T05",
     "warning",
     "overfitting",
@@ -30,7 +30,6 @@ EARLY_BEST_SHARE = 0.3  # of the budget: before, nothing is said of an early bes
     needs="validation",
     also=("labels",),
     picture="early-stopping",
-    symptom=True,
 )
 @with_onset
 def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
@@ -85,21 +84,17 @@ def _rising_again(curves: TrainingCurves) -> Iterator[Observation]:
     flat, keeps_best = _score_stays(curves, best), curves.plan.keeps_best
     last = float(curve.values[-1])
     share, limit = 100 * (last - lowest) / fall, 100 * RISEN_LOSS
-    evidence = [
+    seen: list[Evidence | Change] = [
         Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}"),
         Evidence("of all that was gained, lost again", share, "%", limit),
     ]
     if len(now):
-        evidence.append(Evidence("training loss", float(now.values[-1]), "", None, "still falls"))
+        seen.append(Evidence("training loss", float(now.values[-1]), "", None, "still falls"))
     if keeps_best:
-        evidence.append(Evidence("best weights are kept", best, "step"))
-    changes = Change("stop", "EarlyStopping"), Change("network.dropout", 0.2)
-    yield observe(
-        *evidence,
-        *changes,
-        severity="note" if keeps_best or flat else "",
-        title="the confidence of the predictions rises, the score does not fall" if flat else "",
-    )
+        seen.append(Evidence("best weights are kept", best, "step"))
+    seen += [Change("stop", "EarlyStopping"), Change("network.dropout", 0.2)]
+    title = "the confidence of the predictions rises, the score does not fall" if flat else ""
+    yield observe(*seen, severity="note" if keeps_best or flat else "", title=title)
 
 
 def _has_risen(curves: TrainingCurves, later: Curve, lowest: float, fall: float) -> bool:
@@ -124,9 +119,8 @@ def _has_risen(curves: TrainingCurves, later: Curve, lowest: float, fall: float)
 
 def _training_got_worse(before: Curve, now: Curve) -> bool:
     """Whether the training loss is higher than it was at the lowest validation loss."""
-    if not len(before) or not len(now):
-        return False
-    return _mean_of_last(now) > TRAIN_RISE * _mean_of_last(before)
+    known = len(before) > 0 and len(now) > 0
+    return known and _mean_of_last(now) > TRAIN_RISE * _mean_of_last(before)
 
 
 def _mean_of_last(curve: Curve) -> float:
@@ -147,7 +141,7 @@ def _score_stays(curves: TrainingCurves, best: int) -> bool:
     return now >= then - min(spread, 0.05)
 
 
-@rule(
+@symptom(
     "RVN-T14",
     "warning",
     "learning-rate-high",
@@ -155,7 +149,6 @@ def _score_stays(curves: TrainingCurves, best: int) -> bool:
     needs="validation",
     also=("schedule", "exploding"),
     picture="schedules",
-    symptom=True,
 )
 @with_onset
 def early_best(curves: TrainingCurves) -> Iterator[Observation]:
@@ -171,12 +164,8 @@ def early_best(curves: TrainingCurves) -> Iterator[Observation]:
     before, now = train.until(best), train.after(best)
     if not _training_got_worse(before, now):
         return  # that is overfitting
-    last, train_last = float(curve.values[-1]), float(now.values[-1])
-    train_before = float(before.values[-1])
-    yield observe(
-        Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}"),
-        Evidence("training loss", train_last, "", train_before, "higher as well"),
-        *lower_rate(),
-        severity="note" if curves.plan.keeps_best else "",
-        suspects=("schedule", "exploding"),
-    )
+    last, train_last, train_before = (float(c.values[-1]) for c in (curve, now, before))
+    rise = Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}")
+    train_rise = Evidence("training loss", train_last, "", train_before, "higher as well")
+    severity, suspects = "note" if curves.plan.keeps_best else "", ("schedule", "exploding")
+    yield observe(rise, train_rise, *lower_rate(), severity=severity, suspects=suspects)

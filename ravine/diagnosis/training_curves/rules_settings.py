@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import (
     CONSTANT_LIMIT_TEXT,
     CUT_STEPS,
@@ -36,21 +36,7 @@ IDLE_CAUSES = {  # by the setting of a technique that did nothing
 POOR_LOSS = 0.5  # of the constant's loss
 
 
-@rule(
-    "RVN-T11",
-    "note",
-    "optimizer",
-    needs="effects",
-    also=(
-        "gradient-clipping",
-        "over-regularized",
-        "schedule",
-        "imbalance",
-        "loss",
-        "too-few-steps",
-    ),
-    symptom=True,
-)
+@symptom("RVN-T11", "note", "optimizer", needs="effects", also=tuple(IDLE_CAUSES.values()))
 def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
     if not curves.has_ended or curves.outcome == "diverged":
         return
@@ -66,7 +52,7 @@ def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
             )
 
 
-@rule(
+@symptom(
     "RVN-T12",
     "note",
     "over-regularized",
@@ -75,7 +61,6 @@ def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
     also=("gradient-clipping", "dropout", "learning-rate-low", "learning-rate-high"),
     explains=("RVN-T02", "RVN-T06", "RVN-T07", "RVN-T08"),
     picture="dropout-expectation",
-    symptom=True,
 )
 @with_onset
 def excessive_regularization(curves: TrainingCurves) -> Iterator[Observation]:

@@ -21,11 +21,7 @@ from ravine.diagnosis.training_loop.history import (
     StepSnapshot,
     WeightOverwrites,
 )
-from ravine.diagnosis.training_loop.tensor_stats import (
-    MIN_NUMBERS,
-    SAMPLE_SIZE,
-    classify_overwrite,
-)
+from ravine.diagnosis.training_loop.tensor_stats import MIN_NUMBERS, SAMPLE_SIZE, classify_overwrite
 
 SAMPLED_PARAMETERS = 8  # whose numbers are compared before and after a step
 OBSERVED_SIZES = (2, 100_000)  # numbers in the parameter whose gradients are observed

@@ -17,19 +17,19 @@ ZERO_LR_STEPS = 10  # in a row; a warm-up from 0 and the last step of a schedule
 def scheduler_before_optimizer(history: LoopHistory) -> Iterator[Observation]:
     skipped = "the first learning rate is skipped"
     early = Evidence("scheduler steps before the first optimizer step", 1, "", 0, skipped)
-    changes = (Change("loop", "optimizer.step() before scheduler.step()"),)
+    change = Change("loop", "optimizer.step() before scheduler.step()")
     for scheduler in history.rates.schedulers:
         if scheduler.stepped_first:
-            yield observe(early, *changes, where=scheduler.kind, since=0)
+            yield observe(early, change, where=scheduler.kind, since=0)
 
 
 @rule("RVN-L15", "warning", "schedule", needs="schedule", picture="schedules")
 def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
     idle = Evidence("scheduler steps", 0, "", 1, f"in {history.steps} optimizer steps")
-    changes = (Change("loop", "scheduler.step() once an epoch, or once a step"),)
+    change = Change("loop", "scheduler.step() once an epoch, or once a step")
     for scheduler in history.rates.schedulers:
         if history.ended and scheduler.steps == 0 and history.steps >= IDLE_SCHEDULER_STEPS:
-            yield observe(idle, *changes, where=scheduler.kind)
+            yield observe(idle, change, where=scheduler.kind)
 
 
 @rule(
@@ -41,25 +41,23 @@ def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
     picture="schedules",
 )
 def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
-    changes = (Change("loop", "step it once an epoch, or give its length in steps"),)
+    change = Change("loop", "step it once an epoch, or give its length in steps")
     rates = history.rates
     for scheduler in rates.schedulers:
         if scheduler.length is not None and scheduler.steps > scheduler.length + 1:
             rises = "past its end the learning rate rises again"
             made = Evidence("scheduler steps", scheduler.steps, "", scheduler.length, rises)
-            yield observe(
-                made,
+            steps, title = (
                 Evidence("optimizer steps", history.steps),
-                *changes,
-                where=scheduler.kind,
-                title="the schedule ran past its end",
+                "the schedule ran past its end",
             )
+            yield observe(made, steps, change, where=scheduler.kind, title=title)
             return
     low, most = rates.steps_below_thousandth, history.steps / 2
     if low >= max(LOW_LR_STEPS, most):
         name = "steps at less than 1/1000 of the highest learning rate"
         rate = Evidence("learning rate", rates.now, "", None, f"was {rates.highest:.3g}")
-        yield observe(Evidence(name, low, "", most), rate, *changes, since=history.steps - low)
+        yield observe(Evidence(name, low, "", most), rate, change, since=history.steps - low)
 
 
 @rule(
@@ -75,9 +73,5 @@ def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
     steps = history.rates.steps_at_zero
     if steps >= ZERO_LR_STEPS:
         zero = Evidence("steps in a row at a learning rate of 0", steps, "", ZERO_LR_STEPS)
-        yield observe(
-            zero,
-            Change("lr", "above 0"),
-            since=history.steps - steps,
-            cause="schedule" if history.rates.highest > 0 else "learning-rate-low",
-        )
+        cause = "schedule" if history.rates.highest > 0 else "learning-rate-low"
+        yield observe(zero, Change("lr", "above 0"), since=history.steps - steps, cause=cause)

@@ -17,7 +17,7 @@ from statistics import NormalDist, median
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, observe, symptom
 from ravine.diagnosis.training_loop.history import MIN_LOSSES, LoopHistory
 from ravine.finding import Change, Evidence
 from ravine.statistics import mean_with_error
@@ -51,7 +51,7 @@ def significance(losses: int) -> float:
     return FALSE_ALARM_BUDGET / TEST_COUNT * 6 / (math.pi**2 * j * j)
 
 
-@rule(
+@symptom(
     "RVN-T03",
     "warning",
     "learning-rate-high",
@@ -59,7 +59,6 @@ def significance(losses: int) -> float:
     needs="losses",
     also=("exploding", "input-scale"),
     picture="range-test",
-    symptom=True,
 )
 def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     """All of the last 8 of 32 means are above all of the first 16: by chance, once in C(24, 8) =
@@ -84,7 +83,7 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
         yield observe(Evidence("first loss", start), mean, Change("lr", history.rates.now / 10))
 
 
-@rule(
+@symptom(
     "RVN-T02",
     "warning",
     "labels",
@@ -99,7 +98,6 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
         "too-few-steps",
     ),
     picture="initial-loss",
-    symptom=True,
 )
 def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
     """At the end: the mean of the last quarter, less its error, is no better than the entropy or
@@ -129,7 +127,7 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
         yield observe(mean_loss, constant_loss, moved, cause=cause, suspects=suspects)
 
 
-@rule(
+@symptom(
     "RVN-T09",
     "warning",
     "schedule",
@@ -137,7 +135,6 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
     needs="losses",
     explains=("RVN-L16",),
     picture="schedules",
-    symptom=True,
 )
 def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     """Under a hundredth of the highest rate for two thirds of all steps; the loss does not fall."""
@@ -163,14 +160,13 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
         yield observe(low_rate, fallen_rate, final_loss, change, since=steps - low_steps)
 
 
-@rule(
+@symptom(
     "RVN-T04",
     "note",
     "learning-rate-high",
     confidence="low",
     needs="losses",
     also=("data-degenerate", "schedule"),
-    symptom=True,
 )
 def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     """Runs of losses far above the others, so long that independent losses would hardly make them.

@@ -1,6 +1,4 @@
-"""Faults of the network that show in its graph and gradients: equal units, no nonlinearity between
-layers, dead units.
-"""
+"""Faults of the network in its graph and gradients: equal units, linear layers, dead units."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from ravine.diagnosis.op_names import AFFINE_NODES, CONVOLUTION_NODES, LINEAR_NODES
-from ravine.diagnosis.rule import Observation, join_names, observe, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule, symptom
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import InactiveUnits, LoopHistory
 from ravine.finding import Change, Evidence
@@ -63,16 +61,14 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
         exception = 2 * len(pairs) < len(places) - 1  # most layers do have a nonlinearity
         name = "layers without a nonlinearity between them"
         effect = "together they can do no more than one"
-        yield observe(
-            Evidence(name, len(pairs) + 1, "", 1, effect),
-            Change("model", "an activation between these layers"),
-            where=join_names(f"between {a} and {b}" for a, b in reversed(pairs)),
-            since=0,
-            severity="note" if exception else "warning",
-        )
+        evidence = Evidence(name, len(pairs) + 1, "", 1, effect)
+        change = Change("model", "an activation between these layers")
+        where = join_names(f"between {a} and {b}" for a, b in reversed(pairs))
+        severity = "note" if exception else "warning"
+        yield observe(evidence, change, where=where, since=0, severity=severity)
 
 
-@rule(
+@symptom(
     "RVN-S03",
     "warning",
     "dead-units",
@@ -80,7 +76,6 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
     also=("learning-rate-high", "initialization", "input-scale"),
     explains=("RVN-N02",),
     picture="activations",
-    symptom=True,
 )
 def dead_relu_units(history: LoopHistory) -> Iterator[Observation]:
     last: dict[str, InactiveUnits] = {}

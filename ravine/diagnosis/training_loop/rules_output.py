@@ -1,6 +1,4 @@
-"""Faults between output and loss, which show in the graph: an activation that does not fit the
-loss, shapes that are broadcast, targets that cannot be reached.
-"""
+"""Faults between output and loss in the graph: activations, shapes, targets out of reach."""
 
 from __future__ import annotations
 

@@ -27,14 +27,12 @@ def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     untrained = any(p.default_initialized for p in missing)
     state = "some still as initialized" if untrained else ""
     name = "parameters with gradients that are in no optimizer"
+    count = Evidence(name, len(missing), "", 0, state)
     numbers = Evidence("numbers in them", sum(math.prod(p.shape) for p in missing))
-    yield observe(
-        Evidence(name, len(missing), "", 0, state),
-        numbers,
-        Change("optimizer", "build it from all of model.parameters()"),
-        where=join_names(p.name for p in missing),
-        severity="note" if is_backbone and not untrained else "error",
-    )
+    change = Change("optimizer", "build it from all of model.parameters()")
+    severity = "note" if is_backbone and not untrained else "error"  # a note: may be meant
+    where = join_names(p.name for p in missing)
+    yield observe(count, numbers, change, where=where, severity=severity)
 
 
 @rule(
@@ -56,9 +54,8 @@ def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
         left_out = Evidence("parameters of the model in no optimizer", len(missing), "", 0)
         evidence = Evidence(name, len(unused), "", 0)
         change = Change("optimizer", "build it after the model is complete")
-        yield observe(
-            evidence, left_out, change, where=join_names(p.name for p in missing), since=0
-        )
+        where = join_names(p.name for p in missing)
+        yield observe(evidence, left_out, change, where=where, since=0)
 
 
 @rule("RVN-L07", "error", "parameters-not-in-optimizer", needs="steps")
@@ -96,11 +93,11 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     cut_off = [p for p in unused if p.module_ran and p.default_initialized]
     if unused:
         name, steps = "parameters without a gradient so far", f"in {history.steps} steps"
-        advice = "no detach() or no_grad() between these layers and the loss"
-        yield observe(
-            Evidence(name, len(unused), "", 0, steps),
-            Evidence("of these, as initialized and in modules that ran", len(cut_off)),
-            Change("model", advice),
-            where=join_names(p.name for p in cut_off or unused),
-            severity="warning" if cut_off else "note",
+        count = Evidence(name, len(unused), "", 0, steps)
+        ran = Evidence("of these, as initialized and in modules that ran", len(cut_off))
+        change = Change("model", "no detach() or no_grad() between these layers and the loss")
+        severity, where = (
+            "warning" if cut_off else "note",
+            join_names(p.name for p in cut_off or unused),
         )
+        yield observe(count, ran, change, where=where, severity=severity)

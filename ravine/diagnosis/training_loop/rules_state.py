@@ -1,6 +1,4 @@
-"""Faults between the steps of a loop: overwritten weights, gradients and optimizer states, repeated
-or unusual inputs, a loss with the wrong sign.
-"""
+"""Faults between steps: overwritten weights, gradients and states, odd inputs, a wrong sign."""
 
 from __future__ import annotations
 
@@ -121,18 +119,13 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
         return
     name, steps = "inspected steps, all with the same inputs", f"in {history.steps} steps"
     equal = Evidence(name, inputs.count, "", None, steps)
-    evidence = (equal, Evidence("examples in them", inputs.rows))
+    rows, about = Evidence("examples in them", inputs.rows), {"since": inputs.first_step}
     if inputs.table_rows <= 0:
-        yield observe(*evidence, since=inputs.first_step)
+        yield observe(equal, rows, **about)
         return
-    yield observe(
-        *evidence,
-        Evidence("examples in the table they come from", inputs.table_rows),
-        Change("loop", "the next batch for each step"),
-        since=inputs.first_step,
-        severity="warning",
-        suspects=("randomness", "overfitting"),
-    )
+    table = Evidence("examples in the table they come from", inputs.table_rows)
+    change, suspects = Change("loop", "the next batch for each step"), ("randomness", "overfitting")
+    yield observe(equal, rows, table, change, severity="warning", suspects=suspects, **about)
 
 
 @rule(
@@ -150,20 +143,15 @@ def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
         moments = [moment for moment in moments if moment is not None]
         if len(moments) < STALE_STEPS:
             continue
-        last = snapshots[-1]
-        limits = [
-            STALE_FACTOR * max(last.largest_gradient, 100 * s.settings.eps) for s in snapshots
-        ]
+        largest = snapshots[-1].largest_gradient
+        limits = [STALE_FACTOR * max(largest, 100 * s.settings.eps) for s in snapshots]
         if all(moment > limit for moment, limit in zip(moments, limits, strict=True)):
             name, limit = "largest root mean square of the gradient", moments[-1] / STALE_FACTOR
-            advice = "a new optimizer, or the state that belongs to these weights"
-            yield observe(
-                Evidence("root of the optimizer's second moments", moments[-1]),
-                Evidence(name, last.largest_gradient, "", limit),
-                Change("loop", advice),
-                since=snapshots[0].step,
-                suspects=("optimizer-numerics", "learning-rate-low"),
-            )
+            moment = Evidence("root of the optimizer's second moments", moments[-1])
+            gradient = Evidence(name, largest, "", limit)
+            change = Change("loop", "a new optimizer, or the state that belongs to these weights")
+            since, suspects = snapshots[0].step, ("optimizer-numerics", "learning-rate-low")
+            yield observe(moment, gradient, change, since=since, suspects=suspects)
 
 
 @rule("RVN-L25", "warning", "detached-graph", confidence="high", needs="graph")
@@ -171,14 +159,10 @@ def detached_recurrent_state(history: LoopHistory) -> Iterator[Observation]:
     change = Change("model", "no detach() on the state within a sequence")
     for state in history.model.detached_states:
         only_last, calls = state.loss_calls == 1, state.detached_calls
-        yield observe(
-            Evidence("calls on its own output", calls, "", 0, "all of them detached"),
-            Evidence("calls that the loss depends on", state.loss_calls, "", calls + 1),
-            change if only_last else None,
-            where=state.where,
-            since=0,
-            severity="" if only_last else "note",
-        )
+        detached = Evidence("calls on its own output", calls, "", 0, "all of them detached")
+        in_loss = Evidence("calls that the loss depends on", state.loss_calls, "", calls + 1)
+        severity, advice = ("", change) if only_last else ("note", None)
+        yield observe(detached, in_loss, advice, where=state.where, since=0, severity=severity)
 
 
 @rule(
@@ -279,11 +263,8 @@ def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
     untrained = sum(p.default_initialized for p in still)
     if untrained:
         name = "parameters with gradients in a group at a learning rate of 0"
-        yield observe(
-            Evidence(name, len(still), "", 0),
-            Evidence("of these, matrices still as initialized", untrained, "", 0),
-            Change("optimizer", "a learning rate above 0 for every group"),
-            where=join_names(p.name for p in still),
-            since=0,
-            suspects=("frozen-parameters", "schedule"),
-        )
+        count = Evidence(name, len(still), "", 0)
+        as_initialized = Evidence("of these, matrices still as initialized", untrained, "", 0)
+        change = Change("optimizer", "a learning rate above 0 for every group")
+        where, suspects = join_names(p.name for p in still), ("frozen-parameters", "schedule")
+        yield observe(count, as_initialized, change, where=where, since=0, suspects=suspects)

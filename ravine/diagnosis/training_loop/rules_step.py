@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from ravine.diagnosis.rule import Observation, join_names, observe, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule, symptom
 from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot, WatchedParameter
 from ravine.finding import Change, Evidence
 
@@ -79,9 +79,8 @@ def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     if step is not None:
         evidence = Evidence("inspected steps in a row without any gradient", AGREEING_STEPS, "", 0)
         change = Change("loop", "loss.backward() before optimizer.step()")
-        yield observe(
-            evidence, change, since=step, suspects=("detached-graph", "parameters-not-in-optimizer")
-        )
+        suspects = ("detached-graph", "parameters-not-in-optimizer")
+        yield observe(evidence, change, since=step, suspects=suspects)
 
 
 @rule("RVN-L03", "error", "zero-grad", needs="snapshots", explains=("RVN-N02", "RVN-L02"))
@@ -95,12 +94,10 @@ def gradients_cleared_before_step(history: LoopHistory) -> Iterator[Observation]
         if any(not g.norm_after_backward or g.norm_at_step for g in gradients):
             continue
         if not any(s.has_gradient for s in snapshots):
-            yield observe(
-                Evidence("gradient norm after backward", gradients[-1].norm_after_backward),
-                Evidence("gradient norm at the step", gradients[-1].norm_at_step or 0.0),
-                Change("loop", "zero_grad before backward, or after step"),
-                since=snapshots[0].step,
-            )
+            after = Evidence("gradient norm after backward", gradients[-1].norm_after_backward)
+            at_step = Evidence("gradient norm at the step", gradients[-1].norm_at_step or 0.0)
+            change = Change("loop", "zero_grad before backward, or after step")
+            yield observe(after, at_step, change, since=snapshots[0].step)
 
 
 @rule("RVN-L04", "error", "step-order", needs="forward", explains=("RVN-L02", "RVN-L03", "RVN-N02"))
@@ -157,16 +154,14 @@ def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
     modes = history.model.modes
     steps, was_training = modes.evaluation_steps, modes.was_training
     if steps >= AGREEING_STEPS and modes.in_evaluation:
-        before = "after steps in training mode"
-        before = before if was_training else "the model never was in training mode"
-        yield observe(
-            Evidence("steps in a row in evaluation mode", steps, "", 0, before),
-            Evidence("dropout and batch norm modules", modes.in_evaluation),
-            Change("loop", "model.train() before training goes on"),
-            where=join_names(modes.names),
-            since=max(0, history.steps - steps),
-            severity="error" if was_training else "warning",
-        )
+        severity, before = "error", "after steps in training mode"
+        if not was_training:
+            severity, before = "warning", "the model never was in training mode"
+        in_row = Evidence("steps in a row in evaluation mode", steps, "", 0, before)
+        count = Evidence("dropout and batch norm modules", modes.in_evaluation)
+        change = Change("loop", "model.train() before training goes on")
+        where, since = join_names(modes.names), max(0, history.steps - steps)
+        yield observe(in_row, count, change, where=where, since=since, severity=severity)
 
 
 @rule(
@@ -214,9 +209,8 @@ def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
             same = "the same at every step" if one_norm else ""
             clipped = Evidence("share of the gradient left after clipping", left, "%", limit)
             norm = Evidence("gradient norm at the step", norms[-1], "", None, same)
-            yield observe(
-                clipped, norm, step_size, change, since=snapshots[0].step, suspects=suspects
-            )
+            since = snapshots[0].step
+            yield observe(clipped, norm, step_size, change, since=since, suspects=suspects)
 
 
 def _kept_fraction(snapshot: StepSnapshot) -> float | None:
@@ -279,7 +273,7 @@ def _is_unchanged(snapshot: StepSnapshot) -> bool:
     return fraction is not None and fraction > UNCHANGED_FRACTION
 
 
-@rule(
+@symptom(
     "RVN-N01",
     "error",
     "learning-rate-high",
@@ -296,44 +290,39 @@ def _is_unchanged(snapshot: StepSnapshot) -> bool:
         "target-scale",
     ),
     picture="range-test",
-    symptom=True,
 )
 def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     event = history.nonfinite
     if event is None:
         return
-    evidence = [Evidence(f"{event.what} not finite", None, "", None, f"first at step {event.step}")]
+    seen: list[Evidence | Change] = []
     grew = event.highest_loss > GROWN_LOSS_FACTOR * max(abs(event.first_loss), 1e-12)
     cause, confidence, suspects = "exploding", "medium", ("learning-rate-high", "input-scale")
-    changes = ()
     if event.nonfinite_inputs:
         cause, confidence, suspects = "data-degenerate", "exact", ()
-        changes = (Change("data", "without NaN and infinities"),)
-        evidence.append(Evidence("inputs of the model not finite", None))
+        seen.append(Evidence("inputs of the model not finite", None))
+        seen.append(Change("data", "without NaN and infinities"))
     elif event.step == 0 and event.what == "loss" and event.where == "loss":
         cause, confidence, suspects = "loss", "high", ("output-activation", "target-scale")
         why = "finite: the loss function makes the number"
-        evidence.append(Evidence("outputs of the model", None, "", None, why))
+        seen.append(Evidence("outputs of the model", None, "", None, why))
     elif event.what == "gradient" and not grew:
         cause, suspects = "loss", ("exploding", "learning-rate-high")
         why = "still finite: a root, logarithm or quotient at 0"
-        evidence.append(Evidence("loss", event.last_loss, "", None, why))
+        seen.append(Evidence("loss", event.last_loss, "", None, why))
     elif event.step > 0:
         cause, confidence = "learning-rate-high", "high" if grew else "medium"
         suspects = ("exploding", "input-scale", "optimizer-numerics")
-        if any(
-            s.gradient.passes > 1 and not s.gradient.discarded and s.loss_scale == 1.0
-            for s in history.snapshots
-        ):  # gradients of several batches are added, not averaged
-            suspects = ("loss-reduction", *suspects)
+        unscaled = (s.gradient for s in history.snapshots if s.loss_scale == 1.0)
+        if any(g.passes > 1 and not g.discarded for g in unscaled):
+            suspects = ("loss-reduction", *suspects)  # gradients of batches are added, not averaged
         first = f"the first was {event.first_loss:.3g}"
-        evidence.append(Evidence("highest loss before", event.highest_loss, "", None, first))
+        seen.append(Evidence("highest loss before", event.highest_loss, "", None, first))
         if event.lr > 0:  # known
-            changes = (Change("lr", event.lr / 10),)
-            evidence.append(Evidence("learning rate", event.lr))
+            seen += [Evidence("learning rate", event.lr), Change("lr", event.lr / 10)]
     yield observe(
-        *evidence,
-        *changes,
+        Evidence(f"{event.what} not finite", None, "", None, f"first at step {event.step}"),
+        *seen,
         where=event.where,
         since=event.step,
         cause=cause,
@@ -343,14 +332,13 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     )
 
 
-@rule(
+@symptom(
     "RVN-N02",
     "error",
     "detached-graph",
     confidence="medium",
     needs="snapshots",
     also=("dead-units", "learning-rate-low"),
-    symptom=True,
 )
 def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
     losses = history.loss.first[:EQUAL_LOSSES]

@@ -67,18 +67,14 @@ def has_default_initialization(weight: Tensor, owner: nn.Module) -> bool:
     >>> has_default_initialization(layer.weight * 1.1, layer)
     False
     """
-    if weight.dim() < 2 or weight.numel() < 64:
+    uniform = nn.Linear | nn.modules.conv._ConvNd | nn.RNNBase | nn.RNNCellBase
+    if weight.dim() < 2 or weight.numel() < 64 or not isinstance(owner, uniform | nn.Embedding):
         return False
-    if isinstance(owner, nn.Embedding):
-        variance, spread, bound = 1.0, math.sqrt(2.0), math.inf
-    elif isinstance(owner, nn.RNNBase | nn.RNNCellBase):
-        bound = 1 / math.sqrt(owner.hidden_size)
+    variance, spread, bound = 1.0, math.sqrt(2.0), math.inf  # of an embedding
+    if isinstance(owner, uniform):
+        is_recurrent = isinstance(owner, nn.RNNBase | nn.RNNCellBase)
+        bound = (owner.hidden_size if is_recurrent else math.prod(weight.shape[1:])) ** -0.5
         variance, spread = bound**2 / 3, math.sqrt(0.8)
-    elif isinstance(owner, nn.Linear | nn.modules.conv._ConvNd):
-        bound = 1 / math.sqrt(math.prod(weight.shape[1:]))
-        variance, spread = bound**2 / 3, math.sqrt(0.8)
-    else:
-        return False
     measured = float(weight.detach().float().var())
     inside = float(weight.detach().abs().max()) <= bound * (1 + 1e-5)
     return inside and abs(measured / variance - 1) < 4 * spread / math.sqrt(weight.numel())

@@ -148,13 +148,10 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
         return
     quick = "score of a quick learner on examples it did not see"
     name, limit = "score of the network on examples it learned from", score - learner.margin
-    yield observe(
-        Evidence(quick, score, "", None, "1 is perfect"),
-        Evidence(name, own, "", limit),
-        Evidence("on others", others),
-        Change("model", "more units, or layers that see more of the input"),
-        suspects=("labels", "hidden-activation"),
-    )
+    reached = Evidence(quick, score, "", None, "1 is perfect")
+    scores = Evidence(name, own, "", limit), Evidence("on others", others)
+    change = Change("model", "more units, or layers that see more of the input")
+    yield observe(reached, *scores, change, suspects=("labels", "hidden-activation"))
 
 
 def remedy_rule(code: str, cause: str, **about: Any) -> Rule:
