@@ -72,28 +72,23 @@ def remedies_of(subject: Subject, observed: Observed) -> list[Remedy]:
     """What to try: what findings ask for, what there is evidence for, then the general remedies. Of
     several for one cause there is one, with the strengths of all.
     """
-    found = [
-        *_asked_for(subject, observed),
-        *_scales(subject, observed),
-        *_reduction(subject, observed.start),
-        *_rare_classes(subject, observed),
-        *_start(subject, observed.start),
-        *_settings(subject, observed),
-    ]
-    general = []
+    specific: dict[str, Facts | None] = {
+        "loss-reduction": _reduction(observed.start),
+        "imbalance": _rare_classes(observed),
+        "initialization": _start(observed.start),
+        **{cause: subject.facts(cause, observed) for cause in SETTING_CAUSES},
+    }
+    remedies = [*_asked_for(subject, observed), *_scales(subject, observed)]
+    remedies += [_remedy(subject, cause, facts) for cause, facts in specific.items() if facts]
     for cause, suspects in GENERAL_CAUSES.items():
         facts = subject.facts(cause, observed) or Facts(())
-        general.append(
-            Remedy(
-                cause,
-                subject.strengths(cause),
-                facts.evidence,
-                facts.where,
-                suspects,
-                ordered=cause in ORDERED_CAUSES,
-            )
-        )
-    return _merge_by_cause([*found, *general])
+        remedies.append(_remedy(subject, cause, replace(facts, suspects=suspects)))
+    return _merge_by_cause(remedies)
+
+
+def _remedy(subject: Subject, cause: str, facts: Facts) -> Remedy:
+    strengths, ordered = subject.strengths(cause), cause in ORDERED_CAUSES
+    return Remedy(cause, strengths, facts.evidence, facts.where, facts.suspects, ordered)
 
 
 def _merge_by_cause(remedies: Iterable[Remedy]) -> list[Remedy]:
@@ -119,15 +114,9 @@ def _asked_for(subject: Subject, observed: Observed) -> Iterator[Remedy]:
     """What findings ask to be changed, where the subject knows how."""
     for finding in observed.findings:
         if finding.changes and not any(c.path in MANUAL_CHANGES for c in finding.changes):
-            strength = subject.treatments_for(finding.changes)
+            strength, evidence = subject.treatments_for(finding.changes), finding.evidence[:1]
             if strength:
-                yield Remedy(
-                    finding.cause,
-                    (strength,),
-                    finding.evidence[:1],
-                    finding.where,
-                    finding.suspects,
-                )
+                yield Remedy(finding.cause, (strength,), evidence, finding.where, finding.suspects)
 
 
 def _scales(subject: Subject, observed: Observed) -> Iterator[Remedy]:
@@ -164,31 +153,30 @@ def _off_scale(spread: NumberStats, what: str) -> tuple[Evidence, ...]:
     return tuple(found)
 
 
-def _reduction(subject: Subject, start: StartProfile) -> Iterator[Remedy]:
+def _reduction(start: StartProfile) -> Facts | None:
     reduction = start.loss.form.reduction
-    if reduction is not None and reduction >= SUM_RATIO:
-        name = "loss of a batch taken twice over the loss of the batch"
-        evidence = Evidence(name, reduction, "", 1.0, "a sum, not a mean")
-        strengths = subject.strengths("loss-reduction")
-        yield Remedy("loss-reduction", strengths, (evidence,), suspects=("learning-rate-high",))
+    if reduction is None or reduction < SUM_RATIO:
+        return None
+    name = "loss of a batch taken twice over the loss of the batch"
+    evidence = Evidence(name, reduction, "", 1.0, "a sum, not a mean")
+    return Facts((evidence,), suspects=("learning-rate-high",))
 
 
-def _rare_classes(subject: Subject, observed: Observed) -> Iterator[Remedy]:
+def _rare_classes(observed: Observed) -> Facts | None:
     data = observed.data
     if data is None or data.kind not in ("classes", "binary") or len(data.classes.train) < 2:
-        return
+        return None
     counts, held_out = data.classes.train, data.classes.validation
     rarest = min(counts, key=lambda k: counts[k])
     share = counts[rarest] / max(counts.values())
     if share >= RARE_SHARE or held_out.get(rarest, 0) < MIN_RARE_EXAMPLES:
-        return
+        return None
     name = "examples of the rarest class for one of the most frequent"
-    evidence = Evidence(name, share, "", RARE_SHARE, f"class {rarest}")
-    yield Remedy("imbalance", subject.strengths("imbalance"), (evidence,))
+    return Facts((Evidence(name, share, "", RARE_SHARE, f"class {rarest}"),))
 
 
-def _start(subject: Subject, start: StartProfile) -> Iterator[Remedy]:
-    """Another start, with what speaks against the one there is."""
+def _start(start: StartProfile) -> Facts:
+    """What speaks for another start; it is tried in any case."""
     evidence: list[Evidence] = []
     where, suspects = "", ["vanishing", "exploding"]
     layers, flow = start.network.layers, start.network.flow
@@ -220,20 +208,4 @@ def _start(subject: Subject, start: StartProfile) -> Iterator[Remedy]:
         evidence.append(Evidence("first loss", first, "", null, "that of the best constant answer"))
         largest = max(layers, key=lambda k: k.weight_ratio, default=None)
         where = where or ("" if largest is None else largest.where)
-    yield Remedy(
-        "initialization",
-        subject.strengths("initialization"),
-        tuple(evidence[:3]),
-        where,
-        tuple(suspects),
-    )
-
-
-def _settings(subject: Subject, observed: Observed) -> Iterator[Remedy]:
-    """Remedies for which the subject's own settings are evidence."""
-    for cause in SETTING_CAUSES:
-        facts = subject.facts(cause, observed)
-        if facts is not None:
-            yield Remedy(
-                cause, subject.strengths(cause), facts.evidence, facts.where, facts.suspects
-            )
+    return Facts(tuple(evidence[:3]), where, tuple(suspects))

@@ -12,8 +12,8 @@ from ravine.diagnosis.trials.outcome import NEAR_PERFECT_SCORE, ORDERED_GENERAL_
 from ravine.diagnosis.trials.rules import ALL as TRIAL_RULES
 from ravine.examination.remedies import remedies_of
 from ravine.examination.subject import Say, Subject, stay_silent
-from ravine.examination.trials import try_cures, try_remedies, try_stopping_at
-from ravine.finding import MANUAL_CHANGES, SEVERITY_LEVELS, Checks, Finding, Report, Trial, arrange
+from ravine.examination.trials import changes_by_hand, try_cures, try_remedies, try_stopping_at
+from ravine.finding import SEVERITY_LEVELS, Checks, Finding, Report, Trial, arrange
 
 STOPS_EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
 NOTHING_LEARNED_CODE = "RVN-T02"
@@ -125,16 +125,14 @@ def join_trials(
     finding of the check.
     """
     outcomes = {o.cause: o for o in results.outcomes if o.trial is not None}
-    joined = []
+    joined, rest = [], []
     for finding in found:
         outcome = outcomes.get(finding.cause)
         if outcome is not None and _is_treatable(finding):
             helped = outcome.trial is not None and outcome.trial.verdict == "helped"
-            by_hand = tuple(c for c in finding.changes if c.path in MANUAL_CHANGES)
-            changes = outcome.changes if helped else by_hand
+            changes = outcome.changes if helped else changes_by_hand(finding)
             finding = replace(finding, trial=outcome.trial, changes=changes)
         joined.append(finding)
-    rest = []
     for cause in causes:
         place = next((i for i, f in enumerate(joined) if _is_same_fault(f, cause)), None)
         if place is None:
@@ -215,6 +213,5 @@ def _with_trial(finding: Finding, why: str) -> Finding:
     """A finding that recommends something has a trial: here, why none was made."""
     if finding.trial is not None or not finding.changes:
         return finding
-    by_hand = all(change.path in MANUAL_CHANGES for change in finding.changes)
-    why = "made by hand" if by_hand else why
+    why = "made by hand" if changes_by_hand(finding) == finding.changes else why
     return replace(finding, trial=Trial(verdict="not tried", why=why))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import operator
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,12 @@ from ravine.examination.torch_data import (
     require_batches,
     require_rows,
 )
-from ravine.examination.torch_program import PROFILED_EXAMPLES, TorchProgram, loss_or_nan
+from ravine.examination.torch_program import (
+    PROFILED_EXAMPLES,
+    TorchProgram,
+    held_parameters,
+    loss_or_nan,
+)
 from ravine.examination.user_code import explain_errors
 from ravine.rng import isolated_rng
 
@@ -70,8 +76,13 @@ def read_program(
     loss_of: Any = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss  # as it is now
     stepper: Any = optimizer
     epochs = _integer("epochs", epochs, why="training needs at least one pass")
-    seed = _integer("seed", seed, least=None, why="random numbers are drawn from it") % 2**32
-    data = _training_data(train, batch_size)
+    seed = _integer("seed", seed, least=-math.inf, why="random numbers are drawn from it") % 2**32
+    if isinstance(train, DataLoader):
+        data = read_loader(train)
+    else:
+        inputs, targets = require_rows(as_pair(train), "training")
+        batch = _integer("batch_size", batch_size, why="tensors are cut into batches")
+        data = TensorData(inputs, targets, batch)
     if any(is_lazy(p) for p in model.parameters()):
         model, stepper = _materialize(model, stepper, data, seed)
     program = TorchProgram(
@@ -89,23 +100,15 @@ def read_program(
     return program
 
 
-def _integer(name: str, value: Any, *, least: int | None = 1, why: str) -> int:
+def _integer(name: str, value: Any, *, least: float = 1, why: str) -> int:
     """The value as a whole number, of whatever type it is."""
     try:
         number = operator.index(value)
     except TypeError:
-        number = None
-    if number is None or (least is not None and number < least):
+        number = math.nan
+    if not number >= least:
         raise InputError(f"{name} is {value!r}", why=why, do="give a whole number")
-    return number
-
-
-def _training_data(train: Any, batch_size: int | None) -> TensorData | LoaderData:
-    if isinstance(train, DataLoader):
-        return read_loader(train)
-    inputs, targets = require_rows(as_pair(train), "training")
-    batch = _integer("batch_size", batch_size, why="tensors are cut into batches")
-    return TensorData(inputs, targets, batch)
+    return int(number)
 
 
 def _validation_data(validation: Any) -> Pair:
@@ -182,8 +185,7 @@ def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
             why="only a torch.optim.Optimizer can be stepped",
             do="return a torch optimizer",
         )
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if any(id(p) in held for p in program.model.parameters()):
+    if not held_parameters(optimizer).isdisjoint(map(id, program.model.parameters())):
         raise InputError(
             "the optimizer function does not use the parameters that it is given",
             why="copies of the model are trained, and it holds those of the model itself",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,9 +31,9 @@ from ravine.examination.model_surgery import (
     rewire,
 )
 from ravine.examination.scores import classes_second
-from ravine.examination.subject import CannotTryError
+from ravine.examination.subject import CannotTryError, Treatment
 from ravine.examination.torch_data import TensorData
-from ravine.examination.torch_program import TorchProgram
+from ravine.examination.torch_program import TorchProgram, held_parameters
 from ravine.finding import Change
 from ravine.rng import isolated_rng
 
@@ -46,13 +47,8 @@ HIDDEN_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 SURGERY_EXAMPLES = 64  # on which calls are recorded and a start is scaled
 
 
-class TorchChange(Protocol):
+class TorchChange(Treatment, Protocol):
     """One change of a torch program."""
-
-    @property
-    def change(self) -> Change:
-        """The change as findings and `--json` name it."""
-        ...
 
     def apply(self, program: TorchProgram) -> TorchProgram:
         """The program with the change made. Raises `CannotTryError` where it cannot be."""
@@ -137,16 +133,14 @@ class UseAdam:
 
     def apply(self, program: TorchProgram) -> TorchProgram:
         own = program.optimizer
-        held = _held_parameters(own) if isinstance(own, Optimizer) else set()
-        places = [i for i, p in enumerate(program.model.parameters()) if id(p) in held]
+        held = held_parameters(own) if isinstance(own, Optimizer) else set()
+        is_held = [id(p) in held for p in program.model.parameters()]
 
         def adam(parameters: Iterable[nn.Parameter]) -> Optimizer:
             if isinstance(own, Optimizer):
-                every = list(parameters)
-                chosen = [every[i] for i in places]
-            else:
-                chosen = [p for group in own(parameters).param_groups for p in group["params"]]
-            return Adam(chosen, lr=self.lr)
+                return Adam(itertools.compress(parameters, is_held), lr=self.lr)
+            groups = own(parameters).param_groups
+            return Adam([p for group in groups for p in group["params"]], lr=self.lr)
 
         return replace(program, optimizer=adam)
 
@@ -158,7 +152,7 @@ class TrainAllParameters(SettingChange):
     change = Change("optimizer", "all parameters")
 
     def set_in(self, model: nn.Module, optimizer: Optimizer) -> None:
-        held = _held_parameters(optimizer)
+        held = held_parameters(optimizer)
         missing = [p for p in model.parameters() if id(p) not in held]
         for p in model.parameters():
             p.requires_grad_(p.is_floating_point() or p.is_complex())
@@ -290,11 +284,11 @@ class StandardizeTargets:
         if float(sd) == 0:
             raise CannotTryError("all targets are equal")
         mean, sd, own = mean.to(targets.dtype), sd.to(targets.dtype), program.loss
-
-        def loss(out: Tensor, y: Tensor) -> Tensor:
-            return own((out - mean) / sd, (y - mean) / sd)
-
-        return replace(program, model=RescaledOutputs(program.model, mean, sd), loss=loss)
+        return replace(
+            program,
+            model=RescaledOutputs(program.model, mean, sd),
+            loss=lambda out, y: own((out - mean) / sd, (y - mean) / sd),
+        )
 
 
 # Network
@@ -314,9 +308,7 @@ class RemoveDropout(SettingChange):
                 module.dropout = 0.0  # type: ignore[assignment]
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        program = super().apply(program)
-        plain = _rewire(program, plan_no_dropout)
-        return program if plain is None else replace(program, model=plain)
+        return _rewire(super().apply(program), plan_no_dropout)
 
 
 @dataclass(frozen=True)
@@ -326,7 +318,7 @@ class LinearOutput:
     change = Change("output", "linear")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        return _replace_output(program, plan_linear_output)
+        return _rewire(program, plan_linear_output, missing="activation at the output")
 
 
 @dataclass(frozen=True)
@@ -336,7 +328,7 @@ class SigmoidOutput:
     change = Change("output", "sigmoid")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        return _replace_output(program, plan_sigmoid_output)
+        return _rewire(program, plan_sigmoid_output, missing="activation at the output")
 
 
 @dataclass(frozen=True)
@@ -350,11 +342,8 @@ class ReplaceActivations:
         return Change("activation", self.activation)
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        function = HIDDEN_ACTIVATIONS[self.activation]
-        model = _rewire(program, partial(plan_activation, activation=function))
-        if model is None:
-            raise CannotTryError("there is no activation between layers")
-        return replace(program, model=model)
+        plan = partial(plan_activation, activation=HIDDEN_ACTIVATIONS[self.activation])
+        return _rewire(program, plan, missing="activation between layers")
 
 
 @dataclass(frozen=True)
@@ -478,10 +467,7 @@ class UseCrossEntropy:
     change = Change("loss", "cross entropy")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        def loss(out: Tensor, y: Tensor) -> Tensor:
-            return F.cross_entropy(classes_second(out, y), y)
-
-        return replace(program, loss=loss)
+        return replace(program, loss=lambda out, y: F.cross_entropy(classes_second(out, y), y))
 
 
 @dataclass(frozen=True)
@@ -491,10 +477,8 @@ class UseBinaryCrossEntropy:
     change = Change("loss", "binary cross entropy")
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        def loss(out: Tensor, y: Tensor) -> Tensor:
-            return F.binary_cross_entropy_with_logits(out.reshape(y.shape), y.float())
-
-        return replace(program, loss=loss)
+        loss = F.binary_cross_entropy_with_logits
+        return replace(program, loss=lambda out, y: loss(out.reshape(y.shape), y.float()))
 
 
 class LikeliestClass(nn.Module):
@@ -527,14 +511,12 @@ class OutputForEachClass:
         if not isinstance(outputs, Tensor):
             raise CannotTryError("the model gives no tensor")
 
+        model = LikeliestClass(_with_outputs(program, len(values)), values, outputs.shape[1:])
+
         def loss(out: Tensor, y: Tensor) -> Tensor:
             return F.cross_entropy(out, torch.searchsorted(values, y.flatten().float()))
 
-        return replace(
-            program.keeping_measure(),
-            model=LikeliestClass(_with_outputs(program, len(values)), values, outputs.shape[1:]),
-            loss=loss,
-        )
+        return replace(program.keeping_measure(), model=model, loss=loss)
 
 
 def _with_outputs(program: TorchProgram, outputs: int) -> nn.Module:
@@ -563,11 +545,6 @@ def _outputs(program: TorchProgram, inputs: Tensor) -> object:
         return copy.deepcopy(program.model).eval()(inputs)
 
 
-def _held_parameters(optimizer: Optimizer) -> set[int]:
-    """The parameters of an optimizer, by `id`."""
-    return {id(p) for group in optimizer.param_groups for p in group["params"]}
-
-
 def _in_memory(program: TorchProgram) -> TensorData:
     if not isinstance(program.train, TensorData):
         raise CannotTryError("the examples come from a loader that cannot be built again")
@@ -575,20 +552,15 @@ def _in_memory(program: TorchProgram) -> TensorData:
 
 
 def _rewire(
-    program: TorchProgram, plan: Callable[[Sequence[ModelCall]], CallPlan]
-) -> nn.Module | None:
+    program: TorchProgram, plan: Callable[[Sequence[ModelCall]], CallPlan], *, missing: str = ""
+) -> TorchProgram:
+    """The program with calls of its model replaced. Raises `CannotTryError` if all are missing."""
     inputs, _ = program.examples(SURGERY_EXAMPLES)
     with isolated_rng(program.seed):
-        return rewire(program.model, inputs, plan)
-
-
-def _replace_output(
-    program: TorchProgram, plan: Callable[[Sequence[ModelCall]], CallPlan]
-) -> TorchProgram:
-    model = _rewire(program, plan)
-    if model is None:
-        raise CannotTryError("there is no activation at the output")
-    return replace(program, model=model)
+        model = rewire(program.model, inputs, plan)
+    if model is None and missing:
+        raise CannotTryError(f"there is no {missing}")
+    return program if model is None else replace(program, model=model)
 
 
 # What can be tried for a cause that is suspected, from weak to strong

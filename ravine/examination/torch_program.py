@@ -207,6 +207,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     model.train(training)
 
 
+def held_parameters(optimizer: Optimizer) -> set[int]:
+    """The parameters of an optimizer, by `id`."""
+    return {id(p) for group in optimizer.param_groups for p in group["params"]}
+
+
 def losses_by_group(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[float, ...]:
     """The loss of each of up to G groups of neighboring examples, from outputs."""
     if not isinstance(outputs, Tensor) or len(outputs) != len(targets):

@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from torch.optim import Optimizer
-
 from ravine.diagnosis.initialization.profile import NetworkProfile
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
@@ -22,7 +20,7 @@ from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE
 from ravine.examination.subject import Facts, Observed
 from ravine.examination.torch_changes import RUNNING_NORMS
 from ravine.examination.torch_data import TensorData
-from ravine.examination.torch_program import TorchProgram
+from ravine.examination.torch_program import TorchProgram, held_parameters
 from ravine.finding import Evidence
 
 MAX_EPSILON = 1e-6  # Adam's, beyond which steps shrink with the gradients
@@ -58,7 +56,7 @@ def _rising_loss(program: TorchProgram, calls: Calls, observed: Observed) -> Fac
 def _frozen_parameters(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
     """Parameters that are not trained though they are still as drawn at random."""
     model, optimizer = program.build()
-    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    trained = held_parameters(optimizer)
     frozen = [
         name
         for name, p in model.named_parameters()
@@ -85,7 +83,7 @@ def _dropout(program: TorchProgram, calls: Calls, observed: Observed) -> Facts |
 
 
 def _weight_decay(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
-    decay = max(float(g.get("weight_decay") or 0.0) for g in _optimizer_of(program).param_groups)
+    decay = max(float(g.get("weight_decay") or 0.0) for g in program.build()[1].param_groups)
     if decay <= 0:
         return None
     large = decay >= LARGE_WEIGHT_DECAY
@@ -93,7 +91,7 @@ def _weight_decay(program: TorchProgram, calls: Calls, observed: Observed) -> Fa
 
 
 def _epsilon(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
-    given = [group.get("eps") for group in _optimizer_of(program).param_groups]
+    given = [group.get("eps") for group in program.build()[1].param_groups]
     largest = max((float(e) for e in given if isinstance(e, int | float)), default=0.0)
     if largest <= MAX_EPSILON:  # Adafactor has two, which are not compared
         return None
@@ -157,10 +155,6 @@ TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, Observed], Facts | None
     "hidden-activation": _hidden_activation,
     "shuffling": _fixed_order,
 }
-
-
-def _optimizer_of(program: TorchProgram) -> Optimizer:
-    return program.build()[1]
 
 
 def _first_layer(network: NetworkProfile) -> str:

@@ -91,9 +91,8 @@ def try_cures(subject: Subject, observed: Observed, finding: Finding) -> Finding
             seeds = range(len(own), budget.seeds)
             (less,) = subject.run([()], seeds=seeds, steps=budget.steps, loss_in_doubt=in_doubt)
             own += _require_runs(less)
-        outcome = replace(
-            mean_outcome(finding.cause, runs[: budget.screening_seeds]), changes=changes
-        )
+        screened = mean_outcome(finding.cause, runs[: budget.screening_seeds])
+        outcome = replace(screened, changes=changes)
         results = replace(observed.results, outcomes=(outcome,))
         if in_doubt and any(run.score is None for run in (*own, *runs)):
             why = "there is no score to compare"
@@ -105,9 +104,13 @@ def try_cures(subject: Subject, observed: Observed, finding: Finding) -> Finding
             return replace(finding, changes=changes, trial=trial)
         failed = failed or trial
     if failed is not None:
-        by_hand = tuple(c for c in finding.changes if c.path in MANUAL_CHANGES)
-        return replace(finding, trial=failed, changes=by_hand)
+        return replace(finding, trial=failed, changes=changes_by_hand(finding))
     return replace(finding, trial=Trial(verdict="not tried", why=why))
+
+
+def changes_by_hand(finding: Finding) -> tuple[Change, ...]:
+    """Those of a finding's changes that its author makes by hand."""
+    return tuple(c for c in finding.changes if c.path in MANUAL_CHANGES)
 
 
 def try_stopping_at(subject: Subject, step: int) -> Trial:
@@ -195,20 +198,14 @@ def to_confirm(results: TrialResults, found_causes: Iterable[str]) -> Outcome | 
     """The next outcome that more seeds must confirm: that to blame, then those of causes that a
     check has found, if they gain something.
     """
-    first = results.best_explanation
+    first, causes = results.best_explanation, set(found_causes)
     if first is not None and first.trial is None:
         return first
-    causes = set(found_causes)
-    return next(
-        (
-            outcome
-            for outcome in results.outcomes
-            if outcome.cause in causes
-            and outcome.trial is None
-            and results.gain_of(outcome) > MIN_GAIN_TO_CONFIRM
-        ),
-        None,
-    )
+    for outcome in results.outcomes:
+        if outcome.cause in causes and outcome.trial is None:
+            if results.gain_of(outcome) > MIN_GAIN_TO_CONFIRM:
+                return outcome
+    return None
 
 
 def confirm(

@@ -136,7 +136,7 @@ CHANGES = {
 def test_every_change_is_listed_above_and_every_path_that_a_finding_may_name_has_one():
     own = [k for k in vars(torch_changes).values() if isinstance(k, type)]
     classes = {k for k in own if isinstance(vars(k).get("change"), property | Change)}
-    assert classes - {torch_changes.TorchChange} == set(CHANGES)
+    assert classes - {torch_changes.Treatment} == set(CHANGES)
     assert {made.change.path for made in CHANGES.values()} == set(TRIABLE_CHANGES)
     for table in (STRENGTHS_BY_CAUSE, CURES_BY_CAUSE):
         for strengths in table.values():
