@@ -146,7 +146,9 @@ def explain_command(
         draw_experiment(topic, picture, force=force)
     if not topic:
         if json:
-            print_json({"families": {f: [rule_summary(r) for r in FAMILIES[f]] for f in FAMILIES}})
+            names = ("code", "title", "cause", "severity")
+            listed = {f: [{n: getattr(r, n) for n in names} for r in FAMILIES[f]] for f in FAMILIES}
+            print_json({"families": listed})
         else:
             print(list_rules(FAMILIES, color=color))
     elif isinstance(topic, str):
@@ -162,11 +164,6 @@ def explain_command(
             print(f"{normalize_code(name)} is now {topic.code}.\n")
         print(rule_page(topic, ALL_RULES, color=color))
     return 0
-
-
-def rule_summary(rule: Rule) -> dict[str, str]:
-    """A rule as an entry of the list of all codes."""
-    return {name: getattr(rule, name) for name in ("code", "title", "cause", "severity")}
 
 
 def draw_experiment(topic: Rule | str, out: Path, *, force: bool) -> None:
