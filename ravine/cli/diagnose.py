@@ -146,13 +146,12 @@ def explain_command(
         draw_experiment(topic, picture, force=force)
     if not topic:
         if json:
-            print_json(
-                {
-                    "families": {
-                        f: [rule_summary(r) for r in RULES_BY_FAMILY[f]] for f in RULES_BY_FAMILY
-                    }
-                }
-            )
+            names = ("code", "title", "cause", "severity")
+            listed = {
+                family: [{name: getattr(r, name) for name in names} for r in rules]
+                for family, rules in RULES_BY_FAMILY.items()
+            }
+            print_json({"families": listed})
         else:
             print(list_rules(RULES_BY_FAMILY, color=color))
     elif isinstance(topic, str):
@@ -168,11 +167,6 @@ def explain_command(
             print(f"{normalize_code(name)} is now {topic.code}.\n")
         print(rule_page(topic, ALL_RULES, color=color))
     return 0
-
-
-def rule_summary(rule: Rule) -> dict[str, str]:
-    """A rule as an entry of the list of all codes."""
-    return {name: getattr(rule, name) for name in ("code", "title", "cause", "severity")}
 
 
 def draw_experiment(topic: Rule | str, out: Path, *, force: bool) -> None:

@@ -28,6 +28,14 @@ def print_json(fields: Mapping[str, Any]) -> None:
     print(json.dumps(finite_json({"schema": RECORD_SCHEMA, **fields})))
 
 
+def print_result(result: Any, *, as_json: bool) -> None:
+    """Print the result of a study as an object, or its summary."""
+    if as_json:
+        print_json(result.to_json())
+    else:
+        print(result.summary())
+
+
 def print_report(report: Report, *, as_json: bool, fail_on: str) -> int:
     """Print a report; the exit code says whether it has findings at or above a severity."""
     from ravine.finding import SEVERITY_LEVELS

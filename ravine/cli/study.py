@@ -22,7 +22,13 @@ from ravine.cli.options import (
     apply_options,
     recipe_for,
 )
-from ravine.cli.output import FIGURE_ENDINGS, check_writable, print_json, write_figure
+from ravine.cli.output import (
+    FIGURE_ENDINGS,
+    check_writable,
+    print_json,
+    print_result,
+    write_figure,
+)
 from ravine.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,10 +76,7 @@ def range_command(
     found = range_test(recipe, low=low, high=high, rates=rates, seeds=seeds, steps=steps)
     if out is not None:
         write_figure(found.figure(), out)
-    if json:
-        print_json(found.to_json())
-    else:
-        print(found.summary())
+    print_result(found, as_json=json)
     return 0
 
 
@@ -121,12 +124,9 @@ def search_command(
     found = search(recipe, spaces, method=method, trials=trials, seeds=seeds, seed=seed)
     if out is not None:
         write_atomically(out, recipe_text(found.best.recipe, out.parent).encode())
-    if json:
-        print_json(found.to_json())
-    else:
-        print(found.summary())
-        if out is not None:
-            print(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
+    print_result(found, as_json=json)
+    if out is not None and not json:
+        print(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
     return 0
 
 
@@ -152,10 +152,7 @@ def ensemble_command(
     from ravine.studies.ensemble import compare_ensembles
 
     found = compare_ensembles(recipe_for(what, options), members=members, repeats=repeats)
-    if json:
-        print_json(found.to_json())
-    else:
-        print(found.summary())
+    print_result(found, as_json=json)
     return 0
 
 
@@ -192,10 +189,8 @@ def image_recipe_for(what: str, options: RecipeOptions) -> Recipe:
 
     name = options.recipe
     if not what and name is None:
-        why, do = (
-            "neither images nor a recipe is named",
-            "write ravine augment photos/ --recipe r.toml",
-        )
+        why = "neither images nor a recipe is named"
+        do = "write ravine augment photos/ --recipe r.toml"
         raise InputError("there is nothing to draw", why=why, do=do)
     if name is None or not name.endswith(".toml") or what.endswith(".toml"):
         return recipe_for(what, options)

@@ -47,8 +47,8 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
             results = try_remedies(subject, observed, remedies, found_causes=causes, say=say)
             new, went = run_rules(TRIAL_RULES, results)
             if overfitting := [f for f in new if f.cause == "overfitting"]:
-                trial = try_stopping_at(subject, step_to_stop(overfitting[0]))
-                new = stop_early(new, trial)
+                step = next(int(c.value) for c in overfitting[0].changes if c.path == "steps")
+                new = stop_early(new, try_stopping_at(subject, step))
             found = explain_symptoms(*weigh_facts(*join_trials(found, new, results)))
         findings = tuple(_with_trial(f, why) for f in arrange(found))
     return Report(
@@ -98,11 +98,6 @@ def excuse_unlearnable(found: Sequence[Finding], data: DataProfile | None) -> li
     if data is None or data.baseline is None or data.baseline.informative is not False:
         return list(found)
     return [replace(f, severity="note") if f.code == NOTHING_LEARNED_CODE else f for f in found]
-
-
-def step_to_stop(overfitting: Finding) -> int:
-    """The step at which a finding of overfitting says to stop."""
-    return next(int(c.value) for c in overfitting.changes if c.path == "steps")
 
 
 def stop_early(found: Sequence[Finding], trial: Trial) -> list[Finding]:
@@ -189,7 +184,9 @@ def weigh_facts(found: list[Finding], causes: list[Finding]) -> tuple[list[Findi
 
 def explain_symptoms(found: list[Finding], causes: list[Finding]) -> list[Finding]:
     """All findings; symptoms become notes where a cause was found that accounts for them."""
-    named = [f for f in (*found, *causes) if _names_cause(f)]
+    # a trial has shown that a check found the cause
+    helped = (f for f in (*found, *causes) if f.trial is not None and f.trial.verdict == "helped")
+    named = [f for f in helped if not is_symptom(f)]
     if not any(f.severity in ("error", "warning") for f in (*causes, *named)):
         return [*found, *causes]
     codes = tuple(dict.fromkeys(f.code for f in found if is_symptom(f)))
@@ -200,13 +197,6 @@ def explain_symptoms(found: list[Finding], causes: list[Finding]) -> list[Findin
 
 def _explaining(finding: Finding, codes: tuple[str, ...]) -> Finding:
     return replace(finding, explains=tuple(dict.fromkeys((*finding.explains, *codes))))
-
-
-def _names_cause(finding: Finding) -> bool:
-    """Whether a trial has shown that a check found the cause."""
-    return (
-        not is_symptom(finding) and finding.trial is not None and finding.trial.verdict == "helped"
-    )
 
 
 def _with_trial(finding: Finding, why: str) -> Finding:

@@ -9,10 +9,10 @@ import contextlib
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,22 +20,15 @@ from torch.optim import Optimizer
 
 from ravine.examination.scores import scaled_score
 from ravine.examination.torch_data import LoaderData, Pair, TensorData
+from ravine.finding import Report
 from ravine.rng import isolated_rng, seed_generators
+from ravine.watching.watcher import watch
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 PROFILED_EXAMPLES = 4096  # of the training examples that are measured
 EVALUATED_EXAMPLES = 1024
 LOSS_GROUPS = 16  # parts of the examples whose losses are compared in pairs
 MAX_BAD_LOSSES = 3  # that are not finite, after which a run ends
-
-
-class LossListener(Protocol):
-    """What gets the losses of a run."""
-
-    def loss(self, value: Tensor) -> object: ...
-
-
-Watch: TypeAlias = Callable[[nn.Module, Optimizer], AbstractContextManager[LossListener | None]]
 
 
 @dataclass(frozen=True)
@@ -55,11 +48,12 @@ class Evaluation:
 
 @dataclass
 class TorchRun:
-    """What a run left: the loss of every step, evaluations, and the trained model."""
+    """What a run left: losses of every step, evaluations, the model, and a watcher's report."""
 
     losses: list[float] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     model: nn.Module | None = None
+    report: Report | None = None
 
     @property
     def last(self) -> Evaluation:
@@ -141,15 +135,14 @@ def train_program(
     *,
     seed: int,
     steps: int | None = None,
-    evaluate_at: Sequence[int] = (),
-    watch: Watch | None = None,
+    evaluate_at: Iterable[int] = (),
+    watched: bool = False,
 ) -> TorchRun:
     """Train a copy of the program's model for `steps` (its whole budget) with the order drawn from
     `seed`.
 
-    It is evaluated at the steps `evaluate_at` (0 is before the first) and at the end. `watch` gets
-    model and optimizer, and the loss of every step. The third loss that is not finite ends
-    the run.
+    It is evaluated at the steps `evaluate_at` (0 is before the first) and at the end. If `watched`,
+    a watcher reports its faults. The third loss that is not finite ends the run.
     """
     train_loss, evaluation_loss = _copy_losses(program)
     steps = program.steps if steps is None else steps
@@ -167,13 +160,13 @@ def train_program(
         bad = 0
         passes = (program.train.epoch() for _ in itertools.count())
         batches = itertools.islice(itertools.chain.from_iterable(passes), steps)
-        watching = watch(model, optimizer) if watch else contextlib.nullcontext()
-        with watching as listener:
+        watcher = watch(model, optimizer, quiet=True) if watched else None
+        with watcher or contextlib.nullcontext():
             for inputs, targets in batches:
                 optimizer.zero_grad()
                 loss = loss_or_nan(train_loss, model(inputs), targets)
-                if listener is not None:
-                    listener.loss(loss)
+                if watcher is not None:
+                    watcher.loss(loss)
                 if loss.requires_grad:
                     loss.backward()
                 if program.clip is not None:
@@ -186,7 +179,7 @@ def train_program(
                     run.evaluate(model, evaluation_loss, examples)
                 if bad >= MAX_BAD_LOSSES:  # the last two show a watch where it began
                     break
-    run.model = model
+    run.model, run.report = model, watcher and watcher.report()
     return run
 
 

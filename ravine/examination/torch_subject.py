@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from threadpoolctl import threadpool_limits
-from torch import nn
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import Adam, AdamW
 
 from ravine.diagnosis.baseline_learners import to_array
 from ravine.diagnosis.data.measure import count_classes, profile_data
@@ -40,14 +39,13 @@ from ravine.examination.torch_changes import (
     apply_treatments,
 )
 from ravine.examination.torch_class_trial import try_classes
-from ravine.examination.torch_program import TorchProgram, TorchRun, train_program
+from ravine.examination.torch_program import TorchProgram, train_program
 from ravine.examination.torch_results import own_results, seed_run
 from ravine.examination.torch_settings import torch_facts
 from ravine.examination.user_code import explain_errors
-from ravine.finding import Change, Checks, Finding, Report
+from ravine.finding import Change, Checks, Finding
 from ravine.record import Score
 from ravine.rng import isolated_rng
-from ravine.watching.watcher import Watcher, watch
 
 EVALUATED_SHARES = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 MAX_PROGRAM_STEPS = 600  # of a trial
@@ -103,11 +101,16 @@ class TorchSubject:
         except Exception:  # unusual data: the examination goes on without them
             in_data, went = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
         say("training a copy under the watch")
-        run, report = _train_watched(program, self.budget.steps)
         steps = self.budget.steps
+        evaluate_at = {max(1, round(program.steps * share)) for share in EVALUATED_SHARES}
+        evaluate_at |= {0, steps}
+        do = "see that every batch passes model and loss, the last one too"
+        with explain_errors("training breaks off", do):
+            run = train_program(program, seed=program.seed, evaluate_at=evaluate_at, watched=True)
+        assert run.report is not None
         return Observed(
-            findings=[*report.findings, *found, *in_data],
-            checks=report.checks.and_(checks, went),
+            findings=[*run.report.findings, *found, *in_data],
+            checks=run.report.checks.and_(checks, went),
             start=start,
             data=data,
             runs=(seed_run(run.until(steps)),),
@@ -187,24 +190,3 @@ def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProf
         counts = count_classes(to_array(program.validation[1]), data.kind)
         data = replace(data, classes=replace(data.classes, validation=counts))
     return data
-
-
-def _train_watched(program: TorchProgram, trial_steps: int) -> tuple[TorchRun, Report]:
-    """Train a watched copy for the whole budget, evaluated also where trials end."""
-    watchers: list[Watcher] = []
-
-    def start_watching(model: nn.Module, optimizer: Optimizer) -> Watcher:
-        watchers.append(watch(model, optimizer, quiet=True))
-        return watchers[0]
-
-    steps = {max(1, round(program.steps * share)) for share in EVALUATED_SHARES}
-    with explain_errors(
-        "training breaks off", "see that every batch passes model and loss, the last one too"
-    ):
-        run = train_program(
-            program,
-            seed=program.seed,
-            evaluate_at=sorted({0, trial_steps, *steps}),
-            watch=start_watching,
-        )
-    return run, watchers[0].report()

@@ -115,13 +115,6 @@ def probe_run(
     )
 
 
-def objective_of(
-    run: Run, *, split: SplitName = "train", examples: int = 512, frame: TableLike | None = None
-) -> Objective:
-    """The loss of a run as a function of its weights: [M, W] -> [M, 1] (see `probe_run`)."""
-    return probe_run(run, split=split, examples=examples, frame=frame).objective
-
-
 @dataclass(frozen=True, kw_only=True)
 class Curvature:
     """What the loss looks like around each member's weights; columns [M, 1], float64.

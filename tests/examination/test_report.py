@@ -17,7 +17,6 @@ from ravine.examination.report import (
     join_trials,
     lead_findings,
     settle,
-    step_to_stop,
     stop_early,
     weigh_facts,
 )
@@ -223,7 +222,6 @@ def test_that_nothing_was_learned_is_excused_where_there_is_nothing_to_learn():
 def test_overfitting_leaves_out_what_helps_because_it_stops_earlier():
     late = finding("RVN-X20", "overfitting", changes=(Change("steps", 40),))
     others = [finding("RVN-X01", "learning-rate-high"), finding("RVN-X13", "dropout")]
-    assert step_to_stop(late) == 40
     told = stop_early([late, *others], HELPED)
     assert [f.cause for f in told] == ["overfitting", "dropout"]
     assert told[0].changes == late.changes and told[0].trial == HELPED

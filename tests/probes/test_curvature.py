@@ -31,7 +31,7 @@ from ravine.probes.curvature import (
     trace,
 )
 from ravine.protocols import Batch, ForwardContext, Signature, StepContext
-from ravine.studies.curvature import curvature_of, objective_of, probe_run, sharpness
+from ravine.studies.curvature import curvature_of, probe_run, sharpness
 from ravine.training.train import train
 from ravine_gallery.surfaces import ALL as SURFACES
 
@@ -390,7 +390,7 @@ def run():
 
 def test_a_run_gives_its_objective(run):
     of = probe_run(run, split="train", examples=10_000)
-    value = objective_of(run, examples=10_000).value(of.rows)
+    value = probe_run(run, examples=10_000).objective.value(of.rows)
     outputs = of.network(of.network.layout.views(of.rows), of.batch, ForwardContext(training=False))
     each = of.loss.per_example(outputs, of.batch.targets.expand(2, -1)).mean(1, keepdim=True)
     decays = of.network.layout.decays(dtype=torch.float64)
