@@ -48,7 +48,7 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
             why = "nothing is left to gain: the score is near its best"
         else:
             found = excuse_unlearnable(found, observed.data)
-            causes = [f.cause for f in found if _is_treatable(f)]
+            causes = [f.cause for f in found if not is_symptom(f)]
             remedies = remedies_of(subject, observed)
             results = try_remedies(subject, observed, remedies, found_causes=causes, say=say)
             new, went = run_rules(TRIAL_RULES, results)
@@ -136,7 +136,7 @@ def join_trials(
     joined = []
     for finding in found:
         outcome = outcomes.get(finding.cause)
-        if outcome is not None and _is_treatable(finding):
+        if outcome is not None and not is_symptom(finding) and finding.trial is None:
             helped = outcome.trial is not None and outcome.trial.verdict == "helped"
             by_hand = tuple(c for c in finding.changes if c.path in MANUAL_CHANGES)
             changes = outcome.changes if helped else by_hand
@@ -157,11 +157,6 @@ def join_trials(
         where = known.where or cause.where
         joined[place] = replace(known, severity=worse, evidence=evidence, where=where)
     return joined, rest
-
-
-def _is_treatable(finding: Finding) -> bool:
-    """Whether a finding lacks a trial of what may cure it: notes recommend nothing."""
-    return finding.severity != "note" and not is_symptom(finding) and finding.trial is None
 
 
 def _is_same_fault(found: Finding, cause: Finding) -> bool:
