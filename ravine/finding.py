@@ -250,12 +250,14 @@ def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def _name_few(ordered: list[Finding]) -> tuple[Finding, ...]:
     kept: list[Finding] = []
-    guesses: list[str] = []
+    guesses: set[str] = set()
     for finding in ordered:
-        if finding.confirmed or finding.cause in guesses or len(guesses) < MAX_UNCONFIRMED_CAUSES:
+        named = finding.cause in {f.cause for f in kept}
+        guessing = len(guesses) < MAX_UNCONFIRMED_CAUSES
+        if finding.confirmed or named or guessing:
             kept.append(finding)
-            if not finding.confirmed and finding.cause not in guesses:
-                guesses.append(finding.cause)
+            if not finding.confirmed and guessing:
+                guesses.add(finding.cause)
             continue
         at = max(i for i, f in enumerate(kept) if not f.confirmed)
         suspects = tuple(dict.fromkeys((*kept[at].suspects, finding.cause)))
